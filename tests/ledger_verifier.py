@@ -66,9 +66,9 @@ def compare_states(state, scope, policy):
     assert (state.revision, state.at, state.era) == (scope.revision, at, scope.era)
     assert (state.policy_number, state.policy_hash) == (scope.policy_number, scope.policy_hash)
     versions = {name: to_micros(version.first_seen) for name, version in scope.versions.items()}
-    assert state.first_used == versions
+    assert {name: starts[0] for name, starts in state.starts.items()} == versions
     assert state.retired == {name for name, version in scope.versions.items() if version.retired}
-    assert {name: _places(row) for name, row in state.stops.items()} == {
+    assert {name: _places(stop) for name, stop in state.stops.items()} == {
         name: {(cell.site, cell.window) for cell in stop.cells}
         for name, stop in scope.stops.items()
     }
@@ -85,7 +85,8 @@ def compare_states(state, scope, policy):
     years = {
         (c.site, c.window): (y.year, y.count, y.releases) for c, y in scope.attempt_years.items()
     }
-    assert state.years == years, f"row {state.revision}"
+    counts = {name: (year, *rest) for name, (year, _, *rest) in state.years.items()}
+    assert counts == years, f"row {state.revision}"
     for cell, version in scope.cells if policy else ():
         _compare_stages(state, scope, policy, cell, version)
 
@@ -112,8 +113,8 @@ def _compare_stages(state, scope, policy, cell, version):
             assert level == min(policy.stage_ids.index(name), ceiling), (state.revision, key)
 
 
-def _places(row):
-    return {(cell["site"], cell["window"]) for cell in row.body["cells"]}
+def _places(stop):
+    return {(cell["site"], cell["window"]) for cell in stop["cells"]}
 
 
 def _plain(cell):

@@ -1,6 +1,5 @@
 """Verify an exported ledger without the program that wrote it, and recompute what it allowed.
 
-    python verify_ledger.py ledger.jsonl
     python verify_ledger.py ledger.jsonl --checkpoint checkpoints.jsonl --public-key KEY
     python verify_ledger.py ledger.jsonl --revision 40 --at 2026-11-21T12:00:00Z --json
 
@@ -11,7 +10,6 @@ evidence, in time. It recomputes grants, stops, attempts and the stage of each c
 A ledger holds the hash of a policy, not its text. So the lengths of grants can't be checked, and a
 stage may be lower than shown here: by `never_above`, `ends`, or outside the opening hours. Rows
 removed at the end are found by a checkpoint or a head alone.
-
 Exit code 0: nothing differs. 1: something differs. 2: the input can't be read.
 It needs Python 3.11, for checkpoints `cryptography`. Rules: pages "Ledger format", "Ledger events".
 """
@@ -20,11 +18,12 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 SHADOW = "shadow"
 ACCESS_LEDGER = ":house"  # what rows of the access ledger have as their rollout
@@ -37,10 +36,10 @@ COLUMNS = {
 NUMBERS_OF_FORM = {1: {"house"}, 2: {"access_head", "slot"}}  # whole numbers or null
 CHECKPOINT = {"ledger": str, "revision": int, "hash": str, "at": int, "key": str, "signature": str}
 CELL_KINDS = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeover"}
+PROPOSED_KINDS = {**CELL_KINDS, "Resumed": "resume", "ClockCorrected": "clock"}
 HISTORY = {  # kinds that change no stage
-    "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "CasesErased",
-    "NameErased", "RecordsImported", "ReportSealed", "RecordsCounted", "DamageCleared",
-    "FormChanged",
+    "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "RecordsImported",
+    "CasesErased", "NameErased", "ReportSealed", "RecordsCounted", "DamageCleared", "FormChanged",
 }  # fmt: skip
 # Form 1 has other names for these kinds and keys.
 KINDS_BEFORE = {
@@ -48,14 +47,10 @@ KINDS_BEFORE = {
     "Purged": "RecordsPurged",
 }  # fmt: skip
 KEYS_BEFORE = {
-    "PolicyApplied": {"policy": "policy_hash"},
-    "ProposalRaised": {"because": "readings", "evidence": "evidence_hash", "to": "to_stage"},
-    "Approved": {"evidence": "evidence_hash"},
-    "Widened": {"to": "to_stage"},
-    "TakenOver": {"replaced": "replaced_version", "to": "to_stage", "untils": "grant_ends"},
-    "Narrowed": {"came_from": "from_stage", "to": "to_stage"},
-    "ClockCorrected": {"was": "previous_time"},
-}
+    "because": "readings", "came_from": "from_stage", "evidence": "evidence_hash",
+    "policy": "policy_hash", "replaced": "replaced_version", "to": "to_stage",
+    "untils": "grant_ends", "was": "previous_time",
+}  # fmt: skip
 
 
 class UnreadableError(Exception):
@@ -87,10 +82,10 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[ExportedRow]:
     for number, line in enumerate(lines, start=1):
         try:
             last = check_row(parse_line(line), last)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise BrokenChainError(f"row {number}: it {DAMAGED}") from error
         except BrokenChainError as error:
             raise BrokenChainError(f"row {number}: {error}") from None
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise BrokenChainError(f"row {number}: it {DAMAGED}") from error
         yield last
     if last is None:
         raise UnreadableError("the file is empty")
@@ -101,12 +96,10 @@ def parse_line(line: bytes) -> dict[str, Any]:
     text = line.decode().removesuffix("\n")
     content: dict[str, Any] = json.loads(text, parse_float=int, parse_constant=int)  # no floats
     numbers = NUMBERS_OF_FORM[1 if "house" in content else 2]
-    if set(content) - {"texts"} != numbers | set(COLUMNS):
-        raise BrokenChainError(f"it {DAMAGED}: its keys are {', '.join(sorted(content))}")
-    for key in set(content) - {"texts"}:
-        allowed = (int, type(None)) if key in numbers else (COLUMNS[key],)
-        if type(content[key]) not in allowed:
-            raise BrokenChainError(f"its {key} has a wrong type")
+    types = {key: type(content[key]) for key in content if key != "texts"}
+    types.update({key: int for key in numbers if content[key] is None})
+    if types != {**COLUMNS, **dict.fromkeys(numbers, int)}:
+        raise BrokenChainError(f"it {DAMAGED}: a key is missing, unknown or of a wrong type")
     if format_canonical(content) != text:
         raise BrokenChainError("it is not in canonical form: sorted keys, no spaces, no key twice")
     return content
@@ -119,7 +112,7 @@ def format_canonical(value: Any) -> str:
 
 def check_row(content: dict[str, Any], last: ExportedRow | None) -> ExportedRow:
     """Return a row that follows `last`, or raise an error that says what differs."""
-    form = 1 if "house" in content else 2
+    form, kind, body = 1 if "house" in content else 2, content["kind"], content["body"]
     texts, row_hash = content.pop("texts", {}), content.pop("hash")
     hashed = f"rollout-ledger-{form}\n{format_canonical(content)}".encode()
     if sha256(hashed).hexdigest() != row_hash:
@@ -132,7 +125,6 @@ def check_row(content: dict[str, Any], last: ExportedRow | None) -> ExportedRow:
         raise BrokenChainError(f"it belongs to {content['rollout']}, not to {last.rollout}")
     if last and form != (2 if last.kind == "FormChanged" else last.form):
         raise BrokenChainError(f"it is of form {form}, unlike the row before")
-    kind, body = content["kind"], content["body"]
     head = {"form": 2, "revision": content["revision"] - 1, "head": content["previous"]}
     if kind == "FormChanged" and (form != 1 or not last or body != head):
         raise BrokenChainError("it changes the form at another head than its own")
@@ -143,7 +135,7 @@ def check_row(content: dict[str, Any], last: ExportedRow | None) -> ExportedRow:
     erased = sum(f"{n}_hash" in body and n not in texts for n in ("reason", "note", "about"))
     if form == 1:
         kind = KINDS_BEFORE.get(kind, kind)
-        body = {KEYS_BEFORE.get(kind, {}).get(key, key): value for key, value in body.items()}
+        body = {KEYS_BEFORE.get(key, key): value for key, value in body.items()}
     columns = {name: content[name] for name in ("rollout", "revision", "at", "actor")}
     return ExportedRow(**columns, kind=kind, body=body, form=form, hash=row_hash, erased=erased)
 
@@ -173,6 +165,11 @@ class VersionInCell:
         """Return shadow and the stages of the grants, lowest first."""
         return [SHADOW, *(grant.stage for grant in self.grants)]
 
+    def count_holding(self, first: int, last: int) -> int:
+        """Return how many grants, from the lowest, hold from one instant to another."""
+        holds = [grant.since <= first and last < grant.until for grant in self.grants]
+        return [*holds, False].index(False)
+
     def restart(self, at: int) -> None:
         """Start the next attempt; it gets its share of the risk when it counts a unit."""
         self.attempt, self.attempt_since, self.has_begun = self.attempt + 1, at, False
@@ -198,8 +195,7 @@ class RaisedProposal:
         body = self.row.body
         if body["kind"] not in CELL_KINDS.values():
             return f"{body['kind']} {body['about']}"
-        place = f"{body['site']} · {body['window']} {body['version']}"
-        return f"{body['kind']} {place} {body['to_stage']}"
+        return "{kind} {site} · {window} {version} {to_stage}".format_map(body)
 
     @property
     def evidence_hash(self) -> str:
@@ -225,94 +221,70 @@ def compute_share(number: int, releases: int) -> float:
     return 0.8 / releases if later <= 0 else 0.2 / (later * (later + 1))
 
 
-def compute_spent_share(number: int, releases: int) -> float:
-    """Return the share of the attempts up to a number."""
-    return sum(compute_share(n, releases) for n in range(1, number + 1))
-
-
 class RecomputedState:
     """What the rows so far allow; `differences` says which of them were not allowed."""
 
     def __init__(self, rows: Iterable[ExportedRow]) -> None:
         """Apply the rows of a ledger from its first one."""
-        self.revision, self.at, self.era, self.policy_number, self.policy_hash = 0, 0, 1, 0, ""
-        self.first_used: dict[str, int] = {}  # by version
-        self.counted: dict[str, list[int]] = {}  # by version, when it began to count
+        self.revision, self.kind, self.at, self.era = 0, "", 0, 1
+        self.policy_number, self.policy_hash = 0, ""
+        self.starts: dict[str, list[int]] = {}  # by version: its first use, when it began to count
         self.retired: set[str] = set()
         self.cells: dict[tuple[str, str, str], VersionInCell] = {}  # by site, window, version
-        self.years: dict[tuple[str, str], tuple[int, int, int]] = {}  # year, attempts, releases
-        self.stops: dict[str, ExportedRow] = {}
+        self.years: dict[tuple[str, str], tuple[Any, ...]] = {}  # year, spent risk, number, plan
+        self.stops: dict[str, dict[str, Any]] = {}  # by id, as described
         self.proposals: dict[str, RaisedProposal] = {}
+        self.approvals: list[dict[str, Any]] = []
         self.differences: list[str] = []
         for row in rows:
             self.apply_row(row)
 
     def apply_row(self, row: ExportedRow) -> None:
         """Change the state as a row says, and note what the rows before don't allow."""
-        previous_at = self.at
-        self.at, self.revision = max(self.at, row.at), row.revision
+        self.revision, self.kind = row.revision, row.kind
         try:
-            self._apply_proposal_row(row, row.body, previous_at)
+            if row.kind in PROPOSED_KINDS:
+                self._take_proposal(row, PROPOSED_KINDS[row.kind], about=row.body.get("stop", ""))
+            self._METHODS.get(row.kind, RecomputedState._apply_short_row)(self, row, row.body)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             name = f": {error}" * isinstance(error, KeyError)
-            self.note(row, f"lacks a field, or names what no row before has{name}")
+            self.note_if(True, f"lacks a field, or names what no row before has{name}")
+        self.at = max(self.at, row.at)
 
-    def note(self, row: ExportedRow, problem: str) -> None:
-        """Note a difference."""
-        self.differences.append(f"row {row.revision}: {row.kind} {problem}")
+    def note_if(self, differs: bool, problem: str) -> None:
+        """Note what differs in the row that is applied."""
+        if differs:
+            self.differences.append(f"row {self.revision}: {self.kind} {problem}")
 
-    def _apply_proposal_row(self, row: ExportedRow, body: dict[str, Any], previous_at: int) -> None:
+    def _apply_short_row(self, row: ExportedRow, body: dict[str, Any]) -> None:  # noqa: C901 - one case a kind
         match row.kind:
-            case "ProposalRaised":
-                self._raise_proposal(row, body)
-            case "Approved":
-                self._approve_proposal(row, body)
             case "ProposalRejected" | "ProposalVoided" | "ProposalExpired":
-                if not self.proposals[body["proposal"]].is_open:
-                    self.note(row, f"closes {body['proposal']}, which is closed")
-                self.proposals[body["proposal"]].is_open = False
-            case "Widened" | "Renewed" | "TakenOver":
-                self._take_proposal(row, CELL_KINDS[row.kind])
-                self._check_grant(row, body)
-                self._change_grants(row, body)
-            case "PolicyApplied":
-                self._apply_policy(row, body)
-            case "Resumed":
-                self._take_proposal(row, "resume", about=body["stop"])
-                del self.stops[body["stop"]]
-            case "ClockCorrected":
-                self._take_proposal(row, "clock")
-                self._correct_clock(row, body["previous_time"], previous_at)
-            case _:
-                self._apply_narrowing_row(row, body)
-
-    def _apply_narrowing_row(self, row: ExportedRow, body: dict[str, Any]) -> None:  # noqa: C901, PLR0912 - one case a kind
-        match row.kind:
+                name, proposal = body["proposal"], self.proposals[body["proposal"]]
+                self.note_if(not proposal.is_open, f"closes {name}, which is closed")
+                proposal.is_open = False
             case "VersionFirstUsed":
-                self.first_used.setdefault(body["version"], row.at)
+                self.starts.setdefault(body["version"], [row.at])
             case "VersionRetired":
                 self.retired.add(body["version"])
                 for (_, _, version), cell in self.cells.items():
                     cell.keep_grants(0 if version == body["version"] else len(cell.grants))
             case "Stopped":
-                if body["stop"] in self.stops or not body["cells"]:
-                    self.note(row, f"has no cells, or the id {body['stop']} of a stop that holds")
-                self.stops[body["stop"]] = row
-            case "Narrowed":
-                self._narrow_cell(row, body, self.get_cell(body))
-            case "GrantExpired":
-                self._expire_grant(row, body, self.get_cell(body))
+                name, is_wrong = body["stop"], body["stop"] in self.stops or not body["cells"]
+                self.note_if(is_wrong, f"has no cells, or the id {name} of a stop that holds")
+                self.stops[name] = describe_row(row)
+            case "Resumed":
+                del self.stops[body["stop"]]
             case "Suspended":
                 self.get_cell(body).suspended_by.add(body["guard"])
             case "SuspensionCleared":
                 self.get_cell(body).suspended_by.discard(body["guard"])
-            case "AttemptsBegan":
-                self._begin_attempts(row, body)
-            case "RulesApplied":
-                self._keep_attempts(body)
+            case "RulesApplied":  # running attempts keep the risk that they have
+                for place, name in zip(
+                    body.get("cells", ()), body.get("versions", ()), strict=True
+                ):
+                    self.get_cell(place, name).has_begun = True
             case "EraBegan":
-                if body["era"] <= self.era:
-                    self.note(row, f"begins era {body['era']} in era {self.era}")
+                self.note_if(body["era"] <= self.era, f"begins era {body['era']} in era {self.era}")
                 self.era = max(self.era, body["era"])
             case kind if kind not in HISTORY:
                 raise UnreadableError(f"row {row.revision}: this file is older than {kind}")
@@ -320,87 +292,73 @@ class RecomputedState:
     def get_cell(self, body: dict[str, Any], version: str | None = None) -> VersionInCell:
         """Return the version in the cell that a body names."""
         key = (body["site"], body["window"], version or body["version"])
-        starts = [self.first_used[key[2]], *self.counted.get(key[2], ())]
+        starts = self.starts[key[2]]
         return self.cells.setdefault(key, VersionInCell(max(starts), len(starts)))
 
-    def _keep_attempts(self, body: dict[str, Any]) -> None:
-        """Let running attempts keep the risk that they have when new rules apply."""
-        for place, version in zip(body.get("cells", ()), body.get("versions", ()), strict=True):
-            self.get_cell(place, version).has_begun = True
-
-    def _begin_attempts(self, row: ExportedRow, body: dict[str, Any]) -> None:
+    def _begin_attempts(self, _: ExportedRow, body: dict[str, Any]) -> None:
         """Give attempts their numbers in the cell's year and their shares of the risk."""
         keys = ("cells", "versions", "years", "numbers", "releases", "shares")
-        for place, version, year, number, releases, share in zip(
-            *(body[key] for key in keys), strict=True
-        ):
+        for place, version, year, number, releases, share in zip(*map(body.get, keys), strict=True):
             cell, name = self.get_cell(place, version), (place["site"], place["window"])
-            last_year, last_number, planned = self.years.get(name, (0, 0, 0))
-            expected = last_number + 1 if year == last_year else 1
-            if cell.has_begun or year < last_year or number != expected:
-                self.note(row, f"gives {version} in {name} the number {number} of {year}")
-            if year == last_year and releases != planned:
-                self.note(row, f"changes the shares of {year} in {name}")
-            if abs(float(share) - compute_share(number, releases)) > 1e-12:
-                self.note(row, f"gives attempt {number} in {name} the share {share}")
-            cell.has_begun, self.years[name] = True, (year, number, releases)
+            last_year, spent, last_number, planned = self.years.get(name, (0, 0.0, 0, 0))
+            if year != last_year:
+                spent, last_number, planned = 0.0, 0, releases
+            own_share, gives = compute_share(number, releases), f"gives {version} in {name} the"
+            is_wrong = cell.has_begun or year < last_year or number != last_number + 1
+            self.note_if(is_wrong, f"{gives} number {number} of {year}")
+            self.note_if(releases != planned, f"changes the shares of {year} in {name}")
+            self.note_if(abs(float(share) - own_share) > 1e-12, f"{gives} share {share}")
+            cell.has_begun, self.years[name] = True, (year, spent + own_share, number, releases)
 
     def find_withholding(self, site: str, window: str, version: str) -> str:
         """Return why the grants of a version in a cell are withheld, or ""."""
         place, cell = {"site": site, "window": window}, self.cells.get((site, window, version))
         reasons = ["retired"] * (version in self.retired)
-        reasons += [f"stopped by {s}" for s in self.stops if place in self.stops[s].body["cells"]]
+        reasons += [f"stopped by {s}" for s in self.stops if place in self.stops[s]["cells"]]
         reasons += [f"suspended by {guard}" for guard in sorted(cell.suspended_by if cell else ())]
         return ", ".join(reasons)
 
     def find_stage(self, site: str, window: str, version: str, at: int) -> str:
         """Return the highest stage whose grant, and each below, holds at an instant."""
-        cell, stage, at = self.cells.get((site, window, version)), SHADOW, max(at, self.at)
-        if cell and not self.find_withholding(site, window, version):
-            for grant in cell.grants:
-                if not grant.since <= at < grant.until:
-                    break
-                stage = grant.stage
-        return stage
+        cell, at = self.cells.get((site, window, version), VersionInCell(0)), max(at, self.at)
+        is_withheld = self.find_withholding(site, window, version)
+        return SHADOW if is_withheld else cell.stages[cell.count_holding(at, at)]
 
     def _raise_proposal(self, row: ExportedRow, body: dict[str, Any]) -> None:
-        if body["proposal"] in self.proposals:
-            self.note(row, f"has the id {body['proposal']} of an earlier proposal")
+        name, proposal = body["proposal"], RaisedProposal(row)
+        self.note_if(name in self.proposals, f"has the id {name} of an earlier proposal")
         if body.get("site") is not None:
             self.get_cell(body)
-        proposal = self.proposals[body["proposal"]] = RaisedProposal(row)
-        if proposal.evidence_hash != body["evidence_hash"]:
-            self.note(row, "has an evidence hash that is not that of its readings")
+        self.proposals[name] = proposal
+        is_other = body["evidence_hash"] != proposal.evidence_hash
+        self.note_if(is_other, "has an evidence hash that is not that of its readings")
 
     def _approve_proposal(self, row: ExportedRow, body: dict[str, Any]) -> None:
-        proposal = self.proposals[body["proposal"]]
-        if not proposal.is_open:
-            self.note(row, f"approves {body['proposal']}, which is closed")
-        if row.actor == proposal.row.actor:
-            self.note(row, f"is of {row.actor}, who raised {body['proposal']}")
-        if row.actor in {approval.actor for approval in proposal.approvals}:
-            self.note(row, f"is the second of {row.actor} for {body['proposal']}")
-        if body["evidence_hash"] != proposal.row.body["evidence_hash"]:
-            self.note(row, f"cites other evidence than {body['proposal']} has")
+        name, actor, proposal = body["proposal"], row.actor, self.proposals[body["proposal"]]
+        raised, approvers = proposal.row, {approval.actor for approval in proposal.approvals}
+        self.note_if(not proposal.is_open, f"approves {name}, which is closed")
+        self.note_if(actor == raised.actor, f"is of {actor}, who raised {name}")
+        self.note_if(actor in approvers, f"is the second of {actor} for {name}")
+        is_other = body["evidence_hash"] != raised.body["evidence_hash"]
+        self.note_if(is_other, f"cites other evidence than {name} has")
         proposal.approvals.append(row)
+        self.approvals.append({**describe_row(row), "of": proposal.subject})
 
     def _take_proposal(self, row: ExportedRow, kind: str, about: str = "") -> None:
         """Close the proposal that a row applies, and note what forbids that."""
         name = row.body["proposal"]
         if name not in self.proposals:
-            self.note(row, f"cites the proposal {name!r}, which no row raised")
+            self.note_if(True, f"cites the proposal {name!r}, which no row raised")
             return
         proposal, body = self.proposals[name], self.proposals[name].row.body
-        if not proposal.is_open:
-            self.note(row, f"cites {name}, which is closed")
-        if body["kind"] != kind or body["about"] != (about or body["about"]):
-            self.note(row, f"cites {name}, which proposes {proposal.subject}")
-        if row.at >= body["expires_at"]:
-            self.note(row, f"cites {name}, which expired {format_instant(body['expires_at'])}")
+        cites, needs, expires_at = f"cites {name}, which", body["needs"], body["expires_at"]
+        is_other = body["kind"] != kind or body["about"] != (about or body["about"])
         groups = [approval.body["groups"] for approval in proposal.approvals]
-        if not can_fill(body["needs"], groups):
-            roles = "; ".join(map(" or ".join, groups)) or "no approval"
-            self.note(row, f"cites {name}, which needs {', '.join(body['needs'])}; has {roles}")
+        has = "; ".join(map(" or ".join, groups)) or "no approval"
+        self.note_if(not proposal.is_open, f"{cites} is closed")
+        self.note_if(is_other, f"{cites} proposes {proposal.subject}")
+        self.note_if(row.at >= expires_at, f"{cites} expired {format_instant(expires_at)}")
+        self.note_if(not can_fill(needs, groups), f"{cites} needs {', '.join(needs)}; has {has}")
         proposal.is_open = False
 
     def _check_grant(self, row: ExportedRow, body: dict[str, Any]) -> None:
@@ -408,94 +366,95 @@ class RecomputedState:
         place, version = (body["site"], body["window"]), body["version"]
         stage, raised = body.get("to_stage") or body["stage"], self.proposals.get(body["proposal"])
         subject = f"{CELL_KINDS[row.kind]} {' · '.join(place)} {version} {stage}"
-        if raised and raised.subject != subject:
-            self.note(row, f"is not what {body['proposal']} proposes: {raised.subject}")
-        if reason := self.find_withholding(*place, version):
-            self.note(row, f"changes what is {reason}")
-        stages = self.get_cell(body).stages
-        if (stage in stages) != (row.kind == "Renewed"):
-            self.note(row, f"gives {stage} where {version} holds {', '.join(stages)}")
+        proposed = raised.subject if raised else subject
+        self.note_if(proposed != subject, f"is not what {body['proposal']} proposes: {proposed}")
+        reason, stages = self.find_withholding(*place, version), self.get_cell(body).stages
+        self.note_if(reason != "", f"changes what is {reason}")
+        is_wrong = (stage in stages) != (row.kind == "Renewed")
+        self.note_if(is_wrong, f"gives {stage} where {version} holds {', '.join(stages)}")
         holders = {key[2] for key, cell in self.cells.items() if key[:2] == place and cell.grants}
-        if holders - {version} != {body.get("replaced_version", version)} - {version}:
-            self.note(row, f"gives a grant where {sorted(holders)} hold some")
+        is_wrong = holders - {version} != {body.get("replaced_version", version)} - {version}
+        self.note_if(is_wrong, f"gives a grant where {sorted(holders)} hold some")
 
     def _change_grants(self, row: ExportedRow, body: dict[str, Any]) -> None:
+        self._check_grant(row, body)
         cell = self.get_cell(body)
         stages = body.get("stages") or [body.get("to_stage") or body["stage"]]
         ends = zip(stages, body.get("grant_ends") or [body["until"]], strict=True)
-        grants = [HeldGrant(stage, row.at, until, body["proposal"]) for stage, until in ends]
+        grants = {stage: HeldGrant(stage, row.at, until, body["proposal"]) for stage, until in ends}
         if row.kind == "TakenOver":
             self.get_cell(body, body["replaced_version"]).keep_grants(0)
-            cell.grants = grants
+            cell.grants = list(grants.values())
         elif row.kind == "Widened":
-            cell.grants = cell.grants + grants
+            cell.grants = [*cell.grants, *grants.values()]
         else:
-            same = {grant.stage: grant for grant in grants}
-            cell.grants = [same.get(grant.stage, grant) for grant in cell.grants]
+            cell.grants = [grants.get(grant.stage, grant) for grant in cell.grants]
 
-    def _narrow_cell(self, row: ExportedRow, body: dict[str, Any], cell: VersionInCell) -> None:
+    def _narrow_cell(self, row: ExportedRow, body: dict[str, Any]) -> None:
         """Remove the grants above a stage; `restart` begins an attempt."""
-        if cell.stages[-1] != body["from_stage"]:
-            self.note(row, f"begins at {body['from_stage']}, but {cell.stages[-1]} was the highest")
+        cell, stage = self.get_cell(body), body["from_stage"]
+        highest = cell.stages[-1]
+        self.note_if(stage != highest, f"begins at {stage}, but {highest} was the highest")
         cell.keep_grants(cell.stages.index(body["to_stage"]))
         if body.get("restart"):
             cell.restart(row.at)
 
-    def _expire_grant(self, row: ExportedRow, body: dict[str, Any], cell: VersionInCell) -> None:
+    def _expire_grant(self, row: ExportedRow, body: dict[str, Any]) -> None:
         """Remove a grant that ended, and those above it."""
+        cell, stage, until = self.get_cell(body), body["stage"], body["until"]
         ends = {grant.stage: grant.until for grant in cell.grants}
-        if ends.get(body["stage"]) != body["until"] or row.at < body["until"]:
-            self.note(row, f"ends a grant of {body['stage']} that does not end then")
-        if body["stage"] in ends:
-            cell.keep_grants(cell.stages.index(body["stage"]) - 1)
+        is_wrong = ends.get(stage) != until or row.at < until
+        self.note_if(is_wrong, f"ends a grant of {stage} that does not end then")
+        if stage in ends:
+            cell.keep_grants(cell.stages.index(stage) - 1)
 
     def _apply_policy(self, row: ExportedRow, body: dict[str, Any]) -> None:
         """Put a policy in force; changed cells begin an attempt, cleared ones lose grants too."""
-        if body["proposal"]:
+        number, last, proposal = body["number"], self.policy_number, body["proposal"]
+        if proposal:
             self._take_proposal(row, "policy", about=body["policy_hash"])
-        elif body["loosens"]:
-            self.note(row, "loosens without a proposal")
-        if body["number"] != self.policy_number + 1:
-            self.note(row, f"has the number {body['number']} after {self.policy_number}")
-        self.policy_number, self.policy_hash = body["number"], body["policy_hash"]
+        self.note_if(bool(body["loosens"]) and not proposal, "loosens without a proposal")
+        self.note_if(number != last + 1, f"has the number {number} after {last}")
+        self.policy_number, self.policy_hash = number, body["policy_hash"]
         self._rename_cells(list(zip(body.get("renamed", ()), body.get("former", ()), strict=True)))
-        counted = body.get("counted", ())
+        counted, cleared = body.get("counted", ()), body["cleared"]
         for cell in (cell for key, cell in self.cells.items() if key[2] in counted):
             cell.restart(row.at)
         for version in counted:
-            self.counted.setdefault(version, []).append(row.at)
-        cleared = {(place["site"], place["window"]) for place in body["cleared"]}
-        restarted = {(place["site"], place["window"]) for place in body["restarted"]}
-        for site, window in sorted(cleared | restarted):
-            for version in self.first_used:
-                cell = self.get_cell({"site": site, "window": window, "version": version})
-                cell.restart(row.at)
-                if (site, window) in cleared:
-                    cell.grants, cell.suspended_by = [], set()
+            self.starts[version].append(row.at)
+        restarted = [place for place in body["restarted"] if place not in cleared]
+        for place, version in product([*cleared, *restarted], self.starts):
+            cell = self.get_cell(place, version)
+            cell.restart(row.at)
+            if place in cleared:
+                cell.grants, cell.suspended_by = [], set()
 
     def _rename_cells(self, renames: list[tuple[dict[str, str], dict[str, str]]]) -> None:
         """Continue stops and years of cells; of two years, the one with less risk left."""
-        for name, stop in self.stops.items():
-            cells = stop.body["cells"]
-            cells = cells + [new for new, former in renames if former in cells]
-            self.stops[name] = replace(stop, body={**stop.body, "cells": cells})
+        for stop in self.stops.values():
+            stop["cells"] = stop["cells"] + [new for new, old in renames if old in stop["cells"]]
         for new, former in renames:
             names = [(cell["site"], cell["window"]) for cell in (former, new)]
-            years = [self.years[name] for name in names if name in self.years]
-            if years:
-                self.years[names[1]] = max(years, key=lambda y: (y[0], compute_spent_share(*y[1:])))
+            if years := [self.years[name] for name in names if name in self.years]:
+                self.years[names[1]] = max(years)
 
-    def _correct_clock(self, row: ExportedRow, previous_time: int, previous_at: int) -> None:
+    def _correct_clock(self, row: ExportedRow, body: dict[str, Any]) -> None:
         """Set the ledger's time back; grants that don't span the correction end."""
-        if previous_time != previous_at or row.at > previous_at:
-            self.note(row, f"corrects {format_instant(previous_time)}, which was not the time")
+        previous = body["previous_time"]
+        is_wrong = previous != self.at or row.at > self.at
+        self.note_if(is_wrong, f"corrects {format_instant(previous)}, which was not the time")
         for cell in self.cells.values():
-            spans = [g.since <= row.at and previous_time < g.until for g in cell.grants]
-            cell.keep_grants([*spans, False].index(False))
+            cell.keep_grants(cell.count_holding(row.at, previous))
             cell.attempt_since = min(cell.attempt_since, row.at)
-        self.first_used = {name: min(at, row.at) for name, at in self.first_used.items()}
-        self.counted = {n: [min(at, row.at) for at in a] for n, a in self.counted.items()}
+        self.starts = {n: [min(at, row.at) for at in ats] for n, ats in self.starts.items()}
         self.at = row.at
+
+    _METHODS: ClassVar = {  # of the kinds that `_apply_short_row` leaves out
+        "ProposalRaised": _raise_proposal, "Approved": _approve_proposal,
+        "Widened": _change_grants, "Renewed": _change_grants, "TakenOver": _change_grants,
+        "PolicyApplied": _apply_policy, "Narrowed": _narrow_cell, "GrantExpired": _expire_grant,
+        "AttemptsBegan": _begin_attempts, "ClockCorrected": _correct_clock,
+    }  # fmt: skip
 
 
 def check_heads(rows: list[ExportedRow], path: Path, public_key: bytes) -> tuple[int, list[str]]:
@@ -523,9 +482,8 @@ def check_heads(rows: list[ExportedRow], path: Path, public_key: bytes) -> tuple
         except (InvalidSignature, ValueError):
             problem = "is not signed by this key"
         count += is_own and not problem
-        if problem:
-            signed_at = format_instant(head["at"])
-            differences.append(f"row {head['revision']}: the checkpoint of {signed_at} {problem}")
+        name = f"row {head['revision']}: the checkpoint of {format_instant(head['at'])}"
+        differences += [f"{name} {problem}"] * bool(problem)
     if not count and not differences:
         differences.append(f"row {len(rows)}: no checkpoint is of the ledger {rows[0].rollout}")
     return count, differences
@@ -573,13 +531,10 @@ def describe_state(state: RecomputedState, at: int) -> dict[str, Any]:
         }
         for key, cell in sorted(state.cells.items())
     ]
-    pairs = [(row, p.subject) for p in state.proposals.values() for row in p.approvals]
-    approvals = [{**describe_row(row), "of": subject} for row, subject in pairs]
     head = {"revision": state.revision, "at": at, "era": state.era}
     policy = {"number": state.policy_number, "hash": state.policy_hash}
-    stops = [describe_row(row) for row in state.stops.values()]
-    last = sorted(approvals, key=lambda approval: approval["revision"])[-5:]
-    return {**head, "policy": policy, "cells": cells, "stops": stops, "last_approvals": last}
+    tables = {"stops": list(state.stops.values()), "last_approvals": state.approvals[-5:]}
+    return {**head, "policy": policy, "cells": cells, **tables}
 
 
 def describe_row(row: ExportedRow) -> dict[str, Any]:
@@ -617,8 +572,8 @@ def format_lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"approval in row {approval['revision']}: {account}: {approval['of']}"
 
 
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    """Return the options of a command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """Print what was found; return 0, or 1 if something differs, or 2 without a ledger."""
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("ledger", type=Path, help="exported ledger, one row per line")
     parser.add_argument("--checkpoint", type=Path, help="file of signed heads")
@@ -630,23 +585,15 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if bool(options.checkpoint) != bool(options.public_key):
         parser.error("--checkpoint and --public-key belong together")
-    return options
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Print what was found; return 0, or 1 if something differs, or 2 without a ledger."""
-    options = parse_arguments(arguments)
     try:
-        result = verify_ledger(options)
+        data = verify_ledger(options)
     except (UnreadableError, OSError, ValueError, TypeError, LookupError) as error:
         print(f"{options.ledger}: can't be verified: {error}", file=sys.stderr)
         return 2
     # what a forger typed must not move the cursor of a terminal
-    lines = (
-        "".join(c if c.isprintable() else repr(c)[1:-1] for c in x) for x in format_lines(result)
-    )
-    print(json.dumps(result, indent=2) if options.json else "\n".join(lines))
-    return 1 if result["differences"] else 0
+    text = ("".join(c if c.isprintable() else repr(c)[1:-1] for c in x) for x in format_lines(data))
+    print(json.dumps(data, indent=2) if options.json else "\n".join(text))
+    return 1 if data["differences"] else 0
 
 
 if __name__ == "__main__":
