@@ -11,7 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
@@ -250,9 +250,11 @@ def test_a_colleague_approves_after_four_hours_and_leaves_the_last_approval(demo
     colleague = DemoApprover(
         asking(demo, COLLEAGUE), "mail-room", timedelta(hours=4), leaves_last=True
     )
-    colleague.approve_due(demo.clock.now() - 3 * HOUR)
+    (waiting,) = [found for found in open_proposals(ana) if found["approvals_missing"] == 2]
+    raised_at = datetime.fromisoformat(waiting["raised_at"])
+    colleague.approve_due(raised_at + 3 * HOUR)
     assert sorted(found["approvals_missing"] for found in open_proposals(ana)) == [1, 2]
-    colleague.approve_due(demo.clock.now())
+    colleague.approve_due(raised_at + 4 * HOUR)
     assert [found["approvals_missing"] for found in open_proposals(ana)] == [1, 1]
 
 

@@ -137,6 +137,7 @@ THERE = {
     "to": ["supervised", "autonomous", "shadow"],
     "targetingKey": ["c0"],
     "evidence_hash": ["0" * 64],
+    "channel": ["mail", "hook", "no such"],
     "choice": ["relabel", "drop", "keep", "burn"],
 }
 TIMES_OF_DAY = [(NOON - MINUTE).isoformat(), NOON.isoformat(), (NOON - 30 * DAY).isoformat()]

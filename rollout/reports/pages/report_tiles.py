@@ -160,7 +160,7 @@ def _name_human_cases(facts: ReportFacts) -> str:
             if others
             else "the same cases"
         )
-        return f"Humans on {cases_text}, from the recorded history, audited or not"
+        return f"Humans on {cases_text}, audited or not"
     return "Humans on those of them with a blind decision"
 
 

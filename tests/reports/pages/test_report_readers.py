@@ -121,10 +121,10 @@ def test_the_price_of_auditing_names_what_each_count_is_of(facts):
 
 def test_humans_of_a_replay_decided_audited_or_not(facts):
     (text,) = [t.text for t in build_tiles(facts, "operator") if "Humans on" in t.text]
-    assert "Humans on the same cases, from the recorded history, audited or not: 0\u00a0%" in text
+    assert "Humans on the same cases, audited or not: 0\u00a0%" in text
     unlabelled = replace(facts, price=replace(facts.price, people_known=facts.price.cases - 9))
     (text,) = [t.text for t in build_tiles(unlabelled, "operator") if "Humans on" in t.text]
-    assert f"Humans on {facts.price.cases - 9} of them (9 have no human label), from" in text
+    assert f"Humans on {facts.price.cases - 9} of them (9 have no human label), audited" in text
     live = replace(facts, identity=replace(facts.identity, simulated=False))
     (text,) = [t.text for t in build_tiles(live, "operator") if "Humans on" in t.text]
     assert "Humans on those of them with a blind decision" in text
