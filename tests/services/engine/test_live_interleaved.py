@@ -16,7 +16,7 @@ from tests.services.engine.test_live import BY_CASE, BY_EPISODE, STORY, live, re
 pytestmark = pytest.mark.simulation
 
 LONG = BY_EPISODE.replace("30m", "40m").replace(
-    "agreement, at_least: 50%", "agreement, at_least: 80%"
+    "agreement, at_least: 50%, false", "agreement, at_least: 80%, false"
 )  # episodes go on when they have closed already
 HEARD = "guards:\n  - {measure: heartbeat, at_most: 3h, then: suspend}"
 AFTER = timedelta(minutes=20)
