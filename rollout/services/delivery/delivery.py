@@ -11,6 +11,7 @@ from typing import Protocol
 
 from rollout import faults
 from rollout.core.scope.permissions import REVIEWER, VIEWER, AssignedRole, Caller
+from rollout.services.delivery.claims import DELIVERY_LEASE, claim_due
 from rollout.services.delivery.sending import (
     SEND_TIMEOUT,
     ChannelMessage,
@@ -28,9 +29,6 @@ from rollout.store.reports.deliveries import Delivery, Outbox
 CHANNEL_PAGE = "channel"
 MAX_ATTEMPTS = 12
 FIRST_RETRY_DELAY, MAX_RETRY_DELAY = timedelta(minutes=1), timedelta(hours=6)
-DELIVERY_LEASE = timedelta(
-    minutes=5
-)  # well above the timeout of one message, so no other replica sends it meanwhile
 RANDOM_BYTES = 4  # randomness of one delay
 assert timedelta(seconds=2 * SEND_TIMEOUT) < DELIVERY_LEASE  # noqa: S101 - what keeps two from sending at once
 
@@ -88,8 +86,7 @@ def deliver_due_reports(
     """Send due deliveries, and postpone those that fail.
 
     After a failure, a channel is skipped for the rest of the pass. In the next pass it comes last,
-    so
-    that it does not delay the others.
+    so that it does not delay the others.
 
     Args:
         should_continue: checked before each message.
@@ -97,9 +94,7 @@ def deliver_due_reports(
     """
     delivery_pass = _DeliveryPass()
     while should_continue():
-        delivery = _claim_delivery(
-            service, delivery_pass.failed_channels.union(previously_failed)
-        ) or _claim_delivery(service, delivery_pass.failed_channels)
+        delivery = claim_due(service, Outbox, delivery_pass.failed_channels, previously_failed)
         if delivery is None:
             break
         faults.reach_point("outbox.taken")
@@ -116,21 +111,6 @@ def deliver_due_reports(
         tuple(delivery_pass.failures),
         frozenset(delivery_pass.failed_channels),
     )
-
-
-def _claim_delivery(service: Service, failed_channels: Collection[str]) -> Delivery | None:
-    """Claim a due delivery, or return None.
-
-    The write lock is taken only if a delivery is due.
-    """
-    at = service.clock.now()
-    with service.database.begin_read() as transaction:
-        if not Outbox(transaction).has_due(at=at, excluded_channels=failed_channels):
-            return None
-    with service.database.begin_write() as transaction:
-        return Outbox(transaction).take_next(
-            at=at, lease=DELIVERY_LEASE, excluded_channels=failed_channels
-        )
 
 
 def _try_delivery(

@@ -9,8 +9,9 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.incidents.incidents import list_incident_channels
 from rollout.services.reports.archive import UnknownReportError, require_all_sites
+from rollout.store.database.due_rows import WAITING
 from rollout.store.database.session import Database
-from rollout.store.reports.deliveries import SENT, WAITING, Delivery, DeliveryStore, NewDelivery
+from rollout.store.reports.deliveries import SENT, Delivery, DeliveryStore, NewDelivery
 from rollout.store.reports.reports import ReportStore
 
 REASON_ON_DEMAND = "demand"

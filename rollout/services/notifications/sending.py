@@ -11,8 +11,8 @@ from typing import Final
 
 from rollout import faults
 from rollout.core.errors import RefusalError
+from rollout.services.delivery.claims import claim_due
 from rollout.services.delivery.delivery import (
-    DELIVERY_LEASE,
     MAX_ATTEMPTS,
     RANDOM_BYTES,
     DeliveryPassResult,
@@ -63,9 +63,7 @@ def send_due_notifications(
     """
     sent_count, failures, failed_channels = 0, list[str](), set[str]()
     while should_continue():
-        notification = _claim(service, failed_channels.union(previously_failed)) or _claim(
-            service, failed_channels
-        )
+        notification = claim_due(service, NotificationOutbox, failed_channels, previously_failed)
         if notification is None:
             break
         outcome = _try_notification(service, notification, send_message)
@@ -77,18 +75,6 @@ def send_due_notifications(
         elif not outcome.is_dropped and outcome.postponed_to is None:
             sent_count += 1
     return DeliveryPassResult(sent_count, tuple(failures), frozenset(failed_channels))
-
-
-def _claim(service: Service, failed_channels: Collection[str]) -> Notification | None:
-    """Claim a due notification; the write lock is taken only if there is one."""
-    at = service.clock.now()
-    with service.database.begin_read() as transaction:
-        if not NotificationOutbox(transaction).has_due(at=at, excluded_channels=failed_channels):
-            return None
-    with service.database.begin_write() as transaction:
-        return NotificationOutbox(transaction).take_next(
-            at=at, lease=DELIVERY_LEASE, excluded_channels=failed_channels
-        )
 
 
 def _try_notification(

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, select, update
+from sqlalchemy import Row, delete, select, update
 
 from rollout.store.database.bulk import insert_once
+from rollout.store.database.due_rows import WAITING, has_due_row, take_due_row
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import notifications
 
-WAITING, SENT, FAILED, DROPPED = "waiting", "sent", "failed", "dropped"
+SENT, FAILED, DROPPED = "sent", "failed", "dropped"
 KEY_COLUMNS = ("user_id", "channel", "rollout", "kind", "about")
 ADDRESS_CHANGED = "the address was changed"
 
@@ -106,9 +107,9 @@ class NotificationOutbox:
 
     def has_due(self, *, at: datetime, excluded_channels: Collection[str] = ()) -> bool:
         """Return whether `take_next` would return a notification, without locking."""
-        conditions = _build_due_conditions(at, excluded_channels)
-        query = select(notifications.c.id).where(*conditions).limit(1)
-        return self._transaction.execute(query).first() is not None
+        return has_due_row(
+            self._transaction, notifications, at=at, excluded_channels=excluded_channels
+        )
 
     def take_next(
         self, *, at: datetime, lease: timedelta, excluded_channels: Collection[str] = ()
@@ -117,19 +118,16 @@ class NotificationOutbox:
 
         It becomes due again after `lease`, unless its result is recorded.
         """
-        query = (
-            select(notifications.c.id)
-            .where(*_build_due_conditions(at, excluded_channels))
-            .order_by(notifications.c.next_attempt_at, notifications.c.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
+        number = take_due_row(
+            self._transaction,
+            notifications,
+            at=at,
+            lease=lease,
+            excluded_channels=excluded_channels,
         )
-        number = self._transaction.execute(query).scalar()
         if number is None:
             return None
         same_row = notifications.c.id == number
-        values = {"attempts": notifications.c.attempts + 1, "next_attempt_at": at + lease}
-        self._transaction.execute(update(notifications).where(same_row).values(**values))
         row = self._transaction.execute(select(notifications).where(same_row)).one()
         return _build_notification(row)
 
@@ -168,17 +166,6 @@ class NotificationOutbox:
             columns.state == WAITING,
         )
         return self._transaction.execute(statement.values(**values)).rowcount == 1
-
-
-def _build_due_conditions(
-    at: datetime, excluded_channels: Collection[str]
-) -> tuple[ColumnElement[bool], ...]:
-    columns = notifications.c
-    return (
-        columns.state == WAITING,
-        columns.next_attempt_at <= at,
-        columns.channel.not_in(excluded_channels),
-    )
 
 
 def _build_notification(row: Row[Any]) -> Notification:

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, func, select, update
+from sqlalchemy import Row, Select, func, select, update
 
 from rollout.store.database.bulk import insert_once
+from rollout.store.database.due_rows import WAITING, has_due_row, take_due_row
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import deliveries, rollouts
 
-WAITING, SENT, FAILED = "waiting", "sent", "failed"
+SENT, FAILED = "sent", "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,9 @@ class Outbox:
 
     def has_due(self, *, at: datetime, excluded_channels: Collection[str] = ()) -> bool:
         """Return whether `take_next` would return a delivery, without locking."""
-        query = (
-            select(deliveries.c.id).where(*_build_due_conditions(at, excluded_channels)).limit(1)
+        return has_due_row(
+            self._transaction, deliveries, at=at, excluded_channels=excluded_channels
         )
-        return self._transaction.execute(query).first() is not None
 
     def take_next(
         self, *, at: datetime, lease: timedelta, excluded_channels: Collection[str] = ()
@@ -73,20 +73,11 @@ class Outbox:
 
         It becomes due again after `lease`, unless its result is recorded.
         """
-        query = (
-            select(deliveries.c.id)
-            .where(*_build_due_conditions(at, excluded_channels))
-            .order_by(deliveries.c.next_attempt_at, deliveries.c.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
+        number = take_due_row(
+            self._transaction, deliveries, at=at, lease=lease, excluded_channels=excluded_channels
         )
-        number = self._transaction.execute(query).scalar()
         if number is None:
             return None
-        statement = update(deliveries).where(deliveries.c.id == number)
-        self._transaction.execute(
-            statement.values(attempts=deliveries.c.attempts + 1, next_attempt_at=at + lease)
-        )
         row = self._transaction.execute(_select_deliveries().where(deliveries.c.id == number)).one()
         return _build_delivery(row)
 
@@ -180,17 +171,6 @@ class DeliveryStore:
 
     def _select_own(self) -> Select[Any]:
         return _select_deliveries().where(self._own)
-
-
-def _build_due_conditions(
-    at: datetime, excluded_channels: Collection[str]
-) -> tuple[ColumnElement[bool], ...]:
-    columns = deliveries.c
-    return (
-        columns.state == WAITING,
-        columns.next_attempt_at <= at,
-        columns.channel.not_in(excluded_channels),
-    )
 
 
 def _select_deliveries() -> Select[Any]:
