@@ -191,6 +191,8 @@ def test_a_policy_gives_numbers_their_range_and_costs(prices, tmp_path):
     assert found["top_losses"][0] | {"case_key": "row 1", "cost": 9.0} == found["top_losses"][0]
     both = run(prices, "--policy", tmp_path / "prices.yaml", "--tolerance", "2", code=2)
     assert "the policy has one" in both
+    refused = run(prices, "--tolerance", "banana", code=2)
+    assert "--tolerance banana: is no distance; write a number such as 2, or a share" in refused
 
 
 def test_an_answer_that_is_no_number_is_refused_with_its_text(prices):

@@ -139,8 +139,11 @@ def _build_number_lever(tolerance: str) -> Lever:
     """Return a lever of any number, of which each divergence costs 1."""
     try:
         margin = read_distance(tolerance)
-    except ValueError as error:
-        raise ValueError(f"--tolerance {tolerance}: {error}; write 5% or 2") from None
+    except ValueError:
+        raise ValueError(
+            f"--tolerance {tolerance}: is no distance; write a number such as 2, or a share of the"
+            " human's number such as 5%"
+        ) from None
     return Lever("", number=Number("", -float_info.max, float_info.max, margin))
 
 
