@@ -119,6 +119,14 @@ def test_the_price_of_auditing_names_what_each_count_is_of(facts):
     assert f"{hindsight.price.known} wrong since the fault" in page
 
 
+@pytest.mark.parametrize("unjudged", [0, 7])
+def test_cases_without_a_label_have_a_row_only_where_there_are_any(facts, unjudged):
+    rows = [replace(row, unjudged=unjudged, bounds=(0.9, 0.95)) for row in facts.agreements]
+    page = texts(render_html_report(replace(facts, agreements=tuple(rows)), "engineer"))
+    assert ("… with the 7 others" in page) is bool(unjudged)
+    assert "with the 0 others" not in page
+
+
 def test_humans_of_a_replay_decided_audited_or_not(facts):
     (text,) = [t.text for t in build_tiles(facts, "operator") if "Humans on" in t.text]
     assert "Humans on the same cases, audited or not: 0\u00a0%" in text
