@@ -25,6 +25,7 @@ from rollout.core.policy.measures import (
     Condition,
 )
 from rollout.core.policy.policy import Guard, Minimum, Policy
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
@@ -39,6 +40,7 @@ from rollout.tally.guard_series import (
     compute_share_series,
     compute_silence_series,
 )
+from rollout.tally.slice_guards import compute_drift_series, compute_slice_series
 from rollout.tally.slots import find_slot_after, find_slot_before
 from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import BoolArray, CellUnitArrays, IntArray, UnitArrays, UnitClasses
@@ -211,7 +213,9 @@ class EvidenceView:
         holds = _is_minimum_met(gate.minimum, minimum_window, slots)
         holds &= window.missing_counts[positions] <= missing_limit
         conditions = self.policy.list_conditions(stage_level, self.cell)
-        compute_met = partial(self._are_all_met, conditions, window, positions, holds)
+        compute_met = partial(
+            self._are_all_met, conditions, window, positions, holds, has_minimum=True
+        )
         is_met = compute_met(gate.risk * self.state.risk_share)
         return GateSeries(slots, is_met, lambda: ~compute_met(1.0))
 
@@ -222,12 +226,18 @@ class EvidenceView:
         positions: IntArray,
         holds: BoolArray,
         risk: float,
+        *,
+        has_minimum: bool,
     ) -> BoolArray:
         """Return where the minimum holds and all conditions reach their threshold."""
         result = holds.copy()
         for condition in conditions:
             if not result.any():
                 break
+            if isinstance(condition, SliceCondition):
+                rows = window.get_slice_rows(condition)
+                result &= rows.find_passing(condition, risk, has_minimum=has_minimum)[positions]
+                continue
             result[result] = self._is_condition_met(
                 condition, window.get_counts(condition)[positions[result]], risk
             )
@@ -249,7 +259,7 @@ class EvidenceView:
             window.reviewer_counts[positions] >= gate.minimum.reviewers
         )
         conditions = self.policy.list_conditions(stage_level, self.cell)
-        is_met = self._are_all_met(conditions, window, positions, holds, 1.0)
+        is_met = self._are_all_met(conditions, window, positions, holds, 1.0, has_minimum=False)
         return GateSeries(slots, is_met, lambda: ~is_met)
 
     def _is_condition_met(self, condition: Condition, counts: IntArray, risk: float) -> BoolArray:
@@ -272,6 +282,8 @@ class EvidenceView:
 
     def _compute_guard_series(self, guard: Guard) -> GuardSeries:
         measure = guard.condition.measure
+        if measure == "drift" or isinstance(guard.condition, SliceCondition):
+            return self._compute_stream_series(guard)
         if measure in TESTED_MEASURES and has_guard_tests(self.rules):
             return self._compute_episode_series(guard)
         if measure in DETECTOR_MEASURES:
@@ -291,6 +303,19 @@ class EvidenceView:
         since = self._find_harm_start(guard) if measure == "harm" else self.state.changed_at
         is_kept = occurred_slots >= self._find_first_slot(since)
         return compute_share_series(guard, answer_slots[is_kept], is_bad[is_kept], self.policy)
+
+    def _compute_stream_series(self, guard: Guard) -> GuardSeries:
+        """Return the readings of a guard on slices or drift."""
+        if guard.condition.measure == "agreement" and isinstance(guard.condition, SliceCondition):
+            rows = self._select_detector_rows(guard)
+            return compute_slice_series(guard, guard.condition, rows, self.unit_classes)
+        first_slot = self._find_first_slot(self.state.changed_at)
+        rows = self._gate_rows.select(self._gate_rows.occurred >= first_slot)
+        last_alarm = self.state.last_alarms.get(guard.id)
+        if last_alarm is not None and guard.then in NARROWING_EFFECTS:
+            rows = rows.select(rows.slot > find_slot_before(last_alarm, self.policy.tick))
+        reference = self._gate_rows.select(self._gate_rows.occurred < first_slot)
+        return compute_drift_series(guard, rows, reference, self.unit_classes)
 
     def _compute_episode_series(self, guard: Guard) -> GuardSeries:
         measure = guard.condition.measure
@@ -343,7 +368,11 @@ class EvidenceView:
         rows = self._assisted_rows if is_override else self._select_visible(self.rows.guard)
         is_kept = rows.occurred >= self._find_first_slot(self.state.changed_at)
         last_alarm = self.state.last_alarms.get(guard.id)
-        if last_alarm is not None:
+        # a guard by slice that only reports or suspends goes on: its alarm lasts until recovery
+        is_one_alarm = guard.then in NARROWING_EFFECTS or not isinstance(
+            guard.condition, SliceCondition
+        )
+        if last_alarm is not None and is_one_alarm:
             is_kept &= rows.slot > find_slot_before(last_alarm, self.policy.tick)
         return rows.select(is_kept)
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.cell_evidence import GuardReading
 from rollout.core.policy.policy import Guard
+from rollout.core.policy.slice_conditions import describe_with_subject
 
 
 def describe_alarm(guard: Guard, reading: GuardReading, tick: timedelta) -> str:
@@ -19,7 +20,8 @@ def describe_alarm(guard: Guard, reading: GuardReading, tick: timedelta) -> str:
     """
     if guard.condition.measure == "heartbeat":
         return f"{guard.condition}: no heartbeat for {format_duration(int(reading.value) * tick)}"
-    return f"{guard.condition}: {reading.value} of {reading.records} {_describe_unit(guard)}"
+    condition = describe_with_subject(guard.condition, reading.subject)
+    return f"{condition}: {reading.value} of {reading.records} {_describe_unit(guard)}"
 
 
 def _describe_unit(guard: Guard) -> str:

@@ -3,8 +3,28 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 MeasureKey = tuple[str, str | None, str | None]  # measure, label or action, lever
+
+
+class SliceCounts(NamedTuple):
+    """Units of one attribute value: successes, failures, and those without a decision.
+
+    A unit without a decision is a failure.
+    """
+
+    agreed: int
+    disagreed: int
+    missing: int = 0
+
+    @property
+    def decided(self) -> int:
+        """Return the number of units with a decision."""
+        return self.agreed + self.disagreed - self.missing
+
+
+ValueCounts = Mapping[str, SliceCounts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +38,7 @@ class EvidenceCounts:
         reviewers: distinct reviewers of these units.
         counts: per measure (successes, failures) of a share, units per cost level, or the four
             parity classes; zeros without records.
+        slices: per condition by slice the counts of each value of the attribute.
     """
 
     closed: int = 0
@@ -25,6 +46,7 @@ class EvidenceCounts:
     days: int = 0
     reviewers: int = 0
     counts: Mapping[MeasureKey, tuple[int, ...]] = field(default_factory=dict)
+    slices: Mapping[MeasureKey, ValueCounts] = field(default_factory=dict)
 
     @property
     def decided(self) -> int:
@@ -43,6 +65,7 @@ class GuardReading:
 
     `good_since` is when an operational guard's measure last turned good, None while it is bad.
     `has_recovered` is what a test of the records after an alarm says instead, None without one.
+    `subject` names the slices that an alarm is about.
     """
 
     is_alarm: bool
@@ -50,6 +73,7 @@ class GuardReading:
     records: int = 0
     good_since: datetime | None = None
     has_recovered: bool | None = None
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,13 +69,17 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class UnitClass:
-    """Prediction, decisions and cost level of a unit, as measures count it."""
+    """Prediction, decisions and cost level of a unit, as measures count it.
+
+    `slices` holds the values of the attributes that conditions slice by, as JSON.
+    """
 
     lever: str
     predicted: str
     decided: str
     second: str = ""
     level: int = 0
+    slices: str = ""
 
     @property
     def agrees(self) -> bool:

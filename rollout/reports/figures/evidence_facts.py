@@ -11,7 +11,6 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.gates import (
     ConditionReading,
-    list_unmet_requirements,
     read_gate,
 )
 from rollout.core.policy.policy import Policy
@@ -157,9 +156,7 @@ def _build_gate_facts(
         to=gate.to,
         risk=gate.risk * period.state.risk_share,
         met=reading.is_met and view.version not in policy.watched_versions,
-        lacks=list_unmet_requirements(
-            gate, attempt, gate_evidence, policy.evidence.missing_at_most
-        ),
+        lacks=reading.unmet_requirements,
         approvals=gate.approvals,
         conditions=tuple(
             _build_condition_facts(condition_reading, policy)

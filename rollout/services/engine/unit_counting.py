@@ -15,6 +15,7 @@ import polars as pl
 from rollout import faults
 from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.slice_conditions import list_recorded_attributes
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
 from rollout.store.counting.unit_records import UnitRecords
@@ -171,6 +172,9 @@ def open_stored_history(
         transaction,
         state.rollout,
         levers=[lever.id for lever in state.policy.levers],
-        attributes=sorted({attribute for window in windows for attribute in window.when}),
+        attributes=sorted(
+            {attribute for window in windows for attribute in window.when}
+            | {*list_recorded_attributes(state.policy)}
+        ),
         select_row=select_row,
     )

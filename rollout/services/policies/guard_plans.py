@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import DETECTOR_MEASURES
 from rollout.core.policy.policy import Guard, Policy, Stage
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.statistics.forecast import estimate_harm
 from rollout.services.policies.gate_forecast import (
     compute_days,
@@ -103,7 +104,9 @@ def _compute_max_observed_rate(
     if cell_traffic.units_per_day is None:
         return None
     rates = [
-        _compute_observed_rate(guard, policy.get_stage(level), cell_traffic)
+        None  # each value's units count, not those of the rarest alone
+        if isinstance(guard.condition, SliceCondition)
+        else _compute_observed_rate(guard, policy.get_stage(level), cell_traffic)
         for level in range(1, stage_level + 1)
     ]
     return max(cell_traffic.units_per_day if rate is None else rate for rate in rates)

@@ -199,8 +199,9 @@ def _format_days(gate_plan: GatePlan) -> str:
 
 def _format_condition(condition_plan: GateConditionPlan) -> str:
     minimum_text = f"{condition_plan.evidence_need.min_records:,}"
+    best_case = _describe_best_case(condition_plan)
     if condition_plan.rate.value is None:
-        need_text = f"{minimum_text} decisions{_format_units(condition_plan)} if all agree"
+        need_text = f"{minimum_text} decisions{_format_units(condition_plan)} if {best_case}"
     elif (
         condition_plan.evidence_need.is_unreachable
         or condition_plan.evidence_need.expected_records is None
@@ -212,7 +213,7 @@ def _format_condition(condition_plan: GateConditionPlan) -> str:
         need_text = (
             f"about {condition_plan.evidence_need.expected_records:,}"
             f" decisions{_format_units(condition_plan)}{pace_text}, at"
-            f" {format_expected_value(condition_plan)} ({minimum_text} if all agree)"
+            f" {format_expected_value(condition_plan)} ({minimum_text} if {best_case})"
         )
     assumption_text = (
         f"\n      assumed: {condition_plan.rate.assumption}"
@@ -220,6 +221,13 @@ def _format_condition(condition_plan: GateConditionPlan) -> str:
         else ""
     )
     return f"{format_condition(condition_plan.condition)}: {need_text}{assumption_text}"
+
+
+def _describe_best_case(condition_plan: GateConditionPlan) -> str:
+    condition = condition_plan.condition
+    if condition.measure == "parity" and condition.line >= 0:
+        return "reviewers always differ and the model agrees with one"
+    return "all agree"
 
 
 def _format_units(condition_plan: GateConditionPlan) -> str:

@@ -27,6 +27,7 @@ FRAME_COLUMNS: Final = (
     counted_units.c.reviewer,
     counted_units.c.exclusion_reason.label("excluded"),
     counted_units.c.class_ids.label("class_id"),
+    counted_units.c.slices,
 )
 """Columns of frames, under the names of `rollout.tally.units.UNIT_COLUMNS`."""
 
@@ -45,6 +46,7 @@ class CountedUnitRow:
         exclusion_reason: why the unit is not evidence; None if it is.
         record_hashes: of the records behind it, sorted and joined; None if counted before hashes
             were stored.
+        slices: the case's values of the recorded attributes, as JSON; None if none was recorded.
     """
 
     unit: int
@@ -60,6 +62,7 @@ class CountedUnitRow:
     reviewer: str | None
     exclusion_reason: str | None
     record_hashes: bytes | None = None
+    slices: str | None = None
 
     @property
     def identity(self) -> tuple[int, str, str]:
@@ -82,7 +85,7 @@ class CountedUnits:
             (
                 *(self._rollout.number, *unit.identity, unit.case_id, unit.slot, unit.occurred),
                 *(unit.day, unit.series_id, encode_json(unit.class_ids), unit.bucket),
-                *(unit.reviewer, unit.exclusion_reason, unit.record_hashes),
+                *(unit.reviewer, unit.exclusion_reason, unit.record_hashes, unit.slices),
             )
             for unit in ordered_units
         ]
@@ -138,7 +141,8 @@ class CountedUnits:
 
         `rollout.tally.units.resolve_units` returns the same form, so `unit_arrays` reads live
         counts and a history alike. Columns: `SERIES_COLUMNS`, `CLASS_COLUMNS`, unit (its key; a
-        hash after a purge), slot, occurred, day, bucket, reviewer, and excluded, which is null.
+        hash after a purge), slot, occurred, day, bucket, reviewer, slices, and excluded, which is
+        null.
         Ordered by slot.
         """
         return pl.concat(self.load_frames(after=after, until=until))

@@ -48,11 +48,13 @@ class UnitLine(NamedTuple):
     record_hashes: bytes
     site: str
     window: str
+    slices: str | None = None
 
     @property
     def text(self) -> bytes:
-        """Return the line that digests cover."""
-        return f"{self[:COVERED_FIELDS]!a}\n".encode()
+        """Return the line that digests cover; slices only where any were recorded."""
+        covered_slices = () if self.slices is None else (self.slices,)
+        return f"{(*self[:COVERED_FIELDS], *covered_slices)!a}\n".encode()
 
 
 COVERED_FIELDS: Final = UnitLine._fields.index("site")
@@ -75,7 +77,7 @@ def read_unit_lines(
         for name in UnitLine._fields[:COVERED_FIELDS]
     )
     query = (
-        select(*line_columns, count_series.c.site, count_series.c.window)
+        select(*line_columns, count_series.c.site, count_series.c.window, counted_units.c.slices)
         .join(count_series, count_series.c.id == counted_units.c.series_id)
         .where(counted_units.c.rollout == rollout.number)
         .where(counted_units.c.slot > after, counted_units.c.slot <= until)
@@ -83,7 +85,7 @@ def read_unit_lines(
     )
     for row in transaction.execute(query.execution_options(yield_per=UNITS_PER_READ)):
         hashes = b"" if row.record_hashes is None else bytes(row.record_hashes)
-        yield UnitLine._make((*row[: COVERED_FIELDS - 1], hashes, row.site, row.window))
+        yield UnitLine._make((*row[: COVERED_FIELDS - 1], hashes, *row[COVERED_FIELDS:]))
 
 
 def summarize_counted(
