@@ -17,6 +17,7 @@ from rollout.core.scope.events import (
     RolloutCreated,
     RulesApplied,
     VersionFirstUsed,
+    VersionRenamed,
 )
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.text.formatting import (
@@ -29,11 +30,15 @@ from rollout.reports.text.formatting import (
 
 @dataclass(frozen=True, slots=True)
 class VersionSummary:
-    """One model version: when it was first used, and the number of its predictions."""
+    """One model version: when it was first used, and the number of its predictions.
+
+    `other_names` are later names that declared the same content; it counts under `version`.
+    """
 
     version: str
     first_seen: datetime
     predictions: int
+    other_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +149,14 @@ def _find_policy_number(inputs: ReportInputs) -> int:
 
 def _summarize_versions(inputs: ReportInputs) -> tuple[VersionSummary, ...]:
     counts = dict(inputs.records.predictions.group_by("version").agg(pl.len()).iter_rows())
+    renames = [event for event in inputs.events if isinstance(event, VersionRenamed)]
     return tuple(
-        VersionSummary(event.version, event.at, counts.get(event.version, 0))
+        VersionSummary(
+            event.version,
+            event.at,
+            counts.get(event.version, 0),
+            tuple(rename.version for rename in renames if rename.continues == event.version),
+        )
         for event in inputs.events
         if isinstance(event, VersionFirstUsed)
     )

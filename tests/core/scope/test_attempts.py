@@ -35,6 +35,7 @@ from tests.factories import (
     policy,
 )
 
+CONTENT = "ab" * 32
 MISSING = build_evidence(counted(0, missing=3))
 
 
@@ -57,9 +58,9 @@ class YearDriver(RolloutDriver):
             if isinstance(event, AttemptsBegan)
         ]
 
-    def see(self, version):
+    def see(self, version, content=""):
         """See a version for the first time."""
-        self.do(AddVersion(at=self.at, version=version))
+        self.do(AddVersion(at=self.at, version=version, content=content))
 
     def state(self, version="v1", cell=CREEK):
         """Return a version's state in a cell."""
@@ -94,8 +95,11 @@ def test_attempts_are_numbered_as_the_specification_says():
     assert rollout.count(on(3, 10), "v1") == [[("v1", 2027, 2)]]
     rollout.at = on(4, 1)
     rollout.see("v2")
-    rollout.see("v3")
+    rollout.see("v3", CONTENT)
     assert rollout.count(on(5, 2), "v1", "v3") == [[("v3", 2027, 3)]]
+    rollout.see("v3b", CONTENT)
+    assert rollout.count(on(6, 1), rollout.scope.get_first_name("v3b")) == []
+    assert rollout.state("v3").number == 3, "v3b has v3's content: still attempt 3"
     assert rollout.count(on(12, 30), "v2") == [[("v2", 2027, 4)]]
     rollout.see("v4")
     assert rollout.count(on(1, 1, 2028), "v4", "v2") == [[("v4", 2028, 1)]]
