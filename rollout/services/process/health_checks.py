@@ -136,7 +136,7 @@ def _find_report_faults(database: Database, rollout: Rollout) -> Iterator[str]:
 
 
 def _find_api_package_conflicts() -> Iterator[str]:
-    owners = sorted({found.name for found in distributions() if _has_api_package(found)})
+    owners = sorted({package.name for package in distributions() if _has_api_package(package)})
     if len(owners) > 1:
         owner_text = " and ".join(owners)
         yield f"{owner_text} both install a package `api`; install rollout in its own environment"

@@ -92,8 +92,8 @@ def test_two_owners_of_the_package_api_are_named(ramps, monkeypatch, tmp_path):
     for name, files in installed.items():
         folder = tmp_path / f"{name.replace('-', '_')}-1.dist-info"
         folder.mkdir()
-        for file, text in files.items():
-            (folder / file).write_text(text, "utf-8")
+        for file, content in files.items():
+            (folder / file).write_text(content, "utf-8")
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     (fault,) = faults(ramps)["no other installed package is called `api`"]
