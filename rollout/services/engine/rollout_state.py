@@ -1,7 +1,7 @@
 """State of a live rollout: its scope, the policy in force, the known versions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
@@ -44,6 +44,11 @@ class RolloutState:
     pending: Mapping[str, Policy]
     versions: Mapping[str, StoredVersion]
     first_names: Mapping[str, str] = field(default_factory=dict)
+
+    def replace_versions(self, versions: Mapping[str, StoredVersion]) -> "RolloutState":
+        """Return the state with other information on versions."""
+        first_names = find_first_names(self.scope, self.policy, versions)
+        return replace(self, versions=versions, first_names=first_names)
 
     @property
     def trained_until(self) -> dict[str, datetime]:
