@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 MeasureKey = tuple[str, str | None, str | None]  # measure, label or action, lever
@@ -66,6 +66,7 @@ class GuardReading:
     `good_since` is when an operational guard's measure last turned good, None while it is bad.
     `has_recovered` is what a test of the records after an alarm says instead, None without one.
     `subject` names the slices that an alarm is about.
+    `silence` is the open time without a sign that raised an alarm.
     """
 
     is_alarm: bool
@@ -74,6 +75,7 @@ class GuardReading:
     good_since: datetime | None = None
     has_recovered: bool | None = None
     subject: str = ""
+    silence: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

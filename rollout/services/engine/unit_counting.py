@@ -177,4 +177,5 @@ def open_stored_history(
             | {*list_recorded_attributes(state.policy)}
         ),
         select_row=select_row,
+        first_names=state.first_names,
     )
