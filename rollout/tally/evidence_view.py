@@ -318,17 +318,19 @@ class EvidenceView:
         return compute_share_series(guard, answer_slots[is_kept], is_bad[is_kept], self.policy)
 
     def _compute_stream_series(self, guard: Guard) -> GuardSeries:
-        """Return the readings of a guard on slices or drift."""
-        if guard.condition.measure == "agreement" and isinstance(guard.condition, SliceCondition):
-            rows = self._select_detector_rows(guard)
-            return compute_slice_series(guard, guard.condition, rows, self.unit_classes)
-        first_slot = self._find_first_slot(self.state.changed_at)
-        rows = self._gate_rows.select(self._gate_rows.occurred >= first_slot)
-        last_alarm = self.state.last_alarms.get(guard.id)
-        if last_alarm is not None and guard.then in NARROWING_EFFECTS:
-            rows = rows.select(rows.slot > find_slot_before(last_alarm, self.policy.tick))
-        reference = self._gate_rows.select(self._gate_rows.occurred < first_slot)
-        return compute_drift_series(guard, rows, reference, self.unit_classes)
+        """Return the readings of a guard on slices or drift.
+
+        Drift reads decided units too: closed ones would be known only after the grace.
+        """
+        rows, condition = self._select_detector_rows(guard), guard.condition
+        if condition.measure == "agreement" and isinstance(condition, SliceCondition):
+            return compute_slice_series(guard, condition, rows, self.unit_classes)
+        before = self._select_visible(self.rows.guard)
+        # by slot: a unit that was decided later was not known when the cell entered its stage
+        is_reference = before.slot <= find_slot_before(self.state.changed_at, self.policy.tick)
+        if self.state.attempt > 1:
+            is_reference &= before.occurred >= self._find_first_slot(self.state.attempt_since)
+        return compute_drift_series(guard, rows, before.select(is_reference), self.unit_classes)
 
     def _compute_episode_series(self, guard: Guard) -> GuardSeries:
         measure = guard.condition.measure
@@ -387,11 +389,10 @@ class EvidenceView:
         rows = self._assisted_rows if is_override else self._select_visible(self.rows.guard)
         is_kept = rows.occurred >= self._find_first_slot(self.state.changed_at)
         last_alarm = self.state.last_alarms.get(guard.id)
-        # a guard by slice that only reports or suspends goes on: its alarm lasts until recovery
-        is_one_alarm = guard.then in NARROWING_EFFECTS or not isinstance(
+        has_episodes = guard.condition.measure == "drift" or isinstance(
             guard.condition, SliceCondition
-        )
-        if last_alarm is not None and is_one_alarm:
+        )  # their alarm lasts until recovery, unless it narrows
+        if last_alarm is not None and (guard.then in NARROWING_EFFECTS or not has_episodes):
             is_kept &= rows.slot > find_slot_before(last_alarm, self.policy.tick)
         return rows.select(is_kept)
 

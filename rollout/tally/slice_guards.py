@@ -2,7 +2,7 @@
 
 Agreement has a stream for each value, of its own units. Drift has two streams for each value, more
 and fewer, of all units; their limits are the share in the reference plus or minus the threshold.
-The reference is what the attempt had counted when the cell entered its stage.
+The reference is the decided units of the attempt from before the cell entered its stage.
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,8 +57,8 @@ def compute_drift_series(
 
     Args:
         guard: of drift, by slice, or of the human decisions on a lever.
-        rows: units since the cell entered its stage.
-        reference: units of the attempt before that.
+        rows: decided units since the cell entered its stage.
+        reference: those of the attempt before that.
         unit_classes: the classes of the history.
     """
     name, codes, values = _list_codes(guard.condition, unit_classes)

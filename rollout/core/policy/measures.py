@@ -50,7 +50,7 @@ class Condition:
         >>> str(Condition("recall", 0.8, at_least=True, label="bear"))
         'recall of bear at least 80 %'
         """
-        subject = self.label or self.action
+        subject = self.label or self.action or ("decisions" if self.measure == "drift" else "")
         lever = f" ({self.lever})" if self.lever else ""
         bound = "at least" if self.at_least else "at most"
         return (

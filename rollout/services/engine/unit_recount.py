@@ -107,7 +107,7 @@ def _compare_unit(
         return f"counted as {', '.join(stored)}; its records give {', '.join(expected)}"
     if (line.site, line.window) != (rows[0]["site"], rows[0]["window"]):
         return f"counted in {line.site} × {line.window}; that is not the cell of its case"
-    if fault := _compare_slices(line.slices, rows[0]["slices"]):
+    if fault := find_slice_fault(line.slices, rows[0]["slices"]):
         return fault
     reasons = {line.exclusion_reason, rows[0]["excluded"]}
     if len(reasons) > 1 and reasons.isdisjoint(UNRECORDED_REASONS):
@@ -116,7 +116,7 @@ def _compare_unit(
     return ""
 
 
-def _compare_slices(stored: str | None, expected: str) -> str:
+def find_slice_fault(stored: str | None, expected: str) -> str:
     """Return what differs in the attributes that both name, or ""."""
     stored_values, values = loads(stored or "{}"), loads(expected or "{}")
     names = [n for n in stored_values if n in values and stored_values[n] != values[n]]

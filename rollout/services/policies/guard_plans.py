@@ -16,6 +16,7 @@ from rollout.services.policies.gate_forecast import (
 from rollout.services.policies.gate_plans import group_cells_by_gate_path
 from rollout.services.policies.traffic import CellTraffic, RolloutTraffic
 
+COUNTED_MEASURES = DETECTOR_MEASURES | {"drift"}  # false alarms by units
 PLANNED_DROPS = (0.9, 0.5, 0.0)
 
 
@@ -99,13 +100,13 @@ def _compute_max_observed_rate(
     policy: Policy, guard: Guard, stage_level: int, cell_traffic: CellTraffic
 ) -> float | None:
     """Return the largest visible share up to `stage_level`; 1 if unknown."""
-    if guard.condition.measure not in DETECTOR_MEASURES:
+    if guard.condition.measure not in COUNTED_MEASURES:
         return None
     if cell_traffic.units_per_day is None:
         return None
     rates = [
-        None  # each value's units count, not those of the rarest alone
-        if isinstance(guard.condition, SliceCondition)
+        None  # every unit counts, not those of the rarest value alone
+        if isinstance(guard.condition, SliceCondition) or guard.condition.measure == "drift"
         else _compute_observed_rate(guard, policy.get_stage(level), cell_traffic)
         for level in range(1, stage_level + 1)
     ]
@@ -137,7 +138,7 @@ def compute_false_alarms(guard_plans: tuple[GuardPlan, ...]) -> float | None:
     detecting_plans = [
         guard_plan
         for guard_plan in guard_plans
-        if guard_plan.guard.condition.measure in DETECTOR_MEASURES
+        if guard_plan.guard.condition.measure in COUNTED_MEASURES
     ]
     if any(guard_plan.per_day is None for guard_plan in detecting_plans):
         return None

@@ -12,6 +12,7 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope.quorum import GroupMembership
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.gate_forecast import (
@@ -235,6 +236,8 @@ def _format_units(condition_plan: GateConditionPlan) -> str:
     """Describe which units a decision covers, and how many units contain one."""
     if condition_plan.condition.measure == "parity":
         return " by two reviewers"
+    if isinstance(condition_plan.condition, SliceCondition):
+        return f" of each {condition_plan.condition.slice}"
     if condition_plan.condition.label is None:
         return ""
     unit_text = (
