@@ -40,6 +40,7 @@ PROPOSED_KINDS = {**CELL_KINDS, "Resumed": "resume", "ClockCorrected": "clock"}
 HISTORY = {  # kinds that change no stage
     "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "RecordsImported",
     "CasesErased", "NameErased", "ReportSealed", "RecordsCounted", "DamageCleared", "FormChanged",
+    "FamiliarityChanged",
 }  # fmt: skip
 # Form 1 has other names for these kinds and keys.
 KINDS_BEFORE = {
@@ -279,9 +280,8 @@ class RecomputedState:
             case "SuspensionCleared":
                 self.get_cell(body).suspended_by.discard(body["guard"])
             case "RulesApplied":  # running attempts keep the risk that they have
-                for place, name in zip(
-                    body.get("cells", ()), body.get("versions", ()), strict=True
-                ):
+                keys = ("cells", "versions")
+                for place, name in zip(*(body.get(key, ()) for key in keys), strict=True):
                     self.get_cell(place, name).has_begun = True
             case "EraBegan":
                 self.note_if(body["era"] <= self.era, f"begins era {body['era']} in era {self.era}")
