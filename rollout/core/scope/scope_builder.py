@@ -31,6 +31,7 @@ class ScopeBuilder:
         self.attempt_years = copy_mapping(scope.attempt_years)
         self.cell_values = copy_mapping(scope.cell_values)
         self.counting_starts = copy_mapping(scope.counting_starts)
+        self.aliases = copy_mapping(scope.aliases)
         self.holders = copy_mapping(scope._holders)  # noqa: SLF001 - kept for `Scope.holder` alone
 
     def build(self) -> Scope:
@@ -50,6 +51,7 @@ class ScopeBuilder:
             attempt_years=MappingProxyType(self.attempt_years),
             counting_starts=MappingProxyType(self.counting_starts),
             cell_values=MappingProxyType(self.cell_values),
+            aliases=MappingProxyType(self.aliases),
             rules=self.rules,
             at=self.at,
             revision=self.revision,

@@ -33,6 +33,7 @@ from rollout.core.scope.events import (
     ProposalVoided,
     Stopped,
     VersionFirstUsed,
+    VersionRenamed,
 )
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import RecordsCounted, ReportSealed
@@ -45,6 +46,7 @@ from rollout.tally.unit_arrays import IntArray
 
 EVENTS_WITHOUT_STAGE = (
     VersionFirstUsed,
+    VersionRenamed,
     AttemptsBegan,
     FamiliarityChanged,
     ProposalRaised,

@@ -176,4 +176,5 @@ def open_stored_history(
         levers=[lever.id for lever in state.policy.levers],
         attributes=sorted(attributes | (rule.attribute_names if rule else frozenset())),
         select_row=select_row,
+        first_names=state.first_names,
     )

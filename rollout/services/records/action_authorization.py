@@ -147,7 +147,8 @@ class ScopeAuthorizer:
         window = WindowLookup(policy).find_window(case.site, case.occurred_at, case.attributes)
         cell = Cell(case.site, window)
         acting_grant = find_acting_version(scope, policy, cell, at)
-        if acting_grant is None or acting_grant[0] != action.version:
+        version = scope.get_first_name(action.version or "")
+        if acting_grant is None or acting_grant[0] != version:
             return False
         if find_unfamiliar_values(scope, policy, cell, acting_grant[0], case.attributes):
             return False
