@@ -58,9 +58,32 @@ def foresee_attempt(
     state = scope.get_cell_state(cell, version)
     if state.has_begun or not numbers_attempts_by_year(scope.rules):
         return state
-    calendar_year = _find_year(at, policy, cell.site)
-    year = _count_attempt(scope.attempt_years.get(cell), calendar_year, policy.evidence.releases)
+    year = _foresee_year(scope, policy, cell, at)
     return replace(state, risk_share=compute_yearly_share(year.count, year.releases))
+
+
+def describe_cell_attempt(
+    scope: Scope, policy: Policy, cell: Cell, version: str, at: datetime
+) -> str:
+    """Describe a version's attempt in a cell by its number, as the ledger has it.
+
+    An attempt has no number before its first unit: the text then names the one that it would get.
+    """
+    state = scope.get_cell_state(cell, version)
+    if not numbers_attempts_by_year(scope.rules):
+        return f"attempt {state.attempt} of {version} in this cell"
+    if state.number:
+        return f"attempt {state.number} of the year in this cell"
+    if state.has_begun:
+        return "an attempt from before attempts had numbers"
+    following = _foresee_year(scope, policy, cell, at)
+    return f"no attempt yet; the next would be number {following.count} of the year in this cell"
+
+
+def _foresee_year(scope: Scope, policy: Policy, cell: Cell, at: datetime) -> AttemptYear:
+    """Return a cell's year as it would be if an attempt began."""
+    year = _find_year(at, policy, cell.site)
+    return _count_attempt(scope.attempt_years.get(cell), year, policy.evidence.releases)
 
 
 def _list_starting_keys(

@@ -237,14 +237,32 @@ class StoredHistory:
         )
         return set(self._transaction.execute(union(*queries)).scalars())
 
-    def load_last_case_times(self) -> dict[str, datetime]:
-        """Return by site when its last case occurred."""
+    def find_site_cases(self, site: str, since: datetime) -> set[int]:
+        """Return the cases that occurred at a site since a time."""
+        query = select(cases.c.case_id).where(
+            cases.c.rollout == self._rollout.number,
+            cases.c.site == site,
+            cases.c.occurred_at >= since,
+        )
+        return set(self._transaction.execute(query).scalars())
+
+    def load_case_spans(self) -> dict[str, tuple[datetime, datetime]]:
+        """Return by site when its first and last cases occurred."""
+        first, last = func.min(cases.c.occurred_at), func.max(cases.c.occurred_at)
         query = (
-            select(cases.c.site, func.max(cases.c.occurred_at).label("at"))
+            select(cases.c.site, first.label("first"), last.label("last"))
             .where(cases.c.rollout == self._rollout.number)
             .group_by(cases.c.site)
         )
-        return {row.site: row.at for row in self._transaction.execute(query)}
+        return {row.site: (row.first, row.last) for row in self._transaction.execute(query)}
+
+    def load_last_heartbeat(self, site: str) -> datetime | None:
+        """Return the time of a site's last heartbeat, or None."""
+        query = select(func.max(heartbeats.c.at)).where(
+            heartbeats.c.rollout == self._rollout.number, heartbeats.c.site == site
+        )
+        at: datetime | None = self._transaction.execute(query).scalar_one()
+        return at
 
     def load_heartbeats(self, site: str, *, after: datetime | None = None) -> Sequence[datetime]:
         """Return the times of a site's heartbeats, optionally after a time."""
