@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.parts import Spent, mark_parts
+from tests.store.compiled_statements import share_statements
 
 settings.register_profile(
     "here", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
@@ -44,6 +45,16 @@ def _time_to_answer(monkeypatch):
     limit = sys.modules.get("api.answer_deadline")  # most tests ask no service
     if limit is not None:
         monkeypatch.setattr(limit, "ASSIGNMENT_SECONDS", 30.0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _statements_compiled_once():
+    """Let all databases share their compiled statements."""
+    with pytest.MonkeyPatch.context() as patch:
+        session = sys.modules.get("rollout.store.database.session")  # many tests need no database
+        if session is not None:
+            share_statements(patch, session)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
