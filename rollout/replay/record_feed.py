@@ -13,6 +13,7 @@ from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.tally.answer_records import AnswerRecords, build_empty_answers
 from rollout.tally.case_placement import PICK, PlacedHistory
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
+from rollout.tally.site_signs import NO_SIGNS, SiteSigns, build_case_signs
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
 GuardAnswers = tuple[IntArray, IntArray, BoolArray]
@@ -116,6 +117,22 @@ class HistoryFeeds:
     def slots_with_records(self, site: str) -> IntArray:
         """Return the slots with records of the site, ascending, distinct."""
         return self.slots_by_site.get(site, np.empty(0, dtype=np.int64))
+
+    def read_signs(self, site: str) -> SiteSigns:
+        """Return the instants of the site's cases; records hold no other signs of life."""
+        return self._signs_by_site.get(site, NO_SIGNS)
+
+    @cached_property
+    def _signs_by_site(self) -> dict[str, SiteSigns]:
+        parts = self.list_case_instants().partition_by("site", as_dict=True)
+        return {
+            str(site): build_case_signs(part["at"].to_numpy(), part["unit"].hash().to_numpy())
+            for (site,), part in parts.items()
+        }
+
+    def list_case_instants(self) -> pl.DataFrame:
+        """Return site, instant and unit of each case."""
+        return self._cases.select("site", "unit", at="occurred_us")
 
     @cached_property
     def last_slot(self) -> int:

@@ -39,6 +39,8 @@ from rollout.tally.guard_series import (
     compute_share_series,
     compute_silence_series,
 )
+from rollout.tally.silence_series import compute_cell_silences
+from rollout.tally.site_signs import SiteSigns
 from rollout.tally.slots import find_slot_after, find_slot_before
 from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import BoolArray, CellUnitArrays, IntArray, UnitArrays, UnitClasses
@@ -62,6 +64,10 @@ class GuardFeeds(Protocol):
 
     def slots_with_records(self, site: str) -> IntArray:
         """Return the slots in which the site sent anything."""
+        ...
+
+    def read_signs(self, site: str) -> SiteSigns:
+        """Return the instants of the site's cases and signs of life."""
         ...
 
     @property
@@ -277,6 +283,8 @@ class EvidenceView:
         if measure in DETECTOR_MEASURES:
             rows = self._select_detector_rows(guard)
             return compute_detector_series(guard, rows, self.unit_classes, self.policy)
+        if measure == "heartbeat" and has_guard_tests(self.rules):
+            return self._compute_silence_series(guard)
         if measure == "heartbeat":
             slots = self.feeds.slots_with_records(self.cell.site)
             return compute_silence_series(guard, slots, self.feeds.last_slot, self.policy)
@@ -314,6 +322,12 @@ class EvidenceView:
             self.policy,
             expected_per_day=per_day,
             restarted=restarted,
+        )
+
+    def _compute_silence_series(self, guard: Guard) -> GuardSeries:
+        signs, site = self.feeds.read_signs(self.cell.site), self.policy.sites_by_id[self.cell.site]
+        return compute_cell_silences(
+            guard, signs, site, self.policy, self.cell.window, self.feeds.last_slot
         )
 
     def _find_harm_start(self, guard: Guard) -> datetime:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 MeasureKey = tuple[str, str | None, str | None]  # measure, label or action, lever
 
@@ -43,6 +43,7 @@ class GuardReading:
 
     `good_since` is when an operational guard's measure last turned good, None while it is bad.
     `has_recovered` is what a test of the records after an alarm says instead, None without one.
+    `silence` is the open time without a sign that raised an alarm.
     """
 
     is_alarm: bool
@@ -50,6 +51,7 @@ class GuardReading:
     records: int = 0
     good_since: datetime | None = None
     has_recovered: bool | None = None
+    silence: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

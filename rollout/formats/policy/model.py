@@ -136,6 +136,9 @@ class SiteShape(PolicySection):
         None, description="How soon a stop takes effect there. Default: the rollout's lease."
     )
     was: kinds.Name | None = key(None, description="Former id of a renamed site.")
+    open: kinds.NonEmptyText | None = key(
+        None, description="Hours in which silence counts, as in windows. Default: always."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -264,8 +267,13 @@ class GuardShape(ConditionShape, CellSelection):
     )
     false_alarm_every: kinds.FalseAlarmInterval | None = key(
         None,
-        description="Mean units, or for latency_p95, failures, missing and unaudited time, between "
-        "two false alarms, at least. Default: 10000 units, and 1y.",
+        description="Mean units, or for latency_p95, failures, missing, unaudited and heartbeat "
+        "time, between two false alarms, at least. Default: 10000 units, and 1y.",
+    )
+    quiet_days: kinds.QuietShare | None = key(
+        None,
+        description="For heartbeat: share of the usual traffic on quiet days, such as 1/3 or 33%. "
+        "Default: 1/2.",
     )
     then: Literal["one-stage", "shadow", "suspend", "report"] | None = key(
         None, description="What an alarm does. Default: the measure's own."

@@ -24,6 +24,7 @@ from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.site_signs import NO_SIGNS, SiteSigns
 from rollout.tally.unit_arrays import BoolArray, IntArray
 from rollout.tally.unit_buffer import UnitBuffer
 
@@ -199,6 +200,10 @@ class EmptyGuardFeeds:
     def slots_with_records(self, site: str) -> IntArray:  # noqa: ARG002 - the protocol of feeds
         """Return no slots."""
         return _EMPTY_SLOTS
+
+    def read_signs(self, site: str) -> SiteSigns:  # noqa: ARG002 - the protocol of feeds
+        """Return no signs."""
+        return NO_SIGNS
 
 
 EMPTY_GUARD_FEEDS = EmptyGuardFeeds()

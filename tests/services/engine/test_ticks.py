@@ -298,11 +298,13 @@ def test_where_clocks_disagree_an_approved_policy_waits(database):
 
 @filled_once
 def fill_widened(database):
-    """Let a first cell be widened under a watch for silence; return when it was."""
+    """Let a first cell be widened at sites with hourly signs of life; return when it was."""
     heard = "guards:\n  - {measure: heartbeat, at_most: 3h, then: suspend}"
     first = to_instant(SLOTS[0], TICK)
     apply_policy(database, BY_CASE.replace("guards:", heard), ANA, first, salt=bytes(32))
     import_records(database, "story", until(HISTORY, first + 12 * TICK), first)
+    for hours in range(13):
+        beat(database, first + hours * TICK)
     ticker, people = Ticker(database, "story", "one"), People(database, "story", TICK / 3)
     for slot in SLOTS:
         at = to_instant(slot, TICK)
@@ -315,7 +317,7 @@ def fill_widened(database):
 
 
 def widened(database):
-    """Return a ticker that watches for silence, and when a first cell was widened."""
+    """Return a ticker of sites with hourly signs of life, and when a first cell was widened."""
     at = fill_widened(database)
     return Ticker(database, "story", "one"), at
 
