@@ -6,6 +6,7 @@ Here each run searches 40 other examples, in CI the same 100.
 import gc
 import os
 import sys
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -54,6 +55,17 @@ def _statements_compiled_once():
         session = sys.modules.get("rollout.store.database.session")  # many tests need no database
         if session is not None:
             share_statements(patch, session)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _passwords_hashed_quickly():
+    """Let services that are given no hasher hash in no time: a hash takes 0.2 s of a processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        sign_in = sys.modules.get("rollout.services.access.sign_in")
+        if sign_in is not None:
+            quick = partial(sign_in.PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
+            patch.setattr(sign_in, "PasswordHasher", quick)
         yield
 
 
