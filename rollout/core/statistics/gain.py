@@ -25,30 +25,26 @@ from rollout.core.statistics.evidence import Floats, check_inside_unit
 IntArray: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
-LOWEST_SHARE, HIGHEST_SHARE = (
-    0.02,
-    0.98,
-)  # of the model's arm; outside, one arm says next to nothing
 _STAKES: Floats = 0.95 * 2.0 ** (-np.arange(16) / 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArmUnits:
     """Units of both arms, ascending by the slot that counts them.
 
     Attributes:
         slots: slot of each unit.
-        scores: outcome of each unit in [0, 1], more is better; any number where it is unknown.
+        scores: mean outcome of each unit's cases in [0, 1], more is better; 0 if none is known.
         is_model: whether the unit's sampling value gave it to the model.
         shares: probability of that, in (0, 1).
-        is_known: whether the outcome arrived in time.
+        known_shares: share of the unit's cases whose outcome arrived in time, in [0, 1].
     """
 
     slots: IntArray
     scores: Floats
     is_model: BoolArray
     shares: Floats
-    is_known: BoolArray
+    known_shares: Floats
 
     def __len__(self) -> int:
         """Return the number of units."""
@@ -61,8 +57,13 @@ class ArmUnits:
             self.scores[is_kept],
             self.is_model[is_kept],
             self.shares[is_kept],
-            self.is_known[is_kept],
+            self.known_shares[is_kept],
         )
+
+    @cached_property
+    def is_known(self) -> BoolArray:
+        """Return which units have an outcome of at least one case."""
+        return self.known_shares > 0
 
     @cached_property
     def last_positions(self) -> IntArray:
@@ -80,12 +81,19 @@ class ArmUnits:
     @cached_property
     def worst_scores(self) -> Floats:
         """Return the outcomes, unknown ones as bad for the model as they could be."""
-        return np.where(self.is_known, self.scores, np.where(self.is_model, 0.0, 1.0))
+        worst = np.where(self.is_model, 0.0, 1.0)
+        return self.known_shares * self.scores + (1 - self.known_shares) * worst
 
     def compute_weighted_differences(self, scores: Floats) -> Floats:
         """Return each unit's difference to the mean, weighted by its arm's probability."""
         weights = np.where(self.is_model, 1 / self.shares, -1 / (1 - self.shares))
         return np.asarray((scores - self.means) * weights, dtype=np.float64)
+
+
+def build_empty_arms() -> ArmUnits:
+    """Return arms without units."""
+    empty = np.empty(0)
+    return ArmUnits(np.empty(0, np.int64), empty, np.empty(0, np.bool_), empty, empty)
 
 
 def compute_gain_log_path(units: ArmUnits, *, at_least: float) -> Floats:

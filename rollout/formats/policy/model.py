@@ -11,6 +11,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from rollout.formats.policy import fields as kinds
 from rollout.formats.policy.import_section import ImportShape
+from rollout.formats.policy.outcome_section import OutcomeShape
 from rollout.formats.policy.sections import PolicySection, key
 from rollout.formats.policy.source_section import SourcesShape
 from rollout.formats.policy.version_section import VersionShape
@@ -29,6 +30,7 @@ Measure = Literal[
     "failures",
     "heartbeat",
     "harm",
+    "gain",
 ]
 
 
@@ -164,6 +166,11 @@ class StageShape(PolicySection):
         description="The model decides, and humans decide this share blind afterwards. "
         "Without it a human confirms each case.",
     )
+    share: kinds.Share | None = key(
+        None,
+        description="The model decides this share of units, drawn at random; humans decide the "
+        "rest and see nothing of it. Instead of blind; audit is then of the model's part.",
+    )
     lasts: kinds.PositiveDuration = key(
         "90d", description="Length of a grant until it is renewed on fresh evidence."
     )
@@ -216,7 +223,7 @@ class ConditionShape(PolicySection):
 
     measure: Measure = key(description="What is looked at.", examples=["agreement"])
     at_least: kinds.RawText | None = key(
-        None, description="Threshold, for agreement, recall, precision, parity: 95%."
+        None, description="Threshold, for agreement, recall, precision, parity: 95%; for gain: 0."
     )
     at_most: kinds.RawText | None = key(None, description="Threshold, for costs, counts and spans.")
     label: kinds.NonEmptyText | None = key(
@@ -224,6 +231,7 @@ class ConditionShape(PolicySection):
     )
     lever: kinds.Name | None = key(None, description="Which lever, where there are several.")
     action: kinds.NonEmptyText | None = key(None, description="For action_change.")
+    of: kinds.Name | None = key(None, description="For gain: which of the outcomes.")
 
 
 class MinimumShape(PolicySection):
@@ -405,6 +413,9 @@ class PolicyShape(PolicySection):
     takeover: kinds.Name = key(
         "same-stage",
         description="Lowest stage of a takeover: same-stage, a stage, or shadow.",
+    )
+    outcomes: list[OutcomeShape] = key(
+        default_factory=list, description="What becomes of cases, as a value: for gain."
     )
     reports: list[ReportShape] = key(default_factory=list, description="Reports on schedule.")
     slices: list[kinds.NonEmptyText] = key(

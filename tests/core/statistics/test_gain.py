@@ -28,7 +28,7 @@ def arms(rows, slots=None):
         scores=np.array([0.0 if score is None else score for score in scores]),
         is_model=np.array([side == "model" for side in sides]),
         shares=np.array(shares, float),
-        is_known=np.array([score is not None for score in scores]),
+        known_shares=np.array([float(score is not None) for score in scores]),
     )
 
 
@@ -151,6 +151,18 @@ def test_a_higher_threshold_has_less_evidence(rows, at_least, step):
     assert higher <= compute_gain_log_e(units, at_least=at_least) + 1e-12
 
 
+def test_half_an_episode_without_outcomes_is_half_as_bad_as_it_could_be():
+    half = ArmUnits(
+        slots=np.array([0, 1]),
+        scores=np.array([0.8, 0.8]),
+        is_model=np.array([True, False]),
+        shares=np.array([0.5, 0.5]),
+        known_shares=np.array([0.5, 0.5]),
+    )
+    assert half.worst_scores == pytest.approx([0.4, 0.9])
+    assert half.means == pytest.approx([0.5, (0.5 + 0.8) / 2])
+
+
 # Short form of the published simulations
 
 
@@ -163,7 +175,7 @@ def draw_units(rng, count, *, effect, share, mean=0.5, spread=None):
         else np.clip(rng.normal(means, spread), 0, 1)
     )
     slots = np.arange(count)
-    return ArmUnits(slots, scores, is_model, np.full(count, share), np.ones(count, dtype=bool))
+    return ArmUnits(slots, scores, is_model, np.full(count, share), np.ones(count))
 
 
 def find_first(path, threshold):
@@ -228,7 +240,7 @@ def test_missing_outcomes_cost_the_published_number_of_units():
         needed = []
         for _ in range(150):
             units = draw_units(rng, 6_000, effect=0.1, share=0.5)
-            known = rng.random(len(units)) >= missing
+            known = (rng.random(len(units)) >= missing).astype(float)
             units = ArmUnits(units.slots, units.scores, units.is_model, units.shares, known)
             needed.append(
                 find_first(compute_gain_log_path(units, at_least=0.0), -log(0.05)) or 6_000
