@@ -20,6 +20,7 @@ from rollout.tally.outcome_units import (
     resolve_outcome_units,
     to_outcome_units,
 )
+from rollout.tally.site_signs import NO_SIGNS, SiteSigns, build_case_signs
 from rollout.tally.stage_history import build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
@@ -146,6 +147,22 @@ class HistoryFeeds:
     def slots_with_records(self, site: str) -> IntArray:
         """Return the slots with records of the site, ascending, distinct."""
         return self.slots_by_site.get(site, np.empty(0, dtype=np.int64))
+
+    def read_signs(self, site: str) -> SiteSigns:
+        """Return the instants of the site's cases; records hold no other signs of life."""
+        return self._signs_by_site.get(site, NO_SIGNS)
+
+    @cached_property
+    def _signs_by_site(self) -> dict[str, SiteSigns]:
+        parts = self.list_case_instants().partition_by("site", as_dict=True)
+        return {
+            str(site): build_case_signs(part["at"].to_numpy(), part["unit"].hash().to_numpy())
+            for (site,), part in parts.items()
+        }
+
+    def list_case_instants(self) -> pl.DataFrame:
+        """Return site, instant and unit of each case."""
+        return self._cases.select("site", "unit", at="occurred_us")
 
     @cached_property
     def last_slot(self) -> int:

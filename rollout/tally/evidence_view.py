@@ -44,6 +44,8 @@ from rollout.tally.guard_series import (
     compute_silence_series,
 )
 from rollout.tally.outcome_units import OutcomeUnits, build_arms
+from rollout.tally.silence_series import compute_cell_silences
+from rollout.tally.site_signs import SiteSigns
 from rollout.tally.slots import find_slot_after, find_slot_before
 from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import BoolArray, CellUnitArrays, IntArray, UnitArrays, UnitClasses
@@ -71,6 +73,10 @@ class GuardFeeds(Protocol):
 
     def read_outcomes(self, cell: Cell, version: str, outcome: OutcomeRule) -> OutcomeUnits:
         """Return a version's units in a cell with the value of an outcome."""
+        ...
+
+    def read_signs(self, site: str) -> SiteSigns:
+        """Return the instants of the site's cases and signs of life."""
         ...
 
     @property
@@ -311,11 +317,10 @@ class EvidenceView:
         measure = guard.condition.measure
         if measure in TESTED_MEASURES and has_guard_tests(self.rules):
             return self._compute_episode_series(guard)
-        if isinstance(guard.condition, GainCondition):
-            return compute_gain_series(guard, self._select_watched_arms(guard, guard.condition))
-        if measure in DETECTOR_MEASURES:
-            rows = self._select_detector_rows(guard)
-            return compute_detector_series(guard, rows, self.unit_classes, self.policy)
+        if measure in DETECTOR_MEASURES or isinstance(guard.condition, GainCondition):
+            return self._compute_quality_series(guard)
+        if measure == "heartbeat" and has_guard_tests(self.rules):
+            return self._compute_silence_series(guard)
         if measure == "heartbeat":
             slots = self.feeds.slots_with_records(self.cell.site)
             return compute_silence_series(guard, slots, self.feeds.last_slot, self.policy)
@@ -330,6 +335,12 @@ class EvidenceView:
         since = self._find_harm_start(guard) if measure == "harm" else self.state.changed_at
         is_kept = occurred_slots >= self._find_first_slot(since)
         return compute_share_series(guard, answer_slots[is_kept], is_bad[is_kept], self.policy)
+
+    def _compute_quality_series(self, guard: Guard) -> GuardSeries:
+        if isinstance(guard.condition, GainCondition):
+            return compute_gain_series(guard, self._select_watched_arms(guard, guard.condition))
+        rows = self._select_detector_rows(guard)
+        return compute_detector_series(guard, rows, self.unit_classes, self.policy)
 
     def _compute_episode_series(self, guard: Guard) -> GuardSeries:
         measure = guard.condition.measure
@@ -353,6 +364,12 @@ class EvidenceView:
             self.policy,
             expected_per_day=per_day,
             restarted=restarted,
+        )
+
+    def _compute_silence_series(self, guard: Guard) -> GuardSeries:
+        signs, site = self.feeds.read_signs(self.cell.site), self.policy.sites_by_id[self.cell.site]
+        return compute_cell_silences(
+            guard, signs, site, self.policy, self.cell.window, self.feeds.last_slot
         )
 
     def _find_harm_start(self, guard: Guard) -> datetime:

@@ -37,7 +37,7 @@ DEFINITIONS = {
     "unaudited": ("overdue audits, from 20 sampled on", "10%"),
     "latency_p95": ("time to answer, 95th percentile", "20s"),
     "failures": ("failed answers", "2%"),
-    "heartbeat": ("time since the site's last record", "2h"),
+    "heartbeat": ("open time since the site's last case or sign of life", "2h"),
     "harm": ("outcomes that name a harm", "0"),
     "gain": (
         "what an outcome brings a unit in the model's arm beyond the people's arm, in its unit",

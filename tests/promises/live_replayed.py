@@ -1,9 +1,11 @@
 """A run of the service replayed: its records, the commands of its people, the slots it ticked."""
 
+from dataclasses import replace
 from itertools import zip_longest
 
 import numpy as np
 
+from rollout.core.calendar.instants import to_micros
 from rollout.core.scope.commands import AddVersion, Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.events import PolicyApplied, RolloutCreated
@@ -18,6 +20,10 @@ from rollout.tally.slots import find_slot_after, to_instant
 from tests.chance import list_unsealed_events
 from tests.promises.live_world import HOUR, POLICIES, SITES, Ticked
 from tests.replay.stories import prepared
+
+
+def micros_of(instants):
+    return np.array([to_micros(at) for at in instants], dtype=np.int64)
 
 
 class Again(Replay):
@@ -72,6 +78,9 @@ class Feeds(HistoryFeeds):
     def slots_with_records(self, site):
         beats = [find_slot_after(beat, HOUR) for beat in self._heartbeats[site]]
         return np.union1d(super().slots_with_records(site), np.array(beats, dtype=np.int64))
+
+    def read_signs(self, site):
+        return replace(super().read_signs(site), pings=micros_of(self._heartbeats[site]))
 
 
 def replayed(world):

@@ -22,6 +22,7 @@ class Site:
     `timezone` is an IANA name, `country` an ISO code (for public holidays), `coordinates` latitude
     and longitude in degrees, north and east positive (for the sun). `lease` is how long an
     assignment may be used here, and so the time within which a stop holds. `was` is its former id.
+    `open` are the hours in which silence counts, None for always.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Site:
     wave: int = 1
     lease: timedelta | None = None
     was: str = ""
+    open: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

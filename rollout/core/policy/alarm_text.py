@@ -11,13 +11,17 @@ from rollout.core.policy.policy import Guard
 def describe_alarm(guard: Guard, reading: GuardReading, tick: timedelta) -> str:
     """Return the guard's condition and what was counted against it.
 
-    The value of `heartbeat` is in ticks, that of `gain` in millionths of the outcome's range.
+    Without `silence` the value of `heartbeat` is in ticks; that of `gain` is in millionths of the
+    outcome's range.
 
     >>> from rollout.core.policy.measures import Condition
     >>> failures = Guard(Condition("failures", 0.02, at_least=False), "suspend")
     >>> describe_alarm(failures, GuardReading(is_alarm=True, value="3", records=4), timedelta(0))
     'failures at most 2 %: 3 of 4 answers failed'
     """
+    if reading.silence is not None:
+        silence = _format_silence(reading.silence)
+        return f"{guard.condition}: no heartbeat for {silence} in opening hours"
     if guard.condition.measure == "heartbeat":
         return f"{guard.condition}: no heartbeat for {format_duration(int(reading.value) * tick)}"
     if isinstance(guard.condition, GainCondition):
@@ -39,3 +43,17 @@ def _describe_unit(guard: Guard) -> str:
             return "audits overdue"
         case _:
             return "records against it"
+
+
+def _format_silence(silence: timedelta) -> str:
+    """Return a duration in at most two units.
+
+    >>> _format_silence(timedelta(minutes=31)), _format_silence(timedelta(hours=51, minutes=5))
+    ('31 min', '2 d 3 h')
+    """
+    hours, minutes = divmod(silence // timedelta(minutes=1), 60)
+    days, hours = divmod(hours, 24)
+    amounts = ((days, "d"), (hours, "h"), (minutes, "min"))
+    first = next((i for i, (amount, _) in enumerate(amounts) if amount), len(amounts) - 1)
+    parts = [f"{amount} {unit}" for amount, unit in amounts[first : first + 2] if amount]
+    return " ".join(parts) or "0 min"

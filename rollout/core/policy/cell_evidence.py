@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from rollout.core.statistics.gain import ArmUnits
 
@@ -48,6 +48,7 @@ class GuardReading:
 
     `good_since` is when an operational guard's measure last turned good, None while it is bad.
     `has_recovered` is what a test of the records after an alarm says instead, None without one.
+    `silence` is the open time without a sign that raised an alarm.
     """
 
     is_alarm: bool
@@ -55,6 +56,7 @@ class GuardReading:
     records: int = 0
     good_since: datetime | None = None
     has_recovered: bool | None = None
+    silence: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ numbers are on rules 1. Everything that a number changes is a function here:
 
 - rules 2: a decision is evidence only from a source that the policy names; a gate's risk is
   bounded per cell and year, over all versions; operational guards
-  on shares of records test them.
+  on shares of records test them, and silence counts in a cell's own minutes.
 """
 
 from typing import Final
@@ -26,5 +26,5 @@ def numbers_attempts_by_year(rules: int) -> bool:
 
 
 def has_guard_tests(rules: int) -> bool:
-    """Return whether operational guards test shares instead of comparing them."""
+    """Return whether operational guards test shares, and silence against traffic."""
     return rules >= 2

@@ -18,6 +18,7 @@ DETECTOR_MEASURES = frozenset(
 OPERATIONAL_MEASURES = frozenset({"latency_p95", "failures", "heartbeat", "missing"})
 SITE_MEASURES = frozenset({"latency_p95", "failures"})  # one device and one network per site
 TESTED_MEASURES = SITE_MEASURES | {"missing", "unaudited"}  # shares of records, by a test
+TIMED_MEASURES = TESTED_MEASURES | {"heartbeat"}  # false alarms are counted by time
 NARROWING_EFFECTS = frozenset({"one-stage", "shadow"})
 
 

@@ -32,6 +32,7 @@ from rollout.core.policy.version_rules import VersionRule
 
 DAY = timedelta(days=1)
 UNITS_BETWEEN_FALSE_ALARMS, TIME_BETWEEN_FALSE_ALARMS = 10_000.0, 365 * DAY
+DEFAULT_QUIET_DAYS = 0.5
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -129,6 +130,7 @@ class Guard:
     """A condition that narrows, suspends or opens an incident when it trips.
 
     `false_alarm_span` is the time between false alarms, and takes precedence over their units.
+    `quiet_days` is the share of its usual traffic that a site has on quiet days.
     """
 
     condition: Condition
@@ -139,6 +141,7 @@ class Guard:
     reach: str = "cell"
     where: Where = Where()
     added: bool = False
+    quiet_days: float = DEFAULT_QUIET_DAYS
 
     @property
     def threshold_text(self) -> str:

@@ -244,6 +244,8 @@ def _compare_sites(old: Policy, new: Policy) -> Sentences:
             yield f"site {site.id} is new" + f", and was {site.was}" * bool(site.was)
         elif _get_lease(new, site) > _get_lease(old, old_site):
             yield f"a stop reaches {site.id} later, within {format_duration(_get_lease(new, site))}"
+        if old_site is not None and site.open not in {None, old_site.open}:
+            yield f"silence of {site.id} counts in other hours: {site.open}"
     old_windows = [(w.id, w.hours, w.when) for w in old.windows]
     new_windows = [(w.id, w.hours, w.when) for w in new.windows]
     if old_windows[: len(new_windows)] != new_windows:
@@ -360,6 +362,7 @@ def _is_guard_as_strict(new: Guard, old: Guard) -> bool:
     return (
         _is_as_strict(new.condition, old.condition)
         and _is_interval_as_short(new, old)
+        and new.quiet_days >= old.quiet_days
         and (new.then in {old.then, "shadow"} or old.then == "report")
         and _REACH_ORDER.index(new.reach) >= _REACH_ORDER.index(old.reach)
         and (new.over == old.over or _has_longer_harm_span(new, old))

@@ -7,9 +7,10 @@ from rollout.core.calendar.sites import ALWAYS_WINDOW, Site, Window
 from rollout.core.policy.evidence_sources import AccountSource, EvidenceSources
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import CostRule, Lever, Number
-from rollout.core.policy.measures import TESTED_MEASURES, Condition
+from rollout.core.policy.measures import TIMED_MEASURES, Condition
 from rollout.core.policy.outcomes import DECIDES, PROPOSES, OutcomeRule
 from rollout.core.policy.policy import (
+    DEFAULT_QUIET_DAYS,
     TIME_BETWEEN_FALSE_ALARMS,
     UNITS_BETWEEN_FALSE_ALARMS,
     Charter,
@@ -138,6 +139,7 @@ def _build_site(site: file.SiteShape, shape: file.PolicyShape) -> Site:
         wave=site.wave,
         lease=site.lease,
         was=site.was or "",
+        open=site.open,
     )
 
 
@@ -228,12 +230,13 @@ def _build_guard(
         false_alarm_span=_find_alarm_span(shape),
         reach=shape.reach,
         where=_build_selector(shape),
+        quiet_days=DEFAULT_QUIET_DAYS if shape.quiet_days is None else shape.quiet_days,
     )
 
 
 def _find_alarm_span(shape: file.GuardShape) -> timedelta | None:
     """Return the time between false alarms; a measure that has none keeps units."""
-    if shape.measure not in TESTED_MEASURES or isinstance(shape.false_alarm_every, float):
+    if shape.measure not in TIMED_MEASURES or isinstance(shape.false_alarm_every, float):
         return None
     return shape.false_alarm_every or TIME_BETWEEN_FALSE_ALARMS
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import OPERATIONAL_MEASURES, TESTED_MEASURES
+from rollout.core.policy.measures import OPERATIONAL_MEASURES, TIMED_MEASURES
 from rollout.core.policy.policy import Guard, Policy
 from rollout.formats.policy import scalars
 from rollout.formats.policy.measures import MEASURE_RULES, parse_threshold, read_condition
@@ -211,10 +211,17 @@ def _check_suspending_measure(shape: PolicyShape, _: Policy) -> Faults:
 def _check_alarm_interval(shape: PolicyShape, _: Policy) -> Faults:
     """Check that quality guards count units; their records are too uneven for a time."""
     for i, row in enumerate(shape.guards):
-        if isinstance(row.false_alarm_every, timedelta) and row.measure not in TESTED_MEASURES:
-            names = ", ".join(sorted(TESTED_MEASURES))
+        if isinstance(row.false_alarm_every, timedelta) and row.measure not in TIMED_MEASURES:
+            names = ", ".join(sorted(TIMED_MEASURES))
             text = f"a time is for {names}; write units for {row.measure}, such as 10000"
             yield DocumentFault(("guards", i, "false_alarm_every"), text)
+
+
+def _check_quiet_days(shape: PolicyShape, _: Policy) -> Faults:
+    for i, row in enumerate(shape.guards):
+        if row.quiet_days is not None and row.measure != "heartbeat":
+            text = f"is about silence; {row.measure} has none: leave it out, or watch heartbeat"
+            yield DocumentFault(("guards", i, "quiet_days"), text)
 
 
 def _check_guard_span(shape: PolicyShape, policy: Policy) -> Faults:
@@ -281,6 +288,7 @@ CONDITION_CHECKS: tuple[PolicyCheck, ...] = (
     (("levers.*.costs.*.cost",), _check_cost_threshold),
     ((), _check_suspending_measure),
     (("guards.*.false_alarm_every",), _check_alarm_interval),
+    ((), _check_quiet_days),
     (("tick", "guards.*.over"), _check_guard_span),
     (("guards.*", "sites.*.id", "windows.*.id"), _check_distinct_guards),
 )

@@ -88,6 +88,7 @@ _WHOLE = r"^\d+$"
 _SPAN = r"^\d+(\.\d+)?(ms|s|m|h|d)$"
 _PLAIN = r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$"
 _INTERVAL = r"^([-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|\d+(\.\d+)?(ms|s|m|h|d)|\d+y)$"
+_QUIET_SHARE = r"^([¼½¾⅓⅔]|\d+/\d+|\d+(\.\d+)? ?%?)$"
 _PART = r"^\d+(\.\d+)? ?%?$"
 
 NonEmptyText = Annotated[str, _validate_with(scalars.read_text), _ANY]
@@ -107,6 +108,11 @@ Share = Annotated[
     float,
     _validate_with(scalars.read_share),
     _build_text_schema(_PART, numeric=True, minimum=0, maximum=1),
+]
+QuietShare = Annotated[
+    float,
+    _validate_with(scalars.read_quiet_share),
+    _build_text_schema(_QUIET_SHARE, numeric=True, minimum=0, maximum=1),
 ]
 Risk = Annotated[
     float,

@@ -14,6 +14,7 @@ from rollout.formats.policy.import_section import ImportShape
 from rollout.formats.policy.outcome_section import OutcomeShape
 from rollout.formats.policy.sections import PolicySection, key
 from rollout.formats.policy.source_section import SourcesShape
+from rollout.formats.policy.stage_section import StageShape
 from rollout.formats.policy.version_section import VersionShape
 
 Measure = Literal[
@@ -138,6 +139,9 @@ class SiteShape(PolicySection):
         None, description="How soon a stop takes effect there. Default: the rollout's lease."
     )
     was: kinds.Name | None = key(None, description="Former id of a renamed site.")
+    open: kinds.NonEmptyText | None = key(
+        None, description="Hours in which silence counts, as in windows. Default: always."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -154,26 +158,6 @@ class WindowShape(PolicySection):
         None, min_length=1, description="Attributes that the case must have, with their values."
     )
     was: kinds.Name | None = key(None, description="Former id of a renamed window.")
-
-
-class StageShape(PolicySection):
-    """A stage above shadow."""
-
-    id: kinds.Name = key(description="Name of the stage.", examples=["supervised"])
-    blind: kinds.Share = key("0%", description="Share of units that humans decide blind.")
-    audit: kinds.Share | None = key(
-        None,
-        description="The model decides, and humans decide this share blind afterwards. "
-        "Without it a human confirms each case.",
-    )
-    share: kinds.Share | None = key(
-        None,
-        description="The model decides this share of units, drawn at random; humans decide the "
-        "rest and see nothing of it. Instead of blind; audit is then of the model's part.",
-    )
-    lasts: kinds.PositiveDuration = key(
-        "90d", description="Length of a grant until it is renewed on fresh evidence."
-    )
 
 
 class EvidenceShape(PolicySection):
@@ -272,8 +256,13 @@ class GuardShape(ConditionShape, CellSelection):
     )
     false_alarm_every: kinds.FalseAlarmInterval | None = key(
         None,
-        description="Mean units, or for latency_p95, failures, missing and unaudited time, between "
-        "two false alarms, at least. Default: 10000 units, and 1y.",
+        description="Mean units, or for latency_p95, failures, missing, unaudited and heartbeat "
+        "time, between two false alarms, at least. Default: 10000 units, and 1y.",
+    )
+    quiet_days: kinds.QuietShare | None = key(
+        None,
+        description="For heartbeat: share of the usual traffic on quiet days, such as 1/3 or 33%. "
+        "Default: 1/2.",
     )
     then: Literal["one-stage", "shadow", "suspend", "report"] | None = key(
         None, description="What an alarm does. Default: the measure's own."

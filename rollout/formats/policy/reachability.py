@@ -158,6 +158,9 @@ def _list_hours(shape: PolicyShape) -> Iterator[tuple[DocumentPath, str]]:
         yield ("windows", i, "hours"), window.hours
     for i, freeze in enumerate(shape.freezes):
         yield ("freezes", i, "hours"), freeze.hours
+    for i, site in enumerate(shape.sites):
+        if site.open is not None:
+            yield ("sites", i, "open"), site.open
 
 
 def _find_hours_faults(hours: str) -> list[str]:
@@ -176,6 +179,8 @@ def _find_sites(path: DocumentPath, policy: Policy) -> list[Site]:
     """Return the sites where the hours apply: all for a window, the selected for a freeze."""
     if path[0] == "windows":
         return list(policy.sites)
+    if path[0] == "sites":
+        return [policy.sites[int(path[1])]]
     selector = policy.freezes[int(path[1])].where
     site_ids = {cell.site for cell in policy.cells if selector.fits(cell)}
     return [site for site in policy.sites if site.id in site_ids]

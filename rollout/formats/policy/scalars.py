@@ -5,6 +5,7 @@ Each reader raises `ValueError` with the problem and its remedy.
 
 import math
 import re
+import unicodedata
 from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
@@ -55,6 +56,22 @@ def read_share(text: str) -> float:
     value = read_signed_share(text)
     if value < 0:
         raise ValueError(f"{text!r} is negative; a share lies between 0% and 100%")
+    return value
+
+
+def read_quiet_share(text: str) -> float:
+    """Read a share above 0, also as a fraction.
+
+    >>> read_quiet_share("1/2"), read_quiet_share("⅓") == 1 / 3, read_quiet_share("25%")
+    (0.5, True, 0.25)
+    """
+    if len(text) == 1 and unicodedata.category(text) == "No":
+        return unicodedata.numeric(text)
+    parts = text.split("/")
+    is_fraction = len(parts) == 2 and all(part.isdecimal() for part in parts) and int(parts[1])
+    value = int(parts[0]) / int(parts[1]) if is_fraction else read_share(text)
+    if not 0 < value <= 1:
+        raise ValueError(f"{text!r} is no share of the usual traffic; write one such as 1/3 or 33%")
     return value
 
 

@@ -10,7 +10,9 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
+from rollout.core.calendar.instants import to_micros
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.measures import SITE_MEASURES
 from rollout.core.policy.policy import Guard, Policy
 from rollout.replay.record_feed import (
@@ -20,6 +22,7 @@ from rollout.replay.record_feed import (
     HistoryFeeds,
     to_answer_records,
 )
+from rollout.services.engine.live_signs import LiveSiteSigns
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import (
     MEASURES_WITH_EXTRA_INPUT,
@@ -28,10 +31,13 @@ from rollout.services.engine.unit_counting import (
 )
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.session import Transaction
+from rollout.store.records.history import StoredHistory
 from rollout.tally.answer_records import AnswerRecords, build_empty_answers
 from rollout.tally.case_placement import place_cases
 from rollout.tally.episode_series import LONGEST_READ_BACK
 from rollout.tally.outcome_units import WithoutOutcomes
+from rollout.tally.silence_series import READ_BACK
+from rollout.tally.site_signs import SiteSigns
 from rollout.tally.slots import find_slot_after
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
@@ -39,6 +45,7 @@ CASES_PER_READ = 2_000  # limits the records in memory
 OVERLAP = timedelta(minutes=10)  # a batch may become visible so long after its instant
 ARRIVAL_RETENTION = timedelta(days=1)  # a replica that slept longer reads everything again
 LIVE_END_SLOT = 2**60  # after all other slots: live records have no end
+PING_READ_BACK = timedelta(days=7)  # longer than a pass may be late
 READ_BACK_PERIODS = 3  # in guard spans: one for its reading, one for its recovery
 EMPTY_SLOTS = np.empty(0, dtype=np.int64)
 
@@ -83,6 +90,7 @@ class LiveGuardFeeds(WithoutOutcomes):
         self._votes: dict[tuple[str, str, str], GuardVotes] = {}
         self._slots_by_site: dict[str, IntArray] = {}
         self._last_heartbeats: dict[str, datetime] = {}
+        self._signs = LiveSiteSigns()
         self._known_arrivals: set[tuple[datetime, int]] = set()
         self._read_at: datetime | None = None
 
@@ -112,6 +120,10 @@ class LiveGuardFeeds(WithoutOutcomes):
     def slots_with_records(self, site: str) -> IntArray:
         """Return the slots in which the site sent anything."""
         return self._slots_by_site.get(site, EMPTY_SLOTS)
+
+    def read_signs(self, site: str) -> SiteSigns:
+        """Return the instants of the site's cases and signs of life."""
+        return self._signs.read(site)
 
     def is_stale(self, at: datetime) -> bool:
         """Return whether arrivals may have been deleted unread; then create new feeds."""
@@ -143,9 +155,14 @@ class LiveGuardFeeds(WithoutOutcomes):
     ) -> set[int]:
         """Return cases that guards may still use; store each site's last slot."""
         history = open_stored_history(transaction, state)
-        for site, last_case_at in history.load_last_case_times().items():
+        since = at - _find_read_back(state)
+        case_ids = history.find_recent_cases(since)
+        for site, (first_case_at, last_case_at) in history.load_case_spans().items():
             self._slots_by_site[site] = np.array([find_slot_after(last_case_at, state.policy.tick)])
-        return history.find_recent_cases(at - _find_read_back(state.policy))
+            self._signs.add_first_case(site, to_micros(first_case_at))
+            if _watches_traffic(state) and last_case_at - READ_BACK < since:
+                case_ids |= history.find_site_cases(site, last_case_at - READ_BACK)
+        return case_ids
 
     def _load_feeds(
         self, transaction: Transaction, state: RolloutState, case_ids: set[int]
@@ -156,6 +173,7 @@ class LiveGuardFeeds(WithoutOutcomes):
         for guard in state.policy.guards:
             if guard.condition.measure in MEASURES_WITH_EXTRA_INPUT - {"heartbeat"}:
                 self._add_observations(guard, new_feeds.list_answers(guard))
+        self._signs.add_cases(new_feeds.list_case_instants())
         for site, slots in new_feeds.slots_by_site.items():
             self._slots_by_site[site] = np.union1d(self.slots_with_records(site), slots)
         return set(new_feeds.slots_by_site)
@@ -168,14 +186,20 @@ class LiveGuardFeeds(WithoutOutcomes):
             guard_observations.setdefault(key, _GuardObservations()).add(version_frame)
             self._votes.pop((guard.id, str(site), str(version)), None)
 
+    def has_pings(self, site: str) -> bool:
+        """Return whether signs of life of the site were loaded."""
+        return site in self._last_heartbeats
+
     def load_heartbeats(
         self, transaction: Transaction, state: RolloutState, sites: Iterable[str]
     ) -> set[str]:
         """Load new heartbeats of some sites; return the sites that have any."""
         history, sites_with_heartbeats = open_stored_history(transaction, state), set()
         for site in sites:
-            heartbeats = history.load_heartbeats(site, after=self._last_heartbeats.get(site))
+            after = self._last_heartbeats.get(site) or _find_first_ping(history, site, state)
+            heartbeats = () if after is None else history.load_heartbeats(site, after=after)
             if heartbeats:
+                self._signs.add_pings(site, [to_micros(heartbeat) for heartbeat in heartbeats])
                 self._last_heartbeats[site] = heartbeats[-1]
                 slots = [find_slot_after(heartbeat, state.policy.tick) for heartbeat in heartbeats]
                 self._slots_by_site[site] = np.union1d(
@@ -185,12 +209,28 @@ class LiveGuardFeeds(WithoutOutcomes):
         return sites_with_heartbeats
 
 
-def _find_read_back(policy: Policy) -> timedelta:
+def _watches_traffic(state: RolloutState) -> bool:
+    """Return whether a guard compares silence with a site's usual traffic."""
+    guards = state.policy.guards
+    has_heartbeat = any(guard.condition.measure == "heartbeat" for guard in guards)
+    return has_heartbeat and has_guard_tests(state.scope.rules)
+
+
+def _find_first_ping(history: StoredHistory, site: str, state: RolloutState) -> datetime | None:
+    """Return after which time a site's signs of life are of use; None without any."""
+    last = history.load_last_heartbeat(site)
+    if last is None:
+        return None
+    return last - max(PING_READ_BACK, READ_BACK_PERIODS * _find_longest_period(state.policy))
+
+
+def _find_read_back(state: RolloutState) -> timedelta:
     """Return how old the inputs are that a guard may still use."""
+    policy = state.policy
     read_back = READ_BACK_PERIODS * _find_longest_period(policy)
     if any(guard.condition.measure in SITE_MEASURES for guard in policy.guards):
-        return max(read_back, LONGEST_READ_BACK + policy.tick)
-    return read_back
+        read_back = max(read_back, LONGEST_READ_BACK + policy.tick)
+    return max(read_back, READ_BACK) if _watches_traffic(state) else read_back
 
 
 def _find_longest_period(policy: Policy) -> timedelta:

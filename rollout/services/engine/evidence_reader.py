@@ -25,6 +25,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.outcome_units import WithoutOutcomes
+from rollout.tally.site_signs import NO_SIGNS, SiteSigns
 from rollout.tally.unit_arrays import BoolArray, IntArray
 from rollout.tally.unit_buffer import UnitBuffer
 
@@ -200,6 +201,10 @@ class EmptyGuardFeeds(WithoutOutcomes):
     def slots_with_records(self, site: str) -> IntArray:  # noqa: ARG002 - the protocol of feeds
         """Return no slots."""
         return _EMPTY_SLOTS
+
+    def read_signs(self, site: str) -> SiteSigns:  # noqa: ARG002 - the protocol of feeds
+        """Return no signs."""
+        return NO_SIGNS
 
 
 EMPTY_GUARD_FEEDS = EmptyGuardFeeds()

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import VersionEvidence
+from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.decider import decide
@@ -65,7 +66,7 @@ class LiveEvidence:
             self._feeds = LiveGuardFeeds()
         self._invalidate_sites(self._feeds.load_arrivals(transaction, state, at))
         due_cells = self._agenda.list_due_cells(state.scope, slot)
-        silence_sites = {cell.site for cell in due_cells if self._has_heartbeat_guard(cell)}
+        silence_sites = self._list_silence_sites(state.scope, due_cells)
         self._invalidate_sites(self._feeds.load_heartbeats(transaction, state, silence_sites))
 
     def _load_counted_units(self, unit_store: CountedUnits, scope: Scope, slot: int) -> None:
@@ -76,6 +77,22 @@ class LiveEvidence:
                 self._track_keys(changed_keys, scope)
                 self._invalidate_cells(cell for cell, _ in changed_keys)
         self._last_slot = slot
+
+    def _list_silence_sites(self, scope: Scope, due_cells: Collection[Cell]) -> set[str]:
+        """Return the sites whose new signs of life matter in this slot.
+
+        Known signs give the slot in which more are missed, so later ones matter only then.
+        """
+        sites = {cell.site for cell in due_cells if self._has_heartbeat_guard(cell)}
+        if not has_guard_tests(scope.rules):
+            return sites
+        granted_cells = (cell for (cell, _), cell_state in scope.cells.items() if cell_state.grants)
+        watched_sites = {
+            cell.site
+            for cell in granted_cells
+            if cell in self._policy.cell_set and self._has_heartbeat_guard(cell)
+        }
+        return sites | {site for site in watched_sites if not self._feeds.has_pings(site)}
 
     def _has_heartbeat_guard(self, cell: Cell) -> bool:
         guards = self._policy.list_guards(cell)

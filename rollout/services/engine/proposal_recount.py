@@ -27,6 +27,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.outcome_units import WithoutOutcomes
+from rollout.tally.site_signs import NO_SIGNS, SiteSigns
 from rollout.tally.slots import find_slot_before
 from rollout.tally.unit_arrays import BoolArray, IntArray
 from rollout.tally.unit_buffer import UnitBuffer
@@ -52,6 +53,10 @@ class _NoFeeds(WithoutOutcomes):
     def slots_with_records(self, _site: str) -> IntArray:
         """Return no slots."""
         return _NO_SLOTS
+
+    def read_signs(self, _site: str) -> SiteSigns:
+        """Return no signs."""
+        return NO_SIGNS
 
 
 def find_reading_faults(transaction: Transaction, state: RolloutState) -> Iterator[str]:

@@ -41,6 +41,7 @@ from rollout.services.policies.guard_plans import (
     plan_guards,
 )
 from rollout.services.policies.share_guard_text import describe_share_guard
+from rollout.services.policies.silence_text import describe_silence_guard
 from rollout.services.policies.source_warnings import (
     NO_SENDERS,
     DecisionSenders,
@@ -269,9 +270,9 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
             f"  {_format_guarded(guard)}{period_text}{_describe_location(guard)}:"
             f" {_describe_effect(guard)}{added_text}"
         )
-        share_text = describe_share_guard(guard, policy_plan.policy, policy_plan.traffic)
-        if share_text:
-            yield f"    {share_text}"
+        for describe in (describe_share_guard, describe_silence_guard):
+            if text := describe(guard, policy_plan.policy, policy_plan.traffic):
+                yield f"    {text}"
         yield from (
             f"    {_format_drops(guard_plan, policy_plan)}"
             for guard_plan in guard_plans_of_guard

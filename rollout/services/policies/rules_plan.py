@@ -98,6 +98,7 @@ class RulesPlan:
         evidence_hash: what a proposal cites; "" if there is nothing to apply.
         text: the same for a terminal.
         guards: guards whose alarms newer rules decide by a test.
+        silence_guards: guards whose time newer rules count while the cell is open.
     """
 
     rollout: str
@@ -111,6 +112,7 @@ class RulesPlan:
     evidence_hash: str
     text: str
     guards: tuple[str, ...] = ()
+    silence_guards: tuple[str, ...] = ()
 
 
 def load_rules_plan(
@@ -175,6 +177,7 @@ def _build_plan(service: Service, state: RolloutState, at: datetime) -> RulesPla
         proposal=next((p.id for p in proposals if p.kind == RULES_PROPOSAL), ""),
         evidence_hash=compute_evidence_hash(_list_effects(state, losses)),
         guards=_list_tested_guards(state),
+        silence_guards=_list_silence_guards(state),
     )
     return replace(plan, text="\n".join(_format_plan(plan)))
 
@@ -194,6 +197,7 @@ def _list_effects(state: RolloutState, losses: Iterable[RulesLoss]) -> tuple[str
         f"policy {state.policy.hash}",
         *(lines or ["every counted decision is of a source of evidence"]),
         *(f"tested instead of compared: {guard}" for guard in _list_tested_guards(state)),
+        *(f"counted in open time: {guard}" for guard in _list_silence_guards(state)),
         f"proposals that become void: {voided}",
     )
 
@@ -204,6 +208,14 @@ def _list_tested_guards(state: RolloutState) -> tuple[str, ...]:
         return ()
     tested = (g for g in state.policy.guards if g.condition.measure in TESTED_MEASURES)
     return tuple(dict.fromkeys(guard.threshold_text for guard in tested))
+
+
+def _list_silence_guards(state: RolloutState) -> tuple[str, ...]:
+    """Return the guards on silence whose time the newest rules count in another way."""
+    if has_guard_tests(state.scope.rules):
+        return ()
+    silence = (g for g in state.policy.guards if g.condition.measure == "heartbeat")
+    return tuple(dict.fromkeys(guard.threshold_text for guard in silence))
 
 
 def _list_senders(
@@ -324,6 +336,12 @@ def _format_guards(plan: RulesPlan) -> Iterator[str]:
             f"GUARDS that test shares: {'; '.join(plan.guards)}. They alarm and clear by a test of"
             " all records instead of the share over their span, latency and failures for a whole"
             " site."
+        )
+    if plan.silence_guards:
+        yield (
+            f"GUARDS on silence: {'; '.join(plan.silence_guards)}. They count the time in which a"
+            " cell is open, and alarm when signs of life, or more than chance explains of the usual"
+            " traffic, are missing."
         )
 
 

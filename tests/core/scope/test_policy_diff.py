@@ -106,6 +106,12 @@ LOOSER = {
         guard(false_alarm_span=730 * DAY),
         "the guard on agreement",
     ),
+    "guard's quiet days": (guard(quiet_days=1 / 2), guard(quiet_days=1 / 3), "the guard on agreem"),
+    "site's hours": (
+        {"sites": (Site("creek", "UTC"),)},
+        {"sites": (Site("creek", "UTC", open="08:00-20:00"),)},
+        "silence of creek counts in other hours: 08:00-20:00",
+    ),
     "guard's reach": (guard(reach="site"), guard(reach="cell"), "the guard on agreement"),
     "guard's deed": (guard(then="shadow"), guard(then="one-stage"), "the guard on agreement"),
     "guard only told of": (guard(), guard(then="report"), "the guard on agreement"),

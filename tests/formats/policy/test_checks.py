@@ -97,7 +97,12 @@ REFUSED = {
     "no value": ({"bear-alarm": "[a, b]"}, "1: rollout: holds a list; write one value"),
     "no approver": (with_gate(AGREEMENT) | {"95%}]}": "95%}], approvals: []}"}, "15: gates[0].approvals: names no approver"),
     "often": ({"then: shadow": "false_alarm_every: 1"}, "18: guards[0].false_alarm_every: '1' would alarm at every unit"),
-    "time for quality": ({"then: shadow": "false_alarm_every: 1y"}, "18: guards[0].false_alarm_every: a time is for failures, latency_p95, missing, unaudited; write units for"),
+    "time for quality": ({"then: shadow": "false_alarm_every: 1y"}, "18: guards[0].false_alarm_every: a time is for failures, heartbeat, latency_p95, missing, unaudited; write units for"),
+    "quiet days": (with_guard("{measure: heartbeat, at_most: 2h, quiet_days: 3/2}"), "19: guards[1].quiet_days: '3/2' is no share"),
+    "no quiet days": (with_guard("{measure: heartbeat, at_most: 2h, quiet_days: 0%}"), "19: guards[1].quiet_days: '0%' is no share of the usual traffic; write one such as 1/3 or 33%"),
+    "quiet days of others": (with_guard("{measure: failures, at_most: 2%, quiet_days: 1/3}"), "19: guards[1].quiet_days: is about silence; failures has none"),
+    "site's hours": ({"place: [40.34": 'open: "Mo 25:00", place: [40.34'}, "10: sites[0].open: 'Mo 25:00' can't be read"),
+    "site's sun": ({", meadow]": ", {id: meadow, open: sunrise-sunset}]"}, "10: sites[1].open: follows the sun, but a site has no place"),
     "reserved label": ({"[bear, no-bear]": "[bear, no-bear, (late)]"}, "5: levers[0].labels[2]: '(late)' is reserved by the engine"),
     "required": ({"timezone: America/Denver\n": ""}, "1: timezone: is missing; write it, such as timezone: Europe/Vienna"),
     # keys

@@ -285,11 +285,13 @@ def test_where_clocks_disagree_an_approved_policy_waits(database):
 
 
 def widened(database):
-    """Return a ticker that watches for silence, and when a first cell was widened."""
+    """Return a ticker of sites with hourly signs of life, and when a first cell was widened."""
     heard = "guards:\n  - {measure: heartbeat, at_most: 3h, then: suspend}"
     first = to_instant(SLOTS[0], TICK)
     apply_policy(database, BY_CASE.replace("guards:", heard), ANA, first, salt=bytes(32))
     import_records(database, "story", until(HISTORY, first + 12 * TICK), first)
+    for hours in range(13):
+        beat(database, first + hours * TICK)
     ticker, people = Ticker(database, "story", "one"), People(database, "story", TICK / 3)
     for slot in SLOTS:
         at = to_instant(slot, TICK)

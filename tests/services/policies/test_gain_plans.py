@@ -37,8 +37,10 @@ def test_a_small_arm_and_a_missing_objective_are_warned_of():
     )
     warnings = [str(warning) for warning in list_gain_warnings(parse_policy(small))]
     assert warnings == [
-        "stages[0]: the model's arm has 5 % of units, so a gain or loss is found slowly; write 10%"
-        " or more of each",
+        (
+            "stages[0]: the model's arm has 5 % of units, so a gain or loss is found slowly; write"
+            " 10% or more of each"
+        ),
         "charter: lacks the objective that the outcomes measure",
     ]
 

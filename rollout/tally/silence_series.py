@@ -1,0 +1,144 @@
+"""Readings of a heartbeat guard: how long a cell was silent in its own minutes.
+
+A silence lasts from one sign of the site to the next. It is an alarm once the cell's clock has run
+for the guard's limit, and either several intervals between signs of life passed without one, or so
+much of the usual traffic is missing that chance explains it once a year.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import numpy as np
+
+from rollout.core.calendar.cell_clocks import CellClock, build_cell_clock
+from rollout.core.calendar.instants import count_micros
+from rollout.core.calendar.sites import Site
+from rollout.core.calendar.timezones import DAY, MINUTE
+from rollout.core.policy.cell_evidence import GuardReading
+from rollout.core.policy.policy import TIME_BETWEEN_FALSE_ALARMS, Guard, Policy
+from rollout.core.statistics.silence import (
+    SIGNS_MISSED,
+    TRAFFIC_DAYS,
+    compute_silence_threshold,
+    measure_sign_interval,
+)
+from rollout.tally.guard_series import GuardSeries
+from rollout.tally.site_signs import SiteSigns, UsualTraffic
+
+LONGEST_SILENCE = 366 * DAY  # an alarm comes sooner or never
+READ_BACK = timedelta(days=TRAFFIC_DAYS + 2)  # of a site's cases, before its last one
+
+
+@dataclass(frozen=True)
+class SilenceSeries(GuardSeries):
+    """Readings whose `bad_counts` are open minutes of silence."""
+
+    def read_at(self, slot: int, tick: timedelta) -> GuardReading:
+        """Return the reading at a slot, with the silence that raised its alarm."""
+        reading = super().read_at(slot, tick)
+        silence = timedelta(minutes=int(reading.value)) if reading.is_alarm else None
+        return replace(reading, silence=silence)
+
+
+@dataclass(frozen=True)
+class CellSilences:
+    """The silences of a site, by the clock of one of its cells.
+
+    Attributes:
+        end: last instant of the history; silence is not counted after it.
+    """
+
+    guard: Guard
+    signs: SiteSigns
+    clock: CellClock
+    timezone: str
+    end: int
+
+    def compute_series(self, tick: timedelta) -> SilenceSeries:
+        """Return the readings by slot."""
+        slot_length, instants = count_micros(tick), self.signs.instants
+        silent_minutes: dict[int, int] = {}
+        changes = instants[:1] // -slot_length * -1
+        for start, end, alarm in self._list_alarms():
+            slot = -(-alarm // slot_length)
+            if slot * slot_length < end:
+                marks = np.array([start, slot * slot_length])
+                silent_minutes[slot] = int(np.diff(self.clock.read_at(marks))[0]) // MINUTE
+                changes = np.union1d(changes, [slot, -(-end // slot_length)])
+        slots = changes[changes * slot_length <= self.end]
+        counts = np.array([silent_minutes.get(slot, 0) for slot in slots.tolist()], dtype=np.int64)
+        is_alarm = np.isin(slots, list(silent_minutes))
+        return SilenceSeries(slots, is_alarm, counts, np.ones_like(slots))
+
+    def _list_alarms(self) -> list[tuple[int, int, int]]:
+        """Return start, end and first instant of alarm of each silence that has one."""
+        starts = self.signs.instants
+        ends = np.append(starts[1:], self.end + 1)
+        open_times = self.clock.read_at(ends) - self.clock.read_at(starts)
+        is_long = open_times >= self._limit
+        usual = UsualTraffic(self.signs, self.clock, self.timezone)
+        alarms = (
+            (start, end, self._find_alarm(start, min(end, start + LONGEST_SILENCE), usual))
+            for start, end in zip(starts[is_long].tolist(), ends[is_long].tolist(), strict=True)
+        )
+        return [(start, end, alarm) for start, end, alarm in alarms if alarm is not None]
+
+    @property
+    def _limit(self) -> int:
+        return count_micros(timedelta(seconds=self.guard.condition.line))
+
+    def _find_alarm(self, start: int, end: int, usual: UsualTraffic) -> int | None:
+        """Return when a silence becomes an alarm, None if it ends before."""
+        alarms = (self._find_missed_signs(start), self._find_missed_traffic(start, end, usual))
+        reached = [alarm for alarm in alarms if alarm is not None and alarm < end]
+        return min(reached, default=None)
+
+    def _find_missed_signs(self, start: int) -> int | None:
+        """Return when signs of life are missed; None for a site that sends none."""
+        pings = self.signs.pings[: np.searchsorted(self.signs.pings, start, side="right")]
+        interval = measure_sign_interval(pings)
+        if interval is None:
+            return None
+        longest = max(self._limit, SIGNS_MISSED * interval)
+        last_ping, reading = self.clock.read_at(np.array([pings[-1], start])).tolist()
+        if reading - last_ping >= longest:  # it sent cases, and no longer signs of life
+            return None
+        return self.clock.find_instant(reading + longest)
+
+    def _find_missed_traffic(self, start: int, end: int, usual: UsualTraffic) -> int | None:
+        """Return when so much traffic is missing that chance hardly explains it."""
+        traffic = usual.find_traffic(start)
+        if traffic is None:
+            return None
+        span = self.guard.false_alarm_span or TIME_BETWEEN_FALSE_ALARMS
+        threshold = compute_silence_threshold(traffic.per_day, span / timedelta(days=1))
+        due = usual.find_due_instant(start, end, threshold / self.guard.quiet_days)
+        if due is None:
+            return None
+        limit = self.clock.find_instant(int(self.clock.read_at(np.array([start]))[0]) + self._limit)
+        return None if limit is None else max(due, limit)
+
+
+def compute_cell_silences(
+    guard: Guard, signs: SiteSigns, site: Site, policy: Policy, window: str, last_slot: int
+) -> SilenceSeries:
+    """Return the readings of a heartbeat guard in a cell.
+
+    Args:
+        guard: of heartbeat.
+        signs: what the site sent.
+        site: of the cell.
+        policy: for windows and tick.
+        window: of the cell.
+        last_slot: the last slot of the history; silence is not counted after it.
+    """
+    instants = signs.instants
+    end = last_slot * count_micros(policy.tick)
+    if instants.size:
+        start, end = int(instants[0]), min(end, int(instants[-1]) + LONGEST_SILENCE)
+    else:
+        start = end = 0
+    clock = build_cell_clock(
+        site, policy.windows, window, start - count_micros(READ_BACK), end + DAY
+    )
+    return CellSilences(guard, signs, clock, site.timezone, end).compute_series(policy.tick)
