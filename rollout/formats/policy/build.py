@@ -34,6 +34,7 @@ from rollout.formats.policy.import_section import ImportShape
 from rollout.formats.policy.measures import MEASURE_RULES, read_condition
 from rollout.formats.policy.outcome_section import OutcomeShape
 from rollout.formats.policy.source_section import SourcesShape
+from rollout.formats.policy.stage_section import StageShape
 
 DEFAULT_RISK, DEFAULT_MODEL_RISK = 0.05, 0.01
 
@@ -84,7 +85,7 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
     return add_missing_guards(policy)
 
 
-def _build_stage(shape: file.StageShape) -> Stage:
+def _build_stage(shape: StageShape) -> Stage:
     if shape.share is not None:
         return build_shared_stage(shape.id, shape.share, shape.audit, shape.lasts)
     return Stage(shape.id, shape.blind, shape.audit, shape.lasts)
