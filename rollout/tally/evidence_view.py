@@ -85,8 +85,8 @@ class GuardFeeds(Protocol):
         ...
 
 
-_FIRST_SLOT = -(2**62)
-_BEFORE_ALL_SLOTS = np.array([_FIRST_SLOT])  # before all slots, where gates are read too
+FIRST_SLOT = -(2**62)
+_BEFORE_ALL_SLOTS = np.array([FIRST_SLOT])  # before all slots, where gates are read too
 
 
 @dataclass(frozen=True)
@@ -200,15 +200,15 @@ class EvidenceView:
             first_slot = max(first_slot, self._find_first_slot(self.state.attempt_since))
         gains = {c.key: c for c in self.conditions if isinstance(c, GainCondition)}
         return {
-            key: self.build_arms(condition, condition.arm, first_slot)
+            key: self.build_arms(condition.outcome, condition.arm, first_slot)
             for key, condition in gains.items()
         }
 
     def build_arms(
-        self, condition: GainCondition, arm: str, first_slot: int, after_slot: int = _FIRST_SLOT
+        self, outcome: OutcomeRule, arm: str, first_slot: int, after_slot: int = FIRST_SLOT
     ) -> ArmUnits:
         """Return the units of both arms, by slots of occurrence and of counting."""
-        rows = self.feeds.read_outcomes(self.cell, self.version, condition.outcome)
+        rows = self.feeds.read_outcomes(self.cell, self.version, outcome)
         rows = rows.select((rows.occurred >= first_slot) & (rows.slot > after_slot))
         stage_levels = self.stage_history.find_own_levels(self.version, rows.occurred)
         return build_arms(rows, stage_levels, self.shares, arm)
@@ -216,7 +216,7 @@ class EvidenceView:
     @cached_property
     def attempt_window(self) -> CountWindow:
         """Return the evidence of the attempt."""
-        arms = self._build_arms_since(_FIRST_SLOT)
+        arms = self._build_arms_since(FIRST_SLOT)
         return CountWindow(self._gate_rows, self.unit_classes, self.conditions, arms)
 
     @cached_property
@@ -398,9 +398,9 @@ class EvidenceView:
         first_slot = self._find_first_slot(self.state.changed_at)
         last_alarm = self.state.last_alarms.get(guard.id)
         if last_alarm is None:
-            return self.build_arms(condition, "", first_slot)
+            return self.build_arms(condition.outcome, "", first_slot)
         after_slot = find_slot_before(last_alarm, self.policy.tick)
-        return self.build_arms(condition, "", first_slot, after_slot)
+        return self.build_arms(condition.outcome, "", first_slot, after_slot)
 
     def _select_detector_rows(self, guard: Guard) -> UnitArrays:
         """Return a guard's rows since the stage's change and its last alarm."""

@@ -10,7 +10,10 @@ from rollout.core.policy.gates import read_gate
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.formats.records.column_map import ColumnError
 from rollout.replay.engine import ReplayOptions
+from rollout.reports.pages.html_report import render_html_report
+from rollout.reports.pages.summary import describe_results
 from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.replay.replay_output import compute_replay_facts
 from rollout.tally.outcome_units import resolve_outcome_units
 from tests.replay.pricing import POLICY, SALT, list_widenings, replay_pricing, write_stream
 
@@ -55,6 +58,32 @@ def test_a_model_that_only_agrees_passes_no_gate_on_gain(tmp_path):
     replayed = replay_pricing(tmp_path, gain=0, differs=0.02, days=24)
     assert [stage for stage, _ in list_widenings(replayed)] == ["trial"]
     assert read_gain(replayed).log_e < 3
+    facts = compute_replay_facts(replayed)
+    condition = facts.evidence[0].gate.conditions[0]
+    assert (condition.measure, condition.met) == ("gain", False)
+    assert condition.bound < condition.estimate
+    page = render_html_report(facts, view="engineer")
+    assert "gain of profit at least 0 EUR" in page
+
+
+def test_the_report_begins_with_what_the_model_brought(earning):
+    facts = compute_replay_facts(earning)
+    (gain,) = facts.gains
+    units = resolve_outcome_units(
+        earning.records, earning.history, earning.policy, earning.policy.outcomes[0]
+    )
+    values = compute_sampling_values(SALT, "stage", units["unit"])
+    ((_, version),) = earning.result.views
+    history = next(iter(earning.result.views.values())).stage_history
+    levels = history.find_own_levels(version, units["occurred"].to_numpy())
+    of_model = units.filter(values >= np.array([2, 0.9, 0.5])[levels])["value"].drop_nulls()
+    assert gain.model_units == len(of_model)
+    assert gain.model_mean == pytest.approx(of_model.mean())
+    assert gain.lower < 5 < gain.upper
+    first = describe_results(facts)[0]
+    assert first.startswith("shop · always, v1: the model brought +")
+    assert "in the model's arm" in first
+    assert "What the model brought" in render_html_report(facts, view="engineer")
 
 
 def test_without_outcomes_nothing_widens_on_gain(tmp_path):
@@ -98,7 +127,7 @@ def test_each_unit_is_in_the_arm_of_its_sampling_value(earning):
     ((cell, version),) = earning.result.views
     view = earning.result.views[cell, version]
     condition = earning.policy.gates[1].require[0]
-    arms = view.build_arms(condition, "decides", -(2**62))
+    arms = view.build_arms(condition.outcome, "decides", -(2**62))
     units = resolve_outcome_units(
         earning.records, earning.history, earning.policy, condition.outcome
     )
@@ -108,7 +137,7 @@ def test_each_unit_is_in_the_arm_of_its_sampling_value(earning):
     acting = levels > 0
     assert arms.is_model.tolist() == (values >= blind)[acting].tolist()
     assert arms.shares == pytest.approx(1 - blind[acting])
-    assert not len(view.build_arms(condition, "proposes", -(2**62)))
+    assert not len(view.build_arms(condition.outcome, "proposes", -(2**62)))
 
 
 def test_an_unknown_outcome_is_refused_with_the_known_ones(tmp_path):
