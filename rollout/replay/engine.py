@@ -193,7 +193,7 @@ class Replay:
             self._scope, self._policy, cell, to_instant(slot, self._policy.tick)
         )
         new_history = self._stage_histories[cell].extend(
-            slot, 0 if acting_stage is None else acting_stage[1]
+            slot, *((0, "") if acting_stage is None else (acting_stage[1], acting_stage[0]))
         )
         if new_history is not self._stage_histories[cell]:
             self._stage_histories[cell] = new_history

@@ -10,6 +10,7 @@ from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
 from rollout.formats.policy.model import LeverShape, PolicyShape
 from rollout.formats.policy.names import NAME_CHECKS, Faults, PolicyCheck
+from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
 from rollout.formats.policy.reachability import REACH_CHECKS
 from rollout.formats.policy.yaml_reader import DocumentFault
 
@@ -121,4 +122,10 @@ SECTION_CHECKS: tuple[PolicyCheck, ...] = (
     (("limits.*.never_above", "limits.*.ends"), _check_limits),
     ((), _check_waves),
 )
-CHECKS: tuple[PolicyCheck, ...] = (*SECTION_CHECKS, *NAME_CHECKS, *CONDITION_CHECKS, *REACH_CHECKS)
+CHECKS: tuple[PolicyCheck, ...] = (
+    *SECTION_CHECKS,
+    *NAME_CHECKS,
+    *CONDITION_CHECKS,
+    *OUTCOME_CHECKS,
+    *REACH_CHECKS,
+)

@@ -10,6 +10,7 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
 from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
+from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Gate, Guard, Policy
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
@@ -311,6 +312,21 @@ def _describe_promise(gate: Gate, policy: Policy, rules: int) -> str:
         f"If the true average of a cell's units so far does not meet “{conditions}”, the chance"
         f" that the gate to {gate.to} ever opens there is at most {risk} {_describe_budget(rules)}"
         " The promise covers the time until the widening; guards watch the time after."
+        f"{_describe_gain_terms(gate)}"
+    )
+
+
+def _describe_gain_terms(gate: Gate) -> str:
+    """Return how a gate on gain compares the arms; "" without one."""
+    gains = [condition for condition in gate.require if isinstance(condition, GainCondition)]
+    if not gains:
+        return ""
+    closed = join_words(
+        [f"{g.outcome.id} after {format_duration(g.outcome.closes)}" for g in gains]
+    )
+    return (
+        " A gain is what the model's units bring on average beyond people's, drawn at random and"
+        f" closed ({closed}); unknown outcomes count against the model."
     )
 
 

@@ -26,6 +26,7 @@ from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.outcome_units import WithoutOutcomes
 from rollout.tally.site_signs import NO_SIGNS, SiteSigns
 from rollout.tally.unit_arrays import BoolArray, IntArray
 from rollout.tally.unit_buffer import UnitBuffer
@@ -185,7 +186,7 @@ def load_cell_evidence(
     )
 
 
-class EmptyGuardFeeds:
+class EmptyGuardFeeds(WithoutOutcomes):
     """Guard feeds without records, for readers that only need gates."""
 
     last_slot = 0

@@ -10,11 +10,13 @@ from math import inf
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import SHADOW
+from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.core.scope.quorum import GroupMembership
 from rollout.reports.text.formatting import join_words
 from rollout.services.policies.approver_warnings import list_approver_warnings
+from rollout.services.policies.gain_plans import list_gain_warnings
 from rollout.services.policies.gate_forecast import (
     compute_days,
     format_cells,
@@ -24,6 +26,7 @@ from rollout.services.policies.gate_forecast import (
 from rollout.services.policies.gate_plans import (
     GateConditionPlan,
     GatePlan,
+    describe_gate_gain,
     format_expected_value,
     plan_gates,
 )
@@ -88,6 +91,7 @@ def build_policy_plan(
     channel_warning_list = tuple(list_channel_warnings(policy, channels))
     all_warnings = (
         *policy_warnings,
+        *list_gain_warnings(policy),
         *list_approver_warnings(policy, site_approvers),
         *list_source_warnings(policy, decision_senders),
         *timing_warnings,
@@ -158,7 +162,7 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
             f" {_format_cells(gate_plan, policy_plan)}: {_format_days(gate_plan)}"
         )
         yield from (
-            f"    {_format_condition(condition_plan)}"
+            f"    {_format_condition(condition_plan, gate_plan, policy_plan.policy)}"
             for condition_plan in gate_plan.condition_plans
         )
         yield f"    {_format_minimum(gate_plan, policy_plan.policy)}"
@@ -196,14 +200,21 @@ def _format_cells(gate_plan: GatePlan, policy_plan: PlanFigures) -> str:
 
 def _format_days(gate_plan: GatePlan) -> str:
     if gate_plan.days is None:
-        return "no date, because traffic or agreement is unknown"
+        has_gain = any(isinstance(p.condition, GainCondition) for p in gate_plan.condition_plans)
+        subject = "what the model brings" if has_gain else "traffic or agreement"
+        return f"no date, because {subject} is unknown"
     if gate_plan.days == inf:
         return "not expected to open"
     addition = "" if gate_plan.from_stage == SHADOW else " more (evidence of lower stages counts)"
     return f"about {format_days(gate_plan.days)}{addition}"
 
 
-def _format_condition(condition_plan: GateConditionPlan) -> str:
+def _format_condition(
+    condition_plan: GateConditionPlan, gate_plan: GatePlan, policy: Policy
+) -> str:
+    if isinstance(condition_plan.condition, GainCondition):
+        need = describe_gate_gain(gate_plan, condition_plan.condition, policy)
+        return f"{condition_plan.condition}: {need}"
     minimum_text = f"{condition_plan.evidence_need.min_records:,}"
     if condition_plan.rate.value is None:
         need_text = f"{minimum_text} decisions{_format_units(condition_plan)} if all agree"
