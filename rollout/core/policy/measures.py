@@ -72,6 +72,7 @@ class Condition:
 class UnitClass:
     """Prediction, decisions and cost level of a unit, as measures count it.
 
+    `attribute_values` is the stored text of `rollout.core.policy.familiarity`; no measure reads it.
     `slices` holds the values of the attributes that conditions slice by, as JSON.
     """
 
@@ -80,6 +81,7 @@ class UnitClass:
     decided: str
     second: str = ""
     level: int = 0
+    attribute_values: str = ""
     slices: str = ""
 
     @property

@@ -107,13 +107,20 @@ def _compare_unit(
         return f"counted as {', '.join(stored)}; its records give {', '.join(expected)}"
     if (line.site, line.window) != (rows[0]["site"], rows[0]["window"]):
         return f"counted in {line.site} × {line.window}; that is not the cell of its case"
-    if fault := find_slice_fault(line.slices, rows[0]["slices"]):
+    if fault := _compare_values(line, rows[0]):
         return fault
     reasons = {line.exclusion_reason, rows[0]["excluded"]}
     if len(reasons) > 1 and reasons.isdisjoint(UNRECORDED_REASONS):
         texts = (reason or "evidence" for reason in (line.exclusion_reason, rows[0]["excluded"]))
         return "counted as {}; its records give {}".format(*texts)
     return ""
+
+
+def _compare_values(line: UnitLine, row: Mapping[str, Any]) -> str:
+    values = row.get("attribute_values") or None
+    if line.attribute_values != values:
+        return f"counted with {line.attribute_values}; its records give {values}"
+    return find_slice_fault(line.slices, row["slices"])
 
 
 def find_slice_fault(stored: str | None, expected: str) -> str:

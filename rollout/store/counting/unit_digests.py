@@ -30,6 +30,8 @@ ORDER: Final = ("slot", "occurred", "unit", "version", "track")
 class UnitLine(NamedTuple):
     """A counted unit and its cell; digests cover all but the cell, which the series has.
 
+    They cover `attribute_values` where it is stored, so older lines keep their digest.
+
     `class_ids` is the stored JSON. `record_hashes` is empty if the unit was counted before hashes
     were stored.
     """
@@ -48,13 +50,18 @@ class UnitLine(NamedTuple):
     record_hashes: bytes
     site: str
     window: str
+    attribute_values: str | None = None
     slices: str | None = None
 
     @property
     def text(self) -> bytes:
-        """Return the line that digests cover; slices only where any were recorded."""
-        covered_slices = () if self.slices is None else (self.slices,)
-        return f"{(*self[:COVERED_FIELDS], *covered_slices)!a}\n".encode()
+        """Return the line that digests cover; values only where any were recorded."""
+        covered: tuple[object, ...] = self[:COVERED_FIELDS]
+        if self.attribute_values is not None:
+            covered += (self.attribute_values,)
+        if self.slices is not None:
+            covered += (("slices", self.slices),)
+        return f"{covered!a}\n".encode()
 
 
 COVERED_FIELDS: Final = UnitLine._fields.index("site")
@@ -77,7 +84,13 @@ def read_unit_lines(
         for name in UnitLine._fields[:COVERED_FIELDS]
     )
     query = (
-        select(*line_columns, count_series.c.site, count_series.c.window, counted_units.c.slices)
+        select(
+            *line_columns,
+            count_series.c.site,
+            count_series.c.window,
+            counted_units.c.attribute_values,
+            counted_units.c.slices,
+        )
         .join(count_series, count_series.c.id == counted_units.c.series_id)
         .where(counted_units.c.rollout == rollout.number)
         .where(counted_units.c.slot > after, counted_units.c.slot <= until)
