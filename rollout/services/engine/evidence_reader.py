@@ -26,6 +26,7 @@ from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.outcome_units import WithoutOutcomes
 from rollout.tally.site_signs import NO_SIGNS, SiteSigns
 from rollout.tally.unit_arrays import BoolArray, IntArray
 from rollout.tally.unit_buffer import UnitBuffer
@@ -131,6 +132,7 @@ class EvidenceReader:
             find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
             feeds=EMPTY_GUARD_FEEDS,
             rules=state.scope.rules,
+            familiar_history=self._history.familiar_histories[cell, version],
         )
 
 
@@ -184,7 +186,7 @@ def load_cell_evidence(
     )
 
 
-class EmptyGuardFeeds:
+class EmptyGuardFeeds(WithoutOutcomes):
     """Guard feeds without records, for readers that only need gates."""
 
     last_slot = 0
