@@ -15,6 +15,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.measures import SITE_MEASURES
 from rollout.core.policy.policy import Guard, Policy
+from rollout.core.statistics.silence import measure_sign_interval
 from rollout.replay.record_feed import (
     EMPTY_VOTES,
     GuardAnswers,
@@ -185,9 +186,9 @@ class LiveGuardFeeds:
             guard_observations.setdefault(key, _GuardObservations()).add(version_frame)
             self._votes.pop((guard.id, str(site), str(version)), None)
 
-    def has_pings(self, site: str) -> bool:
-        """Return whether signs of life of the site were loaded."""
-        return site in self._last_heartbeats
+    def has_sign_interval(self, site: str) -> bool:
+        """Return whether the loaded signs of life of the site have an interval."""
+        return measure_sign_interval(self._signs.read(site).pings) is not None
 
     def load_heartbeats(
         self, transaction: Transaction, state: RolloutState, sites: Iterable[str]
