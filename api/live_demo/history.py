@@ -23,6 +23,7 @@ from rollout.core.scope.assignment import Assignment, CaseQuestion
 from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import ProposalRaised
+from rollout.core.scope.permits import BOUND
 from rollout.formats.records.parse import (
     ActionWithPermit,
     ItemReader,
@@ -298,11 +299,17 @@ def _find_senders(transaction: Transaction) -> dict[str, str]:
 
 
 def _authorize(item: SentItem, revision: int) -> AnyRecord:
-    """Return an item as a record; an action of the model was authorized by a revision."""
+    """Return an item as a record; an action of the model was authorized by a revision.
+
+    It is the predicted one, and the question had the prediction: the service would have bound its
+    permit to it.
+    """
     if not isinstance(item, ActionWithPermit):
         others = RejectedItem | Heartbeat | PredictionWithContent
         assert not isinstance(item, others), item  # noqa: S101 - own items
         return item._replace(source=ACCOUNT) if isinstance(item, SentDecision) else item
     if item.action.by == MODEL:
-        return replace(item.action, permission=AUTHORIZED, scope_revision=revision)
+        return replace(
+            item.action, permission=AUTHORIZED, scope_revision=revision, permit_kind=BOUND
+        )
     return replace(item.action, permission=NOT_REQUIRED)

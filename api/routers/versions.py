@@ -21,6 +21,7 @@ from rollout.services.engine.versions import (
 router = APIRouter(prefix="/v1/rollouts/{rollout}/versions", tags=["versions"])
 VERSION: dict[str, Any] = {
     "version": "v7",
+    "other_names": [],
     "first_used_at": NOON,
     "retired": False,
     "evidence": "count",

@@ -101,6 +101,7 @@ class QuestionFields:
     confidence: float | None
     attributes: dict[str, str] | None
     media: dict[str, str] | None
+    content: str | None
     prediction: AssignmentPrediction | None
 
     @property
@@ -136,7 +137,11 @@ class QuestionFields:
 
 @dataclass(slots=True, config=FORM)
 class AssignmentQuestion(QuestionFields):
-    """A case to be decided. Missing or unknown values result in `human`."""
+    """A case to be decided. Missing or unknown values result in `human`.
+
+    `content` is the SHA-256 of the version's weights and pre-processing. A question with another
+    one than the version has results in `human`.
+    """
 
     site: BoundedText = ""
     at: datetime | None = None
@@ -146,6 +151,7 @@ class AssignmentQuestion(QuestionFields):
     confidence: float | None = None
     attributes: TextMap | None = None
     media: TextMap | None = None
+    content: BoundedText | None = None
     prediction: AssignmentPrediction | None = None
 
 

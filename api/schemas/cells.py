@@ -61,6 +61,7 @@ EVIDENCE: dict[str, Any] = {
     "since": NOON,
     "attempt": 1,
     "attempt_since": "2027-05-01T00:00:00Z",
+    "attempt_number": 1,
     "closed_units": 430,
     "decided_units": 426,
     "undecided_units": 4,
@@ -161,8 +162,11 @@ class CellEvidence(BaseModel):
     stage: str
     acting: bool
     since: datetime
-    attempt: int
+    attempt: int = Field(description="1 plus how often the version's evidence restarted here.")
     attempt_since: datetime
+    attempt_number: int = Field(
+        description="Number of the attempt in the cell's year; 0 before its first unit."
+    )
     closed_units: int = Field(validation_alias="closed")
     decided_units: int = Field(validation_alias="judged")
     undecided_units: int = Field(validation_alias="missing")

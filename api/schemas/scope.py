@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.scope import CellState
+from rollout.core.scope.version_names import list_names
 from rollout.services.assignments.snapshots import Snapshot
 
 SCOPE: dict[str, Any] = {
@@ -17,7 +18,14 @@ SCOPE: dict[str, Any] = {
     "head_code": "1.1.6b1f",
     "scope_at": "2027-06-01T11:45:00+00:00",
     "policy": {"number": 3, "hash": "77ab", "text": "rollout: bear-alarm\n…"},
-    "versions": [{"id": "v7", "first_used_at": "2027-05-01T00:00:00+00:00", "retired": False}],
+    "versions": [
+        {
+            "id": "v7",
+            "other_names": [],
+            "first_used_at": "2027-05-01T00:00:00+00:00",
+            "retired": False,
+        }
+    ],
     "cells": [
         {
             "site": "creek",
@@ -49,9 +57,13 @@ class ScopePolicy(BaseModel):
 
 
 class ScopeVersion(BaseModel):
-    """A model version known to the rollout."""
+    """A model version known to the rollout.
+
+    It has the same grants under its `other_names`, whose declared content is the same.
+    """
 
     id: str
+    other_names: list[str] = []
     first_used_at: datetime
     retired: bool
 
@@ -134,6 +146,7 @@ def build_scope(snapshot: Snapshot) -> ScopeSnapshot:
         versions=[
             ScopeVersion(
                 id=version_item.id,
+                other_names=list(list_names(scope, version_item.id)[1:]),
                 first_used_at=version_item.first_seen,
                 retired=version_item.retired,
             )

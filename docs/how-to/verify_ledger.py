@@ -229,13 +229,12 @@ class RecomputedState:
         self.revision, self.kind, self.at, self.era = 0, "", 0, 1
         self.policy_number, self.policy_hash = 0, ""
         self.starts: dict[str, list[int]] = {}  # by version: its first use, when it began to count
-        self.retired: set[str] = set()
+        self.retired, self.contents = set[str](), dict[str, str]()  # the latter by version
         self.cells: dict[tuple[str, str, str], VersionInCell] = {}  # by site, window, version
         self.years: dict[tuple[str, str], tuple[Any, ...]] = {}  # year, spent risk, number, plan
         self.stops: dict[str, dict[str, Any]] = {}  # by id, as described
         self.proposals: dict[str, RaisedProposal] = {}
-        self.approvals: list[dict[str, Any]] = []
-        self.differences: list[str] = []
+        self.approvals, self.differences = list[dict[str, Any]](), list[str]()
         for row in rows:
             self.apply_row(row)
 
@@ -256,7 +255,7 @@ class RecomputedState:
         if differs:
             self.differences.append(f"row {self.revision}: {self.kind} {problem}")
 
-    def _apply_short_row(self, row: ExportedRow, body: dict[str, Any]) -> None:  # noqa: C901 - one case a kind
+    def _apply_short_row(self, row: ExportedRow, body: dict[str, Any]) -> None:  # noqa: C901, PLR0912 - one case a kind
         match row.kind:
             case "ProposalRejected" | "ProposalVoided" | "ProposalExpired":
                 name, proposal = body["proposal"], self.proposals[body["proposal"]]
@@ -264,6 +263,10 @@ class RecomputedState:
                 proposal.is_open = False
             case "VersionFirstUsed":
                 self.starts.setdefault(body["version"], [row.at])
+                self.contents.setdefault(body["version"], body.get("content", ""))
+            case "VersionRenamed":  # a name for what it continues: no later row gives it a grant
+                is_other = self.contents[body["continues"]] not in {body["content"], ""}
+                self.note_if(is_other or body["version"] in self.starts, "names another version")
             case "VersionRetired":
                 self.retired.add(body["version"])
                 for (_, _, version), cell in self.cells.items():
@@ -279,9 +282,8 @@ class RecomputedState:
             case "SuspensionCleared":
                 self.get_cell(body).suspended_by.discard(body["guard"])
             case "RulesApplied":  # running attempts keep the risk that they have
-                for place, name in zip(
-                    body.get("cells", ()), body.get("versions", ()), strict=True
-                ):
+                keys = body.get("cells", ()), body.get("versions", ())
+                for place, name in zip(*keys, strict=True):
                     self.get_cell(place, name).has_begun = True
             case "EraBegan":
                 self.note_if(body["era"] <= self.era, f"begins era {body['era']} in era {self.era}")
@@ -523,14 +525,12 @@ def describe_state(state: RecomputedState, at: int) -> dict[str, Any]:
     cells = [
         {
             **dict(zip(("site", "window", "version"), key, strict=True)),
-            "stage": state.find_stage(*key, at),
-            "withheld": state.find_withholding(*key),
-            "attempt": cell.attempt,
-            "attempt_since": cell.attempt_since,
+            "stage": state.find_stage(*key, at), "withheld": state.find_withholding(*key),
+            "attempt": cell.attempt, "attempt_since": cell.attempt_since,
             "grants": [{**asdict(grant), "lapsed": grant.until <= at} for grant in cell.grants],
         }
         for key, cell in sorted(state.cells.items())
-    ]
+    ]  # fmt: skip
     head = {"revision": state.revision, "at": at, "era": state.era}
     policy = {"number": state.policy_number, "hash": state.policy_hash}
     tables = {"stops": list(state.stops.values()), "last_approvals": state.approvals[-5:]}

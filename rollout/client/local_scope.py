@@ -113,6 +113,11 @@ def _parse_scope(body: Mapping[str, Any]) -> Scope:
         policy_number=body["policy"]["number"],
         policy_hash=body["policy"]["hash"],
         versions=versions,
+        aliases={
+            alias: version_body["id"]
+            for version_body in body["versions"]
+            for alias in version_body.get("other_names", ())
+        },
         cells=cells,
         stops={stop["id"]: _parse_stop(stop) for stop in body["stops"]},
         at=_parse_instant(body["scope_at"]),

@@ -73,6 +73,16 @@ def test_no_record_of_the_history_is_received_before_it_occurs(history):
     assert (early, total > 10_000) == (0, True)
 
 
+def test_the_historys_permits_are_bound_as_those_of_its_clients_are(history):
+    """Seen: they counted as permits from before bound ones, so nothing was compared."""
+    with closing(sqlite3.connect(history.folder / history_cache.DATABASE_FILE)) as connection:
+        kinds = connection.execute(
+            "select authorization, permit_kind, count(*) > 1000 from actions where \"by\" = 'model'"
+            " group by authorization, permit_kind"
+        ).fetchall()
+    assert kinds == [("authorized", "bound", 1)]
+
+
 @pytest.fixture
 def demo(history, records):
     with open_demo_service(history, records.policy) as made:

@@ -111,3 +111,43 @@ def test_a_version_that_was_only_asked_for_gets_its_content_with_its_first_predi
     assert client.by("ingest").put("/v1/rollouts/ramps/versions/v1", json=body).status_code == 200
     assert predict(client, "c1", content=FIRST) == ACCEPTED
     assert predict(client, "c2", content=OTHER)[0] == "rejected"
+
+
+# Questions
+
+
+def ask(client, key="c1", version="v1", **more):
+    body = {"site": "ramp-a", "at": NOON.isoformat(), "key": key, "version": version, **more}
+    answer = client.by("ingest").post("/v1/rollouts/ramps/assignments", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_the_first_question_sets_the_content(client):
+    assert ask(client, content=FIRST)["reason"] == "shadow: a human decides"
+    assert predict(client, "c1", content=OTHER)[0] == "rejected"
+    assert predict(client, "c2", content=FIRST) == ACCEPTED
+
+
+@pytest.mark.parametrize("prediction_of_case", [None, {"answers": {"parcel": "sound"}}])
+def test_a_question_of_another_content_gets_a_human_and_stores_nothing(client, prediction_of_case):
+    predict(client, "c1", content=FIRST)
+    answer = ask(client, "c2", content=OTHER, prediction=prediction_of_case)
+    fault = "v1 has the content abababababab…, not cdcdcdcdcdcd…"
+    assert (answer["decider"], answer["reason"][: len(fault)]) == ("human", fault)
+    assert answer["lease"] == 0
+    if prediction_of_case:
+        assert answer["recorded"]["status"] == "rejected"
+        assert client.by("ana").get("/v1/rollouts/ramps/cases/c2").status_code == 404
+
+
+def test_a_question_of_the_known_content_is_answered_as_one_without(client):
+    predict(client, "c1", content=FIRST)
+    told = [ask(client, "c2", **more)["reason"] for more in ({}, {"content": FIRST})]
+    assert told == ["shadow: a human decides"] * 2
+    assert "is no SHA-256" in ask(client, "c2", content="AB")["reason"]
+
+
+def test_a_question_can_not_declare_a_content_later(client):
+    predict(client, "c1")
+    assert ask(client, "c2", content=FIRST)["reason"].startswith("v1 was used before without")

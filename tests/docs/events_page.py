@@ -47,6 +47,7 @@ EFFECTS = {
     " its grants and suspensions. Each version of `counted` begins its next attempt in every cell."
     " A stop of a cell of `former` also stops the cell at its place in `renamed`.",
     "VersionFirstUsed": "The version exists: in each cell its attempt 1 begins at `at`.",
+    "VersionRenamed": "The name stands for the version `continues`. No attempt begins.",
     "VersionRetired": "The version loses its grants in all cells.",
     "ProposalRaised": "The proposal is open.",
     "Approved": "The proposal has an approval by `actor`, with `groups`.",

@@ -5,20 +5,23 @@ from tests.faults.outcomes import load_outcomes
 HEAD = """\
 # Reliability
 
+{age}
+
 Generated from `reliability.toml` beside this page. Each run proves first that its fault is there.
 `make faults` runs all of them.
 
-- **tried**: how often the fault was made, or how many tests make and judge it. A row is here only
-  if all of them passed; its note says what they proved besides the figures.
+- **tried**: how many kills or runs under traffic made the fault, or how many tests make and judge
+  it. A row is here only if all of them passed; its note says what they proved besides the figures.
 - **lost**, **doubled**: acknowledged records, decisions or events that were missing or there twice.
 - **wider**: answers `model` where the ledger or a stop gave the case to humans.
-- **late stops**: stops that held later than promised.
+- **late stops**: stops that held later than [promised](concepts/grants.md#why-a-lease): a question
+  without a lease still got `model` after the stop was acknowledged; on a second replica, after
+  0.5 s more; by a command while the database fails, after 3 s.
 - **recovery**: the longest time in seconds from the end of the fault to the first normal answer.
-
 - **run**: when and on which commit, in the table [below](#runs).
 
 A dash means that the run did not count it: its tests judge something else. STALE means that the
-code has changed since; [the reason](#stale-rows) is below.
+code has changed since; its number is that of the [reason](#stale-rows).
 
 | fault | engine | tried | lost | doubled | wider | late stops | recovery | run | note |
 |---|---|---|---|---|---|---|---|---|---|
@@ -40,21 +43,31 @@ def write_reliability():
     rows = load_outcomes()
     runs = list(dict.fromkeys(map(_find_run, rows)))
     reasons = list(dict.fromkeys(row.stale for row in rows if row.stale))
-    page = HEAD + "".join(_format_row(row, runs.index(_find_run(row)) + 1) for row in rows)
+    page = HEAD.format(age=_describe_age(rows))
+    page += "".join(_format_row(row, runs.index(_find_run(row)) + 1, reasons) for row in rows)
     page += RUNS_HEAD + "".join(_format_runs(rows, runs))
     return page + (STALE_HEAD + "".join(_format_stale(rows, reasons)) if reasons else "")
+
+
+def _describe_age(rows):
+    count = sum(bool(row.stale) for row in rows)
+    if not count:
+        return "No row is older than the code."
+    return f"**{count} of {len(rows)} rows are [STALE](#stale-rows).**"
 
 
 def _find_run(row):
     return row.command, row.date, row.commit
 
 
-def _format_row(row, run):
+def _format_row(row, run, reasons):
     counts = (row.lost, row.doubled, row.wider, row.late_stops)
     recovery = None if row.recovery_seconds is None else f"{row.recovery_seconds:.1f}"
     figures = " | ".join("–" if figure is None else str(figure) for figure in (*counts, recovery))
-    note = ". ".join(text for text in (row.note, "STALE" if row.stale else "") if text)
-    return f"| {row.fault} | {row.engine} | {row.tried:,} | {figures} | {run} | {note} |\n"
+    stale = f"STALE {reasons.index(row.stale) + 1}" if row.stale else ""
+    note = ". ".join(text for text in (row.note, stale) if text)
+    tried = f"{row.tried:,} {row.tried_unit}{'s' * (row.tried != 1)}"
+    return f"| {row.fault} | {row.engine} | {tried} | {figures} | {run} | {note} |\n"
 
 
 def _format_runs(rows, runs):
@@ -65,6 +78,6 @@ def _format_runs(rows, runs):
 
 
 def _format_stale(rows, reasons):
-    for reason in reasons:
+    for number, reason in enumerate(reasons, start=1):
         count = sum(row.stale == reason for row in rows)
-        yield f"- {count} of {len(rows)} rows: {reason}.\n"
+        yield f"{number}. {count} of {len(rows)} rows (STALE {number}): {reason}.\n"

@@ -22,6 +22,15 @@ def test_the_shares_of_the_diagram_are_computed():
         assert int(share) == round(100 * compute_yearly_share(int(number)))
 
 
+def test_the_formula_of_the_shares_is_the_codes():
+    power, divisor = re.search(r"k\^−([\d.]+)/([\d.]+)", PAGE).groups()
+    planned = float(re.search(r"the first m ([\d.]+)/m", PAGE)[1])
+    for number in (1, 2, 12):
+        share = number ** -float(power) / float(divisor)
+        assert share == pytest.approx(compute_yearly_share(number), rel=1e-3)
+        assert planned / 12 == pytest.approx(compute_yearly_share(number, 12))
+
+
 def test_ten_names_would_open_a_third():
     assert "Ten names" in PAGE
     assert "a third" in PAGE

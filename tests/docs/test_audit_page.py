@@ -6,9 +6,12 @@ import subprocess
 import sys
 from hashlib import sha256
 
+import pytest
+
 from rollout.core.policy.gates import format_counts
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Stage
+from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.statistics.evidence import (
     compute_cost_log_e,
     compute_log_e,
@@ -53,6 +56,17 @@ def test_a_stranger_recomputes_the_evidence(tmp_path):
 COST = ("180 6 3 1", "cost at most 1")
 
 
+def test_the_reading_of_the_page_is_recomputed_and_its_risk_explained(tmp_path):
+    """Seen: a line that no ledger has since attempts share a year's risk."""
+    text = re.search(r"^(agreement .* \(risk (.+)\))$", PAGE, flags=re.MULTILINE)
+    line = json.dumps({"kind": "ProposalRaised", "revision": 12, "body": {"readings": [text[1]]}})
+    assert run(EVIDENCE, [line], tmp_path) == "1 readings recomputed; 0 of other kinds"
+    words = " ".join(PAGE.split())
+    gate, weight = re.search(r"the gate's, ([\d.]+),.* ([\d.]+)\. The gate", words).groups()
+    assert float(weight) == pytest.approx(compute_yearly_share(1), abs=1e-6)
+    assert float(text[2]) == pytest.approx(float(gate) * compute_yearly_share(1), rel=1e-5)
+
+
 def test_a_stranger_recomputes_a_cost_from_the_counts_at_each_level(tmp_path):
     """Seen: neither the formula nor the levels were on any page."""
     log_e = f"{compute_cost_log_e([0, 0.1, 0.3, 1], [180, 6, 3, 1], at_most=0.05):.6f}"
@@ -60,7 +74,7 @@ def test_a_stranger_recomputes_a_cost_from_the_counts_at_each_level(tmp_path):
     again = "1 readings recomputed; 0 of other kinds"
     assert run(EVIDENCE, lines, tmp_path, "0", "2", "6", "20") == again
     assert "log E is" in run(EVIDENCE, lines, tmp_path, "0", "2", "7", "20")
-    assert "name 4 cost levels" in run(EVIDENCE, lines, tmp_path)
+    assert run(EVIDENCE, lines, tmp_path) == "name 4 cost levels after the ledger"
     two = f"{compute_cost_log_e([0, 1], [98, 2], at_most=0.05):.6f}"
     lines = reading("98 of 100", two, "cost at most 0.05")
     assert run(EVIDENCE, lines, tmp_path, "0", "1") == again

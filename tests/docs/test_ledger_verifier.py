@@ -26,6 +26,7 @@ from rollout.core.scope.events import (
     Suspended,
     SuspensionCleared,
     VersionFirstUsed,
+    VersionRenamed,
     VersionRetired,
     Widened,
 )
@@ -123,6 +124,7 @@ def test_it_follows_a_ledger_from_form_1_to_form_2():
 
 V1 = {"at": NOON, "by": "policy", "version": "v1"}
 OF_CELL = {**V1, "cell": CREEK}
+RENAMED = {"at": NOON + HOUR, "by": "policy", "version": "v1b"}
 LOW = Widened(**OF_CELL, to_stage="supervised", until=NOON + DAY, proposal="")
 HIGH = Widened(
     **{**OF_CELL, "at": NOON + 2 * HOUR}, to_stage="autonomous", until=NOON + DAY, proposal=""
@@ -189,6 +191,9 @@ RARE = {
         Stopped(at=NOON, by="ana", stop="S-1", cells=(CREEK,)),
         PolicyApplied(**POLICY, cleared=(CREEK,), renamed=(LAKE,), former=(CREEK,)),
     ],
+    "a new name changes nothing": [
+        LOW, VersionRenamed(**RENAMED, continues="v1", content="a"), SUSPENDED,
+    ],
     "a version is first used once": [VersionFirstUsed(**{**V1, "at": NOON + HOUR}), LOW],
     "a retired version holds nothing": [LOW, VersionRetired(**V1), SUSPENDED],
 }  # fmt: skip
@@ -198,6 +203,14 @@ RARE = {
 def test_it_follows_what_histories_seldom_have(name):
     events = [VersionFirstUsed(**V1), *RARE[name]]
     compare_histories(write_forms("r", events, 0), {}, allowed=False)
+
+
+@pytest.mark.parametrize("name", [{"version": "v1"}, {"content": "b"}, {"continues": "v9"}])
+def test_a_name_of_another_version_or_content_is_a_difference(name):
+    fields = {**RENAMED, "continues": "v1", "content": "a"} | name
+    lines = write_forms("r", [VersionFirstUsed(**V1, content="a"), VersionRenamed(**fields)], 0)
+    (difference,) = VERIFIER.RecomputedState(read_lines(lines)).differences
+    assert difference.startswith("row 2: VersionRenamed ")
 
 
 @pytest.mark.parametrize(

@@ -64,15 +64,17 @@ def test_an_outcome_replaces_the_one_of_its_fault_and_engine(tmp_path):
 
 def test_the_page_shows_each_rows_run_what_is_stale_and_what_was_not_measured(monkeypatch):
     later = replace(OUTCOME, engine="y", commit="def", stale="the code moved")
-    rows = [replace(OUTCOME, stale="the code moved"), replace(OUTCOME, engine="x", note=""), later]
+    tests = replace(OUTCOME, engine="x", note="", tried=1, recovery_seconds=None)
+    rows = [replace(OUTCOME, stale="the code moved"), tests, later]
     monkeypatch.setattr("tests.docs.reliability_page.load_outcomes", lambda: rows)
     page = write_reliability()
-    assert "| sqlite | 2 | 0 | – | – | – | 1.2 | 1 | ä. STALE |\n" in page
-    assert "| x | 2 | 0 | – | – | – | 1.2 | 1 |  |\n" in page
-    assert "| y | 2 | 0 | – | – | – | 1.2 | 2 | ä. STALE |\n" in page
+    assert "| sqlite | 2 runs | 0 | – | – | – | 1.2 | 1 | ä. STALE 1 |\n" in page
+    assert "| x | 1 test | 0 | – | – | – | – | 1 |  |\n" in page
+    assert "| y | 2 runs | 0 | – | – | – | 1.2 | 2 | ä. STALE 1 |\n" in page
     assert "| 1 | `python -m x` | 2026-11-21 | `abc` | 2 |\n" in page
     assert "| 2 | `python -m x` | 2026-11-21 | `def` | 1 |\n" in page
-    assert "- 2 of 3 rows: the code moved.\n" in page
+    assert "1. 2 of 3 rows (STALE 1): the code moved.\n" in page
+    assert "\n**2 of 3 rows are [STALE](#stale-rows).**" in page
     assert OUTCOMES.name in page
 
 

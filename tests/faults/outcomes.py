@@ -21,7 +21,8 @@ class FaultOutcome:
 
     Attributes:
         fault, engine: together they name the outcome.
-        tried: how often the fault was made; 0 with a note "not run: reason".
+        tried: how often the fault was made, or how many tests make it (see `tried_unit`); 0 with a
+            note "not run: reason".
         lost, doubled: acknowledged records or events that were missing or there twice.
         wider: answers that gave the model more than the ledger, stops included.
         late_stops: stops that held later than promised.
@@ -44,6 +45,13 @@ class FaultOutcome:
     recovery_seconds: float | None = None
     note: str = ""
     stale: str = ""
+
+    @property
+    def tried_unit(self):
+        """Return what `tried` counts: `kill`, `run` under traffic, or `test`."""
+        if self.command.startswith("python -m tests.faults.kills"):
+            return "kill"
+        return "test" if self.recovery_seconds is None else "run"  # tests time no recovery
 
 
 def load_covers(path=OUTCOMES):

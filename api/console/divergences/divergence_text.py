@@ -29,7 +29,9 @@ class VersionChoice:
 def build_version_choices(statuses: Sequence[VersionStatus], selected: str) -> list[VersionChoice]:
     """Return the selectable versions, newest first, and the selected one."""
     choices = [
-        VersionChoice(status.version, f"{status.version}, {_describe_version_status(status)}")
+        VersionChoice(
+            status.version, f"{_format_names(status)}, {_describe_version_status(status)}"
+        )
         for status in statuses
     ]
     listed_versions = {status.version for status in statuses}
@@ -37,6 +39,11 @@ def build_version_choices(statuses: Sequence[VersionStatus], selected: str) -> l
         [VersionChoice(selected, selected)] if selected and selected not in listed_versions else []
     )
     return [*extra_choices, *reversed(choices)]
+
+
+def _format_names(version: VersionStatus) -> str:
+    newest = (version.version, *version.other_names)[-1]
+    return newest if not version.other_names else f"{newest} (was {version.version})"
 
 
 def _describe_version_status(version: VersionStatus) -> str:

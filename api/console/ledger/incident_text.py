@@ -194,17 +194,11 @@ def _describe_automatic_recovery(guard: Guard | None, policy: Policy) -> str:
 def _describe_evidence_recovery(
     impact: IncidentImpact, visitor: Visitor, rollout: str, cell: Cell
 ) -> Iterator[str]:
-    if impact.attempt_after > 1 and any(
-        entry.row.fields.get("restart") for entry in impact.own_entries
-    ):
-        later_text = (
-            f" (now attempt {impact.attempt}, after later restarts)"
-            if impact.attempt > impact.attempt_after
-            else ""
-        )
+    if any(entry.row.fields.get("restart") for entry in impact.own_entries):
+        now_text = f" Now: {impact.attempt_text}." if impact.attempt_text else ""
         yield (
-            f"Evidence restarts from zero: attempt {impact.attempt_after}{later_text}. Each attempt"
-            " allows a smaller chance of a wrong widening, so it needs more cases."
+            f"Evidence restarts from zero.{now_text} Each attempt allows a smaller chance of a"
+            " wrong widening, so it needs more cases."
         )
     else:
         yield "Evidence continues; new cases count towards the gate."

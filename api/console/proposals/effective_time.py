@@ -20,8 +20,12 @@ from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.proposals.proposal_details import Proposal
 
 
-def describe_effect(state: RolloutState, details: Proposal, at: datetime) -> str:
+def describe_effect(
+    state: RolloutState, details: Proposal, at: datetime, *, has_turned: bool = False
+) -> str:
     """Describe the effect of the visitor's approval, or what an approved proposal waits for."""
+    if has_turned:
+        return "It has no effect as the evidence stands now: the next tick voids the proposal."
     hold = describe_hold(state, details, at)
     if details.state != APPROVED and details.approvals_missing > 1:
         remaining_text = format_quantity(details.approvals_missing - 1, "more approval")

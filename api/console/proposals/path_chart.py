@@ -98,7 +98,7 @@ def _build_chart(
 ) -> EvidencePathChart:
     title = f"{get_condition_subject(path.condition)} of {facts.version}, towards {path.to}"
     if path.attempt != facts.attempt:
-        title += f" (attempt {path.attempt}, which has ended)"
+        title += " (an earlier attempt, which has ended)"
     description = _describe_path(path)
     low, high = _compute_range(path)
     frame_values = (low, high, path.at[0], path.at[-1])

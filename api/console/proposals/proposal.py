@@ -54,6 +54,7 @@ from rollout.services.proposals.approval_permissions import (
 from rollout.services.proposals.eligible_approvers import format_needs
 from rollout.services.proposals.proposal_details import Proposal, find_proposal_sites, load_proposal
 from rollout.services.proposals.proposal_evidence import (
+    ProposalEvidence,
     find_readings_by_evidence,
     load_proposal_evidence,
 )
@@ -186,6 +187,7 @@ def _render_proposal(
     state = visitor.service.state_cache.reload_rollout(rollout).state
     proposal_question = build_question(state, details, visitor.at)
     costliest = _load_costliest(visitor, rollout, state, details)
+    evidence = load_proposal_evidence(visitor.service, visitor.caller, rollout, details)
     base_context: dict[str, Any] = {
         "earlier_readings": None,
         "rests_on": [format_brief((reading,), state.policy) for reading in details.readings],
@@ -198,7 +200,7 @@ def _render_proposal(
         "falls": _find_window_times(state, details, visitor),
         "asks_for": format_needs(details.required_approvals),
         "why_not": format_refusal(details.cannot_approve_reason, visitor.name, details.version),
-        "effect": describe_effect(state, details, visitor.at),
+        "effect": describe_effect(state, details, visitor.at, has_turned=evidence.has_turned),
         "rejecting": describe_rejection(details, state.policy),
         "is_pending": details.state in {OPEN, APPROVED},
         "version_hash": compute_page_version(details),
@@ -211,7 +213,7 @@ def _render_proposal(
         "cost_in": state.policy.charter.cost_in,
         "cards": () if costliest is None else build_cards(rollout, costliest.items),
         "stop": _find_stop(visitor, rollout, details),
-        **_build_evidence_context(visitor, rollout, state, details),
+        **_build_evidence_context(state, details, evidence),
         **_build_history_context(visitor, rollout, state, details),
     }
     return render_page(request, visitor, "proposal", status, **{**base_context, **context})
@@ -224,9 +226,8 @@ def compute_page_version(details: Proposal) -> str:
 
 
 def _build_evidence_context(
-    visitor: Visitor, rollout: str, state: RolloutState, details: Proposal
+    state: RolloutState, details: Proposal, evidence: ProposalEvidence
 ) -> dict[str, Any]:
-    evidence = load_proposal_evidence(visitor.service, visitor.caller, rollout, details)
     rows = build_condition_rows(evidence.readings, state.policy)
     return {
         "evidence": evidence,

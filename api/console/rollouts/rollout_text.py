@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from typing import Final
 
 from markupsafe import Markup
@@ -14,6 +15,7 @@ from rollout.core.calendar.opening_hours import find_next_change, is_open
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Policy, Where
 from rollout.core.scope.scope import ProposalState, Scope
+from rollout.core.scope.version_names import describe_version
 from rollout.reports.pages.stage_markers import HATCHED, SOLID, WITHHELD
 from rollout.reports.text.formatting import format_quantity, join_words
 from rollout.reports.text.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
@@ -116,12 +118,17 @@ def describe_versions(scope: Scope, policy: Policy, cells: Sequence[Cell]) -> st
     acting = [version_id for version_id in version_ids if version_id in acting_ids]
     watched = [version_id for version_id in version_ids if version_id in policy.watched_versions]
     challengers = [v for v in version_ids if v not in acting_ids and v not in watched]
-    parts = [f"{join_words(acting)} acting" if acting else "No acting version"]
+    name_all = partial(_name_versions, scope)
+    parts = [f"{name_all(acting)} acting" if acting else "No acting version"]
     parts += [
-        f"{join_words(challengers)} {'challenger' if len(challengers) == 1 else 'challengers'}"
+        f"{name_all(challengers)} {'challenger' if len(challengers) == 1 else 'challengers'}"
     ] * bool(challengers)
-    parts += [f"{join_words(watched)} watched"] * bool(watched)
+    parts += [f"{name_all(watched)} watched"] * bool(watched)
     return ", ".join(parts)
+
+
+def _name_versions(scope: Scope, version_ids: Sequence[str]) -> str:
+    return join_words([describe_version(scope, version_id) for version_id in version_ids])
 
 
 def format_caption(first_index: int, count: int, total: int) -> str:

@@ -106,11 +106,12 @@ def _decide(
     full_lease = policy.lease if site is None or site.lease is None else site.lease
     cell, reason = _find_cell(policy, site, question, now)
     acting_stage = None if cell is None else find_acting_version(scope, policy, cell, now)
-    if cell is None or acting_stage is None or acting_stage[0] != question.version:
+    version = scope.get_first_name(question.version)
+    if cell is None or acting_stage is None or acting_stage[0] != version:
         return _assign_human(scope, policy, full_lease, reason or "shadow: a human decides")
     stage = policy.get_stage(acting_stage[1])
     since = now if scope.at is None else max(now, scope.at)
-    lease = min(full_lease, compute_end(scope, policy, cell, question.version, since) - since)
+    lease = min(full_lease, compute_end(scope, policy, cell, version, since) - since)
     floor = policy.evidence.confidence_floor
     if floor is not None and not _is_confident(question.confidence, floor):
         return _assign_human(scope, policy, lease, "below the confidence floor", stage.id)

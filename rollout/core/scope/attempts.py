@@ -45,6 +45,24 @@ def begin_attempts(pending: PendingEvents, tick: Tick) -> None:
     )
 
 
+def describe_cell_attempt(
+    scope: Scope, policy: Policy, cell: Cell, version: str, at: datetime
+) -> str:
+    """Describe a version's attempt in a cell by its number, as the ledger has it.
+
+    An attempt has no number before its first unit: the text then names the one that it would get.
+    """
+    state = scope.get_cell_state(cell, version)
+    if not numbers_attempts_by_year(scope.rules):
+        return f"attempt {state.attempt} of {version} in this cell"
+    if state.number:
+        return f"attempt {state.number} of the year in this cell"
+    if state.has_begun:
+        return "an attempt from before attempts had numbers"
+    following = _count_attempt(scope.attempt_years.get(cell), cell, at, policy)
+    return f"no attempt yet; the next would be number {following.count} of the year in this cell"
+
+
 def _list_starting_keys(
     scope: Scope, policy: Policy, evidence: EvidenceByCell
 ) -> list[tuple[Cell, str]]:

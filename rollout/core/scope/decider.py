@@ -53,6 +53,7 @@ from rollout.core.scope.events import (
     GrantExpired,
     Narrowed,
     VersionFirstUsed,
+    VersionRenamed,
     VersionRetired,
 )
 from rollout.core.scope.guards import apply_alarms, apply_clears
@@ -69,6 +70,7 @@ from rollout.core.scope.proposals import (
 from rollout.core.scope.rule_changes import propose_rules
 from rollout.core.scope.scope import ENGINE, CellState, Grant, Scope
 from rollout.core.scope.stop_commands import apply_stop, propose_resume
+from rollout.core.scope.version_names import find_continued_version, use_first_name
 
 MAX_OPEN_VERSIONS = 20
 
@@ -92,7 +94,7 @@ def decide(command: Command, scope: Scope, policy: Policy) -> tuple[LedgerEvent,
     at = command.at.astimezone(UTC)  # spans must not depend on a site's clock
     at = at if scope.at is None else max(at, scope.at)
     pending = PendingEvents(scope, policy, at)
-    _apply_command(command, pending)
+    _apply_command(use_first_name(command, scope), pending)
     if isinstance(command, Tick) and command.slot is not None:
         return tuple(replace(event, slot=command.slot) for event in pending.events)
     return tuple(pending.events)
@@ -178,7 +180,18 @@ def _depends_on_grant(pending: PendingEvents, state: CellState, expired_grant: G
 @_apply_command.register
 def _(command: AddVersion, pending: PendingEvents) -> None:
     versions = pending.scope.versions
-    if command.version in versions:
+    if command.version in versions or command.version in pending.scope.aliases:
+        return
+    if continued := find_continued_version(command, pending.scope, pending.policy):
+        pending.emit(
+            VersionRenamed(
+                at=pending.at,
+                by=ENGINE,
+                version=command.version,
+                continues=continued,
+                content=command.content,
+            )
+        )
         return
     if sum(not v.retired for v in versions.values()) >= MAX_OPEN_VERSIONS:
         raise PolicyRefusedError(

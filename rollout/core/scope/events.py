@@ -83,6 +83,19 @@ class VersionFirstUsed(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VersionRenamed(LedgerEvent):
+    """The first prediction or question arrived under a new name of a known version.
+
+    Its declared `content` is that of the version `continues`, which goes on with its evidence,
+    attempts, grants and detectors under both names.
+    """
+
+    version: str
+    continues: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionRetired(LedgerEvent):
     """A version is no longer served and lost its grants."""
 
@@ -339,6 +352,7 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         RolloutCreated,
         PolicyApplied,
         VersionFirstUsed,
+        VersionRenamed,
         VersionRetired,
         ProposalRaised,
         Approved,

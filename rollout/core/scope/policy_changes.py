@@ -17,6 +17,7 @@ from rollout.core.scope.proposals import build_proposal, compute_gate_hash
 from rollout.core.scope.rule_changes import RULES_PROPOSAL
 from rollout.core.scope.scope import ENGINE, CellState, ProposalState, Scope
 from rollout.core.scope.stop_commands import TWO_OPERATORS, find_resume_needs
+from rollout.core.scope.version_names import check_watched_aliases
 
 
 def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
@@ -27,6 +28,7 @@ def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
         return  # it is in force
     if not is_first and numbers_attempts_by_year(pending.scope.rules):
         check_renames(old, new)
+        check_watched_aliases(pending.scope, new)
     looser_rules = () if is_first else list_looser_rules(old, new)
     if looser_rules and any(
         proposal.about == new.hash for proposal in pending.scope.proposals.values()

@@ -37,6 +37,7 @@ from rollout.core.scope.events import (
     SuspensionCleared,
     TakenOver,
     VersionFirstUsed,
+    VersionRenamed,
     VersionRetired,
     Widened,
 )
@@ -170,7 +171,13 @@ def _drop_grants(state: CellState, at: datetime) -> CellState:
 @_apply_to_builder.register
 def _(event: VersionFirstUsed, builder: ScopeBuilder) -> None:
     if event.version not in builder.versions:
-        builder.versions[event.version] = Version(id=event.version, first_seen=event.at)
+        version = Version(id=event.version, first_seen=event.at, content=event.content)
+        builder.versions[event.version] = version
+
+
+@_apply_to_builder.register
+def _(event: VersionRenamed, builder: ScopeBuilder) -> None:
+    builder.aliases[event.version] = event.continues
 
 
 @_apply_to_builder.register

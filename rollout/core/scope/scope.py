@@ -114,11 +114,12 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A model version."""
+    """A model version; `content` is the hash that its first use declared, or ""."""
 
     id: str
     first_seen: datetime
     retired: bool = False
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,7 @@ class Scope:
     Attributes:
         policy_number, policy_hash: of the policy in force; 0 and "" before the first.
         versions: by id, in order of first use.
+        aliases: by later name of a version its first one, which is its id; in order of first use.
         cells: states of versions in cells that had events.
         proposals: open ones, in the order in which they were raised.
         stops: in force, by id.
@@ -250,11 +252,16 @@ class Scope:
     withdrawn_gate_risks: Mapping[str, str] = field(default_factory=dict)
     attempt_years: Mapping[Cell, AttemptYear] = field(default_factory=dict)
     counting_starts: Mapping[str, tuple[datetime, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
     rules: int = FIRST_RULES
     at: datetime | None = None
     revision: int = 0
     era: int = FIRST_ERA
     _holders: dict[Cell, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def get_first_name(self, name: str) -> str:
+        """Return the id of the version with a name; unknown names are returned as they are."""
+        return self.aliases.get(name, name)
 
     def get_cell_state(self, cell: Cell, version: str) -> CellState:
         """Return the state of `version` in `cell`."""

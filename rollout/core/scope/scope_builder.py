@@ -30,6 +30,7 @@ class ScopeBuilder:
         self.withdrawn_gate_risks = copy_mapping(scope.withdrawn_gate_risks)
         self.attempt_years = copy_mapping(scope.attempt_years)
         self.counting_starts = copy_mapping(scope.counting_starts)
+        self.aliases = copy_mapping(scope.aliases)
         self.holders = copy_mapping(scope._holders)  # noqa: SLF001 - kept for `Scope.holder` alone
 
     def build(self) -> Scope:
@@ -48,6 +49,7 @@ class ScopeBuilder:
             withdrawn_gate_risks=MappingProxyType(self.withdrawn_gate_risks),
             attempt_years=MappingProxyType(self.attempt_years),
             counting_starts=MappingProxyType(self.counting_starts),
+            aliases=MappingProxyType(self.aliases),
             rules=self.rules,
             at=self.at,
             revision=self.revision,

@@ -9,12 +9,14 @@ import numpy as np
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.gates import (
     ConditionReading,
     list_unmet_requirements,
     read_gate,
 )
 from rollout.core.policy.policy import Policy
+from rollout.core.scope.attempts import describe_cell_attempt
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, compute_stage_level
 from rollout.core.statistics.forecast import forecast_gate
@@ -40,15 +42,20 @@ class EvidenceFacts:
         stage: the version's stage at the end.
         acting: whether it is the acting version of the cell.
         since: when its state last changed.
-        attempt, attempt_since: the attempt, and the first instant whose units count in it.
+        attempt, attempt_since: 1 plus how often the version's evidence restarted in the cell, and
+            the first instant whose units count since.
         closed, judged, missing: units of the attempt that the engine counted.
         per_day: decided units a day over the last two weeks; None without any.
         gate: the next gate; None if no gate leads further.
         decides_next: the next step as text.
-        versions, attempts: versions ever tried in the cell, and the attempts of all of them.
+        versions, attempts: versions ever tried in the cell, and how many attempts of the year
+            began there, over all versions; under rules 1, the attempts of all versions.
         path: the evidence over time.
         missing_reasons: why units of the attempt have no counted decision; empty where records are
             not loaded, or where a stage asked for decisions on some units only.
+        attempt_number: of the attempt in its cell's year, over all versions, as in the ledger; 0
+            before its first unit, and under rules 1.
+        attempt_text: that number as text, or the one that the next attempt would get.
     """
 
     site: str
@@ -69,6 +76,8 @@ class EvidenceFacts:
     attempts: int
     path: tuple[EvidenceSeries, ...]
     missing_reasons: dict[str, int] = field(default_factory=dict)
+    attempt_number: int = 0
+    attempt_text: str = ""
 
 
 def compute_evidence_facts(
@@ -128,13 +137,23 @@ def _build_evidence_facts(
         gate=gate,
         decides_next=describe_next_step(key, period, progress, scope, policy, inputs.last),
         versions=sum(other_key[0] == cell for other_key in state_periods),
-        attempts=sum(
-            periods[-1].state.attempt
-            for other_key, periods in state_periods.items()
-            if other_key[0] == cell and periods
-        ),
+        attempts=_count_attempts(cell, state_periods, scope),
         path=path,
         missing_reasons=reasons,
+        attempt_number=period.state.number,
+        attempt_text=describe_cell_attempt(scope, policy, cell, version, inputs.last),
+    )
+
+
+def _count_attempts(
+    cell: Cell, state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]], scope: Scope
+) -> int:
+    if numbers_attempts_by_year(scope.rules):
+        return scope.attempt_years[cell].count if cell in scope.attempt_years else 0
+    return sum(
+        periods[-1].state.attempt
+        for (other_cell, _), periods in state_periods.items()
+        if other_cell == cell and periods
     )
 
 

@@ -79,7 +79,7 @@ def describe_next_step(
         return f"the newer {acting_version} acts here; only an operator can restore {version}"
     gate = progress.gate
     if gate is None:
-        return _describe_top_stage(period, cell, policy, at, zone)
+        return _describe_top_stage(period, state, cell, policy, at, zone)
     wave_hold = find_wave_hold(scope, policy, cell, policy.stage_ids.index(gate.to), at)
     if gate.met and wave_hold is None:
         return f"the gate to {gate.to} is met"
@@ -119,10 +119,11 @@ def _describe_proposal(proposal: ProposalState, zone: str, at: datetime) -> str:
 
 
 def _describe_top_stage(
-    period: StatePeriod, cell: Cell, policy: Policy, at: datetime, zone: str
+    period: StatePeriod, state: CellState, cell: Cell, policy: Policy, at: datetime, zone: str
 ) -> str:
     ceiling = policy.compute_ceiling(cell, at)
-    ends = [grant.until for grant in period.state.grants if grant.is_valid(at)]
+    # the period's own state is that of its start: a renewal begins no period
+    ends = [grant.until for grant in state.grants if grant.is_valid(at)]
     expiry = (
         f"; the grant ends {format_zoned_time(min(ends), zone, at)} unless renewed" if ends else ""
     )

@@ -17,6 +17,7 @@ from rollout.core.scope.events import (
     RolloutCreated,
     RulesApplied,
     VersionFirstUsed,
+    VersionRenamed,
 )
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.text.formatting import (
@@ -29,11 +30,15 @@ from rollout.reports.text.formatting import (
 
 @dataclass(frozen=True, slots=True)
 class VersionSummary:
-    """One model version: when it was first used, and the number of its predictions."""
+    """One model version: when it was first used, and the number of its predictions.
+
+    `other_names` are later names that declared the same content; it counts under `version`.
+    """
 
     version: str
     first_seen: datetime
     predictions: int
+    other_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +149,14 @@ def _find_policy_number(inputs: ReportInputs) -> int:
 
 def _summarize_versions(inputs: ReportInputs) -> tuple[VersionSummary, ...]:
     counts = dict(inputs.records.predictions.group_by("version").agg(pl.len()).iter_rows())
+    renames = [event for event in inputs.events if isinstance(event, VersionRenamed)]
     return tuple(
-        VersionSummary(event.version, event.at, counts.get(event.version, 0))
+        VersionSummary(
+            event.version,
+            event.at,
+            counts.get(event.version, 0),
+            tuple(rename.version for rename in renames if rename.continues == event.version),
+        )
         for event in inputs.events
         if isinstance(event, VersionFirstUsed)
     )
@@ -211,32 +222,34 @@ def _describe_where(sites: tuple[str, ...], windows: tuple[str, ...]) -> str:
 
 
 def _describe_gate(gate: Gate, policy: Policy) -> str:
-    minimum = gate.minimum
+    minimum, missing = gate.minimum, policy.evidence.missing_at_most
     conditions = join_words([str(condition) for condition in gate.require])
     if lower := _list_lower_conditions(gate, policy):
-        conditions += f", and as the gates below {join_words(lower)}"
+        stages = list(dict.fromkeys(lower.values()))
+        gates = f"gate to {stages[0]} requires" if len(stages) == 1 else "gates below require"
+        conditions += f" and, as the {gates}, {join_words(list(lower))}"
     return (
         f"to {gate.to}{_describe_where(gate.where.sites, gate.where.windows)}: {conditions}, at a"
-        f" risk of {_format_risk(gate)}; at least"
+        f" risk of {_format_risk(gate)}; since the present stage began at least"
         f" {format_quantity(minimum.units, 'unit')}, {format_quantity(minimum.days, 'day')},"
-        f" {format_quantity(minimum.reviewers, 'reviewer')}; approved by"
-        f" {format_quantity(len(gate.approvals), 'user')} ({', '.join(gate.approvals)})"
+        f" {format_quantity(minimum.reviewers, 'reviewer')}; at most {missing * 100:g}\xa0% of"
+        f" units without a decision; approved by {format_quantity(len(gate.approvals), 'user')}"
+        f" ({', '.join(gate.approvals)})"
     )
 
 
-def _list_lower_conditions(gate: Gate, policy: Policy) -> list[str]:
-    """Return the conditions that a gate's cells must meet by the gates below it."""
+def _list_lower_conditions(gate: Gate, policy: Policy) -> dict[str, str]:
+    """Return the conditions that a gate's cells must meet by the gates below, with their stages."""
     level = policy.stage_ids.index(gate.to)
     cells = [cell for cell in policy.cells if policy.find_gate(level, cell) is gate]
-    inherited = [
-        f"{condition}{_describe_where(below.where.sites, below.where.windows)}"
+    return {
+        f"{condition}{_describe_where(below.where.sites, below.where.windows)}": below.to
         for lower in range(1, level)
         for below in dict.fromkeys(policy.find_gate(lower, cell) for cell in cells)
         if below is not None
         for condition in below.require
         if condition not in gate.require
-    ]
-    return list(dict.fromkeys(inherited))
+    }
 
 
 def _describe_guard(guard: Guard) -> str:

@@ -29,7 +29,7 @@ class EvidenceSeries:
     Attributes:
         condition, measure, at_least, line: the condition; `line` is its threshold.
         to: the stage that the gate leads to.
-        attempt, risk: the attempt and its risk.
+        attempt, risk: 1 plus how often the evidence had restarted, and the attempt's risk.
         at: instants of the looks.
         n: records counted by then.
         estimate: the plain share or mean cost.

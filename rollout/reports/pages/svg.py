@@ -1,7 +1,9 @@
 """Charts as inline SVG, drawn by vl-convert if it is installed."""
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -80,7 +82,14 @@ def draw_svg(spec: Mapping[str, Any], prefix: str, title: str, description: str)
     except ImportError:
         return None
     full_spec = {"$schema": SCHEMA, "config": CONFIG, "padding": 2, **spec}
-    return finish_svg(vl_convert.vegalite_to_svg(full_spec), prefix, title, description)
+    svg = _draw_vega(vl_convert.vegalite_to_svg, json.dumps(full_spec))
+    return finish_svg(svg, prefix, title, description)
+
+
+@lru_cache(maxsize=64)  # a report's pages for its three readers share their charts
+def _draw_vega(draw: Callable[[str], str], spec: str) -> str:
+    """Return the drawing of a specification; drawing costs 30 ms and more."""
+    return draw(spec)
 
 
 def finish_svg(svg: str, prefix: str, title: str, description: str) -> str:

@@ -21,7 +21,7 @@ EVENT_GROUPS: Final[EventGroups] = {
     "proposals": ("Proposals and approvals", PROPOSAL_EVENT_KINDS),
     "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
     "policy": ("Policy and rules", ("RolloutCreated", "PolicyApplied", "RulesApplied")),
-    "versions": ("Versions", ("VersionFirstUsed", "VersionRetired")),
+    "versions": ("Versions", ("VersionFirstUsed", "VersionRenamed", "VersionRetired")),
     "counting": ("Counted records", COUNTING_KINDS),
     "other": (
         "Reports, clock, imports, deletions, damage",
@@ -65,9 +65,9 @@ SCOPE_KINDS: Final = frozenset(
 """Kinds that may change the scope."""
 TIMELINE_KINDS: Final = frozenset(
     {
-        *SCOPE_KINDS, "VersionFirstUsed", "ProposalVoided", "ProposalExpired", "ProposalRejected",
-        "ClockCorrected", "RecordsPurged", "RecordsImported", "CasesErased", "NameErased",
-        "DamageCleared",
+        *SCOPE_KINDS, "VersionFirstUsed", "VersionRenamed", "ProposalVoided", "ProposalExpired",
+        "ProposalRejected", "ClockCorrected", "RecordsPurged", "RecordsImported", "CasesErased",
+        "NameErased", "DamageCleared",
     }
 )  # fmt: skip
 """Kinds in the timeline; proposals and approvals are only in the auditor's part."""

@@ -33,6 +33,7 @@ from rollout.core.scope.events import (
     SuspensionCleared,
     TakenOver,
     VersionFirstUsed,
+    VersionRenamed,
     VersionRetired,
     Widened,
 )
@@ -151,6 +152,14 @@ def _(event: PolicyApplied, _describer: EventDescriber) -> str:
 def _(event: VersionFirstUsed, _describer: EventDescriber) -> str:
     content = f", content {shorten_content(event.content)}" if event.content else ""
     return f"{event.version} first used{content}; it starts in shadow in every cell"
+
+
+@_describe.register
+def _(event: VersionRenamed, _describer: EventDescriber) -> str:
+    return (
+        f"{event.version} is {event.continues} under a new name, with the same content"
+        f" {shorten_content(event.content)}; its evidence, attempts and grants go on"
+    )
 
 
 @_describe.register

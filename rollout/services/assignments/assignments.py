@@ -23,6 +23,10 @@ from rollout.services.assignments.client_heads import (
     has_client_head,
     load_confirmed_rollout,
 )
+from rollout.services.assignments.question_contents import (
+    find_content_faults,
+    list_declared_contents,
+)
 from rollout.services.assignments.question_records import (
     RecordableQuestion,
     RecordConflictError,
@@ -93,7 +97,8 @@ def answer_from_memory(
     versions = cached_rollout.state.versions
     if not versions.keys() >= {question.version for question in questions}:
         return None
-    if True in [question.has_prediction for question in questions]:
+    has_predictions = True in [question.has_prediction for question in questions]
+    if has_predictions or find_content_faults(cached_rollout.state, questions):
         return None
     now = service.clock.now()
     return _build_answers(
@@ -175,22 +180,26 @@ def find_replica_doubt(service: Service, cached_rollout: CachedRollout) -> str:
 def _record_new_versions(
     service: Service, cached_rollout: CachedRollout, questions: Sequence[RecordableQuestion]
 ) -> CachedRollout:
-    """Record new versions, within the limit of open versions."""
-    known_versions = cached_rollout.state.versions
+    """Record new versions with their contents, within the limit of open versions."""
+    state = cached_rollout.state
+    known_versions = state.versions
     # databases store no text with NUL
     asked_versions = {question.version for question in questions if "\0" not in question.version}
     new_versions = sorted(asked_versions - set(known_versions) - {""})
-    free_slots = count_free_slots(cached_rollout.state, known_versions.keys())
-    if not new_versions or not free_slots:
+    free_slots = count_free_slots(state, known_versions.keys())
+    new_versions = new_versions[:free_slots]
+    if not new_versions:
         return cached_rollout
-    rollout_name = cached_rollout.state.rollout.name
+    contents = list_declared_contents(questions) | dict(state.policy.contents_by_version)
     with suppress(StoreError):  # an unknown version decides nothing, and comes again
         with service.database.begin_write() as transaction:
-            versions = VersionStore(transaction, cached_rollout.state.rollout)
-            for version in new_versions[:free_slots]:
-                versions.record_info(VersionInfo(version, "assignment"), at=service.clock.now())
-        service.state_cache.reload_versions(rollout_name)
-    return cached_rollout
+            now, versions = service.clock.now(), VersionStore(transaction, state.rollout)
+            stored_versions = versions.list_all()  # records may have brought some meanwhile
+            for version in [v for v in new_versions if v not in stored_versions]:
+                about = {"content": contents[version]} if version in contents else {}
+                versions.record_info(VersionInfo(version, "assignment", about=about), at=now)
+        service.state_cache.reload_versions(state.rollout.name)
+    return service.state_cache.find_cached(state.rollout.name) or cached_rollout
 
 
 def _answer_and_store(
@@ -202,11 +211,14 @@ def _answer_and_store(
     doubt_reason: str,
 ) -> AssignmentAnswers:
     conflicting_cases: frozenset[str] = frozenset()
+    content_faults = find_content_faults(cached_rollout.state, questions)
     while True:
         now = service.clock.now()
         assignments = _assign_questions(
             cached_rollout, questions, doubt_reason, conflicting_cases, now
         )
+        for place, fault in content_faults.items():
+            assignments[place] = _assign_to_human(fault, cached_rollout.state, now)
         try:
             shared = [assignment.assignment for assignment in assignments]
             recorded = record_questions(

@@ -11,6 +11,10 @@ from rollout.core.records.records import Case, Prediction, SentCase, SentPredict
 from rollout.core.scope.assignment import Assignment
 from rollout.core.scope.permits import compute_answer_digest
 from rollout.formats.records.parse import ItemReader, RejectedItem, SentItem
+from rollout.services.assignments.question_contents import (
+    DeclaringQuestion,
+    find_content_faults,
+)
 from rollout.services.engine.assignment_cache import ClientQuestion
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState
@@ -24,7 +28,7 @@ from rollout.store.records.records import RecordStatus
 REFUSED_STATUSES: Final = frozenset({RecordStatus.CONFLICT, RecordStatus.REJECTED})
 
 
-class RecordableQuestion(ClientQuestion, Protocol):
+class RecordableQuestion(ClientQuestion, DeclaringQuestion, Protocol):
     """A question that may hold a prediction to store."""
 
     @property
@@ -76,12 +80,18 @@ def record_questions(
 ) -> RecordedQuestions:
     """Store cases and predictions with their assignments in one transaction.
 
+    Those with a fault of their declared content are rejected.
+
     Raises:
         RecordConflictError: cases besides `conflicting_cases` conflict with stored records.
     """
     results: list[RecordingResult | None] = [None] * len(questions)
     pairs: dict[int, tuple[Case, Prediction]] = {}
+    content_faults = find_content_faults(state, questions)
     for index, sent_pair in _parse_records(state, questions, now).items():
+        if index in content_faults:
+            results[index] = RecordingResult(RecordStatus.REJECTED, content_faults[index])
+            continue
         match sent_pair:
             case (SentCase() as case, SentPrediction() as prediction):
                 pairs[index] = (to_case(case), _add_assignment(prediction, assignments[index]))

@@ -15,6 +15,7 @@ from rollout.core.records.reviews import (
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
 from rollout.core.scope.permissions import Caller
 from rollout.core.scope.scope import Scope, find_acting_version
+from rollout.core.scope.version_names import find_by_any_name
 from rollout.services.divergences.cases import CaseDetails, load_case_details
 from rollout.services.engine.rollout_state import (
     RolloutState,
@@ -146,7 +147,8 @@ def _reconstruct_assignment(
         scope, policy, Cell(case.site, case.window), case.occurred_at
     )
     version = "" if acting_grant is None else acting_grant[0]
-    prediction = {item.version: item for item in case_details.predictions}.get(version)
+    predictions = {item.version: item for item in case_details.predictions}
+    prediction = find_by_any_name(scope, version, predictions)
     question = CaseQuestion(
         site=case.site,
         at=case.occurred_at,

@@ -139,7 +139,7 @@ def load_compared_units(
     Units counted under an earlier policy keep their window and classes. Whether a case is closed
     follows from the grace of the current policy.
     """
-    unit_store = ClosedUnits(transaction, state.rollout, unit_filter.version)
+    unit_store = ClosedUnits(transaction, state.rollout, unit_filter.version, state.first_names)
     tick = state.policy.tick
     series_cells = {
         series: cell
@@ -209,9 +209,9 @@ def load_differing_pairs(
     unit_filter, differing_units = compared_units.unit_filter, compared_units.list_differing()
     case_ids = [unit.case_id for unit, _ in differing_units]
     keys = ExternalKeys(transaction, state.rollout).find_keys(case_ids)
-    confidences = ClosedUnits(transaction, state.rollout, unit_filter.version).load_confidences(
-        case_ids
-    )
+    confidences = ClosedUnits(
+        transaction, state.rollout, unit_filter.version, state.first_names
+    ).load_confidences(case_ids)
     record_answers = _load_record_answers(
         transaction,
         state,
@@ -270,7 +270,12 @@ def _load_record_answers(
     if not units:
         return {}
     keys = ExternalKeys(transaction, state.rollout).find_keys({unit.case_id for unit, _ in units})
-    history = StoredHistory(transaction, state.rollout, levers=[unit_filter.lever.id])
+    history = StoredHistory(
+        transaction,
+        state.rollout,
+        levers=[unit_filter.lever.id],
+        first_names=state.first_names,
+    )
     records = history.load_records(keys)
     model = _select_model_answers(records, unit_filter)
     decisions = _select_unassisted_decisions(records, unit_filter)

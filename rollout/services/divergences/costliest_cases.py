@@ -10,6 +10,7 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.version_names import find_by_any_name
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.reviews.exposure import find_hidden_cases, record_shown_cases
@@ -72,6 +73,7 @@ def load_costliest_divergences(
     """
     require_permission(caller, Permission.READ_CASES, rollout_name, (cell.site,))
     state = service.state_cache.reload_rollout(rollout_name).state
+    version = state.scope.get_first_name(version)
     if version not in state.scope.versions:
         return CostliestDivergences((), 0, 0)
     with service.database.begin_read() as transaction:
@@ -96,10 +98,15 @@ def _find_costliest_divergences(
     cases = newest.load_cases(case_ids)
     predictions = newest.load_predictions(case_ids)
     decisions = newest.load_decisions(case_ids)
+    own_predictions = {
+        case_id: prediction
+        for case_id, by_name in predictions.items()
+        if (prediction := find_by_any_name(state.scope, version, by_name)) is not None
+    }
     existing = [
         divergence
         for divergence in costliest
-        if version in predictions.get(divergence.case_id, {}) and divergence.case_id in cases
+        if divergence.case_id in own_predictions and divergence.case_id in cases
     ]
     keys = [cases[divergence.case_id].key for divergence in existing]
     hidden_keys = find_hidden_cases(transaction, state, caller, keys, at)
@@ -108,7 +115,7 @@ def _find_costliest_divergences(
     ]
     items = (
         _build_divergence(state.policy, divergence, cases[divergence.case_id],
-               predictions[divergence.case_id][version],
+               own_predictions[divergence.case_id],
                decisions.get(divergence.case_id, {}).get(divergence.reviewer))
         for divergence in visible[:limit]
     )  # fmt: skip

@@ -199,7 +199,7 @@ def _find_divergences(
 ) -> _DivergenceResult:
     policy = state.policy
     lever = policy.levers_by_id.get(query.lever or "", policy.levers[0])
-    version = query.version or find_main_version(state, at)
+    version = state.scope.get_first_name(query.version or find_main_version(state, at))
     full_query = replace(query, version=version, lever=lever.id)
     assert query.since is not None  # noqa: S101 - `_complete_period` fills both in
     assert query.until is not None  # noqa: S101 - as above

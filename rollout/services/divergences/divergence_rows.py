@@ -48,7 +48,13 @@ def load_divergence_rows(
     """Return pairs with site, time, attributes and outcome, in list order."""
     case_ids, lever = {pair.case_id for pair in pairs}, unit_filter.lever.id
     attribute_names = PeriodRecords(transaction, state.rollout).list_attributes(case_ids)
-    store = StoredHistory(transaction, state.rollout, levers=[lever], attributes=attribute_names)
+    store = StoredHistory(
+        transaction,
+        state.rollout,
+        levers=[lever],
+        attributes=attribute_names,
+        first_names=state.first_names,
+    )
     records = store.load_records(case_ids)
     pair_frame = pl.DataFrame([_build_pair_row(pair) for pair in pairs], schema=PAIR_SCHEMA)
     facts = records.cases.select(

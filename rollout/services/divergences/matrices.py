@@ -50,6 +50,7 @@ def load_version_confusion(
     """
     require_permission(caller, Permission.READ, rollout_name)
     state = service.state_cache.reload_rollout(rollout_name).state
+    version = state.scope.get_first_name(version)
     if version not in state.scope.versions:
         raise UnknownVersionError(f"no version {version} was seen in {rollout_name}")
     with service.database.begin_read() as transaction:

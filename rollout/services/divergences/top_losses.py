@@ -82,6 +82,7 @@ def load_costliest_counted_pairs(
     require_permission(caller, Permission.READ, rollout_name)
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)
+        version = None if version is None else state.scope.get_first_name(version)
         if version is not None and version not in state.scope.versions:
             raise UnknownVersionError(f"no version {version} was seen in {rollout_name}")
         versions = sorted(state.scope.versions) if version is None else [version]
@@ -105,7 +106,7 @@ def _iterate_costliest_pairs(
     batch_size: int,
 ) -> Iterator[_CountedPair]:
     """Yield pairs by cost, then confidence, then submission, all descending."""
-    losses = StoredLosses(transaction, state.rollout)
+    losses = StoredLosses(transaction, state.rollout, state.first_names)
     levers = {lever.id: lever for lever in state.policy.levers if lever.number is None}
 
     def iterate_class(
@@ -184,7 +185,13 @@ def _build_losses(
     case_ids = {pair.case_id for pair in keys_by_pair}
     attribute_names = PeriodRecords(transaction, state.rollout).list_attributes(case_ids)
     levers = [lever.id for lever in state.policy.levers]
-    store = StoredHistory(transaction, state.rollout, levers=levers, attributes=attribute_names)
+    store = StoredHistory(
+        transaction,
+        state.rollout,
+        levers=levers,
+        attributes=attribute_names,
+        first_names=state.first_names,
+    )
     records = store.load_records(case_ids)
     placement = place_cases(records, state.policy, state.rollout.salt)
     rows = [

@@ -229,9 +229,8 @@ class AssignmentCache:
         if assignment.stage != SHADOW:
             assignment = replace(assignment, lease=full_lease)
             since = now if self._at is None else max(now, self._at)
-            until = compute_end(
-                self._scope, self._policy, Cell(*cache_key[:2]), cache_key[2], since
-            )
+            cell, version = Cell(*cache_key[:2]), self._scope.get_first_name(cache_key[2])
+            until = compute_end(self._scope, self._policy, cell, version, since)
         end_seconds = until.timestamp()
         full_lease_until = (
             end_seconds - full_lease.total_seconds() if assignment.stage != SHADOW else end_seconds

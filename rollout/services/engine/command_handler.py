@@ -5,14 +5,14 @@ Nothing is counted in the transaction that appends, so that a stop never waits f
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from rollout import faults
-from rollout.core.errors import PolicyRefusedError, StaleRevisionError
+from rollout.core.errors import StaleRevisionError
 from rollout.core.ledger.ledger import list_fields
-from rollout.core.scope.commands import AddVersion, Command
+from rollout.core.scope.commands import Command
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import ProposalRaised
@@ -20,6 +20,7 @@ from rollout.core.scope.permissions import Caller
 from rollout.core.scope.projection import apply_events
 from rollout.services.engine.evidence_seals import seal_proposals
 from rollout.services.engine.frozen_sources import freeze_sources
+from rollout.services.engine.new_versions import list_new_versions
 from rollout.services.engine.rollout_state import (
     NoSuchRolloutError,
     RolloutState,
@@ -153,23 +154,11 @@ def _try_execute(
 def decide_command(state: RolloutState, build_command: CommandBuilder) -> tuple[LedgerEvent, ...]:
     """Return the events of a command, after those of new versions."""
     command = build_command(state)
-    scope = state.scope
-    events: tuple[LedgerEvent, ...] = ()
-    new_versions = (
-        (info.first_seen_at, version)
-        for version, info in state.versions.items()
-        if version not in scope.versions
-    )
-    for at, version in sorted(new_versions):
-        if at > command.at:
-            break
-        with suppress(PolicyRefusedError):  # too many open versions: it stays unknown
-            seen_events = decide(AddVersion(at=at, version=version), scope, state.policy)
-            scope, events = apply_events(seen_events, scope), (*events, *seen_events)
+    events = list_new_versions(state.scope, state.policy, state.versions, command.at)
     if events:
-        state = RolloutState(state.rollout, scope, state.policy, state.pending, state.versions)
+        state = replace(state, scope=apply_events(events, state.scope))
         command = build_command(state)
-    return (*events, *decide(command, scope, state.policy))
+    return (*events, *decide(command, state.scope, state.policy))
 
 
 def retry_on_stale_revision(work: Callable[[], ResultT]) -> ResultT:

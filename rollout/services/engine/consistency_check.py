@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollout.core.scope.scope import Scope
-from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.store.counting import counter
 from rollout.store.counting.counts import CountKey
 from rollout.store.counting.matrices import MatrixKey
 from rollout.store.counting.projection_repair import ProjectionRepair
 from rollout.store.counting.top_losses import LossKey, LossValue, StoredLosses
-from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger import projections
 from rollout.store.ledger.evidence import EvidenceStore, StoredReading
@@ -114,14 +113,13 @@ def rebuild_derived_tables(
     """
     if not repair:
         with database.begin_read() as transaction:
-            return _find_differences(
-                transaction, load_rollout_state(transaction, rollout_name).rollout
-            )
+            return _find_differences(transaction, load_rollout_state(transaction, rollout_name))
     with database.begin_write() as transaction:
-        rollout = load_rollout_state(transaction, rollout_name).rollout
+        state = load_rollout_state(transaction, rollout_name)
+        rollout = state.rollout
         derived_tables = ProjectionRepair(transaction, rollout)
         derived_tables.lock()
-        differences = _find_differences(transaction, rollout)
+        differences = _find_differences(transaction, state)
         derived_tables.repair_scopes(differences.scopes)
         derived_tables.repair_projections(differences.followed_rows)
         derived_tables.repair_counts(differences.counts)
@@ -131,7 +129,8 @@ def rebuild_derived_tables(
     return differences
 
 
-def _find_differences(transaction: Transaction, rollout: Rollout) -> DerivedDifferences:
+def _find_differences(transaction: Transaction, state: RolloutState) -> DerivedDifferences:
+    rollout = state.rollout
     events = tuple(Ledger(transaction, rollout).list_events())
     sums = counter.find_differences(transaction, rollout)
     return DerivedDifferences(
@@ -139,6 +138,6 @@ def _find_differences(transaction: Transaction, rollout: Rollout) -> DerivedDiff
         followed_rows=projections.find_differences(transaction, rollout, events),
         counts=sums.counts,
         matrices=sums.matrices,
-        losses=StoredLosses(transaction, rollout).find_differences(),
+        losses=StoredLosses(transaction, rollout, state.first_names).find_differences(),
         broken_readings=tuple(EvidenceStore(transaction, rollout).list_broken()),
     )

@@ -1,7 +1,7 @@
 """State of a live rollout: its scope, the policy in force, the known versions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
@@ -13,6 +13,7 @@ from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.core.scope.scope import Scope
 from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.new_versions import find_first_names
 from rollout.store.database.rollouts import Rollout, Rollouts
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
@@ -33,7 +34,8 @@ class RolloutState:
         scope: the result of all ledger entries.
         policy: the policy in force.
         pending: policies that need approval, by hash.
-        versions: information on each version, and when it was first used.
+        versions: information on each name of a version, and when it was first used.
+        first_names: by later name of a version its first one, by which it counts.
     """
 
     rollout: Rollout
@@ -41,19 +43,22 @@ class RolloutState:
     policy: Policy
     pending: Mapping[str, Policy]
     versions: Mapping[str, StoredVersion]
+    first_names: Mapping[str, str] = field(default_factory=dict)
+
+    def replace_versions(self, versions: Mapping[str, StoredVersion]) -> "RolloutState":
+        """Return the state with other information on versions."""
+        first_names = find_first_names(self.scope, self.policy, versions)
+        return replace(self, versions=versions, first_names=first_names)
 
     @property
     def trained_until(self) -> dict[str, datetime]:
-        """Return by version when its training cases end, where recorded."""
-        trained_until_by_version = {
-            version_id: known_version.info.trained_until
-            for version_id, known_version in self.versions.items()
-        }
-        return {
-            version_id: until
-            for version_id, until in trained_until_by_version.items()
-            if until is not None
-        }
+        """Return by version when its training cases end, where recorded; the last of its names."""
+        last_ends: dict[str, datetime] = {}
+        for name, stored in self.versions.items():
+            until, version = stored.info.trained_until, self.first_names.get(name, name)
+            if until is not None:
+                last_ends[version] = max(until, last_ends.get(version, until))
+        return last_ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +153,14 @@ def _build_state(
         **known_policies,
         **{policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()},
     }
+    policy, versions = policies[scope.policy_hash], VersionStore(transaction, rollout).list_all()
     return RolloutState(
         rollout=rollout,
         scope=scope,
-        policy=policies[scope.policy_hash],
+        policy=policy,
         pending={policy_hash: policies[policy_hash] for policy_hash in pending_hashes},
-        versions=VersionStore(transaction, rollout).list_all(),
+        versions=versions,
+        first_names=find_first_names(scope, policy, versions),
     )
 
 

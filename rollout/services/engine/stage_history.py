@@ -32,6 +32,7 @@ from rollout.core.scope.events import (
     ProposalVoided,
     Stopped,
     VersionFirstUsed,
+    VersionRenamed,
 )
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import RecordsCounted, ReportSealed
@@ -43,6 +44,7 @@ from rollout.tally.unit_arrays import IntArray
 
 EVENTS_WITHOUT_STAGE = (
     VersionFirstUsed,
+    VersionRenamed,
     AttemptsBegan,
     ProposalRaised,
     Approved,

@@ -236,8 +236,8 @@ class StateCache:
             versions = VersionStore(transaction, cached_rollout.state.rollout).list_all()
         self._rollouts[rollout_name] = replace(
             cached_rollout,
-            state=replace(cached_rollout.state, versions=versions),
-            ledger_state=replace(cached_rollout.ledger_state, versions=versions),
+            state=cached_rollout.state.replace_versions(versions),
+            ledger_state=cached_rollout.ledger_state.replace_versions(versions),
         )
 
     @property

@@ -6,7 +6,6 @@ nothing: its entries stay queued, and its claim expires after one tick.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zlib import crc32
@@ -16,12 +15,8 @@ import polars as pl
 
 from rollout import faults
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import PolicyRefusedError
-from rollout.core.scope.commands import AddVersion
-from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
-from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import RecordsCounted
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.services.engine.command_handler import retry_on_stale_revision
@@ -29,6 +24,7 @@ from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
 from rollout.services.engine.evidence_seals import EvidenceSeals
 from rollout.services.engine.frozen_sources import freeze_sources
 from rollout.services.engine.live_evidence import LiveEvidence, compute_decision_time
+from rollout.services.engine.new_versions import list_new_versions
 from rollout.services.engine.reviewer_checks import ReviewerCheckCache
 from rollout.services.engine.rollout_state import (
     RolloutState,
@@ -230,7 +226,8 @@ class Ticker:
         reviewer_checks: pl.DataFrame | None,
     ) -> None:
         """Count the due units of cases."""
-        unit_records, case_ids = UnitRecords(), {entry.case_id for entry in due_cases}
+        unit_records = UnitRecords(state.first_names)
+        case_ids = {entry.case_id for entry in due_cases}
         units = resolve_case_units(transaction, state, case_ids, reviewer_checks, unit_records)
         ripe_units = self._add_unit_columns(units.filter(pl.col("slot") <= slot), state)
         counter.count_units(
@@ -324,20 +321,8 @@ class Ticker:
 
 def _add_seen_versions(state: RolloutState, slot: int) -> tuple[LedgerEvent, ...]:
     """Return events for versions that the ledger lacks, up to a slot."""
-    scope, until = state.scope, to_instant(slot, state.policy.tick)
-    new_versions = (
-        (stored.first_seen_at, version, stored.info.content)
-        for version, stored in state.versions.items()
-        if version not in scope.versions
-    )
-    events: tuple[LedgerEvent, ...] = ()
-    for at, version, content in sorted(new_versions):
-        if at <= until:
-            with suppress(PolicyRefusedError):  # too many open versions: it stays unknown
-                command = AddVersion(at=at, version=version, content=content)
-                version_events = decide(command, scope, state.policy)
-                scope, events = apply_events(version_events, scope), (*events, *version_events)
-    return events
+    until = to_instant(slot, state.policy.tick)
+    return list_new_versions(state.scope, state.policy, state.versions, until)
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,4 +173,5 @@ def open_stored_history(
         levers=[lever.id for lever in state.policy.levers],
         attributes=sorted({attribute for window in windows for attribute in window.when}),
         select_row=select_row,
+        first_names=state.first_names,
     )

@@ -63,7 +63,7 @@ def _compare_units(
 ) -> Iterator[str]:
     hashes = {part for line in lines for part in split_hashes(line.record_hashes)}
     case_ids = {line.case_id for line in lines}
-    records = SelectedRecords(hashes)
+    records = SelectedRecords(hashes, state.first_names)
     frame = resolve_case_units(transaction, state, case_ids, unit_records=records)
     units = _group_rows(transaction, state, frame.to_dicts())
     class_ids = {number for line in lines for number in loads(line.class_ids)}

@@ -13,6 +13,7 @@ from rollout.core.scope.commands import RetireVersion
 from rollout.core.scope.decider import MAX_OPEN_VERSIONS
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import find_acting_version
+from rollout.core.scope.version_names import list_names
 from rollout.services.engine.command_handler import CommandResult, run_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
@@ -40,10 +41,12 @@ class VersionStatus:
 
     A version without `acting_cells` runs in shadow. `evidence` is `count`, or `watch`: its records
     are shown and never counted. `content` is the SHA-256 of its weights and pre-processing, "" if
-    none was declared.
+    none was declared. `other_names` are later names that declared the same content, oldest first:
+    they go on with its evidence and grants.
     """
 
     version: str
+    other_names: tuple[str, ...]
     first_used_at: datetime
     retired: bool
     evidence: str
@@ -86,6 +89,7 @@ def _build_version_status(
     proposals = state.scope.proposals.values()
     return VersionStatus(
         version=version,
+        other_names=list_names(state.scope, version)[1:],
         first_used_at=version_state.first_seen,
         retired=version_state.retired,
         evidence=WATCH if version in state.policy.watched_versions else COUNT,
@@ -153,7 +157,7 @@ def count_free_slots(state: RolloutState, known_versions: AbstractSet[str]) -> i
     """Return how many more versions may be open, after `known_versions`."""
     versions = state.scope.versions.items()
     retired = {version for version, version_state in versions if version_state.retired}
-    return max(MAX_OPEN_VERSIONS - len(known_versions - retired), 0)
+    return max(MAX_OPEN_VERSIONS - len(known_versions - retired - state.first_names.keys()), 0)
 
 
 def _check_room(

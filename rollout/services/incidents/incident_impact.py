@@ -9,6 +9,7 @@ from typing import Any
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.policy import Guard, Policy
+from rollout.core.scope.attempts import describe_cell_attempt
 from rollout.core.scope.permissions import Caller, Permission
 from rollout.core.scope.scope import Scope, compute_stage_level
 from rollout.reports.text.event_describer import CitedProposals
@@ -68,8 +69,7 @@ class IncidentImpact:
         cited: the proposals in these entries.
         period_before, period_after: counts in its cell since the stage before began, and since the
             incident; None without a version in a cell of the policy.
-        attempt_after: the attempt of its cell right after the incident.
-        attempt: the current attempt of its cell.
+        attempt_text: the current attempt of its cell; "" without a version in a cell of the policy.
         open_proposals: ids of open proposals about its cells.
     """
 
@@ -83,8 +83,7 @@ class IncidentImpact:
     cited: CitedProposals
     period_before: EvidencePeriod | None
     period_after: EvidencePeriod | None
-    attempt_after: int
-    attempt: int
+    attempt_text: str
     open_proposals: tuple[str, ...]
 
 
@@ -138,8 +137,7 @@ def load_incident_impact(
         cited=cited,
         period_before=period_before,
         period_after=period_after,
-        attempt_after=_find_attempt(scope_after, incident),
-        attempt=_find_attempt(state.scope, incident),
+        attempt_text=_describe_attempt(state, incident, at),
         open_proposals=tuple(
             proposal.id
             for proposal in state.scope.proposals.values()
@@ -316,7 +314,8 @@ def _build_evidence_period(
     )
 
 
-def _find_attempt(scope: Scope, incident: IncidentStatus) -> int:
-    if incident.version not in scope.versions or not incident.site:
-        return 1
-    return scope.get_cell_state(Cell(incident.site, incident.window), incident.version).attempt
+def _describe_attempt(state: RolloutState, incident: IncidentStatus, at: datetime) -> str:
+    cell = Cell(incident.site, incident.window)
+    if incident.version not in state.scope.versions or cell not in state.policy.cell_set:
+        return ""
+    return describe_cell_attempt(state.scope, state.policy, cell, incident.version, at)

@@ -19,6 +19,7 @@ from rollout.core.scope.events import (
     RolloutCreated,
     Stopped,
     VersionFirstUsed,
+    VersionRenamed,
     VersionRetired,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
@@ -40,7 +41,13 @@ from rollout.store.ledger.ledger_pages import LedgerFilter, LedgerPages
 
 UNLISTED_EVENTS: Final = (AttemptsBegan, IncidentAcknowledged, RecordsCounted, ReportSealed)
 MAX_ROLLOUTS: Final = 10  # to read, those changed last
-ROLLOUT_EVENTS: Final = (RolloutCreated, PolicyApplied, VersionFirstUsed, VersionRetired)
+ROLLOUT_EVENTS: Final = (
+    RolloutCreated,
+    PolicyApplied,
+    VersionFirstUsed,
+    VersionRenamed,
+    VersionRetired,
+)
 
 
 @dataclass(frozen=True, slots=True)

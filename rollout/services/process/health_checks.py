@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import packages_distributions
+from importlib.metadata import Distribution, distributions
 
 from rollout.core.ledger.checkpoints import Checkpoint
 from rollout.core.ledger.ledger import BrokenLedgerError
@@ -136,10 +136,22 @@ def _find_report_faults(database: Database, rollout: Rollout) -> Iterator[str]:
 
 
 def _find_api_package_conflicts() -> Iterator[str]:
-    owners = sorted(set(packages_distributions().get("api", ())))
+    owners = sorted({package.name for package in distributions() if _has_api_package(package)})
     if len(owners) > 1:
         owner_text = " and ".join(owners)
         yield f"{owner_text} both install a package `api`; install rollout in its own environment"
+
+
+def _has_api_package(distribution: Distribution) -> bool:
+    """Return whether a distribution installs `api`.
+
+    `packages_distributions` parses every path of every installed file, 0.3 s.
+    """
+    declared = distribution.read_text("top_level.txt")
+    if declared:
+        return "api" in declared.split()
+    record = distribution.read_text("RECORD") or ""
+    return record.startswith(("api/", "api.py,")) or "\napi/" in record or "\napi.py," in record
 
 
 def _find_schema_faults(database: Database) -> Iterator[str]:

@@ -100,7 +100,6 @@ class ProposalEvidence:
     unmet_requirements: tuple[str, ...] = ()
     has_turned: bool = False
     risk: float | None = None
-    attempt: int = 1
     since: datetime | None = None
     promise: str = ""
 
@@ -191,7 +190,6 @@ def _build_proposal_evidence(
         unmet_requirements=reading.unmet_requirements,
         has_turned=reading.has_turned,
         risk=reading.readings[0].risk if reading.readings else None,
-        attempt=cell_state.attempt,
         since=cell_state.attempt_since,
         promise=_describe_promise(policy, scope, gate, cell_state, proposal.kind),
     )

@@ -251,6 +251,7 @@ def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
     """
     require_permission(caller, Permission.PROPOSE, rollout_name)
     require_permission(caller, Permission.PROPOSE, rollout_name, (cell.site,))
+    names = {version}
 
     def build_command(state: RolloutState) -> Command:
         if cell not in state.policy.cell_set:
@@ -261,9 +262,11 @@ def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
             raise RefusalError(
                 f"{kind} is raised by the tick alone; ask for {' or '.join(command_classes)}"
             )
-        cell_evidence = load_cell_evidence(database, state, cell, version)
+        first_name = state.scope.get_first_name(version)
+        names.add(first_name)
+        cell_evidence = load_cell_evidence(database, state, cell, first_name)
         by = caller.as_actor(rollout_name, (cell.site,))
-        evidence_by_cell = {(cell, version): cell_evidence}
+        evidence_by_cell = {(cell, first_name): cell_evidence}
         return command_classes[kind](
             at=at, by=by, cell=cell, version=version, to=to, evidence=evidence_by_cell
         )
@@ -273,7 +276,9 @@ def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
         database,
         rollout_name,
         command_result,
-        lambda proposal: (proposal.kind, proposal.cell, proposal.version) == (kind, cell, version),
+        lambda proposal: (
+            (proposal.kind, proposal.cell) == (kind, cell) and proposal.version in names
+        ),
     )
 
 

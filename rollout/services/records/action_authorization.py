@@ -146,7 +146,8 @@ class ScopeAuthorizer:
         # the policy of that time: a later one may have other windows
         window = WindowLookup(policy).find_window(case.site, case.occurred_at, case.attributes)
         acting_grant = find_acting_version(scope, policy, Cell(case.site, window), at)
-        if acting_grant is None or acting_grant[0] != action.version:
+        version = scope.get_first_name(action.version or "")
+        if acting_grant is None or acting_grant[0] != version:
             return False
         stage = policy.get_stage(acting_grant[1])
         return stage.model_decides and self._compute_sampling_value(policy, case) >= stage.blind

@@ -105,7 +105,9 @@ def _record_versions(
         known_versions = versions.list_all()
         for version, first_used_at in first_use.items():
             if version not in known_versions or version in trained_until:
-                facts = VersionInfo(version, "import", trained_until.get(version))
+                stored = known_versions.get(version)
+                about = {} if stored is None else stored.info.about  # its content stays
+                facts = VersionInfo(version, "import", trained_until.get(version), about)
                 versions.record_info(facts, at=first_used_at)
 
 

@@ -43,7 +43,13 @@ def load_visible_records(
         {*period_records.list_attributes(case_ids), *_list_policy_attributes(policy)}
     )
     levers = [lever.id for lever in policy.levers]
-    store = StoredHistory(transaction, state.rollout, levers=levers, attributes=attribute_names)
+    store = StoredHistory(
+        transaction,
+        state.rollout,
+        levers=levers,
+        attributes=attribute_names,
+        first_names=state.first_names,
+    )
     reviewer_checks = compute_reviewer_checks(transaction, replace(state, policy=policy))
     all_records = replace(
         store.load_records(

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import BigInteger, Text, bindparam, literal_column, select, tuple_, type_coerce
 
 from rollout.core.calendar.sites import Cell
+from rollout.store.counting.unit_records import NO_ALIASES
 from rollout.store.database.bulk import fetch_rows, select_numbers
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -55,10 +56,19 @@ class ClosedUnit(NamedTuple):
 class ClosedUnits:
     """The closed units of one version."""
 
-    def __init__(self, transaction: Transaction, rollout: Rollout, version: str) -> None:
+    def __init__(
+        self,
+        transaction: Transaction,
+        rollout: Rollout,
+        version: str,
+        first_names: Mapping[str, str] = NO_ALIASES,
+    ) -> None:
         self._transaction = transaction
         self._rollout = rollout
         self._version = version
+        self._first_names = first_names
+        aliases = (alias for alias, name in first_names.items() if name == version)
+        self._names = (version, *aliases)
 
     def load_cells(self) -> Mapping[int, Cell]:
         """Return the cells in which units were counted, by series."""
@@ -134,7 +144,7 @@ class ClosedUnits:
         """Return the version's confidence by case, of the prediction that counts."""
         query = select(predictions.c.case_id, predictions.c.confidence).where(
             *match_cases(self._transaction, self._rollout, predictions, case_ids),
-            predictions.c.version == self._version,
+            predictions.c.version.in_(self._names),
         )
         confidences: dict[int, float | None] = {}
         corrected_cases: set[int] = set()
@@ -148,7 +158,9 @@ class ClosedUnits:
 
     def _load_corrected(self, case_ids: Collection[int]) -> dict[int, float | None]:
         """Return the confidences of corrected predictions: not every revision counts."""
-        history = StoredHistory(self._transaction, self._rollout, levers=())
+        history = StoredHistory(
+            self._transaction, self._rollout, levers=(), first_names=self._first_names
+        )
         confidences = history.load_confidences(case_ids)
         return {number: confidences.get((number, self._version)) for number in case_ids}
 

@@ -23,7 +23,7 @@ from rollout.store.counting.counts import (
 )
 from rollout.store.counting.matrices import Matrices, MatrixKey, sum_over_slots
 from rollout.store.counting.top_losses import StoredLosses
-from rollout.store.counting.unit_records import UnitRecords
+from rollout.store.counting.unit_records import NO_ALIASES, UnitRecords
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence import EvidenceStore
@@ -69,7 +69,8 @@ def count_units(
     added_counts = sum_by_key(new_units)
     StoredCounts(transaction, rollout).add(added_counts)
     Matrices(transaction, rollout).add(added_counts)
-    StoredLosses(transaction, rollout).add(new_units)
+    first_names = NO_ALIASES if records is None else records.first_names
+    StoredLosses(transaction, rollout, first_names).add(new_units)
     faults.reach_point("tick.tallied")
     return len(new_units)
 

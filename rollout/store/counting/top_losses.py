@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, select, tuple_
 
 from rollout.core.policy.measures import AGREE, FAILED, LATE, MISSING, OUTSIDE, WHOLE_UNIT
 from rollout.store.counting.counted_units import CountedUnitRow, CountedUnits
+from rollout.store.counting.unit_records import NO_ALIASES
 from rollout.store.database.bulk import fetch_rows, insert_ignoring_conflicts, select_numbers
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -43,9 +44,15 @@ class DivergenceClass:
 class StoredLosses:
     """The counted pairs of one rollout whose answers differ."""
 
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+    def __init__(
+        self,
+        transaction: Transaction,
+        rollout: Rollout,
+        first_names: Mapping[str, str] = NO_ALIASES,
+    ) -> None:
         self._transaction = transaction
         self._rollout = rollout
+        self._first_names = first_names
 
     def add(self, units: Iterable[CountedUnitRow]) -> None:
         """Store the differing pairs with a confidence among new units.
@@ -166,14 +173,15 @@ class StoredLosses:
     def _load_revisions(
         self, case_ids: Collection[int]
     ) -> Mapping[tuple[int, str], Sequence[float | None]]:
-        """Return each version's confidences of each case, by revision."""
+        """Return each version's confidences of each case, of all its revisions and names."""
         names = ("case_id", "version", "confidence")
         query = select(*(predictions.c[name] for name in names)).where(
             *match_cases(self._transaction, self._rollout, predictions, case_ids),
         )
         confidences: dict[tuple[int, str], list[float | None]] = defaultdict(list)
         for row in self._transaction.execute(query):
-            confidences[row.case_id, row.version].append(row.confidence)
+            version = self._first_names.get(row.version, row.version)
+            confidences[row.case_id, version].append(row.confidence)
         return confidences
 
     def _build_conditions(self) -> tuple[ColumnElement[bool], ...]:
@@ -190,7 +198,8 @@ class StoredLosses:
         )
 
     def _build_history(self) -> StoredHistory:
-        return StoredHistory(self._transaction, self._rollout, levers=())
+        names = self._first_names
+        return StoredHistory(self._transaction, self._rollout, levers=(), first_names=names)
 
 
 def _is_evidence(unit: CountedUnitRow) -> bool:

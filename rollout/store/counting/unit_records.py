@@ -5,6 +5,7 @@ that was stored when it was counted. Of an episode all cases decide, because one
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Row, Table
@@ -12,15 +13,19 @@ from sqlalchemy import Row, Table
 from rollout.store.records.record_hashes import get_record_hash, join_hashes
 from rollout.store.tables.tables import decisions, outcomes, predictions
 
+NO_ALIASES: Mapping[str, str] = MappingProxyType({})
+
 
 class UnitRecords:
     """Hashes of records as they were read, from which units take theirs.
 
     Attributes:
         cases_by_unit: numbers of the cases of each unit; empty if each unit is a case.
+        first_names: by later name of a version its first one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_names: Mapping[str, str] = NO_ALIASES) -> None:
+        self.first_names = first_names
         self._predictions: dict[int, set[tuple[str, str | None, bytes]]] = {}
         self._others: dict[int, set[bytes]] = {}
         self._deciders: dict[int, set[str | None]] = {}
@@ -30,7 +35,8 @@ class UnitRecords:
         """Add a record's row, and return True: the row is used."""
         record_hash = get_record_hash(row)
         if table is predictions:
-            prediction = (row.version, row.sender, record_hash)
+            version = self.first_names.get(row.version, row.version)
+            prediction = (version, row.sender, record_hash)
             self._predictions.setdefault(row.case_id, set()).add(prediction)
         elif table is not outcomes:  # no unit rests on them
             self._others.setdefault(row.case_id, set()).add(record_hash)
@@ -61,9 +67,11 @@ class UnitRecords:
 class SelectedRecords(UnitRecords):
     """Records with certain hashes; others are not used."""
 
-    def __init__(self, hashes: Collection[bytes]) -> None:
+    def __init__(
+        self, hashes: Collection[bytes], first_names: Mapping[str, str] = NO_ALIASES
+    ) -> None:
         """Select the records with these hashes."""
-        super().__init__()
+        super().__init__(first_names)
         self._selected_hashes = hashes
 
     def add_row(self, table: Table, row: Row[Any]) -> bool:

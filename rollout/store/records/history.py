@@ -28,19 +28,29 @@ from sqlalchemy import (
 )
 
 from rollout.core.calendar.instants import MICROSECOND
-from rollout.core.policy.evidence_sources import ACCOUNT, NOT_NAMED, OWN_PREDICTION, UNNAMED
+from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.records.reviews import SEEDED
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
+from rollout.store.records.decision_rows import (
+    build_unsourced,
+    find_first_decisions,
+    find_source_fault,
+    pick_decisions,
+)
 from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.store.records.probability_frames import build_probability_frame
+from rollout.store.records.renamed_predictions import (
+    find_first_receipts,
+    select_first_received,
+    use_first_names,
+)
 from rollout.store.tables.columns import decode_instant, encode_instant
-from rollout.store.tables.tables import cases, decisions, heartbeats, outcomes, predictions, reviews
+from rollout.store.tables.tables import cases, decisions, outcomes, predictions, reviews
 from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,
     GOLD_PREFIX,
     REMARK_SCHEMA,
-    UNSOURCED_SCHEMA,
     VALUE_PREFIX,
     RecordFrames,
     Schema,
@@ -67,13 +77,22 @@ class StoredHistory:
         levers: Sequence[str],
         attributes: Sequence[str] = (),
         select_row: RowFilter | None = None,
+        first_names: Mapping[str, str] | None = None,
     ) -> None:
-        """Build the history; rows for which `select_row` returns False are not used."""
+        """Build the history.
+
+        Args:
+            levers: whose answers are read.
+            attributes: of cases, that are read.
+            select_row: returns False for rows that are not used.
+            first_names: by later name of a version its first one, by which frames name it.
+        """
         self._transaction = transaction
         self._rollout = rollout
         self._levers = levers
         self._attributes = attributes
         self._select_row = select_row
+        self._first_names = first_names or {}
 
     def load_records(
         self, case_ids: Collection[int] | None = None, *, with_probabilities: bool = False
@@ -126,16 +145,12 @@ class StoredHistory:
         with_probabilities: bool = False,
     ) -> RecordFrames:
         decision_rows = list(self._load_rows(decisions, ("case_id", "reviewer"), case_ids))
-        first_decisions = _find_first_decisions(decision_rows)
+        first_decisions = find_first_decisions(decision_rows)
         case_rows = self._load_until_decision(cases, ("case_id",), case_ids, first_decisions)
         keys = self._load_keys(CASE, (row.case_id for row in case_rows))
         episodes = self._load_keys(EPISODE, (row.episode for row in case_rows if row.episode))
         prediction_rows = (
-            self._load_until_decision(
-                predictions, ("case_id", "version"), case_ids, first_decisions
-            )
-            if with_predictions
-            else ()
+            self._load_predictions(case_ids, first_decisions) if with_predictions else ()
         )
         sourced_rows, unsourced_rows = self._split_decisions(decision_rows)
         outcome_rows = self._load_newest(outcomes, ("case_id",), case_ids).values()
@@ -147,23 +162,25 @@ class StoredHistory:
                 [self._build_case(row, keys, episodes) for row in case_rows],
                 schema=build_cases_schema(self._attributes),
             ),
-            predictions=build_frame(
-                build_predictions_schema(levers), prediction_rows, build_prediction
+            predictions=use_first_names(
+                build_frame(build_predictions_schema(levers), prediction_rows, build_prediction),
+                self._first_names,
             ),
             decisions=build_frame(
                 build_decisions_schema(levers),
-                _pick_decisions(sourced_rows),
+                pick_decisions(sourced_rows),
                 self._build_decision,
             ),
-            unsourced_decisions=_build_unsourced(keys, unsourced_rows),
+            unsourced_decisions=build_unsourced(keys, unsourced_rows),
             outcomes=build_frame(build_outcomes_schema(levers), outcome_rows, self._build_outcome),
             gold_decisions=build_frame(
                 build_gold_schema(levers),
                 self._load_gold_tasks(case_ids),
                 self._build_gold_decision,
             ),
-            probabilities=build_probability_frame(
-                keys, prediction_rows if with_probabilities else ()
+            probabilities=use_first_names(
+                build_probability_frame(keys, prediction_rows if with_probabilities else ()),
+                self._first_names,
             ),
             rejected=no_remarks,
             notes=no_remarks,
@@ -199,9 +216,9 @@ class StoredHistory:
 
     def load_confidences(self, case_ids: Collection[int]) -> Mapping[tuple[int, str], float | None]:
         """Return the confidence of each prediction, by case and version."""
-        key_columns, first_decisions = ("case_id", "version"), self._load_first_decisions(case_ids)
-        rows = self._load_until_decision(predictions, key_columns, case_ids, first_decisions)
-        return {(row.case_id, row.version): row.confidence for row in rows}
+        rows = self._load_predictions(case_ids, self._load_first_decisions(case_ids))
+        names = self._first_names
+        return {(row.case_id, names.get(row.version, row.version)): row.confidence for row in rows}
 
     def find_recent_cases(self, since: datetime) -> set[int]:
         """Return the cases with a record since a time.
@@ -220,41 +237,16 @@ class StoredHistory:
         )
         return set(self._transaction.execute(union(*queries)).scalars())
 
-    def find_site_cases(self, site: str, since: datetime) -> set[int]:
-        """Return the cases that occurred at a site since a time."""
-        query = select(cases.c.case_id).where(
-            cases.c.rollout == self._rollout.number,
-            cases.c.site == site,
-            cases.c.occurred_at >= since,
-        )
-        return set(self._transaction.execute(query).scalars())
-
-    def load_case_spans(self) -> dict[str, tuple[datetime, datetime]]:
-        """Return by site when its first and last cases occurred."""
-        first, last = func.min(cases.c.occurred_at), func.max(cases.c.occurred_at)
-        query = (
-            select(cases.c.site, first.label("first"), last.label("last"))
-            .where(cases.c.rollout == self._rollout.number)
-            .group_by(cases.c.site)
-        )
-        return {row.site: (row.first, row.last) for row in self._transaction.execute(query)}
-
-    def load_last_heartbeat(self, site: str) -> datetime | None:
-        """Return the time of a site's last heartbeat, or None."""
-        query = select(func.max(heartbeats.c.at)).where(
-            heartbeats.c.rollout == self._rollout.number, heartbeats.c.site == site
-        )
-        at: datetime | None = self._transaction.execute(query).scalar_one()
-        return at
-
-    def load_heartbeats(self, site: str, *, after: datetime | None = None) -> Sequence[datetime]:
-        """Return the times of a site's heartbeats, optionally after a time."""
-        query = select(heartbeats.c.at).where(
-            heartbeats.c.rollout == self._rollout.number, heartbeats.c.site == site
-        )
-        if after is not None:
-            query = query.where(heartbeats.c.at > after)
-        return self._transaction.execute(query.order_by(heartbeats.c.at)).scalars().all()
+    def _load_predictions(
+        self, case_ids: Collection[int] | None, first_decisions: Mapping[int, datetime]
+    ) -> Collection[Row[Any]]:
+        """Return one prediction a case and version, whatever names the version has."""
+        key_columns = ("case_id", "version")
+        rows = self._load_until_decision(predictions, key_columns, case_ids, first_decisions)
+        if not self._first_names:
+            return rows
+        receipts = find_first_receipts(self._load_rows(predictions, key_columns, case_ids))
+        return select_first_received(rows, receipts, self._first_names)
 
     def _load_newest(
         self, table: Table, key_columns: Sequence[str], case_ids: Collection[int] | None
@@ -316,7 +308,7 @@ class StoredHistory:
         unsourced: list[tuple[Row[Any], str]] = []
         own_predictions = self._find_own_predictions(rows)
         for row in rows:
-            if reason := _find_source_fault(row, own_predictions):
+            if reason := find_source_fault(row, own_predictions):
                 unsourced.append((row, reason))
             else:
                 sourced.append(row)
@@ -412,45 +404,6 @@ class StoredHistory:
 
     def _build_outcome(self, row: Row[Any]) -> RowValues:
         return {**self._build_answers(row), "harm": row.harm, "at": row.at}
-
-
-def _find_source_fault(row: Row[Any], own_predictions: AbstractSet[tuple[int, str]]) -> str:
-    """Return why a decision is from no source of evidence, or ""."""
-    if row.source == UNNAMED:
-        return NOT_NAMED
-    if row.source == ACCOUNT and (row.case_id, row.sender) in own_predictions:
-        return OWN_PREDICTION
-    return ""
-
-
-def _build_unsourced(keys: Mapping[int, str], rows: Iterable[tuple[Row[Any], str]]) -> pl.DataFrame:
-    """Return decisions of no source of evidence as a frame."""
-    values = [
-        (keys[row.case_id], row.reviewer, row.sender, reason)
-        for row, reason in rows
-        if row.case_id in keys
-    ]
-    return pl.DataFrame(values, schema=UNSOURCED_SCHEMA, orient="row")
-
-
-def _find_first_decisions(rows: Iterable[Row[Any]]) -> dict[int, datetime]:
-    """Return by case when a review task of it was first decided."""
-    first_decisions: dict[int, datetime] = {}
-    for row in rows:
-        if row.review is not None:
-            first = first_decisions.get(row.case_id, row.received_at)
-            first_decisions[row.case_id] = min(first, row.received_at)
-    return first_decisions
-
-
-def _pick_decisions(rows: Iterable[Row[Any]]) -> Collection[Row[Any]]:
-    """Return each reviewer's decision on a case, preferably from a review task."""
-    rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
-    for row in rows:
-        previous = rows_by_key.get((row.case_id, row.reviewer))
-        if previous is None or previous.review is None or row.review is not None:
-            rows_by_key[row.case_id, row.reviewer] = row
-    return rows_by_key.values()
 
 
 def _build_frame(

@@ -66,13 +66,15 @@ def test_the_page_says_what_tripped_what_it_did_and_how_it_comes_back(browser, a
     assert "so the whole share may still be within the threshold." in text
     assert 'data-label="Before">Supervised' in text
     assert 'data-label="Now">Shadow' in text
-    assert "Evidence restarts from zero: attempt 2." in text
+    assert "from zero. Now: no attempt yet; the next would be number 2 of the year" in text
     assert "Closed units only" in text
     assert "The guard also counted open units: 12 of 40 blind decisions disagree." in text
     assert "narrowed from supervised to shadow" in text.lower()
 
 
-def test_an_earlier_incident_names_the_attempt_that_it_began(browser, service, clock, alarmed):
+def test_a_restarted_version_has_the_ledgers_number_of_its_attempt(
+    browser, service, clock, alarmed
+):
     database = service.database
     widened(database, NOON + HOUR, CREEK)
     guards = parse_policy(POLICY).list_guards(CREEK)
@@ -81,8 +83,11 @@ def test_an_earlier_incident_names_the_attempt_that_it_began(browser, service, c
     tick(database, NOON + HOUR + TICK, cells=(CREEK,), of=loud)
     clock.advance(HOUR)
     text = browser.as_("vic").page(PATH)
-    assert "from zero: attempt 2 (now attempt 3, after later restarts)." in text
-    assert "from zero: attempt 3." in browser.page("/rollouts/bears/incidents/I-3")
+    restarts = (
+        "from zero. Now: no attempt yet; the next would be number 3 of the year in this cell."
+    )
+    assert restarts in text
+    assert restarts in browser.page("/rollouts/bears/incidents/I-3")
 
 
 def test_whoever_may_not_acknowledge_sees_who_can(browser, alarmed):

@@ -38,7 +38,7 @@ def test_the_reason_of_an_alarm_names_what_failed():
 
 
 @pytest.mark.parametrize(
-    ("now", "ending"), [(1, "supervised"), (2, "(attempt 1, which has ended)")]
+    ("now", "ending"), [(1, "supervised"), (2, "(an earlier attempt, which has ended)")]
 )
 def test_a_chart_of_an_earlier_attempt_names_it(now, ending):
     path = EvidenceSeries(

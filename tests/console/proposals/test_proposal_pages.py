@@ -324,6 +324,8 @@ def test_evidence_below_the_threshold_now_says_what_an_approval_still_does(
     assert (": not met" in page) == bool(counts[1])
     assert expected in page
     assert page.count("evidence has turned") + page.count("that has turned") == bool(expected)
+    assert ("It has no effect as the evidence stands now: " in page) == has_turned
+    assert ("After yours it needs" in page) != has_turned
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from rollout.core.calendar.sites import Site
 from rollout.core.errors import NotEligibleError
 from rollout.core.policy.policy import EvidenceRules
 from rollout.core.policy.risk_shares import compute_lifetime_share, compute_yearly_share
+from rollout.core.scope.attempts import describe_cell_attempt
 from rollout.core.scope.commands import AddVersion, ProposeTakeover, Tick
 from rollout.core.scope.events import (
     AttemptsBegan,
@@ -35,6 +36,7 @@ from tests.factories import (
     policy,
 )
 
+CONTENT = "ab" * 32
 MISSING = build_evidence(counted(0, missing=3))
 
 
@@ -57,9 +59,9 @@ class YearDriver(RolloutDriver):
             if isinstance(event, AttemptsBegan)
         ]
 
-    def see(self, version):
+    def see(self, version, content=""):
         """See a version for the first time."""
-        self.do(AddVersion(at=self.at, version=version))
+        self.do(AddVersion(at=self.at, version=version, content=content))
 
     def state(self, version="v1", cell=CREEK):
         """Return a version's state in a cell."""
@@ -94,13 +96,39 @@ def test_attempts_are_numbered_as_the_specification_says():
     assert rollout.count(on(3, 10), "v1") == [[("v1", 2027, 2)]]
     rollout.at = on(4, 1)
     rollout.see("v2")
-    rollout.see("v3")
+    rollout.see("v3", CONTENT)
     assert rollout.count(on(5, 2), "v1", "v3") == [[("v3", 2027, 3)]]
+    rollout.see("v3b", CONTENT)
+    assert rollout.count(on(6, 1), rollout.scope.get_first_name("v3b")) == []
+    assert rollout.state("v3").number == 3, "v3b has v3's content: still attempt 3"
     assert rollout.count(on(12, 30), "v2") == [[("v2", 2027, 4)]]
     rollout.see("v4")
     assert rollout.count(on(1, 1, 2028), "v4", "v2") == [[("v4", 2028, 1)]]
     assert rollout.state("v2").number == 4, "a running attempt is never renumbered"
     assert rollout.state("v2").risk_share == compute_yearly_share(4)
+
+
+def test_an_attempt_is_described_by_the_ledgers_number():
+    """A restart without a unit is none: the next number is that of the cell's year."""
+    rollout = YearDriver(None, "v1", "v2", at=on(1, 1))
+
+    def describe(version):
+        return describe_cell_attempt(rollout.scope, policy(), CREEK, version, rollout.at)
+
+    rollout.count(on(1, 3), "v2")
+    assert describe("v2") == "attempt 1 of the year in this cell"
+    following = "no attempt yet; the next would be number {} of the year in this cell"
+    assert describe("v1") == following.format(2)
+    restart = Narrowed(
+        at=on(3, 9), by="policy", cell=CREEK, version="v1", from_stage="shadow",
+        to_stage="shadow", reason="", guard=QUALITY.id, restart=True,
+    )  # fmt: skip
+    rollout.scope = apply_events([restart, restart], rollout.scope)
+    assert describe("v1") == following.format(2)
+    rollout.at = on(1, 2, 2028)
+    assert describe("v1") == following.format(1)
+    rollout.scope = replace(rollout.scope, rules=1)
+    assert describe("v1") == "attempt 3 of v1 in this cell"
 
 
 def test_versions_that_begin_in_one_slot_are_numbered_in_the_order_of_their_first_use():

@@ -23,8 +23,8 @@ BEGUN = CellState(NOON, NOON)
 def says(bears):
     """Return what is said of a version that stands as a state says, the policy's gates aside."""
 
-    def said(state, *, policy=bears, rung=0, progress=GateOutlook(None), **scope):  # noqa: B008
-        leg = StatePeriod(NOON, NOON, state, rung, other_stage_level=0)
+    def said(state, *, policy=bears, rung=0, began=None, progress=GateOutlook(None), **scope):  # noqa: B008
+        leg = StatePeriod(NOON, NOON, began or state, rung, other_stage_level=0)
         made = Scope(**scope).replace_cell_state(CREEK, "v1", state)
         return describe_next_step((CREEK, "v1"), leg, progress, made, policy, NOON)
 
@@ -52,6 +52,13 @@ def test_a_grant_ends_at_a_time_with_its_zone_and_the_first_of_two_counts(says):
     ends = (SUMMER, SOON + timedelta(days=365))
     grants = tuple(Grant(f"stage-{n}", NOON, end, f"P-{n}", NOON) for n, end in enumerate(ends))
     told = says(replace(BEGUN, grants=grants), rung=2)
+    assert told == "this is the highest stage; the grant ends Wed 1 Apr 13:00 CEST unless renewed"
+
+
+def test_a_renewed_grant_ends_at_its_new_time(says):
+    grants = tuple(Grant(stage, NOON, SOON, "P-1", NOON) for stage in ("supervised", "autonomous"))
+    renewed = tuple(replace(grant, until=SUMMER) for grant in grants)
+    told = says(replace(BEGUN, grants=renewed), rung=2, began=replace(BEGUN, grants=grants))
     assert told == "this is the highest stage; the grant ends Wed 1 Apr 13:00 CEST unless renewed"
 
 

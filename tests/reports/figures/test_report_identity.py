@@ -29,10 +29,20 @@ def test_a_gate_names_the_conditions_of_the_gates_below_that_its_cells_must_meet
     """Seen: a gate by cost whose proposals also had a reading of agreement."""
     below, others, by_cost, again = summarize_policy(policy).gates
     assert "80 %" not in below
-    assert "gates below" not in others
-    start = "to autonomous (windows night): cost at most 0.2, and as the gates below agreement"
-    assert by_cost.startswith(f"{start} at least 90 % (windows night), at a risk of")
-    assert "gates below" not in again  # it has the condition itself
+    assert "gate to" not in others
+    start = (
+        "to autonomous (windows night): cost at most 0.2 and, as the gate to supervised requires"
+    )
+    assert by_cost.startswith(f"{start}, agreement at least 90 % (windows night), at a risk of")
+    assert "gate to" not in again  # it has the condition itself
+
+
+def test_a_gate_names_its_minimum_from_when_and_the_limit_of_missing_decisions(policy):
+    """Seen: readings recomputed as met, of a gate that missing decisions kept closed."""
+    text = summarize_policy(policy).gates[0]
+    minimum = policy.gates[0].minimum
+    assert f"; since the present stage began at least {minimum.units} units, " in text
+    assert f"; at most {policy.evidence.missing_at_most * 100:g}\xa0% of units without a" in text
 
 
 def test_a_promise_covers_every_condition_of_the_gate(policy):

@@ -102,6 +102,11 @@ def test_sites_that_never_moved_share_one_panel_of_the_map(text):
     assert ">meadow</text>" not in text
 
 
+def test_each_row_of_evidence_names_the_attempt_whose_risk_it_needs(text):
+    assert "attempt 3 of the year in this cell, risk" in text
+    assert "attempt 1 of the year in this cell, risk" in text
+
+
 def test_wide_tables_scroll_in_a_region_that_keys_reach(page):
     for tag, attrs, around in page.tags:
         if attrs.get("class") == "wide":

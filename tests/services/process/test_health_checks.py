@@ -6,7 +6,6 @@ from sqlalchemy import text, update
 from rollout.core.scope.commands import Actor
 from rollout.services.access.users import create_first_admin
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.process import health_checks
 from rollout.services.process.health_checks import run_health_checks
 from rollout.store.database.session import Database
 from rollout.store.tables.tables import proposals, users
@@ -84,10 +83,18 @@ def test_a_right_that_nobody_gave_is_found(ramps):
     assert "eve" in " ".join(said)
 
 
-def test_two_owners_of_the_package_api_are_named(ramps, monkeypatch):
-    twice = {"api": ["rollout-controller", "other"]}
-    monkeypatch.setattr(health_checks, "packages_distributions", lambda: twice)
-    assert (
-        "other and rollout-controller"
-        in faults(ramps)["no other installed package is called `api`"][0]
-    )
+def test_two_owners_of_the_package_api_are_named(ramps, monkeypatch, tmp_path):
+    installed = {
+        "rollout-controller": {"RECORD": "a.py,,\napi/__init__.py,,\n"},
+        "other": {"top_level.txt": "api\n", "RECORD": "b.py,,\n"},
+        "neither": {"RECORD": "b/api/__init__.py,,\nhttpapi/a.py,,\n"},
+    }
+    for name, files in installed.items():
+        folder = tmp_path / f"{name.replace('-', '_')}-1.dist-info"
+        folder.mkdir()
+        for file, content in files.items():
+            (folder / file).write_text(content, "utf-8")
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (fault,) = faults(ramps)["no other installed package is called `api`"]
+    assert fault.startswith("other and rollout-controller both")

@@ -1,0 +1,47 @@
+"""Versions that are stored and that the ledger lacks: the events of their first use."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+
+from rollout.core.errors import PolicyRefusedError
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.commands import AddVersion
+from rollout.core.scope.decider import decide
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.projection import apply_events
+from rollout.core.scope.scope import Scope
+from rollout.store.ledger.versions import StoredVersion
+
+
+def list_new_versions(
+    scope: Scope,
+    policy: Policy,
+    versions: Mapping[str, StoredVersion],
+    until: datetime | None = None,
+) -> tuple[LedgerEvent, ...]:
+    """Return the events of versions first used by an instant, by default of all."""
+    new_versions = (
+        (stored.first_seen_at, name, stored.info.content)
+        for name, stored in versions.items()
+        if name not in scope.versions and name not in scope.aliases
+    )
+    events: tuple[LedgerEvent, ...] = ()
+    for at, name, content in sorted(new_versions):
+        if until is not None and at > until:
+            break
+        with suppress(PolicyRefusedError):  # too many open versions: it stays unknown
+            command = AddVersion(at=at, version=name, content=content)
+            new_events = decide(command, scope, policy)
+            scope, events = apply_events(new_events, scope), (*events, *new_events)
+    return events
+
+
+def find_first_names(
+    scope: Scope, policy: Policy, versions: Mapping[str, StoredVersion]
+) -> Mapping[str, str]:
+    """Return by later name of a version its first one, as of the ledger and the next tick.
+
+    Records may arrive, and count, before the ledger names their version.
+    """
+    return apply_events(list_new_versions(scope, policy, versions), scope).aliases

@@ -1,0 +1,144 @@
+"""A second name for a version brings no second try, no second vote, and no way out of a stop."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.client.local_scope import parse_snapshot
+from rollout.core.scope.assignment import CaseQuestion
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.events import VersionFirstUsed, VersionRenamed
+from rollout.core.scope.permissions import AssignedRole
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.consistency_check import rebuild_derived_tables
+from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.ticks import Ticker
+from rollout.store.counting.counted_units import CountedUnits
+from rollout.store.ledger.ledger import Ledger
+from tests.api.field_box import action, permissions, send
+from tests.api.field_box import case as case_of_field
+from tests.api.field_box import prediction as prediction_of_field
+from tests.api.test_records import case, decision, prediction, sent, sent_apart
+from tests.api.test_shell import POLICY
+from tests.factories import DAY, HOUR, NOON
+from tests.services import bear_field as field
+
+CONTENT = "ab" * 32
+BEARS = "/v1/rollouts/bears"
+
+
+@pytest.fixture
+def ramps(database):
+    """Apply the policy; return a function that ticks an hour of a day later."""
+    apply_policy(database, POLICY, Actor("zoe"), NOON - DAY)
+
+    def tick(day):
+        return Ticker(database, "ramps", "one").tick(NOON + day * DAY + HOUR)
+
+    return tick
+
+
+def predict(client, key, version, label="sound", content=CONTENT):
+    (answer,) = sent(client, prediction(key, version, label, content=content))
+    assert answer[0] == "accepted", answer
+
+
+def list_units(database):
+    """Return version, key and answers of the units counted on the gate track."""
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, "ramps")
+        units = CountedUnits(transaction, state.rollout).list_all()
+        return [(u.version, u.exclusion_reason) for u in units if u.track == "gate"]
+
+
+@pytest.mark.parametrize("names", [("v1", "v1b"), ("v1b", "v1")])
+def test_of_two_names_that_answer_a_case_the_first_received_counts(
+    client, clock, database, ramps, names
+):
+    sent(client, case("c0"))
+    predict(client, "c0", "v1")
+    ramps(0)
+    sent(client, case("c1"))
+    for name, label in zip(names, ("damaged", "sound"), strict=True):
+        predict(client, "c1", name, label)
+        clock.advance(timedelta(seconds=1))
+    sent_apart(client, decision("c0"), decision("c1"))
+    ramps(1)
+    assert list_units(database) == [("v1", None), ("v1", None)], "one unit a case"
+    matrix = client.by("ana").get("/v1/rollouts/ramps/versions/v1b/matrix").json()
+    (compared,) = matrix["items"]
+    agreement = compared["agreement"]
+    assert (matrix["version"], agreement["count"], agreement["n"]) == ("v1", 1, 2)
+    (row,) = client.by("ana").get("/v1/rollouts/ramps/versions").json()["items"]
+    assert (row["version"], row["other_names"], row["content"]) == ("v1", ["v1b"], CONTENT)
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, "ramps")
+        events = Ledger(transaction, state.rollout).list_events()
+        kinds = [type(e) for e in events if isinstance(e, VersionFirstUsed | VersionRenamed)]
+    assert kinds == [VersionFirstUsed, VersionRenamed]
+    assert EvidenceCheck(database, "ramps").check_all().faults == []
+    assert not rebuild_derived_tables(database, "ramps").losses
+
+
+@pytest.fixture
+def bears(database, monkeypatch):
+    """A rollout in which v1, of a known content, decides at creek by day."""
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
+    )
+    at = NOON - DAY
+    apply_policy(database, field.POLICY, Actor("zoe"), at, salt=field.SALT)
+    field.append(
+        database,
+        VersionFirstUsed(at=at, by="policy", version="v1", content=CONTENT),
+        VersionRenamed(at=at, by="policy", version="v1b", continues="v1", content=CONTENT),
+    )
+    field.widen(database, ("creek", "day"))
+
+
+def ask(client, version):
+    body = field.question(version=version)
+    return client.by("ingest").post(f"{BEARS}/assignments", json=body).json()
+
+
+def act(client, version):
+    """Send the case, a prediction and an action with the permit of a version's question."""
+    sent_answer = {**prediction_of_field(), "version": version}
+    permit = ask(client, version)["permit"]
+    send(client, case_of_field(), sent_answer, {**action(permit), "version": version})
+
+
+@pytest.mark.usefixtures("bears")
+def test_the_grants_hold_under_both_names_and_end_under_both(client, database, door):
+    answers = [ask(client, name) for name in ("v1", "v1b")]
+    assert [answer["decider"] for answer in answers] == ["model", "model"]
+    assert answers[0]["lease"] == answers[1]["lease"]
+    snapshot = client.by("ingest").get(f"{BEARS}/scope").json()
+    assert [version["other_names"] for version in snapshot["versions"]] == [["v1b"]]
+    act(client, "v1b")
+    assert permissions(client) == ["authorized"]
+    door.let_in("eve", AssignedRole("operator"), AssignedRole("viewer"))
+    retirement = client.by("eve").post(f"{BEARS}/versions/v1b/retirement", json={})
+    assert [e["body"]["version"] for e in retirement.json()["events"]] == ["v1"]
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, "bears")
+    assert state.scope.versions["v1"].retired
+
+
+@pytest.mark.usefixtures("bears")
+def test_a_client_that_decides_by_its_snapshot_knows_both_names(client):
+    body = client.by("ingest").get(f"{BEARS}/scope").json()
+    copied = parse_snapshot(body, parse_policy)
+    left = timedelta(seconds=30)
+    for version, decider in (("v1", "model"), ("v1b", "model"), ("v1c", "human")):
+        question = CaseQuestion(site="creek", at=NOON, version=version, key="c1")
+        answer = copied.decide_assignment(question, now=NOON, time_left=left)
+        assert answer.decider == decider, version
+
+
+@pytest.mark.usefixtures("bears")
+def test_a_stop_holds_under_a_new_name(client, database):
+    field.stop(database, ("creek", "day"))
+    assert ask(client, "v1b")["decider"] == "human"
