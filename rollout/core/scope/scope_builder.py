@@ -29,6 +29,7 @@ class ScopeBuilder:
         self.open_incidents = copy_mapping(scope.open_incidents)
         self.withdrawn_gate_risks = copy_mapping(scope.withdrawn_gate_risks)
         self.attempt_years = copy_mapping(scope.attempt_years)
+        self.cell_values = copy_mapping(scope.cell_values)
         self.counting_starts = copy_mapping(scope.counting_starts)
         self.aliases = copy_mapping(scope.aliases)
         self.holders = copy_mapping(scope._holders)  # noqa: SLF001 - kept for `Scope.holder` alone
@@ -49,6 +50,7 @@ class ScopeBuilder:
             withdrawn_gate_risks=MappingProxyType(self.withdrawn_gate_risks),
             attempt_years=MappingProxyType(self.attempt_years),
             counting_starts=MappingProxyType(self.counting_starts),
+            cell_values=MappingProxyType(self.cell_values),
             aliases=MappingProxyType(self.aliases),
             rules=self.rules,
             at=self.at,
@@ -64,6 +66,17 @@ class ScopeBuilder:
             return state
         starts = self.counting_starts.get(version, ())
         return build_initial_state(self.versions[version].first_seen, starts)
+
+    def begin_attempt(self, cell: Cell, version: str, number: int, share: float) -> None:
+        """Give the attempt of a version in a cell its number and share."""
+        state = self.cells.get((cell, version))
+        if state is None:
+            starts = self.counting_starts.get(version, ())
+            first_seen = self.versions[version].first_seen
+            state = build_initial_state(first_seen, starts, share, number)
+        else:
+            state = replace(state, has_begun=True, number=number, risk_share=share)
+        self.set_cell_state(cell, version, state)
 
     def set_cell_state(self, cell: Cell, version: str, state: CellState) -> None:
         """Replace one cell's state."""

@@ -31,6 +31,7 @@ from rollout.reports.figures.funnel import (
     find_unknown_labels,
     list_rejected_examples,
 )
+from rollout.reports.figures.gains import GainFacts, compute_gains
 from rollout.reports.figures.holdout import HoldoutActions, compute_holdout_actions
 from rollout.reports.figures.label_issues import CleaningFigures, compute_cleaning
 from rollout.reports.figures.latency import Latency, compute_latencies
@@ -118,6 +119,7 @@ class ReportFacts:
         permits: actions of the model by kind of permit and authorization; empty for a replay.
         edition: the version of this report, and until when it may change.
         numbers: per version and lever with a number, how far the numbers differ.
+        gains: per cell, version and outcome with a value, what the model brought beyond people.
     """
 
     schema: str
@@ -161,6 +163,7 @@ class ReportFacts:
     sources: DecisionSources = NO_SOURCES
     permits: tuple[PermitCount, ...] = ()  # older reports have none
     numbers: tuple[NumberAgreement, ...] = ()
+    gains: tuple[GainFacts, ...] = ()
 
 
 def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
@@ -222,4 +225,5 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         permits=count_permits(inputs),
         edition=build_report_version(inputs),
         numbers=compute_number_agreements(pairs, inputs.policy),
+        gains=compute_gains(inputs),
     )
