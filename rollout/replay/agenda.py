@@ -9,6 +9,7 @@ from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
+    FamiliarityChanged,
     PolicyApplied,
     ProposalExpired,
     ProposalRaised,
@@ -83,7 +84,7 @@ class Agenda:
         """Return the cells of an event, also by its proposal."""
         if isinstance(event, CellEvent):
             return (event.cell,)
-        if isinstance(event, AttemptsBegan):
+        if isinstance(event, AttemptsBegan | FamiliarityChanged):
             return event.cells
         if isinstance(event, ProposalRaised) and event.cell is not None:
             self._cell_by_proposal[event.proposal] = event.cell

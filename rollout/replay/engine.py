@@ -29,6 +29,7 @@ from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.replay.agenda import Agenda
 from rollout.replay.fast_forward import SlotInterest, find_interest
 from rollout.tally.evidence_view import EvidenceView, GuardFeeds
+from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.slots import find_slot_after, to_instant
 from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import IntArray, TalliedUnits, UnitArrays
@@ -114,6 +115,7 @@ class Replay:
         self._shares = build_stage_shares(policy)
         self._buckets: IntArray | None = None
         self._stage_histories = {cell: StageHistory() for cell in policy.cells}
+        self._familiar_histories = FamiliarHistories()
         self._views: dict[CellVersion, EvidenceView] = {}
         self._queue: list[tuple[datetime, int, Command]] = []
         self._counter = count()
@@ -202,6 +204,7 @@ class Replay:
         """Append events; return their cells."""
         self._events.extend(events)
         self._scope = apply_events(events, self._scope)
+        self._familiar_histories.add_events(events, self._policy.tick)
         for event in events:
             if isinstance(event, ProposalRaised):
                 self._queue_approvals(event)
@@ -243,8 +246,11 @@ class Replay:
         cell, version = key
         state = self._scope.get_cell_state(cell, version)
         stage_history = self._stage_histories[cell]
+        familiar_history = self._familiar_histories[key]
         view = self._views.get(key)
-        if view is None or not is_view_current(view, state, stage_history, self._scope.rules):
+        if view is None or not is_view_current(
+            view, state, stage_history, self._scope.rules, familiar_history
+        ):
             view = self._views[key] = EvidenceView(
                 cell=cell,
                 version=version,
@@ -258,6 +264,7 @@ class Replay:
                 find_buckets=self._find_buckets,
                 feeds=self._feeds,
                 rules=self._scope.rules,
+                familiar_history=familiar_history,
             )
         return view
 
@@ -291,11 +298,16 @@ def _report_progress(progress: ReportProgress | None, done_count: int, total: in
 
 
 def is_view_current(
-    view: EvidenceView, state: CellState, stage_history: StageHistory, rules: int
+    view: EvidenceView,
+    state: CellState,
+    stage_history: StageHistory,
+    rules: int,
+    familiar_history: FamiliarHistory,
 ) -> bool:
     """Return whether a view still shows the engine's evidence."""
     return (
         view.stage_history is stage_history
+        and view.familiar_history is familiar_history
         and view.rules == rules
         and _get_view_basis(view.state) == _get_view_basis(state)
     )

@@ -36,7 +36,10 @@ def find_interest(view: EvidenceView, scope: Scope, slot: int) -> SlotInterest:
     if state.suspended_by or state.reported_guards:
         return SlotInterest(slot)
     slots = [series.find_next_alarm(slot) for series in view.guard_series.values()]
-    slots.append(_find_beginning_slot(view, scope, state, slot))
+    slots += [
+        _find_beginning_slot(view, scope, state, slot),
+        _find_familiarity_slot(view, scope, slot),
+    ]
     is_held = False
     if state.proposal is not None:
         slots.append(_find_proposal_slot(view, scope.proposals[state.proposal], slot))
@@ -55,6 +58,17 @@ def _find_beginning_slot(
         return None
     first_slot = view.attempt_window.find_first_evidence()
     return None if first_slot is None else max(slot, first_slot)
+
+
+def _find_familiarity_slot(view: EvidenceView, scope: Scope, slot: int) -> int | None:
+    """Return when the status of an attribute value is to be recorded."""
+    if view.value_series is None or scope.versions[view.version].retired:
+        return None
+    values = scope.get_cell_values(view.cell, view.version)
+    is_acting = scope.get_holder(view.cell) == view.version
+    return view.value_series.find_next_change(
+        slot, values.statuses, values.reported, is_acting=is_acting
+    )
 
 
 def _find_proposal_slot(view: EvidenceView, proposal: ProposalState, slot: int) -> int | None:

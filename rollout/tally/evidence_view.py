@@ -16,6 +16,7 @@ import numpy as np
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import MeasureKey, VersionEvidence
 from rollout.core.policy.counting_rules import has_guard_tests
+from rollout.core.policy.familiarity import find_line
 from rollout.core.policy.gain_readings import is_gain_met
 from rollout.core.policy.gates import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.measures import (
@@ -36,6 +37,8 @@ from rollout.core.statistics.gate_thresholds import (
 )
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.episode_series import compute_episode_series
+from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units
+from rollout.tally.gate_series import GateSeries
 from rollout.tally.guard_series import (
     GuardSeries,
     compute_detector_series,
@@ -49,6 +52,7 @@ from rollout.tally.site_signs import SiteSigns
 from rollout.tally.slots import find_slot_after, find_slot_before
 from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import BoolArray, CellUnitArrays, IntArray, UnitArrays, UnitClasses
+from rollout.tally.value_series import ValueSeries
 
 
 class GuardFeeds(Protocol):
@@ -90,32 +94,6 @@ _BEFORE_ALL_SLOTS = np.array([FIRST_SLOT])  # before all slots, where gates are 
 
 
 @dataclass(frozen=True)
-class GateSeries:
-    """Where a gate is met, and has turned, by slot.
-
-    Each value holds until the next slot. Most gates have no open proposal, so `has_turned` is
-    computed on demand.
-    """
-
-    slots: IntArray
-    is_met: BoolArray
-    compute_turned: Callable[[], BoolArray]
-
-    @cached_property
-    def has_turned(self) -> BoolArray:
-        """Return where the gate has turned."""
-        return self.compute_turned()
-
-    def find_next(self, holds: BoolArray, slot: int) -> int | None:
-        """Return the first slot from `slot` on at which `holds` is true."""
-        position = int(np.searchsorted(self.slots, slot, side="right")) - 1
-        if position >= 0 and holds[position]:
-            return slot
-        later_positions = np.flatnonzero(holds[position + 1 :])
-        return int(self.slots[position + 1 + later_positions[0]]) if len(later_positions) else None
-
-
-@dataclass(frozen=True)
 class EvidenceView:
     """Evidence of one version in one cell under one state.
 
@@ -128,6 +106,7 @@ class EvidenceView:
         find_buckets: returns the bucket of each row's sampling value.
         feeds: records that guards read besides decisions.
         rules: number of the counting rules.
+        familiar_history: which attribute values were familiar when.
     """
 
     cell: Cell
@@ -142,6 +121,7 @@ class EvidenceView:
     find_buckets: Callable[[UnitArrays], IntArray]
     feeds: GuardFeeds
     rules: int
+    familiar_history: FamiliarHistory = NO_HISTORY
 
     def read_evidence(self, slot: int) -> VersionEvidence:
         """Return all evidence for a decision about the cell."""
@@ -153,6 +133,7 @@ class EvidenceView:
                 guard_id: series.read_at(slot, self.policy.tick)
                 for guard_id, series in self.guard_series.items()
             },
+            values={} if self.value_series is None else self.value_series.read_at(slot),
         )
 
     @cached_property
@@ -179,12 +160,41 @@ class EvidenceView:
         return rows.select(rows.occurred >= self._find_first_slot(self.state.attempt_since))
 
     def _select_visible(self, rows: UnitArrays) -> UnitArrays:
+        """Return the familiar units that the stage sends to a blind review."""
+        if self.unit_classes.has_values:
+            rows = rows.select(self.find_familiar(rows))
         if not self.stage_history.ever_left_shadow:
             return rows
-        return rows.select(
+        return rows.select(self._find_reviewed(rows))
+
+    def find_familiar(self, rows: UnitArrays) -> BoolArray:
+        """Return which units were familiar to the version when they occurred."""
+        return find_familiar_units(rows, self.unit_classes, self.familiar_history)
+
+    def _find_reviewed(self, rows: UnitArrays) -> BoolArray:
+        """Return which units the stage sends to a blind review, by their sampling values."""
+        is_reviewed: BoolArray = (
             self.find_buckets(rows)
             < self.shares.reviewed_buckets[self.stage_history.find_levels(rows.occurred)]
         )
+        return is_reviewed
+
+    @cached_property
+    def value_series(self) -> ValueSeries | None:
+        """Return the readings of attribute values, None if the policy asks for none.
+
+        They rest on all blind decisions that were asked for, of units familiar or not, in every
+        attempt: humans decide all unfamiliar ones.
+        """
+        rule, rows = self.policy.evidence.familiar, self.rows.guard
+        if rule is None:
+            return None
+        rows = rows.select(self.unit_classes.is_whole_unit[rows.unit_class])
+        rows = rows.select(~self.unit_classes.is_missing[rows.unit_class])
+        if self.stage_history.ever_left_shadow:
+            rows = rows.select(~self.find_familiar(rows) | self._find_reviewed(rows))
+        conditions = (guard.condition for guard in self.policy.list_guards(self.cell))
+        return ValueSeries(rows, self.unit_classes, rule, find_line(rule, conditions))
 
     def _build_window(self, since: datetime) -> CountWindow:
         rows = self._gate_rows
@@ -387,6 +397,8 @@ class EvidenceView:
     def _assisted_rows(self) -> UnitArrays:
         """Return the units whose reviewer saw the proposal, by stage and bucket."""
         rows = self.rows.assisted
+        if self.unit_classes.has_values:
+            rows = rows.select(self.find_familiar(rows))
         stage_levels = self.stage_history.find_levels(rows.occurred)
         is_confirmed = (stage_levels > 0) & ~self.shares.model_decides[stage_levels]
         return rows.select(

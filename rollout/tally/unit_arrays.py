@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.familiarity import AttributeValue, decode_unit_values
 from rollout.core.policy.measures import (
     MISSING,
     Condition,
@@ -24,7 +25,7 @@ from rollout.core.policy.policy import Policy
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
-CLASS_COLUMNS = ("lever", "predicted", "decided", "second", "level")
+CLASS_COLUMNS = ("lever", "predicted", "decided", "second", "level", "attribute_values")
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,21 @@ class UnitClasses:
             [unit_class.lever == self.policy.whole_unit_lever for unit_class in self.classes],
             dtype=bool,
         )
+
+    @cached_property
+    def agrees(self) -> BoolArray:
+        """Return in which classes model and human agree."""
+        return np.array([unit_class.agrees for unit_class in self.classes], dtype=bool)
+
+    @cached_property
+    def values_by_class(self) -> tuple[tuple[frozenset[AttributeValue], ...], ...]:
+        """Return each class's attribute values, case by case, the judged one first."""
+        return tuple(decode_unit_values(c.attribute_values) for c in self.classes)
+
+    @cached_property
+    def has_values(self) -> bool:
+        """Return whether any class holds attribute values."""
+        return any(unit_class.attribute_values for unit_class in self.classes)
 
     @cached_property
     def is_missing(self) -> BoolArray:
@@ -164,7 +180,7 @@ class TalliedUnits:
 
 def build_units(frame: pl.DataFrame, policy: Policy) -> TalliedUnits:
     """Return the evidence in a frame of `resolve_units` as arrays."""
-    evidence = frame.filter(pl.col("excluded").is_null())
+    evidence = fill_attribute_values(frame.filter(pl.col("excluded").is_null()))
     classes = evidence.select(CLASS_COLUMNS).unique(maintain_order=True).with_row_index("kind")
     encoded = evidence.join(classes, on=CLASS_COLUMNS, how="left", nulls_equal=True).select(
         *("track", "site", "window", "version", "slot", "occurred", "day"),
@@ -184,6 +200,13 @@ def build_units(frame: pl.DataFrame, policy: Policy) -> TalliedUnits:
         first_slot=_find_min(encoded["occurred"]),
         last_slot=_find_max(encoded["slot"]),
     )
+
+
+def fill_attribute_values(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return units with attribute values, "" where none are stored."""
+    if "attribute_values" not in frame.columns:
+        return frame.with_columns(attribute_values=pl.lit(""))
+    return frame.with_columns(pl.col("attribute_values").fill_null(""))
 
 
 def _find_min(column: pl.Series) -> int:

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import UnitClass
 from rollout.core.policy.policy import Policy
-from rollout.tally.unit_arrays import CLASS_COLUMNS, CellUnitArrays, UnitArrays, UnitClasses
+from rollout.tally.unit_arrays import (
+    CLASS_COLUMNS,
+    CellUnitArrays,
+    UnitArrays,
+    UnitClasses,
+    fill_attribute_values,
+)
 
 CellVersion = tuple[Cell, str]
 UnitTable = NDArray[np.int64]  # a row for each field of `UnitArrays`
@@ -79,6 +85,7 @@ class UnitBuffer:
     def _select_comparable(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return the units comparable under the policy, with its cost levels."""
         columns = (*UNIT_SERIES[:2], "definition", "level")
+        frame = fill_attribute_values(frame)
         combinations = frame.select(columns).unique()
         new_levels = [self._convert_level(*row) for row in combinations.iter_rows()]
         convertible = combinations.with_columns(

@@ -42,6 +42,8 @@ EFFECTS = {
     "RulesApplied": "`number` is the number of the counting rules. The named attempts have begun.",
     "AttemptsBegan": "Each named attempt has begun, with its number in the cell's year and its"
     " share.",
+    "FamiliarityChanged": "Each named value has its new status in the cell, for the version: it"
+    " decides cases whose values are all `familiar` there, where the policy asks for that.",
     "PolicyApplied": "The policy is in force; `proposal` closes. In each cell of `cleared` and"
     " `restarted` each version so far begins its next attempt at `at`; in `cleared` it also loses"
     " its grants and suspensions. Each version of `counted` begins its next attempt in every cell."
@@ -66,7 +68,8 @@ EFFECTS = {
     "Stopped": "The stop withholds all grants in `cells`.",
     "Resumed": "`proposal` closes; the stop ends.",
     "EraBegan": "`era` is the era.",
-    "IncidentOpened": "The incident is open. If its `effect` is `reported`, the guard is in alarm.",
+    "IncidentOpened": "The incident is open. If its `effect` is `reported`, the guard is in alarm;"
+    " if its `kind` is `unfamiliar`, no other one is opened about the value in the cell.",
     "IncidentAcknowledged": "The incident is closed.",
     "ClockCorrected": "`proposal` closes; the ledger's time is `at`. From the lowest, grants stay"
     " while they began by `at` and end after `previous_time`. Attempts and first uses that began"

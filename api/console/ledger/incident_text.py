@@ -1,7 +1,7 @@
 """Text of incidents: what tripped, its effect, how to recover."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -116,6 +116,10 @@ def describe_incident_effect(impact: IncidentImpact) -> str:
             "Records or counted units were changed in the database. Grants and proposals stay as "
             "they are; judge them before you approve anything."
         ),
+        "unfamiliar": (
+            "Humans decide the cases with this value, unseen. The version goes on with the others; "
+            "no grant was ended."
+        ),
         "clock": (
             "Nothing is raised or applied while the clock is behind the ledger's last "
             "entry. Narrowing and stopping still work."
@@ -128,6 +132,21 @@ def describe_incident_effect(impact: IncidentImpact) -> str:
     return texts.get(incident.kind, incident.effect)
 
 
+RECOVERY_TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "writes": ("The replica can write again. Repeat what was refused with an error meanwhile.",),
+    "evidence_changed": (
+        "`rollout doctor --rebuild` names the changed records.",
+        "Stop what rests on them, or restore a backup from before the change.",
+    ),
+    "unfamiliar": (
+        "The version decides such cases again when enough of the newest judged ones agree.",
+        "A version that was trained on them may become familiar with the value.",
+    ),
+    "unauthorized": ("Nothing was ended, so nothing has to be restored.",),
+}
+"""How the effects of incidents end, by kind, where that is the same for all."""
+
+
 def describe_recovery(impact: IncidentImpact, visitor: Visitor, rollout: str) -> tuple[str, ...]:
     """Describe how the incident's effect ends."""
     incident = impact.incident
@@ -138,15 +157,8 @@ def describe_recovery(impact: IncidentImpact, visitor: Visitor, rollout: str) ->
         )
     if incident.kind == "ledger_rolled_back":
         return _describe_rollback_recovery(incident.effect)
-    if incident.kind == "writes":
-        return ("The replica can write again. Repeat what was refused with an error meanwhile.",)
-    if incident.kind == "evidence_changed":
-        return (
-            "`rollout doctor --rebuild` names the changed records.",
-            "Stop what rests on them, or restore a backup from before the change.",
-        )
-    if incident.kind == "unauthorized":
-        return ("Nothing was ended, so nothing has to be restored.",)
+    if incident.kind in RECOVERY_TEXTS:
+        return RECOVERY_TEXTS[incident.kind]
     return tuple(_describe_cell_recovery(impact, visitor, rollout))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from rollout.core.policy.familiarity import AttributeValue, ValueReading
 from rollout.core.statistics.gain import ArmUnits
 
 MeasureKey = tuple[str, str | None, str | None]  # measure, label or action, lever
@@ -68,9 +69,11 @@ class VersionEvidence:
         entered: the part since the cell entered its current stage.
         spans: by stage, the part within the span of that stage's grant.
         guards: readings by guard id; guards without records may be missing.
+        values: readings of attribute values, if the policy asks for familiar ones.
     """
 
     attempt: EvidenceCounts = EvidenceCounts()
     entered: EvidenceCounts = EvidenceCounts()
     spans: Mapping[str, EvidenceCounts] = field(default_factory=dict)
     guards: Mapping[str, GuardReading] = field(default_factory=dict)
+    values: Mapping[AttributeValue, ValueReading] = field(default_factory=dict)

@@ -70,13 +70,17 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class UnitClass:
-    """Prediction, decisions and cost level of a unit, as measures count it."""
+    """Prediction, decisions and cost level of a unit, as measures count it.
+
+    `attribute_values` is the stored text of `rollout.core.policy.familiarity`; no measure reads it.
+    """
 
     lever: str
     predicted: str
     decided: str
     second: str = ""
     level: int = 0
+    attribute_values: str = ""
 
     @property
     def agrees(self) -> bool:

@@ -23,6 +23,7 @@ from rollout.core.policy.evidence_sources import (
     UNNAMED,
     EvidenceSources,
 )
+from rollout.core.policy.familiarity import FamiliarityRule
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import Lever, build_even_levels
 from rollout.core.policy.measures import WHOLE_UNIT, Condition
@@ -88,6 +89,7 @@ class EvidenceRules:
     outside_blind: bool = False
     min_reviewer_agreement: float | None = None
     sources: EvidenceSources = DEFAULT_SOURCES
+    familiar: FamiliarityRule | None = None
 
     def find_account_kind(self, account: str, reviewer: str) -> str:
         """Return the kind of an account's decision for a reviewer."""

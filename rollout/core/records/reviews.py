@@ -92,23 +92,25 @@ def plan_review_tasks(
     *,
     sampling_value: float,
     second_sampling_value: float,
-    is_confident: bool = True,
+    is_trusted: bool = True,
 ) -> tuple[PlannedReviewTask, ...]:
     """Return the review tasks of a case.
 
     Shadow and the blind and audited shares get blind tasks; other cases of a stage with
-    confirmation get one assisted task; cases below the confidence floor get one blind task.
+    confirmation get one assisted task; cases below the confidence floor, or unfamiliar to the
+    acting version, get one blind task.
 
     Args:
         stage_level: level of the acting version when the case occurred; 0 is shadow.
         sampling_value: sampling value `stage` of the case's unit.
         second_sampling_value: sampling value `second` of the case.
-        is_confident: False if the acting version's confidence is below the policy's floor.
+        is_trusted: False if the acting version's confidence is below the policy's floor, or the
+            case is unfamiliar to it.
     """
     stage = None if stage_level == 0 else policy.get_stage(stage_level)
     if stage is None or sampling_value < stage.blind:
         return plan_blind_tasks(policy.evidence, second_sampling_value)
-    if not is_confident:
+    if not is_trusted:
         return (PlannedReviewTask(BLIND),)
     if not stage.model_decides:
         return (PlannedReviewTask(ASSISTED),)

@@ -12,6 +12,7 @@ from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site, Window
 from rollout.core.calendar.sun import follows_sun
 from rollout.core.calendar.timezones import to_instant_micros
 from rollout.core.calendar.windows import find_window
+from rollout.core.policy.familiarity import AttributeValue, format_value
 from rollout.core.policy.policy import NEVER, Policy
 from rollout.core.policy.stages import Stage
 from rollout.core.scope.scope import Scope, find_acting_version
@@ -116,12 +117,33 @@ def _decide(
     floor = policy.evidence.confidence_floor
     if floor is not None and not _is_confident(question.confidence, floor):
         return _assign_human(scope, policy, lease, "below the confidence floor", stage.id)
+    unfamiliar_values = find_unfamiliar_values(
+        scope, policy, cell, question.version, question.attributes
+    )
+    if unfamiliar_values:
+        reason = f"unfamiliar: {', '.join(map(format_value, unfamiliar_values))}"
+        return _assign_human(scope, policy, lease, reason, stage.id)
     sampling_key = compute_unit_key(
         policy, question.key, question.site, question.at, question.episode
     )
     return _assign_by_sampling(
         stage, compute_sampling_value(salt, "stage", sampling_key), scope, policy, lease
     )
+
+
+def find_unfamiliar_values(
+    scope: Scope,
+    policy: Policy,
+    cell: Cell,
+    version: str,
+    attributes: Mapping[str, str] | None,
+) -> tuple[AttributeValue, ...]:
+    """Return a case's values that the version hardly met in the cell, or got wrong there."""
+    rule = policy.evidence.familiar
+    if rule is None:
+        return ()
+    values = scope.get_cell_values(cell, scope.get_first_name(version))
+    return rule.find_unfamiliar(attributes, values.statuses)
 
 
 def compute_unit_key(

@@ -56,6 +56,10 @@ from rollout.core.scope.events import (
     VersionRenamed,
     VersionRetired,
 )
+from rollout.core.scope.familiar_values import (
+    record_familiar_values,
+    record_unfamiliar_values,
+)
 from rollout.core.scope.guards import apply_alarms, apply_clears
 from rollout.core.scope.incidents import acknowledge_incident, open_clock_incident, open_incident
 from rollout.core.scope.manual_proposals import propose_renewal, propose_takeover
@@ -122,6 +126,7 @@ def _(command: Tick, pending: PendingEvents) -> None:
     begin_attempts(pending, command)
     apply_alarms(pending, command)
     apply_clears(pending, command)
+    record_unfamiliar_values(pending, command)
     _expire_grants(pending)
     update_open_proposals(pending, command)
     if apply_clock_correction(pending, command.at):
@@ -131,6 +136,7 @@ def _(command: Tick, pending: PendingEvents) -> None:
         return
     if apply_approved_policies(pending, command):
         return  # the evidence was counted under the policy before
+    record_familiar_values(pending, command)
     apply_approved_proposals(pending)
     raise_due_proposals(pending, command)
 

@@ -34,6 +34,8 @@ EVIDENCE_CHANGED: Final = "evidence_changed"
 """Incident kind: stored evidence is not what the ledger's digests say."""
 UNAUTHORIZED: Final = "unauthorized"
 """Incident kind: the model acted without an authorization."""
+UNFAMILIAR: Final = "unfamiliar"
+"""Incident kind: a version is wrong too often about cases with an attribute value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +260,8 @@ class IncidentOpened(LedgerEvent):
 
     `kind` is `alarm` (of a guard), `unauthorized` (the model acted on the case `about` without an
     authorization), `ledger_rolled_back` (the client `about` has seen a head that this ledger
-    lacks), `evidence_changed` (records are not what the ledger's digests say), `clock` or `writes`
+    lacks), `evidence_changed` (records are not what the ledger's digests say), `unfamiliar` (the
+    version is wrong too often about cases with the attribute value `about`), `clock` or `writes`
     (an append failed, so a replica let humans decide).
     """
 
@@ -307,6 +310,28 @@ class AttemptsBegan(LedgerEvent):
     numbers: tuple[int, ...]
     releases: tuple[int, ...]
     shares: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamiliarityChanged(LedgerEvent):
+    """A tick read attribute values anew; entry i of each field belongs to value i.
+
+    Attributes:
+        cells, versions: where which version met the value.
+        attributes, values: the attribute or combination, and its value.
+        statuses: `familiar` (the version may decide such cases from now on), `mistaken` (judged
+            often enough, but wrong too often) or `few` (judged too rarely).
+        judged, agreed: of the newest judged units with the value, at most twice the units that the
+            policy asks for.
+    """
+
+    cells: tuple[Cell, ...]
+    versions: tuple[str, ...]
+    attributes: tuple[str, ...]
+    values: tuple[str, ...]
+    statuses: tuple[str, ...]
+    judged: tuple[int, ...]
+    agreed: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -378,6 +403,7 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         ReportSealed,
         RecordsCounted,
         AttemptsBegan,
+        FamiliarityChanged,
         RulesApplied,
         EraBegan,
         DamageCleared,

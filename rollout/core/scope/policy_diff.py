@@ -25,6 +25,7 @@ from rollout.core.policy.policy import (
 from rollout.core.policy.risk_shares import describe_releases
 from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_contents import shorten_content
+from rollout.core.scope.familiarity_diff import compare_familiarity
 from rollout.core.scope.outcome_diff import compare_model_shares, compare_outcomes
 
 _REACH_ORDER = ("cell", "site", "rollout")
@@ -166,6 +167,7 @@ def _compare_evidence(old: Policy, new: Policy) -> Sentences:
         yield "decisions made elsewhere count as blind"
     yield from _compare_sources(old_rules.sources, new_rules.sources)
     yield from _compare_versions(old, new)
+    yield from compare_familiarity(old, new)
     if _is_lower(old_rules.confidence_floor, new_rules.confidence_floor):
         yield "the model decides less sure cases: the confidence floor is lower or gone"
     if _is_lower(old_rules.min_reviewer_agreement, new_rules.min_reviewer_agreement):

@@ -15,10 +15,12 @@ from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_
 from rollout.core.policy.risk_shares import compute_lifetime_share
 from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
+    UNFAMILIAR,
     Approved,
     AttemptsBegan,
     ClockCorrected,
     EraBegan,
+    FamiliarityChanged,
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
@@ -42,6 +44,7 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.core.scope.scope import (
+    NO_VALUES,
     AttemptYear,
     CellState,
     GivenApproval,
@@ -115,6 +118,22 @@ def _(event: AttemptsBegan, builder: ScopeBuilder) -> None:
             risk_share=float(share),
         )
         builder.set_cell_state(cell, version, state)
+
+
+@_apply_to_builder.register
+def _(event: FamiliarityChanged, builder: ScopeBuilder) -> None:
+    rows = zip(
+        event.cells, event.versions, event.attributes, event.values, event.statuses, strict=True
+    )
+    statuses: dict[tuple[Cell, str], dict[tuple[str, str], str]] = {}
+    for cell, version, attribute, value, status in rows:
+        key = (cell, version)
+        if key not in statuses:
+            statuses[key] = dict(builder.cell_values.get(key, NO_VALUES).statuses)
+        statuses[key][attribute, value] = status
+    for key, key_statuses in statuses.items():
+        previous = builder.cell_values.get(key, NO_VALUES)
+        builder.cell_values[key] = replace(previous, statuses=MappingProxyType(key_statuses))
 
 
 @_apply_to_builder.register
@@ -349,6 +368,10 @@ def _(event: IncidentOpened, builder: ScopeBuilder) -> None:
         version=event.version,
         about=event.about,
     )
+    if event.kind == UNFAMILIAR and event.cell is not None:
+        key = (event.cell, event.version)
+        previous = builder.cell_values.get(key, NO_VALUES)
+        builder.cell_values[key] = replace(previous, reported=previous.reported | {event.about})
     if event.effect == "reported" and event.cell is not None:
         state = builder.get_cell_state(event.cell, event.version)
         state = replace(

@@ -12,6 +12,7 @@ from typing import Final
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
+from rollout.core.policy.familiarity import FAMILIAR, AttributeValue
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.risk_shares import compute_lifetime_share, compute_yearly_share
 
@@ -202,6 +203,27 @@ class CellState:
     quiet_until: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CellValues:
+    """Attribute values that a version has met in a cell.
+
+    Attributes:
+        statuses: of each value, as last recorded.
+        reported: values about which an incident was opened, in words.
+    """
+
+    statuses: Mapping[AttributeValue, str] = field(default_factory=dict)
+    reported: frozenset[str] = frozenset()
+
+    @property
+    def familiar_values(self) -> list[AttributeValue]:
+        """Return the values of cases that the version may decide, sorted."""
+        return sorted(value for value, status in self.statuses.items() if status == FAMILIAR)
+
+
+NO_VALUES: Final = CellValues()
+
+
 def build_initial_state(first_seen: datetime, counting_starts: tuple[datetime, ...]) -> CellState:
     """Return a version's state in a cell without events.
 
@@ -233,6 +255,7 @@ class Scope:
         counting_starts: by version that was watched, when it began to count.
         attempt_years: by cell, the attempts of the last year in which one began; empty under
             rules 1.
+        cell_values: by cell and version, the attribute values that it has met.
         rules: number of the counting rules.
         at: time of the ledger's last entry, None before the first.
         revision: number of applied events.
@@ -252,6 +275,7 @@ class Scope:
     withdrawn_gate_risks: Mapping[str, str] = field(default_factory=dict)
     attempt_years: Mapping[Cell, AttemptYear] = field(default_factory=dict)
     counting_starts: Mapping[str, tuple[datetime, ...]] = field(default_factory=dict)
+    cell_values: Mapping[tuple[Cell, str], CellValues] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     rules: int = FIRST_RULES
     at: datetime | None = None
@@ -271,6 +295,10 @@ class Scope:
         if state.has_begun or not numbers_attempts_by_year(self.rules):
             return state
         return replace(state, risk_share=self._get_next_share(cell))
+
+    def get_cell_values(self, cell: Cell, version: str) -> CellValues:
+        """Return the attribute values that `version` has met in `cell`."""
+        return self.cell_values.get((cell, version), NO_VALUES)
 
     def _get_next_share(self, cell: Cell) -> float:
         """Return the share that the cell's next attempt would get in the year of its last one."""

@@ -29,6 +29,7 @@ class ScopeBuilder:
         self.open_incidents = copy_mapping(scope.open_incidents)
         self.withdrawn_gate_risks = copy_mapping(scope.withdrawn_gate_risks)
         self.attempt_years = copy_mapping(scope.attempt_years)
+        self.cell_values = copy_mapping(scope.cell_values)
         self.counting_starts = copy_mapping(scope.counting_starts)
         self.aliases = copy_mapping(scope.aliases)
         self.holders = copy_mapping(scope._holders)  # noqa: SLF001 - kept for `Scope.holder` alone
@@ -49,6 +50,7 @@ class ScopeBuilder:
             withdrawn_gate_risks=MappingProxyType(self.withdrawn_gate_risks),
             attempt_years=MappingProxyType(self.attempt_years),
             counting_starts=MappingProxyType(self.counting_starts),
+            cell_values=MappingProxyType(self.cell_values),
             aliases=MappingProxyType(self.aliases),
             rules=self.rules,
             at=self.at,

@@ -29,6 +29,7 @@ from rollout.core.policy.policy import (
 from rollout.core.policy.stages import Stage, build_shared_stage
 from rollout.core.policy.version_rules import VersionRule
 from rollout.formats.policy import model as file
+from rollout.formats.policy.familiar_section import build_familiarity
 from rollout.formats.policy.guards import add_missing_guards
 from rollout.formats.policy.import_section import ImportShape
 from rollout.formats.policy.measures import MEASURE_RULES, read_condition
@@ -171,6 +172,7 @@ def _build_evidence(shape: file.EvidenceShape) -> EvidenceRules:
         outside_blind=shape.outside == "blind",
         min_reviewer_agreement=shape.min_reviewer_agreement,
         sources=_build_sources(shape.sources),
+        familiar=build_familiarity(shape.familiar),
     )
 
 

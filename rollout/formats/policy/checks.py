@@ -87,6 +87,18 @@ def _check_blind_share(_: PolicyShape, policy: Policy) -> Faults:
             yield DocumentFault(("stages", i, "blind"), text)
 
 
+def _check_familiar_line(_: PolicyShape, policy: Policy) -> Faults:
+    rule = policy.evidence.familiar
+    if rule is None or rule.line is not None:
+        return
+    for cell in policy.cells:
+        guards = policy.list_guards(cell)
+        if not any(guard.condition.measure == "agreement" for guard in guards):
+            text = f"{cell} has no guard of agreement that says how often; write line: 90%"
+            yield DocumentFault(("evidence", "familiar"), text)
+            return
+
+
 def _check_limits(shape: PolicyShape, _: Policy) -> Faults:
     for i, limit in enumerate(shape.limits):
         if limit.never_above is None and limit.ends is None:
@@ -106,6 +118,7 @@ SECTION_CHECKS: tuple[PolicyCheck, ...] = (
     (("levers.*.answer_within", "levers.*.unanswered"), _check_answer_deadline),
     (("evidence.grace",), _check_grace),
     (("stages.*.blind", "stages.*.audit"), _check_blind_share),
+    (("evidence.familiar", "guards.*.*"), _check_familiar_line),
     (("limits.*.never_above", "limits.*.ends"), _check_limits),
     ((), _check_waves),
 )

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
 from rollout.formats.policy import fields as kinds
+from rollout.formats.policy.familiar_section import FamiliarShape
 from rollout.formats.policy.import_section import ImportShape
 from rollout.formats.policy.outcome_section import OutcomeShape
 from rollout.formats.policy.sections import PolicySection, key
@@ -199,6 +200,10 @@ class EvidenceShape(PolicySection):
     sources: SourcesShape = key(
         default_factory=dict,
         description="From where decisions are evidence. Default: reviews made here and imports.",
+    )
+    familiar: FamiliarShape | None = key(
+        None,
+        description="Humans decide cases with unfamiliar attribute values. Default: not asked.",
     )
 
 

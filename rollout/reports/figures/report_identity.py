@@ -227,8 +227,10 @@ def _describe_gate(gate: Gate, policy: Policy) -> str:
     conditions = join_words([str(condition) for condition in gate.require])
     if lower := _list_lower_conditions(gate, policy):
         stages = list(dict.fromkeys(lower.values()))
-        gates = f"gate to {stages[0]} requires" if len(stages) == 1 else "gates below require"
-        conditions += f" and, as the {gates}, {join_words(list(lower))}"
+        requires = "gate to {} requires" if len(stages) == 1 else "gates to {} require"
+        conditions += (
+            f" and, as the {requires.format(join_words(stages))}, {join_words(list(lower))}"
+        )
     return (
         f"to {gate.to}{_describe_where(gate.where.sites, gate.where.windows)}: {conditions}, at a"
         f" risk of {_format_risk(gate)}; since the present stage began at least"

@@ -15,6 +15,8 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import TakenOver, Widened
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.reports.inputs.inputs import PolicyPeriod, ReportInputs
+from rollout.reports.inputs.unfamiliar_cases import find_unfamiliar_values
+from rollout.tally.familiar_history import FamiliarHistories
 from rollout.tally.frames import VALUE_PREFIX
 from rollout.tally.slots import find_slot_after
 from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
@@ -33,6 +35,7 @@ DECIDER_SCHEMA = {
     "version": pl.String,
     "decider": pl.String,
     "audited": pl.Boolean,
+    "unfamiliar": pl.String,
 }
 
 
@@ -40,11 +43,22 @@ def assign_deciders(inputs: ReportInputs) -> pl.DataFrame:
     """Return every case in a cell with its decider.
 
     Columns: case_key, site, window, unit, t, rung (stage level), version (null in shadow), decider,
-    audited. Cases without a usable answer of the acting version are decided by a human.
+    audited, unfamiliar (values in words with which the acting version was not familiar, null
+    without any). Unfamiliar cases, and those without a usable answer of the acting version, are
+    decided by a human.
     """
     acting_versions = find_acting_versions(inputs)
+    histories = FamiliarHistories()
+    histories.add_events(inputs.events, inputs.policy.tick)
     parts = [
-        _assign_cell_deciders(part, Cell(str(site), str(window)), period, inputs, acting_versions)
+        _reassign_unfamiliar(
+            _assign_cell_deciders(
+                part, Cell(str(site), str(window)), period, inputs, acting_versions
+            ),
+            part,
+            period.policy,
+            histories,
+        )
         for period, cases in _split_by_policy_period(inputs)
         for (site, window), part in cases.sort("case_key")
         .partition_by("site", "window", as_dict=True)
@@ -103,6 +117,30 @@ def _assign_cell_deciders(
         version=_find_versions(policy, acting_versions.get(cell, []), occurred, is_above_shadow),
         decider=pl.Series(decider.astype(str)),
         audited=pl.Series(is_sampled & ~is_blind),
+    )
+
+
+def _reassign_unfamiliar(
+    cases: pl.DataFrame, attributes: pl.DataFrame, policy: Policy, histories: FamiliarHistories
+) -> pl.DataFrame:
+    """Return a cell's cases with humans as deciders where the acting version is not familiar.
+
+    `attributes` are the same cases in the same order, with their attributes.
+    """
+    rule = policy.evidence.familiar
+    cases = cases.with_columns(unfamiliar=pl.lit(None, pl.String))
+    if rule is None:
+        return cases
+    occurred = cases["occurred_us"].to_numpy() // count_micros(policy.tick)
+    cell = Cell(*cases.select("site", "window").row(0))
+    for version in cases["version"].drop_nulls().unique():
+        values = find_unfamiliar_values(attributes, occurred, histories[cell, version], rule)
+        is_own = pl.col("version").eq_missing(pl.lit(version))
+        cases = cases.with_columns(unfamiliar=pl.when(is_own).then(values).otherwise("unfamiliar"))
+    is_familiar = pl.col("unfamiliar").is_null()
+    return cases.with_columns(
+        decider=pl.when(is_familiar).then("decider").otherwise(pl.lit(HUMAN)),
+        audited=pl.col("audited") & is_familiar,
     )
 
 

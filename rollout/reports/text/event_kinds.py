@@ -15,6 +15,7 @@ PROPOSAL_EVENT_KINDS: Final = (
 )  # fmt: skip
 COUNTING_KINDS: Final = ("RecordsCounted", "AttemptsBegan")
 """Kinds that most ticks append; lists leave them out unless they are chosen."""
+FAMILIAR_KINDS: Final = ("FamiliarityChanged",)
 EVENT_GROUPS: Final[EventGroups] = {
     "wider": ("Widened, renewed, taken over, resumed, cleared", WIDENING_KINDS),
     "narrower": ("Narrowed, suspended, stopped, lapsed", NARROWING_KINDS),
@@ -23,6 +24,7 @@ EVENT_GROUPS: Final[EventGroups] = {
     "policy": ("Policy and rules", ("RolloutCreated", "PolicyApplied", "RulesApplied")),
     "versions": ("Versions", ("VersionFirstUsed", "VersionRenamed", "VersionRetired")),
     "counting": ("Counted records", COUNTING_KINDS),
+    "familiar": ("Familiar attribute values", FAMILIAR_KINDS),
     "other": (
         "Reports, clock, imports, deletions, damage",
         (

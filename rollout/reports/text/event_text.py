@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import singledispatch
 
+from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_contents import shorten_content
 from rollout.core.scope.event_base import LedgerEvent
@@ -14,6 +15,7 @@ from rollout.core.scope.events import (
     ClockCorrected,
     DamageCleared,
     EraBegan,
+    FamiliarityChanged,
     FormChanged,
     GrantExpired,
     IncidentAcknowledged,
@@ -354,6 +356,22 @@ def _(event: AttemptsBegan, _describer: EventDescriber) -> str:
     )
     others = len(event.cells) - 1
     return f"evidence begins for {first}" + f"; and {others} more attempts" * (others > 0)
+
+
+@_describe.register
+def _(event: FamiliarityChanged, _describer: EventDescriber) -> str:
+    text = format_value((event.attributes[0], event.values[0]))
+    verb = {
+        FAMILIAR: f"{text} is familiar from now on",
+        MISTAKEN: f"humans decide cases with {text}, which the version gets wrong too often",
+        FEW: f"humans decide cases with {text}, which is new here",
+    }[event.statuses[0]]
+    first = (
+        f"{event.versions[0]} in {event.cells[0]}: {verb};"
+        f" {event.agreed[0]} of {event.judged[0]} judged units agree"
+    )
+    others = len(event.cells) - 1
+    return first + f"; and {others} more value{'s' * (others > 1)}" * (others > 0)
 
 
 @_describe.register

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from rollout.core.scope.events import EVIDENCE_CHANGED, LEDGER_ROLLED_BACK, UNAUTHORIZED
+from rollout.core.scope.events import EVIDENCE_CHANGED, LEDGER_ROLLED_BACK, UNAUTHORIZED, UNFAMILIAR
 from rollout.core.scope.scope import STOPPED, SUSPENDED
 from rollout.reports.text.formatting import format_cell_name
 
@@ -146,6 +146,9 @@ INCIDENT_KINDS: Final[Mapping[str, StateText]] = MappingProxyType(
         ),
         EVIDENCE_CHANGED: StateText(
             "bad", "Evidence changed", "stored evidence is not what the ledger's digests say"
+        ),
+        UNFAMILIAR: StateText(
+            "warn", "Unfamiliar cases", "gets cases with an attribute value wrong too often"
         ),
         "clock": StateText("warn", "Clock behind", "the clock is behind the ledger"),
         "writes": StateText("warn", "Append failed", "a replica could not write to the ledger"),

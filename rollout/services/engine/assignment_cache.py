@@ -1,6 +1,7 @@
 """Cache of assignments: what `decide_assignment` returns for one scope, until it may change.
 
-An assignment depends on site, window, version, confidence and the bucket of the sampling value. It
+An assignment depends on site, window, version, confidence, unfamiliar attribute values and the
+bucket of the sampling value. It
 changes with the ledger (a new scope has a new cache), at a window's edge, and when a grant begins
 or ends. Each assignment is computed once and reused for equal cases until the next of these
 instants. A test compares the cache with `decide_assignment`.
@@ -14,6 +15,7 @@ from typing import Final, Protocol
 
 from rollout.core.calendar.opening_hours import find_next_change
 from rollout.core.calendar.sites import SHADOW, Cell
+from rollout.core.policy.familiarity import AttributeValue
 from rollout.core.policy.policy import NEVER, Policy
 from rollout.core.scope.assignment import (
     MAX_CLOCK_SKEW,
@@ -22,13 +24,14 @@ from rollout.core.scope.assignment import (
     compute_end,
     compute_unit_key,
     decide_assignment,
+    find_unfamiliar_values,
 )
 from rollout.core.scope.scope import Scope
 from rollout.core.statistics.sampling import compute_sampling_value, compute_sampling_values
 from rollout.services.engine.window_lookup import WindowLookup
 
-AssignmentKey = tuple[str, str, str, bool, int]
-"""Site, window, version, whether the confidence suffices, bucket of the sampling value."""
+AssignmentKey = tuple[str, str, str, bool, int, tuple[AttributeValue, ...]]
+"""Site, window, version, whether the confidence suffices, bucket, unfamiliar attribute values."""
 MAX_SKEW_SECONDS: Final = MAX_CLOCK_SKEW.total_seconds()
 # bounded, because clients choose the names of versions
 MAX_CACHED_ASSIGNMENTS: Final = 20_000
@@ -112,6 +115,7 @@ class AssignmentCache:
         self._scope, self._policy, self._salt, self._at = scope, policy, salt, scope.at
         self._sites, self._bucket_edges = policy.sites_by_id, policy.bucket_edges
         self._confidence_floor = policy.evidence.confidence_floor
+        self._needs_familiar = policy.evidence.familiar is not None
         self._is_case_unit = policy.evidence.unit == "case"
         self._windows = WindowLookup(policy)
         self._has_hours_only = not any(window.when for window in policy.windows)
@@ -170,6 +174,7 @@ class AssignmentCache:
             question.version,
             is_confident,
             bisect_right(self._bucket_edges, sampling_value),
+            self._find_unfamiliar_values(site, window, question),
         )
         cached_assignment = self._assignments.get(cache_key)
         if (
@@ -182,6 +187,15 @@ class AssignmentCache:
         if seconds <= cached_assignment.full_lease_until >= self._scope_started_at:
             return cached_assignment.shared_assignment
         return self._share_assignment(self._compute_assignment(question, now))
+
+    def _find_unfamiliar_values(
+        self, site: str, window: str, question: ClientQuestion
+    ) -> tuple[AttributeValue, ...]:
+        if not self._needs_familiar:
+            return ()
+        return find_unfamiliar_values(
+            self._scope, self._policy, Cell(site, window), question.version, question.attributes
+        )
 
     def _compute_assignment(self, question: ClientQuestion, now: datetime) -> Assignment:
         assignment_question = CaseQuestion(

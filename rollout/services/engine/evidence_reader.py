@@ -130,6 +130,7 @@ class EvidenceReader:
             find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
             feeds=EMPTY_GUARD_FEEDS,
             rules=state.scope.rules,
+            familiar_history=self._history.familiar_histories[cell, version],
         )
 
 

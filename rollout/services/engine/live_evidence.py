@@ -167,9 +167,10 @@ class LiveEvidence:
         cell, version = key
         cell_state = scope.get_cell_state(cell, version)
         stage_history = self._history.get_stage_history(cell)
+        familiar_history = self._history.familiar_histories[key]
         evidence_view = self._evidence_views.get(key)
         if evidence_view is None or not is_view_current(
-            evidence_view, cell_state, stage_history, scope.rules
+            evidence_view, cell_state, stage_history, scope.rules, familiar_history
         ):
             evidence_view = self._evidence_views[key] = EvidenceView(
                 cell=cell,
@@ -184,6 +185,7 @@ class LiveEvidence:
                 find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
                 feeds=self._feeds,
                 rules=scope.rules,
+                familiar_history=familiar_history,
             )
         return evidence_view
 

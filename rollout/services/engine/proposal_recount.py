@@ -152,6 +152,7 @@ class _ProposalRecount:
             find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
             feeds=_NoFeeds(),
             rules=scope_before.rules,
+            familiar_history=self._history.familiar_histories[cell, version],
         )
 
     def _load_units(self, policy: Policy) -> UnitBuffer:

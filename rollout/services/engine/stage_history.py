@@ -22,6 +22,7 @@ from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
+    FamiliarityChanged,
     IncidentAcknowledged,
     IncidentOpened,
     Narrowed,
@@ -38,6 +39,7 @@ from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import RecordsCounted, ReportSealed
 from rollout.core.scope.scope import Scope, find_acting_version
 from rollout.replay.fast_forward import list_ending_slots
+from rollout.tally.familiar_history import FamiliarHistories
 from rollout.tally.slots import find_slot_after, to_instant
 from rollout.tally.stage_history import StageHistory, StageShares, build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import IntArray
@@ -46,6 +48,7 @@ EVENTS_WITHOUT_STAGE = (
     VersionFirstUsed,
     VersionRenamed,
     AttemptsBegan,
+    FamiliarityChanged,
     ProposalRaised,
     Approved,
     ProposalRejected,
@@ -91,6 +94,7 @@ class RolloutHistory:
         self._equivalent_definitions: dict[Cell, Mapping[str, CostLevels]] = {}
         self._definitions: dict[Cell, str] = {}
         self._shares: StageShares | None = None
+        self.familiar_histories = FamiliarHistories()
 
     def add_events(self, events: Iterable[LedgerEvent], policy_of: Callable[[str], Policy]) -> None:
         """Add the next events; `policy_of` returns the policy of a hash."""
@@ -101,6 +105,8 @@ class RolloutHistory:
                 self._versions.append(event.version)
             if isinstance(event, Narrowed) and event.restart:
                 self._record_restart(event, (event.cell,), (event.version,))
+            if isinstance(event, FamiliarityChanged):
+                self.familiar_histories.add_events((event,), self._policy.tick)
             slot = 0 if not self._policy_periods else find_slot_after(event.at, self._policy.tick)
             self._pending_events.append((slot, event))
 

@@ -26,6 +26,7 @@ from rollout.store.records.records import StoredBatch
 from rollout.store.tables.columns import encode_instant
 from rollout.tally.case_placement import place_cases
 from rollout.tally.slots import to_instant
+from rollout.tally.unit_values import add_unit_values
 from rollout.tally.units import resolve_units
 
 MEASURES_WITH_EXTRA_INPUT = frozenset({"failures", "latency_p95", "harm", "heartbeat"})
@@ -132,7 +133,8 @@ def resolve_case_units(
     placement = place_cases(records, state.policy, state.rollout.salt, state.trained_until)
     if unit_records is not None and state.policy.evidence.unit != "case":
         unit_records.cases_by_unit = _group_cases(transaction, state, placement.cases)
-    return resolve_units(placement.placed, state.policy).collect("polars").to_native()  # type: ignore[no-any-return]
+    units = resolve_units(placement.placed, state.policy).collect("polars").to_native()
+    return add_unit_values(units, placement.cases, state.policy)
 
 
 def add_unit_cases(
@@ -166,12 +168,13 @@ def open_stored_history(
     transaction: Transaction, state: RolloutState, select_row: RowFilter | None = None
 ) -> StoredHistory:
     """Return the rollout's stored records, with the columns its policy needs."""
-    windows = state.policy.windows
+    windows, rule = state.policy.windows, state.policy.evidence.familiar
+    attributes = {attribute for window in windows for attribute in window.when}
     return StoredHistory(
         transaction,
         state.rollout,
         levers=[lever.id for lever in state.policy.levers],
-        attributes=sorted({attribute for window in windows for attribute in window.when}),
+        attributes=sorted(attributes | (rule.attribute_names if rule else frozenset())),
         select_row=select_row,
         first_names=state.first_names,
     )

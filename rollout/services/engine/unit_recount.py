@@ -107,6 +107,9 @@ def _compare_unit(
         return f"counted as {', '.join(stored)}; its records give {', '.join(expected)}"
     if (line.site, line.window) != (rows[0]["site"], rows[0]["window"]):
         return f"counted in {line.site} × {line.window}; that is not the cell of its case"
+    values = rows[0].get("attribute_values") or None
+    if line.attribute_values != values:
+        return f"counted with {line.attribute_values}; its records give {values}"
     reasons = {line.exclusion_reason, rows[0]["excluded"]}
     if len(reasons) > 1 and reasons.isdisjoint(UNRECORDED_REASONS):
         texts = (reason or "evidence" for reason in (line.exclusion_reason, rows[0]["excluded"]))

@@ -14,6 +14,7 @@ from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.core.scope.quorum import GroupMembership
+from rollout.reports.text.formatting import join_words
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.gain_plans import list_gain_warnings
 from rollout.services.policies.gate_forecast import (
@@ -123,7 +124,10 @@ def format_plan(policy_plan: PlanFigures) -> str:
 
 def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
     policy, unit = policy_plan.policy, policy_plan.policy.evidence.unit
-    yield f"Plan of {policy.rollout}: {len(policy.cells)} cells, {' → '.join(policy.stage_ids)}"
+    gated = {gate.to for gate in policy.gates}
+    closed = [stage_id for stage_id in policy.stage_ids[1:] if stage_id not in gated]
+    end = f" (no gate to {join_words(closed)})" if closed else ""
+    yield f"Plan of {policy.rollout}: {len(policy.cells)} cells, {' → '.join(policy.stage_ids)}{end}"
     flows = policy_plan.traffic.cells.values()
     rates = [
         cell_traffic.units_per_day
@@ -267,7 +271,7 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
         added_text = " (added automatically for a gate)" if guard.added else ""
         period_text = f" over {format_duration(guard.over)}" if guard.over else ""
         yield (
-            f"  {_format_guarded(guard)}{period_text}{_describe_location(guard)}:"
+            f"  {_format_guarded(guard, policy_plan.policy)}{period_text}{_describe_location(guard)}:"
             f" {_describe_effect(guard)}{added_text}"
         )
         for describe in (describe_share_guard, describe_silence_guard):
@@ -283,11 +287,13 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
         yield f"  false alarms: at most about one in {interval_text}, over all cells and guards"
 
 
-def _format_guarded(guard: Guard) -> str:
+def _format_guarded(guard: Guard, policy: Policy) -> str:
     """Format a guard's condition; the share of overdue audits needs its name explained."""
-    note = " (sampled cases without a decision in time)"
     text = format_condition(guard.condition)
-    return text + note if guard.condition.measure == "unaudited" else text
+    if guard.condition.measure != "unaudited":
+        return text
+    stages = join_words([stage.id for stage in policy.stages if stage.model_decides])
+    return f"{text} (audits of {stages} without a decision in time)"
 
 
 def _describe_effect(guard: Guard) -> str:

@@ -14,7 +14,7 @@ from rollout.core.records.policy_actions import (
     find_prediction_fault,
 )
 from rollout.core.records.records import Action, Case, Prediction
-from rollout.core.scope.assignment import compute_unit_key
+from rollout.core.scope.assignment import compute_unit_key, find_unfamiliar_values
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.permits import FORM_1, UNBOUND, Permit
 from rollout.core.scope.projection import apply_events
@@ -145,9 +145,12 @@ class ScopeAuthorizer:
         policy = self._load_policy(scope)
         # the policy of that time: a later one may have other windows
         window = WindowLookup(policy).find_window(case.site, case.occurred_at, case.attributes)
-        acting_grant = find_acting_version(scope, policy, Cell(case.site, window), at)
+        cell = Cell(case.site, window)
+        acting_grant = find_acting_version(scope, policy, cell, at)
         version = scope.get_first_name(action.version or "")
         if acting_grant is None or acting_grant[0] != version:
+            return False
+        if find_unfamiliar_values(scope, policy, cell, acting_grant[0], case.attributes):
             return False
         stage = policy.get_stage(acting_grant[1])
         return stage.model_decides and self._compute_sampling_value(policy, case) >= stage.blind

@@ -33,6 +33,7 @@ from rollout.core.records.reviews import (
     has_disagreement,
     plan_review_tasks,
 )
+from rollout.core.scope.assignment import find_unfamiliar_values
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope, find_acting_version
@@ -124,7 +125,7 @@ def _plan_reviews(
     acting_versions = _find_acting_versions(transaction, state, cases)
     predictions = NewestRecords(transaction, state.rollout).load_predictions(acting_versions)
     for case_id, case in cases.items():
-        version, stage_level = acting_versions.get(case_id, (None, 0))
+        version, stage_level, is_familiar = acting_versions.get(case_id, (None, 0, True))
         case_predictions = predictions.get(case_id, {})
         sampling_value, second_value = compute_case_sampling_values(policy, salt, case)
         is_confident = version is None or _is_confident(state, case_predictions.get(version))
@@ -133,7 +134,7 @@ def _plan_reviews(
             stage_level,
             sampling_value=sampling_value,
             second_sampling_value=second_value,
-            is_confident=is_confident,
+            is_trusted=is_confident and is_familiar,
         )
         if not review_tasks and {prediction.decider for prediction in case_predictions.values()} - {
             None
@@ -147,20 +148,18 @@ def _plan_reviews(
 
 def _find_acting_versions(
     transaction: Transaction, state: RolloutState, cases: Mapping[int, Case]
-) -> Mapping[int, tuple[str, int]]:
-    """Return (version, stage level) of the cases above shadow."""
+) -> Mapping[int, tuple[str, int, bool]]:
+    """Return (version, stage level, whether the case is familiar) of the cases above shadow."""
     scopes = _load_scopes(transaction, state, [case.occurred_at for case in cases.values()])
-    acting_grants = {
-        case_id: find_acting_version(
-            scopes[case.occurred_at], state.policy, Cell(case.site, case.window), case.occurred_at
-        )
-        for case_id, case in cases.items()
-    }
-    return {
-        case_id: acting_grant
-        for case_id, acting_grant in acting_grants.items()
-        if acting_grant is not None
-    }
+    acting_versions = {}
+    for case_id, case in cases.items():
+        scope, cell = scopes[case.occurred_at], Cell(case.site, case.window)
+        acting_grant = find_acting_version(scope, state.policy, cell, case.occurred_at)
+        if acting_grant is not None:
+            version, stage_level = acting_grant
+            unfamiliar = find_unfamiliar_values(scope, state.policy, cell, version, case.attributes)
+            acting_versions[case_id] = (version, stage_level, not unfamiliar)
+    return acting_versions
 
 
 def _build_review(

@@ -21,6 +21,7 @@ from rollout.replay.record_feed import HistoryFeeds
 from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
 from rollout.tally.frames import UNREADABLE_REASONS, RecordFrames, RecordKind, RowCount
 from rollout.tally.unit_arrays import build_units
+from rollout.tally.unit_values import add_unit_values
 from rollout.tally.units import resolve_units
 
 MAX_EXAMPLE_SITES = 5  # named in hints
@@ -136,6 +137,7 @@ def replay_records(
     """
     history = place_cases(records, policy, request.options.salt, request.trained_until)
     units = resolve_units(history.placed, policy).collect("polars").to_native()
+    units = add_unit_values(units, history.cases, policy)
     unit_arrays = build_units(units, policy)
     if not unit_arrays.cells:
         raise NothingToReplayError(_describe_empty_replay(history, units, records))

@@ -234,6 +234,7 @@ def _build_evidence_view(
         find_buckets=lambda rows: rows.unit,  # stored units hold their buckets
         feeds=EMPTY_GUARD_FEEDS,
         rules=ledger_inputs.scope.rules,
+        familiar_history=ledger_inputs.history.familiar_histories[key],
     )
 
 

@@ -17,6 +17,7 @@ from rollout.store.records.history import StoredHistory
 from rollout.tally.case_placement import PlacedHistory, place_cases
 from rollout.tally.frames import RecordFrames
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
+from rollout.tally.unit_values import add_unit_values
 from rollout.tally.units import resolve_units
 
 
@@ -68,6 +69,7 @@ def load_visible_records(
     selected_records = _name_senders(transaction, _select_records(all_records, visible_keys))
     records = _add_local_hours(selected_records, policy)
     units: pl.DataFrame = resolve_units(placed_history.placed, policy).collect("polars").to_native()
+    units = add_unit_values(units, placed_history.cases, policy)
     inside_keys = set(visible_keys)
     visible_case_ids = frozenset(
         case_id for case_id in case_ids - blind_case_ids if keys.get(case_id) in inside_keys
@@ -84,7 +86,9 @@ def load_visible_records(
 
 def _list_policy_attributes(policy: Policy) -> set[str]:
     """Return the attributes that a policy names."""
-    return {attribute for window in policy.windows for attribute in window.when} | {*policy.slices}
+    rule = policy.evidence.familiar
+    attributes = {attribute for window in policy.windows for attribute in window.when}
+    return attributes | {*policy.slices} | (rule.attribute_names if rule else frozenset())
 
 
 def _add_episode_cases(

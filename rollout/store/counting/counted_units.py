@@ -25,6 +25,7 @@ FRAME_COLUMNS: Final = (
     *(counted_units.c.slot, counted_units.c.occurred, counted_units.c.day),
     counted_units.c.bucket,
     counted_units.c.reviewer,
+    counted_units.c.attribute_values,
     counted_units.c.exclusion_reason.label("excluded"),
     counted_units.c.class_ids.label("class_id"),
 )
@@ -45,6 +46,8 @@ class CountedUnitRow:
         exclusion_reason: why the unit is not evidence; None if it is.
         record_hashes: of the records behind it, sorted and joined; None if counted before hashes
             were stored.
+        attribute_values: of its cases, as `rollout.core.policy.familiarity` stores them; None if
+            the policy asked for none.
     """
 
     unit: int
@@ -60,6 +63,7 @@ class CountedUnitRow:
     reviewer: str | None
     exclusion_reason: str | None
     record_hashes: bytes | None = None
+    attribute_values: str | None = None
 
     @property
     def identity(self) -> tuple[int, str, str]:
@@ -83,6 +87,7 @@ class CountedUnits:
                 *(self._rollout.number, *unit.identity, unit.case_id, unit.slot, unit.occurred),
                 *(unit.day, unit.series_id, encode_json(unit.class_ids), unit.bucket),
                 *(unit.reviewer, unit.exclusion_reason, unit.record_hashes),
+                unit.attribute_values,
             )
             for unit in ordered_units
         ]

@@ -144,6 +144,7 @@ def _build_counted_units(
             class_ids=tuple(class_ids[_get_values(row, CLASS_COLUMNS)] for row in lever_rows),
             bucket=first_row["bucket"],
             exclusion_reason=first_row["excluded"],
+            attribute_values=first_row.get("attribute_values") or None,
             record_hashes=None
             if records is None
             else records.join_hashes(

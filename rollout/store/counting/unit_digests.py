@@ -30,6 +30,8 @@ ORDER: Final = ("slot", "occurred", "unit", "version", "track")
 class UnitLine(NamedTuple):
     """A counted unit and its cell; digests cover all but the cell, which the series has.
 
+    They cover `attribute_values` where it is stored, so older lines keep their digest.
+
     `class_ids` is the stored JSON. `record_hashes` is empty if the unit was counted before hashes
     were stored.
     """
@@ -48,11 +50,15 @@ class UnitLine(NamedTuple):
     record_hashes: bytes
     site: str
     window: str
+    attribute_values: str | None = None
 
     @property
     def text(self) -> bytes:
         """Return the line that digests cover."""
-        return f"{self[:COVERED_FIELDS]!a}\n".encode()
+        covered = self[:COVERED_FIELDS]
+        if self.attribute_values is not None:
+            covered += (self.attribute_values,)
+        return f"{covered!a}\n".encode()
 
 
 COVERED_FIELDS: Final = UnitLine._fields.index("site")
@@ -75,7 +81,12 @@ def read_unit_lines(
         for name in UnitLine._fields[:COVERED_FIELDS]
     )
     query = (
-        select(*line_columns, count_series.c.site, count_series.c.window)
+        select(
+            *line_columns,
+            count_series.c.site,
+            count_series.c.window,
+            counted_units.c.attribute_values,
+        )
         .join(count_series, count_series.c.id == counted_units.c.series_id)
         .where(counted_units.c.rollout == rollout.number)
         .where(counted_units.c.slot > after, counted_units.c.slot <= until)
@@ -83,7 +94,8 @@ def read_unit_lines(
     )
     for row in transaction.execute(query.execution_options(yield_per=UNITS_PER_READ)):
         hashes = b"" if row.record_hashes is None else bytes(row.record_hashes)
-        yield UnitLine._make((*row[: COVERED_FIELDS - 1], hashes, row.site, row.window))
+        cell = (row.site, row.window)
+        yield UnitLine._make((*row[: COVERED_FIELDS - 1], hashes, *cell, row.attribute_values))
 
 
 def summarize_counted(

@@ -92,6 +92,7 @@ counted_units = Table(  # with several levers a unit has one more class for all 
     optional_column("reviewer"),
     optional_column("exclusion_reason"),  # null means evidence
     optional_column("record_hashes", LargeBinary),  # of the records behind it, sorted, joined
+    optional_column("attribute_values"),  # of its cases, as JSON text, if the policy asks for them
     Index(None, "rollout", "slot"),
     Index(  # for pages of a version's newest pairs
         "ix_counted_units_newest",

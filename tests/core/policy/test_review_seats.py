@@ -39,7 +39,7 @@ def asked(rung, drawn, *, verdicts=1, second_verdict=0.0, second=0.9, sure=True)
     rules = EvidenceRules(verdicts=verdicts, second_verdict=second_verdict)
     made = policy(stages=LADDER, evidence=rules)
     return plan_review_tasks(
-        made, rung, sampling_value=drawn, second_sampling_value=second, is_confident=sure
+        made, rung, sampling_value=drawn, second_sampling_value=second, is_trusted=sure
     )
 
 

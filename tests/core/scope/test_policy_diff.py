@@ -4,6 +4,7 @@ from datetime import date, timedelta
 import pytest
 
 from rollout.core.calendar.sites import Site, Window
+from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from rollout.core.policy.levers import CostRule, Lever, Margin, Number
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import (
@@ -41,6 +42,8 @@ PRICE = Lever(
 RECALL = Condition("recall", 0.8, at_least=True, label="bear")
 HARM = Condition("harm", 0, at_least=False)
 GUARD = Guard(AGREEMENT, "one-stage", over=None, false_alarm_every=1000)
+FORMS = FamiliarityRule((FamiliarAttribute(("form",)),))
+LIGHT = FamiliarAttribute(("light",), (0, 20, 50))
 SUPERVISED, AUTONOMOUS = Stage("supervised", blind=0.5), Stage("autonomous", blind=0.1, audit=0.1)
 EPISODES = EvidenceRules(unit="episode", episode_span=HOUR)
 
@@ -189,6 +192,22 @@ LOOSER = {
     "verdicts": (evidence(verdicts=3), evidence(), "fewer reviewers judge a unit: 1 instead"),
     "outside": (evidence(), evidence(outside_blind=True), "decisions made elsewhere count"),
     "floor": (evidence(confidence_floor=0.8), evidence(), "the model decides less sure cases"),
+    "familiar": (evidence(familiar=FORMS), evidence(), "cases with unfamiliar attribute values"),
+    "familiar attributes": (
+        evidence(familiar=replace(FORMS, attributes=(*FORMS.attributes, LIGHT))),
+        evidence(familiar=FORMS),
+        "the model decides cases with unfamiliar values of light",
+    ),
+    "familiar units": (
+        evidence(familiar=FORMS),
+        evidence(familiar=replace(FORMS, at_least=19)),
+        "fewer judged units make a value familiar: 19 instead of 20",
+    ),
+    "familiar line": (
+        evidence(familiar=FORMS) | guard(),
+        evidence(familiar=replace(FORMS, line=0.9)) | guard(),
+        "less agreement makes a value familiar: 90 % instead of 95 %, first in creek · day",
+    ),
     "reviewers": (
         evidence(min_reviewer_agreement=0.8),
         evidence(),
@@ -381,3 +400,19 @@ def test_units_and_time_between_false_alarms_don_t_compare():
     units, time = (policy(**guard(false_alarm_span=span)) for span in (None, DAY))
     assert list_looser_rules(units, time)
     assert list_looser_rules(time, units)
+
+
+def test_other_bins_loosen_either_way():
+    pair = [
+        policy(**evidence(familiar=FamiliarityRule((replace(LIGHT, cuts=cuts),))))
+        for cuts in ((0, 20, 50), (0, 50))
+    ]
+    for old, new in (pair, pair[::-1]):
+        assert list_looser_rules(old, new) == (
+            "light has other bins, so other values are familiar",
+        )
+
+
+def test_the_rule_does_not_change_what_a_record_means():
+    """A unit keeps what was in force when it occurred, so evidence goes on."""
+    assert not is_redefined(policy(), policy(**evidence(familiar=FORMS)), CREEK)

@@ -239,6 +239,7 @@ def test_the_history_holds_every_kind_there_is():
         "FormChanged",
         "RecordsCounted",
         "AttemptsBegan",
+        "FamiliarityChanged",
         "RulesApplied",
         "EraBegan",
         "DamageCleared",

@@ -1,0 +1,108 @@
+"""Step of a tick: record which attribute values became familiar, or ceased to be.
+
+What is recorded holds for cases from the next slot on. A value that becomes familiar widens, so it
+waits for a tick with a sound clock; one that ceases to be narrows at once.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.familiarity import (
+    FAMILIAR,
+    FEW,
+    AttributeValue,
+    ValueReading,
+    format_value,
+    needs_incident,
+    needs_record,
+)
+from rollout.core.scope.commands import Tick
+from rollout.core.scope.events import UNFAMILIAR, FamiliarityChanged, IncidentOpened
+from rollout.core.scope.pending_events import PendingEvents
+from rollout.core.scope.scope import ENGINE
+
+
+class _ValueChange(NamedTuple):
+    cell: Cell
+    version: str
+    value: AttributeValue
+    reading: ValueReading
+
+
+def record_unfamiliar_values(pending: PendingEvents, tick: Tick) -> None:
+    """Record values that are not familiar, and open an incident for each mistaken one."""
+    changes = [c for c in _list_changes(pending, tick) if c.reading.status != FAMILIAR]
+    _emit_changes(pending, changes)
+    for cell, version in tick.evidence:
+        for value, reading in tick.evidence[cell, version].values.items():
+            reported = pending.scope.get_cell_values(cell, version).reported
+            is_acting = pending.scope.get_holder(cell) == version
+            if needs_incident(value, reading, reported, is_acting=is_acting):
+                _open_incident(pending, _ValueChange(cell, version, value, reading))
+
+
+def record_familiar_values(pending: PendingEvents, tick: Tick) -> None:
+    """Record values that became familiar."""
+    changes = [c for c in _list_changes(pending, tick) if c.reading.status == FAMILIAR]
+    _emit_changes(pending, changes)
+
+
+def _list_changes(pending: PendingEvents, tick: Tick) -> Iterator[_ValueChange]:
+    """Yield the values whose status differs from the recorded one, in a fixed order."""
+    rule = pending.policy.evidence.familiar
+    if rule is None:
+        return
+    for cell, version in tick.evidence:
+        version_state = pending.scope.versions.get(version)
+        if cell not in pending.policy.cell_set or version_state is None or version_state.retired:
+            continue
+        statuses = pending.scope.get_cell_values(cell, version).statuses
+        readings = dict(tick.evidence[cell, version].values)
+        for value, status in statuses.items():
+            if status == FAMILIAR and value[0] in rule.attribute_ids:
+                readings.setdefault(value, ValueReading(FEW))  # its units no longer count
+        is_acting = pending.scope.get_holder(cell) == version
+        for value in sorted(readings):
+            reading = readings[value]
+            if needs_record(statuses.get(value, ""), reading, is_acting=is_acting):
+                yield _ValueChange(cell, version, value, reading)
+
+
+def _emit_changes(pending: PendingEvents, changes: Sequence[_ValueChange]) -> None:
+    if not changes:
+        return
+    pending.emit(
+        FamiliarityChanged(
+            at=pending.at,
+            by=ENGINE,
+            cells=tuple(change.cell for change in changes),
+            versions=tuple(change.version for change in changes),
+            attributes=tuple(change.value[0] for change in changes),
+            values=tuple(change.value[1] for change in changes),
+            statuses=tuple(change.reading.status for change in changes),
+            judged=tuple(change.reading.judged for change in changes),
+            agreed=tuple(change.reading.agreed for change in changes),
+        )
+    )
+
+
+def _open_incident(pending: PendingEvents, change: _ValueChange) -> None:
+    text, reading = format_value(change.value), change.reading
+    units = "unit" if reading.today == 1 else "units"
+    pending.emit(
+        IncidentOpened(
+            at=pending.at,
+            by=ENGINE,
+            incident=pending.next_incident_id,
+            kind=UNFAMILIAR,
+            effect="a human decides its cases",
+            reason=(
+                f"unfamiliar: {text}, {reading.today} {units} judged today,"
+                f" {reading.agreed} of {reading.judged} agree"
+            ),
+            cell=change.cell,
+            version=change.version,
+            about=text,
+        )
+    )

@@ -1,0 +1,140 @@
+"""Statuses of attribute values by slot, from the judged units of a version in a cell."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rollout.core.policy.familiarity import (
+    FAMILIAR,
+    FEW,
+    MAX_VALUES,
+    UNREADABLE,
+    AttributeValue,
+    FamiliarityRule,
+    ValueReading,
+    find_status,
+    needs_incident,
+    needs_record,
+)
+from rollout.tally.unit_arrays import IntArray, UnitArrays, UnitClasses
+
+
+@dataclass(frozen=True)
+class _ValueUnits:
+    """Judged units with a value, in the order in which they count.
+
+    `agreed_before[n]` of the first n agree.
+    """
+
+    slots: IntArray
+    days: IntArray
+    agreed_before: IntArray
+
+
+class ValueSeries:
+    """Readings of each value at any slot.
+
+    Args:
+        rows: the judged units, one each, sorted by slot.
+        unit_classes: the classes of the history.
+        rule: of the policy.
+        line: share of judged units that must agree.
+    """
+
+    def __init__(
+        self, rows: UnitArrays, unit_classes: UnitClasses, rule: FamiliarityRule, line: float
+    ) -> None:
+        self._rule, self._line = rule, line
+        self._units = dict(_split_by_value(rows, unit_classes, rule))
+
+    def read_at(self, slot: int) -> dict[AttributeValue, ValueReading]:
+        """Return the readings of all values with units up to a slot."""
+        readings = {}
+        for value, units in self._units.items():
+            count = int(np.searchsorted(units.slots, slot, side="right"))
+            if count:
+                today = int((units.days[:count] == units.days[count - 1]).sum())
+                readings[value] = replace(self._read_units(value, units, count), today=today)
+        return readings
+
+    def _read_units(self, value: AttributeValue, units: _ValueUnits, count: int) -> ValueReading:
+        start = max(0, count - 2 * self._rule.at_least)
+        judged = count - start
+        agreed = int(units.agreed_before[count] - units.agreed_before[start])
+        status = find_status(judged, agreed, count, self._rule, self._line)
+        if value[1] == UNREADABLE and status == FAMILIAR:
+            status = FEW
+        return ValueReading(status, judged, agreed)
+
+    def find_next_change(
+        self,
+        slot: int,
+        statuses: Mapping[AttributeValue, str],
+        reported: frozenset[str],
+        *,
+        is_acting: bool,
+    ) -> int | None:
+        """Return the first slot from `slot` on in which something is to be recorded, or None."""
+        ids = self._rule.attribute_ids
+        readings = self.read_at(slot)
+        if any(
+            status == FAMILIAR and value[0] in ids and value not in readings
+            for value, status in statuses.items()
+        ):
+            return slot
+        next_slot: int | None = None
+        for value, units in self._units.items():
+            for change_slot, reading in self._list_readings(value, units, slot):
+                if next_slot is not None and change_slot >= next_slot:
+                    break
+                if needs_record(
+                    statuses.get(value, ""), reading, is_acting=is_acting
+                ) or needs_incident(value, reading, reported, is_acting=is_acting):
+                    next_slot = change_slot
+                    break
+        return next_slot
+
+    def _list_readings(
+        self, value: AttributeValue, units: _ValueUnits, slot: int
+    ) -> Iterator[tuple[int, ValueReading]]:
+        """Yield the reading at a slot, then that of each later slot with units of the value."""
+        count = int(np.searchsorted(units.slots, slot, side="right"))
+        if count:
+            yield slot, self._read_units(value, units, count)
+        while count < len(units.slots):
+            next_slot = int(units.slots[count])
+            count = int(np.searchsorted(units.slots, next_slot, side="right"))
+            yield next_slot, self._read_units(value, units, count)
+
+
+def _split_by_value(
+    rows: UnitArrays, unit_classes: UnitClasses, rule: FamiliarityRule
+) -> Iterator[tuple[AttributeValue, _ValueUnits]]:
+    """Yield the units of each value, of an attribute at most the first 1,000 values.
+
+    Of units that count in one slot those that agree come first: so the order of keys plays no part,
+    and in doubt a disagreement is among the newest.
+    """
+    agreed = unit_classes.agrees[rows.unit_class]
+    rows_by_value: dict[AttributeValue, list[IntArray]] = {}
+    for unit_class in np.unique(rows.unit_class).tolist():
+        cases = unit_classes.values_by_class[unit_class]
+        places = np.flatnonzero(rows.unit_class == unit_class)
+        for value in cases[0] if cases else ():
+            if value[0] in rule.attribute_ids:
+                rows_by_value.setdefault(value, []).append(places)
+    units_by_value = {}
+    for value, parts in rows_by_value.items():
+        places = np.concatenate(parts)
+        places = places[np.lexsort((rows.occurred[places], ~agreed[places], rows.slot[places]))]
+        agreed_before = np.concatenate([[0], np.cumsum(agreed[places])])
+        units_by_value[value] = _ValueUnits(rows.slot[places], rows.day[places], agreed_before)
+    first_met = sorted(
+        units_by_value, key=lambda value: (int(units_by_value[value].slots[0]), value)
+    )
+    counts: dict[str, int] = {}
+    for value in first_met:
+        counts[value[0]] = counts.get(value[0], 0) + 1
+        if counts[value[0]] <= MAX_VALUES:
+            yield value, units_by_value[value]
