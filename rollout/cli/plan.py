@@ -22,8 +22,8 @@ PlanServerUrl = Annotated[
     typer.Option(
         "--server",
         envvar=SERVER_VARIABLE,
-        help="URL of a service that also prints what the policy would change there, with the API"
-        f" key in {KEY_VARIABLE} (default: none)",
+        help="URL of a service: print also what the policy would change there, with the API key in"
+        f" {KEY_VARIABLE} (default: none)",
     ),
 ]
 

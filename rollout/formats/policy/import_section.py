@@ -35,7 +35,8 @@ class ImportShape(PolicySection):
     )
     exposure: Literal["blind", "assisted", "unknown"] | None = key(
         None,
-        description="What reviewers had seen, where the file does not say. Default: evidence.outside.",
+        description="What reviewers had seen, where the file does not say. Default:"
+        " evidence.outside.",
     )
     columns: kinds.ColumnSources | None = key(
         None,

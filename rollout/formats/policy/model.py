@@ -203,7 +203,7 @@ class EvidenceShape(PolicySection):
     )
     familiar: FamiliarShape | None = key(
         None,
-        description="Humans decide cases with unfamiliar attribute values. Default: not asked.",
+        description="Humans decide cases with unfamiliar attribute values. Default: off.",
     )
 
 

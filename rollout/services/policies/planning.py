@@ -127,7 +127,8 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
     gated = {gate.to for gate in policy.gates}
     closed = [stage_id for stage_id in policy.stage_ids[1:] if stage_id not in gated]
     end = f" (no gate to {join_words(closed)})" if closed else ""
-    yield f"Plan of {policy.rollout}: {len(policy.cells)} cells, {' → '.join(policy.stage_ids)}{end}"
+    stages_text = f"{' → '.join(policy.stage_ids)}{end}"
+    yield f"Plan of {policy.rollout}: {len(policy.cells)} cells, {stages_text}"
     flows = policy_plan.traffic.cells.values()
     rates = [
         cell_traffic.units_per_day
@@ -270,9 +271,9 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
         ]
         added_text = " (added automatically for a gate)" if guard.added else ""
         period_text = f" over {format_duration(guard.over)}" if guard.over else ""
+        guarded_text = f"{_format_guarded(guard, policy_plan.policy)}{period_text}"
         yield (
-            f"  {_format_guarded(guard, policy_plan.policy)}{period_text}{_describe_location(guard)}:"
-            f" {_describe_effect(guard)}{added_text}"
+            f"  {guarded_text}{_describe_location(guard)}: {_describe_effect(guard)}{added_text}"
         )
         for describe in (describe_share_guard, describe_silence_guard):
             if text := describe(guard, policy_plan.policy, policy_plan.traffic):
