@@ -37,6 +37,7 @@ from rollout.core.statistics.gate_thresholds import (
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units
+from rollout.tally.gate_series import GateSeries
 from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.guard_series import (
     GuardSeries,
@@ -54,32 +55,6 @@ from rollout.tally.value_series import ValueSeries
 
 FIRST_SLOT = -(2**62)
 _BEFORE_ALL_SLOTS = np.array([FIRST_SLOT])  # before all slots, where gates are read too
-
-
-@dataclass(frozen=True)
-class GateSeries:
-    """Where a gate is met, and has turned, by slot.
-
-    Each value holds until the next slot. Most gates have no open proposal, so `has_turned` is
-    computed on demand.
-    """
-
-    slots: IntArray
-    is_met: BoolArray
-    compute_turned: Callable[[], BoolArray]
-
-    @cached_property
-    def has_turned(self) -> BoolArray:
-        """Return where the gate has turned."""
-        return self.compute_turned()
-
-    def find_next(self, holds: BoolArray, slot: int) -> int | None:
-        """Return the first slot from `slot` on at which `holds` is true."""
-        position = int(np.searchsorted(self.slots, slot, side="right")) - 1
-        if position >= 0 and holds[position]:
-            return slot
-        later_positions = np.flatnonzero(holds[position + 1 :])
-        return int(self.slots[position + 1 + later_positions[0]]) if len(later_positions) else None
 
 
 @dataclass(frozen=True)
