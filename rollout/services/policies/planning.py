@@ -14,6 +14,7 @@ from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.core.scope.quorum import GroupMembership
 from rollout.services.policies.approver_warnings import list_approver_warnings
+from rollout.services.policies.familiar_plan import format_familiarity
 from rollout.services.policies.gate_forecast import (
     compute_days,
     format_cells,
@@ -112,6 +113,7 @@ def format_plan(policy_plan: PlanFigures) -> str:
             "",
             *_format_guards(policy_plan),
             "",
+            *format_familiarity(policy_plan.policy, policy_plan.traffic.familiarity),
             *_format_warnings(policy_plan),
         ]
     )
