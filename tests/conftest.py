@@ -6,11 +6,13 @@ Here each run searches 40 other examples, in CI the same 100.
 import gc
 import os
 import sys
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.parts import Spent, mark_parts
+from tests.store.compiled_statements import share_statements
 
 settings.register_profile(
     "here", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
@@ -44,6 +46,27 @@ def _time_to_answer(monkeypatch):
     limit = sys.modules.get("api.answer_deadline")  # most tests ask no service
     if limit is not None:
         monkeypatch.setattr(limit, "ASSIGNMENT_SECONDS", 30.0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _statements_compiled_once():
+    """Let all databases share their compiled statements."""
+    with pytest.MonkeyPatch.context() as patch:
+        session = sys.modules.get("rollout.store.database.session")  # many tests need no database
+        if session is not None:
+            share_statements(patch, session)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _passwords_hashed_quickly():
+    """Let services that are given no hasher hash in no time: a hash takes 0.2 s of a processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        sign_in = sys.modules.get("rollout.services.access.sign_in")
+        if sign_in is not None:
+            quick = partial(sign_in.PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
+            patch.setattr(sign_in, "PasswordHasher", quick)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -78,7 +78,7 @@ def build_parser(description: str) -> ArgumentParser:
     """Return a parser with the options of all clients."""
     parser = ArgumentParser(description=description)
     parser.add_argument("--url", required=True, help="address of the service")
-    parser.add_argument("--key", required=True, help="an API key with the role ingest")
+    parser.add_argument("--key", required=True, help="an API key with the role ingest-predictions")
     parser.add_argument("--rollout", required=True)
     parser.add_argument("--site", required=True)
     parser.add_argument("--version", required=True, help="of the model")

@@ -9,13 +9,23 @@ from rollout.cli.channels import list_configured_names
 from rollout.cli.errors import print_refusals
 from rollout.cli.output import format_changes
 from rollout.cli.record_options import CasesFile, ColumnFile, ColumnMappings, PolicyFile
-from rollout.cli.remote import ServerUrl, request_json
+from rollout.cli.remote import KEY_VARIABLE, SERVER_VARIABLE, request_json
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.files import RecordPaths
 from rollout.services.policies.planning import build_policy_plan as plan_of
 from rollout.services.policies.planning import format_plan
 from rollout.services.policies.traffic import compute_recorded_traffic
 from rollout.services.replay.replay import ReplayRequest, read_request_records
+
+PlanServerUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        envvar=SERVER_VARIABLE,
+        help="URL of a service: print also what the policy would change there, with the API key in"
+        f" {KEY_VARIABLE} (default: none)",
+    ),
+]
 
 
 def plan(
@@ -29,7 +39,7 @@ def plan(
     cases: CasesFile = None,
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
-    server: ServerUrl = None,
+    server: PlanServerUrl = None,
 ) -> None:
     """Print how many decisions and days a policy needs, and what it would miss.
 

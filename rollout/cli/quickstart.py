@@ -77,7 +77,7 @@ NEXT_STEPS = """\
 
 In a second terminal, in this folder, send live traffic:
   rollout simulate{policy} --agreement 97%
-In a third terminal, read the first proposal, which soon appears, and approve it as ana and as bo:
+In a third terminal, read the first proposal, which {when}, and approve it as ana and as bo:
   . {keys}
   ROLLOUT_API_KEY=$ANA_KEY rollout proposals {rollout}
   ROLLOUT_API_KEY=$ANA_KEY rollout approve {rollout} P-1 --evidence-hash HASH
@@ -102,8 +102,8 @@ def quickstart(
     It creates the database in ROLLOUT_DATABASE_URL (default: the file rollout.db in this folder),
     an admin, three operators, a reviewer, and two service accounts a site: one for the client that
     runs the model, one for the system in which humans decide. Their keys are in one file that only
-    you can read. A simulated history is imported, so that a first proposal soon appears. Then run
-    `rollout simulate` in another terminal.
+    you can read. A simulated history is imported, so that a first proposal soon appears; with your
+    policy it can take days. Then run `rollout simulate` in another terminal.
 
     Ending a stop needs an operator more than the gate's approvals, so there are three. Approver
     groups that the policy's gates name are split between them.
@@ -252,6 +252,7 @@ def _format_next_steps(policy: Policy, policy_file: Path | None, out: Path, addr
     more = f" and {len(programs) - MAX_PROGRAMS} more" if len(programs) > MAX_PROGRAMS else ""
     return NEXT_STEPS.format(
         rollout=policy.rollout,
+        when="can take days with your policy" if policy_file else "soon appears",
         keys=out / KEY_FILE,
         admin=ADMIN_NAME,
         operators=join_words([_describe_operator(account) for account in list_operators(policy)]),

@@ -8,17 +8,27 @@ import polars as pl
 from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import SITE_MEASURES
+from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.tally.answer_records import AnswerRecords, build_empty_answers
 from rollout.tally.case_placement import PICK, PlacedHistory
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
+from rollout.tally.outcome_units import (
+    OutcomeUnits,
+    build_empty_outcomes,
+    resolve_outcome_units,
+    to_outcome_units,
+)
 from rollout.tally.site_signs import NO_SIGNS, SiteSigns, build_case_signs
+from rollout.tally.stage_history import build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
 GuardAnswers = tuple[IntArray, IntArray, BoolArray]
 GuardVotes = tuple[IntArray, BoolArray]
 EMPTY_VOTES: GuardVotes = build_empty_answers().select_votes()
+EMPTY_OUTCOMES = build_empty_outcomes()
+STAGE = "stage"  # purpose of the sampling values that divide units at a stage
 MINUTE_MICROS = 60_000_000
 ANSWER_COLUMNS = (
     "site",
@@ -44,6 +54,8 @@ class HistoryFeeds:
         self._tick = count_micros(policy.tick)
         self._policy = policy
         self._answers_by_guard: dict[str, dict[tuple[object, ...], GuardAnswers]] = {}
+        self._history = history
+        self._outcomes_by_id: dict[str, dict[tuple[object, ...], OutcomeUnits]] = {}
         self._votes_by_guard: dict[str, dict[tuple[object, ...], GuardVotes]] = {}
 
     def read_votes(self, site: str, version: str, guard: Guard) -> GuardVotes:
@@ -66,6 +78,24 @@ class HistoryFeeds:
             key = (cell.site, cell.window, "")
         empty = np.empty(0, dtype=np.int64)
         return answers_by_cell.get(key, (empty, empty, np.empty(0, dtype=bool)))
+
+    def read_outcomes(self, cell: Cell, version: str, outcome: OutcomeRule) -> OutcomeUnits:
+        """Return a version's units in a cell with the value of an outcome."""
+        units = self._outcomes_by_id.get(outcome.id)
+        if units is None:
+            parts = self._list_outcomes(outcome).partition_by(
+                "site", "window", "version", as_dict=True
+            )
+            units = self._outcomes_by_id[outcome.id] = {
+                key: to_outcome_units(part) for key, part in parts.items()
+            }
+        return units.get((cell.site, cell.window, version), EMPTY_OUTCOMES)
+
+    def _list_outcomes(self, outcome: OutcomeRule) -> pl.DataFrame:
+        units = resolve_outcome_units(self._records, self._history, self._policy, outcome)
+        values = compute_sampling_values(self._salt, STAGE, units["unit"])
+        buckets = find_buckets(build_stage_shares(self._policy), values)
+        return units.with_columns(bucket=pl.Series(buckets, dtype=pl.Int64))
 
     def _split_by_cell(self, guard: Guard) -> dict[tuple[object, ...], GuardAnswers]:
         parts = self.list_answers(guard).partition_by("site", "window", "version", as_dict=True)

@@ -1,11 +1,14 @@
 """Cumulative counts of a time span of a cell's evidence, readable at any slot."""
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
 
-from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey
 from rollout.core.policy.measures import Condition
+from rollout.core.policy.outcomes import GainCondition
+from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays, UnitClasses
 
 
@@ -16,19 +19,31 @@ class CountWindow:
         rows: the rows of the span, sorted by slot.
         unit_classes: the classes of the history.
         conditions: the conditions whose counts are needed.
+        arms: per gain, the units of both arms in the span.
     """
 
     def __init__(
-        self, rows: UnitArrays, unit_classes: UnitClasses, conditions: tuple[Condition, ...]
+        self,
+        rows: UnitArrays,
+        unit_classes: UnitClasses,
+        conditions: tuple[Condition, ...],
+        arms: Mapping[MeasureKey, ArmUnits] | None = None,
     ) -> None:
         self._rows = rows
         self._unit_classes = unit_classes
-        self._conditions = {condition.key: condition for condition in conditions}
+        self._arms = arms or {}
+        self._conditions = {c.key: c for c in conditions if not isinstance(c, GainCondition)}
 
     @cached_property
     def slots(self) -> IntArray:
-        """Return the slots in which rows are counted, ascending."""
-        return np.unique(self._rows.slot)
+        """Return the slots in which rows or outcomes are counted, ascending."""
+        arm_slots = (units.slots for units in self._arms.values())
+        return np.unique(np.concatenate([self._rows.slot, *arm_slots]))
+
+    def get_arms(self, condition: GainCondition) -> ArmUnits:
+        """Return the units of both arms."""
+        units = self._arms.get(condition.key)
+        return build_empty_arms() if units is None else units
 
     def count_rows_by(self, slots: IntArray) -> IntArray:
         """Return the number of rows up to each slot."""
@@ -75,7 +90,10 @@ class CountWindow:
         for condition in self._conditions.values():
             has_evidence = has_evidence | (self.get_counts(condition) > 0).any(axis=1)
         row = int(has_evidence.argmax())
-        return int(self._rows.slot[row - 1]) if row else None
+        firsts = [int(units.slots[0]) for units in self._arms.values() if len(units)]
+        if row:
+            firsts.append(int(self._rows.slot[row - 1]))
+        return min(firsts, default=None)
 
     @cached_property
     def day_counts(self) -> IntArray:
@@ -107,6 +125,7 @@ class CountWindow:
                 key: tuple(self.get_counts(condition)[position].tolist())
                 for key, condition in self._conditions.items()
             },
+            arms={key: units.select(units.slots <= slot) for key, units in self._arms.items()},
         )
 
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
 from math import log
-from typing import Protocol
 
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import VersionEvidence
+from rollout.core.policy.cell_evidence import MeasureKey, VersionEvidence
 from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.familiarity import find_line
+from rollout.core.policy.gain_readings import is_gain_met
 from rollout.core.policy.gates import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.measures import (
     DETECTOR_MEASURES,
@@ -25,8 +25,10 @@ from rollout.core.policy.measures import (
     TESTED_MEASURES,
     Condition,
 )
+from rollout.core.policy.outcomes import GainCondition, OutcomeRule
 from rollout.core.policy.policy import Guard, Minimum, Policy
 from rollout.core.scope.scope import CellState
+from rollout.core.statistics.gain import ArmUnits
 from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
     compute_parity_log_e_path,
@@ -35,51 +37,23 @@ from rollout.core.statistics.gate_thresholds import (
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units
+from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.guard_series import (
     GuardSeries,
     compute_detector_series,
+    compute_gain_series,
     compute_share_series,
     compute_silence_series,
 )
+from rollout.tally.outcome_units import build_arms
 from rollout.tally.silence_series import compute_cell_silences
-from rollout.tally.site_signs import SiteSigns
 from rollout.tally.slots import find_slot_after, find_slot_before
 from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import BoolArray, CellUnitArrays, IntArray, UnitArrays, UnitClasses
 from rollout.tally.value_series import ValueSeries
 
-
-class GuardFeeds(Protocol):
-    """Records that guards read besides decisions: answers, arrivals and harm."""
-
-    def read_answers(
-        self, cell: Cell, version: str, guard: Guard
-    ) -> tuple[IntArray, IntArray, BoolArray]:
-        """Return slot, occurred slot and badness of a guard's answers.
-
-        For guards of harm these are outcomes instead.
-        """
-        ...
-
-    def read_votes(self, site: str, version: str, guard: Guard) -> tuple[IntArray, BoolArray]:
-        """Return slot and badness of a site's answers, one per unit and minute."""
-        ...
-
-    def slots_with_records(self, site: str) -> IntArray:
-        """Return the slots in which the site sent anything."""
-        ...
-
-    def read_signs(self, site: str) -> SiteSigns:
-        """Return the instants of the site's cases and signs of life."""
-        ...
-
-    @property
-    def last_slot(self) -> int:
-        """Return the last slot in which any site sent anything."""
-        ...
-
-
-_BEFORE_ALL_SLOTS = np.array([-(2**62)])  # before all slots, where gates are read too
+FIRST_SLOT = -(2**62)
+_BEFORE_ALL_SLOTS = np.array([FIRST_SLOT])  # before all slots, where gates are read too
 
 
 @dataclass(frozen=True)
@@ -213,13 +187,36 @@ class EvidenceView:
 
     def _build_window(self, since: datetime) -> CountWindow:
         rows = self._gate_rows
-        is_kept = rows.select(rows.occurred >= self._find_first_slot(since))
-        return CountWindow(is_kept, self.unit_classes, self.conditions)
+        first_slot = self._find_first_slot(since)
+        is_kept = rows.select(rows.occurred >= first_slot)
+        return CountWindow(
+            is_kept, self.unit_classes, self.conditions, self._build_arms_since(first_slot)
+        )
+
+    def _build_arms_since(self, first_slot: int) -> dict[MeasureKey, ArmUnits]:
+        """Return the arms of each gain, from a slot of occurrence on."""
+        if self.state.attempt > 1:
+            first_slot = max(first_slot, self._find_first_slot(self.state.attempt_since))
+        gains = {c.key: c for c in self.conditions if isinstance(c, GainCondition)}
+        return {
+            key: self.build_arms(condition.outcome, condition.arm, first_slot)
+            for key, condition in gains.items()
+        }
+
+    def build_arms(
+        self, outcome: OutcomeRule, arm: str, first_slot: int, after_slot: int = FIRST_SLOT
+    ) -> ArmUnits:
+        """Return the units of both arms, by slots of occurrence and of counting."""
+        rows = self.feeds.read_outcomes(self.cell, self.version, outcome)
+        rows = rows.select((rows.occurred >= first_slot) & (rows.slot > after_slot))
+        stage_levels = self.stage_history.find_own_levels(self.version, rows.occurred)
+        return build_arms(rows, stage_levels, self.shares, arm)
 
     @cached_property
     def attempt_window(self) -> CountWindow:
         """Return the evidence of the attempt."""
-        return CountWindow(self._gate_rows, self.unit_classes, self.conditions)
+        arms = self._build_arms_since(FIRST_SLOT)
+        return CountWindow(self._gate_rows, self.unit_classes, self.conditions, arms)
 
     @cached_property
     def entered_window(self) -> CountWindow:
@@ -252,7 +249,7 @@ class EvidenceView:
         holds = _is_minimum_met(gate.minimum, minimum_window, slots)
         holds &= window.missing_counts[positions] <= missing_limit
         conditions = self.policy.list_conditions(stage_level, self.cell)
-        compute_met = partial(self._are_all_met, conditions, window, positions, holds)
+        compute_met = partial(self._are_all_met, conditions, window, slots, holds)
         is_met = compute_met(gate.risk * self.state.risk_share)
         return GateSeries(slots, is_met, lambda: ~compute_met(1.0))
 
@@ -260,17 +257,21 @@ class EvidenceView:
         self,
         conditions: Iterable[Condition],
         window: CountWindow,
-        positions: IntArray,
+        slots: IntArray,
         holds: BoolArray,
         risk: float,
     ) -> BoolArray:
         """Return where the minimum holds and all conditions reach their threshold."""
-        result = holds.copy()
+        result, positions = holds.copy(), window.count_rows_by(slots)
         for condition in conditions:
             if not result.any():
                 break
-            result[result] = self._is_condition_met(
-                condition, window.get_counts(condition)[positions[result]], risk
+            result[result] = (
+                is_gain_met(condition, window.get_arms(condition), slots[result], risk)
+                if isinstance(condition, GainCondition)
+                else self._is_condition_met(
+                    condition, window.get_counts(condition)[positions[result]], risk
+                )
             )
         return result
 
@@ -290,7 +291,7 @@ class EvidenceView:
             window.reviewer_counts[positions] >= gate.minimum.reviewers
         )
         conditions = self.policy.list_conditions(stage_level, self.cell)
-        is_met = self._are_all_met(conditions, window, positions, holds, 1.0)
+        is_met = self._are_all_met(conditions, window, slots, holds, 1.0)
         return GateSeries(slots, is_met, lambda: ~is_met)
 
     def _is_condition_met(self, condition: Condition, counts: IntArray, risk: float) -> BoolArray:
@@ -315,9 +316,8 @@ class EvidenceView:
         measure = guard.condition.measure
         if measure in TESTED_MEASURES and has_guard_tests(self.rules):
             return self._compute_episode_series(guard)
-        if measure in DETECTOR_MEASURES:
-            rows = self._select_detector_rows(guard)
-            return compute_detector_series(guard, rows, self.unit_classes, self.policy)
+        if measure in DETECTOR_MEASURES or isinstance(guard.condition, GainCondition):
+            return self._compute_quality_series(guard)
         if measure == "heartbeat" and has_guard_tests(self.rules):
             return self._compute_silence_series(guard)
         if measure == "heartbeat":
@@ -334,6 +334,12 @@ class EvidenceView:
         since = self._find_harm_start(guard) if measure == "harm" else self.state.changed_at
         is_kept = occurred_slots >= self._find_first_slot(since)
         return compute_share_series(guard, answer_slots[is_kept], is_bad[is_kept], self.policy)
+
+    def _compute_quality_series(self, guard: Guard) -> GuardSeries:
+        if isinstance(guard.condition, GainCondition):
+            return compute_gain_series(guard, self._select_watched_arms(guard, guard.condition))
+        rows = self._select_detector_rows(guard)
+        return compute_detector_series(guard, rows, self.unit_classes, self.policy)
 
     def _compute_episode_series(self, guard: Guard) -> GuardSeries:
         measure = guard.condition.measure
@@ -387,6 +393,15 @@ class EvidenceView:
         return rows.select(
             is_confirmed & (self.find_buckets(rows) >= self.shares.blind_buckets[stage_levels])
         )
+
+    def _select_watched_arms(self, guard: Guard, condition: GainCondition) -> ArmUnits:
+        """Return both arms since the stage's change and the guard's last alarm."""
+        first_slot = self._find_first_slot(self.state.changed_at)
+        last_alarm = self.state.last_alarms.get(guard.id)
+        if last_alarm is None:
+            return self.build_arms(condition.outcome, "", first_slot)
+        after_slot = find_slot_before(last_alarm, self.policy.tick)
+        return self.build_arms(condition.outcome, "", first_slot, after_slot)
 
     def _select_detector_rows(self, guard: Guard) -> UnitArrays:
         """Return a guard's rows since the stage's change and its last alarm."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 VALUE_PREFIX = "value:"
 """Prefix of a lever's answer in predictions, decisions and outcomes: `value:alarm`."""
+OUTCOME_PREFIX = "outcome:"
+"""Prefix of a value in outcomes: `outcome:profit`."""
 ATTRIBUTE_PREFIX = "attribute:"
 """Prefix of a case's attribute in cases: `attribute:camera`."""
 
@@ -191,11 +193,12 @@ def build_gold_schema(levers: Sequence[str]) -> Schema:
     }
 
 
-def build_outcomes_schema(levers: Sequence[str]) -> Schema:
-    """Return the schema of outcomes: value, harm, or both for a case."""
+def build_outcomes_schema(levers: Sequence[str], outcomes: Sequence[str] = ()) -> Schema:
+    """Return the schema of outcomes: answers, values, a harm, or several of them for a case."""
     return {
         "case_key": pl.String(),
         **{VALUE_PREFIX + lever: pl.String() for lever in levers},
+        **{OUTCOME_PREFIX + outcome: pl.Float64() for outcome in outcomes},
         "harm": pl.String(),
         "at": INSTANT,
     }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.cell_evidence import GuardReading
 from rollout.core.policy.gates import scale_cost_levels, scale_cost_threshold
+from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.detector import (
     compute_action_change_log_factors,
@@ -20,9 +21,11 @@ from rollout.core.statistics.detector import (
     compute_cost_log_factors,
     compute_log_path,
 )
+from rollout.core.statistics.gain import ArmUnits, compute_gain_alarm_path
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays, UnitClasses
 
+MICRO = 1e-6
 MIN_AUDITS = 20  # with fewer audits the share would trip healthy cells
 LATE_SHARE = 0.05  # p95 is above the threshold if a larger share is
 
@@ -95,6 +98,26 @@ def compute_detector_series(
         is_alarm=path >= log(guard.false_alarm_every),
         bad_counts=np.cumsum(_count_against(guard, counts)),
         record_counts=np.cumsum(compared),
+    )
+
+
+def compute_gain_series(guard: Guard, units: ArmUnits) -> GuardSeries:
+    """Return the readings of a guard on gain, started before the first unit.
+
+    `bad_counts` is the gain so far in millionths of the outcome's range.
+    """
+    condition = guard.condition
+    assert isinstance(condition, GainCondition)  # noqa: S101 - the caller asks for gains alone
+    counted_units = units.select(units.is_known)
+    ends = counted_units.last_positions
+    path = compute_gain_alarm_path(units, at_least=condition.scaled_line)
+    differences = counted_units.compute_weighted_differences(counted_units.scores)
+    gains = np.cumsum(differences)[ends] / (ends + 1)
+    return GuardSeries(
+        slots=counted_units.slots[ends],
+        is_alarm=path >= log(guard.false_alarm_every),
+        bad_counts=np.round(gains / MICRO).astype(np.int64),
+        record_counts=ends + 1,
     )
 
 

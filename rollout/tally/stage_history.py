@@ -13,26 +13,48 @@ from rollout.tally.unit_arrays import BoolArray, IntArray
 class StageHistory:
     """The stage levels of a cell's acting version.
 
-    `stage_levels[i]` holds from `slots[i]` on; shadow before the first.
+    `stage_levels[i]` and `versions[i]` hold from `slots[i]` on; shadow before the first.
     """
 
     slots: tuple[int, ...] = ()
     stage_levels: tuple[int, ...] = ()
+    versions: tuple[str, ...] = ()
 
-    def extend(self, slot: int, stage_level: int) -> "StageHistory":
-        """Return the history with `stage_level` from `slot` on."""
-        if stage_level == (self.stage_levels[-1] if self.stage_levels else 0):
+    def extend(self, slot: int, stage_level: int, version: str = "") -> "StageHistory":
+        """Return the history with `stage_level`, of `version`, from `slot` on."""
+        version = version if stage_level else ""
+        if (stage_level, version) == self._last:
             return self
         if self.slots and self.slots[-1] == slot:
-            return StageHistory(self.slots[:-1], self.stage_levels[:-1]).extend(slot, stage_level)
-        return StageHistory((*self.slots, slot), (*self.stage_levels, stage_level))
+            earlier = StageHistory(self.slots[:-1], self.stage_levels[:-1], self.versions[:-1])
+            return earlier.extend(slot, stage_level, version)
+        return StageHistory(
+            (*self.slots, slot), (*self.stage_levels, stage_level), (*self.versions, version)
+        )
+
+    @property
+    def _last(self) -> tuple[int, str]:
+        return (self.stage_levels[-1], self.versions[-1]) if self.slots else (0, "")
 
     def find_levels(self, slots: IntArray) -> IntArray:
         """Return the stage level in each slot."""
         if not self.slots:
             return np.zeros(len(slots), dtype=np.int64)
-        stage_levels = np.array((0, *self.stage_levels), dtype=np.int64)
-        return stage_levels[np.searchsorted(np.array(self.slots), slots, side="right")]
+        return self._select_at(self.stage_levels, slots)
+
+    def find_own_levels(self, version: str, slots: IntArray) -> IntArray:
+        """Return the stage level in each slot; 0 where another version acted."""
+        if not self.slots:
+            return np.zeros(len(slots), dtype=np.int64)
+        own_levels = (
+            level if acting == version else 0
+            for level, acting in zip(self.stage_levels, self.versions, strict=True)
+        )
+        return self._select_at(tuple(own_levels), slots)
+
+    def _select_at(self, stage_levels: tuple[int, ...], slots: IntArray) -> IntArray:
+        levels = np.array((0, *stage_levels), dtype=np.int64)
+        return levels[np.searchsorted(np.array(self.slots), slots, side="right")]
 
     @property
     def ever_left_shadow(self) -> bool:
@@ -42,12 +64,16 @@ class StageHistory:
 
 @dataclass(frozen=True)
 class StageShares:
-    """The numbers of reviewed and of blind buckets, by stage level."""
+    """The numbers of reviewed and of blind buckets, by stage level.
+
+    `model_shares` is the probability of the model's arm, NaN where a stage has no two arms.
+    """
 
     reviewed_buckets: IntArray
     blind_buckets: IntArray
     model_decides: BoolArray
     bucket_edges: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    model_shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
 def build_stage_shares(policy: Policy) -> StageShares:
@@ -66,6 +92,9 @@ def build_stage_shares(policy: Policy) -> StageShares:
             [r > 0 and policy.get_stage(r).model_decides for r in stage_levels], dtype=bool
         ),
         bucket_edges=np.array(policy.bucket_edges),
+        model_shares=np.array(
+            [np.nan, *(stage.model_share or np.nan for stage in policy.stages)], dtype=np.float64
+        ),
     )
 
 

@@ -1,13 +1,20 @@
 """A rollout whose ledger was made under rules 1: the plan of rules 2, and how they are applied."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from rollout.cli.output import format_proposal_details
 from rollout.core.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
 from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import AttemptsBegan, ProposalRaised, RulesApplied
+from rollout.core.scope.events import (
+    AttemptsBegan,
+    GrantExpired,
+    Narrowed,
+    ProposalRaised,
+    RulesApplied,
+    Widened,
+)
 from rollout.core.scope.permissions import AssignedRole
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.policy_application import apply_policy
@@ -167,6 +174,49 @@ def test_a_running_attempt_keeps_its_risk_and_the_next_one_has_the_years_first(
     with database.begin_read() as transaction:
         events = list(Ledger(transaction, state_of(database).rollout).list_events())
         assert find_differences(transaction, state_of(database).rollout, events) == {}
+
+
+def test_a_running_rollout_keeps_its_grants_when_rules_2_are_applied(client, database, clock):
+    (raised,) = [e for e in count(client, database, clock) if isinstance(e, ProposalRaised)]
+    proposal = {"proposal": raised.proposal, "evidence_hash": raised.evidence_hash}
+    statuses = [approve(client, proposal, name).status_code for name in ("operator", "bo")]
+    assert statuses == [200, 200]
+    ticker = Ticker(database, "ramps", "one")
+    clock.advance(timedelta(hours=3))
+    (widened,) = [e for e in ticker.tick(clock.now()) if isinstance(e, Widened)]
+    question = {"site": "ramp-a", "at": clock.now().isoformat(), "version": "v1"}
+    path, asked = "/v1/rollouts/ramps/assignments", [{**question, "key": f"k{n}"} for n in range(9)]
+    before = client.by("camera").post(path, json={"questions": asked}).json()["answers"]
+    grants = state_of(database).scope.get_cell_state(widened.cell, "v1").grants
+    approve(client, propose(client).json())
+    after = state_of(database).scope
+    assert (after.rules, after.get_cell_state(widened.cell, "v1").grants) == (2, grants)
+    clock.advance(timedelta(hours=1))
+    events = ticker.tick(clock.now())
+    assert not [e for e in events if isinstance(e, AttemptsBegan | Narrowed | GrantExpired)]
+    asked = [{**one, "at": clock.now().isoformat()} for one in asked]
+    answers = client.by("camera").post(path, json={"questions": asked}).json()["answers"]
+    kept = ("key", "decider", "stage", "exposure", "share")
+    assert [[a[k] for k in kept] for a in answers] == [[a[k] for k in kept] for a in before]
+    assert {answer["stage"] for answer in answers} == {"supervised"}
+
+
+def test_attempts_are_numbered_by_the_year_of_their_site(client, database, clock):
+    zone = "sites: [{id: ramp-a, timezone: Pacific/Auckland}]"
+    text = POLICY.replace("rollout: ramps", "rollout: nz").replace("sites: [ramp-a]", zone) % NAMED
+    apply_policy(database, text, Actor("zoe"), NOON, salt=bytes(32))
+    ticker, began = Ticker(database, "nz", "one"), []
+    for version, hour in (("v1", 5), ("v2", 8), ("v3", 11)):  # midnight there is 11:00 UTC
+        at = datetime(NOON.year, 12, 31, hour, 5, tzinfo=UTC)
+        clock.advance(at - clock.now())
+        case = {"key": version, "occurred_at": at.isoformat(), "site": "ramp-a"}
+        answer = {"key": version, "answers": {"parcel": "sound"}}
+        items = [{"kind": "case", **case}, {"kind": "prediction", "version": version, **answer}]
+        client.by("camera").post("/v1/rollouts/nz/records", json=items)
+        events = ticker.tick(at + timedelta(hours=2))
+        began += [(*e.versions, *e.years, *e.numbers) for e in events if type(e) is AttemptsBegan]
+    years = (NOON.year, NOON.year + 1)
+    assert began == [("v1", years[0], 1), ("v2", years[0], 2), ("v3", years[1], 1)]
 
 
 def send_new_version(client, clock):

@@ -39,6 +39,10 @@ DEFINITIONS = {
     "failures": ("failed answers", "2%"),
     "heartbeat": ("open time since the site's last case or sign of life", "2h"),
     "harm": ("outcomes that name a harm", "0"),
+    "gain": (
+        "what an outcome brings a unit in the model's arm beyond the people's arm, in its unit",
+        "0",
+    ),
 }
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from rollout.client.client import EdgeClient
+from rollout.formats.policy.reader import parse_policy
 from tests.docs.pages import text_of
 
 PAGE = "docs/how-to/clients.md"
@@ -36,6 +37,17 @@ def test_without_a_scope_the_snippet_gets_human(tmp_path, monkeypatch):
     names = {"fetch_scope": _fetch_scope, "at": datetime.now(UTC)}
     exec(without_renewal, names)  # noqa: S102 - the page's own lines
     assert names["assignment"].decider == "human"
+
+
+def test_the_printed_command_fits_the_shipped_policy():
+    path, command = re.findall(r"```text\n# for (\S+);.*?\n(.*?)```", text_of(PAGE), re.DOTALL)[0]
+    policy = parse_policy(text_of(path))
+    options = dict(re.findall(r"--(\w+) (\S+)", command))
+    assert options["rollout"] == policy.rollout
+    assert options["site"] in {site.id for site in policy.sites}
+    (lever,) = policy.levers
+    assert options["label"] in lever.labels
+    assert f'{{"{lever.id}": label}}' in text_of("examples/clients/service.py")
 
 
 def test_what_the_page_names_of_a_client_exists():

@@ -1,6 +1,7 @@
 """No decision is used that the stage of that time would not have asked for."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -24,6 +25,14 @@ def told(seed):
     policy = a_policy(pick)
     story, course = a_story(pick, seed), a_course(pick, policy)
     return a_history(story, policy), policy, course
+
+
+@cache
+def replayed_once(seed):
+    """Return a story's replay, and what it was made of, for all tests of the seed."""
+    history, policy, course = told(seed)
+    ready = prepared(history, policy, course.salt)
+    return history, policy, course, ready, ready.run(course)
 
 
 def hidden_cases(ready, replayed, salt):
@@ -70,9 +79,7 @@ def gone(decisions, hit):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("how", [other_label, unsure, other_person])
 def test_verdicts_that_were_not_shown_change_nothing(seed, how):
-    history, policy, course = told(seed)
-    ready = prepared(history, policy, course.salt)
-    replayed = ready.run(course)
+    history, policy, course, ready, replayed = replayed_once(seed)
     keys = hidden_cases(ready, replayed, course.salt)
     assert len(keys)
     again = prepared(changed(history, keys, how), policy, course.salt).run(course)
@@ -98,9 +105,7 @@ def test_verdicts_that_were_not_shown_need_not_exist(seed):
 
 
 def test_a_verdict_that_was_shown_does_change_the_ledger():
-    history, policy, course = told(SEEDS[0])
-    ready = prepared(history, policy, course.salt)
-    replayed = ready.run(course)
+    history, policy, course, ready, replayed = replayed_once(SEEDS[0])
     hidden = hidden_cases(ready, replayed, course.salt)
     keys = history.cases.filter(~pl.col("case_key").is_in(hidden.implode()))["case_key"]
     again = prepared(changed(history, keys, other_label), policy, course.salt).run(course)
@@ -109,8 +114,7 @@ def test_a_verdict_that_was_shown_does_change_the_ledger():
 
 @pytest.mark.parametrize("seed", SEEDS[:4])
 def test_a_timeline_is_the_stage_that_the_ledger_gives_at_each_slot(seed):
-    history, policy, course = told(seed)
-    replayed = prepared(history, policy, course.salt).run(course)
+    _, policy, _, _, replayed = replayed_once(seed)
     scope, left = Scope(), list(replayed.events)
     for slot in range(replayed.first_slot, replayed.last_slot + 1):
         at = to_instant(slot, policy.tick)

@@ -6,7 +6,8 @@ from typing import Final
 
 from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import ALWAYS_WINDOW, SHADOW, Cell
-from rollout.core.policy.policy import Policy, Stage
+from rollout.core.policy.policy import Policy
+from rollout.core.policy.stages import Stage
 from rollout.core.scope.scope import find_acting_version
 from rollout.reports.text.formatting import format_quantity, join_words, to_sentence
 from rollout.reports.text.state_text import CLOSED_PROPOSALS

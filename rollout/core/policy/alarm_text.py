@@ -4,13 +4,15 @@ from datetime import timedelta
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.cell_evidence import GuardReading
+from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard
 
 
 def describe_alarm(guard: Guard, reading: GuardReading, tick: timedelta) -> str:
     """Return the guard's condition and what was counted against it.
 
-    Without `silence` the value of `heartbeat` is in ticks.
+    Without `silence` the value of `heartbeat` is in ticks; that of `gain` is in millionths of the
+    outcome's range.
 
     >>> from rollout.core.policy.measures import Condition
     >>> failures = Guard(Condition("failures", 0.02, at_least=False), "suspend")
@@ -22,6 +24,10 @@ def describe_alarm(guard: Guard, reading: GuardReading, tick: timedelta) -> str:
         return f"{guard.condition}: no heartbeat for {silence} in opening hours"
     if guard.condition.measure == "heartbeat":
         return f"{guard.condition}: no heartbeat for {format_duration(int(reading.value) * tick)}"
+    if isinstance(guard.condition, GainCondition):
+        outcome = guard.condition.outcome
+        amount = outcome.format_amount(int(reading.value) * 1e-6 * outcome.span)
+        return f"{guard.condition}: {amount} a unit so far, over {reading.records} units"
     return f"{guard.condition}: {reading.value} of {reading.records} {_describe_unit(guard)}"
 
 

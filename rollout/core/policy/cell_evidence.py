@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from rollout.core.policy.familiarity import AttributeValue, ValueReading
+from rollout.core.statistics.gain import ArmUnits
 
 MeasureKey = tuple[str, str | None, str | None]  # measure, label or action, lever
 
@@ -20,6 +21,7 @@ class EvidenceCounts:
         reviewers: distinct reviewers of these units.
         counts: per measure (successes, failures) of a share, units per cost level, or the four
             parity classes; zeros without records.
+        arms: per gain the units of both arms that closed in the span.
     """
 
     closed: int = 0
@@ -27,6 +29,7 @@ class EvidenceCounts:
     days: int = 0
     reviewers: int = 0
     counts: Mapping[MeasureKey, tuple[int, ...]] = field(default_factory=dict)
+    arms: Mapping[MeasureKey, ArmUnits] = field(default_factory=dict)
 
     @property
     def decided(self) -> int:
@@ -36,7 +39,8 @@ class EvidenceCounts:
     @property
     def has_evidence(self) -> bool:
         """Return whether any unit counts for or against the model."""
-        return self.decided > 0 or any(map(any, self.counts.values()))
+        has_counts = self.decided > 0 or any(map(any, self.counts.values()))
+        return has_counts or any(map(len, self.arms.values()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ from math import log
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.measures import Condition
+from rollout.core.policy.outcomes import GAIN, GainCondition
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.statistics.evidence import (
     compute_cost_log_e,
@@ -14,9 +16,10 @@ from rollout.core.statistics.evidence import (
     compute_lower_bound,
     compute_parity_log_e,
 )
+from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 
-E_VALUE_MEASURES = frozenset({"cost", "parity"})  # they have no table of thresholds
+E_VALUE_MEASURES = frozenset({"cost", "parity", GAIN})  # they have no table of thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,12 @@ class ConditionReading:
     risk: float
     is_met: bool
     has_turned: bool
+    gain: GainReading | None = None
 
     def compute_log_e(self, policy: Policy) -> float:
         """Return ln E; 0 without records."""
+        if self.gain is not None:
+            return self.gain.log_e
         return compute_condition_log_e(self.condition, self.counts, policy)
 
     def format(self, policy: Policy) -> str:
@@ -39,10 +45,8 @@ class ConditionReading:
         `agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)`
         """
         e_value_text = f"{self.compute_log_e(policy):.6f} of {log(1 / self.risk):.6f}"
-        return (
-            f"{self.condition}: {format_counts(self.counts)}, log E {e_value_text} (risk"
-            f" {self.risk:g})"
-        )
+        counts_text = format_counts(self.counts) if self.gain is None else self.gain.format_counts()
+        return f"{self.condition}: {counts_text}, log E {e_value_text} (risk {self.risk:g})"
 
 
 def format_counts(counts: tuple[int, ...]) -> str:
@@ -151,10 +155,22 @@ def is_gate_open(
     conditions = sorted(
         policy.list_conditions(stage_level, cell), key=lambda c: c.measure in E_VALUE_MEASURES
     )
-    return all(
-        read_condition(c, get_condition_counts(c, counts, policy), risk, policy).is_met
-        for c in conditions
-    )
+    return all(_read_evidence(c, counts, risk, policy).is_met for c in conditions)
+
+
+def _read_evidence(
+    condition: Condition, counts: EvidenceCounts, risk: float, policy: Policy
+) -> ConditionReading:
+    if isinstance(condition, GainCondition):
+        units = counts.arms.get(condition.key)
+        return read_gain(condition, build_empty_arms() if units is None else units, risk)
+    return read_condition(condition, get_condition_counts(condition, counts, policy), risk, policy)
+
+
+def read_gain(condition: GainCondition, units: ArmUnits, risk: float) -> ConditionReading:
+    """Evaluate a condition on gain."""
+    gain = GainReading(condition, units, risk)
+    return ConditionReading(condition, gain.counts, risk, gain.is_met, gain.has_turned, gain)
 
 
 def read_renewal(
@@ -184,8 +200,8 @@ def _read_conditions(
     unmet_requirements: tuple[str, ...],
 ) -> GateReading:
     readings = tuple(
-        read_condition(c, get_condition_counts(c, counts, policy), risk, policy)
-        for c in policy.list_conditions(stage_level, cell)
+        _read_evidence(condition, counts, risk, policy)
+        for condition in policy.list_conditions(stage_level, cell)
     )
     return GateReading(
         readings,

@@ -27,6 +27,8 @@ from rollout.core.policy.familiarity import FamiliarityRule
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import Lever, build_even_levels
 from rollout.core.policy.measures import WHOLE_UNIT, Condition
+from rollout.core.policy.outcomes import OutcomeRule
+from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_rules import VersionRule
 
 DAY = timedelta(days=1)
@@ -70,32 +72,6 @@ class Charter:
     worst_case: str = ""
     feedback: str = ""
     cost_in: str = "points"
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A stage above shadow.
-
-    With `audit` the model decides, without it a human confirms.
-    """
-
-    id: str
-    blind: float = 0.0
-    audit: float | None = None
-    lasts: timedelta = 90 * DAY
-
-    @property
-    def model_decides(self) -> bool:
-        """Return whether the model acts without a human's confirmation."""
-        return self.audit is not None
-
-    @property
-    def reviewed_share(self) -> float:
-        """Return the share of units that get a blind decision.
-
-        Those are the units whose sampling value lies below it.
-        """
-        return self.blind + (1 - self.blind) * (self.audit or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +243,7 @@ class Policy:
     tick: timedelta = timedelta(minutes=15)
     observe: bool = False
     expect: TrafficExpectation = TrafficExpectation()
+    outcomes: tuple[OutcomeRule, ...] = ()
     file_readings: Mapping[str, FileReading] = field(default_factory=dict)
     hash: str = field(default="", compare=False)
 

@@ -13,7 +13,8 @@ from rollout.core.calendar.sun import follows_sun
 from rollout.core.calendar.timezones import to_instant_micros
 from rollout.core.calendar.windows import find_window
 from rollout.core.policy.familiarity import AttributeValue, format_value
-from rollout.core.policy.policy import NEVER, Policy, Stage
+from rollout.core.policy.policy import NEVER, Policy
+from rollout.core.policy.stages import Stage
 from rollout.core.scope.scope import Scope, find_acting_version
 from rollout.core.statistics.sampling import compute_sampling_value
 

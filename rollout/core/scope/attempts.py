@@ -1,6 +1,8 @@
 """Start of attempts: which share of the year's risk each one gets, and when."""
 
+from dataclasses import replace
 from datetime import datetime
+from functools import cache, partial
 from zoneinfo import ZoneInfo
 
 from rollout.core.calendar.sites import Cell
@@ -10,7 +12,7 @@ from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.commands import EvidenceByCell, Tick
 from rollout.core.scope.events import AttemptsBegan
 from rollout.core.scope.pending_events import PendingEvents
-from rollout.core.scope.scope import ENGINE, AttemptYear, Scope
+from rollout.core.scope.scope import ENGINE, AttemptYear, CellState, Scope
 
 
 def begin_attempts(pending: PendingEvents, tick: Tick) -> None:
@@ -25,10 +27,13 @@ def begin_attempts(pending: PendingEvents, tick: Tick) -> None:
         return
     slot = pending.at if tick.slot is None else tick.slot
     years = dict(pending.scope.attempt_years)
+    find_year = cache(partial(_find_year, slot, pending.policy))
     starts = []
     for cell, version in keys:
-        years[cell] = _count_attempt(years.get(cell), cell, slot, pending.policy)
+        year = find_year(cell.site)
+        years[cell] = _count_attempt(years.get(cell), year, pending.policy.evidence.releases)
         starts.append((cell, version, years[cell]))
+    format_share = cache(lambda year: repr(compute_yearly_share(*year)))
     pending.emit(
         AttemptsBegan(
             at=pending.at,
@@ -38,11 +43,23 @@ def begin_attempts(pending: PendingEvents, tick: Tick) -> None:
             years=tuple(year.year for _, _, year in starts),
             numbers=tuple(year.count for _, _, year in starts),
             releases=tuple(year.releases for _, _, year in starts),
-            shares=tuple(
-                repr(compute_yearly_share(year.count, year.releases)) for _, _, year in starts
-            ),
+            shares=tuple(format_share((year.count, year.releases)) for _, _, year in starts),
         )
     )
+
+
+def foresee_attempt(
+    scope: Scope, policy: Policy, cell: Cell, version: str, at: datetime
+) -> CellState:
+    """Return a version's state in a cell, with the share that its attempt would get if it began.
+
+    The scope alone knows neither the policy's planned releases nor the site's year.
+    """
+    state = scope.get_cell_state(cell, version)
+    if state.has_begun or not numbers_attempts_by_year(scope.rules):
+        return state
+    year = _foresee_year(scope, policy, cell, at)
+    return replace(state, risk_share=compute_yearly_share(year.count, year.releases))
 
 
 def describe_cell_attempt(
@@ -59,8 +76,14 @@ def describe_cell_attempt(
         return f"attempt {state.number} of the year in this cell"
     if state.has_begun:
         return "an attempt from before attempts had numbers"
-    following = _count_attempt(scope.attempt_years.get(cell), cell, at, policy)
+    following = _foresee_year(scope, policy, cell, at)
     return f"no attempt yet; the next would be number {following.count} of the year in this cell"
+
+
+def _foresee_year(scope: Scope, policy: Policy, cell: Cell, at: datetime) -> AttemptYear:
+    """Return a cell's year as it would be if an attempt began."""
+    year = _find_year(at, policy, cell.site)
+    return _count_attempt(scope.attempt_years.get(cell), year, policy.evidence.releases)
 
 
 def _list_starting_keys(
@@ -76,22 +99,24 @@ def _list_starting_keys(
         if cell in policy.cell_set
         and version in places
         and not scope.versions[version].retired
-        and not scope.get_cell_state(cell, version).has_begun
+        and not scope.has_begun(cell, version)
         and evidence[cell, version].attempt.has_evidence
     ]
     return sorted(keys, key=lambda key: (key[0], places[key[1]]))
 
 
-def _count_attempt(
-    previous: AttemptYear | None, cell: Cell, slot: datetime, policy: Policy
-) -> AttemptYear:
-    """Return the cell's year with one more attempt; the site's zone decides which year it is.
+def _find_year(slot: datetime, policy: Policy, site: str) -> int:
+    """Return the calendar year of a slot in a site's zone."""
+    return slot.astimezone(ZoneInfo(policy.get_timezone(site))).year
+
+
+def _count_attempt(previous: AttemptYear | None, year: int, releases: int) -> AttemptYear:
+    """Return a cell's year with one more attempt.
 
     The planned number of releases is that of the year's first attempt, so shares never change
     within a year. No year begins twice: if the clock or the site's zone was set back over New Year,
     attempts go on in the later year.
     """
-    year = slot.astimezone(ZoneInfo(policy.get_timezone(cell.site))).year
     if previous is None or year > previous.year:
-        return AttemptYear(year, 1, policy.evidence.releases)
+        return AttemptYear(year, 1, releases)
     return AttemptYear(previous.year, previous.count + 1, previous.releases)

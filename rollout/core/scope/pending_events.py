@@ -45,6 +45,8 @@ class PendingEvents:
 
     def changes_evidence(self, cell: Cell, version: str) -> bool:
         """Return whether the events change which evidence counts in the cell."""
+        if self.initial_scope is self.scope:
+            return False
         return _get_evidence_basis(self.initial_scope, cell, version) != _get_evidence_basis(
             self.scope, cell, version
         )

@@ -20,12 +20,13 @@ from rollout.core.policy.policy import (
     Gate,
     Guard,
     Policy,
-    Stage,
     Waves,
 )
 from rollout.core.policy.risk_shares import describe_releases
+from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_contents import shorten_content
 from rollout.core.scope.familiarity_diff import compare_familiarity
+from rollout.core.scope.outcome_diff import compare_model_shares, compare_outcomes
 
 _REACH_ORDER = ("cell", "site", "rollout")
 Sentences = Iterator[str]
@@ -231,8 +232,7 @@ def _compare_stages(old: Policy, new: Policy) -> Sentences:
 def _compare_stage(old: Stage, new: Stage) -> Sentences:
     if new.model_decides and not old.model_decides:
         yield f"at {new.id} the model decides, where a human confirmed"
-    if new.blind < old.blind:
-        yield f"{new.id}: a smaller blind share, {_format_share(new.blind)}"
+    yield from compare_model_shares(old, new)
     if old.audit is not None and new.audit is not None and new.audit < old.audit:
         yield f"{new.id}: fewer audits, {_format_share(new.audit)}"
     if new.lasts > old.lasts:
@@ -431,6 +431,7 @@ def _is_same_freeze(new: Freeze, old: Freeze, cell: Cell) -> bool:
 _RULES: tuple[Callable[[Policy, Policy], Sentences], ...] = (
     _compare_levers,
     _compare_evidence,
+    compare_outcomes,
     _compare_stages,
     _compare_sites,
     _compare_engine,

@@ -111,13 +111,7 @@ def _(event: AttemptsBegan, builder: ScopeBuilder) -> None:
         strict=True,
     ):
         builder.attempt_years[cell] = AttemptYear(year, number, releases)
-        state = replace(
-            builder.get_cell_state(cell, version),
-            has_begun=True,
-            number=number,
-            risk_share=float(share),
-        )
-        builder.set_cell_state(cell, version, state)
+        builder.begin_attempt(cell, version, number, float(share))
 
 
 @_apply_to_builder.register

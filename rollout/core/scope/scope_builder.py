@@ -67,6 +67,17 @@ class ScopeBuilder:
         starts = self.counting_starts.get(version, ())
         return build_initial_state(self.versions[version].first_seen, starts)
 
+    def begin_attempt(self, cell: Cell, version: str, number: int, share: float) -> None:
+        """Give the attempt of a version in a cell its number and share."""
+        state = self.cells.get((cell, version))
+        if state is None:
+            starts = self.counting_starts.get(version, ())
+            first_seen = self.versions[version].first_seen
+            state = build_initial_state(first_seen, starts, share, number)
+        else:
+            state = replace(state, has_begun=True, number=number, risk_share=share)
+        self.set_cell_state(cell, version, state)
+
     def set_cell_state(self, cell: Cell, version: str, state: CellState) -> None:
         """Replace one cell's state."""
         set_cell_state(self.cells, self.holders, cell, version, state)

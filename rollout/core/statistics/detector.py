@@ -115,7 +115,7 @@ def compute_log_path(log_factors: Floats, compared: NDArray[np.int64]) -> Floats
     """Return the log of the mean sum after each bucket, ignoring alarms.
 
     Args:
-        log_factors: shape (buckets, 8), of one of the functions above.
+        log_factors: shape (buckets, sums), of one of the functions above or of gains.
         compared: shape (buckets,), records in each bucket, ≥ 0.
 
     Returns:
@@ -262,7 +262,7 @@ def _compute_log(records: ArrayLike) -> Floats:
 
 
 def _compute_log_mean(log_sums: Floats) -> Floats:
-    return np.asarray(np.logaddexp.reduce(log_sums, axis=-1) - log(len(_FALL_SIZES)))
+    return np.asarray(np.logaddexp.reduce(log_sums, axis=-1) - log(log_sums.shape[-1]))
 
 
 def _check_false_alarm_every(false_alarm_every: float) -> None:

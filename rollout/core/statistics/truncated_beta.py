@@ -50,10 +50,12 @@ def compute_log_mixture(agreed: ArrayLike, disagreed: ArrayLike, *, threshold: A
     n, q = s + f, 1.0 - p
     is_far_below = f * p - s * q > _FAR_BELOW * np.sqrt(n * p * q)
     log_e = np.zeros(n.shape)
-    log_e[~is_far_below] = _compute_near_threshold(
-        s[~is_far_below], f[~is_far_below], p[~is_far_below]
-    )
-    log_e[is_far_below] = _compute_far_below(s[is_far_below], f[is_far_below], p[is_far_below])
+    for part, compute in (
+        (~is_far_below, _compute_near_threshold),
+        (is_far_below, _compute_far_below),
+    ):
+        if part.any():  # one count is in one part, and no values cost as much as one value
+            log_e[part] = compute(s[part], f[part], p[part])
     log_e -= np.log(2.0 * np.arctan2(np.sqrt(q), np.sqrt(p)))  # the weight of (p0, 1] itself
     return np.where(n > 0, log_e, 0.0)
 

@@ -8,6 +8,7 @@ from rollout.core.policy.evidence_sources import AccountSource, EvidenceSources
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import CostRule, Lever, Number
 from rollout.core.policy.measures import TIMED_MEASURES, Condition
+from rollout.core.policy.outcomes import DECIDES, PROPOSES, OutcomeRule
 from rollout.core.policy.policy import (
     DEFAULT_QUIET_DAYS,
     TIME_BETWEEN_FALSE_ALARMS,
@@ -21,18 +22,20 @@ from rollout.core.policy.policy import (
     Minimum,
     Policy,
     ReportPlan,
-    Stage,
     TrafficExpectation,
     Waves,
     Where,
 )
+from rollout.core.policy.stages import Stage, build_shared_stage
 from rollout.core.policy.version_rules import VersionRule
 from rollout.formats.policy import model as file
 from rollout.formats.policy.familiar_section import build_familiarity
 from rollout.formats.policy.guards import add_missing_guards
 from rollout.formats.policy.import_section import ImportShape
 from rollout.formats.policy.measures import MEASURE_RULES, read_condition
+from rollout.formats.policy.outcome_section import OutcomeShape
 from rollout.formats.policy.source_section import SourcesShape
+from rollout.formats.policy.stage_section import StageShape
 
 DEFAULT_RISK, DEFAULT_MODEL_RISK = 0.05, 0.01
 
@@ -42,7 +45,8 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
 
     Conditions with an unreadable threshold are excluded; `find_policy_faults` reports them.
     """
-    stages = tuple(Stage(s.id, s.blind, s.audit, s.lasts) for s in shape.stages)
+    stages = tuple(_build_stage(stage) for stage in shape.stages)
+    outcomes = tuple(_build_outcome(outcome) for outcome in shape.outcomes)
     policy = Policy(
         rollout=shape.rollout,
         timezone=shape.timezone,
@@ -51,8 +55,8 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
         windows=_build_windows(shape),
         stages=stages,
         evidence=_build_evidence(shape.evidence),
-        gates=tuple(_build_gate(gate, stages, len(shape.levers)) for gate in shape.gates),
-        guards=_build_guards(shape),
+        gates=tuple(_build_gate(gate, stages, len(shape.levers), outcomes) for gate in shape.gates),
+        guards=_build_guards(shape, outcomes),
         limits=_build_limits(shape),
         waves=_build_waves(shape.waves),
         versions=tuple(
@@ -75,10 +79,29 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
         tick=shape.tick,
         observe=shape.observe,
         expect=_build_expectation(shape.expect),
+        outcomes=outcomes,
         file_readings={row.records: _build_file_reading(row, shape) for row in shape.imports},
         hash=sha256(text.encode()).hexdigest(),
     )
     return add_missing_guards(policy)
+
+
+def _build_stage(shape: StageShape) -> Stage:
+    if shape.share is not None:
+        return build_shared_stage(shape.id, shape.share, shape.audit, shape.lasts)
+    return Stage(shape.id, shape.blind, shape.audit, shape.lasts)
+
+
+def _build_outcome(shape: OutcomeShape) -> OutcomeRule:
+    return OutcomeRule(
+        id=shape.id,
+        low=shape.low,
+        high=shape.high,
+        unit=shape.unit or "",
+        more_is_better=shape.better == "more",
+        closes=shape.closes,
+        missing_at_most=shape.missing_at_most,
+    )
 
 
 def _build_lever(shape: file.LeverShape) -> Lever:
@@ -162,18 +185,27 @@ def _build_selector(shape: file.CellSelection) -> Where:
     return Where(tuple(shape.sites or ()), tuple(shape.windows or ()))
 
 
-def _build_conditions(rows: list[file.ConditionShape], levers: int) -> tuple[Condition, ...]:
-    conditions = (read_condition(row, levers=levers) for row in rows)
+def _build_conditions(
+    rows: list[file.ConditionShape], levers: int, outcomes: tuple[OutcomeRule, ...], arm: str
+) -> tuple[Condition, ...]:
+    conditions = (read_condition(row, levers=levers, outcomes=outcomes, arm=arm) for row in rows)
     return tuple(condition for condition in conditions if condition is not None)
 
 
-def _build_gate(shape: file.GateShape, stages: tuple[Stage, ...], levers: int) -> Gate:
+def _build_gate(
+    shape: file.GateShape,
+    stages: tuple[Stage, ...],
+    levers: int,
+    outcomes: tuple[OutcomeRule, ...],
+) -> Gate:
     model_decides = any(stage.id == shape.to and stage.model_decides for stage in stages)
     default_risk = DEFAULT_MODEL_RISK if model_decides else DEFAULT_RISK
     minimum = shape.minimum
     return Gate(
         to=shape.to,
-        require=_build_conditions(shape.require, levers),
+        require=_build_conditions(
+            shape.require, levers, outcomes, DECIDES if model_decides else PROPOSES
+        ),
         risk=default_risk if shape.risk is None else shape.risk,
         minimum=Minimum(minimum.units, minimum.days, minimum.reviewers),
         approvals=shape.approvals,
@@ -181,13 +213,15 @@ def _build_gate(shape: file.GateShape, stages: tuple[Stage, ...], levers: int) -
     )
 
 
-def _build_guards(shape: file.PolicyShape) -> tuple[Guard, ...]:
-    guards = (_build_guard(row, len(shape.levers)) for row in shape.guards)
+def _build_guards(shape: file.PolicyShape, outcomes: tuple[OutcomeRule, ...]) -> tuple[Guard, ...]:
+    guards = (_build_guard(row, len(shape.levers), outcomes) for row in shape.guards)
     return tuple(guard for guard in guards if guard is not None)
 
 
-def _build_guard(shape: file.GuardShape, levers: int) -> Guard | None:
-    condition = read_condition(shape, levers=levers)
+def _build_guard(
+    shape: file.GuardShape, levers: int, outcomes: tuple[OutcomeRule, ...]
+) -> Guard | None:
+    condition = read_condition(shape, levers=levers, outcomes=outcomes)
     if condition is None:
         return None
     rule, units = MEASURE_RULES[shape.measure], shape.false_alarm_every

@@ -5,11 +5,13 @@ because its faults would only follow from the fault that is already reported.
 """
 
 from rollout.core.calendar.instants import format_duration
+from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
 from rollout.formats.policy.model import LeverShape, PolicyShape
 from rollout.formats.policy.names import NAME_CHECKS, Faults, PolicyCheck
+from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
 from rollout.formats.policy.reachability import REACH_CHECKS
 from rollout.formats.policy.yaml_reader import DocumentFault
 
@@ -86,9 +88,17 @@ def _check_blind_share(_: PolicyShape, policy: Policy) -> Faults:
             yield DocumentFault(("stages", i, "blind"), text)
 
 
-def _check_familiar_line(_: PolicyShape, policy: Policy) -> Faults:
+def _check_familiar(_: PolicyShape, policy: Policy) -> Faults:
     rule = policy.evidence.familiar
-    if rule is None or rule.line is not None:
+    if rule is None:
+        return
+    conditions = [c for gate in policy.gates for c in gate.require]
+    conditions += [guard.condition for guard in policy.guards]
+    if any(condition.measure == GAIN for condition in conditions):
+        # a human decides an unfamiliar case in either arm
+        text = "can't be combined with the measure gain; leave one of them out"
+        yield DocumentFault(("evidence", "familiar"), text)
+    if rule.line is not None:
         return
     for cell in policy.cells:
         guards = policy.list_guards(cell)
@@ -117,8 +127,14 @@ SECTION_CHECKS: tuple[PolicyCheck, ...] = (
     (("levers.*.answer_within", "levers.*.unanswered"), _check_answer_deadline),
     (("evidence.grace",), _check_grace),
     (("stages.*.blind", "stages.*.audit"), _check_blind_share),
-    (("evidence.familiar", "guards.*.*"), _check_familiar_line),
+    (("evidence.familiar", "guards.*.*"), _check_familiar),
     (("limits.*.never_above", "limits.*.ends"), _check_limits),
     ((), _check_waves),
 )
-CHECKS: tuple[PolicyCheck, ...] = (*SECTION_CHECKS, *NAME_CHECKS, *CONDITION_CHECKS, *REACH_CHECKS)
+CHECKS: tuple[PolicyCheck, ...] = (
+    *SECTION_CHECKS,
+    *NAME_CHECKS,
+    *CONDITION_CHECKS,
+    *OUTCOME_CHECKS,
+    *REACH_CHECKS,
+)

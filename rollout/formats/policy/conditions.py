@@ -74,7 +74,11 @@ def suggest_threshold(measure: str, text: str) -> str:
     try:
         share = scalars.read_signed_share(text)
     except ValueError:
-        return text if rule.unit in {"cost", "count", "duration", "per-100"} else _EXAMPLE[measure]
+        return (
+            text
+            if rule.unit in {"cost", "count", "duration", "per-100", "value"}
+            else _EXAMPLE[measure]
+        )
     match rule.unit:
         case "share" | "part":
             strictest = max if rule.is_minimum else min
@@ -102,6 +106,7 @@ _EXAMPLE = {
     "failures": "2%",
     "heartbeat": "2h",
     "harm": "0",
+    "gain": "0",
 }
 
 
@@ -238,7 +243,9 @@ def _describe_short_span(row: GuardShape, span: timedelta, tick: timedelta) -> s
 def _check_distinct_guards(shape: PolicyShape, policy: Policy) -> Faults:
     levers = len(policy.levers)
     readable_rows = [
-        i for i, g in enumerate(shape.guards) if read_condition(g, levers=levers) is not None
+        i
+        for i, g in enumerate(shape.guards)
+        if read_condition(g, levers=levers, outcomes=policy.outcomes) is not None
     ]
     # Added guards follow the written ones, so `zip` drops them.
     written_guards = list(zip(readable_rows, policy.guards, strict=False))

@@ -91,7 +91,7 @@ class FamiliarShape(PolicySection):
 
     attributes: FamiliarAttributes = key(
         description="Attributes, lists of attributes for combinations, and numbers with cuts: "
-        "`{of: brightness, cuts: [0, 20, 50]}`. Name none that identifies a person: their values "
+        "`{of: brightness, cuts: [0, 20, 50]}`. Name none with personal data: their values "
         "stand in the ledger.",
         examples=["[form]"],
     )

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
+from rollout.core.policy.outcomes import GAIN, GainCondition
 from rollout.core.policy.policy import (
     TIME_BETWEEN_FALSE_ALARMS,
     Gate,
@@ -18,7 +19,7 @@ from rollout.core.policy.policy import (
     Where,
 )
 
-GUARDED_MEASURES = frozenset({"agreement", "recall", "precision", "cost"})
+GUARDED_MEASURES = frozenset({"agreement", "recall", "precision", "cost", GAIN})
 ERROR_FACTOR = 1.4  # times the error that the gate permits
 
 MeasureKey = tuple[str, str | None, str | None]
@@ -41,8 +42,14 @@ def _collect_required(policy: Policy) -> dict[MeasureKey, list[tuple[Gate, Condi
     for gate in policy.gates:
         for condition in gate.require:
             if condition.measure in GUARDED_MEASURES:
-                required.setdefault(condition.key, []).append((gate, condition))
+                watched = _build_watched_condition(condition)
+                required.setdefault(watched.key, []).append((gate, watched))
     return required
+
+
+def _build_watched_condition(condition: Condition) -> Condition:
+    """Return what a guard watches: of a gain, whichever arm the cell's stage has."""
+    return replace(condition, arm="") if isinstance(condition, GainCondition) else condition
 
 
 def _build_missing_guards(
@@ -90,11 +97,14 @@ def widen_condition(condition: Condition, largest_cost: float) -> Condition:
     """Return a gate's condition with 1.4 times the error that it permits.
 
     The error is at most halfway between the permitted and the largest error, so that a guard can
-    still alarm on a threshold below 29 % or a cost near the largest one.
+    still alarm on a threshold below 29 % or a cost near the largest one. A gain keeps its line:
+    its guard alarms on evidence of less, and a stage whose gain is gone has no reason.
 
     >>> widen_condition(Condition("agreement", 0.95, at_least=True), 1.0).line
     0.93
     """
+    if condition.measure == GAIN:
+        return condition
     maximum = 1.0 if condition.at_least else largest_cost
     allowed_error = 1 - condition.line if condition.at_least else condition.line
     error = min(ERROR_FACTOR * allowed_error, (allowed_error + maximum) / 2)

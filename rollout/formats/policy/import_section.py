@@ -34,7 +34,9 @@ class ImportShape(PolicySection):
         None, min_length=1, description="Labels that mean: no answer."
     )
     exposure: Literal["blind", "assisted", "unknown"] | None = key(
-        None, description="What reviewers had seen, where the file does not say. Default: unknown."
+        None,
+        description="What reviewers had seen, where the file does not say. Default:"
+        " evidence.outside.",
     )
     columns: kinds.ColumnSources | None = key(
         None,

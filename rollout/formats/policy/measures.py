@@ -1,11 +1,12 @@
 """Rules for conditions by measure: unit, direction, and use in gates and guards."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
 
 from rollout.core.policy.measures import Condition
+from rollout.core.policy.outcomes import GAIN, GainCondition, OutcomeRule, find_outcome
 from rollout.formats.policy import scalars
 from rollout.formats.policy.model import ConditionShape
 
@@ -18,12 +19,12 @@ class MeasureRule:
 
     Attributes:
         unit: of the threshold: share, part (a share that may be 0), difference, cost, per-100,
-            count or duration.
+            count, duration or value (of an outcome).
         is_minimum: whether the threshold is `at_least`, otherwise `at_most`.
         allows_gate: whether gates can use the measure.
         default_effect: effect of a guard by default; empty if guards can't use the measure.
         default_span: span of a guard by default; None if it looks at every unit.
-        subject: "label" or "action" if one is required, "harm" if one is optional.
+        subject: "label", "action" or "of" if one is required, "harm" if one is optional.
         allows_lever: whether a condition can name a lever.
     """
 
@@ -76,6 +77,9 @@ MEASURE_RULES: Mapping[str, MeasureRule] = MappingProxyType(
             "part", default_effect="suspend", default_span=timedelta(minutes=15)
         ),
         "heartbeat": MeasureRule("duration", default_effect="suspend"),
+        "gain": MeasureRule(
+            "value", is_minimum=True, allows_gate=True, default_effect="one-stage", subject="of"
+        ),
         "harm": MeasureRule("count", default_effect="shadow", default_span=_WEEK, subject="harm"),
     }
 )
@@ -145,14 +149,18 @@ _PARSERS: Mapping[str, Callable[[str], float]] = MappingProxyType(
         "cost": _parse_cost,
         "count": scalars.read_count,
         "duration": _parse_seconds,
+        "value": scalars.read_number,
     }
 )
 
 
-def read_condition(shape: ConditionShape, *, levers: int) -> Condition | None:
+def read_condition(
+    shape: ConditionShape, *, levers: int, outcomes: Iterable[OutcomeRule] = (), arm: str = ""
+) -> Condition | None:
     """Return the condition of a row, or None if its threshold is missing or unreadable.
 
-    With a single lever `lever:` is dropped, so that equal conditions compare equal.
+    With a single lever `lever:` is dropped, so that equal conditions compare equal. A gain needs
+    its outcome; `arm` is what the model does at the gate's stage.
     """
     rule = MEASURE_RULES[shape.measure]
     text = shape.at_least if rule.is_minimum else shape.at_most
@@ -162,5 +170,16 @@ def read_condition(shape: ConditionShape, *, levers: int) -> Condition | None:
         threshold = None
     if threshold is None:
         return None
+    if rule.subject == "of":
+        return _build_gain_condition(threshold, shape.of or "", outcomes, arm)
     lever = shape.lever if levers > 1 else None
     return Condition(shape.measure, threshold, rule.is_minimum, shape.label, lever, shape.action)
+
+
+def _build_gain_condition(
+    threshold: float, outcome_id: str, outcomes: Iterable[OutcomeRule], arm: str
+) -> GainCondition | None:
+    outcome = find_outcome(outcomes, outcome_id)
+    if outcome is None or outcome.span <= 0:
+        return None
+    return GainCondition(GAIN, threshold, at_least=True, outcome=outcome, arm=arm)

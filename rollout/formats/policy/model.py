@@ -12,8 +12,10 @@ from pydantic.json_schema import JsonSchemaValue
 from rollout.formats.policy import fields as kinds
 from rollout.formats.policy.familiar_section import FamiliarShape
 from rollout.formats.policy.import_section import ImportShape
+from rollout.formats.policy.outcome_section import OutcomeShape
 from rollout.formats.policy.sections import PolicySection, key
 from rollout.formats.policy.source_section import SourcesShape
+from rollout.formats.policy.stage_section import StageShape
 from rollout.formats.policy.version_section import VersionShape
 
 Measure = Literal[
@@ -30,6 +32,7 @@ Measure = Literal[
     "failures",
     "heartbeat",
     "harm",
+    "gain",
 ]
 
 
@@ -158,21 +161,6 @@ class WindowShape(PolicySection):
     was: kinds.Name | None = key(None, description="Former id of a renamed window.")
 
 
-class StageShape(PolicySection):
-    """A stage above shadow."""
-
-    id: kinds.Name = key(description="Name of the stage.", examples=["supervised"])
-    blind: kinds.Share = key("0%", description="Share of units that humans decide blind.")
-    audit: kinds.Share | None = key(
-        None,
-        description="The model decides, and humans decide this share blind afterwards. "
-        "Without it a human confirms each case.",
-    )
-    lasts: kinds.PositiveDuration = key(
-        "90d", description="Length of a grant until it is renewed on fresh evidence."
-    )
-
-
 class EvidenceShape(PolicySection):
     """What counts as one unit, and how long to wait for decisions."""
 
@@ -215,7 +203,7 @@ class EvidenceShape(PolicySection):
     )
     familiar: FamiliarShape | None = key(
         None,
-        description="Humans decide cases with unfamiliar attribute values. Default: not asked.",
+        description="Humans decide cases with unfamiliar attribute values. Default: off.",
     )
 
 
@@ -224,7 +212,7 @@ class ConditionShape(PolicySection):
 
     measure: Measure = key(description="What is looked at.", examples=["agreement"])
     at_least: kinds.RawText | None = key(
-        None, description="Threshold, for agreement, recall, precision, parity: 95%."
+        None, description="Threshold, for agreement, recall, precision, parity: 95%; for gain: 0."
     )
     at_most: kinds.RawText | None = key(None, description="Threshold, for costs, counts and spans.")
     label: kinds.NonEmptyText | None = key(
@@ -232,6 +220,7 @@ class ConditionShape(PolicySection):
     )
     lever: kinds.Name | None = key(None, description="Which lever, where there are several.")
     action: kinds.NonEmptyText | None = key(None, description="For action_change.")
+    of: kinds.Name | None = key(None, description="For gain: which of the outcomes.")
 
 
 class MinimumShape(PolicySection):
@@ -418,6 +407,9 @@ class PolicyShape(PolicySection):
     takeover: kinds.Name = key(
         "same-stage",
         description="Lowest stage of a takeover: same-stage, a stage, or shadow.",
+    )
+    outcomes: list[OutcomeShape] = key(
+        default_factory=list, description="What becomes of cases, as a value: for gain."
     )
     reports: list[ReportShape] = key(default_factory=list, description="Reports on schedule.")
     slices: list[kinds.NonEmptyText] = key(

@@ -27,7 +27,7 @@ from rollout.formats.policy.yaml_reader import (
     read_document,
 )
 from rollout.formats.records.column_suggestions import suggest_column
-from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordKind
+from rollout.tally.frames import ATTRIBUTE_PREFIX, OUTCOME_PREFIX, VALUE_PREFIX, RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -101,6 +101,14 @@ DEFAULT_COLUMN_MAP = ColumnMap()
 
 
 @dataclass(frozen=True, slots=True)
+class FieldNames:
+    """Ids of a policy that are names of columns: levers, and outcomes with a value."""
+
+    levers: Sequence[str]
+    outcomes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnLayout:
     """Columns and constants of one file by our names, and its unused columns."""
 
@@ -110,7 +118,7 @@ class ColumnLayout:
 
     def get_file_column(self, name: str) -> str:
         """Return the file's name for our column `name`; a constant has our name."""
-        return self.columns.get(name, name.removeprefix(VALUE_PREFIX))
+        return self.columns.get(name, name.removeprefix(VALUE_PREFIX).removeprefix(OUTCOME_PREFIX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +133,9 @@ class ColumnMapEntry:
     attributes: Mapping[str, str] | None = None
 
 
-def read_column_map(path: Path, *, levers: Sequence[str]) -> ColumnMap:
+def read_column_map(
+    path: Path, *, levers: Sequence[str], outcomes: Sequence[str] = ()
+) -> ColumnMap:
     """Read a column map from a YAML file.
 
     Raises:
@@ -135,10 +145,12 @@ def read_column_map(path: Path, *, levers: Sequence[str]) -> ColumnMap:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ColumnError([f"{path.name}: not UTF-8 text: {error.reason}"]) from error
-    return parse_column_map(text, source=path.name, levers=levers)
+    return parse_column_map(text, source=path.name, levers=levers, outcomes=outcomes)
 
 
-def parse_column_map(text: str, *, source: str, levers: Sequence[str]) -> ColumnMap:
+def parse_column_map(
+    text: str, *, source: str, levers: Sequence[str], outcomes: Sequence[str] = ()
+) -> ColumnMap:
     """Read a map from YAML text; an empty text is the default map.
 
     Raises:
@@ -155,11 +167,15 @@ def parse_column_map(text: str, *, source: str, levers: Sequence[str]) -> Column
         for fault in document.faults
     ]
     entries = [] if document.value is None else list(_read_entries(document, source, faults))
-    return _build_column_map(entries, levers, faults)
+    return _build_column_map(entries, FieldNames(levers, outcomes), faults)
 
 
 def parse_column_flags(
-    flags: Iterable[str], *, levers: Sequence[str], base: ColumnMap = DEFAULT_COLUMN_MAP
+    flags: Iterable[str],
+    *,
+    levers: Sequence[str],
+    outcomes: Sequence[str] = (),
+    base: ColumnMap = DEFAULT_COLUMN_MAP,
 ) -> ColumnMap:
     """Read a map from flags; they override `base`.
 
@@ -172,11 +188,14 @@ def parse_column_flags(
     """
     faults: list[str] = []
     entries = [entry for flag in flags if (entry := _parse_flag(flag, faults)) is not None]
-    return _build_column_map(entries, levers, faults, base)
+    return _build_column_map(entries, FieldNames(levers, outcomes), faults, base)
 
 
 def build_policy_columns(
-    readings: Mapping[RecordKind, FileReading], *, levers: Sequence[str]
+    readings: Mapping[RecordKind, FileReading],
+    *,
+    levers: Sequence[str],
+    outcomes: Sequence[str] = (),
 ) -> ColumnMap:
     """Return the column map of a policy's import section.
 
@@ -192,7 +211,7 @@ def build_policy_columns(
             *([("attributes", None, None, reading.attributes)] if reading.attributes else []),
         )
     ]
-    return _build_column_map(entries, levers, [])
+    return _build_column_map(entries, FieldNames(levers, outcomes), [])
 
 
 def arrange_columns(
@@ -201,13 +220,14 @@ def arrange_columns(
     file_columns: Sequence[str],
     columns: FileColumns,
     levers: Sequence[str],
+    outcomes: Sequence[str] = (),
 ) -> ColumnLayout:
     """Return the layout of a file of `kind` with the columns `file_columns`.
 
     Raises:
         ColumnError: a mapped or required column is missing; the message explains the mapping.
     """
-    expected = _list_expected_columns(kind, levers, file_columns)
+    expected = _list_expected_columns(kind, levers, file_columns, outcomes)
     by_name = {
         our_name: file_column
         for our_name, file_column in expected.items()
@@ -222,7 +242,8 @@ def arrange_columns(
         for our_name, file_column in mapped.items()
         if our_name not in columns.constants
     }
-    _check_columns(kind, file, file_columns, used, [*used, *columns.constants], levers)
+    names = FieldNames(levers, outcomes)
+    _check_columns(kind, file, file_columns, used, [*used, *columns.constants], names)
     unused = [name for name in file_columns if name not in used.values()]
     # Outcomes come after the decision, so their columns can't be attributes to decide by.
     if columns.attributes is None and kind is not RecordKind.OUTCOMES:
@@ -231,11 +252,16 @@ def arrange_columns(
 
 
 def _list_expected_columns(
-    kind: RecordKind, levers: Sequence[str], file_columns: Sequence[str]
+    kind: RecordKind,
+    levers: Sequence[str],
+    file_columns: Sequence[str],
+    outcomes: Sequence[str],
 ) -> dict[str, str]:
     names = {name: name for name in COLUMN_NAMES[kind] if name not in levers}
     if kind is RecordKind.CASES:
         return names
+    if kind is RecordKind.OUTCOMES:
+        names |= {OUTCOME_PREFIX + outcome: outcome for outcome in outcomes}
     if len(levers) == 1 and "label" in file_columns:
         return {**names, VALUE_PREFIX + levers[0]: "label"}
     return {**names, **{VALUE_PREFIX + lever: lever for lever in levers}}
@@ -247,9 +273,10 @@ def _check_columns(
     file_columns: Sequence[str],
     used: Mapping[str, str],
     available: Sequence[str],
-    levers: Sequence[str],
+    names: FieldNames,
 ) -> None:
     """Raise ColumnError for missing columns that are mapped or required."""
+    levers = names.levers
     columns = f"found: {', '.join(file_columns) or 'no columns'}"
     unused = [column for column in file_columns if column not in used.values()]
     faults = [
@@ -266,10 +293,14 @@ def _check_columns(
         for name in _list_required_columns(kind, levers)
         if name not in available
     ]
-    values = {"harm", *(VALUE_PREFIX + lever for lever in levers)}
+    values = {
+        "harm",
+        *(VALUE_PREFIX + lever for lever in levers),
+        *(OUTCOME_PREFIX + outcome for outcome in names.outcomes),
+    }
     if kind is RecordKind.OUTCOMES and not values & set(available):
-        names = ", ".join(_format_name(name, levers) for name in sorted(values))
-        faults.append(f"{file}: an outcome needs one of {names}; {columns}")
+        value_names = ", ".join(_format_name(name, levers) for name in sorted(values))
+        faults.append(f"{file}: an outcome needs one of {value_names}; {columns}")
     if faults:
         raise ColumnError(faults)
 
@@ -290,7 +321,7 @@ def _format_name(name: str, levers: Sequence[str]) -> str:
     """Return the name as it is written in a map."""
     if name.startswith(VALUE_PREFIX):
         return "label" if len(levers) == 1 else name.removeprefix(VALUE_PREFIX)
-    return name.removeprefix(ATTRIBUTE_PREFIX)
+    return name.removeprefix(ATTRIBUTE_PREFIX).removeprefix(OUTCOME_PREFIX)
 
 
 def _parse_flag(flag: str, faults: list[str]) -> ColumnMapEntry | None:
@@ -309,16 +340,16 @@ def _parse_flag(flag: str, faults: list[str]) -> ColumnMapEntry | None:
 
 def _build_column_map(
     entries: Iterable[ColumnMapEntry],
-    levers: Sequence[str],
+    names: FieldNames,
     faults: list[str],
     base: ColumnMap = DEFAULT_COLUMN_MAP,
 ) -> ColumnMap:
     """Return `base` with all entries; raise ColumnError for `faults` and unknown names."""
     files = dict(base.files)
     for entry in entries:
-        kind, fault = _check_entry(entry, levers)
+        kind, fault = _check_entry(entry, names)
         if fault is None:
-            files[kind] = _add_entry(files.get(kind, FileColumns()), entry, levers)
+            files[kind] = _add_entry(files.get(kind, FileColumns()), entry, names)
         else:
             faults.append(fault)
     if faults:
@@ -326,7 +357,8 @@ def _build_column_map(
     return ColumnMap(files)
 
 
-def _check_entry(entry: ColumnMapEntry, levers: Sequence[str]) -> tuple[RecordKind, str | None]:
+def _check_entry(entry: ColumnMapEntry, fields: FieldNames) -> tuple[RecordKind, str | None]:
+    levers = fields.levers
     if entry.kind not in list(RecordKind):
         return (
             RecordKind.CASES,
@@ -336,6 +368,8 @@ def _check_entry(entry: ColumnMapEntry, levers: Sequence[str]) -> tuple[RecordKi
     names = [*COLUMN_NAMES[kind], "attributes"]
     if kind is not RecordKind.CASES:
         names += [*levers, *(["label"] if len(levers) == 1 else [])]
+    if kind is RecordKind.OUTCOMES:
+        names += fields.outcomes
     if entry.name not in names:
         return (
             kind,
@@ -344,12 +378,15 @@ def _check_entry(entry: ColumnMapEntry, levers: Sequence[str]) -> tuple[RecordKi
     return kind, None
 
 
-def _add_entry(file: FileColumns, entry: ColumnMapEntry, levers: Sequence[str]) -> FileColumns:
+def _add_entry(file: FileColumns, entry: ColumnMapEntry, fields: FieldNames) -> FileColumns:
+    levers = fields.levers
     if entry.attributes is not None:
         return FileColumns(file.columns, file.constants, entry.attributes)
     is_label = entry.name == "label" and len(levers) == 1
     lever = levers[0] if is_label else entry.name
     name = VALUE_PREFIX + lever if is_label or entry.name in levers else entry.name
+    if entry.kind == RecordKind.OUTCOMES and entry.name in fields.outcomes:
+        name = OUTCOME_PREFIX + entry.name
     columns = {
         our_name: file_column for our_name, file_column in file.columns.items() if our_name != name
     }

@@ -84,13 +84,15 @@ def read_records(  # noqa: PLR0913 - what decides how files are read
     strict: bool = False,
     progress: Progress | None = None,
     chosen_sources: Collection[str] = (),
+    outcomes: Sequence[str] = (),
 ) -> RecordFrames:
     """Read all record files.
 
-    Each of `levers` (at least one) has a column of answers. `zones` has the time zone by site;
-    other sites have `default_zone`. `readings` has how the files of a kind are written. `strict`
-    stops at the first unreadable row or impossible time. `progress` is called with file name, bytes
-    done and bytes in all. If sources are chosen, only their decisions are used.
+    Each of `levers` (at least one) has a column of answers; each of `outcomes` may have one of
+    values. `zones` has the time zone by site; other sites have `default_zone`. `readings` has how
+    the files of a kind are written. `strict` stops at the first unreadable row or impossible time.
+    `progress` is called with file name, bytes done and bytes in all. If sources are chosen, only
+    their decisions are used.
 
     Raises:
         ColumnError: a column is missing; the message explains the mapping.
@@ -104,7 +106,8 @@ def read_records(  # noqa: PLR0913 - what decides how files are read
     for kind, path in sources.list_files():
         reading = readings.get(kind, FileReading())
         texts[kind] = read_text_rows(path, reading, progress)
-        rows = map_rows(kind, path.name, texts[kind], columns.get_file(kind), levers)
+        file_columns = columns.get_file(kind)
+        rows = map_rows(kind, path.name, texts[kind], file_columns, levers, outcomes)
         files[kind] = normalize_rows(rows, reading)
     return build_records(
         files,
@@ -113,6 +116,7 @@ def read_records(  # noqa: PLR0913 - what decides how files are read
         site_zones=site_zones,
         strict=strict,
         chosen_sources=chosen_sources,
+        outcomes=outcomes,
     )
 
 
@@ -124,6 +128,7 @@ def build_records(
     site_zones: SiteZones,
     strict: bool = False,
     chosen_sources: Collection[str] = (),
+    outcomes: Sequence[str] = (),
 ) -> RecordFrames:
     """Return the records of files whose rows are normalized.
 
@@ -132,18 +137,18 @@ def build_records(
         RecordError: with `strict`, a row is unreadable.
     """
     _check_case_columns(list(files.values()), texts)
-    cases, parts, notes = _split_records(files, levers, site_zones, chosen_sources)
+    cases, parts, notes = _split_records(files, levers, site_zones, chosen_sources, outcomes)
     unparsed = [list_unparsed_rows(kind, files[kind].file, texts[kind]) for kind in files]
     rejected = pl.concat([*unparsed, *(part.rejected for part in parts.values())])
     rejected, notes = sort_remarks(rejected), sort_remarks(notes)
     if strict:
         raise_first_unreadable([rejected, notes])
-    outcomes = pl.DataFrame(schema=build_outcomes_schema(levers))
+    no_outcomes = pl.DataFrame(schema=build_outcomes_schema(levers, outcomes))
     return RecordFrames(
         cases=cases,
         predictions=parts[RecordKind.PREDICTIONS].used,
         decisions=parts[RecordKind.DECISIONS].used,
-        outcomes=parts[RecordKind.OUTCOMES].used if RecordKind.OUTCOMES in parts else outcomes,
+        outcomes=parts[RecordKind.OUTCOMES].used if RecordKind.OUTCOMES in parts else no_outcomes,
         rejected=rejected,
         notes=notes,
         row_counts={
@@ -227,6 +232,7 @@ def _split_records(
     levers: Sequence[str],
     zones: SiteZones,
     chosen_sources: Collection[str],
+    outcomes: Sequence[str],
 ) -> tuple[pl.DataFrame, dict[RecordKind, FileRecords], pl.DataFrame]:
     """Return the cases, the records of each file, and all notes."""
     parts: dict[RecordKind, FileRecords] = {}
@@ -238,7 +244,9 @@ def _split_records(
     facts = gather_cases(list(described_files.values()), zones)
     for kind, rows in files.items():
         if kind is not RecordKind.CASES:
-            parts[kind] = split_record_rows(rows, facts, levers, zones.names, chosen_sources)
+            parts[kind] = split_record_rows(
+                rows, facts, levers, zones.names, chosen_sources, outcomes
+            )
     ignored = [list_ignored_columns(rows) for rows in files.values()]
     notes = [*ignored, facts.notes, *(part.notes for part in parts.values())]
     return facts.cases, parts, pl.concat(notes)

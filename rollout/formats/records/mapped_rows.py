@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from rollout.formats.records.column_map import ColumnLayout, FileColumns, arrange_columns
+from rollout.formats.records.outcome_values import expand_values
 from rollout.formats.records.rejected_rows import build_empty_remarks
 from rollout.tally.frames import ATTRIBUTE_PREFIX, REMARK_SCHEMA, RecordKind, RemarkReason
 
@@ -68,19 +69,27 @@ class MappedRows:
 
 
 def map_rows(
-    kind: RecordKind, file: str, rows: TextRows, columns: FileColumns, levers: Sequence[str]
+    kind: RecordKind,
+    file: str,
+    rows: TextRows,
+    columns: FileColumns,
+    levers: Sequence[str],
+    outcomes: Sequence[str] = (),
 ) -> MappedRows:
     """Return the rows of a file under our column names.
 
     Raises:
-        ColumnError: a mapped or required column is missing.
+        ColumnError: a mapped or required column is missing, or a value's outcome is unknown.
     """
     if not rows.cells.width and not rows.lines.len():  # JSON lines without rows have no columns
         return MappedRows(kind, file, rows.cells, rows.lines, ColumnLayout({}, {}, ()))
-    layout = arrange_columns(kind, file, rows.cells.columns, columns, levers)
+    file_cells = rows.cells
+    if kind is RecordKind.OUTCOMES:
+        file_cells = expand_values(file, file_cells, outcomes)
+    layout = arrange_columns(kind, file, file_cells.columns, columns, levers, outcomes)
     cells = pl.DataFrame(
         {
-            our_name: rows.cells.get_column(file_column)
+            our_name: file_cells.get_column(file_column)
             for our_name, file_column in layout.columns.items()
         }
     )

@@ -9,7 +9,7 @@ import polars as pl
 from rollout.formats.records.date_formats import rewrite_times
 from rollout.formats.records.mapped_rows import MappedRows
 from rollout.formats.records.number_formats import rewrite_decimals, rewrite_percents
-from rollout.tally.frames import VALUE_PREFIX, RecordKind
+from rollout.tally.frames import OUTCOME_PREFIX, VALUE_PREFIX, RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def _rewrite_columns(rows: MappedRows, reading: FileReading) -> Iterator[pl.Seri
     for name in rows.cells.columns:
         if name.endswith("_at") and reading.date_formats:
             yield rewrite_times(rows.cells[name], reading.date_formats).alias(name)
-        elif name in NUMBER_COLUMNS:
+        elif name in NUMBER_COLUMNS or name.startswith(OUTCOME_PREFIX):
             column = rewrite_decimals(rows.cells[name], reading.decimal)
             if name == "confidence" and reading.percent:
                 column = rewrite_percents(column)

@@ -20,6 +20,7 @@ from rollout.formats.records.rejected_rows import (
 )
 from rollout.formats.records.values import parse_cells
 from rollout.tally.frames import (
+    OUTCOME_PREFIX,
     VALUE_PREFIX,
     RecordKind,
     RemarkReason,
@@ -39,7 +40,7 @@ DUPLICATE_TEXT = "repeats an earlier row"
 CONFLICT_TEXT = "differs from an earlier row of the same key; the first is used"
 UNKNOWN_CASE = "no file has the site of this case"
 OTHER_SOURCE_TEXT = "its source is not among the chosen ones"
-EMPTY_OUTCOME = "neither an answer nor a harm"
+EMPTY_OUTCOME = "neither an answer nor a value nor a harm"
 IGNORED_ANSWER_TEXTS = {
     RecordKind.PREDICTIONS: "the prediction has an error, so it counts as failed",
     RecordKind.DECISIONS: "the decision is marked unsure, so it counts as unsure",
@@ -87,6 +88,7 @@ def split_record_rows(
     levers: Sequence[str],
     zones: Sequence[str],
     chosen_sources: Collection[str] = (),
+    outcomes: Sequence[str] = (),
 ) -> FileRecords:
     """Split a file of predictions, decisions or outcomes.
 
@@ -96,7 +98,8 @@ def split_record_rows(
     Raises:
         UnknownSourceError: no decision is of a chosen source.
     """
-    cells = parse_cells(rows, levers, facts.zone_indices[rows.kind], zones)
+    own_outcomes = outcomes if rows.kind is RecordKind.OUTCOMES else ()
+    cells = parse_cells(rows, levers, facts.zone_indices[rows.kind], zones, own_outcomes)
     typed, dropped_answers = _drop_ignored_answers(rows.kind, cells.typed, levers)
     if rows.kind is RecordKind.DECISIONS:
         typed = _fill_sources(typed, rows.file, is_needed=bool(chosen_sources))
@@ -106,7 +109,7 @@ def split_record_rows(
     rejected = select_first_per_row(
         [
             cells.faults,
-            *_find_empty_outcomes(rows.kind, typed, levers),
+            *_find_empty_outcomes(rows.kind, typed, levers, own_outcomes),
             unknown_cases,
             *_find_other_sources(rows, typed, chosen_sources),
         ]
@@ -122,7 +125,10 @@ def split_record_rows(
     notes = notes.filter(pl.col("row").is_in(remaining.implode()))
     return FileRecords(
         used=_apply_schema(
-            rows.kind, typed if remaining.len() == typed.height else typed[remaining], levers
+            rows.kind,
+            typed if remaining.len() == typed.height else typed[remaining],
+            levers,
+            own_outcomes,
         ),
         rejected=rows.build_remarks(rejected),
         notes=rows.build_remarks(pl.concat([cells.notes, notes])),
@@ -186,12 +192,13 @@ def _find_other_sources(
 
 
 def _find_empty_outcomes(
-    kind: RecordKind, typed: pl.DataFrame, levers: Sequence[str]
+    kind: RecordKind, typed: pl.DataFrame, levers: Sequence[str], outcomes: Sequence[str]
 ) -> list[pl.DataFrame]:
-    """Return faults for outcomes with neither an answer nor a harm."""
+    """Return faults for outcomes without answer, value and harm."""
     if kind is not RecordKind.OUTCOMES:
         return []
     columns = ["harm", *(VALUE_PREFIX + lever for lever in levers)]
+    columns += [OUTCOME_PREFIX + outcome for outcome in outcomes]
     is_empty = typed.select(
         pl.all_horizontal(pl.col(name).is_null() for name in columns)
     ).to_series()
@@ -220,14 +227,19 @@ def _find_missing_answers(
     return [build_faults(typed[name].is_null(), name, reasons[kind], "no answer") for name in names]
 
 
-def _apply_schema(kind: RecordKind, typed: pl.DataFrame, levers: Sequence[str]) -> pl.DataFrame:
+def _apply_schema(
+    kind: RecordKind, typed: pl.DataFrame, levers: Sequence[str], outcomes: Sequence[str]
+) -> pl.DataFrame:
     """Return the columns with the names, order and types of the kind's schema."""
     schemas = {
         RecordKind.PREDICTIONS: build_predictions_schema,
         RecordKind.DECISIONS: build_decisions_schema,
-        RecordKind.OUTCOMES: build_outcomes_schema,
     }
-    schema: Schema = schemas[kind](levers)
+    schema: Schema = (
+        build_outcomes_schema(levers, outcomes)
+        if kind is RecordKind.OUTCOMES
+        else schemas[kind](levers)
+    )
     names = {"model_version": "version", "task_number": "seat"} | dict.fromkeys(
         ("predicted_at", "decided_at", "outcome_at"), "at"
     )

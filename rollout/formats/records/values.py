@@ -15,7 +15,7 @@ from rollout.formats.records.rejected_rows import (
     select_first_per_row,
 )
 from rollout.formats.records.times import convert_to_instants, parse_times
-from rollout.tally.frames import EXPOSURES, VALUE_PREFIX, RemarkReason
+from rollout.tally.frames import EXPOSURES, OUTCOME_PREFIX, VALUE_PREFIX, RemarkReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +48,11 @@ class ParsedCells:
 
 
 def parse_cells(
-    rows: MappedRows, levers: Sequence[str], zone_indices: pl.Series, zones: Sequence[str]
+    rows: MappedRows,
+    levers: Sequence[str],
+    zone_indices: pl.Series,
+    zones: Sequence[str],
+    outcomes: Sequence[str] = (),
 ) -> ParsedCells:
     """Parse all columns of predictions, decisions or outcomes except case facts.
 
@@ -58,6 +62,10 @@ def parse_cells(
     missing = [_find_missing(rows, name) for name in REQUIRED_COLUMNS[rows.kind]]
     columns = [rows.get_texts(VALUE_PREFIX + lever).alias(VALUE_PREFIX + lever) for lever in levers]
     fault_frames, notes = [], []
+    for name in (OUTCOME_PREFIX + outcome for outcome in outcomes):
+        column, fault_frame = parse_amounts(rows.get_texts(name), name)
+        columns.append(column.alias(name))
+        fault_frames.append(fault_frame)
     for name in names:
         if name.endswith("_at"):
             column, fault_frame, note_frame = _parse_times(
@@ -126,6 +134,14 @@ def _parse_column(text: pl.Series, name: str) -> tuple[pl.Series, pl.DataFrame]:
     column = parser.parse(text.str.strip_chars())
     is_wrong = text.is_not_null() & column.is_null()
     return column, build_faults(is_wrong, name, parser.reason, parser.text, text)
+
+
+def parse_amounts(text: pl.Series, name: str) -> tuple[pl.Series, pl.DataFrame]:
+    """Return finite numbers of any sign, and faults for other texts."""
+    number = text.str.strip_chars().cast(pl.Float64, strict=False)
+    number = number.zip_with(number.is_finite(), _build_nulls(number))
+    is_wrong = text.is_not_null() & number.is_null()
+    return number, build_faults(is_wrong, name, RemarkReason.BAD_NUMBER, "is no number", text)
 
 
 def _parse_number(text: pl.Series, maximum: float) -> pl.Series:

@@ -10,6 +10,7 @@ import numpy as np
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
+from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.gates import (
     ConditionReading,
     list_unmet_requirements,
@@ -187,7 +188,31 @@ def _build_gate_facts(
     )
 
 
+def _build_gain_condition_facts(reading: ConditionReading, gain: GainReading) -> ConditionFacts:
+    return ConditionFacts(
+        condition=str(reading.condition),
+        measure=reading.condition.measure,
+        label=None,
+        lever=None,
+        line=reading.condition.line,
+        at_least=True,
+        n=sum(gain.counts),
+        counts=gain.counts,
+        estimate=gain.estimate,
+        bound=gain.bound,
+        log_e=gain.log_e,
+        needed=log(1 / reading.risk),
+        met=reading.is_met,
+        further=None,
+        below=None,
+        median=None,
+        ninety=None,
+    )
+
+
 def _build_condition_facts(reading: ConditionReading, policy: Policy) -> ConditionFacts:
+    if reading.gain is not None:
+        return _build_gain_condition_facts(reading, reading.gain)
     condition, counts = reading.condition, np.array([reading.counts], dtype=np.int64)
     n = int(counts.sum())
     bound = compute_bounds(condition, counts, reading.risk, policy) if n else None

@@ -31,6 +31,7 @@ from rollout.reports.figures.funnel import (
     find_unknown_labels,
     list_rejected_examples,
 )
+from rollout.reports.figures.gains import GainFacts, compute_gains
 from rollout.reports.figures.holdout import HoldoutActions, compute_holdout_actions
 from rollout.reports.figures.label_issues import CleaningFigures, compute_cleaning
 from rollout.reports.figures.latency import Latency, compute_latencies
@@ -120,6 +121,7 @@ class ReportFacts:
         edition: the version of this report, and until when it may change.
         numbers: per version and lever with a number, how far the numbers differ.
         unfamiliar: cases that humans decided because the acting version was not familiar with them.
+        gains: per cell, version and outcome with a value, what the model brought beyond people.
     """
 
     schema: str
@@ -164,6 +166,7 @@ class ReportFacts:
     permits: tuple[PermitCount, ...] = ()  # older reports have none
     numbers: tuple[NumberAgreement, ...] = ()
     unfamiliar: tuple[UnfamiliarCases, ...] = ()
+    gains: tuple[GainFacts, ...] = ()
 
 
 def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
@@ -226,4 +229,5 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         edition=build_report_version(inputs),
         numbers=compute_number_agreements(pairs, inputs.policy),
         unfamiliar=compute_unfamiliar_cases(inputs, decided_cases),
+        gains=compute_gains(inputs),
     )

@@ -10,7 +10,8 @@ class ConditionFacts:
     Attributes:
         condition, measure, label, lever: what is measured.
         line, at_least: the threshold in the measure's unit, and its direction.
-        n, counts: records, and their classes (agreeing and not; per cost level; parity classes).
+        n, counts: records, and their classes (agreeing and not; per cost level; parity classes; of
+            a gain units of the model's arm, of people's, and without outcome).
         estimate: plain share or mean cost, None without records.
         bound: the deciding bound, valid at every look; None for parity and without records.
         log_e, needed: the evidence, and what opens the gate; natural logarithms.

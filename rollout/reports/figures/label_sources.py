@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 import polars as pl
 
 from rollout.core.calendar.instants import to_micros
-from rollout.core.policy.policy import Policy, Stage
+from rollout.core.policy.policy import Policy
+from rollout.core.policy.stages import Stage
 from rollout.core.records.label_cleaning import DROP, RELABEL, CleaningChoice, find_final_choices
 from rollout.reports.inputs.decided_by import MODEL, assign_deciders
 from rollout.reports.inputs.inputs import ReportInputs

@@ -114,7 +114,7 @@ def _find_openings(
 
 def _find_threshold(cell: Cell, inputs: ReportInputs) -> float | None:
     """Return the threshold of agreement of the cell's first gate, if any."""
-    conditions = inputs.policy.list_conditions(1, cell)
+    conditions = inputs.policy.list_conditions(1, cell)  # no gain: no stage below has arms
     return next(
         (
             condition.line

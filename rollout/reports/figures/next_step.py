@@ -212,7 +212,7 @@ def _describe_missing_evidence(condition: ConditionFacts, progress: GateOutlook)
         return (
             f"{condition.condition}: mean {format_decimal(condition.estimate)}, upper bound {bound}"
         )
-    if condition.measure == "parity":
+    if condition.measure in {"parity", "gain"}:
         return (
             f"{condition.condition}: log e-value {condition.log_e:.1f}, needed"
             f" {condition.needed:.1f}"

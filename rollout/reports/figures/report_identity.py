@@ -10,6 +10,7 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
 from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
+from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Gate, Guard, Policy
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
@@ -226,8 +227,10 @@ def _describe_gate(gate: Gate, policy: Policy) -> str:
     conditions = join_words([str(condition) for condition in gate.require])
     if lower := _list_lower_conditions(gate, policy):
         stages = list(dict.fromkeys(lower.values()))
-        gates = f"gate to {stages[0]} requires" if len(stages) == 1 else "gates below require"
-        conditions += f" and, as the {gates}, {join_words(list(lower))}"
+        requires = "gate to {} requires" if len(stages) == 1 else "gates to {} require"
+        conditions += (
+            f" and, as the {requires.format(join_words(stages))}, {join_words(list(lower))}"
+        )
     return (
         f"to {gate.to}{_describe_where(gate.where.sites, gate.where.windows)}: {conditions}, at a"
         f" risk of {_format_risk(gate)}; since the present stage began at least"
@@ -309,6 +312,21 @@ def _describe_promise(gate: Gate, policy: Policy, rules: int) -> str:
         f"If the true average of a cell's units so far does not meet “{conditions}”, the chance"
         f" that the gate to {gate.to} ever opens there is at most {risk} {_describe_budget(rules)}"
         " The promise covers the time until the widening; guards watch the time after."
+        f"{_describe_gain_terms(gate)}"
+    )
+
+
+def _describe_gain_terms(gate: Gate) -> str:
+    """Return how a gate on gain compares the arms; "" without one."""
+    gains = [condition for condition in gate.require if isinstance(condition, GainCondition)]
+    if not gains:
+        return ""
+    closed = join_words(
+        [f"{g.outcome.id} after {format_duration(g.outcome.closes)}" for g in gains]
+    )
+    return (
+        " A gain is what the model's units bring on average beyond people's, drawn at random and"
+        f" closed ({closed}); unknown outcomes count against the model."
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
+from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
@@ -106,6 +107,8 @@ def _build_period_paths(
         return
     point_limit = max(2, MAX_POINTS * len(slots) // max(looks, 1))
     for condition in policy.list_conditions(stage_level, view.cell):
+        if isinstance(condition, GainCondition):
+            continue  # no counts: the report's gains have both arms and the interval
         counts = span.get_counts(condition)[span.count_rows_by(slots)]
         selected = _select_looks(compute_estimates(condition, counts, policy), point_limit)
         selected_counts = counts[selected]

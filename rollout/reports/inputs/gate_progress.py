@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     AttemptsBegan,
@@ -72,7 +73,8 @@ def _record_event(
     cell, version = key
     if version not in scope.versions:
         return
-    state, acting_version = scope.get_cell_state(cell, version), scope.get_holder(cell)
+    state = foresee_attempt(scope, inputs.policy, cell, version, at)
+    acting_version = scope.get_holder(cell)
     acting_state = (
         None
         if acting_version in (None, version)

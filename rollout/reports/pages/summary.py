@@ -22,6 +22,7 @@ from rollout.reports.figures.reviewer_agreement import (
 )
 from rollout.reports.figures.slices import CAUSE_TEXTS, DivergentSlice
 from rollout.reports.inputs.slice_units import LABEL_KIND
+from rollout.reports.pages.gain_text import describe_gain
 from rollout.reports.pages.unfamiliar_text import describe_unfamiliar
 from rollout.reports.statistics.intervals import Share, compute_upper_bound
 from rollout.reports.text.formatting import (
@@ -79,6 +80,7 @@ def describe_results(facts: ReportFacts, view: str | None = None) -> tuple[str, 
     """
     is_operator = view == "operator"
     return (
+        *(describe_gain(gain) for gain in facts.gains),
         *_describe_unusable(facts),
         *_describe_unknown_labels(facts),
         *_describe_loops(facts),
@@ -275,7 +277,7 @@ def _describe_shadow_reason(evidence: EvidenceFacts) -> str:
 def _describe_condition(condition: ConditionFacts, missing: int) -> str:
     if condition.estimate is None:
         return f"has no data on {condition.measure}"
-    if condition.measure in {"cost", "parity"}:
+    if condition.measure in {"cost", "parity", "gain"}:
         return f"has a {condition.measure} of {condition.estimate:.3g}"
     counts = f"{format_count(condition.counts[0])} of {format_count(condition.n)} units"
     if condition.measure == "agreement" and missing > HIGH_MISSING_SHARE * condition.n:

@@ -3,6 +3,7 @@
 from math import ceil, floor
 from typing import Final
 
+from rollout.core.policy.outcomes import GAIN
 from rollout.reports.text.formatting import NO_BREAK_SPACE, format_decimal
 
 COST_MEASURES: Final = frozenset({"cost"})
@@ -47,6 +48,8 @@ def format_bound_value(measure: str, bound: float, threshold: float, *, at_least
     """Format a bound in its measure's unit."""
     if measure in COST_MEASURES:
         return _format_cost_bound(bound, threshold)
+    if measure == GAIN:
+        return f"{floor(round(bound * 100, 6)) / 100:+.2f}"
     return format_share_bound(bound, threshold, at_least=at_least)
 
 
@@ -61,4 +64,5 @@ def _format_cost_bound(bound: float, threshold: float) -> str:
 
 def format_threshold(measure: str, threshold: float) -> str:
     """Format a threshold in its measure's unit."""
-    return f"{threshold:g}" if measure in COST_MEASURES else format_share_threshold(threshold)
+    is_plain = measure in {*COST_MEASURES, GAIN}
+    return f"{threshold:g}" if is_plain else format_share_threshold(threshold)

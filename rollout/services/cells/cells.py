@@ -10,6 +10,7 @@ import polars as pl
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import UnknownCellError
 from rollout.core.policy.policy import Policy
+from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import Resumed, Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
@@ -274,7 +275,8 @@ def _build_evidence_facts(
 def _build_current_period(key: CellVersion, state: RolloutState, at: datetime) -> StatePeriod:
     """Return the current state period of a version in a cell."""
     (cell, version), scope, policy = key, state.scope, state.policy
-    grant_state, acting_version = scope.get_cell_state(cell, version), scope.get_holder(cell)
+    grant_state = foresee_attempt(scope, policy, cell, version, at)
+    acting_version = scope.get_holder(cell)
     acting_state = (
         None
         if acting_version in (None, version)

@@ -35,6 +35,7 @@ from rollout.store.records.history import StoredHistory
 from rollout.tally.answer_records import AnswerRecords, build_empty_answers
 from rollout.tally.case_placement import place_cases
 from rollout.tally.episode_series import LONGEST_READ_BACK
+from rollout.tally.outcome_units import WithoutOutcomes
 from rollout.tally.silence_series import READ_BACK
 from rollout.tally.site_signs import SiteSigns
 from rollout.tally.slots import find_slot_after
@@ -79,7 +80,7 @@ class _GuardObservations:
             self.answers = AnswerRecords.join([kept_answers, new_answers]).take(order)
 
 
-class LiveGuardFeeds:
+class LiveGuardFeeds(WithoutOutcomes):
     """The guard feeds of one rollout under one policy."""
 
     last_slot = LIVE_END_SLOT

@@ -14,8 +14,10 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.policy import Guard
+from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
+from rollout.core.scope.scope import CellState
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.store.counting.counted_units import CountedUnits
@@ -24,6 +26,7 @@ from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.outcome_units import WithoutOutcomes
 from rollout.tally.site_signs import NO_SIGNS, SiteSigns
 from rollout.tally.unit_arrays import BoolArray, IntArray
 from rollout.tally.unit_buffer import UnitBuffer
@@ -122,7 +125,7 @@ class EvidenceReader:
             rows=self._units.get_rows((cell, version)),
             unit_classes=self._units.unit_classes,
             policy=state.policy,
-            state=state.scope.get_cell_state(cell, version),
+            state=_foresee_attempt(state, cell, version),
             first_seen=state.scope.versions[version].first_seen,
             stage_history=self._history.get_stage_history(cell),
             shares=self._history.stage_shares,
@@ -131,6 +134,14 @@ class EvidenceReader:
             rules=state.scope.rules,
             familiar_history=self._history.familiar_histories[cell, version],
         )
+
+
+def _foresee_attempt(state: RolloutState, cell: Cell, version: str) -> CellState:
+    """Return the state of a version in a cell as of the ledger's time."""
+    scope = state.scope
+    if scope.at is None:
+        return scope.get_cell_state(cell, version)
+    return foresee_attempt(scope, state.policy, cell, version, scope.at)
 
 
 _readers: WeakKeyDictionary[Database, dict[str, EvidenceReader]] = WeakKeyDictionary()
@@ -175,7 +186,7 @@ def load_cell_evidence(
     )
 
 
-class EmptyGuardFeeds:
+class EmptyGuardFeeds(WithoutOutcomes):
     """Guard feeds without records, for readers that only need gates."""
 
     last_slot = 0

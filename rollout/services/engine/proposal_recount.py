@@ -26,6 +26,7 @@ from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.outcome_units import WithoutOutcomes
 from rollout.tally.site_signs import NO_SIGNS, SiteSigns
 from rollout.tally.slots import find_slot_before
 from rollout.tally.unit_arrays import BoolArray, IntArray
@@ -34,7 +35,7 @@ from rollout.tally.unit_buffer import UnitBuffer
 _NO_SLOTS: Final[IntArray] = np.empty(0, dtype=np.int64)
 
 
-class _NoFeeds:
+class _NoFeeds(WithoutOutcomes):
     """No records for guards: gates don't read them."""
 
     last_slot = -1

@@ -206,6 +206,9 @@ class RolloutHistory:
                 model_decides=np.concatenate(
                     [[False], *(shares.model_decides[1:] for shares in ordered_shares)]
                 ),
+                model_shares=np.concatenate(
+                    [[np.nan], *(shares.model_shares[1:] for shares in ordered_shares)]
+                ),
             )
         return self._shares
 
@@ -322,9 +325,12 @@ class RolloutHistory:
         at = to_instant(slot, policy_period.policy.tick)
         acting_grant = find_acting_version(self._scope, policy_period.policy, cell, at)
         old_history = self.get_stage_history(cell)
-        new_history = old_history.extend(
-            slot, 0 if acting_grant is None else policy_period.first_row + acting_grant[1]
+        version, row = (
+            ("", 0)
+            if acting_grant is None
+            else (acting_grant[0], policy_period.first_row + acting_grant[1])
         )
+        new_history = old_history.extend(slot, row, version)
         self._schedule_grant_end(cell, slot, policy_period.policy)
         if new_history is old_history:
             return False

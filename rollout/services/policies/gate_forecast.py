@@ -55,6 +55,8 @@ def compute_evidence_need(
     """Return the records a gate condition needs at the gate's risk."""
     rate = cell_traffic.get_rate(condition)
     match condition.measure:
+        case "gain":
+            return EvidenceNeed(0, None)  # `gain_plans` tells it
         case "cost":
             gains, class_shares = _compute_cost_path(condition, rate, cell_traffic, policy)
             return _compute_need_along_mean(gains, class_shares, risk, best_index=0)
@@ -126,10 +128,11 @@ def compute_renewal_chance(
 ) -> float | None:
     """Return the chance that a grant's records keep E at 1 or more.
 
-    Returns None without a rate, and for parity, whose classes have no simple distribution.
+    Returns None without a rate, as for gain, and for parity, whose classes have no simple
+    distribution.
     """
     rate = cell_traffic.get_rate(condition)
-    if rate.value is None or condition.measure == "parity":
+    if rate.value is None or condition.measure in {"parity", "gain"}:
         return None
     if condition.measure == "cost":
         gains, shares = _compute_cost_path(condition, rate, cell_traffic, policy)

@@ -10,8 +10,10 @@ from math import inf
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
+from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
+from rollout.services.policies.gain_plans import describe_gain_need
 from rollout.services.policies.gate_forecast import (
     EvidenceNeed,
     compute_days,
@@ -149,11 +151,21 @@ def _plan_conditions(
 ) -> Iterator[GateConditionPlan]:
     gate = policy.find_gate(stage_level, cell)
     assert gate is not None  # noqa: S101 - the chain has it
-    first_risk = gate.risk * compute_yearly_share(1, policy.evidence.releases)
+    first_risk = _compute_first_risk(gate, policy)
     for condition in policy.list_conditions(stage_level, cell):
         evidence_need = compute_evidence_need(condition, first_risk, cell_traffic, policy)
         per_day = _compute_records_per_day(policy, cell_traffic, condition, stage_level)
         yield GateConditionPlan(condition, evidence_need, cell_traffic.get_rate(condition), per_day)
+
+
+def _compute_first_risk(gate: Gate, policy: Policy) -> float:
+    return gate.risk * compute_yearly_share(1, policy.evidence.releases)
+
+
+def describe_gate_gain(gate_plan: GatePlan, condition: GainCondition, policy: Policy) -> str:
+    """Return the units that a gate's condition on gain needs in a first attempt."""
+    risk = _compute_first_risk(gate_plan.gate, policy)
+    return describe_gain_need(policy, condition, gate_plan.gate.to, risk)
 
 
 def _compute_days(
@@ -178,6 +190,8 @@ def _compute_days(
         )
         for condition_plan in condition_plans
     ]
+    if any(isinstance(plan.condition, GainCondition) for plan in condition_plans):
+        return None
     if any(condition_plan.evidence_need.is_unreachable for condition_plan in condition_plans):
         return inf
     if any(days is None for days in waiting_days):

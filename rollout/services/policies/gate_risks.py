@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.services.policies.gate_forecast import EvidenceNeed, compute_evidence_need
@@ -74,6 +75,8 @@ def format_total_risk(gate_plans: Iterable[GatePlan]) -> Iterator[str]:
 def format_releases(gate_plan: GatePlan, policy: Policy, traffic: RolloutTraffic) -> Iterator[str]:
     """Yield what the first and a later release of a year need; nothing if that is unknown."""
     condition_plan = _find_main_condition(gate_plan)
+    if isinstance(condition_plan.condition, GainCondition):
+        return
     releases = policy.evidence.releases or MONTHLY
     later = releases + 1 if policy.evidence.releases else releases
     cell_traffic = traffic.get_cell_traffic(gate_plan.busiest_cell)

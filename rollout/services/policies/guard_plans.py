@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import DETECTOR_MEASURES
-from rollout.core.policy.policy import Guard, Policy, Stage
+from rollout.core.policy.policy import Guard, Policy
+from rollout.core.policy.stages import Stage
 from rollout.core.statistics.forecast import estimate_harm
 from rollout.services.policies.gate_forecast import (
     compute_days,

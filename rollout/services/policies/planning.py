@@ -10,11 +10,14 @@ from math import inf
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import SHADOW
+from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.core.scope.quorum import GroupMembership
+from rollout.reports.text.formatting import join_words
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.familiar_plan import format_familiarity
+from rollout.services.policies.gain_plans import list_gain_warnings
 from rollout.services.policies.gate_forecast import (
     compute_days,
     format_cells,
@@ -24,6 +27,7 @@ from rollout.services.policies.gate_forecast import (
 from rollout.services.policies.gate_plans import (
     GateConditionPlan,
     GatePlan,
+    describe_gate_gain,
     format_expected_value,
     plan_gates,
 )
@@ -88,6 +92,7 @@ def build_policy_plan(
     channel_warning_list = tuple(list_channel_warnings(policy, channels))
     all_warnings = (
         *policy_warnings,
+        *list_gain_warnings(policy),
         *list_approver_warnings(policy, site_approvers),
         *list_source_warnings(policy, decision_senders),
         *timing_warnings,
@@ -121,7 +126,11 @@ def format_plan(policy_plan: PlanFigures) -> str:
 
 def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
     policy, unit = policy_plan.policy, policy_plan.policy.evidence.unit
-    yield f"Plan of {policy.rollout}: {len(policy.cells)} cells, {' → '.join(policy.stage_ids)}"
+    gated = {gate.to for gate in policy.gates}
+    closed = [stage_id for stage_id in policy.stage_ids[1:] if stage_id not in gated]
+    end = f" (no gate to {join_words(closed)})" if closed else ""
+    stages_text = f"{' → '.join(policy.stage_ids)}{end}"
+    yield f"Plan of {policy.rollout}: {len(policy.cells)} cells, {stages_text}"
     flows = policy_plan.traffic.cells.values()
     rates = [
         cell_traffic.units_per_day
@@ -155,7 +164,7 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
             f" {_format_cells(gate_plan, policy_plan)}: {_format_days(gate_plan)}"
         )
         yield from (
-            f"    {_format_condition(condition_plan)}"
+            f"    {_format_condition(condition_plan, gate_plan, policy_plan.policy)}"
             for condition_plan in gate_plan.condition_plans
         )
         yield f"    {_format_minimum(gate_plan, policy_plan.policy)}"
@@ -193,14 +202,21 @@ def _format_cells(gate_plan: GatePlan, policy_plan: PlanFigures) -> str:
 
 def _format_days(gate_plan: GatePlan) -> str:
     if gate_plan.days is None:
-        return "no date, because traffic or agreement is unknown"
+        has_gain = any(isinstance(p.condition, GainCondition) for p in gate_plan.condition_plans)
+        subject = "what the model brings" if has_gain else "traffic or agreement"
+        return f"no date, because {subject} is unknown"
     if gate_plan.days == inf:
         return "not expected to open"
     addition = "" if gate_plan.from_stage == SHADOW else " more (evidence of lower stages counts)"
     return f"about {format_days(gate_plan.days)}{addition}"
 
 
-def _format_condition(condition_plan: GateConditionPlan) -> str:
+def _format_condition(
+    condition_plan: GateConditionPlan, gate_plan: GatePlan, policy: Policy
+) -> str:
+    if isinstance(condition_plan.condition, GainCondition):
+        need = describe_gate_gain(gate_plan, condition_plan.condition, policy)
+        return f"{condition_plan.condition}: {need}"
     minimum_text = f"{condition_plan.evidence_need.min_records:,}"
     if condition_plan.rate.value is None:
         need_text = f"{minimum_text} decisions{_format_units(condition_plan)} if all agree"
@@ -257,9 +273,9 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
         ]
         added_text = " (added automatically for a gate)" if guard.added else ""
         period_text = f" over {format_duration(guard.over)}" if guard.over else ""
+        guarded_text = f"{_format_guarded(guard, policy_plan.policy)}{period_text}"
         yield (
-            f"  {_format_guarded(guard)}{period_text}{_describe_location(guard)}:"
-            f" {_describe_effect(guard)}{added_text}"
+            f"  {guarded_text}{_describe_location(guard)}: {_describe_effect(guard)}{added_text}"
         )
         for describe in (describe_share_guard, describe_silence_guard):
             if text := describe(guard, policy_plan.policy, policy_plan.traffic):
@@ -274,11 +290,13 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
         yield f"  false alarms: at most about one in {interval_text}, over all cells and guards"
 
 
-def _format_guarded(guard: Guard) -> str:
+def _format_guarded(guard: Guard, policy: Policy) -> str:
     """Format a guard's condition; the share of overdue audits needs its name explained."""
-    note = " (sampled cases without a decision in time)"
     text = format_condition(guard.condition)
-    return text + note if guard.condition.measure == "unaudited" else text
+    if guard.condition.measure != "unaudited":
+        return text
+    stages = join_words([stage.id for stage in policy.stages if stage.model_decides])
+    return f"{text} (audits of {stages} without a decision in time)"
 
 
 def _describe_effect(guard: Guard) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import MISSING, Condition
+from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
 from rollout.services.policies.familiar_plan import FamiliarForecast, forecast_familiarity
 from rollout.tally.case_placement import place_cases
@@ -100,10 +101,10 @@ class RolloutTraffic:
 
 
 def list_conditions(policy: Policy) -> tuple[Condition, ...]:
-    """Return all conditions of gates and guards, one per measure."""
+    """Return all conditions of gates and guards, one per measure; gains have no rate."""
     gates = (condition for gate in policy.gates for condition in gate.require)
     conditions = (*gates, *(guard.condition for guard in policy.guards))
-    return tuple({condition.key: condition for condition in conditions}.values())
+    return tuple({c.key: c for c in conditions if not isinstance(c, GainCondition)}.values())
 
 
 def build_expected_traffic(policy: Policy) -> RolloutTraffic:

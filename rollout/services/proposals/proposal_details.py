@@ -9,8 +9,8 @@ from rollout.core.access.accounts import ACCOUNT_ID
 from rollout.core.errors import RefusalError, UnknownProposalError
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.evidence_sources import FrozenSource
-from rollout.core.policy.policy import Stage
 from rollout.core.policy.risk_shares import describe_attempt
+from rollout.core.policy.stages import Stage
 from rollout.core.scope.commands import ApproveProposal
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent

@@ -1,7 +1,7 @@
 """Replay recorded files under a policy."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -102,24 +102,28 @@ def read_request_records(
     The policy's import section says how the files are written; columns of the request override it.
     """
     levers = [lever.id for lever in policy.levers]
+    outcomes = [outcome.id for outcome in policy.outcomes]
     readings = {
         kind: policy.file_readings[kind] for kind in RecordKind if kind in policy.file_readings
     }
     base_columns = (
-        build_policy_columns(readings, levers=levers)
+        build_policy_columns(readings, levers=levers, outcomes=outcomes)
         if request.columns is None
-        else read_column_map(request.columns, levers=levers)
+        else read_column_map(request.columns, levers=levers, outcomes=outcomes)
     )
     return read_records(
         request.sources,
         levers=levers,
         zones={site.id: site.timezone for site in policy.sites},
         default_zone=policy.timezone,
-        columns=parse_column_flags(request.column_mappings, levers=levers, base=base_columns),
+        columns=parse_column_flags(
+            request.column_mappings, levers=levers, outcomes=outcomes, base=base_columns
+        ),
         readings=readings,
         strict=request.strict,
         progress=progress,
         chosen_sources=request.chosen_sources,
+        outcomes=outcomes,
     )
 
 
@@ -137,10 +141,14 @@ def replay_records(
     unit_arrays = build_units(units, policy)
     if not unit_arrays.cells:
         raise NothingToReplayError(_describe_empty_replay(history, units, records))
+    feeds = HistoryFeeds(records, history, policy)
+    if policy.outcomes:  # their deadlines pass after the units close, as long as there are records
+        last_slot = max(unit_arrays.last_slot, feeds.last_slot)
+        unit_arrays = replace(unit_arrays, last_slot=last_slot)
     engine = Replay(
         unit_arrays,
         policy,
-        HistoryFeeds(records, history, policy),
+        feeds,
         find_first_predictions(records, history),
         request.options,
     )

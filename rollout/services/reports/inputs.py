@@ -176,7 +176,8 @@ def _map_stage_history(
     A stage that the policy lacks is mapped to its level, at most the policy's highest.
     """
     mapped_history = StageHistory()
-    for slot, row in zip(stage_history.slots, stage_history.stage_levels, strict=True):
+    changes = (stage_history.slots, stage_history.stage_levels, stage_history.versions)
+    for slot, row, acting_version in zip(*changes, strict=True):
         period_then = next(
             (candidate for candidate in reversed(live_periods) if candidate.first_slot <= slot),
             live_periods[0],
@@ -184,6 +185,7 @@ def _map_stage_history(
         mapped_history = mapped_history.extend(
             slot,
             _map_stage_level(row - period_then.first_row if row else 0, period_then, live_period),
+            acting_version,
         )
     return mapped_history
 

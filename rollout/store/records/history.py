@@ -79,14 +79,7 @@ class StoredHistory:
         select_row: RowFilter | None = None,
         first_names: Mapping[str, str] | None = None,
     ) -> None:
-        """Build the history.
-
-        Args:
-            levers: whose answers are read.
-            attributes: of cases, that are read.
-            select_row: returns False for rows that are not used.
-            first_names: by later name of a version its first one, by which frames name it.
-        """
+        """Use no rows for which `select_row` returns False; name versions by `first_names`."""
         self._transaction = transaction
         self._rollout = rollout
         self._levers = levers

@@ -104,7 +104,7 @@ def test_a_chain_of_form_1_folds_to_the_scope_that_it_folded_to_before():
         kept = kept.replace(f'"{then}"', f'"{now}"')
     scope = apply_events(map(parse_event, verify_lines(OLD)))
     assert (scope.rules, scope.era, scope.attempt_years) == (1, 1, {})
-    assert (scope.counting_starts, scope.aliases) == ({}, {})
+    assert (scope.counting_starts, scope.aliases, scope.cell_values) == ({}, {}, {})
     for state in scope.cells.values():  # later attempts of a version have its own smaller shares
         assert (state.has_begun, state.number) == (False, 0)
         assert state.risk_share == (1 if state.attempt == 1 else 1 / 6)
@@ -116,7 +116,15 @@ def write_as_before(value):
     """Return a scope as JSON values without the fields that came later."""
     if not isinstance(value, Scope | CellState | Version):
         return to_plain(value)
-    later = {"rules", "era", "attempt_years", "counting_starts", "aliases", "content"}
+    later = {
+        "rules",
+        "era",
+        "attempt_years",
+        "counting_starts",
+        "aliases",
+        "content",
+        "cell_values",
+    }
     later |= {"has_begun", "number", "risk_share", "cleared_at"}
     return [
         [[to_plain(key), write_as_before(item)] for key, item in part.items()]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -9,7 +10,7 @@ from rollout.core.calendar.sites import Site
 from rollout.core.errors import NotEligibleError
 from rollout.core.policy.policy import EvidenceRules
 from rollout.core.policy.risk_shares import compute_lifetime_share, compute_yearly_share
-from rollout.core.scope.attempts import describe_cell_attempt
+from rollout.core.scope.attempts import describe_cell_attempt, foresee_attempt
 from rollout.core.scope.commands import AddVersion, ProposeTakeover, Tick
 from rollout.core.scope.events import (
     AttemptsBegan,
@@ -272,3 +273,26 @@ def test_a_running_attempt_keeps_its_risk_when_rules_2_are_applied():
     events = rollout.tick({CREEK: BETWEEN}, v2=BETWEEN)
     began = [event for event in events if isinstance(event, AttemptsBegan)]
     assert [(event.versions, event.numbers) for event in began] == [(("v2",), (1,))]
+
+
+# Before the first unit
+
+
+@pytest.mark.parametrize(("releases", "share"), [(0, compute_yearly_share(1)), (4, 0.2)])
+def test_the_share_shown_before_the_first_attempt_of_a_year_knows_its_plan(releases, share):
+    rollout = YearDriver(policy(evidence=EvidenceRules(releases=releases)))
+    foresee = partial(foresee_attempt, rollout.scope, rollout.policy, CREEK, "v1")
+    assert foresee(NOON).risk_share == share
+
+
+def test_the_share_shown_in_a_new_year_is_that_of_its_first_attempt():
+    rollout = YearDriver()
+    rollout.count(NOON + HOUR, "v1")
+    rollout.see("v2")
+    shown = [
+        foresee_attempt(rollout.scope, rollout.policy, CREEK, "v2", at).risk_share
+        for at in (on(12, 31), on(1, 1, 2028))
+    ]
+    assert shown == [compute_yearly_share(2), compute_yearly_share(1)]
+    running = foresee_attempt(rollout.scope, rollout.policy, CREEK, "v1", on(1, 1, 2028))
+    assert running == rollout.state("v1"), "a running attempt keeps its share"

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.permit_counts import PermitCount
 from rollout.reports.figures.report_identity import describe_promises, summarize_policy
 from rollout.reports.pages.findings import rank_findings
 from rollout.reports.pages.html_report import render_html_report
@@ -60,8 +61,11 @@ def test_the_auditors_page_says_what_a_reader_needs_to_check_it(facts):
     assert "Ends of grants are on the clock of the cell's site." in replayed
     assert "are in ledger.jsonl, with all hashes" in replayed
     assert "It ends after the last case" in replayed
-    live = replace(facts, identity=replace(facts.identity, simulated=False))
-    page = render_html_report(live, "auditor")
+    identity = replace(facts.identity, simulated=False)
+    permits = (PermitCount("bound", "authorized", 3),)
+    page = render_html_report(replace(facts, identity=identity, permits=permits), "auditor")
+    assert ">bound</th>" in page
+    assert "Permits of form 1" not in page, "it has none"
     head = f"<code>rollout ledger verify ledger.jsonl --head {facts.identity.ledger.head}</code>"
     assert f"so its head differs. {head} finds" in page
     assert "While nothing has changed, it returns this version" in page

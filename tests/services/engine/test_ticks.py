@@ -45,6 +45,7 @@ from tests.services.engine.test_live import (
     until,
     written,
 )
+from tests.store.snapshots import filled_once
 
 POLICY = parse_policy(BY_CASE)
 TICK = POLICY.tick
@@ -59,6 +60,17 @@ def kinds(events):
 
 
 # Many rollouts
+
+
+@filled_once
+def fill_story(database):
+    begun(database, HISTORY, SLOTS[0])
+
+
+def begun_here(database):
+    """Return a ticker of a new rollout that has the whole history."""
+    fill_story(database)
+    return Ticker(database, "story", "one")
 
 
 def several(database, count):
@@ -149,7 +161,7 @@ def test_who_broke_off_takes_up_their_slot_and_nothing_is_lost_or_doubled(databa
     def fail(_name):
         raise BreakError
 
-    ticker = begun(database, HISTORY, SLOTS[0])
+    ticker = begun_here(database)
     with pytest.raises(BreakError), faults.install_action(fail, point):
         ticker.tick(LAST)
     before = written(database)
@@ -171,7 +183,7 @@ def test_who_broke_off_while_reading_reads_nothing_twice(database, monkeypatch):
         raise BreakError
 
     undisturbed = begun_elsewhere(database)
-    ticker = begun(database, HISTORY, SLOTS[0])
+    ticker = begun_here(database)
     monkeypatch.setattr(UnitBuffer, "add", add_and_fail)
     with pytest.raises(BreakError):
         ticker.tick(LAST)
@@ -201,7 +213,7 @@ STRICTER = BY_CASE.replace("at_least: 50%}], risk", "at_least: 99.9%}], risk")
 
 
 def test_a_tick_overtaken_by_a_stricter_policy_decides_under_that_one(database):
-    ticker = begun(database, HISTORY, SLOTS[0])
+    ticker = begun_here(database)
     ticker.tick(to_instant(SLOTS[0], TICK))
     begun_elsewhere(database)
     events = overtaken(database, ticker, LAST, lambda: apply_policy(database, STRICTER, ANA, LAST))
@@ -220,7 +232,7 @@ def begun_elsewhere(database):
 
 
 def test_a_tick_overtaken_by_a_stop_raises_nothing_where_it_holds(database):
-    ticker = begun(database, HISTORY, SLOTS[0])
+    ticker = begun_here(database)
     ticker.tick(to_instant(SLOTS[0], TICK))
     begun_elsewhere(database)
     stop = StopCells(at=LAST, by=BO, cells=POLICY.cells)
@@ -231,7 +243,7 @@ def test_a_tick_overtaken_by_a_stop_raises_nothing_where_it_holds(database):
 
 
 def test_proposals_name_the_gate_that_is_in_force(database):
-    ticker = begun(database, HISTORY, SLOTS[0])
+    ticker = begun_here(database)
     raised = [e for e in ticker.tick(LAST) if isinstance(e, ProposalRaised)]
     assert {e.gate_hash for e in raised} <= {compute_gate_hash(POLICY, 1, e.cell) for e in raised}
 
@@ -249,7 +261,7 @@ def approved(database, ticker, at):
 
 @on_sqlite
 def test_where_clocks_disagree_nothing_is_raised(database):
-    ticker = begun(database, HISTORY, SLOTS[0])
+    ticker = begun_here(database)
     ticker.tick(to_instant(SLOTS[0] + 1, TICK))
     assert scope_of(database).versions
     assert kinds(ticker.tick(LAST, narrow_only=True)) == {AttemptsBegan}  # it opens nothing
@@ -258,7 +270,7 @@ def test_where_clocks_disagree_nothing_is_raised(database):
 
 @on_sqlite
 def test_where_clocks_disagree_what_is_approved_is_not_applied(database):
-    ticker = begun(database, HISTORY, SLOTS[0])
+    ticker = begun_here(database)
     at = approved(database, ticker, LAST)
     assert Widened not in kinds(ticker.tick(at, narrow_only=True))
     assert Widened in kinds(ticker.tick(at + TICK))
@@ -266,7 +278,7 @@ def test_where_clocks_disagree_what_is_approved_is_not_applied(database):
 
 @on_sqlite
 def test_where_clocks_disagree_an_approved_policy_waits(database):
-    ticker = begun(database, HISTORY, SLOTS[0])
+    ticker = begun_here(database)
     ticker.tick(LAST)
     apply_policy(
         database, BY_CASE.replace("at_least: 50%}], risk", "at_least: 45%}], risk"), ANA, LAST
@@ -284,8 +296,9 @@ def test_where_clocks_disagree_an_approved_policy_waits(database):
     assert PolicyApplied in kinds(ticker.tick(LAST + 2 * TICK))
 
 
-def widened(database):
-    """Return a ticker of sites with hourly signs of life, and when a first cell was widened."""
+@filled_once
+def fill_widened(database):
+    """Let a first cell be widened at sites with hourly signs of life; return when it was."""
     heard = "guards:\n  - {measure: heartbeat, at_most: 3h, then: suspend}"
     first = to_instant(SLOTS[0], TICK)
     apply_policy(database, BY_CASE.replace("guards:", heard), ANA, first, salt=bytes(32))
@@ -299,8 +312,14 @@ def widened(database):
         events = ticker.tick(at)
         people.hear(events)
         if Widened in kinds(events):
-            return ticker, at
+            return at
     raise AssertionError("nothing was ever widened")
+
+
+def widened(database):
+    """Return a ticker of sites with hourly signs of life, and when a first cell was widened."""
+    at = fill_widened(database)
+    return Ticker(database, "story", "one"), at
 
 
 @pytest.mark.parametrize("narrow_only", [False, True])

@@ -366,6 +366,14 @@ def test_each_shipped_policy_can_be_planned(path):
     assert format_plan(build_policy_plan(policy)).startswith(f"Plan of {policy.rollout}: ")
 
 
+def test_a_stage_without_a_gate_is_named():
+    smallest = format_plan(build_policy_plan(read_policy(POLICIES / "smallest.yaml")))
+    assert smallest.startswith("Plan of parcel-damage: 2 cells, ")
+    assert "supervised → autonomous (no gate to autonomous)\n" in smallest
+    assert "unaudited at most 10 % (audits of autonomous without a decision in time)" in smallest
+    assert "no gate" not in format_plan(build_policy_plan(POLICY))
+
+
 def test_grace_is_part_of_the_date():
     late = replace(POLICY, evidence=replace(POLICY.evidence, grace=timedelta(days=9)))
     dates = [next(plan_gates(p, build_expected_traffic(p))).days for p in (POLICY, late)]

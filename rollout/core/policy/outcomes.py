@@ -1,0 +1,82 @@
+"""Outcomes with a value, such as a profit, and what gates and guards ask of them.
+
+A stage divides its units at random between an arm of the model and one of people. What the model
+brings beyond people is the gain, in the outcome's unit.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from rollout.core.policy.measures import Condition
+
+GAIN = "gain"
+DECIDES, PROPOSES = "decides", "proposes"
+"""What the model does in its arm: other questions, so their evidence is kept apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeRule:
+    """An outcome with a value: its range, its better direction and its deadline.
+
+    Attributes:
+        low, high: the range; values outside count as its ends.
+        unit: unit of the value, such as EUR; may be empty.
+        more_is_better: whether a higher value is better.
+        closes: how long after a case its value may arrive.
+        missing_at_most: share of units without a value above which gates are held.
+    """
+
+    id: str
+    low: float
+    high: float
+    unit: str
+    more_is_better: bool
+    closes: timedelta
+    missing_at_most: float
+
+    @property
+    def span(self) -> float:
+        """Return the width of the range."""
+        return self.high - self.low
+
+    def format_amount(self, value: float) -> str:
+        """Return a value or gain with its unit: `+0.84 EUR`."""
+        return f"{value:+.3g} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class GainCondition(Condition):
+    """A threshold for what the model's arm brings beyond the people's arm.
+
+    `line` is in the outcome's unit. `arm` is what the model does there; a guard has none, because
+    it watches the stage that the cell is at.
+    """
+
+    outcome: OutcomeRule = field(kw_only=True)
+    arm: str = ""
+
+    @property
+    def key(self) -> tuple[str, str | None, str | None]:
+        """Return what is measured, without the threshold."""
+        return (self.measure, self.outcome.id, self.arm or None)
+
+    @property
+    def scaled_line(self) -> float:
+        """Return the threshold as a share of the outcome's range."""
+        return self.line / self.outcome.span
+
+    def __str__(self) -> str:
+        """Return the condition as text: `gain of profit at least 0 EUR`."""
+        where = " by proposals" if self.arm == PROPOSES else ""
+        return f"gain of {self.outcome.id}{where} at least {self.threshold_text}"
+
+    @property
+    def threshold_text(self) -> str:
+        """Return the threshold with its unit."""
+        return f"{self.line:g} {self.outcome.unit}".rstrip()
+
+
+def find_outcome(outcomes: Iterable[OutcomeRule], outcome_id: str) -> OutcomeRule | None:
+    """Return the outcome with an id, or None."""
+    return next((outcome for outcome in outcomes if outcome.id == outcome_id), None)

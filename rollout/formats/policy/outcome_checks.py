@@ -1,0 +1,172 @@
+"""Check outcomes with a value, the stages that share units by chance, and conditions on gain."""
+
+from collections.abc import Iterator
+
+from rollout.core.policy.outcomes import DECIDES, GAIN
+from rollout.core.policy.policy import Gate, Policy
+from rollout.core.policy.stages import HIGHEST_SHARE, LOWEST_SHARE, Stage
+from rollout.formats.policy.measures import parse_threshold
+from rollout.formats.policy.model import ConditionShape, PolicyShape
+from rollout.formats.policy.names import RESERVED, Faults, PolicyCheck, describe_unknown_name
+from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
+
+RECORD_COLUMNS = frozenset({"case_key", "harm", "outcome_at", "label", "values"})
+START_MEASURES = frozenset({"agreement", "cost"})
+"""What a gate to a shared stage asks for, so that no case is drawn for an unseen model."""
+
+
+def _check_outcome_rows(shape: PolicyShape, policy: Policy) -> Faults:
+    ids = [row.id for row in shape.outcomes]
+    for i, row in enumerate(shape.outcomes):
+        path: DocumentPath = ("outcomes", i)
+        if row.low >= row.high:
+            text = f"{row.low:g} is not below to: {row.high:g}; swap them"
+            yield DocumentFault((*path, "from"), text)
+        if row.id in ids[:i]:
+            text = f"{row.id!r} is repeated, first as outcomes[{ids.index(row.id)}]; rename one"
+            yield DocumentFault((*path, "id"), text)
+        elif row.id in policy.levers_by_id:
+            text = f"{row.id!r} is a lever, too, and files have one column for each; rename one"
+            yield DocumentFault((*path, "id"), text)
+        elif row.id in RECORD_COLUMNS | RESERVED:
+            text = f"{row.id!r} is a name that records use themselves; choose another"
+            yield DocumentFault((*path, "id"), text)
+
+
+def _list_gain_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, ConditionShape]]:
+    for i, gate in enumerate(shape.gates):
+        for j, condition in enumerate(gate.require):
+            if condition.measure == GAIN:
+                yield ("gates", i, "require", j), condition
+    for i, guard in enumerate(shape.guards):
+        if guard.measure == GAIN:
+            yield ("guards", i), guard
+
+
+def _check_other_measures(shape: PolicyShape, _: Policy) -> Faults:
+    rows: list[tuple[DocumentPath, ConditionShape]] = [
+        (("gates", i, "require", j), row)
+        for i, gate in enumerate(shape.gates)
+        for j, row in enumerate(gate.require)
+    ]
+    for path, row in [*rows, *((("guards", i), row) for i, row in enumerate(shape.guards))]:
+        if row.of is not None and row.measure != GAIN:
+            yield DocumentFault((*path, "of"), f"does not apply to {row.measure}; leave it out")
+
+
+def _check_gain_outcome(shape: PolicyShape, _: Policy) -> Faults:
+    ids = [row.id for row in shape.outcomes]
+    for path, row in _list_gain_rows(shape):
+        if row.of is None:
+            example = f", such as of: {ids[0]}" if ids else "; there are no outcomes yet"
+            yield DocumentFault(path, f"gain is of one outcome; name it{example}")
+        elif row.of not in ids:
+            text = describe_unknown_name(row.of, ids, "outcome")
+            hint = "" if ids else "; add outcomes: [{id: profit, from: -20, to: 60, closes: 14d}]"
+            yield DocumentFault((*path, "of"), text + hint)
+
+
+def _check_gain_threshold(shape: PolicyShape, _: Policy) -> Faults:
+    spans = {row.id: row.high - row.low for row in shape.outcomes}
+    for path, row in _list_gain_rows(shape):
+        span = spans.get(row.of or "", 0.0)
+        if row.at_least is None or span <= 0:
+            continue
+        try:
+            line = parse_threshold(GAIN, row.at_least)
+        except ValueError:
+            continue  # reported with the other thresholds
+        if abs(line) >= span:
+            text = (
+                f"{line:g} can never be decided: between the ends of {row.of} lie {span:g}; write"
+                " less than that"
+            )
+            yield DocumentFault((*path, "at_least"), text)
+
+
+def _check_shared_stages(shape: PolicyShape, _: Policy) -> Faults:
+    for i, row in enumerate(shape.stages):
+        if row.share is None:
+            continue
+        if row.blind > 0:
+            text = (
+                f"share and blind exclude each other: people decide {(1 - row.share) * 100:g}%"
+                " already, unseen; leave blind out"
+            )
+            yield DocumentFault(("stages", i, "share"), text)
+        elif not LOWEST_SHARE <= row.share <= HIGHEST_SHARE:
+            text = "leaves one arm without units to compare; write from 2% to 98%"
+            yield DocumentFault(("stages", i, "share"), text)
+
+
+def _check_gates_to_shares(_: PolicyShape, policy: Policy) -> Faults:
+    for i, stage in enumerate(policy.stages):
+        if stage.share is None:
+            continue
+        gates = [gate for gate in policy.gates if gate.to == stage.id]
+        text = (
+            f"{stage.id} needs a gate of its own on agreement or cost, so that no case is drawn for"
+            f" a model that nobody compared; add {{to: {stage.id}, require: [{{measure: agreement,"
+            " at_least: 80%}]}"
+        )
+        if not gates or not all(_has_start_measure(gate, policy, i) for gate in gates):
+            yield DocumentFault(("stages", i, "share"), text)
+
+
+def _has_start_measure(gate: Gate, policy: Policy, position: int) -> bool:
+    """Return whether a gate asks for agreement or cost, or for gain at a share below."""
+    has_lower_share = any(stage.share is not None for stage in policy.stages[:position])
+    return any(
+        condition.measure in START_MEASURES or (has_lower_share and condition.measure == GAIN)
+        for condition in gate.require
+    )
+
+
+def _check_gain_arms(shape: PolicyShape, policy: Policy) -> Faults:
+    for path, _ in _list_gain_rows(shape):
+        if path[0] == "guards":
+            if not any(stage.model_share for stage in policy.stages):
+                text = f"no stage has two arms to compare; {_describe_arms(DECIDES)}"
+                yield DocumentFault((*path, "measure"), text)
+            continue
+        gate = shape.gates[int(path[1])]
+        if gate.to in policy.stage_ids:
+            yield from _check_gate_arms(path, policy, policy.stage_ids.index(gate.to))
+
+
+def _check_gate_arms(path: DocumentPath, policy: Policy, stage_level: int) -> Faults:
+    stage = policy.get_stage(stage_level)
+    lower_stages = policy.stages[: stage_level - 1]
+    if not any(other.model_share and other.arm == stage.arm for other in lower_stages):
+        text = f"no stage below {stage.id} has two arms to compare; {_describe_arms(stage.arm)}"
+        yield DocumentFault((*path, "measure"), text)
+    elif not stage.model_share:
+        text = (
+            f"{stage.id} has no second arm, so its grant could never be renewed on gain; write"
+            f" {_describe_second_arm(stage)}"
+        )
+        yield DocumentFault((*path, "measure"), text)
+
+
+def _describe_arms(arm: str) -> str:
+    example = "{id: trial, share: 10%}" if arm == DECIDES else "{id: advised, blind: 50%}"
+    return f"add one before it, such as {example}"
+
+
+def _describe_second_arm(stage: Stage) -> str:
+    return f"share: 90%, or blind: 10%, at {stage.id}"
+
+
+_OUTCOMES = ("outcomes.*.id", "outcomes.*.from", "outcomes.*.to")
+_CONDITIONS = ("gates.*.require.*.of", "guards.*.of")
+_SHARES = ("stages.*.share", "stages.*.blind", "stages.*.audit", "stages.*.id")
+
+OUTCOME_CHECKS: tuple[PolicyCheck, ...] = (
+    ((*_OUTCOMES, "levers.*.id"), _check_outcome_rows),
+    (_CONDITIONS, _check_other_measures),
+    (("outcomes.*.id", *_CONDITIONS), _check_gain_outcome),
+    ((*_OUTCOMES, *_CONDITIONS), _check_gain_threshold),
+    (("stages.*.share", "stages.*.blind"), _check_shared_stages),
+    ((*_SHARES, "gates.*.to", "gates.*.require.*"), _check_gates_to_shares),
+    ((*_SHARES, *_CONDITIONS, "gates.*.to"), _check_gain_arms),
+)

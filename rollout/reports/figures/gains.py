@@ -1,0 +1,97 @@
+"""What the model's arm brought beyond the people's arm, per cell, version and outcome.
+
+All units count that the sampling value alone gave to an arm, in all attempts. The interval holds at
+every look; unknown outcomes count against the model below, and against people above.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from rollout.core.policy.outcomes import DECIDES, PROPOSES, OutcomeRule
+from rollout.core.statistics.gain import ArmUnits, compute_gain_interval, estimate_gain
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.tally.evidence_view import FIRST_SLOT, EvidenceView
+
+INTERVAL_RISK = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class GainFacts:
+    """What one version brought in one cell, in the outcome's unit.
+
+    Attributes:
+        site, window, version: the cell and the version.
+        outcome, unit: the outcome and the unit of its values.
+        arm: `decides` or `proposes`, what the model did in its arm.
+        model_units, people_units: units with a value, by arm.
+        missing: units of both arms whose deadline passed without a value.
+        model_mean, people_mean: mean values, clipped to the policy's range; None without units.
+        gain: the model's arm less the people's, as better counts; None without both arms.
+        lower, upper: its interval of 95 %, valid at every look.
+    """
+
+    site: str
+    window: str
+    version: str
+    outcome: str
+    unit: str
+    arm: str
+    model_units: int
+    people_units: int
+    missing: int
+    model_mean: float | None
+    people_mean: float | None
+    gain: float | None
+    lower: float
+    upper: float
+
+
+def compute_gains(inputs: ReportInputs) -> tuple[GainFacts, ...]:
+    """Return the gains of all cells and versions with units in an arm."""
+    return tuple(
+        gain
+        for key in inputs.cell_versions
+        for outcome in inputs.policy.outcomes
+        for gain in _compute_view_gains(inputs.evidence_views[key], outcome)
+    )
+
+
+def _compute_view_gains(view: EvidenceView, outcome: OutcomeRule) -> Iterator[GainFacts]:
+    for arm in (DECIDES, PROPOSES):
+        units = view.build_arms(outcome, arm, FIRST_SLOT)
+        if len(units):
+            yield _build_gain_facts(view, outcome, arm, units)
+
+
+def _build_gain_facts(
+    view: EvidenceView, outcome: OutcomeRule, arm: str, units: ArmUnits
+) -> GainFacts:
+    is_known, is_model = units.is_known, units.is_model
+    lower, upper = compute_gain_interval(units, alpha=INTERVAL_RISK)
+    gain = estimate_gain(units)
+    return GainFacts(
+        site=view.cell.site,
+        window=view.cell.window,
+        version=view.version,
+        outcome=outcome.id,
+        unit=outcome.unit,
+        arm=arm,
+        model_units=int((is_known & is_model).sum()),
+        people_units=int((is_known & ~is_model).sum()),
+        missing=int((~is_known).sum()),
+        model_mean=_compute_mean(outcome, units.scores[is_known & is_model]),
+        people_mean=_compute_mean(outcome, units.scores[is_known & ~is_model]),
+        gain=None if gain is None else gain * outcome.span,
+        lower=lower * outcome.span,
+        upper=upper * outcome.span,
+    )
+
+
+def _compute_mean(outcome: OutcomeRule, scores: np.ndarray) -> float | None:
+    """Return the mean value of scores, in the outcome's unit; None without any."""
+    if not len(scores):
+        return None
+    distance = float(scores.mean()) * outcome.span
+    return outcome.low + distance if outcome.more_is_better else outcome.high - distance

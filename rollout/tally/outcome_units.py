@@ -1,0 +1,197 @@
+"""Units with the value of an outcome, each counted in the slot in which its deadline passes.
+
+Of all cases of a unit the first one decides where and when the unit belongs. The value is the mean
+over its cases, as a score in [0, 1] of which more is better. A value that comes after the deadline
+is missing: counting it when it comes would favour outcomes that become known early.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rollout.core.calendar.instants import count_micros
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.outcomes import DECIDES, OutcomeRule
+from rollout.core.policy.policy import Policy
+from rollout.core.statistics.gain import ArmUnits
+from rollout.tally.case_placement import PlacedHistory
+from rollout.tally.frames import OUTCOME_PREFIX, VALUE_PREFIX, RecordFrames
+from rollout.tally.stage_history import StageShares
+from rollout.tally.unit_arrays import BoolArray, IntArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OutcomeUnits:
+    """Units of one version in one cell with one outcome, ascending by slot.
+
+    Attributes:
+        slot: when the unit is counted.
+        occurred: the slot at or before the unit's first case.
+        bucket: bucket of the unit's sampling value.
+        score: mean score of the cases with a value; 0 without any.
+        known_share: share of the cases with a value.
+    """
+
+    slot: IntArray
+    occurred: IntArray
+    bucket: IntArray
+    score: Floats
+    known_share: Floats
+
+    def __len__(self) -> int:
+        """Return the number of units."""
+        return len(self.slot)
+
+    def select(self, is_kept: BoolArray) -> "OutcomeUnits":
+        """Return some of the units."""
+        return OutcomeUnits(*(getattr(self, item.name)[is_kept] for item in fields(self)))
+
+
+def build_empty_outcomes() -> OutcomeUnits:
+    """Return no units."""
+    whole, real = np.empty(0, dtype=np.int64), np.empty(0)
+    return OutcomeUnits(whole, whole, whole, real, real)
+
+
+class WithoutOutcomes:
+    """Feeds that read no outcomes, so that no gate opens and no guard alarms on their gain."""
+
+    def read_outcomes(self, _cell: Cell, _version: str, _outcome: OutcomeRule) -> OutcomeUnits:
+        """Return no units."""
+        return build_empty_outcomes()
+
+
+def build_arms(
+    rows: OutcomeUnits, stage_levels: IntArray, shares: StageShares, arm: str
+) -> ArmUnits:
+    """Return the units that the sampling value alone gave to one of two arms.
+
+    Args:
+        rows: units of a version in a cell.
+        stage_levels: the version's stage at each unit; 0 where it did not act.
+        shares: the policy's shares by stage level.
+        arm: `decides` or `proposes`; "" for both.
+    """
+    model_shares = shares.model_shares[stage_levels]
+    is_kept = ~np.isnan(model_shares)
+    if arm:
+        is_kept &= shares.model_decides[stage_levels] == (arm == DECIDES)
+    is_model = rows.bucket >= shares.blind_buckets[stage_levels]
+    kept_rows = rows.select(is_kept)
+    return ArmUnits(
+        slots=kept_rows.slot,
+        scores=kept_rows.score,
+        is_model=is_model[is_kept],
+        shares=model_shares[is_kept],
+        known_shares=kept_rows.known_share,
+    )
+
+
+def resolve_outcome_units(
+    records: RecordFrames, history: PlacedHistory, policy: Policy, outcome: OutcomeRule
+) -> pl.DataFrame:
+    """Return one row a unit and version with a usable prediction.
+
+    Columns: site, window, version, unit, slot, occurred (slot), score, known_share, value (mean of
+    the values as sent). Ordered by slot and unit. A unit whose first case has no usable prediction
+    is left out: the sampling value did not decide it.
+    """
+    closes, tick = count_micros(outcome.closes), count_micros(policy.tick)
+    cases = history.cases.select("case_key", "site", "window", "unit", "occurred_us", "received")
+    first_cases = cases.sort("occurred_us", "case_key").unique("unit", keep="first")
+    firsts = first_cases.join(_list_usable_predictions(records, history, policy), on="case_key")
+    deadline = pl.col("occurred_us") + closes
+    firsts = firsts.with_columns(
+        deadline=deadline,
+        predicted_us=pl.coalesce("predicted_us", "occurred_us"),
+        occurred=pl.col("occurred_us") // tick,
+    ).filter(pl.col("predicted_us") <= pl.col("deadline"))
+    counted = pl.max_horizontal("deadline", "received", "predicted_us")
+    firsts = firsts.with_columns(
+        counted=counted, slot=pl.max_horizontal(-((-counted) // tick), pl.col("occurred") + 1)
+    )
+    units = firsts.select(
+        "unit", "version", "site", "window", "slot", "occurred", "deadline", "counted"
+    )
+    scores = _compute_scores(units, cases, records, outcome)
+    return (
+        units.join(scores, on=["unit", "version"])
+        .drop("deadline", "counted")
+        .sort("slot", "unit", "version")
+    )
+
+
+def _list_usable_predictions(
+    records: RecordFrames, history: PlacedHistory, policy: Policy
+) -> pl.DataFrame:
+    """Return case_key, version, predicted_us of the answers that may be acted on."""
+    is_usable = [pl.col(VALUE_PREFIX + lever.id).is_not_null() for lever in policy.levers]
+    floor = policy.evidence.confidence_floor
+    if floor is not None:
+        is_usable.append((pl.col("confidence") >= floor).fill_null(value=False))
+    usable = records.predictions.filter(*is_usable).select(
+        "case_key", "version", predicted_us=pl.col("at").dt.epoch("us")
+    )
+    trained_until = history.placed.trained_until
+    if not trained_until:
+        return usable
+    ends = pl.DataFrame(
+        {"version": list(trained_until), "trained_us": list(trained_until.values())},
+        schema={"version": pl.String, "trained_us": pl.Int64},
+    )
+    occurred = history.cases.select("case_key", "occurred_us")
+    trained = usable.join(ends, on="version", how="left").join(occurred, on="case_key")
+    is_later = pl.col("trained_us").is_null() | (pl.col("occurred_us") > pl.col("trained_us"))
+    return trained.filter(is_later).drop("trained_us", "occurred_us")
+
+
+def _compute_scores(
+    units: pl.DataFrame, cases: pl.DataFrame, records: RecordFrames, outcome: OutcomeRule
+) -> pl.DataFrame:
+    """Return score, known_share and value by unit and version."""
+    column = OUTCOME_PREFIX + outcome.id
+    values = (
+        records.outcomes.select("case_key", value=pl.col(column), at=pl.col("at").dt.epoch("us"))
+        if column in records.outcomes.columns
+        else pl.DataFrame(schema={"case_key": pl.String, "value": pl.Float64, "at": pl.Int64})
+    )
+    rows = (
+        units.select("unit", "version", "deadline", "counted")
+        .join(cases.select("unit", "case_key", "occurred_us", "received"), on="unit")
+        .filter(
+            pl.col("occurred_us") <= pl.col("deadline"), pl.col("received") <= pl.col("counted")
+        )
+        .join(values.drop_nulls("value"), on="case_key", how="left")
+    )
+    is_known = pl.col("value").is_not_null() & (
+        pl.coalesce("at", "occurred_us") <= pl.col("deadline")
+    )
+    distance = (
+        pl.col("value") - outcome.low if outcome.more_is_better else outcome.high - pl.col("value")
+    )
+    known_value = pl.when("is_known").then("value")
+    score = pl.when("is_known").then((distance / outcome.span).clip(0.0, 1.0))
+    return (
+        rows.with_columns(is_known=is_known)
+        .group_by("unit", "version")
+        .agg(
+            score=score.mean().fill_null(0.0),
+            known_share=pl.col("is_known").mean(),
+            value=known_value.mean(),
+        )
+    )
+
+
+def to_outcome_units(part: pl.DataFrame) -> OutcomeUnits:
+    """Return rows of `resolve_outcome_units`, with their buckets, as arrays."""
+    return OutcomeUnits(
+        slot=part["slot"].to_numpy().astype(np.int64),
+        occurred=part["occurred"].to_numpy().astype(np.int64),
+        bucket=part["bucket"].to_numpy().astype(np.int64),
+        score=part["score"].to_numpy().astype(np.float64),
+        known_share=part["known_share"].to_numpy().astype(np.float64),
+    )

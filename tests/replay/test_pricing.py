@@ -1,0 +1,157 @@
+"""A model that earns more widens though it differs; one that only agrees does not."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rollout.core.policy.gates import read_gate
+from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.formats.records.column_map import ColumnError
+from rollout.replay.engine import ReplayOptions
+from rollout.reports.pages.html_report import render_html_report
+from rollout.reports.pages.summary import describe_results
+from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.replay.replay_output import compute_replay_facts
+from rollout.tally.outcome_units import resolve_outcome_units
+from tests.replay.pricing import POLICY, SALT, list_widenings, replay_pricing, write_stream
+
+
+def read_gain(replayed):
+    """Return the reading of the gate to `half` at the end."""
+    ((cell, version),) = replayed.result.views
+    evidence = replayed.result.views[cell, version].read_evidence(replayed.result.last_slot)
+    reading = read_gate(replayed.policy, cell, 2, 1.0, evidence.attempt, evidence.entered)
+    return next(item.gain for item in reading.readings if item.gain is not None)
+
+
+@pytest.fixture(scope="module")
+def earning(tmp_path_factory):
+    """The replay of a model that earns 5 EUR more and differs in 4 of 10 sales."""
+    folder = tmp_path_factory.mktemp("pricing")
+    stream = {"gain": 5, "differs": 0.4, "days": 24}
+    trial_at = dict(list_widenings(replay_pricing(folder, **stream, days_only=True)))["trial"]
+    return replay_pricing(folder, **stream, shares=((trial_at, 0.1),))
+
+
+def test_a_model_that_earns_more_widens_although_it_differs(earning):
+    assert [stage for stage, _ in list_widenings(earning)] == ["trial", "half"]
+    reading = next(
+        reading
+        for event in earning.result.events
+        for reading in getattr(event, "readings", ())
+        if reading.startswith("gain")
+    )
+    assert " by the model, " in reading
+    assert "without outcome, log E 5." in reading
+
+
+def test_its_interval_holds_what_it_truly_brings(earning):
+    gain = read_gain(earning)
+    lower, upper = gain.interval
+    assert lower < 5 < upper
+    assert gain.bound < gain.estimate < upper
+
+
+def test_a_model_that_only_agrees_passes_no_gate_on_gain(tmp_path):
+    replayed = replay_pricing(tmp_path, gain=0, differs=0.02, days=24)
+    assert [stage for stage, _ in list_widenings(replayed)] == ["trial"]
+    assert read_gain(replayed).log_e < 3
+    facts = compute_replay_facts(replayed)
+    condition = facts.evidence[0].gate.conditions[0]
+    assert (condition.measure, condition.met) == ("gain", False)
+    assert condition.bound < condition.estimate
+    page = render_html_report(facts, view="engineer")
+    assert "gain of profit at least 0 EUR" in page
+
+
+def test_the_report_begins_with_what_the_model_brought(earning):
+    facts = compute_replay_facts(earning)
+    (gain,) = facts.gains
+    units = resolve_outcome_units(
+        earning.records, earning.history, earning.policy, earning.policy.outcomes[0]
+    )
+    values = compute_sampling_values(SALT, "stage", units["unit"])
+    ((_, version),) = earning.result.views
+    history = next(iter(earning.result.views.values())).stage_history
+    levels = history.find_own_levels(version, units["occurred"].to_numpy())
+    of_model = units.filter(values >= np.array([2, 0.9, 0.5])[levels])["value"].drop_nulls()
+    assert gain.model_units == len(of_model)
+    assert gain.model_mean == pytest.approx(of_model.mean())
+    assert gain.lower < 5 < gain.upper
+    first = describe_results(facts)[0]
+    assert first.startswith("shop · always, v1: the model brought +")
+    assert "in the model's arm" in first
+    assert "What the model brought" in render_html_report(facts, view="engineer")
+
+
+def test_without_outcomes_nothing_widens_on_gain(tmp_path):
+    replayed = replay_pricing(tmp_path, gain=5, differs=0.1, days=16, missing=1.0)
+    assert [stage for stage, _ in list_widenings(replayed)] == ["trial"]
+    gain = read_gain(replayed)
+    assert gain.log_e < 0
+    assert gain.lacks_outcomes
+
+
+def test_a_model_that_loses_is_narrowed_by_its_guard(tmp_path):
+    stream = {"gain": -12, "differs": 0.1, "days": 24}
+    trial_at = dict(list_widenings(replay_pricing(tmp_path, **stream, days_only=True)))["trial"]
+    replayed = replay_pricing(tmp_path, **stream, shares=((trial_at, 0.1),))
+    narrowed = [e for e in replayed.result.events if type(e).__name__ == "Narrowed"]
+    assert [event.to_stage for event in narrowed] == ["shadow"]
+    assert narrowed[0].reason.startswith("gain of profit at least -1 EUR: -")
+    assert "EUR a unit so far, over " in narrowed[0].reason
+
+
+def test_a_replay_that_skips_idle_slots_has_the_same_ledger(tmp_path):
+    paths = write_stream(tmp_path, gain=5, differs=0.2, days=14, a_day=30)
+    ledgers = []
+    for skips in (True, False):
+        options = ReplayOptions(SALT, skip_idle_slots=skips)
+        request = ReplayRequest(tmp_path / "policy.yaml", paths, options=options)
+        ledgers.append(replay_files(request).result.events)
+    assert ledgers[0] == ledgers[1]
+
+
+def test_units_count_when_their_deadline_passes_however_early_the_outcome(earning):
+    units = resolve_outcome_units(
+        earning.records, earning.history, earning.policy, earning.policy.outcomes[0]
+    )
+    assert (units["slot"] - units["occurred"]).is_between(48, 49).all()
+    known = units.filter(pl.col("known_share") == 1)
+    assert known["score"].to_numpy() == pytest.approx((known["value"].to_numpy() + 20) / 80)
+
+
+def test_each_unit_is_in_the_arm_of_its_sampling_value(earning):
+    ((cell, version),) = earning.result.views
+    view = earning.result.views[cell, version]
+    condition = earning.policy.gates[1].require[0]
+    arms = view.build_arms(condition.outcome, "decides", -(2**62))
+    units = resolve_outcome_units(
+        earning.records, earning.history, earning.policy, condition.outcome
+    )
+    values = compute_sampling_values(SALT, "stage", units["unit"])
+    levels = view.stage_history.find_own_levels(version, units["occurred"].to_numpy())
+    blind = np.array([np.nan, 0.9, 0.5])[levels]
+    acting = levels > 0
+    assert arms.is_model.tolist() == (values >= blind)[acting].tolist()
+    assert arms.shares == pytest.approx(1 - blind[acting])
+    assert not len(view.build_arms(condition.outcome, "proposes", -(2**62)))
+
+
+def test_an_unknown_outcome_is_refused_with_the_known_ones(tmp_path):
+    paths = write_stream(tmp_path, gain=0, differs=0.1, days=1)
+    sent = tmp_path / "outcomes.jsonl"
+    sent.write_text('{"case_key": "sale-1", "values": {"proft": 12.5}}\n')
+    with pytest.raises(ColumnError, match="values have no 'proft'; the policy's outcomes: profit"):
+        replay_files(ReplayRequest(tmp_path / "policy.yaml", replace(paths, outcomes=sent)))
+
+
+def test_a_policy_that_earns_less_is_better_turned_round(tmp_path):
+    less = POLICY.replace("better: more", "better: less")
+    replayed = replay_pricing(tmp_path, less, gain=0, differs=0.1, days=9)
+    units = resolve_outcome_units(
+        replayed.records, replayed.history, replayed.policy, replayed.policy.outcomes[0]
+    ).drop_nulls("value")
+    assert units["score"].to_numpy() == pytest.approx((60 - units["value"].to_numpy()) / 80)

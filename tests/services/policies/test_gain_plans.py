@@ -1,0 +1,50 @@
+"""What `plan` tells about gates on gain, and that a service refuses what it doesn't count."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from rollout.core.errors import PolicyRefusedError
+from rollout.core.scope.commands import Actor
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.policies.gain_plans import count_needed_units, list_gain_warnings
+from rollout.services.policies.planning import build_policy_plan, format_plan
+from tests.replay.pricing import POLICY
+
+
+@pytest.mark.parametrize(
+    ("gain", "share", "spread", "once"),
+    [(0.05, 0.5, 0.5, 2_473), (0.1, 0.1, 0.2, 275), (0.2, 0.3, 0.5, 184), (0.1, 0.3, 0.2, 118)],
+)
+def test_a_gate_needs_two_fifths_more_than_twice_a_t_test(gain, share, spread, once):
+    """`once` are published sizes of a t-test with power .8, looked at once."""
+    assert count_needed_units(gain, share, 0.05, spread) == pytest.approx(2.2 * once, rel=0.01)
+
+
+def test_the_plan_names_units_amounts_and_the_stage_that_measures():
+    text = format_plan(build_policy_plan(parse_policy(POLICY)))
+    assert "no date, because what the model brings is unknown" in text
+    assert "gain of profit at least 0 EUR: units at trial, 10 % of them by the model: about" in text
+    assert "for +8 EUR" in text
+    assert "a unit counts 2d after its case" in text
+
+
+def test_a_small_arm_and_a_missing_objective_are_warned_of():
+    assert not list(list_gain_warnings(parse_policy(POLICY)))
+    small = POLICY.replace("share: 10%", "share: 5%").replace(
+        "objective: more profit per sale, ", ""
+    )
+    warnings = [str(warning) for warning in list_gain_warnings(parse_policy(small))]
+    assert warnings == [
+        (
+            "stages[0]: the model's arm has 5 % of units, so a gain or loss is found slowly; write"
+            " 10% or more of each"
+        ),
+        "charter: lacks the objective that the outcomes measure",
+    ]
+
+
+def test_a_service_refuses_outcomes_before_it_stores_anything():
+    with pytest.raises(PolicyRefusedError, match="`outcomes` are replayed, not yet served"):
+        apply_policy(None, POLICY, Actor("ana"), datetime(2027, 1, 1, tzinfo=UTC))
