@@ -17,6 +17,7 @@ from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope.quorum import GroupMembership
 from rollout.reports.text.formatting import join_words
 from rollout.services.policies.approver_warnings import list_approver_warnings
+from rollout.services.policies.familiar_plan import format_familiarity
 from rollout.services.policies.gain_plans import list_gain_warnings
 from rollout.services.policies.gate_forecast import (
     compute_days,
@@ -118,6 +119,7 @@ def format_plan(policy_plan: PlanFigures) -> str:
             "",
             *_format_guards(policy_plan),
             "",
+            *format_familiarity(policy_plan.policy, policy_plan.traffic.familiarity),
             *_format_warnings(policy_plan),
         ]
     )

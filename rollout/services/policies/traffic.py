@@ -15,9 +15,11 @@ from rollout.core.policy.measures import MISSING, Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import SliceCondition
+from rollout.services.policies.familiar_plan import FamiliarForecast, forecast_familiarity
 from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import RecordFrames
 from rollout.tally.unit_arrays import TalliedUnits, UnitClasses, build_units
+from rollout.tally.unit_values import add_unit_values
 from rollout.tally.units import resolve_units
 
 MeasureKey = tuple[str, str | None, str | None]
@@ -71,10 +73,11 @@ UNKNOWN_TRAFFIC = CellTraffic(None, {}, {}, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class RolloutTraffic:
-    """The traffic of each cell, and its source."""
+    """The traffic of each cell, and its source; `familiarity` only from records."""
 
     source: str
     cells: Mapping[Cell, CellTraffic]
+    familiarity: FamiliarForecast | None = None
 
     def get_cell_traffic(self, cell: Cell) -> CellTraffic:
         """Return a cell's traffic; unknown traffic if it has none."""
@@ -217,10 +220,9 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
     Rates are those of the gate track: a unit without a decision disagrees. A cell without any
     counted decision has no rates. Days are counted from the first unit to the last, over all cells.
     """
-    placed_records = place_cases(records, policy, _ZERO_SALT).placed
-    units = build_units(
-        resolve_units(placed_records, policy).collect(backend="polars").to_native(), policy
-    )
+    history = place_cases(records, policy, _ZERO_SALT)
+    frame = resolve_units(history.placed, policy).collect(backend="polars").to_native()
+    units = build_units(add_unit_values(frame, history.cases, policy), policy)
     version = _find_main_version(units)
     if version is None:
         return RolloutTraffic("the records, in which no unit is evidence", {})
@@ -238,7 +240,7 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
         f"the records of version {version}, {days:.0f} days (units without a decision count as"
         " disagreements)"
     )
-    return RolloutTraffic(source, traffic_by_cell)
+    return RolloutTraffic(source, traffic_by_cell, forecast_familiarity(units, policy, version))
 
 
 def _find_main_version(units: TalliedUnits) -> str | None:
