@@ -28,8 +28,9 @@ from rollout.core.scope.scope import ENGINE, CellState, Scope, find_acting_versi
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.replay.agenda import Agenda
 from rollout.replay.fast_forward import SlotInterest, find_interest
-from rollout.tally.evidence_view import EvidenceView, GuardFeeds
+from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
+from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.slots import find_slot_after, to_instant
 from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import IntArray, TalliedUnits, UnitArrays

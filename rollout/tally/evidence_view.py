@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
 from math import log
-from typing import Protocol
 
 import numpy as np
 
@@ -39,6 +38,7 @@ from rollout.tally.count_windows import CountWindow
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units
 from rollout.tally.gate_series import GateSeries
+from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.guard_series import (
     GuardSeries,
     compute_detector_series,
@@ -46,48 +46,12 @@ from rollout.tally.guard_series import (
     compute_share_series,
     compute_silence_series,
 )
-from rollout.tally.outcome_units import OutcomeUnits, build_arms
+from rollout.tally.outcome_units import build_arms
 from rollout.tally.silence_series import compute_cell_silences
-from rollout.tally.site_signs import SiteSigns
 from rollout.tally.slots import find_slot_after, find_slot_before
 from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import BoolArray, CellUnitArrays, IntArray, UnitArrays, UnitClasses
 from rollout.tally.value_series import ValueSeries
-
-
-class GuardFeeds(Protocol):
-    """Records that guards read besides decisions: answers, arrivals and harm."""
-
-    def read_answers(
-        self, cell: Cell, version: str, guard: Guard
-    ) -> tuple[IntArray, IntArray, BoolArray]:
-        """Return slot, occurred slot and badness of a guard's answers.
-
-        For guards of harm these are outcomes instead.
-        """
-        ...
-
-    def read_votes(self, site: str, version: str, guard: Guard) -> tuple[IntArray, BoolArray]:
-        """Return slot and badness of a site's answers, one per unit and minute."""
-        ...
-
-    def slots_with_records(self, site: str) -> IntArray:
-        """Return the slots in which the site sent anything."""
-        ...
-
-    def read_outcomes(self, cell: Cell, version: str, outcome: OutcomeRule) -> OutcomeUnits:
-        """Return a version's units in a cell with the value of an outcome."""
-        ...
-
-    def read_signs(self, site: str) -> SiteSigns:
-        """Return the instants of the site's cases and signs of life."""
-        ...
-
-    @property
-    def last_slot(self) -> int:
-        """Return the last slot in which any site sent anything."""
-        ...
-
 
 FIRST_SLOT = -(2**62)
 _BEFORE_ALL_SLOTS = np.array([FIRST_SLOT])  # before all slots, where gates are read too

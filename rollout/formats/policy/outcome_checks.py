@@ -106,8 +106,8 @@ def _check_gates_to_shares(_: PolicyShape, policy: Policy) -> Faults:
         gates = [gate for gate in policy.gates if gate.to == stage.id]
         text = (
             f"{stage.id} needs a gate of its own on agreement or cost, so that no case is sampled"
-            f" for a model that nobody compared; add {{to: {stage.id}, require: [{{measure: agreement,"
-            " at_least: 80%}]}"
+            f" for a model that nobody compared; add {{to: {stage.id}, require: [{{measure:"
+            " agreement, at_least: 80%}]}"
         )
         if not gates or not all(_has_start_measure(gate, policy, i) for gate in gates):
             yield DocumentFault(("stages", i, "share"), text)
