@@ -327,7 +327,7 @@ def _describe_gain_terms(gate: Gate) -> str:
         [f"{g.outcome.id} after {format_duration(g.outcome.closes)}" for g in gains]
     )
     return (
-        " A gain is what the model's units bring on average beyond people's, drawn at random and"
+        " A gain is what the model's units bring on average beyond humans', sampled at random and"
         f" closed ({closed}); unknown outcomes count against the model."
     )
 
