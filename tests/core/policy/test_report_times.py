@@ -1,6 +1,7 @@
 """When reports are due: by the clock on the wall, whatever that clock does."""
 
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -77,6 +78,7 @@ def test_the_newest_is_what_the_wall_clock_first_shows(timezone, every, clock, m
         assert found.until <= now - 2 * DAY
 
 
+@cache
 def changes(timezone):
     """Return instants around which a zone's clock was moved."""
     zone, hour = ZoneInfo(timezone), timedelta(hours=1)
