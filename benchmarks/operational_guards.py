@@ -4,23 +4,30 @@
 
 Two kinds of places, as in `config/policies`: bears (2 sites, 60 cases a day, few at night) and a
 door (3 sites, 300 cases a day, closed from 20:00 to 8:00). A stream runs for 120 days; the traffic
-of a day is Poisson with a gamma factor. Alarms are read from the engine's own series.
+of a day is Poisson with a gamma factor. Alarms are read from the engine's own series: latency and
+failures of each site, missing decisions, overdue audits and silence of each cell.
 """
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.policy.measures import Condition
+from rollout.core.calendar.cell_clocks import CellClock, build_cell_clock
+from rollout.core.calendar.sites import Site, Window
+from rollout.core.calendar.timezones import MINUTE
+from rollout.core.policy.measures import SITE_MEASURES, Condition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.formats.policy.reader import parse_policy
 from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.guard_series import GuardSeries
+from rollout.tally.silence_series import compute_cell_silences
+from rollout.tally.site_signs import SiteSigns, build_case_signs
 
 DAYS, FIRST_DAY = 120, 20_000
 SEEDS = tuple(range(1, 21))  # fixed before the first run
@@ -29,6 +36,7 @@ FAULT_DAY = 60
 TICK = timedelta(minutes=15)
 TICK_MINUTES = 15
 DAY_MINUTES = 1440
+SITE = Site("site", "UTC")
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,9 @@ class SitePlan:
     open_minutes: tuple[int, int]
     night_cases: int
     over: timedelta
+    windows: tuple[Window, ...]
+    audit: float
+    silence: timedelta
 
 
 @dataclass(frozen=True)
@@ -52,14 +63,37 @@ class Trouble:
     share: float
 
 
-BEARS = SitePlan("bears", 2, 60, (360, 1200), 8, timedelta(hours=1))
-DOOR = SitePlan("door", 3, 300, (480, 1200), 0, timedelta(minutes=15))
-SHARES = {  # slow, failed
-    "healthy": (0.01, 0.002),
-    "half the line": (0.025, 0.01),
-    "at the line": (0.05, 0.02),
-    "two blips a day": (0.01, 0.002),
+BEARS = SitePlan(
+    "bears",
+    2,
+    60,
+    (360, 1200),
+    8,
+    timedelta(hours=1),
+    (Window("day", "06:00-20:00"), Window("dusk", "20:00-21:00"), Window("night")),
+    0.5,
+    timedelta(hours=2),
+)
+DOOR = SitePlan(
+    "door",
+    3,
+    300,
+    (480, 1200),
+    0,
+    timedelta(minutes=15),
+    (Window("by-day", "08:00-16:00"), Window("evening", "16:00-20:00")),
+    0.1,
+    timedelta(minutes=30),
+)
+SHARES = {  # slow, failed; without a decision, overdue
+    "healthy": (0.01, 0.002, 0.005, 0.01),
+    "half the line": (0.025, 0.01, 0.025, 0.05),
+    "at the line": (0.05, 0.02, 0.05, 0.1),
+    "two blips a day": (0.01, 0.002, 0.005, 0.01),
 }
+LINES = {"latency_p95": 20.0, "failures": 0.02, "missing": 0.05, "unaudited": 0.1}
+PING_MINUTES = 5
+SILENT_MINUTES = 120
 TROUBLES = (
     Trouble("p95 doubled, 17 % slow", "latency_p95", 0.17),
     Trouble("p95 doubled, 40 % slow", "latency_p95", 0.4),
@@ -83,9 +117,10 @@ PUBLISHED = {  # 90 % of the delays, in records
 
 def build_guard(plan: SitePlan, measure: str) -> Guard:
     """Return the guard of a measure as the policies write it."""
-    line = 20.0 if measure == "latency_p95" else 0.02
+    line = LINES.get(measure, plan.silence.total_seconds())
     condition = Condition(measure, line, at_least=False)
-    return Guard(condition, "suspend", over=plan.over, false_alarm_span=timedelta(days=365))
+    over = plan.over if measure in SITE_MEASURES else timedelta(days=7)
+    return Guard(condition, "suspend", over=over, false_alarm_span=timedelta(days=365))
 
 
 def draw_minutes(plan: SitePlan, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -126,19 +161,93 @@ def select_votes(
     ).select_votes()
 
 
-def count_suspensions(plan: SitePlan, kind: str, seed: int, policy: Policy) -> int:
-    """Return the suspensions of all sites of a stream without a fault."""
-    generator = np.random.default_rng(seed)
-    suspensions = 0
+def count_suspensions(plan: SitePlan, kind: str, seed: int, policy: Policy) -> Counter[str]:
+    """Return the suspensions of all sites of a stream without a fault, by measure."""
+    generator, silence_generator = np.random.default_rng(seed), np.random.default_rng([seed, 2])
+    suspensions: Counter[str] = Counter()
     for _ in range(plan.sites):
         minutes = draw_minutes(plan, generator)
         blips = draw_blips(minutes, generator) if kind == "two blips a day" else False
-        for measure, share in zip(("latency_p95", "failures"), SHARES[kind], strict=True):
+        for measure, share in zip(("latency_p95", "failures"), SHARES[kind], strict=False):
             is_bad = (generator.random(len(minutes)) < share) | blips
             slots, is_bad_vote = select_votes(minutes, is_bad, generator)
             series = compute_episode_series(build_guard(plan, measure), slots, is_bad_vote, policy)
-            suspensions += count_alarms(series)
+            suspensions[measure] += count_alarms(series)
+        for window in plan.windows:
+            silences = compute_silences(plan, window, build_signs(minutes), policy)
+            suspensions["heartbeat"] += count_alarms(silences)
+            for measure, share in zip(("missing", "unaudited"), SHARES[kind][2:], strict=True):
+                series = draw_closed_units(
+                    plan, window, measure, share, minutes, policy, silence_generator
+                )
+                suspensions[measure] += count_alarms(series)
     return suspensions
+
+
+def draw_closed_units(
+    plan: SitePlan,
+    window: Window,
+    measure: str,
+    share: float,
+    minutes: NDArray[np.float64],
+    policy: Policy,
+    generator: np.random.Generator,
+) -> GuardSeries:
+    """Return the readings of a cell's guard on missing decisions or overdue audits."""
+    closed = minutes[build_clock(plan, window).are_running(to_instants(minutes))]
+    if measure == "unaudited":
+        closed = closed[generator.random(len(closed)) < plan.audit]
+    slots = (closed + DAY_MINUTES).astype(np.int64) // TICK_MINUTES + 1
+    is_bad = generator.random(len(slots)) < share
+    return compute_episode_series(build_guard(plan, measure), slots, is_bad, policy)
+
+
+def to_instants(minutes: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return minutes since 1970 as microseconds."""
+    return (minutes * MINUTE).astype(np.int64)
+
+
+def build_signs(minutes: NDArray[np.float64]) -> SiteSigns:
+    """Return the signs of a site that sends cases, each a unit."""
+    return build_case_signs(to_instants(minutes), np.arange(len(minutes), dtype=np.uint64))
+
+
+def build_clock(plan: SitePlan, window: Window) -> CellClock:
+    """Return the clock of a window of the plan."""
+    start, end = FIRST_DAY * DAY_MINUTES * MINUTE, (FIRST_DAY + DAYS) * DAY_MINUTES * MINUTE
+    return build_cell_clock(SITE, plan.windows, window.id, start, end)
+
+
+def compute_silences(
+    plan: SitePlan, window: Window, signs: SiteSigns, policy: Policy
+) -> GuardSeries:
+    """Return the readings of a cell's heartbeat guard."""
+    cell_policy = replace(policy, windows=plan.windows, tick=TICK)
+    last_slot = (FIRST_DAY + DAYS) * DAY_MINUTES // TICK_MINUTES
+    guard = build_guard(plan, "heartbeat")
+    return compute_cell_silences(guard, signs, SITE, cell_policy, window.id, last_slot)
+
+
+def measure_silence(plan: SitePlan, seed: int, policy: Policy, *, has_pings: bool) -> float:
+    """Return the minutes until silence is noticed in a cell; infinite if it ends before.
+
+    It lasts two hours; with signs of life two ticks more, as a limit of two hours is noticed then.
+    """
+    generator = np.random.default_rng([seed, 3])
+    minutes = draw_minutes(plan, generator)
+    opens, closes = plan.open_minutes
+    length = SILENT_MINUTES + (2 * TICK_MINUTES if has_pings else 0)
+    start = (FIRST_DAY + FAULT_DAY) * DAY_MINUTES + int(generator.uniform(opens, closes - length))
+    end, last_day = start + length, FIRST_DAY + DAYS
+    pings = np.arange(FIRST_DAY * DAY_MINUTES, last_day * DAY_MINUTES, PING_MINUTES, dtype=float)
+    signs = build_signs(minutes[(minutes < start) | (minutes >= end)])
+    if has_pings:
+        signs = replace(signs, pings=to_instants(pings[(pings < start) | (pings >= end)]))
+    series = [compute_silences(plan, window, signs, policy) for window in plan.windows]
+    first = start // TICK_MINUTES + 1
+    alarms = [alarm for cell in series if (alarm := cell.find_next_alarm(first)) is not None]
+    delay = min(alarms, default=2**40) * TICK_MINUTES - start
+    return delay if delay <= length else np.inf
 
 
 def count_alarms(series: GuardSeries) -> int:
@@ -179,7 +288,14 @@ def list_false_suspensions(policy: Policy) -> Iterator[str]:
     for plan in (BEARS, DOOR):
         for kind in SHARES:
             counts = [count_suspensions(plan, kind, seed, policy) for seed in SEEDS]
-            yield f"{plan.name:6} {kind:16} mean {np.mean(counts):.2f}, most {max(counts)}"
+            totals = [count.total() for count in counts]
+            means = ", ".join(
+                f"{measure} {sum(count[measure] for count in counts) / len(SEEDS):.2f}"
+                for measure in (*LINES, "heartbeat")
+            )
+            yield (
+                f"{plan.name:6} {kind:16} mean {np.mean(totals):.2f}, most {max(totals)} ({means})"
+            )
 
 
 def list_delays(policy: Policy) -> Iterator[str]:
@@ -196,14 +312,39 @@ def list_delays(policy: Policy) -> Iterator[str]:
             )
 
 
+def list_silences(policy: Policy) -> Iterator[str]:
+    """Yield a row for each kind of place, without and with signs of life."""
+    for plan in (BEARS, DOOR):
+        for has_pings in (False, True):
+            delays = np.array(
+                [
+                    measure_silence(plan, seed, policy, has_pings=has_pings)
+                    for seed in range(DELAY_RUNS)
+                ]
+            )
+            is_noticed = np.isfinite(delays)
+            times = delays[is_noticed] if is_noticed.any() else np.zeros(1)
+            by = f"a ping every {PING_MINUTES} min" if has_pings else "traffic alone"
+            yield (
+                f"{plan.name:6} two hours of silence, by {by}: noticed in"
+                f" {is_noticed.mean() * 100:.0f} %, after {np.median(times):.0f}"
+                f" ({np.quantile(times, 0.9):.0f}) minutes"
+            )
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     policy = parse_policy(Path("config/policies/bears.yaml").read_text(encoding="utf-8"))
-    print(f"false suspensions by latency and failures, all sites, {DAYS} days, {len(SEEDS)} seeds")
+    print(
+        f"false suspensions by all operational guards, all sites, {DAYS} days, {len(SEEDS)} seeds"
+    )
     for row in list_false_suspensions(policy):
         print(row)
     print(f"records to the alarm: median (90 %), {DELAY_RUNS} runs")
     for row in list_delays(policy):
+        print(row)
+    print(f"two hours of silence: median (90 %), {DELAY_RUNS} runs")
+    for row in list_silences(policy):
         print(row)
 
 

@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, settings
 from tests.parts import Spent, mark_parts
 from tests.store.compiled_statements import share_statements
 
+# Before numpy is imported: each worker has one processor, and threads of OpenBLAS spin for others.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 settings.register_profile(
     "here", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )

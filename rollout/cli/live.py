@@ -23,9 +23,10 @@ from rollout.cli.record_options import (
     PolicyFile,
     PredictionsFile,
     TrainingEnds,
+    VersionContents,
 )
 from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.replay import parse_salt, parse_training_end
+from rollout.cli.replay import parse_salt, parse_training_end, parse_version_content
 from rollout.cli.runner import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
@@ -56,7 +57,7 @@ from rollout.services.records.import_vouching import (
     compute_digests,
     vouch_for_import,
 )
-from rollout.services.records.record_import import import_records
+from rollout.services.records.record_import import check_declared_contents, import_records
 from rollout.services.replay.replay import ReplayRequest, read_request_records
 from rollout.store.database.database_roles import grant_privileges
 from rollout.store.database.migrations import find_head_revision, load_current_revision, upgrade
@@ -210,6 +211,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
     trained_until: TrainingEnds = None,
+    contents: VersionContents = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Import recorded files into the database (safe to repeat).
@@ -232,12 +234,13 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         now, digests = datetime.now(UTC), compute_digests(sources)
         action_rows = None if actions is None else read_action_file(actions, state.policy, now)
         all_digests = digests if actions is None else (*digests, compute_digest(actions))
+        declared = dict(parse_version_content(text) for text in contents or ())
+        check_declared_contents(state, records, declared)  # before the ledger says who vouches
         caller = load_local_caller(database, by)
         vouch_for_import(database, caller, rollout, records, all_digests, now)
         training_ends = dict(parse_training_end(text) for text in trained_until or ())
-        counts = import_records(
-            database, rollout, records, now, training_ends, build_senders(sources, digests)
-        )
+        senders = build_senders(sources, digests)
+        counts = import_records(database, rollout, records, now, training_ends, senders, declared)
         status_counts = {
             kind: dict(counts_by_status) for kind, counts_by_status in sorted(counts.items())
         }

@@ -1,5 +1,6 @@
 """The command line `rollout`: the table of all commands."""
 
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated, ClassVar, Final
@@ -8,6 +9,10 @@ import typer
 
 from rollout.cli.command_table import CommandEntry, TableGroup
 from rollout.cli.former_names import RenamingGroup
+
+# Before a command imports numpy: no system of equations here has more than some hundred unknowns,
+# and on busy processors OpenBLAS' threads take 40 times as long for them as one does.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 COMMANDS: Final = {
     "demo": CommandEntry(

@@ -46,6 +46,12 @@ TrainingEnds = Annotated[
     list[str] | None,
     typer.Option(help="VERSION=TIME: cases up to this time are no evidence for the version"),
 ]
+VersionContents = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--content", help="VERSION=SHA256: hash of the version's weights and pre-processing"
+    ),
+]
 ChoicesFile = Annotated[Path | None, typer.Option(help="list with the column choice filled in")]
 
 

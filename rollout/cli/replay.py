@@ -18,6 +18,7 @@ from rollout.cli.record_options import (
     PredictionsFile,
     TrainingEnds,
 )
+from rollout.core.policy.version_contents import parse_content
 from rollout.formats.policy.scalars import read_duration
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.engine import ReplayOptions
@@ -142,3 +143,15 @@ def parse_training_end(text: str) -> tuple[str, datetime]:
             f"--trained-until {text} is not VERSION=TIME; write it as v2=2025-10-23T23:00Z"
         )
     return version, instant
+
+
+def parse_version_content(text: str) -> tuple[str, str]:
+    """Read one `--content`.
+
+    Raises:
+        ValueError: the text is not VERSION=SHA256.
+    """
+    version, _, content = text.rpartition("=")
+    if not version:
+        raise ValueError(f"--content {text} is not VERSION=SHA256; write it as v2=9f86d081…")
+    return version, parse_content(content)

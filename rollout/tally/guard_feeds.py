@@ -1,4 +1,4 @@
-"""The records that guards read besides decisions."""
+"""What guards and gates read besides decisions."""
 
 from typing import Protocol
 

@@ -1,6 +1,8 @@
 """`rollout --version` and `python -m rollout`: what a report of a fault begins with."""
 
+import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -31,3 +33,12 @@ def test_python_runs_the_commands_as_a_module(words):
     assert done.returncode == 0, done.stderr
     assert re.search(r"Usage: rollout\b", done.stdout)
     assert "__main__" not in done.stdout
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "1"), ("3", "3")])
+def test_equations_are_solved_by_one_thread_unless_another_number_is_set(monkeypatch, given, used):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", given or "")
+    if given is None:
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    runpy.run_path(str(ROOT / "rollout/cli/main.py"))
+    assert os.environ["OPENBLAS_NUM_THREADS"] == used

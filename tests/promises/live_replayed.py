@@ -16,6 +16,7 @@ from rollout.replay.record_feed import HistoryFeeds
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.versions import VersionStore
 from rollout.store.records.history import StoredHistory
+from rollout.store.records.site_signs import SiteSignStore
 from rollout.tally.slots import find_slot_after, to_instant
 from tests.chance import list_unsealed_events
 from tests.promises.live_world import HOUR, POLICIES, SITES, Ticked
@@ -90,9 +91,10 @@ def replayed(world):
         live = tuple(Ledger(transaction, world.rollout).list_events())
         versions = VersionStore(transaction, world.rollout).list_all()
         stored = StoredHistory(transaction, world.rollout, levers=["alarm"])
+        signs = SiteSignStore(transaction, world.rollout)
         history, beats = (
             stored.load_records(),
-            {site: stored.load_heartbeats(site) for site in SITES},
+            {site: signs.load_heartbeats(site) for site in SITES},
         )
     made = prepared(history, policy, salt=bytes(32))
     first_uses = {name: version.first_seen_at for name, version in versions.items()}

@@ -202,8 +202,9 @@ def unwatched(life):
 
 
 def silent(life):
-    """A site that is not heard of is withheld."""
+    """A site whose signs of life stop is withheld."""
     life.climb(1)
+    life.quiet_hours(5)
     for _ in range(12):
         life.world.to_next_slot()
         life.world.tick()

@@ -67,7 +67,7 @@ def describe_cell_attempt(
 ) -> str:
     """Describe a version's attempt in a cell by its number, as the ledger has it.
 
-    An attempt has no number before its first unit: the text then names the one that it would get.
+    Before its first unit an attempt has no number: the text then has the one that it would get.
     """
     state = scope.get_cell_state(cell, version)
     if not numbers_attempts_by_year(scope.rules):
@@ -76,6 +76,10 @@ def describe_cell_attempt(
         return f"attempt {state.number} of the year in this cell"
     if state.has_begun:
         return "an attempt from before attempts had numbers"
+    if scope.versions[version].retired:
+        return f"no attempt: {version} is retired"
+    if version in policy.watched_versions:
+        return f"no attempt: the policy only watches {version}"
     following = _foresee_year(scope, policy, cell, at)
     return f"no attempt yet; the next would be number {following.count} of the year in this cell"
 

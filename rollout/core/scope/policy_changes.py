@@ -5,6 +5,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from rollout.core.calendar.sites import SHADOW, Cell
+from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import is_redefined
@@ -82,6 +83,11 @@ def apply_approved_policies(pending: PendingEvents, tick: Tick) -> bool:
         return False
     proposal = approved_proposals[-1]  # in the order in which they were raised
     new = tick.pending_policies[proposal.about]
+    try:
+        check_watched_aliases(pending.scope, new)
+    except PolicyRefusedError as error:  # a name that came after the proposal was raised
+        pending.void_proposal(proposal.id, str(error))
+        return False
     looser_rules = list_looser_rules(pending.policy, new)
     _emit_policy_applied(
         pending, new, by=ENGINE, looser_rules=looser_rules, proposal_id=proposal.id

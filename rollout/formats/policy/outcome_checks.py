@@ -157,6 +157,15 @@ def _describe_second_arm(stage: Stage) -> str:
     return f"share: 90%, or blind: 10%, at {stage.id}"
 
 
+def _check_familiar_gains(shape: PolicyShape, _: Policy) -> Faults:
+    if shape.evidence.familiar is not None and next(_list_gain_rows(shape), None) is not None:
+        text = (
+            "units sent to people as unfamiliar are in no arm, which conditions on gain can't tell"
+            " yet; leave out familiar, or the conditions on gain"
+        )
+        yield DocumentFault(("evidence", "familiar"), text)
+
+
 _OUTCOMES = ("outcomes.*.id", "outcomes.*.from", "outcomes.*.to")
 _CONDITIONS = ("gates.*.require.*.of", "guards.*.of")
 _SHARES = ("stages.*.share", "stages.*.blind", "stages.*.audit", "stages.*.id")
@@ -169,4 +178,5 @@ OUTCOME_CHECKS: tuple[PolicyCheck, ...] = (
     (("stages.*.share", "stages.*.blind"), _check_shared_stages),
     ((*_SHARES, "gates.*.to", "gates.*.require.*"), _check_gates_to_shares),
     ((*_SHARES, *_CONDITIONS, "gates.*.to"), _check_gain_arms),
+    (("evidence.familiar",), _check_familiar_gains),
 )

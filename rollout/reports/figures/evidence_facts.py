@@ -1,7 +1,7 @@
 """Evidence of each cell and version, the state of its next gate, and its next step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import log
 
@@ -13,7 +13,6 @@ from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.gates import (
     ConditionReading,
-    list_unmet_requirements,
     read_gate,
 )
 from rollout.core.policy.policy import Policy
@@ -113,7 +112,9 @@ def _build_evidence_facts(
     reasons: dict[str, int],
 ) -> EvidenceFacts:
     (cell, version), policy = key, inputs.policy
-    view, period = inputs.evidence_views[key], state_periods[key][-1]
+    view = inputs.evidence_views[key]
+    # another version's attempt changes the next share without a period of this one
+    period = replace(state_periods[key][-1], state=scope.get_cell_state(cell, version))
     slot = find_slot_before(inputs.last, policy.tick)
     attempt, stage_evidence = view.attempt_window.count_at(slot), view.entered_window.count_at(slot)
     gate = _build_gate_facts(view, period, attempt, stage_evidence, policy)
@@ -177,9 +178,7 @@ def _build_gate_facts(
         to=gate.to,
         risk=gate.risk * period.state.risk_share,
         met=reading.is_met and view.version not in policy.watched_versions,
-        lacks=list_unmet_requirements(
-            gate, attempt, gate_evidence, policy.evidence.missing_at_most
-        ),
+        lacks=reading.unmet_requirements,
         approvals=gate.approvals,
         conditions=tuple(
             _build_condition_facts(condition_reading, policy)

@@ -15,6 +15,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.measures import SITE_MEASURES
 from rollout.core.policy.policy import Guard, Policy
+from rollout.core.statistics.silence import measure_sign_interval
 from rollout.replay.record_feed import (
     EMPTY_VOTES,
     GuardAnswers,
@@ -31,7 +32,7 @@ from rollout.services.engine.unit_counting import (
 )
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.session import Transaction
-from rollout.store.records.history import StoredHistory
+from rollout.store.records.site_signs import SiteSignStore
 from rollout.tally.answer_records import AnswerRecords, build_empty_answers
 from rollout.tally.case_placement import place_cases
 from rollout.tally.episode_series import LONGEST_READ_BACK
@@ -155,13 +156,14 @@ class LiveGuardFeeds(WithoutOutcomes):
     ) -> set[int]:
         """Return cases that guards may still use; store each site's last slot."""
         history = open_stored_history(transaction, state)
+        signs = SiteSignStore(transaction, state.rollout)
         since = at - _find_read_back(state)
         case_ids = history.find_recent_cases(since)
-        for site, (first_case_at, last_case_at) in history.load_case_spans().items():
+        for site, (first_case_at, last_case_at) in signs.load_case_spans().items():
             self._slots_by_site[site] = np.array([find_slot_after(last_case_at, state.policy.tick)])
             self._signs.add_first_case(site, to_micros(first_case_at))
             if _watches_traffic(state) and last_case_at - READ_BACK < since:
-                case_ids |= history.find_site_cases(site, last_case_at - READ_BACK)
+                case_ids |= signs.find_site_cases(site, last_case_at - READ_BACK)
         return case_ids
 
     def _load_feeds(
@@ -186,18 +188,18 @@ class LiveGuardFeeds(WithoutOutcomes):
             guard_observations.setdefault(key, _GuardObservations()).add(version_frame)
             self._votes.pop((guard.id, str(site), str(version)), None)
 
-    def has_pings(self, site: str) -> bool:
-        """Return whether signs of life of the site were loaded."""
-        return site in self._last_heartbeats
+    def has_sign_interval(self, site: str) -> bool:
+        """Return whether the loaded signs of life of the site have an interval."""
+        return measure_sign_interval(self._signs.read(site).pings) is not None
 
     def load_heartbeats(
         self, transaction: Transaction, state: RolloutState, sites: Iterable[str]
     ) -> set[str]:
         """Load new heartbeats of some sites; return the sites that have any."""
-        history, sites_with_heartbeats = open_stored_history(transaction, state), set()
+        signs, sites_with_heartbeats = SiteSignStore(transaction, state.rollout), set()
         for site in sites:
-            after = self._last_heartbeats.get(site) or _find_first_ping(history, site, state)
-            heartbeats = () if after is None else history.load_heartbeats(site, after=after)
+            after = self._last_heartbeats.get(site) or _find_first_ping(signs, site, state)
+            heartbeats = () if after is None else signs.load_heartbeats(site, after=after)
             if heartbeats:
                 self._signs.add_pings(site, [to_micros(heartbeat) for heartbeat in heartbeats])
                 self._last_heartbeats[site] = heartbeats[-1]
@@ -216,9 +218,9 @@ def _watches_traffic(state: RolloutState) -> bool:
     return has_heartbeat and has_guard_tests(state.scope.rules)
 
 
-def _find_first_ping(history: StoredHistory, site: str, state: RolloutState) -> datetime | None:
+def _find_first_ping(signs: SiteSignStore, site: str, state: RolloutState) -> datetime | None:
     """Return after which time a site's signs of life are of use; None without any."""
-    last = history.load_last_heartbeat(site)
+    last = signs.load_last_heartbeat(site)
     if last is None:
         return None
     return last - max(PING_READ_BACK, READ_BACK_PERIODS * _find_longest_period(state.policy))

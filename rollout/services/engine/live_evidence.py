@@ -64,9 +64,10 @@ class LiveEvidence:
         at = to_instant(slot, self._policy.tick)
         if self._feeds.is_stale(at):
             self._feeds = LiveGuardFeeds()
-        self._invalidate_sites(self._feeds.load_arrivals(transaction, state, at))
+        arrival_sites = self._feeds.load_arrivals(transaction, state, at)
+        self._invalidate_sites(arrival_sites)
         due_cells = self._agenda.list_due_cells(state.scope, slot)
-        silence_sites = self._list_silence_sites(state.scope, due_cells)
+        silence_sites = self._list_silence_sites(state.scope, due_cells, arrival_sites)
         self._invalidate_sites(self._feeds.load_heartbeats(transaction, state, silence_sites))
 
     def _load_counted_units(self, unit_store: CountedUnits, scope: Scope, slot: int) -> None:
@@ -78,10 +79,13 @@ class LiveEvidence:
                 self._invalidate_cells(cell for cell, _ in changed_keys)
         self._last_slot = slot
 
-    def _list_silence_sites(self, scope: Scope, due_cells: Collection[Cell]) -> set[str]:
+    def _list_silence_sites(
+        self, scope: Scope, due_cells: Collection[Cell], arrival_sites: Collection[str]
+    ) -> set[str]:
         """Return the sites whose new signs of life matter in this slot.
 
-        Known signs give the slot in which more are missed, so later ones matter only then.
+        Known signs give the slot in which more are missed; later ones matter then, and when a case
+        came, after which signs of life have to go on.
         """
         sites = {cell.site for cell in due_cells if self._has_heartbeat_guard(cell)}
         if not has_guard_tests(scope.rules):
@@ -92,7 +96,11 @@ class LiveEvidence:
             for cell in granted_cells
             if cell in self._policy.cell_set and self._has_heartbeat_guard(cell)
         }
-        return sites | {site for site in watched_sites if not self._feeds.has_pings(site)}
+        return sites | {
+            site
+            for site in watched_sites
+            if site in arrival_sites or not self._feeds.has_sign_interval(site)
+        }
 
     def _has_heartbeat_guard(self, cell: Cell) -> bool:
         guards = self._policy.list_guards(cell)

@@ -14,6 +14,7 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import MISSING, Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.services.policies.familiar_plan import FamiliarForecast, forecast_familiarity
 from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import RecordFrames
@@ -122,6 +123,9 @@ def build_expected_traffic(policy: Policy) -> RolloutTraffic:
 
 def _build_expected_rate(condition: Condition, policy: Policy) -> MeasureRate:
     match condition.measure:
+        case "agreement" if isinstance(condition, SliceCondition):
+            assumption = f"each {condition.slice} agrees as all cases do; its share is unknown"
+            return MeasureRate(None, _find_expected_agreement(condition, policy)[0], assumption)
         case "agreement":
             return MeasureRate(1.0, *_find_expected_agreement(condition, policy))
         case "recall" | "precision":
@@ -265,7 +269,9 @@ def _compute_cell_traffic(counts: Ints, unit_classes: UnitClasses, days: float) 
     if not _count_decided(counts, unit_classes):
         return CellTraffic(units / days, {}, {}, compute_wrong_cost(unit_classes.policy))
     rates = {
-        condition.key: _compute_rate(
+        condition.key: _compute_rarest_rate(condition, counts, unit_classes, units)
+        if isinstance(condition, SliceCondition)
+        else _compute_rate(
             condition, counts @ unit_classes.get_class_counts(condition), units, policy
         )
         for condition in list_conditions(policy)
@@ -301,6 +307,23 @@ def _compute_rate(
             class_shares=(both_share, lone_share, split_share, none_share),
         )
     return MeasureRate(share, float(class_counts[0]) / total)
+
+
+def _compute_rarest_rate(
+    condition: SliceCondition, counts: Ints, unit_classes: UnitClasses, units: int
+) -> MeasureRate:
+    """Return the rate of the rarest value, for which the gate waits longest."""
+    codes, values = unit_classes.get_slice_codes(condition.slice)
+    class_counts = unit_classes.get_class_counts(condition) * counts[:, None]
+    by_value = [class_counts[codes == code].sum(axis=0) for code in range(len(values))]
+    pairs = zip(by_value, values, strict=True)
+    counted_values = [(int(row.sum()), value, int(row[0])) for row, value in pairs if any(row)]
+    if not counted_values:
+        return MeasureRate(0.0 if units else None, None)
+    total, value, agreed = min(counted_values)
+    share = total / units
+    text = f"{condition.slice}={value} is the rarest value, {share * 100:.2g} % of units"
+    return MeasureRate(share, agreed / total, text)
 
 
 _RATED = frozenset({"agreement", "recall", "precision", "cost", "parity"})

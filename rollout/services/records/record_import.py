@@ -13,7 +13,9 @@ from typing import Any
 
 import polars as pl
 
+from rollout.core.errors import RefusalError
 from rollout.core.policy.counting_rules import distinguishes_sources
+from rollout.core.policy.version_contents import find_content_fault
 from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.unit_counting import queue_cases
@@ -29,6 +31,39 @@ OTHER_WINDOW = "other"  # of cases outside the policy's windows
 StatusCounts = Mapping[str, Mapping[str, int]]
 
 
+class OtherContentError(RefusalError):
+    """A content was declared that is not the version's."""
+
+    code = "conflict"
+
+
+def check_declared_contents(
+    state: RolloutState, records: RecordFrames, declared: Mapping[str, str]
+) -> None:
+    """Raise an error if a declared content is not that of its version.
+
+    Raises:
+        OtherContentError: a version has another content, was used without one, or is unknown.
+    """
+    versions_in_file = set(records.predictions["version"].unique())
+    for version, content in declared.items():
+        if version not in versions_in_file:
+            names = ", ".join(sorted(versions_in_file)) or "none"
+            raise OtherContentError(
+                f"--content names {version}, of which the file has no prediction; its versions:"
+                f" {names}"
+            )
+        stored, by_policy = state.versions.get(version), state.policy.contents_by_version
+        fault = find_content_fault(
+            version,
+            declared=content,
+            content=content if stored is None else stored.info.content,
+            by_policy=by_policy.get(version, ""),
+        )
+        if fault:
+            raise OtherContentError(f"nothing was imported: {fault}")
+
+
 def import_records(
     database: Database,
     rollout_name: str,
@@ -36,24 +71,29 @@ def import_records(
     at: datetime,
     trained_until: Mapping[str, datetime] | None = None,
     senders: Mapping[str, str] | None = None,
+    contents: Mapping[str, str] | None = None,
 ) -> StatusCounts:
     """Store records of files; return the number of each status by kind.
 
     A repeated import stores nothing and returns `duplicate`. Cases without a time are rejected;
     their predictions and decisions are stored. `trained_until` is by version the end of its
-    training cases, `senders` by kind the file of its records.
+    training cases, `senders` by kind the file of its records, `contents` by version the hash of its
+    weights and pre-processing.
 
     Raises:
+        OtherContentError: a version has another content; nothing was stored.
         NoSuchRolloutError: there is no such rollout.
     """
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)
+    check_declared_contents(state, records, contents or {})
     history = place_cases(records, state.policy, state.rollout.salt, trained_until)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     untimed_count = records.cases["occurred_at"].null_count()
     if untimed_count:
         counts["case"][RecordStatus.REJECTED] += untimed_count
-    _record_versions(database, state, _find_first_use(records, history, at), trained_until or {})
+    first_use = _find_first_use(records, history, at)
+    _record_versions(database, state, first_use, trained_until or {}, contents or {})
     by_case = _group_by_case(records, history)
     keys = sorted(by_case, key=lambda key: _sort_key(by_case[key]))
     for start in range(0, len(keys), CASES_PER_TRANSACTION):
@@ -98,16 +138,21 @@ def _record_versions(
     state: RolloutState,
     first_use: Mapping[str, datetime],
     trained_until: Mapping[str, datetime],
+    declared: Mapping[str, str],
 ) -> None:
-    """Store each version's first use and the end of its training cases."""
+    """Store each version's first use, its content, and the end of its training cases."""
+    contents = {**declared, **state.policy.contents_by_version}
     with database.begin_write() as transaction:
         versions = VersionStore(transaction, state.rollout)
         known_versions = versions.list_all()
         for version, first_used_at in first_use.items():
-            if version not in known_versions or version in trained_until:
-                stored = known_versions.get(version)
-                about = {} if stored is None else stored.info.about  # its content stays
+            stored = known_versions.get(version)
+            if stored is None:
+                about = {"content": contents[version]} if version in contents else {}
                 facts = VersionInfo(version, "import", trained_until.get(version), about)
+                versions.record_info(facts, at=first_used_at)
+            elif version in trained_until:
+                facts = replace(stored.info, trained_until=trained_until[version])
                 versions.record_info(facts, at=first_used_at)
 
 

@@ -46,7 +46,7 @@ from rollout.store.records.renamed_predictions import (
     use_first_names,
 )
 from rollout.store.tables.columns import decode_instant, encode_instant
-from rollout.store.tables.tables import cases, decisions, heartbeats, outcomes, predictions, reviews
+from rollout.store.tables.tables import cases, decisions, outcomes, predictions, reviews
 from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,
     GOLD_PREFIX,
@@ -229,42 +229,6 @@ class StoredHistory:
             for table, at in times_by_table
         )
         return set(self._transaction.execute(union(*queries)).scalars())
-
-    def find_site_cases(self, site: str, since: datetime) -> set[int]:
-        """Return the cases that occurred at a site since a time."""
-        query = select(cases.c.case_id).where(
-            cases.c.rollout == self._rollout.number,
-            cases.c.site == site,
-            cases.c.occurred_at >= since,
-        )
-        return set(self._transaction.execute(query).scalars())
-
-    def load_case_spans(self) -> dict[str, tuple[datetime, datetime]]:
-        """Return by site when its first and last cases occurred."""
-        first, last = func.min(cases.c.occurred_at), func.max(cases.c.occurred_at)
-        query = (
-            select(cases.c.site, first.label("first"), last.label("last"))
-            .where(cases.c.rollout == self._rollout.number)
-            .group_by(cases.c.site)
-        )
-        return {row.site: (row.first, row.last) for row in self._transaction.execute(query)}
-
-    def load_last_heartbeat(self, site: str) -> datetime | None:
-        """Return the time of a site's last heartbeat, or None."""
-        query = select(func.max(heartbeats.c.at)).where(
-            heartbeats.c.rollout == self._rollout.number, heartbeats.c.site == site
-        )
-        at: datetime | None = self._transaction.execute(query).scalar_one()
-        return at
-
-    def load_heartbeats(self, site: str, *, after: datetime | None = None) -> Sequence[datetime]:
-        """Return the times of a site's heartbeats, optionally after a time."""
-        query = select(heartbeats.c.at).where(
-            heartbeats.c.rollout == self._rollout.number, heartbeats.c.site == site
-        )
-        if after is not None:
-            query = query.where(heartbeats.c.at > after)
-        return self._transaction.execute(query.order_by(heartbeats.c.at)).scalars().all()
 
     def _load_predictions(
         self, case_ids: Collection[int] | None, first_decisions: Mapping[int, datetime]

@@ -128,6 +128,10 @@ def test_an_attempt_is_described_by_the_ledgers_number():
     assert describe("v1") == following.format(2)
     rollout.at = on(1, 2, 2028)
     assert describe("v1") == following.format(1)
+    versions = dict(rollout.scope.versions)
+    retired = versions | {"v1": replace(versions["v1"], retired=True)}
+    rollout.scope = replace(rollout.scope, versions=retired)
+    assert describe("v1") == "no attempt: v1 is retired"
     rollout.scope = replace(rollout.scope, rules=1)
     assert describe("v1") == "attempt 3 of v1 in this cell"
 

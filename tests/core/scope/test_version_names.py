@@ -4,8 +4,9 @@ import pytest
 
 from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.version_rules import VersionRule
-from rollout.core.scope.commands import AddVersion
+from rollout.core.scope.commands import AddVersion, Tick
 from rollout.core.scope.events import (
+    ProposalVoided,
     VersionFirstUsed,
     VersionRenamed,
     VersionRetired,
@@ -140,3 +141,15 @@ def test_a_restart_after_a_rename_is_the_next_number_of_the_same_version(rollout
     rollout.change_policy(policy())
     rollout.at += DAY
     assert rollout.count(rollout.at, "v2", evidence=BETWEEN) == [[("v2", 2027, 3)]]
+
+
+def test_a_proposed_policy_that_watches_a_later_name_alone_is_void(rollout):
+    looser = policy(versions=(VersionRule("v2b", is_watched=True),), lease=2 * HOUR)
+    (raised,) = rollout.edit(looser)
+    rollout.declare("v2b")
+    before = rollout.policy
+    rollout.approve_all([raised])
+    events = rollout.do(Tick(at=rollout.at, pending_policies=rollout.policies))
+    (voided,) = (event for event in events if isinstance(event, ProposalVoided))
+    assert (voided.proposal, rollout.policy) == (raised.proposal, before)
+    assert "v2b is v2 under another name" in voided.reason

@@ -66,6 +66,7 @@ def test_a_gate_on_gain_has_its_outcome_and_a_guard_watches_it():
         ({"share: 50%": "share: 99%"}, "leaves one arm without units to compare; write from 2% to 98%"),
         ({START: GATE}, "trial needs a gate of its own on agreement or cost"),
         ({f"[{TRIAL}, {HALF}]": "[{id: trial, blind: 50%}, {id: half, share: 50%}]", GATE: f"{GATE}, {START}"}, "no stage below half has two arms to compare; add one before it, such as {id: trial, share: 10%}"),
+        ({"grace: 2h": "grace: 2h, familiar: {attributes: [form]}"}, "units sent to people as unfamiliar are in no arm"),
         ({HALF: "{id: half, audit: 50%}"}, "half has no second arm, so its grant could never be renewed on gain; write share: 90%, or blind: 10%, at half"),
     ],
 )  # fmt: skip

@@ -7,6 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.risk_shares import compute_yearly_share
+from rollout.core.scope.events import AttemptsBegan, Narrowed
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.naive_baselines import find_block_crossing, find_rate_crossing
@@ -142,6 +145,27 @@ def test_a_challenger_is_held_against_the_acting_versions_gate(replay_of, case):
     )  # fmt: skip
     assert "below the threshold" in challenger.decides_next
     assert (challenger.versions, challenger.attempts) == (2, 2)
+
+
+def test_an_attempt_before_its_first_unit_has_the_number_and_risk_that_it_would_get(
+    replay_of, case
+):
+    """v2 restarts as number 2; then a third attempt begins, so its next one is number 4."""
+    inputs = replay_of(often(case, 12, human="bear", model={"v1": "bear", "v2": "bear"}))
+    cell = Cell("creek", "day")
+    restart = Narrowed(
+        at=inputs.last, by="policy", cell=cell, version="v2", from_stage="shadow",
+        to_stage="shadow", reason="", guard="", restart=True,
+    )  # fmt: skip
+    third = AttemptsBegan(
+        at=inputs.last, by="policy", cells=(cell,), versions=("v1",),
+        years=(inputs.last.year,), numbers=(3,), releases=(1,), shares=("0.05",),
+    )  # fmt: skip
+    facts = compute_report_facts(replace(inputs, events=(*inputs.events, restart, third)))
+    v2 = next(e for e in facts.evidence if (Cell(e.site, e.window), e.version) == (cell, "v2"))
+    following = "no attempt yet; the next would be number 4 of the year in this cell"
+    assert (v2.attempt_number, v2.attempt_text, v2.attempts) == (0, following, 3)
+    assert v2.gate.risk == pytest.approx(0.0625 * compute_yearly_share(4, releases=1))
 
 
 def test_a_plain_rule_opens_a_cell_that_the_engine_holds(replay_of, case):
