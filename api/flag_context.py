@@ -71,8 +71,11 @@ def parse_context(body: bytes) -> EvaluationContext:
 
 def _parse_fields(context: Mapping[str, Any]) -> dict[str, Any]:
     texts = {name: context.get(name) for name in ("site", "version", "episode")}
+    # a number is its text, or a case would look as if it lacked the attribute
     attributes = {
-        k: v for k, v in context.items() if k not in CONTEXT_FIELDS and isinstance(v, str)
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in context.items()
+        if name not in CONTEXT_FIELDS and type(value) in (str, int, float)
     }
     return {
         "key": context["targetingKey"],

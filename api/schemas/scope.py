@@ -77,13 +77,18 @@ class ScopeGrant(BaseModel):
 
 
 class ScopeCell(BaseModel):
-    """The grants of one version in a cell, and the guards that suspend them."""
+    """The grants of one version in a cell, and the guards that suspend them.
+
+    If the policy has `evidence.familiar`, a human decides cases with a value that is not in
+    `familiar`, by attribute or combination.
+    """
 
     site: str
     window: str
     version: str
     grants: list[ScopeGrant]
     suspended_by: list[str]
+    familiar: dict[str, list[str]] = {}
 
 
 class ScopeStop(BaseModel):
@@ -153,8 +158,7 @@ def build_scope(snapshot: Snapshot) -> ScopeSnapshot:
             for version_item in scope.versions.values()
         ],
         cells=[
-            _build_cell(cell.site, cell.window, version, state)
-            for cell, version, state in snapshot.cells
+            _build_cell(cell, version, state, snapshot) for cell, version, state in snapshot.cells
         ],
         stops=[
             ScopeStop(id=stop.id, cells=_list_stop_cells(snapshot, stop.id))
@@ -178,14 +182,27 @@ def _list_stop_cells(snapshot: Snapshot, stop: str) -> list[Cell]:
     ]
 
 
-def _build_cell(site: str, window: str, version: str, state: CellState) -> ScopeCell:
+def _build_cell(cell: Cell, version: str, state: CellState, snapshot: Snapshot) -> ScopeCell:
     return ScopeCell(
-        site=site,
-        window=window,
+        site=cell.site,
+        window=cell.window,
         version=version,
         grants=[
             ScopeGrant(stage=grant.stage, since=grant.since, until=grant.until)
             for grant in state.grants
         ],
         suspended_by=sorted(state.suspended_by),
+        familiar=_list_familiar_values(cell, version, snapshot),
     )
+
+
+def _list_familiar_values(cell: Cell, version: str, snapshot: Snapshot) -> dict[str, list[str]]:
+    """Return the familiar values by attribute, sorted; empty if the policy asks for none."""
+    rule = None if snapshot.policy is None else snapshot.policy.evidence.familiar
+    if rule is None:
+        return {}
+    values = snapshot.scope.get_cell_values(cell, version).familiar_values
+    return {
+        attribute: [text for name, text in values if name == attribute]
+        for attribute in sorted(rule.attribute_ids)
+    }

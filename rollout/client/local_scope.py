@@ -8,10 +8,12 @@ from typing import Any
 
 from rollout.client.seen_heads import LedgerHead
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.familiarity import FAMILIAR
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.assignment import Assignment, CaseQuestion, decide_assignment
 from rollout.core.scope.scope import (
     CellState,
+    CellValues,
     Grant,
     Scope,
     Stop,
@@ -122,6 +124,12 @@ def _parse_scope(body: Mapping[str, Any]) -> Scope:
         stops={stop["id"]: _parse_stop(stop) for stop in body["stops"]},
         at=_parse_instant(body["scope_at"]),
         revision=body["revision"],
+        cell_values={
+            (Cell(cell_body["site"], cell_body["window"]), cell_body["version"]): _parse_values(
+                cell_body.get("familiar", {})
+            )
+            for cell_body in body["cells"]
+        },
         _holders=holders,
     )
 
@@ -136,6 +144,13 @@ def _parse_cell_state(body: Mapping[str, Any], version: Version) -> CellState:
         build_initial_state(version.first_seen, ()),
         grants=grants,
         suspended_by=frozenset(body["suspended_by"]),
+    )
+
+
+def _parse_values(familiar: Mapping[str, list[str]]) -> CellValues:
+    """Return the familiar values of a cell, listed by attribute."""
+    return CellValues(
+        {(attribute, text): FAMILIAR for attribute, texts in familiar.items() for text in texts}
     )
 
 

@@ -26,6 +26,7 @@ from rollout.tally.reviewer_checks import (
     is_blind_decision,
     mark_excluded,
 )
+from rollout.tally.slice_values import SLICES, add_slices
 from rollout.tally.units import PlacedRecords, build_unit_key
 
 PICK = "pick"  # purpose of the sampling values that select one case of several
@@ -51,6 +52,7 @@ def place_cases(
     """Place the cases with a time, a known site and a unit."""
     cases, excluded_counts = _select_evidence_cases(records, policy)
     cases = _add_windows(cases, policy)
+    cases = add_slices(cases, policy)
     cases = cases.with_columns(selection_value=_compute_selection_values(cases, salt))
     trained_until_micros = {
         version: count_micros(at - EPOCH) for version, at in (trained_until or {}).items()
@@ -71,6 +73,7 @@ def place_cases(
                 "day",
                 "occurred_us",
                 "received",
+                SLICES,
             )
         ),
         predictions=_to_lazy(records.predictions.with_columns(at=pl.col("at").dt.epoch("us"))),

@@ -8,7 +8,9 @@ import numpy as np
 from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
+from rollout.tally.slice_series import SliceRows
 from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays, UnitClasses
 
 
@@ -63,6 +65,19 @@ class CountWindow:
 
     @cached_property
     def _counts_cache(self) -> dict[tuple[str, str | None, str | None], IntArray]:
+        return {}
+
+    def get_slice_rows(self, condition: SliceCondition) -> SliceRows:
+        """Return the condition's rows by value."""
+        rows = self._slice_cache.get(condition.key)
+        if rows is None:
+            rows = self._slice_cache[condition.key] = SliceRows(
+                self._rows, self._unit_classes, condition
+            )
+        return rows
+
+    @cached_property
+    def _slice_cache(self) -> dict[tuple[str, str | None, str | None], SliceRows]:
         return {}
 
     @cached_property
@@ -126,6 +141,11 @@ class CountWindow:
                 for key, condition in self._conditions.items()
             },
             arms={key: units.select(units.slots <= slot) for key, units in self._arms.items()},
+            slices={
+                key: self.get_slice_rows(condition).count_before(position)
+                for key, condition in self._conditions.items()
+                if isinstance(condition, SliceCondition)
+            },
         )
 
 

@@ -27,6 +27,7 @@ from rollout.core.policy.measures import (
 )
 from rollout.core.policy.outcomes import GainCondition, OutcomeRule
 from rollout.core.policy.policy import Guard, Minimum, Policy
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gain import ArmUnits
 from rollout.core.statistics.gate_thresholds import (
@@ -48,6 +49,7 @@ from rollout.tally.guard_series import (
 )
 from rollout.tally.outcome_units import build_arms
 from rollout.tally.silence_series import compute_cell_silences
+from rollout.tally.slice_guards import compute_drift_series, compute_slice_series
 from rollout.tally.slots import find_slot_after, find_slot_before
 from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import BoolArray, CellUnitArrays, IntArray, UnitArrays, UnitClasses
@@ -224,7 +226,7 @@ class EvidenceView:
         holds = _is_minimum_met(gate.minimum, minimum_window, slots)
         holds &= window.missing_counts[positions] <= missing_limit
         conditions = self.policy.list_conditions(stage_level, self.cell)
-        compute_met = partial(self._are_all_met, conditions, window, slots, holds)
+        compute_met = partial(self._are_all_met, conditions, window, slots, holds, has_minimum=True)
         is_met = compute_met(gate.risk * self.state.risk_share)
         return GateSeries(slots, is_met, lambda: ~compute_met(1.0))
 
@@ -235,12 +237,18 @@ class EvidenceView:
         slots: IntArray,
         holds: BoolArray,
         risk: float,
+        *,
+        has_minimum: bool,
     ) -> BoolArray:
         """Return where the minimum holds and all conditions reach their threshold."""
         result, positions = holds.copy(), window.count_rows_by(slots)
         for condition in conditions:
             if not result.any():
                 break
+            if isinstance(condition, SliceCondition):
+                rows = window.get_slice_rows(condition)
+                result &= rows.find_passing(condition, risk, has_minimum=has_minimum)[positions]
+                continue
             result[result] = (
                 is_gain_met(condition, window.get_arms(condition), slots[result], risk)
                 if isinstance(condition, GainCondition)
@@ -266,7 +274,7 @@ class EvidenceView:
             window.reviewer_counts[positions] >= gate.minimum.reviewers
         )
         conditions = self.policy.list_conditions(stage_level, self.cell)
-        is_met = self._are_all_met(conditions, window, slots, holds, 1.0)
+        is_met = self._are_all_met(conditions, window, slots, holds, 1.0, has_minimum=False)
         return GateSeries(slots, is_met, lambda: ~is_met)
 
     def _is_condition_met(self, condition: Condition, counts: IntArray, risk: float) -> BoolArray:
@@ -289,6 +297,8 @@ class EvidenceView:
 
     def _compute_guard_series(self, guard: Guard) -> GuardSeries:
         measure = guard.condition.measure
+        if measure == "drift" or isinstance(guard.condition, SliceCondition):
+            return self._compute_stream_series(guard)
         if measure in TESTED_MEASURES and has_guard_tests(self.rules):
             return self._compute_episode_series(guard)
         if measure in DETECTOR_MEASURES or isinstance(guard.condition, GainCondition):
@@ -298,6 +308,11 @@ class EvidenceView:
         if measure == "heartbeat":
             slots = self.feeds.slots_with_records(self.cell.site)
             return compute_silence_series(guard, slots, self.feeds.last_slot, self.policy)
+        return self._compute_span_series(guard)
+
+    def _compute_span_series(self, guard: Guard) -> GuardSeries:
+        """Return the share of bad records over the guard's span."""
+        measure = guard.condition.measure
         if measure in {"missing", "unaudited"}:
             rows = self._select_closed(measure)
             return compute_share_series(
@@ -309,6 +324,21 @@ class EvidenceView:
         since = self._find_harm_start(guard) if measure == "harm" else self.state.changed_at
         is_kept = occurred_slots >= self._find_first_slot(since)
         return compute_share_series(guard, answer_slots[is_kept], is_bad[is_kept], self.policy)
+
+    def _compute_stream_series(self, guard: Guard) -> GuardSeries:
+        """Return the readings of a guard on slices or drift.
+
+        Drift reads decided units too: closed ones would be known only after the grace.
+        """
+        rows, condition = self._select_detector_rows(guard), guard.condition
+        if condition.measure == "agreement" and isinstance(condition, SliceCondition):
+            return compute_slice_series(guard, condition, rows, self.unit_classes)
+        before = self._select_visible(self.rows.guard)
+        # by slot: a unit that was decided later was not known when the cell entered its stage
+        is_reference = before.slot <= find_slot_before(self.state.changed_at, self.policy.tick)
+        if self.state.attempt > 1:
+            is_reference &= before.occurred >= self._find_first_slot(self.state.attempt_since)
+        return compute_drift_series(guard, rows, before.select(is_reference), self.unit_classes)
 
     def _compute_quality_series(self, guard: Guard) -> GuardSeries:
         if isinstance(guard.condition, GainCondition):
@@ -384,7 +414,10 @@ class EvidenceView:
         rows = self._assisted_rows if is_override else self._select_visible(self.rows.guard)
         is_kept = rows.occurred >= self._find_first_slot(self.state.changed_at)
         last_alarm = self.state.last_alarms.get(guard.id)
-        if last_alarm is not None:
+        has_episodes = guard.condition.measure == "drift" or isinstance(
+            guard.condition, SliceCondition
+        )  # their alarm lasts until recovery, unless it narrows
+        if last_alarm is not None and (guard.then in NARROWING_EFFECTS or not has_episodes):
             is_kept &= rows.slot > find_slot_before(last_alarm, self.policy.tick)
         return rows.select(is_kept)
 

@@ -40,6 +40,7 @@ class GuardSeries:
         record_counts: all records.
         has_recovered: whether later records show that an alarm is over; None where a measure that
             stayed within the threshold for the guard's span shows it.
+        subjects: what an alarm is about, by slot; empty where a guard has one subject.
     """
 
     slots: IntArray
@@ -47,6 +48,7 @@ class GuardSeries:
     bad_counts: IntArray
     record_counts: IntArray
     has_recovered: BoolArray | None = None
+    subjects: tuple[str, ...] = ()
 
     def read_at(self, slot: int, tick: timedelta) -> GuardReading:
         """Return the reading at a slot; no alarm before the first one."""
@@ -62,6 +64,7 @@ class GuardSeries:
             has_recovered=(
                 None if self.has_recovered is None else bool(self.has_recovered[position])
             ),
+            subject=self.subjects[position] if self.subjects else "",
         )
 
     def _find_good_since(self, position: int) -> int:

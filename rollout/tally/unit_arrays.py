@@ -22,10 +22,12 @@ from rollout.core.policy.measures import (
     is_success,
 )
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.slice_conditions import read_slice_value
+from rollout.tally.slice_values import select_slices
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
-CLASS_COLUMNS = ("lever", "predicted", "decided", "second", "level", "attribute_values")
+CLASS_COLUMNS = ("lever", "predicted", "decided", "second", "level", "attribute_values", "slices")
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,30 @@ class UnitClasses:
         """Return which classes have no blind decision."""
         return np.array([unit_class.decided == MISSING for unit_class in self.classes], dtype=bool)
 
+    def get_slice_codes(self, attribute: str) -> tuple[IntArray, tuple[str, ...]]:
+        """Return the number of an attribute's value for each class, and the values by number."""
+        if attribute not in self._slice_codes:
+            values = [read_slice_value(c.slices, attribute) for c in self.classes]
+            names = {value: number for number, value in enumerate(sorted(set(values)))}
+            codes = np.array([names[value] for value in values], dtype=np.int64)
+            self._slice_codes[attribute] = codes, tuple(names)
+        return self._slice_codes[attribute]
+
+    def get_decision_codes(self, lever: str | None) -> tuple[IntArray, tuple[str, ...]]:
+        """Return the number of the human's answer for each class, -1 without one, and the answers.
+
+        `lever` may be None if there is one.
+        """
+        lever_id = lever or self.policy.levers[0].id
+        labels = sorted({c.decided for c in self.classes if c.lever == lever_id} - {MISSING})
+        numbers = {label: number for number, label in enumerate(labels)}
+        codes = [numbers.get(c.decided, -1) if c.lever == lever_id else -1 for c in self.classes]
+        return np.array(codes, dtype=np.int64), tuple(labels)
+
+    @cached_property
+    def _slice_codes(self) -> dict[str, tuple[IntArray, tuple[str, ...]]]:
+        return {}
+
     def get_class_counts(self, condition: Condition) -> IntArray:
         """Return the counts of a unit of each class, shape (classes, width)."""
         class_counts = self._class_counts.get(condition.key)
@@ -181,6 +207,7 @@ class TalliedUnits:
 def build_units(frame: pl.DataFrame, policy: Policy) -> TalliedUnits:
     """Return the evidence in a frame of `resolve_units` as arrays."""
     evidence = fill_attribute_values(frame.filter(pl.col("excluded").is_null()))
+    evidence = select_slices(evidence, policy)
     classes = evidence.select(CLASS_COLUMNS).unique(maintain_order=True).with_row_index("kind")
     encoded = evidence.join(classes, on=CLASS_COLUMNS, how="left", nulls_equal=True).select(
         *("track", "site", "window", "version", "slot", "occurred", "day"),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import UnitClass
 from rollout.core.policy.policy import Policy
+from rollout.tally.slice_values import select_slices
 from rollout.tally.unit_arrays import (
     CLASS_COLUMNS,
     CellUnitArrays,
@@ -56,7 +57,7 @@ class UnitBuffer:
         """
         if frame.is_empty():  # avoids loading Polars' join code (10 MiB)
             return set()
-        comparable_units = self._select_comparable(frame)
+        comparable_units = select_slices(self._select_comparable(frame), self._policy)
         if comparable_units.is_empty():
             return set()
         grown_keys = set()

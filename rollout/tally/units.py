@@ -43,7 +43,8 @@ class PlacedRecords:
 
     Attributes:
         cases: case_key, site, window, unit, selection_value, day (local day number), occurred_us
-            (microseconds), and received (occurred_us if the record has none).
+            (microseconds), received (occurred_us if the record has none), and slices (the values of
+            the recorded attributes, as JSON).
         predictions: case_key, version, `value:<lever>`, confidence, at (null: the case's time).
         decisions: blind decisions: case_key, reviewer, `value:<lever>`, seat (number of the review
             task), at, and `left_out`: whether the reviewer is excluded.
@@ -77,8 +78,8 @@ def resolve_units(placed: PlacedRecords, policy: Policy) -> Frame:
 
     Columns: track (`gate`, `guard`, `assisted`), site, window, version, unit, case_key, slot,
     occurred (slot), lever, predicted, decided (`MISSING` without a decision), second, cost, level,
-    reviewer, day, excluded (a reason, null if the unit is evidence). With several levers the rows
-    of lever `*` stand for all of them together.
+    reviewer, day, excluded (a reason, null if the unit is evidence), slices. With several levers
+    the rows of lever `*` stand for all of them together.
     """
     grace = count_micros(policy.evidence.grace)
     cases = placed.cases.with_columns(due=nw.max_horizontal("occurred_us", "received") + grace)
@@ -173,7 +174,7 @@ def _build_assisted_units(predicted_cases: Frame, placed: PlacedRecords, policy:
 
 UNIT_COLUMNS = (
     "track", "site", "window", "version", "unit", "case_key", "slot", "occurred", "lever",
-    "predicted", "decided", "second", "cost", "level", "reviewer", "day", "excluded",
+    "predicted", "decided", "second", "cost", "level", "reviewer", "day", "excluded", "slices",
 )  # fmt: skip
 
 

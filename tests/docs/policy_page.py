@@ -33,6 +33,10 @@ DEFINITIONS = {
         "how much more often the model takes the action than humans on the same units, per 100",
         "2",
     ),
+    "drift": (
+        "how far a value's share of cases (without `slice`: a human decision's) may have moved",
+        "10%",
+    ),
     "missing": ("closed units without a decision", "10%"),
     "unaudited": ("overdue audits, from 20 sampled on", "10%"),
     "latency_p95": ("time to answer, 95th percentile", "20s"),

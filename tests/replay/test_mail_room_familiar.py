@@ -10,7 +10,9 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from rollout.core.scope.events import FamiliarityChanged, IncidentOpened, Narrowed
 from rollout.formats.policy.reader import read_policy
+from rollout.reports.figures.unfamiliar import compute_unfamiliar_cases
 from rollout.reports.inputs.decided_by import MODEL, assign_deciders
+from rollout.reports.pages.unfamiliar_text import describe_unfamiliar
 from rollout.services.replay.replay import read_request_records, replay_records
 from rollout.services.replay.replay_output import build_replay_inputs
 from tests.replay.test_mail_room_story import ORDER
@@ -94,6 +96,20 @@ def test_gates_and_guards_count_no_letter_of_the_new_form(replays):
     counted = view._select_visible(view.rows.guard)
     assert not any(is_new[kind] for kind in counted.unit_class.tolist())
     assert any(is_new[kind] for kind in view.rows.guard.unit_class.tolist())
+
+
+def test_the_report_counts_the_letters_of_the_new_form_apart(replays):
+    done = replays["with"]
+    inputs = build_replay_inputs(done)
+    (row,) = compute_unfamiliar_cases(inputs, assign_deciders(inputs))
+    assert (row.site, row.window, row.version, row.values) == ("lisbon", "day", "v1", "form=new")
+    assert (row.cases, row.model_cases, row.agreement.n) == (228, 228, 228)
+    assert row.prevented >= 47
+    (sentence,) = describe_unfamiliar([row])
+    assert "228 cases with form=new" in sentence
+    assert "went to humans, because v1 was not familiar with them" in sentence
+    without = build_replay_inputs(replays["without"])
+    assert compute_unfamiliar_cases(without, assign_deciders(without)) == ()
 
 
 def test_a_replay_that_visits_every_slot_tells_the_same(replays):

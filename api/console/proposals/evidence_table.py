@@ -7,6 +7,7 @@ from api.console.page.figures import format_estimate
 from api.console.page.text import capitalize_first
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.reports.text.bound_text import format_bound_value
 from rollout.reports.text.formatting import format_count, format_percent
 from rollout.services.proposals.proposal_evidence import (
@@ -100,6 +101,8 @@ def format_condition_name(condition: Condition) -> str:
     'Recall of bear'
     """
     label = condition.label or condition.action
+    if isinstance(condition, SliceCondition):
+        label = condition.subject
     lever_text = f" ({condition.lever})" if condition.lever else ""
     name = condition.measure.replace("_", " ") + (f" of {label}" if label else "") + lever_text
     return capitalize_first(name)

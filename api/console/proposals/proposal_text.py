@@ -9,6 +9,7 @@ from rollout.core.calendar.sites import ALWAYS_WINDOW, SHADOW, Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.stages import Stage
 from rollout.core.scope.scope import find_acting_version
+from rollout.reports.text.familiar_text import describe_familiar_cases
 from rollout.reports.text.formatting import format_quantity, join_words, to_sentence
 from rollout.reports.text.state_text import CLOSED_PROPOSALS
 from rollout.services.engine.rollout_state import RolloutState
@@ -181,7 +182,15 @@ def build_meaning(state: RolloutState, details: Proposal, at: datetime) -> Grant
         proposed_stage=stage.id,
         proposed_text=_describe_stage(policy, stage, details.version),
         lapses_to=policy.stage_ids[stage_level - 1],
-        not_allowed=_describe_restrictions(policy, cell, stage_level, at, details),
+        not_allowed=" ".join(
+            filter(
+                None,
+                (
+                    _describe_restrictions(policy, cell, stage_level, at, details),
+                    describe_familiar_cases(policy),
+                ),
+            )
+        ),
         fallback_texts=tuple(_describe_fallbacks(policy)),
         lasts=stage.lasts,
     )

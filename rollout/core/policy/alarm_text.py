@@ -6,6 +6,7 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.cell_evidence import GuardReading
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard
+from rollout.core.policy.slice_conditions import describe_with_subject
 
 
 def describe_alarm(guard: Guard, reading: GuardReading, tick: timedelta) -> str:
@@ -28,7 +29,8 @@ def describe_alarm(guard: Guard, reading: GuardReading, tick: timedelta) -> str:
         outcome = guard.condition.outcome
         amount = outcome.format_amount(int(reading.value) * 1e-6 * outcome.span)
         return f"{guard.condition}: {amount} a unit so far, over {reading.records} units"
-    return f"{guard.condition}: {reading.value} of {reading.records} {_describe_unit(guard)}"
+    condition = describe_with_subject(guard.condition, reading.subject)
+    return f"{condition}: {reading.value} of {reading.records} {_describe_unit(guard)}"
 
 
 def _describe_unit(guard: Guard) -> str:

@@ -3,11 +3,31 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from rollout.core.policy.familiarity import AttributeValue, ValueReading
 from rollout.core.statistics.gain import ArmUnits
 
 MeasureKey = tuple[str, str | None, str | None]  # measure, label or action, lever
+
+
+class SliceCounts(NamedTuple):
+    """Units of one attribute value: successes, failures, and those without a decision.
+
+    A unit without a decision is a failure.
+    """
+
+    agreed: int
+    disagreed: int
+    missing: int = 0
+
+    @property
+    def decided(self) -> int:
+        """Return the number of units with a decision."""
+        return self.agreed + self.disagreed - self.missing
+
+
+ValueCounts = Mapping[str, SliceCounts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +42,7 @@ class EvidenceCounts:
         counts: per measure (successes, failures) of a share, units per cost level, or the four
             parity classes; zeros without records.
         arms: per gain the units of both arms that closed in the span.
+        slices: per condition by slice the counts of each value of the attribute.
     """
 
     closed: int = 0
@@ -30,6 +51,7 @@ class EvidenceCounts:
     reviewers: int = 0
     counts: Mapping[MeasureKey, tuple[int, ...]] = field(default_factory=dict)
     arms: Mapping[MeasureKey, ArmUnits] = field(default_factory=dict)
+    slices: Mapping[MeasureKey, ValueCounts] = field(default_factory=dict)
 
     @property
     def decided(self) -> int:
@@ -49,6 +71,7 @@ class GuardReading:
 
     `good_since` is when an operational guard's measure last turned good, None while it is bad.
     `has_recovered` is what a test of the records after an alarm says instead, None without one.
+    `subject` names the slices that an alarm is about.
     `silence` is the open time without a sign that raised an alarm.
     """
 
@@ -57,6 +80,7 @@ class GuardReading:
     records: int = 0
     good_since: datetime | None = None
     has_recovered: bool | None = None
+    subject: str = ""
     silence: timedelta | None = None
 
 

@@ -10,6 +10,11 @@ from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GAIN, GainCondition
 from rollout.core.policy.policy import Gate, Policy
+from rollout.core.policy.slice_conditions import (
+    SliceCondition,
+    expand_conditions,
+    list_unmet_slices,
+)
 from rollout.core.statistics.evidence import (
     compute_cost_log_e,
     compute_log_e,
@@ -126,8 +131,11 @@ def read_gate(
     """
     gate = policy.find_gate(stage_level, cell)
     assert gate is not None  # noqa: S101 - the caller asks only for gates that exist
-    unmet_requirements = list_unmet_requirements(
-        gate, counts, counts_since_entry, policy.evidence.missing_at_most
+    unmet_requirements = (
+        *list_unmet_requirements(gate, counts, counts_since_entry, policy.evidence.missing_at_most),
+        *list_unmet_slices(
+            policy.list_conditions(stage_level, cell), counts.slices, has_minimum=True
+        ),
     )
     return _read_conditions(
         policy, stage_level, cell, gate.risk * risk_share, counts, unmet_requirements
@@ -151,9 +159,12 @@ def is_gate_open(
         gate, counts, counts_since_entry, policy.evidence.missing_at_most
     ):
         return False
-    risk = gate.risk * risk_share
+    risk, gate_conditions = gate.risk * risk_share, policy.list_conditions(stage_level, cell)
+    if any(list_unmet_slices(gate_conditions, counts.slices, has_minimum=True)):
+        return False
     conditions = sorted(
-        policy.list_conditions(stage_level, cell), key=lambda c: c.measure in E_VALUE_MEASURES
+        expand_conditions(gate_conditions, counts.slices),
+        key=lambda c: c.measure in E_VALUE_MEASURES,
     )
     return all(_read_evidence(c, counts, risk, policy).is_met for c in conditions)
 
@@ -179,7 +190,8 @@ def read_renewal(
     """Evaluate whether the evidence of a grant's own span allows its renewal.
 
     Each measure needs E ≥ 1, with the gate's minimum of units and reviewers and at least one judged
-    unit: E is 1 without data, and a new E of 1/risk would let most good cells lapse.
+    unit: E is 1 without data, and a new E of 1/risk would let most good cells lapse. So does each
+    value of a slice that the span has, however few its units.
     """
     gate = policy.find_gate(stage_level, cell)
     assert gate is not None  # noqa: S101 - a grant needs a gate
@@ -188,6 +200,10 @@ def read_renewal(
     )
     if not (unmet_requirements or counts.decided):
         unmet_requirements = ("0 of 1 decided units",)
+    unmet_slices = list_unmet_slices(
+        policy.list_conditions(stage_level, cell), counts.slices, has_minimum=False
+    )
+    unmet_requirements = (*unmet_requirements, *unmet_slices)
     return _read_conditions(policy, stage_level, cell, 1.0, counts, unmet_requirements)
 
 
@@ -201,7 +217,7 @@ def _read_conditions(
 ) -> GateReading:
     readings = tuple(
         _read_evidence(condition, counts, risk, policy)
-        for condition in policy.list_conditions(stage_level, cell)
+        for condition in expand_conditions(policy.list_conditions(stage_level, cell), counts.slices)
     )
     return GateReading(
         readings,
@@ -215,6 +231,8 @@ def get_condition_counts(
     condition: Condition, counts: EvidenceCounts, policy: Policy
 ) -> tuple[int, ...]:
     """Return the condition's counts, zeros without records."""
+    if isinstance(condition, SliceCondition) and condition.value is not None:
+        return counts.slices[condition.key][condition.value][:2]
     values = counts.counts.get(condition.key)
     if values is not None:
         return values

@@ -50,7 +50,7 @@ class Condition:
         >>> str(Condition("recall", 0.8, at_least=True, label="bear"))
         'recall of bear at least 80 %'
         """
-        subject = self.label or self.action
+        subject = self.label or self.action or ("decisions" if self.measure == "drift" else "")
         lever = f" ({self.lever})" if self.lever else ""
         bound = "at least" if self.at_least else "at most"
         return (
@@ -73,6 +73,7 @@ class UnitClass:
     """Prediction, decisions and cost level of a unit, as measures count it.
 
     `attribute_values` is the stored text of `rollout.core.policy.familiarity`; no measure reads it.
+    `slices` holds the values of the attributes that conditions slice by, as JSON.
     """
 
     lever: str
@@ -81,6 +82,7 @@ class UnitClass:
     second: str = ""
     level: int = 0
     attribute_values: str = ""
+    slices: str = ""
 
     @property
     def agrees(self) -> bool:

@@ -90,12 +90,15 @@ def _continues_episode(pending: PendingEvents, alarm: _GuardAlarm) -> bool:
     """Return whether the suspension belongs to the incident of an earlier one.
 
     The guard has suspended another cell of the site, or its last suspension ended within 24 h.
+    A silent site is one incident, whatever version holds its cells by then.
     """
     if not has_guard_tests(pending.scope.rules):
         return False
-    guard, is_cell_guard = alarm.guard.id, alarm.guard.condition.measure == "missing"
+    guard, measure = alarm.guard.id, alarm.guard.condition.measure
+    is_cell_guard, is_of_any_version = measure == "missing", measure == "heartbeat"
     cells = [alarm.cell] if is_cell_guard else _list_site_cells(pending, alarm.cell.site)
-    states = [pending.scope.get_cell_state(cell, alarm.version) for cell in cells]
+    versions = pending.scope.versions if is_of_any_version else (alarm.version,)
+    states = [pending.scope.get_cell_state(cell, name) for cell in cells for name in versions]
     return any(
         guard in state.suspended_by
         or (guard in state.cleared_at and pending.at - state.cleared_at[guard] <= EPISODE_PAUSE)

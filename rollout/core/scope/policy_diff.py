@@ -23,6 +23,7 @@ from rollout.core.policy.policy import (
     Waves,
 )
 from rollout.core.policy.risk_shares import describe_releases
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_contents import shorten_content
 from rollout.core.scope.familiarity_diff import compare_familiarity
@@ -331,6 +332,8 @@ def _compare_condition(
 
 
 def _is_as_strict(new: Condition, old: Condition) -> bool:
+    if isinstance(new, SliceCondition) and isinstance(old, SliceCondition):
+        return new.line >= old.line and new.minimum >= old.minimum
     return new.line >= old.line if old.at_least else new.line <= old.line
 
 

@@ -320,7 +320,7 @@ def compute_parity_log_e(both: int, lone: int, split: int, none: int, *, margin:
         lone: the reviewers agree and the model differs, ≥ 0.
         split: the reviewers differ and the model agrees with one, ≥ 0.
         none: all three differ, ≥ 0.
-        margin: what may be lost, δ in [0, 1).
+        margin: what may be lost, δ in (−½, 1); below 0 the model has to gain −δ.
 
     Returns:
         A finite number; 0.0 without cases.
@@ -350,10 +350,10 @@ def compute_parity_gains(*, margin: float) -> Floats:
     """Return what a whole bet wins on both, lone, split, none.
 
     Raises:
-        ValueError: the margin lies outside [0, 1).
+        ValueError: the margin lies outside (−½, 1).
     """
-    if not 0 <= margin < 1:
-        raise ValueError(f"margin is {margin}; give a share in [0, 1), such as 0.03")
+    if not -0.5 < margin < 1:  # a case can gain half an agreement at most
+        raise ValueError(f"margin is {margin}; give a share between -0.5 and 1, such as 0.03")
     return (np.array([0.0, -1.0, 0.5, 0.0]) + margin) / (1 - margin)
 
 

@@ -204,7 +204,7 @@ def compute_parity_log_e_path(counts: NDArray[np.int64], *, margin: float) -> Fl
 
     Args:
         counts: shape (n, 4), cumulative: both, lone, split, none.
-        margin: what may be lost, δ in [0, 1).
+        margin: what may be lost, δ in (−½, 1); below 0 what has to be gained.
 
     Returns:
         float64, shape (n,).

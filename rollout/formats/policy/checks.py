@@ -5,6 +5,7 @@ because its faults would only follow from the fault that is already reported.
 """
 
 from rollout.core.calendar.instants import format_duration
+from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
@@ -87,9 +88,17 @@ def _check_blind_share(_: PolicyShape, policy: Policy) -> Faults:
             yield DocumentFault(("stages", i, "blind"), text)
 
 
-def _check_familiar_line(_: PolicyShape, policy: Policy) -> Faults:
+def _check_familiar(_: PolicyShape, policy: Policy) -> Faults:
     rule = policy.evidence.familiar
-    if rule is None or rule.line is not None:
+    if rule is None:
+        return
+    conditions = [c for gate in policy.gates for c in gate.require]
+    conditions += [guard.condition for guard in policy.guards]
+    if any(condition.measure == GAIN for condition in conditions):
+        # a human decides an unfamiliar case in either arm
+        text = "can't be combined with the measure gain; leave one of them out"
+        yield DocumentFault(("evidence", "familiar"), text)
+    if rule.line is not None:
         return
     for cell in policy.cells:
         guards = policy.list_guards(cell)
@@ -118,7 +127,7 @@ SECTION_CHECKS: tuple[PolicyCheck, ...] = (
     (("levers.*.answer_within", "levers.*.unanswered"), _check_answer_deadline),
     (("evidence.grace",), _check_grace),
     (("stages.*.blind", "stages.*.audit"), _check_blind_share),
-    (("evidence.familiar", "guards.*.*"), _check_familiar_line),
+    (("evidence.familiar", "guards.*.*"), _check_familiar),
     (("limits.*.never_above", "limits.*.ends"), _check_limits),
     ((), _check_waves),
 )

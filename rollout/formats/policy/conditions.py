@@ -13,6 +13,7 @@ from rollout.formats.policy.model import ConditionShape, GuardShape, PolicyShape
 from rollout.formats.policy.names import Faults, PolicyCheck, describe_unknown_name
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 
+SLICED_MEASURES = frozenset({"agreement", "drift"})
 ConditionRow = tuple[DocumentPath, ConditionShape]
 
 
@@ -100,6 +101,7 @@ _EXAMPLE = {
     "parity": "-3%",
     "override": "10%",
     "action_change": "2",
+    "drift": "10%",
     "missing": "10%",
     "unaudited": "10%",
     "latency_p95": "20s",
@@ -137,6 +139,35 @@ def _check_subject(shape: PolicyShape, policy: Policy) -> Faults:
         if row.lever is not None and not rule.allows_lever:
             text = f"{row.measure} is of all levers together; leave lever out"
             yield DocumentFault((*path, "lever"), text)
+
+
+def _check_slice(shape: PolicyShape, _: Policy) -> Faults:
+    """Check that a slice is of agreement or drift, and `minimum` of a slice in a gate."""
+    for path, row in _list_rows(shape):
+        if row.minimum is not None and path[0] == "guards":
+            yield DocumentFault((*path, "minimum"), "is for gates; leave it out")
+        elif row.minimum is not None and row.slice is None:
+            text = "applies to a condition with slice; write it in the gate's minimum"
+            yield DocumentFault((*path, "minimum"), text)
+        if row.slice is not None and row.measure not in SLICED_MEASURES:
+            text = f"does not apply to {row.measure}; leave it out, or write measure: agreement"
+            yield DocumentFault((*path, "slice"), text)
+
+
+def _check_drift(shape: PolicyShape, policy: Policy) -> Faults:
+    """Check that drift watches labels, of one lever or by slice."""
+    for i, row in enumerate(shape.guards):
+        if row.measure != "drift":
+            continue
+        if row.slice is not None and row.lever is not None:
+            text = "a slice is of cases, not of answers; leave lever or slice out"
+            yield DocumentFault(("guards", i, "lever"), text)
+        lever_id = row.lever or (policy.levers[0].id if len(policy.levers) == 1 else None)
+        lever = policy.levers_by_id.get(lever_id or "")
+        if row.slice is None and (lever is None or lever.number is not None):
+            names = ", ".join(v.id for v in policy.levers if v.number is None) or "none"
+            text = f"drift needs slice:, or a lever with labels ({names}); name one"
+            yield DocumentFault(("guards", i), text)
 
 
 def _list_values(lever: Lever, key: str) -> tuple[str, ...]:
@@ -202,9 +233,11 @@ def _check_cost_threshold(shape: PolicyShape, policy: Policy) -> Faults:
 
 def _check_suspending_measure(shape: PolicyShape, _: Policy) -> Faults:
     for i, row in enumerate(shape.guards):
-        if row.then == "suspend" and row.measure not in OPERATIONAL_MEASURES:
+        if row.then != "suspend" or row.slice is not None or row.measure == "drift":
+            continue
+        if row.measure not in OPERATIONAL_MEASURES:
             names = ", ".join(sorted(OPERATIONAL_MEASURES))
-            text = f"only {names} suspend; write one-stage, shadow or report"
+            text = f"only {names}, drift and slices suspend; write one-stage, shadow or report"
             yield DocumentFault(("guards", i, "then"), text)
 
 
@@ -285,6 +318,8 @@ CONDITION_CHECKS: tuple[PolicyCheck, ...] = (
     *_build_section_checks(_check_subject, _NAMES, *_LABELS),
     *_build_section_checks(_check_lever, _NAMES, *_LEVERS),
     (("evidence.second_verdict", "evidence.verdicts", "levers.*.number"), _check_parity),
+    *_build_section_checks(_check_slice, ("slice", "minimum")),
+    (("levers.*.labels", "levers.*.number", "guards.*.lever", "guards.*.slice"), _check_drift),
     (("levers.*.costs.*.cost",), _check_cost_threshold),
     ((), _check_suspending_measure),
     (("guards.*.false_alarm_every",), _check_alarm_interval),

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GAIN, GainCondition, OutcomeRule, find_outcome
+from rollout.core.policy.slice_conditions import MIN_SLICE_UNITS, SliceCondition
 from rollout.formats.policy import scalars
 from rollout.formats.policy.model import ConditionShape
 
@@ -68,6 +69,7 @@ MEASURE_RULES: Mapping[str, MeasureRule] = MappingProxyType(
         "action_change": MeasureRule(
             "per-100", default_effect="report", subject="action", allows_lever=True
         ),
+        "drift": MeasureRule("share", default_effect="report", allows_lever=True),
         "missing": MeasureRule("part", default_effect="report", default_span=_WEEK),
         "unaudited": MeasureRule("part", default_effect="one-stage", default_span=_WEEK),
         "latency_p95": MeasureRule(
@@ -117,8 +119,8 @@ def _parse_part(text: str) -> float:
 
 def _parse_difference(text: str) -> float:
     threshold = scalars.read_signed_share(text)
-    if not -1 < threshold <= 0:
-        raise ValueError(f"{text!r} is no loss of agreement; write 0% or less, such as -3%")
+    if not -1 < threshold < 0.5:
+        raise ValueError(f"{text!r} can never be proven; write less than 50%, such as -3% or 1%")
     return threshold
 
 
@@ -173,6 +175,16 @@ def read_condition(
     if rule.subject == "of":
         return _build_gain_condition(threshold, shape.of or "", outcomes, arm)
     lever = shape.lever if levers > 1 else None
+    if shape.slice is not None:
+        minimum = MIN_SLICE_UNITS if shape.minimum is None else shape.minimum
+        return SliceCondition(
+            shape.measure,
+            threshold,
+            rule.is_minimum,
+            lever=lever,
+            slice=shape.slice,
+            minimum=minimum,
+        )
     return Condition(shape.measure, threshold, rule.is_minimum, shape.label, lever, shape.action)
 
 

@@ -26,6 +26,7 @@ Measure = Literal[
     "parity",
     "override",
     "action_change",
+    "drift",
     "missing",
     "unaudited",
     "latency_p95",
@@ -221,6 +222,15 @@ class ConditionShape(PolicySection):
     lever: kinds.Name | None = key(None, description="Which lever, where there are several.")
     action: kinds.NonEmptyText | None = key(None, description="For action_change.")
     of: kinds.Name | None = key(None, description="For gain: which of the outcomes.")
+    slice: kinds.NonEmptyText | None = key(
+        None,
+        description="For agreement: an attribute, each of whose values must pass by itself. For "
+        "drift: whose shares are watched; without it, those of the human decisions. Cases without "
+        "the attribute have the value (none).",
+    )
+    minimum: kinds.Count | None = key(
+        None, description="With slice, in gates: decided units that each value needs. Default: 30."
+    )
 
 
 class MinimumShape(PolicySection):

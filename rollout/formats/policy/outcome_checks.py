@@ -12,7 +12,7 @@ from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 
 RECORD_COLUMNS = frozenset({"case_key", "harm", "outcome_at", "label", "values"})
 START_MEASURES = frozenset({"agreement", "cost"})
-"""What a gate to a shared stage asks for, so that no case is drawn for an unseen model."""
+"""Measures of a gate to a shared stage, so that no case is sampled for an unmeasured model."""
 
 
 def _check_outcome_rows(shape: PolicyShape, policy: Policy) -> Faults:
@@ -90,8 +90,8 @@ def _check_shared_stages(shape: PolicyShape, _: Policy) -> Faults:
             continue
         if row.blind > 0:
             text = (
-                f"share and blind exclude each other: people decide {(1 - row.share) * 100:g}%"
-                " already, unseen; leave blind out"
+                f"share and blind exclude each other: humans decide {(1 - row.share) * 100:g}%"
+                " already, blind; leave blind out"
             )
             yield DocumentFault(("stages", i, "share"), text)
         elif not LOWEST_SHARE <= row.share <= HIGHEST_SHARE:
@@ -105,9 +105,9 @@ def _check_gates_to_shares(_: PolicyShape, policy: Policy) -> Faults:
             continue
         gates = [gate for gate in policy.gates if gate.to == stage.id]
         text = (
-            f"{stage.id} needs a gate of its own on agreement or cost, so that no case is drawn for"
-            f" a model that nobody compared; add {{to: {stage.id}, require: [{{measure: agreement,"
-            " at_least: 80%}]}"
+            f"{stage.id} needs a gate of its own on agreement or cost, so that no case is sampled"
+            f" for a model that nobody compared; add {{to: {stage.id}, require: [{{measure:"
+            " agreement, at_least: 80%}]}"
         )
         if not gates or not all(_has_start_measure(gate, policy, i) for gate in gates):
             yield DocumentFault(("stages", i, "share"), text)
@@ -160,7 +160,7 @@ def _describe_second_arm(stage: Stage) -> str:
 def _check_familiar_gains(shape: PolicyShape, _: Policy) -> Faults:
     if shape.evidence.familiar is not None and next(_list_gain_rows(shape), None) is not None:
         text = (
-            "units sent to people as unfamiliar are in no arm, which conditions on gain can't tell"
+            "units sent to humans as unfamiliar are in no arm, which conditions on gain can't tell"
             " yet; leave out familiar, or the conditions on gain"
         )
         yield DocumentFault(("evidence", "familiar"), text)

@@ -16,7 +16,7 @@ class StageShape(PolicySection):
     )
     share: kinds.Share | None = key(
         None,
-        description="The model decides this share of units, drawn at random; humans decide the "
+        description="The model decides this share of units, sampled at random; humans decide the "
         "rest and see nothing of it. Instead of blind; audit is then of the model's part.",
     )
     lasts: kinds.PositiveDuration = key(

@@ -13,7 +13,6 @@ from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.gates import (
     ConditionReading,
-    list_unmet_requirements,
     read_gate,
 )
 from rollout.core.policy.policy import Policy
@@ -179,9 +178,7 @@ def _build_gate_facts(
         to=gate.to,
         risk=gate.risk * period.state.risk_share,
         met=reading.is_met and view.version not in policy.watched_versions,
-        lacks=list_unmet_requirements(
-            gate, attempt, gate_evidence, policy.evidence.missing_at_most
-        ),
+        lacks=reading.unmet_requirements,
         approvals=gate.approvals,
         conditions=tuple(
             _build_condition_facts(condition_reading, policy)

@@ -61,6 +61,7 @@ from rollout.reports.figures.reviewer_agreement import ReviewerAgreement, comput
 from rollout.reports.figures.reviewers import ReviewQuality, compute_review_quality
 from rollout.reports.figures.slices import SliceSearch, compute_slice_searches
 from rollout.reports.figures.stage_map import SiteCalendar, build_calendars
+from rollout.reports.figures.unfamiliar import UnfamiliarCases, compute_unfamiliar_cases
 from rollout.reports.inputs.actions import ActionFrequencyChange, compute_action_changes
 from rollout.reports.inputs.decided_by import assign_deciders
 from rollout.reports.inputs.divergences import (
@@ -119,6 +120,7 @@ class ReportFacts:
         permits: actions of the model by kind of permit and authorization; empty for a replay.
         edition: the version of this report, and until when it may change.
         numbers: per version and lever with a number, how far the numbers differ.
+        unfamiliar: cases that humans decided because the acting version was not familiar with them.
         gains: per cell, version and outcome with a value, what the model brought beyond people.
     """
 
@@ -163,6 +165,7 @@ class ReportFacts:
     sources: DecisionSources = NO_SOURCES
     permits: tuple[PermitCount, ...] = ()  # older reports have none
     numbers: tuple[NumberAgreement, ...] = ()
+    unfamiliar: tuple[UnfamiliarCases, ...] = ()
     gains: tuple[GainFacts, ...] = ()
 
 
@@ -225,5 +228,6 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         permits=count_permits(inputs),
         edition=build_report_version(inputs),
         numbers=compute_number_agreements(pairs, inputs.policy),
+        unfamiliar=compute_unfamiliar_cases(inputs, decided_cases),
         gains=compute_gains(inputs),
     )

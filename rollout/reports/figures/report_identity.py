@@ -21,6 +21,7 @@ from rollout.core.scope.events import (
     VersionRenamed,
 )
 from rollout.reports.inputs.inputs import ReportInputs
+from rollout.reports.text.familiar_text import describe_familiar_cases
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     format_percent,
@@ -301,8 +302,9 @@ def find_counting_rules(events: Iterable[LedgerEvent]) -> int:
 
 
 def describe_promises(policy: Policy, rules: int) -> tuple[str, ...]:
-    """Return for each gate what it guarantees under counting rules, and what not."""
-    return tuple(_describe_promise(gate, policy, rules) for gate in policy.gates)
+    """Return for each gate what it guarantees under counting rules, and of which cases."""
+    promises = [_describe_promise(gate, policy, rules) for gate in policy.gates]
+    return (*promises, *filter(None, [describe_familiar_cases(policy)]))
 
 
 def _describe_promise(gate: Gate, policy: Policy, rules: int) -> str:
@@ -325,7 +327,7 @@ def _describe_gain_terms(gate: Gate) -> str:
         [f"{g.outcome.id} after {format_duration(g.outcome.closes)}" for g in gains]
     )
     return (
-        " A gain is what the model's units bring on average beyond people's, drawn at random and"
+        " A gain is what the model's units bring on average beyond humans', sampled at random and"
         f" closed ({closed}); unknown outcomes count against the model."
     )
 

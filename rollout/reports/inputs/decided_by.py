@@ -36,6 +36,7 @@ DECIDER_SCHEMA = {
     "decider": pl.String,
     "audited": pl.Boolean,
     "unfamiliar": pl.String,
+    "stage_decider": pl.String,
 }
 
 
@@ -44,8 +45,8 @@ def assign_deciders(inputs: ReportInputs) -> pl.DataFrame:
 
     Columns: case_key, site, window, unit, t, rung (stage level), version (null in shadow), decider,
     audited, unfamiliar (values in words with which the acting version was not familiar, null
-    without any). Unfamiliar cases, and those without a usable answer of the acting version, are
-    decided by a human.
+    without any), stage_decider (the decider if all values had been familiar). Unfamiliar cases, and
+    those without a usable answer of the acting version, are decided by a human.
     """
     acting_versions = find_acting_versions(inputs)
     histories = FamiliarHistories()
@@ -128,7 +129,7 @@ def _reassign_unfamiliar(
     `attributes` are the same cases in the same order, with their attributes.
     """
     rule = policy.evidence.familiar
-    cases = cases.with_columns(unfamiliar=pl.lit(None, pl.String))
+    cases = cases.with_columns(unfamiliar=pl.lit(None, pl.String), stage_decider=pl.col("decider"))
     if rule is None:
         return cases
     occurred = cases["occurred_us"].to_numpy() // count_micros(policy.tick)

@@ -11,6 +11,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
 from rollout.reports.statistics.bounds import Ints, compute_bounds, compute_estimates
@@ -109,6 +110,8 @@ def _build_period_paths(
     for condition in policy.list_conditions(stage_level, view.cell):
         if isinstance(condition, GainCondition):
             continue  # no counts: the report's gains have both arms and the interval
+        if isinstance(condition, SliceCondition):
+            continue  # one line over all values would hide the worst; the gate lists each value
         counts = span.get_counts(condition)[span.count_rows_by(slots)]
         selected = _select_looks(compute_estimates(condition, counts, policy), point_limit)
         selected_counts = counts[selected]

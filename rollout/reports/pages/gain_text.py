@@ -22,8 +22,8 @@ def describe_gain(gain: GainFacts) -> str:
         f" unit ({format_gain_interval(gain)} at every look, 95 %):"
         f" {format_decimal(gain.model_mean, 2)} in the model's arm"
         f" ({format_quantity(gain.model_units, 'unit')}),"
-        f" {format_decimal(gain.people_mean, 2)} in people's"
-        f" ({format_quantity(gain.people_units, 'unit')}), drawn at random."
+        f" {format_decimal(gain.people_mean, 2)} in the humans'"
+        f" ({format_quantity(gain.people_units, 'unit')}), sampled at random."
     )
 
 

@@ -23,6 +23,7 @@ from rollout.reports.figures.reviewer_agreement import (
 from rollout.reports.figures.slices import CAUSE_TEXTS, DivergentSlice
 from rollout.reports.inputs.slice_units import LABEL_KIND
 from rollout.reports.pages.gain_text import describe_gain
+from rollout.reports.pages.unfamiliar_text import describe_unfamiliar
 from rollout.reports.statistics.intervals import Share, compute_upper_bound
 from rollout.reports.text.formatting import (
     describe_duration,
@@ -90,6 +91,7 @@ def describe_results(facts: ReportFacts, view: str | None = None) -> tuple[str, 
         *_describe_new_values(facts),
         *_describe_shadow_cells(facts),
         *_describe_narrowings(facts),
+        *describe_unfamiliar(facts.unfamiliar),
         *_describe_model_cost(facts.price),
         *(() if is_operator else _describe_reviewers(facts)),
     )

@@ -17,6 +17,7 @@ COUNTED_TEXTS: Final = {
     "cost": "units have a cost",
     "override": "assisted decisions override the model",
     "action_change": "cases get {subject} from the model only",
+    "drift": "cases speak for {subject}",
     "harm": "outcomes name {subject}",
 }
 

@@ -15,6 +15,7 @@ import polars as pl
 from rollout import faults
 from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.slice_conditions import list_recorded_attributes
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
 from rollout.store.counting.unit_records import UnitRecords
@@ -174,7 +175,11 @@ def open_stored_history(
         transaction,
         state.rollout,
         levers=[lever.id for lever in state.policy.levers],
-        attributes=sorted(attributes | (rule.attribute_names if rule else frozenset())),
+        attributes=sorted(
+            attributes
+            | (rule.attribute_names if rule else frozenset())
+            | {*list_recorded_attributes(state.policy)}
+        ),
         select_row=select_row,
         first_names=state.first_names,
     )

@@ -107,11 +107,24 @@ def _compare_unit(
         return f"counted as {', '.join(stored)}; its records give {', '.join(expected)}"
     if (line.site, line.window) != (rows[0]["site"], rows[0]["window"]):
         return f"counted in {line.site} × {line.window}; that is not the cell of its case"
-    values = rows[0].get("attribute_values") or None
-    if line.attribute_values != values:
-        return f"counted with {line.attribute_values}; its records give {values}"
+    if fault := _compare_values(line, rows[0]):
+        return fault
     reasons = {line.exclusion_reason, rows[0]["excluded"]}
     if len(reasons) > 1 and reasons.isdisjoint(UNRECORDED_REASONS):
         texts = (reason or "evidence" for reason in (line.exclusion_reason, rows[0]["excluded"]))
         return "counted as {}; its records give {}".format(*texts)
     return ""
+
+
+def _compare_values(line: UnitLine, row: Mapping[str, Any]) -> str:
+    values = row.get("attribute_values") or None
+    if line.attribute_values != values:
+        return f"counted with {line.attribute_values}; its records give {values}"
+    return find_slice_fault(line.slices, row["slices"])
+
+
+def find_slice_fault(stored: str | None, expected: str) -> str:
+    """Return what differs in the attributes that both name, or ""."""
+    stored_values, values = loads(stored or "{}"), loads(expected or "{}")
+    names = [n for n in stored_values if n in values and stored_values[n] != values[n]]
+    return f"counted with {stored}; its records give {expected}" if names else ""

@@ -62,7 +62,10 @@ def compute_evidence_need(
             return _compute_need_along_mean(gains, class_shares, risk, best_index=0)
         case "parity":
             gains = compute_parity_gains(margin=-condition.line)
-            return _compute_need_along_mean(gains, np.array(rate.class_shares), risk, best_index=0)
+            # agreement of all three proves a gain of nothing: then the split cases have to
+            best_index = 2 if condition.line >= 0 else 0
+            class_shares = np.array(rate.class_shares)
+            return _compute_need_along_mean(gains, class_shares, risk, best_index=best_index)
         case _:
             return _compute_need_for_share(condition.line, risk, rate.value)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import DETECTOR_MEASURES
 from rollout.core.policy.policy import Guard, Policy
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.stages import Stage
 from rollout.core.statistics.forecast import estimate_harm
 from rollout.services.policies.gate_forecast import (
@@ -16,6 +17,7 @@ from rollout.services.policies.gate_forecast import (
 from rollout.services.policies.gate_plans import group_cells_by_gate_path
 from rollout.services.policies.traffic import CellTraffic, RolloutTraffic
 
+COUNTED_MEASURES = DETECTOR_MEASURES | {"drift"}  # false alarms by units
 PLANNED_DROPS = (0.9, 0.5, 0.0)
 
 
@@ -99,12 +101,14 @@ def _compute_max_observed_rate(
     policy: Policy, guard: Guard, stage_level: int, cell_traffic: CellTraffic
 ) -> float | None:
     """Return the largest visible share up to `stage_level`; 1 if unknown."""
-    if guard.condition.measure not in DETECTOR_MEASURES:
+    if guard.condition.measure not in COUNTED_MEASURES:
         return None
     if cell_traffic.units_per_day is None:
         return None
     rates = [
-        _compute_observed_rate(guard, policy.get_stage(level), cell_traffic)
+        None  # every unit counts, not those of the rarest value alone
+        if isinstance(guard.condition, SliceCondition) or guard.condition.measure == "drift"
+        else _compute_observed_rate(guard, policy.get_stage(level), cell_traffic)
         for level in range(1, stage_level + 1)
     ]
     return max(cell_traffic.units_per_day if rate is None else rate for rate in rates)
@@ -135,7 +139,7 @@ def compute_false_alarms(guard_plans: tuple[GuardPlan, ...]) -> float | None:
     detecting_plans = [
         guard_plan
         for guard_plan in guard_plans
-        if guard_plan.guard.condition.measure in DETECTOR_MEASURES
+        if guard_plan.guard.condition.measure in COUNTED_MEASURES
     ]
     if any(guard_plan.per_day is None for guard_plan in detecting_plans):
         return None

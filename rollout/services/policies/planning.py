@@ -13,9 +13,11 @@ from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope.quorum import GroupMembership
 from rollout.reports.text.formatting import join_words
 from rollout.services.policies.approver_warnings import list_approver_warnings
+from rollout.services.policies.familiar_plan import format_familiarity
 from rollout.services.policies.gain_plans import list_gain_warnings
 from rollout.services.policies.gate_forecast import (
     compute_days,
@@ -117,6 +119,7 @@ def format_plan(policy_plan: PlanFigures) -> str:
             "",
             *_format_guards(policy_plan),
             "",
+            *format_familiarity(policy_plan.policy, policy_plan.traffic.familiarity),
             *_format_warnings(policy_plan),
         ]
     )
@@ -216,8 +219,9 @@ def _format_condition(
         need = describe_gate_gain(gate_plan, condition_plan.condition, policy)
         return f"{condition_plan.condition}: {need}"
     minimum_text = f"{condition_plan.evidence_need.min_records:,}"
+    best_case = _describe_best_case(condition_plan)
     if condition_plan.rate.value is None:
-        need_text = f"{minimum_text} decisions{_format_units(condition_plan)} if all agree"
+        need_text = f"{minimum_text} decisions{_format_units(condition_plan)} if {best_case}"
     elif (
         condition_plan.evidence_need.is_unreachable
         or condition_plan.evidence_need.expected_records is None
@@ -229,7 +233,7 @@ def _format_condition(
         need_text = (
             f"about {condition_plan.evidence_need.expected_records:,}"
             f" decisions{_format_units(condition_plan)}{pace_text}, at"
-            f" {format_expected_value(condition_plan)} ({minimum_text} if all agree)"
+            f" {format_expected_value(condition_plan)} ({minimum_text} if {best_case})"
         )
     assumption_text = (
         f"\n      assumed: {condition_plan.rate.assumption}"
@@ -239,10 +243,19 @@ def _format_condition(
     return f"{format_condition(condition_plan.condition)}: {need_text}{assumption_text}"
 
 
+def _describe_best_case(condition_plan: GateConditionPlan) -> str:
+    condition = condition_plan.condition
+    if condition.measure == "parity" and condition.line >= 0:
+        return "reviewers always differ and the model agrees with one"
+    return "all agree"
+
+
 def _format_units(condition_plan: GateConditionPlan) -> str:
     """Describe which units a decision covers, and how many units contain one."""
     if condition_plan.condition.measure == "parity":
         return " by two reviewers"
+    if isinstance(condition_plan.condition, SliceCondition):
+        return f" of each {condition_plan.condition.slice}"
     if condition_plan.condition.label is None:
         return ""
     unit_text = (

@@ -14,9 +14,12 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import MISSING, Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.slice_conditions import SliceCondition
+from rollout.services.policies.familiar_plan import FamiliarForecast, forecast_familiarity
 from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import RecordFrames
 from rollout.tally.unit_arrays import TalliedUnits, UnitClasses, build_units
+from rollout.tally.unit_values import add_unit_values
 from rollout.tally.units import resolve_units
 
 MeasureKey = tuple[str, str | None, str | None]
@@ -70,10 +73,11 @@ UNKNOWN_TRAFFIC = CellTraffic(None, {}, {}, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class RolloutTraffic:
-    """The traffic of each cell, and its source."""
+    """The traffic of each cell, and its source; `familiarity` only from records."""
 
     source: str
     cells: Mapping[Cell, CellTraffic]
+    familiarity: FamiliarForecast | None = None
 
     def get_cell_traffic(self, cell: Cell) -> CellTraffic:
         """Return a cell's traffic; unknown traffic if it has none."""
@@ -119,6 +123,9 @@ def build_expected_traffic(policy: Policy) -> RolloutTraffic:
 
 def _build_expected_rate(condition: Condition, policy: Policy) -> MeasureRate:
     match condition.measure:
+        case "agreement" if isinstance(condition, SliceCondition):
+            assumption = f"each {condition.slice} agrees as all cases do; its share is unknown"
+            return MeasureRate(None, _find_expected_agreement(condition, policy)[0], assumption)
         case "agreement":
             return MeasureRate(1.0, *_find_expected_agreement(condition, policy))
         case "recall" | "precision":
@@ -213,10 +220,9 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
     Rates are those of the gate track: a unit without a decision disagrees. A cell without any
     counted decision has no rates. Days are counted from the first unit to the last, over all cells.
     """
-    placed_records = place_cases(records, policy, _ZERO_SALT).placed
-    units = build_units(
-        resolve_units(placed_records, policy).collect(backend="polars").to_native(), policy
-    )
+    history = place_cases(records, policy, _ZERO_SALT)
+    frame = resolve_units(history.placed, policy).collect(backend="polars").to_native()
+    units = build_units(add_unit_values(frame, history.cases, policy), policy)
     version = _find_main_version(units)
     if version is None:
         return RolloutTraffic("the records, in which no unit is evidence", {})
@@ -234,7 +240,7 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
         f"the records of version {version}, {days:.0f} days (units without a decision count as"
         " disagreements)"
     )
-    return RolloutTraffic(source, traffic_by_cell)
+    return RolloutTraffic(source, traffic_by_cell, forecast_familiarity(units, policy, version))
 
 
 def _find_main_version(units: TalliedUnits) -> str | None:
@@ -263,7 +269,9 @@ def _compute_cell_traffic(counts: Ints, unit_classes: UnitClasses, days: float) 
     if not _count_decided(counts, unit_classes):
         return CellTraffic(units / days, {}, {}, compute_wrong_cost(unit_classes.policy))
     rates = {
-        condition.key: _compute_rate(
+        condition.key: _compute_rarest_rate(condition, counts, unit_classes, units)
+        if isinstance(condition, SliceCondition)
+        else _compute_rate(
             condition, counts @ unit_classes.get_class_counts(condition), units, policy
         )
         for condition in list_conditions(policy)
@@ -299,6 +307,23 @@ def _compute_rate(
             class_shares=(both_share, lone_share, split_share, none_share),
         )
     return MeasureRate(share, float(class_counts[0]) / total)
+
+
+def _compute_rarest_rate(
+    condition: SliceCondition, counts: Ints, unit_classes: UnitClasses, units: int
+) -> MeasureRate:
+    """Return the rate of the rarest value, for which the gate waits longest."""
+    codes, values = unit_classes.get_slice_codes(condition.slice)
+    class_counts = unit_classes.get_class_counts(condition) * counts[:, None]
+    by_value = [class_counts[codes == code].sum(axis=0) for code in range(len(values))]
+    pairs = zip(by_value, values, strict=True)
+    counted_values = [(int(row.sum()), value, int(row[0])) for row, value in pairs if any(row)]
+    if not counted_values:
+        return MeasureRate(0.0 if units else None, None)
+    total, value, agreed = min(counted_values)
+    share = total / units
+    text = f"{condition.slice}={value} is the rarest value, {share * 100:.2g} % of units"
+    return MeasureRate(share, agreed / total, text)
 
 
 _RATED = frozenset({"agreement", "recall", "precision", "cost", "parity"})

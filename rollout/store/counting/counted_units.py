@@ -28,6 +28,7 @@ FRAME_COLUMNS: Final = (
     counted_units.c.attribute_values,
     counted_units.c.exclusion_reason.label("excluded"),
     counted_units.c.class_ids.label("class_id"),
+    counted_units.c.slices,
 )
 """Columns of frames, under the names of `rollout.tally.units.UNIT_COLUMNS`."""
 
@@ -48,6 +49,7 @@ class CountedUnitRow:
             were stored.
         attribute_values: of its cases, as `rollout.core.policy.familiarity` stores them; None if
             the policy asked for none.
+        slices: the case's values of the recorded attributes, as JSON; None if none was recorded.
     """
 
     unit: int
@@ -64,6 +66,7 @@ class CountedUnitRow:
     exclusion_reason: str | None
     record_hashes: bytes | None = None
     attribute_values: str | None = None
+    slices: str | None = None
 
     @property
     def identity(self) -> tuple[int, str, str]:
@@ -87,7 +90,7 @@ class CountedUnits:
                 *(self._rollout.number, *unit.identity, unit.case_id, unit.slot, unit.occurred),
                 *(unit.day, unit.series_id, encode_json(unit.class_ids), unit.bucket),
                 *(unit.reviewer, unit.exclusion_reason, unit.record_hashes),
-                unit.attribute_values,
+                *(unit.attribute_values, unit.slices),
             )
             for unit in ordered_units
         ]
@@ -143,7 +146,8 @@ class CountedUnits:
 
         `rollout.tally.units.resolve_units` returns the same form, so `unit_arrays` reads live
         counts and a history alike. Columns: `SERIES_COLUMNS`, `CLASS_COLUMNS`, unit (its key; a
-        hash after a purge), slot, occurred, day, bucket, reviewer, and excluded, which is null.
+        hash after a purge), slot, occurred, day, bucket, reviewer, slices, and excluded, which is
+        null.
         Ordered by slot.
         """
         return pl.concat(self.load_frames(after=after, until=until))

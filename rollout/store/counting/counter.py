@@ -145,6 +145,7 @@ def _build_counted_units(
             bucket=first_row["bucket"],
             exclusion_reason=first_row["excluded"],
             attribute_values=first_row.get("attribute_values") or None,
+            slices=first_row.get("slices") or None,
             record_hashes=None
             if records is None
             else records.join_hashes(

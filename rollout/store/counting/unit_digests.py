@@ -51,13 +51,16 @@ class UnitLine(NamedTuple):
     site: str
     window: str
     attribute_values: str | None = None
+    slices: str | None = None
 
     @property
     def text(self) -> bytes:
-        """Return the line that digests cover."""
-        covered = self[:COVERED_FIELDS]
+        """Return the line that digests cover; values only where any were recorded."""
+        covered: tuple[object, ...] = self[:COVERED_FIELDS]
         if self.attribute_values is not None:
             covered += (self.attribute_values,)
+        if self.slices is not None:
+            covered += (("slices", self.slices),)
         return f"{covered!a}\n".encode()
 
 
@@ -86,6 +89,7 @@ def read_unit_lines(
             count_series.c.site,
             count_series.c.window,
             counted_units.c.attribute_values,
+            counted_units.c.slices,
         )
         .join(count_series, count_series.c.id == counted_units.c.series_id)
         .where(counted_units.c.rollout == rollout.number)
@@ -94,8 +98,7 @@ def read_unit_lines(
     )
     for row in transaction.execute(query.execution_options(yield_per=UNITS_PER_READ)):
         hashes = b"" if row.record_hashes is None else bytes(row.record_hashes)
-        cell = (row.site, row.window)
-        yield UnitLine._make((*row[: COVERED_FIELDS - 1], hashes, *cell, row.attribute_values))
+        yield UnitLine._make((*row[: COVERED_FIELDS - 1], hashes, *row[COVERED_FIELDS:]))
 
 
 def summarize_counted(

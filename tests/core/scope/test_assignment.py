@@ -13,6 +13,7 @@ from rollout.core.calendar.sites import Site, Window
 from rollout.core.calendar.windows import find_window
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import NEVER, EvidenceRules, Limit, Policy, Stage
+from rollout.core.policy.stages import build_shared_stage
 from rollout.core.scope.assignment import (
     CaseQuestion,
     FallbackAction,
@@ -101,6 +102,21 @@ def test_a_blind_share_of_an_autonomous_stage_comes_before_its_audits():
     assert ask(rollout, between).is_audited
     assert ask(rollout, between).share == pytest.approx(0.4)
     assert not ask(rollout, key_above(0.6)).is_audited
+
+
+def test_a_shared_stage_gives_the_model_its_share_and_shows_people_nothing():
+    shared = build_shared_stage("autonomous", 0.1, 0.2, timedelta(days=90))
+    rollout = autonomous(policy(stages=(policy().stages[0], shared)))
+    answers = [ask(rollout, str(number)) for number in range(400)]
+    by_people = [answer for answer in answers if answer.decider == "human"]
+    assert {(answer.exposure, answer.share) for answer in by_people} == {("blind", 0.9)}
+    assert 400 - len(by_people) == sum(
+        compute_sampling_value(SALT, "stage", str(number)) >= 0.9 for number in range(400)
+    )
+    assert ask(rollout, key_above(0.92)).is_audited is False
+    audited = [answer for answer in answers if answer.is_audited]
+    assert {answer.decider for answer in audited} == {"model"}
+    assert {round(answer.share, 9) for answer in audited} == {0.02}
 
 
 def test_an_episode_is_drawn_whole():

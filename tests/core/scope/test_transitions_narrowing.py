@@ -277,6 +277,21 @@ def test_a_new_suspension_within_a_day_belongs_to_the_old_incident():
     assert suspend_again(FIRST_RULES, 23 * HOUR) == ["Suspended", "IncidentOpened"]
 
 
+@pytest.mark.parametrize(
+    ("guard", "incidents"), [(LATENCY, 1), (HEARTBEAT, 0)], ids=["latency", "silence"]
+)
+def test_silence_belongs_to_the_site_and_latency_to_its_version(guard, incidents):
+    rollout = autonomous()
+    state = rollout.scope.get_cell_state(CREEK, "v1")
+    earlier = replace(state, grants=(), cleared_at={guard.id: rollout.at - HOUR})
+    versions = {**rollout.scope.versions, "v0": rollout.scope.versions["v1"]}
+    cells = {**rollout.scope.cells, (CREEK, "v0"): earlier}
+    rollout.scope = replace(rollout.scope, rules=CURRENT_RULES, versions=versions, cells=cells)
+    events = kinds(rollout.tick({CREEK: alarm(guard)}))
+    assert events.count("Suspended") == 1
+    assert events.count("IncidentOpened") == incidents
+
+
 def test_an_episode_of_a_site_is_one_incident():
     rollout = autonomous()
     rollout.widen(CREEK_NIGHT)

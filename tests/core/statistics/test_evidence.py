@@ -301,6 +301,9 @@ def test_the_action_mix_has_its_published_e_value(counted, expected):
         ((470, 10, 18, 2), 0.05, 9.652531230),
         ((180, 2, 15, 3), 0.05, 9.067167145),
         ((0, 0, 0, 0), 0.05, 0.0),
+        ((900, 5, 95, 0), -0.01, 14.522154331),  # what the model gains
+        ((400, 2, 98, 0), -0.05, 9.051176115),
+        ((980, 10, 10, 0), -0.01, -3.449405665),
     ],
 )
 def test_parity_has_its_published_e_value(triples, margin, expected):
@@ -341,7 +344,7 @@ def test_every_other_e_value_is_finite(one, two, three, four):
         ("baseline", lambda: compute_action_mix_log_e([1, 2], [1.0, 0.0])),
         ("baseline", lambda: compute_action_mix_log_e([1, 2], [1.0])),
         ("counts", lambda: compute_action_mix_log_e([1, -2], [0.5, 0.5])),
-        ("margin", lambda: compute_parity_log_e(1, 1, 1, 1, margin=-0.03)),
+        ("margin", lambda: compute_parity_log_e(1, 1, 1, 1, margin=-0.5)),
         ("lone", lambda: compute_parity_log_e(1, -1, 1, 1, margin=0.03)),
         ("errors", lambda: compute_audited_log_e(1, {0.1: 1}, at_most=0.05, least_share=0.2)),
         ("errors", lambda: compute_audited_log_e(1, {0.3: -1}, at_most=0.05, least_share=0.2)),

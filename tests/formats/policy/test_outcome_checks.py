@@ -62,11 +62,11 @@ def test_a_gate_on_gain_has_its_outcome_and_a_guard_watches_it():
         ({"at_least: 40%": "of: profit, at_least: 40%"}, "does not apply to agreement; leave it out"),
         ({"of: profit, at_least: 0": "of: profit, at_least: 80"}, "80 can never be decided: between the ends of profit lie 80; write less than that"),
         ({"of: profit, at_least: 0": "of: profit, at_most: 0"}, "does not apply to gain, where higher is better; write at_least: 0"),
-        ({"share: 10%, audit": "share: 10%, blind: 20%, audit"}, "share and blind exclude each other: people decide 90% already, unseen; leave blind out"),
+        ({"share: 10%, audit": "share: 10%, blind: 20%, audit"}, "share and blind exclude each other: humans decide 90% already, blind; leave blind out"),
         ({"share: 50%": "share: 99%"}, "leaves one arm without units to compare; write from 2% to 98%"),
         ({START: GATE}, "trial needs a gate of its own on agreement or cost"),
         ({f"[{TRIAL}, {HALF}]": "[{id: trial, blind: 50%}, {id: half, share: 50%}]", GATE: f"{GATE}, {START}"}, "no stage below half has two arms to compare; add one before it, such as {id: trial, share: 10%}"),
-        ({"grace: 2h": "grace: 2h, familiar: {attributes: [form]}"}, "units sent to people as unfamiliar are in no arm"),
+        ({"grace: 2h": "grace: 2h, familiar: {attributes: [form]}"}, "units sent to humans as unfamiliar are in no arm"),
         ({HALF: "{id: half, audit: 50%}"}, "half has no second arm, so its grant could never be renewed on gain; write share: 90%, or blind: 10%, at half"),
     ],
 )  # fmt: skip

@@ -9,6 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.calendar.sites import Site, Window
+from rollout.core.policy.cell_evidence import VersionEvidence
+from rollout.core.policy.familiarity import (
+    FAMILIAR,
+    FamiliarAttribute,
+    FamiliarityRule,
+    ValueReading,
+)
 from rollout.core.policy.policy import EvidenceRules, Limit, Stage, Where
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
 from rollout.core.scope.permits import CODE_LENGTH, SIGNATURE_DOMAINS, UNBOUND, Permit, sign_permit
@@ -25,6 +32,7 @@ from rollout.store.database.session import Database
 from rollout.store.ledger.versions import VersionInfo, VersionStore
 from tests.factories import (
     AUTONOMOUS,
+    CREEK,
     CREEK_NIGHT,
     DAY,
     HOUR,
@@ -51,7 +59,13 @@ ROLLOUTS = {
         policy(windows=(Window("day", None, {"w": ("dry",)}), Window("night")))
     ),
     "shadow": RolloutDriver(),
+    "familiar": autonomous(
+        policy(evidence=EvidenceRules(familiar=FamiliarityRule((FamiliarAttribute(("w",)),))))
+    ),
 }
+ROLLOUTS["familiar"].tick(
+    {CREEK: VersionEvidence(values={("w", "dry"): ValueReading(FAMILIAR, 20, 20)})}
+)
 SPANS = st.sampled_from([timedelta(0), MINUTE, HOUR, 8 * HOUR, DAY, 40 * HOUR, 89 * DAY])
 NEAR = st.timedeltas(min_value=-6 * MINUTE, max_value=6 * MINUTE)
 MOMENTS = st.builds(lambda span, near: NOON + span + near, SPANS, NEAR)

@@ -1,0 +1,66 @@
+"""Readings of a condition on gain: both arms, missing outcomes, and every slot alike."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from rollout.core.policy.gain_readings import GainReading, is_gain_met
+from rollout.core.policy.outcomes import DECIDES, GAIN, GainCondition, OutcomeRule
+from rollout.core.statistics.gain import ArmUnits, build_empty_arms
+
+PROFIT = OutcomeRule("profit", -20, 60, "EUR", True, timedelta(days=2), 0.05)
+CONDITION = GainCondition(GAIN, 0.0, at_least=True, outcome=PROFIT, arm=DECIDES)
+PAIRS = 60
+
+
+def build_units(missing=0):
+    """Return pairs of a good unit of the model and one of people, the last ones missing."""
+    known = np.ones(2 * PAIRS)
+    known[2 * PAIRS - missing :] = 0
+    return ArmUnits(
+        slots=np.arange(2 * PAIRS) // 3,
+        scores=np.tile([0.9, 0.5], PAIRS),
+        is_model=np.tile([True, False], PAIRS),
+        shares=np.full(2 * PAIRS, 0.5),
+        known_shares=known,
+    )
+
+
+@pytest.mark.parametrize(("missing", "is_met"), [(0, True), (6, True), (7, False)])
+def test_too_many_missing_outcomes_hold_a_gate_and_void_its_proposal(missing, is_met):
+    reading = GainReading(CONDITION, build_units(missing), 0.05)
+    assert reading.log_e > 3
+    assert (reading.is_met, reading.has_turned) == (is_met, not is_met)
+
+
+@pytest.mark.parametrize("risk", [0.05, 1.0])
+@pytest.mark.parametrize("missing", [0, 7])
+def test_each_slot_is_met_as_its_reading(missing, risk):
+    units = build_units(missing)
+    slots = np.arange(-1, 45)
+    expected = [
+        GainReading(CONDITION, units.select(units.slots <= slot), risk).is_met for slot in slots
+    ]
+    assert is_gain_met(CONDITION, units, slots, risk).tolist() == expected
+    assert any(expected)
+
+
+def test_one_arm_alone_never_passes_and_nothing_renews_on_nothing():
+    units = build_units()
+    assert not GainReading(CONDITION, units.select(units.is_model), 1.0).is_met
+    nothing = GainReading(CONDITION, build_empty_arms(), 1.0)
+    assert (nothing.is_met, nothing.log_e, nothing.estimate, nothing.bound) == (
+        False,
+        0.0,
+        None,
+        None,
+    )
+
+
+def test_amounts_are_in_the_unit_of_the_outcome():
+    reading = GainReading(CONDITION, build_units(), 0.05)
+    assert reading.estimate == pytest.approx(0.4 * 80)
+    assert 0 < reading.bound < reading.estimate
+    assert reading.format_counts() == "60 by the model, 60 by people, 0 without outcome"
+    assert str(CONDITION) == "gain of profit at least 0 EUR"

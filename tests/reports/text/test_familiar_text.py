@@ -1,0 +1,25 @@
+"""The rule of familiar cases in words, as proposals and promises show it."""
+
+from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
+from rollout.core.policy.policy import EvidenceRules
+from rollout.reports.figures.report_identity import describe_promises
+from rollout.reports.text.familiar_text import describe_familiar_cases
+from tests.factories import policy
+
+RULE = FamiliarityRule(tuple(FamiliarAttribute((n,)) for n in ("form", "scanner")), line=0.9)
+FAMILIAR_ONLY = policy(evidence=EvidenceRules(familiar=RULE))
+
+
+def test_the_sentence_names_attributes_number_and_share_and_who_decides_the_others():
+    sentence = describe_familiar_cases(FAMILIAR_ONLY)
+    assert sentence.replace("\N{NO-BREAK SPACE}", " ") == (
+        "This speaks of cases whose form and scanner the version had met at least 20 times in the"
+        " cell, agreeing in 90 % or more. Humans decide all others, which count for no gate and no"
+        " guard."
+    )
+    assert describe_promises(FAMILIAR_ONLY, 2)[-1] == sentence
+
+
+def test_without_the_rule_there_is_no_sentence():
+    assert describe_familiar_cases(policy()) == ""
+    assert len(describe_promises(policy(), 2)) == len(policy().gates)

@@ -1,0 +1,70 @@
+"""Gates and guards by slice on a database: what replay decides on the same records."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rollout.core.scope.events import ProposalRaised, Widened
+from rollout.formats.policy.reader import parse_policy
+from tests.chance import list_unsealed_events
+from tests.replay.stories import Story, a_history
+from tests.services.engine.test_live import all_at_first, find_evidence_faults, live, replayed
+
+pytestmark = pytest.mark.simulation
+TEXT = """
+rollout: story
+timezone: UTC
+levers: [{id: alarm, labels: [bear, fox, none]}]
+sites: [s0]
+windows: [{id: all-day}]
+stages: [{id: supervised, blind: 50%, lasts: 400h}]
+evidence: {unit: UNIT, grace: 1h, missing_at_most: 50%, outside: blind, releases: 2}
+gates:
+  - {to: supervised, risk: 20%, minimum: {units: 100, days: 1}, approvals: [operator],
+     require: [{measure: agreement, at_least: 50%, slice: group, minimum: 3}]}
+guards:
+  - {measure: agreement, slice: group, at_least: 95%, false_alarm_every: 10, then: suspend}
+  - {measure: drift, slice: group, at_most: 2%, false_alarm_every: 10}
+  - {measure: drift, at_most: 2%, false_alarm_every: 10, then: suspend}
+tick: 1h
+"""
+STORY = Story(
+    seed=3, slots=50, busy=6, late=0.15, missing=0.03, quiet=True, versions=2, on_grid=False
+)
+
+
+def sliced_history(policy):
+    """Return the story's records with a group for each case, at times none."""
+    history = a_history(STORY, policy)
+    groups = np.random.default_rng(1).choice(["a", "b", None], history.cases.height)
+    column = pl.Series("attribute:group", groups.tolist(), dtype=pl.String)
+    return replace(history, cases=history.cases.with_columns(column))
+
+
+@pytest.mark.parametrize(
+    ("url", "unit", "alarms"),
+    [
+        ("sqlite", "case", ("agreement of group=", "drift of ")),
+        ("postgresql", "episode, episode_span: 10m", ()),
+    ],
+    indirect=["url"],
+)
+def test_live_and_replay_read_the_same_slices(database, unit, alarms):
+    text = TEXT.replace("UNIT", unit)
+    policy = parse_policy(text)
+    history, after = sliced_history(policy), timedelta(minutes=20)
+    slots, expected = replayed(history, policy, after)
+    before_slot = all_at_first(database, "story", history)
+    found = live(database, text, slots, after, before_slot=before_slot)
+    assert list_unsealed_events(found) == list_unsealed_events(expected)
+    assert any(isinstance(event, Widened) for event in expected)
+    lines = [line for e in expected if isinstance(e, ProposalRaised) for line in e.readings]
+    assert {line.split(" at least")[0] for line in lines} == {
+        f"agreement of group={value}" for value in ("(none)", "a", "b")
+    }
+    reasons = " ".join(getattr(event, "reason", "") for event in expected)
+    assert all(alarm in reasons for alarm in alarms)
+    assert find_evidence_faults(database) == []

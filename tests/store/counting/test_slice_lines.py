@@ -1,0 +1,29 @@
+"""What a tick's digest covers of a unit's attribute values, and what a recount compares."""
+
+import pytest
+
+from rollout.services.engine.unit_recount import find_slice_fault
+from rollout.store.counting.unit_digests import UnitLine
+
+LINE = UnitLine(1, "v1", "gate", 7, 3, 2, 1, 4, "[1]", 0, None, b"", "creek", "day")
+
+
+def test_a_digest_covers_values_and_lines_without_any_are_as_before():
+    assert LINE.text == b"(1, 'v1', 'gate', 7, 3, 2, 1, 4, '[1]', 0, None, b'')\n"
+    texts = {LINE._replace(slices=text).text for text in (None, '{"a":"x"}', '{"a":"y"}')}
+    assert len(texts) == 3
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected", "is_fault"),
+    [
+        ('{"a":"x"}', '{"a":"x"}', False),
+        ('{"a":"x"}', '{"a":"y"}', True),
+        ('{"a":"x"}', '{"a":null}', True),
+        (None, '{"a":"x"}', False),  # counted before the attribute was recorded
+        ('{"a":"x"}', '{"b":"y"}', False),  # another policy records another attribute
+        ('{"a":"x"}', "", False),
+    ],
+)
+def test_a_recount_compares_the_attributes_that_both_name(stored, expected, is_fault):
+    assert bool(find_slice_fault(stored, expected)) == is_fault
