@@ -15,7 +15,7 @@ from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.statistics.stream_alarms import (
     StreamAlarm,
     UnitStream,
-    find_recovery_slot,
+    find_first_proof,
     list_alarm_episodes,
 )
 from rollout.tally.guard_series import GuardSeries
@@ -131,7 +131,7 @@ def _build_series(
     is_alarm = np.zeros(len(series_slots), dtype=bool)
     has_recovered = np.zeros(len(series_slots), dtype=bool)
     names = [""] * len(series_slots)
-    proven = find_recovery_slot(streams, after=-1)
+    proven = find_first_proof(streams)
     if proven is not None:
         has_recovered |= series_slots >= proven
     for episode in list_alarm_episodes(

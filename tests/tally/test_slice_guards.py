@@ -65,6 +65,16 @@ def test_an_alarm_lasts_without_new_units_of_its_value_and_ends_with_them():
     assert reading.has_recovered
 
 
+def test_a_value_that_comes_later_changes_no_earlier_reading():
+    story = [AGREES["a"]] * 120
+    live = compute_slice_series(GUARD, BY_GROUP, rows(story), CLASSES)
+    whole = compute_slice_series(GUARD, BY_GROUP, rows(story + [DIFFERS["b"]] * 3), CLASSES)
+    assert live.read_at(119, TICK).has_recovered
+    assert [whole.read_at(slot, TICK) for slot in range(120)] == [
+        live.read_at(slot, TICK) for slot in range(120)
+    ]
+
+
 def test_drift_names_what_became_more_frequent_and_what_is_new():
     guard = Guard(MIX, "report", false_alarm_every=1000)
     reference = rows([AGREES["a"], AGREES["a"], DIFFERS["b"], MISSED["a"]] * 40)

@@ -8,6 +8,7 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from typing import Final
@@ -117,12 +118,18 @@ def find_bin(text: str, cuts: Sequence[float]) -> str:
     if not isfinite(number):
         return UNREADABLE
     if number < cuts[0]:
-        return f"below {cuts[0]:g}"
+        return f"below {_format_cut(cuts[0])}"
     if number > cuts[-1]:
-        return f"above {cuts[-1]:g}"
+        return f"above {_format_cut(cuts[-1])}"
     place = min(bisect_right(cuts, number), len(cuts) - 1)
     bracket = "]" if place == len(cuts) - 1 else ")"
-    return f"[{cuts[place - 1]:g}, {cuts[place]:g}{bracket}"
+    return f"[{_format_cut(cuts[place - 1])}, {_format_cut(cuts[place])}{bracket}"
+
+
+def _format_cut(cut: float) -> str:
+    """Return a cut as text that no other cut has: bins of one name would be one value."""
+    short = f"{cut:g}"
+    return short if float(short) == cut else repr(cut)
 
 
 def find_status(judged: int, agreed: int, total: int, rule: FamiliarityRule, line: float) -> str:
@@ -148,7 +155,8 @@ def format_value(value: AttributeValue) -> str:
     """
     attribute, text = value
     if " + " in attribute and text.startswith("["):
-        text = " + ".join(json.loads(text))
+        with suppress(ValueError, TypeError):  # a plain attribute may have such a name
+            text = " + ".join(json.loads(text))
     return f"{attribute}={text}"
 
 

@@ -178,9 +178,23 @@ def find_recovery_slot(streams: Sequence[UnitStream], *, after: int) -> int | No
     later = [stream.select_after(after) for stream in streams]
     if not later or not all(len(stream.slots) for stream in later):
         return None
-    slots = np.unique(np.concatenate([stream.slots for stream in later]))
+    return _find_proven_slot(later, waits_for_all=True)
+
+
+def find_first_proof(streams: Sequence[UnitStream]) -> int | None:
+    """Return the first slot at which each stream with units by then is within its limit.
+
+    A stream that begins later plays no part: nobody could know of it then.
+    """
+    begun_streams = [stream for stream in streams if len(stream.slots)]
+    return _find_proven_slot(begun_streams, waits_for_all=False) if begun_streams else None
+
+
+def _find_proven_slot(streams: Sequence[UnitStream], *, waits_for_all: bool) -> int | None:
+    slots = np.unique(np.concatenate([stream.slots for stream in streams]))
     is_proven = np.ones(len(slots), dtype=bool)
-    for stream in later:
+    for stream in streams:
         positions = np.searchsorted(stream.slots, slots, side="right") - 1
-        is_proven &= (positions >= 0) & stream.find_proof()[np.maximum(positions, 0)]
+        is_shown = stream.find_proof()[np.maximum(positions, 0)]
+        is_proven &= np.where(positions >= 0, is_shown, not waits_for_all)
     return int(slots[is_proven.argmax()]) if is_proven.any() else None

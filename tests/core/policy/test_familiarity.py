@@ -17,6 +17,7 @@ from rollout.core.policy.familiarity import (
     find_bin,
     find_line,
     find_status,
+    format_value,
     needs_record,
 )
 from rollout.core.policy.measures import Condition
@@ -128,3 +129,18 @@ def test_fewer_agreements_fewer_units_or_a_stricter_rule_never_make_a_value_fami
             find_status(0, 0, 0, rule, line),
         ):
             assert stricter != FAMILIAR
+
+
+def test_bins_of_large_numbers_have_names_of_their_own():
+    cuts = (1_700_000_000.0, 1_700_000_100.0, 1_700_000_200.0, 1_700_000_300.0)
+    met, unmet = find_bin("1700000050", cuts), find_bin("1700000150", cuts)
+    assert met != unmet
+    assert (met, find_bin("0.5", (0.25, 1e6))) == (
+        "[1.7e+09, 1700000100.0)",
+        "[0.25, 1e+06]",
+    )
+
+
+@pytest.mark.parametrize("text", ["[draft", "[1]", "[]", "[{}]"])
+def test_a_value_of_an_attribute_named_like_a_combination_is_put_in_words(text):
+    assert format_value(("form + scanner", text)).startswith("form + scanner=")
