@@ -124,7 +124,7 @@ def ask(client, key="c1", version="v1", **more):
 
 
 def test_the_first_question_sets_the_content(client):
-    assert ask(client, content=FIRST)["reason"] == "shadow: a human decides"
+    assert "content" not in ask(client, content=FIRST)["reason"]
     assert predict(client, "c1", content=OTHER)[0] == "rejected"
     assert predict(client, "c2", content=FIRST) == ACCEPTED
 
@@ -143,8 +143,8 @@ def test_a_question_of_another_content_gets_a_human_and_stores_nothing(client, p
 
 def test_a_question_of_the_known_content_is_answered_as_one_without(client):
     predict(client, "c1", content=FIRST)
-    told = [ask(client, "c2", **more)["reason"] for more in ({}, {"content": FIRST})]
-    assert told == ["shadow: a human decides"] * 2
+    plain, with_content = (ask(client, "c2", **more)["reason"] for more in ({}, {"content": FIRST}))
+    assert with_content == plain  # which is about the test's clock where the database has its own
     assert "is no SHA-256" in ask(client, "c2", content="AB")["reason"]
 
 
