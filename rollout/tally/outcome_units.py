@@ -15,6 +15,7 @@ from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.outcomes import DECIDES, OutcomeRule
 from rollout.core.policy.policy import Policy
+from rollout.core.scope.assignment import MAX_CLOCK_SKEW
 from rollout.core.statistics.gain import ArmUnits
 from rollout.tally.case_placement import PlacedHistory
 from rollout.tally.frames import OUTCOME_PREFIX, VALUE_PREFIX, RecordFrames
@@ -98,9 +99,11 @@ def resolve_outcome_units(
 
     Columns: site, window, version, unit, slot, occurred (slot), score, known_share, value (mean of
     the values as sent). Ordered by slot and unit. A unit whose first case has no usable prediction
-    is left out: the sampling value did not decide it.
+    in time to act on is left out: the sampling value did not decide it. Later predictions could be
+    picked by what became of the case.
     """
     closes, tick = count_micros(outcome.closes), count_micros(policy.tick)
+    latest_answer = pl.col("occurred_us") + count_micros(MAX_CLOCK_SKEW)
     cases = history.cases.select("case_key", "site", "window", "unit", "occurred_us", "received")
     first_cases = cases.sort("occurred_us", "case_key").unique("unit", keep="first")
     firsts = first_cases.join(_list_usable_predictions(records, history, policy), on="case_key")
@@ -109,7 +112,7 @@ def resolve_outcome_units(
         deadline=deadline,
         predicted_us=pl.coalesce("predicted_us", "occurred_us"),
         occurred=pl.col("occurred_us") // tick,
-    ).filter(pl.col("predicted_us") <= pl.col("deadline"))
+    ).filter(pl.col("predicted_us") <= pl.min_horizontal("deadline", latest_answer))
     counted = pl.max_horizontal("deadline", "received", "predicted_us")
     firsts = firsts.with_columns(
         counted=counted, slot=pl.max_horizontal(-((-counted) // tick), pl.col("occurred") + 1)

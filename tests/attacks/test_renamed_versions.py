@@ -128,6 +128,14 @@ def test_the_grants_hold_under_both_names_and_end_under_both(client, database, d
 
 
 @pytest.mark.usefixtures("bears")
+def test_what_another_name_answered_is_not_acted_against(client):
+    careful = prediction_of_field(answers={"alarm": "none"})
+    send(client, case_of_field(), careful)
+    act(client, "v1b")
+    assert permissions(client) == ["unauthorized"], "the evidence is about the first answer"
+
+
+@pytest.mark.usefixtures("bears")
 def test_a_client_that_decides_by_its_snapshot_knows_both_names(client):
     body = client.by("ingest").get(f"{BEARS}/scope").json()
     copied = parse_snapshot(body, parse_policy)

@@ -123,6 +123,20 @@ def test_units_count_when_their_deadline_passes_however_early_the_outcome(earnin
     assert known["score"].to_numpy() == pytest.approx((known["value"].to_numpy() + 20) / 80)
 
 
+def test_a_prediction_that_came_too_late_to_act_on_brings_no_unit(earning):
+    policy, records = earning.policy, earning.records
+    counts = []
+    for minutes in (0, 5, 6, 26 * 60):  # after a day, outcomes are known
+        cases = records.cases.select("case_key", "occurred_at")
+        late = records.predictions.join(cases, on="case_key").with_columns(
+            at=pl.col("occurred_at") + pl.duration(minutes=minutes)
+        )
+        changed = replace(records, predictions=late.drop("occurred_at"))
+        units = resolve_outcome_units(changed, earning.history, policy, policy.outcomes[0])
+        counts.append(len(units))
+    assert counts == [24 * 40, 24 * 40, 0, 0]
+
+
 def test_each_unit_is_in_the_arm_of_its_sampling_value(earning):
     ((cell, version),) = earning.result.views
     view = earning.result.views[cell, version]

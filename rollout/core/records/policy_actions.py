@@ -1,6 +1,6 @@
 """Actions by a policy: what it prescribes for a prediction's answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from rollout.core.policy.levers import Lever
@@ -11,6 +11,7 @@ from rollout.core.scope.permits import BOUND, FORM_1, Permit, compute_answer_dig
 
 NO_PREDICTION: Final = "no prediction of this version was stored before the action or with it"
 OTHER_ACTION: Final = "it is not the policy's action for the predicted answer"
+OTHER_ANSWER: Final = "another name of the version answered the case otherwise"
 TOO_UNSURE: Final = "the predicted confidence is below the policy's floor"
 
 
@@ -47,6 +48,20 @@ def find_prediction_fault(
     if kind == FORM_1 or is_policy_action(policy, prediction, lever, action):
         return ""
     return OTHER_ACTION
+
+
+def is_contradicted(policy: Policy, others: Iterable[Prediction], lever: str, action: str) -> bool:
+    """Return whether an answer under another name of the version asks for another action.
+
+    One answer a case is evidence, whatever its name. It must not be a better one than the answer
+    that was acted on.
+    """
+    return any(
+        other.error is None
+        and other.answers.get(lever) is not None
+        and not is_policy_action(policy, other, lever, action)
+        for other in others
+    )
 
 
 def has_enough_confidence(policy: Policy, confidence: float | None) -> bool:

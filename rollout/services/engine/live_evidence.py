@@ -11,11 +11,12 @@ from datetime import datetime
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.counting_rules import has_guard_tests
+from rollout.core.policy.familiarity import FAMILIAR
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import ProposalRaised, SuspensionCleared
+from rollout.core.scope.events import FamiliarityChanged, ProposalRaised, SuspensionCleared
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.replay.agenda import Agenda
@@ -201,7 +202,7 @@ class LiveEvidence:
 def _decide_narrowing(tick: Tick, scope: Scope, policy: Policy) -> tuple[LedgerEvent, ...]:
     """Return only events that narrow: alarms, expiries and voided proposals.
 
-    No approval counts, and no guard counts as recovered.
+    No approval counts, no guard counts as recovered, and no value becomes familiar.
     """
     unapproved_proposals = {
         proposal_id: replace(proposal, approvals=())
@@ -209,9 +210,13 @@ def _decide_narrowing(tick: Tick, scope: Scope, policy: Policy) -> tuple[LedgerE
     }
     pessimistic_tick = replace(tick, evidence=_PessimisticEvidence(tick.evidence))
     events = decide(pessimistic_tick, replace(scope, proposals=unapproved_proposals), policy)
-    return tuple(
-        event for event in events if not isinstance(event, ProposalRaised | SuspensionCleared)
-    )
+    return tuple(event for event in events if not _is_widening(event))
+
+
+def _is_widening(event: LedgerEvent) -> bool:
+    if isinstance(event, FamiliarityChanged):
+        return FAMILIAR in event.statuses  # unfamiliar values have an event of their own
+    return isinstance(event, ProposalRaised | SuspensionCleared)
 
 
 class _PessimisticEvidence(Mapping[CellVersion, VersionEvidence]):

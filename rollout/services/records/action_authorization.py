@@ -10,8 +10,10 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.records.policy_actions import (
     NO_PREDICTION,
+    OTHER_ANSWER,
     find_judged_prediction,
     find_prediction_fault,
+    is_contradicted,
 )
 from rollout.core.records.records import Action, Case, Prediction
 from rollout.core.scope.assignment import compute_unit_key, find_unfamiliar_values
@@ -19,6 +21,7 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.permits import FORM_1, UNBOUND, Permit
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, find_acting_version
+from rollout.core.scope.version_names import list_names
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.formats.records.parse import ActionWithPermit
 from rollout.services.engine.permit_signing import PermitSigner
@@ -294,9 +297,21 @@ class ActionAuthorizer(ScopeAuthorizer):
         has_floor = policy.evidence.confidence_floor is not None
         if prediction is None and permit.decider == LOCAL_DECIDER and has_floor:
             return NO_PREDICTION  # the client compared it with the floor, not the service
-        return find_prediction_fault(
+        fault = find_prediction_fault(
             policy, prediction, action.lever, action.action, kind=permit.kind
         )
+        if fault or not self._state.scope.aliases:
+            return fault
+        others = self._list_other_answers(action, stored_case)
+        is_split = is_contradicted(policy, others, action.lever, action.action)
+        return OTHER_ANSWER if is_split else ""
+
+    def _list_other_answers(self, action: Action, stored_case: StoredCase) -> list[Prediction]:
+        """Return the newest prediction of the case under each other name of the version."""
+        version = self._state.scope.get_first_name(action.version or "")
+        names = list_names(self._state.scope, version)
+        predictions = stored_case.predictions
+        return [predictions[n][-1] for n in names if n != action.version and n in predictions]
 
 
 def authorize_actions(

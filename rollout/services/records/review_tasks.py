@@ -37,6 +37,7 @@ from rollout.core.scope.assignment import find_unfamiliar_values
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope, find_acting_version
+from rollout.core.scope.version_names import find_by_any_name
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
@@ -128,7 +129,9 @@ def _plan_reviews(
         version, stage_level, is_familiar = acting_versions.get(case_id, (None, 0, True))
         case_predictions = predictions.get(case_id, {})
         sampling_value, second_value = compute_case_sampling_values(policy, salt, case)
-        is_confident = version is None or _is_confident(state, case_predictions.get(version))
+        is_confident = version is None or _is_confident(
+            state, find_by_any_name(state.scope, version, case_predictions)
+        )
         review_tasks = plan_review_tasks(
             policy,
             stage_level,

@@ -11,14 +11,15 @@ from typing import Final
 from rollout.core.records.records import Case, Decision
 from rollout.core.records.reviews import BLIND, REVEALING_CONTENT, REVIEW_PAGE, SEEDED
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.scope import Scope
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.reviews.decisions import build_unknown_review_error
 from rollout.services.reviews.review_queue import (
     LeverAnswers,
     ModelAnswer,
     ReviewQueue,
+    find_proposal,
     find_queue,
-    list_version_answers,
 )
 from rollout.store.database.session import Database, Transaction
 from rollout.store.records.exposures import ExposureStore
@@ -126,7 +127,7 @@ def _build_own_decisions(
     case_ids = [review.case_id for review, _ in closed_reviews]
     newest = NewestRecords(transaction, state.rollout)
     cases, decisions = newest.load_cases(case_ids), newest.load_decisions(case_ids)
-    proposals = _load_proposals(newest, [review for review, _ in closed_reviews])
+    proposals = _load_proposals(newest, state.scope, [review for review, _ in closed_reviews])
     fixed_case_ids = _find_fixed_cases(transaction, state, caller, cases)
     own_decisions = []
     for review, at in closed_reviews:
@@ -169,21 +170,18 @@ def _find_decision(review: StoredReviewTask, stored_decision: Decision | None) -
 
 
 def _load_proposals(
-    newest: NewestRecords, reviews: Sequence[StoredReviewTask]
+    newest: NewestRecords, scope: Scope, reviews: Sequence[StoredReviewTask]
 ) -> Mapping[int, ModelAnswer]:
     """Return the acting version's predictions of assisted tasks, by case."""
     assisted = {
-        review.case_id: review.version
-        for review in reviews
-        if find_queue(review.kind) == "assisted" and review.version is not None
+        review.case_id: review for review in reviews if find_queue(review.kind) == "assisted"
     }
     predictions = newest.load_predictions(assisted.keys())
-    return {
-        case_id: answer
-        for case_id, version in assisted.items()
-        for answer in list_version_answers(predictions.get(case_id, {}))
-        if answer.version == version
+    proposals = {
+        case_id: find_proposal(scope, review, predictions.get(case_id, {}))
+        for case_id, review in assisted.items()
     }
+    return {case_id: answer for case_id, answer in proposals.items() if answer is not None}
 
 
 def _find_fixed_cases(

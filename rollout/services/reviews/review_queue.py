@@ -24,6 +24,8 @@ from rollout.core.scope.permissions import (
     Permission,
     require_permission,
 )
+from rollout.core.scope.scope import Scope
+from rollout.core.scope.version_names import find_by_any_name
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.reviews.exposure import find_hidden_cases, store_exposures
@@ -155,8 +157,7 @@ def _build_tasks(
     decisions = _load_blind_decisions(transaction, state, adjudicated_ids)
     tasks = {}
     for case_id, review in by_case.items():
-        answer = predictions.get(case_id, {}).get(review.version or "")
-        proposal = None if answer is None else next(list_version_answers({answer.version: answer}))
+        proposal = find_proposal(state.scope, review, predictions.get(case_id, {}))
         decision_answers = decisions.get(case_id, [])
         if review.kind == ADJUDICATE and proposal is not None:
             decision_answers, proposal = [*decision_answers, proposal.answers], None
@@ -171,6 +172,18 @@ def _build_tasks(
             verdicts=_deduplicate_answers(decision_answers),
         )
     return tasks
+
+
+def find_proposal(
+    scope: Scope, review: StoredReviewTask, predictions: Mapping[str, Prediction]
+) -> ModelAnswer | None:
+    """Return the answer that a task shows, under whatever name its version gave it, or None."""
+    if review.version is None:
+        return None
+    answer = predictions.get(review.version) or find_by_any_name(
+        scope, scope.get_first_name(review.version), predictions
+    )
+    return None if answer is None else next(list_version_answers({answer.version: answer}))
 
 
 def _load_blind_decisions(

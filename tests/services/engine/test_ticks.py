@@ -11,6 +11,7 @@ from rollout.core.records.records import Heartbeat
 from rollout.core.scope.commands import Actor, ApproveProposal, StopCells
 from rollout.core.scope.events import (
     AttemptsBegan,
+    FamiliarityChanged,
     GrantExpired,
     Narrowed,
     PolicyApplied,
@@ -266,6 +267,19 @@ def test_where_clocks_disagree_nothing_is_raised(database):
     assert scope_of(database).versions
     assert kinds(ticker.tick(LAST, narrow_only=True)) == {AttemptsBegan}  # it opens nothing
     assert ProposalRaised in kinds(ticker.tick(LAST + TICK))
+
+
+@on_sqlite
+def test_where_clocks_disagree_no_value_becomes_familiar(database):
+    rule = "evidence: {familiar: {attributes: [form], at_least: 1, line: 10%}, "
+    apply_policy(database, BY_CASE.replace("evidence: {", rule), ANA, to_instant(SLOTS[0], TICK))
+    import_records(database, "story", HISTORY, to_instant(SLOTS[0], TICK))
+    ticker = Ticker(database, "story", "one")
+    ticker.tick(to_instant(SLOTS[0] + 1, TICK))
+    before = scope_of(database).cell_values
+    assert FamiliarityChanged not in kinds(ticker.tick(LAST, narrow_only=True))
+    assert scope_of(database).cell_values == before
+    assert FamiliarityChanged in kinds(ticker.tick(LAST + TICK))
 
 
 @on_sqlite

@@ -3,13 +3,15 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import select
 
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.reviews import reviews as reviewing
+from rollout.services.reviews.own_decisions import load_own_decision
 from rollout.store.reviews.reviews import ReviewTaskStore
-from rollout.store.tables.tables import reviews
-from tests.services.review_room import MINUTE, START, Room, on_stage, person, policy_text
+from rollout.store.tables.tables import decisions, reviews
+from tests.services.review_room import ANA, MINUTE, START, Room, on_stage, person, policy_text
 from tests.services.stored_reviews import (
     AUTONOMOUS,
     DRAWN,
@@ -84,6 +86,30 @@ def test_a_challenger_that_asks_too_brings_no_work(lite):
 def test_below_the_floor_a_person_decides(lite, confidence, expected):
     room = Room(lite, AUTONOMOUS, policy_text(further="confidence_floor: 80%"))
     assert waiting(room.arrive(HIGH, confidence=confidence)) == expected
+
+
+def test_an_answer_under_a_later_name_is_compared_with_the_floor_and_shown(lite):
+    answer = Prediction(key=HIGH, version="v1b", answers={"alarm": "fox"}, confidence=0.9)
+    sure = Room(lite, AUTONOMOUS, policy_text(further="confidence_floor: 80%"))
+    sure.stood = renamed(sure.stood)
+    assert waiting(sure.arrive(HIGH, answers=[answer])) == {}
+    confirming = replace(sure, rung=SUPERVISED)
+    confirming.stood = renamed(confirming.stood)
+    other = next(key for key in KEYS if DRAWN[key] >= 0.5 and key != HIGH)
+    confirming.arrive(other, answers=[replace(answer, key=other)])
+    task = confirming.take(ANA)
+    assert (task.kind, task.proposal.version) == ("assisted", "v1b")
+    confirming.judge(ANA, task.review, "fox")
+    with lite.begin_read() as transaction:
+        (row,) = transaction.execute(select(decisions.c.exposure))
+    assert row.exposure == "assisted"
+    own = load_own_decision(lite, ANA, confirming.stood, task.review)
+    assert own.proposal.answers == {"alarm": "fox"}
+
+
+def renamed(state):
+    """Return the state after a rename of v1."""
+    return replace(state, scope=replace(state.scope, aliases={"v1b": "v1"}))
 
 
 def test_outside_the_policys_windows_and_sites_people_decide(lite):
