@@ -32,6 +32,16 @@ from tests.factories import DAY, MET, NOON, TICK, TURNED
 P1, P2 = f"{LIST}/P-1", f"{LIST}/P-2"
 
 
+@pytest.fixture
+def _still_met(monkeypatch):
+    """Let the evidence hold on: these proposals have no records from which to read it again."""
+
+    def load(*args):
+        return replace(load_proposal_evidence(*args), has_turned=False)
+
+    monkeypatch.setattr("api.console.proposals.proposal.load_proposal_evidence", load)
+
+
 def approve(browser, raised, name="P-1", reason="two cubs", status=303, **more):
     fields = {"evidence": raised[name].evidence_hash, "reason": reason} | more
     return browser.submit(f"{LIST}/{name}/approvals", status, on=f"{LIST}/{name}", **fields)
@@ -61,6 +71,7 @@ def test_it_asks_what_it_would_allow_where_when_and_until_when(browser, raised):
     assert f'name="evidence" value="{evidence}"' in page
 
 
+@pytest.mark.usefixtures("_still_met")
 def test_two_people_approve_each_with_a_reason_that_stays_with_their_name(browser, service, raised):
     browser.as_("ana")
     answer = approve(browser, raised, reason=f"two cubs {XSS}")
@@ -159,6 +170,7 @@ def test_whoever_raised_it_is_told_who_can_approve(browser, service):
     assert "restores what stop" in resumes
 
 
+@pytest.mark.usefixtures("_still_met")
 def test_who_has_approved_may_still_say_no_before_it_is_applied(browser, service, raised):
     approve(browser.as_("ana"), raised)
     approve(browser.as_("bo"), raised)
@@ -354,6 +366,7 @@ def test_what_would_hold_an_approved_one_back_is_said_before_the_last_yes(
     assert (waits in said) if waits else said.endswith("takes effect within 1 h.")
 
 
+@pytest.mark.usefixtures("_still_met")
 def test_a_stop_that_holds_the_cell_holds_an_approved_widening_back(browser, service, raised):
     ana = load_local_caller(service.database, "ana")
     stops.stop_cells(service.database, ana, "bears", StopTarget(cells=(CREEK,)), at=NOON)
