@@ -82,6 +82,20 @@ def test_of_two_names_that_answer_a_case_the_first_received_counts(
     assert not rebuild_derived_tables(database, "ramps").losses
 
 
+def test_a_content_that_came_after_a_first_question_is_known_too(client, database, ramps):
+    question = {"site": "creek", "at": NOON.isoformat(), "version": "v1", "key": "c0"}
+    client.by("ingest").post("/v1/rollouts/ramps/assignments", json=question)
+    ramps(0)
+    sent(client, case("c0"), case("c1"))
+    predict(client, "c0", "v1")
+    ramps(1)
+    predict(client, "c1", "v1b")
+    ramps(2)
+    with database.begin_read() as transaction:
+        scope = load_rollout_state(transaction, "ramps").scope
+    assert (dict(scope.aliases), list(scope.versions)) == ({"v1b": "v1"}, ["v1"])
+
+
 @pytest.fixture
 def bears(database, monkeypatch):
     """A rollout in which v1, of a known content, decides at creek by day."""

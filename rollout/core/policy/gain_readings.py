@@ -49,15 +49,20 @@ class GainReading:
 
     @property
     def is_met(self) -> bool:
-        """Return whether the evidence suffices, with outcomes of both arms and few missing."""
+        """Return whether the evidence suffices, with both arms as drawn and outcomes known."""
         model, people, _ = self.counts
-        has_both = model > 0 and people > 0
+        has_both = model > 0 and people > 0 and not self.lacks_units
         return has_both and not self.lacks_outcomes and self.log_e >= log(1 / self.risk)
 
     @property
     def has_turned(self) -> bool:
-        """Return whether the evidence speaks against the model, or too many are missing."""
-        return self.lacks_outcomes or self.log_e < 0
+        """Return whether the evidence speaks against the model, or too much is missing."""
+        return self.lacks_outcomes or self.lacks_units or self.log_e < 0
+
+    @property
+    def lacks_units(self) -> bool:
+        """Return whether an arm has far fewer units than were drawn for it."""
+        return len(self.units) > 0 and not self.units.are_arms_as_drawn[-1]
 
     @property
     def lacks_outcomes(self) -> bool:
@@ -89,7 +94,8 @@ class GainReading:
     def format_counts(self) -> str:
         """Return the counts as the ledger stores them."""
         model, people, missing = self.counts
-        return f"{model} by the model, {people} by people, {missing} without outcome"
+        lost = ", not the arms that were drawn" if self.lacks_units else ""
+        return f"{model} by the model, {people} by people, {missing} without outcome{lost}"
 
 
 def is_gain_met(
@@ -101,6 +107,7 @@ def is_gain_met(
     is_met = log_path >= log(1 / risk)
     for is_arm in (units.is_model, ~units.is_model):
         is_met &= np.cumsum(units.is_known & is_arm)[ends] > 0
+    is_met &= units.are_arms_as_drawn[ends]
     missing = np.cumsum(1 - units.known_shares)[ends]
     is_met &= missing <= condition.outcome.missing_at_most * (ends + 1)
     positions = np.searchsorted(units.slots[ends], slots, side="right")

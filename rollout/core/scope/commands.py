@@ -68,10 +68,16 @@ class ApplyPolicy(ActorCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddVersion(Command):
-    """Register a version at its first prediction or question; `content` is its hash or ""."""
+    """Register a version at its first prediction or question.
+
+    Attributes:
+        content: the hash of its weights and pre-processing, or "".
+        later_contents: by version of the ledger the content that it declared after its first use.
+    """
 
     version: str
     content: str = ""
+    later_contents: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,7 @@ def find_continued_version(command: AddVersion, scope: Scope, policy: Policy) ->
         return ""
     if len(scope.aliases) >= MAX_ALIASES:
         return ""
-    contents = policy.contents_by_version
+    contents = {**policy.contents_by_version, **command.later_contents}
     for name, version in scope.versions.items():
         if command.content == (version.content or contents.get(name)):
             watched = policy.watched_versions

@@ -6,7 +6,7 @@ gain as its expectation, whatever else the units have in common. A bet on that d
 e-value, valid at every look and for every mixture of π.
 
 Sources: Ville 1939; Waudby-Smith, Ramdas 2024 (betting on bounded means); Horvitz, Thompson 1952
-(weights); Shin, Ramdas, Rinaldo 2023 (the guard's sums).
+(weights); Shin, Ramdas, Rinaldo 2023 (the guard's sums); Fabijan et al. 2019 (arms not as drawn).
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,7 @@ IntArray: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
 _STAKES: Floats = 0.95 * 2.0 ** (-np.arange(16) / 2)
+_MAX_DEVIATIONS = 4.0  # of an arm's size; chance alone exceeds it in a unit of 15,000
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,17 @@ class ArmUnits:
     def is_known(self) -> BoolArray:
         """Return which units have an outcome of at least one case."""
         return self.known_shares > 0
+
+    @cached_property
+    def are_arms_as_drawn(self) -> BoolArray:
+        """Return after which units both arms are about as large as chance makes them.
+
+        Elsewhere units of one arm were lost, and not by chance: what is left compares nothing.
+        """
+        people = np.cumsum(~self.is_model)
+        expected = np.cumsum(1 - self.shares)
+        deviation = np.sqrt(np.cumsum(self.shares * (1 - self.shares)))
+        return np.asarray(np.abs(people - expected) <= _MAX_DEVIATIONS * deviation + 1)
 
     @cached_property
     def last_positions(self) -> IntArray:

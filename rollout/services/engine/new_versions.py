@@ -26,12 +26,19 @@ def list_new_versions(
         for name, stored in versions.items()
         if name not in scope.versions and name not in scope.aliases
     )
+    later_contents = {  # of a version that was asked about, or registered, before it answered
+        name: stored.info.content
+        for name, stored in versions.items()
+        if name in scope.versions and stored.info.content
+    }
     events: tuple[LedgerEvent, ...] = ()
     for at, name, content in sorted(new_versions):
         if until is not None and at > until:
             break
         with suppress(PolicyRefusedError):  # too many open versions: it stays unknown
-            command = AddVersion(at=at, version=name, content=content)
+            command = AddVersion(
+                at=at, version=name, content=content, later_contents=later_contents
+            )
             new_events = decide(command, scope, policy)
             scope, events = apply_events(new_events, scope), (*events, *new_events)
     return events

@@ -58,6 +58,23 @@ def test_one_arm_alone_never_passes_and_nothing_renews_on_nothing():
     )
 
 
+def test_an_arm_that_lost_its_units_opens_nothing():
+    units = build_units()
+    is_left = units.is_model | (np.arange(len(units)) < 4)
+    few = units.select(is_left)
+    below = GainCondition(GAIN, -4.0, at_least=True, outcome=PROFIT, arm=DECIDES)
+    reading = GainReading(below, few, 0.05)
+    assert reading.log_e > 3, "the model's units alone would do"
+    assert (reading.is_met, reading.has_turned) == (False, True)
+    assert reading.format_counts().endswith("without outcome, not the arms that were drawn")
+    slots = np.arange(45)
+    expected = [
+        GainReading(below, few.select(few.slots <= slot), 0.05).is_met for slot in slots.tolist()
+    ]
+    assert is_gain_met(below, few, slots, 0.05).tolist() == expected
+    assert not expected[-1]
+
+
 def test_amounts_are_in_the_unit_of_the_outcome():
     reading = GainReading(CONDITION, build_units(), 0.05)
     assert reading.estimate == pytest.approx(0.4 * 80)
