@@ -12,6 +12,7 @@ from rollout.formats.records.column_map import ColumnError
 from rollout.replay.engine import ReplayOptions
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.summary import describe_results
+from rollout.reports.text.formatting import format_local_time
 from rollout.services.replay.replay import ReplayRequest, replay_files
 from rollout.services.replay.replay_output import compute_replay_facts
 from rollout.tally.outcome_units import resolve_outcome_units
@@ -84,6 +85,17 @@ def test_the_report_begins_with_what_the_model_brought(earning):
     assert first.startswith("shop · always, v1: the model brought +")
     assert "in the model's arm" in first
     assert "What the model brought" in render_html_report(facts, view="engineer")
+    assert not gain.has_one_share  # a tenth, then a half: means over all units say another gain
+    assert first.endswith("The model's share changed: the gain compares units of the same share.")
+    (decided,) = (text for text in describe_results(facts) if text.startswith("The model decided"))
+    assert "otherwise than humans" in decided
+    assert "wrongly" not in decided
+    operator_page = render_html_report(facts, view="operator")
+    assert "What the model brought: profit" in operator_page
+    assert "Wrong when the model decided" not in operator_page
+    (cell,) = facts.stages
+    until = min(grant.until for grant in cell.grants)  # the trial's: the half ends with it
+    assert f"the next grant ends {format_local_time(until, 'UTC', until)}" in operator_page
 
 
 def test_without_outcomes_nothing_widens_on_gain(tmp_path):

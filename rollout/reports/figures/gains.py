@@ -30,6 +30,7 @@ class GainFacts:
         model_mean, people_mean: mean values, clipped to the policy's range; None without units.
         gain: the model's arm less the people's, as better counts; None without both arms.
         lower, upper: its interval of 95 %, valid at every look.
+        has_one_share: whether all units had the same chance to get to the model.
     """
 
     site: str
@@ -46,6 +47,7 @@ class GainFacts:
     gain: float | None
     lower: float
     upper: float
+    has_one_share: bool
 
 
 def compute_gains(inputs: ReportInputs) -> tuple[GainFacts, ...]:
@@ -86,6 +88,7 @@ def _build_gain_facts(
         gain=None if gain is None else gain * outcome.span,
         lower=lower * outcome.span,
         upper=upper * outcome.span,
+        has_one_share=len(np.unique(units.shares[is_known])) <= 1,
     )
 
 

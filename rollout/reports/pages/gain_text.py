@@ -19,12 +19,21 @@ def describe_gain(gain: GainFacts) -> str:
         return f"{cell}, {gain.version}: no {gain.outcome} to compare yet, {arms} with a value."
     return (
         f"{cell}, {gain.version}: {verb} {format_amount(gain.gain, gain.unit)} of {gain.outcome} a"
-        f" unit ({format_gain_interval(gain)} at every look, 95 %):"
-        f" {format_decimal(gain.model_mean, 2)} in the model's arm"
+        f" unit ({format_gain_interval(gain)} at every look, 95 %): {describe_arms(gain)}"
+    )
+
+
+def describe_arms(gain: GainFacts) -> str:
+    """Return both arms' means, and why their difference isn't the gain where it isn't."""
+    text = (
+        f"{format_decimal(gain.model_mean, 2)} in the model's arm"
         f" ({format_quantity(gain.model_units, 'unit')}),"
         f" {format_decimal(gain.people_mean, 2)} in the humans'"
         f" ({format_quantity(gain.people_units, 'unit')}), sampled at random."
     )
+    if gain.has_one_share:
+        return text
+    return f"{text} The model's share changed: the gain compares units of the same share."
 
 
 def format_amount(value: float, unit: str) -> str:

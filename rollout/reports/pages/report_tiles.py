@@ -9,6 +9,12 @@ from rollout.core.policy.measures import WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
 from rollout.reports.figures.calibration import HUMANS
 from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.pages.gain_text import (
+    describe_arms,
+    describe_gain,
+    format_amount,
+    format_gain_interval,
+)
 from rollout.reports.pages.open_proposals import OpenProposal, find_open_proposals
 from rollout.reports.statistics.intervals import Share
 from rollout.reports.text.bound_text import format_share_threshold
@@ -56,7 +62,7 @@ def build_tiles(facts: ReportFacts, reader: str) -> tuple[ReportTile, ...]:
             _build_stage_tile(facts),
             _build_alert_tile(facts),
             _build_approval_tile(facts),
-            _build_cost_tile(facts),
+            _build_gain_tile(facts) if facts.gains else _build_cost_tile(facts),
         )
     if reader == "engineer":
         return (
@@ -125,6 +131,24 @@ def _describe_proposal(proposal: OpenProposal) -> str:
         f"{format_cell_name(proposal.site, proposal.window)}: {proposal.kind} to {proposal.stage}"
         f" needs {format_quantity(proposal.needed, 'more approval')}, open until {proposal.until}"
     )
+
+
+def _build_gain_tile(facts: ReportFacts) -> ReportTile:
+    """Return what the model brought: the only gain, or in how many cells it is above zero."""
+    compared = [gain for gain in facts.gains if gain.gain is not None]
+    title = f"What the model brought: {join_words(sorted({gain.outcome for gain in facts.gains}))}"
+    if not compared:
+        return ReportTile(title, NO_DATA, "", "No outcome to compare yet.")
+    if len(compared) == 1:
+        (gain,) = compared
+        value = "" if gain.gain is None else format_amount(gain.gain, gain.unit)
+        text = f"{format_gain_interval(gain)} a unit at every look, 95 %. {describe_arms(gain)}"
+        return ReportTile(title, value, "", text)
+    above = sum(gain.lower > 0 for gain in compared)
+    lowest = min(compared, key=lambda gain: gain.lower)
+    text = f"Gain above 0 at every look, 95 %. The lowest bound: {describe_gain(lowest)}"
+    unit = "of cells, versions and outcomes"
+    return ReportTile(title, f"{format_count(above)} of {format_count(len(compared))}", unit, text)
 
 
 def _build_cost_tile(facts: ReportFacts) -> ReportTile:

@@ -60,8 +60,7 @@ def _summarize_cells(facts: ReportFacts) -> str:
     grants = [
         (grant.until, cell.site)
         for cell in facts.stages
-        for grant in cell.grants
-        if grant.stage == cell.stage
+        for grant in cell.grants  # a stage ends with any grant below it
     ]
     if not grants:
         return join_words(parts)

@@ -92,7 +92,7 @@ def describe_results(facts: ReportFacts, view: str | None = None) -> tuple[str, 
         *_describe_shadow_cells(facts),
         *_describe_narrowings(facts),
         *describe_unfamiliar(facts.unfamiliar),
-        *_describe_model_cost(facts.price),
+        *_describe_model_cost(facts.price, has_gains=bool(facts.gains)),
         *(() if is_operator else _describe_reviewers(facts)),
     )
 
@@ -339,13 +339,16 @@ def _format_wrong_count(price: ModelCost) -> str:
     return format_count(price.wrong_action.count)
 
 
-def _describe_model_cost(cost: ModelCost) -> Iterator[str]:
+def _describe_model_cost(cost: ModelCost, *, has_gains: bool) -> Iterator[str]:
+    """Say how often the model was wrong; where a gain counts, only how often it differed."""
     if not cost.cases:
         return
+    is_compared_with_humans = has_gains and cost.people_wrong_action is None
+    verdict = "otherwise than humans" if is_compared_with_humans else "wrongly"
     text = f"The model decided {format_quantity(cost.cases, 'case')} by itself"
     if cost.known:
         text += (
-            f": {format_ratio(cost.wrong_action)} wrongly"
+            f": {format_ratio(cost.wrong_action)} {verdict}"
             f" ({_format_wrong_share(cost.wrong_action)})"
         )
     if cost.people_wrong_action is not None:
