@@ -94,7 +94,7 @@ class GainReading:
     def format_counts(self) -> str:
         """Return the counts as the ledger stores them."""
         model, people, missing = self.counts
-        lost = ", not the arms that were drawn" if self.lacks_units else ""
+        lost = ", not the arms that were sampled" if self.lacks_units else ""
         return f"{model} by the model, {people} by people, {missing} without outcome{lost}"
 
 

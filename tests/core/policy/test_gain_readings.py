@@ -66,7 +66,7 @@ def test_an_arm_that_lost_its_units_opens_nothing():
     reading = GainReading(below, few, 0.05)
     assert reading.log_e > 3, "the model's units alone would do"
     assert (reading.is_met, reading.has_turned) == (False, True)
-    assert reading.format_counts().endswith("without outcome, not the arms that were drawn")
+    assert reading.format_counts().endswith("without outcome, not the arms that were sampled")
     slots = np.arange(45)
     expected = [
         GainReading(below, few.select(few.slots <= slot), 0.05).is_met for slot in slots.tolist()
