@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Final
 
 from sqlalchemy import Connection, create_engine
@@ -22,7 +23,12 @@ from rollout.store.database.errors import DatabaseInUseError, MissingToolError, 
 NEW_SUFFIX: Final = "_restoring"
 OLD_SUFFIX: Final = "_replaced"
 MAINTENANCE_DATABASE: Final = "postgres"
-COUNT_SESSIONS: Final = "select count(*) from pg_stat_activity where datname = %s"
+COUNT_SESSIONS: Final = (  # an autovacuum worker ends when its database is renamed
+    "select count(*) from pg_stat_activity where datname = %s and backend_type = 'client backend'"
+)
+LEAVE_SECONDS: Final = 2.0
+"""How long a session that was closed may still be listed."""
+POLL_SECONDS: Final = 0.05
 
 
 def dump_database(url: str, target: Path) -> None:
@@ -71,14 +77,20 @@ def check_unused(url: str) -> None:
     Raises:
         DatabaseInUseError: replicas or other programs are connected.
     """
-    name = make_url(url).database
+    name = str(make_url(url).database)
     with _connect_server(url) as connection:
-        sessions = connection.exec_driver_sql(COUNT_SESSIONS, (name,)).scalar_one()
+        last_look = monotonic() + LEAVE_SECONDS
+        while (sessions := _count_sessions(connection, name)) and monotonic() < last_look:
+            sleep(POLL_SECONDS)
     if sessions:
         raise DatabaseInUseError(
             f"{name} is in use by {sessions} sessions; stop every replica and command that has it "
             "open, then repeat"
         )
+
+
+def _count_sessions(connection: Connection, name: str) -> int:
+    return int(connection.exec_driver_sql(COUNT_SESSIONS, (name,)).scalar_one())
 
 
 def replace_database(url: str, new_url: str) -> None:

@@ -3,11 +3,11 @@
 import os
 import shutil
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 
 import pytest
 from argon2 import PasswordHasher
@@ -157,6 +157,20 @@ def test_a_database_in_use_is_not_replaced(rollout, url, bears, tmp_path):
     assert refused.exit_code == 2
     assert "in use" in refused.stderr
     assert rollout("db", "restore", str(file), *WHO).exit_code == 0
+
+
+@on_postgresql
+def test_a_session_that_is_closing_is_waited_for(rollout, url, bears, tmp_path):
+    """PostgreSQL lists a session for a moment after its program has closed it."""
+    file = back_up(rollout, tmp_path)
+    with ExitStack() as sessions:
+        transaction = sessions.enter_context(reading(url))
+        transaction.execute(text("select 1"))
+        leaving = Timer(0.3, sessions.pop_all().close)
+        leaving.start()
+        done = rollout("db", "restore", str(file), *WHO)
+        leaving.join()
+    assert done.exit_code == 0, done.output
 
 
 def test_a_later_era_of_the_replaced_database_is_passed(rollout, url, bears, tmp_path):
