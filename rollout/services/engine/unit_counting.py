@@ -175,6 +175,7 @@ def open_stored_history(
         transaction,
         state.rollout,
         levers=[lever.id for lever in state.policy.levers],
+        outcomes=[outcome.id for outcome in state.policy.outcomes],
         attributes=sorted(
             attributes
             | (rule.attribute_names if rule else frozenset())
