@@ -1,13 +1,8 @@
-"""What `plan` tells about gates on gain, and that a service refuses what it doesn't count."""
-
-from datetime import UTC, datetime
+"""What `plan` tells about gates on gain."""
 
 import pytest
 
-from rollout.core.errors import PolicyRefusedError
-from rollout.core.scope.commands import Actor
 from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.policy_application import apply_policy
 from rollout.services.policies.gain_plans import count_needed_units, list_gain_warnings
 from rollout.services.policies.planning import build_policy_plan, format_plan
 from tests.replay.pricing import POLICY
@@ -43,8 +38,3 @@ def test_a_small_arm_and_a_missing_objective_are_warned_of():
         ),
         "charter: lacks the objective that the outcomes measure",
     ]
-
-
-def test_a_service_refuses_outcomes_before_it_stores_anything():
-    with pytest.raises(PolicyRefusedError, match="`outcomes` are replayed, not yet served"):
-        apply_policy(None, POLICY, Actor("ana"), datetime(2027, 1, 1, tzinfo=UTC))
