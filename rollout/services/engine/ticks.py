@@ -38,7 +38,7 @@ from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
 from rollout.store.counting.counted_records import CountedRecords
 from rollout.store.counting.unit_records import UnitRecords
-from rollout.store.database.append_failures import TICK
+from rollout.store.database.append_failures import TICK, is_storage_failure
 from rollout.store.database.errors import DatabaseUnavailableError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
@@ -51,6 +51,8 @@ from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.tally.slots import find_slot_before, to_instant
 
 RETRY_DELAY = timedelta(minutes=1)  # after a failed tick
+STORAGE_RETRY_DELAY = timedelta(seconds=5)
+"""After a tick that the database or its disk failed: until one succeeds humans decide."""
 ENTRIES_PER_BATCH = 500  # queue entries in one transaction, which may delay a stop
 
 
@@ -377,7 +379,10 @@ class TickScheduler:
                 raise  # true of all rollouts; each is tried again in the next pass
             except Exception as error:  # noqa: BLE001 - returned to the caller, which logs it
                 errors[rollout_name] = error
-                self._next_due[rollout_name] = at + RETRY_DELAY
+                is_passing = is_storage_failure(error)
+                self._next_due[rollout_name] = at + (
+                    STORAGE_RETRY_DELAY if is_passing else RETRY_DELAY
+                )
             else:
                 self._next_due[rollout_name] = ticker.get_next_slot_time(at)
                 if events is not None:
