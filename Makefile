@@ -44,6 +44,7 @@ bench: .venv/dev ## the table of benchmarks/
 
 faults: .venv/dev ## disks, servers, networks and clocks fail, processes are killed, then every point fails once (hours)
 	$(BIN)/python -m tests.faults.cases
+	$(BIN)/python -m tests.faults.mends
 	$(BIN)/python -m tests.faults.kills --write
 	$(BIN)/python -m tests.faults.campaign
 
