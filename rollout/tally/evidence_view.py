@@ -27,7 +27,7 @@ from rollout.core.policy.measures import (
 )
 from rollout.core.policy.outcomes import GainCondition, OutcomeRule
 from rollout.core.policy.policy import Guard, Minimum, Policy
-from rollout.core.policy.slice_conditions import SliceCondition
+from rollout.core.policy.slice_conditions import SliceCondition, names_slices
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gain import ArmUnits
 from rollout.core.statistics.gate_thresholds import (
@@ -297,7 +297,7 @@ class EvidenceView:
 
     def _compute_guard_series(self, guard: Guard) -> GuardSeries:
         measure = guard.condition.measure
-        if measure == "drift" or isinstance(guard.condition, SliceCondition):
+        if names_slices(guard.condition):
             return self._compute_stream_series(guard)
         if measure in TESTED_MEASURES and has_guard_tests(self.rules):
             return self._compute_episode_series(guard)
@@ -413,9 +413,7 @@ class EvidenceView:
         """Return a guard's rows since the stage's change and its last alarm."""
         is_override = guard.condition.measure == "override"
         rows = self._assisted_rows if is_override else self._select_visible(self.rows.guard)
-        has_episodes = guard.condition.measure == "drift" or isinstance(
-            guard.condition, SliceCondition
-        )  # their alarm lasts until recovery, unless it narrows
+        has_episodes = names_slices(guard.condition)  # that last until recovery, unless they narrow
         find_start = self.state.find_detector_start
         since = find_start(guard.id).changed_at if has_episodes else self.state.changed_at
         is_kept = rows.occurred >= self._find_first_slot(since)
