@@ -320,6 +320,7 @@ def _get_view_basis(state: CellState) -> tuple[object, ...]:
         state.attempt,
         state.attempt_since,
         state.changed_at,
+        state.detectors,
         state.last_alarms,
         state.risk_share,
     )
