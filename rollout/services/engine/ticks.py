@@ -47,6 +47,7 @@ from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.ledger.scopes import REVISIONS_BETWEEN, StoredScopes
 from rollout.store.ledger.tick_slots import TickSlots
+from rollout.store.ledger.versions import VersionStore
 from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.tally.slots import find_slot_before, to_instant
 
@@ -228,6 +229,9 @@ class Ticker:
         reviewer_checks: pl.DataFrame | None,
     ) -> None:
         """Count the due units of cases."""
+        # a name that came since the tick began may continue a version whose units are counted now
+        versions = VersionStore(transaction, state.rollout).list_all()
+        state = state if versions == state.versions else state.replace_versions(versions)
         unit_records = UnitRecords(state.first_names)
         case_ids = {entry.case_id for entry in due_cases}
         units = resolve_case_units(transaction, state, case_ids, reviewer_checks, unit_records)
