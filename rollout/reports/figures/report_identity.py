@@ -329,6 +329,18 @@ def _describe_gain_terms(gate: Gate) -> str:
     return (
         " A gain is what the model's units bring on average beyond humans', sampled at random and"
         f" closed ({closed}); unknown outcomes count against the model."
+        f"{_describe_pools(gains)}"
+    )
+
+
+def _describe_pools(gains: list[GainCondition]) -> str:
+    """Return what a gain over several cells doesn't promise; "" where each counts by itself."""
+    pools = [gain.pool_text.strip() for gain in gains if gain.pool_text]
+    if not pools:
+        return ""
+    return (
+        f" {join_words(pools).capitalize()}, a gain is the average of their units, and promises"
+        " nothing of one cell."
     )
 
 

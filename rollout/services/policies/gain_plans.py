@@ -81,7 +81,8 @@ def describe_gain_need(policy: Policy, condition: GainCondition, to: str, risk: 
     )
     spread = f"{PLANNED_SPREAD * outcome.span:g} {outcome.unit}".rstrip()
     return (
-        f"units at {stage.id}, {share:g} % of them by the model: about {needs}, if values spread by"
+        f"units at {stage.id}{condition.pool_text}, {share:g} % of them by the model: about"
+        f" {needs}, if values spread by"
         f" {spread} (standard deviation); a unit counts {format_duration(outcome.closes)} after its"
         " case"
     )

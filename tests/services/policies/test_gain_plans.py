@@ -30,6 +30,14 @@ def test_the_plan_names_units_amounts_and_the_stage_that_measures():
     assert "a unit counts 2d after its case" in text
 
 
+def test_the_plan_says_where_cells_count_together():
+    gate = "{measure: gain, of: profit, at_least: 0}"
+    pooled = gate.replace("}", ", pool: rollout}, {measure: agreement, at_least: 40%}")
+    text = POLICY.replace(gate, pooled)
+    plan = format_plan(build_policy_plan(parse_policy(text)))
+    assert "units at trial over all cells of the rollout, 10 % of them by the model: about" in plan
+
+
 def test_a_small_arm_and_a_missing_objective_are_warned_of():
     assert not list(list_gain_warnings(parse_policy(POLICY)))
     small = POLICY.replace("share: 10%", "share: 5%").replace(
