@@ -44,8 +44,9 @@ class OutcomeRule:
         return self.high - self.low
 
     def format_amount(self, value: float) -> str:
-        """Return a value or gain with its unit: `+0.84 EUR`."""
-        return f"{value:+.3g} {self.unit}".rstrip()
+        """Return a value or gain with its unit: `+0.84 EUR`, `+1,230 EUR`."""
+        digits = f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.3g}"
+        return f"{digits} {self.unit}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,18 @@ class GainCondition(Condition):
     def threshold_text(self) -> str:
         """Return the threshold with its unit."""
         return f"{self.line:g} {self.outcome.unit}".rstrip()
+
+
+def describe_objective(objective: str, outcomes: Iterable[OutcomeRule]) -> str:
+    """Return an objective with the outcomes that measure it; "" if none is stated."""
+    measures = [
+        f"{outcome.id} ({outcome.unit + ', ' if outcome.unit else ''}"
+        f"{'more' if outcome.more_is_better else 'less'} is better)"
+        for outcome in outcomes
+    ]
+    if not (objective and measures):
+        return objective
+    return f"{objective}; measured by {', '.join(measures)}"
 
 
 def find_outcome(outcomes: Iterable[OutcomeRule], outcome_id: str) -> OutcomeRule | None:

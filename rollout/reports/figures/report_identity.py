@@ -10,7 +10,7 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
 from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
-from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.outcomes import GainCondition, describe_objective
 from rollout.core.policy.policy import Gate, Guard, Policy
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
@@ -168,7 +168,7 @@ def summarize_policy(policy: Policy) -> PolicySummary:
     """Return the policy as text."""
     charter = policy.charter
     return PolicySummary(
-        objective=charter.objective,
+        objective=describe_objective(charter.objective, policy.outcomes),
         affected=charter.affected,
         if_it_works_very_well=charter.if_it_works_very_well,
         worst_case=charter.worst_case,
