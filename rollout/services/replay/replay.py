@@ -18,6 +18,7 @@ from rollout.formats.records.files import RecordPaths, read_records
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.replay.engine import Replay, ReplayOptions, ReplayResult
 from rollout.replay.record_feed import HistoryFeeds
+from rollout.services.replay.recorded_arms import check_recorded_arms
 from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
 from rollout.tally.frames import UNREADABLE_REASONS, RecordFrames, RecordKind, RowCount
 from rollout.tally.unit_arrays import build_units
@@ -134,6 +135,7 @@ def replay_records(
 
     Raises:
         NothingToReplayError: no record can be evidence.
+        RecordedArmsError: the records' experiment had other arms.
     """
     history = place_cases(records, policy, request.options.salt, request.trained_until)
     units = resolve_units(history.placed, policy).collect("polars").to_native()
@@ -155,7 +157,9 @@ def replay_records(
     report_progress = (
         None if progress is None else lambda done, total: progress("deciding", done, total)
     )
-    return ReplayedFiles(request, policy, records, history, units, engine.run(report_progress))
+    result = engine.run(report_progress)
+    check_recorded_arms(records, history, result)
+    return ReplayedFiles(request, policy, records, history, units, result)
 
 
 def find_first_predictions(records: RecordFrames, history: PlacedHistory) -> dict[str, datetime]:
