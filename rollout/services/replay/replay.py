@@ -21,6 +21,7 @@ from rollout.formats.records.rejected_rows import RecordError
 from rollout.replay.engine import Replay, ReplayOptions, ReplayResult
 from rollout.replay.first_uses import find_continued_versions, list_first_uses
 from rollout.replay.record_feed import HistoryFeeds
+from rollout.services.replay.recorded_arms import check_recorded_arms
 from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
 from rollout.tally.frames import UNREADABLE_REASONS, RecordFrames, RecordKind, RowCount
 from rollout.tally.renamed_predictions import merge_renamed_predictions
@@ -147,6 +148,7 @@ def replay_records(
 
     Raises:
         NothingToReplayError: no record can be evidence.
+        RecordedArmsError: the records' experiment had other arms.
     """
     records, history, first_seen = _place_records(request, policy, records)
     units = resolve_units(history.placed, policy).collect("polars").to_native()
@@ -169,7 +171,9 @@ def replay_records(
     report_progress = (
         None if progress is None else lambda done, total: progress("deciding", done, total)
     )
-    return ReplayedFiles(request, policy, records, history, units, engine.run(report_progress))
+    result = engine.run(report_progress)
+    check_recorded_arms(records, history, result)
+    return ReplayedFiles(request, policy, records, history, units, result)
 
 
 def _place_records(
