@@ -11,6 +11,7 @@ from rollout.services.notifications.incident_groups import get_incident_site, so
 from rollout.services.notifications.kinds import (
     DAILY_DIGEST,
     INCIDENT,
+    NEW_VALUE,
     REVIEW_DEADLINE,
     WEEKLY_DIGEST,
 )
@@ -19,6 +20,7 @@ from rollout.services.notifications.messages import (
     RolloutBacklog,
     describe_digest,
     describe_incidents,
+    describe_new_values,
     describe_proposal,
     describe_reviews,
 )
@@ -62,7 +64,11 @@ def build_text(
     notice = notices[0]
     if notice.kind in {DAILY_DIGEST, WEEKLY_DIGEST}:
         return _build_digest(service, user, notice, news, at)
-    state = next(item.state for item in news if item.state.rollout.name == notice.rollout)
+    rollout_news = next(item for item in news if item.state.rollout.name == notice.rollout)
+    state = rollout_news.state
+    if notice.kind == NEW_VALUE:
+        values = [value for value in rollout_news.new_values if value.notice_key == notice.about]
+        return describe_new_values(notice.rollout, values)
     if notice.kind == REVIEW_DEADLINE:
         return _build_reviews(service, user, state, at)
     if notice.kind == INCIDENT:

@@ -10,12 +10,14 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import quote
 
+from rollout.core.policy.familiarity import UNITS_BEFORE_NOTICE, format_value
 from rollout.core.scope.scope import Incident
 from rollout.reports.text.formatting import format_quantity, format_zoned_time
 from rollout.reports.text.guard_text import format_guard_reason
 from rollout.services.incidents.incidents import MARKUP_REPLACEMENTS
 from rollout.services.notifications.incident_groups import count_kinds, get_incident_site
 from rollout.services.notifications.kinds import DAILY_DIGEST, HALF_TIME, LAST_DAY
+from rollout.services.notifications.new_values import NewAttributeValue
 from rollout.services.proposals.proposal_details import Proposal
 
 CONSOLE_PATH: Final = "/console"
@@ -145,6 +147,26 @@ def _describe_incident(
         question=f"Does incident {incident.id} ({incident.kind}){location} need you?",
         evidence=f"Opened {opened_at}. Reason: {reason}.",
         path=_build_path("rollouts", rollout_name, "incidents", incident.id),
+    )
+
+
+def describe_new_values(rollout_name: str, values: Sequence[NewAttributeValue]) -> MessageText:
+    """Return the message about values at one site that are new to acting versions."""
+    names = sorted(
+        {
+            f"{_code(format_value(v.value))} in {_code(v.cell.window)} for {_code(v.version)}"
+            for v in values
+        }
+    )
+    first = values[0]
+    count = format_quantity(len(names), "value")
+    return MessageText(
+        subject=f"{_clean(rollout_name)}: {count} new to the model at {_clean(first.cell.site)}",
+        question=f"Do you expect cases with {'it' if len(names) == 1 else 'them'} at"
+        f" {_code(first.cell.site)}?",
+        evidence=f"Met {UNITS_BEFORE_NOTICE} times or more, not yet familiar: {_join_first(names)}."
+        " Humans decide such cases.",
+        path=_build_path("rollouts", rollout_name, "cells", first.cell.site, first.cell.window),
     )
 
 
