@@ -27,6 +27,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.outcome_buffer import OutcomeBuffer
+from rollout.tally.pooled_arms import collect_pool_histories
 from rollout.tally.unit_buffer import UnitBuffer
 
 EvidenceKey = tuple[Cell, str]
@@ -135,6 +136,9 @@ class EvidenceReader:
             feeds=GateFeeds(self._outcomes),
             rules=state.scope.rules,
             familiar_history=self._history.familiar_histories[cell, version],
+            pool_histories=collect_pool_histories(
+                state.policy, cell, self._history.get_stage_history
+            ),
         )
 
 

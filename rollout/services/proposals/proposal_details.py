@@ -37,6 +37,7 @@ from rollout.services.proposals.evidence_imports import (
     load_imports,
     select_imports,
 )
+from rollout.services.proposals.proposal_waits import ProposalWait, list_proposal_waits
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.ledger import Ledger
@@ -76,6 +77,7 @@ class Proposal:
         gains: what its version has brought in its cell by now, by outcome with a value.
         closed_reason: reason of a rejection or voiding, "" without one.
         can_approve: whether the caller may approve now; else see `cannot_approve_reason`.
+        waits_for: what delays an approved proposal, and until when; [] in other states.
     """
 
     id: str
@@ -104,6 +106,7 @@ class Proposal:
     imports: tuple[EvidenceImport, ...]
     sources: tuple[CountedSource, ...]
     attempt: str
+    waits_for: tuple[ProposalWait, ...]
     gains: tuple[Gain, ...] = ()
 
 
@@ -269,6 +272,7 @@ def _build_proposal_details(
         imports=select_imports(imports, cell, row.raised_in),
         sources=_name_sources(transaction, proposal_raised),
         attempt=_describe_attempt(proposal_raised),
+        waits_for=list_proposal_waits(state, row.id, at),
     )
 
 
