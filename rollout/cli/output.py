@@ -128,6 +128,8 @@ def _format_proposal(proposal: JsonObject) -> Iterator[str]:
     needs = f"needs {len(groups)} approval{'s' if len(groups) != 1 else ''} ({', '.join(groups)})"
     yield f"  {proposal['id']}: {summary}; {needs}; approved by {approvers}; {state}"
     yield f"      {proposal['allows']}"
+    for wait in proposal.get("waits_for", ()):
+        yield f"      waits for the {wait['text']}"
     yield f"      --evidence-hash {proposal['evidence_hash']}"
 
 
