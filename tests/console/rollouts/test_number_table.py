@@ -9,9 +9,13 @@ from api.console.rollouts import rollout as rollout_page
 from rollout.core.calendar.sites import Cell
 from rollout.core.records.records import Prediction
 from rollout.core.scope.commands import Actor, AddVersion
+from rollout.reports.figures.number_agreement import compute_number_agreements
+from rollout.reports.inputs.pairs import build_pairs
 from rollout.services.cells.cell_numbers import load_number_agreements
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
+from rollout.services.reports.inputs import load_report_inputs
+from rollout.services.reports.report_period import ReportPeriod
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.reviews.reviews import NewReviewTask, ReviewTaskStore
 from tests.api.bears import CREEK, LAKE
@@ -64,6 +68,16 @@ def test_the_figures_are_of_the_cells_recent_pairs(weighed):
     for cell in (LAKE, Cell("creek", "night")):
         assert load_number_agreements(weighed, state, cell, CLOSED) == {}
     assert load_number_agreements(weighed, state, CREEK, CLOSED + 40 * DAY) == {}
+
+
+def test_a_live_report_of_the_same_cases_has_the_same_figures(weighed, database):
+    state = weighed.state_cache.reload_rollout("scales").state
+    with database.begin_read() as transaction:
+        period = ReportPeriod(NOON, CLOSED, CLOSED)
+        inputs = load_report_inputs(transaction, state, period)
+    pairs = build_pairs(inputs.records, inputs.cases, inputs.policy)
+    agreements = compute_number_agreements(pairs, inputs.policy)
+    assert agreements == load_number_agreements(weighed, state, CREEK, CLOSED)["v1"]
 
 
 def test_a_case_that_may_still_be_decided_blind_is_left_out(weighed, database):
