@@ -4,7 +4,7 @@ A view is built for one cell state and one stage history; when either changes, a
 Its counts at a slot do not depend on which other slots are read.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
@@ -47,7 +47,7 @@ from rollout.tally.guard_series import (
     compute_share_series,
     compute_silence_series,
 )
-from rollout.tally.outcome_units import build_arms
+from rollout.tally.pooled_arms import FIRST_SLOT, ArmReader
 from rollout.tally.silence_series import compute_cell_silences
 from rollout.tally.slice_guards import compute_drift_series, compute_slice_series
 from rollout.tally.slots import find_slot_after, find_slot_before
@@ -55,7 +55,6 @@ from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import BoolArray, CellUnitArrays, IntArray, UnitArrays, UnitClasses
 from rollout.tally.value_series import ValueSeries
 
-FIRST_SLOT = -(2**62)
 _BEFORE_ALL_SLOTS = np.array([FIRST_SLOT])  # before all slots, where gates are read too
 
 
@@ -73,6 +72,7 @@ class EvidenceView:
         feeds: records that guards read besides decisions.
         rules: number of the counting rules.
         familiar_history: which attribute values were familiar when.
+        pool_histories: stages of all cells of the cell's pools; None where no gate has a pool.
     """
 
     cell: Cell
@@ -88,6 +88,7 @@ class EvidenceView:
     feeds: GuardFeeds
     rules: int
     familiar_history: FamiliarHistory = NO_HISTORY
+    pool_histories: Mapping[Cell, StageHistory] | None = None
 
     def read_evidence(self, slot: int) -> VersionEvidence:
         """Return all evidence for a decision about the cell."""
@@ -176,7 +177,7 @@ class EvidenceView:
             first_slot = max(first_slot, self._find_first_slot(self.state.attempt_since))
         gains = {c.key: c for c in self.conditions if isinstance(c, GainCondition)}
         return {
-            key: self.build_arms(condition.outcome, condition.arm, first_slot)
+            key: self._arm_reader.read_pool(self.cell, condition, first_slot)
             for key, condition in gains.items()
         }
 
@@ -184,10 +185,12 @@ class EvidenceView:
         self, outcome: OutcomeRule, arm: str, first_slot: int, after_slot: int = FIRST_SLOT
     ) -> ArmUnits:
         """Return the units of both arms, by slots of occurrence and of counting."""
-        rows = self.feeds.read_outcomes(self.cell, self.version, outcome)
-        rows = rows.select((rows.occurred >= first_slot) & (rows.slot > after_slot))
-        stage_levels = self.stage_history.find_own_levels(self.version, rows.occurred)
-        return build_arms(rows, stage_levels, self.shares, arm)
+        return self._arm_reader.read_cell(self.cell, outcome, arm, first_slot, after_slot)
+
+    @cached_property
+    def _arm_reader(self) -> ArmReader:
+        histories = self.pool_histories or {self.cell: self.stage_history}
+        return ArmReader(self.policy, self.version, histories, self.shares, self.feeds)
 
     @cached_property
     def attempt_window(self) -> CountWindow:
