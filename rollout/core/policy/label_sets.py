@@ -62,6 +62,12 @@ def _split_answer(answer: str | Sequence[str]) -> list[str]:
     return [] if text == EMPTY_SET else [part.strip() for part in text.split(SEPARATOR)]
 
 
+def is_label_set(text: str, labels: Collection[str]) -> bool:
+    """Return whether a text is the canonical text of a set of these labels."""
+    parts = split_label_set(text)
+    return parts <= set(labels) and format_label_set(parts) == text
+
+
 def compute_overlap(first: Collection[str], second: Collection[str]) -> float:
     """Return the Jaccard index of two sets, 1 if both are empty.
 

@@ -27,6 +27,7 @@ from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_contents import shorten_content
 from rollout.core.scope.familiarity_diff import compare_familiarity
+from rollout.core.scope.label_set_diff import compare_label_sets
 from rollout.core.scope.outcome_diff import compare_model_shares, compare_outcomes
 
 _REACH_ORDER = ("cell", "site", "rollout")
@@ -433,6 +434,7 @@ def _is_same_freeze(new: Freeze, old: Freeze, cell: Cell) -> bool:
 
 _RULES: tuple[Callable[[Policy, Policy], Sentences], ...] = (
     _compare_levers,
+    compare_label_sets,
     _compare_evidence,
     compare_outcomes,
     _compare_stages,
