@@ -6,6 +6,7 @@ Written as narwhals expressions, so they run on Polars, DuckDB and other engines
 import re
 
 import narwhals as nw
+import polars as pl
 
 from rollout.core.policy.label_sets import EMPTY_SET, FULL_OVERLAP, PAIR_SIGN, SEPARATOR, SLACK
 from rollout.core.policy.levers import Lever
@@ -27,6 +28,14 @@ def pair_sets(lever: Lever, answer: nw.Expr, model: nw.Expr, human: nw.Expr) -> 
     does_agree = is_pair & _overlaps_enough(lever, model, human)
     pair = nw.concat_str(human, nw.lit(PAIR_SIGN), model)
     return nw.when(does_agree.fill_null(value=False)).then(pair).otherwise(answer)
+
+
+def do_set_texts_agree(lever: Lever, first: pl.Expr, second: pl.Expr) -> pl.Expr:
+    """Return whether the sets of two Polars columns agree; the text of no label is its own part."""
+    first_set, second_set = first.str.split(SEPARATOR), second.str.split(SEPARATOR)
+    common = first_set.list.set_intersection(second_set).list.len()
+    either = first_set.list.set_union(second_set).list.len()
+    return (first == second) | (common >= either * (lever.overlap - SLACK))
 
 
 def _overlaps_enough(lever: Lever, model: nw.Expr, human: nw.Expr) -> nw.Expr:

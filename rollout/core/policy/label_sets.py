@@ -62,6 +62,20 @@ def _split_answer(answer: str | Sequence[str]) -> list[str]:
     return [] if text == EMPTY_SET else [part.strip() for part in text.split(SEPARATOR)]
 
 
+def join_labels(answer: str | Sequence[str]) -> str:
+    """Return the text of a list as it was sent, sorted but unchecked; a text stays.
+
+    Raises:
+        ValueError: a label of the list could be read as several.
+    """
+    if isinstance(answer, str):
+        return answer
+    joined = next((label for label in answer if SEPARATOR in label), None)
+    if joined is not None:
+        raise ValueError(f"{joined!r} holds {SEPARATOR!r}; send each label by itself")
+    return format_label_set(answer)
+
+
 def is_label_set(text: str, labels: Collection[str]) -> bool:
     """Return whether a text is the canonical text of a set of these labels."""
     parts = split_label_set(text)
