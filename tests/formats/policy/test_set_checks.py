@@ -5,6 +5,7 @@ import pytest
 from rollout.core.policy.record_definition import is_redefined
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
+from rollout.services.policies.planning import build_policy_plan, format_plan
 
 POLICY = """
 rollout: ads
@@ -66,6 +67,14 @@ def test_what_does_not_fit_sets_is_refused_with_what_to_write(edits, fault):
 def test_a_guard_on_single_answers_is_refused(guard):
     with pytest.raises(InvalidPolicyError, match="lever logos has sets of labels, and drift"):
         parse_policy(POLICY + f"guards: [{guard}]")
+
+
+def test_the_plan_says_when_sets_agree():
+    lines = format_plan(build_policy_plan(parse_policy(POLICY))).splitlines()
+    text = "Answers: logos is a set of 3 labels; sets agree"
+    assert f"{text} with at least 80 % of their labels in common." in lines
+    strict = parse_policy(edit({", overlap: 80%": ""}))
+    assert f"{text} if they are equal." in format_plan(build_policy_plan(strict)).splitlines()
 
 
 @pytest.mark.parametrize("measure", ["recall", "precision"])
