@@ -125,6 +125,8 @@ def _classes():
 
 SERVICES = (
     "rollout.core.calendar.sites",
+    "rollout.services.cells.calendar_feeds",
+    "rollout.services.cells.schedule",
     "rollout.reports.statistics.chance_agreement",
     "rollout.reports.figures.comparison",
     "rollout.reports.figures.confusion",
