@@ -203,6 +203,7 @@ def format_changes(preview: JsonObject) -> str:
         "restarted": "new attempt",
         "cleared": "loses grants and evidence",
         "voided": "proposal becomes void",
+        "unfamiliar": "not familiar, decided by humans",
     }
     for key, label in labels.items():
         lines += [f"  {label}: {change}" for change in changes[key]]

@@ -14,6 +14,8 @@ from rollout.core.calendar.timezones import (
 )
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.policy import Policy
+from rollout.core.scope.events import UNFAMILIAR
+from rollout.core.scope.incidents import has_room
 from rollout.core.scope.proposals import compute_renewal_start, is_challenger
 from rollout.core.scope.scope import CellState, ProposalState, Scope, compute_held_level
 from rollout.core.scope.waves import find_wave_hold
@@ -70,7 +72,11 @@ def _find_familiarity_slot(view: EvidenceView, scope: Scope, slot: int) -> int |
     values = scope.get_cell_values(view.cell, view.version)
     is_acting = scope.get_holder(view.cell) == view.version
     return view.value_series.find_next_change(
-        slot, values.statuses, values.reported, is_acting=is_acting
+        slot,
+        values.statuses,
+        values.reported,
+        is_acting=is_acting,
+        has_room=has_room(scope, UNFAMILIAR, view.cell),
     )
 
 

@@ -223,6 +223,9 @@ class ConditionShape(PolicySection):
     lever: kinds.Name | None = key(None, description="Which lever, where there are several.")
     action: kinds.NonEmptyText | None = key(None, description="For action_change.")
     of: kinds.Name | None = key(None, description="For gain: which of the outcomes.")
+    pool: Literal["cell", "site", "rollout"] | None = key(
+        None, description="For gain, in gates: cells whose units count together. Default: cell."
+    )
     slice: kinds.NonEmptyText | None = key(
         None,
         description="For agreement: an attribute, each of whose values must pass by itself. For "
