@@ -16,6 +16,7 @@ from rollout.core.scope.events import Resumed, Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import CellState, compute_held_level, find_acting_version
 from rollout.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
+from rollout.reports.figures.gains import GainFacts, compute_gains
 from rollout.reports.inputs.evidence_paths import EvidenceSeries, build_evidence_paths
 from rollout.reports.inputs.gate_progress import StatePeriod, build_state_periods
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
@@ -71,12 +72,16 @@ class GuardStatus:
 
 @dataclass(frozen=True, slots=True)
 class CellDetail:
-    """A cell with its evidence, guards and history, oldest first."""
+    """A cell with its evidence, guards and history, oldest first.
+
+    `gains` are what each version brought here, in all its attempts.
+    """
 
     status: CellStatus
     evidence: tuple[EvidenceFacts, ...]
     guards: tuple[GuardStatus, ...]
     history: tuple[EventDescription, ...]
+    gains: tuple[GainFacts, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +175,7 @@ def load_cell(
             if (event_description.site, event_description.window) == (cell.site, cell.window)
             or event in stop_events
         ),
+        gains=compute_gains(inputs),
     )
 
 
