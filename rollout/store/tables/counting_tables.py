@@ -116,6 +116,28 @@ counted_records = Table(  # hashes of actions and outcomes, by the tick that cou
     sqlite_with_rowid=False,
 )
 
+counted_outcomes = Table(  # units whose deadline for an outcome with a value has passed
+    "counted_outcomes",
+    metadata,
+    rollout_column(),
+    key_column("unit"),
+    key_column("version", Text),
+    key_column("outcome", Text),
+    required_column("case_id", BigInteger),
+    required_column("slot", BigInteger),
+    required_column("occurred", BigInteger),
+    required_column("site"),
+    required_column("window"),
+    required_column("definition"),  # range, direction and deadline of the outcome
+    required_column("bucket", Integer),
+    optional_column("drawn"),  # who was to decide, as stored with the question
+    required_column("score", Double),
+    required_column("known_share", Double),
+    required_column("record_hashes", LargeBinary),  # of the records behind it, sorted, joined
+    Index(None, "rollout", "slot"),
+    sqlite_with_rowid=False,
+)
+
 counts = Table(  # `n` grows only in slots after `evidence_heads.through`
     "counts",
     metadata,
