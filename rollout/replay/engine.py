@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import count
+from types import MappingProxyType
 
 from rollout.core.access.accounts import REPLAY, SIMULATED
 from rollout.core.calendar.sites import Cell
@@ -15,7 +16,7 @@ from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.pools import list_sharing_cells
-from rollout.core.scope.commands import Actor, AddVersion, ApproveProposal, Command, Tick
+from rollout.core.scope.commands import Actor, ApproveProposal, Command, Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
@@ -29,6 +30,7 @@ from rollout.core.scope.scope import ENGINE, CellState, Scope, find_acting_versi
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.replay.agenda import Agenda
 from rollout.replay.fast_forward import SlotInterest, find_interest
+from rollout.replay.first_uses import list_first_uses
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.guard_feeds import GuardFeeds
@@ -39,6 +41,7 @@ from rollout.tally.unit_arrays import IntArray, TalliedUnits, UnitArrays
 
 CellVersion = tuple[Cell, str]
 ReportProgress = Callable[[int, int], None]
+NO_CONTENTS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,10 @@ class Replay:
         feeds: GuardFeeds,
         first_seen: Mapping[str, datetime],
         options: ReplayOptions,
+        contents: Mapping[str, str] = NO_CONTENTS,
     ) -> None:
+        """Prepare a replay; `units` and `feeds` name each version by its first name."""
+        self._contents = contents
         self._units, self._policy, self._feeds, self._options = units, policy, feeds, options
         self._shares = build_stage_shares(policy)
         self._buckets: IntArray | None = None
@@ -134,8 +140,8 @@ class Replay:
             PolicyApplied(at=start, by=REPLAY, number=1, policy_hash=self._policy.hash),
         ]
         self._scope = apply_events(self._events)
-        for version, at in sorted(first_seen.items(), key=lambda item: (item[1], item[0])):
-            self._queue_command(AddVersion(at=max(at, start), version=version))
+        for first_use in list_first_uses(first_seen, self._contents, start):
+            self._queue_command(first_use)
 
     def _queue_command(self, command: Command) -> None:
         heapq.heappush(self._queue, (command.at, next(self._counter), command))
@@ -326,6 +332,7 @@ def _get_view_basis(state: CellState) -> tuple[object, ...]:
         state.attempt,
         state.attempt_since,
         state.changed_at,
+        state.detectors,
         state.last_alarms,
         state.risk_share,
     )

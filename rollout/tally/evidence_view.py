@@ -27,7 +27,7 @@ from rollout.core.policy.measures import (
 )
 from rollout.core.policy.outcomes import GainCondition, OutcomeRule
 from rollout.core.policy.policy import Guard, Minimum, Policy
-from rollout.core.policy.slice_conditions import SliceCondition
+from rollout.core.policy.slice_conditions import SliceCondition, names_slices
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gain import ArmUnits
 from rollout.core.statistics.gate_thresholds import (
@@ -300,7 +300,7 @@ class EvidenceView:
 
     def _compute_guard_series(self, guard: Guard) -> GuardSeries:
         measure = guard.condition.measure
-        if measure == "drift" or isinstance(guard.condition, SliceCondition):
+        if names_slices(guard.condition):
             return self._compute_stream_series(guard)
         if measure in TESTED_MEASURES and has_guard_tests(self.rules):
             return self._compute_episode_series(guard)
@@ -336,11 +336,12 @@ class EvidenceView:
         rows, condition = self._select_detector_rows(guard), guard.condition
         if condition.measure == "agreement" and isinstance(condition, SliceCondition):
             return compute_slice_series(guard, condition, rows, self.unit_classes)
+        start = self.state.find_detector_start(guard.id)
         before = self._select_visible(self.rows.guard)
         # by slot: a unit that was decided later was not known when the cell entered its stage
-        is_reference = before.slot <= find_slot_before(self.state.changed_at, self.policy.tick)
+        is_reference = before.slot <= find_slot_before(start.changed_at, self.policy.tick)
         if self.state.attempt > 1:
-            is_reference &= before.occurred >= self._find_first_slot(self.state.attempt_since)
+            is_reference &= before.occurred >= self._find_first_slot(start.attempt_since)
         return compute_drift_series(guard, rows, before.select(is_reference), self.unit_classes)
 
     def _compute_quality_series(self, guard: Guard) -> GuardSeries:
@@ -415,11 +416,11 @@ class EvidenceView:
         """Return a guard's rows since the stage's change and its last alarm."""
         is_override = guard.condition.measure == "override"
         rows = self._assisted_rows if is_override else self._select_visible(self.rows.guard)
-        is_kept = rows.occurred >= self._find_first_slot(self.state.changed_at)
+        has_episodes = names_slices(guard.condition)  # that last until recovery, unless they narrow
+        find_start = self.state.find_detector_start
+        since = find_start(guard.id).changed_at if has_episodes else self.state.changed_at
+        is_kept = rows.occurred >= self._find_first_slot(since)
         last_alarm = self.state.last_alarms.get(guard.id)
-        has_episodes = guard.condition.measure == "drift" or isinstance(
-            guard.condition, SliceCondition
-        )  # their alarm lasts until recovery, unless it narrows
         if last_alarm is not None and (guard.then in NARROWING_EFFECTS or not has_episodes):
             is_kept &= rows.slot > find_slot_before(last_alarm, self.policy.tick)
         return rows.select(is_kept)
