@@ -261,14 +261,13 @@ def _build_history_context(
     """Return evidence paths and action changes; empty for closed proposals."""
     cell = Cell(details.site, details.window)
     if details.state not in {OPEN, APPROVED} or cell not in state.policy.cell_set:
-        return {"charts": (), "changes": (), "gains": ()}
+        return {"charts": (), "changes": ()}
     service, caller = visitor.service, visitor.caller
     detail = load_cell(service, caller, rollout, cell, at=visitor.at)
     version_evidence = [facts for facts in detail.evidence if facts.version == details.version]
     timezone = state.policy.sites_by_id[cell.site].timezone
     return {
         "charts": build_path_charts(version_evidence, timezone),
-        "gains": [gain for gain in detail.gains if gain.version == details.version],
         "changes": load_action_changes(service, caller, rollout, (details.version,), cell),
     }
 

@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.gates import read_gate
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
@@ -278,15 +277,13 @@ def _find_passed_thresholds(
     attempt = evidence_view.attempt_window.count_at(slot)
     reading = read_gate(policy, cell, stage_level, evidence_view.state.risk_share, attempt, attempt)
     return tuple(
-        _build_passed_gain(r.condition, r.gain)
-        if r.gain is not None
-        else _build_passed_threshold(r.condition, r.counts, r.risk, policy)
+        _build_passed_threshold(r.condition, r.counts, r.risk, policy)
+        if r.gain is None
+        else PassedThreshold(
+            r.condition, sum(r.gain.counts), r.counts, r.gain.estimate, r.gain.bound
+        )
         for r in reading.readings
     )
-
-
-def _build_passed_gain(condition: Condition, gain: GainReading) -> PassedThreshold:
-    return PassedThreshold(condition, sum(gain.counts), gain.counts, gain.estimate, gain.bound)
 
 
 def _build_passed_threshold(

@@ -16,11 +16,11 @@ from rollout.core.scope.events import Resumed, Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import CellState, compute_held_level, find_acting_version
 from rollout.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
-from rollout.reports.figures.gains import GainFacts, compute_gains
 from rollout.reports.inputs.evidence_paths import EvidenceSeries, build_evidence_paths
 from rollout.reports.inputs.gate_progress import StatePeriod, build_state_periods
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
 from rollout.reports.text.event_text import EventDescription, describe_events
+from rollout.services.engine.cell_gains import Gain, load_cell_gains
 from rollout.services.engine.evidence_reader import load_events, load_evidence_views
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
@@ -72,16 +72,13 @@ class GuardStatus:
 
 @dataclass(frozen=True, slots=True)
 class CellDetail:
-    """A cell with its evidence, guards and history, oldest first.
-
-    `gains` are what each version brought here, in all its attempts.
-    """
+    """A cell with its evidence, guards, history (oldest first), and what versions brought."""
 
     status: CellStatus
     evidence: tuple[EvidenceFacts, ...]
     guards: tuple[GuardStatus, ...]
     history: tuple[EventDescription, ...]
-    gains: tuple[GainFacts, ...]
+    gains: tuple[Gain, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +172,7 @@ def load_cell(
             if (event_description.site, event_description.window) == (cell.site, cell.window)
             or event in stop_events
         ),
-        gains=compute_gains(inputs),
+        gains=load_cell_gains(service.database, state, cell),
     )
 
 

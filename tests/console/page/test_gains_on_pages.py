@@ -12,9 +12,9 @@ from api.console.rollouts.cell_gates import _describe_condition
 from api.console.rollouts.cell_table import build_measure_readings
 from rollout.core.policy.outcomes import DECIDES, PROPOSES
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.gains import GainFacts
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.services.cells.cell_table import PassedThreshold
+from rollout.services.engine.cell_gains import Gain, GainArm
 from rollout.services.proposals.proposal_evidence import ConditionEvidence, ReadingComparison
 from tests.replay.pricing import POLICY
 
@@ -24,9 +24,10 @@ READING = (
     "gain of profit at least 0 EUR: +5.02 EUR a unit so far, at least +1.21 EUR at every look; 131"
     " by the model, 1180 by people, 12 without outcome, log E 5.1 of 4.6 (risk 0.01)"
 )
-GAIN = GainFacts(
-    *("shop", "always", "v1", "profit", "EUR", DECIDES),
-    *(131, 1180, 12, 25.5123, 20.4911, 5.0212, 1.214, 8.5, True),
+GAIN = Gain(
+    *("shop", "always", "v1", "profit", "EUR", DECIDES, 5.0212, 1.214, 8.5, True),
+    model=GainArm(131, 0, 25.5123),
+    people=GainArm(1180, 12, 20.4911),
 )
 
 
@@ -82,11 +83,11 @@ def test_a_gain_below_its_threshold_is_no_forecast(bound, text):
 
 def test_the_table_has_both_arms_the_interval_and_what_is_unknown():
     page = render(GAIN)
-    assert "profit, EUR 25.51 131 units 20.49 1,180 units +5.02 +1.21 to +8.50 12 of 1,323" in page
+    assert "profit, EUR 25.51 131 units 20.49 1,180 units, 12 unknown +5.02 +1.21 to +8.50" in page
     assert "The interval (95 %) holds however often anyone looks." in page
     assert "The model's share changed" not in page
     changed = render(replace(GAIN, has_one_share=False, arm=PROPOSES))
     assert "profit, EUR (the model proposes)" in changed
     assert "so it isn't the difference of the two means" in changed
-    nothing = render(replace(GAIN, model_units=0, model_mean=None, gain=None, unit=""))
-    assert "profit no data 0 units 20.49 1,180 units no data" in nothing
+    nothing = render(replace(GAIN, model=GainArm(0, 3, None), gain=None, unit=""))
+    assert "profit no data 0 units, 3 unknown 20.49 1,180 units, 12 unknown no data" in nothing
