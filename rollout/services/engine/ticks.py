@@ -17,7 +17,7 @@ from rollout import faults
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
-from rollout.core.scope.record_events import RecordsCounted
+from rollout.core.scope.record_events import CasesErased, RecordsCounted
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
@@ -187,7 +187,9 @@ class Ticker:
         } | {state.policy.hash: state.policy}
         self._history.add_events(events, policies.__getitem__)
         self._seals.add_events(events, state.policy)
-        if applied_hashes or self._evidence is None:
+        # what memory holds of erased values has other names in the database
+        is_erased = any(isinstance(event, CasesErased) for event in events)
+        if applied_hashes or is_erased or self._evidence is None:
             self._evidence = LiveEvidence(state.policy, state.scope, self._history)
         elif scope_events := [e for e in events if not isinstance(e, RecordsCounted)]:
             self._evidence.apply_events(scope_events, state.scope)

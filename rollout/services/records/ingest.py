@@ -80,7 +80,7 @@ def build_reader(service: Service, rollout_name: str, at: datetime) -> ItemReade
         NoSuchRolloutError: there is no such rollout.
     """
     policy = service.state_cache.load_rollout(rollout_name).state.policy
-    return ItemReader(WindowLookup(policy).find_window, at)
+    return ItemReader(WindowLookup(policy).find_window, at, policy.set_labels)
 
 
 def ingest_items(

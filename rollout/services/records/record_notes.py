@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from rollout.core.policy.evidence_sources import NOT_NAMED, UNNAMED
+from rollout.core.policy.label_sets import is_label_set
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import (
     CASE_TYPES,
@@ -30,6 +31,7 @@ class RecordNotes:
 
     def __init__(self, policy: Policy) -> None:
         self._sites = policy.sites_by_id
+        self._set_labels = {lever.id: lever.labels for lever in policy.levers if lever.many}
         self._labels_by_lever = {
             lever.id: None if lever.number is not None else frozenset({*lever.labels, None})
             for lever in policy.levers
@@ -94,6 +96,10 @@ class RecordNotes:
             labels = self._labels_by_lever.get(lever, ())
             if labels == ():
                 notes.append(f"the policy has no lever {lever}: kept, not counted")
+            elif answer is not None and lever in self._set_labels:
+                if not is_label_set(answer, self._set_labels[lever]):
+                    text = f"{answer} is no set of labels of {lever}, each once: kept, counts as a"
+                    notes.append(f"{text} disagreement")
             elif labels is not None and answer not in labels:
                 notes.append(f"{answer} is no label of {lever}: kept, counts as a disagreement")
         return notes

@@ -15,6 +15,7 @@ from sqlalchemy import Text, select, type_coerce
 from rollout.core.calendar.sites import Cell
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import RecordLine
+from rollout.store.counting.value_seals import hash_values
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.records.record_hashes import split_hashes
@@ -32,7 +33,8 @@ ORDER: Final = ("slot", "occurred", "unit", "version", "track")
 class UnitLine(NamedTuple):
     """A counted unit and its cell; digests cover all but the cell, which the series has.
 
-    They cover `attribute_values` where it is stored, so older lines keep their digest.
+    Of `attribute_values` and `slices` they cover a hash with `value_seal`; of units that were
+    counted before seals the values, if there are any, so older lines keep their digest.
 
     `class_ids` is the stored JSON. `record_hashes` is empty if the unit was counted before hashes
     were stored.
@@ -54,11 +56,15 @@ class UnitLine(NamedTuple):
     window: str
     attribute_values: str | None = None
     slices: str | None = None
+    value_seal: bytes | None = None
 
     @property
     def text(self) -> bytes:
         """Return the line that digests cover; values only where any were recorded."""
         covered: tuple[object, ...] = self[:COVERED_FIELDS]
+        if self.value_seal is not None:
+            values_hash = hash_values(self.value_seal, self.attribute_values, self.slices)
+            return f"{(*covered, ('values', values_hash.hex()))!a}\n".encode()
         if self.attribute_values is not None:
             covered += (self.attribute_values,)
         if self.slices is not None:
@@ -92,6 +98,7 @@ def read_unit_lines(
             count_series.c.window,
             counted_units.c.attribute_values,
             counted_units.c.slices,
+            counted_units.c.value_seal,
         )
         .join(count_series, count_series.c.id == counted_units.c.series_id)
         .where(counted_units.c.rollout == rollout.number)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollout.core.policy.levers import Lever, Margin, Number
 from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
 from rollout.services.records.record_notes import RecordNotes, add_note
 from rollout.store.records.record_rows import SCHEMA_BY_TYPE
@@ -14,8 +15,9 @@ from rollout.store.records.records import RecordReceipt, RecordStatus, StoredBat
 from tests.factories import NOON
 
 LEVERS = [
-    SimpleNamespace(id="parcel", labels=("sound", "damaged"), number=None),
-    SimpleNamespace(id="weight", labels=(), number=object()),
+    Lever("parcel", labels=("sound", "damaged")),
+    Lever("weight", number=Number("kg", 0, 100, Margin(1))),
+    Lever("logos", labels=("nike", "puma"), many=True),
 ]
 PROFIT = SimpleNamespace(id="profit", low=-20.0, high=60.0)
 POLICY = SimpleNamespace(sites_by_id={"ramp": None}, levers=LEVERS, outcomes=[PROFIT])
@@ -25,6 +27,8 @@ ANSWERS = [
     {"weight": "7"},
     {"parcel": "burnt", "weight": "7"},
     {"colour": "red"},
+    {"logos": "nike;puma"},
+    {"logos": "adidas"},
 ]
 answers = st.sampled_from(ANSWERS)
 records = st.lists(
@@ -92,6 +96,11 @@ def test_of_each_that_was_accepted_all_is_said(said, data):
         ({"parcel": "sound"}, ""),
         ({"weight": "7"}, ""),
         ({"parcel": "burnt"}, "burnt is no label of parcel: kept, counts as a disagreement"),
+        ({"logos": "nike;puma"}, ""),
+        (
+            {"logos": "adidas;nike"},
+            "adidas;nike is no set of labels of logos, each once: kept, counts as a disagreement",
+        ),
         ({"colour": "red"}, "the policy has no lever colour: kept, not counted"),
     ],
 )
