@@ -9,6 +9,7 @@ from rollout.core.scope.events import ProposalRaised
 from rollout.services.access import users
 from rollout.services.access.authentication import Authenticator
 from rollout.services.access.sign_in import SignIn
+from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import import_records
@@ -85,9 +86,12 @@ def build_inhabited_service(database, clock):
     return replace(made, sign_in=SignIn(database, clock, chance, QUICK))
 
 
-def test_a_pool_is_the_same_live_and_approvers_see_what_the_model_brought(browser, played):
+def test_a_pool_is_the_same_live_and_approvers_see_what_the_model_brought(
+    browser, played, database
+):
     raised, found, expected = played
     assert list_unsealed_events(found) == list_unsealed_events(expected)
+    assert EvidenceCheck(database, "pricing").check_all().faults == []
     browser.as_("ana")
     page = browser.page(f"/rollouts/pricing/proposals/{raised.proposal}")
     assert "Gain of profit over all cells of the site, per unit" in page
