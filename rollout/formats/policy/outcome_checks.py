@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rollout.core.policy.outcomes import DECIDES, GAIN
+from rollout.core.policy.outcomes import CELL_POOL, DECIDES, GAIN
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.stages import HIGHEST_SHARE, LOWEST_SHARE, Stage
 from rollout.formats.policy.measures import parse_threshold
@@ -52,6 +52,25 @@ def _check_other_measures(shape: PolicyShape, _: Policy) -> Faults:
     for path, row in [*rows, *((("guards", i), row) for i, row in enumerate(shape.guards))]:
         if row.of is not None and row.measure != GAIN:
             yield DocumentFault((*path, "of"), f"does not apply to {row.measure}; leave it out")
+        if row.pool is not None and row.measure != GAIN:
+            yield DocumentFault((*path, "pool"), f"does not apply to {row.measure}; leave it out")
+
+
+def _check_pools(shape: PolicyShape, _: Policy) -> Faults:
+    for path, row in _list_gain_rows(shape):
+        if row.pool is None:
+            continue
+        if path[0] == "guards":
+            text = "is for gates, and a guard watches each cell by itself; leave it out"
+            yield DocumentFault((*path, "pool"), text)
+        elif row.pool != CELL_POOL and all(
+            other.measure == GAIN for other in shape.gates[int(path[1])].require
+        ):
+            text = (
+                f"the average over the {row.pool} says nothing of one cell; also require another"
+                " measure, as a floor for each cell, such as {measure: agreement, at_least: 80%}"
+            )
+            yield DocumentFault((*path, "pool"), text)
 
 
 def _check_gain_outcome(shape: PolicyShape, _: Policy) -> Faults:
@@ -168,11 +187,13 @@ def _check_familiar_gains(shape: PolicyShape, _: Policy) -> Faults:
 
 _OUTCOMES = ("outcomes.*.id", "outcomes.*.from", "outcomes.*.to")
 _CONDITIONS = ("gates.*.require.*.of", "guards.*.of")
+_POOLS = ("gates.*.require.*.pool", "guards.*.pool")
 _SHARES = ("stages.*.share", "stages.*.blind", "stages.*.audit", "stages.*.id")
 
 OUTCOME_CHECKS: tuple[PolicyCheck, ...] = (
     ((*_OUTCOMES, "levers.*.id"), _check_outcome_rows),
-    (_CONDITIONS, _check_other_measures),
+    ((*_CONDITIONS, *_POOLS), _check_other_measures),
+    ((*_POOLS, "gates.*.require.*.measure"), _check_pools),
     (("outcomes.*.id", *_CONDITIONS), _check_gain_outcome),
     ((*_OUTCOMES, *_CONDITIONS), _check_gain_threshold),
     (("stages.*.share", "stages.*.blind"), _check_shared_stages),

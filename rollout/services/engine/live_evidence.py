@@ -13,6 +13,7 @@ from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.familiarity import FAMILIAR
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.pools import list_sharing_cells
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
@@ -25,9 +26,12 @@ from rollout.replay.fast_forward import SlotInterest, find_interest
 from rollout.services.engine.evidence_feeds import LiveGuardFeeds
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.stage_history import RolloutHistory
+from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database.session import Transaction
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.outcome_buffer import OutcomeBuffer
+from rollout.tally.pooled_arms import collect_pool_histories
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_buffer import UnitBuffer
 
@@ -38,7 +42,8 @@ class LiveEvidence:
     def __init__(self, policy: Policy, scope: Scope, history: RolloutHistory) -> None:
         self._policy, self._history = policy, history
         self._units = UnitBuffer(policy, history.find_equivalent_definitions)
-        self._feeds = LiveGuardFeeds()
+        self._outcomes = OutcomeBuffer()
+        self._feeds = LiveGuardFeeds(self._outcomes)
         self._agenda = Agenda(policy, self._find_interest)
         self._evidence_views: dict[CellVersion, EvidenceView] = {}
         self._last_slot = -1
@@ -49,7 +54,7 @@ class LiveEvidence:
     def apply_events(self, events: Iterable[LedgerEvent], scope: Scope) -> None:
         """Apply the next events; `scope` already includes them."""
         self._agenda.apply_events(events)
-        self._track_keys(self._units, scope)
+        self._track_keys({*self._units, *self._outcomes.list_keys()}, scope)
 
     def _track_keys(self, keys: Iterable[CellVersion], scope: Scope) -> None:
         policy_cells = self._policy.cell_set
@@ -60,16 +65,24 @@ class LiveEvidence:
     def load_slot(self, transaction: Transaction, state: RolloutState, slot: int) -> None:
         """Load the units up to a slot, and new records for guards."""
         if self._last_slot < slot:
+            self._load_outcomes(CountedOutcomes(transaction, state.rollout), state, slot)
             self._load_counted_units(CountedUnits(transaction, state.rollout), state.scope, slot)
         self._invalidate_cells(self._history.advance_to(slot - 1, state.scope))
         at = to_instant(slot, self._policy.tick)
         if self._feeds.is_stale(at):
-            self._feeds = LiveGuardFeeds()
+            self._feeds = LiveGuardFeeds(self._outcomes)
         arrival_sites = self._feeds.load_arrivals(transaction, state, at)
         self._invalidate_sites(arrival_sites)
         due_cells = self._agenda.list_due_cells(state.scope, slot)
         silence_sites = self._list_silence_sites(state.scope, due_cells, arrival_sites)
         self._invalidate_sites(self._feeds.load_heartbeats(transaction, state, silence_sites))
+
+    def _load_outcomes(self, outcomes: CountedOutcomes, state: RolloutState, slot: int) -> None:
+        if self._policy.outcomes:
+            lines = outcomes.read_lines(after=self._last_slot, until=slot)
+            changed_keys = self._outcomes.add(lines)
+            self._track_keys(changed_keys, state.scope)
+            self._invalidate_cells(cell for cell, _ in changed_keys)
 
     def _load_counted_units(self, unit_store: CountedUnits, scope: Scope, slot: int) -> None:
         # an empty Polars read still takes 12 MiB
@@ -112,7 +125,7 @@ class LiveEvidence:
         self._invalidate_cells(Cell(site, window) for site in sites for window in windows)
 
     def _invalidate_cells(self, cells: Iterable[Cell]) -> None:
-        cell_set = set(cells)
+        cell_set = list_sharing_cells(self._policy, cells)
         for cell in cell_set:
             self._agenda.forget_cell(cell)
         if cell_set:
@@ -175,11 +188,11 @@ class LiveEvidence:
     def _get_evidence_view(self, key: CellVersion, scope: Scope) -> EvidenceView:
         cell, version = key
         cell_state = scope.get_cell_state(cell, version)
-        stage_history = self._history.get_stage_history(cell)
         familiar_history = self._history.familiar_histories[key]
+        pool_histories = collect_pool_histories(self._policy, cell, self._history.get_stage_history)
         evidence_view = self._evidence_views.get(key)
         if evidence_view is None or not is_view_current(
-            evidence_view, cell_state, stage_history, scope.rules, familiar_history
+            evidence_view, cell_state, pool_histories, scope.rules, familiar_history
         ):
             evidence_view = self._evidence_views[key] = EvidenceView(
                 cell=cell,
@@ -189,12 +202,13 @@ class LiveEvidence:
                 policy=self._policy,
                 state=cell_state,
                 first_seen=scope.versions[version].first_seen,
-                stage_history=stage_history,
+                stage_history=pool_histories[cell],
                 shares=self._history.stage_shares,
                 find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
                 feeds=self._feeds,
                 rules=scope.rules,
                 familiar_history=familiar_history,
+                pool_histories=pool_histories,
             )
         return evidence_view
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_contents import find_content_fault
 from rollout.core.scope.version_names import merge_training_ends
@@ -21,6 +22,7 @@ from rollout.formats.records.rejected_rows import RecordError
 from rollout.replay.engine import Replay, ReplayOptions, ReplayResult
 from rollout.replay.first_uses import find_continued_versions, list_first_uses
 from rollout.replay.record_feed import HistoryFeeds
+from rollout.services.replay.recorded_arms import check_recorded_arms
 from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
 from rollout.tally.frames import UNREADABLE_REASONS, RecordFrames, RecordKind, RowCount
 from rollout.tally.renamed_predictions import merge_renamed_predictions
@@ -116,8 +118,11 @@ def read_request_records(
     """
     levers = [lever.id for lever in policy.levers]
     outcomes = [outcome.id for outcome in policy.outcomes]
+    set_labels = policy.set_labels
     readings = {
-        kind: policy.file_readings[kind] for kind in RecordKind if kind in policy.file_readings
+        kind: replace(policy.file_readings.get(kind, FileReading()), set_labels=set_labels)
+        for kind in RecordKind
+        if kind in policy.file_readings or set_labels
     }
     base_columns = (
         build_policy_columns(readings, levers=levers, outcomes=outcomes)
@@ -147,6 +152,7 @@ def replay_records(
 
     Raises:
         NothingToReplayError: no record can be evidence.
+        RecordedArmsError: the records' experiment had other arms.
     """
     records, history, first_seen = _place_records(request, policy, records)
     units = resolve_units(history.placed, policy).collect("polars").to_native()
@@ -169,7 +175,9 @@ def replay_records(
     report_progress = (
         None if progress is None else lambda done, total: progress("deciding", done, total)
     )
-    return ReplayedFiles(request, policy, records, history, units, engine.run(report_progress))
+    result = engine.run(report_progress)
+    check_recorded_arms(records, history, result)
+    return ReplayedFiles(request, policy, records, history, units, result)
 
 
 def _place_records(

@@ -8,6 +8,7 @@ import pytest
 from rollout.store.access.notification_outbox import (
     DROPPED,
     FAILED,
+    INCIDENT,
     NewNotification,
     Notice,
     NotificationOutbox,
@@ -69,6 +70,29 @@ def test_two_threads_queue_it_once_and_one_takes_it(database, other, user_id):
         thread.join()
     assert sorted(queued) == [False, True]
     assert sum(notification is not None for notification in taken) == 1
+
+
+def test_an_incident_brings_the_others_unless_another_process_may_send_them(database, user_id):
+    queue(database, user_id)
+    for n in range(5):
+        late = NOON + DAY if n == 3 else NOON
+        queue(database, user_id, Notice("bears", INCIDENT, f"I-{n}"), late)
+    queue(database, user_id, Notice("wolves", INCIDENT, "I-0"))
+    assert take(database).others == (), "a proposal"
+    first = take(database)
+    assert (first.notice.about, first.attempts) == ("I-0", 1)
+    assert [(o.notice.about, o.attempts) for o in first.others] == [
+        (f"I-{n}", 1) for n in (1, 2, 3, 4)
+    ]
+    settle(database, "record_sent", first, at=NOON)
+    settle(database, "record_sent", first.others[0], at=NOON)
+    assert take(database).notice.rollout == "wolves"
+    assert take(database) is None, "the others are leased"
+    for other in first.others[2:]:
+        assert settle(database, "postpone", other, at=other.due_at)
+    again = take(database)
+    assert (again.notice.about, again.attempts) == ("I-4", 1)
+    assert [(o.notice.about, o.due_at) for o in again.others] == [("I-3", NOON + DAY)]
 
 
 def test_what_was_sent_stays_sent_and_what_was_dropped_comes_back(database, user_id):
