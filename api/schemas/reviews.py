@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from rollout.core.policy.label_sets import SEPARATOR, join_labels
 from rollout.core.policy.levers import Lever
@@ -206,11 +206,18 @@ class ReviewQueue(BaseModel):
         )
 
 
+def _check_labels(labels: list[str]) -> list[str]:
+    join_labels(labels)
+    return labels
+
+
 SetLabel = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=rf"^[^\x00{SEPARATOR}]+$")
 ]
 AnswerText = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
-SentAnswer = AnswerText | Annotated[list[SetLabel], Field(max_length=100)]
+SentAnswer = (
+    AnswerText | Annotated[list[SetLabel], Field(max_length=100), AfterValidator(_check_labels)]
+)
 """An answer as sent: text, or the labels of a set."""
 
 

@@ -78,7 +78,8 @@ def test_reviewers_answer_with_lists_and_differences_are_adjudicated(database):
     path = f"/{claimed['tasks'][0]['review']}/decision"
     bad = desk.post("ana", path, {"answers": {"logos": ["nike", "nike"]}})
     assert "nike is written twice; write each label once" in bad.json()["detail"]
-    assert desk.post("ana", path, {"answers": {"logos": ["nike;puma"]}}).status_code == 422
+    for wrong in (["nike;puma"], [""], ["(none of them)"]):
+        assert desk.post("ana", path, {"answers": {"logos": wrong}}).status_code == 422
     stored = desk.post("ana", path, {"answers": {"logos": ["puma", "nike"]}})
     assert stored.json()["answers"] == {"logos": "nike;puma"}
     assert desk.post("ana", path, {"answers": {"logos": ["nike", "puma"]}}).json() == stored.json()

@@ -66,13 +66,16 @@ def join_labels(answer: str | Sequence[str]) -> str:
     """Return the text of a list as it was sent, sorted but unchecked; a text stays.
 
     Raises:
-        ValueError: a label of the list could be read as several.
+        ValueError: a label of the list could be read as several, or as none.
     """
     if isinstance(answer, str):
         return answer
     joined = next((label for label in answer if SEPARATOR in label), None)
     if joined is not None:
         raise ValueError(f"{joined!r} holds {SEPARATOR!r}; send each label by itself")
+    empty = next((label for label in answer if label.strip() in {"", EMPTY_SET}), None)
+    if empty is not None:
+        raise ValueError(f"{empty!r} is no label; send [] if none of them is right")
     return format_label_set(answer)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from rollout.core.policy.label_sets import EMPTY_SET, SEPARATOR, read_label_set
+from rollout.core.policy.label_sets import EMPTY_SET, SEPARATOR, join_labels, read_label_set
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -41,6 +41,18 @@ def parse_set(text: str) -> str | list[str]:
         return text
     is_list = isinstance(value, list) and all(isinstance(label, str) for label in value)
     return value if is_list else text
+
+
+def keep_wrong_set(answer: str | Sequence[str]) -> str:
+    """Return an answer that is no set of labels as text that is none either.
+
+    >>> keep_wrong_set(["puma", "adidas"]), keep_wrong_set(["(none of them)"])
+    ('adidas;puma', '["(none of them)"]')
+    """
+    try:
+        return join_labels(answer)
+    except ValueError:
+        return json.dumps(answer, ensure_ascii=False)
 
 
 def list_set_labels(texts: Collection[str]) -> tuple[str, ...] | None:

@@ -27,6 +27,7 @@ from rollout.core.records.records import (
     SentDecision,
     SentPrediction,
 )
+from rollout.formats.records.label_set_texts import keep_wrong_set
 from rollout.formats.records.schema import (
     ITEM_ADAPTER,
     ITEMS_DECODER,
@@ -192,12 +193,12 @@ class ItemReader:
             raise ValueError(f"{lever}: holds a list, and an answer is one value; send one")
         if labels is None or not isinstance(answer, str | list):
             return str(answer)
-        text = join_labels(answer)
         try:
+            join_labels(answer)  # says what is wrong with a list
             return read_label_set(answer, labels, lever)
         except ValueError:
             if is_kept:
-                return text
+                return keep_wrong_set(answer)
             raise
 
     def parse_instant(self, text: str) -> datetime:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from rollout.core.policy.label_sets import is_label_set
 from rollout.formats.records.label_set_texts import parse_set
 from rollout.formats.records.parse import ActionWithPermit, ItemReader, RejectedItem
 
@@ -48,9 +49,27 @@ def test_a_wrong_prediction_stays_because_without_it_the_case_would_be_no_eviden
     assert read_answer("prediction", None) is None
 
 
-@pytest.mark.parametrize("kind", ["prediction", "decision", "action"])
-def test_a_list_has_one_label_an_item_and_belongs_to_a_lever_with_sets(kind):
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ([" "], '[" "]'),
+        (["(none of them)"], '["(none of them)"]'),
+        (["nike;puma"], '["nike;puma"]'),
+    ],
+)
+def test_a_wrong_prediction_becomes_no_other_set(answer, text):
+    assert read_answer("prediction", answer) == text
+    assert not is_label_set(text, SETS["logos"])
+
+
+@pytest.mark.parametrize("kind", ["decision", "action"])
+def test_a_list_has_one_label_an_item(kind):
     assert "'nike;puma' holds ';'; send each label by itself" in read_answer(kind, ["nike;puma"])
+    assert "'(none of them)' is no label; send []" in read_answer(kind, ["(none of them)"])
+
+
+@pytest.mark.parametrize("kind", ["prediction", "decision", "action"])
+def test_a_list_belongs_to_a_lever_with_sets(kind):
     reason = read_answer(kind, ["bear"], lever="alarm")
     assert "alarm: holds a list, and an answer is one value; send one" in reason
 
