@@ -20,6 +20,21 @@ def compare_waves(old: Policy, new: Policy) -> Iterator[str]:
     ]
     if earlier_sites:
         yield f"an earlier wave: {', '.join(earlier_sites)}"
+    for site in new.sites:
+        old_site = old.sites_by_id.get(site.id)
+        if old_site is not None and old_site.wave != site.wave:
+            yield from _compare_days(old, new, site.id)
+
+
+def _compare_days(old: Policy, new: Policy, site: str) -> Iterator[str]:
+    """Yield a sentence if another wave lets a site begin before the day that held it back."""
+    old_day, new_day = _find_wave_day(old, site), _find_wave_day(new, site)
+    if old_day is not None and (new_day is None or new_day < old_day):
+        yield f"{site}, in another wave, may open {_describe_start(new_day)}, not from {old_day} on"
+
+
+def _find_wave_day(policy: Policy, site: str) -> date | None:
+    return None if policy.waves is None else policy.waves.opens.get(policy.sites_by_id[site].wave)
 
 
 def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[str]:

@@ -320,6 +320,18 @@ def test_an_earlier_wave_loosens_where_waves_wait():
     assert list_looser_rules(policy(), policy(sites=sites)) == ()
 
 
+def test_a_site_moves_to_no_wave_that_opens_before_its_day():
+    opens = {2: date(2027, 6, 30)}
+    old = policy(waves=Waves("supervised", opens=opens))
+    sites = (Site("creek", "UTC"), Site("lake", "UTC", wave=3))
+    sentence = "lake, in another wave, may open {}, not from 2027-06-30 on"
+    assert list_looser_rules(old, replace(old, sites=sites)) == (sentence.format("at once"),)
+    sooner, later = ({**opens, 3: date(2027, month, 1)} for month in (6, 7))
+    new = replace(old, sites=sites, waves=Waves("supervised", opens=sooner))
+    assert list_looser_rules(old, new) == (sentence.format("from 2027-06-01 on"),)
+    assert list_looser_rules(old, replace(new, waves=Waves("supervised", opens=later))) == ()
+
+
 def test_a_rung_that_is_taken_out_from_below_another_loosens():
     old, new = policy(), policy(stages=(AUTONOMOUS,), gates=gates()[1:], guards=())
     assert "autonomous is no longer above supervised" in list_looser_rules(old, new)
