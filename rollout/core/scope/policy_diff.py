@@ -85,7 +85,9 @@ def _compare_lever(old: Lever, new: Lever) -> Sentences:
 
 
 def _has_cheaper_error(old: Lever, new: Lever) -> bool:
-    """Return whether mistaking one shared label for another costs less."""
+    """Return whether mistaking one shared label, or one set, for another costs less."""
+    if new.many and old.many:
+        return new.largest_cost < old.largest_cost
     shared_labels = [label for label in new.labels if label in old.labels]
     return any(
         _compute_label_cost(new, a, b) < _compute_label_cost(old, a, b)

@@ -332,6 +332,17 @@ def test_a_site_moves_to_no_wave_that_opens_before_its_day():
     assert list_looser_rules(old, replace(new, waves=Waves("supervised", opens=later))) == ()
 
 
+def test_the_cost_of_a_set_is_part_of_what_records_mean():
+    logo = Lever("logo", ("nike",), ("nike",), costs=(CostRule(10),), many=True)
+    dear, cheap = policy(**lever(logo)), policy(**lever(replace(logo, costs=(CostRule(1),))))
+    assert list_looser_rules(dear, cheap) == (
+        "lever logo: some wrong action costs less than before",
+    )
+    assert list_looser_rules(cheap, dear) == ()
+    assert is_redefined(dear, cheap, CREEK)
+    assert is_redefined(cheap, dear, CREEK)
+
+
 def test_a_rung_that_is_taken_out_from_below_another_loosens():
     old, new = policy(), policy(stages=(AUTONOMOUS,), gates=gates()[1:], guards=())
     assert "autonomous is no longer above supervised" in list_looser_rules(old, new)
