@@ -290,12 +290,13 @@ def _build_action(reader: ItemReader, item: Any) -> ActionWithPermit:
 
 def _build_outcome(reader: ItemReader, item: Any) -> Outcome:
     answers = reader.read_answers(item.answers)
-    if not answers and item.harm is None:
-        raise ValueError("an outcome has `answers`, a `harm`, or both")
+    if not answers and not item.values and item.harm is None:
+        raise ValueError("an outcome has `answers`, `values`, a `harm`, or several of them")
     return Outcome(
         key=item.key,
         at=reader.parse_instant(item.at),
         answers=answers,
+        values=item.values,
         harm=item.harm,
         source=item.source,
         revision=item.revision,

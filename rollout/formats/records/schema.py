@@ -115,12 +115,16 @@ class ActionItem(TypedDict):
 
 @of_form(STRICT)
 class OutcomeItem(TypedDict):
-    """The later known truth about a case: answers, a harm, or both."""
+    """The later known truth about a case: answers, values, a harm, or several of them.
+
+    `values` has a number for ids of the policy's `outcomes`, such as `{"profit": 12.5}`.
+    """
 
     kind: Literal["outcome"]
     key: Name
     at: TimeText
     answers: NotRequired[Answers]
+    values: NotRequired[Annotated[dict[Name, float], Field(max_length=100)]]
     harm: NotRequired[Name | None]
     source: NotRequired[ShortText]
     revision: NotRequired[PositiveInteger]
@@ -162,6 +166,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "revision": 1,
     "source": "",
     "unsure": False,
+    "values": {},
 }
 """Value of an absent name; None for all others."""
 

@@ -33,6 +33,8 @@ from rollout.tally.units import resolve_units
 MEASURES_WITH_EXTRA_INPUT = frozenset({"failures", "latency_p95", "harm", "heartbeat"})
 BLIND, ASSISTED, UNKNOWN = "blind", "assisted", "unknown"
 GATE, GUARD = "gate", "guard"
+OUTCOME = "outcome"
+"""The queue's track of cases whose deadline for an outcome passes."""
 QueueEntry = tuple[int, int, str]
 
 
@@ -46,6 +48,7 @@ def queue_new_cases(
     if has_extra_inputs(state.policy):
         CountQueue(transaction, state.rollout).record_arrivals(case_ids, at)
     if state.policy.evidence.unit != "case":
+        queue_outcomes(transaction, state, case_ids)
         CountQueue(transaction, state.rollout).add(
             DueCase(at, case_id, CASE_RECEIVED) for case_id in case_ids
         )
@@ -55,7 +58,9 @@ def queue_new_cases(
     case_facts = build_incoming_cases(stored_batch.columns, encode_instant(at))
     if case_ids - stored_batch.new_cases:  # older cases also have stored facts
         case_facts |= incoming_cases.load_cases(case_ids - stored_batch.new_cases)
-    incoming_cases.queue_entries(_build_entries(case_facts, state.policy))
+    outcome_entries = _build_outcome_entries(case_facts, state.policy)
+    unit_entries = _build_entries(case_facts, state.policy)
+    incoming_cases.queue_entries([*unit_entries, *sorted(outcome_entries)])
     faults.reach_point("ingest.due")
 
 
@@ -87,6 +92,30 @@ def _build_entries(case_facts: Mapping[int, IncomingCase], policy: Policy) -> li
     return [*sorted(decision_entries), *gate_entries]  # sorted inserts are faster
 
 
+def queue_outcomes(
+    transaction: Transaction, state: RolloutState, case_ids: Collection[int]
+) -> None:
+    """Queue stored cases for the deadlines of the policy's outcomes."""
+    if state.policy.outcomes:
+        incoming_cases = IncomingCases(transaction, state.rollout)
+        entries = _build_outcome_entries(incoming_cases.load_cases(case_ids), state.policy)
+        incoming_cases.queue_entries(sorted(entries))
+
+
+def _build_outcome_entries(
+    case_facts: Mapping[int, IncomingCase], policy: Policy
+) -> set[QueueEntry]:
+    """Return the queue entries of cases for the deadlines of the policy's outcomes."""
+    tick, sites = count_micros(policy.tick), policy.sites_by_id
+    spans = {count_micros(outcome.closes) for outcome in policy.outcomes}
+    return {
+        (max(-(-due // tick), case.occurred // tick + 1) * tick, case_id, OUTCOME)
+        for case_id, case in case_facts.items()
+        if case.site in sites
+        for due in (max(case.occurred + span, case.received) for span in spans)
+    }
+
+
 def queue_cases(
     transaction: Transaction, state: RolloutState, case_ids: set[int], at: datetime
 ) -> None:
@@ -99,6 +128,7 @@ def queue_cases(
         return
     if has_extra_inputs(state.policy):
         CountQueue(transaction, state.rollout).record_arrivals(case_ids, at)
+    queue_outcomes(transaction, state, case_ids)
     queue_units(transaction, state, resolve_case_units(transaction, state, case_ids))
     faults.reach_point("ingest.due")
 
@@ -133,7 +163,7 @@ def resolve_case_units(
     records = replace(record_history.load_records(all_case_ids), reliability=reviewer_checks)
     placement = place_cases(records, state.policy, state.rollout.salt, state.trained_until)
     if unit_records is not None and state.policy.evidence.unit != "case":
-        unit_records.cases_by_unit = _group_cases(transaction, state, placement.cases)
+        unit_records.cases_by_unit = group_cases(transaction, state, placement.cases)
     units = resolve_units(placement.placed, state.policy).collect("polars").to_native()
     return add_unit_values(units, placement.cases, state.policy)
 
@@ -149,10 +179,10 @@ def add_unit_cases(
     return all_case_ids
 
 
-def _group_cases(
+def group_cases(
     transaction: Transaction, state: RolloutState, cases: pl.DataFrame
 ) -> dict[str, list[int]]:
-    """Return the numbers of each unit's cases."""
+    """Return the numbers of the cases by key of their unit."""
     case_ids = ExternalKeys(transaction, state.rollout).find_ids(cases["case_key"].to_list())
     cases_by_unit: dict[str, list[int]] = {}
     for unit, case_key in cases.select("unit", "case_key").iter_rows():
@@ -175,6 +205,7 @@ def open_stored_history(
         transaction,
         state.rollout,
         levers=[lever.id for lever in state.policy.levers],
+        outcomes=[outcome.id for outcome in state.policy.outcomes],
         attributes=sorted(
             attributes
             | (rule.attribute_names if rule else frozenset())
