@@ -92,9 +92,11 @@ class EvidenceView:
 
     def read_evidence(self, slot: int) -> VersionEvidence:
         """Return all evidence for a decision about the cell."""
+        attempt = self.attempt_window.count_at(slot)
+        is_same_window = self.entered_window is self.attempt_window
         return VersionEvidence(
-            attempt=self.attempt_window.count_at(slot),
-            entered=self.entered_window.count_at(slot),
+            attempt=attempt,
+            entered=attempt if is_same_window else self.entered_window.count_at(slot),
             spans={stage: window.count_at(slot) for stage, window in self.grant_windows.items()},
             guards={
                 guard_id: series.read_at(slot, self.policy.tick)
@@ -166,10 +168,11 @@ class EvidenceView:
     def _build_window(self, since: datetime) -> CountWindow:
         rows = self._gate_rows
         first_slot = self._find_first_slot(since)
-        is_kept = rows.select(rows.occurred >= first_slot)
-        return CountWindow(
-            is_kept, self.unit_classes, self.conditions, self._build_arms_since(first_slot)
-        )
+        arms = self._build_arms_since(first_slot)
+        is_in_window = rows.occurred >= first_slot
+        if is_in_window.all() and not arms:
+            return self.attempt_window  # a cell's first stage: counting it twice takes long
+        return CountWindow(rows.select(is_in_window), self.unit_classes, self.conditions, arms)
 
     def _build_arms_since(self, first_slot: int) -> dict[MeasureKey, ArmUnits]:
         """Return the arms of each gain, from a slot of occurrence on."""
