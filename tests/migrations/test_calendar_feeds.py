@@ -8,7 +8,7 @@ from rollout.store.database.migrations import downgrade, upgrade
 from rollout.store.database.session import Database
 from tests.factories import NOON
 
-BEFORE, THIS = "0030", "0036"
+BEFORE, THIS = "0033", "0036"
 
 
 def test_users_can_subscribe_after_it_and_stay_when_it_goes(url):

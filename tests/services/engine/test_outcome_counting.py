@@ -5,15 +5,19 @@ from sqlalchemy import select
 
 from rollout.core.records.records import Case, Outcome, Prediction
 from rollout.core.scope.commands import Actor
+from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
+from rollout.services.erasure.case_erasure import erase_case
+from rollout.services.erasure.erasure import ErasureRequest
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.records.records import RecordStore
 from rollout.store.tables.tables import outcomes
 from tests.factories import HOUR, MINUTE, NOON
 from tests.replay.pricing import POLICY
+from tests.services.engine.test_evidence_check import ADMIN
 from tests.store.conftest import database, other, url
 
 __all__ = ["database", "other", "url"]
@@ -66,3 +70,7 @@ def test_late_values_are_missing_and_far_ones_count_as_the_end(database):
     store(database, late + HOUR, outcome("c", 60, NOON + HOUR, revision=2))
     ticker.tick(NOON + 6 * HOUR)
     assert read_counted(database)[0] == [first, second, third]
+    request = ErasureRequest(ADMIN, "pricing", "they asked", NOON + 7 * HOUR)
+    erase_case(database, request, "b")
+    report = EvidenceCheck(database, "pricing").check_all()
+    assert (report.faults, report.erased_units) == ([], 2)  # the unit, and it with its outcome
