@@ -14,6 +14,7 @@ from rollout.cli.record_options import (
     ColumnMappings,
     DecisionsFile,
     OutcomesFile,
+    PlantedFile,
     PolicyFile,
     PredictionsFile,
     TrainingEnds,
@@ -59,6 +60,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
         ),
     ] = None,
     strict: Annotated[bool, typer.Option(help="stop at the first row that can't be read")] = False,
+    planted: PlantedFile = None,
 ) -> None:
     """Replay recorded history: report when and where a policy would have widened and narrowed.
 
@@ -83,6 +85,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
             trained_until=dict(parse_training_end(text) for text in trained_until or ()),
             strict=strict,
             chosen_sources=tuple(dict.fromkeys(sources or ())),
+            planted=planted,
         )
         if out is not None:
             check_folder(out)

@@ -14,7 +14,11 @@ from rollout.store.database.session import Database, create_database_engine
 from rollout.store.tables.append_only import APPEND_ONLY
 from tests.store.databases import on_postgresql
 
-LATER_TABLES = {"erased_hashes", "counted_records"}  # append-only tables of later migrations
+LATER_TABLES = {
+    "erased_hashes",
+    "counted_records",
+    "planted_cases",
+}  # append-only tables of later migrations
 BEFORE, AFTER = "0011", "0012"
 ROWS = 4
 RENAMED = {

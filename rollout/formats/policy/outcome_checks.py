@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from rollout.core.policy.outcomes import DECIDES, GAIN
+from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.stages import HIGHEST_SHARE, LOWEST_SHARE, Stage
 from rollout.formats.policy.measures import parse_threshold
@@ -41,17 +42,6 @@ def _list_gain_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, Conditio
     for i, guard in enumerate(shape.guards):
         if guard.measure == GAIN:
             yield ("guards", i), guard
-
-
-def _check_other_measures(shape: PolicyShape, _: Policy) -> Faults:
-    rows: list[tuple[DocumentPath, ConditionShape]] = [
-        (("gates", i, "require", j), row)
-        for i, gate in enumerate(shape.gates)
-        for j, row in enumerate(gate.require)
-    ]
-    for path, row in [*rows, *((("guards", i), row) for i, row in enumerate(shape.guards))]:
-        if row.of is not None and row.measure != GAIN:
-            yield DocumentFault((*path, "of"), f"does not apply to {row.measure}; leave it out")
 
 
 def _check_gain_outcome(shape: PolicyShape, _: Policy) -> Faults:
@@ -118,7 +108,7 @@ def _has_start_measure(gate: Gate, policy: Policy, position: int) -> bool:
     has_lower_share = any(stage.share is not None for stage in policy.stages[:position])
     return any(
         condition.measure in START_MEASURES or (has_lower_share and condition.measure == GAIN)
-        for condition in gate.require
+        for condition in select_natural(gate.require)
     )
 
 
@@ -172,7 +162,6 @@ _SHARES = ("stages.*.share", "stages.*.blind", "stages.*.audit", "stages.*.id")
 
 OUTCOME_CHECKS: tuple[PolicyCheck, ...] = (
     ((*_OUTCOMES, "levers.*.id"), _check_outcome_rows),
-    (_CONDITIONS, _check_other_measures),
     (("outcomes.*.id", *_CONDITIONS), _check_gain_outcome),
     ((*_OUTCOMES, *_CONDITIONS), _check_gain_threshold),
     (("stages.*.share", "stages.*.blind"), _check_shared_stages),

@@ -12,6 +12,7 @@ from rollout.services.access.users import find_broad_accounts
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.ledger.checkpoints import find_rewritten_ledgers
+from rollout.services.records.planted_check import find_planting_faults, has_planted_cases
 from rollout.services.reports.builder import find_seal_faults
 from rollout.store.access.access_ledger import load_access_head
 from rollout.store.database.append_only_checks import (
@@ -122,6 +123,22 @@ def _check_rollout(database: Database, rollout: Rollout) -> Iterator[HealthCheck
         f"{rollout.name}: reports match their seals in the ledger",
         _find_report_faults(database, rollout),
     )
+
+    planting_faults: list[str] = []
+    if _has_planted_cases(database, rollout, planting_faults):
+        title = f"{rollout.name}: planted cases match their declarations in the ledger"
+        yield _check(title, planting_faults)
+
+
+def _has_planted_cases(database: Database, rollout: Rollout, faults: list[str]) -> bool:
+    """Add the faults of planted cases to a list; return whether any case was declared."""
+    try:
+        with database.begin_read() as transaction:
+            faults += find_planting_faults(transaction, rollout)
+            return has_planted_cases(transaction, rollout)
+    except UNREADABLE_ERRORS as error:
+        faults.append(describe_unreadable(error))
+        return True
 
 
 def _find_ledger_faults(database: Database, rollout: Rollout) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.column_map import (
@@ -18,11 +19,15 @@ from rollout.formats.records.files import RecordPaths, read_records
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.replay.engine import Replay, ReplayOptions, ReplayResult
 from rollout.replay.record_feed import HistoryFeeds
+from rollout.services.replay.planted_files import split_declared_cases
 from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
 from rollout.tally.frames import UNREADABLE_REASONS, RecordFrames, RecordKind, RowCount
-from rollout.tally.unit_arrays import build_units
-from rollout.tally.unit_values import add_unit_values
-from rollout.tally.units import resolve_units
+from rollout.tally.populations import (
+    place_planted_cases,
+    resolve_natural_units,
+    resolve_planted_units,
+)
+from rollout.tally.unit_arrays import TalliedUnits, build_units
 
 MAX_EXAMPLE_SITES = 5  # named in hints
 REMARK_COLUMNS = ("file", "line", "column", "reason", "detail")
@@ -45,6 +50,7 @@ class ReplayRequest:
         trained_until: end of the training data by version; earlier cases are no evidence.
         strict: stop at the first unreadable row.
         chosen_sources: sources whose decisions are evidence; () for all.
+        planted: a file that declares the planted cases.
     """
 
     policy: Path
@@ -55,11 +61,12 @@ class ReplayRequest:
     trained_until: Mapping[str, datetime] = field(default_factory=dict)
     strict: bool = False
     chosen_sources: tuple[str, ...] = ()
+    planted: Path | None = None
 
 
 @dataclass(frozen=True)
 class ReplayedFiles:
-    """A replay with all inputs of its report."""
+    """A replay with all inputs of its report; `units` are those of the cases that occur."""
 
     request: ReplayRequest
     policy: Policy
@@ -111,7 +118,7 @@ def read_request_records(
         if request.columns is None
         else read_column_map(request.columns, levers=levers, outcomes=outcomes)
     )
-    return read_records(
+    records = read_records(
         request.sources,
         levers=levers,
         zones={site.id: site.timezone for site in policy.sites},
@@ -125,6 +132,7 @@ def read_request_records(
         chosen_sources=request.chosen_sources,
         outcomes=outcomes,
     )
+    return split_declared_cases(records, request.planted)
 
 
 def replay_records(
@@ -136,10 +144,10 @@ def replay_records(
         NothingToReplayError: no record can be evidence.
     """
     history = place_cases(records, policy, request.options.salt, request.trained_until)
-    units = resolve_units(history.placed, policy).collect("polars").to_native()
-    units = add_unit_values(units, history.cases, policy)
-    unit_arrays = build_units(units, policy)
-    if not unit_arrays.cells:
+    units = resolve_natural_units(history, policy)
+    planted = place_planted_cases(records, policy, request.options.salt, request.trained_until)
+    unit_arrays = _build_unit_arrays(units, planted, policy)
+    if not units["excluded"].null_count():
         raise NothingToReplayError(_describe_empty_replay(history, units, records))
     feeds = HistoryFeeds(records, history, policy)
     if policy.outcomes:  # their deadlines pass after the units close, as long as there are records
@@ -149,13 +157,41 @@ def replay_records(
         unit_arrays,
         policy,
         feeds,
-        find_first_predictions(records, history),
+        find_first_uses(records, history, planted),
         request.options,
     )
     report_progress = (
         None if progress is None else lambda done, total: progress("deciding", done, total)
     )
-    return ReplayedFiles(request, policy, records, history, units, engine.run(report_progress))
+    result = engine.run(report_progress)
+    return ReplayedFiles(request, policy, records, history, units, result)
+
+
+def _build_unit_arrays(
+    units: pl.DataFrame, planted: PlacedHistory | None, policy: Policy
+) -> TalliedUnits:
+    """Return the units of both populations as arrays.
+
+    Planted cases extend the replayed span only if a gate asks for them.
+    """
+    if planted is None:
+        return build_units(units, policy)
+    arrays = build_units(pl.concat([units, resolve_planted_units(planted, policy)]), policy)
+    if any(select_planted(gate.require) for gate in policy.gates):
+        return arrays
+    span = build_units(units, policy)
+    return replace(arrays, first_slot=span.first_slot, last_slot=span.last_slot)
+
+
+def find_first_uses(
+    records: RecordFrames, history: PlacedHistory, planted: PlacedHistory | None
+) -> dict[str, datetime]:
+    """Return the time of each version's first prediction, of a planted case or another."""
+    first_uses = find_first_predictions(records, history)
+    if planted is not None and records.planted is not None:
+        for version, at in find_first_predictions(records.planted, planted).items():
+            first_uses[version] = min(at, first_uses.get(version, at))
+    return first_uses
 
 
 def find_first_predictions(records: RecordFrames, history: PlacedHistory) -> dict[str, datetime]:

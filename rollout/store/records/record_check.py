@@ -24,7 +24,8 @@ from rollout.store.database.session import Transaction
 from rollout.store.records.record_hashes import (
     CONTENT_FORM,
     FLOAT_COLUMNS,
-    SOURCE_FORM,
+    PLANTED,
+    PLANTED_FORM,
     ErasedHashes,
     compute_record_hashes,
     list_covered,
@@ -68,7 +69,10 @@ def _find_faults(
         changed_rows = list(_filter_changed_content(schema, rows))
         for row in _filter_not_erased(transaction, rollout, changed_rows, "hash"):
             yield f"{_name_record(schema, row)} is not what its hash says"
-    elif CONTENT_FORM < form <= SOURCE_FORM:
+    elif CONTENT_FORM < form <= PLANTED_FORM:
+        for row in rows:
+            if form < PLANTED_FORM and row.get(PLANTED) is not None:
+                yield f"{_name_record(schema, row)} is marked as planted, and its hash is not"
         yield from _find_faults_of_full_form(transaction, rollout, schema, form, rows)
     else:
         for row in rows:
@@ -144,7 +148,7 @@ def _select_records(
 ) -> Select[Any]:
     table, case_keys = schema.table, external_keys.alias("case_keys")
     episodes = external_keys.alias("episodes")
-    names = {*schema.key, *list_covered(schema.name, SOURCE_FORM), *HASH_COLUMNS} - {"episode"}
+    names = {*schema.key, *list_covered(schema.name, PLANTED_FORM), *HASH_COLUMNS} - {"episode"}
     columns = [_select_stored(table.c[name]) for name in sorted(names & set(table.c.keys()))]
     source = table.outerjoin(case_keys, case_keys.c.id == table.c.case_id)
     if table is cases:

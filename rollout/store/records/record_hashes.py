@@ -6,6 +6,7 @@ The form of a record's hash is stored beside it:
 - 2: `COVERED_COLUMNS` with 16 random bytes (`salt`), in `record_hash`.
 - 3: the same and the sender.
 - 4: the same and, of a decision, the kind of its source.
+- 5: of a case that came with a planted one: the same and the mark.
 
 An erasure deletes the random bytes with the record, so that nobody can test guesses of its content
 against the hashes that stay: those of counted units, and those of `ErasedHashes`.
@@ -27,10 +28,13 @@ CONTENT_FORM: Final = 1
 FULL_FORM: Final = 2
 SENDER_FORM: Final = 3
 SOURCE_FORM: Final = 4
+PLANTED_FORM: Final = 5
 RECORD_SALT_BYTES: Final = 16
 HASH_BYTES: Final = 32
 SENDER: Final = "sender"
 SOURCE: Final = "source"
+PLANTED: Final = "planted"
+CASE: Final = "case"
 DECISION: Final = "decision"
 COVERED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "case": (
@@ -68,6 +72,8 @@ def build_hash_columns(name: str, columns: ColumnsByName) -> dict[str, Sequence[
     """Return form, salt and hash of new records, given as stored columns with their keys."""
     row_count = len(columns["key"])
     form = SOURCE_FORM if SENDER in columns else FULL_FORM
+    if PLANTED in columns:
+        form = PLANTED_FORM
     salts = _draw_salts(row_count)
     return {
         "hash_form": (form,) * row_count,
@@ -79,7 +85,7 @@ def build_hash_columns(name: str, columns: ColumnsByName) -> dict[str, Sequence[
 def compute_record_hashes(
     name: str, form: int, columns: ColumnsByName, salts: Iterable[bytes]
 ) -> list[bytes]:
-    """Return the hashes of records of one kind in form 2, 3 or 4.
+    """Return the hashes of records of one kind in a form from 2 to 5.
 
     Args:
         name: the kind, a key of `COVERED_COLUMNS`.
@@ -110,7 +116,8 @@ def list_covered(name: str, form: int) -> tuple[str, ...]:
     """Return the columns that a hash of this form covers."""
     senders = (SENDER,) if form >= SENDER_FORM else ()
     sources = (SOURCE,) if form >= SOURCE_FORM and name == DECISION else ()
-    return (*COVERED_COLUMNS[name], *senders, *sources)
+    marks = (PLANTED,) if form >= PLANTED_FORM and name == CASE else ()
+    return (*COVERED_COLUMNS[name], *senders, *sources, *marks)
 
 
 def _draw_salts(row_count: int) -> list[bytes]:
