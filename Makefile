@@ -28,7 +28,7 @@ test: .venv/dev ## the fast tests, to run while you work: at most five minutes o
 	$(PYTEST) -m fast $(UNUSED)
 
 test-all: .venv/dev ## every part: both engines, exhaustive walks, simulations, browser, faults
-	$(PYTEST)
+	$(PYTEST) --reruns 1 # a second try is named in the summary; more than three fail the run
 
 lint: .venv/dev ## ruff, mypy, import contracts, names
 	$(BIN)/ruff check .
@@ -44,6 +44,7 @@ bench: .venv/dev ## the table of benchmarks/
 
 faults: .venv/dev ## disks, servers, networks and clocks fail, processes are killed, then every point fails once (hours)
 	$(BIN)/python -m tests.faults.cases
+	$(BIN)/python -m tests.faults.mends
 	$(BIN)/python -m tests.faults.kills --write
 	$(BIN)/python -m tests.faults.campaign
 

@@ -26,6 +26,8 @@ LONG_RUNS: Final = Path(__file__).parents[1] / "docs" / "long-runs.toml"
 WORKERS: Final = 2
 TOLERATED: Final = 2.0
 """A part fails above this many budgets: machines differ, so less is only reported."""
+SECOND_TRIES: Final = 3
+"""A run fails with more tests than this that pass only at a second try."""
 FOLDERS: Final = {"tests/browser": "browser", "tests/first_hour": "first_hour"}
 BY_HAND: Final = ("simulation", "exhaustive", "faults")
 SQL_DIFFERS: Final = ("tests/store", "tests/migrations", "tests/scheduler")
@@ -72,14 +74,17 @@ def is_twin(item: pytest.Item) -> bool:
 
 @dataclass(eq=False)
 class Spent:
-    """Tests and seconds of each part, with what of each was skipped and why."""
+    """Tests and seconds of each part, what of each was skipped, and what was tried again."""
 
     tests: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
+    tried_again: list[str] = field(default_factory=list)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count what a test took, with its fixtures."""
+        if report.outcome == "rerun":
+            self.tried_again.append(report.nodeid)
         for part in BUDGETS:
             if part in report.keywords:
                 self.seconds[part] += report.duration / WORKERS
@@ -92,12 +97,17 @@ class Spent:
         return [part for part, most in BUDGETS.items() if self.seconds[part] > 60 * most * budgets]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Fail the run if a part took far too long."""
-        if self.is_whole() and self.over(TOLERATED) and session.exitstatus == pytest.ExitCode.OK:
+        """Fail the run if a part took far too long, or too many tests needed a second try."""
+        is_late = self.is_whole() and self.over(TOLERATED)
+        if session.exitstatus == pytest.ExitCode.OK and (is_late or self.is_unsteady()):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the table of parts, and which long run is stale."""
+        """Print what was tried again, the table of parts, and which long run is stale."""
+        for name in self.tried_again:
+            terminalreporter.line(f"TRIED AGAIN: {name}: it depends on time or order; mend it")
+        if self.is_unsteady():
+            terminalreporter.line(f"FAILED: more than {SECOND_TRIES} tests were tried again")
         if not self.is_whole():
             return
         terminalreporter.section("time by part, as on two workers")
@@ -112,6 +122,10 @@ class Spent:
         for run in long_runs():
             if "stale" in run:
                 terminalreporter.line(f"STALE: {run['name']} of {run['date']}: {run['stale']}")
+
+    def is_unsteady(self) -> bool:
+        """Return whether more tests were tried again than a busy machine explains."""
+        return len(self.tried_again) > SECOND_TRIES
 
     def is_whole(self) -> bool:
         """Return whether enough tests ran to judge the parts by their budgets."""

@@ -24,7 +24,13 @@ TIMES: dict[str, Any] = {
     "quiet_until": "07:00",
 }
 NotificationKind = Literal[
-    "proposals", "reminders", "incidents", "reviews", "daily-digest", "weekly-digest"
+    "proposals",
+    "reminders",
+    "incidents",
+    "new-values",
+    "reviews",
+    "daily-digest",
+    "weekly-digest",
 ]
 
 

@@ -51,6 +51,7 @@ PROPOSAL: dict[str, Any] = {
     "closed_reason": "",
     "can_approve": True,
     "cannot_approve_reason": "",
+    "waits_for": [],
     "imports": [],
     "sources": [{"source": "reviews", "decisions": 426, "reviewers": 6}],
     "attempt": "attempt 1 of the year in this cell, over all versions, with 38.3 % of the gate's"

@@ -128,6 +128,8 @@ def _format_proposal(proposal: JsonObject) -> Iterator[str]:
     needs = f"needs {len(groups)} approval{'s' if len(groups) != 1 else ''} ({', '.join(groups)})"
     yield f"  {proposal['id']}: {summary}; {needs}; approved by {approvers}; {state}"
     yield f"      {proposal['allows']}"
+    for wait in proposal.get("waits_for", ()):
+        yield f"      waits for the {wait['text']}"
     yield f"      --evidence-hash {proposal['evidence_hash']}"
 
 
@@ -201,6 +203,7 @@ def format_changes(preview: JsonObject) -> str:
         "restarted": "new attempt",
         "cleared": "loses grants and evidence",
         "voided": "proposal becomes void",
+        "unfamiliar": "not familiar, decided by humans",
     }
     for key, label in labels.items():
         lines += [f"  {label}: {change}" for change in changes[key]]

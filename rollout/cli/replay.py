@@ -18,6 +18,7 @@ from rollout.cli.record_options import (
     PolicyFile,
     PredictionsFile,
     TrainingEnds,
+    VersionContents,
 )
 from rollout.core.policy.version_contents import parse_content
 from rollout.formats.policy.scalars import read_duration
@@ -51,6 +52,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
         str, typer.Option(help="delay of simulated approvals, as 4h, or `never`")
     ] = "4h",
     trained_until: TrainingEnds = None,
+    contents: VersionContents = None,
     salt: Annotated[str, typer.Option(help="hex salt of the sampling values")] = "00" * 32,
     sources: Annotated[
         list[str] | None,
@@ -83,6 +85,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 salt=parse_salt(salt), approval_delay=parse_approval_delay(approve_after)
             ),
             trained_until=dict(parse_training_end(text) for text in trained_until or ()),
+            contents=dict(parse_version_content(text) for text in contents or ()),
             strict=strict,
             chosen_sources=tuple(dict.fromkeys(sources or ())),
             planted=planted,

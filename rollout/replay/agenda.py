@@ -21,7 +21,7 @@ from rollout.core.scope.events import (
     VersionRetired,
 )
 from rollout.core.scope.scope import Scope
-from rollout.replay.fast_forward import SlotInterest, list_ending_slots, list_timed_slots
+from rollout.replay.fast_forward import SlotInterest, list_limit_slots, list_timed_slots
 
 CellVersion = tuple[Cell, str]
 NEVER_SLOT = 2**62
@@ -38,7 +38,7 @@ class Agenda:
         self, policy: Policy, find_next_slot: Callable[[CellVersion, Scope, int], SlotInterest]
     ) -> None:
         self._policy, self._find_next_slot = policy, find_next_slot
-        self._ending_slots = list_ending_slots(policy)
+        self._limit_slots = list_limit_slots(policy)
         self._evidence_slots: dict[CellVersion, int] = {}
         self._time_slots: dict[CellVersion, int] = {}
         self._held_keys: set[CellVersion] = set()
@@ -100,18 +100,18 @@ class Agenda:
     def find_next_slot(self, scope: Scope, slot: int) -> int:
         """Return the first slot from `slot` on that may lead to events."""
         self._update_slots(scope, slot)
-        next_ending = next(
-            (ending_slot for ending_slot in self._ending_slots if ending_slot >= slot), NEVER_SLOT
+        next_limit = next(
+            (limit_slot for limit_slot in self._limit_slots if limit_slot >= slot), NEVER_SLOT
         )
         return min(
-            (next_ending, *self._evidence_slots.values(), *self._time_slots.values()),
+            (next_limit, *self._evidence_slots.values(), *self._time_slots.values()),
             default=NEVER_SLOT,
         )
 
     def list_due_cells(self, scope: Scope, slot: int) -> set[Cell]:
         """Return the cells in which this slot may lead to events."""
         self._update_slots(scope, slot)
-        if slot in self._ending_slots:
+        if slot in self._limit_slots:
             return set(self._keys_by_cell)
         slot_tables = (self._evidence_slots, self._time_slots)
         return {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import count
+from types import MappingProxyType
 
 from rollout.core.access.accounts import REPLAY, SIMULATED
 from rollout.core.calendar.sites import Cell
@@ -14,7 +15,8 @@ from rollout.core.errors import ProposalClosedError
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.commands import Actor, AddVersion, ApproveProposal, Command, Tick
+from rollout.core.policy.pools import list_sharing_cells
+from rollout.core.scope.commands import Actor, ApproveProposal, Command, Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
@@ -28,15 +30,18 @@ from rollout.core.scope.scope import ENGINE, CellState, Scope, find_acting_versi
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.replay.agenda import Agenda
 from rollout.replay.fast_forward import SlotInterest, find_interest
+from rollout.replay.first_uses import list_first_uses
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.guard_feeds import GuardFeeds
+from rollout.tally.pooled_arms import collect_pool_histories
 from rollout.tally.slots import find_slot_after, to_instant
 from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import IntArray, TalliedUnits, UnitArrays
 
 CellVersion = tuple[Cell, str]
 ReportProgress = Callable[[int, int], None]
+NO_CONTENTS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,10 @@ class Replay:
         feeds: GuardFeeds,
         first_seen: Mapping[str, datetime],
         options: ReplayOptions,
+        contents: Mapping[str, str] = NO_CONTENTS,
     ) -> None:
+        """Prepare a replay; `units` and `feeds` name each version by its first name."""
+        self._contents = contents
         self._units, self._policy, self._feeds, self._options = units, policy, feeds, options
         self._shares = build_stage_shares(policy)
         self._buckets: IntArray | None = None
@@ -132,8 +140,8 @@ class Replay:
             PolicyApplied(at=start, by=REPLAY, number=1, policy_hash=self._policy.hash),
         ]
         self._scope = apply_events(self._events)
-        for version, at in sorted(first_seen.items(), key=lambda item: (item[1], item[0])):
-            self._queue_command(AddVersion(at=max(at, start), version=version))
+        for first_use in list_first_uses(first_seen, self._contents, start):
+            self._queue_command(first_use)
 
     def _queue_command(self, command: Command) -> None:
         heapq.heappush(self._queue, (command.at, next(self._counter), command))
@@ -199,7 +207,8 @@ class Replay:
         if new_history is not self._stage_histories[cell]:
             self._stage_histories[cell] = new_history
             # a trial may end without an event, which changes the visible evidence
-            self._agenda.forget_cell(cell)
+            for sharing_cell in list_sharing_cells(self._policy, (cell,)):
+                self._agenda.forget_cell(sharing_cell)
 
     def _append_events(self, events: tuple[LedgerEvent, ...]) -> set[Cell]:
         """Append events; return their cells."""
@@ -246,11 +255,13 @@ class Replay:
         """Return the evidence view of a cell, rebuilt after changes."""
         cell, version = key
         state = self._scope.get_cell_state(cell, version)
-        stage_history = self._stage_histories[cell]
         familiar_history = self._familiar_histories[key]
+        pool_histories = collect_pool_histories(
+            self._policy, cell, self._stage_histories.__getitem__
+        )
         view = self._views.get(key)
         if view is None or not is_view_current(
-            view, state, stage_history, self._scope.rules, familiar_history
+            view, state, pool_histories, self._scope.rules, familiar_history
         ):
             view = self._views[key] = EvidenceView(
                 cell=cell,
@@ -260,12 +271,13 @@ class Replay:
                 policy=self._policy,
                 state=state,
                 first_seen=self._scope.versions[version].first_seen,
-                stage_history=stage_history,
+                stage_history=pool_histories[cell],
                 shares=self._shares,
                 find_buckets=self._find_buckets,
                 feeds=self._feeds,
                 rules=self._scope.rules,
                 familiar_history=familiar_history,
+                pool_histories=pool_histories,
             )
         return view
 
@@ -301,13 +313,13 @@ def _report_progress(progress: ReportProgress | None, done_count: int, total: in
 def is_view_current(
     view: EvidenceView,
     state: CellState,
-    stage_history: StageHistory,
+    pool_histories: Mapping[Cell, StageHistory],
     rules: int,
     familiar_history: FamiliarHistory,
 ) -> bool:
     """Return whether a view still shows the engine's evidence."""
     return (
-        view.stage_history is stage_history
+        view.pool_histories == pool_histories
         and view.familiar_history is familiar_history
         and view.rules == rules
         and _get_view_basis(view.state) == _get_view_basis(state)
@@ -320,6 +332,7 @@ def _get_view_basis(state: CellState) -> tuple[object, ...]:
         state.attempt,
         state.attempt_since,
         state.changed_at,
+        state.detectors,
         state.last_alarms,
         state.risk_share,
     )

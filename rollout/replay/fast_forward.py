@@ -8,9 +8,14 @@ from datetime import datetime
 from typing import NamedTuple
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.calendar.timezones import compute_end_of_local_day
+from rollout.core.calendar.timezones import (
+    compute_end_of_local_day,
+    compute_start_of_local_day,
+)
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.policy import Policy
+from rollout.core.scope.events import UNFAMILIAR
+from rollout.core.scope.incidents import has_room
 from rollout.core.scope.proposals import compute_renewal_start, is_challenger
 from rollout.core.scope.scope import CellState, ProposalState, Scope, compute_held_level
 from rollout.core.scope.waves import find_wave_hold
@@ -67,7 +72,11 @@ def _find_familiarity_slot(view: EvidenceView, scope: Scope, slot: int) -> int |
     values = scope.get_cell_values(view.cell, view.version)
     is_acting = scope.get_holder(view.cell) == view.version
     return view.value_series.find_next_change(
-        slot, values.statuses, values.reported, is_acting=is_acting
+        slot,
+        values.statuses,
+        values.reported,
+        is_acting=is_acting,
+        has_room=has_room(scope, UNFAMILIAR, view.cell),
     )
 
 
@@ -96,6 +105,9 @@ def _find_gate_slots(
         return [], False
     if state.quiet_until is not None:
         slot = max(slot, find_slot_after(state.quiet_until, view.policy.tick))
+    start = view.policy.find_start(view.cell, to_instant(slot, view.policy.tick))
+    if start is not None:
+        slot = max(slot, find_slot_after(start - view.policy.open_for, view.policy.tick))
     holder = scope.get_holder(view.cell)
     if holder is not None and holder != view.version:
         can_take_over = is_challenger(scope, view.version, holder)
@@ -119,7 +131,7 @@ def _find_widening_slot(
     policy, at = view.policy, to_instant(slot, view.policy.tick)
     stage_level = compute_held_level(policy, state, at) + 1
     if (
-        stage_level > policy.compute_ceiling(view.cell, at)
+        stage_level > policy.compute_planned_ceiling(view.cell, at)
         or policy.find_gate(stage_level, view.cell) is None
     ):
         return None, False
@@ -141,15 +153,22 @@ def _list_renewal_slots(view: EvidenceView, state: CellState, slot: int) -> Iter
             yield series.find_next(series.is_met, max(slot, renewal_slot))
 
 
-def list_ending_slots(policy: Policy) -> tuple[int, ...]:
-    """Return the slots in which a limit ends a trial, of all cells."""
-    end_slots = {
-        find_slot_after(compute_end_of_local_day(site, limit.ends), policy.tick)
-        for limit in policy.limits
-        if limit.ends is not None
-        for site in policy.sites
-    }
-    return tuple(sorted(end_slots))
+def list_limit_slots(policy: Policy) -> tuple[int, ...]:
+    """Return the slots in which a limit starts or ends a trial or a wave opens, of all cells."""
+    return tuple(sorted({find_slot_after(at, policy.tick) for at in _list_limit_times(policy)}))
+
+
+def _list_limit_times(policy: Policy) -> Iterator[datetime]:
+    for limit in policy.limits:
+        for site in policy.sites:
+            if limit.starts is not None:
+                yield compute_start_of_local_day(site, limit.starts)
+            if limit.ends is not None:
+                yield compute_end_of_local_day(site, limit.ends)
+    opens = {} if policy.waves is None else policy.waves.opens
+    for site in policy.sites:
+        if site.wave in opens:
+            yield compute_start_of_local_day(site, opens[site.wave])
 
 
 def list_timed_slots(scope: Scope, policy: Policy, cell: Cell, version: str) -> Iterator[int]:

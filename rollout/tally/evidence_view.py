@@ -4,7 +4,7 @@ A view is built for one cell state and one stage history; when either changes, a
 Its counts at a slot do not depend on which other slots are read.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
@@ -27,7 +27,7 @@ from rollout.core.policy.measures import (
 )
 from rollout.core.policy.outcomes import GainCondition, OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
-from rollout.core.policy.slice_conditions import SliceCondition
+from rollout.core.policy.slice_conditions import SliceCondition, names_slices
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gain import ArmUnits
 from rollout.core.statistics.gate_thresholds import (
@@ -47,7 +47,7 @@ from rollout.tally.guard_series import (
     compute_share_series,
     compute_silence_series,
 )
-from rollout.tally.outcome_units import build_arms
+from rollout.tally.pooled_arms import FIRST_SLOT, ArmReader
 from rollout.tally.silence_series import compute_cell_silences
 from rollout.tally.slice_guards import compute_drift_series, compute_slice_series
 from rollout.tally.slots import find_slot_after, find_slot_before
@@ -55,7 +55,6 @@ from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import BoolArray, CellUnitArrays, IntArray, UnitArrays, UnitClasses
 from rollout.tally.value_series import ValueSeries
 
-FIRST_SLOT = -(2**62)
 _BEFORE_ALL_SLOTS = np.array([FIRST_SLOT])  # before all slots, where gates are read too
 
 
@@ -73,6 +72,7 @@ class EvidenceView:
         feeds: records that guards read besides decisions.
         rules: number of the counting rules.
         familiar_history: which attribute values were familiar when.
+        pool_histories: stages of all cells of the cell's pools; None where no gate has a pool.
     """
 
     cell: Cell
@@ -88,6 +88,7 @@ class EvidenceView:
     feeds: GuardFeeds
     rules: int
     familiar_history: FamiliarHistory = NO_HISTORY
+    pool_histories: Mapping[Cell, StageHistory] | None = None
 
     def read_evidence(self, slot: int) -> VersionEvidence:
         """Return all evidence for a decision about the cell."""
@@ -171,15 +172,12 @@ class EvidenceView:
         return ValueSeries(rows, self.unit_classes, rule, find_line(rule, conditions))
 
     def _build_window(self, since: datetime) -> CountWindow:
-        rows, planted = self.gate_rows, self.planted_rows
         first_slot = self._find_first_slot(since)
-        return CountWindow(
-            rows.select(rows.occurred >= first_slot),
-            self.unit_classes,
-            self.conditions,
-            self._build_arms_since(first_slot),
-            planted.select(planted.occurred >= first_slot),
+        rows, planted = (
+            part.select(part.occurred >= first_slot) for part in (self.gate_rows, self.planted_rows)
         )
+        arms = self._build_arms_since(first_slot)
+        return CountWindow(rows, self.unit_classes, self.conditions, arms, planted)
 
     def _build_arms_since(self, first_slot: int) -> dict[MeasureKey, ArmUnits]:
         """Return the arms of each gain, from a slot of occurrence on."""
@@ -187,7 +185,7 @@ class EvidenceView:
             first_slot = max(first_slot, self._find_first_slot(self.state.attempt_since))
         gains = {c.key: c for c in self.conditions if isinstance(c, GainCondition)}
         return {
-            key: self.build_arms(condition.outcome, condition.arm, first_slot)
+            key: self._arm_reader.read_pool(self.cell, condition, first_slot)
             for key, condition in gains.items()
         }
 
@@ -195,10 +193,12 @@ class EvidenceView:
         self, outcome: OutcomeRule, arm: str, first_slot: int, after_slot: int = FIRST_SLOT
     ) -> ArmUnits:
         """Return the units of both arms, by slots of occurrence and of counting."""
-        rows = self.feeds.read_outcomes(self.cell, self.version, outcome)
-        rows = rows.select((rows.occurred >= first_slot) & (rows.slot > after_slot))
-        stage_levels = self.stage_history.find_own_levels(self.version, rows.occurred)
-        return build_arms(rows, stage_levels, self.shares, arm)
+        return self._arm_reader.read_cell(self.cell, outcome, arm, first_slot, after_slot)
+
+    @cached_property
+    def _arm_reader(self) -> ArmReader:
+        histories = self.pool_histories or {self.cell: self.stage_history}
+        return ArmReader(self.policy, self.version, histories, self.shares, self.feeds)
 
     @cached_property
     def attempt_window(self) -> CountWindow:
@@ -310,7 +310,7 @@ class EvidenceView:
 
     def _compute_guard_series(self, guard: Guard) -> GuardSeries:
         measure = guard.condition.measure
-        if measure == "drift" or isinstance(guard.condition, SliceCondition):
+        if names_slices(guard.condition):
             return self._compute_stream_series(guard)
         if measure in TESTED_MEASURES and has_guard_tests(self.rules):
             return self._compute_episode_series(guard)
@@ -346,11 +346,12 @@ class EvidenceView:
         rows, condition = self._select_detector_rows(guard), guard.condition
         if condition.measure == "agreement" and isinstance(condition, SliceCondition):
             return compute_slice_series(guard, condition, rows, self.unit_classes)
+        start = self.state.find_detector_start(guard.id)
         before = self._select_visible(self.rows.guard)
         # by slot: a unit that was decided later was not known when the cell entered its stage
-        is_reference = before.slot <= find_slot_before(self.state.changed_at, self.policy.tick)
+        is_reference = before.slot <= find_slot_before(start.changed_at, self.policy.tick)
         if self.state.attempt > 1:
-            is_reference &= before.occurred >= self._find_first_slot(self.state.attempt_since)
+            is_reference &= before.occurred >= self._find_first_slot(start.attempt_since)
         return compute_drift_series(guard, rows, before.select(is_reference), self.unit_classes)
 
     def _compute_quality_series(self, guard: Guard) -> GuardSeries:
@@ -425,11 +426,11 @@ class EvidenceView:
         """Return a guard's rows since the stage's change and its last alarm."""
         is_override = guard.condition.measure == "override"
         rows = self._assisted_rows if is_override else self._select_visible(self.rows.guard)
-        is_kept = rows.occurred >= self._find_first_slot(self.state.changed_at)
+        has_episodes = names_slices(guard.condition)  # that last until recovery, unless they narrow
+        find_start = self.state.find_detector_start
+        since = find_start(guard.id).changed_at if has_episodes else self.state.changed_at
+        is_kept = rows.occurred >= self._find_first_slot(since)
         last_alarm = self.state.last_alarms.get(guard.id)
-        has_episodes = guard.condition.measure == "drift" or isinstance(
-            guard.condition, SliceCondition
-        )  # their alarm lasts until recovery, unless it narrows
         if last_alarm is not None and (guard.then in NARROWING_EFFECTS or not has_episodes):
             is_kept &= rows.slot > find_slot_before(last_alarm, self.policy.tick)
         return rows.select(is_kept)

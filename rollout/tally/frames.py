@@ -28,6 +28,8 @@ GOLD_PREFIX = "right:"
 
 INSTANT = pl.Datetime("us", "UTC")
 EXPOSURES = ("blind", "assisted", "revealed", "unknown")
+SAMPLED_ARM, SAMPLED_ARMS = "sampled_arm", ("model", "human")
+"""Column of predictions in files that have it: the arm to which chance gave the case."""
 
 Schema = dict[str, pl.DataType]
 

@@ -74,8 +74,12 @@ class ValueSeries:
         reported: frozenset[str],
         *,
         is_acting: bool,
+        has_room: bool = True,
     ) -> int | None:
-        """Return the first slot from `slot` on in which something is to be recorded, or None."""
+        """Return the first slot from `slot` on in which something is to be recorded, or None.
+
+        Without room no incident opens, so that mistaken values alone need no slot.
+        """
         ids = self._rule.attribute_ids
         readings = self.read_at(slot)
         if any(
@@ -88,9 +92,9 @@ class ValueSeries:
             for change_slot, reading in self._list_readings(value, units, slot):
                 if next_slot is not None and change_slot >= next_slot:
                     break
-                if needs_record(
-                    statuses.get(value, ""), reading, is_acting=is_acting
-                ) or needs_incident(value, reading, reported, is_acting=is_acting):
+                if needs_record(statuses.get(value, ""), reading, is_acting=is_acting) or (
+                    has_room and needs_incident(value, reading, reported, is_acting=is_acting)
+                ):
                     next_slot = change_slot
                     break
         return next_slot

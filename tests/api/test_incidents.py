@@ -5,11 +5,15 @@ from dataclasses import replace
 import pytest
 
 from rollout.core.policy.cell_evidence import GuardReading
+from rollout.core.scope.events import FamiliarityChanged, IncidentOpened
 from rollout.core.scope.permissions import AssignedRole
 from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.store.ledger.ledger import Ledger
 from tests.api.bears import CREEK, LAKE, POLICY, V1, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, MET, NOON, TICK
+from tests.store.databases import on_sqlite
 
 
 @pytest.fixture
@@ -58,6 +62,28 @@ def test_an_operator_of_another_site_sees_and_acknowledges_their_own(client, doo
     path = f"{V1}/incidents/I-1/acknowledgement"
     assert problem_of(client.post(path, json={})) == (403, "not-allowed")
     assert client.post(f"{V1}/incidents/I-2/acknowledgement", json={}).status_code == 200
+
+
+@on_sqlite
+def test_values_without_room_for_an_incident_are_counted_at_those_that_are_open(client, database):
+    founded(database, NOON)
+    widened(database, NOON, CREEK)
+    scope = scope_of(database)
+    at = {"at": scope.at, "by": "policy"}
+    forms = ("new", "torn", "wet")
+    changed = FamiliarityChanged(
+        **at, cells=(CREEK,) * 3, versions=("v1",) * 3, attributes=("form",) * 3, values=forms,
+        statuses=("mistaken",) * 3, judged=(20,) * 3, agreed=(9,) * 3,
+    )  # fmt: skip
+    opened = IncidentOpened(
+        **at, incident="I-1", kind="unfamiliar", effect="a human decides its cases",
+        reason="unfamiliar: form=new", cell=CREEK, version="v1", about="form=new",
+    )  # fmt: skip
+    with database.begin_write() as transaction:
+        rollout = load_rollout_state(transaction, "bears").rollout
+        Ledger(transaction, rollout).append([changed, opened], after=scope.revision)
+    (found,) = client.get(f"{V1}/incidents").json()["items"]
+    assert (found["about"], found["unopened"]) == ("form=new", 2)
 
 
 def test_one_that_never_was_is_not_there(client, alarmed):

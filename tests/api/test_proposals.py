@@ -55,7 +55,11 @@ def test_two_people_approve_and_a_tick_applies_it(client, database, raised):
         "the last approval: the next tick applies it unless the evidence has turned by then"
     )
     assert last["revision"] == first["revision"] + 1
-    assert client.get(f"{V1}/proposals/P-1").json()["state"] == "approved"
+    shown = client.get(f"{V1}/proposals/P-1").json()
+    assert shown["state"] == "approved"
+    (wait,) = shown["waits_for"]
+    assert (wait["reason"], wait["text"][:9]) == ("tick", "next tick")
+    assert wait["until"] == (NOON + TICK).isoformat().replace("+00:00", "Z")
     tick(database, NOON + TICK)
     shown = client.get(f"{V1}/proposals/P-1").json()
     assert (shown["state"], [yes["by"] for yes in shown["approvals"]]) == ("applied", ["ana", "bo"])

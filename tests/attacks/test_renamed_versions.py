@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from rollout import faults
 from rollout.client.local_scope import parse_snapshot
 from rollout.core.scope.assignment import CaseQuestion
 from rollout.core.scope.commands import Actor
@@ -24,6 +25,7 @@ from tests.api.test_records import case, decision, prediction, sent, sent_apart
 from tests.api.test_shell import POLICY
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field
+from tests.store.databases import on_sqlite
 
 CONTENT = "ab" * 32
 BEARS = "/v1/rollouts/bears"
@@ -40,8 +42,8 @@ def ramps(database):
     return tick
 
 
-def predict(client, key, version, label="sound", content=CONTENT):
-    (answer,) = sent(client, prediction(key, version, label, content=content))
+def predict(client, key, version, label="sound", content=CONTENT, **more):
+    (answer,) = sent(client, prediction(key, version, label, content=content, **more))
     assert answer[0] == "accepted", answer
 
 
@@ -91,9 +93,42 @@ def test_a_content_that_came_after_a_first_question_is_known_too(client, databas
     ramps(1)
     predict(client, "c1", "v1b")
     ramps(2)
-    with database.begin_read() as transaction:
-        scope = load_rollout_state(transaction, "ramps").scope
+    scope = load_scope(database)
     assert (dict(scope.aliases), list(scope.versions)) == ({"v1b": "v1"}, ["v1"])
+
+
+def load_scope(database):
+    with database.begin_read() as transaction:
+        return load_rollout_state(transaction, "ramps").scope
+
+
+@on_sqlite
+def test_an_earlier_time_in_a_record_makes_no_name_the_first(client, clock, database, ramps):
+    """What was counted for v1 would be read by nobody if v1 became a name of v1b."""
+    sent(client, case("c0"), case("c1"))
+    predict(client, "c0", "v1", at="2027-06-01T12:00:00Z")
+    clock.advance(timedelta(minutes=1))
+    predict(client, "c1", "v1b", at="2027-06-01T11:00:00Z")
+    sent_apart(client, decision("c0"), decision("c1"))
+    ramps(1)
+    assert (load_scope(database).aliases, list_units(database)) == (
+        {"v1b": "v1"},
+        [("v1", None), ("v1", None)],
+    )
+
+
+@on_sqlite
+def test_a_name_that_comes_while_its_units_are_counted_counts_as_its_version(
+    client, database, ramps
+):
+    sent(client, case("c0"), case("c1"))
+    predict(client, "c0", "v1")
+    ramps(0)
+    sent_apart(client, decision("c0"), decision("c1"))
+    with faults.install_action(lambda _: predict(client, "c1", "v1b"), "tick.claimed"):
+        ramps(1)
+    assert list_units(database) == [("v1", None), ("v1", None)]
+    assert load_scope(database).aliases == {"v1b": "v1"}
 
 
 @pytest.fixture

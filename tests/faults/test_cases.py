@@ -2,9 +2,20 @@
 
 import ast
 
+import pytest
+
 from tests.docs.pages import ROOT
 from tests.faults.cases import CASES
+from tests.faults.mends import MENDS, take_away
 from tests.faults.outcomes import load_outcomes
+
+
+def has_test(node):
+    """Return whether the module of a test exists, and has it."""
+    path, _, name = node.partition("::")
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    functions = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    return not name or name.partition("[")[0] in functions
 
 
 def test_each_broken_promise_has_a_case():
@@ -21,7 +32,16 @@ def test_each_case_has_its_outcome():
 def test_the_tests_of_a_case_exist():
     for case in CASES:
         for node in getattr(case.measure, "keywords", {}).get("nodes", ()):
-            path, _, name = node.partition("::")
-            tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-            functions = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
-            assert not name or name.partition("[")[0] in functions, node
+            assert has_test(node), node
+
+
+@pytest.mark.parametrize("mend", MENDS, ids=lambda mend: f"row {mend.row}")
+def test_a_mend_can_be_taken_away(mend):
+    """`python -m tests.faults.mends` shows which tests fail without it."""
+    text = (ROOT / mend.file).read_text(encoding="utf-8")
+    assert take_away(mend, text) != text
+    assert has_test(mend.node)
+
+
+def test_every_row_of_the_table_has_a_mend():
+    assert [mend.row for mend in MENDS] == list(range(1, 12))

@@ -33,11 +33,23 @@ tick: 1h
 """
 
 
-def write_stream(folder, *, gain, differs, days=45, a_day=40, shares=(), missing=0.01, seed=16):
+def write_stream(
+    folder,
+    *,
+    gain,
+    differs,
+    days=45,
+    a_day=40,
+    shares=(),
+    missing=0.01,
+    seed=16,
+    has_arms=False,
+):
     """Write the stream's files and policy; return the paths.
 
     `gain` is what a price of the model brings in EUR; `differs` the share of prices beyond the
-    tolerance. `shares` are pairs of a start and the model's share from then on.
+    tolerance. `shares` are pairs of a start and the model's share from then on. With `has_arms`
+    predictions have their arm, blank where no share holds.
     """
     rng = random.Random(seed)  # noqa: S311 - a seeded stream, no secret
     predictions, decisions, outcomes = [], [], []
@@ -48,14 +60,18 @@ def write_stream(folder, *, gain, differs, days=45, a_day=40, shares=(), missing
         share = max((share for start, share in shares if start <= at), default=0.0)
         is_model = compute_sampling_value(SALT, "stage", key) >= 1 - share
         profit = rng.gauss(18 + price / 20, 4) + (gain if is_model else 0.0)
-        predictions.append((key, "shop", at.isoformat(), "v1", f"{answer:.2f}"))
+        arm = ("model" if is_model else "human") if share and has_arms else ""
+        predictions.append((key, "shop", at.isoformat(), "v1", f"{answer:.2f}", arm))
         decided_at = (at + timedelta(minutes=5)).isoformat()
         decisions.append((key, "ana", f"{price:.2f}", "blind", decided_at))
         if rng.random() >= missing:
             known_at = at + timedelta(hours=rng.uniform(1, 40))
             outcomes.append((key, f"{profit:.2f}", known_at.isoformat()))
     files = {
-        "predictions": (("case_key", "site", "occurred_at", "model_version", "label"), predictions),
+        "predictions": (
+            ("case_key", "site", "occurred_at", "model_version", "label", "sampled_arm"),
+            predictions,
+        ),
         "decisions": (("case_key", "reviewer", "label", "exposure", "decided_at"), decisions),
         "outcomes": (("case_key", "profit", "outcome_at"), outcomes),
     }

@@ -1,13 +1,26 @@
 """Leaving out the slots in which nothing can happen changes no ledger."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollout.core.calendar.timezones import compute_start_of_local_day
+from rollout.core.policy.policy import Limit, Waves, Where
+from rollout.core.scope.events import Widened
 from tests.properties import examples
-from tests.replay.stories import a_course, a_history, a_policy, a_story, drawn, prepared, seeded
+from tests.replay.stories import (
+    START,
+    a_course,
+    a_history,
+    a_policy,
+    a_story,
+    drawn,
+    prepared,
+    seeded,
+)
 
 # Stories that an engine tells in two ways when it overlooks that
 TELLING = {
@@ -47,6 +60,18 @@ def test_skipping_slots_changes_no_ledger(data, seed):
 @pytest.mark.parametrize("seed", TELLING, ids=TELLING.get)
 def test_skipping_slots_changes_no_ledger_where(seed):
     alike(*told(seed))
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("seed", [0, 4, 39])
+def test_skipping_slots_changes_no_ledger_where_days_hold_cells_back(seed):
+    policy, story, course = told(seed)
+    day = (START + 25 * policy.tick).date()
+    waves = replace(policy.waves or Waves(policy.stage_ids[1]), opens={1: day})
+    limits = (Limit(starts=day + timedelta(days=1), where=Where(windows=("night",))),)
+    quick, _ = alike(replace(policy, waves=waves, limits=limits), story, course)
+    until = compute_start_of_local_day(policy.sites[0], day)
+    assert all(e.at >= until for e in quick.events if isinstance(e, Widened))
 
 
 @pytest.mark.simulation

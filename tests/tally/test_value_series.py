@@ -4,7 +4,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy.familiarity import FAMILIAR, FEW, FamiliarAttribute, FamiliarityRule
+from rollout.core.policy.familiarity import (
+    FAMILIAR,
+    FEW,
+    MISTAKEN,
+    FamiliarAttribute,
+    FamiliarityRule,
+)
 from rollout.core.policy.measures import UnitClass
 from rollout.tally.familiar_history import FamiliarHistory, find_familiar_units
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses
@@ -82,6 +88,16 @@ def test_fewer_agreeing_units_never_make_a_value_familiar_before_the_span_is_ful
         fewer = list(units)
         fewer.remove(data.draw(st.sampled_from(agreeing)))
         assert list_familiar(fewer, 13) <= list_familiar(units, 13)
+
+
+def test_without_room_for_an_incident_a_recorded_mistaken_value_needs_no_slot():
+    series = ValueSeries(build_rows([(5, 1)] * 4), CLASSES, RULE, 0.6)
+    found = [
+        series.find_next_change(0, {FORM: MISTAKEN}, frozenset(), is_acting=True, has_room=has_room)
+        for has_room in (True, False)
+    ]
+    assert found[0] is not None
+    assert found[1] is None
 
 
 def test_a_value_beyond_the_first_thousand_never_becomes_familiar(monkeypatch):

@@ -38,6 +38,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import EvidenceChangedError, RefusalError
 from rollout.core.scope.permissions import Permission
 from rollout.reports.text.source_text import describe_sources
+from rollout.services.cells.cell_values import CellValuesSummary, load_cell_values
 from rollout.services.cells.cells import load_cell
 from rollout.services.divergences.action_change import load_action_changes
 from rollout.services.divergences.costliest_cases import (
@@ -196,7 +197,7 @@ def _render_proposal(
         "p": details,
         "question": proposal_question,
         "marks": build_stage_markers(state.policy),
-        "meaning": build_meaning(state, details, visitor.at),
+        "meaning": build_meaning(state, details, visitor.at, _load_values(visitor, state, details)),
         "falls": _find_window_times(state, details, visitor),
         "asks_for": format_needs(details.required_approvals),
         "why_not": format_refusal(details.cannot_approve_reason, visitor.name, details.version),
@@ -217,6 +218,16 @@ def _render_proposal(
         **_build_history_context(visitor, rollout, state, details),
     }
     return render_page(request, visitor, "proposal", status, **{**base_context, **context})
+
+
+def _load_values(
+    visitor: Visitor, state: RolloutState, details: Proposal
+) -> CellValuesSummary | None:
+    """Return the attribute values that the version of a pending proposal met in its cell."""
+    if details.state not in {OPEN, APPROVED}:
+        return None
+    cell = Cell(details.site, details.window)
+    return load_cell_values(visitor.service, state, cell, visitor.at).get(details.version)
 
 
 def compute_page_version(details: Proposal) -> str:

@@ -9,9 +9,10 @@ from rollout.core.calendar.sites import ALWAYS_WINDOW, SHADOW, Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.stages import Stage
 from rollout.core.scope.scope import find_acting_version
-from rollout.reports.text.familiar_text import describe_familiar_cases
+from rollout.reports.text.familiar_text import describe_familiar_cases, describe_unfamiliar_share
 from rollout.reports.text.formatting import format_quantity, join_words, to_sentence
 from rollout.reports.text.state_text import CLOSED_PROPOSALS
+from rollout.services.cells.cell_values import RECENT_DAYS, CellValuesSummary
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.proposals.proposal_details import Proposal
 
@@ -166,8 +167,17 @@ def _describe_general_question(state: RolloutState, details: Proposal) -> tuple[
     )
 
 
-def build_meaning(state: RolloutState, details: Proposal, at: datetime) -> GrantMeaning | None:
-    """Return what a proposal about a cell allows; None for other kinds."""
+def build_meaning(
+    state: RolloutState,
+    details: Proposal,
+    at: datetime,
+    values: CellValuesSummary | None = None,
+) -> GrantMeaning | None:
+    """Return what a proposal about a cell allows; None for other kinds.
+
+    Args:
+        values: the attribute values that the version met there; None if the policy asks for none.
+    """
     stage = find_proposed_stage(state, details)
     if stage is None:
         return None
@@ -188,6 +198,7 @@ def build_meaning(state: RolloutState, details: Proposal, at: datetime) -> Grant
                 (
                     _describe_restrictions(policy, cell, stage_level, at, details),
                     describe_familiar_cases(policy),
+                    describe_unfamiliar_share(values.recent, RECENT_DAYS) if values else "",
                 ),
             )
         ),
@@ -224,7 +235,7 @@ def _describe_stage(policy: Policy, stage: Stage, version: str) -> str:
 def _describe_restrictions(
     policy: Policy, cell: Cell, stage_level: int, at: datetime, details: Proposal
 ) -> str:
-    stage, ceiling = policy.get_stage(stage_level), policy.compute_ceiling(cell, at)
+    stage, ceiling = policy.get_stage(stage_level), policy.compute_planned_ceiling(cell, at)
     restriction = "" if stage.model_decides else f"{details.version} does nothing by itself. "
     if stage_level == len(policy.stages):
         return f"{restriction}There is nothing above this stage."

@@ -21,11 +21,11 @@ from api.console.page.figures import (
 )
 from api.console.page.text import capitalize_first
 from api.console.page.time_format import format_time_span
-from rollout.core.calendar.opening_hours import find_next_change
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.policy import NEVER
+from rollout.core.scope.proposal_holds import ProposalHold, list_proposal_holds
 from rollout.core.scope.scope import ENGINE, ProposalState
-from rollout.core.scope.waves import find_wave_hold, find_wave_opening, is_settling
+from rollout.core.scope.waves import find_wave_hold, find_wave_opening
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.text.bound_text import format_threshold
@@ -87,33 +87,22 @@ def _describe_met_gate(context: CellContext, proposal: ProposalState, *, is_met:
 
 
 def _describe_approved(context: CellContext, proposal: ProposalState) -> Iterator[CellSentence]:
-    stage_level = (
-        context.policy.stage_ids.index(proposal.to)
-        if proposal.to in context.policy.stage_ids
-        else 0
-    )
     subject = "Approved" if proposal.kind == "widening" else f"The {proposal.kind} is approved"
-    freeze = context.policy.find_freeze(context.cell, context.at)
-    if freeze is not None:
-        freeze_end = find_next_change(
-            freeze.hours, context.policy.sites_by_id[context.cell.site], context.at
-        )
-        end_text = (
-            "" if freeze_end is None else format_sentence(", {}", context.format_time(freeze_end))
-        )
-        text = format_sentence(
-            "{}. Takes effect after the freeze{} ({}).", subject, end_text, freeze.reason
-        )
-        yield CellSentence("approved", text, "Held: freeze")
-    elif proposal.kind == "widening" and find_wave_hold(
-        context.scope, context.policy, context.cell, stage_level, context.at
-    ):
+    holds = {hold.kind: hold for hold in _list_holds(context, proposal)}
+    if freeze := holds.get("freeze"):
+        yield CellSentence("approved", _describe_freeze(context, subject, freeze), "Held: freeze")
+    elif start := holds.get("start"):
+        assert start.until is not None  # noqa: S101 - a start is a date
+        start_text = context.format_time(start.until)
+        text = format_sentence("{}. The trial here starts {}.", subject, start_text)
+        yield CellSentence("approved", text, "Held: start")
+    elif "wave" in holds:
         text = format_sentence("{}. {}", subject, describe_wave(context))
         yield CellSentence("approved", text, "Held: wave")
-    elif proposal.kind != "renewal" and is_settling(context.scope, context.policy, context.at):
+    elif "settling" in holds:
         text = format_sentence("{}. {}", subject, _describe_settling(context))
         yield CellSentence("approved", text, "Held: settling")
-    elif context.policy.observe:
+    elif "observing" in holds:
         text = format_sentence("{}. The policy only observes: nothing is applied.", subject)
         yield CellSentence("approved", text, "Held: observing")
     else:
@@ -125,6 +114,18 @@ def _describe_approved(context: CellContext, proposal: ProposalState) -> Iterato
         yield CellSentence("approved", text)
 
 
+def _describe_freeze(context: CellContext, subject: str, freeze: ProposalHold) -> Markup:
+    end = freeze.until
+    end_text = "" if end is None else format_sentence(", {}", context.format_time(end))
+    return format_sentence(
+        "{}. Takes effect after the freeze{} ({}).", subject, end_text, freeze.reason
+    )
+
+
+def _list_holds(context: CellContext, proposal: ProposalState) -> tuple[ProposalHold, ...]:
+    return list_proposal_holds(context.scope, context.policy, proposal, context.at)
+
+
 def describe_wave(context: CellContext) -> Markup:
     """Describe which sites the cell's wave waits for, and until when."""
     waves = context.policy.waves
@@ -132,6 +133,8 @@ def describe_wave(context: CellContext) -> Markup:
     cells_ahead, opens_at = find_wave_opening(
         context.scope, context.policy, context.cell, context.at
     )
+    if not cells_ahead and opens_at is not None:
+        return format_sentence("Its wave opens {}.", context.format_time(opens_at))
     sites = [cell.site for cell in cells_ahead]
     names = join_words(sites) if len(sites) < 4 else f"{len(sites)} sites of an earlier wave"
     verb = "has" if len(sites) == 1 else "have"
@@ -302,6 +305,14 @@ def describe_ceiling(context: CellContext) -> Iterator[CellSentence]:
     """Describe the ceiling of the policy, and an observing policy."""
     policy, cell = context.policy, context.cell
     ceiling_level, trial_end = policy.compute_ceiling(cell, context.at), policy.compute_end(cell)
+    start = policy.find_start(cell, context.at)
+    if start is not None:
+        text = format_sentence(
+            "The trial here starts {}. Until then humans decide everything.",
+            context.format_time(start),
+        )
+        yield CellSentence("ceiling", text)
+        return
     if trial_end != NEVER and context.at >= trial_end:
         text = format_sentence(
             "The trial here ended {}. The policy allows at most {}.",

@@ -26,7 +26,8 @@ from api.console.rollouts.cell_gates import (
     describe_silence,
 )
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.proposals import compute_renewal_start, has_alarm
+from rollout.core.scope.proposal_holds import has_alarm
+from rollout.core.scope.proposals import compute_renewal_start
 from rollout.core.scope.scope import CellState, Scope
 from rollout.core.scope.stop_commands import find_resume_needs
 from rollout.reports.text.formatting import format_quantity

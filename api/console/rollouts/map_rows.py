@@ -93,10 +93,12 @@ def _compute_schedule(
             ]
         ]
 
-    end_times = sorted({*(grant.until for grant in cell_state.grants), policy.compute_end(cell)})
+    start = policy.find_start(cell, at)
+    change_times = {*(grant.until for grant in cell_state.grants), policy.compute_end(cell)}
+    change_times |= set() if start is None else {start}
     return StageSchedule(
         get_marker(at),
-        tuple((end, get_marker(end)) for end in end_times if at < end < at + MAP_PERIOD),
+        tuple((end, get_marker(end)) for end in sorted(change_times) if at < end < at + MAP_PERIOD),
     )
 
 

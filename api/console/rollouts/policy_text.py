@@ -117,5 +117,6 @@ def list_policy_changes(effect: PolicyChanges) -> tuple[PolicyChange, ...]:
         ),
         PolicyChange("Grants and evidence are lost in", effect.cleared),
         PolicyChange("These proposals become void", effect.voided),
+        PolicyChange("Its familiar cases would have sent to humans", effect.unfamiliar),
     )
     return tuple(change for change in changes if change.of)

@@ -38,14 +38,17 @@ from api.console.rollouts.rollout_text import (
     format_caption,
     list_limits,
 )
+from api.console.rollouts.value_table import build_value_tables
 from api.console.rollouts.week_map import draw_week_map
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.reports.figures.funnel import OUTSIDE_WINDOWS
 from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
+from rollout.services.cells.cell_values import load_cell_values
 from rollout.services.cells.cells import load_cell
 from rollout.services.divergences.action_change import load_action_changes
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.ledger.activity import find_adjacent_changes, load_activity
+from rollout.services.notifications.selection import may_be_asked_blind
 from rollout.services.proposals.eligible_approvers import list_pending_approvals
 from rollout.services.stops.stops import load_stops
 
@@ -139,6 +142,11 @@ def show_cell(
             for facts in detail.evidence
         ],
         decides=[capitalize_first(add_full_stop(facts.decides_next)) for facts in detail.evidence],
+        value_tables=build_value_tables(
+            load_cell_values(visitor.service, cell_page.state, selected_cell, visitor.at),
+            [facts.version for facts in detail.evidence],
+            is_blind=may_be_asked_blind(visitor.caller, rollout, (selected_cell.site,)),
+        ),
         guards=GUARD_ACTION_TEXTS,
         value=format_cell_value(selected_cell),
         may_stop=visitor.has_permission(Permission.OPERATE, rollout, selected_cell.site),

@@ -1,12 +1,21 @@
 """Alarms in words: what was counted, in the guard's own unit."""
 
+from collections.abc import Iterable
 from datetime import timedelta
+from typing import Final
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.cell_evidence import GuardReading
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard
 from rollout.core.policy.slice_conditions import describe_with_subject
+
+ALSO_IN_ALARM: Final = "; also in alarm: "
+
+
+def join_alarms(reasons: Iterable[str]) -> str:
+    """Return the reasons of alarms in one cell as one text, the first as the cause."""
+    return ALSO_IN_ALARM.join(reasons)
 
 
 def describe_alarm(guard: Guard, reading: GuardReading, tick: timedelta) -> str:

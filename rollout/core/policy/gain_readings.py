@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import log
+from math import floor, log, log10
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,11 +91,35 @@ class GainReading:
         lower, upper = compute_gain_interval(self.units, alpha=INTERVAL_RISK)
         return lower * span, upper * span
 
-    def format_counts(self) -> str:
-        """Return the counts as the ledger stores them."""
+    def format(self) -> str:
+        """Return the gain, its bound and the counts as the ledger stores them.
+
+        `+5.1 EUR a unit so far, at least +1.2 EUR at every look; 31 by the model, …`
+        """
         model, people, missing = self.counts
         lost = ", not the arms that were sampled" if self.lacks_units else ""
-        return f"{model} by the model, {people} by people, {missing} without outcome{lost}"
+        counts = f"{model} by the model, {people} by people, {missing} without outcome{lost}"
+        return f"{self._format_amounts()}; {counts}" if self.estimate is not None else counts
+
+    def _format_amounts(self) -> str:
+        outcome, bound = self.condition.outcome, self.bound
+        estimate_text = f"{outcome.format_amount(self.estimate or 0.0)} a unit so far"
+        if bound is None:
+            return estimate_text
+        lowest = outcome.format_amount(round_down(bound))
+        return f"{estimate_text}, at least {lowest} at every look"
+
+
+def round_down(value: float) -> float:
+    """Return a value rounded down to three digits, so that no bound looks met.
+
+    >>> round_down(0.12999), round_down(-3.3301)
+    (0.129, -3.34)
+    """
+    if not value:
+        return 0.0
+    scale = 10.0 ** (2 - floor(log10(abs(value))))
+    return floor(round(value * scale, 6)) / scale
 
 
 def is_gain_met(

@@ -50,7 +50,7 @@ class ConditionReading:
         `agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)`
         """
         e_value_text = f"{self.compute_log_e(policy):.6f} of {log(1 / self.risk):.6f}"
-        counts_text = format_counts(self.counts) if self.gain is None else self.gain.format_counts()
+        counts_text = format_counts(self.counts) if self.gain is None else self.gain.format()
         return f"{self.condition}: {counts_text}, log E {e_value_text} (risk {self.risk:g})"
 
 

@@ -13,6 +13,9 @@ from rollout.core.policy.measures import Condition
 GAIN = "gain"
 DECIDES, PROPOSES = "decides", "proposes"
 """What the model does in its arm: other questions, so their evidence is kept apart."""
+CELL_POOL, SITE_POOL = "cell", "site"
+POOLS = (CELL_POOL, SITE_POOL, "rollout")
+"""Cells whose units count together, the fewest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,9 @@ class OutcomeRule:
         return self.high - self.low
 
     def format_amount(self, value: float) -> str:
-        """Return a value or gain with its unit: `+0.84 EUR`."""
-        return f"{value:+.3g} {self.unit}".rstrip()
+        """Return a value or gain with its unit: `+0.84 EUR`, `+1,230 EUR`."""
+        digits = f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.3g}"
+        return f"{digits} {self.unit}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +54,19 @@ class GainCondition(Condition):
     """A threshold for what the model's arm brings beyond the people's arm.
 
     `line` is in the outcome's unit. `arm` is what the model does there; a guard has none, because
-    it watches the stage that the cell is at.
+    it watches the stage that the cell is at. `pool` names the cells whose units count together:
+    what is true of them on average need not be true of one.
     """
 
     outcome: OutcomeRule = field(kw_only=True)
     arm: str = ""
+    pool: str = CELL_POOL
 
     @property
     def key(self) -> tuple[str, str | None, str | None]:
         """Return what is measured, without the threshold."""
-        return (self.measure, self.outcome.id, self.arm or None)
+        arm = self.arm if self.pool == CELL_POOL else f"{self.arm} {self.pool}"
+        return (self.measure, self.outcome.id, arm or None)
 
     @property
     def scaled_line(self) -> float:
@@ -69,12 +76,29 @@ class GainCondition(Condition):
     def __str__(self) -> str:
         """Return the condition as text: `gain of profit at least 0 EUR`."""
         where = " by proposals" if self.arm == PROPOSES else ""
-        return f"gain of {self.outcome.id}{where} at least {self.threshold_text}"
+        return f"gain of {self.outcome.id}{where}{self.pool_text} at least {self.threshold_text}"
+
+    @property
+    def pool_text(self) -> str:
+        """Return which cells count together; "" for each by itself."""
+        return "" if self.pool == CELL_POOL else f" over all cells of the {self.pool}"
 
     @property
     def threshold_text(self) -> str:
         """Return the threshold with its unit."""
         return f"{self.line:g} {self.outcome.unit}".rstrip()
+
+
+def describe_objective(objective: str, outcomes: Iterable[OutcomeRule]) -> str:
+    """Return an objective with the outcomes that measure it; "" if none is stated."""
+    measures = [
+        f"{outcome.id} ({outcome.unit + ', ' if outcome.unit else ''}"
+        f"{'more' if outcome.more_is_better else 'less'} is better)"
+        for outcome in outcomes
+    ]
+    if not (objective and measures):
+        return objective
+    return f"{objective}; measured by {', '.join(measures)}"
 
 
 def find_outcome(outcomes: Iterable[OutcomeRule], outcome_id: str) -> OutcomeRule | None:

@@ -65,6 +65,11 @@ def describe_with_subject(condition: Condition, subject: str) -> str:
     return f"{condition.measure} of {subject}{lever} {bound} {condition.threshold_text}"
 
 
+def names_slices(condition: Condition) -> bool:
+    """Return whether a guard's alarm names slices, or labels whose share moved."""
+    return condition.measure == "drift" or isinstance(condition, SliceCondition)
+
+
 def list_slice_attributes(policy: Policy) -> tuple[str, ...]:
     """Return the attributes that gates and guards slice by, sorted."""
     conditions = [c for gate in policy.gates for c in gate.require]

@@ -11,6 +11,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.familiarity import (
     FAMILIAR,
     FEW,
+    MISTAKEN,
     AttributeValue,
     ValueReading,
     format_value,
@@ -19,8 +20,9 @@ from rollout.core.policy.familiarity import (
 )
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.events import UNFAMILIAR, FamiliarityChanged, IncidentOpened
+from rollout.core.scope.incidents import has_room
 from rollout.core.scope.pending_events import PendingEvents
-from rollout.core.scope.scope import ENGINE
+from rollout.core.scope.scope import ENGINE, Scope
 
 
 class _ValueChange(NamedTuple):
@@ -31,15 +33,30 @@ class _ValueChange(NamedTuple):
 
 
 def record_unfamiliar_values(pending: PendingEvents, tick: Tick) -> None:
-    """Record values that are not familiar, and open an incident for each mistaken one."""
+    """Record values that are not familiar, and open an incident for each mistaken one.
+
+    If too many are open in the cell, the others are counted (`count_unopened_values`) and open
+    once there is room.
+    """
     changes = [c for c in _list_changes(pending, tick) if c.reading.status != FAMILIAR]
     _emit_changes(pending, changes)
     for cell, version in tick.evidence:
         for value, reading in tick.evidence[cell, version].values.items():
             reported = pending.scope.get_cell_values(cell, version).reported
             is_acting = pending.scope.get_holder(cell) == version
-            if needs_incident(value, reading, reported, is_acting=is_acting):
+            if needs_incident(value, reading, reported, is_acting=is_acting) and has_room(
+                pending.scope, UNFAMILIAR, cell
+            ):
                 _open_incident(pending, _ValueChange(cell, version, value, reading))
+
+
+def count_unopened_values(scope: Scope, cell: Cell, version: str) -> int:
+    """Return how many mistaken values of the acting version have no incident in the cell."""
+    if scope.get_holder(cell) != version:
+        return 0
+    values = scope.get_cell_values(cell, version)
+    mistaken = {format_value(v) for v, status in values.statuses.items() if status == MISTAKEN}
+    return len(mistaken - values.reported)
 
 
 def record_familiar_values(pending: PendingEvents, tick: Tick) -> None:

@@ -1,15 +1,16 @@
 """First steps of a tick: alarms narrow or suspend, good measures clear suspensions."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.policy.alarm_text import describe_alarm
+from rollout.core.policy.alarm_text import describe_alarm, join_alarms
 from rollout.core.policy.cell_evidence import GuardReading, VersionEvidence
 from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.measures import NARROWING_EFFECTS, OPERATIONAL_MEASURES
 from rollout.core.policy.policy import Guard
+from rollout.core.policy.slice_conditions import names_slices
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.events import (
     IncidentOpened,
@@ -46,7 +47,7 @@ def apply_alarms(pending: PendingEvents, tick: Tick) -> None:
         a.cell for a in alarms if is_quality_guard(a.guard) and a.guard.then in NARROWING_EFFECTS
     )
     for alarm in alarms:
-        _apply_alarm(pending, alarm, failed_cells)
+        _apply_alarm(pending, alarm, failed_cells, _list_slice_alarms(alarm, alarms))
 
 
 def _list_alarms(pending: PendingEvents, tick: Tick) -> Iterator[_GuardAlarm]:
@@ -60,10 +61,23 @@ def _list_alarms(pending: PendingEvents, tick: Tick) -> Iterator[_GuardAlarm]:
                     yield _GuardAlarm(cell, version, guard, reason)
 
 
-def _apply_alarm(pending: PendingEvents, alarm: _GuardAlarm, failed_cells: frozenset[Cell]) -> None:
+def _list_slice_alarms(alarm: _GuardAlarm, alarms: Sequence[_GuardAlarm]) -> list[str]:
+    """Return what the other guards in alarm in the cell say of slices; narrowing may end them."""
+    others = (other for other in alarms if other.cell == alarm.cell and other is not alarm)
+    return [other.reason for other in others if names_slices(other.guard.condition)]
+
+
+def _apply_alarm(
+    pending: PendingEvents,
+    alarm: _GuardAlarm,
+    failed_cells: frozenset[Cell],
+    slice_reasons: Sequence[str],
+) -> None:
     state, guard = pending.scope.get_cell_state(alarm.cell, alarm.version), alarm.guard
     if guard.then in NARROWING_EFFECTS:
         _narrow_reached_cells(pending, alarm, failed_cells)
+        reason = join_alarms([alarm.reason, *slice_reasons])
+        _open_alarm_incident(pending, replace(alarm, reason=reason), "narrowed")
     elif guard.then == "report" and state.grants and guard.id not in state.reported_guards:
         _open_alarm_incident(pending, alarm, "reported")
     elif guard.then == "suspend" and state.grants and guard.id not in state.suspended_by:
@@ -124,7 +138,6 @@ def _narrow_reached_cells(
             initial_state = pending.initial_scope.get_cell_state(cell, holder)
             restarts = cell in failed_cells and state.attempt == initial_state.attempt
             narrow_by_guard(pending, cell, holder, alarm.guard, alarm.reason, restart=restarts)
-    _open_alarm_incident(pending, alarm, "narrowed")
 
 
 def is_quality_guard(guard: Guard) -> bool:

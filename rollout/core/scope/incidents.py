@@ -2,6 +2,7 @@
 
 from types import MappingProxyType
 
+from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownIncidentError
 from rollout.core.scope.commands import AcknowledgeIncident, OpenIncident, Tick
 from rollout.core.scope.events import (
@@ -64,11 +65,14 @@ def open_incident(command: OpenIncident, pending: PendingEvents) -> None:
 
 def is_over_limit(command: OpenIncident, scope: Scope) -> bool:
     """Return whether an incident stays unopened because too many others are open."""
-    open_count = sum(
-        incident.kind == command.kind and incident.cell == command.cell
-        for incident in scope.open_incidents.values()
-    )
-    return open_count >= MAX_OPEN_INCIDENTS and not _is_open(command, scope)
+    return not has_room(scope, command.kind, command.cell) and not _is_open(command, scope)
+
+
+def has_room(scope: Scope, kind: str, cell: Cell | None) -> bool:
+    """Return whether a further incident of a kind may be open in a cell."""
+    incidents = scope.open_incidents.values()
+    open_count = sum(incident.kind == kind and incident.cell == cell for incident in incidents)
+    return open_count < MAX_OPEN_INCIDENTS
 
 
 def _is_open(command: OpenIncident, scope: Scope) -> bool:

@@ -134,6 +134,13 @@ def _check_can_propose(pending: PendingEvents, cell: Cell, version: str) -> None
 
 
 def _describe_unmet(reading: GateReading) -> str:
+    empty_gains = [
+        f"no unit counts for {item.condition}: a version has such units only where it acts, once"
+        " their deadlines have passed; wait for them, or propose a lower stage"
+        for item in reading.readings
+        if item.gain is not None and not len(item.gain.units)
+    ]
     return (
-        "; ".join(reading.unmet_requirements) or "its evidence does not reach the gate's thresholds"
+        "; ".join((*reading.unmet_requirements, *empty_gains))
+        or "its evidence does not reach the gate's thresholds"
     )

@@ -8,13 +8,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rollout.core.calendar.instants import format_duration
-from rollout.core.policy.outcomes import OutcomeRule, find_outcome
+from rollout.core.policy.outcomes import SITE_POOL, OutcomeRule, find_outcome
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.pools import list_pooled_conditions
 from rollout.core.policy.stages import Stage
 
 
 def compare_outcomes(old: Policy, new: Policy) -> Iterator[str]:
-    """Yield a sentence for each outcome that is measured otherwise, or may be missing more."""
+    """Yield a sentence for each outcome that is measured otherwise, or may be missing more.
+
+    So too for each pool that loses cells.
+    """
     for outcome in new.outcomes:
         old_outcome = find_outcome(old.outcomes, outcome.id)
         if old_outcome is None:
@@ -27,6 +31,26 @@ def compare_outcomes(old: Policy, new: Policy) -> Iterator[str]:
         if outcome.missing_at_most > old_outcome.missing_at_most:
             missing_text = f"{outcome.missing_at_most * 100:g} %"
             yield f"more outcomes of {outcome.id} may be missing: {missing_text}"
+    yield from _compare_pools(old, new)
+
+
+def _compare_pools(old: Policy, new: Policy) -> Iterator[str]:
+    """Yield a sentence for each pool that cells leave, with the units that they may have lost."""
+    pooled_before = {condition.key for condition in list_pooled_conditions(old)}
+    for condition in dict.fromkeys(list_pooled_conditions(new)):
+        sites = new.sites_by_id
+        removed_cells = [
+            cell
+            for cell in old.cells
+            if cell not in new.cell_set and (condition.pool != SITE_POOL or cell.site in sites)
+        ]
+        if removed_cells and condition.key in pooled_before:
+            cells = ", ".join(map(str, removed_cells[:3]))
+            more_text = f" and {len(removed_cells) - 3} more cells"
+            yield (
+                f"{condition} no longer counts the units of {cells}"
+                f"{more_text if len(removed_cells) > 3 else ''}"
+            )
 
 
 def _drop_missing_rule(outcome: OutcomeRule) -> OutcomeRule:

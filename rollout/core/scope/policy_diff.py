@@ -8,7 +8,7 @@ changes of what records mean; the two are independent.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import timedelta
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell, Site
@@ -16,11 +16,9 @@ from rollout.core.policy.evidence_sources import EvidenceSources
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import (
-    Freeze,
     Gate,
     Guard,
     Policy,
-    Waves,
 )
 from rollout.core.policy.risk_shares import describe_releases
 from rollout.core.policy.slice_conditions import SliceCondition
@@ -28,6 +26,7 @@ from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_contents import shorten_content
 from rollout.core.scope.familiarity_diff import compare_familiarity
 from rollout.core.scope.outcome_diff import compare_model_shares, compare_outcomes
+from rollout.core.scope.schedule_diff import compare_ceilings, compare_freezes, compare_waves
 
 _REACH_ORDER = ("cell", "site", "rollout")
 Sentences = Iterator[str]
@@ -212,7 +211,7 @@ def _format_share(share: float) -> str:
     return f"{share * 100:g} %"
 
 
-# Stages, sites and waves
+# Stages and sites
 
 
 def _compare_stages(old: Policy, new: Policy) -> Sentences:
@@ -274,33 +273,6 @@ def _find_takeover_level(policy: Policy, ladder: Policy) -> int:
     """Return the takeover's level in `ladder`, the highest for `same-stage`."""
     is_on_ladder = policy.takeover in ladder.stage_ids
     return ladder.stage_ids.index(policy.takeover) if is_on_ladder else len(ladder.stage_ids)
-
-
-def _compare_waves(old: Policy, new: Policy) -> Sentences:
-    if old.waves is None:
-        return
-    if new.waves is None:
-        yield "sites no longer wait for an earlier wave"
-        return
-    yield from _compare_wave_rules(old.waves, new.waves, new)
-    earlier_sites = [
-        s.id for s in new.sites if s.id in old.sites_by_id and s.wave < old.sites_by_id[s.id].wave
-    ]
-    if earlier_sites:
-        yield f"an earlier wave: {', '.join(earlier_sites)}"
-
-
-def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Sentences:
-    stage_ids = policy.stage_ids
-    if new.stage != old.stage and (
-        old.stage not in stage_ids or stage_ids.index(new.stage) < stage_ids.index(old.stage)
-    ):
-        yield f"the next wave waits for a lower stage, {new.stage}"
-    if new.hold < old.hold or new.share < old.share:
-        yield "the next wave opens sooner, or after fewer cells"
-    allows_more = old.at_once is not None and (new.at_once is None or new.at_once > old.at_once)
-    if allows_more or new.settle < old.settle:
-        yield "more cells may be widened at once"
 
 
 # Rules of a cell
@@ -393,44 +365,6 @@ def _has_longer_harm_span(new: Guard, old: Guard) -> bool:
     return old.condition.measure == "harm" and is_longer_span
 
 
-def _compare_ceilings(old: Policy, new: Policy, cell: Cell) -> Sentences:
-    allowed_stages = _list_allowed_stages(old, cell)
-    for stage_level, stage in enumerate(_list_allowed_stages(new, cell)[1:], start=1):
-        if (
-            stage in old.stage_ids
-            and stage not in allowed_stages
-            and new.find_gate(stage_level, cell) is not None
-        ):
-            yield f"{stage} is allowed, where {allowed_stages[-1]} was the most"
-    old_end, new_end = _find_end(old, cell), _find_end(new, cell)
-    if old_end is not None and (new_end is None or new_end > old_end):
-        yield f"the trial goes on {f'to {new_end}' if new_end else 'without end'}, not to {old_end}"
-
-
-def _list_allowed_stages(policy: Policy, cell: Cell) -> tuple[str, ...]:
-    """Return the stages up to the lowest `never_above` of the cell."""
-    caps = [limit.never_above for limit in policy.limits if limit.where.fits(cell)]
-    stage_levels = [policy.stage_ids.index(cap) for cap in caps if cap is not None]
-    return policy.stage_ids[: min(stage_levels, default=len(policy.stage_ids)) + 1]
-
-
-def _find_end(policy: Policy, cell: Cell) -> date | None:
-    ends = [limit.ends for limit in policy.limits if limit.where.fits(cell)]
-    return min((end for end in ends if end is not None), default=None)
-
-
-def _compare_freezes(old: Policy, new: Policy, cell: Cell) -> Sentences:
-    for freeze in old.freezes:
-        if freeze.where.fits(cell) and not any(
-            _is_same_freeze(f, freeze, cell) for f in new.freezes
-        ):
-            yield f"the freeze for {freeze.reason} ({freeze.hours}) is gone or moved"
-
-
-def _is_same_freeze(new: Freeze, old: Freeze, cell: Cell) -> bool:
-    return new.hours == old.hours and new.where.fits(cell)
-
-
 _RULES: tuple[Callable[[Policy, Policy], Sentences], ...] = (
     _compare_levers,
     _compare_evidence,
@@ -438,11 +372,11 @@ _RULES: tuple[Callable[[Policy, Policy], Sentences], ...] = (
     _compare_stages,
     _compare_sites,
     _compare_engine,
-    _compare_waves,
+    compare_waves,
 )
 _CELL_RULES: tuple[Callable[[Policy, Policy, Cell], Sentences], ...] = (
     _compare_gates,
     _compare_guards,
-    _compare_ceilings,
-    _compare_freezes,
+    compare_ceilings,
+    compare_freezes,
 )

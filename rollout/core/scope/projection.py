@@ -44,6 +44,7 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.core.scope.scope import (
+    NO_STARTS,
     NO_VALUES,
     AttemptYear,
     CellState,
@@ -281,9 +282,8 @@ def _(event: TakenOver, builder: ScopeBuilder) -> None:
 
 
 def _set_grants(builder: ScopeBuilder, event: CellEvent, grants: tuple[Grant, ...]) -> None:
-    state = replace(
-        builder.get_cell_state(event.cell, event.version), grants=grants, changed_at=event.at
-    )
+    state = builder.get_cell_state(event.cell, event.version)
+    state = replace(state, grants=grants, changed_at=event.at, detectors=NO_STARTS)
     builder.set_cell_state(event.cell, event.version, state)
     builder.widened_at[event.cell] = event.at
 
@@ -310,6 +310,7 @@ def _(event: Suspended, builder: ScopeBuilder) -> None:
         state,
         suspended_by=state.suspended_by | {event.guard},
         suspensions=(*state.suspensions[-9:], (event.guard, event.at)),
+        detectors=state.detectors.add_alarm(event.guard, state.changed_at, event.at),
     )
     builder.set_cell_state(event.cell, event.version, state)
 
@@ -371,6 +372,7 @@ def _(event: IncidentOpened, builder: ScopeBuilder) -> None:
         state = replace(
             state,
             reported_guards=state.reported_guards | {event.guard},
+            detectors=state.detectors.add_alarm(event.guard, state.changed_at, event.at),
             last_alarms=_with_entry(state.last_alarms, event.guard, event.at),
         )
         builder.set_cell_state(event.cell, event.version, state)
@@ -427,6 +429,7 @@ def _move_back_in_time(
         state,
         attempt_since=min(state.attempt_since, corrected_at),
         changed_at=min(state.changed_at, corrected_at),
+        detectors=state.detectors.move_back(corrected_at),
         last_alarms=MappingProxyType(
             {guard: min(at, corrected_at) for guard, at in state.last_alarms.items()}
         ),

@@ -22,6 +22,7 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.core.scope.pending_events import PendingEvents
+from rollout.core.scope.proposal_holds import APPLIED_KINDS, has_alarm, list_proposal_holds
 from rollout.core.scope.scope import (
     ENGINE,
     CellState,
@@ -30,11 +31,9 @@ from rollout.core.scope.scope import (
     Version,
     compute_held_level,
 )
-from rollout.core.scope.waves import find_wave_hold, get_wave, is_settling
+from rollout.core.scope.waves import find_wave_hold, get_wave
 
 RENEWAL_SHARE = 5  # a renewal is due in the last fifth of a grant
-# policies and clock corrections are applied before
-APPLIED_KINDS = frozenset({"widening", "renewal", "takeover", "resume"})
 
 
 def compute_gate_hash(policy: Policy, stage_level: int, cell: Cell) -> str:
@@ -87,7 +86,7 @@ def _find_broken_rule(pending: PendingEvents, proposal: ProposalState, cell: Cel
         return "the policy has no gate for it any more"
     if compute_gate_hash(policy, stage_level, cell) != proposal.gate:
         return "the policy's gate was edited"
-    if policy.compute_ceiling(cell, pending.at) < stage_level:
+    if policy.compute_planned_ceiling(cell, pending.at) < stage_level:
         return "it lies above the cell's ceiling now"
     return "the version is retired" if pending.scope.versions[proposal.version].retired else None
 
@@ -138,12 +137,6 @@ def apply_approved_proposals(pending: PendingEvents) -> None:
         for candidate in pending.scope.proposals.values()
         if candidate.is_approved and candidate.kind in APPLIED_KINDS
     ]
-    if pending.policy.observe:
-        approved_proposals = [
-            candidate
-            for candidate in approved_proposals
-            if _resumes_nothing(pending.scope, candidate)
-        ]
     for proposal in sorted(
         approved_proposals, key=lambda candidate: _get_wave(pending.policy, candidate)
     ):
@@ -152,37 +145,16 @@ def apply_approved_proposals(pending: PendingEvents) -> None:
             _void_rival_proposals(pending, proposal)
 
 
-def _resumes_nothing(scope: Scope, proposal: ProposalState) -> bool:
-    """Return whether a proposal resumes a stop in whose cells nothing is granted."""
-    stop = scope.stops.get(proposal.about) if proposal.kind == "resume" else None
-    return stop is not None and all(scope.get_holder(cell) is None for cell in stop.cells)
-
-
 def _get_wave(policy: Policy, proposal: ProposalState) -> int:
     """Return the proposal's wave, 0 without a cell."""
     return 0 if proposal.cell is None else get_wave(policy, proposal.cell)
 
 
 def _is_held_back(pending: PendingEvents, proposal: ProposalState) -> bool:
-    """Return whether a freeze, stop, alarm, wave or settling limit blocks it."""
-    cell, scope, policy = proposal.cell, pending.scope, pending.policy
-    if cell is None:  # a resume restores grants only: no wave, no settling
-        cells = scope.stops[proposal.about].cells if proposal.about in scope.stops else ()
-        return any(
-            cell_in_stop in policy.cell_set and policy.find_freeze(cell_in_stop, pending.at)
-            for cell_in_stop in cells
-        )
-    if scope.is_stopped(cell) or policy.find_freeze(cell, pending.at) is not None:
-        return True
-    if has_alarm(scope, cell, proposal.version) or pending.has_narrowed(cell):
-        return True
-    if proposal.kind == "renewal":
-        return False
-    stage_level = policy.stage_ids.index(proposal.to)
-    wave_reason = proposal.kind == "widening" and find_wave_hold(
-        scope, policy, cell, stage_level, pending.at
-    )
-    return bool(wave_reason) or is_settling(scope, policy, pending.at)
+    """Return whether this tick's narrowing or anything else holds it back."""
+    has_narrowed = proposal.cell is not None and pending.has_narrowed(proposal.cell)
+    holds = list_proposal_holds(pending.scope, pending.policy, proposal, pending.at)
+    return has_narrowed or bool(holds)
 
 
 def _build_applied_event(pending: PendingEvents, proposal: ProposalState) -> LedgerEvent:
@@ -258,6 +230,9 @@ def find_obstacle(pending: PendingEvents, cell: Cell, version: str) -> str:
     quiet_until = scope.get_cell_state(cell, version).quiet_until
     if quiet_until is not None and pending.at < quiet_until:
         return "it was rejected there lately; wait for its quiet time to end"
+    start = pending.policy.find_start(cell, pending.at)
+    if start is not None and start >= pending.at + pending.policy.open_for:
+        return "its limits start only after a proposal would expire; wait until then"
     return "a guard is in alarm there; wait until it is clear" * has_alarm(scope, cell, version)
 
 
@@ -274,16 +249,6 @@ def get_version(scope: Scope, version_id: str) -> Version:
             f"no prediction of {version_id} was ever seen; versions: {version_ids}"
         )
     return version
-
-
-def has_alarm(scope: Scope, cell: Cell, version: str) -> bool:
-    """Return whether a guard is in alarm on `version` or the cell's holder.
-
-    An alarm that narrows restarts its guard, so these are guards that suspend or only report.
-    """
-    version_ids = {version, scope.get_holder(cell) or version}
-    states = [scope.get_cell_state(cell, version_id) for version_id in version_ids]
-    return any(state.suspended_by or state.reported_guards for state in states)
 
 
 def _raise_for_version(

@@ -15,11 +15,13 @@ from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_
 from rollout.core.policy.familiarity import FAMILIAR, AttributeValue
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.risk_shares import compute_lifetime_share, compute_yearly_share
+from rollout.core.scope.detector_starts import DetectorStart, DetectorStarts
 
 ENGINE = "policy"  # the engine's name as an actor in the ledger
 FIRST_ERA = 1
 FIRST_SHARE: Final = compute_yearly_share(1)
 STOPPED, SUSPENDED = "stopped", "suspended"  # how grants are withheld
+NO_STARTS: Final = DetectorStarts()
 OPERATOR_APPROVAL = ("operator",)  # needs of what an admin proposes for the whole rollout
 
 
@@ -178,6 +180,7 @@ class CellState:
         risk_share: share of each gate's risk that the attempt may use; before it has begun, what it
             would get now.
         changed_at: when the grants last changed; detectors and minimums start there.
+        detectors: where the detectors of guards by slice and of drift start instead.
         last_alarms: last alarm of each guard, when its detector restarted.
         suspensions: when each guard suspended; the third time in a day narrows.
         cleared_at: when each guard's last suspension ended; a new one soon after is no new
@@ -201,6 +204,16 @@ class CellState:
     reported_guards: frozenset[str] = frozenset()
     proposal: str | None = None
     quiet_until: datetime | None = None
+    detectors: DetectorStarts = NO_STARTS
+
+    @property
+    def current_start(self) -> DetectorStart:
+        """Return where detectors start that no alarm has kept."""
+        return DetectorStart(self.changed_at, self.attempt_since)
+
+    def find_detector_start(self, guard: str) -> DetectorStart:
+        """Return where the detectors of a guard by slice or of drift start."""
+        return self.detectors.by_guard.get(guard, self.current_start)
 
 
 @dataclass(frozen=True, slots=True)

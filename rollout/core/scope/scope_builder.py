@@ -92,12 +92,14 @@ class ScopeBuilder:
     def cut_grants(self, cell: Cell, version: str, kept_count: int, at: datetime) -> None:
         """Keep the lowest `kept_count` grants.
 
-        If any is removed, detectors and minimums restart.
+        If any is removed, minimums restart, and detectors but those of guards in alarm.
         """
         state = self.get_cell_state(cell, version)
         if len(state.grants) <= kept_count:
             return
-        state = replace(state, grants=state.grants[:kept_count], changed_at=at)
+        alarms = state.suspended_by | state.reported_guards
+        detectors = state.detectors.restart(state.current_start, at, alarms)
+        state = replace(state, grants=state.grants[:kept_count], changed_at=at, detectors=detectors)
         if not kept_count:
             state = replace(state, suspended_by=frozenset(), reported_guards=frozenset())
         self.set_cell_state(cell, version, state)

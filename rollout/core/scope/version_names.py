@@ -6,6 +6,7 @@ no new attempt, and lifts no stop, retirement or suspension (decision record 003
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Final, TypeVar
 
 from rollout.core.errors import PolicyRefusedError
@@ -69,6 +70,17 @@ def check_watched_aliases(scope: Scope, new: Policy) -> None:
 def list_names(scope: Scope, version: str) -> tuple[str, ...]:
     """Return the names of a version, the first one first."""
     return (version, *(alias for alias, name in scope.aliases.items() if name == version))
+
+
+def merge_training_ends(
+    ends_by_name: Mapping[str, datetime], first_names: Mapping[str, str]
+) -> dict[str, datetime]:
+    """Return by version when its training cases end: the last end of its names."""
+    last_ends: dict[str, datetime] = {}
+    for name, until in ends_by_name.items():
+        version = first_names.get(name, name)
+        last_ends[version] = max(until, last_ends.get(version, until))
+    return last_ends
 
 
 def find_by_any_name(scope: Scope, version: str, values: Mapping[str, ValueT]) -> ValueT | None:

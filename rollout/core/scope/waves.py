@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.calendar.timezones import compute_start_of_local_day
 from rollout.core.policy.policy import Policy, Waves
 from rollout.core.scope.scope import Scope, find_acting_version
 
@@ -15,13 +16,17 @@ def get_wave(policy: Policy, cell: Cell) -> int:
 def find_wave_hold(
     scope: Scope, policy: Policy, cell: Cell, stage_level: int, at: datetime
 ) -> str | None:
-    """Return why the previous wave blocks `cell` from `stage_level`, or None.
+    """Return why its wave's date or the previous wave blocks `cell`, or None.
 
     Waves order cells up to their stage, window by window; above it each cell widens by itself.
     """
     waves = policy.waves
     if waves is None or stage_level > policy.stage_ids.index(waves.stage):
         return None
+    opening_day = find_opening_day(policy, cell, at)
+    if opening_day is not None:
+        own_wave = get_wave(policy, cell)
+        return f"wave {own_wave} opens on {waves.opens[own_wave].isoformat()}"
     earlier_cells = _list_previous_wave(policy, cell, waves, at)
     if not earlier_cells:
         return None
@@ -41,15 +46,18 @@ def find_wave_hold(
 def find_wave_opening(
     scope: Scope, policy: Policy, cell: Cell, at: datetime
 ) -> tuple[tuple[Cell, ...], datetime | None]:
-    """Return the cells that `cell` waits for, and when their wave is ready.
+    """Return the cells that `cell` waits for, and when its wave opens.
 
     The time assumes that all cells now at the stage stay there; None while too few are. Only for
-    cells that `find_wave_hold` blocks.
+    cells that `find_wave_hold` blocks. Without cells, only the wave's date is ahead.
     """
     waves = policy.waves
     if waves is None:
         return (), None
+    opening_day = find_opening_day(policy, cell, at)
     earlier_cells = _list_previous_wave(policy, cell, waves, at)
+    if not earlier_cells:
+        return (), opening_day
     held_since_times = (
         _find_held_since(scope, policy, earlier_cell, waves, at) for earlier_cell in earlier_cells
     )
@@ -57,16 +65,31 @@ def find_wave_opening(
     needed_count = next(
         (n for n in range(1, len(earlier_cells) + 1) if n / len(earlier_cells) >= waves.share), 0
     )
-    return tuple(earlier_cells), ready_times[needed_count - 1] if 0 < needed_count <= len(
-        ready_times
-    ) else None
+    if not 0 < needed_count <= len(ready_times):
+        return tuple(earlier_cells), None
+    ready_at = ready_times[needed_count - 1]
+    if opening_day is None:
+        return tuple(earlier_cells), ready_at
+    return (tuple(earlier_cells) if ready_at > at else ()), max(ready_at, opening_day)
+
+
+def find_opening_day(policy: Policy, cell: Cell, at: datetime) -> datetime | None:
+    """Return when the local day begins on which the cell's wave opens, or None if it has."""
+    opens = {} if policy.waves is None else policy.waves.opens
+    site = policy.sites_by_id[cell.site]
+    if site.wave not in opens:
+        return None
+    opening_day = compute_start_of_local_day(site, opens[site.wave])
+    return opening_day if at < opening_day else None
 
 
 def _list_previous_wave(policy: Policy, cell: Cell, waves: Waves, at: datetime) -> list[Cell]:
     """Return the nearest earlier wave's cells, same window, that may reach the stage."""
     stage_level, own_wave = policy.stage_ids.index(waves.stage), get_wave(policy, cell)
     candidate_cells = [Cell(site.id, cell.window) for site in policy.sites if site.wave < own_wave]
-    eligible_cells = [c for c in candidate_cells if policy.compute_ceiling(c, at) >= stage_level]
+    eligible_cells = [
+        c for c in candidate_cells if policy.compute_planned_ceiling(c, at) >= stage_level
+    ]
     last_wave = max((get_wave(policy, c) for c in eligible_cells), default=0)
     return [c for c in eligible_cells if get_wave(policy, c) == last_wave]
 
@@ -90,8 +113,15 @@ def _find_held_since(
 
 def is_settling(scope: Scope, policy: Policy, at: datetime) -> bool:
     """Return whether `at_once` cells were widened within the last `settle`."""
+    return find_settled_at(scope, policy, at) is not None
+
+
+def find_settled_at(scope: Scope, policy: Policy, at: datetime) -> datetime | None:
+    """Return when fewer than `at_once` cells settle, or None if that is so at `at`."""
     waves = policy.waves
     if waves is None or waves.at_once is None:
-        return False
-    recent_count = sum(at - widened_at < waves.settle for widened_at in scope.widened_at.values())
-    return recent_count >= waves.at_once
+        return None
+    recent_times = [t for t in scope.widened_at.values() if at - t < waves.settle]
+    if len(recent_times) < waves.at_once:
+        return None
+    return sorted(recent_times, reverse=True)[waves.at_once - 1] + waves.settle

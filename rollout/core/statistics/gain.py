@@ -9,8 +9,8 @@ Sources: Ville 1939; Waudby-Smith, Ramdas 2024 (betting on bounded means); Horvi
 (weights); Shin, Ramdas, Rinaldo 2023 (the guard's sums); Fabijan et al. 2019 (arms not as drawn).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import log
 from typing import TypeAlias
@@ -51,8 +51,8 @@ class ArmUnits:
         """Return the number of units."""
         return len(self.slots)
 
-    def select(self, is_kept: BoolArray) -> "ArmUnits":
-        """Return some of the units."""
+    def select(self, is_kept: BoolArray | IntArray) -> "ArmUnits":
+        """Return some of the units, by mask or by position."""
         return ArmUnits(
             self.slots[is_kept],
             self.scores[is_kept],
@@ -106,6 +106,15 @@ def build_empty_arms() -> ArmUnits:
     """Return arms without units."""
     empty = np.empty(0)
     return ArmUnits(np.empty(0, np.int64), empty, np.empty(0, np.bool_), empty, empty)
+
+
+def merge_arms(parts: Sequence[ArmUnits]) -> ArmUnits:
+    """Return the units of several parts, ascending by slot."""
+    if len(parts) == 1:
+        return parts[0]
+    names = [column.name for column in fields(ArmUnits)]
+    units = ArmUnits(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+    return units.select(np.argsort(units.slots, kind="stable"))
 
 
 def compute_gain_log_path(units: ArmUnits, *, at_least: float) -> Floats:

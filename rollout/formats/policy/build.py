@@ -36,6 +36,7 @@ from rollout.formats.policy.measures import MEASURE_RULES, read_condition
 from rollout.formats.policy.outcome_section import OutcomeShape
 from rollout.formats.policy.source_section import SourcesShape
 from rollout.formats.policy.stage_section import StageShape
+from rollout.formats.policy.wave_section import WavesShape
 
 DEFAULT_RISK, DEFAULT_MODEL_RISK = 0.05, 0.01
 
@@ -245,13 +246,16 @@ def _find_alarm_span(shape: file.GuardShape) -> timedelta | None:
 
 
 def _build_limits(shape: file.PolicyShape) -> tuple[Limit, ...]:
-    return tuple(Limit(row.never_above, row.ends, _build_selector(row)) for row in shape.limits)
+    return tuple(
+        Limit(row.never_above, row.ends, _build_selector(row), row.starts) for row in shape.limits
+    )
 
 
-def _build_waves(shape: file.WavesShape | None) -> Waves | None:
+def _build_waves(shape: WavesShape | None) -> Waves | None:
     if shape is None:
         return None
-    return Waves(shape.stage, shape.hold, shape.share, shape.at_once, shape.settle)
+    opens = {int(wave): day for wave, day in shape.opens.items() if wave.isdecimal()}
+    return Waves(shape.stage, shape.hold, shape.share, shape.at_once, shape.settle, opens)
 
 
 def _build_charter(shape: file.CharterShape) -> Charter:

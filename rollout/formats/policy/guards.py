@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
-from rollout.core.policy.outcomes import GAIN, GainCondition
+from rollout.core.policy.outcomes import CELL_POOL, GAIN, GainCondition
 from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import (
     TIME_BETWEEN_FALSE_ALARMS,
@@ -50,8 +50,10 @@ def _collect_required(policy: Policy) -> dict[MeasureKey, list[tuple[Gate, Condi
 
 
 def _build_watched_condition(condition: Condition) -> Condition:
-    """Return what a guard watches: of a gain, whichever arm the cell's stage has."""
-    return replace(condition, arm="") if isinstance(condition, GainCondition) else condition
+    """Return what a guard watches: of a gain, the cell by itself, whichever arm its stage has."""
+    if isinstance(condition, GainCondition):
+        return replace(condition, arm="", pool=CELL_POOL)
+    return condition
 
 
 def _build_missing_guards(

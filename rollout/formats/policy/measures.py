@@ -6,7 +6,13 @@ from datetime import timedelta
 from types import MappingProxyType
 
 from rollout.core.policy.measures import Condition
-from rollout.core.policy.outcomes import GAIN, GainCondition, OutcomeRule, find_outcome
+from rollout.core.policy.outcomes import (
+    CELL_POOL,
+    GAIN,
+    GainCondition,
+    OutcomeRule,
+    find_outcome,
+)
 from rollout.core.policy.planted_conditions import PLANTED, PlantedCondition
 from rollout.core.policy.slice_conditions import MIN_SLICE_UNITS, SliceCondition
 from rollout.formats.policy import scalars
@@ -174,7 +180,7 @@ def read_condition(
     if threshold is None:
         return None
     if rule.subject == "of":
-        return _build_gain_condition(threshold, shape.of or "", outcomes, arm)
+        return _build_gain_condition(threshold, shape, outcomes, arm)
     lever = shape.lever if levers > 1 else None
     if shape.slice is not None:
         minimum = MIN_SLICE_UNITS if shape.minimum is None else shape.minimum
@@ -191,9 +197,9 @@ def read_condition(
 
 
 def _build_gain_condition(
-    threshold: float, outcome_id: str, outcomes: Iterable[OutcomeRule], arm: str
+    threshold: float, shape: ConditionShape, outcomes: Iterable[OutcomeRule], arm: str
 ) -> GainCondition | None:
-    outcome = find_outcome(outcomes, outcome_id)
+    outcome, pool = find_outcome(outcomes, shape.of or ""), shape.pool or CELL_POOL
     if outcome is None or outcome.span <= 0:
         return None
-    return GainCondition(GAIN, threshold, at_least=True, outcome=outcome, arm=arm)
+    return GainCondition(GAIN, threshold, at_least=True, outcome=outcome, arm=arm, pool=pool)

@@ -17,6 +17,7 @@ from rollout.formats.policy.sections import PolicySection, key
 from rollout.formats.policy.source_section import SourcesShape
 from rollout.formats.policy.stage_section import StageShape
 from rollout.formats.policy.version_section import VersionShape
+from rollout.formats.policy.wave_section import WavesShape
 
 Measure = Literal[
     "agreement",
@@ -226,6 +227,9 @@ class ConditionShape(PolicySection):
         description="For gain: which of the outcomes. For agreement and recall in gates: planted, "
         "for the planted cases alone; else they are about the cases that occur.",
     )
+    pool: Literal["cell", "site", "rollout"] | None = key(
+        None, description="For gain, in gates: cells whose units count together. Default: cell."
+    )
     slice: kinds.NonEmptyText | None = key(
         None,
         description="For agreement: an attribute, each of whose values must pass by itself. For "
@@ -292,22 +296,11 @@ class GuardShape(ConditionShape, CellSelection):
 
 
 class LimitShape(CellSelection):
-    """The highest stage allowed somewhere, or the last day above shadow there."""
+    """The highest stage allowed somewhere, or the days above shadow there."""
 
     never_above: kinds.Name | None = key(None, description="A stage, or shadow.")
+    starts: kinds.Day | None = key(None, description="First local day above shadow.")
     ends: kinds.Day | None = key(None, description="Last local day above shadow.")
-
-
-class WavesShape(PolicySection):
-    """Which sites go next, and after what."""
-
-    stage: kinds.Name = key(description="Stage that a wave must hold.", examples=["supervised"])
-    hold: kinds.Duration = key("7d", description="For how long it must hold it.")
-    share: kinds.Share = key("100%", description="Share of the wave's cells that must.")
-    at_once: kinds.Ordinal | None = key(
-        None, description="At most so many cells within settle of a widening. Default: all."
-    )
-    settle: kinds.Duration = key("3d", description="How long a widened cell counts as settling.")
 
 
 class FreezeShape(CellSelection):

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from rollout.core.policy.outcomes import DECIDES, GAIN
-from rollout.core.policy.planted_conditions import select_natural
+from rollout.core.policy.outcomes import CELL_POOL, DECIDES, GAIN
+from rollout.core.policy.planted_conditions import PLANTED, select_natural
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.stages import HIGHEST_SHARE, LOWEST_SHARE, Stage
 from rollout.formats.policy.measures import parse_threshold
@@ -42,6 +42,35 @@ def _list_gain_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, Conditio
     for i, guard in enumerate(shape.guards):
         if guard.measure == GAIN:
             yield ("guards", i), guard
+
+
+def _check_pooled_measures(shape: PolicyShape, _: Policy) -> Faults:
+    rows: list[tuple[DocumentPath, ConditionShape]] = [
+        (("gates", i, "require", j), row)
+        for i, gate in enumerate(shape.gates)
+        for j, row in enumerate(gate.require)
+    ]
+    for path, row in [*rows, *((("guards", i), row) for i, row in enumerate(shape.guards))]:
+        if row.pool is not None and row.measure != GAIN:
+            yield DocumentFault((*path, "pool"), f"does not apply to {row.measure}; leave it out")
+
+
+def _check_pools(shape: PolicyShape, _: Policy) -> Faults:
+    for path, row in _list_gain_rows(shape):
+        if row.pool is None:
+            continue
+        if path[0] == "guards":
+            text = "is for gates, and a guard watches each cell by itself; leave it out"
+            yield DocumentFault((*path, "pool"), text)
+        elif row.pool != CELL_POOL and all(
+            other.measure == GAIN or other.of == PLANTED
+            for other in shape.gates[int(path[1])].require
+        ):
+            text = (
+                f"the average over the {row.pool} says nothing of one cell; also require another"
+                " measure, as a floor for each cell, such as {measure: agreement, at_least: 80%}"
+            )
+            yield DocumentFault((*path, "pool"), text)
 
 
 def _check_gain_outcome(shape: PolicyShape, _: Policy) -> Faults:
@@ -158,10 +187,13 @@ def _check_familiar_gains(shape: PolicyShape, _: Policy) -> Faults:
 
 _OUTCOMES = ("outcomes.*.id", "outcomes.*.from", "outcomes.*.to")
 _CONDITIONS = ("gates.*.require.*.of", "guards.*.of")
+_POOLS = ("gates.*.require.*.pool", "guards.*.pool")
 _SHARES = ("stages.*.share", "stages.*.blind", "stages.*.audit", "stages.*.id")
 
 OUTCOME_CHECKS: tuple[PolicyCheck, ...] = (
     ((*_OUTCOMES, "levers.*.id"), _check_outcome_rows),
+    (_POOLS, _check_pooled_measures),
+    ((*_POOLS, "gates.*.require.*.measure"), _check_pools),
     (("outcomes.*.id", *_CONDITIONS), _check_gain_outcome),
     ((*_OUTCOMES, *_CONDITIONS), _check_gain_threshold),
     (("stages.*.share", "stages.*.blind"), _check_shared_stages),

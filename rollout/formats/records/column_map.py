@@ -26,8 +26,7 @@ from rollout.formats.policy.yaml_reader import (
     format_path,
     read_document,
 )
-from rollout.formats.records.column_suggestions import suggest_column
-from rollout.tally.frames import ATTRIBUTE_PREFIX, OUTCOME_PREFIX, VALUE_PREFIX, RecordKind
+from rollout.tally.frames import OUTCOME_PREFIX, VALUE_PREFIX, RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,7 +41,7 @@ COLUMN_NAMES: Mapping[RecordKind, tuple[str, ...]] = {
     RecordKind.CASES: ("case_key", *CASE_COLUMNS),
     RecordKind.PREDICTIONS: (
         *("case_key", *CASE_COLUMNS, "model_version"),
-        *("confidence", "predicted_at", "latency_ms", "error"),
+        *("confidence", "predicted_at", "latency_ms", "error", "sampled_arm"),
     ),
     RecordKind.DECISIONS: (
         *("case_key", *CASE_COLUMNS, "reviewer"),
@@ -106,19 +105,6 @@ class FieldNames:
 
     levers: Sequence[str]
     outcomes: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnLayout:
-    """Columns and constants of one file by our names, and its unused columns."""
-
-    columns: Mapping[str, str]
-    constants: Mapping[str, str]
-    ignored: tuple[str, ...]
-
-    def get_file_column(self, name: str) -> str:
-        """Return the file's name for our column `name`; a constant has our name."""
-        return self.columns.get(name, name.removeprefix(VALUE_PREFIX).removeprefix(OUTCOME_PREFIX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,116 +198,6 @@ def build_policy_columns(
         )
     ]
     return _build_column_map(entries, FieldNames(levers, outcomes), [])
-
-
-def arrange_columns(
-    kind: RecordKind,
-    file: str,
-    file_columns: Sequence[str],
-    columns: FileColumns,
-    levers: Sequence[str],
-    outcomes: Sequence[str] = (),
-) -> ColumnLayout:
-    """Return the layout of a file of `kind` with the columns `file_columns`.
-
-    Raises:
-        ColumnError: a mapped or required column is missing; the message explains the mapping.
-    """
-    expected = _list_expected_columns(kind, levers, file_columns, outcomes)
-    by_name = {
-        our_name: file_column
-        for our_name, file_column in expected.items()
-        if file_column in file_columns
-    }
-    attributes = {
-        ATTRIBUTE_PREFIX + our_name: name for our_name, name in (columns.attributes or {}).items()
-    }
-    mapped = {**by_name, **columns.columns, **attributes}
-    used = {
-        our_name: file_column
-        for our_name, file_column in mapped.items()
-        if our_name not in columns.constants
-    }
-    names = FieldNames(levers, outcomes)
-    _check_columns(kind, file, file_columns, used, [*used, *columns.constants], names)
-    unused = [name for name in file_columns if name not in used.values()]
-    # Outcomes come after the decision, so their columns can't be attributes to decide by.
-    if columns.attributes is None and kind is not RecordKind.OUTCOMES:
-        used, unused = {**used, **{ATTRIBUTE_PREFIX + name: name for name in unused}}, []
-    return ColumnLayout(used, columns.constants, tuple(unused))
-
-
-def _list_expected_columns(
-    kind: RecordKind,
-    levers: Sequence[str],
-    file_columns: Sequence[str],
-    outcomes: Sequence[str],
-) -> dict[str, str]:
-    names = {name: name for name in COLUMN_NAMES[kind] if name not in levers}
-    if kind is RecordKind.CASES:
-        return names
-    if kind is RecordKind.OUTCOMES:
-        names |= {OUTCOME_PREFIX + outcome: outcome for outcome in outcomes}
-    if len(levers) == 1 and "label" in file_columns:
-        return {**names, VALUE_PREFIX + levers[0]: "label"}
-    return {**names, **{VALUE_PREFIX + lever: lever for lever in levers}}
-
-
-def _check_columns(
-    kind: RecordKind,
-    file: str,
-    file_columns: Sequence[str],
-    used: Mapping[str, str],
-    available: Sequence[str],
-    names: FieldNames,
-) -> None:
-    """Raise ColumnError for missing columns that are mapped or required."""
-    levers = names.levers
-    columns = f"found: {', '.join(file_columns) or 'no columns'}"
-    unused = [column for column in file_columns if column not in used.values()]
-    faults = [
-        f"{file}: no column {file_column!r}, which is mapped to {_format_name(our_name, levers)!r};"
-        f" {columns}"
-        for our_name, file_column in used.items()
-        if file_column not in file_columns
-    ]
-    faults += [
-        f"{file}: no column for {_format_name(name, levers)!r}; {columns}. Name it in the column"
-        f" map, `{kind}: {{{_format_name(name, levers)}: THEIR_COLUMN}}`, or give one text for all"
-        f" rows, `{kind}: {{{_format_name(name, levers)}: {{value: TEXT}}}}`"
-        f"{format_suggestion(kind, _format_name(name, levers), unused)}"
-        for name in _list_required_columns(kind, levers)
-        if name not in available
-    ]
-    values = {
-        "harm",
-        *(VALUE_PREFIX + lever for lever in levers),
-        *(OUTCOME_PREFIX + outcome for outcome in names.outcomes),
-    }
-    if kind is RecordKind.OUTCOMES and not values & set(available):
-        value_names = ", ".join(_format_name(name, levers) for name in sorted(values))
-        faults.append(f"{file}: an outcome needs one of {value_names}; {columns}")
-    if faults:
-        raise ColumnError(faults)
-
-
-def format_suggestion(kind: RecordKind, name: str, columns: Sequence[str]) -> str:
-    """Return a sentence that names the column meant by `name`, or an empty text."""
-    column = suggest_column(name, columns)
-    return "" if column is None else f"; did you mean --map {kind}.{name}={column}?"
-
-
-def _list_required_columns(kind: RecordKind, levers: Sequence[str]) -> tuple[str, ...]:
-    if kind in (RecordKind.PREDICTIONS, RecordKind.DECISIONS):
-        return (*REQUIRED_COLUMNS[kind], *(VALUE_PREFIX + lever for lever in levers))
-    return REQUIRED_COLUMNS[kind]
-
-
-def _format_name(name: str, levers: Sequence[str]) -> str:
-    """Return the name as it is written in a map."""
-    if name.startswith(VALUE_PREFIX):
-        return "label" if len(levers) == 1 else name.removeprefix(VALUE_PREFIX)
-    return name.removeprefix(ATTRIBUTE_PREFIX).removeprefix(OUTCOME_PREFIX)
 
 
 def _parse_flag(flag: str, faults: list[str]) -> ColumnMapEntry | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.formats.records.column_map import ColumnLayout, FileColumns, arrange_columns
+from rollout.formats.records.column_layout import ColumnLayout, arrange_columns
 from rollout.formats.records.outcome_values import expand_values
 from rollout.formats.records.rejected_rows import build_empty_remarks
 from rollout.tally.frames import ATTRIBUTE_PREFIX, REMARK_SCHEMA, RecordKind, RemarkReason
@@ -15,6 +15,7 @@ from rollout.tally.frames import ATTRIBUTE_PREFIX, REMARK_SCHEMA, RecordKind, Re
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rollout.formats.records.column_map import FileColumns
     from rollout.formats.records.text_rows import TextRows
 
 

@@ -15,7 +15,14 @@ from rollout.formats.records.rejected_rows import (
     select_first_per_row,
 )
 from rollout.formats.records.times import convert_to_instants, parse_times
-from rollout.tally.frames import EXPOSURES, OUTCOME_PREFIX, VALUE_PREFIX, RemarkReason
+from rollout.tally.frames import (
+    EXPOSURES,
+    OUTCOME_PREFIX,
+    SAMPLED_ARM,
+    SAMPLED_ARMS,
+    VALUE_PREFIX,
+    RemarkReason,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -166,6 +173,11 @@ def _parse_exposure(text: pl.Series) -> pl.Series:
     return words.zip_with(words.is_in(EXPOSURES), _build_nulls(words))
 
 
+def _parse_arm(text: pl.Series) -> pl.Series:
+    words = text.str.to_lowercase()
+    return words.zip_with(words.is_in(SAMPLED_ARMS), _build_nulls(words))
+
+
 def _build_nulls(series: pl.Series) -> pl.Series:
     return pl.repeat(None, series.len(), dtype=series.dtype, eager=True)
 
@@ -184,6 +196,9 @@ COLUMN_PARSERS: Mapping[str, ColumnParser] = {
     ),
     "unsure": ColumnParser(
         _parse_unsure, RemarkReason.BAD_WORD, f"is none of {', '.join((*TRUE_WORDS, *FALSE_WORDS))}"
+    ),
+    SAMPLED_ARM: ColumnParser(
+        _parse_arm, RemarkReason.BAD_WORD, f"is none of {', '.join(SAMPLED_ARMS)}"
     ),
     "exposure": ColumnParser(
         _parse_exposure, RemarkReason.BAD_WORD, f"is none of {', '.join(EXPOSURES)}"

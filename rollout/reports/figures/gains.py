@@ -12,7 +12,8 @@ import numpy as np
 from rollout.core.policy.outcomes import DECIDES, PROPOSES, OutcomeRule
 from rollout.core.statistics.gain import ArmUnits, compute_gain_interval, estimate_gain
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.tally.evidence_view import FIRST_SLOT, EvidenceView
+from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.pooled_arms import FIRST_SLOT
 
 INTERVAL_RISK = 0.05
 

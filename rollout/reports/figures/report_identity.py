@@ -10,7 +10,7 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
 from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
-from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.outcomes import GainCondition, describe_objective
 from rollout.core.policy.policy import Gate, Guard, Policy
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
@@ -168,7 +168,7 @@ def summarize_policy(policy: Policy) -> PolicySummary:
     """Return the policy as text."""
     charter = policy.charter
     return PolicySummary(
-        objective=charter.objective,
+        objective=describe_objective(charter.objective, policy.outcomes),
         affected=charter.affected,
         if_it_works_very_well=charter.if_it_works_very_well,
         worst_case=charter.worst_case,
@@ -274,6 +274,8 @@ def _describe_limits(policy: Policy) -> tuple[str, ...]:
         selector_text = _describe_where(limit.where.sites, limit.where.windows) or " everywhere"
         if limit.never_above is not None:
             lines.append(f"never above {limit.never_above}{selector_text}")
+        if limit.starts is not None:
+            lines.append(f"shadow before {limit.starts.isoformat()}{selector_text}")
         if limit.ends is not None:
             lines.append(f"shadow after {limit.ends.isoformat()}{selector_text}")
     if policy.waves is not None:
@@ -329,6 +331,18 @@ def _describe_gain_terms(gate: Gate) -> str:
     return (
         " A gain is what the model's units bring on average beyond humans', sampled at random and"
         f" closed ({closed}); unknown outcomes count against the model."
+        f"{_describe_pools(gains)}"
+    )
+
+
+def _describe_pools(gains: list[GainCondition]) -> str:
+    """Return what a gain over several cells doesn't promise; "" where each counts by itself."""
+    pools = [gain.pool_text.strip() for gain in gains if gain.pool_text]
+    if not pools:
+        return ""
+    return (
+        f" {join_words(pools).capitalize()}, a gain is the average of their units, and promises"
+        " nothing of one cell."
     )
 
 

@@ -1,8 +1,14 @@
 """The rule of familiar cases in words."""
 
-from rollout.core.policy.familiarity import find_line
+from rollout.core.policy.familiarity import find_line, format_value
 from rollout.core.policy.policy import Policy
-from rollout.reports.text.formatting import NO_BREAK_SPACE, join_words
+from rollout.reports.text.formatting import (
+    NO_BREAK_SPACE,
+    format_count,
+    format_percent,
+    join_words,
+)
+from rollout.tally.value_counts import UnfamiliarUnits
 
 
 def describe_familiar_cases(policy: Policy) -> str:
@@ -20,3 +26,23 @@ def describe_familiar_cases(policy: Policy) -> str:
         f" the cell, agreeing in {min(lines) * 100:g}{NO_BREAK_SPACE}% or more. Humans decide all"
         " others, which count for no gate and no guard."
     )
+
+
+def describe_unfamiliar_share(recent: UnfamiliarUnits, days: int) -> str:
+    """Return which share of a cell's recent units was not familiar; "" without units.
+
+    Args:
+        recent: the units of the last days.
+        days: how many days these are.
+    """
+    if not recent.units:
+        return ""
+    share = format_percent(recent.unfamiliar / recent.units)
+    text = (
+        f"In the last {days} days {format_count(recent.unfamiliar)} of"
+        f" {format_count(recent.units)} units here ({share}) were not familiar"
+    )
+    if recent.top_value is None:
+        return f"{text}."
+    value = format_value(recent.top_value)
+    return f"{text}, and humans decided them: {format_count(recent.top_units)} with {value}."

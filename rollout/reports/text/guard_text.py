@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from rollout.core.policy.alarm_text import ALSO_IN_ALARM
 from rollout.core.policy.measures import DETECTOR_MEASURES
 from rollout.reports.text.formatting import add_separators, describe_durations
 
@@ -30,6 +31,10 @@ def format_guard_reason(reason: str) -> str:
     >>> format_guard_reason("harm at most 0: 1 of 40 records against it")
     'harm at most 0: 1 of 40 outcomes name a harm'
     """
+    return ALSO_IN_ALARM.join(map(_format_alarm, reason.split(ALSO_IN_ALARM)))
+
+
+def _format_alarm(reason: str) -> str:
     if reason.endswith(STORED_ENDING):
         reason = f"{reason.removesuffix(STORED_ENDING)} {describe_counted_records(reason)}"
     return add_separators(describe_durations(reason))

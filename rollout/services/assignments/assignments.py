@@ -38,12 +38,12 @@ from rollout.services.engine.autonomy import DAMAGED
 from rollout.services.engine.rollout_state import NoSuchRolloutError, RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import CachedRollout
-from rollout.services.engine.versions import count_free_slots
+from rollout.services.engine.version_limit import select_usable_names
 from rollout.store.access.permit_keys import PermitKey
 from rollout.store.database.append_failures import is_storage_failure
 from rollout.store.database.errors import StoreError
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.versions import VersionInfo, VersionStore
+from rollout.store.ledger.versions import StoredVersion, VersionStore, build_version_info
 
 CLOCK_SKEW: Final = (
     "this replica's clock is too far off the database's: humans decide until it agrees"
@@ -185,19 +185,24 @@ def _record_new_versions(
     known_versions = state.versions
     # databases store no text with NUL
     asked_versions = {question.version for question in questions if "\0" not in question.version}
-    new_versions = sorted(asked_versions - set(known_versions) - {""})
-    free_slots = count_free_slots(state, known_versions.keys())
-    new_versions = new_versions[:free_slots]
+    new_versions = asked_versions - known_versions.keys() - {""}
     if not new_versions:
         return cached_rollout
     contents = list_declared_contents(questions) | dict(state.policy.contents_by_version)
+    now = service.clock.now()
+    new_names = {
+        version: StoredVersion(now, build_version_info(version, "assignment", contents), now)
+        for version in new_versions
+    }
+    usable_names = select_usable_names(state, known_versions, new_names)
+    if not usable_names:
+        return cached_rollout
     with suppress(StoreError):  # an unknown version decides nothing, and comes again
         with service.database.begin_write() as transaction:
-            now, versions = service.clock.now(), VersionStore(transaction, state.rollout)
+            versions = VersionStore(transaction, state.rollout)
             stored_versions = versions.list_all()  # records may have brought some meanwhile
-            for version in [v for v in new_versions if v not in stored_versions]:
-                about = {"content": contents[version]} if version in contents else {}
-                versions.record_info(VersionInfo(version, "assignment", about=about), at=now)
+            for version in [v for v in usable_names if v not in stored_versions]:
+                versions.record_info(new_names[version].info, at=now)
         service.state_cache.reload_versions(state.rollout.name)
     return service.state_cache.find_cached(state.rollout.name) or cached_rollout
 

@@ -237,8 +237,9 @@ class AssignmentCache:
     def _cache_assignment(
         self, cache_key: AssignmentKey, assignment: Assignment, now: datetime
     ) -> CachedAssignment:
-        """Store an assignment; `shadow` has no end, as time alone widens nothing."""
-        until, site = NEVER, self._sites[cache_key[0]]
+        """Store an assignment; shadow ends only where a limit starts."""
+        site = self._sites[cache_key[0]]
+        until = self._policy.find_start(Cell(*cache_key[:2]), now) or NEVER
         full_lease = site.lease or self._policy.lease
         if assignment.stage != SHADOW:
             assignment = replace(assignment, lease=full_lease)

@@ -27,6 +27,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.outcome_units import WithoutOutcomes
+from rollout.tally.pooled_arms import collect_pool_histories
 from rollout.tally.site_signs import NO_SIGNS, SiteSigns
 from rollout.tally.unit_arrays import BoolArray, IntArray
 from rollout.tally.unit_buffer import UnitBuffer
@@ -133,6 +134,9 @@ class EvidenceReader:
             feeds=EMPTY_GUARD_FEEDS,
             rules=state.scope.rules,
             familiar_history=self._history.familiar_histories[cell, version],
+            pool_histories=collect_pool_histories(
+                state.policy, cell, self._history.get_stage_history
+            ),
         )
 
 

@@ -13,6 +13,7 @@ from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.familiarity import FAMILIAR
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.pools import list_sharing_cells
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
@@ -28,6 +29,7 @@ from rollout.services.engine.stage_history import RolloutHistory
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database.session import Transaction
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.pooled_arms import collect_pool_histories
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_buffer import UnitBuffer
 
@@ -112,7 +114,7 @@ class LiveEvidence:
         self._invalidate_cells(Cell(site, window) for site in sites for window in windows)
 
     def _invalidate_cells(self, cells: Iterable[Cell]) -> None:
-        cell_set = set(cells)
+        cell_set = list_sharing_cells(self._policy, cells)
         for cell in cell_set:
             self._agenda.forget_cell(cell)
         if cell_set:
@@ -175,11 +177,11 @@ class LiveEvidence:
     def _get_evidence_view(self, key: CellVersion, scope: Scope) -> EvidenceView:
         cell, version = key
         cell_state = scope.get_cell_state(cell, version)
-        stage_history = self._history.get_stage_history(cell)
         familiar_history = self._history.familiar_histories[key]
+        pool_histories = collect_pool_histories(self._policy, cell, self._history.get_stage_history)
         evidence_view = self._evidence_views.get(key)
         if evidence_view is None or not is_view_current(
-            evidence_view, cell_state, stage_history, scope.rules, familiar_history
+            evidence_view, cell_state, pool_histories, scope.rules, familiar_history
         ):
             evidence_view = self._evidence_views[key] = EvidenceView(
                 cell=cell,
@@ -189,12 +191,13 @@ class LiveEvidence:
                 policy=self._policy,
                 state=cell_state,
                 first_seen=scope.versions[version].first_seen,
-                stage_history=stage_history,
+                stage_history=pool_histories[cell],
                 shares=self._history.stage_shares,
                 find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
                 feeds=self._feeds,
                 rules=scope.rules,
                 familiar_history=familiar_history,
+                pool_histories=pool_histories,
             )
         return evidence_view
 

@@ -27,6 +27,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.outcome_units import WithoutOutcomes
+from rollout.tally.pooled_arms import collect_pool_histories
 from rollout.tally.site_signs import NO_SIGNS, SiteSigns
 from rollout.tally.slots import find_slot_before
 from rollout.tally.unit_arrays import BoolArray, IntArray
@@ -153,6 +154,7 @@ class _ProposalRecount:
             feeds=_NoFeeds(),
             rules=scope_before.rules,
             familiar_history=self._history.familiar_histories[cell, version],
+            pool_histories=collect_pool_histories(policy, cell, self._history.get_stage_history),
         )
 
     def _load_units(self, policy: Policy) -> UnitBuffer:

@@ -12,6 +12,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.core.scope.scope import Scope
+from rollout.core.scope.version_names import merge_training_ends
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.new_versions import find_first_names
 from rollout.store.database.rollouts import Rollout, Rollouts
@@ -53,12 +54,12 @@ class RolloutState:
     @property
     def trained_until(self) -> dict[str, datetime]:
         """Return by version when its training cases end, where recorded; the last of its names."""
-        last_ends: dict[str, datetime] = {}
-        for name, stored in self.versions.items():
-            until, version = stored.info.trained_until, self.first_names.get(name, name)
-            if until is not None:
-                last_ends[version] = max(until, last_ends.get(version, until))
-        return last_ends
+        ends = {
+            name: stored.info.trained_until
+            for name, stored in self.versions.items()
+            if stored.info.trained_until is not None
+        }
+        return merge_training_ends(ends, self.first_names)
 
 
 @dataclass(frozen=True, slots=True)

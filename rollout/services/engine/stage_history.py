@@ -38,7 +38,7 @@ from rollout.core.scope.events import (
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import RecordsCounted, ReportSealed
 from rollout.core.scope.scope import Scope, find_acting_version
-from rollout.replay.fast_forward import list_ending_slots
+from rollout.replay.fast_forward import list_limit_slots
 from rollout.tally.familiar_history import FamiliarHistories
 from rollout.tally.slots import find_slot_after, to_instant
 from rollout.tally.stage_history import StageHistory, StageShares, build_stage_shares, find_buckets
@@ -88,7 +88,7 @@ class RolloutHistory:
         self._scope = Scope()
         self._pending_events: list[tuple[int, LedgerEvent]] = []
         self._grant_ends: list[tuple[int, Cell]] = []
-        self._policy_end_slots: list[int] = []
+        self._limit_slots: list[int] = []
         self._noted_slot: int | None = None
         self._stage_histories: dict[Cell, StageHistory] = {}
         self._equivalent_definitions: dict[Cell, Mapping[str, CostLevels]] = {}
@@ -136,7 +136,7 @@ class RolloutHistory:
         )
         for version in event.counted:
             self._counting_starts[version].append(find_slot_after(event.at, policy.tick))
-        self._policy_end_slots = sorted({*self._policy_end_slots, *list_ending_slots(policy)})
+        self._limit_slots = sorted({*self._limit_slots, *list_limit_slots(policy)})
         self._equivalent_definitions, self._definitions, self._shares = {}, {}, None
 
     def _find_next_row(self) -> int:
@@ -269,13 +269,13 @@ class RolloutHistory:
     def _find_next_slot(self) -> int | None:
         """Return the next slot in which a stage may change."""
         end_index = bisect_right(
-            self._policy_end_slots, -1 if self._noted_slot is None else self._noted_slot
+            self._limit_slots, -1 if self._noted_slot is None else self._noted_slot
         )
         candidate_slots = [
             *(slot for slot, _ in self._pending_events[:1]),
             *(slot for slot, _ in self._grant_ends[:1]),
         ]
-        candidate_slots += self._policy_end_slots[end_index : end_index + 1]
+        candidate_slots += self._limit_slots[end_index : end_index + 1]
         if not candidate_slots:
             return None
         return (
@@ -288,7 +288,7 @@ class RolloutHistory:
         cells = self._apply_pending(slot, scope)
         while self._grant_ends and self._grant_ends[0][0] <= slot:
             cells.add(heapq.heappop(self._grant_ends)[1])
-        if slot in self._policy_end_slots:
+        if slot in self._limit_slots:
             cells |= self._list_tracked_cells()
         return {cell for cell in cells if self._update_stage(cell, slot)}
 

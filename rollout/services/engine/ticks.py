@@ -38,7 +38,7 @@ from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
 from rollout.store.counting.counted_records import CountedRecords
 from rollout.store.counting.unit_records import UnitRecords
-from rollout.store.database.append_failures import TICK
+from rollout.store.database.append_failures import TICK, is_storage_failure
 from rollout.store.database.errors import DatabaseUnavailableError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
@@ -47,10 +47,13 @@ from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.ledger.scopes import REVISIONS_BETWEEN, StoredScopes
 from rollout.store.ledger.tick_slots import TickSlots
+from rollout.store.ledger.versions import VersionStore
 from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.tally.slots import find_slot_before, to_instant
 
 RETRY_DELAY = timedelta(minutes=1)  # after a failed tick
+STORAGE_RETRY_DELAY = timedelta(seconds=5)
+"""After a tick that the database or its disk failed: until one succeeds humans decide."""
 ENTRIES_PER_BATCH = 500  # queue entries in one transaction, which may delay a stop
 
 
@@ -226,6 +229,9 @@ class Ticker:
         reviewer_checks: pl.DataFrame | None,
     ) -> None:
         """Count the due units of cases."""
+        # a name that came since the tick began may continue a version whose units are counted now
+        versions = VersionStore(transaction, state.rollout).list_all()
+        state = state if versions == state.versions else state.replace_versions(versions)
         unit_records = UnitRecords(state.first_names)
         case_ids = {entry.case_id for entry in due_cases}
         units = resolve_case_units(transaction, state, case_ids, reviewer_checks, unit_records)
@@ -377,7 +383,10 @@ class TickScheduler:
                 raise  # true of all rollouts; each is tried again in the next pass
             except Exception as error:  # noqa: BLE001 - returned to the caller, which logs it
                 errors[rollout_name] = error
-                self._next_due[rollout_name] = at + RETRY_DELAY
+                is_passing = is_storage_failure(error)
+                self._next_due[rollout_name] = at + (
+                    STORAGE_RETRY_DELAY if is_passing else RETRY_DELAY
+                )
             else:
                 self._next_due[rollout_name] = ticker.get_next_slot_time(at)
                 if events is not None:

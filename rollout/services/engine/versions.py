@@ -1,7 +1,6 @@
 """Model versions: list them, record new ones and training ends, retire one."""
 
 from collections.abc import Collection, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from weakref import WeakKeyDictionary
@@ -17,8 +16,14 @@ from rollout.core.scope.version_names import list_names
 from rollout.services.engine.command_handler import CommandResult, run_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
+from rollout.services.engine.version_limit import select_usable_names
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.versions import StoredVersion, VersionInfo, VersionStore
+from rollout.store.ledger.versions import (
+    StoredVersion,
+    VersionInfo,
+    VersionStore,
+    build_version_info,
+)
 
 WATCH, COUNT = "watch", "count"  # as the policy writes `evidence` of a version
 RECORDS_SOURCE = "records"
@@ -146,24 +151,23 @@ def record_training_end(
             raise TrainedLaterError(
                 f"{training_text}: give that time or a later one, or use another version name"
             )
-        _check_room(state, versions.list_all(), version)
         about = {} if known_version is None else known_version.info.about
         facts = VersionInfo(version, "registration", trained_until, about)
+        _check_room(state, versions.list_all(), facts, at)
         if known_version is None or previous_end != trained_until:
             versions.record_info(facts, at=at)
 
 
-def count_free_slots(state: RolloutState, known_versions: AbstractSet[str]) -> int:
-    """Return how many more versions may be open, after `known_versions`."""
-    versions = state.scope.versions.items()
-    retired = {version for version, version_state in versions if version_state.retired}
-    return max(MAX_OPEN_VERSIONS - len(known_versions - retired - state.first_names.keys()), 0)
-
-
 def _check_room(
-    state: RolloutState, known_versions: Mapping[str, StoredVersion], version: str
+    state: RolloutState,
+    known_versions: Mapping[str, StoredVersion],
+    facts: VersionInfo,
+    at: datetime,
 ) -> None:
-    if version not in known_versions and not count_free_slots(state, known_versions.keys()):
+    version, new_name = facts.version, StoredVersion(at, facts, at)
+    if version in known_versions:
+        return
+    if not select_usable_names(state, known_versions, {version: new_name}):
         raise TooManyVersionsError(
             f"{MAX_OPEN_VERSIONS} versions are open; retire one before {version}"
         )
@@ -192,15 +196,17 @@ def record_new_versions(
     versions = VersionStore(transaction, state.rollout)
     stored_versions = versions.list_all()
     versions_by_rollout[state.rollout.number] = frozenset(stored_versions)
-    free_slots = count_free_slots(state, stored_versions.keys())
     first_use = _find_first_use(records, predicted_versions - stored_versions.keys(), at)
-    new_versions = sorted((used_at, version) for version, used_at in first_use.items())
-    for first_seen_at, version in new_versions[:free_slots]:
-        about = {"content": contents[version]} if version in contents else {}
-        info = VersionInfo(version, RECORDS_SOURCE, about=about)
-        versions.record_info(info, at=first_seen_at)
+    new_names = {
+        version: StoredVersion(used_at, build_version_info(version, RECORDS_SOURCE, contents), at)
+        for version, used_at in first_use.items()
+    }
+    usable_names = select_usable_names(state, stored_versions, new_names)
+    for version in usable_names:
+        new_name = new_names[version]
+        versions.record_info(new_name.info, at=at, first_used_at=new_name.first_seen_at)
     fault = f"{MAX_OPEN_VERSIONS} versions are open; retire one before {{}} is used"
-    return {version: fault.format(version) for _, version in new_versions[free_slots:]}
+    return {version: fault.format(version) for version in new_names.keys() - {*usable_names}}
 
 
 def _find_first_use(

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
+from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownIncidentError
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import AcknowledgeIncident
-from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened
+from rollout.core.scope.events import UNFAMILIAR, IncidentAcknowledged, IncidentOpened
+from rollout.core.scope.familiar_values import count_unopened_values
 from rollout.core.scope.permissions import (
     ROLES_BY_PERMISSION,
     Caller,
@@ -295,8 +297,16 @@ def _build_incident(
         acknowledged_by=row.acknowledged_by,
         note=_find_acknowledgement_note(ledger, row),
         revision=row.opened_in,
-        unopened=unopened.get((row.kind, row.site, row.window), 0),
+        unopened=_count_unopened(state, row, unopened),
     )
+
+
+def _count_unopened(
+    state: RolloutState, row: ListedIncident, unopened: Mapping[tuple[str, str, str], int]
+) -> int:
+    if row.kind == UNFAMILIAR:
+        return count_unopened_values(state.scope, Cell(row.site, row.window), row.version)
+    return unopened.get((row.kind, row.site, row.window), 0)
 
 
 def _find_acknowledgement_note(ledger: Ledger, row: ListedIncident) -> str:

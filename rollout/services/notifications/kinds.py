@@ -7,11 +7,13 @@ from rollout.store.access.notification_channels import CONFIRMATION
 __all__ = ["CONFIRMATION"]
 
 PROPOSALS, REMINDERS, INCIDENTS, REVIEWS = "proposals", "reminders", "incidents", "reviews"
+NEW_VALUES = "new-values"
 DAILY_DIGEST, WEEKLY_DIGEST = "daily-digest", "weekly-digest"
 CHOICES: Final = {
     PROPOSALS: "Proposals that you can approve",
     REMINDERS: "Reminders of them, at half time and a day before they expire",
     INCIDENTS: "Incidents at your sites, also in quiet hours",
+    NEW_VALUES: "Attribute values that are new to an acting version at your sites",
     REVIEWS: "Reviews that are about to be missed",
     DAILY_DIGEST: "A digest of what waits for you, daily at 08:00",
     WEEKLY_DIGEST: "A digest of what waits for you, Mondays at 08:00",
@@ -19,12 +21,13 @@ CHOICES: Final = {
 """What users choose, with its description."""
 
 PROPOSAL, HALF_TIME, LAST_DAY = "proposal", "half-time", "last-day"
-INCIDENT, REVIEW_DEADLINE = "incident", "review-deadline"
+INCIDENT, NEW_VALUE, REVIEW_DEADLINE = "incident", "new-value", "review-deadline"
 CHOICE_OF_KIND: Final = {
     PROPOSAL: PROPOSALS,
     HALF_TIME: REMINDERS,
     LAST_DAY: REMINDERS,
     INCIDENT: INCIDENTS,
+    NEW_VALUE: NEW_VALUES,
     REVIEW_DEADLINE: REVIEWS,
     DAILY_DIGEST: DAILY_DIGEST,
     WEEKLY_DIGEST: WEEKLY_DIGEST,

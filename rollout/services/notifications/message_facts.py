@@ -7,9 +7,11 @@ from rollout.core.scope.permissions import Permission
 from rollout.reports.text.formatting import format_day
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
+from rollout.services.notifications.incident_groups import get_incident_site, sort_incidents
 from rollout.services.notifications.kinds import (
     DAILY_DIGEST,
     INCIDENT,
+    NEW_VALUE,
     REVIEW_DEADLINE,
     WEEKLY_DIGEST,
 )
@@ -17,7 +19,8 @@ from rollout.services.notifications.messages import (
     MessageText,
     RolloutBacklog,
     describe_digest,
-    describe_incident,
+    describe_incidents,
+    describe_new_values,
     describe_proposal,
     describe_reviews,
 )
@@ -46,22 +49,30 @@ MESSAGE_PAGE = "message"
 def build_text(
     service: Service,
     user: NotificationUser,
-    notice: Notice,
+    notices: Sequence[Notice],
     news: Sequence[RolloutNews],
     at: datetime,
 ) -> MessageText | None:
-    """Return the text of a notice, or None if nothing is left to write about.
+    """Return the text of a message, or None if nothing is left to write about.
+
+    Args:
+        notices: one; or incidents of one rollout and site.
 
     Raises:
         RefusalError: the user may not read it, or it is gone.
     """
+    notice = notices[0]
     if notice.kind in {DAILY_DIGEST, WEEKLY_DIGEST}:
         return _build_digest(service, user, notice, news, at)
-    state = next(item.state for item in news if item.state.rollout.name == notice.rollout)
+    rollout_news = next(item for item in news if item.state.rollout.name == notice.rollout)
+    state = rollout_news.state
+    if notice.kind == NEW_VALUE:
+        values = [value for value in rollout_news.new_values if value.notice_key == notice.about]
+        return describe_new_values(notice.rollout, values)
     if notice.kind == REVIEW_DEADLINE:
         return _build_reviews(service, user, state, at)
     if notice.kind == INCIDENT:
-        return _build_incident(service, user, state, notice, at)
+        return _build_incidents(service, user, state, notices, at)
     return _build_proposal(service, user, state, notice, at)
 
 
@@ -78,15 +89,19 @@ def _build_proposal(
     )
 
 
-def _build_incident(
-    service: Service, user: NotificationUser, state: RolloutState, notice: Notice, at: datetime
+def _build_incidents(
+    service: Service,
+    user: NotificationUser,
+    state: RolloutState,
+    notices: Sequence[Notice],
+    at: datetime,
 ) -> MessageText:
-    incident = state.scope.open_incidents[notice.about]
-    sites = () if incident.cell is None else (incident.cell.site,)
-    is_blind = may_be_asked_blind(user.caller, notice.rollout, sites)
+    incidents = sort_incidents(state.scope.open_incidents[notice.about] for notice in notices)
+    site = get_incident_site(incidents[0])
+    is_blind = may_be_asked_blind(user.caller, state.rollout.name, (site,) if site else ())
     if not is_blind:
         _record_figures(service, user, state, at)
-    return describe_incident(notice.rollout, incident, user.times.timezone, is_blind=is_blind)
+    return describe_incidents(state.rollout.name, incidents, user.times.timezone, is_blind=is_blind)
 
 
 def _record_figures(

@@ -10,11 +10,14 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import quote
 
+from rollout.core.policy.familiarity import UNITS_BEFORE_NOTICE, format_value
 from rollout.core.scope.scope import Incident
 from rollout.reports.text.formatting import format_quantity, format_zoned_time
 from rollout.reports.text.guard_text import format_guard_reason
 from rollout.services.incidents.incidents import MARKUP_REPLACEMENTS
+from rollout.services.notifications.incident_groups import count_kinds, get_incident_site
 from rollout.services.notifications.kinds import DAILY_DIGEST, HALF_TIME, LAST_DAY
+from rollout.services.notifications.new_values import NewAttributeValue
 from rollout.services.proposals.proposal_details import Proposal
 
 CONSOLE_PATH: Final = "/console"
@@ -92,15 +95,49 @@ def _ask_for_approval(proposal: Proposal) -> str:
 
 def _join_readings(readings: Sequence[str]) -> str:
     """Return the first readings in one line, with the number of the others."""
-    texts = [_clean(reading).rstrip(".") for reading in readings[:MAX_READINGS]]
-    more_count = len(readings) - len(texts)
-    return "; ".join([*texts, *([f"{more_count} more on the page"] if more_count else [])])
+    return _join_first([_clean(reading).rstrip(".") for reading in readings])
 
 
-def describe_incident(
+def _join_first(texts: Sequence[str]) -> str:
+    more_count = len(texts) - MAX_READINGS
+    more = [f"{more_count} more on the page"] if more_count > 0 else []
+    return "; ".join([*texts[:MAX_READINGS], *more])
+
+
+def describe_incidents(
+    rollout_name: str, incidents: Sequence[Incident], timezone: str, *, is_blind: bool
+) -> MessageText:
+    """Return the message about incidents at one site; `is_blind` leaves reasons out."""
+    if len(incidents) == 1:
+        return _describe_incident(rollout_name, incidents[0], timezone, is_blind=is_blind)
+    site = get_incident_site(incidents[0])
+    first, last = (format_zoned_time(incidents[place].at, timezone) for place in (0, -1))
+    times = first if first == last else f"{first} to {last}"
+    count = format_quantity(len(incidents), "incident")
+    return MessageText(
+        subject=f"{_clean(rollout_name)}: {count}{f' at {_clean(site)}' if site else ''}",
+        question=f"Do {count} ({_clean(count_kinds(incidents))})"
+        f"{f' at {_code(site)}' if site else ''} need you?",
+        evidence=f"Opened {times}. {_join_incidents(incidents, is_blind=is_blind)}.",
+        path="/incidents",
+    )
+
+
+def _join_incidents(incidents: Sequence[Incident], *, is_blind: bool) -> str:
+    """Return the first incidents in one line, with the number of the others."""
+    texts = [
+        f"{incident.id}{'' if incident.cell is None else f' in {_code(incident.cell.window)}'}"
+        f": {_clean(format_guard_reason(incident.reason))}"
+        for incident in incidents
+    ]
+    if not is_blind:
+        return _join_first(texts)
+    return f"{', '.join(i.id for i in incidents[:MAX_READINGS])}: {HIDDEN_EVIDENCE}"
+
+
+def _describe_incident(
     rollout_name: str, incident: Incident, timezone: str, *, is_blind: bool
 ) -> MessageText:
-    """Return the message about an incident; `is_blind` leaves its reason out."""
     cell = incident.cell
     location = "" if cell is None else f" at {_code(cell.site)} in {_code(cell.window)}"
     reason = HIDDEN_EVIDENCE if is_blind else _clean(format_guard_reason(incident.reason))
@@ -110,6 +147,26 @@ def describe_incident(
         question=f"Does incident {incident.id} ({incident.kind}){location} need you?",
         evidence=f"Opened {opened_at}. Reason: {reason}.",
         path=_build_path("rollouts", rollout_name, "incidents", incident.id),
+    )
+
+
+def describe_new_values(rollout_name: str, values: Sequence[NewAttributeValue]) -> MessageText:
+    """Return the message about values at one site that are new to acting versions."""
+    names = sorted(
+        {
+            f"{_code(format_value(v.value))} in {_code(v.cell.window)} for {_code(v.version)}"
+            for v in values
+        }
+    )
+    first = values[0]
+    count = format_quantity(len(names), "value")
+    return MessageText(
+        subject=f"{_clean(rollout_name)}: {count} new to the model at {_clean(first.cell.site)}",
+        question=f"Do you expect cases with {'it' if len(names) == 1 else 'them'} at"
+        f" {_code(first.cell.site)}?",
+        evidence=f"Met {UNITS_BEFORE_NOTICE} times or more, not yet familiar: {_join_first(names)}."
+        " Humans decide such cases.",
+        path=_build_path("rollouts", rollout_name, "cells", first.cell.site, first.cell.window),
     )
 
 

@@ -1,12 +1,19 @@
 """Queue the notifications that users chose, each once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from rollout import faults
 from rollout.services.engine.service import Service
-from rollout.services.notifications.recipients import load_news, load_notification_users
-from rollout.services.notifications.selection import select_notices
+from rollout.services.notifications.incident_groups import find_incident_time
+from rollout.services.notifications.kinds import INCIDENT
+from rollout.services.notifications.recipients import (
+    NotificationUser,
+    load_news,
+    load_notification_users,
+)
+from rollout.services.notifications.selection import RolloutNews, select_notices
 from rollout.store.access.notification_channels import NotificationChannels
 from rollout.store.access.notification_outbox import NewNotification, Notice, NotificationOutbox
 
@@ -53,13 +60,14 @@ class NotificationPlanner:
         if not enabled_channels:
             return {}
         news = load_news(self._service, at, enabled_channels)
+        news_by_rollout = {item.state.rollout.name: item for item in news}
         return {
             _QueueKey(channel.user_id, channel.channel, channel.confirmed_at, notice): (
                 NewNotification(
                     channel.user_id,
                     channel.channel,
                     notice,
-                    users[channel.user_id].find_send_time(notice.kind, at),
+                    _find_send_time(users[channel.user_id], notice, news_by_rollout, at),
                 )
             )
             for channel in enabled_channels
@@ -72,3 +80,12 @@ class NotificationPlanner:
             count = sum(outbox.add(notification, at=at) for notification in notifications)
             faults.reach_point("notification.queued")
         return count
+
+
+def _find_send_time(
+    user: NotificationUser, notice: Notice, news: Mapping[str, RolloutNews], at: datetime
+) -> datetime:
+    """Return when a user gets a notice: after quiet hours; incidents at a site together."""
+    if notice.kind != INCIDENT:
+        return user.find_send_time(notice.kind, at)
+    return find_incident_time(notice.about, news[notice.rollout].state.scope.open_incidents, at)

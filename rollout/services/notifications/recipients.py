@@ -1,6 +1,6 @@
 """The users who chose notifications, and what there may be to notify them of."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,8 @@ from rollout.services.access.access_state import build_caller
 from rollout.services.access.credential_resets import NO_LIMITS, load_approval_limits
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.notifications.kinds import REVIEWS, URGENT_KINDS
+from rollout.services.notifications.kinds import NEW_VALUES, REVIEWS, URGENT_KINDS
+from rollout.services.notifications.new_values import load_new_values
 from rollout.services.notifications.selection import (
     REVIEW_WARNING,
     NotificationRecipient,
@@ -28,7 +29,7 @@ from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.errors import UnreadableRowsError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Transaction
-from rollout.store.reviews.reviews import ReviewTaskStore
+from rollout.store.reviews.reviews import ReviewTaskStore, StoredReviewTask
 
 MAX_URGENT_TASKS = 1_000  # looked at in each rollout
 
@@ -80,13 +81,11 @@ def load_news(
 ) -> tuple[RolloutNews, ...]:
     """Return what there may be to notify of, in all rollouts or one.
 
-    Review tasks are read only if one of the channels is for them.
+    Review tasks and new values are read only if one of the channels is for them.
     """
     states = _load_states(service, rollout_name)
-    if not any(REVIEWS in channel.kinds for channel in channels):
-        return tuple(RolloutNews(state) for state in states)
-    with service.database.begin_read() as transaction:
-        return tuple(_load_rollout_news(transaction, state, at) for state in states)
+    kinds = {kind for channel in channels for kind in channel.kinds}
+    return tuple(_load_rollout_news(service, state, kinds, at) for state in states)
 
 
 def _load_states(service: Service, rollout_name: str | None) -> list[RolloutState]:
@@ -104,8 +103,17 @@ def _load_states(service: Service, rollout_name: str | None) -> list[RolloutStat
     return states
 
 
-def _load_rollout_news(transaction: Transaction, state: RolloutState, at: datetime) -> RolloutNews:
-    tasks = ReviewTaskStore(transaction, state.rollout).list_overdue(
-        since=at, until=at + REVIEW_WARNING + MICROSECOND, sites=None, limit=MAX_URGENT_TASKS
-    )
-    return RolloutNews(state, tuple(tasks))
+def _load_rollout_news(
+    service: Service, state: RolloutState, kinds: Collection[str], at: datetime
+) -> RolloutNews:
+    tasks: Sequence[StoredReviewTask] = ()
+    if REVIEWS in kinds:
+        with service.database.begin_read() as transaction:
+            tasks = ReviewTaskStore(transaction, state.rollout).list_overdue(
+                since=at,
+                until=at + REVIEW_WARNING + MICROSECOND,
+                sites=None,
+                limit=MAX_URGENT_TASKS,
+            )
+    new_values = load_new_values(service.database, state, at) if NEW_VALUES in kinds else ()
+    return RolloutNews(state, tuple(tasks), new_values)

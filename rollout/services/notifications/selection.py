@@ -20,6 +20,8 @@ from rollout.services.notifications.kinds import (
     INCIDENT,
     INCIDENTS,
     LAST_DAY,
+    NEW_VALUE,
+    NEW_VALUES,
     PROPOSAL,
     PROPOSALS,
     REMINDERS,
@@ -27,6 +29,7 @@ from rollout.services.notifications.kinds import (
     REVIEWS,
     WEEKLY_DIGEST,
 )
+from rollout.services.notifications.new_values import NewAttributeValue
 from rollout.services.proposals.eligible_approvers import list_pending_approvals
 from rollout.store.access.notification_outbox import Notice
 from rollout.store.reviews.reviews import StoredReviewTask
@@ -49,10 +52,16 @@ class NotificationRecipient:
 
 @dataclass(frozen=True, slots=True)
 class RolloutNews:
-    """What there may be to notify of in a rollout; `review_tasks` are due within the hour."""
+    """What there may be to notify of in a rollout.
+
+    Attributes:
+        review_tasks: those due within the hour.
+        new_values: attribute values that are new to an acting version.
+    """
 
     state: RolloutState
     review_tasks: Sequence[StoredReviewTask] = ()
+    new_values: Sequence[NewAttributeValue] = ()
 
 
 def select_notices(
@@ -66,6 +75,7 @@ def select_notices(
         for notice in (
             *_iterate_proposals(recipient, news.state, at),
             *_iterate_incidents(recipient, news.state, at),
+            *_iterate_new_values(recipient, news),
             *_iterate_reviews(recipient, news, at),
         )
     ]
@@ -122,6 +132,22 @@ def list_readable_incidents(state: RolloutState, caller: Caller) -> tuple[Incide
         for incident in state.scope.open_incidents.values()
         if incident.cell is None or caller.has_permission(Permission.READ, name, incident.cell.site)
     )
+
+
+def _iterate_new_values(recipient: NotificationRecipient, news: RolloutNews) -> Iterator[Notice]:
+    """Yield one notice for each tick and site with new values."""
+    since = recipient.kinds.get(NEW_VALUES)
+    if since is None:
+        return
+    rollout_name = news.state.rollout.name
+    keys = {
+        value.notice_key
+        for value in news.new_values
+        if value.at >= since
+        and recipient.caller.has_permission(Permission.READ, rollout_name, value.cell.site)
+    }
+    for key in sorted(keys):
+        yield Notice(rollout_name, NEW_VALUE, key)
 
 
 def _iterate_reviews(

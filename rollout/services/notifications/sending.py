@@ -4,7 +4,8 @@ Sending is at least once: if a process stops after sending but before recording 
 sent again with the same key. The text is made at each try; what no longer applies is dropped.
 """
 
-from collections.abc import Callable, Collection
+import hashlib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -20,7 +21,8 @@ from rollout.services.delivery.delivery import (
 )
 from rollout.services.delivery.sending import ChannelMessage, MessageSender, send_in_process
 from rollout.services.engine.service import Service
-from rollout.services.notifications.kinds import CONFIRMATION
+from rollout.services.notifications.incident_groups import claim_incident_group
+from rollout.services.notifications.kinds import CONFIRMATION, INCIDENT
 from rollout.services.notifications.message_facts import build_text
 from rollout.services.notifications.messages import MessageText, describe_code
 from rollout.services.notifications.recipients import (
@@ -42,11 +44,15 @@ NO_LONGER_DUE: Final = "it no longer applied"
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """Result of one try: sent, an error, dropped, or postponed to a time."""
+    """Result of one try: sent, an error, dropped, or postponed to a time.
+
+    `others` are further notifications in the same message.
+    """
 
     error: str = ""
     is_dropped: bool = False
     postponed_to: datetime | None = None
+    others: tuple[Notification, ...] = ()
 
 
 def send_due_notifications(
@@ -101,26 +107,50 @@ def _send_to_user(
     send_at = user.find_send_time(notification.notice.kind, at)
     if send_at > at:
         return _Outcome(postponed_to=send_at)
+    others: tuple[Notification, ...] = ()
     try:
-        text = _find_text(service, notification, channel, user, at)
+        others = _claim_others(service, notification, channel, user, at)
+        text = _find_text(service, (notification, *others), channel, user, at)
     except Exception as error:  # noqa: BLE001 - tried again like any other failure
-        return _Outcome(f"the message could not be written ({type(error).__name__})")
+        error_text = f"the message could not be written ({type(error).__name__})"
+        return _Outcome(error_text, others=others)
     if text is None:
-        return _Outcome(is_dropped=True)
+        return _Outcome(is_dropped=True, others=others)
     if channel.channel not in service.channels.personal_names:
-        return _Outcome(f"the channel {channel.channel} is not configured here for users")
-    return _Outcome(send_message(build_notification(service, notification, channel, text)))
+        error_text = f"the channel {channel.channel} is not configured here for users"
+        return _Outcome(error_text, others=others)
+    message = build_notification(service, (notification, *others), channel, text)
+    return _Outcome(send_message(message), others=others)
 
 
-def _find_text(
+def _claim_others(
     service: Service,
     notification: Notification,
     channel: NotificationChannel,
     user: NotificationUser,
     at: datetime,
-) -> MessageText | None:
-    """Return the text of a notification, or None if it no longer applies."""
+) -> tuple[Notification, ...]:
+    """Claim the incidents that come with the message about one."""
     notice = notification.notice
+    if notice.kind != INCIDENT or channel.confirmed_at is None:
+        return ()
+    news = load_news(service, at, [channel], notice.rollout)
+    due_notices = select_notices(user.build_recipient(channel), news, at)
+    if notice not in due_notices:
+        return ()
+    open_incidents = news[0].state.scope.open_incidents
+    return claim_incident_group(service, notification, due_notices, open_incidents, at)
+
+
+def _find_text(
+    service: Service,
+    group: Sequence[Notification],
+    channel: NotificationChannel,
+    user: NotificationUser,
+    at: datetime,
+) -> MessageText | None:
+    """Return the text of notifications in one message, or None if they no longer apply."""
+    notice = group[0].notice
     if notice.kind == CONFIRMATION:
         is_newest = channel.code_sent_at is not None and (
             notice.about == channel.code_sent_at.isoformat()
@@ -129,19 +159,24 @@ def _find_text(
     if channel.confirmed_at is None:
         return None
     news = load_news(service, at, [channel], notice.rollout or None)
-    if notice not in select_notices(user.build_recipient(channel), news, at):
+    due_notices = select_notices(user.build_recipient(channel), news, at)
+    notices = [item.notice for item in group if item.notice in due_notices]
+    if not notices:
         return None
     try:
-        return build_text(service, user, notice, news, at)
+        return build_text(service, user, notices, news, at)
     except RefusalError:  # it was decided, or erased, since the state was read
         return None
 
 
 def build_notification(
-    service: Service, notification: Notification, channel: NotificationChannel, text: MessageText
+    service: Service, group: Sequence[Notification], channel: NotificationChannel, text: MessageText
 ) -> ChannelMessage:
-    """Build the message of a notification; its key is the same at every try."""
-    key = f"notification-{notification.id}"
+    """Build the message of notifications; its key is the same at every try of the same ones."""
+    numbers = ".".join(str(notification.id) for notification in group)
+    key = f"notification-{group[0].id}"
+    if len(group) > 1:
+        key = f"{key}-{hashlib.sha256(numbers.encode()).hexdigest()[:8]}"
     footer = f"Message {key}; two messages with the same number are the same."
     return ChannelMessage(
         service.channels.build_personal_url(channel.channel, channel.address),
@@ -154,19 +189,30 @@ def build_notification(
 def _record_outcome(service: Service, notification: Notification, outcome: _Outcome) -> None:
     at = service.clock.now()
     random_value = int.from_bytes(service.entropy(RANDOM_BYTES), "big") / 256**RANDOM_BYTES
+    retry_at = at + compute_retry_delay(notification.attempts, random_value)
     with service.database.begin_write() as transaction:
         outbox = NotificationOutbox(transaction)
-        if outcome.postponed_to is not None:
-            outbox.postpone(notification, at=outcome.postponed_to)
-        elif outcome.is_dropped:
-            outbox.close(notification, DROPPED, error=NO_LONGER_DUE)
-        elif not outcome.error:
-            outbox.record_sent(notification, at=at)
-        elif notification.attempts >= MAX_ATTEMPTS:
-            outbox.close(notification, FAILED, error=outcome.error)
-        else:
-            delay = compute_retry_delay(notification.attempts, random_value)
-            outbox.retry_later(notification, at=at + delay, error=outcome.error)
+        for item in (notification, *outcome.others):
+            _record_item(outbox, item, outcome, at, retry_at)
+
+
+def _record_item(
+    outbox: NotificationOutbox,
+    notification: Notification,
+    outcome: _Outcome,
+    at: datetime,
+    retry_at: datetime,
+) -> None:
+    if outcome.postponed_to is not None:
+        outbox.postpone(notification, at=outcome.postponed_to)
+    elif outcome.is_dropped:
+        outbox.close(notification, DROPPED, error=NO_LONGER_DUE)
+    elif not outcome.error:
+        outbox.record_sent(notification, at=at)
+    elif notification.attempts >= MAX_ATTEMPTS:
+        outbox.close(notification, FAILED, error=outcome.error)
+    else:
+        outbox.retry_later(notification, at=retry_at, error=outcome.error)
 
 
 def _describe_failure(notification: Notification, error: str) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from rollout.formats.records.column_map import COLUMN_NAMES, format_suggestion
+from rollout.formats.records.column_layout import format_suggestion
+from rollout.formats.records.column_map import COLUMN_NAMES
 from rollout.formats.records.date_formats import has_local_times
 from rollout.formats.records.encodings import SINGLE_BYTE
 from rollout.formats.records.mapped_rows import MappedRows

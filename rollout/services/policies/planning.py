@@ -10,7 +10,7 @@ from math import inf
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import SHADOW
-from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.outcomes import GainCondition, describe_objective
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
@@ -133,6 +133,8 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
     end = f" (no gate to {join_words(closed)})" if closed else ""
     stages_text = f"{' → '.join(policy.stage_ids)}{end}"
     yield f"Plan of {policy.rollout}: {len(policy.cells)} cells, {stages_text}"
+    if policy.outcomes and policy.charter.objective:
+        yield f"Objective: {describe_objective(policy.charter.objective, policy.outcomes)}."
     flows = policy_plan.traffic.cells.values()
     rates = [
         cell_traffic.units_per_day

@@ -1,7 +1,7 @@
 """Preview, apply and read the policies of a rollout."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rollout.core.errors import NotAllowedError, RefusalError, UnknownProposalError
@@ -25,6 +25,7 @@ from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.policies.approver_warnings import list_approver_warnings
+from rollout.services.policies.familiar_preview import describe_unfamiliar_effect
 from rollout.services.policies.planning import build_policy_plan, format_plan
 from rollout.services.policies.source_warnings import (
     NO_SENDERS,
@@ -170,6 +171,8 @@ class PolicyChanges:
         narrowed, restarted, cleared: cells that would go down; that would start a new attempt at a
             smaller risk; that would lose grants and evidence.
         voided: open proposals that would be voided.
+        unfamiliar: by version, how many recent units another rule of familiar cases would have sent
+            to humans.
     """
 
     outcome: str
@@ -179,6 +182,7 @@ class PolicyChanges:
     restarted: tuple[str, ...]
     cleared: tuple[str, ...]
     voided: tuple[str, ...]
+    unfamiliar: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +324,10 @@ def _compute_effect(
     state = service.state_cache.reload_rollout(rollout_name).state
     require_permission(caller, Permission.READ, rollout_name, tuple(state.policy.sites_by_id))
     command = ApplyPolicy(at=at, by=Actor(caller.name), policy=policy)
-    return _build_effect(decide(command, state.scope, state.policy))
+    changes = _build_effect(decide(command, state.scope, state.policy))
+    with service.database.begin_read() as transaction:
+        unfamiliar = describe_unfamiliar_effect(transaction, state, policy, at)
+    return replace(changes, unfamiliar=unfamiliar)
 
 
 def _build_effect(events: tuple[LedgerEvent, ...]) -> PolicyChanges:

@@ -35,6 +35,7 @@ from rollout.services.proposals.evidence_imports import (
     load_imports,
     select_imports,
 )
+from rollout.services.proposals.proposal_waits import ProposalWait, list_proposal_waits
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.ledger import Ledger
@@ -73,6 +74,7 @@ class Proposal:
             of the gate's risk; "" where attempts aren't numbered.
         closed_reason: reason of a rejection or voiding, "" without one.
         can_approve: whether the caller may approve now; else see `cannot_approve_reason`.
+        waits_for: what delays an approved proposal, and until when; [] in other states.
     """
 
     id: str
@@ -101,6 +103,7 @@ class Proposal:
     imports: tuple[EvidenceImport, ...]
     sources: tuple[CountedSource, ...]
     attempt: str
+    waits_for: tuple[ProposalWait, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +253,7 @@ def _build_proposal_details(
         imports=select_imports(imports, cell, row.raised_in),
         sources=_name_sources(transaction, proposal_raised),
         attempt=_describe_attempt(proposal_raised),
+        waits_for=list_proposal_waits(state, row.id, at),
     )
 
 

@@ -21,7 +21,7 @@ from rollout.services.engine.rollout_state import RolloutState, load_rollout_sta
 from rollout.services.engine.unit_counting import queue_cases
 from rollout.services.replay.replay import find_first_predictions
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.versions import VersionInfo, VersionStore
+from rollout.store.ledger.versions import VersionStore, build_version_info
 from rollout.store.records.records import RecordStatus, RecordStore
 from rollout.tally.case_placement import PlacedHistory, place_cases
 from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
@@ -99,7 +99,7 @@ def import_records(
     if untimed_count:
         counts["case"][RecordStatus.REJECTED] += untimed_count
     first_use = _find_first_use(populations, at)
-    _record_versions(database, state, first_use, trained_until or {}, contents or {})
+    _record_versions(database, state, first_use, trained_until or {}, contents or {}, at)
     by_case = _group_by_case(populations)
     keys = sorted(by_case, key=lambda key: _sort_key(by_case[key]))
     for start in range(0, len(keys), CASES_PER_TRANSACTION):
@@ -145,6 +145,7 @@ def _record_versions(
     first_use: Mapping[str, datetime],
     trained_until: Mapping[str, datetime],
     declared: Mapping[str, str],
+    at: datetime,
 ) -> None:
     """Store each version's first use, its content, and the end of its training cases."""
     contents = {**declared, **state.policy.contents_by_version}
@@ -154,12 +155,12 @@ def _record_versions(
         for version, first_used_at in first_use.items():
             stored = known_versions.get(version)
             if stored is None:
-                about = {"content": contents[version]} if version in contents else {}
-                facts = VersionInfo(version, "import", trained_until.get(version), about)
-                versions.record_info(facts, at=first_used_at)
+                until = trained_until.get(version)
+                facts = build_version_info(version, "import", contents, until)
+                versions.record_info(facts, at=at, first_used_at=first_used_at)
             elif version in trained_until:
                 facts = replace(stored.info, trained_until=trained_until[version])
-                versions.record_info(facts, at=first_used_at)
+                versions.record_info(facts, at=at)
 
 
 def _store_batch(

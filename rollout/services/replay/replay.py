@@ -9,6 +9,8 @@ import polars as pl
 
 from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.version_contents import find_content_fault
+from rollout.core.scope.version_names import merge_training_ends
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.column_map import (
     build_policy_columns,
@@ -18,8 +20,10 @@ from rollout.formats.records.column_map import (
 from rollout.formats.records.files import RecordPaths, read_records
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.replay.engine import Replay, ReplayOptions, ReplayResult
+from rollout.replay.first_uses import find_continued_versions, list_first_uses
 from rollout.replay.record_feed import HistoryFeeds
 from rollout.services.replay.planted_files import split_declared_cases
+from rollout.services.replay.recorded_arms import check_recorded_arms
 from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
 from rollout.tally.frames import UNREADABLE_REASONS, RecordFrames, RecordKind, RowCount
 from rollout.tally.populations import (
@@ -27,6 +31,7 @@ from rollout.tally.populations import (
     resolve_natural_units,
     resolve_planted_units,
 )
+from rollout.tally.renamed_predictions import merge_renamed_predictions
 from rollout.tally.unit_arrays import TalliedUnits, build_units
 
 MAX_EXAMPLE_SITES = 5  # named in hints
@@ -48,6 +53,7 @@ class ReplayRequest:
         column_mappings: the same as flags, such as `predictions.case_key=image`; they override it.
         options: salt, simulated approvals, skipping.
         trained_until: end of the training data by version; earlier cases are no evidence.
+        contents: by version the SHA-256 of its weights and pre-processing, beside the policy's.
         strict: stop at the first unreadable row.
         chosen_sources: sources whose decisions are evidence; () for all.
         planted: a file that declares the planted cases.
@@ -59,6 +65,7 @@ class ReplayRequest:
     column_mappings: tuple[str, ...] = ()
     options: ReplayOptions = field(default_factory=ReplayOptions)
     trained_until: Mapping[str, datetime] = field(default_factory=dict)
+    contents: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
     chosen_sources: tuple[str, ...] = ()
     planted: Path | None = None
@@ -86,19 +93,26 @@ def replay_files(request: ReplayRequest, progress: Progress | None = None) -> Re
     """
     policy = read_policy(request.policy)
     records = read_request_records(request, policy, progress)
-    _check_trained_versions(request, records)
+    _check_named_versions(request, policy, records)
     return replay_records(request, policy, records, progress)
 
 
-def _check_trained_versions(request: ReplayRequest, records: RecordFrames) -> None:
-    """Raise ValueError if `trained_until` names an unknown version."""
+def _check_named_versions(request: ReplayRequest, policy: Policy, records: RecordFrames) -> None:
+    """Raise ValueError for an unknown version, or a content that is not the policy's."""
     known_versions = sorted(records.predictions["version"].unique())
-    for version in request.trained_until:
-        if version not in known_versions:
-            raise ValueError(
-                f"--trained-until {version}: no prediction is by {version}; there are"
-                f" {', '.join(known_versions)}"
-            )
+    options = {"--trained-until": request.trained_until, "--content": request.contents}
+    for option, values in options.items():
+        for version in values:
+            if version not in known_versions:
+                raise ValueError(
+                    f"{option} {version}: no prediction is by {version}; there are"
+                    f" {', '.join(known_versions)}"
+                )
+    for version, content in request.contents.items():
+        by_policy = policy.contents_by_version.get(version, "")
+        fault = find_content_fault(version, declared=content, content=content, by_policy=by_policy)
+        if fault:
+            raise ValueError(f"--content: {fault}")
 
 
 def read_request_records(
@@ -142,10 +156,10 @@ def replay_records(
 
     Raises:
         NothingToReplayError: no record can be evidence.
+        RecordedArmsError: the records' experiment had other arms.
     """
-    history = place_cases(records, policy, request.options.salt, request.trained_until)
+    records, history, planted, first_seen = _place_records(request, policy, records)
     units = resolve_natural_units(history, policy)
-    planted = place_planted_cases(records, policy, request.options.salt, request.trained_until)
     unit_arrays = _build_unit_arrays(units, planted, policy)
     if not units["excluded"].null_count():
         raise NothingToReplayError(_describe_empty_replay(history, units, records))
@@ -157,13 +171,15 @@ def replay_records(
         unit_arrays,
         policy,
         feeds,
-        find_first_uses(records, history, planted),
+        first_seen,
         request.options,
+        _list_contents(request, policy),
     )
     report_progress = (
         None if progress is None else lambda done, total: progress("deciding", done, total)
     )
     result = engine.run(report_progress)
+    check_recorded_arms(records, history, result)
     return ReplayedFiles(request, policy, records, history, units, result)
 
 
@@ -181,6 +197,35 @@ def _build_unit_arrays(
         return arrays
     span = build_units(units, policy)
     return replace(arrays, first_slot=span.first_slot, last_slot=span.last_slot)
+
+
+def _place_records(
+    request: ReplayRequest, policy: Policy, records: RecordFrames
+) -> tuple[RecordFrames, PlacedHistory, PlacedHistory | None, Mapping[str, datetime]]:
+    """Return records by first names of versions, placed, and the first use of each name.
+
+    The planted cases are placed apart; None without any.
+    """
+    salt, trained_until = request.options.salt, request.trained_until
+    history = place_cases(records, policy, salt, trained_until)
+    planted = place_planted_cases(records, policy, salt, trained_until)
+    first_seen = find_first_uses(records, history, planted)
+    contents = _list_contents(request, policy)
+    first_uses = list_first_uses(first_seen, contents)
+    if first_names := find_continued_versions(policy, first_uses):
+        planted_records = records.planted
+        if planted_records is not None:
+            planted_records = merge_renamed_predictions(planted_records, first_names)
+        records = merge_renamed_predictions(records, first_names)
+        records = replace(records, planted=planted_records)
+        trained_until = merge_training_ends(trained_until, first_names)
+        history = place_cases(records, policy, salt, trained_until)
+        planted = place_planted_cases(records, policy, salt, trained_until)
+    return records, history, planted, first_seen
+
+
+def _list_contents(request: ReplayRequest, policy: Policy) -> Mapping[str, str]:
+    return {**request.contents, **policy.contents_by_version}
 
 
 def find_first_uses(

@@ -115,6 +115,8 @@ def build_replay_command(request: ReplayRequest) -> str:
         arguments += ["--map", mapping]
     for version_id, at in request.trained_until.items():
         arguments += ["--trained-until", f"{version_id}={at.isoformat()}"]
+    for version_id, content in request.contents.items():
+        arguments += ["--content", f"{version_id}={content}"]
     for source in request.chosen_sources:
         arguments += ["--sources", source]
     delay = request.options.approval_delay

@@ -48,6 +48,7 @@ from rollout.store.records.baselines import Baselines
 from rollout.store.reviews.cleanings import CleaningStore
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.frames import RecordFrames
+from rollout.tally.pooled_arms import collect_pool_histories
 from rollout.tally.populations import PLANTED_TRACK
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
 from rollout.tally.stage_history import StageHistory
@@ -241,6 +242,9 @@ def _build_evidence_view(
         feeds=EMPTY_GUARD_FEEDS,
         rules=ledger_inputs.scope.rules,
         familiar_history=ledger_inputs.history.familiar_histories[key],
+        pool_histories=collect_pool_histories(
+            ledger_inputs.policy, cell, ledger_inputs.history.get_stage_history
+        ),
     )
 
 

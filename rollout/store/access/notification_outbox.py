@@ -131,6 +131,42 @@ class NotificationOutbox:
         row = self._transaction.execute(select(notifications).where(same_row)).one()
         return _build_notification(row)
 
+    def take_others(
+        self,
+        notification: Notification,
+        abouts: Collection[str],
+        *,
+        at: datetime,
+        lease: timedelta,
+    ) -> tuple[Notification, ...]:
+        """Return unsent notifications for the message of a taken one, and count their attempts.
+
+        They have its user, channel, rollout and kind. Those that were never tried needn't be due;
+        those that another process may be sending are left to it.
+        """
+        columns = notifications.c
+        query = (
+            select(columns.id)
+            .where(
+                columns.user_id == notification.user_id,
+                columns.channel == notification.channel,
+                columns.rollout == notification.notice.rollout,
+                columns.kind == notification.notice.kind,
+                columns.about.in_(abouts),
+                columns.id != notification.id,
+                columns.state == WAITING,
+                (columns.attempts == 0) | (columns.next_attempt_at <= at),
+            )
+            .with_for_update(skip_locked=True)
+        )
+        same_rows = columns.id.in_(self._transaction.execute(query).scalars().all())
+        values = {"attempts": columns.attempts + 1, "next_attempt_at": at + lease}
+        self._transaction.execute(update(notifications).where(same_rows).values(**values))
+        rows = self._transaction.execute(
+            select(notifications).where(same_rows).order_by(columns.id)
+        )
+        return tuple(_build_notification(row) for row in rows)
+
     def record_sent(self, notification: Notification, *, at: datetime) -> bool:
         """Record that it was sent; False if another process took it."""
         return self._update(notification, state=SENT, sent_at=at, next_attempt_at=None, error="")

@@ -19,7 +19,7 @@ from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.projections import RowDifferences, get_name_column
-from rollout.store.ledger.scopes import from_plain, to_plain
+from rollout.store.ledger.scopes import decode_scope, encode_scope
 from rollout.store.tables.tables import (
     confusion_matrices,
     counts,
@@ -72,7 +72,7 @@ class ProjectionRepair:
             if scope is None:
                 self._transaction.execute(delete(scopes).where(*conditions))
             else:
-                values = {"at": scope.at, "body": to_plain(scope)}
+                values = {"at": scope.at, "body": encode_scope(scope)}
                 self._transaction.execute(update(scopes).where(*conditions).values(**values))
 
     def repair_projections(self, differences: RowDifferences) -> None:
@@ -130,6 +130,6 @@ class ProjectionRepair:
 def _is_same_scope(body: Any, scope: Scope) -> bool:
     """Return whether a stored body is this scope; unreadable bodies are not."""
     try:
-        return bool(from_plain(Scope, body) == scope)
+        return decode_scope(body) == scope
     except (ValueError, TypeError, KeyError, IndexError):
         return False

@@ -7,6 +7,7 @@ compared with it. Each part of a scope is written by the types of its fields.
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
+from hashlib import sha256
 from types import MappingProxyType, UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
@@ -43,7 +44,7 @@ class StoredScopes:
             "rollout": self._rollout.number,
             "revision": scope.revision,
             "at": scope.at,
-            "body": to_plain(scope),
+            "body": encode_scope(scope),
         }
         statement = build_insert(self._transaction.engine, scopes).on_conflict_do_nothing()
         # as a parameter, because SQLAlchemy's cache would keep a value in the statement (25 MiB)
@@ -53,19 +54,43 @@ class StoredScopes:
     def load_newest(self, *, until: int | None = None) -> Scope:
         """Return the last stored scope up to `until`, or an empty one.
 
-        A scope stored by an older program with other fields counts as missing.
+        A scope stored by a program with other fields counts as missing.
         """
         query = select(scopes).where(scopes.c.rollout == self._rollout.number)
         if until is not None:
             query = query.where(scopes.c.revision <= until)
         query = query.order_by(scopes.c.revision.desc()).limit(1)
         row = self._transaction.execute(query).one_or_none()
-        field_count = len(fields(Scope))
-        return from_plain(Scope, row.body) if row and len(row.body) == field_count else Scope()
+        return (decode_scope(row.body) if row else None) or Scope()
 
     def delete_all(self) -> None:
         """Delete the stored scopes; they are stored again as the ledger grows."""
         self._transaction.execute(delete(scopes).where(scopes.c.rollout == self._rollout.number))
+
+
+def _list_fields(kind: Any) -> Any:
+    """Return the names of a type's fields and of all its parts."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return [(field.name, _list_fields(hints[field.name])) for field in fields(kind)]
+    return [_list_fields(part) for part in get_args(kind)]
+
+
+FORM: Final = sha256(repr(_list_fields(Scope)).encode()).hexdigest()[:16]
+"""Follows a stored scope, so that no other program reads it as its own."""
+
+
+def encode_scope(scope: Scope) -> list[Any]:
+    """Return the body of a stored scope."""
+    return [*to_plain(scope), FORM]
+
+
+def decode_scope(body: list[Any]) -> Scope | None:
+    """Return a stored scope, None if a program with other fields stored it."""
+    if body[-1:] != [FORM]:
+        return None
+    scope: Scope = from_plain(Scope, body[:-1])
+    return scope
 
 
 def to_plain(value: Any) -> Any:

@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 
 from rollout.store.database.bulk import insert_once
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
+from rollout.store.tables.columns import decode_instant, encode_instant
 from rollout.store.tables.record_tables import predictions
 from rollout.store.tables.tables import versions
+
+FIRST_USED: Final = "first_used_at"  # in the details of a version's first row
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +32,29 @@ class VersionInfo:
         return str(self.about.get("content", ""))
 
 
+def build_version_info(
+    version: str,
+    source: str,
+    contents: Mapping[str, str],
+    trained_until: datetime | None = None,
+) -> VersionInfo:
+    """Return a version's first facts, with its content if `contents` has one."""
+    about = {"content": contents[version]} if version in contents else {}
+    return VersionInfo(version, source, trained_until, about)
+
+
 @dataclass(frozen=True, slots=True)
 class StoredVersion:
-    """The last facts on a version, and when it was first seen."""
+    """The last facts on a version.
+
+    Attributes:
+        first_seen_at: its first use, as its first record states it.
+        declared_at: when the service received its content; without one, its first facts.
+    """
 
     first_seen_at: datetime
     info: VersionInfo
+    declared_at: datetime
 
 
 class VersionStore:
@@ -44,10 +64,16 @@ class VersionStore:
         self._transaction = transaction
         self._rollout = rollout
 
-    def record_info(self, info: VersionInfo, *, at: datetime) -> bool:
+    def record_info(
+        self, info: VersionInfo, *, at: datetime, first_used_at: datetime | None = None
+    ) -> bool:
         """Store facts that differ from the last ones; return whether they do.
 
         Earlier facts stay, so that the facts behind older evidence can be read later.
+
+        Args:
+            at: when they were received, by the service's clock.
+            first_used_at: a new version's first use, where that is another time.
         """
         stored = self.list_all().get(info.version)
         if stored is not None and stored.info == info:
@@ -59,7 +85,7 @@ class VersionStore:
             "version": info.version,
             "source": info.source,
             "trained_until": info.trained_until,
-            "details": info.about,
+            "details": dict(info.about) | _build_first_use(first_used_at),
             "rollout": self._rollout.number,
             "revision": revision.scalar_subquery(),
             "recorded_at": at,
@@ -82,11 +108,22 @@ class VersionStore:
         )
         stored_versions: dict[str, StoredVersion] = {}
         for row in self._transaction.execute(query):
-            first_seen_at = (
-                stored_versions[row.version].first_seen_at
-                if row.version in stored_versions
-                else row.recorded_at
-            )
-            info = VersionInfo(row.version, row.source, row.trained_until, row.details)
-            stored_versions[row.version] = StoredVersion(first_seen_at, info)
+            earlier_facts = stored_versions.get(row.version)
+            stored_versions[row.version] = _add_facts(earlier_facts, row)
         return stored_versions
+
+
+def _build_first_use(first_used_at: datetime | None) -> dict[str, int]:
+    return {} if first_used_at is None else {FIRST_USED: encode_instant(first_used_at)}
+
+
+def _add_facts(stored: StoredVersion | None, row: Row[Any]) -> StoredVersion:
+    """Return a version with the facts of its next row."""
+    about = {name: value for name, value in row.details.items() if name != FIRST_USED}
+    info = VersionInfo(row.version, row.source, row.trained_until, about)
+    if stored is None:
+        first_used = row.details.get(FIRST_USED)
+        first_seen_at = row.recorded_at if first_used is None else decode_instant(first_used)
+        return StoredVersion(first_seen_at, info, row.recorded_at)
+    declared_at = stored.declared_at if stored.info.content else row.recorded_at
+    return StoredVersion(stored.first_seen_at, info, declared_at)

@@ -1,33 +1,36 @@
 """Predictions under several names of one version: the first received one of a case counts."""
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 from sqlalchemy import Row
 
 PredictionKey = tuple[int, str]
+Receipt = tuple[datetime, datetime]
+BEFORE_ALL = datetime.min.replace(tzinfo=UTC)  # of a prediction without a time of its own
 
 
-def find_first_receipts(rows: Iterable[Row[Any]]) -> dict[PredictionKey, datetime]:
-    """Return when the first revision of each prediction was received."""
-    receipts: dict[PredictionKey, datetime] = {}
+def find_first_receipts(rows: Iterable[Row[Any]]) -> dict[PredictionKey, Receipt]:
+    """Return when the first revision of each prediction was received, and its own time."""
+    receipts: dict[PredictionKey, Receipt] = {}
     for row in rows:
-        key = (row.case_id, row.version)
-        receipts[key] = min(receipts.get(key, row.received_at), row.received_at)
+        key, receipt = (row.case_id, row.version), (row.received_at, row.at or BEFORE_ALL)
+        receipts[key] = min(receipts.get(key, receipt), receipt)
     return receipts
 
 
 def select_first_received(
     rows: Collection[Row[Any]],
-    receipts: Mapping[PredictionKey, datetime],
+    receipts: Mapping[PredictionKey, Receipt],
     first_names: Mapping[str, str],
 ) -> list[Row[Any]]:
     """Return one prediction a case and version, of all its names the one received first.
 
-    Of several that came in one batch it is that of the version's first name, then of its older one.
-    A sender could otherwise choose among answers after the human decision.
+    Of several that came in one batch it is the first by its time, as in a replay of files, then
+    that of the version's first name, then of its older one. A sender could otherwise choose among
+    answers after the human decision.
     """
     places = {name: place for place, name in enumerate(first_names, start=1)}
     ordered = sorted(

@@ -125,7 +125,7 @@ def write_as_before(value):
         "content",
         "cell_values",
     }
-    later |= {"has_begun", "number", "risk_share", "cleared_at"}
+    later |= {"has_begun", "number", "risk_share", "cleared_at", "detectors"}
     return [
         [[to_plain(key), write_as_before(item)] for key, item in part.items()]
         if isinstance(part := getattr(value, field.name), Mapping)

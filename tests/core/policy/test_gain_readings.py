@@ -66,7 +66,7 @@ def test_an_arm_that_lost_its_units_opens_nothing():
     reading = GainReading(below, few, 0.05)
     assert reading.log_e > 3, "the model's units alone would do"
     assert (reading.is_met, reading.has_turned) == (False, True)
-    assert reading.format_counts().endswith("without outcome, not the arms that were sampled")
+    assert reading.format().endswith("without outcome, not the arms that were sampled")
     slots = np.arange(45)
     expected = [
         GainReading(below, few.select(few.slots <= slot), 0.05).is_met for slot in slots.tolist()
@@ -79,5 +79,14 @@ def test_amounts_are_in_the_unit_of_the_outcome():
     reading = GainReading(CONDITION, build_units(), 0.05)
     assert reading.estimate == pytest.approx(0.4 * 80)
     assert 0 < reading.bound < reading.estimate
-    assert reading.format_counts() == "60 by the model, 60 by people, 0 without outcome"
+    text = reading.format()
+    assert text.endswith("; 60 by the model, 60 by people, 0 without outcome")
+    assert text.startswith("+32 EUR a unit so far, at least +")
+    bound = float(text.split("at least +")[1].split(" EUR")[0])
+    assert 0 <= reading.bound - bound < 0.1, "rounded down"
+    nothing = GainReading(CONDITION, build_empty_arms(), 0.05)
+    assert nothing.format() == "0 by the model, 0 by people, 0 without outcome"
+    renewal = GainReading(CONDITION, build_units(), 1.0)
+    assert renewal.format().startswith("+32 EUR a unit so far; 60 by"), "no risk, so no bound"
     assert str(CONDITION) == "gain of profit at least 0 EUR"
+    assert PROFIT.format_amount(1234.5) == "+1,234 EUR"

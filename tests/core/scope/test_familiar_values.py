@@ -13,8 +13,11 @@ from rollout.core.policy.familiarity import (
 )
 from rollout.core.policy.policy import EvidenceRules
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
+from rollout.core.scope.commands import AcknowledgeIncident
+from rollout.core.scope.familiar_values import count_unopened_values
+from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS
 from rollout.core.scope.projection import apply_events
-from tests.factories import CREEK, RolloutDriver, autonomous, kinds, policy
+from tests.factories import BO, CREEK, RolloutDriver, autonomous, kinds, policy
 
 RULE = FamiliarityRule((FamiliarAttribute(("form",)),))
 FAMILIAR_ONLY = policy(evidence=EvidenceRules(familiar=RULE))
@@ -70,6 +73,22 @@ def test_a_mistaken_value_opens_one_incident_in_a_cell():
     assert (events[1].kind, events[1].about, events[1].cell) == ("unfamiliar", "form=new", CREEK)
     rollout.tick({CREEK: read(new=FAMILIAR)})
     assert kinds(rollout.tick({CREEK: read(new=MISTAKEN)})) == ["FamiliarityChanged"]
+
+
+def test_values_over_the_limit_of_open_incidents_are_counted_and_open_once_there_is_room():
+    rollout = autonomous(FAMILIAR_ONLY)
+    values = {f"n{number:02}": MISTAKEN for number in range(MAX_OPEN_INCIDENTS + 3)}
+    events = rollout.tick({CREEK: read(**values)})
+    assert kinds(events).count("IncidentOpened") == MAX_OPEN_INCIDENTS
+    assert count_unopened_values(rollout.scope, CREEK, "v1") == 3
+    assert rollout.tick({CREEK: read(**values)}) == ()
+    for incident in list(rollout.scope.open_incidents)[:2]:
+        rollout.do(AcknowledgeIncident(at=rollout.at, by=BO, incident=incident))
+    abouts = [event.about for event in rollout.tick({CREEK: read(**values)})]
+    assert abouts == ["form=n50", "form=n51"]
+    assert count_unopened_values(rollout.scope, CREEK, "v1") == 1
+    rollout.narrow()
+    assert count_unopened_values(rollout.scope, CREEK, "v1") == 0
 
 
 def test_in_shadow_nobody_is_told():

@@ -138,6 +138,26 @@ LOOSER = {
         {"limits": (Limit(ends=date(2027, 7, 31)),)},
         "the trial goes on to 2027-07-31, not to 2027-06-30",
     ),
+    "earlier trial": (
+        {"limits": (Limit(starts=date(2027, 6, 30)),)},
+        {"limits": (Limit(starts=date(2027, 6, 1)),)},
+        "the trial may begin from 2027-06-01 on, not from 2027-06-30 on",
+    ),
+    "trial at once": (
+        {"limits": (Limit(starts=date(2027, 6, 30)),)},
+        {"limits": ()},
+        "the trial may begin at once",
+    ),
+    "wave's day": (
+        {"waves": Waves("supervised", opens={2: date(2027, 6, 30)})},
+        {"waves": Waves("supervised", opens={2: date(2027, 6, 1)})},
+        "wave 2 may open from 2027-06-01 on, not from 2027-06-30 on",
+    ),
+    "wave without day": (
+        {"waves": Waves("supervised", opens={2: date(2027, 6, 30)})},
+        {"waves": Waves("supervised")},
+        "wave 2 may open at once",
+    ),
     "endless trial": (
         {"limits": (Limit(ends=date(2027, 6, 30)),)},
         {"limits": ()},

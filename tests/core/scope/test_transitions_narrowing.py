@@ -17,6 +17,7 @@ from rollout.core.policy.cell_evidence import GuardReading
 from rollout.core.policy.counting_rules import CURRENT_RULES, FIRST_RULES
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Freeze, Gate, Guard, Policy
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope.commands import AcknowledgeIncident, Actor, Tick
 from rollout.core.scope.events import (
     GrantExpired,
@@ -26,6 +27,7 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
 )
 from rollout.core.scope.scope import compute_stage_level
+from rollout.reports.text.guard_text import format_guard_reason
 from tests.factories import (
     AGREEMENT,
     AUTONOMOUS,
@@ -126,6 +128,25 @@ def test_an_alarm_says_what_it_saw():
     narrowed, incident = rollout.tick({CREEK: alarm(QUALITY)})
     assert (
         incident.reason == narrowed.reason == ("agreement at least 93 %: 9 of 9 records against it")
+    )
+
+
+@pytest.mark.parametrize("then", ["report", "suspend"])
+def test_the_incident_of_a_narrowing_tells_which_slices_were_in_alarm(then):
+    by_form = SliceCondition("agreement", 0.8, at_least=True, slice="form")
+    slices = Guard(by_form, then, false_alarm_every=100)
+    rollout = supervised(policy(guards=(QUALITY, slices, LATENCY)))
+    reading = GuardReading(is_alarm=True, value="31", records=60, subject="form=new")
+    both = alarm(QUALITY, LATENCY)
+    events = rollout.tick({CREEK: replace(both, guards={**both.guards, slices.id: reading})})
+    (told,) = [e.reason for e in events if getattr(e, "effect", "") == "narrowed"]
+    assert told == (
+        "agreement at least 93 %: 9 of 9 records against it; also in alarm:"
+        " agreement of form=new at least 80 %: 31 of 60 records against it"
+    )
+    assert format_guard_reason(told).endswith(
+        "agreement of form=new at least 80 %: 31 of 60 blind decisions disagree,"
+        " too many of them recent"
     )
 
 

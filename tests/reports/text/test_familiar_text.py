@@ -3,7 +3,11 @@
 from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from rollout.core.policy.policy import EvidenceRules
 from rollout.reports.figures.report_identity import describe_promises
-from rollout.reports.text.familiar_text import describe_familiar_cases
+from rollout.reports.text.familiar_text import (
+    describe_familiar_cases,
+    describe_unfamiliar_share,
+)
+from rollout.tally.value_counts import UnfamiliarUnits
 from tests.factories import policy
 
 RULE = FamiliarityRule(tuple(FamiliarAttribute((n,)) for n in ("form", "scanner")), line=0.9)
@@ -23,3 +27,13 @@ def test_the_sentence_names_attributes_number_and_share_and_who_decides_the_othe
 def test_without_the_rule_there_is_no_sentence():
     assert describe_familiar_cases(policy()) == ""
     assert len(describe_promises(policy(), 2)) == len(policy().gates)
+
+
+def test_the_share_of_a_month_has_its_counts_and_the_most_frequent_value():
+    recent = UnfamiliarUnits(125_581, 3_893, ("form", "new"), 3_700)
+    assert describe_unfamiliar_share(recent, 30).replace("\N{NO-BREAK SPACE}", " ") == (
+        "In the last 30 days 3,893 of 125,581 units here (3.1 %) were not familiar, and humans"
+        " decided them: 3,700 with form=new."
+    )
+    assert describe_unfamiliar_share(UnfamiliarUnits(9, 0), 30).endswith("were not familiar.")
+    assert describe_unfamiliar_share(UnfamiliarUnits(0, 0), 30) == ""

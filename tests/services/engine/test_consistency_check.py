@@ -13,7 +13,7 @@ from rollout.services.engine.ticks import Ticker
 from rollout.store.database.session import Database
 from rollout.store.ledger.evidence import EvidenceStore, StoredReading
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.scopes import StoredScopes, to_plain
+from rollout.store.ledger.scopes import StoredScopes, encode_scope
 from rollout.store.tables import tables
 from rollout.tally.slots import to_instant
 from tests.replay.stories import a_history
@@ -51,7 +51,7 @@ def tick_story(database):
         stood = load_rollout_state(transaction, "story")
         Ledger(transaction, stood.rollout).append([INCIDENT], after=stood.scope.revision)
         scope = Ledger(transaction, stood.rollout).load_scope()
-        kept = {"revision": scope.revision, "at": scope.at, "body": to_plain(scope)}
+        kept = {"revision": scope.revision, "at": scope.at, "body": encode_scope(scope)}
         transaction.execute(insert(tables.scopes).values(rollout=stood.rollout.number, **kept))
         reading = StoredReading("v1", "s0", "day", "agreement", "d", 1, [5, 1], SLOTS[0])
         EvidenceStore(transaction, stood.rollout).store([reading])

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import accumulate
 
 import numpy as np
 import polars as pl
 import pytest
 
 from rollout.core.scope.events import ProposalRaised, Widened
+from rollout.core.scope.projection import apply_event
+from rollout.core.scope.scope import Scope
 from rollout.formats.policy.reader import parse_policy
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history
@@ -36,9 +39,24 @@ STORY = Story(
 )
 
 
-def sliced_history(policy):
+NARROWING = (
+    TEXT.replace("UNIT", "case")
+    .replace("lasts: 400h}]", "lasts: 400h}, {id: autonomous, audit: 60%, lasts: 400h}]")
+    .replace("units: 100,", "units: 20,")
+    .replace("at_least: 50%, slice: group", "at_least: 30%, slice: group")
+    .replace(
+        "guards:",
+        """  - {to: autonomous, risk: 20%, minimum: {units: 5, days: 1}, approvals: [operator],
+     require: [{measure: agreement, at_least: 20%}]}
+guards:
+  - {measure: agreement, at_least: 80%, false_alarm_every: 30, then: one-stage}""",
+    )
+)
+
+
+def sliced_history(policy, story=STORY):
     """Return the story's records with a group for each case, at times none."""
-    history = a_history(STORY, policy)
+    history = a_history(story, policy)
     groups = np.random.default_rng(1).choice(["a", "b", None], history.cases.height)
     column = pl.Series("attribute:group", groups.tolist(), dtype=pl.String)
     return replace(history, cases=history.cases.with_columns(column))
@@ -68,3 +86,17 @@ def test_live_and_replay_read_the_same_slices(database, unit, alarms):
     reasons = " ".join(getattr(event, "reason", "") for event in expected)
     assert all(alarm in reasons for alarm in alarms)
     assert find_evidence_faults(database) == []
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_live_and_replay_go_on_with_the_detectors_of_a_suspension(database):
+    policy, after = parse_policy(NARROWING), timedelta(minutes=20)
+    history = sliced_history(policy, replace(STORY, slots=60))
+    slots, expected = replayed(history, policy, after)
+    found = live(
+        database, NARROWING, slots, after, before_slot=all_at_first(database, "story", history)
+    )
+    assert list_unsealed_events(found) == list_unsealed_events(expected)
+    scopes = accumulate(expected, apply_event, initial=Scope())
+    kept = [state for scope in scopes for state in scope.cells.values() if state.grants]
+    assert any(state.suspended_by & state.detectors.by_guard.keys() for state in kept)

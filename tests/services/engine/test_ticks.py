@@ -113,6 +113,18 @@ def test_an_error_in_one_rollout_stops_no_other_and_is_told(database):
     assert list(ticking.run_due_ticks(LAST + timedelta(seconds=60)).errors) == ["broken"]
 
 
+def test_a_tick_that_the_disk_failed_is_soon_repeated(database, monkeypatch):
+    several(database, 1)
+    ticking = TickScheduler(database, "one")
+    with monkeypatch.context() as full:
+        full.setattr(Ticker, "tick", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))
+        assert list(ticking.run_due_ticks(LAST).errors) == ["r0"]
+    assert database.append_failures.failures  # humans decide
+    assert ticking.run_due_ticks(LAST + timedelta(seconds=4)).events_by_rollout == {}
+    assert list(ticking.run_due_ticks(LAST + timedelta(seconds=5)).events_by_rollout) == ["r0"]
+    assert not database.append_failures.failures
+
+
 def test_in_a_pass_over_many_each_is_ticked_at_its_own_time(database, monkeypatch):
     several(database, 3)
     asked, tick = [], Ticker.tick

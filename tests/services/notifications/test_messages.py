@@ -17,7 +17,7 @@ from rollout.services.notifications.messages import (
     RolloutBacklog,
     describe_code,
     describe_digest,
-    describe_incident,
+    describe_incidents,
     describe_proposal,
     describe_reviews,
 )
@@ -62,8 +62,21 @@ def test_questions(kind, snapshot):
 def test_incidents(is_blind, cell, snapshot):
     reason = "override 12 % over 3:00:00, at most 5 %"
     incident = Incident("I-4", "alarm", reason, NOON, cell)
-    text = read(describe_incident("bears", incident, ZONE, is_blind=is_blind))
+    text = read(describe_incidents("bears", [incident], ZONE, is_blind=is_blind))
     assert ("12 %" in text) != is_blind
+    assert text == snapshot
+
+
+@pytest.mark.parametrize("is_blind", [False, True])
+@pytest.mark.parametrize("cell", [CREEK, None])
+def test_incidents_in_one_message(is_blind, cell, snapshot):
+    incidents = [
+        Incident(f"I-{n}", kind, f"override {n} %", NOON + n * timedelta(seconds=60), cell)
+        for n, kind in enumerate(["alarm", "unauthorized", "alarm", "alarm", "unfamiliar"])
+    ]
+    text = read(describe_incidents("bears", incidents, ZONE, is_blind=is_blind))
+    assert ("override" in text) != is_blind
+    assert "5 incidents (3 alarm, 1 unauthorized and 1 unfamiliar)" in text
     assert text == snapshot
 
 
@@ -85,7 +98,7 @@ def test_a_name_or_reason_is_no_markup():
     incident = Incident("I-4", "alarm", evil, NOON, None)
     for text in (
         describe_proposal("bears", proposal, PROPOSAL, ZONE, is_blind=False),
-        describe_incident("bears", incident, ZONE, is_blind=False),
+        describe_incidents("bears", [incident], ZONE, is_blind=False),
     ):
         body = text.format_body(URL)
         assert "<" not in body

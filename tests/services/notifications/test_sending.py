@@ -43,8 +43,8 @@ def run(service, mailroom, clock):
     return run_at
 
 
-def open_incident(database, cell=CREEK, at=NOON):
-    command = OpenIncident(at=at, kind="unauthorized", reason="case c-1", cell=cell)
+def open_incident(database, cell=CREEK, at=NOON, case="c-1"):
+    command = OpenIncident(at=at, kind="unauthorized", reason=f"case {case}", cell=cell)
     execute_command(database, "bears", lambda _: command)
 
 
@@ -161,6 +161,39 @@ def test_incidents_come_to_readers_of_the_site_also_in_quiet_hours(service, run,
     titles = "bears: Incident I-1, unauthorized"
     assert sorted(run()) == [("olga", titles), ("vic", titles)]
     assert run(NOON + HOUR) == [ASK], "the proposal waited"
+
+
+def test_incidents_that_follow_the_first_at_a_site_come_in_one_message(
+    service, run, database, mailroom
+):
+    choose(service, "ada", [INCIDENTS], quiet=("11:00", "13:00"))
+    for case, cell in (("c-1", CREEK), ("c-2", CREEK), ("c-3", LAKE)):
+        open_incident(database, cell, case=case)
+    assert run() == [
+        ("ada", "bears: 2 incidents at creek"),
+        ("ada", "bears: Incident I-3, unauthorized"),
+    ]
+    for minutes in (1, 2, 4):
+        open_incident(database, at=NOON + minutes * MINUTE, case=f"late-{minutes}")
+        assert run(NOON + minutes * MINUTE) == []
+    mailroom.faults["ada"] = "no answer"
+    assert run(NOON + 5 * MINUTE) == []
+    mailroom.faults.clear()
+    open_incident(database, at=NOON + 6 * MINUTE, case="c-7")
+    assert run(NOON + 6 * MINUTE) == [("ada", "bears: 4 incidents at creek")], "with the retry"
+    assert run(NOON + HOUR) == []
+
+
+def test_an_incident_that_ends_meanwhile_is_not_in_the_message(service, run, database, door):
+    choose(service, "ada", [INCIDENTS])
+    open_incident(database)
+    run()
+    for minutes in (1, 2):
+        open_incident(database, at=NOON + minutes * MINUTE, case=f"late-{minutes}")
+    run(NOON + 2 * MINUTE)
+    record_acknowledgement(database, door.callers["operator"], "bears", "I-2", at=NOON + 3 * MINUTE)
+    assert run(NOON + 5 * MINUTE) == [("ada", "bears: Incident I-3, unauthorized")]
+    assert run(NOON + HOUR) == []
 
 
 def test_an_incident_of_before_or_acknowledged_is_not_sent(service, run, database, door):

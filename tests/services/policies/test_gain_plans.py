@@ -24,15 +24,25 @@ def test_a_gate_needs_two_fifths_more_than_twice_a_t_test(gain, share, spread, o
 
 def test_the_plan_names_units_amounts_and_the_stage_that_measures():
     text = format_plan(build_policy_plan(parse_policy(POLICY)))
+    assert "\nObjective: more profit per sale; measured by profit (EUR, more is better).\n" in text
     assert "no date, because what the model brings is unknown" in text
     assert "gain of profit at least 0 EUR: units at trial, 10 % of them by the model: about" in text
     assert "for +8 EUR" in text
     assert "a unit counts 2d after its case" in text
 
 
+def test_the_plan_says_where_cells_count_together():
+    gate = "{measure: gain, of: profit, at_least: 0}"
+    pooled = gate.replace("}", ", pool: rollout}, {measure: agreement, at_least: 40%}")
+    text = POLICY.replace(gate, pooled)
+    plan = format_plan(build_policy_plan(parse_policy(text)))
+    assert "units at trial over all cells of the rollout, 10 % of them by the model: about" in plan
+
+
 def test_a_small_arm_and_a_missing_objective_are_warned_of():
-    assert not list(list_gain_warnings(parse_policy(POLICY)))
-    small = POLICY.replace("share: 10%", "share: 5%").replace(
+    policy = f"{POLICY}takeover: trial\n"
+    assert not list(list_gain_warnings(parse_policy(policy)))
+    small = policy.replace("share: 10%", "share: 5%").replace(
         "objective: more profit per sale, ", ""
     )
     warnings = [str(warning) for warning in list_gain_warnings(parse_policy(small))]
@@ -43,6 +53,26 @@ def test_a_small_arm_and_a_missing_objective_are_warned_of():
         ),
         "charter: lacks the objective that the outcomes measure",
     ]
+
+
+@pytest.mark.parametrize(
+    ("takeover", "pool", "warning"),
+    [
+        ("same-stage", "", "in the model's arm: it never meets the gate to half"),
+        ("half", "", "with takeover: trial operators may propose it there"),
+        ("same-stage", "site", "arm, unless it acts elsewhere over all cells of the site: it"),
+        ("trial", "", ""),
+        ("shadow", "", ""),
+    ],
+)
+def test_a_gain_that_no_challenger_can_show_is_warned_of(takeover, pool, warning):
+    gate = "{measure: gain, of: profit, at_least: 0}"
+    pooled = gate.replace("}", f", pool: {pool}}}, {{measure: agreement, at_least: 40%}}")
+    text = POLICY.replace(gate, pooled if pool else gate)
+    warnings = [
+        str(item) for item in list_gain_warnings(parse_policy(f"{text}takeover: {takeover}\n"))
+    ]
+    assert [warning in item for item in warnings] == [True] * bool(warning), warnings
 
 
 def test_a_service_refuses_outcomes_before_it_stores_anything():

@@ -1,5 +1,6 @@
 """Two files and a policy: read, placed, counted, decided."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +13,7 @@ from rollout.services.replay.replay import (
     find_first_predictions,
     replay_files,
 )
+from rollout.services.replay.replay_output import build_replay_command
 from rollout.tally.case_placement import place_cases
 from tests.tally.histories import (
     SALT,
@@ -125,3 +127,42 @@ def test_progress_is_told_to_the_end(tmp_path):
     assert all(0 < done <= of for done, of in deciding)
     assert deciding[-1][0] == deciding[-1][1]
     assert {what for what, _, _ in told} >= {"deciding", "predictions.csv", "decisions.csv"}
+
+
+FIRST, OTHER = "ab" * 32, "cd" * 32
+
+
+def test_a_name_with_a_known_content_continues_its_version(tmp_path):
+    said, given = rows(30)
+    said = [row.replace(",v1,", ",v1b,") if n > 15 else row for n, row in enumerate(said)]
+    until = {"v1b": datetime(2025, 3, 3, 17, tzinfo=UTC)}
+    order = an_order(tmp_path, said, given, trained_until=until)
+    apart = replay_files(order)
+    assert list(apart.result.scope.versions) == ["v1", "v1b"]
+    text = POLICY + f"versions: [{{id: v1b, content: {FIRST}}}]\n"
+    order.policy.write_text(text, encoding="utf-8")
+    done = replay_files(replace(order, contents={"v1": FIRST}))
+    assert (done.result.scope.aliases, list(done.result.scope.versions)) == ({"v1b": "v1"}, ["v1"])
+    assert set(done.units["version"]) == {"v1"}
+    is_excluded = done.units["excluded"].drop_nulls()
+    assert is_excluded.to_list() == ["trained on"] * 2 * 9, "an end holds under all names"
+
+
+@pytest.mark.parametrize(
+    ("contents", "problem"),
+    [
+        ({"v2": FIRST}, "--content v2: no prediction is by v2; there are v1"),
+        ({"v1": OTHER}, "--content: v1 has the content cdcdcdcdcdcd…, and the policy says abab"),
+    ],
+)
+def test_a_content_of_no_version_or_not_the_policys_is_an_error(tmp_path, contents, problem):
+    order = an_order(tmp_path, *rows(1), contents=contents)
+    text = POLICY + f"versions: [{{id: v1, content: {FIRST}}}]\n"
+    order.policy.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=problem):
+        replay_files(order)
+
+
+def test_the_command_of_a_report_has_the_contents(tmp_path):
+    order = an_order(tmp_path, *rows(1), contents={"v1": FIRST})
+    assert f"--content v1={FIRST}" in build_replay_command(order)

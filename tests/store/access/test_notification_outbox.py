@@ -71,6 +71,20 @@ def test_two_threads_queue_it_once_and_one_takes_it(database, other, user_id):
     assert sum(notification is not None for notification in taken) == 1
 
 
+def test_others_come_with_a_taken_one_unless_another_process_may_send_them(database, user_id):
+    notices = [Notice("bears", "incident", f"I-{n}") for n in range(6)]
+    for n, notice in enumerate(notices):
+        queue(database, user_id, notice, NOON if n < 3 else NOON + DAY)
+    sent, leased, taken = (take(database) for _ in range(3))
+    settle(database, "record_sent", sent, at=NOON)
+    ids = [notice.about for notice in notices[:5]]
+    others = settle(database, "take_others", taken, ids, at=NOON, lease=LEASE)
+    assert [(other.notice.about, other.attempts) for other in others] == [("I-3", 1), ("I-4", 1)]
+    assert settle(database, "take_others", taken, ids, at=NOON, lease=LEASE) == ()
+    again = settle(database, "take_others", taken, ids, at=NOON + LEASE, lease=LEASE)
+    assert [other.notice.about for other in again] == [leased.notice.about, "I-3", "I-4"]
+
+
 def test_what_was_sent_stays_sent_and_what_was_dropped_comes_back(database, user_id):
     queue(database, user_id)
     assert settle(database, "close", take(database), DROPPED, error="gone")

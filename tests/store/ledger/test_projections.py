@@ -1,7 +1,7 @@
 """Proposals, incidents and stored scopes equal those of the ledger."""
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text, update
 
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
@@ -9,8 +9,8 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger import scopes as kept
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.projections import find_differences
-from rollout.store.ledger.scopes import StoredScopes, from_plain, to_plain
-from rollout.store.tables.tables import incidents, proposals
+from rollout.store.ledger.scopes import StoredScopes, encode_scope, from_plain, to_plain
+from rollout.store.tables.tables import incidents, proposals, scopes
 from tests.factories import HOUR, NOON, eventful
 
 EVENTS = tuple(eventful().events)
@@ -99,6 +99,17 @@ def test_a_scope_is_kept_every_so_many_revisions(database, rollout, every_ten):
     with database.begin_read() as transaction:
         newest = StoredScopes(transaction, rollout).load_newest()
     assert newest == apply_events(EVENTS[: newest.revision])
+
+
+@pytest.mark.parametrize("form", [[], ["0123456789abcdef"]], ids=["none", "another"])
+def test_a_scope_that_another_program_stored_counts_as_missing(database, rollout, form):
+    scope = apply_events(EVENTS)
+    values = {"revision": scope.revision, "at": scope.at, "body": [*to_plain(scope), *form]}
+    with database.begin_write() as transaction:
+        transaction.execute(insert(scopes).values(rollout=rollout.number, **values))
+        assert StoredScopes(transaction, rollout).load_newest() == Scope()
+        transaction.execute(update(scopes).values(body=encode_scope(scope)))
+        assert StoredScopes(transaction, rollout).load_newest() == scope
 
 
 def test_the_scope_of_an_instant_is_the_same_with_and_without_kept_ones(

@@ -1,0 +1,117 @@
+"""What keeps an approved proposal from being applied, and until when."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from rollout.core.calendar.opening_hours import find_next_change
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.scope import ProposalState, Scope
+from rollout.core.scope.waves import find_settled_at, find_wave_hold, find_wave_opening
+
+# policies and clock corrections are applied before
+APPLIED_KINDS: Final = frozenset({"widening", "renewal", "takeover", "resume"})
+MAX_ADJACENT_FREEZES: Final = 100
+
+
+class ProposalHold(NamedTuple):
+    """A reason to wait; `until` is None if its end is not known.
+
+    `kind` is observing, stop, freeze, start, alarm, wave or settling.
+    """
+
+    kind: str
+    reason: str
+    until: datetime | None = None
+
+
+def list_proposal_holds(
+    scope: Scope, policy: Policy, proposal: ProposalState, at: datetime
+) -> tuple[ProposalHold, ...]:
+    """Return all that holds a proposal back at `at`; () if the next tick applies it."""
+    if proposal.kind not in APPLIED_KINDS:
+        return ()
+    return tuple(_find_holds(scope, policy, proposal, at))
+
+
+def _find_holds(
+    scope: Scope, policy: Policy, proposal: ProposalState, at: datetime
+) -> Iterator[ProposalHold]:
+    if policy.observe and not _resumes_nothing(scope, proposal):
+        yield ProposalHold("observing", "the policy only observes: nothing is granted")
+    if proposal.cell is None:  # a resume restores grants only: no wave, no settling
+        stop = scope.stops.get(proposal.about)
+        yield from _find_freeze_hold(policy, stop.cells if stop else (), at)
+    elif proposal.cell in policy.cell_set:
+        yield from _find_cell_holds(scope, policy, proposal, proposal.cell, at)
+
+
+def _find_cell_holds(
+    scope: Scope, policy: Policy, proposal: ProposalState, cell: Cell, at: datetime
+) -> Iterator[ProposalHold]:
+    if scope.is_stopped(cell):
+        yield ProposalHold("stop", "the cell is stopped")
+    yield from _find_freeze_hold(policy, (cell,), at)
+    start = policy.find_start(cell, at)
+    if start is not None:
+        yield ProposalHold("start", "limits allow no stage above shadow before their start", start)
+    if has_alarm(scope, cell, proposal.version):
+        yield ProposalHold("alarm", "a guard is in alarm there")
+    if proposal.kind == "renewal" or proposal.to not in policy.stage_ids:
+        return
+    stage_level = policy.stage_ids.index(proposal.to)
+    wave_reason = find_wave_hold(scope, policy, cell, stage_level, at)
+    if proposal.kind == "widening" and wave_reason is not None:
+        yield ProposalHold("wave", wave_reason, find_wave_opening(scope, policy, cell, at)[1])
+    settled_at = find_settled_at(scope, policy, at)
+    if settled_at is not None:
+        yield ProposalHold("settling", "recently widened cells settle", settled_at)
+
+
+def _find_freeze_hold(
+    policy: Policy, cells: Iterable[Cell], at: datetime
+) -> Iterator[ProposalHold]:
+    """Yield the freeze of any of the cells, with the latest end."""
+    frozen_cells = [
+        (cell, freeze)
+        for cell in sorted(cells)
+        if cell in policy.cell_set and (freeze := policy.find_freeze(cell, at)) is not None
+    ]
+    if frozen_cells:
+        ends = [find_freeze_end(policy, cell, at) for cell, _ in frozen_cells]
+        known_ends = [end for end in ends if end is not None]
+        is_known = len(known_ends) == len(ends)
+        yield ProposalHold(
+            "freeze", frozen_cells[0][1].reason, max(known_ends) if is_known else None
+        )
+
+
+def find_freeze_end(policy: Policy, cell: Cell, at: datetime) -> datetime | None:
+    """Return when no freeze holds a frozen cell any more, or None if that is not known."""
+    site, instant = policy.sites_by_id[cell.site], at
+    for _ in range(MAX_ADJACENT_FREEZES):
+        freeze = policy.find_freeze(cell, instant)
+        if freeze is None:
+            return instant
+        change = find_next_change(freeze.hours, site, instant)
+        if change is None:
+            return None
+        instant = change
+    return None
+
+
+def _resumes_nothing(scope: Scope, proposal: ProposalState) -> bool:
+    """Return whether a proposal resumes a stop in whose cells nothing is granted."""
+    stop = scope.stops.get(proposal.about) if proposal.kind == "resume" else None
+    return stop is not None and all(scope.get_holder(cell) is None for cell in stop.cells)
+
+
+def has_alarm(scope: Scope, cell: Cell, version: str) -> bool:
+    """Return whether a guard is in alarm on `version` or the cell's holder.
+
+    An alarm that narrows restarts its guard, so these are guards that suspend or only report.
+    """
+    version_ids = {version, scope.get_holder(cell) or version}
+    states = [scope.get_cell_state(cell, version_id) for version_id in version_ids]
+    return any(state.suspended_by or state.reported_guards for state in states)

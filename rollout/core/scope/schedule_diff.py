@@ -1,0 +1,91 @@
+"""Rules on when cells may widen that an edit of a policy loosens, as text."""
+
+from collections.abc import Iterator
+from datetime import date
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.policy import Freeze, Policy, Waves
+
+
+def compare_waves(old: Policy, new: Policy) -> Iterator[str]:
+    """Yield a sentence for each wave rule that is looser."""
+    if old.waves is None:
+        return
+    if new.waves is None:
+        yield "sites no longer wait for an earlier wave"
+        return
+    yield from _compare_wave_rules(old.waves, new.waves, new)
+    earlier_sites = [
+        s.id for s in new.sites if s.id in old.sites_by_id and s.wave < old.sites_by_id[s.id].wave
+    ]
+    if earlier_sites:
+        yield f"an earlier wave: {', '.join(earlier_sites)}"
+
+
+def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[str]:
+    stage_ids = policy.stage_ids
+    if new.stage != old.stage and (
+        old.stage not in stage_ids or stage_ids.index(new.stage) < stage_ids.index(old.stage)
+    ):
+        yield f"the next wave waits for a lower stage, {new.stage}"
+    if new.hold < old.hold or new.share < old.share:
+        yield "the next wave opens sooner, or after fewer cells"
+    for wave, day in old.opens.items():
+        new_day = new.opens.get(wave)
+        if new_day is None or new_day < day:
+            yield f"wave {wave} may open {_describe_start(new_day)}, not from {day} on"
+    allows_more = old.at_once is not None and (new.at_once is None or new.at_once > old.at_once)
+    if allows_more or new.settle < old.settle:
+        yield "more cells may be widened at once"
+
+
+def compare_ceilings(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:
+    """Yield a sentence for a higher ceiling, an earlier start and a later end of a cell."""
+    allowed_stages = _list_allowed_stages(old, cell)
+    for stage_level, stage in enumerate(_list_allowed_stages(new, cell)[1:], start=1):
+        if (
+            stage in old.stage_ids
+            and stage not in allowed_stages
+            and new.find_gate(stage_level, cell) is not None
+        ):
+            yield f"{stage} is allowed, where {allowed_stages[-1]} was the most"
+    old_end, new_end = _find_end(old, cell), _find_end(new, cell)
+    if old_end is not None and (new_end is None or new_end > old_end):
+        yield f"the trial goes on {f'to {new_end}' if new_end else 'without end'}, not to {old_end}"
+    old_start, new_start = _find_start(old, cell), _find_start(new, cell)
+    if old_start is not None and (new_start is None or new_start < old_start):
+        yield f"the trial may begin {_describe_start(new_start)}, not from {old_start} on"
+
+
+def _describe_start(day: date | None) -> str:
+    return "at once" if day is None else f"from {day} on"
+
+
+def _list_allowed_stages(policy: Policy, cell: Cell) -> tuple[str, ...]:
+    """Return the stages up to the lowest `never_above` of the cell."""
+    caps = [limit.never_above for limit in policy.limits if limit.where.fits(cell)]
+    stage_levels = [policy.stage_ids.index(cap) for cap in caps if cap is not None]
+    return policy.stage_ids[: min(stage_levels, default=len(policy.stage_ids)) + 1]
+
+
+def _find_end(policy: Policy, cell: Cell) -> date | None:
+    ends = [limit.ends for limit in policy.limits if limit.where.fits(cell)]
+    return min((end for end in ends if end is not None), default=None)
+
+
+def _find_start(policy: Policy, cell: Cell) -> date | None:
+    starts = [limit.starts for limit in policy.limits if limit.where.fits(cell)]
+    return max((start for start in starts if start is not None), default=None)
+
+
+def compare_freezes(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:
+    """Yield a sentence for each freeze of a cell that is gone or moved."""
+    for freeze in old.freezes:
+        if freeze.where.fits(cell) and not any(
+            _is_same_freeze(f, freeze, cell) for f in new.freezes
+        ):
+            yield f"the freeze for {freeze.reason} ({freeze.hours}) is gone or moved"
+
+
+def _is_same_freeze(new: Freeze, old: Freeze, cell: Cell) -> bool:
+    return new.hours == old.hours and new.where.fits(cell)

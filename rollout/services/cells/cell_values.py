@@ -1,0 +1,69 @@
+"""How versions meet the attribute values of a cell's cases, for pages."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from rollout.core.calendar.sites import Cell
+from rollout.services.engine.evidence_reader import load_evidence_views
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.service import Service
+from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.value_counts import (
+    UnfamiliarUnits,
+    ValueCounts,
+    count_unfamiliar_units,
+    count_values,
+)
+
+RECENT_DAYS: Final = 30
+"""Days of the share of unfamiliar units, up to today."""
+_LAST_SLOT: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class CellValuesSummary:
+    """The attribute values that a version met in a cell.
+
+    Attributes:
+        recent: units of the last 30 days.
+        values: of all units, most met first.
+    """
+
+    version: str
+    recent: UnfamiliarUnits
+    values: tuple[ValueCounts, ...]
+
+
+def load_cell_values(
+    service: Service, state: RolloutState, cell: Cell, at: datetime
+) -> dict[str, CellValuesSummary]:
+    """Return by version what it met in a cell; nothing if the policy doesn't ask for values.
+
+    Retired versions and those without units have none.
+    """
+    if state.policy.evidence.familiar is None or cell not in state.policy.cell_set:
+        return {}
+    zone = ZoneInfo(state.policy.sites_by_id[cell.site].timezone)
+    first_day = (at.astimezone(zone) - timedelta(days=RECENT_DAYS - 1)).date().toordinal()
+    views = load_evidence_views(service.database, state, (cell,))
+    return {
+        version: _summarize_view(view, first_day)
+        for (_, version), view in views.items()
+        if len(view.rows.gate) and not state.scope.versions[version].retired
+    }
+
+
+def _summarize_view(view: EvidenceView, first_day: int) -> CellValuesSummary:
+    rule, series = view.policy.evidence.familiar, view.value_series
+    assert rule is not None and series is not None  # noqa: S101, PT018 - asked before
+    unit_classes, history = view.unit_classes, view.familiar_history
+    rows = view.rows.gate.select(unit_classes.is_whole_unit[view.rows.gate.unit_class])
+    recent = rows.select(rows.day >= first_day)
+    stage_levels = view.stage_history.find_own_levels(view.version, rows.occurred)
+    return CellValuesSummary(
+        view.version,
+        count_unfamiliar_units(recent, unit_classes, history),
+        count_values(rows, stage_levels, unit_classes, history, series.read_at(_LAST_SLOT), rule),
+    )

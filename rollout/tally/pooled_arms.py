@@ -1,0 +1,64 @@
+"""Units of both arms of one version, in a cell or in all cells of a pool.
+
+Each cell has its own stages, so its own probabilities of the model's arm; a gain weighs each unit
+by the probability that it had.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.outcomes import GainCondition, OutcomeRule
+from rollout.core.policy.policy import Policy
+from rollout.core.policy.pools import find_widest_pool, list_pooled_cells
+from rollout.core.statistics.gain import ArmUnits, merge_arms
+from rollout.tally.guard_feeds import GuardFeeds
+from rollout.tally.outcome_units import build_arms
+from rollout.tally.stage_history import StageHistory, StageShares
+
+FIRST_SLOT = -(2**62)  # before all slots
+
+
+@dataclass(frozen=True)
+class ArmReader:
+    """Reads a version's units of both arms.
+
+    `stage_histories` has the cell that is judged, and those whose units count with its own.
+    """
+
+    policy: Policy
+    version: str
+    stage_histories: Mapping[Cell, StageHistory]
+    shares: StageShares
+    feeds: GuardFeeds
+
+    def read_cell(
+        self, cell: Cell, outcome: OutcomeRule, arm: str, first_slot: int, after_slot: int
+    ) -> ArmUnits:
+        """Return a cell's units, by slots of occurrence and of counting."""
+        rows = self.feeds.read_outcomes(cell, self.version, outcome)
+        rows = rows.select((rows.occurred >= first_slot) & (rows.slot > after_slot))
+        stage_levels = self.stage_histories[cell].find_own_levels(self.version, rows.occurred)
+        return build_arms(rows, stage_levels, self.shares, arm)
+
+    def read_pool(self, cell: Cell, condition: GainCondition, first_slot: int) -> ArmUnits:
+        """Return the units of all cells of a condition's pool, from the same slot on.
+
+        The slot is that of the cell that is judged: a start of each cell's own would leave out what
+        a cell lost before its evidence began anew.
+        """
+        cells = list_pooled_cells(self.policy, cell, condition.pool)
+        return merge_arms(
+            [
+                self.read_cell(each, condition.outcome, condition.arm, first_slot, FIRST_SLOT)
+                for each in cells
+            ]
+        )
+
+
+def collect_pool_histories(
+    policy: Policy, cell: Cell, get_stage_history: Callable[[Cell], StageHistory]
+) -> Mapping[Cell, StageHistory]:
+    """Return the stages of all cells whose units may count with a cell's own, and its own."""
+    cells = list_pooled_cells(policy, cell, find_widest_pool(policy))
+    return {pooled_cell: get_stage_history(pooled_cell) for pooled_cell in cells}

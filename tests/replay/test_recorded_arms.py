@@ -1,0 +1,53 @@
+"""A replay whose arms are not those of its records is refused."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.replay.engine import ReplayOptions
+from rollout.services.replay.recorded_arms import RecordedArmsError
+from rollout.services.replay.replay import ReplayRequest, replay_files
+from tests.replay.pricing import POLICY, SALT, START, write_stream
+
+QUICK = POLICY.replace("{to: trial,", "{to: trial, minimum: {units: 20, days: 1},")
+SHARES = ((START + timedelta(hours=12), 0.1),)
+
+
+def replay(folder, *, salt=SALT, policy=QUICK, has_arms=True):
+    paths = write_stream(folder, gain=0, differs=0.1, days=5, shares=SHARES, has_arms=has_arms)
+    (folder / "policy.yaml").write_text(policy)
+    return replay_files(ReplayRequest(folder / "policy.yaml", paths, options=ReplayOptions(salt)))
+
+
+def test_the_salt_of_the_record_gives_its_arms(tmp_path):
+    replayed = replay(tmp_path)
+    assert replayed.records.predictions["sampled_arm"].drop_nulls().n_unique() == 2
+    assert replayed.result.scope.cells
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"salt": bytes([7]) * 32},
+        {"policy": QUICK.replace("share: 10%, audit", "share: 60%, audit")},
+    ],
+)
+def test_another_salt_or_share_is_refused(tmp_path, change):
+    with pytest.raises(RecordedArmsError, match=r"units were in another arm.*Pass the --salt"):
+        replay(tmp_path, **change)
+
+
+def test_records_without_arms_are_not_compared(tmp_path):
+    assert replay(tmp_path, salt=bytes([7]) * 32, has_arms=False).result.scope.cells
+
+
+def test_an_arm_that_is_none_is_refused_by_row(tmp_path):
+    paths = write_stream(tmp_path, gain=0, differs=0.1, days=1)
+    lines = paths.predictions.read_text().splitlines()
+    lines[4] += "treatment"
+    paths.predictions.write_text("\n".join(lines))
+    (tmp_path / "policy.yaml").write_text(QUICK)
+    request = ReplayRequest(tmp_path / "policy.yaml", paths)
+    replayed = replay_files(request)
+    rejected = replayed.records.rejected.filter(replayed.records.rejected["reason"] == "bad-word")
+    assert rejected["detail"].to_list() == ["'treatment' is none of model, human"]
