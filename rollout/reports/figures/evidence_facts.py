@@ -15,6 +15,7 @@ from rollout.core.policy.gates import (
     ConditionReading,
     read_gate,
 )
+from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.attempts import describe_cell_attempt
 from rollout.core.scope.projection import apply_events
@@ -246,6 +247,7 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
         below=None if outlook is None else outlook.chance_below,
         median=None if opening is None else opening.median,
         ninety=None if opening is None else opening.ninety,
+        is_planted=isinstance(condition, PlantedCondition),
     )
 
 

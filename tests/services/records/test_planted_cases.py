@@ -21,8 +21,12 @@ from rollout.services.records.planted_cases import (
     declare_planted_cases,
 )
 from rollout.services.records.planted_check import find_planting_faults
+from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.revisions import load_activity
+from rollout.store.records.history import StoredHistory
 from rollout.store.records.planted_cases import PlantedCases
+from rollout.store.records.site_signs import SiteSignStore
 from rollout.store.tables.tables import cases, planted_cases
 from tests.services.engine.test_evidence_check import attacking
 from tests.services.review_room import ANA, DAN, MINUTE, Room, person
@@ -149,3 +153,18 @@ def test_an_erased_planted_case_stays_declared(room):
         assert store.count() == (1, 0)
         assert load_rollout_state(transaction, "bears").policy.rollout == "bears"
     assert EvidenceCheck(room.database, "bears").check_all().faults == []
+
+
+def test_no_sign_of_life_and_no_record_of_a_figure_is_a_planted_case(room):
+    declare(room, "p1")
+    room.arrive("p1")
+    with room.database.begin_read() as transaction:
+        rollout = room.stood.rollout
+        assert SiteSignStore(transaction, rollout).load_case_spans() == {}
+        assert PeriodRecords(transaction, rollout).load_last_received() == {}
+        activity = load_activity(transaction, room.at - MINUTE)[rollout.number]
+        assert (activity.last_case_at, activity.recent_cases) == (None, 0)
+        records = StoredHistory(transaction, rollout, levers=["alarm"]).load_records()
+        frames = (records.cases, records.predictions, records.decisions, records.outcomes)
+        assert all(frame.is_empty() for frame in frames)
+        assert records.planted.predictions["case_key"].to_list() == ["p1"]
