@@ -12,7 +12,7 @@ from rollout.services.access.users import find_broad_accounts
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.ledger.checkpoints import find_rewritten_ledgers
-from rollout.services.records.planted_check import find_planting_faults, has_planted_cases
+from rollout.services.records.planted_check import describe_planted_cases, find_planting_faults
 from rollout.services.reports.builder import find_seal_faults
 from rollout.store.access.access_ledger import load_access_head
 from rollout.store.database.append_only_checks import (
@@ -124,21 +124,21 @@ def _check_rollout(database: Database, rollout: Rollout) -> Iterator[HealthCheck
         _find_report_faults(database, rollout),
     )
 
-    planting_faults: list[str] = []
-    if _has_planted_cases(database, rollout, planting_faults):
-        title = f"{rollout.name}: planted cases match their declarations in the ledger"
-        yield _check(title, planting_faults)
+    yield from _check_planted_cases(database, rollout)
 
 
-def _has_planted_cases(database: Database, rollout: Rollout, faults: list[str]) -> bool:
-    """Add the faults of planted cases to a list; return whether any case was declared."""
+def _check_planted_cases(database: Database, rollout: Rollout) -> Iterator[HealthCheck]:
+    """Yield the check of planted cases, where there are any."""
+    title = f"{rollout.name}: planted cases match their declarations in the ledger"
     try:
         with database.begin_read() as transaction:
-            faults += find_planting_faults(transaction, rollout)
-            return has_planted_cases(transaction, rollout)
+            faults = tuple(find_planting_faults(transaction, rollout))
+            counts = describe_planted_cases(transaction, rollout)
     except UNREADABLE_ERRORS as error:
-        faults.append(describe_unreadable(error))
-        return True
+        yield HealthCheck(title, (describe_unreadable(error),))
+        return
+    if faults or counts:
+        yield HealthCheck(f"{title}: {counts}", faults)
 
 
 def _find_ledger_faults(database: Database, rollout: Rollout) -> Iterator[str]:

@@ -23,7 +23,9 @@ def find_planting_faults(transaction: Transaction, rollout: Rollout) -> Iterator
             )
 
 
-def has_planted_cases(transaction: Transaction, rollout: Rollout) -> bool:
-    """Return whether a case was declared, by the table or by the ledger."""
-    has_event = Ledger(transaction, rollout).find_last_event(CasesPlanted.__name__) is not None
-    return has_event or bool(PlantedCases(transaction, rollout).load_digests())
+def describe_planted_cases(transaction: Transaction, rollout: Rollout) -> str:
+    """Return how many cases are declared and received; "" if the ledger declares none."""
+    if Ledger(transaction, rollout).find_last_event(CasesPlanted.__name__) is None:
+        return ""
+    declared, received = PlantedCases(transaction, rollout).count()
+    return f"{declared:,} declared, {received:,} received"

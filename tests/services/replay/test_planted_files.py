@@ -73,4 +73,4 @@ def test_an_import_declares_the_file_once_and_refuses_what_is_stored(tmp_path, m
     Path("more.txt").write_text("new-1\n", "utf-8")
     said = done("plant", "parcels", "more.txt", "--reason", "a dent", "--by", "ana")
     assert said == "1 cases declared as planted, 0 were before\n"
-    assert "planted cases match their declarations" in done("doctor")
+    assert "declarations in the ledger: 3 declared, 2 received" in done("doctor")
