@@ -49,10 +49,10 @@ def without_chance() -> Iterator[None]:
         yield
 
 
-def _summarize_hidden(units, records):
+def _summarize_hidden(units, records, outcomes):
     """Return what a tick counted, with a digest that says only how much it covers."""
     units = [_require_salted(unit) for unit in units]
-    summary = summarize_counted(units, records)
+    summary = summarize_counted(units, records, outcomes)
     return summary and replace(summary, digest=_digest(len(units), summary.records))
 
 

@@ -25,6 +25,7 @@ from api.schemas.reviews import (
     ReviewDecision,
     ReviewQueue,
 )
+from rollout.core.policy.label_sets import join_labels
 from rollout.services.reviews import reviews
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reviews", tags=["reviews"])
@@ -176,7 +177,7 @@ def add_gold_case(
         caller,
         state,
         body.case,
-        body.answers,
+        {lever: join_labels(answer) for lever, answer in body.answers.items()},
         reviewer_count=body.reviewers,
         at=now,
     )

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.schemas.examples import NOON
 from rollout.services.cells.cells import CellStatus, GuardStatus
+from rollout.services.engine.cell_gains import Gain
 
 CELL_STATUS: dict[str, Any] = {
     "site": "creek",
@@ -192,7 +193,7 @@ class CellActivity(BaseModel):
 
 
 class CellDetails(BaseModel):
-    """A cell with its state, evidence, guards and history."""
+    """A cell with its state, evidence, guards, history, and what versions brought."""
 
     model_config = ConfigDict(
         from_attributes=True,
@@ -211,6 +212,7 @@ class CellDetails(BaseModel):
                     }
                 ],
                 "history": [EVENT_DESCRIPTION],
+                "gains": [],
             }
         },
     )
@@ -219,6 +221,7 @@ class CellDetails(BaseModel):
     evidence: list[CellEvidence]
     guards: list[GuardStatus]
     history: list[CellActivity]
+    gains: list[Gain]
 
 
 class CellList(BaseModel):

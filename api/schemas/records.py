@@ -144,6 +144,7 @@ class CaseOutcome(BaseModel):
 
     at: datetime
     answers: dict[str, str | None]
+    values: dict[str, float]
     harm: str | None
     source: str
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from rollout.core.policy.label_sets import SEPARATOR, join_labels
 from rollout.core.policy.levers import Lever
 from rollout.services.reviews.review_queue import ClaimedTask, ModelAnswer, ReviewerTasks
 from rollout.services.reviews.reviews import (
@@ -35,7 +36,12 @@ TASK: dict[str, Any] = {
     "model_answer": None,
     "decisions": [],
 }
-LEVER: dict[str, Any] = {"id": "alarm", "labels": ["bear", "no-bear"], "number": None}
+LEVER: dict[str, Any] = {
+    "id": "alarm",
+    "labels": ["bear", "no-bear"],
+    "number": None,
+    "many": False,
+}
 OWN_TASKS: dict[str, Any] = {
     "levers": [LEVER],
     "tasks": [TASK],
@@ -94,19 +100,23 @@ class NumberRange(BaseModel):
 
 
 class ReviewLever(BaseModel):
-    """A decision variable of the case: labels or a number range."""
+    """A decision variable of the case: labels or a number range.
+
+    With `many` an answer is a list of labels, empty if none of them is right.
+    """
 
     model_config = _build_config(LEVER)
 
     id: str
     labels: list[str]
     number: NumberRange | None
+    many: bool = False
 
     @classmethod
     def of(cls, lever: Lever) -> "ReviewLever":
         """Return a lever without the actions that its answers lead to."""
         number = None if lever.number is None else NumberRange.model_validate(lever.number)
-        return cls(id=lever.id, labels=list(lever.labels), number=number)
+        return cls(id=lever.id, labels=list(lever.labels), number=number, many=lever.many)
 
 
 class VersionAnswer(BaseModel):
@@ -196,6 +206,14 @@ class ReviewQueue(BaseModel):
         )
 
 
+SetLabel = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=rf"^[^\x00{SEPARATOR}]+$")
+]
+AnswerText = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
+SentAnswer = AnswerText | Annotated[list[SetLabel], Field(max_length=100)]
+"""An answer as sent: text, or the labels of a set."""
+
+
 class DecisionRequest(BaseModel):
     """A decision: an answer by lever, or `unsure`.
 
@@ -206,7 +224,7 @@ class DecisionRequest(BaseModel):
         {"answers": {"alarm": "bear"}, "started_at": "2027-06-16T23:48:05-07:00"}, is_input=True
     )
 
-    answers: dict[Name, Name | None] = Field(default_factory=dict, max_length=50)
+    answers: dict[Name, SentAnswer | None] = Field(default_factory=dict, max_length=50)
     unsure: bool = False
     note: str | None = Field(default=None, max_length=2_000)
     started_at: AwareDatetime | None = None
@@ -221,7 +239,10 @@ class DecisionRequest(BaseModel):
     def to_draft(self) -> DecisionDraft:
         """Return the decision as the service takes it."""
         return DecisionDraft(
-            answers=self.answers,
+            answers={
+                lever: None if answer is None else join_labels(answer)
+                for lever, answer in self.answers.items()
+            },
             unsure=self.unsure,
             note=self.note,
             started_at=self.started_at,
@@ -282,7 +303,7 @@ class GoldCaseRequest(BaseModel):
     )
 
     case: Name
-    answers: dict[Name, Name] = Field(min_length=1, max_length=50)
+    answers: dict[Name, SentAnswer] = Field(min_length=1, max_length=50)
     reviewers: int = Field(ge=1, le=MAX_REVIEWERS)
 
 

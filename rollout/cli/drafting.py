@@ -12,7 +12,7 @@ import typer
 from rollout.cli.errors import print_refusals
 from rollout.cli.record_options import CasesFile, ColumnFile, ColumnMappings
 from rollout.core.policy.file_readings import FileReading
-from rollout.formats.policy.draft import describe_number_levers
+from rollout.formats.policy.draft import describe_draft_levers
 from rollout.formats.policy.scalars import read_share
 from rollout.formats.records.files import RecordPaths
 from rollout.formats.records.reading_questions import ReadingQuestion
@@ -121,7 +121,8 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
         for report in reports:
             typer.echo("\n".join(format_file_report(report)), err=True)
         _refuse_unreadable(reports, allowed)
-        for line in describe_number_levers(records):
+        readings = {kind.value: file.reading for kind, file in files.items()}
+        for line in describe_draft_levers(records, readings):
             typer.echo(line, err=True)
         typer.echo(draft_policy_text(request, files, records), nl=False)
 

@@ -23,6 +23,8 @@ from rollout.tally.stage_history import StageShares
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
 Floats = NDArray[np.float64]
+NOT_ASKED, DRAWN_PEOPLE, DRAWN_MODEL = -1, 0, 1
+SHARE_TOLERANCE = 1e-9  # shares are sums and products of the policy's
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class OutcomeUnits:
         bucket: bucket of the unit's sampling value.
         score: mean score of the cases with a value; 0 without any.
         known_share: share of the cases with a value.
+        drawn_arm: arm that the question's answer gave the unit; `NOT_ASKED` without a question.
+        drawn_share: share of units with that answer, as stored with it; 1 without a question.
     """
 
     slot: IntArray
@@ -42,6 +46,8 @@ class OutcomeUnits:
     bucket: IntArray
     score: Floats
     known_share: Floats
+    drawn_arm: IntArray
+    drawn_share: Floats
 
     def __len__(self) -> int:
         """Return the number of units."""
@@ -55,7 +61,13 @@ class OutcomeUnits:
 def build_empty_outcomes() -> OutcomeUnits:
     """Return no units."""
     whole, real = np.empty(0, dtype=np.int64), np.empty(0)
-    return OutcomeUnits(whole, whole, whole, real, real)
+    return OutcomeUnits(whole, whole, whole, real, real, whole, real)
+
+
+def join_outcomes(earlier: OutcomeUnits, later: OutcomeUnits) -> OutcomeUnits:
+    """Return the units of both."""
+    pairs = ((getattr(earlier, item.name), getattr(later, item.name)) for item in fields(earlier))
+    return OutcomeUnits(*map(np.concatenate, pairs))
 
 
 class WithoutOutcomes:
@@ -82,6 +94,7 @@ def build_arms(
     if arm:
         is_kept &= shares.model_decides[stage_levels] == (arm == DECIDES)
     is_model = rows.bucket >= shares.blind_buckets[stage_levels]
+    is_kept &= _find_answered_as_drawn(rows, stage_levels, shares, is_model)
     kept_rows = rows.select(is_kept)
     return ArmUnits(
         slots=kept_rows.slot,
@@ -92,15 +105,33 @@ def build_arms(
     )
 
 
+def _find_answered_as_drawn(
+    rows: OutcomeUnits, stage_levels: IntArray, shares: StageShares, is_model: BoolArray
+) -> BoolArray:
+    """Return which units the stage's sampling alone assigned, by what was stored with them.
+
+    A stop, a confidence floor or another stage at the instant of the question has another answer or
+    share, in either arm.
+    """
+    blind, reviewed = 1 - shares.model_shares[stage_levels], shares.reviewed_shares[stage_levels]
+    is_audited = rows.bucket < shares.reviewed_buckets[stage_levels]
+    model_share = np.where(is_audited, reviewed - blind, 1 - reviewed)
+    expected = np.where(is_model, model_share, blind)
+    is_same_arm = rows.drawn_arm == np.where(is_model, DRAWN_MODEL, DRAWN_PEOPLE)
+    is_as_drawn = is_same_arm & (np.abs(rows.drawn_share - expected) < SHARE_TOLERANCE)
+    result: BoolArray = (rows.drawn_arm == NOT_ASKED) | is_as_drawn
+    return result
+
+
 def resolve_outcome_units(
     records: RecordFrames, history: PlacedHistory, policy: Policy, outcome: OutcomeRule
 ) -> pl.DataFrame:
     """Return one row a unit and version with a usable prediction.
 
-    Columns: site, window, version, unit, slot, occurred (slot), score, known_share, value (mean of
-    the values as sent). Ordered by slot and unit. A unit whose first case has no usable prediction
-    in time to act on is left out: the sampling value did not decide it. Later predictions could be
-    picked by what became of the case.
+    Columns: site, window, version, unit, case_key (the first case), slot, occurred (slot), score,
+    known_share, value (mean of the values as sent). Ordered by slot and unit. A unit whose first
+    case has no usable prediction in time to act on is left out: the sampling value did not decide
+    it. Later predictions could be picked by what became of the case.
     """
     closes, tick = count_micros(outcome.closes), count_micros(policy.tick)
     latest_answer = pl.col("occurred_us") + count_micros(MAX_CLOCK_SKEW)
@@ -118,7 +149,8 @@ def resolve_outcome_units(
         counted=counted, slot=pl.max_horizontal(-((-counted) // tick), pl.col("occurred") + 1)
     )
     units = firsts.select(
-        "unit", "version", "site", "window", "slot", "occurred", "deadline", "counted"
+        *("unit", "version", "case_key", "site", "window"),
+        *("slot", "occurred", "deadline", "counted"),
     )
     scores = _compute_scores(units, cases, records, outcome)
     return (
@@ -197,4 +229,6 @@ def to_outcome_units(part: pl.DataFrame) -> OutcomeUnits:
         bucket=part["bucket"].to_numpy().astype(np.int64),
         score=part["score"].to_numpy().astype(np.float64),
         known_share=part["known_share"].to_numpy().astype(np.float64),
+        drawn_arm=np.full(part.height, NOT_ASKED, dtype=np.int64),
+        drawn_share=np.ones(part.height),
     )

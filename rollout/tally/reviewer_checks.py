@@ -22,6 +22,7 @@ from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.core.statistics.truncated_beta import compute_log_mixture
 from rollout.tally.decision_resolution import number_decisions
 from rollout.tally.frames import GOLD_PREFIX, VALUE_PREFIX, RecordFrames, Schema
+from rollout.tally.set_answers import do_set_texts_agree
 from rollout.tally.unit_arrays import BoolArray, IntArray
 from rollout.tally.units import build_unit_key
 
@@ -285,10 +286,12 @@ def _is_same_answer(lever: Lever) -> pl.Expr:
 
 
 def _are_answers_equal(lever: Lever, first: pl.Expr, second: pl.Expr) -> pl.Expr:
-    """Return whether labels are equal, or numbers within the larger one's tolerance.
+    """Return whether labels are equal, numbers within the larger one's tolerance, sets overlap.
 
     The comparison is symmetric.
     """
+    if lever.many:
+        return do_set_texts_agree(lever, first, second)
     if lever.number is None:
         return first == second
     first_number, second_number = (

@@ -67,6 +67,7 @@ class StageShares:
     """The numbers of reviewed and of blind buckets, by stage level.
 
     `model_shares` is the probability of the model's arm, NaN where a stage has no two arms.
+    `reviewed_shares` are the shares of `reviewed_buckets`.
     """
 
     reviewed_buckets: IntArray
@@ -74,6 +75,7 @@ class StageShares:
     model_decides: BoolArray
     bucket_edges: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     model_shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    reviewed_shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
 def build_stage_shares(policy: Policy) -> StageShares:
@@ -95,6 +97,7 @@ def build_stage_shares(policy: Policy) -> StageShares:
         model_shares=np.array(
             [np.nan, *(stage.model_share or np.nan for stage in policy.stages)], dtype=np.float64
         ),
+        reviewed_shares=np.array([1.0, *(stage.reviewed_share for stage in policy.stages)]),
     )
 
 

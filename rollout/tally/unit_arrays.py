@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.familiarity import AttributeValue, decode_unit_values
+from rollout.core.policy.label_sets import is_label_success
 from rollout.core.policy.measures import (
     MISSING,
     Condition,
@@ -177,8 +178,13 @@ class UnitClasses:
                 return compute_parity_class(unit_class)
             case "action_change":
                 return self._find_action_column(condition, unit_class)
-        is_counted_success = is_success(condition, unit_class)
+        is_counted_success = self._is_success(condition, unit_class)
         return None if is_counted_success is None else int(not is_counted_success)
+
+    def _is_success(self, condition: Condition, unit_class: UnitClass) -> bool | None:
+        lever = self.policy.levers_by_id.get(unit_class.lever)
+        has_set = lever is not None and lever.many and condition.label is not None
+        return (is_label_success if has_set else is_success)(condition, unit_class)
 
     def _find_action_column(self, condition: Condition, unit_class: UnitClass) -> int | None:
         """Return whose action it is: 0 the model's, 1 the human's.
@@ -186,7 +192,9 @@ class UnitClasses:
         2 means both or neither; None that the unit does not count.
         """
         lever = self.policy.levers_by_id.get(unit_class.lever)
-        if lever is None or condition.action not in lever.actions or unit_class.decided == MISSING:
+        if lever is None or lever.many or unit_class.decided == MISSING:
+            return None
+        if condition.action not in lever.actions:
             return None
         model_acts = lever.find_action(unit_class.predicted) == condition.action
         human_acts = lever.find_action(unit_class.decided) == condition.action

@@ -31,6 +31,7 @@ from rollout.tally.number_answers import (
     is_within_tolerance,
     parse_number,
 )
+from rollout.tally.set_answers import is_set_text, pair_sets
 
 UNLISTED = "(not listed)"  # `decided` for a human label that the lever lacks
 BELOW_FLOOR, TRAINED_ON = "below the floor", "trained on"
@@ -271,32 +272,49 @@ def _build_decided(lever: Lever, source: str) -> nw.Expr:
     """Return the human's label; for numbers `AGREE`, compared by the model's error."""
     answer = nw.col(f"{source}:{VALUE_PREFIX}{lever.id}")
     if lever.number is None:
-        label = _limit_to_labels(lever, answer)
+        label = _limit_to_labels(lever, answer, UNLISTED)
     else:
         is_valid = is_in_range(lever.number, parse_number(answer))
         label = nw.when(is_valid).then(nw.lit(AGREE)).otherwise(nw.lit(UNLISTED))
+    if lever.many:
+        label = nw.when(_is_late(lever)).then(label).otherwise(_pair_answers(lever, source, label))
     is_given = (~answer.is_null()) & nw.col("on_time").fill_null(value=False)
     return nw.when(is_given).then(label).otherwise(nw.lit(MISSING))
 
 
-def _limit_to_labels(lever: Lever, answer: nw.Expr) -> nw.Expr:
-    return nw.when(answer.is_in(list(lever.labels))).then(answer).otherwise(nw.lit(UNLISTED))
+def _limit_to_labels(lever: Lever, answer: nw.Expr, other: str) -> nw.Expr:
+    """Return the answer, or `other` if the lever lacks it."""
+    is_valid = is_set_text(lever, answer) if lever.many else answer.is_in(list(lever.labels))
+    return nw.when(is_valid).then(answer).otherwise(nw.lit(other))
+
+
+def _pair_answers(lever: Lever, source: str, answer: nw.Expr) -> nw.Expr:
+    """Return the answer of one side, or both sides where different sets agree in time."""
+    human = nw.col(f"{source}:{VALUE_PREFIX}{lever.id}")
+    in_time_human = nw.when(nw.col("on_time").fill_null(value=False)).then(human)
+    return pair_sets(lever, answer, nw.col(VALUE_PREFIX + lever.id), in_time_human)
+
+
+def _is_late(lever: Lever) -> nw.Expr:
+    """Return whether the model answered later than the lever allows."""
+    if lever.answer_within is None:
+        return nw.lit(value=False)
+    return nw.col("predicted_at") > nw.col("occurred_us") + count_micros(lever.answer_within)
 
 
 def _build_predicted(lever: Lever, source: str) -> nw.Expr:
     """Return the model's label, or why its answer is unusable."""
     answer = nw.col(VALUE_PREFIX + lever.id)
     usable_answer = (
-        _limit_to_usable(lever, answer) if lever.number is None else _classify_number(lever, source)
+        _limit_to_labels(lever, answer, OUTSIDE)
+        if lever.number is None
+        else _classify_number(lever, source)
     )
+    if lever.many:
+        usable_answer = _pair_answers(lever, source, usable_answer)
     if lever.answer_within is not None:
-        is_late = nw.col("predicted_at") > nw.col("occurred_us") + count_micros(lever.answer_within)
-        usable_answer = nw.when(is_late).then(nw.lit(LATE)).otherwise(usable_answer)
+        usable_answer = nw.when(_is_late(lever)).then(nw.lit(LATE)).otherwise(usable_answer)
     return nw.when(answer.is_null()).then(nw.lit(FAILED)).otherwise(usable_answer)
-
-
-def _limit_to_usable(lever: Lever, answer: nw.Expr) -> nw.Expr:
-    return nw.when(answer.is_in(list(lever.labels))).then(answer).otherwise(nw.lit(OUTSIDE))
 
 
 def _classify_number(lever: Lever, source: str) -> nw.Expr:
@@ -318,18 +336,20 @@ def _is_agreement(lever: Lever, source: str) -> nw.Expr:
 
 
 def _build_second(lever: Lever, decided: nw.Expr) -> nw.Expr:
-    """Return the second blind label; numbers have none, because parity needs labels."""
-    if lever.number is not None:
+    """Return the second blind label; numbers and sets have none: parity needs single labels."""
+    if not lever.has_single_labels:
         return nw.lit(MISSING)
     answer = nw.col(f"second:{VALUE_PREFIX}{lever.id}")
     is_given = (~answer.is_null()) & nw.col("second_on_time").fill_null(value=False)
     has_both = is_given & (decided != MISSING)
-    return nw.when(has_both).then(_limit_to_labels(lever, answer)).otherwise(nw.lit(MISSING))
+    return (
+        nw.when(has_both).then(_limit_to_labels(lever, answer, UNLISTED)).otherwise(nw.lit(MISSING))
+    )
 
 
 def _build_whole_unit_second(levers: Sequence[Lever], source: str) -> nw.Expr:
     """Return over all levers what the second decision equals."""
-    if any(lever.number is not None for lever in levers):
+    if not all(lever.has_single_labels for lever in levers):
         return nw.lit(MISSING)
     seconds = [_build_second(v, _build_decided(v, source)) for v in levers]
     is_missing = nw.any_horizontal(*(s == MISSING for s in seconds), ignore_nulls=True)
@@ -349,7 +369,9 @@ def _build_whole_unit_second(levers: Sequence[Lever], source: str) -> nw.Expr:
 def _compute_cost(lever: Lever, source: str, decided: nw.Expr, predicted: nw.Expr) -> nw.Expr:
     """Return the cost of the model's answer; the largest if unusable."""
     cost = (
-        _compute_label_cost(lever, source)
+        _compute_set_cost(lever, decided, predicted)
+        if lever.many
+        else _compute_label_cost(lever, source)
         if lever.number is None
         else compute_number_cost(lever, *_parse_numbers(lever, source))
     )
@@ -357,6 +379,11 @@ def _compute_cost(lever: Lever, source: str, decided: nw.Expr, predicted: nw.Exp
     is_unknown = decided.is_in([MISSING, UNLISTED])
     largest_cost = nw.lit(float(lever.largest_cost))
     return nw.when(is_unusable | is_unknown).then(largest_cost).otherwise(cost)
+
+
+def _compute_set_cost(lever: Lever, decided: nw.Expr, predicted: nw.Expr) -> nw.Expr:
+    """Return the lever's only cost where the sets don't agree."""
+    return nw.when(decided == predicted).then(nw.lit(0.0)).otherwise(float(lever.largest_cost))
 
 
 def _compute_label_cost(lever: Lever, source: str) -> nw.Expr:

@@ -125,6 +125,7 @@ def _classes():
 
 SERVICES = (
     "rollout.core.calendar.sites",
+    "rollout.services.engine.cell_gains",
     "rollout.reports.statistics.chance_agreement",
     "rollout.reports.figures.comparison",
     "rollout.reports.figures.confusion",

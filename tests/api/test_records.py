@@ -124,6 +124,8 @@ BAD = {
     "a decision without an answer": {"kind": "decision", "key": "c1", "reviewer": "ana"},
     "an exposure that is none": decision(exposure="peeked"),
     "an outcome of nothing": {"kind": "outcome", "key": "c1", "at": "2027-06-01T11:00:00Z"},
+    "a value that is text": {"kind": "outcome", "key": "c1", "at": "2027-06-01T11:00:00Z"}
+    | {"values": {"profit": "12.5"}},
     "an action of nobody": {"kind": "action", "key": "c1", "lever": "parcel", "action": "sound"},
 }
 
@@ -326,3 +328,12 @@ def test_the_twenty_first_version_is_set_aside_with_what_to_do(client):
     found = sent(client, *told)
     assert [verdict for verdict, _ in found] == ["accepted"] * 20 + ["rejected"] * 2
     assert "retire one before v" in found[-1][1]
+
+
+def test_a_value_of_no_outcome_is_rejected_with_the_known_ones(client):
+    outcome = {"kind": "outcome", "key": "c1", "at": "2027-06-01T11:59:00Z"}
+    items = [case(), {**outcome, "values": {"proft": 12.5}}]
+    assert sent(client, *items)[1] == (
+        "rejected",
+        "values have no 'proft'; the policy's outcomes: none",
+    )

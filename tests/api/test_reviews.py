@@ -59,7 +59,8 @@ def test_a_blind_task_holds_what_was_sent_of_the_case_and_no_more(desk):
 
 def test_the_page_is_told_what_may_be_answered(desk):
     levers = desk.get("ana").json()["levers"]
-    assert levers == [{"id": "alarm", "labels": ["bear", "fox", "none"], "number": None}]
+    lever = {"id": "alarm", "labels": ["bear", "fox", "none"], "number": None, "many": False}
+    assert levers == [lever]
 
 
 def test_what_is_given_back_goes_to_somebody_else(desk):

@@ -6,6 +6,7 @@ import pytest
 
 from rollout import faults
 from rollout.client.local_scope import parse_snapshot
+from rollout.core.records.policy_actions import OTHER_ANSWER
 from rollout.core.scope.assignment import CaseQuestion
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import VersionFirstUsed, VersionRenamed
@@ -16,6 +17,7 @@ from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
+from rollout.services.records.unauthorized_actions import CASE_CAME_LATER, PREDICTION_CAME_LATER
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.ledger.ledger import Ledger
 from tests.api.field_box import action, permissions, send
@@ -23,6 +25,7 @@ from tests.api.field_box import case as case_of_field
 from tests.api.field_box import prediction as prediction_of_field
 from tests.api.test_records import case, decision, prediction, sent, sent_apart
 from tests.api.test_shell import POLICY
+from tests.attacks.test_acts_that_nobody_asked_for import incidents, revision_of, sign_form_1
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field
 from tests.store.databases import on_sqlite
@@ -182,6 +185,48 @@ def test_what_another_name_answered_is_not_acted_against(client):
     send(client, case_of_field(), careful)
     act(client, "v1b")
     assert permissions(client) == ["unauthorized"], "the evidence is about the first answer"
+
+
+@on_sqlite
+@pytest.mark.usefixtures("bears")
+def test_nor_is_an_answer_under_a_name_that_the_ledger_lacks_yet(client):
+    ask(client, "v1")
+    careful = prediction_of_field(version="v1c", content=CONTENT, answers={"alarm": "none"})
+    send(client, case_of_field(), careful)
+    act(client, "v1")
+    assert permissions(client) == ["unauthorized"]
+
+
+@on_sqlite
+@pytest.mark.usefixtures("bears")
+@pytest.mark.parametrize("is_form_1", [True, False])
+@pytest.mark.parametrize(("label", "found"), [("none", 1), ("bear", 0)])
+def test_an_answer_under_another_name_is_judged_also_after_the_action(
+    client, database, service, is_form_1, label, found
+):
+    if is_form_1:  # its permit asked for no prediction
+        permit = sign_form_1(service, "c1", "v1b", revision=revision_of(database))
+        send(client, case_of_field(), {**action(permit), "version": "v1b"})
+    else:
+        act(client, "v1b")
+    assert (permissions(client), incidents(database)) == (["authorized"], [])
+    for _ in range(2):
+        send(client, prediction_of_field(answers={"alarm": label}))
+    send(client, prediction_of_field(version="v1b"))
+    assert incidents(database) == [("c1", f"{PREDICTION_CAME_LATER}{OTHER_ANSWER}")] * found
+
+
+@on_sqlite
+@pytest.mark.usefixtures("bears")
+@pytest.mark.parametrize(("site", "found"), [("creek", []), ("lake", [CASE_CAME_LATER])])
+def test_an_action_under_a_later_name_is_judged_by_the_case_that_comes_later(
+    client, database, site, found
+):
+    sent_answer = {**prediction_of_field(), "version": "v1b"}
+    send(client, sent_answer, {**action(ask(client, "v1b")["permit"]), "version": "v1b"})
+    send(client, case_of_field(site=site))
+    assert [reason for _, reason in incidents(database)] == found
+    assert permissions(client) == ["authorized"]
 
 
 @pytest.mark.usefixtures("bears")

@@ -12,6 +12,7 @@ from tests.browser.console_pages import windows
 from tests.browser.town import served
 from tests.console.reading_room import ADJUDICATION, PICTURE, REVIEW, ReadingRoom, verdicts
 from tests.console.test_review_pages import sent_in
+from tests.console.test_set_reviews import SETS
 from tests.services.review_room import ANA, BO, MINUTE, policy_text
 from tests.store.databases import fresh
 
@@ -250,6 +251,29 @@ def test_two_questions_are_answered_by_keys_and_enter(browser, tmp_path):
             page.keyboard.press("Enter")
         (said,) = verdicts(hall, "rita").values()
         assert said.answers == {"alarm": "fox", "flock": "many"}
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_labels_of_a_set_are_switched_by_keys_or_touch_and_saved(browser, tmp_path, script):
+    with served_hall(tmp_path, text=SETS) as hall, windows(browser, hall.address) as opened:
+        fill(hall, 1)
+        window, page = reviewing(opened, script=script)
+        if script:
+            page.wait_for_timeout(SEEN)
+            for key in "bfwf":  # the fox is switched on, then off
+                page.keyboard.press(key)
+            assert looked(page) == []
+        else:
+            for label in ("bear", "wolf-pack"):
+                page.check(f'input[value="{label}"]')
+        with page.expect_navigation():
+            if script:
+                page.keyboard.press("Enter")
+            else:
+                page.click("text=Save answer")
+        (said,) = verdicts(hall, "rita").values()
+        assert said.answers == {"alarm": "bear;wolf-pack"}
+        assert window.heard == []
 
 
 def looked(page):

@@ -13,6 +13,7 @@ from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import VersionFirstUsed
 from rollout.services.access.users import load_local_caller
 from rollout.services.divergences.divergence_list import DivergenceQuery, load_divergence_page
+from rollout.services.divergences.matrices import load_version_confusion
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.ledger.ledger import Ledger
@@ -41,6 +42,10 @@ SCALES = POLICY.replace("rollout: bears", "rollout: scales").replace(
     "    labels: [bear, none]\n    actions: {bear: siren, none: nothing}\n",
     "    number: {in: kg, from: 0, to: 100, tolerance: 1}\n"
     "    costs: [{off: 5, cost: 4}, {off: 1, cost: 2}]\n",
+)
+SETS = POLICY.replace("rollout: bears", "rollout: sponsors").replace(
+    "    labels: [bear, none]\n    actions: {bear: siren, none: nothing}\n",
+    "    labels: [nike, puma, ikea]\n    many: true\n    overlap: 50%\n",
 )
 
 
@@ -322,6 +327,26 @@ def test_numbers_differ_beyond_their_tolerance_and_have_no_matrix(browser, servi
     found = fields(page) | {"choice-0": "relabel", "label-0": "12.5"}
     assert browser.submit(here, on=here, **found).headers["location"].endswith("?saved=1")
     assert "Relabel as 12.5, by ana" in browser.page(here)
+
+
+def test_sets_differ_below_their_overlap_and_are_relabelled_as_text(browser, service, clock):
+    apply_policy(service.database, SETS, Actor("zoe"), NOON, salt=bytes(32))
+    models = {"same": "nike;puma", "near": "nike", "far": "ikea;nike", "no": "ikea"}
+    for key, model in models.items():
+        for_tags(service.database, key, model, "nike;puma", rollout="sponsors")
+    clock.advance(CLOSED - NOON)
+    count(service.database)
+    here = "/rollouts/sponsors/divergences"
+    page = browser.as_("ana").page(here)
+    assert sorted(re.findall(r"cases/(\w+)\"", page)) == ["far", "no"]
+    assert "nike;puma" in page
+    assert '<table class="matrix"' not in page
+    found = fields(page) | {"choice-0": "relabel", "label-0": "ikea;puma"}
+    assert browser.submit(here, on=here, **found).headers["location"].endswith("?saved=1")
+    assert "Relabel as ikea;puma, by ana" in browser.page(here)
+    ana = load_local_caller(service.database, "ana")
+    (found,) = load_version_confusion(service, ana, "sponsors", "v1").items
+    assert (found.agreement.count, found.agreement.n, found.label_matrix) == (2, 4, None)
 
 
 def test_the_service_keeps_to_the_sites_that_a_caller_reads(told):

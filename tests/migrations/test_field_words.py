@@ -18,6 +18,7 @@ LATER_TABLES = {
     "erased_hashes",
     "counted_records",
     "planted_cases",
+    "counted_outcomes",
 }  # append-only tables of later migrations
 BEFORE, AFTER = "0011", "0012"
 ROWS = 4

@@ -13,11 +13,11 @@
   document.addEventListener("submit", () => { sent = true; });
 
   const types = (part) => part instanceof Element
-    && (part.isContentEditable || part.matches("textarea, select, input:not([type=radio]):not([type=hidden])"));
+    && (part.isContentEditable || part.matches("textarea, select, input:not([type=radio]):not([type=checkbox]):not([type=hidden])"));
 
   const press = (part) => {
     if (part instanceof HTMLInputElement) {
-      part.checked = true;
+      part.checked = part.type === "radio" || !part.checked;
       part.focus();
     } else if (part.localName === "summary") {
       const held = part.parentElement;

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from api.console.page.text import capitalize_first
+from rollout.core.policy.label_sets import EMPTY_SET, split_label_set
 from rollout.core.policy.levers import Lever, Number
 from rollout.reports.text.formatting import format_quantity
 
@@ -58,6 +59,7 @@ MAX_TITLE_LABELS = 4
 """With more labels, the question doesn't list them."""
 
 UNSURE = "unsure"
+EMPTY_SET_TEXT = "none of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class AnswerOption:
 
 @dataclass(frozen=True, slots=True)
 class LeverQuestion:
-    """The question of one lever, answered by `choices` or by `number`.
+    """The question of one lever, answered by one of `choices`, by `many` of them, or by `number`.
 
     `position` counts from 1; element ids use it, since a lever's name may contain anything.
     """
@@ -81,6 +83,7 @@ class LeverQuestion:
     lever: str
     choices: tuple[AnswerOption, ...]
     number: Number | None
+    many: bool = False
 
     @property
     def range(self) -> str:
@@ -101,7 +104,7 @@ class AnswerForm:
 
 def build_answer_form(levers: Sequence[Lever]) -> AnswerForm:
     """Return the questions for a policy's levers."""
-    lever_labels = [format_labels(lever.labels) for lever in levers]
+    lever_labels = [_list_choices(lever) for lever in levers]
     keys = iter(assign_keys([text for labels in lever_labels for text in labels.values()]))
     questions = tuple(
         LeverQuestion(
@@ -110,11 +113,18 @@ def build_answer_form(levers: Sequence[Lever]) -> AnswerForm:
             lever=lever.id,
             choices=tuple(AnswerOption(label, text, next(keys)) for label, text in labels.items()),
             number=lever.number,
+            many=lever.many,
         )
         for position, (lever, labels) in enumerate(zip(levers, lever_labels, strict=True), start=1)
     )
-    is_single_choice = len(questions) == 1 and questions[0].number is None
+    is_single_choice = len(levers) == 1 and levers[0].has_single_labels
     return AnswerForm(describe_questions(questions), questions, buttons=is_single_choice)
+
+
+def _list_choices(lever: Lever) -> Mapping[str, str]:
+    """Return the texts of the choices by submitted value; a set can be empty."""
+    no_label = {EMPTY_SET: EMPTY_SET_TEXT} if lever.many else {}
+    return {**format_labels(lever.labels), **no_label}
 
 
 def get_field_name(lever: Lever) -> str:
@@ -129,6 +139,8 @@ def describe_questions(questions: Sequence[LeverQuestion]) -> str:
     (question,) = questions
     if question.number is not None:
         return f"{capitalize_first(question.lever)}: how many {question.number.unit}?"
+    if question.many:
+        return f"{capitalize_first(question.lever)}: which of these, if any?"
     if len(question.choices) <= MAX_TITLE_LABELS:
         texts = [choice.text for choice in question.choices]
         return capitalize_first(
@@ -169,4 +181,8 @@ def _describe_answer(levers: Sequence[Lever], lever_id: str, value: str) -> str:
         return value
     if lever.number is not None:
         return f"{value} {lever.number.unit}"
-    return format_labels(lever.labels).get(value, value)
+    texts = format_labels(lever.labels)
+    if not lever.many:
+        return texts.get(value, value)
+    parts = [texts.get(label, label) for label in sorted(split_label_set(value))]
+    return ", ".join(parts) or EMPTY_SET_TEXT

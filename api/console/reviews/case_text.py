@@ -168,8 +168,9 @@ def describe_error(prediction: Prediction) -> str:
 def describe_outcome(outcome: Outcome) -> str:
     """Format an outcome."""
     answer_text = describe_answers(outcome.answers) if outcome.answers else ""
+    value_texts = [f"{name}: {value:g}" for name, value in outcome.values.items()]
     harm_text = f"harm: {outcome.harm}" if outcome.harm else ""
-    return ", ".join(part for part in (answer_text, harm_text) if part) or "no label"
+    return ", ".join(filter(None, (answer_text, *value_texts, harm_text))) or "no label"
 
 
 def explain_uncounted(story: ExplainedCase, *, still_open: bool) -> str:

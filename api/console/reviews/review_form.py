@@ -30,6 +30,7 @@ from api.console.reviews.review_case import (
 )
 from api.schemas.reviews import DecisionRequest
 from rollout.core.errors import RefusalError
+from rollout.core.policy.label_sets import format_label_set
 from rollout.core.policy.levers import Lever
 from rollout.core.records.records import Case
 from rollout.core.records.reviews import (
@@ -124,7 +125,9 @@ class TypedDecision:
 def read_typed_decision(form: Form, questions: Sequence[LeverQuestion]) -> TypedDecision:
     """Return the typed values, to show them again."""
     answers = {
-        question.field: form.get_values(question.field)[-1]
+        question.field: format_label_set({*form.get_values(question.field)})
+        if question.many
+        else form.get_values(question.field)[-1]
         for question in questions
         if form.get_values(question.field)
     }
@@ -167,6 +170,8 @@ def describe_errors(error: Exception, answer_form: AnswerForm) -> Mapping[str, s
     for question in answer_form.questions:
         if text.startswith(f"{question.lever}: "):
             expected = question.range or "one of these"
+            if question.many:
+                expected = "some of these, or only None of them"
             return {
                 f"answer-{question.position}": f"Give {capitalize_first(question.lever)} {expected}"
             }

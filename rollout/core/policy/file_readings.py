@@ -21,6 +21,7 @@ class FileReading:
         attributes: the columns that are attributes of the case.
         number_levers: levers whose answers are numbers and have the decimal sign; other answers are
             text, in which a comma stays.
+        set_labels: levers whose answers are sets, with their labels.
     """
 
     encoding: str | None = None
@@ -34,3 +35,4 @@ class FileReading:
     constants: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, str] | None = None
     number_levers: frozenset[str] = frozenset()
+    set_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

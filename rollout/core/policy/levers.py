@@ -3,6 +3,14 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from rollout.core.policy.label_sets import (
+    FULL_OVERLAP,
+    do_sets_agree,
+    is_label_set,
+    split_label_set,
+    split_pair,
+)
+
 SLACK = 1e-9  # relative: decimal fractions are not exact in binary
 
 
@@ -48,7 +56,10 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """A decision variable: labels with their actions, or a number."""
+    """A decision variable: labels with their actions, sets of labels, or a number.
+
+    Sets agree if their Jaccard index is at least `overlap`; a set is its own action.
+    """
 
     id: str
     labels: tuple[str, ...] = ()
@@ -57,10 +68,25 @@ class Lever:
     costs: tuple[CostRule, ...] = (CostRule(cost=1.0),)
     answer_within: timedelta | None = None
     unanswered: str | None = None
+    many: bool = False
+    overlap: float = FULL_OVERLAP
+
+    @property
+    def has_single_labels(self) -> bool:
+        """Return whether an answer is one label."""
+        return self.number is None and not self.many
 
     def find_action(self, label: str) -> str | None:
         """Return the label's action, None if the lever lacks the label."""
+        if self.many:
+            return label if is_label_set(label, self.labels) else None
         return self.actions[self.labels.index(label)] if label in self.labels else None
+
+    def has_label(self, answer: str, label: str) -> bool:
+        """Return whether a human's counted answer is the label, or a set with it."""
+        if self.many:
+            return label in split_label_set(split_pair(answer, "")[0])
+        return answer == label
 
     def compute_cost(self, did: str, right: str) -> float:
         """Return the cost of action `did` where `right` was right; 0 if equal.
@@ -68,7 +94,7 @@ class Lever:
         The first matching row counts. Without one the cost is the largest: a loaded policy covers
         each pair, so this happens only for a label that the lever lacks.
         """
-        if did == right:
+        if did == right or (self.many and do_sets_agree(right, did, self.overlap)):
             return 0.0
         rules = (
             candidate

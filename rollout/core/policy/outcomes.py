@@ -43,6 +43,12 @@ class OutcomeRule:
         """Return the width of the range."""
         return self.high - self.low
 
+    @property
+    def definition(self) -> str:
+        """Return what decides a unit's score: range, direction and deadline."""
+        better = "more" if self.more_is_better else "less"
+        return f"{self.low!r} {self.high!r} {better} {self.closes.total_seconds():.0f} s"
+
     def format_amount(self, value: float) -> str:
         """Return a value or gain with its unit: `+0.84 EUR`, `+1,230 EUR`."""
         digits = f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.3g}"

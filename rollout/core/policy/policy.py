@@ -402,6 +402,11 @@ class Policy:
         return {lever.id: lever for lever in self.levers}
 
     @cached_property
+    def set_labels(self) -> dict[str, tuple[str, ...]]:
+        """Return the labels of the levers whose answers are sets."""
+        return {lever.id: lever.labels for lever in self.levers if lever.many}
+
+    @cached_property
     def largest_cost(self) -> float:
         """Return the highest cost of one unit: the sum over the levers."""
         return self.cost_levels[-1]

@@ -51,7 +51,9 @@ def _limit_labels(lever: Lever, label_count: int) -> Lever:
 
 def _lever_to_json(lever: Lever) -> dict[str, Any]:
     number = lever.number
+    sets = {"many": True, "overlap": float(lever.overlap)} if lever.many else {}
     return {
+        **sets,  # left out without sets, so that older policies keep their hash
         "id": lever.id,
         "labels": lever.labels,
         "actions": lever.actions,

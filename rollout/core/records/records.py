@@ -92,11 +92,15 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The later known truth of a case: answers, a harm, or both."""
+    """The later known truth of a case: answers, values, a harm, or several of them.
+
+    `values` are by id of an outcome of the policy, as sent: also beyond its range.
+    """
 
     key: str
     at: datetime
     answers: Mapping[str, str | None] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
     harm: str | None = None
     source: str = ""
     revision: int = 1

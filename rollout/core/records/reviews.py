@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rollout.core.errors import RefusalError
+from rollout.core.policy.label_sets import read_label_set
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import EvidenceRules, Policy
 from rollout.core.records.records import Case
@@ -255,8 +256,18 @@ def _list_levers(policy: Policy) -> str:
 
 
 def _find_answer_error(lever: Lever, answer: str) -> str:
+    if lever.many:
+        return _find_set_error(lever, answer)
     if lever.number is None:
         return "" if answer in lever.labels else f"{lever.id}: one of {', '.join(lever.labels)}"
     low, high = lever.number.low, lever.number.high
     is_in_range = NUMBER_PATTERN.fullmatch(answer) is not None and low <= float(answer) <= high
     return "" if is_in_range else f"{lever.id}: a number from {low:g} to {high:g}"
+
+
+def _find_set_error(lever: Lever, answer: str) -> str:
+    try:
+        text = read_label_set(answer, lever.labels, lever.id)
+    except ValueError as error:
+        return str(error)
+    return "" if text == answer else f"{lever.id}: write {text}, its labels in this order"

@@ -25,6 +25,7 @@ from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_contents import shorten_content
 from rollout.core.scope.familiarity_diff import compare_familiarity
+from rollout.core.scope.label_set_diff import compare_label_sets
 from rollout.core.scope.outcome_diff import compare_model_shares, compare_outcomes
 from rollout.core.scope.schedule_diff import compare_ceilings, compare_freezes, compare_waves
 
@@ -367,6 +368,7 @@ def _has_longer_harm_span(new: Guard, old: Guard) -> bool:
 
 _RULES: tuple[Callable[[Policy, Policy], Sentences], ...] = (
     _compare_levers,
+    compare_label_sets,
     _compare_evidence,
     compare_outcomes,
     _compare_stages,

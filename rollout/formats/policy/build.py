@@ -6,6 +6,7 @@ from hashlib import sha256
 from rollout.core.calendar.sites import ALWAYS_WINDOW, Site, Window
 from rollout.core.policy.evidence_sources import AccountSource, EvidenceSources
 from rollout.core.policy.file_readings import FileReading
+from rollout.core.policy.label_sets import FULL_OVERLAP
 from rollout.core.policy.levers import CostRule, Lever, Number
 from rollout.core.policy.measures import TIMED_MEASURES, Condition
 from rollout.core.policy.outcomes import DECIDES, PROPOSES, OutcomeRule
@@ -116,6 +117,8 @@ def _build_lever(shape: file.LeverShape) -> Lever:
         costs=_build_costs(shape.costs),
         answer_within=shape.answer_within,
         unanswered=shape.unanswered,
+        many=shape.many,
+        overlap=shape.overlap if shape.many else FULL_OVERLAP,
     )
 
 

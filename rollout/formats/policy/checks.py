@@ -14,6 +14,7 @@ from rollout.formats.policy.names import NAME_CHECKS, Faults, PolicyCheck
 from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
 from rollout.formats.policy.planted_checks import PLANTED_CHECKS
 from rollout.formats.policy.reachability import REACH_CHECKS
+from rollout.formats.policy.set_checks import SET_CHECKS
 from rollout.formats.policy.yaml_reader import DocumentFault
 
 
@@ -148,5 +149,6 @@ CHECKS: tuple[PolicyCheck, ...] = (
     *CONDITION_CHECKS,
     *OUTCOME_CHECKS,
     *PLANTED_CHECKS,
+    *SET_CHECKS,
     *REACH_CHECKS,
 )

@@ -6,6 +6,7 @@ must decide: which labels must not be missed, and whether reviewers saw the pred
 
 from collections.abc import Iterator, Mapping
 from math import ceil
+from operator import itemgetter
 
 import polars as pl
 
@@ -15,6 +16,13 @@ from rollout.formats.policy import scalars
 from rollout.formats.policy.draft_expectation import draft_expectation
 from rollout.formats.policy.draft_import import draft_import, quote_scalar
 from rollout.formats.policy.draft_number import describe_number_lever, draft_number_lever
+from rollout.formats.policy.draft_sets import (
+    compute_set_shares,
+    describe_set_lever,
+    draft_set_lever,
+    find_set_levers,
+    sort_set_labels,
+)
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 DRAFT_THRESHOLD = 0.95
@@ -23,6 +31,8 @@ _GRACE_QUANTILE = 0.995
 _HOURS_IN_HOURS = 48  # a longer grace is drafted in days
 _LATE_HOURS = 30 * 24  # a longer grace gets a comment
 NO_READINGS: Mapping[str, FileReading] = {}
+SetLevers = Mapping[str, tuple[str, ...]]
+"""The labels of each lever whose answers are sets."""
 
 
 def draft_policy(
@@ -40,25 +50,33 @@ def draft_policy(
         ValueError: `rollout` or `timezone` is invalid, or no case has a site or an answer.
     """
     scalars.read_identifier(rollout), scalars.read_zone(timezone)
+    sets = find_set_levers(readings)
     blocks = (
         _draft_head(rollout, timezone),
-        _draft_levers(records),
+        _draft_levers(records, sets),
         _draft_sites(records),
         _draft_evidence(records),
-        _draft_gates(records),
+        _draft_gates(records, sets),
         draft_expectation(
             records,
-            {lever: _list_labels(records, lever) for lever in records.levers},
+            {lever: sets.get(lever) or _list_labels(records, lever) for lever in records.levers},
             _list_sites(records),
+            sets,
         ),
         draft_import(readings),
     )
     return "\n".join(line for block in blocks for line in block) + "\n"
 
 
-def describe_number_levers(records: RecordFrames) -> Iterator[str]:
-    """Yield a line for each lever that is drafted as a number."""
+def describe_draft_levers(
+    records: RecordFrames, readings: Mapping[str, FileReading] = NO_READINGS
+) -> Iterator[str]:
+    """Yield a line for each lever that is drafted as a number, or with sets of labels."""
+    sets = find_set_levers(readings)
     for lever in records.levers:
+        if lever in sets:
+            yield describe_set_lever(records, lever, sets[lever])
+            continue
         answers = _list_answers(records, lever)
         if answers and not _list_labels(records, lever):
             yield describe_number_lever(records, lever, answers)
@@ -71,13 +89,15 @@ def _draft_head(rollout: str, timezone: str) -> Iterator[str]:
     yield f"timezone: {timezone}"
 
 
-def _draft_levers(records: RecordFrames) -> Iterator[str]:
+def _draft_levers(records: RecordFrames, sets: SetLevers) -> Iterator[str]:
     yield "levers:"
     for lever in records.levers:
         answers = _list_answers(records, lever)
         if not answers:
             raise ValueError(f"no record answers {lever}; read files that have predictions")
-        if not _list_labels(records, lever):
+        if lever in sets:
+            yield from draft_set_lever(lever, sort_set_labels(records, lever, sets[lever]))
+        elif not _list_labels(records, lever):
             yield from draft_number_lever(records, lever, answers)
         else:
             yield f"  - id: {quote_scalar(lever)}"
@@ -182,14 +202,14 @@ def _compute_grace_hours(records: RecordFrames) -> int | None:
     return None if delay_quantile is None else max(1, ceil(delay_quantile))
 
 
-def _draft_gates(records: RecordFrames) -> Iterator[str]:
+def _draft_gates(records: RecordFrames, sets: SetLevers) -> Iterator[str]:
     yield "gates:"
     yield "  - to: supervised    # humans confirm; add a gate to autonomous once this has held"
     yield "    require:"
     yield f"      - {{measure: agreement, at_least: {DRAFT_THRESHOLD * 100:g}%}}"
     has_several_levers = len(records.levers) > 1
     for lever in records.levers:
-        rare_labels = _find_rare_labels(records, lever)
+        rare_labels = _find_rare_labels(records, lever, sets.get(lever))
         if rare_labels:
             label_texts = ", ".join(
                 f"{quote_scalar(label)} ({share * 100:.2g} %)" for label, share in rare_labels[:4]
@@ -202,9 +222,15 @@ def _draft_gates(records: RecordFrames) -> Iterator[str]:
             yield f"      # - {row}"
 
 
-def _find_rare_labels(records: RecordFrames, lever: str) -> list[tuple[str, float]]:
+def _find_rare_labels(
+    records: RecordFrames, lever: str, set_labels: tuple[str, ...] | None
+) -> list[tuple[str, float]]:
     """Return labels so rare that agreement alone can pass without them, rarest first."""
-    counts = records.decisions[VALUE_PREFIX + lever].drop_nulls().value_counts()
+    answers = records.decisions[VALUE_PREFIX + lever].drop_nulls()
+    if set_labels is not None:
+        set_shares = sorted(compute_set_shares(answers, set_labels), key=itemgetter(1, 0))
+        return [(label, share) for label, share in set_shares if 0 < share <= 1 - DRAFT_THRESHOLD]
+    counts = answers.value_counts()
     if counts.height > MAX_LABELS and all(
         _is_number(text) for text in counts[VALUE_PREFIX + lever]
     ):

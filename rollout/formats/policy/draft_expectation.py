@@ -1,12 +1,13 @@
 """Draft the section `expect` of a policy: the recorded traffic of one cell."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 import polars as pl
 
 from rollout.formats.policy.draft_import import quote_scalar
 from rollout.formats.policy.draft_number import NUMBER_TOLERANCE, is_within_share
+from rollout.formats.policy.draft_sets import compute_set_shares
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 DAY = timedelta(days=1)
@@ -15,17 +16,21 @@ MIN_SHARE = 0.0005
 
 
 def draft_expectation(
-    records: RecordFrames, labels: Mapping[str, Sequence[str]], sites: Sequence[str]
+    records: RecordFrames,
+    labels: Mapping[str, Sequence[str]],
+    sites: Sequence[str],
+    sets: Collection[str] = (),
 ) -> Iterator[str]:
     """Yield the lines of the section; none if nothing was recorded.
 
     Args:
         labels: by lever its labels, none for a number.
         sites: the sites of the policy; each is one cell.
+        sets: the levers whose answers are sets of labels.
     """
     lines = [
         *_draft_rate(records, sites),
-        *_draft_label_shares(records, labels),
+        *_draft_label_shares(records, labels, sets),
         *_draft_agreement(records, labels),
     ]
     if lines:
@@ -47,19 +52,25 @@ def _draft_rate(records: RecordFrames, sites: Sequence[str]) -> Iterator[str]:
 
 
 def _draft_label_shares(
-    records: RecordFrames, labels: Mapping[str, Sequence[str]]
+    records: RecordFrames, labels: Mapping[str, Sequence[str]], sets: Collection[str]
 ) -> Iterator[str]:
     shares = []
     for lever, lever_labels in labels.items():
         answers = records.decisions[VALUE_PREFIX + lever].drop_nulls()
-        answers = answers.filter(answers.is_in(list(lever_labels)))
-        for label in lever_labels:
-            share = (answers == label).sum() / answers.len() if answers.len() else 0.0
+        compute_shares = compute_set_shares if lever in sets else _compute_shares
+        for label, share in compute_shares(answers, lever_labels):
             if share >= MIN_SHARE:
                 name = label if len(records.levers) == 1 else f"{lever}/{label}"
                 shares.append(f"{quote_scalar(name)}: {share:.1%}")
     if shares:
         yield f"labels: {{{', '.join(shares)}}}"
+
+
+def _compute_shares(answers: pl.Series, labels: Sequence[str]) -> Iterator[tuple[str, float]]:
+    """Yield the share of each label."""
+    answers = answers.filter(answers.is_in(list(labels)))
+    for label in labels:
+        yield label, int((answers == label).sum()) / answers.len() if answers.len() else 0.0
 
 
 def _draft_agreement(records: RecordFrames, labels: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -109,6 +109,11 @@ Share = Annotated[
     _validate_with(scalars.read_share),
     _build_text_schema(_PART, numeric=True, minimum=0, maximum=1),
 ]
+Overlap = Annotated[
+    float,
+    _validate_with(scalars.read_overlap),
+    _build_text_schema(_PART, numeric=True, minimum=0, maximum=1),
+]
 QuietShare = Annotated[
     float,
     _validate_with(scalars.read_quiet_share),

@@ -100,6 +100,11 @@ class LeverShape(PolicySection):
     labels: list[kinds.Label] | None = key(
         None, min_length=1, description="The possible answers, in a fixed order; append new ones."
     )
+    many: kinds.Flag = key("false", description="Whether an answer is a set of the labels.")
+    overlap: kinds.Overlap = key(
+        "100%",
+        description="With many: sets agree if they have this share of all their labels in common.",
+    )
     number: NumberShape | None = key(None, description="Instead of labels: a number's range.")
     actions: dict[str, kinds.NonEmptyText] | None = key(
         None, description="The action that each label leads to. Default: the label itself."

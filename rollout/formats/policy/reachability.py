@@ -17,7 +17,7 @@ CHECKED_YEARS = range(REFERENCE_YEAR, REFERENCE_YEAR + 5)
 
 def _check_cost_pairs(shape: PolicyShape, policy: Policy) -> Faults:
     for i, (row, lever) in enumerate(zip(shape.levers, policy.levers, strict=True)):
-        if row.costs is None or not lever.labels or not _has_valid_actions(lever):
+        if row.costs is None or not lever.labels or lever.many or not _has_valid_actions(lever):
             continue
         remaining = _list_pairs(lever)
         for j, cost in enumerate(lever.costs):

@@ -172,6 +172,14 @@ def read_name(text: str) -> str:
     return text
 
 
+def read_overlap(text: str) -> float:
+    """Read the share of labels that two sets need in common to agree."""
+    share = read_share(text)
+    if share <= 0:
+        raise ValueError(f"{text} would let any two sets agree; write a share such as 80%")
+    return share
+
+
 def read_label(text: str) -> str:
     """Read a label that is not reserved by the engine."""
     if text in {FAILED, LATE, OUTSIDE, UNKNOWN_LABEL}:

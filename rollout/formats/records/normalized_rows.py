@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from rollout.formats.records.date_formats import rewrite_times
+from rollout.formats.records.label_set_texts import rewrite_sets
 from rollout.formats.records.mapped_rows import MappedRows
 from rollout.formats.records.number_formats import rewrite_decimals, rewrite_percents
 from rollout.tally.frames import OUTCOME_PREFIX, VALUE_PREFIX, RecordKind
@@ -51,14 +52,18 @@ def _rewrite_columns(rows: MappedRows, reading: FileReading) -> Iterator[pl.Seri
 def _rewrite_answers(column: pl.Series, reading: FileReading) -> Iterator[pl.Series]:
     """Yield the answers of a lever if the reading changes them.
 
-    Unsure labels become blank; answers that are numbers get a decimal point.
+    Unsure labels become blank, numbers get a decimal point, sets their canonical text.
     """
-    is_number = column.name.removeprefix(VALUE_PREFIX) in reading.number_levers
-    decimal = reading.decimal if is_number else None
+    lever = column.name.removeprefix(VALUE_PREFIX)
+    decimal = reading.decimal if lever in reading.number_levers else None
+    labels = reading.set_labels.get(lever)
     if reading.unsure:
         is_unsure = column.is_in(reading.unsure)
         blank = pl.repeat(None, column.len(), dtype=pl.String, eager=True)
         answers = blank.zip_with(is_unsure.fill_null(value=False), column)
-        yield rewrite_decimals(answers, decimal).alias(column.name)
+        answers = rewrite_decimals(answers, decimal)
+        yield (answers if labels is None else rewrite_sets(answers, labels)).alias(column.name)
+    elif labels is not None:
+        yield rewrite_sets(column, labels).alias(column.name)
     elif decimal == ",":
         yield rewrite_decimals(column, decimal).alias(column.name)

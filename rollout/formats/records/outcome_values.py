@@ -26,7 +26,7 @@ def expand_values(file: str, cells: pl.DataFrame, outcomes: Sequence[str]) -> pl
     rows = [_parse_values(file, text) for text in cells[VALUES]]
     unknown = sorted({name for row in rows for name in row} - set(outcomes))
     if unknown:
-        raise ColumnError([describe_unknown_outcome(file, unknown[0], outcomes)])
+        raise ColumnError([f"{file}: {describe_unknown_outcome(unknown[0], outcomes)}"])
     columns = {
         outcome: [row.get(outcome) for row in rows]
         for outcome in outcomes
@@ -38,10 +38,10 @@ def expand_values(file: str, cells: pl.DataFrame, outcomes: Sequence[str]) -> pl
     )
 
 
-def describe_unknown_outcome(place: str, name: str, outcomes: Sequence[str]) -> str:
+def describe_unknown_outcome(name: str, outcomes: Sequence[str]) -> str:
     """Return the error for an outcome that the policy lacks."""
     listed = ", ".join(outcomes) or "none"
-    return f"{place}: values have no {name!r}; the policy's outcomes: {listed}"
+    return f"values have no {name!r}; the policy's outcomes: {listed}"
 
 
 def _parse_values(file: str, text: str | None) -> Mapping[str, str | None]:

@@ -16,6 +16,7 @@ from msgspec import MsgspecError
 from pydantic import ValidationError
 
 from rollout.core.errors import RefusalError
+from rollout.core.policy.label_sets import join_labels, read_label_set
 from rollout.core.policy.version_contents import parse_content
 from rollout.core.records.records import (
     Action,
@@ -94,10 +95,11 @@ WindowFinder = Callable[[str, datetime, Mapping[str, str]], str]
 
 @dataclass(frozen=True, slots=True)
 class ItemReader:
-    """Converts items to records; needs the window of a case and the current time."""
+    """Converts items to records; needs windows of cases, the current time, labels of sets."""
 
     find_window: WindowFinder
     now: datetime
+    set_labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     latest: datetime = field(init=False)
 
     def __post_init__(self) -> None:
@@ -161,6 +163,43 @@ class ItemReader:
         except ValueError as fault:
             return _reject_item(item, str(fault))
 
+    def read_answers(
+        self, answers: Mapping[str, Any], *, is_prediction: bool = False
+    ) -> Mapping[str, str | None]:
+        """Return answers as they are stored: numbers and sets as text.
+
+        A prediction with a wrong set stays, and agrees with nothing: without it the case would be
+        no evidence, and the model's worst answers would be forgotten.
+
+        Raises:
+            ValueError: a list where an answer is no set, or a wrong set of a human.
+        """
+        if not self.set_labels and all(
+            answer is None or type(answer) is str for answer in answers.values()
+        ):
+            return answers
+        return {
+            lever: answer
+            if answer is None
+            else self.read_answer(lever, answer, is_kept=is_prediction)
+            for lever, answer in answers.items()
+        }
+
+    def read_answer(self, lever: str, answer: Any, *, is_kept: bool = False) -> str:
+        """Return one answer or action as text; a wrong set stays if `is_kept`."""
+        labels = self.set_labels.get(lever)
+        if labels is None and isinstance(answer, list):
+            raise ValueError(f"{lever}: holds a list, and an answer is one value; send one")
+        if labels is None or not isinstance(answer, str | list):
+            return str(answer)
+        text = join_labels(answer)
+        try:
+            return read_label_set(answer, labels, lever)
+        except ValueError:
+            if is_kept:
+                return text
+            raise
+
     def parse_instant(self, text: str) -> datetime:
         """Return the instant of a text.
 
@@ -202,7 +241,7 @@ def _build_prediction(reader: ItemReader, item: Any) -> SentPrediction | Predict
     prediction = SentPrediction(
         item.key,
         item.version,
-        _to_texts(item.answers),
+        reader.read_answers(item.answers, is_prediction=True),
         item.confidence,
         item.probabilities,
         item.latency_ms,
@@ -216,7 +255,7 @@ def _build_prediction(reader: ItemReader, item: Any) -> SentPrediction | Predict
 
 
 def _build_decision(reader: ItemReader, item: Any) -> SentDecision:
-    answers, unsure = _to_texts(item.answers), item.unsure
+    answers, unsure = reader.read_answers(item.answers), item.unsure
     if not unsure and not answers:
         raise ValueError("a decision has `answers`, or says `unsure: true`")
     return SentDecision(
@@ -239,7 +278,7 @@ def _build_action(reader: ItemReader, item: Any) -> ActionWithPermit:
     action = Action(
         key=item.key,
         lever=item.lever,
-        action=item.action,
+        action=reader.read_answer(item.lever, item.action, is_kept=isinstance(item.action, str)),
         by=item.by,
         at=reader.parse_instant(item.at),
         permission="",
@@ -250,13 +289,14 @@ def _build_action(reader: ItemReader, item: Any) -> ActionWithPermit:
 
 
 def _build_outcome(reader: ItemReader, item: Any) -> Outcome:
-    answers = _to_texts(item.answers)
-    if not answers and item.harm is None:
-        raise ValueError("an outcome has `answers`, a `harm`, or both")
+    answers = reader.read_answers(item.answers)
+    if not answers and not item.values and item.harm is None:
+        raise ValueError("an outcome has `answers`, `values`, a `harm`, or several of them")
     return Outcome(
         key=item.key,
         at=reader.parse_instant(item.at),
         answers=answers,
+        values=item.values,
         harm=item.harm,
         source=item.source,
         revision=item.revision,
@@ -275,17 +315,6 @@ BUILDERS: Final[Mapping[type, Callable[[ItemReader, Any], SentItem]]] = {
     STRUCTS["outcome"]: _build_outcome,
     STRUCTS["heartbeat"]: _build_heartbeat,
 }
-
-
-def _to_texts(answers: Mapping[str, Any]) -> Mapping[str, str | None]:
-    """Return answers as they are stored: numbers as text."""
-    for answer in answers.values():
-        if answer is not None and type(answer) is not str:
-            return {
-                lever: value if value is None or type(value) is str else str(value)
-                for lever, value in answers.items()
-            }
-    return answers
 
 
 def _join_lines(lines: Sequence[bytes]) -> bytes:

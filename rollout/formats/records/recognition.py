@@ -16,6 +16,7 @@ from rollout.formats.records.date_formats import recognize_date_formats
 from rollout.formats.records.delimiters import recognize_delimiter
 from rollout.formats.records.encodings import convert_to_utf8, recognize_encoding
 from rollout.formats.records.files import DELIMITED, find_suffix, parse_rows
+from rollout.formats.records.label_set_texts import list_set_labels
 from rollout.formats.records.label_texts import (
     UNSURE_WORDS,
     find_several_labels,
@@ -34,7 +35,7 @@ from rollout.formats.records.text_rows import read_unpacked
 from rollout.tally.frames import VALUE_PREFIX, RecordKind, RemarkReason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from rollout.formats.records.column_map import ColumnMap
@@ -44,8 +45,7 @@ if TYPE_CHECKING:
 
 Form = TypeVar("Form")
 SEVERAL_LABELS = (
-    "holds several labels; a field has one label until sets of labels exist: keep the one that"
-    " decides, or write a row for each case and label with a case_key of its own"
+    "holds several labels; join the labels of a set with `;`, each once, or write a list of JSON"
 )
 
 
@@ -89,9 +89,13 @@ def recognize_files(
     for kind, file in files.items():
         reading = replace(file.reading, number_levers=number_levers)
         files[kind] = _recognize_cells(replace(file, reading=reading), lever, labels)
-    if not any(file.questions for file in files.values()):
-        _check_single_labels(files, lever, labels)
-    return files
+    if any(file.questions for file in files.values()):
+        return files
+    set_labels = _recognize_sets(files, lever, labels)
+    return {
+        kind: replace(file, reading=replace(file.reading, set_labels=set_labels))
+        for kind, file in files.items()
+    }
 
 
 def _read_file(
@@ -172,18 +176,34 @@ def _recognize_decimal(rows: MappedRows, reading: FileReading, lever: str) -> st
     return recognize_decimal(rows.get_texts("confidence"), numbers, rows.file)
 
 
-def _check_single_labels(
+def _recognize_sets(
     files: Mapping[RecordKind, RecognizedFile],
     lever: str,
     labels: Mapping[RecordKind, frozenset[str]],
-) -> None:
-    """Raise RecordError for the first field that holds several labels."""
+) -> dict[str, tuple[str, ...]]:
+    """Return the labels of the lever if its answers are sets.
+
+    Raises:
+        RecordError: a field holds several labels, joined by another sign than `;`.
+    """
     kinds = [kind for kind in files if kind is not RecordKind.CASES]
-    every_label = sorted(frozenset[str]().union(*(labels[kind] for kind in kinds)))
+    unsure = [text for kind in kinds for text in files[kind].reading.unsure or ()]
+    every_label = sorted(frozenset[str]().union(*(labels[kind] for kind in kinds)) - {*unsure})
     is_number = any(lever in files[kind].reading.number_levers for kind in kinds)
     label = None if is_number else find_several_labels(every_label)
     if label is None:
-        return
+        return {}
+    set_labels = list_set_labels(every_label)
+    if set_labels is not None and find_several_labels(set_labels) is None:
+        return {lever: set_labels}
+    _raise_several_labels(files, kinds, lever, label)
+    return {}
+
+
+def _raise_several_labels(
+    files: Mapping[RecordKind, RecognizedFile], kinds: Sequence[RecordKind], lever: str, label: str
+) -> None:
+    """Raise RecordError for the first field with this text."""
     for kind in kinds:
         rows = files[kind].rows
         assert rows is not None  # noqa: S101 - a file without rows has a question

@@ -28,7 +28,10 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 ShortText = Annotated[str, Field(max_length=2_000)]
 TextMap = Annotated[dict[Name, ShortText], Field(max_length=100)]
 WholeNumber = Annotated[int, Field(ge=-(10**15), le=10**15)]
-Answers = Annotated[dict[Name, ShortText | WholeNumber | float | None], Field(max_length=100)]
+LabelList = Annotated[list[Name], Field(max_length=100)]
+Answers = Annotated[
+    dict[Name, ShortText | WholeNumber | float | LabelList | None], Field(max_length=100)
+]
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveInteger = Annotated[int, Field(ge=1, lt=2**31)]
 TimeText = Annotated[
@@ -100,7 +103,7 @@ class ActionItem(TypedDict):
     kind: Literal["action"]
     key: Name
     lever: Name
-    action: Name
+    action: Annotated[str, Field(min_length=1, max_length=500)] | LabelList
     by: Literal["person", "model"]
     at: TimeText
     version: NotRequired[Name | None]
@@ -110,12 +113,16 @@ class ActionItem(TypedDict):
 
 @of_form(STRICT)
 class OutcomeItem(TypedDict):
-    """The later known truth about a case: answers, a harm, or both."""
+    """The later known truth about a case: answers, values, a harm, or several of them.
+
+    `values` has a number for ids of the policy's `outcomes`, such as `{"profit": 12.5}`.
+    """
 
     kind: Literal["outcome"]
     key: Name
     at: TimeText
     answers: NotRequired[Answers]
+    values: NotRequired[Annotated[dict[Name, float], Field(max_length=100)]]
     harm: NotRequired[Name | None]
     source: NotRequired[ShortText]
     revision: NotRequired[PositiveInteger]
@@ -157,6 +164,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "revision": 1,
     "source": "",
     "unsure": False,
+    "values": {},
 }
 """Value of an absent name; None for all others."""
 
@@ -189,6 +197,8 @@ def convert_type(hint: Any) -> Any:
             return Annotated[convert_type(base), Meta(**_collect_limits(rest))]
         case origin if origin in {Union, UnionType}:
             return reduce(or_, map(convert_type, (base, *rest)))
+        case origin if origin is list:
+            return list[convert_type(base)]  # type: ignore[misc]
         case origin if origin is dict:
             return dict[convert_type(base), convert_type(rest[0])]  # type: ignore[misc]
     return hint

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import polars as pl
 
+from rollout.core.policy.label_sets import SEPARATOR
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.reports.figures.confusion import (
@@ -16,6 +17,7 @@ from rollout.reports.figures.confusion import (
     build_matrix,
     build_matrix_from_counts,
     compute_label_figures,
+    compute_set_label_figures,
 )
 from rollout.reports.figures.ratings import compute_pair_alpha
 from rollout.reports.inputs.pairs import Pairs
@@ -30,6 +32,7 @@ from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 
 BASIS = "cases with exactly one distinct blind human label"
 NUMBER_BASIS = "cases whose blind human numbers lie within the tolerance of each other"
+SET_BASIS = "cases with exactly one distinct blind human set of labels"
 FIRST_DAY_HOUR, LAST_DAY_HOUR = 6, 17  # hours of the day as written, inclusive
 
 
@@ -54,7 +57,7 @@ class AgreementFigures:
         unjudged: those of them with no human label, or several.
         agreement: pairs that agree; for numbers within the tolerance.
         bounds: 95 % interval whatever the unjudged cases would have said.
-        kappa, ac1, alpha: corrected for chance; None for numbers.
+        kappa, ac1, alpha: corrected for chance; None for numbers and sets.
         cost: mean cost of following the model, in the policy's unit.
         labels: figures of each label; empty for numbers.
         label_matrix, action_matrix: humans in rows, the model in columns.
@@ -113,7 +116,7 @@ def _compute_agreement(
 ) -> AgreementFigures:
     lever_id = policy.whole_unit_lever if lever is None else lever.id
     version_pairs = pairs.select(version, lever_id)
-    has_labels = lever is not None and lever.number is None
+    has_labels = lever is not None and lever.has_single_labels
     matrix = (
         build_matrix(version_pairs, "human", "model", lever.labels)
         if lever and has_labels
@@ -130,7 +133,7 @@ def _compute_agreement(
     return AgreementFigures(
         version=version,
         lever=lever_id,
-        basis=BASIS if lever is None or lever.number is None else NUMBER_BASIS,
+        basis=_describe_basis(lever),
         predicted=pairs.predicted[version],
         unjudged=unreviewed,
         agreement=agreement,
@@ -154,6 +157,12 @@ def _compute_agreement(
     )
 
 
+def _describe_basis(lever: Lever | None) -> str:
+    if lever is not None and lever.number is not None:
+        return NUMBER_BASIS
+    return SET_BASIS if lever is not None and lever.many else BASIS
+
+
 def _match_version(version: str, lever: str) -> pl.Expr:
     return (pl.col("version") == version) & (pl.col("lever") == lever)
 
@@ -165,9 +174,12 @@ def _compute_label_figures(
     version: str,
     lever: Lever | None,
 ) -> tuple[LabelFigures, ...]:
+    unreviewed = _count_unreviewed(pairs, records, version, lever)
+    if lever is not None and lever.many:
+        return compute_set_label_figures(pairs, lever.labels, unreviewed)
     if matrix is None:
         return ()
-    return compute_label_figures(pairs, matrix, _count_unreviewed(pairs, records, version, lever))
+    return compute_label_figures(pairs, matrix, unreviewed)
 
 
 def compute_pairs_alpha(pairs: pl.DataFrame, labels: Iterable[str]) -> AgreementCoefficient:
@@ -232,11 +244,15 @@ def _add_day_or_night(pairs: pl.DataFrame) -> pl.DataFrame:
 def _count_unreviewed(
     pairs: pl.DataFrame, records: RecordFrames, version: str, lever: Lever | None
 ) -> dict[str, int]:
-    """Return the number of unpaired cases by label of the model."""
+    """Return the number of unpaired cases by label of the model; of sets "" has all of them."""
     if lever is None:
         return {}
     predictions = records.predictions.filter(pl.col("version") == version)
     unpaired = predictions.join(pairs, on="case_key", how="anti")
+    if lever.many:
+        sets = unpaired[VALUE_PREFIX + lever.id].str.split(SEPARATOR)
+        by_label = {label: int(sets.list.contains(label).sum()) for label in lever.labels}
+        return by_label | {"": unpaired.height}
     counts = unpaired.drop_nulls(VALUE_PREFIX + lever.id).group_by(VALUE_PREFIX + lever.id).len()
     failed = unpaired.height - int(counts["len"].sum())
     return {**dict(counts.iter_rows()), **({"": failed} if failed else {})}

@@ -44,11 +44,11 @@ NO_RUN = AnswerRun(0, 0, "", None, "no data")
 def find_longest_runs(
     records: RecordFrames, cases: pl.DataFrame, policy: Policy
 ) -> dict[str, AnswerRun]:
-    """Return the run of each reviewer on the policy's first lever with labels.
+    """Return the run of each reviewer on the policy's first lever with single labels.
 
-    Empty if all levers are numbers.
+    Empty without such a lever.
     """
-    lever = next((lever for lever in policy.levers if lever.number is None), None)
+    lever = next((lever for lever in policy.levers if lever.has_single_labels), None)
     if lever is None:
         return {}
     answers = _order_answers(records, cases, lever)

@@ -89,7 +89,7 @@ def compute_baseline_changes(inputs: ReportInputs) -> tuple[BaselineChange, ...]
     return tuple(
         change
         for lever in inputs.policy.levers
-        if lever.number is None and lever.id in lever_ids
+        if lever.has_single_labels and lever.id in lever_ids
         for side, actions in _build_sides(inputs, lever)
         for change in _compute_side_changes(inputs, lever, side, actions)
     )

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rollout.core.policy.label_sets import SEPARATOR
 from rollout.core.policy.levers import Lever
 from rollout.reports.statistics.intervals import (
     Share,
@@ -144,6 +145,42 @@ def compute_label_figures_from_counts(
         )
         for index, label in enumerate(matrix.labels)
     )
+
+
+def compute_set_label_figures(
+    pairs: pl.DataFrame, order: tuple[str, ...], unreviewed: dict[str, int]
+) -> tuple[LabelFigures, ...]:
+    """Return the figures of every label of sets, the most frequent human label first.
+
+    Args:
+        pairs: columns human and model, each the text of a set, and unit.
+        order: the lever's labels; those without a case are excluded.
+        unreviewed: by label of the model, the cases without a single human answer; "" has all.
+    """
+    sides = pairs.select(
+        "unit", *(pl.col(name).str.split(SEPARATOR).alias(name) for name in ("human", "model"))
+    )
+    return _sort_by_frequency(
+        row
+        for label in order
+        if (row := _compute_set_label(sides, label, unreviewed)).human or row.model
+    )
+
+
+def _compute_set_label(sides: pl.DataFrame, label: str, unreviewed: dict[str, int]) -> LabelFigures:
+    has_human, has_model = (pl.col(side).list.contains(label) for side in ("human", "model"))
+    precision, recall = (
+        _compute_share_by_unit(sides.filter(basis).select("unit", agrees=other))
+        for basis, other in ((has_model, has_human), (has_human, has_model))
+    )
+    missing_as = unreviewed.get(label, 0)
+    others = {label: missing_as, "": unreviewed.get("", 0) - missing_as}
+    return _build_label_figures(label, precision, recall, others)
+
+
+def _compute_share_by_unit(rows: pl.DataFrame) -> Share:
+    units = rows.group_by("unit").agg(pl.col("agrees").sum(), size=pl.len()).sort("unit")
+    return compute_clustered_share(units["agrees"].to_numpy(), units["size"].to_numpy())
 
 
 def _sort_by_frequency(rows: Iterable[LabelFigures]) -> tuple[LabelFigures, ...]:

@@ -168,7 +168,7 @@ def _compute_version_feedback(
         log_e_known=log_e_known,
         log_e_actions=(
             _compute_log_e(unit_outcomes, ["action"])
-            if is_testable and lever.number is None
+            if is_testable and lever.has_single_labels
             else None
         ),
         needed=REQUIRED_LOG_E,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from rollout.core.calendar.sites import OTHER_WINDOW
+from rollout.core.policy.label_sets import is_label_set
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
@@ -215,6 +216,9 @@ def _find_unknown_on_side(lever: Lever, side: str, answers: pl.Series) -> Iterat
 
 
 def _is_offered(lever: Lever, answers: pl.Series) -> pl.Series:
+    if lever.many:
+        offered = [text for text in answers.unique() if is_label_set(text, lever.labels)]
+        return answers.is_in(offered)
     if lever.number is None:
         return answers.is_in(list(lever.labels))
     return answers.cast(pl.Float64).is_between(lever.number.low, lever.number.high)

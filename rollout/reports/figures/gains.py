@@ -28,6 +28,7 @@ class GainFacts:
         arm: `decides` or `proposes`, what the model did in its arm.
         model_units, people_units: units with a value, by arm.
         missing: units of both arms whose deadline passed without a value.
+        model_missing, people_missing: the same by arm.
         model_mean, people_mean: mean values, clipped to the policy's range; None without units.
         gain: the model's arm less the people's, as better counts; None without both arms.
         lower, upper: its interval of 95 %, valid at every look.
@@ -43,6 +44,8 @@ class GainFacts:
     model_units: int
     people_units: int
     missing: int
+    model_missing: int
+    people_missing: int
     model_mean: float | None
     people_mean: float | None
     gain: float | None
@@ -57,11 +60,12 @@ def compute_gains(inputs: ReportInputs) -> tuple[GainFacts, ...]:
         gain
         for key in inputs.cell_versions
         for outcome in inputs.policy.outcomes
-        for gain in _compute_view_gains(inputs.evidence_views[key], outcome)
+        for gain in compute_view_gains(inputs.evidence_views[key], outcome)
     )
 
 
-def _compute_view_gains(view: EvidenceView, outcome: OutcomeRule) -> Iterator[GainFacts]:
+def compute_view_gains(view: EvidenceView, outcome: OutcomeRule) -> Iterator[GainFacts]:
+    """Yield one version's gain in one cell, for each thing that the model did in its arm."""
     for arm in (DECIDES, PROPOSES):
         units = view.build_arms(outcome, arm, FIRST_SLOT)
         if len(units):
@@ -84,6 +88,8 @@ def _build_gain_facts(
         model_units=int((is_known & is_model).sum()),
         people_units=int((is_known & ~is_model).sum()),
         missing=int((~is_known).sum()),
+        model_missing=int((~is_known & is_model).sum()),
+        people_missing=int((~is_known & ~is_model).sum()),
         model_mean=_compute_mean(outcome, units.scores[is_known & is_model]),
         people_mean=_compute_mean(outcome, units.scores[is_known & ~is_model]),
         gain=None if gain is None else gain * outcome.span,

@@ -120,7 +120,7 @@ def compute_holdout_actions(
         _compare_holdout(inputs, lever, str(stage), float(blind_share), part)
         for (stage, blind_share), part in stages.items()
         for lever in inputs.policy.levers
-        if lever.number is None
+        if lever.has_single_labels
     )
 
 

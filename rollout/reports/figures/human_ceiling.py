@@ -11,20 +11,28 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rollout.core.policy.label_sets import (
+    compute_masi_distance,
+    do_sets_agree,
+    split_label_set,
+)
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
 from rollout.reports.figures.ratings import (
     RaterAgreement,
     compute_model_agreement,
+    compute_model_set_agreement,
     compute_number_agreement,
     compute_rater_agreement,
+    compute_set_agreement,
 )
 from rollout.reports.inputs.pairs import compare_pairs
 from rollout.reports.statistics.chance_agreement import AgreementCoefficient
 from rollout.reports.statistics.intervals import Share, compute_unit_share
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
+Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 LABEL_SEPARATOR = "\x1f"  # between the labels of several levers
@@ -71,6 +79,11 @@ class MultiReviewedCases:
     outcomes: pl.DataFrame
 
     @property
+    def set_lever(self) -> Lever | None:
+        """Return the lever if its answers are sets of labels."""
+        return self.lever if self.lever and self.lever.many else None
+
+    @property
     def number_lever(self) -> Lever | None:
         """Return the lever if it is numeric."""
         return self.lever if self.lever and self.lever.number else None
@@ -101,7 +114,7 @@ def _build_multi_reviewed_cases(
         labels = labelled.filter(pl.col("lever") == lever.id).select("case_key", "unit", "label")
         outcomes = records.outcomes.select("case_key", outcome=VALUE_PREFIX + lever.id).drop_nulls()
         yield MultiReviewedCases(lever, _select_multi_reviewed(labels), outcomes)
-    if len(policy.levers) > 1 and not any(lever.number for lever in policy.levers):
+    if len(policy.levers) > 1 and all(lever.has_single_labels for lever in policy.levers):
         yield MultiReviewedCases(
             None,
             _select_multi_reviewed(_join_levers(labelled, policy)),
@@ -136,7 +149,19 @@ def _compute_human_agreement(part: MultiReviewedCases) -> RaterAgreement:
     if part.number_lever:
         return _compute_number_agreement(part)
     values, units, _ = _count_labels(part.decisions)
+    if part.set_lever:
+        texts = part.decisions["label"].unique().sort()
+        return compute_set_agreement(values, *_compare_sets(part.set_lever, texts), units)
     return compute_rater_agreement(values, units)
+
+
+def _compare_sets(lever: Lever, texts: pl.Series) -> tuple[Floats, Floats]:
+    """Return the MASI distances of all pairs of sets, and which of them agree."""
+    sets = [split_label_set(text) for text in texts]
+    distances = [[compute_masi_distance(first, second) for second in sets] for first in sets]
+    agreements = [[do_sets_agree(a, b, lever.overlap) for b in texts] for a in texts]
+    size = (len(sets), len(sets))
+    return np.array(distances, float).reshape(size), np.array(agreements, float).reshape(size)
 
 
 def _compute_number_agreement(part: MultiReviewedCases) -> RaterAgreement:
@@ -169,7 +194,7 @@ def _compute_ceiling(
 ) -> HumanCeiling:
     answers = _select_answers(part, policy, records, version)
     joined = part.decisions.join(answers, on="case_key")
-    model_agreement = None if part.number_lever else _compute_model_agreement(joined)
+    model_agreement = None if part.number_lever else _compute_model_agreement(part, joined)
     majority = _find_majority_answers(part)
     return HumanCeiling(
         lever=part.lever.id if part.lever else policy.whole_unit_lever,
@@ -201,10 +226,11 @@ def _select_answers(
 
 def _mark_agreement(part: MultiReviewedCases, pairs: pl.DataFrame) -> pl.DataFrame:
     """Return rows of unit and agrees."""
-    if part.number_lever is None:
+    lever = part.number_lever or part.set_lever
+    if lever is None:
         return pairs.select("unit", agrees=pl.col("label") == pl.col("model"))
     renamed = pairs.rename({"label": "human"})
-    return renamed.join(compare_pairs(part.number_lever, renamed), on=["human", "model"]).select(
+    return renamed.join(compare_pairs(lever, renamed), on=["human", "model"]).select(
         "unit", "agrees"
     )
 
@@ -226,13 +252,16 @@ def _find_majority_labels(decisions: pl.DataFrame) -> pl.DataFrame:
     return leading.filter(pl.len().over("case_key") == 1).sort("case_key")
 
 
-def _compute_model_agreement(joined: pl.DataFrame) -> RaterAgreement:
+def _compute_model_agreement(part: MultiReviewedCases, joined: pl.DataFrame) -> RaterAgreement:
     """Return agreement of the model with a random reviewer of each case."""
     labels = pl.concat([joined["label"], joined["model"]]).unique().sort()
     values, units, cases = _count_labels(joined, labels)
     answers = joined.unique("case_key", keep="first").sort("case_key")
     codes = _to_int_array(answers.select(_encode_labels("model", labels)).to_series())
     assert cases.to_list() == answers["case_key"].to_list()  # noqa: S101 - one order for both
+    if part.set_lever:
+        comparison = _compare_sets(part.set_lever, labels)
+        return compute_model_set_agreement(values, codes, *comparison, units)
     return compute_model_agreement(values, codes, units)
 
 

@@ -12,7 +12,13 @@ import polars as pl
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
-from rollout.reports.figures.confusion import LabelFigures, build_matrix, compute_label_figures
+from rollout.reports.figures.confusion import (
+    ConfusionMatrix,
+    LabelFigures,
+    build_matrix,
+    compute_label_figures,
+    compute_set_label_figures,
+)
 from rollout.reports.inputs.pairs import build_case_frame, compare_pairs, find_single_answers
 from rollout.reports.inputs.unblinded import find_adjudicated_labels
 from rollout.reports.statistics.chance_agreement import (
@@ -104,7 +110,7 @@ def _compute_version_correctness(
     lever: Lever, reference: str, version: str, rows: pl.DataFrame
 ) -> Correctness:
     model_share = compute_unit_share(rows)
-    matrix = build_matrix(rows, "human", "model", lever.labels) if lever.number is None else None
+    matrix = build_matrix(rows, "human", "model", lever.labels) if lever.has_single_labels else None
     with_decision = rows.drop_nulls("people_agree")
     return Correctness(
         version=version,
@@ -115,11 +121,19 @@ def _compute_version_correctness(
         kappa=compute_kappa_with_interval(matrix.table, model_share.effective_number, matrix.labels)
         if matrix
         else None,
-        labels=compute_label_figures(rows, matrix, {}) if matrix else (),
+        labels=_compute_labels(lever, rows, matrix),
         people=compute_unit_share(with_decision, "people_agree"),
         model_beside=compute_unit_share(with_decision),
         change=_compute_change(with_decision),
     )
+
+
+def _compute_labels(
+    lever: Lever, rows: pl.DataFrame, matrix: ConfusionMatrix | None
+) -> tuple[LabelFigures, ...]:
+    if lever.many:
+        return compute_set_label_figures(rows, lever.labels, {})
+    return compute_label_figures(rows, matrix, {}) if matrix else ()
 
 
 def _compute_change(with_decision: pl.DataFrame) -> PairedChange:

@@ -1,15 +1,12 @@
 """Recall of planted cases, beside that of the cases that occurred and apart from it."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rollout.core.policy.levers import Lever
+from rollout.core.policy.measures import Condition
 from rollout.reports.statistics.intervals import Share, compute_share
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.unit_arrays import UnitArrays
-
-ClassCounts = Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +32,23 @@ def compute_planted_recall(view: EvidenceView, slot: int) -> tuple[PlantedRecall
     """Return the recall of each label that planted cases have, up to a slot; () without any."""
     if not len(view.planted_rows):
         return ()
-    planted, natural = (_count_classes(rows, slot) for rows in (view.planted_rows, view.gate_rows))
+    planted, natural = (
+        rows.select(rows.slot <= slot) for rows in (view.planted_rows, view.gate_rows)
+    )
     return tuple(
-        PlantedRecall(lever.id, label, share, _compute_recall(view, lever, label, natural))
+        PlantedRecall(lever, label, share, _compute_recall(view, natural, lever, label))
         for lever, label in _list_labels(view)
-        if (share := _compute_recall(view, lever, label, planted)).n
+        if (share := _compute_recall(view, planted, lever, label)).n
     )
 
 
-def _count_classes(rows: UnitArrays, slot: int) -> ClassCounts:
-    return Counter(rows.unit_class[rows.slot <= slot].tolist())
-
-
-def _list_labels(view: EvidenceView) -> Iterator[tuple[Lever, str]]:
+def _list_labels(view: EvidenceView) -> Iterator[tuple[str, str]]:
     for lever in view.policy.levers:
-        yield from ((lever, label) for label in lever.labels)
+        yield from ((lever.id, label) for label in lever.labels)
 
 
-def _compute_recall(view: EvidenceView, lever: Lever, label: str, counts: ClassCounts) -> Share:
-    classes = view.unit_classes.classes
-    cases = [
-        (count, classes[number].agrees)
-        for number, count in counts.items()
-        if classes[number].lever == lever.id and classes[number].decided == label
-    ]
-    return compute_share(sum(n for n, agrees in cases if agrees), sum(n for n, _ in cases))
+def _compute_recall(view: EvidenceView, rows: UnitArrays, lever: str, label: str) -> Share:
+    """Return the recall as a gate's condition on it counts units."""
+    condition = Condition("recall", 0.5, at_least=True, label=label, lever=lever)
+    counts = view.unit_classes.get_class_counts(condition)[rows.unit_class].sum(axis=0)
+    return compute_share(int(counts[0]), int(counts.sum()))

@@ -8,6 +8,7 @@ a few hundred distinct ones.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -55,9 +56,10 @@ class RaterAgreement:
         pairs: share of agreeing pairs of decisions; every pair has the same weight.
         pairwise, random: mean over cases of the share of agreeing pairs (two random reviewers of a
             random case), without and with its interval.
-        alpha: Krippendorff's alpha, nominal for labels, by squared gaps for numbers.
-        ac1: Gwet's AC1 over the values in use. None for numbers.
-        fleiss: Fleiss' kappa, extended to unequal numbers of decisions. None for numbers.
+        alpha: Krippendorff's alpha: nominal for labels, by squared gaps for numbers, by MASI
+            distance for sets of labels.
+        ac1: Gwet's AC1 over the values in use. None for numbers and sets.
+        fleiss: Fleiss' kappa, extended to unequal numbers of decisions. None for numbers and sets.
     """
 
     cases: int
@@ -94,6 +96,56 @@ def compute_rater_agreement(values: Ints, units: Ints) -> RaterAgreement:
         units,
         int(rating_counts.sum()),
     )
+
+
+def compute_set_agreement(
+    values: Ints, distances: Floats, agreements: Floats, units: Ints
+) -> RaterAgreement:
+    """Return the agreement of reviewers on sets of labels; alpha weighs how far sets differ.
+
+    Args:
+        values: how often each set was given to each case, shape (cases, sets), each at least twice.
+        distances: of each pair of sets, in [0, 1], shape (sets, sets).
+        agreements: 1 where two sets agree, else 0, shape (sets, sets).
+        units: number of each case's unit.
+
+    Source: Passonneau, Proceedings of LREC (2006) 831; Krippendorff, Content Analysis (2004),
+    chapter 11.
+    """
+    counts = values.astype(float)
+    parts, rating_counts = compute_label_parts(values), values.sum(axis=1)
+    agreeing = ((counts @ agreements) * counts).sum(axis=1) - rating_counts
+    pairs = rating_counts * (rating_counts - 1)
+    parts[:, AGREEING_SHARE] = agreeing / np.maximum(pairs, 1)
+    parts[:, DISAGREEMENT] = ((counts @ distances) * counts).sum(axis=1) / np.maximum(
+        rating_counts - 1, 1
+    )
+    share = _compute_pair_share(agreeing.astype(np.int64) // 2, pairs // 2, units)
+    return _build_agreement(parts, share, units, int(rating_counts.sum()), distances=distances)
+
+
+def compute_model_set_agreement(
+    values: Ints, model: Ints, distances: Floats, agreements: Floats, units: Ints
+) -> RaterAgreement:
+    """Return the agreement of a model with one random reviewer of each case, on sets.
+
+    Args:
+        values: as for `compute_set_agreement`, each case at least once.
+        model: number of the set that the model gave, shape (cases,).
+        distances, agreements, units: as for `compute_set_agreement`.
+    """
+    rating_counts = values.sum(axis=1)
+    counts = values / rating_counts[:, None]
+    matching = (values * agreements[model]).sum(axis=1)
+    disagreement = 2 * (counts * distances[model]).sum(axis=1)
+    counts[np.arange(len(values)), model] += 1
+    fixed = np.zeros((len(values), FIXED_COLUMNS))
+    fixed[:, CASES], fixed[:, RATINGS] = 1, 2
+    fixed[:, AGREEING_SHARE] = matching / rating_counts
+    fixed[:, DISAGREEMENT] = disagreement
+    parts = np.concatenate([fixed, counts, counts / 2], axis=1)
+    share = _compute_pair_share(matching.astype(np.int64), rating_counts, units)
+    return _build_agreement(parts, share, units, int(rating_counts.sum()), distances=distances)
 
 
 def compute_number_agreement(
@@ -224,6 +276,13 @@ def compute_alphas(sums: Floats) -> Floats:
     return _compute_ratio(sums[:, DISAGREEMENT], expected)
 
 
+def compute_distance_alphas(sums: Floats, distances: Floats) -> Floats:
+    """Return alpha of each row of sums by the distances of values; NaN with a single value."""
+    margins, n = _split_margins(sums)[0], sums[:, RATINGS]
+    expected = ((margins @ distances) * margins).sum(axis=1) / np.maximum(n - 1, 1)
+    return _compute_ratio(sums[:, DISAGREEMENT], expected)
+
+
 def compute_number_alphas(sums: Floats) -> Floats:
     """Return alpha by squared gaps of each row of sums; NaN if all are equal."""
     n = sums[:, RATINGS]
@@ -286,9 +345,18 @@ def _compute_pair_share(agreeing: Ints, pairs: Ints, units: Ints) -> Share:
 
 
 def _build_agreement(
-    parts: Floats, pairs: Share, units: Ints, decision_count: int, *, numbers: bool = False
+    parts: Floats,
+    pairs: Share,
+    units: Ints,
+    decision_count: int,
+    *,
+    numbers: bool = False,
+    distances: Floats | None = None,
 ) -> RaterAgreement:
-    n = len(units)
+    n, is_nominal = len(units), not numbers and distances is None
+    figure = compute_number_alphas if numbers else compute_alphas
+    if distances is not None:
+        figure = partial(compute_distance_alphas, distances=distances)
     bootstrap = resample_units(
         *_collapse_rows(_sum_by_unit(parts, units) if _has_bursts(units) else parts)
     )
@@ -299,9 +367,9 @@ def _build_agreement(
         pairs=pairs,
         pairwise=mean_share.rate,
         random=mean_share,
-        alpha=bootstrap.compute_interval(compute_number_alphas if numbers else compute_alphas, n),
-        ac1=None if numbers else bootstrap.compute_interval(compute_ac1s, n),
-        fleiss=None if numbers else bootstrap.compute_interval(compute_fleiss, n),
+        alpha=bootstrap.compute_interval(figure, n),
+        ac1=bootstrap.compute_interval(compute_ac1s, n) if is_nominal else None,
+        fleiss=bootstrap.compute_interval(compute_fleiss, n) if is_nominal else None,
     )
 
 

@@ -38,7 +38,7 @@ def compute_action_changes(pairs: Pairs, policy: Policy) -> tuple[ActionFrequenc
         change
         for version in pairs.predicted
         for lever in policy.levers
-        if lever.number is None
+        if lever.has_single_labels
         for change in _compute_lever_changes(pairs.select(version, lever.id), version, lever)
     )
 

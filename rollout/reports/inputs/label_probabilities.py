@@ -7,15 +7,17 @@ rest.
 
 import polars as pl
 
+from rollout.core.policy.levers import Lever
 from rollout.tally.frames import PROBABILITY_SCHEMA, RecordFrames
 
 
-def select_probabilities(records: RecordFrames, version: str) -> pl.DataFrame:
+def select_probabilities(records: RecordFrames, version: str, lever: Lever) -> pl.DataFrame:
     """Return a version's stored probabilities: case_key, label, probability.
 
-    Empty with several levers: the record doesn't say whose labels they are.
+    Empty with several levers: the record doesn't say whose labels they are. Empty with sets: the
+    probability of a label is not that of a set with it.
     """
-    if len(records.levers) > 1:
+    if len(records.levers) > 1 or lever.many:
         return pl.DataFrame(schema=PROBABILITY_SCHEMA).drop("version")
     return records.probabilities.filter(pl.col("version") == version).drop("version")
 

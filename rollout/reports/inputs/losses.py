@@ -204,7 +204,7 @@ def compute_confidence_thresholds(
     answered = add_probability(answered, stored, "human", "agrees").drop_nulls("probability")
     if answered.is_empty():  # a constant makes one group of no rows
         return ()
-    label = pl.col("human") if lever.number is None else pl.lit("any")
+    label = pl.col("human") if lever.has_single_labels else pl.lit("any")
     groups = answered.group_by(label=label).agg("probability").sort("label")
     return tuple(  # exact sums: Polars adds in an order that changes from run to run
         ConfidenceThreshold(name, fsum(values) / len(values), len(values))
@@ -217,7 +217,7 @@ def _compute_version_losses(
 ) -> LossFigures:
     classified = _classify_cases(pairs, records, version, lever)
     missing = classified["probability"].null_count()
-    probabilities = select_probabilities(records, version)
+    probabilities = select_probabilities(records, version, lever)
     counts = dict(classified.drop_nulls("kind").group_by("kind").len().iter_rows())
     return LossFigures(
         version=version,
@@ -241,7 +241,7 @@ def _classify_cases(
     Columns: case_key, version, lever, model, confidence, probability (of the answer), outcome,
     human, kind, loss, cost.
     """
-    probabilities = select_probabilities(records, version)
+    probabilities = select_probabilities(records, version, lever)
     answers = _select_answers(records, version, lever, probabilities)
     answer_columns = answers.select("case_key", "model", "confidence")
     votes = _count_votes(records, lever).join(answer_columns, on="case_key")
@@ -268,7 +268,7 @@ def _select_answers(
     """Return a version's answers, with the probabilities of answer and outcome."""
     column = VALUE_PREFIX + lever.id
     outcomes = records.outcomes.select("case_key", outcome=column)
-    threshold_label = pl.col("model") if lever.number is None else pl.lit("any")
+    threshold_label = pl.col("model") if lever.has_single_labels else pl.lit("any")
     predictions = records.predictions.filter(pl.col("version") == version).drop_nulls(column)
     predictions = predictions.select(
         "case_key", "version", "confidence", lever=pl.lit(lever.id), model=column

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import narwhals as nw
 import polars as pl
 
+from rollout.core.policy.label_sets import do_sets_agree
 from rollout.core.policy.levers import Lever, Number
 from rollout.core.policy.measures import FAILED, WHOLE_UNIT
 from rollout.core.policy.policy import Policy
@@ -180,7 +181,7 @@ def compare_answers(lever: Lever, human: str, model: str) -> tuple[bool, str, st
     """Return agreement, human action, model action, whether they are the same, and cost.
 
     A failed prediction, an unlisted label and a number out of range have the largest cost, as in
-    the engine. A number is its own action, and within the tolerance it is the same.
+    the engine. A number or a set is its own action, and where it agrees it is the same.
     """
     if lever.number is not None:
         return _compare_numbers(lever, human, model)
@@ -191,6 +192,8 @@ def compare_answers(lever: Lever, human: str, model: str) -> tuple[bool, str, st
         else lever.compute_cost(model_action, human_action)
     )
     agrees = human == model
+    if lever.many and model_action is not None and human_action is not None:
+        agrees = do_sets_agree(human, model, lever.overlap)
     return (
         agrees,
         human_action or OTHER_ACTION,

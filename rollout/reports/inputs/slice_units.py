@@ -115,14 +115,14 @@ def build_dimensions(
 
     A site is compared with others in the same window, a window with others of the same site, a
     reviewer with others in the same cell on cases of equal attributes and model label. Human labels
-    are a dimension, numbers are not.
+    are a dimension, numbers and sets are not.
     """
     attributes = {
         a: ATTRIBUTE_PREFIX + a for a in policy.slices if ATTRIBUTE_PREFIX + a in frame.columns
     }
     cell, unit_count = _encode_combinations(frame, ["site", "window"]), frame["site"].len()
-    # nearly every number is another one, so cases of equal numbers would leave no one to compare
-    answers = ["model"] if lever.number is None else []
+    # nearly every number or set is another one, so equal ones leave no one to compare
+    answers = ["model"] if lever.has_single_labels else []
     case_mix = _encode_combinations(frame, ["site", "window", *answers, *attributes.values()])
     single_columns = {"site": "site", "window": "window", **attributes}
     columns = {**single_columns, "hour": "hour", "weekday": "weekday", "person": "reviewer"}
@@ -131,7 +131,7 @@ def build_dimensions(
         "window": _encode_combinations(frame, ["site"]),
         "person": case_mix,
     }
-    if lever.number is None:
+    if lever.has_single_labels:
         columns[LABEL_KIND] = "human"
     dimensions = [
         _build_dimension(frame, {kind: column}, strata_by_kind.get(kind, cell))

@@ -127,9 +127,9 @@ def _parse_records(
     if not predicted_indexes:
         return {}
     items = [item for index in predicted_indexes for item in questions[index].build_records()]
-    sent_records = ItemReader(WindowLookup(state.policy).find_window, now).read_body(
-        json.dumps(items).encode()
-    )
+    find_window = WindowLookup(state.policy).find_window
+    reader = ItemReader(find_window, now, state.policy.set_labels)
+    sent_records = reader.read_body(json.dumps(items).encode())
     return {
         index: sent_records[2 * position : 2 * position + 2]
         for position, index in enumerate(predicted_indexes)

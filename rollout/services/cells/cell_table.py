@@ -277,7 +277,12 @@ def _find_passed_thresholds(
     attempt = evidence_view.attempt_window.count_at(slot)
     reading = read_gate(policy, cell, stage_level, evidence_view.state.risk_share, attempt, attempt)
     return tuple(
-        _build_passed_threshold(r.condition, r.counts, r.risk, policy) for r in reading.readings
+        _build_passed_threshold(r.condition, r.counts, r.risk, policy)
+        if r.gain is None
+        else PassedThreshold(
+            r.condition, sum(r.gain.counts), r.counts, r.gain.estimate, r.gain.bound
+        )
+        for r in reading.readings
     )
 
 

@@ -20,6 +20,7 @@ from rollout.reports.inputs.evidence_paths import EvidenceSeries, build_evidence
 from rollout.reports.inputs.gate_progress import StatePeriod, build_state_periods
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
 from rollout.reports.text.event_text import EventDescription, describe_events
+from rollout.services.engine.cell_gains import Gain, load_cell_gains
 from rollout.services.engine.evidence_reader import load_events, load_evidence_views
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
@@ -71,12 +72,13 @@ class GuardStatus:
 
 @dataclass(frozen=True, slots=True)
 class CellDetail:
-    """A cell with its evidence, guards and history, oldest first."""
+    """A cell with its evidence, guards, history (oldest first), and what versions brought."""
 
     status: CellStatus
     evidence: tuple[EvidenceFacts, ...]
     guards: tuple[GuardStatus, ...]
     history: tuple[EventDescription, ...]
+    gains: tuple[Gain, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,7 @@ def load_cell(
             if (event_description.site, event_description.window) == (cell.site, cell.window)
             or event in stop_events
         ),
+        gains=load_cell_gains(service.database, state, cell),
     )
 
 

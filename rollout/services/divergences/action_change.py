@@ -61,7 +61,7 @@ def load_action_changes(
         change
         for version, frame in frames.items()
         for lever in state.policy.levers
-        if lever.number is None
+        if lever.has_single_labels
         for change in _compute_lever_changes(
             frame.filter(_build_cell_filter(readable_sites, cell)), version, lever
         )

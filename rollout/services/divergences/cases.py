@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from rollout.core.policy.label_sets import do_sets_agree
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
@@ -329,6 +330,8 @@ def _has_divergence(
 def _is_divergent(lever: Lever, model_answer: str | None, human_answer: str | None) -> bool:
     if human_answer is None or model_answer == human_answer:
         return False
+    if model_answer is not None and lever.many:
+        return not do_sets_agree(human_answer, model_answer, lever.overlap)
     if model_answer is None or lever.number is None:
         return True
     try:

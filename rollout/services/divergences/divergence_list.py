@@ -313,7 +313,7 @@ def _build_divergence_list(
 ) -> DivergenceList:
     query, compared_units, pairs = result.query, result.compared_units, result.pairs
     lever = compared_units.unit_filter.lever
-    has_labels = lever.number is None and bool(compared_units.counts)
+    has_labels = lever.has_single_labels and bool(compared_units.counts)
     return DivergenceList(
         policy=result.policy,
         version=query.version or "",

@@ -41,7 +41,7 @@ def build_filter_options(
         policy: gives the order of values and the slices.
     """
     lever, cells = compared_units.unit_filter.lever, compared_units.series_cells.values()
-    answer_counts = () if lever.number is not None else compared_units.counts
+    answer_counts = compared_units.counts if lever.has_single_labels else ()
     return DivergenceFilterOptions(
         sites=_order_values((cell.site for cell in cells), policy.sites_by_id),
         windows=_order_values(

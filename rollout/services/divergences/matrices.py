@@ -27,8 +27,8 @@ class VersionMatrix:
     Attributes:
         basis: description of the counted units.
         items: one comparison per lever, and one for all (`*`) if there are several; empty before
-            the
-            first unit closes. Levers with numbers and `*` have no labels, matrix or kappa.
+            the first unit closes. Levers with numbers or sets, and `*`, have no labels, matrix or
+            kappa.
     """
 
     version: str
@@ -70,7 +70,7 @@ def load_version_confusion(
 
 def _build_comparisons(count_frame: pl.DataFrame, policy: Policy) -> Iterator[Comparison]:
     """Yield a comparison per lever; levers no longer in the policy have only shares."""
-    label_levers = {lever.id for lever in policy.levers if lever.number is None}
+    label_levers = {lever.id for lever in policy.levers if lever.has_single_labels}
     number_levers = {lever.id for lever in policy.levers if lever.number is not None}
     answered_counts = count_frame.with_columns(human=pl.col("human").replace("", None))
     frames_by_lever = answered_counts.partition_by("lever", as_dict=True)

@@ -107,7 +107,7 @@ def _iterate_costliest_pairs(
 ) -> Iterator[_CountedPair]:
     """Yield pairs by cost, then confidence, then submission, all descending."""
     losses = StoredLosses(transaction, state.rollout, state.first_names)
-    levers = {lever.id: lever for lever in state.policy.levers if lever.number is None}
+    levers = {lever.id: lever for lever in state.policy.levers if lever.has_single_labels}
 
     def iterate_class(
         version: str, series: Collection[int] | None, class_id: int, answer_class: DivergenceClass

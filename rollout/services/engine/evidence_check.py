@@ -24,6 +24,7 @@ from rollout.core.scope.record_events import (
     RecordsCounted,
     RecordsPurged,
 )
+from rollout.services.engine.counted_outcome_check import CountedOutcomeCheck
 from rollout.services.engine.counted_record_check import CountedRecordCheck
 from rollout.services.engine.evidence_report import EvidenceReport
 from rollout.services.engine.evidence_seals import find_sealed_slot
@@ -35,6 +36,7 @@ from rollout.services.engine.rollout_state import (
 )
 from rollout.services.engine.unit_counting import add_unit_cases, open_stored_history
 from rollout.services.engine.unit_recount import find_recount_faults
+from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import CountedRecords, RecordLine
 from rollout.store.counting.unit_digests import (
     CellDigests,
@@ -50,6 +52,7 @@ from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_check import find_changed_records, find_last_case
 from rollout.store.records.record_hashes import ErasedHashes, load_case_hashes, split_hashes
 from rollout.store.records.record_rows import RECORD_SCHEMAS, RecordSchema
+from rollout.tally.outcome_buffer import CountedOutcome
 
 CASES_PER_READ: Final = 2_000
 UNITS_PER_COUNT: Final = 2_000
@@ -57,7 +60,7 @@ SPANS_PER_READ: Final = 200
 MAX_SAMPLED_RECORDS: Final = 5_000
 ERASING_EVENTS: Final = (RecordsPurged, CasesErased, NameErased)
 LAST_SLOT: Final = 2**62
-LineT = TypeVar("LineT", UnitLine, RecordLine)
+LineT = TypeVar("LineT", UnitLine, RecordLine, CountedOutcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,9 @@ class EvidenceCheck:
             others = CountedRecords(transaction, rollout)
             records = others.read_lines(after=span.after, until=span.until)
             case_ids |= {record.case_id for record in records}
+            outcomes = CountedOutcomes(transaction, rollout)
+            values = outcomes.read_lines(after=span.after, until=span.until)
+            case_ids |= {value.case_id for value in values}
             return sorted(case_ids)[:CASES_PER_READ]
 
     def _check_all_records(self) -> None:
@@ -192,14 +198,21 @@ class EvidenceCheck:
             with self._database.begin_read() as transaction:
                 units = _UnitCheck(transaction, self._state, self._report)
                 others = CountedRecordCheck(transaction, self._state.rollout, self._report)
-                for span, lines, records in _group_by_span(transaction, self._state, spans):
+                values = CountedOutcomeCheck(transaction, self._state, self._report)
+                groups = _group_by_span(transaction, self._state, spans)
+                for span, lines, records, outcomes in groups:
                     passed = self._pass_lines(units, span, lines)
-                    summary = summarize_counted(passed, others.pass_lines(records))
+                    summary = summarize_counted(
+                        passed,
+                        others.pass_lines(records),
+                        self._pass_outcomes(values, span, outcomes),
+                    )
                     self._compare_digest(span, "" if summary is None else summary.digest)
                     if with_proposals:
                         self._compare_proposals(span)
                 units.finish()
                 others.finish()
+                values.finish()
         except UNREADABLE_ERRORS as error:
             self._is_complete = False  # later digests of cells cover these units too
             last_slot = "the last" if spans[-1].event is None else spans[-1].until
@@ -213,6 +226,14 @@ class EvidenceCheck:
         for line in lines:
             self._cell_digests.add_line(line)
             units.add(line, span)
+            yield line
+
+    def _pass_outcomes(
+        self, values: CountedOutcomeCheck, span: SealedSpan, lines: Iterable[CountedOutcome]
+    ) -> Iterator[CountedOutcome]:
+        """Yield a span's units with outcomes, which are also checked."""
+        for line in values.pass_lines(lines, span.policies):
+            self._cell_digests.add_outcome(line)
             yield line
 
     def _compare_digest(self, span: SealedSpan, digest: str) -> None:
@@ -310,13 +331,17 @@ def _get_digest(event: LedgerEvent | None) -> str:
 
 def _group_by_span(
     transaction: Transaction, state: RolloutState, spans: Sequence[SealedSpan]
-) -> Iterator[tuple[SealedSpan, Iterable[UnitLine], Iterable[RecordLine]]]:
-    """Yield each span with its units and records; read the units first, all before the next."""
+) -> Iterator[
+    tuple[SealedSpan, Iterable[UnitLine], Iterable[RecordLine], Iterable[CountedOutcome]]
+]:
+    """Yield each span with its units, records and outcomes; read all before the next, in order."""
     after, until = spans[0].after, spans[-1].until
     units = read_unit_lines(transaction, state.rollout, after=after, until=until)
     records = CountedRecords(transaction, state.rollout).read_lines(after=after, until=until)
     ends = [span.until for span in spans]
-    yield from zip(spans, _split_at(ends, units), _split_at(ends, records), strict=True)
+    outcomes = CountedOutcomes(transaction, state.rollout).read_lines(after=after, until=until)
+    parts = (_split_at(ends, units), _split_at(ends, records), _split_at(ends, outcomes))
+    yield from zip(spans, *parts, strict=True)
 
 
 def _split_at(ends: Sequence[int], lines: Iterable[LineT]) -> Iterator[Iterable[LineT]]:

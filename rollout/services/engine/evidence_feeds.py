@@ -14,6 +14,7 @@ from rollout.core.calendar.instants import to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.measures import SITE_MEASURES
+from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.silence import measure_sign_interval
 from rollout.replay.record_feed import (
@@ -36,7 +37,8 @@ from rollout.store.records.site_signs import SiteSignStore
 from rollout.tally.answer_records import AnswerRecords, build_empty_answers
 from rollout.tally.case_placement import place_cases
 from rollout.tally.episode_series import LONGEST_READ_BACK
-from rollout.tally.outcome_units import WithoutOutcomes
+from rollout.tally.outcome_buffer import OutcomeBuffer
+from rollout.tally.outcome_units import OutcomeUnits
 from rollout.tally.silence_series import READ_BACK
 from rollout.tally.site_signs import SiteSigns
 from rollout.tally.slots import find_slot_after
@@ -81,12 +83,13 @@ class _GuardObservations:
             self.answers = AnswerRecords.join([kept_answers, new_answers]).take(order)
 
 
-class LiveGuardFeeds(WithoutOutcomes):
-    """The guard feeds of one rollout under one policy."""
+class LiveGuardFeeds:
+    """The guard feeds of one rollout under one policy; `outcomes` grow with the counts."""
 
     last_slot = LIVE_END_SLOT
 
-    def __init__(self) -> None:
+    def __init__(self, outcomes: OutcomeBuffer) -> None:
+        self._outcomes = outcomes
         self._observations: dict[str, dict[tuple[str, str, str], _GuardObservations]] = {}
         self._votes: dict[tuple[str, str, str], GuardVotes] = {}
         self._slots_by_site: dict[str, IntArray] = {}
@@ -117,6 +120,10 @@ class LiveGuardFeeds(WithoutOutcomes):
             ]
             self._votes[key] = AnswerRecords.join(parts).select_votes() if parts else EMPTY_VOTES
         return self._votes[key]
+
+    def read_outcomes(self, cell: Cell, version: str, outcome: OutcomeRule) -> OutcomeUnits:
+        """Return a version's counted units in a cell with the value of an outcome."""
+        return self._outcomes.read_outcomes(cell, version, outcome)
 
     def slots_with_records(self, site: str) -> IntArray:
         """Return the slots in which the site sent anything."""

@@ -7,33 +7,30 @@ from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import polars as pl
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.cell_evidence import VersionEvidence
-from rollout.core.policy.policy import Guard
 from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.scope import CellState
+from rollout.services.engine.gate_feeds import GateFeeds
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import RolloutHistory
+from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.outcome_units import WithoutOutcomes
+from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.pooled_arms import collect_pool_histories
-from rollout.tally.site_signs import NO_SIGNS, SiteSigns
-from rollout.tally.unit_arrays import BoolArray, IntArray
 from rollout.tally.unit_buffer import UnitBuffer
 
 EvidenceKey = tuple[Cell, str]
-_EMPTY_SLOTS: IntArray = np.empty(0, dtype=np.int64)
 
 
 class EvidenceReader:
@@ -48,6 +45,7 @@ class EvidenceReader:
         self._history = RolloutHistory()
         self._events: list[LedgerEvent] = []
         self._units: UnitBuffer | None = None
+        self._outcomes = OutcomeBuffer()
         self._revision, self._hash, self.last_slot = 0, "", -1
 
     def load_views(
@@ -83,6 +81,7 @@ class EvidenceReader:
         self._load_new_events(transaction, state)
         if self._units is None:
             self._units = UnitBuffer(state.policy, self._history.find_equivalent_definitions)
+            self._outcomes = OutcomeBuffer()
             self.last_slot = -1
         self._load_counted_units(transaction, state, self._units)
 
@@ -115,6 +114,9 @@ class EvidenceReader:
             after=self.last_slot, until=last_slot
         ):
             units.add(frame if self._select_units is None else self._select_units(frame))
+        if state.policy.outcomes:
+            counted_outcomes = CountedOutcomes(transaction, state.rollout)
+            self._outcomes.add(counted_outcomes.read_lines(after=self.last_slot, until=last_slot))
         self.last_slot = last_slot
         self._history.advance_to(last_slot - 1)
 
@@ -131,7 +133,7 @@ class EvidenceReader:
             stage_history=self._history.get_stage_history(cell),
             shares=self._history.stage_shares,
             find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
-            feeds=EMPTY_GUARD_FEEDS,
+            feeds=GateFeeds(self._outcomes),
             rules=state.scope.rules,
             familiar_history=self._history.familiar_histories[cell, version],
             pool_histories=collect_pool_histories(
@@ -188,38 +190,3 @@ def load_cell_evidence(
             stage: span.count_at(last_slot) for stage, span in evidence_view.grant_windows.items()
         },
     )
-
-
-class EmptyGuardFeeds(WithoutOutcomes):
-    """Guard feeds without records, for readers that only need gates."""
-
-    last_slot = 0
-
-    def read_answers(
-        self,
-        cell: Cell,  # noqa: ARG002 - the protocol of feeds
-        version: str,  # noqa: ARG002
-        guard: Guard,  # noqa: ARG002
-    ) -> tuple[IntArray, IntArray, BoolArray]:
-        """Return no observations."""
-        return _EMPTY_SLOTS, _EMPTY_SLOTS, np.empty(0, dtype=bool)
-
-    def read_votes(
-        self,
-        site: str,  # noqa: ARG002 - the protocol of feeds
-        version: str,  # noqa: ARG002
-        guard: Guard,  # noqa: ARG002
-    ) -> tuple[IntArray, BoolArray]:
-        """Return no answers."""
-        return _EMPTY_SLOTS, np.empty(0, dtype=bool)
-
-    def slots_with_records(self, site: str) -> IntArray:  # noqa: ARG002 - the protocol of feeds
-        """Return no slots."""
-        return _EMPTY_SLOTS
-
-    def read_signs(self, site: str) -> SiteSigns:  # noqa: ARG002 - the protocol of feeds
-        """Return no signs."""
-        return NO_SIGNS
-
-
-EMPTY_GUARD_FEEDS = EmptyGuardFeeds()

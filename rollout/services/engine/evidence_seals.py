@@ -14,6 +14,7 @@ from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.record_events import RecordsCounted
 from rollout.core.scope.scope import ENGINE
 from rollout.services.engine.rollout_state import RolloutState
+from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import CountedRecords
 from rollout.store.counting.unit_digests import (
     CellDigests,
@@ -73,7 +74,8 @@ class EvidenceSeals:
         if not others.has_any_line(after=after, until=until):
             return None  # most ticks of a quiet rollout, which this costs one query
         units = read_unit_lines(transaction, rollout, after=after, until=until)
-        return summarize_counted(units, others.read_lines(after=after, until=until))
+        outcomes = CountedOutcomes(transaction, rollout).read_lines(after=after, until=until)
+        return summarize_counted(units, others.read_lines(after=after, until=until), outcomes)
 
 
 def seal_proposals(

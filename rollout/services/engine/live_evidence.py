@@ -26,9 +26,11 @@ from rollout.replay.fast_forward import SlotInterest, find_interest
 from rollout.services.engine.evidence_feeds import LiveGuardFeeds
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.stage_history import RolloutHistory
+from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database.session import Transaction
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.pooled_arms import collect_pool_histories
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_buffer import UnitBuffer
@@ -40,7 +42,8 @@ class LiveEvidence:
     def __init__(self, policy: Policy, scope: Scope, history: RolloutHistory) -> None:
         self._policy, self._history = policy, history
         self._units = UnitBuffer(policy, history.find_equivalent_definitions)
-        self._feeds = LiveGuardFeeds()
+        self._outcomes = OutcomeBuffer()
+        self._feeds = LiveGuardFeeds(self._outcomes)
         self._agenda = Agenda(policy, self._find_interest)
         self._evidence_views: dict[CellVersion, EvidenceView] = {}
         self._last_slot = -1
@@ -51,7 +54,7 @@ class LiveEvidence:
     def apply_events(self, events: Iterable[LedgerEvent], scope: Scope) -> None:
         """Apply the next events; `scope` already includes them."""
         self._agenda.apply_events(events)
-        self._track_keys(self._units, scope)
+        self._track_keys({*self._units, *self._outcomes.list_keys()}, scope)
 
     def _track_keys(self, keys: Iterable[CellVersion], scope: Scope) -> None:
         policy_cells = self._policy.cell_set
@@ -62,16 +65,24 @@ class LiveEvidence:
     def load_slot(self, transaction: Transaction, state: RolloutState, slot: int) -> None:
         """Load the units up to a slot, and new records for guards."""
         if self._last_slot < slot:
+            self._load_outcomes(CountedOutcomes(transaction, state.rollout), state, slot)
             self._load_counted_units(CountedUnits(transaction, state.rollout), state.scope, slot)
         self._invalidate_cells(self._history.advance_to(slot - 1, state.scope))
         at = to_instant(slot, self._policy.tick)
         if self._feeds.is_stale(at):
-            self._feeds = LiveGuardFeeds()
+            self._feeds = LiveGuardFeeds(self._outcomes)
         arrival_sites = self._feeds.load_arrivals(transaction, state, at)
         self._invalidate_sites(arrival_sites)
         due_cells = self._agenda.list_due_cells(state.scope, slot)
         silence_sites = self._list_silence_sites(state.scope, due_cells, arrival_sites)
         self._invalidate_sites(self._feeds.load_heartbeats(transaction, state, silence_sites))
+
+    def _load_outcomes(self, outcomes: CountedOutcomes, state: RolloutState, slot: int) -> None:
+        if self._policy.outcomes:
+            lines = outcomes.read_lines(after=self._last_slot, until=slot)
+            changed_keys = self._outcomes.add(lines)
+            self._track_keys(changed_keys, state.scope)
+            self._invalidate_cells(cell for cell, _ in changed_keys)
 
     def _load_counted_units(self, unit_store: CountedUnits, scope: Scope, slot: int) -> None:
         # an empty Polars read still takes 12 MiB

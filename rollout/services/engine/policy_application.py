@@ -6,9 +6,7 @@ from datetime import datetime
 from hashlib import sha256
 
 from rollout import faults
-from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.counting_rules import CURRENT_RULES
-from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import Actor, ApplyPolicy
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
@@ -65,7 +63,6 @@ def apply_policy(
         RefusalError: the rollout refuses it.
     """
     policy = parse_policy(text)
-    _refuse_outcomes(policy)
     command = ApplyPolicy(at=at, by=by, policy=policy)
     creation_events = _create_rollout(database, text, command, salt, access_head)
     if creation_events:
@@ -77,16 +74,6 @@ def apply_policy(
     return PolicyApplication(
         policy.rollout, execute_command(database, policy.rollout, lambda _: command, access_head)
     )
-
-
-def _refuse_outcomes(policy: Policy) -> None:
-    """Raise PolicyRefusedError for outcomes with a value, which only a replay counts."""
-    if policy.outcomes:
-        raise PolicyRefusedError(
-            "`outcomes` are replayed, not yet served: a service stores no values and would never"
-            " open a gate on gain; leave out `outcomes` and conditions on gain (stages with `share`"
-            " are served), or run `rollout replay`"
-        )
 
 
 def _create_rollout(

@@ -8,56 +8,28 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Final
 
-import numpy as np
-
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
-from rollout.core.policy.policy import Guard, Policy
+from rollout.core.policy.policy import Policy
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied, ProposalRaised
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
+from rollout.services.engine.gate_feeds import GateFeeds
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import RolloutHistory
+from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.counting.unit_digests import CellVersion
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.outcome_units import WithoutOutcomes
+from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.pooled_arms import collect_pool_histories
-from rollout.tally.site_signs import NO_SIGNS, SiteSigns
 from rollout.tally.slots import find_slot_before
-from rollout.tally.unit_arrays import BoolArray, IntArray
 from rollout.tally.unit_buffer import UnitBuffer
-
-_NO_SLOTS: Final[IntArray] = np.empty(0, dtype=np.int64)
-
-
-class _NoFeeds(WithoutOutcomes):
-    """No records for guards: gates don't read them."""
-
-    last_slot = -1
-
-    def read_answers(
-        self, _cell: Cell, _version: str, _guard: Guard
-    ) -> tuple[IntArray, IntArray, BoolArray]:
-        """Return no answers."""
-        return _NO_SLOTS, _NO_SLOTS, _NO_SLOTS.astype(bool)
-
-    def read_votes(self, _site: str, _version: str, _guard: Guard) -> tuple[IntArray, BoolArray]:
-        """Return no answers."""
-        return _NO_SLOTS, _NO_SLOTS.astype(bool)
-
-    def slots_with_records(self, _site: str) -> IntArray:
-        """Return no slots."""
-        return _NO_SLOTS
-
-    def read_signs(self, _site: str) -> SiteSigns:
-        """Return no signs."""
-        return NO_SIGNS
 
 
 def find_reading_faults(transaction: Transaction, state: RolloutState) -> Iterator[str]:
@@ -93,6 +65,7 @@ class _ProposalRecount:
         }
         self._scope, self._history = Scope(), RolloutHistory()
         self._units: UnitBuffer | None = None
+        self._outcomes: OutcomeBuffer | None = None
 
     def check_events(self, events: tuple[LedgerEvent, ...]) -> Iterator[str]:
         """Yield the faults of a tick's proposals, then apply its events."""
@@ -151,7 +124,7 @@ class _ProposalRecount:
             stage_history=self._history.get_stage_history(cell),
             shares=self._history.stage_shares,
             find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
-            feeds=_NoFeeds(),
+            feeds=GateFeeds(self._load_outcomes()),
             rules=scope_before.rules,
             familiar_history=self._history.familiar_histories[cell, version],
             pool_histories=collect_pool_histories(policy, cell, self._history.get_stage_history),
@@ -165,6 +138,13 @@ class _ProposalRecount:
             keys = zip(frame["site"], frame["window"], frame["version"], strict=True)
             units.add(frame.filter([_has_key(key, self._keys) for key in keys]))
         return units
+
+    def _load_outcomes(self) -> OutcomeBuffer:
+        if self._outcomes is None:
+            self._outcomes = OutcomeBuffer()
+            stored_outcomes = CountedOutcomes(self._transaction, self._state.rollout)
+            self._outcomes.add(stored_outcomes.read_lines(after=-1, until=_LAST_SLOT))
+        return self._outcomes
 
 
 _LAST_SLOT: Final = 2**62

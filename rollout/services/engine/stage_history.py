@@ -209,6 +209,9 @@ class RolloutHistory:
                 model_shares=np.concatenate(
                     [[np.nan], *(shares.model_shares[1:] for shares in ordered_shares)]
                 ),
+                reviewed_shares=np.concatenate(
+                    [[1.0], *(shares.reviewed_shares[1:] for shares in ordered_shares)]
+                ),
             )
         return self._shares
 

@@ -17,7 +17,7 @@ from rollout import faults
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
-from rollout.core.scope.record_events import RecordsCounted
+from rollout.core.scope.record_events import CasesErased, RecordsCounted
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
@@ -25,6 +25,7 @@ from rollout.services.engine.evidence_seals import EvidenceSeals
 from rollout.services.engine.frozen_sources import freeze_sources
 from rollout.services.engine.live_evidence import LiveEvidence, compute_decision_time
 from rollout.services.engine.new_versions import list_new_versions
+from rollout.services.engine.outcome_counting import count_outcomes
 from rollout.services.engine.reviewer_checks import ReviewerCheckCache
 from rollout.services.engine.rollout_state import (
     RolloutState,
@@ -33,7 +34,7 @@ from rollout.services.engine.rollout_state import (
     refresh_rollout_state,
 )
 from rollout.services.engine.stage_history import RolloutHistory
-from rollout.services.engine.unit_counting import queue_units, resolve_case_units
+from rollout.services.engine.unit_counting import OUTCOME, queue_units, resolve_case_units
 from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
 from rollout.store.counting.counted_records import CountedRecords
@@ -52,6 +53,7 @@ from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.tally.slots import find_slot_before, to_instant
 
 RETRY_DELAY = timedelta(minutes=1)  # after a failed tick
+OTHER_TRACKS = frozenset({OUTCOME, RECORD_UNSEALED})  # of entries that are no due units
 STORAGE_RETRY_DELAY = timedelta(seconds=5)
 """After a tick that the database or its disk failed: until one succeeds humans decide."""
 ENTRIES_PER_BATCH = 500  # queue entries in one transaction, which may delay a stop
@@ -185,7 +187,9 @@ class Ticker:
         } | {state.policy.hash: state.policy}
         self._history.add_events(events, policies.__getitem__)
         self._seals.add_events(events, state.policy)
-        if applied_hashes or self._evidence is None:
+        # what memory holds of erased values has other names in the database
+        is_erased = any(isinstance(event, CasesErased) for event in events)
+        if applied_hashes or is_erased or self._evidence is None:
             self._evidence = LiveEvidence(state.policy, state.scope, self._history)
         elif scope_events := [e for e in events if not isinstance(e, RecordsCounted)]:
             self._evidence.apply_events(scope_events, state.scope)
@@ -212,10 +216,14 @@ class Ticker:
                 if not batch:
                     return
                 faults.reach_point("tick.taken")
-                due_cases = [entry for entry in batch if entry.track != RECORD_UNSEALED]
+                due_cases = [entry for entry in batch if entry.track not in OTHER_TRACKS]
                 if due_cases:
                     self._count_units(transaction, state, slot, due_cases, reviewer_checks)
                 # last, because from here on evidence can't advance
+                due_outcomes = {entry.case_id for entry in batch if entry.track == OUTCOME}
+                if due_outcomes:
+                    find_buckets = self._history.find_buckets
+                    count_outcomes(transaction, state, slot, due_outcomes, find_buckets)
                 unsealed = {entry.case_id for entry in batch if entry.track == RECORD_UNSEALED}
                 CountedRecords(transaction, state.rollout).store(unsealed, slot=slot)
                 queue.delete(batch)

@@ -6,7 +6,7 @@ already counted has no effect. Units that are episodes depend on other cases: th
 them in one batch and queues those that are pending.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -32,6 +32,8 @@ from rollout.tally.slots import to_instant
 MEASURES_WITH_EXTRA_INPUT = frozenset({"failures", "latency_p95", "harm", "heartbeat"})
 BLIND, ASSISTED, UNKNOWN = "blind", "assisted", "unknown"
 GATE, GUARD = "gate", "guard"
+OUTCOME = "outcome"
+"""The queue's track of cases whose deadline for an outcome passes."""
 QueueEntry = tuple[int, int, str]
 
 
@@ -45,6 +47,7 @@ def queue_new_cases(
     if has_extra_inputs(state.policy):
         CountQueue(transaction, state.rollout).record_arrivals(case_ids, at)
     if state.policy.evidence.unit != "case":
+        queue_outcomes(transaction, state, case_ids)
         CountQueue(transaction, state.rollout).add(
             DueCase(at, case_id, CASE_RECEIVED) for case_id in case_ids
         )
@@ -54,7 +57,9 @@ def queue_new_cases(
     case_facts = build_incoming_cases(stored_batch.columns, encode_instant(at))
     if case_ids - stored_batch.new_cases:  # older cases also have stored facts
         case_facts |= incoming_cases.load_cases(case_ids - stored_batch.new_cases)
-    incoming_cases.queue_entries(_build_entries(case_facts, state.policy))
+    outcome_entries = _build_outcome_entries(case_facts, state.policy)
+    unit_entries = _build_entries(case_facts, state.policy)
+    incoming_cases.queue_entries([*unit_entries, *sorted(outcome_entries)])
     faults.reach_point("ingest.due")
 
 
@@ -86,6 +91,30 @@ def _build_entries(case_facts: Mapping[int, IncomingCase], policy: Policy) -> li
     return [*sorted(decision_entries), *gate_entries]  # sorted inserts are faster
 
 
+def queue_outcomes(
+    transaction: Transaction, state: RolloutState, case_ids: Collection[int]
+) -> None:
+    """Queue stored cases for the deadlines of the policy's outcomes."""
+    if state.policy.outcomes:
+        incoming_cases = IncomingCases(transaction, state.rollout)
+        entries = _build_outcome_entries(incoming_cases.load_cases(case_ids), state.policy)
+        incoming_cases.queue_entries(sorted(entries))
+
+
+def _build_outcome_entries(
+    case_facts: Mapping[int, IncomingCase], policy: Policy
+) -> set[QueueEntry]:
+    """Return the queue entries of cases for the deadlines of the policy's outcomes."""
+    tick, sites = count_micros(policy.tick), policy.sites_by_id
+    spans = {count_micros(outcome.closes) for outcome in policy.outcomes}
+    return {
+        (max(-(-due // tick), case.occurred // tick + 1) * tick, case_id, OUTCOME)
+        for case_id, case in case_facts.items()
+        if case.site in sites
+        for due in (max(case.occurred + span, case.received) for span in spans)
+    }
+
+
 def queue_cases(
     transaction: Transaction, state: RolloutState, case_ids: set[int], at: datetime
 ) -> None:
@@ -98,6 +127,7 @@ def queue_cases(
         return
     if has_extra_inputs(state.policy):
         CountQueue(transaction, state.rollout).record_arrivals(case_ids, at)
+    queue_outcomes(transaction, state, case_ids)
     queue_units(transaction, state, resolve_case_units(transaction, state, case_ids))
     faults.reach_point("ingest.due")
 
@@ -134,12 +164,8 @@ def resolve_case_units(
     natural, planted = place_cases(records, *placing), place_planted_cases(records, *placing)
     if unit_records is not None and state.policy.evidence.unit != "case":
         placements = (natural,) if planted is None else (natural, planted)
-        unit_records.cases_beside = {
-            case_id: case_ids
-            for placement in placements
-            for case_ids in _group_cases(transaction, state, placement.cases)
-            for case_id in case_ids
-        }
+        frames = (placement.cases for placement in placements)
+        unit_records.cases_beside = find_cases_beside(transaction, state, frames)
     return resolve_all_units(natural, planted, state.policy)
 
 
@@ -154,15 +180,18 @@ def add_unit_cases(
     return all_case_ids
 
 
-def _group_cases(
-    transaction: Transaction, state: RolloutState, cases: pl.DataFrame
-) -> list[list[int]]:
-    """Return the numbers of each unit's cases."""
-    case_ids = ExternalKeys(transaction, state.rollout).find_ids(cases["case_key"].to_list())
-    cases_by_unit: dict[str, list[int]] = {}
-    for unit, case_key in cases.select("unit", "case_key").iter_rows():
-        cases_by_unit.setdefault(unit, []).append(case_ids[case_key])
-    return list(cases_by_unit.values())
+def find_cases_beside(
+    transaction: Transaction, state: RolloutState, frames: Iterable[pl.DataFrame]
+) -> dict[int, list[int]]:
+    """Return by case all cases of its unit; each frame has the placed cases of a population."""
+    unit_cases: dict[int, list[int]] = {}
+    for cases in frames:
+        case_ids = ExternalKeys(transaction, state.rollout).find_ids(cases["case_key"].to_list())
+        cases_by_unit: dict[str, list[int]] = {}
+        for unit, case_key in cases.select("unit", "case_key").iter_rows():
+            cases_by_unit.setdefault(unit, []).append(case_ids[case_key])
+        unit_cases |= {number: numbers for numbers in cases_by_unit.values() for number in numbers}
+    return unit_cases
 
 
 def has_extra_inputs(policy: Policy) -> bool:
@@ -180,6 +209,7 @@ def open_stored_history(
         transaction,
         state.rollout,
         levers=[lever.id for lever in state.policy.levers],
+        outcomes=[outcome.id for outcome in state.policy.outcomes],
         attributes=sorted(
             attributes
             | (rule.attribute_names if rule else frozenset())

@@ -27,5 +27,5 @@ def select_usable_names(
     free_slots = max(MAX_OPEN_VERSIONS - len(stored.keys() - retired - first_names.keys()), 0)
     ordered = sorted(new_names, key=lambda name: (new_names[name].first_seen_at, name))
     usable = [name for name in ordered if name not in first_names][:free_slots]
-    continued = {*stored, *usable}
+    continued = {*state.scope.versions, *stored, *usable}
     return usable + [name for name in ordered if first_names.get(name) in continued]

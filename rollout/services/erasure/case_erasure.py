@@ -105,7 +105,8 @@ def erase_contents(
     """Erase the contents of cases, and append the event, which is returned."""
     state = load_rollout_state(transaction, request.rollout)
     contents = CaseContents(transaction, state.rollout)
-    erased = contents.erase(keys, revision=state.scope.revision + 1)
+    span, revision = state.policy.evidence.episode_span, state.scope.revision + 1
+    erased = contents.erase(keys, revision=revision, episode_span=span)
     reports = erase_from_reports(transaction, state.rollout, match_cases_of(keys))
     faults.reach_point("purge.deleted")
     tables = tuple(sorted(erased.counts))

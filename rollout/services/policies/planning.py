@@ -10,6 +10,8 @@ from math import inf
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import SHADOW
+from rollout.core.policy.label_sets import FULL_OVERLAP
+from rollout.core.policy.levers import Lever
 from rollout.core.policy.outcomes import GainCondition, describe_objective
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Guard, Policy
@@ -135,6 +137,7 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
     yield f"Plan of {policy.rollout}: {len(policy.cells)} cells, {stages_text}"
     if policy.outcomes and policy.charter.objective:
         yield f"Objective: {describe_objective(policy.charter.objective, policy.outcomes)}."
+    yield from (_describe_set(lever) for lever in policy.levers if lever.many)
     flows = policy_plan.traffic.cells.values()
     rates = [
         cell_traffic.units_per_day
@@ -158,6 +161,13 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
             "Traffic: unknown, so no dates. Add `expect` to the policy, or pass --predictions and"
             f" --decisions. A unit is one {unit}."
         )
+
+
+def _describe_set(lever: Lever) -> str:
+    """Describe what a set of labels is, and when two agree."""
+    rule = f"with at least {lever.overlap * 100:g} % of their labels in common"
+    agreement = rule if lever.overlap < FULL_OVERLAP else "if they are equal"
+    return f"Answers: {lever.id} is a set of {len(lever.labels)} labels; sets agree {agreement}."
 
 
 def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:

@@ -345,7 +345,7 @@ def _compute_label_shares(counts: Ints, unit_classes: UnitClasses) -> Iterator[t
         decided_count = sum(count for _, count in decision_counts)
         for label in lever.labels:
             label_count = sum(
-                count for decided_label, count in decision_counts if decided_label == label
+                count for decided, count in decision_counts if lever.has_label(decided, label)
             )
             yield (
                 _format_label(lever.id if has_several_levers else None, label),

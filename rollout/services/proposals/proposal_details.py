@@ -1,11 +1,12 @@
 """Proposals with their frozen evidence, as API and console show them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from rollout.core.access.accounts import ACCOUNT_ID
+from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownProposalError
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.evidence_sources import FrozenSource
@@ -27,6 +28,7 @@ from rollout.core.scope.scope import Scope, count_filled_needs
 from rollout.reports.text.formatting import format_zoned_time
 from rollout.reports.text.source_text import CountedSource
 from rollout.reports.text.state_text import CLOSED_PROPOSALS
+from rollout.services.engine.cell_gains import Gain, load_gains
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.proposals.evidence_imports import (
@@ -72,6 +74,7 @@ class Proposal:
         sources: counted decisions by source, when it was raised.
         attempt: which attempt of the cell's year its evidence is, over all versions, and its share
             of the gate's risk; "" where attempts aren't numbered.
+        gains: what its version has brought in its cell by now, by outcome with a value.
         closed_reason: reason of a rejection or voiding, "" without one.
         can_approve: whether the caller may approve now; else see `cannot_approve_reason`.
         waits_for: what delays an approved proposal, and until when; [] in other states.
@@ -104,6 +107,7 @@ class Proposal:
     sources: tuple[CountedSource, ...]
     attempt: str
     waits_for: tuple[ProposalWait, ...]
+    gains: tuple[Gain, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,8 @@ def load_proposals(
             _build_proposal_details(transaction, state, caller, row, at, imports)
             for row in readable_rows
         ]
-    items = tuple(proposal for proposal in proposals if proposal.state in states)
+    listed = [proposal for proposal in proposals if proposal.state in states]
+    items = _add_gains(service, state, listed)
     return ProposalPage(items, rows[-1].raised_in if len(rows) == limit else None)
 
 
@@ -177,7 +182,21 @@ def load_proposal(
         if row.site:
             require_permission(caller, Permission.READ, rollout_name, (row.site,))
         imports = load_imports(transaction, state.rollout)
-        return _build_proposal_details(transaction, state, caller, row, at, imports)
+        details = _build_proposal_details(transaction, state, caller, row, at, imports)
+    (proposal,) = _add_gains(service, state, [details])
+    return proposal
+
+
+def _add_gains(
+    service: Service, state: RolloutState, proposals: Sequence[Proposal]
+) -> tuple[Proposal, ...]:
+    """Return proposals with what their version has brought in their cell by now."""
+    keys = [(Cell(proposal.site, proposal.window), proposal.version) for proposal in proposals]
+    gains = load_gains(service.database, state, keys)
+    return tuple(
+        replace(proposal, gains=gains.get(key, ()))
+        for key, proposal in zip(keys, proposals, strict=True)
+    )
 
 
 def find_proposal_sites(state: RolloutState, proposal_id: str) -> tuple[str, ...]:

@@ -238,6 +238,8 @@ def _compare_reading(
     )
     if reading is None:
         return ReadingComparison(text, None, None)
+    if reading.gain is not None:  # the text has its counts; `gains` have both arms
+        return ReadingComparison(text, None, None)
     frozen = _parse_frozen_reading(text[len(str(reading.condition)) :], reading.condition, policy)
     return ReadingComparison(
         text,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rollout.core.policy.label_sets import do_sets_agree, format_label_set, split_label_set
 from rollout.core.policy.levers import Lever, Number
 from rollout.core.policy.policy import Policy
 
@@ -63,14 +64,34 @@ class CaseSimulator:
     def _choose_answer(self, lever: Lever) -> str:
         if lever.number is not None:
             return _format_number(self.rng.uniform(lever.number.low, lever.number.high))
+        if lever.many:
+            return self._choose_set(lever)
         shares = compute_label_shares(self.policy, lever)
         return str(self.rng.choice(lever.labels, p=shares))
 
     def _choose_wrong_answer(self, lever: Lever, answer: str) -> str:
         if lever.number is not None:
             return _shift_number(lever.number, float(answer))
+        if lever.many:
+            return self._choose_other_set(lever, answer)
         others = [label for label in lever.labels if label != answer]
         return str(self.rng.choice(others)) if others else answer
+
+    def _choose_set(self, lever: Lever) -> str:
+        """Return a set that has each label by its own chance."""
+        shares = compute_label_shares(self.policy, lever)
+        is_chosen = self.rng.random(len(shares)) < np.array(shares)
+        return format_label_set(np.array(lever.labels)[is_chosen].tolist())
+
+    def _choose_other_set(self, lever: Lever, answer: str) -> str:
+        """Return a set that does not agree: labels are added or removed until it doesn't."""
+        labels, other = set(split_label_set(answer)), answer
+        for label in self.rng.permutation(lever.labels):
+            labels ^= {str(label)}
+            other = format_label_set(labels)
+            if not do_sets_agree(answer, other, lever.overlap):
+                break
+        return other
 
     def _choose_attributes(self) -> dict[str, str]:
         """Return a value for each attribute that a window requires."""
@@ -89,9 +110,14 @@ class CaseSimulator:
 
 
 def compute_label_shares(policy: Policy, lever: Lever) -> list[float]:
-    """Return the share of each label: as the policy expects, else equal."""
+    """Return the share of each label: as the policy expects, else equal.
+
+    The labels of a set have shares of their own, which need not add up to 1.
+    """
     expected = dict(policy.expect.labels)
     stated = [expected.get(f"{lever.id}/{label}", expected.get(label)) for label in lever.labels]
+    if lever.many:
+        return [1 / len(stated) if share is None else share for share in stated]
     unstated_count = stated.count(None)
     rest = max(0.0, 1 - sum(share or 0.0 for share in stated))
     shares = [rest / unstated_count if share is None else share for share in stated]

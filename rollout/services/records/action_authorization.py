@@ -1,7 +1,7 @@
 """Authorization of the model's actions, checked afterwards by their permits."""
 
 from bisect import bisect_right, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -21,7 +21,6 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.permits import FORM_1, UNBOUND, Permit
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, find_acting_version
-from rollout.core.scope.version_names import list_names
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.formats.records.parse import ActionWithPermit
 from rollout.services.engine.permit_signing import PermitSigner
@@ -36,6 +35,7 @@ from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
+from rollout.store.ledger.versions import VersionStore
 from rollout.store.records.newest_records import NewestRecords
 
 AUTHORIZED: Final = "authorized"
@@ -70,6 +70,25 @@ class StoredCase:
     case: Case | None
     predictions: Mapping[str, Sequence[Prediction]]
 
+    def list_newest(self, names: Iterable[str]) -> list[Prediction]:
+        """Return the newest prediction under each name that has one."""
+        return [self.predictions[name][-1] for name in names if name in self.predictions]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRecords:
+    """Later records by which an early action is judged again.
+
+    Attributes:
+        case: its case; None if it is not to be judged.
+        prediction: that of the action's version name; None if it is not to be judged.
+        others: predictions of the case under other names of the version.
+    """
+
+    case: Case | None
+    prediction: Prediction | None
+    others: Sequence[Prediction] = ()
+
 
 def load_stored_cases(
     transaction: Transaction, rollout: Rollout, case_ids: Mapping[str, int]
@@ -85,10 +104,11 @@ def load_stored_cases(
 
 
 def load_current_state(transaction: Transaction, state: RolloutState) -> RolloutState:
-    """Return the state of this instant, which may have newer stops."""
-    if Ledger(transaction, state.rollout).load_head().revision == state.scope.revision:
-        return state
-    return refresh_rollout_state(transaction, state)
+    """Return the state of this instant, which may have newer stops and names of versions."""
+    if Ledger(transaction, state.rollout).load_head().revision != state.scope.revision:
+        return refresh_rollout_state(transaction, state)
+    versions = VersionStore(transaction, state.rollout).list_all()
+    return state if versions == state.versions else state.replace_versions(versions)
 
 
 class ScopeAuthorizer:
@@ -103,41 +123,43 @@ class ScopeAuthorizer:
         self._ledger = Ledger(transaction, state.rollout)
         self._scope_history = _ScopeHistory(self._ledger)
 
-    def find_later_fault(
-        self, action: Action, case: Case | None, prediction: Prediction | None
-    ) -> str:
+    def list_other_names(self, action: Action) -> list[str]:
+        """Return the other names of the action's version, also those that the ledger lacks."""
+        names, own_name = self._state.first_names, action.version or ""
+        version = names.get(own_name, own_name)
+        all_names = [
+            version,
+            *(name for name, first_name in names.items() if first_name == version),
+        ]
+        return [name for name in all_names if name != own_name]
+
+    def find_later_fault(self, action: Action, records: JudgedRecords) -> str:
         """Return why an authorized action is none by what came later, or "".
 
         Its permit is not stored. When it was issued is unknown, so in doubt it was early enough.
-        `case` and `prediction` are None if nothing about them is to be judged.
         """
-        fault = self._find_stored_fault(
-            self._load_scope_at(action.at), action.at, action, case, prediction
-        )
+        fault = self._find_stored_fault(self._load_scope_at(action.at), action, records)
         revision = action.scope_revision or 0
         next_event, scope = self._find_next_event(revision), self._scope_history.get_scope(revision)
         if not fault or next_event is None:
             return fault
         if action.at > next_event.at + self._compute_max_delay(scope):
             return fault
-        return self._find_stored_fault(scope, action.at, action, case, prediction)
+        return self._find_stored_fault(scope, action, records)
 
-    def _find_stored_fault(
-        self,
-        scope: Scope,
-        at: datetime,
-        action: Action,
-        case: Case | None,
-        prediction: Prediction | None,
-    ) -> str:
-        if case is not None and not self._allows_case(scope, at, action, case):
+    def _find_stored_fault(self, scope: Scope, action: Action, records: JudgedRecords) -> str:
+        case, prediction, policy = records.case, records.prediction, self._load_policy(scope)
+        if case is not None and not self._allows_case(scope, action.at, action, case):
             return SCOPE_FORBADE
-        if prediction is None:
-            return ""
-        kind = action.permit_kind or FORM_1
-        return find_prediction_fault(
-            self._load_policy(scope), prediction, action.lever, action.action, kind=kind
-        )
+        if prediction is not None:
+            kind = action.permit_kind or FORM_1
+            fault = find_prediction_fault(
+                policy, prediction, action.lever, action.action, kind=kind
+            )
+            if fault:
+                return fault
+        is_split = is_contradicted(policy, records.others, action.lever, action.action)
+        return OTHER_ANSWER if is_split else ""
 
     def _allows_case(self, scope: Scope, at: datetime, action: Action, case: Case) -> bool:
         """Return whether a scope gave the stored case to the acting version.
@@ -300,18 +322,11 @@ class ActionAuthorizer(ScopeAuthorizer):
         fault = find_prediction_fault(
             policy, prediction, action.lever, action.action, kind=permit.kind
         )
-        if fault or not self._state.scope.aliases:
+        if fault or not self._state.first_names:
             return fault
-        others = self._list_other_answers(action, stored_case)
+        others = stored_case.list_newest(self.list_other_names(action))
         is_split = is_contradicted(policy, others, action.lever, action.action)
         return OTHER_ANSWER if is_split else ""
-
-    def _list_other_answers(self, action: Action, stored_case: StoredCase) -> list[Prediction]:
-        """Return the newest prediction of the case under each other name of the version."""
-        version = self._state.scope.get_first_name(action.version or "")
-        names = list_names(self._state.scope, version)
-        predictions = stored_case.predictions
-        return [predictions[n][-1] for n in names if n != action.version and n in predictions]
 
 
 def authorize_actions(

@@ -86,6 +86,8 @@ def _find_unknown_name(policy: Policy, baseline_count: BaselineCount) -> str:
     if baseline_count.lever not in policy.levers_by_id:
         return f"no lever {baseline_count.lever}; there is {', '.join(policy.levers_by_id)}"
     lever = policy.levers_by_id[baseline_count.lever]
+    if lever.many:
+        return f"{lever.id} has sets of labels, and baselines count single actions; leave it out"
     if lever.number is None and baseline_count.action not in {*lever.actions, lever.unanswered}:
         return (
             f"{baseline_count.lever} has no action {baseline_count.action}; it has"

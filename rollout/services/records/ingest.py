@@ -32,6 +32,7 @@ from rollout.core.scope.permissions import (
     Permission,
     require_permission,
 )
+from rollout.formats.records.outcome_values import describe_unknown_outcome
 from rollout.formats.records.parse import (
     ActionWithPermit,
     ItemReader,
@@ -79,7 +80,7 @@ def build_reader(service: Service, rollout_name: str, at: datetime) -> ItemReade
         NoSuchRolloutError: there is no such rollout.
     """
     policy = service.state_cache.load_rollout(rollout_name).state.policy
-    return ItemReader(WindowLookup(policy).find_window, at)
+    return ItemReader(WindowLookup(policy).find_window, at, policy.set_labels)
 
 
 def ingest_items(
@@ -120,6 +121,7 @@ def _ingest_chunk(
             batch.reject_forbidden(caller)
             batch.record_versions(service.database)
             batch.check_contents()
+            batch.reject_unknown_values()
             batch.set_exposures()
             batch.set_sources(caller.name)
             batch.store(Accounts(transaction).add_id(caller.name), service.permit_signer)
@@ -284,6 +286,16 @@ class _Batch:
         check = record_contents(self._transaction, self._state, sent_versions, self._at)
         for position, record, content in sent_predictions:
             if fault := check(record.version, content):
+                self._reject(position, build_rejected_record(record, fault))
+        self._drop_rejected()
+
+    def reject_unknown_values(self) -> None:
+        """Reject outcomes with a value that the policy has no outcome for."""
+        known_ids = [outcome.id for outcome in self._state.policy.outcomes]
+        for position, record in self._records:
+            if isinstance(record, Outcome) and record.values.keys() - set(known_ids):
+                (first_id, *_) = sorted(record.values.keys() - set(known_ids))
+                fault = describe_unknown_outcome(first_id, known_ids)
                 self._reject(position, build_rejected_record(record, fault))
         self._drop_rejected()
 

@@ -24,7 +24,7 @@ from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.versions import VersionStore, build_version_info
 from rollout.store.records.records import RecordStatus, RecordStore
 from rollout.tally.case_placement import PlacedHistory, place_cases
-from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
+from rollout.tally.frames import ATTRIBUTE_PREFIX, OUTCOME_PREFIX, VALUE_PREFIX, RecordFrames
 
 CASES_PER_TRANSACTION = 400  # so that other writers don't wait for a whole file
 OTHER_WINDOW = "other"  # of cases outside the policy's windows
@@ -220,7 +220,11 @@ def _iterate_records(
             yield (
                 None,
                 Outcome(
-                    key=row["case_key"], at=at, answers=_extract_answers(row), harm=row["harm"]
+                    key=row["case_key"],
+                    at=at,
+                    answers=_extract_answers(row),
+                    values=_extract_values(row),
+                    harm=row["harm"],
                 ),
             )
 
@@ -271,4 +275,12 @@ def _extract_answers(row: Mapping[str, Any]) -> dict[str, str | None]:
         column.removeprefix(VALUE_PREFIX): value
         for column, value in row.items()
         if column.startswith(VALUE_PREFIX)
+    }
+
+
+def _extract_values(row: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        column.removeprefix(OUTCOME_PREFIX): value
+        for column, value in row.items()
+        if column.startswith(OUTCOME_PREFIX) and value is not None
     }

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from rollout.core.policy.evidence_sources import NOT_NAMED, UNNAMED
+from rollout.core.policy.label_sets import is_label_set
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import (
     CASE_TYPES,
@@ -30,10 +31,12 @@ class RecordNotes:
 
     def __init__(self, policy: Policy) -> None:
         self._sites = policy.sites_by_id
+        self._set_labels = {lever.id: lever.labels for lever in policy.levers if lever.many}
         self._labels_by_lever = {
             lever.id: None if lever.number is not None else frozenset({*lever.labels, None})
             for lever in policy.levers
         }
+        self._ranges = {outcome.id: (outcome.low, outcome.high) for outcome in policy.outcomes}
 
     def add_notes(
         self, records: Sequence[AnyRecord], stored_batch: StoredBatch
@@ -63,6 +66,9 @@ class RecordNotes:
             stored_batch.list_accepted(record_type, "answers")
             for record_type in (Prediction, Decision, Outcome)
         )
+        value_texts = {text for _, text in stored_batch.list_accepted(Outcome, "values") if text}
+        if any(self._list_outside_values(json.loads(text)) for text in value_texts):
+            return True
         answer_texts = {answers for rows in answer_rows for _, answers in rows}
         return any(self._list_unknown_answers(json.loads(answers)) for answers in answer_texts)
 
@@ -75,6 +81,8 @@ class RecordNotes:
         if isinstance(record, Action):
             return ""
         notes = self._list_unknown_answers(record.answers)
+        if isinstance(record, Outcome):
+            notes += self._list_outside_values(record.values)
         if isinstance(record, DECISION_TYPES) and record.source == UNNAMED:
             notes.append(
                 f"{NOT_NAMED} of {record.reviewer}'s decisions (`evidence.sources`): kept, never "
@@ -88,6 +96,18 @@ class RecordNotes:
             labels = self._labels_by_lever.get(lever, ())
             if labels == ():
                 notes.append(f"the policy has no lever {lever}: kept, not counted")
+            elif answer is not None and lever in self._set_labels:
+                if not is_label_set(answer, self._set_labels[lever]):
+                    text = f"{answer} is no set of labels of {lever}, each once: kept, counts as a"
+                    notes.append(f"{text} disagreement")
             elif labels is not None and answer not in labels:
                 notes.append(f"{answer} is no label of {lever}: kept, counts as a disagreement")
         return notes
+
+    def _list_outside_values(self, values: Mapping[str, float]) -> list[str]:
+        return [
+            f"{name} {value:g} is outside {low:g} to {high:g}: kept, counts as the nearer end"
+            for name, value in values.items()
+            for low, high in [self._ranges[name]]
+            if not low <= value <= high
+        ]

@@ -6,7 +6,8 @@ unchanged; a later fault opens an incident.
 
 A first prediction that arrives after its action is judged only for actions of form 1, whose permit
 asked for none, and only where the policy has a floor. Other actions are unauthorized without one,
-and stay so: a prediction made up afterwards must not authorize what was done.
+and stay so: a prediction made up afterwards must not authorize what was done. A prediction under
+another name of the action's version is judged whenever it arrives.
 """
 
 from collections import Counter
@@ -19,7 +20,7 @@ from typing import Final
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import parse_event
-from rollout.core.records.policy_actions import OTHER_ACTION, TOO_UNSURE
+from rollout.core.records.policy_actions import OTHER_ACTION, OTHER_ANSWER, TOO_UNSURE
 from rollout.core.records.records import Case, Prediction
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.event_base import LedgerEvent
@@ -34,6 +35,7 @@ from rollout.services.records.action_authorization import (
     AUTHORIZED_WITHIN_LEASE,
     SCOPE_FORBADE,
     AuthorizationResult,
+    JudgedRecords,
     ScopeAuthorizer,
     StoredCase,
     load_current_state,
@@ -57,7 +59,7 @@ LATER_REASONS: Final = tuple(
     + [
         f"{change}{fault}"
         for change in (PREDICTION_CAME_LATER, PREDICTION_CORRECTED_LATER)
-        for fault in (TOO_UNSURE, OTHER_ACTION)
+        for fault in (TOO_UNSURE, OTHER_ACTION, OTHER_ANSWER)
     ]
 )
 
@@ -75,6 +77,11 @@ class LaterRecords:
     described: AbstractSet[int]
     corrected: AbstractSet[int]
     predicted: Mapping[tuple[int, str], str]
+
+    def select_changes(self, case_id: int, versions: Iterable[str]) -> Mapping[str, str]:
+        """Return by version what happened to its prediction of a case, if anything."""
+        changes = ((version, self.predicted.get((case_id, version))) for version in versions)
+        return {version: change for version, change in changes if change}
 
 
 def report_unauthorized_actions(
@@ -109,7 +116,7 @@ def _recheck_early_actions(
         return ()
     described = {number for number, _ in stored_batch.list_accepted(Case, "site")}
     described -= stored_batch.new_cases
-    predicted = _find_later_predictions(state, stored_batch)
+    predicted = _find_later_predictions(transaction, state, stored_batch)
     case_ids = described | {case_id for case_id, _ in predicted}
     if not case_ids:
         return ()
@@ -127,20 +134,25 @@ def _recheck_early_actions(
 
 
 def _find_later_predictions(
-    state: RolloutState, stored_batch: StoredBatch
+    transaction: Transaction, state: RolloutState, stored_batch: StoredBatch
 ) -> Mapping[tuple[int, str], str]:
     """Return what happened to the predictions in a batch, by case and version.
 
-    First predictions, the most frequent record, are read only under a policy with a floor.
+    First predictions, the most frequent record, are judged only under a policy with a floor, or
+    where a version has several names.
     """
-    has_floor = state.policy.evidence.confidence_floor is not None
     names = stored_batch.list_accepted(Prediction, "version")
     revisions = stored_batch.list_accepted(Prediction, "revision")
-    return {
+    changes = {
         name: PREDICTION_CORRECTED_LATER if revision > 1 else PREDICTION_CAME_LATER
         for name, (_, revision) in zip(names, revisions, strict=True)
-        if (has_floor or revision > 1) and name[0] not in stored_batch.new_cases
+        if name[0] not in stored_batch.new_cases
     }
+    if not changes or state.policy.evidence.confidence_floor is not None:
+        return changes
+    if load_current_state(transaction, state).first_names:
+        return changes
+    return {n: change for n, change in changes.items() if change == PREDICTION_CORRECTED_LATER}
 
 
 def _find_corrected_cases(
@@ -191,13 +203,17 @@ def _find_later_fault(
         change or (is_form_1 and case_id in later_records.described and not is_corrected)
     )
     revisions = stored_case.predictions.get(version, ())
-    fault = authorizer.find_later_fault(
-        action,
+    other_changes = later_records.select_changes(case_id, authorizer.list_other_names(action))
+    judged_records = JudgedRecords(
         stored_case.case if case_id in later_records.described else None,
         revisions[-1] if needs_prediction and revisions else None,
+        stored_case.list_newest(other_changes),
     )
+    fault = authorizer.find_later_fault(action, judged_records)
     if not fault:
         return ""
+    if fault == OTHER_ANSWER:
+        return f"{next(iter(other_changes.values()))}{fault}"
     if change and fault != SCOPE_FORBADE:
         return f"{change}{fault}"
     return CASE_CORRECTED_LATER if is_corrected else CASE_CAME_LATER

@@ -91,6 +91,9 @@ def compare_pair_file(
             raise ValueError("--tolerance: the policy has one; leave out one of the two")
         loaded_policy = read_policy(policy)
         pair_lever = _select_lever(loaded_policy, lever)
+        if pair_lever.many:
+            text = f"--policy: lever {pair_lever.id} has sets of labels, and compare takes single"
+            raise ValueError(f"{text} labels or numbers; replay the records, and read its report")
         reading = loaded_policy.file_readings.get("pairs", reading)
     try:
         pairs = scan_pairs(file, column_mappings, reading)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_contents import find_content_fault
@@ -124,8 +125,11 @@ def read_request_records(
     """
     levers = [lever.id for lever in policy.levers]
     outcomes = [outcome.id for outcome in policy.outcomes]
+    set_labels = policy.set_labels
     readings = {
-        kind: policy.file_readings[kind] for kind in RecordKind if kind in policy.file_readings
+        kind: replace(policy.file_readings.get(kind, FileReading()), set_labels=set_labels)
+        for kind in RecordKind
+        if kind in policy.file_readings or set_labels
     }
     base_columns = (
         build_policy_columns(readings, levers=levers, outcomes=outcomes)

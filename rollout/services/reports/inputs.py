@@ -6,7 +6,7 @@ everything, so that no report reveals them.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from importlib.metadata import version
@@ -32,12 +32,14 @@ from rollout.reports.inputs.inputs import (
     ReportInputs,
     SourceFile,
 )
-from rollout.services.engine.evidence_reader import EMPTY_GUARD_FEEDS
+from rollout.services.engine.gate_feeds import GateFeeds
+from rollout.services.engine.outcome_counting import open_unit_keys
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import LivePolicyPeriod as PastEra
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.services.reports.report_period import ON_DEMAND, ReportPeriod, build_report_command
 from rollout.services.reports.visible_records import VisibleRecords, load_visible_records
+from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Transaction
@@ -48,6 +50,7 @@ from rollout.store.records.baselines import Baselines
 from rollout.store.reviews.cleanings import CleaningStore
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.frames import RecordFrames
+from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.pooled_arms import collect_pool_histories
 from rollout.tally.populations import PLANTED_TRACK
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
@@ -219,13 +222,20 @@ def _load_evidence_views(
     is_included = (pl.col("occurred") < until) & ~is_open
     for frame in CountedUnits(transaction, state.rollout).load_frames(after=-1, until=last_slot):
         units.add(frame.filter(is_included))
-    granted_keys = (key for key in scope.cells if key[0] in policy.cell_set)
-    keys = sorted(key for key in {*units, *granted_keys} if key[1] in scope.versions)
-    return {key: _build_evidence_view(key, units, ledger_inputs) for key in keys}
+    lines = CountedOutcomes(transaction, state.rollout).read_lines(after=-1, until=last_slot)
+    unit_keys = open_unit_keys(transaction, replace(state, policy=policy))
+    excluded_ids = frozenset(unit_keys.find_ids(record_inputs.open_units).values())
+    outcomes = OutcomeBuffer()
+    outcomes.add(line for line in lines if line.occurred < until and line.unit not in excluded_ids)
+    feeds = GateFeeds(outcomes)
+    granted_keys = {key for key in scope.cells if key[0] in policy.cell_set}
+    outcome_keys = {key for key in outcomes.list_keys() if key[0] in policy.cell_set}
+    keys = sorted(key for key in {*units, *granted_keys, *outcome_keys} if key[1] in scope.versions)
+    return {key: _build_evidence_view(key, units, feeds, ledger_inputs) for key in keys}
 
 
 def _build_evidence_view(
-    key: CellVersion, units: UnitBuffer, ledger_inputs: _LedgerInputs
+    key: CellVersion, units: UnitBuffer, feeds: GateFeeds, ledger_inputs: _LedgerInputs
 ) -> EvidenceView:
     cell, version = key
     return EvidenceView(
@@ -239,7 +249,7 @@ def _build_evidence_view(
         stage_history=ledger_inputs.history.get_stage_history(cell),
         shares=ledger_inputs.history.stage_shares,
         find_buckets=lambda rows: rows.unit,  # stored units hold their buckets
-        feeds=EMPTY_GUARD_FEEDS,
+        feeds=feeds,
         rules=ledger_inputs.scope.rules,
         familiar_history=ledger_inputs.history.familiar_histories[key],
         pool_histories=collect_pool_histories(

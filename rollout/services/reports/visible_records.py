@@ -49,6 +49,7 @@ def load_visible_records(
         state.rollout,
         levers=levers,
         attributes=attribute_names,
+        outcomes=[outcome.id for outcome in policy.outcomes],
         first_names=state.first_names,
     )
     reviewer_checks = compute_reviewer_checks(transaction, replace(state, policy=policy))

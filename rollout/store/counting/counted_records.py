@@ -28,7 +28,12 @@ from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.records.record_rows import RECORD_SCHEMAS, RecordSchema
 from rollout.store.tables.counting_tables import RECORD_UNSEALED
-from rollout.store.tables.tables import count_queue, counted_records, counted_units
+from rollout.store.tables.tables import (
+    count_queue,
+    counted_outcomes,
+    counted_records,
+    counted_units,
+)
 
 SEALED_SCHEMAS: Final = (RECORD_SCHEMAS[Action], RECORD_SCHEMAS[Outcome])
 RECORDS_PER_READ: Final = 2_000
@@ -94,7 +99,7 @@ class CountedRecords:
             yield RecordLine(row.slot, row.case_id, row.kind, bytes(row.record_hash))
 
     def has_any_line(self, *, after: int, until: int) -> bool:
-        """Return whether slots (`after`, `until`] have a counted unit or record."""
+        """Return whether slots (`after`, `until`] have a counted unit, record or outcome."""
         parameters = {"rollout": self._rollout.number, "after": after, "until": until}
         return bool(fetch_rows(self._transaction, ANY_LINE_QUERY, parameters))
 
@@ -143,7 +148,9 @@ def _select_any(table: Table) -> Select[Any]:
     return select(query.limit(1).subquery())
 
 
-ANY_LINE_QUERY: Final = union_all(_select_any(counted_units), _select_any(counted_records))
+ANY_LINE_QUERY: Final = union_all(
+    *map(_select_any, (counted_units, counted_records, counted_outcomes))
+)
 
 
 def _get_hash(table: Table) -> ColumnElement[bytes]:

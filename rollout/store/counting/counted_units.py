@@ -50,6 +50,7 @@ class CountedUnitRow:
         attribute_values: of its cases, as `rollout.core.policy.familiarity` stores them; None if
             the policy asked for none.
         slices: the case's values of the recorded attributes, as JSON; None if none was recorded.
+        value_seal: hashed with both (`rollout.store.counting.value_seals`); None without values.
     """
 
     unit: int
@@ -67,6 +68,7 @@ class CountedUnitRow:
     record_hashes: bytes | None = None
     attribute_values: str | None = None
     slices: str | None = None
+    value_seal: bytes | None = None
 
     @property
     def identity(self) -> tuple[int, str, str]:
@@ -90,7 +92,7 @@ class CountedUnits:
                 *(self._rollout.number, *unit.identity, unit.case_id, unit.slot, unit.occurred),
                 *(unit.day, unit.series_id, encode_json(unit.class_ids), unit.bucket),
                 *(unit.reviewer, unit.exclusion_reason, unit.record_hashes),
-                *(unit.attribute_values, unit.slices),
+                *(unit.attribute_values, unit.slices, unit.value_seal),
             )
             for unit in ordered_units
         ]

@@ -24,6 +24,7 @@ from rollout.store.counting.counts import (
 from rollout.store.counting.matrices import Matrices, MatrixKey, sum_over_slots
 from rollout.store.counting.top_losses import StoredLosses
 from rollout.store.counting.unit_records import NO_ALIASES, UnitRecords
+from rollout.store.counting.value_seals import create_seal
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence import EvidenceStore
@@ -136,7 +137,7 @@ def _build_counted_units(
     unit_keys = ExternalKeys(transaction, rollout, EPISODE) if by_episode else case_keys
     case_ids = case_keys.assign_ids((row["case_key"] for row in rows), lock=False).by_key
     unit_ids = unit_keys.assign_ids((row["unit"] for row in rows), lock=False).by_key
-    return [
+    counted_units = [
         CountedUnitRow(
             unit=unit_ids[first_row["unit"]],
             case_id=case_ids[first_row["case_key"]],
@@ -153,6 +154,10 @@ def _build_counted_units(
         )
         for lever_rows in _group_by_unit(rows)
         for first_row in lever_rows[:1]
+    ]
+    return [
+        replace(unit, value_seal=create_seal(unit.attribute_values, unit.slices))
+        for unit in counted_units
     ]
 
 

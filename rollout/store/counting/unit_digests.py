@@ -1,8 +1,8 @@
 """Digests of counted units and records, and of the hashes of the records behind the units.
 
 A digest covers one line a unit, in the order of slots; that of a tick then one line an action or
-outcome. The reviewer's name is not in the line, so
-that an erasure can replace it; the hash of the decision covers it.
+outcome, and one a unit that was counted with the value of an outcome. The reviewer's name is not in
+the line, so that an erasure can replace it; the hash of the decision covers it.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sqlalchemy import Text, select, type_coerce
 
 from rollout.core.calendar.sites import Cell
+from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import RecordLine
+from rollout.store.counting.value_seals import hash_values
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.records.record_hashes import split_hashes
 from rollout.store.tables.tables import count_series, counted_units
+from rollout.tally.outcome_buffer import CountedOutcome
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -30,7 +33,8 @@ ORDER: Final = ("slot", "occurred", "unit", "version", "track")
 class UnitLine(NamedTuple):
     """A counted unit and its cell; digests cover all but the cell, which the series has.
 
-    They cover `attribute_values` where it is stored, so older lines keep their digest.
+    Of `attribute_values` and `slices` they cover a hash with `value_seal`; of units that were
+    counted before seals the values, if there are any, so older lines keep their digest.
 
     `class_ids` is the stored JSON. `record_hashes` is empty if the unit was counted before hashes
     were stored.
@@ -52,11 +56,15 @@ class UnitLine(NamedTuple):
     window: str
     attribute_values: str | None = None
     slices: str | None = None
+    value_seal: bytes | None = None
 
     @property
     def text(self) -> bytes:
         """Return the line that digests cover; values only where any were recorded."""
         covered: tuple[object, ...] = self[:COVERED_FIELDS]
+        if self.value_seal is not None:
+            values_hash = hash_values(self.value_seal, self.attribute_values, self.slices)
+            return f"{(*covered, ('values', values_hash.hex()))!a}\n".encode()
         if self.attribute_values is not None:
             covered += (self.attribute_values,)
         if self.slices is not None:
@@ -90,6 +98,7 @@ def read_unit_lines(
             count_series.c.window,
             counted_units.c.attribute_values,
             counted_units.c.slices,
+            counted_units.c.value_seal,
         )
         .join(count_series, count_series.c.id == counted_units.c.series_id)
         .where(counted_units.c.rollout == rollout.number)
@@ -102,9 +111,11 @@ def read_unit_lines(
 
 
 def summarize_counted(
-    units: Iterable[UnitLine], records: Iterable[RecordLine]
+    units: Iterable[UnitLine],
+    records: Iterable[RecordLine],
+    outcomes: Iterable[CountedOutcome] = (),
 ) -> CountedSummary | None:
-    """Return what the units and records of a tick come to; None without any."""
+    """Return what a tick's units, records and outcomes come to; None without any."""
     digest, line_count, hashes = sha256(), 0, set[bytes]()
     for unit in units:
         digest.update(unit.text)
@@ -114,6 +125,10 @@ def summarize_counted(
         digest.update(record.text)
         line_count += 1
         hashes.add(record.record_hash)
+    for outcome in outcomes:
+        digest.update(outcome.text)
+        line_count += 1
+        hashes.update(split_hashes(outcome.record_hashes))
     return CountedSummary(len(hashes), digest.hexdigest()) if line_count else None
 
 
@@ -127,12 +142,16 @@ class CellDigests:
         """Build empty digests; with `keys` only of these."""
         self._keys = keys
         self._hashes: dict[CellVersion, _Hash] = {}
+        self._outcome_hashes: dict[CellVersion, _Hash] = {}
         self._last_slot = -1
 
     def advance(self, transaction: Transaction, rollout: Rollout, until: int) -> None:
         """Add the units up to a slot."""
         for line in read_unit_lines(transaction, rollout, after=self._last_slot, until=until):
             self.add_line(line)
+        counted_outcomes = CountedOutcomes(transaction, rollout)
+        for outcome in counted_outcomes.read_lines(after=self._last_slot, until=until):
+            self.add_outcome(outcome)
         self._last_slot = max(until, self._last_slot)
 
     def add_line(self, line: UnitLine) -> None:
@@ -141,7 +160,17 @@ class CellDigests:
         if line.exclusion_reason is None and (self._keys is None or key in self._keys):
             self._hashes.setdefault(key, sha256()).update(line.text)
 
+    def add_outcome(self, line: CountedOutcome) -> None:
+        """Add the next unit with an outcome."""
+        key = (Cell(line.site, line.window), line.version)
+        if self._keys is None or key in self._keys:
+            self._outcome_hashes.setdefault(key, sha256()).update(line.text)
+
     def get_digest(self, cell: Cell, version: str) -> str:
-        """Return the digest of a version's evidence in a cell; "" without evidence."""
-        running = self._hashes.get((cell, version))
-        return "" if running is None else running.hexdigest()
+        """Return the digest of a version's evidence in a cell; "" without evidence.
+
+        With outcomes it is the digest of both digests.
+        """
+        hashes = (self._hashes.get((cell, version)), self._outcome_hashes.get((cell, version)))
+        units, outcomes = ("" if part is None else part.hexdigest() for part in hashes)
+        return sha256(f"{units} {outcomes}".encode()).hexdigest() if outcomes else units

@@ -64,6 +64,16 @@ class UnitRecords:
                 yield record_hash
 
 
+class OutcomeRecords(UnitRecords):
+    """Hashes of records, also of outcomes, which units with a value rest on."""
+
+    def add_row(self, table: Table, row: Row[Any]) -> bool:
+        """Add a record's row, and return True: the row is used."""
+        if table is outcomes:
+            self._others.setdefault(row.case_id, set()).add(get_record_hash(row))
+        return super().add_row(table, row)
+
+
 class SelectedRecords(UnitRecords):
     """Records with certain hashes; others are not used."""
 
@@ -77,3 +87,11 @@ class SelectedRecords(UnitRecords):
     def add_row(self, table: Table, row: Row[Any]) -> bool:
         """Return whether the row is one of the selected records, or an outcome."""
         return table is outcomes or get_record_hash(row) in self._selected_hashes
+
+
+class SelectedOutcomeRecords(SelectedRecords):
+    """Records with certain hashes, of outcomes too; others are not used."""
+
+    def add_row(self, _table: Table, row: Row[Any]) -> bool:
+        """Return whether the row is one of the selected records."""
+        return get_record_hash(row) in self._selected_hashes

@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy import delete, exists, select
 
+from rollout.core.calendar.instants import count_micros, to_micros
 from rollout.store.counting.purge import delete_case_rows, open_purge
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -14,6 +16,7 @@ from rollout.store.erasure.texts import (
     delete_rejected,
     delete_responses,
 )
+from rollout.store.erasure.unit_values import UnitValues
 from rollout.store.records.external_keys import (
     CASE,
     EPISODE,
@@ -78,10 +81,13 @@ class CaseContents:
         keys = ExternalKeys(self._transaction, self._rollout, EPISODE)
         return bool(keys.find_ids([episode]) or keys.find_hashed([episode], ERASED_EPISODE))
 
-    def erase(self, keys: Collection[str], *, revision: int) -> ErasedContents:
+    def erase(
+        self, keys: Collection[str], *, revision: int, episode_span: timedelta | None
+    ) -> ErasedContents:
         """Delete all contents of cases; their counts and the hashes of keys and records stay.
 
-        `revision` is that of the event, which belongs into this transaction. The keys are replaced
+        `revision` is that of the event, which belongs into this transaction; `episode_span` the
+        policy's, by which cases without an episode were counted together. The keys are replaced
         first: that waits for transactions that are storing such a case, and lets later ones see
         that it is erased.
         """
@@ -93,9 +99,12 @@ class CaseContents:
             case_ids, revision=revision
         )
         episode_ids = self._list_episodes(case_ids)
+        span_ids = self._list_spans(case_ids, episode_span)
         with open_purge(self._transaction):
             counts = delete_case_rows(self._transaction, self._rollout, case_ids)
             counts["rejected_records"] = delete_rejected(self._transaction, self._rollout, keys)
+            unit_values = UnitValues(self._transaction, self._rollout)
+            counts["counted_units"] = unit_values.erase([*case_ids, *episode_ids, *span_ids])
         self._delete_queue(case_ids)
         counts["ledger_texts"] = delete_ledger_texts(self._transaction, self._rollout, keys)
         counts["deliveries"] = clear_deliveries(self._transaction, self._rollout, keys)
@@ -115,6 +124,18 @@ class CaseContents:
             cases.c.episode.is_not(None),
         )
         return list(self._transaction.execute(query.distinct()).scalars())
+
+    def _list_spans(self, case_ids: Collection[int], span: timedelta | None) -> list[int]:
+        """Return the numbers of the clock spans in which cases without an episode were counted."""
+        if span is None:
+            return []
+        query = select(cases.c.site, cases.c.occurred_at).where(
+            *match_cases(self._transaction, self._rollout, cases, case_ids),
+            cases.c.episode.is_(None),
+        )
+        rows = self._transaction.execute(query.distinct())
+        keys = {f"{row.site}@{to_micros(row.occurred_at) // count_micros(span)}" for row in rows}
+        return list(ExternalKeys(self._transaction, self._rollout, EPISODE).find_ids(keys).values())
 
     def _erase_empty_episodes(self, episode_ids: Collection[int]) -> None:
         """Replace the keys of episodes that have no case any more."""

@@ -50,6 +50,7 @@ from rollout.store.tables.tables import cases, decisions, outcomes, predictions,
 from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,
     GOLD_PREFIX,
+    OUTCOME_PREFIX,
     REMARK_SCHEMA,
     VALUE_PREFIX,
     RecordFrames,
@@ -77,6 +78,7 @@ class StoredHistory:
         *,
         levers: Sequence[str],
         attributes: Sequence[str] = (),
+        outcomes: Sequence[str] = (),
         select_row: RowFilter | None = None,
         first_names: Mapping[str, str] | None = None,
     ) -> None:
@@ -85,6 +87,7 @@ class StoredHistory:
         self._rollout = rollout
         self._levers = levers
         self._attributes = attributes
+        self._outcomes = outcomes
         self._select_row = select_row
         self._first_names = first_names or {}
 
@@ -166,7 +169,9 @@ class StoredHistory:
                 self._build_decision,
             ),
             unsourced_decisions=build_unsourced(keys, unsourced_rows),
-            outcomes=build_frame(build_outcomes_schema(levers), outcome_rows, self._build_outcome),
+            outcomes=build_frame(
+                build_outcomes_schema(levers, self._outcomes), outcome_rows, self._build_outcome
+            ),
             gold_decisions=build_frame(
                 build_gold_schema(levers),
                 self._load_gold_tasks(case_ids),
@@ -399,7 +404,9 @@ class StoredHistory:
         }
 
     def _build_outcome(self, row: Row[Any]) -> RowValues:
-        return {**self._build_answers(row), "harm": row.harm, "at": row.at}
+        stored_values = row.outcome_values or {}
+        values = {OUTCOME_PREFIX + name: stored_values.get(name) for name in self._outcomes}
+        return {**self._build_answers(row), **values, "harm": row.harm, "at": row.at}
 
 
 def _build_frame(

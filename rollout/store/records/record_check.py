@@ -24,8 +24,11 @@ from rollout.store.database.session import Transaction
 from rollout.store.records.record_hashes import (
     CONTENT_FORM,
     FLOAT_COLUMNS,
+    NEWEST_FORM,
+    OUTCOME_VALUES,
     PLANTED,
     PLANTED_FORM,
+    VALUES_FORM,
     ErasedHashes,
     compute_record_hashes,
     list_covered,
@@ -69,7 +72,7 @@ def _find_faults(
         changed_rows = list(_filter_changed_content(schema, rows))
         for row in _filter_not_erased(transaction, rollout, changed_rows, "hash"):
             yield f"{_name_record(schema, row)} is not what its hash says"
-    elif CONTENT_FORM < form <= PLANTED_FORM:
+    elif CONTENT_FORM < form <= NEWEST_FORM:
         for row in rows:
             if form < PLANTED_FORM and row.get(PLANTED) is not None:
                 yield f"{_name_record(schema, row)} is marked as planted, and its hash is not"
@@ -89,7 +92,8 @@ def _find_faults_of_full_form(
     salted_rows = [row for row in rows if row["salt"] is not None]
     expected = _compute_hashes(schema, form, salted_rows)
     for row, record_hash in zip(salted_rows, expected, strict=True):
-        if row["record_hash"] is None or bytes(row["record_hash"]) != record_hash:
+        is_same = row["record_hash"] is not None and bytes(row["record_hash"]) == record_hash
+        if not is_same or (form < VALUES_FORM and row.get(OUTCOME_VALUES) is not None):
             yield f"{_name_record(schema, row)} is not what its hash says"
     unsalted_rows = [row for row in rows if row["salt"] is None]
     for row in _filter_not_erased(transaction, rollout, unsalted_rows, "record_hash"):
@@ -116,7 +120,8 @@ def _compute_hashes(schema: RecordSchema, form: int, rows: Sequence[RowValues]) 
 
 def _filter_changed_content(schema: RecordSchema, rows: Sequence[RowValues]) -> Iterable[RowValues]:
     """Yield the rows of form 1 whose content does not match."""
-    columns = {name: _get_content(rows, name) for name in schema.content_columns}
+    names = (*schema.content_columns, *schema.later_columns)
+    columns = {name: _get_content(rows, name) for name in names}
     for row, content_hash in zip(rows, schema.compute_hashes(columns), strict=True):
         stored_hash = bytes(row["hash"])
         if content_hash != stored_hash and not _matches_otherwise(schema, row, stored_hash):
@@ -128,7 +133,8 @@ def _matches_otherwise(schema: RecordSchema, row: RowValues, stored_hash: bytes)
 
     Databases return floats for both, and form 1 is the hash of what was sent.
     """
-    columns = {name: _get_content([row], name) for name in schema.content_columns}
+    names = (*schema.content_columns, *schema.later_columns)
+    columns = {name: _get_content([row], name) for name in names}
     for name in FLOAT_COLUMNS & columns.keys():
         (value,) = columns[name]
         for variant in (int(value), -0.0) if value is not None and value == int(value) else ():
@@ -148,7 +154,7 @@ def _select_records(
 ) -> Select[Any]:
     table, case_keys = schema.table, external_keys.alias("case_keys")
     episodes = external_keys.alias("episodes")
-    names = {*schema.key, *list_covered(schema.name, PLANTED_FORM), *HASH_COLUMNS} - {"episode"}
+    names = {*schema.key, *list_covered(schema.name, NEWEST_FORM), *HASH_COLUMNS} - {"episode"}
     columns = [_select_stored(table.c[name]) for name in sorted(names & set(table.c.keys()))]
     source = table.outerjoin(case_keys, case_keys.c.id == table.c.case_id)
     if table is cases:

@@ -6,7 +6,8 @@ The form of a record's hash is stored beside it:
 - 2: `COVERED_COLUMNS` with 16 random bytes (`salt`), in `record_hash`.
 - 3: the same and the sender.
 - 4: the same and, of a decision, the kind of its source.
-- 5: of a case that came with a planted one: the same and the mark.
+- 5: the same and, of an outcome, its values. Outcomes without values have form 4.
+- 6: the same and, of a case that came with a planted one, the mark.
 
 An erasure deletes the random bytes with the record, so that nobody can test guesses of its content
 against the hashes that stay: those of counted units, and those of `ErasedHashes`.
@@ -28,7 +29,9 @@ CONTENT_FORM: Final = 1
 FULL_FORM: Final = 2
 SENDER_FORM: Final = 3
 SOURCE_FORM: Final = 4
-PLANTED_FORM: Final = 5
+VALUES_FORM: Final = 5
+PLANTED_FORM: Final = 6
+NEWEST_FORM: Final = PLANTED_FORM
 RECORD_SALT_BYTES: Final = 16
 HASH_BYTES: Final = 32
 SENDER: Final = "sender"
@@ -36,6 +39,8 @@ SOURCE: Final = "source"
 PLANTED: Final = "planted"
 CASE: Final = "case"
 DECISION: Final = "decision"
+OUTCOME: Final = "outcome"
+OUTCOME_VALUES: Final = "outcome_values"
 COVERED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "case": (
         *("key", "revision", "site", "window", "occurred_at", "received_at"),
@@ -72,6 +77,8 @@ def build_hash_columns(name: str, columns: ColumnsByName) -> dict[str, Sequence[
     """Return form, salt and hash of new records, given as stored columns with their keys."""
     row_count = len(columns["key"])
     form = SOURCE_FORM if SENDER in columns else FULL_FORM
+    if any(value is not None for value in columns.get(OUTCOME_VALUES, ())):
+        form = VALUES_FORM
     if PLANTED in columns:
         form = PLANTED_FORM
     salts = _draw_salts(row_count)
@@ -85,7 +92,7 @@ def build_hash_columns(name: str, columns: ColumnsByName) -> dict[str, Sequence[
 def compute_record_hashes(
     name: str, form: int, columns: ColumnsByName, salts: Iterable[bytes]
 ) -> list[bytes]:
-    """Return the hashes of records of one kind in a form from 2 to 5.
+    """Return the hashes of records of one kind in form 2 or a later one.
 
     Args:
         name: the kind, a key of `COVERED_COLUMNS`.
@@ -116,8 +123,9 @@ def list_covered(name: str, form: int) -> tuple[str, ...]:
     """Return the columns that a hash of this form covers."""
     senders = (SENDER,) if form >= SENDER_FORM else ()
     sources = (SOURCE,) if form >= SOURCE_FORM and name == DECISION else ()
+    values = (OUTCOME_VALUES,) if form >= VALUES_FORM and name == OUTCOME else ()
     marks = (PLANTED,) if form >= PLANTED_FORM and name == CASE else ()
-    return (*COVERED_COLUMNS[name], *senders, *sources, *marks)
+    return (*COVERED_COLUMNS[name], *senders, *sources, *values, *marks)
 
 
 def _draw_salts(row_count: int) -> list[bytes]:

@@ -3,7 +3,7 @@
 import json
 import json.encoder
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
 from hashlib import sha256
 from itertools import chain, repeat
@@ -52,6 +52,8 @@ class RecordSchema:
         fields: of the record, in the order of its `Sent…` form if it has one.
         converters: functions from a field's values to stored values.
         content_columns: the caller's content; records of a key with equal content are one.
+        later_columns: content that older records lack; it is hashed only where there is any, so
+            that a record without it keeps its hash.
     """
 
     name: str
@@ -60,6 +62,7 @@ class RecordSchema:
     fields: tuple[str, ...]
     converters: Mapping[str, Callable[[ColumnValues], ColumnValues]]
     content_columns: tuple[str, ...]
+    later_columns: tuple[str, ...] = ()
 
     def build_columns(self, records: Sequence[AnyRecord]) -> dict[str, ColumnValues]:
         """Return the fields of records of this kind as columns.
@@ -89,6 +92,11 @@ class RecordSchema:
             format_column(columns[name]) for name in self.content_columns
         ]  # equal content always gives the same text
         texts = list(map(", ".join, zip(repeat(f"({self.name!r}"), *content_texts, strict=False)))
+        for name in self.later_columns:
+            texts = [
+                text if value is None else f"{text}, {name}={value!a}"
+                for text, value in zip(texts, columns[name], strict=True)
+            ]
         if _needs_check("".join(texts)):
             for text, *row in zip(texts, *columns.values(), strict=True):
                 if _needs_check(text):
@@ -158,6 +166,14 @@ def _encode_instants(times: ColumnValues) -> ColumnValues:
 def _encode_json_column(values: ColumnValues) -> ColumnValues:
     """Return JSON as `encode_json` does."""
     return [_encode(dict(value)) if value else "{}" for value in values]
+
+
+def _encode_values(values: ColumnValues) -> ColumnValues:
+    """Return the JSON of numbers, as floats without a negative zero; None for none."""
+    return [
+        _encode({name: float(value) + 0.0 for name, value in numbers.items()}) if numbers else None
+        for numbers in values
+    ]
 
 
 def _make_optional(
@@ -267,9 +283,14 @@ RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
             name="outcome",
             table=outcomes,
             key=("revision",),
-            fields=("key", "answers", "harm", "at", "source", "revision"),
-            converters={"answers": _encode_answers, "at": _encode_instants},
+            fields=("key", "answers", "values", "harm", "at", "source", "revision"),
+            converters={
+                "answers": _encode_answers,
+                "values": _encode_values,
+                "at": _encode_instants,
+            },
             content_columns=("answers", "harm", "at", "source"),
+            later_columns=("values",),
         ),
     }
 )
@@ -285,6 +306,7 @@ COLUMN_OF: Final[Mapping[str, str]] = {
     "claims": "claimed_exposure",
     "permission": "authorization",
     "seat": "task_number",
+    "values": "outcome_values",
 }
 """The columns whose names differ from the fields of records."""
 
@@ -296,8 +318,7 @@ def parse_record(kind: type[Record], row: Row[Any], **external_keys: str | None)
     """
     values: dict[str, Any] = dict(external_keys)
     for record_field in fields(kind):
-        values.setdefault(
-            record_field.name,
-            getattr(row, COLUMN_OF.get(record_field.name, record_field.name), None),
-        )
+        value = getattr(row, COLUMN_OF.get(record_field.name, record_field.name), None)
+        if value is not None or record_field.default_factory is MISSING:
+            values.setdefault(record_field.name, value)
     return kind(**values)

@@ -31,6 +31,7 @@ APPEND_ONLY: Mapping[str, bool] = MappingProxyType(
         "baselines": False,
         "counted_units": False,
         "counted_records": False,
+        "counted_outcomes": False,
         "exposures": False,
         "reports": False,
         "erased_hashes": False,

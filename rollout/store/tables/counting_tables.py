@@ -94,6 +94,7 @@ counted_units = Table(  # with several levers a unit has one more class for all 
     optional_column("record_hashes", LargeBinary),  # of the records behind it, sorted, joined
     optional_column("attribute_values"),  # of its cases, as JSON text, if the policy asks for them
     optional_column("slices"),  # the case's values of the recorded attributes, as JSON
+    optional_column("value_seal", LargeBinary),  # hashed with both, for digests
     Index(None, "rollout", "slot"),
     Index(  # for pages of a version's newest pairs
         "ix_counted_units_newest",
@@ -112,6 +113,28 @@ counted_records = Table(  # hashes of actions and outcomes, by the tick that cou
     key_column("record_hash", LargeBinary),
     required_column("kind"),
     required_column("slot", BigInteger),
+    Index(None, "rollout", "slot"),
+    sqlite_with_rowid=False,
+)
+
+counted_outcomes = Table(  # units whose deadline for an outcome with a value has passed
+    "counted_outcomes",
+    metadata,
+    rollout_column(),
+    key_column("unit"),
+    key_column("version", Text),
+    key_column("outcome", Text),
+    required_column("case_id", BigInteger),
+    required_column("slot", BigInteger),
+    required_column("occurred", BigInteger),
+    required_column("site"),
+    required_column("window"),
+    required_column("definition"),  # range, direction and deadline of the outcome
+    required_column("bucket", Integer),
+    optional_column("drawn"),  # who was to decide, as stored with the question
+    required_column("score", Double),
+    required_column("known_share", Double),
+    required_column("record_hashes", LargeBinary),  # of the records behind it, sorted, joined
     Index(None, "rollout", "slot"),
     sqlite_with_rowid=False,
 )

@@ -153,6 +153,7 @@ outcomes = Table(
     optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
     *build_record_hash_columns(),
+    optional_column("outcome_values", JsonType),  # by outcome; null without any
     sqlite_with_rowid=False,
 )
 

@@ -6,15 +6,18 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
+from rollout.core.policy.label_sets import compute_masi_distance
 from rollout.reports.figures.ratings import (
     BOOTSTRAP,
     BOOTSTRAP_FEW,
     NO_SPREAD,
     compute_alpha,
     compute_model_agreement,
+    compute_model_set_agreement,
     compute_number_agreement,
     compute_pair_alpha,
     compute_rater_agreement,
+    compute_set_agreement,
 )
 
 
@@ -175,3 +178,58 @@ def test_a_million_cases_are_few_different_ones():
     model = np.where(generator.random(1_000_000) < 0.9, human, 0)
     found = compute_pair_alpha(human, model, np.arange(1_000_000), 5)
     assert found.high - found.low < 0.004
+
+
+SETS_BY_CASE = (
+    "ad ab a,ade ae ade,c ace c,ce ab ac,de bce bcde,acd acd ad,abd bd ab,ade abe de,z z bc,"
+    "cde z ade,ac a c,ad acd ac"
+)
+"""The sets that three reviewers gave twelve cases, a letter for each label."""
+
+
+def count_sets():
+    """Return the sets, how often each was given to each case, and their MASI distances."""
+    cases = [row.split() for row in SETS_BY_CASE.split(",")]
+    names = sorted({name for row in cases for name in row})
+    values = np.array([[row.count(name) for name in names] for row in cases])
+    distances = np.array([[compute_masi_distance(a, b) for b in names] for a in names])
+    return names, cases, values, distances
+
+
+def test_alpha_of_sets_is_that_of_nltk_and_krippendorffs_package():
+    names, cases, values, distances = count_sets()
+    found = compute_set_agreement(values, distances, np.eye(len(names)), np.arange(len(cases)))
+    # nltk 3.10.4: AnnotationTask(data, distance=masi_distance).alpha()
+    assert found.alpha.value == pytest.approx(0.19125948278590765, abs=1e-12)
+    codes = np.array([[names.index(name) for name in row] for row in cases], float).T
+    theirs = krippendorff.alpha(
+        reliability_data=codes,
+        value_domain=np.arange(len(names)),
+        level_of_measurement=lambda v1, v2, **_: distances[v1.astype(int), v2.astype(int)],
+    )
+    assert found.alpha.value == pytest.approx(theirs, abs=1e-12)
+    assert (found.pairs.count, found.pairs.n, found.cases, found.verdicts) == (4, 36, 12, 36)
+    assert (found.ac1, found.fleiss) == (None, None)
+
+
+def test_a_models_alpha_is_that_of_two_reviewers_when_each_case_has_one():
+    names, cases, values, distances = count_sets()
+    equal, units = np.eye(len(names)), np.arange(len(cases))
+    first = np.array([names.index(row[0]) for row in cases])
+    second = np.array([names.index(row[1]) for row in cases])
+    one_each, both = np.eye(len(names), dtype=np.int64)[first], values * 0
+    np.add.at(both, (units, first), 1)
+    np.add.at(both, (units, second), 1)
+    model = compute_model_set_agreement(one_each, second, distances, equal, units)
+    people = compute_set_agreement(both, distances, equal, units)
+    assert model.alpha.value == pytest.approx(people.alpha.value, abs=1e-12)
+    assert (model.pairs.count, model.pairs.n) == (people.pairs.count, people.pairs.n)
+
+
+def test_sets_that_overlap_enough_are_pairs_that_agree():
+    distances = np.array([[0.0, 0.5], [0.5, 0.0]])
+    values, units = np.array([[1, 1], [2, 0]]), np.arange(2)
+    strict = compute_set_agreement(values, distances, np.eye(2), units)
+    lenient = compute_set_agreement(values, distances, np.ones((2, 2)), units)
+    assert (strict.pairs.count, lenient.pairs.count) == (1, 2)
+    assert strict.alpha.value == lenient.alpha.value

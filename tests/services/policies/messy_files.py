@@ -74,7 +74,7 @@ def _build_rows(number, variant):
     label = LABELS[number % 3]
     predicted = LABELS[(number + (number % 10 == 0)) % 3]
     if variant.several and number == 7:
-        label = "Bär;deer"
+        label = "Bär|deer"
     key = f"c-{number:03}"
     prediction = {
         "case_key": key,

@@ -1,13 +1,8 @@
-"""What `plan` tells about gates on gain, and that a service refuses what it doesn't count."""
-
-from datetime import UTC, datetime
+"""What `plan` tells about gates on gain."""
 
 import pytest
 
-from rollout.core.errors import PolicyRefusedError
-from rollout.core.scope.commands import Actor
 from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.policy_application import apply_policy
 from rollout.services.policies.gain_plans import count_needed_units, list_gain_warnings
 from rollout.services.policies.planning import build_policy_plan, format_plan
 from tests.replay.pricing import POLICY
@@ -73,8 +68,3 @@ def test_a_gain_that_no_challenger_can_show_is_warned_of(takeover, pool, warning
         str(item) for item in list_gain_warnings(parse_policy(f"{text}takeover: {takeover}\n"))
     ]
     assert [warning in item for item in warnings] == [True] * bool(warning), warnings
-
-
-def test_a_service_refuses_outcomes_before_it_stores_anything():
-    with pytest.raises(PolicyRefusedError, match="`outcomes` are replayed, not yet served"):
-        apply_policy(None, POLICY, Actor("ana"), datetime(2027, 1, 1, tzinfo=UTC))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from rollout.core.policy.label_sets import do_sets_agree, is_label_set
 from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.services.quickstart.history_files import (
     CASE_PREFIX,
@@ -21,6 +22,7 @@ from rollout.services.quickstart.live_traffic import (
 )
 from rollout.services.quickstart.simulated_cases import CaseSimulator, compute_label_shares
 from rollout.services.support.package_data import find_package_data
+from tests.replay.logos import POLICY as SPONSORS
 
 POLICIES = sorted((find_package_data("config") / "policies").glob("*.yaml"))
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -29,6 +31,17 @@ QUICKSTART = find_package_data("config") / "policies" / "quickstart.yaml"
 
 def rng():
     return np.random.default_rng(7)
+
+
+def test_cases_of_sets_fit_the_policy_and_agree_as_asked():
+    policy = parse_policy(SPONSORS)
+    (lever,), simulator = policy.levers, CaseSimulator(policy, rng(), "test")
+    cases = [simulator.simulate_case("stadium", 0.8) for _ in range(400)]
+    pairs = [(case.decided["logos"], case.predicted["logos"]) for case in cases]
+    assert all(is_label_set(text, lever.labels) for pair in pairs for text in pair)
+    agreed = sum(do_sets_agree(*pair, lever.overlap) for pair in pairs)
+    assert 290 < agreed < 350
+    assert len({human for human, _ in pairs}) > 50
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)

@@ -66,7 +66,7 @@ def test_a_declared_case_is_marked_in_record_hash_and_ledger(room):
     assert declare(room, "p1", "p2") == PlantingResult(2, 0)
     assert declare(room, "p1", "p2") == PlantingResult(0, 2)
     room.arrive("n1").arrive("p1")
-    assert load_marks(room) == [(True, 5), (None, 4)]
+    assert load_marks(room) == [(True, 6), (None, 4)]
     (event,) = list_declared(room)
     assert (event.by, event.cases, event.reason) == ("dan", 2, "a bear at the bin")
     with room.database.begin_read() as transaction:

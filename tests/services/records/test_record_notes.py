@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollout.core.policy.levers import Lever, Margin, Number
 from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
 from rollout.services.records.record_notes import RecordNotes, add_note
 from rollout.store.records.record_rows import SCHEMA_BY_TYPE
@@ -14,16 +15,20 @@ from rollout.store.records.records import RecordReceipt, RecordStatus, StoredBat
 from tests.factories import NOON
 
 LEVERS = [
-    SimpleNamespace(id="parcel", labels=("sound", "damaged"), number=None),
-    SimpleNamespace(id="weight", labels=(), number=object()),
+    Lever("parcel", labels=("sound", "damaged")),
+    Lever("weight", number=Number("kg", 0, 100, Margin(1))),
+    Lever("logos", labels=("nike", "puma"), many=True),
 ]
-POLICY = SimpleNamespace(sites_by_id={"ramp": None}, levers=LEVERS)
+PROFIT = SimpleNamespace(id="profit", low=-20.0, high=60.0)
+POLICY = SimpleNamespace(sites_by_id={"ramp": None}, levers=LEVERS, outcomes=[PROFIT])
 ANSWERS = [
     {"parcel": "sound"},
     {"parcel": None},
     {"weight": "7"},
     {"parcel": "burnt", "weight": "7"},
     {"colour": "red"},
+    {"logos": "nike;puma"},
+    {"logos": "adidas"},
 ]
 answers = st.sampled_from(ANSWERS)
 records = st.lists(
@@ -43,7 +48,13 @@ records = st.lists(
             answers=answers,
             exposure=st.just("blind"),
         ),
-        st.builds(Outcome, key=st.just("a"), at=st.just(NOON), answers=answers),
+        st.builds(
+            Outcome,
+            key=st.just("a"),
+            at=st.just(NOON),
+            answers=answers,
+            values=st.sampled_from([{}, {"profit": -20}, {"profit": 75.5}]),
+        ),
         st.just(
             Action(key="a", lever="parcel", action="x", by="person", at=NOON, permission="person")
         ),
@@ -85,8 +96,26 @@ def test_of_each_that_was_accepted_all_is_said(said, data):
         ({"parcel": "sound"}, ""),
         ({"weight": "7"}, ""),
         ({"parcel": "burnt"}, "burnt is no label of parcel: kept, counts as a disagreement"),
+        ({"logos": "nike;puma"}, ""),
+        (
+            {"logos": "adidas;nike"},
+            "adidas;nike is no set of labels of logos, each once: kept, counts as a disagreement",
+        ),
         ({"colour": "red"}, "the policy has no lever colour: kept, not counted"),
     ],
 )
 def test_an_answer_that_counts_otherwise_than_meant_is_named(said, note):
     assert RecordNotes(POLICY).find_note(Prediction(key="a", version="v", answers=said)) == note
+
+
+@pytest.mark.parametrize(
+    ("value", "note"),
+    [
+        (60, ""),
+        (60.5, "profit 60.5 is outside -20 to 60: kept, counts as the nearer end"),
+        (-21, "profit -21 is outside -20 to 60: kept, counts as the nearer end"),
+    ],
+)
+def test_a_value_beyond_the_range_counts_as_its_end(value, note):
+    outcome = Outcome(key="a", at=NOON, values={"profit": value})
+    assert RecordNotes(POLICY).find_note(outcome) == note

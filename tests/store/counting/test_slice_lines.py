@@ -4,6 +4,7 @@ import pytest
 
 from rollout.services.engine.unit_recount import find_slice_fault
 from rollout.store.counting.unit_digests import UnitLine
+from rollout.store.counting.value_seals import create_seal, hash_values
 
 LINE = UnitLine(1, "v1", "gate", 7, 3, 2, 1, 4, "[1]", 0, None, b"", "creek", "day")
 
@@ -12,6 +13,18 @@ def test_a_digest_covers_values_and_lines_without_any_are_as_before():
     assert LINE.text == b"(1, 'v1', 'gate', 7, 3, 2, 1, 4, '[1]', 0, None, b'')\n"
     texts = {LINE._replace(slices=text).text for text in (None, '{"a":"x"}', '{"a":"y"}')}
     assert len(texts) == 3
+
+
+def test_a_digest_covers_a_hash_of_sealed_values_that_an_erasure_leaves():
+    values = {"attribute_values": '[{"a":"x"}]', "slices": '{"a":"x"}'}
+    seals = [create_seal(*values.values()) for _ in range(2)]
+    lines = [LINE._replace(**values, value_seal=seal) for seal in seals]
+    assert len({line.text for line in lines}) == 2  # equal values can't be told by their hashes
+    for changed in ({"slices": '{"a":"y"}'}, {"attribute_values": None}):
+        assert lines[0]._replace(**changed).text != lines[0].text
+    erased = hash_values(seals[0], *values.values())
+    assert LINE._replace(slices='{"a":"(erased 1)"}', value_seal=erased).text == lines[0].text
+    assert create_seal(None, None) is None
 
 
 @pytest.mark.parametrize(

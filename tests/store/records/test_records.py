@@ -8,14 +8,17 @@ from operator import attrgetter
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from rollout.core.records.records import Action, Case, Decision, Heartbeat, Outcome, Prediction
+from rollout.store.records.case_pages import CasePages
+from rollout.store.records.record_check import find_changed_records
 from rollout.store.records.record_rows import RECORD_SCHEMAS
 from rollout.store.records.records import NO_CASE_YET, RecordReceipt, RecordStatus, RecordStore
 from rollout.store.records.rejected_records import RejectedRecords
-from rollout.store.tables.tables import external_keys
+from rollout.store.tables.tables import external_keys, outcomes
 from tests.factories import DAY, MINUTE, NOON
+from tests.store.databases import on_sqlite
 from tests.store.new_rollouts import created, rollout
 
 __all__ = ["rollout"]
@@ -353,3 +356,48 @@ def test_times_span_what_is_asked_of_them(database, rollout):
     far = [NOON - timedelta(days=40_000), NOON + timedelta(days=40_000)]
     items = [replace(CASE, key=str(n), occurred_at=at) for n, at in enumerate(far)]
     assert set(keep(database, rollout, *items)) == {ACCEPTED}
+
+
+VALUED = Outcome(key="a", at=NOON, values={"profit": 12.5, "days": 3})
+
+
+def test_values_are_content_and_equal_numbers_are_equal(database, rollout):
+    assert keep(database, rollout, CASE, VALUED) == (ACCEPTED, ACCEPTED)
+    again = replace(VALUED, values={"days": 3.0, "profit": 12.5})
+    other = replace(VALUED, values={"profit": 12.4, "days": 3})
+    (first, second) = keep(database, rollout, again, other)
+    assert first == DUPLICATE
+    assert second.status is RecordStatus.CONFLICT
+    with database.begin_read() as transaction:
+        (case_id,) = transaction.execute(select(outcomes.c.case_id)).scalars()
+        assert CasePages(transaction, rollout).list_outcomes(case_id, "a") == [again]
+
+
+def test_an_outcome_without_values_keeps_the_hash_that_it_always_had():
+    schema = RECORD_SCHEMAS[Outcome]
+    (content_hash,) = schema.compute_hashes(schema.build_columns([OUTCOME]))
+    assert content_hash.hex() == "0ad99b5d056c86eda74566bf7623a5d27962a17f2a6003f6198f60c91f816419"
+
+
+@on_sqlite
+@pytest.mark.parametrize("values", ['{"profit":99.0}', None])
+def test_edited_values_are_no_longer_those_of_the_hash(database, rollout, values):
+    plain = replace(OUTCOME, key="b")
+    keep(database, rollout, VALUED)
+    keep(database, rollout, plain)
+    with database.begin_write() as transaction:
+        assert not list_changed(transaction, rollout)
+        transaction.execute(text("drop trigger outcomes_refuses_update"))
+        change = text("update outcomes set outcome_values = :values where case_id = 1")
+        transaction.execute(change, {"values": values})
+        assert list_changed(transaction, rollout) == [
+            "the outcome of case a (revision 1) is not what its hash says"
+        ]
+        added = text("update outcomes set outcome_values = '{}' where case_id = 2")
+        transaction.execute(added)
+        assert len(list_changed(transaction, rollout)) == 2
+
+
+def list_changed(transaction, rollout):
+    schema = RECORD_SCHEMAS[Outcome]
+    return find_changed_records(transaction, rollout, schema, range(1, 9))[1]

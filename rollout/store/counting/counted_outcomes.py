@@ -1,0 +1,76 @@
+"""Counted outcomes: each unit of a version is stored once for each outcome with a value.
+
+A unit is stored when its deadline passes, with the score that it then has, so that values which
+come later change nothing.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Final
+
+from sqlalchemy import select
+
+from rollout.store.database.bulk import insert_missing
+from rollout.store.database.rollouts import Rollout, match_cases
+from rollout.store.database.session import Transaction
+from rollout.store.ledger.evidence import EvidenceStore
+from rollout.store.tables.tables import counted_outcomes, predictions
+from rollout.tally.outcome_buffer import CountedOutcome
+
+LINES_PER_READ: Final = 2_000
+ORDER: Final = ("slot", "occurred", "unit", "version", "outcome")
+
+
+class CountedOutcomes:
+    """The counted outcomes of one rollout."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction, self._rollout = transaction, rollout
+
+    def store(self, lines: Sequence[CountedOutcome]) -> None:
+        """Store units that were not counted before.
+
+        If evidence has already reached a unit's slot, it counts in the next one.
+        """
+        if not lines:
+            return
+        first_slot = EvidenceStore(self._transaction, self._rollout).get_last_slot(lock=True) + 1
+        ordered_lines = sorted(lines, key=itemgetter(0, 1, 2))
+        open_lines = (line._replace(slot=max(line.slot, first_slot)) for line in ordered_lines)
+        rows = [(self._rollout.number, *line) for line in open_lines]
+        insert_missing(self._transaction, counted_outcomes, rows)
+
+    def read_lines(self, *, after: int, until: int) -> Iterator[CountedOutcome]:
+        """Yield the units of slots (`after`, `until`], in the order of digests."""
+        query = (
+            select(*(counted_outcomes.c[name] for name in CountedOutcome._fields))
+            .where(counted_outcomes.c.rollout == self._rollout.number)
+            .where(counted_outcomes.c.slot > after, counted_outcomes.c.slot <= until)
+            .order_by(*(counted_outcomes.c[name] for name in ORDER))
+        )
+        for row in self._transaction.execute(query.execution_options(yield_per=LINES_PER_READ)):
+            yield CountedOutcome._make((*row[:-1], bytes(row.record_hashes)))
+
+
+def load_drawn(
+    transaction: Transaction,
+    rollout: Rollout,
+    case_ids: Collection[int],
+    first_names: Mapping[str, str],
+) -> dict[tuple[int, str], str]:
+    """Return by case and version who was to decide, as stored with the first question."""
+    query = (
+        select(
+            *(predictions.c[name] for name in ("case_id", "version", "decider")),
+            *(predictions.c[name] for name in ("exposure", "share")),
+        )
+        .where(*match_cases(transaction, rollout, predictions, case_ids))
+        .where(predictions.c.decider.is_not(None))
+        .order_by(predictions.c.received_at.desc(), predictions.c.revision.desc())
+    )  # the first one is last, and stays
+    return {
+        (row.case_id, first_names.get(row.version, row.version)): (
+            f"{row.decider} {row.exposure} {row.share!r}"
+        )
+        for row in transaction.execute(query)
+    }

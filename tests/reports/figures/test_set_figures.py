@@ -1,0 +1,58 @@
+"""Figures of sets of labels: recall and precision by label, against scikit-learn."""
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import jaccard_score, precision_recall_fscore_support
+
+from rollout.core.policy.label_sets import compute_overlap, format_label_set, split_label_set
+from rollout.core.policy.measures import FAILED
+from rollout.reports.figures.confusion import compute_set_label_figures
+
+LOGOS = tuple(f"logo {letter}" for letter in "abcdefghij")
+
+
+def random_sets(seed, cases=300):
+    """Return the labels of humans and model as ones and zeros, shape (cases, 10)."""
+    generator = np.random.default_rng(seed)
+    human = generator.random((cases, 10)) < np.linspace(0.05, 0.5, 10)
+    model = human ^ (generator.random((cases, 10)) < 0.08)
+    return human.astype(int), model.astype(int)
+
+
+def format_rows(rows):
+    return [format_label_set(np.array(LOGOS)[row == 1].tolist()) for row in rows]
+
+
+def test_recall_precision_and_overlap_are_those_of_scikit_learn():
+    human, model = random_sets(16)
+    pairs = pl.DataFrame(
+        {
+            "human": format_rows(human),
+            "model": format_rows(model),
+            "unit": [f"c{i}" for i in range(300)],
+        }
+    )
+    rows = {row.label: row for row in compute_set_label_figures(pairs, LOGOS, {})}
+    precision, recall, _, support = precision_recall_fscore_support(human, model)
+    for index, label in enumerate(LOGOS):
+        assert rows[label].precision.rate == pytest.approx(precision[index], abs=1e-12)
+        assert rows[label].recall.rate == pytest.approx(recall[index], abs=1e-12)
+        assert rows[label].human == support[index]
+    overlaps = [
+        compute_overlap(split_label_set(x), split_label_set(y))
+        for x, y in zip(pairs["human"], pairs["model"], strict=True)
+    ]
+    theirs = jaccard_score(human, model, average="samples", zero_division=1)
+    assert np.mean(overlaps) == pytest.approx(theirs, abs=1e-12)
+
+
+def test_cases_without_a_decision_widen_the_bounds_of_their_labels():
+    pairs = pl.DataFrame(
+        {"human": ["logo a"] * 20, "model": ["logo a"] * 19 + [FAILED], "unit": list(range(20))}
+    )
+    (row,) = compute_set_label_figures(pairs, LOGOS, {"logo a": 3, "": 8})
+    assert (row.recall.count, row.recall.n, row.precision.n) == (19, 20, 19)
+    (complete,) = compute_set_label_figures(pairs, LOGOS, {"logo a": 0, "": 0})
+    assert row.recall_bounds[0] < complete.recall_bounds[0]
+    assert row.precision_bounds[0] < complete.precision_bounds[0]

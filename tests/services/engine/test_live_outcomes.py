@@ -1,0 +1,104 @@
+"""Gates and guards on gain on a database: what replay decides on the same records."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+from sqlalchemy import text
+
+from rollout.formats.policy.reader import read_policy
+from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.engine.ticks import Ticker
+from rollout.services.records.record_import import import_records
+from rollout.services.replay.replay import ReplayRequest, read_request_records
+from tests.chance import list_unsealed_events
+from tests.replay import pricing
+from tests.services.engine.test_evidence_check import attacking
+from tests.services.engine.test_live import live, replayed
+
+pytestmark = pytest.mark.simulation
+POLICY = (
+    pricing.POLICY.replace("share: 10%", "share: 30%")
+    .replace("{to: trial, ", "{to: trial, minimum: {units: 20, days: 1}, ")
+    .replace("{to: half, ", "{to: half, minimum: {units: 20, days: 1}, ")
+    .replace("tick: 1h", "tick: 4h")
+)
+APPROVED_AFTER = timedelta(minutes=20)
+
+
+def read_stream(folder, policy_text, **stream):
+    """Return a policy and the records of a stream, which knows its outcomes within hours."""
+    paths = pricing.write_stream(folder, **stream)
+    (folder / "policy.yaml").write_text(policy_text)
+    request = ReplayRequest(folder / "policy.yaml", paths)
+    policy = read_policy(folder / "policy.yaml")
+    records = read_request_records(request, policy)
+    times = records.cases.select("case_key", at="occurred_at")
+    predictions = records.predictions.drop("at").join(times, on="case_key")
+    columns = records.predictions.columns
+    return policy, replace(records, predictions=predictions.select(columns))
+
+
+def select_between(history, after, until):
+    """Return what was recorded after an instant and until another."""
+    times = {"cases": "occurred_at", "predictions": "at", "decisions": "at", "outcomes": "at"}
+    frames = {
+        kind: getattr(history, kind).filter((pl.col(at) > after) & (pl.col(at) <= until))
+        for kind, at in times.items()
+    }
+    return replace(history, **frames)
+
+
+TRIAL = ((datetime(2027, 3, 1, 16, tzinfo=UTC), 0.3),)
+STREAMS = {
+    "earns": ({"gain": 12, "differs": 0.4, "days": 9}, ["trial", "half"], []),
+    "agrees": ({"gain": 0, "differs": 0.02, "days": 6}, ["trial"], []),
+    "loses": ({"gain": -25, "differs": 0.02, "days": 6}, ["trial", "trial"], ["shadow"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("url", "stream"),
+    [("sqlite", "earns"), ("sqlite", "agrees"), ("postgresql", "loses")],
+    indirect=["url"],
+)
+def test_live_and_replay_read_the_same_gains(database, tmp_path, stream):
+    numbers, stages, narrowed = STREAMS[stream]
+    policy, history = read_stream(tmp_path, POLICY, **numbers, a_day=60, shares=TRIAL)
+    slots, expected = replayed(history, policy, APPROVED_AFTER)
+
+    def before_slot(slot, at):
+        if (slot - slots[0]) % 4:
+            return None
+        before, now = at - policy.tick, at + 3 * policy.tick
+        import_records(database, "pricing", select_between(history, before, now), at)
+        return Ticker(database, "pricing", "one")
+
+    found = live(database, POLICY, slots, APPROVED_AFTER, before_slot=before_slot)
+    changes = [(type(event).__name__, getattr(event, "to_stage", "")) for event in found]
+    assert [stage for kind, stage in changes if kind == "Widened"] == stages
+    assert [stage for kind, stage in changes if kind == "Narrowed"] == narrowed
+    assert list_unsealed_events(found) == list_unsealed_events(expected)
+    report = EvidenceCheck(database, "pricing").check_all()
+    assert report.units > len(history.cases)  # each case as a unit, and again with its outcome
+    assert report.faults == []
+    if database.engine.dialect.name == "sqlite":
+        check_edits(database)
+
+
+def check_edits(database):
+    """Edit a value, then a counted score: each is found, the first by its hash and by the unit."""
+    profit = '{"profit":59.0}'
+    edits = {
+        "outcomes": ("outcome_values = :new", profit, "is not what its hash says"),
+        "counted_outcomes": ("score = :new", 0.99, "not those of the tick's digest"),
+    }
+    for table, (change, new, fault) in edits.items():
+        chosen = "select min(case_id) from counted_outcomes where known_share = 1.0"
+        statement = f"update {table} set {change} where case_id = ({chosen})"  # noqa: S608 - ours
+        with attacking(database, table) as transaction:
+            transaction.execute(text(statement), {"new": new})
+        faults = EvidenceCheck(database, "pricing").check_all().faults
+        assert any(fault in line for line in faults)
+        assert any("counted with score" in line for line in faults)

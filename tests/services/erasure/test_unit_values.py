@@ -1,0 +1,127 @@
+"""An erasure takes the attribute values of counted units that only erased cases have."""
+
+from datetime import timedelta
+
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.service import build_service
+from rollout.services.engine.ticks import Ticker
+from rollout.services.erasure.case_erasure import erase_case, erase_episode
+from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.records.ingest import ingest_items
+from rollout.services.support.clock import ManualClock
+from rollout.store.counting.unit_digests import read_unit_lines
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.records.external_keys import CASE, ExternalKeys
+from tests.factories import HOUR, NOON
+from tests.services.erasure.traces import find_traces
+from tests.store.conftest import database, url
+from tests.store.databases import on_sqlite
+
+__all__ = ["database", "url"]
+POLICY = """
+rollout: ramps
+timezone: UTC
+levers: [{id: parcel, labels: [damaged, sound]}]
+sites: [ramp-a]
+slices: [plate, color]
+evidence:
+  unit: UNIT
+  grace: 1h
+  outside: blind
+  sources: {accounts: [{account: desk, reviewers: ["*"]}]}
+  familiar: {attributes: [plate, [color, plate]], at_least: 5}
+gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
+tick: 1h
+"""
+ADMIN = Caller("ada", role_assignments=(AssignedRole("admin"),))
+BOX = Caller("box", is_service_account=True, role_assignments=(AssignedRole("ingest"),))
+DESK = Caller("desk", is_service_account=True, role_assignments=(AssignedRole("ingest-decisions"),))
+REQUEST = ErasureRequest(ADMIN, "ramps", "the customer asked", NOON + timedelta(hours=9))
+SOUND = {"parcel": "sound"}
+
+
+def count(database, plates, unit="case", episode=None):
+    """Count a case for each plate; return the ticker."""
+    apply_policy(
+        database,
+        POLICY.replace("UNIT", unit.replace(", ", "\n  ")),
+        Actor("zoe"),
+        NOON,
+        salt=bytes(32),
+    )
+    service, at = build_service(database, None, ManualClock(NOON)), NOON + timedelta(minutes=5)
+    for key, plate in plates.items():
+        case = Case(
+            key=key, site="ramp-a", occurred_at=at, window="always", episode=episode,
+            attributes={"plate": plate, "color": "red"},
+        )  # fmt: skip
+        ingest_items(
+            service, BOX, "ramps", [case, Prediction(key=key, version="v1", answers=SOUND)], at
+        )
+        decision = Decision(key=key, reviewer="dia", answers=SOUND, exposure="blind")
+        ingest_items(service, DESK, "ramps", [decision], at)
+    ticker = Ticker(database, "ramps", "box")
+    ticker.tick(NOON + 4 * HOUR)
+    return ticker
+
+
+def load_lines(database):
+    with database.begin_read() as transaction:
+        rollout = Rollouts(transaction).find("ramps")
+        return list(read_unit_lines(transaction, rollout, after=-1, until=2**60))
+
+
+def test_a_value_that_no_other_case_has_goes_and_digests_stay(database):
+    ticker = count(database, {"k1": "B-KESTREL", "k2": "B-PLOVER"})
+    before = load_lines(database)
+    assert "counted_units.attribute_values" in find_traces(database, "KESTREL")
+    erase_case(database, REQUEST, "k1")
+    assert find_traces(database, "KESTREL") == []
+    after = load_lines(database)
+    assert [line.text for line in after] == [line.text for line in before]
+    assert sum("PLOVER" in line.slices for line in after) == len(before) / 2
+    assert all('"color":"red"' in line.slices for line in after)
+    check = EvidenceCheck(database, "ramps").check_all()
+    assert (list(check.faults), check.erased_units) == ([], len(before) / 2)
+    ticker.tick(NOON + 10 * HOUR)
+    assert "KESTREL" not in str(ticker._evidence._units.unit_classes.classes)
+
+
+@on_sqlite
+def test_a_shared_value_goes_with_the_last_case_that_has_it(database):
+    count(database, {"k1": "B-KESTREL", "k2": "B-KESTREL", "k3": "B-PLOVER"})
+    erase_case(database, REQUEST, "k1")
+    assert "counted_units.slices" in find_traces(database, "KESTREL")
+    erase_case(database, REQUEST, "k2")
+    assert find_traces(database, "KESTREL") == []
+    texts = {line.slices for line in load_lines(database)}
+    assert len(texts) == 2  # the erased ones are still one group
+    assert list(EvidenceCheck(database, "ramps").check_all().faults) == []
+
+
+@on_sqlite
+def test_the_values_of_cases_that_were_counted_by_a_clock_span_go_too(database):
+    keys = ("kestrel", "plover", "gull")
+    count(database, {key: f"B-{key.upper()}" for key in keys}, "episode, episode_span: 30m")
+    with database.begin_read() as transaction:
+        external_keys = ExternalKeys(transaction, Rollouts(transaction).find("ramps"), CASE)
+        numbers = external_keys.find_ids(keys)
+    # of the cases of a span one stands for it in each track; the others are named by no column
+    shown = {line.case_id for line in load_lines(database)}
+    hidden = next(key for key, number in numbers.items() if number not in shown)
+    erase_case(database, REQUEST, hidden)
+    assert find_traces(database, hidden.upper()) == []
+
+
+@on_sqlite
+def test_the_values_of_an_episodes_other_cases_go_too(database):
+    count(database, {"k1": "B-KESTREL", "k2": "B-PLOVER"}, "episode", "flock")
+    assert "counted_units.attribute_values" in find_traces(database, "KESTREL")
+    assert "counted_units.attribute_values" in find_traces(database, "PLOVER")
+    erase_episode(database, REQUEST, "flock")
+    assert find_traces(database, "KESTREL") == find_traces(database, "PLOVER") == []
+    assert list(EvidenceCheck(database, "ramps").check_all().faults) == []
