@@ -15,7 +15,7 @@ from alembic import op
 from rollout.store.tables.append_only import build_triggers
 
 revision = "0034"
-down_revision = "0033"
+down_revision = "0036"
 branch_labels = None
 depends_on = None
 

@@ -40,9 +40,12 @@ def find_interest(view: EvidenceView, scope: Scope, slot: int) -> SlotInterest:
     state = scope.get_cell_state(view.cell, view.version)
     if state.suspended_by or state.reported_guards:
         return SlotInterest(slot)
+    beginning_slot = _find_beginning_slot(view, scope, state, slot)
+    if beginning_slot == slot:  # all else is read again once the attempt has its risk
+        return SlotInterest(slot)
     slots = [series.find_next_alarm(slot) for series in view.guard_series.values()]
     slots += [
-        _find_beginning_slot(view, scope, state, slot),
+        beginning_slot,
         _find_familiarity_slot(view, scope, slot),
     ]
     is_held = False
@@ -61,6 +64,8 @@ def _find_beginning_slot(
     is_numbered = numbers_attempts_by_year(scope.rules)
     if state.has_begun or scope.versions[view.version].retired or not is_numbered:
         return None
+    if view.attempt_window.has_judged_unit(slot):
+        return slot
     first_slot = view.attempt_window.find_first_evidence()
     return None if first_slot is None else max(slot, first_slot)
 
@@ -130,11 +135,11 @@ def _find_widening_slot(
 ) -> tuple[int | None, bool]:
     policy, at = view.policy, to_instant(slot, view.policy.tick)
     stage_level = compute_held_level(policy, state, at) + 1
-    if (
-        stage_level > policy.compute_planned_ceiling(view.cell, at)
-        or policy.find_gate(stage_level, view.cell) is None
-    ):
+    if stage_level > policy.compute_planned_ceiling(view.cell, at):
         return None, False
+    gate = policy.find_gate(stage_level, view.cell)
+    if gate is None or len(view.rows.gate.slot) < gate.minimum.units:
+        return None, False  # no series of fewer rows meets the minimum
     series = view.get_gate_series(stage_level, view.entered_window)
     met_slot = series.find_next(series.is_met, slot)
     if met_slot == slot and find_wave_hold(scope, policy, view.cell, stage_level, at):

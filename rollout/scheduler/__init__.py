@@ -1,1 +1,1 @@
-"""Background jobs; the database decides which replica runs each."""
+"""Background jobs, woken by one scheduler; the database decides which replica runs each."""

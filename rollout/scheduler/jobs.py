@@ -1,21 +1,22 @@
-"""Background jobs: ticks, retention, checks of evidence, checkpoints, reports, notifications.
+"""Background jobs, all woken by one scheduler.
 
 APScheduler's own job store would run each job once in each replica. Here every replica checks every
-second which slots are due, and the database gives each slot to one of them.
+second which slots are due, and the database gives each slot to one of them. Heartbeats and retries
+of stops have a thread of their own (`heartbeats`), so that no job can take autonomy away.
 """
 
 import logging
-import time
 from collections.abc import Callable
-from functools import wraps
 from hashlib import sha256
-from threading import Event, Thread
+from typing import Final, NamedTuple
 
+from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from rollout.scheduler.heartbeats import HeartbeatWorker
+from rollout.scheduler.job_threads import DaemonThreadExecutor
 from rollout.scheduler.notification_job import NotificationJob
-from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
+from rollout.scheduler.report_jobs import DeliveryJob, DueReportJob
 from rollout.services.delivery.sending import ChannelMessage, MessageSender, send_in_process
 from rollout.services.engine.clock_check import ClockCheck, report_clock_skew
 from rollout.services.engine.evidence_sampling import sample_evidence
@@ -23,85 +24,28 @@ from rollout.services.engine.retention import delete_expired
 from rollout.services.engine.service import Service
 from rollout.services.engine.ticks import TickScheduler
 from rollout.services.ledger.checkpoints import CheckpointPublisher
-from rollout.services.reports.schedule import ReportScheduler
 from rollout.store.database.errors import DatabaseUnavailableError
 
-PASS_INTERVAL = 10.0  # seconds between two passes
-STOP_GRACE = 10.0  # seconds to finish a delivery at a stop
-MAX_PASS_TIME = 60.0  # seconds of deliveries before due reports are listed again
-log = logging.getLogger("rollout.scheduler")
-
-
-class ReportWorker:
-    """A replica's thread that makes and sends reports."""
-
-    def __init__(
-        self,
-        service: Service,
-        owner: str,
-        *,
-        send_message: MessageSender = send_in_process,
-        interval: float = PASS_INTERVAL,
-    ) -> None:
-        """Build the worker without starting it.
-
-        `owner` is the name in the claims of reports.
-        """
-        self._service, self._send, self._interval = service, send_message, interval
-        self._report_builder = ReportPublisher(service)
-        self._report_rounds = ReportScheduler(service, self._report_builder.make_report, owner)
-        self._clock_check = ClockCheck(service.database, service.clock)
-        self._silent_channels: frozenset[str] = frozenset()
-        self._stop_event = Event()
-        self._thread = Thread(target=self._run, name="posting", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop the jobs. A message in delivery gets `STOP_GRACE` to finish."""
-        self._stop_event.set()
-        if self._thread.is_alive():
-            self._thread.join(STOP_GRACE)
-
-    def _run(self) -> None:
-        while not self._stop_event.wait(self._interval):
-            try:
-                self._run_pass()
-            except DatabaseUnavailableError:
-                log.debug("reports wait for the database")  # the outage is logged once
-            except Exception:
-                log.exception("no report was made or sent; it is tried again")
-
-    def _run_pass(self) -> None:
-        clock = self._clock_check.now()
-        if clock.skew_text:
-            return  # the tick reports it
-        for name, error in self._report_rounds.run_report_jobs(clock.at).items():
-            if isinstance(error, DatabaseUnavailableError):
-                continue
-            log.error("no report of %s; it is tried again: %s", name, error, exc_info=error)
-        started_at = time.monotonic()
-
-        def has_time_left() -> bool:
-            return not self._stop_event.is_set() and time.monotonic() - started_at < MAX_PASS_TIME
-
-        result = deliver_due_reports(
-            self._service,
-            self._report_builder.render_report,
-            self._send,
-            has_time_left,
-            self._silent_channels,
-        )
-        self._silent_channels = result.failed_channels
-        for line in result.failures:
-            log.warning("%s", line)
-
-
-MINUTE, HOUR = 60, 3600
+TICK_INTERVAL: Final = 1.0
+PASS_INTERVAL: Final = 10.0
+MINUTE, HOUR = 60.0, 3600.0
+STOP_GRACE: Final = 10.0  # seconds to finish a report or a delivery at a stop
+WAKING_RULES: Final = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+"""Of all jobs: a late run is made up for, several missed ones become one, none overlaps itself."""
+POOL, LONG = "default", "long"
+"""Executors: a stop waits for jobs of the pool to their end, and for long ones `STOP_GRACE`."""
 RETENTION_RUNS_PER_DAY = 24
+log = logging.getLogger("rollout.scheduler")
 logging.getLogger("apscheduler").setLevel(logging.ERROR)  # skipped passes are normal
+
+
+class PlannedJob(NamedTuple):
+    """A job and how often it is woken, in seconds."""
+
+    id: str
+    interval: float
+    run: Callable[[], None]
+    executor: str = POOL
 
 
 class JobScheduler:
@@ -111,60 +55,51 @@ class JobScheduler:
         self,
         service: Service,
         owner: str,
-        interval: float = 1.0,
+        interval: float = TICK_INTERVAL,
         observe_tick: Callable[[str, float], object] = lambda _rollout, _seconds: None,
+        *,
+        pass_interval: float = PASS_INTERVAL,
+        send_message: MessageSender = send_in_process,
     ) -> None:
         """Build the scheduler without starting it.
 
-        `owner` is the name in the claims of slots. `observe_tick` gets the rollout and the seconds
-        of each tick, for metrics.
+        `owner` is the name in the claims of slots and reports. `observe_tick` gets the rollout and
+        the seconds of each tick, for metrics.
         """
         self._service, self._observe_tick = service, observe_tick
         self._tick_runner = TickScheduler(service.database, owner)
         self._clock_check = ClockCheck(service.database, service.clock)
-        self._report_worker = ReportWorker(service, owner)
         self._heartbeat_worker = HeartbeatWorker(service, owner)
+        self._report_job = DueReportJob(service, owner)
+        self._delivery_job = DeliveryJob(service, send_message)
         self._notification_job = NotificationJob(service)
         self._checkpoint_publisher = CheckpointPublisher(service, self._send_checkpoints)
         self._is_clock_apart = False
         self._retention_runs = 0
-        self._scheduler = BackgroundScheduler(
-            timezone="UTC",
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-        )
-        self._scheduler.add_job(
-            self._log_errors(self._run_tick), "interval", seconds=interval, id="tick"
-        )
-        self._scheduler.add_job(
-            self._log_errors(self._run_retention), "interval", seconds=HOUR, id="tidy"
-        )
-        self._scheduler.add_job(
-            self._log_errors(self._check_evidence), "interval", seconds=HOUR, id="evidence"
-        )
-        self._scheduler.add_job(
-            self._log_errors(self._publish_checkpoints), "interval", seconds=HOUR, id="checkpoints"
-        )
-        self._scheduler.add_job(
-            self._log_errors(self._record_key_uses), "interval", seconds=MINUTE, id="uses"
-        )
-        self._scheduler.add_job(
-            self._log_errors(self._notification_job.run),
-            "interval",
-            seconds=PASS_INTERVAL,
-            id="notifications",
+        self._scheduler = _build_scheduler(
+            (
+                PlannedJob("tick", interval, self._run_tick),
+                PlannedJob("reports", pass_interval, self._report_job.run, LONG),
+                PlannedJob("deliveries", pass_interval, self._delivery_job.run, LONG),
+                PlannedJob("notifications", pass_interval, self._notification_job.run),
+                PlannedJob("uses", MINUTE, self._record_key_uses),
+                PlannedJob("tidy", HOUR, self._run_retention),
+                PlannedJob("evidence", HOUR, self._check_evidence),
+                PlannedJob("checkpoints", HOUR, self._publish_checkpoints),
+            )
         )
 
     def start(self) -> None:
         """Start all jobs."""
         self._heartbeat_worker.start()
         self._scheduler.start()
-        self._report_worker.start()
 
     def stop(self) -> None:
-        """Finish the running job and stop."""
+        """Finish the running jobs and stop; a report or delivery gets `STOP_GRACE` to finish."""
         self._notification_job.stop()
-        self._scheduler.shutdown(wait=True)
-        self._report_worker.stop()
+        self._delivery_job.stop()
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=True)
         self._heartbeat_worker.stop()
 
     def _run_tick(self) -> None:
@@ -210,16 +145,34 @@ class JobScheduler:
     def _record_key_uses(self) -> None:
         self._service.authenticator.write_last_uses(self._service.wall_clock.now())
 
-    def _log_errors(self, job: Callable[[], None]) -> Callable[[], None]:
-        """Return the job with errors logged instead of raised."""
 
-        @wraps(job)
-        def run_job() -> None:
-            try:
-                job()
-            except DatabaseUnavailableError:
-                log.debug("%s waits for the database", job.__name__)  # the outage is logged once
-            except Exception:
-                log.exception("%s failed; it is tried again", job.__name__)
+def _build_scheduler(jobs: tuple[PlannedJob, ...]) -> BackgroundScheduler:
+    """Return a scheduler with a thread for each job, so that none waits for another."""
+    scheduler = BackgroundScheduler(
+        timezone="UTC",
+        job_defaults=WAKING_RULES,
+        executors={POOL: ThreadPoolExecutor(len(jobs)), LONG: DaemonThreadExecutor(STOP_GRACE)},
+    )
+    for job in jobs:
+        scheduler.add_job(
+            _log_errors(job.id, job.run),
+            "interval",
+            seconds=job.interval,
+            id=job.id,
+            executor=job.executor,
+        )
+    return scheduler
 
-        return run_job
+
+def _log_errors(job_id: str, run: Callable[[], None]) -> Callable[[], None]:
+    """Return the job's function with errors logged instead of raised."""
+
+    def run_job() -> None:
+        try:
+            run()
+        except DatabaseUnavailableError:
+            log.debug("%s waits for the database", job_id)  # the outage is logged once
+        except Exception:
+            log.exception("job %s failed; it is tried again", job_id)
+
+    return run_job

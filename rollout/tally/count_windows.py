@@ -127,6 +127,10 @@ class CountWindow:
         """Return the units with a decision after each number of rows."""
         return self.closed_counts - self.missing_counts
 
+    def has_judged_unit(self, slot: int) -> bool:
+        """Return whether a unit with a decision was counted by `slot`, which is quick to find."""
+        return bool((self._is_judged & (self._rows.slot <= slot)).any())
+
     def find_first_evidence(self) -> int | None:
         """Return the slot of the first unit that counts for or against the model, or None.
 

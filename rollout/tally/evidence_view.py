@@ -92,9 +92,11 @@ class EvidenceView:
 
     def read_evidence(self, slot: int) -> VersionEvidence:
         """Return all evidence for a decision about the cell."""
+        attempt = self.attempt_window.count_at(slot)
+        is_same_window = self.entered_window is self.attempt_window
         return VersionEvidence(
-            attempt=self.attempt_window.count_at(slot),
-            entered=self.entered_window.count_at(slot),
+            attempt=attempt,
+            entered=attempt if is_same_window else self.entered_window.count_at(slot),
             spans={stage: window.count_at(slot) for stage, window in self.grant_windows.items()},
             guards={
                 guard_id: series.read_at(slot, self.policy.tick)
@@ -173,10 +175,11 @@ class EvidenceView:
 
     def _build_window(self, since: datetime) -> CountWindow:
         first_slot = self._find_first_slot(since)
-        rows, planted = (
-            part.select(part.occurred >= first_slot) for part in (self.gate_rows, self.planted_rows)
-        )
+        parts = (self.gate_rows, self.planted_rows)
+        rows, planted = (part.select(part.occurred >= first_slot) for part in parts)
         arms = self._build_arms_since(first_slot)
+        if len(rows) + len(planted) == sum(map(len, parts)) and not arms:
+            return self.attempt_window  # a cell's first stage: counting it twice takes long
         return CountWindow(rows, self.unit_classes, self.conditions, arms, planted)
 
     def _build_arms_since(self, first_slot: int) -> dict[MeasureKey, ArmUnits]:
@@ -204,9 +207,8 @@ class EvidenceView:
     def attempt_window(self) -> CountWindow:
         """Return the evidence of the attempt."""
         arms = self._build_arms_since(FIRST_SLOT)
-        return CountWindow(
-            self.gate_rows, self.unit_classes, self.conditions, arms, self.planted_rows
-        )
+        parts = (self.gate_rows, self.unit_classes, self.conditions)
+        return CountWindow(*parts, arms, self.planted_rows)
 
     @cached_property
     def entered_window(self) -> CountWindow:

@@ -126,6 +126,8 @@ def _classes():
 SERVICES = (
     "rollout.core.calendar.sites",
     "rollout.services.engine.cell_gains",
+    "rollout.services.cells.calendar_feeds",
+    "rollout.services.cells.schedule",
     "rollout.reports.statistics.chance_agreement",
     "rollout.reports.figures.comparison",
     "rollout.reports.figures.confusion",

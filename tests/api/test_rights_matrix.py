@@ -61,6 +61,10 @@ MATRIX = {
     "DELETE /v1/session": Row(KNOWN, SELF),
     "GET /v1/me": Row(KNOWN, SELF),
     "PUT /v1/me/password": Row(KNOWN, SELF),
+    "GET /calendars/{token}.ics": Row(KNOWN, DOOR),
+    "GET /v1/me/calendar": Row(KNOWN, SELF),
+    "POST /v1/me/calendar": Row(KNOWN, SELF),
+    "DELETE /v1/me/calendar": Row(KNOWN, SELF),
     "GET /v1/me/notifications": Row(KNOWN, SELF),
     "PUT /v1/me/notifications": Row(KNOWN, SELF, {"timezone": "UTC"}),
     "PUT /v1/me/notifications/channels/{channel}": Row(
@@ -95,6 +99,7 @@ MATRIX = {
     f"POST {BEARS}/proposals/{{proposal}}/approvals": Row(DECIDE, SITE, YES),
     f"POST {BEARS}/proposals/{{proposal}}/rejection": Row(DECIDE, SITE, {}),
     f"POST {BEARS}/approvals": Row(DECIDE, PART, {"approvals": [{"proposal": "P-9", **YES}]}),
+    f"GET {BEARS}/schedule": Row(READ, PART),
     f"GET {BEARS}/stops": Row(READ, PART),
     f"POST {BEARS}/stops": Row({"operator"}, SITE, STOP),
     f"POST {BEARS}/stops/{{stop}}/resume": Row({"operator"}, SITE),

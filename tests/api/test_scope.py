@@ -10,6 +10,7 @@ from rollout.core.scope.head_codes import IssuedHead, sign_head
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.assignments.snapshots import LOCAL
 from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.store.records.site_signs import SiteSignStore
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.services import bear_field as field
@@ -49,6 +50,19 @@ def test_a_machine_that_may_ask_gets_salt_leases_and_permits(client, service, be
     )
     assert service.permit_signer.read_permit(told.sites[1].permit, "bears", "creek") is None
     assert told.issued_at == NOON
+
+
+def test_a_fetched_lease_is_no_sign_of_life(client, database, bears):
+    read(client, site="creek")
+    with database.begin_read() as transaction:
+        signs = SiteSignStore(transaction, load_rollout_state(transaction, "bears").rollout)
+        assert signs.load_heartbeats("creek") == []
+    heartbeat = {"kind": "heartbeat", "site": "creek", "at": NOON.isoformat()}
+    answer = client.by("ingest").post("/v1/rollouts/bears/records", json=[heartbeat])
+    assert answer.status_code < 300, answer.text
+    with database.begin_read() as transaction:
+        signs = SiteSignStore(transaction, load_rollout_state(transaction, "bears").rollout)
+        assert signs.load_heartbeats("creek") == [NOON]
 
 
 def test_a_viewer_gets_neither_salt_nor_permit(client, bears):

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.enable_socket  # a server and a receiver on this machin
 MARK = "hunter2-token"
 REPORTS = "reports: [{name: morning, to: [ops]}]\n"
 QUICK_PASSES = """\
-from rollout.scheduler.jobs import ReportWorker
-ReportWorker.__init__.__kwdefaults__["interval"] = 0.2
+from rollout.scheduler.jobs import JobScheduler
+JobScheduler.__init__.__kwdefaults__["pass_interval"] = 0.2
 """
 
 

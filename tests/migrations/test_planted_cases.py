@@ -12,7 +12,7 @@ from tests.migrations.test_record_senders import contents
 from tests.migrations.test_safety_tables import rows_by_table
 
 __all__ = ["filled"]
-BEFORE, AFTER = "0033", "0034"
+BEFORE, AFTER = "0036", "0034"
 DECLARE = "insert into planted_cases (rollout, case_id, declared_at, revision) values (1, 7, 0, 2)"
 
 

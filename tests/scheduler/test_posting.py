@@ -10,13 +10,14 @@ import pytest
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor, OpenIncident
 from rollout.core.scope.record_events import ReportSealed
-from rollout.scheduler.jobs import ReportWorker
+from rollout.scheduler.jobs import LONG, JobScheduler
 from rollout.services.engine import clock_check
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.support.channels import Channels
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.tick_slots import TickSlots
 from rollout.store.records.records import RecordStore
 from rollout.store.reports.deliveries import DeliveryStore
 from rollout.store.reports.report_runs import ReportRuns
@@ -64,11 +65,12 @@ def posting(service, post, monkeypatch):
     """Return a replica's posting, begun; PostgreSQL's clock, which no test can set, is silent."""
     monkeypatch.setattr(clock_check, "load_database_time", lambda _: None)
     fill(service.database)
-    made = ReportWorker(
+    made = JobScheduler(
         replace(service, channels=Channels({"ops": URL}, "https://rollout.example")),
         "here",
+        interval=600,
+        pass_interval=0.02,
         send_message=post,
-        interval=0.02,
     )
     made.start()
     yield made
@@ -156,15 +158,60 @@ def test_a_channel_that_takes_long_holds_up_no_tick_and_stopping_waits_for_it(
     assert [one.state for one in kept(database)[1]] == ["waiting"]
 
 
+def test_a_report_that_takes_long_takes_no_autonomy_and_delays_no_tick(
+    service, post, clock, monkeypatch
+):
+    monkeypatch.setattr(clock_check, "load_database_time", lambda _: None)
+    fill(service.database)
+    began, over = threading.Event(), threading.Event()
+    jobs = JobScheduler(service, "here", interval=0.02, pass_interval=0.02, send_message=post)
+
+    def take_long(_at):
+        began.set()
+        over.wait(20)
+        return {}
+
+    monkeypatch.setattr(jobs._report_job._report_rounds, "run_report_jobs", take_long)
+    service.autonomy.require_writes(reserve=0)
+    jobs.start()
+    try:
+        assert began.wait(20)
+        assert happens(lambda: last_done(service.database) is not None)
+        assert happens(lambda: not service.autonomy.find_doubt("bears"))
+        clock.since_boot += 1  # what was written is a second old
+        service.autonomy.latches.changed.set()
+        assert happens(lambda: service.autonomy.measure_write_age() < 1)
+        assert not over.is_set()
+    finally:
+        over.set()
+        jobs.stop()
+
+
+def last_done(database):
+    with database.begin_read() as transaction:
+        return TickSlots(transaction, Rollouts(transaction).find("bears")).load_last_done()
+
+
+def test_all_jobs_share_one_rule_of_waking_and_wait_for_no_other(service):
+    jobs = JobScheduler(service, "here")
+    jobs._scheduler.start(paused=True)
+    planned = jobs._scheduler.get_jobs()
+    jobs._scheduler.shutdown()
+    assert {job.id for job in planned} >= {"tick", "reports", "deliveries", "tidy"}
+    rules = {(job.coalesce, job.max_instances, job.misfire_grace_time) for job in planned}
+    assert rules <= {(True, 1, None)}
+    assert {job.id for job in planned if job.executor == LONG} == {"reports", "deliveries"}
+
+
 def test_while_clocks_disagree_nothing_counts_as_made(posting, post, database, clock, monkeypatch):
     assert happens(lambda: begun(database))
-    look, looked = posting._report_rounds.run_report_jobs, []
+    look, looked = posting._report_job._report_rounds.run_report_jobs, []
 
     def looking(at):
         looked.append(at)
         return look(at)
 
-    monkeypatch.setattr(posting._report_rounds, "run_report_jobs", looking)
+    monkeypatch.setattr(posting._report_job._report_rounds, "run_report_jobs", looking)
     assert happens(lambda: looked)
     clock.at += 900 * DAY  # the wall clock alone: no such time has passed
     threading.Event().wait(0.3)
@@ -180,7 +227,7 @@ def test_a_pass_that_fails_whole_is_told_and_the_next_one_comes(
     posting, post, database, clock, monkeypatch, caplog
 ):
     assert happens(lambda: begun(database))
-    look, failed = posting._report_rounds.run_report_jobs, []
+    look, failed = posting._report_job._report_rounds.run_report_jobs, []
 
     def failing(at):
         if not failed:
@@ -189,10 +236,10 @@ def test_a_pass_that_fails_whole_is_told_and_the_next_one_comes(
         return look(at)
 
     with caplog.at_level(logging.ERROR, logger="rollout.scheduler"):
-        monkeypatch.setattr(posting._report_rounds, "run_report_jobs", failing)
+        monkeypatch.setattr(posting._report_job._report_rounds, "run_report_jobs", failing)
         clock.advance(DAY)
         assert happens(lambda: post.given)
-    assert "no report was made or sent" in caplog.text
+    assert "job reports failed; it is tried again" in caplog.text
 
 
 def test_a_viewer_reads_no_address_anywhere(posting, post, service, database, clock, client):

@@ -93,6 +93,14 @@ def test_missing_traffic_is_an_alarm_once_chance_hardly_explains_it():
     assert silences == [57 * MINUTE]
 
 
+def test_a_sign_that_goes_on_hides_that_cases_are_missing():
+    """So a fetched lease is none: docs/decisions/0050."""
+    cases = traffic(30, 28, then=every(2, at(0, 8), at(0, 10, 50)))
+    assert alarms_of(signs_of(cases), until=at(0, 19))[0] == [at(0, 11, 45)]
+    fetches = every(1, at(0, 8), at(0, 20))
+    assert alarms_of(signs_of(cases, fetches), until=at(0, 19))[0] == []
+
+
 def test_uneven_days_take_longer_and_a_shorter_promise_less():
     cases = signs_of(traffic(30, 28, then=every(2, at(0, 8), at(0, 10, 50))))
     slower = replace(HALF_HOUR, quiet_days=1 / 3)

@@ -1,5 +1,6 @@
 """Figures beside their thresholds."""
 
+from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.policy import Policy
 from rollout.reports.text.bound_text import COST_MEASURES, format_bound_value
 from rollout.reports.text.formatting import (
@@ -7,12 +8,15 @@ from rollout.reports.text.formatting import (
     format_count,
     format_decimal,
     format_percent,
+    format_signed,
 )
 from rollout.services.proposals.proposal_evidence import FROZEN_FIGURES_PATTERN
 
 
 def format_estimate(measure: str, value: float | None) -> str:
     """Format an estimate in its measure's unit."""
+    if measure == GAIN:
+        return format_signed(value, 2)
     return format_decimal(value) if measure in COST_MEASURES else format_percent(value)
 
 
@@ -27,15 +31,27 @@ def format_bound(measure: str, bound: float, threshold: float, *, at_least: bool
 
 
 def format_counts(measure: str, counts: tuple[int, ...]) -> str:
-    """Format counts: `418 of 426`, or the total for other measures.
+    """Format counts: `418 of 426`, the arms of a gain, or the total for other measures.
 
     >>> format_counts("agreement", (418, 8)), format_counts("cost", (60, 3, 1))
     ('418 of 426', '64 counted')
     """
     total = sum(counts)
+    if measure == GAIN:
+        return format_arm_counts(counts)
     if len(counts) == 2 and measure not in COST_MEASURES:
         return f"{format_count(counts[0])} of {format_count(total)}"
     return f"{format_count(total)} counted"
+
+
+def format_arm_counts(counts: tuple[int, ...]) -> str:
+    """Format the counts of both arms.
+
+    >>> format_arm_counts((31, 1300, 4))
+    '31 by the model, 1,300 by humans, 4 unknown'
+    """
+    model, people, missing = map(format_count, counts)
+    return f"{model} by the model, {people} by humans, {missing} unknown"
 
 
 def get_condition_subject(condition: str) -> str:
@@ -61,7 +77,7 @@ def format_brief(readings: tuple[str, ...], policy: Policy, *, limit: int = 3) -
 def _format_brief_reading(reading: str, policy: Policy) -> str:
     match = FROZEN_FIGURES_PATTERN.search(reading)
     if match is None:
-        return reading
+        return reading.split(", log E", maxsplit=1)[0]
     condition, counts = reading[: match.start()], match["counts"]
     first_count, _, total = counts.partition(" of ")
     units = [int(count) for count in first_count.split()]

@@ -3,6 +3,7 @@
 from markupsafe import Markup
 
 from api.console.page.figures import format_bound, format_estimate
+from rollout.core.policy.outcomes import GAIN
 from rollout.reports.text.bound_text import format_threshold
 
 
@@ -35,7 +36,7 @@ def draw_scale(
 
     A bound beyond the edge is drawn as an arrow there.
     """
-    if estimate is None or bound is None or measure == "parity":
+    if estimate is None or bound is None or measure in {"parity", GAIN}:  # these have no 100 %
         return Markup("")
     low, high = (
         (max(0.0, 1 - RANGE_FACTOR * (1 - threshold)), 1.0)

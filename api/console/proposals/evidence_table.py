@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Final
 
-from api.console.page.figures import format_estimate
+from api.console.page.figures import format_arm_counts, format_estimate
 from api.console.page.text import capitalize_first
+from rollout.core.policy.gain_readings import round_down
 from rollout.core.policy.measures import Condition
+from rollout.core.policy.outcomes import GAIN, PROPOSES, GainCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.reports.text.bound_text import format_bound_value
@@ -77,6 +79,9 @@ def _build_row(
 
 def _format_row_name(condition: Condition, policy: Policy) -> str:
     """Return the measure, for costs with its unit: `Cost, mean days late per unit`."""
+    if isinstance(condition, GainCondition):
+        arm = " by proposals" if condition.arm == PROPOSES else ""
+        return f"Gain of {condition.outcome.id}{arm}{condition.pool_text}, per unit"
     name = format_condition_name(condition)
     return f"{name}, mean {policy.charter.cost_in} per unit" if name == "Cost" else name
 
@@ -124,6 +129,8 @@ def format_evidence_counts(evidence: ConditionEvidence, policy: Policy) -> str:
             )
             or "0"
         )
+    if evidence.condition.measure == GAIN:
+        return format_arm_counts(counts)
     if len(counts) == 2:
         return f"{format_count(counts[0])} of {format_count(sum(counts))}"
     return f"{format_count(sum(counts))} with two decisions"
@@ -133,6 +140,8 @@ def format_evidence_estimate(evidence: ConditionEvidence) -> str:
     """Format the observed share or mean cost."""
     if evidence.estimate is None:
         return NO_VALUE
+    if isinstance(evidence.condition, GainCondition):
+        return evidence.condition.outcome.format_amount(evidence.estimate)
     return format_estimate(evidence.condition.measure, evidence.estimate)
 
 
@@ -141,6 +150,8 @@ def format_evidence_bound(evidence: ConditionEvidence) -> str:
     if evidence.bound is None:
         return NO_VALUE
     condition = evidence.condition
+    if isinstance(condition, GainCondition):
+        return condition.outcome.format_amount(round_down(evidence.bound))
     return format_bound_value(
         condition.measure, evidence.bound, condition.line, at_least=condition.at_least
     )

@@ -36,6 +36,7 @@ from api.priority_threads import prioritize
 from api.problems import STATUS_BY_CODE
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import EvidenceChangedError, RefusalError
+from rollout.core.policy.outcomes import describe_objective
 from rollout.core.scope.permissions import Permission
 from rollout.reports.text.source_text import describe_sources
 from rollout.services.cells.cell_values import CellValuesSummary, load_cell_values
@@ -242,6 +243,7 @@ def _build_evidence_context(
     rows = build_condition_rows(evidence.readings, state.policy)
     return {
         "evidence": evidence,
+        "objective": describe_objective(state.policy.charter.objective, state.policy.outcomes),
         "rows": rows,
         "void_risk": describe_void_risk(evidence),
         "lede": describe_progress(details, is_met=bool(rows) and all(row.met for row in rows)),

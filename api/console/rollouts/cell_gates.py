@@ -22,6 +22,7 @@ from api.console.page.figures import (
 from api.console.page.text import capitalize_first
 from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import SHADOW
+from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.policy import NEVER
 from rollout.core.scope.proposal_holds import ProposalHold, list_proposal_holds
 from rollout.core.scope.scope import ENGINE, ProposalState
@@ -254,10 +255,15 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
         return CellSentence("below threshold", text)
     is_worse = (
         facts.estimate is not None
+        and facts.measure != GAIN  # no forecast says how it goes on
         and (facts.estimate < facts.line) == facts.at_least
         and facts.estimate != facts.line
     )
-    if is_worse and (facts.below is None or facts.below > OFF_COURSE_CHANCE):
+    if (
+        facts.measure != GAIN
+        and is_worse
+        and (facts.below is None or facts.below > OFF_COURSE_CHANCE)
+    ):
         text = format_sentence(
             "At the current {} ({}), the threshold of {} will probably never be met. "
             "Look at the divergences.",

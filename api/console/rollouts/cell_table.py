@@ -21,6 +21,7 @@ from api.console.page.time_format import format_time_span
 from api.console.rollouts.cell_text import CellDescription, describe_cell, find_main_evidence
 from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.outcomes import GAIN
 from rollout.core.scope.scope import Scope
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts
@@ -224,9 +225,12 @@ def _build_passed_reading(passed: PassedThreshold, cost_in: str) -> MeasureReadi
 
 
 def _name_measure(condition: str, measure: str, cost_in: str) -> str:
-    """Return measure and label of a condition; a cost with its unit."""
+    """Return measure and label of a condition; a cost or gain with its unit."""
     subject = get_condition_subject(condition)
-    return f"{subject} in {cost_in} per unit" if measure in COST_MEASURES else subject
+    unit = cost_in if measure in COST_MEASURES else ""
+    if measure == GAIN:
+        unit = condition.rpartition(" at least ")[2].partition(" ")[2]  # `0 EUR`
+    return f"{subject} in {unit} per unit" if unit else subject
 
 
 def _build_reading(

@@ -31,6 +31,7 @@ from api.console.rollouts.map_rows import (
     describe_window_changes,
     has_hours_outside,
 )
+from api.console.rollouts.number_table import NumberTable, build_number_tables
 from api.console.rollouts.rollout_text import (
     build_next_decision,
     describe_allowed,
@@ -40,8 +41,10 @@ from api.console.rollouts.rollout_text import (
 )
 from api.console.rollouts.value_table import build_value_tables
 from api.console.rollouts.week_map import draw_week_map
+from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.reports.figures.funnel import OUTSIDE_WINDOWS
+from rollout.services.cells.cell_numbers import load_number_agreements
 from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
 from rollout.services.cells.cell_values import load_cell_values
 from rollout.services.cells.cells import load_cell
@@ -147,6 +150,9 @@ def show_cell(
             [facts.version for facts in detail.evidence],
             is_blind=may_be_asked_blind(visitor.caller, rollout, (selected_cell.site,)),
         ),
+        number_tables=_build_number_tables(
+            visitor, cell_page.state, selected_cell, [facts.version for facts in detail.evidence]
+        ),
         guards=GUARD_ACTION_TEXTS,
         value=format_cell_value(selected_cell),
         may_stop=visitor.has_permission(Permission.OPERATE, rollout, selected_cell.site),
@@ -154,6 +160,16 @@ def show_cell(
         history=build_history_entries(history[before : before + PAGE_SIZE], policy),
         older=before + PAGE_SIZE if len(history) > before + PAGE_SIZE else None,
     )
+
+
+def _build_number_tables(
+    visitor: Visitor, state: RolloutState, cell: Cell, versions: list[str]
+) -> tuple[tuple[NumberTable, ...], ...]:
+    """Return each version's tables; none for a visitor who may be asked for a blind review."""
+    if may_be_asked_blind(visitor.caller, state.rollout.name, (cell.site,)):
+        return build_number_tables({}, versions)
+    agreements = load_number_agreements(visitor.service, state, cell, visitor.at)
+    return build_number_tables(agreements, versions)
 
 
 def _get_time_formatter(visitor: Visitor, zone: str) -> Callable[[datetime], Markup]:

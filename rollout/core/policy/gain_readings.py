@@ -1,8 +1,10 @@
 """Evaluation of a condition on gain: both arms, missing outcomes, evidence and bound."""
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import floor, log, log10
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,18 @@ from rollout.core.statistics.gain import (
 
 BoolArray = NDArray[np.bool_]
 INTERVAL_RISK = 0.05
+LOST_ARMS: Final = ", not the arms that were sampled"
+_AMOUNT: Final = r"[+-][\d,]+(?:\.\d+)?(?:e[+-]?\d+)?"
+_NUMBER: Final = r"-?(?:inf|\d+(?:\.\d+)?)"
+GAIN_PATTERN: Final = re.compile(
+    rf": (?:(?P<gain>{_AMOUNT})(?: .*?)? a unit so far"
+    rf"(?:, at least (?P<bound>{_AMOUNT})(?: .*?)? at every look)?; )?"
+    r"(?P<model>\d+) by the model, (?P<people>\d+) by people, (?P<missing>\d+) without outcome"
+    rf"(?P<lost>{re.escape(LOST_ARMS)})?"
+    rf", log E (?P<log_e>{_NUMBER}) of (?P<needed>{_NUMBER}) \(risk [0-9.e+-]+\)",
+    re.ASCII,
+)
+"""A stored reading of a gain after its condition, as `ConditionReading.format` writes it."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +111,7 @@ class GainReading:
         `+5.1 EUR a unit so far, at least +1.2 EUR at every look; 31 by the model, …`
         """
         model, people, missing = self.counts
-        lost = ", not the arms that were sampled" if self.lacks_units else ""
+        lost = LOST_ARMS if self.lacks_units else ""
         counts = f"{model} by the model, {people} by people, {missing} without outcome{lost}"
         return f"{self._format_amounts()}; {counts}" if self.estimate is not None else counts
 
@@ -108,6 +122,36 @@ class GainReading:
             return estimate_text
         lowest = outcome.format_amount(round_down(bound))
         return f"{estimate_text}, at least {lowest} at every look"
+
+
+@dataclass(frozen=True, slots=True)
+class GainFigures:
+    """The figures of a stored reading of a gain, rounded as there.
+
+    `counts` are as in `GainReading`.
+    """
+
+    estimate: float | None
+    bound: float | None
+    counts: tuple[int, int, int]
+    is_met: bool
+
+
+def parse_gain_figures(text: str) -> GainFigures | None:
+    """Return the figures of a stored reading after its condition; None if it has none."""
+    match = GAIN_PATTERN.fullmatch(text)
+    if match is None:
+        return None
+    return GainFigures(
+        estimate=_read_amount(match["gain"]),
+        bound=_read_amount(match["bound"]),
+        counts=(int(match["model"]), int(match["people"]), int(match["missing"])),
+        is_met=not match["lost"] and float(match["log_e"]) >= float(match["needed"]),
+    )
+
+
+def _read_amount(text: str | None) -> float | None:
+    return None if text is None else float(text.replace(",", ""))
 
 
 def round_down(value: float) -> float:

@@ -47,15 +47,42 @@ def find_due_report(
     >>> find_due_report(plan, "Europe/Vienna", after=now - _DAY / 24, at=now) is None
     True
     """
-    due_times = _list_due_times(plan, timezone, at)
+    due_times = _list_past_due_times(plan, timezone, at)
     until = next(due_time for due_time in due_times if due_time <= at)
     return None if until <= after else DueReport(plan, next(due_times), until)
 
 
-def _list_due_times(plan: ReportPlan, timezone: str, at: datetime) -> Iterator[datetime]:
-    """Yield the due times, newest first, from the period of `at` backwards."""
+def list_due_times(
+    plan: ReportPlan, timezone: str, since: datetime, until: datetime
+) -> Iterator[datetime]:
+    """Yield the due times in [since, until), oldest first.
+
+    >>> from datetime import UTC
+    >>> plan, day = ReportPlan("weekly", "week", "07:00", "operator"), _DAY
+    >>> now = datetime(2027, 6, 3, 12, tzinfo=UTC)
+    >>> [f"{at:%d. %H:%M}" for at in list_due_times(plan, "Europe/Vienna", now, now + 14 * day)]
+    ['07. 05:00', '14. 05:00']
+    """
+    first_day = to_wall_time(timezone, since) // DAY - 1
+    last_day = to_wall_time(timezone, until) // DAY + 1
+    time_of_day = _parse_time_of_day(plan)
+    for day_number in range(first_day, last_day + 1):
+        day = date.fromordinal(day_number + EPOCH_DAY)
+        if day == next(_list_period_starts(plan.every, day)):
+            due_time = find_first_instant(timezone, day_number * DAY + time_of_day)
+            if since <= due_time < until:
+                yield due_time
+
+
+def _parse_time_of_day(plan: ReportPlan) -> int:
+    """Return a plan's local time in microseconds since midnight."""
     hours, minutes = plan.at.split(":")
-    time_of_day = (int(hours) * 60 + int(minutes)) * MINUTE
+    return (int(hours) * 60 + int(minutes)) * MINUTE
+
+
+def _list_past_due_times(plan: ReportPlan, timezone: str, at: datetime) -> Iterator[datetime]:
+    """Yield the due times, newest first, from the period of `at` backwards."""
+    time_of_day = _parse_time_of_day(plan)
     today = date.fromordinal(to_wall_time(timezone, at) // DAY + EPOCH_DAY)
     for day in _list_period_starts(plan.every, today):
         yield find_first_instant(timezone, (day.toordinal() - EPOCH_DAY) * DAY + time_of_day)

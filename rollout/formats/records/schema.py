@@ -59,6 +59,8 @@ class CaseItem(TypedDict):
 class PredictionItem(TypedDict):
     """A version's answer to the case `key`; a lever without an answer has failed.
 
+    Of a lever with `many` an answer is a list of labels, empty if none of them is there.
+
     `content` is the SHA-256 of the version's weights and pre-processing. The first prediction of a
     version sets it; a prediction with another one is rejected.
     """

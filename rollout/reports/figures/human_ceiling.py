@@ -11,11 +11,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rollout.core.policy.label_sets import (
-    compute_masi_distance,
-    do_sets_agree,
-    split_label_set,
-)
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
@@ -30,9 +25,9 @@ from rollout.reports.figures.ratings import (
 from rollout.reports.inputs.pairs import compare_pairs
 from rollout.reports.statistics.chance_agreement import AgreementCoefficient
 from rollout.reports.statistics.intervals import Share, compute_unit_share
+from rollout.reports.statistics.set_distances import compare_sets
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 LABEL_SEPARATOR = "\x1f"  # between the labels of several levers
@@ -151,17 +146,10 @@ def _compute_human_agreement(part: MultiReviewedCases) -> RaterAgreement:
     values, units, _ = _count_labels(part.decisions)
     if part.set_lever:
         texts = part.decisions["label"].unique().sort()
-        return compute_set_agreement(values, *_compare_sets(part.set_lever, texts), units)
+        return compute_set_agreement(
+            values, *compare_sets(texts.to_list(), part.set_lever.overlap), units
+        )
     return compute_rater_agreement(values, units)
-
-
-def _compare_sets(lever: Lever, texts: pl.Series) -> tuple[Floats, Floats]:
-    """Return the MASI distances of all pairs of sets, and which of them agree."""
-    sets = [split_label_set(text) for text in texts]
-    distances = [[compute_masi_distance(first, second) for second in sets] for first in sets]
-    agreements = [[do_sets_agree(a, b, lever.overlap) for b in texts] for a in texts]
-    size = (len(sets), len(sets))
-    return np.array(distances, float).reshape(size), np.array(agreements, float).reshape(size)
 
 
 def _compute_number_agreement(part: MultiReviewedCases) -> RaterAgreement:
@@ -260,7 +248,7 @@ def _compute_model_agreement(part: MultiReviewedCases, joined: pl.DataFrame) -> 
     codes = _to_int_array(answers.select(_encode_labels("model", labels)).to_series())
     assert cases.to_list() == answers["case_key"].to_list()  # noqa: S101 - one order for both
     if part.set_lever:
-        comparison = _compare_sets(part.set_lever, labels)
+        comparison = compare_sets(labels.to_list(), part.set_lever.overlap)
         return compute_model_set_agreement(values, codes, *comparison, units)
     return compute_model_agreement(values, codes, units)
 

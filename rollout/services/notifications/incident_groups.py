@@ -11,10 +11,7 @@ from typing import Final
 
 from rollout.core.scope.scope import Incident
 from rollout.reports.text.formatting import join_words
-from rollout.services.delivery.claims import DELIVERY_LEASE
-from rollout.services.engine.service import Service
-from rollout.services.notifications.kinds import INCIDENT
-from rollout.store.access.notification_outbox import Notice, Notification, NotificationOutbox
+from rollout.store.access.notification_outbox import Notice, Notification
 
 GROUP_SPAN: Final = timedelta(minutes=5)
 """From the first incident at a site to the message about those that follow it."""
@@ -38,33 +35,24 @@ def find_incident_time(
     return at if incident.at == first_at else max(at, first_at + GROUP_SPAN)
 
 
-def claim_incident_group(
-    service: Service,
+def select_incident_group(
     notification: Notification,
     due_notices: Collection[Notice],
     open_incidents: Mapping[str, Incident],
-    at: datetime,
 ) -> tuple[Notification, ...]:
-    """Claim the other unsent incidents of a notification's user, channel, rollout and site.
+    """Return the notifications that belong in the message about an open incident.
 
     Args:
-        due_notices: what the user is to be notified of; nothing else is claimed.
+        notification: with the others that were taken with it.
+        due_notices: what the user is to be notified of.
     """
-    notice = notification.notice
-    if notice.kind != INCIDENT:
-        return ()
-    site = get_incident_site(open_incidents[notice.about])
-    ids = {
-        other.about
-        for other in due_notices
-        if (other.rollout, other.kind) == (notice.rollout, INCIDENT)
-        and other.about in open_incidents
-        and get_incident_site(open_incidents[other.about]) == site
-    }
-    with service.database.begin_write() as transaction:
-        return NotificationOutbox(transaction).take_others(
-            notification, ids, at=at, lease=DELIVERY_LEASE
-        )
+    site = get_incident_site(open_incidents[notification.notice.about])
+    return tuple(
+        other
+        for other in notification.others
+        if other.notice in due_notices
+        and get_incident_site(open_incidents[other.notice.about]) == site
+    )
 
 
 def get_incident_site(incident: Incident) -> str:

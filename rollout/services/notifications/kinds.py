@@ -3,8 +3,9 @@
 from typing import Final
 
 from rollout.store.access.notification_channels import CONFIRMATION
+from rollout.store.access.notification_outbox import INCIDENT
 
-__all__ = ["CONFIRMATION"]
+__all__ = ["CONFIRMATION", "INCIDENT"]
 
 PROPOSALS, REMINDERS, INCIDENTS, REVIEWS = "proposals", "reminders", "incidents", "reviews"
 NEW_VALUES = "new-values"
@@ -21,7 +22,7 @@ CHOICES: Final = {
 """What users choose, with its description."""
 
 PROPOSAL, HALF_TIME, LAST_DAY = "proposal", "half-time", "last-day"
-INCIDENT, NEW_VALUE, REVIEW_DEADLINE = "incident", "new-value", "review-deadline"
+NEW_VALUE, REVIEW_DEADLINE = "new-value", "review-deadline"
 CHOICE_OF_KIND: Final = {
     PROPOSAL: PROPOSALS,
     HALF_TIME: REMINDERS,

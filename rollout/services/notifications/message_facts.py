@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import Permission
+from rollout.reports.text.familiar_text import describe_unfamiliar_share
 from rollout.reports.text.formatting import format_day
+from rollout.services.cells.cell_values import RECENT_DAYS, load_cell_values
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.notifications.incident_groups import get_incident_site, sort_incidents
@@ -32,7 +35,7 @@ from rollout.services.notifications.selection import (
     may_be_asked_blind,
 )
 from rollout.services.proposals.eligible_approvers import list_pending_approvals
-from rollout.services.proposals.proposal_details import find_proposal_sites, load_proposal
+from rollout.services.proposals.proposal_details import Proposal, find_proposal_sites, load_proposal
 from rollout.services.reviews.review_queue import (
     ALL_REVIEW_KINDS,
     count_pending_reviews,
@@ -85,8 +88,22 @@ def _build_proposal(
     if not is_blind:
         _record_figures(service, user, state, proposal.raised_at)
     return describe_proposal(
-        notice.rollout, proposal, notice.kind, user.times.timezone, is_blind=is_blind
+        notice.rollout,
+        proposal,
+        notice.kind,
+        user.times.timezone,
+        is_blind=is_blind,
+        unfamiliar="" if is_blind else _describe_unfamiliar(service, state, proposal, at),
     )
+
+
+def _describe_unfamiliar(
+    service: Service, state: RolloutState, proposal: Proposal, at: datetime
+) -> str:
+    """Return which share of the cell's units gates don't speak of; "" if of all."""
+    cell = Cell(proposal.site, proposal.window)
+    summary = load_cell_values(service, state, cell, at).get(proposal.version)
+    return "" if summary is None else describe_unfamiliar_share(summary.recent, RECENT_DAYS)
 
 
 def _build_incidents(

@@ -63,12 +63,19 @@ class RolloutBacklog:
 
 
 def describe_proposal(
-    rollout_name: str, proposal: Proposal, kind: str, timezone: str, *, is_blind: bool
+    rollout_name: str,
+    proposal: Proposal,
+    kind: str,
+    timezone: str,
+    *,
+    is_blind: bool,
+    unfamiliar: str = "",
 ) -> MessageText:
     """Return the message about a proposal.
 
     Args:
         kind: `proposal`, `half-time` or `last-day`.
+        unfamiliar: a sentence about the share of unfamiliar units.
         is_blind: whether the figures are left out.
     """
     expiry = format_zoned_time(proposal.expires_at, timezone)
@@ -77,7 +84,9 @@ def describe_proposal(
     return MessageText(
         subject=f"{_clean(rollout_name)}: {label} {proposal.id}{'?' if label == 'Approve' else ''}",
         question=_ask_for_approval(proposal),
-        evidence=f"Evidence: {readings}. Expires {expiry}.",
+        evidence=" ".join(
+            filter(None, (f"Evidence: {readings}.", _clean(unfamiliar), f"Expires {expiry}."))
+        ),
         path=_build_path("rollouts", rollout_name, "proposals", proposal.id),
     )
 

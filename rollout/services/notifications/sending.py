@@ -21,7 +21,7 @@ from rollout.services.delivery.delivery import (
 )
 from rollout.services.delivery.sending import ChannelMessage, MessageSender, send_in_process
 from rollout.services.engine.service import Service
-from rollout.services.notifications.incident_groups import claim_incident_group
+from rollout.services.notifications.incident_groups import select_incident_group
 from rollout.services.notifications.kinds import CONFIRMATION, INCIDENT
 from rollout.services.notifications.message_facts import build_text
 from rollout.services.notifications.messages import MessageText, describe_code
@@ -107,15 +107,12 @@ def _send_to_user(
     send_at = user.find_send_time(notification.notice.kind, at)
     if send_at > at:
         return _Outcome(postponed_to=send_at)
-    others: tuple[Notification, ...] = ()
     try:
-        others = _claim_others(service, notification, channel, user, at)
-        text = _find_text(service, (notification, *others), channel, user, at)
+        text, others = _find_text(service, notification, channel, user, at)
     except Exception as error:  # noqa: BLE001 - tried again like any other failure
-        error_text = f"the message could not be written ({type(error).__name__})"
-        return _Outcome(error_text, others=others)
+        return _Outcome(f"the message could not be written ({type(error).__name__})")
     if text is None:
-        return _Outcome(is_dropped=True, others=others)
+        return _Outcome(is_dropped=True)
     if channel.channel not in service.channels.personal_names:
         error_text = f"the channel {channel.channel} is not configured here for users"
         return _Outcome(error_text, others=others)
@@ -123,50 +120,35 @@ def _send_to_user(
     return _Outcome(send_message(message), others=others)
 
 
-def _claim_others(
+def _find_text(
     service: Service,
     notification: Notification,
     channel: NotificationChannel,
     user: NotificationUser,
     at: datetime,
-) -> tuple[Notification, ...]:
-    """Claim the incidents that come with the message about one."""
+) -> tuple[MessageText | None, tuple[Notification, ...]]:
+    """Return the text, None if it no longer applies, and the others in the same message."""
     notice = notification.notice
-    if notice.kind != INCIDENT or channel.confirmed_at is None:
-        return ()
-    news = load_news(service, at, [channel], notice.rollout)
-    due_notices = select_notices(user.build_recipient(channel), news, at)
-    if notice not in due_notices:
-        return ()
-    open_incidents = news[0].state.scope.open_incidents
-    return claim_incident_group(service, notification, due_notices, open_incidents, at)
-
-
-def _find_text(
-    service: Service,
-    group: Sequence[Notification],
-    channel: NotificationChannel,
-    user: NotificationUser,
-    at: datetime,
-) -> MessageText | None:
-    """Return the text of notifications in one message, or None if they no longer apply."""
-    notice = group[0].notice
     if notice.kind == CONFIRMATION:
         is_newest = channel.code_sent_at is not None and (
             notice.about == channel.code_sent_at.isoformat()
         )
-        return describe_code(channel.code) if channel.code and is_newest else None
+        return (describe_code(channel.code) if channel.code and is_newest else None), ()
     if channel.confirmed_at is None:
-        return None
+        return None, ()
     news = load_news(service, at, [channel], notice.rollout or None)
     due_notices = select_notices(user.build_recipient(channel), news, at)
-    notices = [item.notice for item in group if item.notice in due_notices]
-    if not notices:
-        return None
+    if notice not in due_notices:
+        return None, ()
+    others: tuple[Notification, ...] = ()
+    if notice.kind == INCIDENT:
+        open_incidents = news[0].state.scope.open_incidents
+        others = select_incident_group(notification, due_notices, open_incidents)
     try:
-        return build_text(service, user, notices, news, at)
+        notices = [item.notice for item in (notification, *others)]
+        return build_text(service, user, notices, news, at), others
     except RefusalError:  # it was decided, or erased, since the state was read
-        return None
+        return None, ()
 
 
 def build_notification(
@@ -194,6 +176,9 @@ def _record_outcome(service: Service, notification: Notification, outcome: _Outc
         outbox = NotificationOutbox(transaction)
         for item in (notification, *outcome.others):
             _record_item(outbox, item, outcome, at, retry_at)
+        for item in notification.others:
+            if item not in outcome.others and item.due_at is not None:
+                outbox.postpone(item, at=item.due_at)
 
 
 def _record_item(

@@ -10,6 +10,7 @@ import numpy as np
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
+from rollout.core.policy.gain_readings import GainFigures, GainReading, parse_gain_figures
 from rollout.core.policy.gates import (
     ConditionReading,
     GateReading,
@@ -18,6 +19,7 @@ from rollout.core.policy.gates import (
     read_renewal,
 )
 from rollout.core.policy.measures import Condition
+from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Gate, Minimum, Policy
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import CellState, Scope
@@ -40,7 +42,8 @@ class ConditionEvidence:
     """One condition evaluated on counts.
 
     Attributes:
-        counts: agreeing and disagreeing; one per cost level; or the four parity classes.
+        counts: agreeing and disagreeing; one per cost level; the four parity classes; or of a gain
+            the units by the model, by people and without outcome.
         estimate: plain share or mean cost, None without records.
         bound: bound valid at every look; None for parity, renewals and without records.
         is_met: whether the condition is met at its risk.
@@ -238,20 +241,28 @@ def _compare_reading(
     )
     if reading is None:
         return ReadingComparison(text, None, None)
-    if reading.gain is not None:  # the text has its counts; `gains` have both arms
-        return ReadingComparison(text, None, None)
     frozen = _parse_frozen_reading(text[len(str(reading.condition)) :], reading.condition, policy)
-    return ReadingComparison(
-        text,
-        frozen,
-        _build_condition_evidence(reading.condition, reading.counts, reading.risk, policy),
+    current = (
+        _build_condition_evidence(reading.condition, reading.counts, reading.risk, policy)
+        if reading.gain is None
+        else _build_gain_evidence(reading.condition, reading.gain)
     )
+    return ReadingComparison(text, frozen, current)
+
+
+def _build_gain_evidence(
+    condition: Condition, gain: GainReading | GainFigures
+) -> ConditionEvidence:
+    return ConditionEvidence(condition, gain.counts, gain.estimate, gain.bound, gain.is_met)
 
 
 def _parse_frozen_reading(
     figures: str, condition: Condition, policy: Policy
 ) -> ConditionEvidence | None:
     """Parse a frozen reading; None if its counts don't fit the condition."""
+    if isinstance(condition, GainCondition):
+        gain_figures = parse_gain_figures(figures)
+        return None if gain_figures is None else _build_gain_evidence(condition, gain_figures)
     match = FROZEN_FIGURES_PATTERN.fullmatch(figures)
     if match is None:
         return None

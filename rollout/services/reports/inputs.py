@@ -259,14 +259,15 @@ def _build_evidence_view(
 
 
 def _compute_due_time(cases: pl.DataFrame, policy: Policy, period: ReportPeriod) -> datetime:
-    """Return when the last case of the period closes, at least its end."""
+    """Return when the last case of the period closes, with its outcomes; at least its end."""
     last_instant = (
         cases.select(pl.max_horizontal("occurred_us", "received").max()).item()
         if cases.height
         else None
     )
     at = period.until if last_instant is None else max(period.until, from_micros(int(last_instant)))
-    return to_instant(find_slot_after(at + policy.evidence.grace, policy.tick), policy.tick)
+    span = max(policy.evidence.grace, *(outcome.closes for outcome in policy.outcomes), timedelta())
+    return to_instant(find_slot_after(at + span, policy.tick), policy.tick)
 
 
 def _load_pending_work(

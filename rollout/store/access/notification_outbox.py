@@ -5,9 +5,9 @@ attempt and moves the next one past a lease, as with deliveries of reports.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, delete, select, update
 
@@ -16,6 +16,9 @@ from rollout.store.database.due_rows import WAITING, has_due_row, take_due_row
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import notifications
 
+INCIDENT: Final = "incident"
+"""The kind of which several may be one message."""
+MAX_OTHERS: Final = 200
 SENT, FAILED, DROPPED = "sent", "failed", "dropped"
 KEY_COLUMNS = ("user_id", "channel", "rollout", "kind", "about")
 ADDRESS_CHANGED = "the address was changed"
@@ -51,6 +54,10 @@ class Notification:
     """A notification; `attempts` includes the current one.
 
     `state` is waiting, sent, failed, or dropped when it did not apply any more.
+
+    Attributes:
+        due_at: its next attempt; of `others`, as it was before they were taken.
+        others: taken at the same time; each needs a result of its own, or `postpone`.
     """
 
     id: int
@@ -61,6 +68,8 @@ class Notification:
     attempts: int
     sent_at: datetime | None
     error: str
+    due_at: datetime | None
+    others: tuple["Notification", ...] = ()
 
 
 class NotificationOutbox:
@@ -116,7 +125,8 @@ class NotificationOutbox:
     ) -> Notification | None:
         """Return a due notification and count an attempt, or None.
 
-        It becomes due again after `lease`, unless its result is recorded.
+        It becomes due again after `lease`, unless its result is recorded. An incident brings the
+        other unsent ones, taken at the same time: two processes don't split a message.
         """
         number = take_due_row(
             self._transaction,
@@ -129,43 +139,36 @@ class NotificationOutbox:
             return None
         same_row = notifications.c.id == number
         row = self._transaction.execute(select(notifications).where(same_row)).one()
-        return _build_notification(row)
+        others = self._take_others(row, at, lease) if row.kind == INCIDENT else ()
+        return replace(_build_notification(row), others=tuple(others))
 
-    def take_others(
-        self,
-        notification: Notification,
-        abouts: Collection[str],
-        *,
-        at: datetime,
-        lease: timedelta,
-    ) -> tuple[Notification, ...]:
-        """Return unsent notifications for the message of a taken one, and count their attempts.
+    def _take_others(self, row: Row[Any], at: datetime, lease: timedelta) -> list["Notification"]:
+        """Take the unsent notifications with the user, channel, rollout and kind of a taken row.
 
-        They have its user, channel, rollout and kind. Those that were never tried needn't be due;
-        those that another process may be sending are left to it.
+        Those that were never tried needn't be due; those that another process may be sending, or
+        that failed, are left to their own time.
         """
         columns = notifications.c
         query = (
-            select(columns.id)
+            select(notifications)
             .where(
-                columns.user_id == notification.user_id,
-                columns.channel == notification.channel,
-                columns.rollout == notification.notice.rollout,
-                columns.kind == notification.notice.kind,
-                columns.about.in_(abouts),
-                columns.id != notification.id,
+                columns.user_id == row.user_id,
+                columns.channel == row.channel,
+                columns.rollout == row.rollout,
+                columns.kind == row.kind,
+                columns.id != row.id,
                 columns.state == WAITING,
                 (columns.attempts == 0) | (columns.next_attempt_at <= at),
             )
+            .order_by(columns.id)
+            .limit(MAX_OTHERS)
             .with_for_update(skip_locked=True)
         )
-        same_rows = columns.id.in_(self._transaction.execute(query).scalars().all())
+        others = [_build_notification(other) for other in self._transaction.execute(query)]
         values = {"attempts": columns.attempts + 1, "next_attempt_at": at + lease}
+        same_rows = columns.id.in_([other.id for other in others])
         self._transaction.execute(update(notifications).where(same_rows).values(**values))
-        rows = self._transaction.execute(
-            select(notifications).where(same_rows).order_by(columns.id)
-        )
-        return tuple(_build_notification(row) for row in rows)
+        return [replace(other, attempts=other.attempts + 1) for other in others]
 
     def record_sent(self, notification: Notification, *, at: datetime) -> bool:
         """Record that it was sent; False if another process took it."""
@@ -214,4 +217,5 @@ def _build_notification(row: Row[Any]) -> Notification:
         attempts=row.attempts,
         sent_at=row.sent_at,
         error=row.error,
+        due_at=row.next_attempt_at,
     )

@@ -1,7 +1,8 @@
 """Hashes of actions and outcomes, by the tick whose digest covers them.
 
-No unit rests on them: actions open incidents, and outcomes feed guards and reports. The queue has
-each case with new ones, in the transaction that stores them.
+No unit of a gate on decisions rests on them: actions open incidents, and outcomes feed guards,
+reports and `counted_outcomes`. The queue has each case with new ones, in the transaction that
+stores them.
 """
 
 from collections.abc import Collection, Iterator

@@ -92,9 +92,10 @@ def _find_faults_of_full_form(
     salted_rows = [row for row in rows if row["salt"] is not None]
     expected = _compute_hashes(schema, form, salted_rows)
     for row, record_hash in zip(salted_rows, expected, strict=True):
-        is_same = row["record_hash"] is not None and bytes(row["record_hash"]) == record_hash
-        if not is_same or (form < VALUES_FORM and row.get(OUTCOME_VALUES) is not None):
+        if row["record_hash"] is None or bytes(row["record_hash"]) != record_hash:
             yield f"{_name_record(schema, row)} is not what its hash says"
+        elif form < VALUES_FORM and row.get(OUTCOME_VALUES) is not None:
+            yield f"{_name_record(schema, row)} has values that its hash does not cover"
     unsalted_rows = [row for row in rows if row["salt"] is None]
     for row in _filter_not_erased(transaction, rollout, unsalted_rows, "record_hash"):
         yield f"{_name_record(schema, row)} lost its random bytes without an erasure"

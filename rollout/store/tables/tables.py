@@ -62,6 +62,7 @@ from rollout.store.tables.safety_tables import damages, pending_stops, replica_h
 from rollout.store.tables.user_tables import (
     account_names,
     api_keys,
+    calendar_feeds,
     credential_resets,
     idempotency_keys,
     identities,
@@ -81,6 +82,7 @@ __all__ = [
     "actions",
     "api_keys",
     "baselines",
+    "calendar_feeds",
     "cases",
     "cleanings",
     "confusion_matrices",

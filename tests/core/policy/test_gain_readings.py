@@ -5,7 +5,8 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from rollout.core.policy.gain_readings import GainReading, is_gain_met
+from rollout.core.policy.gain_readings import GainReading, is_gain_met, parse_gain_figures
+from rollout.core.policy.gates import read_gain
 from rollout.core.policy.outcomes import DECIDES, GAIN, GainCondition, OutcomeRule
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 
@@ -73,6 +74,31 @@ def test_an_arm_that_lost_its_units_opens_nothing():
     ]
     assert is_gain_met(below, few, slots, 0.05).tolist() == expected
     assert not expected[-1]
+
+
+@pytest.mark.parametrize("unit", ["EUR", "", "kg of CO2"])
+@pytest.mark.parametrize("low", [-20, -20_000])
+@pytest.mark.parametrize(("count", "risk"), [(0, 0.05), (1, 0.05), (120, 0.05), (120, 1.0)])
+def test_a_stored_reading_gives_its_figures_back(count, risk, low, unit):
+    outcome = OutcomeRule("profit", low, -2 * low, unit, True, timedelta(days=2), 0.05)
+    condition = GainCondition(GAIN, 0.0, at_least=True, outcome=outcome, arm=DECIDES, pool="site")
+    units = build_units(missing=3)
+    gain = GainReading(condition, units.select(np.arange(len(units)) < count), risk)
+    stored = read_gain(condition, gain.units, risk).format(None)
+    figures = parse_gain_figures(stored.removeprefix(str(condition)))
+    assert (figures.counts, figures.is_met) == (gain.counts, gain.is_met)
+    assert figures.estimate == (gain.estimate and pytest.approx(gain.estimate, rel=0.01))
+    has_bound = gain.estimate is not None and gain.bound is not None
+    assert figures.bound == (pytest.approx(gain.bound, rel=0.01) if has_bound else None)
+
+
+def test_a_stored_reading_of_lost_arms_or_of_another_measure_is_not_met():
+    units = build_units()
+    few = units.select(units.is_model | (np.arange(len(units)) < 4))
+    below = GainCondition(GAIN, -4.0, at_least=True, outcome=PROFIT, arm=DECIDES)
+    stored = read_gain(below, few, 0.05).format(None)
+    assert not parse_gain_figures(stored.removeprefix(str(below))).is_met
+    assert parse_gain_figures(": 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)") is None
 
 
 def test_amounts_are_in_the_unit_of_the_outcome():

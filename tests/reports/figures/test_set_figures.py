@@ -5,9 +5,17 @@ import polars as pl
 import pytest
 from sklearn.metrics import jaccard_score, precision_recall_fscore_support
 
-from rollout.core.policy.label_sets import compute_overlap, format_label_set, split_label_set
+from rollout.core.policy.label_sets import (
+    EMPTY_SET,
+    compute_masi_distance,
+    compute_overlap,
+    do_sets_agree,
+    format_label_set,
+    split_label_set,
+)
 from rollout.core.policy.measures import FAILED
 from rollout.reports.figures.confusion import compute_set_label_figures
+from rollout.reports.statistics.set_distances import compare_sets
 
 LOGOS = tuple(f"logo {letter}" for letter in "abcdefghij")
 
@@ -45,6 +53,16 @@ def test_recall_precision_and_overlap_are_those_of_scikit_learn():
     ]
     theirs = jaccard_score(human, model, average="samples", zero_division=1)
     assert np.mean(overlaps) == pytest.approx(theirs, abs=1e-12)
+
+
+@pytest.mark.parametrize("overlap", [1.0, 0.8, 0.5])
+def test_all_pairs_of_sets_compare_as_single_ones_do(overlap):
+    texts = [*dict.fromkeys(format_rows(random_sets(4, cases=40)[0])), EMPTY_SET, FAILED]
+    distances, agreements = compare_sets(texts, overlap)
+    sets = [split_label_set(text) for text in texts]
+    expected = [[compute_masi_distance(x, y) for y in sets] for x in sets]
+    assert distances == pytest.approx(np.array(expected), abs=1e-12)
+    assert agreements.tolist() == [[do_sets_agree(x, y, overlap) for y in texts] for x in texts]
 
 
 def test_cases_without_a_decision_widen_the_bounds_of_their_labels():

@@ -6,9 +6,12 @@ import pytest
 
 from rollout.core.policy.familiarity import FAMILIAR, FEW, ValueReading
 from rollout.core.scope.commands import Actor
+from rollout.services.cells.cell_values import CellValuesSummary
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.notifications.kinds import INCIDENTS, NEW_VALUES
+from rollout.services.notifications import message_facts
+from rollout.services.notifications.kinds import INCIDENTS, NEW_VALUES, PROPOSALS
 from rollout.services.notifications.new_values import MAX_VALUE_AGE
+from rollout.tally.value_counts import UnfamiliarUnits
 from tests.api.bears import CREEK, LAKE, POLICY, tick, widened
 from tests.factories import HOUR, MET, MINUTE, NOON
 from tests.services.notifications.mailing_list import choose, run_pass
@@ -57,6 +60,24 @@ def test_readers_of_the_site_hear_once_of_a_new_value_and_of_no_figure(
     read(database, NOON + 3 * HOUR, new=FEW, torn=FEW, odd=FEW)
     title = "bears: 2 values new to the model at creek"
     assert run(NOON + 3 * HOUR) == [("olga", title), ("vic", title)]
+
+
+@pytest.mark.usefixtures("_ruled")
+def test_the_message_about_a_proposal_says_what_its_gate_does_not_speak_of(
+    database, run, service, mailroom, monkeypatch
+):
+    summary = CellValuesSummary("v1", UnfamiliarUnits(3176, 88, ("form", "new"), 78), ())
+    monkeypatch.setattr(message_facts, "load_cell_values", lambda *_: {"v1": summary})
+    for name in ("lars", "rita"):
+        choose(service, name, [PROPOSALS])
+    tick(database, NOON + HOUR, cells=(LAKE,))
+    assert len(run(NOON + HOUR)) == 1
+    assert ". In the last 30 days 88 of 3,176 units here" in mailroom.messages[-1].body
+    monkeypatch.setattr(message_facts, "may_be_asked_blind", lambda *_: True)
+    choose(service, "olga", [PROPOSALS], channel="hook")
+    choose(service, "lars", [PROPOSALS], channel="hook")
+    assert len(run(NOON + HOUR + MINUTE)) == 1
+    assert "3,176" not in mailroom.messages[-1].body
 
 
 @pytest.mark.usefixtures("_ruled")

@@ -184,6 +184,26 @@ def test_incidents_that_follow_the_first_at_a_site_come_in_one_message(
     assert run(NOON + HOUR) == []
 
 
+def test_two_replicas_send_one_message_about_incidents_at_a_site(
+    service, run, other, door, clock, database
+):
+    second = build_notified_service(other, door, clock)
+    choose(service, "ada", [INCIDENTS])
+    run()
+    for case, cell in (("c-1", CREEK), ("c-2", CREEK), ("c-3", LAKE), ("c-4", CREEK)):
+        open_incident(database, cell, case=case)
+    NotificationPlanner(service).queue_notifications(NOON)
+    titles = []
+
+    def send(message):
+        titles.append(message.title)
+        send_due_notifications(second, lambda other: titles.append(other.title) or "")
+        return ""
+
+    send_due_notifications(service, send)
+    assert titles == ["bears: 3 incidents at creek", "bears: Incident I-3, unauthorized"]
+
+
 def test_an_incident_that_ends_meanwhile_is_not_in_the_message(service, run, database, door):
     choose(service, "ada", [INCIDENTS])
     open_incident(database)

@@ -8,6 +8,7 @@ import pytest
 from rollout.store.access.notification_outbox import (
     DROPPED,
     FAILED,
+    INCIDENT,
     NewNotification,
     Notice,
     NotificationOutbox,
@@ -71,18 +72,27 @@ def test_two_threads_queue_it_once_and_one_takes_it(database, other, user_id):
     assert sum(notification is not None for notification in taken) == 1
 
 
-def test_others_come_with_a_taken_one_unless_another_process_may_send_them(database, user_id):
-    notices = [Notice("bears", "incident", f"I-{n}") for n in range(6)]
-    for n, notice in enumerate(notices):
-        queue(database, user_id, notice, NOON if n < 3 else NOON + DAY)
-    sent, leased, taken = (take(database) for _ in range(3))
-    settle(database, "record_sent", sent, at=NOON)
-    ids = [notice.about for notice in notices[:5]]
-    others = settle(database, "take_others", taken, ids, at=NOON, lease=LEASE)
-    assert [(other.notice.about, other.attempts) for other in others] == [("I-3", 1), ("I-4", 1)]
-    assert settle(database, "take_others", taken, ids, at=NOON, lease=LEASE) == ()
-    again = settle(database, "take_others", taken, ids, at=NOON + LEASE, lease=LEASE)
-    assert [other.notice.about for other in again] == [leased.notice.about, "I-3", "I-4"]
+def test_an_incident_brings_the_others_unless_another_process_may_send_them(database, user_id):
+    queue(database, user_id)
+    for n in range(5):
+        late = NOON + DAY if n == 3 else NOON
+        queue(database, user_id, Notice("bears", INCIDENT, f"I-{n}"), late)
+    queue(database, user_id, Notice("wolves", INCIDENT, "I-0"))
+    assert take(database).others == (), "a proposal"
+    first = take(database)
+    assert (first.notice.about, first.attempts) == ("I-0", 1)
+    assert [(o.notice.about, o.attempts) for o in first.others] == [
+        (f"I-{n}", 1) for n in (1, 2, 3, 4)
+    ]
+    settle(database, "record_sent", first, at=NOON)
+    settle(database, "record_sent", first.others[0], at=NOON)
+    assert take(database).notice.rollout == "wolves"
+    assert take(database) is None, "the others are leased"
+    for other in first.others[2:]:
+        assert settle(database, "postpone", other, at=other.due_at)
+    again = take(database)
+    assert (again.notice.about, again.attempts) == ("I-4", 1)
+    assert [(o.notice.about, o.due_at) for o in again.others] == [("I-3", NOON + DAY)]
 
 
 def test_what_was_sent_stays_sent_and_what_was_dropped_comes_back(database, user_id):

@@ -1,0 +1,32 @@
+"""What will happen in a rollout: waves, freezes, ends of grants and trials, reports."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from rollout.services.cells.schedule import (
+    DEFAULT_DAYS,
+    MAX_DAYS,
+    RolloutSchedule,
+    load_schedule,
+)
+
+router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["rollouts"])
+
+
+@router.get("/schedule", operation_id="getSchedule", summary="Get the schedule of a rollout")
+def get_schedule(
+    rollout: str,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="how far ahead")] = DEFAULT_DAYS,
+) -> RolloutSchedule:
+    """Return what will happen in the next days at the sites that you may read.
+
+    Freezes, openings of waves, starts and ends of trials, ends of grants, expiring proposals,
+    approved proposals that wait for a date, and reports. It assumes that nothing else happens
+    before: a widening, for example, moves the opening of the next wave.
+    """
+    return load_schedule(service, caller, rollout, at=now, days=days)

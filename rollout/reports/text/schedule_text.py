@@ -1,0 +1,33 @@
+"""Entries of a schedule in words."""
+
+from typing import Final
+
+from rollout.core.scope.schedule import ScheduleEntry
+
+MAX_SITES: Final = 3  # named in one title
+
+
+def describe_entry(entry: ScheduleEntry, *, names_windows: bool) -> str:
+    """Describe an entry in one line, without its time and without people."""
+    subject, place = entry.subject, _describe_place(entry, names_windows=names_windows)
+    texts = {
+        "wave": f"Wave {subject} may widen{place}, if the wave before keeps its stage",
+        "freeze": f"Freeze ({entry.detail}): nothing widens{place}",
+        "start": f"Limits first allow a stage above shadow{place}",
+        "end": f"The trial ends{place}: humans decide every case",
+        "grant": f"The grant of {subject} to {entry.detail} ends{place}, unless renewed",
+        "expiry": f"Proposal {subject} ({entry.detail}) expires{place}",
+        "effect": f"Approved proposal {subject} ({entry.detail}) can take effect{place}",
+        "report": f"Report {subject} ({entry.detail})",
+    }
+    return texts[entry.kind]
+
+
+def _describe_place(entry: ScheduleEntry, *, names_windows: bool) -> str:
+    if not entry.sites:
+        return ""
+    site_text = ", ".join(entry.sites[:MAX_SITES])
+    more_count = len(entry.sites) - MAX_SITES
+    more_text = f" and {more_count} more sites" if more_count > 0 else ""
+    window_text = f" in {entry.window}" if entry.window and names_windows else ""
+    return f" at {site_text}{more_text}{window_text}"

@@ -1,0 +1,188 @@
+"""A price model over HTTP: it differs from people, earns more, and is widened for it."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.cells.cell_table import load_single_cell_page
+from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.ticks import Ticker
+from rollout.services.proposals.proposal_details import load_proposal
+from rollout.services.proposals.proposal_evidence import load_proposal_evidence
+from tests.factories import DAY, HOUR, MINUTE
+
+pytestmark = pytest.mark.simulation
+START = datetime(2027, 3, 1, tzinfo=UTC)
+TICK = 6 * HOUR
+on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+PRICING = "/v1/rollouts/pricing"
+POLICY = """
+rollout: pricing
+timezone: UTC
+charter: {objective: more profit per sale, cost_in: EUR}
+levers: [{id: price, number: {in: EUR, from: 1, to: 500, tolerance: 5%}}]
+sites: [shop]
+stages: [{id: trial, share: 30%}, {id: half, share: 50%}]
+outcomes: [{id: profit, from: -20, to: 60, in: EUR, better: more, closes: 1d, missing_at_most: 5%}]
+evidence:
+  unit: case
+  grace: 2h
+  sources: {accounts: [{account: ingest-decisions, reviewers: ["*"]}]}
+gates:
+  - {to: trial, minimum: {units: 20, days: 1}, require: [{measure: agreement, at_least: 40%}]}
+  - {to: half, minimum: {units: 20, days: 1}, require: [{measure: gain, of: profit, at_least: 0}]}
+guards: [{measure: gain, of: profit, at_least: -1, false_alarm_every: 2000}]
+tick: 6h
+"""
+
+
+CELL = Cell("shop", "always")
+VIEWER = Caller("vi", role_assignments=(AssignedRole("viewer"),))
+
+
+class Shop:
+    """Ten sales a tick: the model prices each, asks who decides, and profits are sent a day later.
+
+    `gain` is what a price of the model brings beyond a human's, in EUR.
+    """
+
+    def __init__(self, client, clock, gain, differs):
+        self.client, self.clock, self.gain, self.differs = client, clock, gain, differs
+        self.rng = random.Random(16)  # noqa: S311 - a seeded stream, no secret
+        self.profits, self.deciders = [], []
+
+    def sell(self):
+        """Ask who prices ten sales, and send the humans' prices."""
+        at, count = self.clock.now(), len(self.profits)
+        prices = {f"sale-{count + number}": self.rng.uniform(20, 80) for number in range(10)}
+        factors = {key: 1.2 if self.rng.random() < self.differs else 1.01 for key in prices}
+        questions = [
+            {"key": key, "site": "shop", "version": "v1", "at": at.isoformat()}
+            | {"prediction": {"answers": {"price": f"{price * factors[key]:.2f}"}}}
+            for key, price in prices.items()
+        ]
+        answers = self.post("assignments", {"questions": questions})["answers"]
+        deciders = [answer["decider"] for answer in answers]
+        decided = [
+            {"kind": "decision", "key": key, "reviewer": "ana", "exposure": "blind"}
+            | {"answers": {"price": f"{price:.2f}"}, "submitted_at": at.isoformat()}
+            for key, price in prices.items()
+        ]
+        self.send(decided, by="ingest-decisions")
+        for (key, price), decider in zip(prices.items(), deciders, strict=True):
+            earned = self.rng.gauss(18 + price / 20, 4) + self.gain * (decider == "model")
+            self.profits.append((key, at, earned))
+        self.deciders += [(decider, at) for decider in deciders]
+
+    def book(self):
+        """Send the profits of sales of three ticks ago."""
+        now = self.clock.now()
+        booked = [
+            {"kind": "outcome", "key": key, "at": now.isoformat(), "values": {"profit": earned}}
+            for key, at, earned in self.profits
+            if at == now - 3 * TICK
+        ]
+        self.send(booked, by="ingest-outcomes")
+
+    def count_priced_by(self, decider, until):
+        """Return the number of closed sales that a decider priced above shadow."""
+        return sum(each == decider for each, at in self.deciders if at <= until)
+
+    def send(self, items, by):
+        statuses = {item["status"] for item in self.post("records", items, by)["items"]}
+        assert statuses <= {"accepted"}
+
+    def post(self, path, body, by="ingest"):
+        answer = self.client.by(by).post(f"{PRICING}/{path}", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def approve_all(self):
+        """Let two approvers approve each open proposal."""
+        for proposal in self.get("proposals")["items"]:
+            for name in ("ana", "bo"):
+                path = f"{PRICING}/proposals/{proposal['id']}/approvals"
+                body = {"evidence_hash": proposal["evidence_hash"]}
+                self.client.by(name).post(path, json=body)
+
+    def get(self, path):
+        return self.client.by("viewer").get(f"{PRICING}/{path}").json()
+
+
+@pytest.fixture(autouse=True)
+def _same_clocks(monkeypatch):
+    """Set the clock of tests; a database's own is not."""
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
+    )
+
+
+def run_shop(client, database, clock, days, **behavior):
+    """Return the shop after some days."""
+    clock.at = START
+    apply_policy(database, POLICY, Actor("zoe"), START, salt=bytes(32))
+    shop, ticker = Shop(client, clock, **behavior), Ticker(database, "pricing", "one")
+    for _ in range(days * DAY // TICK):
+        clock.at += MINUTE
+        shop.sell()
+        shop.book()
+        clock.at += TICK - MINUTE
+        ticker.tick(clock.at)
+        shop.approve_all()
+    return shop
+
+
+def list_stages(shop):
+    history = shop.get("cells/shop/always")["history"]
+    changes = ("Widened", "Narrowed")
+    return [(item["kind"], item["to"]) for item in history if item["kind"] in changes]
+
+
+def check_arms(gain, model_units):
+    """Compare the arms with the units whose question the model or a human answered."""
+    assert (gain["outcome"], gain["unit"], gain["arm"]) == ("profit", "EUR", "decides")
+    assert gain["model"]["units"] + gain["model"]["missing"] == model_units
+    assert gain["model"]["missing"] == gain["people"]["missing"] == 0
+
+
+@on_sqlite
+def test_a_model_that_earns_more_is_widened_though_it_differs(client, database, service, clock):
+    shop = run_shop(client, database, clock, 9, gain=12, differs=0.4)
+    assert list_stages(shop) == [("Widened", "trial"), ("Widened", "half")]
+    cell = shop.get("cells/shop/always")
+    (gain,) = cell["gains"]
+    assert gain["lower"] < 12 < gain["upper"]
+    check_arms(gain, shop.count_priced_by("model", until=clock.now() - DAY))
+    means = gain["model"]["mean"], gain["people"]["mean"]
+    assert means[0] - means[1] == pytest.approx(12, abs=2)
+    proposals = {p["to"]: p for p in shop.get("proposals?state=applied")["items"]}
+    assert proposals["half"]["gains"] == [gain]
+    assert proposals["half"]["readings"][0].startswith("gain of profit at least 0 EUR: +")
+    details = load_proposal(service, VIEWER, "pricing", proposals["half"]["id"], at=clock.now())
+    evidence = load_proposal_evidence(service, VIEWER, "pricing", details)
+    assert [reading.frozen is None for reading in evidence.readings] == [True, False]
+    page = load_single_cell_page(service, VIEWER, "pricing", CELL, at=clock.now())
+    (row,) = page.rows
+    passed = {item.condition.measure: item for item in row.passed_thresholds}
+    assert passed["gain"].estimate == pytest.approx(gain["gain"])
+    assert EvidenceCheck(database, "pricing").check_all().faults == []
+    period = {"since": START.isoformat(), "until": clock.now().isoformat()}
+    path = f"{PRICING}/reports"
+    made = client.by("viewer").post(path, json={"name": "week", **period}).json()
+    report = client.get(f"{path}/{made['id']}", params={"format": "json"}).json()
+    (reported,) = report["gains"]
+    assert (reported["gain"], reported["people_units"]) == (gain["gain"], gain["people"]["units"])
+    assert datetime.fromisoformat(report["edition"]["due"]) > clock.now()  # outcomes are open
+
+
+@on_sqlite
+def test_a_model_that_loses_is_narrowed_by_its_guard(client, database, clock):
+    shop = run_shop(client, database, clock, 5, gain=-25, differs=0.02)
+    assert list_stages(shop)[:2] == [("Widened", "trial"), ("Narrowed", "shadow")]
+    (gain,) = shop.get("cells/shop/always")["gains"]
+    assert gain["gain"] < -20

@@ -1,0 +1,91 @@
+"""The schedule as page, over HTTP, and in a calendar program."""
+
+import re
+
+import pytest
+from icalendar import Calendar
+
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.access import users
+from rollout.services.access.users import AccountUpdate
+from rollout.services.backups.lost_revocations import end_sign_ins
+from tests.api.bears import LAKE, tick, widened
+from tests.factories import DAY, NOON, TICK
+
+SETTINGS = "/settings/calendar"
+
+
+@pytest.fixture
+def granted(service):
+    """Return the service with a grant at creek and an open proposal at lake."""
+    widened(service.database, NOON)
+    tick(service.database, NOON + 2 * TICK, cells=(LAKE,))
+    return service
+
+
+def make_address(browser, name="vic"):
+    page = browser.as_(name).submit(SETTINGS, 200, do="create").text
+    return re.search(r"(/calendars/[A-Za-z0-9_-]{43}\.ics)", page)[1]
+
+
+def read_events(client, address):
+    answer = client.get(address)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/calendar; charset=utf-8"
+    return {str(e["uid"]): e for e in Calendar.from_ical(answer.content).walk("VEVENT")}
+
+
+def test_the_page_lists_what_will_happen_by_day(browser, granted):
+    page = browser.as_("vic").page("/rollouts/bears/schedule")
+    assert "The grant of supervised to v1 ends at creek in day, unless renewed" in page
+    assert "Proposal P-2 (widening) expires at lake in day" in page
+
+
+def test_a_visitor_of_one_site_sees_that_site_alone(browser, granted):
+    page = browser.as_("cleo").page("/rollouts/bears/schedule")
+    assert "at creek" in page
+    assert "at lake" not in page
+
+
+def test_a_calendar_program_reads_stable_entries_in_utc(browser, granted, clock):
+    address = make_address(browser)
+    events = read_events(browser, address)
+    grant = next(e for e in events.values() if "The grant of" in str(e["summary"]))
+    assert str(grant["summary"]).startswith("bears: The grant of supervised")
+    assert grant["dtstart"].to_ical().endswith(b"Z")
+    assert not any(name in str(events) for name in ("ana", "bo,", "vic"))
+    clock.advance(DAY)
+    assert read_events(browser, address).keys() == events.keys()
+
+
+def test_an_address_shows_what_its_user_may_read_now(browser, granted):
+    address = make_address(browser, "cleo")
+    summaries = [str(e["summary"]) for e in read_events(browser, address).values()]
+    assert summaries
+    assert not any("lake" in summary for summary in summaries)
+    ada = users.load_local_caller(granted.database, "ada")
+    roles = (AssignedRole("operator", "bears", "creek"),)
+    users.update_account(
+        granted.database, ada, "cleo", AccountUpdate(roles_to_revoke=roles), at=NOON
+    )
+    assert read_events(browser, address) == {}
+
+
+def test_an_address_ends_when_it_is_revoked_replaced_restored_or_its_user_disabled(
+    browser, granted
+):
+    first = make_address(browser)
+    second = make_address(browser)
+    ask = browser.get
+    assert (ask(first).status_code, ask(second).status_code) == (404, 200)
+    assert ask(first).json()["code"] == "unknown-calendar"
+    browser.as_("vic").submit(SETTINGS, do="revoke")
+    assert browser.get("/v1/me/calendar").json() == {"created_at": None}
+    assert ask(second).status_code == 404
+    third = make_address(browser)
+    end_sign_ins(granted.database, NOON)
+    assert ask(third).status_code == 404
+    fourth = make_address(browser)
+    ada = users.load_local_caller(granted.database, "ada")
+    users.update_account(granted.database, ada, "vic", AccountUpdate(is_disabled=True), at=NOON)
+    assert ask(fourth).status_code == 404

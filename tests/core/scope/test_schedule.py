@@ -1,0 +1,133 @@
+"""What will happen in a rollout, by its policy, its ledger and the present."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+
+from rollout.core.calendar.sites import Site, Window
+from rollout.core.policy.policy import Freeze, Limit, ReportPlan, Waves, Where
+from rollout.core.scope.schedule import limit_to_sites, list_schedule
+from rollout.reports.text.schedule_text import describe_entry
+from tests.factories import BO, CREEK, CY, DAN, DAY, HOUR, MET, NOON, TICK, RolloutDriver, policy
+
+TOKYO = Site("lake", "Asia/Tokyo", wave=2)
+DAYS = 40
+
+
+def coming(rollout, days=DAYS, at=None):
+    at = at or rollout.at
+    return list_schedule(rollout.scope, rollout.policy, at, at + days * DAY)
+
+
+def of_kind(rollout, kind, **more):
+    return [entry for entry in coming(rollout, **more) if entry.kind == kind]
+
+
+def test_an_idle_rollout_has_no_entries():
+    assert coming(RolloutDriver(policy())) == ()
+
+
+def test_a_freeze_has_its_span_in_each_sites_own_zone():
+    sites = (Site("creek", "UTC"), TOKYO, Site("pond", "UTC"))
+    rollout = RolloutDriver(policy(sites=sites, freezes=(Freeze("Jun 05", "fair"),)))
+    tokyo, utc = of_kind(rollout, "freeze")
+    assert (tokyo.at, tokyo.until, tokyo.sites) == (
+        datetime(2027, 6, 4, 15, tzinfo=UTC),
+        datetime(2027, 6, 5, 15, tzinfo=UTC),
+        ("lake",),
+    )
+    assert (utc.at, utc.sites) == (datetime(2027, 6, 5, tzinfo=UTC), ("creek", "pond"))
+    assert of_kind(rollout, "freeze", at=NOON + 3.8 * DAY) == [tokyo, utc]  # it keeps its start
+    assert of_kind(rollout, "freeze", at=NOON + 5 * DAY) == []
+
+
+def test_starts_and_ends_of_limits_are_those_of_the_sites_they_fit():
+    limits = (
+        Limit(starts=date(2027, 6, 5), ends=date(2027, 6, 30), where=Where(("creek",))),
+        Limit(starts=date(2027, 6, 5), where=Where(("creek",), ("night",))),
+        Limit(never_above="supervised"),
+    )
+    start, end = coming(RolloutDriver(policy(limits=limits)))
+    assert (start.kind, start.sites) == ("start", ("creek",))
+    assert start.at == datetime(2027, 6, 5, tzinfo=UTC)
+    assert (end.kind, end.at) == ("end", datetime(2027, 7, 1, tzinfo=UTC))
+
+
+def test_a_wave_opens_when_the_one_before_will_have_held_or_on_its_day():
+    waves = Waves("supervised", hold=7 * DAY, opens={2: date(2027, 6, 20)})
+    rollout = RolloutDriver(policy(waves=waves, windows=(Window("day"),)))
+    assert of_kind(rollout, "wave") == []  # nobody knows when the first wave will have widened
+    rollout.widen()
+    (entry,) = of_kind(rollout, "wave")
+    assert (entry.subject, entry.at, entry.sites) == (
+        "2", datetime(2027, 6, 20, tzinfo=UTC), ("lake",),
+    )  # fmt: skip
+    rollout.policy = policy(waves=Waves("supervised", hold=7 * DAY), windows=(Window("day"),))
+    (entry,) = of_kind(rollout, "wave")
+    assert entry.at == rollout.at + 7 * DAY
+
+
+def test_grants_end_and_proposals_expire_or_take_effect():
+    rollout = RolloutDriver(policy(freezes=(Freeze("Jun 02-03", "fair"),)))
+    proposal = rollout.raised()
+    (expiry,) = of_kind(rollout, "expiry")
+    assert (expiry.subject, expiry.at, expiry.sites) == ("P-1", proposal.expires_at, ("creek",))
+    rollout.approve(proposal, *rollout_people(proposal))
+    assert [e.at - NOON for e in of_kind(rollout, "effect")] == [2 * TICK]  # by the next tick
+    (effect,) = of_kind(rollout, "effect", at=NOON + DAY)
+    assert effect.at == datetime(2027, 6, 4, tzinfo=UTC)
+    rollout.tick({CREEK: MET})
+    (grant,) = of_kind(rollout, "grant", days=100)
+    assert (grant.subject, grant.detail, grant.at) == ("supervised", "v1", rollout.at + 90 * DAY)
+
+
+def rollout_people(proposal):
+    people = {"operator": [BO, DAN], "safety": [CY]}
+    return [people[group].pop() for group in proposal.needs]
+
+
+@pytest.mark.parametrize(("every", "expected"), [("day", 40), ("week", 5), ("month", 1)], ids=str)
+def test_reports_are_due_in_the_rollouts_zone(every, expected):
+    plan = ReportPlan("morning", every, "07:00", "operator")
+    found = of_kind(RolloutDriver(policy(reports=(plan,))), "report")
+    assert len(found) == expected
+    assert {entry.at.hour for entry in found} == {7}
+
+
+def test_a_reader_sees_only_their_sites_and_what_concerns_the_whole_rollout():
+    plan = ReportPlan("morning", "month", "07:00", "operator")
+    rollout = RolloutDriver(policy(freezes=(Freeze("Jun 05", "fair"),), reports=(plan,)))
+    kept = list(limit_to_sites(coming(rollout), frozenset({"lake"})))
+    assert [(entry.kind, entry.sites) for entry in kept] == [("freeze", ("lake",)), ("report", ())]
+    assert [e.kind for e in limit_to_sites(coming(rollout), frozenset())] == ["report"]
+
+
+def test_a_key_stays_when_the_time_of_a_grant_or_wave_moves():
+    rollout = RolloutDriver(policy())
+    rollout.widen()
+    (before,) = of_kind(rollout, "grant", days=100)
+    rollout.policy, at = policy(), rollout.at + HOUR
+    (after,) = of_kind(rollout, "grant", days=100, at=at)
+    assert before.key == after.key
+    days = of_kind(
+        RolloutDriver(policy(reports=(ReportPlan("morning", "day", "07:00", "operator"),))),
+        "report",
+    )
+    assert len({entry.key for entry in days}) == len(days)
+
+
+def test_every_kind_has_its_sentence():
+    plan = ReportPlan("morning", "month", "07:00", "operator")
+    rollout = RolloutDriver(
+        policy(
+            freezes=(Freeze("Jun 05", "fair"),),
+            limits=(Limit(starts=date(2027, 6, 2), ends=date(2027, 6, 30)),),
+            waves=Waves("supervised", opens={1: date(2027, 6, 3), 2: date(2027, 6, 3)}),
+            reports=(plan,),
+        )
+    )
+    texts = [describe_entry(entry, names_windows=True) for entry in coming(rollout)]
+    assert texts[0] == "Limits first allow a stage above shadow at creek, lake"
+    assert "Wave 1 may widen at creek in day, if the wave before keeps its stage" in texts
+    assert "Freeze (fair): nothing widens at creek, lake" in texts
+    assert "Report morning (operator)" in texts
