@@ -19,6 +19,7 @@ from rollout.services.erasure.report_erasure import (
 )
 from rollout.store.database.session import Database, Transaction
 from rollout.store.erasure.case_contents import CaseContents
+from rollout.store.erasure.unit_values import ValueHolders
 from rollout.store.ledger.ledger import Ledger
 
 CASES_PER_BATCH: Final = 100
@@ -82,10 +83,14 @@ def erase_case_batch(
     database: Database, request: ErasureRequest, keys: Collection[str], episode: str = ""
 ) -> ErasureResult:
     """Erase the contents of cases in one transaction, for a request that was checked."""
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, request.rollout)
+        contents = CaseContents(transaction, state.rollout)
+        holders = contents.find_value_holders(keys, state.policy.evidence.episode_span)
 
     def _erase() -> ErasureResult:
         with database.begin_write() as transaction:
-            event = erase_contents(transaction, request, keys, episode)
+            event = erase_contents(transaction, request, keys, holders, episode)
             rollout = load_rollout_state(transaction, request.rollout).rollout
             older_reports = find_unerasable_reports(transaction, rollout, match_cases_of(keys))
         return ErasureResult(
@@ -100,13 +105,17 @@ def erase_case_batch(
 
 
 def erase_contents(
-    transaction: Transaction, request: ErasureRequest, keys: Collection[str], episode: str = ""
+    transaction: Transaction,
+    request: ErasureRequest,
+    keys: Collection[str],
+    holders: ValueHolders,
+    episode: str = "",
 ) -> CasesErased:
     """Erase the contents of cases, and append the event, which is returned."""
     state = load_rollout_state(transaction, request.rollout)
     contents = CaseContents(transaction, state.rollout)
     span, revision = state.policy.evidence.episode_span, state.scope.revision + 1
-    erased = contents.erase(keys, revision=revision, episode_span=span)
+    erased = contents.erase(keys, revision=revision, episode_span=span, holders=holders)
     reports = erase_from_reports(transaction, state.rollout, match_cases_of(keys))
     faults.reach_point("purge.deleted")
     tables = tuple(sorted(erased.counts))

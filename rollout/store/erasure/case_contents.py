@@ -16,7 +16,7 @@ from rollout.store.erasure.texts import (
     delete_rejected,
     delete_responses,
 )
-from rollout.store.erasure.unit_values import UnitValues
+from rollout.store.erasure.unit_values import UnitValues, ValueHolders
 from rollout.store.records.external_keys import (
     CASE,
     EPISODE,
@@ -81,13 +81,29 @@ class CaseContents:
         keys = ExternalKeys(self._transaction, self._rollout, EPISODE)
         return bool(keys.find_ids([episode]) or keys.find_hashed([episode], ERASED_EPISODE))
 
+    def find_value_holders(
+        self, keys: Collection[str], episode_span: timedelta | None
+    ) -> ValueHolders:
+        """Return which other units have attribute values of the cases' units.
+
+        It reads all units, so not in the transaction that erases: that would delay a stop.
+        """
+        unit_numbers = self._list_units(list(self.find_cases(keys).values()), episode_span)
+        return UnitValues(self._transaction, self._rollout).find_holders(unit_numbers)
+
     def erase(
-        self, keys: Collection[str], *, revision: int, episode_span: timedelta | None
+        self,
+        keys: Collection[str],
+        *,
+        revision: int,
+        episode_span: timedelta | None,
+        holders: ValueHolders,
     ) -> ErasedContents:
         """Delete all contents of cases; their counts and the hashes of keys and records stay.
 
         `revision` is that of the event, which belongs into this transaction; `episode_span` the
-        policy's, by which cases without an episode were counted together. The keys are replaced
+        policy's, by which cases without an episode were counted together; `holders` the result
+        of `find_value_holders`. The keys are replaced
         first: that waits for transactions that are storing such a case, and lets later ones see
         that it is erased.
         """
@@ -99,12 +115,12 @@ class CaseContents:
             case_ids, revision=revision
         )
         episode_ids = self._list_episodes(case_ids)
-        span_ids = self._list_spans(case_ids, episode_span)
+        unit_numbers = self._list_units(case_ids, episode_span)
         with open_purge(self._transaction):
             counts = delete_case_rows(self._transaction, self._rollout, case_ids)
             counts["rejected_records"] = delete_rejected(self._transaction, self._rollout, keys)
             unit_values = UnitValues(self._transaction, self._rollout)
-            counts["counted_units"] = unit_values.erase([*case_ids, *episode_ids, *span_ids])
+            counts["counted_units"] = unit_values.erase(unit_numbers, holders)
         self._delete_queue(case_ids)
         counts["ledger_texts"] = delete_ledger_texts(self._transaction, self._rollout, keys)
         counts["deliveries"] = clear_deliveries(self._transaction, self._rollout, keys)
@@ -124,6 +140,10 @@ class CaseContents:
             cases.c.episode.is_not(None),
         )
         return list(self._transaction.execute(query.distinct()).scalars())
+
+    def _list_units(self, case_ids: Collection[int], span: timedelta | None) -> list[int]:
+        """Return the numbers of the units of which cases were a part."""
+        return [*case_ids, *self._list_episodes(case_ids), *self._list_spans(case_ids, span)]
 
     def _list_spans(self, case_ids: Collection[int], span: timedelta | None) -> list[int]:
         """Return the numbers of the clock spans in which cases without an episode were counted."""

@@ -7,7 +7,7 @@ A value that other cases share says nothing of one of them, and stays as evidenc
 import json
 from collections.abc import Collection, Iterator, Mapping
 from secrets import token_hex
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
@@ -26,55 +26,84 @@ HAS_VALUES: Final = or_(*(column.is_not(None) for column in COLUMNS))
 IS_ERASED: Final = func.coalesce(func.length(counted_units.c.value_seal), 0) == HASH_BYTES
 PLAIN_VALUES: Final = frozenset({NO_VALUE, UNREADABLE})
 PSEUDONYM: Final = "(erased {})"
+UNITS_PER_READ: Final = 2_000
+
+
+class ValueHolders(NamedTuple):
+    """Which units have values of those that are to be erased.
+
+    Attributes:
+        shared_values: those that units of other cases have too.
+        erased_units: units with some of the values whose cases were erased before.
+    """
+
+    shared_values: frozenset[NamedValue]
+    erased_units: tuple[int, ...]
 
 
 class UnitValues:
-    """The attribute values of one rollout's counted units."""
+    """The attribute values of one rollout's counted units.
+
+    `numbers` are those of the cases to erase, and of the episodes and clock spans in which they
+    were counted.
+    """
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
         self._is_own = counted_units.c.rollout == rollout.number
 
-    def erase(self, numbers: Collection[int]) -> int:
-        """Replace the values that only erased cases have; return the number of changed units.
+    def find_holders(self, numbers: Collection[int]) -> ValueHolders:
+        """Return which other units have values of these; reads all units of the rollout."""
+        is_theirs = self._match_units(numbers)
+        own_values = {value for text in self._read_texts(is_theirs) for value in list_values(*text)}
+        shared, erased_units, read_texts = set[NamedValue](), set[int](), set[TextPair]()
+        columns = (counted_units.c.unit, IS_ERASED.label("is_erased"), *COLUMNS)
+        query = select(*columns).where(self._is_own, HAS_VALUES, ~is_theirs)
+        rows = self._transaction.execute(query.execution_options(yield_per=UNITS_PER_READ))
+        while len(shared) < len(own_values) and (row := next(rows, None)):
+            text = (row.attribute_values, row.slices)
+            if row.is_erased and own_values.intersection(list_values(*text)):
+                erased_units.add(row.unit)
+            elif not row.is_erased and text not in read_texts:
+                read_texts.add(text)
+                shared |= own_values.intersection(list_values(*text))
+        rows.close()
+        return ValueHolders(frozenset(shared), tuple(sorted(erased_units)))
 
-        `numbers` are those of the cases to erase and of their episodes, whose units are theirs.
-        """
-        selected = select_numbers(self._transaction, numbers)
-        is_theirs = or_(counted_units.c.unit.in_(selected), counted_units.c.case_id.in_(selected))
-        self._seal(is_theirs)
-        texts = self._list_texts(is_theirs)
+    def erase(self, numbers: Collection[int], holders: ValueHolders) -> int:
+        """Replace all values that no other case has; return the number of changed units."""
+        texts = self._seal(self._match_units(numbers))
         own_values = {value for text in texts for value in list_values(*text)}
-        unique = sorted(own_values - self._find_shared(own_values))
+        unique = sorted(own_values - holders.shared_values)
         names = {value: PSEUDONYM.format(token_hex(4)) for value in unique}
-        erased_texts = self._list_texts(IS_ERASED) if names else ()
-        return sum(self._replace_text(text, names) for text in erased_texts)
+        is_erased = and_(self._match_units([*numbers, *holders.erased_units]), IS_ERASED)
+        erased_texts = set(self._read_texts(is_erased)) if names else ()
+        return sum(self._replace_text(is_erased, text, names) for text in erased_texts)
 
-    def _seal(self, is_theirs: ColumnElement[bool]) -> None:
-        """Replace the random bytes of units by the hash that digests cover."""
+    def _match_units(self, numbers: Collection[int]) -> ColumnElement[bool]:
+        return counted_units.c.unit.in_(select_numbers(self._transaction, numbers))
+
+    def _seal(self, is_theirs: ColumnElement[bool]) -> set[TextPair]:
+        """Replace the random bytes of units by the hash that digests cover; return their values."""
         columns = (*KEY, counted_units.c.value_seal, *COLUMNS)
         query = select(*columns).where(self._is_own, is_theirs, HAS_VALUES, ~IS_ERASED)
-        for row in self._transaction.execute(query).all():
+        rows = self._transaction.execute(query).all()
+        for row in rows:
             self._transaction.execute(
                 update(counted_units)
                 .where(self._is_own, *(column == getattr(row, column.name) for column in KEY))
                 .values(value_seal=hash_values(row.value_seal, row.attribute_values, row.slices))
             )
+        return {(row.attribute_values, row.slices) for row in rows}
 
-    def _list_texts(self, condition: ColumnElement[bool]) -> list[TextPair]:
-        query = select(*COLUMNS).distinct().where(self._is_own, HAS_VALUES, condition)
-        return [(row.attribute_values, row.slices) for row in self._transaction.execute(query)]
+    def _read_texts(self, condition: ColumnElement[bool]) -> Iterator[TextPair]:
+        query = select(*COLUMNS).where(self._is_own, HAS_VALUES, condition)
+        for row in self._transaction.execute(query.execution_options(yield_per=UNITS_PER_READ)):
+            yield row.attribute_values, row.slices
 
-    def _find_shared(self, values: Collection[NamedValue]) -> set[NamedValue]:
-        """Return the values that a unit of other cases has too."""
-        shared: set[NamedValue] = set()
-        for text in self._list_texts(~IS_ERASED) if values else ():
-            shared |= {value for value in list_values(*text) if value in values}
-            if len(shared) == len(values):
-                break
-        return shared
-
-    def _replace_text(self, text: TextPair, names: Mapping[NamedValue, str]) -> int:
+    def _replace_text(
+        self, is_erased: ColumnElement[bool], text: TextPair, names: Mapping[NamedValue, str]
+    ) -> int:
         """Give the values of erased units their pseudonyms; return the number of changed units."""
         replaced = replace_values(*text, names)
         if replaced == text:
@@ -82,7 +111,7 @@ class UnitValues:
         has_text = and_(*(c.is_not_distinct_from(t) for c, t in zip(COLUMNS, text, strict=True)))
         changed = (
             update(counted_units)
-            .where(self._is_own, IS_ERASED, has_text)
+            .where(self._is_own, is_erased, has_text)
             .values(attribute_values=replaced[0], slices=replaced[1])
         )
         return self._transaction.execute(changed).rowcount
