@@ -51,11 +51,9 @@ def _limit_labels(lever: Lever, label_count: int) -> Lever:
 
 def _lever_to_json(lever: Lever) -> dict[str, Any]:
     number = lever.number
-    sets = (
-        {"many": True, "overlap": float(lever.overlap), "cost": float(lever.largest_cost)}
-        if lever.many
-        else {}
-    )
+    sets = {"many": True, "overlap": float(lever.overlap)} if lever.many else {}
+    if lever.many and len(lever.labels) == 1:  # `costs` below has no pair of different sets
+        sets["cost"] = float(lever.largest_cost)
     return {
         **sets,  # left out without sets, so that older policies keep their hash
         "id": lever.id,
