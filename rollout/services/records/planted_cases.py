@@ -24,6 +24,7 @@ from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.planted_cases import PlantedCases
 from rollout.store.records.record_rows import MAX_KEY_LENGTH
+from rollout.store.records.rejected_records import RejectedRecords
 
 MAX_CASES: Final = 1_000
 MAX_NAMED_CASES: Final = 5
@@ -119,10 +120,11 @@ def _declare(
     store = PlantedCases(transaction, state.rollout)
     ids = ExternalKeys(transaction, state.rollout).assign_ids(sorted(request.keys))
     declared_ids = store.find(ids.by_key.values())
-    late = [key for key, n in ids.by_key.items() if n not in ids.new_ids and n not in declared_ids]
+    late = {key for key, n in ids.by_key.items() if n not in ids.new_ids and n not in declared_ids}
+    new_keys = [key for key, number in ids.by_key.items() if number in ids.new_ids]
+    late |= RejectedRecords(transaction, state.rollout).find_keys(new_keys)  # users read them
     if late:
         raise PlantingRefusedError(_describe_late(sorted(late)))
-    new_keys = [key for key, number in ids.by_key.items() if number in ids.new_ids]
     if new_keys:
         event = CasesPlanted(
             at=(state.scope.at or at) if request.file_digest else at,

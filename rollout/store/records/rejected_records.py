@@ -1,13 +1,13 @@
 """Rejected records: stored as received, with the reason, each once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
 from sqlalchemy import func, select
 
-from rollout.store.database.bulk import insert_new_rows
+from rollout.store.database.bulk import encode_values, insert_new_rows, select_texts
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.records.erased_keys import find_erased_keys
@@ -69,6 +69,21 @@ class RejectedRecords:
             )
             for row in self._transaction.execute(query)
         ]
+
+    def find_keys(self, keys: Collection[str]) -> set[str]:
+        """Return which keys of cases a stored record names."""
+        engine = self._transaction.engine
+        query = (
+            select(rejected_records.c.key)
+            .distinct()
+            .where(
+                rejected_records.c.rollout == self._rollout.number,
+                rejected_records.c.key.in_(select_texts(engine, "keys")),
+            )
+        )
+        return set(
+            self._transaction.execute(query, {"keys": encode_values(engine, keys)}).scalars()
+        )
 
     def count_by_reason(self) -> dict[tuple[str, str], int]:
         """Return the number of records by kind and reason."""
