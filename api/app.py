@@ -54,6 +54,7 @@ ROUTERS = (
     "cases",
     "rejected_records",
     "baselines",
+    "planted_cases",
     "reports",
     "cleanings",
     "training",

@@ -180,6 +180,7 @@ class CaseExplanation(BaseModel):
             "example": {
                 "case": CASE_EXAMPLE,
                 "hidden": False,
+                "planted": False,
                 "pending": "closes 2027-06-02T11:12:11+00:00",
                 "predictions": [],
                 "decisions": [],
@@ -192,6 +193,10 @@ class CaseExplanation(BaseModel):
 
     case: CaseSummary
     hidden: bool
+    planted: bool | None = Field(
+        description="whether a user declared the case as planted, so that no figure about the cases"
+        " that occur counts it; null if hidden"
+    )
     pending: str = Field(
         validation_alias="waits", description="what is missing before the case is complete"
     )

@@ -20,6 +20,7 @@ from rollout.cli.record_options import (
     ColumnMappings,
     DecisionsFile,
     OutcomesFile,
+    PlantedFile,
     PolicyFile,
     PredictionsFile,
     TrainingEnds,
@@ -57,6 +58,7 @@ from rollout.services.records.import_vouching import (
     compute_digests,
     vouch_for_import,
 )
+from rollout.services.records.planted_cases import declare_planted_file
 from rollout.services.records.record_import import check_declared_contents, import_records
 from rollout.services.replay.replay import ReplayRequest, read_request_records
 from rollout.store.database.database_roles import grant_privileges
@@ -212,6 +214,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     mapped: ColumnMappings = None,
     trained_until: TrainingEnds = None,
     contents: VersionContents = None,
+    planted: PlantedFile = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Import recorded files into the database (safe to repeat).
@@ -220,12 +223,14 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     set. A case counts as received at `received_at` of the file of cases, or else when it occurred.
     The ledger records that `--by` vouches for these times, and every proposal on them shows it.
     Actions are judged by their permits, as over HTTP; the count of `unauthorized` is part of
-    `accepted`.
+    `accepted`. A case of `--planted` is refused if a record of it is stored already.
 
     Example: `rollout import ramps --predictions predictions.csv --decisions decisions.csv --by ana`
     """
     sources = RecordPaths(predictions, decisions, cases, outcomes)
-    request = ReplayRequest(Path(), sources, columns=columns, column_mappings=tuple(mapped or ()))
+    request = ReplayRequest(
+        Path(), sources, columns, column_mappings=tuple(mapped or ()), planted=planted
+    )
     with open_database() as database:
         with database.begin_read() as transaction:
             state = load_rollout_state(transaction, rollout)
@@ -237,6 +242,8 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         declared = dict(parse_version_content(text) for text in contents or ())
         check_declared_contents(state, records, declared)  # before the ledger says who vouches
         caller = load_local_caller(database, by)
+        if planted is not None:
+            declare_planted_file(database, caller, rollout, planted, now)
         vouch_for_import(database, caller, rollout, records, all_digests, now)
         training_ends = dict(parse_training_end(text) for text in trained_until or ())
         senders = build_senders(sources, digests)

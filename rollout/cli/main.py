@@ -115,6 +115,11 @@ COMMANDS: Final = {
         "Import how often each action was taken before the model, from a CSV file.",
         needs_server=True,
     ),
+    "plant": CommandEntry(
+        "planted:plant",
+        "Declare cases as planted, before they are sent (safe to repeat).",
+        needs_server=True,
+    ),
     "rules": CommandEntry(
         "rules:rules_app",
         "Plan and propose the newest counting rules of a rollout.",

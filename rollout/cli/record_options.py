@@ -32,6 +32,13 @@ ActionsFile = Annotated[
     Path | None,
     typer.Option(help="actions taken: case_key, lever, action, by, at, model_version, permit"),
 ]
+PlantedFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--planted",
+        help="cases that were planted: case_key, and declared_at before their first answer",
+    ),
+]
 ColumnFile = Annotated[
     Path | None, typer.Option(help="YAML file that maps our column names to yours")
 ]

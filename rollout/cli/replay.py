@@ -14,6 +14,7 @@ from rollout.cli.record_options import (
     ColumnMappings,
     DecisionsFile,
     OutcomesFile,
+    PlantedFile,
     PolicyFile,
     PredictionsFile,
     TrainingEnds,
@@ -61,6 +62,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
         ),
     ] = None,
     strict: Annotated[bool, typer.Option(help="stop at the first row that can't be read")] = False,
+    planted: PlantedFile = None,
 ) -> None:
     """Replay recorded history: report when and where a policy would have widened and narrowed.
 
@@ -86,6 +88,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
             contents=dict(parse_version_content(text) for text in contents or ()),
             strict=strict,
             chosen_sources=tuple(dict.fromkeys(sources or ())),
+            planted=planted,
         )
         if out is not None:
             check_folder(out)

@@ -8,10 +8,18 @@ import numpy as np
 from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.planted_conditions import PlantedCondition, select_natural, select_planted
+from rollout.core.policy.policy import Minimum
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.tally.slice_series import SliceRows
-from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays, UnitClasses
+from rollout.tally.unit_arrays import (
+    BoolArray,
+    IntArray,
+    UnitArrays,
+    UnitClasses,
+    build_empty_arrays,
+)
 
 
 class CountWindow:
@@ -22,6 +30,7 @@ class CountWindow:
         unit_classes: the classes of the history.
         conditions: the conditions whose counts are needed.
         arms: per gain, the units of both arms in the span.
+        planted: the rows of planted cases in the span, which only conditions about them count.
     """
 
     def __init__(
@@ -30,17 +39,27 @@ class CountWindow:
         unit_classes: UnitClasses,
         conditions: tuple[Condition, ...],
         arms: Mapping[MeasureKey, ArmUnits] | None = None,
+        planted: UnitArrays | None = None,
     ) -> None:
         self._rows = rows
         self._unit_classes = unit_classes
         self._arms = arms or {}
-        self._conditions = {c.key: c for c in conditions if not isinstance(c, GainCondition)}
+        natural = select_natural(conditions)
+        self._conditions = {c.key: c for c in natural if not isinstance(c, GainCondition)}
+        self._planted_conditions = select_planted(conditions)
+        has_rows = planted is not None and bool(self._planted_conditions)
+        self._planted = planted if planted is not None and has_rows else build_empty_arrays()
 
     @cached_property
     def slots(self) -> IntArray:
         """Return the slots in which rows or outcomes are counted, ascending."""
         arm_slots = (units.slots for units in self._arms.values())
-        return np.unique(np.concatenate([self._rows.slot, *arm_slots]))
+        return np.unique(np.concatenate([self._rows.slot, self._planted.slot, *arm_slots]))
+
+    @property
+    def row_slots(self) -> IntArray:
+        """Return the slot of each row of the cases that occur, ascending."""
+        return self._rows.slot
 
     def get_arms(self, condition: GainCondition) -> ArmUnits:
         """Return the units of both arms."""
@@ -52,16 +71,25 @@ class CountWindow:
         return np.searchsorted(self._rows.slot, slots, side="right")
 
     def get_counts(self, condition: Condition) -> IntArray:
-        """Return the condition's counts after each number of rows.
+        """Return the condition's counts after each number of rows of its population.
 
         The shape is (rows + 1, width).
         """
         counts = self._counts_cache.get(condition.key)
         if counts is None:
             counts = self._counts_cache[condition.key] = _cumulate(
-                self._unit_classes.get_class_counts(condition)[self._rows.unit_class]
+                self._unit_classes.get_class_counts(condition)[self._get_rows(condition).unit_class]
             )
         return counts
+
+    def get_counts_at(self, condition: Condition, slots: IntArray) -> IntArray:
+        """Return the condition's counts up to each slot."""
+        rows = self._get_rows(condition)
+        return self.get_counts(condition)[np.searchsorted(rows.slot, slots, side="right")]
+
+    def _get_rows(self, condition: Condition) -> UnitArrays:
+        """Return the rows of the population that the condition is about."""
+        return self._planted if isinstance(condition, PlantedCondition) else self._rows
 
     @cached_property
     def _counts_cache(self) -> dict[tuple[str, str | None, str | None], IntArray]:
@@ -104,7 +132,10 @@ class CountWindow:
         return bool((self._is_judged & (self._rows.slot <= slot)).any())
 
     def find_first_evidence(self) -> int | None:
-        """Return the slot of the first unit that counts for or against the model, or None."""
+        """Return the slot of the first unit that counts for or against the model, or None.
+
+        Planted units begin no attempt: without others no gate opens.
+        """
         has_evidence = self.judged_counts > 0
         for condition in self._conditions.values():
             has_evidence = has_evidence | (self.get_counts(condition) > 0).any(axis=1)
@@ -124,6 +155,15 @@ class CountWindow:
         """Return the reviewers with a decision after each number of rows."""
         return _count_distinct(self._rows.reviewer, self._is_judged)
 
+    def find_minimum(self, minimum: Minimum, slots: IntArray) -> BoolArray:
+        """Return at which slots there are enough units, reviewers and days."""
+        positions = self.count_rows_by(slots)
+        return (
+            (self.judged_counts[positions] >= minimum.units)
+            & (self.reviewer_counts[positions] >= minimum.reviewers)
+            & (self.day_counts[positions] >= minimum.days)
+        )
+
     @cached_property
     def _is_whole_unit(self) -> BoolArray:
         return self._unit_classes.is_whole_unit[self._rows.unit_class]
@@ -134,15 +174,16 @@ class CountWindow:
 
     def count_at(self, slot: int) -> EvidenceCounts:
         """Return the counts up to and including `slot`."""
-        position = int(self.count_rows_by(np.array([slot]))[0])
+        last = np.array([slot])
+        position = int(self.count_rows_by(last)[0])
         return EvidenceCounts(
             closed=int(self.closed_counts[position]),
             missing=int(self.missing_counts[position]),
             days=int(self.day_counts[position]),
             reviewers=int(self.reviewer_counts[position]),
             counts={
-                key: tuple(self.get_counts(condition)[position].tolist())
-                for key, condition in self._conditions.items()
+                condition.key: tuple(self.get_counts_at(condition, last)[0].tolist())
+                for condition in (*self._conditions.values(), *self._planted_conditions)
             },
             arms={key: units.select(units.slots <= slot) for key, units in self._arms.items()},
             slices={

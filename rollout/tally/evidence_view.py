@@ -26,7 +26,7 @@ from rollout.core.policy.measures import (
     Condition,
 )
 from rollout.core.policy.outcomes import GainCondition, OutcomeRule
-from rollout.core.policy.policy import Guard, Minimum, Policy
+from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.slice_conditions import SliceCondition, names_slices
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gain import ArmUnits
@@ -121,9 +121,17 @@ class EvidenceView:
         return find_slot_before(at, tick) if at == self.first_seen else find_slot_after(at, tick)
 
     @cached_property
-    def _gate_rows(self) -> UnitArrays:
+    def gate_rows(self) -> UnitArrays:
         """Return the visible gate rows of this attempt."""
-        rows = self._select_visible(self.rows.gate)
+        return self._select_attempt(self.rows.gate)
+
+    @cached_property
+    def planted_rows(self) -> UnitArrays:
+        """Return the visible planted rows of this attempt."""
+        return self._select_attempt(self.rows.planted)
+
+    def _select_attempt(self, rows: UnitArrays) -> UnitArrays:
+        rows = self._select_visible(rows)
         if self.state.attempt == 1:
             return rows
         return rows.select(rows.occurred >= self._find_first_slot(self.state.attempt_since))
@@ -166,13 +174,13 @@ class EvidenceView:
         return ValueSeries(rows, self.unit_classes, rule, find_line(rule, conditions))
 
     def _build_window(self, since: datetime) -> CountWindow:
-        rows = self._gate_rows
         first_slot = self._find_first_slot(since)
+        parts = (self.gate_rows, self.planted_rows)
+        rows, planted = (part.select(part.occurred >= first_slot) for part in parts)
         arms = self._build_arms_since(first_slot)
-        is_in_window = rows.occurred >= first_slot
-        if is_in_window.all() and not arms:
+        if len(rows) + len(planted) == sum(map(len, parts)) and not arms:
             return self.attempt_window  # a cell's first stage: counting it twice takes long
-        return CountWindow(rows.select(is_in_window), self.unit_classes, self.conditions, arms)
+        return CountWindow(rows, self.unit_classes, self.conditions, arms, planted)
 
     def _build_arms_since(self, first_slot: int) -> dict[MeasureKey, ArmUnits]:
         """Return the arms of each gain, from a slot of occurrence on."""
@@ -199,7 +207,8 @@ class EvidenceView:
     def attempt_window(self) -> CountWindow:
         """Return the evidence of the attempt."""
         arms = self._build_arms_since(FIRST_SLOT)
-        return CountWindow(self._gate_rows, self.unit_classes, self.conditions, arms)
+        parts = (self.gate_rows, self.unit_classes, self.conditions)
+        return CountWindow(*parts, arms, self.planted_rows)
 
     @cached_property
     def entered_window(self) -> CountWindow:
@@ -229,7 +238,7 @@ class EvidenceView:
         slots = np.union1d(_BEFORE_ALL_SLOTS, np.union1d(window.slots, minimum_window.slots))
         positions = window.count_rows_by(slots)
         missing_limit = self.policy.evidence.missing_at_most * window.closed_counts[positions]
-        holds = _is_minimum_met(gate.minimum, minimum_window, slots)
+        holds = minimum_window.find_minimum(gate.minimum, slots)
         holds &= window.missing_counts[positions] <= missing_limit
         conditions = self.policy.list_conditions(stage_level, self.cell)
         compute_met = partial(self._are_all_met, conditions, window, slots, holds, has_minimum=True)
@@ -259,7 +268,7 @@ class EvidenceView:
                 is_gain_met(condition, window.get_arms(condition), slots[result], risk)
                 if isinstance(condition, GainCondition)
                 else self._is_condition_met(
-                    condition, window.get_counts(condition)[positions[result]], risk
+                    condition, window.get_counts_at(condition, slots[result]), risk
                 )
             )
         return result
@@ -439,13 +448,3 @@ class EvidenceView:
                 self.find_buckets(rows) >= self.shares.blind_buckets[stage_levels]
             )
         return rows.select(is_kept)
-
-
-def _is_minimum_met(minimum: Minimum, window: CountWindow, slots: IntArray) -> BoolArray:
-    """Return at which slots the window has enough units, reviewers and days."""
-    positions = window.count_rows_by(slots)
-    return (
-        (window.judged_counts[positions] >= minimum.units)
-        & (window.reviewer_counts[positions] >= minimum.reviewers)
-        & (window.day_counts[positions] >= minimum.days)
-    )

@@ -237,6 +237,8 @@ class RecordFrames:
     `rollout.tally.reviewer_checks.compute_reliability` for the whole; None means to compute it from
     these records. `probabilities` are those that predictions list by label; counting needs none, so
     they are there only if asked for.
+    `planted` are the records of planted cases, which are in no other frame: what reads the other
+    frames is about the cases that occur.
     """
 
     cases: pl.DataFrame
@@ -256,6 +258,7 @@ class RecordFrames:
     probabilities: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=PROBABILITY_SCHEMA)
     )
+    planted: RecordFrames | None = None
 
     @property
     def levers(self) -> tuple[str, ...]:

@@ -75,11 +75,12 @@ def build_empty_arrays() -> UnitArrays:
 
 @dataclass(frozen=True)
 class CellUnitArrays:
-    """The three tracks of one version in one cell."""
+    """The tracks of one version in one cell; `planted` has the closed units of planted cases."""
 
     gate: UnitArrays = field(default_factory=build_empty_arrays)
     guard: UnitArrays = field(default_factory=build_empty_arrays)
     assisted: UnitArrays = field(default_factory=build_empty_arrays)
+    planted: UnitArrays = field(default_factory=build_empty_arrays)
 
 
 @dataclass(frozen=True)

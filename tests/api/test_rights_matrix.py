@@ -131,6 +131,7 @@ MATRIX = {
     f"GET {BEARS}/reports/{{report}}": Row(READ, SITES),
     f"GET {BEARS}/baselines": Row(READ, PART),
     f"POST {BEARS}/baselines": Row({"admin"}, PART),
+    f"POST {BEARS}/planted-cases": Row({"admin"}, PART),
     f"GET {BEARS}/cleanings": Row(READ, PART),
     f"GET {BEARS}/cleanings/choices": Row(READ, PART),
     f"GET {BEARS}/cleanings/top-losses": Row(READ, PART),

@@ -17,6 +17,7 @@ from tests.store.databases import on_postgresql
 LATER_TABLES = {
     "erased_hashes",
     "counted_records",
+    "planted_cases",
     "counted_outcomes",
 }  # append-only tables of later migrations
 BEFORE, AFTER = "0011", "0012"

@@ -30,6 +30,7 @@ TRACK_TEXTS: Final = {
     "gate": "for gates, when its unit closed",
     "guard": "for guards, when the decision came",
     "assisted": "for overrides, when a reviewer confirmed or changed the answer",
+    "planted": "for planted cases, when its unit closed",
 }
 REASON_TEXTS: Final = {
     "shadow: a human decides": "The cell was in shadow, so humans decided.",
@@ -49,6 +50,9 @@ CHOICE_TEXTS: Final = {
 }
 
 
+PLANTED_TEXT = "A user planted this case: no figure about the cases that occur counts it. "
+
+
 @dataclass(frozen=True, slots=True)
 class CaseEvent:
     """One event in the history of a case."""
@@ -62,6 +66,12 @@ def describe_decider(story: ExplainedCase) -> str:
     details = story.case_details
     if details.hidden:
         return "You may still be asked to decide this case."
+    planted = PLANTED_TEXT if details.planted else ""
+    return f"{planted}{_describe_case_decider(story)}"
+
+
+def _describe_case_decider(story: ExplainedCase) -> str:
+    details = story.case_details
     if details.actions:
         return f"{describe_actions(details.actions)}."
     if story.assignment is not None and story.assignment.decider == "model":

@@ -12,6 +12,7 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.calendar.windows import list_hours_warnings
 from rollout.core.policy.measures import DETECTOR_MEASURES, TESTED_MEASURES, Condition
+from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Gate, Guard, Policy
 
 MIN_RETENTION = timedelta(days=183)  # laws on high-risk systems ask for half a year of logs
@@ -121,7 +122,8 @@ def _list_gate_conditions(policy: Policy, gate: Gate) -> tuple[Condition, ...]:
         ),
         None,
     )
-    return gate.require if cell is None else policy.list_conditions(stage_level, cell)
+    conditions = gate.require if cell is None else policy.list_conditions(stage_level, cell)
+    return select_natural(conditions)
 
 
 def _check_guards_below_gates(policy: Policy) -> Warnings:

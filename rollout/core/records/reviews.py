@@ -33,7 +33,9 @@ MAX_REVIEW_TIME, MAX_CLOCK_SKEW = timedelta(days=7), timedelta(minutes=5)
 
 CASE, PREDICTION, DECISIONS = "case", "prediction", "decisions"
 REVIEW_PAGE, REVEAL_PAGE = "review", "reveal"
-REVEALING_CONTENT: Final = frozenset({PREDICTION, DECISIONS})
+PLANTED: Final = "planted"
+"""The content that a user knows who declared a case as planted."""
+REVEALING_CONTENT: Final = frozenset({PREDICTION, DECISIONS, PLANTED})
 """Content after which a reviewer's decision is no longer blind."""
 
 

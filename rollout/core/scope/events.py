@@ -21,6 +21,7 @@ from rollout.core.scope.event_base import (
 )
 from rollout.core.scope.record_events import (
     CasesErased,
+    CasesPlanted,
     NameErased,
     RecordsCounted,
     RecordsImported,
@@ -400,6 +401,7 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         CasesErased,
         NameErased,
         RecordsImported,
+        CasesPlanted,
         ReportSealed,
         RecordsCounted,
         AttemptsBegan,

@@ -89,6 +89,22 @@ class RecordsImported(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CasesPlanted(LedgerEvent):
+    """A user declared cases as planted, before any record of them.
+
+    Attributes:
+        cases: how many.
+        digest: of the hashes of their keys, which need the rollout's salt.
+        file_digest: SHA-256 of the file that declares them, if an import does.
+    """
+
+    cases: int
+    digest: str
+    file_digest: str = ""
+    reason: str = field(default="", metadata={FREE_TEXT: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportSealed(LedgerEvent):
     """A version of a report on the cases in [since, until) was stored.
 

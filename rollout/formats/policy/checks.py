@@ -12,6 +12,7 @@ from rollout.formats.policy.document import ParsedPolicy
 from rollout.formats.policy.model import LeverShape, PolicyShape
 from rollout.formats.policy.names import NAME_CHECKS, Faults, PolicyCheck
 from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
+from rollout.formats.policy.planted_checks import PLANTED_CHECKS
 from rollout.formats.policy.reachability import REACH_CHECKS
 from rollout.formats.policy.set_checks import SET_CHECKS
 from rollout.formats.policy.yaml_reader import DocumentFault
@@ -147,6 +148,7 @@ CHECKS: tuple[PolicyCheck, ...] = (
     *NAME_CHECKS,
     *CONDITION_CHECKS,
     *OUTCOME_CHECKS,
+    *PLANTED_CHECKS,
     *SET_CHECKS,
     *REACH_CHECKS,
 )

@@ -11,6 +11,7 @@ from datetime import timedelta
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import CELL_POOL, GAIN, GainCondition
+from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import (
     TIME_BETWEEN_FALSE_ALARMS,
     Gate,
@@ -28,6 +29,7 @@ MeasureKey = tuple[str, str | None, str | None]
 def add_missing_guards(policy: Policy) -> Policy:
     """Return the policy with a narrowing guard for each measure that its gates require.
 
+    Guards watch the cases that occur, so a condition on planted cases gets none.
     A guard that only reports does not count, because it narrows no cell.
     """
     required = _collect_required(policy)
@@ -40,7 +42,7 @@ def add_missing_guards(policy: Policy) -> Policy:
 def _collect_required(policy: Policy) -> dict[MeasureKey, list[tuple[Gate, Condition]]]:
     required: dict[MeasureKey, list[tuple[Gate, Condition]]] = {}
     for gate in policy.gates:
-        for condition in gate.require:
+        for condition in select_natural(gate.require):
             if condition.measure in GUARDED_MEASURES:
                 watched = _build_watched_condition(condition)
                 required.setdefault(watched.key, []).append((gate, watched))

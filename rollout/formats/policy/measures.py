@@ -13,6 +13,7 @@ from rollout.core.policy.outcomes import (
     OutcomeRule,
     find_outcome,
 )
+from rollout.core.policy.planted_conditions import PLANTED, PlantedCondition
 from rollout.core.policy.slice_conditions import MIN_SLICE_UNITS, SliceCondition
 from rollout.formats.policy import scalars
 from rollout.formats.policy.model import ConditionShape
@@ -191,7 +192,8 @@ def read_condition(
             slice=shape.slice,
             minimum=minimum,
         )
-    return Condition(shape.measure, threshold, rule.is_minimum, shape.label, lever, shape.action)
+    build = PlantedCondition if shape.of == PLANTED else Condition
+    return build(shape.measure, threshold, rule.is_minimum, shape.label, lever, shape.action)
 
 
 def _build_gain_condition(

@@ -227,7 +227,11 @@ class ConditionShape(PolicySection):
     )
     lever: kinds.Name | None = key(None, description="Which lever, where there are several.")
     action: kinds.NonEmptyText | None = key(None, description="For action_change.")
-    of: kinds.Name | None = key(None, description="For gain: which of the outcomes.")
+    of: kinds.Name | None = key(
+        None,
+        description="For gain: which of the outcomes. For agreement and recall in gates: planted, "
+        "for the planted cases alone; else they are about the cases that occur.",
+    )
     pool: Literal["cell", "site", "rollout"] | None = key(
         None, description="For gain, in gates: cells whose units count together. Default: cell."
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from rollout.core.policy.outcomes import CELL_POOL, DECIDES, GAIN
+from rollout.core.policy.planted_conditions import PLANTED, select_natural
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.stages import HIGHEST_SHARE, LOWEST_SHARE, Stage
 from rollout.formats.policy.measures import parse_threshold
@@ -43,15 +44,13 @@ def _list_gain_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, Conditio
             yield ("guards", i), guard
 
 
-def _check_other_measures(shape: PolicyShape, _: Policy) -> Faults:
+def _check_pooled_measures(shape: PolicyShape, _: Policy) -> Faults:
     rows: list[tuple[DocumentPath, ConditionShape]] = [
         (("gates", i, "require", j), row)
         for i, gate in enumerate(shape.gates)
         for j, row in enumerate(gate.require)
     ]
     for path, row in [*rows, *((("guards", i), row) for i, row in enumerate(shape.guards))]:
-        if row.of is not None and row.measure != GAIN:
-            yield DocumentFault((*path, "of"), f"does not apply to {row.measure}; leave it out")
         if row.pool is not None and row.measure != GAIN:
             yield DocumentFault((*path, "pool"), f"does not apply to {row.measure}; leave it out")
 
@@ -64,7 +63,8 @@ def _check_pools(shape: PolicyShape, _: Policy) -> Faults:
             text = "is for gates, and a guard watches each cell by itself; leave it out"
             yield DocumentFault((*path, "pool"), text)
         elif row.pool != CELL_POOL and all(
-            other.measure == GAIN for other in shape.gates[int(path[1])].require
+            other.measure == GAIN or other.of == PLANTED
+            for other in shape.gates[int(path[1])].require
         ):
             text = (
                 f"the average over the {row.pool} says nothing of one cell; also require another"
@@ -137,7 +137,7 @@ def _has_start_measure(gate: Gate, policy: Policy, position: int) -> bool:
     has_lower_share = any(stage.share is not None for stage in policy.stages[:position])
     return any(
         condition.measure in START_MEASURES or (has_lower_share and condition.measure == GAIN)
-        for condition in gate.require
+        for condition in select_natural(gate.require)
     )
 
 
@@ -192,7 +192,7 @@ _SHARES = ("stages.*.share", "stages.*.blind", "stages.*.audit", "stages.*.id")
 
 OUTCOME_CHECKS: tuple[PolicyCheck, ...] = (
     ((*_OUTCOMES, "levers.*.id"), _check_outcome_rows),
-    ((*_CONDITIONS, *_POOLS), _check_other_measures),
+    (_POOLS, _check_pooled_measures),
     ((*_POOLS, "gates.*.require.*.measure"), _check_pools),
     (("outcomes.*.id", *_CONDITIONS), _check_gain_outcome),
     ((*_OUTCOMES, *_CONDITIONS), _check_gain_threshold),

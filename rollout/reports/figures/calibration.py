@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED
+from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Policy
 from rollout.reports.inputs.pairs import Pairs, build_case_frame, compare_pairs
 from rollout.reports.statistics.intervals import Share, clopper_pearson, compute_unit_share
@@ -212,7 +213,7 @@ def find_risk_threshold(policy: Policy, lever: Lever) -> float | None:
     thresholds = [
         condition.line
         for gate in policy.gates
-        for condition in gate.require
+        for condition in select_natural(gate.require)
         if condition.measure == "agreement" and condition.lever in (None, lever.id)
     ]
     return 1 - max(thresholds) if thresholds else None

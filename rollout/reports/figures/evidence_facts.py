@@ -15,6 +15,7 @@ from rollout.core.policy.gates import (
     ConditionReading,
     read_gate,
 )
+from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.attempts import describe_cell_attempt
 from rollout.core.scope.projection import apply_events
@@ -23,6 +24,7 @@ from rollout.core.statistics.forecast import forecast_gate
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.figures.missing_decisions import find_missing_reasons
 from rollout.reports.figures.next_step import GateOutlook, describe_next_step
+from rollout.reports.figures.planted_recall import PlantedRecall, compute_planted_recall
 from rollout.reports.inputs.evidence_paths import EvidenceSeries, find_open_stage_level
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
@@ -56,6 +58,7 @@ class EvidenceFacts:
         attempt_number: of the attempt in its cell's year, over all versions, as in the ledger; 0
             before its first unit, and under rules 1.
         attempt_text: that number as text, or the one that the next attempt would get.
+        planted: by label what the version did with planted cases, beside those that occurred.
     """
 
     site: str
@@ -78,6 +81,7 @@ class EvidenceFacts:
     missing_reasons: dict[str, int] = field(default_factory=dict)
     attempt_number: int = 0
     attempt_text: str = ""
+    planted: tuple[PlantedRecall, ...] = ()
 
 
 def compute_evidence_facts(
@@ -144,6 +148,7 @@ def _build_evidence_facts(
         missing_reasons=reasons,
         attempt_number=period.state.number,
         attempt_text=describe_cell_attempt(scope, policy, cell, version, inputs.last),
+        planted=compute_planted_recall(view, slot),
     )
 
 
@@ -242,6 +247,7 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
         below=None if outlook is None else outlook.chance_below,
         median=None if opening is None else opening.median,
         ninety=None if opening is None else opening.ninety,
+        is_planted=isinstance(condition, PlantedCondition),
     )
 
 
@@ -252,6 +258,6 @@ def _compute_daily_rate(view: EvidenceView, slot: int, policy: Policy) -> float 
     reviewed = span.count_at(slot).decided - span.count_at(start_slot).decided
     if not reviewed:
         return None
-    first_slot = int(span.slots[0])
+    first_slot = int(span.row_slots[0])
     days = min(slot - start_slot, max(slot - first_slot, 1)) * (policy.tick / timedelta(days=1))
     return reviewed / max(days, 1.0)

@@ -21,6 +21,7 @@ class ConditionFacts:
         below: chance that the true share is below the threshold, given the counts.
         median, ninety: further records after which the condition is met with a chance of 50 % and
             90 % at the present share; None if that is not expected.
+        is_planted: whether it is about planted cases, which come as users plant them.
     """
 
     condition: str
@@ -40,6 +41,7 @@ class ConditionFacts:
     below: float | None
     median: int | None
     ninety: int | None
+    is_planted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

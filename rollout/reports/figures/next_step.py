@@ -245,7 +245,9 @@ def _describe_remaining(condition: ConditionFacts, progress: GateOutlook) -> str
 
 
 def _compute_condition_rate(condition: ConditionFacts, progress: GateOutlook) -> float:
-    """Return the condition's records a day; 0 if unknown."""
+    """Return the condition's records a day; 0 if unknown, as for planted cases."""
+    if condition.is_planted:
+        return 0.0
     share = min(condition.n / progress.counts.closed, 1.0) if progress.counts.closed else 0.0
     return (progress.per_day or 0.0) * share
 

@@ -112,7 +112,7 @@ def _build_period_paths(
             continue  # no counts: the report's gains have both arms and the interval
         if isinstance(condition, SliceCondition):
             continue  # one line over all values would hide the worst; the gate lists each value
-        counts = span.get_counts(condition)[span.count_rows_by(slots)]
+        counts = span.get_counts_at(condition, slots)
         selected = _select_looks(compute_estimates(condition, counts, policy), point_limit)
         selected_counts = counts[selected]
         if not selected_counts.sum():

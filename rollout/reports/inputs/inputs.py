@@ -77,7 +77,7 @@ class ReportInputs:
         events: the whole ledger, in order.
         timelines: stage history of each cell, of any acting version.
         evidence_views: evidence of each cell and version at the end.
-        units: one row per track, unit, version and lever.
+        units: one row per track, unit, version and lever, of the cases that occurred.
         records: all records as read.
         cases: the cases in a cell, with window, day, unit and t.
         unplaced: number of cases without a cell, by reason.

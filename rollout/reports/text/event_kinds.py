@@ -31,6 +31,7 @@ EVENT_GROUPS: Final[EventGroups] = {
             "ReportSealed",
             "ClockCorrected",
             "RecordsImported",
+            "CasesPlanted",
             "RecordsPurged",
             "CasesErased",
             "NameErased",
@@ -69,7 +70,7 @@ TIMELINE_KINDS: Final = frozenset(
     {
         *SCOPE_KINDS, "VersionFirstUsed", "VersionRenamed", "ProposalVoided", "ProposalExpired",
         "ProposalRejected", "ClockCorrected", "RecordsPurged", "RecordsImported", "CasesErased",
-        "NameErased", "DamageCleared",
+        "CasesPlanted", "NameErased", "DamageCleared",
     }
 )  # fmt: skip
 """Kinds in the timeline; proposals and approvals are only in the auditor's part."""

@@ -41,6 +41,7 @@ from rollout.core.scope.events import (
 )
 from rollout.core.scope.record_events import (
     CasesErased,
+    CasesPlanted,
     NameErased,
     RecordsCounted,
     RecordsImported,
@@ -312,6 +313,13 @@ def _(event: CasesErased, _describer: EventDescriber) -> str:
     cases = format_quantity(len(event.keys), "case")
     reason = f": {event.reason}" if event.reason else ""
     return f"{event.by} erased the contents of {cases}{reason}; their counts stay"
+
+
+@_describe.register
+def _(event: CasesPlanted, _describer: EventDescriber) -> str:
+    cases = format_quantity(event.cases, "case")
+    reason = f": {event.reason}" if event.reason else ""
+    return f"{event.by} declared {cases} as planted, of which no record was stored{reason}"
 
 
 @_describe.register

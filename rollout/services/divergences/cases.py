@@ -26,12 +26,15 @@ from rollout.store.database.session import Database, Transaction
 from rollout.store.records.case_pages import CaseFilter, CasePages, CountedLever
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords
+from rollout.store.records.planted_cases import PlantedCases
+from rollout.tally.populations import PLANTED_TRACK
 from rollout.tally.slots import to_instant
 
 __all__ = ["CaseDetails", "CaseFilter", "CasePage", "ListedCase", "find_cases", "load_case_details"]
 
 CASE_EXPOSURE_PAGE, CASES_EXPOSURE_PAGE = "case", "cases"
 CASES_PER_SEARCH = 500  # cases per search if the filter needs checks outside the database
+CLOSED_TRACKS = frozenset({"gate", PLANTED_TRACK})
 MAX_SEARCHES = 20  # searches per page; a page may be short and still have a next page
 
 
@@ -79,10 +82,14 @@ class CaseCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseDetails:
-    """One case; `hidden` if the caller may still decide it blind."""
+    """One case; `hidden` if the caller may still decide it blind.
+
+    `planted` is whether a user declared it as planted; None while it is hidden.
+    """
 
     case: ListedCase
     hidden: bool
+    planted: bool | None
     waits: str
     predictions: Sequence[Prediction]
     decisions: Sequence[Decision]
@@ -201,9 +208,11 @@ def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
     newest = NewestRecords(case_reader.transaction, case_reader.state.rollout)
     decisions = newest.load_decisions([case_id]).get(case_id, {}).values()
     counts = store.list_counted(case_id)
+    planted = PlantedCases(case_reader.transaction, case_reader.state.rollout)
     return CaseDetails(
         case=case,
         hidden=is_hidden,
+        planted=None if is_hidden else bool(planted.find([case_id])),
         waits=_describe_pending(case_reader.state.policy, case, counts, is_hidden=is_hidden),
         predictions=()
         if is_hidden
@@ -227,7 +236,7 @@ def _describe_pending(
     """Describe what the case still needs; "" if it is complete."""
     if case.site not in policy.sites_by_id:
         return f"{case.site} is no site of the policy: it is never evidence"
-    if not is_hidden and any(count.track == "gate" for count in counts):
+    if not is_hidden and any(count.track in CLOSED_TRACKS for count in counts):
         return ""
     closing_text = (
         f"closes {compute_due_time(policy, case.occurred_at, case.received_at).isoformat()}"

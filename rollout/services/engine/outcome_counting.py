@@ -17,7 +17,7 @@ from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import (
     OUTCOME,
     add_unit_cases,
-    group_cases,
+    find_cases_beside,
     open_stored_history,
 )
 from rollout.store.counting.count_queue import CountQueue, DueCase
@@ -78,7 +78,7 @@ def resolve_outcome_lines(
     frames = history.load_records(all_case_ids)
     placement = place_cases(frames, policy, state.rollout.salt, state.trained_until)
     if policy.evidence.unit != "case":
-        records.cases_by_unit = group_cases(transaction, state, placement.cases)
+        records.cases_beside = find_cases_beside(transaction, state, [placement.cases])
     drawn = load_drawn(transaction, state.rollout, all_case_ids, state.first_names)
     for outcome in policy.outcomes:
         units = resolve_outcome_units(frames, placement, policy, outcome)
@@ -117,7 +117,7 @@ def _build_lines(
             case_id=case_id,
             definition=outcome.definition,
             drawn=drawn.get((case_id, row["version"])),
-            record_hashes=records.join_hashes(row["unit"], case_id, row["version"]),
+            record_hashes=records.join_hashes(case_id, row["version"]),
             **{name: row[name] for name in copied},
         )
 

@@ -6,7 +6,7 @@ already counted has no effect. Units that are episodes depend on other cases: th
 them in one batch and queues those that are pending.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -26,9 +26,8 @@ from rollout.store.records.incoming_cases import IncomingCase, IncomingCases, bu
 from rollout.store.records.records import StoredBatch
 from rollout.store.tables.columns import encode_instant
 from rollout.tally.case_placement import place_cases
+from rollout.tally.populations import place_planted_cases, resolve_all_units
 from rollout.tally.slots import to_instant
-from rollout.tally.unit_values import add_unit_values
-from rollout.tally.units import resolve_units
 
 MEASURES_WITH_EXTRA_INPUT = frozenset({"failures", "latency_p95", "harm", "heartbeat"})
 BLIND, ASSISTED, UNKNOWN = "blind", "assisted", "unknown"
@@ -161,11 +160,13 @@ def resolve_case_units(
     record_history = open_stored_history(transaction, state, select_row)
     all_case_ids = add_unit_cases(record_history, state.policy, case_ids)
     records = replace(record_history.load_records(all_case_ids), reliability=reviewer_checks)
-    placement = place_cases(records, state.policy, state.rollout.salt, state.trained_until)
+    placing = (state.policy, state.rollout.salt, state.trained_until)
+    natural, planted = place_cases(records, *placing), place_planted_cases(records, *placing)
     if unit_records is not None and state.policy.evidence.unit != "case":
-        unit_records.cases_by_unit = group_cases(transaction, state, placement.cases)
-    units = resolve_units(placement.placed, state.policy).collect("polars").to_native()
-    return add_unit_values(units, placement.cases, state.policy)
+        placements = (natural,) if planted is None else (natural, planted)
+        frames = (placement.cases for placement in placements)
+        unit_records.cases_beside = find_cases_beside(transaction, state, frames)
+    return resolve_all_units(natural, planted, state.policy)
 
 
 def add_unit_cases(
@@ -179,15 +180,18 @@ def add_unit_cases(
     return all_case_ids
 
 
-def group_cases(
-    transaction: Transaction, state: RolloutState, cases: pl.DataFrame
-) -> dict[str, list[int]]:
-    """Return the numbers of the cases by key of their unit."""
-    case_ids = ExternalKeys(transaction, state.rollout).find_ids(cases["case_key"].to_list())
-    cases_by_unit: dict[str, list[int]] = {}
-    for unit, case_key in cases.select("unit", "case_key").iter_rows():
-        cases_by_unit.setdefault(unit, []).append(case_ids[case_key])
-    return cases_by_unit
+def find_cases_beside(
+    transaction: Transaction, state: RolloutState, frames: Iterable[pl.DataFrame]
+) -> dict[int, list[int]]:
+    """Return by case all cases of its unit; each frame has the placed cases of a population."""
+    unit_cases: dict[int, list[int]] = {}
+    for cases in frames:
+        case_ids = ExternalKeys(transaction, state.rollout).find_ids(cases["case_key"].to_list())
+        cases_by_unit: dict[str, list[int]] = {}
+        for unit, case_key in cases.select("unit", "case_key").iter_rows():
+            cases_by_unit.setdefault(unit, []).append(case_ids[case_key])
+        unit_cases |= {number: numbers for numbers in cases_by_unit.values() for number in numbers}
+    return unit_cases
 
 
 def has_extra_inputs(policy: Policy) -> bool:

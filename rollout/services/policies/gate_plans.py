@@ -11,6 +11,7 @@ from math import inf
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.services.policies.gain_plans import describe_gain_need
@@ -189,6 +190,7 @@ def _compute_days(
             condition_plan.per_day,
         )
         for condition_plan in condition_plans
+        if not isinstance(condition_plan.condition, PlantedCondition)  # they come as users plant
     ]
     if any(isinstance(plan.condition, GainCondition) for plan in condition_plans):
         return None

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.services.policies.gate_forecast import EvidenceNeed, compute_evidence_need
@@ -105,8 +106,13 @@ def format_releases(gate_plan: GatePlan, policy: Policy, traffic: RolloutTraffic
 
 def _find_main_condition(gate_plan: GatePlan) -> GateConditionPlan:
     """Return the condition that needs most, of those with an expected number."""
+    natural_plans = (
+        plan
+        for plan in gate_plan.condition_plans
+        if not isinstance(plan.condition, PlantedCondition)
+    )
     return max(
-        gate_plan.condition_plans,
+        natural_plans,
         key=lambda plan: (plan.evidence_need.expected_records is not None, plan.expected_records),
     )
 

@@ -13,6 +13,7 @@ from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.label_sets import FULL_OVERLAP
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.outcomes import GainCondition, describe_objective
+from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.core.policy.slice_conditions import SliceCondition
@@ -231,6 +232,13 @@ def _format_condition(
         need = describe_gate_gain(gate_plan, condition_plan.condition, policy)
         return f"{condition_plan.condition}: {need}"
     minimum_text = f"{condition_plan.evidence_need.min_records:,}"
+    if isinstance(condition_plan.condition, PlantedCondition):
+        label = condition_plan.condition.label
+        subject = f" that reviewers call {label}" if label else ""
+        return (
+            f"{condition_plan.condition}: {minimum_text} planted cases{subject} with a blind"
+            " decision, if all agree; users declare them, and the date above does not wait for them"
+        )
     best_case = _describe_best_case(condition_plan)
     if condition_plan.rate.value is None:
         need_text = f"{minimum_text} decisions{_format_units(condition_plan)} if {best_case}"

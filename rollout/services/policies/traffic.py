@@ -13,6 +13,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import MISSING, Condition
 from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.services.policies.familiar_plan import FamiliarForecast, forecast_familiarity
@@ -102,9 +103,12 @@ class RolloutTraffic:
 
 
 def list_conditions(policy: Policy) -> tuple[Condition, ...]:
-    """Return all conditions of gates and guards, one per measure; gains have no rate."""
+    """Return the conditions of gates and guards with a rate, one per measure.
+
+    Gains have none, nor has what users plant.
+    """
     gates = (condition for gate in policy.gates for condition in gate.require)
-    conditions = (*gates, *(guard.condition for guard in policy.guards))
+    conditions = (*select_natural(gates), *(guard.condition for guard in policy.guards))
     return tuple({c.key: c for c in conditions if not isinstance(c, GainCondition)}.values())
 
 

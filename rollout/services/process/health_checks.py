@@ -12,6 +12,7 @@ from rollout.services.access.users import find_broad_accounts
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.ledger.checkpoints import find_rewritten_ledgers
+from rollout.services.records.planted_check import describe_planted_cases, find_planting_faults
 from rollout.services.reports.builder import find_seal_faults
 from rollout.store.access.access_ledger import load_access_head
 from rollout.store.database.append_only_checks import (
@@ -122,6 +123,22 @@ def _check_rollout(database: Database, rollout: Rollout) -> Iterator[HealthCheck
         f"{rollout.name}: reports match their seals in the ledger",
         _find_report_faults(database, rollout),
     )
+
+    yield from _check_planted_cases(database, rollout)
+
+
+def _check_planted_cases(database: Database, rollout: Rollout) -> Iterator[HealthCheck]:
+    """Yield the check of planted cases, where there are any."""
+    title = f"{rollout.name}: planted cases match their declarations in the ledger"
+    try:
+        with database.begin_read() as transaction:
+            faults = tuple(find_planting_faults(transaction, rollout))
+            counts = describe_planted_cases(transaction, rollout)
+    except UNREADABLE_ERRORS as error:
+        yield HealthCheck(title, (describe_unreadable(error),))
+        return
+    if faults or counts:
+        yield HealthCheck(f"{title}: {counts}", faults)
 
 
 def _find_ledger_faults(database: Database, rollout: Rollout) -> Iterator[str]:

@@ -29,6 +29,7 @@ from rollout.tally.frames import ATTRIBUTE_PREFIX, OUTCOME_PREFIX, VALUE_PREFIX,
 CASES_PER_TRANSACTION = 400  # so that other writers don't wait for a whole file
 OTHER_WINDOW = "other"  # of cases outside the policy's windows
 StatusCounts = Mapping[str, Mapping[str, int]]
+Populations = Sequence[tuple[RecordFrames, PlacedHistory]]
 
 
 class OtherContentError(RefusalError):
@@ -75,7 +76,8 @@ def import_records(
 ) -> StatusCounts:
     """Store records of files; return the number of each status by kind.
 
-    A repeated import stores nothing and returns `duplicate`. Cases without a time are rejected;
+    A repeated import stores nothing and returns `duplicate`. Planted cases are declared before.
+    Cases without a time are rejected;
     their predictions and decisions are stored. `trained_until` is by version the end of its
     training cases, `senders` by kind the file of its records, `contents` by version the hash of its
     weights and pre-processing.
@@ -87,14 +89,18 @@ def import_records(
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)
     check_declared_contents(state, records, contents or {})
-    history = place_cases(records, state.policy, state.rollout.salt, trained_until)
+    populations = [
+        (part, place_cases(part, state.policy, state.rollout.salt, trained_until))
+        for part in (records, records.planted)
+        if part is not None
+    ]
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    untimed_count = records.cases["occurred_at"].null_count()
+    untimed_count = sum(part.cases["occurred_at"].null_count() for part, _ in populations)
     if untimed_count:
         counts["case"][RecordStatus.REJECTED] += untimed_count
-    first_use = _find_first_use(records, history, at)
+    first_use = _find_first_use(populations, at)
     _record_versions(database, state, first_use, trained_until or {}, contents or {}, at)
-    by_case = _group_by_case(records, history)
+    by_case = _group_by_case(populations)
     keys = sorted(by_case, key=lambda key: _sort_key(by_case[key]))
     for start in range(0, len(keys), CASES_PER_TRANSACTION):
         batch = [
@@ -112,17 +118,17 @@ def import_records(
     return counts
 
 
-def _find_first_use(
-    records: RecordFrames, history: PlacedHistory, at: datetime
-) -> Mapping[str, datetime]:
+def _find_first_use(populations: Populations, at: datetime) -> Mapping[str, datetime]:
     """Return the first use of each version, also by predictions without case."""
-    predictions_without_case = records.predictions.join(records.cases, on="case_key", how="anti")
-    first_predictions = predictions_without_case.group_by("version").agg(
-        at=pl.col("at").fill_null(at).min()
-    )
-    first_use = find_first_predictions(records, history)
-    for version, predicted_at in first_predictions.iter_rows():
-        first_use[version] = min(predicted_at, first_use.get(version, predicted_at))
+    first_use: dict[str, datetime] = {}
+    for records, history in populations:
+        without_case = records.predictions.join(records.cases, on="case_key", how="anti")
+        first_predictions = without_case.group_by("version").agg(
+            at=pl.col("at").fill_null(at).min()
+        )
+        times = (*find_first_predictions(records, history).items(), *first_predictions.iter_rows())
+        for version, predicted_at in times:
+            first_use[version] = min(predicted_at, first_use.get(version, predicted_at))
     return first_use
 
 
@@ -185,12 +191,13 @@ def _store_batch(
 
 
 def _group_by_case(
-    records: RecordFrames, history: PlacedHistory
+    populations: Populations,
 ) -> dict[str, list[tuple[datetime | None, Record]]]:
     """Return each case's records and times of receipt, the case first."""
     records_by_case: dict[str, list[tuple[datetime | None, Record]]] = defaultdict(list)
-    for received_at, record in _iterate_records(records, history):
-        records_by_case[record.key].append((received_at, record))
+    for records, history in populations:
+        for received_at, record in _iterate_records(records, history):
+            records_by_case[record.key].append((received_at, record))
     return records_by_case
 
 

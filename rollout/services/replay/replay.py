@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from rollout.core.policy.file_readings import FileReading
+from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_contents import find_content_fault
 from rollout.core.scope.version_names import merge_training_ends
@@ -22,13 +23,17 @@ from rollout.formats.records.rejected_rows import RecordError
 from rollout.replay.engine import Replay, ReplayOptions, ReplayResult
 from rollout.replay.first_uses import find_continued_versions, list_first_uses
 from rollout.replay.record_feed import HistoryFeeds
+from rollout.services.replay.planted_files import split_declared_cases
 from rollout.services.replay.recorded_arms import check_recorded_arms
 from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
 from rollout.tally.frames import UNREADABLE_REASONS, RecordFrames, RecordKind, RowCount
+from rollout.tally.populations import (
+    place_planted_cases,
+    resolve_natural_units,
+    resolve_planted_units,
+)
 from rollout.tally.renamed_predictions import merge_renamed_predictions
-from rollout.tally.unit_arrays import build_units
-from rollout.tally.unit_values import add_unit_values
-from rollout.tally.units import resolve_units
+from rollout.tally.unit_arrays import TalliedUnits, build_units
 
 MAX_EXAMPLE_SITES = 5  # named in hints
 REMARK_COLUMNS = ("file", "line", "column", "reason", "detail")
@@ -52,6 +57,7 @@ class ReplayRequest:
         contents: by version the SHA-256 of its weights and pre-processing, beside the policy's.
         strict: stop at the first unreadable row.
         chosen_sources: sources whose decisions are evidence; () for all.
+        planted: a file that declares the planted cases.
     """
 
     policy: Path
@@ -63,11 +69,12 @@ class ReplayRequest:
     contents: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
     chosen_sources: tuple[str, ...] = ()
+    planted: Path | None = None
 
 
 @dataclass(frozen=True)
 class ReplayedFiles:
-    """A replay with all inputs of its report."""
+    """A replay with all inputs of its report; `units` are those of the cases that occur."""
 
     request: ReplayRequest
     policy: Policy
@@ -129,7 +136,7 @@ def read_request_records(
         if request.columns is None
         else read_column_map(request.columns, levers=levers, outcomes=outcomes)
     )
-    return read_records(
+    records = read_records(
         request.sources,
         levers=levers,
         zones={site.id: site.timezone for site in policy.sites},
@@ -143,6 +150,7 @@ def read_request_records(
         chosen_sources=request.chosen_sources,
         outcomes=outcomes,
     )
+    return split_declared_cases(records, request.planted)
 
 
 def replay_records(
@@ -154,11 +162,10 @@ def replay_records(
         NothingToReplayError: no record can be evidence.
         RecordedArmsError: the records' experiment had other arms.
     """
-    records, history, first_seen = _place_records(request, policy, records)
-    units = resolve_units(history.placed, policy).collect("polars").to_native()
-    units = add_unit_values(units, history.cases, policy)
-    unit_arrays = build_units(units, policy)
-    if not unit_arrays.cells:
+    records, history, planted, first_seen = _place_records(request, policy, records)
+    units = resolve_natural_units(history, policy)
+    unit_arrays = _build_unit_arrays(units, planted, policy)
+    if not units["excluded"].null_count():
         raise NothingToReplayError(_describe_empty_replay(history, units, records))
     feeds = HistoryFeeds(records, history, policy)
     if policy.outcomes:  # their deadlines pass after the units close, as long as there are records
@@ -180,24 +187,60 @@ def replay_records(
     return ReplayedFiles(request, policy, records, history, units, result)
 
 
+def _build_unit_arrays(
+    units: pl.DataFrame, planted: PlacedHistory | None, policy: Policy
+) -> TalliedUnits:
+    """Return the units of both populations as arrays.
+
+    Planted cases extend the replayed span only if a gate asks for them.
+    """
+    if planted is None:
+        return build_units(units, policy)
+    arrays = build_units(pl.concat([units, resolve_planted_units(planted, policy)]), policy)
+    if any(select_planted(gate.require) for gate in policy.gates):
+        return arrays
+    span = build_units(units, policy)
+    return replace(arrays, first_slot=span.first_slot, last_slot=span.last_slot)
+
+
 def _place_records(
     request: ReplayRequest, policy: Policy, records: RecordFrames
-) -> tuple[RecordFrames, PlacedHistory, Mapping[str, datetime]]:
-    """Return records by first names of versions, placed, and the first use of each name."""
+) -> tuple[RecordFrames, PlacedHistory, PlacedHistory | None, Mapping[str, datetime]]:
+    """Return records by first names of versions, placed, and the first use of each name.
+
+    The planted cases are placed apart; None without any.
+    """
     salt, trained_until = request.options.salt, request.trained_until
     history = place_cases(records, policy, salt, trained_until)
-    first_seen = find_first_predictions(records, history)
+    planted = place_planted_cases(records, policy, salt, trained_until)
+    first_seen = find_first_uses(records, history, planted)
     contents = _list_contents(request, policy)
     first_uses = list_first_uses(first_seen, contents)
     if first_names := find_continued_versions(policy, first_uses):
+        planted_records = records.planted
+        if planted_records is not None:
+            planted_records = merge_renamed_predictions(planted_records, first_names)
         records = merge_renamed_predictions(records, first_names)
+        records = replace(records, planted=planted_records)
         trained_until = merge_training_ends(trained_until, first_names)
         history = place_cases(records, policy, salt, trained_until)
-    return records, history, first_seen
+        planted = place_planted_cases(records, policy, salt, trained_until)
+    return records, history, planted, first_seen
 
 
 def _list_contents(request: ReplayRequest, policy: Policy) -> Mapping[str, str]:
     return {**request.contents, **policy.contents_by_version}
+
+
+def find_first_uses(
+    records: RecordFrames, history: PlacedHistory, planted: PlacedHistory | None
+) -> dict[str, datetime]:
+    """Return the time of each version's first prediction, of a planted case or another."""
+    first_uses = find_first_predictions(records, history)
+    if planted is not None and records.planted is not None:
+        for version, at in find_first_predictions(records.planted, planted).items():
+            first_uses[version] = min(at, first_uses.get(version, at))
+    return first_uses
 
 
 def find_first_predictions(records: RecordFrames, history: PlacedHistory) -> dict[str, datetime]:

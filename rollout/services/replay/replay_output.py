@@ -94,6 +94,7 @@ def _list_input_files(request: ReplayRequest) -> tuple[Path, ...]:
         sources.decisions,
         sources.cases,
         sources.outcomes,
+        request.planted,
     )
     return tuple(path for path in input_files if path is not None)
 
@@ -108,6 +109,7 @@ def build_replay_command(request: ReplayRequest) -> str:
     for flag in ("predictions", "decisions", "cases", "outcomes"):
         path = getattr(request.sources, flag)
         arguments += [] if path is None else [f"--{flag}", path.name]
+    arguments += [] if request.planted is None else ["--planted", request.planted.name]
     arguments += [] if request.columns is None else ["--columns", request.columns.name]
     for mapping in request.column_mappings:
         arguments += ["--map", mapping]

@@ -38,7 +38,7 @@ from rollout.services.engine.rollout_state import RolloutState, parse_stored_pol
 from rollout.services.engine.stage_history import LivePolicyPeriod as PastEra
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.services.reports.report_period import ON_DEMAND, ReportPeriod, build_report_command
-from rollout.services.reports.visible_records import load_visible_records
+from rollout.services.reports.visible_records import VisibleRecords, load_visible_records
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.counting.period_records import PeriodRecords
@@ -52,6 +52,7 @@ from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.frames import RecordFrames
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.pooled_arms import collect_pool_histories
+from rollout.tally.populations import PLANTED_TRACK
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
 from rollout.tally.stage_history import StageHistory
 from rollout.tally.unit_buffer import UnitBuffer
@@ -91,7 +92,7 @@ def load_report_inputs(
         events=ledger_inputs.events,
         timelines=policy_periods[-1].timelines,
         evidence_views=_load_evidence_views(
-            transaction, state, ledger_inputs, period, last_slot, record_inputs.open_units
+            transaction, state, ledger_inputs, period, last_slot, record_inputs
         ),
         units=record_inputs.units.filter(is_counted),
         records=record_inputs.records,
@@ -207,18 +208,23 @@ def _load_evidence_views(
     ledger_inputs: _LedgerInputs,
     period: ReportPeriod,
     last_slot: int,
-    excluded_units: Collection[str],
+    record_inputs: VisibleRecords,
 ) -> Mapping[CellVersion, EvidenceView]:
     """Return the counted evidence of units until the end, by cell and version."""
     policy, scope, history = ledger_inputs.policy, ledger_inputs.scope, ledger_inputs.history
     units = UnitBuffer(policy, history.find_equivalent_definitions)
     until = find_slot_after(period.until, policy.tick)
-    is_included = (pl.col("occurred") < until) & ~pl.col("unit").is_in(list(excluded_units))
+    is_open = (
+        pl.when(pl.col("track") == PLANTED_TRACK)
+        .then(pl.col("unit").is_in(list(record_inputs.open_planted_units)))
+        .otherwise(pl.col("unit").is_in(list(record_inputs.open_units)))
+    )
+    is_included = (pl.col("occurred") < until) & ~is_open
     for frame in CountedUnits(transaction, state.rollout).load_frames(after=-1, until=last_slot):
         units.add(frame.filter(is_included))
     lines = CountedOutcomes(transaction, state.rollout).read_lines(after=-1, until=last_slot)
     unit_keys = open_unit_keys(transaction, replace(state, policy=policy))
-    excluded_ids = frozenset(unit_keys.find_ids(excluded_units).values())
+    excluded_ids = frozenset(unit_keys.find_ids(record_inputs.open_units).values())
     outcomes = OutcomeBuffer()
     outcomes.add(line for line in lines if line.occurred < until and line.unit not in excluded_ids)
     feeds = GateFeeds(outcomes)

@@ -1,6 +1,6 @@
 """The records of a report's cases, without cases that may still be decided blind."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -16,9 +16,8 @@ from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.history import StoredHistory
 from rollout.tally.case_placement import PlacedHistory, place_cases
 from rollout.tally.frames import RecordFrames
+from rollout.tally.populations import place_planted_cases, resolve_natural_units
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
-from rollout.tally.unit_values import add_unit_values
-from rollout.tally.units import resolve_units
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class VisibleRecords:
     history: PlacedHistory
     units: pl.DataFrame
     open_units: frozenset[str]
+    open_planted_units: frozenset[str]
 
 
 def load_visible_records(
@@ -64,24 +64,26 @@ def load_visible_records(
     keys = ExternalKeys(transaction, state.rollout).find_keys({*case_ids, *blind_case_ids})
     hidden_keys = {keys[case_id] for case_id in blind_case_ids if case_id in keys}
     is_inside = pl.col("occurred_at").is_between(period.since, period.until, closed="left")
-    visible_keys = all_records.cases.filter(
-        is_inside & ~pl.col("case_key").is_in(list(hidden_keys))
-    )["case_key"]
+    is_visible = is_inside & ~pl.col("case_key").is_in(list(hidden_keys))
+    visible_keys = all_records.cases.filter(is_visible)["case_key"]
     selected_records = _name_senders(transaction, _select_records(all_records, visible_keys))
     records = _add_local_hours(selected_records, policy)
-    units: pl.DataFrame = resolve_units(placed_history.placed, policy).collect("polars").to_native()
-    units = add_unit_values(units, placed_history.cases, policy)
-    inside_keys = set(visible_keys)
+    units = resolve_natural_units(placed_history, policy)
+    open_units, open_planted_units = _list_unit_keys(state, store, blind_case_ids, policy)
+    inside_keys, natural_keys = set(visible_keys), set(all_records.cases["case_key"])
     visible_case_ids = frozenset(
         case_id for case_id in case_ids - blind_case_ids if keys.get(case_id) in inside_keys
     )
     return VisibleRecords(
         case_ids=visible_case_ids,
-        withheld_case_ids=frozenset(case_ids & blind_case_ids),
+        withheld_case_ids=frozenset(
+            case_id for case_id in case_ids & blind_case_ids if keys.get(case_id) in natural_keys
+        ),
         records=records,
         history=_place_records(placed_history, records, visible_keys, state, policy),
         units=units.filter(pl.col("case_key").is_in(visible_keys.implode())),
-        open_units=frozenset(_iterate_unit_keys(state, store, blind_case_ids, policy)),
+        open_units=open_units,
+        open_planted_units=open_planted_units,
     )
 
 
@@ -167,11 +169,13 @@ def _place_records(
     return place_cases(records, policy, state.rollout.salt, state.trained_until)
 
 
-def _iterate_unit_keys(
+def _list_unit_keys(
     state: RolloutState, store: StoredHistory, cases: Collection[int], policy: Policy
-) -> Iterator[str]:
-    """Yield the keys of the counted units of cases."""
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the keys of the units of cases that occurred, and of planted ones."""
     if not cases:
-        return
-    placed_history = place_cases(store.load_records(cases), policy, state.rollout.salt)
-    yield from placed_history.cases["unit"]
+        return frozenset(), frozenset()
+    records = store.load_records(cases)
+    natural = place_cases(records, policy, state.rollout.salt).cases["unit"]
+    planted = place_planted_cases(records, policy, state.rollout.salt)
+    return frozenset(natural), frozenset(() if planted is None else planted.cases["unit"])

@@ -149,9 +149,7 @@ def _build_counted_units(
             slices=first_row.get("slices") or None,
             record_hashes=None
             if records is None
-            else records.join_hashes(
-                first_row["unit"], case_ids[first_row["case_key"]], first_row["version"]
-            ),
+            else records.join_hashes(case_ids[first_row["case_key"]], first_row["version"]),
             **{name: first_row[name] for name in ROW_COLUMNS},
         )
         for lever_rows in _group_by_unit(rows)

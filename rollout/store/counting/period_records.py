@@ -120,13 +120,14 @@ class PeriodRecords:
         )
 
     def load_last_received(self) -> dict[str, datetime]:
-        """Return by site when its last case or heartbeat was received."""
+        """Return by site when its last case or heartbeat was received, planted cases aside."""
         last_received: dict[str, datetime] = {}
         for table in (cases, heartbeats):
             last_received_at = type_coerce(func.max(table.c.received_at), InstantType).label("at")
+            is_natural = (cases.c.planted.is_(None),) if table is cases else ()
             query = (
                 select(table.c.site, last_received_at)
-                .where(table.c.rollout == self._rollout.number)
+                .where(table.c.rollout == self._rollout.number, *is_natural)
                 .group_by(table.c.site)
             )
             for row in self._transaction.execute(query):

@@ -20,7 +20,7 @@ class UnitRecords:
     """Hashes of records as they were read, from which units take theirs.
 
     Attributes:
-        cases_by_unit: numbers of the cases of each unit; empty if each unit is a case.
+        cases_beside: by case all cases of its unit; empty if each unit is a case.
         first_names: by later name of a version its first one.
     """
 
@@ -29,7 +29,7 @@ class UnitRecords:
         self._predictions: dict[int, set[tuple[str, str | None, bytes]]] = {}
         self._others: dict[int, set[bytes]] = {}
         self._deciders: dict[int, set[str | None]] = {}
-        self.cases_by_unit: Mapping[str, Collection[int]] = {}
+        self.cases_beside: Mapping[int, Collection[int]] = {}
 
     def add_row(self, table: Table, row: Row[Any]) -> bool:
         """Add a record's row, and return True: the row is used."""
@@ -44,15 +44,15 @@ class UnitRecords:
                 self._deciders.setdefault(row.case_id, set()).add(row.sender)
         return True
 
-    def join_hashes(self, unit: str, case_id: int, version: str) -> bytes:
-        """Return the hashes of the records behind a unit, sorted and joined.
+    def join_hashes(self, case_id: int, version: str) -> bytes:
+        """Return the hashes of the records behind the unit of a case, sorted and joined.
 
         A prediction of another version belongs to them if its sender also sent a decision, which
         then may be no evidence.
         """
         return join_hashes(
             record_hash
-            for number in self.cases_by_unit.get(unit, (case_id,))
+            for number in self.cases_beside.get(case_id, (case_id,))
             for record_hash in self._list_hashes(number, version)
         )
 

@@ -57,8 +57,8 @@ def load_heads(transaction: Transaction) -> Mapping[str, tuple[int, StoredLedger
 
 def load_activity(transaction: Transaction, since: datetime) -> dict[int, RolloutActivity]:
     """Return the activity of each rollout since a time, by number."""
-    same_rollout = cases.c.rollout == rollouts.c.id
-    newest_cases = select(cases.c.received_at).where(same_rollout).order_by(cases.c.case_id.desc())
+    is_natural = (cases.c.rollout == rollouts.c.id, cases.c.planted.is_(None))
+    newest_cases = select(cases.c.received_at).where(*is_natural).order_by(cases.c.case_id.desc())
     recent = newest_cases.limit(MAX_RECENT_CASES).correlate(rollouts).subquery()
     query = select(
         rollouts.c.id,

@@ -61,6 +61,7 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
+from rollout.tally.populations import split_populations
 
 RowValues = dict[str, Any]
 RowFilter = Callable[[Table, Row[Any]], bool]
@@ -153,7 +154,7 @@ class StoredHistory:
         build_prediction = partial(self._build_prediction, first_decisions=first_decisions)
         build_frame, levers = partial(_build_frame, keys), self._levers
         no_remarks = pl.DataFrame(schema=REMARK_SCHEMA)
-        return RecordFrames(
+        records = RecordFrames(
             cases=pl.DataFrame(
                 [self._build_case(row, keys, episodes) for row in case_rows],
                 schema=build_cases_schema(self._attributes),
@@ -184,6 +185,8 @@ class StoredHistory:
             notes=no_remarks,
             row_counts={},
         )
+        planted_keys = {keys[row.case_id] for row in case_rows if row.planted}
+        return split_populations(records, planted_keys)
 
     def add_episode_cases(self, case_ids: Collection[int]) -> set[int]:
         """Return the cases together with all others of their episodes."""

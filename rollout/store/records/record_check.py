@@ -26,6 +26,8 @@ from rollout.store.records.record_hashes import (
     FLOAT_COLUMNS,
     NEWEST_FORM,
     OUTCOME_VALUES,
+    PLANTED,
+    PLANTED_FORM,
     VALUES_FORM,
     ErasedHashes,
     compute_record_hashes,
@@ -71,6 +73,9 @@ def _find_faults(
         for row in _filter_not_erased(transaction, rollout, changed_rows, "hash"):
             yield f"{_name_record(schema, row)} is not what its hash says"
     elif CONTENT_FORM < form <= NEWEST_FORM:
+        for row in rows:
+            if form < PLANTED_FORM and row.get(PLANTED) is not None:
+                yield f"{_name_record(schema, row)} is marked as planted, and its hash is not"
         yield from _find_faults_of_full_form(transaction, rollout, schema, form, rows)
     else:
         for row in rows:

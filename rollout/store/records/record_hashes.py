@@ -7,6 +7,7 @@ The form of a record's hash is stored beside it:
 - 3: the same and the sender.
 - 4: the same and, of a decision, the kind of its source.
 - 5: the same and, of an outcome, its values. Outcomes without values have form 4.
+- 6: the same and, of a case that came with a planted one, the mark.
 
 An erasure deletes the random bytes with the record, so that nobody can test guesses of its content
 against the hashes that stay: those of counted units, and those of `ErasedHashes`.
@@ -29,11 +30,14 @@ FULL_FORM: Final = 2
 SENDER_FORM: Final = 3
 SOURCE_FORM: Final = 4
 VALUES_FORM: Final = 5
-NEWEST_FORM: Final = VALUES_FORM
+PLANTED_FORM: Final = 6
+NEWEST_FORM: Final = PLANTED_FORM
 RECORD_SALT_BYTES: Final = 16
 HASH_BYTES: Final = 32
 SENDER: Final = "sender"
 SOURCE: Final = "source"
+PLANTED: Final = "planted"
+CASE: Final = "case"
 DECISION: Final = "decision"
 OUTCOME: Final = "outcome"
 OUTCOME_VALUES: Final = "outcome_values"
@@ -75,6 +79,8 @@ def build_hash_columns(name: str, columns: ColumnsByName) -> dict[str, Sequence[
     form = SOURCE_FORM if SENDER in columns else FULL_FORM
     if any(value is not None for value in columns.get(OUTCOME_VALUES, ())):
         form = VALUES_FORM
+    if PLANTED in columns:
+        form = PLANTED_FORM
     salts = _draw_salts(row_count)
     return {
         "hash_form": (form,) * row_count,
@@ -118,7 +124,8 @@ def list_covered(name: str, form: int) -> tuple[str, ...]:
     senders = (SENDER,) if form >= SENDER_FORM else ()
     sources = (SOURCE,) if form >= SOURCE_FORM and name == DECISION else ()
     values = (OUTCOME_VALUES,) if form >= VALUES_FORM and name == OUTCOME else ()
-    return (*COVERED_COLUMNS[name], *senders, *sources, *values)
+    marks = (PLANTED,) if form >= PLANTED_FORM and name == CASE else ()
+    return (*COVERED_COLUMNS[name], *senders, *sources, *values, *marks)
 
 
 def _draw_salts(row_count: int) -> list[bytes]:

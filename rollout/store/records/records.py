@@ -28,7 +28,8 @@ from rollout.store.database.session import Transaction
 from rollout.store.records.erased_keys import find_erased_items
 from rollout.store.records.external_keys import EPISODE, ExternalKeys, KeyIds
 from rollout.store.records.incoming_cases import IncomingCases
-from rollout.store.records.record_hashes import build_hash_columns
+from rollout.store.records.planted_cases import PlantedCases
+from rollout.store.records.record_hashes import PLANTED, build_hash_columns
 from rollout.store.records.record_rows import (
     COLUMN_OF,
     MAX_KEY_LENGTH,
@@ -293,11 +294,19 @@ class RecordStore:
             COLUMN_OF.get(name, name): cells
             for name, cells in {**columns, **common_columns}.items()
         }
+        if schema is RECORD_SCHEMAS[Case]:
+            table_columns |= self._build_marks(columns["case_id"])
         table_columns |= build_hash_columns(schema.name, table_columns)
         if "episode" in columns:
             table_columns["episode"] = self._find_episode_ids(columns["episode"])
         del table_columns["key"]  # the row has the case's number
         insert_columns(self._transaction, schema.table, table_columns)
+
+    def _build_marks(self, case_ids: Sequence[int]) -> dict[str, Sequence[Any]]:
+        """Return the column that marks planted cases; nothing if none of them is."""
+        planted = PlantedCases(self._transaction, self._rollout).find(case_ids)
+        marks = [True if case_id in planted else None for case_id in case_ids]
+        return {PLANTED: marks} if planted else {}
 
     def _queue_unsealed(
         self, stored_columns: Mapping[RecordSchema, ColumnsByName], received_micros: int

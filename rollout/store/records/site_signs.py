@@ -26,11 +26,11 @@ class SiteSignStore:
         return set(self._transaction.execute(query).scalars())
 
     def load_case_spans(self) -> dict[str, tuple[datetime, datetime]]:
-        """Return by site when its first and last cases occurred."""
+        """Return by site when its first and last cases occurred, planted ones aside."""
         first, last = func.min(cases.c.occurred_at), func.max(cases.c.occurred_at)
         query = (
             select(cases.c.site, first.label("first"), last.label("last"))
-            .where(cases.c.rollout == self._rollout.number)
+            .where(cases.c.rollout == self._rollout.number, cases.c.planted.is_(None))
             .group_by(cases.c.site)
         )
         return {row.site: (row.first, row.last) for row in self._transaction.execute(query)}

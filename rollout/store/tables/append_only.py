@@ -35,6 +35,7 @@ APPEND_ONLY: Mapping[str, bool] = MappingProxyType(
         "exposures": False,
         "reports": False,
         "erased_hashes": False,
+        "planted_cases": False,
     }
 )
 """The append-only tables, and whether a purge may delete from them."""

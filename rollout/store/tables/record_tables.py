@@ -63,6 +63,7 @@ cases = Table(
     optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
     *build_record_hash_columns(),
+    optional_column("planted", Boolean),  # null: the case occurred by itself
     Index(None, "rollout", "site", "occurred_at"),
     Index(None, "rollout", "received_at"),  # finds what a purge deletes
     Index(None, "rollout", "episode", sqlite_where=HAS_EPISODE, postgresql_where=HAS_EPISODE),
@@ -163,6 +164,16 @@ heartbeats = Table(
     key_column("site", Text),
     key_column("at", InstantType),
     required_column("received_at", InstantType),
+    sqlite_with_rowid=False,
+)
+
+planted_cases = Table(  # declared before any record; `revision` is that of the ledger's event
+    "planted_cases",
+    metadata,
+    rollout_column(),
+    key_column("case_id"),
+    required_column("declared_at", InstantType),
+    required_column("revision", BigInteger),
     sqlite_with_rowid=False,
 )
 

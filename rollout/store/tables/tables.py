@@ -53,6 +53,7 @@ from rollout.store.tables.record_tables import (
     external_keys,
     heartbeats,
     outcomes,
+    planted_cases,
     predictions,
     rejected_records,
 )
@@ -116,6 +117,7 @@ __all__ = [
     "outcomes",
     "pending_stops",
     "permit_keys",
+    "planted_cases",
     "policies",
     "predictions",
     "proposals",

@@ -234,6 +234,7 @@ def test_the_history_holds_every_kind_there_is():
         "CasesErased",
         "NameErased",
         "RecordsImported",
+        "CasesPlanted",
         "ReportSealed",
         "ClockCorrected",
         "FormChanged",

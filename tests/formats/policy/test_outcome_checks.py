@@ -59,7 +59,7 @@ def test_a_gate_on_gain_has_its_outcome_and_a_guard_watches_it():
         ({"id: profit": "id: price", "of: profit, at_least: 0": "of: price, at_least: 0", "of: profit, at_least: -1": "of: price, at_least: -1"}, "'price' is a lever, too, and files have one column for each; rename one"),
         ({"of: profit, at_least: 0": "of: proft, at_least: 0"}, "'proft' fits no outcome; did you mean profit?"),
         ({"of: profit, at_least: 0": "at_least: 0"}, "gain is of one outcome; name it, such as of: profit"),
-        ({"at_least: 40%": "of: profit, at_least: 40%"}, "does not apply to agreement; leave it out"),
+        ({"at_least: 40%": "of: profit, at_least: 40%"}, "can only be planted for agreement; leave it out for the cases that occur"),
         ({"of: profit, at_least: 0": "of: profit, at_least: 80"}, "80 can never be decided: between the ends of profit lie 80; write less than that"),
         ({"of: profit, at_least: 0": "of: profit, at_most: 0"}, "does not apply to gain, where higher is better; write at_least: 0"),
         ({"share: 10%, audit": "share: 10%, blind: 20%, audit"}, "share and blind exclude each other: humans decide 90% already, blind; leave blind out"),

@@ -115,6 +115,12 @@ def test_a_rare_label_takes_as_many_more_days_as_it_is_rarer(says):
     assert text.endswith("about 20 more decisions, 20 days at the present rate")
 
 
+def test_no_date_is_given_for_planted_cases_which_come_as_users_plant_them(says):
+    planted = share("recall of bear of planted cases", agreed=9, n=10, median=20, is_planted=True)
+    text = says(BEGUN, progress=progress(planted, closed=100, per_day=10.0))
+    assert text.endswith("about 20 more decisions")
+
+
 def test_without_a_rate_no_date_is_given(says):
     text = says(BEGUN, progress=progress(share(agreed=1, n=1, further=16), closed=1))
     assert text.endswith("at least 16 more decisions, if the model is right in all")

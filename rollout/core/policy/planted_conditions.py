@@ -1,0 +1,48 @@
+"""Gate conditions about planted cases, which are a population of their own.
+
+A user plants a case to see what a model does with it: a scenario, or a rare event. How often such
+cases come is the user's choice, so no figure about the cases that occur counts them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from rollout.core.policy.measures import Condition
+
+PLANTED: Final = "planted"
+PLANTED_MEASURES: Final = ("agreement", "recall")
+"""Measures that don't depend on how often a label is planted; precision and cost do."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedCondition(Condition):
+    """A condition on the planted cases alone."""
+
+    @property
+    def key(self) -> tuple[str, str | None, str | None]:
+        """Return what is measured and of what, without the threshold."""
+        return (f"{self.measure} of {PLANTED}", self.label, self.lever)
+
+    def __str__(self) -> str:
+        """Return the condition as text.
+
+        >>> str(PlantedCondition("recall", 0.95, at_least=True, label="bear"))
+        'recall of bear of planted cases, not of those that occur, at least 95 %'
+        """
+        label = f" of {self.label}" if self.label else ""
+        lever = f" ({self.lever})" if self.lever else ""
+        return (
+            f"{self.measure}{label}{lever} of planted cases, not of those that occur, at least"
+            f" {self.threshold_text}"
+        )
+
+
+def select_planted(conditions: Iterable[Condition]) -> tuple[PlantedCondition, ...]:
+    """Return the conditions about planted cases."""
+    return tuple(c for c in conditions if isinstance(c, PlantedCondition))
+
+
+def select_natural(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+    """Return the conditions about the cases that occur."""
+    return tuple(c for c in conditions if not isinstance(c, PlantedCondition))

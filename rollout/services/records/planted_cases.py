@@ -1,0 +1,154 @@
+"""Declare planted cases: scenarios and seeded rare events, a population of their own.
+
+A case is planted before anything is known of it. Otherwise a user could choose by its answers
+whether it counts as a case that occurred.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from rollout.core.errors import NotAllowedError, RefusalError
+from rollout.core.records.reviews import PLANTED
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.record_events import CasesPlanted
+from rollout.formats.records.planted_rows import read_planted_rows
+from rollout.services.engine.command_handler import retry_on_stale_revision
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.records.exposures import ExposureStore
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.planted_cases import PlantedCases
+from rollout.store.records.record_rows import MAX_KEY_LENGTH
+
+MAX_CASES: Final = 1_000
+MAX_NAMED_CASES: Final = 5
+PLANTED_PAGE: Final = "planted-cases"
+
+
+class PlantingRefusedError(RefusalError):
+    """Cases can't be declared as planted; none of them was."""
+
+    code = "planting-refused"
+
+
+@dataclass(frozen=True, slots=True)
+class PlantingRequest:
+    """Cases to declare as planted.
+
+    Attributes:
+        keys: the keys that their records will have.
+        reason: what they are for.
+        file_digest: of the file of an import that declares them.
+    """
+
+    keys: Collection[str]
+    reason: str
+    file_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlantingResult:
+    """How many cases are declared now, and of how many that is a repetition."""
+
+    new: int
+    repeated: int
+
+
+def declare_planted_cases(
+    database: Database, caller: Caller, rollout_name: str, request: PlantingRequest, at: datetime
+) -> PlantingResult:
+    """Declare cases as planted, all or none (safe to repeat).
+
+    The caller knows them from then on, so is not asked to review them.
+
+    Raises:
+        NotAllowedError: the caller does not administer the rollout, or is a program.
+        UnknownRolloutError: the caller sees no such rollout.
+        PlantingRefusedError: a key is invalid, or a record of a case is stored.
+    """
+    require_permission(caller, Permission.ADMINISTER, rollout_name)
+    if caller.is_service_account:
+        raise NotAllowedError(f"{caller.name} is a program; a user declares planted cases")
+    if fault := _find_request_fault(request):
+        raise PlantingRefusedError(f"{fault}; nothing was declared")
+
+    def declare() -> PlantingResult:
+        with database.begin_write() as transaction:
+            state = load_rollout_state(transaction, rollout_name)
+            return _declare(transaction, state, caller, request, at)
+
+    return retry_on_stale_revision(declare)
+
+
+def declare_planted_file(
+    database: Database, caller: Caller, rollout_name: str, file: Path, at: datetime
+) -> PlantingResult:
+    """Declare the cases of a file of an import; its times were checked with the records.
+
+    Raises the errors of `declare_planted_cases`.
+    """
+    keys = frozenset(declaration.key for declaration in read_planted_rows(file))
+    digest = sha256(file.read_bytes()).hexdigest()
+    request = PlantingRequest(keys, f"declared in {file.name}", digest)
+    return declare_planted_cases(database, caller, rollout_name, request, at)
+
+
+def _find_request_fault(request: PlantingRequest) -> str:
+    if not request.reason.strip():
+        return "there is no reason; say what the cases are for"
+    if not request.keys:
+        return "there is no case; name at least one"
+    for key in request.keys:
+        if not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable():
+            return f"{key[:MAX_KEY_LENGTH]!r} is no key; a key has 1 to {MAX_KEY_LENGTH} letters"
+    return ""
+
+
+def _declare(
+    transaction: Transaction,
+    state: RolloutState,
+    caller: Caller,
+    request: PlantingRequest,
+    at: datetime,
+) -> PlantingResult:
+    store = PlantedCases(transaction, state.rollout)
+    ids = ExternalKeys(transaction, state.rollout).assign_ids(sorted(request.keys))
+    declared_ids = store.find(ids.by_key.values())
+    late = [key for key, n in ids.by_key.items() if n not in ids.new_ids and n not in declared_ids]
+    if late:
+        raise PlantingRefusedError(_describe_late(sorted(late)))
+    new_keys = [key for key, number in ids.by_key.items() if number in ids.new_ids]
+    if new_keys:
+        event = CasesPlanted(
+            at=(state.scope.at or at) if request.file_digest else at,
+            by=caller.name,
+            cases=len(new_keys),
+            digest=store.compute_digest(new_keys),
+            file_digest=request.file_digest,
+            reason=request.reason,
+        )
+        revision = state.scope.revision
+        Ledger(transaction, state.rollout).append(
+            [event], after=revision, access_head=caller.access_head
+        )
+        store.add(ids.new_ids, at=at, revision=revision + 1)
+        entries = [(number, PLANTED) for number in sorted(ids.new_ids)]
+        ExposureStore(transaction, state.rollout).add(
+            entries, reviewer=caller.name, page=PLANTED_PAGE, at=at
+        )
+    return PlantingResult(len(new_keys), len(declared_ids))
+
+
+def _describe_late(keys: Sequence[str]) -> str:
+    names = ", ".join(keys[:MAX_NAMED_CASES])
+    more = f" and {len(keys) - MAX_NAMED_CASES} more" if len(keys) > MAX_NAMED_CASES else ""
+    return (
+        f"records of {names}{more} came before, so answers to them could be known; a case is"
+        " declared as planted before anything is sent of it. Nothing was declared: leave these"
+        " keys out, and they count as all others"
+    )

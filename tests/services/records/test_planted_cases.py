@@ -1,0 +1,170 @@
+"""Declared before any record, marked in the record and the ledger, and unseen by reviewers."""
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from rollout.core.errors import NotAllowedError
+from rollout.core.records.records import Prediction
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.core.scope.record_events import CasesPlanted
+from rollout.services.divergences.cases import load_case_details
+from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.erasure.case_erasure import erase_case
+from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.records.planted_cases import (
+    PlantingRefusedError,
+    PlantingRequest,
+    PlantingResult,
+    declare_planted_cases,
+)
+from rollout.services.records.planted_check import find_planting_faults
+from rollout.store.counting.period_records import PeriodRecords
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.revisions import load_activity
+from rollout.store.records.history import StoredHistory
+from rollout.store.records.planted_cases import PlantedCases
+from rollout.store.records.site_signs import SiteSignStore
+from rollout.store.tables.tables import cases, planted_cases
+from tests.services.engine.test_evidence_check import attacking
+from tests.services.review_room import ANA, DAN, MINUTE, Room, person
+
+ZOE = Caller(
+    "zoe", role_assignments=(AssignedRole("admin", "bears"), AssignedRole("reviewer", "bears"))
+)
+
+
+EYE = person("eye", AssignedRole("viewer", "bears"), AssignedRole("reviewer", "bears"))
+
+
+@pytest.fixture
+def room(database):
+    return Room(database)
+
+
+def declare(room, *keys, by=DAN, reason="a bear at the bin"):
+    request = PlantingRequest(frozenset(keys), reason)
+    return declare_planted_cases(room.database, by, "bears", request, room.at)
+
+
+def list_declared(room):
+    with room.database.begin_read() as transaction:
+        ledger = Ledger(transaction, room.stood.rollout)
+        ledger.verify()
+        return [e for e in ledger.list_events() if isinstance(e, CasesPlanted)]
+
+
+def load_marks(room):
+    with room.database.begin_read() as transaction:
+        rows = transaction.execute(select(cases.c.planted, cases.c.hash_form).order_by("case_id"))
+        return [tuple(row) for row in rows]
+
+
+def test_a_declared_case_is_marked_in_record_hash_and_ledger(room):
+    assert declare(room, "p1", "p2") == PlantingResult(2, 0)
+    assert declare(room, "p1", "p2") == PlantingResult(0, 2)
+    room.arrive("n1").arrive("p1")
+    assert load_marks(room) == [(True, 6), (None, 4)]
+    (event,) = list_declared(room)
+    assert (event.by, event.cases, event.reason) == ("dan", 2, "a bear at the bin")
+    with room.database.begin_read() as transaction:
+        store = PlantedCases(transaction, room.stood.rollout)
+        assert list(store.load_digests().values()) == [(2, event.digest)]
+        assert store.count() == (2, 1)
+        assert list(find_planting_faults(transaction, room.stood.rollout)) == []
+    with attacking(room.database, "planted_cases") as transaction:
+        transaction.execute(delete(planted_cases).where(planted_cases.c.case_id == 2))
+    with room.database.begin_read() as transaction:
+        (fault,) = find_planting_faults(transaction, room.stood.rollout)
+    assert "which declares 2, or others" in fault
+    faults = EvidenceCheck(room.database, "bears").check_all().faults
+    assert faults == []
+    for key, was, becomes in (("p1", True, None), ("n1", None, True)):
+        with attacking(room.database, "cases") as transaction:
+            where = cases.c.planted.is_(was)
+            transaction.execute(update(cases).where(where).values(planted=becomes))
+        assert (
+            f"the case of case {key}" in EvidenceCheck(room.database, "bears").check_all().faults[0]
+        )
+
+
+@pytest.mark.parametrize("known", ["case", "prediction"])
+def test_what_is_known_already_is_refused_with_all_beside_it(room, known):
+    if known == "case":
+        room.arrive("n1", label=None)
+    else:
+        room.keep(Prediction(key="n1", version="v1", answers={"alarm": "bear"}))
+    with pytest.raises(PlantingRefusedError, match="records of n1 came before, so answers"):
+        declare(room, "p1", "n1")
+    assert list_declared(room) == []
+    room.arrive("p1")
+    assert {mark for mark, _ in load_marks(room)} == {None}
+
+
+@pytest.mark.parametrize(
+    ("who", "error"),
+    [
+        (ANA, NotAllowedError),
+        (person("op", AssignedRole("operator", "bears")), NotAllowedError),
+        (replace(DAN, is_service_account=True), NotAllowedError),
+    ],
+)
+def test_a_user_who_administers_declares(room, who, error):
+    with pytest.raises(error):
+        declare(room, "p1", by=who)
+
+
+def test_no_reason_or_key_is_refused(room):
+    for keys, reason in ((("p1",), " "), ((), "why"), (("p\n1",), "why")):
+        with pytest.raises(PlantingRefusedError, match="nothing was declared"):
+            declare(room, *keys, reason=reason)
+
+
+def test_a_reviewer_cannot_tell_a_planted_case_and_its_planter_is_not_asked(room):
+    declare(room, "case-p", by=ZOE)
+    room.arrive("case-n").arrive("case-p").later(MINUTE)
+    first = room.take(EYE)
+    hidden = [
+        repr(load_case_details(room.database, EYE, "bears", key, room.at)).replace(key, "key")
+        for key in ("case-n", "case-p")
+    ]
+    room.judge(EYE, first.review)
+    second = room.take(EYE)
+    assert {first.case.key, second.case.key} == {"case-n", "case-p"}
+    shown = [repr(task.case).replace(task.case.key, "key") for task in (first, second)]
+    assert shown[0] == shown[1]
+    assert hidden[0].replace("number=1", "number=2") == hidden[1].replace("number=1", "number=2")
+    assert "planted=None" in hidden[1]
+    assert load_case_details(room.database, DAN, "bears", "case-p", room.at).planted
+    given = [room.take(ZOE), room.take(ZOE)]
+    assert {task.case.key for task in given if task} <= {"case-n"}
+
+
+def test_an_erased_planted_case_stays_declared(room):
+    declare(room, "p1")
+    room.arrive("p1")
+    (event,) = list_declared(room)
+    erase_case(room.database, ErasureRequest(DAN, "bears", "asked", room.at), "p1")
+    with room.database.begin_read() as transaction:
+        store = PlantedCases(transaction, room.stood.rollout)
+        assert list(store.load_digests().values()) == [(1, event.digest)]
+        assert store.count() == (1, 0)
+        assert load_rollout_state(transaction, "bears").policy.rollout == "bears"
+    assert EvidenceCheck(room.database, "bears").check_all().faults == []
+
+
+def test_no_sign_of_life_and_no_record_of_a_figure_is_a_planted_case(room):
+    declare(room, "p1")
+    room.arrive("p1")
+    with room.database.begin_read() as transaction:
+        rollout = room.stood.rollout
+        assert SiteSignStore(transaction, rollout).load_case_spans() == {}
+        assert PeriodRecords(transaction, rollout).load_last_received() == {}
+        activity = load_activity(transaction, room.at - MINUTE)[rollout.number]
+        assert (activity.last_case_at, activity.recent_cases) == (None, 0)
+        records = StoredHistory(transaction, rollout, levers=["alarm"]).load_records()
+        frames = (records.cases, records.predictions, records.decisions, records.outcomes)
+        assert all(frame.is_empty() for frame in frames)
+        assert records.planted.predictions["case_key"].to_list() == ["p1"]

@@ -1,0 +1,134 @@
+"""Planted cases are a population of their own: no natural figure or event counts them."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.planted_conditions import PlantedCondition
+from rollout.core.policy.policy import EvidenceRules, Guard, Minimum
+from rollout.core.scope.events import ProposalRaised, Widened
+from rollout.formats.records.files import RecordPaths
+from rollout.replay.engine import ReplayOptions
+from rollout.reports.pages.html_report import render_html_report
+from rollout.reports.pages.json_report import render_json_report
+from rollout.services.replay.replay import ReplayRequest, replay_records
+from rollout.services.replay.replay_output import compute_replay_facts
+from rollout.tally.populations import split_populations
+from tests.properties import examples
+from tests.tally.histories import (
+    AGREEMENT,
+    HOUR,
+    a_gate,
+    a_policy,
+    cases,
+    decisions,
+    outcomes,
+    predictions,
+    records,
+)
+
+RECALL = PlantedCondition("recall", 0.6, at_least=True, label="bear")
+HERE = Path(__file__)
+LABELS = ("bear", "fox", "none")
+WATCHFUL = (
+    Guard(Condition("failures", 0.05, at_least=False), "suspend", over=6 * HOUR),
+    Guard(Condition("latency_p95", 1.0, at_least=False), "suspend", over=6 * HOUR),
+    Guard(Condition("heartbeat", 7200.0, at_least=False), "suspend"),
+    Guard(Condition("harm", 0, at_least=False), "shadow", over=24 * HOUR),
+    Guard(Condition("drift", 0.02, at_least=False), "report", false_alarm_every=10),
+    Guard(Condition("missing", 0.05, at_least=False), "report", over=24 * HOUR),
+    Guard(AGREEMENT, "one-stage", false_alarm_every=10),
+)
+NATURAL = tuple((f"n{i}", 1 + i * 0.4, LABELS[i % 3], LABELS[i % 3], None) for i in range(60))
+
+
+def build_history(*rows):
+    """Return records of (key, hour, predicted, decided, harm), of which p… are planted."""
+    history = records(
+        cases(*((key, at, {"episode": f"e{int(at)}"}) for key, at, *_ in rows)),
+        predictions(
+            *((key, said, {"latency": 9_000 if key[0] == "p" else 10}) for key, _, said, *_ in rows)
+        ),
+        decisions(*((key, right, {"at": at + 0.1}) for key, at, _, right, _ in rows if right)),
+        outcomes(*((key, harm, at + 0.2) for key, at, *_, harm in rows if harm)),
+    )
+    return split_populations(history, {key for key, *_ in rows if key[0] == "p"})
+
+
+def replay(policy, *rows):
+    options = ReplayOptions(approval_delay=timedelta(0))
+    request = ReplayRequest(HERE, RecordPaths(HERE, HERE), options=options)
+    return replay_records(request, policy, build_history(*rows))
+
+
+def build_policy(unit="case", *require):
+    minimum = Minimum(units=5, days=1, reviewers=1)
+    gate = a_gate("supervised", *(require or (AGREEMENT,)), minimum=minimum, risk=0.2)
+    return a_policy(
+        gates=(gate,),
+        guards=WATCHFUL,
+        evidence=EvidenceRules(grace=2 * HOUR, outside_blind=True, unit=unit),
+    )
+
+
+def test_a_gate_waits_for_planted_cases_and_says_so():
+    policy = build_policy("case", AGREEMENT, RECALL)
+    planted = tuple((f"p{i}", 20 + i / 10, "bear", "bear", None) for i in range(9))
+    wrong = tuple((f"p{i}", 20 + i / 10, "fox", "bear", None) for i in range(9))
+    assert not any(isinstance(e, ProposalRaised) for e in replay(policy, *NATURAL).result.events)
+    assert not any(
+        isinstance(e, ProposalRaised) for e in replay(policy, *NATURAL, *wrong).result.events
+    )
+    events = replay(policy, *NATURAL, *planted).result.events
+    raised = next(event for event in events if isinstance(event, ProposalRaised))
+    assert raised.readings[1].startswith(
+        "recall of bear of planted cases, not of those that occur, at least 60 %: "
+    )
+    assert any(isinstance(event, Widened) for event in events)
+
+
+def test_a_planted_case_is_in_no_natural_unit_and_in_one_planted_one():
+    done = replay(build_policy(), *NATURAL, ("p1", 9.0, "bear", "bear", "damage"))
+    assert "p1" not in {*done.units["case_key"], *done.history.cases["case_key"]}
+    ((_, rows),) = done.result.units.cells.items()
+    assert (len(rows.planted), len(rows.gate)) == (1, len(NATURAL))
+
+
+PLANTED = st.tuples(
+    st.floats(2, 30, allow_nan=False), st.sampled_from([*LABELS, None]),
+    st.sampled_from([*LABELS, None]), st.sampled_from(["damage", None]),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", ["case", "episode"])
+@examples(given(st.lists(PLANTED, min_size=1, max_size=30)), fast=2, whole=40)
+def test_any_number_of_planted_cases_changes_no_natural_unit_or_event(unit, drawn):
+    policy = build_policy(unit)
+    planted = [(f"p{i}", *row) for i, row in enumerate(drawn)]
+    alone, beside = replay(policy, *NATURAL), replay(policy, *NATURAL, *planted)
+    assert beside.result.events == alone.result.events
+    assert sorted(map(repr, beside.units.rows())) == sorted(map(repr, alone.units.rows()))
+    assert beside.records.cases.equals(alone.records.cases)
+    assert beside.records.planted is not None
+    assert beside.records.planted.cases.height == len(planted)
+
+
+@pytest.mark.simulation  # two whole reports
+def test_the_report_shows_planted_recall_apart_and_no_other_figure_moves():
+    planted = [(f"p{i}", 2.0 + i / 20, "fox" if i else "bear", "bear", "damage") for i in range(8)]
+    alone, beside = (
+        compute_replay_facts(replay(build_policy(), *NATURAL, *rows)) for rows in ((), planted)
+    )
+    (recall,) = beside.evidence[0].planted
+    assert (recall.label, recall.planted.count, recall.planted.n) == ("bear", 1, 8)
+    assert recall.natural.count == recall.natural.n > 5
+    cleared = tuple(replace(facts, planted=()) for facts in beside.evidence)
+    assert render_json_report(replace(beside, evidence=cleared)) == render_json_report(alone)
+    page = render_html_report(beside)
+    assert "Of planted cases" in page
+    assert "Of planted cases" not in render_html_report(alone)
