@@ -256,7 +256,7 @@ def _classify_cases(
     )
     reviewed = reviewed.join(_build_threshold_frame(thresholds), on="habit", how="left")
     classified = reviewed.with_columns(
-        kind=_build_kind_expression(numbers=lever.number is not None),
+        kind=_build_kind_expression(is_pairwise=not lever.has_single_labels),
         loss=_build_surprise_expression(),
     )
     return _add_costs(classified, lever)
@@ -320,10 +320,12 @@ def _build_threshold_frame(thresholds: tuple[ConfidenceThreshold, ...]) -> pl.Da
     return pl.DataFrame(rows, schema={"habit": pl.String, "sure": pl.Float64}, orient="row")
 
 
-def _build_kind_expression(*, numbers: bool) -> pl.Expr:
+def _build_kind_expression(*, is_pairwise: bool) -> pl.Expr:
     """Return the expression of the kind of loss, null for other cases.
 
     A label without human decisions has no threshold, so the model is never confident in it.
+    Different numbers and sets can agree: with `is_pairwise` reviewers are split only where some
+    agree with the model and some don't.
     """
     is_sure = (pl.col("probability") >= pl.col("sure") - ROUNDING_TOLERANCE).fill_null(value=False)
     has_no_confidence = pl.col("probability").is_null()
@@ -332,7 +334,7 @@ def _build_kind_expression(*, numbers: bool) -> pl.Expr:
     is_majority = ~has_proof & some_with & (pl.col("n_with") >= pl.col("n_against"))
     is_slip = some_against & ((is_proven & (is_sure | has_no_confidence)) | (is_majority & is_sure))
     is_wrong = is_sure & ((has_proof & ~is_proven) | (~has_proof & some_against & ~some_with))
-    is_split = (some_with & some_against) if numbers else pl.col("labels") > 1
+    is_split = (some_with & some_against) if is_pairwise else pl.col("labels") > 1
     return (
         pl.when(is_slip.fill_null(value=False))
         .then(pl.lit(SUSPECTED_HUMAN_ERROR))
