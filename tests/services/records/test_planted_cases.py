@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from rollout.core.errors import NotAllowedError
 from rollout.core.records.records import Prediction
@@ -77,7 +77,8 @@ def test_a_declared_case_is_marked_in_record_hash_and_ledger(room):
         assert store.count() == (2, 1)
         assert list(find_planting_faults(transaction, room.stood.rollout)) == []
     with attacking(room.database, "planted_cases") as transaction:
-        transaction.execute(delete(planted_cases).where(planted_cases.c.case_id == 2))
+        newest = select(func.max(planted_cases.c.case_id)).scalar_subquery()
+        transaction.execute(delete(planted_cases).where(planted_cases.c.case_id == newest))
     with room.database.begin_read() as transaction:
         (fault,) = find_planting_faults(transaction, room.stood.rollout)
     assert "which declares 2, or others" in fault
