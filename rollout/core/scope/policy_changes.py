@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import PolicyRefusedError
+from rollout.core.policy.cell_evidence import MeasureKey
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
+from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import is_redefined
 from rollout.core.scope.cell_renames import check_renames, find_renamed_cells
@@ -142,7 +144,7 @@ def _find_effects(pending: PendingEvents, new: Policy) -> _EditEffects:
         return _EditEffects((), (), {}, (), {})
     return _EditEffects(
         _find_cleared_cells(old, new),
-        _find_riskier_cells(risks, old, new),
+        _find_restarted_cells(risks, old, new),
         _find_withdrawn_risks(risks, old, new),
         _find_counted_versions(pending.scope, old, new),
         find_renamed_cells(old, new),
@@ -242,12 +244,40 @@ def _find_cleared_cells(old: Policy, new: Policy) -> tuple[Cell, ...]:
     )
 
 
-def _find_riskier_cells(
+def _find_restarted_cells(
     withdrawn_risks: Mapping[str, str], old: Policy, new: Policy
 ) -> tuple[Cell, ...]:
-    """Return the cells in which a gate's risk has risen."""
-    shared_cells = (cell for cell in old.cells if cell in new.cell_set)
-    return tuple(cell for cell in shared_cells if _has_higher_risk(withdrawn_risks, old, new, cell))
+    """Return the cells in which a gate's risk has risen, or that test another gain."""
+    return tuple(
+        cell
+        for cell in old.cells
+        if cell in new.cell_set
+        and (_has_higher_risk(withdrawn_risks, old, new, cell) or _measures_anew(old, new, cell))
+    )
+
+
+def _measures_anew(old: Policy, new: Policy, cell: Cell) -> bool:
+    """Return whether a gate tests another gain instead of one.
+
+    Its units are other ones: each such edit would be another try at the gate's whole risk.
+    """
+    for level in range(1, len(new.stage_ids)):
+        stage = new.stage_ids[level]
+        if stage in old.stage_ids:
+            old_gains = _list_gains(old, old.stage_ids.index(stage), cell)
+            new_gains = _list_gains(new, level, cell)
+            if old_gains - new_gains and new_gains - old_gains:
+                return True
+    return False
+
+
+def _list_gains(policy: Policy, stage_level: int, cell: Cell) -> set[tuple[MeasureKey, str]]:
+    """Return what the gates to a stage test of gains, whatever the thresholds."""
+    return {
+        (condition.key, condition.outcome.definition)
+        for condition in policy.list_conditions(stage_level, cell)
+        if isinstance(condition, GainCondition)
+    }
 
 
 def _has_higher_risk(
