@@ -41,6 +41,11 @@ def test_records_without_arms_are_not_compared(tmp_path):
     assert replay(tmp_path, salt=bytes([7]) * 32, has_arms=False).result.scope.cells
 
 
+def test_units_outside_all_windows_have_no_arms(tmp_path):
+    hours = 'sites: [shop]\nwindows: [{id: day, hours: "06:00-18:00"}]'
+    assert replay(tmp_path, policy=QUICK.replace("sites: [shop]", hours)).result.scope.cells
+
+
 def test_an_arm_that_is_none_is_refused_by_row(tmp_path):
     paths = write_stream(tmp_path, gain=0, differs=0.1, days=1)
     lines = paths.predictions.read_text().splitlines()

@@ -60,7 +60,9 @@ def _list_sampled_units(
         "site", "window", "version", as_dict=True
     ).items():
         occurred = part["occurred_us"].to_numpy() // count_micros(result.policy.tick)
-        stages = result.stage_histories[Cell(str(site), str(window))]
+        stages = result.stage_histories.get(Cell(str(site), str(window)))
+        if stages is None:
+            continue  # an unknown site, or a time outside all windows: no version acts there
         levels = stages.find_own_levels(str(version), occurred)
         values = compute_sampling_values(history.salt, "stage", part["unit"])
         is_model = find_buckets(shares, values) >= shares.blind_buckets[levels]
