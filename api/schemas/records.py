@@ -195,7 +195,7 @@ class CaseExplanation(BaseModel):
     hidden: bool
     planted: bool | None = Field(
         description="whether a user declared the case as planted, so that no figure about the cases"
-        " that occur counts it; null if hidden"
+        " that occur counts it; null if hidden, and for programs"
     )
     pending: str = Field(
         validation_alias="waits", description="what is missing before the case is complete"

@@ -84,7 +84,8 @@ class CaseCount:
 class CaseDetails:
     """One case; `hidden` if the caller may still decide it blind.
 
-    `planted` is whether a user declared it as planted; None while it is hidden.
+    `planted` is whether a user declared it as planted; None while it is hidden, and always for
+    programs: one that carries out actions must treat all cases alike.
     """
 
     case: ListedCase
@@ -209,10 +210,11 @@ def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
     decisions = newest.load_decisions([case_id]).get(case_id, {}).values()
     counts = store.list_counted(case_id)
     planted = PlantedCases(case_reader.transaction, case_reader.state.rollout)
+    may_tell = not (is_hidden or case_reader.caller.is_service_account)
     return CaseDetails(
         case=case,
         hidden=is_hidden,
-        planted=None if is_hidden else bool(planted.find([case_id])),
+        planted=bool(planted.find([case_id])) if may_tell else None,
         waits=_describe_pending(case_reader.state.policy, case, counts, is_hidden=is_hidden),
         predictions=()
         if is_hidden

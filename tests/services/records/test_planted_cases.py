@@ -155,6 +155,20 @@ def test_a_reviewer_cannot_tell_a_planted_case_and_its_planter_is_not_asked(room
     assert {task.case.key for task in given if task} <= {"case-n"}
 
 
+def test_no_program_learns_which_case_is_planted(room):
+    declare(room, "case-p")
+    room.arrive("case-n").arrive("case-p").later(MINUTE)
+    for role in ("ingest", "viewer"):
+        program = Caller(
+            "camera", role_assignments=(AssignedRole(role, "bears"),), is_service_account=True
+        )
+        details = [
+            load_case_details(room.database, program, "bears", key, room.at)
+            for key in ("case-n", "case-p")
+        ]
+        assert [(case.hidden, case.planted) for case in details] == [(False, None)] * 2
+
+
 def test_an_erased_planted_case_stays_declared(room):
     declare(room, "p1")
     room.arrive("p1")
