@@ -13,14 +13,32 @@ from api.deps import (
     WallTime,
 )
 from api.problems import build_problem_responses
+from api.schemas.examples import NOON, build_responses
 from rollout.services.cells import calendar_feeds
 
 router = APIRouter(tags=["users"])
 Anyone = Annotated[Caller, RequirePermission(Permission.IDENTIFY)]
 MEDIA_TYPE = "text/calendar"
+ADDRESS_EXAMPLE = "https://rollout.example.org/calendars/Zk3vQ0b8Wc1.ics"
+FILE_EXAMPLE = """\
+BEGIN:VCALENDAR
+VERSION:2.0
+PRODID:-//rollout//schedule//EN
+BEGIN:VEVENT
+UID:bears-freeze-2027-07-01@rollout
+DTSTART:20270701T220000Z
+SUMMARY:bears: freeze begins
+END:VEVENT
+END:VCALENDAR
+"""
 
 
-@router.get("/v1/me/calendar", operation_id="getCalendarAddress", summary="Get my calendar")
+@router.get(
+    "/v1/me/calendar",
+    operation_id="getCalendarAddress",
+    summary="Get my calendar",
+    responses=build_responses({"created_at": NOON}),
+)
 def get_calendar_address(
     service: ServiceDependency, caller: Anyone
 ) -> calendar_feeds.CalendarAddress:
@@ -33,11 +51,12 @@ def get_calendar_address(
     operation_id="createCalendarAddress",
     summary="Create my calendar address",
     status_code=201,
+    responses=build_responses({"address": ADDRESS_EXAMPLE}, 201),
 )
 def create_calendar_address(
     service: ServiceDependency, caller: Anyone, now: WallTime
 ) -> calendar_feeds.CreatedCalendar:
-    """Create your address for calendar programs; the one before stops to work.
+    """Create your address for calendar programs; the one before stops working.
 
     The file has the schedules of the rollouts that you may read. Keep the address secret.
     """
@@ -62,7 +81,7 @@ def revoke_calendar_address(service: ServiceDependency, caller: Anyone) -> None:
     summary="Get schedules as an iCalendar file",
     response_class=Response,
     responses={
-        200: {"content": {MEDIA_TYPE: {}}, "description": "the file"},
+        200: {"content": {MEDIA_TYPE: {"example": FILE_EXAMPLE}}, "description": "the file"},
         **build_problem_responses(404, 422),
     },
 )

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.schemas.examples import LATER, build_responses
 from rollout.services.cells.schedule import (
     DEFAULT_DAYS,
     MAX_DAYS,
@@ -13,9 +14,29 @@ from rollout.services.cells.schedule import (
 )
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["rollouts"])
+EXAMPLE = {
+    "items": [
+        {
+            "kind": "grant",
+            "at": LATER,
+            "until": None,
+            "sites": ["creek"],
+            "window": "day",
+            "subject": "supervised",
+            "text": "supervised ends at creek by day",
+            "key": "grant/creek/day/supervised",
+        }
+    ],
+    "until": LATER,
+}
 
 
-@router.get("/schedule", operation_id="getSchedule", summary="Get the schedule of a rollout")
+@router.get(
+    "/schedule",
+    operation_id="getSchedule",
+    summary="Get the schedule of a rollout",
+    responses=build_responses(EXAMPLE),
+)
 def get_schedule(
     rollout: str,
     service: ServiceDependency,

@@ -139,6 +139,7 @@ THERE = {
     "evidence_hash": ["0" * 64],
     "channel": ["mail", "hook", "no such"],
     "choice": ["relabel", "drop", "keep", "burn"],
+    "token": ["no-such-address", "0" * 43],
 }
 TIMES_OF_DAY = [(NOON - MINUTE).isoformat(), NOON.isoformat(), (NOON - 30 * DAY).isoformat()]
 THERE |= dict.fromkeys(("at", "occurred_at", "since", "until"), TIMES_OF_DAY)
