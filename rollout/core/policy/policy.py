@@ -359,6 +359,10 @@ class Policy:
         start = self._compute_limits(cell)[1]
         return start if at < start else None
 
+    def compute_start(self, cell: Cell) -> datetime:
+        """Return when limits first allow a stage above shadow; without one, before all times."""
+        return self._compute_limits(cell)[1]
+
     def compute_end(self, cell: Cell) -> datetime:
         """Return when limits end all stages above shadow, or `NEVER`."""
         return self._compute_limits(cell)[2]

@@ -104,11 +104,13 @@ def _holds_long_enough(
 def _find_held_since(
     scope: Scope, policy: Policy, cell: Cell, waves: Waves, at: datetime
 ) -> datetime | None:
+    """Return since when a cell holds the stage, not before the start of its limits."""
     acting_stage = find_acting_version(scope, policy, cell, at)
     if acting_stage is None or acting_stage[1] < policy.stage_ids.index(waves.stage):
         return None
     grants = scope.get_cell_state(cell, acting_stage[0]).grants
-    return next(grant.held_since for grant in grants if grant.stage == waves.stage)
+    held_since = next(grant.held_since for grant in grants if grant.stage == waves.stage)
+    return max(held_since, policy.compute_start(cell))
 
 
 def is_settling(scope: Scope, policy: Policy, at: datetime) -> bool:

@@ -98,6 +98,17 @@ def test_a_wave_waits_for_sites_that_start_later():
     assert find_wave_hold(rollout.scope, rollout.policy, LAKE, 1, NOON) is not None
 
 
+def test_a_cell_holds_its_stage_from_its_start_on():
+    waves = Waves("supervised", hold=2 * DAY)
+    rollout = RolloutDriver(policy(waves=waves))
+    rollout.widen()
+    rollout.edit(starting(FIFTH.date(), waves=waves))
+    asked = (rollout.scope, rollout.policy, LAKE, 1)
+    assert find_wave_hold(*asked, FIFTH) is not None  # granted four days ago, and withheld
+    assert find_wave_opening(*asked[:3], FIFTH)[1] == FIFTH + 2 * DAY
+    assert find_wave_hold(*asked, FIFTH + 2 * DAY) is None
+
+
 def test_adjacent_freezes_end_with_the_last():
     freezes = (Freeze("Jun 01-02", "fair"), Freeze("Jun 03", "audit"))
     rollout = RolloutDriver(policy(freezes=freezes))
