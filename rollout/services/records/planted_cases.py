@@ -65,7 +65,8 @@ def declare_planted_cases(
 ) -> PlantingResult:
     """Declare cases as planted, all or none (safe to repeat).
 
-    The caller knows them from then on, so is not asked to review them.
+    The caller knows them from then on, also those that somebody declared before, so is not asked to
+    review them.
 
     Raises:
         NotAllowedError: the caller does not administer the rollout, or is a program.
@@ -123,7 +124,9 @@ def _declare(
     late = {key for key, n in ids.by_key.items() if n not in ids.new_ids and n not in declared_ids}
     new_keys = [key for key, number in ids.by_key.items() if number in ids.new_ids]
     late |= RejectedRecords(transaction, state.rollout).find_keys(new_keys)  # users read them
-    if late:
+    if late:  # names planted cases that came too, or it would tell a reviewer which are planted
+        received = store.find_received(declared_ids)
+        late |= {key for key, number in ids.by_key.items() if number in received}
         raise PlantingRefusedError(_describe_late(sorted(late)))
     if new_keys:
         event = CasesPlanted(
@@ -139,10 +142,10 @@ def _declare(
             [event], after=revision, access_head=caller.access_head
         )
         store.add(ids.new_ids, at=at, revision=revision + 1)
-        entries = [(number, PLANTED) for number in sorted(ids.new_ids)]
-        ExposureStore(transaction, state.rollout).add(
-            entries, reviewer=caller.name, page=PLANTED_PAGE, at=at
-        )
+    entries = [(number, PLANTED) for number in sorted(ids.new_ids | declared_ids)]
+    ExposureStore(transaction, state.rollout).add(
+        entries, reviewer=caller.name, page=PLANTED_PAGE, at=at
+    )
     return PlantingResult(len(new_keys), len(declared_ids))
 
 

@@ -31,6 +31,13 @@ class PlantedCases:
         )
         return set(self._transaction.execute(query).scalars())
 
+    def find_received(self, case_ids: Collection[int]) -> set[int]:
+        """Return of which planted cases the case has come."""
+        query = select(cases.c.case_id).where(
+            *match_cases(self._transaction, self._rollout, cases, case_ids)
+        )
+        return set(self._transaction.execute(query).scalars())
+
     def add(self, case_ids: Collection[int], *, at: datetime, revision: int) -> None:
         """Store declarations; their event has this revision and belongs into the transaction."""
         common = {"rollout": self._rollout.number, "declared_at": at, "revision": revision}

@@ -155,6 +155,17 @@ def test_a_reviewer_cannot_tell_a_planted_case_and_its_planter_is_not_asked(room
     assert {task.case.key for task in given if task} <= {"case-n"}
 
 
+def test_who_repeats_a_declaration_is_not_asked_either(room):
+    declare(room, "case-p")
+    room.arrive("case-n").arrive("case-p").later(MINUTE)
+    with pytest.raises(PlantingRefusedError, match="records of case-n, case-p came before"):
+        declare(room, "case-n", "case-p", by=ZOE)
+    assert declare(room, "case-p", by=ZOE) == PlantingResult(0, 1)
+    given = [room.take(ZOE), room.take(ZOE)]
+    assert {task.case.key for task in given if task} <= {"case-n"}
+    assert len(list_declared(room)) == 1
+
+
 def test_no_program_learns_which_case_is_planted(room):
     declare(room, "case-p")
     room.arrive("case-n").arrive("case-p").later(MINUTE)
