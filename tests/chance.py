@@ -59,12 +59,15 @@ def _summarize_hidden(units, records, outcomes):
 def _add_hidden(digests, line):
     """Add a unit to its cell's digest as one more, whichever it is."""
     same = dict.fromkeys(("class_ids", "bucket", "record_hashes"), "")
+    same |= dict.fromkeys(("attribute_values", "slices", "value_seal"))
     _add_line(digests, _require_salted(line)._replace(**same))
 
 
 def _require_salted(line):
     """Return a unit whose line nobody can guess: it holds hashes made with random bytes."""
     assert line.record_hashes, f"a digest covers a unit without hashes of its records: {line}"
+    is_plain = line.attribute_values is None and line.slices is None
+    assert is_plain or line.value_seal, f"a digest covers values without random bytes: {line}"
     return line
 
 
