@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -q -n auto --dist worksteal
 UNUSED := --snapshot-warn-unused# some snapshots belong to tests of other parts; test-all is strict
 unexport PYTHONDONTWRITEBYTECODE # workers and the processes of tests start twice as fast with it
 
-.PHONY: help demo test test-all lint check bench faults coverage demo-soak docs lock bom advisories clean
+.PHONY: help demo demos test test-all lint check bench faults coverage demo-soak docs lock bom advisories clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,6 +53,10 @@ coverage: .venv/dev ## how often intervals cover what is true, as a table (docs/
 
 demo-soak: .venv/dev ## ten minutes signed in to the live demo (docs/long-runs.toml)
 	$(BIN)/python -m tests.first_hour.soak
+
+demos: .venv/dev ## ten seeds of each example, then the tables in docs/examples (20 minutes)
+	$(BIN)/python -m tests.examples.seeds
+	$(BIN)/python -m tests.examples.pages
 
 docs: .venv/dev ## build the site of docs/ in out/site: open out/site/index.html
 	PYTHONPATH=. $(BIN)/zensical build --strict

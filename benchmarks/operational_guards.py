@@ -334,7 +334,7 @@ def list_silences(policy: Policy) -> Iterator[str]:
 
 def main() -> None:
     """Print the tables."""
-    policy = parse_policy(Path("config/policies/bears.yaml").read_text(encoding="utf-8"))
+    policy = parse_policy(Path("examples/bears/policy.yaml").read_text(encoding="utf-8"))
     print(
         f"false suspensions by all operational guards, all sites, {DAYS} days, {len(SEEDS)} seeds"
     )

@@ -1,6 +1,6 @@
 """How often the guards of a policy suspend or narrow over whole replays of streams without a fault.
 
-    python -m benchmarks.replayed_guards config/policies/bears.yaml --seeds 5
+    python -m benchmarks.replayed_guards examples/bears/policy.yaml --seeds 5
 
 120 days of seeded records: the policy's sites with the traffic, labels and agreement of its
 `expect`, and simulated approvals. Unlike `benchmarks.operational_guards` everything is in it:

@@ -94,11 +94,15 @@ def find_slices(seed: int) -> dict[str, list[str]]:
 
 def _inputs(folder: Path | None) -> Any:
     from rollout.formats.records.files import RecordPaths
+    from rollout.services.examples.catalog import (
+        MAIL_ROOM,
+        build_replay_request,
+        find_example,
+    )
     from rollout.services.replay.replay import replay_files
     from rollout.services.replay.replay_output import build_replay_inputs
-    from rollout.services.reports.demo_records import build_demo_order
 
-    order = build_demo_order()
+    order = build_replay_request(find_example(MAIL_ROOM))
     if folder is not None:
         names = ("predictions", "decisions", "cases", "outcomes")
         paths = {name: folder / f"{name}.csv.gz" for name in names}

@@ -17,7 +17,7 @@ BUDGETS: Final = {  # minutes on two idle cores
     "fast": 5.0,
     "postgres": 6.0,
     "exhaustive": 4.0,
-    "simulation": 5.0,
+    "simulation": 7.0,
     "browser": 5.0,
     "faults": 5.0,
     "first_hour": 4.0,

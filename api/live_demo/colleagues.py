@@ -18,10 +18,10 @@ QUIET_SECONDS: Final = 10.0
 """Wall seconds without a proposal after which the colleague makes one."""
 RESUME: Final = "resume"
 REASONS: Final = (
-    "The scanner's lens is being cleaned.",
-    "The belt is being repaired.",
-    "A new clerk starts today.",
-    "Fire drill in the office.",
+    "The equipment is being cleaned.",
+    "The network is being repaired.",
+    "A new colleague starts today.",
+    "Fire drill at the site.",
 )
 
 

@@ -1,6 +1,6 @@
-"""The demo's history: three weeks of records, approvals and ticks, written in seconds.
+"""The demo's history: weeks of records, approvals and ticks, written in seconds.
 
-The letters get the assignments that the service would have given, and the same ticks decide. Only
+The cases get the assignments that the service would have given, and the same ticks decide. Only
 slots in which something happens are run: a tick makes up for the slots before it. The replay of the
 same records tells which slots these are.
 """
@@ -8,14 +8,14 @@ same records tells which slots these are.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import Final
 
-from api.live_demo.accounts import CLERKS_ACCOUNT, SERVICE_ACCOUNT
-from api.live_demo.letter_records import JsonObject, LetterRecords, get_scan_time
+from api.live_demo.accounts import ADMIN_NAME, MODEL_CLIENT, build_operator, get_decision_system
+from api.live_demo.case_records import CaseRecords, JsonObject, get_prediction_time
 from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import AnyRecord, Case, Heartbeat, Prediction, SentDecision
@@ -24,62 +24,76 @@ from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.permits import BOUND
+from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.parse import (
     ActionWithPermit,
+    DeclaringPrediction,
     ItemReader,
-    PredictionWithContent,
     RejectedItem,
     SentItem,
 )
+from rollout.services.access.users import load_local_caller
 from rollout.services.engine.assignment_cache import AssignmentCache
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.engine.window_lookup import WindowLookup
+from rollout.services.examples.catalog import ExampleSystem, build_replay_request
+from rollout.services.examples.recorded_cases import (
+    ExampleCase,
+    ExamplePrediction,
+    select_records_until,
+)
 from rollout.services.records.action_authorization import AUTHORIZED, MODEL, NOT_REQUIRED
+from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.services.records.review_tasks import open_reviews
-from rollout.services.replay.demo_traffic import DemoLetter, DemoPrediction
-from rollout.services.replay.replay import replay_files
-from rollout.services.reports.demo_records import build_demo_order
+from rollout.services.replay.replay import read_request_records, replay_records
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.versions import VersionInfo, VersionStore
 from rollout.store.records.records import RecordStore
+from rollout.tally.slots import find_slot_after, to_instant
 
 HOUR: Final = timedelta(hours=1)
 APPROVAL_DELAY: Final = timedelta(hours=4)
 OPEN_PROPOSAL_AGE: Final = timedelta(days=3)
 """Age up to which a proposal is still open when the demo begins."""
 APPROVAL_REASON: Final = "Read the evidence and the costliest divergences."
+PLANTING_REASON: Final = "The example's planted cases."
 TICKER_NAME: Final = "history"
 
 
 @dataclass(slots=True)
 class HistoryWriter:
-    """Writes what happened to letters, hour by hour, into an empty rollout.
+    """Writes what happened to an example's cases, slot by slot, into an empty rollout.
 
     Attributes:
-        records: builds what scanners and clerks send.
-        letters: in order of arrival.
-        trained_until: by version, the end of its training data.
-        ends_at: the instant at which the live part goes on.
+        example: its seed, versions, and where the live part begins.
+        records: builds what clients send.
+        cases: in order of arrival.
         approvers: two operators.
-        scheduled: items that clients send after `ends_at`, by time, once written.
-        next_letter: index of the first letter after `ends_at`, once written.
+        scheduled: items that clients send after the history, by time, once written.
+        next_case: index of the first case after the history, once written.
     """
 
     database: Database
-    records: LetterRecords
-    letters: Sequence[DemoLetter]
-    trained_until: dict[str, datetime]
-    ends_at: datetime
+    example: ExampleSystem
+    records: CaseRecords
+    cases: Sequence[ExampleCase]
     approvers: tuple[str, ...]
     scheduled: list[tuple[datetime, int, JsonObject]] = field(default_factory=list)
-    next_letter: int = 0
+    next_case: int = 0
     _numbers: Iterator[int] = field(default_factory=count)
     _approvals: list[ApproveProposal] = field(default_factory=list)
     _has_open_proposal: bool = False
+    _first_uses: dict[str, datetime] = field(default_factory=dict)
+    _versions: set[str] = field(default_factory=set)
+
+    @property
+    def ends_at(self) -> datetime:
+        """Instant at which the live part begins."""
+        return self.example.serve_at
 
     @property
     def policy(self) -> Policy:
@@ -87,63 +101,79 @@ class HistoryWriter:
         return self.records.policy
 
     def write(self) -> None:
-        """Write everything up to `ends_at`."""
+        """Write everything up to the instant at which the live part begins."""
         ticker = Ticker(self.database, self.policy.rollout, TICKER_NAME)
-        hour = find_first_hour(self.letters)
-        self._record_versions()
-        for slot in sorted({*_find_event_slots(self.ends_at), self.ends_at}):
-            self._store_hours(hour, slot)
-            hour = max(hour, slot)
+        since = find_first_slot(self.policy, self.cases)
+        self._declare_planted_cases(since)
+        for slot in sorted({*_find_event_slots(self.example), self.ends_at}):
+            self._store_slots(since, slot)
+            since = max(since, slot)
             self._approve_until(slot)
             self._plan_approvals(ticker.tick(slot) or ())
         self._open_review_tasks()
 
-    def _record_versions(self) -> None:
-        with self.database.begin_write() as transaction:
-            versions = VersionStore(transaction, self._load_state(transaction).rollout)
-            first_letter = self.letters[0]
-            for prediction in first_letter.predictions:
-                trained_until = self.trained_until[prediction.version]
-                facts = VersionInfo(prediction.version, "assignment", trained_until)
-                versions.record_info(facts, at=get_scan_time(first_letter))
+    def _record_new_versions(
+        self,
+        transaction: Transaction,
+        state: RolloutState,
+    ) -> None:
+        """Record each version at its first prediction, as the service does with a client's."""
+        versions = VersionStore(transaction, state.rollout)
+        for version in self._first_uses.keys() - self._versions:
+            facts = VersionInfo(version, "assignment", self.example.training_ends[version])
+            versions.record_info(facts, at=self._first_uses[version])
+        self._versions |= self._first_uses.keys()
 
-    def _store_hours(self, first_hour: datetime, until: datetime) -> None:
-        """Store each hour's records in (`first_hour`, `until`], in one transaction."""
+    def _declare_planted_cases(self, at: datetime) -> None:
+        """Declare all planted cases of the example, before any record."""
+        keys = frozenset(case.key for case in self.cases if case.is_planted)
+        if keys:
+            admin = load_local_caller(self.database, ADMIN_NAME)
+            request = PlantingRequest(keys, PLANTING_REASON)
+            declare_planted_cases(self.database, admin, self.policy.rollout, request, at)
+
+    def _store_slots(self, since: datetime, until: datetime) -> None:
+        """Store the records in (`since`, `until`] by hours or slots, in one transaction."""
         with self.database.begin_write() as transaction:
             state = self._load_state(transaction)
             cache = AssignmentCache(state.scope, state.policy, state.rollout.salt)
-            senders = _find_senders(transaction)
-            windows, hour = WindowLookup(state.policy), first_hour
-            while hour < until:
+            senders = _find_senders(transaction, self.policy)
+            windows, slot = WindowLookup(state.policy), since
+            step = max(self.policy.tick, HOUR)
+            while slot < until:
+                slot = min(slot + step, until)  # nothing is received before it occurs
                 records = [
-                    *self._list_letter_records(cache, windows, hour + HOUR),
-                    *self._list_due_records(windows, state.scope.revision, hour + HOUR),
+                    *self._list_case_records(cache, windows, slot),
+                    *self._list_due_records(windows, state.scope.revision, slot),
                 ]
-                hour += HOUR  # nothing is received before it occurs
+                if not records:
+                    continue
+                self._record_new_versions(transaction, state)
                 stored = RecordStore(transaction, state.rollout).store(
-                    records, received_at=hour, sender=senders
+                    records, received_at=slot, sender=senders
                 )
-                queue_new_cases(transaction, state, stored, hour)
+                queue_new_cases(transaction, state, stored, slot)
 
-    def _list_letter_records(
+    def _list_case_records(
         self, cache: AssignmentCache, windows: WindowLookup, until: datetime
     ) -> Iterator[AnyRecord]:
-        """Yield cases and predictions of letters scanned by an instant; schedule their effects."""
-        while self._has_letter_until(until):
-            letter = self.letters[self.next_letter]
-            self.next_letter += 1
-            assignments = _assign_letter(cache, letter)
-            yield _build_case(letter, windows, self.records)
-            for prediction, assignment in zip(letter.predictions, assignments, strict=True):
-                yield _build_prediction(letter, prediction, assignment)
+        """Yield cases and predictions made by an instant; schedule their effects."""
+        while self._has_case_until(until):
+            case = self.cases[self.next_case]
+            self.next_case += 1
+            assignments = _assign_case(cache, case)
+            yield _build_case(case, windows, self.records)
+            for prediction, assignment in zip(case.predictions, assignments, strict=True):
+                self._first_uses.setdefault(prediction.version, prediction.at)
+                yield _build_prediction(case, prediction, assignment)
             answers = [_describe_assignment(assignment) for assignment in assignments]
-            for at, item in self.records.list_effects(letter, answers):
+            for at, item in self.records.list_effects(case, answers):
                 heappush(self.scheduled, (at, next(self._numbers), item))
 
-    def _has_letter_until(self, until: datetime) -> bool:
-        if self.next_letter == len(self.letters):
+    def _has_case_until(self, until: datetime) -> bool:
+        if self.next_case == len(self.cases):
             return False
-        return get_scan_time(self.letters[self.next_letter]) <= until
+        return get_prediction_time(self.cases[self.next_case]) <= until
 
     def _list_due_records(
         self, windows: WindowLookup, revision: int, until: datetime
@@ -177,23 +207,25 @@ class HistoryWriter:
             if event.at > self.ends_at - OPEN_PROPOSAL_AGE:
                 names = self.approvers[: 0 if self._has_open_proposal else 1]
                 self._has_open_proposal = True
-            self._approvals += [_build_approval(event, name) for name in names]
+            self._approvals += [
+                _build_approval(event, build_operator(self.policy, name)) for name in names
+            ]
 
     def _open_review_tasks(self) -> None:
-        """Open the review tasks of letters that nobody has decided yet."""
+        """Open the review tasks of cases that nobody has decided yet."""
         since = self.ends_at - self.policy.evidence.grace
         windows = WindowLookup(self.policy)
-        undecided_letters = [
-            letter
-            for letter in self.letters[: self.next_letter]
-            if letter.at >= since
-            and not any(decision.at <= self.ends_at for decision in letter.decisions)
+        undecided_cases = [
+            case
+            for case in self.cases[: self.next_case]
+            if case.at >= since
+            and not any(decision.at <= self.ends_at for decision in case.decisions)
         ]
         with self.database.begin_write() as transaction:
             state = self._load_state(transaction)
-            for letter in undecided_letters:
-                case = _build_case(letter, windows, self.records)
-                open_reviews(transaction, state, [case], letter.at)
+            for undecided_case in undecided_cases:
+                case = _build_case(undecided_case, windows, self.records)
+                open_reviews(transaction, state, [case], undecided_case.at)
 
     def _load_state(self, transaction: Transaction) -> RolloutState:
         return load_rollout_state(transaction, self.policy.rollout)
@@ -203,52 +235,48 @@ def _get_command(approval: ApproveProposal, _state: object) -> ApproveProposal:
     return approval
 
 
-def _build_approval(event: ProposalRaised, name: str) -> ApproveProposal:
+def _build_approval(event: ProposalRaised, operator: Actor) -> ApproveProposal:
     return ApproveProposal(
         at=event.at + APPROVAL_DELAY,
-        by=Actor(name),
+        by=operator,
         proposal=event.proposal,
         evidence_hash=event.evidence_hash,
         reason=APPROVAL_REASON,
     )
 
 
-def _find_event_slots(until: datetime) -> set[datetime]:
-    """Return the slots up to an instant in which a replay of the records changes something."""
-    result = replay_files(build_demo_order()).result
-    assert result.policy.tick == HOUR  # noqa: S101 - of the shipped policy
-    return {_ceil_hour(event.at) for event in result.events if event.at <= until}
+def _find_event_slots(example: ExampleSystem) -> set[datetime]:
+    """Return the slots of the history in which a replay of the records changes something."""
+    request, policy = build_replay_request(example), read_policy(example.policy_path)
+    records = select_records_until(read_request_records(request, policy), example.serve_at)
+    result, tick = replay_records(request, policy, records).result, policy.tick
+    return {
+        to_instant(find_slot_after(event.at, tick), tick)
+        for event in result.events
+        if event.at <= example.serve_at
+    }
 
 
-def find_first_hour(letters: Sequence[DemoLetter]) -> datetime:
-    """Return the hour in which the first letter arrived."""
-    return _floor_hour(letters[0].at)
+def find_first_slot(policy: Policy, cases: Sequence[ExampleCase]) -> datetime:
+    """Return the last slot before the first case."""
+    return to_instant(find_slot_after(cases[0].at, policy.tick) - 1, policy.tick)
 
 
-def _floor_hour(at: datetime) -> datetime:
-    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-
-
-def _ceil_hour(at: datetime) -> datetime:
-    hour = _floor_hour(at)
-    return hour if hour == at else hour + HOUR
-
-
-def _assign_letter(cache: AssignmentCache, letter: DemoLetter) -> list[Assignment]:
-    """Return who decides a letter, for each version's prediction."""
+def _assign_case(cache: AssignmentCache, case: ExampleCase) -> list[Assignment]:
+    """Return who decides a case, for each version's prediction."""
     questions = [
         CaseQuestion(
-            letter.site,
-            letter.at,
+            case.site,
+            case.at,
             prediction.version,
-            letter.key,
-            letter.episode,
+            case.key,
+            case.episode or "",
             prediction.confidence,
-            letter.attributes,
+            case.attributes,
         )
-        for prediction in letter.predictions
+        for prediction in case.predictions
     ]
-    shared = cache.assign_questions(questions, get_scan_time(letter))
+    shared = cache.assign_questions(questions, get_prediction_time(case))
     return [shared_assignment.assignment for shared_assignment in shared]
 
 
@@ -262,25 +290,25 @@ def _describe_assignment(assignment: Assignment) -> JsonObject:
     }
 
 
-def _build_case(letter: DemoLetter, windows: WindowLookup, records: LetterRecords) -> Case:
+def _build_case(case: ExampleCase, windows: WindowLookup, records: CaseRecords) -> Case:
     return Case(
-        key=letter.key,
-        site=letter.site,
-        occurred_at=letter.at,
-        window=windows.find_window(letter.site, letter.at, letter.attributes),
-        episode=letter.episode,
-        attributes=letter.attributes,
-        media=records.build_media(letter),
+        key=case.key,
+        site=case.site,
+        occurred_at=case.at,
+        window=windows.find_window(case.site, case.at, case.attributes),
+        episode=case.episode,
+        attributes=case.attributes,
+        media=records.build_media(case),
     )
 
 
 def _build_prediction(
-    letter: DemoLetter, prediction: DemoPrediction, assignment: Assignment
+    case: ExampleCase, prediction: ExamplePrediction, assignment: Assignment
 ) -> Prediction:
     return Prediction(
-        key=letter.key,
+        key=case.key,
         version=prediction.version,
-        answers={"digit": prediction.label},
+        answers=prediction.answers,
         confidence=prediction.confidence,
         scope_revision=assignment.revision,
         decider=assignment.decider,
@@ -289,12 +317,13 @@ def _build_prediction(
     )
 
 
-def _find_senders(transaction: Transaction) -> dict[str, str]:
+def _find_senders(transaction: Transaction, policy: Policy) -> dict[str, str]:
     """Return by kind of record the id of the account that sends it."""
     accounts = Accounts(transaction)
-    scanners, clerks = accounts.add_id(SERVICE_ACCOUNT), accounts.add_id(CLERKS_ACCOUNT)
-    return dict.fromkeys(("case", "prediction"), scanners) | dict.fromkeys(
-        ("decision", "action", "outcome"), clerks
+    client = accounts.add_id(MODEL_CLIENT)
+    decision_system = accounts.add_id(get_decision_system(policy))
+    return dict.fromkeys(("case", "prediction"), client) | dict.fromkeys(
+        ("decision", "action", "outcome"), decision_system
     )
 
 
@@ -305,7 +334,7 @@ def _authorize(item: SentItem, revision: int) -> AnyRecord:
     permit to it.
     """
     if not isinstance(item, ActionWithPermit):
-        others = RejectedItem | Heartbeat | PredictionWithContent
+        others = RejectedItem | Heartbeat | DeclaringPrediction
         assert not isinstance(item, others), item  # noqa: S101 - own items
         return item._replace(source=ACCOUNT) if isinstance(item, SentDecision) else item
     if item.action.by == MODEL:

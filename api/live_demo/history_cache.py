@@ -6,34 +6,32 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from inspect import getsource
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
 
-from api.live_demo import accounts, history, letter_records
-from api.live_demo.letter_records import JsonObject, LetterRecords
+from api.live_demo import accounts, case_records, history
+from api.live_demo.case_records import CaseRecords, JsonObject
 from rollout.core.scope.commands import Actor
 from rollout.services.access.users import load_local_caller
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.replay import demo_pictures
-from rollout.services.replay.demo_traffic import DemoLetter, load_policy_text, load_training_ends
+from rollout.services.examples import digit_pictures
+from rollout.services.examples.catalog import DESCRIPTION_FILE, ExampleSystem
+from rollout.services.examples.recorded_cases import ExampleCase
 from rollout.services.reports.archive import request_report
 from rollout.services.reports.builder import ReportOptions
-from rollout.services.support.package_data import find_package_data
 from rollout.store.database.migrations import find_head_revision, upgrade
 from rollout.store.database.session import Database
 
-LIVE_FROM: Final = datetime(2025, 10, 20, 14, tzinfo=UTC)
-"""Where the demo begins: an hour after Lisbon's day was narrowed, on the story's 22nd day."""
-SALT: Final = bytes(32)  # the replay's, so that the same letters are sampled
+SALT: Final = bytes(32)  # the replay's, so that the same cases are sampled
 FOLDER_PREFIX: Final = "live-history-"
 UNFINISHED_PREFIX: Final = "unfinished-history-"
 UNFINISHED_SECONDS: Final = 3600.0
 """Age from which an unfinished history is left over: a build takes half a minute."""
-DATABASE_FILE, SCHEDULE_FILE = "mail-room.db", "schedule.json"
+DATABASE_FILE, SCHEDULE_FILE = "history.db", "schedule.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +51,19 @@ class PreparedHistory:
         return f"sqlite:///{target}"
 
     def load_schedule(self) -> tuple[int, list[tuple[datetime, int, JsonObject]]]:
-        """Return the index of the next letter, and the items that were not sent yet."""
+        """Return the index of the next case, and the items that were not sent yet."""
         content = json.loads((self.folder / SCHEDULE_FILE).read_text(encoding="utf-8"))
         items = [
             (datetime.fromisoformat(at), number, item) for at, number, item in content["items"]
         ]
-        return content["next_letter"], items
+        return content["next_case"], items
 
 
 def prepare_history(
     parent: Path,
-    records: LetterRecords,
-    letters: Sequence[DemoLetter],
+    example: ExampleSystem,
+    records: CaseRecords,
+    cases: Sequence[ExampleCase],
     report_start: Callable[[], None],
 ) -> PreparedHistory:
     """Return the history in a folder of `parent`; build it if it isn't there.
@@ -73,24 +72,26 @@ def prepare_history(
     `report_start` is called before a build. Several processes may build at once: each in a folder
     of its own, and the first that is ready counts for all.
     """
-    history = PreparedHistory(parent / f"{FOLDER_PREFIX}{compute_fingerprint()}")
+    history = PreparedHistory(
+        parent / f"{FOLDER_PREFIX}{example.name}-{compute_fingerprint(example)}"
+    )
     if history.is_complete:
         return history
     report_start()
     parent.mkdir(parents=True, exist_ok=True)
-    _remove_old_folders(parent, history)
+    _remove_old_folders(parent, example, history)
     unfinished = Path(mkdtemp(prefix=UNFINISHED_PREFIX, dir=parent))
     try:
-        _build_history(unfinished, records, letters)
+        _build_history(unfinished, example, records, cases)
         _move_into_place(unfinished, history)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return history
 
 
-def _remove_old_folders(parent: Path, history: PreparedHistory) -> None:
+def _remove_old_folders(parent: Path, example: ExampleSystem, history: PreparedHistory) -> None:
     """Remove histories of other content, and what interrupted builds left."""
-    for folder in list(parent.glob(f"{FOLDER_PREFIX}*")):
+    for folder in list(parent.glob(f"{FOLDER_PREFIX}{example.name}-*")):
         if not (folder == history.folder and history.is_complete):  # another process may be done
             shutil.rmtree(folder, ignore_errors=True)
     for folder in list(parent.glob(f"{UNFINISHED_PREFIX}*")):
@@ -108,45 +109,44 @@ def _move_into_place(unfinished: Path, history: PreparedHistory) -> None:
             raise
 
 
-def compute_fingerprint() -> str:
+def compute_fingerprint(example: ExampleSystem) -> str:
     """Return a text that changes with the records, the policy, the tables or the builder."""
     digest = sha256(find_head_revision().encode())
-    for module in (accounts, demo_pictures, history, letter_records):
+    for module in (accounts, digit_pictures, history, case_records):
         digest.update(getsource(module).encode())
-    digest.update(load_policy_text().encode())
-    for path in sorted(find_package_data("mail-room").iterdir()):
-        digest.update(path.read_bytes())
+    paths = [example.policy_path, example.folder / DESCRIPTION_FILE]
+    for path in [*paths, *sorted(example.records_folder.rglob("*"))]:
+        if path.is_file():
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _create_report(database: Database, rollout: str) -> None:
+def _create_report(database: Database, rollout: str, at: datetime) -> None:
     """Archive last week's report, as an operator had asked for it."""
     caller = load_local_caller(database, accounts.OPERATORS[0])
-    until = LIVE_FROM.replace(hour=0)
+    until = at.replace(hour=0, minute=0, second=0)
     options = ReportOptions(since=until - timedelta(days=7), until=until, view="operator")
-    request_report(database, caller, rollout, "week", options, LIVE_FROM)
+    request_report(database, caller, rollout, "week", options, at)
 
 
-def _build_history(folder: Path, records: LetterRecords, letters: Sequence[DemoLetter]) -> None:
+def _build_history(
+    folder: Path, example: ExampleSystem, records: CaseRecords, cases: Sequence[ExampleCase]
+) -> None:
     url = f"sqlite:///{folder / DATABASE_FILE}"
     upgrade(url)
     database = Database(url)
     try:
-        starts_at = history.find_first_hour(letters) - history.HOUR
-        accounts.create_accounts(database, starts_at)
-        apply_policy(database, load_policy_text(), Actor(accounts.ADMIN_NAME), starts_at, salt=SALT)
-        training_ends = {
-            version: datetime.fromisoformat(at) for version, at in load_training_ends().items()
-        }
-        writer = history.HistoryWriter(
-            database, records, letters, training_ends, LIVE_FROM, accounts.OPERATORS[::-1]
-        )
+        policy_text = example.policy_path.read_text(encoding="utf-8")
+        starts_at = history.find_first_slot(records.policy, cases) - records.policy.tick
+        accounts.create_accounts(database, records.policy, starts_at)
+        apply_policy(database, policy_text, Actor(accounts.ADMIN_NAME), starts_at, salt=SALT)
+        writer = history.HistoryWriter(database, example, records, cases, accounts.OPERATORS[::-1])
         writer.write()
-        _create_report(database, records.policy.rollout)
+        _create_report(database, records.policy.rollout, example.serve_at)
     finally:
         database.close()
     schedule = {
-        "next_letter": writer.next_letter,
+        "next_case": writer.next_case,
         "items": [(at.isoformat(), number, item) for at, number, item in writer.scheduled],
     }
     (folder / SCHEDULE_FILE).write_text(json.dumps(schedule), encoding="utf-8")

@@ -16,35 +16,43 @@ import uvicorn
 
 from api.app import create_app
 from api.live_demo.accounts import (
-    CLERKS_ACCOUNT,
     COLLEAGUE,
+    MODEL_CLIENT,
     OPERATORS,
     RESUME_APPROVER,
     ROLES_BY_USER,
-    SERVICE_ACCOUNT,
+    get_decision_system,
 )
-from api.live_demo.colleagues import RESUME, DemoApprover, DemoColleague
-from api.live_demo.history_cache import LIVE_FROM, prepare_history
+from api.live_demo.colleagues import (
+    RESUME,
+    DemoApprover,
+    DemoColleague,
+    list_open_proposals,
+)
+from api.live_demo.history_cache import prepare_history
 from api.live_demo.output import LedgerNarrator
 from api.live_demo.pages import DemoPages, create_tokens
 from api.live_demo.playback import Playback, check_speed
 from api.live_demo.player import STEP, DemoPlayer
-from api.live_demo.stage import DemoService, build_letter_records, open_demo_service
+from api.live_demo.stage import DemoService, build_case_records, open_demo_service
 from api.routers.events import get_streams
+from rollout.reports.text.formatting import format_quantity
 from rollout.scheduler.jobs import JobScheduler
-from rollout.services.replay.demo_traffic import load_letters, load_training_ends
+from rollout.services.examples.catalog import ExampleSystem
+from rollout.services.examples.recorded_cases import load_cases
+from rollout.services.examples.story import wrap_text
 
 WAKE_SECONDS = 0.1  # short, because a simulated hour is short
 KEEP_ALIVE_SECONDS = 86_400  # connections stay idle between simulated hours
 SHUTDOWN_SECONDS = 1
 APPROVAL_DELAY = timedelta(hours=4)
 COLLEAGUE_SECONDS = 1.0
-PREPARING = "Preparing three weeks of history, once. It takes about half a minute."
+PREPARING = "Preparing the history, once. It takes up to half a minute."
 INTRODUCTION = """\
-THE MAIL ROOM, LIVE at {address}
-Four offices sort letters. Scanners ask the service who decides each one.
-It is {start}, three weeks into the story:
-two proposals need approval, and an incident is an hour old.
+{title}, LIVE at {address}
+{idea}
+It is {start}, {days} into the story:
+{proposals} open, {incidents} open.
 
 Each link signs in one user, on this machine, until the demo ends:
 {links}
@@ -64,10 +72,13 @@ ONE_APPROVER_TEXT = (
 AUTO_APPROVE = "cy and dee, simulated operators, approve after four hours: you only watch."
 
 
-def play_live(port: int, speed: int, out: Path, *, auto_approve: bool) -> None:
-    """Play the mail room from its fourth week until Ctrl-C.
+def play_live(
+    example: ExampleSystem, port: int, speed: int, out: Path, *, auto_approve: bool
+) -> None:
+    """Play an example from its `serve_at` until Ctrl-C.
 
     Args:
+        example: what to play.
         port: the local port to listen on.
         speed: how many times faster than the wall clock the story goes.
         out: folder in which the prepared history is kept.
@@ -77,44 +88,65 @@ def play_live(port: int, speed: int, out: Path, *, auto_approve: bool) -> None:
         ValueError: the speed is out of range.
     """
     check_speed(speed)
-    letters, records = load_letters(), build_letter_records()
-    history = prepare_history(out, records, letters, lambda: typer.echo(PREPARING))
-    pages = DemoPages(Playback(speed), create_tokens(list(ROLES_BY_USER)))
+    cases, records = load_cases(example), build_case_records(example)
+    history = prepare_history(out, example, records, cases, lambda: typer.echo(PREPARING))
+    pages = DemoPages(example, Playback(speed), create_tokens(list(ROLES_BY_USER)))
     address = f"http://127.0.0.1:{port}"
     with (
-        open_demo_service(history, records.policy) as demo,
+        open_demo_service(history, records.policy, example.serve_at) as demo,
         serve_api(demo, pages, port),
         open_clients(demo, address) as api_clients,
     ):
-        typer.echo(_describe_start(demo, pages, address, auto_approve=auto_approve))
+        span = example.serve_at - cases[0].at
+        typer.echo(
+            _DemoStart(example, demo, span, api_clients[COLLEAGUE]).describe(
+                pages, address, auto_approve=auto_approve
+            )
+        )
         player = DemoPlayer(
-            api_clients[SERVICE_ACCOUNT],
-            api_clients[CLERKS_ACCOUNT],
+            api_clients[MODEL_CLIENT],
+            api_clients[get_decision_system(demo.policy)],
             demo.clock,
             records,
-            letters[demo.next_letter :],
-            load_training_ends(),
+            cases[demo.next_case :],
+            example.training_ends,
             list(demo.scheduled),
         )
         _play(DemoCast.build(demo, api_clients, player, auto_approve=auto_approve), pages.playback)
 
 
-def _describe_start(
-    demo: DemoService, pages: DemoPages, address: str, *, auto_approve: bool
-) -> str:
-    links = [
-        LINK_LINE.format(name=name, role=ROLES_BY_USER[name][0], link=link)
-        for name, link in pages.build_links(address).items()
-    ]
-    return INTRODUCTION.format(
-        address=address,
-        start=f"{LIVE_FROM:%A} {LIVE_FROM.day} {LIVE_FROM:%B %Y, %H:%M} UTC",
-        links="\n".join(links),
-        second=AUTO_APPROVE if auto_approve else ONE_APPROVER_TEXT,
-        speed=pages.speed,
-        key=demo.keys[OPERATORS[0]],
-        rollout=demo.policy.rollout,
-    )
+@dataclass(frozen=True, slots=True)
+class _DemoStart:
+    """What the command prints when the service is up; `span` is how long the story has gone."""
+
+    example: ExampleSystem
+    demo: DemoService
+    span: timedelta
+    client: httpx.Client
+
+    def describe(self, pages: DemoPages, address: str, *, auto_approve: bool) -> str:
+        """Return the introduction with the links and the state of the rollout."""
+        links = [
+            LINK_LINE.format(name=name, role=ROLES_BY_USER[name][0], link=link)
+            for name, link in pages.build_links(address).items()
+        ]
+        at, policy = self.example.serve_at, self.demo.policy
+        proposals = list_open_proposals(self.client, policy.rollout)
+        incidents = self.client.get(f"/v1/rollouts/{policy.rollout}/incidents").json()["items"]
+        return INTRODUCTION.format(
+            title=self.example.title.upper(),
+            address=address,
+            idea="\n".join(wrap_text(self.example.idea)),
+            start=f"{at:%A} {at.day} {at:%B %Y, %H:%M} UTC",
+            days=format_quantity(self.span.days, "day"),
+            proposals=f"{format_quantity(len(proposals), 'proposal')}",
+            incidents=format_quantity(len(incidents), "incident"),
+            links="\n".join(links),
+            second=AUTO_APPROVE if auto_approve else ONE_APPROVER_TEXT,
+            speed=pages.speed,
+            key=self.demo.keys[OPERATORS[0]],
+            rollout=policy.rollout,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +180,7 @@ class DemoCast:
                 frozenset() if auto_approve else frozenset({RESUME}),
             ),
         )
-        narrator = LedgerNarrator(demo.service.database, demo.policy, LIVE_FROM)
+        narrator = LedgerNarrator(demo.service.database, demo.policy, demo.clock.now())
         list(narrator.describe_news())  # the history's events are on the pages
         return cls(player, approvers, DemoColleague(api_clients[COLLEAGUE], demo.policy), narrator)
 
@@ -183,7 +215,7 @@ def _play(cast: DemoCast, playback: Playback) -> None:
             cast.act_hourly()
         if player.is_over:
             playback.is_over = True
-            typer.echo("The letters are over; the service runs until Ctrl-C.")
+            typer.echo("The cases are over; the service runs until Ctrl-C.")
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from api.console.page.page import redirect_to
 from api.console.page.page_context import HOME, get_safe_path, get_service
 from api.live_demo.playback import OFFERED_SPEEDS, Playback
 from rollout.core.errors import NotAllowedError, RefusalError, UnauthenticatedError
+from rollout.services.examples.catalog import ExampleSystem
 
 TOKEN_BYTES: Final = 24
 NOT_LOCAL_TEXT: Final = (
@@ -43,10 +44,12 @@ class DemoPages:
     """The demo as the console sees it.
 
     Attributes:
+        example: what is played; the pages say what of it is real.
         playback: the speed, which the pages show and change.
         tokens: of the sign-in links, by user; they end with the process.
     """
 
+    example: ExampleSystem
     playback: Playback
     tokens: Mapping[str, str] = field(repr=False)
     router: APIRouter = field(default_factory=APIRouter, repr=False)

@@ -1,4 +1,4 @@
-"""The mail room's scanners and clerks, simulated as clients of the HTTP API.
+"""An example's model and humans, simulated as clients of the HTTP API.
 
 The player moves the story's clock, so a slow machine slows the simulation but does not change it.
 """
@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 
-from api.live_demo.letter_records import JsonObject, LetterRecords, get_scan_time
+from api.live_demo.case_records import CaseRecords, JsonObject, get_prediction_time
 from api.live_demo.retries import BusyServiceError, request_with_retries
-from rollout.services.replay.demo_traffic import DemoLetter
+from rollout.services.examples.recorded_cases import ExampleCase
 from rollout.services.support.clock import ManualClock
 
 STEP = timedelta(minutes=2)  # below the five minutes for which live requests are accepted
@@ -24,27 +24,27 @@ HUMAN_ANSWER = {"decider": "human", "exposure": "blind"}  # a client's answer wi
 
 @dataclass(slots=True)
 class DemoPlayer:
-    """The scanners that request assignments, and the clerks who decide.
+    """The client that requests assignments, and the humans who decide.
 
     Attributes:
-        client: an HTTP client with the scanners' key.
-        clerks_client: an HTTP client with the key of the system in which clerks decide.
+        client: an HTTP client with the key of the model's client.
+        decisions_client: an HTTP client with the key of the system in which humans decide.
         clock: the story's clock; only the player moves it.
         records: builds the requests.
-        letters: in order of arrival; those that are still to come.
-        trained_until: by version, the time up to which its training cases reach.
+        cases: in order of arrival; those that are still to come.
+        training_ends: by version, the time up to which its training cases reach.
         scheduled: items to send later, by time and number.
     """
 
     client: httpx.Client
-    clerks_client: httpx.Client
+    decisions_client: httpx.Client
     clock: ManualClock
-    records: LetterRecords
-    letters: Sequence[DemoLetter]
-    trained_until: Mapping[str, str]
+    records: CaseRecords
+    cases: Sequence[ExampleCase]
+    training_ends: Mapping[str, datetime]
     scheduled: list[tuple[datetime, int, JsonObject]] = field(default_factory=list)
     _reported_versions: set[str] = field(default_factory=set)
-    _next_letter: int = 0
+    _next_case: int = 0
     _numbers: Iterator[int] = field(init=False, default_factory=count)
 
     def __post_init__(self) -> None:
@@ -53,53 +53,51 @@ class DemoPlayer:
 
     @property
     def is_over(self) -> bool:
-        """Return whether all letters were scanned and all records sent."""
-        return self._next_letter == len(self.letters) and not self.scheduled
+        """Return whether all cases were predicted and all records sent."""
+        return self._next_case == len(self.cases) and not self.scheduled
 
     def step(self) -> None:
         """Simulate one step."""
         self.clock.advance(STEP)
         now = self.clock.now()
-        for batch in _split_batches(self._take_scanned(now)):
-            for letter, answers in zip(batch, self._ask_deciders(batch), strict=True):
-                for at, item in self.records.list_effects(letter, answers):
+        for batch in _split_batches(self._take_predicted(now)):
+            for case, answers in zip(batch, self._ask_deciders(batch), strict=True):
+                for at, item in self.records.list_effects(case, answers):
                     heappush(self.scheduled, (at, next(self._numbers), item))
         due = self._take_due(now)
         self._send_records(self.client, [item for item in due if item.get("by") == "model"])
-        self._send_records(self.clerks_client, [i for i in due if i.get("by") != "model"])
+        self._send_records(self.decisions_client, [i for i in due if i.get("by") != "model"])
 
-    def _take_scanned(self, now: datetime) -> list[DemoLetter]:
-        """Return the letters that were scanned by now."""
-        first = self._next_letter
+    def _take_predicted(self, now: datetime) -> list[ExampleCase]:
+        """Return the cases that were predicted by now."""
+        first = self._next_case
         while (
-            self._next_letter < len(self.letters)
-            and get_scan_time(self.letters[self._next_letter]) <= now
+            self._next_case < len(self.cases)
+            and get_prediction_time(self.cases[self._next_case]) <= now
         ):
-            self._next_letter += 1
-        return list(self.letters[first : self._next_letter])
+            self._next_case += 1
+        return list(self.cases[first : self._next_case])
 
-    def _ask_deciders(self, letters: Sequence[DemoLetter]) -> list[list[JsonObject]]:
-        """Request assignments, one for each letter and version; humans decide without one."""
+    def _ask_deciders(self, cases: Sequence[ExampleCase]) -> list[list[JsonObject]]:
+        """Request assignments, one for each case and version; humans decide without one."""
         try:
-            return self._request_assignments(letters)
+            return self._request_assignments(cases)
         except BusyServiceError:
-            return [[HUMAN_ANSWER for _ in letter.predictions] for letter in letters]
+            return [[HUMAN_ANSWER for _ in case.predictions] for case in cases]
 
-    def _request_assignments(self, letters: Sequence[DemoLetter]) -> list[list[JsonObject]]:
+    def _request_assignments(self, cases: Sequence[ExampleCase]) -> list[list[JsonObject]]:
         self._report_versions(
-            {reading.version for letter in letters for reading in letter.predictions}
+            {prediction.version for case in cases for prediction in case.predictions}
         )
-        questions = [
-            question for letter in letters for question in self.records.build_questions(letter)
-        ]
+        questions = [question for case in cases for question in self.records.build_questions(case)]
         body = {"questions": questions}
         answers = iter(self._request(self.client, "POST", "assignments", body)["answers"])
-        return [[next(answers) for _ in letter.predictions] for letter in letters]
+        return [[next(answers) for _ in case.predictions] for case in cases]
 
     def _report_versions(self, versions: set[str]) -> None:
         """Report the training end of versions before their first use."""
         for version in sorted(versions - self._reported_versions):
-            facts = {"trained_until": self.trained_until[version]}
+            facts = {"trained_until": self.training_ends[version].isoformat()}
             self._request(self.client, "PUT", f"versions/{version}", facts)
         self._reported_versions |= versions
 

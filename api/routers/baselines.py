@@ -23,14 +23,17 @@ EXAMPLE: dict[str, Any] = {
 
 
 class BaselineEntry(BaseModel):
-    """A count of one action by humans in a cell, from `since` to `until` (exclusive)."""
+    """A count of one action by humans in a cell, from `since` to `until` (exclusive).
+
+    Of a lever with `many` an action is a set: its labels, joined by `;`.
+    """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE})
 
     site: Name
     window: Name
     lever: Name
-    action: Name
+    action: Annotated[str, Field(min_length=1, max_length=500, pattern="^[^\\x00]*$")]
     n: int = Field(ge=0, lt=2**31, strict=True)
     since: AwareDatetime
     until: AwareDatetime

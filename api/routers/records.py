@@ -21,8 +21,8 @@ from rollout.core.records.records import Heartbeat
 from rollout.core.scope.permissions import require_permission
 from rollout.formats.records.parse import (
     ActionWithPermit,
+    DeclaringPrediction,
     ItemReader,
-    PredictionWithContent,
     SentItem,
     TooManyItemsError,
     split_lines,
@@ -199,6 +199,6 @@ def _build_results(
 def _get_key(item: SentItem) -> str:
     if isinstance(item, ActionWithPermit):
         return item.action.key
-    if isinstance(item, PredictionWithContent):
+    if isinstance(item, DeclaringPrediction):
         return item.prediction.key
     return item.site if isinstance(item, Heartbeat) else item.key

@@ -31,8 +31,7 @@ DAMAGED = "is damaged, or is no row of a ledger"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COLUMNS = {
     "rollout": str, "revision": int, "at": int, "kind": str, "actor": str, "body": dict,
-    "previous": str, "hash": str,
-}  # fmt: skip
+    "previous": str, "hash": str}  # fmt: skip
 NUMBERS_OF_FORM = {1: {"house"}, 2: {"access_head", "slot"}}  # whole numbers or null
 CHECKPOINT = {"ledger": str, "revision": int, "hash": str, "at": int, "key": str, "signature": str}
 CELL_KINDS = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeover"}
@@ -44,13 +43,11 @@ HISTORY = {"FamiliarityChanged", "CasesPlanted",  # kinds that change no stage
 # Form 1 has other names for these kinds and keys.
 KINDS_BEFORE = {
     "VersionSeen": "VersionFirstUsed", "Cleared": "SuspensionCleared", "Lapsed": "GrantExpired",
-    "Purged": "RecordsPurged",
-}  # fmt: skip
+    "Purged": "RecordsPurged"}  # fmt: skip
 KEYS_BEFORE = {
     "because": "readings", "came_from": "from_stage", "evidence": "evidence_hash",
     "policy": "policy_hash", "replaced": "replaced_version", "to": "to_stage",
-    "untils": "grant_ends", "was": "previous_time",
-}  # fmt: skip
+    "untils": "grant_ends", "was": "previous_time"}  # fmt: skip
 
 
 class UnreadableError(Exception):
@@ -68,6 +65,7 @@ class ExportedRow:
     rollout: str
     revision: int
     at: int
+    slot: int | None
     kind: str
     actor: str
     body: dict[str, Any]
@@ -136,7 +134,7 @@ def check_row(content: dict[str, Any], last: ExportedRow | None) -> ExportedRow:
     if form == 1:
         kind = KINDS_BEFORE.get(kind, kind)
         body = {KEYS_BEFORE.get(key, key): value for key, value in body.items()}
-    columns = {name: content[name] for name in ("rollout", "revision", "at", "actor")}
+    columns = {name: content.get(name) for name in ("rollout", "revision", "at", "slot", "actor")}
     return ExportedRow(**columns, kind=kind, body=body, form=form, hash=row_hash, erased=erased)
 
 
@@ -226,7 +224,7 @@ class RecomputedState:
 
     def __init__(self, rows: Iterable[ExportedRow]) -> None:
         """Apply the rows of a ledger from its first one."""
-        self.revision, self.kind, self.at, self.era = 0, "", 0, 1
+        self.revision, self.kind, self.at, self.since, self.era = 0, "", 0, 0, 1
         self.policy_number, self.policy_hash = 0, ""
         self.starts: dict[str, list[int]] = {}  # by version: its first use, when it began to count
         self.retired, self.contents = set[str](), dict[str, str]()  # the latter by version
@@ -241,6 +239,8 @@ class RecomputedState:
     def apply_row(self, row: ExportedRow) -> None:
         """Change the state as a row says, and note what the rows before don't allow."""
         self.revision, self.kind = row.revision, row.kind
+        is_of_slot = row.slot is not None and row.kind != "ClockCorrected"  # units count from there
+        self.since = max(self.since, row.slot or 0) if is_of_slot else row.at
         try:
             if row.kind in PROPOSED_KINDS:
                 self._take_proposal(row, PROPOSED_KINDS[row.kind], about=row.body.get("stop", ""))
@@ -392,14 +392,14 @@ class RecomputedState:
         else:
             cell.grants = [grants.get(grant.stage, grant) for grant in cell.grants]
 
-    def _narrow_cell(self, row: ExportedRow, body: dict[str, Any]) -> None:
+    def _narrow_cell(self, _: ExportedRow, body: dict[str, Any]) -> None:
         """Remove the grants above a stage; `restart` begins an attempt."""
         cell, stage = self.get_cell(body), body["from_stage"]
         highest = cell.stages[-1]
         self.note_if(stage != highest, f"begins at {stage}, but {highest} was the highest")
         cell.keep_grants(cell.stages.index(body["to_stage"]))
         if body.get("restart"):
-            cell.restart(row.at)
+            cell.restart(self.since)
 
     def _expire_grant(self, row: ExportedRow, body: dict[str, Any]) -> None:
         """Remove a grant that ended, and those above it."""
@@ -421,13 +421,13 @@ class RecomputedState:
         self._rename_cells(list(zip(body.get("renamed", ()), body.get("former", ()), strict=True)))
         counted, cleared = body.get("counted", ()), body["cleared"]
         for cell in (cell for key, cell in self.cells.items() if key[2] in counted):
-            cell.restart(row.at)
+            cell.restart(self.since)
         for version in counted:
-            self.starts[version].append(row.at)
+            self.starts[version].append(self.since)
         restarted = [place for place in body["restarted"] if place not in cleared]
         for place, version in product([*cleared, *restarted], self.starts):
             cell = self.get_cell(place, version)
-            cell.restart(row.at)
+            cell.restart(self.since)
             if place in cleared:
                 cell.grants, cell.suspended_by = [], set()
 

@@ -9,9 +9,6 @@ Example:
 """
 
 import argparse
-import csv
-import gzip
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +21,8 @@ import numpy as np
 from clerks import Decision, decisions, staff
 from images import Digits, Integers, Reading
 from offices import OFFICES, WORN_AT, Letter, is_night, letters
+
+from rollout.services.examples.generated_files import build_parser, write_tables
 
 V2_TRAINED_UNTIL: Final = datetime(2025, 10, 23, 23, tzinfo=UTC)
 V2_READS_FROM: Final = datetime(2025, 10, 24, 8, tzinfo=UTC)
@@ -193,7 +192,6 @@ def _utc(at: datetime) -> str:
 
 def write(room: MailRoom, folder: Path) -> None:
     """Write the six tables and `about.json` into `folder`, which is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
     tables = {
         "cases": cases,
         "predictions": predictions,
@@ -202,16 +200,8 @@ def write(room: MailRoom, folder: Path) -> None:
         "pictures": pictures,
         "digits": digit_images,
     }
-    for name, rows in tables.items():
-        (folder / f"{name}.csv.gz").write_bytes(_packed(rows(room)))
+    write_tables(folder, {name: list_rows(room) for name, list_rows in tables.items()})
     (folder / "about.json").write_text(json.dumps(about(room), indent=2) + "\n", encoding="utf-8")
-
-
-def _packed(rows: Iterable[Row]) -> bytes:
-    """Compress rows as CSV, without a time stamp, so that equal rows give equal bytes."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return gzip.compress(text.getvalue().encode(), mtime=0)
 
 
 def _seed(text: str) -> int:
@@ -223,11 +213,8 @@ def _seed(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, make the records, say what was made."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = build_parser(__doc__)
     parser.add_argument("--seed", type=_seed, required=True, help="whole number from 0 on")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the records")
     asked = parser.parse_args(arguments)
     room = happen(asked.seed)
     write(room, asked.out)

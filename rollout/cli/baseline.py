@@ -37,7 +37,7 @@ def import_baseline(
 
     A row is a cell, an action and a span, with its count in column `n`. All rows are stored, or
     none. Repeating an import changes nothing; a row with a new count replaces the old one. The
-    ledger records who imported the file.
+    ledger records who imported the file. The action of a set of labels is written `a;b`.
 
     Example: `rollout baseline ramps manual-2026.csv --by zoe`
     """

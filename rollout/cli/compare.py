@@ -30,6 +30,10 @@ def compare(
     tolerance: Annotated[
         str, typer.Option(help="how near numbers must be to agree: 5% of the human's, or 2")
     ] = "",
+    overlap: Annotated[
+        str,
+        typer.Option(help="share of their labels that sets must have in common to agree: 60%"),
+    ] = "",
     mapped: Annotated[
         list[str] | None,
         typer.Option("--map", help="column name in the file, for example human=answer"),
@@ -39,7 +43,8 @@ def compare(
     """Compare human answers with the model's on a file of pairs.
 
     Prints the confusion matrix, figures by label and cell, and top losses; of numbers bias, limits
-    of agreement and concordance instead of a matrix. A row is a case.
+    of agreement and concordance instead of a matrix; of sets of labels (`a;b`, or a list of JSON)
+    recall and precision by label, and alpha by MASI distance. A row is a case.
     Required columns: human, model. Optional columns: case_key, model_version, site, window,
     confidence (0 to 1). Rows are streamed, so ten million are fine. No policy, rollout or service
     is needed. The figures are not evidence: `rollout replay` shows what a policy would do.
@@ -49,6 +54,8 @@ def compare(
     With costs: `rollout compare pairs.csv --policy policy.yaml --map human=answer`
 
     Numbers: `rollout compare prices.csv --tolerance 5%`
+
+    Sets: `rollout compare logos.csv --overlap 60%`
     """
     with print_refusals():
         comparison = compare_file(
@@ -56,6 +63,7 @@ def compare(
             policy=policy,
             lever=lever,
             tolerance=tolerance,
+            overlap=overlap,
             column_mappings=tuple(mapped or ()),
         )
     plain_comparison = to_jsonable_python(comparison)
@@ -69,9 +77,10 @@ def compare(
 def _format_comparison(comparison: PairComparison) -> Iterator[str]:
     yield f"{comparison.file}: {format_count(comparison.rows)} rows"
     yield fill(comparison.basis, get_text_width())
-    numbers = comparison.numbers or (None,) * len(comparison.comparisons)
-    for version_comparison, number_agreement in zip(comparison.comparisons, numbers, strict=True):
-        yield from ("", render_comparison(version_comparison, number_agreement))
+    none = (None,) * len(comparison.comparisons)
+    figures = (comparison.numbers or none, comparison.sets or none)
+    for version_comparison, numbers, sets in zip(comparison.comparisons, *figures, strict=True):
+        yield from ("", render_comparison(version_comparison, numbers, sets))
     yield ""
     if not comparison.with_confidence:
         yield "Top losses: not available, because the file has no confidences"

@@ -1,4 +1,4 @@
-"""`rollout demo`: play the mail room and write its report."""
+"""`rollout demo`: play an example and write its report."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,11 +8,16 @@ import typer
 from rollout.cli.errors import print_refusals
 from rollout.cli.progress import show_progress
 from rollout.cli.serve import load_service_command
-from rollout.services.reports.demo_records import run_demo
+from rollout.services.examples.catalog import MAIL_ROOM, find_example
+from rollout.services.examples.catalog_text import format_catalog, render_catalog_json
+from rollout.services.examples.story import play_example
 from rollout.services.support.atomic_files import check_folder, write_files_atomically
 
 
-def demo(
+def demo(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    name: Annotated[
+        str, typer.Argument(help="the example to play; see --list", show_default=True)
+    ] = MAIL_ROOM,
     out: Annotated[
         Path,
         typer.Option(
@@ -20,6 +25,8 @@ def demo(
             "the prepared history"
         ),
     ] = Path("rollout-demo"),
+    list_: Annotated[bool, typer.Option("--list", help="list the examples")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="with --list: as JSON")] = False,
     serve: Annotated[
         bool, typer.Option("--serve", help="play it live through the service")
     ] = False,
@@ -36,24 +43,31 @@ def demo(
         bool, typer.Option("--auto-approve", help="with --serve: approve proposals automatically")
     ] = False,
 ) -> None:
-    """Play the mail room: four sorting offices, six weeks, two versions of a digit reader.
+    """Play an example system: a policy, its records, and what the controller does with them.
 
-    Real: the digit images, the classifier and its mistakes. Simulated: offices, hours, scanners,
-    a new form, clerks and approvals.
+    Without a name it is the mail room: four sorting offices, six weeks, two versions of a digit
+    reader. Each example has one cell that must not be widened, and isn't.
 
-    Example: `rollout demo --out rollout-demo`, then open rollout-demo/report.html
+    Example: `rollout demo bears --out rollout-demo`, then open rollout-demo/report.html
+
+    All examples: `rollout demo --list`
 
     Live: `rollout demo --serve`, then open one of the links that it prints
     """
+    if list_:
+        typer.echo(render_catalog_json() if as_json else format_catalog())
+        return
     if serve:
         with print_refusals(interrupted_text="the demo has ended"):
+            example = find_example(name)
             check_folder(out)
-            load_service_command("demo-live")(port, speed, out, auto_approve=auto_approve)
+            load_service_command("demo-live")(example, port, speed, out, auto_approve=auto_approve)
         return
     with print_refusals():
+        example = find_example(name)
         check_folder(out)
         with show_progress() as report_progress:
-            story, files = run_demo(report_progress)
+            story, files = play_example(example, report_progress)
         write_files_atomically(out, files)
     typer.echo(story)
     typer.echo(f"Written: {', '.join(sorted(files))}\nOpen {out / 'report.html'}")

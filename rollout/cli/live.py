@@ -59,6 +59,7 @@ from rollout.services.records.import_vouching import (
     vouch_for_import,
 )
 from rollout.services.records.planted_cases import declare_planted_file
+from rollout.services.records.planted_imports import split_imported_cases
 from rollout.services.records.record_import import check_declared_contents, import_records
 from rollout.services.replay.replay import ReplayRequest, read_request_records
 from rollout.store.database.database_roles import grant_privileges
@@ -223,13 +224,18 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     set. A case counts as received at `received_at` of the file of cases, or else when it occurred.
     The ledger records that `--by` vouches for these times, and every proposal on them shows it.
     Actions are judged by their permits, as over HTTP; the count of `unauthorized` is part of
-    `accepted`. A case of `--planted` is refused if a record of it is stored already.
+    `accepted`. A case of `--planted` counts as declared now: it is refused if a record of it is
+    stored, or if an answer is older. So list cases before they are answered.
 
     Example: `rollout import ramps --predictions predictions.csv --decisions decisions.csv --by ana`
     """
     sources = RecordPaths(predictions, decisions, cases, outcomes)
     request = ReplayRequest(
-        Path(), sources, columns, column_mappings=tuple(mapped or ()), planted=planted
+        Path(),
+        sources,
+        columns,
+        column_mappings=tuple(mapped or ()),
+        contents=dict(parse_version_content(text) for text in contents or ()),
     )
     with open_database() as database:
         with database.begin_read() as transaction:
@@ -237,17 +243,20 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
             made_at = next(Ledger(transaction, state.rollout).list_events(until=1)).at
         records = read_request_records(request, state.policy)
         now, digests = datetime.now(UTC), compute_digests(sources)
+        records = split_imported_cases(database, state.rollout, records, planted, now)
         action_rows = None if actions is None else read_action_file(actions, state.policy, now)
         all_digests = digests if actions is None else (*digests, compute_digest(actions))
-        declared = dict(parse_version_content(text) for text in contents or ())
-        check_declared_contents(state, records, declared)  # before the ledger says who vouches
+        # before the ledger says who vouches
+        check_declared_contents(state, records, request.contents)
         caller = load_local_caller(database, by)
         if planted is not None:
             declare_planted_file(database, caller, rollout, planted, now)
         vouch_for_import(database, caller, rollout, records, all_digests, now)
         training_ends = dict(parse_training_end(text) for text in trained_until or ())
         senders = build_senders(sources, digests)
-        counts = import_records(database, rollout, records, now, training_ends, senders, declared)
+        counts = import_records(
+            database, rollout, records, now, training_ends, senders, request.contents
+        )
         status_counts = {
             kind: dict(counts_by_status) for kind, counts_by_status in sorted(counts.items())
         }

@@ -17,7 +17,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 COMMANDS: Final = {
     "demo": CommandEntry(
         "demo:demo",
-        "Play the mail room: four sorting offices, six weeks, two versions of a digit reader.",
+        "Play an example system: a policy, its records, and what the controller does with them.",
     ),
     "replay": CommandEntry(
         "replay:replay",

@@ -56,7 +56,9 @@ TrainingEnds = Annotated[
 VersionContents = Annotated[
     list[str] | None,
     typer.Option(
-        "--content", help="VERSION=SHA256: hash of the version's weights and pre-processing"
+        "--content",
+        help="VERSION=SHA256: hash of the version's weights and pre-processing, if no column"
+        " `content` has it",
     ),
 ]
 ChoicesFile = Annotated[Path | None, typer.Option(help="list with the column choice filled in")]

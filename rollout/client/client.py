@@ -1,7 +1,7 @@
 """Edge client: keeps one snapshot, renews it and decides with it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,6 +25,19 @@ Send the head as `ledger_revision`, `ledger_hash` and `ledger_code`.
 HUMAN_WITHOUT_SCOPE = Assignment(
     "human", "shadow", "blind", False, 1.0, "no scope was read yet", 0, timedelta(0)
 )
+HUMAN_UNTIL_NEWER_SCOPE = replace(
+    HUMAN_WITHOUT_SCOPE, reason="handed over to a human until a newer scope is read"
+)
+
+
+def build_assignment_fields(assignment: Assignment) -> dict[str, Any]:
+    """Return the fields by which a prediction that is sent later carries its assignment."""
+    return {
+        "decider": assignment.decider,
+        "exposure": assignment.exposure,
+        "share": assignment.share,
+        "scope_revision": assignment.revision,
+    }
 
 
 class LedgerRolledBackError(InvalidSnapshotError):
@@ -48,6 +61,7 @@ class EdgeClient:
         load_policy: parses a policy's text.
         action_delay: the longest time from a decision to its effect.
         head_store: stores the newest head; use a file to keep it over a restart.
+        latch_store: stores the head at which cases were handed over; use a file here too.
     """
 
     site: str
@@ -56,7 +70,14 @@ class EdgeClient:
     clocks: Clocks = field(default_factory=MachineClocks)
     action_delay: timedelta = timedelta(0)
     head_store: HeadStore = field(default_factory=MemoryHeadStore)
+    latch_store: HeadStore = field(default_factory=MemoryHeadStore)
     snapshot: HeldSnapshot | None = None
+    latched_head: LedgerHead = field(init=False)
+    _hand_overs: int = field(default=0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Load the latch that an earlier run has set."""
+        self.latched_head = self.latch_store.load()
 
     def renew(self) -> None:
         """Fetch the scope; on errors the last one stays for its lease.
@@ -67,6 +88,7 @@ class EdgeClient:
                 user.
         """
         known_head, requested_at = self.head_store.load(), self.clocks.read()
+        hand_overs = self._hand_overs
         scope_snapshot = parse_snapshot(self.fetch_scope(known_head), self.load_policy)
         if not scope_snapshot.head.follows(known_head):
             raise LedgerRolledBackError(
@@ -74,6 +96,9 @@ class EdgeClient:
             )
         if scope_snapshot.head != known_head:
             self.head_store.store(scope_snapshot.head)
+        if self._hand_overs != hand_overs:  # while it was fetched: it can't know of the harm
+            self._raise_latch(scope_snapshot.head)
+            self.latch_store.store(self.latched_head)
         self.snapshot = HeldSnapshot(scope_snapshot, requested_at)
 
     @property
@@ -90,6 +115,22 @@ class EdgeClient:
             self._compute_time_left(snapshot, self.clocks.read(), self.site) <= full_lease * 2 / 3
         )
 
+    def hand_over(self) -> None:
+        """Let a human decide every case until a snapshot has a newer ledger head.
+
+        For harm that the service has not heard of: send its record before the next `renew`.
+        """
+        self._hand_overs += 1
+        if self.snapshot is not None:
+            self._raise_latch(self.snapshot.snapshot.head)  # it holds even if a store fails
+        self._raise_latch(self.head_store.load())
+        self.latch_store.store(self.latched_head)
+
+    def _raise_latch(self, head: LedgerHead) -> None:
+        """Latch at a head, unless the latch is at a newer one."""
+        if head.is_newer_than(self.latched_head):
+            self.latched_head = head
+
     def decide(self, question: CaseQuestion) -> Assignment:
         """Return who decides a case; in doubt the human.
 
@@ -98,6 +139,8 @@ class EdgeClient:
         snapshot, now = self.snapshot, self.clocks.read()
         if snapshot is None:
             return HUMAN_WITHOUT_SCOPE
+        if not snapshot.snapshot.head.is_newer_than(self.latched_head):
+            return HUMAN_UNTIL_NEWER_SCOPE
         time_left = self._compute_time_left(snapshot, now, question.site)
         return snapshot.snapshot.decide_assignment(
             question, now=self._estimate_now(snapshot, now), time_left=time_left

@@ -22,8 +22,12 @@ class LedgerHead:
 
     def follows(self, known_head: "LedgerHead") -> bool:
         """Return whether it is newer than `known_head` or equal."""
-        order, known_order = (self.era, self.revision), (known_head.era, known_head.revision)
-        return order > known_order or (order == known_order and self.hash == known_head.hash)
+        is_same = (self.era, self.revision) == (known_head.era, known_head.revision)
+        return self.is_newer_than(known_head) or (is_same and self.hash == known_head.hash)
+
+    def is_newer_than(self, known_head: "LedgerHead") -> bool:
+        """Return whether its entry was added after that of `known_head`."""
+        return (self.era, self.revision) > (known_head.era, known_head.revision)
 
 
 class HeadStore(Protocol):

@@ -18,8 +18,10 @@ from rollout.core.policy.policy import Policy
 from rollout.core.policy.pools import list_sharing_cells
 from rollout.core.scope.commands import Actor, ApproveProposal, Command, Tick
 from rollout.core.scope.decider import decide
+from rollout.core.scope.effective_time import compute_effective_time
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
+    FamiliarityChanged,
     PolicyApplied,
     ProposalRaised,
     RolloutCreated,
@@ -52,11 +54,13 @@ class ReplayOptions:
         salt: of sampling values; the same salt gives the same replay.
         approval_delay: delay of simulated approvals; None: none are given.
         skip_idle_slots: skip slots in which nothing can happen; the ledger is the same either way.
+        pass_times: when a service ticked, by slot; None: at the start of each slot.
     """
 
     salt: bytes = bytes(32)
     approval_delay: timedelta | None = timedelta(hours=4)
     skip_idle_slots: bool = True
+    pass_times: Mapping[int, datetime] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,8 @@ class Replay:
 
     def run(self, progress: ReportProgress | None = None) -> ReplayResult:
         """Tick from the first slot to the last with counts; return the result."""
+        if self._options.pass_times is not None:
+            return self._run_passes(self._options.pass_times)
         first, last, ticks = self._units.first_slot, self._units.last_slot, 0
         slot, slot_count = first, last - first + 1
         while (slot := self._find_next_slot(slot)) <= last:
@@ -159,6 +165,18 @@ class Replay:
             _report_progress(progress, slot - first, slot_count)
         _report_progress(progress, slot_count, slot_count)
         return self._build_result(ticks)
+
+    def _run_passes(self, pass_times: Mapping[int, datetime]) -> ReplayResult:
+        """Tick in the slots of recorded passes; between them grants end and trials begin."""
+        slots = range(min(pass_times, default=0), max(pass_times, default=-1) + 1)
+        for slot in slots:
+            self._apply_commands_until(to_instant(slot, self._policy.tick))
+            if slot in pass_times:
+                self._run_tick(slot)
+                continue
+            for cell in self._policy.cells:
+                self._record_stage(cell, slot)
+        return self._build_result(len(pass_times))
 
     def _apply_commands_until(self, at: datetime) -> None:
         """Apply the commands that are due by `at`."""
@@ -180,8 +198,10 @@ class Replay:
     def _decide_cells(self, slot: int, cells: Collection[Cell]) -> tuple[LedgerEvent, ...]:
         """Return the events of `cells` and of every cell that these affect."""
         views = {key: self._get_view(key) for key in self._list_known_keys() if key[0] in cells}
-        at = to_instant(slot, self._policy.tick)
-        tick = Tick(at=at, evidence=SlotEvidence(views, slot), slot=at)
+        slot_start, passes = to_instant(slot, self._policy.tick), self._options.pass_times or {}
+        tick = Tick(
+            at=passes.get(slot, slot_start), evidence=SlotEvidence(views, slot), slot=slot_start
+        )
         events = decide(tick, self._scope, self._policy)
         if not events or not self._options.skip_idle_slots:
             return events
@@ -213,9 +233,12 @@ class Replay:
     def _append_events(self, events: tuple[LedgerEvent, ...]) -> set[Cell]:
         """Append events; return their cells."""
         self._events.extend(events)
-        self._scope = apply_events(events, self._scope)
-        self._familiar_histories.add_events(events, self._policy.tick)
+        self._scope, previous = apply_events(events, self._scope), self._scope.effective_at
         for event in events:
+            previous = compute_effective_time(event, previous)
+            if isinstance(event, FamiliarityChanged):
+                slot = find_slot_after(previous, self._policy.tick)
+                self._familiar_histories.add_event(event, slot)
             if isinstance(event, ProposalRaised):
                 self._queue_approvals(event)
             if isinstance(event, VersionFirstUsed):

@@ -18,9 +18,9 @@ from rollout.core.scope.events import UNFAMILIAR
 from rollout.core.scope.incidents import has_room
 from rollout.core.scope.proposals import compute_renewal_start, is_challenger
 from rollout.core.scope.scope import CellState, ProposalState, Scope, compute_held_level
-from rollout.core.scope.waves import find_wave_hold
+from rollout.core.scope.waves import compute_held_since, find_wave_hold
 from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.slots import find_slot_after, to_instant
+from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
 
 
 class SlotInterest(NamedTuple):
@@ -109,20 +109,26 @@ def _find_gate_slots(
     if version.retired or scope.is_stopped(view.cell):
         return [], False
     if state.quiet_until is not None:
-        slot = max(slot, find_slot_after(state.quiet_until, view.policy.tick))
-    start = view.policy.find_start(view.cell, to_instant(slot, view.policy.tick))
+        slot = max(slot, find_slot_before(state.quiet_until, view.policy.tick))
+    start = view.policy.find_start(view.cell, _find_earliest_pass(scope, view.policy, slot))
     if start is not None:
-        slot = max(slot, find_slot_after(start - view.policy.open_for, view.policy.tick))
+        slot = max(slot, find_slot_before(start - view.policy.open_for, view.policy.tick))
     holder = scope.get_holder(view.cell)
     if holder is not None and holder != view.version:
         can_take_over = is_challenger(scope, view.version, holder)
         return ([_find_takeover_slot(view, scope, holder, slot)] if can_take_over else []), False
     widening, is_held = _find_widening_slot(view, scope, state, slot)
-    return [*_list_renewal_slots(view, state, slot), widening], is_held
+    return [*_list_renewal_slots(view, scope, state, slot), widening], is_held
+
+
+def _find_earliest_pass(scope: Scope, policy: Policy, slot: int) -> datetime:
+    """Return when a slot is decided at the earliest; grants may begin after the slot did."""
+    slot_start = to_instant(slot, policy.tick)
+    return slot_start if scope.at is None else max(slot_start, scope.at)
 
 
 def _find_takeover_slot(view: EvidenceView, scope: Scope, holder: str, slot: int) -> int | None:
-    policy, at = view.policy, to_instant(slot, view.policy.tick)
+    policy, at = view.policy, _find_earliest_pass(scope, view.policy, slot)
     stage_level = compute_held_level(policy, scope.get_cell_state(view.cell, holder), at)
     if stage_level == 0 or policy.find_gate(stage_level, view.cell) is None:
         return None
@@ -133,7 +139,7 @@ def _find_takeover_slot(view: EvidenceView, scope: Scope, holder: str, slot: int
 def _find_widening_slot(
     view: EvidenceView, scope: Scope, state: CellState, slot: int
 ) -> tuple[int | None, bool]:
-    policy, at = view.policy, to_instant(slot, view.policy.tick)
+    policy, at = view.policy, _find_earliest_pass(scope, view.policy, slot)
     stage_level = compute_held_level(policy, state, at) + 1
     if stage_level > policy.compute_planned_ceiling(view.cell, at):
         return None, False
@@ -142,17 +148,22 @@ def _find_widening_slot(
         return None, False  # no series of fewer rows meets the minimum
     series = view.get_gate_series(stage_level, view.entered_window)
     met_slot = series.find_next(series.is_met, slot)
-    if met_slot == slot and find_wave_hold(scope, policy, view.cell, stage_level, at):
+    next_at = at + policy.tick  # a wave may open between the slot and its pass
+    if met_slot == slot and all(
+        find_wave_hold(scope, policy, view.cell, stage_level, t) for t in (at, next_at)
+    ):
         return None, True  # the slot that opens the wave is listed itself
     return met_slot, False
 
 
-def _list_renewal_slots(view: EvidenceView, state: CellState, slot: int) -> Iterator[int | None]:
-    policy, at = view.policy, to_instant(slot, view.policy.tick)
+def _list_renewal_slots(
+    view: EvidenceView, scope: Scope, state: CellState, slot: int
+) -> Iterator[int | None]:
+    policy, at = view.policy, _find_earliest_pass(scope, view.policy, slot)
     for stage_level in range(1, compute_held_level(policy, state, at) + 1):
         if policy.find_gate(stage_level, view.cell) is not None:
             series = view.get_renewal_series(stage_level)
-            renewal_slot = find_slot_after(
+            renewal_slot = find_slot_before(
                 compute_renewal_start(policy, state, stage_level), policy.tick
             )
             yield series.find_next(series.is_met, max(slot, renewal_slot))
@@ -160,7 +171,13 @@ def _list_renewal_slots(view: EvidenceView, state: CellState, slot: int) -> Iter
 
 def list_limit_slots(policy: Policy) -> tuple[int, ...]:
     """Return the slots in which a limit starts or ends a trial or a wave opens, of all cells."""
-    return tuple(sorted({find_slot_after(at, policy.tick) for at in _list_limit_times(policy)}))
+    times = tuple(_list_limit_times(policy))
+    return tuple(sorted({slot for at in times for slot in _list_slots_around(at, policy)}))
+
+
+def _list_slots_around(at: datetime, policy: Policy) -> tuple[int, int]:
+    """Return the slots whose passes may be the first after an instant."""
+    return find_slot_before(at, policy.tick), find_slot_after(at, policy.tick)
 
 
 def _list_limit_times(policy: Policy) -> Iterator[datetime]:
@@ -179,14 +196,16 @@ def _list_limit_times(policy: Policy) -> Iterator[datetime]:
 def list_timed_slots(scope: Scope, policy: Policy, cell: Cell, version: str) -> Iterator[int]:
     """Yield the slots in which time alone changes a cell: ends, ready waves."""
     state = scope.get_cell_state(cell, version)
-    for at in _list_change_times(scope, state, policy):
-        yield find_slot_after(at, policy.tick)
+    for at in _list_change_times(scope, cell, state, policy):
+        yield from _list_slots_around(at, policy)
 
 
-def _list_change_times(scope: Scope, state: CellState, policy: Policy) -> Iterator[datetime]:
+def _list_change_times(
+    scope: Scope, cell: Cell, state: CellState, policy: Policy
+) -> Iterator[datetime]:
     if state.proposal is not None:
         yield scope.proposals[state.proposal].expires_at
     for grant in state.grants:
         yield grant.until
         if policy.waves is not None and grant.stage == policy.waves.stage:
-            yield grant.held_since + policy.waves.hold
+            yield compute_held_since(scope, policy, cell, grant) + policy.waves.hold

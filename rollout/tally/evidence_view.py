@@ -186,29 +186,27 @@ class EvidenceView:
         """Return the arms of each gain, from a slot of occurrence on."""
         if self.state.attempt > 1:
             first_slot = max(first_slot, self._find_first_slot(self.state.attempt_since))
-        gains = {c.key: c for c in self.conditions if isinstance(c, GainCondition)}
-        return {
-            key: self._arm_reader.read_pool(self.cell, condition, first_slot)
-            for key, condition in gains.items()
-        }
+        gains = (c for c in self.conditions if isinstance(c, GainCondition))
+        read_pool = self.arm_reader.read_pool
+        return {gain.key: read_pool(self.cell, gain, first_slot) for gain in gains}
 
     def build_arms(
         self, outcome: OutcomeRule, arm: str, first_slot: int, after_slot: int = FIRST_SLOT
     ) -> ArmUnits:
         """Return the units of both arms, by slots of occurrence and of counting."""
-        return self._arm_reader.read_cell(self.cell, outcome, arm, first_slot, after_slot)
+        return self.arm_reader.read_cell(self.cell, outcome, arm, first_slot, after_slot)
 
     @cached_property
-    def _arm_reader(self) -> ArmReader:
+    def arm_reader(self) -> ArmReader:
+        """Return the reader of both arms, here and in the cells of a pool."""
         histories = self.pool_histories or {self.cell: self.stage_history}
         return ArmReader(self.policy, self.version, histories, self.shares, self.feeds)
 
     @cached_property
     def attempt_window(self) -> CountWindow:
         """Return the evidence of the attempt."""
-        arms = self._build_arms_since(FIRST_SLOT)
         parts = (self.gate_rows, self.unit_classes, self.conditions)
-        return CountWindow(*parts, arms, self.planted_rows)
+        return CountWindow(*parts, self._build_arms_since(FIRST_SLOT), self.planted_rows)
 
     @cached_property
     def entered_window(self) -> CountWindow:
@@ -218,7 +216,8 @@ class EvidenceView:
     @cached_property
     def grant_windows(self) -> dict[str, CountWindow]:
         """Return the evidence since the start of each grant, by stage."""
-        return {grant.stage: self._build_window(grant.since) for grant in self.state.grants}
+        starts = {grant.stage: grant.evidence_start for grant in self.state.grants}
+        return {stage: self._build_window(start) for stage, start in starts.items()}
 
     def get_gate_series(self, stage_level: int, minimum_window: CountWindow) -> GateSeries:
         """Return where the gate to `stage_level` is met; minimums count in `minimum_window`."""
@@ -397,7 +396,7 @@ class EvidenceView:
 
         So no case narrows a cell twice.
         """
-        left_shadow_at = self.state.grants[0].held_since
+        left_shadow_at = self.state.grants[0].held_evidence_start
         last_alarm = self.state.last_alarms.get(guard.id)
         if last_alarm is None or guard.then == "report":
             return left_shadow_at

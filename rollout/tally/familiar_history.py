@@ -1,16 +1,13 @@
 """Which attribute values were familiar to a version in a cell, slot by slot."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.familiarity import FAMILIAR, AttributeValue
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import FamiliarityChanged
-from rollout.tally.slots import find_slot_after
 from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays, UnitClasses
 
 CellVersion = tuple[Cell, str]
@@ -57,13 +54,8 @@ class FamiliarHistories(dict[CellVersion, FamiliarHistory]):
         """Return the empty history."""
         return NO_HISTORY
 
-    def add_events(self, events: Iterable[LedgerEvent], tick: timedelta) -> None:
-        """Add the next events of the ledger."""
-        for event in events:
-            if isinstance(event, FamiliarityChanged):
-                self._add_event(event, find_slot_after(event.at, tick))
-
-    def _add_event(self, event: FamiliarityChanged, slot: int) -> None:
+    def add_event(self, event: FamiliarityChanged, slot: int) -> None:
+        """Add the next change of the ledger, which holds from a slot on."""
         statuses: dict[CellVersion, dict[AttributeValue, str]] = {}
         for cell, version, attribute, value, status in zip(
             event.cells,

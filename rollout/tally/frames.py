@@ -22,6 +22,8 @@ OUTCOME_PREFIX = "outcome:"
 """Prefix of a value in outcomes: `outcome:profit`."""
 ATTRIBUTE_PREFIX = "attribute:"
 """Prefix of a case's attribute in cases: `attribute:camera`."""
+MEDIA_COLUMN = f"{ATTRIBUTE_PREFIX}media"
+"""Column of recorded files with the path or address of a case's picture."""
 
 GOLD_PREFIX = "right:"
 """Prefix of a lever's right answer in gold cases: `right:alarm`."""
@@ -30,6 +32,8 @@ INSTANT = pl.Datetime("us", "UTC")
 EXPOSURES = ("blind", "assisted", "revealed", "unknown")
 SAMPLED_ARM, SAMPLED_ARMS = "sampled_arm", ("model", "human")
 """Column of predictions in files that have it: the arm to which chance gave the case."""
+CONTENT = "content"
+"""The same: the SHA-256 of the version's weights and pre-processing."""
 
 Schema = dict[str, pl.DataType]
 
@@ -236,7 +240,8 @@ class RecordFrames:
     not among `decisions`. For a part of a history, `reliability` is the result of
     `rollout.tally.reviewer_checks.compute_reliability` for the whole; None means to compute it from
     these records. `probabilities` are those that predictions list by label; counting needs none, so
-    they are there only if asked for.
+    they are there only if asked for. `earlier_outcomes` are revisions with values before the newest
+    one, oldest first: a value that a later revision does not name stays.
     `planted` are the records of planted cases, which are in no other frame: what reads the other
     frames is about the cases that occur.
     """
@@ -259,6 +264,9 @@ class RecordFrames:
         default_factory=lambda: pl.DataFrame(schema=PROBABILITY_SCHEMA)
     )
     planted: RecordFrames | None = None
+    earlier_outcomes: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema=build_outcomes_schema(()))
+    )
 
     @property
     def levers(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.outcomes import OutcomeRule
 from rollout.tally.outcome_units import (
+    ANY_SHARE,
     DRAWN_MODEL,
     DRAWN_PEOPLE,
     NOT_ASKED,
@@ -21,6 +22,9 @@ CellVersion = tuple[Cell, str]
 OutcomeKey = tuple[Cell, str, str, str]  # cell, version, outcome, definition
 
 
+NO_SHARE = "None"
+
+
 class CountedOutcome(NamedTuple):
     """A counted unit with an outcome, as the store holds it and digests cover it.
 
@@ -29,7 +33,8 @@ class CountedOutcome(NamedTuple):
         slot, occurred: slot of the count, slot of the first case.
         definition: range, direction and deadline of the outcome when it was counted.
         bucket: bucket of the unit's sampling value.
-        drawn: decider, exposure and share, as stored with the question; None without a question.
+        drawn: decider, exposure and share, as stored with the question or by an offline client; an
+            import has no share; None without an answer.
         score: mean score of the cases with a value; 0 without any.
         known_share: share of the cases with a value.
         record_hashes: of the records behind it, sorted and joined.
@@ -97,9 +102,11 @@ def _build_units(lines: list[CountedOutcome]) -> OutcomeUnits:
 
 
 def _parse_drawn(drawn: str | None) -> tuple[int, float]:
-    """Return the arm and the share of a stored question."""
+    """Return the arm and the share of a stored answer."""
     if drawn is None:
-        return NOT_ASKED, 1.0
+        return NOT_ASKED, ANY_SHARE
     decider, exposure, share = drawn.split()
     is_model = decider == "model" or exposure == "assisted"
-    return (DRAWN_MODEL if is_model else DRAWN_PEOPLE), float(share)
+    return (DRAWN_MODEL if is_model else DRAWN_PEOPLE), (
+        ANY_SHARE if share == NO_SHARE else float(share)
+    )

@@ -2,7 +2,8 @@
 
 Of all cases of a unit the first one decides where and when the unit belongs. The value is the mean
 over its cases, as a score in [0, 1] of which more is better. A value that comes after the deadline
-is missing: counting it when it comes would favour outcomes that become known early.
+is missing: counting it when it comes would favour outcomes that become known early. Of several
+revisions the newest one in time with a value counts, so that none takes a value away.
 """
 
 from dataclasses import dataclass, fields
@@ -18,12 +19,14 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.assignment import MAX_CLOCK_SKEW
 from rollout.core.statistics.gain import ArmUnits
 from rollout.tally.case_placement import PlacedHistory
-from rollout.tally.frames import OUTCOME_PREFIX, VALUE_PREFIX, RecordFrames
+from rollout.tally.frames import OUTCOME_PREFIX, SAMPLED_ARM, VALUE_PREFIX, RecordFrames
 from rollout.tally.stage_history import StageShares
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
 Floats = NDArray[np.float64]
-NOT_ASKED, DRAWN_PEOPLE, DRAWN_MODEL = -1, 0, 1
+UNRECORDED, NOT_ASKED, DRAWN_PEOPLE, DRAWN_MODEL = -2, -1, 0, 1
+"""Arms: of a history that records none, of a unit without an answer, and those of answers."""
+ANY_SHARE = np.nan  # of files, which have the arm alone
 SHARE_TOLERANCE = 1e-9  # shares are sums and products of the policy's
 
 
@@ -37,8 +40,8 @@ class OutcomeUnits:
         bucket: bucket of the unit's sampling value.
         score: mean score of the cases with a value; 0 without any.
         known_share: share of the cases with a value.
-        drawn_arm: arm that the question's answer gave the unit; `NOT_ASKED` without a question.
-        drawn_share: share of units with that answer, as stored with it; 1 without a question.
+        drawn_arm: arm that the stored answer gave the unit; `NOT_ASKED` without one.
+        drawn_share: share of units with that answer, as stored with it; `ANY_SHARE` without one.
     """
 
     slot: IntArray
@@ -90,10 +93,8 @@ def build_arms(
         arm: `decides` or `proposes`; "" for both.
     """
     model_shares = shares.model_shares[stage_levels]
-    is_kept = ~np.isnan(model_shares)
-    if arm:
-        is_kept &= shares.model_decides[stage_levels] == (arm == DECIDES)
     is_model = rows.bucket >= shares.blind_buckets[stage_levels]
+    is_kept = _find_staged(stage_levels, shares, arm)
     is_kept &= _find_answered_as_drawn(rows, stage_levels, shares, is_model)
     kept_rows = rows.select(is_kept)
     return ArmUnits(
@@ -105,21 +106,35 @@ def build_arms(
     )
 
 
+def count_staged(stage_levels: IntArray, shares: StageShares, arm: str) -> int:
+    """Return how many units a stage with two arms had, whether or not they are in one."""
+    return int(_find_staged(stage_levels, shares, arm).sum())
+
+
+def _find_staged(stage_levels: IntArray, shares: StageShares, arm: str) -> BoolArray:
+    """Return which units were at a stage with two arms."""
+    is_staged: BoolArray = ~np.isnan(shares.model_shares[stage_levels])
+    if arm:
+        is_staged &= shares.model_decides[stage_levels] == (arm == DECIDES)
+    return is_staged
+
+
 def _find_answered_as_drawn(
     rows: OutcomeUnits, stage_levels: IntArray, shares: StageShares, is_model: BoolArray
 ) -> BoolArray:
     """Return which units the stage's sampling alone assigned, by what was stored with them.
 
     A stop, a confidence floor or another stage at the instant of the question has another answer or
-    share, in either arm.
+    share, in either arm. A unit without an answer is in no arm.
     """
     blind, reviewed = 1 - shares.model_shares[stage_levels], shares.reviewed_shares[stage_levels]
     is_audited = rows.bucket < shares.reviewed_buckets[stage_levels]
     model_share = np.where(is_audited, reviewed - blind, 1 - reviewed)
     expected = np.where(is_model, model_share, blind)
     is_same_arm = rows.drawn_arm == np.where(is_model, DRAWN_MODEL, DRAWN_PEOPLE)
-    is_as_drawn = is_same_arm & (np.abs(rows.drawn_share - expected) < SHARE_TOLERANCE)
-    result: BoolArray = (rows.drawn_arm == NOT_ASKED) | is_as_drawn
+    is_same_share = np.abs(rows.drawn_share - expected) < SHARE_TOLERANCE
+    is_as_drawn = is_same_arm & (is_same_share | np.isnan(rows.drawn_share))
+    result: BoolArray = (rows.drawn_arm == UNRECORDED) | is_as_drawn
     return result
 
 
@@ -129,9 +144,10 @@ def resolve_outcome_units(
     """Return one row a unit and version with a usable prediction.
 
     Columns: site, window, version, unit, case_key (the first case), slot, occurred (slot), score,
-    known_share, value (mean of the values as sent). Ordered by slot and unit. A unit whose first
-    case has no usable prediction in time to act on is left out: the sampling value did not decide
-    it. Later predictions could be picked by what became of the case.
+    known_share, value (mean of the values as sent), and sampled_arm if the predictions have it.
+    Ordered by slot and unit. A unit whose first case has no usable prediction in time to act on is
+    left out: the sampling value did not decide it. Later predictions could be picked by what became
+    of the case.
     """
     closes, tick = count_micros(outcome.closes), count_micros(policy.tick)
     latest_answer = pl.col("occurred_us") + count_micros(MAX_CLOCK_SKEW)
@@ -151,6 +167,7 @@ def resolve_outcome_units(
     units = firsts.select(
         *("unit", "version", "case_key", "site", "window"),
         *("slot", "occurred", "deadline", "counted"),
+        *([SAMPLED_ARM] if SAMPLED_ARM in firsts.columns else []),
     )
     scores = _compute_scores(units, cases, records, outcome)
     return (
@@ -163,13 +180,17 @@ def resolve_outcome_units(
 def _list_usable_predictions(
     records: RecordFrames, history: PlacedHistory, policy: Policy
 ) -> pl.DataFrame:
-    """Return case_key, version, predicted_us of the answers that may be acted on."""
+    """Return case_key, version, predicted_us of the answers that may be acted on.
+
+    So too sampled_arm, if the predictions have it.
+    """
     is_usable = [pl.col(VALUE_PREFIX + lever.id).is_not_null() for lever in policy.levers]
     floor = policy.evidence.confidence_floor
     if floor is not None:
         is_usable.append((pl.col("confidence") >= floor).fill_null(value=False))
+    arms = [SAMPLED_ARM] if SAMPLED_ARM in records.predictions.columns else []
     usable = records.predictions.filter(*is_usable).select(
-        "case_key", "version", predicted_us=pl.col("at").dt.epoch("us")
+        "case_key", "version", *arms, predicted_us=pl.col("at").dt.epoch("us")
     )
     trained_until = history.placed.trained_until
     if not trained_until:
@@ -188,23 +209,21 @@ def _compute_scores(
     units: pl.DataFrame, cases: pl.DataFrame, records: RecordFrames, outcome: OutcomeRule
 ) -> pl.DataFrame:
     """Return score, known_share and value by unit and version."""
-    column = OUTCOME_PREFIX + outcome.id
-    values = (
-        records.outcomes.select("case_key", value=pl.col(column), at=pl.col("at").dt.epoch("us"))
-        if column in records.outcomes.columns
-        else pl.DataFrame(schema={"case_key": pl.String, "value": pl.Float64, "at": pl.Int64})
-    )
+    unit_cases = ["unit", "version", "case_key"]
     rows = (
         units.select("unit", "version", "deadline", "counted")
         .join(cases.select("unit", "case_key", "occurred_us", "received"), on="unit")
         .filter(
             pl.col("occurred_us") <= pl.col("deadline"), pl.col("received") <= pl.col("counted")
         )
-        .join(values.drop_nulls("value"), on="case_key", how="left")
     )
-    is_known = pl.col("value").is_not_null() & (
+    in_time = rows.join(_list_values(records, outcome), on="case_key").filter(
         pl.coalesce("at", "occurred_us") <= pl.col("deadline")
     )
+    if not records.earlier_outcomes.is_empty():
+        in_time = in_time.sort("order").unique(unit_cases, keep="last")
+    rows = rows.join(in_time.select(*unit_cases, "value"), on=unit_cases, how="left")
+    is_known = pl.col("value").is_not_null()
     distance = (
         pl.col("value") - outcome.low if outcome.more_is_better else outcome.high - pl.col("value")
     )
@@ -221,6 +240,20 @@ def _compute_scores(
     )
 
 
+def _list_values(records: RecordFrames, outcome: OutcomeRule) -> pl.DataFrame:
+    """Return case_key, value and at (microseconds) of all revisions with a value, by `order`."""
+    column = OUTCOME_PREFIX + outcome.id
+    revisions = [
+        frame.select("case_key", value=pl.col(column), at=pl.col("at").dt.epoch("us"))
+        for frame in (records.earlier_outcomes, records.outcomes)
+        if column in frame.columns
+    ]
+    if not revisions:
+        schema = {"case_key": pl.String, "value": pl.Float64, "at": pl.Int64, "order": pl.UInt32}
+        return pl.DataFrame(schema=schema)
+    return pl.concat(revisions).drop_nulls("value").with_row_index("order")
+
+
 def to_outcome_units(part: pl.DataFrame) -> OutcomeUnits:
     """Return rows of `resolve_outcome_units`, with their buckets, as arrays."""
     return OutcomeUnits(
@@ -229,6 +262,15 @@ def to_outcome_units(part: pl.DataFrame) -> OutcomeUnits:
         bucket=part["bucket"].to_numpy().astype(np.int64),
         score=part["score"].to_numpy().astype(np.float64),
         known_share=part["known_share"].to_numpy().astype(np.float64),
-        drawn_arm=np.full(part.height, NOT_ASKED, dtype=np.int64),
-        drawn_share=np.ones(part.height),
+        drawn_arm=_read_arms(part),
+        drawn_share=np.full(part.height, ANY_SHARE),
     )
+
+
+def _read_arms(part: pl.DataFrame) -> IntArray:
+    """Return the arms that a history's predictions record."""
+    if SAMPLED_ARM not in part.columns:
+        return np.full(part.height, UNRECORDED, dtype=np.int64)
+    numbers = {"human": DRAWN_PEOPLE, "model": DRAWN_MODEL}
+    arms = part[SAMPLED_ARM].replace_strict(numbers, default=NOT_ASKED, return_dtype=pl.Int64)
+    return arms.fill_null(NOT_ASKED).to_numpy()

@@ -13,7 +13,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.policy.pools import find_widest_pool, list_pooled_cells
 from rollout.core.statistics.gain import ArmUnits, merge_arms
 from rollout.tally.guard_feeds import GuardFeeds
-from rollout.tally.outcome_units import build_arms
+from rollout.tally.outcome_units import UNRECORDED, build_arms, count_staged
 from rollout.tally.stage_history import StageHistory, StageShares
 
 FIRST_SLOT = -(2**62)  # before all slots
@@ -40,6 +40,17 @@ class ArmReader:
         rows = rows.select((rows.occurred >= first_slot) & (rows.slot > after_slot))
         stage_levels = self.stage_histories[cell].find_own_levels(self.version, rows.occurred)
         return build_arms(rows, stage_levels, self.shares, arm)
+
+    def count_staged(self, cell: Cell, outcome: OutcomeRule, arm: str) -> int:
+        """Return how many units a cell had at stages with two arms, whether or not in one."""
+        rows = self.feeds.read_outcomes(cell, self.version, outcome)
+        stage_levels = self.stage_histories[cell].find_own_levels(self.version, rows.occurred)
+        return count_staged(stage_levels, self.shares, arm)
+
+    def has_recorded_arms(self, cell: Cell, outcome: OutcomeRule) -> bool:
+        """Return whether the records say which arm a unit was in; without, the stage says it."""
+        rows = self.feeds.read_outcomes(cell, self.version, outcome)
+        return not bool((rows.drawn_arm == UNRECORDED).any())
 
     def read_pool(self, cell: Cell, condition: GainCondition, first_slot: int) -> ArmUnits:
         """Return the units of all cells of a condition's pool, from the same slot on.

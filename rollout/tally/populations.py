@@ -21,7 +21,8 @@ from rollout.tally.units import resolve_units
 
 PLANTED_TRACK: Final = "planted"
 SPLIT_FRAMES: Final = (
-    *("cases", "predictions", "decisions", "outcomes", "gold_decisions", "unsourced_decisions"),
+    *("cases", "predictions", "decisions", "outcomes", "earlier_outcomes"),
+    *("gold_decisions", "unsourced_decisions"),
     "probabilities",
 )
 

@@ -22,6 +22,7 @@ from rollout.core.policy.measures import (
     compute_parity_class,
     is_success,
 )
+from rollout.core.policy.planted_conditions import is_missed
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import read_slice_value
 from rollout.tally.slice_values import select_slices
@@ -184,7 +185,8 @@ class UnitClasses:
     def _is_success(self, condition: Condition, unit_class: UnitClass) -> bool | None:
         lever = self.policy.levers_by_id.get(unit_class.lever)
         has_set = lever is not None and lever.many and condition.label is not None
-        return (is_label_success if has_set else is_success)(condition, unit_class)
+        counted = (is_label_success if has_set else is_success)(condition, unit_class)
+        return False if is_missed(condition, unit_class, many=has_set) else counted
 
     def _find_action_column(self, condition: Condition, unit_class: UnitClass) -> int | None:
         """Return whose action it is: 0 the model's, 1 the human's.

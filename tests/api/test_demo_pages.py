@@ -11,12 +11,15 @@ from api.app import create_app
 from api.live_demo.accounts import ROLES_BY_USER, create_accounts, create_keys
 from api.live_demo.pages import DemoPages, create_tokens
 from api.live_demo.playback import Playback
+from rollout.formats.policy.reader import read_policy
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import build_service
+from rollout.services.examples.catalog import MAIL_ROOM, find_example
 from rollout.services.support.clock import ManualClock
 from tests.factories import NOON
 
 LOOPBACK, ELSEWHERE = ("127.0.0.1", 50_000), ("192.0.2.7", 50_000)
+EXAMPLE = find_example(MAIL_ROOM)
 OWN = {"Sec-Fetch-Site": "same-origin"}
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
@@ -24,10 +27,10 @@ pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 @pytest.fixture
 def demo(database):
     """Return the demo's application with its two clocks, years apart."""
-    create_accounts(database, NOON)
+    create_accounts(database, read_policy(EXAMPLE.policy_path), NOON)
     story, wall = ManualClock(NOON), ManualClock(NOON + timedelta(days=400))
     service = build_service(database, Authenticator(database, wall), story, wall_clock=wall)
-    pages = DemoPages(Playback(360), create_tokens(list(ROLES_BY_USER)))
+    pages = DemoPages(EXAMPLE, Playback(360), create_tokens(list(ROLES_BY_USER)))
     return SimpleNamespace(
         app=create_app(service, demo=pages), pages=pages, story=story, wall=wall, database=database
     )
@@ -114,7 +117,7 @@ def test_a_session_lives_on_the_wall_clock(demo):
 
 
 def test_a_key_lives_on_the_wall_clock(demo):
-    key = create_keys(demo.database, demo.wall.now())["ana"]
+    key = create_keys(demo.database, read_policy(EXAMPLE.policy_path), demo.wall.now())["ana"]
     client = browser(demo)
     client.headers["Authorization"] = f"Bearer {key}"
     demo.story.advance(timedelta(days=400))
@@ -179,7 +182,7 @@ def test_the_sign_in_page_points_to_the_links(demo):
 
 
 def test_another_service_has_none_of_it(database):
-    create_accounts(database, NOON)
+    create_accounts(database, read_policy(EXAMPLE.policy_path), NOON)
     clock = ManualClock(NOON)
     service = build_service(database, Authenticator(database, clock), clock)
     client = TestClient(

@@ -7,19 +7,16 @@ import httpx
 import pytest
 
 from api.live_demo import retries
+from api.live_demo.case_records import get_prediction_time
 from api.live_demo.colleagues import QUIET_SECONDS, DemoApprover, DemoColleague
-from api.live_demo.letter_records import LetterRecords, get_scan_time
 from api.live_demo.player import DemoPlayer
 from api.live_demo.retries import MAX_SECONDS, MAX_TRIES
-from rollout.formats.policy.reader import parse_policy
-from rollout.services.replay.demo_pictures import load_digit_pictures
-from rollout.services.replay.demo_traffic import (
-    load_letters,
-    load_policy_text,
-    load_training_ends,
-)
+from api.live_demo.stage import build_case_records
+from rollout.services.examples.catalog import MAIL_ROOM, find_example
+from rollout.services.examples.recorded_cases import load_cases
 from rollout.services.support.clock import ManualClock
 
+EXAMPLE = find_example(MAIL_ROOM)
 ANSWER = {"decider": "human", "exposure": "blind", "audited": False, "permit": None}
 
 
@@ -62,19 +59,19 @@ def waits(monkeypatch):
 
 @pytest.fixture(scope="module")
 def records():
-    return LetterRecords(parse_policy(load_policy_text()), load_digit_pictures())
+    return build_case_records(EXAMPLE)
 
 
 @pytest.fixture(scope="module")
-def letters():
-    return load_letters()[:3]
+def cases():
+    return load_cases(EXAMPLE)[:3]
 
 
-def play(service, records, letters):
-    """Play all letters and what follows from them within three hours."""
-    clock = ManualClock(get_scan_time(letters[0]) - timedelta(minutes=1))
+def play(service, records, cases):
+    """Play all cases and what follows from them within three hours."""
+    clock = ManualClock(get_prediction_time(cases[0]) - timedelta(minutes=1))
     player = DemoPlayer(
-        service.client(), service.client(), clock, records, letters, load_training_ends()
+        service.client(), service.client(), clock, records, cases, EXAMPLE.training_ends
     )
     for _ in range(90):
         player.step()
@@ -86,46 +83,44 @@ def busy(status=503, seconds="2"):
 
 
 @pytest.mark.parametrize("resource", ["assignments", "records"])
-def test_a_busy_service_gets_the_same_records_after_two_retries(resource, records, letters, waits):
-    expected = play(BusyService(""), records, letters)
+def test_a_busy_service_gets_the_same_records_after_two_retries(resource, records, cases, waits):
+    expected = play(BusyService(""), records, cases)
     assert expected
     assert waits == []
-    assert play(BusyService(resource, busy(), busy(429)), records, letters) == expected
+    assert play(BusyService(resource, busy(), busy(429)), records, cases) == expected
     assert waits == [2.0, 2.0]
     lost = httpx.ConnectError("refused"), busy(seconds="3600"), busy(seconds="")
-    assert play(BusyService(resource, *lost), records, letters) == expected
+    assert play(BusyService(resource, *lost), records, cases) == expected
     assert waits[2:] == [1.0, MAX_SECONDS, 1.0]
 
 
-def test_humans_decide_what_gets_no_assignment(records, letters, waits):
-    stored = play(BusyService("assignments", *[busy()] * MAX_TRIES), records, letters)
+def test_humans_decide_what_gets_no_assignment(records, cases, waits):
+    stored = play(BusyService("assignments", *[busy()] * MAX_TRIES), records, cases)
     assert {item["by"] for item in stored if item["kind"] == "action"} == {"person"}
     assert len(waits) == MAX_TRIES - 1
 
 
-def test_records_that_a_busy_service_did_not_take_are_sent_at_the_next_step(
-    records, letters, waits
-):
+def test_records_that_a_busy_service_did_not_take_are_sent_at_the_next_step(records, cases, waits):
     def key(item):
         return item["kind"], item["key"], item.get("reviewer", "")
 
-    expected = play(BusyService(""), records, letters)
-    stored = play(BusyService("records", *[busy()] * MAX_TRIES), records, letters)
+    expected = play(BusyService(""), records, cases)
+    stored = play(BusyService("records", *[busy()] * MAX_TRIES), records, cases)
     assert sorted(stored, key=key) == sorted(expected, key=key)
 
 
-def test_other_errors_end_the_demo(records, letters, waits):
+def test_other_errors_end_the_demo(records, cases, waits):
     with pytest.raises(httpx.HTTPStatusError, match="500"):
-        play(BusyService("assignments", httpx.Response(500)), records, letters)
+        play(BusyService("assignments", httpx.Response(500)), records, cases)
     assert waits == []
 
 
 def test_colleagues_wait_for_a_busy_service_and_try_again_later(records, waits):
     service = BusyService("proposals", busy(), busy(), *[busy()] * MAX_TRIES)
     approver = DemoApprover(service.client(), "mail-room", timedelta(0))
-    approver.approve_due(get_scan_time(load_letters()[0]))
+    approver.approve_due(get_prediction_time(load_cases(EXAMPLE)[0]))
     assert len(waits) == 5
-    approver.approve_due(get_scan_time(load_letters()[0]))
+    approver.approve_due(get_prediction_time(load_cases(EXAMPLE)[0]))
     assert service.failures == []
     seconds = [0.0]
     resumes = BusyService("resume", *[busy()] * MAX_TRIES)

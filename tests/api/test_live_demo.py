@@ -19,20 +19,21 @@ import pytest
 from api.app import create_app
 from api.live_demo import history_cache
 from api.live_demo.accounts import (
-    CLERKS_ACCOUNT,
     COLLEAGUE,
+    MODEL_CLIENT,
     OPERATORS,
     RESUME_APPROVER,
-    SERVICE_ACCOUNT,
+    get_decision_system,
 )
 from api.live_demo.colleagues import QUIET_SECONDS, RESUME, DemoApprover, DemoColleague
-from api.live_demo.history_cache import LIVE_FROM, prepare_history
+from api.live_demo.history_cache import prepare_history
 from api.live_demo.output import LedgerNarrator
 from api.live_demo.player import DemoPlayer
-from api.live_demo.stage import build_letter_records, open_demo_service
+from api.live_demo.stage import build_case_records, open_demo_service
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import TickScheduler
-from rollout.services.replay.demo_traffic import load_letters, load_training_ends
+from rollout.services.examples.catalog import MAIL_ROOM, find_example
+from rollout.services.examples.recorded_cases import load_cases
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords
 from tests.api.conftest import Asking
@@ -42,16 +43,18 @@ pytestmark = pytest.mark.simulation
 
 HOUR = timedelta(hours=1)
 ROLLOUT = "/v1/rollouts/mail-room"
+EXAMPLE = find_example(MAIL_ROOM)
+LIVE_FROM = EXAMPLE.serve_at
 
 
 @pytest.fixture(scope="module")
 def letters():
-    return load_letters()
+    return load_cases(EXAMPLE)
 
 
 @pytest.fixture(scope="module")
 def records():
-    return build_letter_records()
+    return build_case_records(EXAMPLE)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,7 @@ def out(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def history(out, letters, records):
-    return prepare_history(out, records, letters, lambda: None)
+    return prepare_history(out, EXAMPLE, records, letters, lambda: None)
 
 
 def test_no_record_of_the_history_is_received_before_it_occurs(history):
@@ -85,7 +88,7 @@ def test_the_historys_permits_are_bound_as_those_of_its_clients_are(history):
 
 @pytest.fixture
 def demo(history, records):
-    with open_demo_service(history, records.policy) as made:
+    with open_demo_service(history, records.policy, LIVE_FROM) as made:
         yield made
 
 
@@ -97,12 +100,12 @@ def asking(demo, name):
 
 def begun(demo, letters, records):
     return DemoPlayer(
-        asking(demo, SERVICE_ACCOUNT),
-        asking(demo, CLERKS_ACCOUNT),
+        asking(demo, MODEL_CLIENT),
+        asking(demo, get_decision_system(demo.policy)),
         demo.clock,
         records,
-        letters[demo.next_letter :],
-        load_training_ends(),
+        letters[demo.next_case :],
+        EXAMPLE.training_ends,
         list(demo.scheduled),
     )
 
@@ -141,14 +144,14 @@ def test_the_history_ends_with_two_proposals_and_an_incident_an_hour_old(demo):
 
 def test_the_history_has_what_clients_had_sent(demo, letters):
     ana = asking(demo, "ana")
-    assert LIVE_FROM - HOUR < letters[demo.next_letter - 1].at <= LIVE_FROM
+    assert LIVE_FROM - HOUR < letters[demo.next_case - 1].at <= LIVE_FROM
     assert len(ana.get(f"{ROLLOUT}/cases", params={"limit": 1000}).json()["items"]) == 1000
     case = ana.get(f"{ROLLOUT}/cases/{letters[0].key}").json()
     assert case["predictions"][0]["decider"] == "human"
     assert case["decisions"]
     assert case["actions"][0]["by"] == "person"
     assert case["outcomes"]
-    acted = [letter.key for letter in letters[demo.next_letter - 200 : demo.next_letter]]
+    acted = [letter.key for letter in letters[demo.next_case - 200 : demo.next_case]]
     found = (ana.get(f"{ROLLOUT}/cases/{key}").json()["actions"] for key in acted)
     by_model = [action for actions in found for action in actions if action["by"] == "model"]
     assert by_model
@@ -166,16 +169,18 @@ def test_reviewers_find_undecided_letters_with_a_picture_each(demo, letters):
     assert sum(claims["waiting"].values()) >= 3
     by_key = {letter.key: letter for letter in letters}
     for task in claims["tasks"]:
-        assert task["media"]["digit"].startswith("data:image/png;base64,")
+        assert task["media"]["picture"].startswith("data:image/png;base64,")
         letter = by_key[task["case"]]
         assert all(decision.at > now for decision in letter.decisions)
 
 
 def test_a_history_is_built_once_and_left_alone(history, out, letters, records):
     before = {path: path.stat().st_mtime_ns for path in history.folder.iterdir()}
-    again = prepare_history(out, records, letters, lambda: pytest.fail("it is built again"))
+    again = prepare_history(
+        out, EXAMPLE, records, letters, lambda: pytest.fail("it is built again")
+    )
     assert again == history
-    with open_demo_service(history, records.policy) as demo:
+    with open_demo_service(history, records.policy, LIVE_FROM) as demo:
         asking(demo, "ana").post(f"{ROLLOUT}/stops", json={"all": True})
     assert {path: path.stat().st_mtime_ns for path in history.folder.iterdir()} == before
 
@@ -191,7 +196,7 @@ def test_two_first_starts_at_once_leave_each_other_alone(tmp_path, letters, reco
     monkeypatch.setattr(history_cache, "_build_history", build)
     with ThreadPoolExecutor() as threads:
         starts = [
-            threads.submit(prepare_history, tmp_path, records, letters, lambda: None)
+            threads.submit(prepare_history, tmp_path, EXAMPLE, records, letters, lambda: None)
             for _ in range(2)
         ]
         first, second = (start.result() for start in starts)
@@ -206,7 +211,7 @@ def test_a_first_start_removes_older_histories_and_what_was_interrupted(
     tmp_path, letters, records, monkeypatch
 ):
     hour_ago = time.time() - history_cache.UNFINISHED_SECONDS - 1
-    for name in ("live-history-old", "unfinished-history-old", "unfinished-history-new"):
+    for name in ("live-history-mail-room-old", "unfinished-history-old", "unfinished-history-new"):
         (tmp_path / name).mkdir()
     os.utime(tmp_path / "unfinished-history-old", (hour_ago, hour_ago))
 
@@ -215,7 +220,7 @@ def test_a_first_start_removes_older_histories_and_what_was_interrupted(
 
     monkeypatch.setattr(history_cache, "_build_history", fail)
     with pytest.raises(KeyboardInterrupt):
-        prepare_history(tmp_path, records, letters, lambda: None)
+        prepare_history(tmp_path, EXAMPLE, records, letters, lambda: None)
     assert [path.name for path in tmp_path.iterdir()] == ["unfinished-history-new"]
 
 
@@ -223,14 +228,14 @@ def test_traffic_goes_on_where_the_history_ends(demo, letters, records):
     player = begun(demo, letters, records)
     played(demo, player, 4 * HOUR)
     ana = asking(demo, "ana")
-    newest = letters[demo.next_letter + player._next_letter - 1]
+    newest = letters[demo.next_case + player._next_case - 1]
     case = ana.get(f"{ROLLOUT}/cases/{newest.key}").json()
     assert case["predictions"]
     with demo.service.database.begin_read() as transaction:
         rollout = load_rollout_state(transaction, "mail-room").rollout
         ids = ExternalKeys(transaction, rollout).find_ids([newest.key]).values()
         (stored,) = NewestRecords(transaction, rollout).load_cases(ids).values()
-    assert stored.media["digit"].startswith("data:image/png")
+    assert stored.media["picture"].startswith("data:image/png")
     said = list(LedgerNarrator(demo.service.database, demo.policy, LIVE_FROM).describe_news())
     assert any("lisbon day: v1 narrowed to shadow" in line for line in said)
     assert all(re.match(r" *\w{3} \d+ \w{3} \d\d:\d\d [A-Z]{3,4}  ", line) for line in said)

@@ -106,6 +106,19 @@ def test_each_companion_has_a_type_of_its_own(client, bears, facet, alone, audit
 
 
 @on_sqlite
+def test_a_prediction_takes_its_assignment_from_the_decision(client, bears):
+    answer = evaluate(client, "decision")
+    fields = {name: answer["value"][name] for name in ("decider", "exposure", "share")}
+    fields["scope_revision"] = answer["metadata"]["revision"]
+    case = {"kind": "case", "key": ALONE, "site": "creek", "occurred_at": NOON.isoformat()}
+    prediction = {"kind": "prediction", "key": ALONE, "version": "v1", "answers": {}} | fields
+    sent = client.by("ingest").post("/v1/rollouts/bears/records", json=[case, prediction])
+    assert [item["reason"] for item in sent.json()["items"]] == ["", ""]
+    (stored,) = client.by("viewer").get(f"/v1/rollouts/bears/cases/{ALONE}").json()["predictions"]
+    assert {name: stored[name] for name in fields} == fields
+
+
+@on_sqlite
 def test_the_whole_decision_is_an_object(client, bears):
     value = evaluate(client, "decision")["value"]
     assert (value["decider"], value["stage_level"], value["audited"]) == ("model", 2, False)

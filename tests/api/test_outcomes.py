@@ -5,9 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from rollout.client.client import build_assignment_fields
+from rollout.client.local_scope import parse_snapshot
 from rollout.core.calendar.sites import Cell
+from rollout.core.scope.assignment import CaseQuestion
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.formats.policy.reader import parse_policy
 from rollout.services.cells.cell_table import load_single_cell_page
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
@@ -48,11 +52,13 @@ VIEWER = Caller("vi", role_assignments=(AssignedRole("viewer"),))
 class Shop:
     """Ten sales a tick: the model prices each, asks who decides, and profits are sent a day later.
 
-    `gain` is what a price of the model brings beyond a human's, in EUR.
+    `gain` is what a price of the model brings beyond a human's, in EUR. `is_offline`: the client
+    decides by a snapshot, and sends its predictions afterwards.
     """
 
-    def __init__(self, client, clock, gain, differs):
+    def __init__(self, client, clock, gain, differs, *, is_offline=False):
         self.client, self.clock, self.gain, self.differs = client, clock, gain, differs
+        self.ask = self.ask_offline if is_offline else self.ask_online
         self.rng = random.Random(16)  # noqa: S311 - a seeded stream, no secret
         self.profits, self.deciders = [], []
 
@@ -66,8 +72,7 @@ class Shop:
             | {"prediction": {"answers": {"price": f"{price * factors[key]:.2f}"}}}
             for key, price in prices.items()
         ]
-        answers = self.post("assignments", {"questions": questions})["answers"]
-        deciders = [answer["decider"] for answer in answers]
+        deciders = self.ask(questions, at)
         decided = [
             {"kind": "decision", "key": key, "reviewer": "ana", "exposure": "blind"}
             | {"answers": {"price": f"{price:.2f}"}, "submitted_at": at.isoformat()}
@@ -78,6 +83,25 @@ class Shop:
             earned = self.rng.gauss(18 + price / 20, 4) + self.gain * (decider == "model")
             self.profits.append((key, at, earned))
         self.deciders += [(decider, at) for decider in deciders]
+
+    def ask_online(self, questions, _):
+        """Return who prices each sale."""
+        answers = self.post("assignments", {"questions": questions})["answers"]
+        return [answer["decider"] for answer in answers]
+
+    def ask_offline(self, questions, at):
+        """Return who prices each sale by a snapshot, and send the predictions."""
+        answer = self.client.by("ingest").get(f"{PRICING}/scope", params={"site": "shop"})
+        scope, deciders = parse_snapshot(answer.json(), parse_policy), []
+        for question in questions:
+            sale = CaseQuestion("shop", at, "v1", question["key"])
+            assignment = scope.decide_assignment(sale, now=at, time_left=MINUTE)
+            key = {"key": question["key"]}
+            case = {"kind": "case", **key, "site": "shop", "occurred_at": at.isoformat()}
+            prediction = {"kind": "prediction", **key, "version": "v1", **question["prediction"]}
+            self.send([case, prediction | build_assignment_fields(assignment)], by="ingest")
+            deciders.append(assignment.decider)
+        return deciders
 
     def book(self):
         """Send the profits of sales of three ticks ago."""
@@ -178,6 +202,19 @@ def test_a_model_that_earns_more_is_widened_though_it_differs(client, database, 
     (reported,) = report["gains"]
     assert (reported["gain"], reported["people_units"]) == (gain["gain"], gain["people"]["units"])
     assert datetime.fromisoformat(report["edition"]["due"]) > clock.now()  # outcomes are open
+
+
+@on_sqlite
+def test_a_model_that_merely_agrees_does_not_pass_although_its_client_is_offline(
+    client, database, clock
+):
+    shop = run_shop(client, database, clock, 9, gain=0, differs=0.02, is_offline=True)
+    assert list_stages(shop) == [("Widened", "trial")]
+    (gain,) = shop.get("cells/shop/always")["gains"]
+    assert gain["lower"] < 0 < gain["upper"]
+    check_arms(gain, shop.count_priced_by("model", until=clock.now() - DAY))
+    assert shop.get("rejected-records")["items"] == []
+    assert gain["without_arm"] == 0
 
 
 @on_sqlite

@@ -14,9 +14,9 @@ from rollout.reports.figures.report_version import FigureChange
 from rollout.reports.inputs.pictures import embed_picture
 from rollout.reports.pages.html_report import render_html_report
 from rollout.services.engine.ticks import Ticker
+from rollout.services.examples.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import compute_replay_facts
-from rollout.services.reports.demo_records import build_demo_order
 from tests.browser.chromium import (
     LARGE,
     OPENED,
@@ -84,7 +84,7 @@ def small_png(width, height):
 @cache
 def facts_told(name):
     if name == "mail room":
-        return compute_replay_facts(replay_files(build_demo_order()))
+        return compute_replay_facts(replay_files(build_replay_request(find_example(MAIL_ROOM))))
     inputs = inputs_of(story(), parse_policy(BEARS))
     if name == "pictures":
         return compute_report_facts(replace(inputs, media=pictures))

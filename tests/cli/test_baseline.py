@@ -62,3 +62,23 @@ def test_what_is_wrong_is_said_and_nothing_is_kept(folder, text, says):
     done = imported(folder, text)
     assert done.exit_code == 2
     assert says in done.output
+
+
+SETS = POLICY.replace("labels: [damaged, sound]", "labels: [wet, torn], many: true")
+SET_ROWS = ROW.replace("sound,41", "wet; torn,4") + ROW.replace("sound,41", '"[""wet""]",5')
+
+
+def test_a_set_is_counted_as_its_text_however_it_is_written(folder):
+    (folder / "sets.yaml").write_text(SETS.replace("ramps", "rolls"), encoding="utf-8")
+    assert run("apply", "sets.yaml", "--by", "zoe").exit_code == 0
+
+    def import_sets(text):
+        (folder / "sets.csv").write_text(HEAD + text, encoding="utf-8")
+        return run("baseline", "rolls", "sets.csv", "--by", "zoe")
+
+    assert import_sets(SET_ROWS).output == "2 of 2 rows are new\n"
+    again = SET_ROWS.replace("wet; torn", "torn;wet").replace('"[""wet""]"', "wet")
+    assert import_sets(again).output == "0 of 2 rows are new\n"
+    assert import_sets(ROW.replace("sound,41", "[],3")).output == "1 of 1 rows are new\n"
+    wrong = import_sets(ROW.replace("sound,41", "wet;dry,3"))
+    assert (wrong.exit_code, "dry is none of its labels" in wrong.output) == (2, True)

@@ -208,3 +208,78 @@ def test_numbers_of_classes_stay_labels(tmp_path):
     path = tmp_path / "classes.csv"
     pl.DataFrame({"human": range(100), "model": range(1, 101)}).write_csv(path)
     assert "0 of 100 pairs agree" in run(path)
+
+
+SETS = POLICY.replace(
+    "    labels: [none, bear]\n    actions: {none: nothing, bear: siren}\n"
+    "    costs: [{did: nothing, right: siren, cost: 9}, {cost: 1}]\n",
+    "    labels: [bear, cub, fox]\n    many: true\n    overlap: 50%\n    costs: [{cost: 4}]\n",
+)
+
+
+@pytest.fixture
+def sets(tmp_path):
+    """Return JSON lines of lists, and the same pairs as texts in CSV."""
+    rows = [
+        (["bear", "cub"], ["cub", "bear"], 0.9),
+        (["bear", "cub"], ["cub"], 0.8),
+        ([], ["fox"], 0.7),
+        (["fox"], ["bear"], 0.6),
+        (None, ["fox"], 0.5),
+        (["fox"], None, 0.4),
+    ]
+    frame = pl.DataFrame(rows, schema=["human", "model", "confidence"], orient="row")
+    frame.write_ndjson(tmp_path / "sets.jsonl")
+    texts = [
+        pl.when(pl.col(side).is_not_null())
+        .then(pl.when(pl.col(side).list.len() > 0).then(pl.col(side).list.join("; ")))
+        .otherwise(pl.lit(""))
+        .fill_null("[]")
+        .alias(side)
+        for side in ("human", "model")
+    ]
+    frame.with_columns(texts).write_csv(tmp_path / "sets.csv")
+    return tmp_path
+
+
+def test_sets_agree_by_overlap_and_have_figures_by_label(sets):
+    (sets / "policy.yaml").write_text(SETS)
+    found = [
+        json.loads(run(sets / name, *more, "--json"))
+        for name in ("sets.jsonl", "sets.csv")
+        for more in (("--overlap", "50%"), ("--policy", sets / "policy.yaml"))
+    ]
+    for one in found:
+        (comparison,), (agreement,) = one["comparisons"], one["sets"]
+        assert (comparison["agreement"]["count"], comparison["agreement"]["n"]) == (2, 5)
+        assert (agreement["equal"]["count"], agreement["overlap"]) == (1, 0.5)
+        assert (agreement["wrong_human"], agreement["wrong_model"]) == (0, 0)
+        counts = {r["label"]: (r["human"], r["model"], r["both"]) for r in comparison["labels"]}
+        assert counts == {"bear": (2, 2, 1), "cub": (2, 2, 2), "fox": (2, 1, 0)}
+        assert (comparison["label_matrix"], comparison["kappa"]) == (None, None)
+        losses = [(loss["human"], loss["model"]) for loss in one["top_losses"]]
+        assert losses == [("(none of them)", "fox"), ("fox", "bear")]
+    costs = [(one["comparisons"][0]["cost"], one["top_losses"][0]["cost"]) for one in found]
+    assert costs == [(None, 1.0), (2.4, 4.0)] * 2
+
+
+def test_sets_are_no_labels_and_want_an_overlap(sets):
+    text = " ".join(run(sets / "sets.csv", code=2).split())
+    assert "answers such as 'bear; cub' hold several labels" in text
+    assert "`--overlap 100%`" in text
+    assert "equal sets" not in run(sets / "sets.jsonl", "--overlap", "100%")
+    assert "would let any two sets agree" in run(sets / "sets.csv", "--overlap", "0%", code=2)
+    both = run(sets / "sets.csv", "--overlap", "50%", "--tolerance", "2", code=2)
+    assert "leave out one of them" in " ".join(both.split())
+
+
+def test_sets_are_printed_with_labels_and_without_a_matrix(sets):
+    text = run(sets / "sets.jsonl", "--overlap", "50%")
+    assert "equal sets: 1 of 5, 20.0 %" in text
+    assert re.search(r"alpha by MASI distance 0\.\d+, 95 % interval", text)
+    assert re.search(r"\n  cub +2 +2 +2 +100 %", text)
+    assert "Confusion" not in text
+    (sets / "policy.yaml").write_text(SETS.replace("[bear, cub, fox]", "[bear, cub]"))
+    text = run(sets / "sets.jsonl", "--policy", sets / "policy.yaml")
+    assert "no set of the labels: 2 answers of humans; only the same text agrees" in text
+    assert "no set of the labels: 1 answer of the model; only" not in text

@@ -294,6 +294,61 @@ def test_a_restart_forgets_the_lease_and_keeps_the_head(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["head.json"]
 
 
+def test_a_handed_over_client_waits_for_a_newer_head_even_over_a_restart(tmp_path):
+    stores = {name: FileHeadStore(tmp_path / name) for name in ("head", "latch")}
+    files = {"head_store": stores["head"], "latch_store": stores["latch"]}
+    newer = said(OPEN, number=OPEN.scope.revision + 1)
+    box = box_of(BEFORE, BEFORE, **files)
+    box.renew()
+    assert ask(box).decider == "model"
+    box.hand_over()
+    assert ask(box).reason == "handed over to a human until a newer scope is read"
+    box.renew()  # the same head
+    assert ask(box).decider == "human"
+    again = box_of(BEFORE, newer, **files)
+    again.renew()
+    assert ask(again).decider == "human"
+    again.renew()
+    assert ask(again).decider == "model"
+
+
+def test_a_snapshot_that_was_being_fetched_does_not_lift_a_hand_over():
+    newest = OPEN.scope.revision + 1
+    box = box_of(BEFORE)
+    box.renew()
+
+    def fetch_meanwhile(_):
+        box.hand_over()
+        return said(OPEN, number=newest)  # of before the harm
+
+    box.fetch_scope = fetch_meanwhile
+    box.renew()
+    assert ask(box).decider == "human"
+    box.fetch_scope = lambda _: said(OPEN, number=newest + 1)
+    box.renew()
+    assert ask(box).decider == "model"
+
+
+def test_a_second_hand_over_does_not_lower_the_first_one(tmp_path):
+    latch = FileHeadStore(tmp_path / "latch")
+    box = box_of(BEFORE, latch_store=latch)
+    box.renew()
+    box.hand_over()
+    again = box_of(BEFORE, latch_store=latch)  # the restart forgot its head
+    again.hand_over()
+    again.renew()
+    assert ask(again).decider == "human"
+
+
+def test_a_hand_over_holds_where_the_stored_head_is_unreadable(tmp_path):
+    box = box_of(BEFORE, head_store=FileHeadStore(tmp_path / "head"))
+    box.renew()
+    (tmp_path / "head").write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match="holds no head"):
+        box.hand_over()
+    assert ask(box).decider == "human"
+
+
 def test_a_file_that_holds_no_head_is_not_taken_for_a_beginning(tmp_path):
     (tmp_path / "head.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match="holds no head"):

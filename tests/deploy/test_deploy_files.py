@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from ipaddress import ip_address, ip_network
+from pathlib import PurePosixPath
 
 import promql_parser
 import pytest
@@ -113,6 +114,23 @@ def test_containers_have_a_read_only_root_and_no_capabilities():
     assert all(
         ("rollout_owner" in url) == (name in {"upgrade", "grant"}) for name, url in urls.items()
     )
+
+
+def test_replicas_share_the_key_of_second_factors_and_keep_their_own_stops():
+    """Seen: each wrote them into its own /tmp, so codes of one failed at the other."""
+    compose = load_compose()
+    replicas = [made for name, made in compose["services"].items() if name.startswith("replica")]
+    mounts = [dict(reversed(text.split(":")) for text in made["volumes"]) for made in replicas]
+    for made, volumes in zip(replicas, mounts, strict=True):
+        key_file = PurePosixPath(made["environment"]["ROLLOUT_SECRET_KEY_FILE"])
+        latches = made["environment"]["ROLLOUT_LATCH_FOLDER"]
+        assert {str(key_file.parent), latches} == set(volumes)
+        assert set(volumes.values()) <= set(compose["volumes"])
+        assert f" {key_file.parent} " in read_text("Containerfile")  # its owner is the service
+        assert f" {latches}\n" in read_text("Containerfile")
+    keys, stops = zip(*(sorted(volumes.values()) for volumes in mounts), strict=True)
+    assert len(set(keys)) == 1
+    assert len(set(stops)) == len(replicas)
 
 
 def test_replicas_believe_the_proxy_alone_where_a_client_is():

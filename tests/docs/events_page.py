@@ -20,8 +20,10 @@ STATE = """\
 ## Recompute the state
 
 The state after an entry is the state before it, changed as this table says. Kinds that it lacks
-change nothing. `at` is the entry's time; the ledger's time is the latest `at` so far. A version
-that loses its last grant in a cell also loses its suspensions there.
+change nothing. `at` is the entry's time; the ledger's time is the latest `at` so far. Units count
+from the entry's `slot` if it has one and is no `ClockCorrected`, but not earlier than as of the
+entry before; else from `at`. A version that loses its last grant in a cell also loses its
+suspensions there.
 """
 STAGE = """\
 A version's stage in a cell is shadow if the version is retired, suspended there, or the cell is
@@ -45,7 +47,8 @@ EFFECTS = {
     "FamiliarityChanged": "Each named value has its new status in the cell, for the version: it"
     " decides cases whose values are all `familiar` there, where the policy asks for that.",
     "PolicyApplied": "The policy is in force; `proposal` closes. In each cell of `cleared` and"
-    " `restarted` each version so far begins its next attempt at `at`; in `cleared` it also loses"
+    " `restarted` each version so far begins its next attempt, from which units count as above; in"
+    " `cleared` it also loses"
     " its grants and suspensions. Each version of `counted` begins its next attempt in every cell."
     " A stop of a cell of `former` also stops the cell at its place in `renamed`.",
     "VersionFirstUsed": "The version exists: in each cell its attempt 1 begins at `at`.",
@@ -60,8 +63,8 @@ EFFECTS = {
     "Renewed": "`proposal` closes. The grant of `stage` now runs from `at` to `until`.",
     "TakenOver": "`proposal` closes. `replaced_version` loses its grants there; `version` has one"
     " of each of `stages`, from `at` to the end in `grant_ends`.",
-    "Narrowed": "Grants above `to_stage` are removed. With `restart` the next attempt begins at"
-    " `at`.",
+    "Narrowed": "Grants above `to_stage` are removed. With `restart` the next attempt begins, from"
+    " which units count as above.",
     "Suspended": "`guard` withholds the grants.",
     "SuspensionCleared": "`guard` withholds them no longer.",
     "GrantExpired": "The grant of `stage` and those above are removed.",

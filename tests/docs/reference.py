@@ -14,9 +14,11 @@ from tests.docs import (
     small_pages,
 )
 from tests.docs.pages import ROOT
+from tests.examples.pages import write_gallery
 
 FOLDER = ROOT / "docs"
 WRITERS = {
+    "examples/gallery.md": write_gallery,
     "reference/api.md": api_page.written,
     "reference/asvs.md": asvs_page.write_asvs,
     "reference/cli.md": cli_page.written,

@@ -20,12 +20,13 @@ Generated from `reliability.toml` beside this page. Each run proves first that i
 - **recovery**: the longest time in seconds from the end of the fault to the first normal answer.
 - **run**: when and on which commit, in the table [below](#runs).
 
-A dash means that the run did not count it: its tests judge something else. STALE means that the
-code has changed since; its number is that of the [reason](#stale-rows).
+A dash means that the run did not count it: its tests judge something else.{stale}
 
 | fault | engine | tried | lost | doubled | wider | late stops | recovery | run | note |
 |---|---|---|---|---|---|---|---|---|---|
 """
+STALE_TEXT = """ STALE means that the
+code has changed since; its number is that of the [reason](#stale-rows)."""
 RUNS_HEAD = """
 ## Runs
 
@@ -38,12 +39,12 @@ STALE_HEAD = """
 """
 
 
-def write_reliability():
-    """Return the page."""
-    rows = load_outcomes()
+def write_reliability(rows=None):
+    """Return the page, of the recorded outcomes unless others are given."""
+    rows = load_outcomes() if rows is None else rows
     runs = list(dict.fromkeys(map(_find_run, rows)))
     reasons = list(dict.fromkeys(row.stale for row in rows if row.stale))
-    page = HEAD.format(age=_describe_age(rows))
+    page = HEAD.format(age=_describe_age(rows), stale=STALE_TEXT if reasons else "")
     page += "".join(_format_row(row, runs.index(_find_run(row)) + 1, reasons) for row in rows)
     page += RUNS_HEAD + "".join(_format_runs(rows, runs))
     return page + (STALE_HEAD + "".join(_format_stale(rows, reasons)) if reasons else "")

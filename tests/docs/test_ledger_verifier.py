@@ -130,6 +130,7 @@ HIGH = Widened(
     **{**OF_CELL, "at": NOON + 2 * HOUR}, to_stage="autonomous", until=NOON + DAY, proposal=""
 )
 SUSPENDED = Suspended(**OF_CELL, guard="latency")
+SUSPENDED_LATER = replace(SUSPENDED, at=NOON + 2 * HOUR)
 POLICY = {"at": NOON + HOUR, "by": "ana", "number": 1, "policy_hash": "a"}
 ONE_ATTEMPT = {
     "years": (2027,),
@@ -139,6 +140,7 @@ ONE_ATTEMPT = {
 }
 BEGAN = AttemptsBegan(at=NOON, by="policy", cells=(CREEK,), versions=("v1",), **ONE_ATTEMPT)
 ALARM = Narrowed(**OF_CELL, from_stage="shadow", to_stage="shadow", restart=True)
+LATE_ALARM = replace(ALARM, at=NOON + 3 * HOUR, slot=NOON + HOUR / 2, from_stage="supervised")
 RARE = {
     "a restarted attempt gets the next number": [
         BEGAN, ALARM, replace(BEGAN, numbers=(2,), shares=("0.13533789880967032",)),
@@ -195,6 +197,12 @@ RARE = {
         LOW, VersionRenamed(**RENAMED, continues="v1", content="a"), SUSPENDED,
     ],
     "a version is first used once": [VersionFirstUsed(**{**V1, "at": NOON + HOUR}), LOW],
+    "a late pass ends an attempt with its slot": [
+        LOW, replace(LATE_ALARM, at=NOON + HOUR),
+    ],
+    "a user's action before a pass ends it later": [
+        LOW, SUSPENDED_LATER, LATE_ALARM,
+    ],
     "a retired version holds nothing": [LOW, VersionRetired(**V1), SUSPENDED],
 }  # fmt: skip
 

@@ -83,3 +83,13 @@ def test_a_row_of_dashes_says_what_its_tests_proved():
     for row in load_outcomes():
         figures = (row.lost, row.doubled, row.late_stops, row.recovery_seconds)
         assert row.note or any(figure is not None for figure in figures), row.fault
+
+
+def test_the_page_has_the_place_that_it_points_to_with_and_without_stale_rows():
+    """Seen: with no stale row the site did not build, for nothing stood where its link led."""
+    for rows in ([OUTCOME], [OUTCOME, replace(OUTCOME, engine="postgresql", stale="newer")]):
+        page = write_reliability(rows)
+        assert (
+            ("#stale-rows" in page) == ("\n## Stale rows\n" in page) == any(r.stale for r in rows)
+        )
+        assert ("STALE means" in page) == any(row.stale for row in rows)

@@ -8,6 +8,8 @@ import pytest
 from tests.docs.pages import ROOT, text_of
 from tests.docs.reference import GENERATED
 from tests.docs.site import CONFIG, build_site, html_of, pages_of
+from tests.docs.words import words_of
+from tests.examples.pages import PAGES as EXAMPLE_PAGES
 
 DOCS = ROOT / "docs"
 PRIVATE = re.compile(r"(?i)\b(?:rungs?|households?|verdicts?|whoever|somebody|seats?|stood|told)\b")
@@ -20,15 +22,10 @@ PAGES = list(pages_of(CONFIG["nav"]))
 
 
 def hand_written():
+    """Return the pages that a person wrote; the examples' READMEs have a limit of their own."""
     pages = [page for page in DOCS.rglob("*.md") if page not in GENERATED]
-    return [page for page in pages if "decisions" not in page.parts]
-
-
-def words_of(page):
-    """Return the words of a page: not those of commands, outputs and diagrams, which run."""
-    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    prose = re.sub(r"\]\([^)]*\)", "]", prose)
-    return len([word for word in prose.split() if re.search(r"\w", word)])
+    others = {DOCS / "decisions", EXAMPLE_PAGES}
+    return [page for page in pages if page.parent not in others]
 
 
 @pytest.mark.parametrize("page", hand_written(), ids=lambda page: str(page.relative_to(DOCS)))

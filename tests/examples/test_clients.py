@@ -149,6 +149,10 @@ def test_an_offline_client_decides_by_its_snapshot_and_sends_at_night(run, app, 
     ]
     (action,) = explained(app, ALONE)["actions"]
     assert (action["by"], action["authorization"]) == ("model", "authorized")
+    (prediction,) = explained(app, ALONE)["predictions"]
+    assert (prediction["decider"], prediction["exposure"], prediction["share"]) == (
+        *("model", "blind", 0.9),
+    )
     assert (tmp_path / "head.json").exists()
     assert not (tmp_path / "spool.ndjson").exists()
 
@@ -158,6 +162,24 @@ def test_an_offline_client_past_its_lease_does_what_is_done_unanswered(run, app,
     assert said[0] == f"{ALONE}: human (shadow: a human decides)"
     (action,) = explained(app, ALONE)["actions"]
     assert (action["action"], action["by"]) == ("siren", "person")
+
+
+def test_an_offline_client_hands_over_after_harm_and_still_does_after_a_restart(
+    run, app, database, tmp_path
+):
+    widen(database)
+    cases = ("--case", f"{ALONE}=bear", "--case", f"{AUDITED}=none")
+    day = ("--folder", str(tmp_path), *cases, "--harm", f"{ALONE}=harsh-brake")
+    handed_over = "human (handed over to a human until a newer scope is read)"
+    assert run("offline_client", *day).splitlines() == [
+        f"{ALONE}: model (the model decides)",
+        f"{AUDITED}: {handed_over}",
+        "sent 6: accepted",
+    ]
+    (outcome,) = explained(app, ALONE)["outcomes"]
+    assert outcome["harm"] == "harsh-brake"
+    (again, _) = run("offline_client", "--folder", str(tmp_path), *cases[2:]).splitlines()
+    assert again == f"{AUDITED}: {handed_over}"
 
 
 @pytest.mark.parametrize(

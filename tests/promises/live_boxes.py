@@ -37,20 +37,24 @@ class Boxes(RuleBasedStateMachine):
         for _ in range(hours):
             if approving:
                 self.world.approve_all()
-            self.world.settle()
-            cases = [self._new(site, version, n) for site in SITES for n in range(14)]
-            world, items = self.world, []
-            for case in cases:
-                items += [world.case(case), world.prediction(case)]
-            world.send(items)
-            world.clock.advance(10 * MINUTE)
-            if judged:
-                world.send([v for case in cases if (v := self._verdict(case, quality))])
-            self.checks.seen[f"records of a {quality} {version}"] += len(items)
-            world.to_next_slot()
-            world.clock.advance(SECOND)
-            world.tick()
+            self.send_hour(quality, version, judged)
+            self.world.to_next_slot()
+            self.world.clock.advance(SECOND)
+            self.world.tick()
             self.checks.follow()
+
+    def send_hour(self, quality, version, judged):
+        """Send the cases of an hour, and what people say of them."""
+        self.world.settle()
+        cases = [self._new(site, version, n) for site in SITES for n in range(14)]
+        world, items = self.world, []
+        for case in cases:
+            items += [world.case(case), world.prediction(case)]
+        world.send(items)
+        world.clock.advance(10 * MINUTE)
+        if judged:
+            world.send([v for case in cases if (v := self._verdict(case, quality))])
+        self.checks.seen[f"records of a {quality} {version}"] += len(items)
 
     def _new(self, site, version, n):
         return self.world.new_case(site, version, LABELS[n % 3 == 0])
@@ -205,6 +209,18 @@ class Boxes(RuleBasedStateMachine):
         authorization = world.get("zoe", f"/cases/{key}").json()["actions"][0]["authorization"]
         assert authorization == self._permission(how, case, answer, asked_at), (how, authorization)
         self.checks.seen[f"an action was {authorization}"] += 1
+
+    def record_action(self, case, answer, acted_at):
+        """Record what a client did as it was answered, which is authorized whenever it arrives."""
+        world, at = self.world, {"at": acted_at.isoformat(), "version": case.version}
+        world.send([world.case(case, acted_at)])
+        if not answer["permit"].startswith("2b"):
+            world.send([world.prediction(case, acted_at)])
+        done = "ring" if case.label == "bear" else "wait"
+        act = {"kind": "action", "key": case.key, "lever": "alarm", "action": done, "by": "model"}
+        assert world.send([act | at | {"permit": answer["permit"]}]) == ["accepted"]
+        (action,) = world.get("zoe", f"/cases/{case.key}").json()["actions"]
+        assert action["authorization"] == "authorized"
 
     def _permission(self, how, case, answer, asked_at):
         if how in {"foreign", "none", "forged", "other"}:

@@ -60,11 +60,10 @@ class Again(Replay):
                 )
 
     def _decide_cells(self, slot, cells):
-        """As replay decides, at the instant at which a tick does that came late."""
+        """As replay decides, at the time of the live pass."""
         sights = {key: self._get_view(key) for key in self._list_known_keys() if key[0] in cells}
         judged = to_instant(slot, self._policy.tick)
-        at = max(judged, min(self._scope.at, self._now))
-        tick = Tick(at=at, evidence=SlotEvidence(sights, slot), slot=judged)
+        tick = Tick(at=self._now, evidence=SlotEvidence(sights, slot), slot=judged)
         seal = [self._seals[judged]] if judged in self._seals else []
         return (*seal, *decide(tick, self._scope, self._policy))
 

@@ -4,6 +4,7 @@ Each takes a `Life` that has just begun. Which of them each broken program fails
 `live_mutants`.
 """
 
+from rollout.store.tables.columns import encode_instant
 from tests.promises.live_world import HOUR, SECOND, SITES
 
 DECIDES = "a model decides at autonomous"
@@ -189,6 +190,41 @@ def judged(life):
     assert life.checks.seen["verdicts of who had seen the prediction"] > 0
 
 
+def late(life):
+    """A pass 40 minutes after its slot grants nothing backwards, and accuses nobody."""
+    life.climb(0)
+    world = life.world
+    for _ in range(2):
+        world.approve_all()
+        world.to_next_slot()
+        passed_at = _pass_late(life)
+        widened_at = [row[1] for row in world.rows if row[2] == "Widened"]
+        assert widened_at[-1] == encode_instant(passed_at)
+        life.traffic(3, "good", "v1", True)
+    for _ in range(4):
+        life.send_hour("bad", "v1", True)
+        world.to_next_slot()
+        life.answers.clear()
+        _pass_late(life, _granted)
+        if life.checks.seen["Narrowed"]:
+            break
+    case, answer, asked_at = life.answers[-1]
+    assert life.checks.rung(case.site, "v1", world.now) < 2
+    life.record_action(case, answer, asked_at)
+
+
+def _pass_late(life, ask=lambda life: life.promises_hold()):
+    """Tick 40 minutes from now, look at answers before and after, and return the pass's time."""
+    for _ in range(2):
+        ask(life)
+        life.world.clock.advance(20 * 60 * SECOND)
+    life.promises_hold()
+    passed_at = life.world.now
+    life.tick(0)
+    life.promises_hold()
+    return passed_at
+
+
 def unwatched(life):
     """A model whose audits nobody answers loses its grant, and so does a silent site's."""
     life.climb(2)
@@ -258,6 +294,7 @@ SCENES = (
     acted,
     narrow_after_answer,
     offline,
+    late,
     askew,
     judged,
     unwatched,

@@ -2,6 +2,7 @@
 
 import json
 
+import krippendorff
 import numpy as np
 import polars as pl
 import pytest
@@ -11,8 +12,13 @@ from typer.testing import CliRunner
 from rollout.cli.main import app
 from rollout.formats.policy.reader import parse_policy
 from rollout.replay.engine import ReplayOptions
+from rollout.reports.figures.agreement import compute_agreements
 from rollout.reports.inputs.divergences import render_divergences_csv
+from rollout.reports.inputs.pairs import build_pairs
 from rollout.reports.pages.html_report import render_html_report
+from rollout.reports.pages.summary import describe_results
+from rollout.reports.statistics.set_distances import compare_sets
+from rollout.services.replay.compare import compare_pair_file
 from rollout.services.replay.replay import ReplayRequest, replay_files
 from rollout.services.replay.replay_output import build_replay_inputs, compute_replay_facts
 from tests.replay.logos import LOGOS, POLICY, build_sets, write_stream
@@ -64,12 +70,13 @@ def test_the_report_has_labels_in_place_of_matrices(replayed):
         assert labels[label].human == support[index]
         assert labels[label].recall.rate == pytest.approx(recall[index])
         assert labels[label].precision.rate == pytest.approx(precision[index])
-    assert (figures.kappa, figures.alpha, figures.label_matrix) == (None, None, None)
+    assert (figures.kappa, figures.ac1, figures.label_matrix) == (None, None, None)
     (ceiling,) = facts.people.ceilings
     assert ceiling.people.cases == 120
     assert 0.7 < ceiling.people.alpha.value < 1
     page = render_html_report(facts, view="engineer")
     assert "labels and slices" in page
+    assert "alpha by MASI distance" in page
     assert '<table class="matrix"' not in page
     assert "Cohen" not in page
     for view in ("operator", "auditor"):
@@ -121,3 +128,52 @@ def test_a_wrong_set_in_a_file_agrees_with_nothing_and_is_counted(tmp_path):
     assert gate.filter(pl.col("predicted") != pl.col("decided")).height == 1
     (unknown,) = compute_replay_facts(replayed).unlisted
     assert (unknown.by, unknown.answers) == ("people", (('["logo-a", "logo-a"]', 1),))
+    assert unknown.joined_otherwise == 0
+
+
+def test_sets_with_another_separator_are_named_with_a_remedy(tmp_path):
+    paths = write_stream(tmp_path, cases=20, misses=0)
+    lines = paths.decisions.read_text().splitlines()
+    for number, text in ((2, "logo-b, logo-a"), (3, "['logo-a', 'logo-c']")):
+        lines[number] = json.dumps({**json.loads(lines[number]), "label": text})
+    paths.decisions.write_text("\n".join(lines))
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    replayed = replay_files(ReplayRequest(tmp_path / "policy.yaml", paths))
+    facts = compute_replay_facts(replayed)
+    (text,) = (text for text in describe_results(facts) if "does not list" in text)
+    assert text.endswith(
+        "each counts as a disagreement. 2 of them are sets with another separator: join labels by"
+        " `;`, as in `a;b`, and write an empty set as `[]`."
+    )
+
+
+@pytest.mark.simulation
+def test_compare_and_the_report_have_the_same_figures(replayed, tmp_path):
+    records, policy = replayed.records, replayed.policy
+    pairs = build_pairs(records, replayed.history.cases, policy)
+    none = pairs.frame.clear()
+    (expected,) = compute_agreements(pairs, none, records, policy)
+    rows = pairs.frame.select("case_key", "human", "model", "confidence")
+    rows = rows.with_columns(pl.col("human").str.replace_all(";", " ; "))
+    unreviewed = records.predictions.join(rows, on="case_key", how="anti")
+    missing = {"human": pl.lit(None, pl.String), "model": pl.col("value:logos")}
+    unreviewed = unreviewed.select("case_key", "confidence", **missing)
+    pl.concat([rows, unreviewed.select(rows.columns)]).write_csv(tmp_path / "pairs.csv")
+    found = compare_pair_file(tmp_path / "pairs.csv", policy=replayed.request.policy)
+    (comparison,), (sets,) = found.comparisons, found.sets
+    for name in ("agreement", "bounds", "labels", "cost"):
+        assert getattr(comparison, name) == getattr(expected, name)
+    assert sets.alpha == expected.alpha
+    assert comparison.unjudged == expected.unjudged > 5
+    texts = sorted({*pairs.frame["human"], *pairs.frame["model"]})
+    human, model = (
+        np.array([texts.index(text) for text in pairs.frame[side]]) for side in ("human", "model")
+    )
+    distances, _ = compare_sets(texts, 1.0)
+    theirs = krippendorff.alpha(
+        reliability_data=np.array([human, model]),
+        value_domain=list(range(len(texts))),
+        level_of_measurement=lambda x, y, **_: distances[x.astype(int), y.astype(int)],
+    )
+    assert sets.alpha.low < sets.alpha.value < sets.alpha.high
+    assert sets.alpha.value == pytest.approx(theirs, abs=1e-9)

@@ -21,7 +21,7 @@ LISBON_DAY, LISBON_NIGHT = Cell("lisbon", "day"), Cell("lisbon", "night")
 HALIFAX_NIGHT = Cell("halifax", "night")
 FIRST = datetime(2025, 9, 28, 14, tzinfo=UTC)  # "day n" of mailroom.md counts from here
 ORDER = ReplayRequest(
-    policy=ROOT / "config" / "policies" / "mail-room.yaml",
+    policy=ROOT / "examples/mail-room/policy.yaml",
     sources=RecordPaths(
         predictions=RECORDS / "predictions.csv.gz",
         decisions=RECORDS / "decisions.csv.gz",

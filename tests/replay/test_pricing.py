@@ -85,6 +85,7 @@ def test_the_report_begins_with_what_the_model_brought(earning):
     assert first.startswith("shop · always, v1: the model brought +")
     assert "in the model's arm" in first
     assert "What the model brought" in render_html_report(facts, view="engineer")
+    assert not gain.has_recorded_arms
     assert not gain.has_one_share  # a tenth, then a half: means over all units say another gain
     assert first.endswith("The model's share changed: the gain compares units of the same share.")
     (decided,) = (text for text in describe_results(facts) if text.startswith("The model decided"))

@@ -10,6 +10,7 @@ from rollout.services.replay.replay import ReplayRequest, replay_files
 from tests.replay.pricing import POLICY, SALT, START, write_stream
 
 QUICK = POLICY.replace("{to: trial,", "{to: trial, minimum: {units: 20, days: 1},")
+ARMS_REFUSED = r"units were in another arm.*Pass the --salt.*another system's experiment"
 SHARES = ((START + timedelta(hours=12), 0.1),)
 
 
@@ -33,7 +34,7 @@ def test_the_salt_of_the_record_gives_its_arms(tmp_path):
     ],
 )
 def test_another_salt_or_share_is_refused(tmp_path, change):
-    with pytest.raises(RecordedArmsError, match=r"units were in another arm.*Pass the --salt"):
+    with pytest.raises(RecordedArmsError, match=ARMS_REFUSED):
         replay(tmp_path, **change)
 
 

@@ -3,13 +3,21 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.outcomes import DECIDES, PROPOSES
 from rollout.formats.policy.reader import parse_policy
 from rollout.tally.outcome_buffer import CountedOutcome, OutcomeBuffer
-from rollout.tally.outcome_units import build_arms
+from rollout.tally.outcome_units import (
+    DRAWN_MODEL,
+    DRAWN_PEOPLE,
+    NOT_ASKED,
+    UNRECORDED,
+    build_arms,
+    to_outcome_units,
+)
 from rollout.tally.stage_history import build_stage_shares
 from tests.replay.pricing import POLICY
 
@@ -40,8 +48,10 @@ def read_arms(value, drawn, policy=RULE, arm=DECIDES):
 @pytest.mark.parametrize(
     ("value", "drawn", "arms"),
     [
-        (0.5, None, [False]),
-        (0.95, None, [True]),
+        (0.5, None, []),
+        (0.95, None, []),
+        (0.95, "model blind None", [True]),  # of an imported file
+        (0.5, "model blind None", []),
         (0.5, "human blind 0.9", [False]),
         (0.91, "model blind 0.02", [True]),  # audited: a fifth of a tenth
         (0.95, "model blind 0.08", [True]),
@@ -72,3 +82,11 @@ def test_units_grow_by_slot_and_another_definition_counts_apart():
     wider = replace(PROFIT, high=90.0)
     assert not len(buffer.read_outcomes(CELL, "v1", wider))
     assert replace(PROFIT, missing_at_most=0.5).definition == PROFIT.definition
+
+
+def test_a_history_that_records_arms_has_no_others():
+    names = ("slot", "occurred", "bucket", "score", "known_share")
+    rows = pl.DataFrame({name: [1, 1, 1] for name in names})
+    recorded = rows.with_columns(sampled_arm=pl.Series(["model", "human", None]))
+    assert to_outcome_units(recorded).drawn_arm.tolist() == [DRAWN_MODEL, DRAWN_PEOPLE, NOT_ASKED]
+    assert to_outcome_units(rows).drawn_arm.tolist() == [UNRECORDED] * 3

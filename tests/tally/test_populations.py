@@ -3,22 +3,27 @@
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.policy.measures import Condition
+from rollout.core.policy.levers import Lever
+from rollout.core.policy.measures import FAILED, MISSING, Condition, UnitClass
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import EvidenceRules, Guard, Minimum
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.engine import ReplayOptions
+from rollout.reports.figures.planted_recall import compute_planted_recall
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.json_report import render_json_report
 from rollout.services.replay.replay import ReplayRequest, replay_records
 from rollout.services.replay.replay_output import compute_replay_facts
 from rollout.tally.populations import split_populations
+from rollout.tally.unit_arrays import UnitArrays, UnitClasses
 from tests.properties import examples
 from tests.tally.histories import (
     AGREEMENT,
@@ -84,12 +89,55 @@ def test_a_gate_waits_for_planted_cases_and_says_so():
     assert not any(
         isinstance(e, ProposalRaised) for e in replay(policy, *NATURAL, *wrong).result.events
     )
+    silent = tuple((f"ps{i}", 20 + i / 10, "fox", None, None) for i in range(9))
+    unanswered = replay(policy, *NATURAL, *planted, *silent).result.events
+    assert not any(isinstance(event, ProposalRaised) for event in unanswered)
     events = replay(policy, *NATURAL, *planted).result.events
     raised = next(event for event in events if isinstance(event, ProposalRaised))
     assert raised.readings[1].startswith(
-        "recall of bear of planted cases, not of those that occur, at least 60 %: "
+        "recall of bear of planted cases, not of those that occur, missing decisions counted"
+        " against it, at least 60 %: "
     )
     assert any(isinstance(event, Widened) for event in events)
+
+
+SETS = Lever("logos", ("a", "b"), many=True)
+ONE = Lever("alarm", LABELS)
+
+
+@pytest.mark.parametrize("lever", [ONE, SETS], ids=["label", "set"])
+@pytest.mark.parametrize("measure", ["recall", "agreement"])
+def test_a_missing_decision_on_a_planted_case_never_helps(measure, lever):
+    answers = ("a", "b", "a;b") if lever.many else LABELS
+    label = lever.labels[0] if measure == "recall" else None
+    condition = PlantedCondition(measure, 0.9, at_least=True, label=label, lever=lever.id)
+    classes = [
+        UnitClass(lever.id, predicted, decided)
+        for predicted in (*answers, FAILED)
+        for decided in (MISSING, *answers)
+    ]
+    counts = UnitClasses(tuple(classes), a_policy(levers=(lever,))).get_class_counts(condition)
+    gains = (counts[:, 0] - counts[:, 1]).reshape(len(answers) + 1, -1)
+    assert (gains[:, :1] <= gains[:, 1:]).all()
+    assert gains[-1, 0] == -1
+
+
+def test_the_report_counts_units_without_a_decision_as_gates_do():
+    pairs = [("bear", "bear"), ("fox", "bear"), ("fox", MISSING), ("bear", MISSING)]
+    unit_classes = UnitClasses(
+        tuple(UnitClass("alarm", *pair) for pair in pairs), a_policy(levers=(ONE,))
+    )
+    numbers = np.arange(len(pairs))
+    rows = UnitArrays(*(numbers * 0, numbers, numbers, numbers, numbers, numbers))
+    view = SimpleNamespace(
+        planted_rows=rows, gate_rows=rows, unit_classes=unit_classes, policy=unit_classes.policy,
+        conditions=(),
+    )  # fmt: skip
+    (recall,) = compute_planted_recall(view, 0)
+    assert (recall.label, recall.planted.count, recall.planted.n) == ("bear", 1, 3)
+    assert (recall.missing, recall.natural.count, recall.natural.n) == (1, 1, 2)
+    view.conditions = (replace(RECALL, label="none"),)
+    assert [(r.label, r.missing) for r in compute_planted_recall(view, 0)][1:] == [("none", 2)]
 
 
 def test_a_planted_case_is_in_no_natural_unit_and_in_one_planted_one():

@@ -1,7 +1,7 @@
 """Statuses of values by slot: what they rest on, and what can never make one familiar."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rollout.core.policy.familiarity import (
@@ -54,8 +54,10 @@ def test_a_status_depends_on_no_unit_that_counts_later(units, slot):
 
 
 @given(UNITS, st.integers(0, 13))
+@example([*[(1, 1)] * 6, (1, 4)], 1)  # the one that agrees is first, and too old
 def test_a_status_is_that_of_the_newest_units_counted_by_hand(units, slot):
-    own = [kind % 2 == 0 for s, kind in sorted(units) if s <= slot and kind // 2 in {0, 2}]
+    judged = sorted((s, kind % 2, kind) for s, kind in units)  # of one slot those that agree first
+    own = [odd == 0 for s, odd, kind in judged if s <= slot and kind // 2 in {0, 2}]
     reading = read(units, slot).get(FORM)
     if not own:
         assert reading is None

@@ -8,6 +8,7 @@ from api.console.page.text import capitalize_first
 from rollout.core.policy.gain_readings import round_down
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GAIN, PROPOSES, GainCondition
+from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.reports.text.bound_text import format_bound_value
@@ -104,11 +105,15 @@ def format_condition_name(condition: Condition) -> str:
 
     >>> format_condition_name(Condition("recall", 0.8, at_least=True, label="bear"))
     'Recall of bear'
+    >>> format_condition_name(PlantedCondition("recall", 0.8, at_least=True, label="bear"))
+    'Recall of bear of planted cases'
     """
     label = condition.label or condition.action
     if isinstance(condition, SliceCondition):
         label = condition.subject
     lever_text = f" ({condition.lever})" if condition.lever else ""
+    if isinstance(condition, PlantedCondition):
+        lever_text += " of planted cases"
     name = condition.measure.replace("_", " ") + (f" of {label}" if label else "") + lever_text
     return capitalize_first(name)
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from api.console.page.time_format import format_time_span
 from api.console.rollouts.map_rows import compute_schedules
-from api.console.rollouts.rollout_text import describe_versions
+from api.console.rollouts.rollout_text import describe_versions, find_model_share
 from api.console.rollouts.week_map import draw_small_map
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
@@ -19,6 +19,7 @@ from rollout.reports.pages.stage_markers import SOLID, WITHHELD, StageMarker
 from rollout.reports.text.formatting import (
     format_cell_name,
     format_count,
+    format_percent,
     format_quantity,
     join_words,
 )
@@ -53,7 +54,7 @@ class RolloutCard:
         versions: acting versions and challengers.
         text: number of cells by stage.
         risk: what the gates' risks add up to in a year; "" under counting rules 1.
-        deciding_cells: cells in which a model decides now.
+        model_shares: by cell in which a model decides now, the share of cases that it decides.
         notices: notices, most severe first.
         traffic: traffic, in two lines.
         map: small map of this week.
@@ -63,7 +64,7 @@ class RolloutCard:
     versions: str
     text: str
     risk: str
-    deciding_cells: tuple[Cell, ...]
+    model_shares: Mapping[Cell, float]
     notices: tuple[RolloutNotice, ...]
     traffic: tuple[str, str]
     map: Markup
@@ -87,9 +88,11 @@ def build_rollout_card(
         if sites is None or cell.site in sites
     }
     counts = Counter(marker.name for marker in markers_by_cell.values())
-    deciding_cells = tuple(
-        cell for cell, marker in markers_by_cell.items() if marker.pattern == SOLID
-    )
+    model_shares = {
+        cell: find_model_share(state.policy, marker)
+        for cell, marker in markers_by_cell.items()
+        if marker.pattern == SOLID
+    }
     return RolloutCard(
         name=summary.name,
         versions=describe_versions(state.scope, state.policy, state.policy.cells),
@@ -97,7 +100,7 @@ def build_rollout_card(
         risk=describe_fleet_risk(state.policy)
         if numbers_attempts_by_year(state.scope.rules)
         else "",
-        deciding_cells=deciding_cells,
+        model_shares=model_shares,
         notices=tuple(_list_notices(summary, markers_by_cell, at)),
         traffic=_describe_traffic(summary, at) if sites is None else HIDDEN_TRAFFIC,
         map=draw_small_map(state.policy, schedules, at, sites, rollout_name=summary.name),
@@ -105,22 +108,25 @@ def build_rollout_card(
 
 
 def describe_deciding_models(cards: list[RolloutCard]) -> str:
-    """Describe which cells models decide alone."""
-    deciding_cells = [(card.name, cell) for card in cards for cell in card.deciding_cells]
-    if not deciding_cells:
+    """Describe which cells models decide alone, and where only a share of their cases."""
+    shares = {(card.name, cell): s for card in cards for cell, s in card.model_shares.items()}
+    if not shares:
         return "No model decides alone: humans decide or confirm everywhere."
-    rollouts = list(dict.fromkeys(name for name, _ in deciding_cells))
-    if len(deciding_cells) <= MAX_NAMED_CELLS:
-        locations = join_words(
-            [f"{format_cell_name(c.site, c.window)} of {name}" for name, c in deciding_cells]
-        )
-        return f"A model decides alone at {locations}. Everywhere else humans decide or confirm."
+    rollouts = list(dict.fromkeys(name for name, _ in shares))
+    rest_text = "Humans decide or confirm everything else."
+    if len(shares) <= MAX_NAMED_CELLS:
+        locations = [_describe_location(*key, share) for key, share in shares.items()]
+        return f"A model decides alone at {join_words(locations)}. {rest_text}"
     rollout_text = f"in {rollouts[0]}" if len(rollouts) == 1 else f"in {len(rollouts)} rollouts"
-    count_text = format_quantity(len(deciding_cells), "cell")
-    return (
-        f"Models decide alone at {count_text} {rollout_text}. Everywhere else humans decide or"
-        " confirm."
-    )
+    partial_count = sum(share < 1 for share in shares.values())
+    partial_text = f", at {partial_count} of them a share of the cases" if partial_count else ""
+    count_text = format_quantity(len(shares), "cell")
+    return f"Models decide alone at {count_text} {rollout_text}{partial_text}. {rest_text}"
+
+
+def _describe_location(rollout: str, cell: Cell, share: float) -> str:
+    share_text = "" if share == 1 else f" ({format_percent(share, 0)} of the cases)"
+    return f"{format_cell_name(cell.site, cell.window)} of {rollout}{share_text}"
 
 
 def _describe_counts(counts: Counter[str], cells: int) -> str:

@@ -16,8 +16,8 @@ from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Policy, Where
 from rollout.core.scope.scope import ProposalState, Scope
 from rollout.core.scope.version_names import describe_version
-from rollout.reports.pages.stage_markers import HATCHED, SOLID, WITHHELD
-from rollout.reports.text.formatting import format_quantity, join_words
+from rollout.reports.pages.stage_markers import HATCHED, SOLID, WITHHELD, StageMarker
+from rollout.reports.text.formatting import format_percent, format_quantity, join_words
 from rollout.reports.text.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
 
 MAX_NAMED: Final = 4
@@ -51,11 +51,17 @@ def describe_allowed(
     """Describe what is allowed and what is withheld now."""
     cells = [cell for cell in policy.cells if cell.site in sites]
     deciding = _group_cells_by_version(scope, schedules, cells, SOLID)
+    shares = {
+        cell: find_model_share(policy, schedules[cell].marker)
+        for version_cells in deciding.values()
+        for cell in version_cells
+    }
     supervised = _group_cells_by_version(scope, schedules, cells, HATCHED)
     withheld = [cell for cell in cells if schedules[cell].marker.pattern == WITHHELD]
     parts = [
-        f"{version} decides alone {describe_cells(policy, version_cells)}"
+        f"{version} decides {_describe_share(share)}alone {describe_cells(policy, shared_cells)}"
         for version, version_cells in deciding.items()
+        for share, shared_cells in _group_cells_by_share(version_cells, shares)
     ]
     parts += [
         f"Humans confirm {version} {describe_cells(policy, version_cells)}"
@@ -71,10 +77,28 @@ def describe_allowed(
     )
     if not covered_count:
         return " ".join([f"{part_text}." for part_text in parts] + ["Humans decide everything."])
-    rest_text = (
-        "" if covered_count + len(withheld) == len(cells) else "Humans decide everything else."
-    )
+    is_all = covered_count + len(withheld) == len(cells)
+    rest_text = "" if is_all and set(shares.values()) <= {1} else "Humans decide everything else."
     return " ".join([*(f"{part}." for part in parts), rest_text]).strip()
+
+
+def find_model_share(policy: Policy, marker: StageMarker) -> float:
+    """Return the share of cases that the model decides at a stage, where it does."""
+    return 1 - policy.get_stage(policy.stage_ids.index(marker.name)).blind
+
+
+def _describe_share(share: float) -> str:
+    return "" if share == 1 else f"{format_percent(share, 0)} of the cases "
+
+
+def _group_cells_by_share(
+    cells: Sequence[Cell], shares: Mapping[Cell, float]
+) -> list[tuple[float, list[Cell]]]:
+    """Return the cells by the share that the model decides there, largest first."""
+    return [
+        (share, [cell for cell in cells if shares[cell] == share])
+        for share in sorted({shares[cell] for cell in cells}, reverse=True)
+    ]
 
 
 def _group_cells_by_version(

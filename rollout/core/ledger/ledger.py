@@ -11,9 +11,10 @@ Account names and free text are stored beside the hashed row.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from datetime import datetime
+from functools import cache
 from hashlib import sha256
 from sys import intern
 from types import MappingProxyType, UnionType
@@ -338,24 +339,33 @@ def parse_event(row: CanonicalRow) -> LedgerEvent:
     body = row.fields
     if "cell" in hints:
         body["cell"] = {k: body.pop(k) for k in ("site", "window") if k in body} or None
-    values = {name: _parse_value(hints[name], value) for name, value in body.items()}
+    values = {name: _build_parser(hints[name])(value) for name, value in body.items()}
     if row.slot is not None:
         values["slot"] = from_micros(row.slot)
     return kind(at=from_micros(row.at), by=row.by, **values)
 
 
-def _parse_value(hint: Any, value: Any) -> Any:
+@cache
+def _build_parser(hint: Any) -> Callable[[Any], Any]:
+    """Return the function that parses a value of a type, looked at once for thousands of values."""
     if get_origin(hint) in {Union, UnionType}:
-        return None if value is None else _parse_value(get_args(hint)[0], value)
+        parse_one = _build_parser(get_args(hint)[0])
+        return lambda value: None if value is None else parse_one(value)
     if get_origin(hint) is tuple:
-        return tuple(_parse_value(get_args(hint)[0], item) for item in value)
+        parse_item = _build_parser(get_args(hint)[0])
+        return lambda value: tuple(map(parse_item, value))
     if hint is datetime:
-        return from_micros(value)
-    if hint is Cell:
-        return Cell(intern(value["site"]), intern(value["window"]))
-    return (
-        intern(value) if type(value) is str else value
-    )  # one string object for thousands of grants
+        return from_micros
+    return _parse_cell if hint is Cell else _intern_text
+
+
+def _parse_cell(value: Mapping[str, str]) -> Cell:
+    return Cell(intern(value["site"]), intern(value["window"]))
+
+
+def _intern_text(value: Any) -> Any:
+    """Return a value; of equal texts one object, as for thousands of grants."""
+    return intern(value) if type(value) is str else value
 
 
 def verify_lines(lines: Iterable[str]) -> Iterator[CanonicalRow]:

@@ -104,7 +104,7 @@ def describe_objective(objective: str, outcomes: Iterable[OutcomeRule]) -> str:
     ]
     if not (objective and measures):
         return objective
-    return f"{objective}; measured by {', '.join(measures)}"
+    return f"{objective.rstrip('.')}; measured by {', '.join(measures)}"
 
 
 def find_outcome(outcomes: Iterable[OutcomeRule], outcome_id: str) -> OutcomeRule | None:

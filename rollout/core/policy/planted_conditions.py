@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from rollout.core.policy.measures import Condition
+from rollout.core.policy.label_sets import split_label_set
+from rollout.core.policy.measures import MISSING, Condition, UnitClass
 
 PLANTED: Final = "planted"
 PLANTED_MEASURES: Final = ("agreement", "recall")
@@ -25,17 +26,37 @@ class PlantedCondition(Condition):
         return (f"{self.measure} of {PLANTED}", self.label, self.lever)
 
     def __str__(self) -> str:
-        """Return the condition as text.
+        r"""Return the condition as text.
 
-        >>> str(PlantedCondition("recall", 0.95, at_least=True, label="bear"))
-        'recall of bear of planted cases, not of those that occur, at least 95 %'
+        >>> text = str(PlantedCondition("recall", 0.95, at_least=True, label="bear"))
+        >>> print(text.replace(", ", ",\n"))
+        recall of bear of planted cases,
+        not of those that occur,
+        missing decisions counted against it,
+        at least 95 %
         """
         label = f" of {self.label}" if self.label else ""
         lever = f" ({self.lever})" if self.lever else ""
         return (
-            f"{self.measure}{label}{lever} of planted cases, not of those that occur, at least"
-            f" {self.threshold_text}"
+            f"{self.measure}{label}{lever} of planted cases, not of those that occur, missing"
+            f" decisions counted against it, at least {self.threshold_text}"
         )
+
+
+def is_missed(condition: Condition, unit_class: UnitClass, *, many: bool) -> bool:
+    """Return whether a planted unit without a decision is a miss.
+
+    It is one unless the model has the label: whatever the human would have answered, the miss is
+    the worst that it could be. So nobody gains by leaving a planted case unanswered.
+
+    Args:
+        condition: of recall; agreement counts each unit without a decision against the model.
+        many: whether the lever's answers are sets of labels.
+    """
+    if not isinstance(condition, PlantedCondition) or unit_class.decided != MISSING:
+        return False
+    predicted = unit_class.predicted
+    return condition.label not in (split_label_set(predicted) if many else {predicted})
 
 
 def select_planted(conditions: Iterable[Condition]) -> tuple[PlantedCondition, ...]:

@@ -26,6 +26,15 @@ def list_pooled_conditions(policy: Policy) -> tuple[GainCondition, ...]:
     return tuple(c for c in conditions if isinstance(c, GainCondition) and c.pool != CELL_POOL)
 
 
+def list_counted_cells(policy: Policy, cell: Cell, stage: str) -> tuple[Cell, ...]:
+    """Return the cells whose units a gate of a cell counts, its own among them."""
+    if not policy.outcomes or stage not in policy.stage_ids or cell not in policy.cell_set:
+        return (cell,)
+    conditions = policy.list_conditions(policy.stage_ids.index(stage), cell)
+    pools = (c.pool for c in conditions if isinstance(c, GainCondition))
+    return list_pooled_cells(policy, cell, max(pools, key=POOLS.index, default=CELL_POOL))
+
+
 def find_widest_pool(policy: Policy) -> str:
     """Return the widest pool of the policy's gates."""
     pools = (condition.pool for condition in list_pooled_conditions(policy))

@@ -29,7 +29,8 @@ class Prediction:
     """A version's answers to a case; a missing lever is a failure.
 
     `at` None is the case's time. The service fills in `scope_revision` and the fields after it from
-    the assignment that was returned with the prediction.
+    the assignment that was returned with the prediction, or that an offline client made. An import
+    knows `decider` and `exposure` alone.
     """
 
     key: str
@@ -131,7 +132,7 @@ class SentCase(NamedTuple):
 
 
 class SentPrediction(NamedTuple):
-    """A `Prediction` as parsed from a request; it carries no assignment."""
+    """A `Prediction` as parsed from a request, with an assignment once that is checked."""
 
     key: str
     version: str
@@ -142,10 +143,10 @@ class SentPrediction(NamedTuple):
     error: str | None
     at: datetime | None
     revision: int
-    scope_revision: None = None
-    decider: None = None
-    exposure: None = None
-    share: None = None
+    scope_revision: int | None = None
+    decider: str | None = None
+    exposure: str | None = None
+    share: float | None = None
 
 
 class SentDecision(NamedTuple):

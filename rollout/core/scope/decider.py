@@ -97,10 +97,9 @@ def decide(command: Command, scope: Scope, policy: Policy) -> tuple[LedgerEvent,
         _require_user(command)
     at = command.at.astimezone(UTC)  # spans must not depend on a site's clock
     at = at if scope.at is None else max(at, scope.at)
-    pending = PendingEvents(scope, policy, at)
+    slot = command.slot if isinstance(command, Tick) else None
+    pending = PendingEvents(scope, policy, at, slot)
     _apply_command(use_first_name(command, scope), pending)
-    if isinstance(command, Tick) and command.slot is not None:
-        return tuple(replace(event, slot=command.slot) for event in pending.events)
     return tuple(pending.events)
 
 

@@ -111,8 +111,8 @@ class ProposalRaised(LedgerEvent):
     """A proposal was raised; `evidence_hash` covers `readings`, one per line.
 
     Attributes:
-        records_digest: over the version's evidence in the cell, with the hashes of its records,
-            up to the last `RecordsCounted` before.
+        records_digest: over the version's evidence in the cells that its gate counts, with the
+            hashes of its records, up to the last `RecordsCounted` before.
         attempt: number of the attempt in the cell's year, from 1.
         risk_weight: the attempt's share of the gate's risk, as decimal text.
         confidence_floor: lowest confidence of cases that count, as decimal text.

@@ -250,9 +250,9 @@ def _get_guard_reading(evidence: VersionEvidence, guard: Guard) -> GuardReading:
 def _are_guards_good(
     pending: PendingEvents, tick: Tick, evidence: VersionEvidence, guards: Sequence[Guard]
 ) -> bool:
-    """Return whether each measure was good for its span, by the tick's clock.
+    """Return whether each measure was good for its span, up to the slot of its evidence.
 
-    The ledger's last entry may lie ahead of a clock that was set back: it would shorten the span.
+    The time after the slot would shorten the span: nothing of it was counted.
     """
     return all(
         _is_reading_good(
@@ -265,7 +265,7 @@ def _are_guards_good(
 def _is_reading_good(reading: GuardReading, tick: Tick, span: timedelta) -> bool:
     if reading.good_since is None or reading.has_recovered is not None:
         return reading.good_since is not None and bool(reading.has_recovered)
-    return tick.at - reading.good_since >= span
+    return (tick.slot or tick.at) - reading.good_since >= span
 
 
 def _is_third_suspension(state: CellState, guard: Guard) -> bool:

@@ -1,5 +1,6 @@
 """Events of a decision in progress and the scope after them."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
@@ -16,15 +17,19 @@ class PendingEvents:
     This is the only mutable state in the core; it never leaves its decision.
     """
 
-    def __init__(self, scope: Scope, policy: Policy, at: datetime) -> None:
+    def __init__(
+        self, scope: Scope, policy: Policy, at: datetime, slot: datetime | None = None
+    ) -> None:
+        """Begin a decision at `at`; `slot` is that of a tick's evidence, which its events cite."""
         self.initial_scope = scope
         self.scope = scope
         self.policy = policy
-        self.at = at
+        self.at, self._slot = at, slot
         self.events: list[LedgerEvent] = []
 
     def emit(self, event: LedgerEvent) -> None:
         """Add an event and apply it."""
+        event = event if self._slot is None else replace(event, slot=self._slot)
         self.events.append(event)
         self.scope = apply_event(self.scope, event)
 

@@ -10,6 +10,7 @@ from rollout.core.policy.cell_evidence import MeasureKey
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.pools import list_counted_cells
 from rollout.core.policy.record_definition import is_redefined
 from rollout.core.scope.cell_renames import check_renames, find_renamed_cells
 from rollout.core.scope.commands import ApplyPolicy, Tick
@@ -247,27 +248,28 @@ def _find_cleared_cells(old: Policy, new: Policy) -> tuple[Cell, ...]:
 def _find_restarted_cells(
     withdrawn_risks: Mapping[str, str], old: Policy, new: Policy
 ) -> tuple[Cell, ...]:
-    """Return the cells in which a gate's risk has risen, or that test another gain."""
+    """Return the cells in which a gate's risk has risen, or that drop a gain."""
     return tuple(
         cell
         for cell in old.cells
         if cell in new.cell_set
-        and (_has_higher_risk(withdrawn_risks, old, new, cell) or _measures_anew(old, new, cell))
+        and (_has_higher_risk(withdrawn_risks, old, new, cell) or _drops_gain(old, new, cell))
     )
 
 
-def _measures_anew(old: Policy, new: Policy, cell: Cell) -> bool:
-    """Return whether a gate tests another gain instead of one.
+def _drops_gain(old: Policy, new: Policy, cell: Cell) -> bool:
+    """Return whether a gate no longer tests a gain, or is gone with it, or its pool lost a cell.
 
-    Its units are other ones: each such edit would be another try at the gate's whole risk.
+    Another gain in its place, now or by a later edit, tests other units: each such try would have
+    the gate's whole risk. So does a pool without the cells that lose.
     """
-    for level in range(1, len(new.stage_ids)):
-        stage = new.stage_ids[level]
-        if stage in old.stage_ids:
-            old_gains = _list_gains(old, old.stage_ids.index(stage), cell)
-            new_gains = _list_gains(new, level, cell)
-            if old_gains - new_gains and new_gains - old_gains:
-                return True
+    for level, stage in enumerate(old.stage_ids[1:], start=1):
+        is_kept = stage in new.stage_ids
+        new_gains = _list_gains(new, new.stage_ids.index(stage), cell) if is_kept else set()
+        if _list_gains(old, level, cell) - new_gains:
+            return True
+        if not new.cell_set.issuperset(list_counted_cells(old, cell, stage)):
+            return True
     return False
 
 

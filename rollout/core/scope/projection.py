@@ -13,6 +13,7 @@ from types import MappingProxyType
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
 from rollout.core.policy.risk_shares import compute_lifetime_share
+from rollout.core.scope.effective_time import compute_effective_time
 from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     UNFAMILIAR,
@@ -77,6 +78,7 @@ def _apply_to_scope(event: LedgerEvent, builder: ScopeBuilder) -> None:
     """Apply one event; only a correction sets the scope's time back."""
     previous_at = builder.at
     builder.at = event.at if previous_at is None else max(previous_at, event.at)
+    builder.effective_at = compute_effective_time(event, builder.effective_at)
     _apply_to_builder(event, builder)
     builder.revision += 1
 
@@ -139,13 +141,13 @@ def _(event: PolicyApplied, builder: ScopeBuilder) -> None:
     for cell, former in zip(event.renamed, event.former, strict=True):
         _rename_cell(builder, cell, former)
     for version in event.counted:
-        _begin_counting(builder, version, event.at)
-    cleared = set(event.cleared)
+        _begin_counting(builder, version, builder.get_effective_time())
+    cleared, since = set(event.cleared), builder.get_effective_time()
     for cell in dict.fromkeys((*event.cleared, *event.restarted)):
         for version in builder.versions:
-            state = _restart_attempt(builder.get_cell_state(cell, version), event.at, builder.rules)
+            state = _restart_attempt(builder.get_cell_state(cell, version), since, builder.rules)
             if cell in cleared:
-                state = _drop_grants(state, event.at)
+                state = _drop_grants(state, since)
             builder.set_cell_state(cell, version, state)
 
 
@@ -198,7 +200,7 @@ def _(event: VersionRenamed, builder: ScopeBuilder) -> None:
 def _(event: VersionRetired, builder: ScopeBuilder) -> None:
     builder.versions[event.version] = replace(builder.versions[event.version], retired=True)
     for cell in [cell for cell, version in builder.cells if version == event.version]:
-        builder.cut_grants(cell, event.version, 0, event.at)
+        builder.cut_grants(cell, event.version, 0, builder.get_effective_time())
 
 
 @_apply_to_builder.register
@@ -249,7 +251,8 @@ def _(event: ProposalVoided | ProposalExpired, builder: ScopeBuilder) -> None:
 def _(event: Widened, builder: ScopeBuilder) -> None:
     builder.close_proposal(event.proposal)
     state = builder.get_cell_state(event.cell, event.version)
-    grant = Grant(event.to_stage, event.at, event.until, event.proposal, held_since=event.at)
+    at, since = event.at, builder.get_effective_time()
+    grant = Grant(event.to_stage, at, event.until, event.proposal, at, since, since)
     _set_grants(builder, event, (*state.grants, grant))
 
 
@@ -257,33 +260,34 @@ def _(event: Widened, builder: ScopeBuilder) -> None:
 def _(event: Renewed, builder: ScopeBuilder) -> None:
     builder.close_proposal(event.proposal)
     state = builder.get_cell_state(event.cell, event.version)
-    renewed = tuple(
-        replace(g, since=event.at, until=event.until, proposal=event.proposal)
+    at, until, since = event.at, event.until, builder.get_effective_time()
+    grants = tuple(
+        replace(g, since=at, until=until, proposal=event.proposal, counts_since=since)
         if g.stage == event.stage
         else g
         for g in state.grants
     )
-    builder.set_cell_state(event.cell, event.version, replace(state, grants=renewed))
+    builder.set_cell_state(event.cell, event.version, replace(state, grants=grants))
 
 
 @_apply_to_builder.register
 def _(event: TakenOver, builder: ScopeBuilder) -> None:
-    held_since = {
-        g.stage: g.held_since
-        for g in builder.get_cell_state(event.cell, event.replaced_version).grants
-    }
+    replaced = builder.get_cell_state(event.cell, event.replaced_version).grants
+    held_times = {grant.stage: (grant.held_since, grant.held_evidence_start) for grant in replaced}
+    at, since = event.at, builder.get_effective_time()
     builder.close_proposal(event.proposal)
-    builder.cut_grants(event.cell, event.replaced_version, 0, event.at)
-    grants = tuple(
-        Grant(stage, event.at, until, event.proposal, held_since=held_since.get(stage, event.at))
-        for stage, until in zip(event.stages, event.grant_ends, strict=True)
-    )
-    _set_grants(builder, event, grants)
+    builder.cut_grants(event.cell, event.replaced_version, 0, since)
+    grants = []
+    for stage, until in zip(event.stages, event.grant_ends, strict=True):
+        held_at, counts_held = held_times.get(stage, (at, since))
+        grants.append(Grant(stage, at, until, event.proposal, held_at, since, counts_held))
+    _set_grants(builder, event, tuple(grants))
 
 
 def _set_grants(builder: ScopeBuilder, event: CellEvent, grants: tuple[Grant, ...]) -> None:
     state = builder.get_cell_state(event.cell, event.version)
-    state = replace(state, grants=grants, changed_at=event.at, detectors=NO_STARTS)
+    since = builder.get_effective_time()
+    state = replace(state, grants=grants, changed_at=since, detectors=NO_STARTS)
     builder.set_cell_state(event.cell, event.version, state)
     builder.widened_at[event.cell] = event.at
 
@@ -294,23 +298,24 @@ def _(event: Narrowed, builder: ScopeBuilder) -> None:
     kept_count = (
         0 if event.to_stage == SHADOW else 1 + [g.stage for g in state.grants].index(event.to_stage)
     )
-    builder.cut_grants(event.cell, event.version, kept_count, event.at)
+    since = builder.get_effective_time()
+    builder.cut_grants(event.cell, event.version, kept_count, since)
     state = builder.get_cell_state(event.cell, event.version)
     if event.guard:
-        state = replace(state, last_alarms=_with_entry(state.last_alarms, event.guard, event.at))
+        state = replace(state, last_alarms=_with_entry(state.last_alarms, event.guard, since))
     if event.restart:
-        state = _restart_attempt(state, event.at, builder.rules)
+        state = _restart_attempt(state, since, builder.rules)
     builder.set_cell_state(event.cell, event.version, state)
 
 
 @_apply_to_builder.register
 def _(event: Suspended, builder: ScopeBuilder) -> None:
-    state = builder.get_cell_state(event.cell, event.version)
+    state, since = builder.get_cell_state(event.cell, event.version), builder.get_effective_time()
     state = replace(
         state,
         suspended_by=state.suspended_by | {event.guard},
         suspensions=(*state.suspensions[-9:], (event.guard, event.at)),
-        detectors=state.detectors.add_alarm(event.guard, state.changed_at, event.at),
+        detectors=state.detectors.add_alarm(event.guard, state.changed_at, since),
     )
     builder.set_cell_state(event.cell, event.version, state)
 
@@ -318,6 +323,8 @@ def _(event: Suspended, builder: ScopeBuilder) -> None:
 @_apply_to_builder.register
 def _(event: SuspensionCleared, builder: ScopeBuilder) -> None:
     state = builder.get_cell_state(event.cell, event.version)
+    if event.guard in state.suspended_by:
+        builder.record_returns((event.cell,), event.at)
     state = replace(
         state,
         suspended_by=state.suspended_by - {event.guard},
@@ -348,7 +355,8 @@ def _(event: EraBegan, builder: ScopeBuilder) -> None:
 @_apply_to_builder.register
 def _(event: Resumed, builder: ScopeBuilder) -> None:
     builder.close_proposal(event.proposal)
-    builder.stops.pop(event.stop, None)
+    if stop := builder.stops.pop(event.stop, None):
+        builder.record_returns(stop.cells, event.at)
 
 
 @_apply_to_builder.register
@@ -369,11 +377,12 @@ def _(event: IncidentOpened, builder: ScopeBuilder) -> None:
         builder.cell_values[key] = replace(previous, reported=previous.reported | {event.about})
     if event.effect == "reported" and event.cell is not None:
         state = builder.get_cell_state(event.cell, event.version)
+        since = builder.get_effective_time()
         state = replace(
             state,
             reported_guards=state.reported_guards | {event.guard},
-            detectors=state.detectors.add_alarm(event.guard, state.changed_at, event.at),
-            last_alarms=_with_entry(state.last_alarms, event.guard, event.at),
+            detectors=state.detectors.add_alarm(event.guard, state.changed_at, since),
+            last_alarms=_with_entry(state.last_alarms, event.guard, since),
         )
         builder.set_cell_state(event.cell, event.version, state)
 
@@ -397,16 +406,7 @@ def _(event: ClockCorrected, builder: ScopeBuilder) -> None:
             version,
             _move_back_in_time(builder.get_cell_state(cell, version), to, previous_at),
         )
-    for name, version_state in builder.versions.items():
-        builder.versions[name] = replace(
-            version_state, first_seen=min(version_state.first_seen, to)
-        )
-    builder.counting_starts = {
-        name: tuple(min(start, to) for start in starts)
-        for name, starts in builder.counting_starts.items()
-    }
-    builder.widened_at = {cell: min(at, to) for cell, at in builder.widened_at.items()}
-    builder.at = to
+    builder.move_back_in_time(to)
 
 
 def _count_surviving_grants(

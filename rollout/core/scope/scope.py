@@ -29,8 +29,10 @@ OPERATOR_APPROVAL = ("operator",)  # needs of what an admin proposes for the who
 class Grant:
     """The grant of one widening, valid in [since, until).
 
-    `held_since` is when the cell began to hold the stage without a break, with any version: waves
-    use it, and neither a renewal nor a takeover resets it.
+    `held_since` is when the cell began to hold the stage, with any version: neither a renewal nor a
+    takeover resets it. Waves count from the later of it and `Scope.returned_at`. `counts_since` and
+    `counts_held_since` are from when units count as of these times: the slots of the ticks; None if
+    the same.
     """
 
     stage: str
@@ -38,6 +40,18 @@ class Grant:
     until: datetime
     proposal: str
     held_since: datetime
+    counts_since: datetime | None = None
+    counts_held_since: datetime | None = None
+
+    @property
+    def evidence_start(self) -> datetime:
+        """Return from when units count for a renewal."""
+        return self.counts_since or self.since
+
+    @property
+    def held_evidence_start(self) -> datetime:
+        """Return from when units count as of the cell at the stage."""
+        return self.counts_held_since or self.held_since
 
     def is_valid(self, at: datetime) -> bool:
         """Return whether `at` lies in the grant's span."""
@@ -179,9 +193,10 @@ class CellState:
             has begun.
         risk_share: share of each gate's risk that the attempt may use; before it has begun, what it
             would get now.
-        changed_at: when the grants last changed; detectors and minimums start there.
+        changed_at: from when units count as of the current grants; detectors and minimums start
+            there. It is the slot of the tick that changed them, while grants begin at its pass.
         detectors: where the detectors of guards by slice and of drift start instead.
-        last_alarms: last alarm of each guard, when its detector restarted.
+        last_alarms: slot of the last alarm of each guard, when its detector restarted.
         suspensions: when each guard suspended; the third time in a day narrows.
         cleared_at: when each guard's last suspension ended; a new one soon after is no new
             incident.
@@ -277,6 +292,7 @@ class Scope:
         proposals: open ones, in the order in which they were raised.
         stops: in force, by id.
         widened_at: when each cell last widened or was taken over.
+        returned_at: when a stop or suspension that withheld a cell's grants last ended.
         proposal_count: proposals ever raised.
         incident_count: incidents ever opened.
         open_incidents: unacknowledged ones.
@@ -288,6 +304,7 @@ class Scope:
         cell_values: by cell and version, the attribute values that it has met.
         rules: number of the counting rules.
         at: time of the ledger's last entry, None before the first.
+        effective_at: from when the last entry holds for units, None before the first.
         revision: number of applied events.
         era: 1, and one more after each restore; nothing issued in an earlier era is valid.
     """
@@ -299,6 +316,7 @@ class Scope:
     proposals: Mapping[str, ProposalState] = field(default_factory=dict)
     stops: Mapping[str, Stop] = field(default_factory=dict)
     widened_at: Mapping[Cell, datetime] = field(default_factory=dict)
+    returned_at: Mapping[Cell, datetime] = field(default_factory=dict)
     proposal_count: int = 0
     incident_count: int = 0
     open_incidents: Mapping[str, Incident] = field(default_factory=dict)
@@ -309,6 +327,7 @@ class Scope:
     aliases: Mapping[str, str] = field(default_factory=dict)
     rules: int = FIRST_RULES
     at: datetime | None = None
+    effective_at: datetime | None = None
     revision: int = 0
     era: int = FIRST_ERA
     _holders: dict[Cell, str] = field(default_factory=dict, compare=False, repr=False)

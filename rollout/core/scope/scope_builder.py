@@ -1,6 +1,6 @@
 """A mutable copy of a scope, to which the projection applies events."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
@@ -20,12 +20,13 @@ class ScopeBuilder:
         self.policy_number, self.policy_hash = scope.policy_number, scope.policy_hash
         self.proposal_count, self.incident_count = scope.proposal_count, scope.incident_count
         self.rules, self.at, self.revision = scope.rules, scope.at, scope.revision
-        self.era = scope.era
+        self.era, self.effective_at = scope.era, scope.effective_at
         self.versions = copy_mapping(scope.versions)
         self.cells = copy_mapping(scope.cells)
         self.proposals = copy_mapping(scope.proposals)
         self.stops = copy_mapping(scope.stops)
         self.widened_at = copy_mapping(scope.widened_at)
+        self.returned_at = copy_mapping(scope.returned_at)
         self.open_incidents = copy_mapping(scope.open_incidents)
         self.withdrawn_gate_risks = copy_mapping(scope.withdrawn_gate_risks)
         self.attempt_years = copy_mapping(scope.attempt_years)
@@ -44,6 +45,7 @@ class ScopeBuilder:
             proposals=MappingProxyType(self.proposals),
             stops=MappingProxyType(self.stops),
             widened_at=MappingProxyType(self.widened_at),
+            returned_at=MappingProxyType(self.returned_at),
             proposal_count=self.proposal_count,
             incident_count=self.incident_count,
             open_incidents=MappingProxyType(self.open_incidents),
@@ -54,10 +56,16 @@ class ScopeBuilder:
             aliases=MappingProxyType(self.aliases),
             rules=self.rules,
             at=self.at,
+            effective_at=self.effective_at,
             revision=self.revision,
             era=self.era,
             _holders=self.holders,
         )
+
+    def get_effective_time(self) -> datetime:
+        """Return from when the event that is applied holds for units."""
+        assert self.effective_at is not None  # noqa: S101 - each event sets it first
+        return self.effective_at
 
     def get_cell_state(self, cell: Cell, version: str) -> CellState:
         """Return the state of `version` in `cell`."""
@@ -90,7 +98,7 @@ class ScopeBuilder:
             self.set_cell_state(proposal.cell, proposal.version, replace(state, proposal=None))
 
     def cut_grants(self, cell: Cell, version: str, kept_count: int, at: datetime) -> None:
-        """Keep the lowest `kept_count` grants.
+        """Keep the lowest `kept_count` grants; units count so from `at` on.
 
         If any is removed, minimums restart, and detectors but those of guards in alarm.
         """
@@ -103,6 +111,22 @@ class ScopeBuilder:
         if not kept_count:
             state = replace(state, suspended_by=frozenset(), reported_guards=frozenset())
         self.set_cell_state(cell, version, state)
+
+    def record_returns(self, cells: Iterable[Cell], at: datetime) -> None:
+        """Note that what withheld the grants of cells ended; something else may still do."""
+        self.returned_at |= dict.fromkeys(cells, at)
+
+    def move_back_in_time(self, to: datetime) -> None:
+        """Move the times of cells and versions back; those of cells' states stay."""
+        for name, version in self.versions.items():
+            self.versions[name] = replace(version, first_seen=min(version.first_seen, to))
+        self.counting_starts = {
+            name: tuple(min(start, to) for start in starts)
+            for name, starts in self.counting_starts.items()
+        }
+        self.widened_at = {cell: min(at, to) for cell, at in self.widened_at.items()}
+        self.returned_at = {cell: min(at, to) for cell, at in self.returned_at.items()}
+        self.at = to
 
 
 def copy_mapping(mapping: Mapping[KeyT, ValueT]) -> dict[KeyT, ValueT]:

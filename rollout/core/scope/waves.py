@@ -5,7 +5,7 @@ from datetime import datetime
 from rollout.core.calendar.sites import Cell
 from rollout.core.calendar.timezones import compute_start_of_local_day
 from rollout.core.policy.policy import Policy, Waves
-from rollout.core.scope.scope import Scope, find_acting_version
+from rollout.core.scope.scope import Grant, Scope, find_acting_version
 
 
 def get_wave(policy: Policy, cell: Cell) -> int:
@@ -104,13 +104,23 @@ def _holds_long_enough(
 def _find_held_since(
     scope: Scope, policy: Policy, cell: Cell, waves: Waves, at: datetime
 ) -> datetime | None:
-    """Return since when a cell holds the stage, not before the start of its limits."""
+    """Return since when a cell holds the stage; None where it doesn't now."""
     acting_stage = find_acting_version(scope, policy, cell, at)
     if acting_stage is None or acting_stage[1] < policy.stage_ids.index(waves.stage):
         return None
     grants = scope.get_cell_state(cell, acting_stage[0]).grants
-    held_since = next(grant.held_since for grant in grants if grant.stage == waves.stage)
-    return max(held_since, policy.compute_start(cell))
+    grant = next(grant for grant in grants if grant.stage == waves.stage)
+    return compute_held_since(scope, policy, cell, grant)
+
+
+def compute_held_since(scope: Scope, policy: Policy, cell: Cell, grant: Grant) -> datetime:
+    """Return from when waves count a grant, while nothing withholds it.
+
+    That is when the cell began to hold the stage, its limits started, or the last stop or
+    suspension ended, whichever is latest: before it the model was not acting without a break.
+    """
+    returned_at = scope.returned_at.get(cell, grant.held_since)
+    return max(grant.held_since, policy.compute_start(cell), returned_at)
 
 
 def is_settling(scope: Scope, policy: Policy, at: datetime) -> bool:

@@ -216,7 +216,8 @@ def _describe_unknown_key(path: DocumentPath, value: Any) -> str:
     if value == "" and ":" in key:
         return "is no key; quote hours that contain a comma"
     if key_paths:
-        return f"is no key here; it is known as {key_paths}"
+        here = f"; those known here are {', '.join(list_keys(path[:-1]))}" if path[:-1] else ""
+        return f"is no key here; it is known as {key_paths}{here}"
     if close_key:
         return f"is no key here; did you mean {close_key}?"
     return f"is no key here; those known are {', '.join(list_keys(path[:-1]))}"

@@ -8,7 +8,9 @@ class WavesShape(PolicySection):
     """Which sites go next, and after what."""
 
     stage: kinds.Name = key(description="Stage that a wave must hold.", examples=["supervised"])
-    hold: kinds.Duration = key("7d", description="For how long it must hold it.")
+    hold: kinds.Duration = key(
+        "7d", description="For how long it must hold it without a stop or suspension."
+    )
     share: kinds.Share = key("100%", description="Share of the wave's cells that must.")
     at_once: kinds.Ordinal | None = key(
         None, description="At most so many cells within settle of a widening. Default: all."

@@ -13,7 +13,7 @@ from rollout.formats.records.column_map import (
     FileColumns,
 )
 from rollout.formats.records.column_suggestions import suggest_column
-from rollout.tally.frames import ATTRIBUTE_PREFIX, OUTCOME_PREFIX, VALUE_PREFIX, RecordKind
+from rollout.tally.frames import ATTRIBUTE_PREFIX, CONTENT, OUTCOME_PREFIX, VALUE_PREFIX, RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +54,9 @@ def arrange_columns(
     attributes = {
         ATTRIBUTE_PREFIX + our_name: name for our_name, name in (columns.attributes or {}).items()
     }
+    listed = (columns.attributes or {}).values()
+    if by_name.get(CONTENT) in listed:  # an attribute of the case, and no hash of a version
+        del by_name[CONTENT]
     mapped = {**by_name, **columns.columns, **attributes}
     used = {
         our_name: file_column

@@ -41,7 +41,7 @@ COLUMN_NAMES: Mapping[RecordKind, tuple[str, ...]] = {
     RecordKind.CASES: ("case_key", *CASE_COLUMNS),
     RecordKind.PREDICTIONS: (
         *("case_key", *CASE_COLUMNS, "model_version"),
-        *("confidence", "predicted_at", "latency_ms", "error", "sampled_arm"),
+        *("confidence", "predicted_at", "latency_ms", "error", "sampled_arm", "content"),
     ),
     RecordKind.DECISIONS: (
         *("case_key", *CASE_COLUMNS, "reviewer"),

@@ -68,10 +68,19 @@ def _build_column(name: str, file_column: str, dtype: pl.DataType, reading: File
     column, our_name = pl.col(file_column), RENAMED_COLUMNS.get(name, name)
     if name == "confidence":
         return _build_confidence(column, dtype, reading).fill_nan(None).alias(our_name)
-    text = column if dtype == pl.String else column.cast(pl.String)
+    text = _build_text(column, dtype)
     if reading.unsure and name in REQUIRED_COLUMNS:
         text = pl.when(~text.is_in(reading.unsure)).then(text)
     return text.alias(our_name)
+
+
+def _build_text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """Return a column as text; a list, as of labels, is a list of JSON."""
+    if isinstance(dtype, pl.List):
+        text = pl.struct(column.alias("list")).struct.json_encode()
+        text = text.str.strip_prefix('{"list":').str.strip_suffix("}")
+        return pl.when(column.is_not_null()).then(text)
+    return column if dtype == pl.String else column.cast(pl.String)
 
 
 def _build_confidence(column: pl.Expr, dtype: pl.DataType, reading: FileReading) -> pl.Expr:

@@ -27,6 +27,7 @@ from rollout.core.records.records import (
     SentDecision,
     SentPrediction,
 )
+from rollout.core.scope.assignment_claims import AssignmentClaim
 from rollout.formats.records.label_set_texts import keep_wrong_set
 from rollout.formats.records.schema import (
     ITEM_ADAPTER,
@@ -48,6 +49,7 @@ MAX_REJECTED_LETTERS: Final = 2**20  # stored characters of a rejected item
 MAX_LISTED_FAULTS: Final = 3
 MAX_DETAILED_FAULTS: Final = 1_000
 """An item with more faults gets only their number: describing 100,000 takes seconds."""
+NO_CLAIM: Final = (None,) * 4
 PARSE_ERRORS: Final = (MsgspecError, ValueError, RecursionError)
 """Errors of a batch with an invalid item; its items are then read one by one."""
 
@@ -73,11 +75,12 @@ class ActionWithPermit:
 
 
 @dataclass(frozen=True, slots=True)
-class PredictionWithContent:
-    """A prediction that declares its version's content."""
+class DeclaringPrediction:
+    """A prediction that declares its version's content, its client's assignment, or both."""
 
     prediction: SentPrediction
     content: str
+    claim: AssignmentClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class RejectedItem:
     reason: str
 
 
-SentItem = AnyRecord | Heartbeat | ActionWithPermit | PredictionWithContent | RejectedItem
+SentItem = AnyRecord | Heartbeat | ActionWithPermit | DeclaringPrediction | RejectedItem
 WindowFinder = Callable[[str, datetime, Mapping[str, str]], str]
 
 
@@ -238,7 +241,7 @@ def _build_case(reader: ItemReader, item: Any) -> SentCase:
     )
 
 
-def _build_prediction(reader: ItemReader, item: Any) -> SentPrediction | PredictionWithContent:
+def _build_prediction(reader: ItemReader, item: Any) -> SentPrediction | DeclaringPrediction:
     prediction = SentPrediction(
         item.key,
         item.version,
@@ -250,9 +253,21 @@ def _build_prediction(reader: ItemReader, item: Any) -> SentPrediction | Predict
         reader.parse_optional_instant(item.at),
         item.revision,
     )
-    if item.content is None:
+    claim = _build_claim(item)
+    if item.content is None and claim is None:
         return prediction
-    return PredictionWithContent(prediction, parse_content(item.content))
+    content = "" if item.content is None else parse_content(item.content)
+    return DeclaringPrediction(prediction, content, claim)
+
+
+def _build_claim(item: Any) -> AssignmentClaim | None:
+    parts = (item.decider, item.exposure, item.share, item.scope_revision)
+    if parts == NO_CLAIM:
+        return None
+    if None in parts:
+        names = "`decider`, `exposure`, `share` and `scope_revision`"
+        raise ValueError(f"an assignment has {names}; send all of them or none")
+    return AssignmentClaim(*parts)
 
 
 def _build_decision(reader: ItemReader, item: Any) -> SentDecision:
@@ -388,7 +403,7 @@ def _reject_item(item: Any, reason: str) -> RejectedItem:
 
 def _to_printable(value: object) -> str:
     """Return a sent name, escaped for every database; empty if it is no text."""
-    return json.dumps(value)[1:-1][:200] if isinstance(value, str) else ""
+    return json.dumps(value[:200])[1:-1] if isinstance(value, str) else ""
 
 
 def split_lines(body: bytes) -> Iterator[tuple[list[int], list[bytes]]]:

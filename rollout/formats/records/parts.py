@@ -20,6 +20,7 @@ from rollout.formats.records.rejected_rows import (
 )
 from rollout.formats.records.values import parse_cells
 from rollout.tally.frames import (
+    CONTENT,
     OUTCOME_PREFIX,
     SAMPLED_ARM,
     VALUE_PREFIX,
@@ -244,8 +245,9 @@ def _apply_schema(
     names = {"model_version": "version", "task_number": "seat"} | dict.fromkeys(
         ("predicted_at", "decided_at", "outcome_at"), "at"
     )
-    if kind is RecordKind.PREDICTIONS and typed[SAMPLED_ARM].null_count() < typed.height:
-        schema = schema | {SAMPLED_ARM: pl.String()}
+    if kind is RecordKind.PREDICTIONS:
+        optional = [n for n in (SAMPLED_ARM, CONTENT) if typed[n].null_count() < typed.height]
+        schema = schema | {name: pl.String() for name in optional}
     renamed = typed.rename({name: names[name] for name in typed.columns if name in names})
     return renamed.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
 

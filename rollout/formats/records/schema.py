@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import reduce
 from operator import or_
-from types import MappingProxyType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import (
     Annotated,
     Any,
@@ -63,6 +63,9 @@ class PredictionItem(TypedDict):
 
     `content` is the SHA-256 of the version's weights and pre-processing. The first prediction of a
     version sets it; a prediction with another one is rejected.
+
+    An offline client sends `decider`, `exposure`, `share` and `scope_revision` of the answer that
+    it gave itself. Without them the case is in no arm of an experiment.
     """
 
     kind: Literal["prediction"]
@@ -74,6 +77,10 @@ class PredictionItem(TypedDict):
     latency_ms: NotRequired[Annotated[float, Field(ge=0)] | None]
     error: NotRequired[ShortText | None]
     content: NotRequired[ShortText | None]
+    decider: NotRequired[Literal["human", "model"] | None]
+    exposure: NotRequired[Literal["blind", "assisted"] | None]
+    share: NotRequired[Share | None]
+    scope_revision: NotRequired[Annotated[int, Field(ge=0, lt=2**31)] | None]
     at: NotRequired[TimeText | None]
     revision: NotRequired[PositiveInteger]
 
@@ -117,7 +124,8 @@ class ActionItem(TypedDict):
 class OutcomeItem(TypedDict):
     """The later known truth about a case: answers, values, a harm, or several of them.
 
-    `values` has a number for ids of the policy's `outcomes`, such as `{"profit": 12.5}`.
+    `values` has a number for ids of the policy's `outcomes`, such as `{"profit": 12.5}`. A later
+    revision replaces the values that it names; the others stay.
     """
 
     kind: Literal["outcome"]
@@ -168,7 +176,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "unsure": False,
     "values": {},
 }
-"""Value of an absent name; None for all others."""
+"""Value of an absent name; None for all others, and where null is allowed."""
 
 
 def _build_struct(form: type) -> type[Struct]:
@@ -176,7 +184,7 @@ def _build_struct(form: type) -> type[Struct]:
     (kind,) = get_args(hints.pop(KIND))
     return defstruct(
         form.__name__,
-        [(name, convert_type(hint), _find_default(name, hint)) for name, hint in hints.items()],
+        [(name, convert_type(hint), find_default(name, hint)) for name, hint in hints.items()],
         tag_field=KIND,
         tag=kind,
         forbid_unknown_fields=True,
@@ -185,8 +193,12 @@ def _build_struct(form: type) -> type[Struct]:
     )
 
 
-def _find_default(name: str, hint: Any) -> Any:
-    return DEFAULTS.get(name) if get_origin(hint) is NotRequired else NODEFAULT
+def find_default(name: str, hint: Any) -> Any:
+    """Return the value of an absent name, `NODEFAULT` for one that is required."""
+    if get_origin(hint) is not NotRequired:
+        return NODEFAULT
+    (base,) = get_args(hint)
+    return None if NoneType in get_args(base) else DEFAULTS.get(name)
 
 
 def convert_type(hint: Any) -> Any:

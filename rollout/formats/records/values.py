@@ -16,6 +16,7 @@ from rollout.formats.records.rejected_rows import (
 )
 from rollout.formats.records.times import convert_to_instants, parse_times
 from rollout.tally.frames import (
+    CONTENT,
     EXPOSURES,
     OUTCOME_PREFIX,
     SAMPLED_ARM,
@@ -178,6 +179,10 @@ def _parse_arm(text: pl.Series) -> pl.Series:
     return words.zip_with(words.is_in(SAMPLED_ARMS), _build_nulls(words))
 
 
+def _parse_content(text: pl.Series) -> pl.Series:
+    return text.zip_with(text.str.contains("^[0-9a-f]{64}$"), _build_nulls(text))
+
+
 def _build_nulls(series: pl.Series) -> pl.Series:
     return pl.repeat(None, series.len(), dtype=series.dtype, eager=True)
 
@@ -199,6 +204,12 @@ COLUMN_PARSERS: Mapping[str, ColumnParser] = {
     ),
     SAMPLED_ARM: ColumnParser(
         _parse_arm, RemarkReason.BAD_WORD, f"is none of {', '.join(SAMPLED_ARMS)}"
+    ),
+    CONTENT: ColumnParser(
+        _parse_content,
+        RemarkReason.BAD_WORD,
+        "is no SHA-256 of a version: write its 64 hexadecimal digits in lower case; an attribute of"
+        " the case is listed, `--map predictions.attributes=content`",
     ),
     "exposure": ColumnParser(
         _parse_exposure, RemarkReason.BAD_WORD, f"is none of {', '.join(EXPOSURES)}"

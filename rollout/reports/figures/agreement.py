@@ -20,6 +20,7 @@ from rollout.reports.figures.confusion import (
     compute_set_label_figures,
 )
 from rollout.reports.figures.ratings import compute_pair_alpha
+from rollout.reports.figures.set_agreement import compute_set_unit_alpha
 from rollout.reports.inputs.pairs import Pairs
 from rollout.reports.statistics.chance_agreement import (
     AgreementCoefficient,
@@ -27,7 +28,12 @@ from rollout.reports.statistics.chance_agreement import (
     compute_kappa_and_ac1,
     find_rare_labels,
 )
-from rollout.reports.statistics.intervals import Share, compute_missing_bounds, compute_unit_share
+from rollout.reports.statistics.intervals import (
+    Share,
+    compute_mean_interval,
+    compute_missing_bounds,
+    compute_unit_share,
+)
 from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 
 BASIS = "cases with exactly one distinct blind human label"
@@ -38,12 +44,17 @@ FIRST_DAY_HOUR, LAST_DAY_HOUR = 6, 17  # hours of the day as written, inclusive
 
 @dataclass(frozen=True, slots=True)
 class SliceAgreement:
-    """Agreement in one slice of the cases: a site, a window, day or night, a value."""
+    """Agreement in one slice of the cases: a site, a window, day or night, a value.
+
+    `cost` is the mean cost of a case, with its 95 % interval; both None without cases, the interval
+    also with too few units.
+    """
 
     name: str
     agreement: Share
     kappa: float | None
     cost: float | None
+    cost_interval: tuple[float, float] | None = None  # reports sealed before it was computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,8 @@ class AgreementFigures:
         unjudged: those of them with no human label, or several.
         agreement: pairs that agree; for numbers within the tolerance.
         bounds: 95 % interval whatever the unjudged cases would have said.
-        kappa, ac1, alpha: corrected for chance; None for numbers and sets.
+        kappa, ac1: corrected for chance; None for numbers and sets.
+        alpha: Krippendorff's, of sets by MASI distance; None for numbers.
         cost: mean cost of following the model, in the policy's unit.
         labels: figures of each label; empty for numbers.
         label_matrix, action_matrix: humans in rows, the model in columns.
@@ -129,7 +141,12 @@ def _compute_agreement(
         if matrix
         else (None, None)
     )
-    slice_by = partial(compute_slices, _add_day_or_night(version_pairs), has_labels=has_labels)
+    slice_by = partial(
+        compute_slices,
+        _add_day_or_night(version_pairs),
+        has_labels=has_labels,
+        largest_cost=policy.largest_cost if lever is None else lever.largest_cost,
+    )
     return AgreementFigures(
         version=version,
         lever=lever_id,
@@ -140,7 +157,7 @@ def _compute_agreement(
         bounds=compute_missing_bounds(agreement, unreviewed),
         kappa=kappa,
         ac1=ac1,
-        alpha=compute_pairs_alpha(version_pairs, matrix.labels) if matrix else None,
+        alpha=_compute_alpha(version_pairs, matrix, lever),
         cost=compute_mean_cost(version_pairs),
         labels=_compute_label_figures(version_pairs, matrix, records, version, lever),
         label_matrix=matrix,
@@ -182,6 +199,14 @@ def _compute_label_figures(
     return compute_label_figures(pairs, matrix, unreviewed)
 
 
+def _compute_alpha(
+    pairs: pl.DataFrame, matrix: ConfusionMatrix | None, lever: Lever | None
+) -> AgreementCoefficient | None:
+    if lever is not None and lever.many:
+        return compute_set_unit_alpha(pairs)
+    return compute_pairs_alpha(pairs, matrix.labels) if matrix else None
+
+
 def compute_pairs_alpha(pairs: pl.DataFrame, labels: Iterable[str]) -> AgreementCoefficient:
     """Return Krippendorff's alpha of humans and the model, over units."""
     codes = {label: code for code, label in enumerate(labels)}
@@ -198,8 +223,20 @@ def compute_mean_cost(pairs: pl.DataFrame) -> float | None:
     return None if pairs.is_empty() else float(np.mean(pairs["cost"].to_numpy()))
 
 
+def compute_cost_interval(pairs: pl.DataFrame, largest_cost: float) -> tuple[float, float] | None:
+    """Return the 95 % interval of the mean cost of a case, None with too few units."""
+    units = pairs.group_by("unit").agg(total=pl.col("cost").sum(), size=pl.len()).sort("unit")
+    totals, sizes = units["total"].to_numpy(), units["size"].to_numpy()
+    return compute_mean_interval(totals, sizes, largest=largest_cost) if largest_cost else None
+
+
 def compute_slices(
-    pairs: pl.DataFrame, column: str, order: Iterable[str] = (), *, has_labels: bool = True
+    pairs: pl.DataFrame,
+    column: str,
+    order: Iterable[str] = (),
+    *,
+    largest_cost: float,
+    has_labels: bool = True,
 ) -> tuple[SliceAgreement, ...]:
     """Return agreement by the values of a column; values outside `order` come last.
 
@@ -219,6 +256,7 @@ def compute_slices(
             compute_unit_share(parts[name]),
             compute_slice_kappa(parts[name]) if has_labels else None,
             compute_mean_cost(parts[name]),
+            compute_cost_interval(parts[name], largest_cost),
         )
         for name in ordered
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rollout.core.policy.measures import DETECTOR_MEASURES, MISSING
 from rollout.core.policy.policy import Guard, Policy
+from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.events import Narrowed
 from rollout.reports.figures.model_cost import ModelCost, compute_model_cost
 from rollout.reports.inputs.gate_progress import StatePeriod
@@ -95,13 +96,13 @@ def compute_hindsights(
 def _find_narrowings(
     inputs: ReportInputs, state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]]
 ) -> Iterator[tuple[Narrowed, Guard, StatePeriod]]:
-    for event in inputs.events:
+    for event, at in list_effective_times(inputs.events):
         if not isinstance(event, Narrowed) or not event.guard:
             continue
         guards = {guard.id: guard for guard in inputs.policy.list_guards(event.cell)}
         guard = guards.get(event.guard)
         periods = state_periods.get((event.cell, event.version), ())
-        earlier = [period for period in periods if period.since < event.at <= period.until]
+        earlier = [period for period in periods if period.since < at <= period.until]
         if guard is not None and earlier and _is_quality_guard(guard):
             yield event, guard, earlier[-1]
 

@@ -5,15 +5,17 @@ units. The test for an unchanged mix is for reports only: with a baseline
 of 2,000 cases and no change it rejects within 20,000 cases in 54 of 100 rollouts.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from math import sqrt
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rollout.core.policy.label_sets import EMPTY_SET, split_label_set
 from rollout.core.policy.levers import Lever
 from rollout.core.records.baselines import BaselineCount
 from rollout.core.statistics.evidence import compute_action_mix_log_e
@@ -64,7 +66,8 @@ class BaselineChange:
         then_n, now_n: cases of the baseline and of now.
         actions: every action in either.
         log_e: evidence that the mix has changed, one case per unit; None for all cells together,
-            and without cases on a side.
+            for sets, of which there are too many kinds, and without cases on a side.
+        has_sets: whether `actions` are labels of sets, of which a case may have several or none.
     """
 
     lever: str
@@ -78,6 +81,7 @@ class BaselineChange:
     now_n: int
     actions: tuple[BaselineActionChange, ...]
     log_e: float | None
+    has_sets: bool = False
 
 
 def compute_baseline_changes(inputs: ReportInputs) -> tuple[BaselineChange, ...]:
@@ -89,7 +93,7 @@ def compute_baseline_changes(inputs: ReportInputs) -> tuple[BaselineChange, ...]
     return tuple(
         change
         for lever in inputs.policy.levers
-        if lever.has_single_labels and lever.id in lever_ids
+        if lever.number is None and lever.id in lever_ids
         for side, actions in _build_sides(inputs, lever)
         for change in _compute_side_changes(inputs, lever, side, actions)
     )
@@ -112,7 +116,7 @@ def _build_sides(inputs: ReportInputs, lever: Lever) -> Iterator[tuple[str, pl.D
 
 
 def _map_to_actions(lever: Lever, labels: pl.DataFrame) -> pl.DataFrame:
-    actions = dict(zip(lever.labels, lever.actions, strict=True))
+    actions = {text: lever.find_action(text) or OTHER_ACTION for text in labels["label"].unique()}
     action = pl.col("label").replace_strict(actions, default=OTHER_ACTION, return_dtype=pl.String)
     return labels.select("case_key", action=action)
 
@@ -139,10 +143,11 @@ def _compute_side_changes(
 def _compute_cell_change(
     lever: Lever, side: str, baselines: Sequence[BaselineCount], actions: pl.DataFrame
 ) -> BaselineChange:
-    baseline_counts = _count_by_span(baselines)
+    list_parts = partial(_list_parts, lever)
+    baseline_counts = _count_by_span(baselines, list_parts)
     days = actions.group_by("day", "action").len().sort("day", "action")
     current_counts = _build_count_table(
-        (str(day), action, n) for day, action, n in days.iter_rows()
+        ((str(day), action, n) for day, action, n in days.iter_rows()), list_parts
     )
     names = _order_actions(lever, {*baseline_counts[0], *current_counts[0]})
     first_cases = actions.sort("case_key").unique("unit", keep="first")
@@ -157,33 +162,49 @@ def _compute_cell_change(
         then_n=int(baseline_counts[1].sum()),
         now_n=actions.height,
         actions=tuple(_compare_action(name, baseline_counts, current_counts) for name in names),
-        log_e=_compute_log_e(names, baseline_counts, first_cases),
+        log_e=None if lever.many else _compute_log_e(names, baseline_counts, first_cases),
+        has_sets=lever.many,
     )
 
 
 CountTable = tuple[Mapping[str, Floats], Floats]
+PartLister = Callable[[str], Sequence[str]]
 
 
-def _count_by_span(baselines: Sequence[BaselineCount]) -> CountTable:
+def _list_parts(lever: Lever, action: str) -> Sequence[str]:
+    """Return what an action counts as: itself, a set as each of its labels."""
+    if not lever.many or action == OTHER_ACTION:
+        return (action,)
+    return sorted(split_label_set(action)) or (EMPTY_SET,)
+
+
+def _count_by_span(baselines: Sequence[BaselineCount], list_parts: PartLister) -> CountTable:
     """Return the counts of each action in each span of the baselines."""
     return _build_count_table(
-        (f"{baseline.since:%Y%m%d%H%M%S} {baseline.until}", baseline.action, baseline.n)
-        for baseline in baselines
+        (
+            (f"{baseline.since:%Y%m%d%H%M%S} {baseline.until}", baseline.action, baseline.n)
+            for baseline in baselines
+        ),
+        list_parts,
     )
 
 
-def _build_count_table(rows: Iterator[tuple[str, str, int]]) -> CountTable:
-    """Return counts by action and span, and the total of each span."""
+def _build_count_table(rows: Iterator[tuple[str, str, int]], list_parts: PartLister) -> CountTable:
+    """Return counts by action, or label of sets, and span, and the cases of each span."""
     entries = list(rows)
     spans = {span: index for index, span in enumerate(sorted({span for span, _, _ in entries}))}
     counts: dict[str, Floats] = {}
+    totals = np.zeros(len(spans))
     for span, action, n in entries:
-        counts.setdefault(action, np.zeros(len(spans)))[spans[span]] += n
-    return counts, np.sum(list(counts.values()), axis=0) if counts else np.zeros(0)
+        totals[spans[span]] += n
+        for part in list_parts(action):
+            counts.setdefault(part, np.zeros(len(spans)))[spans[span]] += n
+    return counts, totals
 
 
 def _order_actions(lever: Lever, observed: set[str]) -> list[str]:
-    ordered = [action for action in dict.fromkeys(lever.actions) if action in observed]
+    order = lever.labels if lever.many else lever.actions
+    ordered = [action for action in dict.fromkeys(order) if action in observed]
     return [*ordered, *sorted(observed - set(ordered))]
 
 
@@ -243,6 +264,7 @@ def _merge_cells(cells: Sequence[BaselineChange]) -> BaselineChange:
         now_n=sum(cell.now_n for cell in cells),
         actions=tuple(_sum_action(name, cells) for name in names),
         log_e=None,
+        has_sets=cells[0].has_sets,
     )
 
 

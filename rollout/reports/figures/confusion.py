@@ -167,15 +167,41 @@ def compute_set_label_figures(
     )
 
 
+def compute_set_label_figures_from_counts(
+    counts: pl.DataFrame, order: tuple[str, ...], unreviewed: dict[str, int]
+) -> tuple[LabelFigures, ...]:
+    """Return the figures of every label of independent pairs of sets.
+
+    Args:
+        counts: columns human and model, each the text of a set, and n.
+        order, unreviewed: as for `compute_set_label_figures`.
+    """
+    sides = [counts[name].str.split(SEPARATOR) for name in ("human", "model")]
+    times, rows = counts["n"].to_numpy().astype(np.int64), []
+    for label in order:
+        has_human, has_model = (side.list.contains(label).to_numpy() for side in sides)
+        human, model = (int(times[has_label].sum()) for has_label in (has_human, has_model))
+        both = int(times[has_human & has_model].sum())
+        if human or model:
+            others = _split_unreviewed(label, unreviewed)
+            precision, recall = compute_share(both, model), compute_share(both, human)
+            rows.append(_build_label_figures(label, precision, recall, others))
+    return _sort_by_frequency(rows)
+
+
+def _split_unreviewed(label: str, unreviewed: dict[str, int]) -> dict[str, int]:
+    """Return the cases without a decision by whether the model's set has the label."""
+    missing_as = unreviewed.get(label, 0)
+    return {label: missing_as, "": unreviewed.get("", 0) - missing_as}
+
+
 def _compute_set_label(sides: pl.DataFrame, label: str, unreviewed: dict[str, int]) -> LabelFigures:
     has_human, has_model = (pl.col(side).list.contains(label) for side in ("human", "model"))
     precision, recall = (
         _compute_share_by_unit(sides.filter(basis).select("unit", agrees=other))
         for basis, other in ((has_model, has_human), (has_human, has_model))
     )
-    missing_as = unreviewed.get(label, 0)
-    others = {label: missing_as, "": unreviewed.get("", 0) - missing_as}
-    return _build_label_figures(label, precision, recall, others)
+    return _build_label_figures(label, precision, recall, _split_unreviewed(label, unreviewed))
 
 
 def _compute_share_by_unit(rows: pl.DataFrame) -> Share:

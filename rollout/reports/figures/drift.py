@@ -20,7 +20,7 @@ from rollout.core.scope.events import TakenOver, Widened
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.pairs import UNASSISTED_EXPOSURES
 from rollout.reports.text.formatting import format_count, format_percent, format_quantity
-from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX
+from rollout.tally.frames import ATTRIBUTE_PREFIX, MEDIA_COLUMN, VALUE_PREFIX
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -196,8 +196,8 @@ def _build_features(inputs: ReportInputs) -> tuple[list[DriftFeature], list[str]
 def _build_attribute_features(cases: pl.DataFrame) -> tuple[list[DriftFeature], list[str]]:
     features, excluded = [], list[str]()
     for column in cases.columns:
-        if not column.startswith(ATTRIBUTE_PREFIX):
-            continue
+        if not column.startswith(ATTRIBUTE_PREFIX) or column == MEDIA_COLUMN:
+            continue  # a picture's address names a case, also where few pictures stand for many
         name, values = column.removeprefix(ATTRIBUTE_PREFIX), cases[column].drop_nulls()
         distinct = values.n_unique()
         numbers = values.cast(pl.Float64, strict=False)

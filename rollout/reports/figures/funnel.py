@@ -1,5 +1,6 @@
 """The funnel from rows read to compared units; each step's loss is the sum of its reasons."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -69,6 +70,7 @@ class RowExample:
 
 MAX_EXAMPLES = 20
 MAX_ANSWERS = 5  # distinct answers listed
+OTHER_SEPARATORS = re.compile(r"[,|/+&\s\[\]'\"]+")  # also a list of Python as text
 
 
 def count_file_rows(records: RecordFrames) -> tuple[FileRowCounts, ...]:
@@ -188,12 +190,14 @@ class UnknownLabels:
         by: `model` or `people`.
         count: number of such answers.
         answers: at most five, the most frequent first, with their counts.
+        joined_otherwise: such answers that are sets joined by another separator than `;`.
     """
 
     lever: str
     by: str
     count: int
     answers: tuple[tuple[str, int], ...]
+    joined_otherwise: int = 0
 
 
 def find_unknown_labels(records: RecordFrames, policy: Policy) -> tuple[UnknownLabels, ...]:
@@ -212,7 +216,20 @@ def _find_unknown_on_side(lever: Lever, side: str, answers: pl.Series) -> Iterat
     if unknown.len():
         counts = unknown.rename("answer").value_counts(name="n")
         top = counts.sort("n", "answer", descending=[True, False]).head(MAX_ANSWERS)
-        yield UnknownLabels(lever.id, side, unknown.len(), tuple(top.iter_rows()))
+        joined = [text for text in unknown.unique() if _is_joined_otherwise(lever, text)]
+        yield UnknownLabels(
+            lever.id,
+            side,
+            unknown.len(),
+            tuple(top.iter_rows()),
+            int(unknown.is_in(joined).sum()),
+        )
+
+
+def _is_joined_otherwise(lever: Lever, text: str) -> bool:
+    """Return whether an answer is a set of the lever but for the separator."""
+    parts = [part for part in OTHER_SEPARATORS.split(text) if part]
+    return lever.many and len(parts) == len(set(parts)) and set(parts) <= set(lever.labels)
 
 
 def _is_offered(lever: Lever, answers: pl.Series) -> pl.Series:

@@ -33,6 +33,10 @@ class GainFacts:
         gain: the model's arm less the people's, as better counts; None without both arms.
         lower, upper: its interval of 95 %, valid at every look.
         has_one_share: whether all units had the same chance to get to the model.
+        without_arm: units of the same stages that are in no arm: more than chance decided them, or
+            no answer is stored.
+        has_recorded_arms: whether the records say which arm a unit was in; without, the replay
+            assigned the arms.
     """
 
     site: str
@@ -52,10 +56,12 @@ class GainFacts:
     lower: float
     upper: float
     has_one_share: bool
+    without_arm: int = 0
+    has_recorded_arms: bool = True
 
 
 def compute_gains(inputs: ReportInputs) -> tuple[GainFacts, ...]:
-    """Return the gains of all cells and versions with units in an arm."""
+    """Return the gains of all cells and versions with units at a stage with two arms."""
     return tuple(
         gain
         for key in inputs.cell_versions
@@ -68,12 +74,13 @@ def compute_view_gains(view: EvidenceView, outcome: OutcomeRule) -> Iterator[Gai
     """Yield one version's gain in one cell, for each thing that the model did in its arm."""
     for arm in (DECIDES, PROPOSES):
         units = view.build_arms(outcome, arm, FIRST_SLOT)
-        if len(units):
-            yield _build_gain_facts(view, outcome, arm, units)
+        staged_count = view.arm_reader.count_staged(view.cell, outcome, arm)
+        if staged_count:
+            yield _build_gain_facts(view, outcome, arm, units, staged_count - len(units))
 
 
 def _build_gain_facts(
-    view: EvidenceView, outcome: OutcomeRule, arm: str, units: ArmUnits
+    view: EvidenceView, outcome: OutcomeRule, arm: str, units: ArmUnits, without_arm: int
 ) -> GainFacts:
     is_known, is_model = units.is_known, units.is_model
     lower, upper = compute_gain_interval(units, alpha=INTERVAL_RISK)
@@ -96,6 +103,8 @@ def _build_gain_facts(
         lower=lower * outcome.span,
         upper=upper * outcome.span,
         has_one_share=len(np.unique(units.shares[is_known])) <= 1,
+        without_arm=without_arm,
+        has_recorded_arms=view.arm_reader.has_recorded_arms(view.cell, outcome),
     )
 
 

@@ -43,6 +43,19 @@ class ConditionFacts:
     ninety: int | None
     is_planted: bool = False
 
+    @property
+    def is_estimate_met(self) -> bool:
+        """Return whether the estimate is within the threshold, or unknown."""
+        if self.estimate is None:
+            return True
+        return self.estimate >= self.line if self.at_least else self.estimate <= self.line
+
+    def describe_need(self) -> str:
+        """Describe an unmet condition; the estimate alone may be within the threshold."""
+        is_near = self.estimate is not None and self.is_estimate_met
+        evidence = "more evidence for " if is_near else ""
+        return f"the gate needs {evidence}{self.condition}"
+
 
 @dataclass(frozen=True, slots=True)
 class GateFacts:

@@ -54,13 +54,13 @@ class NaiveOpening:
 
 def find_naive_openings(inputs: ReportInputs, pairs: Pairs) -> tuple[NaiveOpening, ...]:
     """Return every opening by a plain rule before the engine's, by cell."""
-    cases = _build_case_frame(inputs, pairs)
+    cases = build_naive_cases(inputs, pairs)
     return tuple(
         opening for key in inputs.cell_versions for opening in _find_openings(key, cases, inputs)
     )
 
 
-def _build_case_frame(inputs: ReportInputs, pairs: Pairs) -> pl.DataFrame:
+def build_naive_cases(inputs: ReportInputs, pairs: Pairs) -> pl.DataFrame:
     """Return every predicted case with errors and `agrees`, sorted by time."""
     case_times = inputs.cases.select("case_key", "site", "window", "occurred_us")
     predicted = case_times.join(

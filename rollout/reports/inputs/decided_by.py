@@ -12,7 +12,8 @@ import polars as pl
 from rollout.core.calendar.instants import count_micros, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import TakenOver, Widened
+from rollout.core.scope.effective_time import list_effective_times
+from rollout.core.scope.events import FamiliarityChanged, TakenOver, Widened
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.reports.inputs.inputs import PolicyPeriod, ReportInputs
 from rollout.reports.inputs.unfamiliar_cases import find_unfamiliar_values
@@ -50,7 +51,9 @@ def assign_deciders(inputs: ReportInputs) -> pl.DataFrame:
     """
     acting_versions = find_acting_versions(inputs)
     histories = FamiliarHistories()
-    histories.add_events(inputs.events, inputs.policy.tick)
+    for event, at in list_effective_times(inputs.events):
+        if isinstance(event, FamiliarityChanged):
+            histories.add_event(event, find_slot_after(at, inputs.policy.tick))
     parts = [
         _reassign_unfamiliar(
             _assign_cell_deciders(
@@ -70,13 +73,13 @@ def assign_deciders(inputs: ReportInputs) -> pl.DataFrame:
 
 
 def find_acting_versions(inputs: ReportInputs) -> Mapping[Cell, list[tuple[datetime, str]]]:
-    """Return the acting versions of each cell with their first times."""
+    """Return the acting versions of each cell, and from when they hold for units."""
     acting_versions: dict[Cell, list[tuple[datetime, str]]] = {}
-    for event in inputs.events:
+    for event, at in list_effective_times(inputs.events):
         if isinstance(event, Widened | TakenOver):
             changes = acting_versions.setdefault(event.cell, [])
             if not changes or changes[-1][1] != event.version:
-                changes.append((event.at, event.version))
+                changes.append((at, event.version))
     return acting_versions
 
 

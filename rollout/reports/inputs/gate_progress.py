@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rollout.core.scope.attempts import foresee_attempt
+from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     AttemptsBegan,
@@ -42,10 +43,10 @@ def build_state_periods(inputs: ReportInputs) -> Mapping[CellVersion, tuple[Stat
         key: [] for key in inputs.evidence_views
     }
     scope = Scope()
-    for event in inputs.events:
+    for event, at in list_effective_times(inputs.events):
         scope = apply_event(scope, event)
         for key in _find_affected_keys(event, closed_periods):
-            _record_event(key, event.at, scope, inputs, open_periods, closed_periods)
+            _record_event(key, at, scope, inputs, open_periods, closed_periods)
     for key, period in open_periods.items():
         closed_periods[key].append(_close_period(period, inputs.last))
     return {key: tuple(periods) for key, periods in closed_periods.items()}
@@ -74,6 +75,7 @@ def _record_event(
     if version not in scope.versions:
         return
     state = foresee_attempt(scope, inputs.policy, cell, version, at)
+    held_at = at if scope.at is None else max(at, scope.at)  # a grant begins after its slot
     acting_version = scope.get_holder(cell)
     acting_state = (
         None
@@ -84,10 +86,10 @@ def _record_event(
         since=at,
         until=at,
         state=state,
-        stage_level=compute_held_level(inputs.policy, state, at),
+        stage_level=compute_held_level(inputs.policy, state, held_at),
         other_stage_level=0
         if acting_state is None
-        else compute_held_level(inputs.policy, acting_state, at),
+        else compute_held_level(inputs.policy, acting_state, held_at),
     )
     previous = open_periods.get(key)
     if previous is not None and _is_unchanged(previous, period):

@@ -19,7 +19,12 @@ from rollout.core.calendar.instants import from_micros
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
-from rollout.reports.inputs.label_probabilities import add_probability, select_probabilities
+from rollout.reports.inputs.label_probabilities import (
+    NO_PROBABILITIES,
+    StoredProbabilities,
+    add_probability,
+    select_probabilities,
+)
 from rollout.reports.inputs.pairs import (
     UNASSISTED_EXPOSURES,
     Pairs,
@@ -184,7 +189,7 @@ def compute_surprise(confidence: float) -> float:
 
 
 def compute_confidence_thresholds(
-    pairs: pl.DataFrame, lever: Lever, probabilities: pl.DataFrame | None = None
+    pairs: pl.DataFrame, lever: Lever, probabilities: StoredProbabilities = NO_PROBABILITIES
 ) -> tuple[ConfidenceThreshold, ...]:
     """Return the confidence threshold of each label; numbers share one threshold.
 
@@ -199,9 +204,8 @@ def compute_confidence_thresholds(
     ... ]
     [('a', 0.55, 2), ('b', 0.6, 1)]
     """
-    stored = pl.DataFrame() if probabilities is None else probabilities
     answered = pairs.filter(pl.col("model") != FAILED)
-    answered = add_probability(answered, stored, "human", "agrees").drop_nulls("probability")
+    answered = add_probability(answered, probabilities, "human", "agrees").drop_nulls("probability")
     if answered.is_empty():  # a constant makes one group of no rows
         return ()
     label = pl.col("human") if lever.has_single_labels else pl.lit("any")
@@ -263,7 +267,7 @@ def _classify_cases(
 
 
 def _select_answers(
-    records: RecordFrames, version: str, lever: Lever, probabilities: pl.DataFrame
+    records: RecordFrames, version: str, lever: Lever, probabilities: StoredProbabilities
 ) -> pl.DataFrame:
     """Return a version's answers, with the probabilities of answer and outcome."""
     column = VALUE_PREFIX + lever.id

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from rollout.core.policy.label_sets import FULL_OVERLAP
 from rollout.reports.figures.comparison import CellAgreement, Comparison
 from rollout.reports.figures.confusion import ConfusionMatrix, LabelFigures
 from rollout.reports.figures.number_agreement import NumberAgreement
+from rollout.reports.figures.set_agreement import SetAgreement
+from rollout.reports.statistics.chance_agreement import AgreementCoefficient
 from rollout.reports.statistics.number_agreement import NumberEstimate
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
@@ -21,9 +24,16 @@ MAX_ROWS = 20  # labels and cells that are listed; JSON has all
 TextRow = Sequence[str]
 
 
-def render_comparison(comparison: Comparison, numbers: NumberAgreement | None = None) -> str:
-    """Return one version's figures as text; `numbers` are those of a lever with a number."""
-    return "\n".join(_render_lines(comparison, numbers)).replace(NO_BREAK_SPACE, " ")
+def render_comparison(
+    comparison: Comparison,
+    numbers: NumberAgreement | None = None,
+    sets: SetAgreement | None = None,
+) -> str:
+    """Return one version's figures as text.
+
+    `numbers` are those of a lever with a number, `sets` those of one with sets of labels.
+    """
+    return "\n".join(_render_lines(comparison, numbers, sets)).replace(NO_BREAK_SPACE, " ")
 
 
 def render_table(rows: Sequence[TextRow], left_aligned: int) -> Iterator[str]:
@@ -41,7 +51,29 @@ def render_table(rows: Sequence[TextRow], left_aligned: int) -> Iterator[str]:
         yield f"  {'  '.join(aligned)}".rstrip()
 
 
-def _render_lines(comparison: Comparison, numbers: NumberAgreement | None) -> Iterator[str]:
+def _render_lines(
+    comparison: Comparison, numbers: NumberAgreement | None, sets: SetAgreement | None
+) -> Iterator[str]:
+    yield from _render_agreement(comparison)
+    for title, coefficient in (("kappa", comparison.kappa), ("Gwet's AC1", comparison.ac1)):
+        if coefficient is not None:
+            yield _format_coefficient(title, coefficient)
+    if comparison.cost is not None:
+        yield f"  mean cost a case of following the model: {format_decimal(comparison.cost, 4)}"
+    if numbers is not None:
+        yield from _render_numbers(numbers)
+    if sets is not None:
+        yield from _render_sets(sets)
+        yield from _render_labels(comparison.labels)
+    if comparison.label_matrix is not None and comparison.label_matrix.labels:
+        yield from _render_confusion(comparison.label_matrix)
+        yield from _render_labels(comparison.labels)
+    if comparison.cells:
+        yield from _render_cells(comparison.cells, has_kappa=comparison.label_matrix is not None)
+
+
+def _render_agreement(comparison: Comparison) -> Iterator[str]:
+    """Yield agreement with its interval, and its bounds where answers are missing."""
     agreement = f"{format_ratio(comparison.agreement)} pairs agree"
     name = " · ".join(part for part in (comparison.version, comparison.lever) if part)
     yield f"{name}: {agreement}" if name else agreement
@@ -56,21 +88,25 @@ def _render_lines(comparison: Comparison, numbers: NumberAgreement | None) -> It
             f"  {unreviewed} without one human answer: agreement of all cases is {low[:-2]} to"
             f" {high}, 95 % interval, whatever the missing answers"
         )
-    for title, coefficient in (("kappa", comparison.kappa), ("Gwet's AC1", comparison.ac1)):
-        if coefficient is not None and coefficient.low is None:
-            yield f"  {title}: {coefficient.method}"
-        elif coefficient is not None:
-            interval = f"{format_decimal(coefficient.low)} to {format_decimal(coefficient.high)}"
-            yield f"  {title} {format_decimal(coefficient.value)}, 95 % interval {interval}"
-    if comparison.cost is not None:
-        yield f"  mean cost a case of following the model: {format_decimal(comparison.cost, 4)}"
-    if numbers is not None:
-        yield from _render_numbers(numbers)
-    if comparison.label_matrix is not None and comparison.label_matrix.labels:
-        yield from _render_confusion(comparison.label_matrix)
-        yield from _render_labels(comparison.labels)
-    if comparison.cells:
-        yield from _render_cells(comparison.cells, has_kappa=comparison.label_matrix is not None)
+
+
+def _format_coefficient(title: str, coefficient: AgreementCoefficient) -> str:
+    if coefficient.low is None:
+        return f"  {title}: {coefficient.method}"
+    interval = f"{format_decimal(coefficient.low)} to {format_decimal(coefficient.high)}"
+    return f"  {title} {format_decimal(coefficient.value)}, 95 % interval {interval}"
+
+
+def _render_sets(sets: SetAgreement) -> Iterator[str]:
+    """Yield how many sets are equal, alpha, and how many answers are no sets."""
+    if sets.overlap < FULL_OVERLAP:
+        yield f"  sets agree from {format_percent(sets.overlap)} of their labels in common on"
+        yield f"  equal sets: {format_ratio(sets.equal)}, {format_percent(sets.equal.rate)}"
+    yield _format_coefficient("Krippendorff's alpha by MASI distance", sets.alpha)
+    for count, side in ((sets.wrong_human, "humans"), (sets.wrong_model, "the model")):
+        if count:
+            answers = format_quantity(count, "answer")
+            yield f"  no set of the labels: {answers} of {side}; only the same text agrees"
 
 
 def _render_numbers(numbers: NumberAgreement) -> Iterator[str]:

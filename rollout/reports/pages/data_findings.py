@@ -11,6 +11,7 @@ from rollout.reports.figures.reviewer_agreement import (
 from rollout.reports.figures.slices import CAUSE_TEXTS, DivergentSlice
 from rollout.reports.inputs.slice_units import LABEL_KIND
 from rollout.reports.pages.finding import AUDITOR, BAD, ENGINEER, NOTE, OPERATOR, WARN, Finding
+from rollout.reports.pages.summary import describe_set_remedy
 from rollout.reports.text.formatting import (
     format_cell_name,
     format_count,
@@ -85,6 +86,7 @@ def _find_unknown_labels(facts: ReportFacts) -> Iterator[Finding]:
         side = "the model" if item.by == "model" else "humans"
         title = f"{format_quantity(item.count, 'answer')} by {side} outside the policy's labels"
         text = f"For {item.lever}, most often {answers}. Each counts as a disagreement."
+        text += describe_set_remedy(item)
         yield Finding(WARN, "Labels", title, text, "funnel", (OPERATOR, ENGINEER))
 
 

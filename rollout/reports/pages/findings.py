@@ -21,7 +21,9 @@ from rollout.reports.pages.finding import (
     WARN,
     Finding,
 )
+from rollout.reports.pages.gain_findings import list_gain_findings
 from rollout.reports.pages.open_proposals import OpenProposal, find_open_proposals
+from rollout.reports.pages.other_narrowings import list_other_narrowings
 from rollout.reports.text.formatting import (
     describe_duration,
     format_cell_name,
@@ -48,6 +50,7 @@ def _list_findings(facts: ReportFacts) -> Iterator[Finding]:
     """Yield all findings; within a severity, the order is the rank."""
     yield from _find_withheld_cells(facts)
     yield from _find_narrowings(facts)
+    yield from list_gain_findings(facts)
     yield from _find_open_proposals(facts)
     yield from _find_shadow_cells(facts)
     yield from list_data_findings(facts)
@@ -118,12 +121,7 @@ def _describe_earlier_alarm(row: Hindsight) -> str:
 
 def _find_other_narrowings(facts: ReportFacts) -> Iterator[Finding]:
     """Yield narrowings that no quality guard explains."""
-    explained = {(row.site, row.window, row.narrowed_at) for row in facts.hindsights}
-    events = [
-        event
-        for event in facts.timeline
-        if event.kind == "Narrowed" and (event.site, event.window, event.at) not in explained
-    ]
+    events = list_other_narrowings(facts)
     if events:
         cells = list(dict.fromkeys(format_cell_name(item.site, item.window) for item in events))
         text = f"Last, {events[-1].local}: {events[-1].brief}."
@@ -197,11 +195,12 @@ def _describe_shortfall(evidence: EvidenceFacts) -> str:
     """Describe what the gate needs and what the evidence is."""
     gate = evidence.gate
     unmet = [item for item in gate.conditions if not item.met] if gate else []
-    if gate is None or not unmet or not evidence.judged:  # a share of nothing would read as 0 %
+    beyond = [item for item in unmet if not item.is_estimate_met]
+    if gate is None or not beyond or not evidence.judged:  # a share of nothing would read as 0 %
         return f"{evidence.version}: {evidence.decides_next}."
-    worst = min(unmet, key=lambda item: item.log_e - item.needed)
+    worst = min(beyond, key=lambda item: item.log_e - item.needed)
     measured = _format_measured(worst.measure, worst.estimate, worst.counts)
-    text = f"{evidence.version}: {measured}; the gate needs {worst.condition}."
+    text = f"{evidence.version}: {measured}; {worst.describe_need()}."
     if gate.lacks:
         text += f" Also missing: {'; '.join(describe_requirement(text) for text in gate.lacks)}."
     return text

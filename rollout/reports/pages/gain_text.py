@@ -1,10 +1,14 @@
 """What the model brought, in sentences and amounts."""
 
+from collections.abc import Iterable, Iterator
+
 from rollout.core.policy.outcomes import PROPOSES
+from rollout.reports.figures.audit_cost import VisibleAgreement
 from rollout.reports.figures.gains import GainFacts
 from rollout.reports.text.formatting import (
     format_cell_name,
     format_decimal,
+    format_percent,
     format_quantity,
     format_signed,
 )
@@ -16,11 +20,37 @@ def describe_gain(gain: GainFacts) -> str:
     verb = "its proposals brought" if gain.arm == PROPOSES else "the model brought"
     if gain.gain is None:
         arms = format_quantity(gain.model_units + gain.people_units, "unit")
-        return f"{cell}, {gain.version}: no {gain.outcome} to compare yet, {arms} with a value."
+        return (
+            f"{cell}, {gain.version}: no {gain.outcome} to compare yet, {arms} with a"
+            f" value.{_describe_rest(gain)}"
+        )
     return (
         f"{cell}, {gain.version}: {verb} {format_amount(gain.gain, gain.unit)} of {gain.outcome} a"
         f" unit ({format_gain_interval(gain)} at every look, 95 %): {describe_arms(gain)}"
     )
+
+
+def describe_conflicts(
+    gains: Iterable[GainFacts], agreements: Iterable[VisibleAgreement]
+) -> Iterator[str]:
+    """Yield a sentence for each cell where agreement misleads about the gain.
+
+    There the model mostly agrees with humans and loses, or mostly differs and gains. The gain's
+    whole interval lies on one side of 0. Losses come first.
+    """
+    shares = {(item.site, item.window, item.version): item.all for item in agreements}
+    for gain in sorted(gains, key=lambda gain: gain.upper >= 0):
+        share = shares.get((gain.site, gain.window, gain.version))
+        if share is None or share.rate is None:
+            continue
+        mostly_agrees = share.rate > 0.5
+        if gain.upper < 0 if mostly_agrees else gain.lower > 0:
+            yield (
+                f"{format_cell_name(gain.site, gain.window)}, {gain.version}: agreement and"
+                f" {gain.outcome} point apart: it agrees with humans on"
+                f" {format_percent(share.rate)} of {format_quantity(share.n, 'unit')}, and its"
+                f" arm has the {'worse' if mostly_agrees else 'better'} {gain.outcome}."
+            )
 
 
 def describe_arms(gain: GainFacts) -> str:
@@ -29,11 +59,27 @@ def describe_arms(gain: GainFacts) -> str:
         f"{format_decimal(gain.model_mean, 2)} in the model's arm"
         f" ({format_quantity(gain.model_units, 'unit')}),"
         f" {format_decimal(gain.people_mean, 2)} in the humans'"
-        f" ({format_quantity(gain.people_units, 'unit')}), sampled at random."
+        f" ({format_quantity(gain.people_units, 'unit')}), {_describe_origin(gain)}."
+        f"{_describe_rest(gain)}"
     )
     if gain.has_one_share:
         return text
     return f"{text} The model's share changed: the gain compares units of the same share."
+
+
+def _describe_origin(gain: GainFacts) -> str:
+    """Return who assigned the arms."""
+    if gain.has_recorded_arms:
+        return "sampled at random"
+    return "sampled by this replay; no column `sampled_arm` says which arm acted"
+
+
+def _describe_rest(gain: GainFacts) -> str:
+    """Return how many units are in no arm, and why; "" if none is."""
+    if not gain.without_arm:
+        return ""
+    units = format_quantity(gain.without_arm, "more unit")
+    return f" {units} in no arm: more than chance decided, or no answer is stored."
 
 
 def format_amount(value: float, unit: str) -> str:

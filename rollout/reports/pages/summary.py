@@ -10,7 +10,7 @@ from rollout.reports.figures.agreement import AgreementFigures
 from rollout.reports.figures.audit_cost import Hindsight
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
-from rollout.reports.figures.funnel import Funnel
+from rollout.reports.figures.funnel import Funnel, UnknownLabels
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.figures.missing_decisions import EXPOSURE_UNKNOWN, LATE
 from rollout.reports.figures.model_cost import ModelCost
@@ -22,7 +22,8 @@ from rollout.reports.figures.reviewer_agreement import (
 )
 from rollout.reports.figures.slices import CAUSE_TEXTS, DivergentSlice
 from rollout.reports.inputs.slice_units import LABEL_KIND
-from rollout.reports.pages.gain_text import describe_gain
+from rollout.reports.pages.gain_text import describe_conflicts, describe_gain
+from rollout.reports.pages.other_narrowings import list_other_narrowings
 from rollout.reports.pages.unfamiliar_text import describe_unfamiliar
 from rollout.reports.statistics.intervals import Share, compute_upper_bound
 from rollout.reports.text.formatting import (
@@ -86,6 +87,7 @@ def describe_results(facts: ReportFacts, view: str | None = None) -> tuple[str, 
         *_describe_loops(facts),
         *_describe_suspended(facts),
         *_describe_waiting(facts),
+        *(() if is_operator else describe_conflicts(facts.gains, facts.sighted)),
         *(() if is_operator else _describe_agreements(facts)),
         *(() if is_operator else _describe_slices(facts)),
         *_describe_new_values(facts),
@@ -128,7 +130,19 @@ def _describe_unknown_labels(facts: ReportFacts) -> Iterator[str]:
             f"{format_quantity(item.count, 'answer')} {source}"
             f" {'has' if item.count == 1 else 'have'} a label that the policy does not list for"
             f" {item.lever}, most often {answers}; each counts as a disagreement."
+            f"{describe_set_remedy(item)}"
         )
+
+
+def describe_set_remedy(item: UnknownLabels) -> str:
+    """Return how to write sets in a file; "" if no unknown answer is a set joined otherwise."""
+    if not item.joined_otherwise:
+        return ""
+    return (
+        f" {format_count(item.joined_otherwise)} of them"
+        f" {'is a set' if item.joined_otherwise == 1 else 'are sets'} with another separator:"
+        " join labels by `;`, as in `a;b`, and write an empty set as `[]`."
+    )
 
 
 def _describe_loops(facts: ReportFacts) -> Iterator[str]:
@@ -263,15 +277,11 @@ def _describe_shadow_cells(facts: ReportFacts) -> Iterator[str]:
 def _describe_shadow_reason(evidence: EvidenceFacts) -> str:
     gate = evidence.gate
     unmet = [condition for condition in gate.conditions if not condition.met] if gate else []
-    is_early = all(
-        condition.estimate is None or condition.estimate >= condition.line
-        for condition in unmet
-        if condition.at_least
-    )
-    if not unmet or (is_early and gate and gate.lacks):
+    beyond = [condition for condition in unmet if not condition.is_estimate_met]
+    if not beyond:
         return f"needs more evidence ({evidence.decides_next})"
-    worst = min(unmet, key=lambda condition: condition.log_e - condition.needed)
-    return f"{_describe_condition(worst, evidence.missing)}; the gate needs {worst.condition}"
+    worst = min(beyond, key=lambda condition: condition.log_e - condition.needed)
+    return f"{_describe_condition(worst, evidence.missing)}; {worst.describe_need()}"
 
 
 def _describe_condition(condition: ConditionFacts, missing: int) -> str:
@@ -287,8 +297,13 @@ def _describe_condition(condition: ConditionFacts, missing: int) -> str:
 
 
 def _describe_narrowings(facts: ReportFacts) -> Iterator[str]:
+    others = list_other_narrowings(facts)
+    for event in others[:MAX_NAMED]:
+        yield f"{format_cell_name(event.site, event.window)}, {event.local}: {event.brief}."
+    if len(others) > MAX_NAMED:
+        yield f"{format_quantity(len(others) - MAX_NAMED, 'more narrowing')} in the timeline."
     if not facts.hindsights:
-        if any(cell.was_above_shadow for cell in facts.stages):
+        if not others and any(cell.was_above_shadow for cell in facts.stages):
             yield "No guard on the model's decisions tripped."
         return
     described = [item for item in facts.hindsights if item.price.cases][:MAX_NAMED] or list(
@@ -379,7 +394,7 @@ def _describe_reviewers(facts: ReportFacts) -> Iterator[str]:
             f"Reviewer {reviewer.name} stands out{' most' if suffix else ''} among"
             f" {format_quantity(len(reviewers), 'reviewer')}: agrees with"
             f" {COMPARISON_NAMES[comparison]} on {format_percent(own_share.rate)} of"
-            f" {format_count(own_share.n)} cases, the others on {format_percent(rate)}.{suffix}"
+            f" {format_count(own_share.n)} answers, the others on {format_percent(rate)}.{suffix}"
         )
 
 

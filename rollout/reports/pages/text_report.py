@@ -21,12 +21,13 @@ from rollout.reports.text.formatting import (
     prevent_breaks,
     to_sentence,
 )
-from rollout.tally.frames import UNREADABLE_REASONS
+from rollout.tally.frames import UNREADABLE_REASONS, RemarkReason
 
 DEFAULT_WIDTH = 80
 MAX_ROWS = 40  # of a list; report.html has more
 MAX_REJECTED_ROWS = 5
 INDENT = "    "
+NOTE_TEXTS = {reason.value: " (no answer)" for reason in (RemarkReason.FAILED, RemarkReason.UNSURE)}
 
 
 def render_text_report(facts: ReportFacts, width: int = DEFAULT_WIDTH) -> str:
@@ -162,7 +163,7 @@ def _describe_file(file: FileRowCounts) -> str:
     return (
         text
         + _format_reasons("rejected", file.set_aside)
-        + _format_reasons("used, with a remark", file.notes)
+        + _format_reasons("used, with a remark", _explain_notes(file.notes))
     )
 
 
@@ -171,6 +172,11 @@ def _describe_row(row: RowExample) -> str:
     location = row.file if row.line is None else f"{row.file}:{row.line}"
     problem = row.reason if row.column is None else f"{row.column}: {row.reason}"
     return f"{location}: {problem}: {row.detail}"
+
+
+def _explain_notes(notes: dict[str, int]) -> dict[str, int]:
+    """Return the notes, with what makes a row failed or unsure."""
+    return {f"{reason}{NOTE_TEXTS.get(reason, '')}": count for reason, count in notes.items()}
 
 
 def _format_reasons(title: str, counts: dict[str, int]) -> str:

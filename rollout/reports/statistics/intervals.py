@@ -143,7 +143,18 @@ def compute_clustered_share(counts: ArrayLike, sizes: ArrayLike) -> Share:
         return compute_share(int(sums.sum()), int(unit_sizes.sum()))
     total, n = float(sums.sum()), float(unit_sizes.sum())
     rate = total / n
-    number = compute_effective_number(
+    number = _compute_share_number(sums, unit_sizes)
+    if number.value is None:
+        return Share(int(total), int(n), rate, None, None, None, number.refusal)
+    low, high = clopper_pearson(rate * number.value, number.value)
+    return Share(int(total), int(n), rate, low, high, number.value, CLUSTERED_METHOD)
+
+
+def _compute_share_number(sums: Floats, unit_sizes: Floats) -> EffectiveNumber:
+    """Return what the cases of units are worth for the mean of values in [0, 1]."""
+    n = float(unit_sizes.sum())
+    rate = float(sums.sum()) / n
+    return compute_effective_number(
         UnitSums(
             n=n,
             case_variance=rate * (1 - rate),
@@ -154,10 +165,35 @@ def compute_clustered_share(counts: ArrayLike, sizes: ArrayLike) -> Share:
             is_rare=sums > 0 if rate < 1 / 2 else sums < unit_sizes,
         )
     )
-    if number.value is None:
-        return Share(int(total), int(n), rate, None, None, None, number.refusal)
-    low, high = clopper_pearson(rate * number.value, number.value)
-    return Share(int(total), int(n), rate, low, high, number.value, CLUSTERED_METHOD)
+
+
+def compute_mean_interval(
+    totals: ArrayLike, sizes: ArrayLike, *, largest: float
+) -> tuple[float, float] | None:
+    """Return the 95 % interval of the mean of bounded values, None without one.
+
+    Of all values in [0, largest] with one mean, those at both ends alone vary most. The interval is
+    that of a share of them, so it covers at least as often, and is above 0 without any cost.
+
+    Args:
+        totals: sum of the values of each unit, shape (units,).
+        sizes: cases in each unit, shape (units,), at least 1 each.
+        largest: possible value, above 0.
+
+    >>> [round(end, 4) for end in compute_mean_interval([0] * 299, [1] * 299, largest=6)]
+    [0.0, 0.0736]
+
+    Source: Hoeffding, JASA 58 (1963) 13, for the comparison with shares.
+    """
+    sums, unit_sizes = np.asarray(totals, float) / largest, np.asarray(sizes, float)
+    if not len(unit_sizes):
+        return None
+    n = float(unit_sizes.sum())
+    number = n if unit_sizes.max() == 1 else _compute_share_number(sums, unit_sizes).value
+    if number is None:
+        return None
+    low, high = clopper_pearson(float(sums.sum()) / n * number, number)
+    return largest * low, largest * high
 
 
 def compute_unit_share(rows: pl.DataFrame, success: str | pl.Expr = "agrees") -> Share:

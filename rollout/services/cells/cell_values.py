@@ -1,21 +1,25 @@
 """How versions meet the attribute values of a cell's cases, for pages."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.familiarity import AttributeValue, ValueReading
 from rollout.services.engine.evidence_reader import load_evidence_views
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.slots import find_slot_before
 from rollout.tally.value_counts import (
+    NO_READING,
     UnfamiliarUnits,
     ValueCounts,
     count_unfamiliar_units,
     count_values,
 )
+from rollout.tally.value_series import ValueSeries
 
 RECENT_DAYS: Final = 30
 """Days of the share of unfamiliar units, up to today."""
@@ -28,7 +32,7 @@ class CellValuesSummary:
 
     Attributes:
         recent: units of the last 30 days.
-        values: of all units, most met first.
+        values: of all units, most met first. Mistakes are of units that nobody may still review.
     """
 
     version: str
@@ -47,23 +51,38 @@ def load_cell_values(
         return {}
     zone = ZoneInfo(state.policy.sites_by_id[cell.site].timezone)
     first_day = (at.astimezone(zone) - timedelta(days=RECENT_DAYS - 1)).date().toordinal()
+    closed_slot = find_slot_before(at - state.policy.evidence.grace, state.policy.tick)
     views = load_evidence_views(service.database, state, (cell,))
     return {
-        version: _summarize_view(view, first_day)
+        version: _summarize_view(view, first_day, closed_slot)
         for (_, version), view in views.items()
         if len(view.rows.gate) and not state.scope.versions[version].retired
     }
 
 
-def _summarize_view(view: EvidenceView, first_day: int) -> CellValuesSummary:
+def read_closed_values(series: ValueSeries, slot: int) -> dict[AttributeValue, ValueReading]:
+    """Return the newest status of each value, with counts of units judged by a slot.
+
+    A second blind review of a unit judged since may be open: a count of one unit would tell how the
+    model answered, and its reader may become a reviewer.
+    """
+    closed = series.read_at(slot)
+    return {
+        value: replace(closed.get(value, NO_READING), status=reading.status)
+        for value, reading in series.read_at(_LAST_SLOT).items()
+    }
+
+
+def _summarize_view(view: EvidenceView, first_day: int, closed_slot: int) -> CellValuesSummary:
     rule, series = view.policy.evidence.familiar, view.value_series
     assert rule is not None and series is not None  # noqa: S101, PT018 - asked before
     unit_classes, history = view.unit_classes, view.familiar_history
     rows = view.rows.gate.select(unit_classes.is_whole_unit[view.rows.gate.unit_class])
     recent = rows.select(rows.day >= first_day)
     stage_levels = view.stage_history.find_own_levels(view.version, rows.occurred)
+    readings = read_closed_values(series, closed_slot)
     return CellValuesSummary(
         view.version,
         count_unfamiliar_units(recent, unit_classes, history),
-        count_values(rows, stage_levels, unit_classes, history, series.read_at(_LAST_SLOT), rule),
+        count_values(rows, stage_levels, unit_classes, history, readings, rule),
     )

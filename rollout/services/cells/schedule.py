@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from rollout.core.errors import RefusalError
@@ -50,9 +51,17 @@ class RolloutSchedule:
 
 
 def load_schedule(
-    service: Service, caller: Caller, rollout_name: str, *, at: datetime, days: int = DEFAULT_DAYS
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    *,
+    at: datetime,
+    days: int = DEFAULT_DAYS,
+    names_reasons: bool = True,
 ) -> RolloutSchedule:
     """Return what will happen in the next days at the sites that the caller may read.
+
+    Without `names_reasons` the texts lack what users typed as reasons of freezes.
 
     Raises:
         NotAllowedError: the caller may read no site of the rollout.
@@ -65,9 +74,12 @@ def load_schedule(
     until = at + timedelta(days=days)
     entries = list_schedule(state.scope, state.policy, at, until)
     readable = limit_to_sites(entries, _list_readable_sites(caller, state))
-    names_windows = len(state.policy.windows) > 1
-    items = tuple(_build_entry(entry, names_windows=names_windows) for entry in readable)
-    return RolloutSchedule(items, until)
+    describe = partial(
+        describe_entry,
+        names_windows=len(state.policy.windows) > 1,
+        names_reasons=names_reasons,
+    )
+    return RolloutSchedule(tuple(_build_entry(e, describe(e)) for e in readable), until)
 
 
 def _list_readable_sites(caller: Caller, state: RolloutState) -> frozenset[str]:
@@ -76,7 +88,7 @@ def _list_readable_sites(caller: Caller, state: RolloutState) -> frozenset[str]:
     return frozenset(site for site in sites if caller.has_permission(Permission.READ, name, site))
 
 
-def _build_entry(entry: ScheduleEntry, *, names_windows: bool) -> ScheduledEntry:
+def _build_entry(entry: ScheduleEntry, text: str) -> ScheduledEntry:
     return ScheduledEntry(
         kind=entry.kind,
         at=entry.at,
@@ -84,6 +96,6 @@ def _build_entry(entry: ScheduleEntry, *, names_windows: bool) -> ScheduledEntry
         sites=entry.sites,
         window=entry.window,
         subject=entry.subject,
-        text=describe_entry(entry, names_windows=names_windows),
+        text=text,
         key=entry.key,
     )

@@ -214,7 +214,7 @@ def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
     return CaseDetails(
         case=case,
         hidden=is_hidden,
-        planted=bool(planted.find([case_id])) if may_tell else None,
+        planted=bool(planted.find([key])) if may_tell else None,
         waits=_describe_pending(case_reader.state.policy, case, counts, is_hidden=is_hidden),
         predictions=()
         if is_hidden

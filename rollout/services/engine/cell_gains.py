@@ -31,6 +31,8 @@ class Gain:
         lower, upper: its interval of 95 %, valid at every look.
         has_one_share: whether all units had the same chance to get to the model; if not, the gain
             is not the difference of the means.
+        without_arm: units of the same stages that are in no arm: more than chance decided them, or
+            no answer is stored.
     """
 
     site: str
@@ -45,6 +47,7 @@ class Gain:
     has_one_share: bool
     model: GainArm
     people: GainArm
+    without_arm: int
 
 
 def load_gains(
@@ -86,6 +89,7 @@ def build_gain(facts: GainFacts) -> Gain:
         lower=facts.lower,
         upper=facts.upper,
         has_one_share=facts.has_one_share,
+        without_arm=facts.without_arm,
         model=GainArm(facts.model_units, facts.model_missing, facts.model_mean),
         people=GainArm(facts.people_units, facts.people_missing, facts.people_mean),
     )

@@ -114,6 +114,8 @@ def _resolve_again(
     records = SelectedOutcomeRecords(hashes, state.first_names)
     case_ids = {line.case_id for line in lines}
     finders = (_omit_buckets, open_unit_keys(transaction, state).find_ids)
+    # an end of training that was recorded later took no unit back that had been counted
+    state = replace(state, versions={})
     units = resolve_outcome_lines(transaction, state, case_ids, records, *finders)
     return {(unit.unit, unit.version, unit.outcome): unit for unit in units}
 

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.pools import list_counted_cells
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied, ProposalRaised
 from rollout.core.scope.record_events import (
@@ -71,7 +72,7 @@ class SealedSpan:
         event: the tick's event; None after the last one.
         revision: of the event; 0 without one.
         policies: those in force since the event before, newest first.
-        proposals: raised since the event and before the next one.
+        proposals: raised since the event and before the next one, each with the policy in force.
     """
 
     after: int
@@ -79,7 +80,7 @@ class SealedSpan:
     event: RecordsCounted | None
     revision: int
     policies: tuple[Policy, ...]
-    proposals: list[ProposalRaised] = field(default_factory=list)
+    proposals: list[tuple[ProposalRaised, Policy]] = field(default_factory=list)
 
 
 class EvidenceCheck:
@@ -244,10 +245,14 @@ class EvidenceCheck:
             )
 
     def _compare_proposals(self, span: SealedSpan) -> None:
-        for event in span.proposals if self._is_complete else ():
+        for event, policy in span.proposals if self._is_complete else ():
             if event.cell is None or not event.records_digest:
                 continue
-            if event.records_digest != self._cell_digests.get_digest(event.cell, event.version):
+            cells = list_counted_cells(policy, event.cell, event.to_stage)
+            pools = (cells, (event.cell,))  # an older proposal's digest covers its own cell
+            if event.records_digest not in {
+                self._cell_digests.get_pool_digest(pool, event.version) for pool in pools
+            }:
                 name = f"proposal {event.proposal} of {event.cell}"
                 self._report.add_faults([f"{name}: the evidence is not that of its digest"])
 
@@ -374,7 +379,7 @@ def _load_spans(transaction: Transaction, state: RolloutState) -> list[SealedSpa
             spans.append(SealedSpan(last_slot, slot, event, revision, find_policies(in_force)))
             in_force, last_slot = in_force[:1], slot
         elif isinstance(event, ProposalRaised) and spans:
-            spans[-1].proposals.append(event)
+            spans[-1].proposals.append((event, policies[in_force[0]]))
     spans.append(SealedSpan(last_slot, LAST_SLOT, None, 0, find_policies(in_force)))
     return spans
 

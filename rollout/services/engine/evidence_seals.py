@@ -1,7 +1,8 @@
 """Seals of evidence: a tick's event with the digest of what it counted, and proposals with theirs.
 
-A proposal's digest covers the evidence of its version and cell up to the last `RecordsCounted`
-before it. So it follows from the ledger and the counted units alone.
+A proposal's digest covers the evidence of its version in its cell, and in the cells whose units its
+gate counts with these, up to the last `RecordsCounted` before it. So it follows from the ledger and
+the counted units alone.
 """
 
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.pools import list_counted_cells
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.record_events import RecordsCounted
@@ -54,7 +56,8 @@ class EvidenceSeals:
         sealed_slot = slot if summary else self._last_slot
         if any(_is_cell_proposal(event) for event in events):
             self._cell_digests.advance(transaction, state.rollout, sealed_slot)
-            events = tuple(_add_digest(event, self._cell_digests) for event in events)
+            digests = self._cell_digests
+            events = tuple(add_digest(event, digests, state.policy) for event in events)
         if summary is None:
             return events
         counted = RecordsCounted(
@@ -83,9 +86,10 @@ def seal_proposals(
 ) -> tuple[LedgerEvent, ...]:
     """Return a command's events; proposals get the digest of their evidence."""
     keys = {
-        (event.cell, event.version)
+        (cell, event.version)
         for event in events
         if isinstance(event, ProposalRaised) and event.cell is not None
+        for cell in list_counted_cells(state.policy, event.cell, event.to_stage)
     }
     if not keys:
         return events
@@ -94,7 +98,7 @@ def seal_proposals(
         return events
     cell_digests = CellDigests(keys)
     cell_digests.advance(transaction, state.rollout, find_sealed_slot(counted, state.policy))
-    return tuple(_add_digest(event, cell_digests) for event in events)
+    return tuple(add_digest(event, cell_digests, state.policy) for event in events)
 
 
 def find_sealed_slot(event: RecordsCounted, policy: Policy) -> int:
@@ -107,8 +111,9 @@ def _is_cell_proposal(event: LedgerEvent) -> bool:
     return isinstance(event, ProposalRaised) and event.cell is not None
 
 
-def _add_digest(event: LedgerEvent, cell_digests: CellDigests) -> LedgerEvent:
+def add_digest(event: LedgerEvent, cell_digests: CellDigests, policy: Policy) -> LedgerEvent:
+    """Return the event, a proposal of a cell with the digest of its evidence."""
     if not isinstance(event, ProposalRaised) or event.cell is None:
         return event
-    digest = cell_digests.get_digest(event.cell, event.version)
-    return replace(event, records_digest=digest)
+    cells = list_counted_cells(policy, event.cell, event.to_stage)
+    return replace(event, records_digest=cell_digests.get_pool_digest(cells, event.version))

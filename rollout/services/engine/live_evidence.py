@@ -138,10 +138,9 @@ class LiveEvidence:
     def decide_slot(
         self, state: RolloutState, slot: int, now: datetime, *, narrow_only: bool
     ) -> tuple[LedgerEvent, ...]:
-        """Return the events of a loaded slot; `now` is the wall time."""
+        """Return the events of a loaded slot, written at `now`, the time of the pass."""
         due_cells = self._agenda.list_due_cells(state.scope, slot)
-        at = compute_decision_time(to_instant(slot, self._policy.tick), state, now)
-        events = self._decide_cells(state, slot, at, due_cells, narrow_only=narrow_only)
+        events = self._decide_cells(state, slot, now, due_cells, narrow_only=narrow_only)
         pending_keys = self._agenda.held_keys
         self._evidence_views = {
             key: evidence_view
@@ -252,12 +251,3 @@ class _PessimisticEvidence(Mapping[CellVersion, VersionEvidence]):
 
     def __len__(self) -> int:
         return len(self._evidence)
-
-
-def compute_decision_time(slot: datetime, state: RolloutState, now: datetime) -> datetime:
-    """Return the slot's instant, or later if users acted in it before.
-
-    The slot's start is often before the last ledger entry; a clock before it is wrong.
-    """
-    last_written = state.scope.at
-    return slot if last_written is None else max(slot, min(last_written, now))

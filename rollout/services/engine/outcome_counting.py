@@ -79,7 +79,7 @@ def resolve_outcome_lines(
     placement = place_cases(frames, policy, state.rollout.salt, state.trained_until)
     if policy.evidence.unit != "case":
         records.cases_beside = find_cases_beside(transaction, state, [placement.cases])
-    drawn = load_drawn(transaction, state.rollout, all_case_ids, state.first_names)
+    drawn = load_drawn(transaction, state.rollout, all_case_ids, records)
     for outcome in policy.outcomes:
         units = resolve_outcome_units(frames, placement, policy, outcome)
         if units.height:

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from rollout.core.errors import UnknownRolloutError
 from rollout.core.policy.policy import Policy
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.core.scope.scope import Scope
@@ -127,12 +128,20 @@ def _find_row_hash(ledger: Ledger, revision: int) -> str:
 
 
 def refresh_rollout_state(transaction: Transaction, known_state: RolloutState) -> RolloutState:
-    """Return the current state, applying only entries after `known_state`.
+    """Return the current state, applying only entries after `known_state`."""
+    ledger = Ledger(transaction, known_state.rollout)
+    events = tuple(ledger.list_events(after=known_state.scope.revision))
+    return extend_rollout_state(transaction, known_state, events)
+
+
+def extend_rollout_state(
+    transaction: Transaction, known_state: RolloutState, events: tuple[LedgerEvent, ...]
+) -> RolloutState:
+    """Return the state after the ledger's next events, which were read in this transaction.
 
     After an erasure all entries are read again, so that memory forgets what was erased.
     """
     ledger = Ledger(transaction, known_state.rollout)
-    events = tuple(ledger.list_events(after=known_state.scope.revision))
     is_erased = any(isinstance(event, CasesErased | NameErased) for event in events)
     scope = ledger.load_scope() if is_erased else apply_events(events, known_state.scope)
     policies = {**known_state.pending, known_state.scope.policy_hash: known_state.policy}

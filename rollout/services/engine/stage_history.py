@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from itertools import takewhile
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import compute_definition, is_redefined
+from rollout.core.scope.effective_time import compute_effective_time
 from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     Approved,
@@ -87,6 +89,7 @@ class RolloutHistory:
         self._counting_starts: dict[str, list[int]] = defaultdict(list)
         self._scope = Scope()
         self._pending_events: list[tuple[int, LedgerEvent]] = []
+        self._effective_at: datetime | None = None
         self._grant_ends: list[tuple[int, Cell]] = []
         self._limit_slots: list[int] = []
         self._noted_slot: int | None = None
@@ -99,22 +102,23 @@ class RolloutHistory:
     def add_events(self, events: Iterable[LedgerEvent], policy_of: Callable[[str], Policy]) -> None:
         """Add the next events; `policy_of` returns the policy of a hash."""
         for event in events:
+            at = self._effective_at = compute_effective_time(event, self._effective_at)
             if isinstance(event, PolicyApplied):
-                self._begin_policy_period(policy_of(event.policy_hash), event)
+                self._begin_policy_period(policy_of(event.policy_hash), event, at)
             if isinstance(event, VersionFirstUsed):
                 self._versions.append(event.version)
             if isinstance(event, Narrowed) and event.restart:
-                self._record_restart(event, (event.cell,), (event.version,))
+                self._record_restart(at, (event.cell,), (event.version,))
+            slot = 0 if not self._policy_periods else find_slot_after(at, self._policy.tick)
             if isinstance(event, FamiliarityChanged):
-                self.familiar_histories.add_events((event,), self._policy.tick)
-            slot = 0 if not self._policy_periods else find_slot_after(event.at, self._policy.tick)
+                self.familiar_histories.add_event(event, slot)
             self._pending_events.append((slot, event))
 
     @property
     def _policy(self) -> Policy:
         return self._policy_periods[-1].policy
 
-    def _begin_policy_period(self, policy: Policy, event: PolicyApplied) -> None:
+    def _begin_policy_period(self, policy: Policy, event: PolicyApplied, at: datetime) -> None:
         same_period = next(
             (
                 period
@@ -126,16 +130,14 @@ class RolloutHistory:
         row = self._find_next_row() if same_period is None else same_period.first_row
         since = max(
             [
-                find_slot_after(event.at, policy.tick),
+                find_slot_after(at, policy.tick),
                 *(policy_period.first_slot for policy_period in self._policy_periods[-1:]),
             ]
         )
         self._policy_periods.append(LivePolicyPeriod(policy, since, row))
-        self._record_restart(
-            event, dict.fromkeys((*event.cleared, *event.restarted)), self._versions
-        )
+        self._record_restart(at, dict.fromkeys((*event.cleared, *event.restarted)), self._versions)
         for version in event.counted:
-            self._counting_starts[version].append(find_slot_after(event.at, policy.tick))
+            self._counting_starts[version].append(find_slot_after(at, policy.tick))
         self._limit_slots = sorted({*self._limit_slots, *list_limit_slots(policy)})
         self._equivalent_definitions, self._definitions, self._shares = {}, {}, None
 
@@ -146,13 +148,11 @@ class RolloutHistory:
         }
         return max((row + stages for row, stages in rows.items()), default=0)
 
-    def _record_restart(
-        self, event: LedgerEvent, cells: Iterable[Cell], versions: Iterable[str]
-    ) -> None:
+    def _record_restart(self, at: datetime, cells: Iterable[Cell], versions: Iterable[str]) -> None:
         for cell in cells:
             for version in versions:
                 slots = self._restarts[cell, version]
-                slots.append(max([find_slot_after(event.at, self._policy.tick), *slots[-1:]]))
+                slots.append(max([find_slot_after(at, self._policy.tick), *slots[-1:]]))
 
     @property
     def policy_periods(self) -> tuple[LivePolicyPeriod, ...]:

@@ -23,15 +23,15 @@ from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
 from rollout.services.engine.evidence_seals import EvidenceSeals
 from rollout.services.engine.frozen_sources import freeze_sources
-from rollout.services.engine.live_evidence import LiveEvidence, compute_decision_time
+from rollout.services.engine.live_evidence import LiveEvidence
 from rollout.services.engine.new_versions import list_new_versions
 from rollout.services.engine.outcome_counting import count_outcomes
 from rollout.services.engine.reviewer_checks import ReviewerCheckCache
 from rollout.services.engine.rollout_state import (
     RolloutState,
+    extend_rollout_state,
     load_rollout_state,
     parse_stored_policy,
-    refresh_rollout_state,
 )
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.services.engine.unit_counting import OUTCOME, queue_units, resolve_case_units
@@ -82,26 +82,36 @@ class Ticker:
         self._seals = EvidenceSeals()
         self._stored_revision = 0
 
-    def tick(self, at: datetime, *, narrow_only: bool = False) -> tuple[LedgerEvent, ...] | None:
+    def tick(
+        self,
+        at: datetime,
+        *,
+        narrow_only: bool = False,
+        get_time: Callable[[], datetime] | None = None,
+    ) -> tuple[LedgerEvent, ...] | None:
         """Run the tick of the slot that contains `at`.
 
-        Slots missed before are included. If clocks disagree, `at` is the earliest and `narrow_only`
-        is set: guards narrow, grants expire and proposals are voided, but nothing is proposed,
-        applied or restored. The result is None if the slot or a later one is done or claimed by
-        another process.
+        Slots missed before are included. `get_time` returns the time anew when the tick decides,
+        since counting may take minutes: no event precedes what replicas answered meanwhile. If
+        clocks disagree, `at` is the earliest and `narrow_only` is set: guards narrow, grants expire
+        and proposals are voided, but nothing is proposed, applied or restored. The result is None
+        if the slot or a later one is done or claimed by another process.
 
         Raises:
             NoSuchRolloutError: there is no such rollout.
         """
         try:
-            return self._run_tick(at, narrow_only=narrow_only)
+            read_time = (lambda: at) if get_time is None else lambda: max(at, get_time())
+            return self._run_tick(at, read_time, narrow_only=narrow_only)
         except _SlotOvertakenError:
             return None
         except BaseException:
             self._reset()  # the read may be partial
             raise
 
-    def _run_tick(self, at: datetime, *, narrow_only: bool) -> tuple[LedgerEvent, ...] | None:
+    def _run_tick(
+        self, at: datetime, read_time: Callable[[], datetime], *, narrow_only: bool
+    ) -> tuple[LedgerEvent, ...] | None:
         state = self._update_state()
         slot = find_slot_before(at, state.policy.tick)
         if not self._claim_slot(state, slot, at):
@@ -115,7 +125,7 @@ class Ticker:
             else self._append_events(lambda current_state: _add_seen_versions(current_state, slot))
         )
         events = self._append_events(
-            lambda state: self._decide_slot(state, slot, at, narrow_only=narrow_only)
+            lambda state: self._decide_slot(state, slot, read_time(), narrow_only=narrow_only)
         )
         faults.reach_point("tick.not-done")
         with self._database.begin_write() as transaction:
@@ -149,11 +159,12 @@ class Ticker:
             head = self._check_head(transaction)
             if self._state is None:
                 state = load_rollout_state(transaction, self._rollout_name)
-                last_revision, head = 0, Ledger(transaction, state.rollout).load_head()
+                head = Ledger(transaction, state.rollout).load_head()
+                events = tuple(Ledger(transaction, state.rollout).list_events())
             else:
-                last_revision = self._state.scope.revision
-                state = refresh_rollout_state(transaction, self._state)
-            events = tuple(Ledger(transaction, state.rollout).list_events(after=last_revision))
+                ledger = Ledger(transaction, self._state.rollout)
+                events = tuple(ledger.list_events(after=self._state.scope.revision))
+                state = extend_rollout_state(transaction, self._state, events)
             self._apply_events(transaction, state, events)
         self._state, self._head = state, head
         return state
@@ -328,7 +339,7 @@ class Ticker:
         events = self._evidence.decide_slot(state, slot, now, narrow_only=narrow_only)
         if narrow_only:
             return events  # the next tick with a clock seals this slot's evidence, too
-        at = compute_decision_time(to_instant(slot, state.policy.tick), state, now)
+        at = now if state.scope.at is None else max(now, state.scope.at)
         with self._database.begin_read() as transaction:
             return self._seals.seal_events(transaction, state, events, slot, at)
 
@@ -385,7 +396,7 @@ class TickScheduler:
             started_at = time.monotonic()
             try:
                 with self._database.append_failures.watch(rollout_name, TICK) as attempt:
-                    events = ticker.tick(at, narrow_only=narrow_only)
+                    events = ticker.tick(at, narrow_only=narrow_only, get_time=get_time)
                     attempt.is_appended = events is not None
             except DatabaseUnavailableError:
                 raise  # true of all rollouts; each is tried again in the next pass

@@ -61,6 +61,27 @@ def _split_by_records(lines: Iterable[UnitLine]) -> Iterator[list[UnitLine]]:
 def _compare_units(
     transaction: Transaction, state: RolloutState, lines: Sequence[UnitLine]
 ) -> Iterator[str]:
+    faults = _list_faults(transaction, state, lines)
+    if faults and state.trained_until:
+        # an end of training that was recorded later took no unit back that had been counted
+        state = replace(state, versions={})
+        others = _list_faults(transaction, state, [line for line, _ in faults])
+        line_ids = {id(line) for line, _ in others}
+        faults = [(line, fault) for line, fault in faults if id(line) in line_ids]
+    case_ids = {line.case_id for line, _ in faults}
+    case_keys = ExternalKeys(transaction, state.rollout).find_keys(case_ids) if faults else {}
+    for line, fault in faults:
+        case_key = case_keys.get(line.case_id, f"number {line.case_id}")
+        yield (
+            f"the {line.track} unit of case {case_key} and version {line.version}, "
+            f"counted in slot {line.slot}: {fault}"
+        )
+
+
+def _list_faults(
+    transaction: Transaction, state: RolloutState, lines: Sequence[UnitLine]
+) -> list[tuple[UnitLine, str]]:
+    """Return the units that differ from what their records give, each with what differs."""
     hashes = {part for line in lines for part in split_hashes(line.record_hashes)}
     case_ids = {line.case_id for line in lines}
     records = SelectedRecords(hashes, state.first_names)
@@ -68,15 +89,11 @@ def _compare_units(
     units = _group_rows(transaction, state, frame.to_dicts())
     class_ids = {number for line in lines for number in loads(line.class_ids)}
     classes = load_classes(transaction, state.rollout, class_ids)
-    case_keys = ExternalKeys(transaction, state.rollout).find_keys(case_ids)
-    for line in lines:
-        fault = _compare_unit(line, units.get((line.unit, line.version, line.track)), classes)
-        if fault:
-            case_key = case_keys.get(line.case_id, f"number {line.case_id}")
-            yield (
-                f"the {line.track} unit of case {case_key} and version {line.version}, "
-                f"counted in slot {line.slot}: {fault}"
-            )
+    compared = (
+        (line, _compare_unit(line, units.get((line.unit, line.version, line.track)), classes))
+        for line in lines
+    )
+    return [(line, fault) for line, fault in compared if fault]
 
 
 def _group_rows(

@@ -18,8 +18,7 @@ from rollout.services.erasure.report_erasure import (
     match_cases_of,
 )
 from rollout.store.database.session import Database, Transaction
-from rollout.store.erasure.case_contents import CaseContents
-from rollout.store.erasure.unit_values import ValueHolders
+from rollout.store.erasure.case_contents import CaseContents, EarlierHolders
 from rollout.store.ledger.ledger import Ledger
 
 CASES_PER_BATCH: Final = 100
@@ -86,11 +85,11 @@ def erase_case_batch(
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, request.rollout)
         contents = CaseContents(transaction, state.rollout)
-        holders = contents.find_value_holders(keys, state.policy.evidence.episode_span)
+        earlier = contents.find_value_holders(keys, state.policy.evidence.episode_span)
 
     def _erase() -> ErasureResult:
         with database.begin_write() as transaction:
-            event = erase_contents(transaction, request, keys, holders, episode)
+            event = erase_contents(transaction, request, keys, earlier, episode)
             rollout = load_rollout_state(transaction, request.rollout).rollout
             older_reports = find_unerasable_reports(transaction, rollout, match_cases_of(keys))
         return ErasureResult(
@@ -108,14 +107,14 @@ def erase_contents(
     transaction: Transaction,
     request: ErasureRequest,
     keys: Collection[str],
-    holders: ValueHolders,
+    earlier: EarlierHolders,
     episode: str = "",
 ) -> CasesErased:
     """Erase the contents of cases, and append the event, which is returned."""
     state = load_rollout_state(transaction, request.rollout)
     contents = CaseContents(transaction, state.rollout)
     span, revision = state.policy.evidence.episode_span, state.scope.revision + 1
-    erased = contents.erase(keys, revision=revision, episode_span=span, holders=holders)
+    erased = contents.erase(keys, revision=revision, episode_span=span, earlier=earlier)
     reports = erase_from_reports(transaction, state.rollout, match_cases_of(keys))
     faults.reach_point("purge.deleted")
     tables = tuple(sorted(erased.counts))

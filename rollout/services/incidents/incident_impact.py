@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -11,7 +11,7 @@ from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.scope.attempts import describe_cell_attempt
 from rollout.core.scope.permissions import Caller, Permission
-from rollout.core.scope.scope import Scope, compute_stage_level
+from rollout.core.scope.scope import CellState, Scope, compute_stage_level
 from rollout.reports.text.event_describer import CitedProposals
 from rollout.reports.text.event_kinds import CELL_KINDS
 from rollout.services.engine.evidence_reader import load_evidence_views
@@ -24,7 +24,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.ledger_pages import LedgerEntry, LedgerFilter, LedgerPages
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.slots import find_slot_before
+from rollout.tally.slots import find_slot_before, to_instant
 
 INCIDENT_EFFECT_KINDS = ("Narrowed", "Suspended", "ProposalVoided")
 PROPOSAL_VOIDED, INCIDENT_ACKNOWLEDGED = "ProposalVoided", "IncidentAcknowledged"
@@ -296,12 +296,19 @@ def _build_evidence_periods(
     before = _build_evidence_period(
         replace(evidence_view, state=state_before), state_before.changed_at, incident.opened_at
     )
+    state_since = begin_counts(cell_state, incident.opened_at, state.policy.tick)
     since = _build_evidence_period(
-        replace(evidence_view, state=replace(cell_state, changed_at=incident.opened_at)),
-        incident.opened_at,
-        at,
+        replace(evidence_view, state=state_since), incident.opened_at, at
     )
     return before, since
+
+
+def begin_counts(state: CellState, opened_at: datetime, tick: timedelta) -> CellState:
+    """Return a state that counts units from the slot in which an incident opened.
+
+    A late pass opens it, but what the pass judged ends with its slot.
+    """
+    return replace(state, changed_at=to_instant(find_slot_before(opened_at, tick), tick))
 
 
 def _build_evidence_period(

@@ -11,7 +11,7 @@ from math import ceil
 import scipy
 
 from rollout.core.calendar.instants import format_duration
-from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.outcomes import GainCondition, OutcomeRule
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
 from rollout.core.policy.stages import Stage
@@ -83,9 +83,17 @@ def describe_gain_need(policy: Policy, condition: GainCondition, to: str, risk: 
     return (
         f"units at {stage.id}{condition.pool_text}, {share:g} % of them by the model: about"
         f" {needs}, if values spread by"
-        f" {spread} (standard deviation); a unit counts {format_duration(outcome.closes)} after its"
-        " case"
+        f" {spread} (standard deviation){_describe_binary_need(outcome)}a unit counts"
+        f" {format_duration(outcome.closes)} after its case"
     )
+
+
+def _describe_binary_need(outcome: OutcomeRule) -> str:
+    """Return how many more units values of 0 and 1 need, with a separator."""
+    if (outcome.low, outcome.high) != (0, 1):
+        return "; "
+    factor = (0.5 / PLANNED_SPREAD) ** 2  # 0.5: the widest spread of such values
+    return f", up to {factor:.0f} times as many if each is 0 or 1; "
 
 
 def _list_takeover_warnings(policy: Policy) -> Iterator[PolicyWarning]:

@@ -216,13 +216,29 @@ def _format_cells(gate_plan: GatePlan, policy_plan: PlanFigures) -> str:
 
 def _format_days(gate_plan: GatePlan) -> str:
     if gate_plan.days is None:
-        has_gain = any(isinstance(p.condition, GainCondition) for p in gate_plan.condition_plans)
-        subject = "what the model brings" if has_gain else "traffic or agreement"
-        return f"no date, because {subject} is unknown"
+        return f"no date, because {_name_unknown_figure(gate_plan)} is unknown"
     if gate_plan.days == inf:
         return "not expected to open"
     addition = "" if gate_plan.from_stage == SHADOW else " more (evidence of lower stages counts)"
     return f"about {format_days(gate_plan.days)}{addition}"
+
+
+def _name_unknown_figure(gate_plan: GatePlan) -> str:
+    """Name the figure without which a gate has no date."""
+    plans = gate_plan.condition_plans
+    conditions = [plan.condition for plan in plans]
+    if any(isinstance(condition, GainCondition) for condition in conditions):
+        return "what the model brings"
+    undated = [
+        plan.condition
+        for plan in plans
+        if plan.per_day is None and not isinstance(plan.condition, PlantedCondition)
+    ]
+    names = [f"each {item.slice}" for item in undated if isinstance(item, SliceCondition)]
+    names += [item.label for item in undated if item.label]
+    if names and len(names) == len(undated) < len(plans):
+        return f"the share of {join_words(list(dict.fromkeys(names)))}"
+    return "traffic or agreement"
 
 
 def _format_condition(

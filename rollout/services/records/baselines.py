@@ -5,9 +5,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from rollout.core.errors import RefusalError
+from rollout.core.policy.label_sets import read_label_set
+from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.core.records.baselines import BaselineCount
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.formats.records.label_set_texts import parse_set
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.database.session import Database
 from rollout.store.records.baselines import Baselines
@@ -45,9 +48,15 @@ def store_baselines(
         for index, baseline_count in enumerate(baseline_counts):
             if fault := _find_fault(state.policy, baseline_count, at):
                 raise BaselineRefusedError(f"number {index + 1}: {fault}; nothing was stored")
+        levers = state.policy.levers_by_id
         new_baselines = [
-            replace(baseline_count, imported_by=caller.name) for baseline_count in baseline_counts
+            replace(
+                row, imported_by=caller.name, action=_read_action(levers[row.lever], row.action)
+            )
+            for row in baseline_counts
         ]
+        if fault := _find_repeated_set(baseline_counts, new_baselines):
+            raise BaselineRefusedError(f"{fault}; nothing was stored")
         return sum(Baselines(transaction, state.rollout).add(new_baselines))
 
 
@@ -72,6 +81,18 @@ def load_baselines(
     ]
 
 
+def _find_repeated_set(
+    sent: Sequence[BaselineCount], new_baselines: Sequence[BaselineCount]
+) -> str:
+    """Return which set is sent in two spellings, or "": the later count would replace the other."""
+    actions: dict[tuple[object, ...], str] = {}
+    for index, (row, baseline) in enumerate(zip(sent, new_baselines, strict=True)):
+        first = actions.setdefault(baseline.identity, row.action)
+        if first != row.action:
+            return f"number {index + 1}: {row.action} is the set {first}; add up their counts"
+    return ""
+
+
 def _find_fault(policy: Policy, baseline_count: BaselineCount, at: datetime) -> str:
     """Return what is wrong with a baseline, or ""."""
     return _find_unknown_name(policy, baseline_count) or _find_invalid_value(baseline_count, at)
@@ -87,13 +108,30 @@ def _find_unknown_name(policy: Policy, baseline_count: BaselineCount) -> str:
         return f"no lever {baseline_count.lever}; there is {', '.join(policy.levers_by_id)}"
     lever = policy.levers_by_id[baseline_count.lever]
     if lever.many:
-        return f"{lever.id} has sets of labels, and baselines count single actions; leave it out"
+        return _find_set_fault(lever, baseline_count.action)
     if lever.number is None and baseline_count.action not in {*lever.actions, lever.unanswered}:
         return (
             f"{baseline_count.lever} has no action {baseline_count.action}; it has"
             f" {', '.join(lever.actions)}"
         )
     return ""
+
+
+def _find_set_fault(lever: Lever, action: str) -> str:
+    try:
+        _read_action(lever, action)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _read_action(lever: Lever, action: str) -> str:
+    """Return an action as it is stored: a set, which is its own action, as canonical text.
+
+    Raises:
+        ValueError: it is no set of the lever's labels.
+    """
+    return read_label_set(parse_set(action), lever.labels, lever.id) if lever.many else action
 
 
 def _find_invalid_value(baseline_count: BaselineCount, at: datetime) -> str:

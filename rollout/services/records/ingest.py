@@ -35,8 +35,8 @@ from rollout.core.scope.permissions import (
 from rollout.formats.records.outcome_values import describe_unknown_outcome
 from rollout.formats.records.parse import (
     ActionWithPermit,
+    DeclaringPrediction,
     ItemReader,
-    PredictionWithContent,
     RejectedItem,
     SentItem,
 )
@@ -53,6 +53,7 @@ from rollout.services.records.action_authorization import (
     AuthorizationResult,
     authorize_actions,
 )
+from rollout.services.records.assignment_claims import ClaimBatch
 from rollout.services.records.record_notes import RecordNotes
 from rollout.services.records.review_tasks import open_reviews, open_reviews_of_batch
 from rollout.services.records.unauthorized_actions import report_unauthorized_actions
@@ -122,6 +123,7 @@ def _ingest_chunk(
             batch.record_versions(service.database)
             batch.check_contents()
             batch.reject_unknown_values()
+            batch.set_assignments()
             batch.set_exposures()
             batch.set_sources(caller.name)
             batch.store(Accounts(transaction).add_id(caller.name), service.permit_signer)
@@ -178,6 +180,7 @@ class _Batch:
         self._actions: list[tuple[int, ActionWithPermit]] = []
         self._heartbeats: list[tuple[int, Heartbeat]] = []
         self._contents: dict[int, str] = {}
+        self._claims = ClaimBatch()
         self._authorizations: list[tuple[int, AuthorizationResult]] = []
         if len(self._records) < len(items):
             self._add_other_items(items)
@@ -187,9 +190,10 @@ class _Batch:
             match item:
                 case ActionWithPermit():
                     self._actions.append((position, item))
-                case PredictionWithContent():
+                case DeclaringPrediction():
                     self._records.append((position, item.prediction))
-                    self._contents[position] = item.content
+                    self._contents |= {position: item.content} if item.content else {}
+                    self._claims.add(position, item.claim)
                 case Heartbeat():
                     self._heartbeats.append((position, item))
                 case RejectedItem():
@@ -309,6 +313,12 @@ class _Batch:
             if isinstance(record, PREDICTION_TYPES)
         ]
 
+    def set_assignments(self) -> None:
+        """Set the assignments that offline clients made, where they were the right ones."""
+        self._records = self._claims.apply(
+            self._transaction, self._state, self._records, lambda: self._stored_case_ids
+        )
+
     def set_exposures(self) -> None:
         """Set each decision's exposure: what was shown here limits the claim."""
         keys = {record.key for _, record in self._records if isinstance(record, DECISION_TYPES)}
@@ -363,6 +373,7 @@ class _Batch:
         positions = [position for position, _ in (*self._records, *self._authorizations)]
         receipts = RecordNotes(state.policy).add_notes(records, stored_batch)
         self._receipts.update(zip(positions, receipts, strict=True))
+        self._rejected += self._claims.note_faults(self._records, self._receipts)
         queue_new_cases(transaction, state, stored_batch, at)
         open_reviews_of_batch(transaction, state, records, stored_batch, at)
         for position, heartbeat in self._heartbeats:

@@ -4,14 +4,14 @@ A case is planted before anything is known of it. Otherwise a user could choose 
 whether it counts as a case that occurred.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from rollout.core.errors import NotAllowedError, RefusalError
+from rollout.core.errors import NotAllowedError, RefusalError, StaleRevisionError
 from rollout.core.records.reviews import PLANTED
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.record_events import CasesPlanted
@@ -47,7 +47,7 @@ class PlantingRequest:
         file_digest: of the file of an import that declares them.
     """
 
-    keys: Collection[str]
+    keys: frozenset[str]
     reason: str
     file_digest: str = ""
 
@@ -90,13 +90,18 @@ def declare_planted_cases(
 def declare_planted_file(
     database: Database, caller: Caller, rollout_name: str, file: Path, at: datetime
 ) -> PlantingResult:
-    """Declare the cases of a file of an import; its times were checked with the records.
+    """Declare the cases of a file of an import, now; the file's own times are a remark.
 
     Raises the errors of `declare_planted_cases`.
     """
-    keys = frozenset(declaration.key for declaration in read_planted_rows(file))
-    digest = sha256(file.read_bytes()).hexdigest()
-    request = PlantingRequest(keys, f"declared in {file.name}", digest)
+    declarations = read_planted_rows(file)
+    times = sorted(f"{row.declared_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" for row in declarations)
+    remark = f", which says {' to '.join(dict.fromkeys((times[0], times[-1])))}" if times else ""
+    request = PlantingRequest(
+        keys=frozenset(row.key for row in declarations),
+        reason=f"declared in {file.name}{remark}",
+        file_digest=sha256(file.read_bytes()).hexdigest(),
+    )
     return declare_planted_cases(database, caller, rollout_name, request, at)
 
 
@@ -118,35 +123,50 @@ def _declare(
     request: PlantingRequest,
     at: datetime,
 ) -> PlantingResult:
-    store = PlantedCases(transaction, state.rollout)
-    ids = ExternalKeys(transaction, state.rollout).assign_ids(sorted(request.keys))
-    declared_ids = store.find(ids.by_key.values())
-    late = {key for key, n in ids.by_key.items() if n not in ids.new_ids and n not in declared_ids}
+    store, keys = PlantedCases(transaction, state.rollout), ExternalKeys(transaction, state.rollout)
+    repeated = store.find(request.keys)
+    ids = keys.assign_ids(sorted(request.keys - repeated.keys()))  # their first records wait
+    if store.find(request.keys, lock=True) != repeated:
+        raise StaleRevisionError("somebody has just declared one of these cases; send it again")
+    received = keys.find_ids(repeated)
     new_keys = [key for key, number in ids.by_key.items() if number in ids.new_ids]
+    late = ids.by_key.keys() - new_keys
     late |= RejectedRecords(transaction, state.rollout).find_keys(new_keys)  # users read them
     if late:  # names planted cases that came too, or it would tell a reviewer which are planted
-        received = store.find_received(declared_ids)
-        late |= {key for key, number in ids.by_key.items() if number in received}
-        raise PlantingRefusedError(_describe_late(sorted(late)))
+        raise PlantingRefusedError(_describe_late(sorted(late | received.keys())))
     if new_keys:
-        event = CasesPlanted(
-            at=(state.scope.at or at) if request.file_digest else at,
-            by=caller.name,
-            cases=len(new_keys),
-            digest=store.compute_digest(new_keys),
-            file_digest=request.file_digest,
-            reason=request.reason,
-        )
-        revision = state.scope.revision
-        Ledger(transaction, state.rollout).append(
-            [event], after=revision, access_head=caller.access_head
-        )
-        store.add(ids.new_ids, at=at, revision=revision + 1)
-    entries = [(number, PLANTED) for number in sorted(ids.new_ids | declared_ids)]
+        digest = store.compute_digest(new_keys)
+        _append_event(transaction, state, caller, request, len(new_keys), digest, at)
+        store.add(ids.new_ids, at=at, revision=state.scope.revision + 1)
+    declared = {**ids.by_key, **repeated, **received}
+    entries = [(number, PLANTED) for number in sorted(declared.values())]
     ExposureStore(transaction, state.rollout).add(
         entries, reviewer=caller.name, page=PLANTED_PAGE, at=at
     )
-    return PlantingResult(len(new_keys), len(declared_ids))
+    return PlantingResult(len(new_keys), len(repeated))
+
+
+def _append_event(
+    transaction: Transaction,
+    state: RolloutState,
+    caller: Caller,
+    request: PlantingRequest,
+    count: int,
+    digest: str,
+    at: datetime,
+) -> None:
+    event = CasesPlanted(
+        at=at,
+        by=caller.name,
+        cases=count,
+        digest=digest,
+        file_digest=request.file_digest,
+        reason=request.reason,
+    )
+    revision = state.scope.revision
+    Ledger(transaction, state.rollout).append(
+        [event], after=revision, access_head=caller.access_head
+    )
 
 
 def _describe_late(keys: Sequence[str]) -> str:

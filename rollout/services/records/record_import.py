@@ -17,14 +17,22 @@ from rollout.core.errors import RefusalError
 from rollout.core.policy.counting_rules import distinguishes_sources
 from rollout.core.policy.version_contents import find_content_fault
 from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
+from rollout.core.records.reviews import BLIND
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.replay.file_contents import list_file_contents
 from rollout.services.replay.replay import find_first_predictions
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.versions import VersionStore, build_version_info
 from rollout.store.records.records import RecordStatus, RecordStore
 from rollout.tally.case_placement import PlacedHistory, place_cases
-from rollout.tally.frames import ATTRIBUTE_PREFIX, OUTCOME_PREFIX, VALUE_PREFIX, RecordFrames
+from rollout.tally.frames import (
+    ATTRIBUTE_PREFIX,
+    OUTCOME_PREFIX,
+    SAMPLED_ARM,
+    VALUE_PREFIX,
+    RecordFrames,
+)
 
 CASES_PER_TRANSACTION = 400  # so that other writers don't wait for a whole file
 OTHER_WINDOW = "other"  # of cases outside the policy's windows
@@ -41,13 +49,13 @@ class OtherContentError(RefusalError):
 def check_declared_contents(
     state: RolloutState, records: RecordFrames, declared: Mapping[str, str]
 ) -> None:
-    """Raise an error if a declared content is not that of its version.
+    """Raise an error if a content, of `declared` or of the files, is not that of its version.
 
     Raises:
         OtherContentError: a version has another content, was used without one, or is unknown.
     """
     versions_in_file = set(records.predictions["version"].unique())
-    for version, content in declared.items():
+    for version, content in {**list_file_contents(records), **declared}.items():
         if version not in versions_in_file:
             names = ", ".join(sorted(versions_in_file)) or "none"
             raise OtherContentError(
@@ -80,7 +88,7 @@ def import_records(
     Cases without a time are rejected;
     their predictions and decisions are stored. `trained_until` is by version the end of its
     training cases, `senders` by kind the file of its records, `contents` by version the hash of its
-    weights and pre-processing.
+    weights and pre-processing, beside those in the files.
 
     Raises:
         OtherContentError: a version has another content; nothing was stored.
@@ -89,6 +97,7 @@ def import_records(
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)
     check_declared_contents(state, records, contents or {})
+    declared = {**list_file_contents(records), **(contents or {})}
     populations = [
         (part, place_cases(part, state.policy, state.rollout.salt, trained_until))
         for part in (records, records.planted)
@@ -99,7 +108,7 @@ def import_records(
     if untimed_count:
         counts["case"][RecordStatus.REJECTED] += untimed_count
     first_use = _find_first_use(populations, at)
-    _record_versions(database, state, first_use, trained_until or {}, contents or {}, at)
+    _record_versions(database, state, first_use, trained_until or {}, declared, at)
     by_case = _group_by_case(populations)
     keys = sorted(by_case, key=lambda key: _sort_key(by_case[key]))
     for start in range(0, len(keys), CASES_PER_TRANSACTION):
@@ -152,7 +161,8 @@ def _record_versions(
     with database.begin_write() as transaction:
         versions = VersionStore(transaction, state.rollout)
         known_versions = versions.list_all()
-        for version, first_used_at in first_use.items():
+        in_order = sorted(first_use.items(), key=lambda item: (item[1], item[0]))
+        for version, first_used_at in in_order:  # the first of several names is stored first
             stored = known_versions.get(version)
             if stored is None:
                 until = trained_until.get(version)
@@ -248,10 +258,12 @@ def _build_case(row: Mapping[str, Any]) -> Case:
 
 
 def _build_prediction(row: Mapping[str, Any]) -> Prediction:
-    columns = ("version", "confidence", "latency_ms", "error", "at")
+    columns, arm = ("version", "confidence", "latency_ms", "error", "at"), row.get(SAMPLED_ARM)
     return Prediction(
         key=row["case_key"],
         answers=_extract_answers(row),
+        decider=arm,  # who acted in the recorded experiment; files have no share
+        exposure=None if arm is None else BLIND,
         **{column: row[column] for column in columns},
     )
 

@@ -7,15 +7,24 @@ from sys import float_info
 import polars as pl
 
 from rollout.core.policy.file_readings import FileReading
+from rollout.core.policy.label_sets import SEPARATOR
 from rollout.core.policy.levers import Lever, Number
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import read_policy
-from rollout.formats.policy.scalars import read_distance
+from rollout.formats.policy.scalars import read_distance, read_overlap
+from rollout.formats.records.label_set_texts import parse_set
 from rollout.formats.records.pair_files import format_polars_error, scan_pairs
+from rollout.formats.records.set_pairs import list_pair_labels, rewrite_set_pairs
 from rollout.reports.figures.comparison import Comparison, compute_comparisons
 from rollout.reports.figures.number_agreement import NumberAgreement, compute_number_agreement
+from rollout.reports.figures.set_agreement import (
+    SetAgreement,
+    compute_set_agreement_of_counts,
+    compute_set_labels,
+)
 from rollout.reports.inputs.counted import PairCounts, count_pairs
 from rollout.reports.inputs.counted_numbers import count_number_pairs, find_number_answers
+from rollout.reports.inputs.counted_sets import count_set_pairs
 
 BASIS_TEXT = (
     "Each pair counts as independent. Units, times and exposure are unknown, so these figures are "
@@ -49,6 +58,7 @@ class PairComparison:
 
     Attributes:
         numbers: with a number lever one per version, in the order of the comparisons.
+        sets: the same with a lever of sets of labels.
         with_confidence: number of rows with a confidence.
         basis: description of the counted pairs.
         compute_comparisons: one per version.
@@ -62,6 +72,7 @@ class PairComparison:
     comparisons: tuple[Comparison, ...]
     top_losses: tuple[PairLoss, ...]
     numbers: tuple[NumberAgreement, ...] = ()
+    sets: tuple[SetAgreement, ...] = ()
 
 
 def compare_pair_file(
@@ -70,6 +81,7 @@ def compare_pair_file(
     policy: Path | None = None,
     lever: str = "",
     tolerance: str = "",
+    overlap: str = "",
     column_mappings: tuple[str, ...] = (),
 ) -> PairComparison:
     """Compare human and model answers of a file.
@@ -79,36 +91,57 @@ def compare_pair_file(
         policy: gives costs, actions, the order of labels, and how the file is written.
         lever: lever of the answers; optional if the policy has only one.
         tolerance: distance within which numbers agree, as 5% or 2; instead of a policy.
+        overlap: share of their labels that sets must have in common to agree; instead of a policy.
         column_mappings: other names of columns.
 
     Raises:
         ValueError: the file can't be read, a confidence is not valid, or it holds numbers and
-            nothing says how near they must be.
+            nothing says how near they must be, or sets and nothing says when they agree.
     """
+    _check_choices(policy, tolerance, overlap)
     pair_lever, reading = _build_number_lever(tolerance) if tolerance else None, FileReading()
     if policy is not None:
-        if tolerance:
-            raise ValueError("--tolerance: the policy has one; leave out one of the two")
         loaded_policy = read_policy(policy)
         pair_lever = _select_lever(loaded_policy, lever)
-        if pair_lever.many:
-            text = f"--policy: lever {pair_lever.id} has sets of labels, and compare takes single"
-            raise ValueError(f"{text} labels or numbers; replay the records, and read its report")
         reading = loaded_policy.file_readings.get("pairs", reading)
     try:
         pairs = scan_pairs(file, column_mappings, reading)
-        if pair_lever is not None and pair_lever.number is not None:
-            return _compare_numbers(file, pairs, pair_lever)
-        pair_counts = count_pairs(pairs, pair_lever)
+        if overlap:
+            return _compare_sets(file, pairs, _build_set_lever(file, pairs, overlap))
+        return _compare_pairs(file, pairs, pair_lever)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{file}: can't be read: {format_polars_error(error)}") from error
-    if pair_lever is None:
+
+
+def _check_choices(policy: Path | None, tolerance: str, overlap: str) -> None:
+    """Raise ValueError if several options say when answers agree."""
+    options = {"--tolerance": tolerance, "--overlap": overlap}
+    for option, value in options.items():
+        if value and policy is not None:
+            raise ValueError(f"{option}: the policy has one; leave out one of the two")
+    if all(options.values()):
+        raise ValueError("--overlap is for sets and --tolerance for numbers; leave out one of them")
+
+
+def _compare_pairs(file: Path, pairs: pl.LazyFrame, lever: Lever | None) -> PairComparison:
+    if lever is not None and lever.many:
+        return _compare_sets(file, pairs, lever)
+    if lever is not None and lever.number is not None:
+        return _compare_numbers(file, pairs, lever)
+    pair_counts = count_pairs(pairs, lever)
+    if lever is None:
         _refuse_numbers(file, pair_counts)
-    return _build_comparison(file, pair_counts, pair_lever)
+        _refuse_sets(file, pair_counts)
+    return _build_comparison(file, pair_counts, lever)
 
 
 def _build_comparison(
-    file: Path, pair_counts: PairCounts, lever: Lever | None, *, has_numbers: bool = False
+    file: Path,
+    pair_counts: PairCounts,
+    lever: Lever | None,
+    *,
+    has_numbers: bool = False,
+    has_sets: bool = False,
 ) -> PairComparison:
     _check_confidences(file, pair_counts)
     return PairComparison(
@@ -117,7 +150,10 @@ def _build_comparison(
         with_confidence=pair_counts.confidence_count,
         basis=BASIS_TEXT,
         comparisons=compute_comparisons(
-            pair_counts.table, lever, has_labels=not has_numbers, has_numbers=has_numbers
+            pair_counts.table,
+            lever,
+            has_labels=not (has_numbers or has_sets),
+            has_numbers=has_numbers,
         ),
         top_losses=tuple(_build_pair_loss(row) for row in pair_counts.losses.iter_rows(named=True)),
     )
@@ -138,6 +174,37 @@ def _compare_numbers(file: Path, pairs: pl.LazyFrame, lever: Lever) -> PairCompa
     return replace(comparison, numbers=numbers)
 
 
+def _compare_sets(file: Path, pairs: pl.LazyFrame, lever: Lever) -> PairComparison:
+    """Return the comparison of sets; a lever without an id, as of `--overlap`, has no costs."""
+    set_counts = count_set_pairs(rewrite_set_pairs(pairs, lever.labels), lever)
+    own_lever = lever if lever.id else None
+    comparison = _build_comparison(file, set_counts.counts, own_lever, has_sets=True)
+    return replace(
+        comparison,
+        comparisons=tuple(
+            replace(part, labels=compute_set_labels(set_counts.table, part.version, lever))
+            for part in comparison.comparisons
+        ),
+        sets=tuple(
+            compute_set_agreement_of_counts(set_counts.table, part.version, lever)
+            for part in comparison.comparisons
+        ),
+    )
+
+
+def _build_set_lever(file: Path, pairs: pl.LazyFrame, overlap: str) -> Lever:
+    """Return a lever of all labels in the file, of which each divergence costs 1."""
+    try:
+        share = read_overlap(overlap)
+    except ValueError as error:
+        raise ValueError(f"--overlap {overlap}: {error}") from None
+    try:
+        labels = list_pair_labels(pairs)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    return Lever("", labels, labels, many=True, overlap=share)
+
+
 def _build_number_lever(tolerance: str) -> Lever:
     """Return a lever of any number, of which each divergence costs 1."""
     try:
@@ -156,6 +223,18 @@ def _refuse_numbers(file: Path, pair_counts: PairCounts) -> None:
         raise ValueError(
             f"{file}: the answers are numbers ({different:,} different ones of humans), not labels;"
             " write how near they must be, `--tolerance 5%` or `--tolerance 2`, or name a policy"
+        )
+
+
+def _refuse_sets(file: Path, pair_counts: PairCounts) -> None:
+    """Raise ValueError if an answer holds several labels, as in `rollout init`."""
+    answers = {*pair_counts.table["human"].drop_nulls(), *pair_counts.table["model"].drop_nulls()}
+    sets = [text for text in answers if SEPARATOR in text or parse_set(text) != text]
+    if sets:
+        example = min(sets, key=lambda text: (SEPARATOR not in text, text))
+        raise ValueError(
+            f"{file}: answers such as {example!r} hold several labels; write how much of their"
+            " labels sets must have in common to agree, `--overlap 100%`, or name a policy"
         )
 
 

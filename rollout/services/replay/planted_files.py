@@ -1,11 +1,16 @@
-"""Recorded files with planted cases: declared in a file, before their answers."""
+"""Recorded files with planted cases: declared in a file, before their answers.
 
-from collections.abc import Sequence
+A replay trusts the file's own times, as it trusts all of its files. A service doesn't: see
+`rollout.services.records.planted_imports`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
-from rollout.core.records.planted_cases import PlantedDeclaration
 from rollout.formats.records.planted_rows import read_planted_rows
 from rollout.tally.frames import INSTANT, RecordFrames
 from rollout.tally.populations import split_populations
@@ -13,6 +18,15 @@ from rollout.tally.populations import split_populations
 
 class LateDeclarationError(ValueError):
     """A case was declared as planted when its answers could be known."""
+
+
+@dataclass(frozen=True, slots=True)
+class LateDeclaration:
+    """The first case of those that were declared after an answer to them."""
+
+    key: str
+    declared_at: datetime
+    answered_at: datetime
 
 
 def split_declared_cases(records: RecordFrames, file: Path | None) -> RecordFrames:
@@ -24,29 +38,33 @@ def split_declared_cases(records: RecordFrames, file: Path | None) -> RecordFram
     """
     if file is None:
         return records
-    declarations = read_planted_rows(file)
-    check_declarations(records, declarations, file.name)
-    return split_populations(records, {declaration.key for declaration in declarations})
+    declared = {declaration.key: declaration.declared_at for declaration in read_planted_rows(file)}
+    late = find_late_declaration(records, declared)
+    if late is not None:
+        raise LateDeclarationError(
+            f"{file.name}: case {late.key} was declared as planted at"
+            f" {late.declared_at:%Y-%m-%d %H:%M} UTC, after an answer of"
+            f" {late.answered_at:%Y-%m-%d %H:%M} UTC. A case that was planted when answers could be"
+            " known would be a choice of results; remove its row, so that it counts as all others"
+        )
+    return split_populations(records, declared.keys())
 
 
-def check_declarations(
-    records: RecordFrames, declarations: Sequence[PlantedDeclaration], file: str
-) -> None:
-    """Raise an error unless each case was declared before its first prediction or decision.
+def find_late_declaration(
+    records: RecordFrames, declared: Mapping[str, datetime]
+) -> LateDeclaration | None:
+    """Return a case that was declared after a prediction, decision or outcome of it, if any.
 
     An answer without a time is as old as its case.
-
-    Raises:
-        LateDeclarationError: a case was declared after an answer to it.
     """
-    declared = pl.DataFrame(
-        [(declaration.key, declaration.declared_at) for declaration in declarations],
+    declarations = pl.DataFrame(
+        list(declared.items()),
         schema={"case_key": pl.String(), "declared_at": INSTANT},
         orient="row",
     )
     frames = (records.predictions, records.decisions, records.outcomes)
     answers = pl.concat([frame.select("case_key", "at") for frame in frames])
-    timed = answers.join(declared, on="case_key").join(
+    timed = answers.join(declarations, on="case_key").join(
         records.cases.select("case_key", "occurred_at"), on="case_key", how="left"
     )
     late = (
@@ -54,10 +72,5 @@ def check_declarations(
         .filter(pl.col("at") <= pl.col("declared_at"))
         .sort("case_key", "at")
     )
-    for row in late.head(1).iter_rows(named=True):
-        raise LateDeclarationError(
-            f"{file}: case {row['case_key']} was declared as planted at"
-            f" {row['declared_at']:%Y-%m-%d %H:%M} UTC, after an answer of"
-            f" {row['at']:%Y-%m-%d %H:%M} UTC. A case that was planted when answers could be known"
-            " would be a choice of results; remove its row, so that it counts as all others"
-        )
+    rows = late.select("case_key", "declared_at", "at").head(1).rows()
+    return LateDeclaration(*rows[0]) if rows else None

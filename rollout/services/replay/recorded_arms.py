@@ -42,7 +42,7 @@ def check_recorded_arms(
         f"{other_units.height:,} of {units.height:,} units were in another arm when they were"
         f" recorded, such as {example['case_key']}: {example[SAMPLED_ARM]}, replayed as"
         f" {example['replayed_arm']}. Pass the --salt of the recorded rollout, and a policy with"
-        " its stages and shares"
+        " its stages and shares. The arms of another system's experiment can't be replayed"
     )
 
 

@@ -23,6 +23,7 @@ from rollout.formats.records.rejected_rows import RecordError
 from rollout.replay.engine import Replay, ReplayOptions, ReplayResult
 from rollout.replay.first_uses import find_continued_versions, list_first_uses
 from rollout.replay.record_feed import HistoryFeeds
+from rollout.services.replay.file_contents import check_file_contents, list_declared_contents
 from rollout.services.replay.planted_files import split_declared_cases
 from rollout.services.replay.recorded_arms import check_recorded_arms
 from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
@@ -54,7 +55,8 @@ class ReplayRequest:
         column_mappings: the same as flags, such as `predictions.case_key=image`; they override it.
         options: salt, simulated approvals, skipping.
         trained_until: end of the training data by version; earlier cases are no evidence.
-        contents: by version the SHA-256 of its weights and pre-processing, beside the policy's.
+        contents: by version the SHA-256 of its weights and pre-processing, beside those of the
+            files and the policy.
         strict: stop at the first unreadable row.
         chosen_sources: sources whose decisions are evidence; () for all.
         planted: a file that declares the planted cases.
@@ -122,6 +124,9 @@ def read_request_records(
     """Read the records of `request`, with times in the zones of their sites.
 
     The policy's import section says how the files are written; columns of the request override it.
+
+    Raises:
+        ValueError: a version in the files has another content in the request or the policy.
     """
     levers = [lever.id for lever in policy.levers]
     outcomes = [outcome.id for outcome in policy.outcomes]
@@ -150,7 +155,9 @@ def read_request_records(
         chosen_sources=request.chosen_sources,
         outcomes=outcomes,
     )
-    return split_declared_cases(records, request.planted)
+    records = split_declared_cases(records, request.planted)
+    check_file_contents(records, request.contents, policy)
+    return records
 
 
 def replay_records(
@@ -162,7 +169,8 @@ def replay_records(
         NothingToReplayError: no record can be evidence.
         RecordedArmsError: the records' experiment had other arms.
     """
-    records, history, planted, first_seen = _place_records(request, policy, records)
+    contents = list_declared_contents(records, request.contents, policy)
+    records, history, planted, first_seen = _place_records(request, policy, records, contents)
     units = resolve_natural_units(history, policy)
     unit_arrays = _build_unit_arrays(units, planted, policy)
     if not units["excluded"].null_count():
@@ -177,7 +185,7 @@ def replay_records(
         feeds,
         first_seen,
         request.options,
-        _list_contents(request, policy),
+        contents,
     )
     report_progress = (
         None if progress is None else lambda done, total: progress("deciding", done, total)
@@ -204,7 +212,7 @@ def _build_unit_arrays(
 
 
 def _place_records(
-    request: ReplayRequest, policy: Policy, records: RecordFrames
+    request: ReplayRequest, policy: Policy, records: RecordFrames, contents: Mapping[str, str]
 ) -> tuple[RecordFrames, PlacedHistory, PlacedHistory | None, Mapping[str, datetime]]:
     """Return records by first names of versions, placed, and the first use of each name.
 
@@ -214,7 +222,6 @@ def _place_records(
     history = place_cases(records, policy, salt, trained_until)
     planted = place_planted_cases(records, policy, salt, trained_until)
     first_seen = find_first_uses(records, history, planted)
-    contents = _list_contents(request, policy)
     first_uses = list_first_uses(first_seen, contents)
     if first_names := find_continued_versions(policy, first_uses):
         planted_records = records.planted
@@ -226,10 +233,6 @@ def _place_records(
         history = place_cases(records, policy, salt, trained_until)
         planted = place_planted_cases(records, policy, salt, trained_until)
     return records, history, planted, first_seen
-
-
-def _list_contents(request: ReplayRequest, policy: Policy) -> Mapping[str, str]:
-    return {**request.contents, **policy.contents_by_version}
 
 
 def find_first_uses(

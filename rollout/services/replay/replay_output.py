@@ -21,11 +21,8 @@ from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.json_report import render_json_report
 from rollout.reports.pages.text_report import render_text_report
 from rollout.services.replay.replay import ReplayedFiles, ReplayRequest
-from rollout.tally.frames import ATTRIBUTE_PREFIX
+from rollout.tally.frames import MEDIA_COLUMN
 from rollout.tally.slots import to_instant
-
-MEDIA_COLUMN = f"{ATTRIBUTE_PREFIX}media"
-"""Column of recorded files with the path or address of a case's picture."""
 
 
 def compute_replay_facts(replayed_files: ReplayedFiles) -> ReportFacts:

@@ -7,7 +7,7 @@ import rollout
 PACKAGE_FOLDER = Path(rollout.__file__).parent
 DATA_FOLDERS = {  # name: (folder in a checkout, folder in an installed package)
     "config": ("config", "_config"),
-    "mail-room": ("examples/mail-room/records", "_mail_room"),
+    "examples": ("examples", "_examples"),
 }
 
 

@@ -4,12 +4,13 @@ A unit is stored when its deadline passes, with the score that it then has, so t
 come later change nothing.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from operator import itemgetter
 from typing import Final
 
 from sqlalchemy import select
 
+from rollout.store.counting.unit_records import UnitRecords
 from rollout.store.database.bulk import insert_missing
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -56,21 +57,27 @@ def load_drawn(
     transaction: Transaction,
     rollout: Rollout,
     case_ids: Collection[int],
-    first_names: Mapping[str, str],
+    records: UnitRecords,
 ) -> dict[tuple[int, str], str]:
-    """Return by case and version who was to decide, as stored with the first question."""
+    """Return by case and version who was to decide, as stored with the first question.
+
+    Questions that `records` doesn't use play no part: a unit is counted anew without those that
+    came later, under whatever name of the version.
+    """
     query = (
         select(
             *(predictions.c[name] for name in ("case_id", "version", "decider")),
-            *(predictions.c[name] for name in ("exposure", "share")),
+            *(predictions.c[name] for name in ("exposure", "share", "hash", "record_hash")),
         )
         .where(*match_cases(transaction, rollout, predictions, case_ids))
         .where(predictions.c.decider.is_not(None))
         .order_by(predictions.c.received_at.desc(), predictions.c.revision.desc())
     )  # the first one is last, and stays
+    names = records.first_names
     return {
-        (row.case_id, first_names.get(row.version, row.version)): (
+        (row.case_id, names.get(row.version, row.version)): (
             f"{row.decider} {row.exposure} {row.share!r}"
         )
         for row in transaction.execute(query)
+        if records.is_used(row)
     }

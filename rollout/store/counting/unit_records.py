@@ -31,6 +31,10 @@ class UnitRecords:
         self._deciders: dict[int, set[str | None]] = {}
         self.cases_beside: Mapping[int, Collection[int]] = {}
 
+    def is_used(self, _row: Row[Any]) -> bool:
+        """Return whether units may rest on a record: on any."""
+        return True
+
     def add_row(self, table: Table, row: Row[Any]) -> bool:
         """Add a record's row, and return True: the row is used."""
         record_hash = get_record_hash(row)
@@ -84,9 +88,13 @@ class SelectedRecords(UnitRecords):
         super().__init__(first_names)
         self._selected_hashes = hashes
 
+    def is_used(self, row: Row[Any]) -> bool:
+        """Return whether the row is one of the selected records."""
+        return get_record_hash(row) in self._selected_hashes
+
     def add_row(self, table: Table, row: Row[Any]) -> bool:
         """Return whether the row is one of the selected records, or an outcome."""
-        return table is outcomes or get_record_hash(row) in self._selected_hashes
+        return table is outcomes or self.is_used(row)
 
 
 class SelectedOutcomeRecords(SelectedRecords):
@@ -94,4 +102,4 @@ class SelectedOutcomeRecords(SelectedRecords):
 
     def add_row(self, _table: Table, row: Row[Any]) -> bool:
         """Return whether the row is one of the selected records."""
-        return get_record_hash(row) in self._selected_hashes
+        return self.is_used(row)

@@ -115,7 +115,11 @@ _insert_prefixes: dict[tuple[str, str, tuple[str, ...]], str] = {}
 def _convert_for_sqlite(cells: Sequence[Any]) -> Iterable[Any]:
     """Return a column in types that SQLite's driver binds without adapters."""
     converter = {bytes: bytearray, bool: int}.get(type(cells[0]))
-    return cells if converter is None else map(converter, cells)
+    if converter is None:
+        return cells
+    if None in cells:
+        return [None if cell is None else converter(cell) for cell in cells]
+    return map(converter, cells)
 
 
 def insert_missing(

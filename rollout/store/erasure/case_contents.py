@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from sqlalchemy import delete, exists, select
 
@@ -17,6 +18,7 @@ from rollout.store.erasure.texts import (
     delete_responses,
 )
 from rollout.store.erasure.unit_values import UnitValues, ValueHolders
+from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.records.external_keys import (
     CASE,
     EPISODE,
@@ -42,6 +44,16 @@ class ErasedContents:
     keys: tuple[str, ...]
     counts: Mapping[str, int]
     records_digest: str
+
+
+class EarlierHolders(NamedTuple):
+    """Holders of values as an earlier transaction read them, and the last slot of evidence then.
+
+    Every unit that was counted later has a later slot.
+    """
+
+    holders: ValueHolders
+    last_slot: int
 
 
 class CaseContents:
@@ -83,13 +95,16 @@ class CaseContents:
 
     def find_value_holders(
         self, keys: Collection[str], episode_span: timedelta | None
-    ) -> ValueHolders:
+    ) -> EarlierHolders:
         """Return which other units have attribute values of the cases' units.
 
-        It reads all units, so not in the transaction that erases: that would delay a stop.
+        It reads all units, so not in the transaction that erases: that would delay a stop. There
+        `erase` reads those that came since.
         """
+        last_slot = EvidenceStore(self._transaction, self._rollout).get_last_slot()
         unit_numbers = self._list_units(list(self.find_cases(keys).values()), episode_span)
-        return UnitValues(self._transaction, self._rollout).find_holders(unit_numbers)
+        unit_values = UnitValues(self._transaction, self._rollout)
+        return EarlierHolders(unit_values.find_holders(unit_numbers), last_slot)
 
     def erase(
         self,
@@ -97,12 +112,12 @@ class CaseContents:
         *,
         revision: int,
         episode_span: timedelta | None,
-        holders: ValueHolders,
+        earlier: EarlierHolders,
     ) -> ErasedContents:
         """Delete all contents of cases; their counts and the hashes of keys and records stay.
 
         `revision` is that of the event, which belongs into this transaction; `episode_span` the
-        policy's, by which cases without an episode were counted together; `holders` the result
+        policy's, by which cases without an episode were counted together; `earlier` the result
         of `find_value_holders`. The keys are replaced
         first: that waits for transactions that are storing such a case, and lets later ones see
         that it is erased.
@@ -116,17 +131,23 @@ class CaseContents:
         )
         episode_ids = self._list_episodes(case_ids)
         unit_numbers = self._list_units(case_ids, episode_span)
+        self._delete_queue(case_ids)  # before the lock, as a tick takes its cases before it counts
         with open_purge(self._transaction):
             counts = delete_case_rows(self._transaction, self._rollout, case_ids)
             counts["rejected_records"] = delete_rejected(self._transaction, self._rollout, keys)
-            unit_values = UnitValues(self._transaction, self._rollout)
-            counts["counted_units"] = unit_values.erase(unit_numbers, holders)
-        self._delete_queue(case_ids)
+            counts["counted_units"] = self._erase_values(unit_numbers, earlier)
         counts["ledger_texts"] = delete_ledger_texts(self._transaction, self._rollout, keys)
         counts["deliveries"] = clear_deliveries(self._transaction, self._rollout, keys)
         delete_responses(self._transaction, keys)
         self._erase_empty_episodes(episode_ids)
         return ErasedContents(hashes, {t: n for t, n in counts.items() if n}, records_digest)
+
+    def _erase_values(self, unit_numbers: Collection[int], earlier: EarlierHolders) -> int:
+        """Erase the attribute values of units, while no unit is counted; return their number."""
+        EvidenceStore(self._transaction, self._rollout).get_last_slot(lock=True)
+        unit_values = UnitValues(self._transaction, self._rollout)
+        holders = unit_values.update_holders(unit_numbers, earlier.holders, after=earlier.last_slot)
+        return unit_values.erase(unit_numbers, holders)
 
     def erase_episode_key(self, episode: str) -> str:
         """Replace an episode's key by a hash, which is returned."""

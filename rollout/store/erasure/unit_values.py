@@ -33,12 +33,14 @@ class ValueHolders(NamedTuple):
     """Which units have values of those that are to be erased.
 
     Attributes:
-        shared_values: those that units of other cases have too.
+        own_values: all values of the units of the cases to erase.
+        shared_values: those that units of other cases have too, each with one such unit.
         erased_units: units with some of the values whose cases were erased before.
     """
 
-    shared_values: frozenset[NamedValue]
-    erased_units: tuple[int, ...]
+    own_values: frozenset[NamedValue]
+    shared_values: Mapping[NamedValue, int]
+    erased_units: frozenset[int]
 
 
 class UnitValues:
@@ -52,13 +54,14 @@ class UnitValues:
         self._transaction = transaction
         self._is_own = counted_units.c.rollout == rollout.number
 
-    def find_holders(self, numbers: Collection[int]) -> ValueHolders:
-        """Return which other units have values of these; reads all units of the rollout."""
+    def find_holders(self, numbers: Collection[int], *, after: int = -1) -> ValueHolders:
+        """Return which other units of slots after one have values of these; of all, by default."""
         is_theirs = self._match_units(numbers)
         own_values = {value for text in self._read_texts(is_theirs) for value in list_values(*text)}
-        shared, erased_units, read_texts = set[NamedValue](), set[int](), set[TextPair]()
+        shared, erased_units, read_texts = dict[NamedValue, int](), set[int](), set[TextPair]()
         columns = (counted_units.c.unit, IS_ERASED.label("is_erased"), *COLUMNS)
-        query = select(*columns).where(self._is_own, HAS_VALUES, ~is_theirs)
+        is_later = counted_units.c.slot > after
+        query = select(*columns).where(self._is_own, is_later, HAS_VALUES, ~is_theirs)
         rows = self._transaction.execute(query.execution_options(yield_per=UNITS_PER_READ))
         while len(shared) < len(own_values) and (row := next(rows, None)):
             text = (row.attribute_values, row.slices)
@@ -66,15 +69,39 @@ class UnitValues:
                 erased_units.add(row.unit)
             elif not row.is_erased and text not in read_texts:
                 read_texts.add(text)
-                shared |= own_values.intersection(list_values(*text))
+                shared |= dict.fromkeys(own_values.intersection(list_values(*text)), row.unit)
         rows.close()
-        return ValueHolders(frozenset(shared), tuple(sorted(erased_units)))
+        return ValueHolders(frozenset(own_values), shared, frozenset(erased_units))
+
+    def update_holders(
+        self, numbers: Collection[int], earlier: ValueHolders, *, after: int
+    ) -> ValueHolders:
+        """Return the holders as they are now, from those of an earlier transaction.
+
+        Call it in the transaction that erases, while no unit can be counted. It reads the units of
+        slots after one, which the earlier transaction may have missed. All units are read anew in
+        two rare cases: a value of the cases came since, or an erasure took a unit that shared one.
+        """
+        later = self.find_holders(numbers, after=after)
+        if not later.own_values <= earlier.own_values or self._has_erased(earlier):
+            return self.find_holders(numbers)
+        return ValueHolders(
+            later.own_values,
+            {**earlier.shared_values, **later.shared_values},
+            earlier.erased_units | later.erased_units,
+        )
+
+    def _has_erased(self, holders: ValueHolders) -> bool:
+        """Return whether a unit that shared a value was erased since."""
+        are_sharing = self._match_units(set(holders.shared_values.values()))
+        query = select(counted_units.c.unit).where(self._is_own, are_sharing, IS_ERASED)
+        return self._transaction.execute(query.limit(1)).first() is not None
 
     def erase(self, numbers: Collection[int], holders: ValueHolders) -> int:
         """Replace all values that no other case has; return the number of changed units."""
         texts = self._seal(self._match_units(numbers))
         own_values = {value for text in texts for value in list_values(*text)}
-        unique = sorted(own_values - holders.shared_values)
+        unique = sorted(own_values - holders.shared_values.keys())
         names = {value: PSEUDONYM.format(token_hex(4)) for value in unique}
         is_erased = and_(self._match_units([*numbers, *holders.erased_units]), IS_ERASED)
         erased_texts = set(self._read_texts(is_erased)) if names else ()

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, func, select
 
+from rollout.core.calendar.instants import MICROSECOND
 from rollout.store.database.bulk import insert_once
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
@@ -49,7 +50,8 @@ class StoredVersion:
 
     Attributes:
         first_seen_at: its first use, as its first record states it.
-        declared_at: when the service received its content; without one, its first facts.
+        declared_at: when the service received its content, after that of other names with it;
+            without one, its first facts.
     """
 
     first_seen_at: datetime
@@ -75,9 +77,12 @@ class VersionStore:
             at: when they were received, by the service's clock.
             first_used_at: a new version's first use, where that is another time.
         """
-        stored = self.list_all().get(info.version)
+        stored_versions = self.list_all()
+        stored = stored_versions.get(info.version)
         if stored is not None and stored.info == info:
             return False
+        if stored is None or not stored.info.content:
+            at = _find_receipt(stored_versions, info, at)
         revision = select(func.coalesce(func.max(versions.c.revision), 0) + 1).where(
             versions.c.rollout == self._rollout.number, versions.c.version == info.version
         )
@@ -111,6 +116,19 @@ class VersionStore:
             earlier_facts = stored_versions.get(row.version)
             stored_versions[row.version] = _add_facts(earlier_facts, row)
         return stored_versions
+
+
+def _find_receipt(
+    stored_versions: Mapping[str, StoredVersion], info: VersionInfo, at: datetime
+) -> datetime:
+    """Return when a content was received: after other names of it, which are stored already.
+
+    A writer that waited for others, or whose clock is slow, would otherwise make its name the first
+    one after units of another were counted.
+    """
+    names = stored_versions.items() if info.content else ()
+    others = (s for name, s in names if name != info.version and s.info.content == info.content)
+    return max((at, *(other.declared_at + MICROSECOND for other in others)))
 
 
 def _build_first_use(first_used_at: datetime | None) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Pages of cases, newest first, and the stored records of one case."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -87,9 +87,14 @@ class CasePages:
         return list(newest.values())
 
     def list_outcomes(self, case_id: int, key: str) -> Sequence[Outcome]:
-        """Return the newest revision of a case's outcome, or nothing."""
+        """Return the newest revision of a case's outcome, or nothing.
+
+        Values that it does not name are those of earlier revisions.
+        """
         records = self._load_records(Outcome, outcomes, case_id, key)
-        return [record for record in records if isinstance(record, Outcome)][-1:]
+        revisions = [record for record in records if isinstance(record, Outcome)]
+        values = {name: value for each in revisions for name, value in each.values.items()}
+        return [replace(newest, values=values) for newest in revisions[-1:]]
 
     def list_counted(self, case_id: int) -> Sequence[CountedLever]:
         """Return the counts of a case's unit, which may be its episode."""

@@ -51,6 +51,17 @@ class ExposureStore:
         ]
         insert_new_rows(self._transaction, exposures, rows)
 
+    def copy(self, new_ids: Mapping[int, int]) -> None:
+        """Store what was shown of some numbers also under their new ones."""
+        if not new_ids:
+            return
+        query = select(exposures).where(
+            *match_cases(self._transaction, self._rollout, exposures, new_ids)
+        )
+        rows = self._transaction.execute(query).mappings().all()
+        copies = [{**row, "case_id": new_ids[row["case_id"]]} for row in rows]
+        insert_new_rows(self._transaction, exposures, copies)
+
     def record_figures(self, reviewer: str, until: datetime, *, page: str) -> None:
         """Store that a reviewer sees figures of cases before `until`."""
         known_until = self.load_figures_until(reviewer)

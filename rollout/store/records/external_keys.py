@@ -27,6 +27,8 @@ from rollout.store.tables.tables import external_keys
 
 CASE, EPISODE, PURGED = "case", "episode", "purged"
 ERASED, ERASED_EPISODE, ERASED_NAME = "erased", "erased-episode", "erased-name"
+DECLARED: Final = "planted"
+"""The kind of a declaration of a planted case: its key as a hash, with a number of its own."""
 KEYS_PER_READ: Final = 5_000
 HASH_PREFIXES: Final = {CASE: "purged", EPISODE: "episode", ERASED_NAME: "name"}
 """The first part of what is hashed; "purged" is part of stored hashes."""
@@ -120,12 +122,14 @@ class ExternalKeys:
             self._rollout.salt, content.encode(errors="surrogatepass"), "sha256"
         ).hex()
 
-    def find_hashed(self, keys: Collection[str], kind: str) -> dict[str, int]:
+    def find_hashed(
+        self, keys: Collection[str], kind: str, *, lock: bool = False
+    ) -> dict[str, int]:
         """Return the numbers of keys that were replaced by hashes of a kind."""
         if not keys or not self._has_any(kind):
             return {}
         hashes = {self.hash_key(key): key for key in keys}
-        ids = ExternalKeys(self._transaction, self._rollout, kind).find_ids(hashes)
+        ids = ExternalKeys(self._transaction, self._rollout, kind).find_ids(hashes, lock=lock)
         return {hashes[key_hash]: number for key_hash, number in ids.items()}
 
     def _find_deleted_ids(self, keys: Collection[str]) -> dict[str, tuple[int, str]]:

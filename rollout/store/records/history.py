@@ -150,10 +150,11 @@ class StoredHistory:
             self._load_predictions(case_ids, first_decisions) if with_predictions else ()
         )
         sourced_rows, unsourced_rows = self._split_decisions(decision_rows)
-        outcome_rows = self._load_newest(outcomes, ("case_id",), case_ids).values()
+        outcome_rows, earlier_rows = self._load_outcomes(case_ids)
         build_prediction = partial(self._build_prediction, first_decisions=first_decisions)
         build_frame, levers = partial(_build_frame, keys), self._levers
         no_remarks = pl.DataFrame(schema=REMARK_SCHEMA)
+        outcomes_schema = build_outcomes_schema(levers, self._outcomes)
         records = RecordFrames(
             cases=pl.DataFrame(
                 [self._build_case(row, keys, episodes) for row in case_rows],
@@ -169,9 +170,8 @@ class StoredHistory:
                 self._build_decision,
             ),
             unsourced_decisions=build_unsourced(keys, unsourced_rows),
-            outcomes=build_frame(
-                build_outcomes_schema(levers, self._outcomes), outcome_rows, self._build_outcome
-            ),
+            outcomes=build_frame(outcomes_schema, outcome_rows, self._build_outcome),
+            earlier_outcomes=build_frame(outcomes_schema, earlier_rows, self._build_outcome),
             gold_decisions=build_frame(
                 build_gold_schema(levers),
                 self._load_gold_tasks(case_ids),
@@ -248,6 +248,15 @@ class StoredHistory:
             return rows
         receipts = find_first_receipts(self._load_rows(predictions, key_columns, case_ids))
         return select_first_received(rows, receipts, self._first_names)
+
+    def _load_outcomes(
+        self, case_ids: Collection[int] | None
+    ) -> tuple[Collection[Row[Any]], Sequence[Row[Any]]]:
+        """Return each outcome's highest revision, then the earlier ones that have values."""
+        rows = list(self._load_rows(outcomes, ("case_id",), case_ids))
+        newest = {row.case_id: row for row in rows}
+        earlier = (row for row in rows if row is not newest[row.case_id])
+        return newest.values(), [row for row in earlier if row.outcome_values]
 
     def _load_newest(
         self, table: Table, key_columns: Sequence[str], case_ids: Collection[int] | None

@@ -32,13 +32,16 @@ from rollout.store.records.planted_cases import PlantedCases
 from rollout.store.records.record_hashes import PLANTED, build_hash_columns
 from rollout.store.records.record_rows import (
     COLUMN_OF,
-    MAX_KEY_LENGTH,
     RECORD_SCHEMAS,
     SCHEMA_BY_TYPE,
     ColumnsByName,
     RecordSchema,
 )
-from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
+from rollout.store.records.rejected_records import (
+    NewRejectedRecord,
+    RejectedRecords,
+    escape_key,
+)
 from rollout.store.tables.columns import encode_instant
 from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.store.tables.tables import cases, heartbeats
@@ -160,13 +163,14 @@ class RecordStore:
         faults.reach_point("ingest.parsed")
         keys = chain(chain.from_iterable(group.keys for group in groups), locked_keys)
         key_ids = self._case_keys.assign_ids(keys)
+        planted_ids = PlantedCases(self._transaction, self._rollout).receive(key_ids)
         stored_columns = self._decide_results(groups, key_ids, results)
         if sum(len(columns["case_id"]) for columns in stored_columns.values()) < len(items):
             self._store_rejected(items, results, erased_items, received_at)
         faults.reach_point("ingest.set-aside")
         for schema, columns in stored_columns.items():
             kind_sender = sender.get(schema.name) if isinstance(sender, Mapping) else sender
-            self._insert_columns(schema, columns, received_micros, kind_sender)
+            self._insert_columns(schema, columns, received_micros, kind_sender, planted_ids)
         self._queue_unsealed(stored_columns, received_micros)
         faults.reach_point("ingest.records")
         changed_cases = set(
@@ -283,6 +287,7 @@ class RecordStore:
         columns: ColumnsByName,
         received_micros: int,
         sender: str | None,
+        planted_ids: AbstractSet[int],
     ) -> None:
         row_count = len(columns["case_id"])
         common_columns: dict[str, Sequence[Any]] = {
@@ -295,18 +300,12 @@ class RecordStore:
             for name, cells in {**columns, **common_columns}.items()
         }
         if schema is RECORD_SCHEMAS[Case]:
-            table_columns |= self._build_marks(columns["case_id"])
+            table_columns |= _build_marks(columns["case_id"], planted_ids)
         table_columns |= build_hash_columns(schema.name, table_columns)
         if "episode" in columns:
             table_columns["episode"] = self._find_episode_ids(columns["episode"])
         del table_columns["key"]  # the row has the case's number
         insert_columns(self._transaction, schema.table, table_columns)
-
-    def _build_marks(self, case_ids: Sequence[int]) -> dict[str, Sequence[Any]]:
-        """Return the column that marks planted cases; nothing if none of them is."""
-        planted = PlantedCases(self._transaction, self._rollout).find(case_ids)
-        marks = [True if case_id in planted else None for case_id in case_ids]
-        return {PLANTED: marks} if planted else {}
 
     def _queue_unsealed(
         self, stored_columns: Mapping[RecordSchema, ColumnsByName], received_micros: int
@@ -346,6 +345,14 @@ class RecordStore:
             and position not in erased_items
         ]
         RejectedRecords(self._transaction, self._rollout).add(rejected, received_at=received_at)
+
+
+def _build_marks(
+    case_ids: Sequence[int], planted_ids: AbstractSet[int]
+) -> dict[str, Sequence[Any]]:
+    """Return the column that marks planted cases; nothing if none of them is."""
+    marks = [True if case_id in planted_ids else None for case_id in case_ids]
+    return {PLANTED: marks} if any(marks) else {}
 
 
 def _group_records(
@@ -405,5 +412,5 @@ def build_rejected_record(sent_record: AnyRecord, reason: str) -> NewRejectedRec
     """Return a record as rejected, escaped to ASCII for every database."""
     record = to_record(sent_record)
     body = json.dumps(asdict(record), default=str, sort_keys=True)
-    key = json.dumps(record.key)[1:-1][:MAX_KEY_LENGTH]
-    return NewRejectedRecord(RECORD_SCHEMAS[type(record)].name, key, body, reason)
+    kind = RECORD_SCHEMAS[type(record)].name
+    return NewRejectedRecord(kind, escape_key(record.key), body, reason)

@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from itertools import chain
+from json import dumps, loads
 
 from sqlalchemy import func, select
 
@@ -11,6 +13,7 @@ from rollout.store.database.bulk import encode_values, insert_new_rows, select_t
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.records.erased_keys import find_erased_keys
+from rollout.store.records.record_rows import MAX_KEY_LENGTH
 from rollout.store.tables.tables import rejected_records
 
 
@@ -43,13 +46,14 @@ class RejectedRecords:
     def add(self, items: Iterable[NewRejectedRecord], *, received_at: datetime) -> None:
         """Store records; existing ones stay, and those of erased cases are left out."""
         new_records = list(items)
+        spellings = {item.key: {item.key, _read_key(item.key)} for item in new_records}
         erased_keys = find_erased_keys(
-            self._transaction, self._rollout, {item.key for item in new_records}
+            self._transaction, self._rollout, chain.from_iterable(spellings.values())
         )
         rows = [
             self._build_row(item, received_at)
             for item in new_records
-            if item.key not in erased_keys
+            if erased_keys.isdisjoint(spellings[item.key])
         ]
         insert_new_rows(self._transaction, rejected_records, rows)
 
@@ -71,8 +75,9 @@ class RejectedRecords:
         ]
 
     def find_keys(self, keys: Collection[str]) -> set[str]:
-        """Return which keys of cases a stored record names."""
+        """Return which keys of cases a stored record names, as they are or escaped."""
         engine = self._transaction.engine
+        key_of = {escape_key(key): key for key in keys} | {key: key for key in keys}
         query = (
             select(rejected_records.c.key)
             .distinct()
@@ -81,9 +86,8 @@ class RejectedRecords:
                 rejected_records.c.key.in_(select_texts(engine, "keys")),
             )
         )
-        return set(
-            self._transaction.execute(query, {"keys": encode_values(engine, keys)}).scalars()
-        )
+        parameters = {"keys": encode_values(engine, key_of)}
+        return {key_of[row.key] for row in self._transaction.execute(query, parameters)}
 
     def count_by_reason(self) -> dict[tuple[str, str], int]:
         """Return the number of records by kind and reason."""
@@ -106,3 +110,16 @@ class RejectedRecords:
             "received_at": received_at,
             "hash": sha256(content.encode()).digest(),
         }
+
+
+def escape_key(key: str) -> str:
+    """Return a case's key as rejected records have it: in ASCII, for every database."""
+    return dumps(key[:MAX_KEY_LENGTH])[1:-1]
+
+
+def _read_key(key: str) -> str:
+    """Return the key that was escaped, or as it is if none was."""
+    try:
+        return str(loads(f'"{key}"'))
+    except ValueError:
+        return key

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 from urllib.parse import quote
 
@@ -11,10 +12,11 @@ from api.console.ledger.incident_text import build_count_rows
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading
 from rollout.core.scope.commands import Actor, AddVersion, OpenIncident, StopAfterRollback
+from rollout.core.scope.scope import build_initial_state
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.incidents.incident_impact import EvidencePeriod
+from rollout.services.incidents.incident_impact import EvidencePeriod, begin_counts
 from tests.api.bears import CREEK, LAKE, POLICY, scope_of, tick, widened
 from tests.factories import HOUR, MET, NOON, TICK
 
@@ -236,6 +238,13 @@ def test_an_alarm_that_reaches_further_shows_each_reader_their_own_sites(browser
     assert "creek · day" in text
     assert "lake" not in text
     assert "other cell" not in text
+
+
+def test_an_incident_of_a_late_pass_counts_from_its_slot():
+    state = build_initial_state(NOON - HOUR, ())
+    late = NOON + TICK - timedelta(seconds=1)
+    assert begin_counts(state, late, TICK).changed_at == NOON
+    assert begin_counts(state, NOON, TICK).changed_at == NOON
 
 
 def test_what_was_counted_before_and_since_stands_beside_each_other():

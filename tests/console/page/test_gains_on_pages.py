@@ -28,6 +28,7 @@ GAIN = Gain(
     *("shop", "always", "v1", "profit", "EUR", DECIDES, 5.0212, 1.214, 8.5, True),
     model=GainArm(131, 0, 25.5123),
     people=GainArm(1180, 12, 20.4911),
+    without_arm=0,
 )
 
 
@@ -89,5 +90,7 @@ def test_the_table_has_both_arms_the_interval_and_what_is_unknown():
     changed = render(replace(GAIN, has_one_share=False, arm=PROPOSES))
     assert "profit, EUR (the model proposes)" in changed
     assert "so it isn't the difference of the two means" in changed
+    assert "in no arm" not in page
+    assert "7 more units in no arm: more than chance" in render(replace(GAIN, without_arm=7))
     nothing = render(replace(GAIN, model=GainArm(0, 3, None), gain=None, unit=""))
     assert "profit no data 0 units, 3 unknown 20.49 1,180 units, 12 unknown no data" in nothing

@@ -6,7 +6,7 @@ from rollout.reports.statistics.intervals import compute_share
 from rollout.services.engine.ticks import Ticker
 from tests.console.told_cases import CLOSED
 
-RECALL = PlantedRecall("alarm", "bear", compute_share(38, 40), compute_share(0, 0))
+RECALL = PlantedRecall("alarm", "bear", compute_share(38, 40), compute_share(0, 0), missing=2)
 
 
 def test_the_cells_page_shows_both_shares_with_their_numbers(told, browser, database, monkeypatch):
@@ -18,5 +18,5 @@ def test_the_cells_page_shows_both_shares_with_their_numbers(told, browser, data
     assert 'aria-label="Planted cases of v1"' in page
     assert 'scope="row">alarm: bear</th>' in page
     assert "<strong>95.0" in page
-    assert "(n 40)" in page
+    assert "(n 40, 2 without a decision)" in page
     assert 'data-label="Of those that occurred">no data' in page

@@ -5,11 +5,13 @@ import re
 import pytest
 from icalendar import Calendar
 
+from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
 from rollout.services.access.users import AccountUpdate
 from rollout.services.backups.lost_revocations import end_sign_ins
-from tests.api.bears import LAKE, tick, widened
+from rollout.services.engine.policy_application import apply_policy
+from tests.api.bears import LAKE, POLICY, tick, widened
 from tests.factories import DAY, NOON, TICK
 
 SETTINGS = "/settings/calendar"
@@ -56,6 +58,15 @@ def test_a_calendar_program_reads_stable_entries_in_utc(browser, granted, clock)
     assert not any(name in str(events) for name in ("ana", "bo,", "vic"))
     clock.advance(DAY)
     assert read_events(browser, address).keys() == events.keys()
+
+
+def test_a_calendar_program_gets_no_typed_reason_of_a_freeze(browser, service):
+    frozen = POLICY + 'freezes: [{hours: "Jun 05", reason: alarm of ana}]\n'
+    apply_policy(service.database, frozen, Actor("zoe"), NOON)
+    page = browser.as_("vic").page("/rollouts/bears/schedule")
+    assert "Freeze (alarm of ana): nothing widens" in page
+    summaries = {str(e["summary"]) for e in read_events(browser, make_address(browser)).values()}
+    assert "bears: Freeze: nothing widens at creek, lake" in summaries
 
 
 def test_an_address_shows_what_its_user_may_read_now(browser, granted):

@@ -10,17 +10,24 @@ from api.console.rollouts.value_table import build_value_tables
 from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, ValueReading
 from rollout.core.scope.commands import Actor
 from rollout.formats.policy.reader import parse_policy
-from rollout.services.cells.cell_values import CellValuesSummary, load_cell_values
+from rollout.services.cells.cell_values import (
+    CellValuesSummary,
+    load_cell_values,
+    read_closed_values,
+)
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.tally.slots import to_instant
 from rollout.tally.value_counts import UnfamiliarUnits, ValueCounts
+from rollout.tally.value_series import ValueSeries
 from tests.api import bears
 from tests.factories import DAY, NOON
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import BY_CASE, replayed
 from tests.services.engine.test_live_familiar import RULE, STORY, with_forms
+from tests.tally.test_value_series import CLASSES, FORM, build_rows
+from tests.tally.test_value_series import RULE as RULE_OF_FORMS
 
 TEXT = BY_CASE.replace("evidence: {", RULE)
 FORMS = [
@@ -54,6 +61,19 @@ def test_a_row_for_each_value_without_mistakes_for_a_blind_reviewer(is_blind, mi
     assert [row.mistaken for row in table.rows] == mistaken
     assert [row.status for row in table.rows] == statuses
     assert [("blind review" in note) for note in table.notes] == [True] * is_blind
+
+
+def test_mistakes_are_counted_once_nobody_may_still_review_the_unit():
+    """Else a count of one would tell a later reviewer how the model answered an open case."""
+    mistaken, right = 1, 0
+    units = [(3, mistaken), (3, right), (3, mistaken), (9, mistaken)]
+    series = ValueSeries(build_rows(units), CLASSES, RULE_OF_FORMS, 0.6)
+    newest = series.read_at(12)[FORM]
+    assert (newest.judged, newest.agreed, newest.status) == (4, 1, MISTAKEN)
+    for slot, counts in ((5, (3, 1)), (2, (0, 0)), (9, (4, 1))):
+        shown = read_closed_values(series, slot)[FORM]
+        assert (shown.judged, shown.agreed) == counts
+        assert shown.status == newest.status
 
 
 def test_values_beyond_twenty_are_counted():
@@ -97,3 +117,9 @@ def test_counted_units_give_the_table(service, database):
         assert all(count.to_humans == 0 for count in summary.values), "in shadow humans decide all"
     later = load_cell_values(service, state, state.policy.cells[0], last + 40 * DAY)
     assert {summary.recent.units for summary in later.values()} == {0}
+    before = load_cell_values(service, state, state.policy.cells[0], first)
+    judged = [
+        sum(count.reading.judged for summary in values.values() for count in summary.values)
+        for values in (before, later)
+    ]
+    assert judged[0] == 0 < judged[1], "what was judged since may still be reviewed"

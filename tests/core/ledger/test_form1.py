@@ -124,8 +124,11 @@ def write_as_before(value):
         "aliases",
         "content",
         "cell_values",
+        "effective_at",
+        "returned_at",
     }
     later |= {"has_begun", "number", "risk_share", "cleared_at", "detectors"}
+    later |= {"counts_since", "counts_held_since"}
     return [
         [[to_plain(key), write_as_before(item)] for key, item in part.items()]
         if isinstance(part := getattr(value, field.name), Mapping)
@@ -177,7 +180,8 @@ def test_a_mixed_chain_folds_as_if_it_had_one_form():
 def test_changing_the_form_changes_nothing_else_of_the_scope():
     before = apply_events(map(parse_event, verify_lines(OLD)))
     after = apply_events(map(parse_event, verify_lines(mixed([]))))
-    assert replace(after, at=before.at, revision=before.revision) == before
+    last = {"at": before.at, "effective_at": before.effective_at, "revision": before.revision}
+    assert replace(after, **last) == before
 
 
 def test_form_2_does_not_follow_form_1_by_itself():
@@ -324,7 +328,9 @@ def test_kinds_that_later_versions_write_read_and_change_the_rules_alone(event):
     row = build_row("r", 1, event, "", salts=SALTS)
     (read,) = verify_lines([row.format()])
     assert parse_event(read) == event
-    assert replace(apply_event(Scope(), event), at=None, revision=0) == Scope(
+    scope = apply_event(Scope(), event)
+    assert (scope.at, scope.effective_at) == (NOON, NOON)
+    assert replace(scope, at=None, effective_at=None, revision=0) == Scope(
         rules=2 if isinstance(event, RulesApplied) else 1,
         era=2 if isinstance(event, EraBegan) else 1,
     )

@@ -1,14 +1,16 @@
-"""Another gain in place of one is another try at the gate: a new attempt, at a smaller risk."""
+"""A gate that drops a gain could test another one next: a new attempt, at a smaller risk."""
 
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.outcomes import DECIDES, GAIN, GainCondition, OutcomeRule
 from rollout.core.scope.events import PolicyApplied
-from tests.factories import AGREEMENT, BO, CREEK, CY, DAN, RolloutDriver, gates, policy
+from tests.factories import AGREEMENT, BO, CREEK, CY, DAN, RolloutDriver, gates, hashed, policy
 
+SITES = policy().sites
 PROFIT = OutcomeRule("profit", -20, 60, "EUR", True, timedelta(days=2), 0.05)
 GAINS = GainCondition(GAIN, 0.0, at_least=True, outcome=PROFIT, arm=DECIDES)
 LATER = replace(PROFIT, closes=timedelta(days=3))
@@ -20,6 +22,19 @@ def asking(*gains):
     return policy(outcomes=outcomes, gates=gates(require=(AGREEMENT, *gains)))
 
 
+def apply_edit(rollout, new):
+    """Return the event of an edit, approved where it is looser."""
+    events = rollout.edit(new)
+    if not any(isinstance(event, PolicyApplied) for event in events):
+        operators = iter([BO, DAN])
+        needs = rollout.open("policy").needs
+        approvers = [CY if need == "safety" else next(operators) for need in needs]
+        rollout.approve(rollout.open("policy"), *approvers)
+        events = rollout.tick()
+    (applied,) = [event for event in events if isinstance(event, PolicyApplied)]
+    return applied
+
+
 @pytest.mark.parametrize(
     ("new", "restarts"),
     [
@@ -29,15 +44,44 @@ def asking(*gains):
         ([replace(GAINS, line=-1.0)], False),
         ([replace(GAINS, outcome=replace(PROFIT, missing_at_most=0.1))], False),
         ([GAINS, replace(GAINS, outcome=COSTS)], False),
-        ([], False),
+        ([], True),
     ],
 )
-def test_another_gain_begins_a_new_attempt(new, restarts):
-    rollout = RolloutDriver(asking(GAINS))
-    events = rollout.edit(asking(*new))
-    if not any(isinstance(event, PolicyApplied) for event in events):
-        rollout.approve(rollout.open("policy"), *[BO, CY, DAN][: len(rollout.open("policy").needs)])
-        events = rollout.tick()
-    (applied,) = [event for event in events if isinstance(event, PolicyApplied)]
+def test_a_dropped_gain_begins_a_new_attempt(new, restarts):
+    applied = apply_edit(RolloutDriver(asking(GAINS)), asking(*new))
     assert (CREEK in applied.restarted) is restarts
     assert applied.cleared == ()
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [asking(), asking(replace(GAINS, outcome=LATER))],
+        [asking(GAINS, replace(GAINS, outcome=COSTS)), asking(replace(GAINS, outcome=COSTS))],
+        [policy(stages=(), gates=()), asking(replace(GAINS, outcome=LATER))],
+    ],
+    ids=["removed and added", "added and removed", "stage removed and added"],
+)
+def test_two_edits_restart_as_one_does(edits):
+    rollout = RolloutDriver(asking(GAINS))
+    restarted = []
+    for edited in edits:
+        restarted += apply_edit(rollout, edited).restarted
+    assert restarted.count(CREEK) == 1
+
+
+@pytest.mark.parametrize(
+    ("pool", "changes", "restarts"),
+    [
+        ("rollout", {"sites": SITES[:1]}, True),
+        ("rollout", {"windows": (Window("day", "08:00-20:00"),)}, True),
+        ("rollout", {"sites": (*SITES, Site("ridge", "UTC"))}, False),
+        ("site", {"sites": SITES[:1]}, False),
+        ("site", {"windows": (Window("day", "08:00-20:00"),)}, True),
+        ("cell", {"sites": SITES[:1]}, False),
+    ],
+)
+def test_a_pool_that_loses_a_cell_begins_a_new_attempt(pool, changes, restarts):
+    asked = asking(replace(GAINS, pool=pool))
+    applied = apply_edit(RolloutDriver(asked), hashed(replace(asked, **changes)))
+    assert (CREEK in applied.restarted) is restarts

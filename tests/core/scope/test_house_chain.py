@@ -40,7 +40,7 @@ def test_a_right_that_was_written_in_later_is_found():
 
 
 def test_people_change_no_scope():
-    assert replace(apply_events(EVENTS), at=None, revision=0) == Scope()
+    assert replace(apply_events(EVENTS), at=None, effective_at=None, revision=0) == Scope()
 
 
 def test_no_kind_has_a_place_for_a_secret():

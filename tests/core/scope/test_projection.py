@@ -71,7 +71,8 @@ def test_every_event_moves_revision_and_time_on_and_time_never_back():
 
 def test_what_is_history_alone_changes_no_scope():
     after = apply_event(CLIMBED, RolloutCreated(at=NOON + DAY, by="policy", salt_hash="0"))
-    assert replace(after, at=CLIMBED.at, revision=CLIMBED.revision) == CLIMBED
+    times = {"at": CLIMBED.at, "effective_at": CLIMBED.effective_at}
+    assert replace(after, **times, revision=CLIMBED.revision) == CLIMBED
 
 
 def test_an_event_changes_no_scope_before_it():
@@ -153,7 +154,8 @@ def test_losing_every_grant_ends_suspensions_and_reports():
     )
     told = replace(told, cell=CREEK, version="v1")
     scope = apply_events([of_cell(Suspended, guard="a"), told], CLIMBED)
-    assert (cell(scope).reported_guards, cell(scope).last_alarms) == ({"r"}, {"r": NOON})
+    last = NOON + DAY  # an entry of a clock behind holds no earlier than the one before
+    assert (cell(scope).reported_guards, cell(scope).last_alarms) == ({"r"}, {"r": last})
     for gone in (
         of_cell(Narrowed, from_stage="autonomous", to_stage="shadow"),
         VersionRetired(at=NOON, by="bo", version="v1"),
@@ -314,6 +316,16 @@ def test_after_a_correction_nothing_of_a_cell_lies_ahead():
     assert (state.last_alarms, state.suspensions) == ({"g": to}, (("a", to),))
     assert state.quiet_until == to + 7 * DAY
     assert scope.widened_at[CREEK] <= to
+
+
+def test_the_end_of_a_suspension_or_stop_is_kept_by_cell():
+    cleared = of_cell(SuspensionCleared, at=NOON + HOUR, guard="a")
+    of_report = replace(cleared, at=NOON + 2 * HOUR, guard="r")  # it withheld nothing
+    scope = apply_events([of_cell(Suspended, guard="a"), cleared, of_report], CLIMBED)
+    assert scope.returned_at == {CREEK: NOON + HOUR}
+    far = NOON + DAY
+    scope = apply_event(scope, corrected(to=NOON + HOUR / 2, was=far))
+    assert scope.returned_at == {CREEK: NOON + HOUR / 2}
 
 
 # Incidents

@@ -8,15 +8,23 @@ import pytest
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Limit, Policy, Waves, Where
 from rollout.core.scope.waves import find_wave_hold, find_wave_opening, get_wave, is_settling
+from rollout.replay.fast_forward import list_timed_slots
+from rollout.tally.slots import find_slot_after
 from tests.factories import (
+    ANA,
+    BO,
     CREEK,
     CREEK_NIGHT,
+    DAN,
     DAY,
+    HEARTBEAT,
     HOUR,
     LAKE,
     LAKE_NIGHT,
     TICK,
     RolloutDriver,
+    alarm,
+    good,
     policy,
 )
 
@@ -136,6 +144,38 @@ def test_a_higher_stage_holds_the_waves_stage_too():
     rollout = first_wave()
     rollout.widen(CREEK)
     assert held(rollout.after(8 * DAY), LAKE) is None
+
+
+def stop_and_resume(rollout):
+    rollout.stop(POND)
+    waits_for_stop = held(rollout.after(8 * DAY), LAKE)
+    rollout.ask_resume(by=ANA)
+    rollout.approve(rollout.open("resume"), BO, DAN)
+    rollout.tick()
+    return waits_for_stop
+
+
+def suspend_and_clear(rollout):
+    rollout.tick({POND: alarm(HEARTBEAT)})
+    rollout.after(8 * DAY)
+    waits_for_guard = held(rollout, LAKE)
+    rollout.tick({POND: good(rollout.at - DAY, HEARTBEAT)})
+    return waits_for_guard
+
+
+@pytest.mark.parametrize("interrupt", [stop_and_resume, suspend_and_clear])
+def test_a_wave_counts_from_the_end_of_a_stop_or_suspension(interrupt):
+    """Withheld, the model did not act: these days prove nothing of the stage."""
+    rollout = first_wave().after(6 * DAY)
+    assert interrupt(rollout) == "wave 1: 1 of 2 cells hold supervised long enough"
+    returned = rollout.at
+    assert rollout.stage(POND) == "supervised"
+    assert held(rollout, LAKE) == "wave 1: 1 of 2 cells hold supervised long enough"
+    opening = find_wave_opening(rollout.scope, rollout.policy, LAKE, rollout.at)[1]
+    assert returned - TICK <= opening - 7 * DAY <= returned
+    timed = list_timed_slots(rollout.scope, rollout.policy, POND, "v1")
+    assert find_slot_after(opening, rollout.policy.tick) in list(timed)
+    assert held(rollout.after(opening - rollout.at), LAKE) is None
 
 
 def test_an_approved_widening_waits_until_its_wave_opens():

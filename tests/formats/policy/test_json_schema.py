@@ -13,10 +13,13 @@ from rollout.formats.policy.json_schema import (
     render_policy_schema,
 )
 from rollout.formats.policy.yaml_reader import read_document
+from tests.shipped_policies import SHIPPED_POLICIES
 
 ROOT = Path(__file__).parents[3]
-OWN = sorted((ROOT / "config" / "policies").glob("*.yaml"))
-SHARED = sorted((ROOT.parent / "shared" / "policies").glob("*.yaml"))
+SHARED = {
+    f"shared-{path.stem}": path for path in sorted((ROOT.parent / "shared/policies").glob("*.yaml"))
+}
+POLICIES = SHIPPED_POLICIES | SHARED
 VALIDATOR = Draft202012Validator(build_policy_schema())
 
 
@@ -42,9 +45,7 @@ def test_the_schema_is_a_schema():
     Draft202012Validator.check_schema(json.loads(render_policy_schema()))
 
 
-@pytest.mark.parametrize(
-    "path", [*OWN, *SHARED], ids=lambda path: f"{path.parent.name}-{path.stem}"
-)
+@pytest.mark.parametrize("path", POLICIES.values(), ids=POLICIES)
 def test_each_policy_fits_the_schema_as_text_and_as_editors_read_it(path):
     text = path.read_text(encoding="utf-8")
     for value in (read_document(text).value, yaml.load(text, Loader=Editor)):  # noqa: S506 - a safe one

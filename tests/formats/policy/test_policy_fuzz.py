@@ -2,7 +2,6 @@
 
 import copy
 import json
-from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,9 +9,11 @@ from hypothesis import strategies as st
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
 from rollout.formats.policy.yaml_reader import DocumentValue, read_document
 from tests.properties import examples
+from tests.shipped_policies import SHIPPED_POLICIES
 
-FOLDER = Path(__file__).parents[3] / "config" / "policies"
-FILES = [read_document(path.read_text(encoding="utf-8")).value for path in sorted(FOLDER.glob("*"))]
+FILES = [
+    read_document(path.read_text(encoding="utf-8")).value for path in SHIPPED_POLICIES.values()
+]
 JUNK: list[DocumentValue] = [
     *("", "x", "95%", "95", "-1", "0", "nan", "1e999", "shadow", "other", "*", "2h", "0s", "ü"),
     *("SH", "PH off; Mo", "sunrise-sunset", "24/7", "case"),

@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -24,6 +24,7 @@ from rollout.formats.records.schema import (
     KIND,
     MAX_ITEMS,
     STRUCTS,
+    find_default,
 )
 from tests.formats.spoilt import spoilt
 
@@ -132,8 +133,9 @@ def test_what_is_left_out_claims_nothing():
 
 @pytest.mark.parametrize("item", GOOD, ids=lambda item: item["kind"])
 def test_a_default_value_can_be_sent(item):
-    names = ITEM_FORMS[item["kind"]].__optional_keys__
-    said = {name: DEFAULTS.get(name) for name in names}
+    form = ITEM_FORMS[item["kind"]]
+    hints = get_type_hints(form, include_extras=True)
+    said = {name: find_default(name, hints[name]) for name in form.__optional_keys__}
     assert ITEM_ADAPTER.validate_python(said | item) == said | item
     assert repr(at_once([said | item], wrapped=False)) == repr(at_once([item], wrapped=False))
 

@@ -554,5 +554,23 @@ def test_what_was_done_is_a_side_of_its_own_where_it_was_told(replay_of, case):
     assert alarms == {HUMANS: 20, ACTUAL: 0, "v1": 20}
 
 
+def test_sets_stand_against_the_baseline_label_by_label(replay_of, case):
+    lever = "{id: alarm, labels: [bear, no-bear], many: true}"
+    policy = parse_policy(ONE_LEVER.replace("{id: alarm, labels: [bear, no-bear]}", lever))
+    model = {"v1": "(none of them)"}
+    both = by_day(case, 5, 6, "b", human="bear;no-bear", model=model)
+    alone = by_day(case, 5, 4, "n", human="bear", model=model)
+    inputs = replay_of([*both, *alone], policy)
+    sets = vouched(case, "creek", "always", none=10, bear=30, no_bear=20)
+    texts = {"none": "(none of them)", "no-bear": "bear;no-bear"}
+    baselines = [replace(row, action=texts.get(row.action, row.action)) for row in sets]
+    found = compute_baseline_changes(replace(inputs, baselines=baselines))
+    humans, model = ({a.action: (a.then, a.now) for a in change.actions} for change in found)
+    assert humans == {"bear": (50, 50), "no-bear": (20, 30), "(none of them)": (10, 0)}
+    assert model == {"bear": (50, 0), "no-bear": (20, 0), "(none of them)": (10, 50)}
+    assert {(c.then_n, c.now_n, c.log_e, c.has_sets) for c in found} == {(60, 50, None, True)}
+    assert found[0].actions[0].change.first == 1.0
+
+
 def test_a_replay_without_a_baseline_has_no_change_to_show(facts):
     assert facts.baselines == ()

@@ -145,6 +145,13 @@ def test_names_of_cases_are_not_compared_and_that_is_said(quiet):
     assert all(d.name != "file" for d in found.found)
 
 
+def test_a_pictures_address_is_no_attribute(quiet):
+    values = np.where(days() >= 21, "bear-2.png", "bear-1.png")
+    drift = compute_drift(with_attribute(quiet, "media", values))
+    assert "media" not in {item.name for item in drift.found}
+    assert not any(item.attribute == "media" for item in drift.unseen)
+
+
 def test_people_and_versions_are_compared_with_their_start(quiet):
     things = {(d.thing, d.name, d.version) for d in compute_drift(quiet).found}
     assert things == {("human label", "alarm", None), ("model's answer", "alarm", "v1")}

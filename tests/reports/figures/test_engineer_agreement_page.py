@@ -99,6 +99,18 @@ def shown(replay_of, case):
     return facts, Table(plain(render_html_report(facts, "engineer")))
 
 
+@pytest.mark.simulation
+def test_a_baseline_of_sets_says_that_a_case_counts_at_each_label(shown):
+    facts, _ = shown
+    of_sets = tuple(replace(change, has_sets=True) for change in facts.baselines)
+    pages = [
+        plain(render_html_report(part, "engineer"))
+        for part in (facts, replace(facts, baselines=of_sets))
+    ]
+    found = ["A case counts at each label of its set" in page for page in pages]
+    assert found == [False, True]
+
+
 def test_the_ceiling_stands_beside_the_model(shown):
     facts, page = shown
     (ceiling,) = facts.people.ceilings

@@ -15,6 +15,7 @@ from rollout.core.policy.label_sets import (
 )
 from rollout.core.policy.measures import FAILED
 from rollout.reports.figures.confusion import compute_set_label_figures
+from rollout.reports.figures.set_agreement import compute_set_pair_alpha, compute_set_unit_alpha
 from rollout.reports.statistics.set_distances import compare_sets
 
 LOGOS = tuple(f"logo {letter}" for letter in "abcdefghij")
@@ -74,3 +75,19 @@ def test_cases_without_a_decision_widen_the_bounds_of_their_labels():
     (complete,) = compute_set_label_figures(pairs, LOGOS, {"logo a": 0, "": 0})
     assert row.recall_bounds[0] < complete.recall_bounds[0]
     assert row.precision_bounds[0] < complete.precision_bounds[0]
+
+
+def test_units_are_resampled_whole_and_leave_alpha_as_it_is():
+    human, model = map(format_rows, random_sets(8, cases=60))
+    pairs = pl.DataFrame({"human": human, "model": model, "unit": range(60)})
+    counts = pairs.group_by("human", "model").agg(n=pl.len()).sort("human", "model")
+    alone = compute_set_unit_alpha(pairs)
+    assert alone == compute_set_pair_alpha(counts)
+    twice = pl.concat([pairs, pairs])
+    bursts = compute_set_unit_alpha(twice)
+    assert bursts.n == 120
+    assert bursts.high - bursts.low == pytest.approx(alone.high - alone.low, rel=0.2)
+    as_cases = compute_set_unit_alpha(twice.with_columns(unit=pl.int_range(120)))
+    assert as_cases.value == pytest.approx(bursts.value, abs=1e-12)
+    assert as_cases.high - as_cases.low < 0.85 * (bursts.high - bursts.low)
+    assert compute_set_unit_alpha(pairs.clear()).value is None

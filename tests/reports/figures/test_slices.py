@@ -28,9 +28,9 @@ from rollout.reports.statistics.strata import (
     compute_tail_chance,
     compute_z_scores,
 )
+from rollout.services.examples.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import build_replay_inputs
-from rollout.services.reports.demo_records import build_demo_order
 from rollout.tally.frames import (
     REMARK_SCHEMA,
     RecordFrames,
@@ -110,7 +110,7 @@ def otherwise(differs):
 
 @pytest.fixture(scope="module")
 def mail():
-    return build_replay_inputs(replay_files(build_demo_order()))
+    return build_replay_inputs(replay_files(build_replay_request(find_example(MAIL_ROOM))))
 
 
 @pytest.fixture(scope="module")

@@ -129,6 +129,37 @@ def test_the_loss_is_that_of_the_stored_probability_of_the_human_label():
     assert list_top_losses(*found)[0].loss == pytest.approx(-log(0.05))
 
 
+SETS = parse_policy("""
+rollout: bears
+timezone: UTC
+levers: [{id: alarm, labels: [bear, fox], many: true, overlap: 50%}]
+sites: [creek]
+evidence: {unit: case}
+gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
+""")
+
+
+def test_the_loss_of_a_set_is_the_sum_over_its_labels():
+    cases = [
+        ("x", "(none of them)", 0.7, ["bear;fox"], None),
+        ("y", "bear", 0.6, ["fox"], None),
+        ("z", "bear", 0.9, ["fox;wolf"], None),
+        ("near", "bear;fox", 0.9, ["bear"], None),
+    ]
+    listed = with_probabilities(
+        history(*cases, policy=SETS),
+        x={"bear": 0.04, "fox": 0.05},
+        y={"bear": 0.9},  # a label has none: the confidence decides
+        z={"bear": 0.9, "fox": 0.2},
+    )
+    losses = {loss.case_key: loss for loss in list_top_losses(*listed)}
+    assert losses["x"].loss == pytest.approx(-log(0.04) - log(0.05))
+    assert losses["y"].loss == pytest.approx(-log(0.4))
+    assert losses["z"].loss == pytest.approx(-log(0.1)), "no set of the labels"
+    assert losses.keys() == {"x", "y", "z"}, "sets that agree are on no list"
+    assert losses["x"].kind == CONFIDENT_WRONG
+
+
 def test_stored_probabilities_set_what_counts_as_sure():
     """Six foxes of which the model knew half and half lift the threshold of fox to .5."""
     foxes = [(f"f{n}", "fox", 0.9, ["fox"], None) for n in range(6)]

@@ -19,6 +19,7 @@ from rollout.reports.pages.report_sections import SECTION_TITLES, list_sections
 from rollout.reports.pages.report_tiles import build_tiles
 from rollout.reports.pages.section_summaries import SUMMARIES, summarize_sections
 from rollout.reports.pages.stacked_tables import label_cells
+from rollout.reports.pages.summary import describe_results
 from rollout.reports.statistics.intervals import compute_share
 from rollout.reports.text.bound_text import format_share_bound
 from tests.reports.conftest import NOON
@@ -257,3 +258,27 @@ def test_an_interval_from_near_zero_is_as_precise_as_its_share(facts):
     price = replace(facts.price, cases=500, wrong_action=wrong)
     tile = build_tiles(replace(facts, price=price), "operator")[3]
     assert tile.unit.replace("\N{NO-BREAK SPACE}", " ").startswith("0.00 % to 1.")
+
+
+@pytest.mark.parametrize(
+    ("disagreeing", "need"),
+    [
+        (8, "40 of 48 (83.3 %), about 1,100 more decisions"),
+        (20, "; the gate needs agreement at least 80"),
+    ],
+)
+def test_an_unmet_condition_within_its_threshold_needs_more_evidence(
+    replay_of, case, disagreeing, need
+):
+    cases = [
+        case(f"c{n}", at=NOON + timedelta(days=n // 12, minutes=10 * (n % 12)), human="bear",
+             model={"v1": "no-bear" if n < disagreeing else "bear"})
+        for n in range(48)
+    ]  # fmt: skip
+    facts = compute_report_facts(replay_of(cases))
+    held = [item.text for item in rank_findings(facts, "operator") if "in shadow" in item.title]
+    results = [line for line in describe_results(facts) if "stayed in shadow" in line]
+    assert held
+    assert results
+    texts = [text.replace("\N{NO-BREAK SPACE}", " ") for text in held + results]
+    assert all(need in text for text in texts)

@@ -24,3 +24,40 @@ def test_long_timelines_are_cut_and_say_so(facts):
     widened = [h for h in facts.timeline if h.kind == "Widened"]
     long = replace(facts, timeline=tuple(widened[:1] * 50))
     assert "... and 10 more events, in report.html" in render_text_report(long)
+
+
+def test_rows_that_count_as_failed_or_unsure_say_why(facts):
+    noted = replace(facts.files[0], notes={"failed": 68, "unsure": 3, "other": 1})
+    text = " ".join(render_text_report(replace(facts, files=(noted,))).split())
+    assert "used, with a remark: 68 failed (no answer), 3 unsure (no answer), 1 other" in text
+
+
+@pytest.mark.parametrize(
+    ("agreed", "reason"),
+    [(19, "needs more evidence (supervised: 3 more)"), (12, "the gate needs agreement")],
+)
+def test_a_cell_whose_estimate_is_within_the_threshold_needs_more_evidence(facts, agreed, reason):
+    item = next(item for item in facts.evidence if item.gate and item.closed)
+    condition = replace(
+        item.gate.conditions[0],
+        condition="agreement at least 80 %",
+        measure="agreement",
+        label=None,
+        line=0.8,
+        at_least=True,
+        n=20,
+        counts=(agreed, 20 - agreed),
+        estimate=agreed / 20,
+        met=False,
+    )
+    gate = replace(item.gate, met=False, lacks=(), conditions=(condition,))
+    shadow = replace(item, stage="shadow", judged=20, gate=gate, decides_next="supervised: 3 more")
+    stages = [
+        replace(stage, widened=0, intervals=())
+        for stage in facts.stages
+        if (stage.site, stage.window) == (item.site, item.window)
+    ]
+    text = render_text_report(replace(facts, evidence=(shadow,), stages=tuple(stages)))
+    summary = " ".join(text.partition("Timeline")[0].split())
+    assert f"stayed in shadow: {item.version}" in summary
+    assert reason in summary

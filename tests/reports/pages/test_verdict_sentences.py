@@ -119,3 +119,16 @@ def test_the_page_and_the_markdown_say_the_same_of_a_cell(facts):
     assert (told.estimate, told.units, told.bound) == ("100\xa0%", 1, "≥ 2.7\xa0%")
     assert f'<td data-label="Agreement" class="n">{told.estimate}' in page
     assert f"| {told.bound}, {told.threshold} | {told.estimate} | 1 |" in text
+
+
+def test_narrowings_that_no_quality_guard_explains_are_results_too(facts):
+    lines = describe_results(replace(facts, hindsights=()))
+    assert any(
+        line.startswith("creek · day, Fri 6 Mar 11:00: v1 narrowed to supervised") for line in lines
+    )
+    assert "No guard on the model's decisions tripped." not in lines
+    narrowed = [event for event in facts.timeline if event.kind == "Narrowed"]
+    many = replace(facts, hindsights=(), timeline=(*facts.timeline, *narrowed))
+    assert "1 more narrowing in the timeline." in describe_results(many)
+    none = replace(facts, hindsights=(), timeline=())
+    assert "No guard on the model's decisions tripped." in describe_results(none)

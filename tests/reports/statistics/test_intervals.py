@@ -6,6 +6,7 @@ from rollout.reports.statistics.intervals import (
     clopper_pearson,
     compute_clustered_share,
     compute_difference_number,
+    compute_mean_interval,
     compute_missing_bounds,
     compute_paired_change,
     compute_share,
@@ -240,3 +241,26 @@ def test_copies_without_an_error_add_nothing_to_a_weighted_share_either():
 def test_all_wrong_is_all_and_no_more():
     found = compute_weighted_share([1] * 7, [0.3, 0.7, 0.9, 0.11, 0.13, 0.17, 0.19])
     assert (found.rate, found.high) == (1.0, 1.0)
+
+
+def test_a_mean_of_extreme_values_has_the_interval_of_their_share():
+    low, high = clopper_pearson(3, 299)
+    interval = compute_mean_interval([6] * 3 + [0] * 296, [1] * 299, largest=6)
+    assert interval == pytest.approx((6 * low, 6 * high))
+
+
+def test_the_interval_of_a_mean_covers_it_as_often_as_it_says():
+    stream, missed, runs = np.random.default_rng(5), 0, 400
+    values, chances = np.array([0, 0.5, 1, 6]), np.array([0.9, 0.05, 0.03, 0.02])
+    for costs in stream.choice(values, p=chances, size=(runs, 200)):
+        low, high = compute_mean_interval(costs, np.ones(200), largest=6)
+        missed += not low <= values @ chances <= high
+    assert missed <= 0.05 * runs
+
+
+def test_costs_that_come_in_bursts_are_known_less_well():
+    single = compute_mean_interval([2, 0] * 100, [1] * 200, largest=2)
+    bursts = compute_mean_interval([20, 0] * 10, [10] * 20, largest=2)
+    assert bursts[1] - bursts[0] > 2 * (single[1] - single[0])
+    assert compute_mean_interval([20, 0], [10, 10], largest=2) is None
+    assert compute_mean_interval([], [], largest=2) is None

@@ -2,17 +2,17 @@
 
 import pytest
 
-from rollout.formats.policy.reader import parse_policy, read_policy
+from rollout.formats.policy.reader import read_policy
 from rollout.reports.text.reading_text import format_reading
-from rollout.services.replay.demo_traffic import load_policy_text
 from rollout.services.support.package_data import find_package_data
+from tests.shipped_policies import SHIPPED_POLICIES
 
 FIGURES = ", log E 4.271300 of 2.995732 (risk 0.05)"
 
 
 @pytest.fixture(scope="module")
 def policy():
-    return parse_policy(load_policy_text())
+    return read_policy(SHIPPED_POLICIES["mail-room"])
 
 
 @pytest.mark.parametrize("figures", ["", FIGURES])

@@ -23,9 +23,9 @@ from rollout.services.engine.rollout_state import (
     load_rollout_state,
 )
 from rollout.services.engine.ticks import Ticker
+from rollout.services.examples.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.services.records.record_import import import_records
 from rollout.services.replay.replay import read_request_records
-from rollout.services.reports import demo_records
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.ledger.ledger import Ledger
 from rollout.tally.slots import to_instant
@@ -211,7 +211,7 @@ def until(history, at):
 
 @on_sqlite
 def test_five_days_of_the_mail_room_are_the_same_live(database):
-    order = demo_records.build_demo_order()
+    order = build_replay_request(find_example(MAIL_ROOM))
     text = order.policy.read_text(encoding="utf-8").replace("days: 7", "days: 3")
     text = text.replace("units: 200", "units: 100")
     policy = parse_policy(text)

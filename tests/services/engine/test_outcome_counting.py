@@ -1,5 +1,7 @@
 """A unit counts with what is known when its deadline passes, once."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import select
 
@@ -13,6 +15,7 @@ from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.erasure.case_erasure import erase_case
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.store.counting.counted_outcomes import CountedOutcomes
+from rollout.store.ledger.versions import VersionInfo, VersionStore, build_version_info
 from rollout.store.records.records import RecordStore
 from rollout.store.tables.tables import outcomes
 from tests.factories import HOUR, MINUTE, NOON
@@ -21,7 +24,10 @@ from tests.services.engine.test_evidence_check import ADMIN
 from tests.store.conftest import database, other, url
 
 __all__ = ["database", "other", "url"]
-TEXT = POLICY.replace("closes: 2d", "closes: 3h")
+RETURNS = "{id: returns, from: 0, to: 1, better: less, closes: 3h, missing_at_most: 5%}"
+TEXT = POLICY.replace("closes: 2d", "closes: 3h").replace(
+    "missing_at_most: 5%}]", f"missing_at_most: 5%}}, {RETURNS}]"
+)
 DEADLINE = NOON + MINUTE + 3 * HOUR
 
 
@@ -38,12 +44,13 @@ def outcome(key, value, at, **more):
 
 
 def read_counted(database):
-    """Return score and known share by case number, in the order of cases."""
+    """Return score and known share of profits by case number, in the order of cases."""
     with database.begin_read() as transaction:
         rollout = load_rollout_state(transaction, "pricing").rollout
         lines = list(CountedOutcomes(transaction, rollout).read_lines(after=-1, until=2**62))
         values = transaction.execute(select(outcomes.c.outcome_values)).scalars().all()
-    return sorted((line.case_id, line.score, line.known_share) for line in lines), values
+    profits = [line for line in lines if line.outcome == "profit"]
+    return sorted((line.case_id, line.score, line.known_share) for line in profits), values
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
@@ -56,6 +63,8 @@ def test_late_values_are_missing_and_far_ones_count_as_the_end(database):
         store(database, sold, case, *([] if key == "d" else [answer]))  # `d` has no prediction
     store(database, NOON + HOUR, outcome("a", 20, NOON + HOUR), outcome("b", 75, NOON + HOUR))
     store(database, NOON + HOUR, outcome("d", 20, NOON + HOUR))
+    returned = Outcome(key="b", at=NOON + HOUR, values={"returns": 1}, revision=2)
+    store(database, NOON + HOUR, returned)  # its profit stays
     ticker = Ticker(database, "pricing", "one")
     ticker.tick(NOON + 3 * HOUR)
     assert read_counted(database)[0] == []
@@ -65,7 +74,7 @@ def test_late_values_are_missing_and_far_ones_count_as_the_end(database):
         ticker.tick(NOON + hours * HOUR)
         (first, second, third), values = read_counted(database)
         assert (second[1:], third[1:]) == ((1.0, 1.0), (0.0, 0.0))
-        assert first[1:] == (0.0, 0.0)  # the newest revision counts, and it came too late
+        assert first[1:] == (0.5, 1.0)  # the second revision came too late
         assert {"profit": 75.0} in values
     store(database, late + HOUR, outcome("c", 60, NOON + HOUR, revision=2))
     ticker.tick(NOON + 6 * HOUR)
@@ -73,4 +82,31 @@ def test_late_values_are_missing_and_far_ones_count_as_the_end(database):
     request = ErasureRequest(ADMIN, "pricing", "they asked", NOON + 7 * HOUR)
     erase_case(database, request, "b")
     report = EvidenceCheck(database, "pricing").check_all()
-    assert (report.faults, report.erased_units) == ([], 2)  # the unit, and it with its outcome
+    assert (report.faults, report.erased_units) == ([], 3)  # the unit, and it with two outcomes
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_what_comes_after_a_unit_was_counted_is_no_fault_of_it(database):
+    """A question under another name of its version, and an end of the version's training."""
+    apply_policy(database, TEXT, Actor("zoe"), NOON, salt=bytes(32))
+    sold, asked = NOON + MINUTE, DEADLINE + HOUR
+    names = {"v1": "ab" * 32, "v1b": "ab" * 32}
+    with database.begin_write() as transaction:
+        versions = VersionStore(transaction, load_rollout_state(transaction, "pricing").rollout)
+        for number, name in enumerate(names):
+            info = build_version_info(name, "records", names)
+            versions.record_info(info, at=NOON + number * MINUTE)
+    case = Case(key="a", site="shop", window="always", occurred_at=sold)
+    answer = Prediction(key="a", version="v1", answers={"price": "20"})
+    store(database, sold, case, answer, outcome("a", 20, sold))
+    Ticker(database, "pricing", "one").tick(DEADLINE + HOUR)
+    assert len(read_counted(database)[0]) == 1
+    question = replace(answer, version="v1b", decider="model", exposure="blind", share=0.3)
+    store(database, asked, question)
+    with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, "pricing")
+        assert state.first_names == {"v1b": "v1"}
+        info = VersionInfo("v1", "registration", sold + HOUR, {"content": names["v1"]})
+        VersionStore(transaction, state.rollout).record_info(info, at=asked)
+    report = EvidenceCheck(database, "pricing").check_all()
+    assert (report.faults, report.units) == ([], 3)  # the unit, and it with two outcomes

@@ -28,7 +28,7 @@ from tests.services.engine.test_live import (
 pytestmark = pytest.mark.simulation
 ZOE = Caller("zoe", role_assignments=(AssignedRole("admin"),))
 NATURAL = "require: [{measure: agreement, at_least: 50%}]"
-PLANTED = "require: [{measure: agreement, at_least: 50%}, {measure: recall, label: bear, of: planted, at_least: 20%}]"  # fmt: skip # noqa: E501
+PLANTED = "require: [{measure: agreement, at_least: 50%}, {measure: recall, label: bear, of: planted, at_least: 5%}]"  # fmt: skip # noqa: E501
 STORY = Story(
     seed=3, slots=60, busy=3, late=0.15, missing=0.03, quiet=True, versions=2, on_grid=False
 )

@@ -129,7 +129,7 @@ def test_in_a_pass_over_many_each_is_ticked_at_its_own_time(database, monkeypatc
     several(database, 3)
     asked, tick = [], Ticker.tick
 
-    def noted(self, at, *, narrow_only):
+    def noted(self, at, *, narrow_only, get_time):
         asked.append(at)
         return tick(self, at, narrow_only=narrow_only)
 
@@ -140,6 +140,14 @@ def test_in_a_pass_over_many_each_is_ticked_at_its_own_time(database, monkeypatc
         == {}
     )
     assert asked == [LAST + n * timedelta(seconds=40) for n in range(3)]
+
+
+@on_sqlite
+def test_events_have_the_time_after_counting(database):
+    decided_at = LAST + timedelta(minutes=7)
+    events = begun_here(database).tick(LAST, get_time=lambda: decided_at)
+    times = {(event.slot, event.at) for event in events if event.slot is not None}
+    assert times == {(LAST, decided_at)}
 
 
 def test_a_new_rollout_is_ticked_from_the_next_look_on(database):

@@ -12,6 +12,7 @@ from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import IncidentOpened
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.record_events import CasesErased
+from rollout.formats.records.parse import ItemReader
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.erasure.case_erasure import erase_case, erase_episode
@@ -25,6 +26,7 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.record_hashes import ErasedHashes
 from rollout.store.records.records import RecordStatus, RecordStore
+from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
 from rollout.store.tables.tables import deliveries, erased_hashes
 from tests.factories import HOUR, NOON
 from tests.services.erasure.traces import find_traces
@@ -137,6 +139,20 @@ def test_records_of_an_erased_case_are_refused_and_not_stored(database):
     assert {receipt.status for receipt in receipts} == {RecordStatus.REJECTED}
     assert "erased on request" in receipts[0].reason
     assert find_traces(database, "kestrel") == []
+
+
+@pytest.mark.parametrize("key", ["kestrel", "rötelfalke", "пустельга " * 9])
+def test_an_invalid_item_of_an_erased_case_is_not_set_aside(database, key):
+    apply_policy(database, POLICY, Actor("zoe"), NOON)
+    store(database, build_records(key))
+    erase_case(database, REQUEST, key)
+    item = {"kind": "prediction", "key": key, "version": 1}
+    (rejected,) = ItemReader(lambda *_: "always", NOON).read_body(json.dumps([item]).encode())
+    new = NewRejectedRecord(rejected.kind, rejected.key, rejected.body, rejected.reason)
+    with database.begin_write() as transaction:
+        records = RejectedRecords(transaction, Rollouts(transaction).find("ramps"))
+        records.add([new], received_at=NOON)
+        assert records.list_after() == []
 
 
 def test_an_erasure_done_again_changes_nothing(database):

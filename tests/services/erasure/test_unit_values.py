@@ -9,12 +9,13 @@ from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
-from rollout.services.erasure.case_erasure import erase_case, erase_episode
+from rollout.services.erasure.case_erasure import erase_case, erase_contents, erase_episode
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.records.ingest import ingest_items
 from rollout.services.support.clock import ManualClock
 from rollout.store.counting.unit_digests import read_unit_lines
 from rollout.store.database.rollouts import Rollouts
+from rollout.store.erasure.case_contents import CaseContents
 from rollout.store.records.external_keys import CASE, ExternalKeys
 from tests.factories import HOUR, NOON
 from tests.services.erasure.traces import find_traces
@@ -53,7 +54,14 @@ def count(database, plates, unit="case", episode=None):
         NOON,
         salt=bytes(32),
     )
-    service, at = build_service(database, None, ManualClock(NOON)), NOON + timedelta(minutes=5)
+    ticker = Ticker(database, "ramps", "box")
+    count_more(database, ticker, plates, NOON + timedelta(minutes=5), episode)
+    return ticker
+
+
+def count_more(database, ticker, plates, at, episode=None):
+    """Count a case for each plate, within four hours."""
+    service = build_service(database, None, ManualClock(NOON))
     for key, plate in plates.items():
         case = Case(
             key=key, site="ramp-a", occurred_at=at, window="always", episode=episode,
@@ -64,9 +72,20 @@ def count(database, plates, unit="case", episode=None):
         )
         decision = Decision(key=key, reviewer="dia", answers=SOUND, exposure="blind")
         ingest_items(service, DESK, "ramps", [decision], at)
-    ticker = Ticker(database, "ramps", "box")
-    ticker.tick(NOON + 4 * HOUR)
-    return ticker
+    ticker.tick(at + 4 * HOUR)
+
+
+def find_holders(database, key):
+    """Return the holders of a case's values as an erasure first reads them."""
+    with database.begin_read() as transaction:
+        rollout = Rollouts(transaction).find("ramps")
+        return CaseContents(transaction, rollout).find_value_holders([key], None)
+
+
+def erase_with(database, key, earlier):
+    """Erase a case by holders that were read before."""
+    with database.begin_write() as transaction:
+        erase_contents(transaction, REQUEST, [key], earlier)
 
 
 def load_lines(database):
@@ -101,6 +120,28 @@ def test_a_shared_value_goes_with_the_last_case_that_has_it(database):
     texts = {line.slices for line in load_lines(database)}
     assert len(texts) == 2  # the erased ones are still one group
     assert list(EvidenceCheck(database, "ramps").check_all().faults) == []
+
+
+def test_a_value_that_is_counted_during_an_erasure_is_shared(database):
+    ticker = count(database, {"k1": "B-KESTREL", "k2": "B-PLOVER"})
+    earlier = find_holders(database, "k1")
+    assert earlier.holders.shared_values.keys() == {("color", "red")}
+    count_more(database, ticker, {"k3": "B-KESTREL"}, NOON + 4 * HOUR)
+    erase_with(database, "k1", earlier)
+    assert len({line.slices for line in load_lines(database)}) == 2  # one group stays one
+
+
+@on_sqlite
+def test_values_that_are_counted_or_erased_during_an_erasure_go(database):
+    ticker = count(database, {"k1": "B-KESTREL", "k2": "B-KESTREL", "k3": "B-PLOVER"})
+    earlier = find_holders(database, "k1")
+    erase_case(database, REQUEST, "k2")
+    erase_with(database, "k1", earlier)
+    assert find_traces(database, "KESTREL") == []
+    before = find_holders(database, "k4")
+    count_more(database, ticker, {"k4": "B-PLOVER"}, NOON + 4 * HOUR)
+    erase_with(database, "k4", before)
+    assert len({line.slices for line in load_lines(database)}) == 2  # k3's is not renamed in part
 
 
 @on_sqlite

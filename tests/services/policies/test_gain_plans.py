@@ -26,6 +26,13 @@ def test_the_plan_names_units_amounts_and_the_stage_that_measures():
     assert "a unit counts 2d after its case" in text
 
 
+def test_the_plan_says_that_yes_or_no_values_need_more_units():
+    more = "(standard deviation), up to 6 times as many if each is 0 or 1; a unit counts"
+    assert more not in format_plan(build_policy_plan(parse_policy(POLICY)))
+    policy = POLICY.replace("from: -20, to: 60, in: EUR", "from: 0, to: 1").replace("-1,", "-0.1,")
+    assert more in format_plan(build_policy_plan(parse_policy(policy)))
+
+
 def test_the_plan_says_where_cells_count_together():
     gate = "{measure: gain, of: profit, at_least: 0}"
     pooled = gate.replace("}", ", pool: rollout}, {measure: agreement, at_least: 40%}")

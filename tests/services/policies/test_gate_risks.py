@@ -1,12 +1,11 @@
 """What gates' risks add up to over all cells."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.formats.policy.reader import parse_policy
+from rollout.formats.policy.reader import read_policy
 from rollout.services.policies.gate_plans import GatePlan
 from rollout.services.policies.gate_risks import (
     compute_expected_errors,
@@ -15,10 +14,9 @@ from rollout.services.policies.gate_risks import (
     format_risk,
     format_total_risk,
 )
+from tests.shipped_policies import SHIPPED_POLICIES
 
-POLICY = parse_policy(
-    (Path(__file__).parents[3] / "config/policies/mail-room.yaml").read_text("utf-8")
-)
+POLICY = read_policy(SHIPPED_POLICIES["mail-room"])
 
 
 def plan_of(cells, risk=0.05):

@@ -1,7 +1,6 @@
 from dataclasses import replace
 from datetime import timedelta
 from math import inf
-from pathlib import Path
 
 import pytest
 
@@ -25,9 +24,9 @@ from rollout.services.policies.traffic import (
     build_expected_traffic,
     compute_recorded_traffic,
 )
+from tests.shipped_policies import SHIPPED_POLICIES
 from tests.tally import histories
 
-POLICIES = Path(__file__).parents[3] / "config" / "policies"
 BASE = """
 rollout: bear-alarm
 timezone: UTC
@@ -150,6 +149,18 @@ def test_without_traffic_there_is_no_date():
     assert "no date, because traffic or agreement is unknown" in format_plan(
         build_policy_plan(policy)
     )
+
+
+def test_without_the_share_of_a_slice_or_a_label_there_is_no_date_and_the_plan_names_it():
+    agreement = "{measure: agreement, at_least: 90%}"
+    for condition, name in (
+        ("{measure: agreement, slice: form, at_least: 90%}", "each form"),
+        ("{measure: recall, label: no-bear, at_least: 90%}", "no-bear"),
+    ):
+        start, _, rest = BASE.partition("    require: [")
+        own = f"{start}    require: [{agreement}, {condition}]{rest[rest.index(']') + 1 :]}"
+        text = format_plan(build_policy_plan(parse_policy(own + EXPECT)))
+        assert f"no date, because the share of {name} is unknown" in text
 
 
 def test_an_expectation_below_the_line_never_opens():
@@ -357,17 +368,17 @@ def test_added_guards_are_printed_as_such():
 
 @pytest.mark.parametrize("name", ["bears", "mail-room"])
 def test_the_plan_reads_well(name, snapshot):
-    assert format_plan(build_policy_plan(read_policy(POLICIES / f"{name}.yaml"))) == snapshot
+    assert format_plan(build_policy_plan(read_policy(SHIPPED_POLICIES[name]))) == snapshot
 
 
-@pytest.mark.parametrize("path", sorted(POLICIES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED_POLICIES.values(), ids=SHIPPED_POLICIES)
 def test_each_shipped_policy_can_be_planned(path):
     policy = read_policy(path)
     assert format_plan(build_policy_plan(policy)).startswith(f"Plan of {policy.rollout}: ")
 
 
 def test_a_stage_without_a_gate_is_named():
-    smallest = format_plan(build_policy_plan(read_policy(POLICIES / "smallest.yaml")))
+    smallest = format_plan(build_policy_plan(read_policy(SHIPPED_POLICIES["smallest"])))
     assert smallest.startswith("Plan of parcel-damage: 2 cells, ")
     assert "supervised → autonomous (no gate to autonomous)\n" in smallest
     assert "unaudited at most 10 % (audits of autonomous without a decision in time)" in smallest

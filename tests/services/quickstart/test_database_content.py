@@ -31,12 +31,11 @@ from rollout.services.quickstart.starter_accounts import (
     parse_key_file,
 )
 from rollout.services.support.clock import SystemClock
-from rollout.services.support.package_data import find_package_data
 from rollout.store.database.session import Database
 from tests.commands import done, forget_settings, refused, run
 from tests.served import served
+from tests.shipped_policies import SHIPPED_POLICIES
 
-POLICIES = sorted((find_package_data("config") / "policies").glob("*.yaml"))
 KEYS = Path("rollout-quickstart/keys.env")
 CHECK_PORT = command._check_port
 SITES = {"ramp-a", "ramp-b"}
@@ -272,7 +271,7 @@ def test_operators_get_the_groups_of_the_gates_split_between_them(approvals, gro
     assert all(count_filled_needs(needs, (one,)) <= 1 for one in given)
 
 
-@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED_POLICIES.values(), ids=SHIPPED_POLICIES)
 def test_each_gate_of_each_shipped_policy_has_its_approvers(path):
     policy = read_policy(path)
     given = tuple(

@@ -1,5 +1,8 @@
 """An import declares contents of versions: the ledger names them, and another one is refused."""
 
+from dataclasses import replace
+
+import polars as pl
 import pytest
 
 from rollout.cli.replay import parse_version_content
@@ -73,6 +76,23 @@ def test_another_content_is_refused_before_anything_is_stored(database, declared
         import_records(database, "story", frames, hour(1), contents=declared)
     assert problem in str(refused.value)
     assert bring(database, "c2")["case"] == {"accepted": 1}, "it was not there"
+
+
+@on_sqlite
+def test_a_column_of_the_file_declares_contents_as_the_option_does(database):
+    def read(key, version, content):
+        answer = predictions((key, "bear", {"version": version}))
+        frames = records(cases((key, 1)), answer, decisions((key, "bear")))
+        column = pl.lit(content, pl.String).alias("content")
+        return replace(frames, predictions=frames.predictions.with_columns(column))
+
+    for key, version, content in (("c1", "v1", FIRST), ("c2", "v1", None), ("c3", "v1b", FIRST)):
+        import_records(database, "story", read(key, version, content), hour(1))
+    with pytest.raises(OtherContentError, match=r"v1 has the content ababab.*, not cdcdcd"):
+        import_records(database, "story", read("c4", "v1", OTHER), hour(1))
+    Ticker(database, "story", "one").tick(START + 9 * HOUR)
+    state = state_of(database)
+    assert (state.scope.versions["v1"].content, state.scope.aliases) == (FIRST, {"v1b": "v1"})
 
 
 @pytest.mark.parametrize("text", ["v1", "=ab", "v1=AB", f"v1={OTHER[:-1]}"])

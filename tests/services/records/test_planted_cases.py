@@ -1,6 +1,8 @@
 """Declared before any record, marked in the record and the ledger, and unseen by reviewers."""
 
+import itertools
 import re
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from rollout.core.errors import NotAllowedError
 from rollout.core.records.records import Prediction
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.record_events import CasesPlanted
-from rollout.services.divergences.cases import load_case_details
+from rollout.services.divergences.cases import CaseFilter, find_cases, load_case_details
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.erasure.case_erasure import erase_case
@@ -25,13 +27,17 @@ from rollout.services.records.planted_check import find_planting_faults
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.revisions import load_activity
+from rollout.store.records.exposures import ExposureStore
+from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.history import StoredHistory
 from rollout.store.records.planted_cases import PlantedCases
+from rollout.store.records.records import build_rejected_record
 from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
 from rollout.store.records.site_signs import SiteSignStore
 from rollout.store.tables.tables import cases, planted_cases
 from tests.services.engine.test_evidence_check import attacking
 from tests.services.review_room import ANA, DAN, MINUTE, Room, person
+from tests.store.databases import on_postgresql
 
 ZOE = Caller(
     "zoe", role_assignments=(AssignedRole("admin", "bears"), AssignedRole("reviewer", "bears"))
@@ -68,7 +74,7 @@ def test_a_declared_case_is_marked_in_record_hash_and_ledger(room):
     assert declare(room, "p1", "p2") == PlantingResult(2, 0)
     assert declare(room, "p1", "p2") == PlantingResult(0, 2)
     room.arrive("n1").arrive("p1")
-    assert load_marks(room) == [(True, 6), (None, 4)]
+    assert load_marks(room) == [(None, 4), (True, 6)]
     (event,) = list_declared(room)
     assert (event.by, event.cases, event.reason) == ("dan", 2, "a bear at the bin")
     with room.database.begin_read() as transaction:
@@ -93,6 +99,13 @@ def test_a_declared_case_is_marked_in_record_hash_and_ledger(room):
         )
 
 
+def test_planted_cases_and_others_come_in_one_batch_in_any_order(room):
+    declare(room, "p1", "p2")
+    room.arrive("p1", "n1").arrive("n2", "p2")
+    assert sorted(str(mark) for mark, _ in load_marks(room)) == ["None", "None", "True", "True"]
+    assert EvidenceCheck(room.database, "bears").check_all().faults == []
+
+
 @pytest.mark.parametrize("known", ["case", "prediction"])
 def test_what_is_known_already_is_refused_with_all_beside_it(room, known):
     if known == "case":
@@ -113,6 +126,15 @@ def test_a_rejected_record_is_known_too(room):
     with pytest.raises(PlantingRefusedError, match="records of n1 came before, so answers"):
         declare(room, "p1", "n1")
     assert declare(room, "p1") == PlantingResult(1, 0)
+
+
+def test_a_rejected_record_of_a_key_with_umlauts_is_known_too(room):
+    prediction = Prediction(key="bär-1", version="v1", answers={"alarm": "bear"})
+    rejected = build_rejected_record(prediction, "no version")
+    with room.database.begin_write() as transaction:
+        RejectedRecords(transaction, room.stood.rollout).add([rejected], received_at=room.at)
+    with pytest.raises(PlantingRefusedError, match="records of bär-1 came before, so answers"):
+        declare(room, "bär-1")
 
 
 @pytest.mark.parametrize(
@@ -164,6 +186,39 @@ def test_who_repeats_a_declaration_is_not_asked_either(room):
     given = [room.take(ZOE), room.take(ZOE)]
     assert {task.case.key for task in given if task} <= {"case-n"}
     assert len(list_declared(room)) == 1
+
+
+def test_the_order_of_cases_is_that_of_their_first_records(room):
+    """A number from the declaration would put a planted case behind all that came since."""
+    room.arrive("n1")
+    declare(room, "p1", "p2", by=ZOE)
+    room.arrive("n2").arrive("n3", "p2").arrive("p1").arrive("n4")
+    pages, cursor = [], None
+    while not pages or cursor:
+        page = find_cases(
+            room.database, DAN, "bears", CaseFilter(), room.at, before=cursor, limit=1
+        )
+        cursor = page.next
+        pages += page.items
+    assert [case.key for case in pages] == ["n4", "p1", "p2", "n3", "n2", "n1"]
+    numbers = [case.number for case in pages]
+    assert [a - b for a, b in itertools.pairwise(numbers[:-1])] == [1, 1, 1, 1]
+    with room.database.begin_read() as transaction:
+        known = ExposureStore(transaction, room.stood.rollout).list_for_reviewer("zoe", numbers)
+    assert {case.key for case in pages if case.number in known} == {"p1", "p2"}
+
+
+@on_postgresql
+def test_a_record_that_comes_during_a_declaration_waits_for_it(room):
+    with ThreadPoolExecutor(1) as pool:
+        with room.database.begin_write() as transaction:
+            ids = ExternalKeys(transaction, room.stood.rollout).assign_ids(["p1"]).new_ids
+            store = PlantedCases(transaction, room.stood.rollout)
+            store.add(ids, at=room.at, revision=9)
+            arriving = pool.submit(room.arrive, "p1")
+            assert wait([arriving], timeout=0.2).not_done
+        arriving.result()
+    assert load_marks(room) == [(True, 6)]
 
 
 def test_no_program_learns_which_case_is_planted(room):

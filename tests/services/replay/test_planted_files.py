@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from rollout.core.calendar.instants import to_micros
 from rollout.formats.records.planted_rows import read_planted_rows
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.services.replay.planted_files import LateDeclarationError
@@ -54,23 +56,32 @@ def test_a_row_that_declares_nothing_is_named(tmp_path, lines, head, fault):
         read_planted_rows(write_declarations(tmp_path, *lines, **more))
 
 
-def test_an_import_declares_the_file_once_and_refuses_what_is_stored(tmp_path, monkeypatch):
+def test_an_import_declares_the_file_when_it_comes_and_refuses_what_is_known(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     forget_settings(monkeypatch)
     create_tables(Path.cwd())
     an_order(tmp_path, *rows(12))
-    write_declarations(tmp_path, f"p0,{EARLY}", f"p3,{EARLY}")
     done("apply", "policy.yaml", "--by", "ana", "--at", "2025-03-01T00:00Z")
     files = ("--predictions", "predictions.csv", "--decisions", "decisions.csv")
+    order = ("import", "parcels", *files, "--planted", "planted.csv", "--by", "ana")
+    write_declarations(tmp_path, f"p0,{EARLY}")  # a time that nobody can check
+    text = refused(*order)
+    assert "case p0 has an answer of 2025-03-03 09:00 UTC, and its declaration as planted" in text
+    write_declarations(tmp_path, f"later-1,{EARLY}", f"later-2,{LATE}")
     for _ in range(2):
-        done("import", "parcels", *files, "--planted", "planted.csv", "--by", "ana")
+        done(*order)
     bodies = [json.loads(line) for line in done("ledger", "export", "parcels").splitlines()]
-    (planted,) = (row["body"] for row in bodies if row["kind"] == "CasesPlanted")
-    assert (planted["cases"], len(planted["file_digest"])) == (2, 64)
+    (planted,) = (row for row in bodies if row["kind"] == "CasesPlanted")
+    assert (planted["body"]["cases"], len(planted["body"]["file_digest"])) == (2, 64)
+    assert planted["at"] > to_micros(datetime(2026, 1, 1, tzinfo=UTC))
     Path("more.txt").write_text("p1\nnew-1\n", "utf-8")
     text = refused("plant", "parcels", "more.txt", "--reason", "late", "--by", "ana")
     assert "records of p1 came before" in text
     Path("more.txt").write_text("new-1\n", "utf-8")
     said = done("plant", "parcels", "more.txt", "--reason", "a dent", "--by", "ana")
     assert said == "1 cases declared as planted, 0 were before\n"
-    assert "declarations in the ledger: 3 declared, 2 received" in done("doctor")
+    assert "declarations in the ledger: 3 declared, 0 received" in done("doctor")
+    an_order(tmp_path, *([line.replace("p11,", "new-1,") for line in part] for part in rows(12)))
+    text = refused(*order)
+    assert "case new-1 has an answer of 2025-03-04" in text
+    assert "Remove the records of the case; declare cases before" in text

@@ -254,7 +254,8 @@ def test_a_seal_moves_no_cell_and_the_next_tick_goes_on(bears):
     make(bears, NOON + DAY)
     with bears.begin_read() as transaction:
         after = load_rollout_state(transaction, "bears").scope
-    assert replace(after, at=before.at, revision=before.revision) == before
+    times = {"at": before.at, "effective_at": before.effective_at}
+    assert replace(after, **times, revision=before.revision) == before
     assert after.revision == before.revision + 1
     tick(bears, NOON + DAY + HOUR)
 

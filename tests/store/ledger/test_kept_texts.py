@@ -6,11 +6,14 @@ from hashlib import sha256
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from rollout.core.policy.counting_rules import CURRENT_RULES
+from rollout.core.scope.scope import Scope
+from rollout.services.engine.new_versions import find_first_names
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.ledger.versions import VersionInfo, VersionStore
 from rollout.store.reports.reports import ReportStore, StoredReport
-from tests.factories import DAY, HOUR, NOON
+from tests.factories import DAY, HOUR, NOON, policy
 
 REPORT = StoredReport(
     name="week",
@@ -108,3 +111,15 @@ def test_a_report_of_another_rollout_is_not_found(transaction, rollout):
     assert ReportStore(transaction, other).get(number) is None
     assert ReportStore(transaction, other).list_before() == []
     assert ReportStore(transaction, other).find_newest("week", REPORT.since, REPORT.until) is None
+
+
+def test_a_name_that_is_stored_later_is_received_later_whatever_its_clock(transaction, rollout):
+    versions, content = VersionStore(transaction, rollout), {"content": "ab" * 32}
+    for name, at, about in (("b", NOON, content), ("a", NOON - HOUR, content), ("c", NOON, {})):
+        versions.record_info(VersionInfo(name, "assignment", about=about), at=at)
+    versions.record_info(VersionInfo("c", "assignment", about=content), at=NOON - HOUR)
+    versions.record_info(VersionInfo("b", "assignment", NOON, about=content), at=NOON + HOUR)
+    stored = versions.list_all()
+    assert stored["b"].declared_at < stored["a"].declared_at < stored["c"].declared_at
+    assert stored["c"].first_seen_at == stored["b"].declared_at == NOON
+    assert find_first_names(Scope(rules=CURRENT_RULES), policy(), stored) == {"a": "b", "c": "b"}

@@ -371,6 +371,11 @@ def test_values_are_content_and_equal_numbers_are_equal(database, rollout):
     with database.begin_read() as transaction:
         (case_id,) = transaction.execute(select(outcomes.c.case_id)).scalars()
         assert CasePages(transaction, rollout).list_outcomes(case_id, "a") == [again]
+    revised = replace(VALUED, values={"profit": 13.0}, revision=2)
+    assert keep(database, rollout, revised) == (ACCEPTED,)
+    with database.begin_read() as transaction:
+        (newest,) = CasePages(transaction, rollout).list_outcomes(case_id, "a")
+    assert newest == replace(revised, values={"days": 3.0, "profit": 13.0})
 
 
 def test_an_outcome_without_values_keeps_the_hash_that_it_always_had():

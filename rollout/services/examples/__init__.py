@@ -1,0 +1,1 @@
+"""Example systems: their catalog, their records, the story of their replay."""

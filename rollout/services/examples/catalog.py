@@ -1,0 +1,147 @@
+"""The example systems that come with the product."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from tomllib import loads
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rollout.core.calendar.sites import SHADOW
+from rollout.core.errors import RefusalError
+from rollout.formats.records.files import RecordPaths
+from rollout.services.replay.replay import ReplayRequest
+from rollout.services.support.package_data import find_package_data
+
+DESCRIPTION_FILE: Final = "example.toml"
+MAIL_ROOM: Final = "mail-room"
+"""The example that is played where none is named."""
+Noun = Annotated[tuple[str, str], Field(description="singular and plural")]
+
+
+class CatalogEntry(BaseModel):
+    """Part of an example's description; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HeldCell(CatalogEntry):
+    """The cell that must not be widened above a stage, and why."""
+
+    site: str
+    window: str
+    because: str
+    version: str = ""
+    at_most: str = SHADOW
+
+
+class PlantedCause(CatalogEntry):
+    """A change in a cell's records that their generator made; the engine doesn't know it."""
+
+    site: str
+    window: str
+    text: str
+
+
+class VersionDescription(CatalogEntry):
+    """A version of the example's model."""
+
+    trained_until: datetime
+
+
+class ExampleSystem(CatalogEntry):
+    """An example: a policy, records, and what a reader has to know about them.
+
+    Attributes:
+        name, folder: of its files.
+        idea: what it teaches, in a sentence.
+        story: who decides what, and what a cell is.
+        case, people: nouns for a case and for those who decide.
+        wrong: what a wrong action did to a case, as "misrouted".
+        seed: of the shipped records.
+        serve_at: where the live demo begins.
+        plain_threshold: agreement that plain rules ask for, where no gate asks for one.
+    """
+
+    name: str
+    folder: Path
+    title: str
+    idea: str
+    story: str
+    real: str
+    simulated: str
+    case: Noun
+    people: Noun
+    wrong: str
+    seed: int
+    serve_at: datetime
+    held: HeldCell
+    causes: tuple[PlantedCause, ...] = ()
+    versions: Mapping[str, VersionDescription]
+    plain_threshold: float = 0.95
+
+    @property
+    def policy_path(self) -> Path:
+        """File of its policy."""
+        return self.folder / "policy.yaml"
+
+    @property
+    def records_folder(self) -> Path:
+        """Folder of its records."""
+        return self.folder / "records"
+
+    @property
+    def training_ends(self) -> dict[str, datetime]:
+        """End of the training data, by version."""
+        return {name: version.trained_until for name, version in self.versions.items()}
+
+
+def list_examples() -> tuple[ExampleSystem, ...]:
+    """Return all examples, the mail room first, the others by name."""
+    examples = [_load_example(path) for path in _list_paths().values()]
+    return tuple(sorted(examples, key=lambda example: (example.name != MAIL_ROOM, example.name)))
+
+
+def find_example(name: str) -> ExampleSystem:
+    """Return an example by name.
+
+    Raises:
+        RefusalError: there is none; the text lists the names.
+    """
+    path = _list_paths().get(name)  # never a path of the name, which may lead anywhere
+    if path is None:
+        names = ", ".join(example.name for example in list_examples())
+        raise RefusalError(f"there is no example {name!r}; the examples are {names}")
+    return _load_example(path)
+
+
+def _list_paths() -> dict[str, Path]:
+    """Return the description of each example by name."""
+    paths = find_package_data("examples").glob(f"*/{DESCRIPTION_FILE}")
+    return {path.parent.name: path for path in paths}
+
+
+def _load_example(path: Path) -> ExampleSystem:
+    description = loads(path.read_text(encoding="utf-8"))
+    return ExampleSystem(name=path.parent.name, folder=path.parent, **description)
+
+
+def build_replay_request(example: ExampleSystem) -> ReplayRequest:
+    """Return the replay of an example's records under its policy."""
+    records = example.records_folder
+    outcomes, planted = (
+        path if path.is_file() else None
+        for path in (records / "outcomes.csv.gz", records / "planted.csv.gz")
+    )
+    return ReplayRequest(
+        policy=example.policy_path,
+        sources=RecordPaths(
+            predictions=records / "predictions.csv.gz",
+            decisions=records / "decisions.csv.gz",
+            cases=records / "cases.csv.gz",
+            outcomes=outcomes,
+        ),
+        trained_until=example.training_ends,
+        planted=planted,
+    )

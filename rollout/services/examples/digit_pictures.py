@@ -1,0 +1,99 @@
+"""Pictures of real digits, as on the mail room's letters, enlarged so that a person can read them.
+
+A picture is built from the digit image alone, never from a scan that only some letters have: a
+picture that looked different for divergent letters would tell a blind reviewer what the model said.
+"""
+
+import csv
+import gzip
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from rollout.services.examples.catalog import ExampleSystem
+from rollout.services.examples.png import GREY, build_png
+
+DIGITS_FILE: Final = "digits.csv.gz"
+SIDE: Final = 8  # pixels of a digit image
+SMOOTH_SIDE: Final = 32  # pixels after interpolation: at 8 x 8 people mistake digits
+ENLARGEMENT: Final = 4  # screen pixels for each of these
+DARKEST: Final = 15
+UP: Final = 2  # PNG's filter: each row as its difference from the one above
+DEFAULT_LEVEL: Final = -1
+PAPER_MARGIN: Final = 2  # in digit pixels
+WORN_COLUMN: Final = 5
+WEAR_BY_NIGHT: Final = (0, 35, 65, 85, 100, 100, 100)
+"""Per cent of ink that the worn column loses, by the weekday on which a night began."""
+NEW_FORM, WORN_SCANNER = "new", "worn"
+Pixels = npt.NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class DigitPictures:
+    """The pictures of letters, as `data:` addresses; each is drawn once."""
+
+    images: Mapping[str, Pixels] = field(repr=False)
+    _drawn: dict[tuple[str, bool, int], str] = field(default_factory=dict, repr=False)
+
+    def find_picture(self, attributes: Mapping[str, str], local_time: datetime) -> str:
+        """Return the address of a letter's picture.
+
+        Args:
+            attributes: `image`; of letters also `form` and `scanner`.
+            local_time: its arrival on the office's clock; a scanner wears night by night.
+        """
+        wear = 0
+        if attributes.get("scanner") == WORN_SCANNER:
+            wear = WEAR_BY_NIGHT[(local_time - timedelta(hours=12)).weekday()]
+        key = (attributes["image"], attributes.get("form") == NEW_FORM, wear)
+        if key not in self._drawn:
+            pixels = _print_on_form(self.images[key[0]], is_new_form=key[1], wear=wear)
+            self._drawn[key] = _encode_address(_enlarge(pixels))
+        return self._drawn[key]
+
+
+def load_digit_pictures(example: ExampleSystem) -> DigitPictures:
+    """Return the pictures of the digit images among an example's records."""
+    path = example.records_folder / DIGITS_FILE
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
+        return DigitPictures(
+            {row["image"]: _parse_pixels(row["pixels"]) for row in csv.DictReader(lines)}
+        )
+
+
+def _parse_pixels(digits: str) -> Pixels:
+    return np.array([int(digit, 16) for digit in digits], dtype=np.float64).reshape(SIDE, SIDE)
+
+
+def _print_on_form(pixels: Pixels, *, is_new_form: bool, wear: int) -> Pixels:
+    """Return the digit on its form: shifted on the new one, a column fainter if worn."""
+    printed = pixels.copy()
+    if is_new_form:
+        printed[:, 1:], printed[:, 0] = pixels[:, :-1], 0
+    printed[:, WORN_COLUMN] *= (100 - wear) / 100
+    return printed
+
+
+def _enlarge(pixels: Pixels) -> npt.NDArray[np.uint8]:
+    """Return grey levels, 0 for ink, interpolated between the pixels and with a margin."""
+    framed = np.pad(pixels, PAPER_MARGIN)
+    side = len(framed)
+    positions = np.linspace(0, side - 1, SMOOTH_SIDE * side // SIDE)
+    weights = np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(side)[None, :]))
+    ink = np.clip(np.rint(weights @ framed @ weights.T), 0, DARKEST)
+    levels = (DARKEST - ink).astype(np.uint8)
+    return np.kron(levels, np.ones((ENLARGEMENT, ENLARGEMENT), dtype=np.uint8))
+
+
+def _encode_address(levels: npt.NDArray[np.uint8]) -> str:
+    """Return a PNG with 16 grey levels as a `data:` address."""
+    height, width = levels.shape
+    packed = (levels[:, 0::2] << 4) | levels[:, 1::2]
+    changes = np.diff(packed, axis=0, prepend=np.zeros_like(packed[:1]))
+    png = build_png(width, height, 4, GREY, changes, filter_type=UP, level=DEFAULT_LEVEL)
+    return "data:image/png;base64," + b64encode(png).decode("ascii")

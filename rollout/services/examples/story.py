@@ -1,0 +1,349 @@
+"""The story of an example: its replay in words for a terminal, and its report's files."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from textwrap import fill, wrap
+from zoneinfo import ZoneInfo
+
+from rollout.core.calendar.sites import SHADOW, Cell
+from rollout.reports.figures.audit_cost import Hindsight
+from rollout.reports.figures.evidence_facts import EvidenceFacts
+from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.gate_facts import ConditionFacts
+from rollout.reports.figures.plain_rules import PlainRuleResult, compute_plain_rules
+from rollout.reports.inputs.stages import CellStages
+from rollout.reports.pages.gain_text import describe_gain
+from rollout.reports.text.formatting import (
+    describe_duration,
+    format_count,
+    format_local_time,
+    format_percent,
+    format_quantity,
+    format_ratio,
+    prevent_breaks,
+)
+from rollout.reports.text.guard_text import describe_counted_records
+from rollout.services.examples.catalog import ExampleSystem, build_replay_request
+from rollout.services.replay.replay import Progress, ReplayedFiles, replay_files
+from rollout.services.replay.replay_output import (
+    build_replay_inputs,
+    build_report_files,
+    compute_replay_facts,
+)
+
+LINE_WIDTH = 79
+ARROW = " → "
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+COSTS_AND_MEANS = {"cost", "gain", "parity"}
+NARROWED = "Narrowed"
+NEW_VERSION_EVENTS = {"VersionFirstUsed", "TakenOver", "Widened"}
+
+
+def play_example(
+    example: ExampleSystem, progress: Progress | None = None
+) -> tuple[str, dict[str, bytes]]:
+    """Replay an example; return its terminal text and report files."""
+    replayed_files = replay_files(build_replay_request(example), progress)
+    facts = compute_replay_facts(replayed_files)
+    story = ExampleStory(example, replayed_files, facts)
+    return story.describe(), build_report_files(replayed_files, facts)
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleStory:
+    """An example's replay in words, for a reader without other knowledge."""
+
+    example: ExampleSystem
+    replayed_files: ReplayedFiles
+    facts: ReportFacts
+
+    def describe(self) -> str:
+        """Return the terminal text."""
+        sections = (
+            self._describe_widening(),
+            self._describe_held_cell(),
+            self._describe_narrowing(),
+            self._describe_new_versions(),
+            self._describe_gains(),
+            self._describe_price(),
+        )
+        texts = [text for text in map("\n".join, sections) if text]
+        numbered = [f"{number} {text}" for number, text in enumerate(texts, start=1)]
+        return "\n\n".join(["\n".join(self._describe_beginning()), *numbered]) + "\n"
+
+    def _describe_beginning(self) -> Iterator[str]:
+        example, files = self.example, self.replayed_files
+        case_count = format_count(files.records.cases.height)
+        counts = (
+            format_quantity(len(files.policy.sites), "site"),
+            f"{case_count} {example.case[1]}",
+            format_quantity(len(example.versions), "version"),
+        )
+        yield f"{example.title.upper()}: {', '.join(counts)}"
+        yield from wrap_text(example.idea)
+        yield ""
+        yield from wrap_text(
+            f"{example.story.strip()} Every cell starts in shadow: {example.people[1]} decide, and"
+            " the model's answers are only compared with theirs. Evidence and approvals widen it."
+        )
+        yield from wrap_text(
+            f"Real: {example.real} Simulated: {example.simulated} Every approval is simulated too"
+            " (4 hours after its proposal). Times are the local times of each site."
+        )
+
+    def _describe_widening(self) -> Iterator[str]:
+        stages = self.facts.stages
+        widened_cells = [cell for cell in stages if cell.widened]
+        yield f"WIDENED: {len(widened_cells)} of {len(stages)} cells, each on its own evidence"
+        yield from self.describe_stages()
+
+    def describe_stages(self) -> Iterator[str]:
+        """Yield the stages of each cell that was widened, by start day."""
+        widened_cells = [cell for cell in self.facts.stages if cell.widened]
+        width = max((len(_name_cell(cell)) for cell in widened_cells), default=0) + 4
+        for cell in widened_cells:
+            path_text = fill(
+                _describe_stage_path(cell, self._get_timezone(cell.site)),
+                LINE_WIDTH,
+                initial_indent=f"  {_name_cell(cell)}".ljust(width),
+                subsequent_indent=" " * (width + 2),
+            )
+            yield path_text.replace(NO_BREAK_SPACE, " ")
+
+    def _describe_held_cell(self) -> Iterator[str]:
+        """Describe the cell that is rightly held, and what plain rules would have done."""
+        held_cell = self.example.held
+        yield f"HELD at {held_cell.at_most}: {held_cell.site} {held_cell.window}"
+        yield from wrap_text(held_cell.because, "  ")
+        for evidence in self.facts.evidence:
+            if (evidence.site, evidence.window) == (held_cell.site, held_cell.window):
+                yield from self._describe_evidence(evidence)
+        for version in self.held_versions:
+            yield from self._describe_plain_rules(version)
+        others = [
+            cell
+            for cell in self.facts.stages
+            if not cell.widened and (cell.site, cell.window) != (held_cell.site, held_cell.window)
+        ]
+        if others:
+            names = ", ".join(_name_cell(cell) for cell in others)
+            yield from wrap_text(f"also in shadow at the end: {names}", "  ")
+
+    @property
+    def held_versions(self) -> tuple[str, ...]:
+        """Return the versions that must not get the held cell."""
+        version = self.example.held.version
+        return (version,) if version else tuple(self.example.versions)
+
+    def _describe_evidence(self, evidence: EvidenceFacts) -> Iterator[str]:
+        if evidence.gate is None or evidence.version not in self.held_versions:
+            return
+        for condition in evidence.gate.conditions:
+            text = f"{evidence.version}: {_describe_condition(condition)}"
+            yield from wrap_text(text, "  ")
+
+    def compute_plain_rules(self, version: str) -> tuple[PlainRuleResult, ...]:
+        """Return what plain rules would have done with a version in the held cell."""
+        held_cell = self.example.held
+        return compute_plain_rules(
+            build_replay_inputs(self.replayed_files),
+            Cell(held_cell.site, held_cell.window),
+            version,
+            self.find_threshold(),
+        )
+
+    def find_threshold(self) -> float:
+        """Return the agreement that the held cell's first gate asks for, else the example's."""
+        held_cell = self.example.held
+        conditions = self.replayed_files.policy.list_conditions(
+            1, Cell(held_cell.site, held_cell.window)
+        )
+        lines = (
+            condition.line for condition in conditions if condition.key == ("agreement", None, None)
+        )
+        return next(lines, self.example.plain_threshold)
+
+    def _describe_plain_rules(self, version: str) -> Iterator[str]:
+        opened = [rule for rule in self.compute_plain_rules(version) if rule.opened_at is not None]
+        if opened:
+            threshold = format_percent(self.find_threshold(), 0)
+            yield f"  Plain rules would have opened it for {version} (threshold {threshold}):"
+        for rule in opened:
+            yield from self._describe_plain_rule(rule)
+
+    def _describe_plain_rule(self, rule: PlainRuleResult) -> Iterator[str]:
+        zone = self._get_timezone(self.example.held.site)
+        assert rule.opened_at is not None  # noqa: S101 - of the opened ones
+        yield from wrap_text(f"{format_day_month(rule.opened_at, zone)}: {rule.rule}", "    ")
+        wrong = f"{format_count(rule.wrong)} of {format_count(rule.known)} {self.example.case[1]}"
+        humans = ""
+        if rule.people_known:
+            counted = "" if rule.people_known == rule.known else f" of {rule.people_known:,}"
+            humans = f" ({self.example.people[1]}: {format_count(rule.people_wrong)}{counted})"
+        yield from wrap_text(f"{wrong} {self.example.wrong}{humans}", "      ")
+
+    def _get_timezone(self, site: str) -> str:
+        return self.replayed_files.policy.sites_by_id[site].timezone
+
+    def _describe_cause(self, site: str, window: str) -> list[str]:
+        """Describe the changes that the records' makers made, unknown to the engine."""
+        texts = [
+            cause.text
+            for cause in self.example.causes
+            if (cause.site, cause.window) == (site, window)
+        ]
+        return [line for text in texts for line in wrap_text(f"{site} {window}: {text}", "  ")]
+
+    def _describe_narrowing(self) -> Iterator[str]:
+        events = [event for event in self.facts.timeline if event.kind == NARROWED]
+        yield f"NARROWED automatically: {format_quantity(len(events), 'time')}"
+        for cell in dict.fromkeys((event.site or "", event.window or "") for event in events):
+            yield from self._describe_cause(*cell)
+        hindsights = {
+            (hindsight.site, hindsight.window, hindsight.narrowed_at): hindsight
+            for hindsight in self.facts.hindsights
+        }
+        for event in events:
+            hindsight = hindsights.get((event.site or "", event.window or "", event.at))
+            if hindsight is None:
+                place = f"{event.site} {event.window}, {event.local}: {event.brief}"
+                yield from wrap_text(place, "  ")
+            else:
+                yield from self._describe_narrowed_cell(hindsight)
+
+    def _describe_narrowed_cell(self, hindsight: Hindsight) -> Iterator[str]:
+        timezone = self._get_timezone(hindsight.site)
+        at = format_local_time(hindsight.narrowed_at, timezone)
+        step_text = f"{hindsight.version} {hindsight.came_from}{ARROW}{hindsight.to}"
+        yield f"  {hindsight.site} {hindsight.window}, {at}: {step_text}"
+        counted_text = describe_counted_records(hindsight.guard)
+        guard_text = f"guard {hindsight.guard}: {format_ratio(hindsight.shown)} {counted_text}"
+        yield from wrap_text(guard_text, "    ")
+        if hindsight.price.cases:
+            yield from wrap_text(self._describe_delay(hindsight, timezone), "    ")
+        if hindsight.price.cases and hindsight.price_if_seen and hindsight.seen_at is not None:
+            sooner_delay = describe_duration(hindsight.seen_at - hindsight.began_at)
+            wrong_count = hindsight.price_if_seen.wrong_action.count
+            yield from wrap_text(
+                f"with a human decision on every {self.example.case[0]}, the guard would have"
+                f" tripped after {sooner_delay} and {self._count_wrong(wrong_count)}; the"
+                " difference is the price of auditing a sample",
+                "    ",
+            )
+
+    def _describe_delay(self, hindsight: Hindsight, timezone: str) -> str:
+        cost = hindsight.price
+        delay = describe_duration(hindsight.narrowed_at - hindsight.began_at)
+        humans = self._describe_human_errors(
+            cost.people_wrong_action, cost.people_known, cost.cases
+        )
+        return (
+            f"the errors began about {format_local_time(hindsight.began_at, timezone)}; the guard"
+            f" tripped {delay} later; until then the model decided"
+            f" {self._count_cases(cost.cases)}, {cost.wrong_action.count} of them"
+            f" {self.example.wrong}{humans}"
+        )
+
+    def _count_cases(self, count: int) -> str:
+        return f"{format_count(count)} {self.example.case[0 if count == 1 else 1]}"
+
+    def _count_wrong(self, count: int) -> str:
+        return f"{self._count_cases(count)} {self.example.wrong}"
+
+    def _describe_human_errors(
+        self, wrong_count: int | None, decided_count: int, case_count: int
+    ) -> str:
+        """Describe the human errors on the same cases; nothing if they are unknown."""
+        if wrong_count is None:
+            return ""
+        decided = f"the {format_count(decided_count)} that they decided"
+        where = f"the same {self.example.case[1]}" if decided_count == case_count else decided
+        return f" ({self.example.people[1]} on {where}: {format_count(wrong_count)})"
+
+    def _describe_new_versions(self) -> Iterator[str]:
+        """Describe what versions after the first one did, if there are any."""
+        later = list(self.example.versions)[1:]
+        if not later:
+            return
+        yield f"NEW VERSIONS, which also start in shadow: {', '.join(later)}"
+        for event in self.facts.timeline:
+            if event.version in later and event.kind in NEW_VERSION_EVENTS:
+                location = f"{event.site} {event.window}: " if event.site else ""
+                timezone_text = "" if event.site else f" ({self.facts.identity.timezone})"
+                yield f"  {event.local:>16}  {location}{event.brief}{timezone_text}"
+
+    def _describe_gains(self) -> Iterator[str]:
+        if not self.facts.gains:
+            return
+        yield "WHAT IT BROUGHT, by a randomized share of the cases"
+        for gain in self.facts.gains:
+            yield from wrap_text(describe_gain(gain), "  ")
+
+    def _describe_price(self) -> Iterator[str]:
+        model_cost, example = self.facts.price, self.example
+        unaudited_count = format_count(model_cost.cases - model_cost.audited)
+        yield (
+            f"THE PRICE: the model decided {self._count_cases(model_cost.cases)} by itself,"
+            f" {unaudited_count} of them unaudited"
+        )
+        humans = self._describe_human_errors(
+            model_cost.people_wrong_action, model_cost.people_known, model_cost.cases
+        )
+        if model_cost.known:
+            wrong_text = f"{example.wrong}: {format_ratio(model_cost.wrong_action)}{humans}"
+            yield from wrap_text(wrong_text, "  ")
+        outliers = [reviewer for reviewer in self.facts.people.reviewers if reviewer.stands_out]
+        if outliers and outliers[0].with_outcome.rate is not None:
+            wrong_share = format_percent(1 - outliers[0].with_outcome.rate)
+            reviewer_count = f"{len(self.facts.people.reviewers)} {example.people[1]}"
+            yield from wrap_text(
+                f"{len(outliers)} of {reviewer_count} stand out, {outliers[0].name} most: wrong in"
+                f" {wrong_share} of {example.case[1]}. Human errors count as disagreements, so"
+                " that site is widened later.",
+                "  ",
+            )
+
+
+def wrap_text(text: str, indent: str = "") -> list[str]:
+    """Wrap a text for a terminal; numbers keep their per cent sign."""
+    lines = wrap(prevent_breaks(text), LINE_WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return [line.replace(NO_BREAK_SPACE, " ") for line in lines]
+
+
+def _name_cell(cell: CellStages) -> str:
+    return f"{cell.site} {cell.window}"
+
+
+def _describe_condition(condition: ConditionFacts) -> str:
+    state = "met" if condition.met else "not met"
+    if condition.measure in COSTS_AND_MEANS:
+        sign = "" if condition.measure == "cost" else "+"
+        is_known = condition.estimate is not None
+        mean = f"{condition.estimate:{sign}.3g} over " if is_known else ""
+        figure = f"{mean}{format_count(condition.n)} records"
+    else:
+        counted = f"{format_count(condition.counts[0])} of {format_count(condition.n)}"
+        figure = f"{counted} ({format_percent(condition.estimate)})"
+    return f"the gate asks for {condition.condition}: {state}, {figure}"
+
+
+def _describe_stage_path(cell: CellStages, timezone: str) -> str:
+    """Describe the stages of a cell by start day, without the first shadow."""
+    stage_intervals = [
+        (key, list(intervals))
+        for key, intervals in groupby(cell.intervals, lambda interval: interval.stage)
+    ]
+    stage_starts = [(stage, intervals[0].since) for stage, intervals in stage_intervals]
+    shown_steps = stage_starts[1:] if stage_starts[0][0] == SHADOW else stage_starts
+    steps_in_words = [
+        f"{format_day_month(since, timezone)} {stage}" for stage, since in shown_steps
+    ]
+    return ARROW.join(step.replace(" ", NO_BREAK_SPACE) for step in steps_in_words)
+
+
+def format_day_month(at: datetime, timezone: str) -> str:
+    """Return the day and month at a site, as "6 Oct"."""
+    local_time = at.astimezone(ZoneInfo(timezone))
+    return f"{local_time.day} {local_time:%b}"

@@ -1,0 +1,170 @@
+"""Check of the assignments that offline clients send with their predictions.
+
+A claim counts if the scope of its revision and the sampling value give the same answer. A wrong one
+is not stored: the prediction counts as before, and its case is in no arm.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Final
+
+from rollout.core.records.records import (
+    CASE_TYPES,
+    AnyRecord,
+    Case,
+    Record,
+    SentPrediction,
+    to_record,
+)
+from rollout.core.scope.assignment import (
+    MAX_CLOCK_SKEW,
+    Assignment,
+    CaseQuestion,
+    decide_assignment,
+)
+from rollout.core.scope.assignment_claims import AssignmentClaim, find_claim_fault
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.records.action_authorization import (
+    ScopeAuthorizer,
+    StoredCase,
+    load_current_state,
+    load_stored_cases,
+)
+from rollout.services.records.record_notes import add_note
+from rollout.store.database.session import Transaction
+from rollout.store.records.records import RecordReceipt, RecordStatus
+from rollout.store.records.rejected_records import NewRejectedRecord, escape_key
+
+ASSIGNMENT: Final = "assignment"
+NO_CASE: Final = "its case is not known; send the case before the prediction, or with it"
+STORED_BEFORE: Final = "the prediction was stored before without it, and an arm is never added"
+UNKNOWN_REVISION: Final = "the ledger has no such revision at the time of the case"
+LEASE_ENDED: Final = "the case is later than any lease of its revision"
+
+
+def add_claim(prediction: SentPrediction, claim: AssignmentClaim) -> SentPrediction:
+    """Return a prediction with the assignment that its client made."""
+    return prediction._replace(
+        scope_revision=claim.revision,
+        decider=claim.decider,
+        exposure=claim.exposure,
+        share=claim.share,
+    )
+
+
+class ClaimBatch:
+    """The claims of one batch, by position of their predictions."""
+
+    def __init__(self) -> None:
+        self._claims: dict[int, AssignmentClaim] = {}
+        self._faults: dict[int, str] = {}
+
+    def add(self, position: int, claim: AssignmentClaim | None) -> None:
+        """Add the claim of a prediction, if it has one."""
+        if claim is not None:
+            self._claims[position] = claim
+
+    def apply(
+        self,
+        transaction: Transaction,
+        state: RolloutState,
+        records: Sequence[tuple[int, AnyRecord]],
+        find_case_ids: Callable[[], Mapping[str, int]],
+    ) -> list[tuple[int, AnyRecord]]:
+        """Return the records, predictions with the assignments that are right."""
+        if not self._claims:
+            return list(records)
+        case_ids = find_case_ids()
+        keys = {record.key for position, record in records if position in self._claims}
+        stored_ids = {key: case_ids[key] for key in keys & case_ids.keys()}
+        stored_cases = load_stored_cases(transaction, state.rollout, stored_ids)
+        sent_cases = {r.key: to_record(r) for _, r in records if isinstance(r, CASE_TYPES)}
+        checker = ClaimChecker(transaction, load_current_state(transaction, state))
+
+        def _apply_claim(position: int, record: AnyRecord) -> AnyRecord:
+            claim = self._claims.get(position)
+            if claim is None or not isinstance(record, SentPrediction):
+                return record
+            stored = stored_cases.get(record.key, StoredCase(None, {}))
+            case = stored.case or sent_cases.get(record.key)
+            self._faults[position] = checker.find_fault(claim, record, stored, case)
+            return record if self._faults[position] else add_claim(record, claim)
+
+        return [(position, _apply_claim(position, record)) for position, record in records]
+
+    def note_faults(
+        self, records: Iterable[tuple[int, AnyRecord]], receipts: dict[int, RecordReceipt]
+    ) -> list[NewRejectedRecord]:
+        """Add to receipts why a claim was not stored; return such claims as rejected records."""
+        rejected = []
+        for position, record in records:
+            fault, receipt = self._faults.get(position), receipts[position]
+            if fault and receipt.status is RecordStatus.ACCEPTED:
+                receipts[position] = add_note(receipt, f"in no arm: {fault}")
+                body = json.dumps(asdict(self._claims[position]))
+                key = escape_key(record.key)
+                rejected.append(NewRejectedRecord(ASSIGNMENT, key, body, fault))
+        return rejected
+
+
+class ClaimChecker(ScopeAuthorizer):
+    """Checks of what clients say that the scopes of one rollout answered."""
+
+    def __init__(self, transaction: Transaction, state: RolloutState) -> None:
+        super().__init__(transaction, state)
+        self._lease_ends: dict[int, datetime | None] = {}  # a client sends thousands of one
+
+    def find_fault(
+        self,
+        claim: AssignmentClaim,
+        prediction: SentPrediction,
+        stored: StoredCase,
+        case: Record | None,
+    ) -> str:
+        """Return why a claim on a case is none, or ""; `stored` is what is stored of the case."""
+        if not claim.is_sampled:
+            return ""  # it puts the case into no arm
+        names = self._state.first_names
+        stored_versions = {names.get(name, name) for name in stored.predictions}
+        if names.get(prediction.version, prediction.version) in stored_versions:
+            return STORED_BEFORE
+        if not isinstance(case, Case):
+            return NO_CASE
+        return self._find_revision_fault(claim, case.occurred_at) or find_claim_fault(
+            claim, self._decide_again(claim.revision, prediction, case)
+        )
+
+    def _find_revision_fault(self, claim: AssignmentClaim, at: datetime) -> str:
+        """Return why no client could use a revision at the time of a case, or ""."""
+        if claim.revision > self._state.scope.revision:
+            return UNKNOWN_REVISION
+        scope = self._scope_history.get_scope(claim.revision)
+        if scope.at is None or scope.at > at + MAX_CLOCK_SKEW:
+            return UNKNOWN_REVISION
+        lease_end = self._find_lease_end(claim.revision)
+        return LEASE_ENDED if lease_end is not None and at > lease_end else ""
+
+    def _find_lease_end(self, revision: int) -> datetime | None:
+        """Return when the last lease of a revision ended, None for the newest revision."""
+        if revision not in self._lease_ends:
+            next_event = self._find_next_event(revision)
+            delay = self._compute_max_delay(self._scope_history.get_scope(revision))
+            self._lease_ends[revision] = None if next_event is None else next_event.at + delay
+        return self._lease_ends[revision]
+
+    def _decide_again(self, revision: int, prediction: SentPrediction, case: Case) -> Assignment:
+        """Return the answer that a revision gave at the time of a case."""
+        scope, at = self._scope_history.get_scope(revision), case.occurred_at
+        question = CaseQuestion(
+            site=case.site,
+            at=at,
+            version=prediction.version,
+            key=case.key,
+            episode=case.episode or "",
+            confidence=prediction.confidence,
+            attributes=case.attributes,
+        )
+        salt = self._state.rollout.salt
+        return decide_assignment(scope, self._load_policy(scope), salt, question, now=at)

@@ -1,0 +1,77 @@
+"""Each example is served with something to approve, and its traffic goes through the API."""
+
+from datetime import timedelta
+
+import pytest
+
+from api.app import create_app
+from api.live_demo.accounts import MODEL_CLIENT, get_decision_system
+from api.live_demo.history_cache import prepare_history
+from api.live_demo.player import DemoPlayer
+from api.live_demo.stage import build_case_records, open_demo_service
+from rollout.services.engine.ticks import TickScheduler
+from rollout.services.examples.catalog import MAIL_ROOM, list_examples
+from rollout.services.examples.recorded_cases import load_cases
+from tests.api.conftest import Asking
+
+pytestmark = pytest.mark.simulation
+
+EXAMPLES = {example.name: example for example in list_examples() if example.name != MAIL_ROOM}
+PLAYED = timedelta(hours=2)
+
+
+@pytest.fixture(scope="module", params=EXAMPLES)
+def example(request):
+    return EXAMPLES[request.param]
+
+
+@pytest.fixture(scope="module")
+def cases(example):
+    return load_cases(example)
+
+
+@pytest.fixture
+def demo(example, cases, tmp_path):
+    records = build_case_records(example)
+    history = prepare_history(tmp_path, example, records, cases, lambda: None)
+    with open_demo_service(history, records.policy, example.serve_at) as service:
+        yield service
+
+
+def open_client(demo, name):
+    client = Asking(create_app(demo.service))
+    client.headers["Authorization"] = f"Bearer {demo.keys[name]}"
+    return client
+
+
+def test_an_example_opens_with_something_to_approve_and_goes_on(demo, example, cases):
+    rollout = f"/v1/rollouts/{demo.policy.rollout}"
+    ana = open_client(demo, "ana")
+    proposals = ana.get(f"{rollout}/proposals").json()["items"]
+    (proposal, *_) = [item for item in proposals if item["approvals_missing"]]
+    body = {"evidence_hash": proposal["evidence_hash"], "reason": "looked at it"}
+    answer = ana.post(f"{rollout}/proposals/{proposal['id']}/approvals", json=body)
+    assert answer.status_code in {200, 201}, answer.text
+
+    records = build_case_records(example)
+    player = DemoPlayer(
+        open_client(demo, MODEL_CLIENT),
+        open_client(demo, get_decision_system(demo.policy)),
+        demo.clock,
+        records,
+        cases[demo.next_case :],
+        example.training_ends,
+        list(demo.scheduled),
+    )
+    ticking, end = TickScheduler(demo.service.database, "test"), demo.clock.now() + PLAYED
+    while demo.clock.now() < end:
+        player.step()  # raises if the service refuses a record
+        assert ticking.run_due_ticks(demo.clock.now()).errors == {}
+
+
+def test_a_case_of_an_example_with_pictures_shows_one(example, cases):
+    pictures = example.records_folder / "pictures"
+    if not pictures.is_dir():
+        pytest.skip(f"{example.name} has no pictures")
+    media = build_case_records(example).build_media(cases[0])
+    assert media["picture"].startswith("data:image/png;base64,")

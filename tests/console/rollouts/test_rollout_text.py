@@ -1,0 +1,44 @@
+"""What sentences say of models that decide a share of the cases."""
+
+from dataclasses import replace
+
+from api.console.rollouts.map_rows import compute_schedules
+from api.console.rollouts.rollout_summary import RolloutCard, describe_deciding_models
+from api.console.rollouts.rollout_text import describe_allowed
+from rollout.core.calendar.sites import Cell
+from tests.factories import AUTONOMOUS, CREEK, LAKE, SUPERVISED, autonomous, policy
+
+SHARED = replace(AUTONOMOUS, blind=0.7, share=0.3)
+
+
+def read_sentence(stage, *cells):
+    """Return what is allowed where v1 is at the highest stage in CREEK and `cells`."""
+    rollout = autonomous(policy(stages=(SUPERVISED, stage)))
+    for cell in (cell for cell in cells for _ in range(2)):
+        rollout.widen(cell)
+    schedules = compute_schedules(rollout.scope, rollout.policy, rollout.at)
+    sites = [site.id for site in rollout.policy.sites]
+    return describe_allowed(rollout.policy, rollout.scope, schedules, sites)
+
+
+def test_a_model_that_decides_a_share_does_not_decide_alone_everywhere():
+    cells = [Cell(site.id, window.id) for site in policy().sites for window in policy().windows]
+    others = [cell for cell in cells if cell != CREEK]
+    assert read_sentence(AUTONOMOUS, *others) == "v1 decides alone everywhere."
+    assert read_sentence(SHARED, *others) == (
+        "v1 decides 30\xa0% of the cases alone everywhere. Humans decide everything else."
+    )
+
+
+def test_the_overview_names_the_share_of_each_cell():
+    card = dict.fromkeys(RolloutCard.__dataclass_fields__) | {"name": "bears"}
+    cells = {CREEK: 0.3, LAKE: 1.0}
+    assert describe_deciding_models([RolloutCard(**card | {"model_shares": cells})]) == (
+        "A model decides alone at creek · day of bears (30\xa0% of the cases) and lake · day of"
+        " bears. Humans decide or confirm everything else."
+    )
+    many = {Cell(f"s{n}", "day"): 0.3 if n < 2 else 1.0 for n in range(5)}
+    assert describe_deciding_models([RolloutCard(**card | {"model_shares": many})]) == (
+        "Models decide alone at 5 cells in bears, at 2 of them a share of the cases."
+        " Humans decide or confirm everything else."
+    )

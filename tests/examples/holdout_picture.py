@@ -1,0 +1,157 @@
+"""Draws docs/images/examples/patrol-holdout.svg: `python -m tests.examples.holdout_picture`.
+
+Agreement by night at the docks, week by week: over all decisions, most of them by sergeants who saw
+the answer, and over the hold-out alone with its 95 % interval.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import polars as pl
+
+from rollout.core.calendar.instants import from_micros
+from rollout.reports.statistics.intervals import clopper_pearson
+from rollout.services.examples.catalog import find_example
+from rollout.services.examples.story import format_day_month
+from tests.docs.pages import ROOT
+from tests.examples.plays import play_example_story
+
+PICTURE = ROOT / "docs/images/examples/patrol-holdout.svg"
+LEVEL = 0.95
+LEFT, TOP, WIDTH, HEIGHT, RIGHT = 60, 46, 780, 330, 170
+LOWEST = 0.3  # share at the bottom of the picture
+ALL, HOLD_OUT, THRESHOLD = "#57606a", "#08519c", "#cf222e"
+TEXT = "#24292f"
+
+
+@dataclass(frozen=True)
+class AgreementWeek:
+    """One week: agreeing and all decisions, and those of the hold-out."""
+
+    start: str
+    agreeing: int
+    decided: int
+    blind_agreeing: int
+    blind: int
+
+    @property
+    def biased(self):
+        """Agreement over all decisions."""
+        return self.agreeing / self.decided
+
+    @property
+    def unbiased(self):
+        """Agreement in the hold-out."""
+        return self.blind_agreeing / self.blind
+
+    @property
+    def interval(self):
+        """Interval of the agreement in the hold-out."""
+        return clopper_pearson(self.blind_agreeing, self.blind, LEVEL)
+
+
+def list_weeks(files, site, window):
+    """Return the whole weeks of a cell in order."""
+    cases = files.history.cases.filter((pl.col("site") == site) & (pl.col("window") == window))
+    records, (lever,) = files.records, files.policy.levers
+    answers = records.predictions.select("case_key", answer=f"value:{lever.id}")
+    decisions = records.decisions.select("case_key", "exposure", label=f"value:{lever.id}")
+    start = cases["occurred_us"].min()
+    rows = cases.join(answers, on="case_key").join(decisions, on="case_key")
+    is_agreed, is_blind = pl.col("answer") == pl.col("label"), pl.col("exposure") == "blind"
+    week_us = timedelta(days=7) // timedelta(microseconds=1)
+    weeks = rows.group_by(week=(pl.col("occurred_us") - start) // week_us).agg(
+        agreeing=is_agreed.sum(),
+        decided=pl.len(),
+        blind_agreeing=(is_agreed & is_blind).sum(),
+        blind=is_blind.sum(),
+    )
+    zone = files.policy.sites_by_id[site].timezone
+    return [
+        AgreementWeek(format_day_month(from_micros(start + week * week_us), zone), *counts)
+        for week, *counts in weeks.sort("week").iter_rows()
+    ]
+
+
+def draw_holdout(weeks, threshold):
+    """Return the SVG of both estimates by week."""
+    biased = [(_scale_x(n, weeks), _scale_y(week.biased)) for n, week in enumerate(weeks)]
+    unbiased = [(_scale_x(n, weeks), _scale_y(week.unbiased)) for n, week in enumerate(weeks)]
+    label = "Agreement by night at the docks: over all decisions, and in the hold-out"
+    parts = [
+        f'<text x="{LEFT}" y="22" fill="{TEXT}" font-weight="bold">{label}</text>',
+        *_draw_scale(weeks, threshold),
+        *_draw_intervals(weeks),
+        *_draw_series(biased, ALL, "all decisions (biased)"),
+        *_draw_series(unbiased, HOLD_OUT, "hold-out, 95 % interval"),
+    ]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
+        f' style="font:12px system-ui,sans-serif" role="img" aria-label="{label}">\n'
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>\n' + "\n".join(parts) + "\n</svg>\n"
+    )
+
+
+def _draw_scale(weeks, threshold):
+    right = WIDTH - RIGHT
+    for percent in range(40, 101, 20):
+        y = _scale_y(percent / 100)
+        yield f'<line x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="#d8dee4"/>'
+        yield (
+            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#57606a">'
+            f"{percent} %</text>"
+        )
+    y = _scale_y(threshold)
+    yield (
+        f'<line x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="{THRESHOLD}"'
+        ' stroke-dasharray="6 4"/>'
+        f'<text x="{right + 8}" y="{y + 15:.1f}" fill="#a40e26">'
+        f"threshold {threshold * 100:.0f} %</text>"
+    )
+    for number, week in enumerate(weeks):
+        if number % 2 == 0:
+            x = _scale_x(number, weeks)
+            yield (
+                f'<text x="{x:.1f}" y="{HEIGHT - 14}" text-anchor="middle" fill="#57606a">'
+                f"{week.start}</text>"
+            )
+
+
+def _draw_intervals(weeks):
+    for number, week in enumerate(weeks):
+        x = _scale_x(number, weeks)
+        low, high = (_scale_y(share) for share in week.interval)
+        yield (
+            f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}" stroke="#9ecae1"'
+            ' stroke-width="6"/>'
+        )
+
+
+def _draw_series(points, colour, name):
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
+    for x, y in points:
+        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>'
+    x, y = points[-1]
+    yield f'<text x="{x + 22:.1f}" y="{y + 4:.1f}" fill="{colour}">{name}</text>'
+
+
+def _scale_x(number, weeks):
+    return LEFT + 16 + (WIDTH - LEFT - RIGHT - 32) * number / (len(weeks) - 1)
+
+
+def _scale_y(share):
+    bottom = HEIGHT - 40
+    return bottom - (bottom - TOP) * (share - LOWEST) / (1 - LOWEST)
+
+
+def draw_story(story):
+    """Return the picture of the patrols' held cell."""
+    held_cell = story.example.held
+    weeks = list_weeks(story.replayed_files, held_cell.site, held_cell.window)
+    return draw_holdout(weeks, story.find_threshold())
+
+
+if __name__ == "__main__":
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    PICTURE.write_text(draw_story(play_example_story(find_example("patrol"))), encoding="utf-8")

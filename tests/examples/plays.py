@@ -1,0 +1,30 @@
+"""Plays an example: its shipped records, or those of another seed."""
+
+import subprocess
+import sys
+
+from rollout.services.examples.catalog import build_replay_request
+from rollout.services.examples.story import ExampleStory
+from rollout.services.replay.replay import replay_files
+from rollout.services.replay.replay_output import compute_replay_facts
+
+
+def play_example_story(example):
+    """Return the story of an example's records."""
+    replayed_files = replay_files(build_replay_request(example))
+    return ExampleStory(example, replayed_files, compute_replay_facts(replayed_files))
+
+
+def generate_records(example, seed, folder):
+    """Write the records of a seed into `folder`/records, beside the example's policy."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "policy.yaml").write_bytes(example.policy_path.read_bytes())
+    script = example.folder / "generate.py"
+    command = [sys.executable, str(script), "--seed", str(seed), "--out", str(folder / "records")]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def play_seed(example, seed, folder):
+    """Return the story of another seed."""
+    generate_records(example, seed, folder)
+    return play_example_story(example.model_copy(update={"folder": folder, "seed": seed}))

@@ -1,0 +1,51 @@
+"""The mail room's story in the terminal, and what plain rules would have done."""
+
+import re
+
+import pytest
+
+from rollout.core.calendar.sites import Cell
+from rollout.reports.figures.plain_rules import (
+    BLOCKS_RULE,
+    CELL_RULE,
+    CONFIDENCE_RULE,
+    ROLLOUT_RULE,
+    compute_plain_rules,
+)
+from rollout.services.examples.catalog import MAIL_ROOM, build_replay_request, find_example
+from rollout.services.examples.story import LINE_WIDTH, ExampleStory
+from rollout.services.replay.replay import replay_files
+from rollout.services.replay.replay_output import build_replay_inputs, compute_replay_facts
+
+pytestmark = pytest.mark.simulation
+
+
+@pytest.fixture(scope="module")
+def story():
+    example = find_example(MAIL_ROOM)
+    replayed_files = replay_files(build_replay_request(example))
+    return ExampleStory(example, replayed_files, compute_replay_facts(replayed_files))
+
+
+def test_the_story_reads_well(story, snapshot):
+    text = story.describe()
+    assert max(map(len, text.splitlines())) <= LINE_WIDTH
+    assert re.findall(r"^(\d) ", text, re.MULTILINE) == list("12345")
+    assert text == snapshot
+
+
+def test_plain_rules_would_have_opened_the_held_cell_and_misrouted_hundreds(story):
+    results = {result.rule: result for result in story.compute_plain_rules("v1")}
+    assert list(results) == [CELL_RULE, BLOCKS_RULE, ROLLOUT_RULE, CONFIDENCE_RULE]
+    for rule in (CELL_RULE, BLOCKS_RULE, ROLLOUT_RULE):
+        assert results[rule].wrong > 300
+        assert results[rule].people_wrong < 40
+        assert results[rule].cost > results[rule].people_cost
+    sure = results[CONFIDENCE_RULE]
+    assert 0 < sure.wrong < sure.known < 600
+
+
+def test_a_rule_that_never_opens_a_cell_lets_the_model_decide_nothing(story):
+    inputs = build_replay_inputs(story.replayed_files)
+    first, *_ = compute_plain_rules(inputs, Cell("halifax", "night"), "v1", 1.0)
+    assert (first.opened_at, first.cases, first.wrong, first.cost) == (None, 0, 0, 0.0)

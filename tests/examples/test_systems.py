@@ -1,0 +1,83 @@
+"""Each example plays its story: the held cell stays closed; plain rules would have opened it."""
+
+import re
+
+import pytest
+
+from rollout.services.examples.catalog import list_examples
+from tests.docs.pages import ROOT
+from tests.docs.site import CONFIG, pages_of
+from tests.docs.words import words_of
+from tests.examples.pages import MARKER, PAGES, PICTURES, draw_stages, write_gallery, write_page
+from tests.examples.plays import play_example_story
+from tests.examples.seeds import LEAST_RULES, SEEDS, build_result, load_results
+
+EXAMPLES = {example.name: example for example in list_examples()}
+PLAYED_BY_MAKE_TEST = {"placement", "prices", "skin"}
+"""The lightest ones; `make test-all` plays all."""
+MIN_JUDGED = 50  # units in the held cell: it is held for its evidence, not for want of any
+MAX_WORDS = 410
+AGAIN = "python -m tests.examples.pages"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=() if name in PLAYED_BY_MAKE_TEST else pytest.mark.simulation)
+        for name in EXAMPLES
+    ],
+)
+def story(request):
+    return play_example_story(EXAMPLES[request.param])
+
+
+def test_a_story_keeps_the_tolerances_of_its_seeds(story):
+    result = build_result(story, story.example.seed)
+    assert result.list_faults() == []
+    assert result.rules >= LEAST_RULES
+
+
+def test_the_held_cell_has_evidence(story):
+    held_cell = story.example.held
+    judged = [
+        evidence.judged
+        for evidence in story.facts.evidence
+        if (evidence.site, evidence.window) == (held_cell.site, held_cell.window)
+    ]
+    assert max(judged) >= MIN_JUDGED
+
+
+def test_the_timeline_is_the_expected_one(story, snapshot):
+    assert "\n".join(story.describe_stages()) == snapshot(name=story.example.name)
+
+
+def test_the_page_and_its_picture_are_what_the_replay_gives(story):
+    name = story.example.name
+    assert (PAGES / f"{name}.md").read_text(encoding="utf-8") == write_page(story), AGAIN
+    assert (PICTURES / f"{name}.svg").read_text(encoding="utf-8") == draw_stages(story), AGAIN
+
+
+def test_the_gallery_shows_every_example():
+    page = (PAGES / "gallery.md").read_text(encoding="utf-8")
+    assert page == write_gallery()
+    assert page.count("![") == len(EXAMPLES)
+    in_navigation = {target for target in pages_of(CONFIG["nav"]) if target.startswith("examples/")}
+    assert in_navigation == {f"examples/{name}.md" for name in ("gallery", *EXAMPLES)}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_readme_is_short_and_has_the_generated_tables(name):
+    readme = ROOT / "examples" / name / "README.md"
+    assert words_of(readme) <= MAX_WORDS
+    markers = MARKER.findall(readme.read_text(encoding="utf-8"))
+    assert sorted(markers) == ["plain rules", "seeds", "timeline"]
+    assert not re.search(r"<!-- (?!timeline|plain rules|seeds)", readme.read_text("utf-8"))
+
+
+def test_every_recorded_seed_kept_the_tolerances():
+    results, runs = load_results()
+    assert {row.example for row in results} == set(runs) <= set(EXAMPLES)
+    for name in runs:
+        rows = [row for row in results if row.example == name]
+        assert [row.seed for row in rows] == list(SEEDS)
+    assert [fault for row in results for fault in row.list_faults()] == []

@@ -1,0 +1,92 @@
+"""Where agreement and gain point apart, in sentences."""
+
+from dataclasses import replace
+
+import pytest
+
+from rollout.reports.figures.audit_cost import VisibleAgreement
+from rollout.reports.figures.gains import GainFacts
+from rollout.reports.pages.findings import rank_findings
+from rollout.reports.pages.gain_text import describe_conflicts, describe_gain
+from rollout.reports.statistics.intervals import compute_share
+
+
+def build_gain(lower, upper):
+    mean = (lower + upper) / 2
+    return GainFacts(
+        site="shop",
+        window="day",
+        version="v1",
+        outcome="profit",
+        unit="EUR",
+        arm="decides",
+        model_units=50,
+        people_units=50,
+        missing=0,
+        model_missing=0,
+        people_missing=0,
+        model_mean=mean,
+        people_mean=0.0,
+        gain=mean,
+        lower=lower,
+        upper=upper,
+        has_one_share=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("agreeing", "lower", "upper", "ending"),
+    [
+        (98, -4, -1, "98.0\N{NO-BREAK SPACE}% of 100 units, and its arm has the worse profit."),
+        (25, 1, 4, "25.0\N{NO-BREAK SPACE}% of 100 units, and its arm has the better profit."),
+        (98, 1, 4, None),
+        (25, -4, -1, None),
+        (98, -4, 1, None),
+        (25, -1, 4, None),
+    ],
+)
+def test_agreement_and_gain_point_apart_only_where_the_interval_says_so(
+    agreeing, lower, upper, ending
+):
+    share = compute_share(agreeing, 100)
+    agreement = VisibleAgreement("shop", "day", "v1", share, None, share)
+    lines = list(describe_conflicts([build_gain(lower, upper)], [agreement]))
+    start = "shop · day, v1: agreement and profit point apart: it agrees with humans on "
+    assert lines == ([start + ending] if ending else [])
+
+
+def test_a_cell_without_decisions_has_no_conflict():
+    share = compute_share(0, 0)
+    agreement = VisibleAgreement("shop", "day", "v1", share, None, share)
+    assert not list(describe_conflicts([build_gain(-4, -1)], [agreement]))
+    assert not list(describe_conflicts([build_gain(-4, -1)], []))
+
+
+def test_units_in_no_arm_are_named():
+    gain, rest = build_gain(1, 4), "7 more units in no arm: more than chance decided"
+    assert "in no arm" not in describe_gain(gain)
+    for each in (gain, replace(gain, gain=None, model_units=0)):
+        assert rest in describe_gain(replace(each, without_arm=7))
+
+
+def test_arms_that_a_replay_assigned_are_named():
+    gain = build_gain(1, 4)
+    assert describe_gain(gain).endswith("sampled at random.")
+    assigned = describe_gain(replace(gain, has_recorded_arms=False))
+    assert "sampled at random" not in assigned
+    assert assigned.endswith("by this replay; no column `sampled_arm` says which arm acted.")
+
+
+def test_a_loss_is_a_finding_for_all_and_agreement_for_engineers_alone(facts):
+    share = compute_share(98, 100)
+    agreement = VisibleAgreement("shop", "day", "v1", share, None, share)
+    losing = replace(facts, gains=(build_gain(-4, -1),), sighted=(agreement,))
+    titles = {
+        reader: [item.title for item in rank_findings(losing, reader)]
+        for reader in ("operator", "engineer", "auditor")
+    }
+    loss, apart = "v1 has the worse profit in shop · day", "Agreement would mislead in 1 cell"
+    assert all(loss in found for found in titles.values())
+    assert [reader for reader, found in titles.items() if apart in found] == ["engineer"]
+    earning = replace(facts, gains=(build_gain(-1, 4),), sighted=(agreement,))
+    assert loss not in [item.title for item in rank_findings(earning, "operator")]

@@ -1,0 +1,140 @@
+"""Assignments of offline clients are stored if the scope and the sampling value give them."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+from sqlalchemy import select
+
+from rollout.core.records.records import Case, SentCase, SentPrediction
+from rollout.core.scope.assignment_claims import AssignmentClaim
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.formats.records.parse import DeclaringPrediction, ItemReader, RejectedItem
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.service import build_service
+from rollout.services.records.action_authorization import StoredCase
+from rollout.services.records.assignment_claims import STORED_BEFORE, ClaimChecker
+from rollout.services.records.ingest import ingest_items
+from rollout.services.support.clock import ManualClock
+from rollout.store.tables.tables import predictions, rejected_records
+from tests.factories import HOUR, MINUTE, NOON
+from tests.services import bear_field as field
+from tests.store.conftest import database, url
+from tests.store.databases import on_sqlite
+
+__all__ = ["database", "url"]
+BOX = Caller("box", is_service_account=True, role_assignments=(AssignedRole("ingest"),))
+POLICY = field.POLICY.replace(
+    "sites:",
+    "stages: [{id: supervised, blind: 50%}, {id: autonomous, blind: 50%, audit: 10%}]\nsites:",
+)
+PEOPLES, MODELS = field.keys(0.5)[0], field.keys(0.55, below=False)[0]
+AT = NOON + HOUR
+MODEL = AssignmentClaim("model", "blind", 0.45, 5)
+PEOPLE = AssignmentClaim("human", "blind", 0.5, 5)
+STOPPED_AT = NOON + 2 * HOUR
+
+
+def send(database, key, claim, *, case_at=AT, sent_before=()):
+    """Upload a prediction with a claim; return its receipt."""
+    field.set_up_field(database, policy=POLICY)
+    field.widen(database, ("creek", "day"))
+    field.stop(database, ("lake", "day"), at=STOPPED_AT)
+    service = build_service(database, None, ManualClock(NOON))
+    case = SentCase(key, "creek", case_at, "day", None, {}, {}, 1)
+    prediction = SentPrediction(
+        key, "v1", {"alarm": "bear"}, None, None, None, None, case_at, 1 + len(sent_before)
+    )
+    night = NOON + 12 * HOUR
+    if sent_before:
+        ingest_items(service, BOX, "bears", sent_before, night)
+    items = [DeclaringPrediction(prediction, "", claim), *([case] if case_at else [])]
+    return ingest_items(service, BOX, "bears", items, night)[0]
+
+
+def read_stored(database):
+    with database.begin_read() as transaction:
+        columns = (predictions.c[name] for name in ("decider", "exposure", "share"))
+        rows = transaction.execute(select(*columns, predictions.c.scope_revision)).all()
+        rejected = transaction.execute(
+            select(rejected_records.c.kind, rejected_records.c.reason)
+        ).all()
+    return [AssignmentClaim(*row) for row in rows], rejected
+
+
+@pytest.mark.parametrize(
+    ("key", "claim", "case_at"),
+    [
+        (MODELS, MODEL, AT),
+        (PEOPLES, PEOPLE, AT),
+        (MODELS, MODEL, STOPPED_AT + 3 * HOUR),  # the longest lease is lake's, 12 hours
+    ],
+)
+def test_a_right_assignment_is_stored_with_the_prediction(database, key, claim, case_at):
+    receipt = send(database, key, claim, case_at=case_at)
+    assert (receipt.status, receipt.reason) == ("accepted", "")
+    assert read_stored(database) == ([claim], [])
+
+
+EARLIER = SentPrediction(MODELS, "v1", {"alarm": "none"}, None, None, None, None, AT, 1)
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("key", "claim", "more", "reason"),
+    [
+        (PEOPLES, MODEL, {}, "the client says model (blind, 45 % of units); revision 5"),
+        (PEOPLES, MODEL, {}, "the sampling value give human (blind, 50 % of units)"),
+        (MODELS, PEOPLE, {}, "says human (blind, 50 % of units); revision 5"),
+        (MODELS, replace(MODEL, share=0.3), {}, "give model (blind, 45 % of units)"),
+        (MODELS, replace(MODEL, exposure="assisted"), {}, "give model (blind, 45 % of units)"),
+        (MODELS, replace(MODEL, revision=2), {}, "than any lease of its revision"),
+        (MODELS, replace(MODEL, revision=6), {}, "no such revision at the time"),
+        (MODELS, replace(MODEL, revision=99), {}, "no such revision"),
+        (MODELS, MODEL, {"case_at": None}, "its case is not known"),
+        (MODELS, MODEL, {"sent_before": [EARLIER]}, "an arm is never added"),
+    ],
+)  # fmt: skip
+def test_a_wrong_assignment_is_named_and_not_stored(database, key, claim, more, reason):
+    receipt = send(database, key, claim, **more)
+    stored, rejected = read_stored(database)
+    assert receipt.status == "accepted"
+    assert "in no arm: " in receipt.reason
+    assert reason in receipt.reason
+    assert stored[-1].decider is None
+    assert [row.kind for row in rejected] == ["assignment"]
+
+
+@on_sqlite
+def test_an_arm_is_not_added_under_another_name_of_the_version(database):
+    send(database, MODELS, None)
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, "bears")
+        state = replace(state, first_names={"again": "v1"})
+        case = Case(key=MODELS, site="creek", occurred_at=AT, window="day")
+        stored = StoredCase(case, {"v1": [EARLIER]})
+        renamed = EARLIER._replace(version="again")
+        fault = ClaimChecker(transaction, state).find_fault(MODEL, renamed, stored, case)
+    assert fault == STORED_BEFORE
+
+
+@on_sqlite
+def test_an_answer_without_sampling_is_stored_as_it_is(database):
+    claim = AssignmentClaim("human", "blind", 1.0, 0)  # the lease had ended
+    assert send(database, MODELS, claim).reason == ""
+    assert read_stored(database) == ([claim], [])
+
+
+@pytest.mark.parametrize("missing", ["", "decider", "exposure", "share", "scope_revision"])
+def test_an_assignment_is_sent_whole_or_not_at_all(missing):
+    reader = ItemReader(lambda *_: "day", NOON + MINUTE)
+    fields = asdict(MODEL)
+    fields["scope_revision"] = fields.pop("revision")
+    fields.pop(missing, None)
+    item = {"kind": "prediction", "key": "a", "version": "v1", "answers": {}} | fields
+    parsed = reader.read_body(json.dumps([item]).encode())
+    if missing:
+        assert isinstance(parsed[0], RejectedItem)
+        assert "send all of them or none" in parsed[0].reason
+    else:
+        assert parsed == [DeclaringPrediction(parsed[0].prediction, "", MODEL)]
