@@ -10,8 +10,6 @@ import csv
 import gzip
 import re
 import runpy
-import subprocess
-import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -22,8 +20,8 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalRaised, Suspended, Widened
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.core.statistics.forecast import forecast_gate
-from rollout.formats.records.files import RecordPaths
-from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.examples.catalog import build_replay_request, find_example
+from rollout.services.replay.replay import replay_files
 from tests.docs.pages import ROOT, text_of
 
 pytestmark = pytest.mark.simulation
@@ -46,17 +44,7 @@ def read(name):
 
 @pytest.fixture(scope="module")
 def replay():
-    sources = RecordPaths(
-        *(RECORDS / f"{name}.csv.gz" for name in ("predictions", "decisions", "cases", "outcomes"))
-    )
-    return replay_files(
-        ReplayRequest(
-            BEARS / "policy.yaml",
-            sources,
-            trained_until={"v1": datetime(2025, 6, 30, tzinfo=UTC)},
-            planted=RECORDS / "planted.csv.gz",
-        )
-    )
+    return replay_files(build_replay_request(find_example("bears")))
 
 
 @pytest.fixture(scope="module")
@@ -234,15 +222,3 @@ def test_cubs_and_bears_from_behind_are_missed_most_at_night(season):
     }
     assert seen[True] < 0.5
     assert 0.65 < seen[False] < 0.9
-
-
-def test_the_seed_gives_the_shipped_files_again(tmp_path):
-    command = [sys.executable, str(BEARS / "generate.py"), "--seed", "9", "--out", str(tmp_path)]
-    subprocess.run(command, check=True)
-    shipped = {file.relative_to(RECORDS): file for file in RECORDS.rglob("*") if file.is_file()}
-    made = {file.relative_to(tmp_path): file for file in tmp_path.rglob("*") if file.is_file()}
-    assert shipped.keys() == made.keys()
-    assert not [
-        name for name, file in shipped.items() if file.read_bytes() != made[name].read_bytes()
-    ]
-    assert sum(file.stat().st_size for file in shipped.values()) <= 1_000_000

@@ -11,7 +11,6 @@ import csv
 import gzip
 import re
 import runpy
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -168,13 +167,3 @@ def test_every_table_has_the_cases_of_the_story_in_order(story):
     keys = [check.key for check in story.checks]
     for name in ("cases", "predictions", "readings", "annotations", "outcomes"):
         assert [row["case_key"] for row in read_rows(RECORDS / f"{name}.csv.gz")] == keys
-
-
-def test_the_generator_makes_the_shipped_records_again(tmp_path):
-    command = [sys.executable, FOLDER / "generate.py", "--seed", "5", "--out", tmp_path]
-    subprocess.run(command, check=True)
-    shipped = sorted(path for path in RECORDS.rglob("*") if path.is_file())
-    assert len(shipped) == 7
-    for path in shipped:
-        assert (tmp_path / path.relative_to(RECORDS)).read_bytes() == path.read_bytes(), path.name
-    assert sum(path.stat().st_size for path in shipped) <= 1_000_000

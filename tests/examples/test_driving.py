@@ -10,8 +10,6 @@ seeds show.
 import csv
 import gzip
 import re
-import subprocess
-import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -28,8 +26,8 @@ from rollout.core.scope.assignment import CaseQuestion
 from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalRaised, Widened
 from rollout.core.scope.projection import apply_events
 from rollout.core.statistics.evidence import compute_log_e
-from rollout.formats.records.files import RecordPaths
-from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.examples.catalog import build_replay_request, find_example
+from rollout.services.replay.replay import replay_files
 from tests.docs.pages import ROOT, text_of
 
 pytestmark = pytest.mark.simulation
@@ -54,17 +52,7 @@ def read(name):
 
 @pytest.fixture(scope="module")
 def replay():
-    sources = RecordPaths(
-        *(RECORDS / f"{name}.csv.gz" for name in ("predictions", "decisions", "cases", "outcomes"))
-    )
-    return replay_files(
-        ReplayRequest(
-            DRIVING / "policy.yaml",
-            sources,
-            trained_until={"v1": datetime(2025, 3, 1, tzinfo=UTC)},
-            planted=RECORDS / "planted.csv.gz",
-        )
-    )
+    return replay_files(build_replay_request(find_example("driving")))
 
 
 @pytest.fixture(scope="module")
@@ -247,15 +235,3 @@ def test_one_encounter_in_a_hundred_asks_for_a_hard_brake():
         if row["case_key"] not in planted
     }
     assert 0.007 < list(brakes.values()).count("hard") / len(brakes) < 0.013
-
-
-def test_the_seed_gives_the_shipped_files_again(tmp_path):
-    command = [sys.executable, str(DRIVING / "generate.py"), "--seed", "9", "--out", str(tmp_path)]
-    subprocess.run(command, check=True)
-    shipped = {file.relative_to(RECORDS): file for file in RECORDS.rglob("*") if file.is_file()}
-    made = {file.relative_to(tmp_path): file for file in tmp_path.rglob("*") if file.is_file()}
-    assert shipped.keys() == made.keys()
-    assert not [
-        name for name, file in shipped.items() if file.read_bytes() != made[name].read_bytes()
-    ]
-    assert sum(file.stat().st_size for file in shipped.values()) <= 1_000_000

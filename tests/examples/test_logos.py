@@ -10,8 +10,6 @@ import csv
 import json
 import re
 import statistics
-import subprocess
-import sys
 import tomllib
 from datetime import date, timedelta
 from pathlib import Path
@@ -21,8 +19,8 @@ import pytest
 from scipy import stats
 
 from rollout.core.calendar.sites import Cell
-from rollout.formats.records.files import RecordPaths
-from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.examples.catalog import build_replay_request, find_example
+from rollout.services.replay.replay import replay_files
 
 pytestmark = pytest.mark.simulation
 
@@ -38,10 +36,7 @@ HELD = Cell("arena", "weekend")
 
 @pytest.fixture(scope="module", name="replayed")
 def replay_shipped_records():
-    names = ("predictions", "decisions", "cases", "outcomes")
-    trained = {name: row["trained_until"] for name, row in EXAMPLE["versions"].items()}
-    paths = RecordPaths(*(RECORDS / f"{name}.csv.gz" for name in names))
-    return replay_files(ReplayRequest(FOLDER / "policy.yaml", paths, trained_until=trained))
+    return replay_files(build_replay_request(find_example("logos")))
 
 
 @pytest.fixture(scope="module", name="tables")
@@ -178,13 +173,3 @@ def test_the_table_of_ten_seeds_is_computed_from_their_rows():
 def test_a_proposal_is_open_where_the_live_demo_begins(replayed):
     ages = [EXAMPLE["serve_at"] - event.at for event in raised(replayed)]
     assert [age for age in ages if timedelta(0) < age < timedelta(hours=60)]
-
-
-@pytest.mark.exhaustive
-def test_the_generator_makes_the_shipped_records_again(tmp_path):
-    script = [sys.executable, str(FOLDER / "generate.py"), "--seed", str(EXAMPLE["seed"])]
-    subprocess.run([*script, "--out", str(tmp_path)], check=True, capture_output=True)
-    shipped = {path.relative_to(RECORDS) for path in RECORDS.rglob("*") if path.is_file()}
-    assert shipped == {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
-    for name in shipped:
-        assert (tmp_path / name).read_bytes() == (RECORDS / name).read_bytes(), name

@@ -7,8 +7,6 @@ takes over the garden door from an autonomous v1, in the others from a supervise
 never opens an evening. Dates below are those of seed 8 and may move by four days.
 """
 
-import subprocess
-import sys
 import tomllib
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,8 +16,8 @@ import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.formats.records.files import RecordPaths
-from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.examples.catalog import build_replay_request, find_example
+from rollout.services.replay.replay import replay_files
 
 pytestmark = pytest.mark.simulation
 
@@ -40,10 +38,7 @@ COSTS = {
 
 @pytest.fixture(scope="module", name="replayed")
 def replay_shipped_records():
-    names = ("predictions", "decisions", "cases", "outcomes")
-    trained = {name: row["trained_until"] for name, row in EXAMPLE["versions"].items()}
-    paths = RecordPaths(*(RECORDS / f"{name}.csv.gz" for name in names))
-    return replay_files(ReplayRequest(FOLDER / "policy.yaml", paths, trained_until=trained))
+    return replay_files(build_replay_request(find_example("mask-door")))
 
 
 @pytest.fixture(scope="module", name="events")
@@ -191,13 +186,3 @@ def test_on_holidays_and_after_closing_people_decide(replayed):
 def test_guards_on_rates_never_narrow_a_cell(events):
     """Override, cost and recall stay quiet: v1 is never worse than what it was opened for."""
     assert not [event for event in events if type(event).__name__ in {"Suspended", "GrantExpired"}]
-
-
-@pytest.mark.exhaustive
-def test_the_generator_makes_the_shipped_records_again(tmp_path):
-    script = [sys.executable, str(FOLDER / "generate.py"), "--seed", str(EXAMPLE["seed"])]
-    subprocess.run([*script, "--out", str(tmp_path)], check=True, capture_output=True)
-    shipped = {path.relative_to(RECORDS) for path in RECORDS.rglob("*") if path.is_file()}
-    assert shipped == {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
-    for name in shipped:
-        assert (tmp_path / name).read_bytes() == (RECORDS / name).read_bytes(), name

@@ -200,14 +200,6 @@ def test_the_two_streams_differ_in_nothing_but_the_loop_until_the_model_is_seen(
     assert len(plans[0]) > 2_000
 
 
-def test_the_generator_makes_the_shipped_records_again(generator, tmp_path):
-    generator["write_records"](tmp_path, find_example("patrol").seed)
-    shipped = sorted((PATROL / "records").iterdir())
-    assert [path.name for path in shipped] == sorted(f"{name}.csv.gz" for name in TABLES)
-    for path in shipped:
-        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
-
-
 def test_the_readmes_commands_run_as_written_and_find_no_loop(tmp_path, monkeypatch):
     (block,) = re.findall(r"```sh\n(.*?)```", text_of("examples/patrol/README.md"), re.DOTALL)
     monkeypatch.chdir(tmp_path)

@@ -5,40 +5,33 @@ campus at noon agrees most of all cells (80 to 86 %), sells less and stays in tr
 chosen because it is near the middle.
 """
 
-import gzip
-import subprocess
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.formats.records.files import RecordPaths
-from rollout.services.replay.replay import ReplayRequest, replay_files
-from rollout.services.replay.replay_output import compute_replay_facts
+from rollout.services.examples.catalog import find_example
+from tests.examples.plays import play_example_story
 
 FOLDER = Path(__file__).parents[2] / "examples" / "placement"
-RECORDS = FOLDER / "records"
-TABLES = ("cases", "predictions", "decisions", "outcomes")
 HELD = Cell("campus", "noon")
-REQUEST = ReplayRequest(
-    policy=FOLDER / "policy.yaml",
-    sources=RecordPaths(**{name: RECORDS / f"{name}.csv.gz" for name in TABLES}),
-    trained_until={"v1": datetime(2025, 5, 4, 22, tzinfo=UTC)},
-)
 pytestmark = pytest.mark.simulation
 
 
 @pytest.fixture(scope="module")
-def replayed():
-    return replay_files(REQUEST)
+def story():
+    return play_example_story(find_example("placement"))
 
 
 @pytest.fixture(scope="module")
-def facts(replayed):
-    return compute_replay_facts(replayed)
+def replayed(story):
+    return story.replayed_files
+
+
+@pytest.fixture(scope="module")
+def facts(story):
+    return story.facts
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +122,3 @@ def test_rules_on_agreement_would_have_opened_the_held_cell(held_cases):
     blocks = [sum(agrees[i : i + 50]) >= 0.75 * 50 for i in range(0, len(agrees) - 49, 50)]
     assert max(rates[:300]) >= 0.75
     assert any(all(blocks[i : i + 3]) for i in range(8))
-
-
-def test_the_generator_makes_the_shipped_records_again(tmp_path):
-    script = [sys.executable, str(FOLDER / "generate.py"), "--seed", "3", "--out", str(tmp_path)]
-    subprocess.run(script, check=True, env={"PYTHONPATH": str(FOLDER.parents[1])})
-    for name in TABLES:
-        made, shipped = ((it / f"{name}.csv.gz").read_bytes() for it in (tmp_path, RECORDS))
-        assert gzip.decompress(made) == gzip.decompress(shipped), name
-    assert sum(path.stat().st_size for path in RECORDS.iterdir()) < 1_000_000

@@ -5,43 +5,37 @@ harbour's weekends stay in trial and lose 2.9 to 4.6 EUR a price at 92 to 100 % 
 was chosen because it is near the middle of both.
 """
 
-import gzip
-import subprocess
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.formats.records.files import RecordPaths
 from rollout.reports.pages.findings import rank_findings
 from rollout.reports.pages.summary import describe_results
+from rollout.services.examples.catalog import build_replay_request, find_example
 from rollout.services.replay.recorded_arms import RecordedArmsError
 from rollout.services.replay.replay import ReplayRequest, replay_files
-from rollout.services.replay.replay_output import compute_replay_facts
+from tests.examples.plays import play_example_story
 
 FOLDER = Path(__file__).parents[2] / "examples" / "prices"
-RECORDS = FOLDER / "records"
-TABLES = ("cases", "predictions", "decisions", "outcomes")
 HELD = Cell("harbour-shop", "weekend")
-REQUEST = ReplayRequest(
-    policy=FOLDER / "policy.yaml",
-    sources=RecordPaths(**{name: RECORDS / f"{name}.csv.gz" for name in TABLES}),
-    trained_until={"v1": datetime(2025, 8, 31, 22, tzinfo=UTC)},
-)
 pytestmark = pytest.mark.simulation
 
 
 @pytest.fixture(scope="module")
-def replayed():
-    return replay_files(REQUEST)
+def story():
+    return play_example_story(find_example("prices"))
 
 
 @pytest.fixture(scope="module")
-def facts(replayed):
-    return compute_replay_facts(replayed)
+def replayed(story):
+    return story.replayed_files
+
+
+@pytest.fixture(scope="module")
+def facts(story):
+    return story.facts
 
 
 @pytest.fixture(scope="module")
@@ -141,18 +135,10 @@ def test_rules_on_agreement_would_have_opened_the_held_cell_and_lost_three_thous
 
 
 def test_a_replay_under_another_share_is_refused(tmp_path):
-    text = REQUEST.policy.read_text("utf-8").replace(
+    request = build_replay_request(find_example("prices"))
+    text = request.policy.read_text("utf-8").replace(
         "{id: trial, share: 40%}", "{id: trial, share: 20%}"
     )
     (tmp_path / "policy.yaml").write_text(text, "utf-8")
     with pytest.raises(RecordedArmsError):
-        replay_files(ReplayRequest(tmp_path / "policy.yaml", REQUEST.sources))
-
-
-def test_the_generator_makes_the_shipped_records_again(tmp_path):
-    script = [sys.executable, str(FOLDER / "generate.py"), "--seed", "3", "--out", str(tmp_path)]
-    subprocess.run(script, check=True, env={"PYTHONPATH": str(FOLDER.parents[1])})
-    for name in TABLES:
-        made, shipped = ((it / f"{name}.csv.gz").read_bytes() for it in (tmp_path, RECORDS))
-        assert gzip.decompress(made) == gzip.decompress(shipped), name
-    assert sum(path.stat().st_size for path in RECORDS.iterdir()) < 1_000_000
+        replay_files(ReplayRequest(tmp_path / "policy.yaml", request.sources))

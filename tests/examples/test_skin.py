@@ -9,8 +9,7 @@ and three days on each side.
 """
 
 import re
-import subprocess
-import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -18,9 +17,9 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import Narrowed, Suspended, TakenOver, Widened
-from rollout.formats.records.files import RecordPaths
 from rollout.reports.inputs.decided_by import MODEL, assign_deciders
-from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.examples.catalog import build_replay_request, find_example
+from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import build_replay_inputs, compute_replay_facts
 from tests.docs.pages import ROOT
 
@@ -33,16 +32,8 @@ THRESHOLD = 0.85
 
 
 def replay(policy):
-    paths = {
-        name: FOLDER / f"records/{name}.csv.gz"
-        for name in ("predictions", "decisions", "cases", "outcomes")
-    }
-    trained_until = {
-        "v1": datetime(2025, 8, 31, 22, tzinfo=UTC),
-        "v2": datetime(2025, 9, 28, 22, tzinfo=UTC),
-    }
-    request = ReplayRequest(FOLDER / policy, RecordPaths(**paths), trained_until=trained_until)
-    return replay_files(request)
+    request = build_replay_request(find_example("skin"))
+    return replay_files(replace(request, policy=FOLDER / policy))
 
 
 @pytest.fixture(scope="module")
@@ -212,14 +203,3 @@ def test_the_two_policies_differ_in_familiar_alone():
     (added,) = (line for line in second if line not in first)
     assert added.strip().startswith("familiar:")
     assert [line for line in second if line != added] == first
-
-
-def test_the_generator_makes_the_shipped_records_again(tmp_path):
-    command = [sys.executable, FOLDER / "generate.py", "--seed", "5", "--out", tmp_path]
-    subprocess.run(command, check=True)
-    shipped = sorted(path for path in (FOLDER / "records").rglob("*") if path.is_file())
-    assert len(shipped) == 64
-    for path in shipped:
-        made = tmp_path / path.relative_to(FOLDER / "records")
-        assert made.read_bytes() == path.read_bytes(), path.name
-    assert sum(path.stat().st_size for path in shipped) <= 1_000_000

@@ -1,5 +1,6 @@
 """Each example plays its story: the held cell stays closed; plain rules would have opened it."""
 
+import gzip
 import re
 
 import pytest
@@ -9,7 +10,7 @@ from tests.docs.pages import ROOT
 from tests.docs.site import CONFIG, pages_of
 from tests.docs.words import words_of
 from tests.examples.pages import MARKER, PAGES, PICTURES, draw_stages, write_gallery, write_page
-from tests.examples.plays import play_example_story
+from tests.examples.plays import generate_records, play_example_story
 from tests.examples.seeds import LEAST_RULES, SEEDS, build_result, load_results
 
 EXAMPLES = {example.name: example for example in list_examples()}
@@ -17,6 +18,7 @@ PLAYED_BY_MAKE_TEST = {"placement", "prices", "skin"}
 """The lightest ones; `make test-all` plays all."""
 MIN_JUDGED = 50  # units in the held cell: it is held for its evidence, not for want of any
 MAX_WORDS = 410
+MAX_BYTES = 1_500_000
 AGAIN = "python -m tests.examples.pages"
 
 
@@ -81,3 +83,28 @@ def test_every_recorded_seed_kept_the_tolerances():
         rows = [row for row in results if row.example == name]
         assert [row.seed for row in rows] == list(SEEDS)
     assert [fault for row in results for fault in row.list_faults()] == []
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_generator_makes_the_shipped_records_again(name, tmp_path):
+    example = EXAMPLES[name]
+    generate_records(example, example.seed, tmp_path)
+    made, shipped = unpack_files(tmp_path / "records"), unpack_files(example.records_folder)
+    assert made.keys() == shipped.keys()
+    assert [path for path, content in shipped.items() if made[path] != content] == []
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_records_are_small_enough_to_ship(name):
+    files = EXAMPLES[name].records_folder.rglob("*")
+    assert sum(path.stat().st_size for path in files if path.is_file()) <= MAX_BYTES
+
+
+def unpack_files(folder):
+    """Return the content of each file, unpacked: packed bytes depend on the machine's zlib."""
+    contents = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder): gzip.decompress(content) if path.suffix == ".gz" else content
+        for path, content in contents.items()
+    }
