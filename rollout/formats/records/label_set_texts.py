@@ -37,7 +37,7 @@ def parse_set(text: str) -> str | list[str]:
         return text
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     is_list = isinstance(value, list) and all(isinstance(label, str) for label in value)
     return value if is_list else text

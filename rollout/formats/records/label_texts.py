@@ -74,6 +74,6 @@ def _is_json_list(label: str) -> bool:
         return False
     try:
         value = json.loads(label)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(value, list) and len(value) > 1

@@ -49,7 +49,7 @@ def _parse_values(file: str, text: str | None) -> Mapping[str, str | None]:
         return {}
     try:
         content = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or not all(map(_is_scalar, content.values())):
         raise ColumnError(

@@ -3,10 +3,14 @@
 import json
 from datetime import UTC, datetime
 
+import polars as pl
 import pytest
 
 from rollout.core.policy.label_sets import is_label_set
+from rollout.formats.records.column_map import ColumnError
 from rollout.formats.records.label_set_texts import parse_set
+from rollout.formats.records.label_texts import find_several_labels
+from rollout.formats.records.outcome_values import expand_values
 from rollout.formats.records.parse import ActionWithPermit, ItemReader, RejectedItem
 
 AT = "2025-06-01T12:00:00Z"
@@ -83,3 +87,11 @@ def test_a_cell_of_a_file_is_a_list_only_in_json():
     assert parse_set('["nike"]') == ["nike"]
     assert parse_set("[1]") == "[1]"
     assert parse_set("[nike") == "[nike"
+
+
+def test_a_cell_that_is_nested_too_deeply_is_a_text():
+    nested = "[" * 100_000
+    assert parse_set(nested) == nested
+    assert find_several_labels([nested, "bear"]) is None
+    with pytest.raises(ColumnError, match="write an object"):
+        expand_values("outcomes.csv", pl.DataFrame({"values": ['{"profit":' + nested]}), ["profit"])
