@@ -202,7 +202,9 @@ def _describe_wave(wave_hold: str | None) -> Iterator[str]:
     """Describe which wave must come first; voided proposals store the other words."""
     if wave_hold:
         yield WAVE.sub(
-            r"wave \1 comes first; \2 of its cells have been \3 for the required time", wave_hold
+            r"wave \1 comes first;"
+            r" in this window \2 of its cells have been \3 for the required time",
+            wave_hold,
         )
 
 

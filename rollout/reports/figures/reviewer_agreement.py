@@ -23,9 +23,11 @@ from rollout.reports.statistics.intervals import (
     compute_clustered_share,
     compute_share,
 )
+from rollout.reports.statistics.strata import build_strata_table, compute_tail_chance
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 ROW_COLUMNS = ("reviewer", "unit", "site", "window", "agrees")
+STRATA_COLUMNS = ("n", "differ", "all_n", "all_differ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,26 +217,41 @@ def _compute_shares(decisions: pl.DataFrame) -> dict[str, Share]:
 
 
 def _find_standouts(decisions: pl.DataFrame, shares: dict[str, Share]) -> set[str]:
-    """Return the reviewers who are clearly below the others in the same cells."""
-    expected = _compute_expected_rates(decisions)
-    level = 1 - (1 - CONFIDENCE_LEVEL) / max(len(expected), 1)
-    return {name for name, rate in expected.items() if _is_below(shares[name], rate, level)}
+    """Return the reviewers who are clearly below the others in the same cells.
+
+    Two reasons for a difference are excluded: bursts, by the interval of the reviewer's share, and
+    the chance that the few errors of a cell are all one reviewer's, by the exact test of strata.
+    """
+    counts = _count_with_others(decisions)
+    tables = counts.partition_by("reviewer", as_dict=True, maintain_order=True)
+    level = 1 - (1 - CONFIDENCE_LEVEL) / max(len(tables), 1)
+    strata_by_name = {
+        str(name): build_strata_table(*(table[column].to_numpy() for column in STRATA_COLUMNS))
+        for (name,), table in tables.items()
+    }
+    return {
+        name
+        for name, strata in strata_by_name.items()
+        if _is_below(shares[name], 1 - strata.expected_share, level)
+        and compute_tail_chance(strata) < (1 - level) / 2
+    }
 
 
-def _compute_expected_rates(decisions: pl.DataFrame) -> dict[str, float]:
-    """Return each reviewer's expected rate from the others in the same cells.
+def _count_with_others(decisions: pl.DataFrame) -> pl.DataFrame:
+    """Return decisions and disagreements by reviewer and cell, beside those of all reviewers.
 
     Cells with a single reviewer are excluded, and so are reviewers without a shared cell.
     """
     cell = ["site", "window"]
-    counts = decisions.group_by("reviewer", *cell).agg(pl.col("agrees").sum(), n=pl.len())
-    others = counts.with_columns(
-        agrees=pl.col("agrees").sum().over(cell) - pl.col("agrees"),
-        others=pl.col("n").sum().over(cell) - pl.col("n"),
-    ).filter(pl.col("others") > 0)
-    rate = (pl.col("n") * pl.col("agrees") / pl.col("others")).sum() / pl.col("n").sum()
-    rates = others.sort("reviewer", *cell).group_by("reviewer", maintain_order=True).agg(rate=rate)
-    return dict(rates.iter_rows())
+    counts = decisions.group_by("reviewer", *cell).agg(n=pl.len(), differ=(~pl.col("agrees")).sum())
+    return (
+        counts.with_columns(
+            all_n=pl.col("n").sum().over(cell), all_differ=pl.col("differ").sum().over(cell)
+        )
+        .filter(pl.col("all_n") > pl.col("n"))
+        .sort("reviewer", *cell)
+        .with_columns(pl.col(STRATA_COLUMNS).cast(pl.Int64))
+    )
 
 
 def _is_below(share: Share, expected: float, level: float) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
 import polars as pl
 
 from rollout.core.calendar.instants import EPOCH, MICROSECOND, to_micros
@@ -28,9 +29,9 @@ from rollout.reports.inputs.unblinded import ADJUDICATED, ASSISTED
 from rollout.reports.statistics.intervals import (
     CONFIDENCE_LEVEL,
     Share,
-    clopper_pearson,
     compute_share,
 )
+from rollout.reports.statistics.strata import build_strata_table, compute_tail_chance
 from rollout.tally.frames import GOLD_PREFIX, VALUE_PREFIX, RecordFrames
 from rollout.tally.reviewer_checks import (
     DAY,
@@ -176,8 +177,8 @@ def _build_reviewer_habits(
     )
     hasty, gold_cases = figures.hasty.get(name, no_share), figures.gold_cases.get(name, no_share)
     signs = {
-        GOLD_CASES: _is_below(gold_cases, _compute_pooled_rate(figures.gold_cases, name), level),
-        HASTY_DECISIONS: _is_above(hasty, _compute_pooled_rate(figures.hasty, name), level),
+        GOLD_CASES: _is_below(figures.gold_cases, name, level),
+        HASTY_DECISIONS: _is_above(figures.hasty, name, level),
         SAME_ANSWER: run.chance is not None and run.chance < 1 - level,
         FAILED_CHECKS: reliability.failing_since is not None,
     }
@@ -196,19 +197,29 @@ def _build_reviewer_habits(
     )
 
 
-def _compute_pooled_rate(shares: Mapping[str, Share], name: str) -> float | None:
-    """Return the pooled rate of all other reviewers."""
-    others = [share for reviewer, share in shares.items() if reviewer != name]
-    n = sum(share.n for share in others)
-    return sum(share.count for share in others) / n if n else None
+def _is_below(shares: Mapping[str, Share], name: str, level: float) -> bool:
+    """Return whether a reviewer's share is clearly below that of all others together."""
+    errors = {reviewer: share.n - share.count for reviewer, share in shares.items()}
+    return _compute_chance(shares, name, errors) < (1 - level) / 2
 
 
-def _is_below(share: Share, others: float | None, level: float) -> bool:
-    return others is not None and clopper_pearson(share.count, share.n, level)[1] < others
+def _is_above(shares: Mapping[str, Share], name: str, level: float) -> bool:
+    """Return whether a reviewer's share is clearly above that of all others together."""
+    hits = {reviewer: share.count for reviewer, share in shares.items()}
+    return _compute_chance(shares, name, hits) < (1 - level) / 2
 
 
-def _is_above(share: Share, others: float | None, level: float) -> bool:
-    return others is not None and clopper_pearson(share.count, share.n, level)[0] > others
+def _compute_chance(shares: Mapping[str, Share], name: str, counts: Mapping[str, float]) -> float:
+    """Return the chance of so large a count if the reviewer were like the others; 1 without."""
+    if name not in shares:
+        return 1.0
+    numbers = (
+        shares[name].n,
+        counts[name],
+        sum(share.n for share in shares.values()),
+        sum(counts.values()),
+    )
+    return compute_tail_chance(build_strata_table(*(np.array([int(it)]) for it in numbers)))
 
 
 def _compute_shares(frame: pl.DataFrame) -> dict[str, Share]:

@@ -186,6 +186,20 @@ def test_a_careless_person_stands_out_among_others_in_the_same_cell(replay_of, c
     assert [other.stands_out for other in others] == [(), ()]
 
 
+def test_a_single_error_among_flawless_people_makes_nobody_stand_out(replay_of, case):
+    cases = [
+        case(
+            f"c{n}", case("x").at + n * FIVE,
+            human=[(("ana", "bo", "cy")[n % 3], "no-bear" if n == 400 else "bear")],
+            model={"v1": "bear"}, outcome="bear",
+        )
+        for n in range(900)
+    ]  # fmt: skip
+    reviewers = compute_report_facts(replay_of(cases)).people.reviewers
+    assert sorted(reviewer.with_outcome.count for reviewer in reviewers) == [299, 300, 300]
+    assert [reviewer.stands_out for reviewer in reviewers] == [(), (), ()]
+
+
 def test_an_outlier_is_listed_only_with_a_share_below_the_others():
     def reviewer(name, right, n, stands_out=()):
         share, none = compute_share(right, n), compute_share(0, 0)

@@ -88,6 +88,13 @@ def test_who_hurries_far_more_often_than_the_others_stands_out():
     assert found.people[0].name == "cy"
 
 
+def test_a_single_quick_answer_makes_nobody_stand_out():
+    rows = [(("ana", "bo", "cy")[n % 3], ("bear", "fox")[n % 2]) for n in range(300)]
+    found = health(timed(judged(*rows), [1.0 if n == 151 else 10.0 for n in range(300)]))
+    assert person(found, "bo").hasty.count == 1
+    assert [one.signs for one in found.people] == [(), (), ()]
+
+
 def test_a_verdict_before_its_beginning_says_nothing():
     found = health(timed(judged(("ana", "bear"), ("ana", "fox")), [-5.0, 8.0]))
     assert person(found, "ana").spent.n == 1
