@@ -36,11 +36,10 @@ from api.live_demo.playback import Playback, check_speed
 from api.live_demo.player import STEP, DemoPlayer
 from api.live_demo.stage import DemoService, build_case_records, open_demo_service
 from api.routers.events import get_streams
-from rollout.reports.text.formatting import format_quantity
+from rollout.reports.text.formatting import format_quantity, wrap_text
 from rollout.scheduler.jobs import JobScheduler
 from rollout.services.examples.catalog import ExampleSystem
 from rollout.services.examples.recorded_cases import load_cases
-from rollout.services.examples.story import wrap_text
 
 WAKE_SECONDS = 0.1  # short, because a simulated hour is short
 KEEP_ALIVE_SECONDS = 86_400  # connections stay idle between simulated hours

@@ -6,11 +6,9 @@ from typing import Annotated
 import typer
 
 from rollout.cli.errors import print_refusals
-from rollout.cli.progress import show_progress
 from rollout.cli.serve import load_service_command
 from rollout.services.examples.catalog import MAIL_ROOM, find_example
 from rollout.services.examples.catalog_text import format_catalog, render_catalog_json
-from rollout.services.examples.story import play_example
 from rollout.services.support.atomic_files import check_folder, write_files_atomically
 
 
@@ -63,6 +61,10 @@ def demo(  # noqa: PLR0913, PLR0917 - one parameter for each option
             check_folder(out)
             load_service_command("demo-live")(example, port, speed, out, auto_approve=auto_approve)
         return
+    # imported here: a list of the examples needs no engine
+    from rollout.cli.progress import show_progress  # noqa: PLC0415
+    from rollout.services.examples.story import play_example  # noqa: PLC0415
+
     with print_refusals():
         example = find_example(name)
         check_folder(out)

@@ -1,17 +1,55 @@
-"""`rollout ledger`: verify an exported ledger."""
+"""`rollout ledger`: the table of its commands, and those that need no database."""
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, ClassVar, Final, NoReturn
 
 import typer
 
+from rollout.cli.command_table import CommandEntry, TableGroup, has_server_packages
 from rollout.cli.errors import print_refusals
+from rollout.cli.remote import ServerUrl
 from rollout.core.errors import RefusalError
 from rollout.core.ledger.checkpoints import Checkpoint
 from rollout.reports.text.formatting import format_quantity
 from rollout.services.ledger.ledger_verification import verify_ledger_file
 
-app = typer.Typer(no_args_is_help=True)
+COMMANDS: Final = {
+    "seal": CommandEntry(
+        "ledger:print_report_seal",
+        "Print the seal of a report: the hash in the ledger's entry `ReportSealed`.",
+    ),
+    "verify": CommandEntry(
+        "ledger:verify",
+        "Verify a ledger: recompute every hash. Exit 1 and name the first bad line.",
+    ),
+    "create-key": CommandEntry(
+        "ledger:create_key", "Create a key that signs checkpoints; print its public key."
+    ),
+    "export": CommandEntry(
+        "stored_ledgers:export",
+        "Print the ledger of a rollout, one entry per line. `rollout ledger verify` reads it.",
+        needs_server=True,
+    ),
+    "export-access": CommandEntry(
+        "stored_ledgers:export_access",
+        "Print the access ledger (users, roles, keys), one entry per line.",
+        needs_server=True,
+    ),
+    "checkpoint": CommandEntry(
+        "stored_ledgers:sign_checkpoint",
+        "Sign the heads of all ledgers in the database, to be kept elsewhere.",
+        needs_server=True,
+    ),
+}
+
+
+class LedgerGroup(TableGroup):
+    """The commands of `rollout ledger` whose packages are installed."""
+
+    entries: ClassVar = {name: entry for name, entry in COMMANDS.items() if entry.is_available()}
+
+
+app = typer.Typer(cls=LedgerGroup, no_args_is_help=True)
 CHANGED = "An entry there or just before was changed, removed or added after it was written."
 HEAD_MISSING = (
     "Entries were removed at the end, every hash was recomputed, or the expected hash is of another"
@@ -49,7 +87,6 @@ def describe_commands() -> None:
     """
 
 
-@app.command("seal")
 def print_report_seal(
     file: Annotated[Path, typer.Argument(help="a report as JSON", metavar="FILE")],
 ) -> None:
@@ -69,14 +106,17 @@ def print_report_seal(
             raise ValueError(f"{file} is no report as JSON: {error}") from error
 
 
-@app.command("verify")
-def verify_file(
+def verify(
     file: Annotated[
-        Path, typer.Argument(help="exported ledger, one entry per line", metavar="FILE")
-    ],
+        Path | None, typer.Argument(help="exported ledger, one entry per line", metavar="[FILE]")
+    ] = None,
     head: HeadOption = None,
     checkpoint: CheckpointOption = None,
     public_key: PublicKeyOption = None,
+    rollout: Annotated[
+        str | None, typer.Option(help="verify the stored ledger of this rollout, instead of a file")
+    ] = None,
+    server: ServerUrl = None,
 ) -> None:
     """Verify a ledger: recompute every hash. Exit 1 and name the first bad line.
 
@@ -86,9 +126,30 @@ def verify_file(
     heads (`rollout ledger checkpoint`) are compared by `--checkpoint FILE --public-key KEY`.
 
     Example: `rollout ledger verify rollout-demo/ledger.jsonl`
+
+    The stored ledger: `rollout ledger verify --rollout ramps`
     """
     with print_refusals():
-        verification = verify_ledger_file(file, head, load_checkpoints(checkpoint, public_key))
+        if file is not None and rollout is None:
+            _verify_file(file, head, load_checkpoints(checkpoint, public_key))
+            return
+        if file is not None or rollout is None:
+            raise RefusalError("name one ledger: FILE, or --rollout NAME for the stored one")
+        if checkpoint is not None:
+            raise RefusalError(
+                "`rollout doctor --heads FILE` compares stored ledgers; name it there"
+            )
+        if not has_server_packages():
+            raise RefusalError(
+                "--rollout needs more packages: pip install 'rollout-controller[server]'"
+            )
+    from rollout.cli.stored_ledgers import verify_rollout  # noqa: PLC0415 - a file needs no database
+
+    verify_rollout(rollout, head, server)
+
+
+def _verify_file(file: Path, head: str | None, checkpoints: tuple[Checkpoint, ...]) -> None:
+    verification = verify_ledger_file(file, head, checkpoints)
     if not verification.is_ledger:
         typer.echo(f"{file}: {verification.fault}\n{NO_LEDGER}", err=True)
         raise typer.Exit(1)
@@ -115,7 +176,6 @@ def verify_file(
     )
 
 
-@app.command("create-key")
 def create_key(
     file: Annotated[Path, typer.Argument(help="new file for the private key", metavar="FILE")],
 ) -> None:

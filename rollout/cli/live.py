@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli import ledger, status
 from rollout.cli.channels import list_configured_names
 from rollout.cli.errors import print_refusals
 from rollout.cli.output import JsonFlag, format_changes, format_event, print_answer
@@ -312,14 +311,3 @@ def _print_events(events: tuple[Event, ...], *, as_json: bool) -> None:
     ]
     text = "\n".join(format_event(row) for row in rows)
     print_answer(rows, text or "nothing changed", as_json=as_json)
-
-
-def extend_ledger() -> None:
-    """Add the commands for ledgers in a database.
-
-    `ledger verify` replaces the command that reads only files.
-    """
-    ledger.app.command("export")(status.export)
-    ledger.app.command("export-access")(status.export_access)
-    ledger.app.command("checkpoint")(status.sign_checkpoint)
-    ledger.app.command("verify")(status.verify)

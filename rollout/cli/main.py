@@ -140,9 +140,7 @@ COMMANDS: Final = {
         "List deliveries of reports, retry a failed one, or send a report.",
         needs_server=True,
     ),
-    "ledger": CommandEntry(
-        "ledger:app", "Export and verify ledgers.", extension="live:extend_ledger"
-    ),
+    "ledger": CommandEntry("ledger:app", "Export and verify ledgers."),
     "channels": CommandEntry(
         "channels:app", "List and test the channels that reports are sent to."
     ),

@@ -19,7 +19,7 @@ from rollout.core.policy.pools import list_sharing_cells
 from rollout.core.scope.commands import Actor, ApproveProposal, Command, Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.effective_time import compute_effective_time
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import (
     FamiliarityChanged,
     PolicyApplied,
@@ -28,7 +28,7 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
 )
 from rollout.core.scope.projection import apply_events
-from rollout.core.scope.scope import ENGINE, CellState, Scope, find_acting_version
+from rollout.core.scope.scope import CellState, Scope, find_acting_version
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.replay.agenda import Agenda
 from rollout.replay.fast_forward import SlotInterest, find_interest

@@ -3,15 +3,19 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer.main
 from typer.testing import CliRunner
 
 from rollout.cli.command_table import load_command
+from rollout.cli.ledger import COMMANDS as LEDGER_COMMANDS
 from rollout.cli.main import COMMANDS, app
 
 HEAVY = {"numpy", "polars", "scipy", "sqlalchemy", "alembic", "opening_hours", "jinja2"}
+MOST_MODULES = 500  # a help page has 460 with what prints it; an engine has over a thousand
+LEDGER = Path(__file__).parents[1] / "core/ledger/chains/rollout-form-1.jsonl"
 START = """
 import json, sys
 from rollout.cli.main import app
@@ -58,12 +62,25 @@ def test_a_command_imports_no_other_command():
     assert own(modules) & commands == {"rollout.cli.compare"}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_table_has_the_first_paragraph_of_each_help(name):
-    if not COMMANDS[name].is_available():
+@pytest.mark.parametrize(
+    "words", [["demo", "--list"], ["ledger", "--help"], ["ledger", "verify", str(LEDGER)]]
+)
+def test_what_needs_no_engine_imports_none(words):
+    code, modules = started(*words)
+    assert code == 0
+    assert HEAVY & set(modules) == set()
+    assert len(modules) < MOST_MODULES
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [(name, table) for table in (COMMANDS, LEDGER_COMMANDS) for name in table],
+)
+def test_a_table_has_the_first_paragraph_of_each_help(name, table):
+    if not table[name].is_available():
         pytest.skip("the extra `server` is not installed")
-    first = load_command(name, COMMANDS[name]).help.partition("\n\n")[0]
-    assert COMMANDS[name].summary == " ".join(first.split())
+    first = load_command(name, table[name]).help.partition("\n\n")[0]
+    assert table[name].summary == " ".join(first.split())
 
 
 def test_a_misspelt_command_is_answered_with_near_ones():

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from rollout.core.ledger.ledger import parse_event
-from rollout.core.scope.scope import ENGINE
+from rollout.core.scope.event_base import ENGINE
 from rollout.reports.text.access_event_text import describe_access_event
 from rollout.reports.text.event_describer import ZonedEventDescriber
 from rollout.reports.text.event_kinds import find_tone

@@ -24,8 +24,9 @@ from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.policy import NEVER
+from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.proposal_holds import ProposalHold, list_proposal_holds
-from rollout.core.scope.scope import ENGINE, ProposalState
+from rollout.core.scope.scope import ProposalState
 from rollout.core.scope.waves import find_wave_hold, find_wave_opening
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts

@@ -10,9 +10,10 @@ from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.commands import EvidenceByCell, Tick
+from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import AttemptsBegan
 from rollout.core.scope.pending_events import PendingEvents
-from rollout.core.scope.scope import ENGINE, AttemptYear, CellState, Scope
+from rollout.core.scope.scope import AttemptYear, CellState, Scope
 
 
 def begin_attempts(pending: PendingEvents, tick: Tick) -> None:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from rollout.core.scope.commands import ProposeClockCorrection
+from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import ClockCorrected, ProposalExpired
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.proposals import build_proposal, compute_evidence_hash
-from rollout.core.scope.scope import ENGINE, ProposalState
+from rollout.core.scope.scope import ProposalState
 from rollout.core.scope.stop_commands import TWO_OPERATORS
 
 CLOCK_TOLERANCE = timedelta(minutes=1)

@@ -1,14 +1,19 @@
 """Commands to a rollout; `rollout.core.scope.decider` turns them into events."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
 from dataclasses import dataclass, field
-from datetime import datetime
+from typing import TYPE_CHECKING, TypeAlias
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import VersionEvidence
-from rollout.core.policy.policy import Policy
+if TYPE_CHECKING:  # accounts and ledgers need commands, without what evidence imports
+    from collections.abc import Mapping
+    from datetime import datetime
 
-EvidenceByCell = Mapping[tuple[Cell, str], VersionEvidence]
+    from rollout.core.calendar.sites import Cell
+    from rollout.core.policy.cell_evidence import VersionEvidence
+    from rollout.core.policy.policy import Policy
+
+EvidenceByCell: TypeAlias = "Mapping[tuple[Cell, str], VersionEvidence]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ from rollout.core.scope.commands import (
     Tick,
 )
 from rollout.core.scope.eras import accept_restore, stop_after_rollback
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import (
     GrantExpired,
     Narrowed,
@@ -72,7 +72,7 @@ from rollout.core.scope.proposals import (
     update_open_proposals,
 )
 from rollout.core.scope.rule_changes import propose_rules
-from rollout.core.scope.scope import ENGINE, CellState, Grant, Scope
+from rollout.core.scope.scope import CellState, Grant, Scope
 from rollout.core.scope.stop_commands import apply_stop, propose_resume
 from rollout.core.scope.version_names import find_continued_version, use_first_name
 

@@ -1,6 +1,7 @@
 """Eras of a ledger: after a restore, nothing that was issued before is valid."""
 
 from rollout.core.scope.commands import AcceptRestore, StopAfterRollback
+from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import (
     LEDGER_ROLLED_BACK,
     EraBegan,
@@ -8,7 +9,6 @@ from rollout.core.scope.events import (
     Stopped,
 )
 from rollout.core.scope.pending_events import PendingEvents
-from rollout.core.scope.scope import ENGINE
 from rollout.core.scope.stop_commands import list_unstopped_cells
 
 EVERYTHING_STOPPED = "every cell is stopped"

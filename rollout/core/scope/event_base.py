@@ -6,6 +6,8 @@ from typing import Final
 
 from rollout.core.calendar.sites import Cell
 
+ENGINE: Final = "policy"
+"""Name of the engine as an actor in the ledger."""
 ADDED_LATER: Final = "came later"
 """Marks a field that earlier rows lack: rows omit it while it is empty."""
 FREE_TEXT: Final = "free text"

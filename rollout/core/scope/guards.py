@@ -12,6 +12,7 @@ from rollout.core.policy.measures import NARROWING_EFFECTS, OPERATIONAL_MEASURES
 from rollout.core.policy.policy import Guard
 from rollout.core.policy.slice_conditions import names_slices
 from rollout.core.scope.commands import Tick
+from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import (
     IncidentOpened,
     Narrowed,
@@ -19,7 +20,7 @@ from rollout.core.scope.events import (
     SuspensionCleared,
 )
 from rollout.core.scope.pending_events import PendingEvents
-from rollout.core.scope.scope import ENGINE, CellState
+from rollout.core.scope.scope import CellState
 
 THIRD_SUSPENSION_WITHIN = timedelta(hours=24)
 EPISODE_PAUSE = timedelta(hours=24)  # a suspension so soon after the last is the same incident

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownIncidentError
 from rollout.core.scope.commands import AcknowledgeIncident, OpenIncident, Tick
+from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import (
     EVIDENCE_CHANGED,
     LEDGER_ROLLED_BACK,
@@ -13,7 +14,7 @@ from rollout.core.scope.events import (
     IncidentOpened,
 )
 from rollout.core.scope.pending_events import PendingEvents
-from rollout.core.scope.scope import ENGINE, Incident, Scope
+from rollout.core.scope.scope import Incident, Scope
 
 CLOCK_INCIDENT = "clock"
 WRITES_INCIDENT = "writes"

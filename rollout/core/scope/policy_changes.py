@@ -14,12 +14,13 @@ from rollout.core.policy.pools import list_counted_cells
 from rollout.core.policy.record_definition import is_redefined
 from rollout.core.scope.cell_renames import check_renames, find_renamed_cells
 from rollout.core.scope.commands import ApplyPolicy, Tick
+from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import Narrowed, PolicyApplied
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.core.scope.proposals import build_proposal, compute_gate_hash
 from rollout.core.scope.rule_changes import RULES_PROPOSAL
-from rollout.core.scope.scope import ENGINE, CellState, ProposalState, Scope
+from rollout.core.scope.scope import CellState, ProposalState, Scope
 from rollout.core.scope.stop_commands import TWO_OPERATORS, find_resume_needs
 from rollout.core.scope.version_names import check_watched_aliases
 

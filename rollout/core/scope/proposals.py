@@ -12,7 +12,7 @@ from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.gates import GateReading, is_gate_open, read_gate, read_renewal
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.scope.commands import EvidenceByCell, Tick
-from rollout.core.scope.event_base import CellEvent, LedgerEvent
+from rollout.core.scope.event_base import ENGINE, CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     ProposalExpired,
     ProposalRaised,
@@ -24,7 +24,6 @@ from rollout.core.scope.events import (
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.proposal_holds import APPLIED_KINDS, has_alarm, list_proposal_holds
 from rollout.core.scope.scope import (
-    ENGINE,
     CellState,
     ProposalState,
     Scope,

@@ -6,10 +6,11 @@ They only tighten, so no tick has to look at the evidence again. No event goes b
 from rollout.core.errors import EvidenceChangedError, RefusalError
 from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.scope.commands import ApproveProposal, ProposeRules
+from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import RulesApplied
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.proposals import build_proposal, compute_evidence_hash
-from rollout.core.scope.scope import ENGINE, OPERATOR_APPROVAL, Scope
+from rollout.core.scope.scope import OPERATOR_APPROVAL, Scope
 
 RULES_PROPOSAL = "rules"
 

@@ -17,7 +17,6 @@ from rollout.core.policy.policy import Policy
 from rollout.core.policy.risk_shares import compute_lifetime_share, compute_yearly_share
 from rollout.core.scope.detector_starts import DetectorStart, DetectorStarts
 
-ENGINE = "policy"  # the engine's name as an actor in the ledger
 FIRST_ERA = 1
 FIRST_SHARE: Final = compute_yearly_share(1)
 STOPPED, SUSPENDED = "stopped", "suspended"  # how grants are withheld

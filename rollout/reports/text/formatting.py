@@ -1,13 +1,19 @@
 """Format numbers and times; missing data is "no data", never zero."""
 
+from __future__ import annotations
+
 import re
 from datetime import datetime, timedelta
+from textwrap import wrap
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from rollout.reports.statistics.differences import ShareDifference
-from rollout.reports.statistics.intervals import PairedChange, Share, WeightedShare
+if TYPE_CHECKING:  # commands format numbers without importing what computes them
+    from rollout.reports.statistics.differences import ShareDifference
+    from rollout.reports.statistics.intervals import PairedChange, Share, WeightedShare
 
 NO_DATA = "no data"
+LINE_WIDTH = 79  # of texts for a terminal
 MIN_PRINTED_CHANCE = 1e-6  # smaller chances are printed as this
 MIN_DECIMAL_CHANCE = 0.05  # "1 in 1" would hide the difference between 0.7 and 1
 NO_BREAK_SPACE = "\u00a0"  # a space at which no line is broken
@@ -190,6 +196,12 @@ def prevent_breaks(text: str) -> str:
     'at least 92\xa0%'
     """
     return text.replace(" %", f"{NO_BREAK_SPACE}%")
+
+
+def wrap_text(text: str, indent: str = "") -> list[str]:
+    """Wrap a text for a terminal; numbers keep their per cent sign."""
+    lines = wrap(prevent_breaks(text), LINE_WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return [line.replace(NO_BREAK_SPACE, " ") for line in lines]
 
 
 def add_separators(text: str) -> str:

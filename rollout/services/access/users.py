@@ -24,7 +24,7 @@ from rollout.core.errors import (
     NotAllowedError,
     UnknownUserError,
 )
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.permissions import (
     ADMIN,
     APPROVER,
@@ -39,7 +39,6 @@ from rollout.core.scope.permissions import (
     is_broad,
     require_permission,
 )
-from rollout.core.scope.scope import ENGINE
 from rollout.services.access.access_state import AccessChange, build_caller, open_access_change
 from rollout.services.access.credential_resets import (
     EMAIL,

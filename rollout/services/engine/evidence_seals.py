@@ -11,10 +11,9 @@ from datetime import datetime
 
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.pools import list_counted_cells
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.record_events import RecordsCounted
-from rollout.core.scope.scope import ENGINE
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import CountedRecords

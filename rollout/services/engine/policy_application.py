@@ -9,10 +9,9 @@ from rollout import faults
 from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.scope.commands import Actor, ApplyPolicy
 from rollout.core.scope.decider import decide
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import PolicyApplied, ProposalRaised, RolloutCreated
 from rollout.core.scope.projection import apply_events
-from rollout.core.scope.scope import ENGINE
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.command_handler import execute_command
 from rollout.store.database.rollouts import Rollouts

@@ -1,18 +1,21 @@
 """The example systems that come with the product."""
 
-from collections.abc import Mapping
-from datetime import datetime
-from pathlib import Path
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: TC003 - Pydantic reads the annotations
+from datetime import datetime  # noqa: TC003 - as above
+from pathlib import Path  # noqa: TC003 - as above
 from tomllib import loads
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.errors import RefusalError
-from rollout.formats.records.files import RecordPaths
-from rollout.services.replay.replay import ReplayRequest
 from rollout.services.support.package_data import find_package_data
+
+if TYPE_CHECKING:
+    from rollout.services.replay.replay import ReplayRequest
 
 DESCRIPTION_FILE: Final = "example.toml"
 MAIL_ROOM: Final = "mail-room"
@@ -129,6 +132,10 @@ def _load_example(path: Path) -> ExampleSystem:
 
 def build_replay_request(example: ExampleSystem) -> ReplayRequest:
     """Return the replay of an example's records under its policy."""
+    # imported here: whoever lists the examples needs no engine
+    from rollout.formats.records.files import RecordPaths  # noqa: PLC0415
+    from rollout.services.replay.replay import ReplayRequest  # noqa: PLC0415
+
     records = example.records_folder
     outcomes, planted = (
         path if path.is_file() else None

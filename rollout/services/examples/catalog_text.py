@@ -4,9 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from rollout.formats.policy.reader import read_policy
+from rollout.reports.text.formatting import wrap_text
 from rollout.services.examples.catalog import ExampleSystem, list_examples
-from rollout.services.examples.story import wrap_text
 
 INDENT = "    "
 
@@ -34,6 +33,8 @@ def render_catalog_json() -> str:
 
 
 def _build_item(example: ExampleSystem) -> dict[str, Any]:
+    from rollout.formats.policy.reader import read_policy  # noqa: PLC0415 - slow to import
+
     policy = read_policy(example.policy_path)
     return {
         "name": example.name,

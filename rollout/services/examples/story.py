@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
-from textwrap import fill, wrap
+from textwrap import fill
 from zoneinfo import ZoneInfo
 
 from rollout.core.calendar.sites import SHADOW, Cell
@@ -16,13 +16,15 @@ from rollout.reports.figures.plain_rules import PlainRuleResult, compute_plain_r
 from rollout.reports.inputs.stages import CellStages
 from rollout.reports.pages.gain_text import describe_gain
 from rollout.reports.text.formatting import (
+    LINE_WIDTH,
+    NO_BREAK_SPACE,
     describe_duration,
     format_count,
     format_local_time,
     format_percent,
     format_quantity,
     format_ratio,
-    prevent_breaks,
+    wrap_text,
 )
 from rollout.reports.text.guard_text import describe_counted_records
 from rollout.services.examples.catalog import ExampleSystem, build_replay_request
@@ -33,9 +35,7 @@ from rollout.services.replay.replay_output import (
     compute_replay_facts,
 )
 
-LINE_WIDTH = 79
 ARROW = " → "
-NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 COSTS_AND_MEANS = {"cost", "gain", "parity"}
 NARROWED = "Narrowed"
 NEW_VERSION_EVENTS = {"VersionFirstUsed", "TakenOver", "Widened"}
@@ -304,12 +304,6 @@ class ExampleStory:
                 " that site is widened later.",
                 "  ",
             )
-
-
-def wrap_text(text: str, indent: str = "") -> list[str]:
-    """Wrap a text for a terminal; numbers keep their per cent sign."""
-    lines = wrap(prevent_breaks(text), LINE_WIDTH, initial_indent=indent, subsequent_indent=indent)
-    return [line.replace(NO_BREAK_SPACE, " ") for line in lines]
 
 
 def _name_cell(cell: CellStages) -> str:

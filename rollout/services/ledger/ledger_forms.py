@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from rollout.core.scope.scope import ENGINE
+from rollout.core.scope.event_base import ENGINE
 from rollout.store.access.access_ledger import load_access_head
 from rollout.store.access.users import Users
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts

@@ -14,13 +14,12 @@ from rollout.core.policy.counting_rules import CURRENT_RULES, has_guard_tests
 from rollout.core.policy.evidence_sources import NOT_NAMED
 from rollout.core.policy.measures import TESTED_MEASURES
 from rollout.core.scope.commands import Command, ProposeRules
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import ProposalVoided
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.proposals import compute_evidence_hash
 from rollout.core.scope.rule_changes import RULES_PROPOSAL
-from rollout.core.scope.scope import ENGINE
 from rollout.reports.text.source_text import KINDS
 from rollout.services.access.users import find_broad_accounts
 from rollout.services.cells.cells import build_cell_evidence

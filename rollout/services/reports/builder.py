@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any, Final
 
 from rollout.core.errors import StaleRevisionError
+from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.record_events import CasesErased, NameErased, ReportSealed
-from rollout.core.scope.scope import ENGINE
 from rollout.reports.figures.facts import SCHEMA, ReportFacts, compute_report_facts
 from rollout.reports.figures.report_seal import (
     SALT,

@@ -1,0 +1,102 @@
+"""`rollout ledger` on a database or a service: export, verify and sign stored ledgers."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rollout.cli.errors import print_refusals
+from rollout.cli.ledger import report_fault
+from rollout.cli.remote import ServerUrl, build_path, request_lines
+from rollout.cli.runner import (
+    LOCAL_READER,
+    CommandRequest,
+    RequestRunner,
+    RolloutName,
+    build_local_service,
+    open_database,
+)
+from rollout.reports.text.formatting import format_quantity
+from rollout.services.ledger.checkpoints import append_checkpoints, sign_heads
+from rollout.services.ledger.ledger_reader import iterate_ledger_lines, verify_stored_ledger
+from rollout.services.support.checkpoint_keys import open_checkpoint_targets
+from rollout.settings import read_settings
+from rollout.store.database.rollouts import ACCESS_CHAIN
+from rollout.store.ledger.ledger import Ledger
+
+
+def export(rollout: RolloutName, server: ServerUrl = None) -> None:
+    """Print the ledger of a rollout, one entry per line. `rollout ledger verify` reads it.
+
+    Example: `rollout ledger export ramps > ledger.jsonl`
+    """
+    if server:
+        with print_refusals():
+            lines = request_lines(server, build_path(rollout, "ledger"))
+        typer.echo("\n".join(lines))
+        return
+    with open_database() as database:
+        for line in iterate_ledger_lines(build_local_service(database), LOCAL_READER, rollout):
+            typer.echo(line)
+
+
+def export_access() -> None:
+    """Print the access ledger (users, roles, keys), one entry per line.
+
+    It is read from the database in ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db), even if
+    ROLLOUT_SERVER is set. `rollout ledger verify` reads it.
+
+    Example: `rollout ledger export-access > access.jsonl`
+    """
+    with open_database() as database, database.begin_read() as transaction:
+        for line in Ledger(transaction, ACCESS_CHAIN).list_lines():
+            typer.echo(line)
+
+
+def sign_checkpoint(
+    out: Annotated[
+        Path | None, typer.Option(help="file to append to; by default it is printed")
+    ] = None,
+) -> None:
+    """Sign the heads of all ledgers in the database, to be kept elsewhere.
+
+    The key is the file in ROLLOUT_CHECKPOINT_KEY_FILE. With `--out` only heads that have changed
+    are appended. A ledger that was rewritten no longer has a row that a checkpoint signed:
+    `rollout ledger verify --checkpoint` and `rollout doctor --heads` find that.
+
+    Example: `rollout ledger checkpoint --out /mnt/elsewhere/checkpoints.jsonl`
+    """
+    with open_database() as database, print_refusals():
+        signer = open_checkpoint_targets(
+            read_settings(os.environ).checkpoint_key_file, "", ""
+        ).require_signer()
+        checkpoints = sign_heads(database, signer, datetime.now(UTC))
+        if out is None:
+            typer.echo("\n".join(checkpoint.format() for checkpoint in checkpoints))
+            return
+        new = append_checkpoints(out, checkpoints)
+    typer.echo(f"{out}: {format_quantity(len(new), 'checkpoint')} appended")
+
+
+def verify_rollout(rollout: str, head: str | None, server: str | None) -> None:
+    """Verify the stored ledger of a rollout, and print the result."""
+    request = CommandRequest(
+        "GET",
+        build_path(rollout, "ledger", "verification"),
+        lambda context: verify_stored_ledger(context.service, context.caller, rollout),
+    )
+    (verification_result,) = RequestRunner(server).run(request)
+    fault = verification_result["fault"]
+    if not fault and head is not None and head.strip().lower() != verification_result["head"]:
+        fault = (
+            f"the hash of the last entry is {verification_result['head']}, expected {head}. If you"
+            " stored the head earlier, export the ledger and verify the file with --head"
+        )
+    if fault:
+        report_fault(rollout, fault, is_head_missing=not verification_result["fault"])
+    typer.echo(
+        f"{rollout}: {verification_result['rows']} entries, intact; head"
+        f" {verification_result['head']}"
+    )
