@@ -1,7 +1,5 @@
 """Two routes of a campus shuttle that exist nowhere: who rides when, and what comes in the way."""
 
-import hashlib
-import hmac
 import zlib
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -9,6 +7,8 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 import numpy as np
+
+from rollout.core.statistics.sampling import compute_sampling_value
 
 ZONE: Final = ZoneInfo("Europe/Zurich")
 FIRST_DAY: Final = date(2025, 3, 3)  # a Monday
@@ -60,12 +60,6 @@ def stream(seed: int, purpose: str) -> np.random.RandomState:
     return np.random.RandomState([seed, zlib.crc32(purpose.encode())])
 
 
-def draw(key: str) -> float:
-    """Return the sampling value of an encounter, as replay makes it with its default salt."""
-    digest = hmac.digest(SALT, f"stage\x1f{key}".encode(), hashlib.sha256)
-    return (int.from_bytes(digest[:8]) >> 11) / 2**53
-
-
 def list_encounters(route: str, seed: int) -> list[Encounter]:
     """Return a route's encounters on all weekdays, planted ones too, in order of time."""
     rainy = stream(seed, f"rain {route}").random_sample(WEEKS * 7) < RAINY
@@ -111,7 +105,7 @@ def _plant(route: str, hours: str, day: date, luck: np.random.RandomState) -> En
 def _brake_harshly() -> Encounter:
     """Return the encounter of the harsh brake, with a key that the draw gives to the model."""
     keys = (f"{HARSH_ROUTE}-harsh-{number}" for number in range(100))
-    key = next(key for key in keys if draw(key) > 2 * BLIND)
+    key = next(key for key in keys if compute_sampling_value(SALT, "stage", key) > 2 * BLIND)
     times = (HARSH_AT,)
     return Encounter(
         HARSH_ROUTE, "quiet", HARSH_SHUTTLE, "dry", "clear", "straight", times, key, harsh=True

@@ -12,8 +12,6 @@ Example:
 """
 
 import csv
-import hashlib
-import hmac
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from boards import EMPTY, KINDS, UNLISTED, Integers, open_stream, photograph
 from scenes import BOARDS, Scene, draw_pictures, find_picture_name, format_answer, list_scenes
 from tagger_models import TRAINED, BoardReading, read_boards, train_versions
 
+from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.services.examples.generated_files import build_parser, write_pictures, write_tables
 
 ZONE: Final = ZoneInfo("Europe/Amsterdam")
@@ -45,6 +44,7 @@ CONFUSES: Final = 0.008
 UNLISTED_OVERLOOKED: Final = 0.06  # a logo that is not in the list is missed more often
 NOT_ANSWERED, UNSURE = 0.006, 0.004
 DECISION_SECONDS: Final = (600, 72_000)
+SALT: Final = bytes(32)  # of a replay, where no other is given
 SECOND_SHARE: Final = 0.2  # as `second_verdict` of the policy
 BOOKING_DAYS: Final = 5  # then the booking list says which boards hung
 
@@ -135,7 +135,7 @@ def list_decisions(story: Story) -> Iterator[Row]:
     luck = open_stream(story.seed, "taggers")
     for shot in story.shots:
         order = luck.permutation(len(TAGGERS)).tolist()
-        tasks = 2 if compute_draw("second", shot.key) < SECOND_SHARE else 1
+        tasks = 2 if compute_sampling_value(SALT, "second", shot.key) < SECOND_SHARE else 1
         for task in range(1, tasks + 1):
             tagger = list(TAGGERS)[order[task]]
             answered, unsure = luck.random_sample(2).tolist()
@@ -166,12 +166,6 @@ def list_outcomes(story: Story) -> Iterator[Row]:
     yield "case_key", "label", "outcome_at"
     for shot in story.shots:
         yield shot.key, shot.scene.answer, format_time(shot.at + timedelta(days=BOOKING_DAYS))
-
-
-def compute_draw(purpose: str, key: str) -> float:
-    """Return the sampling value that replay computes with its default salt of zeros."""
-    digest = hmac.new(bytes(32), f"{purpose}\x1f{key}".encode(), hashlib.sha256).digest()
-    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
 def format_time(at: datetime) -> str:

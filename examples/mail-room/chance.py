@@ -1,13 +1,8 @@
-"""Where luck comes from: one stream of random numbers per purpose, and draws that need none."""
+"""Where luck comes from: one stream of random numbers per purpose."""
 
-import hashlib
-import hmac
 import zlib
-from typing import Final
 
 import numpy as np
-
-SALT: Final = bytes(32)
 
 
 def stream(seed: int, purpose: str) -> np.random.RandomState:
@@ -20,16 +15,3 @@ def stream(seed: int, purpose: str) -> np.random.RandomState:
     True
     """
     return np.random.RandomState([seed, zlib.crc32(purpose.encode())])
-
-
-def draw(purpose: str, key: str) -> float:
-    """Draw a number in [0, 1) from a case key, before anything else about the case is known.
-
-    The same draw as replay makes with its default salt of 32 zero bytes: the top 53 bits of
-    HMAC-SHA-256(salt, purpose, byte 1F, key).
-
-    >>> draw("second", "lis-000001") == draw("second", "lis-000001")
-    True
-    """
-    digest = hmac.new(SALT, f"{purpose}\x1f{key}".encode(), hashlib.sha256).digest()
-    return (int.from_bytes(digest[:8]) >> 11) / 2**53

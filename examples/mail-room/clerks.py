@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
-from chance import draw, stream
+from chance import stream
 from offices import Letter, Office, is_night
+
+from rollout.core.statistics.sampling import compute_sampling_value
 
 BY_DAY: Final = (1, 2, 3, 4)
 BY_NIGHT: Final = (2, 5, 6)
@@ -31,6 +33,7 @@ LOOK_ALIKES: Final = {
 
 NEVER_ANSWERED: Final = 0.007
 UNSURE: Final = 0.008
+SALT: Final = bytes(32)  # of a replay, where no other is given
 SECOND_SHARE: Final = 0.06
 MEDIAN_SECONDS: Final = 222
 SPREAD: Final = 0.8
@@ -84,7 +87,7 @@ def decisions(
         answer = _decide(letter, digit, shift[first], 1, letter.at, desk)
         if answer is not None:
             yield answer
-        if draw("second", letter.key) < SECOND_SHARE:
+        if compute_sampling_value(SALT, "second", letter.key) < SECOND_SHARE:
             begun = letter.at if answer is None else answer.at
             answer = _decide(letter, digit, shift[second], 2, begun, desk)
             if answer is not None:
