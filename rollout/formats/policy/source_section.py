@@ -27,7 +27,7 @@ class SourcesShape(PolicySection):
     )
     outcomes: list[kinds.NonEmptyText] | None = key(
         None,
-        description="Service accounts whose outcomes count; left out: all that may send them. None"
+        description="Service accounts whose outcomes count; default: all that may send them. None"
         " counts to widen for a case that it predicted.",
         examples=["[till]"],
     )
