@@ -18,7 +18,14 @@ from api.live_demo.accounts import ADMIN_NAME, MODEL_CLIENT, build_operator, get
 from api.live_demo.case_records import CaseRecords, JsonObject, get_prediction_time
 from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.policy.policy import Policy
-from rollout.core.records.records import AnyRecord, Case, Heartbeat, Prediction, SentDecision
+from rollout.core.records.records import (
+    AnyRecord,
+    Case,
+    Heartbeat,
+    Outcome,
+    Prediction,
+    SentDecision,
+)
 from rollout.core.scope.assignment import Assignment, CaseQuestion
 from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.event_base import LedgerEvent
@@ -336,6 +343,8 @@ def _authorize(item: SentItem, revision: int) -> AnyRecord:
     if not isinstance(item, ActionWithPermit):
         others = RejectedItem | Heartbeat | DeclaringPrediction
         assert not isinstance(item, others), item  # noqa: S101 - own items
+        if isinstance(item, Outcome):
+            return replace(item, source_kind=ACCOUNT)
         return item._replace(source=ACCOUNT) if isinstance(item, SentDecision) else item
     if item.action.by == MODEL:
         return replace(

@@ -54,6 +54,7 @@ PROPOSAL: dict[str, Any] = {
     "waits_for": [],
     "imports": [],
     "sources": [{"source": "reviews", "decisions": 426, "reviewers": 6}],
+    "outcome_sources": [],
     "attempt": "attempt 1 of the year in this cell, over all versions, with 38.3 % of the gate's"
     " risk",
     "gains": [],

@@ -124,7 +124,7 @@ class User(BaseModel):
     roles: list[RoleAssignment] = Field(validation_alias="rights")
     broad: bool = Field(
         validation_alias="is_broad",
-        description="May send predictions and decisions; split it by role.",
+        description="May send predictions, and decisions or outcomes; split it by role.",
     )
 
     @classmethod

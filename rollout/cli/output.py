@@ -8,7 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from rollout.reports.text.guard_text import format_guard_reason
-from rollout.reports.text.source_text import CountedSource, describe_sources
+from rollout.reports.text.source_text import (
+    CountedOutcomeSource,
+    CountedSource,
+    describe_outcome_sources,
+    describe_sources,
+)
 
 JsonObject = Mapping[str, Any]
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON and nothing else")]
@@ -141,6 +146,9 @@ def format_proposal_details(proposal: JsonObject, *, is_caller_known: bool) -> s
         lines.append(f"      {proposal['attempt']}")
     if sources := [CountedSource(**source) for source in proposal.get("sources", ())]:
         lines.append(f"      {describe_sources(sources)}")
+    outcome_sources = [CountedOutcomeSource(**s) for s in proposal.get("outcome_sources", ())]
+    if outcome_sources:
+        lines.append(f"      {describe_outcome_sources(outcome_sources)}")
     lines += [f"      {_format_import(evidence_import)}" for evidence_import in proposal["imports"]]
     if proposal["closed_reason"]:
         lines.append(f"      {proposal['closed_reason']}")

@@ -356,7 +356,7 @@ def _format_account(account: UserAccount) -> str:
     kind_text = " (service account)" if account.machine else ""
     if account.disabled_at is not None:
         return f"{account.name}{kind_text}: disabled since {account.disabled_at:%Y-%m-%d}"
-    broad_text = " (broad: may send predictions and decisions)" if account.is_broad else ""
+    broad_text = " (broad: may send predictions and what judges them)" if account.is_broad else ""
     roles_text = ", ".join(map(str, account.rights)) or "no role"
     return f"{account.name}{kind_text}: {roles_text}{broad_text}"
 

@@ -190,11 +190,9 @@ class EvidenceView:
         read_pool = self.arm_reader.read_pool
         return {gain.key: read_pool(self.cell, gain, first_slot) for gain in gains}
 
-    def build_arms(
-        self, outcome: OutcomeRule, arm: str, first_slot: int, after_slot: int = FIRST_SLOT
-    ) -> ArmUnits:
-        """Return the units of both arms, by slots of occurrence and of counting."""
-        return self.arm_reader.read_cell(self.cell, outcome, arm, first_slot, after_slot)
+    def build_arms(self, outcome: OutcomeRule, arm: str, first_slot: int) -> ArmUnits:
+        """Return the units of both arms as evidence, by slots of occurrence."""
+        return self.arm_reader.read_cell(self.cell, outcome, arm, first_slot)
 
     @cached_property
     def arm_reader(self) -> ArmReader:
@@ -417,11 +415,10 @@ class EvidenceView:
     def _select_watched_arms(self, guard: Guard, condition: GainCondition) -> ArmUnits:
         """Return both arms since the stage's change and the guard's last alarm."""
         first_slot = self._find_first_slot(self.state.changed_at)
-        last_alarm = self.state.last_alarms.get(guard.id)
-        if last_alarm is None:
-            return self.build_arms(condition.outcome, "", first_slot)
-        after_slot = find_slot_before(last_alarm, self.policy.tick)
-        return self.build_arms(condition.outcome, "", first_slot, after_slot)
+        last_alarm, after_slot = self.state.last_alarms.get(guard.id), FIRST_SLOT
+        if last_alarm is not None:
+            after_slot = find_slot_before(last_alarm, self.policy.tick)
+        return self.arm_reader.read_watched(self.cell, condition.outcome, first_slot, after_slot)
 
     def _select_detector_rows(self, guard: Guard) -> UnitArrays:
         """Return a guard's rows since the stage's change and its last alarm."""

@@ -174,6 +174,10 @@ UNSOURCED_SCHEMA: Schema = {
 }
 """Schema of `RecordFrames.unsourced_decisions`."""
 
+OUTCOME_SOURCE, OUTCOME_FAULT = "source", "source_fault"
+"""Columns of stored outcomes: where each came from, and why it is no evidence to widen, or null."""
+OUTCOME_SOURCE_SCHEMA: Schema = {OUTCOME_SOURCE: pl.String(), OUTCOME_FAULT: pl.String()}
+
 PROBABILITY_SCHEMA: Schema = {
     "case_key": pl.String(),
     "version": pl.String(),
@@ -200,7 +204,10 @@ def build_gold_schema(levers: Sequence[str]) -> Schema:
 
 
 def build_outcomes_schema(levers: Sequence[str], outcomes: Sequence[str] = ()) -> Schema:
-    """Return the schema of outcomes: answers, values, a harm, or several of them for a case."""
+    """Return the schema of outcomes: answers, values, a harm, or several of them for a case.
+
+    A service's outcomes have the columns of `OUTCOME_SOURCE_SCHEMA` too.
+    """
     return {
         "case_key": pl.String(),
         **{VALUE_PREFIX + lever: pl.String() for lever in levers},

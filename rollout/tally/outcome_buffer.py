@@ -13,6 +13,7 @@ from rollout.tally.outcome_units import (
     DRAWN_MODEL,
     DRAWN_PEOPLE,
     NOT_ASKED,
+    SOURCE_FAULTS,
     OutcomeUnits,
     build_empty_outcomes,
     join_outcomes,
@@ -38,6 +39,8 @@ class CountedOutcome(NamedTuple):
         score: mean score of the cases with a value; 0 without any.
         known_share: share of the cases with a value.
         record_hashes: of the records behind it, sorted and joined.
+        sources: of its values, kinds and ids of accounts, sorted; None before they were stored.
+        source_fault: why it is no evidence to widen; None means evidence.
     """
 
     unit: int
@@ -54,11 +57,16 @@ class CountedOutcome(NamedTuple):
     score: float
     known_share: float
     record_hashes: bytes
+    sources: str | None = None
+    source_fault: str | None = None
 
     @property
     def text(self) -> bytes:
-        """Return the line that digests cover."""
-        return f"outcome {tuple(self)!a}\n".encode()
+        """Return the line that digests cover; lines without sources are as they were."""
+        values = tuple(self)
+        if self.sources is None and self.source_fault is None:
+            values = values[:-2]
+        return f"outcome {values!a}\n".encode()
 
 
 class OutcomeBuffer:
@@ -98,6 +106,9 @@ def _build_units(lines: list[CountedOutcome]) -> OutcomeUnits:
         known_share=np.array([line.known_share for line in lines], dtype=np.float64),
         drawn_arm=np.array([arm for arm, _ in drawn], dtype=np.int64),
         drawn_share=np.array([share for _, share in drawn], dtype=np.float64),
+        source_fault=np.array(
+            [SOURCE_FAULTS.index(line.source_fault or "") for line in lines], dtype=np.int64
+        ),
     )
 
 

@@ -3,10 +3,12 @@
 Of all cases of a unit the first one decides where and when the unit belongs. The value is the mean
 over its cases, as a score in [0, 1] of which more is better. A value that comes after the deadline
 is missing: counting it when it comes would favour outcomes that become known early. Of several
-revisions the newest one in time with a value counts, so that none takes a value away.
+revisions the newest one in time with a value counts, so that none takes a value away; one of no
+source of evidence only where there is no other. A unit with such a value is no evidence to widen:
+its value is missing for gates, and guards read it.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import polars as pl
@@ -14,12 +16,21 @@ from numpy.typing import NDArray
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
 from rollout.core.policy.outcomes import DECIDES, OutcomeRule
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.assignment import MAX_CLOCK_SKEW
 from rollout.core.statistics.gain import ArmUnits
 from rollout.tally.case_placement import PlacedHistory
-from rollout.tally.frames import OUTCOME_PREFIX, SAMPLED_ARM, VALUE_PREFIX, RecordFrames
+from rollout.tally.frames import (
+    OUTCOME_FAULT,
+    OUTCOME_PREFIX,
+    OUTCOME_SOURCE,
+    OUTCOME_SOURCE_SCHEMA,
+    SAMPLED_ARM,
+    VALUE_PREFIX,
+    RecordFrames,
+)
 from rollout.tally.stage_history import StageShares
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
@@ -27,6 +38,8 @@ Floats = NDArray[np.float64]
 UNRECORDED, NOT_ASKED, DRAWN_PEOPLE, DRAWN_MODEL = -2, -1, 0, 1
 """Arms: of a history that records none, of a unit without an answer, and those of answers."""
 ANY_SHARE = np.nan  # of files, which have the arm alone
+SOURCE_FAULTS = ("", NOT_NAMED, OWN_PREDICTION)
+"""Why a unit with a value is no evidence to widen, by number; "" is evidence."""
 SHARE_TOLERANCE = 1e-9  # shares are sums and products of the policy's
 
 
@@ -42,6 +55,7 @@ class OutcomeUnits:
         known_share: share of the cases with a value.
         drawn_arm: arm that the stored answer gave the unit; `NOT_ASKED` without one.
         drawn_share: share of units with that answer, as stored with it; `ANY_SHARE` without one.
+        source_fault: number of the reason in `SOURCE_FAULTS`.
     """
 
     slot: IntArray
@@ -51,10 +65,19 @@ class OutcomeUnits:
     known_share: Floats
     drawn_arm: IntArray
     drawn_share: Floats
+    source_fault: IntArray
 
     def __len__(self) -> int:
         """Return the number of units."""
         return len(self.slot)
+
+    def drop_unsourced_values(self) -> "OutcomeUnits":
+        """Return the units, with a value of no source of evidence as a missing one."""
+        is_sourced = self.source_fault == 0
+        if is_sourced.all():
+            return self
+        scores, shares = self.score * is_sourced, self.known_share * is_sourced
+        return replace(self, score=scores, known_share=shares)
 
     def select(self, is_kept: BoolArray) -> "OutcomeUnits":
         """Return some of the units."""
@@ -64,7 +87,7 @@ class OutcomeUnits:
 def build_empty_outcomes() -> OutcomeUnits:
     """Return no units."""
     whole, real = np.empty(0, dtype=np.int64), np.empty(0)
-    return OutcomeUnits(whole, whole, whole, real, real, whole, real)
+    return OutcomeUnits(whole, whole, whole, real, real, whole, real, whole)
 
 
 def join_outcomes(earlier: OutcomeUnits, later: OutcomeUnits) -> OutcomeUnits:
@@ -144,7 +167,8 @@ def resolve_outcome_units(
     """Return one row a unit and version with a usable prediction.
 
     Columns: site, window, version, unit, case_key (the first case), slot, occurred (slot), score,
-    known_share, value (mean of the values as sent), and sampled_arm if the predictions have it.
+    known_share, value (mean of the values as sent), sources and source_fault (null in files), and
+    sampled_arm if the predictions have it.
     Ordered by slot and unit. A unit whose first case has no usable prediction in time to act on is
     left out: the sampling value did not decide it. Later predictions could be picked by what became
     of the case.
@@ -208,7 +232,7 @@ def _list_usable_predictions(
 def _compute_scores(
     units: pl.DataFrame, cases: pl.DataFrame, records: RecordFrames, outcome: OutcomeRule
 ) -> pl.DataFrame:
-    """Return score, known_share and value by unit and version."""
+    """Return score, known_share, value, sources and source_fault by unit and version."""
     unit_cases = ["unit", "version", "case_key"]
     rows = (
         units.select("unit", "version", "deadline", "counted")
@@ -221,8 +245,10 @@ def _compute_scores(
         pl.coalesce("at", "occurred_us") <= pl.col("deadline")
     )
     if not records.earlier_outcomes.is_empty():
-        in_time = in_time.sort("order").unique(unit_cases, keep="last")
-    rows = rows.join(in_time.select(*unit_cases, "value"), on=unit_cases, how="left")
+        is_sourced = pl.col(OUTCOME_FAULT).is_null()
+        in_time = in_time.sort(is_sourced, "order").unique(unit_cases, keep="last")
+    columns = ("value", *OUTCOME_SOURCE_SCHEMA)
+    rows = rows.join(in_time.select(*unit_cases, *columns), on=unit_cases, how="left")
     is_known = pl.col("value").is_not_null()
     distance = (
         pl.col("value") - outcome.low if outcome.more_is_better else outcome.high - pl.col("value")
@@ -236,22 +262,33 @@ def _compute_scores(
             score=score.mean().fill_null(0.0),
             known_share=pl.col("is_known").mean(),
             value=known_value.mean(),
+            sources=pl.col(OUTCOME_SOURCE).drop_nulls().unique().sort().str.join(" "),
+            source_fault=pl.col(OUTCOME_FAULT).max(),
         )
+        .with_columns(sources=pl.col("sources").replace("", None))
     )
 
 
 def _list_values(records: RecordFrames, outcome: OutcomeRule) -> pl.DataFrame:
-    """Return case_key, value and at (microseconds) of all revisions with a value, by `order`."""
+    """Return case_key, value, at (microseconds), source and fault of all values, by `order`."""
     column = OUTCOME_PREFIX + outcome.id
     revisions = [
-        frame.select("case_key", value=pl.col(column), at=pl.col("at").dt.epoch("us"))
+        _add_sources(frame).select(
+            "case_key", *OUTCOME_SOURCE_SCHEMA, value=pl.col(column), at=pl.col("at").dt.epoch("us")
+        )
         for frame in (records.earlier_outcomes, records.outcomes)
         if column in frame.columns
     ]
     if not revisions:
         schema = {"case_key": pl.String, "value": pl.Float64, "at": pl.Int64, "order": pl.UInt32}
-        return pl.DataFrame(schema=schema)
+        return pl.DataFrame(schema={**schema, **OUTCOME_SOURCE_SCHEMA})
     return pl.concat(revisions).drop_nulls("value").with_row_index("order")
+
+
+def _add_sources(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return outcomes with the columns of sources, empty for those of files."""
+    missing = [name for name in OUTCOME_SOURCE_SCHEMA if name not in frame.columns]
+    return frame.with_columns(pl.lit(None, pl.String).alias(name) for name in missing)
 
 
 def to_outcome_units(part: pl.DataFrame) -> OutcomeUnits:
@@ -264,6 +301,7 @@ def to_outcome_units(part: pl.DataFrame) -> OutcomeUnits:
         known_share=part["known_share"].to_numpy().astype(np.float64),
         drawn_arm=_read_arms(part),
         drawn_share=np.full(part.height, ANY_SHARE),
+        source_fault=np.zeros(part.height, dtype=np.int64),  # files have sources of decisions alone
     )
 
 

@@ -13,7 +13,13 @@ from rollout.core.policy.policy import Policy
 from rollout.core.policy.pools import find_widest_pool, list_pooled_cells
 from rollout.core.statistics.gain import ArmUnits, merge_arms
 from rollout.tally.guard_feeds import GuardFeeds
-from rollout.tally.outcome_units import UNRECORDED, build_arms, count_staged
+from rollout.tally.outcome_units import (
+    SOURCE_FAULTS,
+    UNRECORDED,
+    OutcomeUnits,
+    build_arms,
+    count_staged,
+)
 from rollout.tally.stage_history import StageHistory, StageShares
 
 FIRST_SLOT = -(2**62)  # before all slots
@@ -32,12 +38,23 @@ class ArmReader:
     shares: StageShares
     feeds: GuardFeeds
 
-    def read_cell(
-        self, cell: Cell, outcome: OutcomeRule, arm: str, first_slot: int, after_slot: int
+    def read_cell(self, cell: Cell, outcome: OutcomeRule, arm: str, first_slot: int) -> ArmUnits:
+        """Return a cell's units as evidence, by slots of occurrence."""
+        rows = self.feeds.read_outcomes(cell, self.version, outcome).drop_unsourced_values()
+        return self._build_arms(cell, rows.select(rows.occurred >= first_slot), arm)
+
+    def read_watched(
+        self, cell: Cell, outcome: OutcomeRule, first_slot: int, after_slot: int
     ) -> ArmUnits:
-        """Return a cell's units, by slots of occurrence and of counting."""
+        """Return a cell's units for guards, by slots of occurrence and of counting.
+
+        Values of no source of evidence are among them: they may narrow.
+        """
         rows = self.feeds.read_outcomes(cell, self.version, outcome)
-        rows = rows.select((rows.occurred >= first_slot) & (rows.slot > after_slot))
+        is_watched = (rows.occurred >= first_slot) & (rows.slot > after_slot)
+        return self._build_arms(cell, rows.select(is_watched), "")
+
+    def _build_arms(self, cell: Cell, rows: OutcomeUnits, arm: str) -> ArmUnits:
         stage_levels = self.stage_histories[cell].find_own_levels(self.version, rows.occurred)
         return build_arms(rows, stage_levels, self.shares, arm)
 
@@ -46,6 +63,18 @@ class ArmReader:
         rows = self.feeds.read_outcomes(cell, self.version, outcome)
         stage_levels = self.stage_histories[cell].find_own_levels(self.version, rows.occurred)
         return count_staged(stage_levels, self.shares, arm)
+
+    def count_source_faults(self, cell: Cell, outcome: OutcomeRule, arm: str) -> dict[str, int]:
+        """Return by reason the units at stages with two arms whose values don't count."""
+        rows = self.feeds.read_outcomes(cell, self.version, outcome)
+        numbers = enumerate(SOURCE_FAULTS[1:], 1)
+        parts = {fault: rows.select(rows.source_fault == number) for number, fault in numbers}
+        find_levels = self.stage_histories[cell].find_own_levels
+        counts = {
+            fault: count_staged(find_levels(self.version, part.occurred), self.shares, arm)
+            for fault, part in parts.items()
+        }
+        return {fault: count for fault, count in counts.items() if count}
 
     def has_recorded_arms(self, cell: Cell, outcome: OutcomeRule) -> bool:
         """Return whether the records say which arm a unit was in; without, the stage says it."""
@@ -60,10 +89,7 @@ class ArmReader:
         """
         cells = list_pooled_cells(self.policy, cell, condition.pool)
         return merge_arms(
-            [
-                self.read_cell(each, condition.outcome, condition.arm, first_slot, FIRST_SLOT)
-                for each in cells
-            ]
+            [self.read_cell(each, condition.outcome, condition.arm, first_slot) for each in cells]
         )
 
 

@@ -5,9 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from rollout.cli.output import format_proposal_details
 from rollout.client.client import build_assignment_fields
 from rollout.client.local_scope import parse_snapshot
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
 from rollout.core.scope.assignment import CaseQuestion
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
@@ -29,16 +31,16 @@ POLICY = """
 rollout: pricing
 timezone: UTC
 charter: {objective: more profit per sale, cost_in: EUR}
-levers: [{id: price, number: {in: EUR, from: 1, to: 500, tolerance: 5%}}]
+levers: [{id: price, number: {in: EUR, from: 1, to: 500, tolerance: 5%%}}]
 sites: [shop]
-stages: [{id: trial, share: 30%}, {id: half, share: 50%}]
-outcomes: [{id: profit, from: -20, to: 60, in: EUR, better: more, closes: 1d, missing_at_most: 5%}]
+stages: [{id: trial, share: 30%%}, {id: half, share: 50%%}]
+outcomes: [{id: profit, from: -20, to: 60, in: EUR, better: more, closes: 1d, missing_at_most: 5%%}]
 evidence:
   unit: case
   grace: 2h
-  sources: {accounts: [{account: ingest-decisions, reviewers: ["*"]}]}
+  sources: {accounts: [{account: ingest-decisions, reviewers: ["*"]}]%s}
 gates:
-  - {to: trial, minimum: {units: 20, days: 1}, require: [{measure: agreement, at_least: 40%}]}
+  - {to: trial, minimum: {units: 20, days: 1}, require: [{measure: agreement, at_least: 40%%}]}
   - {to: half, minimum: {units: 20, days: 1}, require: [{measure: gain, of: profit, at_least: 0}]}
 guards: [{measure: gain, of: profit, at_least: -1, false_alarm_every: 2000}]
 tick: 6h
@@ -53,12 +55,15 @@ class Shop:
     """Ten sales a tick: the model prices each, asks who decides, and profits are sent a day later.
 
     `gain` is what a price of the model brings beyond a human's, in EUR. `is_offline`: the client
-    decides by a snapshot, and sends its predictions afterwards.
+    decides by a snapshot, and sends its predictions afterwards. `booked_by` sends the profits, or
+    what `falsify` makes of them.
     """
 
-    def __init__(self, client, clock, gain, differs, *, is_offline=False):
+    def __init__(self, client, clock, gain, differs, **ways):
         self.client, self.clock, self.gain, self.differs = client, clock, gain, differs
-        self.ask = self.ask_offline if is_offline else self.ask_online
+        self.ask = self.ask_offline if ways.get("is_offline") else self.ask_online
+        self.booked_by = ways.get("booked_by", "ingest-outcomes")
+        self.falsify = ways.get("falsify", lambda earned, _: earned)
         self.rng = random.Random(16)  # noqa: S311 - a seeded stream, no secret
         self.profits, self.deciders = [], []
 
@@ -81,7 +86,7 @@ class Shop:
         self.send(decided, by="ingest-decisions")
         for (key, price), decider in zip(prices.items(), deciders, strict=True):
             earned = self.rng.gauss(18 + price / 20, 4) + self.gain * (decider == "model")
-            self.profits.append((key, at, earned))
+            self.profits.append((key, at, self.falsify(earned, decider)))
         self.deciders += [(decider, at) for decider in deciders]
 
     def ask_online(self, questions, _):
@@ -111,7 +116,7 @@ class Shop:
             for key, at, earned in self.profits
             if at == now - 3 * TICK
         ]
-        self.send(booked, by="ingest-outcomes")
+        self.send(booked, by=self.booked_by)
 
     def count_priced_by(self, decider, until):
         """Return the number of closed sales that a decider priced above shadow."""
@@ -146,10 +151,10 @@ def _same_clocks(monkeypatch):
     )
 
 
-def run_shop(client, database, clock, days, **behavior):
+def run_shop(client, database, clock, days, sources="", **behavior):
     """Return the shop after some days."""
     clock.at = START
-    apply_policy(database, POLICY, Actor("zoe"), START, salt=bytes(32))
+    apply_policy(database, POLICY % sources, Actor("zoe"), START, salt=bytes(32))
     shop, ticker = Shop(client, clock, **behavior), Ticker(database, "pricing", "one")
     for _ in range(days * DAY // TICK):
         clock.at += MINUTE
@@ -223,3 +228,53 @@ def test_a_model_that_loses_is_narrowed_by_its_guard(client, database, clock):
     assert list_stages(shop)[:2] == [("Widened", "trial"), ("Narrowed", "shadow")]
     (gain,) = shop.get("cells/shop/always")["gains"]
     assert gain["gain"] < -20
+
+
+def invent(earned, decider):
+    """Return a profit that makes the model look 30 EUR better than it is."""
+    return min(earned + 30 * (decider == "model"), 59)
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("booked_by", "sources", "reason"),
+    [
+        ("ingest", "", OWN_PREDICTION),
+        ("ingest-outcomes", ", outcomes: [till]", NOT_NAMED),
+    ],
+)
+def test_invented_profits_open_no_gate_from_a_key_of_predictions_or_an_unnamed_one(
+    client, database, clock, booked_by, sources, reason
+):
+    ways = {"gain": 0, "differs": 0.02, "falsify": invent, "booked_by": booked_by}
+    shop = run_shop(client, database, clock, 6, sources, **ways)
+    assert list_stages(shop) == [("Widened", "trial")]
+    (gain,) = shop.get("cells/shop/always")["gains"]
+    assert gain["gain"] is None
+    assert gain["model"]["units"] == gain["people"]["units"] == 0
+    counted = gain["model"]["missing"] + gain["people"]["missing"]
+    assert counted > 50
+    assert gain["missing_reasons"] == {reason: counted}
+    assert EvidenceCheck(database, "pricing").check_all().faults == []
+
+
+@on_sqlite
+def test_profits_of_an_account_of_their_own_open_the_gate_and_the_proposal_names_it(
+    client, database, clock
+):
+    sources = ", outcomes: [ingest-outcomes]"
+    shop = run_shop(client, database, clock, 6, sources, gain=30, differs=0.02)
+    assert list_stages(shop) == [("Widened", "trial"), ("Widened", "half")]
+    trial, half = sorted(shop.get("proposals?state=applied")["items"], key=lambda p: p["id"])
+    assert trial["outcome_sources"] == []
+    (source,) = half["outcome_sources"]
+    assert source["source"] == "ingest-outcomes"
+    assert 20 <= source["units"] <= 100
+    text = f"outcomes of {source['units']} units: service account ingest-outcomes"
+    assert text in format_proposal_details(half, is_caller_known=False)
+
+
+@on_sqlite
+def test_a_loss_that_the_sender_of_the_predictions_reports_narrows(client, database, clock):
+    shop = run_shop(client, database, clock, 5, gain=-25, differs=0.02, booked_by="ingest")
+    assert list_stages(shop)[:2] == [("Widened", "trial"), ("Narrowed", "shadow")]

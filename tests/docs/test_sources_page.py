@@ -60,4 +60,6 @@ def test_the_policy_of_the_page_names_these_sources(folder):
         + text.replace("evidence:\n", "evidence:\n  unit: case\n")
     )
     account = AccountSource("desk-tool", ("clerk-*",))
-    assert policy.evidence.sources == EvidenceSources(imports=False, accounts=(account,))
+    assert policy.evidence.sources == EvidenceSources(
+        imports=False, accounts=(account,), outcomes=("till",)
+    )

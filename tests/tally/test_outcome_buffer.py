@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.evidence_sources import OWN_PREDICTION
 from rollout.core.policy.outcomes import DECIDES, PROPOSES
 from rollout.formats.policy.reader import parse_policy
 from rollout.tally.outcome_buffer import CountedOutcome, OutcomeBuffer
@@ -90,3 +91,20 @@ def test_a_history_that_records_arms_has_no_others():
     recorded = rows.with_columns(sampled_arm=pl.Series(["model", "human", None]))
     assert to_outcome_units(recorded).drawn_arm.tolist() == [DRAWN_MODEL, DRAWN_PEOPLE, NOT_ASKED]
     assert to_outcome_units(rows).drawn_arm.tolist() == [UNRECORDED] * 3
+
+
+def test_a_value_of_no_source_is_missing_as_evidence_and_read_by_guards():
+    buffer = OutcomeBuffer()
+    buffer.add([LINE, LINE._replace(unit=2, sources="u-1", source_fault=OWN_PREDICTION)])
+    rows = buffer.read_outcomes(CELL, "v1", PROFIT)
+    assert rows.known_share.tolist() == [1, 1]
+    evidence = rows.drop_unsourced_values()
+    assert (evidence.score.tolist(), evidence.known_share.tolist()) == ([0.5, 0], [1, 0])
+
+
+def test_digests_cover_sources_and_lines_without_any_are_as_they_were():
+    assert LINE.text == f"outcome {tuple(LINE)[:-2]!a}\n".encode()
+    texts = {
+        LINE._replace(sources=s, source_fault=f).text for s in (None, "u-1") for f in (None, "x")
+    }
+    assert len(texts) == 4

@@ -38,7 +38,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import EvidenceChangedError, RefusalError
 from rollout.core.policy.outcomes import describe_objective
 from rollout.core.scope.permissions import Permission
-from rollout.reports.text.source_text import describe_sources
+from rollout.reports.text.source_text import describe_outcome_sources, describe_sources
 from rollout.services.cells.cell_values import CellValuesSummary, load_cell_values
 from rollout.services.cells.cells import load_cell
 from rollout.services.divergences.action_change import load_action_changes
@@ -249,6 +249,7 @@ def _build_evidence_context(
         "lede": describe_progress(details, is_met=bool(rows) and all(row.met for row in rows)),
         "plain_readings": list_plain_readings(evidence.readings),
         "sources_text": describe_sources(details.sources),
+        "outcome_sources_text": describe_outcome_sources(details.outcome_sources),
         "requirements": ()
         if evidence.minimum_progress is None
         else build_requirement_rows(evidence.minimum_progress),

@@ -4,7 +4,8 @@ A rollout begins on `CURRENT_RULES` and stays on its rules until users apply oth
 (`RulesApplied`), so an upgrade of the program changes no running rollout. Ledgers from before
 numbers are on rules 1. Everything that a number changes is a function here:
 
-- rules 2: a decision is evidence only from a source that the policy names; a gate's risk is
+- rules 2: a decision or outcome is evidence only from a source that the policy names, and no
+  outcome for widening from the sender of the case's prediction; a gate's risk is
   bounded per cell and year, over all versions; operational guards
   on shares of records test them, and silence counts in a cell's own minutes.
 """
@@ -16,7 +17,7 @@ CURRENT_RULES: Final = 2
 
 
 def distinguishes_sources(rules: int) -> bool:
-    """Return whether decisions are evidence only from sources that the policy names."""
+    """Return whether records are evidence only from sources that the policy names."""
     return rules >= 2
 
 

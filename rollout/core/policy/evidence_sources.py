@@ -1,6 +1,6 @@
-"""Sources of evidence: from where decisions count, and for which reviewers.
+"""Sources of evidence: from where decisions and outcomes count, and for which reviewers.
 
-The kind of a decision's source is found when it is received, by the policy in force then, and is
+The kind of a record's source is found when it is received, by the policy in force then, and is
 stored with it. So an edit of the sources changes neither what was counted nor what a recount gives.
 """
 
@@ -12,7 +12,7 @@ REVIEWS, IMPORTS, ACCOUNT, UNNAMED = "reviews", "imports", "account", "unnamed"
 NOT_NAMED = "the policy does not name its sender as a source"
 OWN_PREDICTION = "its sender also sent a prediction of the case"
 BEFORE_SOURCES: Final = "before"
-"""The source of decisions that were stored before sources were."""
+"""The source of records that were stored before sources were."""
 FILE_PREFIX: Final = "file:"
 """Prefix of the sender of an imported record; the SHA-256 of the file follows."""
 
@@ -27,11 +27,15 @@ class AccountSource:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceSources:
-    """The sources that a policy names; without the key reviews made here and imports."""
+    """The sources that a policy names; without the key reviews made here and imports.
+
+    `outcomes` are the accounts whose outcomes count; None for all that may send them.
+    """
 
     reviews: bool = True
     imports: bool = True
     accounts: tuple[AccountSource, ...] = ()
+    outcomes: tuple[str, ...] | None = None
 
     @property
     def review_kind(self) -> str:
@@ -42,6 +46,10 @@ class EvidenceSources:
     def import_kind(self) -> str:
         """Return the kind of imports."""
         return IMPORTS if self.imports else UNNAMED
+
+    def find_outcome_kind(self, account: str) -> str:
+        """Return the kind of an account's outcomes."""
+        return ACCOUNT if self.outcomes is None or account in self.outcomes else UNNAMED
 
     def list_patterns(self, account: str) -> tuple[str, ...]:
         """Return the reviewers for whom an account may speak, as patterns."""
@@ -80,8 +88,30 @@ class FrozenSource:
         return cls(source, int(decisions), int(reviewers))
 
 
+@dataclass(frozen=True, slots=True)
+class FrozenOutcomeSource:
+    """Counted units with outcomes of one source, a kind or the id of an account.
+
+    >>> FrozenOutcomeSource.parse("imports 210")
+    FrozenOutcomeSource(source='imports', units=210)
+    """
+
+    source: str
+    units: int
+
+    def format(self) -> str:
+        """Return the count as the ledger holds it."""
+        return f"{self.source} {self.units}"
+
+    @classmethod
+    def parse(cls, text: str) -> "FrozenOutcomeSource":
+        """Return the count of a text made by `format`."""
+        source, units = text.rsplit(" ", 1)
+        return cls(source, int(units))
+
+
 def name_sender(sender: str | None, *, is_review: bool) -> str:
-    """Return where a decision came from: a kind, or the id of the account that sent it.
+    """Return where a record came from: a kind, or the id of the account that sent it.
 
     >>> name_sender("file:3fe1", is_review=False), name_sender(None, is_review=False)
     ('imports', 'before')

@@ -95,7 +95,8 @@ class Action:
 class Outcome:
     """The later known truth of a case: answers, values, a harm, or several of them.
 
-    `values` are by id of an outcome of the policy, as sent: also beyond its range.
+    `values` are by id of an outcome of the policy, as sent: also beyond its range. The service
+    fills in `source_kind`, which is to an outcome what `source` is to a decision.
     """
 
     key: str
@@ -105,6 +106,7 @@ class Outcome:
     harm: str | None = None
     source: str = ""
     revision: int = 1
+    source_kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,7 +116,8 @@ class ProposalRaised(LedgerEvent):
         attempt: number of the attempt in the cell's year, from 1.
         risk_weight: the attempt's share of the gate's risk, as decimal text.
         confidence_floor: lowest confidence of cases that count, as decimal text.
-        sources: of the records that counted; () if sources are not distinguished.
+        sources: of the decisions that counted; () if sources are not distinguished.
+        outcome_sources: of the outcomes that gates on gain counted, in the same way.
     """
 
     proposal: str
@@ -135,6 +136,7 @@ class ProposalRaised(LedgerEvent):
     risk_weight: str = field(default="", metadata={ADDED_LATER: True})
     confidence_floor: str = field(default="", metadata={ADDED_LATER: True})
     sources: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
+    outcome_sources: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

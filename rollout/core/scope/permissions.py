@@ -115,7 +115,9 @@ class AssignedRole:
 
 
 def is_broad(role_assignments: Iterable[AssignedRole]) -> bool:
-    """Return whether an account may send predictions and decisions at the same site.
+    """Return whether an account may send predictions and what judges them at the same site.
+
+    These are decisions and outcomes.
 
     >>> at_ramp_a = AssignedRole("ingest-predictions", "ramps", "ramp-a")
     >>> at_ramp_b = AssignedRole("ingest-decisions", "ramps", "ramp-b")
@@ -125,12 +127,15 @@ def is_broad(role_assignments: Iterable[AssignedRole]) -> bool:
     ...     is_broad([AssignedRole("ingest", "ramps", "ramp-a")]),
     ... )
     (False, True, True)
+    >>> is_broad([at_ramp_a, AssignedRole("ingest-outcomes")])
+    True
     """
     assignments = tuple(role_assignments)
     prediction_roles = ROLES_BY_PERMISSION[Permission.SEND_PREDICTIONS]
-    decision_roles = ROLES_BY_PERMISSION[Permission.SEND_DECISIONS]
+    judging = (Permission.SEND_DECISIONS, Permission.SEND_OUTCOMES)
+    judging_roles = frozenset().union(*(ROLES_BY_PERMISSION[each] for each in judging))
     return any(
-        first.role in prediction_roles and second.role in decision_roles and first.overlaps(second)
+        first.role in prediction_roles and second.role in judging_roles and first.overlaps(second)
         for first in assignments
         for second in assignments
     )

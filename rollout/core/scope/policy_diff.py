@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell, Site
-from rollout.core.policy.evidence_sources import EvidenceSources
+from rollout.core.policy.evidence_sources import UNNAMED, EvidenceSources
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import (
@@ -198,6 +198,11 @@ def _compare_sources(old: EvidenceSources, new: EvidenceSources) -> Sentences:
         added = [p for p in new.list_patterns(account) if p not in old_patterns]
         if added and "*" not in old_patterns:
             yield f"decisions that {account} sends for {', '.join(added)} are evidence"
+    if old.outcomes is not None and new.outcomes is None:
+        yield "outcomes of every account that may send them are evidence"
+    for account in dict.fromkeys(new.outcomes or ()):
+        if old.find_outcome_kind(account) == UNNAMED:
+            yield f"outcomes that {account} sends are evidence"
 
 
 def _is_lower(old: float | None, new: float | None) -> bool:

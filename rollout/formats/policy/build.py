@@ -182,7 +182,8 @@ def _build_evidence(shape: file.EvidenceShape) -> EvidenceRules:
 
 def _build_sources(shape: SourcesShape) -> EvidenceSources:
     accounts = (AccountSource(row.account, tuple(row.reviewers)) for row in shape.accounts)
-    return EvidenceSources(shape.reviews, shape.imports, tuple(accounts))
+    outcomes = None if shape.outcomes is None else tuple(shape.outcomes)
+    return EvidenceSources(shape.reviews, shape.imports, tuple(accounts), outcomes)
 
 
 def _build_selector(shape: file.CellSelection) -> Where:

@@ -25,3 +25,9 @@ class SourcesShape(PolicySection):
     accounts: list[AccountSourceShape] = key(
         default_factory=list, description="Service accounts that send decisions made elsewhere."
     )
+    outcomes: list[kinds.NonEmptyText] | None = key(
+        None,
+        description="Service accounts whose outcomes count; default: all that may send them. None"
+        " counts to widen for a case that it predicted.",
+        examples=["[till]"],
+    )

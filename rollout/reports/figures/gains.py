@@ -4,8 +4,8 @@ All units count that the sampling value alone gave to an arm, in all attempts. T
 every look; unknown outcomes count against the model below, and against people above.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class GainFacts:
         model_units, people_units: units with a value, by arm.
         missing: units of both arms whose deadline passed without a value.
         model_missing, people_missing: the same by arm.
+        missing_reasons: units whose value is of no source of evidence, by reason: also missing.
         model_mean, people_mean: mean values, clipped to the policy's range; None without units.
         gain: the model's arm less the people's, as better counts; None without both arms.
         lower, upper: its interval of 95 %, valid at every look.
@@ -58,6 +59,7 @@ class GainFacts:
     has_one_share: bool
     without_arm: int = 0
     has_recorded_arms: bool = True
+    missing_reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 def compute_gains(inputs: ReportInputs) -> tuple[GainFacts, ...]:
@@ -105,6 +107,7 @@ def _build_gain_facts(
         has_one_share=len(np.unique(units.shares[is_known])) <= 1,
         without_arm=without_arm,
         has_recorded_arms=view.arm_reader.has_recorded_arms(view.cell, outcome),
+        missing_reasons=view.arm_reader.count_source_faults(view.cell, outcome, arm),
     )
 
 

@@ -75,11 +75,14 @@ def _describe_origin(gain: GainFacts) -> str:
 
 
 def _describe_rest(gain: GainFacts) -> str:
-    """Return how many units are in no arm, and why; "" if none is."""
-    if not gain.without_arm:
-        return ""
-    units = format_quantity(gain.without_arm, "more unit")
-    return f" {units} in no arm: more than chance decided, or no answer is stored."
+    """Return how many units are in no arm, or of no source, and why; "" if none is."""
+    text = ""
+    if gain.without_arm:
+        units = format_quantity(gain.without_arm, "more unit")
+        text = f" {units} in no arm: more than chance decided, or no answer is stored."
+    for reason, count in gain.missing_reasons.items():
+        text += f" The {gain.outcome} of {format_quantity(count, 'unit')} doesn't count: {reason}."
+    return text
 
 
 def format_amount(value: float, unit: str) -> str:

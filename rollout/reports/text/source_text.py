@@ -21,6 +21,28 @@ class CountedSource:
     reviewers: int
 
 
+@dataclass(frozen=True, slots=True)
+class CountedOutcomeSource:
+    """Units whose outcomes are of a source: one of `KINDS`, or an account's name."""
+
+    source: str
+    units: int
+
+
+def describe_outcome_sources(counts: Iterable[CountedOutcomeSource]) -> str:
+    """Return one sentence for the sources of outcomes, "" for none.
+
+    >>> describe_outcome_sources([CountedOutcomeSource("till", 1210)])
+    'outcomes of 1,210 units: service account till'
+    """
+    texts = (
+        f"outcomes of {count.units:,} {'unit' if count.units == 1 else 'units'}: "
+        f"{KINDS.get(count.source) or f'service account {count.source}'}"
+        for count in counts
+    )
+    return "; ".join(texts)
+
+
 def describe_sources(counts: Iterable[CountedSource], *, is_recorded: bool = False) -> str:
     """Return one sentence for the sources of decisions, "" for none.
 

@@ -75,7 +75,7 @@ class UserAccount:
 
     @property
     def is_broad(self) -> bool:
-        """Return whether a service account may send predictions and decisions."""
+        """Return whether a service account may send predictions and what judges them."""
         return self.machine and is_broad(self.rights)
 
 
@@ -105,7 +105,7 @@ def load_accounts(database: Database, caller: Caller) -> tuple[UserAccount, ...]
 
 
 def find_broad_accounts(database: Database) -> tuple[str, ...]:
-    """Return the enabled service accounts that may send predictions and decisions."""
+    """Return the enabled service accounts that may send predictions and what judges them."""
     with database.begin_read() as transaction:
         users = Users(transaction)
         roles_by_user = users.list_all_role_assignments()

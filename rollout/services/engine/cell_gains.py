@@ -1,6 +1,6 @@
 """What a version brought beyond people in a cell, by outcome with a value."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rollout.core.calendar.sites import Cell
@@ -33,6 +33,7 @@ class Gain:
             is not the difference of the means.
         without_arm: units of the same stages that are in no arm: more than chance decided them, or
             no answer is stored.
+        missing_reasons: units whose value is of no source of evidence, by reason: also missing.
     """
 
     site: str
@@ -48,6 +49,7 @@ class Gain:
     model: GainArm
     people: GainArm
     without_arm: int
+    missing_reasons: Mapping[str, int]
 
 
 def load_gains(
@@ -90,6 +92,7 @@ def build_gain(facts: GainFacts) -> Gain:
         upper=facts.upper,
         has_one_share=facts.has_one_share,
         without_arm=facts.without_arm,
+        missing_reasons=facts.missing_reasons,
         model=GainArm(facts.model_units, facts.model_missing, facts.model_mean),
         people=GainArm(facts.people_units, facts.people_missing, facts.people_mean),
     )

@@ -24,7 +24,10 @@ from rollout.tally.outcome_buffer import CountedOutcome
 from rollout.tally.unit_arrays import IntArray
 
 UNITS_PER_CHECK: Final = 500
-COMPARED: Final = ("occurred", "site", "window", "definition", "drawn", "score", "known_share")
+COMPARED: Final = (
+    *("occurred", "site", "window", "definition", "drawn", "score", "known_share"),
+    *("sources", "source_fault"),
+)
 OutcomeKey = tuple[int, str, str]
 
 

@@ -2,12 +2,17 @@
 
 from dataclasses import replace
 
+from rollout.core.calendar.sites import Cell
 from rollout.core.policy.counting_rules import distinguishes_sources
+from rollout.core.policy.evidence_sources import FrozenOutcomeSource
+from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.pools import list_counted_cells
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import ProposalRaised
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.store.counting.source_counts import load_source_counts
+from rollout.store.counting.source_counts import load_outcome_source_counts, load_source_counts
 from rollout.store.database.session import Transaction
+from rollout.tally.slots import find_slot_after
 
 
 def freeze_sources(
@@ -31,4 +36,29 @@ def _add_sources(
         return event
     attempt = state.scope.get_cell_state(event.cell, event.version).attempt
     counts = load_source_counts(transaction, state.rollout, event.cell, event.version, attempt)
-    return replace(event, sources=tuple(count.format() for count in counts))
+    outcome_counts = _load_outcome_counts(transaction, state, event, event.cell)
+    return replace(
+        event,
+        sources=tuple(count.format() for count in counts),
+        outcome_sources=tuple(count.format() for count in outcome_counts),
+    )
+
+
+def _load_outcome_counts(
+    transaction: Transaction, state: RolloutState, event: ProposalRaised, cell: Cell
+) -> tuple[FrozenOutcomeSource, ...]:
+    """Return the sources of the outcomes that the proposal's gate asks for; () if for none."""
+    policy, stage = state.policy, event.to_stage
+    if not policy.outcomes or stage not in policy.stage_ids or cell not in policy.cell_set:
+        return ()
+    conditions = policy.list_conditions(policy.stage_ids.index(stage), cell)
+    outcomes = {c.outcome.id for c in conditions if isinstance(c, GainCondition)}
+    if not outcomes:
+        return ()
+    cell_state = state.scope.get_cell_state(cell, event.version)
+    is_later = cell_state.attempt > 1  # a first attempt counts all units
+    first_slot = find_slot_after(cell_state.attempt_since, policy.tick) if is_later else 0
+    cells = list_counted_cells(policy, cell, stage)
+    return load_outcome_source_counts(
+        transaction, state.rollout, cells, event.version, outcomes, first_slot=first_slot
+    )

@@ -108,7 +108,10 @@ def _build_lines(
     drawn: Mapping[tuple[int, str], str],
     records: UnitRecords,
 ) -> Iterator[CountedOutcome]:
-    copied = ("version", "slot", "occurred", "site", "window", "bucket", "score", "known_share")
+    copied = (
+        *("version", "slot", "occurred", "site", "window", "bucket", "score", "known_share"),
+        *("sources", "source_fault"),
+    )
     for row in rows:
         case_id = case_ids[row["case_key"]]
         yield CountedOutcome(

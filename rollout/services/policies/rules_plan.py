@@ -305,10 +305,11 @@ def _group_effects(
 def _format_plan(plan: RulesPlan) -> Iterator[str]:
     yield (
         f"{plan.rollout} is on counting rules {plan.rules}. Under rules {plan.newest_rules} a"
-        " decision is evidence only from a source that the policy names (`evidence.sources`),"
+        " decision or outcome is evidence only from a source that the policy names"
+        " (`evidence.sources`), no outcome widens for the sender of the case's prediction,"
         " and a gate's risk holds per cell and year: all versions' attempts share it."
     )
-    yield f"They hold for decisions that are received after they are applied. {WAY_BACK}"
+    yield f"They hold for records that are received after they are applied. {WAY_BACK}"
     yield from _format_guards(plan)
     yield f"SOURCES that stop counting: {len(plan.senders) or 'none'}"
     for sender in plan.senders:

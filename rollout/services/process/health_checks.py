@@ -91,7 +91,7 @@ def _check(title: str, faults: Iterable[str]) -> HealthCheck:
 
 def _list_broad_accounts(database: Database) -> HealthCheck:
     """List the accounts as notes, which are no faults."""
-    title = "service accounts that may send predictions and decisions are listed"
+    title = "service accounts that may send predictions and what judges them are listed"
     try:
         return HealthCheck(title, notes=tuple(_describe_broad_accounts(database)))
     except UNREADABLE_ERRORS as error:
@@ -208,9 +208,9 @@ def _find_access_ledger_faults(database: Database) -> Iterator[str]:
 def _describe_broad_accounts(database: Database) -> Iterator[str]:
     for account in find_broad_accounts(database):
         yield (
-            f"{account} is broad: its decisions never count for a case of which it also sent the "
-            "prediction; give predictions and decisions to an account each (`rollout users "
-            "grant-role`)"
+            f"{account} is broad: its decisions and outcomes never count to widen for a case of "
+            "which it also sent the prediction; give predictions to an account of their own "
+            "(`rollout users grant-role`)"
         )
 
 

@@ -9,7 +9,7 @@ from rollout.core.access.accounts import ACCOUNT_ID
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownProposalError
 from rollout.core.ledger.ledger import parse_event
-from rollout.core.policy.evidence_sources import FrozenSource
+from rollout.core.policy.evidence_sources import FrozenOutcomeSource, FrozenSource
 from rollout.core.policy.risk_shares import describe_attempt
 from rollout.core.policy.stages import Stage
 from rollout.core.scope.commands import ApproveProposal
@@ -26,7 +26,7 @@ from rollout.core.scope.rule_changes import RULES_PROPOSAL
 from rollout.core.scope.scope import GivenApproval as CountedApproval
 from rollout.core.scope.scope import Scope, count_filled_needs
 from rollout.reports.text.formatting import format_zoned_time
-from rollout.reports.text.source_text import CountedSource
+from rollout.reports.text.source_text import CountedOutcomeSource, CountedSource
 from rollout.reports.text.state_text import CLOSED_PROPOSALS
 from rollout.services.engine.cell_gains import Gain, load_gains
 from rollout.services.engine.rollout_state import RolloutState
@@ -72,6 +72,7 @@ class Proposal:
         groups_missing: groups of which one more approval would count.
         imports: imports of the cell's cases before the proposal was raised.
         sources: counted decisions by source, when it was raised.
+        outcome_sources: units by source of their outcomes that its gate counts, in the same way.
         attempt: which attempt of the cell's year its evidence is, over all versions, and its share
             of the gate's risk; "" where attempts aren't numbered.
         gains: what its version has brought in its cell by now, by outcome with a value.
@@ -105,6 +106,7 @@ class Proposal:
     cannot_approve_reason: str
     imports: tuple[EvidenceImport, ...]
     sources: tuple[CountedSource, ...]
+    outcome_sources: tuple[CountedOutcomeSource, ...]
     attempt: str
     waits_for: tuple[ProposalWait, ...]
     gains: tuple[Gain, ...] = ()
@@ -271,6 +273,7 @@ def _build_proposal_details(
         cannot_approve_reason=refusal_text,
         imports=select_imports(imports, cell, row.raised_in),
         sources=_name_sources(transaction, proposal_raised),
+        outcome_sources=_name_outcome_sources(transaction, proposal_raised),
         attempt=_describe_attempt(proposal_raised),
         waits_for=list_proposal_waits(state, row.id, at),
     )
@@ -293,6 +296,15 @@ def _name_sources(
         CountedSource(names.find_name(count.source), count.decisions, count.reviewers)
         for count in counts
     )
+
+
+def _name_outcome_sources(
+    transaction: Transaction, proposal_raised: ProposalRaised
+) -> tuple[CountedOutcomeSource, ...]:
+    """Return the sources of a proposal's outcomes with the names of accounts."""
+    counts = [FrozenOutcomeSource.parse(text) for text in proposal_raised.outcome_sources]
+    names = Accounts(transaction).find_names(count.source for count in counts)
+    return tuple(CountedOutcomeSource(names.find_name(c.source), c.units) for c in counts)
 
 
 def _name_accounts(transaction: Transaction, proposal_raised: ProposalRaised) -> tuple[str, ...]:

@@ -340,10 +340,12 @@ class _Batch:
                 self._records[index] = (position, _set_exposure(record))
 
     def set_sources(self, sender_name: str) -> None:
-        """Set the kind of each decision's source, by the policy in force."""
+        """Set the kind of each decision's and outcome's source, by the policy in force."""
         if not distinguishes_sources(self._state.scope.rules):
             return
-        find_kind = cache(partial(self._state.policy.evidence.find_account_kind, sender_name))
+        evidence = self._state.policy.evidence
+        find_kind = cache(partial(evidence.find_account_kind, sender_name))
+        outcome_kind = evidence.sources.find_outcome_kind(sender_name)
         for index, (position, record) in enumerate(self._records):
             if isinstance(record, SentDecision):
                 sourced = record._replace(source=find_kind(record.reviewer))
@@ -351,6 +353,8 @@ class _Batch:
             elif isinstance(record, Decision):
                 sourced_decision = replace(record, source=find_kind(record.reviewer))
                 self._records[index] = (position, sourced_decision)
+            elif isinstance(record, Outcome):
+                self._records[index] = (position, replace(record, source_kind=outcome_kind))
 
     # Writes
 

@@ -188,16 +188,20 @@ def _store_batch(
     for received_at, group in groupby(
         sorted(batch, key=lambda item: (item[0] is None, item[0] or at)), key=lambda item: item[0]
     ):
-        items = [
-            replace(record, source=source) if isinstance(record, Decision) else record
-            for _, record in group
-        ]
+        items = [_set_source(record, source) for _, record in group]
         stored_batch = store.store(items, received_at=received_at or at, sender=senders)
         for record, record_result in zip(items, stored_batch.results, strict=True):
             counts[type(record).__name__.lower()][record_result.status] += 1
             if record_result.status == RecordStatus.ACCEPTED:
                 case_ids.add(stored_batch.case_ids[record.key])
     queue_cases(transaction, state, case_ids, at)
+
+
+def _set_source(record: Record, kind: str | None) -> Record:
+    """Return a decision or outcome with the kind of its source; other records have none."""
+    if isinstance(record, Decision):
+        return replace(record, source=kind)
+    return replace(record, source_kind=kind) if isinstance(record, Outcome) else record
 
 
 def _group_by_case(

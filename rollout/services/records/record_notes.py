@@ -60,7 +60,9 @@ class RecordNotes:
         sites = {site for _, site in stored_batch.list_accepted(Case, "site")}
         if not sites <= self._sites.keys():
             return True
-        if any(kind == UNNAMED for _, kind in stored_batch.list_accepted(Decision, "source")):
+        kind_columns = ((Decision, "source"), (Outcome, "source_kind"))
+        kinds = (stored_batch.list_accepted(*column) for column in kind_columns)
+        if any(kind == UNNAMED for rows in kinds for _, kind in rows):
             return True
         answer_rows = (
             stored_batch.list_accepted(record_type, "answers")
@@ -83,6 +85,10 @@ class RecordNotes:
         notes = self._list_unknown_answers(record.answers)
         if isinstance(record, Outcome):
             notes += self._list_outside_values(record.values)
+            if record.source_kind == UNNAMED:
+                notes.append(
+                    f"{NOT_NAMED} of outcomes (`evidence.sources`): kept, never evidence to widen"
+                )
         if isinstance(record, DECISION_TYPES) and record.source == UNNAMED:
             notes.append(
                 f"{NOT_NAMED} of {record.reviewer}'s decisions (`evidence.sources`): kept, never "

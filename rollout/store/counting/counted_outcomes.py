@@ -50,7 +50,8 @@ class CountedOutcomes:
             .order_by(*(counted_outcomes.c[name] for name in ORDER))
         )
         for row in self._transaction.execute(query.execution_options(yield_per=LINES_PER_READ)):
-            yield CountedOutcome._make((*row[:-1], bytes(row.record_hashes)))
+            line = CountedOutcome._make(row)
+            yield line._replace(record_hashes=bytes(row.record_hashes))
 
 
 def load_drawn(

@@ -1,17 +1,29 @@
-"""From which sources the decisions of counted units came."""
+"""From which sources the decisions and outcomes of counted units came."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import select
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.evidence_sources import ACCOUNT, FrozenSource, name_sender
+from rollout.core.policy.evidence_sources import (
+    ACCOUNT,
+    BEFORE_SOURCES,
+    FrozenOutcomeSource,
+    FrozenSource,
+    name_sender,
+)
 from rollout.store.counting.counted_decisions import is_counted_decision
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.counting_tables import GATE
-from rollout.store.tables.tables import count_series, counted_units, decisions
+from rollout.store.tables.tables import (
+    count_series,
+    counted_outcomes,
+    counted_units,
+    decisions,
+)
 
 
 def load_source_counts(
@@ -57,3 +69,36 @@ def load_source_counts(
         for name, reviewers in units_by_source.items()
     )
     return tuple(sorted(counts, key=lambda count: (-count.decisions, count.source)))
+
+
+def load_outcome_source_counts(
+    transaction: Transaction,
+    rollout: Rollout,
+    cells: Collection[Cell],
+    version: str,
+    outcomes: Collection[str],
+    *,
+    first_slot: int,
+) -> tuple[FrozenOutcomeSource, ...]:
+    """Return by source the units whose outcomes are evidence for a version, most first.
+
+    They occurred from a slot on. A unit with values of two sources counts with both.
+    """
+    query = select(*(counted_outcomes.c[name] for name in ("site", "window", "sources", "unit")))
+    rows: Any = transaction.execute(
+        query.where(
+            counted_outcomes.c.rollout == rollout.number,
+            counted_outcomes.c.version == version,
+            counted_outcomes.c.outcome.in_(outcomes),
+            counted_outcomes.c.occurred >= first_slot,
+            counted_outcomes.c.known_share > 0,
+            counted_outcomes.c.source_fault.is_(None),
+        )
+    )
+    units_by_source: dict[str, set[int]] = defaultdict(set)
+    for site, window, sources, unit in rows:
+        if Cell(site, window) in cells:
+            for source in (sources or BEFORE_SOURCES).split():
+                units_by_source[source].add(unit)
+    counts = (FrozenOutcomeSource(source, len(units)) for source, units in units_by_source.items())
+    return tuple(sorted(counts, key=lambda count: (-count.units, count.source)))

@@ -28,7 +28,7 @@ class UnitRecords:
         self.first_names = first_names
         self._predictions: dict[int, set[tuple[str, str | None, bytes]]] = {}
         self._others: dict[int, set[bytes]] = {}
-        self._deciders: dict[int, set[str | None]] = {}
+        self._senders: dict[int, set[str | None]] = {}
         self.cases_beside: Mapping[int, Collection[int]] = {}
 
     def is_used(self, _row: Row[Any]) -> bool:
@@ -45,14 +45,14 @@ class UnitRecords:
         elif table is not outcomes:  # no unit rests on them
             self._others.setdefault(row.case_id, set()).add(record_hash)
             if table is decisions:
-                self._deciders.setdefault(row.case_id, set()).add(row.sender)
+                self._senders.setdefault(row.case_id, set()).add(row.sender)
         return True
 
     def join_hashes(self, case_id: int, version: str) -> bytes:
         """Return the hashes of the records behind the unit of a case, sorted and joined.
 
-        A prediction of another version belongs to them if its sender also sent a decision, which
-        then may be no evidence.
+        A prediction of another version belongs to them if its sender also sent a decision or
+        outcome, which then may be no evidence.
         """
         return join_hashes(
             record_hash
@@ -62,9 +62,9 @@ class UnitRecords:
 
     def _list_hashes(self, case_id: int, version: str) -> Iterator[bytes]:
         yield from self._others.get(case_id, ())
-        deciders = self._deciders.get(case_id, set()) - {None}
+        senders = self._senders.get(case_id, set()) - {None}
         for own_version, sender, record_hash in self._predictions.get(case_id, ()):
-            if own_version == version or sender in deciders:
+            if own_version == version or sender in senders:
                 yield record_hash
 
 
@@ -75,6 +75,7 @@ class OutcomeRecords(UnitRecords):
         """Add a record's row, and return True: the row is used."""
         if table is outcomes:
             self._others.setdefault(row.case_id, set()).add(get_record_hash(row))
+            self._senders.setdefault(row.case_id, set()).add(row.sender)
         return super().add_row(table, row)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import polars as pl
@@ -28,7 +30,7 @@ from sqlalchemy import (
 )
 
 from rollout.core.calendar.instants import MICROSECOND
-from rollout.core.policy.evidence_sources import ACCOUNT
+from rollout.core.policy.evidence_sources import ACCOUNT, name_sender
 from rollout.core.records.reviews import SEEDED
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -36,7 +38,9 @@ from rollout.store.records.decision_rows import (
     build_unsourced,
     find_first_decisions,
     find_source_fault,
+    get_source_kind,
     pick_decisions,
+    pick_harm,
 )
 from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.store.records.probability_frames import build_probability_frame
@@ -50,7 +54,10 @@ from rollout.store.tables.tables import cases, decisions, outcomes, predictions,
 from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,
     GOLD_PREFIX,
+    OUTCOME_FAULT,
     OUTCOME_PREFIX,
+    OUTCOME_SOURCE,
+    OUTCOME_SOURCE_SCHEMA,
     REMARK_SCHEMA,
     VALUE_PREFIX,
     RecordFrames,
@@ -150,11 +157,10 @@ class StoredHistory:
             self._load_predictions(case_ids, first_decisions) if with_predictions else ()
         )
         sourced_rows, unsourced_rows = self._split_decisions(decision_rows)
-        outcome_rows, earlier_rows = self._load_outcomes(case_ids)
         build_prediction = partial(self._build_prediction, first_decisions=first_decisions)
         build_frame, levers = partial(_build_frame, keys), self._levers
         no_remarks = pl.DataFrame(schema=REMARK_SCHEMA)
-        outcomes_schema = build_outcomes_schema(levers, self._outcomes)
+        newest_outcomes, earlier_outcomes = self._load_outcomes(case_ids, keys)
         records = RecordFrames(
             cases=pl.DataFrame(
                 [self._build_case(row, keys, episodes) for row in case_rows],
@@ -170,8 +176,8 @@ class StoredHistory:
                 self._build_decision,
             ),
             unsourced_decisions=build_unsourced(keys, unsourced_rows),
-            outcomes=build_frame(outcomes_schema, outcome_rows, self._build_outcome),
-            earlier_outcomes=build_frame(outcomes_schema, earlier_rows, self._build_outcome),
+            outcomes=newest_outcomes,
+            earlier_outcomes=earlier_outcomes,
             gold_decisions=build_frame(
                 build_gold_schema(levers),
                 self._load_gold_tasks(case_ids),
@@ -250,13 +256,28 @@ class StoredHistory:
         return select_first_received(rows, receipts, self._first_names)
 
     def _load_outcomes(
-        self, case_ids: Collection[int] | None
-    ) -> tuple[Collection[Row[Any]], Sequence[Row[Any]]]:
+        self, case_ids: Collection[int] | None, keys: Mapping[int, str]
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return each outcome's highest revision, then the earlier ones that have values."""
-        rows = list(self._load_rows(outcomes, ("case_id",), case_ids))
-        newest = {row.case_id: row for row in rows}
-        earlier = (row for row in rows if row is not newest[row.case_id])
-        return newest.values(), [row for row in earlier if row.outcome_values]
+        rows = [
+            row for row in self._load_rows(outcomes, ("case_id",), case_ids) if row.case_id in keys
+        ]
+        own_predictions = self._find_own_predictions(rows)
+        newest: list[RowValues] = []
+        earlier: list[RowValues] = []
+        for case_id, group in groupby(rows, key=attrgetter("case_id")):
+            revisions = list(group)
+            faults = [find_source_fault(row, own_predictions) for row in revisions]
+            *earlier_values, newest_values = map(self._build_outcome, revisions, faults)
+            key = {"case_key": keys[case_id]}
+            newest.append({**key, **newest_values, "harm": pick_harm(revisions, faults)})
+            earlier += (
+                {**key, **values}
+                for row, values in zip(revisions, earlier_values, strict=False)
+                if row.outcome_values
+            )
+        schema = build_outcomes_schema(self._levers, self._outcomes) | OUTCOME_SOURCE_SCHEMA
+        return pl.DataFrame(newest, schema=schema), pl.DataFrame(earlier, schema=schema)
 
     def _load_newest(
         self, table: Table, key_columns: Sequence[str], case_ids: Collection[int] | None
@@ -325,10 +346,10 @@ class StoredHistory:
         return sourced, unsourced
 
     def _find_own_predictions(
-        self, decision_rows: Iterable[Row[Any]]
+        self, source_rows: Iterable[Row[Any]]
     ) -> AbstractSet[tuple[int, str]]:
-        """Return cases and accounts that sent a decision and a prediction of the case."""
-        case_ids = {row.case_id for row in decision_rows if row.source == ACCOUNT}
+        """Return cases of decisions or outcomes, and the accounts that sent predictions of them."""
+        case_ids = {row.case_id for row in source_rows if get_source_kind(row) == ACCOUNT}
         if not case_ids:
             return frozenset()
         rows = self._load_rows(predictions, ("case_id", "version"), case_ids)
@@ -412,10 +433,20 @@ class StoredHistory:
             "started_at": None if started_at is None else decode_instant(started_at),
         }
 
-    def _build_outcome(self, row: Row[Any]) -> RowValues:
+    def _build_outcome(self, row: Row[Any], fault: str) -> RowValues:
+        source = None
+        if row.source_kind is not None:
+            source = name_sender(row.sender, is_review=False)
         stored_values = row.outcome_values or {}
         values = {OUTCOME_PREFIX + name: stored_values.get(name) for name in self._outcomes}
-        return {**self._build_answers(row), **values, "harm": row.harm, "at": row.at}
+        return {
+            **self._build_answers(row),
+            **values,
+            "harm": row.harm,
+            "at": row.at,
+            OUTCOME_SOURCE: source,
+            OUTCOME_FAULT: fault or None,
+        }
 
 
 def _build_frame(

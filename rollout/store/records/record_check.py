@@ -25,9 +25,11 @@ from rollout.store.records.record_hashes import (
     CONTENT_FORM,
     FLOAT_COLUMNS,
     NEWEST_FORM,
+    OUTCOME_SOURCE_FORM,
     OUTCOME_VALUES,
     PLANTED,
     PLANTED_FORM,
+    SOURCE_KIND,
     VALUES_FORM,
     ErasedHashes,
     compute_record_hashes,
@@ -96,6 +98,8 @@ def _find_faults_of_full_form(
             yield f"{_name_record(schema, row)} is not what its hash says"
         elif form < VALUES_FORM and row.get(OUTCOME_VALUES) is not None:
             yield f"{_name_record(schema, row)} has values that its hash does not cover"
+        elif form < OUTCOME_SOURCE_FORM and row.get(SOURCE_KIND) is not None:
+            yield f"{_name_record(schema, row)} has a source that its hash does not cover"
     unsalted_rows = [row for row in rows if row["salt"] is None]
     for row in _filter_not_erased(transaction, rollout, unsalted_rows, "record_hash"):
         yield f"{_name_record(schema, row)} lost its random bytes without an erasure"

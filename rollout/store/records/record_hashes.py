@@ -8,6 +8,7 @@ The form of a record's hash is stored beside it:
 - 4: the same and, of a decision, the kind of its source.
 - 5: the same and, of an outcome, its values. Outcomes without values have form 4.
 - 6: the same and, of a case that came with a planted one, the mark.
+- 7: the same and, of an outcome, the kind of its source. Outcomes of a kind have this form.
 
 An erasure deletes the random bytes with the record, so that nobody can test guesses of its content
 against the hashes that stay: those of counted units, and those of `ErasedHashes`.
@@ -31,7 +32,8 @@ SENDER_FORM: Final = 3
 SOURCE_FORM: Final = 4
 VALUES_FORM: Final = 5
 PLANTED_FORM: Final = 6
-NEWEST_FORM: Final = PLANTED_FORM
+OUTCOME_SOURCE_FORM: Final = 7
+NEWEST_FORM: Final = OUTCOME_SOURCE_FORM
 RECORD_SALT_BYTES: Final = 16
 HASH_BYTES: Final = 32
 SENDER: Final = "sender"
@@ -41,6 +43,7 @@ CASE: Final = "case"
 DECISION: Final = "decision"
 OUTCOME: Final = "outcome"
 OUTCOME_VALUES: Final = "outcome_values"
+SOURCE_KIND: Final = "source_kind"
 COVERED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "case": (
         *("key", "revision", "site", "window", "occurred_at", "received_at"),
@@ -81,6 +84,8 @@ def build_hash_columns(name: str, columns: ColumnsByName) -> dict[str, Sequence[
         form = VALUES_FORM
     if PLANTED in columns:
         form = PLANTED_FORM
+    if any(value is not None for value in columns.get(SOURCE_KIND, ())):
+        form = OUTCOME_SOURCE_FORM
     salts = _draw_salts(row_count)
     return {
         "hash_form": (form,) * row_count,
@@ -125,7 +130,8 @@ def list_covered(name: str, form: int) -> tuple[str, ...]:
     sources = (SOURCE,) if form >= SOURCE_FORM and name == DECISION else ()
     values = (OUTCOME_VALUES,) if form >= VALUES_FORM and name == OUTCOME else ()
     marks = (PLANTED,) if form >= PLANTED_FORM and name == CASE else ()
-    return (*COVERED_COLUMNS[name], *senders, *sources, *values, *marks)
+    kinds = (SOURCE_KIND,) if form >= OUTCOME_SOURCE_FORM and name == OUTCOME else ()
+    return (*COVERED_COLUMNS[name], *senders, *sources, *values, *marks, *kinds)
 
 
 def _draw_salts(row_count: int) -> list[bytes]:

@@ -283,7 +283,10 @@ RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
             name="outcome",
             table=outcomes,
             key=("revision",),
-            fields=("key", "answers", "values", "harm", "at", "source", "revision"),
+            fields=(
+                *("key", "answers", "values", "harm", "at", "source", "revision"),
+                "source_kind",
+            ),
             converters={
                 "answers": _encode_answers,
                 "values": _encode_values,

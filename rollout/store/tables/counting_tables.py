@@ -135,6 +135,8 @@ counted_outcomes = Table(  # units whose deadline for an outcome with a value ha
     required_column("score", Double),
     required_column("known_share", Double),
     required_column("record_hashes", LargeBinary),  # of the records behind it, sorted, joined
+    optional_column("sources"),  # of its values, sorted, joined; null before they were stored
+    optional_column("source_fault"),  # why it is no evidence to widen; null means evidence
     Index(None, "rollout", "slot"),
     sqlite_with_rowid=False,
 )

@@ -154,6 +154,7 @@ outcomes = Table(
     required_column("hash", LargeBinary),
     *build_record_hash_columns(),
     optional_column("outcome_values", JsonType),  # by outcome; null without any
+    optional_column("source_kind"),  # kind of source; null is before sources of outcomes
     sqlite_with_rowid=False,
 )
 

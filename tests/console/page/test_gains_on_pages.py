@@ -10,6 +10,7 @@ from api.console.page.page import create_environment
 from api.console.proposals.evidence_table import build_condition_rows
 from api.console.rollouts.cell_gates import _describe_condition
 from api.console.rollouts.cell_table import build_measure_readings
+from rollout.core.policy.evidence_sources import OWN_PREDICTION
 from rollout.core.policy.outcomes import DECIDES, PROPOSES
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.gate_facts import ConditionFacts
@@ -29,6 +30,7 @@ GAIN = Gain(
     model=GainArm(131, 0, 25.5123),
     people=GainArm(1180, 12, 20.4911),
     without_arm=0,
+    missing_reasons={},
 )
 
 
@@ -92,5 +94,8 @@ def test_the_table_has_both_arms_the_interval_and_what_is_unknown():
     assert "so it isn't the difference of the two means" in changed
     assert "in no arm" not in page
     assert "7 more units in no arm: more than chance" in render(replace(GAIN, without_arm=7))
+    assert "counts as missing" not in page
+    unsourced = render(replace(GAIN, missing_reasons={OWN_PREDICTION: 9}))
+    assert f"profit: the value of 9 units counts as missing: {OWN_PREDICTION}." in unsourced
     nothing = render(replace(GAIN, model=GainArm(0, 3, None), gain=None, unit=""))
     assert "profit no data 0 units, 3 unknown 20.49 1,180 units, 12 unknown no data" in nothing

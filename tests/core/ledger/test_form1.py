@@ -346,6 +346,7 @@ MORE = {
     "risk_weight": "0.0024",
     "confidence_floor": "0.8",
     "sources": ("reviews",),
+    "outcome_sources": ("imports 3",),
 }
 
 

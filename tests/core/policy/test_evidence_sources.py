@@ -19,6 +19,7 @@ NO_REVIEWS = ", sources: {reviews: false}"
 NO_IMPORTS = ", sources: {imports: false}"
 ONE = ", sources: {accounts: [{account: people, reviewers: [ana, 'b*']}]}"
 FEWER = ", sources: {accounts: [{account: people, reviewers: [ana]}]}"
+TILL, TWO_TILLS = (f", sources: {{outcomes: [{names}]}}" for names in ("till", "till, till-2"))
 ALL = ", sources: {accounts: [{account: people, reviewers: ['*']}]}"
 
 
@@ -43,6 +44,7 @@ def test_an_account_speaks_for_the_reviewers_that_fit(account, reviewer, kind):
 def test_without_the_key_reviews_and_imports_are_sources():
     sources = policy(NONE).evidence.sources
     assert (sources.review_kind, sources.import_kind) == ("reviews", "imports")
+    assert sources.find_outcome_kind("till") == "account"
     assert policy(NO_REVIEWS).evidence.sources.review_kind == "unnamed"
     assert policy(NO_IMPORTS).evidence.sources.import_kind == "unnamed"
 
@@ -55,6 +57,8 @@ def test_without_the_key_reviews_and_imports_are_sources():
         (ONE, ALL, "decisions that people sends for * are evidence"),
         (NO_REVIEWS, NONE, "reviews made here are evidence"),
         (NO_IMPORTS, NONE, "imports are evidence"),
+        (TILL, NONE, "outcomes of every account that may send them are evidence"),
+        (TILL, TWO_TILLS, "outcomes that till-2 sends are evidence"),
     ],
 )
 def test_a_source_more_is_looser_and_one_less_is_not(old, new, sentence):
@@ -66,6 +70,14 @@ def test_a_source_more_is_looser_and_one_less_is_not(old, new, sentence):
 def test_an_edit_of_the_sources_restarts_nothing():
     (cell,) = policy(NONE).cells
     assert not is_redefined(policy(NONE), policy(ALL), cell)
+
+
+def test_outcomes_count_from_the_accounts_that_a_policy_names():
+    sources = policy(TILL).evidence.sources
+    assert [sources.find_outcome_kind(name) for name in ("till", "till-2")] == [
+        "account",
+        "unnamed",
+    ]
 
 
 def test_an_account_names_its_reviewers():
