@@ -9,7 +9,9 @@ from sqlalchemy import text
 from api.app import create_app
 from rollout import faults
 from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.incidents import CLOCK_INCIDENT
+from rollout.core.scope.events import VersionFirstUsed
+from rollout.core.scope.incidents import CLOCK_INCIDENT, MAX_OPEN_INCIDENTS, WRITES_INCIDENT
+from rollout.services.access import users
 from rollout.services.engine.autonomy import (
     APPEND_FAILED,
     DEFAULT_RESERVE,
@@ -17,13 +19,14 @@ from rollout.services.engine.autonomy import (
     NOT_WRITTEN,
 )
 from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
 from rollout.services.engine.state_cache import MAX_STALENESS
 from rollout.services.engine.stop_latches import NO_FOLDER
 from rollout.services.engine.ticks import TickScheduler
 from rollout.services.process.replica_safety import ReplicaSafety
-from rollout.store.database.append_failures import TICK
-from rollout.store.database.errors import StoreError
+from rollout.store.database.append_failures import APPEND, TICK
+from rollout.store.database.errors import DatabaseUnavailableError, StoreError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.pending_stops import (
@@ -104,13 +107,13 @@ def second(other, door, clock, bears):
 
 
 @contextmanager
-def failing(point):
+def failing(point, error_type=StoreError):
     """Let the database fail at a point, and prove that it did."""
     hits = []
 
     def fail(name):
         hits.append(name)
-        raise StoreError("database or disk is full")
+        raise error_type("database or disk is full")
 
     with faults.install_action(fail, point):
         yield
@@ -229,3 +232,125 @@ def test_a_slot_that_another_replica_has_done_ends_a_failed_tick(replica, second
     assert TickScheduler(other, "b").run_due_ticks(replica.clock.at).errors == {}
     assert ticks.run_due_ticks(replica.clock.at).errors == {}
     assert database.append_failures.failures == {}
+
+
+def build_cases(prefix, count=12):
+    fields = {"kind": "case", "site": "creek", "occurred_at": NOON.isoformat(), "episode": prefix}
+    return [{**fields, "key": f"{prefix}-{number}"} for number in range(count)]
+
+
+def send_unauthorized(replica, prefix="c", count=12):
+    """Send actions without a permit; each opens an incident, all in one append."""
+    done = {"kind": "action", "lever": "alarm", "action": "siren", "by": "model", "version": "v1"}
+    actions = [
+        {**done, "key": case["key"], "at": NOON.isoformat()} for case in build_cases(prefix, count)
+    ]
+    return replica.client.by("ingest").post(f"{V1}/records", json=actions)
+
+
+def create_report(replica):
+    return replica.client.by("ana").post(f"{V1}/reports", json={"name": "week"})
+
+
+def erase_episode(replica):
+    body = {"kind": "episode", "key": "e", "reason": "request 12"}
+    return replica.client.by("ana").post(f"{V1}/erasures", json=body)
+
+
+LARGE_APPENDS = {
+    "IncidentOpened": send_unauthorized,
+    "ReportSealed": create_report,
+    "CasesErased": erase_episode,
+}
+
+
+def list_failures(database):
+    return list(database.append_failures.failures)
+
+
+@pytest.fixture
+def recorded(replica):
+    """Return a replica that answers, with cases of an episode."""
+    for case in (*build_cases("c"), *build_cases("p", 1), *build_cases("e")):
+        replica.client.by("ingest").post(f"{V1}/records", json=[case])
+    replica.beat()
+    assert replica.decider() == "model"
+    return replica
+
+
+@pytest.mark.parametrize("kind", LARGE_APPENDS)
+def test_only_its_own_kind_ends_a_failed_append_of_many_rows(recorded, database, kind):
+    append = LARGE_APPENDS[kind]
+    with failing(EVERY_WRITE):  # a full disk shows when all rows are written
+        assert append(recorded).status_code == 503
+    assert (recorded.decider(), recorded.reason()) == ("human", APPEND_FAILED)
+    assert list_failures(database) == [("bears", kind)]
+    for _ in range(2):
+        assert recorded.beat() == ()  # opens an incident once, which ends nothing
+        recorded.pass_time(1)
+    (opened,) = events(database, "IncidentOpened")
+    assert f"rows with `{kind}` failed" in opened.fields["reason"]
+    for other in LARGE_APPENDS.values():
+        if other is not append:
+            other(recorded).raise_for_status()
+    assert recorded.decider() == "human"
+    assert f"rows with `{kind}`: when the database has space" in recorded.readiness().text
+    if kind == "IncidentOpened":
+        send_unauthorized(recorded, "p", 1).raise_for_status()
+        assert recorded.decider() == "human"  # the same kind, of fewer rows
+    append(recorded).raise_for_status()
+    assert (recorded.decider(), list_failures(database)) == ("model", [])
+
+
+def test_a_failed_append_of_few_rows_ends_with_the_incident_about_it(recorded, database):
+    with failing(LEDGER):
+        assert send_unauthorized(recorded, "p", 1).status_code == 503
+    assert (recorded.decider(), list_failures(database)) == ("human", [("bears", APPEND)])
+    send_unauthorized(recorded, "p", 0).raise_for_status()  # appends nothing
+    assert recorded.decider() == "human"
+    assert recorded.beat() == ()
+    assert recorded.decider() == "model"
+    assert [event.fields["kind"] for event in events(database, "IncidentOpened")] == ["writes"]
+
+
+def test_a_lost_connection_shows_nothing_about_large_appends(recorded, database):
+    with failing(EVERY_WRITE, DatabaseUnavailableError):
+        assert send_unauthorized(recorded).status_code == 503
+    assert list_failures(database) == [("bears", APPEND)]
+
+
+@on_sqlite
+def test_an_incident_that_is_not_opened_gives_nothing_back(recorded, database):
+    for number in range(MAX_OPEN_INCIDENTS):
+        told = OpenIncident(at=NOON, kind=WRITES_INCIDENT, reason=f"full {number}")
+        execute_command(database, "bears", lambda _, told=told: told)
+    with failing(LEDGER):
+        assert send_unauthorized(recorded, "p", 1).status_code == 503
+    assert recorded.beat() == ()
+    assert recorded.decider() == "human"
+    assert "if 50 are open, acknowledge one" in recorded.readiness().text
+    path = f"{V1}/incidents/I-1/acknowledgement"
+    recorded.client.by("bo").post(path, json={}).raise_for_status()
+    assert recorded.decider() == "model"  # it was an append
+
+
+def test_without_access_ledger_humans_decide_in_every_rollout(recorded, database):
+    with failing(LEDGER), pytest.raises(StoreError):
+        users.create_first_admin(database, "ada", at=NOON)
+    find_doubt = recorded.service.autonomy.find_doubt
+    assert (recorded.reason(), find_doubt("caves")) == (APPEND_FAILED, APPEND_FAILED)
+    assert recorded.beat() == ()
+    assert (recorded.decider(), find_doubt("caves")) == ("model", "")
+    (opened,) = events(database, "IncidentOpened")
+    assert "an append to the access ledger failed" in opened.fields["reason"]
+
+
+def test_an_append_that_is_undone_gives_nothing_back(recorded, database):
+    with failing(LEDGER):
+        assert send_unauthorized(recorded, "p", 1).status_code == 503
+    seen = VersionFirstUsed(at=NOON, by="policy", version="v2")
+    with database.begin_write() as transaction, transaction.rehearse():
+        state = load_rollout_state(transaction, "bears")
+        Ledger(transaction, state.rollout).append([seen], after=state.scope.revision)
+    assert recorded.reason() == APPEND_FAILED
+    assert len(events(database, "VersionFirstUsed")) == 1

@@ -7,14 +7,25 @@ were given before run out.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
+from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS, WRITES_INCIDENT
 from rollout.services.engine.stop_latches import StopLatches
 from rollout.services.support.clock import Clock
+from rollout.store.database.append_failures import (
+    APPEND,
+    NARROWING,
+    SMALL_APPEND,
+    STOP,
+    TICK,
+    AppendFailure,
+)
 from rollout.store.database.replica_heartbeats import record_heartbeat
+from rollout.store.database.rollouts import ACCESS_CHAIN
 from rollout.store.database.session import Database
 
 MAX_WRITE_AGE: Final = 3.0
@@ -29,6 +40,34 @@ APPEND_FAILED: Final = (
 )
 DAMAGED: Final = "stored rows can't be read: humans decide until an admin clears the damage"
 UNREADABLE_FILE: Final = "a file of a stop or narrowing can't be read: humans decide; see the log"
+
+
+REPEATED_KINDS: Final = MappingProxyType(
+    {
+        STOP: "a stop: this replica repeats it",
+        NARROWING: "a narrowing: this replica repeats it",
+        TICK: "a tick: this replica repeats it",
+        APPEND: (
+            f"an append of at most {SMALL_APPEND} rows: this replica tries one, as an incident"
+            f" `{WRITES_INCIDENT}`; if {MAX_OPEN_INCIDENTS} are open, acknowledge one"
+        ),
+    }
+)
+"""What gives autonomy back without users, by kind of failed append."""
+
+
+def describe_append_failures(failures: Mapping[tuple[str, str], AppendFailure]) -> str:
+    """Return what each kind of failed append waits for, or "".
+
+    Rollouts are not named: no sign-in is needed to read it. Their incidents name the failure.
+    """
+    texts = {
+        REPEATED_KINDS.get(kind)
+        or f"an append of {failure.rows} rows with `{kind}`: when the database has space, repeat at"
+        " this replica what failed, with at least half the rows, or restart the replica"
+        for (_, kind), failure in failures.items()
+    }
+    return f"{APPEND_FAILED} ({'; '.join(sorted(texts))})" if texts else ""
 
 
 def measure_free_space(file: Path) -> int:
@@ -74,7 +113,7 @@ class Autonomy:
         if self.latches.file_fault:
             return UNREADABLE_FILE
         failures = self.database.append_failures.failures
-        if failures and any(rollout_name == failed_rollout for failed_rollout, _ in failures):
+        if failures and any(name in {rollout_name, ACCESS_CHAIN.name} for name, _ in failures):
             return APPEND_FAILED
         if self.database.damage_signs.text or self.latches.is_damaged(rollout_name):
             return DAMAGED

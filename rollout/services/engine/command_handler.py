@@ -125,8 +125,9 @@ def execute_command(
         events = retry_on_stale_revision(
             lambda: _try_execute(database, rollout_name, build_command, access_head)
         )
-        # a stop or narrowing without events stands in the ledger already
-        attempt.is_appended = bool(events) or append_kind != APPEND
+        # a stop or narrowing without events stands in the ledger already; any other append is
+        # recorded by its transaction, and one without events is none
+        attempt.is_appended = append_kind != APPEND
     return events
 
 

@@ -105,9 +105,8 @@ def _find_rollouts(database: Database, request: ErasureRequest, name: str) -> Se
 
 def _check_account(transaction: Transaction, request: ErasureRequest, name: str) -> None:
     """Raise the errors of erasing the account before anything is changed."""
-    with transaction.connection.begin_nested() as attempt:
+    with transaction.rehearse():
         erase_account(transaction, request.caller, name, reason=request.reason, at=request.at)
-        attempt.rollback()
 
 
 def _erase_batches(

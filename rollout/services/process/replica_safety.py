@@ -15,7 +15,14 @@ from rollout.services.stops.immediate_stops import (
     append_pending_stop,
     store_for_replicas,
 )
-from rollout.store.database.append_failures import APPEND, NARROWING, STOP
+from rollout.store.database.append_failures import (
+    APPEND,
+    NARROWING,
+    STOP,
+    TICK,
+    AppendFailure,
+)
+from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.ledger.pending_stops import (
     Damage,
     PendingStop,
@@ -34,6 +41,7 @@ class ReplicaSafety:
         self._service, self._owner = service, owner
         self._database, self._latches = service.database, service.autonomy.latches
         self._saved: set[PendingStop | Damage] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def run_pass(self) -> tuple[Exception, ...]:
         """Run every step, whatever fails before it; return the errors."""
@@ -122,22 +130,49 @@ class ReplicaSafety:
             self._latches.remove_narrowing(narrowing)
 
     def _append_incidents(self) -> None:
-        """Open an incident where an append failed: an append of the same kind.
+        """Open an incident where an append failed, so that users learn of the gap.
 
-        It tells people of the gap, and only its success gives autonomy back.
+        It is a small append: only its success gives autonomy back after a small one failed. For a
+        larger one it is opened once.
         """
-        for (rollout_name, kind), text in self._database.append_failures.failures.items():
-            if kind == APPEND:
-                self._append_incident(rollout_name, text)
+        failures = self._database.append_failures.failures
+        self._reported &= failures.keys()
+        for key, failure in failures.items():
+            if key[1] in {STOP, NARROWING, TICK} or key in self._reported:
+                continue
+            self._append_incident(*key, failure)
+            if key[1] != APPEND:
+                self._reported.add(key)
 
-    def _append_incident(self, rollout_name: str, text: str) -> None:
+    def _append_incident(self, rollout_name: str, kind: str, failure: AppendFailure) -> None:
         now = self._service.clock.now()
-        reason = f"an append failed, last seen at {now.isoformat(timespec='seconds')}: {text}"
+        size = "" if kind == APPEND else f" of {failure.rows} rows with `{kind}`"
+        ledger = " to the access ledger" if rollout_name == ACCESS_CHAIN.name else ""
+        time_text = now.isoformat(timespec="seconds")
+        reason = f"an append{size}{ledger} failed, last seen at {time_text}: {failure.reason}"
         open_incident = OpenIncident(at=now, kind=WRITES_INCIDENT, reason=reason)
+        if ledger:
+            self._append_everywhere(open_incident)
+            return
         try:
             execute_command(self._database, rollout_name, lambda _: open_incident)
         except RefusalError:  # there is no such rollout
-            self._database.append_failures.record_success(rollout_name, APPEND)
+            self._database.append_failures.record_success(rollout_name, kind)
+
+    def _append_everywhere(self, open_incident: OpenIncident) -> None:
+        """Open an incident in all rollouts: without access ledger humans decide in all.
+
+        That ledger has no incidents; a small append to another one in the same tables stands for
+        its own.
+        """
+        with self._database.begin_read() as transaction:
+            rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+        appended = [
+            bool(execute_command(self._database, rollout_name, lambda _: open_incident))
+            for rollout_name in rollout_names
+        ]
+        if any(appended) or not rollout_names:
+            self._database.append_failures.record_success(ACCESS_CHAIN.name, APPEND)
 
     def _find_damage(self) -> None:
         """Find the rollouts of signs of damage; until then all are with humans."""

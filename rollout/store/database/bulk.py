@@ -84,6 +84,7 @@ def insert_columns(
     Raises:
         IntegrityError: a key exists already; nothing of the batch was inserted.
     """
+    transaction.tally.count_rows(next(iter(columns.values())))
     filled_columns = {
         name: cells for name, cells in columns.items() if cells.count(None) < len(cells)
     }
@@ -131,6 +132,7 @@ def insert_missing(
     """
     if not rows:
         return set()
+    transaction.tally.count_rows(rows)
     if transaction.engine == "sqlite":
         return _insert_one_by_one(transaction, table, rows, IGNORE_CONFLICTS)
     key = ", ".join(_quote_names(transaction, _list_key_columns(table)))
@@ -158,6 +160,7 @@ def upsert_sums(
     """
     if not rows:
         return
+    transaction.tally.count_rows(rows)
     key = ", ".join(_quote_names(transaction, _list_key_columns(table)))
     increment = f"set {column} = {table.name}.{column} + excluded.{column}"
     on_conflict = f"on conflict ({key}) do update {increment}"
@@ -176,6 +179,7 @@ def delete_keys(transaction: Transaction, table: Table, keys: Sequence[RowValues
     """Delete the rows with these keys."""
     if not keys:
         return
+    transaction.tally.count_rows(keys)
     names = _quote_names(transaction, _list_key_columns(table))
     if transaction.engine == "sqlite":
         condition = " and ".join(f"{name} = ?" for name in names)

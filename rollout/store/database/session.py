@@ -7,7 +7,7 @@ the only writer on SQLite from its start; on PostgreSQL writers wait for each ot
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from importlib import import_module
@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.pool import QueuePool
 
 from rollout import faults
-from rollout.store.database.append_failures import AppendFailures, DamageSigns
+from rollout.store.database.append_failures import AppendFailures, DamageSigns, WriteTally
 from rollout.store.database.errors import (
     CommitUnknownError,
     DatabaseBusyError,
@@ -70,6 +70,7 @@ class Transaction:
     """A database transaction; repositories use it and never commit."""
 
     connection: Connection
+    tally: WriteTally = field(default_factory=WriteTally, compare=False)
 
     @property
     def engine(self) -> str:
@@ -87,7 +88,24 @@ class Transaction:
         rows: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     ) -> CursorResult[Any]:
         """Execute a statement, once or for each of `rows`."""
-        return self.connection.execute(statement, rows)
+        if not statement.is_dml:
+            return self.connection.execute(statement, rows)
+        self.tally.count_rows(rows)  # before, so that a statement that fails counts
+        result = self.connection.execute(statement, rows)
+        if rows is None:  # perhaps of a set of rows; a negative number is unknown
+            self.tally.rows += max(result.rowcount - 1, 0)
+        return result
+
+    @contextmanager
+    def rehearse(self) -> Iterator[None]:
+        """Undo the block at its end; it raises its errors and appends nothing."""
+        appends = dict(self.tally.appends)
+        try:
+            with self.connection.begin_nested() as savepoint:
+                yield
+                savepoint.rollback()
+        finally:
+            self.tally.appends = appends
 
 
 class WriteLock:
@@ -198,12 +216,13 @@ class Database:
         )
         with (
             self.damage_signs.watch(),
+            self.append_failures.watch_transaction() as tally,
             lock,
             self._watch_outages(writes=True),
             self._write_engine.connect() as connection,
         ):
             database_transaction = connection.begin()
-            yield Transaction(connection)  # an error is raised here; closing rolls back
+            yield Transaction(connection, tally)  # an error is raised here; closing rolls back
             faults.reach_point("commit.before")
             _commit(connection, database_transaction)
         faults.reach_point("commit.after")

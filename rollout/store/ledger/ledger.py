@@ -78,6 +78,7 @@ class Ledger:
         event_list = tuple(events)
         if not event_list:
             return ()
+        self._transaction.tally.appends.setdefault(self._rollout.name, type(event_list[0]).__name__)
         head = self._load_head(self._select_head().with_for_update())
         faults.reach_point("append.locked")
         if head.revision != after:

@@ -94,8 +94,8 @@ class ReportStore:
         """Store a version and return its number."""
         columns = {COLUMN_OF.get(name, name): value for name, value in asdict(report).items()}
         row = {"rollout": self._rollout.number, **columns, "hash": report.hash}
-        statement = insert(reports).values(row).returning(reports.c.id)
-        return int(self._transaction.execute(statement).scalar_one())
+        statement = insert(reports).returning(reports.c.id)
+        return int(self._transaction.execute(statement, row).scalar_one())
 
     def get(self, number: int) -> StoredReport | None:
         """Return the report with this number, or None."""
@@ -135,7 +135,7 @@ class ReportStore:
         statement = update(reports).where(
             reports.c.rollout == self._rollout.number, reports.c.id == number
         )
-        self._transaction.execute(statement.values(body=body, divergences=divergences))
+        self._transaction.execute(statement, {"body": body, "divergences": divergences})
 
     def list_sealed(self) -> dict[int, tuple[int, str]]:
         """Return number and hash of each report, by its ledger revision."""

@@ -1,13 +1,31 @@
 """A failed append counts until one of its kind succeeds; heartbeats leave one row a replica."""
 
+import sqlite3
+
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import DBAPIError
 
 from rollout.core.errors import RefusalError
-from rollout.store.database.append_failures import APPEND, STOP, AppendFailures, is_damage
-from rollout.store.database.errors import StoreError
+from rollout.store.database.append_failures import (
+    APPEND,
+    CHARACTERS_PER_ROW,
+    STOP,
+    AppendFailure,
+    AppendFailures,
+    is_damage,
+    is_failure_of_size,
+)
+from rollout.store.database.bulk import delete_keys, insert_columns, insert_missing, upsert_sums
+from rollout.store.database.errors import (
+    CommitUnknownError,
+    DatabaseBusyError,
+    DatabaseUnavailableError,
+    StoreError,
+)
 from rollout.store.database.replica_heartbeats import record_heartbeat
-from rollout.store.database.session import Database
+from rollout.store.database.session import Database, Transaction
+from rollout.store.tables.columns import encode_instant
 from rollout.store.tables.tables import replica_heartbeats
 from tests.factories import DAY, HOUR, NOON
 
@@ -27,10 +45,8 @@ def test_only_an_append_of_the_kind_ends_a_failure():
     failures = AppendFailures()
     fail(failures, STOP)
     fail(failures, APPEND)
-    assert failures.failures == {
-        ("bears", STOP): "StoreError: full",
-        ("bears", APPEND): "StoreError: full",
-    }
+    full = AppendFailure("StoreError: full")
+    assert failures.failures == {("bears", STOP): full, ("bears", APPEND): full}
     append(failures, STOP, is_appended=False)
     append(failures, APPEND)
     assert list(failures.failures) == [("bears", STOP)]
@@ -68,3 +84,50 @@ def test_a_replica_has_one_heartbeat_and_old_replicas_are_forgotten(database):
     with database.begin_read() as transaction:
         rows = transaction.execute(select(replica_heartbeats)).all()
     assert [tuple(row) for row in rows] == [("b", NOON + 2 * DAY)]
+
+
+def build_error(error_type, *, result_code=None):
+    """Return an error whose cause is one of SQLite's driver, if it has a result code."""
+    error = error_type("failed")
+    if result_code is not None:
+        driver_error = sqlite3.OperationalError("failed")
+        driver_error.sqlite_errorcode = result_code
+        error.__cause__ = DBAPIError("commit", None, driver_error)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (build_error(StoreError), True),
+        (build_error(StoreError, result_code=sqlite3.SQLITE_FULL), True),
+        (build_error(CommitUnknownError, result_code=sqlite3.SQLITE_FULL), True),
+        (build_error(DatabaseUnavailableError, result_code=sqlite3.SQLITE_IOERR_WRITE), True),
+        (build_error(DatabaseUnavailableError), False),
+        (build_error(CommitUnknownError), False),
+        (build_error(DatabaseBusyError, result_code=sqlite3.SQLITE_BUSY), False),
+    ],
+)
+def test_a_lock_or_a_lost_connection_shows_nothing_about_size(error, expected):
+    assert is_failure_of_size(error) is expected
+
+
+def test_every_statement_counts_the_rows_that_it_writes(database):
+    table, at, names = replica_heartbeats, encode_instant(NOON), ["a", "b", "c"]
+    rows, long_name = [(name, at) for name in names], "x" * 2 * CHARACTERS_PER_ROW
+    named_rows = [{"owner": name, "written_at": NOON} for name in names]
+    writes = (
+        (3, insert_columns, table, {"owner": names, "written_at": [at] * 3}),
+        (3, insert_missing, table, rows),
+        (3, upsert_sums, table, rows, "written_at"),
+        (3, Transaction.execute, update(table).values(written_at=NOON)),
+        (3, delete_keys, table, [(name,) for name in names]),
+        (3, Transaction.execute, insert(table), named_rows),
+        (3, Transaction.execute, delete(table)),
+        (3, Transaction.execute, insert(table), {"owner": long_name, "written_at": NOON}),
+        (0, Transaction.execute, select(table)),
+    )
+    for expected, write, *arguments in writes:
+        with database.begin_write() as transaction:
+            write(transaction, *arguments)
+            assert transaction.tally.rows == expected, write
