@@ -305,9 +305,10 @@ class EvidenceView:
         if not self.state.grants:
             return {}
         guards = self.policy.list_guards(self.cell)
-        return {guard.id: self._compute_guard_series(guard) for guard in guards}
+        return {guard.id: self.compute_guard_series(guard) for guard in guards}
 
-    def _compute_guard_series(self, guard: Guard) -> GuardSeries:
+    def compute_guard_series(self, guard: Guard) -> GuardSeries:
+        """Return the readings of one guard."""
         measure = guard.condition.measure
         if names_slices(guard.condition):
             return self._compute_stream_series(guard)

@@ -12,7 +12,7 @@ from rollout.store.counting.matrices import MatrixKey
 from rollout.store.counting.projection_repair import ProjectionRepair
 from rollout.store.counting.top_losses import LossKey, LossValue, StoredLosses
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger import projections
+from rollout.store.ledger import projection_check
 from rollout.store.ledger.evidence import EvidenceStore, StoredReading
 from rollout.store.ledger.ledger import Ledger
 
@@ -131,11 +131,11 @@ def rebuild_derived_tables(
 
 def _find_differences(transaction: Transaction, state: RolloutState) -> DerivedDifferences:
     rollout = state.rollout
-    events = tuple(Ledger(transaction, rollout).list_events())
+    events = Ledger(transaction, rollout).list_events()
     sums = counter.find_differences(transaction, rollout)
     return DerivedDifferences(
         scopes=ProjectionRepair(transaction, rollout).find_wrong_scopes(events),
-        followed_rows=projections.find_differences(transaction, rollout, events),
+        followed_rows=projection_check.find_differences(transaction, rollout),
         counts=sums.counts,
         matrices=sums.matrices,
         losses=StoredLosses(transaction, rollout, state.first_names).find_differences(),

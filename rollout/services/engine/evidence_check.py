@@ -8,79 +8,49 @@ so memory is bounded; a part that can't be read is a fault and costs no other pa
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from heapq import nsmallest
 from itertools import groupby
 from random import Random
 from typing import Final, TypeVar
 
-from rollout.core.ledger.ledger import parse_event
-from rollout.core.policy.policy import Policy
 from rollout.core.policy.pools import list_counted_cells
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import PolicyApplied, ProposalRaised
 from rollout.core.scope.record_events import (
     CasesErased,
     NameErased,
-    RecordsCounted,
     RecordsPurged,
 )
 from rollout.services.engine.counted_outcome_check import CountedOutcomeCheck
 from rollout.services.engine.counted_record_check import CountedRecordCheck
+from rollout.services.engine.counted_unit_check import CountedUnitCheck
 from rollout.services.engine.evidence_report import EvidenceReport
-from rollout.services.engine.evidence_seals import find_sealed_slot
 from rollout.services.engine.proposal_recount import find_reading_faults
+from rollout.services.engine.reviewer_recount import ReviewerRecount
 from rollout.services.engine.rollout_state import (
     RolloutState,
     load_rollout_state,
-    parse_stored_policy,
 )
-from rollout.services.engine.unit_counting import add_unit_cases, open_stored_history
-from rollout.services.engine.unit_recount import find_recount_faults
+from rollout.services.engine.sealed_spans import SealedSpan, SealedSpans
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import CountedRecords, RecordLine
 from rollout.store.counting.unit_digests import (
     CellDigests,
     UnitLine,
+    compute_digest,
     read_unit_lines,
-    summarize_counted,
 )
 from rollout.store.database.errors import UNREADABLE_ERRORS, describe_unreadable
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.policies import PolicyTexts
-from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_check import find_changed_records, find_last_case
-from rollout.store.records.record_hashes import ErasedHashes, load_case_hashes, split_hashes
+from rollout.store.records.record_hashes import ErasedHashes
 from rollout.store.records.record_rows import RECORD_SCHEMAS, RecordSchema
 from rollout.tally.outcome_buffer import CountedOutcome
 
 CASES_PER_READ: Final = 2_000
-UNITS_PER_COUNT: Final = 2_000
-SPANS_PER_READ: Final = 200
 MAX_SAMPLED_RECORDS: Final = 5_000
 ERASING_EVENTS: Final = (RecordsPurged, CasesErased, NameErased)
-LAST_SLOT: Final = 2**62
 LineT = TypeVar("LineT", UnitLine, RecordLine, CountedOutcome)
-
-
-@dataclass(frozen=True, slots=True)
-class SealedSpan:
-    """The units of slots (`after`, `until`] and what the ledger holds of them.
-
-    Attributes:
-        event: the tick's event; None after the last one.
-        revision: of the event; 0 without one.
-        policies: those in force since the event before, newest first.
-        proposals: raised since the event and before the next one, each with the policy in force.
-    """
-
-    after: int
-    until: int
-    event: RecordsCounted | None
-    revision: int
-    policies: tuple[Policy, ...]
-    proposals: list[tuple[ProposalRaised, Policy]] = field(default_factory=list)
 
 
 class EvidenceCheck:
@@ -96,35 +66,49 @@ class EvidenceCheck:
         self._cell_digests, self._is_complete = CellDigests(), True
         with database.begin_read() as transaction:
             self._state = load_rollout_state(transaction, rollout_name)
-            self._spans = _load_spans(transaction, self._state)
+        self._spans = SealedSpans(database, self._state)
+        self._reviewers: ReviewerRecount | None = None
 
     def check_all(self) -> EvidenceReport:
         """Check every record, unit, digest and erasure."""
         self._check_all_records()
         self._count_unsealed()
         self._check_erasures()
-        for start in range(0, len(self._spans), SPANS_PER_READ):
-            self._check_spans(self._spans[start : start + SPANS_PER_READ], with_proposals=True)
+        self._check_all_spans()
         self._check_readings()
         return self._report
+
+    def _check_all_spans(self) -> None:
+        try:
+            for spans in self._spans.iterate_parts():
+                self._check_spans(spans, is_whole=True)
+        except UNREADABLE_ERRORS as error:
+            self._report.add_faults([f"seals in the ledger: {describe_unreadable(error)}"])
 
     def check_sample(self, span_count: int, random: Random) -> EvidenceReport:
         """Check the units of some ticks, with the records behind them.
 
         Ticks of more than `MAX_SAMPLED_RECORDS` records, as after an import, are left to
-        `check_all`.
+        `check_all`, as are units that depend on reviewer checks.
         """
-        spans = [
-            span
-            for span in self._spans
-            if span.event is not None and span.event.records <= MAX_SAMPLED_RECORDS
-        ]
-        for span in random.sample(spans, min(span_count, len(spans))):
-            self._check_spans([span], with_proposals=False)
+        for span in self._draw_spans(span_count, random):
+            self._check_spans([span], is_whole=False)
             case_ids = self._list_cases(span)
             for schema in RECORD_SCHEMAS.values():
                 self._check_records(schema, case_ids)
         return self._report
+
+    def _draw_spans(self, span_count: int, random: Random) -> list[SealedSpan]:
+        """Return some sealed spans, each as likely as any other."""
+        drawn: list[tuple[float, int, SealedSpan]] = []
+        for part in self._spans.iterate_parts():
+            drawn += (
+                (random.random(), span.revision, span)
+                for span in part
+                if span.event is not None and span.event.records <= MAX_SAMPLED_RECORDS
+            )
+            drawn = nsmallest(span_count, drawn)
+        return [span for _, _, span in drawn]
 
     def _list_cases(self, span: SealedSpan) -> list[int]:
         with self._database.begin_read() as transaction:
@@ -194,22 +178,23 @@ class EvidenceCheck:
         except UNREADABLE_ERRORS as error:
             self._report.add_faults([f"readings of proposals: {describe_unreadable(error)}"])
 
-    def _check_spans(self, spans: Sequence[SealedSpan], *, with_proposals: bool) -> None:
+    def _check_spans(self, spans: Sequence[SealedSpan], *, is_whole: bool) -> None:
         try:
             with self._database.begin_read() as transaction:
-                units = _UnitCheck(transaction, self._state, self._report)
+                reviewers = self._load_reviewers(transaction, spans) if is_whole else None
+                units = CountedUnitCheck(transaction, self._state, self._report, reviewers)
                 others = CountedRecordCheck(transaction, self._state.rollout, self._report)
                 values = CountedOutcomeCheck(transaction, self._state, self._report)
                 groups = _group_by_span(transaction, self._state, spans)
                 for span, lines, records, outcomes in groups:
                     passed = self._pass_lines(units, span, lines)
-                    summary = summarize_counted(
+                    digest = compute_digest(
                         passed,
                         others.pass_lines(records),
                         self._pass_outcomes(values, span, outcomes),
                     )
-                    self._compare_digest(span, "" if summary is None else summary.digest)
-                    if with_proposals:
+                    self._compare_digest(span, digest)
+                    if is_whole:
                         self._compare_proposals(span)
                 units.finish()
                 others.finish()
@@ -220,8 +205,18 @@ class EvidenceCheck:
             place = f"units of slots {spans[0].after + 1} to {last_slot}"
             self._report.add_faults([f"{place}: {describe_unreadable(error)}"])
 
+    def _load_reviewers(
+        self, transaction: Transaction, spans: Sequence[SealedSpan]
+    ) -> ReviewerRecount | None:
+        """Return the reviewer checks, once a policy needs them."""
+        policies = (policy for span in spans for policy in span.policies)
+        needs_checks = any(p.evidence.min_reviewer_agreement is not None for p in policies)
+        if needs_checks and self._reviewers is None:
+            self._reviewers = ReviewerRecount(transaction, self._state)
+        return self._reviewers
+
     def _pass_lines(
-        self, units: "_UnitCheck", span: SealedSpan, lines: Iterable[UnitLine]
+        self, units: CountedUnitCheck, span: SealedSpan, lines: Iterable[UnitLine]
     ) -> Iterator[UnitLine]:
         """Yield a span's units, which are also checked."""
         for line in lines:
@@ -257,76 +252,6 @@ class EvidenceCheck:
                 self._report.add_faults([f"{name}: the evidence is not that of its digest"])
 
 
-class _UnitCheck:
-    """Checks units in batches: the records behind them, and the count."""
-
-    def __init__(
-        self, transaction: Transaction, state: RolloutState, report: EvidenceReport
-    ) -> None:
-        self._transaction, self._state, self._report = transaction, state, report
-        self._lines: list[UnitLine] = []
-        self._policies: tuple[Policy, ...] = ()
-
-    def add(self, line: UnitLine, span: SealedSpan) -> None:
-        """Add a unit that was counted under one of the span's policies."""
-        if not line.record_hashes:
-            self._report.unhashed_units += 1
-            self._report.unhashed_events |= {span.revision} - {0}
-            return
-        if len(self._lines) == UNITS_PER_COUNT or span.policies is not self._policies:
-            self.finish()
-        self._policies = span.policies
-        self._lines.append(line)
-
-    def finish(self) -> None:
-        """Check the units that were added."""
-        lines, self._lines = self._lines, []
-        if not lines:
-            return
-        intact_lines = list(self._filter_intact(lines))
-        if any(policy.evidence.min_reviewer_agreement is not None for policy in self._policies):
-            self._report.unrepeatable_units += len(intact_lines)
-            return
-        self._report.units += len(intact_lines)
-        self._report.add_faults(
-            find_recount_faults(self._transaction, self._state, self._policies, intact_lines)
-        )
-
-    def _filter_intact(self, lines: Sequence[UnitLine]) -> Iterator[UnitLine]:
-        """Yield the units with all their records; report the others."""
-        case_ids = {line.case_id for line in lines}
-        for policy in self._policies:
-            history = open_stored_history(self._transaction, replace(self._state, policy=policy))
-            case_ids |= add_unit_cases(history, policy, case_ids)
-        rollout = self._state.rollout
-        stored_hashes = {row.hash for row in load_case_hashes(self._transaction, rollout, case_ids)}
-        erased_hashes = ErasedHashes(self._transaction, rollout)
-        revisions = erased_hashes.find_revisions(
-            {part for line in lines for part in split_hashes(line.record_hashes)} - stored_hashes,
-            case_ids,
-        )
-        for line in lines:
-            missing = [
-                part for part in split_hashes(line.record_hashes) if part not in stored_hashes
-            ]
-            if not missing:
-                yield line
-            elif all(part in revisions for part in missing):
-                self._report.erased_units += 1
-                self._report.erasures |= {revisions[part] for part in missing}
-            else:
-                self._report.add_faults([self._describe_missing(line, missing)])
-
-    def _describe_missing(self, line: UnitLine, missing: Sequence[bytes]) -> str:
-        case_keys = ExternalKeys(self._transaction, self._state.rollout).find_keys({line.case_id})
-        case_key = case_keys.get(line.case_id, f"number {line.case_id}")
-        return (
-            f"the {line.track} unit of case {case_key} and version {line.version}, counted in slot "
-            f"{line.slot}: {len(missing)} of its records changed or are missing, and no event "
-            f"erased them (hash {missing[0].hex()[:12]}…)"
-        )
-
-
 def _get_digest(event: LedgerEvent | None) -> str:
     """Return the digest of the hashes that an event took; "" for other events."""
     if isinstance(event, RecordsPurged):
@@ -359,34 +284,3 @@ def _split_at(ends: Sequence[int], lines: Iterable[LineT]) -> Iterator[Iterable[
             group = next(groups, None)
         else:
             yield ()
-
-
-def _load_spans(transaction: Transaction, state: RolloutState) -> list[SealedSpan]:
-    """Return the sealed spans in the order of the ledger, and the open one after them."""
-    events = list(_list_events(transaction, state))
-    applied = {event.policy_hash for _, event in events if isinstance(event, PolicyApplied)}
-    texts = PolicyTexts(transaction, state.rollout).load_texts(applied)
-    policies = {policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()}
-    find_policies = cache(lambda hashes: tuple(policies[part] for part in dict.fromkeys(hashes)))
-    spans: list[SealedSpan] = []
-    in_force: tuple[str, ...] = ()
-    last_slot = -1
-    for revision, event in events:
-        if isinstance(event, PolicyApplied):
-            in_force = (event.policy_hash, *in_force)
-        elif isinstance(event, RecordsCounted):
-            slot = find_sealed_slot(event, policies[in_force[0]])
-            spans.append(SealedSpan(last_slot, slot, event, revision, find_policies(in_force)))
-            in_force, last_slot = in_force[:1], slot
-        elif isinstance(event, ProposalRaised) and spans:
-            spans[-1].proposals.append((event, policies[in_force[0]]))
-    spans.append(SealedSpan(last_slot, LAST_SLOT, None, 0, find_policies(in_force)))
-    return spans
-
-
-def _list_events(
-    transaction: Transaction, state: RolloutState
-) -> Iterator[tuple[int, LedgerEvent]]:
-    kinds = (PolicyApplied.__name__, RecordsCounted.__name__, ProposalRaised.__name__)
-    for row in Ledger(transaction, state.rollout).list_rows(kinds=kinds):
-        yield row.revision, parse_event(row)

@@ -22,7 +22,7 @@ class EvidenceReport:
         other_records: actions and outcomes compared with the hashes that ticks took.
         erased_records: those of them that an event took.
         unsealed_records: actions and outcomes that no tick's digest covers.
-        unrepeatable_units: units of policies that compare reviewers, which aren't counted anew.
+        unrepeatable_units: units that depend on reviewer checks which can't be computed anew.
         fault_count: all differences; `faults` has a sentence for the first ones.
     """
 

@@ -1,46 +1,58 @@
-"""Read the evidence of each proposal anew, from the counted units and the ledger.
+"""Read the evidence of each proposal and alarm anew, from the counted units and the ledger.
 
-The readings of a proposal hold its counts and e-values. They follow from the units counted by its
-slot, the scope before its tick and the stages of its cell.
+The readings of a proposal hold its counts and e-values, the reason of an alarm the counts at which
+its guard's e-process crossed. Both follow from the units counted by their slot, the scope before
+their tick and the stages of the cell.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 from itertools import groupby
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.policy.alarm_text import describe_alarm
+from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
-from rollout.core.policy.policy import Policy
+from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.policy import Guard, Policy
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import PolicyApplied, ProposalRaised
+from rollout.core.scope.events import (
+    IncidentOpened,
+    Narrowed,
+    PolicyApplied,
+    ProposalRaised,
+    Suspended,
+)
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.services.engine.gate_feeds import GateFeeds
-from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
+from rollout.services.engine.recounted_evidence import RecountedEvidence
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.sealed_spans import load_policies
 from rollout.services.engine.stage_history import RolloutHistory
-from rollout.store.counting.counted_outcomes import CountedOutcomes
-from rollout.store.counting.counted_units import CountedUnits
-from rollout.store.counting.unit_digests import CellVersion
+from rollout.services.engine.unit_counting import MEASURES_WITH_EXTRA_INPUT
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.pooled_arms import collect_pool_histories
 from rollout.tally.slots import find_slot_before
-from rollout.tally.unit_buffer import UnitBuffer
+
+RECOUNTED_KINDS: Final = (ProposalRaised.__name__, IncidentOpened.__name__, Suspended.__name__)
+TickEvents = tuple[LedgerEvent, ...]
 
 
 def find_reading_faults(transaction: Transaction, state: RolloutState) -> Iterator[str]:
-    """Yield a sentence for each proposal of a tick whose readings its evidence doesn't give."""
+    """Yield a sentence for each proposal and alarm of a tick that its evidence doesn't give.
+
+    Alarms about failures, latency, harm and silence rest on records that no tick counts; they are
+    not read again.
+    """
     ledger = Ledger(transaction, state.rollout)
-    proposals = ledger.list_rows(kinds={ProposalRaised.__name__})
-    if next(proposals, None) is None:
+    if next(ledger.list_rows(kinds=RECOUNTED_KINDS), None) is None:
         return
-    events = tuple(ledger.list_events())
-    recount = _ProposalRecount(transaction, state, events)
-    for _, tick_events in groupby(enumerate(events), key=_find_group):
+    recount = _ReadingRecount(transaction, state)
+    for _, tick_events in groupby(enumerate(ledger.list_events()), key=_find_group):
         yield from recount.check_events(tuple(event for _, event in tick_events))
 
 
@@ -50,54 +62,50 @@ def _find_group(numbered_event: tuple[int, LedgerEvent]) -> object:
     return number if event.slot is None else event.slot
 
 
-class _ProposalRecount:
+class _ReadingRecount:
     """The state of a rollout as its ledger is read."""
 
-    def __init__(
-        self, transaction: Transaction, state: RolloutState, events: Iterable[LedgerEvent]
-    ) -> None:
+    def __init__(self, transaction: Transaction, state: RolloutState) -> None:
         self._transaction, self._state = transaction, state
-        self._policies = _load_policies(transaction, state, events)
-        self._keys = {
-            (event.cell, event.version)
-            for event in events
-            if isinstance(event, ProposalRaised) and event.cell is not None
-        }
         self._scope, self._history = Scope(), RolloutHistory()
-        self._units: UnitBuffer | None = None
-        self._outcomes: OutcomeBuffer | None = None
+        self._policies: dict[str, Policy] = {}
+        self._evidence: RecountedEvidence | None = None
 
-    def check_events(self, events: tuple[LedgerEvent, ...]) -> Iterator[str]:
-        """Yield the faults of a tick's proposals, then apply its events."""
-        scope = self._scope
+    def check_events(self, events: TickEvents) -> Iterator[str]:
+        """Yield the faults of a tick's proposals and alarms, then apply its events."""
+        if (slot_start := events[0].slot) is not None:
+            slot = find_slot_before(slot_start, self._policy.tick)
+            self._history.advance_to(slot - 1, self._scope)
+            yield from self._check_alarms(events, slot)
+            yield from self._check_proposals(events, slot)
+        self._policies |= load_policies(self._transaction, self._state, events)
+        self._scope = apply_events(events, self._scope)
+        self._history.add_events(events, self._policies.__getitem__)
+        if any(isinstance(event, PolicyApplied) for event in events):
+            self._policies = {self._scope.policy_hash: self._policy}
+            self._evidence = None  # units are compared under the policy in force
+
+    @property
+    def _policy(self) -> Policy:
+        return self._policies[self._scope.policy_hash]
+
+    # Proposals
+
+    def _check_proposals(self, events: TickEvents, slot: int) -> Iterator[str]:
         for position, event in enumerate(events):
-            if isinstance(event, ProposalRaised) and event.slot and event.cell is not None:
-                self._scope = apply_events(events[:position], scope)
-                expected = self._read_proposal(event, event.cell, scope)
+            if isinstance(event, ProposalRaised) and event.cell is not None:
+                scope = apply_events(events[:position], self._scope)
+                reading = self._read_gate(event, event.cell, scope, slot)
+                expected = tuple(item.format(self._policy) for item in reading.readings)
                 if expected != event.readings:
                     yield (
                         f"proposal {event.proposal} of {event.cell}: its readings are "
                         f"{'; '.join(event.readings)}; the counted units give {'; '.join(expected)}"
                     )
-        self._scope = apply_events(events, scope)
-        self._history.add_events(events, self._policies.__getitem__)
-        if any(isinstance(event, PolicyApplied) for event in events):
-            self._units = None  # units are compared under the policy in force
 
-    def _read_proposal(
-        self, event: ProposalRaised, cell: Cell, scope_before: Scope
-    ) -> tuple[str, ...]:
-        policy = self._policies[scope_before.policy_hash]
-        assert event.slot is not None  # noqa: S101 - the caller asks only for those of ticks
-        slot = find_slot_before(event.slot, policy.tick)
-        self._history.advance_to(slot - 1, scope_before)
-        view = self._build_view(policy, cell, event.version, scope_before)
-        reading = self._read_gate(event, cell, policy, view, slot)
-        return tuple(item.format(policy) for item in reading.readings)
-
-    def _read_gate(
-        self, event: ProposalRaised, cell: Cell, policy: Policy, view: EvidenceView, slot: int
-    ) -> GateReading:
+    def _read_gate(self, event: ProposalRaised, cell: Cell, scope: Scope, slot: int) -> GateReading:
+        """Return the reading of a proposal's gate; `scope` has the tick's events before it."""
+        policy, view = self._policy, self._build_view(cell, event.version, slot)
         stage_level = policy.stage_ids.index(event.to_stage)
         if event.kind == "renewal":
             window = view.grant_windows.get(event.to_stage)
@@ -105,59 +113,79 @@ class _ProposalRecount:
             return read_renewal(policy, cell, stage_level, counts)
         attempt = view.attempt_window.count_at(slot)
         entered = attempt if event.kind == "takeover" else view.entered_window.count_at(slot)
-        risk_share = self._scope.get_cell_state(cell, event.version).risk_share
+        risk_share = scope.get_cell_state(cell, event.version).risk_share
         return read_gate(policy, cell, stage_level, risk_share, attempt, entered)
 
-    def _build_view(
-        self, policy: Policy, cell: Cell, version: str, scope_before: Scope
-    ) -> EvidenceView:
-        if self._units is None:
-            self._units = self._load_units(policy)
+    # Alarms
+
+    def _check_alarms(self, events: TickEvents, slot: int) -> Iterator[str]:
+        expected_by_guard: dict[str, set[str]] = defaultdict(set)
+        for event in events:
+            if not isinstance(event, IncidentOpened | Suspended) or event.cell is None:
+                continue
+            guard = self._find_counting_guard(event.cell, event.guard)
+            if guard is not None:
+                view = self._build_view(event.cell, event.version, slot)
+                reading = view.compute_guard_series(guard).read_at(slot, self._policy.tick)
+                expected = _describe_counts(guard, reading, self._policy)
+                expected_by_guard[guard.id].add(expected)
+                yield from _compare_reason(event, {expected})
+        for event in events:  # a guard's narrowings come before its incident, also of other cells
+            if isinstance(event, Narrowed) and event.guard in expected_by_guard:
+                yield from _compare_reason(event, expected_by_guard[event.guard])
+
+    def _find_counting_guard(self, cell: Cell, guard_id: str) -> Guard | None:
+        """Return a guard of a cell, if it reads counted units and outcomes alone."""
+        guards = self._policy.list_guards(cell) if cell in self._policy.cell_set else ()
+        guard = next((guard for guard in guards if guard.id == guard_id), None)
+        if guard is None or guard.condition.measure in MEASURES_WITH_EXTRA_INPUT:
+            return None
+        return guard
+
+    def _build_view(self, cell: Cell, version: str, slot: int) -> EvidenceView:
+        if self._evidence is None:
+            definition_levels = self._history.find_equivalent_definitions
+            self._evidence = RecountedEvidence(self._state.rollout, self._policy, definition_levels)
+        evidence = self._evidence.load(self._transaction, (cell, version), slot)
+        get_stage_history = self._history.get_stage_history
         return EvidenceView(
             cell=cell,
             version=version,
-            rows=self._units.get_rows((cell, version)),
-            unit_classes=self._units.unit_classes,
-            policy=policy,
-            state=scope_before.get_cell_state(cell, version),
-            first_seen=scope_before.versions[version].first_seen,
-            stage_history=self._history.get_stage_history(cell),
+            rows=evidence.units.get_rows((cell, version)),
+            unit_classes=evidence.units.unit_classes,
+            policy=self._policy,
+            state=self._scope.get_cell_state(cell, version),
+            first_seen=self._scope.versions[version].first_seen,
+            stage_history=get_stage_history(cell),
             shares=self._history.stage_shares,
             find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
-            feeds=GateFeeds(self._load_outcomes()),
-            rules=scope_before.rules,
+            feeds=GateFeeds(evidence.outcomes),
+            rules=self._scope.rules,
             familiar_history=self._history.familiar_histories[cell, version],
-            pool_histories=collect_pool_histories(policy, cell, self._history.get_stage_history),
+            pool_histories=collect_pool_histories(self._policy, cell, get_stage_history),
         )
 
-    def _load_units(self, policy: Policy) -> UnitBuffer:
-        """Return the units of the cells that had proposals."""
-        units = UnitBuffer(policy, self._history.find_equivalent_definitions)
-        stored_units = CountedUnits(self._transaction, self._state.rollout)
-        for frame in stored_units.load_frames(after=-1, until=_LAST_SLOT):
-            keys = zip(frame["site"], frame["window"], frame["version"], strict=True)
-            units.add(frame.filter([_has_key(key, self._keys) for key in keys]))
-        return units
 
-    def _load_outcomes(self) -> OutcomeBuffer:
-        if self._outcomes is None:
-            self._outcomes = OutcomeBuffer()
-            stored_outcomes = CountedOutcomes(self._transaction, self._state.rollout)
-            self._outcomes.add(stored_outcomes.read_lines(after=-1, until=_LAST_SLOT))
-        return self._outcomes
+def _describe_counts(guard: Guard, reading: GuardReading, policy: Policy) -> str:
+    """Return the part of an alarm's reason that has its counts; "" without an alarm.
+
+    Names of slices are not compared: an erasure replaces them.
+    """
+    if not reading.is_alarm:
+        return ""
+    if isinstance(guard.condition, GainCondition):
+        return describe_alarm(guard, reading, policy.tick).removeprefix(f"{guard.condition}: ")
+    return f": {reading.value} of {reading.records} "
 
 
-_LAST_SLOT: Final = 2**62
-
-
-def _has_key(values: tuple[str, str, str], keys: Collection[CellVersion]) -> bool:
-    site, window, version = values
-    return (Cell(site, window), version) in keys
-
-
-def _load_policies(
-    transaction: Transaction, state: RolloutState, events: Iterable[LedgerEvent]
-) -> Mapping[str, Policy]:
-    hashes = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
-    texts = PolicyTexts(transaction, state.rollout).load_texts(hashes)
-    return {policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()}
+def _compare_reason(
+    event: IncidentOpened | Narrowed | Suspended, expected: Collection[str]
+) -> Iterator[str]:
+    """Yield a sentence if an alarm's reason has none of the expected counts; "" was erased."""
+    counts = sorted(filter(None, expected))
+    if not counts or (event.reason and not any(part in event.reason for part in counts)):
+        text = " or ".join(part.strip(": ") for part in counts) or "no alarm"
+        yield (
+            f"alarm of {event.guard} in {event.cell}: its reason is {event.reason}; the counted "
+            f"units give {text}"
+        )

@@ -8,11 +8,14 @@ from rollout.core.calendar.instants import EPOCH
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import open_stored_history
 from rollout.store.database.session import Transaction
+from rollout.store.records.history import RowFilter
 from rollout.tally.reviewer_checks import compute_required_reliability
 
 
-def compute_reviewer_checks(transaction: Transaction, state: RolloutState) -> pl.DataFrame | None:
-    """Return the reviewer checks, or None if the policy needs none.
+def compute_reviewer_checks(
+    transaction: Transaction, state: RolloutState, select_row: RowFilter | None = None
+) -> pl.DataFrame | None:
+    """Return the reviewer checks by all records or some; None if the policy needs none.
 
     A replay of the same records computes the same frame: it depends on the records' own times, not
     on when they were received or counted.
@@ -20,7 +23,7 @@ def compute_reviewer_checks(transaction: Transaction, state: RolloutState) -> pl
     if state.policy.evidence.min_reviewer_agreement is None:
         return None
     return compute_required_reliability(
-        open_stored_history(transaction, state).load_checked_records(), state.policy
+        open_stored_history(transaction, state, select_row).load_checked_records(), state.policy
     )
 
 

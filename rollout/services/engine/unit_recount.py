@@ -6,13 +6,16 @@ holds. So records that arrived later play no part.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from json import loads
 from typing import Any, Final
 
+import polars as pl
+
 from rollout.core.policy.policy import Policy
+from rollout.services.engine.reviewer_recount import ReviewerRecount
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.engine.unit_counting import resolve_case_units
+from rollout.services.engine.unit_counting import ASSISTED, resolve_case_units
 from rollout.store.counting.counts import CLASS_COLUMNS, load_classes
 from rollout.store.counting.unit_digests import UnitLine
 from rollout.store.counting.unit_records import SelectedRecords
@@ -23,23 +26,52 @@ from rollout.tally.units import TRAINED_ON
 
 UnitKey = tuple[int, str, str]
 ClassValues = tuple[Any, ...]
+UnitFault = tuple[UnitLine, str]
 UNRECORDED_REASONS: Final = frozenset({TRAINED_ON})
 """Reasons that depend on what was known of a version when the unit was counted."""
 
 
-def find_recount_faults(
+@dataclass(frozen=True, slots=True)
+class RecountResult:
+    """A sentence for each unit that differs, and the number of those that can't be counted anew."""
+
+    faults: tuple[str, ...] = ()
+    unrepeatable: int = 0
+
+
+def recount_units(
     transaction: Transaction,
     state: RolloutState,
     policies: Sequence[Policy],
     lines: Sequence[UnitLine],
-) -> Iterator[str]:
-    """Yield a sentence for each unit that its records don't give under any of `policies`."""
+    reviewers: ReviewerRecount | None,
+    tick_slots: Mapping[int, int],
+) -> RecountResult:
+    """Return the units that their records don't give under any of `policies`.
+
+    Args:
+        transaction: any.
+        state: the rollout's state.
+        policies: those in force when the units were counted.
+        lines: the units.
+        reviewers: needed if a policy requires checked reviewers.
+        tick_slots: the slot of the tick that sealed each slot of a unit.
+    """
+    results = []
     for group in _split_by_records(lines):
-        faults_by_policy = (
-            tuple(_compare_units(transaction, replace(state, policy=policy), group))
+        results_by_policy = [
+            _compare_units(transaction, replace(state, policy=policy), group, reviewers, tick_slots)
             for policy in policies
-        )
-        yield from min(faults_by_policy, key=len, default=())
+        ]
+        results.append(min(results_by_policy, key=_count_differences, default=RecountResult()))
+    return RecountResult(
+        tuple(fault for result in results for fault in result.faults),
+        sum(result.unrepeatable for result in results),
+    )
+
+
+def _count_differences(result: RecountResult) -> tuple[int, int]:
+    return len(result.faults), result.unrepeatable
 
 
 def _split_by_records(lines: Iterable[UnitLine]) -> Iterator[list[UnitLine]]:
@@ -59,33 +91,107 @@ def _split_by_records(lines: Iterable[UnitLine]) -> Iterator[list[UnitLine]]:
 
 
 def _compare_units(
-    transaction: Transaction, state: RolloutState, lines: Sequence[UnitLine]
-) -> Iterator[str]:
-    faults = _list_faults(transaction, state, lines)
+    transaction: Transaction,
+    state: RolloutState,
+    lines: Sequence[UnitLine],
+    reviewers: ReviewerRecount | None,
+    tick_slots: Mapping[int, int],
+) -> RecountResult:
+    checks = None if reviewers is None else reviewers.load_newest(transaction, state)
+    faults = _list_faults(transaction, state, lines, checks)
     if faults and state.trained_until:
         # an end of training that was recorded later took no unit back that had been counted
-        state = replace(state, versions={})
-        others = _list_faults(transaction, state, [line for line, _ in faults])
-        line_ids = {id(line) for line, _ in others}
-        faults = [(line, fault) for line, fault in faults if id(line) in line_ids]
+        untrained = replace(state, versions={})
+        faults = _keep_faults(transaction, untrained, faults, checks)
+    unrepeatable = 0
+    if faults and checks is not None and reviewers is not None:
+        faults = _drop_earlier_checks(transaction, state, faults, reviewers, tick_slots)
+        repeatable = [f for f in faults if _is_repeatable(f[0], state, reviewers, tick_slots)]
+        unrepeatable, faults = len(faults) - len(repeatable), repeatable
     case_ids = {line.case_id for line, _ in faults}
     case_keys = ExternalKeys(transaction, state.rollout).find_keys(case_ids) if faults else {}
+    return RecountResult(
+        tuple(
+            f"the {line.track} unit of case {case_keys.get(line.case_id, f'number {line.case_id}')}"
+            f" and version {line.version}, counted in slot {line.slot}: {fault}"
+            for line, fault in faults
+        ),
+        unrepeatable,
+    )
+
+
+def _keep_faults(
+    transaction: Transaction,
+    state: RolloutState,
+    faults: Sequence[UnitFault],
+    checks: pl.DataFrame | None,
+) -> list[UnitFault]:
+    """Return those faults that are also faults of another state or other checks."""
+    others = _list_faults(transaction, state, [line for line, _ in faults], checks)
+    line_ids = {id(line) for line, _ in others}
+    return [(line, fault) for line, fault in faults if id(line) in line_ids]
+
+
+def _drop_earlier_checks(
+    transaction: Transaction,
+    state: RolloutState,
+    faults: Sequence[UnitFault],
+    reviewers: ReviewerRecount,
+    tick_slots: Mapping[int, int],
+) -> list[UnitFault]:
+    """Return the faults that no checks explain which the unit's tick may have known."""
+    remaining: list[UnitFault] = []
+    faults_by_slot: dict[int, list[UnitFault]] = defaultdict(list)
     for line, fault in faults:
-        case_key = case_keys.get(line.case_id, f"number {line.case_id}")
-        yield (
-            f"the {line.track} unit of case {case_key} and version {line.version}, "
-            f"counted in slot {line.slot}: {fault}"
-        )
+        faults_by_slot[line.slot].append((line, fault))
+    for slot, slot_faults in faults_by_slot.items():
+        all_checks = reviewers.iterate_earlier(transaction, state, slot, tick_slots[slot])
+        remaining += _drop_explained(transaction, state, slot_faults, all_checks)
+    return remaining
+
+
+def _drop_explained(
+    transaction: Transaction,
+    state: RolloutState,
+    faults: list[UnitFault],
+    all_checks: Iterable[pl.DataFrame | None],
+) -> list[UnitFault]:
+    untrained = replace(state, versions={})
+    for checks in all_checks:
+        for each_state in (state, untrained) if state.trained_until else (state,):
+            if not faults:
+                return faults
+            faults = _keep_faults(transaction, each_state, faults, checks)
+    return faults
+
+
+def _is_repeatable(
+    line: UnitLine,
+    state: RolloutState,
+    reviewers: ReviewerRecount,
+    tick_slots: Mapping[int, int],
+) -> bool:
+    """Return whether all checks that the tick may have known were tried.
+
+    No assisted decision is left out. Erased records took part in checks that nobody can repeat.
+    """
+    if line.track == ASSISTED:
+        return True
+    span = (state.policy.tick, line.slot, tick_slots[line.slot])
+    return not (reviewers.has_erasures or reviewers.has_more(*span))
 
 
 def _list_faults(
-    transaction: Transaction, state: RolloutState, lines: Sequence[UnitLine]
-) -> list[tuple[UnitLine, str]]:
+    transaction: Transaction,
+    state: RolloutState,
+    lines: Sequence[UnitLine],
+    checks: pl.DataFrame | None,
+) -> list[UnitFault]:
     """Return the units that differ from what their records give, each with what differs."""
     hashes = {part for line in lines for part in split_hashes(line.record_hashes)}
     case_ids = {line.case_id for line in lines}
     records = SelectedRecords(hashes, state.first_names)
-    frame = resolve_case_units(transaction, state, case_ids, unit_records=records)
+    frame = resolve_case_units(transaction, state, case_ids, checks, records)
     units = _group_rows(transaction, state, frame.to_dicts())
     class_ids = {number for line in lines for number in loads(line.class_ids)}
     classes = load_classes(transaction, state.rollout, class_ids)

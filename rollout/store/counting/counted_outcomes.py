@@ -41,14 +41,18 @@ class CountedOutcomes:
         rows = [(self._rollout.number, *line) for line in open_lines]
         insert_missing(self._transaction, counted_outcomes, rows)
 
-    def read_lines(self, *, after: int, until: int) -> Iterator[CountedOutcome]:
-        """Yield the units of slots (`after`, `until`], in the order of digests."""
+    def read_lines(
+        self, *, after: int, until: int, version: str | None = None
+    ) -> Iterator[CountedOutcome]:
+        """Yield the units of slots (`after`, `until`] of a version or all, in digests' order."""
         query = (
             select(*(counted_outcomes.c[name] for name in CountedOutcome._fields))
             .where(counted_outcomes.c.rollout == self._rollout.number)
             .where(counted_outcomes.c.slot > after, counted_outcomes.c.slot <= until)
             .order_by(*(counted_outcomes.c[name] for name in ORDER))
         )
+        if version is not None:
+            query = query.where(counted_outcomes.c.version == version)
         for row in self._transaction.execute(query.execution_options(yield_per=LINES_PER_READ)):
             line = CountedOutcome._make(row)
             yield line._replace(record_hashes=bytes(row.record_hashes))

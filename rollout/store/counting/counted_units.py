@@ -5,8 +5,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import polars as pl
-from sqlalchemy import Column, ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 
+from rollout.core.calendar.sites import Cell
 from rollout.store.counting.counts import (
     CLASS_COLUMNS,
     SERIES_COLUMNS,
@@ -101,10 +102,10 @@ class CountedUnits:
             unit for unit in ordered_units if (self._rollout.number, *unit.identity) in new_keys
         ]
 
-    def list_all(self) -> Iterator[CountedUnitRow]:
-        """Yield all counted units, ordered by unit."""
-        order = (counted_units.c.unit, counted_units.c.version, counted_units.c.track)
-        return self._list(order_by=order)
+    def list_cases(self, case_numbers: range) -> Iterator[CountedUnitRow]:
+        """Yield the units that some cases represent, in no order."""
+        case_id = counted_units.c.case_id
+        return self._list(case_id >= case_numbers.start, case_id < case_numbers.stop)
 
     def list_part(self, *, after: SlotPosition, until: SlotPosition) -> Iterator[CountedUnitRow]:
         """Yield the units of positions (`after`, `until`], in no order."""
@@ -126,15 +127,9 @@ class CountedUnits:
                 yield row.slot, row.occurred
                 unit_count = 0
 
-    def _list(
-        self, *conditions: ColumnElement[bool], order_by: Sequence[Column[Any]] = ()
-    ) -> Iterator[CountedUnitRow]:
+    def _list(self, *conditions: ColumnElement[bool]) -> Iterator[CountedUnitRow]:
         columns = (counted_units.c[field.name] for field in fields(CountedUnitRow))
-        query = (
-            select(*columns)
-            .where(counted_units.c.rollout == self._rollout.number, *conditions)
-            .order_by(*order_by)
-        )
+        query = select(*columns).where(counted_units.c.rollout == self._rollout.number, *conditions)
         for row in self._transaction.execute(query.execution_options(yield_per=ROWS_PER_FETCH)):
             yield CountedUnitRow(**{**row._asdict(), "class_ids": tuple(row.class_ids)})
 
@@ -154,8 +149,13 @@ class CountedUnits:
         """
         return pl.concat(self.load_frames(after=after, until=until))
 
-    def load_frames(self, *, after: int, until: int) -> Iterator[pl.DataFrame]:
-        """Yield the frame of `load_frame` in parts, to limit memory."""
+    def load_frames(
+        self, *, after: int, until: int, key: tuple[Cell, str] | None = None
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the frame of `load_frame` in parts, to limit memory.
+
+        With `key` only the units of that version in that cell.
+        """
         query = (
             select(
                 *(count_series.c[name] for name in SERIES_COLUMNS),
@@ -164,7 +164,7 @@ class CountedUnits:
             )
             .join(count_series, count_series.c.id == counted_units.c.series_id)
             .join(external_keys, external_keys.c.id == counted_units.c.unit)
-            .where(*self._build_conditions(after, until))
+            .where(*self._build_conditions(after, until), *_match_series(key))
             .order_by(counted_units.c.slot, counted_units.c.occurred, counted_units.c.unit)
         )
         classes = load_frame(self._transaction, self._select_classes())
@@ -185,3 +185,12 @@ class CountedUnits:
         columns = (count_classes.c[name] for name in CLASS_COLUMNS)
         query = select(count_classes.c.id.label("class_id"), *columns)
         return query.where(count_classes.c.rollout == self._rollout.number)
+
+
+def _match_series(key: tuple[Cell, str] | None) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions for the series of a version in a cell; () for all."""
+    if key is None:
+        return ()
+    cell, version = key
+    is_cell = (count_series.c.site == cell.site, count_series.c.window == cell.window)
+    return (*is_cell, count_series.c.version == version)

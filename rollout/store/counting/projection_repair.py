@@ -18,19 +18,17 @@ from rollout.store.counting.top_losses import LossKey, LossValue
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence import EvidenceStore
-from rollout.store.ledger.projections import RowDifferences, get_name_column
+from rollout.store.ledger.projection_check import CHECKED_TABLES, RowKey, RowPair
+from rollout.store.ledger.projections import get_name_column
 from rollout.store.ledger.scopes import decode_scope, encode_scope
 from rollout.store.tables.tables import (
     confusion_matrices,
     counts,
-    incidents,
     ledger_heads,
-    proposals,
     scopes,
     top_losses,
 )
 
-LEDGER_TABLES: Mapping[str, Table] = {table.name: table for table in (proposals, incidents)}
 RowValues = dict[str, Any]
 
 
@@ -52,17 +50,20 @@ class ProjectionRepair:
 
         None means that the ledger has no such revision.
         """
-        query = select(scopes).where(scopes.c.rollout == self._rollout.number)
-        stored_rows = {row.revision: row for row in self._transaction.execute(query)}
-        wrong_scopes: dict[int, Scope | None] = dict.fromkeys(stored_rows)
+        own_scopes = scopes.c.rollout == self._rollout.number
+        query = select(scopes.c.revision).where(own_scopes).order_by(scopes.c.revision)
+        revisions = self._transaction.execute(query).scalars()
+        wrong_scopes: dict[int, Scope | None] = dict.fromkeys(revisions)
         scope = Scope()
-        for event in events if stored_rows else ():
+        for event in events if wrong_scopes else ():
             scope = apply_event(scope, event)
-            row = stored_rows.get(scope.revision)
-            if row is not None:
-                wrong_scopes[scope.revision] = scope
+            if scope.revision in wrong_scopes:
+                row_query = select(scopes).where(own_scopes, scopes.c.revision == scope.revision)
+                row = self._transaction.execute(row_query).one()
                 if row.at == scope.at and _is_same_scope(row.body, scope):
                     del wrong_scopes[scope.revision]
+                else:
+                    wrong_scopes[scope.revision] = scope
         return wrong_scopes
 
     def repair_scopes(self, expected: Mapping[int, Scope | None]) -> None:
@@ -75,12 +76,12 @@ class ProjectionRepair:
                 values = {"at": scope.at, "body": encode_scope(scope)}
                 self._transaction.execute(update(scopes).where(*conditions).values(**values))
 
-    def repair_projections(self, differences: RowDifferences) -> None:
+    def repair_projections(self, differences: Mapping[RowKey, RowPair]) -> None:
         """Write proposals and incidents as the ledger has them."""
         for (table, name), (stored, expected) in differences.items():
             self._repair_row(
-                LEDGER_TABLES[table],
-                {get_name_column(LEDGER_TABLES[table]): name},
+                CHECKED_TABLES[table],
+                {get_name_column(CHECKED_TABLES[table]): name},
                 stored,
                 expected,
             )

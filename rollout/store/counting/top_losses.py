@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, bindparam, delete, select, tuple_
+from sqlalchemy import ColumnElement, bindparam, delete, func, select, tuple_
 
 from rollout.core.policy.measures import AGREE, FAILED, LATE, MISSING, OUTSIDE, WHOLE_UNIT
 from rollout.store.counting.counted_units import CountedUnitRow, CountedUnits
@@ -20,10 +20,16 @@ from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.history import StoredHistory
 from rollout.store.tables.counting_tables import GATE
-from rollout.store.tables.tables import count_classes, count_series, predictions, top_losses
+from rollout.store.tables.tables import (
+    count_classes,
+    count_series,
+    counted_units,
+    predictions,
+    top_losses,
+)
 from rollout.tally.units import UNLISTED
 
-CASES_PER_PART: Final = 10_000  # cases in one query
+CASES_PER_PART: Final = 20_000  # units have no index by case: each part reads them all
 
 LossKey = tuple[int, str, int]
 """The numbers of a case and of a class, with the version between them."""
@@ -139,32 +145,54 @@ class StoredLosses:
         """Return rows that differ from their sources: stored and expected.
 
         The sources are counted units and predictions. A prediction may have been corrected since:
-        the confidence of any revision is right.
+        the confidence of any revision is right. Cases are read in parts, so memory is bounded.
         """
-        stored = self._load_stored()
-        expected_series = _group_series(
-            CountedUnits(self._transaction, self._rollout).list_all(), self.load_classes()
-        )
+        classes = self.load_classes()
         differences: dict[LossKey, tuple[LossValue | None, LossValue | None]] = {}
-        for keys in _split_keys(sorted({*stored, *expected_series})):
-            case_ids = {case_id for case_id, _, _ in keys}
-            revisions = self._load_revisions(case_ids)
-            confidences = self._build_history().load_confidences(case_ids)
-            for key in keys:
-                stored_value, case_version = stored.get(key), key[:2]
-                confidences_by_revision = revisions[case_version] if key in expected_series else ()
-                expected = _compute_expected(
-                    stored_value,
-                    confidences_by_revision,
-                    confidences.get(case_version),
-                    expected_series.get(key, set()),
-                )
-                if stored_value != expected:
-                    differences[key] = (stored_value, expected)
+        for start in range(0, self._find_last_case() + 1, CASES_PER_PART):
+            differences |= self._compare_cases(range(start, start + CASES_PER_PART), classes)
         return differences
 
-    def _load_stored(self) -> dict[LossKey, LossValue]:
-        query = select(top_losses).where(top_losses.c.rollout == self._rollout.number)
+    def _compare_cases(
+        self, case_numbers: range, classes: Mapping[int, DivergenceClass]
+    ) -> Mapping[LossKey, tuple[LossValue | None, LossValue | None]]:
+        stored = self._load_stored(case_numbers)
+        units = CountedUnits(self._transaction, self._rollout).list_cases(case_numbers)
+        expected_series = _group_series(units, classes)
+        keys = sorted({*stored, *expected_series})
+        if not keys:
+            return {}
+        differences: dict[LossKey, tuple[LossValue | None, LossValue | None]] = {}
+        case_ids = {case_id for case_id, _, _ in keys}
+        revisions = self._load_revisions(case_ids)
+        confidences = self._build_history().load_confidences(case_ids)
+        for key in keys:
+            stored_value, case_version = stored.get(key), key[:2]
+            confidences_by_revision = revisions[case_version] if key in expected_series else ()
+            expected = _compute_expected(
+                stored_value,
+                confidences_by_revision,
+                confidences.get(case_version),
+                expected_series.get(key, set()),
+            )
+            if stored_value != expected:
+                differences[key] = (stored_value, expected)
+        return differences
+
+    def _find_last_case(self) -> int:
+        """Return the highest number of a case with a stored pair or a counted unit."""
+        queries = (
+            select(func.max(table.c.case_id)).where(table.c.rollout == self._rollout.number)
+            for table in (top_losses, counted_units)
+        )
+        return max(self._transaction.execute(query).scalar() or 0 for query in queries)
+
+    def _load_stored(self, case_numbers: range) -> dict[LossKey, LossValue]:
+        query = select(top_losses).where(
+            top_losses.c.rollout == self._rollout.number,
+            top_losses.c.case_id >= case_numbers.start,
+            top_losses.c.case_id < case_numbers.stop,
+        )
         return {
             (row.case_id, row.version, row.class_id): (row.confidence, row.series_id)
             for row in self._transaction.execute(query)
@@ -239,11 +267,6 @@ def _compute_expected(
     if confidence is None:
         return None
     return (confidence, stored[1] if stored and stored[1] in series else min(series))
-
-
-def _split_keys(keys: Sequence[LossKey]) -> Iterator[Sequence[LossKey]]:
-    for start in range(0, len(keys), CASES_PER_PART):
-        yield keys[start : start + CASES_PER_PART]
 
 
 ABOVE_MAX_CONFIDENCE: Final = 2.0  # confidence is at most 1

@@ -8,7 +8,8 @@ the line, so that an erasure can replace it; the hash of the decision covers it.
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Text, select, type_coerce
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 CellVersion = tuple[Cell, str]
+LineT = TypeVar("LineT")
 UNITS_PER_READ: Final = 2_000
 ORDER: Final = ("slot", "occurred", "unit", "version", "track")
 
@@ -116,20 +118,30 @@ def summarize_counted(
     outcomes: Iterable[CountedOutcome] = (),
 ) -> CountedSummary | None:
     """Return what a tick's units, records and outcomes come to; None without any."""
-    digest, line_count, hashes = sha256(), 0, set[bytes]()
-    for unit in units:
-        digest.update(unit.text)
-        line_count += 1
-        hashes.update(split_hashes(unit.record_hashes))
-    for record in records:
-        digest.update(record.text)
-        line_count += 1
-        hashes.add(record.record_hash)
-    for outcome in outcomes:
-        digest.update(outcome.text)
-        line_count += 1
-        hashes.update(split_hashes(outcome.record_hashes))
-    return CountedSummary(len(hashes), digest.hexdigest()) if line_count else None
+    hashes = set[bytes]()
+    digest = compute_digest(
+        (_add_hashes(line, split_hashes(line.record_hashes), hashes) for line in units),
+        (_add_hashes(line, (line.record_hash,), hashes) for line in records),
+        (_add_hashes(line, split_hashes(line.record_hashes), hashes) for line in outcomes),
+    )
+    return CountedSummary(len(hashes), digest) if digest else None
+
+
+def _add_hashes(line: LineT, line_hashes: Iterable[bytes], hashes: set[bytes]) -> LineT:
+    hashes.update(line_hashes)
+    return line
+
+
+def compute_digest(
+    units: Iterable[UnitLine], records: Iterable[RecordLine], outcomes: Iterable[CountedOutcome]
+) -> str:
+    """Return the digest of what a tick counted; "" without any. No line is kept."""
+    digest, is_empty = sha256(), True
+    lines: Iterable[UnitLine | RecordLine | CountedOutcome] = chain(units, records, outcomes)
+    for line in lines:
+        digest.update(line.text)
+        is_empty = False
+    return "" if is_empty else digest.hexdigest()
 
 
 class CellDigests:

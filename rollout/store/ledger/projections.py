@@ -44,8 +44,6 @@ CLOSING_STATES: Final[Mapping[type[LedgerEvent], str]] = {
     PolicyApplied: "applied",
     RulesApplied: "applied",
 }
-RowsByKey = dict[tuple[str, str], dict[str, Any]]
-RowDifferences = Mapping[tuple[str, str], tuple[dict[str, Any] | None, dict[str, Any] | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,36 +92,6 @@ def update_projections(
         else:
             conditions = (table.c[name] == value for name, value in key_values.items())
             transaction.execute(update(table).where(*conditions).values(**row_change.values))
-
-
-def build_rows(events: Iterable[LedgerEvent]) -> RowsByKey:
-    """Return the rows that a whole ledger results in.
-
-    The key is table and name.
-    """
-    rows: RowsByKey = {}
-    for revision, event in enumerate(events, start=1):
-        row_change = find_row_change(revision, event)
-        if row_change is not None:
-            key = (row_change.table.name, row_change.name)
-            rows[key] = {**rows.get(key, {}), **row_change.values}
-    return rows
-
-
-def find_differences(
-    transaction: Transaction, rollout: Rollout, events: Iterable[LedgerEvent]
-) -> RowDifferences:
-    """Return rows that differ from the ledger: stored and expected."""
-    expected = build_rows(events)
-    stored: RowsByKey = {}
-    for table in (proposals, incidents):
-        query = select(table).where(table.c.rollout == rollout.number)
-        for row in transaction.execute(query):
-            columns = row._asdict()
-            del columns["rollout"]
-            stored[table.name, columns.pop(get_name_column(table))] = columns
-    keys = {k for k in {*stored, *expected} if stored.get(k) != expected.get(k)}
-    return {k: (stored.get(k), expected.get(k)) for k in sorted(keys)}
 
 
 def get_name_column(table: Table) -> str:

@@ -12,7 +12,7 @@ from rollout.core.records.records import Decision
 from rollout.core.scope.events import IncidentOpened, ProposalRaised
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.record_events import RecordsCounted
-from rollout.services.engine import proposal_recount, retention
+from rollout.services.engine import retention, sealed_spans
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.evidence_sampling import sample_evidence
 from rollout.services.engine.evidence_seals import EvidenceSeals
@@ -251,7 +251,7 @@ def test_a_scheduled_sample_opens_one_incident(database):
 def test_readings_that_the_units_dont_give_are_found(database, monkeypatch):
     proposals = [event for event in written(database) if isinstance(event, ProposalRaised)]
     assert any(event.cell is not None and event.records_digest for event in proposals)
-    monkeypatch.setattr(proposal_recount, "parse_stored_policy", parse_doubled)
+    monkeypatch.setattr(sealed_spans, "parse_stored_policy", parse_doubled)
     faults = checked(database).faults
     assert any("the counted units give" in fault for fault in faults)
 

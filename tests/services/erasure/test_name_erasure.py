@@ -24,7 +24,7 @@ from rollout.services.erasure.name_erasure import erase_name
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.erasure.compaction import compact_database
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.projections import find_differences
+from rollout.store.ledger.projection_check import find_differences
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.records import RecordStatus, RecordStore
 from tests.factories import NOON
@@ -102,7 +102,7 @@ def test_an_erased_user_leaves_no_trace_and_everything_verifies(database):
     assert find_access_ledger_faults(database) == ()
     with database.begin_read() as transaction:
         rollout = Rollouts(transaction).find("ramps")
-        assert find_differences(transaction, rollout, events) == {}
+        assert find_differences(transaction, rollout) == {}
 
 
 @on_sqlite

@@ -6,12 +6,11 @@ import pytest
 from sqlalchemy import delete, update
 
 from rollout.core.records.records import Decision
-from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.counting.top_losses import MOST_CONFIDENT_QUERY, StoredLosses
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.tables.tables import top_losses
 from tests.factories import DAY, HOUR, NOON
-from tests.store.counted_units import counts, unit
+from tests.store.counted_units import counts, marks, unit
 from tests.store.counting.test_purge import purged
 from tests.store.plans import steps_of
 from tests.store.records.test_records import CASE, DECISION, PREDICTION, keep
@@ -50,8 +49,7 @@ def listed(database, rollout, version="v1", at_once=100):
 
 def numbers(database, rollout):
     """Return the cases that were counted, in the order in which they were sent."""
-    with database.begin_read() as transaction:
-        return sorted({mark.case_id for mark in CountedUnits(transaction, rollout).list_all()})
+    return sorted({mark.case_id for mark in marks(database, rollout)})
 
 
 def wrong(database, rollout):

@@ -6,9 +6,10 @@ from sqlalchemy import insert, select, text, update
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger import projection_check
 from rollout.store.ledger import scopes as kept
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.projections import find_differences
+from rollout.store.ledger.projection_check import find_differences
 from rollout.store.ledger.scopes import StoredScopes, encode_scope, from_plain, to_plain
 from rollout.store.tables.tables import incidents, proposals, scopes
 from tests.factories import HOUR, NOON, eventful
@@ -27,7 +28,7 @@ def rollout(database):
 
 def wrong(database, rollout):
     with database.begin_read() as transaction:
-        return find_differences(transaction, rollout, Ledger(transaction, rollout).list_events())
+        return find_differences(transaction, rollout)
 
 
 def test_the_tables_are_what_the_ledger_says(database, rollout):
@@ -62,6 +63,30 @@ def test_a_row_that_the_ledger_does_not_say_is_found(database, rollout, statemen
     with database.begin_write() as transaction:
         transaction.execute(text(statement))
     assert 1 <= len(wrong(database, rollout)) <= 2
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_rows_are_compared_in_parts_of_any_size(database, rollout, monkeypatch, size):
+    statements = (
+        "update proposals set state = 'applied' where proposal in ('P-1', 'P-3')",
+        "update proposals set proposal = 'P-99' where proposal = 'P-2'",
+        "update incidents set site = 'elsewhere' where incident = 'I-1'",
+    )
+    with database.begin_write() as transaction:
+        for statement in statements:
+            transaction.execute(text(statement))
+    expected = wrong(database, rollout)
+    waiting, add_change = [], projection_check._ProjectionCheck.add_change
+
+    def count_rows(check, row_change):
+        add_change(check, row_change)
+        waiting.append(len(check._rows))
+
+    monkeypatch.setattr(projection_check._ProjectionCheck, "add_change", count_rows)
+    monkeypatch.setattr(projection_check, "ROWS_PER_COMPARISON", size)
+    assert list(wrong(database, rollout).items()) == list(expected.items())
+    assert {key for _, key in expected} >= {"I-1", "P-2", "P-99"}
+    assert (len(waiting) > 8, max(waiting) < size) == (True, True)
 
 
 # Kept scopes
