@@ -331,6 +331,11 @@ def select_texts(engine: str, parameter: str) -> Select[Any]:
     return _select_rows(engine, bindparam(parameter), Text)
 
 
+def select_integers(engine: str, parameter: str) -> Select[Any]:
+    """Return a query whose rows are a parameter's integers, made as for `select_texts`."""
+    return _select_rows(engine, bindparam(parameter), BigInteger)
+
+
 def select_numbers(transaction: Transaction, values: Collection[int]) -> Select[Any]:
     """Return a query whose rows are the values."""
     parameter: BindParameter[Any] = bindparam(

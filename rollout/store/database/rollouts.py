@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, FromClause, Row, select
+from sqlalchemy import ColumnElement, FromClause, Row, literal, literal_column, select, tuple_
 
 from rollout.core.ledger.ledger import FORM
 from rollout.store.database.bulk import insert_once, select_numbers
@@ -29,11 +29,21 @@ ACCESS_CHAIN: Final = Rollout(ACCESS_LEDGER, ":house")
 def match_cases(
     transaction: Transaction, rollout: Rollout, table: FromClause, case_ids: Collection[int] | None
 ) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions for a rollout's rows; None means all cases."""
+    """Return the conditions for a rollout's rows; None means all cases.
+
+    PostgreSQL gets pairs that it can't take apart: with a condition for the rollout alone it
+    compares all its cases with all of `case_ids` as long as the table has no statistics.
+    """
     is_own = table.c.rollout == rollout.number
     if case_ids is None:
         return (is_own,)
-    return is_own, table.c.case_id.in_(select_numbers(transaction, case_ids))
+    numbers = select_numbers(transaction, case_ids)
+    if transaction.engine == "sqlite":
+        return is_own, table.c.case_id.in_(numbers)
+    own_number = literal(rollout.number).label("rollout")
+    pairs = numbers.with_only_columns(own_number, *numbers.selected_columns)
+    is_listed = tuple_(table.c.rollout, table.c.case_id).in_(pairs.offset(literal_column("0")))
+    return (is_listed,)
 
 
 class Rollouts:

@@ -33,6 +33,7 @@ from rollout.store.database.errors import (
     is_commit_unknown,
     translate_driver_errors,
 )
+from rollout.store.database.idle_connections import replace_closed_connections
 from rollout.store.database.outages import OutageMonitor
 
 WRITE_LOCK_TIMEOUT: Final = 5.0
@@ -300,13 +301,13 @@ def create_database_engine(url: str, outages: OutageMonitor | None = None) -> En
         return engine
     engine = create_engine(
         database_url,
-        pool_pre_ping=True,
         pool_timeout=POOL_TIMEOUT,
         isolation_level="READ COMMITTED",
         hide_parameters=True,  # values of records are nothing for a log
     )
     event.listen(engine, "do_connect", partial(_connect_postgresql, outages))
     event.listen(engine, "connect", _set_up_postgresql)
+    replace_closed_connections(engine)
     return engine
 
 

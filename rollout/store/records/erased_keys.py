@@ -38,6 +38,11 @@ def find_erased_items(
         for position, item in enumerate(items)
         if isinstance(item, DECISION_TYPES)
     }
+    if not episodes and not reviewers:
+        return {}
+    kinds = ExternalKeys(transaction, rollout).find_kinds((ERASED_EPISODE, ERASED_NAME))
+    if not kinds:  # as in most rollouts
+        return {}
     return {
         **_find_refused(transaction, rollout, episodes, EPISODE, ERASED_EPISODE),
         **_find_refused(transaction, rollout, reviewers, ERASED_NAME, ERASED_NAME),

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Integer, Select, Text, bindparam, literal, select, update
+from sqlalchemy import (
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    delete,
+    false,
+    literal,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.sql.dml import ReturningInsert
 
 from rollout.store.database.bulk import (
@@ -29,6 +40,8 @@ CASE, EPISODE, PURGED = "case", "episode", "purged"
 ERASED, ERASED_EPISODE, ERASED_NAME = "erased", "erased-episode", "erased-name"
 DECLARED: Final = "planted"
 """The kind of a declaration of a planted case: its key as a hash, with a number of its own."""
+CASE_HASH_KINDS: Final = (PURGED, ERASED, DECLARED)
+"""The kinds of keys that are hashes of cases' keys."""
 KEYS_PER_READ: Final = 5_000
 HASH_PREFIXES: Final = {CASE: "purged", EPISODE: "episode", ERASED_NAME: "name"}
 """The first part of what is hashed; "purged" is part of stored hashes."""
@@ -43,12 +56,14 @@ class KeyIds:
         new_ids: numbers assigned in this transaction; no other can have rows with them.
         purged_ids: numbers of cases whose records were purged or erased and whose keys are hashes.
         erased_ids: those that were erased on request.
+        hashed_kinds: the kinds of hashes of cases' keys that the rollout has.
     """
 
     by_key: Mapping[str, int]
     new_ids: frozenset[int]
     purged_ids: frozenset[int]
     erased_ids: frozenset[int] = frozenset()
+    hashed_kinds: frozenset[str] = frozenset()
 
 
 class ExternalKeys:
@@ -62,23 +77,31 @@ class ExternalKeys:
     def assign_ids(self, keys: Iterable[str], *, lock: bool = True) -> KeyIds:
         """Return the numbers of keys; keys without one get the next.
 
-        With `lock` other transactions wait before they write records of these keys.
+        With `lock` other transactions wait before they write records of these keys. All keys are
+        locked or inserted by one statement in sorted order, so overlapping batches don't deadlock.
         """
-        unique_keys = dict.fromkeys(keys)
-        existing = self.find_ids(unique_keys, lock=lock)
-        deleted = self._find_deleted_ids([key for key in unique_keys if key not in existing])
+        unique_keys = sorted(set(keys))
+        locks = lock and self._transaction.engine == "postgresql"  # SQLite has one writer
+        existing = self.find_ids(unique_keys)
+        if locks and len(existing) == len(unique_keys):
+            existing = self.find_ids(unique_keys, lock=True)
+        missing_keys = [key for key in unique_keys if key not in existing]
+        inserted: dict[str, int] = {}
+        if missing_keys:
+            inserted = self._insert_keys(unique_keys if locks else missing_keys, lock=locks)
+            # others may have inserted or replaced a key meanwhile
+            unsure_keys = unique_keys if locks else missing_keys
+            existing |= self.find_ids([key for key in unsure_keys if key not in inserted])
+        hashed_kinds = self._find_hashed_kinds() if unique_keys else frozenset()
+        deleted = self._find_deleted_ids(inserted, hashed_kinds)
+        self._delete_keys([inserted[key] for key in deleted])
         purged_ids = {key: number for key, (number, _) in deleted.items()}
-        missing_keys = [key for key in unique_keys if key not in existing and key not in purged_ids]
-        inserted = self._insert_keys(missing_keys) if missing_keys else {}
-        conflicting_keys = [
-            key for key in missing_keys if key not in inserted
-        ]  # inserted by a concurrent transaction
-        inserted_by_others = self.find_ids(conflicting_keys, lock=lock)
         return KeyIds(
-            by_key={**existing, **purged_ids, **inserted, **inserted_by_others},
-            new_ids=frozenset(inserted.values()),
+            by_key={**existing, **inserted, **purged_ids},
+            new_ids=frozenset(number for key, number in inserted.items() if key not in deleted),
             purged_ids=frozenset(purged_ids.values()),
             erased_ids=frozenset(number for number, kind in deleted.values() if kind == ERASED),
+            hashed_kinds=hashed_kinds,
         )
 
     def purge(self, ids: Collection[int], kind: str = PURGED) -> None:
@@ -86,9 +109,10 @@ class ExternalKeys:
 
         A record that arrives later with such a key is recognized.
         """
+        keys = {key: number for number, key in self.find_keys(ids).items()}
         hashes = [
-            {"key_id": number, "key": self.hash_key(key), "kind": kind}
-            for number, key in self.find_keys(ids).items()
+            {"key_id": keys[key], "key": self.hash_key(key), "kind": kind}
+            for key in sorted(keys)  # the order in which batches lock them
         ]
         if hashes:
             statement = update(external_keys).where(external_keys.c.id == bindparam("key_id"))
@@ -126,32 +150,62 @@ class ExternalKeys:
         self, keys: Collection[str], kind: str, *, lock: bool = False
     ) -> dict[str, int]:
         """Return the numbers of keys that were replaced by hashes of a kind."""
-        if not keys or not self._has_any(kind):
+        if not keys or not self.find_kinds((kind,)):
             return {}
+        return self._find_hashes(keys, kind, lock=lock)
+
+    def find_declared(self, key_ids: KeyIds) -> dict[str, int]:
+        """Return the declarations' numbers of keys just assigned, locked."""
+        if DECLARED not in key_ids.hashed_kinds:
+            return {}
+        return self._find_hashes(key_ids.by_key, DECLARED, lock=True)
+
+    def _find_hashes(
+        self, keys: Collection[str], kind: str, *, lock: bool = False
+    ) -> dict[str, int]:
         hashes = {self.hash_key(key): key for key in keys}
         ids = ExternalKeys(self._transaction, self._rollout, kind).find_ids(hashes, lock=lock)
         return {hashes[key_hash]: number for key_hash, number in ids.items()}
 
-    def _find_deleted_ids(self, keys: Collection[str]) -> dict[str, tuple[int, str]]:
+    def _find_deleted_ids(
+        self, keys: Collection[str], hashed_kinds: Collection[str]
+    ) -> dict[str, tuple[int, str]]:
         """Return number and kind of deleted keys; most rollouts have none."""
-        if self._kind != CASE:
+        if not keys:
             return {}
         return {
             key: (number, kind)
             for kind in (PURGED, ERASED)
-            for key, number in self.find_hashed(keys, kind).items()
+            if kind in hashed_kinds
+            for key, number in self._find_hashes(keys, kind).items()
         }
 
-    def _has_any(self, kind: str) -> bool:
-        parameters = {"rollout": self._rollout.number, "kind": kind}
-        return bool(fetch_rows(self._transaction, ANY_KEY_QUERY, parameters))
+    def _find_hashed_kinds(self) -> frozenset[str]:
+        return self.find_kinds(CASE_HASH_KINDS) if self._kind == CASE else frozenset()
+
+    def find_kinds(self, kinds: tuple[str, ...]) -> frozenset[str]:
+        """Return of which kinds the rollout has keys."""
+        query = _build_kinds_query(kinds)
+        parameters = {"rollout": self._rollout.number}
+        ((*first_ids,),) = fetch_rows(self._transaction, query, parameters)
+        return frozenset(
+            kind for kind, first in zip(kinds, first_ids, strict=True) if first is not None
+        )
+
+    def _delete_keys(self, ids: Collection[int]) -> None:
+        """Delete keys inserted by this transaction that were hashed before."""
+        if ids:
+            is_own = external_keys.c.id.in_(select_numbers(self._transaction, ids))
+            self._transaction.execute(delete(external_keys).where(is_own))
 
     def find_ids(self, keys: Collection[str], *, lock: bool = False) -> dict[str, int]:
         """Return the numbers of existing keys; `lock` blocks other writers."""
         if not keys:
             return {}
         query = _build_find_query(self._transaction.engine, lock)
-        return dict(fetch_rows(self._transaction, query, self._build_parameters(keys)))
+        # locking in one order prevents deadlocks
+        parameters = self._build_parameters(sorted(keys) if lock else keys)
+        return dict(fetch_rows(self._transaction, query, parameters))
 
     def find_keys(self, ids: Collection[int]) -> dict[int, str]:
         """Return the keys of numbers."""
@@ -166,9 +220,10 @@ class ExternalKeys:
         )
         return {row.id: row.key for row in self._transaction.execute(query)}
 
-    def _insert_keys(self, keys: Collection[str]) -> dict[str, int]:
-        statement = _build_insert(self._transaction.engine)
-        return dict(fetch_rows(self._transaction, statement, self._build_parameters(sorted(keys))))
+    def _insert_keys(self, keys: Collection[str], *, lock: bool) -> dict[str, int]:
+        """Insert new keys in this order; return their numbers. `lock` locks the others."""
+        statement = _build_insert(self._transaction.engine, lock)
+        return dict(fetch_rows(self._transaction, statement, self._build_parameters(keys)))
 
     def _build_parameters(self, keys: Collection[str]) -> dict[str, Any]:
         engine = self._transaction.engine
@@ -182,28 +237,62 @@ KIND_FILTER: Final = (
     external_keys.c.rollout == bindparam("rollout"),
     external_keys.c.kind == bindparam("kind"),
 )
-ANY_KEY_QUERY: Final = select(external_keys.c.id).where(*KIND_FILTER).limit(1)
+
+
+@cache
+def _build_kinds_query(kinds: tuple[str, ...]) -> Select[Any]:
+    """Return the query for a row with a number of each kind; null for none.
+
+    The kinds are literals: with parameters PostgreSQL plans to read all keys until one matches.
+    """
+    return select(
+        *(
+            select(external_keys.c.id)
+            .where(external_keys.c.rollout == bindparam("rollout"))
+            .where(external_keys.c.kind == literal_column(f"'{kind}'"))
+            .limit(literal_column("1"))
+            .scalar_subquery()
+            .label(f"n{position}")
+            for position, kind in enumerate(kinds)
+        )
+    )
 
 
 @cache
 def _build_find_query(engine: str, lock: bool) -> Select[Any]:
-    query = select(external_keys.c.key, external_keys.c.id).where(
-        *KIND_FILTER, external_keys.c.key.in_(select_texts(engine, "keys"))
+    """Return the query for the numbers of keys.
+
+    On PostgreSQL a lateral subquery looks up each key: a plan made of `in` compares all keys of the
+    rollout with all keys of the batch as long as the table has no statistics.
+    """
+    keys = select_texts(engine, "keys")
+    if engine == "sqlite":
+        query = select(external_keys.c.key, external_keys.c.id)
+        return query.where(*KIND_FILTER, external_keys.c.key.in_(keys))
+    listed_keys = keys.subquery("listed_keys")
+    lookup = select(external_keys.c.key, external_keys.c.id).where(
+        *KIND_FILTER, external_keys.c.key == listed_keys.c.value
     )
-    if not lock:
-        return query
-    # locking in one order prevents deadlocks
-    return query.order_by(external_keys.c.id).with_for_update(key_share=True)
+    lookup = (
+        lookup.with_for_update(key_share=True) if lock else lookup.order_by(external_keys.c.key)
+    )
+    rows = lookup.lateral("key_rows")
+    return select(rows).select_from(listed_keys, rows)
 
 
 @cache
-def _build_insert(engine: str) -> ReturningInsert[Any]:
+def _build_insert(engine: str, lock: bool) -> ReturningInsert[Any]:
     rows = select_texts(engine, "keys").subquery()
     bound_columns = (bindparam("rollout", type_=Integer), bindparam("kind", type_=Text))
     values = select(*bound_columns, rows.c.value).where(literal(value=True))
-    return (
-        build_insert(engine, external_keys)
-        .from_select(["rollout", "kind", "key"], values)
-        .on_conflict_do_nothing()
-        .returning(external_keys.c.key, external_keys.c.id)
-    )
+    insert: Any = build_insert(engine, external_keys)
+    insert = insert.from_select(["rollout", "kind", "key"], values)
+    if lock:  # an update that changes no row locks it
+        key_columns = (external_keys.c.rollout, external_keys.c.kind, external_keys.c.key)
+        unchanged = {"kind": insert.excluded.kind}
+        insert = insert.on_conflict_do_update(
+            index_elements=key_columns, set_=unchanged, where=false()
+        )
+    else:
+        insert = insert.on_conflict_do_nothing()
+    return insert.returning(external_keys.c.key, external_keys.c.id)  # type: ignore[no-any-return]

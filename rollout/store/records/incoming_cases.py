@@ -13,7 +13,8 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Table, bindparam, sele
 
 from rollout.core.records.records import Case, Decision, Prediction, Record
 from rollout.store.database.bulk import IGNORE_CONFLICTS, fetch_rows, insert_columns
-from rollout.store.database.rollouts import Rollout, match_cases
+from rollout.store.database.case_rows import fetch_case_rows
+from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.records.record_rows import RECORD_SCHEMAS, ColumnsByName, RecordSchema
 from rollout.store.tables.tables import cases, count_queue, decisions, exposures, predictions
@@ -54,6 +55,11 @@ DECISION_COLUMNS: Final[SelectedColumns] = (
     *(decisions.c.case_id, decisions.c.reviewer, decisions.c.exposure),
     *(_select_raw(decisions.c.submitted_at), _select_raw(decisions.c.received_at)),
 )
+SITE_COLUMNS: Final[SelectedColumns] = (cases.c.case_id, cases.c.site)
+EXPOSURE_COLUMNS: Final[SelectedColumns] = (
+    *(exposures.c.case_id, exposures.c.reviewer),
+    *(exposures.c.content, exposures.c.page),
+)
 
 
 class IncomingCases:
@@ -80,7 +86,7 @@ class IncomingCases:
     def load_sites(self, case_ids: Collection[int]) -> Mapping[int, set[str]]:
         """Return the sites of each case in all its revisions."""
         sites_by_case: dict[int, set[str]] = defaultdict(set)
-        for case_id, site in self._load_columns(cases, [cases.c.case_id, cases.c.site], case_ids):
+        for case_id, site in self._load_columns(cases, SITE_COLUMNS, case_ids):
             sites_by_case[case_id].add(site)
         return sites_by_case
 
@@ -94,15 +100,9 @@ class IncomingCases:
     ) -> Mapping[tuple[int, str], set[tuple[str, str]]]:
         """Return by case and reviewer the contents and pages seen."""
         exposures_by_reviewer: dict[tuple[int, str], set[tuple[str, str]]] = defaultdict(set)
-        columns: list[Column[Any]] = [
-            exposures.c.case_id,
-            exposures.c.reviewer,
-            exposures.c.content,
-            exposures.c.page,
-        ]
-        query = select(*columns).where(*self._match_cases(exposures, case_ids))
-        rows: Iterable[Any] = self._transaction.execute(query)
-        for case_id, reviewer, content, page in rows:
+        for case_id, reviewer, content, page in self._load_columns(
+            exposures, EXPOSURE_COLUMNS, case_ids
+        ):
             exposures_by_reviewer[case_id, reviewer].add((content, page))
         return exposures_by_reviewer
 
@@ -115,17 +115,9 @@ class IncomingCases:
         insert_columns(self._transaction, count_queue, columns, IGNORE_CONFLICTS)
 
     def _load_columns(
-        self, table: Table, columns: Collection[ColumnElement[Any]], case_ids: Collection[int]
+        self, table: Table, columns: SelectedColumns, case_ids: Collection[int]
     ) -> Iterable[Any]:
-        if not case_ids:
-            return ()
-        query = select(*columns).where(*self._match_cases(table, case_ids))
-        return self._transaction.execute(query.order_by(table.c.revision))
-
-    def _match_cases(
-        self, table: Table, case_ids: Collection[int]
-    ) -> tuple[ColumnElement[bool], ...]:
-        return match_cases(self._transaction, self._rollout, table, case_ids)
+        return fetch_case_rows(self._transaction, self._rollout, table, columns, case_ids)
 
 
 def build_incoming_cases(
@@ -168,5 +160,8 @@ def _sort_by_revision(
 
 DECISION_FIELDS: Final = ("reviewer", "exposure", "submitted_at")
 ANY_EXPOSURE_QUERY: Final = (
-    select(exposures.c.case_id).where(exposures.c.rollout == bindparam("rollout")).limit(1)
+    select(exposures.c.case_id)
+    .where(exposures.c.rollout == bindparam("rollout"))
+    .order_by(exposures.c.case_id)  # PostgreSQL then uses the key, whatever its statistics say
+    .limit(1)
 )

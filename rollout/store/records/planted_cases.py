@@ -49,7 +49,7 @@ class PlantedCases:
 
         Who declared a case that is new knows it from now on by its number.
         """
-        declared = self.find(key_ids.by_key, lock=True)
+        declared = self._keys.find_declared(key_ids)
         numbers = {key_ids.by_key[key]: number for key, number in declared.items()}
         new = {number: case_id for case_id, number in numbers.items() if case_id in key_ids.new_ids}
         ExposureStore(self._transaction, self._rollout).copy(new)

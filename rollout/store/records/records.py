@@ -10,7 +10,7 @@ from enum import StrEnum
 from itertools import chain, compress
 from typing import Any
 
-from sqlalchemy import Column, Row, Table, select
+from sqlalchemy import Column, Table
 
 from rollout import faults
 from rollout.core.records.records import (
@@ -22,8 +22,9 @@ from rollout.core.records.records import (
     Record,
     to_record,
 )
-from rollout.store.database.bulk import insert_columns, insert_once
-from rollout.store.database.rollouts import Rollout, match_cases
+from rollout.store.database.bulk import RowValues, insert_columns, insert_once
+from rollout.store.database.case_rows import fetch_case_rows
+from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.records.erased_keys import find_erased_items
 from rollout.store.records.external_keys import EPISODE, ExternalKeys, KeyIds
@@ -251,22 +252,17 @@ class RecordStore:
         self, schema: RecordSchema, case_ids: Collection[int]
     ) -> dict[tuple[int, Any], bytes]:
         """Return the stored hashes by case and record key."""
-        columns = [schema.table.c[name] for name in ("case_id", *schema.key, "hash")]
-        rows: Sequence[Any] = self._load_rows(schema.table, columns, case_ids)
+        columns = tuple(schema.table.c[name] for name in ("case_id", *schema.key, "hash"))
+        rows = self._load_rows(schema.table, columns, case_ids)
         return {
             (case_id, key_values[0] if len(key_values) == 1 else tuple(key_values)): content_hash
             for case_id, *key_values, content_hash in rows
         }
 
     def _load_rows(
-        self, table: Table, columns: Sequence[Column[Any]], case_ids: Collection[int]
-    ) -> Sequence[Row[Any]]:
-        if not case_ids:
-            return []
-        query = select(*columns).where(
-            *match_cases(self._transaction, self._rollout, table, case_ids),
-        )
-        return self._transaction.execute(query).all()
+        self, table: Table, columns: tuple[Column[Any], ...], case_ids: Collection[int]
+    ) -> list[RowValues]:
+        return fetch_case_rows(self._transaction, self._rollout, table, columns, case_ids)
 
     def _find_described_cases(self, groups: Sequence[RecordGroup], key_ids: KeyIds) -> set[int]:
         """Return the cases that exist as records, stored or in the batch."""
@@ -278,7 +274,7 @@ class RecordStore:
         }
         unknown_cases = set(key_ids.by_key.values()) - key_ids.new_ids - new_cases
         return new_cases | {
-            row.case_id for row in self._load_rows(cases, [cases.c.case_id], unknown_cases)
+            case_id for (case_id,) in self._load_rows(cases, (cases.c.case_id,), unknown_cases)
         }
 
     def _insert_columns(
