@@ -1,5 +1,6 @@
 """The prepared history: built once, kept beside the demo's report, copied for each run."""
 
+import gc
 import json
 import shutil
 import time
@@ -133,6 +134,7 @@ def _build_history(
     folder: Path, example: ExampleSystem, records: CaseRecords, cases: Sequence[ExampleCase]
 ) -> None:
     url = f"sqlite:///{folder / DATABASE_FILE}"
+    gc.freeze()  # else each collection walks through all cases again
     upgrade(url)
     database = Database(url)
     try:

@@ -1,16 +1,20 @@
-"""The pictures of docs/images/console, one of each page: `python -m tests.browser.screenshots`.
+"""The pictures of docs/images: the README's report, and each page of the console.
 
-They show the plain town; look at them before they are kept.
+`python -m tests.browser.screenshots` writes them anew. The console's show the plain town. Look at
+them before they are kept.
 """
 
 import tempfile
 from pathlib import Path
 
-from tests.browser.chromium import WIDE
+from rollout.services.examples.catalog import MAIL_ROOM, find_example
+from rollout.services.examples.story import play_example
+from tests.browser.chromium import WIDE, chromium
 from tests.browser.console_pages import residents
 from tests.browser.test_console_pages import PAGES
 
-FOLDER = Path(__file__).parents[2] / "docs/images/console"
+IMAGES = Path(__file__).parents[2] / "docs/images"
+FOLDER = IMAGES / "console"
 TALLEST = 2_400  # pixels: what is below is more of the same
 
 
@@ -19,8 +23,20 @@ def file_of(page):
     return FOLDER / f"{page.replace(',', '').replace(' ', '-')}.jpg"
 
 
+def write_report_picture(folder):
+    """Write the README's picture: the operator's page of the mail room, folded."""
+    page_file = folder / "report.html"
+    page_file.write_bytes(play_example(find_example(MAIL_ROOM))[1]["report.html"])
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": WIDE, "height": 900})
+        page.goto(page_file.as_uri())
+        page.screenshot(path=IMAGES / "report.png", full_page=True)
+
+
 def main():
     """Write all of them anew."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_report_picture(Path(folder))
     FOLDER.mkdir(parents=True, exist_ok=True)
     for old in FOLDER.glob("*.jpg"):
         old.unlink()

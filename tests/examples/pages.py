@@ -63,23 +63,23 @@ def _write_plain_rules(story):
     zone = story.replayed_files.policy.sites_by_id[held_cell.site].timezone
     place = f"{held_cell.site} · {held_cell.window}"
     example = story.example
-    behaviour = "Each opens the cell once and never closes it."
+    behaviour = "Each lets the model decide there from a day on."
     rows = [
         f"Plain rules on {place}, threshold {threshold}. {behaviour}",
         f"In brackets: what {example.people[1]} got wrong of the same {example.case[1]}.\n",
-        f"| version | rule | opens | {story.example.case[1]} | {story.example.wrong} | cost |",
+        f"| version | rule | from | {story.example.case[1]} | {story.example.wrong} | cost |",
         "|---|---|---|---|---|---|",
     ]
     for version in story.held_versions:
         for result in story.compute_plain_rules(version):
-            opens = (
+            since = (
                 "never" if result.opened_at is None else format_day_month(result.opened_at, zone)
             )
             people = f" ({story.example.people[1]}: {result.people_wrong})" * (
                 result.people_known > 0
             )
             rows.append(
-                f"| {version} | {result.rule} | {opens} | {format_count(result.cases)} |"
+                f"| {version} | {result.rule} | {since} | {format_count(result.cases)} |"
                 f" {format_count(result.wrong)}{people} | {result.cost:,.0f} |"
             )
     unit = story.replayed_files.policy.charter.cost_in

@@ -1,6 +1,7 @@
 """The mail room's story in the terminal, and what plain rules would have done."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -12,8 +13,9 @@ from rollout.reports.figures.plain_rules import (
     ROLLOUT_RULE,
     compute_plain_rules,
 )
+from rollout.reports.text.formatting import format_percent
 from rollout.services.examples.catalog import MAIL_ROOM, build_replay_request, find_example
-from rollout.services.examples.story import LINE_WIDTH, ExampleStory
+from rollout.services.examples.story import LINE_WIDTH, ExampleStory, describe_condition
 from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import build_replay_inputs, compute_replay_facts
 
@@ -32,6 +34,26 @@ def test_the_story_reads_well(story, snapshot):
     assert max(map(len, text.splitlines())) <= LINE_WIDTH
     assert re.findall(r"^(\d) ", text, re.MULTILINE) == list("12345")
     assert text == snapshot
+
+
+def test_a_condition_within_its_threshold_needs_more_evidence(story):
+    gate = next(evidence.gate for evidence in story.facts.evidence if evidence.gate)
+    counts = {"n": 1_498, "counts": (1_430, 68), "estimate": 0.955, "line": 0.95, "met": False}
+    kind = {"condition": "agreement at least 95 %", "measure": "agreement", "at_least": True}
+    near = replace(gate.conditions[0], **kind, **counts)
+    beyond = replace(near, condition="agreement at least 97 %", line=0.97)
+    figure = f"1,430 of 1,498 ({format_percent(0.955)}) so far"
+    assert describe_condition(near) == (
+        f"the gate needs more evidence for agreement at least 95 %: {figure}"
+    )
+    assert describe_condition(beyond) == f"the gate needs agreement at least 97 %: {figure}"
+
+
+def test_no_sentence_says_that_the_confidence_rule_opens_a_cell(story):
+    held = " ".join(story.describe().split("HELD")[1].split("NARROWED")[0].split())
+    assert f"on: {CONFIDENCE_RULE}" in held
+    assert "open" not in held
+    assert "(clerks on the 429 that they decided: 1)" in held, "a figure has its denominator"
 
 
 def test_plain_rules_would_have_opened_the_held_cell_and_misrouted_hundreds(story):

@@ -141,7 +141,7 @@ class ExampleStory:
         if evidence.gate is None or evidence.version not in self.held_versions:
             return
         for condition in evidence.gate.conditions:
-            text = f"{evidence.version}: {_describe_condition(condition)}"
+            text = f"{evidence.version}: {describe_condition(condition)}"
             yield from wrap_text(text, "  ")
 
     def compute_plain_rules(self, version: str) -> tuple[PlainRuleResult, ...]:
@@ -169,20 +169,19 @@ class ExampleStory:
         opened = [rule for rule in self.compute_plain_rules(version) if rule.opened_at is not None]
         if opened:
             threshold = format_percent(self.find_threshold(), 0)
-            yield f"  Plain rules would have opened it for {version} (threshold {threshold}):"
+            yield f"  Plain rules would have let {version} decide there (threshold {threshold}):"
         for rule in opened:
             yield from self._describe_plain_rule(rule)
 
     def _describe_plain_rule(self, rule: PlainRuleResult) -> Iterator[str]:
         zone = self._get_timezone(self.example.held.site)
         assert rule.opened_at is not None  # noqa: S101 - of the opened ones
-        yield from wrap_text(f"{format_day_month(rule.opened_at, zone)}: {rule.rule}", "    ")
-        wrong = f"{format_count(rule.wrong)} of {format_count(rule.known)} {self.example.case[1]}"
-        humans = ""
-        if rule.people_known:
-            counted = "" if rule.people_known == rule.known else f" of {rule.people_known:,}"
-            humans = f" ({self.example.people[1]}: {format_count(rule.people_wrong)}{counted})"
-        yield from wrap_text(f"{wrong} {self.example.wrong}{humans}", "      ")
+        since = format_day_month(rule.opened_at, zone)
+        yield from wrap_text(f"from {since} on: {rule.rule}", "    ")
+        wrong = f"{format_count(rule.wrong)} of {self._count_wrong(rule.known)}"
+        people_wrong = rule.people_wrong if rule.people_known else None
+        humans = self._describe_human_errors(people_wrong, rule.people_known, rule.known)
+        yield from wrap_text(f"{wrong}{humans}", "      ")
 
     def _get_timezone(self, site: str) -> str:
         return self.replayed_files.policy.sites_by_id[site].timezone
@@ -310,8 +309,8 @@ def _name_cell(cell: CellStages) -> str:
     return f"{cell.site} {cell.window}"
 
 
-def _describe_condition(condition: ConditionFacts) -> str:
-    state = "met" if condition.met else "not met"
+def describe_condition(condition: ConditionFacts) -> str:
+    """Describe a condition; an unmet one may lack evidence alone."""
     if condition.measure in COSTS_AND_MEANS:
         sign = "" if condition.measure == "cost" else "+"
         is_known = condition.estimate is not None
@@ -320,7 +319,9 @@ def _describe_condition(condition: ConditionFacts) -> str:
     else:
         counted = f"{format_count(condition.counts[0])} of {format_count(condition.n)}"
         figure = f"{counted} ({format_percent(condition.estimate)})"
-    return f"the gate asks for {condition.condition}: {state}, {figure}"
+    if condition.met:
+        return f"the gate asks for {condition.condition}: met, {figure}"
+    return f"{condition.describe_need()}: {figure} so far"
 
 
 def _describe_stage_path(cell: CellStages, timezone: str) -> str:
