@@ -62,6 +62,7 @@ OPEN_PROPOSAL_AGE: Final = timedelta(days=3)
 APPROVAL_REASON: Final = "Read the evidence and the costliest divergences."
 PLANTING_REASON: Final = "The example's planted cases."
 TICKER_NAME: Final = "history"
+ENTRIES_PER_BATCH: Final = 10_000  # nobody else uses the database yet
 
 
 @dataclass(slots=True)
@@ -102,7 +103,12 @@ class HistoryWriter:
 
     def write(self) -> None:
         """Write everything up to the instant at which the live part begins."""
-        ticker = Ticker(self.database, self.policy.rollout, TICKER_NAME)
+        ticker = Ticker(
+            self.database,
+            self.policy.rollout,
+            TICKER_NAME,
+            entries_per_batch=ENTRIES_PER_BATCH,
+        )
         since = find_first_slot(self.policy, self.cases)
         self._declare_planted_cases(since)
         for slot in sorted({*_find_event_slots(self.example), self.ends_at}):
