@@ -62,6 +62,7 @@ def place_cases(
         at=pl.coalesce(pl.col("at").dt.epoch("us"), "occurred_us")
     ).drop("occurred_us")
     blind = decisions.filter(is_blind_decision(policy))
+    assisted = decisions.filter(pl.col("exposure") == "assisted")
     placed = PlacedRecords(
         cases=_to_lazy(
             cases.select(
@@ -78,7 +79,7 @@ def place_cases(
         ),
         predictions=_to_lazy(records.predictions.with_columns(at=pl.col("at").dt.epoch("us"))),
         decisions=_to_lazy(mark_excluded(blind, compute_required_reliability(records, policy))),
-        assisted_decisions=_to_lazy(decisions.filter(pl.col("exposure") == "assisted")),
+        assisted_decisions=None if assisted.is_empty() else _to_lazy(assisted),
         trained_until=trained_until_micros,
     )
     return PlacedHistory(placed, cases, excluded_counts, salt)

@@ -17,7 +17,7 @@ from rollout.tally.case_placement import PlacedHistory, place_cases
 from rollout.tally.frames import RecordFrames
 from rollout.tally.reviewer_checks import compute_required_reliability
 from rollout.tally.unit_values import add_unit_values
-from rollout.tally.units import resolve_units
+from rollout.tally.units import TRACKS, resolve_units
 
 PLANTED_TRACK: Final = "planted"
 SPLIT_FRAMES: Final = (
@@ -39,9 +39,11 @@ def split_populations(records: RecordFrames, planted_keys: Collection[str]) -> R
     return replace(records, **natural, planted=replace(records, **planted))
 
 
-def resolve_natural_units(history: PlacedHistory, policy: Policy) -> pl.DataFrame:
+def resolve_natural_units(
+    history: PlacedHistory, policy: Policy, *, tracks: Collection[str] = TRACKS
+) -> pl.DataFrame:
     """Return the units of placed cases on their tracks, with their attribute values."""
-    units = resolve_units(history.placed, policy).collect("polars").to_native()
+    units = resolve_units(history.placed, policy, tracks=tracks).collect("polars").to_native()
     return add_unit_values(units, history.cases, policy)
 
 
@@ -65,8 +67,7 @@ def place_planted_cases(
 
 def resolve_planted_units(history: PlacedHistory, policy: Policy) -> pl.DataFrame:
     """Return one row a planted unit, version and lever, which counts when the unit closes."""
-    units = resolve_natural_units(history, policy)
-    closed_units = units.filter(pl.col("track") == "gate")
+    closed_units = resolve_natural_units(history, policy, tracks=("gate",))
     return closed_units.with_columns(track=pl.lit(PLANTED_TRACK))
 
 

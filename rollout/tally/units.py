@@ -13,7 +13,7 @@ slot at or before its time. If both are the same slot, the unit counts in the ne
 tick's decision applies to units that occur at that instant.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import narwhals as nw
@@ -34,6 +34,7 @@ from rollout.tally.number_answers import (
 from rollout.tally.set_answers import is_set_text, pair_sets
 
 UNLISTED = "(not listed)"  # `decided` for a human label that the lever lacks
+TRACKS = ("gate", "guard", "assisted")
 BELOW_FLOOR, TRAINED_ON = "below the floor", "trained on"
 AFTER_VERDICT, AFTER_CLOSING = "after the verdict", "after the unit closed"
 
@@ -49,14 +50,15 @@ class PlacedRecords:
         predictions: case_key, version, `value:<lever>`, confidence, at (null: the case's time).
         decisions: blind decisions: case_key, reviewer, `value:<lever>`, seat (number of the review
             task), at, and `left_out`: whether the reviewer is excluded.
-        assisted_decisions: the same for decisions made with the model's answer in sight.
+        assisted_decisions: the same for decisions made with the model's answer in sight; None if
+            there are none.
         trained_until: by version, the time of its last training case.
     """
 
     cases: Frame
     predictions: Frame
     decisions: Frame
-    assisted_decisions: Frame
+    assisted_decisions: Frame | None
     trained_until: Mapping[str, int]
 
 
@@ -74,8 +76,10 @@ def build_unit_key(policy: Policy) -> pl.Expr:
     return pl.coalesce("episode", pl.format("{}@{}", pl.col("site"), slot))
 
 
-def resolve_units(placed: PlacedRecords, policy: Policy) -> Frame:
-    """Return one row a track, unit, version and lever.
+def resolve_units(
+    placed: PlacedRecords, policy: Policy, *, tracks: Collection[str] = TRACKS
+) -> Frame:
+    """Return one row a track, unit, version and lever; the gate track is always one of them.
 
     Columns: track (`gate`, `guard`, `assisted`), site, window, version, unit, case_key, slot,
     occurred (slot), lever, predicted, decided (`MISSING` without a decision), second, cost, level,
@@ -96,12 +100,14 @@ def resolve_units(placed: PlacedRecords, policy: Policy) -> Frame:
             _join_predictions(placed, picked_cases, policy), decisions, placed, policy
         )
     )
-    tracks = [
-        _build_track(closing_cases, "gate", policy),
-        _build_track(judged_cases.filter(_has_first_decision(policy)), "guard", policy),
-        _build_track(_build_assisted_units(predicted_cases, placed, policy), "assisted", policy),
-    ]
-    return nw.concat(tracks, how="vertical")
+    parts = [_build_track(closing_cases, "gate", policy)]
+    if "guard" in tracks:
+        decided_cases = judged_cases.filter(_has_first_decision(policy))
+        parts.append(_build_track(decided_cases, "guard", policy))
+    if "assisted" in tracks and placed.assisted_decisions is not None:
+        assisted_cases = _build_assisted_units(predicted_cases, placed.assisted_decisions, policy)
+        parts.append(_build_track(assisted_cases, "assisted", policy))
+    return nw.concat(parts, how="vertical")
 
 
 def _join_predictions(placed: PlacedRecords, cases: Frame, policy: Policy) -> Frame:
@@ -155,10 +161,12 @@ def _has_first_decision(policy: Policy) -> nw.Expr:
     return ~nw.col("first_at").is_null() & ~nw.any_horizontal(*is_missing, ignore_nulls=True)
 
 
-def _build_assisted_units(predicted_cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame:
+def _build_assisted_units(
+    predicted_cases: Frame, assisted_decisions: Frame, policy: Policy
+) -> Frame:
     """Return units whose reviewer saw the proposal; agreement means leaving it unchanged."""
     columns = [VALUE_PREFIX + lever.id for lever in policy.levers]
-    numbered_decisions = placed.assisted_decisions.with_columns(place=rank_by_time("case_key"))
+    numbered_decisions = assisted_decisions.with_columns(place=rank_by_time("case_key"))
     first_decisions = select_rank(
         numbered_decisions, 1, "first", columns, kept_columns=("at", "reviewer")
     )
@@ -192,9 +200,10 @@ def _build_track(judged_cases: Frame, track: str, policy: Policy) -> Frame:
     )
     if track != "gate" and policy.evidence.unit == "episode":
         timed_cases = _select_first_of_episode(timed_cases)
-    rows = [_build_lever_rows(timed_cases, lever, source, policy) for lever in policy.levers]
+    answered_cases = _add_answer_columns(timed_cases, source, policy)
+    rows = [_build_lever_rows(answered_cases, lever, policy) for lever in policy.levers]
     if len(rows) > 1:
-        rows.append(_build_whole_unit_rows(timed_cases, source, policy))
+        rows.append(_build_whole_unit_rows(answered_cases, policy))
     return nw.concat([lever_rows.select(*UNIT_COLUMNS) for lever_rows in rows], how="vertical")
 
 
@@ -226,46 +235,53 @@ def _select_first_of_episode(timed_cases: Frame) -> Frame:
     return evidence.with_columns(place=rank.cast(nw.Int64)).filter(nw.col("place") == 1)
 
 
-def _build_lever_rows(timed_cases: Frame, lever: Lever, source: str, policy: Policy) -> Frame:
-    labelled_cases = timed_cases.with_columns(
-        lever=nw.lit(lever.id),
-        decided=_build_decided(lever, source),
-        predicted=_build_predicted(lever, source),
+def _add_answer_columns(timed_cases: Frame, source: str, policy: Policy) -> Frame:
+    """Add each lever's `decided`, `predicted`, `second` and `cost`.
+
+    They are columns because narwhals builds an expression again wherever it is used: with two
+    levers that took most of the time of a small batch.
+    """
+    levers = policy.levers
+    compared_cases = timed_cases.with_columns(
+        **{f"decided:{lever.id}": _build_decided(lever, source) for lever in levers},
+        **{f"predicted:{lever.id}": _build_predicted(lever, source) for lever in levers},
     )
-    decided, predicted = nw.col("decided"), nw.col("predicted")  # else built again in each use
-    rows = labelled_cases.with_columns(
-        second=_build_second(lever, decided),
-        cost=_compute_cost(lever, source, decided, predicted),
+    return compared_cases.with_columns(
+        **{f"other:{lever.id}": _build_second(lever) for lever in levers},
+        **{f"cost:{lever.id}": _compute_cost(lever, source) for lever in levers},
+    )
+
+
+def _build_lever_rows(answered_cases: Frame, lever: Lever, policy: Policy) -> Frame:
+    rows = answered_cases.with_columns(
+        lever=nw.lit(lever.id),
+        decided=nw.col(f"decided:{lever.id}"),
+        predicted=nw.col(f"predicted:{lever.id}"),
+        second=nw.col(f"other:{lever.id}"),
+        cost=nw.col(f"cost:{lever.id}"),
     )
     return rows.with_columns(level=_find_cost_level(policy))
 
 
-def _build_whole_unit_rows(timed_cases: Frame, source: str, policy: Policy) -> Frame:
+def _build_whole_unit_rows(answered_cases: Frame, policy: Policy) -> Frame:
     levers = policy.levers
     is_agreement = nw.all_horizontal(
-        *(_is_agreement(lever, source) for lever in levers), ignore_nulls=True
+        *(nw.col(f"predicted:{v.id}") == nw.col(f"decided:{v.id}") for v in levers),
+        ignore_nulls=True,
     )
     is_missing = nw.any_horizontal(
-        *(_build_decided(lever, source) == MISSING for lever in levers), ignore_nulls=True
+        *(nw.col(f"decided:{v.id}") == MISSING for v in levers), ignore_nulls=True
     )
-    rows = timed_cases.with_columns(
+    rows = answered_cases.with_columns(
         lever=nw.lit(WHOLE_UNIT),
         decided=nw.when(is_missing).then(nw.lit(MISSING)).otherwise(nw.lit(AGREE)),
         predicted=nw.when(is_agreement).then(nw.lit(AGREE)).otherwise(nw.lit(DIFFER)),
-        second=_build_whole_unit_second(levers, source),
+        second=_build_whole_unit_second(levers),
         cost=nw.when(is_missing)
         .then(nw.lit(float(policy.largest_cost)))
-        .otherwise(nw.sum_horizontal(*_compute_costs(levers, source))),
+        .otherwise(nw.sum_horizontal(*(f"cost:{v.id}" for v in levers))),
     )
     return rows.with_columns(level=_find_cost_level(policy))
-
-
-def _compute_costs(levers: Sequence[Lever], source: str) -> list[nw.Expr]:
-    """Return each lever's cost of the model's answers."""
-    return [
-        _compute_cost(lever, source, _build_decided(lever, source), _build_predicted(lever, source))
-        for lever in levers
-    ]
 
 
 def _build_decided(lever: Lever, source: str) -> nw.Expr:
@@ -331,43 +347,38 @@ def _parse_numbers(lever: Lever, source: str) -> tuple[nw.Expr, nw.Expr]:
     return parse_number(nw.col(VALUE_PREFIX + lever.id)), parse_number(human)
 
 
-def _is_agreement(lever: Lever, source: str) -> nw.Expr:
-    return _build_predicted(lever, source) == _build_decided(lever, source)
-
-
-def _build_second(lever: Lever, decided: nw.Expr) -> nw.Expr:
+def _build_second(lever: Lever) -> nw.Expr:
     """Return the second blind label; numbers and sets have none: parity needs single labels."""
     if not lever.has_single_labels:
         return nw.lit(MISSING)
     answer = nw.col(f"second:{VALUE_PREFIX}{lever.id}")
     is_given = (~answer.is_null()) & nw.col("second_on_time").fill_null(value=False)
-    has_both = is_given & (decided != MISSING)
+    has_both = is_given & (nw.col(f"decided:{lever.id}") != MISSING)
     return (
         nw.when(has_both).then(_limit_to_labels(lever, answer, UNLISTED)).otherwise(nw.lit(MISSING))
     )
 
 
-def _build_whole_unit_second(levers: Sequence[Lever], source: str) -> nw.Expr:
+def _build_whole_unit_second(levers: Sequence[Lever]) -> nw.Expr:
     """Return over all levers what the second decision equals."""
     if not all(lever.has_single_labels for lever in levers):
         return nw.lit(MISSING)
-    seconds = [_build_second(v, _build_decided(v, source)) for v in levers]
-    is_missing = nw.any_horizontal(*(s == MISSING for s in seconds), ignore_nulls=True)
+    others = [(lever.id, nw.col(f"other:{lever.id}")) for lever in levers]
+    is_missing = nw.any_horizontal(*(s == MISSING for _, s in others), ignore_nulls=True)
     equals_first = nw.all_horizontal(
-        *(s == _build_decided(v, source) for s, v in zip(seconds, levers, strict=True)),
-        ignore_nulls=True,
+        *(s == nw.col(f"decided:{name}") for name, s in others), ignore_nulls=True
     )
     equals_model = nw.all_horizontal(
-        *(s == _build_predicted(v, source) for s, v in zip(seconds, levers, strict=True)),
-        ignore_nulls=True,
+        *(s == nw.col(f"predicted:{name}") for name, s in others), ignore_nulls=True
     )
     with_model = nw.when(equals_model).then(nw.lit(DIFFER)).otherwise(nw.lit("other"))
     relation = nw.when(equals_first).then(nw.lit(AGREE)).otherwise(with_model)
     return nw.when(is_missing).then(nw.lit(MISSING)).otherwise(relation)
 
 
-def _compute_cost(lever: Lever, source: str, decided: nw.Expr, predicted: nw.Expr) -> nw.Expr:
+def _compute_cost(lever: Lever, source: str) -> nw.Expr:
     """Return the cost of the model's answer; the largest if unusable."""
+    decided, predicted = nw.col(f"decided:{lever.id}"), nw.col(f"predicted:{lever.id}")
     cost = (
         _compute_set_cost(lever, decided, predicted)
         if lever.many

@@ -96,6 +96,8 @@ def situations(draw, most=8):
 def on_duckdb(placed, connection):
     frames = {}
     for name in ("cases", "predictions", "decisions", "assisted_decisions"):
+        if getattr(placed, name) is None:
+            continue
         connection.register(name, getattr(placed, name).collect("polars").to_native().to_arrow())
         frames[name] = nw.from_native(connection.table(name))
     return replace(placed, **frames)

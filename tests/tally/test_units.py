@@ -8,6 +8,7 @@ import pytest
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.measures import FAILED, LATE, MISSING, OUTSIDE
 from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.tally import units
 from rollout.tally.case_placement import place_cases
 from rollout.tally.slots import find_slot_after, find_slot_before
 from rollout.tally.units import UNLISTED
@@ -451,3 +452,29 @@ def test_each_version_has_its_own_units():
     )
     said = {row["version"]: row["predicted"] for row in track(resolved(history, POLICY))}
     assert said == {"v1": "bear", "v2": "fox"}
+
+
+@pytest.mark.parametrize("decided", [{}, {"exposure": "assisted"}])
+def test_a_track_costs_the_answers_of_each_lever_once(monkeypatch, decided):
+    """Building expressions again, and tracks without a unit, took most of a small batch."""
+    built = []
+    for name in ("_build_decided", "_build_predicted", "_compute_cost"):
+        monkeypatch.setattr(units, name, count_calls(getattr(units, name), built))
+    levers = ("alarm", "siren")
+    policy = a_policy(levers=tuple(replace(ALARM, id=name) for name in levers))
+    history = records(
+        cases(("a", 10)),
+        predictions(("a", "bear"), levers=levers),
+        decisions(("a", "bear", decided), levers=levers),
+    )
+    resolved(history, policy)
+    track_count = 3 if decided else 2
+    assert len(built) == track_count * len(levers) * 3
+
+
+def count_calls(build, calls):
+    def counted(*arguments):
+        calls.append(build.__name__)
+        return build(*arguments)
+
+    return counted

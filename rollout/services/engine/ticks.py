@@ -77,6 +77,7 @@ class Ticker:
         *,
         entries_per_batch: int = ENTRIES_PER_BATCH,
     ) -> None:
+        """Create a ticker; larger batches take less time for each case, and delay stops."""
         self._database, self._rollout_name, self._owner = database, rollout_name, owner
         self._entries_per_batch = entries_per_batch
         self._reset()

@@ -1,8 +1,7 @@
 """Counted units: each unit of a version is stored once on a track."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 from sqlalchemy import ColumnElement, Select, func, select
@@ -34,9 +33,8 @@ FRAME_COLUMNS: Final = (
 """Columns of frames, under the names of `rollout.tally.units.UNIT_COLUMNS`."""
 
 
-@dataclass(frozen=True, slots=True)
-class CountedUnitRow:
-    """A counted unit of a version on a track.
+class CountedUnitRow(NamedTuple):
+    """A counted unit of a version on a track, in the order of the table's columns.
 
     Attributes:
         unit, case_id: numbers of the unit and of its representative case.
@@ -77,6 +75,9 @@ class CountedUnitRow:
         return (self.unit, self.version, self.track)
 
 
+CLASS_IDS: Final = CountedUnitRow._fields.index("class_ids")
+
+
 class CountedUnits:
     """The counted units of one rollout."""
 
@@ -87,19 +88,20 @@ class CountedUnits:
     def store(self, units: Sequence[CountedUnitRow]) -> list[CountedUnitRow]:
         """Store units and return those that were not counted before."""
         units_by_key = {unit.identity: unit for unit in units}
-        ordered_units = [units_by_key[key] for key in sorted(units_by_key)]
+        keys, number = sorted(units_by_key), self._rollout.number
+        ordered_units = [units_by_key[key] for key in keys]
+        class_texts = {
+            class_ids: encode_json(class_ids) for class_ids in {unit.class_ids for unit in units}
+        }
         rows = [
-            (
-                *(self._rollout.number, *unit.identity, unit.case_id, unit.slot, unit.occurred),
-                *(unit.day, unit.series_id, encode_json(unit.class_ids), unit.bucket),
-                *(unit.reviewer, unit.exclusion_reason, unit.record_hashes),
-                *(unit.attribute_values, unit.slices, unit.value_seal),
-            )
+            (number, *unit[:CLASS_IDS], class_texts[unit.class_ids], *unit[CLASS_IDS + 1 :])
             for unit in ordered_units
         ]
         new_keys = insert_missing(self._transaction, counted_units, rows)
         return [
-            unit for unit in ordered_units if (self._rollout.number, *unit.identity) in new_keys
+            unit
+            for key, unit in zip(keys, ordered_units, strict=True)
+            if (number, *key) in new_keys
         ]
 
     def list_cases(self, case_numbers: range) -> Iterator[CountedUnitRow]:
@@ -128,7 +130,7 @@ class CountedUnits:
                 unit_count = 0
 
     def _list(self, *conditions: ColumnElement[bool]) -> Iterator[CountedUnitRow]:
-        columns = (counted_units.c[field.name] for field in fields(CountedUnitRow))
+        columns = (counted_units.c[name] for name in CountedUnitRow._fields)
         query = select(*columns).where(counted_units.c.rollout == self._rollout.number, *conditions)
         for row in self._transaction.execute(query.execution_options(yield_per=ROWS_PER_FETCH)):
             yield CountedUnitRow(**{**row._asdict(), "class_ids": tuple(row.class_ids)})

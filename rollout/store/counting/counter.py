@@ -6,8 +6,9 @@ into the next slot. So counts through a slot are final once evidence has reached
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import polars as pl
@@ -32,11 +33,14 @@ from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.store.tables.tables import count_classes, count_series
 
 UNIT_KEY_COLUMNS = ("unit", "version", "track")
-ROW_COLUMNS = ("version", "track", "slot", "occurred", "day", "reviewer")
+ROW_COLUMNS = (
+    *("slot", "occurred", "day", "bucket", "reviewer", "excluded"),
+    *("attribute_values", "slices"),  # null where a caller has none
+)
 UNITS_PER_PART: Final = 20_000
 BEFORE_ALL_SLOTS: Final = (-1, -1)
 AFTER_ALL_SLOTS: Final = (2**62, 2**62)
-UnitRow = Mapping[str, Any]
+UnitIdentity = tuple[str, str, str]
 KeyT = TypeVar("KeyT", bound=Any)
 
 
@@ -61,11 +65,11 @@ def count_units(
     if units.is_empty():
         return 0
     last_slot = EvidenceStore(transaction, rollout).get_last_slot(lock=True)
+    open_units = units.with_columns(pl.col("slot").clip(lower_bound=last_slot + 1))
     counted_units = _build_counted_units(
-        transaction, rollout, units.to_dicts(), records, by_episode=by_episode
+        transaction, rollout, open_units, records, by_episode=by_episode
     )
-    open_units = [replace(unit, slot=max(unit.slot, last_slot + 1)) for unit in counted_units]
-    new_units = CountedUnits(transaction, rollout).store(open_units)
+    new_units = CountedUnits(transaction, rollout).store(counted_units)
     faults.reach_point("tick.counted")
     added_counts = sum_by_key(new_units)
     StoredCounts(transaction, rollout).add(added_counts)
@@ -78,12 +82,13 @@ def count_units(
 
 def sum_by_key(units: Iterable[CountedUnitRow]) -> Mapping[CountKey, int]:
     """Return the counts of units; only evidence counts."""
-    return Counter(
-        CountKey(unit.slot, unit.occurred, unit.series_id, class_id, unit.bucket)
+    sums = Counter(
+        (unit.slot, unit.occurred, unit.series_id, class_id, unit.bucket)
         for unit in units
         if unit.exclusion_reason is None
         for class_id in unit.class_ids
     )
+    return {CountKey(*key): n for key, n in sums.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,51 +127,52 @@ def _find_unequal(
 def _build_counted_units(
     transaction: Transaction,
     rollout: Rollout,
-    rows: Sequence[UnitRow],
+    units: pl.DataFrame,
     records: UnitRecords | None,
     *,
     by_episode: bool,
 ) -> list[CountedUnitRow]:
-    series_ids = ValueIds(transaction, rollout, count_series).assign_ids(
-        _get_values(row, SERIES_COLUMNS) for row in rows
+    columns = {name: units[name].to_list() for name in units.columns}
+    no_values = [None] * units.height
+    series, classes, identities = (
+        list(zip(*(columns[name] for name in names), strict=True))
+        for names in (SERIES_COLUMNS, CLASS_COLUMNS, UNIT_KEY_COLUMNS)
     )
-    class_ids = ValueIds(transaction, rollout, count_classes).assign_ids(
-        _get_values(row, CLASS_COLUMNS) for row in rows
-    )
+    series_ids = ValueIds(transaction, rollout, count_series).assign_ids(series)
+    class_ids = ValueIds(transaction, rollout, count_classes).assign_ids(classes)
     case_keys = ExternalKeys(transaction, rollout, CASE)
     unit_keys = ExternalKeys(transaction, rollout, EPISODE) if by_episode else case_keys
-    case_ids = case_keys.assign_ids((row["case_key"] for row in rows), lock=False).by_key
-    unit_ids = unit_keys.assign_ids((row["unit"] for row in rows), lock=False).by_key
-    counted_units = [
-        CountedUnitRow(
-            unit=unit_ids[first_row["unit"]],
-            case_id=case_ids[first_row["case_key"]],
-            series_id=series_ids[_get_values(first_row, SERIES_COLUMNS)],
-            class_ids=tuple(class_ids[_get_values(row, CLASS_COLUMNS)] for row in lever_rows),
-            bucket=first_row["bucket"],
-            exclusion_reason=first_row["excluded"],
-            attribute_values=first_row.get("attribute_values") or None,
-            slices=first_row.get("slices") or None,
-            record_hashes=None
-            if records is None
-            else records.join_hashes(case_ids[first_row["case_key"]], first_row["version"]),
-            **{name: first_row[name] for name in ROW_COLUMNS},
+    case_ids = case_keys.assign_ids(columns["case_key"], lock=False).by_key
+    unit_ids = unit_keys.assign_ids(columns["unit"], lock=False).by_key
+    lever_rows: dict[UnitIdentity, list[int]] = {}
+    for row, identity in enumerate(identities):
+        lever_rows.setdefault(identity, []).append(row)
+    join_hashes = None if records is None else cache(records.join_hashes)  # tracks share them
+    fields = {name: columns.get(name, no_values) for name in ROW_COLUMNS}
+    counted_units: list[CountedUnitRow] = []
+    for (unit, version, track), rows in lever_rows.items():
+        row = rows[0]
+        case_id = case_ids[columns["case_key"][row]]
+        attribute_values = fields["attribute_values"][row] or None
+        slices = fields["slices"][row] or None
+        counted_units.append(
+            CountedUnitRow(
+                unit=unit_ids[unit],
+                version=version,
+                track=track,
+                case_id=case_id,
+                slot=fields["slot"][row],
+                occurred=fields["occurred"][row],
+                day=fields["day"][row],
+                series_id=series_ids[series[row]],
+                class_ids=tuple([class_ids[classes[lever_row]] for lever_row in rows]),
+                bucket=fields["bucket"][row],
+                reviewer=fields["reviewer"][row],
+                exclusion_reason=fields["excluded"][row],
+                record_hashes=None if join_hashes is None else join_hashes(case_id, version),
+                attribute_values=attribute_values,
+                slices=slices,
+                value_seal=create_seal(attribute_values, slices),
+            )
         )
-        for lever_rows in _group_by_unit(rows)
-        for first_row in lever_rows[:1]
-    ]
-    return [
-        replace(unit, value_seal=create_seal(unit.attribute_values, unit.slices))
-        for unit in counted_units
-    ]
-
-
-def _group_by_unit(rows: Sequence[UnitRow]) -> Iterable[list[UnitRow]]:
-    groups: dict[tuple[Any, ...], list[UnitRow]] = {}
-    for row in rows:
-        groups.setdefault(_get_values(row, UNIT_KEY_COLUMNS), []).append(row)
-    return groups.values()
-
-
-def _get_values(row: UnitRow, names: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in names)
+    return counted_units

@@ -4,9 +4,8 @@ The columns of a series and of a class are stored once, and counts have their id
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 from sqlalchemy import Column, ColumnElement, Table, select, tuple_
@@ -30,8 +29,7 @@ SlotPosition = tuple[int, int]
 """A slot of counting and the slot in which its units occurred."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class CountKey:
+class CountKey(NamedTuple):
     """The key of a count: slots, series, class and bucket."""
 
     slot: int
@@ -59,10 +57,7 @@ class StoredCounts:
 
     def add(self, added: Mapping[CountKey, int]) -> None:
         """Add counts, in the transaction that stores the units, after `through`."""
-        rows = [
-            (self._rollout.number, k.slot, k.occurred, k.series_id, k.class_id, k.bucket, n)
-            for k, n in sorted(added.items())
-        ]
+        rows = [(self._rollout.number, *key, n) for key, n in sorted(added.items())]
         upsert_sums(self._transaction, counts, rows, "n")
 
     def load_by_key(

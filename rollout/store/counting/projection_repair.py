@@ -4,7 +4,6 @@ No table here is a source. A difference comes from a manual change, a broken dis
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Table, and_, delete, insert, select, update
@@ -90,7 +89,7 @@ class ProjectionRepair:
         """Write counts as the counted units have them."""
         for key, (stored, expected) in differences.items():
             rows = ({"n": n} if n else None for n in (stored, expected))
-            self._repair_row(counts, asdict(key), *rows)
+            self._repair_row(counts, key._asdict(), *rows)
 
     def repair_matrices(self, differences: Mapping[MatrixKey, tuple[int, int]]) -> None:
         """Write matrices as the counted units have them."""

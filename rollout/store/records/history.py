@@ -11,7 +11,7 @@ decision in a review task also takes precedence over decisions sent for the same
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -43,6 +43,7 @@ from rollout.store.records.decision_rows import (
     pick_harm,
 )
 from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
+from rollout.store.records.history_columns import HISTORY_COLUMNS, parse_json
 from rollout.store.records.probability_frames import build_probability_frame
 from rollout.store.records.renamed_predictions import (
     find_first_receipts,
@@ -97,6 +98,7 @@ class StoredHistory:
         self._outcomes = outcomes
         self._select_row = select_row
         self._first_names = first_names or {}
+        self._parse_json = cache(parse_json)  # most answers and attributes are equal texts
 
     def load_records(
         self, case_ids: Collection[int] | None = None, *, with_probabilities: bool = False
@@ -274,7 +276,7 @@ class StoredHistory:
             earlier += (
                 {**key, **values}
                 for row, values in zip(revisions, earlier_values, strict=False)
-                if row.outcome_values
+                if self._parse_json(row.outcome_values)
             )
         schema = build_outcomes_schema(self._levers, self._outcomes) | OUTCOME_SOURCE_SCHEMA
         return pl.DataFrame(newest, schema=schema), pl.DataFrame(earlier, schema=schema)
@@ -289,7 +291,7 @@ class StoredHistory:
     def _load_rows(
         self, table: Table, key_columns: Sequence[str], case_ids: Collection[int] | None
     ) -> Iterable[Row[Any]]:
-        query = select(table).where(*self._match_cases(table, case_ids))
+        query = select(*HISTORY_COLUMNS[table.name]).where(*self._match_cases(table, case_ids))
         query = query.order_by(*(table.c[name] for name in key_columns), table.c.revision)
         rows: Iterable[Row[Any]] = self._transaction.execute(query)
         select_row = self._select_row
@@ -377,6 +379,7 @@ class StoredHistory:
     def _build_case(
         self, row: Row[Any], keys: Mapping[int, str], episodes: Mapping[int, str]
     ) -> RowValues:
+        attributes = self._parse_json(row.attributes)
         return {
             "case_key": keys[row.case_id],
             "site": row.site,
@@ -385,11 +388,12 @@ class StoredHistory:
             "hour_written": row.occurred_at.hour,
             "episode": episodes.get(row.episode),
             "received_at": row.received_at,
-            **{ATTRIBUTE_PREFIX + name: row.attributes.get(name) for name in self._attributes},
+            **{ATTRIBUTE_PREFIX + name: attributes.get(name) for name in self._attributes},
         }
 
     def _build_answers(self, row: Row[Any]) -> RowValues:
-        return {VALUE_PREFIX + lever: row.answers.get(lever) for lever in self._levers}
+        answers = self._parse_json(row.answers)
+        return {VALUE_PREFIX + lever: answers.get(lever) for lever in self._levers}
 
     def _build_prediction(
         self, row: Row[Any], first_decisions: Mapping[int, datetime]
@@ -437,7 +441,7 @@ class StoredHistory:
         source = None
         if row.source_kind is not None:
             source = name_sender(row.sender, is_review=False)
-        stored_values = row.outcome_values or {}
+        stored_values = self._parse_json(row.outcome_values) or {}
         values = {OUTCOME_PREFIX + name: stored_values.get(name) for name in self._outcomes}
         return {
             **self._build_answers(row),

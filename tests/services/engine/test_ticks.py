@@ -26,7 +26,9 @@ from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker, TickScheduler
 from rollout.services.records.record_import import import_records
+from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CountQueue
+from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.tick_slots import TickSlots
@@ -53,6 +55,7 @@ TICK = POLICY.tick
 HISTORY = a_history(replace(STORY, slots=40), POLICY)
 SLOTS, _ = replayed(HISTORY, POLICY, None)
 LAST = to_instant(SLOTS[-1], TICK)
+COUNTED_STORY = (838, 24)  # units and series of counts
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
@@ -165,6 +168,28 @@ def test_a_slot_left_behind_is_taken_up_by_another_after_a_tick(database):
     ticking = TickScheduler(database, "one")
     assert ticking.run_due_ticks(LAST).events_by_rollout == {}
     assert list(ticking.run_due_ticks(LAST + TICK).events_by_rollout) == [name]
+
+
+@on_sqlite
+@pytest.mark.parametrize("entries_per_batch", [20, 100_000])
+def test_batches_of_any_size_count_the_same(database, monkeypatch, entries_per_batch):
+    """What prepares a database that nobody else uses need not leave stops a turn."""
+    sizes, take = [], CountQueue.take
+
+    def take_batch(queue, **limits):
+        batch = take(queue, **limits)
+        sizes.append(len(batch))
+        return batch
+
+    monkeypatch.setattr(CountQueue, "take", take_batch)
+    fill_story(database)
+    Ticker(database, "story", "one", entries_per_batch=entries_per_batch).tick(LAST)
+    assert (max(sizes), sizes[-1]) == (min(entries_per_batch, sum(sizes)), 0)
+    with database.begin_read() as transaction:
+        rollout = Rollouts(transaction).find("story")
+        units = list(CountedUnits(transaction, rollout).list_all())
+        assert counter.find_differences(transaction, rollout).counts == {}
+    assert (len(units), len({unit.series_id for unit in units})) == COUNTED_STORY
 
 
 # Breaking off and being overtaken

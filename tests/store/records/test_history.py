@@ -11,7 +11,9 @@ from rollout.core.policy.policy import EvidenceRules
 from rollout.core.records.records import Case, Decision, Outcome, Prediction
 from rollout.store.counting import counter
 from rollout.store.counting.counted_units import CountedUnits
+from rollout.store.records import history as stored_history
 from rollout.store.records.history import StoredHistory
+from rollout.store.records.history_columns import HISTORY_COLUMNS, parse_json
 from rollout.store.records.records import RecordStore
 from rollout.tally.unit_arrays import build_units
 from tests.factories import DAY, HOUR, MINUTE, NOON
@@ -71,6 +73,34 @@ def test_an_empty_rollout_is_an_empty_history(database, rollout):
     assert found.levers == ("alarm",)
     assert found.attributes == ("weather",)
     assert {found.cases.height, found.predictions.height, found.decisions.height} == {0}
+
+
+def test_equal_answers_are_parsed_once_and_media_never(database, rollout, monkeypatch):
+    """Parsing each record's JSON took a third of a read; media are pictures of many kilobytes."""
+    parsed = []
+
+    def parse(text):
+        parsed.append(text)
+        return parse_json(text)
+
+    monkeypatch.setattr(stored_history, "parse_json", parse)
+    records = [record for number in range(40) for record in said(number)]
+    pictured = {"media": {"picture": "data:image/png;base64,AAAA"}}
+    keep(
+        database, rollout, *(replace(r, **pictured) if isinstance(r, Case) else r for r in records)
+    )
+    found = history(database, rollout)
+    assert (found.cases.height, found.predictions.height) == (40, 80)
+    assert sorted(filter(None, parsed)) == [
+        '{"alarm":"bear"}',
+        '{"alarm":"fox"}',
+        '{"alarm":"none"}',
+        '{"alarm":null}',
+        '{"weather":"dry"}',
+        '{"weather":"wet"}',
+        "{}",
+    ]
+    assert "media" not in {column.name for column in HISTORY_COLUMNS["cases"]}
 
 
 def test_records_come_back_as_frames(database, rollout):
