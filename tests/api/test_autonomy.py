@@ -9,7 +9,7 @@ from sqlalchemy import text
 from api.app import create_app
 from rollout import faults
 from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.incidents import CLOCK_INCIDENT
+from rollout.core.scope.incidents import CLOCK_INCIDENT, WRITES_INCIDENT
 from rollout.services.engine.autonomy import (
     APPEND_FAILED,
     DEFAULT_RESERVE,
@@ -22,7 +22,7 @@ from rollout.services.engine.state_cache import MAX_STALENESS
 from rollout.services.engine.stop_latches import NO_FOLDER
 from rollout.services.engine.ticks import TickScheduler
 from rollout.services.process.replica_safety import ReplicaSafety
-from rollout.store.database.append_failures import TICK
+from rollout.store.database.append_failures import APPEND, TICK
 from rollout.store.database.errors import StoreError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
@@ -200,6 +200,23 @@ def test_a_failed_append_takes_autonomy_and_only_an_append_gives_it_back(replica
     assert replica.decider() == "model"
     (opened,) = events(database, "IncidentOpened")
     assert opened.fields["kind"] == "writes"
+
+
+@on_sqlite
+def test_a_failure_beyond_the_open_incidents_is_counted_once(replica, database):
+    for n in range(50):
+        told = OpenIncident(at=NOON, kind=WRITES_INCIDENT, reason=f"{n}")
+        execute_command(database, "bears", lambda _, told=told: told)
+    for _ in range(2):
+        database.append_failures.record_failure("bears", APPEND, "disk full")
+        for _ in range(3):
+            replica.pass_time()
+            assert replica.beat() == ()
+            assert replica.reason() == APPEND_FAILED  # nothing was appended
+        database.append_failures.record_success("bears", APPEND)
+        replica.beat()
+    found = replica.client.by("viewer").get(f"{V1}/incidents").json()["items"]
+    assert {incident["unopened"] for incident in found} == {2}
 
 
 @on_sqlite

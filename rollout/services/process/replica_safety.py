@@ -1,12 +1,11 @@
 """What a replica's heartbeat thread does in each pass."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from rollout.core.errors import RefusalError
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.incidents import WRITES_INCIDENT
-from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.service import Service
 from rollout.services.engine.stop_latches import FailedNarrowing, PendingNarrowing
 from rollout.services.process.damage_search import find_damaged_rollouts, is_cleared
@@ -34,6 +33,7 @@ class ReplicaSafety:
         self._service, self._owner = service, owner
         self._database, self._latches = service.database, service.autonomy.latches
         self._saved: set[PendingStop | Damage] = set()
+        self._failing_since: dict[str, datetime] = {}
 
     def run_pass(self) -> tuple[Exception, ...]:
         """Run every step, whatever fails before it; return the errors."""
@@ -126,16 +126,19 @@ class ReplicaSafety:
 
         It tells people of the gap, and only its success gives autonomy back.
         """
-        for (rollout_name, kind), text in self._database.append_failures.failures.items():
-            if kind == APPEND:
-                self._append_incident(rollout_name, text)
-
-    def _append_incident(self, rollout_name: str, text: str) -> None:
+        failures = self._database.append_failures.failures
+        texts = {name: text for (name, kind), text in failures.items() if kind == APPEND}
         now = self._service.clock.now()
+        self._failing_since = {name: self._failing_since.get(name, now) for name in texts}
+        for rollout_name, text in texts.items():
+            self._append_incident(rollout_name, text, now)
+
+    def _append_incident(self, rollout_name: str, text: str, now: datetime) -> None:
         reason = f"an append failed, last seen at {now.isoformat(timespec='seconds')}: {text}"
-        open_incident = OpenIncident(at=now, kind=WRITES_INCIDENT, reason=reason)
+        incident = OpenIncident(at=now, kind=WRITES_INCIDENT, reason=reason)
+        since_text = self._failing_since[rollout_name].isoformat()
         try:
-            execute_command(self._database, rollout_name, lambda _: open_incident)
+            self._service.incident_opener.open_or_count(rollout_name, incident, since_text)
         except RefusalError:  # there is no such rollout
             self._database.append_failures.record_success(rollout_name, APPEND)
 
