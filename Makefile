@@ -18,7 +18,8 @@ help: ## list the recipes
 
 .venv/dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,demo]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,demo]' \
+	  2>.venv/install-warnings.txt || { cat .venv/install-warnings.txt; exit 1; } # tests look for yanked versions in it
 	@touch $@ .venv/demo
 
 demo: .venv/demo ## play the mail room and write its report to rollout-demo/
@@ -66,9 +67,7 @@ lock: ## write constraints.txt anew, for all platforms, without hosts
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --all-extras --upgrade pyproject.toml -o constraints.txt
 
 bom: .venv/dev ## what is installed, as a CycloneDX bill of materials: out/bom.json
-	$(PYTHON) -m venv .venv/audit && mkdir -p out
-	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0
-	.venv/audit/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible -o out/bom.json $(BIN)/python
+	$(BIN)/python tools/bill_of_materials.py out/bom.json
 
 advisories: ## are locked versions vulnerable or yanked? Asks services on the network: not in .ci/run
 	$(PYTHON) -m venv .venv/audit && mkdir -p out

@@ -54,14 +54,24 @@ def restore_database(
             help="replace a database whose ledgers have entries that the backup lacks",
         ),
     ] = False,
+    ledger: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--ledger",
+            metavar="EXPORT",
+            help="newest exported ledger, of a rollout or the access ledger, whose erasures are"
+            " applied (repeatable)",
+        ),
+    ] = None,
 ) -> None:
     """Replace the database in ROLLOUT_DATABASE_URL by a backup; everything starts stopped.
 
     Stop every replica first. The backup is copied, upgraded and verified first; then the copy
     replaces the database. What was erased or revoked in the replaced one is so again, and all
-    sessions end. Every rollout begins an era: all cells are stopped until a resume is approved,
-    open proposals end, and earlier permits and snapshots are invalid. On PostgreSQL the role must
-    be allowed to create databases; run `rollout db grant ROLE` afterwards.
+    sessions end. If that one is lost, name the newest exports by `--ledger`. Every rollout begins
+    an era: all cells are stopped until a resume is approved, open proposals end, and earlier
+    permits and snapshots are invalid. On PostgreSQL the role must be allowed to create databases;
+    run `rollout db grant ROLE` afterwards.
 
     Example: `rollout db restore monday.db --by ana --reason "the disk failed"`
     """
@@ -72,11 +82,14 @@ def restore_database(
         reason=_check_reason(reason),
         at=datetime.now(UTC),
         discards_newer=discard_newer,
+        ledgers=tuple(ledger or ()),
     )
     with print_refusals(), convert_store_errors():
         restored = restore(request)
     for change in restored.access_changes:
         typer.echo(change)
+    if ledger or restored.erased.cases or restored.erased.names:
+        typer.echo(restored.erased.text)
     _print_eras(restored.eras)
 
 

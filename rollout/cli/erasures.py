@@ -130,7 +130,7 @@ def erase_again(
         rows = list(verify_lines(lines))
         caller = load_local_caller(database, by)
         applied = apply_erasures(database, caller, rows, datetime.now(UTC))
-    typer.echo(f"{applied.cases} cases and {applied.names} names erased again")
+    typer.echo(applied.text)
 
 
 def export_user(

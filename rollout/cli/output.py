@@ -14,12 +14,14 @@ from rollout.reports.text.source_text import (
     describe_outcome_sources,
     describe_sources,
 )
+from rollout.reports.text.state_text import describe_unopened_incidents
 
 JsonObject = Mapping[str, Any]
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON and nothing else")]
 FROZEN_LOG_E_PATTERN = re.compile(
     r"log E (?P<log_e>-?[\d.]+) of (?P<needed>[\d.]+) \(risk (?P<risk>[\d.e+-]+)\)$"
 )
+UNOPENED_FIELDS = ("kind", "site", "window", "unopened")
 EVENT_FIELDS = (
     "proposal",
     "stop",
@@ -180,7 +182,13 @@ def _format_import(evidence_import: JsonObject) -> str:
 def format_incidents(incidents: list[Any], *, every: bool) -> str:
     """Return incidents as text, a line each."""
     empty_text = "no incidents" if every else "no open incidents; --all lists acknowledged ones too"
-    return "\n".join(f"  {_format_incident(incident)}" for incident in incidents) or empty_text
+    lines = [f"  {_format_incident(incident)}" for incident in incidents]
+    lines += dict.fromkeys(
+        f"  {describe_unopened_incidents(*(incident[name] for name in UNOPENED_FIELDS))}"
+        for incident in incidents
+        if incident["unopened"]
+    )
+    return "\n".join(lines) or empty_text
 
 
 def _format_incident(incident: JsonObject) -> str:

@@ -295,6 +295,18 @@ def test_a_forged_head_stops_nobody_but_its_client(client, service, database, be
 
 
 @on_sqlite
+def test_forged_heads_beyond_the_open_incidents_are_counted(client, door, service, database, bears):
+    """Seen: the incidents of all clients but the first 50 were dropped unsaid."""
+    forged = lost_head(service) | {"code": ""}
+    for n in range(53):
+        door.let_in(f"box-{n}", AssignedRole("ingest"), machine=True)
+        for _ in range(2):
+            assert ask(client, ALONE, by=f"box-{n}", ledger_head=forged).decider == "human"
+    found = client.by("viewer").get("/v1/rollouts/bears/incidents?limit=200").json()["items"]
+    assert (len(found), {incident["unopened"] for incident in found}) == (50, {3})
+
+
+@on_sqlite
 def test_the_head_of_another_rollout_stops_nobody(client, service, bears):
     assert ask(client, ledger_head=lost_head(service, rollout="ramps")).decider == "human"
     assert ask(client, ALONE).era == 1

@@ -206,6 +206,23 @@ def test_a_failed_append_takes_autonomy_and_only_an_append_gives_it_back(replica
 
 
 @on_sqlite
+def test_a_failure_beyond_the_open_incidents_is_counted_once(replica, database):
+    for n in range(50):
+        told = OpenIncident(at=NOON, kind=WRITES_INCIDENT, reason=f"{n}")
+        execute_command(database, "bears", lambda _, told=told: told)
+    for _ in range(2):
+        database.append_failures.record_failure("bears", APPEND, "disk full")
+        for _ in range(3):
+            replica.pass_time()
+            assert replica.beat() == ()
+            assert replica.reason() == APPEND_FAILED  # nothing was appended
+        database.append_failures.record_success("bears", APPEND)
+        replica.beat()
+    found = replica.client.by("viewer").get(f"{V1}/incidents").json()["items"]
+    assert {incident["unopened"] for incident in found} == {2}
+
+
+@on_sqlite
 def test_a_failed_tick_counts_until_a_tick_succeeds(replica, database):
     replica.beat()
     ticks = TickScheduler(database, "a")

@@ -5,6 +5,7 @@ mount namespace, the user has no rights and no home, and the environment has the
 """
 
 import os
+import re
 import shutil
 import signal
 import stat
@@ -12,17 +13,22 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import tomllib
 import venv
 from contextlib import contextmanager
+from importlib.metadata import distribution
 from pathlib import Path
 
 import psycopg
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from sqlalchemy import make_url
 
 from tests.api.test_serve import free_port, until_ready
-from tests.deploy.files import find_health_check, list_program_calls
+from tests.deploy.files import find_health_check, list_program_calls, read_text
 from tests.store.databases import fresh
+from tools.bill_of_materials import build_bill, find_installed, read_locked
 
 pytestmark = pytest.mark.enable_socket  # a server on this machine
 NOBODY = "65534"
@@ -44,16 +50,52 @@ def open_folder(name):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def list_shipped():
+    """Return what the Containerfile installs beside the program: distributions by name."""
+    (extras,) = re.findall(r"'\.\[([\w,]+)\]'", read_text("Containerfile"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    groups = [project["optional-dependencies"][extra] for extra in extras.split(",")]
+    names = {
+        canonicalize_name(Requirement(text).name)
+        for group in (project["dependencies"], *groups)
+        for text in group
+    }
+    installed = find_installed(read_locked())
+    bill = build_bill(read_locked())
+    needs = {entry["ref"]: set(entry["dependsOn"]) for entry in bill["dependencies"]}
+    refs = {component["bom-ref"]: component["name"] for component in bill["components"]}
+    shipped, further = set(), {ref for ref in refs if canonicalize_name(refs[ref]) in names}
+    while further:
+        shipped |= further
+        further = set().union(*(needs[ref] for ref in further)) - shipped
+    return {name: installed[name] for name in sorted(canonicalize_name(refs[r]) for r in shipped)}
+
+
+def link_distributions(distributions, packages):
+    """Link the modules and metadata of distributions into the packages of an environment."""
+    for found in distributions.values():
+        for top in {file.parts[0] for file in found.files} - {"..", "__pycache__"}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(found.locate_file(top))
+
+
 @pytest.fixture(scope="module")
 def program():
-    """Make a virtual environment of this tree and the locked dependencies; give its program."""
+    """Make a clean virtual environment, as the Containerfile does; give its program.
+
+    What its extras need is linked from this environment, and nothing else.
+    """
     if not CAN_CHANGE_USER:
         pytest.skip("another user id and a read-only mount need root, setpriv and unshare")
     with open_folder("opt") as parent:
         folder = parent / "rollout"
         venv.create(folder, symlinks=True)
         packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
-        (packages / "program.pth").write_text(f"{ROOT}\n{sysconfig.get_path('purelib')}\n")
+        (packages / "program.pth").write_text(f"{ROOT}\n")
+        link_distributions(list_shipped(), packages)
+        own = distribution("rollout-controller").locate_file("")
+        for metadata in own.glob("rollout_controller-*.dist-info"):  # it names `serve`
+            (packages / metadata.name).symlink_to(metadata)
         script = folder / "bin" / "rollout"
         script.write_text(f"#!{folder}/bin/python\nfrom rollout.cli.main import app\n\napp()\n")
         script.chmod(0o755)
@@ -129,6 +171,19 @@ def test_the_fault_is_there_nothing_but_the_state_can_be_written(program, state)
         assert "Read-only file system" in done.stderr
     assert run(program, ["touch", "written"], state).returncode == 0
     assert run(program, ["id", "-u"], state).stdout.strip() == NOBODY
+
+
+def test_the_environment_has_what_is_shipped_and_nothing_else(program, state):
+    modules = {
+        "fastapi": 0,
+        "psycopg": 0,
+        "authlib": 0,
+        "packaging": 1,
+        "hypothesis": 1,
+        "pytest": 1,
+    }
+    for module, code in modules.items():
+        assert run(program, ["python", "-c", f"import {module}"], state).returncode == code, module
 
 
 @pytest.mark.parametrize("words", sorted(SERVES))

@@ -1,8 +1,9 @@
 """Locked dependencies: each is installed as locked, and its licence is on a list."""
 
 import re
+import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.docs.pages import ROOT
+from tools.bill_of_materials import build_bill, find_installed, find_licences, read_locked
 
 LICENCES = (
     "0BSD",
@@ -29,52 +31,12 @@ LICENCES = (
     "Zlib",
 )
 """Licences under which a dependency may be installed beside an Apache-2.0 program."""
-OLD_WORDS = {
-    "apache software license": "Apache-2.0",
-    "apache license 2.0": "Apache-2.0",
-    "bsd license": "BSD-3-Clause",
-    "isc license": "ISC",
-    "mit license": "MIT",
-    "mozilla public license 2.0": "MPL-2.0",
-    "python software foundation license": "PSF-2.0",
-    "gnu lesser general public license v3": "LGPL-3.0-only",
-}
-"""Classifiers and free text of packages that have no licence expression yet."""
 ONLY_IN_TESTS = {"krippendorff": "GPL-3.0-or-later"}
 """Compared with our own figures; neither imported by the program nor shipped."""
-FROM_FILES = {"axe-playwright-python": "MIT", "promql-parser": "MIT", "quickjs-ng": "MIT"}
-"""Licences that stand in the package's licence file alone."""
-
-
-def read_locked():
-    """Return the locked requirements that hold on this machine, by name."""
-    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
-    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    return {
-        canonicalize_name(one.name): one
-        for one in requirements
-        if one.marker is None or one.marker.evaluate()
-    }
-
 
 LOCKED = read_locked()
-
-
-def find_licences(metadata):
-    """Return the licences of a package as SPDX names, or its own words."""
-    expression = metadata.get("License-Expression")
-    if expression:
-        return set(re.split(r"\s+(?:AND|OR|WITH)\s+|[()]", expression)) - {""}
-    classifiers = [c for c in metadata.get_all("Classifier", []) if c.startswith("License ::")]
-    words = [c.rpartition(" :: ")[2] for c in classifiers if not c.endswith("OSI Approved")]
-    if not words and metadata.get("License"):
-        words = re.split(r" OR | AND ", metadata["License"].splitlines()[0])
-    return {find_spdx(word) for word in words} or {FROM_FILES.get(metadata["Name"], "none")}
-
-
-def find_spdx(word):
-    known = (spdx for text, spdx in OLD_WORDS.items() if word.lower().startswith(text))
-    return next(known, word)
+BILL = build_bill(LOCKED)
+COMPONENTS = {canonicalize_name(component["name"]): component for component in BILL["components"]}
 
 
 def test_each_version_is_locked_exactly():
@@ -96,13 +58,64 @@ def test_each_requirement_of_the_project_is_locked_to_a_version_that_it_allows()
 
 
 @pytest.mark.parametrize("name", sorted(LOCKED))
-def test_a_locked_package_is_installed_as_locked_under_a_listed_licence(name):
-    try:
-        found = distribution(name)
-    except PackageNotFoundError:
+def test_a_locked_package_is_in_the_bill_as_locked_under_a_listed_licence(name):
+    if name not in COMPONENTS:
+        assert name not in find_installed(LOCKED)
         pytest.skip(f"{name} is not needed by the extras that are installed here")
-    assert LOCKED[name].specifier.contains(found.version, prereleases=True)
-    assert find_licences(found.metadata) <= {*LICENCES, ONLY_IN_TESTS.get(name)}
+    component = COMPONENTS[name]
+    assert LOCKED[name].specifier.contains(component["version"], prereleases=True)
+    assert component["purl"] == f"pkg:pypi/{name}@{component['version']}"
+    assert list_licences(component) <= {*LICENCES, ONLY_IN_TESTS.get(name)}
+
+
+def list_licences(component):
+    """Return the names of licences in a component."""
+    (*_, first) = component["licenses"]
+    if "expression" in first:
+        return set(re.split(r"\s+(?:AND|OR|WITH)\s+|[()]", first["expression"])) - {""}
+    return {each["license"]["id"] for each in component["licenses"]}
+
+
+def test_the_bill_of_materials_says_what_needs_what():
+    """`make bom` writes it; nothing but what is installed and locked stands in it."""
+    assert (BILL["bomFormat"], BILL["specVersion"]) == ("CycloneDX", "1.6")
+    refs = {component["bom-ref"] for component in BILL["components"]}
+    assert len(refs) == len(BILL["components"]) > 90
+    needs = {entry["ref"]: set(entry["dependsOn"]) for entry in BILL["dependencies"]}
+    own = BILL["metadata"]["component"]["bom-ref"]
+    assert needs.keys() == {own, *refs}
+    assert COMPONENTS["fastapi"]["bom-ref"] in needs[own]
+    assert COMPONENTS["starlette"]["bom-ref"] in needs[COMPONENTS["fastapi"]["bom-ref"]]
+    reached, further = set(), {own}
+    while further:
+        reached |= further
+        further = set().union(*(needs[ref] for ref in further)) - reached
+    assert refs <= reached, "locked, and needed by nothing"
+    assert build_bill(LOCKED) == BILL
+
+
+def find_yanked(text):
+    """Return the lines in which pip says that a version was yanked."""
+    return [line for line in text.splitlines() if "yanked version" in line]
+
+
+def test_no_installed_version_was_yanked_when_make_installed_it():
+    """The recipe keeps what pip says on the way: no further question to the registry."""
+    warnings = Path(sys.prefix) / "install-warnings.txt"
+    if not warnings.exists():
+        pytest.skip("this environment was not made by `make`, so what pip said is not stored")
+    assert find_yanked(warnings.read_text("utf-8")) == []
+
+
+def test_a_yanked_version_is_found_in_what_pip_says():
+    said = (
+        "WARNING: Location 'simple/attrs/' is ignored\nWARNING: The candidate selected for "
+        "download or install is a yanked version: 'attrs' candidate (version 21.1.0)\nReason: -"
+    )
+    assert len(find_yanked(said)) == 1
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    recipe = makefile.partition("\n.venv/dev:")[2].partition("\n\n")[0]
+    assert "2>.venv/install-warnings.txt" in recipe
 
 
 def test_what_is_only_in_tests_is_needed_by_no_part_that_is_shipped():

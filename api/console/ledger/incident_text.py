@@ -12,18 +12,19 @@ from rollout.core.errors import RefusalError
 from rollout.core.policy.cell_evidence import MeasureKey
 from rollout.core.policy.measures import DETECTOR_MEASURES
 from rollout.core.policy.policy import Guard, Policy
-from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS
 from rollout.core.scope.permissions import Permission
 from rollout.reports.statistics.intervals import compute_share
 from rollout.reports.text.formatting import (
     add_separators,
     format_interval,
     format_percent,
-    format_quantity,
     format_ratio,
 )
 from rollout.reports.text.guard_text import format_guard_reason, name_counted_records
-from rollout.reports.text.state_text import format_incident_heading
+from rollout.reports.text.state_text import (
+    describe_unopened_incidents,
+    format_incident_heading,
+)
 from rollout.services.cells.cells import load_cell
 from rollout.services.incidents.incident_impact import AffectedCell, EvidencePeriod, IncidentImpact
 from rollout.services.incidents.incidents import IncidentStatus
@@ -66,20 +67,16 @@ def describe_trigger(impact: IncidentImpact) -> tuple[str, ...]:
     """Describe the reading that tripped and the meaning of such an alarm."""
     incident = impact.incident
     if incident.kind != "alarm":
-        return (format_guard_reason(incident.reason), *_describe_unopened(incident.unopened))
+        return (format_guard_reason(incident.reason), *_describe_unopened(incident))
     return (format_guard_reason(incident.reason), *_describe_guard(impact.guard))
 
 
-def _describe_unopened(number: int) -> tuple[str, ...]:
+def _describe_unopened(incident: IncidentStatus) -> tuple[str, ...]:
     """Return a sentence on the incidents that were counted instead of opened, if any."""
-    if not number:
+    if not incident.unopened:
         return ()
-    number_text = format_quantity(number, "further incident")
-    text = (
-        f"Counted in this cell, but not opened: {number_text} of this kind."
-        f" At most {MAX_OPEN_INCIDENTS} are open at once; acknowledge them to see new ones."
-    )
-    return (text,)
+    cell = (incident.site, incident.window)
+    return (describe_unopened_incidents(incident.kind, *cell, incident.unopened),)
 
 
 def describe_incident_effect(impact: IncidentImpact) -> str:

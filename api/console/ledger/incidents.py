@@ -11,8 +11,13 @@ from api.paging import decode_cursor, encode_cursor
 from rollout.core.calendar.instants import EPOCH, MICROSECOND, to_micros
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission, require_permission
-from rollout.reports.text.state_text import format_incident_heading, get_incident_text
+from rollout.reports.text.state_text import (
+    describe_unopened_incidents,
+    format_incident_heading,
+    get_incident_text,
+)
 from rollout.services.incidents.incidents import IncidentCursor, IncidentRow, load_all_incidents
+from rollout.services.incidents.unopened_numbers import load_unopened_numbers
 
 router = APIRouter()
 MAX_OPEN_INCIDENTS: Final = 100
@@ -56,6 +61,7 @@ def show_incidents(
         live=live_region,
         waiting=open_page.items,
         known=acknowledged_page.items,
+        unopened=_describe_unopened(visitor, open_page.items),
         zones=timezones,
         heading=format_incident_heading,
         tag_of=get_incident_text,
@@ -63,6 +69,14 @@ def show_incidents(
         older=_build_page_path("older", open_page.before),
         earlier=_build_page_path("seen", acknowledged_page.before),
     )
+
+
+def _describe_unopened(visitor: Visitor, rows: tuple[IncidentRow, ...]) -> list[str]:
+    """Return a sentence for each kind and cell of which incidents were counted, not opened."""
+    return [
+        f"{n.rollout}: {describe_unopened_incidents(n.kind, n.site, n.window, n.number)}"
+        for n in load_unopened_numbers(visitor.service, rows)
+    ]
 
 
 def _load_timezones(visitor: Visitor, rows: tuple[IncidentRow, ...]) -> dict[tuple[str, str], str]:

@@ -6,8 +6,9 @@ from types import MappingProxyType
 from typing import Final
 
 from rollout.core.scope.events import EVIDENCE_CHANGED, LEDGER_ROLLED_BACK, UNAUTHORIZED, UNFAMILIAR
+from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS
 from rollout.core.scope.scope import STOPPED, SUSPENDED
-from rollout.reports.text.formatting import format_cell_name
+from rollout.reports.text.formatting import format_cell_name, format_quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,3 +241,20 @@ def format_incident_heading(kind: str, effect: str, site: str, window: str) -> s
         return f"{cell or 'A cell'} {effect_text.meaning if effect_text else f'was {effect}'}"
     kind_text = INCIDENT_KINDS[kind].meaning if kind in INCIDENT_KINDS else kind
     return f"{cell}: {kind_text}" if cell else kind_text[:1].upper() + kind_text[1:]
+
+
+def describe_unopened_incidents(kind: str, site: str, window: str, number: int) -> str:
+    """Describe the incidents that were counted instead of opened.
+
+    >>> text = describe_unopened_incidents("unauthorized", "creek", "day", 150)
+    >>> text.partition(". ")[0]
+    'creek · day: 150 further incidents (unauthorized action) are counted, not opened'
+    """
+    cell = format_cell_name(site, window)
+    tag = get_incident_text(kind, "").tag.lower()
+    number_text = format_quantity(number, "further incident")
+    return (
+        f"{cell or 'Without a cell'}: {number_text} ({tag}) {'is' if number == 1 else 'are'}"
+        f" counted, not opened. At most {MAX_OPEN_INCIDENTS} of a kind are open in a cell;"
+        " acknowledge them to see new ones."
+    )

@@ -8,11 +8,12 @@ a caller who only reads, it changes nothing: nobody decides by what they get.
 
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
 from rollout.core.errors import RefusalError
-from rollout.core.scope.commands import Command, OpenIncident, StopAfterRollback
+from rollout.core.scope.commands import OpenIncident, StopAfterRollback
 from rollout.core.scope.events import LEDGER_ROLLED_BACK
 from rollout.core.scope.head_codes import IssuedHead, sign_head
 from rollout.core.scope.permissions import Caller, Permission
@@ -106,29 +107,35 @@ def find_head_doubt(
         Permission.REQUEST_ASSIGNMENT, rollout_name
     ):
         return LEDGER_LACKS_HEAD
-    command = _build_command(service, caller, client_head, era)
+    at = service.clock.now()
     with suppress(StoreError, RefusalError):  # the answer stays `human`
-        execute_command(service.database, rollout_name, lambda _: command)
+        if era is None:
+            incident = _build_incident(at, caller, client_head)
+            service.incident_opener.open_or_count(rollout_name, incident, caller.name)
+        else:
+            stop = _build_stop(at, caller, client_head, era)
+            execute_command(service.database, rollout_name, lambda _: stop)
     if era is not None:
         service.state_cache.invalidate(rollout_name)
     return LEDGER_LACKS_HEAD
 
 
-def _build_command(
-    service: Service, caller: Caller, client_head: ClientHead, era: int | None
-) -> Command:
-    at = service.clock.now()
-    if era is None:
-        return OpenIncident(
-            at=at,
-            kind=LEDGER_ROLLED_BACK,
-            about=caller.name,
-            reason=(
-                f"{caller.name} has sent revision {client_head.revision} with a hash that is not "
-                "here, and no code of this service proves that it was: humans decide for it; see "
-                "where it got the head, and delete its stored head if the restore was wanted"
-            ),
-        )
+def _build_incident(at: datetime, caller: Caller, client_head: ClientHead) -> OpenIncident:
+    return OpenIncident(
+        at=at,
+        kind=LEDGER_ROLLED_BACK,
+        about=caller.name,
+        reason=(
+            f"{caller.name} has sent revision {client_head.revision} with a hash that is not "
+            "here, and no code of this service proves that it was: humans decide for it; see "
+            "where it got the head, and delete its stored head if the restore was wanted"
+        ),
+    )
+
+
+def _build_stop(
+    at: datetime, caller: Caller, client_head: ClientHead, era: int
+) -> StopAfterRollback:
     return StopAfterRollback(
         at=at,
         era=era,

@@ -15,12 +15,17 @@ from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.access.users import load_local_caller
 from rollout.services.backups.eras import RolloutEra, accept_restore, load_eras
+from rollout.services.backups.ledger_exports import load_all_heads, read_erasures
 from rollout.services.backups.lost_revocations import (
     AccessContent,
     load_access_content,
     revoke_again,
 )
-from rollout.services.erasure.erasure_replay import ERASURE_KINDS, apply_erasures
+from rollout.services.erasure.erasure_replay import (
+    ERASURE_KINDS,
+    AppliedErasures,
+    apply_erasures,
+)
 from rollout.services.ledger.ledger_forms import change_forms
 from rollout.store.database import postgresql_dumps, sqlite_files
 from rollout.store.database.append_only_checks import find_missing_triggers
@@ -46,6 +51,7 @@ class RestoreRequest:
     Attributes:
         url: of the database that is replaced; it need not exist on SQLite.
         discards_newer: also replace a database that has ledger entries the backup lacks.
+        ledgers: exports whose erasures are applied, too.
     """
 
     url: str
@@ -54,6 +60,7 @@ class RestoreRequest:
     reason: str
     at: datetime
     discards_newer: bool = False
+    ledgers: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +74,11 @@ class _PresentDatabase:
 
 @dataclass(frozen=True, slots=True)
 class RestoredDatabase:
-    """The eras that a restore began, and what it took from accounts, in words."""
+    """The eras that a restore began, what it took from accounts in words, and what it erased."""
 
     eras: tuple[RolloutEra, ...]
     access_changes: tuple[str, ...]
+    erased: AppliedErasures
 
 
 def back_up(url: str, target: Path) -> Mapping[str, StoredLedgerHead]:
@@ -96,10 +104,12 @@ def back_up(url: str, target: Path) -> Mapping[str, StoredLedgerHead]:
 def restore(request: RestoreRequest) -> RestoredDatabase:
     """Replace a database by a backup; every rollout starts stopped, in a new era.
 
-    All sessions end. What was erased or revoked in the present database is so in the restored one.
+    All sessions end. What was erased or revoked in the present database is so in the restored one,
+    and what was erased by the ledgers of the request.
 
     Raises:
         RestoreRefusedError: the backup is faulty, or the present database has newer entries.
+        LedgerExportRefusedError: a ledger of the request does not continue the backup's.
         RefusalError: there is no such file, or the user is no admin.
         DatabaseInUseError: the present database is in use.
         StoreError: the backup can't be read.
@@ -108,7 +118,7 @@ def restore(request: RestoreRequest) -> RestoredDatabase:
         raise RefusalError(f"{request.source}: no such file; name one of `rollout db backup`")
     _check_unused(request.url)
     with _load_copy(request.url, request.source) as copy_url:
-        _upgrade_copy(copy_url, request.at)
+        erasures = _upgrade_copy(copy_url, request)
         with closing(Database(copy_url)) as copy:
             _check_content(copy, request.source)
             present = _compare_with_present(request, copy)
@@ -117,9 +127,10 @@ def restore(request: RestoreRequest) -> RestoredDatabase:
             )
             caller = load_local_caller(copy, request.user_name)
             access_changes = revoke_again(copy, caller, present.access, request.at)
-            apply_erasures(copy, caller, present.erasures, request.at)
+            rows = (*present.erasures, *erasures)
+            erased = apply_erasures(copy, caller, rows, request.at)
         _replace(request.url, copy_url)
-    return RestoredDatabase(eras, access_changes)
+    return RestoredDatabase(eras, access_changes, erased)
 
 
 def _load_heads(database: Database) -> Mapping[str, StoredLedgerHead]:
@@ -153,12 +164,18 @@ def _load_copy(url: str, source: Path) -> Iterator[str]:
         sqlite_files.remove_database(copy)
 
 
-def _upgrade_copy(copy_url: str, at: datetime) -> None:
+def _upgrade_copy(copy_url: str, request: RestoreRequest) -> tuple[CanonicalRow, ...]:
+    """Upgrade a copy of the backup; return the erasures of the request's ledgers.
+
+    These are compared before the upgrade appends to a ledger of form 1.
+    """
     with closing(Database(copy_url)) as copy:
         check_revision_known(copy)
     upgrade(copy_url)
     with closing(Database(copy_url)) as copy:
-        change_forms(copy, at)
+        erasures = read_erasures(request.ledgers, load_all_heads(copy)) if request.ledgers else ()
+        change_forms(copy, request.at)
+    return erasures
 
 
 def _check_content(copy: Database, source: Path) -> None:

@@ -11,6 +11,7 @@ from rollout.services.access.authenticator_codes import AuthenticatorCodes
 from rollout.services.access.secret_key import SecretKey
 from rollout.services.access.sign_in import SignIn
 from rollout.services.engine.autonomy import Autonomy
+from rollout.services.engine.incident_opener import IncidentOpener
 from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.state_cache import StateCache
 from rollout.services.engine.stop_latches import StopLatches
@@ -95,6 +96,7 @@ class Service:
         permit_signer: signs permits and reads those of actions.
         entropy: returns random bytes for salts, keys and sessions.
         autonomy: whether the model may decide, by this replica's own writes.
+        incident_opener: opens incidents, or counts them.
         channels: where reports are sent.
         requires_second_factor: whether users who approve or administer must have given one.
     """
@@ -108,6 +110,7 @@ class Service:
     permit_signer: PermitSigner
     entropy: Entropy
     autonomy: Autonomy
+    incident_opener: IncidentOpener
     channels: Channels = NO_CHANNELS
     checkpoints: CheckpointTargets = NO_CHECKPOINTS
     requires_second_factor: bool = False
@@ -141,5 +144,6 @@ def build_service(
         permit_signer=PermitSigner(database, service_clock, entropy),
         entropy=entropy,
         autonomy=Autonomy(database, users_clock, latches),
+        incident_opener=IncidentOpener(database),
         channels=channels,
     )

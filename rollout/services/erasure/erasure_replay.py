@@ -14,6 +14,7 @@ from rollout.core.access.access_events import UserErased
 from rollout.core.ledger.ledger import CanonicalRow
 from rollout.core.scope.permissions import Caller
 from rollout.core.scope.record_events import CasesErased, NameErased
+from rollout.reports.text.formatting import format_quantity
 from rollout.services.erasure.case_erasure import CASES_PER_BATCH, erase_case_batch, erase_episode
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.erasure.name_erasure import erase_name
@@ -44,6 +45,12 @@ class AppliedErasures:
 
     cases: int
     names: int
+
+    @property
+    def text(self) -> str:
+        """Both numbers in words."""
+        cases, names = format_quantity(self.cases, "case"), format_quantity(self.names, "name")
+        return f"{cases} and {names} erased again"
 
 
 def apply_erasures(

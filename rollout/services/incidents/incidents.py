@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
-from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownIncidentError
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import AcknowledgeIncident
-from rollout.core.scope.events import UNFAMILIAR, IncidentAcknowledged, IncidentOpened
-from rollout.core.scope.familiar_values import count_unopened_values
+from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened
 from rollout.core.scope.permissions import (
     ROLES_BY_PERMISSION,
     Caller,
@@ -22,6 +20,7 @@ from rollout.reports.text.formatting import describe_durations
 from rollout.services.engine.command_handler import CommandResult, run_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
+from rollout.services.incidents.unopened_numbers import count_unopened
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.incidents import (
@@ -297,16 +296,8 @@ def _build_incident(
         acknowledged_by=row.acknowledged_by,
         note=_find_acknowledgement_note(ledger, row),
         revision=row.opened_in,
-        unopened=_count_unopened(state, row, unopened),
+        unopened=count_unopened(state.scope, unopened, row.kind, row.site, row.window, row.version),
     )
-
-
-def _count_unopened(
-    state: RolloutState, row: ListedIncident, unopened: Mapping[tuple[str, str, str], int]
-) -> int:
-    if row.kind == UNFAMILIAR:
-        return count_unopened_values(state.scope, Cell(row.site, row.window), row.version)
-    return unopened.get((row.kind, row.site, row.window), 0)
 
 
 def _find_acknowledgement_note(ledger: Ledger, row: ListedIncident) -> str:

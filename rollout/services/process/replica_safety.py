@@ -1,6 +1,6 @@
 """What a replica's heartbeat thread does in each pass."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from rollout.core.errors import RefusalError
@@ -42,6 +42,7 @@ class ReplicaSafety:
         self._database, self._latches = service.database, service.autonomy.latches
         self._saved: set[PendingStop | Damage] = set()
         self._reported: set[tuple[str, str]] = set()
+        self._failing_since: dict[tuple[str, str], datetime] = {}
 
     def run_pass(self) -> tuple[Exception, ...]:
         """Run every step, whatever fails before it; return the errors."""
@@ -136,16 +137,19 @@ class ReplicaSafety:
         larger one it is opened once.
         """
         failures = self._database.append_failures.failures
+        now = self._service.clock.now()
+        self._failing_since = {key: self._failing_since.get(key, now) for key in failures}
         self._reported &= failures.keys()
         for key, failure in failures.items():
             if key[1] in {STOP, NARROWING, TICK} or key in self._reported:
                 continue
-            self._append_incident(*key, failure)
+            self._append_incident(*key, failure, now)
             if key[1] != APPEND:
                 self._reported.add(key)
 
-    def _append_incident(self, rollout_name: str, kind: str, failure: AppendFailure) -> None:
-        now = self._service.clock.now()
+    def _append_incident(
+        self, rollout_name: str, kind: str, failure: AppendFailure, now: datetime
+    ) -> None:
         size = "" if kind == APPEND else f" of {failure.rows} rows with `{kind}`"
         ledger = " to the access ledger" if rollout_name == ACCESS_CHAIN.name else ""
         time_text = now.isoformat(timespec="seconds")
@@ -154,8 +158,9 @@ class ReplicaSafety:
         if ledger:
             self._append_everywhere(open_incident)
             return
+        repeat_key = f"{kind} {self._failing_since[rollout_name, kind].isoformat()}"
         try:
-            execute_command(self._database, rollout_name, lambda _: open_incident)
+            self._service.incident_opener.open_or_count(rollout_name, open_incident, repeat_key)
         except RefusalError:  # there is no such rollout
             self._database.append_failures.record_success(rollout_name, kind)
 

@@ -165,6 +165,15 @@ def test_the_open_ones_are_read_in_pages(browser, service, alarmed, monkeypatch)
     assert browser.page("/incidents?older=eHg", 422)
 
 
+def test_incidents_that_are_counted_and_not_opened_are_said_on_both_pages(browser, service):
+    for n in range(52):
+        told = OpenIncident(at=NOON, kind="unauthorized", reason=f"{n}", cell=CREEK, about=f"{n}")
+        service.incident_opener.open_or_count("bears", told, f"{n}")
+    sentence = "creek · day: 2 further incidents (unauthorized action) are counted, not opened"
+    assert browser.as_("vic").page("/incidents").count(sentence) == 1
+    assert sentence[0].upper() + sentence[1:] in browser.page(PATH)
+
+
 def test_an_incident_that_never_was_is_not_found(browser, alarmed):
     assert "There is no incident I-9" in browser.as_("vic").page(
         "/rollouts/bears/incidents/I-9", 404

@@ -1,0 +1,81 @@
+"""Incidents beyond the open ones that a cell may have are counted, of every kind, and shown."""
+
+from dataclasses import asdict
+
+import pytest
+
+from rollout.cli.output import format_incidents
+from rollout.core.scope.commands import AcknowledgeIncident, Actor, OpenIncident
+from rollout.core.scope.incidents import EFFECTS, MAX_OPEN_INCIDENTS, SINGLE_INCIDENTS
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.incident_opener import IncidentOpener
+from rollout.services.engine.service import build_service
+from rollout.services.incidents.incidents import load_all_incidents, load_incidents
+from rollout.services.incidents.unopened_numbers import UnopenedNumber, load_unopened_numbers
+from rollout.services.support.clock import ManualClock
+from tests.api.bears import CREEK, founded
+from tests.factories import NOON
+
+VIEWER = Caller("vic", role_assignments=(AssignedRole("viewer"),))
+FURTHER = 3
+
+
+@pytest.fixture
+def service(database):
+    founded(database, NOON)
+    return build_service(database, None, ManualClock(NOON))
+
+
+def open_too_many(opener, kind, cell=CREEK, of=MAX_OPEN_INCIDENTS + FURTHER):
+    for n in range(of):
+        about = f"client-{n}"
+        incident = OpenIncident(at=NOON, kind=kind, reason=f"{n}", cell=cell, about=about)
+        opener.open_or_count("bears", incident, about)
+
+
+def load(service):
+    return load_incidents(service, VIEWER, "bears", limit=200).items
+
+
+@pytest.mark.parametrize("kind", sorted(EFFECTS))
+def test_an_incident_of_any_kind_is_opened_or_counted(service, kind):
+    open_too_many(service.incident_opener, kind)
+    incidents = load(service)
+    opened = 1 if kind in SINGLE_INCIDENTS else MAX_OPEN_INCIDENTS
+    assert len(incidents) == opened
+    assert {incident.unopened for incident in incidents} == {0 if opened == 1 else FURTHER}
+
+
+def test_a_repeat_is_counted_once_by_each_replica(service, database):
+    for _ in range(2):
+        open_too_many(service.incident_opener, "ledger_rolled_back", cell=None)
+    assert {incident.unopened for incident in load(service)} == {FURTHER}
+    open_too_many(IncidentOpener(database), "ledger_rolled_back", cell=None)
+    assert {incident.unopened for incident in load(service)} == {2 * FURTHER}
+
+
+def test_a_counted_incident_opens_when_there_is_room(service, database):
+    open_too_many(service.incident_opener, "ledger_rolled_back")
+    seen = AcknowledgeIncident(at=NOON, by=Actor("bo"), incident="I-1")
+    execute_command(database, "bears", lambda _: seen)
+    further = OpenIncident(
+        at=NOON, kind="ledger_rolled_back", reason="-", cell=CREEK, about="client-51"
+    )
+    service.incident_opener.open_or_count("bears", further, "client-51")
+    assert load(service)[0].about == "client-51"
+
+
+def test_the_number_is_shown_once_for_each_kind_and_cell(service, database):
+    open_too_many(service.incident_opener, "unauthorized")
+    open_too_many(service.incident_opener, "writes", cell=None)
+    open_too_many(service.incident_opener, "ledger_rolled_back", cell=None, of=1)
+    rows = load_all_incidents(database, VIEWER, acknowledged=False, limit=200).items
+    assert load_unopened_numbers(service, rows) == (
+        UnopenedNumber("bears", "unauthorized", "creek", "day", "", FURTHER),
+        UnopenedNumber("bears", "writes", "", "", "", FURTHER),
+    )
+    items = [asdict(incident) for incident in load(service)]
+    text = format_incidents(items, every=False)
+    assert text.count("3 further incidents (unauthorized action) are counted, not opened") == 1
+    assert text.count("3 further incidents (append failed) are counted, not opened") == 1
