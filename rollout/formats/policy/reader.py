@@ -30,6 +30,9 @@ def read_policy(path: Path) -> Policy:
     except UnicodeDecodeError as error:
         message = f"{path.name}:1: (file): is not UTF-8 (byte {error.start}); save it as UTF-8"
         raise InvalidPolicyError((message,)) from None
+    if not text.strip():  # as a refused `rollout init > FILE` leaves it
+        message = f"{path.name}:1: (file): is empty; write a policy, or draft one by `rollout init`"
+        raise InvalidPolicyError((message,))
     return parse_policy(text, name=path.name)
 
 

@@ -283,3 +283,14 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
     path.write_bytes(b"rollout: \xff")
     with pytest.raises(InvalidPolicyError, match=r"p\.yaml:1: \(file\): is not UTF-8"):
         read_policy(path)
+
+
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_an_empty_file_is_refused_once_and_not_key_by_key(tmp_path, text):
+    path = tmp_path / "p.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(InvalidPolicyError) as refused:
+        read_policy(path)
+    assert str(refused.value) == (
+        "p.yaml:1: (file): is empty; write a policy, or draft one by `rollout init`"
+    )
