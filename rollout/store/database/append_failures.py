@@ -71,8 +71,9 @@ class AppendFailures:
 
     def record_failure(self, rollout_name: str, kind: str, reason: str) -> None:
         """Record a failed append."""
+        first_line = (reason.splitlines() or [""])[0]
         with self._lock:
-            self._failures = {**self._failures, (rollout_name, kind): reason.splitlines()[0]}
+            self._failures = {**self._failures, (rollout_name, kind): first_line}
 
     def record_success(self, rollout_name: str, kind: str) -> None:
         """Forget the failure of that kind, if any."""
