@@ -4,7 +4,7 @@ The middleware only identifies the caller. Each route requires a permission with
 `RequirePermission`; the services check permissions on sites.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -14,11 +14,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answer_deadline import is_assignment, run_in_time
-from api.priority_threads import is_narrowing, run_with_priority
+from api.outage_callers import find_narrowing_caller
+from api.priority_threads import is_latchable, is_narrowing, run_with_priority
 from api.request_rates import RequestRates
 from api.session_cookie import read_session_token
 from rollout.core.errors import CrossSiteRequestError, UnauthenticatedError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.services.access.authentication import MAX_OUTAGE_AGE
 from rollout.services.engine.service import Service
 from rollout.store.database.errors import DatabaseUnavailableError
 
@@ -35,7 +37,6 @@ NOT_A_PAGE_TEXT = "a session can open pages only; this address was requested as 
 CONSOLE_PATH = "/console/"  # forms send the token in the body; each route checks it by `Signed`
 API_KEY_HEADER = b"x-api-key"  # as OpenFeature clients may send it
 TOO_MANY_UNKNOWN = "too many unknown keys came from this address; wait a few seconds"
-ThreadRunner = Callable[[Callable[[], Caller]], Awaitable[Caller]]
 NO_KEY_TEXT = "send an API key: `Authorization: Bearer ro_…`; `rollout keys create` creates one"
 
 
@@ -56,12 +57,8 @@ class AuthenticationMiddleware:
     async def _identify_caller(self, scope: Scope) -> Caller | Exception:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            run_in_thread = _choose_threads(scope)
-            is_form = str(scope["path"]).startswith(CONSOLE_PATH)
             self._check_look_up(scope, headers)
-            return await self._find_caller(
-                headers, scope["method"], scope["scheme"], run_in_thread, is_form=is_form
-            )
+            return await self._find_caller(scope, headers)
         except Exception as error:  # noqa: BLE001 - raised again by get_caller
             return error
 
@@ -76,25 +73,21 @@ class AuthenticationMiddleware:
         if not self.service.authenticator.is_known(secret_text):
             raise UnauthenticatedError(TOO_MANY_UNKNOWN)
 
-    async def _find_caller(
-        self,
-        headers: Mapping[bytes, str],
-        method: str,
-        scheme: str,
-        run_in_thread: ThreadRunner,
-        *,
-        is_form: bool,
-    ) -> Caller:
-        at = self.service.wall_clock.now()
+    async def _find_caller(self, scope: Scope, headers: Mapping[bytes, str]) -> Caller:
+        at, authenticator = self.service.wall_clock.now(), self.service.authenticator
         if text := _read_key(headers):
-            authenticator = self.service.authenticator
             cached_caller = authenticator.find_cached_caller(text, at)  # no thread on most requests
             if cached_caller is not None:
                 return cached_caller
-            return await run_in_thread(partial(authenticator.authenticate_key, text, at))
-        token = read_session_token(scheme, headers)
+            return await _look_up(
+                scope,
+                partial(authenticator.authenticate_key, text, at),
+                partial(authenticator.find_cached_caller, text, at, max_age=MAX_OUTAGE_AGE),
+            )
+        token, method = read_session_token(scope["scheme"], headers), scope["method"]
         if not token:
             raise UnauthenticatedError(NO_KEY_TEXT)
+        is_form = str(scope["path"]).startswith(CONSOLE_PATH)
         if (
             method not in SAFE_METHODS
             and headers.get(FETCH_SITE_HEADER, "cross-site") not in OWN_SITES
@@ -104,13 +97,15 @@ class AuthenticationMiddleware:
             raise CrossSiteRequestError(NOT_A_PAGE_TEXT)
         page_token = None if method in SAFE_METHODS or is_form else headers.get(CSRF_HEADER, "")
         if page_token is None:  # pages that poll for changes need no thread
-            cached_caller = self.service.authenticator.find_cached_session_caller(token, at)
+            cached_caller = authenticator.find_cached_session_caller(token, at)
             if cached_caller is not None:
                 return cached_caller
-        load_caller = partial(
-            self.service.authenticator.authenticate_session, token, at, csrf=page_token
+        find_cached = authenticator.find_cached_session_caller
+        return await _look_up(
+            scope,
+            partial(authenticator.authenticate_session, token, at, csrf=page_token),
+            partial(find_cached, token, at, csrf=page_token, max_age=MAX_OUTAGE_AGE),
         )
-        return await run_in_thread(load_caller)
 
 
 def _read_key(headers: Mapping[bytes, str]) -> str:
@@ -120,11 +115,16 @@ def _read_key(headers: Mapping[bytes, str]) -> str:
     return key.strip() if kind.lower() == "bearer" else ""
 
 
-def _choose_threads(scope: Scope) -> ThreadRunner:
-    """Return what runs a request's database reads."""
+async def _look_up(
+    scope: Scope, look_up: Callable[[], Caller], recall: Callable[[], Caller | None]
+) -> Caller:
+    """Return the caller that `look_up` reads; stops alone may get the one last read."""
     if is_assignment(scope):
-        return partial(run_in_time, scope["state"])
-    return run_with_priority if is_narrowing(scope) else run_in_threadpool
+        return await run_in_time(scope["state"], look_up)
+    if is_latchable(scope):
+        return await find_narrowing_caller(look_up, recall)
+    run_in_thread = run_with_priority if is_narrowing(scope) else run_in_threadpool
+    return await run_in_thread(look_up)
 
 
 def get_caller(request: Request) -> Caller:

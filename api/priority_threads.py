@@ -24,6 +24,16 @@ def is_narrowing(scope: Mapping[str, Any]) -> bool:
     return scope["method"] == "POST" and path.startswith("/v1/") and path.endswith(NARROWING_PATHS)
 
 
+def is_latchable(scope: Mapping[str, Any]) -> bool:
+    """Return whether memory can hold what a request does: a stop or a narrowing."""
+    match scope["method"], str(scope["path"]).split("/"):
+        case "POST", ["", "v1", "rollouts", _, "stops" | "narrowings"]:
+            return True
+        case "POST", ["", "console", "rollouts", _, "stop" | "narrow", "confirm"]:
+            return True
+    return False
+
+
 async def run_with_priority(work: Callable[[], T]) -> T:
     """Run a function on a reserved thread."""
     return await to_thread.run_sync(work, limiter=PRIORITY_THREADS)

@@ -24,7 +24,7 @@ from threading import Event
 
 from benchmarks.ingest import find_postgresql, fresh_postgresql
 
-STOPS, CLIENTS, PAUSE, FLOOD_SECONDS = 30, 24, 0.2, 40
+STOPS, CLIENTS, PAUSE, FLOOD_SECONDS = 100, 24, 0.2, 75
 SITES = [f"site-{number}" for number in range(2 * STOPS)]
 POLICY = f"""
 rollout: bench
@@ -117,8 +117,8 @@ def run_against(address: str, key: str) -> None:
 
 
 def _print_stops(title: str, seconds: list[float]) -> None:
-    steps = statistics.quantiles(seconds, n=20, method="inclusive")
-    figures = {"p50": steps[9], "p95": steps[18], "longest": max(seconds)}
+    steps = statistics.quantiles(seconds, n=100, method="inclusive")
+    figures = {"p50": steps[49], "p99": steps[98], "longest": max(seconds)}
     texts = [f"{name} {value * 1000:.0f} ms" for name, value in figures.items()]
     load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
     print(f"{title}: {len(seconds)} stops, {', '.join(texts)} ({load})")

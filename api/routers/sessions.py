@@ -85,6 +85,7 @@ def sign_out(
     if everywhere:
         service.sign_in.sign_out_everywhere(caller, caller.name, at=now)
     service.sign_in.sign_out(session_cookie.get_session_token(request), at=now)
+    service.authenticator.refresh()
     response = Response(status_code=204)
     session_cookie.clear_session(request, response)
     return response

@@ -83,6 +83,7 @@ class JobScheduler:
                 PlannedJob("deliveries", pass_interval, self._delivery_job.run, LONG),
                 PlannedJob("notifications", pass_interval, self._notification_job.run),
                 PlannedJob("uses", MINUTE, self._record_key_uses),
+                PlannedJob("callers", MINUTE, service.authenticator.refresh),
                 PlannedJob("tidy", HOUR, self._run_retention),
                 PlannedJob("evidence", HOUR, self._check_evidence),
                 PlannedJob("checkpoints", HOUR, self._publish_checkpoints),

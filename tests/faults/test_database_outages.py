@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from rollout.services.stops.immediate_stops import ALSO_AFTER_RESTART
 from tests.api.test_serve import until_ready
-from tests.faults.live_outage import prepare_field, serve_replica
+from tests.api.test_sign_in_queue import wait_until
+from tests.faults.live_outage import list_stopped, prepare_field, serve_replica
 from tests.faults.own_server import own_server
 
 pytestmark = [pytest.mark.faults, pytest.mark.enable_socket]
@@ -63,6 +65,21 @@ def check_outage(client):
     return max(seconds for _, seconds in answers), max(seconds for _, seconds in replies)
 
 
+def check_stop(client, key):
+    """Stop a site during an outage, by a key that was never used; return the seconds it took."""
+    began = time.monotonic()
+    answer = client.post(
+        "/v1/rollouts/bears/stops", json={"sites": ["dale"]}, headers=build_bearer(key)
+    )
+    assert (answer.status_code, answer.json()["code"]) == (503, "stop-not-stored"), answer.text
+    assert answer.json()["detail"] == ALSO_AFTER_RESTART
+    return time.monotonic() - began
+
+
+def build_bearer(key):
+    return {"Authorization": f"Bearer {key}"}
+
+
 def check_log(log):
     """One line when the outage begins and one when it ends, whatever was asked meanwhile."""
     lines = log.read_text().splitlines()
@@ -76,20 +93,20 @@ def check_log(log):
 @pytest.mark.parametrize("fault", ["frozen", "killed"])
 def test_an_outage_of_postgresql_hands_cases_to_people_and_ends_by_itself(fault, tmp_path):
     with own_server() as server:
-        key, _ = prepare_field(server.url)
+        key, operator_key = prepare_field(server.url)
         with (
             serve_replica(server.url, tmp_path) as address,
-            httpx.Client(
-                base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=20
-            ) as client,
+            httpx.Client(base_url=address, headers=build_bearer(key), timeout=20) as client,
         ):
             until_ready(address)
             until_decided(client, "model", 30)
             server.freeze() if fault == "frozen" else server.kill()
             longest = check_outage(client)
+            stop_seconds = check_stop(client, operator_key)
             server.thaw() if fault == "frozen" else server.start_again()
             recovery = until_decided(client, "model", 15)
             assert client.get("/v1/rollouts").status_code == 200
+            wait_until(lambda: list_stopped(server.url) == [{"dale"}])
     check_log(tmp_path / "log")
     figures = f"{fault}: assignments {longest[0]:.2f} s, others {longest[1]:.2f} s"
-    print(f"{figures}, recovery {recovery:.2f} s")  # noqa: T201 - seen with `pytest -s`
+    print(f"{figures}, stop {stop_seconds:.2f} s, recovery {recovery:.2f} s")  # noqa: T201 - seen with `pytest -s`

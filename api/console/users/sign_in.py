@@ -125,6 +125,7 @@ def submit_sign_out(request: Request, form: SignedForm) -> Response:
     if form.has_field("everywhere") and visitor is not None:
         service.sign_in.sign_out_everywhere(visitor.caller, visitor.name, at=now)
     service.sign_in.sign_out(session_cookie.get_session_token(request), at=now)
+    service.authenticator.refresh()
     response = RedirectResponse(f"{HOME}/sign-in", 303)
     session_cookie.clear_session(request, response)
     return response

@@ -175,6 +175,7 @@ def _set_email(visitor: Visitor, name: str, form: Form) -> None:
 
 def _sign_out_user(visitor: Visitor, name: str, _form: Form) -> None:
     visitor.service.sign_in.sign_out_everywhere(visitor.caller, name, at=visitor.wall_time)
+    visitor.service.authenticator.refresh()
 
 
 def _reset_factor(visitor: Visitor, name: str, _form: Form) -> None:

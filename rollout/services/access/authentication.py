@@ -4,6 +4,9 @@ A replica caches all users with their roles and keys, and confirms the cache aga
 access ledger: at most one short read every half second. So a request costs microseconds, and every
 revocation, disabled account and sign-out holds here within half a second. Unknown keys are looked
 up again, so that a new key works at once.
+
+While the database does not respond, only stops and narrowings are identified, by what this replica
+read within the last hour.
 """
 
 from collections import OrderedDict
@@ -30,6 +33,8 @@ from rollout.store.ledger.ledger import Ledger
 
 MAX_CACHE_AGE = 0.5
 """Maximum age in seconds of cached users, keys and sessions."""
+MAX_OUTAGE_AGE = 3600.0
+"""The same for who stops while the database does not respond."""
 USE_WRITE_INTERVAL = timedelta(minutes=1)
 """Time between two writes of last uses."""
 SESSION_IDLE_TIMEOUT = timedelta(hours=2)
@@ -81,12 +86,17 @@ class Authenticator:
         self._session_uses: dict[bytes, datetime] = {}
         self._uses_written_at: datetime | None = None
 
-    def find_cached_caller(self, key_text: str, at: datetime) -> Caller | None:
-        """Return the key's caller, or None if the database is needed."""
+    def find_cached_caller(
+        self, key_text: str, at: datetime, *, max_age: float = MAX_CACHE_AGE
+    ) -> Caller | None:
+        """Return the key's caller, or None if the database is needed.
+
+        `max_age` is in seconds; only stops and narrowings may give `MAX_OUTAGE_AGE`.
+        """
         register = self._register
         return (
             self._find_key_owner(register, key_text, at)
-            if register is not None and self._is_fresh(register)
+            if register is not None and self._is_recent(register.confirmed_at, max_age)
             else None
         )
 
@@ -137,37 +147,46 @@ class Authenticator:
         caller = caller or self._load_register(since=started_at).callers.get(session.user_id)
         if caller is None:
             raise UnauthenticatedError(NO_SESSION)
-        if csrf is not None and not compare_digest(read_token(csrf), session.csrf):
-            raise CrossSiteRequestError(STALE_PAGE)
-        self._session_uses[token_hash] = at
-        return self._add_factor(caller, session.second_factor)
+        return self._use_session(token_hash, session, caller, at, csrf)
 
-    def find_cached_session_caller(self, token: str, at: datetime) -> Caller | None:
-        """Return the session's caller, or None if the database is needed."""
+    def find_cached_session_caller(
+        self, token: str, at: datetime, *, csrf: str | None = None, max_age: float = MAX_CACHE_AGE
+    ) -> Caller | None:
+        """Return the session's caller, or None if the database is needed.
+
+        `max_age` is in seconds; only stops and narrowings may give `MAX_OUTAGE_AGE`.
+
+        Raises:
+            CrossSiteRequestError: `csrf` is not the session's page token.
+        """
         token_hash, register = hash_session_token(read_token(token)), self._register
         cached_session = self._sessions.get(token_hash)
-        if register is None or cached_session is None or not self._is_fresh(register):
+        if register is None or cached_session is None:
             return None
+        session = cached_session.session
+        caller = register.callers.get(session.user_id)
         if (
-            not 0 <= self._clock.read_boot_clock() - cached_session.read_at < MAX_CACHE_AGE
-            or self._is_expired(token_hash, cached_session.session, at)
+            caller is None
+            or not self._is_recent(register.confirmed_at, max_age)
+            or not self._is_recent(cached_session.read_at, max_age)
+            or self._is_expired(token_hash, session, at)
         ):
             return None
-        caller = register.callers.get(cached_session.session.user_id)
-        if caller is None:
-            return None
-        self._session_uses[token_hash] = at
-        return self._add_factor(caller, cached_session.session.second_factor)
+        return self._use_session(token_hash, session, caller, at, csrf)
 
     def build_page_token(self, token: str) -> str:
         """Return the token that a session's pages send with changes.
 
-        `authenticate_session` checks the session itself.
+        It never changes; `authenticate_session` checks the session itself.
 
         Raises:
             UnauthenticatedError: there is no such session.
         """
-        session = self._load_session(hash_session_token(read_token(token)))
+        token_hash = hash_session_token(read_token(token))
+        cached_session = self._sessions.get(token_hash)
+        session = (
+            self._load_session(token_hash) if cached_session is None else cached_session.session
+        )
         if session is None:
             raise UnauthenticatedError(NO_SESSION)
         return write_token(session.csrf)
@@ -182,6 +201,16 @@ class Authenticator:
         session_token = read_token(self.build_page_token(token))
         if not compare_digest(read_token(page_token), session_token):
             raise CrossSiteRequestError(STALE_PAGE)
+
+    def refresh(self) -> None:
+        """Read again who is known, so that an outage finds it recent.
+
+        Sessions that ended, here or on other replicas, are forgotten.
+        """
+        with self._lock:
+            self._register = self._confirm_register(self._register)
+            with self._database.begin_read() as transaction:
+                self._forget_ended_sessions(transaction)
 
     def write_last_uses(self, at: datetime) -> bool:
         """Store last uses of keys and sessions, at most once a minute.
@@ -212,6 +241,15 @@ class Authenticator:
         self._key_uses[prefix] = at
         return self._add_factor(caller, key.second_factor)
 
+    def _use_session(
+        self, token_hash: bytes, session: Session, caller: Caller, at: datetime, csrf: str | None
+    ) -> Caller:
+        """Return the caller of a valid session, after its page token was compared."""
+        if csrf is not None and not compare_digest(read_token(csrf), session.csrf):
+            raise CrossSiteRequestError(STALE_PAGE)
+        self._session_uses[token_hash] = at
+        return self._add_factor(caller, session.second_factor)
+
     def _add_factor(self, caller: Caller, second_factor: str) -> Caller:
         """Return the caller with the second factor of its session or key."""
         lacks_factor = self._requires_second_factor and not second_factor and caller.has_factor_role
@@ -222,7 +260,10 @@ class Authenticator:
     def _is_fresh(self, register: AccessRegister, since: float | None = None) -> bool:
         if since is not None:
             return register.confirmed_at > since
-        return 0 <= self._clock.read_boot_clock() - register.confirmed_at < MAX_CACHE_AGE
+        return self._is_recent(register.confirmed_at, MAX_CACHE_AGE)
+
+    def _is_recent(self, read_at: float, max_age: float) -> bool:
+        return 0 <= self._clock.read_boot_clock() - read_at < max_age
 
     def _load_register(self, since: float | None = None) -> AccessRegister:
         """Return a fresh register, or one confirmed after `since` (boot clock)."""
@@ -242,6 +283,7 @@ class Authenticator:
             head = load_access_head(transaction)
             if register is not None and head == register.head:
                 return replace(register, confirmed_at=started_at)
+            self._forget_ended_sessions(transaction)  # as a reset of a password ends them
             updated_register = (
                 None
                 if register is None
@@ -252,11 +294,14 @@ class Authenticator:
     def _load_session(self, token_hash: bytes) -> Session | None:
         cached_session = self._sessions.get(token_hash)
         started_at = self._clock.read_boot_clock()
-        if cached_session is not None and 0 <= started_at - cached_session.read_at < MAX_CACHE_AGE:
+        if cached_session is not None and self._is_recent(cached_session.read_at, MAX_CACHE_AGE):
             return cached_session.session
         with self._database.begin_read() as transaction:
             session = Sessions(transaction).find(token_hash)
         if session is None:  # not cached: invented tokens must not displace real ones
+            if cached_session is not None:
+                with self._lock:
+                    self._sessions.pop(token_hash, None)
             return None
         with self._lock:
             self._sessions[token_hash] = CachedSession(session, started_at)
@@ -264,6 +309,12 @@ class Authenticator:
             while len(self._sessions) > MAX_CACHED_SESSIONS:
                 self._sessions.popitem(last=False)
         return session
+
+    def _forget_ended_sessions(self, transaction: Transaction) -> None:
+        """Forget cached sessions that the database no longer has; the lock is held."""
+        if token_hashes := set(self._sessions):
+            for token_hash in token_hashes - Sessions(transaction).list_open(token_hashes):
+                self._sessions.pop(token_hash, None)
 
     def _is_expired(self, token_hash: bytes, session: Session, at: datetime) -> bool:
         last_used_at = max(session.seen_at, self._session_uses.get(token_hash, session.seen_at))

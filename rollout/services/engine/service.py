@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from rollout.core.scope.permissions import Caller
+from rollout.services.access.authentication import MAX_CACHE_AGE
 from rollout.services.access.authenticator_codes import AuthenticatorCodes
 from rollout.services.access.secret_key import SecretKey
 from rollout.services.access.sign_in import SignIn
@@ -26,7 +27,9 @@ Entropy = Callable[[int], bytes]
 class CallerAuthenticator(Protocol):
     """Authentication of callers; tests use other implementations."""
 
-    def find_cached_caller(self, key_text: str, at: datetime) -> Caller | None:
+    def find_cached_caller(
+        self, key_text: str, at: datetime, *, max_age: float = MAX_CACHE_AGE
+    ) -> Caller | None:
         """Return the key's caller, or None if the database is needed.
 
         Raises:
@@ -34,8 +37,18 @@ class CallerAuthenticator(Protocol):
         """
         ...
 
-    def find_cached_session_caller(self, token: str, at: datetime) -> Caller | None:
-        """Return the session's caller, or None if the database is needed."""
+    def find_cached_session_caller(
+        self, token: str, at: datetime, *, csrf: str | None = None, max_age: float = MAX_CACHE_AGE
+    ) -> Caller | None:
+        """Return the session's caller, or None if the database is needed.
+
+        Raises:
+            CrossSiteRequestError: `csrf` is not the session's page token.
+        """
+        ...
+
+    def refresh(self) -> None:
+        """Read again who is known; forget sessions that ended."""
         ...
 
     def is_known(self, secret_text: str) -> bool:

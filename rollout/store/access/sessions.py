@@ -1,6 +1,6 @@
 """Sessions of users: a random token that only the browser has, stored as a hash."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -71,6 +71,13 @@ class Sessions:
             row.last_used_at or row.created_at,
             row.second_factor or "",
         )
+
+    def list_open(self, hashes: Iterable[bytes]) -> set[bytes]:
+        """Return those of some token hashes whose sessions were not ended."""
+        query = select(sessions.c.hash).where(
+            sessions.c.hash.in_(list(hashes)), sessions.c.ended_at.is_(None)
+        )
+        return set(self._transaction.execute(query).scalars())
 
     def set_second_factor(self, hashed: bytes, kind: str) -> None:
         """Store the kind of second factor that was given during a session."""
