@@ -86,15 +86,19 @@ def build_bill(locked: Mapping[str, Requirement]) -> dict[str, Any]:
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
     direct = [text for group in groups for text in group]
     extras = _find_extras(direct, installed)
-    refs = {name: _build_purl(name, found.version) for name, found in installed.items()}
+    refs = {name: _build_purl(name, package.version) for name, package in installed.items()}
     needs = {own["bom-ref"]: {_name(text) for text in direct}}
-    needs |= {refs[name]: _list_needed(found, extras[name]) for name, found in installed.items()}
+    needs |= {
+        refs[name]: _list_needed(package, extras[name]) for name, package in installed.items()
+    }
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
         "metadata": {"component": own},
-        "components": [_build_component(refs[name], found) for name, found in installed.items()],
+        "components": [
+            _build_component(refs[name], package) for name, package in installed.items()
+        ],
         "dependencies": [
             {"ref": ref, "dependsOn": [refs[name] for name in sorted(names & refs.keys())]}
             for ref, names in needs.items()
@@ -102,25 +106,25 @@ def build_bill(locked: Mapping[str, Requirement]) -> dict[str, Any]:
     }
 
 
-def _build_component(ref: str, found: Distribution) -> dict[str, Any]:
-    expression = found.metadata.get("License-Expression")
+def _build_component(ref: str, package: Distribution) -> dict[str, Any]:
+    expression = package.metadata.get("License-Expression")
     return {
         "type": "library",
         "bom-ref": ref,
-        "name": found.metadata["Name"],
-        "version": found.version,
+        "name": package.metadata["Name"],
+        "version": package.version,
         "purl": ref,
         "licenses": [{"expression": expression}]
         if expression and " " in expression
-        else [{"license": {"id": name}} for name in sorted(find_licences(found.metadata))],
+        else [{"license": {"id": name}} for name in sorted(find_licences(package.metadata))],
     }
 
 
-def _list_needed(found: Distribution, extras: set[str]) -> set[str]:
+def _list_needed(package: Distribution, extras: set[str]) -> set[str]:
     """Return the names that a distribution with extras requires on this machine."""
     return {
         _name(str(needed.name))
-        for needed in map(Requirement, found.requires or ())
+        for needed in map(Requirement, package.requires or ())
         if needed.marker is None
         or any(needed.marker.evaluate({"extra": extra}) for extra in {"", *extras})
     }
@@ -131,7 +135,10 @@ def _find_extras(
 ) -> Mapping[str, set[str]]:
     """Return the extras with which distributions are required, by name."""
     extras: dict[str, set[str]] = defaultdict(set)
-    for text in (*direct, *(text for found in installed.values() for text in found.requires or ())):
+    for text in (
+        *direct,
+        *(text for package in installed.values() for text in package.requires or ()),
+    ):
         needed = Requirement(text)
         if needed.marker is None or needed.marker.evaluate({"extra": ""}):
             extras[_name(needed.name)] |= needed.extras
