@@ -81,7 +81,7 @@ def unidentified(door, monkeypatch):
     def fail(*_args, **_more):
         raise DatabaseUnavailableError("the database does not respond; nothing was done, retry")
 
-    monkeypatch.setattr(door, "find_cached_caller", lambda *_: None, raising=False)
+    monkeypatch.setattr(door, "find_cached_caller", lambda *_, **_more: None, raising=False)
     monkeypatch.setattr(door, "authenticate_key", fail, raising=False)
 
 

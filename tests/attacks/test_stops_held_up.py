@@ -117,7 +117,7 @@ def test_requests_that_hang_hold_up_no_stop(client, database, service, monkeypat
 
     monkeypatch.setattr("api.routers.records.ingest_items", hang)
     monkeypatch.setattr(
-        service.authenticator, "find_cached_caller", lambda *_: None
+        service.authenticator, "find_cached_caller", lambda *_, **_more: None
     )  # and everybody is looked up
     box = {"Authorization": "Bearer ingest"}
     many = [
