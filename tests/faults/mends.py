@@ -109,7 +109,7 @@ MENDS = (
     Mend(
         10,
         "rollout/store/records/decision_rows.py",
-        "if row.source == UNNAMED:",
+        "if kind == UNNAMED:",
         "if False:",
         "tests/attacks/test_invented_decisions.py",
     ),
