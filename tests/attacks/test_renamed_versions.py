@@ -54,7 +54,7 @@ def list_units(database):
     """Return version, key and answers of the units counted on the gate track."""
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, "ramps")
-        units = CountedUnits(transaction, state.rollout).list_all()
+        units = CountedUnits(transaction, state.rollout).list_cases(range(1_000_000))
         return [(u.version, u.exclusion_reason) for u in units if u.track == "gate"]
 
 
