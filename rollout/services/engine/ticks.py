@@ -236,6 +236,10 @@ class Ticker:
                 if not batch:
                     return
                 faults.reach_point("tick.taken")
+                # a name that came since the tick began may continue a version that is counted now
+                versions = VersionStore(transaction, state.rollout).list_all()
+                if versions != state.versions:
+                    state = state.replace_versions(versions)
                 due_cases = [entry for entry in batch if entry.track not in OTHER_TRACKS]
                 if due_cases:
                     self._count_units(transaction, state, slot, due_cases, reviewer_checks)
@@ -257,9 +261,6 @@ class Ticker:
         reviewer_checks: pl.DataFrame | None,
     ) -> None:
         """Count the due units of cases."""
-        # a name that came since the tick began may continue a version whose units are counted now
-        versions = VersionStore(transaction, state.rollout).list_all()
-        state = state if versions == state.versions else state.replace_versions(versions)
         unit_records = UnitRecords(state.first_names)
         case_ids = {entry.case_id for entry in due_cases}
         units = resolve_case_units(transaction, state, case_ids, reviewer_checks, unit_records)

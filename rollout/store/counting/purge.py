@@ -83,6 +83,7 @@ def purge_records(
     deleted too. Exposures stay: they contain no answer and name the case by a number. Append the
     result to the ledger in the same transaction, as the event of `revision`.
     """
+    ExternalKeys(transaction, rollout).lock_ids(case_ids)  # waits for who is storing such a case
     old_case_ids = _find_old(
         transaction, rollout, before, candidates=select_numbers(transaction, case_ids)
     )

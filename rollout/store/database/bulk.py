@@ -191,6 +191,19 @@ def delete_keys(transaction: Transaction, table: Table, keys: Sequence[RowValues
     transaction.connection.exec_driver_sql(statement, parameters)
 
 
+def lock_keys(transaction: Transaction, table: Table, keys: Sequence[RowValues]) -> None:
+    """Lock the existing rows with these keys in their order; wait for who deletes them."""
+    if not keys or transaction.engine == "sqlite":
+        return
+    names = ", ".join(_quote_names(transaction, _list_key_columns(table)))
+    key_rows = _build_unnest(transaction, _list_key_columns(table))
+    statement = (
+        f"select 1 from {table.name} where ({names}) in (select * from {key_rows})"  # noqa: S608 - names of the schema
+        f" order by {names} for update"
+    )
+    transaction.connection.exec_driver_sql(statement, _encode_lists(keys))
+
+
 def _insert_one_by_one(
     transaction: Transaction, table: Table, rows: Sequence[RowValues], on_conflict: str
 ) -> set[RowValues]:

@@ -118,6 +118,14 @@ class ExternalKeys:
             statement = update(external_keys).where(external_keys.c.id == bindparam("key_id"))
             self._transaction.execute(statement, hashes)
 
+    def lock_ids(self, ids: Collection[int]) -> None:
+        """Lock keys by their numbers, in the order in which batches lock them."""
+        query = select(external_keys.c.id).where(
+            external_keys.c.rollout + 0 == self._rollout.number,
+            external_keys.c.id.in_(select_numbers(self._transaction, ids)),
+        )
+        self._transaction.execute(query.order_by(external_keys.c.key).with_for_update()).all()
+
     def change_kind(self, ids: Collection[int], kind: str) -> None:
         """Give keys of this kind another kind."""
         statement = update(external_keys).where(

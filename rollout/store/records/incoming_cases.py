@@ -12,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Column, ColumnElement, Table, bindparam, select, type_coerce
 
 from rollout.core.records.records import Case, Decision, Prediction, Record
-from rollout.store.database.bulk import IGNORE_CONFLICTS, fetch_rows, insert_columns
+from rollout.store.database.bulk import IGNORE_CONFLICTS, fetch_rows, insert_columns, lock_keys
 from rollout.store.database.case_rows import fetch_case_rows
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
@@ -112,6 +112,9 @@ class IncomingCases:
             return
         named_columns = zip(("at", "case_id", "track"), zip(*entries, strict=True), strict=True)
         columns = {"rollout": (self._rollout.number,) * len(entries), **dict(named_columns)}
+        lock_keys(
+            self._transaction, count_queue, [(self._rollout.number, *entry) for entry in entries]
+        )
         insert_columns(self._transaction, count_queue, columns, IGNORE_CONFLICTS)
 
     def _load_columns(

@@ -1,0 +1,126 @@
+"""Records that arrive while a tick counts, or a purge deletes, are counted as any others."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from rollout import faults
+from rollout.core.records.records import Case, Outcome, Prediction
+from rollout.core.scope.commands import Actor
+from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.retention import purge_old_records
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import queue_new_cases
+from rollout.store.counting.counted_outcomes import CountedOutcomes
+from rollout.store.ledger.versions import VersionStore, build_version_info
+from rollout.store.records.records import RecordStore
+from tests.factories import HOUR, MINUTE, NOON
+from tests.replay.pricing import POLICY
+
+TEXT = POLICY.replace("closes: 2d", "closes: 3h") + "\nretention: {cases: 30d}\n"
+LATE = NOON + MINUTE + 4 * HOUR
+CONTENT = "ab" * 32
+
+
+@pytest.fixture
+def ticker(database):
+    """The ticker of a rollout with a case whose units are due at `LATE`."""
+    apply_policy(database, TEXT, Actor("zoe"), NOON, salt=bytes(32))
+    record_version(database, "v1", NOON)
+    case = Case(key="a", site="shop", window="always", occurred_at=NOON + MINUTE)
+    store(database, NOON + MINUTE, case, predict("v1"))
+    ticker = Ticker(database, "pricing", "one")
+    ticker.tick(NOON + 2 * MINUTE)
+    return ticker
+
+
+def predict(version):
+    return Prediction(key="a", version=version, answers={"price": "20"}, at=NOON + MINUTE)
+
+
+def record_version(database, name, at):
+    contents = {"v1": CONTENT, "v1b": CONTENT}
+    with database.begin_write() as transaction:
+        versions = VersionStore(transaction, load_rollout_state(transaction, "pricing").rollout)
+        versions.record_info(build_version_info(name, "records", contents), at=at)
+
+
+def store(database, at, *records, before_commit=lambda: None):
+    with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, "pricing")
+        batch = RecordStore(transaction, state.rollout).store(records, received_at=at, sender="acc")
+        assert {result.status for result in batch.results} == {"accepted"}
+        queue_new_cases(transaction, state, batch, at)
+        before_commit()
+
+
+def list_counted(database):
+    """Return the versions of the counted units, and of the counted outcomes, in order."""
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "pricing").rollout
+        units = transaction.execute(text("select distinct version from counted_units order by 1"))
+        outcomes = CountedOutcomes(transaction, rollout).read_lines(after=-1, until=2**62)
+        return list(units.scalars()), sorted(outcome.version for outcome in outcomes)
+
+
+def run_once(work):
+    """Return an action for a point that does the work when it is reached first."""
+    works = [work]
+    return lambda _: works.pop()() if works else None
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("is_between", [True, False])
+def test_a_version_that_answers_while_its_case_is_counted_is_counted(database, ticker, is_between):
+    if is_between:  # the record is stored after the tick has read, and before it takes the case out
+        thread = threading.Thread(target=store, args=(database, LATE, predict("v2")))
+
+        def begin():
+            thread.start()
+            thread.join(1.0)
+
+        with faults.install_action(run_once(begin), "tick.counted"):
+            ticker.tick(LATE)
+        thread.join()
+    else:  # the tick counts and takes the case out while the record is not committed
+        store(database, LATE, predict("v2"), before_commit=lambda: ticker.tick(LATE))
+    ticker.tick(LATE + HOUR)
+    assert list_counted(database) == (["v1", "v2"], ["v1", "v2"])
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_purge_waits_for_who_stores_a_case_that_it_deletes(database, ticker):
+    ticker.tick(LATE)
+    ticker.tick(LATE + HOUR)
+    at = NOON + timedelta(days=40)
+    thread = threading.Thread(target=purge_old_records, args=(database, "pricing", at))
+
+    def begin():
+        thread.start()
+        thread.join(1.0)
+
+    revised = Case(key="a", site="shop", window="always", occurred_at=at, revision=2)
+    store(database, at, revised, Outcome(key="a", at=at, harm="injury"), before_commit=begin)
+    thread.join()
+    ticker.tick(at + HOUR)
+    with database.begin_read() as transaction:
+        stored = transaction.execute(text("select revision from cases order by 1")).scalars().all()
+    assert stored == [1, 2]
+    assert EvidenceCheck(database, "pricing").check_all().faults == []
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_outcomes_are_counted_under_the_names_that_versions_have_by_then(database, ticker):
+    def rename():
+        record_version(database, "v1b", LATE)
+        store(database, LATE, predict("v1b"))
+
+    with faults.install_action(run_once(rename), "tick.claimed"):
+        ticker.tick(LATE)
+    ticker.tick(LATE + HOUR)
+    assert list_counted(database) == (["v1"], ["v1"])
+    assert EvidenceCheck(database, "pricing").check_all().faults == []
