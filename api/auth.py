@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answer_deadline import is_assignment, run_in_time
 from api.outage_callers import find_narrowing_caller
-from api.priority_threads import is_latchable, is_narrowing, run_with_priority
+from api.priority_threads import is_latchable, is_narrowing, look_up_with_priority
 from api.request_rates import RequestRates
 from api.session_cookie import read_session_token
 from rollout.core.errors import CrossSiteRequestError, UnauthenticatedError
@@ -123,7 +123,7 @@ async def _look_up(
         return await run_in_time(scope["state"], look_up)
     if is_latchable(scope):
         return await find_narrowing_caller(look_up, recall)
-    run_in_thread = run_with_priority if is_narrowing(scope) else run_in_threadpool
+    run_in_thread = look_up_with_priority if is_narrowing(scope) else run_in_threadpool
     return await run_in_thread(look_up)
 
 

@@ -11,7 +11,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Final
 
-from api.priority_threads import run_with_priority
+from api.priority_threads import look_up_with_priority
 from rollout.core.scope.permissions import Caller
 from rollout.store.database.append_failures import is_storage_failure
 
@@ -31,7 +31,7 @@ async def find_narrowing_caller(
     """
     last_read_caller = recall()
     if last_read_caller is None:
-        return await run_with_priority(look_up)
+        return await look_up_with_priority(look_up)
     run_look_up = partial(copy_context().run, look_up)  # logs name the request
     try:
         async with asyncio.timeout(LOOK_UP_SECONDS):

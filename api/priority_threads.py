@@ -12,6 +12,8 @@ NARROWING_PAGES: Final = (
     *("/narrow", "/narrow/confirm", "/narrow/done", "/rejection"),
 )
 PRIORITY_THREADS: Final = CapacityLimiter(8)
+LOOK_UP_THREADS: Final = CapacityLimiter(8)
+"""For callers who are not known yet: whoever they are, they hold up no handler of a stop."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -37,6 +39,11 @@ def is_latchable(scope: Mapping[str, Any]) -> bool:
 async def run_with_priority(work: Callable[[], T]) -> T:
     """Run a function on a reserved thread."""
     return await to_thread.run_sync(work, limiter=PRIORITY_THREADS)
+
+
+async def look_up_with_priority(look_up: Callable[[], T]) -> T:
+    """Run the look-up of a caller on a reserved thread."""
+    return await to_thread.run_sync(look_up, limiter=LOOK_UP_THREADS)
 
 
 def prioritize(handler: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:

@@ -115,6 +115,9 @@ class Autonomy:
         failures = self.database.append_failures.failures
         if failures and any(name in {rollout_name, ACCESS_CHAIN.name} for name, _ in failures):
             return APPEND_FAILED
+        narrowings = self.latches.narrowings  # another one's success ends the failure, not these
+        if narrowings and any(narrowing.rollout == rollout_name for narrowing in narrowings):
+            return APPEND_FAILED
         if self.database.damage_signs.text or self.latches.is_damaged(rollout_name):
             return DAMAGED
         return ""

@@ -1,7 +1,8 @@
 """What a replica's heartbeat thread does in each pass."""
 
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from rollout.core.errors import RefusalError
 from rollout.core.scope.commands import OpenIncident
@@ -22,6 +23,7 @@ from rollout.store.database.append_failures import (
     TICK,
     AppendFailure,
 )
+from rollout.store.database.errors import DatabaseUnavailableError
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.ledger.pending_stops import (
     Damage,
@@ -30,6 +32,7 @@ from rollout.store.ledger.pending_stops import (
     store_damage,
 )
 
+Item = TypeVar("Item")
 OTHERS_TURN: Final = timedelta(seconds=3)
 """Age from which a replica appends a stop that another one stored."""
 
@@ -100,10 +103,12 @@ class ReplicaSafety:
                 self._saved.add(row)
 
     def _append_latched_stops(self) -> None:
-        for stop in self._latches.stops:
-            if stop.cells and not self._latches.is_in_progress(stop):
-                self._append_stop(stop)
-                self._latches.remove_stop(stop)
+        run_each(self._append_latched_stop, self._latches.stops)
+
+    def _append_latched_stop(self, stop: PendingStop) -> None:
+        if stop.cells and not self._latches.is_in_progress(stop):
+            self._append_stop(stop)
+            self._latches.remove_stop(stop)
 
     def _append_stored_stops(self) -> None:
         """Append the stops that a replica stored and left behind."""
@@ -111,9 +116,10 @@ class ReplicaSafety:
         now = self._service.clock.now()
         with self._database.begin_read() as transaction:
             stops = load_safety_rows(transaction).stops
-        for stop in stops:
-            if stop.id not in latched_ids and now - stop.at >= OTHERS_TURN:
-                self._append_stop(stop)
+        run_each(
+            self._append_stop,
+            [s for s in stops if s.id not in latched_ids and now - s.at >= OTHERS_TURN],
+        )
 
     def _append_stop(self, stop: PendingStop) -> None:
         store_for_replicas(self._database, stop)
@@ -123,12 +129,14 @@ class ReplicaSafety:
             self._database.append_failures.record_success(stop.rollout, STOP)
 
     def _repeat_narrowings(self) -> None:
-        for narrowing in self._latches.narrowings:
-            try:
-                narrowing.run()
-            except RefusalError:  # nothing is left to narrow
-                self._database.append_failures.record_success(narrowing.rollout, NARROWING)
-            self._latches.remove_narrowing(narrowing)
+        run_each(self._repeat_narrowing, self._latches.narrowings)
+
+    def _repeat_narrowing(self, narrowing: FailedNarrowing) -> None:
+        try:
+            narrowing.run()
+        except RefusalError:  # nothing is left to narrow
+            self._database.append_failures.record_success(narrowing.rollout, NARROWING)
+        self._latches.remove_narrowing(narrowing)
 
     def _append_incidents(self) -> None:
         """Open an incident where an append failed, so that users learn of the gap.
@@ -140,16 +148,15 @@ class ReplicaSafety:
         now = self._service.clock.now()
         self._failing_since = {key: self._failing_since.get(key, now) for key in failures}
         self._reported &= failures.keys()
-        for key, failure in failures.items():
-            if key[1] in {STOP, NARROWING, TICK} or key in self._reported:
-                continue
-            self._append_incident(*key, failure, now)
-            if key[1] != APPEND:
-                self._reported.add(key)
+        unreported = [
+            key
+            for key in failures
+            if key[1] not in {STOP, NARROWING, TICK} and key not in self._reported
+        ]
+        run_each(lambda key: self._append_incident(key, failures[key], now), unreported)
 
-    def _append_incident(
-        self, rollout_name: str, kind: str, failure: AppendFailure, now: datetime
-    ) -> None:
+    def _append_incident(self, key: tuple[str, str], failure: AppendFailure, now: datetime) -> None:
+        rollout_name, kind = key
         size = "" if kind == APPEND else f" of {failure.rows} rows with `{kind}`"
         ledger = " to the access ledger" if rollout_name == ACCESS_CHAIN.name else ""
         time_text = now.isoformat(timespec="seconds")
@@ -157,12 +164,14 @@ class ReplicaSafety:
         open_incident = OpenIncident(at=now, kind=WRITES_INCIDENT, reason=reason)
         if ledger:
             self._append_everywhere(open_incident)
-            return
-        repeat_key = f"{kind} {self._failing_since[rollout_name, kind].isoformat()}"
-        try:
-            self._service.incident_opener.open_or_count(rollout_name, open_incident, repeat_key)
-        except RefusalError:  # there is no such rollout
-            self._database.append_failures.record_success(rollout_name, kind)
+        else:
+            repeat_key = f"{kind} {self._failing_since[key].isoformat()}"
+            try:
+                self._service.incident_opener.open_or_count(rollout_name, open_incident, repeat_key)
+            except RefusalError:  # there is no such rollout
+                self._database.append_failures.record_success(rollout_name, kind)
+        if kind != APPEND:
+            self._reported.add(key)
 
     def _append_everywhere(self, open_incident: OpenIncident) -> None:
         """Open an incident in all rollouts: without access ledger humans decide in all.
@@ -172,12 +181,17 @@ class ReplicaSafety:
         """
         with self._database.begin_read() as transaction:
             rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
-        appended = [
-            bool(execute_command(self._database, rollout_name, lambda _: open_incident))
-            for rollout_name in rollout_names
-        ]
-        if any(appended) or not rollout_names:
-            self._database.append_failures.record_success(ACCESS_CHAIN.name, APPEND)
+        appended: list[str] = []
+
+        def append(rollout_name: str) -> None:
+            if execute_command(self._database, rollout_name, lambda _: open_incident):
+                appended.append(rollout_name)
+
+        try:
+            run_each(append, rollout_names)
+        finally:
+            if appended or not rollout_names:
+                self._database.append_failures.record_success(ACCESS_CHAIN.name, APPEND)
 
     def _find_damage(self) -> None:
         """Find the rollouts of signs of damage; until then all are with humans."""
@@ -211,3 +225,21 @@ class ReplicaSafety:
                 return is_cleared(transaction, damage)
         except Exception:  # noqa: BLE001 - rows that can't be read clear nothing
             return False
+
+
+def run_each(work: Callable[[Item], object], items: Iterable[Item]) -> None:
+    """Do the work for each item; raise the first error after all of them.
+
+    One rollout whose rows can't be read must not hold up the others. A database that does not
+    respond ends the loop: each item would wait for it again.
+    """
+    first_error: Exception | None = None
+    for item in items:
+        try:
+            work(item)
+        except DatabaseUnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - raised below
+            first_error = first_error or error
+    if first_error is not None:
+        raise first_error

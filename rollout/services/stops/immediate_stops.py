@@ -297,8 +297,14 @@ def narrow_at_once(
     except Exception as error:
         if not is_storage_failure(error):
             raise
-        service.database.append_failures.record_failure(rollout_name, NARROWING, str(error))
-        row = _keep_narrowing(service, caller, target, NarrowingOrder(rollout_name, to, reason, at))
+        failures = service.database.append_failures
+        order = NarrowingOrder(rollout_name, to, reason, at)
+        try:
+            row = _keep_narrowing(service, caller, target, order)
+        except RefusalError:  # nothing is to be narrowed; what waits in memory counts by itself
+            failures.record_success(rollout_name, NARROWING)
+            raise
+        failures.record_failure(rollout_name, NARROWING, str(error))
         if not service.autonomy.is_write_needed:
             text = _describe_command_file(service, is_kept=row is not None)
         else:
