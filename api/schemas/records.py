@@ -70,6 +70,7 @@ CASE_EXAMPLE: dict[str, Any] = {
     "attributes": {"weather": "dry"},
     "versions": ["v7"],
     "differs": False,
+    "compared": True,
 }
 
 
@@ -88,6 +89,10 @@ class CaseSummary(BaseModel):
     versions: list[str] = Field(description="versions with a prediction; empty if hidden")
     differs: bool | None = Field(
         description="whether a prediction and a human decision differ; null if hidden"
+    )
+    compared: bool = Field(
+        validation_alias="is_compared",
+        description="whether both exist, the decision being sure; false if hidden",
     )
 
 

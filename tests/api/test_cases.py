@@ -114,14 +114,26 @@ def test_what_was_counted_is_explained(client, database, clock):
     assert found["pending"] == ""
 
 
+def test_a_case_without_a_sure_answer_is_not_called_equal(client):
+    unsure = decision("unsure") | {"answers": {}, "unsure": True}
+    sent_apart(client, case("open"), prediction("open"), case("unsure"), prediction("unsure"))
+    sent_apart(client, unsure, *judged("same"))
+    listed = client.by("viewer").get(f"{RAMPS}/cases").json()["items"]
+    assert {one["key"]: (one["differs"], one["compared"]) for one in listed} == {
+        "open": (False, False),
+        "unsure": (False, False),
+        "same": (False, True),
+    }
+
+
 def test_whoever_may_judge_a_case_is_shown_nothing_of_what_was_said(client):
     sent_apart(
         client, case("open"), prediction("open", label="damaged"), *judged("shut", said="damaged")
     )
     listed = client.by("ana").get(f"{RAMPS}/cases").json()["items"]  # ana holds every role
-    assert [(one["key"], one["versions"], one["differs"]) for one in listed] == [
-        ("shut", ["v1"], True),
-        ("open", [], None),
+    assert [(one["key"], one["versions"], one["differs"], one["compared"]) for one in listed] == [
+        ("shut", ["v1"], True, True),
+        ("open", [], None, False),
     ]
     assert keys(client, by="ana", version="v1") == ["shut"]
     assert keys(client, by="viewer", version="v1") == ["shut", "open"]

@@ -13,6 +13,8 @@ _TAG_OR_PERCENT: Final = re.compile(
     r"(<(textarea|option|pre|script)\b.*?</\2>|<[^>]*>)| %", re.DOTALL | re.IGNORECASE
 )
 
+_PLAIN_WORD: Final = re.compile(r"\A[a-z]+(?=[\s,.:;!?)'’]|\Z)")
+
 
 def encode_segment(name: str) -> str:
     """Return a name as one segment of a URL path.
@@ -44,8 +46,17 @@ def add_full_stop(text: str) -> str:
 
 
 def capitalize_first(text: str) -> str:
-    """Return a text with an upper-case first letter; "" stays ""."""
-    return text[:1].upper() + text[1:]
+    """Return a sentence with a capital letter, unless a key begins it.
+
+    A first word with digits or dashes may be the name of a site, case or version, which is shown
+    as it was typed.
+
+    >>> capitalize_first("needs 2 more"), capitalize_first("v1 is retired"), capitalize_first("")
+    ('Needs 2 more', 'v1 is retired', '')
+    >>> capitalize_first("lis-007056: no such case")
+    'lis-007056: no such case'
+    """
+    return _PLAIN_WORD.sub(lambda match: match[0].capitalize(), text, count=1)
 
 
 def join_percent_signs(html: str) -> str:

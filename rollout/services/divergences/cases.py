@@ -40,7 +40,11 @@ MAX_SEARCHES = 20  # searches per page; a page may be short and still have a nex
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedCase:
-    """A case in a page; `differs` is None and `versions` empty if hidden."""
+    """A case in a page; `differs` is None and `versions` empty if hidden.
+
+    Attributes:
+        is_compared: whether a prediction and a sure human answer exist; False if hidden.
+    """
 
     number: int
     key: str
@@ -52,6 +56,7 @@ class ListedCase:
     attributes: Mapping[str, str]
     versions: Sequence[str]
     differs: bool | None
+    is_compared: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +304,11 @@ class _CaseReader:
         predictions: Mapping[str, Prediction] | None,
         decisions: Mapping[str, Decision],
     ) -> ListedCase:
-        levers = self.state.policy.levers
+        pairs = (
+            None
+            if predictions is None
+            else _pair_answers(self.state.policy.levers, predictions.values(), decisions.values())
+        )
         return ListedCase(
             number=case_id,
             key=case.key,
@@ -310,27 +319,26 @@ class _CaseReader:
             episode=case.episode,
             attributes=case.attributes,
             versions=() if predictions is None else sorted(predictions),
-            differs=None
-            if predictions is None
-            else _has_divergence(levers, predictions.values(), decisions.values()),
+            differs=None if pairs is None else any(_is_divergent(*pair) for pair in pairs),
+            is_compared=bool(pairs),
         )
 
 
-def _has_divergence(
+def _pair_answers(
     levers: Sequence[Lever], predictions: Collection[Prediction], decisions: Collection[Decision]
-) -> bool:
-    """Return whether a prediction and a sure human decision differ."""
-    return any(
-        _is_divergent(lever, prediction.answers.get(lever.id), decision.answers.get(lever.id))
+) -> Sequence[tuple[Lever, str | None, str]]:
+    """Return each prediction's answer beside each sure human answer, by lever."""
+    return [
+        (lever, prediction.answers.get(lever.id), human_answer)
         for lever in levers
         for prediction in predictions
         for decision in decisions
-        if not decision.unsure
-    )
+        if not decision.unsure and (human_answer := decision.answers.get(lever.id)) is not None
+    ]
 
 
-def _is_divergent(lever: Lever, model_answer: str | None, human_answer: str | None) -> bool:
-    if human_answer is None or model_answer == human_answer:
+def _is_divergent(lever: Lever, model_answer: str | None, human_answer: str) -> bool:
+    if model_answer == human_answer:
         return False
     if model_answer is not None and lever.many:
         return not do_sets_agree(human_answer, model_answer, lever.overlap)

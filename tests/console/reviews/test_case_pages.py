@@ -230,6 +230,8 @@ def test_the_newest_cases_come_in_pages(browser, service):
     rest = browser.page(further)
     assert re.findall(keys, rest) == ["c04", "c03", "c02", "c01", "c00"]
     assert "Back to the newest" in rest
+    assert rest.count("Not compared yet") == 5
+    assert "No difference" not in rest
     browser.page(f"{CASES}?after=%25", 422)
 
 
