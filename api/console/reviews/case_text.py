@@ -43,6 +43,10 @@ REASON_TEXTS: Final = {
     "below the confidence floor": "Its confidence was below the policy's floor, so humans decided.",
     "no window fits": "No window of the policy contains its time, so humans decided.",
 }
+WITHHELD_TEXTS: Final = {
+    "stopped: ": "A stop withheld the cell ({}), so humans decided.",
+    "suspended: ": "A guard had suspended the cell ({}), so humans decided.",
+}
 CHOICE_TEXTS: Final = {
     "keep": "keep as it is",
     "drop": "exclude from training",
@@ -108,7 +112,7 @@ def _describe_action(action: Action, actions: Sequence[Action]) -> str:
 
 def describe_assignment(assignment: CaseAssignment) -> list[str]:
     """Describe the assignment: stage, share, sampling value, revision."""
-    reason = REASON_TEXTS.get(assignment.reason, formatting.to_sentence(assignment.reason))
+    reason = describe_reason(assignment.reason)
     stage_text = (
         f" {assignment.version} was {assignment.stage} there." if assignment.version else ""
     )
@@ -128,6 +132,18 @@ def describe_assignment(assignment: CaseAssignment) -> list[str]:
             f" {source_text}."
         ),
     ]
+
+
+def describe_reason(reason: str) -> str:
+    """Return the reason of an assignment as a sentence.
+
+    >>> describe_reason("stopped: S-3")
+    'A stop withheld the cell (S-3), so humans decided.'
+    """
+    for prefix, text in WITHHELD_TEXTS.items():
+        if reason.startswith(prefix):
+            return text.format(reason.removeprefix(prefix))
+    return REASON_TEXTS.get(reason, formatting.to_sentence(reason))
 
 
 def describe_authorization(action: Action) -> str:

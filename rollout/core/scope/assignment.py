@@ -110,7 +110,7 @@ def _decide(
     acting_stage = None if cell is None else find_acting_version(scope, policy, cell, now)
     version = scope.get_first_name(question.version)
     if cell is None or acting_stage is None or acting_stage[0] != version:
-        return _assign_human(scope, policy, full_lease, reason or "shadow: a human decides")
+        return _assign_human(scope, policy, full_lease, reason or _explain_shadow(scope, cell))
     stage = policy.get_stage(acting_stage[1])
     since = now if scope.at is None else max(now, scope.at)
     lease = min(full_lease, compute_end(scope, policy, cell, version, since) - since)
@@ -129,6 +129,18 @@ def _decide(
     return _assign_by_sampling(
         stage, compute_sampling_value(salt, "stage", sampling_key), scope, policy, lease
     )
+
+
+def _explain_shadow(scope: Scope, cell: Cell | None) -> str:
+    """Return why no version acts in a cell: its stops, the guards that suspended it, or shadow."""
+    stops = sorted(stop.id for stop in scope.stops.values() if cell in stop.cells)
+    if stops:
+        return f"stopped: {', '.join(stops)}"
+    holder = None if cell is None else scope.get_holder(cell)
+    if cell is None or holder is None:
+        return "shadow: a human decides"
+    guards = sorted(scope.get_cell_state(cell, holder).suspended_by)
+    return f"suspended: {', '.join(guards)}" if guards else "shadow: a human decides"
 
 
 def find_unfamiliar_values(

@@ -24,6 +24,7 @@ from rollout.core.scope.assignment import (
 from rollout.core.statistics.sampling import compute_sampling_value
 from tests.factories import (
     AUTONOMOUS,
+    CHANGE,
     CREEK,
     DAY,
     HEARTBEAT,
@@ -57,6 +58,17 @@ def key_below(share: float) -> str:
     return next(
         k for k in map(str, range(1000)) if compute_sampling_value(SALT, "stage", k) < share
     )
+
+
+def test_the_reason_names_what_withholds_the_model():
+    rollout = autonomous()
+    rollout.tick({CREEK: alarm(HEARTBEAT, CHANGE)})
+    assert ask(rollout).reason == "suspended: heartbeat at most 7200 s"
+    rollout.stop()
+    (stop,) = rollout.scope.stops
+    assert ask(rollout).reason == f"stopped: {stop}"  # also while it is suspended
+    assert ask(rollout, version="v9").reason == f"stopped: {stop}"
+    assert ask(RolloutDriver(policy(), "v1")).reason == "shadow: a human decides"
 
 
 def key_above(share: float) -> str:
