@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from api.schemas.examples import CELL, NOON, build_command_example
 from rollout.core.calendar.sites import Cell
-from rollout.services.stops.stop_targets import StopTarget
+from rollout.core.scope.stop_targets import StopTarget
 
 MAX_REASON_LENGTH = 2_000  # characters; the rest is cut off
 Name = Annotated[str, Field(description="a name without a match is ignored")]

@@ -9,10 +9,10 @@ from api.console.page.text import encode_segment
 from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
+from rollout.core.scope.stop_targets import StopTarget
 from rollout.reports.text.formatting import format_quantity, join_words
 from rollout.services.stops.stop_latency import StopLatency, round_stop_latency
 from rollout.services.stops.stop_options import CellGrant, StopOptions
-from rollout.services.stops.stop_targets import StopTarget
 
 ALL, SITE, CELL = "all", "site", "cell"
 CHOOSE_TARGET_TEXT: Final = "Choose how far: everything, a site or a cell"

@@ -1,6 +1,9 @@
 """Stop pages: form, confirmation and result, on reserved threads."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -23,7 +26,7 @@ from api.console.page.stop_target import (
 from api.console.page.text import encode_segment
 from api.console.proposals.proposal_text import format_refusal
 from api.console.rollouts.resume import build_stop_context
-from api.priority_threads import prioritize
+from api.priority_threads import prioritize, run_with_priority
 from api.problems import STATUS_BY_CODE
 from api.schemas.stops import MAX_REASON_LENGTH, StopRequest
 from rollout.core.calendar.opening_hours import find_next_change, is_open
@@ -31,7 +34,7 @@ from rollout.core.calendar.sites import SHADOW
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission
 from rollout.services.stops import stops
-from rollout.services.stops.immediate_stops import stop_at_once
+from rollout.services.stops.immediate_stops import latch_stop
 from rollout.services.stops.stop_options import (
     CellGrant,
     StopOptions,
@@ -88,16 +91,17 @@ def show_confirmation(
 
 
 @router.post("/rollouts/{rollout}/stop/confirm")
-@prioritize
-def submit_stop(
+async def submit_stop(
     request: Request, rollout: str, form: SignedForm, visitor: CurrentVisitor
 ) -> Response:
     """Stop and redirect to the result."""
     typed = {name: form.get_text(name) for name in ("target", "reason", "drill")}
     try:
-        result = _stop_cells(visitor, rollout, form)
+        with _latch_stop(visitor, rollout, form) as write_stop:
+            result = await run_with_priority(write_stop)
     except RefusalError as error:
-        return _render_form_again(request, visitor, rollout, typed, error)
+        render = partial(_render_form_again, request, visitor, rollout, typed, error)
+        return await run_with_priority(render)
     visitor.service.state_cache.invalidate(rollout)
     query = urlencode([("stop", active_stop.id) for active_stop in result.active_stops[:100]])
     return redirect_to(f"/rollouts/{encode_segment(rollout)}/stop/done?{query}")
@@ -139,9 +143,11 @@ def show_result(
     return render_page(request, visitor, "stop_done", **context)
 
 
-def _stop_cells(visitor: Visitor, rollout: str, form: Form) -> stops.StopResult:
+def _latch_stop(
+    visitor: Visitor, rollout: str, form: Form
+) -> AbstractContextManager[Callable[[], stops.StopResult]]:
     stop_request = StopRequest(reason=form.get_text("reason"), drill=form.get_text("drill") != "")
-    return stop_at_once(
+    return latch_stop(
         visitor.service,
         visitor.caller,
         rollout,

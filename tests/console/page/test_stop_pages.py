@@ -12,13 +12,13 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
+from rollout.core.scope.stop_targets import StopTarget
 from rollout.services.access import users
 from rollout.services.access.users import AccountUpdate, load_local_caller
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.proposals import proposals
 from rollout.services.proposals.proposal_details import ProposalPage
 from rollout.services.stops import stops
-from rollout.services.stops.stop_targets import StopTarget
 from tests.api.bears import CREEK, LAKE, POLICY, approved, scope_of, tick, widened
 from tests.console.conftest import token_of
 from tests.factories import HOUR, NOON, TICK
