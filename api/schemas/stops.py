@@ -37,7 +37,7 @@ ACTIVE_STOP: dict[str, Any] = {
 }
 STOP_TEXT = (
     "applies from the next assignment on; the model stops acting on earlier assignments at creek"
-    " within 1m"
+    " within 1 min 1 s"
 )
 EXCLUDED_TARGETS = [{"target": "far-camp", "reason": "bo is no operator there"}]
 STOPPED = build_command_example(

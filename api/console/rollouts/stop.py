@@ -20,7 +20,6 @@ from api.console.page.stop_target import (
     build_widest_choice,
     describe_interim,
     describe_stop_latency,
-    format_latency,
     parse_target,
 )
 from api.console.page.text import encode_segment
@@ -35,6 +34,7 @@ from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission
 from rollout.services.stops import stops
 from rollout.services.stops.immediate_stops import latch_stop
+from rollout.services.stops.stop_latency import format_stop_latency
 from rollout.services.stops.stop_options import (
     CellGrant,
     StopOptions,
@@ -232,14 +232,20 @@ def build_latency_rows(options: StopOptions, at: datetime) -> list[dict[str, Any
         time_span = timedelta(seconds=latency.within_seconds)
         rows.append({
             "site": latency.site,
-            "span": format_latency(latency.within_seconds),
-            "by": at + time_span if time_span > CLOCK_TIME_THRESHOLD else None,
+            "span": format_stop_latency(latency.within_seconds),
+            "by": _round_up(at + time_span) if time_span > CLOCK_TIME_THRESHOLD else None,
             "zone": options.policy.sites_by_id[latency.site].timezone,
             "until_then": describe_interim(
                 _select_open_cells(options, latency.site, at, time_span), latency.site
             ),
         })  # fmt: skip
     return rows
+
+
+def _round_up(at: datetime) -> datetime:
+    """Return the first whole minute that is not before an instant: pages show no seconds."""
+    past_minute = timedelta(seconds=at.second, microseconds=at.microsecond)
+    return at - past_minute + timedelta(minutes=1) if past_minute else at
 
 
 def _select_open_cells(
