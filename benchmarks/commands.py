@@ -35,7 +35,7 @@ def _stops() -> tuple[tuple[float, float], list[tuple[float, float]]]:
 
 def _stop(database: Any, site: str) -> tuple[float, float]:
     from rollout.core.scope.permissions import AssignedRole, Caller
-    from rollout.services.stops.stop_targets import StopTarget
+    from rollout.core.scope.stop_targets import StopTarget
     from rollout.services.stops.stops import stop_cells
 
     ana = Caller("ana", role_assignments=(AssignedRole("operator"),))

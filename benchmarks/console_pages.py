@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.permissions import AssignedRole
+from rollout.core.scope.stop_targets import StopTarget
 from rollout.services.access import users
 from rollout.services.access.authentication import Authenticator
 from rollout.services.access.sign_in import SignIn
@@ -30,7 +31,6 @@ from rollout.services.engine.rollout_state import RolloutState, load_rollout_sta
 from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import import_records
-from rollout.services.stops.stop_targets import StopTarget
 from rollout.services.stops.stops import stop_cells
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.migrations import upgrade

@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.priority_threads import prioritize
+from api.priority_threads import run_with_priority
 from api.schemas.examples import build_responses
 from api.schemas.stops import NARROWED, RESUME, STOPPED, STOPS, NarrowingRequest, StopRequest
 from rollout.services.stops import stops
-from rollout.services.stops.immediate_stops import narrow_at_once, stop_at_once
+from rollout.services.stops.immediate_narrowings import latch_narrowing
+from rollout.services.stops.immediate_stops import latch_stop
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["stops"])
 Operator = Annotated[Caller, RequirePermission(Permission.OPERATE)]
@@ -40,8 +41,7 @@ def list_stops(
     summary="Stop the model in some cells or everywhere",
     responses=build_responses(STOPPED, 200, 201, model=stops.StopResult),
 )
-@prioritize
-def create_stop(
+async def create_stop(
     rollout: str,
     body: StopRequest,
     response: Response,
@@ -55,7 +55,7 @@ def create_stop(
     `excluded`. No reason is required. Returns 201 for a new stop, or 200 if active stops already
     cover the cells. It is safe to retry. Rate limits do not apply.
     """
-    result = stop_at_once(
+    with latch_stop(
         service,
         caller,
         rollout,
@@ -63,7 +63,8 @@ def create_stop(
         at=now,
         reason=body.reason,
         is_drill=body.drill,
-    )
+    ) as write_stop:
+        result = await run_with_priority(write_stop)
     service.state_cache.invalidate(rollout)  # other replicas notice it within moments
     response.status_code = 201 if result.events else 200
     return result
@@ -75,8 +76,7 @@ def create_stop(
     summary="Narrow cells to a lower stage",
     responses=build_responses(NARROWED, 200, 201, model=stops.NarrowingResult),
 )
-@prioritize
-def create_narrowing(
+async def create_narrowing(
     rollout: str,
     body: NarrowingRequest,
     response: Response,
@@ -89,9 +89,10 @@ def create_narrowing(
     Grants above `to` end in all selected cells that you may operate. The others are listed in
     `excluded`. It is safe to retry. Rate limits do not apply.
     """
-    result = narrow_at_once(
+    with latch_narrowing(
         service, caller, rollout, body.target, body.to, at=now, reason=body.reason
-    )
+    ) as write_narrowing:
+        result = await run_with_priority(write_narrowing)
     service.state_cache.invalidate(rollout)
     response.status_code = 201 if result.events else 200
     return result

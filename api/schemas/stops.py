@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from api.schemas.examples import CELL, NOON, build_command_example
 from rollout.core.calendar.sites import Cell
-from rollout.services.stops.stop_targets import StopTarget
+from rollout.core.scope.stop_targets import StopTarget
 
 MAX_REASON_LENGTH = 2_000  # characters; the rest is cut off
 Name = Annotated[str, Field(description="a name without a match is ignored")]
@@ -37,7 +37,7 @@ ACTIVE_STOP: dict[str, Any] = {
 }
 STOP_TEXT = (
     "applies from the next assignment on; the model stops acting on earlier assignments at creek"
-    " within 1m"
+    " within 1 min 1 s"
 )
 EXCLUDED_TARGETS = [{"target": "far-camp", "reason": "bo is no operator there"}]
 STOPPED = build_command_example(

@@ -16,12 +16,13 @@ from rollout.cli.runner import (
     RolloutName,
     build_runner,
 )
+from rollout.core.scope.stop_targets import StopTarget
 from rollout.services.engine import versions
 from rollout.services.incidents import incidents
 from rollout.services.proposals import proposals
 from rollout.services.stops import stops
-from rollout.services.stops.immediate_stops import narrow_at_once, stop_at_once
-from rollout.services.stops.stop_targets import StopTarget
+from rollout.services.stops.immediate_narrowings import narrow_at_once
+from rollout.services.stops.immediate_stops import stop_at_once
 
 Sites = Annotated[
     list[str] | None, typer.Option("--site", help="site or pattern with * (repeatable)")

@@ -17,8 +17,8 @@ from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import VIEWER, AssignedRole, Caller
 from rollout.services.access.authentication import Authenticator
 from rollout.services.access.users import load_local_caller
+from rollout.services.engine.latch_files import LatchFolder
 from rollout.services.engine.service import Service, build_service
-from rollout.services.engine.stop_latches import LatchFolder
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.errors import StoreError
 from rollout.store.database.migrations import check_schema_current, find_schema_revision

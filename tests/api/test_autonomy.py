@@ -19,10 +19,10 @@ from rollout.services.engine.autonomy import (
     NOT_WRITTEN,
 )
 from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.latch_files import NO_FOLDER
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
 from rollout.services.engine.state_cache import MAX_STALENESS
-from rollout.services.engine.stop_latches import NO_FOLDER
 from rollout.services.engine.ticks import TickScheduler
 from rollout.services.process.replica_safety import ReplicaSafety
 from rollout.store.database.append_failures import APPEND, TICK

@@ -34,7 +34,7 @@ def test_a_stop_holds_at_once_and_says_how_soon_it_does_everywhere(client, bears
     assert len(found["cells"]) == 4
     reach = {one["site"]: one["within_seconds"] for one in found["stop_latency"]}
     assert reach == {"creek": 60.5, "lake": 12 * 3600 + 0.5}
-    assert found["text"].endswith("creek within 1m, lake within 12h")
+    assert found["text"].endswith("creek within 1 min 1 s, lake within 12 h 1 min")
     assert (stage(client, CREEK), stage(client, LAKE)) == ("shadow", "shadow")
     assert client.get(f"{V1}/cells/creek/day").json()["status"]["withheld"] == "stopped"
 

@@ -21,10 +21,10 @@ from rollout.services.access.authentication import (
     Authenticator,
 )
 from rollout.services.access.sign_in import SignIn
-from rollout.services.engine.stop_latches import LatchFolder
+from rollout.services.engine.latch_files import LatchFolder
+from rollout.services.stops.immediate_narrowings import NARROWING_KEPT
 from rollout.services.stops.immediate_stops import (
     ALSO_AFTER_RESTART,
-    NARROWING_KEPT,
     UNTIL_RESTART,
 )
 from rollout.store.database.errors import DatabaseUnavailableError

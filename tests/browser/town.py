@@ -20,6 +20,7 @@ from api.app import create_app
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.core.scope.stop_targets import StopTarget
 from rollout.services.access import keys, users
 from rollout.services.access.authentication import Authenticator
 from rollout.services.access.sign_in import SignIn
@@ -31,7 +32,6 @@ from rollout.services.notifications import settings as notifications
 from rollout.services.proposals import proposals
 from rollout.services.reports.archive import request_report
 from rollout.services.reports.builder import ReportOptions
-from rollout.services.stops.stop_targets import StopTarget
 from rollout.services.stops.stops import stop_cells
 from rollout.services.support.channels import Channels
 from rollout.services.support.clock import ManualClock

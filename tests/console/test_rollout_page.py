@@ -165,7 +165,7 @@ def test_each_cell_says_what_its_grant_is_and_who_gave_it(browser, database):
 
 def test_limits_say_how_soon_a_stop_arrives_and_which_policy_holds(browser):
     text = plain(browser.as_("vic").page(BEARS).split("<h2>Limits</h2>")[1])
-    assert "creek within 1 min, lake within 12 h. No drill yet." in text
+    assert "creek within 1 min 1 s, lake within 12 h 1 min. No drill yet." in text
     assert "Number 1" in text
     assert "None: every cell may reach autonomous." in text
 

@@ -19,6 +19,7 @@ from rollout.core.errors import RefusalError
 from rollout.core.ledger.ledger import list_fields
 from rollout.core.records.records import DECISION_TYPES, Case, Decision, Prediction
 from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.core.scope.stop_targets import StopTarget
 from rollout.services.assignments import assignments
 from rollout.services.delivery.delivery import RenderedReport as Letter
 from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
@@ -34,7 +35,6 @@ from rollout.services.reports.builder import ReportOptions as AskedReport
 from rollout.services.reports.schedule import ReportScheduler
 from rollout.services.reviews import decisions, reviews
 from rollout.services.stops import stops
-from rollout.services.stops.stop_targets import StopTarget
 from rollout.services.support.channels import Channels
 from rollout.services.support.clock import ManualClock
 from rollout.services.training import cleaning

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import text
 
 import rollout
-from rollout.services.engine.stop_latches import LatchFolder
+from rollout.services.engine.latch_files import LatchFolder
 from rollout.services.process.health_checks import run_health_checks
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.migrations import upgrade

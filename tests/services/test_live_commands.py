@@ -75,7 +75,7 @@ def test_from_two_files_to_a_stop_and_a_verified_ledger(folder):
     assert [y["by"] for y in state()["proposals"][0]["approvals"]] == ["bo"]
     stopped = done("stop", "ramps", "--all", "--by", "bo", "--reason", "smoke")
     assert "Stopped" in stopped
-    assert "ramp-a within 1m" in stopped
+    assert "ramp-a within 1 min 1 s" in stopped
     (stop,) = state()["stops"]["items"]
     assert "nothing changed" in done("stop", "ramps", "--all", "--by", "bo")
     done("resume", "ramps", stop["id"], "--by", "bo")

@@ -6,13 +6,12 @@ from typing import Final
 from urllib.parse import unquote
 
 from api.console.page.text import encode_segment
-from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
+from rollout.core.scope.stop_targets import StopTarget
 from rollout.reports.text.formatting import format_quantity, join_words
-from rollout.services.stops.stop_latency import StopLatency, round_stop_latency
+from rollout.services.stops.stop_latency import StopLatency, format_stop_latency
 from rollout.services.stops.stop_options import CellGrant, StopOptions
-from rollout.services.stops.stop_targets import StopTarget
 
 ALL, SITE, CELL = "all", "site", "cell"
 CHOOSE_TARGET_TEXT: Final = "Choose how far: everything, a site or a cell"
@@ -98,25 +97,19 @@ def _check_exact_site(site: str) -> str:
     return site
 
 
-def format_latency(seconds: float) -> str:
-    """Format a stop latency, rounded up.
-
-    >>> format_latency(60.5), format_latency(43_200.5), format_latency(2.5)
-    ('1 min', '12 h', '3 s')
-    """
-    return format_time_span(round_stop_latency(seconds))
-
-
 def describe_stop_latency(latencies: Sequence[StopLatency]) -> str:
     """Describe the stop latency by groups of equally fast sites, fastest first.
 
-    `creek and lake within 1 min, far within 12 h`
+    `creek and lake within 1 min 1 s, far within 12 h 1 min`
     """
     sites_by_latency: dict[str, list[str]] = {}
     for latency in sorted(latencies, key=lambda latency_item: latency_item.within_seconds):
-        sites_by_latency.setdefault(format_latency(latency.within_seconds), []).append(latency.site)
+        sites_by_latency.setdefault(format_stop_latency(latency.within_seconds), []).append(
+            latency.site
+        )
     return ", ".join(
-        f"{_join_sites(sites)} within {span}" for span, sites in sites_by_latency.items()
+        f"{_join_sites(sites)} within {latency_text}"
+        for latency_text, sites in sites_by_latency.items()
     )
 
 

@@ -1,5 +1,8 @@
 """Narrow pages: form, confirmation and result."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Annotated, Final
 from urllib.parse import urlencode
 
@@ -12,14 +15,14 @@ from api.console.page.stop_target import parse_target
 from api.console.page.text import encode_segment
 from api.console.proposals.proposal_text import format_refusal
 from api.console.rollouts.stop import render_first_step, render_second_step
-from api.priority_threads import prioritize
+from api.priority_threads import prioritize, run_with_priority
 from api.problems import STATUS_BY_CODE
 from api.schemas.stops import MAX_REASON_LENGTH, StopRequest
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.errors import NotNarrowerError, RefusalError
 from rollout.core.policy.policy import Policy
 from rollout.services.stops import stops
-from rollout.services.stops.immediate_stops import narrow_at_once
+from rollout.services.stops.immediate_narrowings import latch_narrowing
 from rollout.services.stops.stop_options import load_own_narrowings
 
 router = APIRouter()
@@ -58,16 +61,17 @@ def show_confirmation(
 
 
 @router.post("/rollouts/{rollout}/narrow/confirm")
-@prioritize
-def submit_narrowing(
+async def submit_narrowing(
     request: Request, rollout: str, form: SignedForm, visitor: CurrentVisitor
 ) -> Response:
     """Narrow and redirect to the result."""
     try:
-        result = _narrow_cells(visitor, rollout, form)
+        with _latch_narrowing(visitor, rollout, form) as write_narrowing:
+            result = await run_with_priority(write_narrowing)
     except RefusalError as error:
         typed = {name: form.get_text(name) for name in FIELDS}
-        return _render_form_again(request, visitor, rollout, typed, error)
+        render = partial(_render_form_again, request, visitor, rollout, typed, error)
+        return await run_with_priority(render)
     visitor.service.state_cache.invalidate(rollout)
     count = sum(event.kind == "Narrowed" for event in result.events)
     query = urlencode({"until": result.revision, "count": count})
@@ -98,8 +102,10 @@ def show_result(
     )
 
 
-def _narrow_cells(visitor: Visitor, rollout: str, form: Form) -> stops.NarrowingResult:
-    return narrow_at_once(
+def _latch_narrowing(
+    visitor: Visitor, rollout: str, form: Form
+) -> AbstractContextManager[Callable[[], stops.NarrowingResult]]:
+    return latch_narrowing(
         visitor.service,
         visitor.caller,
         rollout,

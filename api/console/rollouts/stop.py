@@ -1,6 +1,9 @@
 """Stop pages: form, confirmation and result, on reserved threads."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -17,13 +20,12 @@ from api.console.page.stop_target import (
     build_widest_choice,
     describe_interim,
     describe_stop_latency,
-    format_latency,
     parse_target,
 )
 from api.console.page.text import encode_segment
 from api.console.proposals.proposal_text import format_refusal
 from api.console.rollouts.resume import build_stop_context
-from api.priority_threads import prioritize
+from api.priority_threads import prioritize, run_with_priority
 from api.problems import STATUS_BY_CODE
 from api.schemas.stops import MAX_REASON_LENGTH, StopRequest
 from rollout.core.calendar.opening_hours import find_next_change, is_open
@@ -31,7 +33,8 @@ from rollout.core.calendar.sites import SHADOW
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission
 from rollout.services.stops import stops
-from rollout.services.stops.immediate_stops import stop_at_once
+from rollout.services.stops.immediate_stops import latch_stop
+from rollout.services.stops.stop_latency import format_stop_latency
 from rollout.services.stops.stop_options import (
     CellGrant,
     StopOptions,
@@ -88,16 +91,17 @@ def show_confirmation(
 
 
 @router.post("/rollouts/{rollout}/stop/confirm")
-@prioritize
-def submit_stop(
+async def submit_stop(
     request: Request, rollout: str, form: SignedForm, visitor: CurrentVisitor
 ) -> Response:
     """Stop and redirect to the result."""
     typed = {name: form.get_text(name) for name in ("target", "reason", "drill")}
     try:
-        result = _stop_cells(visitor, rollout, form)
+        with _latch_stop(visitor, rollout, form) as write_stop:
+            result = await run_with_priority(write_stop)
     except RefusalError as error:
-        return _render_form_again(request, visitor, rollout, typed, error)
+        render = partial(_render_form_again, request, visitor, rollout, typed, error)
+        return await run_with_priority(render)
     visitor.service.state_cache.invalidate(rollout)
     query = urlencode([("stop", active_stop.id) for active_stop in result.active_stops[:100]])
     return redirect_to(f"/rollouts/{encode_segment(rollout)}/stop/done?{query}")
@@ -139,9 +143,11 @@ def show_result(
     return render_page(request, visitor, "stop_done", **context)
 
 
-def _stop_cells(visitor: Visitor, rollout: str, form: Form) -> stops.StopResult:
+def _latch_stop(
+    visitor: Visitor, rollout: str, form: Form
+) -> AbstractContextManager[Callable[[], stops.StopResult]]:
     stop_request = StopRequest(reason=form.get_text("reason"), drill=form.get_text("drill") != "")
-    return stop_at_once(
+    return latch_stop(
         visitor.service,
         visitor.caller,
         rollout,
@@ -226,14 +232,20 @@ def build_latency_rows(options: StopOptions, at: datetime) -> list[dict[str, Any
         time_span = timedelta(seconds=latency.within_seconds)
         rows.append({
             "site": latency.site,
-            "span": format_latency(latency.within_seconds),
-            "by": at + time_span if time_span > CLOCK_TIME_THRESHOLD else None,
+            "span": format_stop_latency(latency.within_seconds),
+            "by": _round_up(at + time_span) if time_span > CLOCK_TIME_THRESHOLD else None,
             "zone": options.policy.sites_by_id[latency.site].timezone,
             "until_then": describe_interim(
                 _select_open_cells(options, latency.site, at, time_span), latency.site
             ),
         })  # fmt: skip
     return rows
+
+
+def _round_up(at: datetime) -> datetime:
+    """Return the first whole minute that is not before an instant: pages show no seconds."""
+    past_minute = timedelta(seconds=at.second, microseconds=at.microsecond)
+    return at - past_minute + timedelta(minutes=1) if past_minute else at
 
 
 def _select_open_cells(

@@ -253,7 +253,8 @@ def _compare_sites(old: Policy, new: Policy) -> Sentences:
         if old_site is None:
             yield f"site {site.id} is new" + f", and was {site.was}" * bool(site.was)
         elif _get_lease(new, site) > _get_lease(old, old_site):
-            yield f"a stop reaches {site.id} later, within {format_duration(_get_lease(new, site))}"
+            lease = format_duration(_get_lease(new, site))
+            yield f"a stop reaches {site.id} later: its answers are valid for {lease}"
         if old_site is not None and site.open not in {None, old_site.open}:
             yield f"silence of {site.id} counts in other hours: {site.open}"
     old_windows = [(w.id, w.hours, w.when) for w in old.windows]

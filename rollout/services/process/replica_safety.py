@@ -8,14 +8,12 @@ from rollout.core.errors import RefusalError
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.incidents import WRITES_INCIDENT
 from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.latch_files import PendingNarrowing
 from rollout.services.engine.service import Service
-from rollout.services.engine.stop_latches import FailedNarrowing, PendingNarrowing
 from rollout.services.process.damage_search import find_damaged_rollouts, is_cleared
-from rollout.services.stops.immediate_stops import (
-    append_pending_narrowing,
-    append_pending_stop,
-    store_for_replicas,
-)
+from rollout.services.stops.immediate_narrowings import append_pending_narrowing
+from rollout.services.stops.immediate_stops import append_pending_stop, store_for_replicas
+from rollout.services.stops.order_latching import name_cells
 from rollout.store.database.append_failures import (
     APPEND,
     NARROWING,
@@ -43,7 +41,6 @@ class ReplicaSafety:
     def __init__(self, service: Service, owner: str) -> None:
         self._service, self._owner = service, owner
         self._database, self._latches = service.database, service.autonomy.latches
-        self._saved: set[PendingStop | Damage] = set()
         self._reported: set[tuple[str, str]] = set()
         self._failing_since: dict[tuple[str, str], datetime] = {}
 
@@ -51,7 +48,7 @@ class ReplicaSafety:
         """Run every step, whatever fails before it; return the errors."""
         steps = (
             self._obey_files,
-            self._save_latches,
+            self._latches.save_all,
             lambda: self._service.autonomy.write_heartbeat(self._owner),
             self._append_latched_stops,
             self._append_stored_stops,
@@ -70,45 +67,22 @@ class ReplicaSafety:
 
     def _obey_files(self) -> None:
         """Obey what commands on this machine left, as the database could not take it."""
-        try:
-            rows = self._latches.folder.load()
-        except ValueError as error:
-            self._latches.file_fault = str(error)  # it may be a stop of anything
-            raise
-        self._latches.file_fault = ""
-        stop_ids = {stop.id for stop in self._latches.stops}
-        for stop in rows.stops:
-            if stop.id not in stop_ids:
-                self._latches.obey_stop(stop)
-        narrowings = {narrowing.row for narrowing in self._latches.narrowings}
-        for row in rows.narrowings:
-            if row not in narrowings:
-                self._obey_narrowing(row)
-
-    def _obey_narrowing(self, row: PendingNarrowing) -> None:
-        """Hand the rollout to humans until the ledger has a narrowing."""
-        self._database.append_failures.record_failure(
-            row.rollout, NARROWING, "a narrowing is in a file and not in the ledger"
-        )
-        self._latches.add_narrowing(
-            FailedNarrowing(row.rollout, lambda: append_pending_narrowing(self._database, row), row)
-        )
-
-    def _save_latches(self) -> None:
-        """Keep in files what the database may lack when this process ends."""
-        rows: set[PendingStop | Damage] = {*self._latches.stops, *self._latches.damages}
-        self._saved &= rows
-        for row in rows - self._saved:
-            if self._latches.folder.save(row):
-                self._saved.add(row)
+        for narrowing in self._latches.obey_files():
+            self._database.append_failures.record_failure(
+                narrowing.rollout, NARROWING, "a narrowing is in a file and not in the ledger"
+            )
 
     def _append_latched_stops(self) -> None:
         run_each(self._append_latched_stop, self._latches.stops)
 
     def _append_latched_stop(self, stop: PendingStop) -> None:
-        if stop.cells and not self._latches.is_in_progress(stop):
-            self._append_stop(stop)
-            self._latches.remove_stop(stop)
+        if self._latches.is_in_progress(stop):
+            return
+        try:
+            self._append_stop(name_cells(self._service, stop))
+        except RefusalError:  # nothing is left to stop
+            self._database.append_failures.record_success(stop.rollout, STOP)
+        self._latches.remove(stop)
 
     def _append_stored_stops(self) -> None:
         """Append the stops that a replica stored and left behind."""
@@ -131,12 +105,12 @@ class ReplicaSafety:
     def _repeat_narrowings(self) -> None:
         run_each(self._repeat_narrowing, self._latches.narrowings)
 
-    def _repeat_narrowing(self, narrowing: FailedNarrowing) -> None:
+    def _repeat_narrowing(self, narrowing: PendingNarrowing) -> None:
         try:
-            narrowing.run()
+            append_pending_narrowing(self._database, name_cells(self._service, narrowing))
         except RefusalError:  # nothing is left to narrow
             self._database.append_failures.record_success(narrowing.rollout, NARROWING)
-        self._latches.remove_narrowing(narrowing)
+        self._latches.remove(narrowing)
 
     def _append_incidents(self) -> None:
         """Open an incident where an append failed, so that users learn of the gap.
@@ -202,7 +176,7 @@ class ReplicaSafety:
         for rollout_name in find_damaged_rollouts(self._database):
             self._latches.add_damage(Damage(rollout_name, text, found_at))
         self._database.damage_signs.text = ""
-        self._save_latches()
+        self._latches.save_all()
 
     def _settle_damages(self) -> None:
         """Store damage for all replicas; forget what an admin has cleared."""

@@ -7,26 +7,32 @@ A command holds nothing in memory: the replicas of its machine find its file.
 
 import logging
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Final
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.errors import RefusalError, UnknownCellError
+from rollout.core.errors import RefusalError
 from rollout.core.ledger.ledger import parse_event
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.commands import NarrowCells, StopCells
+from rollout.core.scope.commands import StopCells
 from rollout.core.scope.decider import decide
 from rollout.core.scope.events import Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.stop_targets import StopOrder, StopTarget
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
-from rollout.services.engine.stop_latches import FailedNarrowing, PendingNarrowing
-from rollout.services.stops.stop_targets import StopTarget, resolve_target
-from rollout.services.stops.stops import NarrowingResult, StopResult, narrow_cells, stop_cells
-from rollout.store.database.append_failures import NARROWING, STOP, is_storage_failure
+from rollout.services.stops.order_latching import (
+    NOT_LATCHED,
+    StopNotStoredError,
+    describe_command_file,
+    latch_order,
+    name_cells,
+    name_from_memory,
+)
+from rollout.services.stops.stops import StopResult, stop_cells
+from rollout.store.database.append_failures import STOP, is_storage_failure
 from rollout.store.database.errors import DatabaseUnavailableError, StoreError
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
@@ -48,29 +54,52 @@ ALSO_AFTER_RESTART: Final = (
 NOT_IN_LEDGER: Final = (
     "every replica obeys the stop; the ledger can't take it now and gets it as soon as it can"
 )
-NOWHERE: Final = (
-    "neither the database nor the folder in ROLLOUT_LATCH_FOLDER could take it, so no replica knows"
-    " of it; send it again"
-)
-KEPT_FOR_REPLICAS: Final = (
-    "the database can't take it now; it is kept in {folder}: replicas of this machine whose"
-    " ROLLOUT_LATCH_FOLDER is that folder obey it within 2 s and repeat it; no other replica knows;"
-    " send it again"
-)
-NARROWING_NOT_STORED: Final = (
-    "this replica hands every case to people and repeats the narrowing until it restarts; other"
-    " replicas may not know; send the narrowing again"
-)
-NARROWING_KEPT: Final = (
-    "this replica hands every case to people and repeats the narrowing, also after it restarts;"
-    " other replicas may not know; send the narrowing again"
-)
 
 
-class StopNotStoredError(StoreError):
-    """A stop or narrowing that holds here and isn't in the ledger yet."""
+@contextmanager
+def latch_stop(
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    target: StopTarget,
+    *,
+    at: datetime,
+    reason: str = "",
+    is_drill: bool = False,
+) -> Iterator[Callable[[], StopResult]]:
+    """Obey a stop at once, from memory alone, and yield what writes it.
 
-    code = "stop-not-stored"
+    The block may wait for its turn to write. If it never writes, the thread that retries does.
+
+    Raises:
+        UnknownCellError: no named cell exists.
+        NotAllowedError: the caller operates none of them.
+        StopNotStoredError: the ledger lacks the stop; the text says who obeys it.
+    """
+    require_permission(caller, Permission.OPERATE, rollout_name)
+    order = StopOrder(target, caller.role_assignments)
+    stop = name_from_memory(
+        service,
+        PendingStop(
+            id=secrets.token_hex(8),
+            rollout=rollout_name,
+            cells=(),
+            by=caller.as_actor(rollout_name),
+            reason=reason,
+            drill=is_drill,
+            at=at,
+            access_head=caller.access_head,
+            order=order,
+        ),
+    )
+
+    def append_stop() -> StopResult:
+        return stop_cells(
+            service.database, caller, rollout_name, target, at=at, reason=reason, is_drill=is_drill
+        )
+
+    with latch_order(service, stop):
+        yield partial(_write_stop, service, stop, append_stop)
 
 
 def stop_at_once(
@@ -85,72 +114,24 @@ def stop_at_once(
 ) -> StopResult:
     """Stop the named cells that the caller operates, whatever can be written.
 
-    Raises:
-        UnknownCellError: no named cell exists.
-        NotAllowedError: the caller operates none of them.
-        StopNotStoredError: the ledger lacks the stop; the text says who obeys it.
+    Raises as `latch_stop` does.
     """
-    require_permission(caller, Permission.OPERATE, rollout_name)
-    cells, sites = _resolve_cells(service, caller, rollout_name, target)
-    stop = PendingStop(
-        id=secrets.token_hex(8),
-        rollout=rollout_name,
-        cells=cells,
-        by=caller.as_actor(rollout_name, sites),
-        reason=reason,
-        drill=is_drill,
-        at=at,
-        access_head=caller.access_head,
-    )
-
-    def append_stop() -> StopResult:
-        return stop_cells(
-            service.database, caller, rollout_name, target, at=at, reason=reason, is_drill=is_drill
-        )
-
-    return _write_latched(service, stop, append_stop)
+    with latch_stop(
+        service, caller, rollout_name, target, at=at, reason=reason, is_drill=is_drill
+    ) as write_stop:
+        return write_stop()
 
 
-def _resolve_cells(
-    service: Service, caller: Caller, rollout_name: str, target: StopTarget
-) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
-    """Return the cells to stop and their sites, if possible without the database."""
-    policy = service.state_cache.find_last_policy(rollout_name)
-    if policy is not None:
-        try:
-            resolved_target = resolve_target(target, policy, caller)
-        except UnknownCellError:  # perhaps of a newer policy
-            policy = None
-    if policy is None:
-        policy = _load_policy(service, rollout_name)
-        if policy is None:
-            return (), ()
-        resolved_target = resolve_target(target, policy, caller)
-    return resolved_target.cells, resolved_target.sites
-
-
-def _load_policy(service: Service, rollout_name: str) -> Policy | None:
-    try:
-        return service.state_cache.reload_rollout(rollout_name).state.policy
-    except RefusalError:
-        raise
-    except DatabaseUnavailableError:  # the outage is logged once
-        return None
-    except Exception:
-        log.exception("the policy of %s can't be read: all of its cells are stopped", rollout_name)
-        return None
-
-
-def _write_latched(
-    service: Service, stop: PendingStop, append_stop: Callable[[], StopResult]
+def _write_stop(
+    service: Service, latched_stop: PendingStop, append_stop: Callable[[], StopResult]
 ) -> StopResult:
-    """Latch a stop, store it, append it, and forget the latch."""
-    latches = service.autonomy.latches
-    latches.add_stop(stop)  # before anything is written
-    is_stored = not _is_in_force(service.database, stop) and store_for_replicas(
-        service.database, stop
-    )
+    """Store a latched stop, append it, and forget the latch."""
+    stop, is_stored = latched_stop, False
     try:
+        stop = name_cells(service, latched_stop)
+        is_stored = not _is_in_force(service.database, stop) and store_for_replicas(
+            service.database, stop
+        )
         result = append_stop()
     except RefusalError:
         _forget_stop(service, stop, is_stored=is_stored)
@@ -159,11 +140,8 @@ def _write_latched(
         if service.autonomy.is_write_needed and not isinstance(error, DatabaseUnavailableError):
             log.exception("a stop of %s is not in the ledger", stop.rollout)  # once per outage
         service.database.append_failures.record_failure(stop.rollout, STOP, str(error))
-        is_kept = latches.folder.save(stop)
-        latches.release_stop(stop)
-        raise StopNotStoredError(
-            _describe_missing_stop(service, is_stored=is_stored, is_kept=is_kept)
-        ) from error
+        text = _describe_missing_stop(service, stop, is_stored=is_stored)
+        raise StopNotStoredError(text) from error
     _forget_stop(service, stop, is_stored=is_stored)
     return result
 
@@ -190,23 +168,19 @@ def _forget_stop(service: Service, stop: PendingStop, *, is_stored: bool) -> Non
             _delete_stored(service.database, stop)
         except StoreError as error:
             log.warning("a stop of %s is in the ledger and still stored: %s", stop.rollout, error)
-    service.autonomy.latches.remove_stop(stop)
+    service.autonomy.latches.remove(stop)
 
 
-def _describe_missing_stop(service: Service, *, is_stored: bool, is_kept: bool) -> str:
+def _describe_missing_stop(service: Service, stop: PendingStop, *, is_stored: bool) -> str:
+    is_latched = service.autonomy.latches.latch(stop)  # unless it is, or was held by another one
+    is_kept = service.autonomy.latches.save(stop)
     if is_stored:
         return NOT_IN_LEDGER
+    if not is_latched:
+        return NOT_LATCHED
     if not service.autonomy.is_write_needed:
-        return _describe_command_file(service, is_kept=is_kept)
+        return describe_command_file(service, is_kept=is_kept)
     return ALSO_AFTER_RESTART if is_kept else UNTIL_RESTART
-
-
-def _describe_command_file(service: Service, *, is_kept: bool) -> str:
-    """Say where a command, which ends, left what the database could not take."""
-    path = service.autonomy.latches.folder.path
-    if path is None or not is_kept:
-        return NOWHERE
-    return KEPT_FOR_REPLICAS.format(folder=path.absolute())
 
 
 def store_for_replicas(database: Database, stop: PendingStop) -> bool:
@@ -269,90 +243,3 @@ def _is_in_ledger(transaction: Transaction, stop: PendingStop) -> bool:
         for cell in event.cells
     }
     return stopped_cells.issuperset(stop.cells)
-
-
-def narrow_at_once(
-    service: Service,
-    caller: Caller,
-    rollout_name: str,
-    target: StopTarget,
-    to: str,
-    *,
-    at: datetime,
-    reason: str = "",
-) -> NarrowingResult:
-    """Narrow the named cells; if the database fails, humans decide and it is retried.
-
-    Raises:
-        StopNotStoredError: the ledger lacks the narrowing.
-    """
-
-    def append_narrowing() -> NarrowingResult:
-        return narrow_cells(
-            service.database, caller, rollout_name, target, to, at=at, reason=reason
-        )
-
-    try:
-        return append_narrowing()
-    except Exception as error:
-        if not is_storage_failure(error):
-            raise
-        failures = service.database.append_failures
-        order = NarrowingOrder(rollout_name, to, reason, at)
-        try:
-            row = _keep_narrowing(service, caller, target, order)
-        except RefusalError:  # nothing is to be narrowed; what waits in memory counts by itself
-            failures.record_success(rollout_name, NARROWING)
-            raise
-        failures.record_failure(rollout_name, NARROWING, str(error))
-        if not service.autonomy.is_write_needed:
-            text = _describe_command_file(service, is_kept=row is not None)
-        else:
-            text = NARROWING_NOT_STORED if row is None else NARROWING_KEPT
-            service.autonomy.latches.add_narrowing(
-                FailedNarrowing(rollout_name, append_narrowing, row)
-            )
-        raise StopNotStoredError(text) from error
-
-
-@dataclass(frozen=True, slots=True)
-class NarrowingOrder:
-    """What a narrowing asks for, its cells aside."""
-
-    rollout: str
-    to: str
-    reason: str
-    at: datetime
-
-
-def _keep_narrowing(
-    service: Service, caller: Caller, target: StopTarget, order: NarrowingOrder
-) -> PendingNarrowing | None:
-    """Write a file for a narrowing; None if its cells aren't known or nothing could be written."""
-    cells, sites = _resolve_cells(service, caller, order.rollout, target)
-    row = PendingNarrowing(
-        id=secrets.token_hex(8),
-        rollout=order.rollout,
-        cells=cells,
-        to=order.to,
-        by=caller.as_actor(order.rollout, sites),
-        reason=order.reason,
-        at=order.at,
-        access_head=caller.access_head,
-    )
-    return row if cells and service.autonomy.latches.folder.save(row) else None
-
-
-def append_pending_narrowing(database: Database, row: PendingNarrowing) -> None:
-    """Append a narrowing that a file keeps, for the cells that the policy still has.
-
-    Raises:
-        RefusalError: nothing is left to narrow.
-        StoreError: the ledger lacks the narrowing still.
-    """
-
-    def build_command(state: RolloutState) -> NarrowCells:
-        cells = tuple(cell for cell in row.cells if cell in state.policy.cell_set)
-        return NarrowCells(at=row.at, by=row.by, cells=cells, to=row.to, reason=row.reason)
-
-    execute_command(database, row.rollout, build_command, row.access_head, NARROWING)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 
-from rollout.core.calendar.instants import format_duration, from_micros
+from rollout.core.calendar.instants import from_micros
 from rollout.core.ledger.ledger import CanonicalRow
 from rollout.core.policy.policy import Policy
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
@@ -15,7 +15,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 
 STALENESS = timedelta(seconds=MAX_STALENESS)
-SHORT_LATENCY = 10.0  # seconds; below it half a second of staleness matters
+MINUTE, HOUR, DAY = 60, 3_600, 86_400  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +102,27 @@ def describe_stop_latency(latencies: Sequence[StopLatency]) -> str:
     for latency in sorted(latencies, key=lambda latency: latency.within_seconds):
         sites_by_latency.setdefault(latency.within_seconds, []).append(latency.site)
     latency_texts = (
-        f"{_join_with_and(sites)} within {format_duration(round_stop_latency(seconds))}"
+        f"{_join_with_and(sites)} within {format_stop_latency(seconds)}"
         for seconds, sites in sites_by_latency.items()
     )
     return f"the model stops acting on earlier assignments at {', '.join(latency_texts)}"
 
 
-def round_stop_latency(seconds: float) -> timedelta:
-    """Return a stop latency as shown: rounded up to whole seconds.
+def format_stop_latency(seconds: float) -> str:
+    """Format a stop latency in at most two units, rounded up, as it is a promise.
 
-    From 10 s on, the half second of replica staleness is left out.
-
-    >>> [round_stop_latency(seconds).total_seconds() for seconds in (0.5, 2.5, 10.5, 60.5)]
-    [1.0, 3.0, 10.0, 60.0]
+    >>> [format_stop_latency(seconds) for seconds in (0.5, 10.5, 60.5, 3_599.5)]
+    ['1 s', '11 s', '1 min 1 s', '1 h']
+    >>> [format_stop_latency(seconds) for seconds in (43_200.5, 86_399.5, 86_400.5)]
+    ['12 h 1 min', '1 d', '1 d 1 h']
     """
-    shown_seconds = seconds if seconds < SHORT_LATENCY else seconds - MAX_STALENESS
-    return timedelta(seconds=ceil(shown_seconds))
+    step = 1 if seconds < HOUR else MINUTE if seconds < DAY else HOUR
+    remaining, parts = ceil(seconds / step) * step, []
+    for size, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (1, "s")):
+        count, remaining = divmod(remaining, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts) or "0 s"
 
 
 def _join_with_and(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import Narrowed
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import compute_held_level, find_acting_version
+from rollout.core.scope.stop_targets import ResolvedTarget, StopTarget, resolve_target
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.stops.stop_latency import (
@@ -19,7 +20,6 @@ from rollout.services.stops.stop_latency import (
     compute_stop_latencies,
     load_stop_history,
 )
-from rollout.services.stops.stop_targets import ResolvedTarget, StopTarget, resolve_target
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger

@@ -11,6 +11,7 @@ from rollout.core.scope.commands import NarrowCells, ProposeResume, StopCells
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import ProposalState, Stop
 from rollout.core.scope.stop_commands import find_resume_needs
+from rollout.core.scope.stop_targets import ExcludedTarget, StopTarget, resolve_target
 from rollout.services.engine.command_handler import CommandBuilder, CommandResult, run_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
@@ -23,7 +24,6 @@ from rollout.services.stops.stop_latency import (
     describe_stop_latency,
     load_stop_history,
 )
-from rollout.services.stops.stop_targets import ExcludedTarget, StopTarget, resolve_target
 from rollout.store.database.append_failures import NARROWING, STOP
 from rollout.store.database.session import Database
 

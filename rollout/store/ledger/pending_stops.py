@@ -9,6 +9,7 @@ from sqlalchemy import delete, insert, select
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import Actor
+from rollout.core.scope.stop_targets import StopOrder
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import damages, pending_stops
 
@@ -18,7 +19,12 @@ ALL_ROLLOUTS = ""
 
 @dataclass(frozen=True, slots=True)
 class PendingStop:
-    """A stop on its way to the ledger; `cells` are () where all cells are meant."""
+    """A stop on its way to the ledger.
+
+    Attributes:
+        cells: (), which holds all, until `order` can be resolved.
+        order: what was asked; in memory and files only.
+    """
 
     id: str
     rollout: str
@@ -28,6 +34,7 @@ class PendingStop:
     drill: bool
     at: datetime
     access_head: int | None = None
+    order: StopOrder | None = None
 
 
 @dataclass(frozen=True, slots=True)

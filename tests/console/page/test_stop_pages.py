@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from datetime import datetime
 
 import pytest
 
@@ -12,16 +13,16 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
+from rollout.core.scope.stop_targets import StopTarget
 from rollout.services.access import users
 from rollout.services.access.users import AccountUpdate, load_local_caller
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.proposals import proposals
 from rollout.services.proposals.proposal_details import ProposalPage
 from rollout.services.stops import stops
-from rollout.services.stops.stop_targets import StopTarget
 from tests.api.bears import CREEK, LAKE, POLICY, approved, scope_of, tick, widened
 from tests.console.conftest import token_of
-from tests.factories import HOUR, NOON, TICK
+from tests.factories import HOUR, MINUTE, NOON, TICK
 
 STOP = "/rollouts/bears/stop"
 CONFIRM, STOPS = f"{STOP}/confirm", "/rollouts/bears/stops"
@@ -67,8 +68,10 @@ def test_step_one_says_how_soon_it_holds_at_each_site_and_when_it_was_drilled(br
     assert '<option value="cell/creek/day"' in page
     region = re.search(r'data-live="target">(.*?)</section>', page, re.DOTALL)[1]
     assert "<form" not in region
-    assert re.search(r'lake</th><td[^>]*>12 h <span class="soft">\(<time', region)
-    assert re.search(r"creek</th><td[^>]*>1 min</td>", region)
+    pattern = r'lake</th><td[^>]*>([^<]*) <span class="soft">\(<time datetime="(.*?)"'
+    span, at = re.search(pattern, region).groups()
+    assert (span, datetime.fromisoformat(at)) == ("12 h 1 min", NOON + 12 * HOUR + MINUTE)
+    assert re.search(r"creek</th><td[^>]*>1 min 1 s</td>", region)
     assert "Humans confirm what v1 proposes, as now" in region
     assert "No drill yet" in region
     stop(browser, drill="yes")
@@ -89,7 +92,7 @@ def test_step_one_says_what_the_model_does_in_the_current_window(browser, servic
 def test_step_two_asks_once_more_and_keeps_everything(browser):
     page = browser.as_("ana").page(f"{CONFIRM}?target=site/creek&reason=smoke%20{XSS}&drill=yes")
     assert heading(page) == "Stop creek in bears now?"
-    assert "It takes effect at creek within 1 min." in page
+    assert "It takes effect at creek within 1 min 1 s." in page
     assert "smoke &lt;script&gt;" in page
     assert XSS not in page
     assert "This is a drill" in page
@@ -107,7 +110,7 @@ def test_a_stop_withholds_everything_and_says_what_holds_and_how_to_come_back(br
     page = followed(browser, stop(browser, reason=f"smoke {XSS}"))
     assert scope_of(service.database).is_stopped(CREEK)
     assert heading(page) == "Stopped: humans decide"
-    assert "creek within 1 min, lake within 12 h" in page
+    assert "creek within 1 min 1 s, lake within 12 h 1 min" in page
     assert "ana (you)" in page
     assert "smoke &lt;script&gt;" in page
     assert XSS not in page

@@ -9,6 +9,7 @@ from api.console.proposals.effective_time import describe_effect
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import Approved
 from rollout.core.scope.permissions import AssignedRole
+from rollout.core.scope.stop_targets import StopTarget
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.text.bound_text import OPENING_NOTE
 from rollout.services.access import users
@@ -20,7 +21,6 @@ from rollout.services.proposals import proposals
 from rollout.services.proposals.proposal_details import load_proposal
 from rollout.services.proposals.proposal_evidence import load_proposal_evidence
 from rollout.services.stops import stops
-from rollout.services.stops.stop_targets import StopTarget
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.external_keys import ExternalKeys

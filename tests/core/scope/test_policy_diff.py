@@ -183,7 +183,11 @@ LOOSER = {
         stages(supervised=Stage("supervised", blind=0.5, lasts=99 * DAY)),
         "supervised: a grant lasts longer, 99d",
     ),
-    "lease": ({"lease": HOUR}, {"lease": 2 * HOUR}, "a stop reaches creek later, within 2h"),
+    "lease": (
+        {"lease": HOUR},
+        {"lease": 2 * HOUR},
+        "a stop reaches creek later: its answers are valid for 2h",
+    ),
     "freeze": (
         {"freezes": (Freeze("Dec 24-26", "holidays"),)},
         {"freezes": ()},

@@ -4,6 +4,7 @@ import pytest
 
 from rollout.core.errors import UnknownRolloutError
 from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.core.scope.stop_targets import StopTarget
 from rollout.services.access import users
 from rollout.services.access.authentication import Authenticator
 from rollout.services.access.sign_in import SignIn
@@ -14,7 +15,6 @@ from rollout.services.proposals.approval_permissions import (
     describe_missing_approvers,
     load_resume_askers,
 )
-from rollout.services.stops.stop_targets import StopTarget
 from rollout.services.stops.stops import propose_resume, stop_cells
 from rollout.services.support.clock import ManualClock
 from tests.api.bears import approved, founded, scope_of, tick, widened

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownCellError
 from rollout.core.policy.policy import Policy, matches_pattern
-from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.permissions import (
+    AssignedRole,
+    Caller,
+    Permission,
+    require_permission,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +22,14 @@ class StopTarget:
     sites: tuple[str, ...] = ()
     windows: tuple[str, ...] = ()
     is_everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StopOrder:
+    """A target as it was asked, while the policy that names its cells can't be read."""
+
+    target: StopTarget
+    role_assignments: tuple[AssignedRole, ...]
 
 
 @dataclass(frozen=True, slots=True)

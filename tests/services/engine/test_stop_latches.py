@@ -1,0 +1,74 @@
+"""Files of stops and memory change together, however threads interleave."""
+
+from contextlib import contextmanager
+from threading import Event, Thread
+
+import pytest
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.commands import Actor
+from rollout.services.engine import latch_files
+from rollout.services.engine.latch_files import LatchFolder
+from rollout.services.engine.stop_latches import StopLatches
+from rollout.store.ledger.pending_stops import Damage, PendingStop
+from tests.factories import NOON
+
+DAMAGE = Damage("bears", "malformed", NOON)
+STOP = PendingStop("x", "bears", (Cell("creek", "day"),), Actor("bo"), "fog", False, NOON)
+SECONDS = 20
+
+
+@contextmanager
+def paused(monkeypatch, owner, name):
+    """Let a function wait, after the work that it does, until the block has ended."""
+    is_reached, may_go_on = Event(), Event()
+    work = getattr(owner, name)
+
+    def pause(*arguments):
+        is_reached.set()
+        result = work(*arguments) if name == "load" else None
+        may_go_on.wait(SECONDS)
+        return result if name == "load" else work(*arguments)
+
+    monkeypatch.setattr(owner, name, pause)
+    yield is_reached
+    may_go_on.set()
+
+
+@pytest.mark.parametrize(("step", "row"), [("save", STOP), ("save", DAMAGE), ("load", STOP)])
+def test_what_ends_while_its_file_is_written_or_read_leaves_nothing(
+    monkeypatch, tmp_path, step, row
+):
+    latches = StopLatches(LatchFolder(tmp_path))
+    is_stop = isinstance(row, PendingStop)
+    (latches.latch if is_stop else latches.add_damage)(row)
+    if step == "load":
+        latches.save_all()
+        assert len(list(tmp_path.iterdir())) == 1
+    owner, name = (
+        (LatchFolder, "load") if step == "load" else (latch_files, "write_files_atomically")
+    )
+    heartbeat = Thread(target=latches.obey_files if step == "load" else latches.save_all)
+    request = Thread(target=latches.remove if is_stop else latches.remove_damage, args=(row,))
+    with paused(monkeypatch, owner, name) as is_reached:
+        heartbeat.start()
+        assert is_reached.wait(SECONDS)
+        request.start()
+        request.join(0.2)  # long enough to overtake, were it not for the lock
+    heartbeat.join(SECONDS)
+    request.join(SECONDS)
+    assert (latches.stops, latches.damages, list(tmp_path.iterdir())) == ((), (), [])
+
+
+def test_latching_waits_for_no_file(monkeypatch, tmp_path):
+    latches = StopLatches(LatchFolder(tmp_path))
+    latches.add_damage(DAMAGE)
+    with paused(monkeypatch, latch_files, "write_files_atomically") as is_reached:
+        heartbeat = Thread(target=latches.save_all)
+        heartbeat.start()
+        assert is_reached.wait(SECONDS)
+        request = Thread(target=latches.latch, args=(STOP,))
+        request.start()
+        request.join(SECONDS)
+        assert latches.stops == (STOP,)
+    heartbeat.join(SECONDS)
