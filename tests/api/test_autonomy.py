@@ -359,7 +359,7 @@ def test_without_access_ledger_humans_decide_in_every_rollout(recorded, database
     assert recorded.beat() == ()
     assert (recorded.decider(), find_doubt("caves")) == ("model", "")
     (opened,) = events(database, "IncidentOpened")
-    assert "an append to the access ledger failed" in opened.fields["reason"]
+    assert "a write to the access ledger failed" in opened.fields["reason"]
 
 
 def test_an_append_that_is_undone_gives_nothing_back(recorded, database):

@@ -1,9 +1,9 @@
 """Whether this replica may answer `model`: only while it can write.
 
 Three things must hold: a committed write of its own is at most `MAX_WRITE_AGE` old, no append to
-the rollout's ledger has failed since the last one of its kind that succeeded, and SQLite's volume
-has its reserve. Otherwise humans decide. This is about new answers and new snapshots; leases that
-were given before run out.
+the rollout's ledger and no write of its records has failed since the last one of its kind that
+succeeded, and SQLite's volume has its reserve. Otherwise humans decide. This is about new answers
+and new snapshots; leases that were given before run out.
 """
 
 import shutil
@@ -36,19 +36,20 @@ NEVER_WRITTEN: Final = float("-inf")
 NOT_WRITTEN: Final = "this replica has no confirmed write of the last 3 s: humans decide"
 NO_RESERVE: Final = "the database's volume is short of space: humans decide"
 APPEND_FAILED: Final = (
-    "an append to the ledger failed and none of its kind has succeeded since: humans decide"
+    "a write of records or the ledger failed and none of its kind has succeeded since: humans"
+    " decide"
 )
 DAMAGED: Final = "stored rows can't be read: humans decide until an admin clears the damage"
 UNREADABLE_FILE: Final = "a file of a stop or narrowing can't be read: humans decide; see the log"
 
-
+IF_IT_STAYS: Final = "its log says why it fails"
 REPEATED_KINDS: Final = MappingProxyType(
     {
-        STOP: "a stop: this replica repeats it",
-        NARROWING: "a narrowing: this replica repeats it",
-        TICK: "a tick: this replica repeats it",
+        STOP: f"a stop: this replica repeats it; {IF_IT_STAYS}",
+        NARROWING: f"a narrowing: this replica repeats it, or send it again; {IF_IT_STAYS}",
+        TICK: f"a tick: this replica repeats it; {IF_IT_STAYS}",
         APPEND: (
-            f"an append of at most {SMALL_APPEND} rows: this replica tries one, as an incident"
+            f"a write of at most {SMALL_APPEND} rows: this replica tries one, as an incident"
             f" `{WRITES_INCIDENT}`; if {MAX_OPEN_INCIDENTS} are open, acknowledge one"
         ),
     }
@@ -63,8 +64,9 @@ def describe_append_failures(failures: Mapping[tuple[str, str], AppendFailure]) 
     """
     texts = {
         REPEATED_KINDS.get(kind)
-        or f"an append of {failure.rows} rows with `{kind}`: when the database has space, repeat at"
-        " this replica what failed, with at least half the rows, or restart the replica"
+        or f"a write of {failure.rows} rows with `{kind}`: when the database has space, repeat at"
+        " this replica what failed, with at least half the rows, or all in parts of over"
+        f" {SMALL_APPEND} rows ({failure.repeated_rows} repeated so far), or restart the replica"
         for (_, kind), failure in failures.items()
     }
     return f"{APPEND_FAILED} ({'; '.join(sorted(texts))})" if texts else ""
@@ -121,6 +123,17 @@ class Autonomy:
         if self.database.damage_signs.text or self.latches.is_damaged(rollout_name):
             return DAMAGED
         return ""
+
+    def list_lasting_doubts(self) -> tuple[str, ...]:
+        """Return for readiness what lasts until something is repeated or mended."""
+        waiting = AppendFailure("a narrowing waits in memory")
+        failures = {(row.rollout, NARROWING): waiting for row in self.latches.narrowings}
+        doubts = (
+            describe_append_failures({**failures, **self.database.append_failures.failures}),
+            UNREADABLE_FILE if self.latches.file_fault else "",
+            DAMAGED if self.database.damage_signs.text else "",
+        )
+        return tuple(filter(None, doubts))
 
     def find_write_doubt(self) -> str:
         """Return why this replica can't rely on its writes, or ""."""

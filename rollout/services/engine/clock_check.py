@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.incidents import CLOCK_INCIDENT
-from rollout.services.engine.autonomy import DAMAGED, Autonomy, describe_append_failures
+from rollout.services.engine.autonomy import Autonomy
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.support.clock import Clock
 from rollout.store.database.errors import StoreError
@@ -93,10 +93,8 @@ def list_readiness_faults(database: Database, clock: Clock, autonomy: Autonomy) 
     Nothing is written; the age of the last confirmed write is what the heartbeats know.
     """
     write_doubt = autonomy.find_write_doubt() if autonomy.is_write_needed else ""
-    append_doubt = describe_append_failures(database.append_failures.failures)
-    damage_doubt = DAMAGED if database.damage_signs.text else ""
-    doubts = (doubt for doubt in (write_doubt, append_doubt, damage_doubt) if doubt)
-    return (*check_readiness(database, clock), *doubts)
+    write_doubts = (write_doubt,) if write_doubt else ()
+    return (*check_readiness(database, clock), *write_doubts, *autonomy.list_lasting_doubts())
 
 
 def measure_clock_skew(database: Database, clock: Clock) -> timedelta:

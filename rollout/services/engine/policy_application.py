@@ -68,6 +68,7 @@ def apply_policy(
         return PolicyApplication(policy.rollout, creation_events, is_created=True)
     with database.begin_write() as transaction:
         rollout = Rollouts(transaction).create(policy.rollout, salt=b"", at=at)  # exists
+        transaction.tally.announce(policy.rollout, PolicyApplied.__name__)
         PolicyTexts(transaction, rollout).store_text(text, by=by.name, at=at)
         faults.reach_point("policy.kept")
     return PolicyApplication(

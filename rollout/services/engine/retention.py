@@ -80,6 +80,7 @@ def _purge_batch(
         age = state.policy.retention
         if age is None:
             return 0
+        transaction.tally.announce(rollout_name, RecordsPurged.__name__)
         revision = state.scope.revision + 1
         purge = purge_records(
             transaction, state.rollout, before=at - age, case_ids=case_ids, revision=revision

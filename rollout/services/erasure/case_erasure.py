@@ -111,6 +111,7 @@ def erase_contents(
     episode: str = "",
 ) -> CasesErased:
     """Erase the contents of cases, and append the event, which is returned."""
+    transaction.tally.announce(request.rollout, CasesErased.__name__)
     state = load_rollout_state(transaction, request.rollout)
     contents = CaseContents(transaction, state.rollout)
     span, revision = state.policy.evidence.episode_span, state.scope.revision + 1

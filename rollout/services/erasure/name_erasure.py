@@ -142,6 +142,7 @@ def _erase_rows(
     replace_rows: Callable[[RolloutNames, _ErasedName, int], ErasedContents],
 ) -> int:
     """Replace the name in some rows and append the event; return the number of rows."""
+    transaction.tally.announce(rollout.name, NameErased.__name__)
     state = load_rollout_state(transaction, rollout.name)
     revision = state.scope.revision
     erased = replace_rows(RolloutNames(transaction, rollout), subject, revision + 1)

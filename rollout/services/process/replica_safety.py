@@ -134,7 +134,7 @@ class ReplicaSafety:
         size = "" if kind == APPEND else f" of {failure.rows} rows with `{kind}`"
         ledger = " to the access ledger" if rollout_name == ACCESS_CHAIN.name else ""
         time_text = now.isoformat(timespec="seconds")
-        reason = f"an append{size}{ledger} failed, last seen at {time_text}: {failure.reason}"
+        reason = f"a write{size}{ledger} failed, last seen at {time_text}: {failure.reason}"
         open_incident = OpenIncident(at=now, kind=WRITES_INCIDENT, reason=reason)
         if ledger:
             self._append_everywhere(open_incident)

@@ -123,6 +123,7 @@ def _declare(
     request: PlantingRequest,
     at: datetime,
 ) -> PlantingResult:
+    transaction.tally.announce(state.rollout.name, CasesPlanted.__name__)
     store, keys = PlantedCases(transaction, state.rollout), ExternalKeys(transaction, state.rollout)
     repeated = store.find(request.keys)
     ids = keys.assign_ids(sorted(request.keys - repeated.keys()))  # their first records wait

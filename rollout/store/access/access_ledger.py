@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from rollout.core.scope.event_base import LedgerEvent
+from rollout.store.database.append_failures import ACCESS
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
@@ -31,6 +32,7 @@ class AccessLedger:
             ledger_heads.c.rollout == ACCESS_CHAIN.number
         )
         self.revision: int = transaction.execute(lock_query.with_for_update()).scalar_one()
+        transaction.tally.announce(ACCESS_CHAIN.name, ACCESS)  # accounts are changed before it
 
     def append(self, events: Iterable[LedgerEvent]) -> int:
         """Append the transaction's events and return the new revision."""

@@ -8,17 +8,22 @@ an append of the same kind succeeds, whatever else was written meanwhile. The ki
   Any append to the ledger ends it.
 - the first event's kind, for a larger append. It ends with an append of that kind with at least
   half as many rows: a repetition finds some rows, such as an account's id, already there.
+- what a transaction announced, if it failed before its append or has none: `records`, or the kind
+  of the event to come. It ends in the same way.
+
+A sender may repeat a large transaction in parts: of over `SMALL_APPEND` rows each, they end its
+failure when they add up to all of its rows. A database that grew by as much has had the space.
 
 Every writing transaction is watched, so that no caller can forget it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock, local
 from typing import Any, Final
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from rollout.store.database.errors import (
     CommitUnknownError,
@@ -30,6 +35,8 @@ from rollout.store.database.errors import (
 
 APPEND, STOP, NARROWING, TICK = "append", "stop", "narrowing", "tick"
 """Kinds of appends to a ledger, beside those of large ones."""
+RECORDS, ACCESS = "records", "access"
+"""Kinds of large writes that may come before an append, or without one."""
 SMALL_APPEND: Final = 20
 """Rows that a transaction of kind `append` writes at most: a few pages, as an incident does."""
 CHARACTERS_PER_ROW: Final = 500
@@ -38,6 +45,8 @@ SQLITE_DAMAGE: Final = frozenset({11, 26})
 """SQLite's primary result codes CORRUPT and NOTADB."""
 POSTGRESQL_DAMAGE: Final = frozenset({"XX001", "XX002"})
 """PostgreSQL's states data_corrupted and index_corrupted."""
+POSTGRESQL_TIME_OUTS: Final = frozenset({"57014", "25P03", "25P04"})
+"""PostgreSQL's time-outs of statements, idle transactions and whole transactions."""
 
 
 def is_storage_failure(error: BaseException) -> bool:
@@ -65,6 +74,12 @@ def is_failure_of_size(error: BaseException) -> bool:
     return not is_lost or hasattr(_find_driver_error(error), "sqlite_errorcode")
 
 
+def is_contention(error: BaseException) -> bool:
+    """Return whether other transactions were in the way of a working database."""
+    state = getattr(_find_driver_error(error), "sqlstate", None)
+    return isinstance(error, DatabaseBusyError) and state not in POSTGRESQL_TIME_OUTS
+
+
 def _find_driver_error(error: BaseException) -> BaseException | None:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DBAPIError):
@@ -74,10 +89,21 @@ def _find_driver_error(error: BaseException) -> BaseException | None:
 
 @dataclass(slots=True)
 class WriteTally:
-    """What one transaction has written: rows, and appends as kinds of first events by rollout."""
+    """What one transaction has written.
+
+    Attributes:
+        rows: of all tables.
+        writes: kinds of what was announced, by rollout.
+        appends: kinds of the first events, by rollout.
+    """
 
     rows: int = 0
+    writes: dict[str, str] = field(default_factory=dict)
     appends: dict[str, str] = field(default_factory=dict)
+
+    def announce(self, rollout_name: str, kind: str) -> None:
+        """Let a failure before the append, or without one, count as one of this kind."""
+        self.writes.setdefault(rollout_name, kind)
 
     def count_rows(self, rows: Mapping[str, Any] | Sequence[Any] | None) -> None:
         """Count the rows of a statement; a single row's long texts count as more."""
@@ -97,10 +123,20 @@ class AppendAttempt:
 
 @dataclass(frozen=True, slots=True)
 class AppendFailure:
-    """Why an append failed, and the rows that it had written by then."""
+    """Why an append failed, the rows that it had written by then, and those of later parts."""
 
     reason: str
     rows: int = 0
+    repeated_rows: int = 0
+
+    def repeat(self, rows: int) -> "AppendFailure | None":
+        """Return what is left of it after a success of its kind, None if nothing."""
+        if self.rows <= 2 * rows:
+            return None
+        if rows <= SMALL_APPEND:  # may succeed on a full disk, however often
+            return self
+        repeated_rows = self.repeated_rows + rows
+        return None if self.rows <= repeated_rows else replace(self, repeated_rows=repeated_rows)
 
 
 class AppendFailures:
@@ -114,10 +150,12 @@ class AppendFailures:
     def watch(self, rollout_name: str, kind: str) -> Iterator[AppendAttempt]:
         """Record whether the append in this block failed or succeeded.
 
-        A refusal, or a block that appends nothing, changes nothing.
+        A refusal, or a block that appends nothing, changes nothing. Within an operation all is
+        part of it, also after another block.
         """
         attempt = AppendAttempt()
-        self._thread.is_operation = kind != APPEND
+        is_within_operation = self._is_operation
+        self._thread.is_operation = is_within_operation or kind != APPEND
         try:
             yield attempt
         except Exception as error:
@@ -125,13 +163,13 @@ class AppendFailures:
                 self.record_failure(rollout_name, kind, f"{type(error).__name__}: {error}")
             raise
         finally:
-            self._thread.is_operation = False
+            self._thread.is_operation = is_within_operation
         if attempt.is_appended:
             self.record_success(rollout_name, kind)
 
     @contextmanager
     def watch_transaction(self) -> Iterator[WriteTally]:
-        """Record whether the appends of a writing transaction failed or succeeded.
+        """Record whether what a transaction writes for rollouts failed or succeeded.
 
         Within `watch` a failure of an operation is of that operation's kind alone.
         """
@@ -139,20 +177,29 @@ class AppendFailures:
         try:
             yield tally
         except Exception as error:
-            # a value that can't be stored is the request's fault
-            if is_storage_failure(error) and not isinstance(error, UnstorableValueError):
-                self._record_failed_appends(tally, error)
+            # a value that can't be stored, or is there already, is the request's fault
+            is_refusal = isinstance(error, UnstorableValueError | IntegrityError)
+            if is_storage_failure(error) and not is_refusal:
+                self._record_failed_writes(tally, error)
             raise
-        for rollout_name, kind in tally.appends.items():
+        for rollout_name in tally.appends:
             self.record_success(rollout_name, APPEND)
-            self.record_success(rollout_name, kind, tally.rows)
+        for rollout_name, kind in {*tally.writes.items(), *tally.appends.items()}:
+            if kind == RECORDS or rollout_name in tally.appends:  # other kinds need their append
+                self.record_success(rollout_name, kind, tally.rows)
 
-    def _record_failed_appends(self, tally: WriteTally, error: Exception) -> None:
-        if getattr(self._thread, "is_operation", False):
+    @property
+    def _is_operation(self) -> bool:
+        return getattr(self._thread, "is_operation", False)
+
+    def _record_failed_writes(self, tally: WriteTally, error: Exception) -> None:
+        if self._is_operation:
             return
         reason = f"{type(error).__name__}: {error}"
         is_small = tally.rows <= SMALL_APPEND or not is_failure_of_size(error)
-        for rollout_name, kind in tally.appends.items():
+        # users wait for an append; a sender who only met another one repeats
+        writes = {} if is_contention(error) else tally.writes
+        for rollout_name, kind in {**writes, **tally.appends}.items():
             self.record_failure(rollout_name, APPEND if is_small else kind, reason, tally.rows)
 
     def record_failure(self, rollout_name: str, kind: str, reason: str, rows: int = 0) -> None:
@@ -164,14 +211,15 @@ class AppendFailures:
             self._failures = {**self._failures, key: failure}
 
     def record_success(self, rollout_name: str, kind: str, rows: int | None = None) -> None:
-        """Forget the failure of that kind, if any, unless it had over twice as many rows."""
+        """Forget the failure of that kind, if any; after a part of it count the rows."""
         key = (rollout_name, kind)
         if key not in self._failures:
             return
         with self._lock:
-            failure = self._failures.get(key)
-            if failure is not None and (rows is None or failure.rows <= 2 * rows):
-                self._failures = {k: v for k, v in self._failures.items() if k != key}
+            failures = dict(self._failures)
+            failure = failures.pop(key, None)
+            left_over = None if failure is None or rows is None else failure.repeat(rows)
+            self._failures = failures if left_over is None else {**failures, key: left_over}
 
     @property
     def failures(self) -> Mapping[tuple[str, str], AppendFailure]:

@@ -100,13 +100,13 @@ class Transaction:
     @contextmanager
     def rehearse(self) -> Iterator[None]:
         """Undo the block at its end; it raises its errors and appends nothing."""
-        appends = dict(self.tally.appends)
+        writes, appends = dict(self.tally.writes), dict(self.tally.appends)
         try:
             with self.connection.begin_nested() as savepoint:
                 yield
                 savepoint.rollback()
         finally:
-            self.tally.appends = appends
+            self.tally.writes, self.tally.appends = writes, appends
 
 
 class WriteLock:

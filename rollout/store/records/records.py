@@ -22,6 +22,7 @@ from rollout.core.records.records import (
     Record,
     to_record,
 )
+from rollout.store.database.append_failures import RECORDS
 from rollout.store.database.bulk import RowValues, insert_columns, insert_once
 from rollout.store.database.case_rows import fetch_case_rows
 from rollout.store.database.rollouts import Rollout
@@ -158,6 +159,7 @@ class RecordStore:
         `duplicate`. Concurrent transactions on the same cases, or on those of `locked_keys`, wait
         until this one ends.
         """
+        self._transaction.tally.announce(self._rollout.name, RECORDS)
         received_micros = encode_instant(received_at)
         erased_items = find_erased_items(self._transaction, self._rollout, items)
         groups, results = _group_records(items, erased_items)

@@ -4,11 +4,14 @@ from datetime import timedelta
 
 import pytest
 
+from rollout import faults
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.record_events import RecordsPurged
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.retention import purge_all_rollouts
+from rollout.store.database.append_failures import SMALL_APPEND
+from rollout.store.database.errors import StoreError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.records import RecordStore
@@ -99,3 +102,17 @@ def test_what_was_not_noted_was_not_deleted(database, monkeypatch, fails_at):
     purge_all_rollouts(database, NOON + 2 * YEAR)
     noted = [event for event in events(database) if isinstance(event, RecordsPurged)]
     assert sum(sum(event.counts) for event in noted) == 7
+
+
+def test_a_purge_that_fails_before_its_append_counts_until_it_succeeds(database):
+    filled(database, POLICY + "retention: {cases: 365d}\n")
+
+    def fail(_point):
+        raise StoreError("database or disk is full")
+
+    with faults.install_action(fail, "purge.deleted"), pytest.raises(StoreError):
+        purge_all_rollouts(database, NOON + 2 * YEAR)
+    ((key, failure),) = database.append_failures.failures.items()
+    assert (key, failure.rows > SMALL_APPEND) == (("ramps", "RecordsPurged"), True)
+    purge_all_rollouts(database, NOON + 2 * YEAR)
+    assert database.append_failures.failures == {}

@@ -1,16 +1,20 @@
 """A failed append counts until one of its kind succeeds; heartbeats leave one row a replica."""
 
 import sqlite3
+from contextlib import nullcontext
 
 import pytest
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from rollout.core.errors import RefusalError
 from rollout.store.database.append_failures import (
     APPEND,
     CHARACTERS_PER_ROW,
+    RECORDS,
+    SMALL_APPEND,
     STOP,
+    TICK,
     AppendFailure,
     AppendFailures,
     is_damage,
@@ -61,6 +65,115 @@ def test_what_the_database_did_not_fail_is_no_failure(error):
     assert failures.failures == {}
 
 
+def build_error(error_type, *, result_code=None):
+    """Return an error whose cause is one of SQLite's driver, if it has a result code."""
+    error = error_type("failed")
+    if result_code is not None:
+        driver_error = sqlite3.OperationalError("failed")
+        driver_error.sqlite_errorcode = result_code
+        error.__cause__ = DBAPIError("commit", None, driver_error)
+    return error
+
+
+def fail_write(failures, error, rows=SMALL_APPEND + 1):
+    with pytest.raises(type(error)):
+        write(failures, rows, error)
+
+
+def write(failures, rows, error=None):
+    with failures.watch_transaction() as tally:
+        tally.announce("bears", RECORDS)
+        tally.rows = rows
+        if error is not None:
+            raise error
+
+
+def test_a_block_within_an_operation_ends_no_part_of_it():
+    failures = AppendFailures()
+    with failures.watch("bears", TICK):
+        for kind in (APPEND, TICK):
+            append(failures, kind, is_appended=False)
+        fail_write(failures, StoreError("full"))
+        with failures.watch("bears", APPEND):
+            fail_write(failures, StoreError("full"))
+    assert failures.failures == {}  # the tick made up for it
+    fail_write(failures, StoreError("full"))
+    assert list(failures.failures) == [("bears", RECORDS)]
+
+
+def test_parts_end_a_large_failure_when_they_add_up_to_it():
+    failures = AppendFailures()
+    fail_write(failures, StoreError("full"), rows=300)
+    for _ in range(100):
+        write(failures, SMALL_APPEND)
+    for _ in range(2):
+        write(failures, 100)
+    assert failures.failures["bears", RECORDS].repeated_rows == 200
+    fail_write(failures, StoreError("full"), rows=100)
+    for _ in range(2):
+        write(failures, 100)
+    assert failures.failures["bears", RECORDS].repeated_rows == 200  # counted anew
+    write(failures, 100)
+    assert failures.failures == {}
+    fail_write(failures, StoreError("full"), rows=300)
+    write(failures, 150)  # half of it, as some rows may be there
+    assert failures.failures == {}
+
+
+def build_postgresql_error(error_type, state):
+    driver_error = Exception("failed")
+    driver_error.sqlstate = state
+    error = error_type("failed")
+    error.__cause__ = DBAPIError("insert", None, driver_error)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (build_error(StoreError, result_code=sqlite3.SQLITE_FULL), RECORDS),
+        (build_error(DatabaseUnavailableError, result_code=sqlite3.SQLITE_IOERR_WRITE), RECORDS),
+        (build_error(StoreError, result_code=sqlite3.SQLITE_READONLY), RECORDS),
+        (build_postgresql_error(StoreError, "53100"), RECORDS),
+        (build_postgresql_error(DatabaseUnavailableError, "57P01"), APPEND),
+        (build_postgresql_error(CommitUnknownError, "08006"), APPEND),
+        (build_postgresql_error(DatabaseBusyError, "57014"), APPEND),  # a time-out
+        (build_postgresql_error(DatabaseBusyError, "40P01"), None),  # a deadlock
+        (build_postgresql_error(DatabaseBusyError, "40001"), None),
+        (build_postgresql_error(DatabaseBusyError, "55P03"), None),  # waited for a lock
+        (DatabaseBusyError("other writers"), None),
+        (IntegrityError("insert", None, Exception("unique")), None),
+        (DataError("insert", None, Exception("nul")), None),
+        (RefusalError("no"), None),
+    ],
+)
+def test_only_what_a_database_could_not_write_is_a_failed_write(error, kind):
+    failures = AppendFailures()
+    fail_write(failures, error)
+    assert list(failures.failures) == ([("bears", kind)] if kind else [])
+
+
+def test_a_key_that_is_there_already_is_no_failed_write(database):
+    statement = insert(replica_heartbeats).values(owner="a", written_at=NOON)
+    for refusal in (nullcontext(), pytest.raises(IntegrityError)):
+        with refusal, database.begin_write() as transaction:
+            transaction.tally.announce("bears", RECORDS)
+            transaction.execute(statement)
+    assert database.append_failures.failures == {}
+
+
+def test_an_announced_append_that_never_came_ends_nothing():
+    failures = AppendFailures()
+    for is_appended in (False, True):
+        failures.record_failure("bears", "CasesErased", "full", 60)
+        with failures.watch_transaction() as tally:
+            tally.announce("bears", "CasesErased")
+            tally.rows = 60
+            if is_appended:
+                tally.appends["bears"] = "CasesErased"
+        assert bool(failures.failures) is not is_appended
+
+
 def test_a_file_that_is_no_database_is_a_sign_of_damage(tmp_path):
     file = tmp_path / "rollout.db"
     file.write_bytes(b"no database at all, and long enough to be read as a header" * 20)
@@ -84,16 +197,6 @@ def test_a_replica_has_one_heartbeat_and_old_replicas_are_forgotten(database):
     with database.begin_read() as transaction:
         rows = transaction.execute(select(replica_heartbeats)).all()
     assert [tuple(row) for row in rows] == [("b", NOON + 2 * DAY)]
-
-
-def build_error(error_type, *, result_code=None):
-    """Return an error whose cause is one of SQLite's driver, if it has a result code."""
-    error = error_type("failed")
-    if result_code is not None:
-        driver_error = sqlite3.OperationalError("failed")
-        driver_error.sqlite_errorcode = result_code
-        error.__cause__ = DBAPIError("commit", None, driver_error)
-    return error
 
 
 @pytest.mark.parametrize(
