@@ -14,6 +14,7 @@ from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.tally.answer_records import AnswerRecords, build_empty_answers
 from rollout.tally.case_placement import PICK, PlacedHistory
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
+from rollout.tally.outcome_revisions import list_harms
 from rollout.tally.outcome_units import (
     OutcomeUnits,
     build_empty_outcomes,
@@ -120,6 +121,8 @@ class HistoryFeeds:
         )
         if guard.condition.measure in SITE_MEASURES:
             answers = answers.with_columns(draw=self._compute_draws(answers["case_key"]))
+        if guard.condition.measure == "harm":  # several reports of a case count once a slot
+            answers = answers.unique(["case_key", "slot"], keep="first", maintain_order=True)
         return answers.select(
             pl.col(column for column in ANSWER_COLUMNS if column in answers.columns)
         ).sort("slot", maintain_order=True)
@@ -140,8 +143,12 @@ class HistoryFeeds:
     def _list_harms(self, guard: Guard) -> pl.DataFrame:
         label = guard.condition.label
         has_harm = pl.col("harm").is_not_null() if label is None else pl.col("harm") == label
-        return self._records.outcomes.filter(has_harm).with_columns(
-            at=pl.col("at").dt.epoch("us"), bad=pl.lit(value=True), version=pl.lit("")
+        return (
+            list_harms(self._records, self._cases)
+            .filter(has_harm)
+            .with_columns(
+                at=pl.col("at").dt.epoch("us"), bad=pl.lit(value=True), version=pl.lit("")
+            )
         )
 
     def slots_with_records(self, site: str) -> IntArray:

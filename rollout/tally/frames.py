@@ -178,6 +178,9 @@ OUTCOME_SOURCE, OUTCOME_FAULT = "source", "source_fault"
 """Columns of stored outcomes: where each came from, and why it is no evidence to widen, or null."""
 OUTCOME_SOURCE_SCHEMA: Schema = {OUTCOME_SOURCE: pl.String(), OUTCOME_FAULT: pl.String()}
 
+OWN_PREDICTION_SCHEMA: Schema = {"case_key": pl.String(), OUTCOME_SOURCE: pl.String()}
+"""Schema of `RecordFrames.own_predictions`: a predicted case, and the account that predicted it."""
+
 PROBABILITY_SCHEMA: Schema = {
     "case_key": pl.String(),
     "version": pl.String(),
@@ -247,8 +250,9 @@ class RecordFrames:
     not among `decisions`. For a part of a history, `reliability` is the result of
     `rollout.tally.reviewer_checks.compute_reliability` for the whole; None means to compute it from
     these records. `probabilities` are those that predictions list by label; counting needs none, so
-    they are there only if asked for. `earlier_outcomes` are revisions with values before the newest
-    one, oldest first: a value that a later revision does not name stays.
+    they are there only if asked for. `earlier_outcomes` are the revisions before the newest one,
+    oldest first: a value that a later revision does not name stays, as does a harm of a source.
+    `own_predictions` are the cases predicted by accounts that also sent outcomes.
     `planted` are the records of planted cases, which are in no other frame: what reads the other
     frames is about the cases that occur.
     """
@@ -273,6 +277,9 @@ class RecordFrames:
     planted: RecordFrames | None = None
     earlier_outcomes: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=build_outcomes_schema(()))
+    )
+    own_predictions: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema=OWN_PREDICTION_SCHEMA)
     )
 
     @property

@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
+from rollout.core.policy.evidence_sources import (
+    NOT_NAMED,
+    OWN_EPISODE_PREDICTION,
+    OWN_PREDICTION,
+)
 from rollout.core.policy.outcomes import DECIDES, OutcomeRule
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.assignment import MAX_CLOCK_SKEW
@@ -24,13 +28,13 @@ from rollout.core.statistics.gain import ArmUnits
 from rollout.tally.case_placement import PlacedHistory
 from rollout.tally.frames import (
     OUTCOME_FAULT,
-    OUTCOME_PREFIX,
     OUTCOME_SOURCE,
     OUTCOME_SOURCE_SCHEMA,
     SAMPLED_ARM,
     VALUE_PREFIX,
     RecordFrames,
 )
+from rollout.tally.outcome_revisions import IS_SOURCED, list_values, mark_own_predictions
 from rollout.tally.stage_history import StageShares
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
@@ -38,7 +42,7 @@ Floats = NDArray[np.float64]
 UNRECORDED, NOT_ASKED, DRAWN_PEOPLE, DRAWN_MODEL = -2, -1, 0, 1
 """Arms: of a history that records none, of a unit without an answer, and those of answers."""
 ANY_SHARE = np.nan  # of files, which have the arm alone
-SOURCE_FAULTS = ("", NOT_NAMED, OWN_PREDICTION)
+SOURCE_FAULTS = ("", NOT_NAMED, OWN_PREDICTION, OWN_EPISODE_PREDICTION)
 """Why a unit with a value is no evidence to widen, by number; "" is evidence."""
 SHARE_TOLERANCE = 1e-9  # shares are sums and products of the policy's
 
@@ -241,12 +245,12 @@ def _compute_scores(
             pl.col("occurred_us") <= pl.col("deadline"), pl.col("received") <= pl.col("counted")
         )
     )
-    in_time = rows.join(_list_values(records, outcome), on="case_key").filter(
+    in_time = rows.join(list_values(records, outcome.id), on="case_key").filter(
         pl.coalesce("at", "occurred_us") <= pl.col("deadline")
     )
+    in_time = mark_own_predictions(in_time, records, cases)
     if not records.earlier_outcomes.is_empty():
-        is_sourced = pl.col(OUTCOME_FAULT).is_null()
-        in_time = in_time.sort(is_sourced, "order").unique(unit_cases, keep="last")
+        in_time = in_time.sort(IS_SOURCED, "order").unique(unit_cases, keep="last")
     columns = ("value", *OUTCOME_SOURCE_SCHEMA)
     rows = rows.join(in_time.select(*unit_cases, *columns), on=unit_cases, how="left")
     is_known = pl.col("value").is_not_null()
@@ -267,28 +271,6 @@ def _compute_scores(
         )
         .with_columns(sources=pl.col("sources").replace("", None))
     )
-
-
-def _list_values(records: RecordFrames, outcome: OutcomeRule) -> pl.DataFrame:
-    """Return case_key, value, at (microseconds), source and fault of all values, by `order`."""
-    column = OUTCOME_PREFIX + outcome.id
-    revisions = [
-        _add_sources(frame).select(
-            "case_key", *OUTCOME_SOURCE_SCHEMA, value=pl.col(column), at=pl.col("at").dt.epoch("us")
-        )
-        for frame in (records.earlier_outcomes, records.outcomes)
-        if column in frame.columns
-    ]
-    if not revisions:
-        schema = {"case_key": pl.String, "value": pl.Float64, "at": pl.Int64, "order": pl.UInt32}
-        return pl.DataFrame(schema={**schema, **OUTCOME_SOURCE_SCHEMA})
-    return pl.concat(revisions).drop_nulls("value").with_row_index("order")
-
-
-def _add_sources(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return outcomes with the columns of sources, empty for those of files."""
-    missing = [name for name in OUTCOME_SOURCE_SCHEMA if name not in frame.columns]
-    return frame.with_columns(pl.lit(None, pl.String).alias(name) for name in missing)
 
 
 def to_outcome_units(part: pl.DataFrame) -> OutcomeUnits:

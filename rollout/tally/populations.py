@@ -22,6 +22,7 @@ from rollout.tally.units import TRACKS, resolve_units
 PLANTED_TRACK: Final = "planted"
 SPLIT_FRAMES: Final = (
     *("cases", "predictions", "decisions", "outcomes", "earlier_outcomes"),
+    "own_predictions",
     *("gold_decisions", "unsourced_decisions"),
     "probabilities",
 )

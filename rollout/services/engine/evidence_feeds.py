@@ -28,6 +28,7 @@ from rollout.services.engine.live_signs import LiveSiteSigns
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import (
     MEASURES_WITH_EXTRA_INPUT,
+    add_unit_cases,
     has_extra_inputs,
     open_stored_history,
 )
@@ -176,7 +177,10 @@ class LiveGuardFeeds:
     def _load_feeds(
         self, transaction: Transaction, state: RolloutState, case_ids: set[int]
     ) -> set[str]:
-        records = open_stored_history(transaction, state).load_records(case_ids)
+        stored_history = open_stored_history(transaction, state)
+        if _judges_harms_by_episode(state.policy):
+            case_ids = add_unit_cases(stored_history, state.policy, case_ids)
+        records = stored_history.load_records(case_ids)
         history = place_cases(records, state.policy, state.rollout.salt, state.trained_until)
         new_feeds = HistoryFeeds(records, history, state.policy)
         for guard in state.policy.guards:
@@ -216,6 +220,12 @@ class LiveGuardFeeds:
                 )
                 sites_with_heartbeats.add(site)
         return sites_with_heartbeats
+
+
+def _judges_harms_by_episode(policy: Policy) -> bool:
+    """Return whether a harm's source depends on other cases of its episode."""
+    has_harm_guard = any(guard.condition.measure == "harm" for guard in policy.guards)
+    return has_harm_guard and policy.evidence.unit == "episode"
 
 
 def _watches_traffic(state: RolloutState) -> bool:

@@ -52,17 +52,20 @@ class UnitRecords:
         """Return the hashes of the records behind the unit of a case, sorted and joined.
 
         A prediction of another version belongs to them if its sender also sent a decision or
-        outcome, which then may be no evidence.
+        outcome of the unit, which then may be no evidence.
         """
+        numbers = self.cases_beside.get(case_id, (case_id,))
+        senders = {sender for number in numbers for sender in self._senders.get(number, ())}
         return join_hashes(
             record_hash
-            for number in self.cases_beside.get(case_id, (case_id,))
-            for record_hash in self._list_hashes(number, version)
+            for number in numbers
+            for record_hash in self._list_hashes(number, version, senders - {None})
         )
 
-    def _list_hashes(self, case_id: int, version: str) -> Iterator[bytes]:
+    def _list_hashes(
+        self, case_id: int, version: str, senders: Collection[str | None]
+    ) -> Iterator[bytes]:
         yield from self._others.get(case_id, ())
-        senders = self._senders.get(case_id, set()) - {None}
         for own_version, sender, record_hash in self._predictions.get(case_id, ()):
             if own_version == version or sender in senders:
                 yield record_hash

@@ -1,6 +1,6 @@
-"""Stored decisions and outcomes: which one counts, and which are from no source of evidence."""
+"""Stored decisions: which one counts, and which are from no source of evidence."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
@@ -13,34 +13,12 @@ from rollout.tally.frames import UNSOURCED_SCHEMA
 
 
 def find_source_fault(row: Row[Any], own_predictions: AbstractSet[tuple[int, str]]) -> str:
-    """Return why a decision or outcome is from no source of evidence, or ""."""
-    kind = get_source_kind(row)
-    if kind == UNNAMED:
+    """Return why a decision is from no source of evidence, or ""."""
+    if row.source == UNNAMED:
         return NOT_NAMED
-    if kind == ACCOUNT and (row.case_id, row.sender) in own_predictions:
+    if row.source == ACCOUNT and (row.case_id, row.sender) in own_predictions:
         return OWN_PREDICTION
     return ""
-
-
-def get_source_kind(row: Row[Any]) -> str | None:
-    """Return the kind of a decision's or outcome's source; None before sources.
-
-    The column `source` of an outcome is its sender's own text.
-    """
-    kind: str | None = row.source_kind if "source_kind" in row._fields else row.source
-    return kind
-
-
-def pick_harm(rows: Sequence[Row[Any]], faults: Sequence[str]) -> str | None:
-    """Return the harm of a case's outcome, given its revisions in order.
-
-    The newest revision holds, but one of no source takes back no harm.
-    """
-    for row, fault in zip(reversed(rows), reversed(faults), strict=True):
-        if row.harm is not None or not fault:
-            harm: str | None = row.harm
-            return harm
-    return None
 
 
 def build_unsourced(keys: Mapping[int, str], rows: Iterable[tuple[Row[Any], str]]) -> pl.DataFrame:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from functools import cache, partial
-from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
 import polars as pl
@@ -30,7 +28,7 @@ from sqlalchemy import (
 )
 
 from rollout.core.calendar.instants import MICROSECOND
-from rollout.core.policy.evidence_sources import ACCOUNT, name_sender
+from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.records.reviews import SEEDED
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -38,12 +36,11 @@ from rollout.store.records.decision_rows import (
     build_unsourced,
     find_first_decisions,
     find_source_fault,
-    get_source_kind,
     pick_decisions,
-    pick_harm,
 )
 from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.store.records.history_columns import HISTORY_COLUMNS, parse_json
+from rollout.store.records.outcome_rows import build_outcome_frames, build_own_predictions
 from rollout.store.records.probability_frames import build_probability_frame
 from rollout.store.records.renamed_predictions import (
     find_first_receipts,
@@ -55,10 +52,6 @@ from rollout.store.tables.tables import cases, decisions, outcomes, predictions,
 from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,
     GOLD_PREFIX,
-    OUTCOME_FAULT,
-    OUTCOME_PREFIX,
-    OUTCOME_SOURCE,
-    OUTCOME_SOURCE_SCHEMA,
     REMARK_SCHEMA,
     VALUE_PREFIX,
     RecordFrames,
@@ -66,7 +59,6 @@ from rollout.tally.frames import (
     build_cases_schema,
     build_decisions_schema,
     build_gold_schema,
-    build_outcomes_schema,
     build_predictions_schema,
 )
 from rollout.tally.populations import split_populations
@@ -162,7 +154,14 @@ class StoredHistory:
         build_prediction = partial(self._build_prediction, first_decisions=first_decisions)
         build_frame, levers = partial(_build_frame, keys), self._levers
         no_remarks = pl.DataFrame(schema=REMARK_SCHEMA)
-        newest_outcomes, earlier_outcomes = self._load_outcomes(case_ids, keys)
+        outcome_rows = list(self._load_rows(outcomes, ("case_id",), case_ids))
+        newest_outcomes, earlier_outcomes = build_outcome_frames(
+            keys,
+            outcome_rows,
+            levers=levers,
+            outcomes=self._outcomes,
+            parse_json=self._parse_json,
+        )
         records = RecordFrames(
             cases=pl.DataFrame(
                 [self._build_case(row, keys, episodes) for row in case_rows],
@@ -180,6 +179,7 @@ class StoredHistory:
             unsourced_decisions=build_unsourced(keys, unsourced_rows),
             outcomes=newest_outcomes,
             earlier_outcomes=earlier_outcomes,
+            own_predictions=self._load_own_predictions(outcome_rows, case_ids, keys),
             gold_decisions=build_frame(
                 build_gold_schema(levers),
                 self._load_gold_tasks(case_ids),
@@ -257,29 +257,19 @@ class StoredHistory:
         receipts = find_first_receipts(self._load_rows(predictions, key_columns, case_ids))
         return select_first_received(rows, receipts, self._first_names)
 
-    def _load_outcomes(
-        self, case_ids: Collection[int] | None, keys: Mapping[int, str]
-    ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Return each outcome's highest revision, then the earlier ones that have values."""
-        rows = [
-            row for row in self._load_rows(outcomes, ("case_id",), case_ids) if row.case_id in keys
-        ]
-        own_predictions = self._find_own_predictions(rows)
-        newest: list[RowValues] = []
-        earlier: list[RowValues] = []
-        for case_id, group in groupby(rows, key=attrgetter("case_id")):
-            revisions = list(group)
-            faults = [find_source_fault(row, own_predictions) for row in revisions]
-            *earlier_values, newest_values = map(self._build_outcome, revisions, faults)
-            key = {"case_key": keys[case_id]}
-            newest.append({**key, **newest_values, "harm": pick_harm(revisions, faults)})
-            earlier += (
-                {**key, **values}
-                for row, values in zip(revisions, earlier_values, strict=False)
-                if self._parse_json(row.outcome_values)
-            )
-        schema = build_outcomes_schema(self._levers, self._outcomes) | OUTCOME_SOURCE_SCHEMA
-        return pl.DataFrame(newest, schema=schema), pl.DataFrame(earlier, schema=schema)
+    def _load_own_predictions(
+        self,
+        outcome_rows: Iterable[Row[Any]],
+        case_ids: Collection[int] | None,
+        keys: Mapping[int, str],
+    ) -> pl.DataFrame:
+        """Return which cases were predicted by accounts that sent outcomes, also of others."""
+        senders = {row.sender for row in outcome_rows if row.source_kind == ACCOUNT}
+        if not senders:
+            return build_own_predictions(keys, ())
+        is_own = predictions.c.sender.in_(sorted(senders))
+        rows = self._load_rows(predictions, ("case_id", "version"), case_ids, is_own)
+        return build_own_predictions(keys, rows)
 
     def _load_newest(
         self, table: Table, key_columns: Sequence[str], case_ids: Collection[int] | None
@@ -289,9 +279,14 @@ class StoredHistory:
         return {tuple(getattr(row, name) for name in key_columns): row for row in rows}
 
     def _load_rows(
-        self, table: Table, key_columns: Sequence[str], case_ids: Collection[int] | None
+        self,
+        table: Table,
+        key_columns: Sequence[str],
+        case_ids: Collection[int] | None,
+        *conditions: ColumnElement[bool],
     ) -> Iterable[Row[Any]]:
-        query = select(*HISTORY_COLUMNS[table.name]).where(*self._match_cases(table, case_ids))
+        conditions = (*self._match_cases(table, case_ids), *conditions)
+        query = select(*HISTORY_COLUMNS[table.name]).where(*conditions)
         query = query.order_by(*(table.c[name] for name in key_columns), table.c.revision)
         rows: Iterable[Row[Any]] = self._transaction.execute(query)
         select_row = self._select_row
@@ -348,10 +343,10 @@ class StoredHistory:
         return sourced, unsourced
 
     def _find_own_predictions(
-        self, source_rows: Iterable[Row[Any]]
+        self, decision_rows: Iterable[Row[Any]]
     ) -> AbstractSet[tuple[int, str]]:
-        """Return cases of decisions or outcomes, and the accounts that sent predictions of them."""
-        case_ids = {row.case_id for row in source_rows if get_source_kind(row) == ACCOUNT}
+        """Return cases of decisions, and the accounts that sent predictions of them."""
+        case_ids = {row.case_id for row in decision_rows if row.source == ACCOUNT}
         if not case_ids:
             return frozenset()
         rows = self._load_rows(predictions, ("case_id", "version"), case_ids)
@@ -435,21 +430,6 @@ class StoredHistory:
             "unsure": row.gold_decision["unsure"] or None in answers.values(),
             "at": decode_instant(row.gold_decision["submitted_at"]),
             "started_at": None if started_at is None else decode_instant(started_at),
-        }
-
-    def _build_outcome(self, row: Row[Any], fault: str) -> RowValues:
-        source = None
-        if row.source_kind is not None:
-            source = name_sender(row.sender, is_review=False)
-        stored_values = self._parse_json(row.outcome_values) or {}
-        values = {OUTCOME_PREFIX + name: stored_values.get(name) for name in self._outcomes}
-        return {
-            **self._build_answers(row),
-            **values,
-            "harm": row.harm,
-            "at": row.at,
-            OUTCOME_SOURCE: source,
-            OUTCOME_FAULT: fault or None,
         }
 
 

@@ -1,0 +1,110 @@
+"""A key that predicts one case of an episode, and sends the outcomes of another."""
+
+import pytest
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.evidence_sources import OWN_EPISODE_PREDICTION
+from rollout.core.records.records import Case, Outcome, Prediction
+from rollout.core.scope.commands import Actor
+from rollout.replay.record_feed import HistoryFeeds
+from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.engine.evidence_feeds import LiveGuardFeeds
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.unit_counting import open_stored_history
+from rollout.services.records.ingest import _Batch
+from rollout.store.counting.counted_outcomes import CountedOutcomes
+from rollout.store.ledger.accounts import Accounts
+from rollout.tally.case_placement import place_cases
+from rollout.tally.outcome_buffer import OutcomeBuffer
+from rollout.tally.outcome_units import resolve_outcome_units
+from tests.factories import HOUR, MINUTE, NOON
+from tests.store.conftest import database, other, url
+
+__all__ = ["database", "other", "url"]
+POLICY = """
+rollout: shop
+timezone: UTC
+levers: [{id: price, labels: [low, high]}]
+sites: [kiosk]
+stages: [{id: trial, share: 30%}]
+outcomes: [{id: profit, from: 0, to: 10, in: EUR, better: more, closes: 2h}]
+evidence: {unit: episode, grace: 1h}
+gates: [{to: trial, require: [{measure: agreement, at_least: 80%}]}]
+guards: [{measure: harm, at_most: 0, over: 4h, then: shadow}]
+tick: 30m
+"""
+CELL, SOLD = Cell("kiosk", "always"), NOON + MINUTE
+
+
+def send(database, account, *records, at=SOLD):
+    with database.begin_write() as transaction:
+        batch = _Batch(transaction, load_rollout_state(transaction, "shop"), records, at)
+        batch.set_sources(account)
+        batch.store(Accounts(transaction).add_id(account), permit_signer=None)
+
+
+def predict(key, version="v1"):
+    return Prediction(key=key, version=version, answers={"price": "low"})
+
+
+@pytest.fixture
+def episode(database):
+    """Return a database with an episode: `door` predicts its first case, `camera` the second."""
+    apply_policy(database, POLICY, Actor("zoe"), NOON, salt=bytes(32))
+    for key, at in (("a", SOLD), ("b", SOLD + MINUTE)):
+        case = Case(key=key, site="kiosk", window="always", occurred_at=at, episode="night")
+        send(database, "door", case)
+    send(database, "door", predict("a"))
+    send(database, "camera", predict("b", "v2"))
+    return database
+
+
+def read_stored(database):
+    """Return the policy, all stored records, and their placement."""
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, "shop")
+        records = open_stored_history(transaction, state).load_records()
+    return state.policy, records, place_cases(records, state.policy, state.rollout.salt)
+
+
+def read_faults(database):
+    """Return why the unit of v1 is no evidence: as a tick counted it, and in a replay."""
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "shop").rollout
+        lines = list(CountedOutcomes(transaction, rollout).read_lines(after=-1, until=2**62))
+    policy, records, placement = read_stored(database)
+    units = resolve_outcome_units(records, placement, policy, policy.outcomes[0])
+    counted = [line.source_fault for line in lines if line.version == "v1"]
+    return counted, units.filter(version="v1")["source_fault"].to_list()
+
+
+@pytest.mark.parametrize(("account", "fault"), [("camera", OWN_EPISODE_PREDICTION), ("till", None)])
+def test_ticks_replay_and_doctor_judge_the_sender_by_the_episode(episode, account, fault):
+    outcome = Outcome(key="a", at=SOLD + HOUR, values={"profit": 9.0})
+    send(episode, account, outcome, at=SOLD + HOUR)
+    Ticker(episode, "shop", "one").tick(SOLD + 4 * HOUR)
+    assert read_faults(episode) == ([fault], [fault])
+    assert EvidenceCheck(episode, "shop").check_all().faults == []
+    # a prediction that arrives later changes nothing that was counted
+    send(episode, "till", predict("b", "v3"), at=SOLD + 5 * HOUR)
+    assert EvidenceCheck(episode, "shop").check_all().faults == []
+
+
+def test_ticks_and_replay_keep_a_harm_that_such_a_key_takes_back(episode):
+    feeds, harmed_at = LiveGuardFeeds(OutcomeBuffer()), SOLD + HOUR
+    revisions = [("till", "burn", harmed_at), ("camera", "burn", SOLD), ("camera", None, harmed_at)]
+    for number, (account, harm, at) in enumerate(revisions, 1):
+        send(episode, account, Outcome(key="a", at=at, harm=harm, revision=number), at=harmed_at)
+        with episode.begin_read() as transaction:
+            feeds.load_arrivals(transaction, load_rollout_state(transaction, "shop"), harmed_at)
+    policy, records, placement = read_stored(episode)
+    guard = next(guard for guard in policy.guards if guard.condition.measure == "harm")
+    slots, _, _ = feeds.read_answers(CELL, "", guard)
+    replayed_slots, _, _ = HistoryFeeds(records, placement, policy).read_answers(CELL, "", guard)
+    assert slots.tolist() == replayed_slots.tolist()
+    assert (slots - slots[0]).tolist() == [
+        0,
+        2,
+    ]  # the camera's own, and half-hours later the till's
