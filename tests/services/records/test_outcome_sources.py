@@ -121,6 +121,13 @@ def test_a_value_of_no_source_never_replaces_one_of_a_source(sent, first):
     assert read_unit(units) == (1.0, None)
 
 
+def test_numbers_that_another_key_took_keep_no_source_from_counting(sent):
+    taken = [("camera", outcome(1, 9.0)), ("camera", outcome(9, 9.0))]
+    till = [("till", outcome(1, 1.0)), ("till", outcome(2, 1.0))]  # the first one is a conflict
+    units, _ = sent(FROM_CAMERA, *taken, *till)
+    assert read_unit(units) == (1.0, None)
+
+
 def send_episode(sent, unit, *batches):
     """Send two cases of one episode: `door` predicts the first one, `camera` the second one."""
     episode = None if "span" in unit else "night"
