@@ -183,6 +183,16 @@ LOOSER = {
         stages(supervised=Stage("supervised", blind=0.5, lasts=99 * DAY)),
         "supervised: a grant lasts longer, 99d",
     ),
+    "rejection": (
+        {"after_rejection": 7 * DAY},
+        {"after_rejection": DAY},
+        "a rejection holds for 1d only",
+    ),
+    "open proposals": (
+        {"open_for": 14 * DAY},
+        {"open_for": 28 * DAY},
+        "proposals can be approved for longer, 28d",
+    ),
     "lease": ({"lease": HOUR}, {"lease": 2 * HOUR}, "a stop reaches creek later, within 2h"),
     "freeze": (
         {"freezes": (Freeze("Dec 24-26", "holidays"),)},
