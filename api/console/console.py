@@ -45,6 +45,7 @@ PAGE_MODULES: Final = (
     "users.keys",
     "rollouts.policy",
     "rollouts.rules",
+    "rollouts.planted_cases",
     "rollouts.schedule",
     "reports.deliveries",
     "rollouts.rollout",

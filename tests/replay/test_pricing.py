@@ -1,21 +1,29 @@
 """A model that earns more widens though it differs; one that only agrees does not."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
+from api.console.proposals.path_chart import build_path_charts
+from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.gates import read_gate
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.formats.records.column_map import ColumnError
 from rollout.replay.engine import ReplayOptions
+from rollout.reports.inputs import evidence_paths
+from rollout.reports.inputs.evidence_paths import MAX_GAIN_POINTS, MIN_GAIN_POINTS
+from rollout.reports.pages.cell_rows import build_cell_rows
+from rollout.reports.pages.charts import draw_charts
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.summary import describe_results
 from rollout.reports.text.formatting import format_local_time
 from rollout.services.replay.replay import ReplayRequest, replay_files
 from rollout.services.replay.replay_output import compute_replay_facts
 from rollout.tally.outcome_units import resolve_outcome_units
+from rollout.tally.slots import find_slot_before
 from tests.replay.pricing import POLICY, SALT, list_widenings, replay_pricing, write_stream
 
 
@@ -182,3 +190,50 @@ def test_a_policy_that_earns_less_is_better_turned_round(tmp_path):
         replayed.records, replayed.history, replayed.policy, replayed.policy.outcomes[0]
     ).drop_nulls("value")
     assert units["score"].to_numpy() == pytest.approx((60 - units["value"].to_numpy()) / 80)
+
+
+def test_of_many_units_fewer_bounds_are_drawn(earning, monkeypatch):
+    monkeypatch.setattr(evidence_paths, "MAX_GAIN_READINGS", 0)
+    paths = compute_replay_facts(earning).evidence[0].path
+    assert max(len(path.at) for path in paths if path.measure == "gain") <= MIN_GAIN_POINTS
+
+
+def test_the_course_of_a_gain_ends_in_the_gates_reading_and_is_drawn(earning):
+    facts = compute_replay_facts(earning)
+    (evidence,) = facts.evidence
+    paths = [path for path in evidence.path if path.measure == "gain"]
+    assert {path.to for path in paths} == {"half"}
+    widened_at = dict(list_widenings(earning))["half"]
+    path = paths[0]
+    assert path.at[-1] <= widened_at
+    assert 2 < len(path.at) <= MAX_GAIN_POINTS
+    assert list(path.n) == sorted(path.n)
+    assert all(low < high for low, high in zip(path.bound, path.estimate, strict=True))
+    assert path.bound[-1] >= path.line == 0 > path.bound[0]
+    before = replace(evidence, path=(path,))
+    (chart,) = build_path_charts([before], "UTC")
+    assert chart.title == "Gain of profit in EUR per unit of v1, towards half"
+    assert "EUR" not in chart.text
+    assert "that meets the threshold of 0. The band's upper edge is the gain so far" in chart.text
+    assert [look.n for look in chart.looks][-1] == path.n[-1]
+    assert ">+0." in chart.wide  # the ruler has decimals
+    large = {name: tuple(1000 * v for v in getattr(path, name)) for name in ("bound", "estimate")}
+    (chart,) = build_path_charts([replace(evidence, path=(replace(path, **large),))], "UTC")
+    assert re.search(r">\+\d,\d{3}<", chart.wide)
+    (drawn,) = draw_charts(replace(facts, evidence=(before,))).evidence
+    assert f"threshold 0 met, n {path.n[-1]}" in drawn.latest_text
+    assert "%" not in drawn.latest_text
+    (row,) = build_cell_rows(replace(facts, evidence=(before,)))
+    assert (row.estimate[0], row.threshold) == ("+", "gain threshold 0")
+
+
+def test_a_gain_without_a_bound_yet_is_drawn_at_the_lowest_amount(earning):
+    (view,) = earning.result.views.values()
+    path = next(p for p in compute_replay_facts(earning).evidence[0].path if p.measure == "gain")
+    condition = earning.policy.gates[1].require[0]
+    for at, bound in zip(path.at, path.bound, strict=True):
+        slot = find_slot_before(at, earning.policy.tick)
+        reading = GainReading(condition, view.attempt_window.get_arms(condition), path.risk)
+        reading = replace(reading, units=reading.units.select(reading.units.slots <= slot))
+        assert bound == (-80 if reading.bound is None else reading.bound)
+    assert path.bound[0] == -80

@@ -6,18 +6,8 @@ from rollout.reports.text.bound_text import COST_MEASURES, format_bound_value
 from rollout.reports.text.formatting import (
     add_separators,
     format_count,
-    format_decimal,
-    format_percent,
-    format_signed,
 )
 from rollout.services.proposals.proposal_evidence import FROZEN_FIGURES_PATTERN
-
-
-def format_estimate(measure: str, value: float | None) -> str:
-    """Format an estimate in its measure's unit."""
-    if measure == GAIN:
-        return format_signed(value, 2)
-    return format_decimal(value) if measure in COST_MEASURES else format_percent(value)
 
 
 def format_bound(measure: str, bound: float, threshold: float, *, at_least: bool) -> str:
@@ -65,6 +55,19 @@ def get_condition_subject(condition: str) -> str:
         if match:
             return head
     return condition
+
+
+def name_measure(condition: str, measure: str, cost_in: str = "") -> str:
+    """Return measure and label of a condition; a cost or gain with its unit.
+
+    >>> name_measure("gain of profit at least 0 EUR", "gain")
+    'gain of profit in EUR per unit'
+    """
+    subject = get_condition_subject(condition)
+    unit = cost_in if measure in COST_MEASURES else ""
+    if measure == GAIN:
+        unit = condition.rpartition(" at least ")[2].partition(" ")[2]  # `0 EUR`
+    return f"{subject} in {unit} per unit" if unit else subject
 
 
 def format_brief(readings: tuple[str, ...], policy: Policy, *, limit: int = 3) -> str:

@@ -96,11 +96,12 @@ MAX_REASON_LENGTH: Final = 2_000
 PURPOSES: Final = {
     "approve": "it is kept with your approval",
     "reject": "it is kept with your rejection",
+    "plant": "the ledger keeps it with the declaration",
 }
 
 
 def find_reason_fault(reason: str, decision: str) -> str:
-    """Return the error of a reason to approve or reject, "" if valid.
+    """Return the error of a reason for a decision, "" if valid.
 
     >>> find_reason_fault("", "approve"), find_reason_fault("two cubs", "reject")
     ('Write a reason: it is kept with your approval', '')

@@ -2,9 +2,9 @@
 
 from markupsafe import Markup
 
-from api.console.page.figures import format_bound, format_estimate
+from api.console.page.figures import format_bound
 from rollout.core.policy.outcomes import GAIN
-from rollout.reports.text.bound_text import format_threshold
+from rollout.reports.text.bound_text import format_estimate, format_threshold
 
 
 def format_pixels(value: float) -> str:

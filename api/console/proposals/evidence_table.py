@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from api.console.page.figures import format_arm_counts, format_estimate
+from api.console.page.figures import format_arm_counts
 from api.console.page.text import capitalize_first
 from rollout.core.policy.gain_readings import round_down
 from rollout.core.policy.measures import Condition
@@ -11,7 +11,7 @@ from rollout.core.policy.outcomes import GAIN, PROPOSES, GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import SliceCondition
-from rollout.reports.text.bound_text import format_bound_value
+from rollout.reports.text.bound_text import format_bound_value, format_estimate
 from rollout.reports.text.formatting import format_count, format_percent
 from rollout.services.proposals.proposal_evidence import (
     ConditionEvidence,

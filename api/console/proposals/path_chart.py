@@ -7,19 +7,18 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from api.console.page.figures import (
-    format_bound,
-    format_estimate,
-    get_condition_subject,
-)
+from api.console.page.figures import format_bound, name_measure
 from api.console.page.scale_chart import format_pixels
 from api.console.page.text import capitalize_first
+from rollout.core.policy.outcomes import GAIN
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
-from rollout.reports.text.bound_text import COST_MEASURES, format_threshold
+from rollout.reports.text.bound_text import COST_MEASURES, format_estimate, format_threshold
+from rollout.reports.text.formatting import format_signed
 
 MAX_CHARTS = 6
 RANGE_FACTOR = 2
+WIDE_RANGE = 100  # of a gain: labels have no decimals, for which there is no room
 MAX_TABLE_ROWS = 8
 """Maximum number of looks in the table beside a chart."""
 
@@ -96,7 +95,8 @@ def _select_latest_paths(paths: Sequence[EvidenceSeries]) -> list[EvidenceSeries
 def _build_chart(
     facts: EvidenceFacts, path: EvidenceSeries, chart_id: str, timezone: str
 ) -> EvidencePathChart:
-    title = f"{get_condition_subject(path.condition)} of {facts.version}, towards {path.to}"
+    measure = name_measure(path.condition, path.measure)
+    title = f"{measure} of {facts.version}, towards {path.to}"
     if path.attempt != facts.attempt:
         title += " (an earlier attempt, which has ended)"
     description = _describe_path(path)
@@ -117,12 +117,13 @@ def _build_chart(
 
 def _describe_path(path: EvidenceSeries) -> str:
     estimate = format_estimate(path.measure, path.estimate[-1])
-    estimate_text = f"{estimate} {'over' if path.measure in COST_MEASURES else 'of'} {path.n[-1]:,}"
+    is_amount = path.measure in {*COST_MEASURES, GAIN}
+    estimate_text = f"{estimate} {'over' if is_amount else 'of'} {path.n[-1]:,}"
     bound_text = format_bound(path.measure, path.bound[-1], path.line, at_least=path.at_least)
     verb = "meets" if (path.bound[-1] >= path.line) == path.at_least else "does not meet"
     threshold = format_threshold(path.measure, path.line)
     edges = ("upper", "lower") if path.at_least else ("lower", "upper")
-    kind = "mean" if path.measure in COST_MEASURES else "share"
+    kind = "gain" if path.measure == GAIN else "mean" if is_amount else "share"
     band_text = f"The band's {edges[0]} edge is the {kind} so far, its {edges[1]} edge the bound."
     return (
         f"At the last evaluation {estimate_text}, {bound_text};"
@@ -133,6 +134,9 @@ def _describe_path(path: EvidenceSeries) -> str:
 def _compute_range(path: EvidenceSeries) -> tuple[float, float]:
     """Return the edge values; a few early looks may lie outside."""
     latest_values = (path.bound[-1], path.estimate[-1], path.line)
+    if path.measure == GAIN:
+        margin = (max(latest_values) - min(latest_values)) / 2 or 1.0
+        return min(latest_values) - margin, max(latest_values) + margin
     if path.at_least:
         return max(0.0, 1 - RANGE_FACTOR * (1 - min(latest_values))), 1.0
     return 0.0, RANGE_FACTOR * max(latest_values) or 1.0
@@ -180,7 +184,10 @@ def _draw_ruler(path: EvidenceSeries, frame: _ChartFrame) -> Iterable[Markup]:
     for part in range(4):
         value = frame.low + (frame.high - frame.low) * part / 3
         y = frame.y(value)
-        label = format_estimate(path.measure, round(value, 3))
+        is_wide = path.measure == GAIN and frame.high - frame.low >= WIDE_RANGE
+        label = (
+            format_signed(value, 0) if is_wide else format_estimate(path.measure, round(value, 3))
+        )
         yield Markup(
             '<line class="g-line" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>'
             '<text x="{3}" y="{4}" text-anchor="end">{5}</text>'

@@ -16,7 +16,6 @@ from api.console.page.cell_view import (
 )
 from api.console.page.figures import (
     format_bound,
-    format_estimate,
     get_condition_subject,
 )
 from api.console.page.text import capitalize_first
@@ -30,7 +29,7 @@ from rollout.core.scope.scope import ProposalState
 from rollout.core.scope.waves import find_wave_hold, find_wave_opening
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts
-from rollout.reports.text.bound_text import format_threshold
+from rollout.reports.text.bound_text import format_estimate, format_threshold
 from rollout.reports.text.formatting import format_count, format_quantity, join_words
 from rollout.tally.slots import find_slot_after, to_instant
 

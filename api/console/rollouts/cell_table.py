@@ -11,8 +11,7 @@ from api.console.page.cell_view import TimeFormatter
 from api.console.page.figures import (
     format_bound,
     format_counts,
-    format_estimate,
-    get_condition_subject,
+    name_measure,
 )
 from api.console.page.scale_chart import draw_scale
 from api.console.page.stop_target import format_cell_value
@@ -21,12 +20,11 @@ from api.console.page.time_format import format_time_span
 from api.console.rollouts.cell_text import CellDescription, describe_cell, find_main_evidence
 from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.outcomes import GAIN
 from rollout.core.scope.scope import Scope
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.pages.stage_markers import StageMarker
-from rollout.reports.text.bound_text import COST_MEASURES, format_threshold
+from rollout.reports.text.bound_text import format_estimate, format_threshold
 from rollout.services.cells.cell_table import CellListPage, CellSummary, PassedThreshold
 from rollout.services.engine.rollout_state import RolloutState
 
@@ -201,7 +199,7 @@ def _get_reading_order(reading: MeasureReading) -> bool:
 def _build_gate_reading(condition: ConditionFacts, cost_in: str) -> MeasureReading:
     threshold = MeasureThreshold(condition.measure, condition.line, condition.at_least)
     return _build_reading(
-        _name_measure(condition.condition, condition.measure, cost_in),
+        name_measure(condition.condition, condition.measure, cost_in),
         threshold,
         condition.counts,
         condition.estimate,
@@ -215,22 +213,13 @@ def _build_passed_reading(passed: PassedThreshold, cost_in: str) -> MeasureReadi
     threshold = MeasureThreshold(condition.measure, condition.line, condition.at_least)
     is_met = passed.bound is not None and (passed.bound >= condition.line) == condition.at_least
     return _build_reading(
-        _name_measure(str(condition), condition.measure, cost_in),
+        name_measure(str(condition), condition.measure, cost_in),
         threshold,
         passed.counts,
         passed.estimate,
         passed.bound,
         is_met=is_met,
     )
-
-
-def _name_measure(condition: str, measure: str, cost_in: str) -> str:
-    """Return measure and label of a condition; a cost or gain with its unit."""
-    subject = get_condition_subject(condition)
-    unit = cost_in if measure in COST_MEASURES else ""
-    if measure == GAIN:
-        unit = condition.rpartition(" at least ")[2].partition(" ")[2]  # `0 EUR`
-    return f"{subject} in {unit} per unit" if unit else subject
 
 
 def _build_reading(

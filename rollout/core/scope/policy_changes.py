@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from itertools import takewhile
 from typing import NamedTuple
 
+from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.cell_evidence import MeasureKey
@@ -31,6 +32,8 @@ def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
     is_first = pending.scope.policy_number == 0
     if not is_first and new.hash == pending.scope.policy_hash:
         return  # it is in force
+    if not is_first:
+        _check_tick(old, new)
     if not is_first and numbers_attempts_by_year(pending.scope.rules):
         check_renames(old, new)
         check_watched_aliases(pending.scope, new)
@@ -43,6 +46,19 @@ def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
         _propose_policy(command, pending, looser_rules)
     else:
         _emit_policy_applied(pending, new, by=command.by.name, looser_rules=(), proposal_id="")
+
+
+def _check_tick(old: Policy, new: Policy) -> None:
+    """Refuse another tick: stored evidence has the numbers of its slots.
+
+    With a longer one no slot would come after those that are done, so no guard would narrow.
+    """
+    if new.tick != old.tick:
+        tick = format_duration(old.tick)
+        raise PolicyRefusedError(
+            f"tick: {tick} stays as it is, since evidence is counted by its slots; write tick:"
+            f" {tick}, or start a rollout of another name"
+        )
 
 
 def _propose_policy(
@@ -88,8 +104,9 @@ def apply_approved_policies(pending: PendingEvents, tick: Tick) -> bool:
     proposal = approved_proposals[-1]  # in the order in which they were raised
     new = tick.pending_policies[proposal.about]
     try:
+        _check_tick(pending.policy, new)
         check_watched_aliases(pending.scope, new)
-    except PolicyRefusedError as error:  # a name that came after the proposal was raised
+    except PolicyRefusedError as error:  # of an earlier program, or a name that came since
         pending.void_proposal(proposal.id, str(error))
         return False
     looser_rules = list_looser_rules(pending.policy, new)

@@ -436,7 +436,9 @@ class PolicyShape(PolicySection):
     lease: kinds.PositiveDuration = key(
         "1m", description="How long an assignment is valid; a stop takes effect within it."
     )
-    tick: kinds.Tick = key("15m", description="Time between two evaluations; divides a day.")
+    tick: kinds.Tick = key(
+        "15m", description="Time between two evaluations; divides a day. No edit changes it."
+    )
     observe: kinds.Flag = key(
         "false", description="true raises proposals and applies none: a dress rehearsal."
     )

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
@@ -20,6 +21,8 @@ from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_after, to_instant
 
 MAX_POINTS = 400
+MIN_GAIN_POINTS, MAX_GAIN_POINTS = 6, 24
+MAX_GAIN_READINGS = 480_000  # units over all looks: each bound reads those up to its look 15 times
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,10 @@ class EvidenceSeries:
         to: the stage that the gate leads to.
         attempt, risk: 1 plus how often the evidence had restarted, and the attempt's risk.
         at: instants of the looks.
-        n: records counted by then.
-        estimate: the plain share or mean cost.
-        bound: the deciding bound, valid at every look; empty for parity.
+        n: records counted by then; for gain units of both arms with a value.
+        estimate: the plain share, mean cost or gain.
+        bound: the deciding bound, valid at every look; empty for parity. For gain the lowest
+            possible one while the evidence gives none.
     """
 
     condition: str
@@ -107,9 +111,15 @@ def _build_period_paths(
     if gate is None or not len(slots):
         return
     point_limit = max(2, MAX_POINTS * len(slots) // max(looks, 1))
+    risk = gate.risk * period.state.risk_share
     for condition in policy.list_conditions(stage_level, view.cell):
         if isinstance(condition, GainCondition):
-            continue  # no counts: the report's gains have both arms and the interval
+            path = _build_gain_path(
+                condition, gate.to, period.state.attempt, risk, slots, span, policy
+            )
+            if path.at:
+                yield path
+            continue
         if isinstance(condition, SliceCondition):
             continue  # one line over all values would hide the worst; the gate lists each value
         counts = span.get_counts_at(condition, slots)
@@ -117,7 +127,6 @@ def _build_period_paths(
         selected_counts = counts[selected]
         if not selected_counts.sum():
             continue
-        risk = gate.risk * period.state.risk_share
         yield _build_path(
             condition, gate.to, period.state.attempt, risk, slots[selected], selected_counts, policy
         )
@@ -147,6 +156,40 @@ def _build_path(
         n=tuple(int(n) for n in counts.sum(axis=1)),
         estimate=tuple(float(value) for value in compute_estimates(condition, counts, policy)),
         bound=() if bound is None else tuple(float(value) for value in bound),
+    )
+
+
+def _build_gain_path(
+    condition: GainCondition,
+    to: str,
+    attempt: int,
+    risk: float,
+    slots: Ints,
+    span: CountWindow,
+    policy: Policy,
+) -> EvidenceSeries:
+    """Return the gain at some slots with units in both arms; no looks without them."""
+    units, lowest = span.get_arms(condition), -condition.outcome.span
+    affordable = max(MIN_GAIN_POINTS, MAX_GAIN_READINGS // max(len(units), 1))
+    count = min(MAX_GAIN_POINTS, affordable)
+    looks = slots[np.unique(np.linspace(0, len(slots) - 1, count).astype(int))]
+    readings = [
+        (int(slot), GainReading(condition, units.select(units.slots <= slot), risk))
+        for slot in looks
+    ]
+    readings = [item for item in readings if item[1].estimate is not None]
+    return EvidenceSeries(
+        condition=str(condition),
+        measure=condition.measure,
+        at_least=condition.at_least,
+        line=condition.line,
+        to=to,
+        attempt=attempt,
+        risk=risk,
+        at=tuple(to_instant(slot, policy.tick) for slot, _ in readings),
+        n=tuple(sum(reading.counts[:2]) for _, reading in readings),
+        estimate=tuple(reading.estimate or 0.0 for _, reading in readings),
+        bound=tuple(lowest if r.bound is None else r.bound for _, r in readings),
     )
 
 

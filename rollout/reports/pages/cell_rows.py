@@ -10,7 +10,11 @@ from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
 from rollout.reports.inputs.stages import CellStages
 from rollout.reports.text import formatting
-from rollout.reports.text.bound_text import COST_MEASURES, format_bound_value, format_threshold
+from rollout.reports.text.bound_text import (
+    format_bound_value,
+    format_estimate,
+    format_threshold,
+)
 
 SUPERSEDED = "acts here"  # part of the next step of a version that was taken over
 
@@ -96,10 +100,7 @@ def _describe_leading_evidence(evidence: EvidenceFacts | None) -> tuple[str, int
     path = ([path for path in paths if path.measure == "agreement"] or paths)[-1]
     bound = format_bound_value(path.measure, path.bound[-1], path.line, at_least=path.at_least)
     sign = "≥" if path.at_least else "≤"
-    is_cost = path.measure in COST_MEASURES
-    estimate = (
-        f"{path.estimate[-1]:.3f}" if is_cost else formatting.format_percent(path.estimate[-1])
-    )
+    estimate = format_estimate(path.measure, path.estimate[-1])
     return estimate, path.n[-1], f"{sign} {bound}", _format_threshold(path)
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from math import inf
 from typing import Any
 
 from rollout.core.calendar.sites import SHADOW
+from rollout.core.policy.outcomes import GAIN
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.report_identity import DECIDING_TEXT
@@ -26,10 +28,14 @@ from rollout.reports.pages.svg import (
     get_stage_fill,
     get_stage_ink,
 )
-from rollout.reports.text.bound_text import COST_MEASURES, format_bound_value, format_threshold
+from rollout.reports.text.bound_text import (
+    COST_MEASURES,
+    format_bound_value,
+    format_estimate,
+    format_threshold,
+)
 from rollout.reports.text.formatting import (
     format_cell_name,
-    format_percent,
     format_quantity,
     format_signed,
 )
@@ -257,8 +263,8 @@ def draw_evidence_chart(
     """Return the chart of a condition's estimate and bound over time."""
     rows = list(_build_points(paths))
     last, threshold = paths[-1], paths[-1].line
-    low, high = _compute_range(rows, threshold, at_least=last.at_least)
-    is_share = last.measure != "cost"
+    is_share = last.measure not in {*COST_MEASURES, GAIN}
+    low, high = _compute_range(rows, threshold, last.measure)
     axis = {"title": None, "format": ".0%" if is_share else ".2~f", "tickCount": 4}
     y = {"type": "quantitative", "axis": axis, "scale": {"domain": [low, high], "zero": False}}
     x = {
@@ -301,22 +307,29 @@ def _build_points(paths: list[EvidenceSeries]) -> Iterator[dict[str, Any]]:
 
 
 def _compute_range(
-    rows: list[dict[str, Any]], threshold: float, *, at_least: bool
+    rows: list[dict[str, Any]], threshold: float, measure: str
 ) -> tuple[float, float]:
-    """Return the ends of the axis, without the first volatile fifth of the points."""
+    """Return the ends of the axis, without the first volatile fifth of the points.
+
+    A gain's early bounds are the lowest possible amount; the axis has the last one.
+    """
     settled = rows[len(rows) // 5 :]
-    values = [threshold, *(row["bound"] for row in settled), *(row["estimate"] for row in settled)]
+    bounds = [row["bound"] for row in (settled[-1:] if measure == GAIN else settled)]
+    values = [threshold, *bounds, *(row["estimate"] for row in settled)]
     low, high = min(values), max(values)
     margin = 0.1 * (high - low) or 0.05
-    return (max(0.0, low - margin), min(1.0, high + margin) if at_least else high + margin)
+    if measure == GAIN:
+        return low - margin, high + margin
+    largest = inf if measure in COST_MEASURES else 1.0
+    return max(0.0, low - margin), min(largest, high + margin)
 
 
 def _describe_latest_point(path: EvidenceSeries) -> str:
     is_met = path.bound[-1] >= path.line if path.at_least else path.bound[-1] <= path.line
     direction = "at least" if path.at_least else "at most"
     bound = format_bound_value(path.measure, path.bound[-1], path.line, at_least=path.at_least)
-    is_cost = path.measure in COST_MEASURES
-    mean = f"mean {path.estimate[-1]:.3f}" if is_cost else format_percent(path.estimate[-1])
+    estimate = format_estimate(path.measure, path.estimate[-1])
+    mean = f"mean {estimate}" if path.measure in COST_MEASURES else estimate
     values = f"{mean}, {direction} {bound}"
     threshold = format_threshold(path.measure, path.line)
     return f"{values}; threshold {threshold} {'met' if is_met else 'not met'}, n {path.n[-1]:,}"

@@ -4,7 +4,12 @@ from math import ceil, floor
 from typing import Final
 
 from rollout.core.policy.outcomes import GAIN
-from rollout.reports.text.formatting import NO_BREAK_SPACE, format_decimal
+from rollout.reports.text.formatting import (
+    NO_BREAK_SPACE,
+    format_decimal,
+    format_percent,
+    format_signed,
+)
 
 COST_MEASURES: Final = frozenset({"cost"})
 OPENING_NOTE: Final = (
@@ -12,6 +17,13 @@ OPENING_NOTE: Final = (
     " percentage points above the true one, because a gate opens after a good run;"
     " the bound allows for that."
 )
+
+
+def format_estimate(measure: str, value: float | None) -> str:
+    """Format an estimate in its measure's unit."""
+    if measure == GAIN:
+        return format_signed(value, 2)
+    return format_decimal(value) if measure in COST_MEASURES else format_percent(value)
 
 
 def format_share_bound(bound: float, threshold: float, *, at_least: bool = True) -> str:

@@ -7,7 +7,7 @@ nothing: its entries stay queued, and its claim expires after one tick.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zlib import crc32
 
 import numpy as np
@@ -60,7 +60,7 @@ ENTRIES_PER_BATCH = 500  # queue entries in one transaction, which may delay a s
 
 
 class _SlotOvertakenError(Exception):
-    """Another process began a later slot, with newer evidence."""
+    """Another process decided a later slot, with newer evidence."""
 
 
 class Ticker:
@@ -90,6 +90,7 @@ class Ticker:
         self._reviewer_checks = ReviewerCheckCache()
         self._seals = EvidenceSeals()
         self._stored_revision = 0
+        self._last_event_slot = datetime.min.replace(tzinfo=UTC)
 
     def tick(
         self,
@@ -103,8 +104,9 @@ class Ticker:
         Slots missed before are included. `get_time` returns the time anew when the tick decides,
         since counting may take minutes: no event precedes what replicas answered meanwhile. If
         clocks disagree, `at` is the earliest and `narrow_only` is set: guards narrow, grants expire
-        and proposals are voided, but nothing is proposed, applied or restored. The result is None
-        if the slot or a later one is done or claimed by another process.
+        and proposals are voided, but nothing is proposed, applied or restored. The same holds if
+        another process began a later slot meanwhile. The result is None if the slot is claimed by
+        another process, or it or a later one is decided.
 
         Raises:
             NoSuchRolloutError: there is no such rollout.
@@ -205,6 +207,8 @@ class Ticker:
         policies = {
             policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()
         } | {state.policy.hash: state.policy}
+        event_slots = (event.slot for event in events if event.slot is not None)
+        self._last_event_slot = max(event_slots, default=self._last_event_slot)
         self._history.add_events(events, policies.__getitem__)
         self._seals.add_events(events, state.policy)
         # what memory holds of erased values has other names in the database
@@ -343,8 +347,13 @@ class Ticker:
     ) -> tuple[LedgerEvent, ...]:
         assert self._evidence is not None  # noqa: S101 - built with the state
         with self._database.begin_read() as transaction:
-            if (TickSlots(transaction, state.rollout).load_last_claimed() or slot) > slot:
+            slots = TickSlots(transaction, state.rollout)
+            is_later_done = (slots.load_last_done() or slot) > slot
+            if is_later_done or self._last_event_slot > to_instant(slot, state.policy.tick):
                 raise _SlotOvertakenError
+            # Where every tick takes longer than its slot, another process has always begun a later
+            # one. If each left everything to the next, no guard would ever narrow.
+            narrow_only = narrow_only or (slots.load_last_claimed() or slot) > slot
             self._evidence.load_slot(transaction, state, slot)
         events = self._evidence.decide_slot(state, slot, now, narrow_only=narrow_only)
         if narrow_only:

@@ -1,14 +1,20 @@
 """Edits of the policy: stricter at once, looser by people, redefined from zero (model.md §2)."""
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
 from rollout.core.calendar.sites import Site, Window
-from rollout.core.errors import NotNarrowerError, OwnProposalError, UserRequiredError
+from rollout.core.errors import (
+    NotNarrowerError,
+    OwnProposalError,
+    PolicyRefusedError,
+    UserRequiredError,
+)
 from rollout.core.policy.levers import CostRule, Lever
 from rollout.core.policy.policy import EvidenceRules, Freeze, Gate, Limit, Minimum, Policy, Stage
+from rollout.core.scope import policy_changes
 from rollout.core.scope.commands import Actor, RejectProposal, Tick
 from rollout.core.scope.events import PolicyApplied
 from tests.factories import (
@@ -59,6 +65,24 @@ def test_a_policy_that_holds_already_changes_nothing():
 def test_a_key_edits_no_policy():
     with pytest.raises(UserRequiredError):
         RolloutDriver().edit(COSMETIC, by=BOT)
+
+
+@pytest.mark.parametrize("tick", [timedelta(minutes=5), HOUR, DAY])
+def test_no_edit_changes_the_slots_by_which_evidence_is_counted(tick):
+    rollout = supervised()
+    with pytest.raises(PolicyRefusedError, match="write tick: 15m, or start a rollout of another"):
+        rollout.edit(policy(tick=tick))
+    assert rollout.policy == policy()
+
+
+def test_another_tick_that_was_approved_before_it_was_refused_is_void(monkeypatch):
+    rollout = supervised()
+    with monkeypatch.context() as earlier_program:
+        earlier_program.setattr(policy_changes, "_check_tick", lambda _old, _new: None)
+        rollout.approve(rollout.edit(policy(tick=HOUR))[0], BO, CY)
+    (voided,) = rollout.tick()
+    assert voided.reason.startswith("tick: 15m stays as it is")
+    assert rollout.policy == policy()
 
 
 # Cosmetic and stricter

@@ -3,8 +3,10 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
+from sqlalchemy import func, select
 
 from rollout import faults
 from rollout.core.records.records import Heartbeat
@@ -33,7 +35,8 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.tick_slots import TickSlots
 from rollout.store.records.records import RecordStore
-from rollout.tally.slots import to_instant
+from rollout.store.tables.tables import tick_slots
+from rollout.tally.slots import find_slot_before, to_instant
 from rollout.tally.unit_buffer import UnitBuffer
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import (
@@ -292,6 +295,78 @@ def test_proposals_name_the_gate_that_is_in_force(database):
     ticker = begun_here(database)
     raised = [e for e in ticker.tick(LAST) if isinstance(e, ProposalRaised)]
     assert {e.gate_hash for e in raised} <= {compute_gate_hash(POLICY, 1, e.cell) for e in raised}
+
+
+# Ticks that take longer than their slot
+
+
+def claim_later_slot(database, owner, slot):
+    """Claim a slot, as another process does while a tick still counts."""
+    with database.begin_write() as transaction:
+        rollout = Rollouts(transaction).find("story")
+        at = to_instant(slot, TICK)
+        assert TickSlots(transaction, rollout).claim(slot, owner=owner, at=at, stale_after=TICK)
+
+
+@on_sqlite
+def test_of_two_processes_that_each_overtake_the_other_every_one_narrows(database):
+    """Where every tick takes longer than its slot, another process has always begun a later one."""
+    _, at = widened(database)
+    first_slot = find_slot_before(at, TICK) + 20
+    events = []
+    for number, owner in enumerate(("one", "two", "one")):
+        slot, other = first_slot + number, {"one": "two", "two": "one"}[owner]
+        begin_next = partial(claim_later_slot, database, other, slot + 1)
+        run_next = lambda _name, begin=begin_next: begin()  # noqa: E731 - an action has a name
+        with faults.install_action(run_next, "tick.evidence"):
+            events += Ticker(database, "story", owner).tick(to_instant(slot, TICK)) or ()
+    assert Suspended in kinds(events)
+    assert not {Widened, ProposalRaised, SuspensionCleared} & kinds(events)
+
+
+@on_sqlite
+def test_a_tick_whose_later_slot_is_done_writes_nothing(database):
+    _, at = widened(database)
+    later = at + 20 * TICK
+    slow, quick = (Ticker(database, "story", owner) for owner in ("one", "two"))
+
+    def run_quick(_name):
+        if not passed:
+            passed.append(None)
+            passed[0] = quick.tick(later + TICK)
+
+    passed = []
+    with faults.install_action(run_quick, "tick.evidence"):
+        assert slow.tick(later) is None
+    assert Suspended in kinds(passed[0])
+    found = written(database)
+    slots = [event.slot for event in found if event.slot is not None]
+    assert slots == sorted(slots)
+
+
+@on_sqlite
+def test_missed_slots_are_one_tick_that_grants_from_its_own_time_on(database):
+    """One process whose ticks take longer than their slot: the same events as one late pass."""
+    ticking = TickScheduler(database, "one")
+    fill_story(database)
+    clock = [LAST]
+
+    def take_long(_name):
+        clock[0] = LAST + 3 * TICK + TICK / 2
+
+    with faults.install_action(take_long, "tick.counted"):
+        (events,) = ticking.run_due_ticks(
+            LAST, get_time=lambda: clock[0]
+        ).events_by_rollout.values()
+    raised = [event for event in events if isinstance(event, ProposalRaised)]
+    assert {(event.slot, event.at) for event in raised} == {(LAST, clock[0])}
+    ticking.run_due_ticks(clock[0])
+    with database.begin_read() as transaction:
+        rollout = Rollouts(transaction).find("story")
+        done = find_slot_before(clock[0], TICK)
+        assert TickSlots(transaction, rollout).load_last_done() == done
+        count = transaction.execute(select(func.count()).select_from(tick_slots)).scalar()
+    assert (done - SLOTS[-1], count) == (3, 2)  # the slots between are part of the second tick
 
 
 # Only narrowing
