@@ -125,10 +125,12 @@ class JobScheduler:
         self._retention_runs += 1
 
     def _check_evidence(self) -> None:
-        for name, fault in sample_evidence(
-            self._service.database, self._service.clock.now()
-        ).items():
-            log.error("evidence of %s changed: %s; run `rollout doctor --rebuild`", name, fault)
+        reports = sample_evidence(self._service.database, self._service.clock.now())
+        for name, report in reports.items():
+            log.error(
+                "evidence of %s changed: %s; run `rollout doctor --rebuild`; this sample: %s",
+                *(name, report.faults[0], report.summarize()),
+            )
 
     def _publish_checkpoints(self) -> None:
         if error := self._checkpoint_publisher.publish():

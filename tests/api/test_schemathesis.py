@@ -6,6 +6,7 @@ nothing here asks that well-formed requests are accepted.
 """
 
 import os
+import re
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -34,6 +35,7 @@ from rollout.services.access.users import create_account, create_first_admin
 from rollout.store.tables.columns import metadata
 from tests.api.bears import CREEK, LAKE, LOOSER, POLICY, STRICTER, V1, founded, tick, widened
 from tests.api.conftest import Asking
+from tests.docs.pages import text_of
 from tests.factories import DAY, MET, MINUTE, NOON, TICK
 from tests.services.houses import chance
 from tests.store.snapshots import filled_once
@@ -237,16 +239,21 @@ def played(app, database, role, but=lambda _: False):
 
 
 @pytest.mark.parametrize("role", ["reviewer", "operator", "approver", "ingest", "admin"])
-def test_every_answer_is_as_the_document_says(app, asking, database, role, record_property):
+def test_every_answer_is_as_the_document_says(app, asking, database, role):
     answers, wrong = played(app, database, role)
     assert wrong == []
     statuses = Counter(answer.status_code for _, answer in answers)
     assert set(statuses) >= {200, 403, 404, 422}, "too little was reached to say anything"
-    record_property("past 401", share := 1 - statuses[401] / statuses.total())
+    share = 1 - statuses[401] / statuses.total()
     assert share >= PAST_401, f"only {share:.1%} of the requests were past 401"
     if role == "reviewer":
         assert marks_in(answers) == []
         assert asking.by("viewer").get(f"{V1}/cases/c5").text.count(ERROR), "no mark was planted"
+
+
+def test_the_share_past_401_stands_in_the_readme_of_the_tests():
+    (percent,) = re.findall(r"at least (\d+) % of them are past\s+401", text_of("tests/README.md"))
+    assert int(percent) == PAST_401 * 100
 
 
 def test_a_viewer_changes_nothing_but_that_reports_are_there(app, asking, database):

@@ -1,4 +1,4 @@
-"""docs/how-to/clients.md says what clients get in an outage; docs/operations.md links to it."""
+"""docs/operations.md has the contract of an outage; docs/how-to/clients.md quotes it."""
 
 import re
 
@@ -15,9 +15,13 @@ def contract_of(page):
 
 
 def test_clients_are_told_the_contract_of_the_service():
-    contract = contract_of(CLIENTS)
-    assert "(how-to/clients.md#the-answer)" in text_of(PAGE)
+    contract = contract_of(PAGE)
+    assert contract_of(CLIENTS) == contract
     (seconds,) = re.findall(r"within (\d+ s)", NO_ANSWER_TEXT)
     assert f"`human` within {seconds}" in contract
-    assert "503" in contract
+    assert f"get 503 within {seconds}, all others" in contract
     assert "`Retry-After`" in contract
+
+
+def test_the_quotation_links_to_the_contract():
+    assert "(../operations.md#what-happens-when-something-breaks)" in text_of(CLIENTS)

@@ -171,8 +171,6 @@ CASES = (
         "disk read-only",
         "sqlite",
         f"{DISKS}::test_a_stop_on_a_failing_disk_is_obeyed_until_and_after_a_restart[read-only]",
-        lost=0,
-        doubled=0,
         wider=0,
         late_stops=0,
         note="remounted between two starts: a volume with open files can't be",
@@ -237,7 +235,6 @@ CASES = (
         "tests/api/test_serve.py::"
         "test_it_answers_says_how_the_first_person_comes_in_and_ends_when_told",
         "tests/api/test_serve.py::test_a_request_in_flight_is_answered_when_it_is_told_to_end",
-        lost=0,
         note="exit 0, no WAL left, requests in flight answered",
     ),
     _tested(

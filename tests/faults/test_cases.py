@@ -5,9 +5,11 @@ import ast
 import pytest
 
 from tests.docs.pages import ROOT
-from tests.faults.cases import CASES
+from tests.faults.cases import CASES, run_tests
 from tests.faults.mends import MENDS, take_away
 from tests.faults.outcomes import load_outcomes
+
+COUNTS = {"lost", "doubled", "wider", "late_stops"}
 
 
 def has_test(node):
@@ -27,6 +29,19 @@ def test_each_broken_promise_has_a_case():
 def test_each_case_has_its_outcome():
     outcomes = {(row.fault, row.engine) for row in load_outcomes()}
     assert {(case.fault, case.engine) for case in CASES} <= outcomes
+
+
+def test_an_outcome_has_no_figure_that_its_case_does_not_measure():
+    measured = {
+        (case.fault, case.engine): COUNTS & case.measure.keywords["figures"].keys()
+        for case in CASES
+        if getattr(case.measure, "func", None) is run_tests
+    }
+    figures = {
+        (row.fault, row.engine): {name for name in COUNTS if getattr(row, name) is not None}
+        for row in load_outcomes()
+    }
+    assert {name: figures[name] for name in measured} == measured
 
 
 def test_the_tests_of_a_case_exist():

@@ -16,7 +16,9 @@ import pytest
 from sqlalchemy import text
 
 import rollout
+from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.latch_files import LatchFolder
+from rollout.services.process.damage_search import NotCleanError, clear_checked_damage
 from rollout.services.process.health_checks import run_health_checks
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.migrations import upgrade
@@ -28,6 +30,7 @@ from tests.services import bear_field as field
 
 pytestmark = pytest.mark.faults
 RESERVE = 64 * 1024
+ADMIN = Caller("ada", role_assignments=(AssignedRole("admin"),))
 NAMESPACE = ["unshare", "--mount", "--user", "--map-root-user"]
 
 
@@ -138,7 +141,7 @@ def filled(tmp_path):
     url = f"sqlite:///{tmp_path / 'rollout.db'}"
     upgrade(url)
     with closing(Database(url)) as database:
-        field.autonomous(database)
+        field.autonomous_by_proposals(database)
     (tmp_path / "kept").mkdir()
     return url
 
@@ -159,28 +162,42 @@ def test_a_stop_on_a_failing_disk_is_obeyed_until_and_after_a_restart(case, fill
 
 
 def corrupt_ledger(file):
-    """Overwrite every page of the ledger's table but keep its size; prove that reading fails."""
+    """Overwrite the first page of the ledger's table, prove that reading fails, return the page."""
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("pragma wal_checkpoint(truncate)")
         (size,) = connection.execute("pragma page_size").fetchone()
         query = "select rootpage from sqlite_master where name = 'ledger'"
         (page,) = connection.execute(query).fetchone()
     with file.open("r+b") as content:
-        content.seek((page - 1) * size)
+        content.seek(place := (page - 1) * size)
+        original = content.read(size)
+        content.seek(place)
         content.write(b"\xff" * size)
     with (
         closing(sqlite3.connect(file)) as connection,
         pytest.raises(sqlite3.DatabaseError, match="malformed"),
     ):
         connection.execute("select count(body) from ledger").fetchall()
+    return place, original
+
+
+def repair_ledger(file, place, original):
+    """Put an overwritten page back."""
+    with file.open("r+b") as content:
+        content.seek(place)
+        content.write(original)
+
+
+def clear_damage(url, at):
+    with closing(Database(url)) as database:
+        return clear_checked_damage(database, ADMIN, "disk replaced", at=at)
 
 
 def test_a_stop_on_corrupt_pages_is_obeyed_until_an_admin_clears_the_damage(filled, tmp_path):
     file, kept = tmp_path / "rollout.db", tmp_path / "kept"
     replica = start_answering(filled, kept)
-    shutil.copy(file, tmp_path / "copy.db")
     replica.service.database.close()  # its connections hold pages in memory
-    corrupt_ledger(file)
+    page = corrupt_ledger(file)
     assert replica.decider() == "model"  # nobody has met the pages yet
     answer = replica.stop()
     assert answer.status_code == 503, answer.text
@@ -194,3 +211,13 @@ def test_a_stop_on_corrupt_pages_is_obeyed_until_an_admin_clears_the_damage(fill
     assert is_all_human(other)
     faults = [fault for check in run_health_checks(Database(filled)) for fault in check.faults]
     assert any("can't be read" in fault for fault in faults)
+    with pytest.raises(NotCleanError, match="faults remain"):
+        clear_damage(filled, replica.clock.at)
+    for one in (replica, other):
+        one.service.database.close()
+    repair_ledger(file, *page)
+    for one in (replica, other, start(filled)):
+        one.beat()
+        assert is_all_human(one), "repaired pages alone give nothing back"
+    assert clear_damage(filled, replica.clock.at) == ("bears",)
+    check_healed(replica, filled, kept)

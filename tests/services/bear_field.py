@@ -2,7 +2,7 @@
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import Stopped, VersionFirstUsed, Widened
+from rollout.core.scope.events import ProposalRaised, Stopped, VersionFirstUsed, Widened
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
@@ -53,21 +53,14 @@ def widen(database, *cells, to="autonomous", version="v1", at=NOON - DAY, lasts=
     """Give cells every stage up to one."""
     rungs = ("supervised", "autonomous")
     rungs = rungs[: rungs.index(to) + 1]
-    append(
-        database,
-        *(
-            Widened(
-                at=at,
-                by="policy",
-                cell=Cell(*cell),
-                version=version,
-                to_stage=rung,
-                until=at + lasts,
-                proposal="P-0",
-            )
-            for cell in cells
-            for rung in rungs
-        ),
+    fields = {"at": at, "version": version, "until": at + lasts}
+    append(database, *(build_widening(cell, rung, **fields) for cell in cells for rung in rungs))
+
+
+def build_widening(cell, to, *, at, proposal="P-0", version="v1", until=NOON + 89 * DAY):
+    cell = Cell(*cell)
+    return Widened(
+        at=at, by="policy", cell=cell, version=version, to_stage=to, until=until, proposal=proposal
     )
 
 
@@ -83,6 +76,29 @@ def autonomous(database, at=NOON - DAY):
     set_up_field(database, at)
     widen(database, ("creek", "day"), ("lake", "day"), at=at)
     widen(database, ("dale", "day"), to="supervised", at=at)
+
+
+@filled_once
+def autonomous_by_proposals(database, at=NOON - DAY):
+    """Do as `autonomous`, with a proposal for each stage, so that `doctor` finds nothing."""
+    set_up_field(database, at)
+    steps = ("creek", "supervised"), ("creek", "autonomous")
+    steps += ("lake", "supervised"), ("lake", "autonomous"), ("dale", "supervised")
+    for number, (site, stage) in enumerate(steps, 1):
+        raised = ProposalRaised(
+            at=at,
+            by="policy",
+            proposal=f"P-{number}",
+            kind="widening",
+            expires_at=at + DAY,
+            needs=(),
+            evidence_hash="",
+            cell=Cell(site, "day"),
+            version="v1",
+            to_stage=stage,
+        )
+        widening = build_widening((site, "day"), stage, at=at, proposal=raised.proposal)
+        append(database, raised, widening)
 
 
 def question(key="c1", site="creek", **changed):

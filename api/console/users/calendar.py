@@ -30,7 +30,5 @@ def submit_calendar(request: Request, visitor: CurrentVisitor, form: SignedForm)
 
 
 def _render_calendar(request: Request, visitor: Visitor, address: str = "") -> Response:
-    if address.startswith("/"):
-        address = f"{str(request.base_url).removesuffix('console/').rstrip('/')}{address}"
     status = calendar_feeds.load_calendar_address(visitor.service, visitor.caller)
     return render_page(request, visitor, "calendar", created_at=status.created_at, address=address)

@@ -33,6 +33,7 @@ from rollout.services.engine.rollout_state import (
 from rollout.services.engine.sealed_spans import SealedSpan, SealedSpans
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import CountedRecords, RecordLine
+from rollout.store.counting.line_runs import count_lines
 from rollout.store.counting.unit_digests import (
     CellDigests,
     UnitLine,
@@ -48,8 +49,11 @@ from rollout.store.records.record_rows import RECORD_SCHEMAS, RecordSchema
 from rollout.tally.outcome_buffer import CountedOutcome
 
 CASES_PER_READ: Final = 2_000
-MAX_SAMPLED_RECORDS: Final = 5_000
+MAX_SAMPLED_LINES: Final = 5_000
+LINES_PER_RUN: Final = 2_000
 ERASING_EVENTS: Final = (RecordsPurged, CasesErased, NameErased)
+LineRuns = tuple[range, ...]
+"""Positions among the units, the records and the outcomes of a span."""
 LineT = TypeVar("LineT", UnitLine, RecordLine, CountedOutcome)
 
 
@@ -86,16 +90,21 @@ class EvidenceCheck:
             self._report.add_faults([f"seals in the ledger: {describe_unreadable(error)}"])
 
     def check_sample(self, span_count: int, random: Random) -> EvidenceReport:
-        """Check the units of some ticks, with the records behind them.
+        """Check some ticks, with the records of their cases.
 
-        Ticks of more than `MAX_SAMPLED_RECORDS` records, as after an import, are left to
-        `check_all`, as are units that depend on reviewer checks.
+        Of a tick of more than `MAX_SAMPLED_LINES` units, actions and outcomes, as after an import,
+        a random run of each is checked. The rest and its digest are left to `check_all`, as are
+        units that depend on reviewer checks.
         """
         for span in self._draw_spans(span_count, random):
-            self._check_spans([span], is_whole=False)
-            case_ids = self._list_cases(span)
-            for schema in RECORD_SCHEMAS.values():
-                self._check_records(schema, case_ids)
+            try:
+                case_ids = self._check_drawn_span(span, random)
+            except UNREADABLE_ERRORS as error:
+                self._report.add_faults([_describe_unreadable_span([span], error)])
+                continue
+            for start in range(0, len(case_ids), CASES_PER_READ):
+                for schema in RECORD_SCHEMAS.values():
+                    self._check_records(schema, case_ids[start : start + CASES_PER_READ])
         return self._report
 
     def _draw_spans(self, span_count: int, random: Random) -> list[SealedSpan]:
@@ -103,25 +112,26 @@ class EvidenceCheck:
         drawn: list[tuple[float, int, SealedSpan]] = []
         for part in self._spans.iterate_parts():
             drawn += (
-                (random.random(), span.revision, span)
-                for span in part
-                if span.event is not None and span.event.records <= MAX_SAMPLED_RECORDS
+                (random.random(), span.revision, span) for span in part if span.event is not None
             )
             drawn = nsmallest(span_count, drawn)
         return [span for _, _, span in drawn]
 
-    def _list_cases(self, span: SealedSpan) -> list[int]:
+    def _check_drawn_span(self, span: SealedSpan, random: Random) -> list[int]:
+        """Check a tick, or runs of a large one; return the cases of what was checked."""
         with self._database.begin_read() as transaction:
-            rollout = self._state.rollout
-            units = read_unit_lines(transaction, rollout, after=span.after, until=span.until)
-            case_ids = {unit.case_id for unit in units}
-            others = CountedRecords(transaction, rollout)
-            records = others.read_lines(after=span.after, until=span.until)
-            case_ids |= {record.case_id for record in records}
-            outcomes = CountedOutcomes(transaction, rollout)
-            values = outcomes.read_lines(after=span.after, until=span.until)
-            case_ids |= {value.case_id for value in values}
-            return sorted(case_ids)[:CASES_PER_READ]
+            sizes = count_lines(
+                transaction, self._state.rollout, after=span.after, until=span.until
+            )
+        runs = None
+        if sum(sizes) > MAX_SAMPLED_LINES:
+            runs = tuple(_draw_run(size, random) for size in sizes)
+            self._report.large_ticks += 1
+            self._report.unread_lines += sum(sizes) - sum(map(len, runs))
+        self._check_spans([span], is_whole=False, runs=runs)
+        with self._database.begin_read() as transaction:
+            parts = _read_parts(transaction, self._state, [span], runs)
+            return sorted({line.case_id for part in parts for line in part})
 
     def _check_all_records(self) -> None:
         for schema in RECORD_SCHEMAS.values():
@@ -178,14 +188,17 @@ class EvidenceCheck:
         except UNREADABLE_ERRORS as error:
             self._report.add_faults([f"readings of proposals: {describe_unreadable(error)}"])
 
-    def _check_spans(self, spans: Sequence[SealedSpan], *, is_whole: bool) -> None:
+    def _check_spans(
+        self, spans: Sequence[SealedSpan], *, is_whole: bool, runs: LineRuns | None = None
+    ) -> None:
+        """Check some spans, or `runs` of the only one, which has no digest of their own."""
         try:
             with self._database.begin_read() as transaction:
                 reviewers = self._load_reviewers(transaction, spans) if is_whole else None
                 units = CountedUnitCheck(transaction, self._state, self._report, reviewers)
                 others = CountedRecordCheck(transaction, self._state.rollout, self._report)
                 values = CountedOutcomeCheck(transaction, self._state, self._report)
-                groups = _group_by_span(transaction, self._state, spans)
+                groups = _group_by_span(transaction, self._state, spans, runs)
                 for span, lines, records, outcomes in groups:
                     passed = self._pass_lines(units, span, lines)
                     digest = compute_digest(
@@ -193,7 +206,8 @@ class EvidenceCheck:
                         others.pass_lines(records),
                         self._pass_outcomes(values, span, outcomes),
                     )
-                    self._compare_digest(span, digest)
+                    if runs is None:
+                        self._compare_digest(span, digest)
                     if is_whole:
                         self._compare_proposals(span)
                 units.finish()
@@ -201,9 +215,7 @@ class EvidenceCheck:
                 values.finish()
         except UNREADABLE_ERRORS as error:
             self._is_complete = False  # later digests of cells cover these units too
-            last_slot = "the last" if spans[-1].event is None else spans[-1].until
-            place = f"units of slots {spans[0].after + 1} to {last_slot}"
-            self._report.add_faults([f"{place}: {describe_unreadable(error)}"])
+            self._report.add_faults([_describe_unreadable_span(spans, error)])
 
     def _load_reviewers(
         self, transaction: Transaction, spans: Sequence[SealedSpan]
@@ -259,19 +271,49 @@ def _get_digest(event: LedgerEvent | None) -> str:
     return event.records_digest if isinstance(event, CasesErased | NameErased) else ""
 
 
+def _draw_run(size: int, random: Random) -> range:
+    """Return up to `LINES_PER_RUN` neighbouring positions; each is as likely as any other."""
+    if size <= LINES_PER_RUN:
+        return range(size)
+    start = random.randrange(1 - LINES_PER_RUN, size)  # runs over either end are cut
+    return range(max(start, 0), min(start + LINES_PER_RUN, size))
+
+
+def _describe_unreadable_span(spans: Sequence[SealedSpan], error: Exception) -> str:
+    last_slot = "the last" if spans[-1].event is None else spans[-1].until
+    return f"units of slots {spans[0].after + 1} to {last_slot}: {describe_unreadable(error)}"
+
+
 def _group_by_span(
-    transaction: Transaction, state: RolloutState, spans: Sequence[SealedSpan]
+    transaction: Transaction,
+    state: RolloutState,
+    spans: Sequence[SealedSpan],
+    runs: LineRuns | None,
 ) -> Iterator[
     tuple[SealedSpan, Iterable[UnitLine], Iterable[RecordLine], Iterable[CountedOutcome]]
 ]:
     """Yield each span with its units, records and outcomes; read all before the next, in order."""
-    after, until = spans[0].after, spans[-1].until
-    units = read_unit_lines(transaction, state.rollout, after=after, until=until)
-    records = CountedRecords(transaction, state.rollout).read_lines(after=after, until=until)
+    units, records, outcomes = _read_parts(transaction, state, spans, runs)
     ends = [span.until for span in spans]
-    outcomes = CountedOutcomes(transaction, state.rollout).read_lines(after=after, until=until)
     parts = (_split_at(ends, units), _split_at(ends, records), _split_at(ends, outcomes))
     yield from zip(spans, *parts, strict=True)
+
+
+def _read_parts(
+    transaction: Transaction,
+    state: RolloutState,
+    spans: Sequence[SealedSpan],
+    runs: LineRuns | None,
+) -> tuple[Iterator[UnitLine], Iterator[RecordLine], Iterator[CountedOutcome]]:
+    """Return the units, records and outcomes of neighbouring spans, or runs of them."""
+    after, until, rollout = spans[0].after, spans[-1].until, state.rollout
+    unit_run, record_run, outcome_run = runs or (None, None, None)
+    others, values = CountedRecords(transaction, rollout), CountedOutcomes(transaction, rollout)
+    return (
+        read_unit_lines(transaction, rollout, after=after, until=until, positions=unit_run),
+        others.read_lines(after=after, until=until, positions=record_run),
+        values.read_lines(after=after, until=until, positions=outcome_run),
+    )
 
 
 def _split_at(ends: Sequence[int], lines: Iterable[LineT]) -> Iterator[Iterable[LineT]]:

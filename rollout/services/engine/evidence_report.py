@@ -23,6 +23,8 @@ class EvidenceReport:
         erased_records: those of them that an event took.
         unsealed_records: actions and outcomes that no tick's digest covers.
         unrepeatable_units: units that depend on reviewer checks which can't be computed anew.
+        large_ticks: those of a sample of which only runs were read, and no digest was compared.
+        unread_lines: their other units, actions and outcomes.
         fault_count: all differences; `faults` has a sentence for the first ones.
     """
 
@@ -36,6 +38,8 @@ class EvidenceReport:
     erased_records: int = 0
     unsealed_records: UnsealedRecords = field(default_factory=UnsealedRecords)
     unrepeatable_units: int = 0
+    large_ticks: int = 0
+    unread_lines: int = 0
     fault_count: int = 0
     faults: list[str] = field(default_factory=list)
 
@@ -61,6 +65,11 @@ class EvidenceReport:
         if self.other_records:
             erased = f", {self.erased_records} of them erased" if self.erased_records else ""
             parts.append(f"{self.other_records} actions and outcomes compared{erased}")
+        if self.large_ticks:
+            parts.append(
+                f"{self.unread_lines} units, actions and outcomes of {self.large_ticks} large "
+                "ticks were not read"
+            )
         unsealed = self.unsealed_records
         if unsealed.newest is not None:
             parts.append(

@@ -8,29 +8,30 @@ from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.events import EVIDENCE_CHANGED
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.engine.evidence_report import EvidenceReport
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 
 TICKS_PER_SAMPLE: Final = 20
 
 
-def sample_evidence(database: Database, at: datetime) -> dict[str, str]:
-    """Check some ticks of each rollout; return the first difference by rollout.
+def sample_evidence(database: Database, at: datetime) -> dict[str, EvidenceReport]:
+    """Check some ticks of each rollout; return the results with differences, by rollout.
 
     A difference opens an incident, unless one is open. The ticks differ each time, and nobody can
     tell which come next.
     """
     with database.begin_read() as transaction:
         rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
-    faults: dict[str, str] = {}
+    reports: dict[str, EvidenceReport] = {}
     for rollout_name in rollout_names:
         report = EvidenceCheck(database, rollout_name).check_sample(
             TICKS_PER_SAMPLE, SystemRandom()
         )
         if report.faults:
-            faults[rollout_name] = report.faults[0]
+            reports[rollout_name] = report
             _open_incident(database, rollout_name, report.faults[0], at)
-    return faults
+    return reports
 
 
 def _open_incident(database: Database, rollout_name: str, reason: str, at: datetime) -> None:

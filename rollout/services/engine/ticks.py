@@ -34,7 +34,7 @@ from rollout.services.engine.rollout_state import (
     parse_stored_policy,
 )
 from rollout.services.engine.stage_history import RolloutHistory
-from rollout.services.engine.unit_counting import OUTCOME, queue_units, resolve_case_units
+from rollout.services.engine.unit_counting import OUTCOME, queue_later_units, resolve_case_units
 from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
 from rollout.store.counting.counted_records import CountedRecords
@@ -277,7 +277,7 @@ class Ticker:
             records=unit_records,
         )
         if any(entry.track == CASE_RECEIVED for entry in due_cases):
-            queue_units(transaction, state, units.filter(pl.col("slot") > slot))
+            queue_later_units(transaction, state, units.filter(pl.col("slot") > slot))
 
     def _load_reviewer_checks(self, state: RolloutState, slot: int) -> pl.DataFrame | None:
         """Load reviewer checks before the writes, so that no stop waits."""

@@ -24,10 +24,9 @@ from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.history import RowFilter, StoredHistory
 from rollout.store.records.incoming_cases import IncomingCase, IncomingCases, build_incoming_cases
 from rollout.store.records.records import StoredBatch
-from rollout.store.tables.columns import encode_instant
+from rollout.store.tables.columns import decode_instant, encode_instant
 from rollout.tally.case_placement import place_cases
 from rollout.tally.populations import place_planted_cases, resolve_all_units
-from rollout.tally.slots import to_instant
 
 MEASURES_WITH_EXTRA_INPUT = frozenset({"failures", "latency_p95", "harm", "heartbeat"})
 BLIND, ASSISTED, UNKNOWN = "blind", "assisted", "unknown"
@@ -127,21 +126,38 @@ def queue_cases(
         return
     if has_extra_inputs(state.policy):
         CountQueue(transaction, state.rollout).record_arrivals(case_ids, at)
-    queue_outcomes(transaction, state, case_ids)
-    queue_units(transaction, state, resolve_case_units(transaction, state, case_ids))
+    units = resolve_case_units(transaction, state, case_ids)
+    unit_entries = _list_unit_entries(transaction, state, units)
+    incoming_cases = IncomingCases(transaction, state.rollout)
+    outcome_entries: set[QueueEntry] = set()
+    if state.policy.outcomes:
+        outcome_entries = _build_outcome_entries(incoming_cases.load_cases(case_ids), state.policy)
+    # all at once, so that nothing is inserted before the wait for a tick that counts some of them
+    incoming_cases.queue_entries([*unit_entries, *sorted(outcome_entries)])
     faults.reach_point("ingest.due")
 
 
-def queue_units(transaction: Transaction, state: RolloutState, units: pl.DataFrame) -> None:
-    """Queue each unit for counting, once."""
+def queue_later_units(transaction: Transaction, state: RolloutState, units: pl.DataFrame) -> None:
+    """Queue the units that a tick leaves to later ones.
+
+    Unlike a batch it locks no entries: it holds those that it counts, for which batches wait.
+    """
+    entries = _list_unit_entries(transaction, state, units)
+    CountQueue(transaction, state.rollout).add(
+        DueCase(decode_instant(at), case_id, track) for at, case_id, track in entries
+    )
+
+
+def _list_unit_entries(
+    transaction: Transaction, state: RolloutState, units: pl.DataFrame
+) -> list[QueueEntry]:
+    """Return the queue entry of each unit, once."""
     case_ids = ExternalKeys(transaction, state.rollout).find_ids(
         units["case_key"].unique().to_list()
     )
     due_units = units.select("slot", "case_key", "track").unique().sort("slot", "case_key", "track")
-    CountQueue(transaction, state.rollout).add(
-        DueCase(to_instant(slot, state.policy.tick), case_ids[key], track)
-        for slot, key, track in due_units.iter_rows()
-    )
+    tick = count_micros(state.policy.tick)
+    return [(slot * tick, case_ids[key], track) for slot, key, track in due_units.iter_rows()]
 
 
 def resolve_case_units(

@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import select
 
+from rollout.store.counting.line_runs import select_lines
 from rollout.store.counting.unit_records import UnitRecords
 from rollout.store.database.bulk import insert_missing
 from rollout.store.database.rollouts import Rollout, match_cases
@@ -42,17 +43,23 @@ class CountedOutcomes:
         insert_missing(self._transaction, counted_outcomes, rows)
 
     def read_lines(
-        self, *, after: int, until: int, version: str | None = None
+        self,
+        *,
+        after: int,
+        until: int,
+        version: str | None = None,
+        positions: range | None = None,
     ) -> Iterator[CountedOutcome]:
-        """Yield the units of slots (`after`, `until`] of a version or all, in digests' order."""
-        query = (
-            select(*(counted_outcomes.c[name] for name in CountedOutcome._fields))
-            .where(counted_outcomes.c.rollout == self._rollout.number)
-            .where(counted_outcomes.c.slot > after, counted_outcomes.c.slot <= until)
-            .order_by(*(counted_outcomes.c[name] for name in ORDER))
+        """Yield the units of slots (`after`, `until`] in digests' order.
+
+        They are those of a version or all, or a run of all.
+        """
+        lines = select_lines(counted_outcomes, self._rollout, after, until, positions)
+        query = select(*(lines.c[name] for name in CountedOutcome._fields)).order_by(
+            *(lines.c[name] for name in ORDER)
         )
         if version is not None:
-            query = query.where(counted_outcomes.c.version == version)
+            query = query.where(lines.c.version == version)
         for row in self._transaction.execute(query.execution_options(yield_per=LINES_PER_READ)):
             line = CountedOutcome._make(row)
             yield line._replace(record_hashes=bytes(row.record_hashes))

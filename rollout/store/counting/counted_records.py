@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from rollout.core.records.records import Action, Outcome
+from rollout.store.counting.line_runs import select_lines
 from rollout.store.database.bulk import build_insert, fetch_rows
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -85,16 +86,13 @@ class CountedRecords:
                 ).on_conflict_do_nothing()
             )
 
-    def read_lines(self, *, after: int, until: int) -> Iterator[RecordLine]:
-        """Yield the records of slots (`after`, `until`], in the order of digests."""
-        line_columns = [counted_records.c[name] for name in RecordLine._fields]
-        query = (
-            select(*line_columns)
-            .where(counted_records.c.rollout == self._rollout.number)
-            .where(counted_records.c.slot > after, counted_records.c.slot <= until)
-            .order_by(
-                *(counted_records.c[name] for name in ("slot", "case_id", "record_hash")),
-            )
+    def read_lines(
+        self, *, after: int, until: int, positions: range | None = None
+    ) -> Iterator[RecordLine]:
+        """Yield the records of slots (`after`, `until`], or a run of them, in digests' order."""
+        lines = select_lines(counted_records, self._rollout, after, until, positions)
+        query = select(*(lines.c[name] for name in RecordLine._fields)).order_by(
+            *(lines.c[name] for name in ("slot", "case_id", "record_hash"))
         )
         for row in self._transaction.execute(query.execution_options(yield_per=RECORDS_PER_READ)):
             yield RecordLine(row.slot, row.case_id, row.kind, bytes(row.record_hash))

@@ -16,6 +16,7 @@ from sqlalchemy import Text, select, type_coerce
 from rollout.core.calendar.sites import Cell
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import RecordLine
+from rollout.store.counting.line_runs import select_lines
 from rollout.store.counting.value_seals import hash_values
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
@@ -86,11 +87,17 @@ class CountedSummary:
 
 
 def read_unit_lines(
-    transaction: Transaction, rollout: Rollout, *, after: int, until: int
+    transaction: Transaction,
+    rollout: Rollout,
+    *,
+    after: int,
+    until: int,
+    positions: range | None = None,
 ) -> Iterator[UnitLine]:
-    """Yield the units of slots (`after`, `until`], in the order of digests."""
+    """Yield the units of slots (`after`, `until`], or a run of them, in the order of digests."""
+    lines = select_lines(counted_units, rollout, after, until, positions)
     line_columns = (
-        type_coerce(counted_units.c[name], Text) if name == "class_ids" else counted_units.c[name]
+        type_coerce(lines.c[name], Text) if name == "class_ids" else lines.c[name]
         for name in UnitLine._fields[:COVERED_FIELDS]
     )
     query = (
@@ -98,14 +105,12 @@ def read_unit_lines(
             *line_columns,
             count_series.c.site,
             count_series.c.window,
-            counted_units.c.attribute_values,
-            counted_units.c.slices,
-            counted_units.c.value_seal,
+            lines.c.attribute_values,
+            lines.c.slices,
+            lines.c.value_seal,
         )
-        .join(count_series, count_series.c.id == counted_units.c.series_id)
-        .where(counted_units.c.rollout == rollout.number)
-        .where(counted_units.c.slot > after, counted_units.c.slot <= until)
-        .order_by(*(counted_units.c[name] for name in ORDER))
+        .join(count_series, count_series.c.id == lines.c.series_id)
+        .order_by(*(lines.c[name] for name in ORDER))
     )
     for row in transaction.execute(query.execution_options(yield_per=UNITS_PER_READ)):
         hashes = b"" if row.record_hashes is None else bytes(row.record_hashes)

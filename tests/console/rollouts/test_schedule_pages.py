@@ -1,18 +1,23 @@
 """The schedule as page, over HTTP, and in a calendar program."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from icalendar import Calendar
 
+from api.app import create_app
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
 from rollout.services.access.users import AccountUpdate
 from rollout.services.backups.lost_revocations import end_sign_ins
 from rollout.services.engine.policy_application import apply_policy
+from rollout.services.support.channels import Channels
 from tests.api.bears import LAKE, POLICY, tick, widened
+from tests.console.conftest import Browsing
 from tests.factories import DAY, NOON, TICK
+from tests.store.databases import on_sqlite
 
 SETTINGS = "/settings/calendar"
 
@@ -28,6 +33,17 @@ def granted(service):
 def make_address(browser, name="vic"):
     page = browser.as_(name).submit(SETTINGS, 200, do="create").text
     return re.search(r"(/calendars/[A-Za-z0-9_-]{43}\.ics)", page)[1]
+
+
+@on_sqlite
+@pytest.mark.parametrize("public_url", ["https://rollout.example/", ""])
+def test_an_address_begins_with_the_public_url_and_never_with_the_host_header(service, public_url):
+    configured = replace(service, channels=Channels({}, public_url))
+    with Browsing(create_app(configured), base_url="http://localhost:8000") as browser:
+        browser.headers["Sec-Fetch-Site"] = "same-origin"
+        page = browser.as_("vic").submit(SETTINGS, 200, do="create").text
+    (address,) = re.findall(r"[^\s<>]*/calendars/[^\s<>]*", page)
+    assert address.startswith(f"{public_url.rstrip('/')}/calendars/"), address
 
 
 def read_events(client, address):

@@ -12,21 +12,23 @@ from rollout.core.records.records import Decision
 from rollout.core.scope.events import IncidentOpened, ProposalRaised
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.record_events import RecordsCounted
-from rollout.services.engine import retention, sealed_spans
+from rollout.services.engine import evidence_check, retention, sealed_spans
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.evidence_sampling import sample_evidence
 from rollout.services.engine.evidence_seals import EvidenceSeals
 from rollout.services.engine.retention import purge_old_records
 from rollout.services.engine.rollout_state import load_rollout_state, parse_stored_policy
+from rollout.services.engine.sealed_spans import SealedSpans
 from rollout.services.erasure.case_erasure import erase_case
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.erasure.name_erasure import erase_name
 from rollout.store.counting import counter
 from rollout.store.counting.purge import open_purge
+from rollout.store.counting.unit_digests import read_unit_lines
 from rollout.store.database.session import Database
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_check import _compute_hashes, _select_records
-from rollout.store.records.record_rows import SCHEMA_BY_TYPE
+from rollout.store.records.record_rows import RECORD_SCHEMAS, SCHEMA_BY_TYPE
 from rollout.store.tables import tables
 from rollout.store.tables.append_only import APPEND_ONLY, ERASABLE, build_triggers
 from rollout.tally.slots import to_instant
@@ -235,6 +237,68 @@ def test_a_sample_finds_an_edit(database):
     assert EvidenceCheck(database, "story").check_sample(99, chance).fault_count == 0
     change_decision(database, exposure="revealed")
     assert EvidenceCheck(database, "story").check_sample(99, chance).fault_count
+
+
+def find_largest_tick(database):
+    """Return how many units the largest tick counted, and the highest case that it alone has."""
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, "story")
+        (spans,) = SealedSpans(database, state).iterate_parts()
+        lines = [
+            list(read_unit_lines(transaction, state.rollout, after=span.after, until=span.until))
+            for span in spans
+        ]
+    *others, largest = sorted(lines, key=len)
+    other_cases = {unit.case_id for units in others for unit in units}
+    return len(largest), max({unit.case_id for unit in largest} - other_cases)
+
+
+def sample_ticks(database, seed):
+    """Check each tick as a sample does, with a seed."""
+    return EvidenceCheck(database, "story").check_sample(99, Random(seed))  # noqa: S311
+
+
+def test_a_sample_reads_runs_of_a_large_tick_and_finds_an_edit_of_its_highest_case(
+    database, monkeypatch
+):
+    monkeypatch.setattr(evidence_check, "MAX_SAMPLED_LINES", 100)
+    monkeypatch.setattr(evidence_check, "LINES_PER_RUN", 80)
+    monkeypatch.setattr(evidence_check, "CASES_PER_READ", 8)
+    case_counts, find_changed = [], evidence_check.find_changed_records
+
+    def count_cases(transaction, rollout, schema, case_ids):
+        case_counts.append(len(case_ids))
+        return find_changed(transaction, rollout, schema, case_ids)
+
+    monkeypatch.setattr(evidence_check, "find_changed_records", count_cases)
+    unit_count, case_id = find_largest_tick(database)
+    report = sample_ticks(database, 0)
+    all_units = checked(database).units
+    assert (report.large_ticks, report.fault_count) == (2, 0), report.faults
+    assert unit_count > 200
+    assert (report.units + report.unread_lines, report.units < all_units) == (all_units, True)
+    assert f"{report.unread_lines} units, actions and outcomes of 2 large ticks" in (
+        report.summarize()
+    )
+    assert max(case_counts[: -len(RECORD_SCHEMAS)]) <= 8
+    with attacking(database, "cases") as transaction:
+        is_highest = tables.cases.c.case_id == case_id
+        values = {"received_at": to_instant(0, HOUR)}
+        assert transaction.execute(update(tables.cases).where(is_highest).values(**values)).rowcount
+    finds, seeds = set(), iter(range(20))
+    while finds != {True, False}:  # as each sample reads another part
+        finds.add(bool(sample_ticks(database, next(seeds)).faults))
+
+
+@pytest.mark.parametrize(("size", "limit"), [(50, 7), (7, 7), (3, 7), (0, 7)])
+def test_each_line_of_a_large_tick_is_as_likely_to_be_read(size, limit, monkeypatch):
+    monkeypatch.setattr(evidence_check, "LINES_PER_RUN", limit)
+    chance = Random(3)  # noqa: S311 - a seeded test
+    runs = [evidence_check._draw_run(size, chance) for _ in range(8_000)]
+    assert all(len(run) <= limit and set(run) <= set(range(size)) for run in runs)
+    shares = [sum(position in run for run in runs) / len(runs) for position in range(size)]
+    expected = 1 if size <= limit else limit / (size + limit - 1)
+    assert all(abs(share - expected) < 0.02 for share in shares), shares
 
 
 def test_a_scheduled_sample_opens_one_incident(database):

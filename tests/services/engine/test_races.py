@@ -1,6 +1,7 @@
 """Records that arrive while a tick counts, or a purge deletes, are counted as any others."""
 
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -15,11 +16,13 @@ from rollout.services.engine.retention import purge_old_records
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
+from rollout.services.records.record_import import import_records
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.ledger.versions import VersionStore, build_version_info
 from rollout.store.records.records import RecordStore
 from tests.factories import HOUR, MINUTE, NOON
 from tests.replay.pricing import POLICY
+from tests.tally.histories import START, cases, predictions, records
 
 TEXT = POLICY.replace("closes: 2d", "closes: 3h") + "\nretention: {cases: 30d}\n"
 LATE = NOON + MINUTE + 4 * HOUR
@@ -67,6 +70,28 @@ def list_counted(database):
         return list(units.scalars()), sorted(outcome.version for outcome in outcomes)
 
 
+def meet_tick(database, ticker, thread):
+    """Run a thread after a tick has read and before it takes the case out of the queue.
+
+    The tick goes on when the thread has ended or waits for it.
+    """
+
+    def begin():
+        thread.start()
+        while thread.is_alive() and not has_waiting_session(database):
+            time.sleep(0.01)
+
+    with faults.install_action(run_once(begin), "tick.counted"):
+        ticker.tick(LATE)
+    thread.join()
+
+
+def has_waiting_session(database):
+    with database.begin_read() as transaction:
+        query = "select 1 from pg_stat_activity where datname = current_database()"
+        return bool(transaction.execute(text(f"{query} and wait_event_type = 'Lock'")).all())
+
+
 def run_once(work):
     """Return an action for a point that does the work when it is reached first."""
     works = [work]
@@ -78,16 +103,31 @@ def run_once(work):
 def test_a_version_that_answers_while_its_case_is_counted_is_counted(database, ticker, is_between):
     if is_between:  # the record is stored after the tick has read, and before it takes the case out
         thread = threading.Thread(target=store, args=(database, LATE, predict("v2")))
-
-        def begin():
-            thread.start()
-            thread.join(1.0)
-
-        with faults.install_action(run_once(begin), "tick.counted"):
-            ticker.tick(LATE)
-        thread.join()
+        meet_tick(database, ticker, thread)
     else:  # the tick counts and takes the case out while the record is not committed
         store(database, LATE, predict("v2"), before_commit=lambda: ticker.tick(LATE))
+    ticker.tick(LATE + HOUR)
+    assert list_counted(database) == (["v1", "v2"], ["v1", "v2"])
+
+
+def import_prediction(database, version):
+    """Import a version's answer to the stored case at `LATE`."""
+    answer = ("a", "20", {"version": version, "at": (NOON + MINUTE - START) / HOUR})
+    history = records(cases(), predictions(answer, levers=("price",)))
+    counts = import_records(database, "pricing", history, LATE)
+    assert counts["prediction"] == {"accepted": 1}
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("is_between", [True, False])
+def test_an_import_that_meets_a_tick_is_counted(database, ticker, is_between):
+    if is_between:
+        meet_tick(
+            database, ticker, threading.Thread(target=import_prediction, args=(database, "v2"))
+        )
+    else:
+        with faults.install_action(run_once(lambda: ticker.tick(LATE)), "ingest.due"):
+            import_prediction(database, "v2")
     ticker.tick(LATE + HOUR)
     assert list_counted(database) == (["v1", "v2"], ["v1", "v2"])
 
