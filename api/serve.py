@@ -28,8 +28,8 @@ from rollout.services.access.hashing_process import HashingProcess
 from rollout.services.access.sign_in import SignIn
 from rollout.services.access.users import create_first_link
 from rollout.services.engine.autonomy import MEBIBYTE
-from rollout.services.engine.latch_files import LatchFolder
 from rollout.services.engine.service import Service, build_service
+from rollout.services.engine.stop_latches import LatchFolder
 from rollout.services.support.channels import load_channels, warn_if_readable_by_others
 from rollout.services.support.checkpoint_keys import open_checkpoint_targets
 from rollout.services.support.clock import SystemClock

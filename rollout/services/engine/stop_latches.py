@@ -18,6 +18,8 @@ from rollout.services.engine.latch_files import (
 )
 from rollout.store.ledger.pending_stops import ALL_ROLLOUTS, Damage, PendingStop, SafetyRows
 
+__all__ = ["LatchFolder", "PendingOrder", "StopLatches"]
+
 PendingOrder = PendingStop | PendingNarrowing
 MAX_UNRESOLVED: Final = 100
 """Orders of one user that a replica latches without knowing their cells."""
