@@ -18,8 +18,8 @@ from rollout.cli.runner import (
     is_second_factor_required,
     open_database,
 )
-from rollout.core.ledger.ledger import verify_lines
 from rollout.services.access.users import load_local_caller
+from rollout.services.backups.ledger_exports import parse_head, read_exports
 from rollout.services.erasure.erasure import ErasureRequest, ErasureResult
 from rollout.services.erasure.erasure_replay import apply_erasures
 from rollout.services.erasure.erasures import ERASURES, describe_erasure
@@ -32,6 +32,14 @@ app = typer.Typer(no_args_is_help=True)
 RolloutOption = Annotated[str, typer.Option("--rollout", help="the rollout")]
 ReasonOption = Annotated[
     str, typer.Option(help="why; it stays in the ledger, so name nobody and no case in it")
+]
+ExpectedHeads = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--head",
+        metavar="REVISION:HASH",
+        help="head kept elsewhere, which one of the exported ledgers must have (repeatable)",
+    ),
 ]
 CompactFlag = Annotated[
     bool,
@@ -127,22 +135,20 @@ def erase_again(
         Path, typer.Argument(help="exported ledger, of a rollout or the access ledger")
     ],
     by: Annotated[str, typer.Option(help="acting admin")],
+    head: ExpectedHeads = None,
 ) -> None:
     """Apply the erasures of a ledger to a restored database. Safe to repeat.
 
-    Export the newest ledgers before you restore, also the access ledger.
+    Export the newest ledgers before you restore, also the access ledger. Exports are not signed:
+    name a head that you kept by `--head`.
 
     Example: `rollout erase again ledger.jsonl --by ana`
     """
-    with (
-        open_database() as database,
-        print_refusals(),
-        file.open(encoding="utf-8") as lines,
-    ):
-        rows = list(verify_lines(lines))
+    with open_database() as database:
+        (export,) = read_exports([file], frozenset(map(parse_head, head or ())))
         caller = load_local_caller(database, by)
-        applied = apply_erasures(database, caller, rows, datetime.now(UTC))
-    typer.echo(applied.text)
+        applied = apply_erasures(database, caller, export.erasures, datetime.now(UTC))
+    typer.echo(f"{export.text}\n{applied.text}")
 
 
 def export_user(
