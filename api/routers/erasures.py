@@ -137,7 +137,8 @@ def export_user_data(
 ) -> StreamingResponse:
     """Return every row that names the user or reviewer, as NDJSON; `table` says what it is.
 
-    Users may export their own data; for others it requires the admin role.
+    Rows that others made about the user name these by account id, without what they typed. Users
+    may export their own data; for others it requires the admin role.
     """
     rows = iterate_user_data(service.database, caller, name)
     return StreamingResponse(_format_lines(rows), media_type=NDJSON)

@@ -49,7 +49,8 @@ def test_a_user_exports_their_own_data_and_nobody_elses(filled, browser):
     answer = browser.get("/v1/users/rosalind/data", headers=headers)
     rows = [json.loads(line) for line in answer.text.splitlines()]
     assert {row["table"] for row in rows} == {
-        "api_keys", "decisions", "exposures", "ledger", "policies", "role_assignments", "users",
+        "account_names", "api_keys", "decisions", "exposures", "ledger", "policies",
+        "role_assignments", "users",
     }  # fmt: skip
     (first, _) = (row for row in rows if row["table"] == "decisions")
     assert (first["case"], first["answers"], first["note"]) == (
