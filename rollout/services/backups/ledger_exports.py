@@ -13,6 +13,7 @@ from rollout.core.errors import RefusalError
 from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, verify_lines
 from rollout.core.ledger.row_shapes import check_shape
 from rollout.services.erasure.erasure_replay import ERASURE_KINDS
+from rollout.store.access.access_ledger import load_access_head
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
@@ -81,10 +82,17 @@ def parse_head(text: str) -> ExpectedHead:
 
 
 def load_all_heads(database: Database) -> Mapping[str, StoredLedgerHead]:
-    """Return the head of each rollout's ledger and of the access ledger, by name."""
+    """Return the head of each rollout's ledger and of the access ledger, by name.
+
+    The access ledger begins with the first user: until then its head has revision 0.
+    """
     with database.begin_read() as transaction:
-        rollouts = (*Rollouts(transaction).list_all(), ACCESS_CHAIN)
-        return {rollout.name: Ledger(transaction, rollout).load_head() for rollout in rollouts}
+        rollouts = Rollouts(transaction).list_all()
+        heads = {rollout.name: Ledger(transaction, rollout).load_head() for rollout in rollouts}
+        access_head = load_access_head(transaction)
+    return heads | {
+        ACCESS_CHAIN.name: StoredLedgerHead(access_head.revision or 0, access_head.hash, None)
+    }
 
 
 def read_exports(

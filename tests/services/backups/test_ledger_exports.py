@@ -27,14 +27,14 @@ from rollout.store.database.session import Database
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.ledger import Ledger
 from tests.factories import NOON
-from tests.services.backups.test_backups import back_up, rollout, url
+from tests.services.backups.test_backups import back_up, bears, database, rollout, url
 from tests.services.erasure.test_case_erasure import build_records
 from tests.services.erasure.test_name_erasure import ADA, LATER, REQUEST, fill, store
 from tests.services.erasure.traces import find_traces
 from tests.services.houses import chance
 from tests.store.databases import on_sqlite
 
-__all__ = ["rollout", "url"]
+__all__ = ["bears", "database", "rollout", "url"]
 
 IN_RAMPS = replace(REQUEST, rollout="ramps")
 YAN = replace(ADA, name="yan")
@@ -157,6 +157,18 @@ def test_an_export_without_the_kept_head_replaces_nothing(
     assert find_words(url) == before
     refused = rollout("erase", "again", str(ramps), "--by", "ada", "--head", head)
     assert because in refused.stderr
+
+
+@on_sqlite
+def test_a_backup_without_users_has_no_access_ledger_and_is_continued(
+    rollout, url, bears, tmp_path
+):
+    backup, file = back_up(rollout, tmp_path), tmp_path / "bears.jsonl"
+    file.write_text(rollout("ledger", "export", "bears").stdout, "utf-8")
+    lose(url)
+    done = rollout("db", "restore", str(backup), *LOST, "--ledger", str(file))
+    assert done.exit_code == 0, done.output
+    assert f"{file}: bears up to entry" in done.stdout
 
 
 @on_sqlite
