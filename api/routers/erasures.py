@@ -9,9 +9,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
+from rollout.services.erasure import user_erasure
 from rollout.services.erasure.erasure import MAX_REASON_LENGTH, ErasureRequest, ErasureResult
 from rollout.services.erasure.erasures import ERASURES
-from rollout.services.erasure.name_erasure import erase_name
 from rollout.services.erasure.user_export import iterate_user_data
 
 router = APIRouter(tags=["erasure"])
@@ -50,7 +50,8 @@ class UserErasureRequest(BaseModel):
 class ErasureSummary(BaseModel):
     """What was erased; all numbers are 0 if it was erased before.
 
-    `older_reports` are reports of earlier versions that still have the key or name.
+    `older_reports` are reports of earlier versions that still have the key or name. `warnings`
+    names each gate and each stop for which users are missing since a user was erased.
     """
 
     model_config = ConfigDict(
@@ -63,6 +64,7 @@ class ErasureSummary(BaseModel):
                 "reports": 2,
                 "older_reports": [],
                 "pseudonym": "",
+                "warnings": [],
             }
         },
     )
@@ -73,6 +75,7 @@ class ErasureSummary(BaseModel):
     reports: int
     older_reports: list[int]
     pseudonym: str
+    warnings: list[str]
 
 
 @router.post(
@@ -113,7 +116,12 @@ def erase_user(
     the admin role.
     """
     request = ErasureRequest(caller, "", body.reason, now)
-    return erase_name(service.database, request, name)
+    return user_erasure.erase_user(
+        service.database,
+        request,
+        name,
+        requires_second_factor=service.requires_second_factor,
+    )
 
 
 @router.get(
@@ -129,7 +137,8 @@ def export_user_data(
 ) -> StreamingResponse:
     """Return every row that names the user or reviewer, as NDJSON; `table` says what it is.
 
-    Users may export their own data; for others it requires the admin role.
+    Rows that others made about the user name these by account id, without what they typed. Users
+    may export their own data; for others it requires the admin role.
     """
     rows = iterate_user_data(service.database, caller, name)
     return StreamingResponse(_format_lines(rows), media_type=NDJSON)

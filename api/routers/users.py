@@ -76,7 +76,14 @@ def update_user(
     roles end immediately. `warnings` names each gate and each stop for which users are missing
     since then. Requires the admin role.
     """
-    changed = change_account(service.database, caller, name, body.amendment, at=now)
+    changed = change_account(
+        service.database,
+        caller,
+        name,
+        body.amendment,
+        at=now,
+        requires_second_factor=service.requires_second_factor,
+    )
     return ChangedUser.of_change(changed)
 
 

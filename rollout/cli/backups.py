@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rollout.cli.erasures import ExpectedHeads
 from rollout.cli.errors import print_refusals
 from rollout.cli.live import database_app
 from rollout.cli.runner import (
@@ -18,6 +19,8 @@ from rollout.cli.runner import (
 from rollout.core.errors import RefusalError
 from rollout.services.backups.backups import RestoreRequest, back_up, restore
 from rollout.services.backups.eras import RolloutEra, accept_restore
+from rollout.services.backups.ledger_exports import parse_head
+from rollout.services.erasure.erasure_replay import AppliedErasures
 
 BackupFile = Annotated[Path, typer.Argument(help="the backup", metavar="FILE")]
 AdminName = Annotated[str, typer.Option("--by", help="the admin who restores")]
@@ -63,32 +66,37 @@ def restore_database(
             " applied (repeatable)",
         ),
     ] = None,
+    head: ExpectedHeads = None,
 ) -> None:
     """Replace the database in ROLLOUT_DATABASE_URL by a backup; everything starts stopped.
 
     Stop every replica first. The backup is copied, upgraded and verified first; then the copy
     replaces the database. What was erased or revoked in the replaced one is so again, and all
-    sessions end. If that one is lost, name the newest exports by `--ledger`. Every rollout begins
+    sessions end. If that one is lost, name the newest exports by `--ledger`, and heads of them that
+    you kept by `--head`: exports are not signed. Every rollout begins
     an era: all cells are stopped until a resume is approved, open proposals end, and earlier
     permits and snapshots are invalid. On PostgreSQL the role must be allowed to create databases;
     run `rollout db grant ROLE` afterwards.
 
     Example: `rollout db restore monday.db --by ana --reason "the disk failed"`
     """
-    request = RestoreRequest(
-        url=os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL),
-        source=file,
-        user_name=by,
-        reason=_check_reason(reason),
-        at=datetime.now(UTC),
-        discards_newer=discard_newer,
-        ledgers=tuple(ledger or ()),
-    )
     with print_refusals(), convert_store_errors():
+        request = RestoreRequest(
+            url=os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL),
+            source=file,
+            user_name=by,
+            reason=_check_reason(reason),
+            at=datetime.now(UTC),
+            discards_newer=discard_newer,
+            ledgers=tuple(ledger or ()),
+            expected_heads=frozenset(map(parse_head, head or ())),
+        )
         restored = restore(request)
+    for export in restored.exports:
+        typer.echo(export.text)
     for change in restored.access_changes:
         typer.echo(change)
-    if ledger or restored.erased.cases or restored.erased.names:
+    if restored.exports or restored.erased != AppliedErasures(0, 0):
         typer.echo(restored.erased.text)
     _print_eras(restored.eras)
 

@@ -8,15 +8,22 @@ from typing import Annotated, Any
 import typer
 
 from rollout.cli.errors import print_refusals
-from rollout.cli.output import JsonFlag, print_answer
+from rollout.cli.output import JsonFlag, print_answer, print_warnings
 from rollout.cli.remote import ServerUrl, build_path, request_lines
-from rollout.cli.runner import ActorName, CommandRequest, LocalContext, build_runner, open_database
-from rollout.core.ledger.ledger import verify_lines
+from rollout.cli.runner import (
+    ActorName,
+    CommandRequest,
+    LocalContext,
+    build_runner,
+    is_second_factor_required,
+    open_database,
+)
 from rollout.services.access.users import load_local_caller
+from rollout.services.backups.ledger_exports import parse_head, read_exports
 from rollout.services.erasure.erasure import ErasureRequest, ErasureResult
 from rollout.services.erasure.erasure_replay import apply_erasures
 from rollout.services.erasure.erasures import ERASURES, describe_erasure
-from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.erasure.user_erasure import erase_user
 from rollout.services.erasure.user_export import iterate_user_data
 from rollout.store.erasure.compaction import compact_database
 
@@ -25,6 +32,14 @@ app = typer.Typer(no_args_is_help=True)
 RolloutOption = Annotated[str, typer.Option("--rollout", help="the rollout")]
 ReasonOption = Annotated[
     str, typer.Option(help="why; it stays in the ledger, so name nobody and no case in it")
+]
+ExpectedHeads = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--head",
+        metavar="REVISION:HASH",
+        help="head kept elsewhere, which one of the exported ledgers must have (repeatable)",
+    ),
 ]
 CompactFlag = Annotated[
     bool,
@@ -102,7 +117,12 @@ def erase_user_or_reviewer(
 
     def run_locally(context: LocalContext) -> ErasureResult:
         request = ErasureRequest(context.caller, "", reason, context.at)
-        return erase_name(context.database, request, name)
+        return erase_user(
+            context.database,
+            request,
+            name,
+            requires_second_factor=is_second_factor_required(),
+        )
 
     path = build_user_path(name, "erasure")
     request = CommandRequest("POST", path, run_locally, {"reason": reason})
@@ -115,22 +135,20 @@ def erase_again(
         Path, typer.Argument(help="exported ledger, of a rollout or the access ledger")
     ],
     by: Annotated[str, typer.Option(help="acting admin")],
+    head: ExpectedHeads = None,
 ) -> None:
     """Apply the erasures of a ledger to a restored database. Safe to repeat.
 
-    Export the newest ledgers before you restore, also the access ledger.
+    Export the newest ledgers before you restore, also the access ledger. Exports are not signed:
+    name a head that you kept by `--head`.
 
     Example: `rollout erase again ledger.jsonl --by ana`
     """
-    with (
-        open_database() as database,
-        print_refusals(),
-        file.open(encoding="utf-8") as lines,
-    ):
-        rows = list(verify_lines(lines))
+    with open_database() as database:
+        (export,) = read_exports([file], frozenset(map(parse_head, head or ())))
         caller = load_local_caller(database, by)
-        applied = apply_erasures(database, caller, rows, datetime.now(UTC))
-    typer.echo(applied.text)
+        applied = apply_erasures(database, caller, export.erasures, datetime.now(UTC))
+    typer.echo(f"{export.text}\n{applied.text}")
 
 
 def export_user(
@@ -184,8 +202,10 @@ def _run(
 ) -> None:
     answer: dict[str, Any]
     (answer,) = build_runner(server, by).run(request)
-    result = ErasureResult(**{**answer, "older_reports": tuple(answer["older_reports"])})
+    lists = {name: tuple(answer.get(name, ())) for name in ("older_reports", "warnings")}
+    result = ErasureResult(**{**answer, **lists})
     if compact and not server:
         with open_database() as database:
             compact_database(database)
     print_answer(answer, describe_erasure(result), as_json=as_json)
+    print_warnings(result.warnings)

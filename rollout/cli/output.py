@@ -40,6 +40,12 @@ def print_answer(answer: Any, text: str, *, as_json: bool) -> None:
     typer.echo(json.dumps(answer) if as_json else text)
 
 
+def print_warnings(warnings: Iterable[str]) -> None:
+    """Print warnings on standard error, one per line."""
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
 def format_event(event: JsonObject) -> str:
     """Return an event as a line: time, kind and subject."""
     body = event["body"]

@@ -20,6 +20,7 @@ from rollout.services.access.users import load_local_caller
 from rollout.services.engine.latch_files import LatchFolder
 from rollout.services.engine.service import Service, build_service
 from rollout.services.support.clock import SystemClock
+from rollout.settings import read_settings
 from rollout.store.database.errors import StoreError
 from rollout.store.database.migrations import check_schema_current, find_schema_revision
 from rollout.store.database.session import Database
@@ -28,6 +29,7 @@ DATABASE_VARIABLE = "ROLLOUT_DATABASE_URL"
 DEFAULT_DATABASE_URL = "sqlite:///rollout.db"
 LATCH_VARIABLE = "ROLLOUT_LATCH_FOLDER"
 DEFAULT_LATCH_FOLDER = "rollout-stops"
+FACTOR_VARIABLE = "ROLLOUT_REQUIRE_SECOND_FACTOR"
 LOCAL_READER = Caller("local reader", role_assignments=(AssignedRole(VIEWER),))
 
 RolloutName = Annotated[str, typer.Argument(help="name of the rollout", metavar="ROLLOUT")]
@@ -197,6 +199,17 @@ def build_local_service(database: Database) -> Service:
         Path(os.environ.get(LATCH_VARIABLE, DEFAULT_LATCH_FOLDER))
     )
     return service
+
+
+def is_second_factor_required() -> bool:
+    """Return the setting of second factors in this process's environment.
+
+    Other settings are not read: a faulty one must not keep an admin from removing a user.
+    """
+    variables = (
+        {FACTOR_VARIABLE: os.environ[FACTOR_VARIABLE]} if FACTOR_VARIABLE in os.environ else {}
+    )
+    return read_settings(variables).require_second_factor
 
 
 @contextmanager

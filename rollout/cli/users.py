@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from rollout.cli.erasures import export_user
-from rollout.cli.output import JsonFlag
-from rollout.cli.runner import open_database
+from rollout.cli.output import JsonFlag, print_warnings
+from rollout.cli.runner import is_second_factor_required, open_database
 from rollout.core.scope.permissions import ADMIN, AssignedRole, Caller
 from rollout.services.access import authenticator_codes, keys, users
 from rollout.services.access.keys import TOKEN_BYTES, write_token
@@ -334,10 +334,16 @@ def revoke_key(
 def _update_account(name: str, by: str, update: AccountUpdate, *, as_json: bool) -> None:
     with open_database() as database:
         caller = load_local_caller(database, by)
-        changed = change_account(database, caller, name, update, at=datetime.now(UTC))
+        changed = change_account(
+            database,
+            caller,
+            name,
+            update,
+            at=datetime.now(UTC),
+            requires_second_factor=is_second_factor_required(),
+        )
     _print_account(changed.account, as_json=as_json)
-    for warning in changed.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+    print_warnings(changed.warnings)
 
 
 def _print_account(account: UserAccount, *, as_json: bool) -> None:

@@ -1,10 +1,16 @@
 """Erasing and exporting over HTTP, with real accounts."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from starlette.testclient import TestClient
 
-from rollout.services.access import keys
+from api.app import create_app
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.access import keys, users
+from rollout.store.access.second_factors import SecondFactors
+from rollout.store.access.users import Users
 from tests.api.test_people_routes import as_ada, as_bo, browser, house, service
 from tests.factories import NOON
 from tests.services.erasure.test_name_erasure import fill
@@ -43,7 +49,8 @@ def test_a_user_exports_their_own_data_and_nobody_elses(filled, browser):
     answer = browser.get("/v1/users/rosalind/data", headers=headers)
     rows = [json.loads(line) for line in answer.text.splitlines()]
     assert {row["table"] for row in rows} == {
-        "api_keys", "decisions", "exposures", "ledger", "policies", "role_assignments", "users",
+        "account_names", "api_keys", "decisions", "exposures", "ledger", "policies",
+        "role_assignments", "users",
     }  # fmt: skip
     (first, _) = (row for row in rows if row["table"] == "decisions")
     assert (first["case"], first["answers"], first["note"]) == (
@@ -63,3 +70,26 @@ def test_a_missing_reason_and_an_unknown_key_are_refused(filled, browser):
     ):
         answer = browser.post("/v1/rollouts/ramps/erasures", json=body, headers=headers)
         assert answer.json()["code"] == code
+
+
+@pytest.mark.parametrize("is_required", [True, False])
+def test_removing_an_operator_warns_of_who_lacks_a_required_factor(filled, service, is_required):
+    for name in ("cy", "dee", "eve", "fay"):  # of six operators two have no second factor
+        roles = [AssignedRole("operator")]
+        users.create_account(filled, ADA, name, at=NOON, role_assignments=roles)
+    with filled.begin_write() as transaction:
+        for name in ("ada", "rosalind", "bo", "cy", "dee"):
+            user = Users(transaction).find(name)
+            SecondFactors(transaction).add(user, b"secret", at=NOON)
+            SecondFactors(transaction).confirm(user, at=NOON, code_hashes=[name.encode()])
+    headers = build_headers(filled, "ada")
+    with TestClient(create_app(replace(service, requires_second_factor=is_required))) as client:
+        answers = [
+            client.patch("/v1/users/dee", json={"disabled": True}, headers=headers),
+            client.post("/v1/users/rosalind/erasure", json=REASON, headers=headers),
+            client.patch("/v1/users/bo", json={"disabled": True}, headers=headers),
+        ]
+    warnings = [answer.json()["warnings"] for answer in answers]
+    assert list(map(len, warnings)) == ([0, 1, 1] if is_required else [0, 0, 0])
+    for (warning,) in filter(None, warnings):
+        assert warning.startswith("ramps: stops: a stop could not be ended")

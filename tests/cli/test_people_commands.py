@@ -7,7 +7,10 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.services.access import sign_in
+from rollout.store.access.second_factors import SecondFactors
+from rollout.store.access.users import Users
 from rollout.store.database.session import Database
+from tests.factories import NOON
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import PASSWORD
 from tests.store.databases import fresh
@@ -119,6 +122,35 @@ def test_whoever_is_missing_since_a_change_is_named_and_nothing_is_refused(house
     assert "give 2 more users the role operator" in again.stderr
     assert run("users revoke-role cy operator --by ana").stderr == ""  # nothing changes
     assert json.loads(done("users disable dee --by ana --json"))["name"] == "dee"
+
+
+@pytest.mark.parametrize("removal", ["users disable bo", "erase name bo --reason left"])
+def test_who_lacks_a_required_factor_is_no_replacement(house, monkeypatch, removal):
+    for name in ("bo", "cy", "dee", "eve"):
+        done(f"users add {name} --role operator --by ana")
+    database = Database(f"sqlite:///{house / 'rollout.db'}")
+    with database.begin_write() as transaction:
+        for name in ("bo", "cy", "dee"):
+            user = Users(transaction).find(name)
+            SecondFactors(transaction).add(user, b"secret", at=NOON)
+            SecondFactors(transaction).confirm(user, at=NOON, code_hashes=[name.encode()])
+    database.close()
+    monkeypatch.setenv("ROLLOUT_REQUIRE_SECOND_FACTOR", "maybe")
+    assert "ROLLOUT_REQUIRE_SECOND_FACTOR=maybe is no switch" in refused(f"{removal} --by ana")
+    monkeypatch.setenv("ROLLOUT_REQUIRE_SECOND_FACTOR", "on")
+    monkeypatch.setenv("ROLLOUT_LOG_FORMAT", "faulty settings of the service are no concern")
+    warned = run(f"{removal} --by ana")
+    assert (warned.exit_code, warned.stderr.count("\n")) == (0, 1), warned.output
+    assert "give 1 more user the role operator" in warned.stderr
+
+
+def test_an_erasure_after_which_a_stop_can_not_be_ended_is_told_of(house):
+    for name in ("bo", "cy", "dee", "eve"):
+        done(f"users add {name} --role operator --by ana")
+    assert run("erase name eve --reason left --by ana").stderr == ""
+    warned = run("erase name bo --reason left --by ana --json")
+    assert warned.stderr.startswith("warning: ramps: stops: a stop could not be ended")
+    assert json.loads(warned.stdout)["warnings"] != []
 
 
 def test_as_json_everything_can_be_read_by_a_program(house):

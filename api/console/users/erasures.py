@@ -13,7 +13,7 @@ from rollout.core.scope.permissions import Permission, require_permission
 from rollout.services.cells.overview import load_rollouts
 from rollout.services.erasure.erasure import ErasureRefusedError, ErasureRequest, ErasureResult
 from rollout.services.erasure.erasures import ERASURES, describe_erasure
-from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.erasure.user_erasure import erase_user
 
 router = APIRouter()
 USER: Final = "user"
@@ -50,7 +50,12 @@ def _erase(visitor: Visitor, form: Form) -> ErasureResult:
     rollout = "" if kind == USER else form.get_text("rollout")
     request = ErasureRequest(visitor.caller, rollout, form.get_text("reason"), visitor.wall_time)
     if kind == USER:
-        return erase_name(visitor.service.database, request, key)
+        return erase_user(
+            visitor.service.database,
+            request,
+            key,
+            requires_second_factor=visitor.service.requires_second_factor,
+        )
     if kind not in ERASURES or not rollout or not key:
         raise ErasureRefusedError("choose what to erase, with its rollout and key")
     return ERASURES[kind](visitor.service.database, request, key)
@@ -77,4 +82,5 @@ def _render_form(
         typed={} if form is None else {name: form.get_text(name) for name in FIELDS},
         result_text="" if result is None else capitalize_first(describe_erasure(result)),
         older_reports=() if result is None else result.older_reports,
+        warnings=() if result is None else result.warnings,
     )

@@ -409,6 +409,12 @@ def _read_line(number: int, line: str) -> CanonicalRow:
         kinds = KINDS_OF_FORM_1 if row.form == 1 else ALL_EVENT_TYPES
         is_known_kind = row.kind in kinds
         is_canonical = row.format() == line.rstrip("\n")
+        wrong_texts = [
+            name
+            for name, text in row.texts.items()
+            if is_known_kind
+            and (name not in TEXT_FIELDS[row.kind] or row.body.get(f"{name}_hash") != text.hash)
+        ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BrokenLedgerError(number, f"is not an entry of a ledger: {error}") from error
     if content.get("hash") != row.hash:
@@ -417,9 +423,8 @@ def _read_line(number: int, line: str) -> CanonicalRow:
         raise BrokenLedgerError(number, "is not written in canonical form")
     if not is_known_kind:
         raise BrokenLedgerError(number, f"has the unknown kind {row.kind}")
-    for name, text in row.texts.items():
-        if name not in TEXT_FIELDS[row.kind] or row.body.get(f"{name}_hash") != text.hash:
-            raise BrokenLedgerError(number, f"its text `{name}` is not the one that was hashed")
+    for name in wrong_texts:
+        raise BrokenLedgerError(number, f"its text `{name}` is not the one that was hashed")
     return row
 
 

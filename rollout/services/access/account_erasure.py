@@ -1,4 +1,7 @@
-"""Erasing an account: it is disabled, and its id takes the place of its name."""
+"""Erasing an account: it is disabled, and its id takes the place of its name.
+
+The last admin's account can't go; after a restore it loses all that its user could sign in with.
+"""
 
 from datetime import datetime
 
@@ -9,7 +12,7 @@ from rollout.services.access.access_state import AccessChange
 from rollout.services.access.users import GLOBAL_ADMIN, AccountUpdate, update_account_rows
 from rollout.store.access.access_ledger import AccessLedger
 from rollout.store.access.users import Users
-from rollout.store.database.session import Transaction
+from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.accounts import Accounts
 
 
@@ -42,3 +45,21 @@ def erase_account(
         )
     users.erase(user, Accounts(transaction).add_names([user_name]).find_id(user_name))
     return True
+
+
+def strip_last_admin(database: Database, caller: Caller, user_name: str, *, at: datetime) -> None:
+    """Leave an account nothing but its name and the role of admin.
+
+    Password, keys, second factor, identities, address and other roles end, as of a disabled
+    account, which is then enabled again.
+    """
+    with database.begin_write() as transaction:
+        users = Users(transaction)
+        change = AccessChange(transaction, AccessLedger(transaction), users, caller)
+        for update in (
+            AccountUpdate(is_disabled=True),
+            AccountUpdate(is_disabled=False, roles_to_grant=(GLOBAL_ADMIN,)),
+        ):
+            events = update_account_rows(change, change.get_user(user_name), update, at)
+            change.access_ledger.append(events)
+        users.erase(change.get_user(user_name), user_name)

@@ -15,7 +15,12 @@ from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.access.users import load_local_caller
 from rollout.services.backups.eras import RolloutEra, accept_restore, load_eras
-from rollout.services.backups.ledger_exports import load_all_heads, read_erasures
+from rollout.services.backups.ledger_exports import (
+    ExpectedHead,
+    LedgerExport,
+    load_all_heads,
+    read_exports,
+)
 from rollout.services.backups.lost_revocations import (
     AccessContent,
     load_access_content,
@@ -52,6 +57,7 @@ class RestoreRequest:
         url: of the database that is replaced; it need not exist on SQLite.
         discards_newer: also replace a database that has ledger entries the backup lacks.
         ledgers: exports whose erasures are applied, too.
+        expected_heads: each must be in one of these exports.
     """
 
     url: str
@@ -61,6 +67,7 @@ class RestoreRequest:
     at: datetime
     discards_newer: bool = False
     ledgers: tuple[Path, ...] = ()
+    expected_heads: frozenset[ExpectedHead] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +81,15 @@ class _PresentDatabase:
 
 @dataclass(frozen=True, slots=True)
 class RestoredDatabase:
-    """The eras that a restore began, what it took from accounts in words, and what it erased."""
+    """The eras that a restore began, what it took from accounts in words, and what it erased.
+
+    `exports` are the exported ledgers that it read.
+    """
 
     eras: tuple[RolloutEra, ...]
     access_changes: tuple[str, ...]
     erased: AppliedErasures
+    exports: tuple[LedgerExport, ...]
 
 
 def back_up(url: str, target: Path) -> Mapping[str, StoredLedgerHead]:
@@ -109,7 +120,8 @@ def restore(request: RestoreRequest) -> RestoredDatabase:
 
     Raises:
         RestoreRefusedError: the backup is faulty, or the present database has newer entries.
-        LedgerExportRefusedError: a ledger of the request does not continue the backup's.
+        LedgerExportRefusedError: a ledger of the request does not continue the backup's, or an
+            expected head is in none.
         RefusalError: there is no such file, or the user is no admin.
         DatabaseInUseError: the present database is in use.
         StoreError: the backup can't be read.
@@ -118,7 +130,7 @@ def restore(request: RestoreRequest) -> RestoredDatabase:
         raise RefusalError(f"{request.source}: no such file; name one of `rollout db backup`")
     _check_unused(request.url)
     with _load_copy(request.url, request.source) as copy_url:
-        erasures = _upgrade_copy(copy_url, request)
+        exports = _upgrade_copy(copy_url, request)
         with closing(Database(copy_url)) as copy:
             _check_content(copy, request.source)
             present = _compare_with_present(request, copy)
@@ -127,10 +139,10 @@ def restore(request: RestoreRequest) -> RestoredDatabase:
             )
             caller = load_local_caller(copy, request.user_name)
             access_changes = revoke_again(copy, caller, present.access, request.at)
-            rows = (*present.erasures, *erasures)
+            rows = (*present.erasures, *(row for each in exports for row in each.erasures))
             erased = apply_erasures(copy, caller, rows, request.at)
         _replace(request.url, copy_url)
-    return RestoredDatabase(eras, access_changes, erased)
+    return RestoredDatabase(eras, access_changes, erased, exports)
 
 
 def _load_heads(database: Database) -> Mapping[str, StoredLedgerHead]:
@@ -164,8 +176,8 @@ def _load_copy(url: str, source: Path) -> Iterator[str]:
         sqlite_files.remove_database(copy)
 
 
-def _upgrade_copy(copy_url: str, request: RestoreRequest) -> tuple[CanonicalRow, ...]:
-    """Upgrade a copy of the backup; return the erasures of the request's ledgers.
+def _upgrade_copy(copy_url: str, request: RestoreRequest) -> tuple[LedgerExport, ...]:
+    """Upgrade a copy of the backup; return the request's ledgers.
 
     These are compared before the upgrade appends to a ledger of form 1.
     """
@@ -173,9 +185,9 @@ def _upgrade_copy(copy_url: str, request: RestoreRequest) -> tuple[CanonicalRow,
         check_revision_known(copy)
     upgrade(copy_url)
     with closing(Database(copy_url)) as copy:
-        erasures = read_erasures(request.ledgers, load_all_heads(copy)) if request.ledgers else ()
+        exports = read_exports(request.ledgers, request.expected_heads, load_all_heads(copy))
         change_forms(copy, request.at)
-    return erasures
+    return exports
 
 
 def _check_content(copy: Database, source: Path) -> None:

@@ -35,6 +35,7 @@ class ErasureResult:
         older_reports: numbers of reports of earlier versions that still have the key or the name:
             they can't be changed without breaking their seal.
         pseudonym: what replaces a name; "" for cases.
+        warnings: gates and stops for which users are missing since a user was erased.
     """
 
     subject: str
@@ -43,6 +44,7 @@ class ErasureResult:
     reports: int = 0
     older_reports: tuple[int, ...] = ()
     pseudonym: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,17 @@ to repeat.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from rollout.core.access.access_events import UserErased
+from rollout.core.errors import LastAdminError, RefusalError
 from rollout.core.ledger.ledger import CanonicalRow
 from rollout.core.scope.permissions import Caller
 from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.reports.text.formatting import format_quantity
+from rollout.services.access.account_erasure import strip_last_admin
 from rollout.services.erasure.case_erasure import CASES_PER_BATCH, erase_case_batch, erase_episode
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.erasure.name_erasure import erase_name
@@ -41,16 +43,20 @@ class LedgerErasures:
 
 @dataclass(frozen=True, slots=True)
 class AppliedErasures:
-    """How many cases and names were erased again; 0 if the database had none of them."""
+    """How many cases and names were erased again; 0 if the database had none of them.
+
+    `remaining` says of each name that could not be erased why, and what to do.
+    """
 
     cases: int
     names: int
+    remaining: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        """Both numbers in words."""
+        """Both numbers in words, and a line for each remaining name."""
         cases, names = format_quantity(self.cases, "case"), format_quantity(self.names, "name")
-        return f"{cases} and {names} erased again"
+        return "\n".join((f"{cases} and {names} erased again", *self.remaining))
 
 
 def apply_erasures(
@@ -58,26 +64,53 @@ def apply_erasures(
 ) -> AppliedErasures:
     """Erase again what ledgers say was erased; rows of several ledgers may follow each other.
 
-    Verify the rows before: `verify_lines`. Rollouts that the database lacks are left out.
+    Verify the rows and their shapes before. Rollouts that the database lacks are left out.
 
     Raises:
         NotAllowedError: the caller is no admin of all rollouts.
     """
     ErasureRequest(caller, "", REASON, at).check(ACCESS_CHAIN.name)
     erasures = collect_erasures(rows)
-    case_count, name_count = 0, 0
     with database.begin_read() as transaction:
         rollouts = Rollouts(transaction).list_all()
-    for rollout in rollouts:
-        request = ErasureRequest(caller, rollout.name, REASON, at)
-        case_count += _erase_cases_again(database, request, rollout, erasures[rollout.name])
-        for name in _find_names(database, rollout, erasures[rollout.name]):
-            erase_name(database, _widen_to_account(database, request, name), name)
-            name_count += 1
-    for name in _find_accounts(database, erasures[ACCESS_CHAIN.name]):
-        erase_name(database, ErasureRequest(caller, "", REASON, at), name)
-        name_count += 1
-    return AppliedErasures(case_count, name_count)
+    case_count = sum(
+        _erase_cases_again(
+            database,
+            ErasureRequest(caller, rollout.name, REASON, at),
+            rollout,
+            erasures[rollout.name],
+        )
+        for rollout in rollouts
+    )
+    subjects = {
+        (name, _find_place(database, rollout, name))
+        for rollout in rollouts
+        for name in _find_names(database, rollout, erasures[rollout.name])
+    }
+    subjects |= {(name, "") for name in _find_accounts(database, erasures[ACCESS_CHAIN.name])}
+    # the caller last: each erasure stores its actor's name
+    remaining = [
+        _erase_name_again(database, ErasureRequest(caller, place, REASON, at), name)
+        for name, place in sorted(subjects, key=lambda each: (each[0] == caller.name, each))
+    ]
+    texts = tuple(filter(None, remaining))
+    return AppliedErasures(case_count, len(remaining) - len(texts), texts)
+
+
+def _erase_name_again(database: Database, request: ErasureRequest, name: str) -> str:
+    """Erase a name; return why it remains and what to do, or ""."""
+    try:
+        erase_name(database, request, name)
+    except LastAdminError:
+        strip_last_admin(database, request.caller, name, at=request.at)
+        return (
+            f"{name} was erased, but stays the last admin, without any way to sign in. Add an"
+            f" admin: `rollout users add NAME --role admin --by {name}`; then `rollout erase name"
+            f" {name} --by NAME --reason TEXT`"
+        )
+    except RefusalError as error:
+        return f"{name} was erased, but stays: {error}"
+    return ""
 
 
 def collect_erasures(rows: Iterable[CanonicalRow]) -> Mapping[str, LedgerErasures]:
@@ -137,8 +170,7 @@ def _find_accounts(database: Database, erasures: LedgerErasures) -> list[str]:
         return sorted(Accounts(transaction).find_names(erasures.accounts).names.values())
 
 
-def _widen_to_account(database: Database, request: ErasureRequest, name: str) -> ErasureRequest:
-    """Return the request for all rollouts if an account has the name."""
+def _find_place(database: Database, rollout: Rollout, name: str) -> str:
+    """Return the rollout in which a name is erased; "" for all, if an account has it."""
     with database.begin_read() as transaction:
-        has_account = Users(transaction).find(name) is not None
-    return replace(request, rollout="") if has_account else request
+        return rollout.name if Users(transaction).find(name) is None else ""

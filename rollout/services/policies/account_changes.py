@@ -1,7 +1,9 @@
 """Changes of accounts, with warnings of what no user can do any more."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.quorum import find_group_memberships
@@ -12,6 +14,8 @@ from rollout.services.proposals.eligible_approvers import load_present_approvers
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
+
+ChangeResult = TypeVar("ChangeResult")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +30,49 @@ class ChangedAccount:
 
 
 def change_account(
-    database: Database, caller: Caller, user_name: str, update: AccountUpdate, *, at: datetime
+    database: Database,
+    caller: Caller,
+    user_name: str,
+    update: AccountUpdate,
+    *,
+    at: datetime,
+    requires_second_factor: bool,
 ) -> ChangedAccount:
     """Change an account as `update_account` does, and warn; nothing is refused for a warning."""
+
+    def change() -> UserAccount:
+        return update_account(database, caller, user_name, update, at=at)
+
     if not (update.is_disabled or update.roles_to_revoke):
-        return ChangedAccount(update_account(database, caller, user_name, update, at=at), ())
+        return ChangedAccount(change(), ())
     require_permission(caller, Permission.ADMINISTER, "")
-    warnings_before = set(list_missing_approvers(database, at=at))
-    account = update_account(database, caller, user_name, update, at=at)
-    warnings = list_missing_approvers(database, at=at)
-    return ChangedAccount(account, tuple(w for w in warnings if w not in warnings_before))
+    account, warnings = make_change_with_warnings(
+        database, change, at=at, requires_second_factor=requires_second_factor
+    )
+    return ChangedAccount(account, warnings)
+
+
+def make_change_with_warnings(
+    database: Database,
+    change: Callable[[], ChangeResult],
+    *,
+    at: datetime,
+    requires_second_factor: bool,
+) -> tuple[ChangeResult, tuple[str, ...]]:
+    """Return the result of a change, and the warnings that are new since it."""
+
+    def list_warnings() -> tuple[str, ...]:
+        return list_missing_approvers(
+            database, at=at, requires_second_factor=requires_second_factor
+        )
+
+    warnings_before = list_warnings()
+    result = change()
+    return result, tuple(w for w in list_warnings() if w not in warnings_before)
 
 
 def list_missing_approvers(
-    database: Database, *, at: datetime, requires_second_factor: bool = False
+    database: Database, *, at: datetime, requires_second_factor: bool
 ) -> tuple[str, ...]:
     """Return by rollout what its users can't approve now, and which stops they can't end."""
     warnings: list[str] = []

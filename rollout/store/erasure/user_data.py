@@ -3,33 +3,43 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, or_, select
 
-from rollout.store.access.users import Users
+from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.accounts import Accounts
+from rollout.store.erasure.ledger_mentions import LedgerMentions
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.tables.tables import (
     ACCESS_LEDGER,
+    account_names,
+    actions,
     api_keys,
     baselines,
     calendar_feeds,
+    cases,
     cleanings,
     credential_resets,
     decisions,
     exposures,
+    idempotency_keys,
     identities,
-    ledger,
-    ledger_texts,
+    incidents,
     notification_channels,
     notification_settings,
     notifications,
+    one_time_links,
+    outcomes,
+    pending_stops,
     policies,
+    predictions,
+    proposals,
+    recovery_codes,
     reviews,
     second_factors,
     sessions,
     sign_in_addresses,
+    users,
 )
 
 DataRow = Mapping[str, Any]
@@ -44,17 +54,20 @@ NAMED_COLUMNS: Final[Mapping[Table, tuple[str, tuple[str, ...]]]] = {
     cleanings: ("by", ("lever", "choice", "label", "reason", "at")),
     baselines: ("imported_by", ("site", "window", "lever", "action", "n", "since", "until")),
     policies: ("received_by", ("hash", "received_at")),
+    proposals: ("raised_by", ("proposal", "kind", "state", "raised_at", "site", "window")),
+    incidents: ("acknowledged_by", ("incident", "kind", "acknowledged_at", "site", "window")),
 }
 """By table the column with the name and the columns to return.
 
-What would reveal a gold case is left out: the kind of a review task and its known answers.
+What would reveal a gold case is left out: the kind of a review task and its known answers, and
+which decisions were counted.
 """
 GOLD_FIELDS: Final = ("revision", "answers", "unsure", "started_at", "submitted_at", "note")
 ACCOUNT_COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     identities: ("issuer", "subject", "linked_at"),
     sessions: ("created_at", "expires_at", "ended_at", "last_used_at"),
     second_factors: ("created_at", "confirmed_at"),
-    credential_resets: ("credential", "reset_at"),
+    recovery_codes: ("used_at",),
     sign_in_addresses: ("used_at",),
     api_keys: ("prefix", "created_at", "expires_at", "revoked_at", "last_used_at"),
     calendar_feeds: ("created_at",),
@@ -63,6 +76,14 @@ ACCOUNT_COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     notifications: ("channel", "rollout", "kind", "about", "state", "queued_at", "sent_at"),
 }
 
+MADE_BY_COLUMNS: Final[Mapping[Table, tuple[str, tuple[str, ...]]]] = {
+    credential_resets: ("reset_by", ("credential", "reset_at")),
+    one_time_links: ("created_by", ("created_at", "expires_at", "used_at")),
+}
+"""By table of what one user makes for another, the column of who made it and those to return."""
+RESPONSE_COLUMNS: Final = ("key", "response_status", "expires_at")
+SENT_TABLES: Final = (cases, predictions, decisions, actions, outcomes)
+
 
 class UserData:
     """What is stored about one name."""
@@ -70,22 +91,32 @@ class UserData:
     def __init__(self, transaction: Transaction, name: str) -> None:
         self._transaction = transaction
         self._name = name
+        self._mentions = LedgerMentions(transaction, name)
 
     def iterate_account(self) -> Iterator[DataRow]:
         """Yield the account, its roles, identities, sessions and keys, without secrets."""
-        users = Users(self._transaction)
-        user = users.find(self._name)
+        if self._mentions.account:
+            yield {"table": "account_names", "account": self._mentions.account}
+        yield from self._iterate_pending_stops()
+        stored_users = Users(self._transaction)
+        user = stored_users.find(self._name)
         if user is None:
             return
         account = {"name": user.name, "email": user.email, "has_password": user.has_password}
         times = {"created_at": user.added_at, "disabled_at": user.disabled_at}
         yield {"table": "users", **account, **times}
-        for assignment in users.list_role_assignments(user):
+        for assignment in stored_users.list_role_assignments(user):
             yield {"table": "role_assignments", "role": str(assignment)}
         for table, names in ACCOUNT_COLUMNS.items():
             query = select(*(table.c[name] for name in names)).where(table.c.user_id == user.number)
             for row in self._transaction.execute(query).mappings():
                 yield {"table": table.name, **row}
+        yield from self._iterate_access_rows(user)
+        query = select(*(idempotency_keys.c[name] for name in RESPONSE_COLUMNS)).where(
+            idempotency_keys.c.principal == self._name
+        )
+        for response in self._read(query):
+            yield {"table": "idempotency_keys", **response}
 
     def iterate_rollout(self, rollout: Rollout) -> Iterator[DataRow]:
         """Yield the rows of one rollout, in parts, with the keys of their cases."""
@@ -98,22 +129,50 @@ class UserData:
             for row in self._read_with_keys(rollout, query):
                 yield {"table": table.name, "rollout": rollout.name, **row}
         yield from self._iterate_gold_decisions(rollout)
+        yield from self._iterate_sent_records(rollout)
         yield from self.iterate_ledger(rollout.number, rollout.name)
 
     def iterate_ledger(self, number: int = ACCESS_LEDGER, rollout: str = "") -> Iterator[DataRow]:
-        """Yield the ledger's entries of which the name is the actor, with their texts."""
-        account = Accounts(self._transaction).find_ids([self._name]).get(self._name)
-        same_entry = (ledger_texts.c.rollout == ledger.c.rollout) & (
-            ledger_texts.c.revision == ledger.c.revision
-        )
+        """Yield the ledger's entries by or about the user; others stand as ids."""
+        for entry in self._mentions.iterate_entries(number):
+            yield {"table": "ledger", "rollout": rollout, **entry}
+
+    def _iterate_access_rows(self, user: StoredUser) -> Iterator[DataRow]:
+        """Yield links and resets of or by the user; others stand as ids."""
+        for table, (by_column, names) in MADE_BY_COLUMNS.items():
+            columns = [table.c[name] for name in ("user_id", by_column, *names)]
+            is_named = or_(table.c.user_id == user.number, table.c[by_column] == user.number)
+            for row in self._read(select(*columns).where(is_named)):
+                numbers = {"user": row.pop("user_id"), "by": row.pop(by_column)}
+                accounts = {key: self._find_account(each) for key, each in numbers.items()}
+                yield {"table": table.name, **accounts, **row}
+
+    def _find_account(self, number: int | None) -> str:
+        """Return the id of the user with a number; "" if unknown."""
         query = (
-            select(ledger.c.revision, ledger.c.at, ledger.c.kind, ledger_texts.c.text)
-            .select_from(ledger.join(ledger_texts, same_entry, isouter=True))
-            .where(ledger.c.rollout == number, ledger.c.actor.in_({self._name, account or ""}))
-            .order_by(ledger.c.revision)
+            select(account_names.c.account)
+            .join(users, users.c.name == account_names.c.name)
+            .where(users.c.id == number)
         )
-        for row in self._read(query):
-            yield {"table": "ledger", "rollout": rollout, **row}
+        return self._transaction.execute(query).scalar() or ""
+
+    def _iterate_sent_records(self, rollout: Rollout) -> Iterator[DataRow]:
+        """Yield the records that the user sent, without those of their own decisions."""
+        if not self._mentions.account:
+            return
+        for table in SENT_TABLES:
+            query = select(table.c.case_id, table.c.revision, table.c.received_at).where(
+                table.c.rollout == rollout.number, table.c.sender == self._mentions.account
+            )
+            if table is decisions:
+                query = query.where(decisions.c.reviewer != self._name)
+            for row in self._read_with_keys(rollout, query):
+                yield {"table": table.name, "rollout": rollout.name, "sent": True, **row}
+
+    def _iterate_pending_stops(self) -> Iterator[DataRow]:
+        for row in self._read(select(pending_stops)):
+            if row["actor"]["name"] == self._name:
+                yield {"table": "pending_stops", **row}
 
     def _iterate_gold_decisions(self, rollout: Rollout) -> Iterator[DataRow]:
         """Yield decisions on gold cases, which look like those on others."""
@@ -136,6 +195,6 @@ class UserData:
                 case_id = values.pop("case_id", None)
                 yield {**values, **({} if case_id is None else {"case": found_keys.get(case_id)})}
 
-    def _read(self, query: Any) -> Iterator[DataRow]:
+    def _read(self, query: Any) -> Iterator[dict[str, Any]]:
         rows = self._transaction.execute(query.execution_options(yield_per=ROWS_PER_READ))
         yield from map(dict, rows.mappings())

@@ -61,3 +61,12 @@ def test_none_but_admins_erase(browser, service, name):
     browser.as_(name).page(PATH, 403)
     browser.submit(PATH, 403, on="/settings", **FORM, key=store_case(service))
     assert list_erasures(service) == []
+
+
+def test_the_page_says_who_is_missing_since_a_user_was_erased(browser, service):
+    form = {**FORM, "kind": "user"}
+    page = browser.as_("ada").submit(PATH, 200, **form, key="vic")  # a viewer
+    assert "Users are missing" not in page.text
+    page = browser.submit(PATH, 200, **form, key="sue")  # the only one of safety
+    assert "Users are missing since then" in page.text
+    assert "no user is in the group safety" in page.text

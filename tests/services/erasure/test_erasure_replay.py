@@ -10,13 +10,17 @@ import pytest
 from rollout.core.errors import NotAllowedError
 from rollout.core.ledger.ledger import verify_lines
 from rollout.core.scope.permissions import Caller
+from rollout.services.access import users
 from rollout.services.backups import backups
 from rollout.services.erasure.case_erasure import erase_case, erase_episode
 from rollout.services.erasure.erasure_replay import AppliedErasures, apply_erasures
 from rollout.services.erasure.name_erasure import erase_name
+from rollout.store.access.users import Users
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Database
+from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.ledger import Ledger
+from tests.factories import NOON
 from tests.services.erasure.test_case_erasure import build_records
 from tests.services.erasure.test_name_erasure import ADA, LATER, REQUEST, decide, fill, store
 from tests.services.erasure.traces import find_traces
@@ -69,6 +73,36 @@ def test_a_restore_erases_what_the_replaced_database_says_was_erased(database, u
     with closing(Database(url)) as restored:
         assert [word for word in ("rosalind", "kestrel") if find_traces(restored, word)] == []
         assert find_traces(restored, "flock")
+
+
+@on_sqlite
+def test_who_restores_is_erased_last_so_that_no_entry_brings_the_name_back(database, tmp_path):
+    fill(database)
+    users.create_account(database, ADA, "zoe", at=NOON, role_assignments=ADA.role_assignments)
+    backup = back_up(database, tmp_path / "backup.db")
+    by_zoe = replace(REQUEST, caller=replace(ADA, name="zoe"))
+    for name in ("ada", "rosalind"):
+        erase_name(database, by_zoe, name)
+    applied = apply_erasures(backup, ADA, load_rows(database), LATER)
+    assert applied == AppliedErasures(cases=0, names=2)
+    with backup.begin_read() as transaction:
+        assert Accounts(transaction).find_ids(["ada", "rosalind"]) == {}
+        assert Users(transaction).find("ada") is None
+    backup.close()
+
+
+@on_sqlite
+def test_a_name_that_is_a_word_of_the_reason_stays_and_is_named(database, tmp_path):
+    fill(database)
+    for name in ("restore", "wren"):
+        store(database, [decide("c-1", name)])
+    backup = back_up(database, tmp_path / "backup.db")
+    for name in ("restore", "wren"):
+        erase_name(database, IN_RAMPS, name)
+    applied = apply_erasures(backup, ADA, load_rows(database), LATER)
+    assert (applied.cases, applied.names, find_traces(backup, "wren")) == (0, 1, [])
+    assert applied.text.splitlines()[1].startswith("restore was erased, but stays: the reason has")
+    backup.close()
 
 
 @on_sqlite

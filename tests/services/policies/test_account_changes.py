@@ -7,6 +7,8 @@ from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
 from rollout.services.access.authenticator_codes import reset_second_factor
 from rollout.services.access.users import AccountUpdate
+from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.erasure.user_erasure import erase_user
 from rollout.services.policies.account_changes import change_account, list_missing_approvers
 from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.users import Users
@@ -18,6 +20,8 @@ from tests.store.conftest import database, url
 __all__ = ["database", "url"]
 OPERATOR = AssignedRole("operator", "bears")
 GONE = AccountUpdate(is_disabled=True)
+OPTIONAL = {"at": NOON, "requires_second_factor": False}
+REQUIRED = {"at": NOON, "requires_second_factor": True}
 
 
 @pytest.fixture
@@ -29,41 +33,76 @@ def house(database):
     return database
 
 
+def add_factors(database, *names):
+    with database.begin_write() as transaction:
+        for name in names:
+            user = Users(transaction).find(name)
+            SecondFactors(transaction).add(user, b"secret", at=NOON)
+            SecondFactors(transaction).confirm(user, at=NOON, code_hashes=[name.encode()])
+
+
 def test_a_change_after_which_a_stop_can_not_be_ended_is_told_of_once(house):
-    assert list_missing_approvers(house, at=NOON) == ()
+    assert list_missing_approvers(house, **OPTIONAL) == ()
     revoked = AccountUpdate(roles_to_revoke=(OPERATOR,))
-    changed = change_account(house, ADA, "bo", revoked, at=NOON)
+    changed = change_account(house, ADA, "bo", revoked, **OPTIONAL)
     assert (changed.account.name, changed.account.rights) == ("bo", ())
     (warning,) = changed.warnings
     assert warning.startswith("bears: stops: a stop could not be ended")
     assert "give 1 more user the role operator" in warning
-    assert change_account(house, ADA, "bo", GONE, at=NOON).warnings == ()  # as it was
-    assert list_missing_approvers(house, at=NOON) == (warning,)
-    assert change_account(house, ADA, "cy", GONE, at=NOON).warnings != ()
+    assert change_account(house, ADA, "bo", GONE, **OPTIONAL).warnings == ()  # as it was
+    assert list_missing_approvers(house, **OPTIONAL) == (warning,)
+    assert change_account(house, ADA, "cy", GONE, **OPTIONAL).warnings != ()
 
 
 def test_who_can_not_approve_now_is_left_out(house):
-    assert list_missing_approvers(house, at=NOON, requires_second_factor=True) != ()
-    with house.begin_write() as transaction:
-        for name in ("ada", "bo", "cy", "dee"):
-            user = Users(transaction).find(name)
-            SecondFactors(transaction).add(user, b"secret", at=NOON)
-            SecondFactors(transaction).confirm(user, at=NOON, code_hashes=[name.encode()])
-    assert list_missing_approvers(house, at=NOON, requires_second_factor=True) == ()
+    assert list_missing_approvers(house, **REQUIRED) != ()
+    add_factors(house, "ada", "bo", "cy", "dee")
+    assert list_missing_approvers(house, **REQUIRED) == ()
     reset_second_factor(house, ADA, "cy", at=NOON)
-    (warning,) = list_missing_approvers(house, at=NOON)
+    (warning,) = list_missing_approvers(house, **OPTIONAL)
     assert "a stop could not be ended" in warning
-    assert list_missing_approvers(house, at=NOON + DAY - TICK) == (warning,)
-    assert list_missing_approvers(house, at=NOON + DAY) == ()
-    assert list_missing_approvers(house, at=NOON + DAY, requires_second_factor=True) == (warning,)
+    assert list_missing_approvers(house, **OPTIONAL | {"at": NOON + DAY - TICK}) == (warning,)
+    assert list_missing_approvers(house, **OPTIONAL | {"at": NOON + DAY}) == ()
+    assert list_missing_approvers(house, **REQUIRED | {"at": NOON + DAY}) == (warning,)
     with house.begin_write() as transaction:  # a provider may ask for its own
         cy = Users(transaction).find("cy")
         assert Users(transaction).link_identity(cy, "https://id.example.org", "7", at=NOON)
-    assert list_missing_approvers(house, at=NOON + DAY, requires_second_factor=True) == ()
+    assert list_missing_approvers(house, **REQUIRED | {"at": NOON + DAY}) == ()
+
+
+def test_who_lacks_a_required_second_factor_is_no_replacement(house):
+    users.create_account(house, ADA, "eve", at=NOON, role_assignments=[OPERATOR])
+    add_factors(house, "bo", "cy", "dee")
+    assert list_missing_approvers(house, **REQUIRED) == ()
+    (warning,) = change_account(house, ADA, "bo", GONE, **REQUIRED).warnings
+    assert "give 1 more user the role operator" in warning
+    assert list_missing_approvers(house, **OPTIONAL) == ()  # eve takes the place without one
+
+
+def test_an_erasure_after_which_a_stop_can_not_be_ended_is_told_of_once(house):
+    request = ErasureRequest(ADA, "", "they left", NOON)
+    (warning,) = erase_user(house, request, "bo", requires_second_factor=False).warnings
+    assert warning.startswith("bears: stops: a stop could not be ended")
+    assert erase_user(house, request, "bo", requires_second_factor=False).warnings == ()
+
+
+def test_an_erasure_counts_who_lacks_a_required_second_factor(house):
+    users.create_account(house, ADA, "eve", at=NOON, role_assignments=[OPERATOR])
+    add_factors(house, "bo", "cy", "dee")
+    request = ErasureRequest(ADA, "", "they left", NOON)
+    assert erase_user(house, request, "eve", requires_second_factor=True).warnings == ()
+    assert erase_user(house, request, "bo", requires_second_factor=True).warnings != ()
+
+
+def test_only_an_admin_erases_and_is_told(house):
+    with pytest.raises(NotAllowedError):
+        erase_user(
+            house, ErasureRequest(BO, "", "they left", NOON), "cy", requires_second_factor=False
+        )
 
 
 def test_no_other_change_is_told_of_and_only_an_admin_is_told(house):
     for update in (AccountUpdate(email="bo@example.org"), AccountUpdate(is_disabled=False)):
-        assert change_account(house, ADA, "bo", update, at=NOON).warnings == ()
+        assert change_account(house, ADA, "bo", update, **OPTIONAL).warnings == ()
     with pytest.raises(NotAllowedError):
-        change_account(house, BO, "cy", GONE, at=NOON)
+        change_account(house, BO, "cy", GONE, **OPTIONAL)

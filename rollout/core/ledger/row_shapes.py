@@ -1,0 +1,80 @@
+"""The shape of a ledger's row: the fields of its kind, and their types.
+
+Hashes don't show a wrong shape: the author of a file can hash anything.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from datetime import datetime
+from types import UnionType
+from typing import Any, Final, Union, get_args, get_origin
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.ledger.ledger import (
+    ALL_EVENT_TYPES,
+    EVENT_HINTS,
+    ROW_FIELDS,
+    BrokenLedgerError,
+    CanonicalRow,
+    read_body,
+)
+
+COLUMN_HINTS: Final[Mapping[str, Any]] = {
+    "rollout": str,
+    "revision": int,
+    "at": int,
+    "slot": int | None,
+    "actor": str,
+    "body": dict,
+    "access_head": int | None,
+}
+CELL_KEYS: Final = ("site", "window")
+
+
+def check_shape(row: CanonicalRow) -> None:
+    """Raise `BrokenLedgerError` unless a verified row has the shape of its kind."""
+    if fault := find_shape_fault(row):
+        raise BrokenLedgerError(row.revision, fault)
+
+
+def find_shape_fault(row: CanonicalRow) -> str:
+    """Return what is wrong with the shape of a verified row, or ""."""
+    for name, hint in COLUMN_HINTS.items():
+        if not _has_type(getattr(row, name), hint):
+            return f"its `{name}` has a wrong type"
+    values, kind = read_body(row.kind, row.form, row.body, row.texts), row.event_kind
+    hints = {name: hint for name, hint in EVENT_HINTS[kind].items() if name not in ROW_FIELDS}
+    if "cell" in hints:
+        values["cell"] = {key: values.pop(key) for key in CELL_KEYS if key in values} or None
+    for name in values:
+        if name not in hints:
+            return f"an entry {kind} has no `{name}`"
+        if not _has_type(values[name], hints[name]):
+            return f"its `{name}` has a wrong type"
+    missing = sorted(_list_required_fields(kind) - values.keys())
+    return f"it lacks `{missing[0]}`" if missing else ""
+
+
+def _list_required_fields(kind: str) -> frozenset[str]:
+    return frozenset(
+        each.name
+        for each in fields(ALL_EVENT_TYPES[kind])
+        if each.name not in ROW_FIELDS and each.default is MISSING
+    )
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    """Return whether a value of a body can be read as the type of its field."""
+    arguments = get_args(hint)
+    if get_origin(hint) in {Union, UnionType}:
+        return any(_has_type(value, argument) for argument in arguments)
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(_has_type(item, arguments[0]) for item in value)
+    if hint is Cell:
+        return (
+            isinstance(value, dict)
+            and all(isinstance(value.get(key), str) for key in CELL_KEYS)
+            and len(value) == len(CELL_KEYS)
+        )
+    # not isinstance: a boolean is no number here
+    return type(value) is (int if hint is datetime else hint)

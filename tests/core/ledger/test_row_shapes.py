@@ -1,0 +1,91 @@
+"""Rows of a wrong shape are found: a file's author can hash anything."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout.core.access.access_events import ACCESS_KINDS
+from rollout.core.ledger.ledger import BrokenLedgerError, build_row, verify_lines
+from rollout.core.ledger.ledger_texts import LedgerText
+from rollout.core.ledger.row_shapes import find_shape_fault
+from rollout.core.scope.events import Stopped
+from rollout.core.scope.record_events import CasesErased
+from tests.core.ledger.test_form1 import OLD, OLD_ACCESS, mixed
+from tests.core.ledger.test_ledger import events, of_kind
+from tests.factories import CREEK, NOON, SALTS
+
+access_events = st.one_of([of_kind(kind) for kind in ACCESS_KINDS.values()])
+ERASED = build_row(
+    "bears",
+    1,
+    CasesErased(at=NOON, by="ada", keys=("0f",), tables=("cases",), counts=(1,), reason="asked"),
+    "",
+    salts=SALTS,
+)
+STOPPED = build_row(
+    "bears", 1, Stopped(at=NOON, by="ada", stop="S-1", cells=(CREEK,)), "", salts=SALTS
+)
+
+
+@given(events | access_events)
+def test_no_written_row_has_a_fault(event):
+    assert find_shape_fault(build_row("bears", 1, event, "", salts=SALTS)) == ""
+
+
+@pytest.mark.parametrize("lines", [OLD, OLD_ACCESS, mixed()])
+def test_no_row_of_an_older_form_has_a_fault(lines):
+    assert {find_shape_fault(row) for row in verify_lines(lines)} == {""}
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ({"keys": "0f"}, "its `keys` has a wrong type"),
+        ({"keys": [7]}, "its `keys` has a wrong type"),
+        ({"counts": [True]}, "its `counts` has a wrong type"),
+        ({"episode": None}, "its `episode` has a wrong type"),
+        ({"names": ["ada"]}, "an entry CasesErased has no `names`"),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_named(body, fault):
+    assert find_shape_fault(replace(ERASED, body=ERASED.body | body)) == fault
+
+
+@pytest.mark.parametrize("cell", [{}, {"site": "creek"}, {"site": "creek", "window": 7}, "creek"])
+def test_a_wrong_cell_is_named(cell):
+    row = replace(STOPPED, body=STOPPED.body | {"cells": [cell]})
+    assert find_shape_fault(row) == "its `cells` has a wrong type"
+
+
+@pytest.mark.parametrize("name", ["keys", "tables", "counts"])
+def test_a_missing_field_is_named(name):
+    body = {key: value for key, value in ERASED.body.items() if key != name}
+    assert find_shape_fault(replace(ERASED, body=body)) == f"it lacks `{name}`"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("rollout", ["bears"]), ("revision", True), ("at", "noon"), ("slot", "noon")),
+        *(("actor", None), ("body", ["keys"]), ("access_head", "1")),
+    ],
+)
+def test_a_column_of_a_wrong_type_is_named(column, value):
+    assert (
+        find_shape_fault(replace(ERASED, **{column: value})) == f"its `{column}` has a wrong type"
+    )
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"body": ["keys"]},
+        {"texts": {"reason": LedgerText(b"salt", 7)}},
+        {"kind": ["CasesErased"]},
+    ],
+)
+def test_no_odd_row_stops_the_verification_with_another_error(odd):
+    with pytest.raises(BrokenLedgerError, match="line 1: "):
+        list(verify_lines([replace(ERASED, **odd).format()]))
