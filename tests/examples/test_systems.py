@@ -9,9 +9,10 @@ from rollout.services.examples.catalog import list_examples
 from tests.docs.pages import ROOT
 from tests.docs.site import CONFIG, pages_of
 from tests.docs.words import words_of
-from tests.examples.pages import MARKER, PAGES, PICTURES, draw_stages, write_gallery, write_page
+from tests.examples.pages import MARKER, PAGES, PICTURES, write_gallery, write_page
 from tests.examples.plays import generate_records, play_example_story
 from tests.examples.seeds import LEAST_RULES, SEEDS, build_result, load_results
+from tests.examples.stage_picture import draw_stages
 
 EXAMPLES = {example.name: example for example in list_examples()}
 PLAYED_BY_MAKE_TEST = {"placement", "prices", "skin"}
