@@ -11,7 +11,7 @@ from rollout.reports.text.formatting import format_count, format_percent
 from rollout.services.examples.catalog import list_examples
 from rollout.services.examples.story import format_day_month
 from tests.docs.pages import ROOT
-from tests.examples.seeds import format_seed_table
+from tests.examples.seeds import LEAST_RULES, format_seed_table
 from tests.examples.stage_picture import draw_stages
 
 PAGES, PICTURES = ROOT / "docs/examples", ROOT / "docs/images/examples"
@@ -23,6 +23,10 @@ GALLERY_HEAD = """\
 Generated from the descriptions in `examples`. Each example is a policy, its records and one cell
 that must not be widened, and isn't. `rollout demo NAME` plays one, with `--serve` live;
 `rollout demo --list` lists them.
+
+Each page has a table of ten seeds. Dates and numbers of cells may differ. In every seed the held
+cell stays closed, some cell opens, and at least {least} of the four plain rules would have opened
+the held cell.
 """
 
 
@@ -89,7 +93,7 @@ def _write_plain_rules(story):
 
 def write_gallery():
     """Return the page that shows all examples."""
-    rows = [GALLERY_HEAD]
+    rows = [GALLERY_HEAD.format(least=LEAST_RULES)]
     for example in list_examples():
         held_cell = f"{example.held.site} {example.held.window}"
         rows.append(
