@@ -55,7 +55,7 @@ coverage: .venv/dev ## how often intervals cover what is true, as a table (docs/
 demo-soak: .venv/dev ## ten minutes signed in to the live demo (docs/long-runs.toml)
 	$(BIN)/python -m tests.first_hour.soak
 
-demos: .venv/dev ## ten seeds of each example, then the tables in docs/examples (20 minutes)
+demos: .venv/dev ## ten seeds of each example, then the tables in docs/examples (12 minutes of CPU)
 	$(BIN)/python -m tests.examples.seeds
 	$(BIN)/python -m tests.examples.pages
 

@@ -14,14 +14,13 @@ from rollout.reports.statistics.intervals import clopper_pearson
 from rollout.services.examples.catalog import find_example
 from rollout.services.examples.story import format_day_month
 from tests.docs.pages import ROOT
+from tests.examples.picture_frame import frame_picture
 from tests.examples.plays import play_example_story
 
 PICTURE = ROOT / "docs/images/examples/patrol-holdout.svg"
 LEVEL = 0.95
 LEFT, TOP, WIDTH, HEIGHT, RIGHT = 60, 46, 780, 330, 170
 LOWEST = 0.3  # share at the bottom of the picture
-ALL, HOLD_OUT, THRESHOLD = "#57606a", "#08519c", "#cf222e"
-TEXT = "#24292f"
 
 
 @dataclass(frozen=True)
@@ -79,40 +78,36 @@ def draw_holdout(weeks, threshold):
     unbiased = [(_scale_x(n, weeks), _scale_y(week.unbiased)) for n, week in enumerate(weeks)]
     label = "Agreement by night at the docks: over all decisions, and in the hold-out"
     parts = [
-        f'<text x="{LEFT}" y="22" fill="{TEXT}" font-weight="bold">{label}</text>',
+        f'<text x="{LEFT}" y="22" font-weight="bold">{label}</text>',
         *_draw_scale(weeks, threshold),
         *_draw_intervals(weeks),
-        *_draw_series(biased, ALL, "all decisions (biased)"),
-        *_draw_series(unbiased, HOLD_OUT, "hold-out, 95 % interval"),
+        *_draw_series(biased, "biased", "all decisions (biased)"),
+        *_draw_series(unbiased, "unbiased", "hold-out, 95 % interval"),
     ]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
-        f' style="font:12px system-ui,sans-serif" role="img" aria-label="{label}">\n'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>\n' + "\n".join(parts) + "\n</svg>\n"
-    )
+    return frame_picture(label, WIDTH, HEIGHT, parts)
 
 
 def _draw_scale(weeks, threshold):
     right = WIDTH - RIGHT
     for percent in range(40, 101, 20):
         y = _scale_y(percent / 100)
-        yield f'<line x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="#d8dee4"/>'
+        yield f'<line x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" class="grid"/>'
         yield (
-            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#57606a">'
+            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end" class="faint">'
             f"{percent} %</text>"
         )
     y = _scale_y(threshold)
     yield (
-        f'<line x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="{THRESHOLD}"'
+        f'<line x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" class="limit"'
         ' stroke-dasharray="6 4"/>'
-        f'<text x="{right + 8}" y="{y + 15:.1f}" fill="#a40e26">'
+        f'<text x="{right + 8}" y="{y + 15:.1f}" class="warning">'
         f"threshold {threshold * 100:.0f} %</text>"
     )
     for number, week in enumerate(weeks):
         if number % 2 == 0:
             x = _scale_x(number, weeks)
             yield (
-                f'<text x="{x:.1f}" y="{HEIGHT - 14}" text-anchor="middle" fill="#57606a">'
+                f'<text x="{x:.1f}" y="{HEIGHT - 14}" text-anchor="middle" class="faint">'
                 f"{week.start}</text>"
             )
 
@@ -121,19 +116,16 @@ def _draw_intervals(weeks):
     for number, week in enumerate(weeks):
         x = _scale_x(number, weeks)
         low, high = (_scale_y(share) for share in week.interval)
-        yield (
-            f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}" stroke="#9ecae1"'
-            ' stroke-width="6"/>'
-        )
+        yield (f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}" class="interval"/>')
 
 
-def _draw_series(points, colour, name):
+def _draw_series(points, series, name):
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
+    yield f'<polyline points="{path}" class="{series} curve"/>'
     for x, y in points:
-        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>'
+        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" class="{series}"/>'
     x, y = points[-1]
-    yield f'<text x="{x + 22:.1f}" y="{y + 4:.1f}" fill="{colour}">{name}</text>'
+    yield f'<text x="{x + 22:.1f}" y="{y + 4:.1f}" class="{series}">{name}</text>'
 
 
 def _scale_x(number, weeks):

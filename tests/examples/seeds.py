@@ -166,8 +166,9 @@ def main():
     failed = 0
     results, runs = load_results()
     with ProcessPoolExecutor(arguments.workers) as pool:
+        plays = {name: pool.map(play_result, [(name, seed) for seed in SEEDS]) for name in names}
         for name in names:
-            played = list(pool.map(play_result, [(name, seed) for seed in SEEDS]))
+            played = list(plays[name])
             results = [row for row in results if row.example != name] + played
             runs[name] = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": current_commit()}
             write_results(results, runs)
