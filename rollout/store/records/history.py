@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from functools import cache, partial
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 from sqlalchemy import (
@@ -38,7 +38,6 @@ from rollout.store.records.decision_rows import (
     build_unsourced,
     find_first_decisions,
     find_source_fault,
-    get_source_kind,
     pick_decisions,
     pick_harm,
 )
@@ -71,6 +70,9 @@ from rollout.tally.frames import (
 )
 from rollout.tally.populations import split_populations
 
+CASE_KEY: Final = ("case_id",)
+PREDICTION_KEY: Final = ("case_id", "version")
+ROWS_AT_ONCE: Final = 5_000  # fetching row by row took a quarter of a read
 RowValues = dict[str, Any]
 RowFilter = Callable[[Table, Row[Any]], bool]
 """Returns whether a record's row of a table is used."""
@@ -152,17 +154,33 @@ class StoredHistory:
     ) -> RecordFrames:
         decision_rows = list(self._load_rows(decisions, ("case_id", "reviewer"), case_ids))
         first_decisions = find_first_decisions(decision_rows)
-        case_rows = self._load_until_decision(cases, ("case_id",), case_ids, first_decisions)
+        case_rows = _pick_until_decision(
+            self._load_rows(cases, CASE_KEY, case_ids), CASE_KEY, first_decisions
+        )
         keys = self._load_keys(CASE, (row.case_id for row in case_rows))
         episodes = self._load_keys(EPISODE, (row.episode for row in case_rows if row.episode))
-        prediction_rows = (
-            self._load_predictions(case_ids, first_decisions) if with_predictions else ()
+        outcome_rows = list(self._load_rows(outcomes, CASE_KEY, case_ids))
+        account_cases = {row.case_id for row in decision_rows if row.source == ACCOUNT} | {
+            row.case_id for row in outcome_rows if row.source_kind == ACCOUNT
+        }
+        stored_predictions = list(
+            self._load_rows(
+                predictions, PREDICTION_KEY, case_ids if with_predictions else account_cases
+            )
         )
-        sourced_rows, unsourced_rows = self._split_decisions(decision_rows)
+        own_predictions = {
+            (row.case_id, row.sender) for row in stored_predictions if row.case_id in account_cases
+        }
+        prediction_rows = (
+            self._pick_predictions(stored_predictions, first_decisions) if with_predictions else ()
+        )
+        sourced_rows, unsourced_rows = _split_decisions(decision_rows, own_predictions)
         build_prediction = partial(self._build_prediction, first_decisions=first_decisions)
         build_frame, levers = partial(_build_frame, keys), self._levers
         no_remarks = pl.DataFrame(schema=REMARK_SCHEMA)
-        newest_outcomes, earlier_outcomes = self._load_outcomes(case_ids, keys)
+        newest_outcomes, earlier_outcomes = self._split_outcomes(
+            outcome_rows, own_predictions, keys
+        )
         records = RecordFrames(
             cases=pl.DataFrame(
                 [self._build_case(row, keys, episodes) for row in case_rows],
@@ -225,7 +243,8 @@ class StoredHistory:
 
     def load_confidences(self, case_ids: Collection[int]) -> Mapping[tuple[int, str], float | None]:
         """Return the confidence of each prediction, by case and version."""
-        rows = self._load_predictions(case_ids, self._load_first_decisions(case_ids))
+        stored_rows = list(self._load_rows(predictions, PREDICTION_KEY, case_ids))
+        rows = self._pick_predictions(stored_rows, self._load_first_decisions(case_ids))
         names = self._first_names
         return {(row.case_id, names.get(row.version, row.version)): row.confidence for row in rows}
 
@@ -246,28 +265,27 @@ class StoredHistory:
         )
         return set(self._transaction.execute(union(*queries)).scalars())
 
-    def _load_predictions(
-        self, case_ids: Collection[int] | None, first_decisions: Mapping[int, datetime]
+    def _pick_predictions(
+        self, stored_rows: Sequence[Row[Any]], first_decisions: Mapping[int, datetime]
     ) -> Collection[Row[Any]]:
         """Return one prediction a case and version, whatever names the version has."""
-        key_columns = ("case_id", "version")
-        rows = self._load_until_decision(predictions, key_columns, case_ids, first_decisions)
+        rows = _pick_until_decision(stored_rows, PREDICTION_KEY, first_decisions)
         if not self._first_names:
             return rows
-        receipts = find_first_receipts(self._load_rows(predictions, key_columns, case_ids))
-        return select_first_received(rows, receipts, self._first_names)
+        return select_first_received(rows, find_first_receipts(stored_rows), self._first_names)
 
-    def _load_outcomes(
-        self, case_ids: Collection[int] | None, keys: Mapping[int, str]
+    def _split_outcomes(
+        self,
+        rows: Iterable[Row[Any]],
+        own_predictions: AbstractSet[tuple[int, str]],
+        keys: Mapping[int, str],
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return each outcome's highest revision, then the earlier ones that have values."""
-        rows = [
-            row for row in self._load_rows(outcomes, ("case_id",), case_ids) if row.case_id in keys
-        ]
-        own_predictions = self._find_own_predictions(rows)
         newest: list[RowValues] = []
         earlier: list[RowValues] = []
         for case_id, group in groupby(rows, key=attrgetter("case_id")):
+            if case_id not in keys:
+                continue
             revisions = list(group)
             faults = [find_source_fault(row, own_predictions) for row in revisions]
             *earlier_values, newest_values = map(self._build_outcome, revisions, faults)
@@ -281,19 +299,13 @@ class StoredHistory:
         schema = build_outcomes_schema(self._levers, self._outcomes) | OUTCOME_SOURCE_SCHEMA
         return pl.DataFrame(newest, schema=schema), pl.DataFrame(earlier, schema=schema)
 
-    def _load_newest(
-        self, table: Table, key_columns: Sequence[str], case_ids: Collection[int] | None
-    ) -> dict[tuple[Any, ...], Row[Any]]:
-        """Return each record's highest revision, in the order of cases."""
-        rows = self._load_rows(table, key_columns, case_ids)
-        return {tuple(getattr(row, name) for name in key_columns): row for row in rows}
-
     def _load_rows(
         self, table: Table, key_columns: Sequence[str], case_ids: Collection[int] | None
     ) -> Iterable[Row[Any]]:
         query = select(*HISTORY_COLUMNS[table.name]).where(*self._match_cases(table, case_ids))
         query = query.order_by(*(table.c[name] for name in key_columns), table.c.revision)
-        rows: Iterable[Row[Any]] = self._transaction.execute(query)
+        result = self._transaction.execute(query)
+        rows: Iterable[Row[Any]] = chain.from_iterable(result.partitions(ROWS_AT_ONCE))
         select_row = self._select_row
         return rows if select_row is None else (row for row in rows if select_row(table, row))
 
@@ -307,55 +319,6 @@ class StoredHistory:
         )
         rows = self._transaction.execute(query.group_by(decisions.c.case_id))
         return {row.case_id: row.first for row in rows}
-
-    def _load_until_decision(
-        self,
-        table: Table,
-        key_columns: Sequence[str],
-        case_ids: Collection[int] | None,
-        first_decisions: Mapping[int, datetime],
-    ) -> Collection[Row[Any]]:
-        """Return each record's highest revision before its case's first decision.
-
-        A record that came later altogether is returned in its first revision.
-        """
-        if not first_decisions:
-            return self._load_newest(table, key_columns, case_ids).values()
-        rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
-        for row in self._load_rows(table, key_columns, case_ids):
-            key = tuple(getattr(row, name) for name in key_columns)
-            first_decision = first_decisions.get(row.case_id)
-            if (
-                key not in rows_by_key
-                or first_decision is None
-                or row.received_at <= first_decision
-            ):
-                rows_by_key[key] = row
-        return rows_by_key.values()
-
-    def _split_decisions(
-        self, rows: Iterable[Row[Any]]
-    ) -> tuple[Sequence[Row[Any]], Sequence[tuple[Row[Any], str]]]:
-        """Return decisions of a source of evidence; then the others, which replace none."""
-        sourced: list[Row[Any]] = []
-        unsourced: list[tuple[Row[Any], str]] = []
-        own_predictions = self._find_own_predictions(rows)
-        for row in rows:
-            if reason := find_source_fault(row, own_predictions):
-                unsourced.append((row, reason))
-            else:
-                sourced.append(row)
-        return sourced, unsourced
-
-    def _find_own_predictions(
-        self, source_rows: Iterable[Row[Any]]
-    ) -> AbstractSet[tuple[int, str]]:
-        """Return cases of decisions or outcomes, and the accounts that sent predictions of them."""
-        case_ids = {row.case_id for row in source_rows if get_source_kind(row) == ACCOUNT}
-        if not case_ids:
-            return frozenset()
-        rows = self._load_rows(predictions, ("case_id", "version"), case_ids)
-        return {(row.case_id, row.sender) for row in rows}
 
     def _match_cases(
         self, table: FromClause, case_ids: Collection[int] | None
@@ -451,6 +414,38 @@ class StoredHistory:
             OUTCOME_SOURCE: source,
             OUTCOME_FAULT: fault or None,
         }
+
+
+def _pick_until_decision(
+    rows: Iterable[Row[Any]], key_columns: Sequence[str], first_decisions: Mapping[int, datetime]
+) -> Collection[Row[Any]]:
+    """Return each record's highest revision before its case's first decision.
+
+    A record that came later altogether is returned in its first revision.
+    """
+    get_key = attrgetter(*key_columns)
+    if not first_decisions:
+        return {get_key(row): row for row in rows}.values()
+    rows_by_key: dict[Any, Row[Any]] = {}
+    for row in rows:
+        key, first_decision = get_key(row), first_decisions.get(row.case_id)
+        if key not in rows_by_key or first_decision is None or row.received_at <= first_decision:
+            rows_by_key[key] = row
+    return rows_by_key.values()
+
+
+def _split_decisions(
+    rows: Iterable[Row[Any]], own_predictions: AbstractSet[tuple[int, str]]
+) -> tuple[Sequence[Row[Any]], Sequence[tuple[Row[Any], str]]]:
+    """Return decisions of a source of evidence; then the others, which replace none."""
+    sourced: list[Row[Any]] = []
+    unsourced: list[tuple[Row[Any], str]] = []
+    for row in rows:
+        if reason := find_source_fault(row, own_predictions):
+            unsourced.append((row, reason))
+        else:
+            sourced.append(row)
+    return sourced, unsourced
 
 
 def _build_frame(
