@@ -1,5 +1,6 @@
 """The live demo: its history is like its traffic, which goes through the API like anybody's."""
 
+import gc
 import os
 import re
 import signal
@@ -70,10 +71,17 @@ def points():
 
 
 @pytest.fixture(scope="module")
-def history(out, letters, records, points):
+def collecting():
+    """Return whether garbage was collected, at each tick while the history is built."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def history(out, letters, records, points, collecting):
     with (
         faults.install_action(points.append, "tick.claimed"),
         faults.install_action(points.append, "tick.taken"),
+        faults.install_action(lambda _: collecting.append(gc.isenabled()), "tick.evidence"),
     ):
         return prepare_history(out, EXAMPLE, records, letters, lambda: None)
 
@@ -82,6 +90,14 @@ def history(out, letters, records, points):
 def test_a_tick_of_the_history_counts_all_that_is_due_at_once(points):
     """Small batches, as the service needs them, took a third of the first start's time."""
     assert 0 < points.count("tick.taken") <= points.count("tick.claimed")
+
+
+@pytest.mark.usefixtures("history")
+def test_no_garbage_is_collected_while_the_history_is_built(collecting):
+    """It took a tenth of the first start's time; afterwards it is collected as before."""
+    assert collecting
+    assert not any(collecting)
+    assert gc.isenabled()
 
 
 def test_no_record_of_the_history_is_received_before_it_occurs(history):

@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,7 @@ DARKEST: Final = 15
 UP: Final = 2  # PNG's filter: each row as its difference from the one above
 DEFAULT_LEVEL: Final = -1
 PAPER_MARGIN: Final = 2  # in digit pixels
+FRAMED_SIDE: Final = SIDE + 2 * PAPER_MARGIN
 WORN_COLUMN: Final = 5
 WEAR_BY_NIGHT: Final = (0, 35, 65, 85, 100, 100, 100)
 """Per cent of ink that the worn column loses, by the weekday on which a night began."""
@@ -81,13 +83,21 @@ def _print_on_form(pixels: Pixels, *, is_new_form: bool, wear: int) -> Pixels:
 
 def _enlarge(pixels: Pixels) -> npt.NDArray[np.uint8]:
     """Return grey levels, 0 for ink, interpolated between the pixels and with a margin."""
-    framed = np.pad(pixels, PAPER_MARGIN)
-    side = len(framed)
-    positions = np.linspace(0, side - 1, SMOOTH_SIDE * side // SIDE)
-    weights = np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(side)[None, :]))
+    framed = np.zeros((FRAMED_SIDE, FRAMED_SIDE))
+    framed[PAPER_MARGIN:-PAPER_MARGIN, PAPER_MARGIN:-PAPER_MARGIN] = pixels
+    weights = _compute_weights()
     ink = np.clip(np.rint(weights @ framed @ weights.T), 0, DARKEST)
     levels = (DARKEST - ink).astype(np.uint8)
-    return np.kron(levels, np.ones((ENLARGEMENT, ENLARGEMENT), dtype=np.uint8))
+    return levels.repeat(ENLARGEMENT, axis=0).repeat(ENLARGEMENT, axis=1)
+
+
+@cache
+def _compute_weights() -> Pixels:
+    """Return the weight of each framed pixel in each interpolated one, along an axis."""
+    positions = np.linspace(0, FRAMED_SIDE - 1, SMOOTH_SIDE * FRAMED_SIDE // SIDE)
+    distances = np.abs(positions[:, None] - np.arange(FRAMED_SIDE)[None, :])
+    weights: Pixels = np.maximum(0, 1 - distances)
+    return weights
 
 
 def _encode_address(levels: npt.NDArray[np.uint8]) -> str:

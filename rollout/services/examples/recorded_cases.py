@@ -1,7 +1,7 @@
 """An example's cases with their predictions, decisions and outcomes, by time."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -18,7 +18,6 @@ from rollout.tally.frames import ATTRIBUTE_PREFIX, OUTCOME_PREFIX, VALUE_PREFIX,
 MEDIA: Final = "media"
 """Attribute of a case that names its picture."""
 Answers = Mapping[str, str | None]
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,73 +74,90 @@ def load_cases(example: ExampleSystem) -> tuple[ExampleCase, ...]:
     """Return an example's cases that have a prediction, planted ones too, by time."""
     policy = read_policy(example.policy_path)
     records = read_request_records(build_replay_request(example), policy)
-    cases = list(_CaseBuilder.build(policy, records).list_cases(records.cases))
+    cases = list(_list_cases(policy, records))
     if records.planted is not None:
-        planted = _CaseBuilder.build(policy, records.planted)
-        cases += planted.list_cases(records.planted.cases, is_planted=True)
+        cases += _list_cases(policy, records.planted, is_planted=True)
     return tuple(sorted(cases, key=lambda case: (case.at, case.key)))
 
 
-@dataclass(frozen=True, slots=True)
-class _CaseBuilder:
-    """Puts the records of a case together; the mappings are by its key."""
+def _list_cases(
+    policy: Policy, records: RecordFrames, *, is_planted: bool = False
+) -> Iterator[ExampleCase]:
+    """Yield each case with its records, column by column: an example has ten thousands."""
+    cases = records.cases.filter(pl.col("occurred_at").is_not_null())
+    zones = {site.id: ZoneInfo(site.timezone) for site in policy.sites}
+    columns = (cases["case_key"], cases["site"], cases["occurred_at"], cases["episode"])
+    rows = list(zip(*columns, strict=True))
+    times = {key: at.astimezone(zones[site]) for key, site, at, _ in rows}
+    predictions = _group_predictions(policy, records.predictions, times)
+    decisions = _group_decisions(policy, records.decisions)
+    outcomes = _group_outcomes(policy, records.outcomes)
+    for row, attributes in zip(rows, _list_values(cases, ATTRIBUTE_PREFIX), strict=True):
+        key, site, _, episode = row
+        if key in predictions:
+            yield ExampleCase(
+                key=key,
+                site=site,
+                at=times[key],
+                episode=episode,
+                media=attributes.pop(MEDIA, ""),
+                attributes=attributes,
+                predictions=tuple(predictions[key]),
+                decisions=tuple(sorted(decisions[key], key=lambda decision: decision.at)),
+                outcomes=tuple(outcomes[key]),
+                is_planted=is_planted,
+            )
 
-    policy: Policy
-    predictions: Mapping[str, Sequence[Row]]
-    decisions: Mapping[str, Sequence[Row]]
-    outcomes: Mapping[str, Sequence[Row]]
 
-    @classmethod
-    def build(cls, policy: Policy, records: RecordFrames) -> "_CaseBuilder":
-        """Return the builder of a history's cases."""
-        return cls(
-            policy,
-            _group_rows(records.predictions),
-            _group_rows(records.decisions),
-            _group_rows(records.outcomes),
-        )
+def _group_predictions(
+    policy: Policy, frame: pl.DataFrame, times: Mapping[str, datetime]
+) -> Mapping[str, list[ExamplePrediction]]:
+    """Return the predictions by case; one without a time of its own has its case's."""
+    groups = defaultdict(list)
+    columns = (frame["case_key"], frame["version"], frame["confidence"], frame["at"])
+    for answers, row in zip(_list_answers(policy, frame), zip(*columns, strict=True), strict=True):
+        key, version, confidence, at = row
+        if key in times:
+            prediction = ExamplePrediction(version, answers, confidence, at or times[key])
+            groups[key].append(prediction)
+    return groups
 
-    def list_cases(self, cases: pl.DataFrame, *, is_planted: bool = False) -> Iterator[ExampleCase]:
-        """Yield each case with its records."""
-        for row in cases.iter_rows(named=True):
-            if row["case_key"] in self.predictions and row["occurred_at"] is not None:
-                yield self._build_case(row, is_planted=is_planted)
 
-    def _build_case(self, case_row: Row, *, is_planted: bool) -> ExampleCase:
-        key, site = case_row["case_key"], self.policy.sites_by_id[case_row["site"]]
-        at = case_row["occurred_at"].astimezone(ZoneInfo(site.timezone))
-        attributes = _select_values(case_row, ATTRIBUTE_PREFIX)
-        predictions = [self._build_prediction(row, at) for row in self.predictions[key]]
-        decisions = [self._build_decision(row) for row in self.decisions.get(key, ())]
-        return ExampleCase(
-            key=key,
-            site=case_row["site"],
-            at=at,
-            episode=case_row["episode"],
-            attributes={name: text for name, text in attributes.items() if name != MEDIA},
-            media=attributes.get(MEDIA, ""),
-            predictions=tuple(predictions),
-            decisions=tuple(sorted(decisions, key=lambda decision: decision.at)),
-            outcomes=tuple(self._build_outcome(row) for row in self.outcomes.get(key, ())),
-            is_planted=is_planted,
-        )
+def _group_decisions(policy: Policy, frame: pl.DataFrame) -> Mapping[str, list[ExampleDecision]]:
+    groups = defaultdict(list)
+    columns = (frame["case_key"], frame["reviewer"], frame["unsure"], frame["at"])
+    for answers, row in zip(_list_answers(policy, frame), zip(*columns, strict=True), strict=True):
+        key, reviewer, unsure, at = row
+        groups[key].append(ExampleDecision(reviewer, answers, unsure, at))
+    return groups
 
-    def _read_answers(self, row: Row) -> dict[str, str | None]:
-        return {lever.id: row[VALUE_PREFIX + lever.id] for lever in self.policy.levers}
 
-    def _build_prediction(self, row: Row, case_at: datetime) -> ExamplePrediction:
-        return ExamplePrediction(
-            row["version"], self._read_answers(row), row["confidence"], row["at"] or case_at
-        )
+def _group_outcomes(policy: Policy, frame: pl.DataFrame) -> Mapping[str, list[ExampleOutcome]]:
+    groups = defaultdict(list)
+    contents = zip(_list_answers(policy, frame), _list_values(frame, OUTCOME_PREFIX), strict=True)
+    columns = (frame["case_key"], frame["harm"], frame["at"])
+    for (answers, values), row in zip(contents, zip(*columns, strict=True), strict=True):
+        key, harm, at = row
+        known_answers = {lever: text for lever, text in answers.items() if text is not None}
+        groups[key].append(ExampleOutcome(known_answers, values, harm, at))
+    return groups
 
-    def _build_decision(self, row: Row) -> ExampleDecision:
-        return ExampleDecision(row["reviewer"], self._read_answers(row), row["unsure"], row["at"])
 
-    def _build_outcome(self, row: Row) -> ExampleOutcome:
-        answers = {
-            lever: answer for lever, answer in self._read_answers(row).items() if answer is not None
-        }
-        return ExampleOutcome(answers, _select_values(row, OUTCOME_PREFIX), row["harm"], row["at"])
+def _list_answers(policy: Policy, frame: pl.DataFrame) -> Iterator[dict[str, str | None]]:
+    """Yield the answer on each lever, row by row."""
+    levers = [lever.id for lever in policy.levers]
+    for row in frame.select(VALUE_PREFIX + lever for lever in levers).iter_rows():
+        yield dict(zip(levers, row, strict=True))
+
+
+def _list_values(frame: pl.DataFrame, prefix: str) -> Iterator[dict[str, Any]]:
+    """Yield the values of columns with a prefix, by the rest of their names; no nulls."""
+    columns = [column for column in frame.columns if column.startswith(prefix)]
+    names = [column.removeprefix(prefix) for column in columns]
+    if not columns:
+        yield from ({} for _ in range(frame.height))
+    for row in frame.select(columns).iter_rows():
+        yield {name: value for name, value in zip(names, row, strict=True) if value is not None}
 
 
 def select_records_until(records: RecordFrames, until: datetime) -> RecordFrames:
@@ -156,19 +172,3 @@ def select_records_until(records: RecordFrames, until: datetime) -> RecordFrames
         outcomes=records.outcomes.join(keys, on="case_key", how="semi"),
         planted=records.planted and select_records_until(records.planted, until),
     )
-
-
-def _group_rows(frame: pl.DataFrame) -> dict[str, list[Row]]:
-    rows = defaultdict(list)
-    for row in frame.iter_rows(named=True):
-        rows[row["case_key"]].append(row)
-    return rows
-
-
-def _select_values(row: Row, prefix: str) -> dict[str, Any]:
-    """Return the values of columns with a prefix, by the rest of their names; no nulls."""
-    return {
-        column.removeprefix(prefix): value
-        for column, value in row.items()
-        if column.startswith(prefix) and value is not None
-    }

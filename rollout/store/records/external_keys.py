@@ -226,7 +226,7 @@ class ExternalKeys:
             .where(external_keys.c.kind == self._kind)
             .where(external_keys.c.id.in_(select_numbers(self._transaction, ids)))
         )
-        return {row.id: row.key for row in self._transaction.execute(query)}
+        return {row.id: row.key for row in self._transaction.execute(query).all()}
 
     def _insert_keys(self, keys: Collection[str], *, lock: bool) -> dict[str, int]:
         """Insert new keys in this order; return their numbers. `lock` locks the others."""

@@ -1,12 +1,15 @@
 """Stored records become the frames that counting reads, with the counts of a replay."""
 
 from dataclasses import replace
+from re import search
 
 import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from sqlalchemy import event
 
+from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.policy.policy import EvidenceRules
 from rollout.core.records.records import Case, Decision, Outcome, Prediction
 from rollout.store.counting import counter
@@ -101,6 +104,28 @@ def test_equal_answers_are_parsed_once_and_media_never(database, rollout, monkey
         "{}",
     ]
     assert "media" not in {column.name for column in HISTORY_COLUMNS["cases"]}
+
+
+def test_each_kind_of_record_is_read_once(database, rollout):
+    """Predictions were read three times, to find who sent them, for decisions and for outcomes."""
+    records = [record for number in range(12) for record in said(number)]
+    with database.begin_write() as transaction:
+        RecordStore(transaction, rollout).store(
+            [_name_account(record) for record in records], received_at=NOON, sender="client"
+        )
+    with database.begin_read() as transaction:
+        statements = []
+        connection = transaction.connection
+        event.listen(connection, "before_cursor_execute", lambda *sent: statements.append(sent[2]))
+        StoredHistory(transaction, rollout, levers=("alarm",)).load_records()
+    for table in ("cases", "predictions", "decisions", "outcomes"):
+        assert sum(bool(search(rf"FROM {table}\b", text)) for text in statements) == 1, table
+
+
+def _name_account(record):
+    if isinstance(record, Decision):
+        return replace(record, source=ACCOUNT)
+    return replace(record, source_kind=ACCOUNT) if isinstance(record, Outcome) else record
 
 
 def test_records_come_back_as_frames(database, rollout):
