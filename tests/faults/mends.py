@@ -109,7 +109,7 @@ MENDS = (
     Mend(
         10,
         "rollout/store/records/decision_rows.py",
-        "if kind == UNNAMED:",
+        "if row.source == UNNAMED:",
         "if False:",
         "tests/attacks/test_invented_decisions.py",
     ),
