@@ -65,8 +65,8 @@ def describe_append_failures(failures: Mapping[tuple[str, str], AppendFailure]) 
     texts = {
         REPEATED_KINDS.get(kind)
         or f"a write of {failure.rows} rows with `{kind}`: when the database has space, repeat at"
-        " this replica what failed, with at least half the rows, or all in parts of over"
-        f" {SMALL_APPEND} rows ({failure.repeated_rows} repeated so far), or restart the replica"
+        " this replica what failed, or wait for as many rows of its kind"
+        f" ({failure.repeated_rows} so far), or restart the replica"
         for (_, kind), failure in failures.items()
     }
     return f"{APPEND_FAILED} ({'; '.join(sorted(texts))})" if texts else ""

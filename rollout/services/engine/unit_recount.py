@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from json import loads
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import polars as pl
 
@@ -22,11 +22,13 @@ from rollout.store.counting.unit_records import SelectedRecords
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.store.records.record_hashes import split_hashes
+from rollout.tally.outcome_buffer import CountedOutcome
 from rollout.tally.units import TRAINED_ON
 
 UnitKey = tuple[int, str, str]
 ClassValues = tuple[Any, ...]
 UnitFault = tuple[UnitLine, str]
+LineT = TypeVar("LineT", UnitLine, CountedOutcome)
 UNRECORDED_REASONS: Final = frozenset({TRAINED_ON})
 """Reasons that depend on what was known of a version when the unit was counted."""
 
@@ -58,7 +60,7 @@ def recount_units(
         tick_slots: the slot of the tick that sealed each slot of a unit.
     """
     results = []
-    for group in _split_by_records(lines):
+    for group in split_by_records(lines):
         results_by_policy = [
             _compare_units(transaction, replace(state, policy=policy), group, reviewers, tick_slots)
             for policy in policies
@@ -74,14 +76,14 @@ def _count_differences(result: RecountResult) -> tuple[int, int]:
     return len(result.faults), result.unrepeatable
 
 
-def _split_by_records(lines: Iterable[UnitLine]) -> Iterator[list[UnitLine]]:
+def split_by_records(lines: Iterable[LineT]) -> Iterator[list[LineT]]:
     """Yield groups in which each unit has one set of records.
 
     The lines of a unit rest on different records where one came in between: in another slot, or in
     the same one, where a second pass counted what a first one had left.
     """
     records_by_unit: dict[int, list[bytes]] = defaultdict(list)
-    groups: dict[int, list[UnitLine]] = defaultdict(list)
+    groups: dict[int, list[LineT]] = defaultdict(list)
     for line in lines:
         records = records_by_unit[line.unit]
         if line.record_hashes not in records:

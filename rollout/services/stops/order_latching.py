@@ -49,9 +49,12 @@ def name_from_memory(service: Service, order: OrderT) -> OrderT:
     if policy is None:
         return order
     try:
-        return _resolve_order(order, policy)
+        named_order = _resolve_order(order, policy)
     except UnknownCellError:  # perhaps of a newer policy
         return order
+    if service.state_cache.find_cached(order.rollout) is None:
+        return replace(named_order, order=order.order)  # a newer policy may have other cells
+    return named_order
 
 
 def _resolve_order(order: OrderT, policy: Policy) -> OrderT:
@@ -90,7 +93,7 @@ def name_cells(service: Service, order: OrderT) -> OrderT:
         RefusalError: nothing is left to stop or narrow.
         StoreError: the policy can't be read, so that the order stays wide.
     """
-    if order.cells:
+    if order.cells and order.order is None:
         return order
     policy = service.state_cache.reload_rollout(order.rollout).state.policy
     named_order = _resolve_order(order, policy)

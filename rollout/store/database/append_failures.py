@@ -11,8 +11,8 @@ an append of the same kind succeeds, whatever else was written meanwhile. The ki
 - what a transaction announced, if it failed before its append or has none: `records`, or the kind
   of the event to come. It ends in the same way.
 
-A sender may repeat a large transaction in parts: of over `SMALL_APPEND` rows each, they end its
-failure when they add up to all of its rows. A database that grew by as much has had the space.
+What is written later in parts, by any sender, ends a large failure when it adds up to all of its
+rows. A database that grew by as much has had the space, and the sender may have gone elsewhere.
 
 Every writing transaction is watched, so that no caller can forget it.
 """
@@ -131,12 +131,15 @@ class AppendFailure:
 
     def repeat(self, rows: int) -> "AppendFailure | None":
         """Return what is left of it after a success of its kind, None if nothing."""
-        if self.rows <= 2 * rows:
-            return None
-        if rows <= SMALL_APPEND:  # may succeed on a full disk, however often
-            return self
         repeated_rows = self.repeated_rows + rows
-        return None if self.rows <= repeated_rows else replace(self, repeated_rows=repeated_rows)
+        if self.rows <= max(2 * rows, repeated_rows):
+            return None
+        return replace(self, repeated_rows=repeated_rows)
+
+    def repeat_failure(self, reason: str, rows: int) -> "AppendFailure":
+        """Return it after another failure of its kind; a failure of all begins anew."""
+        most = max(self.rows, rows)
+        return AppendFailure(reason, most, min(self.repeated_rows, most - rows))
 
 
 class AppendFailures:
@@ -207,7 +210,7 @@ class AppendFailures:
         key = (rollout_name, kind)
         with self._lock:
             earlier = self._failures.get(key, AppendFailure(""))
-            failure = AppendFailure((reason.splitlines() or [""])[0], max(earlier.rows, rows))
+            failure = earlier.repeat_failure((reason.splitlines() or [""])[0], rows)
             self._failures = {**self._failures, key: failure}
 
     def record_success(self, rollout_name: str, kind: str, rows: int | None = None) -> None:

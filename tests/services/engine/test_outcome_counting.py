@@ -110,3 +110,21 @@ def test_what_comes_after_a_unit_was_counted_is_no_fault_of_it(database):
         VersionStore(transaction, state.rollout).record_info(info, at=asked)
     report = EvidenceCheck(database, "pricing").check_all()
     assert (report.faults, report.units) == ([], 3)  # the unit, and it with two outcomes
+
+
+@pytest.mark.parametrize("narrow_only", [False, True], ids=["two ticks", "one digest"])
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_version_that_answers_later_rests_on_records_of_its_own(database, narrow_only):
+    """A late revision is behind a later version's unit, and not behind the first one's."""
+    apply_policy(database, TEXT, Actor("zoe"), NOON, salt=bytes(32))
+    sold = NOON + MINUTE
+    case = Case(key="a", site="shop", window="always", occurred_at=sold)
+    answer = Prediction(key="a", version="v1", answers={"price": "20"})
+    store(database, sold, case, answer, outcome("a", 75, sold))
+    ticker = Ticker(database, "pricing", "one")
+    ticker.tick(DEADLINE + HOUR, narrow_only=narrow_only)  # which writes no digest
+    store(database, DEADLINE + HOUR, outcome("a", 20, sold, revision=2))
+    store(database, DEADLINE + HOUR, replace(answer, version="v3"))
+    ticker.tick(DEADLINE + 2 * HOUR)
+    assert {score for _, score, _ in read_counted(database)[0]} == {1.0, 0.5}
+    assert EvidenceCheck(database, "pricing").check_all().faults == []

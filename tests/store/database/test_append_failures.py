@@ -104,15 +104,15 @@ def test_a_block_within_an_operation_ends_no_part_of_it():
 def test_parts_end_a_large_failure_when_they_add_up_to_it():
     failures = AppendFailures()
     fail_write(failures, StoreError("full"), rows=300)
-    for _ in range(100):
+    for _ in range(5):
         write(failures, SMALL_APPEND)
+    write(failures, 100)
+    fail_write(failures, StoreError("full"), rows=100)  # a part, which changes no other
+    assert failures.failures["bears", RECORDS].repeated_rows == 200
+    fail_write(failures, StoreError("full"), rows=300)  # all of it
     for _ in range(2):
         write(failures, 100)
     assert failures.failures["bears", RECORDS].repeated_rows == 200
-    fail_write(failures, StoreError("full"), rows=100)
-    for _ in range(2):
-        write(failures, 100)
-    assert failures.failures["bears", RECORDS].repeated_rows == 200  # counted anew
     write(failures, 100)
     assert failures.failures == {}
     fail_write(failures, StoreError("full"), rows=300)

@@ -1,0 +1,55 @@
+"""A stop in an outage, at a replica that last read an earlier policy."""
+
+import pytest
+
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import OPERATOR, AssignedRole, Caller
+from rollout.core.scope.stop_targets import StopTarget
+from rollout.services.access.authentication import Authenticator
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.service import build_service
+from rollout.services.engine.state_cache import MAX_STALENESS
+from rollout.services.process.replica_safety import ReplicaSafety
+from rollout.services.stops.immediate_stops import stop_at_once
+from rollout.services.stops.order_latching import StopNotStoredError
+from rollout.services.support.clock import ManualClock
+from tests.api.test_stops_in_outages import outage
+from tests.factories import NOON
+from tests.store.conftest import database, other, url
+
+__all__ = ["database", "other", "url"]
+POLICY = """
+rollout: shop
+timezone: UTC
+levers: [{id: price, labels: [low, high]}]
+sites: SITES
+stages: [{id: trial, share: 30%}]
+evidence: {unit: case}
+gates: [{to: trial, require: [{measure: agreement, at_least: 80%}]}]
+"""
+SITES = {"renamed": "[{id: hill, was: creek}]", "added": "[creek, hill]"}
+
+
+@pytest.mark.parametrize("change", SITES)
+def test_it_stops_what_the_policy_in_force_has(database, other, monkeypatch, change):
+    monkeypatch.setattr("rollout.core.scope.policy_changes.list_looser_rules", lambda *_: ())
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: NOON - NOON
+    )
+    zoe, ana = Actor("zoe"), Caller("ana", role_assignments=(AssignedRole(OPERATOR),))
+    apply_policy(database, POLICY.replace("SITES", "[creek]"), zoe, NOON, salt=bytes(32))
+    clock = ManualClock(NOON)
+    service = build_service(database, Authenticator(database, clock), clock)
+    service.autonomy.require_writes(0)
+    service.state_cache.load_rollout("shop")
+    clock.since_boot += MAX_STALENESS + 1
+    apply_policy(other, POLICY.replace("SITES", SITES[change]), zoe, NOON, salt=bytes(32))
+    with outage(database), pytest.raises(StopNotStoredError):
+        stop_at_once(service, ana, "shop", StopTarget(is_everything=True), at=NOON)
+    ReplicaSafety(service, "one").run_pass()
+    with other.begin_read() as transaction:
+        state = load_rollout_state(transaction, "shop")
+    (stop,) = state.scope.stops.values()
+    assert stop.cells == state.policy.cell_set
+    assert "hill" in {cell.site for cell in stop.cells}
