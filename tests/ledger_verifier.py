@@ -119,7 +119,7 @@ def _places(stop):
 
 def _plain(cell):
     grants = [(g.stage, g.since, g.until, g.proposal) for g in cell.grants]
-    return (cell.attempt, cell.attempt_since, grants, cell.suspended_by, cell.has_begun)
+    return (cell.attempt, cell.attempt_since, grants, cell.suspended_by, cell.of_year != "")
 
 
 def _plain_product(state):

@@ -7,9 +7,8 @@ It checks that each row is unchanged and follows the row before, that signed or 
 among the rows, and that each row was allowed by those before it: who approved what, on which
 evidence, in time. It recomputes grants, stops, attempts and the stage of each cell after any row.
 
-A ledger holds the hash of a policy, not its text. So the lengths of grants can't be checked, and a
-stage may be lower than shown here: by `never_above`, `ends`, or outside the opening hours. Rows
-removed at the end are found by a checkpoint or a head alone.
+A ledger has a policy's hash, not its text: lengths of grants can't be checked, and a stage may be
+lower than shown (`never_above`, `ends`, opening hours). Only a head shows rows removed at the end.
 Exit code 0: nothing differs. 1: something differs. 2: the input can't be read.
 It needs Python 3.11, for checkpoints `cryptography`. Rules: pages "Ledger format", "Ledger events".
 """
@@ -154,7 +153,7 @@ class VersionInCell:
 
     attempt_since: int
     attempt: int = 1
-    has_begun: bool = False  # whether the attempt has its share of the risk
+    of_year: str = ""  # the attempt's number in the cell's year, once it has its share of the risk
     grants: list[HeldGrant] = field(default_factory=list)
     suspended_by: set[str] = field(default_factory=set)
 
@@ -170,7 +169,7 @@ class VersionInCell:
 
     def restart(self, at: int) -> None:
         """Start the next attempt; it gets its share of the risk when it counts a unit."""
-        self.attempt, self.attempt_since, self.has_begun = self.attempt + 1, at, False
+        self.attempt, self.attempt_since, self.of_year = self.attempt + 1, at, ""
 
     def keep_grants(self, count: int) -> None:
         """Keep the lowest grants; losing the last one ends the suspensions too."""
@@ -284,7 +283,7 @@ class RecomputedState:
             case "RulesApplied":  # running attempts keep the risk that they have
                 keys = body.get("cells", ()), body.get("versions", ())
                 for place, name in zip(*keys, strict=True):
-                    self.get_cell(place, name).has_begun = True
+                    self.get_cell(place, name).of_year = "by earlier rules"
             case "EraBegan":
                 self.note_if(body["era"] <= self.era, f"begins era {body['era']} in era {self.era}")
                 self.era = max(self.era, body["era"])
@@ -306,11 +305,12 @@ class RecomputedState:
             if year != last_year:
                 spent, last_number, planned = 0.0, 0, releases
             own_share, gives = compute_share(number, releases), f"gives {version} in {name} the"
-            is_wrong = cell.has_begun or year < last_year or number != last_number + 1
+            is_wrong = cell.of_year != "" or year < last_year or number != last_number + 1
             self.note_if(is_wrong, f"{gives} number {number} of {year}")
             self.note_if(releases != planned, f"changes the shares of {year} in {name}")
             self.note_if(abs(float(share) - own_share) > 1e-12, f"{gives} share {share}")
-            cell.has_begun, self.years[name] = True, (year, spent + own_share, number, releases)
+            self.years[name] = (year, spent + own_share, number, releases)
+            cell.of_year = f"{number} of {year}"
 
     def find_withholding(self, site: str, window: str, version: str) -> str:
         """Return why the grants of a version in a cell are withheld, or ""."""
@@ -394,8 +394,7 @@ class RecomputedState:
 
     def _narrow_cell(self, _: ExportedRow, body: dict[str, Any]) -> None:
         """Remove the grants above a stage; `restart` begins an attempt."""
-        cell, stage = self.get_cell(body), body["from_stage"]
-        highest = cell.stages[-1]
+        stage, highest = body["from_stage"], (cell := self.get_cell(body)).stages[-1]
         self.note_if(stage != highest, f"begins at {stage}, but {highest} was the highest")
         cell.keep_grants(cell.stages.index(body["to_stage"]))
         if body.get("restart"):
@@ -526,7 +525,7 @@ def describe_state(state: RecomputedState, at: int) -> dict[str, Any]:
         {
             **dict(zip(("site", "window", "version"), key, strict=True)),
             "stage": state.find_stage(*key, at), "withheld": state.find_withholding(*key),
-            "attempt": cell.attempt, "attempt_since": cell.attempt_since,
+            "attempt": cell.attempt, "attempt_since": cell.attempt_since, "of_year": cell.of_year,
             "grants": [{**asdict(grant), "lapsed": grant.until <= at} for grant in cell.grants],
         }
         for key, cell in sorted(state.cells.items())
@@ -558,11 +557,12 @@ def format_lines(result: dict[str, Any]) -> Iterator[str]:
     yield from (f"  {problem}" for problem in result["differences"])
     if result["ledger"] == ACCESS_LEDGER:
         return
-    at, policy = format_instant(result["at"]), result["policy"]["number"]
-    yield f"after row {result['revision']} at {at}: policy {policy}, era {result['era']}"
+    at, era = format_instant(result["at"]), f"era {result['era']} (each restore begins one)"
+    yield f"after row {result['revision']} at {at}: policy {result['policy']['number']}, {era}"
     for cell in result["cells"]:
         ends = [f"{g['stage']} until {format_instant(g['until'])}" for g in cell["grants"]]
-        notes = "; ".join([f"attempt {cell['attempt']}", *filter(None, [cell["withheld"]]), *ends])
+        begun = f"attempt {cell['of_year'] or 'not counted yet'}, start {cell['attempt']}"
+        notes = "; ".join([begun, *filter(None, [cell["withheld"]]), *ends])
         yield f"  {cell['site']} · {cell['window']} {cell['version']}: {cell['stage']} ({notes})"
     for stop in result["stops"]:
         places = ", ".join(f"{cell['site']} · {cell['window']}" for cell in stop["cells"])

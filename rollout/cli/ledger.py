@@ -55,6 +55,9 @@ HEAD_MISSING = (
     "Entries were removed at the end, every hash was recomputed, or the expected hash is of another"
     " ledger. Compare the head's revision and rollout with your notes first."
 )
+EMPTY_FILE = """\
+The access ledger has no entries until the first user is added. Any other ledger has at least one:
+export it again."""
 NO_LEDGER = """\
 This file is not an exported ledger, or its first line is damaged. Export one:
 `rollout ledger export NAME > ledger.jsonl`. `rollout replay` writes ledger.jsonl too."""
@@ -151,7 +154,8 @@ def verify(
 def _verify_file(file: Path, head: str | None, checkpoints: tuple[Checkpoint, ...]) -> None:
     verification = verify_ledger_file(file, head, checkpoints)
     if not verification.is_ledger:
-        typer.echo(f"{file}: {verification.fault}\n{NO_LEDGER}", err=True)
+        advice = NO_LEDGER if file.stat().st_size else EMPTY_FILE
+        typer.echo(f"{file}: {verification.fault}\n{advice}", err=True)
         raise typer.Exit(1)
     if verification.fault:
         report_fault(str(file), verification.fault, is_head_missing=verification.is_chain_intact)

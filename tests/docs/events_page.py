@@ -43,7 +43,8 @@ EFFECTS = {
     "RolloutCreated": "`rules` is the number of the counting rules, 1 without it.",
     "RulesApplied": "`number` is the number of the counting rules. The named attempts have begun.",
     "AttemptsBegan": "Each named attempt has begun, with its number in the cell's year and its"
-    " share.",
+    " share. `verify_ledger.py` prints `attempt 3 of 2025, start 1`: the third of all versions in"
+    " the cell's year, the first start of this version's evidence there.",
     "FamiliarityChanged": "Each named value has its new status in the cell, for the version: it"
     " decides cases whose values are all `familiar` there, where the policy asks for that.",
     "PolicyApplied": "The policy is in force; `proposal` closes. In each cell of `cleared` and"

@@ -7,26 +7,26 @@ HEAD = """\
 
 {age}
 
-Generated from `reliability.toml` beside this page. Each run proves first that its fault is there.
-`make faults` runs all of them.
+Generated from `reliability.toml` beside this page. Each run first proves that its fault has
+happened. `make faults` runs all of them.
 
-- **tried**: how many kills or runs under traffic made the fault, or how many tests make and judge
-  it. A row is here only if all of them passed; its note says what they proved besides the figures.
+- **tried**: how many kills or runs under traffic made the fault, or how many tests make it and
+  check its effects. Rows are here only if all passed; a row's note says what else was proved.
 - **lost**, **doubled**: acknowledged records, decisions or events that were missing or there twice.
 - **wider**: answers `model` where the ledger or a stop gave the case to humans.
-- **late stops**: stops that held later than [promised](concepts/grants.md#why-a-lease): a question
-  without a lease still got `model` after the stop was acknowledged; on a second replica, after
-  0.5 s more; by a command while the database fails, after 3 s.
+- **late stops**: stops that took effect later than [promised](concepts/grants.md#why-a-lease),
+  judged by questions without a lease. They get `human` at once when the stop is acknowledged; on a
+  second replica 0.5 s later; after a stop by command while the database fails, 3 s later.
 - **recovery**: the longest time in seconds from the end of the fault to the first normal answer.
 - **run**: when and on which commit, in the table [below](#runs).
 
-A dash means that the run did not count it: its tests judge something else.{stale}
+A dash means that the run did not count this figure: its tests check something else.{stale}
 
 | fault | engine | tried | lost | doubled | wider | late stops | recovery | run | note |
 |---|---|---|---|---|---|---|---|---|---|
 """
-STALE_TEXT = """ STALE means that the
-code has changed since; its number is that of the [reason](#stale-rows)."""
+STALE_TEXT = """ STALE means that
+the code has changed since the run; its number is that of the [reason](#stale-rows)."""
 RUNS_HEAD = """
 ## Runs
 
@@ -54,7 +54,8 @@ def _describe_age(rows):
     count = sum(bool(row.stale) for row in rows)
     if not count:
         return "No row is older than the code."
-    return f"**{count} of {len(rows)} rows are [STALE](#stale-rows).**"
+    reason = "the code has changed [since their run](#stale-rows)"
+    return f"**{count} of {len(rows)} rows are STALE: {reason}.**"
 
 
 def _find_run(row):
@@ -81,4 +82,5 @@ def _format_runs(rows, runs):
 def _format_stale(rows, reasons):
     for number, reason in enumerate(reasons, start=1):
         count = sum(row.stale == reason for row in rows)
-        yield f"{number}. {count} of {len(rows)} rows (STALE {number}): {reason}.\n"
+        rows_text = f"{count} of {len(rows)} rows (STALE {number})"
+        yield f"{number}. {rows_text}; since their run: {reason}.\n"

@@ -73,8 +73,10 @@ def test_the_page_shows_each_rows_run_what_is_stale_and_what_was_not_measured(mo
     assert "| y | 2 runs | 0 | – | – | – | 1.2 | 2 | ä. STALE 1 |\n" in page
     assert "| 1 | `python -m x` | 2026-11-21 | `abc` | 2 |\n" in page
     assert "| 2 | `python -m x` | 2026-11-21 | `def` | 1 |\n" in page
-    assert "1. 2 of 3 rows (STALE 1): the code moved.\n" in page
-    assert "\n**2 of 3 rows are [STALE](#stale-rows).**" in page
+    assert "1. 2 of 3 rows (STALE 1); since their run: the code moved.\n" in page
+    assert (
+        "\n**2 of 3 rows are STALE: the code has changed [since their run](#stale-rows).**" in page
+    )
     assert OUTCOMES.name in page
 
 

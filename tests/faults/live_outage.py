@@ -356,7 +356,8 @@ def compare_records(url, acknowledged):
 def _describe(clients, began_at, ended_at, stops):
     meanwhile = [a for a in clients.answers if began_at <= a.asked_at and a.answered_at <= ended_at]
     slowest = max((a.answered_at - a.asked_at for a in meanwhile), default=0.0)
+    ending = "" if len(stops) == 1 else "s"
     return (
         f"{len(clients.answers):,} answers, {len(clients.acknowledged):,} acknowledged cases;"
-        f" slowest answer during the fault {slowest:.2f} s; {len(stops)} stops"
+        f" slowest answer during the fault {slowest:.2f} s; {len(stops)} stop{ending}"
     )

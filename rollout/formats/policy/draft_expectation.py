@@ -34,7 +34,9 @@ def draft_expectation(
         *_draft_agreement(records, labels),
     ]
     if lines:
-        yield "# Recorded traffic of one cell, for `rollout plan`; correct it if it will change."
+        yield "# Recorded traffic, for `rollout plan`; correct it if it will change. The rate is of"
+        yield "# one cell without windows, the rest of all cells together. With windows, name the"
+        yield "# files instead: `rollout plan policy.yaml --predictions FILE --decisions FILE`."
         yield "expect:"
         yield from (f"  {line}" for line in lines)
 

@@ -52,10 +52,11 @@ class EvidenceReport:
 
     def summarize(self) -> str:
         """Return the numbers in one line."""
+        tracks = "a version's unit counts once for gates and once for guards"
         parts = [
-            f"{self.erased_units} units rest on erased content{_list_events(self.erasures)}",
-            f"{self.units} recomputed from {self.records} records",
-            f"{self.fault_count} differ",
+            f"{self.erased_units:,} units rest on erased content{_list_events(self.erasures)}",
+            f"{self.units:,} recomputed ({tracks}) from {self.records:,} records",
+            f"{self.fault_count:,} differ",
         ]
         if self.unhashed_units:
             events = _list_events(self.unhashed_events)

@@ -210,7 +210,7 @@ def _format_cells(gate_plan: GatePlan, policy_plan: PlanFigures) -> str:
     return (
         location
         if len(daily_rates) == 1
-        else f"{location} (figures of {gate_plan.busiest_cell}, the busiest)"
+        else f"{location} (figures of {gate_plan.busiest_cell}, the busiest; other cells differ)"
     )
 
 
@@ -269,7 +269,7 @@ def _format_condition(
         need_text = (
             f"about {condition_plan.evidence_need.expected_records:,}"
             f" decisions{_format_units(condition_plan)}{pace_text}, at"
-            f" {format_expected_value(condition_plan)} ({minimum_text} if {best_case})"
+            f" {format_expected_value(condition_plan)} ({minimum_text} decisions if {best_case})"
         )
     assumption_text = (
         f"\n      assumed: {condition_plan.rate.assumption}"
@@ -318,7 +318,7 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
         guard_plans_of_guard = [
             guard_plan for guard_plan in policy_plan.guard_plans if guard_plan.guard is guard
         ]
-        added_text = " (added automatically for a gate)" if guard.added else ""
+        added_text = _describe_addition(guard, policy_plan.policy)
         period_text = f" over {format_duration(guard.over)}" if guard.over else ""
         guarded_text = f"{_format_guarded(guard, policy_plan.policy)}{period_text}"
         yield (
@@ -335,6 +335,18 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
     if policy_plan.false_alarms_per_day:
         interval_text = format_days(1 / policy_plan.false_alarms_per_day)
         yield f"  false alarms: at most about one in {interval_text}, over all cells and guards"
+
+
+def _describe_addition(guard: Guard, policy: Policy) -> str:
+    """Describe why the policy has a guard that it does not list; "" for the others."""
+    if not guard.added:
+        return ""
+    if guard.condition.measure != "unaudited":
+        return " (added automatically for a gate)"
+    stages = [stage.id for stage in policy.stages if stage.audit]
+    has_gate = any(gate.to in stages for gate in policy.gates)
+    idle = "" if has_gate else "; idle: no gate leads there"
+    return f" (added automatically for {join_words(stages)}{idle})"
 
 
 def _format_guarded(guard: Guard, policy: Policy) -> str:

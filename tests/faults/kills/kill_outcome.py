@@ -40,7 +40,7 @@ def describe_outcome(result):
     end = "; ".join(ends) or "`doctor --rebuild` and `ledger verify` find nothing"
     end = end if result.is_whole else "not at its end yet"
     end += ", interrupted" if result.is_interrupted else ""
-    return f"inside {shares}; {comparison_text}; {end}"
+    return f"kills inside {shares}; {comparison_text}; {end}"
 
 
 def describe_result(result):
