@@ -66,7 +66,7 @@ The API documentation is at {address}/docs. Ctrl-C ends the demo.
 """
 LINK_LINE = "  {name:4} {role:9} {link}"
 ONE_APPROVER_TEXT = (
-    "cy, a simulated operator, approves after four hours. The last approval is yours."
+    "Simulated operators approve after four hours. A widening's last approval is yours."
 )
 AUTO_APPROVE = "cy and dee, simulated operators, approve after four hours: you only watch."
 

@@ -96,6 +96,9 @@ def test_hours_outside_every_window_are_said_to_be_of_humans(browser, database):
     page = browser.page(BEARS)
     assert outside in plain(page)
     assert "Outside every window: humans decide" in plain(page)
+    (entry,) = re.findall(r"<li>((?:(?!<li>).)*?)Outside every window: ", page)
+    assert 'class="p-0"' in entry
+    assert plain(entry).strip() == ""  # as on the map: no letters
 
 
 def test_a_note_on_openings_stands_only_where_a_cell_has_opened(browser, database):

@@ -68,7 +68,7 @@ def describe_divergences(divergences: DivergenceList) -> str:
         how = " by more than the tolerance"
     sentence = f"{formatting.format_count(divergences.count)} of {compared_text} {verb}{how}."
     if divergences.costliest_kind is None:
-        return f"{sentence} They cost nothing."
+        return f"{sentence} They would cost nothing."
     return f"{sentence} {_describe_costliest(divergences, divergences.costliest_kind)}"
 
 
@@ -102,11 +102,12 @@ def _describe_costliest(divergences: DivergenceList, costliest: CostliestKind) -
     cost_unit = divergences.policy.charter.cost_in
     if divergences.count == 1:
         return (
-            f"{capitalize_first(_describe_kind(divergences, costliest))}; it costs"
-            f" {format_cost(costliest.cost)} {cost_unit}."
+            f"{capitalize_first(_describe_kind(divergences, costliest))}; it would cost"
+            f" {format_cost(costliest.cost)} {cost_unit} if the human is right."
         )
     return (
-        f"Together they cost {format_cost(divergences.cost)} {cost_unit}. The costliest kind:"
+        f"They would cost {format_cost(divergences.cost)} {cost_unit} if the humans are right in"
+        " all of them. The costliest kind:"
         f" {_describe_kind(divergences, costliest)}"
         f" ({formatting.format_quantity(costliest.count, 'case')}, {format_cost(costliest.cost)}"
         f" {cost_unit})."

@@ -278,7 +278,15 @@ def build_count_rows(impact: IncidentImpact) -> tuple[IncidentCountRow, ...]:
 
 def describe_counts(impact: IncidentImpact) -> str:
     """Describe which units the count table has, and what the guard counted besides."""
+    periods = [period for period in (impact.period_before, impact.period_after) if period]
+    counts = [period.counts.closed for period in periods]
+    grace = format_time_span(impact.policy.evidence.grace)
+    closing = f"a unit closes about {grace} after it began."
     note = "Closed units only: those that began and closed within the span."
+    if not any(counts):
+        note = f"No unit began and closed in this time: {closing}" if counts else "No data."
+    elif not counts[-1]:
+        note += f" None since then: {closing}"
     match = DETECTOR_COUNTS_PATTERN.search(impact.incident.reason)
     if impact.incident.kind != "alarm" or match is None:
         return note

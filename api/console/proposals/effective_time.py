@@ -3,7 +3,8 @@
 from datetime import datetime
 
 from api.console.page.time_format import format_time_span
-from api.console.proposals.proposal_text import APPROVED, CLOCK, RULES
+from api.console.proposals.proposal_text import APPROVED, CLOCK, OPEN, RENEWAL, RULES
+from rollout.core.calendar.sites import Cell
 from rollout.core.scope.proposal_holds import list_proposal_holds
 from rollout.reports.text.formatting import format_quantity, format_zoned_time
 from rollout.reports.text.hold_text import describe_hold
@@ -50,3 +51,12 @@ def describe_proposal_hold(state: RolloutState, details: Proposal, at: datetime)
         (describe_hold(hold, lambda until: format_zoned_time(until, zone, at)) for hold in holds),
         "",
     )
+
+
+def find_grant_end(state: RolloutState, details: Proposal) -> datetime | None:
+    """Return when a pending renewal's grant ends, if that is before the proposal closes."""
+    if details.kind != RENEWAL or details.state not in {OPEN, APPROVED}:
+        return None
+    cell_state = state.scope.get_cell_state(Cell(details.site, details.window), details.version)
+    ends = [grant.until for grant in cell_state.grants if grant.stage == details.to]
+    return min((end for end in ends if end < details.expires_at), default=None)

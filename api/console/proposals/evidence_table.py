@@ -22,7 +22,10 @@ from rollout.services.proposals.proposal_evidence import (
 
 NO_VALUE: Final = "–"
 MET, NOT_MET = "met", "not met"
-TURNED_TEXT: Final = "an e-value below 1, or a minimum that isn't met"
+TURNED_TEXT: Final = (
+    "the counts speak rather against the threshold than for it: an e-value below 1; or a minimum"
+    " isn't met"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,11 @@ from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
 from api.console.page.stages import build_stage_markers
 from api.console.page.text import encode_segment
-from api.console.proposals.effective_time import describe_effect
+from api.console.proposals.effective_time import (
+    describe_effect,
+    describe_proposal_hold,
+    find_grant_end,
+)
 from api.console.proposals.evidence_table import (
     build_condition_rows,
     build_requirement_rows,
@@ -203,6 +207,8 @@ def _render_proposal(
         "asks_for": format_needs(details.required_approvals),
         "why_not": format_refusal(details.cannot_approve_reason, visitor.name, details.version),
         "effect": describe_effect(state, details, visitor.at, has_turned=evidence.has_turned),
+        "hold": describe_proposal_hold(state, details, visitor.at),
+        "grant_end": find_grant_end(state, details),
         "rejecting": describe_rejection(details, state.policy),
         "is_pending": details.state in {OPEN, APPROVED},
         "version_hash": compute_page_version(details),

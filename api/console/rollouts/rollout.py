@@ -198,7 +198,7 @@ def _build_page_context(
     now_label = "then" if cell_page.is_past else "now"
     has_outside = has_hours_outside(policy, cell_page.at, cell_page.sites)
     outside_marker = replace(
-        next(iter(markers.values())), name=OUTSIDE_WINDOWS, text="humans decide"
+        next(iter(markers.values())), name=OUTSIDE_WINDOWS, code="", text="humans decide"
     )
     lede = describe_allowed(policy, scope, schedules, cell_page.sites)
     return {

@@ -27,6 +27,7 @@ from rollout.services.notifications.messages import (
     describe_proposal,
     describe_reviews,
 )
+from rollout.services.notifications.reading_lines import format_frozen_readings
 from rollout.services.notifications.recipients import NotificationUser
 from rollout.services.notifications.selection import (
     REVIEW_WARNING,
@@ -36,6 +37,7 @@ from rollout.services.notifications.selection import (
 )
 from rollout.services.proposals.eligible_approvers import list_pending_approvals
 from rollout.services.proposals.proposal_details import Proposal, find_proposal_sites, load_proposal
+from rollout.services.proposals.proposal_evidence import load_proposal_evidence
 from rollout.services.reviews.review_queue import (
     ALL_REVIEW_KINDS,
     count_pending_reviews,
@@ -93,6 +95,11 @@ def _build_proposal(
         notice.kind,
         user.times.timezone,
         is_blind=is_blind,
+        readings=()
+        if is_blind
+        else format_frozen_readings(
+            load_proposal_evidence(service, user.caller, notice.rollout, proposal), state.policy
+        ),
         unfamiliar="" if is_blind else _describe_unfamiliar(service, state, proposal, at),
     )
 

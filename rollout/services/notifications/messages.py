@@ -69,23 +69,26 @@ def describe_proposal(
     timezone: str,
     *,
     is_blind: bool,
+    readings: Sequence[str] = (),
     unfamiliar: str = "",
 ) -> MessageText:
     """Return the message about a proposal.
 
     Args:
+        readings: what each condition counted when the proposal was raised.
         kind: `proposal`, `half-time` or `last-day`.
         unfamiliar: a sentence about the share of unfamiliar units.
         is_blind: whether the figures are left out.
     """
     expiry = format_zoned_time(proposal.expires_at, timezone)
-    readings = HIDDEN_EVIDENCE if is_blind else _join_readings(proposal.readings)
+    noun = "condition" if proposal.site else ""  # a policy's readings are what it loosens
+    evidence = HIDDEN_EVIDENCE if is_blind else _join_readings(readings, noun)
     label = REMINDERS.get(kind, "Approve")
     return MessageText(
         subject=f"{_clean(rollout_name)}: {label} {proposal.id}{'?' if label == 'Approve' else ''}",
         question=_ask_for_approval(proposal),
         evidence=" ".join(
-            filter(None, (f"Evidence: {readings}.", _clean(unfamiliar), f"Expires {expiry}."))
+            filter(None, (f"Evidence: {evidence}.", _clean(unfamiliar), f"Expires {expiry}."))
         ),
         path=_build_path("rollouts", rollout_name, "proposals", proposal.id),
     )
@@ -102,14 +105,15 @@ def _ask_for_approval(proposal: Proposal) -> str:
     )
 
 
-def _join_readings(readings: Sequence[str]) -> str:
+def _join_readings(readings: Sequence[str], noun: str) -> str:
     """Return the first readings in one line, with the number of the others."""
-    return _join_first([_clean(reading).rstrip(".") for reading in readings])
+    return _join_first([_clean(reading).rstrip(".") for reading in readings], noun)
 
 
-def _join_first(texts: Sequence[str]) -> str:
+def _join_first(texts: Sequence[str], noun: str) -> str:
     more_count = len(texts) - MAX_READINGS
-    more = [f"{more_count} more on the page"] if more_count > 0 else []
+    rest = format_quantity(more_count, f"more {noun}") if noun else f"{more_count} more"
+    more = [f"{rest} on the page"] if more_count > 0 else []
     return "; ".join([*texts[:MAX_READINGS], *more])
 
 
@@ -140,7 +144,7 @@ def _join_incidents(incidents: Sequence[Incident], *, is_blind: bool) -> str:
         for incident in incidents
     ]
     if not is_blind:
-        return _join_first(texts)
+        return _join_first(texts, "incident")
     return f"{', '.join(i.id for i in incidents[:MAX_READINGS])}: {HIDDEN_EVIDENCE}"
 
 
@@ -173,8 +177,8 @@ def describe_new_values(rollout_name: str, values: Sequence[NewAttributeValue]) 
         subject=f"{_clean(rollout_name)}: {count} new to the model at {_clean(first.cell.site)}",
         question=f"Do you expect cases with {'it' if len(names) == 1 else 'them'} at"
         f" {_code(first.cell.site)}?",
-        evidence=f"Met {UNITS_BEFORE_NOTICE} times or more, not yet familiar: {_join_first(names)}."
-        " Humans decide such cases.",
+        evidence=f"Met {UNITS_BEFORE_NOTICE} times or more, not yet familiar:"
+        f" {_join_first(names, 'value')}. Humans decide such cases.",
         path=_build_path("rollouts", rollout_name, "cells", first.cell.site, first.cell.window),
     )
 

@@ -8,6 +8,7 @@ from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
+from rollout.reports.text.formatting import join_words
 from rollout.services.policies.gate_forecast import EvidenceNeed, compute_evidence_need
 from rollout.services.policies.gate_plans import (
     GateConditionPlan,
@@ -42,9 +43,13 @@ def describe_fleet_risk(policy: Policy) -> str:
     expected = compute_expected_errors(policy)
     if not expected:
         return ""
+    cells_by_risk: Counter[float] = Counter()
+    for gate, cells in count_cells_by_gate(policy).items():
+        cells_by_risk[policy.gates[gate].risk] += cells
+    terms = [f"{cells:,} at {risk * 100:g} %" for risk, cells in cells_by_risk.items()]
     return (
-        f"Expect at most {expected:.3g} wrong widenings a year, over all gates and cells, if every"
-        " cell stood exactly at each threshold."
+        "Even if every cell stayed just short of each threshold, expect at most"
+        f" {expected:.3g} wrong widenings a year (gates of cells: {join_words(terms)})."
     )
 
 

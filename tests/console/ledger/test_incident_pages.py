@@ -69,7 +69,7 @@ def test_the_page_says_what_tripped_what_it_did_and_how_it_comes_back(browser, a
     assert 'data-label="Before">Supervised' in text
     assert 'data-label="Now">Shadow' in text
     assert "from zero. Now: no attempt yet; the next would be number 2 of the year" in text
-    assert "Closed units only" in text
+    assert "a unit closes about " in text
     assert "The guard also counted open units: 12 of 40 blind decisions disagree." in text
     assert "narrowed from supervised to shadow" in text.lower()
 

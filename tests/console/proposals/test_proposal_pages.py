@@ -84,8 +84,10 @@ def test_two_people_approve_each_with_a_reason_that_stays_with_their_name(browse
     assert "bo and cleo can approve." in page
     browser.as_("bo")
     assert "Yours is the last approval: it takes effect within 15 min." in browser.page(P1)
+    assert "(if approved now, until " in browser.page(P1)
     approve(browser, raised, reason="I looked too")
     assert "All approvals are given" in browser.page(P1)
+    assert "(until about " in browser.page(P1)
     tick(service.database, NOON + TICK)
     assert "It was approved and applied" in browser.page(P1)
     kept = [row.fields["reason"] for row in rows(service, "Approved")]
@@ -211,6 +213,8 @@ def test_a_renewal_and_a_takeover_are_asked_in_words_of_their_own(browser, servi
     page = browser.as_("bo").page(f"{LIST}/{renewal.id}")
     assert renewal.kind == "renewal"
     assert heading(page) == "Let v1 go on acting under supervision at creek by day?"
+    assert "the cell lapses to shadow and this proposal is void." in page
+    assert "Closes " not in page
     add_version(service, "v2")
     approved(database, late)
     tick(database, late + TICK, cells=(), others={(CREEK, "v2"): MET})
@@ -281,7 +285,7 @@ def test_the_worst_divergences_stand_there_as_text_and_their_showing_is_noted(br
     page = browser.as_("ana").page(P1)
     section = page.split('id="worst"')[1].split("</section>")[0]
     assert section.count('class="card"') == 3
-    assert "As counted now. Units without a decision also count as disagreements" in section
+    assert "As counted now. Costs apply if the human is right. Units without" in section
     assert "siren instead of nothing, cost 1 (points)" in section
     assert '<img class="photo" src="https://pictures.example/1.jpg"' in section
     assert "javascript:" not in section
@@ -373,4 +377,5 @@ def test_a_stop_that_holds_the_cell_holds_an_approved_widening_back(browser, ser
     approved(service.database, NOON)
     page = browser.as_("ana").page(P1)
     assert "All approvals are given. It waits for the resume of the stop" in page
+    assert not re.search(r"if approved now|until about", page)
     assert "It was approved and applied" in browser.page(P2)

@@ -1,5 +1,6 @@
 """Who is notified of what, once, when it still applies, and tried again when it fails."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -64,7 +65,9 @@ def test_an_approver_at_the_site_is_asked_once(service, run, database, mailroom)
     assert run(NOON + HOUR) == []
     asked, blind = mailroom.messages[-2:]
     assert "Widen `v1` to `supervised` at `creek` in `day`?" in asked.body
-    assert "Evidence: agreement" in asked.body
+    counted = r"[\d.]+\s% so far \([\d,]+ of [\d,]+\), bound"
+    assert re.search(rf"Evidence: agreement at least 95 %: {counted}", asked.body)
+    assert "log E" not in asked.body
     assert "https://rollout.example/console/rollouts/bears/proposals/P-1\n" in asked.body
     assert "because you may be asked for a blind review there" in blind.body
     assert "%" not in blind.body
