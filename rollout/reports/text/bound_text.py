@@ -14,8 +14,7 @@ from rollout.reports.text.formatting import (
 COST_MEASURES: Final = frozenset({"cost"})
 OPENING_NOTE: Final = (
     "Read the bound first: when a cell opens, its agreement so far is typically 0.6 to 0.8"
-    " percentage points above the true one (computed for a threshold of 95 %, a risk of 5 % and"
-    " true agreements of 96.5 to 98 %), because a gate opens after a good run;"
+    " percentage points above the true one, because a gate opens after a good run;"
     " the bound allows for that."
 )
 
