@@ -144,7 +144,7 @@ def _compute_funnel(inputs: ReportInputs, version: str, missing_units: pl.DataFr
             count_reasons(in_window["excluded"].drop_nulls()),
         ),
         FunnelStep(
-            "with a decision that counts",
+            "with a human decision that can count",
             reviewed.height,
             count_reasons(missing_units.filter(pl.col("version") == version)["reason"]),
         ),

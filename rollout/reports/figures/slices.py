@@ -402,9 +402,9 @@ def _find_cause(witness_counts: tuple[int, int] | None) -> str:
 def _describe_error_rate(tested_count: int) -> str:
     level_text = f"each at a level of {format_percent(ALPHA / max(tested_count, 1), 3)}"
     return (
-        f"{format_count(tested_count)} slices were compared, {level_text}: the chance that any is"
-        f" named when none differs is at most {format_percent(ALPHA, 0)} in one report, and anew in"
-        " each. The test takes units as independent."
+        f"{format_count(tested_count)} slices were compared, over all versions, {level_text}:"
+        f" the chance that any is named when none differs is at most {format_percent(ALPHA, 0)} in"
+        " one report, and anew in each. The test takes units as independent."
     )
 
 

@@ -30,6 +30,7 @@ from rollout.reports.text.formatting import (
     format_count,
     format_percent,
     format_quantity,
+    format_ratio,
     format_zoned_time,
     join_words,
 )
@@ -98,7 +99,7 @@ def _describe_narrowing(row: Hindsight, facts: ReportFacts) -> str:
     delay = describe_duration(row.narrowed_at - row.began_at)
     text = (
         f"{format_zoned_time(row.narrowed_at, zone, facts.identity.first)}: {row.came_from} to"
-        f" {row.to}, {delay} after the fault began ({row.guard})."
+        f" {row.to} by the guard “{row.guard}”, {delay} after the fault began."
     )
     if row.price.known:
         wrong = format_count(row.price.wrong_action.count)
@@ -166,6 +167,7 @@ def _build_proposal_finding(proposal: OpenProposal, facts: ReportFacts) -> Findi
 def _find_shadow_cells(facts: ReportFacts) -> Iterator[Finding]:
     """Yield cells that never left shadow although they have evidence."""
     shadow_cells = {(item.site, item.window) for item in facts.stages if not item.was_above_shadow}
+    shadow_cells -= {(item.site, item.window) for item in find_open_proposals(facts)}  # are due
     rows: dict[tuple[str, str], EvidenceFacts] = {}
     for item in sorted(facts.evidence, key=lambda item: -item.closed):
         cell = (item.site, item.window)
@@ -231,14 +233,14 @@ def _describe_naive_opening(evidence: EvidenceFacts, facts: ReportFacts) -> str:
 def _format_opening(opening: NaiveOpening, facts: ReportFacts) -> str:
     zone = facts.identity.zones[opening.site]
     text = (
-        " A simple rule would have widened it on"
+        f" The rule “{opening.rule}” would have widened it on"
         f" {format_zoned_time(opening.opened_at, zone, facts.identity.first)}"
     )
     if not opening.wrong.n:
         return f"{text}."
-    text += f": {format_count(opening.wrong.count)} of {format_count(opening.wrong.n)} cases wrong"
+    text += f": model wrong in {format_ratio(opening.wrong)} cases"
     if opening.people_wrong.n:
-        text += f", humans {format_count(opening.people_wrong.count)}"
+        text += f", humans in {format_ratio(opening.people_wrong)} that they decided"
     return f"{text}."
 
 

@@ -155,7 +155,10 @@ def _build_cost_tile(facts: ReportFacts) -> ReportTile:
     price, title = facts.price, "Wrong when the model decided"
     if not price.cases:
         return ReportTile(title, NO_DATA, "", "The model has decided no case.")
-    text = f"{format_ratio(price.wrong_action)} cases that the model decided."
+    text = (
+        f"{format_ratio(price.wrong_action)} cases that the model decided: its action is not that"
+        " of the outcome (without an outcome, of the blind human decision)."
+    )
     if price.people_wrong_action is not None:
         humans = price.people_wrong_action / max(price.people_known, 1)
         text += (
@@ -190,9 +193,10 @@ def _name_human_cases(facts: ReportFacts) -> str:
 
 def _format_wrong_interval(wrong: Share) -> str:
     """Format the interval with a lower end near zero as 0.00 %, as precise as the share."""
+    level = f"95{NO_BREAK_SPACE}%: "
     if wrong.low is None or not 0 < wrong.low < MIN_WRONG_SHARE:
-        return format_interval(wrong)
-    return f"{0:.2f}{NO_BREAK_SPACE}% to {format_percent(wrong.high)}"
+        return f"{'' if wrong.low is None else level}{format_interval(wrong)}"
+    return f"{level}{0:.2f}{NO_BREAK_SPACE}% to {format_percent(wrong.high)}"
 
 
 def _format_per_100(total: float, cases: int) -> str:
@@ -220,7 +224,8 @@ def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> Repo
         count_text = format_quantity(units, "unit")
         verb = "has" if units == 1 else "have"
         text += (
-            f" {count_text} {verb} a decision that counts: “From records to evidence” shows why."
+            f" {count_text} {verb} a human decision that can count:"
+            " “From records to evidence” shows why."
         )
     if figures.cost is not None:
         text += f" Following it costs {figures.cost:.3f} {facts.rules.cost_in} per case."
@@ -231,7 +236,7 @@ def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> Repo
 
 def _build_slice_tile(facts: ReportFacts) -> ReportTile:
     slices = [row for search in facts.slice_searches for row in search.found]
-    compared = sum(search.looked_at for search in facts.slice_searches)
+    compared = max((search.looked_at for search in facts.slice_searches), default=0)  # of all
     text = f"{format_quantity(compared, 'slice')} (cases that share a value) compared."
     if slices:
         worst = max(slices, key=lambda row: row.at_least)

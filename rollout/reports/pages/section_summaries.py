@@ -7,7 +7,7 @@ from typing import Final
 from rollout.core.calendar.sites import SHADOW
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.naive_baselines import NaiveOpening
-from rollout.reports.inputs.losses import HUMANS_DISAGREE, REVIEWERS_SPLIT
+from rollout.reports.inputs.losses import HUMANS_DISAGREE, REVIEWERS_SPLIT, UNSURE
 from rollout.reports.pages.number_charts import choose_differences
 from rollout.reports.pages.report_tiles import select_agreements
 from rollout.reports.text.formatting import (
@@ -24,7 +24,11 @@ from rollout.reports.text.formatting import (
 )
 from rollout.reports.text.number_text import format_number_value
 
-LOSS_KIND_NAMES = {REVIEWERS_SPLIT: "split reviewers", HUMANS_DISAGREE: "human disagrees"}
+LOSS_KIND_NAMES = {
+    REVIEWERS_SPLIT: "split reviewers",
+    UNSURE: "model unsure and different",
+    HUMANS_DISAGREE: "human disagrees",
+}
 
 
 def summarize_sections(facts: ReportFacts) -> Mapping[str, str]:
@@ -76,9 +80,10 @@ def _summarize_actions(facts: ReportFacts) -> str:
     version = facts.actions[-1].version
     rows = [row for row in facts.actions if row.version == version]
     largest = max(rows, key=lambda row: abs(row.change.per_100 or 0.0))
+    newest = ", the newest version" if len(rows) < len(facts.actions) else ""
     return (
-        f"{version}: {format_signed(largest.change.per_100)} {largest.action} per 100 cases,"
-        " the largest change"
+        f"{version}{newest}: {format_signed(largest.change.per_100)} {largest.action}"
+        " per 100 cases, the largest change"
     )
 
 
@@ -157,8 +162,8 @@ def _summarize_funnel(facts: ReportFacts) -> str:
         return NO_DATA
     steps = facts.funnels[0].steps
     return (
-        f"{format_count(steps[-1].left)} of {format_quantity(steps[0].left, 'case')} are evidence"
-        f" for {facts.funnels[0].version}"
+        f"{format_quantity(steps[0].left, 'case')}, {format_quantity(steps[-1].left, 'unit')} of"
+        f" {facts.funnels[0].version} with a human decision that can count"
     )
 
 
@@ -178,7 +183,7 @@ def _summarize_agreement(facts: ReportFacts) -> str:
 
 def _summarize_slices(facts: ReportFacts) -> str:
     names = [row.name for search in facts.slice_searches for row in search.found]
-    compared = sum(search.looked_at for search in facts.slice_searches)
+    compared = max((search.looked_at for search in facts.slice_searches), default=0)
     text = f"{format_count(compared)} compared"
     unique = list(dict.fromkeys(names))[:3]
     return f"{text}: {join_words(unique)} stand out" if unique else f"{text}, none stands out"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # commands format numbers without importing what computes the
 
 NO_DATA = "no data"
 LINE_WIDTH = 79  # of texts for a terminal
+MAX_PERCENT_DIGITS = 3
 MIN_PRINTED_CHANCE = 1e-6  # smaller chances are printed as this
 MIN_DECIMAL_CHANCE = 0.05  # "1 in 1" would hide the difference between 0.7 and 1
 NO_BREAK_SPACE = "\u00a0"  # a space at which no line is broken
@@ -24,18 +25,20 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 def format_percent(rate: float | None, digits: int = 1) -> str:
-    r"""Format a share in per cent, with more digits near 0 and 100.
+    r"""Format a share in per cent, with up to three digits near 0 and 100.
 
-    >>> [format_percent(rate) for rate in (0.9217, 0.99996, 1.0, None)]
-    ['92.2\xa0%', '99.996\xa0%', '100\xa0%', 'no data']
+    >>> [format_percent(rate) for rate in (0.9217, 0.99996, 0.999999, 1.0, None)]
+    ['92.2\xa0%', '99.996\xa0%', 'over 99.999\xa0%', '100\xa0%', 'no data']
     """
     if rate is None:
         return NO_DATA
     if rate in (0.0, 1.0):
         return f"{100 * rate:.0f}{NO_BREAK_SPACE}%"
     text = f"{100 * rate:.{digits}f}"
-    if float(text) in (0.0, 100.0) and digits < 6:
-        return format_percent(rate, digits + 1)
+    if float(text) in (0.0, 100.0):
+        if digits < MAX_PERCENT_DIGITS:
+            return format_percent(rate, digits + 1)
+        text = "under 0.001" if rate < 1 / 2 else "over 99.999"
     return f"{text}{NO_BREAK_SPACE}%"
 
 

@@ -144,7 +144,7 @@ def test_units_with_a_decision_are_not_called_those_that_gates_count(facts):
     (funnel,) = facts.funnels
     fewer = replace(funnel, agreement=replace(funnel.agreement, n=300))
     tile = build_tiles(replace(facts, funnels=(fewer,)), "engineer")[0]
-    assert "300 units have a decision that counts" in tile.text
+    assert "300 units have a human decision that can count" in tile.text
     assert "Gates count" not in tile.text
 
 
@@ -253,11 +253,30 @@ def test_decisions_that_are_no_evidence_never_read_as_zero_agreement(replay_of, 
     assert not any("agreement 0" in text for text in held)
 
 
+def test_a_cell_with_an_open_proposal_is_due_and_not_held(facts):
+    """Seen: a cell listed twice, as due and as held."""
+    shadow = {(cell.site, cell.window) for cell in facts.stages if not cell.was_above_shadow}
+    held = [item for item in facts.evidence if (item.site, item.window) in shadow and item.closed]
+    proposed = tuple(replace(item, decides_next=NEW) for item in held[:1])
+    for evidence, tag in ((held, "Held"), (proposed, "Due")):
+        found = rank_findings(replace(facts, evidence=tuple(evidence)), "operator")
+        tags = {item.tag for item in found} & {"Held", "Due"}
+        assert tags == {tag}
+
+
+def test_slices_of_two_versions_share_one_error_rate_and_count_once(facts):
+    (search,) = facts.slice_searches
+    two = replace(facts, slice_searches=(search, replace(search, version="v2")))
+    tile = next(tile for tile in build_tiles(two, "engineer") if "Slices" in tile.title)
+    assert tile.text.startswith(f"{search.looked_at} slices")
+    assert summarize_sections(two)["slices"].startswith(f"{search.looked_at} compared")
+
+
 def test_an_interval_from_near_zero_is_as_precise_as_its_share(facts):
     wrong = replace(compute_share(1, 500), low=4e-7)
     price = replace(facts.price, cases=500, wrong_action=wrong)
     tile = build_tiles(replace(facts, price=price), "operator")[3]
-    assert tile.unit.replace("\N{NO-BREAK SPACE}", " ").startswith("0.00 % to 1.")
+    assert tile.unit.replace("\N{NO-BREAK SPACE}", " ").startswith("95 %: 0.00 % to 1.")
 
 
 @pytest.mark.parametrize(
