@@ -96,7 +96,15 @@ def test_a_ledger_cut_short_is_whole_unless_its_head_is_known(folder):
     assert f"{len(lines) - 4} entries follow the expected head" in done.output
 
 
-@pytest.mark.parametrize("content", ["", "{}\n", "{\n", b"\xff\n"])
+def test_an_empty_file_says_which_ledger_may_have_no_entries(folder):
+    file = folder / "access.jsonl"
+    file.write_text("", encoding="utf-8")
+    done = run("ledger", "verify", str(file))
+    assert done.exit_code == 1
+    assert "no entries until the first user is added" in done.output
+
+
+@pytest.mark.parametrize("content", ["{}\n", "{\n", b"\xff\n"])
 def test_a_file_that_is_no_ledger_is_not_called_changed(folder, content):
     file = folder / "other.json"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
