@@ -183,11 +183,12 @@ def _name_human_cases(facts: ReportFacts) -> str:
         others = price.cases - price.people_known
         cause = "no human label" if price.by_outcome == price.cases else "no outcome or human label"
         cases_text = (
-            f"{format_count(price.people_known)} of them ({format_count(others)} have {cause})"
+            f"{format_count(price.people_known)} of the same cases"
+            f" ({format_count(others)} have {cause})"
             if others
             else "the same cases"
         )
-        return f"Humans on {cases_text}, audited or not"
+        return f"Humans, in the history, on {cases_text}"
     return "Humans on those of them with a blind decision"
 
 

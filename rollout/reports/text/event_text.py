@@ -347,7 +347,7 @@ def _(event: ReportSealed, describer: EventDescriber) -> str:
         describer.format_instant(at, describer.policy.timezone, event.at)
         for at in (event.since, event.until)
     )
-    name = f"version {event.number} of the report {event.report}, {since} to {until}"
+    name = f"edition {event.number} of the report “{event.report}”, {since} to {until}"
     return f"{event.by} sealed {name}, {event.state}; seal {event.sha256[:12]}…"
 
 

@@ -257,9 +257,11 @@ class ExampleStory:
         """Describe the human errors on the same cases; nothing if they are unknown."""
         if wrong_count is None:
             return ""
-        decided = f"the {format_count(decided_count)} that they decided"
+        decided = f"{format_count(decided_count)} of the same {self.example.case[1]}"
         where = f"the same {self.example.case[1]}" if decided_count == case_count else decided
-        return f" ({self.example.people[1]} on {where}: {format_count(wrong_count)})"
+        return (
+            f" (in the history, {self.example.people[1]} on {where}: {format_count(wrong_count)})"
+        )
 
     def _describe_new_versions(self) -> Iterator[str]:
         """Describe what versions after the first one did, if there are any."""

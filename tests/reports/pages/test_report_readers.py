@@ -129,11 +129,12 @@ def test_cases_without_a_label_have_a_row_only_where_there_are_any(facts, unjudg
 
 
 def test_humans_of_a_replay_decided_audited_or_not(facts):
-    (text,) = [t.text for t in build_tiles(facts, "operator") if "Humans on" in t.text]
-    assert "Humans on the same cases, audited or not: 0\u00a0%" in text
+    (text,) = [t.text for t in build_tiles(facts, "operator") if "Humans" in t.text]
+    assert "Humans, in the history, on the same cases: 0\u00a0%" in text
     unlabelled = replace(facts, price=replace(facts.price, people_known=facts.price.cases - 9))
-    (text,) = [t.text for t in build_tiles(unlabelled, "operator") if "Humans on" in t.text]
-    assert f"Humans on {facts.price.cases - 9} of them (9 have no human label), audited" in text
+    (text,) = [t.text for t in build_tiles(unlabelled, "operator") if "Humans" in t.text]
+    of_the_same = f"on {facts.price.cases - 9} of the same cases (9 have no human label)"
+    assert f"Humans, in the history, {of_the_same}" in text
     live = replace(facts, identity=replace(facts.identity, simulated=False))
     (text,) = [t.text for t in build_tiles(live, "operator") if "Humans on" in t.text]
     assert "Humans on those of them with a blind decision" in text
