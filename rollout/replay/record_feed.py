@@ -4,6 +4,7 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import Cell
@@ -27,6 +28,7 @@ from rollout.tally.unit_arrays import BoolArray, IntArray
 
 GuardAnswers = tuple[IntArray, IntArray, BoolArray]
 GuardVotes = tuple[IntArray, BoolArray]
+CaseHashes = NDArray[np.uint64]
 EMPTY_VOTES: GuardVotes = build_empty_answers().select_votes()
 EMPTY_OUTCOMES = build_empty_outcomes()
 STAGE = "stage"  # purpose of the sampling values that divide units at a stage
@@ -167,6 +169,11 @@ class HistoryFeeds:
             for (site,), part in parts.items()
         }
 
+    def hash_cases(self) -> dict[tuple[object, ...], CaseHashes]:
+        """Return the hashes of the cases' keys by site and window."""
+        parts = self._cases.partition_by("site", "window", as_dict=True)
+        return {cell: hash_keys(part) for cell, part in parts.items()}
+
     def list_case_instants(self) -> pl.DataFrame:
         """Return site, instant and unit of each case."""
         return self._cases.select("site", "unit", at="occurred_us")
@@ -196,6 +203,11 @@ class HistoryFeeds:
         ).unique()
         parts = slots.sort("slot").partition_by("site", as_dict=True)
         return {str(site): part["slot"].to_numpy() for (site,), part in parts.items()}
+
+
+def hash_keys(part: pl.DataFrame) -> CaseHashes:
+    """Return the hashes of the keys of cases, of the same value in one process."""
+    return part["case_key"].hash().to_numpy()
 
 
 def _to_arrays(part: pl.DataFrame) -> GuardAnswers:

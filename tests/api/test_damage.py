@@ -77,6 +77,20 @@ def test_a_row_without_a_form_is_damage_as_soon_as_it_is_read(replica, database)
 
 
 @on_sqlite
+def test_a_policy_whose_text_was_changed_is_damage(replica, second, database):
+    replica.beat()
+    second.beat()
+    assert replica.decider() == "model"
+    with database.begin_write() as transaction:
+        query = "select name from sqlite_master where type = 'trigger' and tbl_name = 'policies'"
+        for trigger in list(transaction.execute(text(query)).scalars()):
+            transaction.execute(text(f"drop trigger {trigger}"))
+        assert transaction.execute(text("update policies set text = text || '#'")).rowcount
+    assert second.decider() == "human"  # it reads the policy for the first time
+    assert second.service.autonomy.latches.is_damaged("bears")
+
+
+@on_sqlite
 def test_only_a_clean_check_ends_damage_as_an_event_with_name_and_reason(
     replica, second, database, door, tmp_path
 ):

@@ -27,7 +27,7 @@ POLICY = """
 rollout: shop
 timezone: UTC
 levers: [{id: price, labels: [low, high]}]
-sites: [kiosk]
+sites: [kiosk, stall]
 stages: [{id: trial, share: 30%}]
 outcomes: [{id: profit, from: 0, to: 10, in: EUR, better: more, closes: 2h}]
 evidence: {unit: episode, grace: 1h}
@@ -92,19 +92,50 @@ def test_ticks_replay_and_doctor_judge_the_sender_by_the_episode(episode, accoun
     assert EvidenceCheck(episode, "shop").check_all().faults == []
 
 
+def read_harms(database, feeds):
+    """Return the slots of harms at the kiosk: as ticks hold them, and in a replay."""
+    policy, records, placement = read_stored(database)
+    guard = next(guard for guard in policy.guards if guard.condition.measure == "harm")
+    replayed = HistoryFeeds(records, placement, policy)
+    return [source.read_answers(CELL, "", guard)[0].tolist() for source in (feeds, replayed)]
+
+
+def load(database, feeds, at):
+    with database.begin_read() as transaction:
+        return feeds.load_arrivals(transaction, load_rollout_state(transaction, "shop"), at)
+
+
 def test_ticks_and_replay_keep_a_harm_that_such_a_key_takes_back(episode):
     feeds, harmed_at = LiveGuardFeeds(OutcomeBuffer()), SOLD + HOUR
     revisions = [("till", "burn", harmed_at), ("camera", "burn", SOLD), ("camera", None, harmed_at)]
     for number, (account, harm, at) in enumerate(revisions, 1):
         send(episode, account, Outcome(key="a", at=at, harm=harm, revision=number), at=harmed_at)
-        with episode.begin_read() as transaction:
-            feeds.load_arrivals(transaction, load_rollout_state(transaction, "shop"), harmed_at)
-    policy, records, placement = read_stored(episode)
-    guard = next(guard for guard in policy.guards if guard.condition.measure == "harm")
-    slots, _, _ = feeds.read_answers(CELL, "", guard)
-    replayed_slots, _, _ = HistoryFeeds(records, placement, policy).read_answers(CELL, "", guard)
-    assert slots.tolist() == replayed_slots.tolist()
-    assert (slots - slots[0]).tolist() == [
-        0,
-        2,
-    ]  # the camera's own, and half-hours later the till's
+        load(episode, feeds, harmed_at)
+    slots, replayed_slots = read_harms(episode, feeds)
+    assert slots == replayed_slots
+    # the camera's own, and half-hours later the till's
+    assert [slot - slots[0] for slot in slots] == [0, 2]
+
+
+def test_ticks_and_replay_drop_a_harm_that_its_source_takes_back(episode):
+    feeds = LiveGuardFeeds(OutcomeBuffer())
+    for key in ("a", "b"):
+        send(episode, "till", Outcome(key=key, at=SOLD + HOUR, harm="burn"), at=SOLD + HOUR)
+    load(episode, feeds, SOLD + HOUR)
+    assert [len(slots) for slots in read_harms(episode, feeds)] == [2, 2]
+    send(episode, "till", Outcome(key="a", at=SOLD + HOUR, revision=2), at=SOLD + HOUR)
+    assert load(episode, feeds, SOLD + HOUR) == {"kiosk"}
+    slots, replayed_slots = read_harms(episode, feeds)
+    assert (slots, len(slots)) == (replayed_slots, 1)
+
+
+def test_ticks_keep_a_harm_whose_case_is_moved_away(episode):
+    feeds = LiveGuardFeeds(OutcomeBuffer())
+    send(episode, "till", Outcome(key="a", at=SOLD + HOUR, harm="burn"), at=SOLD + HOUR)
+    load(episode, feeds, SOLD + HOUR)
+    moved = Case(
+        key="a", site="stall", window="always", occurred_at=SOLD, episode="night", revision=2
+    )
+    send(episode, "door", moved, at=SOLD + HOUR)
+    load(episode, feeds, SOLD + HOUR)
+    assert len(read_harms(episode, feeds)[0]) == 1

@@ -19,9 +19,11 @@ from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.silence import measure_sign_interval
 from rollout.replay.record_feed import (
     EMPTY_VOTES,
+    CaseHashes,
     GuardAnswers,
     GuardVotes,
     HistoryFeeds,
+    hash_keys,
     to_answer_records,
 )
 from rollout.services.engine.live_signs import LiveSiteSigns
@@ -64,24 +66,28 @@ class _GuardObservations:
         self.answers = build_empty_answers()
 
     def add(self, frame: pl.DataFrame) -> None:
-        """Add rows; rows of a case replace its earlier ones."""
-        case_hashes = frame["case_key"].hash().to_numpy()
-        is_other_case = ~np.isin(self.case_hashes, case_hashes)
-        slots = np.concatenate([self.slots[is_other_case], frame["slot"].to_numpy()])
+        """Add rows of cases that have none here."""
+        slots = np.concatenate([self.slots, frame["slot"].to_numpy()])
         order = np.argsort(slots, kind="stable")
         self.slots = slots[order].astype(np.int64)
-        occurred_slots = np.concatenate(
-            [self.occurred_slots[is_other_case], frame["occurred"].to_numpy()]
-        )
+        occurred_slots = np.concatenate([self.occurred_slots, frame["occurred"].to_numpy()])
         self.occurred_slots = occurred_slots[order].astype(np.int64)
-        self.failures = np.concatenate([self.failures[is_other_case], frame["bad"].to_numpy()])[
-            order
-        ].astype(bool)
-        self.case_hashes = np.concatenate([self.case_hashes[is_other_case], case_hashes])[order]
+        failures = np.concatenate([self.failures, frame["bad"].to_numpy()])
+        self.failures = failures[order].astype(bool)
+        self.case_hashes = np.concatenate([self.case_hashes, hash_keys(frame)])[order]
         if "draw" in frame.columns:
-            kept_answers = self.answers.take(np.flatnonzero(is_other_case))
             new_answers = to_answer_records(frame)
-            self.answers = AnswerRecords.join([kept_answers, new_answers]).take(order)
+            self.answers = AnswerRecords.join([self.answers, new_answers]).take(order)
+
+    def drop(self, case_hashes: CaseHashes) -> None:
+        """Drop the rows of some cases."""
+        others = np.flatnonzero(~np.isin(self.case_hashes, case_hashes))
+        if len(others) == len(self.case_hashes):
+            return
+        self.slots, self.occurred_slots = self.slots[others], self.occurred_slots[others]
+        self.failures, self.case_hashes = self.failures[others], self.case_hashes[others]
+        if len(self.answers.slots):
+            self.answers = self.answers.take(others)
 
 
 class LiveGuardFeeds:
@@ -185,15 +191,27 @@ class LiveGuardFeeds:
         new_feeds = HistoryFeeds(records, history, state.policy)
         for guard in state.policy.guards:
             if guard.condition.measure in MEASURES_WITH_EXTRA_INPUT - {"heartbeat"}:
-                self._add_observations(guard, new_feeds.list_answers(guard))
+                self._replace_observations(guard, new_feeds)
         self._signs.add_cases(new_feeds.list_case_instants())
         for site, slots in new_feeds.slots_by_site.items():
             self._slots_by_site[site] = np.union1d(self.slots_with_records(site), slots)
         return set(new_feeds.slots_by_site)
 
-    def _add_observations(self, guard: Guard, frame: pl.DataFrame) -> None:
+    def _replace_observations(self, guard: Guard, feeds: HistoryFeeds) -> None:
+        """Replace what the guard observed of cases that were read anew.
+
+        A source may have taken a harm back. A case that moved stays in its first cell too, until a
+        restart: senders of cases take no harm back.
+        """
         guard_observations = self._observations.setdefault(guard.id, {})
-        version_frames = frame.partition_by("site", "window", "version", as_dict=True)
+        hashes_by_cell = feeds.hash_cases()
+        for (site, window, version), observations in guard_observations.items():
+            if (case_hashes := hashes_by_cell.get((site, window))) is not None:
+                observations.drop(case_hashes)
+                self._votes.pop((guard.id, site, version), None)
+        version_frames = feeds.list_answers(guard).partition_by(
+            "site", "window", "version", as_dict=True
+        )
         for (site, window, version), version_frame in version_frames.items():
             key = (str(site), str(window), str(version))
             guard_observations.setdefault(key, _GuardObservations()).add(version_frame)

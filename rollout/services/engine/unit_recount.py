@@ -12,7 +12,9 @@ from typing import Any, Final, TypeVar
 
 import polars as pl
 
+from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.record_definition import compute_definition
 from rollout.services.engine.reviewer_recount import ReviewerRecount
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import ASSISTED, resolve_case_units
@@ -20,6 +22,7 @@ from rollout.store.counting.counts import CLASS_COLUMNS, load_classes
 from rollout.store.counting.unit_digests import UnitLine
 from rollout.store.counting.unit_records import SelectedRecords
 from rollout.store.database.session import Transaction
+from rollout.store.records.erased_keys import is_name_refused
 from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.store.records.record_hashes import split_hashes
 from rollout.tally.outcome_buffer import CountedOutcome
@@ -66,8 +69,9 @@ def recount_units(
             for policy in policies
         ]
         results.append(min(results_by_policy, key=_count_differences, default=RecountResult()))
+    others = _describe_faults(transaction, state, _find_other_series(policies, lines))
     return RecountResult(
-        tuple(fault for result in results for fault in result.faults),
+        (*(fault for result in results for fault in result.faults), *others),
         sum(result.unrepeatable for result in results),
     )
 
@@ -110,16 +114,41 @@ def _compare_units(
         faults = _drop_earlier_checks(transaction, state, faults, reviewers, tick_slots)
         repeatable = [f for f in faults if _is_repeatable(f[0], state, reviewers, tick_slots)]
         unrepeatable, faults = len(faults) - len(repeatable), repeatable
+    return RecountResult(_describe_faults(transaction, state, faults), unrepeatable)
+
+
+def _describe_faults(
+    transaction: Transaction, state: RolloutState, faults: Sequence[UnitFault]
+) -> tuple[str, ...]:
     case_ids = {line.case_id for line, _ in faults}
     case_keys = ExternalKeys(transaction, state.rollout).find_keys(case_ids) if faults else {}
-    return RecountResult(
-        tuple(
-            f"the {line.track} unit of case {case_keys.get(line.case_id, f'number {line.case_id}')}"
-            f" and version {line.version}, counted in slot {line.slot}: {fault}"
-            for line, fault in faults
-        ),
-        unrepeatable,
+    return tuple(
+        f"the {line.track} unit of case {case_keys.get(line.case_id, f'number {line.case_id}')}"
+        f" and version {line.version}, counted in slot {line.slot}: {fault}"
+        for line, fault in faults
     )
+
+
+def _find_other_series(policies: Sequence[Policy], lines: Iterable[UnitLine]) -> list[UnitFault]:
+    """Return the units with another series, by whose columns evidence is read, than their own.
+
+    A pass that was interrupted by an edit counts some units under each policy.
+    """
+    definitions_by_cell: dict[Cell, set[str]] = {}
+    faults: list[UnitFault] = []
+    for line in lines:
+        cell = Cell(line.site, line.window)
+        if cell not in definitions_by_cell:
+            definitions_by_cell[cell] = {
+                compute_definition(policy, cell) if cell in policy.cell_set else ""
+                for policy in policies
+            }
+        *own, definition = line.series
+        if own != [line.track, line.version]:
+            faults.append((line, f"its series is of {' and '.join(own)}"))
+        elif definition not in definitions_by_cell[cell]:
+            faults.append((line, "no policy in force has the definition of its series"))
+    return faults
 
 
 def _keep_faults(
@@ -201,7 +230,29 @@ def _list_faults(
         (line, _compare_unit(line, units.get((line.unit, line.version, line.track)), classes))
         for line in lines
     )
-    return [(line, fault) for line, fault in compared if fault]
+    faults = [(line, fault) for line, fault in compared if fault]
+    return faults + _find_other_reviewers(transaction, state, lines, units)
+
+
+def _find_other_reviewers(
+    transaction: Transaction,
+    state: RolloutState,
+    lines: Sequence[UnitLine],
+    units: Mapping[UnitKey, list[Mapping[str, Any]]],
+) -> list[UnitFault]:
+    """Return the units with another reviewer than their records, by whom gates count reviewers.
+
+    Not those with a name that an erasure replaces at this moment: decisions lose it first.
+    """
+    faults: list[UnitFault] = []
+    for line in lines:
+        rows = units.get((line.unit, line.version, line.track))
+        if not rows or line.reviewer == (reviewer := rows[0]["reviewer"]):
+            continue
+        name = line.reviewer or ""
+        if not is_name_refused(transaction, state.rollout, name):
+            faults.append((line, f"counted with reviewer {name}; its records give {reviewer}"))
+    return faults
 
 
 def _group_rows(

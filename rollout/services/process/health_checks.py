@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.metadata import Distribution, distributions
+from typing import Final
 
 from rollout.core.ledger.checkpoints import Checkpoint
 from rollout.core.ledger.ledger import BrokenLedgerError
+from rollout.core.scope.events import RolloutCreated
 from rollout.reports.text.formatting import format_quantity
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.access.users import find_broad_accounts
@@ -25,6 +28,8 @@ from rollout.store.database.migrations import check_schema_current
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
+
+RESTORE: Final = "restore the database from a backup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +78,11 @@ def run_health_checks(
 
 
 def _load_rollouts(database: Database, rollouts: list[Rollout]) -> Iterator[str]:
-    """Add the rollouts to a list; yield no fault, or raise if they can't be read."""
+    """Add the rollouts to a list; yield a fault for each ledger without a rollout."""
     with database.begin_read() as transaction:
         rollouts += Rollouts(transaction).list_all()
-    yield from ()
+        for number in Rollouts(transaction).list_orphans():
+            yield f"the row of rollout {number} is missing, and its ledger is there; {RESTORE}"
 
 
 def _check(title: str, faults: Iterable[str]) -> HealthCheck:
@@ -143,7 +149,12 @@ def _check_planted_cases(database: Database, rollout: Rollout) -> Iterator[Healt
 
 def _find_ledger_faults(database: Database, rollout: Rollout) -> Iterator[str]:
     with database.begin_read() as transaction:
-        yield from _run_verification(Ledger(transaction, rollout).verify)
+        ledger = Ledger(transaction, rollout)
+        yield from _run_verification(ledger.verify)
+        created = next(ledger.list_events(), None)
+    salt_hash = sha256(rollout.salt).hexdigest()
+    if isinstance(created, RolloutCreated) and created.salt_hash != salt_hash:
+        yield f"the salt that draws samples is not the one in the ledger's first entry; {RESTORE}"
 
 
 def _find_report_faults(database: Database, rollout: Rollout) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 A digest covers one line a unit, in the order of slots; that of a tick then one line an action or
 outcome, and one a unit that was counted with the value of an outcome. The reviewer's name is not in
-the line, so that an erasure can replace it; the hash of the decision covers it.
+the line, so that an erasure can replace it; the hash of the decision covers it, and a recount
+compares it, as it does the columns of the series.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -30,17 +31,18 @@ if TYPE_CHECKING:
 CellVersion = tuple[Cell, str]
 LineT = TypeVar("LineT")
 UNITS_PER_READ: Final = 2_000
+SERIES_FIELDS: Final = ("track", "version", "definition")
 ORDER: Final = ("slot", "occurred", "unit", "version", "track")
 
 
 class UnitLine(NamedTuple):
-    """A counted unit and its cell; digests cover all but the cell, which the series has.
+    """A counted unit, its cell and its series; digests cover the columns before the cell.
 
     Of `attribute_values` and `slices` they cover a hash with `value_seal`; of units that were
     counted before seals the values, if there are any, so older lines keep their digest.
 
     `class_ids` is the stored JSON. `record_hashes` is empty if the unit was counted before hashes
-    were stored.
+    were stored. `series` is track, version and definition in the series, by which evidence is read.
     """
 
     unit: int
@@ -60,6 +62,8 @@ class UnitLine(NamedTuple):
     attribute_values: str | None = None
     slices: str | None = None
     value_seal: bytes | None = None
+    reviewer: str | None = None
+    series: tuple[str, str, str] = ("", "", "")
 
     @property
     def text(self) -> bytes:
@@ -108,13 +112,17 @@ def read_unit_lines(
             lines.c.attribute_values,
             lines.c.slices,
             lines.c.value_seal,
+            lines.c.reviewer,
+            *(count_series.c[name].label(f"series_{name}") for name in SERIES_FIELDS),
         )
         .join(count_series, count_series.c.id == lines.c.series_id)
         .order_by(*(lines.c[name] for name in ORDER))
     )
     for row in transaction.execute(query.execution_options(yield_per=UNITS_PER_READ)):
         hashes = b"" if row.record_hashes is None else bytes(row.record_hashes)
-        yield UnitLine._make((*row[: COVERED_FIELDS - 1], hashes, *row[COVERED_FIELDS:]))
+        rest = row[COVERED_FIELDS : -len(SERIES_FIELDS)]
+        series = tuple(row[-len(SERIES_FIELDS) :])
+        yield UnitLine._make((*row[: COVERED_FIELDS - 1], hashes, *rest, series))
 
 
 def summarize_counted(

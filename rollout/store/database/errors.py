@@ -18,8 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from sqlalchemy.exc import DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from rollout.core.errors import PolicyRefusedError
 
 
 class StoreError(Exception):
@@ -180,8 +182,11 @@ DriverError = DBAPIError
 UnstorableValueError = DataError
 """A value that a column can't store, such as NUL in a text of PostgreSQL."""
 
-UNREADABLE_ERRORS: Final = (DBAPIError, StoreError, ValueError, TypeError, LookupError)
-"""Errors of a read that meets a damaged page, or content that can't be parsed."""
+UNREADABLE_ERRORS: Final = (
+    *(SQLAlchemyError, StoreError, PolicyRefusedError),
+    *(ValueError, TypeError, LookupError),
+)
+"""Errors of a read that meets a damaged page, a missing row, or content that can't be parsed."""
 
 
 def describe_unreadable(error: Exception) -> str:

@@ -10,7 +10,13 @@ from sqlalchemy import ColumnElement, FromClause, Row, literal, literal_column, 
 from rollout.core.ledger.ledger import FORM
 from rollout.store.database.bulk import insert_once, select_numbers
 from rollout.store.database.session import Transaction
-from rollout.store.tables.tables import ACCESS_LEDGER, evidence_heads, ledger_heads, rollouts
+from rollout.store.tables.tables import (
+    ACCESS_LEDGER,
+    evidence_heads,
+    ledger,
+    ledger_heads,
+    rollouts,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,14 @@ class Rollouts:
         """Return all rollouts, oldest first."""
         rows = self._transaction.execute(select(rollouts).order_by(rollouts.c.id))
         return tuple(_build_rollout(row) for row in rows)
+
+    def list_orphans(self) -> list[int]:
+        """Return the numbers of ledgers whose rollout has no row."""
+        number = ledger.c.rollout
+        query = select(number).where(number != ACCESS_LEDGER).distinct()
+        return sorted(
+            self._transaction.execute(query.where(number.not_in(select(rollouts.c.id)))).scalars()
+        )
 
     def _open_ledger(self, rollout: Rollout) -> None:
         head = {"rollout": rollout.number, "revision": 0, "hash": "", "form": FORM}

@@ -36,8 +36,16 @@ class PolicyTexts:
         return text_hash
 
     def load_texts(self, hashes: Collection[str]) -> dict[str, str]:
-        """Return the stored texts of these hashes."""
+        """Return the stored texts of these hashes.
+
+        Raises:
+            ValueError: a text was changed, so it is not what was approved.
+        """
         query = select(policies.c.hash, policies.c.text).where(
             policies.c.rollout == self._rollout.number, policies.c.hash.in_(hashes)
         )
-        return {row.hash: row.text for row in self._transaction.execute(query)}
+        texts = {row.hash: row.text for row in self._transaction.execute(query)}
+        for text_hash, text in texts.items():
+            if sha256(text.encode()).hexdigest() != text_hash:
+                raise ValueError(f"the policy {text_hash[:12]}… is not the text of its hash")
+        return texts

@@ -197,6 +197,34 @@ def test_a_unit_that_its_records_dont_give_is_found(database):
     assert any("not those of the tick's digest" in fault for fault in faults)
 
 
+def test_a_unit_with_another_reviewer_than_its_decision_is_found(database):
+    with attacking(database, "counted_units") as transaction:
+        units = tables.counted_units
+        is_judged = (units.c.track == "gate") & units.c.reviewer.is_not(None)
+        statement = update(units).where(is_judged).values(reviewer="another")
+        assert transaction.execute(statement).rowcount
+    faults = checked(database).faults
+    assert any("counted with reviewer another" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"definition": "of another policy"}, "no policy in force has the definition"),
+        ({"version": "v9"}, "its series is of gate and v9"),
+        ({"track": "guard", "definition": "another"}, "its series is of guard and v1"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_series_that_is_not_that_of_its_units_is_found(database, values, said):
+    with database.begin_write() as transaction:
+        units, series = tables.counted_units, tables.count_series
+        is_gate = (units.c.track == "gate") & (units.c.version == "v1")
+        number = transaction.execute(select(func.min(units.c.series_id)).where(is_gate)).scalar()
+        transaction.execute(update(series).where(series.c.id == number).values(**values))
+    assert any(said in fault for fault in checked(database).faults)
+
+
 def test_purged_content_is_no_difference_and_stands_in_its_event(database, monkeypatch):
     last = to_instant(SLOTS[-1], HOUR)
     keep_for_a_day(monkeypatch)

@@ -1,5 +1,7 @@
 """What is not as it should be is named with what to do; a healthy database is said to be one."""
 
+from contextlib import contextmanager
+
 import pytest
 from sqlalchemy import text, update
 
@@ -69,6 +71,38 @@ def test_a_ledger_that_was_changed_behind_its_triggers_is_found(ramps):
     found = faults(ramps)
     assert "ledger_refuses_update" in found["triggers keep append-only tables unchanged"][0]
     assert "line 1" in found["ramps: the ledger is intact"][0]
+
+
+@contextmanager
+def attacking(database, table):
+    """Begin a transaction in which a table may be changed; put its triggers back."""
+    with database.begin_write() as transaction:
+        query = text("select name, sql from sqlite_master where type = 'trigger' and tbl_name = :t")
+        triggers = transaction.execute(query, {"t": table}).all()
+        for trigger in triggers:
+            transaction.execute(text(f"drop trigger {trigger.name}"))
+        yield transaction
+        for trigger in triggers:
+            transaction.execute(text(trigger.sql))
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("table", "statement", "said"),
+    [
+        ("policies", "update policies set text = text || '#'", "not the text of its hash"),
+        ("policies", "update policies set text = 'x: ['", "not the text of its hash"),
+        ("rollouts", "update rollouts set salt = randomblob(32)", "salt that draws samples"),
+        ("rollouts", "delete from rollouts", "the row of rollout 1 is missing"),
+        ("ledger_heads", "delete from ledger_heads where rollout = 1", "No row was found"),
+        ("evidence_heads", "delete from evidence_heads", "No row was found"),
+    ],
+)
+def test_an_edit_beside_the_records_is_found(ramps, table, statement, said):
+    with attacking(ramps, table) as transaction:
+        assert transaction.execute(text(statement)).rowcount
+    sentences = [sentence for part in faults(ramps, rebuilds=True).values() for sentence in part]
+    assert any(said in sentence for sentence in sentences), sentences
 
 
 def test_a_right_that_nobody_gave_is_found(ramps):
