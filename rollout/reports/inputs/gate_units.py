@@ -35,8 +35,11 @@ def mark_uncounted_units(inputs: ReportInputs, units: pl.DataFrame) -> pl.DataFr
             cell = Cell(str(site), str(window))
             is_drawn = find_drawn_units(part, cell, period, inputs.salt)
             is_familiar = _find_familiar(part, histories[cell, str(version)])
-            reason = np.where(is_drawn, np.where(is_familiar, None, UNFAMILIAR), NOT_DRAWN)
-            parts.append(part.with_columns(uncounted=pl.Series(reason.tolist(), dtype=pl.String)))
+            reason = (
+                pl.when(~pl.Series(is_drawn)).then(pl.lit(NOT_DRAWN))
+                .when(~pl.Series(is_familiar)).then(pl.lit(UNFAMILIAR))
+            )  # fmt: skip
+            parts.append(part.with_columns(uncounted=reason))
     return pl.concat(parts) if parts else rows.with_columns(uncounted=pl.lit(None, pl.String))
 
 

@@ -21,7 +21,9 @@ from rollout.reports.figures.missing_decisions import (
 from rollout.reports.figures.reviewer_agreement import Reviewer, list_visible_standouts
 from rollout.reports.inputs.gate_units import NOT_DRAWN, UNFAMILIAR
 from rollout.reports.inputs.pairs import compare_answers
+from rollout.reports.pages.json_report import to_plain_values
 from rollout.reports.statistics.intervals import (
+    EXACT_METHOD,
     clopper_pearson,
     compute_share,
     compute_weighted_share,
@@ -287,3 +289,39 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
         said: compare_answers(lever, "20", said)[::4] for said in ("23", "30", "(failed)", "99")
     }
     assert costs == {"23": (False, 1), "30": (False, 3), "(failed)": (False, 3), "99": (False, 3)}
+
+
+def test_no_interval_takes_cases_of_one_episode_as_independent(replay_of, case, bears):
+    """Five hundred cases in 100 episodes: every share of more than 100 is over episodes."""
+    policy = replace(
+        bears,
+        evidence=replace(bears.evidence, unit="episode"),
+        levers=tuple(replace(lever, answer_within=FIVE) for lever in bears.levers),
+    )
+    first = case("x").at
+    made = [
+        case(
+            f"c{n:03}",
+            first + n * timedelta(minutes=20),
+            human="bear",
+            model={"v1": "bear" if n // 5 % 6 else "no-bear"},
+            outcome="bear" if n // 5 % 4 else "no-bear",
+            episode=f"e{n // 5}",
+        )
+        for n in range(500)
+    ]
+    values = to_plain_values(compute_report_facts(replay_of(made, policy)))
+    plain = dict(find_plain_shares(values, 100))
+    assert plain == {}
+
+
+def find_plain_shares(value, units, path=""):
+    """Yield the path and number of each share of more cases than units whose method names none."""
+    if isinstance(value, dict):
+        if value.get("method") == EXACT_METHOD and value["n"] > units:
+            yield path, value["n"]
+        for name, part in value.items():
+            yield from find_plain_shares(part, units, f"{path}.{name}")
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from find_plain_shares(part, units, path)
