@@ -20,7 +20,7 @@ from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RemarkReason
 OTHER_CASE_PICKED = "another case of the unit was sampled"
 OUTSIDE_WINDOWS = "outside every window"
 NO_PREDICTION = "no prediction by this version"
-DRAWN_STEP = "in shadow, or drawn for a blind review or an audit"
+DRAWN_STEP = "in shadow, or sampled for a blind review or an audit"
 STILL_OPEN = "still open: a decision may come in until the unit closes"
 
 

@@ -15,7 +15,7 @@ from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.familiar_history import FamiliarHistory
 from rollout.tally.unit_arrays import BoolArray, fill_attribute_values
 
-NOT_DRAWN = "not drawn for a blind review or an audit"
+NOT_DRAWN = "not sampled for a blind review or an audit"
 UNFAMILIAR = "a value was not familiar to the version"
 
 
