@@ -82,7 +82,7 @@ def test_what_was_counted_is_listed_in_the_form_of_the_work_list():
     assert (span["case_key"], unsure["case_key"], unsure["kind"]) == (
         "here",
         "there",
-        "unsure and different",
+        "model unsure and different",
     )
     assert run("--top-losses").stderr.startswith(
         "no counted case has a human decision that differs"

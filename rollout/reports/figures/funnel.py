@@ -12,6 +12,7 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
 from rollout.reports.figures.missing_decisions import count_reasons, find_missing_reasons
+from rollout.reports.inputs.gate_units import mark_uncounted_units
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.statistics.intervals import Share, compute_missing_bounds, compute_share
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RemarkReason
@@ -19,6 +20,7 @@ from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RemarkReason
 OTHER_CASE_PICKED = "another case of the unit was sampled"
 OUTSIDE_WINDOWS = "outside every window"
 NO_PREDICTION = "no prediction by this version"
+DRAWN_STEP = "in shadow, or sampled for a blind review or an audit"
 STILL_OPEN = "still open: a decision may come in until the unit closes"
 
 
@@ -45,16 +47,21 @@ class FunnelStep:
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """The funnel of one version from all cases to compared units.
+    """The funnel of one version from all cases to the decided units that gates counted.
 
-    `agreement` is over units with a decision; `bounds` is its 95 % interval whatever the missing
-    decisions would have said. Gates count these as disagreements.
+    `agreement` is over the last step, in all attempts; `bounds` is its 95 % interval whatever the
+    missing decisions would have said. Gates count these as disagreements.
     """
 
     version: str
     steps: tuple[FunnelStep, ...]
     agreement: Share
     bounds: tuple[float, float] | None
+
+    @property
+    def has_drawn_step(self) -> bool:
+        """Return whether units that no gate asked for are left out; older reports hold them."""
+        return any(step.name == DRAWN_STEP for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,12 @@ def _compute_funnel(inputs: ReportInputs, version: str, missing_units: pl.DataFr
     in_window = predicted.filter(pl.col("window") != OTHER_WINDOW)
     evidence = in_window.filter(pl.col("excluded").is_null())
     still_open = _count_still_open(inputs, version)
-    reviewed = evidence.filter(pl.col("decided") != MISSING)
+    marked = mark_uncounted_units(inputs, evidence)
+    counted = marked.filter(pl.col("uncounted").is_null())
+    reviewed = counted.filter(pl.col("decided") != MISSING)
+    undecided = missing_units.filter(
+        (pl.col("version") == version) & pl.col("unit").is_in(counted["unit"].implode())
+    )
     steps = (
         FunnelStep("cases", inputs.records.cases.height, {}),
         FunnelStep(
@@ -144,13 +156,18 @@ def _compute_funnel(inputs: ReportInputs, version: str, missing_units: pl.DataFr
             count_reasons(in_window["excluded"].drop_nulls()),
         ),
         FunnelStep(
+            DRAWN_STEP,
+            counted.height,
+            count_reasons(marked["uncounted"].drop_nulls()),
+        ),
+        FunnelStep(
             "with a human decision that can count",
             reviewed.height,
-            count_reasons(missing_units.filter(pl.col("version") == version)["reason"]),
+            count_reasons(undecided["reason"]),
         ),
     )
     agreeing = reviewed.filter(pl.col("predicted") == pl.col("decided")).height
-    missing = evidence.height - reviewed.height
+    missing = counted.height - reviewed.height
     return Funnel(
         version,
         steps,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rollout.core.calendar.instants import count_micros, format_duration
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
-from rollout.reports.statistics.intervals import CONFIDENCE_LEVEL, Share, compute_share
+from rollout.reports.statistics.intervals import CONFIDENCE_LEVEL, Share, compute_unit_share
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 Floats = NDArray[np.float64]
@@ -79,12 +79,14 @@ def compute_latencies(
 ) -> tuple[Latency, ...]:
     """Return the latency of every version, in all and then by site.
 
-    `cases`: the cases in a cell, with t; other cases can't be late.
+    `cases`: the cases in a cell, with t and unit; other cases can't be late, and are each a unit.
     """
-    case_times = cases.select("case_key", "occurred_us")
+    case_times = cases.select("case_key", "occurred_us", "unit")
     sites = records.cases.select("case_key", "site")
     predictions = records.predictions.join(sites, on="case_key", how="left")
-    predictions = predictions.join(case_times, on="case_key", how="left")
+    predictions = predictions.join(case_times, on="case_key", how="left").with_columns(
+        unit=pl.coalesce("unit", "case_key")
+    )
     order = [site.id for site in policy.sites]
     figures = []
     for (version,), part in sorted(predictions.partition_by("version", as_dict=True).items()):
@@ -151,7 +153,7 @@ def _compute_latency(part: pl.DataFrame, version: str, site: str | None, policy:
         late=tuple(
             _compute_lateness(part, lever) for lever in policy.levers if lever.answer_within
         ),
-        failed=compute_share(failed.height, part.height),
+        failed=compute_unit_share(part, has_missing_answer),
         errors=tuple(top.iter_rows()),
     )
 
@@ -162,9 +164,8 @@ def _compute_lateness(part: pl.DataFrame, lever: Lever) -> Lateness:
     waiting_time = pl.coalesce(
         pl.col("at").dt.epoch("us") - pl.col("occurred_us"), pl.col("latency_ms") * 1000
     )
-    answered = (
-        part.drop_nulls(VALUE_PREFIX + lever.id).select(late=waiting_time > max_micros).drop_nulls()
-    )
-    late = compute_share(int(answered["late"].sum()), answered.height)
+    is_late = waiting_time > max_micros
+    answered = part.drop_nulls(VALUE_PREFIX + lever.id).select("unit", late=is_late).drop_nulls()
+    late = compute_unit_share(answered, "late")
     seconds, limit = lever.answer_within.total_seconds(), format_duration(lever.answer_within)
     return Lateness(lever.id, seconds, limit, late)

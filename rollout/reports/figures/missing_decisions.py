@@ -17,7 +17,7 @@ UNSURE = "reviewer unsure"
 EXCLUDED_REVIEWER = "reviewer excluded after reviewer checks"
 LATE = "decided after the grace"
 NO_MAJORITY = "no majority of the requested decisions"
-COLUMNS = ("version", "site", "window", "reason")
+COLUMNS = ("version", "site", "window", "unit", "reason")
 
 
 def find_missing_reasons(inputs: ReportInputs) -> pl.DataFrame:

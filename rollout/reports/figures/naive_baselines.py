@@ -18,7 +18,7 @@ from rollout.core.scope.events import TakenOver, Widened
 from rollout.reports.figures.model_cost import add_costs
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
 from rollout.reports.inputs.pairs import Pairs
-from rollout.reports.statistics.intervals import Share, compute_share
+from rollout.reports.statistics.intervals import Share, compute_unit_share
 
 Bools = NDArray[np.bool_]
 
@@ -62,7 +62,7 @@ def find_naive_openings(inputs: ReportInputs, pairs: Pairs) -> tuple[NaiveOpenin
 
 def build_naive_cases(inputs: ReportInputs, pairs: Pairs) -> pl.DataFrame:
     """Return every predicted case with errors and `agrees`, sorted by time."""
-    case_times = inputs.cases.select("case_key", "site", "window", "occurred_us")
+    case_times = inputs.cases.select("case_key", "site", "window", "occurred_us", "unit")
     predicted = case_times.join(
         inputs.records.predictions.select("case_key", "version"), on="case_key"
     )
@@ -137,8 +137,7 @@ def _build_before_expression(at: datetime) -> pl.Expr:
 
 
 def _compute_wrong_share(cases: pl.DataFrame, known_column: str, wrong_column: str) -> Share:
-    known_cases = cases.filter(known_column)
-    return compute_share(int(known_cases[wrong_column].sum()), known_cases.height)
+    return compute_unit_share(cases.filter(known_column), wrong_column)
 
 
 def _build_rules(

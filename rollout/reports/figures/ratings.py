@@ -30,8 +30,10 @@ RESAMPLES = 500
 MIN_COVERED_UNITS = 1000  # units from which on the bootstrap covers 95 %
 MAX_NUMBERS_IN_MEMORY = 2_000_000
 MIN_SPREAD = 1e-12  # smaller differences between samples are rounding
-BOOTSTRAP = "bootstrap over units, 95 %"
-BOOTSTRAP_FEW = "bootstrap over units, covers about 92 % below 1,000 cases"
+BOOTSTRAP = "bootstrap over units, 500 draws seeded by the counts, 95 %"
+BOOTSTRAP_FEW = (
+    "bootstrap over units, 500 draws seeded by the counts, covers about 92 % below 1,000 cases"
+)
 NO_SPREAD = "no interval: no two units differ in it"
 (
     CASES,

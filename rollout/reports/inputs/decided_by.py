@@ -50,10 +50,7 @@ def assign_deciders(inputs: ReportInputs) -> pl.DataFrame:
     those without a usable answer of the acting version, are decided by a human.
     """
     acting_versions = find_acting_versions(inputs)
-    histories = FamiliarHistories()
-    for event, at in list_effective_times(inputs.events):
-        if isinstance(event, FamiliarityChanged):
-            histories.add_event(event, find_slot_after(at, inputs.policy.tick))
+    histories = build_familiar_histories(inputs)
     parts = [
         _reassign_unfamiliar(
             _assign_cell_deciders(
@@ -63,7 +60,7 @@ def assign_deciders(inputs: ReportInputs) -> pl.DataFrame:
             period.policy,
             histories,
         )
-        for period, cases in _split_by_policy_period(inputs)
+        for period, cases in split_by_policy_period(inputs, inputs.cases)
         for (site, window), part in cases.sort("case_key")
         .partition_by("site", "window", as_dict=True)
         .items()
@@ -83,15 +80,26 @@ def find_acting_versions(inputs: ReportInputs) -> Mapping[Cell, list[tuple[datet
     return acting_versions
 
 
-def _split_by_policy_period(inputs: ReportInputs) -> Iterator[tuple[PolicyPeriod, pl.DataFrame]]:
-    """Yield each policy period with its cases; earlier cases count to the first one."""
+def build_familiar_histories(inputs: ReportInputs) -> FamiliarHistories:
+    """Return which attribute values were familiar when, by cell and version."""
+    histories = FamiliarHistories()
+    for event, at in list_effective_times(inputs.events):
+        if isinstance(event, FamiliarityChanged):
+            histories.add_event(event, find_slot_after(at, inputs.policy.tick))
+    return histories
+
+
+def split_by_policy_period(
+    inputs: ReportInputs, rows: pl.DataFrame
+) -> Iterator[tuple[PolicyPeriod, pl.DataFrame]]:
+    """Yield each policy period with its rows by `occurred_us`; earlier ones go to the first."""
     policy_periods = inputs.all_policy_periods
     starts = [to_micros(period.since) for period in policy_periods]
     for index, period in enumerate(policy_periods):
         next_start = starts[index + 1] if index + 1 < len(policy_periods) else None
         is_after = pl.lit(value=True) if index == 0 else pl.col("occurred_us") >= starts[index]
         is_before = pl.lit(value=True) if next_start is None else pl.col("occurred_us") < next_start
-        yield period, inputs.cases.filter(is_after & is_before)
+        yield period, rows.filter(is_after & is_before)
 
 
 def _assign_cell_deciders(
@@ -103,14 +111,8 @@ def _assign_cell_deciders(
 ) -> pl.DataFrame:
     policy, shares = period.policy, build_stage_shares(period.policy)
     occurred = part["occurred_us"].to_numpy() // count_micros(policy.tick)
-    stage_levels = period.timelines.get(cell, StageHistory()).find_levels(occurred)
-    buckets = np.zeros(len(stage_levels), dtype=np.int64)
+    stage_levels, buckets = _find_levels_and_buckets(part, cell, period, inputs.salt)
     is_above_shadow = stage_levels > 0
-    if is_above_shadow.any():
-        keys = part.filter(pl.Series(is_above_shadow))["unit"].to_list()
-        buckets[is_above_shadow] = find_buckets(
-            shares, compute_sampling_values(inputs.salt, "stage", keys)
-        )
     is_sampled = np.where(is_above_shadow, buckets < shares.reviewed_buckets[stage_levels], True)
     is_blind = np.where(is_above_shadow, buckets < shares.blind_buckets[stage_levels], True)
     decider = np.where(
@@ -122,6 +124,34 @@ def _assign_cell_deciders(
         decider=pl.Series(decider.astype(str)),
         audited=pl.Series(is_sampled & ~is_blind),
     )
+
+
+def find_drawn_units(
+    part: pl.DataFrame, cell: Cell, period: PolicyPeriod, salt: bytes
+) -> BoolArray:
+    """Return which rows were in shadow, or drawn for a blind decision above it.
+
+    `part` are rows of one cell and policy period, with `unit` and `occurred_us`.
+    """
+    stage_levels, buckets = _find_levels_and_buckets(part, cell, period, salt)
+    reviewed = build_stage_shares(period.policy).reviewed_buckets[stage_levels]
+    return np.asarray((stage_levels == 0) | (buckets < reviewed))
+
+
+def _find_levels_and_buckets(
+    part: pl.DataFrame, cell: Cell, period: PolicyPeriod, salt: bytes
+) -> tuple[IntArray, IntArray]:
+    """Return the stage level and the sampling bucket of each row; buckets are 0 in shadow."""
+    occurred = part["occurred_us"].to_numpy() // count_micros(period.policy.tick)
+    stage_levels = period.timelines.get(cell, StageHistory()).find_levels(occurred)
+    buckets = np.zeros(len(stage_levels), dtype=np.int64)
+    is_above_shadow = stage_levels > 0
+    if is_above_shadow.any():
+        keys = part.filter(pl.Series(is_above_shadow))["unit"].to_list()
+        buckets[is_above_shadow] = find_buckets(
+            build_stage_shares(period.policy), compute_sampling_values(salt, "stage", keys)
+        )
+    return stage_levels, buckets
 
 
 def _reassign_unfamiliar(

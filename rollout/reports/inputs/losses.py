@@ -35,9 +35,9 @@ from rollout.reports.inputs.pairs import (
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 CONFIDENT_WRONG = "confident and wrong"
-REVIEWERS_SPLIT = "people split"
+REVIEWERS_SPLIT = "split reviewers"
 SUSPECTED_HUMAN_ERROR = "suspected human error"
-UNSURE = "unsure and different"
+UNSURE = "model unsure and different"
 CONFIDENT_KINDS = (CONFIDENT_WRONG, REVIEWERS_SPLIT, SUSPECTED_HUMAN_ERROR)
 KINDS = (*CONFIDENT_KINDS, UNSURE)
 HUMANS_DISAGREE = "people said otherwise"

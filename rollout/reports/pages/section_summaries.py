@@ -25,8 +25,8 @@ from rollout.reports.text.formatting import (
 from rollout.reports.text.number_text import format_number_value
 
 LOSS_KIND_NAMES = {
-    REVIEWERS_SPLIT: "split reviewers",
-    UNSURE: "model unsure and different",
+    "people split": REVIEWERS_SPLIT,  # in reports from before kinds had one name
+    "unsure and different": UNSURE,
     HUMANS_DISAGREE: "human disagrees",
 }
 

@@ -19,8 +19,8 @@ Coefficient = Callable[[Floats], Floats]
 POSTERIOR_DRAWS = 2000
 MAX_NUMBERS_IN_MEMORY = 2_000_000
 MIN_RARE_CASES = 10  # of all labels but the commonest; with fewer the intervals miss 95 %
-POSTERIOR = "Dirichlet posterior, prior mass 2, 2,000 draws, 95 %"
-POSTERIOR_CLUSTERED = "Dirichlet posterior at the effective number of cases, 95 %"
+POSTERIOR = "Dirichlet posterior, prior mass 2, 2,000 draws seeded by the counts, 95 %"
+POSTERIOR_CLUSTERED = f"{POSTERIOR}, at the effective number of cases"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class AgreementCoefficient:
     """A coefficient with its interval; None if undefined, or if its labels are too rare.
 
     `method` then says which. A coefficient without an interval can also have too few units.
+    `effective` is how many independent cases the interval takes the `n` for; None without an
+    interval, for a bootstrap, and in older reports.
     """
 
     value: float | None
@@ -35,6 +37,7 @@ class AgreementCoefficient:
     high: float | None
     n: int
     method: str
+    effective: float | None = None
 
 
 def compute_kappa(table: Floats) -> float | None:
@@ -170,7 +173,7 @@ def _compute_with_intervals(
             yield AgreementCoefficient(None, None, None, n, method)
         else:
             low, high = np.nanquantile(next(posterior), [0.025, 0.975])
-            yield AgreementCoefficient(value, float(low), float(high), n, method)
+            yield AgreementCoefficient(value, float(low), float(high), n, method, effective * n)
 
 
 def _draw_posterior(

@@ -129,7 +129,7 @@ def format_plan(policy_plan: PlanFigures) -> str:
 
 
 def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
-    policy, unit = policy_plan.policy, policy_plan.policy.evidence.unit
+    policy = policy_plan.policy
     gated = {gate.to for gate in policy.gates}
     closed = [stage_id for stage_id in policy.stage_ids[1:] if stage_id not in gated]
     end = f" (no gate to {join_words(closed)})" if closed else ""
@@ -138,7 +138,7 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
     if policy.outcomes and policy.charter.objective:
         yield f"Objective: {describe_objective(policy.charter.objective, policy.outcomes)}."
     yield from (_describe_set(lever) for lever in policy.levers if lever.many)
-    flows = policy_plan.traffic.cells.values()
+    flows, unit_text = policy_plan.traffic.cells.values(), _describe_unit(policy)
     rates = [
         cell_traffic.units_per_day
         for cell_traffic in flows
@@ -148,8 +148,8 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
         lowest, highest = f"{min(rates):,.3g}", f"{max(rates):,.3g}"
         pace_text = lowest if lowest == highest else f"{lowest} to {highest}"
         yield (
-            f"Traffic, from {policy_plan.traffic.source}: {pace_text} units a day in a cell. A unit"
-            f" is one {unit}."
+            f"Traffic, from {policy_plan.traffic.source}: {pace_text} units a day in a cell."
+            f" {unit_text}"
         )
         if not any(cell_traffic.rates for cell_traffic in flows):
             yield (
@@ -159,8 +159,18 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
     else:
         yield (
             "Traffic: unknown, so no dates. Add `expect` to the policy, or pass --predictions and"
-            f" --decisions. A unit is one {unit}."
+            f" --decisions. {unit_text}"
         )
+
+
+def _describe_unit(policy: Policy) -> str:
+    """Describe what is counted once, and what records need for it."""
+    if policy.evidence.unit == "episode" and policy.evidence.episode_span is None:
+        return (
+            "A unit is one episode: cases have to name theirs in a column `episode`, or write"
+            " `evidence.episode_span`."
+        )
+    return f"A unit is one {policy.evidence.unit}."
 
 
 def _describe_set(lever: Lever) -> str:

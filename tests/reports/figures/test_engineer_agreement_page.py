@@ -178,7 +178,15 @@ def test_the_range_with_the_unjudged_says_whose_answers_are_missing(shown):
     row = page.of("v1 against human decisions")[f"… with the {figures.unjudged} others"]
     low, high = figures.bounds
     assert row[2] == f"{100 * low:.1f} to {100 * high:.1f} %"
-    assert row[4].startswith(f"whatever the {figures.unjudged} without one human label would have")
+    assert row[-1].startswith(f"whatever the {figures.unjudged} without one human label would have")
+
+
+def test_kappa_and_ac1_have_their_effective_number_beside_the_cases(shown):
+    facts, page = shown
+    (figures,) = facts.agreements
+    rows = page.of("v1 against human decisions")
+    for name, figure in (("Cohen's kappa", figures.kappa), ("Gwet's AC1", figures.ac1)):
+        assert rows[name][3:5] == [str(figure.n), f"{figure.effective:.0f}"]
 
 
 def test_a_baseline_in_one_span_has_no_interval_and_says_why(shown):
@@ -201,7 +209,7 @@ def test_rare_labels_have_a_recall_instead_of_kappa(replay_of, case):
     for name, figure in (("Cohen's kappa", "kappa"), ("Gwet's AC1", "AC1")):
         assert rows[name][1] == ""
         assert rows[name][2] == f"too few for {figure} (6 of label bear)"
-        assert rows[name][4] == (
+        assert rows[name][-1] == (
             f"recall instead: bear 85.7 % ({100 * recall.low:.1f} to {100 * recall.high:.1f} %)"
         )
 

@@ -4,12 +4,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
+import polars as pl
 import pytest
 
+from rollout.core.policy.familiarity import encode_case_values
 from rollout.core.statistics.evidence import compute_audited_log_e
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.funnel import NO_PREDICTION
+from rollout.reports.figures.funnel import NO_PREDICTION, compute_funnels
 from rollout.reports.figures.missing_decisions import (
     EXCLUDED_REVIEWER,
     ONLY_ASSISTED,
@@ -17,8 +19,11 @@ from rollout.reports.figures.missing_decisions import (
     UNSURE,
 )
 from rollout.reports.figures.reviewer_agreement import Reviewer, list_visible_standouts
+from rollout.reports.inputs.gate_units import NOT_DRAWN, UNFAMILIAR
 from rollout.reports.inputs.pairs import compare_answers
+from rollout.reports.pages.json_report import to_plain_values
 from rollout.reports.statistics.intervals import (
+    EXACT_METHOD,
     clopper_pearson,
     compute_share,
     compute_weighted_share,
@@ -118,6 +123,29 @@ def test_every_step_of_the_funnel_loses_what_its_reasons_say(told):
     for funnel in facts.funnels:
         for before, after in zip(funnel.steps, funnel.steps[1:], strict=False):
             assert before.left - after.left == sum(after.lost.values())
+
+
+def test_the_funnel_ends_with_the_units_that_the_engine_counted(told):
+    """In every attempt: the views select by stage and sampling value, as gates do."""
+    inputs, facts = told
+    for funnel in facts.funnels:
+        seen = decided = 0
+        for (_, version), view in inputs.evidence_views.items():
+            if version == funnel.version:
+                rows, kinds = view.rows.gate, view.unit_classes
+                rows = rows.select(kinds.is_whole_unit[rows.unit_class] & view._find_reviewed(rows))
+                seen += len(rows)
+                decided += int((~kinds.is_missing[rows.unit_class]).sum())
+        assert [step.left for step in funnel.steps[-2:]] == [seen, decided]
+    assert any(funnel.steps[-2].lost == {NOT_DRAWN: 162} for funnel in facts.funnels)
+
+
+def test_units_with_values_that_the_version_never_met_end_before_decisions(replay_of, case):
+    inputs = replay_of(often(case, 6, "a", human="bear", model={"v1": "bear"}))
+    values = pl.lit(f"[{encode_case_values([('form', 'new')])}]")
+    unfamiliar = replace(inputs, units=inputs.units.with_columns(attribute_values=values))
+    (funnel,) = compute_funnels(unfamiliar, ["v1"])
+    assert [step.lost for step in funnel.steps[-2:]] == [{UNFAMILIAR: 6}, {}]
 
 
 def test_missing_verdicts_have_their_reasons_and_widen_the_bounds(replay_of, case):
@@ -261,3 +289,39 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
         said: compare_answers(lever, "20", said)[::4] for said in ("23", "30", "(failed)", "99")
     }
     assert costs == {"23": (False, 1), "30": (False, 3), "(failed)": (False, 3), "99": (False, 3)}
+
+
+def test_no_interval_takes_cases_of_one_episode_as_independent(replay_of, case, bears):
+    """Five hundred cases in 100 episodes: every share of more than 100 is over episodes."""
+    policy = replace(
+        bears,
+        evidence=replace(bears.evidence, unit="episode"),
+        levers=tuple(replace(lever, answer_within=FIVE) for lever in bears.levers),
+    )
+    first = case("x").at
+    made = [
+        case(
+            f"c{n:03}",
+            first + n * timedelta(minutes=20),
+            human="bear",
+            model={"v1": "bear" if n // 5 % 6 else "no-bear"},
+            outcome="bear" if n // 5 % 4 else "no-bear",
+            episode=f"e{n // 5}",
+        )
+        for n in range(500)
+    ]
+    values = to_plain_values(compute_report_facts(replay_of(made, policy)))
+    plain = dict(find_plain_shares(values, 100))
+    assert plain == {}
+
+
+def find_plain_shares(value, units, path=""):
+    """Yield the path and number of each share of more cases than units whose method names none."""
+    if isinstance(value, dict):
+        if value.get("method") == EXACT_METHOD and value["n"] > units:
+            yield path, value["n"]
+        for name, part in value.items():
+            yield from find_plain_shares(part, units, f"{path}.{name}")
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from find_plain_shares(part, units, path)

@@ -45,7 +45,7 @@ def answers(*given, version="v1"):
              "at": at, "latency_ms": took, "error": error}
         )  # fmt: skip
         cases.append({"case_key": key, "site": site})
-        times.append({"case_key": key, "occurred_us": int(NOON.timestamp() * 1e6)})
+        times.append({"case_key": key, "occurred_us": int(NOON.timestamp() * 1e6), "unit": key})
     levers, nothing = ["alarm", "gate"], pl.DataFrame(schema=REMARK_SCHEMA)
     records = RecordFrames(
         pl.DataFrame(cases, schema=build_cases_schema()),
@@ -54,7 +54,8 @@ def answers(*given, version="v1"):
         pl.DataFrame(schema=build_outcomes_schema(levers)),
         nothing, nothing, {},
     )  # fmt: skip
-    placed = pl.DataFrame(times, schema={"case_key": pl.String, "occurred_us": pl.Int64})
+    schema = {"case_key": pl.String, "occurred_us": pl.Int64, "unit": pl.String}
+    placed = pl.DataFrame(times, schema=schema)
     return compute_latencies(records, placed, POLICY)
 
 

@@ -126,6 +126,15 @@ def test_fewer_independent_cases_widen_the_interval():
     assert bursts.high - bursts.low > 1.8 * (whole.high - whole.low)
 
 
+def test_an_interval_names_the_independent_cases_that_it_stands_for():
+    table = np.array([[250.0, 10], [11, 30]])
+    plain, bursts = (
+        compute_kappa_and_ac1(table, number) for number in (None, EffectiveNumber(301, 150.5))
+    )
+    assert [found.effective for found in plain] == [301, 301]
+    assert [found.effective for found in bursts] == pytest.approx([150.5, 150.5])
+
+
 def test_the_interval_covers_with_many_labels_and_a_rare_one():
     """Half a case in every cell as prior would cover in .58 here (statistics.md §17)."""
     generator = np.random.default_rng(5)
