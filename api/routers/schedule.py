@@ -1,4 +1,4 @@
-"""What will happen in a rollout: waves, freezes, ends of grants and trials, reports."""
+"""What will happen in a rollout: waves, freezes, ends of grants and trials, reports, drills."""
 
 from typing import Annotated
 
@@ -47,7 +47,8 @@ def get_schedule(
     """Return what will happen in the next days at the sites that you may read.
 
     Freezes, openings of waves, starts and ends of trials, ends of grants, expiring proposals,
-    approved proposals that wait for a date, and reports. It assumes that nothing else happens
-    before: a widening, for example, moves the opening of the next wave.
+    approved proposals that wait for a date, reports, and stop drills: at a site with a grant the
+    next is due 30 days after the last. It assumes that nothing else happens before: a widening, for
+    example, moves the opening of the next wave.
     """
     return load_schedule(service, caller, rollout, at=now, days=days)

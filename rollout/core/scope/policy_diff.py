@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from rollout.core.calendar.instants import format_duration
+from rollout.core.calendar.opening_hours import uses_holidays
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.evidence_sources import UNNAMED, EvidenceSources
 from rollout.core.policy.levers import Lever
@@ -180,6 +181,19 @@ def _compare_evidence(old: Policy, new: Policy) -> Sentences:
         yield f"reviewers are checked on fewer cases, {_format_share(new_rules.second_verdict)}"
 
 
+def _compare_file_readings(old: Policy, new: Policy) -> Sentences:
+    is_named_already = new.evidence.outside_blind and not old.evidence.outside_blind
+    if _reads_as_blind(new) and not _reads_as_blind(old) and not is_named_already:
+        yield "imported decisions count as blind where their file does not say"
+
+
+def _reads_as_blind(policy: Policy) -> bool:
+    """Return whether an imported decision is blind if its file does not say."""
+    reading = policy.file_readings.get("decisions")
+    exposure = reading and (reading.constants.get("exposure") or reading.exposure)
+    return exposure == "blind" if exposure else policy.evidence.outside_blind
+
+
 def _compare_versions(old: Policy, new: Policy) -> Sentences:
     for version in sorted(old.watched_versions - new.watched_versions):
         yield f"{version} counts as evidence from now on, where it was only watched"
@@ -255,8 +269,11 @@ def _compare_sites(old: Policy, new: Policy) -> Sentences:
         elif _get_lease(new, site) > _get_lease(old, old_site):
             lease = format_duration(_get_lease(new, site))
             yield f"a stop reaches {site.id} later: its answers are valid for {lease}"
-        if old_site is not None and site.open not in {None, old_site.open}:
-            yield f"silence of {site.id} counts in other hours: {site.open}"
+        if old_site is not None and site.open is not None:
+            if site.open != old_site.open:
+                yield f"silence of {site.id} counts in other hours: {site.open}"
+            elif uses_holidays(site.open) and site.country != old_site.country:
+                yield f"silence of {site.id} counts on other holidays, those of {site.country}"
     old_windows = [(w.id, w.hours, w.when) for w in old.windows]
     new_windows = [(w.id, w.hours, w.when) for w in new.windows]
     if old_windows[: len(new_windows)] != new_windows:
@@ -268,6 +285,8 @@ def _get_lease(policy: Policy, site: Site) -> timedelta:
 
 
 def _compare_engine(old: Policy, new: Policy) -> Sentences:
+    if new.reveal != "never" and old.reveal == "never":
+        yield "reviewers see the model's answer after their decision"
     if old.observe and not new.observe:
         yield "proposals are applied, where they were only raised"
     if new.tick > old.tick:
@@ -382,6 +401,7 @@ _RULES: tuple[Callable[[Policy, Policy], Sentences], ...] = (
     _compare_levers,
     compare_label_sets,
     _compare_evidence,
+    _compare_file_readings,
     compare_outcomes,
     _compare_stages,
     _compare_sites,

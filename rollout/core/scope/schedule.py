@@ -3,7 +3,7 @@
 It names no person. It assumes that nothing else happens: a widening moves the opening of a wave.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -21,6 +21,8 @@ from rollout.core.scope.scope import ProposalState, Scope
 from rollout.core.scope.waves import find_wave_hold, find_wave_opening
 
 LONGEST_FREEZE = timedelta(days=60)  # of a longer one the entry begins so long before the schedule
+DRILL_INTERVAL = timedelta(days=30)
+FIRST_DRILL, DUE_DRILL, OVERDUE_DRILL = "first", "due", "overdue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,9 @@ class ScheduleEntry:
     """Something that will happen at `at`, or lasts until `until`.
 
     Attributes:
-        kind: wave, freeze, start, end, grant, expiry, effect or report.
+        kind: wave, freeze, start, end, grant, expiry, effect, report or drill.
         subject: number of a wave, hours of a freeze, stage of a grant, id of a proposal, name of a
-            report; "" for starts and ends.
+            report, which drill; "" for starts and ends.
         sites: where; () means the whole rollout.
         window: of one cell's entry, else "".
         detail: reason of a freeze, version of a grant, kind of a proposal, view of a report.
@@ -54,9 +56,17 @@ class ScheduleEntry:
 
 
 def list_schedule(
-    scope: Scope, policy: Policy, since: datetime, until: datetime
+    scope: Scope,
+    policy: Policy,
+    since: datetime,
+    until: datetime,
+    last_drills: Mapping[str, datetime],
 ) -> tuple[ScheduleEntry, ...]:
-    """Return the entries of [since, until), by time; `since` is the present."""
+    """Return the entries of [since, until), by time; `since` is the present.
+
+    Args:
+        last_drills: time of the last stop drill by site; no entry for sites without one.
+    """
     entries = [
         *_list_waves(scope, policy, since),
         *_list_freezes(policy, since, until),
@@ -64,6 +74,7 @@ def list_schedule(
         *_list_grant_ends(scope, policy),
         *_list_proposals(scope, policy, since),
         *_list_reports(policy, since, until),
+        *_list_drills(scope, policy, since, last_drills),
     ]
     coming = (e for e in entries if e.at < until and since < (e.until or e.at))
     return tuple(sorted(coming, key=lambda e: (e.at, e.kind, e.subject, e.sites, e.window)))
@@ -162,9 +173,13 @@ def _find_effect(
     ends = [hold.until for hold in holds if hold.until is not None]
     if not proposal.is_approved or len(ends) < len(holds):
         return None
-    last_end = max(ends, default=at + MICROSECOND)
-    tick_at = EPOCH - ((EPOCH - last_end) // policy.tick) * policy.tick
+    tick_at = _find_tick(policy, max(ends, default=at + MICROSECOND))
     return tick_at if tick_at < proposal.expires_at else None
+
+
+def _find_tick(policy: Policy, at: datetime) -> datetime:
+    """Return the first tick at or after `at`."""
+    return EPOCH - ((EPOCH - at) // policy.tick) * policy.tick
 
 
 def _find_place(scope: Scope, proposal: ProposalState) -> tuple[tuple[str, ...], str]:
@@ -178,3 +193,33 @@ def _list_reports(policy: Policy, since: datetime, until: datetime) -> Iterator[
     for plan in policy.reports:
         for due_time in list_due_times(plan, policy.timezone, since, until):
             yield ScheduleEntry("report", due_time, plan.name, detail=plan.view)
+
+
+def _list_drills(
+    scope: Scope, policy: Policy, at: datetime, last_drills: Mapping[str, datetime]
+) -> Iterator[ScheduleEntry]:
+    """Yield the next stop drill of sites with a grant, sites with the same instant together.
+
+    One that is late stands at the next tick, where a calendar still shows it.
+    """
+    granted_sites = {
+        cell.site
+        for (cell, _), state in scope.cells.items()
+        if cell in policy.cell_set and any(at < grant.until for grant in state.grants)
+    }
+    sites_by_drill: dict[tuple[str, datetime], list[str]] = {}
+    for site in policy.sites:
+        if site.id in granted_sites:
+            drill = _find_drill(policy, last_drills.get(site.id), at)
+            sites_by_drill.setdefault(drill, []).append(site.id)
+    for (subject, due_at), sites in sites_by_drill.items():
+        yield ScheduleEntry("drill", due_at, subject, tuple(sites))
+
+
+def _find_drill(policy: Policy, last_drill: datetime | None, at: datetime) -> tuple[str, datetime]:
+    """Return which drill of a site is next, and when."""
+    next_tick = _find_tick(policy, at + MICROSECOND)
+    if last_drill is None:
+        return FIRST_DRILL, next_tick
+    due_at = last_drill + DRILL_INTERVAL
+    return (DUE_DRILL, due_at) if at < due_at else (OVERDUE_DRILL, next_tick)

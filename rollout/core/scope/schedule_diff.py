@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from datetime import date
 
-from rollout.core.calendar.sites import Cell
+from rollout.core.calendar.opening_hours import uses_holidays
+from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Policy, Waves
 
 
@@ -20,10 +21,24 @@ def compare_waves(old: Policy, new: Policy) -> Iterator[str]:
     ]
     if earlier_sites:
         yield f"an earlier wave: {', '.join(earlier_sites)}"
+    left_sites = [site.id for site in new.sites if _leaves_wave(old, new, site)]
+    if left_sites:
+        yield f"the next wave no longer waits for {', '.join(left_sites)}"
     for site in new.sites:
         old_site = old.sites_by_id.get(site.id)
         if old_site is not None and old_site.wave != site.wave:
             yield from _compare_days(old, new, site.id)
+
+
+def _leaves_wave(old: Policy, new: Policy, site: Site) -> bool:
+    """Return whether a site moves to a later wave from one that other sites wait for.
+
+    A removed site, or one that may no longer reach the stage, only narrows: nobody waits for it.
+    """
+    old_site = old.sites_by_id.get(site.id)
+    if old_site is None or site.wave <= old_site.wave:
+        return False
+    return any(other.wave > old_site.wave for other in new.sites if other.id != site.id)
 
 
 def _compare_days(old: Policy, new: Policy, site: str) -> Iterator[str]:
@@ -96,10 +111,16 @@ def _find_start(policy: Policy, cell: Cell) -> date | None:
 def compare_freezes(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:
     """Yield a sentence for each freeze of a cell that is gone or moved."""
     for freeze in old.freezes:
-        if freeze.where.fits(cell) and not any(
-            _is_same_freeze(f, freeze, cell) for f in new.freezes
+        has_same_days = _have_same_holidays(old, new, cell.site) or not uses_holidays(freeze.hours)
+        if freeze.where.fits(cell) and not (
+            has_same_days and any(_is_same_freeze(f, freeze, cell) for f in new.freezes)
         ):
             yield f"the freeze for {freeze.reason} ({freeze.hours}) is gone or moved"
+
+
+def _have_same_holidays(old: Policy, new: Policy, site: str) -> bool:
+    """Return whether hours that name holidays mean the same days at a site."""
+    return old.sites_by_id[site].country == new.sites_by_id[site].country
 
 
 def _is_same_freeze(new: Freeze, old: Freeze, cell: Cell) -> bool:

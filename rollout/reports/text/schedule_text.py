@@ -2,9 +2,14 @@
 
 from typing import Final
 
-from rollout.core.scope.schedule import ScheduleEntry
+from rollout.core.scope.schedule import DUE_DRILL, FIRST_DRILL, OVERDUE_DRILL, ScheduleEntry
 
 MAX_SITES: Final = 3  # named in one title
+DRILL_TEXTS: Final = {
+    FIRST_DRILL: "First stop drill is due",
+    DUE_DRILL: "Stop drill is due",
+    OVERDUE_DRILL: "Stop drill is overdue",
+}
 
 
 def describe_entry(entry: ScheduleEntry, *, names_windows: bool, names_reasons: bool = True) -> str:
@@ -20,6 +25,7 @@ def describe_entry(entry: ScheduleEntry, *, names_windows: bool, names_reasons: 
         "expiry": f"Proposal {subject} ({entry.detail}) expires{place}",
         "effect": f"Approved proposal {subject} ({entry.detail}) can take effect{place}",
         "report": f"Report {subject} ({entry.detail})",
+        "drill": f"{DRILL_TEXTS.get(subject, '')}{place}",
     }
     return texts[entry.kind]
 

@@ -9,6 +9,7 @@ from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.schedule import ScheduleEntry, limit_to_sites, list_schedule
 from rollout.reports.text.schedule_text import describe_entry
+from rollout.services.cells.stop_drills import load_last_drills
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 
@@ -21,13 +22,13 @@ class ScheduledEntry:
     """Something that will happen in a rollout.
 
     Attributes:
-        kind: wave, freeze, start, end, grant, expiry, effect or report.
+        kind: wave, freeze, start, end, grant, expiry, effect, report or drill.
         at: when it happens or begins.
         until: end of a freeze, else null.
         sites: where; [] means the whole rollout.
         window: of one cell, else "".
         subject: number of a wave, hours of a freeze, stage of a grant, id of a proposal, name of a
-            report; else "".
+            report, which drill (first, due, overdue); else "".
         text: the entry in words.
         key: stays the same when only the time of the entry changes.
     """
@@ -72,7 +73,9 @@ def load_schedule(
         raise RefusalError(f"{days} days are out of range; ask for 1 to {MAX_DAYS}")
     state = service.state_cache.reload_rollout(rollout_name).state
     until = at + timedelta(days=days)
-    entries = list_schedule(state.scope, state.policy, at, until)
+    with service.database.begin_read() as transaction:
+        last_drills = load_last_drills(transaction, state)
+    entries = list_schedule(state.scope, state.policy, at, until, last_drills)
     readable = limit_to_sites(entries, _list_readable_sites(caller, state))
     describe = partial(
         describe_entry,

@@ -57,6 +57,7 @@ def test_the_page_lists_what_will_happen_by_day(browser, granted):
     page = browser.as_("vic").page("/rollouts/bears/schedule")
     assert "The grant of supervised to v1 ends at creek in day, unless renewed" in page
     assert "Proposal P-2 (widening) expires at lake in day" in page
+    assert "First stop drill is due at creek" in page
 
 
 def test_a_visitor_of_one_site_sees_that_site_alone(browser, granted):
@@ -71,6 +72,7 @@ def test_a_calendar_program_reads_stable_entries_in_utc(browser, granted, clock)
     grant = next(e for e in events.values() if "The grant of" in str(e["summary"]))
     assert str(grant["summary"]).startswith("bears: The grant of supervised")
     assert grant["dtstart"].to_ical().endswith(b"Z")
+    assert "bears: First stop drill is due at creek" in {str(e["summary"]) for e in events.values()}
     assert not any(name in str(events) for name in ("ana", "bo,", "vic"))
     clock.advance(DAY)
     assert read_events(browser, address).keys() == events.keys()

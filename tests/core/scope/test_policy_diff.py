@@ -5,6 +5,7 @@ import pytest
 
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
+from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import CostRule, Lever, Margin, Number
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import (
@@ -42,6 +43,7 @@ PRICE = Lever(
 RECALL = Condition("recall", 0.8, at_least=True, label="bear")
 HARM = Condition("harm", 0, at_least=False)
 GUARD = Guard(AGREEMENT, "one-stage", over=None, false_alarm_every=1000)
+VIENNA, BERLIN = (Site("creek", "UTC", country=country) for country in ("AT", "DE"))
 FORMS = FamiliarityRule((FamiliarAttribute(("form",)),))
 LIGHT = FamiliarAttribute(("light",), (0, 20, 50))
 SUPERVISED, AUTONOMOUS = Stage("supervised", blind=0.5), Stage("autonomous", blind=0.1, audit=0.1)
@@ -114,6 +116,12 @@ LOOSER = {
         {"sites": (Site("creek", "UTC"),)},
         {"sites": (Site("creek", "UTC", open="08:00-20:00"),)},
         "silence of creek counts in other hours: 08:00-20:00",
+    ),
+    "reveal": ({}, {"reveal": "after"}, "reviewers see the model's answer after their decision"),
+    "imports as blind": (
+        {"file_readings": {"decisions": FileReading(exposure="assisted")}},
+        {"file_readings": {"decisions": FileReading(constants={"exposure": "blind"})}},
+        "imported decisions count as blind where their file does not say",
     ),
     "guard's reach": (guard(reach="site"), guard(reach="cell"), "the guard on agreement"),
     "guard's deed": (guard(then="shadow"), guard(then="one-stage"), "the guard on agreement"),
@@ -307,6 +315,14 @@ def test_a_looser_policy_is_named_and_the_way_back_is_none(name):
 
 
 BOTH_WAYS = {
+    "holidays of a freeze": (
+        {"sites": (VIENNA,), "freezes": (Freeze("PH", "holidays"),)},
+        {"sites": (BERLIN,), "freezes": (Freeze("PH", "holidays"),)},
+    ),
+    "holidays of open hours": (
+        {"sites": (replace(VIENNA, open="08:00-20:00; PH off"),)},
+        {"sites": (replace(BERLIN, open="08:00-20:00; PH off"),)},
+    ),
     "fallback": (lever(STRICT), lever(replace(STRICT, unanswered="nothing"))),
     "hours": (
         {"windows": (Window("day", "08:00-20:00"), Window("night"))},
@@ -332,6 +348,18 @@ def test_an_earlier_wave_loosens_where_waves_wait():
     sites = (Site("creek", "UTC"), Site("lake", "UTC", wave=1))
     assert list_looser_rules(late, replace(late, sites=sites)) == ("an earlier wave: lake",)
     assert list_looser_rules(policy(), policy(sites=sites)) == ()
+
+
+def test_a_site_that_leaves_its_wave_holds_up_the_next_no_longer():
+    waves = {"waves": Waves("supervised")}
+    first, second = Site("creek", "UTC"), Site("lake", "UTC")
+    third = Site("pond", "UTC", wave=2)
+    old = policy(sites=(first, second, third), **waves)
+    later = policy(sites=(first, replace(second, wave=3), third), **waves)
+    assert list_looser_rules(old, later) == ("the next wave no longer waits for lake",)
+    assert list_looser_rules(later, old) == ("an earlier wave: lake",)
+    last = policy(sites=(first, second, replace(third, wave=3)), **waves)
+    assert list_looser_rules(old, last) == ()  # no site waits for the last wave
 
 
 def test_a_site_moves_to_no_wave_that_opens_before_its_day():
@@ -371,6 +399,12 @@ def test_cosmetic_edits_loosen_nothing():
         expect=TrafficExpectation(units_per_day=9),
         slices=("camera",),
     )
+    assert list_looser_rules(old, new) == ()
+
+
+def test_another_country_loosens_no_hours_without_holidays():
+    rules = {"freezes": (Freeze("Dec 24", "eve"),)}
+    old, new = policy(sites=(VIENNA,), **rules), policy(sites=(BERLIN,), **rules)
     assert list_looser_rules(old, new) == ()
 
 

@@ -8,15 +8,28 @@ from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.policy import Freeze, Limit, ReportPlan, Waves, Where
 from rollout.core.scope.schedule import limit_to_sites, list_schedule
 from rollout.reports.text.schedule_text import describe_entry
-from tests.factories import BO, CREEK, CY, DAN, DAY, HOUR, MET, NOON, TICK, RolloutDriver, policy
+from tests.factories import (
+    BO,
+    CREEK,
+    CY,
+    DAN,
+    DAY,
+    HOUR,
+    LAKE,
+    MET,
+    NOON,
+    TICK,
+    RolloutDriver,
+    policy,
+)
 
 TOKYO = Site("lake", "Asia/Tokyo", wave=2)
 DAYS = 40
 
 
-def coming(rollout, days=DAYS, at=None):
+def coming(rollout, days=DAYS, at=None, drills=None):
     at = at or rollout.at
-    return list_schedule(rollout.scope, rollout.policy, at, at + days * DAY)
+    return list_schedule(rollout.scope, rollout.policy, at, at + days * DAY, drills or {})
 
 
 def of_kind(rollout, kind, **more):
@@ -92,6 +105,34 @@ def test_reports_are_due_in_the_rollouts_zone(every, expected):
     found = of_kind(RolloutDriver(policy(reports=(plan,))), "report")
     assert len(found) == expected
     assert {entry.at.hour for entry in found} == {7}
+
+
+def test_a_drill_is_due_thirty_days_after_the_last_at_sites_with_a_grant():
+    rollout = RolloutDriver(policy())
+    assert of_kind(rollout, "drill") == []  # a stop would withhold nothing
+    rollout.widen()
+    (first,) = of_kind(rollout, "drill")
+    assert (first.subject, first.sites, first.at) == ("first", ("creek",), rollout.at + TICK)
+    drilled_at = rollout.at - 10 * DAY
+    (due,) = of_kind(rollout, "drill", drills={"creek": drilled_at})
+    assert (due.subject, due.at) == ("due", drilled_at + 30 * DAY)
+    late = rollout.at + 20 * DAY
+    (overdue,) = of_kind(rollout, "drill", drills={"creek": drilled_at}, at=late)
+    assert (overdue.subject, overdue.at) == ("overdue", late + TICK)
+    assert of_kind(rollout, "drill", at=rollout.at + 90 * DAY) == []  # the grant has ended
+
+
+def test_drills_of_one_instant_are_one_entry():
+    rollout = RolloutDriver(policy())
+    rollout.widen()
+    rollout.widen(LAKE)
+    entry = of_kind(rollout, "drill")[0]
+    assert describe_entry(entry, names_windows=True) == "First stop drill is due at creek, lake"
+    both = of_kind(rollout, "drill", drills={"creek": NOON})
+    assert [describe_entry(entry, names_windows=True) for entry in both] == [
+        "First stop drill is due at lake",
+        "Stop drill is due at creek",
+    ]
 
 
 def test_a_reader_sees_only_their_sites_and_what_concerns_the_whole_rollout():
