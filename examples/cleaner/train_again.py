@@ -88,8 +88,8 @@ def read_flags(frame: pl.DataFrame, flag: pl.Expr) -> dict[str, bool]:
     return dict(frame.select("case_key", flag.alias("flag")).iter_rows())
 
 
-def count_training_rows(replayed: ReplayedFiles) -> dict[str, tuple[int, float]]:
-    """Return rows and total weight by source, as a live rollout exports them.
+def count_training_rows(replayed: ReplayedFiles) -> dict[tuple[str, str], tuple[int, float]]:
+    """Return rows and total weight by batch and source, as a live rollout exports them.
 
     Live, people answer only what they are asked: the model's cases without audit have no decision.
     """
@@ -111,10 +111,13 @@ def count_training_rows(replayed: ReplayedFiles) -> dict[str, tuple[int, float]]
     )
     totals = (
         select_training_rows(rows, HUMAN_SOURCES)
-        .group_by("source")
+        .group_by("site", "source")
         .agg(pl.len(), pl.col("weight").sum())
     )
-    return {source: (count, weight) for source, count, weight in totals.sort("source").iter_rows()}
+    return {
+        (batch, source): (count, weight)
+        for batch, source, count, weight in totals.sort("site", "source").iter_rows()
+    }
 
 
 if __name__ == "__main__":
@@ -124,6 +127,6 @@ if __name__ == "__main__":
     for name, labels in build_label_sets(story, replayed).items():
         accuracy = measure_accuracy(load_digit_set(SEED), batches, labels, SEED)
         print(f"  {name}: {accuracy:.1%}")
-    print("Training rows by source, with their total weight")
-    for source, (count, weight) in count_training_rows(replayed).items():
-        print(f"  {source}: {count:,} rows, weight {weight:,.0f}")
+    print("Training rows by batch and source, with their total weight")
+    for (batch, source), (count, weight) in count_training_rows(replayed).items():
+        print(f"  {batch}, {source}: {count:,} rows, weight {weight:,.0f}")

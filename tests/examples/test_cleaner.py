@@ -126,12 +126,26 @@ def test_training_again_brings_what_the_page_says(train_again, story, replayed):
 
 def test_training_rows_stand_for_all_labels_by_their_weights(train_again, replayed):
     rows = train_again.count_training_rows(replayed)
-    assert set(rows) == {"audit", "blind"}
-    count, weight = rows["audit"]
-    assert weight == pytest.approx(5 * count)
-    assert rows["blind"][0] == rows["blind"][1]
+    assert {source for _, source in rows} == {"audit", "blind"}
+    assert {batch for batch, source in rows if source == "audit"} == {"batch-a", "batch-b"}
+    assert all(
+        count == weight for (_, source), (count, weight) in rows.items() if source == "blind"
+    )
+    audits = [row for (_, source), row in rows.items() if source == "audit"]
+    assert all(weight == pytest.approx(5 * count) for count, weight in audits)
     deciders = train_again.find_deciders(replayed)
-    assert weight == pytest.approx(deciders["by_model"].sum(), rel=0.15)  # of a fifth, by chance
+    total = sum(weight for _, weight in audits)
+    assert total == pytest.approx(deciders["by_model"].sum(), rel=0.15)  # of a fifth, by chance
+
+
+def test_the_page_has_the_training_rows_of_each_batch(train_again, replayed):
+    rows = train_again.count_training_rows(replayed)
+    table = []
+    for batch in ("batch-a", "batch-b", "batch-c"):
+        blind, audit = (rows.get((batch, source), (0, 0.0)) for source in ("blind", "audit"))
+        counts = " | ".join(f"{count:,.0f}" for count in (blind[0], audit[0], blind[1] + audit[1]))
+        table.append(f"| {batch} | {counts} |")
+    assert "\n".join(table) in README
 
 
 def test_the_first_hundred_of_the_work_list_hold_what_the_page_says(story, tmp_path):
