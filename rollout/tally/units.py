@@ -239,17 +239,28 @@ def _add_answer_columns(timed_cases: Frame, source: str, policy: Policy) -> Fram
     """Add each lever's `decided`, `predicted`, `second` and `cost`.
 
     They are columns because narwhals builds an expression again wherever it is used: with two
-    levers that took most of the time of a small batch.
+    levers, or with ten labels and a few costs, that took most of the time of a small batch.
     """
     levers = policy.levers
     compared_cases = timed_cases.with_columns(
         **{f"decided:{lever.id}": _build_decided(lever, source) for lever in levers},
         **{f"predicted:{lever.id}": _build_predicted(lever, source) for lever in levers},
+        **_map_answers_to_actions(levers, source),
     )
     return compared_cases.with_columns(
         **{f"other:{lever.id}": _build_second(lever) for lever in levers},
         **{f"cost:{lever.id}": _compute_cost(lever, source) for lever in levers},
     )
+
+
+def _map_answers_to_actions(levers: Sequence[Lever], source: str) -> dict[str, nw.Expr]:
+    """Return the actions of the model's and the human's labels, by new columns."""
+    return {
+        f"{side}:{lever.id}": _map_to_action(nw.col(f"{prefix}{VALUE_PREFIX}{lever.id}"), lever)
+        for lever in levers
+        if lever.has_single_labels
+        for side, prefix in (("did", ""), ("right", f"{source}:"))
+    }
 
 
 def _build_lever_rows(answered_cases: Frame, lever: Lever, policy: Policy) -> Frame:
@@ -382,7 +393,7 @@ def _compute_cost(lever: Lever, source: str) -> nw.Expr:
     cost = (
         _compute_set_cost(lever, decided, predicted)
         if lever.many
-        else _compute_label_cost(lever, source)
+        else _compute_label_cost(lever)
         if lever.number is None
         else compute_number_cost(lever, *_parse_numbers(lever, source))
     )
@@ -397,11 +408,8 @@ def _compute_set_cost(lever: Lever, decided: nw.Expr, predicted: nw.Expr) -> nw.
     return nw.when(decided == predicted).then(nw.lit(0.0)).otherwise(float(lever.largest_cost))
 
 
-def _compute_label_cost(lever: Lever, source: str) -> nw.Expr:
-    model = nw.col(VALUE_PREFIX + lever.id)
-    human = nw.col(f"{source}:{VALUE_PREFIX}{lever.id}")
-    model_action = _map_to_action(model, lever)
-    human_action = _map_to_action(human, lever)
+def _compute_label_cost(lever: Lever) -> nw.Expr:
+    model_action, human_action = nw.col(f"did:{lever.id}"), nw.col(f"right:{lever.id}")
     expr: nw.Expr = nw.lit(float(lever.largest_cost))
     for rule in reversed(lever.costs):
         does_match = _matches_action(model_action, rule.did) & _matches_action(
@@ -414,9 +422,9 @@ def _compute_label_cost(lever: Lever, source: str) -> nw.Expr:
 def _map_to_action(label: nw.Expr, lever: Lever) -> nw.Expr:
     """Return the action of a label; equal actions cost the same."""
     expr = label
-    for name, action in zip(lever.labels, lever.actions, strict=True):
-        if action != name:
-            expr = nw.when(label == name).then(nw.lit(action)).otherwise(expr)
+    for action in dict.fromkeys(lever.actions):
+        names = [n for n, of in zip(lever.labels, lever.actions, strict=True) if of == action != n]
+        expr = nw.when(label.is_in(names)).then(nw.lit(action)).otherwise(expr) if names else expr
     return expr
 
 

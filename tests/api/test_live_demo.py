@@ -109,6 +109,17 @@ def test_no_record_of_the_history_is_received_before_it_occurs(history):
     assert (early, total > 10_000) == (0, True)
 
 
+def test_cases_with_pictures_share_pages(history):
+    """With a page for each case the file was more than twice as large, and is copied each time."""
+    with closing(sqlite3.connect(history.folder / history_cache.DATABASE_FILE)) as connection:
+        ((size,), (count,)) = (
+            connection.execute(query).fetchone()
+            for query in ("pragma page_size", "select count(*) from cases")
+        )
+    assert size == history_cache.PAGE_BYTES
+    assert (history.folder / history_cache.DATABASE_FILE).stat().st_size < count * 4096
+
+
 def test_the_historys_permits_are_bound_as_those_of_its_clients_are(history):
     """Seen: they counted as permits from before bound ones, so nothing was compared."""
     with closing(sqlite3.connect(history.folder / history_cache.DATABASE_FILE)) as connection:

@@ -3,9 +3,12 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import narwhals as nw
+import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Site, Window
+from rollout.core.policy.levers import CostRule
 from rollout.core.policy.measures import FAILED, LATE, MISSING, OUTSIDE
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.tally import units
@@ -470,6 +473,25 @@ def test_a_track_costs_the_answers_of_each_lever_once(monkeypatch, decided):
     resolved(history, policy)
     track_count = 3 if decided else 2
     assert len(built) == track_count * len(levers) * 3
+
+
+def test_a_cost_rule_adds_one_comparison_however_many_labels_there_are():
+    """Each rule mapped all labels to actions again: most of a tick in the mail room."""
+    labels = tuple("0123456789")
+    lever = replace(ALARM, labels=labels, actions=(*["low"] * 5, *["high"] * 5), costs=())
+    names = ("first:value:alarm", "second:value:alarm", "value:alarm")
+    frame = nw.from_native(pl.LazyFrame(schema=dict.fromkeys(names, pl.String)))
+    frame = frame.with_columns(
+        on_time=nw.lit(value=True), second_on_time=nw.lit(value=True),
+        predicted_at=nw.lit(1), occurred_us=nw.lit(1),
+    )  # fmt: skip
+    rules = [CostRule(cost, did="low", right="high") for cost in (1.0, 2.0, 3.0)]
+    counts = []
+    for rule_count in range(4):
+        policy = a_policy(levers=(replace(lever, costs=tuple(rules[:rule_count])),))
+        compared = units._add_answer_columns(frame, "first", policy)
+        counts.append(compared.to_native().explain(optimized=False).count("when("))
+    assert counts == [counts[0] + added for added in range(4)]
 
 
 def count_calls(build, calls):
