@@ -34,6 +34,8 @@ PAGE_DESTINATIONS = frozenset({"document", "empty"})
 """Destinations allowed for sessions: pages, and fetches of our script. A case's picture could have
 a URL of this service, and loading it must not count as an action of the user."""
 NOT_A_PAGE_TEXT = "a session can open pages only; this address was requested as part of a page"
+POLL_HEADER = b"x-live"  # sent by the script of an open page when it fetches the page again
+POLL_PATH = "/console/revision"
 CONSOLE_PATH = "/console/"  # forms send the token in the body; each route checks it by `Signed`
 API_KEY_HEADER = b"x-api-key"  # as OpenFeature clients may send it
 TOO_MANY_UNKNOWN = "too many unknown keys came from this address; wait a few seconds"
@@ -96,15 +98,16 @@ class AuthenticationMiddleware:
         if headers.get(FETCH_DEST_HEADER, "document") not in PAGE_DESTINATIONS:
             raise CrossSiteRequestError(NOT_A_PAGE_TEXT)
         page_token = None if method in SAFE_METHODS or is_form else headers.get(CSRF_HEADER, "")
+        is_use = str(scope["path"]) != POLL_PATH and POLL_HEADER not in headers
         if page_token is None:  # pages that poll for changes need no thread
-            cached_caller = authenticator.find_cached_session_caller(token, at)
+            cached_caller = authenticator.find_cached_session_caller(token, at, is_use=is_use)
             if cached_caller is not None:
                 return cached_caller
         find_cached = authenticator.find_cached_session_caller
         return await _look_up(
             scope,
-            partial(authenticator.authenticate_session, token, at, csrf=page_token),
-            partial(find_cached, token, at, csrf=page_token, max_age=MAX_OUTAGE_AGE),
+            partial(authenticator.authenticate_session, token, at, csrf=page_token, is_use=is_use),
+            partial(find_cached, token, at, csrf=page_token, max_age=MAX_OUTAGE_AGE, is_use=is_use),
         )
 
 

@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from api.console.page.kept_form import get_form_page, keep_form, render_sign_in
 from api.console.page.page import render_page
 from api.console.page.page_context import SignInRequiredError, build_sign_in_path, find_visitor
 from api.console.proposals.proposal_text import format_refusal
@@ -40,7 +41,9 @@ def install_handlers(console: FastAPI) -> None:
     console.add_exception_handler(Exception, _handle_unexpected_error)
 
 
-async def _redirect_to_sign_in(_request: Request, error: Exception) -> Response:
+async def _redirect_to_sign_in(request: Request, error: Exception) -> Response:
+    if sealed := await keep_form(request):
+        return render_sign_in(request, to=get_form_page(request), sealed=sealed)
     return_path = error.return_path if isinstance(error, SignInRequiredError) else ""
     return RedirectResponse(build_sign_in_path(return_path), HTTPStatus.SEE_OTHER)
 

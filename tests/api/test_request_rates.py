@@ -26,9 +26,9 @@ class CountingAuthenticator(Authenticator):
         self.look_ups += 1
         return super().authenticate_key(key_text, at)
 
-    def authenticate_session(self, token, at, *, csrf=None):
+    def authenticate_session(self, token, at, *, csrf=None, is_use=True):
         self.look_ups += 1
-        return super().authenticate_session(token, at, csrf=csrf)
+        return super().authenticate_session(token, at, csrf=csrf, is_use=is_use)
 
 
 @pytest.fixture

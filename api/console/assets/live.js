@@ -18,6 +18,7 @@
   let tag = `"${page.dataset.revision}"`;
   let heard = Date.now();
   let changes = 0;
+  let out = false;
 
   const held = (region) => {
     const chosen = getSelection();
@@ -51,9 +52,22 @@
     line.hidden = false;
   };
 
+  /* The session is over. A form that somebody has typed into stays: sending it leads to the
+     sign-in, and back to the form as it was filled. */
+  const leave = () => {
+    const typed = [...document.querySelectorAll("textarea, input, select")].some((part) =>
+      part.matches("select")
+        ? [...part.options].some((option) => option.selected !== option.defaultSelected)
+        : part.value !== part.defaultValue || part.checked !== part.defaultChecked);
+    if (!typed) { location.reload(); return; }
+    out = true;
+    document.getElementById("silence")?.replaceChildren(
+      "You are signed out. Send your form: after you sign in, it is shown as you filled it.");
+  };
+
   const look = async () => {
     const answer = await fetch(page.dataset.revisionAt, { headers: { "If-None-Match": tag }, cache: "no-store" });
-    if (answer.status === 401) { location.reload(); return; }
+    if (answer.status === 401) { leave(); return; }
     if (!answer.ok && answer.status !== 304) throw new Error(String(answer.status));
     heard = Date.now();
     document.getElementById("silence")?.replaceChildren();
@@ -70,6 +84,7 @@
   const go = async () => {
     for (;;) {
       await rest();
+      if (out) return;
       if (document.hidden) continue;
       try { await look(); } catch { /* the line below says it, once it lasts */ }
       const silence = document.getElementById("silence");

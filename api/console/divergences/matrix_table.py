@@ -1,5 +1,6 @@
 """Confusion and action matrices as tables: humans in rows, the model in columns."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +11,10 @@ from rollout.reports.text import formatting
 MAX_LABELS: Final = 12
 """Most rows of a matrix; rarer labels are merged into the last one."""
 OTHER_LABELS: Final = "all others"
-AGREEMENT_SHADES, LOSS_SHADES = 4, 3
+AGREEMENT_SHADES, LOSS_SHADES = 2, 3
+"""Agreement stays pale, so that differences stand out, in dark mode too."""
+LOSS_LIMITS: Final = (0.01, 0.1)
+"""Shares of a row from which a difference has the next shade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +131,13 @@ def _sum_counts(matrix: ConfusionMatrix, rows: Sequence[int], columns: Sequence[
 def _build_count_cell(count: int, total: int, *, is_agreement: bool) -> MatrixCell:
     if not count:
         return MatrixCell("0", "", "")
-    kind, steps = ("sh", AGREEMENT_SHADES) if is_agreement else ("lo", LOSS_SHADES)
+    shade = (
+        _get_shade("sh", count, total, AGREEMENT_SHADES)
+        if is_agreement
+        else f"lo-{1 + bisect_right(LOSS_LIMITS, count / total)}"
+    )
     return MatrixCell(
-        formatting.format_count(count),
-        formatting.format_percent(count / total),
-        _get_shade(kind, count, total, steps),
+        formatting.format_count(count), formatting.format_percent(count / total), shade
     )
 
 

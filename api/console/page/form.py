@@ -46,7 +46,7 @@ class Form:
         return name in self.fields
 
 
-async def _read_form(request: Request) -> Form:
+async def read_form(request: Request) -> Form:
     """Read a form that needs no session.
 
     Raises:
@@ -65,7 +65,7 @@ async def _read_form(request: Request) -> Form:
         ) from error
 
 
-PostedForm = Annotated[Form, Depends(_read_form)]
+PostedForm = Annotated[Form, Depends(read_form)]
 """Annotation of forms without a session: sign-in and set-up."""
 
 

@@ -47,11 +47,13 @@ def render_page(
         "live": None,
         "errors": {},
         "typed": {},
+        "kept": "",
     }
     html = (
         create_environment().get_template(f"{template}.html.j2").render({**base_context, **context})
     )
-    return HTMLResponse(text.join_percent_signs(html), status, HEADERS)
+    html = time_format.keep_first_viewer_times(text.join_percent_signs(html))
+    return HTMLResponse(html, status, HEADERS)
 
 
 def redirect_to(path: str) -> RedirectResponse:

@@ -1,5 +1,6 @@
 """Times on pages: by the site's clock first, then the visitor's."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -9,6 +10,10 @@ from markupsafe import Markup
 
 from api.console.page.page_context import Visitor
 
+VIEWER_TIME_PATTERN: Final = re.compile(
+    r'(?P<time><time datetime="(?P<day>[^"T]*)T[^"]*?(?P<offset>[+-][0-9:]+)">[^<]*</time>)'
+    r' <span class="soft nowrap">\([^<]* for you\)</span>'
+)
 WEEKDAY_RANGE: Final = timedelta(days=14)
 VIEWER_TIME: Final = Markup(' <span class="soft nowrap">({} for you)</span>')
 DURATION_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -34,6 +39,28 @@ def format_site_time(at: datetime, zone: str, visitor: Visitor, *, seconds: bool
     )
     viewer_text = same_day_text or format_local_time(viewer_time, visitor.at, seconds=seconds)
     return element + VIEWER_TIME.format(viewer_text)
+
+
+def keep_first_viewer_times(html: str) -> str:
+    """Keep the visitor's time beside the first time of each site's day; drop the others.
+
+    >>> times = (
+    ...     '<time datetime="2027-06-14T09:00:00-07:00">09:00 PDT</time>'
+    ...     ' <span class="soft nowrap">(10:00 MDT for you)</span>, '
+    ... )
+    >>> keep_first_viewer_times(2 * times).count("for you")
+    1
+    """
+    seen_days: set[tuple[str, str]] = set()
+
+    def keep_first(match: re.Match[str]) -> str:
+        site_day = match["day"], match["offset"]
+        if site_day in seen_days:
+            return match["time"]
+        seen_days.add(site_day)
+        return match[0]
+
+    return VIEWER_TIME_PATTERN.sub(keep_first, html)
 
 
 def format_clock_time(at: datetime, zone: str, visitor: Visitor) -> Markup:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import ceil, floor, log10
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
@@ -18,6 +19,8 @@ from rollout.reports.text.formatting import format_signed
 
 MAX_CHARTS = 6
 RANGE_FACTOR = 2
+MAX_TICKS = 5
+TICK_SIZES = (1, 2, 5, 10)
 WIDE_RANGE = 100  # of a gain: labels have no decimals, for which there is no room
 MAX_TABLE_ROWS = 8
 """Maximum number of looks in the table beside a chart."""
@@ -63,7 +66,7 @@ class _ChartFrame:
         return self.left + (self.width - self.left - 10) * fraction
 
     def y(self, value: float) -> float:
-        fraction = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        fraction = (value - self.low) / (self.high - self.low)
         return self.bottom - (self.bottom - self.top) * fraction
 
     @property
@@ -125,9 +128,12 @@ def _describe_path(path: EvidenceSeries) -> str:
     edges = ("upper", "lower") if path.at_least else ("lower", "upper")
     kind = "gain" if path.measure == GAIN else "mean" if is_amount else "share"
     band_text = f"The band's {edges[0]} edge is the {kind} so far, its {edges[1]} edge the bound."
+    low, high = _compute_range(path)
+    is_cut = not all(low <= value <= high for value in (*path.estimate, *path.bound))
+    cut_text = " The first evaluations lie outside the drawing." if is_cut else ""
     return (
         f"At the last evaluation {estimate_text}, {bound_text};"
-        f" that {verb} the threshold of {threshold}. {band_text}"
+        f" that {verb} the threshold of {threshold}. {band_text}{cut_text}"
     )
 
 
@@ -165,11 +171,14 @@ def _draw_path(
     description: str,
     timezone: str,
 ) -> Markup:
-    parts = [
-        *_draw_ruler(path, frame),
+    lines = [
         _draw_band(path, frame),
         _draw_line("g-est", path.at, path.estimate, frame),
         _draw_line("g-low", path.at, path.bound, frame),
+    ]
+    parts = [
+        *_draw_ruler(path, frame),
+        _clip_to_plot(lines, frame, chart_id),
         _draw_threshold(path, frame),
         *_draw_dates(path, frame, timezone),
     ]
@@ -180,13 +189,34 @@ def _draw_path(
     ).format(frame.width, frame.height, chart_id, title, description, Markup("\n").join(parts))
 
 
+def _clip_to_plot(lines: Sequence[Markup], frame: _ChartFrame, chart_id: str) -> Markup:
+    """Cut lines off at the edges; a line along an edge would look like a value."""
+    width, height = frame.width - 10 - frame.left, frame.bottom - frame.top
+    return Markup(
+        '<clipPath id="{0}-c"><rect x="{1}" y="{2}" width="{3}" height="{4}"/></clipPath>'
+        '<g clip-path="url(#{0}-c)">{5}</g>'
+    ).format(chart_id, frame.left, frame.top, width, height, Markup("\n").join(lines))
+
+
+def list_ticks(low: float, high: float) -> list[float]:
+    """Return round values between two edges, at most six.
+
+    >>> list_ticks(0.86, 1.0), list_ticks(0.0, 31.0)
+    ([0.9, 0.95, 1.0], [0, 10, 20, 30])
+    """
+    span = high - low
+    power = 10 ** floor(log10(span / MAX_TICKS))
+    step = next(power * size for size in TICK_SIZES if span / (power * size) <= MAX_TICKS)
+    first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
+    return [round(number * step, 12) for number in range(first, last + 1)]
+
+
 def _draw_ruler(path: EvidenceSeries, frame: _ChartFrame) -> Iterable[Markup]:
-    for part in range(4):
-        value = frame.low + (frame.high - frame.low) * part / 3
+    for value in list_ticks(frame.low, frame.high):
         y = frame.y(value)
         is_wide = path.measure == GAIN and frame.high - frame.low >= WIDE_RANGE
         label = (
-            format_signed(value, 0) if is_wide else format_estimate(path.measure, round(value, 3))
+            format_signed(value, 0) if is_wide else format_estimate(path.measure, round(value, 6))
         )
         yield Markup(
             '<line class="g-line" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>'

@@ -245,29 +245,39 @@ def _build_reading(
 
 
 def build_challenger_comparisons(cell_page: CellListPage) -> tuple[ChallengerComparison, ...]:
-    """Return every challenger in the cells beside the acting version."""
-    scope, state = cell_page.state.scope, cell_page.state
+    """Return every challenger in the cells beside the acting version, or beside humans.
+
+    Where humans act, a single version is compared with none.
+    """
+    state = cell_page.state
     return tuple(
-        _build_challenger_comparison(summary, state, acting_evidence, challenger_evidence)
+        _build_challenger_comparison(summary, state, acting_id, challenger_evidence)
         for summary in cell_page.rows
-        if (acting_evidence := find_main_evidence(summary, scope)) is not None
+        if (acting_id := state.scope.get_holder(summary.cell)) or len(summary.evidence) > 1
         for challenger_evidence in summary.evidence
-        if challenger_evidence.version != acting_evidence.version
+        if challenger_evidence.version != acting_id
     )
 
 
 def _build_challenger_comparison(
     summary: CellSummary,
     state: RolloutState,
-    acting_evidence: EvidenceFacts,
+    acting_id: str | None,
     challenger_evidence: EvidenceFacts,
 ) -> ChallengerComparison:
     cost_in = state.policy.charter.cost_in
-    acting_readings = build_measure_readings(acting_evidence, summary.passed_thresholds, cost_in)
+    acting_evidence = next(
+        (facts for facts in summary.evidence if facts.version == acting_id), None
+    )
+    acting_readings = (
+        ()
+        if acting_evidence is None
+        else build_measure_readings(acting_evidence, summary.passed_thresholds, cost_in)
+    )
     challenger_readings = build_measure_readings(challenger_evidence, (), cost_in)
     return ChallengerComparison(
         cell=summary.cell,
-        acting=acting_evidence.version if state.scope.get_holder(summary.cell) else "",
+        acting=acting_id or "",
         acting_reading=acting_readings[0] if acting_readings else None,
         version=challenger_evidence.version,
         challenger_reading=challenger_readings[0] if challenger_readings else None,

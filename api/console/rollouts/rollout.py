@@ -37,6 +37,7 @@ from api.console.rollouts.rollout_text import (
     describe_allowed,
     describe_versions,
     format_caption,
+    lead_with_stops,
     list_limits,
 )
 from api.console.rollouts.value_table import build_value_tables
@@ -266,8 +267,15 @@ def _build_current_context(
     versions = tuple(version.id for version in state.scope.versions.values() if not version.retired)
     stops = load_stops(service, caller, rollout, at=visitor.at)
     return {
-        "next": build_next_decision(
-            state.scope, own_proposals, cell_page.sites, visitor.at, get_time_formatter
+        "next": lead_with_stops(
+            build_next_decision(
+                state.scope, own_proposals, cell_page.sites, visitor.at, get_time_formatter
+            ),
+            [
+                cell
+                for cell in state.policy.cells
+                if cell.site in cell_page.sites and state.scope.is_stopped(cell)
+            ],
         ),
         "changes": load_action_changes(service, caller, rollout, versions[-2:]),
         "stops": stops,

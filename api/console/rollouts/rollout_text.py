@@ -1,7 +1,7 @@
 """A rollout in sentences: what is allowed, the next decision, its limits."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import partial
 from typing import Final
@@ -226,6 +226,23 @@ def build_next_decision(
         "The next grant ends in {}, {}: {}.", format_time_span(until - at), time_text, str(cell)
     )
     return NextDecision("No decision is pending.", text)
+
+
+def lead_with_stops(decision: NextDecision, stopped_cells: Sequence[Cell]) -> NextDecision:
+    """Return the next decision with what is stopped before it.
+
+    >>> stopped = [Cell("lake", "day"), Cell("lake", "night")]
+    >>> lead_with_stops(NextDecision("1 widening needs your approval.", Markup("")), stopped).strong
+    'Stopped: 2 cells at lake.'
+    """
+    if not stopped_cells:
+        return decision
+    sites = list(dict.fromkeys(cell.site for cell in stopped_cells))
+    return replace(
+        decision,
+        strong=f"Stopped: {format_quantity(len(stopped_cells), 'cell')} at {join_words(sites)}.",
+        text=format_sentence("Humans decide there. {} {}", decision.strong, decision.text),
+    )
 
 
 def _describe_proposals(

@@ -130,8 +130,12 @@ class Authenticator:
             raise UnauthenticatedError(INVALID_KEY)
         return caller
 
-    def authenticate_session(self, token: str, at: datetime, *, csrf: str | None = None) -> Caller:
+    def authenticate_session(
+        self, token: str, at: datetime, *, csrf: str | None = None, is_use: bool = True
+    ) -> Caller:
         """Return the session's caller; a change also needs its page token, `csrf`.
+
+        Without `is_use`, as for an open page that polls, the idle time runs on.
 
         Raises:
             UnauthenticatedError: the session is unknown, expired or ended, or its user disabled;
@@ -147,14 +151,21 @@ class Authenticator:
         caller = caller or self._load_register(since=started_at).callers.get(session.user_id)
         if caller is None:
             raise UnauthenticatedError(NO_SESSION)
-        return self._use_session(token_hash, session, caller, at, csrf)
+        return self._admit_session(token_hash, session, caller, at, csrf, is_use=is_use)
 
     def find_cached_session_caller(
-        self, token: str, at: datetime, *, csrf: str | None = None, max_age: float = MAX_CACHE_AGE
+        self,
+        token: str,
+        at: datetime,
+        *,
+        csrf: str | None = None,
+        max_age: float = MAX_CACHE_AGE,
+        is_use: bool = True,
     ) -> Caller | None:
         """Return the session's caller, or None if the database is needed.
 
-        `max_age` is in seconds; only stops and narrowings may give `MAX_OUTAGE_AGE`.
+        `max_age` is in seconds; only stops and narrowings may give `MAX_OUTAGE_AGE`. `is_use` is
+        that of `authenticate_session`.
 
         Raises:
             CrossSiteRequestError: `csrf` is not the session's page token.
@@ -172,7 +183,7 @@ class Authenticator:
             or self._is_expired(token_hash, session, at)
         ):
             return None
-        return self._use_session(token_hash, session, caller, at, csrf)
+        return self._admit_session(token_hash, session, caller, at, csrf, is_use=is_use)
 
     def build_page_token(self, token: str) -> str:
         """Return the token that a session's pages send with changes.
@@ -241,13 +252,21 @@ class Authenticator:
         self._key_uses[prefix] = at
         return self._add_factor(caller, key.second_factor)
 
-    def _use_session(
-        self, token_hash: bytes, session: Session, caller: Caller, at: datetime, csrf: str | None
+    def _admit_session(
+        self,
+        token_hash: bytes,
+        session: Session,
+        caller: Caller,
+        at: datetime,
+        csrf: str | None,
+        *,
+        is_use: bool,
     ) -> Caller:
         """Return the caller of a valid session, after its page token was compared."""
         if csrf is not None and not compare_digest(read_token(csrf), session.csrf):
             raise CrossSiteRequestError(STALE_PAGE)
-        self._session_uses[token_hash] = at
+        if is_use:
+            self._session_uses[token_hash] = at
         return self._add_factor(caller, session.second_factor)
 
     def _add_factor(self, caller: Caller, second_factor: str) -> Caller:

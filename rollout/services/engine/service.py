@@ -38,7 +38,13 @@ class CallerAuthenticator(Protocol):
         ...
 
     def find_cached_session_caller(
-        self, token: str, at: datetime, *, csrf: str | None = None, max_age: float = MAX_CACHE_AGE
+        self,
+        token: str,
+        at: datetime,
+        *,
+        csrf: str | None = None,
+        max_age: float = MAX_CACHE_AGE,
+        is_use: bool = True,
     ) -> Caller | None:
         """Return the session's caller, or None if the database is needed.
 
@@ -84,7 +90,9 @@ class CallerAuthenticator(Protocol):
         """Store when keys and sessions were last used; return whether written."""
         ...
 
-    def authenticate_session(self, token: str, at: datetime, *, csrf: str | None = None) -> Caller:
+    def authenticate_session(
+        self, token: str, at: datetime, *, csrf: str | None = None, is_use: bool = True
+    ) -> Caller:
         """Return the session's caller; a change also needs its page token.
 
         Raises:

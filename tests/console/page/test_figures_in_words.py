@@ -1,5 +1,7 @@
 """Readings, alarms and charts in words: results with their unit and their attempt."""
 
+import re
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -49,3 +51,26 @@ def test_a_chart_of_an_earlier_attempt_names_it(now, ending):
     facts = SimpleNamespace(version="v1", attempt=now, path=(path,))
     (chart,) = build_path_charts([facts], "UTC")
     assert chart.title.endswith(ending)
+
+
+def test_a_chart_cuts_off_what_lies_outside_and_says_so():
+    path = EvidenceSeries(
+        condition="agreement at least 92 %", measure="agreement", at_least=True, line=0.92,
+        to="supervised", attempt=1, risk=0.05, at=(NOON, NOON + timedelta(hours=1)), n=(10, 20),
+        estimate=(1.0, 1.0), bound=(0.0, 0.93),
+    )  # fmt: skip
+    (chart,) = build_path_charts([SimpleNamespace(version="v1", attempt=1, path=(path,))], "UTC")
+    bound = re.search(r'class="g-low" d="M([0-9.]+) ([0-9.]+)', chart.wide)
+    assert float(bound[2]) > 250  # below the drawing, where the clip hides it
+    assert 'clip-path="url(#w0-0-c)"' in chart.wide
+    assert "The first evaluations lie outside the drawing." in chart.text
+    ruler = chart.wide.replace("\xa0", " ")
+    assert re.findall(r'text-anchor="end">([^<]*%)<', ruler) == [
+        "85.0 %",
+        "90.0 %",
+        "95.0 %",
+        "100 %",
+    ]
+    inside = replace(path, bound=(0.9, 0.93))
+    (chart,) = build_path_charts([SimpleNamespace(version="v1", attempt=1, path=(inside,))], "UTC")
+    assert "outside" not in chart.text
