@@ -149,10 +149,7 @@ def _find_new_values(facts: ReportFacts) -> Iterator[Finding]:
     if rows:
         row = rows[0]
         first = format_local_time(row.at, facts.identity.zones[row.site], facts.identity.first)
-        title = (
-            f"{row.site} has a value that had not occurred before it first left shadow:"
-            f" {row.attribute} “{row.value}”"
-        )
+        title = f"{row.site} met a value only after it left shadow: {row.attribute} “{row.value}”"
         text = (
             f"{format_count(row.count)} of {format_count(row.of)} cases since then,"
             f" the first on {first}."

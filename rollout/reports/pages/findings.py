@@ -233,14 +233,14 @@ def _describe_naive_opening(evidence: EvidenceFacts, facts: ReportFacts) -> str:
 def _format_opening(opening: NaiveOpening, facts: ReportFacts) -> str:
     zone = facts.identity.zones[opening.site]
     text = (
-        f" The rule “{opening.rule}” would have widened it on"
+        f" Rule “{opening.rule}” would widen on"
         f" {format_zoned_time(opening.opened_at, zone, facts.identity.first)}"
     )
     if not opening.wrong.n:
         return f"{text}."
     text += f": model wrong in {format_ratio(opening.wrong)} cases"
     if opening.people_wrong.n:
-        text += f", humans in {format_ratio(opening.people_wrong)} that they decided"
+        text += f", humans in {format_ratio(opening.people_wrong)}"
     return f"{text}."
 
 

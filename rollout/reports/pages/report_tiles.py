@@ -156,8 +156,7 @@ def _build_cost_tile(facts: ReportFacts) -> ReportTile:
     if not price.cases:
         return ReportTile(title, NO_DATA, "", "The model has decided no case.")
     text = (
-        f"{format_ratio(price.wrong_action)} cases that the model decided: its action is not that"
-        " of the outcome (without an outcome, of the blind human decision)."
+        f"{format_ratio(price.wrong_action)} actions by the model (95{NO_BREAK_SPACE}% interval)."
     )
     if price.people_wrong_action is not None:
         humans = price.people_wrong_action / max(price.people_known, 1)
@@ -182,22 +181,16 @@ def _name_human_cases(facts: ReportFacts) -> str:
     if facts.identity.simulated:
         others = price.cases - price.people_known
         cause = "no human label" if price.by_outcome == price.cases else "no outcome or human label"
-        cases_text = (
-            f"{format_count(price.people_known)} of the same cases"
-            f" ({format_count(others)} have {cause})"
-            if others
-            else "the same cases"
-        )
-        return f"Humans, in the history, on {cases_text}"
+        left_out = f" ({format_count(others)} have {cause})" if others else ""
+        return f"Humans in the history{left_out}"
     return "Humans on those of them with a blind decision"
 
 
 def _format_wrong_interval(wrong: Share) -> str:
     """Format the interval with a lower end near zero as 0.00 %, as precise as the share."""
-    level = f"95{NO_BREAK_SPACE}%: "
     if wrong.low is None or not 0 < wrong.low < MIN_WRONG_SHARE:
-        return f"{'' if wrong.low is None else level}{format_interval(wrong)}"
-    return f"{level}{0:.2f}{NO_BREAK_SPACE}% to {format_percent(wrong.high)}"
+        return format_interval(wrong)
+    return f"{0:.2f}{NO_BREAK_SPACE}% to {format_percent(wrong.high)}"
 
 
 def _format_per_100(total: float, cases: int) -> str:
