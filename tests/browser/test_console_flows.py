@@ -59,9 +59,10 @@ def decide(window, name, verdict="Approve", reason="seen on both cameras"):
 
 def test_a_cell_becomes_eligible_before_ones_eyes_and_two_people_widen_it(made, opened):
     made.hours(1)
-    ana, vic = opened().as_("ana").page, opened().as_("vic").open(f"/rollouts/{NAME}")
+    ana = opened().as_("ana").page
     assert "No pending tasks" in ana.inner_text("h1")
     made.hours(1)
+    vic = opened().as_("vic").open(f"/rollouts/{NAME}")  # idle for an hour below: the limit is two
     ana.wait_for_selector(PROPOSAL, timeout=PATIENCE)
     assert "No pending tasks" not in ana.inner_text("h1")
     decide(opened(), "ana")
