@@ -114,7 +114,7 @@ def test_a_stop_withholds_everything_and_says_what_holds_and_how_to_come_back(br
     assert "ana (you)" in page
     assert "smoke &lt;script&gt;" in page
     assert XSS not in page
-    assert "needs 2 operators" in page
+    assert "needs approvals of 2 operators" in page
     assert "Request resume" in page
 
 

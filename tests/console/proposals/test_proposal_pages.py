@@ -63,9 +63,9 @@ def test_it_asks_what_it_would_allow_where_when_and_until_when(browser, raised):
     assert "2,000 of 2,000" in page
     assert 'data-label="Bound">99.7\N{NO-BREAK SPACE}%' in page
     assert page.index('data-label="Bound"') < page.index('data-label="So far"')
-    assert page.count(OPENING_NOTE) == 1
+    assert page.replace("\N{NO-BREAK SPACE}", " ").count(OPENING_NOTE) == 1
     assert "No approvals yet; needs 2 more approvals." in page
-    assert "Requires 2 operators" in page
+    assert "Requires approvals of 2 operators" in page
     evidence = raised["P-1"].evidence_hash
     assert " ".join(evidence[i : i + 4] for i in range(0, 64, 4)) in page
     assert f'name="evidence" value="{evidence}"' in page
