@@ -279,7 +279,9 @@ def measure_delay(
         return np.inf, np.inf
     slots, series = read(alarm * TICK_MINUTES)
     cleared = series.slots[(series.slots > alarm) & ~series.is_alarm]
-    delay = int(((slots >= start_slot) & (slots <= alarm)).sum())
+    whole_minutes = minutes.astype(np.int64)  # a minute has one vote; none before the fault counts
+    is_waiting = (whole_minutes >= int(started)) & (whole_minutes < alarm * TICK_MINUTES)
+    delay = len(np.unique(whole_minutes[is_waiting]))
     return delay, int(((slots > alarm) & (slots <= cleared[0])).sum()) if len(cleared) else np.inf
 
 
