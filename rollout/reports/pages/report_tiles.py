@@ -180,8 +180,8 @@ def _name_human_cases(facts: ReportFacts) -> str:
     price = facts.price
     if facts.identity.simulated:
         others = price.cases - price.people_known
-        cause = "no human label" if price.by_outcome == price.cases else "no outcome or human label"
-        left_out = f" ({format_count(others)} have {cause})" if others else ""
+        lack = "a human label" if price.by_outcome == price.cases else "an outcome or human label"
+        left_out = f" ({format_quantity(others, 'case')} without {lack})" if others else ""
         return f"Humans in the history{left_out}"
     return "Humans on those of them with a blind decision"
 

@@ -257,11 +257,8 @@ class ExampleStory:
         """Describe the human errors on the same cases; nothing if they are unknown."""
         if wrong_count is None:
             return ""
-        decided = f"{format_count(decided_count)} of the same {self.example.case[1]}"
-        where = f"the same {self.example.case[1]}" if decided_count == case_count else decided
-        return (
-            f" (in the history, {self.example.people[1]} on {where}: {format_count(wrong_count)})"
-        )
+        of_all = "" if decided_count == case_count else f" of {format_count(decided_count)}"
+        return f" ({self.example.people[1]} in the history: {format_count(wrong_count)}{of_all})"
 
     def _describe_new_versions(self) -> Iterator[str]:
         """Describe what versions after the first one did, if there are any."""
