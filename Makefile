@@ -22,8 +22,9 @@ help: ## list the recipes
 	  2>.venv/install-warnings.txt || { cat .venv/install-warnings.txt; exit 1; } # tests look for yanked versions in it
 	@touch $@ .venv/demo
 
-demo: .venv/demo ## play the mail room and write its report to rollout-demo/
+demo: .venv/demo ## play the mail room, write its report to rollout-demo/, prepare the live demo there
 	$(BIN)/rollout demo --out rollout-demo
+	$(BIN)/python -m api.live_demo rollout-demo
 
 test: .venv/dev ## the fast tests, to run while you work: at most five minutes on two cores
 	$(PYTEST) -m fast $(UNUSED)

@@ -46,7 +46,7 @@ KEEP_ALIVE_SECONDS = 86_400  # connections stay idle between simulated hours
 SHUTDOWN_SECONDS = 1
 APPROVAL_DELAY = timedelta(hours=4)
 COLLEAGUE_SECONDS = 1.0
-PREPARING = "Preparing the history, once. It takes up to half a minute."
+PREPARING = "Preparing the live demo's history, once. It takes up to half a minute."
 INTRODUCTION = """\
 {title}, LIVE at {address}
 {idea}

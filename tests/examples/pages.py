@@ -68,7 +68,6 @@ def _write_plain_rules(story):
     behaviour = "Each lets the model decide there from a day on."
     rows = [
         f"Plain rules on {place}, threshold {threshold}. {behaviour}",
-        f"In brackets: what {example.people[1]} got wrong of the same {example.case[1]}.\n",
         f"| version | rule | from | {story.example.case[1]} | {story.example.wrong} | cost |",
         "|---|---|---|---|---|---|",
     ]
@@ -85,6 +84,11 @@ def _write_plain_rules(story):
                 f" {format_count(result.wrong)}{people} | {result.cost:,.0f} |"
             )
     unit = story.replayed_files.policy.charter.cost_in
+    if any(f" ({example.people[1]}: " in row for row in rows):
+        rows[0] += (
+            f"\nIn brackets: what {example.people[1]} got wrong of the same {example.case[1]}."
+        )
+    rows[0] += "\n"
     return (
         "\n".join(rows)
         + f"\n\nCost in {unit or 'the policy’s unit'}, of the model's wrong actions.\n"

@@ -149,6 +149,12 @@ def test_v2_replaces_v1_where_v1_acts(replayed):
     assert {(event.replaced_version, event.version) for event in takeovers} == {("v1", "v2")}
 
 
+def test_no_gate_leads_back_to_the_replaced_version(facts):
+    replaced = find_evidence(facts, Cell("valley", "day"), "v1")
+    assert replaced.decides_next == "the newer v2 acts here; only an operator can restore v1"
+    assert replaced.gate is None
+
+
 def test_nothing_narrows(replayed):
     assert not [e for e in replayed.result.events if isinstance(e, Narrowed | Suspended)]
 

@@ -163,7 +163,8 @@ def find_hours_errors(
     """
     unreadable_part = find_unreadable_part(hours)
     if unreadable_part is not None:
-        return [f"{hours!r} can't be read from {unreadable_part!r} on; {_SPELLING_HINT}"]
+        place = "" if unreadable_part == hours else f" from {unreadable_part!r} on"
+        return [f"{hours!r} can't be read{place}; {_SPELLING_HINT}"]
     hours_text = strip_comments(hours)
     errors = []
     if follows_sun(hours) and not has_coordinates:

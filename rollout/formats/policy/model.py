@@ -353,7 +353,9 @@ class RetentionShape(PolicySection):
 class ExpectShape(PolicySection):
     """The author's guess of the traffic of one cell, for `rollout plan` alone."""
 
-    units_per_day: kinds.CostValue | None = key(None, description="Units of one cell in a day.")
+    units_per_day: kinds.CostValue | None = key(
+        None, description="Units of one cell in a day on which it is open."
+    )
     labels: dict[str, kinds.Share] | None = key(
         None, description="Share of units per label, or per lever/label."
     )

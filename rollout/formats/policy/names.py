@@ -10,6 +10,7 @@ from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 
 RESERVED = frozenset({SHADOW, OTHER_WINDOW, ALWAYS_WINDOW})
 SAME_STAGE = "same-stage"
+SIMILARITY = 0.7  # "bear" is no misspelt "clear" (0.67)
 
 Faults = Iterator[DocumentFault]
 PolicyCheck = tuple[tuple[str, ...], Callable[[PolicyShape, Policy], Faults]]
@@ -22,7 +23,7 @@ def describe_unknown_name(name: str, valid_names: Iterable[str], kind: str) -> s
     "'crek' fits no site; did you mean creek?"
     """
     unique_names = list(dict.fromkeys(valid_names))
-    close_names = get_close_matches(name, unique_names, n=1)
+    close_names = get_close_matches(name, unique_names, n=1, cutoff=SIMILARITY)
     sample = ", ".join(unique_names[:8]) + (", …" if len(unique_names) > 8 else "")
     hint = f"did you mean {close_names[0]}?" if close_names else f"known: {sample}"
     return f"{name!r} fits no {kind}; {hint if unique_names else 'there are none'}"

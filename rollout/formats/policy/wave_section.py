@@ -11,7 +11,9 @@ class WavesShape(PolicySection):
     hold: kinds.Duration = key(
         "7d", description="For how long it must hold it without a stop or suspension."
     )
-    share: kinds.Share = key("100%", description="Share of the wave's cells that must.")
+    share: kinds.Share = key(
+        "100%", description="Share of the wave's cells in the same window that must."
+    )
     at_once: kinds.Ordinal | None = key(
         None, description="At most so many cells within settle of a widening. Default: all."
     )

@@ -23,7 +23,11 @@ from rollout.core.scope.scope import Scope, compute_stage_level
 from rollout.core.statistics.forecast import forecast_gate
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.figures.missing_decisions import find_missing_reasons
-from rollout.reports.figures.next_step import GateOutlook, describe_next_step
+from rollout.reports.figures.next_step import (
+    GateOutlook,
+    describe_next_step,
+    find_successor,
+)
 from rollout.reports.figures.planted_recall import PlantedRecall, compute_planted_recall
 from rollout.reports.inputs.evidence_paths import EvidenceSeries, find_open_stage_level
 from rollout.reports.inputs.gate_progress import StatePeriod
@@ -48,7 +52,7 @@ class EvidenceFacts:
             the first instant whose units count since.
         closed, judged, missing: units of the attempt that the engine counted.
         per_day: decided units a day over the last two weeks; None without any.
-        gate: the next gate; None if no gate leads further.
+        gate: the next gate; None if no gate leads further, or a newer version acts here.
         decides_next: the next step as text.
         versions, attempts: versions ever tried in the cell, and how many attempts of the year
             began there, over all versions; under rules 1, the attempts of all versions.
@@ -121,7 +125,8 @@ def _build_evidence_facts(
     period = replace(state_periods[key][-1], state=scope.get_cell_state(cell, version))
     slot = find_slot_before(inputs.last, policy.tick)
     attempt, stage_evidence = view.attempt_window.count_at(slot), view.entered_window.count_at(slot)
-    gate = _build_gate_facts(view, period, attempt, stage_evidence, policy)
+    is_replaced = find_successor(scope, cell, version) is not None
+    gate = None if is_replaced else _build_gate_facts(view, period, attempt, stage_evidence, policy)
     per_day = _compute_daily_rate(view, slot, policy)
     # after a restart, or above shadow, `reasons` has units that the attempt doesn't count
     reasons = reasons if sum(reasons.values()) == attempt.missing else {}

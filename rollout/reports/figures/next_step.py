@@ -72,11 +72,9 @@ def describe_next_step(
         return hold
     if state.proposal is not None:
         return _describe_proposal(scope.proposals[state.proposal], zone, at)
-    acting_version = scope.get_holder(cell)
-    if acting_version not in (None, version) and not is_challenger(
-        scope, version, str(acting_version)
-    ):
-        return f"the newer {acting_version} acts here; only an operator can restore {version}"
+    successor = find_successor(scope, cell, version)
+    if successor is not None:
+        return f"the newer {successor} acts here; only an operator can restore {version}"
     gate = progress.gate
     if gate is None:
         return _describe_top_stage(period, state, cell, policy, at, zone)
@@ -85,6 +83,14 @@ def describe_next_step(
         return f"the gate to {gate.to} is met"
     needs = [*_describe_needs(gate, progress), *_describe_wave(wave_hold)]
     return f"{gate.to}: {'; '.join(needs)}"
+
+
+def find_successor(scope: Scope, cell: Cell, version: str) -> str | None:
+    """Return the newer version that acts in the cell, if any: no gate leads back from it."""
+    holder = scope.get_holder(cell)
+    if holder is None or holder == version or is_challenger(scope, version, holder):
+        return None
+    return holder
 
 
 def describe_uncounted(reasons: Mapping[str, int]) -> str:

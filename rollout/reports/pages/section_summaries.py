@@ -137,7 +137,8 @@ def _summarize_operations(facts: ReportFacts) -> str:
 def _summarize_evidence(facts: ReportFacts) -> str:
     gates = [row.gate for row in facts.evidence if row.gate is not None]
     met = sum(gate.met for gate in gates)
-    return f"{format_quantity(len(gates), 'gate')} to come, {format_count(met)} met"
+    gates_text = f"{format_quantity(len(gates), 'gate')} to come"
+    return f"{gates_text}, {format_count(met)} with every condition met"
 
 
 def _summarize_price(facts: ReportFacts) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import inf
 
 from rollout.core.calendar.instants import format_duration
+from rollout.core.calendar.opening_hours import is_always_open
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.label_sets import FULL_OVERLAP
 from rollout.core.policy.levers import Lever
@@ -18,7 +19,7 @@ from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.scope.quorum import GroupMembership
-from rollout.reports.text.formatting import join_words
+from rollout.reports.text.formatting import format_quantity, join_words
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.familiar_plan import format_familiarity
 from rollout.services.policies.gain_plans import list_gain_warnings
@@ -134,7 +135,7 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
     closed = [stage_id for stage_id in policy.stage_ids[1:] if stage_id not in gated]
     end = f" (no gate to {join_words(closed)})" if closed else ""
     stages_text = f"{' → '.join(policy.stage_ids)}{end}"
-    yield f"Plan of {policy.rollout}: {len(policy.cells)} cells, {stages_text}"
+    yield f"Plan of {policy.rollout}: {format_quantity(len(policy.cells), 'cell')}, {stages_text}"
     if policy.outcomes and policy.charter.objective:
         yield f"Objective: {describe_objective(policy.charter.objective, policy.outcomes)}."
     yield from (_describe_set(lever) for lever in policy.levers if lever.many)
@@ -151,6 +152,8 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
             f"Traffic, from {policy_plan.traffic.source}: {pace_text} units a day in a cell."
             f" {unit_text}"
         )
+        if policy_plan.traffic.is_expected and not _are_always_open(policy):
+            yield "Days and weeks: only those days on which the cell's window is open count."
         if not any(cell_traffic.rates for cell_traffic in flows):
             yield (
                 "No decision in them counts as evidence, so there are no dates; `rollout replay`"
@@ -161,6 +164,10 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
             "Traffic: unknown, so no dates. Add `expect` to the policy, or pass --predictions and"
             f" --decisions. {unit_text}"
         )
+
+
+def _are_always_open(policy: Policy) -> bool:
+    return all(is_always_open(window.hours) for window in policy.windows)
 
 
 def _describe_unit(policy: Policy) -> str:
@@ -210,7 +217,11 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
 def _format_cells(gate_plan: GatePlan, policy_plan: PlanFigures) -> str:
     is_every_cell = len(gate_plan.cells) == len(policy_plan.policy.cells)
     location = (
-        f"in all {len(gate_plan.cells)} cells"
+        (
+            "in its only cell"
+            if len(gate_plan.cells) == 1
+            else f"in all {len(gate_plan.cells)} cells"
+        )
         if is_every_cell
         else f"in {format_cells(gate_plan.cells)}"
     )
@@ -229,7 +240,11 @@ def _format_days(gate_plan: GatePlan) -> str:
         return f"no date, because {_name_unknown_figure(gate_plan)} is unknown"
     if gate_plan.days == inf:
         return "not expected to open"
-    addition = "" if gate_plan.from_stage == SHADOW else " more (evidence of lower stages counts)"
+    addition = (
+        ""
+        if gate_plan.from_stage == SHADOW
+        else " more: evidence of lower stages counts, not in the times below"
+    )
     return f"about {format_days(gate_plan.days)}{addition}"
 
 

@@ -74,11 +74,15 @@ UNKNOWN_TRAFFIC = CellTraffic(None, {}, {}, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class RolloutTraffic:
-    """The traffic of each cell, and its source; `familiarity` only from records."""
+    """The traffic of each cell, and its source; `familiarity` only from records.
+
+    Expected traffic (`is_expected`) is that of a day on which the cell is open.
+    """
 
     source: str
     cells: Mapping[Cell, CellTraffic]
     familiarity: FamiliarForecast | None = None
+    is_expected: bool = False
 
     def get_cell_traffic(self, cell: Cell) -> CellTraffic:
         """Return a cell's traffic; unknown traffic if it has none."""
@@ -122,7 +126,8 @@ def build_expected_traffic(policy: Policy) -> RolloutTraffic:
     cell_traffic = CellTraffic(
         expectation.units_per_day, rates, dict(expectation.labels), compute_wrong_cost(policy)
     )
-    return RolloutTraffic("the policy's expect", dict.fromkeys(policy.cells, cell_traffic))
+    cells = dict.fromkeys(policy.cells, cell_traffic)
+    return RolloutTraffic("the policy's expect", cells, is_expected=True)
 
 
 def _build_expected_rate(condition: Condition, policy: Policy) -> MeasureRate:

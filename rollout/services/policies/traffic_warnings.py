@@ -117,7 +117,7 @@ def _describe_short_grant(
         return (
             f"a grant of {stage.id} lasts {grant_text}: about {expected_units:.0f} decided units in"
             f" {cell}, and its renewal needs {gate_plan.gate.minimum.units}; write a longer"
-            " `grant`, or a larger `blind` or `audit` share"
+            " `lasts`, or a larger `blind` or `audit` share"
         )
     renewal_chances = (
         (candidate, _compute_renewal_chance(policy, cell_traffic, candidate, expected_units))

@@ -45,17 +45,17 @@ def test_good_hours_have_no_fault(hours):
 
 
 @pytest.mark.parametrize(
-    ("hours", "rest"),
+    ("hours", "place"),
     [
-        ("Mo-Fr 9-17", "9-17"),
-        ("bla", "bla"),
+        ("Mo-Fr 9-17", " from '9-17' on"),
+        ("bla", ""),
         ("", ""),
-        ("Mon-Fri 08:00-10:00", "n-Fri 08:00-10:00"),
+        ("Mon-Fri 08:00-10:00", " from 'n-Fri 08:00-10:00' on"),
     ],
 )
-def test_hours_that_cannot_be_read_are_refused_from_where_on(hours, rest):
+def test_hours_that_cannot_be_read_are_refused_from_where_on(hours, place):
     (fault,) = faults(hours)
-    assert fault.startswith(f"{hours!r} can't be read from {rest!r} on; write OpenStreetMap")
+    assert fault.startswith(f"{hours!r} can't be read{place}; write OpenStreetMap")
 
 
 @pytest.mark.parametrize("hours", ["sunrise-sunset", "Mo-Fr 09:00-(Sunset-01:00)", "dawn-dusk"])
