@@ -106,7 +106,7 @@ def _check_rare_labels(policy: Policy, labels: Mapping[str, float]) -> Warnings:
             text = (
                 f"agreement alone, and some labels are rare: {rare_label_text}{more_text}. A model"
                 f" that never predicts {rare_labels[0]} can reach {max(thresholds) * 100:g} %;"
-                " require its recall"
+                " require its recall of the cases that occur"
             )
             yield PolicyWarning(f"gates[{index}]", text)
 

@@ -128,7 +128,7 @@ def _describe_unknown_labels(facts: ReportFacts) -> Iterator[str]:
         source = "of the model" if item.by == "model" else "of humans"
         yield (
             f"{format_quantity(item.count, 'answer')} {source}"
-            f" {'has' if item.count == 1 else 'have'} a label that the policy does not list for"
+            f" {'is' if item.count == 1 else 'are'} outside the policy's labels or range for"
             f" {item.lever}, most often {answers}; each counts as a disagreement."
             f"{describe_set_remedy(item)}"
         )

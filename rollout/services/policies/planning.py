@@ -243,7 +243,7 @@ def _format_days(gate_plan: GatePlan) -> str:
     addition = (
         ""
         if gate_plan.from_stage == SHADOW
-        else " more: evidence of lower stages counts, not in the times below"
+        else " more, counting the evidence of lower stages; the times below are without it"
     )
     return f"about {format_days(gate_plan.days)}{addition}"
 
