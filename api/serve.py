@@ -39,7 +39,7 @@ from rollout.store.database.errors import StoreError, UnsafeDatabaseError
 from rollout.store.database.migrations import check_schema_current
 from rollout.store.database.session import Database
 
-SHUTDOWN_SECONDS = 30  # for open requests on shutdown; the largest body of records takes 10
+SHUTDOWN_SECONDS = 60  # for open requests on shutdown; the largest body of records takes about 30
 TRANSACTION_SECONDS = 5  # for transactions of requests that were cut off then
 KEEP_ALIVE_SECONDS = 75  # longer than the polling interval of clients
 OPENID_PACKAGES = ("authlib", "joserfc", "httpx2")
