@@ -147,11 +147,16 @@ def build_problem(
             for fault in faults
         ],
     )
-    headers = {"Retry-After": "1"} if number in {429, 503} else {}
+    headers = build_retry_headers(number)
     if number == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     body = content.model_dump(mode="json")
     return JSONResponse(body, number, headers, media_type=MEDIA_TYPE)
+
+
+def build_retry_headers(status: int) -> dict[str, str]:
+    """Return the header that says when to try again, for statuses that pass."""
+    return {"Retry-After": "1"} if status in {429, 503} else {}
 
 
 def _to_sendable(text: str) -> str:

@@ -39,7 +39,8 @@ from rollout.store.database.errors import StoreError, UnsafeDatabaseError
 from rollout.store.database.migrations import check_schema_current
 from rollout.store.database.session import Database
 
-SHUTDOWN_SECONDS = 5  # for open requests and streams on shutdown
+SHUTDOWN_SECONDS = 60  # for open requests on shutdown; the largest body of records takes about 30
+TRANSACTION_SECONDS = 5  # for transactions of requests that were cut off then
 KEEP_ALIVE_SECONDS = 75  # longer than the polling interval of clients
 OPENID_PACKAGES = ("authlib", "joserfc", "httpx2")
 LOOPBACK_OF_WILDCARD = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - a name for links
@@ -111,6 +112,7 @@ def open_service(settings: Settings, *, accept_lost_records: bool = False) -> It
         )
     finally:
         hasher.close()
+        database.wait_until_unused(TRANSACTION_SECONDS)
         database.close()
 
 

@@ -15,7 +15,7 @@ from api.console.page.page import render_page
 from api.console.page.page_context import SignInRequiredError, build_sign_in_path, find_visitor
 from api.console.proposals.proposal_text import format_refusal
 from api.priority_threads import is_narrowing, run_with_priority
-from api.problems import STATUS_BY_CODE, find_route
+from api.problems import STATUS_BY_CODE, build_retry_headers, find_route
 from rollout.core.errors import RefusalError
 from rollout.store.database.errors import StoreError, UnstorableValueError
 
@@ -80,6 +80,8 @@ async def _render_problem(request: Request, text: str, status: int, code: str = 
     message = format_refusal(text, visitor.name if visitor else "")
     context = {"says": message, "title": title, "code": code}
     render = partial(render_page, request, visitor, "refused", status, **context)
-    return await (
+    page = await (
         run_with_priority(render) if is_narrowing(request.scope) else run_in_threadpool(render)
     )
+    page.headers.update(build_retry_headers(status))
+    return page

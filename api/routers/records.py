@@ -96,8 +96,9 @@ async def store_records(
 ) -> Response:
     """Store each item once and return a result for each.
 
-    Items can be in any order. An item that cannot be used becomes a rejected record with a reason
-    and does not affect the others.
+    Items can be in any order, but in NDJSON, which is stored in parts, an action comes after its
+    prediction. An item that cannot be used becomes a rejected record with a reason and does not
+    affect the others.
 
     If you get no response, retry: records that are already stored return `duplicate`. NDJSON
     requests get one result line for each line. `not_stored` or `unknown` means that the database

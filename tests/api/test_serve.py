@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 
@@ -12,9 +13,10 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from api.serve import check_database_safety
+from api.serve import check_database_safety, open_service
 from rollout import faults
 from rollout.cli.main import app
+from rollout.settings import read_settings
 from rollout.store.database.errors import UnsafeDatabaseError
 from rollout.store.database.migrations import downgrade, upgrade
 from rollout.store.database.session import Database
@@ -88,6 +90,27 @@ def test_a_request_in_flight_is_answered_when_it_is_told_to_end(tmp_path):
         assert process.wait(timeout=20) == 0
     assert answer.startswith(b"HTTP/1.1 4"), "an answer of the application"
     assert [file.name for file in tmp_path.iterdir()] == ["rollout.db"], "no WAL"
+
+
+def test_a_transaction_that_was_cut_off_ends_before_the_database_is_closed(tmp_path, monkeypatch):
+    """Seen: its thread held a connection, so the WAL stayed."""
+    monkeypatch.chdir(tmp_path)
+    url = f"sqlite:///{tmp_path / 'rollout.db'}"
+    upgrade(url)
+    is_open, may_end = threading.Event(), threading.Event()
+
+    def use(database):
+        with database.begin_write():
+            is_open.set()
+            may_end.wait(20)
+
+    with open_service(read_settings({"ROLLOUT_DATABASE_URL": url})) as service:
+        thread = threading.Thread(target=use, args=(service.database,))
+        thread.start()
+        assert is_open.wait(20)
+        threading.Timer(0.2, may_end.set).start()
+    assert not list(tmp_path.glob("rollout.db-*"))
+    thread.join()
 
 
 def until_begun(address):

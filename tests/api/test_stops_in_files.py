@@ -1,5 +1,6 @@
 """Stops and narrowings by commands that the database can't take: replicas obey their files."""
 
+import json
 import os
 
 import pytest
@@ -10,7 +11,9 @@ from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
 from rollout.services.engine.autonomy import UNREADABLE_FILE
 from rollout.services.engine.latch_files import LatchFolder
+from rollout.services.engine.stop_latches import StopLatches
 from rollout.services.stops.immediate_narrowings import NARROWING_KEPT
+from rollout.store.ledger.pending_stops import load_safety_rows
 from tests.api.test_autonomy import EVERY_WRITE, LEDGER, V1, Replica, events, failing
 from tests.factories import NOON
 from tests.services import bear_field as field
@@ -111,3 +114,35 @@ def test_a_file_that_cant_be_read_hands_cases_to_people_until_it_is_gone(replica
     file.unlink()
     replica.beat()
     assert replica.decider() == "model"
+
+
+def test_a_folder_that_cant_be_read_hands_cases_to_people_and_refuses_a_start(replica, tmp_path):
+    folder = tmp_path / "kept"
+    folder.symlink_to(folder)  # it can't be listed, also by root
+    (error,) = replica.beat()
+    assert str(folder) in str(error)
+    assert (replica.decider(), replica.reason()) == ("human", UNREADABLE_FILE)
+    with pytest.raises(ValueError, match="keeps stops and can't be read"):
+        StopLatches().open_folder(LatchFolder(folder))
+    folder.unlink()
+    replica.beat()
+    assert replica.decider() == "model"
+
+
+@pytest.mark.parametrize("words", [STOP, NARROW], ids=["stop", "narrowing"])
+@pytest.mark.parametrize("has_cells", [True, False])
+def test_an_order_of_a_rollout_that_is_not_here_stays_for_its_own_service(
+    words, has_cells, replica, database, tmp_path
+):
+    with failing(EVERY_WRITE):
+        run(*words)
+    (file,) = (tmp_path / "kept").glob("*.json")
+    cells = [["creek", "day"]] if has_cells else []
+    of_others = json.loads(file.read_text()) | {"rollout": "ramps", "cells": cells}
+    file.write_text(json.dumps(of_others | ({"order": None} if has_cells else {})))
+    assert [replica.beat() for _ in "12"] == [(), ()]
+    assert json.loads(file.read_text())["rollout"] == "ramps"
+    with database.begin_read() as transaction:
+        assert load_safety_rows(transaction).stops == (), "nothing to be written each second"
+    assert replica.decider() == "model"
+    assert not database.append_failures.failures

@@ -11,6 +11,8 @@ import promql_parser
 import pytest
 import yaml
 
+from api.serve import SHUTDOWN_SECONDS, TRANSACTION_SECONDS
+from rollout.scheduler.jobs import STOP_GRACE
 from rollout.settings import PREFIX, Settings
 from tests.deploy.files import (
     FOLDER,
@@ -159,6 +161,15 @@ def test_the_unit_has_no_right_that_it_needs_not():
     }
     assert {name: service[name] for name in expected} == expected
     assert "ROLLOUT_LOG_FORMAT" in SETTINGS
+
+
+def test_a_replica_may_finish_its_requests_before_it_is_killed():
+    """Seen: a body of records that took 9 s was cut off after 5, and the WAL stayed."""
+    needed = SHUTDOWN_SECONDS + STOP_GRACE + TRANSACTION_SECONDS
+    assert needed < int(load_unit()["Service"]["TimeoutStopSec"])
+    replicas = [made for made in load_compose()["services"].values() if "stop_grace_period" in made]
+    assert len(replicas) == 2
+    assert all(needed < int(made["stop_grace_period"].removesuffix("s")) for made in replicas)
 
 
 def test_systemd_accepts_the_unit(tmp_path):

@@ -54,7 +54,7 @@ class RestoreRequest:
     """What is restored, by whom and why.
 
     Attributes:
-        url: of the database that is replaced; it need not exist on SQLite.
+        url: of the database that is replaced; it need not exist.
         discards_newer: also replace a database that has ledger entries the backup lacks.
         ledgers: exports whose erasures are applied, too.
         expected_heads: each must be in one of these exports.
@@ -214,7 +214,7 @@ def _find_faults(copy: Database) -> Iterator[str]:
 
 def _compare_with_present(request: RestoreRequest, copy: Database) -> _PresentDatabase:
     """Return what the present database tells, after checking that nothing newer is lost."""
-    if is_sqlite_url(request.url) and not find_database_file(request.url).exists():
+    if not _has_database(request.url):
         return _PresentDatabase()
     try:
         with closing(Database(request.url)) as database:
@@ -231,6 +231,12 @@ def _compare_with_present(request: RestoreRequest, copy: Database) -> _PresentDa
             "--discard-newer to lose it"
         )
     return present
+
+
+def _has_database(url: str) -> bool:
+    if is_sqlite_url(url):
+        return find_database_file(url).exists()
+    return postgresql_dumps.has_database(url)
 
 
 def _load_erasures(database: Database) -> tuple[CanonicalRow, ...]:

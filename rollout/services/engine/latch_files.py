@@ -84,18 +84,30 @@ class LatchFolder:
             log.warning("%s in %s is over: delete it: %s", _name_file(row), self.path, error)
 
     def load(self) -> KeptRows:
-        """Return what the files keep.
+        """Return what the files keep; nothing before there is a folder.
 
         Raises:
-            ValueError: a file can't be read; the message names it.
+            ValueError: the folder or a file can't be read; the message names it.
         """
-        paths = sorted(self.path.glob("*.json")) if self.path else ()
-        rows = [_load_row(path) for path in paths]
+        rows = [_load_row(path) for path in _list_files(self.path)] if self.path else []
         return KeptRows(
             tuple(row for row in rows if isinstance(row, PendingStop)),
             tuple(row for row in rows if isinstance(row, PendingNarrowing)),
             tuple(row for row in rows if isinstance(row, Damage)),
         )
+
+
+def _list_files(folder: Path) -> list[Path]:
+    """Return the files of a folder, sorted; `Path.glob` takes one that can't be read for empty."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == ".json")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ValueError(
+            f"{folder} keeps stops and can't be read ({error}); correct the folder or"
+            " ROLLOUT_LATCH_FOLDER"
+        ) from error
 
 
 def _load_row(path: Path) -> KeptRow | None:

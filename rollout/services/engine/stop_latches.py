@@ -47,6 +47,7 @@ class StopLatches:
     _in_progress: frozenset[str] = frozenset()
     _damages: Mapping[str, Damage] = field(default_factory=dict)
     _saved: frozenset[KeptRow] = frozenset()
+    _left: frozenset[str] = frozenset()
     _lock: Lock = field(default_factory=Lock)
     # files and memory change together under this lock; latching never waits for a disk
     _file_lock: Lock = field(default_factory=Lock)
@@ -104,6 +105,14 @@ class StopLatches:
                 self.version += 1
             self.folder.delete(order)
 
+    def leave(self, order: PendingOrder) -> None:
+        """Forget an order of another database; its file stays, and is not obeyed again here."""
+        with self._lock:
+            self._orders = {key: row for key, row in self._orders.items() if key != order.id}
+            self._in_progress -= {order.id}
+            self._left |= {order.id}
+            self.version += 1
+
     def add_damage(self, damage: Damage) -> None:
         """Hand a rollout to humans, or all; an earlier finding stays."""
         with self._lock:
@@ -134,9 +143,10 @@ class StopLatches:
                 self.file_fault = str(error)  # it may be a stop of anything
                 raise
             self.file_fault = ""
-            narrowings = tuple(row for row in rows.narrowings if row.id not in self._orders)
+            known_ids = self._orders.keys() | self._left
+            narrowings = tuple(row for row in rows.narrowings if row.id not in known_ids)
             for stop in rows.stops:
-                if stop.id not in self._orders:
+                if stop.id not in known_ids:
                     self._obey(stop)
             for narrowing in narrowings:
                 self._obey(narrowing)

@@ -1,5 +1,6 @@
 """What a replica's heartbeat thread does in each pass."""
 
+import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
@@ -10,6 +11,7 @@ from rollout.core.scope.incidents import WRITES_INCIDENT
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.latch_files import PendingNarrowing
 from rollout.services.engine.service import Service
+from rollout.services.engine.stop_latches import PendingOrder
 from rollout.services.process.damage_search import find_damaged_rollouts, is_cleared
 from rollout.services.stops.immediate_narrowings import append_pending_narrowing
 from rollout.services.stops.immediate_stops import append_pending_stop, store_for_replicas
@@ -31,6 +33,7 @@ from rollout.store.ledger.pending_stops import (
 )
 
 Item = TypeVar("Item")
+log = logging.getLogger("rollout.stops")
 OTHERS_TURN: Final = timedelta(seconds=3)
 """Age from which a replica appends a stop that another one stored."""
 
@@ -76,13 +79,30 @@ class ReplicaSafety:
         run_each(self._append_latched_stop, self._latches.stops)
 
     def _append_latched_stop(self, stop: PendingStop) -> None:
-        if self._latches.is_in_progress(stop):
+        if self._latches.is_in_progress(stop) or self._leaves(stop, STOP):
             return
         try:
             self._append_stop(name_cells(self._service, stop))
         except RefusalError:  # nothing is left to stop
             self._database.append_failures.record_success(stop.rollout, STOP)
         self._latches.remove(stop)
+
+    def _leaves(self, order: PendingOrder, kind: str) -> bool:
+        """Leave an order of a rollout that this database lacks; return whether it does.
+
+        Another service may share the folder, or this one was started with the wrong database.
+        """
+        with self._database.begin_read() as transaction:
+            if Rollouts(transaction).find(order.rollout) is not None:
+                return False
+        self._database.append_failures.record_success(order.rollout, kind)
+        self._latches.leave(order)
+        log.warning(
+            "no rollout %s is here to stop or narrow; its file, if there is one, stays: see whether"
+            " ROLLOUT_DATABASE_URL is right and no other service uses ROLLOUT_LATCH_FOLDER",
+            order.rollout,
+        )
+        return True
 
     def _append_stored_stops(self) -> None:
         """Append the stops that a replica stored and left behind."""
@@ -106,6 +126,8 @@ class ReplicaSafety:
         run_each(self._repeat_narrowing, self._latches.narrowings)
 
     def _repeat_narrowing(self, narrowing: PendingNarrowing) -> None:
+        if self._leaves(narrowing, NARROWING):
+            return
         try:
             append_pending_narrowing(self._database, name_cells(self._service, narrowing))
         except RefusalError:  # nothing is left to narrow

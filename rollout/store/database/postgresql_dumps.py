@@ -26,6 +26,7 @@ MAINTENANCE_DATABASE: Final = "postgres"
 COUNT_SESSIONS: Final = (  # an autovacuum worker ends when its database is renamed
     "select count(*) from pg_stat_activity where datname = %s and backend_type = 'client backend'"
 )
+FIND_DATABASE: Final = "select 1 from pg_database where datname = %s"
 LEAVE_SECONDS: Final = 2.0
 """How long a session that was closed may still be listed."""
 POLL_SECONDS: Final = 0.05
@@ -93,17 +94,35 @@ def _count_sessions(connection: Connection, name: str) -> int:
     return int(connection.exec_driver_sql(COUNT_SESSIONS, (name,)).scalar_one())
 
 
+def has_database(url: str) -> bool:
+    """Return whether the server has a URL's database."""
+    with _connect_server(url) as connection:
+        return _find_name(connection, str(make_url(url).database))
+
+
+def _find_name(connection: Connection, name: str) -> bool:
+    return connection.exec_driver_sql(FIND_DATABASE, (name,)).first() is not None
+
+
 def replace_database(url: str, new_url: str) -> None:
-    """Rename a new database to the name of an old one, and drop the old one."""
+    """Rename a new database to the name of an old one, if there is one, and drop the old one.
+
+    Both renames are one transaction: whenever this ends, a database has the name.
+    """
     old_name, new_name = str(make_url(url).database), str(make_url(new_url).database)
     with _connect_server(url) as connection:
         quote = connection.dialect.identifier_preparer.quote
         replaced_name = f"{old_name}{OLD_SUFFIX}"
+        rename = f"alter database {quote(new_name)} rename to {quote(old_name)}"
+        if not _find_name(connection, old_name):
+            connection.exec_driver_sql(rename)
+            return
         connection.exec_driver_sql(f"drop database if exists {quote(replaced_name)}")
-        connection.exec_driver_sql(
-            f"alter database {quote(old_name)} rename to {quote(replaced_name)}"
-        )
-        connection.exec_driver_sql(f"alter database {quote(new_name)} rename to {quote(old_name)}")
+        put_away = f"alter database {quote(old_name)} rename to {quote(replaced_name)}"
+        connection.exec_driver_sql("begin")
+        connection.exec_driver_sql(put_away)
+        connection.exec_driver_sql(rename)
+        connection.exec_driver_sql("commit")
         connection.exec_driver_sql(f"drop database {quote(replaced_name)}")
 
 

@@ -4,6 +4,7 @@ A reading transaction sees one instant of the database and can't write. A writin
 the only writer on SQLite from its start; on PostgreSQL writers wait for each other row by row.
 """
 
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -38,6 +39,7 @@ from rollout.store.database.outages import OutageMonitor
 
 WRITE_LOCK_TIMEOUT: Final = 5.0
 """Seconds that a writer waits for others of its process; `busy_timeout` is for other processes."""
+POLL_SECONDS: Final = 0.05
 POOL_TIMEOUT: Final = 5.0
 """Seconds that a transaction waits for a free connection of its process."""
 SQLITE_PRAGMAS: Final = {
@@ -254,6 +256,18 @@ class Database:
         pool = self.engine.pool
         assert isinstance(pool, QueuePool)  # noqa: S101 - the default of both engines
         return {"used": pool.checkedout(), "idle": pool.checkedin()}
+
+    def wait_until_unused(self, seconds: float) -> bool:
+        """Wait for other threads' transactions; return whether none is left.
+
+        A connection in use outlives `close`, and with it the WAL of SQLite.
+        """
+        last_look = time.monotonic() + seconds
+        while self.count_connections()["used"]:
+            if time.monotonic() >= last_look:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
 
     def close(self) -> None:
         """Close the pool's connections."""

@@ -40,6 +40,8 @@ from rollout.services.assignments.client_heads import (
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
 from rollout.services.support.clock import ManualClock
+from rollout.store.database import postgresql_dumps
+from rollout.store.database.postgresql_dumps import drop_database
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.pending_stops import Damage, load_safety_rows, store_damage
@@ -263,12 +265,36 @@ def test_a_damaged_database_is_replaced_only_on_demand(rollout, url, bears, tmp_
     assert load_state(url).scope.era == 2
 
 
-@on_sqlite
 def test_a_missing_database_is_made_from_the_backup(rollout, url, bears, tmp_path):
     file = back_up(rollout, tmp_path)
-    Path(url.removeprefix("sqlite:///")).unlink()
-    assert rollout("db", "restore", str(file), *WHO).exit_code == 0
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).unlink()
+    else:
+        drop_database(url)
+    done = rollout("db", "restore", str(file), *WHO)
+    assert done.exit_code == 0, done.output
     assert load_state(url).scope.era == 2
+
+
+@on_postgresql
+def test_a_swap_that_is_refused_leaves_the_old_database_under_its_name(
+    rollout, url, bears, tmp_path, monkeypatch
+):
+    """A session at the new database, as of monitoring: PostgreSQL does not rename it."""
+    file = back_up(rollout, tmp_path)
+    replace_database = postgresql_dumps.replace_database
+
+    def replace_watched(old_url, new_url):
+        with reading(new_url) as transaction:
+            transaction.execute(text("select 1"))
+            replace_database(old_url, new_url)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(postgresql_dumps, "replace_database", replace_watched)
+        refused = rollout("db", "restore", str(file), *WHO)
+    assert refused.exit_code == 2
+    assert load_state(url).scope.era == 1
+    assert rollout("db", "restore", str(file), *WHO).exit_code == 0
 
 
 @on_sqlite
