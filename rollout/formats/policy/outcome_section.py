@@ -19,7 +19,9 @@ class OutcomeShape(PolicySection):
     unit: kinds.NonEmptyText | None = key(
         None, alias="in", description="Unit of the value, such as EUR."
     )
-    better: Literal["more", "less"] = key("more", description="Whether more or less is better.")
+    better: Literal["more", "less"] = key(
+        "more", description="Whether more or less is better. With `less` a decrease is a gain."
+    )
     closes: kinds.PositiveDuration = key(
         description="How long after a case its value may arrive; then it is missing.",
         examples=["14d"],
