@@ -116,6 +116,24 @@ def test_init_recognizes_sets_and_its_policy_reads_them(tmp_path):
     assert agreeing == (human == model).all(axis=1).sum()
 
 
+def test_init_says_how_a_set_without_labels_is_written(tmp_path):
+    rows = [(f"c{n}", "hall", f"2027-03-01T{8 + n:02}:00Z", "v1") for n in range(8)]
+    answers = ["a;b", "", "a", "", "b;c", "[]", "(none of them)", "c"]
+    names = "case_key,site,occurred_at,model_version,label\n"
+    lines = [",".join([*row, answer]) for row, answer in zip(rows, answers, strict=True)]
+    (tmp_path / "predictions.csv").write_text(names + "\n".join(lines))
+    lines = [
+        f"{row[0]},ana,{answer or '[]'},blind" for row, answer in zip(rows, answers, strict=True)
+    ]
+    (tmp_path / "decisions.csv").write_text("case_key,reviewer,label,exposure\n" + "\n".join(lines))
+    files = [str(tmp_path / f"{name}.csv") for name in ("predictions", "decisions")]
+    done = CliRunner().invoke(app, ["init", *files, "--timezone", "UTC"])
+    hint = "have no answer, and agree with nothing; for a set without labels write [] or (none of"
+    assert f"  2 predictions {hint} them)" in done.stderr
+    assert f"decisions {hint}" not in done.stderr
+    assert "and 4 none of them, so an answer is a set of 3 labels" in done.stderr
+
+
 def test_a_wrong_set_in_a_file_agrees_with_nothing_and_is_counted(tmp_path):
     paths = write_stream(tmp_path, cases=20, misses=0)
     lines = paths.decisions.read_text().splitlines()

@@ -11,8 +11,10 @@ from api.console.proposals.path_chart import build_path_charts
 from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.gates import read_gate
 from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.column_map import ColumnError
 from rollout.replay.engine import ReplayOptions
+from rollout.reports.figures.report_identity import describe_promises
 from rollout.reports.inputs import evidence_paths
 from rollout.reports.inputs.evidence_paths import MAX_GAIN_POINTS, MIN_GAIN_POINTS
 from rollout.reports.pages.cell_rows import build_cell_rows
@@ -190,6 +192,9 @@ def test_a_policy_that_earns_less_is_better_turned_round(tmp_path):
         replayed.records, replayed.history, replayed.policy, replayed.policy.outcomes[0]
     ).drop_nulls("value")
     assert units["score"].to_numpy() == pytest.approx((60 - units["value"].to_numpy()) / 80)
+    promise = describe_promises(replayed.policy, 2)[1]
+    assert "at random and closed (profit after 2d, less is better); unknown" in promise
+    assert "less is better" not in describe_promises(parse_policy(POLICY), 2)[1]
 
 
 def test_of_many_units_fewer_bounds_are_drawn(earning, monkeypatch):

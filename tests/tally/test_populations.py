@@ -17,11 +17,13 @@ from rollout.core.policy.policy import EvidenceRules, Guard, Minimum
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.engine import ReplayOptions
+from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.planted_recall import compute_planted_recall
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.json_report import render_json_report
+from rollout.reports.pages.text_report import render_text_report
 from rollout.services.replay.replay import ReplayRequest, replay_records
-from rollout.services.replay.replay_output import compute_replay_facts
+from rollout.services.replay.replay_output import build_replay_inputs
 from rollout.tally.populations import split_populations
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses
 from tests.properties import examples
@@ -169,14 +171,21 @@ def test_any_number_of_planted_cases_changes_no_natural_unit_or_event(unit, draw
 @pytest.mark.simulation  # two whole reports
 def test_the_report_shows_planted_recall_apart_and_no_other_figure_moves():
     planted = [(f"p{i}", 2.0 + i / 20, "fox" if i else "bear", "bear", "damage") for i in range(8)]
-    alone, beside = (
-        compute_replay_facts(replay(build_policy(), *NATURAL, *rows)) for rows in ((), planted)
+    alone, beside, live = (
+        compute_report_facts(replace(build_replay_inputs(replayed), is_simulated=is_simulated))
+        for rows, is_simulated in (((), True), (planted, True), (planted, False))
+        for replayed in [replay(build_policy(), *NATURAL, *rows)]
     )
+    assert live.planted_cases == 0  # there the count would tell that a new case is planted
     (recall,) = beside.evidence[0].planted
     assert (recall.label, recall.planted.count, recall.planted.n) == ("bear", 1, 8)
     assert recall.natural.count == recall.natural.n > 5
     cleared = tuple(replace(facts, planted=()) for facts in beside.evidence)
-    assert render_json_report(replace(beside, evidence=cleared)) == render_json_report(alone)
+    natural = replace(beside, evidence=cleared, planted_cases=0)
+    assert render_json_report(natural) == render_json_report(alone)
+    assert "\n8 planted cases, not in these figures\n" in render_text_report(beside)
+    assert "planted" not in render_text_report(alone)
     page = render_html_report(beside)
     assert "Of planted cases" in page
+    assert "<p>8 planted cases, not in these figures.</p>" in page
     assert "Of planted cases" not in render_html_report(alone)

@@ -15,6 +15,7 @@ FAILED, LATE, OUTSIDE = "(failed)", "(late)", "(outside)"  # `predicted` without
 DETECTOR_MEASURES = frozenset(
     {"agreement", "recall", "precision", "cost", "override", "action_change"}
 )
+COUNTED_MEASURES = DETECTOR_MEASURES | {"drift", "gain"}  # false alarms are counted by units
 OPERATIONAL_MEASURES = frozenset({"latency_p95", "failures", "heartbeat", "missing"})
 SITE_MEASURES = frozenset({"latency_p95", "failures"})  # one device and one network per site
 TESTED_MEASURES = SITE_MEASURES | {"missing", "unaudited"}  # shares of records, by a test

@@ -11,7 +11,12 @@ from datetime import timedelta
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.calendar.windows import list_hours_warnings
-from rollout.core.policy.measures import DETECTOR_MEASURES, TESTED_MEASURES, Condition
+from rollout.core.policy.measures import (
+    COUNTED_MEASURES,
+    DETECTOR_MEASURES,
+    TESTED_MEASURES,
+    Condition,
+)
 from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Gate, Guard, Policy
 
@@ -204,7 +209,7 @@ def _check_ineffective_settings(policy: Policy) -> Warnings:
             yield PolicyWarning(f"guards[{index}]", text)
         if (
             guard.false_alarm_every != _DEFAULT_FALSE_ALARM_EVERY
-            and measure not in DETECTOR_MEASURES | TESTED_MEASURES
+            and measure not in COUNTED_MEASURES | TESTED_MEASURES
         ):
             text = f"false_alarm_every has no effect on {measure}: it is a fixed threshold"
             yield PolicyWarning(f"guards[{index}]", text)

@@ -5,7 +5,6 @@ because its faults would only follow from the fault that is already reported.
 """
 
 from rollout.core.calendar.instants import format_duration
-from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
@@ -92,15 +91,7 @@ def _check_blind_share(_: PolicyShape, policy: Policy) -> Faults:
 
 def _check_familiar(_: PolicyShape, policy: Policy) -> Faults:
     rule = policy.evidence.familiar
-    if rule is None:
-        return
-    conditions = [c for gate in policy.gates for c in gate.require]
-    conditions += [guard.condition for guard in policy.guards]
-    if any(condition.measure == GAIN for condition in conditions):
-        # a human decides an unfamiliar case in either arm
-        text = "can't be combined with the measure gain; leave one of them out"
-        yield DocumentFault(("evidence", "familiar"), text)
-    if rule.line is not None:
+    if rule is None or rule.line is not None:
         return
     for cell in policy.cells:
         guards = policy.list_guards(cell)

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from rollout.core.policy.outcomes import CELL_POOL, DECIDES, GAIN
-from rollout.core.policy.planted_conditions import PLANTED, select_natural
-from rollout.core.policy.policy import Gate, Policy
+from rollout.core.policy.planted_conditions import PLANTED
+from rollout.core.policy.policy import Policy
 from rollout.core.policy.stages import HIGHEST_SHARE, LOWEST_SHARE, Stage
 from rollout.formats.policy.measures import parse_threshold
-from rollout.formats.policy.model import ConditionShape, PolicyShape
+from rollout.formats.policy.model import ConditionShape, GateShape, PolicyShape
 from rollout.formats.policy.names import RESERVED, Faults, PolicyCheck, describe_unknown_name
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 
@@ -118,26 +118,28 @@ def _check_shared_stages(shape: PolicyShape, _: Policy) -> Faults:
             yield DocumentFault(("stages", i, "share"), text)
 
 
-def _check_gates_to_shares(_: PolicyShape, policy: Policy) -> Faults:
-    for i, stage in enumerate(policy.stages):
+def _check_gates_to_shares(shape: PolicyShape, _: Policy) -> Faults:
+    # As written: a condition with a fault of its own is none of the policy's.
+    for i, stage in enumerate(shape.stages):
         if stage.share is None:
             continue
-        gates = [gate for gate in policy.gates if gate.to == stage.id]
+        gates = [gate for gate in shape.gates if gate.to == stage.id]
         text = (
             f"{stage.id} needs a gate of its own on agreement or cost, so that no case is sampled"
             f" for a model that nobody compared; add {{to: {stage.id}, require: [{{measure:"
             " agreement, at_least: 80%}]}"
         )
-        if not gates or not all(_has_start_measure(gate, policy, i) for gate in gates):
+        if not gates or not all(_has_start_measure(gate, shape, i) for gate in gates):
             yield DocumentFault(("stages", i, "share"), text)
 
 
-def _has_start_measure(gate: Gate, policy: Policy, position: int) -> bool:
+def _has_start_measure(gate: GateShape, shape: PolicyShape, position: int) -> bool:
     """Return whether a gate asks for agreement or cost, or for gain at a share below."""
-    has_lower_share = any(stage.share is not None for stage in policy.stages[:position])
+    has_lower_share = any(stage.share is not None for stage in shape.stages[:position])
     return any(
-        condition.measure in START_MEASURES or (has_lower_share and condition.measure == GAIN)
-        for condition in select_natural(gate.require)
+        (row.measure in START_MEASURES and row.of != PLANTED)
+        or (has_lower_share and row.measure == GAIN)
+        for row in gate.require
     )
 
 

@@ -122,6 +122,7 @@ class ReportFacts:
         numbers: per version and lever with a number, how far the numbers differ.
         unfamiliar: cases that humans decided because the acting version was not familiar with them.
         gains: per cell, version and outcome with a value, what the model brought beyond people.
+        planted_cases: of a replay, cases that users planted; only `evidence[].planted` has them.
     """
 
     schema: str
@@ -167,6 +168,7 @@ class ReportFacts:
     numbers: tuple[NumberAgreement, ...] = ()
     unfamiliar: tuple[UnfamiliarCases, ...] = ()
     gains: tuple[GainFacts, ...] = ()
+    planted_cases: int = 0
 
 
 def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
@@ -230,4 +232,14 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         numbers=compute_number_agreements(pairs, inputs.policy),
         unfamiliar=compute_unfamiliar_cases(inputs, decided_cases),
         gains=compute_gains(inputs),
+        planted_cases=_count_planted_cases(inputs),
     )
+
+
+def _count_planted_cases(inputs: ReportInputs) -> int:
+    """Return the planted cases of a replay; 0 in a service.
+
+    There a count that rises when a case arrives would tell its reviewers that it is planted.
+    """
+    planted = inputs.records.planted
+    return planted.cases.height if inputs.is_simulated and planted is not None else 0

@@ -38,6 +38,7 @@ class GainFacts:
             no answer is stored.
         has_recorded_arms: whether the records say which arm a unit was in; without, the replay
             assigned the arms.
+        more_is_better: whether a higher value is better; if not, a gain is a lower mean.
     """
 
     site: str
@@ -60,6 +61,7 @@ class GainFacts:
     without_arm: int = 0
     has_recorded_arms: bool = True
     missing_reasons: Mapping[str, int] = field(default_factory=dict)
+    more_is_better: bool = True
 
 
 def compute_gains(inputs: ReportInputs) -> tuple[GainFacts, ...]:
@@ -108,6 +110,7 @@ def _build_gain_facts(
         without_arm=without_arm,
         has_recorded_arms=view.arm_reader.has_recorded_arms(view.cell, outcome),
         missing_reasons=view.arm_reader.count_source_faults(view.cell, outcome, arm),
+        more_is_better=outcome.more_is_better,
     )
 
 

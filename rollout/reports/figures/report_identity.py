@@ -326,7 +326,11 @@ def _describe_gain_terms(gate: Gate) -> str:
     if not gains:
         return ""
     closed = join_words(
-        [f"{g.outcome.id} after {format_duration(g.outcome.closes)}" for g in gains]
+        [
+            f"{g.outcome.id} after {format_duration(g.outcome.closes)}"
+            f"{'' if g.outcome.more_is_better else ', less is better'}"
+            for g in gains
+        ]
     )
     return (
         " A gain is what the model's units bring on average beyond humans', sampled at random and"

@@ -24,9 +24,15 @@ def describe_gain(gain: GainFacts) -> str:
             f"{cell}, {gain.version}: no {gain.outcome} to compare yet, {arms} with a"
             f" value.{_describe_rest(gain)}"
         )
+    amount = format_amount(gain.gain, gain.unit)
+    brought = (
+        f"{amount} of {gain.outcome} a unit"
+        if gain.more_is_better
+        else f"a gain of {amount} a unit in {gain.outcome}"
+    )
     return (
-        f"{cell}, {gain.version}: {verb} {format_amount(gain.gain, gain.unit)} of {gain.outcome} a"
-        f" unit ({format_gain_interval(gain)} at every look, 95 %): {describe_arms(gain)}"
+        f"{cell}, {gain.version}: {verb} {brought} ({format_gain_interval(gain)} at every look,"
+        f" 95 %): {describe_arms(gain)}"
     )
 
 
@@ -59,7 +65,8 @@ def describe_arms(gain: GainFacts) -> str:
         f"{format_decimal(gain.model_mean, 2)} in the model's arm"
         f" ({format_quantity(gain.model_units, 'unit')}),"
         f" {format_decimal(gain.people_mean, 2)} in the humans'"
-        f" ({format_quantity(gain.people_units, 'unit')}), {_describe_origin(gain)}."
+        f" ({format_quantity(gain.people_units, 'unit')}), {_describe_origin(gain)}"
+        f"{'' if gain.more_is_better else '; less is better'}."
         f"{_describe_rest(gain)}"
     )
     if gain.has_one_share:

@@ -304,7 +304,7 @@ def _describe_narrowings(facts: ReportFacts) -> Iterator[str]:
         yield f"{format_quantity(len(others) - MAX_NAMED, 'more narrowing')} in the timeline."
     if not facts.hindsights:
         if not others and any(cell.was_above_shadow for cell in facts.stages):
-            yield "No guard on the model's decisions tripped."
+            yield "No guard narrowed a cell."
         return
     described = [item for item in facts.hindsights if item.price.cases][:MAX_NAMED] or list(
         facts.hindsights[:MAX_NAMED]

@@ -63,6 +63,9 @@ def _render_lines(facts: ReportFacts, width: int) -> Iterator[str]:
         :MAX_REJECTED_ROWS
     ]:
         yield from wrap_lines(f"  {_describe_row(row)}", width, subsequent_indent=INDENT)
+    if facts.planted_cases:
+        planted = format_quantity(facts.planted_cases, "planted case")
+        yield from wrap_lines(f"{planted}, not in these figures", width, subsequent_indent=INDENT)
     for funnel in facts.funnels:
         for line in _render_funnel(funnel):
             yield from wrap_lines(line, width, subsequent_indent=INDENT)

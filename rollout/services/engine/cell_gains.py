@@ -34,6 +34,7 @@ class Gain:
         without_arm: units of the same stages that are in no arm: more than chance decided them, or
             no answer is stored.
         missing_reasons: units whose value is of no source of evidence, by reason: also missing.
+        more_is_better: whether a higher value is better; if not, a gain is a lower mean.
     """
 
     site: str
@@ -50,6 +51,7 @@ class Gain:
     people: GainArm
     without_arm: int
     missing_reasons: Mapping[str, int]
+    more_is_better: bool
 
 
 def load_gains(
@@ -93,6 +95,7 @@ def build_gain(facts: GainFacts) -> Gain:
         has_one_share=facts.has_one_share,
         without_arm=facts.without_arm,
         missing_reasons=facts.missing_reasons,
+        more_is_better=facts.more_is_better,
         model=GainArm(facts.model_units, facts.model_missing, facts.model_mean),
         people=GainArm(facts.people_units, facts.people_missing, facts.people_mean),
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from rollout.core.policy.label_sets import EMPTY_SET
 from rollout.formats.records.column_layout import format_suggestion
 from rollout.formats.records.column_map import COLUMN_NAMES
 from rollout.formats.records.date_formats import has_local_times
@@ -73,10 +74,15 @@ def report_files(
     files: Mapping[RecordKind, RecognizedFile], records: RecordFrames, timezone: str
 ) -> tuple[FileReport, ...]:
     """Return a report for each file; `timezone` is that of times without an offset."""
-    return tuple(_report_file(file, records, timezone) for file in files.values())
+    has_sets = any(file.reading.set_labels for file in files.values())
+    return tuple(
+        _report_file(file, records, timezone, has_sets=has_sets) for file in files.values()
+    )
 
 
-def _report_file(file: RecognizedFile, records: RecordFrames, timezone: str) -> FileReport:
+def _report_file(
+    file: RecognizedFile, records: RecordFrames, timezone: str, *, has_sets: bool
+) -> FileReport:
     count = records.row_counts[file.kind]
     lost = _list_lost_rows(file.kind, records)
     counts = dict(lost.group_by("reason").agg(pl.col("line").n_unique()).sort("reason").rows())
@@ -95,7 +101,7 @@ def _report_file(file: RecognizedFile, records: RecordFrames, timezone: str) -> 
             str(RecordError(*(row[n] for n in ("file", "line", "column", "reason", "detail"))))
             for row in examples.iter_rows(named=True)
         ),
-        hints=tuple(_list_hints(file, records)),
+        hints=(*_list_hints(file, records), *(_list_blanks(file, records) if has_sets else ())),
     )
 
 
@@ -158,6 +164,18 @@ def _list_hints(file: RecognizedFile, records: RecordFrames) -> Iterator[str]:
                 f"{unknown:,} decisions have an unknown exposure and are not counted as evidence;"
                 " if no reviewer saw the prediction before deciding, add --exposure blind"
             )
+
+
+def _list_blanks(file: RecognizedFile, records: RecordFrames) -> Iterator[str]:
+    """Yield how many answers of a file with sets are blank, and what to write instead."""
+    blank_reasons = [RemarkReason.FAILED.value, RemarkReason.UNSURE.value]
+    is_blank = pl.col("reason").is_in(blank_reasons) & (pl.col("records") == file.kind.value)
+    blank = records.notes.filter(is_blank)["line"].n_unique()
+    if blank:
+        yield (
+            f"{blank:,} {file.kind.value} have no answer, and agree with nothing; for a set without"
+            f" labels write [] or {EMPTY_SET}"
+        )
 
 
 def format_file_report(report: FileReport) -> Iterator[str]:

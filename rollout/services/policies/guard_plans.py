@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.measures import DETECTOR_MEASURES
+from rollout.core.policy.measures import COUNTED_MEASURES, DETECTOR_MEASURES
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.stages import Stage
@@ -17,7 +17,7 @@ from rollout.services.policies.gate_forecast import (
 from rollout.services.policies.gate_plans import group_cells_by_gate_path
 from rollout.services.policies.traffic import CellTraffic, RolloutTraffic
 
-COUNTED_MEASURES = DETECTOR_MEASURES | {"drift"}  # false alarms by units
+ALL_UNITS = frozenset({"drift", "gain"})
 PLANNED_DROPS = (0.9, 0.5, 0.0)
 
 
@@ -107,7 +107,7 @@ def _compute_max_observed_rate(
         return None
     rates = [
         None  # every unit counts, not those of the rarest value alone
-        if isinstance(guard.condition, SliceCondition) or guard.condition.measure == "drift"
+        if isinstance(guard.condition, SliceCondition) or guard.condition.measure in ALL_UNITS
         else _compute_observed_rate(guard, policy.get_stage(level), cell_traffic)
         for level in range(1, stage_level + 1)
     ]
@@ -132,6 +132,16 @@ def _plan_drops(
                 compute_days(records, per_day),
                 (1 - stage.blind) * expected_wrong_actions,
             )
+
+
+def describe_false_alarms(guard: Guard) -> str:
+    """Return how rarely a guard that counts units is wrong; "" for other measures."""
+    if guard.condition.measure not in COUNTED_MEASURES:
+        return ""
+    return (
+        "expected to trip at a cell exactly at this limit less than once in"
+        f" {guard.false_alarm_every:,.0f} units that it counts"
+    )
 
 
 def compute_false_alarms(guard_plans: tuple[GuardPlan, ...]) -> float | None:

@@ -45,6 +45,7 @@ from rollout.services.policies.guard_plans import (
     AgreementDrop,
     GuardPlan,
     compute_false_alarms,
+    describe_false_alarms,
     plan_guards,
 )
 from rollout.services.policies.share_guard_text import describe_share_guard
@@ -349,9 +350,12 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
         yield (
             f"  {guarded_text}{_describe_location(guard)}: {_describe_effect(guard)}{added_text}"
         )
-        for describe in (describe_share_guard, describe_silence_guard):
-            if text := describe(guard, policy_plan.policy, policy_plan.traffic):
-                yield f"    {text}"
+        texts = (
+            describe_false_alarms(guard),
+            describe_share_guard(guard, policy_plan.policy, policy_plan.traffic),
+            describe_silence_guard(guard, policy_plan.policy, policy_plan.traffic),
+        )
+        yield from (f"    {text}" for text in texts if text)
         yield from (
             f"    {_format_drops(guard_plan, policy_plan)}"
             for guard_plan in guard_plans_of_guard

@@ -331,7 +331,7 @@ def _compute_rarest_rate(
         return MeasureRate(0.0 if units else None, None)
     total, value, agreed = min(counted_values)
     share = total / units
-    text = f"{condition.slice}={value} is the rarest value, {share * 100:.2g} % of units"
+    text = f"{condition.slice}={value} is the rarest value, {share * 100:.3g} % of units"
     return MeasureRate(share, agreed / total, text)
 
 

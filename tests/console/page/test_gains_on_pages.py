@@ -31,6 +31,7 @@ GAIN = Gain(
     people=GainArm(1180, 12, 20.4911),
     without_arm=0,
     missing_reasons={},
+    more_is_better=True,
 )
 
 
@@ -97,5 +98,6 @@ def test_the_table_has_both_arms_the_interval_and_what_is_unknown():
     assert "counts as missing" not in page
     unsourced = render(replace(GAIN, missing_reasons={OWN_PREDICTION: 9}))
     assert f"profit: the value of 9 units counts as missing: {OWN_PREDICTION}." in unsourced
+    assert "profit, EUR, less is better 25.51" in render(replace(GAIN, more_is_better=False))
     nothing = render(replace(GAIN, model=GainArm(0, 3, None), gain=None, unit=""))
     assert "profit no data 0 units, 3 unknown 20.49 1,180 units, 12 unknown no data" in nothing

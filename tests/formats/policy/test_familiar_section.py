@@ -65,5 +65,5 @@ def test_it_is_refused_beside_a_gain():
         "stages: [{id: supervised, blind: 50%}, {id: trial, share: 10%}]\n"
         "guards: [{measure: gain, of: profit, at_least: -0.5}]\n"
     )
-    with pytest.raises(InvalidPolicyError, match="can't be combined with the measure gain"):
+    with pytest.raises(InvalidPolicyError, match="leave out familiar, or the conditions on gain"):
         parse_policy(policy)

@@ -75,6 +75,26 @@ def test_a_fault_says_what_to_write(edits, fault):
     assert any(fault in line for line in faults), faults
 
 
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {"from: -20, to: 60": "from: 60, to: -20"},
+        {"of: profit, at_least: 0": "of: proft, at_least: 0"},
+        {"of: profit, at_least: 0": "of: profit, at_least: 5%"},
+        {"closes: 2d, ": ""},
+        {"grace: 2h": "grace: 2h, familiar: {attributes: [form], line: 80%}"},
+    ],
+)
+def test_one_fault_is_told_once(edits):
+    assert len(find_faults(edits)) == 1, find_faults(edits)
+
+
+def test_a_gate_to_a_share_needs_cases_that_occur():
+    planted = START.replace("agreement", "agreement, of: planted")
+    faults = find_faults({START: f"{planted}, {{measure: parity, at_least: 0}}"})
+    assert any("trial needs a gate of its own on agreement or cost" in line for line in faults)
+
+
 def test_the_base_has_no_fault():
     assert find_faults({}) == ()
 

@@ -69,6 +69,14 @@ def test_units_in_no_arm_are_named():
         assert rest in describe_gain(replace(each, without_arm=7))
 
 
+def test_less_of_an_outcome_is_a_gain_and_never_more_of_it():
+    waste = replace(build_gain(1, 4), outcome="waste", model_mean=16.5, people_mean=19.0)
+    text = describe_gain(replace(waste, more_is_better=False))
+    assert "the model brought a gain of +2.50 EUR a unit in waste (+1.00 to +4.00 at" in text
+    assert text.endswith("19.00 in the humans' (50 units), sampled at random; less is better.")
+    assert "of waste" not in text
+
+
 def test_arms_that_a_replay_assigned_are_named():
     gain = build_gain(1, 4)
     assert describe_gain(gain).endswith("sampled at random.")

@@ -126,9 +126,13 @@ def test_narrowings_that_no_quality_guard_explains_are_results_too(facts):
     assert any(
         line.startswith("creek · day, Fri 6 Mar 11:00: v1 narrowed to supervised") for line in lines
     )
-    assert "No guard on the model's decisions tripped." not in lines
+    assert "No guard narrowed a cell." not in lines
     narrowed = [event for event in facts.timeline if event.kind == "Narrowed"]
     many = replace(facts, hindsights=(), timeline=(*facts.timeline, *narrowed))
     assert "1 more narrowing in the timeline." in describe_results(many)
+    suspended = [replace(event, kind="Suspended") for event in narrowed]
+    lines = describe_results(replace(facts, hindsights=(), timeline=tuple(suspended)))
+    assert "No guard narrowed a cell." in lines
+    assert not any("tripped" in line for line in lines)
     none = replace(facts, hindsights=(), timeline=())
-    assert "No guard on the model's decisions tripped." in describe_results(none)
+    assert "No guard narrowed a cell." in describe_results(none)

@@ -26,6 +26,17 @@ def test_the_plan_names_units_amounts_and_the_stage_that_measures():
     assert "a unit counts 2d after its case" in text
 
 
+def test_the_plan_says_how_seldom_guards_on_units_are_wrong():
+    text = format_plan(build_policy_plan(parse_policy(f"{POLICY}expect: {{units_per_day: 40}}\n")))
+    promise = "\n    expected to trip at a cell exactly at this limit less than once in {} units"
+    effect = "narrows by one stage"
+    assert f"gain of profit at least -1 EUR: {effect}{promise.format('2,000')}" in text
+    assert f"{effect} (added automatically for a gate){promise.format('10,000')}" in text
+    assert "false_alarm_every has no effect" not in text
+    # 40 units a day for the guard on gain, at most the half of them with a decision for the other
+    assert "false alarms: at most about one in 6 weeks" in text
+
+
 def test_the_plan_says_that_yes_or_no_values_need_more_units():
     more = "(standard deviation), up to 6 times as many if each is 0 or 1; a unit counts"
     assert more not in format_plan(build_policy_plan(parse_policy(POLICY)))

@@ -7,6 +7,7 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Guard
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.services.policies.gate_forecast import (
     compute_evidence_need,
@@ -285,6 +286,13 @@ def test_records_replace_what_was_expected():
         "of version v1, 9 days (units without a decision count as disagreements): 22.1 units"
         in text
     )
+
+
+def test_the_rarest_value_of_an_attribute_has_a_plain_share():
+    condition = SliceCondition("agreement", 0.9, at_least=True, slice="form")
+    policy = histories.a_policy(gates=(histories.a_gate("supervised", condition),))
+    text = format_plan(build_policy_plan(policy, compute_recorded_traffic(recorded(), policy)))
+    assert "assumed: form=(none) is the rarest value, 100 % of units" in text
 
 
 def test_labels_of_all_cells_are_weighted_by_their_units():

@@ -67,6 +67,17 @@ def test_a_doubt_is_said_once(name):
     assert found[0].startswith(says)
 
 
+@pytest.mark.parametrize(
+    "measure", ["drift, at_most: 9%", "cost, at_most: 0.9", "gain, of: profit, at_least: -1"]
+)
+def test_guards_that_count_units_may_choose_their_false_alarms(measure):
+    guard = f"  - {{measure: {measure}, false_alarm_every: 500}}\n"
+    edits = {
+        "retention": "stages: [{id: supervised, blind: 50%}, {id: autonomous, audit: 9%}]\noutcomes: [{id: profit, from: 0, to: 9, closes: 1d}]\nretention"
+    }
+    assert warned(edits | {"guards:\n": f"guards:\n{guard}"}) == []
+
+
 def test_recorded_labels_replace_the_expected_ones():
     assert len(warned({}, labels={"bear": 0.01})) == 1
     assert warned({"bear: 10%": "bear: 2%"}, labels={"bear": 0.3}) == []
