@@ -67,6 +67,24 @@ def test_no_line_names_a_caller_a_case_or_an_address(client, database, lines):
 
 
 @on_sqlite
+def test_names_that_clients_make_up_are_no_labels_and_in_no_line(client, database, lines):
+    """Each would be kept in memory; a stranger needs no key to send a method."""
+    field.autonomous(database)
+    client.by("ana")
+    for number in range(3):
+        client.request(f"SECRET{number}", "/v1/me")
+        client.request(f"SECRET{number}", "/v1/secret")
+        path = f"/v1/rollouts/secret{number}/assignments"
+        assert client.post(path, json=question("c-1", "creek")).json()["decider"] == "human"
+    client.post("/v1/rollouts/bears/assignments", json=question("c-1", "creek"))
+    text = client.get("/metrics").text
+    assert "secret" not in (text + json.dumps(lines())).lower()
+    assert 'rollout_http_requests_total{method="_OTHER",route="/v1/me",status="405"} 3' in text
+    assert 'rollout_assignments_total{rollout="",decider="human"} 3' in text
+    assert 'rollout_assignments_total{rollout="bears"' in text
+
+
+@on_sqlite
 def test_no_line_of_a_job_has_the_text_of_an_exception(service, lines, monkeypatch):
     """Texts of exceptions and of changed evidence name cases and users."""
     error = ValueError("the decision of case secret-case by ana")
