@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from urllib.parse import urlsplit, urlunsplit
 
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
@@ -238,7 +239,22 @@ def _add_headers(scope: Scope, send: Send) -> Send:
             extra = [pair for pair in headers if pair[0] not in present]
             if b"cache-control" not in present:
                 extra.append((b"cache-control", b"no-store"))
-            message = {**message, "headers": [*message["headers"], *extra]}
+            own = message["headers"]
+            if message["status"] == HTTPStatus.TEMPORARY_REDIRECT:
+                own = [
+                    (name, _drop_host(text) if name == b"location" else text) for name, text in own
+                ]
+            message = {**message, "headers": [*own, *extra]}
         await send(message)
 
     return send_with_headers
+
+
+def _drop_host(location: bytes) -> bytes:
+    """Return a path without the host, which Starlette takes from the request's header.
+
+    >>> _drop_host(b"http://example.org/v1/me?a=b"), _drop_host(b"http://x//example.org/")
+    (b'/v1/me?a=b', b'/example.org/')
+    """
+    parts = urlsplit(location)
+    return urlunsplit((b"", b"", b"/" + parts.path.lstrip(b"/"), parts.query, b""))

@@ -26,7 +26,8 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """Formats a record as one JSON object.
 
-    An exception is its type and the lines of code, without its text, which may hold names.
+    An exception is its type and the lines of code, without its text, which may hold names. One
+    among the arguments of a message is its type.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -35,7 +36,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _format_message(record),
             **getattr(record, "fields", {}),
         }
         if request_id.get():
@@ -43,6 +44,14 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             line |= _describe_exception(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False)
+
+
+def _format_message(record: logging.LogRecord) -> str:
+    """Return the message with the types of exceptions instead of their texts."""
+    if not isinstance(record.args, tuple) or not record.args:
+        return record.getMessage()
+    args = (type(a).__name__ if isinstance(a, BaseException) else a for a in record.args)
+    return str(record.msg) % tuple(args)
 
 
 def _describe_exception(error: BaseException) -> dict[str, Any]:

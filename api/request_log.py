@@ -20,6 +20,9 @@ VALID_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 ROUTE_KEY: Final = "route"
 """Key of the matched route in a request's state, set by `RequestMetricsMiddleware`."""
 UNMATCHED_ROUTE: Final = "unmatched"
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER_METHOD: Final = "_OTHER"
+"""OpenTelemetry's name for methods that a client made up: each would be a label of its own."""
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 log = logging.getLogger("rollout.access")
 
@@ -49,6 +52,12 @@ class RequestLogMiddleware:
         await self.app(scope, receive, send_and_log)
 
 
+def name_method(scope: Scope) -> str:
+    """Return the method of a request for logs and metrics."""
+    method = str(scope["method"])
+    return method if method in METHODS else OTHER_METHOD
+
+
 def _choose_id(scope: Scope) -> str:
     """Return the id that a proxy sent, if it can't break a log line, or a new one."""
     sent = next((value for name, value in scope["headers"] if name == REQUEST_ID_HEADER), b"")
@@ -59,5 +68,5 @@ def _log_request(scope: Scope, status: int, seconds: float) -> None:
     if not log.isEnabledFor(logging.INFO):
         return
     route = scope["state"].get(ROUTE_KEY, UNMATCHED_ROUTE)
-    fields = {"method": scope["method"], "route": route, "status": status}
+    fields = {"method": name_method(scope), "route": route, "status": status}
     log.info("request", extra={"fields": {**fields, "duration_ms": round(seconds * 1_000, 2)}})

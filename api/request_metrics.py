@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.request_log import ROUTE_KEY, UNMATCHED_ROUTE
+from api.request_log import ROUTE_KEY, UNMATCHED_ROUTE, name_method
 
 
 @dataclass(slots=True)
@@ -16,7 +16,8 @@ class RequestCounts:
 
     Attributes:
         requests: by method, route and status. Routes, because paths are unbounded.
-        assignments: by rollout and decider.
+        assignments: by rollout and decider; "" for rollouts that this process never read, whose
+            names may be made up.
         records: by rollout and status.
     """
 
@@ -57,7 +58,7 @@ class RequestMetricsMiddleware:
         async def send_and_count(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "")
-                method, status = scope["method"], message["status"]
+                method, status = name_method(scope), message["status"]
                 scope["state"][ROUTE_KEY] = route or UNMATCHED_ROUTE
                 self.counts.requests[method, route, status] += 1
                 self.observe_request(method, route, status, time.perf_counter() - started_at)

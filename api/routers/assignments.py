@@ -123,8 +123,9 @@ async def request_assignments(
     )
     if answers is None:
         answers = await _answer_in_time(request, caller, rollout, questions, client_head)
+    is_known = service.state_cache.find_last_policy(rollout) is not None
     request.app.state.counts.count_assignments(
-        rollout, (r.assignment.decider for r in answers.assignments)
+        rollout if is_known else "", (r.assignment.decider for r in answers.assignments)
     )
     texts = _format_answers(answers, questions)
     text = f'{{"answers":[{",".join(texts)}]}}' if body.is_batch else texts[0]

@@ -55,7 +55,11 @@ class HeartbeatWorker:
             return  # the database logs an outage once when it begins and once when it ends
         failure = "; ".join(f"{type(e).__name__}: {e}" for e in others)
         if failure and failure != self._last_failure:
-            log.error("humans decide until this replica can write again: %s", failure)
+            for error in others:
+                log.error(
+                    "humans decide until this replica can write again: %s: %s",
+                    *(type(error).__name__, error),
+                )
         elif self._last_failure and not failure:
             log.warning("this replica can write again")
         self._last_failure = failure

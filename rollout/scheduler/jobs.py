@@ -128,8 +128,9 @@ class JobScheduler:
         reports = sample_evidence(self._service.database, self._service.clock.now())
         for name, report in reports.items():
             log.error(
-                "evidence of %s changed: %s; run `rollout doctor --rebuild`; this sample: %s",
-                *(name, report.faults[0], report.summarize()),
+                "evidence of %s changed, see its incident; run `rollout doctor --rebuild`;"
+                " this sample: %s",
+                *(name, report.summarize()),
             )
 
     def _publish_checkpoints(self) -> None:

@@ -148,6 +148,16 @@ def test_no_other_origin_is_let_in(echoing):
         assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
+@pytest.mark.parametrize("path", ["/v1/me/", "/v1/rollouts/?site=creek", "/health/live/"])
+def test_no_redirect_follows_the_host_header(echoing, path):
+    answer = echoing.get(path, headers={"Host": "evil.example"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (
+        307,
+        path.replace("/?", "?").rstrip("/"),
+    )
+    assert echoing.get(path).is_success
+
+
 def test_trace_is_no_method(echoing):
     assert echoing.request("TRACE", "/v1/rollouts").status_code == 405
 

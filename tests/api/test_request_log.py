@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import logging.config
+from types import SimpleNamespace
 from typing import Annotated
 
 import pytest
@@ -12,6 +13,9 @@ from api.app import create_app
 from api.deps import Caller, Permission, RequirePermission
 from api.log_format import JsonFormatter, TextFormatter, build_log_config
 from api.request_log import request_id
+from rollout.scheduler import jobs
+from rollout.services.access.hashing_process import HashingProcess
+from rollout.services.engine.evidence_report import EvidenceReport
 from rollout.settings import LOG_FORMATS as FORMS
 from rollout.settings import Settings, read_settings
 from tests.api.conftest import Asking
@@ -60,6 +64,63 @@ def test_no_line_names_a_caller_a_case_or_an_address(client, database, lines):
     assert text.count("duration_ms") == 3
     for secret in ("secret-case", "ana", "nobody-known", "testclient", "127.0.0.1"):
         assert secret not in text, secret
+
+
+@on_sqlite
+def test_names_that_clients_make_up_are_no_labels_and_in_no_line(client, database, lines):
+    """Each would be kept in memory; a stranger needs no key to send a method."""
+    field.autonomous(database)
+    client.by("ana")
+    for number in range(3):
+        client.request(f"SECRET{number}", "/v1/me")
+        client.request(f"SECRET{number}", "/v1/secret")
+        path = f"/v1/rollouts/secret{number}/assignments"
+        assert client.post(path, json=question("c-1", "creek")).json()["decider"] == "human"
+    client.post("/v1/rollouts/bears/assignments", json=question("c-1", "creek"))
+    text = client.get("/metrics").text
+    assert "secret" not in (text + json.dumps(lines())).lower()
+    assert 'rollout_http_requests_total{method="_OTHER",route="/v1/me",status="405"} 3' in text
+    assert 'rollout_assignments_total{rollout="",decider="human"} 3' in text
+    assert 'rollout_assignments_total{rollout="bears"' in text
+
+
+@on_sqlite
+def test_no_line_of_a_job_has_the_text_of_an_exception(service, lines, monkeypatch):
+    """Texts of exceptions and of changed evidence name cases and users."""
+    error = ValueError("the decision of case secret-case by ana")
+    scheduler = jobs.JobScheduler(service, "here")
+    ticks = SimpleNamespace(seconds_by_rollout={}, errors={"bears": error})
+    scheduler._tick_runner = SimpleNamespace(run_due_ticks=lambda *_, **__: ticks)
+    reports = SimpleNamespace(run_report_jobs=lambda _at: {"bears": error})
+    scheduler._report_job._report_rounds = reports
+    scheduler._heartbeat_worker._safety = SimpleNamespace(run_pass=lambda: (error,))
+    report = EvidenceReport(faults=[str(error)], fault_count=1)
+    monkeypatch.setattr(jobs, "sample_evidence", lambda *_: {"bears": report})
+    monkeypatch.setattr(HashingProcess, "_exchange", _raise(error))
+    scheduler._run_tick()
+    scheduler._report_job.run()
+    scheduler._heartbeat_worker._run_pass()
+    scheduler._check_evidence()
+    HashingProcess()._ask({})
+    messages = [line["message"] for line in lines()]
+    assert [message.partition(":")[0] for message in messages] == [
+        "tick of bears failed; it is tried again",
+        "no report of bears; it is tried again",
+        "humans decide until this replica can write again",
+        "evidence of bears changed, see its incident; run `rollout doctor --rebuild`; this sample",
+        "the process that hashes passwords failed",
+    ]
+    text = json.dumps(lines())
+    assert text.count("ValueError") >= 4
+    assert "secret-case" not in text
+    assert "ana" not in text
+
+
+def _raise(error):
+    def raise_error(*_args):
+        raise error
+
+    return raise_error
 
 
 @pytest.mark.parametrize("sent", ["a b", "x" * 65, "", 'a"b', "é"])

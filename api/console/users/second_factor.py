@@ -45,9 +45,8 @@ def _begin_enrolment(request: Request, visitor: Visitor, _form: Form) -> Respons
 def _confirm_enrolment(request: Request, visitor: Visitor, form: Form) -> Response:
     """Confirm the factor; show the recovery codes once."""
     sign_in = visitor.service.sign_in
-    address = "" if request.client is None else request.client.host
     password = form.fields.get("password", [""])[-1]
-    sign_in.check_own_password(visitor.caller, password, address=address)
+    sign_in.check_own_password(visitor.caller, password, address=_get_address(request))
     recovery_codes = sign_in.codes.confirm_enrolment(
         visitor.caller,
         form.get_text("code"),
@@ -58,8 +57,12 @@ def _confirm_enrolment(request: Request, visitor: Visitor, form: Form) -> Respon
 
 
 def _remove_factor(request: Request, visitor: Visitor, form: Form) -> Response:
-    code = form.get_text("code")
-    visitor.service.sign_in.codes.remove_own(visitor.caller, code, at=visitor.wall_time)
+    visitor.service.sign_in.remove_second_factor(
+        visitor.caller,
+        form.get_text("code"),
+        address=_get_address(request),
+        at=visitor.wall_time,
+    )
     response = redirect_to("/sign-in")
     session_cookie.clear_session(request, response)
     return response
@@ -70,6 +73,10 @@ ACTIONS: Final[dict[str, Callable[[Request, Visitor, Form], Response]]] = {
     "confirm": _confirm_enrolment,
     "remove": _remove_factor,
 }
+
+
+def _get_address(request: Request) -> str:
+    return "" if request.client is None else request.client.host
 
 
 def _find_field(error: RefusalError) -> str:

@@ -23,7 +23,7 @@ NICENESS: Final = 10
 """A tenth of the share of a process of usual priority; alone it runs at full speed."""
 COMMAND: Final = (sys.executable, "-P", "-m", "rollout.services.access.hashing_process")
 """`-P` keeps modules of the working directory out."""
-ENDED: Final = "the process that hashes passwords %s; this password is hashed here"
+ENDED: Final = "the process that hashes passwords failed: %s; this password is hashed here"
 
 
 class HashingProcess:
@@ -68,7 +68,7 @@ class HashingProcess:
             try:
                 answer = self._exchange(request)
             except (OSError, ValueError) as error:
-                log.warning(ENDED, f"can't be used ({error})")
+                log.warning(ENDED, error)
                 answer = None
             if answer is None:
                 self._end()
@@ -85,7 +85,7 @@ class HashingProcess:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            log.warning(ENDED, "has ended")
+            log.warning(ENDED, "it has ended")
             return None
         return json.loads(line)
 

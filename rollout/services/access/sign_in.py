@@ -338,6 +338,20 @@ class SignIn:
                 raise NotAllowedError(PROVIDER_ONLY)
             self._check_current_password(work, caller.name, password, address)
 
+    def remove_second_factor(
+        self, caller: Caller, code: str, *, address: str, at: datetime
+    ) -> None:
+        """Remove the caller's second factor, by a code of it; guesses are counted.
+
+        Raises:
+            UnauthenticatedError: the code is wrong.
+            InvalidAccountError: there is none.
+            TooManyAttemptsError: codes or passwords were wrong too often.
+        """
+        # a session stands behind this attempt, so failures elsewhere must not slow it
+        with self._limits.count_attempt(caller.name, address, is_known_address=True):
+            self.codes.remove_own(caller, code, at=at)
+
     def _count_attempt(self, user_name: str, address: str) -> AbstractContextManager[None]:
         """Raise if the name or address must wait; count a failed attempt."""
         with self._database.begin_read() as transaction:

@@ -6,7 +6,7 @@ from typing import Final
 
 from rollout.core.errors import NotAllowedError, RefusalError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.store.erasure.texts import contains_word
+from rollout.store.erasure.texts import contains_word, list_name_spellings
 
 MAX_REASON_LENGTH: Final = 2_000
 
@@ -76,7 +76,7 @@ class ErasureRequest:
                 f"give a reason of 1 to {MAX_REASON_LENGTH} letters; it stays, so it should name"
                 " nobody and no case"
             )
-        if contains_word(reason, subject):
+        if any(contains_word(reason, word) for word in list_name_spellings(subject)):
             raise ErasureRefusedError(
                 f"the reason has the word {subject}, but it stays: leave the word out"
             )

@@ -25,10 +25,15 @@ from rollout.services.erasure.report_erasure import (
     match_words,
 )
 from rollout.store.access.users import Users
-from rollout.store.database.rollouts import Rollout, Rollouts
+from rollout.store.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.erasure.case_contents import ErasedContents
 from rollout.store.erasure.names import RolloutNames
+from rollout.store.erasure.texts import (
+    delete_ledger_texts,
+    delete_texts_by,
+    list_name_spellings,
+)
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.erased_keys import is_name_refused, refuse_name
@@ -65,10 +70,11 @@ def erase_name(database: Database, request: ErasureRequest, name: str) -> Erasur
     rows = sum(_erase_batches(database, request, rollout, subject) for rollout in rollouts)
     rows += retry_on_stale_revision(lambda: _finish(database, request, rollouts, subject))
     with database.begin_read() as transaction:
+        is_named = match_words(list_name_spellings(name))
         older_reports = [
             number
             for rollout in rollouts
-            for number in find_unerasable_reports(transaction, rollout, match_words([name]))
+            for number in find_unerasable_reports(transaction, rollout, is_named)
         ]
     return ErasureResult(NAME, rows=rows, pseudonym=pseudonym, older_reports=tuple(older_reports))
 
@@ -160,7 +166,8 @@ def _erase_in_reports(
     transaction: Transaction, rollout: Rollout, subject: _ErasedName, erased: ErasedContents
 ) -> ErasedContents:
     """Erase the name from sealed reports, and add their number to the counts."""
-    reports = erase_from_reports(transaction, rollout, match_words([subject.name]))
+    is_named = match_words(list_name_spellings(subject.name))
+    reports = erase_from_reports(transaction, rollout, is_named)
     if not reports:
         return erased
     return replace(erased, counts={**erased.counts, "reports": len(reports)})
@@ -199,6 +206,9 @@ def _finish(
             for rollout in rollouts
         )
         if not request.rollout:
+            words = list_name_spellings(subject.name)
+            delete_texts_by(transaction, ACCESS_CHAIN, subject.pseudonym)
+            delete_ledger_texts(transaction, ACCESS_CHAIN, words)
             erase_account(
                 transaction, request.caller, subject.name, reason=request.reason, at=request.at
             )

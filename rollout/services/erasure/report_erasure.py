@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Collection
+from io import StringIO
 from typing import Any
 
 from rollout.reports.figures.report_seal import erase_parts, is_unerasable
@@ -52,7 +53,8 @@ def match_words(words: Collection[str]) -> PartFilter:
 
     def is_matching(part: Any) -> bool:
         if isinstance(part, str):
-            return any(word in part and contains_word(part, word) for word in words)
+            text = part.replace('""', '"')  # as a line of a table writes one quote
+            return any(word in text and contains_word(text, word) for word in words)
         if isinstance(part, dict):
             return any(is_matching(item) for item in part.values())
         return isinstance(part, list) and any(is_matching(item) for item in part)
@@ -67,7 +69,19 @@ def match_cases_of(keys: Collection[str]) -> PartFilter:
     def is_matching(part: Any) -> bool:
         if isinstance(part, dict):
             return any(part.get(field) in keys for field in CASE_FIELDS) or names_case(part)
-        cells = next(csv.reader([part]), [])
-        return unescape_cell(next(iter(cells), "")) in keys or names_case(part)
+        return _read_first_cell(part) in keys or names_case(part)
 
     return is_matching
+
+
+def _read_first_cell(line: str) -> str:
+    """Return the key in a line of the table; keys and other texts may have line breaks.
+
+    >>> _read_first_cell("'=cmd,v1"), _read_first_cell("'a,b',v1")
+    ('=cmd', "'a")
+    """
+    try:
+        cells = next(csv.reader(StringIO(line, newline="")), [])
+    except csv.Error:  # a text longer than a cell may be, which is no line of the table
+        return ""
+    return unescape_cell(next(iter(cells), ""))

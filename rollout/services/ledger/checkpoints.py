@@ -125,27 +125,33 @@ class CheckpointPublisher:
         self._sent: dict[str, str] = {}
 
     def publish(self) -> str:
-        """Publish the heads that have changed; return an error of the channel, or "".
+        """Publish the heads that have changed; return the errors of file and channel, or "".
 
-        Raises:
-            CheckpointError: the file can't be written.
+        Each gets them though the other fails.
         """
         targets = self._service.checkpoints
         if targets.signer is None:
             return ""
-        heads = sign_heads(self._service.database, targets.signer, self._service.clock.now())
-        if targets.file is not None:
-            append_checkpoints(targets.file, heads)
+        at, file_error = self._service.clock.now(), ""
+        heads = sign_heads(self._service.database, targets.signer, at)
+        try:
+            if targets.file is not None:
+                append_checkpoints(targets.file, heads)
+        except CheckpointError as error:
+            file_error = str(error)
+        channel_error = self._send_new(targets.channel, heads) if targets.channel else ""
+        return "; ".join(filter(None, (file_error, channel_error)))
+
+    def _send_new(self, channel: str, heads: Sequence[Checkpoint]) -> str:
+        """Send the heads that the channel lacks; return its error, or ""."""
         new = [
             checkpoint
             for checkpoint in heads
             if self._sent.get(checkpoint.ledger) != checkpoint.hash
         ]
-        if not (new and targets.channel):
+        if not new:
             return ""
-        error = self._send_text(
-            targets.channel, "\n".join(checkpoint.format() for checkpoint in new)
-        )
+        error = self._send_text(channel, "\n".join(checkpoint.format() for checkpoint in new))
         if not error:
             self._sent.update({checkpoint.ledger: checkpoint.hash for checkpoint in new})
         return error

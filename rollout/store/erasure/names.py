@@ -18,6 +18,7 @@ from rollout.store.erasure.texts import (
     delete_responses,
     delete_texts_by,
     find_notes,
+    list_name_spellings,
 )
 from rollout.store.records.record_hashes import ErasedHashes
 from rollout.store.tables.tables import (
@@ -94,18 +95,19 @@ class RolloutNames:
     def replace_rest(self, name: str, pseudonym: str, *, revision: int) -> ErasedContents:
         """Replace the name in small tables, and delete the texts that have or are by it."""
         counts: Counter[str] = Counter()
+        words = list_name_spellings(name)
         with open_purge(self._transaction):
             counts["cleanings"] += self._clear_reasons(name)
             for column in SMALL_COLUMNS:
                 counts[column.table.name] += self._replace_all(column, name, pseudonym)
-            counts["rejected_records"] += delete_rejected(self._transaction, self._rollout, [name])
-        notes = find_notes(self._transaction, self._rollout, [name])
+            counts["rejected_records"] += delete_rejected(self._transaction, self._rollout, words)
+        notes = find_notes(self._transaction, self._rollout, words)
         digest = self._clear_decisions(notes, {}, revision)
         counts["decisions"] += len(notes)
         counts["ledger_texts"] += delete_texts_by(self._transaction, self._rollout, pseudonym)
-        counts["ledger_texts"] += delete_ledger_texts(self._transaction, self._rollout, [name])
-        counts["deliveries"] += clear_deliveries(self._transaction, self._rollout, [name])
-        delete_responses(self._transaction, [name])
+        counts["ledger_texts"] += delete_ledger_texts(self._transaction, self._rollout, words)
+        counts["deliveries"] += clear_deliveries(self._transaction, self._rollout, words)
+        delete_responses(self._transaction, words)
         self._transaction.execute(
             delete(idempotency_keys).where(idempotency_keys.c.principal == name)
         )

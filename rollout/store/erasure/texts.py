@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Final
 
-from sqlalchemy import Column, Table, delete, or_, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, Table, delete, false, or_, select, tuple_, update
 from sqlalchemy.engine import RowMapping
 
 from rollout.store.database.rollouts import Rollout
@@ -21,6 +21,12 @@ from rollout.store.tables.tables import (
 )
 
 ERASED_INTRO: Final = "(erased)"
+UNSPACED: Final = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+    r"\U00020000-\U0003ffff"
+)
+"""Letters that begin and end no word: Thai to Khmer, Japanese, Chinese; Korean has endings."""
+CONTINUES: Final = rf"[^\W{UNSPACED}]|-"
 
 
 def contains_word(text: str, word: str) -> bool:
@@ -29,7 +35,18 @@ def contains_word(text: str, word: str) -> bool:
     >>> contains_word("v1 acted on ramp-7: late", "ramp-7"), contains_word("ramp-71", "ramp-7")
     (True, False)
     """
-    return re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) is not None
+    pattern = rf"(?<!{CONTINUES}){re.escape(word)}(?!{CONTINUES})"
+    return re.search(pattern, text) is not None
+
+
+def list_name_spellings(name: str) -> tuple[str, ...]:
+    """Return a name as it stands, and as prose and headings write it.
+
+    >>> list_name_spellings("ana.roe")
+    ('ana.roe', 'Ana.Roe', 'Ana.roe', 'ANA.ROE')
+    """
+    spellings = (name, name.lower(), name.title(), name.capitalize(), name.upper())
+    return tuple(dict.fromkeys(spellings))
 
 
 def list_spellings(word: str) -> tuple[str, ...]:
@@ -45,18 +62,13 @@ def list_spellings(word: str) -> tuple[str, ...]:
 def delete_ledger_texts(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
     """Delete the ledger's free texts that have one of the words; their hashes stay."""
     count = 0
-    for word in words:
-        keys = [
-            (row["revision"], row["field"])
-            for row in _find_rows(transaction, rollout, ledger_texts, ledger_texts.c.text, word)
-        ]
-        key_columns = tuple_(ledger_texts.c.revision, ledger_texts.c.field)
-        for key in keys:
-            count += transaction.execute(
-                delete(ledger_texts).where(
-                    ledger_texts.c.rollout == rollout.number, key_columns == key
-                )
-            ).rowcount
+    rows = _find_rows(transaction, rollout, ledger_texts, ledger_texts.c.text, words)
+    key_columns = tuple_(ledger_texts.c.revision, ledger_texts.c.field)
+    for row in rows:
+        key = (row["revision"], row["field"])
+        count += transaction.execute(
+            delete(ledger_texts).where(ledger_texts.c.rollout == rollout.number, key_columns == key)
+        ).rowcount
     if count:
         StoredScopes(transaction, rollout).delete_all()  # they quote texts; they are made again
     return count
@@ -78,42 +90,31 @@ def delete_texts_by(transaction: Transaction, rollout: Rollout, account: str) ->
 
 def delete_rejected(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
     """Delete the rejected records that have one of the words."""
-    count = 0
-    for word in words:
-        rows = _find_rows(transaction, rollout, rejected_records, rejected_records.c.body, word)
-        ids = {row["id"] for row in rows}
-        ids |= set(
-            transaction.execute(
-                select(rejected_records.c.id).where(
-                    rejected_records.c.rollout == rollout.number,
-                    rejected_records.c.key.in_(list_spellings(word)),
-                )
-            ).scalars()
-        )
-        count += len(ids)
-        for number in ids:
-            transaction.execute(delete(rejected_records).where(rejected_records.c.id == number))
-    return count
+    rows = _find_rows(transaction, rollout, rejected_records, rejected_records.c.body, words)
+    ids = {row["id"] for row in rows}
+    spellings = [spelling for word in words for spelling in list_spellings(word)]
+    query = select(rejected_records.c.id).where(
+        rejected_records.c.rollout == rollout.number, rejected_records.c.key.in_(spellings)
+    )
+    ids |= set(transaction.execute(query).scalars())
+    for number in ids:
+        transaction.execute(delete(rejected_records).where(rejected_records.c.id == number))
+    return len(ids)
 
 
 def find_notes(
     transaction: Transaction, rollout: Rollout, words: Collection[str]
 ) -> list[RowMapping]:
     """Return the decisions whose note has one of the words."""
-    return [
-        row
-        for word in words
-        for row in _find_rows(transaction, rollout, decisions, decisions.c.note, word)
-    ]
+    return _find_rows(transaction, rollout, decisions, decisions.c.note, words)
 
 
 def clear_deliveries(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
     """Replace the introductions of deliveries that have one of the words."""
     ids = {
         row["id"]
-        for word in words
         for column in (deliveries.c.intro, deliveries.c.subject)
-        for row in _find_rows(transaction, rollout, deliveries, column, word)
+        for row in _find_rows(transaction, rollout, deliveries, column, words)
     }
     for number in ids:
         statement = update(deliveries).where(deliveries.c.id == number)
@@ -124,20 +125,29 @@ def clear_deliveries(transaction: Transaction, rollout: Rollout, words: Collecti
 def delete_responses(transaction: Transaction, words: Collection[str]) -> None:
     """Delete stored responses that have one of the words; a retry is executed again."""
     body = idempotency_keys.c.response_body
-    for word in words:
-        conditions = (body.contains(text, autoescape=True) for text in list_spellings(word))
-        query = select(idempotency_keys).where(or_(*conditions))
-        for row in transaction.execute(query).mappings().all():
-            same_row = (column == row[column.name] for column in idempotency_keys.primary_key)
-            transaction.execute(delete(idempotency_keys).where(*same_row))
+    query = select(idempotency_keys).where(_match_any(body, words))
+    for row in transaction.execute(query).mappings().all():
+        same_row = (column == row[column.name] for column in idempotency_keys.primary_key)
+        transaction.execute(delete(idempotency_keys).where(*same_row))
 
 
 def _find_rows(
-    transaction: Transaction, rollout: Rollout, table: Table, column: Column[str], word: str
-) -> Iterator[RowMapping]:
-    spellings = list_spellings(word)
-    conditions = (column.contains(spelling, autoescape=True) for spelling in spellings)
-    query = select(table).where(table.c.rollout == rollout.number, or_(*conditions))
-    for row in transaction.execute(query).mappings().all():
-        if any(contains_word(row[column.name], spelling) for spelling in spellings):
-            yield row
+    transaction: Transaction,
+    rollout: Rollout,
+    table: Table,
+    column: Column[str],
+    words: Collection[str],
+) -> list[RowMapping]:
+    """Return the rows that have one of the words, each once; the table is read once."""
+    spellings = [spelling for word in words for spelling in list_spellings(word)]
+    query = select(table).where(table.c.rollout == rollout.number, _match_any(column, words))
+    return [
+        row
+        for row in transaction.execute(query).mappings().all()
+        if any(contains_word(row[column.name], spelling) for spelling in spellings)
+    ]
+
+
+def _match_any(column: Column[str], words: Collection[str]) -> ColumnElement[bool]:
+    spellings = (spelling for word in words for spelling in list_spellings(word))
+    return or_(false(), *(column.contains(spelling, autoescape=True) for spelling in spellings))

@@ -71,6 +71,17 @@ def test_a_factor_is_set_up_asked_for_and_removed(browser, clock):
     assert "You have none" in browser.as_("ana").page(PATH)
 
 
+def test_codes_to_remove_a_factor_are_not_guessed_from_a_session(browser, clock):
+    _, codes = set_up(browser, clock, "ana")
+    for _ in range(5):
+        answer = browser.submit(PATH, 422, do="remove", code="000000")
+        assert "wrong or was used" in answer.text
+    answer = browser.submit(PATH, 422, do="remove", code=codes[0])
+    assert "Too many failed attempts" in answer.text
+    clock.advance(MINUTE)
+    browser.submit(PATH, do="remove", code=codes[0])
+
+
 @pytest.mark.parametrize(
     ("fields", "text"),
     [

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from rollout.core.errors import LastAdminError, NameTakenError
 from rollout.core.records.records import Case, Decision
@@ -27,6 +28,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.projection_check import find_differences
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.records import RecordStatus, RecordStore
+from rollout.store.tables.tables import decisions
 from tests.factories import NOON
 from tests.services.erasure.traces import find_in_files, find_traces
 from tests.store.conftest import database, url
@@ -103,6 +105,44 @@ def test_an_erased_user_leaves_no_trace_and_everything_verifies(database):
     with database.begin_read() as transaction:
         rollout = Rollouts(transaction).find("ramps")
         assert find_differences(transaction, rollout) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [("rosalind", "Rosalind said so"), ("rosalind", "ROSALIND"), ("émile", "ask Émile"),
+     ("rosalind.franklin", "ask Rosalind.Franklin"), ("花子", "花子さんに聞いた")],
+)  # fmt: skip
+def test_a_note_that_writes_the_name_as_prose_does_is_deleted(database, name, note):
+    fill(database)
+    store(database, [decide("c-0", name), decide("c-1", "wren", note)])
+    erase_name(database, REQUEST, name)
+    assert find_traces(database, note) == []
+    with database.begin_read() as transaction:
+        rows = transaction.execute(select(decisions.c.reviewer)).scalars().all()
+    assert "wren" in rows
+
+
+def test_a_reason_with_the_name_as_prose_writes_it_is_refused(database):
+    fill(database)
+    with pytest.raises(ErasureRefusedError, match="leave the word out"):
+        erase_name(database, replace(REQUEST, reason="Rosalind left"), "rosalind")
+
+
+def test_reasons_in_the_access_ledger_that_name_or_are_by_an_erased_user_go(database):
+    fill(database)
+    users.create_account(database, ADA, "eve", at=NOON, role_assignments=(AssignedRole("admin"),))
+    eve = Caller("eve", role_assignments=(AssignedRole("admin"),))
+    erase_name(database, replace(REQUEST, caller=eve, reason="as Rosalind asked"), "bo")
+    users.create_account(database, ADA, "cy", at=NOON)
+    erase_name(database, replace(REQUEST, caller=eve, reason="the lawyer called"), "cy")
+    assert find_traces(database, "as Rosalind asked") == ["ledger_texts.text"]
+    erase_name(database, REQUEST, "rosalind")
+    assert find_traces(database, "as Rosalind asked") == []
+    assert find_traces(database, "the lawyer called") == ["ledger_texts.text"]
+    erase_name(database, REQUEST, "eve")
+    assert find_traces(database, "the lawyer called") == []  # which eve typed
+    assert find_traces(database, "they left") == ["ledger_texts.text"]
+    assert find_access_ledger_faults(database) == ()
 
 
 @on_sqlite

@@ -3,7 +3,7 @@
 import json
 from datetime import timedelta
 
-from rollout.core.records.records import Case
+from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.reports.figures.report_seal import compute_seal
 from rollout.reports.inputs.pictures import embed_picture
@@ -48,6 +48,27 @@ def test_a_case_leaves_a_sealed_report_which_still_verifies(bears):
     assert not any("case-3" in page for page in pages)
     assert archive.format_report(view, "csv").decode().startswith("case_key,")
     assert view.body["agreements"] == json.loads(made.report.body)["agreements"]
+
+
+@on_sqlite
+def test_a_key_with_odd_letters_leaves_a_report_and_keeps_no_other_in_it(bears):
+    at, keys = NOON + timedelta(hours=3), ["a\nkey", 'a "key"', "=key", "🦅, née"]
+    for key in keys:
+        send(bears, Case(key=key, site="creek", occurred_at=at, window="day"), received=at)
+        send(bears, Prediction(key=key, version="v1", answers={"alarm": "bear"}), received=at)
+        decision = Decision(
+            key=key, reviewer="ana\nroe", answers={"alarm": "none"}, exposure="blind"
+        )
+        send(bears, decision, received=at)
+    made = make(bears, NOON + DAY)
+    assert archive.format_report(load_report(bears, made.number), "csv").count(b",creek,") == 5
+    for count, key in enumerate(["case-3", *keys], start=1):
+        erase_case(bears, REQUEST, key)
+        table = archive.format_report(load_report(bears, made.number), "csv")
+        assert table.count(b",creek,") == 5 - count
+        spellings = (key, json.dumps(key)[1:-1], key.replace('"', '""'))
+        assert [find_traces(bears, spelling) for spelling in spellings] == [[], [], []]
+    assert find_faults(bears) == []
 
 
 @on_sqlite

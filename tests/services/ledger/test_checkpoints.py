@@ -180,6 +180,16 @@ def test_a_channel_gets_each_new_head_once_and_again_after_an_error(home, signer
     assert len(read_checkpoints(path, signer.public_key)) == 2
 
 
+def test_a_channel_gets_heads_though_the_file_is_broken(home, signer, tmp_path):
+    path, sent = tmp_path / "checkpoints.jsonl", []
+    path.write_text('{"ledger":"bears","revi', "utf-8")  # a line that a power cut tore
+    targets = CheckpointTargets(signer, path, "ops")
+    service = replace(build_service(home, None, entropy=bytes), checkpoints=targets)
+    error = CheckpointPublisher(service, lambda *message: sent.append(message) or "").publish()
+    assert "line 1: is no checkpoint" in error
+    assert len(sent) == 1
+
+
 def test_a_target_without_a_key_is_refused():
     with pytest.raises(CheckpointError, match="ROLLOUT_CHECKPOINT_KEY_FILE"):
         open_checkpoint_targets("", "file", "")
