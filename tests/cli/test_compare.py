@@ -276,9 +276,12 @@ def test_sets_are_no_labels_and_want_an_overlap(sets):
 def test_sets_are_printed_with_labels_and_without_a_matrix(sets):
     text = run(sets / "sets.jsonl", "--overlap", "50%")
     assert "equal sets: 1 of 5, 20.0 %" in text
-    assert re.search(r"alpha by MASI distance 0\.\d+, 95 % interval", text)
+    assert "alpha by MASI distance: too few units (5)" in text
     assert re.search(r"\n  cub +2 +2 +2 +100 %", text)
     assert "Confusion" not in text
+    (sets / "many.jsonl").write_text((sets / "sets.jsonl").read_text() * 6)
+    text = run(sets / "many.jsonl", "--overlap", "50%")
+    assert re.search(r"alpha by MASI distance 0\.\d+, 95 % interval \S+ to 0\.\d+", text)
     (sets / "policy.yaml").write_text(SETS.replace("[bear, cub, fox]", "[bear, cub]"))
     text = run(sets / "sets.jsonl", "--policy", sets / "policy.yaml")
     assert "no set of the labels: 2 answers of humans; only the same text agrees" in text

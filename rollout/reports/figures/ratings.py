@@ -1,12 +1,10 @@
 """Agreement of several reviewers of one case: pairwise, alpha, AC1 and Fleiss' kappa.
 
 The input is the number of times that each value was given to each case, so the cost does not
-depend on the number of reviewers. All figures follow from sums over cases. The bootstrap resamples
-units; units with equal sums are drawn together, so a million cases with ten labels are as fast as
-a few hundred distinct ones.
+depend on the number of reviewers. All figures follow from sums over cases, and their intervals from
+bootstrap samples of those of units.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rollout.reports.statistics.chance_agreement import AgreementCoefficient, build_generator
+from rollout.reports.statistics.chance_agreement import AgreementCoefficient
 from rollout.reports.statistics.intervals import (
     Share,
     WeightedShare,
@@ -22,19 +20,11 @@ from rollout.reports.statistics.intervals import (
     compute_share,
     compute_weighted_share,
 )
+from rollout.reports.statistics.unit_bootstrap import BootstrapSums, resample_units
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-RESAMPLES = 500
-MIN_COVERED_UNITS = 1000  # units from which on the bootstrap covers 95 %
-MAX_NUMBERS_IN_MEMORY = 2_000_000
-MIN_SPREAD = 1e-12  # smaller differences between samples are rounding
-BOOTSTRAP = "bootstrap over units, 500 draws seeded by the counts, 95 %"
-BOOTSTRAP_FEW = (
-    "bootstrap over units, 500 draws seeded by the counts, covers about 92 % below 1,000 cases"
-)
-NO_SPREAD = "no interval: no two units differ in it"
 (
     CASES,
     AGREEING_SHARE,
@@ -240,11 +230,11 @@ def compute_pair_alpha(human: Ints, model: Ints, units: Ints, labels: int) -> Ag
     parts[:, CASES], parts[:, RATINGS] = 1, 2
     parts[:, DISAGREEMENT] = np.where(sides[0] == sides[1], 0, 2)
     if "unit" not in columns:
-        return resample_units(parts, case_counts.astype(np.int64)).compute_interval(
-            compute_alphas, len(human)
-        )
+        sums = _resample_parts(parts, case_counts.astype(np.int64))
+        return sums.compute_interval(compute_alphas, len(human))
     by_unit = _sum_by_unit(parts * case_counts[:, None], counts["unit"].to_numpy())
-    return resample_units(*_collapse_rows(by_unit)).compute_interval(compute_alphas, len(human))
+    sums = _resample_parts(*_collapse_rows(by_unit))
+    return sums.compute_interval(compute_alphas, len(human))
 
 
 def compute_label_parts(values: Ints) -> Floats:
@@ -359,7 +349,7 @@ def _build_agreement(
     figure = compute_number_alphas if numbers else compute_alphas
     if distances is not None:
         figure = partial(compute_distance_alphas, distances=distances)
-    bootstrap = resample_units(
+    bootstrap = _resample_parts(
         *_collapse_rows(_sum_by_unit(parts, units) if _has_bursts(units) else parts)
     )
     mean_share = compute_weighted_share(parts[:, AGREEING_SHARE], np.ones(n), units)
@@ -373,6 +363,11 @@ def _build_agreement(
         ac1=bootstrap.compute_interval(compute_ac1s, n) if is_nominal else None,
         fleiss=bootstrap.compute_interval(compute_fleiss, n) if is_nominal else None,
     )
+
+
+def _resample_parts(parts: Floats, times: Ints) -> BootstrapSums:
+    """Return bootstrap samples of units that are this often there."""
+    return resample_units(parts, times, sizes=parts[:, CASES])
 
 
 def _has_bursts(units: Ints) -> bool:
@@ -395,53 +390,3 @@ def _collapse_rows(parts: Floats) -> tuple[Floats, Ints]:
     return distinct.drop("times").to_numpy().astype(float), distinct["times"].to_numpy().astype(
         np.int64
     )
-
-
-@dataclass(frozen=True)
-class BootstrapSums:
-    """Sums over all units, and over bootstrap samples of units.
-
-    Attributes:
-        total: sums over all units, shape (1, parts).
-        samples: sums of each sample, shape (RESAMPLES, parts); empty without units.
-        units: number of units.
-    """
-
-    total: Floats
-    samples: Floats
-    units: int
-
-    def compute_interval(
-        self, figure: Callable[[Floats], Floats], cases: int
-    ) -> AgreementCoefficient:
-        """Return a figure of sums with its bootstrap interval; `cases` becomes its n."""
-        method = BOOTSTRAP if self.units >= MIN_COVERED_UNITS else BOOTSTRAP_FEW
-        value = nan_to_none(figure(self.total)) if self.units else None
-        if value is None:
-            return AgreementCoefficient(None, None, None, cases, method)
-        values = figure(self.samples)
-        values = values[~np.isnan(values)]
-        if not len(values) or values.max() - values.min() < MIN_SPREAD:
-            return AgreementCoefficient(value, None, None, cases, NO_SPREAD)
-        low, high = np.quantile(values, [0.025, 0.975])
-        return AgreementCoefficient(value, float(low), float(high), cases, method)
-
-
-def resample_units(parts: Floats, times: Ints) -> BootstrapSums:
-    """Return bootstrap samples of units; the seed is a hash of the sums.
-
-    Args:
-        parts: contributions of distinct units to the sums, shape (distinct, parts).
-        times: number of units of each.
-    """
-    units = int(times.sum())
-    total = (times @ parts)[None, :]
-    if not units:
-        return BootstrapSums(total, total[:0], units)
-    generator = build_generator(np.column_stack([parts, times]))
-    block_size = max(1, min(RESAMPLES, MAX_NUMBERS_IN_MEMORY // len(times)))
-    sizes = [block_size] * (RESAMPLES // block_size) + [RESAMPLES % block_size] * (
-        RESAMPLES % block_size > 0
-    )
-    samples = [generator.multinomial(units, times / units, size) @ parts for size in sizes]
-    return BootstrapSums(total, np.concatenate(samples), units)

@@ -17,16 +17,19 @@ from rollout.reports.figures.confusion import (
 from rollout.reports.figures.ratings import (
     DISAGREEMENT,
     FIXED_COLUMNS,
-    MAX_NUMBERS_IN_MEMORY,
     RATINGS,
-    RESAMPLES,
-    BootstrapSums,
     compute_distance_alphas,
 )
 from rollout.reports.inputs.counted_sets import count_set_labels, count_wrong_sets
 from rollout.reports.statistics.chance_agreement import AgreementCoefficient, build_generator
+from rollout.reports.statistics.effective_number import compute_freedom
 from rollout.reports.statistics.intervals import Share, compute_share
 from rollout.reports.statistics.set_distances import compare_sets
+from rollout.reports.statistics.unit_bootstrap import (
+    MAX_NUMBERS_IN_MEMORY,
+    RESAMPLES,
+    BootstrapSums,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -149,7 +152,11 @@ def _compute_alpha(pairs: pl.DataFrame, units: _UnitKinds) -> AgreementCoefficie
     total = _sum_pairs(weights, human, model, distances)
     samples = [_sum_pairs(sample, human, model, distances) for sample in _resample_units(units, n)]
     figure = partial(compute_distance_alphas, distances=distances)
-    sums = BootstrapSums(total, np.concatenate([total[:0], *samples]), int(units.times.sum()))
+    sizes = np.bincount(units.kind, units.count).astype(float)
+    freedom = compute_freedom(sizes, units.times) if n else 0.0
+    sums = BootstrapSums(
+        total, np.concatenate([total[:0], *samples]), int(units.times.sum()), freedom
+    )
     return sums.compute_interval(figure, n)
 
 

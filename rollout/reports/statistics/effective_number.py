@@ -74,9 +74,9 @@ def compute_effective_number(sums: UnitSums) -> EffectiveNumber:
     units = len(sums.weights)
     if units == sums.n:
         return EffectiveNumber(sums.n, single_number)
-    freedom = _compute_freedom(sums.weights)
+    freedom = compute_freedom(sums.weights)
     if units < MIN_UNITS or freedom < MIN_FREEDOM:
-        return EffectiveNumber(sums.n, None, _describe_refusal(units))
+        return EffectiveNumber(sums.n, None, describe_few_units(units, MIN_FREEDOM))
     variance = units / (units - 1) * float(np.sum(sums.gaps**2)) / total**2
     unit_number = _divide_variance(sums, variance, single_number)
     number = _fade_cap(sums, unit_number, single_number)
@@ -91,13 +91,16 @@ def _divide_variance(sums: UnitSums, variance: float, fallback: float) -> float:
     return min(sums.case_variance / variance, sums.n)
 
 
-def _compute_freedom(weights: Floats) -> float:
+def compute_freedom(weights: Floats, times: NDArray[np.int64] | None = None) -> float:
+    """Return the degrees of freedom of a mean over units, each `times` there."""
     squares = weights**2
-    return max(float(squares.sum() ** 2 / np.sum(squares**2)) - 1, 1.0)
+    counts = np.ones(len(weights)) if times is None else times.astype(float)
+    return max(float((counts @ squares) ** 2 / (counts @ squares**2)) - 1, 1.0)
 
 
-def _describe_refusal(units: int) -> str:
-    uneven = ", of which a few hold most cases" if units > MIN_FREEDOM else ""
+def describe_few_units(units: int, least_freedom: float) -> str:
+    """Return why there is no interval: few units, or a few that hold most cases."""
+    uneven = ", of which a few hold most cases" if units > least_freedom else ""
     return f"too few units ({units}{uneven})"
 
 

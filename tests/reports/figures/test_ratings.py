@@ -3,14 +3,12 @@
 import krippendorff
 import numpy as np
 import pytest
+import scipy
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
 from rollout.core.policy.label_sets import compute_masi_distance
 from rollout.reports.figures.ratings import (
-    BOOTSTRAP,
-    BOOTSTRAP_FEW,
-    NO_SPREAD,
     compute_alpha,
     compute_model_agreement,
     compute_model_set_agreement,
@@ -19,6 +17,7 @@ from rollout.reports.figures.ratings import (
     compute_rater_agreement,
     compute_set_agreement,
 )
+from rollout.reports.statistics.unit_bootstrap import BOOTSTRAP, NO_SPREAD
 
 
 def random_votes(seed, cases=60, people=4, values=4):
@@ -134,13 +133,28 @@ def test_a_model_that_says_what_nobody_says_is_far_below_chance():
     assert found.alpha.value < 0
 
 
-def test_below_a_thousand_units_the_bootstrap_says_that_it_misses_a_little():
-    votes = counted(random_votes(1, cases=1000, people=3))
-    assert compute_rater_agreement(votes, np.arange(1000)).alpha.method == BOOTSTRAP
-    few = compute_rater_agreement(votes, np.arange(1000) // 2).alpha
-    assert few.method == BOOTSTRAP_FEW
-    assert "about 92 %" in few.method
-    assert few.n == 1000
+def test_an_interval_needs_thirty_units_of_one_size():
+    votes = counted(random_votes(1, cases=60, people=3))
+    thirty = compute_rater_agreement(votes, np.arange(60) // 2).alpha
+    assert (thirty.method, thirty.n) == (BOOTSTRAP, 60)
+    fewer = compute_rater_agreement(votes[:58], np.arange(58) // 2).alpha
+    assert (fewer.low, fewer.high, fewer.method) == (None, None, "too few units (29)")
+    assert fewer.value is not None
+    uneven = compute_rater_agreement(votes, np.maximum(np.arange(60) - 20, 0)).alpha
+    assert uneven.low is None
+    assert uneven.method == "too few units (40, of which a few hold most cases)"
+
+
+def test_an_interval_is_student_s_on_fisher_s_scale():
+    """The standard error is also that of leaving out one unit at a time."""
+    votes = counted(random_votes(3, cases=100, people=2))
+    found = compute_rater_agreement(votes, np.arange(100)).alpha
+    left_out = np.array([compute_alpha(np.delete(votes, case, axis=0)) for case in range(100)])
+    error = np.sqrt(99 / 100 * np.sum((left_out - left_out.mean()) ** 2))
+    half_width = scipy.stats.t.ppf(0.975, 99) * error / (1 - found.value**2)
+    low, high = np.arctanh([found.low, found.high]) - np.arctanh(found.value)
+    assert -low == pytest.approx(high)
+    assert high == pytest.approx(half_width, rel=0.1)
 
 
 def test_people_who_never_differ_have_figures_without_a_bootstrap_interval():

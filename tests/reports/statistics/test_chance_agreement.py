@@ -5,6 +5,7 @@ import krippendorff
 import numpy as np
 import polars as pl
 import pytest
+import scipy
 from sklearn.metrics import cohen_kappa_score
 
 from rollout.reports.figures.ratings import compute_alpha, compute_rater_agreement
@@ -124,6 +125,14 @@ def test_fewer_independent_cases_widen_the_interval():
         compute_kappa_with_interval(table, EffectiveNumber(301, 0.2 * 301)),
     )
     assert bursts.high - bursts.low > 1.8 * (whole.high - whole.low)
+
+
+def test_the_interval_is_the_central_96_5_percent_of_the_posterior():
+    """With even labels AC1 is twice the agreement less 1, and that has a beta posterior."""
+    _, ac1 = compute_kappa_and_ac1(np.array([[230.0, 20], [20, 230]]))
+    low, high = 2 * scipy.stats.beta.ppf([0.0175, 0.9825], 461, 41) - 1
+    assert (ac1.low, ac1.high) == pytest.approx((low, high), abs=0.003)
+    assert ac1.high - ac1.low == pytest.approx(high - low, rel=0.03)
 
 
 def test_an_interval_names_the_independent_cases_that_it_stands_for():

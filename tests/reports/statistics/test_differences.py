@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from rollout.reports.statistics.differences import (
@@ -72,6 +73,20 @@ def test_days_that_swing_widen_the_interval_and_even_ones_hardly_do():
 def test_days_have_the_computed_interval():
     found = compute_difference_by_day([90, 80, 95, 70], [100] * 4, [80, 82, 78, 81, 79], [100] * 5)
     assert (found.low, found.high) == pytest.approx((-14.654077, 19.476607), abs=5e-7)
+
+
+@pytest.mark.parametrize(("days", "others", "freedom"), [(10, 30, 9), (3, 6, 2), (6, 6, 5)])
+def test_with_many_days_the_side_with_fewer_gives_the_freedom(days, others, freedom):
+    first, second = (
+        build_side_by_day([20 + day % 5 for day in range(count)], [50] * count)
+        for count in (days, others)
+    )
+    found = compute_difference(first, second)
+    rates = [(side.count + 1) / (side.n + 2) for side in (first, second)]
+    sides = zip(rates, (first, second), strict=True)
+    error = sum(rate * (1 - rate) / (side.n + 2) for rate, side in sides) ** 0.5
+    half_width = 100 * scipy.stats.t.ppf(0.975, freedom) * error
+    assert (found.high - found.low) / 2 == pytest.approx(half_width)
 
 
 def test_a_share_over_few_days_has_the_computed_interval():
