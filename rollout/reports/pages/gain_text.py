@@ -7,6 +7,7 @@ from rollout.reports.figures.audit_cost import VisibleAgreement
 from rollout.reports.figures.gains import GainFacts
 from rollout.reports.text.formatting import (
     format_cell_name,
+    format_count,
     format_decimal,
     format_percent,
     format_quantity,
@@ -19,10 +20,11 @@ def describe_gain(gain: GainFacts) -> str:
     cell = format_cell_name(gain.site, gain.window)
     verb = "its proposals brought" if gain.arm == PROPOSES else "the model brought"
     if gain.gain is None:
-        arms = format_quantity(gain.model_units + gain.people_units, "unit")
+        known = gain.model_units + gain.people_units
+        total = format_quantity(known + gain.missing, "closed unit")
         return (
-            f"{cell}, {gain.version}: no {gain.outcome} to compare yet, {arms} with a"
-            f" value.{_describe_rest(gain)}"
+            f"{cell}, {gain.version}: no {gain.outcome} to compare yet. {format_count(known)} of"
+            f" {total} have a value that came in time.{_describe_rest(gain)}"
         )
     amount = format_amount(gain.gain, gain.unit)
     brought = (

@@ -98,3 +98,10 @@ def test_a_loss_is_a_finding_for_all_and_agreement_for_engineers_alone(facts):
     assert [reader for reader, found in titles.items() if apart in found] == ["engineer"]
     earning = replace(facts, gains=(build_gain(-1, 4),), sighted=(agreement,))
     assert loss not in [item.title for item in rank_findings(earning, "operator")]
+
+
+def test_units_without_a_value_in_time_are_counted():
+    gain = replace(build_gain(-4, 4), gain=None, model_units=0, people_units=0, missing=705)
+    assert describe_gain(gain).endswith(
+        "no profit to compare yet. 0 of 705 closed units have a value that came in time."
+    )
