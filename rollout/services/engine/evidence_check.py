@@ -31,6 +31,7 @@ from rollout.services.engine.rollout_state import (
     load_rollout_state,
 )
 from rollout.services.engine.sealed_spans import SealedSpan, SealedSpans
+from rollout.services.engine.training_ends import check_training_ends
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import CountedRecords, RecordLine
 from rollout.store.counting.line_runs import count_lines
@@ -78,6 +79,7 @@ class EvidenceCheck:
         self._check_all_records()
         self._count_unsealed()
         self._check_erasures()
+        self._check_training_ends()
         self._check_all_spans()
         self._check_readings()
         return self._report
@@ -96,6 +98,7 @@ class EvidenceCheck:
         a random run of each is checked. The rest and its digest are left to `check_all`, as are
         units that depend on reviewer checks.
         """
+        self._check_training_ends()
         for span in self._draw_spans(span_count, random):
             try:
                 case_ids = self._check_drawn_span(span, random)
@@ -179,6 +182,14 @@ class EvidenceCheck:
                     self._report.add_faults(
                         [f"the hashes that event {revision} erased are not those of its digest"]
                     )
+
+    def _check_training_ends(self) -> None:
+        """Compare the training ends that decide what counts with the ledger's."""
+        try:
+            with self._database.begin_read() as transaction:
+                check_training_ends(transaction, self._state.rollout, self._report)
+        except UNREADABLE_ERRORS as error:
+            self._report.add_faults([f"versions: {describe_unreadable(error)}"])
 
     def _check_readings(self) -> None:
         """Read the evidence of each proposal anew."""
