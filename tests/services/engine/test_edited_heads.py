@@ -10,7 +10,7 @@ from rollout.services.engine.evidence_sampling import sample_evidence
 from rollout.services.engine.frozen_sources import freeze_sources
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.database.session import Database
-from rollout.store.tables.tables import count_series, evidence_heads
+from rollout.store.tables.tables import count_series, evidence_heads, tick_slots
 from rollout.tally.slots import to_instant
 from tests.services.engine.test_consistency_check import HISTORY, SLOTS
 from tests.services.engine.test_evidence_check import HOUR, tick_often
@@ -39,6 +39,18 @@ def test_another_last_slot_of_evidence_is_found(database, slots):
         f" through slot {SLOTS[-1]}, and the last tick began slot {SLOTS[-1]}"
     )
     assert sample_evidence(database, to_instant(SLOTS[-1], HOUR))["story"].faults == [fault]
+
+
+def test_a_slot_that_is_claimed_before_it_begins_is_found(database):
+    with database.begin_write() as transaction:
+        last = tick_slots.c.slot == SLOTS[-1]
+        transaction.execute(update(tick_slots).where(last).values(slot=SLOTS[-1] + 1))
+    (fault,) = EvidenceCheck(database, "story").check_all().faults
+    at = to_instant(SLOTS[-1], HOUR).isoformat()
+    assert fault == (
+        f"tick_slots: slot {SLOTS[-1] + 1} begins after {at}, when a tick claimed it; until then no"
+        " tick runs"
+    )
 
 
 def test_an_empty_rollout_has_no_last_slot_of_evidence(tmp_path):
