@@ -18,7 +18,7 @@ import pytest
 
 from api import request_log
 from rollout.core.scope.events import ProposalRaised
-from rollout.core.scope.record_events import RecordsCounted
+from rollout.core.scope.record_events import RecordsCounted, TrainingCutoffSet
 from rollout.services.engine import evidence_seals
 from rollout.services.reports import builder
 from rollout.store.counting.unit_digests import CellDigests, summarize_counted
@@ -80,7 +80,7 @@ def list_unsealed_events(events):
     return [
         (type(event).__name__, _drop_stored(replace(event, by="")))
         for event in events
-        if not isinstance(event, RecordsCounted)
+        if not isinstance(event, RecordsCounted | TrainingCutoffSet)
     ]
 
 

@@ -59,7 +59,11 @@ from rollout.services.records.import_vouching import (
 )
 from rollout.services.records.planted_cases import declare_planted_file
 from rollout.services.records.planted_imports import split_imported_cases
-from rollout.services.records.record_import import check_declared_contents, import_records
+from rollout.services.records.record_import import (
+    VersionStatements,
+    check_declared_contents,
+    import_records,
+)
 from rollout.services.replay.replay import ReplayRequest, read_request_records
 from rollout.store.database.database_roles import grant_privileges
 from rollout.store.database.migrations import find_head_revision, load_current_revision, upgrade
@@ -252,10 +256,9 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
             declare_planted_file(database, caller, rollout, planted, now)
         vouch_for_import(database, caller, rollout, records, all_digests, now)
         training_ends = dict(parse_training_end(text) for text in trained_until or ())
+        stated = VersionStatements(training_ends, request.contents, caller)
         senders = build_senders(sources, digests)
-        counts = import_records(
-            database, rollout, records, now, training_ends, senders, request.contents
-        )
+        counts = import_records(database, rollout, records, now, stated, senders)
         status_counts = {
             kind: dict(counts_by_status) for kind, counts_by_status in sorted(counts.items())
         }

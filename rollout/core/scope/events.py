@@ -27,6 +27,7 @@ from rollout.core.scope.record_events import (
     RecordsImported,
     RecordsPurged,
     ReportSealed,
+    TrainingCutoffSet,
 )
 
 LEDGER_ROLLED_BACK: Final = "ledger_rolled_back"
@@ -404,6 +405,7 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         NameErased,
         RecordsImported,
         CasesPlanted,
+        TrainingCutoffSet,
         ReportSealed,
         RecordsCounted,
         AttemptsBegan,

@@ -105,6 +105,18 @@ class CasesPlanted(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCutoffSet(LedgerEvent):
+    """The training cases of `version` reach up to an instant: those cases are no evidence of it.
+
+    Units that were counted before stay counted. Of an import, `at` is the time of the ledger entry
+    before, as in `RecordsImported`.
+    """
+
+    version: str
+    trained_until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportSealed(LedgerEvent):
     """A version of a report on the cases in [since, until) was stored.
 

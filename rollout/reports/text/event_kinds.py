@@ -22,7 +22,10 @@ EVENT_GROUPS: Final[EventGroups] = {
     "proposals": ("Proposals and approvals", PROPOSAL_EVENT_KINDS),
     "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
     "policy": ("Policy and rules", ("RolloutCreated", "PolicyApplied", "RulesApplied")),
-    "versions": ("Versions", ("VersionFirstUsed", "VersionRenamed", "VersionRetired")),
+    "versions": (
+        "Versions",
+        ("VersionFirstUsed", "VersionRenamed", "VersionRetired", "TrainingCutoffSet"),
+    ),
     "counting": ("Counted records", COUNTING_KINDS),
     "familiar": ("Familiar attribute values", FAMILIAR_KINDS),
     "other": (
@@ -70,7 +73,7 @@ TIMELINE_KINDS: Final = frozenset(
     {
         *SCOPE_KINDS, "VersionFirstUsed", "VersionRenamed", "ProposalVoided", "ProposalExpired",
         "ProposalRejected", "ClockCorrected", "RecordsPurged", "RecordsImported", "CasesErased",
-        "CasesPlanted", "NameErased", "DamageCleared",
+        "CasesPlanted", "NameErased", "DamageCleared", "TrainingCutoffSet",
     }
 )  # fmt: skip
 """Kinds in the timeline; proposals and approvals are only in the auditor's part."""

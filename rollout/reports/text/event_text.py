@@ -47,6 +47,7 @@ from rollout.core.scope.record_events import (
     RecordsImported,
     RecordsPurged,
     ReportSealed,
+    TrainingCutoffSet,
 )
 from rollout.reports.text.event_describer import CitedProposals, EventDescriber
 from rollout.reports.text.formatting import (
@@ -339,6 +340,12 @@ def _(event: RecordsImported, describer: EventDescriber) -> str:
         f"{cases} imported from {files}; {event.by} vouches that they were received from {since} to"
         f" {until}"
     )
+
+
+@_describe.register
+def _(event: TrainingCutoffSet, describer: EventDescriber) -> str:
+    until = describer.format_instant(event.trained_until, describer.policy.timezone, event.at)
+    return f"{event.by} stated that {event.version} was trained on cases up to {until}"
 
 
 @_describe.register

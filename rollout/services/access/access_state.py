@@ -1,11 +1,12 @@
 """Changes of users, roles and keys, each recorded in the access ledger."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rollout.core.access.access_events import AccessState, build_access_state
+from rollout.core.access.access_events import AccessState, UserAdded, build_access_state
 from rollout.core.errors import NotAllowedError, UnknownUserError
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.permissions import AssignedRole, Caller, Permission, require_permission
 from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys
@@ -101,12 +102,30 @@ def find_access_ledger_faults(database: Database) -> tuple[str, ...]:
     """
     with database.begin_read() as transaction:
         if load_access_head(transaction).revision is None:
-            expected_state = AccessState()
-        else:
-            ledger = Ledger(transaction, ACCESS_CHAIN)
-            ledger.verify()
-            expected_state = build_access_state(ledger.list_events())
-        return expected_state.describe_differences(_load_access_state(transaction))
+            return AccessState().describe_differences(_load_access_state(transaction))
+        ledger = Ledger(transaction, ACCESS_CHAIN)
+        ledger.verify()
+        events = tuple(ledger.list_events())
+        differences = build_access_state(events).describe_differences(
+            _load_access_state(transaction)
+        )
+        return differences or tuple(_find_exchanged_names(transaction, events))
+
+
+def _find_exchanged_names(transaction: Transaction, events: Iterable[LedgerEvent]) -> Iterator[str]:
+    """Yield a sentence for each account whose name is that of another one.
+
+    The ledger has ids alone. Users are numbered in the order in which it added them.
+    """
+    added_names = dict.fromkeys(event.user for event in events if isinstance(event, UserAdded))
+    stored_names = [user.name for user in Users(transaction).list_all()]
+    for position, names in enumerate(zip(added_names, stored_names, strict=True), start=1):
+        added_name, stored_name = names
+        if added_name != stored_name:
+            yield (
+                f"account {position} of the ledger is {added_name} in account_names and"
+                f" {stored_name} in users"
+            )
 
 
 def _load_access_state(transaction: Transaction) -> AccessState:

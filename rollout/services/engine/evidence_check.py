@@ -23,6 +23,7 @@ from rollout.core.scope.record_events import (
 from rollout.services.engine.counted_outcome_check import CountedOutcomeCheck
 from rollout.services.engine.counted_record_check import CountedRecordCheck
 from rollout.services.engine.counted_unit_check import CountedUnitCheck
+from rollout.services.engine.evidence_head_check import find_head_faults
 from rollout.services.engine.evidence_report import EvidenceReport
 from rollout.services.engine.proposal_recount import find_reading_faults
 from rollout.services.engine.reviewer_recount import ReviewerRecount
@@ -31,6 +32,7 @@ from rollout.services.engine.rollout_state import (
     load_rollout_state,
 )
 from rollout.services.engine.sealed_spans import SealedSpan, SealedSpans
+from rollout.services.engine.training_ends import check_training_ends
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import CountedRecords, RecordLine
 from rollout.store.counting.line_runs import count_lines
@@ -78,6 +80,7 @@ class EvidenceCheck:
         self._check_all_records()
         self._count_unsealed()
         self._check_erasures()
+        self._check_decisive_rows()
         self._check_all_spans()
         self._check_readings()
         return self._report
@@ -96,6 +99,7 @@ class EvidenceCheck:
         a random run of each is checked. The rest and its digest are left to `check_all`, as are
         units that depend on reviewer checks.
         """
+        self._check_decisive_rows()
         for span in self._draw_spans(span_count, random):
             try:
                 case_ids = self._check_drawn_span(span, random)
@@ -179,6 +183,16 @@ class EvidenceCheck:
                     self._report.add_faults(
                         [f"the hashes that event {revision} erased are not those of its digest"]
                     )
+
+    def _check_decisive_rows(self) -> None:
+        """Compare the rows that decide which units are evidence with the ledger."""
+        try:
+            with self._database.begin_read() as transaction:
+                check_training_ends(transaction, self._state.rollout, self._report)
+                self._report.add_faults(find_head_faults(transaction, self._state))
+        except UNREADABLE_ERRORS as error:
+            text = describe_unreadable(error)
+            self._report.add_faults([f"training ends, last slot of evidence: {text}"])
 
     def _check_readings(self) -> None:
         """Read the evidence of each proposal anew."""

@@ -34,9 +34,13 @@ def _add_sources(
 ) -> ProposalRaised:
     if event.cell is None or event.version not in state.scope.versions:
         return event
-    attempt = state.scope.get_cell_state(event.cell, event.version).attempt
-    counts = load_source_counts(transaction, state.rollout, event.cell, event.version, attempt)
-    outcome_counts = _load_outcome_counts(transaction, state, event, event.cell)
+    cell_state = state.scope.get_cell_state(event.cell, event.version)
+    is_later = cell_state.attempt > 1  # a first attempt counts all units
+    first_slot = find_slot_after(cell_state.attempt_since, state.policy.tick) if is_later else 0
+    counts = load_source_counts(
+        transaction, state.rollout, event.cell, event.version, first_slot=first_slot
+    )
+    outcome_counts = _load_outcome_counts(transaction, state, event, event.cell, first_slot)
     return replace(
         event,
         sources=tuple(count.format() for count in counts),
@@ -45,7 +49,11 @@ def _add_sources(
 
 
 def _load_outcome_counts(
-    transaction: Transaction, state: RolloutState, event: ProposalRaised, cell: Cell
+    transaction: Transaction,
+    state: RolloutState,
+    event: ProposalRaised,
+    cell: Cell,
+    first_slot: int,
 ) -> tuple[FrozenOutcomeSource, ...]:
     """Return the sources of the outcomes that the proposal's gate asks for; () if for none."""
     policy, stage = state.policy, event.to_stage
@@ -55,9 +63,6 @@ def _load_outcome_counts(
     outcomes = {c.outcome.id for c in conditions if isinstance(c, GainCondition)}
     if not outcomes:
         return ()
-    cell_state = state.scope.get_cell_state(cell, event.version)
-    is_later = cell_state.attempt > 1  # a first attempt counts all units
-    first_slot = find_slot_after(cell_state.attempt_since, policy.tick) if is_later else 0
     cells = list_counted_cells(policy, cell, stage)
     return load_outcome_source_counts(
         transaction, state.rollout, cells, event.version, outcomes, first_slot=first_slot

@@ -6,16 +6,21 @@ from datetime import datetime
 from weakref import WeakKeyDictionary
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import RefusalError
+from rollout.core.errors import RefusalError, StaleRevisionError
 from rollout.core.records.records import CASE_TYPES, PREDICTION_TYPES, AnyRecord
 from rollout.core.scope.commands import RetireVersion
 from rollout.core.scope.decider import MAX_OPEN_VERSIONS
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import find_acting_version
 from rollout.core.scope.version_names import list_names
-from rollout.services.engine.command_handler import CommandResult, run_command
+from rollout.services.engine.command_handler import (
+    CommandResult,
+    retry_on_stale_revision,
+    run_command,
+)
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
+from rollout.services.engine.training_ends import append_cutoffs
 from rollout.services.engine.version_limit import select_usable_names
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.versions import (
@@ -141,21 +146,41 @@ def record_training_end(
         TooManyVersionsError: the limit of open versions is reached; retire one.
     """
     require_permission(caller, Permission.SEND_PREDICTIONS, rollout_name)
-    with database.begin_write() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
-        versions = VersionStore(transaction, state.rollout)
-        known_version = versions.list_all().get(version)
-        previous_end = None if known_version is None else known_version.info.trained_until
-        if previous_end is not None and (trained_until is None or trained_until < previous_end):
-            training_text = f"{version} was trained on cases until {previous_end.isoformat()}"
-            raise TrainedLaterError(
-                f"{training_text}: give that time or a later one, or use another version name"
-            )
-        about = {} if known_version is None else known_version.info.about
-        facts = VersionInfo(version, "registration", trained_until, about)
-        _check_room(state, versions.list_all(), facts, at)
-        if known_version is None or previous_end != trained_until:
-            versions.record_info(facts, at=at)
+
+    def record() -> None:
+        with database.begin_write() as transaction:
+            state = load_rollout_state(transaction, rollout_name)
+            is_new_end = _store_training_end(transaction, state, version, trained_until, at)
+            append_cutoffs(transaction, state, {version: is_new_end}, caller, at)
+
+    retry_on_stale_revision(record)
+
+
+def _store_training_end(
+    transaction: Transaction,
+    state: RolloutState,
+    version: str,
+    trained_until: datetime | None,
+    at: datetime,
+) -> bool:
+    """Store a version's training end; return whether it is another than before."""
+    versions = VersionStore(transaction, state.rollout)
+    known_versions = versions.list_all()
+    known_version = known_versions.get(version)
+    previous_end = None if known_version is None else known_version.info.trained_until
+    if previous_end is not None and (trained_until is None or trained_until < previous_end):
+        training_text = f"{version} was trained on cases until {previous_end.isoformat()}"
+        raise TrainedLaterError(
+            f"{training_text}: give that time or a later one, or use another version name"
+        )
+    about = {} if known_version is None else known_version.info.about
+    facts = VersionInfo(version, "registration", trained_until, about)
+    _check_room(state, known_versions, facts, at)
+    if known_version is not None and previous_end == trained_until:
+        return False
+    if not versions.record_info(facts, at=at):
+        raise StaleRevisionError(f"{version} has just been changed: send it again")
+    return previous_end != trained_until
 
 
 def _check_room(

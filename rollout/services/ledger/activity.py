@@ -23,7 +23,7 @@ from rollout.core.scope.events import (
     VersionRetired,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.record_events import RecordsCounted, ReportSealed
+from rollout.core.scope.record_events import RecordsCounted, ReportSealed, TrainingCutoffSet
 from rollout.reports.text.event_describer import (
     CitedProposals,
     EventDescriber,
@@ -47,6 +47,7 @@ ROLLOUT_EVENTS: Final = (
     VersionFirstUsed,
     VersionRenamed,
     VersionRetired,
+    TrainingCutoffSet,
 )
 
 

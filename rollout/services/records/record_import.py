@@ -6,10 +6,10 @@ for that, and for the times of predictions and decisions.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -18,7 +18,10 @@ from rollout.core.policy.counting_rules import distinguishes_sources
 from rollout.core.policy.version_contents import find_content_fault
 from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
 from rollout.core.records.reviews import BLIND
+from rollout.core.scope.permissions import Caller
+from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.services.engine.training_ends import append_cutoffs
 from rollout.services.engine.unit_counting import queue_cases
 from rollout.services.replay.file_contents import list_file_contents
 from rollout.services.replay.replay import find_first_predictions
@@ -38,6 +41,24 @@ CASES_PER_TRANSACTION = 400  # so that other writers don't wait for a whole file
 OTHER_WINDOW = "other"  # of cases outside the policy's windows
 StatusCounts = Mapping[str, Mapping[str, int]]
 Populations = Sequence[tuple[RecordFrames, PlacedHistory]]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatements:
+    """What an importer states about versions, beside the files.
+
+    Attributes:
+        trained_until: by version the end of its training cases.
+        contents: by version the hash of its weights and pre-processing.
+        by: the importer; None for the engine.
+    """
+
+    trained_until: Mapping[str, datetime] = field(default_factory=dict)
+    contents: Mapping[str, str] = field(default_factory=dict)
+    by: Caller | None = None
+
+
+NO_STATEMENTS: Final = VersionStatements()
 
 
 class OtherContentError(RefusalError):
@@ -78,17 +99,14 @@ def import_records(
     rollout_name: str,
     records: RecordFrames,
     at: datetime,
-    trained_until: Mapping[str, datetime] | None = None,
+    stated: VersionStatements = NO_STATEMENTS,
     senders: Mapping[str, str] | None = None,
-    contents: Mapping[str, str] | None = None,
 ) -> StatusCounts:
     """Store records of files; return the number of each status by kind.
 
     A repeated import stores nothing and returns `duplicate`. Planted cases are declared before.
     Cases without a time are rejected;
-    their predictions and decisions are stored. `trained_until` is by version the end of its
-    training cases, `senders` by kind the file of its records, `contents` by version the hash of its
-    weights and pre-processing, beside those in the files.
+    their predictions and decisions are stored. `senders` are by kind the file of its records.
 
     Raises:
         OtherContentError: a version has another content; nothing was stored.
@@ -96,10 +114,10 @@ def import_records(
     """
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)
-    check_declared_contents(state, records, contents or {})
-    declared = {**list_file_contents(records), **(contents or {})}
+    check_declared_contents(state, records, stated.contents)
+    stated = replace(stated, contents={**list_file_contents(records), **stated.contents})
     populations = [
-        (part, place_cases(part, state.policy, state.rollout.salt, trained_until))
+        (part, place_cases(part, state.policy, state.rollout.salt, stated.trained_until))
         for part in (records, records.planted)
         if part is not None
     ]
@@ -108,7 +126,7 @@ def import_records(
     if untimed_count:
         counts["case"][RecordStatus.REJECTED] += untimed_count
     first_use = _find_first_use(populations, at)
-    _record_versions(database, state, first_use, trained_until or {}, declared, at)
+    retry_on_stale_revision(lambda: _record_versions(database, rollout_name, first_use, stated, at))
     by_case = _group_by_case(populations)
     keys = sorted(by_case, key=lambda key: _sort_key(by_case[key]))
     for start in range(0, len(keys), CASES_PER_TRANSACTION):
@@ -150,27 +168,30 @@ def _sort_key(items: Sequence[tuple[datetime | None, Record]]) -> tuple[bool, da
 
 def _record_versions(
     database: Database,
-    state: RolloutState,
+    rollout_name: str,
     first_use: Mapping[str, datetime],
-    trained_until: Mapping[str, datetime],
-    declared: Mapping[str, str],
+    stated: VersionStatements,
     at: datetime,
 ) -> None:
     """Store each version's first use, its content, and the end of its training cases."""
-    contents = {**declared, **state.policy.contents_by_version}
     with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        contents = {**stated.contents, **state.policy.contents_by_version}
         versions = VersionStore(transaction, state.rollout)
         known_versions = versions.list_all()
         in_order = sorted(first_use.items(), key=lambda item: (item[1], item[0]))
+        is_changed: dict[str, bool] = {}
         for version, first_used_at in in_order:  # the first of several names is stored first
-            stored = known_versions.get(version)
+            stored, until = known_versions.get(version), stated.trained_until.get(version)
             if stored is None:
-                until = trained_until.get(version)
                 facts = build_version_info(version, "import", contents, until)
                 versions.record_info(facts, at=at, first_used_at=first_used_at)
-            elif version in trained_until:
-                facts = replace(stored.info, trained_until=trained_until[version])
-                versions.record_info(facts, at=at)
+            elif until is not None:
+                versions.record_info(replace(stored.info, trained_until=until), at=at)
+            if until is not None:
+                is_changed[version] = stored is None or stored.info.trained_until != until
+        # imported records are older than the import, so the entry takes the time of the last one
+        append_cutoffs(transaction, state, is_changed, stated.by, state.scope.at or at)
 
 
 def _store_batch(

@@ -27,12 +27,12 @@ from rollout.store.tables.tables import (
 
 
 def load_source_counts(
-    transaction: Transaction, rollout: Rollout, cell: Cell, version: str, attempt: int
+    transaction: Transaction, rollout: Rollout, cell: Cell, version: str, *, first_slot: int
 ) -> tuple[FrozenSource, ...]:
-    """Return by source the decisions behind an attempt's gate units, most first.
+    """Return by source the decisions behind a version's gate units, most first.
 
-    A unit counts once, with the newest decision of its reviewer. Units without a decision, and
-    those whose decision was erased, are in no source.
+    They occurred from a slot on. A unit counts once, with the newest decision of its reviewer.
+    Units without a decision, and those whose decision was erased, are in no source.
     """
     units_by_source: dict[str, dict[int, str]] = defaultdict(dict)
     newest: dict[int, tuple[str, str]] = {}
@@ -53,7 +53,7 @@ def load_source_counts(
             counted_units.c.exclusion_reason.is_(None),
             count_series.c.site == cell.site,
             count_series.c.window == cell.window,
-            count_series.c.attempt == attempt,
+            counted_units.c.occurred >= first_slot,
         )
         .order_by(counted_units.c.unit, decisions.c.revision)
     )

@@ -57,5 +57,14 @@ class TickSlots:
         slot: int | None = self._transaction.execute(query).scalar()
         return slot
 
+    def load_last_claim(self) -> tuple[int, datetime] | None:
+        """Return the newest slot that was claimed, and when last, or None."""
+        query = select(tick_slots.c.slot, tick_slots.c.claimed_at).where(
+            tick_slots.c.rollout == self._rollout.number
+        )
+        newest_first = query.order_by(tick_slots.c.slot.desc()).limit(1)
+        row = self._transaction.execute(newest_first).first()
+        return None if row is None else (row.slot, row.claimed_at)
+
     def _match_slot(self, slot: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
         return tick_slots.c.rollout == self._rollout.number, tick_slots.c.slot == slot

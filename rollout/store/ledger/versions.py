@@ -117,6 +117,20 @@ class VersionStore:
             stored_versions[row.version] = _add_facts(earlier_facts, row)
         return stored_versions
 
+    def list_training_ends(self) -> dict[str, list[datetime | None]]:
+        """Return by version each training end that was stored, in order."""
+        query = (
+            select(versions.c.version, versions.c.trained_until)
+            .where(versions.c.rollout == self._rollout.number)
+            .order_by(versions.c.version, versions.c.revision)
+        )
+        ends_by_version: dict[str, list[datetime | None]] = {}
+        for row in self._transaction.execute(query):
+            ends = ends_by_version.setdefault(row.version, [])
+            if row.trained_until != (ends[-1] if ends else None):
+                ends.append(row.trained_until)
+        return ends_by_version
+
 
 def _find_receipt(
     stored_versions: Mapping[str, StoredVersion], info: VersionInfo, at: datetime

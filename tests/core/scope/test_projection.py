@@ -237,6 +237,7 @@ def test_the_history_holds_every_kind_there_is():
         "NameErased",
         "RecordsImported",
         "CasesPlanted",
+        "TrainingCutoffSet",
         "ReportSealed",
         "ClockCorrected",
         "FormChanged",

@@ -24,7 +24,7 @@ from rollout.services.engine.rollout_state import (
 )
 from rollout.services.engine.ticks import Ticker
 from rollout.services.examples.catalog import MAIL_ROOM, build_replay_request, find_example
-from rollout.services.records.record_import import import_records
+from rollout.services.records.record_import import VersionStatements, import_records
 from rollout.services.replay.replay import read_request_records
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.ledger.ledger import Ledger
@@ -142,7 +142,8 @@ def all_at_first(database, name, history, trained_until=None):
     def before_slot(_slot, at):
         if tickers:
             return None
-        import_records(database, name, history, at, trained_until)
+        stated = VersionStatements(trained_until or {})
+        import_records(database, name, history, at, stated)
         tickers.append(Ticker(database, name, "one"))
         return tickers[0]
 

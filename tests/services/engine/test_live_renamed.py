@@ -11,7 +11,7 @@ from rollout.core.scope.events import VersionFirstUsed, VersionRenamed
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.engine import ReplayOptions
 from rollout.services.engine.ticks import Ticker
-from rollout.services.records.record_import import import_records
+from rollout.services.records.record_import import VersionStatements, import_records
 from rollout.services.replay.replay import ReplayRequest, replay_records
 from rollout.tally.slots import to_instant
 from tests.chance import list_unsealed_events
@@ -59,7 +59,7 @@ def test_a_stream_with_renames_gives_the_same_ledger_live_and_replayed(database)
 
     def import_first(_slot, at):
         if not tickers:
-            import_records(database, "story", history, at, contents=CONTENTS)
+            import_records(database, "story", history, at, VersionStatements(contents=CONTENTS))
             tickers.append(Ticker(database, "story", "one"))
         return tickers[0]
 

@@ -6,11 +6,12 @@ import pytest
 from sqlalchemy import text, update
 
 from rollout.core.scope.commands import Actor
-from rollout.services.access.users import create_first_admin
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.access.users import create_account, create_first_admin
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.process.health_checks import run_health_checks
 from rollout.store.database.session import Database
-from rollout.store.tables.tables import proposals, users
+from rollout.store.tables.tables import account_names, proposals, users
 from tests.factories import NOON
 from tests.store.conftest import database, url
 from tests.store.databases import fresh, on_sqlite
@@ -103,6 +104,22 @@ def test_an_edit_beside_the_records_is_found(ramps, table, statement, said):
         assert transaction.execute(text(statement)).rowcount
     sentences = [sentence for part in faults(ramps, rebuilds=True).values() for sentence in part]
     assert any(said in sentence for sentence in sentences), sentences
+
+
+def test_exchanged_names_of_two_accounts_are_found(ramps):
+    zoe = Caller("zoe", role_assignments=(AssignedRole("admin"),))
+    for name in ("ana", "bo"):
+        create_account(ramps, zoe, name, at=NOON)
+    assert faults(ramps) == {}
+    with ramps.begin_write() as transaction:  # `name` is unique
+        for old, new in (("ana", "eve"), ("bo", "ana"), ("eve", "bo")):
+            statement = update(account_names).where(account_names.c.name == old)
+            transaction.execute(statement.values(name=new))
+    (sentences,) = faults(ramps).values()
+    assert sentences == (
+        "account 2 of the ledger is bo in account_names and ana in users",
+        "account 3 of the ledger is ana in account_names and bo in users",
+    )
 
 
 def test_a_right_that_nobody_gave_is_found(ramps):

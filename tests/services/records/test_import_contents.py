@@ -10,7 +10,11 @@ from rollout.core.scope.commands import Actor
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.records.record_import import OtherContentError, import_records
+from rollout.services.records.record_import import (
+    OtherContentError,
+    VersionStatements,
+    import_records,
+)
 from tests.store.conftest import database, other, url
 from tests.store.databases import on_sqlite
 from tests.tally.histories import HOUR, START, cases, decisions, hour, predictions, records
@@ -28,12 +32,13 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
 """
 
 
-def bring(database, key, version="v1", content=FIRST, **more):
+def bring(database, key, version="v1", content=FIRST, **trained_until):
     """Import one case of a version."""
     answer = predictions((key, "bear", {"version": version}))
     frames = records(cases((key, 1)), answer, decisions((key, "bear")))
     contents = {version: content} if content else {}
-    return import_records(database, "story", frames, hour(1), contents=contents, **more)
+    stated = VersionStatements(trained_until, contents)
+    return import_records(database, "story", frames, hour(1), stated)
 
 
 def state_of(database):
@@ -49,7 +54,7 @@ def _story(database):
 @on_sqlite
 def test_a_version_in_a_file_has_the_content_that_was_declared(database):
     bring(database, "c1")
-    bring(database, "c2", content="", trained_until={"v1": START})
+    bring(database, "c2", content="", v1=START)
     bring(database, "c3", "v1b")
     Ticker(database, "story", "one").tick(START + 9 * HOUR)
     state = state_of(database)
@@ -73,7 +78,7 @@ def test_another_content_is_refused_before_anything_is_stored(database, declared
     bring(database, "c1")
     frames = records(cases(("c2", 1)), predictions(("c2", "bear")), decisions(("c2", "bear")))
     with pytest.raises(OtherContentError) as refused:
-        import_records(database, "story", frames, hour(1), contents=declared)
+        import_records(database, "story", frames, hour(1), VersionStatements(contents=declared))
     assert problem in str(refused.value)
     assert bring(database, "c2")["case"] == {"accepted": 1}, "it was not there"
 
