@@ -20,10 +20,10 @@ def describe_gain(gain: GainFacts) -> str:
     cell = format_cell_name(gain.site, gain.window)
     verb = "its proposals brought" if gain.arm == PROPOSES else "the model brought"
     if gain.gain is None:
-        known = gain.model_units + gain.people_units
-        total = format_quantity(known + gain.missing, "closed unit")
+        compared_units = gain.model_units + gain.people_units
+        total = format_quantity(compared_units + gain.missing, "closed unit")
         return (
-            f"{cell}, {gain.version}: no {gain.outcome} to compare yet. {format_count(known)} of"
+            f"{cell}, {gain.version}: no {gain.outcome} to compare yet. {format_count(compared_units)} of"
             f" {total} have a value that came in time.{_describe_rest(gain)}"
         )
     amount = format_amount(gain.gain, gain.unit)
