@@ -225,7 +225,8 @@ def compute_mean_cost(pairs: pl.DataFrame) -> float | None:
 
 def compute_cost_interval(pairs: pl.DataFrame, largest_cost: float) -> tuple[float, float] | None:
     """Return the 95 % interval of the mean cost of a case, None with too few units."""
-    units = pairs.group_by("unit").agg(total=pl.col("cost").sum(), size=pl.len()).sort("unit")
+    costs = pairs.lazy().group_by("unit").agg(total=pl.col("cost").sum(), size=pl.len())
+    units = costs.sort("unit").collect()
     totals, sizes = units["total"].to_numpy(), units["size"].to_numpy()
     return compute_mean_interval(totals, sizes, largest=largest_cost) if largest_cost else None
 

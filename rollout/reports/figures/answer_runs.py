@@ -46,18 +46,20 @@ def find_longest_runs(
 ) -> dict[str, AnswerRun]:
     """Return the run of each reviewer on the policy's first lever with single labels.
 
-    Empty without such a lever.
+    Empty without such a lever or any answer.
     """
     lever = next((lever for lever in policy.levers if lever.has_single_labels), None)
     if lever is None:
         return {}
     answers = _order_answers(records, cases, lever)
+    if answers.is_empty():
+        return {}
     labels = tuple(sorted(answers["label"].unique()))
+    coded = _add_codes(answers, labels)
+    counts = _count_labels(coded, (coded["cell"].n_unique(), len(labels)))
     return {
-        str(name): _find_unlikeliest_run(
-            own_answers, _compute_chances(own_answers, answers, labels), labels
-        )
-        for (name,), own_answers in answers.partition_by(
+        str(name): _find_unlikeliest_run(own_answers, _compute_chances(own_answers, counts), labels)
+        for (name,), own_answers in coded.partition_by(
             "reviewer", as_dict=True, maintain_order=True
         ).items()
     }
@@ -79,32 +81,41 @@ def _order_answers(records: RecordFrames, cases: pl.DataFrame, lever: Lever) -> 
     return ordered.unique(["reviewer", "unit"], keep="first", maintain_order=True)
 
 
+def _add_codes(answers: pl.DataFrame, labels: tuple[str, ...]) -> pl.DataFrame:
+    """Return the answers with numbers of their cell and label: cell, code."""
+    cells = answers.select("site", "window").unique().with_row_index("cell")
+    codes = {label: code for code, label in enumerate(labels)}
+    return answers.join(
+        cells, on=["site", "window"], nulls_equal=True, maintain_order="left"
+    ).with_columns(code=pl.col("label").replace_strict(codes, return_dtype=pl.Int64))
+
+
+def _count_labels(answers: pl.DataFrame, shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Return how often each label was given in each cell, shape (cells, labels)."""
+    places = answers["cell"].to_numpy().astype(np.int64) * shape[1] + answers["code"].to_numpy()
+    return np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape)
+
+
 def _compute_chances(
-    own_answers: pl.DataFrame, answers: pl.DataFrame, labels: tuple[str, ...]
+    own_answers: pl.DataFrame, counts: NDArray[np.int64]
 ) -> NDArray[np.float64] | None:
     """Return the chance of each label in each answer's cell, from other reviewers.
 
     Shape (answers, labels). Half an answer is added to each label, so that no chance is zero.
     None if no other reviewer decided in any of the cells.
+
+    Args:
+        own_answers: of one reviewer, with their codes.
+        counts: of all reviewers, shape (cells, labels).
     """
-    cell = ["site", "window"]
-    others = answers.filter(pl.col("reviewer") != own_answers["reviewer"][0])
-    counts = others.group_by(*cell, "label").len()
-    wide = own_answers.select(*cell).unique(maintain_order=True)
-    for label in labels:
-        label_counts = counts.filter(pl.col("label") == label).select(
-            *cell, pl.col("len").alias(label)
-        )
-        wide = wide.join(label_counts, on=cell, how="left", nulls_equal=True, maintain_order="left")
-    table = wide.select(labels).fill_null(0).to_numpy().astype(float)
+    others = counts - _count_labels(own_answers, counts.shape)
+    own_cells, rows = np.unique(own_answers["cell"].to_numpy(), return_inverse=True)
+    table = others[own_cells].astype(float)
     table += np.where(table.sum(axis=1, keepdims=True) > 0, 0.0, table.sum(axis=0))
     if not table.sum():
         return None
-    rows = own_answers.select(*cell).join(
-        wide.select(cell).with_row_index("row"), on=cell, nulls_equal=True, maintain_order="left"
-    )
     table += 0.5
-    return np.asarray((table / table.sum(axis=1, keepdims=True))[rows["row"].to_numpy()])
+    return np.asarray((table / table.sum(axis=1, keepdims=True))[rows])
 
 
 def _find_unlikeliest_run(

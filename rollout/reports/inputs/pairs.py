@@ -162,19 +162,27 @@ def compare_pairs(lever: Lever, pairs: pl.DataFrame) -> pl.DataFrame:
 def _compare_number_pairs(lever: Lever, distinct: pl.DataFrame) -> pl.DataFrame:
     """Return `compare_answers` of numbers, for all rows at once: a price has many values."""
     assert lever.number is not None  # noqa: S101 - only called for numeric levers
-    frame = nw.from_native(distinct)
-    human, model = parse_number(nw.col("human")), parse_number(nw.col("model"))
+    # parsed into columns first: the rules below name both sides many times, and each time
+    # would parse them anew
+    parsed = nw.from_native(distinct).with_columns(
+        human_number=parse_number(nw.col("human")), model_number=parse_number(nw.col("model"))
+    )
+    human, model = nw.col("human_number"), nw.col("model_number")
     is_valid = is_in_range(lever.number, model) & is_in_range(lever.number, human)
     is_valid = is_valid.fill_null(value=False)
     agrees = is_valid & is_within_tolerance(lever.number, model, human).fill_null(value=False)
     cost = compute_number_cost(lever, model, human)
-    return frame.with_columns(
-        agrees=agrees,
-        human_action=nw.col("human"),
-        model_action=nw.col("model"),
-        same_action=agrees,
-        cost=nw.when(is_valid).then(cost).otherwise(nw.lit(float(lever.largest_cost))),
-    ).to_native()
+    return (
+        parsed.with_columns(
+            agrees=agrees,
+            human_action=nw.col("human"),
+            model_action=nw.col("model"),
+            same_action=agrees,
+            cost=nw.when(is_valid).then(cost).otherwise(nw.lit(float(lever.largest_cost))),
+        )
+        .drop("human_number", "model_number")
+        .to_native()
+    )
 
 
 def compare_answers(lever: Lever, human: str, model: str) -> tuple[bool, str, str, bool, float]:

@@ -4,6 +4,7 @@ from importlib.resources import files
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from rollout.reports.pages.template_bytecode import TemplateBytecode
 from rollout.reports.text import formatting
 
 SHARED_PACKAGE = "rollout.reports"  # its `marks.html.j2` draws tags and stages everywhere
@@ -22,6 +23,7 @@ def load_templates(package: str) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=TemplateBytecode(),
     )
     environment.filters.update(
         pc=formatting.format_percent,

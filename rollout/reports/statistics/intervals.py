@@ -199,7 +199,10 @@ def compute_mean_interval(
 def compute_unit_share(rows: pl.DataFrame, success: str | pl.Expr = "agrees") -> Share:
     """Return the share of rows with `success`, with an interval over column unit."""
     is_success = pl.col(success) if isinstance(success, str) else success
-    units = rows.group_by("unit").agg(count=is_success.sum(), size=pl.len()).sort("unit")
+    if rows["unit"].n_unique() == rows.height:  # the usual case, at a tenth of the time
+        return compute_share(int(rows.select(is_success.sum()).item()), rows.height)
+    counts = rows.lazy().group_by("unit").agg(count=is_success.sum(), size=pl.len())
+    units = counts.sort("unit").collect()
     return compute_clustered_share(units["count"].to_numpy(), units["size"].to_numpy())
 
 

@@ -12,6 +12,7 @@ from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.number_charts import draw_difference_chart, draw_scatter_chart
 from rollout.reports.statistics.effective_number import NORMAL_QUANTILE as NORMAL
 from tests.reports.alike_cases import FIVE
+from tests.reports.collects import count_pattern_searches
 from tests.reports.conftest import BEARS
 
 PRICES = (
@@ -52,6 +53,11 @@ def test_columns_of_numbers_compare_as_single_ones_do():
     assert len(found) == 33
     assert found == {pair: compare_answers(LEVER, *pair) for pair in found}
     assert {cost for *_, cost in found.values()} == {0.0, 1.0, 3.0, 4.0}
+
+
+def test_a_comparison_of_numbers_reads_each_side_once():
+    pairs = pl.DataFrame({"human": ["20", "400"], "model": ["20.5", "500"]})
+    assert count_pattern_searches(lambda: compare_pairs(LEVER, pairs)) == 2
 
 
 def test_outcomes_count_as_right_within_the_tolerance(facts_of):

@@ -8,7 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.reports.figures.answer_runs import NO_OTHER_REVIEWERS, compute_expected_runs
+from rollout.reports.figures.answer_runs import (
+    NO_OTHER_REVIEWERS,
+    compute_expected_runs,
+    find_longest_runs,
+)
 from rollout.reports.figures.decision_times import FEW_METHOD, compute_median_time
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.reviewers import compute_review_quality
@@ -16,6 +20,7 @@ from rollout.reports.pages.html_report import render_html_report
 from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import build_gold_schema
 from rollout.tally.reviewer_checks import compute_required_reliability
+from tests.reports.collects import count_collects
 from tests.tally.histories import (
     SALT,
     a_policy,
@@ -138,6 +143,15 @@ def test_among_people_who_answer_alike_hardly_ever_anybody_stands_out():
 def test_a_single_reader_is_compared_with_nobody():
     run = person(health(judged(*[("ana", "bear")] * 30)), "ana").run
     assert (run.longest, run.chance, run.method) == (30, None, NO_OTHER_REVIEWERS)
+
+
+def test_runs_of_many_labels_need_no_more_frames_than_runs_of_two():
+    def count(labels):
+        history = judged(*((f"p{n % 3}", labels[n // 3 % len(labels)]) for n in range(60)))
+        found = place_cases(history, POLICY, SALT).cases
+        return count_collects(lambda: find_longest_runs(history, found, POLICY))
+
+    assert count("abcdefghij") == count("ab")
 
 
 def test_a_burst_is_one_answer_in_a_run():

@@ -1,4 +1,5 @@
 import numpy as np
+import polars as pl
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
@@ -10,9 +11,11 @@ from rollout.reports.statistics.intervals import (
     compute_missing_bounds,
     compute_paired_change,
     compute_share,
+    compute_unit_share,
     compute_upper_bound,
     compute_weighted_share,
 )
+from tests.reports.collects import count_collects
 
 
 @pytest.mark.parametrize(
@@ -264,3 +267,19 @@ def test_costs_that_come_in_bursts_are_known_less_well():
     assert bursts[1] - bursts[0] > 2 * (single[1] - single[0])
     assert compute_mean_interval([20, 0], [10, 10], largest=2) is None
     assert compute_mean_interval([], [], largest=2) is None
+
+
+@pytest.mark.parametrize(
+    "units", [(), ("a", "b", "c"), tuple("aabbbccddeeffgghhiijj"), (None, "a", "b")]
+)
+@pytest.mark.parametrize("success", ["agrees", pl.col("agrees")])
+def test_rows_have_the_share_of_their_units_from_one_frame(units, success):
+    agrees = [index % 3 > 0 for index in range(len(units))]
+    rows = pl.DataFrame(
+        {"unit": units, "agrees": agrees}, schema={"unit": pl.String, "agrees": pl.Boolean}
+    )
+    names = sorted({str(unit) for unit in units})
+    in_unit = [[a for u, a in zip(units, agrees, strict=True) if str(u) == name] for name in names]
+    expected = compute_clustered_share([sum(one) for one in in_unit], [len(one) for one in in_unit])
+    assert compute_unit_share(rows, success) == expected
+    assert count_collects(lambda: compute_unit_share(rows, success)) == 1
