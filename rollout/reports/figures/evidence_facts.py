@@ -105,7 +105,7 @@ def compute_evidence_facts(
 
 def _count_reasons_by_cell(inputs: ReportInputs) -> dict[CellVersion, dict[str, int]]:
     counts: dict[CellVersion, dict[str, int]] = {}
-    for version, site, window, _, reason in find_missing_reasons(inputs).iter_rows():
+    for version, site, window, _, reason in find_missing_reasons(inputs).sort("reason").iter_rows():
         cell_counts = counts.setdefault((Cell(site, window), version), {})
         cell_counts[reason] = cell_counts.get(reason, 0) + 1
     return counts

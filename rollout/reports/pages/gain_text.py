@@ -23,8 +23,9 @@ def describe_gain(gain: GainFacts) -> str:
         compared_units = gain.model_units + gain.people_units
         total = format_quantity(compared_units + gain.missing, "closed unit")
         return (
-            f"{cell}, {gain.version}: no {gain.outcome} to compare yet. {format_count(compared_units)} of"
-            f" {total} have a value that came in time.{_describe_rest(gain)}"
+            f"{cell}, {gain.version}: no {gain.outcome} to compare yet."
+            f" {format_count(compared_units)} of {total} have a value that came in time."
+            f"{_describe_rest(gain)}"
         )
     amount = format_amount(gain.gain, gain.unit)
     brought = (
