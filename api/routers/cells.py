@@ -2,13 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number, encode_number
 from api.schemas.cells import CellDetails, CellList
+from api.schemas.timelines import Timeline, TimelineSpan
 from rollout.core.calendar.sites import Cell
+from rollout.reports.figures.timeline_parts import TimelineRequest
 from rollout.services.cells.cells import load_cell, load_cells
+from rollout.services.cells.timeline import load_cell_timeline
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cells", tags=["cells"])
 
@@ -53,3 +56,25 @@ def get_cell(
     """
     status = load_cell(service, caller, rollout, Cell(site, window), at=now)
     return CellDetails.model_validate(status)
+
+
+@router.get(
+    "/{site}/{window}/timeline", operation_id="getCellTimeline", summary="Get a cell's timeline"
+)
+def get_cell_timeline(
+    rollout: str,
+    site: str,
+    window: str,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    span: Annotated[TimelineSpan, Query()],
+) -> Timeline:
+    """Return who decided, how versions agreed, and what happened: by default six weeks.
+
+    The span begins with the first record at the earliest. If you may be asked for blind reviews at
+    the site, agreement moves in batches. Fails with 404 if there is no such cell or version.
+    """
+    request = TimelineRequest(Cell(site, window), span.since, span.until, span.version)
+    timeline = load_cell_timeline(service, caller, rollout, request, at=now)
+    return Timeline.model_validate(timeline)

@@ -126,6 +126,11 @@ class EvidenceView:
         return self._select_attempt(self.rows.gate)
 
     @cached_property
+    def visible_rows(self) -> UnitArrays:
+        """Return the visible gate rows of all attempts."""
+        return self._select_visible(self.rows.gate)
+
+    @cached_property
     def planted_rows(self) -> UnitArrays:
         """Return the visible planted rows of this attempt."""
         return self._select_attempt(self.rows.planted)

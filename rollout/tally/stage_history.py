@@ -67,7 +67,7 @@ class StageShares:
     """The numbers of reviewed and of blind buckets, by stage level.
 
     `model_shares` is the probability of the model's arm, NaN where a stage has no two arms.
-    `reviewed_shares` are the shares of `reviewed_buckets`.
+    `reviewed_shares` are the shares of `reviewed_buckets`; `stage_ids` are names, shadow first.
     """
 
     reviewed_buckets: IntArray
@@ -76,6 +76,7 @@ class StageShares:
     bucket_edges: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     model_shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     reviewed_shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    stage_ids: tuple[str, ...] = ()
 
 
 def build_stage_shares(policy: Policy) -> StageShares:
@@ -98,6 +99,7 @@ def build_stage_shares(policy: Policy) -> StageShares:
             [np.nan, *(stage.model_share or np.nan for stage in policy.stages)], dtype=np.float64
         ),
         reviewed_shares=np.array([1.0, *(stage.reviewed_share for stage in policy.stages)]),
+        stage_ids=policy.stage_ids,
     )
 
 

@@ -93,6 +93,7 @@ MATRIX = {
     f"GET {BEARS}": Row(READ, PART),
     f"GET {BEARS}/cells": Row(READ, PART),
     f"GET {BEARS}/cells/{{site}}/{{window}}": Row(READ, SITE),
+    f"GET {BEARS}/cells/{{site}}/{{window}}/timeline": Row(READ, SITE),
     f"GET {BEARS}/proposals": Row(READ, PART),
     f"GET {BEARS}/proposals/{{proposal}}": Row(READ, SITE),
     f"POST {BEARS}/proposals": Row({"operator"}, SITE, TAKEOVER),

@@ -20,6 +20,7 @@ PAGES = (
     "cases?differs=true",
     "cells",
     "cells/creek/day",
+    "cells/creek/day/timeline",
     "versions",
     "proposals",
     "stops",

@@ -283,6 +283,8 @@ def test_one_cells_evidence_is_drawn_with_its_table(story, browser):
     own = browser.page(first)
     assert 'class="g-low"' in own
     assert "The same in numbers" in own
+    assert "a unit without a decision counts as a difference" in plain(own)
+    assert "Minimums of the gate count from the start of the present stage" in plain(own)
     ids = re.findall(r' id="([^"]+)"', own)
     assert len(ids) == len(set(ids))
 

@@ -74,6 +74,7 @@ class Deeds(RuleBasedStateMachine):
             "/rejected-records",
             "/proposals?state=open&state=applied",
             "/cells/s0/always",
+            "/cells/s0/always/timeline",
             "/versions",
             "/reviews/overdue",
             "/incidents",

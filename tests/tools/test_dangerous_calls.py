@@ -14,6 +14,8 @@ SAMPLERS = {
     f"rollout/services/engine/{name}.py" for name in ("evidence_check", "evidence_sampling")
 }
 """Modules that may use `random`: they choose which records to check, and no secret."""
+BYTECODE = "rollout/reports/pages/template_bytecode.py"
+"""The module that may use `marshal`: whoever can write there can write Python's bytecode too."""
 SCRIPT_SINKS = re.compile(
     r"\b(inner|outer)HTML\s*=[^=]|insertAdjacentHTML|document\.write|\beval\(|new Function"
     r"|postMessage|WebSocket|localStorage|sessionStorage"
@@ -34,6 +36,7 @@ def find_dangers(name, source):
             shell = any(k.arg == "shell" and ast.unparse(k.value) != "False" for k in node.keywords)
             found += [f"{call}()"] if call in CALLS or shell else []
     dangers = MODULES if name in SAMPLERS else MODULES | {"random"}
+    dangers -= {"marshal"} if name == BYTECODE else set()
     return [text for text in found if text.endswith("()") or text.split(".")[0] in dangers]
 
 
@@ -49,6 +52,7 @@ def test_no_module_evaluates_unpickles_or_opens_a_shell():
     [
         "eval(text)",
         "import pickle",
+        "import marshal",
         "from xml.etree import ElementTree",
         "subprocess.run(text, shell=True)",
         "hashlib.md5(text)",

@@ -1,5 +1,6 @@
 """The page of one incident, and its acknowledgement."""
 
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -13,6 +14,7 @@ from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
 from api.console.page.stop_target import format_cell_value
 from api.console.page.text import encode_segment
+from api.console.page.timeline_view import TimelineView, load_timeline_view
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.scope.permissions import Permission
 from rollout.reports.text.event_describer import ZonedEventDescriber
@@ -22,6 +24,7 @@ from rollout.services.incidents.incidents import load_incident, record_acknowled
 
 router = APIRouter()
 MAX_NOTE_LENGTH: Final = 2_000  # maximum characters of a stored note
+TIME_BEFORE, TIME_AFTER = timedelta(days=14), timedelta(days=7)  # of the timeline
 NOTE_TOO_LONG_TEXT: Final = f"Shorten the note: at most {MAX_NOTE_LENGTH:,} letters are kept"
 ALREADY_ACKNOWLEDGED_TEXT: Final = "{} had acknowledged it already, so your note was not kept: {}"
 
@@ -91,10 +94,21 @@ def _render_incident(
         ),
         own=frozenset(entry.row.revision for entry in impact.own_entries),
         narrower=_find_narrowable_cell(impact),
+        timeline=_load_timeline(impact, visitor, rollout),
         who_may=words.explain_permission(visitor, rollout, incident_details),
         errors=errors or {},
         typed=typed or {},
     )
+
+
+def _load_timeline(impact: IncidentImpact, visitor: Visitor, rollout: str) -> TimelineView | None:
+    """Return two weeks before an incident and one since, None without a cell of the policy."""
+    incident = impact.incident
+    cell = Cell(incident.site, incident.window)
+    if cell not in impact.policy.cell_set or incident.opened_at >= visitor.at:
+        return None
+    since, until = incident.opened_at - TIME_BEFORE, incident.opened_at + TIME_AFTER
+    return load_timeline_view(visitor, rollout, cell, since, until)
 
 
 def _find_narrowable_cell(impact: IncidentImpact) -> str:

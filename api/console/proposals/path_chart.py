@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from math import ceil, floor, log10
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
 from api.console.page.figures import format_bound, name_measure
-from api.console.page.scale_chart import format_pixels
+from api.console.page.scale_chart import format_pixels, list_ticks
 from api.console.page.text import capitalize_first
 from rollout.core.policy.outcomes import GAIN
 from rollout.reports.figures.evidence_facts import EvidenceFacts
@@ -19,8 +18,6 @@ from rollout.reports.text.formatting import format_signed
 
 MAX_CHARTS = 6
 RANGE_FACTOR = 2
-MAX_TICKS = 5
-TICK_SIZES = (1, 2, 5, 10)
 WIDE_RANGE = 100  # of a gain: labels have no decimals, for which there is no room
 MAX_TABLE_ROWS = 8
 """Maximum number of looks in the table beside a chart."""
@@ -196,19 +193,6 @@ def _clip_to_plot(lines: Sequence[Markup], frame: _ChartFrame, chart_id: str) ->
         '<clipPath id="{0}-c"><rect x="{1}" y="{2}" width="{3}" height="{4}"/></clipPath>'
         '<g clip-path="url(#{0}-c)">{5}</g>'
     ).format(chart_id, frame.left, frame.top, width, height, Markup("\n").join(lines))
-
-
-def list_ticks(low: float, high: float) -> list[float]:
-    """Return round values between two edges, at most six.
-
-    >>> list_ticks(0.86, 1.0), list_ticks(0.0, 31.0)
-    ([0.9, 0.95, 1.0], [0, 10, 20, 30])
-    """
-    span = high - low
-    power = 10 ** floor(log10(span / MAX_TICKS))
-    step = next(power * size for size in TICK_SIZES if span / (power * size) <= MAX_TICKS)
-    first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
-    return [round(number * step, 12) for number in range(first, last + 1)]
 
 
 def _draw_ruler(path: EvidenceSeries, frame: _ChartFrame) -> Iterable[Markup]:

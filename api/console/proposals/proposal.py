@@ -13,6 +13,7 @@ from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
 from api.console.page.stages import build_stage_markers
 from api.console.page.text import encode_segment
+from api.console.page.timeline_view import TimelineView, load_timeline_view
 from api.console.proposals.effective_time import (
     describe_effect,
     describe_proposal_hold,
@@ -221,6 +222,7 @@ def _render_proposal(
         "cost_in": state.policy.charter.cost_in,
         "cards": () if costliest is None else build_cards(rollout, costliest.items),
         "stop": _find_stop(visitor, rollout, details),
+        "timeline": _load_timeline(visitor, state, details),
         **_build_evidence_context(state, details, evidence),
         **_build_history_context(visitor, rollout, state, details),
     }
@@ -235,6 +237,14 @@ def _load_values(
         return None
     cell = Cell(details.site, details.window)
     return load_cell_values(visitor.service, state, cell, visitor.at).get(details.version)
+
+
+def _load_timeline(visitor: Visitor, state: RolloutState, details: Proposal) -> TimelineView | None:
+    """Return six weeks of the cell of a pending proposal."""
+    cell = Cell(details.site, details.window)
+    if details.state not in {OPEN, APPROVED} or cell not in state.policy.cell_set:
+        return None
+    return load_timeline_view(visitor, state.rollout.name, cell)
 
 
 def compute_page_version(details: Proposal) -> str:

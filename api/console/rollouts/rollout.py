@@ -1,10 +1,10 @@
 """Pages of a rollout and of one cell, now or in the past."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from markupsafe import Markup
@@ -17,6 +17,7 @@ from api.console.page.stages import build_grant_rows, build_stage_markers, build
 from api.console.page.stop_target import describe_stop_latency, format_cell_value
 from api.console.page.text import add_full_stop, capitalize_first
 from api.console.page.time_format import format_site_time
+from api.console.page.timeline_view import load_timeline_view
 from api.console.proposals.path_chart import build_path_charts
 from api.console.rollouts.as_of import RequestedTime, format_link_time, parse_requested_time
 from api.console.rollouts.cell_table import (
@@ -42,6 +43,7 @@ from api.console.rollouts.rollout_text import (
 )
 from api.console.rollouts.value_table import build_value_tables
 from api.console.rollouts.week_map import draw_week_map
+from rollout.core.calendar.instants import EPOCH
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.reports.figures.funnel import OUTSIDE_WINDOWS
@@ -58,6 +60,12 @@ from rollout.services.stops.stops import load_stops
 
 router = APIRouter()
 PAGE_SIZE: Final = 25
+TIMELINE_STARTS: Final[Mapping[str, Callable[[datetime], datetime | None]]] = {
+    "": lambda _at: None,
+    "14d": lambda at: at - timedelta(days=14),
+    "all": lambda _at: EPOCH,
+}
+"""From when a timeline is drawn, by what the address asks for."""
 OUTSIDE_TEXT: Final = "Outside every window, humans decide."
 GUARD_ACTION_TEXTS: Final = {
     "one-stage": "One stage down",
@@ -109,9 +117,14 @@ def show_rollout(
 
 @router.get("/rollouts/{rollout}/cells/{cell:path}")
 def show_cell(
-    request: Request, rollout: str, cell: str, visitor: CurrentVisitor, before: OffsetQuery = 0
+    request: Request,
+    rollout: str,
+    cell: str,
+    visitor: CurrentVisitor,
+    before: OffsetQuery = 0,
+    span: Literal["", "14d", "all"] = "",
 ) -> Response:
-    """Show one cell: evidence of each version, guards, history."""
+    """Show one cell: timeline, evidence of each version, guards, history."""
     require_permission(visitor.caller, Permission.READ, rollout)
     live_region = build_live_region(request, visitor, rollout)
     selected_cell = parse_cell_address(request, cell)
@@ -136,6 +149,9 @@ def show_cell(
             cell_page, cell_page.rows[0], schedules, _get_time_formatter(visitor, timezone)
         ),
         detail=detail,
+        timeline=load_timeline_view(
+            visitor, rollout, selected_cell, TIMELINE_STARTS[span](visitor.at)
+        ),
         charts=build_path_charts(detail.evidence, timezone),
         readings=[
             build_measure_readings(

@@ -39,6 +39,8 @@ SMALL_MAP_WIDTH: Final = 200
 SMALL_ROWS: Final = (1, 11, 14)  # top of the first bar, its height, distance of rows
 ROWS: Final = (38, 36, 46)
 DENSE_ROWS: Final = (38, 20, 27)  # of more than `MAX_ROWS` rows
+WEEK_HOURS: Final = (6, 12, 18)  # named in each day of a week
+HOURS_HEIGHT: Final = 14
 LABEL_GAP: Final = 12
 NOW_MARGIN: Final = 34  # half the width of the label of now
 
@@ -179,8 +181,9 @@ def _build_frame(
         + LABEL_GAP
     )
     start, span = (0, WEEK_MINUTES) if day is None else (day * DAY_MINUTES, DAY_MINUTES)
-    row_sizes = ROWS if len(rows) <= MAX_ROWS else DENSE_ROWS
-    return _MapFrame(left, width - left, start, span, *row_sizes)
+    top, bar, step = ROWS if len(rows) <= MAX_ROWS else DENSE_ROWS
+    top += HOURS_HEIGHT if day is None else 0
+    return _MapFrame(left, width - left, start, span, top, bar, step)
 
 
 def _draw_map(
@@ -202,7 +205,7 @@ def _draw_map(
 
 
 def _draw_days(monday: date, frame: _MapFrame, today: int, rows: int) -> Markup:
-    """Draw a line and a date for each day; today's in bold."""
+    """Draw a line, a date and hours for each day; today's date in bold."""
     lines = []
     for number in range(7):
         x, day = frame.x(number * DAY_MINUTES), monday + timedelta(days=number)
@@ -213,6 +216,12 @@ def _draw_days(monday: date, frame: _MapFrame, today: int, rows: int) -> Markup:
                 format_pixels(x + 5), strong_class, f"{day:%a} {day.day} {day:%b}"
             )
         )
+        lines += [
+            Markup('<text x="{}" y="31" text-anchor="middle">{}</text>').format(
+                format_pixels(frame.x(number * DAY_MINUTES + hour * 60)), f"{hour:02}"
+            )
+            for hour in WEEK_HOURS
+        ]
     return Markup("\n").join(lines)
 
 
@@ -319,8 +328,8 @@ def _draw_freezes(row: MapRow, frame: _MapFrame, y: int, *, first: bool) -> Iter
         )
         if first:
             x = max(right - 4, frame.left + 40)
-            yield Markup('<text x="{}" y="30" text-anchor="end">freeze</text>').format(
-                format_pixels(x)
+            yield Markup('<text x="{}" y="{}" text-anchor="end">freeze</text>').format(
+                format_pixels(x), frame.top - 8
             )
 
 

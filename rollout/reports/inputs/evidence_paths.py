@@ -71,6 +71,40 @@ def build_evidence_paths(
     )
 
 
+def compute_bounds_at(
+    view: EvidenceView,
+    periods: tuple[StatePeriod, ...],
+    condition: Condition,
+    slots: Ints,
+    policy: Policy,
+) -> dict[int, float]:
+    """Return the bound on a condition's measure by slot, where the next gate has one.
+
+    Slots without records of the attempt, and of gates without the measure, have none.
+    """
+    bounds: dict[int, float] = {}
+    for period, span in _build_spans(view, periods):
+        stage_level = find_open_stage_level(view.cell, period, policy)
+        gate = policy.find_gate(stage_level, view.cell)
+        first = find_slot_after(period.since, policy.tick)
+        chosen = slots[(slots > first) & (slots <= find_slot_after(period.until, policy.tick))]
+        conditions = policy.list_conditions(stage_level, view.cell)
+        if gate is None or condition.key not in {c.key for c in conditions if is_plain(c)}:
+            continue
+        counts = span.get_counts_at(condition, chosen)
+        chosen, counts = chosen[counts.sum(axis=1) > 0], counts[counts.sum(axis=1) > 0]
+        risk = gate.risk * period.state.risk_share
+        values = compute_bounds(condition, counts, risk, policy) if len(chosen) else None
+        if values is not None:
+            bounds |= zip(chosen.tolist(), values.tolist(), strict=True)
+    return bounds
+
+
+def is_plain(condition: Condition) -> bool:
+    """Return whether a condition counts decided cases that occur, without slices."""
+    return type(condition) is Condition
+
+
 def _build_spans(
     view: EvidenceView, periods: tuple[StatePeriod, ...]
 ) -> Iterator[tuple[StatePeriod, CountWindow]]:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from rollout.core.scope.schedule import DUE_DRILL, FIRST_DRILL, OVERDUE_DRILL, ScheduleEntry
+from rollout.reports.text.formatting import format_cell_name
 
 MAX_SITES: Final = 3  # named in one title
 DRILL_TEXTS: Final = {
@@ -33,8 +34,10 @@ def describe_entry(entry: ScheduleEntry, *, names_windows: bool, names_reasons: 
 def _describe_place(entry: ScheduleEntry, *, names_windows: bool) -> str:
     if not entry.sites:
         return ""
-    site_text = ", ".join(entry.sites[:MAX_SITES])
+    window = entry.window if names_windows else ""
+    site_text = ", ".join(
+        format_cell_name(site, window) or site for site in entry.sites[:MAX_SITES]
+    )
     more_count = len(entry.sites) - MAX_SITES
     more_text = f" and {more_count} more sites" if more_count > 0 else ""
-    window_text = f" in {entry.window}" if entry.window and names_windows else ""
-    return f" at {site_text}{more_text}{window_text}"
+    return f" at {site_text}{more_text}"

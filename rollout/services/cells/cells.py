@@ -148,7 +148,7 @@ def load_cell(
         )
         raise UnknownCellError(f"the policy has no {cell}; cells: {', '.join(readable_cells)}")
     evidence_views = load_evidence_views(service.database, state, (cell,))
-    inputs = _build_inputs(state, load_events(service.database, state), evidence_views, at)
+    inputs = build_evidence_inputs(state, load_events(service.database, state), evidence_views, at)
     state_periods = build_state_periods(inputs)
     paths = {
         key: build_evidence_paths(key, periods, inputs) for key, periods in state_periods.items()
@@ -246,7 +246,7 @@ def build_cell_evidence(
         events: the whole ledger up to `state`.
         evidence_views: the counted evidence of the cells.
     """
-    inputs = _build_inputs(state, events, evidence_views, at)
+    inputs = build_evidence_inputs(state, events, evidence_views, at)
     state_periods = {
         key: (_build_current_period(key, state, inputs.last),) for key in inputs.evidence_views
     }
@@ -300,11 +300,13 @@ def _list_versions(keys: Iterable[CellVersion]) -> list[str]:
     return list(dict.fromkeys(version for _, version in keys))
 
 
-def _build_inputs(
+def build_evidence_inputs(
     state: RolloutState,
     events: tuple[LedgerEvent, ...],
     evidence_views: Mapping[CellVersion, EvidenceView],
     at: datetime,
+    *,
+    has_retired: bool = False,
 ) -> ReportInputs:
     """Return report inputs for evidence facts, with empty records."""
     empty_frame = pl.DataFrame()
@@ -315,7 +317,7 @@ def _build_inputs(
         evidence_views={
             key: evidence_view
             for key, evidence_view in evidence_views.items()
-            if not state.scope.versions[key[1]].retired
+            if has_retired or not state.scope.versions[key[1]].retired
         },
         units=empty_frame,
         records=RecordFrames(

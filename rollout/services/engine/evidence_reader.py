@@ -169,6 +169,15 @@ def load_evidence_views(
     return _get_reader(database, state).load_views(database, state, cells)
 
 
+def load_counted_views(
+    database: Database, state: RolloutState, cell: Cell
+) -> tuple[int, Mapping[EvidenceKey, EvidenceView]]:
+    """Return the last counted slot, -1 before any, and every version's evidence in a cell."""
+    evidence_reader = _get_reader(database, state)
+    views = evidence_reader.load_views(database, state, (cell,))
+    return evidence_reader.last_slot, views
+
+
 def load_events(database: Database, state: RolloutState) -> tuple[LedgerEvent, ...]:
     """Return all events up to a state's revision, in order."""
     return _get_reader(database, state).load_events(database, state)

@@ -16,7 +16,7 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.calendar.sites import Cell
+from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import compute_definition, is_redefined
 from rollout.core.scope.effective_time import compute_effective_time
@@ -211,6 +211,10 @@ class RolloutHistory:
                 ),
                 reviewed_shares=np.concatenate(
                     [[1.0], *(shares.reviewed_shares[1:] for shares in ordered_shares)]
+                ),
+                stage_ids=(
+                    SHADOW,
+                    *(name for shares in ordered_shares for name in shares.stage_ids[1:]),
                 ),
             )
         return self._shares

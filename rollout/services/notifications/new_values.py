@@ -4,58 +4,25 @@ A tick records a value once it has a few judged units where the version acts. Un
 humans decide its cases.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import parse_event
-from rollout.core.policy.familiarity import FEW, UNITS_BEFORE_NOTICE, AttributeValue
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.policy.familiarity import FEW
 from rollout.core.scope.events import FamiliarityChanged
+from rollout.core.scope.new_values import NewAttributeValue, list_new_values
 from rollout.core.scope.scope import Scope
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 
+__all__ = ["NewAttributeValue", "is_still_new", "list_new_values", "load_new_values"]
+
 MAX_VALUE_AGE: Final = timedelta(days=7)
 """Older ones are not sent, as after a long outage."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewAttributeValue:
-    """A value that a version had met a few times at a tick; it is not familiar with it."""
-
-    at: datetime
-    cell: Cell
-    version: str
-    value: AttributeValue
-
-    @property
-    def notice_key(self) -> str:
-        """Return what a message is about: a tick and a site."""
-        return f"{self.at.isoformat()} {self.cell.site}"
-
-
-def list_new_values(events: Iterable[LedgerEvent]) -> Iterator[NewAttributeValue]:
-    """Yield the new values that events recorded."""
-    for event in events:
-        if not isinstance(event, FamiliarityChanged):
-            continue
-        for cell, version, attribute, text, status, judged in zip(
-            event.cells,
-            event.versions,
-            event.attributes,
-            event.values,
-            event.statuses,
-            event.judged,
-            strict=True,
-        ):
-            if status == FEW and judged >= UNITS_BEFORE_NOTICE:
-                yield NewAttributeValue(event.at, cell, version, (attribute, text))
 
 
 def is_still_new(value: NewAttributeValue, scope: Scope) -> bool:

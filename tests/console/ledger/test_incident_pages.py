@@ -1,6 +1,7 @@
 """Incidents as pages: what tripped, what it did, how it comes back, that somebody has seen it."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from tests.api.bears import CREEK, LAKE, POLICY, scope_of, tick, widened
 from tests.factories import HOUR, MET, NOON, TICK
 
 ON_BOTH_ENGINES = True
+HIDDEN = '<span class="hidden-words">, incident'
 SCRIPT = "<script>alert(1)</script>"
 PATH = "/rollouts/bears/incidents/I-1"
 
@@ -44,6 +46,21 @@ def test_open_incidents_come_first_with_what_tripped(browser, alarmed):
     assert text.index("lake · day was narrowed") < text.index("creek · day was narrowed")
     assert "12 of 40 blind decisions disagree, too many of them recent" in text
     assert "No acknowledged incidents yet." in text
+
+
+def test_two_incidents_of_one_cell_differ_by_their_time(browser, service, clock, alarmed):
+    assert "was narrowed, " not in browser.as_("vic").page("/incidents").replace(HIDDEN, "")
+    database = service.database
+    widened(database, NOON + HOUR, CREEK)
+    guards = parse_policy(POLICY).list_guards(CREEK)
+    (guard,) = (guard for guard in guards if guard.condition.measure == "agreement")
+    loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value="12", records=40)})
+    tick(database, NOON + HOUR + TICK, cells=(CREEK,), of=loud)
+    clock.advance(HOUR)
+    text = browser.page("/incidents")
+    headings = re.findall(r">(creek · day was narrowed, [^<]*)<", text)
+    assert len(headings) == len(set(headings)) == 2
+    assert "lake · day was narrowed<" in text
 
 
 def test_one_that_was_seen_stands_below_the_open_ones(browser, alarmed):

@@ -55,8 +55,8 @@ def read_events(client, address):
 
 def test_the_page_lists_what_will_happen_by_day(browser, granted):
     page = browser.as_("vic").page("/rollouts/bears/schedule")
-    assert "The grant of supervised to v1 ends at creek in day, unless renewed" in page
-    assert "Proposal P-2 (widening) expires at lake in day" in page
+    assert "The grant of supervised to v1 ends at creek · day, unless renewed" in page
+    assert "Proposal P-2 (widening) expires at lake · day" in page
     assert "First stop drill is due at creek" in page
 
 

@@ -154,6 +154,15 @@ def test_the_words_of_the_map_are_those_of_its_cells():
         )
 
 
+def test_each_day_of_the_week_names_its_hours():
+    wide = drawn(autonomous()).wide
+    hours = re.findall(r'<text x="([\d.]+)" y="31" text-anchor="middle">(\d\d)</text>', wide)
+    assert [hour for _, hour in hours] == 7 * ["06", "12", "18"]
+    (dawn, _), (noon, _), *_ = hours
+    quarter_day = (1178 - paths(wide, 0)[0][0]) / 28
+    assert float(noon) - float(dawn) == pytest.approx(quarter_day, 0.01)
+
+
 def many(sites):
     made = policy(sites=tuple(Site(f"s{n}", "UTC") for n in range(sites)))
     marks = build_stage_markers(made)

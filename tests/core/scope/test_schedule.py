@@ -169,6 +169,6 @@ def test_every_kind_has_its_sentence():
     )
     texts = [describe_entry(entry, names_windows=True) for entry in coming(rollout)]
     assert texts[0] == "Limits first allow a stage above shadow at creek, lake"
-    assert "Wave 1 may widen at creek in day, if the wave before keeps its stage" in texts
+    assert "Wave 1 may widen at creek · day, if the wave before keeps its stage" in texts
     assert "Freeze (fair): nothing widens at creek, lake" in texts
     assert "Report morning (operator)" in texts
