@@ -5,7 +5,7 @@ costs and parity along their mean, which is close to the median.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from math import inf, log
@@ -47,6 +47,15 @@ class EvidenceNeed:
     min_records: int
     expected_records: int | None
     is_unreachable: bool = False
+
+    def raise_to(self, minimum: int) -> "EvidenceNeed":
+        """Return the need with at least `minimum` records."""
+        expected = self.expected_records
+        return replace(
+            self,
+            min_records=max(self.min_records, minimum),
+            expected_records=None if expected is None else max(expected, minimum),
+        )
 
 
 def compute_evidence_need(

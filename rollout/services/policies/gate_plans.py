@@ -14,6 +14,7 @@ from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.services.policies.gain_plans import describe_gain_need
 from rollout.services.policies.gate_forecast import (
     EvidenceNeed,
@@ -155,6 +156,8 @@ def _plan_conditions(
     first_risk = _compute_first_risk(gate, policy)
     for condition in policy.list_conditions(stage_level, cell):
         evidence_need = compute_evidence_need(condition, first_risk, cell_traffic, policy)
+        if isinstance(condition, SliceCondition):
+            evidence_need = evidence_need.raise_to(condition.minimum)
         per_day = _compute_records_per_day(policy, cell_traffic, condition, stage_level)
         yield GateConditionPlan(condition, evidence_need, cell_traffic.get_rate(condition), per_day)
 

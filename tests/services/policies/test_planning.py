@@ -295,6 +295,13 @@ def test_the_rarest_value_of_an_attribute_has_a_plain_share():
     assert "assumed: form=(none) is the rarest value, 100 % of units" in text
 
 
+def test_a_slice_needs_its_minimum_however_well_it_agrees():
+    condition = SliceCondition("agreement", 0.5, at_least=True, slice="form", minimum=400)
+    policy = histories.a_policy(gates=(histories.a_gate("supervised", condition),))
+    text = format_plan(build_policy_plan(policy, compute_recorded_traffic(recorded(), policy)))
+    assert "(400 decisions if all agree)" in text
+
+
 def test_labels_of_all_cells_are_weighted_by_their_units():
     busy, quiet = (
         CellTraffic(90.0, {}, {"bear": 0.1}, 1.0),
