@@ -186,7 +186,9 @@ def _check_windows(policy: Policy) -> Warnings:
 
 def _check_waves(policy: Policy) -> Warnings:
     if policy.waves is None and any(site.wave > 1 for site in policy.sites):
-        yield PolicyWarning("sites", "name waves, but the policy has no `waves:`; add it")
+        yield PolicyWarning(
+            "sites", "name waves, but the policy has no `waves:`; add it, or leave out each `wave`"
+        )
     if policy.waves is not None and not any(gate.to == policy.waves.stage for gate in policy.gates):
         text = f"no gate leads to {policy.waves.stage}, so the second wave never opens"
         yield PolicyWarning("waves", text)

@@ -160,6 +160,11 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
                 "No decision in them counts as evidence, so there are no dates; `rollout replay`"
                 " prints the reasons."
             )
+    elif not policy_plan.traffic.is_expected:
+        yield (
+            f"Traffic: unknown, so no dates: in {policy_plan.traffic.source}, no cell has a unit."
+            f" `rollout replay` prints the reasons. {unit_text}"
+        )
     else:
         yield (
             "Traffic: unknown, so no dates. Add `expect` to the policy, or pass --predictions and"
@@ -302,7 +307,8 @@ def _format_condition(
         if condition_plan.rate.assumption
         else ""
     )
-    return f"{format_condition(condition_plan.condition)}: {need_text}{assumption_text}"
+    origin = "" if condition_plan.condition in gate_plan.gate.require else " (of a gate below)"
+    return f"{format_condition(condition_plan.condition)}{origin}: {need_text}{assumption_text}"
 
 
 def _describe_best_case(condition_plan: GateConditionPlan) -> str:

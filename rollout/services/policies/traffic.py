@@ -4,8 +4,8 @@
 assumption is used and marked. Recorded traffic replaces both.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -76,13 +76,15 @@ UNKNOWN_TRAFFIC = CellTraffic(None, {}, {}, 0.0)
 class RolloutTraffic:
     """The traffic of each cell, and its source; `familiarity` only from records.
 
-    Expected traffic (`is_expected`) is that of a day on which the cell is open.
+    Expected traffic (`is_expected`) is that of a day on which the cell is open. `missing_columns`
+    are attributes that the policy names and the records lack, by the policy's section.
     """
 
     source: str
     cells: Mapping[Cell, CellTraffic]
     familiarity: FamiliarForecast | None = None
     is_expected: bool = False
+    missing_columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def get_cell_traffic(self, cell: Cell) -> CellTraffic:
         """Return a cell's traffic; unknown traffic if it has none."""
@@ -233,8 +235,10 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
     frame = resolve_units(history.placed, policy).collect(backend="polars").to_native()
     units = build_units(add_unit_values(frame, history.cases, policy), policy)
     version = _find_main_version(units)
+    missing_columns = find_missing_columns(policy, records.attributes)
     if version is None:
-        return RolloutTraffic("the records, in which no unit is evidence", {})
+        source = "the records, in which no unit is evidence"
+        return RolloutTraffic(source, {}, missing_columns=missing_columns)
     days = _compute_days(units, policy)
     traffic_by_cell = {
         cell: _compute_cell_traffic(
@@ -249,7 +253,21 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
         f"the records of version {version}, {days:.0f} days (units without a decision count as"
         " disagreements)"
     )
-    return RolloutTraffic(source, traffic_by_cell, forecast_familiarity(units, policy, version))
+    familiarity = forecast_familiarity(units, policy, version)
+    return RolloutTraffic(source, traffic_by_cell, familiarity, missing_columns=missing_columns)
+
+
+def find_missing_columns(policy: Policy, attributes: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the attributes of `windows` and `slices` that no case has, by section."""
+    sections = {
+        "windows": [name for window in policy.windows for name in window.when],
+        "slices": list(policy.slices),
+    }
+    missing = {
+        section: tuple(name for name in dict.fromkeys(names) if name not in attributes)
+        for section, names in sections.items()
+    }
+    return {section: names for section, names in missing.items() if names}
 
 
 def _find_main_version(units: TalliedUnits) -> str | None:

@@ -6,6 +6,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
+from rollout.reports.text.formatting import join_words
 from rollout.services.policies.gate_forecast import (
     DAYS_PER_MONTH,
     DAYS_PER_YEAR,
@@ -30,9 +31,21 @@ def list_traffic_warnings(
     guard_plans: tuple[GuardPlan, ...],
 ) -> Iterator[PolicyWarning]:
     """Yield warnings about a policy's traffic; nothing if traffic is unknown."""
+    yield from _warn_missing_columns(traffic)
     yield from _warn_slow_gates(policy, traffic, gate_plans)
     yield from _warn_short_grants(policy, traffic, gate_plans)
     yield from _warn_late_guards(policy, guard_plans)
+
+
+def _warn_missing_columns(traffic: RolloutTraffic) -> Iterator[PolicyWarning]:
+    remedies = {
+        "windows": "its windows get no case; give the column, or leave `when` out",
+        "slices": "the report compares nothing by it; give the column, or leave it out",
+    }
+    for section, names in traffic.missing_columns.items():
+        columns = join_words([f"`{name}`" for name in names])
+        noun = "a column" if len(names) == 1 else "the columns"
+        yield PolicyWarning(section, f"no case has {noun} {columns}: {remedies[section]}")
 
 
 def _warn_slow_gates(
@@ -166,7 +179,10 @@ def _warn_late_guards(
                 f" {guard_plan.quietest_cell} is seen after {delay_text} and about"
                 f" {total_failure.wrong_actions:,.0f} wrong answers; audit more there"
             )
-            yield PolicyWarning(f"guards[{policy.guards.index(guard_plan.guard)}]", text)
+            if guard_plan.guard.added:
+                yield PolicyWarning("guards", f"the added guard {text}")
+            else:
+                yield PolicyWarning(f"guards[{policy.guards.index(guard_plan.guard)}]", text)
 
 
 def _describe_cells(cells: tuple[Cell, ...], policy: Policy) -> str:

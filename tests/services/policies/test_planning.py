@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
+from rollout.core.calendar.sites import Cell, Window
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Guard
 from rollout.core.policy.slice_conditions import SliceCondition
@@ -24,6 +24,7 @@ from rollout.services.policies.traffic import (
     RolloutTraffic,
     build_expected_traffic,
     compute_recorded_traffic,
+    find_missing_columns,
 )
 from tests.shipped_policies import SHIPPED_POLICIES
 from tests.tally import histories
@@ -293,6 +294,21 @@ def test_the_rarest_value_of_an_attribute_has_a_plain_share():
     policy = histories.a_policy(gates=(histories.a_gate("supervised", condition),))
     text = format_plan(build_policy_plan(policy, compute_recorded_traffic(recorded(), policy)))
     assert "assumed: form=(none) is the rarest value, 100 % of units" in text
+
+
+def test_columns_that_the_policy_names_and_no_case_has_are_warned_of():
+    policy = replace(histories.a_policy(), slices=("form", "colour"))
+    text = format_plan(build_policy_plan(policy, compute_recorded_traffic(recorded(), policy)))
+    assert (
+        "slices: no case has the columns `form` and `colour`: the report compares nothing" in text
+    )
+
+
+def test_a_windows_attribute_without_a_column_is_missing():
+    dry = Window("dry", "24/7", when={"weather": ("dry",)})
+    policy = replace(histories.a_policy(), windows=(dry,))
+    assert find_missing_columns(policy, ["form"]) == {"windows": ("weather",)}
+    assert find_missing_columns(policy, ["weather"]) == {}
 
 
 def test_a_slice_needs_its_minimum_however_well_it_agrees():
