@@ -11,7 +11,14 @@ from api.live_demo.stage import build_case_records
 from rollout.services.examples.catalog import MAIL_ROOM, find_example
 from rollout.services.examples.recorded_cases import load_cases
 
-example = find_example(MAIL_ROOM)
-records, cases = build_case_records(example), load_cases(example)
-prepare_history(Path(sys.argv[1]), example, records, cases, lambda: typer.echo(PREPARING))
-typer.echo(f"Live: rollout demo --serve --out {sys.argv[1]}")
+
+def main(folder: str) -> None:
+    """Prepare the history in a folder, if it isn't there yet."""
+    example = find_example(MAIL_ROOM)
+    records, cases = build_case_records(example), load_cases(example)
+    prepare_history(Path(folder), example, records, cases, lambda: typer.echo(PREPARING))
+    typer.echo(f"Live: rollout demo --serve --out {folder}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
