@@ -47,9 +47,8 @@ def describe_proposal_hold(state: RolloutState, details: Proposal, at: datetime)
         scope, state.policy, proposal, at if scope.at is None else max(at, scope.at)
     )
     zone = state.policy.get_timezone(details.site)
-    return next(
-        (describe_hold(hold, lambda until: format_zoned_time(until, zone, at)) for hold in holds),
-        "",
+    return " and the ".join(
+        describe_hold(hold, lambda until: format_zoned_time(until, zone, at)) for hold in holds
     )
 
 

@@ -31,6 +31,7 @@ from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.text.bound_text import format_estimate, format_threshold
 from rollout.reports.text.formatting import format_count, format_quantity, join_words
+from rollout.reports.text.hold_text import describe_hold
 from rollout.tally.slots import find_slot_after, to_instant
 
 
@@ -90,7 +91,10 @@ def _describe_met_gate(context: CellContext, proposal: ProposalState, *, is_met:
 def _describe_approved(context: CellContext, proposal: ProposalState) -> Iterator[CellSentence]:
     subject = "Approved" if proposal.kind == "widening" else f"The {proposal.kind} is approved"
     holds = {hold.kind: hold for hold in _list_holds(context, proposal)}
-    if freeze := holds.get("freeze"):
+    if hold := holds.get("stop") or holds.get("alarm"):
+        text = format_sentence("{}. It waits for the {}.", subject, describe_hold(hold, str))
+        yield CellSentence("approved", text, f"Held: {hold.kind}")
+    elif freeze := holds.get("freeze"):
         yield CellSentence("approved", _describe_freeze(context, subject, freeze), "Held: freeze")
     elif start := holds.get("start"):
         assert start.until is not None  # noqa: S101 - a start is a date

@@ -22,6 +22,7 @@ from rollout.core.scope.waves import find_wave_hold, find_wave_opening
 
 LONGEST_FREEZE = timedelta(days=60)  # of a longer one the entry begins so long before the schedule
 DRILL_INTERVAL = timedelta(days=30)
+MAX_HOLDS_IN_TURN = 50  # of a longer chain of freezes the end is called unknown
 FIRST_DRILL, DUE_DRILL, OVERDUE_DRILL = "first", "due", "overdue"
 
 
@@ -168,13 +169,20 @@ def _list_proposals(scope: Scope, policy: Policy, at: datetime) -> Iterator[Sche
 def _find_effect(
     scope: Scope, policy: Policy, proposal: ProposalState, at: datetime
 ) -> datetime | None:
-    """Return the next tick after all known holds, or None if an end is not known or too late."""
-    holds = list_proposal_holds(scope, policy, proposal, at)
-    ends = [hold.until for hold in holds if hold.until is not None]
-    if not proposal.is_approved or len(ends) < len(holds):
-        return None
-    tick_at = _find_tick(policy, max(ends, default=at + MICROSECOND))
-    return tick_at if tick_at < proposal.expires_at else None
+    """Return the first tick without a hold, or None if an end is not known or too late.
+
+    Another hold may have begun when one ends: a freeze on the first day that limits allow.
+    """
+    tick_at = at
+    for _ in range(MAX_HOLDS_IN_TURN):
+        holds = list_proposal_holds(scope, policy, proposal, tick_at)
+        ends = [hold.until for hold in holds if hold.until is not None]
+        if not proposal.is_approved or len(ends) < len(holds) or tick_at >= proposal.expires_at:
+            return None
+        if not holds and tick_at > at:
+            return tick_at
+        tick_at = _find_tick(policy, max(ends, default=at + MICROSECOND))
+    return None
 
 
 def _find_tick(policy: Policy, at: datetime) -> datetime:

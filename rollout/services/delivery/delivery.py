@@ -157,7 +157,8 @@ def build_message(
 ) -> ChannelMessage:
     """Build the message for a channel."""
     delivery_request = delivery.request
-    link = f"{channels.public_url}/v1/rollouts/{delivery.rollout}/reports/{delivery_request.report}"
+    address = channels.public_url.rstrip("/")
+    link = f"{address}/v1/rollouts/{delivery.rollout}/reports/{delivery_request.report}"
     key = build_delivery_key(delivery, rendered_report.hash)
     footer = (
         f"Report {delivery_request.report} of {delivery.rollout}: {link}\n\nSHA-256"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import Permission
 from rollout.reports.text.familiar_text import describe_unfamiliar_share
@@ -75,7 +76,7 @@ def build_text(
         values = [value for value in rollout_news.new_values if value.notice_key == notice.about]
         return describe_new_values(notice.rollout, values)
     if notice.kind == REVIEW_DEADLINE:
-        return _build_reviews(service, user, state, at)
+        return _build_reviews(service, user, state, notice, at)
     if notice.kind == INCIDENT:
         return _build_incidents(service, user, state, notices, at)
     return _build_proposal(service, user, state, notice, at)
@@ -139,17 +140,20 @@ def _record_figures(
 
 
 def _build_reviews(
-    service: Service, user: NotificationUser, state: RolloutState, at: datetime
+    service: Service, user: NotificationUser, state: RolloutState, notice: Notice, at: datetime
 ) -> MessageText | None:
-    """Return the text about reviews that this user could still do, or None."""
-    until = at + REVIEW_WARNING
+    """Return the text about reviews that this user could still do, or None.
+
+    It is sent once for the hour that it is about, so it counts all of that hour.
+    """
+    until = max(at, datetime.fromisoformat(notice.about)) + REVIEW_WARNING
     with service.database.begin_read() as transaction:
         count = ReviewTaskStore(transaction, state.rollout).count_available(
             user.caller.name,
             at,
             ALL_REVIEW_KINDS,
             find_permitted_sites(user.caller, Permission.REVIEW, state),
-            due_until=until,
+            due_until=until - MICROSECOND,
         )
     if not count:
         return None

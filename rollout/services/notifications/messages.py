@@ -1,7 +1,7 @@
 """The texts of notifications: a question, the evidence in one line, and the address of a page.
 
-The address is plain text and needs a sign-in. Mail scanners open links, so no page of these does
-anything when it is opened.
+The address is plain text and needs a sign-in. Mail scanners open links: without a session none does
+anything.
 """
 
 from collections.abc import Sequence
@@ -188,7 +188,7 @@ def describe_reviews(rollout_name: str, count: int, until: datetime, timezone: s
     cases = format_quantity(count, "case")
     return MessageText(
         subject=f"{_clean(rollout_name)}: Reviews about to be missed",
-        question=f"Can you review {cases} before {format_zoned_time(until, timezone)}?",
+        question=f"Can you review {cases} due before {format_zoned_time(until, timezone)}?",
         evidence=f"Nobody has claimed {'it' if count == 1 else 'them'}, and later reviews don't"
         " count.",
         path=_build_path("rollouts", rollout_name, "review"),

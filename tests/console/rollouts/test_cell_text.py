@@ -116,6 +116,23 @@ def test_an_approved_widening_waits_for_the_next_tick():
     assert lines[0].startswith("Approved. Takes effect with the next tick, <2027-06-01T12:30")
 
 
+def test_an_approved_widening_waits_for_a_resume():
+    rollout = RolloutDriver()
+    rollout.approved()
+    rollout.stop()
+    _, lines = says(rollout)
+    assert "Approved. It waits for the resume of the stop that holds the cell." in lines
+    assert not any("next tick" in line for line in lines)
+
+
+def test_an_approved_widening_waits_for_the_end_of_an_alarm():
+    rollout = supervised()
+    rollout.approved()
+    rollout.tick({CREEK: alarm(CHANGE)})
+    _, lines = says(rollout)
+    assert any("It waits for the end of a guard's alarm there." in line for line in lines)
+
+
 def test_an_approved_widening_says_when_the_freeze_ends_and_why_it_is():
     frozen = policy(freezes=(Freeze("Jun 01-02", "Juneteenth"),))
     rollout = RolloutDriver(frozen)

@@ -94,6 +94,15 @@ def test_grants_end_and_proposals_expire_or_take_effect():
     assert (grant.subject, grant.detail, grant.at) == ("supervised", "v1", rollout.at + 90 * DAY)
 
 
+def test_a_start_inside_a_later_freeze_takes_effect_after_it():
+    limit = Limit(starts=date(2027, 6, 5))
+    rollout = RolloutDriver()
+    rollout.approved()
+    rollout.edit(policy(limits=(limit,), freezes=(Freeze("Jun 05-07", "fair"),)))
+    (effect,) = of_kind(rollout, "effect")
+    assert effect.at == datetime(2027, 6, 8, tzinfo=UTC)
+
+
 def rollout_people(proposal):
     people = {"operator": [BO, DAN], "safety": [CY]}
     return [people[group].pop() for group in proposal.needs]

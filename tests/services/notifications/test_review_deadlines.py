@@ -53,10 +53,20 @@ def test_a_reviewer_of_the_site_is_told_once_an_hour_before_the_end(
     open_task(database, "c-4", DUE + HOUR)
     assert run(DUE - HOUR - MINUTE) == []
     assert run(DUE - HOUR) == [("nora", TITLE), ("rita", TITLE)]
-    assert "Can you review 2 cases before" in mailroom.messages[-1].body
+    assert "Can you review 2 cases due before" in mailroom.messages[-1].body
     assert run(DUE - MINUTE) == []
     assert run(DUE) == [("nora", TITLE), ("rita", TITLE)], "the task of the next hour"
     assert run(DUE + HOUR) == []
+
+
+def test_the_message_of_an_hour_counts_every_task_that_ends_in_it(service, database, run, mailroom):
+    choose(service, "nora", [REVIEWS])
+    open_task(database, "c-1", DUE + 5 * MINUTE)
+    open_task(database, "c-2", DUE + 50 * MINUTE)
+    open_task(database, "c-3", DUE + HOUR)
+    assert run(DUE - 55 * MINUTE) == [("nora", TITLE)]
+    assert "Can you review 2 cases due before" in mailroom.messages[-1].body
+    assert run(DUE - 10 * MINUTE) == []
 
 
 def test_a_task_that_just_opened_is_not_urgent(service, database, run):

@@ -166,6 +166,23 @@ def test_incidents_come_to_readers_of_the_site_also_in_quiet_hours(service, run,
     assert run(NOON + HOUR) == [ASK], "the proposal waited"
 
 
+def test_a_reviewer_of_the_site_gets_no_figures_of_an_incident_and_others_are_noted(
+    service, run, database, mailroom
+):
+    for name in ("rita", "olga"):
+        choose(service, name, [INCIDENTS])
+    open_incident(database)
+    run()
+    incidents = [message for message in mailroom.messages if "Incident" in message.title]
+    bodies = {re.search("olga|rita", message.url)[0]: message.body for message in incidents}
+    assert "case c-1" in bodies.pop("olga")
+    assert "case c-1" not in bodies.pop("rita")
+    with database.begin_read() as transaction:
+        exposures = ExposureStore(transaction, Rollouts(transaction).find("bears"))
+        assert exposures.load_figures_until("olga") == NOON
+        assert exposures.load_figures_until("rita") is None
+
+
 def test_incidents_that_follow_the_first_at_a_site_come_in_one_message(
     service, run, database, mailroom
 ):
