@@ -158,7 +158,7 @@ def test_sets_with_another_separator_are_named_with_a_remedy(tmp_path):
     (tmp_path / "policy.yaml").write_text(POLICY)
     replayed = replay_files(ReplayRequest(tmp_path / "policy.yaml", paths))
     facts = compute_replay_facts(replayed)
-    (text,) = (text for text in describe_results(facts) if "does not list" in text)
+    (text,) = (text for text in describe_results(facts) if "outside the policy's labels" in text)
     assert text.endswith(
         "each counts as a disagreement. 2 of them are sets with another separator: join labels by"
         " `;`, as in `a;b`, and write an empty set as `[]`."
