@@ -396,10 +396,7 @@ class EvidenceView:
         )
 
     def _find_harm_start(self, guard: Guard) -> datetime:
-        """Return when the cell left shadow, or harm last narrowed it.
-
-        So no case narrows a cell twice.
-        """
+        """Return when harm last narrowed the cell, or it left shadow: no case narrows twice."""
         left_shadow_at = self.state.grants[0].held_evidence_start
         last_alarm = self.state.last_alarms.get(guard.id)
         if last_alarm is None or guard.then == "report":

@@ -1,8 +1,4 @@
-"""The pydantic model of a policy file: keys, types, defaults and descriptions.
-
-The loader validates with it; the JSON Schema and `docs/reference/policy.md` are generated from it.
-Defaults are written as in a file. `checks` finds the faults that need more than one field.
-"""
+"""The pydantic model of a policy file; schema and `docs/reference/policy.md` come from it."""
 
 from typing import Any, Literal
 

@@ -11,7 +11,9 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.events import AttemptsBegan, Narrowed
 from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures import evidence_facts
 from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.figures.missing_decisions import COLUMNS
 from rollout.reports.figures.naive_baselines import find_block_crossing, find_rate_crossing
 from rollout.reports.inputs.decided_by import HUMAN, HUMAN_CONFIRMS, MODEL, assign_deciders
 from rollout.reports.inputs.stages import compute_stage_histories
@@ -241,3 +243,12 @@ def test_the_timeline_tells_and_marks_what_is_simulated(told):
     assert all(h.simulated for h in facts.timeline if h.kind in {"Approved", "Widened"})
     assert "simulated-1 and simulated-2 (simulated)" in told_of[2].text
     assert told_of[2].local == "Mon 2 Mar 19:00"  # Vienna's clock
+
+
+def test_reasons_of_missing_decisions_have_one_order_whatever_a_join_gives(monkeypatch):
+    for order in (["late", "unanswered"], ["unanswered", "late"]):
+        rows = [("v1", "creek", "day", f"c-{reason}", reason) for reason in order]
+        found = pl.DataFrame(rows, COLUMNS, orient="row")
+        monkeypatch.setattr(evidence_facts, "find_missing_reasons", lambda _, found=found: found)
+        (counts,) = evidence_facts._count_reasons_by_cell(None).values()
+        assert list(counts) == ["late", "unanswered"]
