@@ -29,7 +29,7 @@ from rollout.store.database.errors import DatabaseUnavailableError
 TICK_INTERVAL: Final = 1.0
 PASS_INTERVAL: Final = 10.0
 MINUTE, HOUR = 60.0, 3600.0
-STOP_GRACE: Final = 10.0  # seconds to finish a report or a delivery at a stop
+STOP_GRACE: Final = 10.0  # seconds to finish a report or a message at a stop
 WAKING_RULES: Final = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
 """Of all jobs: a late run is made up for, several missed ones become one, none overlaps itself."""
 POOL, LONG = "default", "long"
@@ -72,7 +72,7 @@ class JobScheduler:
         self._heartbeat_worker = HeartbeatWorker(service, owner)
         self._report_job = DueReportJob(service, owner)
         self._delivery_job = DeliveryJob(service, send_message)
-        self._notification_job = NotificationJob(service)
+        self._notification_job = NotificationJob(service, send_message)
         self._checkpoint_publisher = CheckpointPublisher(service, self._send_checkpoints)
         self._is_clock_apart = False
         self._retention_runs = 0
@@ -81,7 +81,7 @@ class JobScheduler:
                 PlannedJob("tick", interval, self._run_tick),
                 PlannedJob("reports", pass_interval, self._report_job.run, LONG),
                 PlannedJob("deliveries", pass_interval, self._delivery_job.run, LONG),
-                PlannedJob("notifications", pass_interval, self._notification_job.run),
+                PlannedJob("notifications", pass_interval, self._notification_job.run, LONG),
                 PlannedJob("uses", MINUTE, self._record_key_uses),
                 PlannedJob("callers", MINUTE, service.authenticator.refresh),
                 PlannedJob("tidy", HOUR, self._run_retention),
@@ -96,7 +96,7 @@ class JobScheduler:
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Finish the running jobs and stop; a report or delivery gets `STOP_GRACE` to finish."""
+        """Finish the running jobs and stop; a report or a message gets `STOP_GRACE` to finish."""
         self._notification_job.stop()
         self._delivery_job.stop()
         if self._scheduler.running:

@@ -91,7 +91,7 @@ def test_no_line_of_a_job_has_the_text_of_an_exception(service, lines, monkeypat
     scheduler = jobs.JobScheduler(service, "here")
     ticks = SimpleNamespace(seconds_by_rollout={}, errors={"bears": error})
     scheduler._tick_runner = SimpleNamespace(run_due_ticks=lambda *_, **__: ticks)
-    reports = SimpleNamespace(run_report_jobs=lambda _at: {"bears": error})
+    reports = SimpleNamespace(run_report_jobs=lambda _at, **_: {"bears": error})
     scheduler._report_job._report_rounds = reports
     scheduler._heartbeat_worker._safety = SimpleNamespace(run_pass=lambda: (error,))
     report = EvidenceReport(faults=[str(error)], fault_count=1)

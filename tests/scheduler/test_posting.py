@@ -166,7 +166,7 @@ def test_a_report_that_takes_long_takes_no_autonomy_and_delays_no_tick(
     began, over = threading.Event(), threading.Event()
     jobs = JobScheduler(service, "here", interval=0.02, pass_interval=0.02, send_message=post)
 
-    def take_long(_at):
+    def take_long(_at, **_more):
         began.set()
         over.wait(20)
         return {}
@@ -200,16 +200,17 @@ def test_all_jobs_share_one_rule_of_waking_and_wait_for_no_other(service):
     assert {job.id for job in planned} >= {"tick", "reports", "deliveries", "tidy"}
     rules = {(job.coalesce, job.max_instances, job.misfire_grace_time) for job in planned}
     assert rules <= {(True, 1, None)}
-    assert {job.id for job in planned if job.executor == LONG} == {"reports", "deliveries"}
+    long_jobs = {job.id for job in planned if job.executor == LONG}
+    assert long_jobs == {"reports", "deliveries", "notifications"}
 
 
 def test_while_clocks_disagree_nothing_counts_as_made(posting, post, database, clock, monkeypatch):
     assert happens(lambda: begun(database))
     look, looked = posting._report_job._report_rounds.run_report_jobs, []
 
-    def looking(at):
+    def looking(at, **more):
         looked.append(at)
-        return look(at)
+        return look(at, **more)
 
     monkeypatch.setattr(posting._report_job._report_rounds, "run_report_jobs", looking)
     assert happens(lambda: looked)
@@ -223,17 +224,40 @@ def test_while_clocks_disagree_nothing_counts_as_made(posting, post, database, c
     assert report.until == NOON.replace(hour=7) + DAY
 
 
+def test_while_clocks_disagree_incidents_still_reach_the_channels(posting, post, database, clock):
+    assert happens(lambda: begun(database))
+    post.fails = ["no answer"]
+    clock.advance(DAY)
+    assert happens(lambda: post.given)
+    clock.at += 900 * DAY  # the wall clock alone: no such time has passed
+    clock.since_boot += DAY.total_seconds()
+    opened = OpenIncident(at=NOON + DAY, kind="unauthorized", reason="case c-1")
+    execute_command(database, "bears", lambda _: opened)
+    assert happens(lambda: len(post.given) == 2)
+    threading.Event().wait(0.3)
+    assert [message.title for message in post.given[1:]] == ["bears: incident I-1: unauthorized"]
+    report, delivery = (items[-1] for items in kept(database)[:2])
+    assert (report.name, report.until) == ("incident", NOON + 2 * DAY)
+    assert delivery.sent_at == NOON + 2 * DAY
+    clock.at = NOON + 2 * DAY
+    assert happens(lambda: len(post.given) == 4)
+    assert {message.title for message in post.given[2:]} == {"bears: morning report"}
+    with database.begin_read() as transaction:
+        ledger = Ledger(transaction, Rollouts(transaction).find("bears"))
+        assert max(event.at for event in ledger.list_events()) == NOON + 2 * DAY
+
+
 def test_a_pass_that_fails_whole_is_told_and_the_next_one_comes(
     posting, post, database, clock, monkeypatch, caplog
 ):
     assert happens(lambda: begun(database))
     look, failed = posting._report_job._report_rounds.run_report_jobs, []
 
-    def failing(at):
+    def failing(at, **more):
         if not failed:
             failed.append(at)
             raise OSError("the database is away")
-        return look(at)
+        return look(at, **more)
 
     with caplog.at_level(logging.ERROR, logger="rollout.scheduler"):
         monkeypatch.setattr(posting._report_job._report_rounds, "run_report_jobs", failing)

@@ -7,6 +7,7 @@ sent again. All tries have the same key, so receivers can drop repeats.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 from rollout import faults
@@ -82,6 +83,7 @@ def deliver_due_reports(
     send_message: MessageSender = send_in_process,
     should_continue: Callable[[], bool] = lambda: True,
     previously_failed: Collection[str] = (),
+    reasons: Collection[str] | None = None,
 ) -> DeliveryPassResult:
     """Send due deliveries, and postpone those that fail.
 
@@ -91,10 +93,12 @@ def deliver_due_reports(
     Args:
         should_continue: checked before each message.
         previously_failed: channels that failed in the previous pass.
+        reasons: of the deliveries to send; None for all.
     """
+    open_outbox = partial(Outbox, reasons=reasons)
     delivery_pass = _DeliveryPass()
     while should_continue():
-        delivery = claim_due(service, Outbox, delivery_pass.failed_channels, previously_failed)
+        delivery = claim_due(service, open_outbox, delivery_pass.failed_channels, previously_failed)
         if delivery is None:
             break
         faults.reach_point("outbox.taken")

@@ -63,6 +63,22 @@ class ClockCheck:
         return CheckedTime(earliest, f"clocks disagree: {clock_texts}; set them right and restart")
 
 
+class CheckedClock:
+    """A clock for what goes on while clocks disagree: then its time is the earliest of them."""
+
+    def __init__(self, clock_check: ClockCheck, clock: Clock) -> None:
+        """Store the comparison, and the clock that it compares."""
+        self._clock_check, self._clock = clock_check, clock
+
+    def now(self) -> datetime:
+        """Return the wall time, or the earliest clock if they disagree."""
+        return self._clock_check.now().at
+
+    def read_boot_clock(self) -> float:
+        """Return seconds since the machine started."""
+        return self._clock.read_boot_clock()
+
+
 def report_clock_skew(database: Database, checked_time: CheckedTime) -> None:
     """Open an incident in every rollout, unless one is open."""
     with database.begin_read() as transaction:

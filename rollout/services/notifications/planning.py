@@ -1,13 +1,13 @@
 """Queue the notifications that users chose, each once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rollout import faults
 from rollout.services.engine.service import Service
 from rollout.services.notifications.incident_groups import find_incident_time
-from rollout.services.notifications.kinds import INCIDENT
+from rollout.services.notifications.kinds import INCIDENT, URGENT_KINDS
 from rollout.services.notifications.recipients import (
     NotificationUser,
     load_news,
@@ -36,13 +36,20 @@ class NotificationPlanner:
         self._service = service
         self._queued_keys: frozenset[_QueueKey] = frozenset()
 
-    def queue_notifications(self, at: datetime) -> int:
+    def queue_notifications(self, at: datetime, *, urgent_only: bool = False) -> int:
         """Queue what is due and new; return how many.
 
         The table's key keeps each one single, also when replicas queue at the same time. A replica
         writes only what it has not queued in the pass before.
+
+        Args:
+            urgent_only: for clocks that disagree: incidents alone, and none waits for others.
         """
-        notifications = self._find_notifications(at)
+        notifications = {
+            key: replace(notification, send_at=at) if urgent_only else notification
+            for key, notification in self._find_notifications(at).items()
+            if not urgent_only or key.notice.kind in URGENT_KINDS
+        }
         new_notifications = [
             notification
             for key, notification in notifications.items()

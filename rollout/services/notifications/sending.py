@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from rollout import faults
@@ -60,16 +61,19 @@ def send_due_notifications(
     send_message: MessageSender = send_in_process,
     should_continue: Callable[[], bool] = lambda: True,
     previously_failed: Collection[str] = (),
+    kinds: Collection[str] | None = None,
 ) -> DeliveryPassResult:
     """Send due notifications; a channel that fails is skipped for the rest of the pass.
 
     Args:
         should_continue: checked before each message.
         previously_failed: channels that failed in the previous pass; they come last.
+        kinds: of the notifications to send; None for all.
     """
+    open_outbox = partial(NotificationOutbox, kinds=kinds)
     sent_count, failures, failed_channels = 0, list[str](), set[str]()
     while should_continue():
-        notification = claim_due(service, NotificationOutbox, failed_channels, previously_failed)
+        notification = claim_due(service, open_outbox, failed_channels, previously_failed)
         if notification is None:
             break
         outcome = _try_notification(service, notification, send_message)

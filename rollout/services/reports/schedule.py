@@ -93,30 +93,35 @@ class ReportScheduler:
         """
         self._service, self._make_report, self._owner = service, make_report, owner
 
-    def run_report_jobs(self, at: datetime) -> dict[str, Exception]:
+    def run_report_jobs(
+        self, at: datetime, *, incidents_only: bool = False
+    ) -> dict[str, Exception]:
         """Make all due reports not claimed elsewhere; return errors by rollout.
 
         A failed report is tried again after `CLAIM_TIMEOUT`.
 
         Args:
-            at: now. Do not call this while clocks disagree: periods must not end in the future.
+            at: now.
+            incidents_only: for clocks that disagree; a scheduled period must not end in the future.
         """
         with self._service.database.begin_read() as transaction:
             rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
         failures: dict[str, Exception] = {}
         for rollout_name in rollout_names:
             try:
-                self._run_rollout_jobs(rollout_name, at)
+                self._run_rollout_jobs(rollout_name, at, incidents_only=incidents_only)
             except Exception as error:  # noqa: BLE001 - told to the caller, who writes it down
                 failures[rollout_name] = error
         return failures
 
-    def _run_rollout_jobs(self, rollout_name: str, at: datetime) -> None:
+    def _run_rollout_jobs(self, rollout_name: str, at: datetime, *, incidents_only: bool) -> None:
         with self._service.database.begin_read() as transaction:
             state = load_rollout_state(transaction, rollout_name)
             if not state.policy.reports:
                 return
             run_marks, report_jobs = _find_report_jobs(transaction, state, at)
+        if incidents_only:
+            run_marks, report_jobs = {}, [j for j in report_jobs if j.reason == ON_INCIDENT]
         self._begin_runs(
             state.rollout,
             [run_name for run_name, run_mark in run_marks.items() if run_mark is None],

@@ -73,10 +73,11 @@ class Notification:
 
 
 class NotificationOutbox:
-    """The notifications of all users."""
+    """The notifications of all users; with `kinds`, only these are due."""
 
-    def __init__(self, transaction: Transaction) -> None:
+    def __init__(self, transaction: Transaction, kinds: Collection[str] | None = None) -> None:
         self._transaction = transaction
+        self._conditions = () if kinds is None else (notifications.c.kind.in_(kinds),)
 
     def add(self, notification: NewNotification, *, at: datetime) -> bool:
         """Queue a notification once; return whether it is new, or was dropped before."""
@@ -117,7 +118,11 @@ class NotificationOutbox:
     def has_due(self, *, at: datetime, excluded_channels: Collection[str] = ()) -> bool:
         """Return whether `take_next` would return a notification, without locking."""
         return has_due_row(
-            self._transaction, notifications, at=at, excluded_channels=excluded_channels
+            self._transaction,
+            notifications,
+            at=at,
+            excluded_channels=excluded_channels,
+            conditions=self._conditions,
         )
 
     def take_next(
@@ -134,6 +139,7 @@ class NotificationOutbox:
             at=at,
             lease=lease,
             excluded_channels=excluded_channels,
+            conditions=self._conditions,
         )
         if number is None:
             return None

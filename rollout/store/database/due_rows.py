@@ -4,7 +4,7 @@ A table has the columns `id`, `state`, `channel`, `attempts` and `next_attempt_a
 counts an attempt and moves the next one past a lease, so after a crash it is tried again.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Table, select, update
@@ -15,10 +15,16 @@ WAITING = "waiting"
 
 
 def has_due_row(
-    transaction: Transaction, table: Table, *, at: datetime, excluded_channels: Collection[str]
+    transaction: Transaction,
+    table: Table,
+    *,
+    at: datetime,
+    excluded_channels: Collection[str],
+    conditions: Sequence[ColumnElement[bool]] = (),
 ) -> bool:
     """Return whether `take_due_row` would take a row, without locking."""
-    query = select(table.c.id).where(*_build_due_conditions(table, at, excluded_channels)).limit(1)
+    due_conditions = _build_due_conditions(table, at, excluded_channels)
+    query = select(table.c.id).where(*due_conditions, *conditions).limit(1)
     return transaction.execute(query).first() is not None
 
 
@@ -29,14 +35,18 @@ def take_due_row(
     at: datetime,
     lease: timedelta,
     excluded_channels: Collection[str],
+    conditions: Sequence[ColumnElement[bool]] = (),
 ) -> int | None:
     """Take the row that is due longest and return its id, or None.
 
     It becomes due again after `lease`, unless its result is recorded.
+
+    Args:
+        conditions: what else a row must fulfil.
     """
     query = (
         select(table.c.id)
-        .where(*_build_due_conditions(table, at, excluded_channels))
+        .where(*_build_due_conditions(table, at, excluded_channels), *conditions)
         .order_by(table.c.next_attempt_at, table.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)

@@ -55,15 +55,20 @@ class Delivery:
 
 
 class Outbox:
-    """The deliveries of all rollouts, as the sender needs them."""
+    """The deliveries of all rollouts; with `reasons`, only those queued for these are due."""
 
-    def __init__(self, transaction: Transaction) -> None:
+    def __init__(self, transaction: Transaction, reasons: Collection[str] | None = None) -> None:
         self._transaction = transaction
+        self._conditions = () if reasons is None else (deliveries.c.reason.in_(reasons),)
 
     def has_due(self, *, at: datetime, excluded_channels: Collection[str] = ()) -> bool:
         """Return whether `take_next` would return a delivery, without locking."""
         return has_due_row(
-            self._transaction, deliveries, at=at, excluded_channels=excluded_channels
+            self._transaction,
+            deliveries,
+            at=at,
+            excluded_channels=excluded_channels,
+            conditions=self._conditions,
         )
 
     def take_next(
@@ -74,7 +79,12 @@ class Outbox:
         It becomes due again after `lease`, unless its result is recorded.
         """
         number = take_due_row(
-            self._transaction, deliveries, at=at, lease=lease, excluded_channels=excluded_channels
+            self._transaction,
+            deliveries,
+            at=at,
+            lease=lease,
+            excluded_channels=excluded_channels,
+            conditions=self._conditions,
         )
         if number is None:
             return None
