@@ -41,15 +41,23 @@ from rollout.services.reviews.reviews import (
 router = APIRouter()
 TaskNumber = Annotated[int, Path(ge=1, lt=2**53)]
 ResultQuery = Annotated[str, Query(max_length=20)]
+RolloutQuery = Annotated[str, Query(max_length=200)]
 CLAIM_COUNT = 2
 """Claimed cases: the current one, and the next, to preload its picture."""
 
 
 @router.get("/review")
-def show_review_choice(request: Request, visitor: CurrentVisitor) -> Response:
-    """Redirect to the only rollout with pending cases, else show a choice."""
+def show_review_choice(
+    request: Request, visitor: CurrentVisitor, rollout: RolloutQuery = ""
+) -> Response:
+    """Redirect to the only rollout with pending cases, else show a choice.
+
+    With `rollout`, as in messages, it shows that one and claims nothing: browsers open previews.
+    """
     review_totals = count_pending_reviews(visitor.service, visitor.caller, visitor.at)
-    if len(review_totals) == 1:
+    if rollout:
+        review_totals = {name: n for name, n in review_totals.items() if name == rollout}
+    elif len(review_totals) == 1:
         return redirect_to(f"/rollouts/{encode_segment(next(iter(review_totals)))}/review")
     can_review = visitor.has_permission_somewhere(Permission.REVIEW)
     return render_page(request, visitor, "review_choice", waiting=review_totals, may=can_review)

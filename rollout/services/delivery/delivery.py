@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
+from urllib.parse import quote
 
 from rollout import faults
 from rollout.core.scope.permissions import REVIEWER, VIEWER, AssignedRole, Caller
@@ -161,8 +162,9 @@ def build_message(
 ) -> ChannelMessage:
     """Build the message for a channel."""
     delivery_request = delivery.request
-    address = channels.public_url.rstrip("/")
-    link = f"{address}/v1/rollouts/{delivery.rollout}/reports/{delivery_request.report}"
+    path = f"/console/rollouts/{quote(delivery.rollout, safe='')}/reports/{delivery_request.report}"
+    # its page without figures: opening the report itself records an exposure
+    link = f"{channels.public_url.rstrip('/')}{path}/about"
     key = build_delivery_key(delivery, rendered_report.hash)
     footer = (
         f"Report {delivery_request.report} of {delivery.rollout}: {link}\n\nSHA-256"

@@ -1,7 +1,7 @@
 """The texts of notifications: a question, the evidence in one line, and the address of a page.
 
-The address is plain text and needs a sign-in. Mail scanners open links: without a session none does
-anything.
+The address is plain text and needs a sign-in. Mail scanners open links, and browsers preview them:
+none does anything, also with a session.
 """
 
 from collections.abc import Sequence
@@ -190,8 +190,8 @@ def describe_reviews(rollout_name: str, count: int, until: datetime, timezone: s
         subject=f"{_clean(rollout_name)}: Reviews about to be missed",
         question=f"Can you review {cases} due before {format_zoned_time(until, timezone)}?",
         evidence=f"Nobody has claimed {'it' if count == 1 else 'them'}, and later reviews don't"
-        " count.",
-        path=_build_path("rollouts", rollout_name, "review"),
+        " count. Cases that open after this message stand on the page only.",
+        path=f"/review?rollout={quote(rollout_name, safe='')}",
     )
 
 

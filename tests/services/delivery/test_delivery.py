@@ -110,7 +110,7 @@ def test_a_message_says_what_it_is_and_how_to_know_a_repeat(send, post, queue, l
     assert one.url == URLS["ops"]
     assert one.title == "bears: morning report"
     assert one.body.startswith("- I-1 alarm\n\n# report 12\n\nall is well\n\n2 cases are excluded")
-    assert "https://rollout.example/v1/rollouts/bears/reports/12" in one.body
+    assert "https://rollout.example/console/rollouts/bears/reports/12/about" in one.body
     assert HASH in one.body
     assert one.key in one.body
     assert one.page == "<p>report 12</p>"

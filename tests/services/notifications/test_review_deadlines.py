@@ -4,12 +4,13 @@ import pytest
 
 from rollout.core.records.records import Case, Decision
 from rollout.services.notifications.kinds import REVIEWS
+from rollout.services.reviews.review_queue import count_pending_reviews
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.records import RecordStore
 from rollout.store.reviews.reviews import NewReviewTask, ReviewTaskStore
 from tests.factories import HOUR, MINUTE, NOON
-from tests.services.notifications.mailing_list import choose, run_pass
+from tests.services.notifications.mailing_list import build_user, choose, run_pass
 
 TITLE = "bears: Reviews about to be missed"
 DUE = NOON + 4 * HOUR
@@ -67,6 +68,20 @@ def test_the_message_of_an_hour_counts_every_task_that_ends_in_it(service, datab
     assert run(DUE - 55 * MINUTE) == [("nora", TITLE)]
     assert "Can you review 2 cases due before" in mailroom.messages[-1].body
     assert run(DUE - 10 * MINUTE) == []
+
+
+def test_a_task_that_opens_after_the_message_of_its_hour_is_on_the_page_as_the_message_says(
+    service, database, run, mailroom
+):
+    choose(service, "nora", [REVIEWS])
+    open_task(database, "c-1", DUE + 5 * MINUTE)
+    assert run(DUE - 55 * MINUTE) == [("nora", TITLE)]
+    body = mailroom.messages[-1].body
+    assert "Can you review 1 case due" in body
+    assert "Cases that open after this message stand on the page only." in body
+    open_task(database, "c-2", DUE + 50 * MINUTE, opened_at=DUE - 30 * MINUTE)
+    assert run(DUE + 40 * MINUTE) == []
+    assert count_pending_reviews(service, build_user("nora"), DUE - MINUTE) == {"bears": 2}
 
 
 def test_a_task_that_just_opened_is_not_urgent(service, database, run):
