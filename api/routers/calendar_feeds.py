@@ -37,12 +37,15 @@ END:VCALENDAR
     "/v1/me/calendar",
     operation_id="getCalendarAddress",
     summary="Get my calendar",
-    responses=build_responses({"created_at": NOON}),
+    responses=build_responses({"created_at": NOON, "unreadable": []}),
 )
 def get_calendar_address(
     service: ServiceDependency, caller: Anyone
 ) -> calendar_feeds.CalendarAddress:
-    """Return since when you have a calendar address; the address is shown only once."""
+    """Return since when you have a calendar address; the address is shown only once.
+
+    `unreadable` names the rollouts whose schedules are missing, since their rows can't be read.
+    """
     return calendar_feeds.load_calendar_address(service, caller)
 
 
@@ -97,3 +100,13 @@ def get_calendar_file(
     content = calendar_feeds.build_calendar_file(service, token, at=now)
     headers = {"Cache-Control": "private, no-cache"}
     return Response(content, media_type=f"{MEDIA_TYPE}; charset=utf-8", headers=headers)
+
+
+@router.head("/calendars/{token}.ics", include_in_schema=False)
+def check_calendar_file(
+    token: Annotated[str, Path(max_length=100)], service: ServiceDependency, now: CurrentTime
+) -> Response:
+    """Answer as for the file, without its content: calendar programs ask whether it is there."""
+    response = get_calendar_file(token, service, now)
+    response.body = b""
+    return response

@@ -31,4 +31,11 @@ def submit_calendar(request: Request, visitor: CurrentVisitor, form: SignedForm)
 
 def _render_calendar(request: Request, visitor: Visitor, address: str = "") -> Response:
     status = calendar_feeds.load_calendar_address(visitor.service, visitor.caller)
-    return render_page(request, visitor, "calendar", created_at=status.created_at, address=address)
+    return render_page(
+        request,
+        visitor,
+        "calendar",
+        created_at=status.created_at,
+        unreadable=status.unreadable,
+        address=address,
+    )

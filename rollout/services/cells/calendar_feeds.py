@@ -3,7 +3,6 @@
 Whoever has the address reads what the user may read as a viewer, and can do nothing.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -23,16 +22,26 @@ from rollout.services.cells.schedule import MAX_DAYS, ScheduledEntry, load_sched
 from rollout.services.engine.service import Service
 from rollout.store.access.calendar_feeds import CalendarFeeds
 from rollout.store.access.users import Users
+from rollout.store.database.errors import UnreadableRowsError
+from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Transaction
 
 REFRESH_INTERVAL: Final = timedelta(hours=1)
+UNREADABLE: Final = "unreadable"
+UNREADABLE_TEXT: Final = "The schedule can't be read; an administrator runs `rollout doctor`"
 
 
 @dataclass(frozen=True, slots=True)
 class CalendarAddress:
-    """A user's calendar; `created_at` is null without an address."""
+    """A user's calendar.
+
+    Attributes:
+        created_at: null without an address.
+        unreadable: rollouts whose rows can't be read, so that their schedules are missing.
+    """
 
     created_at: datetime | None
+    unreadable: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +72,10 @@ def load_calendar_address(service: Service, caller: Caller) -> CalendarAddress:
         InvalidAccountError: the caller is a service account.
     """
     with service.database.begin_read() as transaction:
-        user_id = _find_user_id(transaction, caller)
-        return CalendarAddress(CalendarFeeds(transaction).find_creation(user_id))
+        created_at = CalendarFeeds(transaction).find_creation(_find_user_id(transaction, caller))
+    names = _list_readable_rollouts(service, caller)
+    unreadable = tuple(name for name in names if not _has_readable_rows(service, name))
+    return CalendarAddress(created_at, unreadable)
 
 
 def create_calendar(service: Service, caller: Caller, *, at: datetime) -> CreatedCalendar:
@@ -92,16 +103,19 @@ def revoke_calendar(service: Service, caller: Caller) -> None:
 def build_calendar_file(service: Service, token: str, *, at: datetime) -> bytes:
     """Return the schedules of an address as an iCalendar file.
 
-    An address may leak, so the file has no text that users typed, as reasons of freezes are.
+    An address may leak, so the file has no text that users typed, as reasons of freezes are. A
+    rollout whose rows can't be read has one entry that says so; the others are complete.
 
     Raises:
         UnknownCalendarError: no enabled user has the address.
     """
-    return format_calendar(
-        list(_iterate_events(service, _find_reader(service, token), at)),
-        at=at,
-        public_url=service.channels.public_url,
-    )
+    reader = _find_reader(service, token)
+    events = [
+        event
+        for name in _list_readable_rollouts(service, reader)
+        for event in _list_events(service, reader, name, at)
+    ]
+    return format_calendar(events, at=at, public_url=service.channels.public_url)
 
 
 def _find_reader(service: Service, token: str) -> Caller:
@@ -119,15 +133,30 @@ def _find_reader(service: Service, token: str) -> Caller:
     return Caller(user.name, role_assignments=viewer_roles)
 
 
-def _iterate_events(service: Service, reader: Caller, at: datetime) -> Iterator[CalendarEvent]:
-    for cached_rollout in service.state_cache.load_all():
-        name = cached_rollout.state.rollout.name
-        if reader.has_permission_somewhere(Permission.READ, name):
-            schedule = load_schedule(
-                service, reader, name, at=at, days=MAX_DAYS, names_reasons=False
-            )
-            for entry in schedule.items:
-                yield CalendarEvent(name, entry)
+def _list_readable_rollouts(service: Service, reader: Caller) -> list[str]:
+    with service.database.begin_read() as transaction:
+        names = sorted(rollout.name for rollout in Rollouts(transaction).list_all())
+    return [name for name in names if reader.has_permission_somewhere(Permission.READ, name)]
+
+
+def _has_readable_rows(service: Service, name: str) -> bool:
+    try:
+        service.state_cache.load_rollout(name)
+    except UnreadableRowsError:
+        return False
+    return True
+
+
+def _list_events(
+    service: Service, reader: Caller, name: str, at: datetime
+) -> tuple[CalendarEvent, ...]:
+    """Return the entries of a rollout, or one which says that they can't be read."""
+    try:
+        schedule = load_schedule(service, reader, name, at=at, days=MAX_DAYS, names_reasons=False)
+    except UnreadableRowsError:
+        entry = ScheduledEntry(UNREADABLE, at, None, (), "", "", UNREADABLE_TEXT, UNREADABLE)
+        return (CalendarEvent(name, entry),)
+    return tuple(CalendarEvent(name, entry) for entry in schedule.items)
 
 
 def format_calendar(events: list[CalendarEvent], *, at: datetime, public_url: str) -> bytes:

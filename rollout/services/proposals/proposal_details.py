@@ -78,7 +78,8 @@ class Proposal:
         gains: what its version has brought in its cell by now, by outcome with a value.
         closed_reason: reason of a rejection or voiding, "" without one.
         can_approve: whether the caller may approve now; else see `cannot_approve_reason`.
-        waits_for: what delays an approved proposal, and until when; [] in other states.
+        waits_for: what delays an approved proposal now, and until when; what begins to hold it
+            later, such as a freeze, is named from then on; [] in other states.
     """
 
     id: str

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from icalendar import Calendar
+from sqlalchemy import text
 
 from api.app import create_app
 from rollout.core.scope.commands import Actor
@@ -14,6 +15,7 @@ from rollout.services.access.users import AccountUpdate
 from rollout.services.backups.lost_revocations import end_sign_ins
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.support.channels import Channels
+from rollout.store.database.rollouts import Rollouts
 from tests.api.bears import LAKE, POLICY, tick, widened
 from tests.console.conftest import Browsing
 from tests.factories import DAY, NOON, TICK
@@ -87,6 +89,37 @@ def test_a_calendar_program_gets_no_typed_reason_of_a_freeze(browser, service):
     assert "bears: Freeze: nothing widens at creek, lake" in summaries
 
 
+def test_a_rollout_that_cannot_be_read_is_named_and_the_others_are_complete(
+    browser, granted, clock
+):
+    address = make_address(browser)
+    before = read_events(browser, address)
+    apply_policy(granted.database, POLICY.replace("bears", "crows"), Actor("zoe"), NOON)
+    with granted.database.begin_write() as transaction:
+        crows = Rollouts(transaction).find("crows").number
+        transaction.execute(text("DROP TRIGGER ledger_refuses_update"))
+        statement = "UPDATE ledger SET body = '{' WHERE rollout = :rollout"
+        transaction.execute(text(statement), {"rollout": crows})
+    after = read_events(browser, address)
+    (added,) = after.keys() - before.keys()
+    assert before.keys() < after.keys()
+    assert str(after[added]["summary"]).startswith("crows: The schedule can't be read;")
+    clock.advance(DAY)
+    assert added in read_events(browser, address)
+    assert browser.as_("vic").get("/v1/me/calendar").json()["unreadable"] == ["crows"]
+    assert "The calendar lacks the schedule of crows" in browser.page(SETTINGS)
+    assert browser.as_("cleo").get("/v1/me/calendar").json()["unreadable"] == [], "not hers"
+
+
+def test_a_calendar_program_asks_whether_the_file_is_there(browser, granted):
+    address = make_address(browser)
+    whole, head = browser.get(address), browser.head(address)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(whole.content))
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert browser.head("/calendars/of-nobody.ics").status_code == 404
+
+
 def test_an_address_shows_what_its_user_may_read_now(browser, granted):
     address = make_address(browser, "cleo")
     summaries = [str(e["summary"]) for e in read_events(browser, address).values()]
@@ -109,7 +142,7 @@ def test_an_address_ends_when_it_is_revoked_replaced_restored_or_its_user_disabl
     assert (ask(first).status_code, ask(second).status_code) == (404, 200)
     assert ask(first).json()["code"] == "unknown-calendar"
     browser.as_("vic").submit(SETTINGS, do="revoke")
-    assert browser.get("/v1/me/calendar").json() == {"created_at": None}
+    assert browser.get("/v1/me/calendar").json() == {"created_at": None, "unreadable": []}
     assert ask(second).status_code == 404
     third = make_address(browser)
     end_sign_ins(granted.database, NOON)
