@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -16,10 +17,15 @@ from typer.testing import CliRunner
 from api.serve import check_database_safety, open_service
 from rollout import faults
 from rollout.cli.main import app
+from rollout.services.notifications.kinds import PROPOSALS
+from rollout.services.support.clock import ManualClock
 from rollout.settings import read_settings
 from rollout.store.database.errors import UnsafeDatabaseError
 from rollout.store.database.migrations import downgrade, upgrade
 from rollout.store.database.session import Database
+from tests.api.bears import CREEK, tick
+from tests.factories import NOON
+from tests.services.notifications.mailing_list import Mailroom, add_users, choose, run_pass
 from tests.store.databases import fresh
 
 pytestmark = pytest.mark.enable_socket  # a server on this machine is asked
@@ -111,6 +117,25 @@ def test_a_transaction_that_was_cut_off_ends_before_the_database_is_closed(tmp_p
         threading.Timer(0.2, may_end.set).start()
     assert not list(tmp_path.glob("rollout.db-*"))
     thread.join()
+
+
+def test_messages_have_addresses_at_the_configured_public_url(tmp_path):
+    channels = tmp_path / "channels.yaml"
+    channels.write_text("mail: 'mailto://mail.example.org?to={address}'\n")
+    with fresh("sqlite", tmp_path) as url:
+        settings = {
+            "ROLLOUT_DATABASE_URL": url,
+            "ROLLOUT_CHANNELS_FILE": str(channels),
+            "ROLLOUT_PUBLIC_URL": "https://gate.example/",
+        }
+        with open_service(read_settings(settings)) as opened:
+            service, mailroom = replace(opened, clock=ManualClock(NOON), entropy=bytes), Mailroom()
+            add_users(service.database)
+            choose(service, "olga", [PROPOSALS])
+            tick(service.database, NOON, cells=(CREEK,))
+            run_pass(service, mailroom)
+    address = "https://gate.example/console/rollouts/bears/proposals/P-1"
+    assert f"\n{address}\n" in mailroom.messages[-1].body
 
 
 def until_begun(address):

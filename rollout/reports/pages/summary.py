@@ -94,7 +94,7 @@ def describe_results(facts: ReportFacts, view: str | None = None) -> tuple[str, 
         *_describe_shadow_cells(facts),
         *_describe_narrowings(facts),
         *describe_unfamiliar(facts.unfamiliar),
-        *_describe_model_cost(facts.price, has_gains=bool(facts.gains)),
+        *_describe_model_cost(facts.price),
         *(() if is_operator else _describe_reviewers(facts)),
     )
 
@@ -330,7 +330,7 @@ def _describe_narrowing(hindsight: Hindsight, facts: ReportFacts) -> str:
     if hindsight.price.known:
         text += (
             f"; the model decided {format_quantity(hindsight.price.known, 'case')} in that time,"
-            f" {_format_wrong_count(hindsight.price)} of them wrongly"
+            f" {_format_wrong_count(hindsight.price)} of them {_describe_wrong(hindsight.price)}"
         )
     return text + _describe_earlier_detection(hindsight) + "."
 
@@ -354,16 +354,21 @@ def _format_wrong_count(price: ModelCost) -> str:
     return format_count(price.wrong_action.count)
 
 
-def _describe_model_cost(cost: ModelCost, *, has_gains: bool) -> Iterator[str]:
-    """Say how often the model was wrong; where a gain counts, only how often it differed."""
+def _describe_wrong(cost: ModelCost) -> str:
+    """Return how the model decided wrong cases: without an outcome, only humans differed."""
+    if not cost.by_outcome:
+        return "otherwise than humans"
+    return "wrongly" if cost.by_outcome == cost.known else "wrongly or otherwise than humans"
+
+
+def _describe_model_cost(cost: ModelCost) -> Iterator[str]:
+    """Say how often the model was wrong, by outcomes, or differed from humans."""
     if not cost.cases:
         return
-    is_compared_with_humans = has_gains and cost.people_wrong_action is None
-    verdict = "otherwise than humans" if is_compared_with_humans else "wrongly"
     text = f"The model decided {format_quantity(cost.cases, 'case')} by itself"
     if cost.known:
         text += (
-            f": {format_ratio(cost.wrong_action)} {verdict}"
+            f": {format_ratio(cost.wrong_action)} {_describe_wrong(cost)}"
             f" ({_format_wrong_share(cost.wrong_action)})"
         )
     if cost.people_wrong_action is not None:

@@ -20,6 +20,25 @@ def test_a_replay_says_that_nobody_allowed_it(facts):
     assert "simulated" not in render_text_report(real)
 
 
+@pytest.mark.parametrize(
+    ("missing", "verdict"),
+    [(None, "otherwise than humans"), (1, "wrongly or otherwise than humans"), (0, "wrongly")],
+)
+def test_only_an_outcome_says_that_a_decision_was_wrong(facts, missing, verdict):
+    def know(price):
+        return replace(price, by_outcome=0 if missing is None else price.known - missing)
+
+    hindsight = facts.hindsights[0]
+    shown = replace(
+        facts,
+        price=know(facts.price),
+        hindsights=(replace(hindsight, price=know(hindsight.price)),),
+    )
+    text = " ".join(render_text_report(shown).split())
+    assert f"by itself: 25 of 159 {verdict} (15.72 %)" in text
+    assert f"in that time, 18 of them {verdict}; with a human decision" in text
+
+
 def test_long_timelines_are_cut_and_say_so(facts):
     widened = [h for h in facts.timeline if h.kind == "Widened"]
     long = replace(facts, timeline=tuple(widened[:1] * 50))

@@ -276,6 +276,23 @@ def test_a_message_that_fails_is_retried(service, run, database, mailroom):
     assert run(NOON + DAY) == [ASK]
 
 
+def test_a_retry_in_quiet_hours_waits_for_their_end_and_counts_no_attempt(
+    service, run, database, mailroom
+):
+    choose(service, "olga", [PROPOSALS, INCIDENTS], quiet=("12:30", "14:00"))
+    run()
+    tick(database, NOON, cells=(CREEK,))
+    mailroom.faults["olga"] = "no answer"
+    assert run() == []
+    mailroom.faults.clear()
+    assert run(NOON + HOUR) == [], "it was queued before the quiet hours, and failed"
+    (status,) = settings.load_notification_settings(service, build_user("olga")).channels
+    assert (status.last.attempts, status.last.due_at) == (1, NOON + 2 * HOUR)
+    open_incident(database, at=NOON + HOUR)
+    assert run(NOON + HOUR) == [("olga", "bears: Incident I-1, unauthorized")]
+    assert run(NOON + 2 * HOUR) == [ASK]
+
+
 def test_after_twelve_tries_it_is_given_up(service, run, database, mailroom):
     choose(service, "olga", [INCIDENTS])
     run()
