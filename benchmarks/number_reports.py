@@ -135,15 +135,17 @@ def draw_prices(generator: np.random.Generator, pairs: int) -> dict[str, list[st
 def measure_report(folder: Path) -> dict[str, float]:
     """Return CPU seconds of replay and report, and the peak memory."""
     from rollout.formats.records.files import RecordPaths
+    from rollout.reports.figures.facts import compute_report_facts
     from rollout.services.replay.replay import ReplayRequest, replay_files
-    from rollout.services.replay.replay_output import build_report_files, compute_replay_facts
+    from rollout.services.replay.replay_output import build_replay_inputs, build_report_files
 
     names = ("predictions.csv", "decisions.csv")
     sources = RecordPaths(*(folder / name for name in names), None, folder / "outcomes.csv")
     start = time.process_time()
     replayed = replay_files(ReplayRequest(policy=folder / "policy.yaml", sources=sources))
     replay_end = time.process_time()
-    build_report_files(replayed, compute_replay_facts(replayed))
+    inputs = build_replay_inputs(replayed)
+    build_report_files(replayed, inputs, compute_report_facts(inputs))
     return {
         "replay": replay_end - start,
         "report": time.process_time() - replay_end,

@@ -24,11 +24,12 @@ from rollout.core.policy.version_contents import parse_content
 from rollout.formats.policy.scalars import read_duration
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.engine import ReplayOptions
+from rollout.reports.figures.facts import compute_report_facts
 from rollout.services.replay.replay import ReplayRequest
 from rollout.services.replay.replay import replay_files as run_replay
 from rollout.services.replay.replay_output import (
+    build_replay_inputs,
     build_report_files,
-    compute_replay_facts,
     format_terminal_report,
 )
 from rollout.services.support.atomic_files import check_folder, write_files_atomically
@@ -94,8 +95,9 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
             check_folder(out)
         with show_progress() as report_progress:
             replayed_files = run_replay(request, report_progress)
-            facts = compute_replay_facts(replayed_files)
-            files = build_report_files(replayed_files, facts)
+            inputs = build_replay_inputs(replayed_files)
+            facts = compute_report_facts(inputs)
+            files = build_report_files(replayed_files, inputs, facts)
         if out is not None:
             write_files_atomically(out, files)
     typer.echo(

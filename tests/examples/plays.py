@@ -3,16 +3,18 @@
 import subprocess
 import sys
 
+from rollout.reports.figures.facts import compute_report_facts
 from rollout.services.examples.catalog import build_replay_request
 from rollout.services.examples.story import ExampleStory
 from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import compute_replay_facts
+from rollout.services.replay.replay_output import build_replay_inputs
 
 
 def play_example_story(example):
     """Return the story of an example's records."""
     replayed_files = replay_files(build_replay_request(example))
-    return ExampleStory(example, replayed_files, compute_replay_facts(replayed_files))
+    inputs = build_replay_inputs(replayed_files)
+    return ExampleStory(example, replayed_files, inputs, compute_report_facts(inputs))
 
 
 def generate_records(example, seed, folder):

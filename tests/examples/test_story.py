@@ -14,19 +14,16 @@ from rollout.reports.figures.plain_rules import (
     compute_plain_rules,
 )
 from rollout.reports.text.formatting import format_percent
-from rollout.services.examples.catalog import MAIL_ROOM, build_replay_request, find_example
-from rollout.services.examples.story import LINE_WIDTH, ExampleStory, describe_condition
-from rollout.services.replay.replay import replay_files
-from rollout.services.replay.replay_output import build_replay_inputs, compute_replay_facts
+from rollout.services.examples.catalog import MAIL_ROOM, find_example
+from rollout.services.examples.story import LINE_WIDTH, describe_condition
+from tests.examples.plays import play_example_story
 
 pytestmark = pytest.mark.simulation
 
 
 @pytest.fixture(scope="module")
 def story():
-    example = find_example(MAIL_ROOM)
-    replayed_files = replay_files(build_replay_request(example))
-    return ExampleStory(example, replayed_files, compute_replay_facts(replayed_files))
+    return play_example_story(find_example(MAIL_ROOM))
 
 
 def test_the_story_reads_well(story, snapshot):
@@ -68,6 +65,5 @@ def test_plain_rules_would_have_opened_the_held_cell_and_misrouted_hundreds(stor
 
 
 def test_a_rule_that_never_opens_a_cell_lets_the_model_decide_nothing(story):
-    inputs = build_replay_inputs(story.replayed_files)
-    first, *_ = compute_plain_rules(inputs, Cell("halifax", "night"), "v1", 1.0)
+    first, *_ = compute_plain_rules(story.inputs, Cell("halifax", "night"), "v1", 1.0)
     assert (first.opened_at, first.cases, first.wrong, first.cost) == (None, 0, 0, 0.0)

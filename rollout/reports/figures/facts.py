@@ -73,7 +73,6 @@ from rollout.reports.inputs.evidence_paths import build_all_evidence_paths
 from rollout.reports.inputs.gate_progress import build_state_periods
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.losses import LossFigures, compute_losses
-from rollout.reports.inputs.pairs import build_pairs
 from rollout.reports.inputs.stages import CellStages, compute_stage_histories
 from rollout.reports.inputs.unblinded import build_assisted_pairs
 from rollout.reports.text.event_text import EventDescription, describe_events
@@ -173,7 +172,7 @@ class ReportFacts:
 
 def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
     """Return the facts that follow from the inputs; the same inputs give the same facts."""
-    pairs = build_pairs(inputs.records, inputs.cases, inputs.policy)
+    pairs = inputs.pairs
     assisted_pairs = build_assisted_pairs(inputs.records, inputs.cases, inputs.policy)
     state_periods = build_state_periods(inputs)
     decided_cases = assign_deciders(inputs)

@@ -35,7 +35,7 @@ def find_missing_reasons(inputs: ReportInputs) -> pl.DataFrame:
         & pl.col("excluded").is_null()
         & (pl.col("decided") == MISSING)
     )
-    decisions = _summarize_decisions(inputs.records, inputs.policy)
+    decisions = _summarize_decisions(inputs.records, inputs.policy, missing["case_key"])
     rejected = inputs.records.rejected
     several_labels = rejected.filter(pl.col("reason") == RemarkReason.SEVERAL_LABELS)
     return (
@@ -66,8 +66,10 @@ def _choose_reason(policy: Policy) -> pl.Expr:
     )  # fmt: skip
 
 
-def _summarize_decisions(records: RecordFrames, policy: Policy) -> pl.DataFrame:
-    """Return for each case: people (number of answers), unseen, sure, left_out, unsaid.
+def _summarize_decisions(
+    records: RecordFrames, policy: Policy, case_keys: pl.Series
+) -> pl.DataFrame:
+    """Return for each of these cases: people (number of answers), unseen, sure, left_out, unsaid.
 
     `unseen`: an unassisted answer exists; `left_out`: its reviewer is excluded; `unsaid`: the
     exposure of an answer is unknown.
@@ -83,7 +85,7 @@ def _summarize_decisions(records: RecordFrames, policy: Policy) -> pl.DataFrame:
     first_sure = pl.col("sure").sort_by("rank").filter(is_counted).first()
     is_excluded = pl.col("left_out").sort_by("rank").filter(is_counted)
     return (
-        _mark_excluded(records, policy)
+        _mark_excluded(records, policy, case_keys)
         .with_columns(
             counts=is_unassisted,
             unsaid=is_unknown,
@@ -103,10 +105,11 @@ def _summarize_decisions(records: RecordFrames, policy: Policy) -> pl.DataFrame:
     )
 
 
-def _mark_excluded(records: RecordFrames, policy: Policy) -> pl.DataFrame:
-    """Return the decisions with `left_out`: True if the reviewer is excluded."""
+def _mark_excluded(records: RecordFrames, policy: Policy, case_keys: pl.Series) -> pl.DataFrame:
+    """Return the cases' decisions with `left_out`: True if the reviewer is excluded."""
     times = records.cases.select("case_key", "occurred_at")
-    decisions = records.decisions.join(times, on="case_key", how="left")
+    decisions = records.decisions.filter(pl.col("case_key").is_in(case_keys.unique().implode()))
+    decisions = decisions.join(times, on="case_key", how="left")
     at = pl.coalesce("at", "occurred_at").dt.epoch("us").fill_null(0)
     return mark_excluded(
         decisions.with_columns(at=at), compute_required_reliability(records, policy)

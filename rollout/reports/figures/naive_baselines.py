@@ -54,18 +54,18 @@ class NaiveOpening:
 
 def find_naive_openings(inputs: ReportInputs, pairs: Pairs) -> tuple[NaiveOpening, ...]:
     """Return every opening by a plain rule before the engine's, by cell."""
-    cases = build_naive_cases(inputs, pairs)
+    cases = build_naive_cases(inputs, pairs, inputs.records.predictions)
     return tuple(
         opening for key in inputs.cell_versions for opening in _find_openings(key, cases, inputs)
     )
 
 
-def build_naive_cases(inputs: ReportInputs, pairs: Pairs) -> pl.DataFrame:
-    """Return every predicted case with errors and `agrees`, sorted by time."""
+def build_naive_cases(
+    inputs: ReportInputs, pairs: Pairs, predictions: pl.DataFrame
+) -> pl.DataFrame:
+    """Return the cases of predictions with errors and `agrees`, sorted by time."""
     case_times = inputs.cases.select("case_key", "site", "window", "occurred_us", "unit")
-    predicted = case_times.join(
-        inputs.records.predictions.select("case_key", "version"), on="case_key"
-    )
+    predicted = case_times.join(predictions.select("case_key", "version"), on="case_key")
     lever_pairs = pairs.frame.filter(pl.col("lever") == inputs.policy.whole_unit_lever)
     agreements = lever_pairs.select("case_key", "version", "agrees")
     cases = predicted.join(agreements, on=["case_key", "version"], how="left")

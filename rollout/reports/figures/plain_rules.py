@@ -17,7 +17,6 @@ from rollout.reports.figures.naive_baselines import (
     find_rate_crossing,
 )
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.inputs.pairs import build_pairs
 
 SURE = 0.9
 CELL_RULE = "the cell's agreement is at the threshold, from 100 cases on"
@@ -54,10 +53,9 @@ def compute_plain_rules(
     inputs: ReportInputs, cell: Cell, version: str, threshold: float
 ) -> tuple[PlainRuleResult, ...]:
     """Return what each plain rule would have done with a version in a cell."""
-    confidences = inputs.records.predictions.select("case_key", "version", "confidence")
-    cases = build_naive_cases(
-        inputs, build_pairs(inputs.records, inputs.cases, inputs.policy)
-    ).filter(pl.col("version") == version)
+    predictions = inputs.records.predictions.filter(pl.col("version") == version)
+    confidences = predictions.select("case_key", "version", "confidence")
+    cases = build_naive_cases(inputs, inputs.pairs, predictions)
     cases = cases.join(confidences, on=["case_key", "version"], how="left")
     in_cell = (pl.col("site") == cell.site) & (pl.col("window") == cell.window)
     cell_cases = cases.filter(in_cell)

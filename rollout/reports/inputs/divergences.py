@@ -10,7 +10,7 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import WHOLE_UNIT
 from rollout.core.policy.policy import Policy
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.inputs.pairs import Pairs, build_pairs, compare_pairs, list_attributes
+from rollout.reports.inputs.pairs import Pairs, compare_pairs, list_attributes
 from rollout.reports.inputs.pictures import MediaFinder, find_no_media, find_picture
 from rollout.reports.inputs.table_cells import escape_frame
 from rollout.tally.frames import ATTRIBUTE_PREFIX
@@ -148,5 +148,4 @@ def format_csv(frame: pl.DataFrame) -> bytes:
 
 def render_divergences_csv(inputs: ReportInputs) -> bytes:
     """Return `divergences.csv`: every divergence, costliest first."""
-    pairs = build_pairs(inputs.records, inputs.cases, inputs.policy)
-    return format_csv(build_divergence_frame(pairs, inputs.policy))
+    return format_csv(build_divergence_frame(inputs.pairs, inputs.policy))

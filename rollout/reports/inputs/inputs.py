@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 import polars as pl
 
@@ -12,6 +13,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.records.baselines import BaselineCount
 from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.core.scope.event_base import LedgerEvent
+from rollout.reports.inputs.pairs import Pairs, build_pairs
 from rollout.reports.inputs.pictures import MediaFinder, find_no_media
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.frames import INSTANT, RecordFrames
@@ -143,6 +145,11 @@ class ReportInputs:
     def is_live(self) -> bool:
         """Return whether the inputs are of a live rollout, not of a replay."""
         return self.made_at is not None
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """Return the pairs of the records, built once for all figures."""
+        return build_pairs(self.records, self.cases, self.policy)
 
     @property
     def all_policy_periods(self) -> tuple[PolicyPeriod, ...]:

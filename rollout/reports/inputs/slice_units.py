@@ -66,8 +66,13 @@ def find_first_decisions(
 
 
 def _find_witnesses(decisions: pl.DataFrame, records: RecordFrames, column: str) -> pl.DataFrame:
-    """Return the outcome of each case, else the answer of a second reviewer."""
-    second = decisions.filter(pl.int_range(pl.len()).over("case_key") == 1)
+    """Return the outcome of each case, else the answer of a second reviewer.
+
+    `decisions` are sorted by case.
+    """
+    key = pl.col("case_key")
+    is_second = (key == key.shift(1)) & key.ne_missing(key.shift(2))
+    second = decisions.filter(is_second)
     second = second.select("case_key", second="human")
     outcomes = records.outcomes.select("case_key", outcome=column).drop_nulls()
     joined = outcomes.join(second, on="case_key", how="full", coalesce=True)

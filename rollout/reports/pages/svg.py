@@ -1,11 +1,12 @@
 """Charts as inline SVG, drawn by vl-convert if it is installed."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from html import escape
 from typing import Any
+
+from rollout.reports.pages.chart_forms import compile_chart
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 FONT = "system-ui, sans-serif"
@@ -82,7 +83,7 @@ def draw_svg(spec: Mapping[str, Any], prefix: str, title: str, description: str)
     except ImportError:
         return None
     full_spec = {"$schema": SCHEMA, "config": CONFIG, "padding": 2, **spec}
-    svg = _draw_vega(vl_convert.vegalite_to_svg, json.dumps(full_spec))
+    svg = _draw_vega(vl_convert.vega_to_svg, compile_chart(full_spec, vl_convert.vegalite_to_vega))
     return finish_svg(svg, prefix, title, description)
 
 

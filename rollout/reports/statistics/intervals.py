@@ -201,9 +201,10 @@ def compute_unit_share(rows: pl.DataFrame, success: str | pl.Expr = "agrees") ->
     is_success = pl.col(success) if isinstance(success, str) else success
     if rows["unit"].n_unique() == rows.height:  # the usual case, at a tenth of the time
         return compute_share(int(rows.select(is_success.sum()).item()), rows.height)
-    counts = rows.lazy().group_by("unit").agg(count=is_success.sum(), size=pl.len())
-    units = counts.sort("unit").collect()
-    return compute_clustered_share(units["count"].to_numpy(), units["size"].to_numpy())
+    # the order of the units, at half the time of a sorted grouping
+    codes = rows["unit"].rank("dense").to_numpy() - 1
+    successes = rows.select(is_success.fill_null(value=False)).to_series().to_numpy()
+    return compute_clustered_share(np.bincount(codes, successes), np.bincount(codes))
 
 
 def compute_missing_bounds(

@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.reports.figures.audit_cost import Hindsight
 from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.figures.plain_rules import PlainRuleResult, compute_plain_rules
+from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.stages import CellStages
 from rollout.reports.pages.gain_text import describe_gain
 from rollout.reports.text.formatting import (
@@ -32,7 +33,6 @@ from rollout.services.replay.replay import Progress, ReplayedFiles, replay_files
 from rollout.services.replay.replay_output import (
     build_replay_inputs,
     build_report_files,
-    compute_replay_facts,
 )
 
 ARROW = " → "
@@ -46,9 +46,9 @@ def play_example(
 ) -> tuple[str, dict[str, bytes]]:
     """Replay an example; return its terminal text and report files."""
     replayed_files = replay_files(build_replay_request(example), progress)
-    facts = compute_replay_facts(replayed_files)
-    story = ExampleStory(example, replayed_files, facts)
-    return story.describe(), build_report_files(replayed_files, facts)
+    inputs = build_replay_inputs(replayed_files)
+    story = ExampleStory(example, replayed_files, inputs, compute_report_facts(inputs))
+    return story.describe(), build_report_files(replayed_files, inputs, story.facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class ExampleStory:
 
     example: ExampleSystem
     replayed_files: ReplayedFiles
+    inputs: ReportInputs
     facts: ReportFacts
 
     def describe(self) -> str:
@@ -148,7 +149,7 @@ class ExampleStory:
         """Return what plain rules would have done with a version in the held cell."""
         held_cell = self.example.held
         return compute_plain_rules(
-            build_replay_inputs(self.replayed_files),
+            self.inputs,
             Cell(held_cell.site, held_cell.window),
             version,
             self.find_threshold(),

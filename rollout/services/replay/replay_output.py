@@ -128,7 +128,9 @@ def format_ledger(result: ReplayResult, salt: bytes) -> str:
     return "".join(f"{row.format()}\n" for row in rows)
 
 
-def build_report_files(replayed_files: ReplayedFiles, facts: ReportFacts) -> dict[str, bytes]:
+def build_report_files(
+    replayed_files: ReplayedFiles, inputs: ReportInputs, facts: ReportFacts
+) -> dict[str, bytes]:
     """Return all output files by name."""
     return {
         "report.html": render_html_report(facts).encode(),
@@ -136,7 +138,7 @@ def build_report_files(replayed_files: ReplayedFiles, facts: ReportFacts) -> dic
         "ledger.jsonl": format_ledger(
             replayed_files.result, replayed_files.request.options.salt
         ).encode(),
-        "divergences.csv": render_divergences_csv(build_replay_inputs(replayed_files)),
+        "divergences.csv": render_divergences_csv(inputs),
     }
 
 

@@ -16,6 +16,7 @@ from rollout.core.statistics.gate_thresholds import (
     compute_parity_log_e_path,
     get_gate_threshold,
 )
+from rollout.core.statistics.truncated_beta import compute_log_mixture
 
 lines = st.sampled_from([0.9, 0.93, 0.95, 0.99]) | st.floats(0.01, 0.99)
 risks = st.sampled_from([0.05, 0.01, 0.05 / 6, 1.0]) | st.floats(1e-6, 1.0)
@@ -47,6 +48,18 @@ def test_the_least_successes_meet_the_line_and_one_less_does_not(failed, line, r
     assert compute_log_e(least, failed, at_least=line) >= -log(risk)
     if least:
         assert compute_log_e(least - 1, failed, at_least=line) < -log(risk)
+
+
+def test_a_table_takes_few_e_values(monkeypatch):
+    computed_counts = []
+
+    def count_e_values(agreed, disagreed, *, threshold):
+        computed_counts.append(np.size(agreed))
+        return compute_log_mixture(agreed, disagreed, threshold=threshold)
+
+    monkeypatch.setattr(gate_thresholds, "compute_log_mixture", count_e_values)
+    compute_least_successes(np.arange(256), at_least=0.95, required_log_e=log(20))
+    assert sum(computed_counts) < 6 * 256  # by bisection alone it was 16 * 256
 
 
 @given(failures, st.integers(-3, 3) | st.integers(-500, 500), lines, risks)

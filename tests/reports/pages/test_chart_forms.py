@@ -1,0 +1,83 @@
+"""A chart from a compiled form is the chart that Vega-Lite draws alone."""
+
+import pytest
+
+from rollout.reports.pages import svg
+from rollout.reports.pages.chart_forms import compile_chart
+from rollout.reports.pages.charts import draw_charts
+from rollout.reports.pages.figure_charts import draw_figure_charts
+
+vl_convert = pytest.importorskip("vl_convert")
+
+SPEC = {
+    "$schema": svg.SCHEMA,
+    "config": svg.CONFIG,
+    "width": 100,
+    "height": 50,
+    "layer": [
+        {
+            "mark": "line",
+            "encoding": {
+                "x": {"field": "at", "type": "temporal", "scale": {"type": "utc"}},
+                "y": {"field": "share", "type": "quantitative", "scale": {"domain": [0, 1]}},
+            },
+        },
+        {
+            "mark": "rule",
+            "data": svg.SINGLE_ROW_DATA,
+            "encoding": {"y": {"datum": 0.5, "type": "quantitative"}},
+        },
+    ],
+}
+
+
+def build_spec(points, domain, threshold):
+    line, rule = SPEC["layer"]
+    y = {**line["encoding"]["y"], "scale": {"domain": domain}}
+    layer = [
+        {**line, "encoding": {**line["encoding"], "y": y}},
+        {**rule, "encoding": {"y": {"datum": threshold, "type": "quantitative"}}},
+    ]
+    rows = [{"at": at * 86_400_000, "share": share} for at, share in points]
+    return {**SPEC, "data": {"values": rows}, "layer": layer}
+
+
+@pytest.mark.parametrize(
+    ("points", "domain", "threshold"),
+    [
+        ([(0, 0.2), (1, 0.8), (9, 0.7)], [0.1, 0.9], 0.95),
+        ([(0, -3.0), (400, 12.5)], [-4, 20], 0),
+        ([(0, 1e-9)], [0.0, 1e-8], 5e-9),
+    ],
+)
+def test_a_filled_form_is_drawn_as_its_specification(points, domain, threshold):
+    spec = build_spec(points, domain, threshold)
+    filled = vl_convert.vega_to_svg(compile_chart(spec, vl_convert.vegalite_to_vega))
+    plain = vl_convert.vegalite_to_svg(spec)
+    assert svg.finish_svg(filled, "p", "", "") == svg.finish_svg(plain, "p", "", "")
+
+
+def test_the_charts_of_a_report_are_drawn_as_specified(facts, monkeypatch):
+    filled = draw_charts(facts), draw_figure_charts(facts)
+
+    def draw_plain(spec, prefix, title, description):
+        full_spec = {"$schema": svg.SCHEMA, "config": svg.CONFIG, "padding": 2, **spec}
+        drawing = vl_convert.vegalite_to_svg(full_spec)
+        return svg.finish_svg(drawing, prefix, title, description)
+
+    for module in ("charts", "figure_charts", "number_charts"):
+        monkeypatch.setattr(f"rollout.reports.pages.{module}.draw_svg", draw_plain)
+    assert (draw_charts(facts), draw_figure_charts(facts)) == filled
+
+
+def test_charts_of_one_form_are_compiled_once():
+    compiled_forms = []
+
+    def compile_form(form):
+        compiled_forms.append(form)
+        return vl_convert.vegalite_to_vega(form)
+
+    for threshold in (0.5, 0.75, 0.9):
+        spec = build_spec([(0, threshold), (1, 0.3)], [threshold / 2, 1], threshold)
+        compile_chart(spec, compile_form)
+    assert len(compiled_forms) == 1
