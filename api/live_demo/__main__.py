@@ -1,5 +1,7 @@
 """`python -m api.live_demo FOLDER`: prepare the mail room's live demo beforehand."""
 
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,13 +13,30 @@ from api.live_demo.stage import build_case_records
 from rollout.services.examples.catalog import MAIL_ROOM, find_example
 from rollout.services.examples.recorded_cases import load_cases
 
+COMMAND = "rollout"
+
 
 def main(folder: str) -> None:
     """Prepare the history in a folder, if it isn't there yet."""
     example = find_example(MAIL_ROOM)
     records, cases = build_case_records(example), load_cases(example)
     prepare_history(Path(folder), example, records, cases, lambda: typer.echo(PREPARING))
-    typer.echo(f"Live: rollout demo --serve --out {folder}")
+    command = find_command(Path(sys.executable).parent, Path.cwd())
+    typer.echo(f"Live: {shlex.join([*command, 'demo', '--serve', '--out', folder])}")
+
+
+def find_command(programs: Path, here: Path) -> tuple[str, ...]:
+    """Return how the command of this environment is called from a folder.
+
+    Without an activated environment its programs aren't on the path.
+    """
+    program = programs / COMMAND
+    found = shutil.which(COMMAND)
+    if found is not None and Path(found) == program:
+        return (COMMAND,)
+    if not program.is_file():
+        return (sys.executable, "-m", COMMAND)
+    return (str(program.relative_to(here) if program.is_relative_to(here) else program),)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Simulated operators: they approve after a while, and keep something to approve at hand."""
+"""Simulated operators: they approve after a while, keep something to approve, ask for a report."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +16,9 @@ from rollout.core.policy.policy import Policy
 
 QUIET_SECONDS: Final = 10.0
 """Wall seconds without a proposal after which the colleague makes one."""
+REPORT_SECONDS: Final = 5.0
+"""Wall seconds after which the week's report is made: the first pages come before it."""
+REPORT_SPAN: Final = timedelta(days=7)
 RESUME: Final = "resume"
 REASONS: Final = (
     "The equipment is being cleaned.",
@@ -139,6 +142,43 @@ class DemoColleague:
         response = request_with_retries(self.client, method, path, body)
         response.raise_for_status()
         return response.json()
+
+
+@dataclass(slots=True)
+class WeeklyReporter:
+    """An operator who asks for the week's report soon after the demo has opened.
+
+    Attributes:
+        client: an HTTP client with the operator's key.
+        rollout: its name.
+        until: the report's end: the last midnight.
+        read_seconds: the wall clock: a paused story also gets its report.
+    """
+
+    client: httpx.Client
+    rollout: str
+    until: datetime
+    read_seconds: Callable[[], float] = time.monotonic
+    is_done: bool = False
+    _opened_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to wait."""
+        self._opened_at = self.read_seconds()
+
+    def request_due_report(self) -> None:
+        """Ask for the report once, a while after the demo has opened.
+
+        If the service is busy, the next call does it.
+        """
+        if self.is_done or self.read_seconds() - self._opened_at < REPORT_SECONDS:
+            return
+        span = {"since": (self.until - REPORT_SPAN).isoformat(), "until": self.until.isoformat()}
+        path = f"/v1/rollouts/{self.rollout}/reports"
+        with suppress(BusyServiceError):
+            body = {"name": "week", **span}
+            request_with_retries(self.client, "POST", path, body).raise_for_status()
+            self.is_done = True
 
 
 def list_open_proposals(client: httpx.Client, rollout: str) -> list[dict[str, Any]]:

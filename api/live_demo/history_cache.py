@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from inspect import getsource
 from pathlib import Path
@@ -18,13 +18,10 @@ from typing import Final
 from api.live_demo import accounts, case_records, history
 from api.live_demo.case_records import CaseRecords, JsonObject
 from rollout.core.scope.commands import Actor
-from rollout.services.access.users import load_local_caller
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.examples import digit_pictures
 from rollout.services.examples.catalog import DESCRIPTION_FILE, ExampleSystem
 from rollout.services.examples.recorded_cases import ExampleCase
-from rollout.services.reports.archive import request_report
-from rollout.services.reports.builder import ReportOptions
 from rollout.store.database.migrations import find_head_revision, upgrade
 from rollout.store.database.session import Database
 
@@ -125,14 +122,6 @@ def compute_fingerprint(example: ExampleSystem) -> str:
     return digest.hexdigest()[:16]
 
 
-def _create_report(database: Database, rollout: str, at: datetime) -> None:
-    """Archive last week's report, as an operator had asked for it."""
-    caller = load_local_caller(database, accounts.OPERATORS[0])
-    until = at.replace(hour=0, minute=0, second=0)
-    options = ReportOptions(since=until - timedelta(days=7), until=until, view="operator")
-    request_report(database, caller, rollout, "week", options, at)
-
-
 @contextmanager
 def _pause_collections() -> Iterator[None]:
     """Collect no garbage in the block: it was a tenth of a build, which leaves little."""
@@ -171,7 +160,6 @@ def _build_history(
         apply_policy(database, policy_text, Actor(accounts.ADMIN_NAME), starts_at, salt=SALT)
         writer = history.HistoryWriter(database, example, records, cases, accounts.OPERATORS[::-1])
         writer.write()
-        _create_report(database, records.policy.rollout, example.serve_at)
     finally:
         database.close()
     schedule = {

@@ -27,6 +27,7 @@ from api.live_demo.colleagues import (
     RESUME,
     DemoApprover,
     DemoColleague,
+    WeeklyReporter,
     list_open_proposals,
 )
 from api.live_demo.history_cache import prepare_history
@@ -155,6 +156,7 @@ class DemoCast:
     player: DemoPlayer
     approvers: tuple[DemoApprover, ...]
     colleague: DemoColleague
+    reporter: WeeklyReporter
     narrator: LedgerNarrator
 
     @classmethod
@@ -181,7 +183,10 @@ class DemoCast:
         )
         narrator = LedgerNarrator(demo.service.database, demo.policy, demo.clock.now())
         list(narrator.describe_news())  # the history's events are on the pages
-        return cls(player, approvers, DemoColleague(api_clients[COLLEAGUE], demo.policy), narrator)
+        colleague = DemoColleague(api_clients[COLLEAGUE], demo.policy)
+        until = demo.clock.now().replace(hour=0, minute=0, second=0)
+        reporter = WeeklyReporter(api_clients[OPERATORS[0]], rollout, until)
+        return cls(player, approvers, colleague, reporter, narrator)
 
     def act_hourly(self) -> None:
         """Approve what is due, and print what happened in the last simulated hour."""
@@ -201,6 +206,7 @@ def _play(cast: DemoCast, playback: Playback) -> None:
         if time.monotonic() >= colleague_at + COLLEAGUE_SECONDS:
             colleague_at = time.monotonic()
             cast.colleague.keep_something_to_approve()
+            cast.reporter.request_due_report()
         if not is_due:
             continue
         step_at = time.monotonic()
@@ -244,6 +250,7 @@ def serve_api(demo: DemoService, pages: DemoPages, port: int) -> Iterator[None]:
             raise OSError(f"port {port} is in use; choose another one, as --port {port + 1}")
         time.sleep(0.01)
     gc.freeze()
+    gc.enable()  # the command paused collections
     scheduler.start()
     try:
         yield

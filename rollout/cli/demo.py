@@ -1,5 +1,6 @@
 """`rollout demo`: play an example and write its report."""
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +60,12 @@ def demo(  # noqa: PLR0913, PLR0917 - one parameter for each option
         with print_refusals(interrupted_text="the demo has ended"):
             example = find_example(name)
             check_folder(out)
-            load_service_command("demo-live")(example, port, speed, out, auto_approve=auto_approve)
+            gc.disable()  # until the service is up: collections took a tenth of a start
+            try:
+                play_live = load_service_command("demo-live")
+                play_live(example, port, speed, out, auto_approve=auto_approve)
+            finally:
+                gc.enable()
         return
     # imported here: a list of the examples needs no engine
     from rollout.cli.progress import show_progress  # noqa: PLC0415

@@ -26,7 +26,14 @@ from api.live_demo.accounts import (
     RESUME_APPROVER,
     get_decision_system,
 )
-from api.live_demo.colleagues import QUIET_SECONDS, RESUME, DemoApprover, DemoColleague
+from api.live_demo.colleagues import (
+    QUIET_SECONDS,
+    REPORT_SECONDS,
+    RESUME,
+    DemoApprover,
+    DemoColleague,
+    WeeklyReporter,
+)
 from api.live_demo.history_cache import prepare_history
 from api.live_demo.output import LedgerNarrator
 from api.live_demo.player import DemoPlayer
@@ -180,8 +187,6 @@ def test_the_history_ends_with_two_proposals_and_an_incident_an_hour_old(demo):
     (incident,) = ana.get(f"{ROLLOUT}/incidents").json()["items"]
     assert incident["kind"] == "alarm"
     assert incident["opened_at"] == (LIVE_FROM - HOUR).isoformat().replace("+00:00", "Z")
-    (report,) = ana.get(f"{ROLLOUT}/reports").json()["items"]
-    assert report["name"] == "week"
     stages = {row["stage"] for row in ana.get(f"{ROLLOUT}/cells").json()["items"]}
     assert stages == {"shadow", "supervised", "autonomous"}
 
@@ -340,6 +345,19 @@ def test_something_to_approve_is_there_within_moments_even_when_paused(demo):
     stops = ana.get(f"{ROLLOUT}/stops").json()["items"]
     assert len({stop["id"] for stop in stops}) == 4
     assert set(OPERATORS) == {"ana", "bo"}
+
+
+def test_an_operator_asks_for_one_report_soon_after_the_first_pages(demo):
+    """Made with the history, it took a seventh of a first start."""
+    ana, seconds = asking(demo, "ana"), [0.0]
+    reporter = WeeklyReporter(ana, "mail-room", LIVE_FROM.replace(hour=0), lambda: seconds[0])
+    reporter.request_due_report()
+    assert ana.get(f"{ROLLOUT}/reports").json()["items"] == []
+    for _ in range(2):
+        seconds[0] += REPORT_SECONDS
+        reporter.request_due_report()
+        (report,) = ana.get(f"{ROLLOUT}/reports").json()["items"]
+        assert (report["name"], report["version"], reporter.is_done) == ("week", 1, True)
 
 
 def test_a_stop_of_a_user_is_what_the_colleague_asks_for_first(demo):

@@ -36,7 +36,8 @@ def load_frame_parts(
     is_empty = True
     for part in result.partitions():
         is_empty = False
-        yield pl.DataFrame([tuple(row) for row in part], schema=schema, orient="row")
+        columns = zip(schema, zip(*part, strict=True), strict=True)  # rows take twice the time
+        yield pl.DataFrame(dict(columns), schema=schema)
     if is_empty:
         yield pl.DataFrame(schema=schema)
 

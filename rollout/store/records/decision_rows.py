@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -31,9 +30,9 @@ def build_unsourced(keys: Mapping[int, str], rows: Iterable[tuple[Row[Any], str]
     return pl.DataFrame(values, schema=UNSOURCED_SCHEMA, orient="row")
 
 
-def find_first_decisions(rows: Iterable[Row[Any]]) -> dict[int, datetime]:
-    """Return by case when a review task of it was first decided."""
-    first_decisions: dict[int, datetime] = {}
+def find_first_decisions(rows: Iterable[Row[Any]]) -> dict[int, int]:
+    """Return by case when a review task of it was first decided, in microseconds."""
+    first_decisions: dict[int, int] = {}
     for row in rows:
         if row.review is not None:
             first = first_decisions.get(row.case_id, row.received_at)

@@ -11,7 +11,7 @@ decision in a review task also takes precedence over decisions sent for the same
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
-from functools import cache, partial
+from functools import cache
 from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
@@ -44,6 +44,11 @@ from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.store.records.history_columns import HISTORY_COLUMNS, parse_json
 from rollout.store.records.outcome_rows import build_outcome_frames, build_own_predictions
 from rollout.store.records.probability_frames import build_probability_frame
+from rollout.store.records.record_frames import (
+    build_case_frame,
+    build_decision_frame,
+    build_prediction_frame,
+)
 from rollout.store.records.renamed_predictions import (
     find_first_receipts,
     select_first_received,
@@ -52,16 +57,11 @@ from rollout.store.records.renamed_predictions import (
 from rollout.store.tables.columns import decode_instant, encode_instant
 from rollout.store.tables.tables import cases, decisions, outcomes, predictions, reviews
 from rollout.tally.frames import (
-    ATTRIBUTE_PREFIX,
     GOLD_PREFIX,
     REMARK_SCHEMA,
     VALUE_PREFIX,
     RecordFrames,
-    Schema,
-    build_cases_schema,
-    build_decisions_schema,
     build_gold_schema,
-    build_predictions_schema,
 )
 from rollout.tally.populations import split_populations
 
@@ -167,38 +167,33 @@ class StoredHistory:
             self._pick_predictions(stored_predictions, first_decisions) if with_predictions else ()
         )
         sourced_rows, unsourced_rows = _split_decisions(decision_rows, own_predictions)
-        build_prediction = partial(self._build_prediction, first_decisions=first_decisions)
-        build_frame, levers = partial(_build_frame, keys), self._levers
+        levers, parse_json = self._levers, self._parse_json
         no_remarks = pl.DataFrame(schema=REMARK_SCHEMA)
         newest_outcomes, earlier_outcomes = build_outcome_frames(
             keys,
             outcome_rows,
             levers=levers,
             outcomes=self._outcomes,
-            parse_json=self._parse_json,
+            parse_json=parse_json,
         )
         records = RecordFrames(
-            cases=pl.DataFrame(
-                [self._build_case(row, keys, episodes) for row in case_rows],
-                schema=build_cases_schema(self._attributes),
-            ),
+            cases=build_case_frame(case_rows, keys, episodes, self._attributes, parse_json),
             predictions=use_first_names(
-                build_frame(build_predictions_schema(levers), prediction_rows, build_prediction),
+                build_prediction_frame(prediction_rows, keys, levers, parse_json, first_decisions),
                 self._first_names,
             ),
-            decisions=build_frame(
-                build_decisions_schema(levers),
-                pick_decisions(sourced_rows),
-                self._build_decision,
-            ),
+            decisions=build_decision_frame(pick_decisions(sourced_rows), keys, levers, parse_json),
             unsourced_decisions=build_unsourced(keys, unsourced_rows),
             outcomes=newest_outcomes,
             earlier_outcomes=earlier_outcomes,
             own_predictions=_select_own_predictions(outcome_rows, stored_predictions, keys),
-            gold_decisions=build_frame(
-                build_gold_schema(levers),
-                self._load_gold_tasks(case_ids),
-                self._build_gold_decision,
+            gold_decisions=pl.DataFrame(
+                [
+                    {"case_key": keys[row.case_id], **self._build_gold_decision(row)}
+                    for row in self._load_gold_tasks(case_ids)
+                    if row.case_id in keys
+                ],
+                schema=build_gold_schema(levers),
             ),
             probabilities=use_first_names(
                 build_probability_frame(keys, prediction_rows if with_probabilities else ()),
@@ -263,7 +258,7 @@ class StoredHistory:
         return set(self._transaction.execute(union(*queries)).scalars())
 
     def _pick_predictions(
-        self, stored_rows: Sequence[Row[Any]], first_decisions: Mapping[int, datetime]
+        self, stored_rows: Sequence[Row[Any]], first_decisions: Mapping[int, int]
     ) -> Collection[Row[Any]]:
         """Return one prediction a case and version, whatever names the version has."""
         rows = _pick_until_decision(stored_rows, PREDICTION_KEY, first_decisions)
@@ -300,11 +295,9 @@ class StoredHistory:
         select_row = self._select_row
         return rows if select_row is None else (row for row in rows if select_row(table, row))
 
-    def _load_first_decisions(self, case_ids: Collection[int] | None) -> dict[int, datetime]:
-        """Return by case when a review task of it was first decided."""
-        first_received = type_coerce(
-            func.min(decisions.c.received_at), decisions.c.received_at.type
-        )
+    def _load_first_decisions(self, case_ids: Collection[int] | None) -> dict[int, int]:
+        """Return by case when a review task of it was first decided, in microseconds."""
+        first_received = type_coerce(func.min(decisions.c.received_at), BigInteger)
         query = select(decisions.c.case_id, first_received.label("first")).where(
             *self._match_cases(decisions, case_ids), decisions.c.review.is_not(None)
         )
@@ -330,52 +323,6 @@ class StoredHistory:
     def _load_keys(self, kind: str, numbers: Iterable[int]) -> Mapping[int, str]:
         return ExternalKeys(self._transaction, self._rollout, kind).find_keys(set(numbers))
 
-    def _build_case(
-        self, row: Row[Any], keys: Mapping[int, str], episodes: Mapping[int, str]
-    ) -> RowValues:
-        attributes = self._parse_json(row.attributes)
-        return {
-            "case_key": keys[row.case_id],
-            "site": row.site,
-            "occurred_at": row.occurred_at,
-            "occurred_text": row.occurred_at.isoformat(),
-            "hour_written": row.occurred_at.hour,
-            "episode": episodes.get(row.episode),
-            "received_at": row.received_at,
-            **{ATTRIBUTE_PREFIX + name: attributes.get(name) for name in self._attributes},
-        }
-
-    def _build_answers(self, row: Row[Any]) -> RowValues:
-        answers = self._parse_json(row.answers)
-        return {VALUE_PREFIX + lever: answers.get(lever) for lever in self._levers}
-
-    def _build_prediction(
-        self, row: Row[Any], first_decisions: Mapping[int, datetime]
-    ) -> RowValues:
-        first_decision = first_decisions.get(row.case_id)
-        is_late = first_decision is not None and row.received_at > first_decision
-        return {
-            "version": row.version,
-            **self._build_answers(row),
-            "confidence": row.confidence,
-            "at": row.received_at if is_late else row.at,
-            "latency_ms": row.latency_ms,
-            "error": row.error,
-        }
-
-    def _build_decision(self, row: Row[Any]) -> RowValues:
-        answers = self._build_answers(row)
-        return {
-            "reviewer": row.reviewer,
-            **answers,
-            "unsure": row.unsure or None in answers.values(),
-            "exposure": row.exposure,
-            "seat": row.task_number,
-            "at": row.submitted_at or row.received_at,
-            "started_at": row.started_at if row.submitted_at else None,
-            "source": row.sender if row.source == ACCOUNT else row.source,
-        }
-
     def _build_gold_decision(self, row: Row[Any]) -> RowValues:
         """Return a decision on a gold case with the known answer."""
         started_at = row.gold_decision["started_at"]
@@ -393,7 +340,7 @@ class StoredHistory:
 
 
 def _pick_until_decision(
-    rows: Iterable[Row[Any]], key_columns: Sequence[str], first_decisions: Mapping[int, datetime]
+    rows: Iterable[Row[Any]], key_columns: Sequence[str], first_decisions: Mapping[int, int]
 ) -> Collection[Row[Any]]:
     """Return each record's highest revision before its case's first decision.
 
@@ -432,16 +379,3 @@ def _select_own_predictions(
     """Return which cases were predicted by accounts that sent outcomes, also of other cases."""
     senders = {row.sender for row in outcome_rows if row.source_kind == ACCOUNT}
     return build_own_predictions(keys, (row for row in prediction_rows if row.sender in senders))
-
-
-def _build_frame(
-    keys: Mapping[int, str],
-    schema: Schema,
-    rows: Iterable[Row[Any]],
-    build_row: Callable[[Row[Any]], RowValues],
-) -> pl.DataFrame:
-    """Return the rows of cases with a key as a frame."""
-    values = [
-        {"case_key": keys[row.case_id], **build_row(row)} for row in rows if row.case_id in keys
-    ]
-    return pl.DataFrame(values, schema=schema)

@@ -6,10 +6,13 @@ Parsing JSON and instants took most of the time of a read: each column left out 
 from json import loads
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Table, Text, type_coerce
+from sqlalchemy import BigInteger, Column, ColumnElement, Table, Text, type_coerce
 
-from rollout.store.tables.columns import JsonType
+from rollout.store.tables.columns import InstantType, JsonType
 from rollout.store.tables.tables import cases, decisions, outcomes, predictions
+
+STORED_TYPES: Final = ((JsonType, Text), (InstantType, BigInteger))
+UNREAD_COLUMNS: Final = frozenset({"rollout", "media", "hash_form", "salt", "window"})
 
 
 def parse_json(text: str | None) -> Any:
@@ -18,17 +21,21 @@ def parse_json(text: str | None) -> Any:
 
 
 def _select_columns(table: Table) -> tuple[ColumnElement[Any], ...]:
-    """Return a table's columns, JSON as stored, without media, which no history reads."""
+    """Return a table's columns as stored, without those that no history reads."""
     return tuple(
-        type_coerce(column, Text).label(column.name)
-        if isinstance(column.type, JsonType)
-        else column
-        for column in table.columns
-        if column is not cases.c.media
+        _select_as_stored(column) for column in table.columns if column.name not in UNREAD_COLUMNS
     )
+
+
+def _select_as_stored(column: Column[Any]) -> ColumnElement[Any]:
+    for column_type, stored_type in STORED_TYPES:
+        if isinstance(column.type, column_type):
+            return type_coerce(column, stored_type).label(column.name)
+    return column
 
 
 HISTORY_COLUMNS: Final = {
     table.name: _select_columns(table) for table in (cases, predictions, decisions, outcomes)
 }
-"""The columns by table. JSON is text, so that a reader can parse equal texts once."""
+"""The columns by table. JSON is text, so that a reader can parse equal texts once; instants are
+microseconds since 1970."""

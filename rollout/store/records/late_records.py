@@ -9,7 +9,6 @@ from rollout.core.calendar.instants import count_micros
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.records.history import RowFilter
-from rollout.store.tables.columns import encode_instant
 from rollout.store.tables.tables import cases, decisions
 
 
@@ -28,6 +27,6 @@ def select_received_before(receipt: int) -> RowFilter:
     """Return a filter of the records that came in before an instant in microseconds."""
 
     def is_known(_table: Table, row: Row[Any]) -> bool:
-        return encode_instant(row.received_at) < receipt
+        return bool(row.received_at < receipt)
 
     return is_known

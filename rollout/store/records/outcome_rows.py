@@ -1,6 +1,6 @@
 """Stored outcomes as frames: the newest revision of each case, and the earlier ones."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -9,6 +9,8 @@ import polars as pl
 from sqlalchemy import Row
 
 from rollout.core.policy.evidence_sources import NOT_NAMED, UNNAMED, name_sender
+from rollout.store.records.record_frames import JsonParser, read_values, split_columns
+from rollout.store.tables.tables import outcomes as stored_outcomes
 from rollout.tally.frames import (
     OUTCOME_FAULT,
     OUTCOME_PREFIX,
@@ -18,8 +20,6 @@ from rollout.tally.frames import (
     VALUE_PREFIX,
     build_outcomes_schema,
 )
-
-JsonParser = Callable[[str | None], Any]
 
 
 def build_outcome_frames(
@@ -39,33 +39,32 @@ def build_outcome_frames(
         outcomes: ids of outcomes.
         parse_json: reads stored answers and values.
     """
-    newest: list[dict[str, Any]] = []
-    earlier: list[dict[str, Any]] = []
-    known_rows = (row for row in rows if row.case_id in keys)
-    for case_id, group in groupby(known_rows, key=attrgetter("case_id")):
-        *before, last = (
-            {"case_key": keys[case_id], **_build_outcome(row, levers, outcomes, parse_json)}
-            for row in group
-        )
+    newest: list[Row[Any]] = []
+    earlier: list[Row[Any]] = []
+    for _, group in groupby(rows, key=attrgetter("case_id")):
+        *before, last = group
         earlier += before
         newest.append(last)
+
+    def build_frame(some_rows: Sequence[Row[Any]]) -> pl.DataFrame:
+        columns = split_columns(stored_outcomes, some_rows, keys)
+        sources = list(zip(columns["source_kind"], columns["sender"], strict=True))
+        values = {
+            "case_key": columns["case_key"],
+            **read_values(columns["answers"], VALUE_PREFIX, levers, parse_json),
+            **read_values(columns["outcome_values"], OUTCOME_PREFIX, outcomes, parse_json),
+            "harm": columns["harm"],
+            "at": columns["at"],
+            OUTCOME_SOURCE: [
+                None if kind is None else name_sender(sender, is_review=False)
+                for kind, sender in sources
+            ],
+            OUTCOME_FAULT: [NOT_NAMED if kind == UNNAMED else None for kind, _ in sources],
+        }
+        return pl.DataFrame(values, schema=schema)
+
     schema = build_outcomes_schema(levers, outcomes) | OUTCOME_SOURCE_SCHEMA
-    return pl.DataFrame(newest, schema=schema), pl.DataFrame(earlier, schema=schema)
-
-
-def _build_outcome(
-    row: Row[Any], levers: Sequence[str], outcomes: Sequence[str], parse_json: JsonParser
-) -> dict[str, Any]:
-    answers, values = parse_json(row.answers), parse_json(row.outcome_values) or {}
-    has_source = row.source_kind is not None
-    return {
-        **{VALUE_PREFIX + lever: answers.get(lever) for lever in levers},
-        **{OUTCOME_PREFIX + name: values.get(name) for name in outcomes},
-        "harm": row.harm,
-        "at": row.at,
-        OUTCOME_SOURCE: name_sender(row.sender, is_review=False) if has_source else None,
-        OUTCOME_FAULT: NOT_NAMED if row.source_kind == UNNAMED else None,
-    }
+    return build_frame(newest), build_frame(earlier)
 
 
 def build_own_predictions(keys: Mapping[int, str], rows: Iterable[Row[Any]]) -> pl.DataFrame:

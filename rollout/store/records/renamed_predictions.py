@@ -1,22 +1,22 @@
 """Predictions under several names of one version: the first received one of a case counts."""
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 from sqlalchemy import Row
 
 PredictionKey = tuple[int, str]
-Receipt = tuple[datetime, datetime]
-BEFORE_ALL = datetime.min.replace(tzinfo=UTC)  # of a prediction without a time of its own
+Receipt = tuple[int, int]  # in microseconds
+BEFORE_ALL = -(2**63)  # of a prediction without a time of its own
 
 
 def find_first_receipts(rows: Iterable[Row[Any]]) -> dict[PredictionKey, Receipt]:
     """Return when the first revision of each prediction was received, and its own time."""
     receipts: dict[PredictionKey, Receipt] = {}
     for row in rows:
-        key, receipt = (row.case_id, row.version), (row.received_at, row.at or BEFORE_ALL)
+        own_time = BEFORE_ALL if row.at is None else row.at
+        key, receipt = (row.case_id, row.version), (row.received_at, own_time)
         receipts[key] = min(receipts.get(key, receipt), receipt)
     return receipts
 

@@ -1,6 +1,7 @@
 """Stored records become the frames that counting reads, with the counts of a replay."""
 
 from dataclasses import replace
+from datetime import timedelta
 from re import search
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from sqlalchemy import event
 
+from rollout.core.calendar.instants import EPOCH
 from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.policy.policy import EvidenceRules
 from rollout.core.records.records import Case, Decision, Outcome, Prediction
@@ -18,6 +20,7 @@ from rollout.store.records import history as stored_history
 from rollout.store.records.history import StoredHistory
 from rollout.store.records.history_columns import HISTORY_COLUMNS, parse_json
 from rollout.store.records.records import RecordStore
+from rollout.store.tables.columns import InstantType, JsonType
 from rollout.tally.unit_arrays import build_units
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.store.databases import on_sqlite
@@ -104,6 +107,47 @@ def test_equal_answers_are_parsed_once_and_media_never(database, rollout, monkey
         "{}",
     ]
     assert "media" not in {column.name for column in HISTORY_COLUMNS["cases"]}
+
+
+def test_instants_and_json_are_read_as_stored():
+    """Decoding each instant, and encoding it again for a frame, took a third of a read."""
+    column_types = {type(column.type) for columns in HISTORY_COLUMNS.values() for column in columns}
+    assert not column_types & {InstantType, JsonType}
+
+
+def test_no_frame_of_records_is_built_from_a_dictionary_a_row(database, rollout, monkeypatch):
+    """That took half of a read."""
+    has_dictionaries = []
+    build = pl.DataFrame.__init__
+
+    def note(frame, data=None, *rest, **options):
+        has_dictionaries.append(isinstance(data, list) and any(type(row) is dict for row in data))
+        build(frame, data, *rest, **options)
+
+    keep(database, rollout, *(record for number in range(12) for record in said(number)))
+    monkeypatch.setattr(pl.DataFrame, "__init__", note)
+    assert history(database, rollout).cases.height == 12
+    assert has_dictionaries
+    assert not any(has_dictionaries)
+
+
+@pytest.mark.parametrize("fraction", [0, 1, 999_999])
+def test_a_cases_text_is_its_time_in_iso_form(database, rollout, fraction):
+    at = NOON + timedelta(microseconds=fraction)
+    keep(database, rollout, Case(key="a", site="creek", occurred_at=at, window="always"))
+    (case,) = history(database, rollout).cases.to_dicts()
+    assert (case["occurred_text"], case["hour_written"]) == (at.isoformat(), 12)
+
+
+def test_a_decision_of_1970_has_its_own_time(database, rollout):
+    """Stored as 0, which is no missing time."""
+    decision = Decision(
+        key="case-1", reviewer="ana", answers={"alarm": None}, submitted_at=EPOCH, exposure="blind"
+    )
+    case, *_ = said(1)
+    keep(database, rollout, case, replace(decision, started_at=EPOCH))
+    (found,) = history(database, rollout).decisions.to_dicts()
+    assert (found["at"], found["started_at"], found["unsure"]) == (EPOCH, EPOCH, True)
 
 
 def test_each_kind_of_record_is_read_once(database, rollout):
