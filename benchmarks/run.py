@@ -36,7 +36,8 @@ def print_table(folder: Path, pairs: int, cells: int) -> None:
     from history import write_history
 
     write_history(folder, pairs)
-    names = ("polars", "replay", "tick", "live-tick", "ingest", "assignments", "commands", "memory")
+    names = ("polars", "replay", "tick", "live-tick", "ingest", "assignments", "decisions")
+    names += ("commands", "memory")
     parts = {name: _in_process(name, folder, cells) for name in names}
     print(f"{'':34}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}")
     for name, figures in parts.items():
@@ -49,6 +50,7 @@ def print_table(folder: Path, pairs: int, cells: int) -> None:
     print(f"live ticks over {cells:,} cells on SQLite: {parts['live-tick']['note']}")
     print(f"records over HTTP:\n{parts['ingest']['note']}")
     print(parts["assignments"]["note"])
+    print(parts["decisions"]["note"])
     print(parts["commands"]["note"])
     print(parts["memory"]["note"])
 
@@ -70,6 +72,7 @@ def measure_part(part: str, folder: Path, cells: int) -> dict[str, object]:
         "live-tick": lambda: live_tick_part(folder, cells),
         "ingest": ingest_part,
         "assignments": assignments_part,
+        "decisions": decisions_part,
         "commands": commands_part,
         "memory": memory_part,
     }
@@ -144,6 +147,13 @@ def ingest_part() -> Callable[[], str]:
 def assignments_part() -> Callable[[], str]:
     """Ask who decides over HTTP, beside a bare FastAPI handler; see the note, not the seconds."""
     from assignments import format_table
+
+    return lambda: "\n".join(format_table())
+
+
+def decisions_part() -> Callable[[], str]:
+    """Ask who decides in a client's process, beside a look-up; see the note, not the seconds."""
+    from decisions import format_table
 
     return lambda: "\n".join(format_table())
 

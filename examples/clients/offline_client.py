@@ -14,7 +14,6 @@ from service import Service, build_action, build_parser, build_question
 
 from rollout.client.client import EdgeClient, build_assignment_fields
 from rollout.client.seen_heads import FileHeadStore
-from rollout.core.scope.assignment import CaseQuestion
 from rollout.formats.policy.reader import parse_policy
 
 ACTIONS = {"bear": "siren", "none": "nothing"}
@@ -61,7 +60,7 @@ def build_client(service: Service, site: str, folder: Path) -> EdgeClient:
 def decide_case(client: EdgeClient, spool: Path, key: str, version: str, label: str) -> None:
     """Decide one picture without a network, and spool its records."""
     at = datetime.now(UTC)
-    assignment = client.decide(CaseQuestion(client.site, at, version, key, confidence=0.9))
+    assignment = client.decide(client.site, at, version, key, confidence=0.9)
     question = build_question(client.site, key, version, label, 0.9)
     prediction = {"kind": "prediction", "key": key, "version": version, **question["prediction"]}
     prediction |= build_assignment_fields(assignment)

@@ -6,7 +6,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rollout.client.clocks import ClockReading, Clocks, MachineClocks
-from rollout.client.leases import compute_time_left
+from rollout.client.leases import MAX_STEP_BACK, compute_time_left
+from rollout.client.local_assignment import (
+    LeaseBounds,
+    LocalAssignment,
+    build_local_assignment,
+)
 from rollout.client.local_scope import (
     InvalidSnapshotError,
     LoadPolicy,
@@ -14,7 +19,8 @@ from rollout.client.local_scope import (
     parse_snapshot,
 )
 from rollout.client.seen_heads import HeadStore, LedgerHead, MemoryHeadStore
-from rollout.core.scope.assignment import Assignment, CaseQuestion
+from rollout.core.scope.assignment import Assignment, CaseQuestion, get_full_lease
+from rollout.core.scope.assignment_table import EDGE_MARGIN, AssignmentTable
 
 FetchScope = Callable[[LedgerHead], Mapping[str, Any]]
 """Returns the parsed body of GET `scope`.
@@ -22,15 +28,15 @@ FetchScope = Callable[[LedgerHead], Mapping[str, Any]]
 Send the head as `ledger_revision`, `ledger_hash` and `ledger_code`.
 """
 
-HUMAN_WITHOUT_SCOPE = Assignment(
-    "human", "shadow", "blind", False, 1.0, "no scope was read yet", 0, timedelta(0)
+HUMAN_WITHOUT_SCOPE = LocalAssignment(
+    "human", "shadow", "blind", False, 1.0, "no scope was read yet", 0, (), 0.0, None
 )
 HUMAN_UNTIL_NEWER_SCOPE = replace(
     HUMAN_WITHOUT_SCOPE, reason="handed over to a human until a newer scope is read"
 )
 
 
-def build_assignment_fields(assignment: Assignment) -> dict[str, Any]:
+def build_assignment_fields(assignment: LocalAssignment) -> dict[str, Any]:
     """Return the fields by which a prediction that is sent later carries its assignment."""
     return {
         "decider": assignment.decider,
@@ -50,6 +56,19 @@ class HeldSnapshot:
 
     snapshot: LocalScope
     requested_at: ClockReading
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledSnapshot:
+    """A snapshot's assignments in seconds of the boot clock.
+
+    They are used only while the client has this very snapshot and no later hand-over.
+    """
+
+    snapshot: HeldSnapshot
+    hand_over: object
+    read_seconds: Callable[[], tuple[float | None, float]]
+    find_answer: Callable[..., LocalAssignment | None]  # of the table
 
 
 @dataclass(slots=True)
@@ -73,7 +92,8 @@ class EdgeClient:
     latch_store: HeadStore = field(default_factory=MemoryHeadStore)
     snapshot: HeldSnapshot | None = None
     latched_head: LedgerHead = field(init=False)
-    _hand_overs: int = field(default=0, init=False, repr=False)
+    _hand_over: object = field(default_factory=object, init=False, repr=False)
+    _compiled: CompiledSnapshot | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Load the latch that an earlier run has set."""
@@ -88,7 +108,7 @@ class EdgeClient:
                 user.
         """
         known_head, requested_at = self.head_store.load(), self.clocks.read()
-        hand_overs = self._hand_overs
+        hand_over = self._hand_over
         scope_snapshot = parse_snapshot(self.fetch_scope(known_head), self.load_policy)
         if not scope_snapshot.head.follows(known_head):
             raise LedgerRolledBackError(
@@ -96,7 +116,7 @@ class EdgeClient:
             )
         if scope_snapshot.head != known_head:
             self.head_store.store(scope_snapshot.head)
-        if self._hand_overs != hand_overs:  # while it was fetched: it can't know of the harm
+        if self._hand_over is not hand_over:  # while it was fetched: it can't know of the harm
             self._raise_latch(scope_snapshot.head)
             self.latch_store.store(self.latched_head)
         self.snapshot = HeldSnapshot(scope_snapshot, requested_at)
@@ -120,9 +140,10 @@ class EdgeClient:
 
         For harm that the service has not heard of: send its record before the next `renew`.
         """
-        self._hand_overs += 1
+        self._hand_over = object()  # unlike any before: `renew` compares it
         if self.snapshot is not None:
             self._raise_latch(self.snapshot.snapshot.head)  # it holds even if a store fails
+        self._hand_over = object()  # what another thread compiled meanwhile is void
         self._raise_latch(self.head_store.load())
         self.latch_store.store(self.latched_head)
 
@@ -131,20 +152,89 @@ class EdgeClient:
         if head.is_newer_than(self.latched_head):
             self.latched_head = head
 
-    def decide(self, question: CaseQuestion) -> Assignment:
+    def decide(
+        self,
+        site: str,
+        at: datetime | None,
+        version: str,
+        key: str,
+        episode: str = "",
+        confidence: float | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> LocalAssignment:
         """Return who decides a case; in doubt the human.
 
         Start an action of the model at once, and finish it within `action_delay`.
         """
+        compiled = self._compiled
+        if (
+            compiled is None
+            or compiled.snapshot is not self.snapshot
+            or compiled.hand_over is not self._hand_over
+        ):
+            compiled = self._compile_snapshot()
+        if compiled is not None:
+            boot, wall = compiled.read_seconds()
+            if boot is not None:
+                answer = compiled.find_answer(
+                    site, at, version, key, boot, episode, confidence, attributes
+                )
+                if (
+                    answer is not None
+                    and (bounds := answer.bounds) is not None
+                    and bounds.boot_since <= boot < answer.usable_until - EDGE_MARGIN
+                    and bounds.wall_since < wall < bounds.wall_until
+                ):
+                    return answer
+        question = CaseQuestion(site, at, version, key, episode, confidence, attributes)
+        return self._decide_by_rules(question)
+
+    def _decide_by_rules(self, question: CaseQuestion) -> LocalAssignment:
+        """Return who decides, by the rules themselves."""
         snapshot, now = self.snapshot, self.clocks.read()
         if snapshot is None:
             return HUMAN_WITHOUT_SCOPE
         if not snapshot.snapshot.head.is_newer_than(self.latched_head):
             return HUMAN_UNTIL_NEWER_SCOPE
         time_left = self._compute_time_left(snapshot, now, question.site)
-        return snapshot.snapshot.decide_assignment(
+        assignment = snapshot.snapshot.decide_assignment(
             question, now=self._estimate_now(snapshot, now), time_left=time_left
         )
+        if now.boot is None:
+            return build_local_assignment(assignment)
+        usable_until = now.boot + assignment.lease.total_seconds()
+        bounds = self._compute_bounds(snapshot, now, question.site)
+        return build_local_assignment(assignment, usable_until, bounds)
+
+    def _compile_snapshot(self) -> CompiledSnapshot | None:
+        """Compile the present snapshot; drop the former one first.
+
+        None if there is none to decide by.
+        """
+        self._compiled = None
+        hand_over, snapshot, now = self._hand_over, self.snapshot, self.clocks.read()
+        if snapshot is None or not snapshot.snapshot.head.is_newer_than(self.latched_head):
+            return None
+        requested, scope = snapshot.requested_at.boot, snapshot.snapshot
+        if requested is None or now.boot is None or not scope.salt:
+            return None
+
+        bounds_by_site: dict[str, LeaseBounds | None] = {}
+
+        def build_answer(site: str, assignment: Assignment, until: float) -> LocalAssignment:
+            if site not in bounds_by_site:
+                bounds_by_site[site] = self._compute_bounds(snapshot, now, site)
+            bounds = bounds_by_site[site]
+            if bounds is None:
+                return build_local_assignment(assignment)
+            return build_local_assignment(assignment, min(until, bounds.boot_until), bounds)
+
+        base = scope.issued_at - timedelta(seconds=requested)
+        table = AssignmentTable(scope.scope, scope.policy, scope.salt, base, build_answer)
+        compiled = self._compiled = CompiledSnapshot(
+            snapshot, hand_over, self.clocks.read_seconds, table.find_answer
+        )
+        return compiled
 
     @property
     def permit(self) -> str:
@@ -154,6 +244,25 @@ class EdgeClient:
     def _compute_time_left(self, snapshot: HeldSnapshot, now: ClockReading, site: str) -> timedelta:
         full_lease = snapshot.snapshot.leases.get(site, timedelta(0))
         return compute_time_left(full_lease, snapshot.requested_at, now, self.action_delay)
+
+    def _compute_bounds(
+        self, snapshot: HeldSnapshot, now: ClockReading, site: str
+    ) -> LeaseBounds | None:
+        """Return within which readings of the clocks the lease of a site is valid."""
+        requested, lease = snapshot.requested_at, snapshot.snapshot.leases.get(site)
+        if lease is None or requested.boot is None or now.boot is None:
+            return None
+        time_left = self._compute_time_left(snapshot, now, site)
+        policy = snapshot.snapshot.policy
+        full_lease = get_full_lease(policy, policy.sites_by_id.get(site)).total_seconds()
+        wall = requested.wall.timestamp()
+        return LeaseBounds(
+            self.clocks,
+            boot_since=requested.boot,
+            boot_until=min(now.boot + time_left.total_seconds(), requested.boot + full_lease),
+            wall_since=wall - MAX_STEP_BACK.total_seconds(),
+            wall_until=wall + lease.total_seconds(),
+        )
 
     def _estimate_now(self, snapshot: HeldSnapshot, now: ClockReading) -> datetime:
         """Return the server's time or slightly later, without the wall clock."""

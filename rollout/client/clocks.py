@@ -2,8 +2,10 @@
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 
@@ -25,6 +27,10 @@ class Clocks(Protocol):
         """Return a reading of both clocks."""
         ...
 
+    def read_seconds(self) -> tuple[float | None, float]:
+        """Return the same reading with the wall clock in Unix seconds, which is faster."""
+        ...
+
 
 class MachineClocks:
     """The clocks of this machine.
@@ -37,9 +43,16 @@ class MachineClocks:
         """Return a reading of both clocks."""
         return ClockReading(_read_boot_clock(), datetime.now(UTC))
 
+    def read_seconds(self) -> tuple[float | None, float]:
+        """Return the same reading with the wall clock in Unix seconds, which is faster."""
+        return _read_boot_clock(), time.time()
 
-def _read_boot_clock() -> float | None:
+
+def _select_boot_clock() -> Callable[[], float | None]:
     if sys.platform == "darwin":
-        return time.clock_gettime(time.CLOCK_MONOTONIC)
+        return partial(time.clock_gettime, time.CLOCK_MONOTONIC)
     clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return None if clock is None else time.clock_gettime(clock)
+    return (lambda: None) if clock is None else partial(time.clock_gettime, clock)
+
+
+_read_boot_clock = _select_boot_clock()

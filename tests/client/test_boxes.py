@@ -69,6 +69,9 @@ class MovableClocks:
     def read(self):
         return ClockReading(self.boot, self.wall)
 
+    def read_seconds(self):
+        return self.boot, self.wall.timestamp()
+
     def move(self, seconds):
         self.boot += seconds
         self.wall += timedelta(seconds=seconds)
@@ -82,7 +85,7 @@ def box_of(*bodies, hands=None, **more):
 
 
 def ask(box, key="k9", at=NOON + HOUR, site="creek", version="v1"):
-    return box.decide(CaseQuestion(site, at, version, key))
+    return box.decide(site, at, version, key)
 
 
 # The same answers as the service's
@@ -394,6 +397,10 @@ class ClientWorld:
             1_000 + counted * self.rate, NOON + HOUR + timedelta(seconds=self.now + self.off)
         )
 
+    def read_seconds(self):
+        reading = self.read()
+        return reading.boot, reading.wall.timestamp()
+
     def fetch(self, head):
         self.pass_by(self.chance.expovariate(4))
         confirmed = self.now - self.chance.uniform(0, STALE.total_seconds())
@@ -426,7 +433,7 @@ class ClientWorld:
         while self.now < self.stopped_at + 150:
             self.something_happens(box)
             at = NOON + HOUR + timedelta(seconds=self.now)
-            if box.decide(CaseQuestion("creek", at, "v1", "k9")).decider == "model":
+            if box.decide("creek", at, "v1", "k9").decider == "model":
                 effect = self.now + self.chance.uniform(0, TAKES.total_seconds())
                 worst = max(worst, effect - end)
         return worst

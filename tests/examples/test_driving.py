@@ -22,7 +22,6 @@ from rollout.client.clocks import ClockReading
 from rollout.client.local_scope import LocalScope
 from rollout.client.seen_heads import LedgerHead
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.assignment import CaseQuestion
 from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalRaised, Widened
 from rollout.core.scope.projection import apply_events
 from rollout.core.statistics.evidence import compute_log_e
@@ -115,6 +114,9 @@ class DayClocks:
     def read(self):
         return ClockReading(self.at.timestamp(), self.at)
 
+    def read_seconds(self):
+        return self.at.timestamp(), self.at.timestamp()
+
 
 def start_shuttle(replay, at):
     """Return a client of the route that has fetched the scope of an instant."""
@@ -146,7 +148,7 @@ def drive_on(replay, *, hands_over):
             continue
         client = shuttles[row["shuttle"]]
         client.clocks.at = at
-        question = CaseQuestion(
+        decider = client.decide(
             row["site"],
             at,
             "v1",
@@ -154,8 +156,7 @@ def drive_on(replay, *, hands_over):
             episode=row["episode"],
             confidence=0.9,
             attributes={"weather": row["weather"]},
-        )
-        decider = client.decide(question).decider
+        ).decider
         if at == BRAKE:
             assert (row["shuttle"], decider) == ("s2", "model")
             if hands_over:
@@ -179,7 +180,7 @@ def test_the_shuttle_hands_over_at_once_and_the_others_drive_on_as_the_page_says
 def ask_after(client):
     client.clocks.at = TICK + timedelta(hours=12)
     attributes = {"weather": "dry"}
-    return client.decide(CaseQuestion("lake-loop", TICK, "v1", "k", attributes=attributes))
+    return client.decide("lake-loop", TICK, "v1", "k", attributes=attributes)
 
 
 def test_the_narrowed_scope_lifts_the_latch_and_leaves_the_route_to_people(replay):
@@ -197,8 +198,8 @@ def test_the_page_tells_the_four_times(replay):
     assert told == [f"{time:%H:%M}" for time in times]
     client = start_shuttle(replay, FETCHED)
     client.clocks.at = FETCHED + lease
-    question = CaseQuestion("lake-loop", FETCHED + lease, "v1", "k", attributes={"weather": "dry"})
-    assert client.decide(question).decider == "human"
+    at, attributes = FETCHED + lease, {"weather": "dry"}
+    assert client.decide("lake-loop", at, "v1", "k", attributes=attributes).decider == "human"
 
 
 def test_plain_rules_open_the_held_cell(replay):

@@ -1,7 +1,7 @@
 """The window of an instant, checks of a policy's hours, and windows' shares of a year."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -60,10 +60,15 @@ def find_window(
     """
     if at.utcoffset() is None:
         raise ValueError(f"{at.isoformat()} has no time zone; give an aware datetime")
+    return select_window((w for w in windows if is_open(w.hours, site, at)), attributes)
+
+
+def select_window(
+    open_windows: Iterable[Window], attributes: Mapping[str, str] | None = None
+) -> str:
+    """Return the first open window that fits attributes, as `find_window`."""
     values_by_attribute = attributes or {}
-    for window in windows:
-        if not is_open(window.hours, site, at):
-            continue
+    for window in open_windows:
         if any(values_by_attribute.get(attribute) is None for attribute in window.when):
             return OTHER_WINDOW
         if all(

@@ -11,13 +11,15 @@ from rollout.core.calendar.opening_hours import find_next_change, is_open, uses_
 from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site, Window
 from rollout.core.calendar.sun import follows_sun
 from rollout.core.calendar.timezones import to_instant_micros
-from rollout.core.calendar.windows import find_window
+from rollout.core.calendar.windows import select_window
 from rollout.core.policy.familiarity import AttributeValue, format_value
 from rollout.core.policy.policy import NEVER, Policy
 from rollout.core.policy.stages import Stage
 from rollout.core.scope.scope import Scope, find_acting_version
 from rollout.core.statistics.sampling import compute_sampling_value
 
+NO_WINDOW_FITS = "no window fits"
+SAMPLING_PURPOSE = "stage"
 MAX_CLOCK_SKEW = timedelta(minutes=5)  # a human decides cases of other times
 DAY = timedelta(days=1)
 
@@ -93,7 +95,7 @@ def decide_assignment(
     """
     assignment = _decide(scope, policy, salt, question, now)
     if time_left is not None and time_left <= timedelta(0):
-        return _assign_human(scope, policy, timedelta(0), "the lease has ended")
+        return assign_human(scope, policy, timedelta(0), "the lease has ended")
     return (
         assignment
         if time_left is None or assignment.lease <= time_left
@@ -105,30 +107,64 @@ def _decide(
     scope: Scope, policy: Policy, salt: bytes, question: CaseQuestion, now: datetime
 ) -> Assignment:
     site = policy.sites_by_id.get(question.site)
-    full_lease = policy.lease if site is None or site.lease is None else site.lease
+    full_lease = get_full_lease(policy, site)
     cell, reason = _find_cell(policy, site, question, now)
-    acting_stage = None if cell is None else find_acting_version(scope, policy, cell, now)
-    version = scope.get_first_name(question.version)
-    if cell is None or acting_stage is None or acting_stage[0] != version:
-        return _assign_human(scope, policy, full_lease, reason or _explain_shadow(scope, cell))
-    stage = policy.get_stage(acting_stage[1])
+    stage = None if cell is None else find_acting_stage(scope, policy, cell, question.version, now)
+    if cell is None or stage is None:
+        return assign_in_shadow(scope, policy, full_lease, cell, reason)
     since = now if scope.at is None else max(now, scope.at)
-    lease = min(full_lease, compute_end(scope, policy, cell, version, since) - since)
-    floor = policy.evidence.confidence_floor
-    if floor is not None and not _is_confident(question.confidence, floor):
-        return _assign_human(scope, policy, lease, "below the confidence floor", stage.id)
-    unfamiliar_values = find_unfamiliar_values(
-        scope, policy, cell, question.version, question.attributes
+    end = compute_end(scope, policy, cell, scope.get_first_name(question.version), since)
+    lease = min(full_lease, end - since)
+    doubt = find_case_doubt(
+        scope, policy, cell, question.version, question.confidence, question.attributes
     )
-    if unfamiliar_values:
-        reason = f"unfamiliar: {', '.join(map(format_value, unfamiliar_values))}"
-        return _assign_human(scope, policy, lease, reason, stage.id)
+    if doubt:
+        return assign_human(scope, policy, lease, doubt, stage.id)
     sampling_key = compute_unit_key(
         policy, question.key, question.site, question.at, question.episode
     )
-    return _assign_by_sampling(
-        stage, compute_sampling_value(salt, "stage", sampling_key), scope, policy, lease
-    )
+    sampling_value = compute_sampling_value(salt, SAMPLING_PURPOSE, sampling_key)
+    return assign_by_sampling(stage, sampling_value, scope, policy, lease)
+
+
+def get_full_lease(policy: Policy, site: Site | None) -> timedelta:
+    """Return the lease of a site, the policy's own without one."""
+    return policy.lease if site is None or site.lease is None else site.lease
+
+
+def find_acting_stage(
+    scope: Scope, policy: Policy, cell: Cell, version: str, now: datetime
+) -> Stage | None:
+    """Return the stage above shadow of a version in a cell, or None."""
+    acting_stage = find_acting_version(scope, policy, cell, now)
+    if acting_stage is None or acting_stage[0] != scope.get_first_name(version):
+        return None
+    return policy.get_stage(acting_stage[1])
+
+
+def assign_in_shadow(
+    scope: Scope, policy: Policy, lease: timedelta, cell: Cell | None, reason: str = ""
+) -> Assignment:
+    """Return the assignment where the version does not act; `reason` is why no cell fits."""
+    return assign_human(scope, policy, lease, reason or _explain_shadow(scope, cell))
+
+
+def find_case_doubt(
+    scope: Scope,
+    policy: Policy,
+    cell: Cell,
+    version: str,
+    confidence: float | None,
+    attributes: Mapping[str, str] | None,
+) -> str:
+    """Return why a human decides a case where the version acts, or ""."""
+    floor = policy.evidence.confidence_floor
+    if floor is not None and not _is_confident(confidence, floor):
+        return "below the confidence floor"
+    unfamiliar_values = find_unfamiliar_values(scope, policy, cell, version, attributes)
+    if unfamiliar_values:
+        return f"unfamiliar: {', '.join(map(format_value, unfamiliar_values))}"
+    return ""
 
 
 def _explain_shadow(scope: Scope, cell: Cell | None) -> str:
@@ -191,21 +227,23 @@ def _find_cell(
         return None, "the case's time has no zone"
     if abs(question.at - now) > MAX_CLOCK_SKEW:
         return None, "the case's time is more than 5 min from now"
-    open_windows = _find_open_windows(site, policy.windows, question.at)[0]
-    window = find_window(site, open_windows, question.at, question.attributes)
-    return (None, "no window fits") if window == OTHER_WINDOW else (Cell(site.id, window), "")
+    open_windows = find_open_span(site, policy.windows, question.at)[0]
+    window = select_window(open_windows, question.attributes)
+    return (None, NO_WINDOW_FITS) if window == OTHER_WINDOW else (Cell(site.id, window), "")
 
 
-def _assign_human(
+def assign_human(
     scope: Scope, policy: Policy, lease: timedelta, reason: str, stage: str = "shadow"
 ) -> Assignment:
+    """Return the assignment of a case that a human decides, unaware of the model."""
     revision, fallbacks = scope.revision, _list_fallbacks(policy)
     return Assignment("human", stage, "blind", False, 1.0, reason, revision, lease, fallbacks)
 
 
-def _assign_by_sampling(
+def assign_by_sampling(
     stage: Stage, sampling_value: float, scope: Scope, policy: Policy, lease: timedelta
 ) -> Assignment:
+    """Return the assignment that a stage gives a sampling value."""
     is_audited = False
     if sampling_value < stage.blind:
         decider, exposure, share, reason = "human", "blind", stage.blind, "blind share"
@@ -236,7 +274,7 @@ def compute_end(scope: Scope, policy: Policy, cell: Cell, version: str, at: date
     That is the next change of any window of the site, the end of a grant, or the end of the last
     day that a limit allows above shadow; the end of the calendar without any of them.
     """
-    changes = _find_open_windows(policy.sites_by_id[cell.site], policy.windows, at)[1]
+    changes = find_open_span(policy.sites_by_id[cell.site], policy.windows, at)[2]
     ends = [
         grant.until for grant in scope.get_cell_state(cell, version).grants if grant.is_valid(at)
     ]
@@ -247,14 +285,20 @@ def compute_end(scope: Scope, policy: Policy, cell: Cell, version: str, at: date
 # day: the changes of each day are cached.
 
 
-def _find_open_windows(
+def find_open_span(
     site: Site, windows: tuple[Window, ...], at: datetime
-) -> tuple[tuple[Window, ...], datetime]:
-    """Return the open windows of a site, and when this next changes."""
+) -> tuple[tuple[Window, ...], datetime, datetime]:
+    """Return the open windows of a site, and a span of its UTC day in which they are.
+
+    The span ends when they next change. The windows are returned without hours.
+    """
     at = at.astimezone(UTC)
     edges, open_windows = _compute_day(site, windows, at.toordinal())
     position = bisect_right(edges, at)
-    return open_windows[position], edges[position]
+    since = (
+        edges[position - 1] if position else at.replace(hour=0, minute=0, second=0, microsecond=0)
+    )
+    return open_windows[position], since, edges[position]
 
 
 WindowDay = tuple[tuple[datetime, ...], tuple[tuple[Window, ...], ...]]

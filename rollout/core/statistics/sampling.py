@@ -7,13 +7,16 @@ independent of each other.
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _SEPARATOR = "\x1f"
-_BLOCK_BYTES = 64  # of SHA-256
+_BLOCK_BYTES, _DIGEST_BYTES = 64, 32  # of SHA-256
 
 
 def compute_sampling_value(salt: bytes, purpose: str, *parts: str) -> float:
@@ -49,12 +52,7 @@ def compute_sampling_values(salt: bytes, purpose: str, keys: Iterable[str]) -> N
     Raises:
         ValueError: the salt is empty.
     """
-    _check_salt(salt)
-    padded_salt = salt if len(salt) <= _BLOCK_BYTES else hashlib.sha256(salt).digest()
-    padded_salt = padded_salt.ljust(_BLOCK_BYTES, b"\0")
-    inner_hash = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded_salt))
-    inner_hash.update((purpose + _SEPARATOR).encode())
-    outer_hash = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded_salt))
+    inner_hash, outer_hash = _begin_hashes(salt, purpose)
     digests = []
     for key in keys:
         inner_copy, outer_copy = inner_hash.copy(), outer_hash.copy()
@@ -62,6 +60,47 @@ def compute_sampling_values(salt: bytes, purpose: str, keys: Iterable[str]) -> N
         outer_copy.update(inner_copy.digest())
         digests.append(outer_copy.digest())
     return (np.frombuffer(b"".join(digests), dtype=">u8")[::4] >> np.uint64(11)) / 2.0**53
+
+
+def build_bucket_finder(salt: bytes, purpose: str, edges: Sequence[float]) -> Callable[[str], int]:
+    """Return a function that counts the edges at or below a key's sampling value.
+
+    It compares digests with the digests at which the edges begin, so no value is computed.
+
+    Args:
+        edges: shares above 0, ascending.
+
+    Raises:
+        ValueError: the salt is empty.
+    """
+    inner_hash, outer_hash = _begin_hashes(salt, purpose)
+    first_digests = [_compute_first_digest(edge) for edge in edges]
+
+    def find_bucket(key: str) -> int:
+        inner_copy, outer_copy = inner_hash.copy(), outer_hash.copy()
+        inner_copy.update(key.encode())
+        outer_copy.update(inner_copy.digest())
+        return bisect_right(first_digests, outer_copy.digest())
+
+    return find_bucket
+
+
+def _begin_hashes(salt: bytes, purpose: str) -> tuple[Any, Any]:
+    """Return the beginnings of HMAC's inner and outer hash."""
+    _check_salt(salt)
+    padded_salt = salt if len(salt) <= _BLOCK_BYTES else hashlib.sha256(salt).digest()
+    padded_salt = padded_salt.ljust(_BLOCK_BYTES, b"\0")
+    inner_hash = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded_salt))
+    inner_hash.update((purpose + _SEPARATOR).encode())
+    return inner_hash, hashlib.sha256(bytes(byte ^ 0x5C for byte in padded_salt))
+
+
+def _compute_first_digest(edge: float) -> bytes:
+    """Return the bytes from which on digests have values of at least `edge`."""
+    first_value = ceil(edge * 2**53)  # exact: a power of two
+    if first_value >= 2**53:
+        return b"\xff" * (_DIGEST_BYTES + 1)  # above every digest
+    return (first_value << 11).to_bytes(8, "big")
 
 
 def _check_salt(salt: bytes) -> None:

@@ -18,8 +18,8 @@ from rollout.core.scope.assignment import (
     CaseQuestion,
     FallbackAction,
     _compute_turns,
-    _find_open_windows,
     decide_assignment,
+    find_open_span,
 )
 from rollout.core.statistics.sampling import compute_sampling_value
 from tests.factories import (
@@ -365,8 +365,12 @@ PLACES = (
 def test_what_is_remembered_of_a_day_is_what_the_hours_say(site, hours, minute, microsecond):
     at = datetime(2027, 1, 1, tzinfo=UTC) + timedelta(minutes=minute, microseconds=microsecond)
     windows = tuple(Window(str(n), said) for n, said in enumerate(hours))
-    open_ones, changes = _find_open_windows(site, windows, at.astimezone(ZoneInfo(site.timezone)))
+    open_ones, since, changes = find_open_span(
+        site, windows, at.astimezone(ZoneInfo(site.timezone))
+    )
     assert [w.id for w in open_ones] == [w.id for w in windows if is_open(w.hours, site, at)]
+    assert since <= at
+    assert find_open_span(site, windows, since) == (open_ones, since, changes)
     following = [find_next_change(w.hours, site, at) for w in windows]
     assert changes == min((c for c in following if c is not None), default=NEVER)
     assert find_window(site, open_ones, at) == find_window(site, windows, at)
@@ -379,7 +383,7 @@ def test_hours_turn_at_their_very_instant():
         (night, ["night"], night + 12 * HOUR),
         (night + 12 * HOUR, ["day", "night"], night + DAY),
     ):
-        held, following = _find_open_windows(Site("a", "UTC"), windows, at)
+        held, _, following = find_open_span(Site("a", "UTC"), windows, at)
         assert ([w.id for w in held], following) == (opens, changes)
 
 
@@ -387,7 +391,7 @@ def test_sites_of_one_zone_share_what_the_clock_says():
     _compute_turns.cache_clear()
     windows = (Window("day", "08:00-20:00"), Window("night"))
     for n in range(50):
-        _find_open_windows(Site(f"s{n}", "Europe/Vienna", country="AT", wave=n), windows, NOON)
+        find_open_span(Site(f"s{n}", "Europe/Vienna", country="AT", wave=n), windows, NOON)
     assert _compute_turns.cache_info().misses == 2
 
 

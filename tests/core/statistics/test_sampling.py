@@ -7,7 +7,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rollout.core.statistics.sampling import compute_sampling_value, compute_sampling_values
+from rollout.core.statistics.sampling import (
+    build_bucket_finder,
+    compute_sampling_value,
+    compute_sampling_values,
+)
 
 SALT = bytes(range(32))
 
@@ -25,6 +29,19 @@ def test_the_draw_is_the_published_one(purpose, expected):
 def test_many_draws_are_the_single_ones_in_order(salt, purpose, keys):
     single = [compute_sampling_value(salt, purpose, key) for key in keys]
     assert compute_sampling_values(salt, purpose, keys).tolist() == single
+
+
+@given(
+    st.binary(min_size=1, max_size=100),
+    st.lists(st.floats(min_value=0, max_value=1, exclude_min=True), max_size=4).map(sorted),
+    st.lists(st.text(), min_size=1, max_size=5),
+)
+def test_a_bucket_is_the_number_of_edges_up_to_the_draw(salt, edges, keys):
+    draws = [compute_sampling_value(salt, "stage", key) for key in keys]
+    for every_edge in (edges, sorted({*edges, *draws} - {0.0}), [1.0]):  # at a draw, and beyond
+        find_bucket = build_bucket_finder(salt, "stage", every_edge)
+        wanted = [sum(edge <= draw for edge in every_edge) for draw in draws]
+        assert [find_bucket(key) for key in keys] == wanted
 
 
 @given(st.text(), st.text())

@@ -1,0 +1,143 @@
+"""A client's compiled snapshot answers as the rules do, by both clocks, and is void at once."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout.client import client as client_module
+from rollout.core.calendar.sites import Window
+from rollout.core.policy.policy import EvidenceRules
+from rollout.core.scope.assignment import CaseQuestion
+from tests.client.test_boxes import BEFORE, OPEN, STOPPED, MovableClocks, ask, box_of, said
+from tests.factories import HOUR, NOON, autonomous, policy
+from tests.properties import examples
+
+MICROSECOND = timedelta(microseconds=1)
+ROLLOUTS = [
+    OPEN,
+    STOPPED,
+    autonomous(policy(lease=12 * HOUR)),
+    autonomous(policy(evidence=EvidenceRules(confidence_floor=0.8))),
+    autonomous(policy(windows=(Window("day", None, {"w": ("dry",)}), Window("night")))),
+]
+MOVES = st.tuples(
+    st.sampled_from([0, 1e-6, 0.5, 19.5, 20, 59.93, 59.94, 60, 8 * 3600 - 60, -1]),
+    st.sampled_from([0, 0, 0, 0.4, -0.999, -1, -1.001, 60, 61]),
+)
+
+
+@examples(
+    given(
+        st.sampled_from(ROLLOUTS),
+        st.sampled_from([1.0, 60.0, 3600.0, 12 * 3600.0]),
+        st.lists(
+            st.tuples(
+                MOVES,
+                st.sampled_from(["creek", "lake", "moon"]),
+                st.integers(0, 20).map(str),
+                st.sampled_from(["v1", "v1", "v2"]),
+                st.sampled_from([None, {"w": "dry"}]),
+            ),
+            min_size=1,
+            max_size=8,
+        ),
+    ),
+    fast=60,
+    whole=300,
+)
+def test_a_compiled_snapshot_answers_as_the_rules_by_both_clocks(rollout, lease, asked):
+    clocks = MovableClocks()
+    box = box_of(said(rollout, lease=timedelta(seconds=lease)), hands=clocks)
+    box.load_policy = lambda _: rollout.policy
+    box.renew()
+    for (passed, set_by), site, key, version, attributes in asked:
+        clocks.move(passed)
+        clocks.wall += timedelta(seconds=set_by)
+        at = NOON + HOUR + timedelta(seconds=clocks.boot - 100)
+        case = {"confidence": 0.9, "attributes": attributes}
+        answer = box.decide(site, at, version, key, **case)
+        wanted = box._decide_by_rules(CaseQuestion(site, at, version, key, **case))
+        for name in ("decider", "stage", "exposure", "is_audited", "share", "reason", "revision"):
+            assert getattr(answer, name) == getattr(wanted, name)
+        assert answer.lease <= wanted.lease + 2 * MICROSECOND
+        assert (
+            answer.lease >= wanted.lease - 2 * MICROSECOND or lease > rollout.policy.lease.seconds
+        )
+
+
+def test_the_rest_of_a_lease_is_computed_when_it_is_read():
+    clocks = MovableClocks()
+    box = box_of(BEFORE, hands=clocks)
+    box.renew()
+    answer = ask(box)
+    assert answer.lease == pytest.approx(timedelta(seconds=59.94), abs=MICROSECOND)
+    clocks.move(20)
+    assert answer.lease == pytest.approx(timedelta(seconds=39.94), abs=MICROSECOND)
+    clocks.wall -= timedelta(seconds=22)
+    assert answer.lease == timedelta(0)
+    clocks.wall += timedelta(seconds=22)
+    clocks.move(40)
+    assert answer.lease == timedelta(0)
+    clocks.boot = None
+    assert answer.lease == timedelta(0)
+
+
+def test_a_question_after_the_first_reads_both_clocks_once_and_no_rule(monkeypatch):
+    clocks = MovableClocks()
+    box = box_of(BEFORE, hands=clocks)
+    box.renew()
+    clocks.move(1)  # past the instant of the last ledger entry
+    reads, read_seconds = [], MovableClocks.read_seconds
+    monkeypatch.setattr(
+        MovableClocks, "read_seconds", lambda self: reads.append(1) or read_seconds(self)
+    )
+    first = ask(box)
+    reads.clear()
+    monkeypatch.setattr(client_module, "CaseQuestion", None)  # the rules are not evaluated
+    monkeypatch.setattr(MovableClocks, "read", None)
+    for _ in range(10):
+        clocks.move(1)
+        assert ask(box) is first
+    assert len(reads) == 10
+
+
+def test_a_renewal_that_stops_voids_the_table():
+    stopped = said(STOPPED)
+    box = box_of(BEFORE, stopped)
+    box.renew()
+    box.clocks.move(1)
+    assert ask(box).decider == "model"
+    former = box._compiled
+    box.renew()
+    assert "stopped" in ask(box).reason
+    assert box._compiled is not former
+
+
+def test_a_hand_over_while_the_table_is_compiled_voids_it(monkeypatch):
+    box = box_of(BEFORE)
+    box.renew()
+    box.clocks.move(1)
+    compile_table = client_module.AssignmentTable
+
+    def hand_over_meanwhile(*args):
+        box.hand_over()
+        return compile_table(*args)
+
+    monkeypatch.setattr(client_module, "AssignmentTable", hand_over_meanwhile)
+    box.decide("creek", NOON + HOUR, "v1", "k9")
+    monkeypatch.undo()
+    assert ask(box).reason == "handed over to a human until a newer scope is read"
+
+
+def test_a_client_without_the_salt_or_a_boot_clock_compiles_nothing():
+    clocks = MovableClocks()
+    without_salt = box_of(said(OPEN, salt=None), hands=clocks)
+    without_salt.renew()
+    assert (ask(without_salt).decider, without_salt._compiled) == ("human", None)
+    clocks.boot = None
+    without_clock = box_of(BEFORE, hands=clocks)
+    without_clock.renew()
+    answer = ask(without_clock)
+    assert (answer.decider, answer.lease, without_clock._compiled) == ("human", timedelta(0), None)
