@@ -54,7 +54,8 @@ class LoadedCause:
     Attributes:
         since, until: times of the read cases: from the stage before the incident, at least three
             and at most 90 days, until at most a week after it.
-        started: the first unit after the change; None if no change is likely.
+        started: the first judged case after the change, or the first case of all with the newest
+            value; None if no change is likely.
         batch: units by which the figures move for this reader; None if one by one.
         names_reviewers: whether reviewers are compared: operators alone read their names.
     """
@@ -99,16 +100,37 @@ def load_incident_cause(
             lever: store.load_answers(lever)
             for lever in {state.policy.whole_unit_lever, *state.policy.levers_by_id}
         }
-    judged = _build_units(units, answers, state, timezone, names_reviewers=names_reviewers)
-    cause = find_incident_cause(judged, to_micros(opened))
+        judged = _build_units(units, answers, state, timezone, names_reviewers=names_reviewers)
+        cause = find_incident_cause(judged, to_micros(opened))
+        started = _find_start(store, cell, judged, cause, since)
     return LoadedCause(
         *(cell.site, cell.window, incident.version, timezone),
         *(since, until, opened),
-        None if cause.started is None else from_micros(cause.started),
+        started,
         BATCH_SIZE if is_batched else None,
         names_reviewers,
         cause,
     )
+
+
+def _find_start(
+    store: JudgedUnitStore,
+    cell: Cell,
+    judged: JudgedUnits,
+    cause: IncidentCause,
+    since: datetime,
+) -> datetime | None:
+    """Return the start of the change; a new value's first case may not have been judged."""
+    if cause.started is None:
+        return None
+    started = from_micros(cause.started)
+    if not cause.new_values:
+        return started
+    earlier = judged.occurred[judged.occurred < cause.started]
+    last_before = max(since, from_micros(int(earlier[-1]))) if len(earlier) else since
+    kind, value = cause.new_values[0].kind, cause.new_values[0].value
+    first = store.find_first_case(cell, kind, value, last_before, started)
+    return started if first is None else from_micros(first)
 
 
 def _list_units(

@@ -1,5 +1,6 @@
 """Units of a version in a cell with a blind decision, as guards count them."""
 
+import json
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -12,6 +13,7 @@ from rollout.store.records.case_pages import has_later_revision
 from rollout.store.tables.tables import cases, count_classes, count_series, counted_units
 
 GUARD: Final = "guard"
+MAX_READ_CASES: Final = 5_000
 
 
 class JudgedUnit(NamedTuple):
@@ -91,6 +93,31 @@ class JudgedUnitStore:
             .order_by(cases.c.occurred_at, cases.c.case_id)
         )
         return [JudgedUnit._make(row) for row in self._transaction.execute(query).all()]
+
+    def find_first_case(
+        self, cell: Cell, attribute: str, value: str, since: datetime, until: datetime
+    ) -> int | None:
+        """Return microseconds of the cell's first case with a value in a span, None without any.
+
+        It need not be judged. Only the span's first cases are read, at most `MAX_READ_CASES`.
+        """
+        occurred = type_coerce(cases.c.occurred_at, BigInteger)
+        query = (
+            select(occurred.label("occurred"), type_coerce(cases.c.attributes, Text).label("text"))
+            .where(
+                cases.c.rollout == self._rollout.number,
+                cases.c.site == cell.site,
+                cases.c.window == cell.window,
+                cases.c.occurred_at > since,
+                cases.c.occurred_at < until,
+                cases.c.planted.is_(None),
+                ~has_later_revision(),
+            )
+            .order_by(cases.c.occurred_at)
+            .limit(MAX_READ_CASES)
+        )
+        rows = self._transaction.execute(query)
+        return next((r.occurred for r in rows if json.loads(r.text).get(attribute) == value), None)
 
     def load_answers(self, lever: str) -> dict[int, tuple[str, str]]:
         """Return the human's and the version's answer of each class of a lever."""
