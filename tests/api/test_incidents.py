@@ -5,14 +5,17 @@ from dataclasses import replace
 import pytest
 
 from rollout.core.policy.cell_evidence import GuardReading
+from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.events import FamiliarityChanged, IncidentOpened
 from rollout.core.scope.permissions import AssignedRole
 from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.ledger.ledger import Ledger
 from tests.api.bears import CREEK, LAKE, POLICY, V1, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, MET, NOON, TICK
+from tests.services.incidents.cause_town import END, build_town
 from tests.store.databases import on_sqlite
 
 
@@ -107,3 +110,31 @@ def test_pages_go_on(client, alarmed):
     first = client.get(f"{V1}/incidents", params={"limit": 1}).json()
     second = client.get(f"{V1}/incidents", params={"limit": 1, "after": first["next"]}).json()
     assert [one["id"] for one in (*first["items"], *second["items"])] == ["I-2", "I-1"]
+
+
+def test_its_cause_names_the_value_and_when_it_began(client, clock, database):
+    build_town(database)
+    clock.advance(END - clock.now())
+    answer = client.by("bo").get(f"{V1}/incidents/I-1/cause")
+    assert answer.status_code == 200
+    cause = answer.json()["cause"]
+    value = cause["values"][0]
+    assert (value["name"], value["value"], value["stands_out"]) == ("lens", "new", True)
+    assert value["low"] < value["differing"] / value["judged"] < value["high"]
+    assert cause["compared"] == len(cause["values"])
+    assert cause["started_at"] < cause["opened_at"]
+    (new,) = cause["new_values"]
+    assert (new["value"], new["since"]["judged"]) == ("new", value["judged"])
+
+
+def test_an_incident_without_a_judged_case_has_a_cause_without_values(client, alarmed):
+    cause = client.get(f"{V1}/incidents/I-1/cause").json()["cause"]
+    assert (cause["started_at"], cause["values"], cause["before"]["share"]) == (None, [], None)
+
+
+def test_an_incident_of_no_cell_has_no_cause(client, database):
+    founded(database, NOON)
+    clock_set = OpenIncident(at=NOON, kind="clock", reason="behind", about="host")
+    execute_command(database, "bears", lambda _: clock_set)
+    assert client.get(f"{V1}/incidents/I-1/cause").json() == {"incident": "I-1", "cause": None}
+    assert problem_of(client.get(f"{V1}/incidents/I-9/cause")) == (404, "unknown-incident")

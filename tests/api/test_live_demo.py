@@ -191,6 +191,28 @@ def test_the_history_ends_with_two_proposals_and_an_incident_an_hour_old(demo):
     assert stages == {"shadow", "supervised", "autonomous"}
 
 
+def sign_in(demo, name):
+    session = demo.service.sign_in.start_demo_session(name, at=demo.service.wall_clock.now())
+    browser = Asking(create_app(demo.service), base_url="http://127.0.0.1")
+    browser.cookies.set("rollout", session.token)
+    return browser
+
+
+def test_the_narrowings_cause_is_a_click_from_the_overview(demo):
+    """The figures are those of mailroom's story: 15 of 182, of which 3 of 152 were before."""
+    browser = sign_in(demo, "ana")
+    overview = browser.get("/console/").text
+    text = browser.get(re.search(r'href="(/console[^"]*/incidents/I-1)"', overview)[1]).text
+    headline = re.search(r'</h1>\s*<p class="lede">(.*?)</p>', text, re.DOTALL)[1]
+    headline = re.sub(r' <span class="soft nowrap">.*?</span>|<[^>]*>', "", headline)
+    assert headline == (
+        "Since Mon 20 Oct 06:09 WEST, cases with form = new, which did not occur before, differ in"
+        " 15 of 30 (50.0\u00a0%, 31.3 to 68.7\u00a0%); other cases in the same time in 0 of 5,"
+        " before in 3 of 152. Whether other cases differ as much now can’t be told yet."
+    )
+    assert "is+form=new" in text
+
+
 def test_the_history_has_what_clients_had_sent(demo, letters):
     ana = asking(demo, "ana")
     assert LIVE_FROM - HOUR < letters[demo.next_case - 1].at <= LIVE_FROM

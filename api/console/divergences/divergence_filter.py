@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from api.console.page.text import ATTRIBUTE_PREFIX
 from rollout.services.divergences.divergence_list import DivergenceQuery
 
 FIELD_NAMES: Final = (
@@ -21,8 +22,6 @@ FIELD_NAMES: Final = (
     "until",
 )
 HAS_CHOICE_BY_WORK: Final = {"open": False, "done": True}
-ATTRIBUTE_PREFIX: Final = "is "
-"""Prefix of an attribute's name in the form: `is camera`."""
 INVALID_DAY_TEXT: Final = "Write a day as YYYY-MM-DD, or leave it empty"
 REVERSED_DAYS_TEXT: Final = "Choose a first day that is not after the last day"
 MIN_DAY: Final = date(1970, 1, 1)

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.console.divergences.divergence_filter import (
-    ATTRIBUTE_PREFIX,
     DivergenceSearch,
     parse_divergence_search,
 )
@@ -23,7 +22,7 @@ from api.console.divergences.matrix_table import build_action_table, build_label
 from api.console.page.form import Form, SignedForm
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
-from api.console.page.text import encode_segment
+from api.console.page.text import ATTRIBUTE_PREFIX, encode_segment
 from api.console.reviews.case_text import build_case_path
 from api.console.reviews.cleaning_form import (
     CleaningFormResult,

@@ -7,6 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from api.console.ledger import incident_text as words
+from api.console.ledger.cause_text import CauseView, build_cause_view
 from api.console.ledger.ledger_text import describe_ledger_entries
 from api.console.page.form import SignedForm
 from api.console.page.page import redirect_to, render_page
@@ -19,6 +20,7 @@ from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.scope.permissions import Permission
 from rollout.reports.text.event_describer import ZonedEventDescriber
 from rollout.reports.text.state_text import get_incident_text
+from rollout.services.incidents.incident_causes import load_incident_cause
 from rollout.services.incidents.incident_impact import IncidentImpact, load_incident_impact
 from rollout.services.incidents.incidents import load_incident, record_acknowledgement
 
@@ -95,10 +97,16 @@ def _render_incident(
         own=frozenset(entry.row.revision for entry in impact.own_entries),
         narrower=_find_narrowable_cell(impact),
         timeline=_load_timeline(impact, visitor, rollout),
+        cause=_load_cause(impact, visitor, rollout),
         who_may=words.explain_permission(visitor, rollout, incident_details),
         errors=errors or {},
         typed=typed or {},
     )
+
+
+def _load_cause(impact: IncidentImpact, visitor: Visitor, rollout: str) -> CauseView | None:
+    loaded = load_incident_cause(visitor.service, visitor.caller, rollout, impact, at=visitor.at)
+    return None if loaded is None else build_cause_view(loaded, impact.policy, visitor)
 
 
 def _load_timeline(impact: IncidentImpact, visitor: Visitor, rollout: str) -> TimelineView | None:

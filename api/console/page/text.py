@@ -15,6 +15,9 @@ _TAG_OR_PERCENT: Final = re.compile(
 
 _PLAIN_WORD: Final = re.compile(r"\A[a-z]+(?=[\s,.:;!?)'’]|\Z)")
 
+ATTRIBUTE_PREFIX: Final = "is "
+"""Prefix of an attribute's name in the filter of the divergences: `is camera`."""
+
 
 def encode_segment(name: str) -> str:
     """Return a name as one segment of a URL path.

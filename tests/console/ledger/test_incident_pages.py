@@ -19,7 +19,9 @@ from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.incidents.incident_impact import EvidencePeriod, begin_counts
 from tests.api.bears import CREEK, LAKE, POLICY, scope_of, tick, widened
+from tests.console.divergence_rows import count
 from tests.factories import HOUR, MET, NOON, TICK
+from tests.services.incidents.cause_town import END, open_incident, tell_cases
 
 ON_BOTH_ENGINES = True
 HIDDEN = '<span class="hidden-words">, incident'
@@ -323,3 +325,49 @@ def test_names_of_sites_are_text_wherever_they_stand(browser, service, clock):
     clock.advance(HOUR)
     browser.as_("vic").submit("/rollouts/odd/incidents/I-1", note=site)
     assert SCRIPT not in browser.page("/rollouts/odd/incidents/I-1")
+
+
+@pytest.fixture
+def caused(service, clock):
+    """Open an incident in a cell where v1 misreads a new lens."""
+    tell_cases(service.database)
+    open_incident(service.database)
+    count(service.database, at=END)
+    clock.advance(END - clock.now())
+
+
+def read_headline(page):
+    """Return the first sentence without tags."""
+    return re.sub(
+        r"<[^>]*>", "", re.search(r'</h1>\s*<p class="lede">(.*?)</p>', page, re.DOTALL)[1]
+    )
+
+
+def test_the_page_begins_with_its_cause(browser, caused):
+    text = browser.as_("ana").page(PATH)
+    headline = read_headline(text)
+    assert headline.startswith("Since Sun 6 Jun 06:00 UTC")
+    sentence = (
+        "cases with lens = new differ in 32 of 64 (50.0\u00a0%, 32.3 to 67.7\u00a0%);"
+        " other cases in the same time in 0 of 16, before in 3 of 160."
+    )
+    assert sentence in headline
+    assert "were compared with all other cases of the same time" in text
+    assert "at most 5\u00a0%" in text
+
+
+def test_a_click_filters_the_divergences_to_the_value(browser, caused):
+    link = re.search(r'href="/console(/[^"]*)"[^>]*>Show these', browser.as_("ana").page(PATH))[1]
+    link = link.replace("&amp;", "&")
+    assert "32 divergences" in browser.page(link)
+    assert "32 divergences" not in browser.page(link.replace("lens=new", "lens=old"))
+
+
+def test_reviewers_names_are_read_by_operators_alone(browser, caused):
+    assert "reviewer = " in browser.as_("ana").page(PATH)
+    assert "reviewer = " not in browser.as_("vic").page(PATH)
+
+
+def test_without_a_judged_case_the_page_says_so(browser, alarmed):
+    headline = read_headline(browser.as_("vic").page(PATH))
+    assert headline == "No case with a blind decision is counted around this incident yet."

@@ -1,0 +1,255 @@
+"""Text of an incident's cause: its first sentence, its values, its populations."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from markupsafe import Markup
+
+from api.console.page.page_context import Visitor
+from api.console.page.text import ATTRIBUTE_PREFIX
+from api.console.page.time_format import format_site_time
+from rollout.core.policy.policy import Policy
+from rollout.reports.figures.incident_cause import MAX_NEW_VALUES, NewCaseValue, ValueFinding
+from rollout.reports.statistics.intervals import Share
+from rollout.reports.statistics.value_search import (
+    ATTRIBUTE,
+    ERROR_RATE,
+    MIN_CASES,
+    ComparedValue,
+)
+from rollout.reports.text.formatting import (
+    format_count,
+    format_interval,
+    format_percent,
+    format_quantity,
+    format_ratio,
+    join_words,
+)
+from rollout.services.incidents.incident_causes import ANSWER, LoadedCause
+
+MAX_ROWS: Final = 10
+"""Rows of values in a table; the API has more."""
+NO_LINK: Final = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CauseRow:
+    """A compared value: its cases and the others, formatted; `query` filters the divergences."""
+
+    name: str
+    query: str
+    differing: str
+    interval: str
+    others: str
+    before: str
+    stands_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CausePeriodRow:
+    """Cases of a kind before, during and since the incident, formatted."""
+
+    name: str
+    before: str
+    during: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class CauseView:
+    """What an incident's page says of its cause.
+
+    Attributes:
+        headline: the first sentence, with times.
+        query: filters the divergences to what the headline names.
+        notes: what the search compared, and what it could not.
+    """
+
+    headline: Markup
+    query: str
+    periods: tuple[CausePeriodRow, ...]
+    rows: tuple[CauseRow, ...]
+    notes: tuple[str, ...]
+
+
+def build_cause_view(loaded: LoadedCause, policy: Policy, visitor: Visitor) -> CauseView:
+    """Return the texts of a cause."""
+    cause = loaded.cause
+    standout = cause.standout
+    rows = tuple(
+        _build_row(finding, loaded, policy)
+        for finding in cause.findings[: max(MAX_ROWS, len(cause.search.standouts))]
+    )
+    query = _build_query(loaded, policy)
+    if standout is not None:
+        query = _build_value_query(loaded, policy, standout.compared)
+    elif cause.new_values:
+        new_value = cause.new_values[0]
+        query = _build_query(loaded, policy, **{ATTRIBUTE_PREFIX + new_value.kind: new_value.value})
+    return CauseView(
+        _build_headline(loaded, visitor),
+        query,
+        tuple(_list_period_rows(loaded)),
+        rows,
+        tuple(_list_notes(loaded)),
+    )
+
+
+def _build_headline(loaded: LoadedCause, visitor: Visitor) -> Markup:
+    """Return the sentence that begins an incident's page."""
+    cause = loaded.cause
+    total = cause.before.n + cause.since.n
+    if not total:
+        return Markup("No case with a blind decision is counted around this incident yet.")
+    standout = cause.standout
+    began = loaded.started or loaded.since
+    since = Markup("Since {}, ").format(format_site_time(began, loaded.timezone, visitor))
+    if loaded.started is None and standout is None:
+        return since + Markup(
+            "{} differs in {}; no rise is likely among the cases that are counted yet."
+        ).format(loaded.version, _format_share(cause.since))
+    if standout is not None:
+        return since + _describe_standout(standout)
+    if cause.new_values:
+        return since + _describe_new_value(cause.new_values[0], cause.before)
+    return since + Markup(
+        "{} differs in {}, before in {}. No value of the cases stands out."
+    ).format(loaded.version, _format_share(cause.since), format_ratio(cause.before))
+
+
+def _describe_standout(finding: ValueFinding) -> Markup:
+    value = finding.compared
+    text = Markup(
+        "<strong>cases with {} differ in {} of {} ({}, {})</strong>;"
+        " other cases in the same time in {} of {}"
+    ).format(
+        _name_value(value),
+        *map(format_count, (value.count, value.n)),
+        format_percent(value.count / value.n),
+        _format_limits(value),
+        *map(format_count, (value.rest_count, value.rest_n)),
+    )
+    if finding.others_before.n:
+        text += Markup(", before in {}").format(format_ratio(finding.others_before))
+    if finding.before.n:
+        text += Markup("; those with it before in {}").format(format_ratio(finding.before))
+    return text + Markup(".")
+
+
+def _describe_new_value(value: NewCaseValue, before: Share) -> Markup:
+    """Describe a new value that too few other cases allow to compare."""
+    text = Markup(
+        "<strong>cases with {}, which did not occur before, differ in {}</strong>"
+    ).format(f"{value.kind} = {value.value}", _format_share(value.since))
+    if value.others.n:
+        text += f"; other cases in the same time in {format_ratio(value.others)}"
+    if before.n:
+        text += f"{',' if value.others.n else '; others'} before in {format_ratio(before)}"
+    return text + ". Whether other cases differ as much now can’t be told yet."
+
+
+def _format_share(share: Share) -> str:
+    return f"{format_ratio(share)} ({format_percent(share.rate)}, {format_interval(share)})"
+
+
+def _format_limits(value: ComparedValue) -> str:
+    return f"{format_percent(value.low)[:-2]} to {format_percent(value.high)}"
+
+
+def _name_value(value: ComparedValue) -> str:
+    return f"{value.kind} = {value.value}"
+
+
+def _list_period_rows(loaded: LoadedCause) -> Iterator[CausePeriodRow]:
+    cause = loaded.cause
+    if loaded.started is None:
+        return
+    yield CausePeriodRow("All cases", *map(_format_cell, (cause.before, cause.during, cause.after)))
+    for finding in cause.findings:
+        if finding.compared.is_standout:
+            shares = (finding.before, finding.during, finding.after)
+            yield CausePeriodRow(_name_value(finding.compared), *map(_format_cell, shares))
+
+
+def _format_cell(share: Share) -> str:
+    if not share.n:
+        return "none"
+    return f"{format_ratio(share)} ({format_percent(share.rate)})"
+
+
+def _build_row(finding: ValueFinding, loaded: LoadedCause, policy: Policy) -> CauseRow:
+    value = finding.compared
+    return CauseRow(
+        _name_value(value),
+        _build_value_query(loaded, policy, value),
+        f"{format_count(value.count)} of {format_count(value.n)}",
+        f"{format_percent(value.count / value.n)} ({_format_limits(value)})",
+        f"{format_count(value.rest_count)} of {format_count(value.rest_n)}",
+        _format_cell(finding.before),
+        value.is_standout,
+    )
+
+
+def _list_notes(loaded: LoadedCause) -> Iterator[str]:
+    """Yield what was compared, how surely, and what was not."""
+    cause = loaded.cause
+    number = len(cause.search.values)
+    yield (
+        "One population: decisions given without seeing the answer, one per unit, of cases that"
+        " nobody may still be asked about."
+    )
+    if loaded.batch:
+        yield (
+            f"Because you may be asked for blind reviews here, figures move in batches of"
+            f" {loaded.batch} closed cases."
+        )
+    if number:
+        yield (
+            f"{format_quantity(number, 'value')} with at least {MIN_CASES} cases"
+            f" {'was' if number == 1 else 'were'} compared with all other cases of the same time."
+            f" The chance that any stands out without cause is at most"
+            f" {format_percent(ERROR_RATE, 0)}; the intervals are wide enough for all of them."
+        )
+    if number and not cause.search.standouts:
+        yield _describe_visible_difference(cause.findings)
+    names = [name for _, name in cause.search.uncompared]
+    if names and cause.since.n:
+        yield f"Not comparable, as no value has enough cases on both sides: {join_words(names)}."
+    for (_, name), left in cause.search.omitted:
+        yield f"{format_quantity(left, 'rarer value')} of {name} left out."
+    new_values = [f"{value.kind} = {value.value}" for value in cause.new_values]
+    if new_values and (cause.search.standouts or len(new_values) > 1):
+        yield f"New since then, at most {MAX_NEW_VALUES}: {join_words(new_values)}."
+
+
+def _describe_visible_difference(findings: tuple[ValueFinding, ...]) -> str:
+    """Return which difference the search would have found, for the value that allows the least."""
+    visible = [f for f in findings if f.visible_difference is not None]
+    if not visible:
+        return "Nothing stands out, but with so few cases no difference could have."
+    best = min(visible, key=lambda finding: finding.visible_difference or 0.0)
+    points = 100 * (best.visible_difference or 0.0)
+    return (
+        f"Nothing stands out. With {format_quantity(best.compared.n, 'case')}"
+        f" ({_name_value(best.compared)}) a difference of {points:.0f} points would have been found"
+        f" in 8 of 10 cases."
+    )
+
+
+def _build_query(loaded: LoadedCause, policy: Policy, **fields: str) -> str:
+    """Return the URL query of the divergences in the cell since the start, without a value."""
+    first_day = (loaded.started or loaded.since).astimezone(ZoneInfo(policy.timezone)).date()
+    base = {"version": loaded.version, "site": loaded.site, "window": loaded.window}
+    return "?" + urlencode({**base, "since": first_day.isoformat(), **fields})
+
+
+def _build_value_query(loaded: LoadedCause, policy: Policy, value: ComparedValue) -> str:
+    """Return the URL query of a value's divergences, "" if they have no such filter."""
+    if value.source == ATTRIBUTE:
+        return _build_query(loaded, policy, **{ATTRIBUTE_PREFIX + value.kind: value.value})
+    if value.source == ANSWER and len(policy.levers) == 1:
+        return _build_query(loaded, policy, human=value.value)
+    return NO_LINK

@@ -1,0 +1,161 @@
+"""Schemas of the cause of an incident."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rollout.reports.figures.incident_cause import IncidentCause, NewCaseValue, ValueFinding
+from rollout.reports.statistics.intervals import Share
+from rollout.services.incidents.incident_causes import LoadedCause
+
+
+class CauseCounts(BaseModel):
+    """Judged cases and those in which the version differs, with its 95 % interval."""
+
+    differing: int
+    judged: int
+    share: float | None
+    low: float | None
+    high: float | None
+
+
+class CauseValue(BaseModel):
+    """A value's cases against all others of the same time, and before and after the incident.
+
+    The intervals of all values cover together with 95 %.
+    """
+
+    source: str = Field(examples=["attribute"])
+    name: str = Field(examples=["form"])
+    value: str = Field(examples=["new"])
+    stands_out: bool
+    chance: float = Field(description="Holm's p-value of Fisher's exact test against the others.")
+    differing: int
+    judged: int
+    low: float
+    high: float
+    others_differing: int
+    others_judged: int
+    visible_difference: float | None = Field(
+        description="This difference to the others would stand out in 8 of 10 cases; null if none."
+    )
+    before: CauseCounts
+    during: CauseCounts
+    after: CauseCounts
+    others_before: CauseCounts
+
+
+class CauseNewValue(BaseModel):
+    """An attribute value that no judged case had before the day of the change."""
+
+    name: str
+    value: str
+    since: CauseCounts
+    others: CauseCounts
+
+
+class CauseGap(BaseModel):
+    """Values of a property that were not compared; without a number, there was none to compare."""
+
+    source: str
+    name: str
+    values: int | None
+
+
+class Cause(BaseModel):
+    """Since when and in which cases a version differs around an incident."""
+
+    site: str
+    window: str
+    version: str
+    since: datetime
+    until: datetime
+    started_at: datetime | None = Field(description="Likeliest begin; null if no rise is likely.")
+    opened_at: datetime
+    batch: int | None = Field(description="Judged cases by which your figures move; null is one.")
+    compared: int = Field(description="Number of values compared since the begin.")
+    before: CauseCounts
+    during: CauseCounts
+    after: CauseCounts
+    values: list[CauseValue] = Field(description="Those that stand out first, at least 50.")
+    new_values: list[CauseNewValue]
+    not_compared: list[CauseGap]
+
+
+class IncidentCauseAnswer(BaseModel):
+    """The cause of an incident; null if it names no version in a cell of the policy."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"incident": "I-3", "cause": None}})
+
+    incident: str
+    cause: Cause | None
+
+
+def build_cause_answer(incident: str, loaded: LoadedCause | None) -> IncidentCauseAnswer:
+    """Return the answer for a loaded cause."""
+    if loaded is None:
+        return IncidentCauseAnswer(incident=incident, cause=None)
+    figures = loaded.cause
+    cause = Cause(
+        site=loaded.site,
+        window=loaded.window,
+        version=loaded.version,
+        since=loaded.since,
+        until=loaded.until,
+        started_at=loaded.started,
+        opened_at=loaded.opened,
+        batch=loaded.batch,
+        compared=len(figures.search.values),
+        before=_build_counts(figures.before),
+        during=_build_counts(figures.during),
+        after=_build_counts(figures.after),
+        values=[_build_value(finding) for finding in figures.findings],
+        new_values=[_build_new_value(value) for value in figures.new_values],
+        not_compared=_build_gaps(figures),
+    )
+    return IncidentCauseAnswer(incident=incident, cause=cause)
+
+
+def _build_counts(share: Share) -> CauseCounts:
+    return CauseCounts(
+        differing=share.count, judged=share.n, share=share.rate, low=share.low, high=share.high
+    )
+
+
+def _build_value(finding: ValueFinding) -> CauseValue:
+    compared = finding.compared
+    return CauseValue(
+        source=compared.source,
+        name=compared.kind,
+        value=compared.value,
+        stands_out=compared.is_standout,
+        chance=compared.chance,
+        differing=compared.count,
+        judged=compared.n,
+        low=compared.low,
+        high=compared.high,
+        others_differing=compared.rest_count,
+        others_judged=compared.rest_n,
+        visible_difference=finding.visible_difference,
+        before=_build_counts(finding.before),
+        during=_build_counts(finding.during),
+        after=_build_counts(finding.after),
+        others_before=_build_counts(finding.others_before),
+    )
+
+
+def _build_new_value(value: NewCaseValue) -> CauseNewValue:
+    return CauseNewValue(
+        name=value.kind,
+        value=value.value,
+        since=_build_counts(value.since),
+        others=_build_counts(value.others),
+    )
+
+
+def _build_gaps(figures: IncidentCause) -> list[CauseGap]:
+    search = figures.search
+    return [
+        *(CauseGap(source=key[0], name=key[1], values=left) for key, left in search.omitted),
+        *(CauseGap(source=key[0], name=key[1], values=None) for key in search.uncompared),
+    ]

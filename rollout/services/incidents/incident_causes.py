@@ -1,0 +1,230 @@
+"""The cause of an incident, loaded for a caller.
+
+Nobody may still be asked about the counted cases. A reader who may review at the site reads units
+that closed, in whole batches, so that a look before and one after an own answer tells of no case.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from rollout.core.calendar.instants import from_micros, to_micros
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.measures import MISSING
+from rollout.core.scope.permissions import Caller, Permission
+from rollout.reports.figures.incident_cause import (
+    BATCH_SIZE,
+    IncidentCause,
+    JudgedUnits,
+    find_incident_cause,
+    find_whole_batches,
+)
+from rollout.reports.statistics.value_search import ATTRIBUTE, Codes, ValueKind
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.service import Service
+from rollout.services.incidents.incident_impact import IncidentImpact
+from rollout.store.counting.judged_units import JudgedUnit, JudgedUnitStore
+from rollout.store.counting.period_records import PeriodRecords
+from rollout.store.database.session import Transaction
+from rollout.tally.slots import find_slot_after, find_slot_before
+
+ANSWER: Final = "answer"
+HOUR: Final = "hour"
+WEEKDAY: Final = "weekday"
+REVIEWER: Final = "reviewer"
+WEEKDAYS: Final = (
+    *("Monday", "Tuesday", "Wednesday", "Thursday", "Friday"),
+    *("Saturday", "Sunday"),
+)
+HOURS: Final = tuple(f"{hour:02}–{hour + 1:02}" for hour in range(24))
+MIN_TIME_BEFORE: Final = timedelta(days=3)
+MAX_TIME_BEFORE: Final = timedelta(days=90)
+TIME_AFTER: Final = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedCause:
+    """The cause of an incident in its cell.
+
+    Attributes:
+        since, until: times of the read cases: from the stage before the incident, at least three
+            and at most 90 days, until at most a week after it.
+        started: the first judged case after the change, or the first case of all with the newest
+            value; None if no change is likely.
+        batch: units by which the figures move for this reader; None if one by one.
+        names_reviewers: whether reviewers are compared: operators alone read their names.
+    """
+
+    site: str
+    window: str
+    version: str
+    timezone: str
+    since: datetime
+    until: datetime
+    opened: datetime
+    started: datetime | None
+    batch: int | None
+    names_reviewers: bool
+    cause: IncidentCause
+
+
+def load_incident_cause(
+    service: Service, caller: Caller, rollout_name: str, impact: IncidentImpact, *, at: datetime
+) -> LoadedCause | None:
+    """Return the cause of an incident, None without a version in a cell of the policy.
+
+    Args:
+        impact: the incident as the caller may read it.
+    """
+    incident = impact.incident
+    cell = Cell(incident.site, incident.window)
+    if impact.period_before is None:
+        return None
+    state = service.state_cache.reload_rollout(rollout_name).state
+    opened = incident.opened_at
+    since = min(impact.period_before.since, opened - MIN_TIME_BEFORE)
+    since = max(since, opened - MAX_TIME_BEFORE)
+    until = min(at, opened + TIME_AFTER)
+    is_batched = caller.has_permission(Permission.REVIEW, rollout_name, cell.site)
+    names_reviewers = caller.has_permission(Permission.OPERATE, rollout_name, cell.site)
+    timezone = state.policy.sites_by_id[cell.site].timezone
+    with service.database.begin_read() as transaction:
+        store = JudgedUnitStore(transaction, state.rollout, cell, incident.version)
+        units = _list_units(transaction, state, store, since, until, at, is_batched=is_batched)
+        answers = {
+            lever: store.load_answers(lever)
+            for lever in {state.policy.whole_unit_lever, *state.policy.levers_by_id}
+        }
+        judged = _build_units(units, answers, state, timezone, names_reviewers=names_reviewers)
+        cause = find_incident_cause(judged, to_micros(opened))
+        started = _find_start(store, cell, judged, cause, since)
+    return LoadedCause(
+        *(cell.site, cell.window, incident.version, timezone),
+        *(since, until, opened),
+        started,
+        BATCH_SIZE if is_batched else None,
+        names_reviewers,
+        cause,
+    )
+
+
+def _find_start(
+    store: JudgedUnitStore,
+    cell: Cell,
+    judged: JudgedUnits,
+    cause: IncidentCause,
+    since: datetime,
+) -> datetime | None:
+    """Return the start of the change; a new value's first case may not have been judged."""
+    if cause.started is None:
+        return None
+    started = from_micros(cause.started)
+    if not cause.new_values:
+        return started
+    earlier = judged.occurred[judged.occurred < cause.started]
+    last_before = max(since, from_micros(int(earlier[-1]))) if len(earlier) else since
+    kind, value = cause.new_values[0].kind, cause.new_values[0].value
+    first = store.find_first_case(cell, kind, value, last_before, started)
+    return started if first is None else from_micros(first)
+
+
+def _list_units(
+    transaction: Transaction,
+    state: RolloutState,
+    store: JudgedUnitStore,
+    since: datetime,
+    until: datetime,
+    at: datetime,
+    *,
+    is_batched: bool,
+) -> list[JudgedUnit]:
+    """Return the judged units that the reader may have figures of, by time."""
+    tick = state.policy.tick
+    first_slot, last_slot = find_slot_before(since, tick), find_slot_after(at, tick)
+    if is_batched:
+        closed_slot = find_slot_before(at - state.policy.evidence.grace, tick)
+        last_slot = find_whole_batches(np.array(store.list_slots(until=closed_slot), np.int64))
+    units = store.list_occurred(since, until, slots=range(first_slot, last_slot + 1))
+    if is_batched:
+        return units
+    open_cases = PeriodRecords(transaction, state.rollout).list_blind_cases(at)
+    return [unit for unit in units if unit.case_id not in open_cases]
+
+
+def _build_units(
+    units: Sequence[JudgedUnit],
+    answers: Mapping[str, Mapping[int, tuple[str, str]]],
+    state: RolloutState,
+    timezone: str,
+    *,
+    names_reviewers: bool,
+) -> JudgedUnits:
+    """Return the units with the properties of their cases, those that the policy's levers count."""
+    policy = state.policy
+    class_ids = {text: tuple(json.loads(text)) for text in {unit.classes for unit in units}}
+    pairs = {
+        lever: {
+            text: next((classes[i] for i in ids if i in classes), None)
+            for text, ids in class_ids.items()
+        }
+        for lever, classes in answers.items()
+    }
+    whole = pairs[policy.whole_unit_lever]
+    judged = [
+        unit for unit in units if (pair := whole[unit.classes]) is not None and pair[0] != MISSING
+    ]
+    whole_answers = [whole[unit.classes] or (MISSING, MISSING) for unit in judged]
+    local_times = (
+        pl.Series([unit.occurred for unit in judged], dtype=pl.Int64)
+        .cast(pl.Datetime("us", "UTC"))
+        .dt.convert_time_zone(timezone)
+    )
+    kinds = [
+        *_build_attributes([unit.attributes for unit in judged]),
+        *(
+            _build_kind(
+                "human answer" if len(policy.levers) == 1 else f"human answer on {lever.id}",
+                [(pairs[lever.id][unit.classes] or (None,))[0] for unit in judged],
+                ANSWER,
+            )
+            for lever in policy.levers
+            if lever.has_single_labels
+        ),
+        ValueKind(HOUR, HOURS, _to_codes(local_times.dt.hour()), HOUR),
+        ValueKind(WEEKDAY, WEEKDAYS, _to_codes(local_times.dt.weekday()) - 1, WEEKDAY),
+    ]
+    if names_reviewers:
+        kinds.append(_build_kind(REVIEWER, [unit.reviewer for unit in judged], REVIEWER))
+    return JudgedUnits(
+        np.array([unit.occurred for unit in judged], dtype=np.int64),
+        np.array([unit.day for unit in judged], dtype=np.int64),
+        np.array([human != model for human, model in whole_answers], dtype=bool),
+        tuple(kinds),
+    )
+
+
+def _build_attributes(texts: Sequence[str]) -> list[ValueKind]:
+    """Return a kind for each attribute of any case."""
+    attributes = {text: json.loads(text) for text in set(texts)}
+    names = sorted({name for values in attributes.values() for name in values})
+    return [
+        _build_kind(name, [values.get(name) for values in map(attributes.__getitem__, texts)])
+        for name in names
+    ]
+
+
+def _build_kind(name: str, values: Sequence[object], source: str = ATTRIBUTE) -> ValueKind:
+    texts = [None if value is None else str(value) for value in values]
+    ordered = sorted({text for text in texts if text is not None})
+    numbers: dict[str | None, int] = {text: number for number, text in enumerate(ordered)}
+    codes = np.array([numbers.get(text, -1) for text in texts], dtype=np.int64)
+    return ValueKind(name, tuple(ordered), codes, source)
+
+
+def _to_codes(series: pl.Series) -> Codes:
+    return series.cast(pl.Int64).to_numpy()

@@ -1,0 +1,111 @@
+"""The cause of an incident as the service loads it: its population, and who reads what of it."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.reports.figures.incident_cause import BATCH_SIZE
+from rollout.services.engine.service import build_service
+from rollout.services.incidents.incident_causes import load_incident_cause
+from rollout.services.incidents.incident_impact import load_incident_impact
+from rollout.services.support.clock import ManualClock
+from rollout.store.counting.period_records import PeriodRecords
+from tests.console.divergence_rows import count
+from tests.services.incidents.cause_town import (
+    CASES,
+    CHANGE,
+    END,
+    INCIDENT,
+    OPENED,
+    build_town,
+    find_time,
+    has_new_lens,
+    is_wrong,
+    open_incident,
+    open_town,
+)
+
+VIEWER = Caller("vic", role_assignments=(AssignedRole("viewer"),))
+OPERATOR = Caller("ana", role_assignments=(AssignedRole("viewer"), AssignedRole("operator")))
+REVIEWER = Caller("eve", role_assignments=(AssignedRole("viewer"), AssignedRole("reviewer")))
+
+
+@pytest.fixture
+def service(database):
+    return build_service(database, None, ManualClock(END))
+
+
+@pytest.fixture
+def town(database):
+    build_town(database)
+
+
+def load(service, caller, at=END):
+    impact = load_incident_impact(service, caller, "bears", "I-1", at=at)
+    return load_incident_cause(service, caller, "bears", impact, at=at)
+
+
+def sum_units(cause):
+    """Return the judged and the differing units of all times."""
+    periods = (cause.before, cause.during, cause.after)
+    return sum(p.n for p in periods), sum(p.count for p in periods)
+
+
+@pytest.mark.usefixtures("town")
+def test_an_operator_finds_the_value_the_time_and_the_counts(service):
+    loaded = load(service, OPERATOR)
+    finding = loaded.cause.standout
+    new = [n for n in range(CHANGE, CASES) if has_new_lens(n)]
+    assert (finding.compared.source, finding.compared.kind) == ("attribute", "lens")
+    assert (finding.compared.value, finding.compared.n) == ("new", len(new))
+    assert finding.compared.count == sum(map(is_wrong, new))
+    assert (finding.compared.rest_count, finding.compared.rest_n) == (0, CASES - CHANGE - len(new))
+    assert loaded.started == find_time(CHANGE)
+    assert (loaded.cause.before.n, loaded.cause.before.count) == (CHANGE, 3)
+    assert (loaded.cause.during.n, loaded.cause.after.n) == (INCIDENT - CHANGE, CASES - INCIDENT)
+
+
+@pytest.mark.usefixtures("town")
+def test_operators_alone_read_reviewers(service):
+    kinds = {}
+    for caller in (VIEWER, OPERATOR):
+        search = load(service, caller).cause.search
+        compared = {value.source for value in search.values}
+        kinds[caller.name] = compared | {source for source, _ in search.uncompared}
+    assert kinds["vic"] == {"attribute", "answer", "hour", "weekday"}
+    assert kinds["ana"] - kinds["vic"] == {"reviewer"}
+
+
+@pytest.mark.usefixtures("town")
+def test_at_most_a_week_after_the_incident_is_read(service):
+    loaded = load(service, VIEWER, at=OPENED + timedelta(days=30))
+    assert loaded.until == OPENED + timedelta(days=7)
+    assert sum_units(loaded.cause)[0] == CASES
+
+
+@pytest.mark.usefixtures("town")
+def test_a_case_that_somebody_may_still_be_asked_about_is_in_no_figure(service, monkeypatch):
+    counted = sum_units(load(service, VIEWER).cause)
+    monkeypatch.setattr(PeriodRecords, "list_blind_cases", lambda *_: set(range(0, 10**6, 2)))
+    judged = sum_units(load(service, VIEWER).cause)[0]
+    assert counted[0] == CASES
+    assert 0 < judged < 0.7 * CASES
+
+
+def test_figures_of_a_reviewer_move_by_whole_batches_of_closed_units(service, database):
+    open_town(database)
+    open_incident(database)
+    before, moves, lagging = (0, 0), 0, 0
+    for n in range(INCIDENT + 5, CASES + 3 * 40, 12):
+        at = find_time(n)
+        count(database, at=at)
+        loaded = load(service, REVIEWER, at)
+        judged = sum_units(loaded.cause)
+        assert loaded.batch == BATCH_SIZE
+        assert judged == before or judged[0] - before[0] >= BATCH_SIZE
+        lagging += judged[0] < sum_units(load(service, VIEWER, at).cause)[0]
+        moves += judged != before
+        before = judged
+    assert moves > 1
+    assert lagging > 1
