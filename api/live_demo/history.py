@@ -130,7 +130,7 @@ class HistoryWriter:
         """Record each version at its first prediction, as the service does with a client's."""
         versions = VersionStore(transaction, state.rollout)
         for version in self._first_uses.keys() - self._versions:
-            facts = VersionInfo(version, "assignment", self.example.training_ends[version])
+            facts = VersionInfo(version, "assignment", self.example.training_cutoffs[version])
             versions.record_info(facts, at=self._first_uses[version])
         self._versions |= self._first_uses.keys()
 

@@ -109,7 +109,7 @@ def play_live(
             demo.clock,
             records,
             cases[demo.next_case :],
-            example.training_ends,
+            example.training_cutoffs,
             list(demo.scheduled),
         )
         _play(DemoCast.build(demo, api_clients, player, auto_approve=auto_approve), pages.playback)

@@ -32,7 +32,7 @@ class DemoPlayer:
         clock: the story's clock; only the player moves it.
         records: builds the requests.
         cases: in order of arrival; those that are still to come.
-        training_ends: by version, the time up to which its training cases reach.
+        training_cutoffs: by version, the time up to which its training cases reach.
         scheduled: items to send later, by time and number.
     """
 
@@ -41,7 +41,7 @@ class DemoPlayer:
     clock: ManualClock
     records: CaseRecords
     cases: Sequence[ExampleCase]
-    training_ends: Mapping[str, datetime]
+    training_cutoffs: Mapping[str, datetime]
     scheduled: list[tuple[datetime, int, JsonObject]] = field(default_factory=list)
     _reported_versions: set[str] = field(default_factory=set)
     _next_case: int = 0
@@ -95,9 +95,9 @@ class DemoPlayer:
         return [[next(answers) for _ in case.predictions] for case in cases]
 
     def _report_versions(self, versions: set[str]) -> None:
-        """Report the training end of versions before their first use."""
+        """Report the training cutoff of versions before their first use."""
         for version in sorted(versions - self._reported_versions):
-            facts = {"trained_until": self.training_ends[version].isoformat()}
+            facts = {"trained_until": self.training_cutoffs[version].isoformat()}
             self._request(self.client, "PUT", f"versions/{version}", facts)
         self._reported_versions |= versions
 

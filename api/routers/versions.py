@@ -14,7 +14,7 @@ from rollout.services.engine.command_handler import CommandResult
 from rollout.services.engine.versions import (
     VersionStatus,
     load_versions,
-    record_training_end,
+    record_training_cutoff,
     retire_model_version,
 )
 
@@ -125,7 +125,7 @@ def set_training_cutoff(
     Predictions on cases up to this time are excluded from evidence. It is safe to retry.
     """
     until = body.trained_until
-    record_training_end(service.database, caller, rollout, version, trained_until=until, at=now)
+    record_training_cutoff(service.database, caller, rollout, version, trained_until=until, at=now)
     return body
 
 

@@ -22,11 +22,11 @@ from rollout.cli.record_options import (
     PlantedFile,
     PolicyFile,
     PredictionsFile,
-    TrainingEnds,
+    TrainingCutoffs,
     VersionContents,
 )
 from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.replay import parse_salt, parse_training_end, parse_version_content
+from rollout.cli.replay import parse_salt, parse_training_cutoff, parse_version_content
 from rollout.cli.runner import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
@@ -216,7 +216,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     actions: ActionsFile = None,
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
-    trained_until: TrainingEnds = None,
+    trained_until: TrainingCutoffs = None,
     contents: VersionContents = None,
     planted: PlantedFile = None,
     as_json: JsonFlag = False,
@@ -255,8 +255,8 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         if planted is not None:
             declare_planted_file(database, caller, rollout, planted, now)
         vouch_for_import(database, caller, rollout, records, all_digests, now)
-        training_ends = dict(parse_training_end(text) for text in trained_until or ())
-        stated = VersionStatements(training_ends, request.contents, caller)
+        training_cutoffs = dict(parse_training_cutoff(text) for text in trained_until or ())
+        stated = VersionStatements(training_cutoffs, request.contents, caller)
         senders = build_senders(sources, digests)
         counts = import_records(database, rollout, records, now, stated, senders)
         status_counts = {

@@ -49,7 +49,7 @@ ColumnMappings = Annotated[
         help="map one column, as predictions.case_key=image; := sets a constant (repeatable)",
     ),
 ]
-TrainingEnds = Annotated[
+TrainingCutoffs = Annotated[
     list[str] | None,
     typer.Option(help="VERSION=TIME: cases up to this time are no evidence for the version"),
 ]

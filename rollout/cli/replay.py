@@ -17,7 +17,7 @@ from rollout.cli.record_options import (
     PlantedFile,
     PolicyFile,
     PredictionsFile,
-    TrainingEnds,
+    TrainingCutoffs,
     VersionContents,
 )
 from rollout.core.policy.version_contents import parse_content
@@ -52,7 +52,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
     approve_after: Annotated[
         str, typer.Option(help="delay of simulated approvals, as 4h, or `never`")
     ] = "4h",
-    trained_until: TrainingEnds = None,
+    trained_until: TrainingCutoffs = None,
     contents: VersionContents = None,
     salt: Annotated[str, typer.Option(help="hex salt of the sampling values")] = "00" * 32,
     sources: Annotated[
@@ -85,7 +85,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
             options=ReplayOptions(
                 salt=parse_salt(salt), approval_delay=parse_approval_delay(approve_after)
             ),
-            trained_until=dict(parse_training_end(text) for text in trained_until or ()),
+            trained_until=dict(parse_training_cutoff(text) for text in trained_until or ()),
             contents=dict(parse_version_content(text) for text in contents or ()),
             strict=strict,
             chosen_sources=tuple(dict.fromkeys(sources or ())),
@@ -135,7 +135,7 @@ def parse_salt(text: str) -> bytes:
         ) from None
 
 
-def parse_training_end(text: str) -> tuple[str, datetime]:
+def parse_training_cutoff(text: str) -> tuple[str, datetime]:
     """Read one `--trained-until`.
 
     Raises:

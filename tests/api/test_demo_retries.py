@@ -71,7 +71,7 @@ def play(service, records, cases):
     """Play all cases and what follows from them within three hours."""
     clock = ManualClock(get_prediction_time(cases[0]) - timedelta(minutes=1))
     player = DemoPlayer(
-        service.client(), service.client(), clock, records, cases, EXAMPLE.training_ends
+        service.client(), service.client(), clock, records, cases, EXAMPLE.training_cutoffs
     )
     for _ in range(90):
         player.step()

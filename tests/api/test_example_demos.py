@@ -60,7 +60,7 @@ def test_an_example_opens_with_something_to_approve_and_goes_on(demo, example, c
         demo.clock,
         records,
         cases[demo.next_case :],
-        example.training_ends,
+        example.training_cutoffs,
         list(demo.scheduled),
     )
     ticking, end = TickScheduler(demo.service.database, "test"), demo.clock.now() + PLAYED

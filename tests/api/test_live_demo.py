@@ -156,7 +156,7 @@ def begun(demo, letters, records):
         demo.clock,
         records,
         letters[demo.next_case :],
-        EXAMPLE.training_ends,
+        EXAMPLE.training_cutoffs,
         list(demo.scheduled),
     )
 

@@ -34,7 +34,7 @@ def test_a_later_version_begins_with_its_first_prediction(tmp_path):
     assert set(versions) == {"v1", "v2"}
     recorded_at, trained_until = versions["v2"]
     assert timedelta(0) <= recorded_at - INSTALLED < timedelta(hours=1)
-    assert trained_until == shipped.training_ends["v2"]
+    assert trained_until == shipped.training_cutoffs["v2"]
     assert [read_time(at) for (at,) in used] == [recorded_at]
 
 

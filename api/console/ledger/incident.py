@@ -15,9 +15,10 @@ from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
 from api.console.page.stop_target import format_cell_value
 from api.console.page.text import encode_segment
-from api.console.page.timeline_view import TimelineView, load_timeline_view
+from api.console.page.timeline_view import load_timeline_view
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.scope.permissions import Permission
+from rollout.reports.pages.timeline_page import TimelineView
 from rollout.reports.text.event_describer import ZonedEventDescriber
 from rollout.reports.text.state_text import get_incident_text
 from rollout.services.incidents.incident_causes import load_incident_cause

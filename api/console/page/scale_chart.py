@@ -1,38 +1,11 @@
 """A small chart: estimate as a dot, bound as a bar, threshold as a mark."""
 
-from math import ceil, floor, log10
-
 from markupsafe import Markup
 
 from api.console.page.figures import format_bound
 from rollout.core.policy.outcomes import GAIN
+from rollout.reports.pages.chart_coordinates import format_pixels
 from rollout.reports.text.bound_text import format_estimate, format_threshold
-
-MAX_TICKS = 5
-TICK_SIZES = (1, 2, 5, 10)
-
-
-def format_pixels(value: float) -> str:
-    """Format a coordinate or length without needless decimals.
-
-    >>> format_pixels(12.04), format_pixels(12.25)
-    ('12', '12.2')
-    """
-    return f"{value:.1f}".removesuffix(".0")
-
-
-def list_ticks(low: float, high: float) -> list[float]:
-    """Return round values between two edges, at most six.
-
-    >>> list_ticks(0.86, 1.0), list_ticks(0.0, 31.0)
-    ([0.9, 0.95, 1.0], [0, 10, 20, 30])
-    """
-    span = high - low
-    power = 10 ** floor(log10(span / MAX_TICKS))
-    step = next(power * size for size in TICK_SIZES if span / (power * size) <= MAX_TICKS)
-    first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
-    return [round(number * step, 12) for number in range(first, last + 1)]
-
 
 LEFT, WIDTH = 6, 228
 RANGE_FACTOR = 2.4

@@ -1,58 +1,15 @@
-"""The timeline of a cell on a page: its drawing, events, and the same in a table."""
+"""The timeline of a cell, loaded for a page's visitor."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from markupsafe import Markup
-
 from api.console.page.page_context import Visitor
-from api.console.page.timeline_chart import (
-    count_units,
-    describe_bucket,
-    draw_timeline,
-    format_timeline_bound,
-)
 from rollout.core.calendar.sites import Cell
-from rollout.reports.figures.timeline_parts import (
-    CellTimeline,
-    TimelineMark,
-    TimelineRequest,
-    TimelineThreshold,
-)
-from rollout.reports.text.bound_text import format_estimate, format_threshold
-from rollout.reports.text.formatting import format_count, format_day, join_words
+from rollout.reports.figures.timeline_parts import TimelineRequest
+from rollout.reports.pages.timeline_page import TimelineView, build_timeline_view
 from rollout.services.cells.timeline import load_cell_timeline
 
-NO_VALUE: Final = "–"
-
-
-@dataclass(frozen=True, slots=True)
-class TimelineRow:
-    """A bucket in the table: units by decider, then decided units, value and bound by version."""
-
-    since: datetime
-    cells: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TimelineView:
-    """A timeline as a page shows it.
-
-    Attributes:
-        text: what is drawn, in sentences.
-        columns: headings of `rows` after the time.
-        marks: events in the order of their numbers.
-    """
-
-    wide: Markup
-    narrow: Markup
-    text: str
-    note: str
-    bucket: str
-    columns: tuple[str, ...]
-    rows: tuple[TimelineRow, ...]
-    marks: tuple[TimelineMark, ...]
+PREFIX: Final = "tl"
 
 
 def load_timeline_view(
@@ -65,87 +22,4 @@ def load_timeline_view(
     """Return a cell's timeline, by default of the last six weeks."""
     request = TimelineRequest(cell, since, until)
     timeline = load_cell_timeline(visitor.service, visitor.caller, rollout, request, at=visitor.at)
-    return build_timeline_view(timeline)
-
-
-def build_timeline_view(timeline: CellTimeline) -> TimelineView:
-    """Return the view of a timeline."""
-    first, last = (format_day(at, timeline.timezone) for at in (timeline.since, timeline.until))
-    title = f"{timeline.site} · {timeline.window} from {first} to {last}"
-    text = _describe_timeline(timeline)
-    wide, narrow = draw_timeline(timeline, title, text)
-    names = [version.version for version in timeline.versions]
-    heading = timeline.measure
-    version_columns = [
-        column
-        for name in names
-        for column in (f"{name} decided", f"{name} {heading}", f"{name} bound")
-    ]
-    return TimelineView(
-        wide=wide,
-        narrow=narrow,
-        text=text,
-        note=_describe_batches(timeline),
-        bucket=timeline.bucket,
-        columns=("Humans", "Confirmed", "Model", *version_columns),
-        rows=tuple(_build_rows(timeline)),
-        marks=timeline.marks,
-    )
-
-
-def _build_rows(timeline: CellTimeline) -> list[TimelineRow]:
-    points = [{point.bucket: point for point in v.points} for v in timeline.versions]
-    rows = []
-    for number, bucket in enumerate(timeline.buckets):
-        cells = [format_count(n) for n in (bucket.human, bucket.confirmed, bucket.model)]
-        version_points = [by_bucket.get(number) for by_bucket in points]
-        for point in version_points:
-            value = None if point is None else point.value
-            bound = None if point is None else point.bound
-            cells.append(format_count(point.judged) if point and point.judged else NO_VALUE)
-            cells.append(NO_VALUE if value is None else format_estimate(timeline.measure, value))
-            cells.append(NO_VALUE if bound is None else format_timeline_bound(timeline, bound))
-        if count_units(bucket) or any(point and point.judged for point in version_points):
-            rows.append(TimelineRow(bucket.since, tuple(cells)))
-    return rows
-
-
-def _describe_timeline(timeline: CellTimeline) -> str:
-    """Describe the drawing: units by decider, each version's last figures, thresholds."""
-    total = sum(count_units(bucket) for bucket in timeline.buckets)
-    if not total:
-        return "No unit was counted here in this time."
-    sums = {
-        name: sum(getattr(b, name) for b in timeline.buckets)
-        for name in ("human", "confirmed", "model")
-    }
-    first = timeline.buckets[0]
-    sentences = [f"{describe_bucket(type(first)(first.since, **sums))}."]
-    for version in timeline.versions:
-        bounds = [point.bound for point in version.points if point.bound is not None]
-        judged = sum(point.judged for point in version.points)
-        bound_text = (
-            f", bound at the end {format_timeline_bound(timeline, bounds[-1])}" if bounds else ""
-        )
-        sentences.append(f"{version.version}: {format_count(judged)} decided{bound_text}.")
-    if timeline.thresholds:
-        sentences.append(f"In force now: {_list_thresholds(timeline)}.")
-    return " ".join(sentences)
-
-
-def _list_thresholds(timeline: CellTimeline) -> str:
-    side = "at least" if timeline.at_least else "at most"
-
-    def describe(threshold: TimelineThreshold) -> str:
-        return f"{threshold.name} {side} {format_threshold(timeline.measure, threshold.value)}"
-
-    return join_words([describe(threshold) for threshold in timeline.thresholds])
-
-
-def _describe_batches(timeline: CellTimeline) -> str:
-    if timeline.batch is None:
-        return ""
-    return (
-        f"You may be asked for blind reviews here: {timeline.measure} moves once another"
-        f" {timeline.batch} units are decided, and bounds are left out."
-    )
+    return build_timeline_view(timeline, PREFIX)

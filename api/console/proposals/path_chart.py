@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from api.console.page.figures import format_bound, name_measure
-from api.console.page.scale_chart import format_pixels, list_ticks
 from api.console.page.text import capitalize_first
 from rollout.core.policy.outcomes import GAIN
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
+from rollout.reports.pages.chart_coordinates import format_pixels, list_ticks
 from rollout.reports.text.bound_text import COST_MEASURES, format_estimate, format_threshold
 from rollout.reports.text.formatting import format_signed
 

@@ -13,7 +13,7 @@ from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
 from api.console.page.stages import build_stage_markers
 from api.console.page.text import encode_segment
-from api.console.page.timeline_view import TimelineView, load_timeline_view
+from api.console.page.timeline_view import load_timeline_view
 from api.console.proposals.effective_time import (
     describe_effect,
     describe_proposal_hold,
@@ -43,6 +43,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import EvidenceChangedError, RefusalError
 from rollout.core.policy.outcomes import describe_objective
 from rollout.core.scope.permissions import Permission
+from rollout.reports.pages.timeline_page import TimelineView
 from rollout.reports.text.source_text import describe_outcome_sources, describe_sources
 from rollout.services.cells.cell_values import CellValuesSummary, load_cell_values
 from rollout.services.cells.cells import load_cell

@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from api.console.page.scale_chart import format_pixels
 from api.console.rollouts.map_rows import (
     MAX_ROWS,
     MapRow,
@@ -25,6 +24,7 @@ from api.console.rollouts.map_rows import (
 from api.console.rollouts.window_bands import DAY_MINUTES, WEEK_MINUTES, compute_monday
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
+from rollout.reports.pages.chart_coordinates import format_pixels
 from rollout.reports.pages.stage_markers import EMPTY, HATCHED, SOLID, WITHHELD, StageMarker
 
 PATTERN_FILLS: Final = (HATCHED, WITHHELD)

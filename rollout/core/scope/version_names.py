@@ -72,7 +72,7 @@ def list_names(scope: Scope, version: str) -> tuple[str, ...]:
     return (version, *(alias for alias, name in scope.aliases.items() if name == version))
 
 
-def merge_training_ends(
+def merge_training_cutoffs(
     ends_by_name: Mapping[str, datetime], first_names: Mapping[str, str]
 ) -> dict[str, datetime]:
     """Return by version when its training cases end: the last end of its names."""

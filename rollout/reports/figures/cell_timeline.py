@@ -96,7 +96,12 @@ class _TimeGrid:
 
 
 def build_cell_timeline(
-    source: TimelineSource, since: datetime, until: datetime, *, is_batched: bool
+    source: TimelineSource,
+    since: datetime,
+    until: datetime,
+    *,
+    is_batched: bool = False,
+    max_buckets: int = MAX_BUCKETS,
 ) -> CellTimeline:
     """Return the timeline of a cell.
 
@@ -104,9 +109,10 @@ def build_cell_timeline(
         source: the cell's evidence and events.
         since, until: the span; it is extended to whole buckets at its begin.
         is_batched: whether the reader may be asked for blind reviews here.
+        max_buckets: most buckets.
     """
     policy, tick = source.policy, source.policy.tick
-    grid = _build_grid(since, until, source.timezone, tick)
+    grid = _build_grid(since, until, source.timezone, tick, max_buckets)
     condition = _choose_condition(policy, source.cell)
     counted_until = None if source.last_slot < 0 else to_instant(source.last_slot, tick)
     versions = (
@@ -134,8 +140,10 @@ def build_cell_timeline(
     )
 
 
-def _build_grid(since: datetime, until: datetime, timezone: str, tick: timedelta) -> _TimeGrid:
-    """Return hours for up to two days, else the shortest buckets of at most 400."""
+def _build_grid(
+    since: datetime, until: datetime, timezone: str, tick: timedelta, max_buckets: int
+) -> _TimeGrid:
+    """Return hours for up to two days, else the shortest buckets of at most `max_buckets`."""
     zone = ZoneInfo(timezone)
     local = since.astimezone(zone)
     if until - since <= HOURLY_SPAN and tick <= timedelta(hours=1):
@@ -146,7 +154,7 @@ def _build_grid(since: datetime, until: datetime, timezone: str, tick: timedelta
         return _build_grid_of(HOUR, edges, tick, 0, 0)
     day_count = (until.astimezone(zone).date() - local.date()).days + 1
     name, days = next(
-        (name, days) for name, days in DAY_BUCKETS if day_count + days - 1 <= MAX_BUCKETS * days
+        (name, days) for name, days in DAY_BUCKETS if day_count + days - 1 <= max_buckets * days
     )
     first_date = local.date()
     if days > 1:

@@ -56,11 +56,13 @@ from rollout.reports.figures.report_identity import (
     find_counting_rules,
     summarize_policy,
 )
+from rollout.reports.figures.report_timelines import compute_cell_timelines
 from rollout.reports.figures.report_version import ReportVersion, build_report_version
 from rollout.reports.figures.reviewer_agreement import ReviewerAgreement, compute_reviewer_agreement
 from rollout.reports.figures.reviewers import ReviewQuality, compute_review_quality
 from rollout.reports.figures.slices import SliceSearch, compute_slice_searches
 from rollout.reports.figures.stage_map import SiteCalendar, build_calendars
+from rollout.reports.figures.timeline_parts import CellTimeline
 from rollout.reports.figures.unfamiliar import UnfamiliarCases, compute_unfamiliar_cases
 from rollout.reports.inputs.actions import ActionFrequencyChange, compute_action_changes
 from rollout.reports.inputs.decided_by import assign_deciders
@@ -121,6 +123,7 @@ class ReportFacts:
         numbers: per version and lever with a number, how far the numbers differ.
         unfamiliar: cases that humans decided because the acting version was not familiar with them.
         gains: per cell, version and outcome with a value, what the model brought beyond people.
+        cell_timelines: of the cells with most events, who decided, how versions agreed, and when.
         planted_cases: of a replay, cases that users planted; only `evidence[].planted` has them.
     """
 
@@ -168,6 +171,7 @@ class ReportFacts:
     unfamiliar: tuple[UnfamiliarCases, ...] = ()
     gains: tuple[GainFacts, ...] = ()
     planted_cases: int = 0
+    cell_timelines: tuple[CellTimeline, ...] = ()
 
 
 def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
@@ -232,6 +236,7 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         unfamiliar=compute_unfamiliar_cases(inputs, decided_cases),
         gains=compute_gains(inputs),
         planted_cases=_count_planted_cases(inputs),
+        cell_timelines=compute_cell_timelines(inputs, state_periods),
     )
 
 

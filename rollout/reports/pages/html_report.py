@@ -28,6 +28,7 @@ from rollout.reports.pages.section_summaries import (
 )
 from rollout.reports.pages.stacked_tables import label_cells
 from rollout.reports.pages.summary import format_headline
+from rollout.reports.pages.timeline_page import build_timeline_view
 from rollout.reports.text import formatting
 from rollout.reports.text.bound_text import OPENING_NOTE, format_bound_value
 from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
@@ -36,6 +37,7 @@ from rollout.reports.text.number_text import format_number_interval, format_numb
 
 MAX_ROWS = 60  # of one table; report.json has all
 FIRST_LOSSES = 5
+COLUMN_WIDTH = 96  # pixels of a timeline that are chosen at once
 OPEN_CELLS = 10  # of the operator's table; the others are one fold deeper
 OPEN_ACTIONS = 8  # of the operator's table: the largest changes; the others are one fold deeper
 INSTALL = "pip install 'rollout-controller[charts]'"
@@ -68,6 +70,10 @@ def render_html_report(facts: ReportFacts, view: str | None = None) -> str:
         open_actions=OPEN_ACTIONS,
         more_cells=max(0, len(facts.stages) - MAX_ROWS),
         timeline=[event for event in facts.timeline if is_in_timeline(event)],
+        timeline_views=[
+            build_timeline_view(timeline, f"tl{number}", COLUMN_WIDTH)
+            for number, timeline in enumerate(facts.cell_timelines, start=1)
+        ],
         ledger=[event for event in facts.timeline if event.kind not in AUDITORS_OMITTED_KINDS],
         hidden=[item for item in facts.sighted if item.shown.n < item.all.n],
         plain_rules=select_naive_openings(facts),

@@ -22,6 +22,7 @@ SECTION_TITLES: Final[Mapping[str, Mapping[str, str]]] = {
         "auditing": "Price of auditing little",
         "price": "Cost of the model's decisions",
         "events": "What happened",
+        "timelines": "Timelines of cells",
         "funnel": "From records to evidence",
         "agreement": "Agreement",
         "slices": "Slices",

@@ -158,6 +158,11 @@ def _summarize_events(facts: ReportFacts) -> str:
     )
 
 
+def _summarize_timelines(facts: ReportFacts) -> str:
+    cells = format_quantity(len(facts.cell_timelines), "cell")
+    return f"{cells} with most events: who decided, agreement with bounds, and what happened"
+
+
 def _summarize_funnel(facts: ReportFacts) -> str:
     if not facts.funnels:
         return NO_DATA
@@ -342,6 +347,7 @@ SUMMARIES: Final[Mapping[str, Callable[[ReportFacts], str]]] = {
     "evidence": _summarize_evidence,
     "price": _summarize_price,
     "events": _summarize_events,
+    "timelines": _summarize_timelines,
     "funnel": _summarize_funnel,
     "agreement": _summarize_agreement,
     "slices": _summarize_slices,

@@ -50,6 +50,7 @@ from rollout.core.scope.record_events import (
     TrainingCutoffSet,
 )
 from rollout.reports.text.event_describer import CitedProposals, EventDescriber
+from rollout.reports.text.event_phrases import phrase_event
 from rollout.reports.text.formatting import (
     describe_durations,
     format_count,
@@ -149,13 +150,13 @@ def _(event: RolloutCreated, _describer: EventDescriber) -> str:
 @_describe.register
 def _(event: PolicyApplied, _describer: EventDescriber) -> str:
     counted = f"; {join_words([*event.counted])} counts from now on" if event.counted else ""
-    return f"policy {event.number} applied by {event.by}, hash {event.policy_hash[:12]}…{counted}"
+    return f"{phrase_event(event)} by {event.by}, hash {event.policy_hash[:12]}…{counted}"
 
 
 @_describe.register
 def _(event: VersionFirstUsed, _describer: EventDescriber) -> str:
     content = f", content {shorten_content(event.content)}" if event.content else ""
-    return f"{event.version} first used{content}; it starts in shadow in every cell"
+    return f"{phrase_event(event)}{content}; it starts in shadow in every cell"
 
 
 @_describe.register
@@ -168,35 +169,19 @@ def _(event: VersionRenamed, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: VersionRetired, _describer: EventDescriber) -> str:
-    return f"{event.version} is retired; all its grants ended"
+    return f"{phrase_event(event)}; all its grants ended"
 
 
 @_describe.register
 def _(event: ProposalRaised, describer: EventDescriber) -> str:
     needs = format_quantity(len(event.needs), "approval")
-    return (
-        f"{event.proposal}: {_format_proposed_change(event)} proposed, needs {needs};"
-        f" {describer.format_readings(event.proposal)}"
-    )
-
-
-def _format_proposed_change(event: ProposalRaised) -> str:
-    """Return the kind of a proposal with its version and stage."""
-    if not event.to_stage:
-        return event.kind
-    of_version, to_stage = {"takeover": ("by", "at"), "renewal": ("of", "at")}.get(
-        event.kind, ("of", "to")
-    )
-    return f"{event.kind} {of_version} {event.version} {to_stage} {event.to_stage}"
+    return f"{phrase_event(event)}, needs {needs}; {describer.format_readings(event.proposal)}"
 
 
 @_describe.register
 def _(event: Approved, describer: EventDescriber) -> str:
     suffix = " (simulated)" if describer.is_simulated else ""
-    return (
-        f"{event.proposal} approved by {event.by}{suffix}, citing evidence hash"
-        f" {event.evidence_hash[:12]}…"
-    )
+    return f"{phrase_event(event)}{suffix}, citing evidence hash {event.evidence_hash[:12]}…"
 
 
 @_describe.register
@@ -218,9 +203,8 @@ def _(event: ProposalExpired, _describer: EventDescriber) -> str:
 def _(event: Widened, describer: EventDescriber) -> str:
     until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
     return (
-        f"{event.version} widened to {event.to_stage} until {until};"
-        f" {describer.format_readings(event.proposal)}; approved by"
-        f" {describer.format_approvers(event.proposal)}"
+        f"{phrase_event(event)} until {until}; {describer.format_readings(event.proposal)};"
+        f" approved by {describer.format_approvers(event.proposal)}"
     )
 
 
@@ -228,7 +212,7 @@ def _(event: Widened, describer: EventDescriber) -> str:
 def _(event: Renewed, describer: EventDescriber) -> str:
     until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
     return (
-        f"{event.version}: grant of {event.stage} renewed until {until}; approved by"
+        f"{phrase_event(event)} until {until}; approved by"
         f" {describer.format_approvers(event.proposal)}"
     )
 
@@ -236,8 +220,7 @@ def _(event: Renewed, describer: EventDescriber) -> str:
 @_describe.register
 def _(event: TakenOver, describer: EventDescriber) -> str:
     return (
-        f"{event.version} replaced {event.replaced_version} at {event.to_stage};"
-        f" {describer.format_readings(event.proposal)}; approved by"
+        f"{phrase_event(event)}; {describer.format_readings(event.proposal)}; approved by"
         f" {describer.format_approvers(event.proposal)}"
     )
 
@@ -255,20 +238,18 @@ def _(event: Narrowed, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: Suspended, _describer: EventDescriber) -> str:
-    return f"{event.version} suspended; guard {format_guard_reason(event.reason)}"
+    return f"{phrase_event(event)}; guard {format_guard_reason(event.reason)}"
 
 
 @_describe.register
 def _(event: SuspensionCleared, _describer: EventDescriber) -> str:
-    return (
-        f"{event.version}: suspension ended; guard {describe_durations(event.guard)} is met again"
-    )
+    return f"{phrase_event(event)}; guard {describe_durations(event.guard)} is met again"
 
 
 @_describe.register
 def _(event: GrantExpired, describer: EventDescriber) -> str:
     until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
-    return f"{event.version}: grant of {event.stage} expired {until}, not renewed"
+    return f"{phrase_event(event)} {until}, not renewed"
 
 
 @_describe.register
@@ -280,12 +261,12 @@ def _(event: Stopped, describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: Resumed, describer: EventDescriber) -> str:
-    return f"stop {event.stop} ended; approved by {describer.format_approvers(event.proposal)}"
+    return f"{phrase_event(event)}; approved by {describer.format_approvers(event.proposal)}"
 
 
 @_describe.register
 def _(event: IncidentOpened, _describer: EventDescriber) -> str:
-    return f"incident {event.incident}, {event.effect}: {format_guard_reason(event.reason)}"
+    return f"{phrase_event(event)}: {format_guard_reason(event.reason)}"
 
 
 @_describe.register
@@ -311,9 +292,8 @@ def _(event: RecordsPurged, describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: CasesErased, _describer: EventDescriber) -> str:
-    cases = format_quantity(len(event.keys), "case")
     reason = f": {event.reason}" if event.reason else ""
-    return f"{event.by} erased the contents of {cases}{reason}; their counts stay"
+    return f"{phrase_event(event)}{reason}; their counts stay"
 
 
 @_describe.register
@@ -420,19 +400,12 @@ def _describe_briefly(event: LedgerEvent, describer: EventDescriber) -> str:
     """Return a short description, or the full one if there is none."""
     match event:
         case Widened():
-            return (
-                f"{event.version} widened to {event.to_stage},"
-                f" {describer.format_main_reading(event.proposal)}"
-            )
-        case TakenOver():
-            return f"{event.version} replaced {event.replaced_version} at {event.to_stage}"
+            return f"{phrase_event(event)}, {describer.format_main_reading(event.proposal)}"
         case Narrowed():
             cause = format_guard_reason(event.reason).rpartition(": ")[2]
             cause_text = f"guard: {cause}" if event.guard else f"by {event.by}"
-            return f"{event.version} narrowed to {event.to_stage}, {cause_text}"
-        case Renewed():
-            return f"{event.version}: grant of {event.stage} renewed"
-        case GrantExpired():
-            return f"{event.version}: grant of {event.stage} expired"
+            return f"{phrase_event(event)}, {cause_text}"
+        case TakenOver() | Renewed() | GrantExpired():
+            return phrase_event(event)
         case _:
             return _describe(event, describer)

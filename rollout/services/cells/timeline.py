@@ -1,14 +1,11 @@
 """The timeline of a cell, loaded for a caller."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownCellError, UnknownVersionError
-from rollout.core.policy.familiarity import format_value
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.new_values import list_new_values
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.record_events import RecordsPurged
 from rollout.reports.figures.cell_timeline import (
@@ -17,7 +14,7 @@ from rollout.reports.figures.cell_timeline import (
     find_first_unit,
 )
 from rollout.reports.figures.timeline_marks import list_cell_marks
-from rollout.reports.figures.timeline_parts import CellTimeline, TimelineMark, TimelineRequest
+from rollout.reports.figures.timeline_parts import CellTimeline, TimelineRequest
 from rollout.reports.inputs.gate_progress import build_state_periods
 from rollout.services.cells.cells import build_evidence_inputs
 from rollout.services.engine.evidence_reader import load_counted_views, load_events
@@ -80,21 +77,9 @@ def _load_source(
         views={name: view for (_, name), view in views.items()},
         periods={name: periods for (_, name), periods in build_state_periods(inputs).items()},
         shown=(version,) if version else tuple(state.scope.versions),
-        marks=_list_marks(events, cell),
+        marks=list_cell_marks(events, cell),
         purged_before=max(
             (event.before for event in events if isinstance(event, RecordsPurged)), default=None
         ),
         last_slot=last_slot,
     )
-
-
-def _list_marks(events: Sequence[LedgerEvent], cell: Cell) -> tuple[TimelineMark, ...]:
-    """Return the cell's events, and values that a version met for the first time, by time."""
-    new_values = [
-        TimelineMark(
-            value.at, 0, "NewValue", f"{value.version}: first {format_value(value.value)}", ""
-        )
-        for value in list_new_values(events)
-        if value.cell == cell
-    ]
-    return tuple(sorted([*list_cell_marks(events, cell), *new_values], key=lambda mark: mark.at))

@@ -32,7 +32,7 @@ from rollout.services.engine.rollout_state import (
     load_rollout_state,
 )
 from rollout.services.engine.sealed_spans import SealedSpan, SealedSpans
-from rollout.services.engine.training_ends import check_training_ends
+from rollout.services.engine.training_cutoffs import check_training_cutoffs
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import CountedRecords, RecordLine
 from rollout.store.counting.line_runs import count_lines
@@ -188,11 +188,11 @@ class EvidenceCheck:
         """Compare the rows that decide which units are evidence with the ledger."""
         try:
             with self._database.begin_read() as transaction:
-                check_training_ends(transaction, self._state.rollout, self._report)
+                check_training_cutoffs(transaction, self._state.rollout, self._report)
                 self._report.add_faults(find_head_faults(transaction, self._state))
         except UNREADABLE_ERRORS as error:
             text = describe_unreadable(error)
-            self._report.add_faults([f"training ends, last slot of evidence: {text}"])
+            self._report.add_faults([f"training cutoffs, last slot of evidence: {text}"])
 
     def _check_readings(self) -> None:
         """Read the evidence of each proposal anew."""

@@ -26,7 +26,7 @@ class EvidenceReport:
         unrepeatable_units: units that depend on reviewer checks which can't be computed anew.
         large_ticks: those of a sample of which only runs were read, and no digest was compared.
         unread_lines: their other units, actions and outcomes.
-        unrecorded_ends: versions, each with its training ends, of which the ledger has none.
+        unrecorded_cutoffs: versions, each with its training cutoffs, of which the ledger has none.
         fault_count: all differences; `faults` has a sentence for the first ones.
     """
 
@@ -42,7 +42,7 @@ class EvidenceReport:
     unrepeatable_units: int = 0
     large_ticks: int = 0
     unread_lines: int = 0
-    unrecorded_ends: list[str] = field(default_factory=list)
+    unrecorded_cutoffs: list[str] = field(default_factory=list)
     fault_count: int = 0
     faults: list[str] = field(default_factory=list)
 
@@ -81,10 +81,10 @@ class EvidenceReport:
                 "stored them, or somebody added them to the database; the newest was received at "
                 f"{unsealed.newest.isoformat()}"
             )
-        if self.unrecorded_ends:
+        if self.unrecorded_cutoffs:
             parts.append(
-                "no entry of the ledger has the training end of "
-                f"{join_words(self.unrecorded_ends)}: an older program stored it, or somebody"
+                "no entry of the ledger has the training cutoff of "
+                f"{join_words(self.unrecorded_cutoffs)}: an older program stored it, or somebody"
                 " added it to the database; set it again to record it"
             )
         return ", ".join(parts)

@@ -13,7 +13,7 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.core.scope.scope import Scope
-from rollout.core.scope.version_names import merge_training_ends
+from rollout.core.scope.version_names import merge_training_cutoffs
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.new_versions import find_first_names
 from rollout.store.database.rollouts import Rollout, Rollouts
@@ -60,7 +60,7 @@ class RolloutState:
             for name, stored in self.versions.items()
             if stored.info.trained_until is not None
         }
-        return merge_training_ends(ends, self.first_names)
+        return merge_training_cutoffs(ends, self.first_names)
 
 
 @dataclass(frozen=True, slots=True)

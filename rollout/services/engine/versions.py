@@ -1,4 +1,4 @@
-"""Model versions: list them, record new ones and training ends, retire one."""
+"""Model versions: list them, record new ones and training cutoffs, retire one."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from rollout.services.engine.command_handler import (
 )
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
-from rollout.services.engine.training_ends import append_cutoffs
+from rollout.services.engine.training_cutoffs import append_training_cutoffs
 from rollout.services.engine.version_limit import select_usable_names
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.versions import (
@@ -116,7 +116,7 @@ def _build_version_status(
 
 
 class TrainedLaterError(RefusalError):
-    """An earlier training end was given: evidence can't be reinstated."""
+    """An earlier training cutoff was given: evidence can't be reinstated."""
 
     code = "conflict"
 
@@ -127,7 +127,7 @@ class TooManyVersionsError(RefusalError):
     code = "conflict"
 
 
-def record_training_end(
+def record_training_cutoff(
     database: Database,
     caller: Caller,
     rollout_name: str,
@@ -150,20 +150,20 @@ def record_training_end(
     def record() -> None:
         with database.begin_write() as transaction:
             state = load_rollout_state(transaction, rollout_name)
-            is_new_end = _store_training_end(transaction, state, version, trained_until, at)
-            append_cutoffs(transaction, state, {version: is_new_end}, caller, at)
+            is_new_end = _store_training_cutoff(transaction, state, version, trained_until, at)
+            append_training_cutoffs(transaction, state, {version: is_new_end}, caller, at)
 
     retry_on_stale_revision(record)
 
 
-def _store_training_end(
+def _store_training_cutoff(
     transaction: Transaction,
     state: RolloutState,
     version: str,
     trained_until: datetime | None,
     at: datetime,
 ) -> bool:
-    """Store a version's training end; return whether it is another than before."""
+    """Store a version's training cutoff; return whether it is another than before."""
     versions = VersionStore(transaction, state.rollout)
     known_versions = versions.list_all()
     known_version = known_versions.get(version)

@@ -95,7 +95,7 @@ class ExampleSystem(CatalogEntry):
         return self.folder / "records"
 
     @property
-    def training_ends(self) -> dict[str, datetime]:
+    def training_cutoffs(self) -> dict[str, datetime]:
         """End of the training data, by version."""
         return {name: version.trained_until for name, version in self.versions.items()}
 
@@ -149,6 +149,6 @@ def build_replay_request(example: ExampleSystem) -> ReplayRequest:
             cases=records / "cases.csv.gz",
             outcomes=outcomes,
         ),
-        trained_until=example.training_ends,
+        trained_until=example.training_cutoffs,
         planted=planted,
     )

@@ -21,7 +21,7 @@ from rollout.core.records.reviews import BLIND
 from rollout.core.scope.permissions import Caller
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
-from rollout.services.engine.training_ends import append_cutoffs
+from rollout.services.engine.training_cutoffs import append_training_cutoffs
 from rollout.services.engine.unit_counting import queue_cases
 from rollout.services.replay.file_contents import list_file_contents
 from rollout.services.replay.replay import find_first_predictions
@@ -191,7 +191,7 @@ def _record_versions(
             if until is not None:
                 is_changed[version] = stored is None or stored.info.trained_until != until
         # imported records are older than the import, so the entry takes the time of the last one
-        append_cutoffs(transaction, state, is_changed, stated.by, state.scope.at or at)
+        append_training_cutoffs(transaction, state, is_changed, stated.by, state.scope.at or at)
 
 
 def _store_batch(

@@ -11,7 +11,7 @@ from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_contents import find_content_fault
-from rollout.core.scope.version_names import merge_training_ends
+from rollout.core.scope.version_names import merge_training_cutoffs
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.column_map import (
     build_policy_columns,
@@ -229,7 +229,7 @@ def _place_records(
             planted_records = merge_renamed_predictions(planted_records, first_names)
         records = merge_renamed_predictions(records, first_names)
         records = replace(records, planted=planted_records)
-        trained_until = merge_training_ends(trained_until, first_names)
+        trained_until = merge_training_cutoffs(trained_until, first_names)
         history = place_cases(records, policy, salt, trained_until)
         planted = place_planted_cases(records, policy, salt, trained_until)
     return records, history, planted, first_seen

@@ -117,8 +117,8 @@ class VersionStore:
             stored_versions[row.version] = _add_facts(earlier_facts, row)
         return stored_versions
 
-    def list_training_ends(self) -> dict[str, list[datetime | None]]:
-        """Return by version each training end that was stored, in order."""
+    def list_training_cutoffs(self) -> dict[str, list[datetime | None]]:
+        """Return by version each training cutoff that was stored, in order."""
         query = (
             select(versions.c.version, versions.c.trained_until)
             .where(versions.c.rollout == self._rollout.number)

@@ -41,7 +41,8 @@ def test_the_page_draws_and_lists_what_the_api_gives(story, browser, clock):
     drawn = unescape(section_of(page))
     for kind in ("wide-only", "narrow-only"):
         svg = drawn.split(f'class="{kind}"')[1].split("</svg>")[0]
-        assert svg.count("tl-dot") == len(points)
+        dots = re.findall(r'class="tl-dot [^"]*" d="([^"]*)"', svg)
+        assert sum(path.count("M") for path in dots) == len(points)
         assert svg.count('<line class="g-g') == len(timeline.thresholds) > 0
     assert sum(int(row[3]) for row in rows if row[3] != "–") == sum(
         p.judged for p in timeline.versions[0].points

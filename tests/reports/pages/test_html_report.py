@@ -87,13 +87,16 @@ def test_tables_have_a_caption_and_their_heads_a_scope(page):
     assert all(head.get("scope") in {"col", "row"} for head in page.all("th"))
 
 
-def test_charts_have_a_name_and_a_description(page):
+def test_charts_have_a_name_and_a_description(page, facts):
     drawn = [attrs for attrs in page.all("svg") if attrs.get("role") == "img"]
     assert len(drawn) >= 3
     names = {a["id"] for tag in ("title", "desc") for a in page.all(tag) if "id" in a}
     assert all(set(a["aria-labelledby"].split()) <= names for a in drawn)
     hidden = [attrs for attrs in page.all("svg") if attrs.get("aria-hidden") == "true"]
-    assert len(drawn) + len(hidden) == len(page.all("svg"))
+    groups = [attrs for attrs in page.all("svg") if attrs.get("role") == "group"]
+    assert all(set(a["aria-labelledby"].split()) <= names for a in groups)
+    assert len(groups) == 2 * len(facts.cell_timelines) > 0
+    assert len(drawn) + len(hidden) + len(groups) == len(page.all("svg"))
 
 
 def test_sites_that_never_moved_share_one_panel_of_the_map(text):

@@ -5,11 +5,14 @@ from collections import Counter
 import pytest
 
 from rollout.core.access.access_events import ACCESS_KINDS
-from rollout.core.scope.events import EVENT_TYPES
+from rollout.core.scope.events import EVENT_TYPES, Approved, VersionFirstUsed, VersionRetired
 from rollout.reports.text import event_kinds, event_text
 from rollout.reports.text.access_event_text import describe_access_event
+from rollout.reports.text.event_describer import CitedProposals, EventDescriber
+from rollout.reports.text.event_phrases import describe_mark, phrase_event
 from rollout.reports.text.state_text import CELL_STATES, CLOSED_PROPOSALS, PROPOSAL_KINDS
 from rollout.store.ledger.projections import CLOSING_STATES
+from tests.factories import NOON, policy
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,23 @@ def test_tags_of_cells_are_told_apart():
     tags = [state.tag for state in CELL_STATES.values()]
     assert len(set(tags)) == len(tags)
     assert all(state.meaning.endswith(".") for state in CELL_STATES.values())
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        VersionFirstUsed(at=NOON, by="ana", version="v7"),
+        VersionRetired(at=NOON, by="ana", version="v7"),
+        Approved(at=NOON, by="ana", proposal="P-1", groups=(), evidence_hash="ab"),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_a_timelines_mark_is_the_begin_of_the_events_description(event):
+    describer = EventDescriber(policy(), CitedProposals())
+    phrase = describe_mark(event)
+    assert phrase
+    assert event_text.describe_event(1, event, describer).text.startswith(phrase)
+
+
+def test_each_phrase_is_of_a_kind_of_event():
+    assert set(phrase_event.registry) - {object} <= set(EVENT_TYPES.values())

@@ -1,4 +1,4 @@
-"""A training end stands in the ledger, and an end that somebody edits in the database is found."""
+"""A training cutoff stands in the ledger, and one that is edited in the database is found."""
 
 from random import SystemRandom
 
@@ -10,7 +10,7 @@ from rollout.core.scope.record_events import TrainingCutoffSet
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.evidence_sampling import sample_evidence
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.versions import TrainedLaterError, record_training_end
+from rollout.services.engine.versions import TrainedLaterError, record_training_cutoff
 from rollout.services.records.record_import import VersionStatements, import_records
 from rollout.store.database.session import Database
 from rollout.store.ledger.versions import VersionInfo, VersionStore
@@ -37,7 +37,7 @@ def database(request, tmp_path):
 
 
 def set_end(database, end, version="v1"):
-    record_training_end(database, SENDER, "story", version, trained_until=end, at=NOW)
+    record_training_cutoff(database, SENDER, "story", version, trained_until=end, at=NOW)
 
 
 def list_ends(database):
@@ -64,7 +64,7 @@ def test_each_new_training_end_is_an_entry_of_who_stated_it(database):
         set_end(database, FIRST)
     assert len(list_ends(database)) == 2
     report = check(database)
-    assert (report.faults, report.unrecorded_ends) == ([], [])
+    assert (report.faults, report.unrecorded_cutoffs) == ([], [])
 
 
 @pytest.mark.parametrize("edited", [None, FIRST, NOW], ids=["removed", "earlier", "later"])
@@ -103,10 +103,12 @@ def test_ends_that_an_older_program_stored_are_named_until_they_are_set_again(da
     report = check(database)
     assert report.faults == []
     ends = f"{FIRST.isoformat()}, then {LATER.isoformat()}"
-    assert f"no entry of the ledger has the training end of v1 ({ends}): an" in report.summarize()
+    assert (
+        f"no entry of the ledger has the training cutoff of v1 ({ends}): an" in report.summarize()
+    )
     set_end(database, LATER)
     assert [end for _, _, end in list_ends(database)] == [FIRST, LATER]
-    assert "training end" not in check(database).summarize()
+    assert "training cutoff" not in check(database).summarize()
 
 
 def test_a_version_that_somebody_adds_with_an_end_is_named(database):
@@ -115,7 +117,7 @@ def test_a_version_that_somebody_adds_with_an_end_is_named(database):
     row = {"version": "v9", "revision": 1, "recorded_at": NOW, "source": "import", "details": {}}
     with database.begin_write() as transaction:
         transaction.execute(insert(versions), {**row, "rollout": number, "trained_until": NOW})
-    assert check(database).unrecorded_ends == [f"v9 ({NOW.isoformat()})"]
+    assert check(database).unrecorded_cutoffs == [f"v9 ({NOW.isoformat()})"]
 
 
 def test_an_import_states_ends_as_of_the_entry_before(database):

@@ -1,4 +1,4 @@
-"""Training ends of versions in the ledger, compared with those that are stored.
+"""Training cutoffs of versions in the ledger, compared with those that are stored.
 
 The stored end decides which cases are no evidence of a version. Older programs stored ends without
 an entry; it is written when the end is set again (decision record 0065).
@@ -22,14 +22,14 @@ from rollout.store.ledger.versions import VersionStore
 Ends = Sequence[datetime | None]
 
 
-def append_cutoffs(
+def append_training_cutoffs(
     transaction: Transaction,
     state: RolloutState,
     is_changed: Mapping[str, bool],
     caller: Caller | None,
     at: datetime,
 ) -> None:
-    """Append what the ledger lacks on the training ends of some versions.
+    """Append what the ledger lacks on the training cutoffs of some versions.
 
     A version without entries gets one for each stored end. One with entries gets the last end if it
     is new, and never an older one, which an edit of the database may have left.
@@ -41,7 +41,7 @@ def append_cutoffs(
         caller: who states the ends; None for the engine.
         at: time of the entries.
     """
-    stored_ends = VersionStore(transaction, state.rollout).list_training_ends()
+    stored_ends = VersionStore(transaction, state.rollout).list_training_cutoffs()
     ledger_ends = _load_ledger_ends(transaction, state.rollout)
     by = ENGINE if caller is None else caller.name
     events: list[TrainingCutoffSet] = []
@@ -60,14 +60,16 @@ def append_cutoffs(
     )
 
 
-def check_training_ends(transaction: Transaction, rollout: Rollout, report: EvidenceReport) -> None:
+def check_training_cutoffs(
+    transaction: Transaction, rollout: Rollout, report: EvidenceReport
+) -> None:
     """Add a fault for each version whose stored ends are not those of the ledger."""
-    stored_ends = VersionStore(transaction, rollout).list_training_ends()
+    stored_ends = VersionStore(transaction, rollout).list_training_cutoffs()
     ledger_ends = _load_ledger_ends(transaction, rollout)
     for version in sorted({*stored_ends, *ledger_ends}):
         stored, expected = stored_ends.get(version, []), ledger_ends.get(version, [])
         if not expected and stored:
-            report.unrecorded_ends.append(f"{version} ({_format_ends(stored)})")
+            report.unrecorded_cutoffs.append(f"{version} ({_format_ends(stored)})")
         elif stored != expected:
             report.add_faults([_describe_difference(version, stored, expected)])
 

@@ -1,0 +1,270 @@
+"""The timeline of a cell as SVG: events, stages, agreement or cost, and who decided.
+
+The markup names classes and patterns; `tokens.css` sets colours, and shows the values of a column
+when it is pointed at, tapped or reached by keys.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from markupsafe import Markup
+
+from rollout.reports.figures.timeline_parts import (
+    CONFIRMED,
+    HUMAN,
+    MODEL,
+    CellTimeline,
+    TimelinePoint,
+)
+from rollout.reports.pages.chart_coordinates import format_pixels, list_ticks
+from rollout.reports.pages.stage_markers import EMPTY, HATCHED, SOLID
+from rollout.reports.pages.timeline_columns import (
+    MIN_COLUMN_WIDTH,
+    TimelineColumn,
+    list_columns,
+)
+from rollout.reports.pages.timeline_layout import (
+    BARS_BOTTOM,
+    HEIGHT,
+    LETTER_WIDTH,
+    MARK_SIZE,
+    MARK_Y,
+    PLOT_TOP,
+    STRIP_HEIGHT,
+    STRIP_Y,
+    ChartLabel,
+    MarkBox,
+    TimelineFrame,
+    build_frames,
+    get_bucket_span,
+    list_dates,
+    list_drawn_versions,
+    list_labels,
+    place_marks,
+)
+
+PATTERNS: Final[Mapping[str, str]] = {HUMAN: EMPTY, CONFIRMED: HATCHED, MODEL: SOLID}
+CODE_WIDTH: Final = 9  # pixels per letter of a stage's code
+TIP_LINE: Final = 16
+DOT_PATHS: Final = ("h0", "m0-4l4 4-4 4-4-4z", "m-3-3h6v6h-6z", "m0-4l4 7h-8z")
+"""Shapes of versions; the first one is a stroke of no length with a round end."""
+
+
+def draw_timeline(
+    timeline: CellTimeline,
+    prefix: str,
+    title: str,
+    description: str,
+    column_width: int = MIN_COLUMN_WIDTH,
+) -> tuple[Markup, Markup]:
+    """Return the drawing for wide and for narrow screens.
+
+    Args:
+        timeline: what is drawn.
+        prefix: begin of its ids; the event with number 1 is linked to at `<prefix>-e1`.
+        title, description: its accessible name and text.
+        column_width: least width in pixels of what is chosen at once; wider ones make a page small.
+    """
+    wide, narrow = (
+        _draw_frame(timeline, frame, prefix, column_width, title, description)
+        for frame in build_frames(timeline)
+    )
+    return wide, narrow
+
+
+def _draw_frame(
+    timeline: CellTimeline,
+    frame: TimelineFrame,
+    prefix: str,
+    column_width: int,
+    title: str,
+    description: str,
+) -> Markup:
+    parts = [
+        *_draw_gaps(timeline, frame),
+        *_draw_grid(timeline, frame),
+        *_draw_stages(timeline, frame),
+        *_draw_thresholds(timeline, frame),
+        *_draw_versions(timeline, frame),
+        *_draw_bars(timeline, frame),
+        *map(_draw_label, list_labels(timeline, frame)),
+        *_draw_marks(timeline, frame, prefix),
+        *(
+            _draw_column(column, frame, f"{prefix}-{frame.prefix}{number}")
+            for number, column in enumerate(list_columns(timeline, frame, column_width))
+        ),
+    ]
+    return Markup(
+        '<svg class="chart map tl" width="{0}" height="{1}" viewBox="0 0 {0} {1}" role="group" '
+        'aria-labelledby="{2}-t {2}-d"><title id="{2}-t">{3}</title><desc id="{2}-d">{4}</desc>\n'
+        "{5}</svg>"
+    ).format(
+        frame.width, HEIGHT, f"{prefix}-{frame.prefix}", title, description,
+        Markup("\n").join(parts),
+    )  # fmt: skip
+
+
+def _draw_label(label: ChartLabel) -> Markup:
+    css_class = Markup(' class="{}"').format(label.css) if label.css else ""
+    is_default = label.anchor == "start"
+    anchor = "" if is_default else Markup(' text-anchor="{}"').format(label.anchor)
+    return Markup('<text{} x="{}" y="{}"{}>{}</text>').format(
+        css_class, format_pixels(label.x), format_pixels(label.y), anchor, label.text
+    )
+
+
+def _draw_rule(css: str, frame: TimelineFrame, y: float) -> Markup:
+    return Markup('<line class="{0}" x1="{1}" x2="{2}" y1="{3}" y2="{3}"/>').format(
+        css, frame.left, frame.right, format_pixels(y)
+    )
+
+
+def _draw_box(css: str, left: float, width: float, y: float, height: float) -> Markup:
+    """Draw a rectangle, `css` with a pattern if it is the hatched one."""
+    fill = Markup(' fill="url(#p-1)"') if css == f"p-{HATCHED}" else ""
+    css_class = Markup(' class="{}"').format(css) if css else ""
+    return Markup('<rect{}{} x="{}" y="{}" width="{}" height="{}"/>').format(
+        css_class, fill, *map(format_pixels, (left, y, width, height))
+    )
+
+
+def _draw_gaps(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]:
+    for gap in timeline.gaps:
+        left, right = frame.x(gap.since), frame.x(gap.until)
+        yield Markup(
+            "<g><title>Records deleted: counts stay, cases can’t be opened</title>{}</g>"
+        ).format(_draw_box("g-track", left, right - left, STRIP_Y, BARS_BOTTOM - STRIP_Y))
+
+
+def _draw_grid(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]:
+    for start in list_dates(timeline, frame):
+        yield Markup('<line class="g-line" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(
+            format_pixels(frame.x(start)), STRIP_Y, BARS_BOTTOM
+        )
+    for value in list_ticks(frame.low, frame.high):
+        yield _draw_rule("g-line", frame, frame.y(value))
+    yield _draw_rule("g-axis", frame, BARS_BOTTOM)
+
+
+def _draw_stages(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]:
+    for stage in timeline.stages:
+        left, right = frame.x(stage.since), frame.x(stage.until)
+        pattern = PATTERNS[stage.decider]
+        name = f"{stage.version} {stage.stage}".strip()
+        box = _draw_box(
+            f"p-{pattern}", left + 0.5, max(right - left - 1, 0.5), STRIP_Y, STRIP_HEIGHT
+        )
+        yield Markup("<g><title>{}</title>{}</g>").format(name, box)
+        code = f"{stage.stage[:2].capitalize()} {stage.version}".strip()
+        width = CODE_WIDTH * len(code)
+        if right - left >= width + 8:
+            x = (left + right) / 2
+            if pattern == HATCHED:
+                yield Markup(
+                    '<rect class="code-ground" x="{}" y="{}" width="{}" height="16" rx="2"/>'
+                ).format(format_pixels(x - width / 2), STRIP_Y + 3, width)
+            yield _draw_label(ChartLabel(x, STRIP_Y + 15, code, "middle", f"t-code on-{pattern}"))
+
+
+def _draw_thresholds(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]:
+    for threshold in timeline.thresholds:
+        css = "g-gate" if threshold.kind == "gate" else "g-guard"
+        yield _draw_rule(css, frame, frame.y(threshold.value))
+
+
+def _draw_versions(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]:
+    for number, version in enumerate(list_drawn_versions(timeline)):
+        bounds = [point for point in version.points if point.bound is not None]
+        if bounds:
+            yield Markup('<path class="tl-bound tl-{}" d="{}"/>').format(
+                number, _build_bound_path(bounds, timeline, frame)
+            )
+        yield Markup('<path class="tl-dot tl-{}" d="{}"/>').format(
+            number, "".join(_list_dot_paths(version.points, timeline, frame, DOT_PATHS[number]))
+        )
+
+
+def _list_dot_paths(
+    points: Sequence[TimelinePoint], timeline: CellTimeline, frame: TimelineFrame, shape: str
+) -> Iterator[str]:
+    for point in points:
+        if point.value is not None:
+            start, end = get_bucket_span(timeline, point.bucket)
+            x, y = frame.x(start + (end - start) / 2), frame.y(point.value)
+            yield f"M{format_pixels(x)} {format_pixels(y)}{shape}"
+
+
+def _build_bound_path(
+    points: Sequence[TimelinePoint], timeline: CellTimeline, frame: TimelineFrame
+) -> str:
+    """Return steps: a bound holds from its bucket's end on; without one the line is broken."""
+    path, previous = "", -2
+    for point in points:
+        _, end = get_bucket_span(timeline, point.bucket)
+        x, y = format_pixels(frame.x(end)), format_pixels(frame.y(point.bound or 0.0))
+        path += f"H{x}V{y}" if point.bucket == previous + 1 else f"M{x} {y}"
+        previous = point.bucket
+    return path
+
+
+def _draw_bars(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]:
+    """Yield the bars of each decider, the model's below."""
+    paths = {MODEL: "", CONFIRMED: "", HUMAN: ""}
+    for number, bucket in enumerate(timeline.buckets):
+        left, right = map(frame.x, get_bucket_span(timeline, number))
+        x, width = format_pixels(left + 0.5), format_pixels(max(right - left - 1, 0.5))
+        y = float(BARS_BOTTOM)
+        for decider in paths:
+            height = frame.bar(getattr(bucket, decider))
+            if height:
+                paths[decider] += f"M{x} {format_pixels(y)}h{width}v-{format_pixels(height)}"
+                paths[decider] += f"h-{width}z"
+            y -= height
+    for decider, path in paths.items():
+        pattern = PATTERNS[decider]
+        fill = Markup(' fill="url(#p-1)"') if pattern == HATCHED else ""
+        if path:
+            yield Markup('<path class="p-{}"{} d="{}"/>').format(pattern, fill, path)
+
+
+def _draw_marks(timeline: CellTimeline, frame: TimelineFrame, prefix: str) -> Iterator[Markup]:
+    for box in place_marks(timeline, frame):
+        marks = timeline.marks[box.first : box.last + 1]
+        tones = {mark.tone for mark in marks}
+        tone = next((tone for tone in ("narrower", "wider") if tone in tones), "other")
+        yield Markup(
+            '<a href="#{}-e{}"><title>{}</title><g class="tl-mark tl-{}">'
+            '<path d="M{} {}L{} {}"/>{}<text x="{}" y="{}" text-anchor="middle">{}</text></g></a>'
+        ).format(
+            prefix, box.first + 1, f"{box.text}: {'; '.join(mark.text for mark in marks)}",
+            tone, format_pixels(box.x),
+            MARK_Y + MARK_SIZE // 2, format_pixels(box.at_x), STRIP_Y, _draw_mark_box(box, tone),
+            format_pixels(box.x), MARK_Y + 4, box.text,
+        )  # fmt: skip
+
+
+def _draw_mark_box(box: MarkBox, tone: str) -> Markup:
+    """Draw the ground of a mark: with corners if it stands for a narrowing, else round."""
+    return Markup('<rect x="{}" y="{}" width="{}" height="{}" rx="{}"/>').format(
+        format_pixels(box.x - box.width / 2), MARK_Y - MARK_SIZE // 2, format_pixels(box.width),
+        MARK_SIZE, 2 if tone == "narrower" else MARK_SIZE // 2,
+    )  # fmt: skip
+
+
+def _draw_column(column: TimelineColumn, frame: TimelineFrame, tip_id: str) -> Markup:
+    """Draw a column that shows its values when it is pointed at, tapped or reached by keys."""
+    width = min(max(map(len, column.lines)) * LETTER_WIDTH + 16, frame.width)
+    center = (column.left + column.right) / 2
+    left = min(max(center - width / 2, 0), frame.width - width)
+    lines = Markup("").join(
+        _draw_label(ChartLabel(left + 8, PLOT_TOP + 17 + TIP_LINE * number, line))
+        for number, line in enumerate(column.lines)
+    )
+    area = (column.left, PLOT_TOP, column.right - column.left, BARS_BOTTOM - PLOT_TOP)
+    return Markup(
+        '<rect class="tl-hit" tabindex="0" role="img" aria-labelledby="{0}" x="{1}" y="{2}" '
+        'width="{3}" height="{4}"/><g class="tl-tip" id="{0}">{5}{6}</g>'
+    ).format(
+        tip_id, *map(format_pixels, area),
+        _draw_box("", left, width, PLOT_TOP + 2, TIP_LINE * len(column.lines) + 8), lines,
+    )  # fmt: skip

@@ -1,0 +1,38 @@
+"""Timelines in a report: the cells with events, with the figures of their evidence."""
+
+from rollout.reports.figures import report_timelines
+from rollout.reports.text.event_kinds import CELL_KINDS
+
+
+def test_cells_with_events_have_a_timeline_in_the_policys_order(told):
+    _, facts = told
+    drawn = [(timeline.site, timeline.window) for timeline in facts.cell_timelines]
+    moved = {(e.site, e.window) for e in facts.timeline if e.kind in CELL_KINDS and e.site}
+    assert drawn
+    assert drawn == [(c.site, c.window) for c in facts.stages if (c.site, c.window) in moved]
+
+
+def test_a_timeline_ends_with_the_figures_of_the_evidence(told):
+    _, facts = told
+    compared = 0
+    for timeline in facts.cell_timelines:
+        versions = {version.version: version for version in timeline.versions}
+        for evidence in facts.evidence:
+            if (evidence.site, evidence.window) != (timeline.site, timeline.window):
+                continue
+            paths = [path for path in evidence.path if path.measure == timeline.measure]
+            points = versions[evidence.version].points
+            assert sum(point.judged for point in points) >= evidence.judged
+            bounds = [point.bound for point in points if point.bound is not None]
+            if paths and bounds:
+                assert abs(bounds[-1] - paths[-1].bound[-1]) < 1e-6
+                compared += 1
+        assert {stage.decider for stage in timeline.stages} - {"human"}
+    assert compared
+
+
+def test_only_the_cells_with_most_events_are_drawn(told, monkeypatch):
+    inputs, facts = told
+    monkeypatch.setattr(report_timelines, "MAX_TIMELINES", 1)
+    (only,) = report_timelines.compute_cell_timelines(inputs, {})
+    assert len(only.marks) == max(len(timeline.marks) for timeline in facts.cell_timelines)
