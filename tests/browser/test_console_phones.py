@@ -1,14 +1,14 @@
-"""The console's header on a phone: every entry in sight, and Stop wherever one has scrolled to."""
+"""The console on a phone: one row above, quiet cells in a line, decisions within reach."""
 
 import pytest
 
-from tests.browser.chromium import LARGE, PHONE, SMALLEST, needs_chromium
+from tests.browser.chromium import LARGE, PHONE, SMALLEST, WIDE, needs_chromium
 from tests.browser.console_pages import residents
 
 pytestmark = [needs_chromium, pytest.mark.enable_socket]  # a server on this machine is looked at
 
 ENTRIES = {
-    "ana": ["Overview", "Divergences", "Incidents", "Reports", "Ledger", "Settings", "Stop…"],
+    "ana": ["Overview", "Divergences", "Incidents", "Reports", "Ledger", "Settings"],
     "rita": ["Overview", "Review", "Settings"],
 }
 OUTSIDE = """
@@ -21,10 +21,17 @@ IN_SIGHT = """
 (() => {
   const at = document.activeElement, box = at.getBoundingClientRect();
   const seen = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
-  return [at.matches('.nav a, .btn-stop') ? at.innerText.split(/\\s/)[0] : '', at.contains(seen)];
+  const isEntry = at.matches('.nav a, .menu, .btn-stop');
+  return [isEntry ? at.innerText.split(/\\s/)[0] : '', at.contains(seen)];
 })()
 """
-OWN_ROW = "document.querySelector('.bar-own').getBoundingClientRect()"
+COVERED = """
+(() => {
+  const box = document.activeElement.getBoundingClientRect();
+  return box.bottom > document.querySelector('.stick-acts').getBoundingClientRect().top;
+})()
+"""
+BAR = "document.querySelector('.bar').getBoundingClientRect()"
 END = "scrollTo(0, document.body.scrollHeight)"
 
 
@@ -40,10 +47,18 @@ def looked(seen, name="ana", **how):
     return window.page
 
 
+def opened(seen, path, *, width=PHONE):
+    window = seen("ana", width=width)
+    window.page.goto(f"{window.address}/console{path}")
+    return window.page
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [PHONE, SMALLEST])
-def test_every_entry_is_in_sight_without_scrolling_sideways(seen, width, scheme):
+def test_the_menu_shows_every_entry_without_scrolling_sideways(seen, width, scheme):
     page = looked(seen, width=width, scheme=scheme)
+    assert not page.locator(".nav a").first.is_visible()
+    page.click(".menu")
     assert page.evaluate(OUTSIDE) == []
     page.evaluate(LARGE)
     assert page.evaluate(OUTSIDE) == []
@@ -53,18 +68,57 @@ def test_every_entry_is_in_sight_without_scrolling_sideways(seen, width, scheme)
 def test_the_tab_key_comes_to_each_entry_where_it_can_be_seen(seen, name):
     page = looked(seen, name, width=PHONE, script=False)
     reached = []
-    for _ in range(len(ENTRIES[name]) + 3):  # the way to the content, the name, signing out
+    for _ in range(len(ENTRIES[name]) + 5):  # the way to the content, name, menu, signing out, Stop
         page.keyboard.press("Tab")
         reached.append(page.evaluate(IN_SIGHT))
+        if reached[-1][0] == "Menu":
+            page.keyboard.press("Enter")
     assert all(shown for _, shown in reached), reached
-    assert [entry for entry, _ in reached if entry] == ENTRIES[name]
+    expected = ["Menu", *ENTRIES[name], *(["Stop…"] if name == "ana" else [])]
+    assert [entry for entry, _ in reached if entry] == expected
+    page.keyboard.press("Escape")
+    assert not page.locator(".nav a").first.is_visible()
 
 
-def test_stop_stays_in_sight_and_little_else_does(seen):
-    page = looked(seen, width=PHONE)
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_header_is_one_row_that_stays_in_sight(seen, name):
+    page = looked(seen, name, width=PHONE)
     page.evaluate(END)
     assert page.evaluate("scrollY") > 0
-    assert page.evaluate(f"{OWN_ROW}.top") == 0
-    assert page.evaluate(f"{OWN_ROW}.height") < 60
-    assert page.locator(".bar-own .btn-stop").is_visible()
-    assert page.locator(".nav").bounding_box()["y"] < -40
+    assert page.evaluate(f"{BAR}.top") == 0
+    assert page.evaluate(f"{BAR}.height") < 60
+    assert page.locator(".menu").is_visible()
+    assert page.locator(".btn-stop").is_visible() == (name == "ana")
+
+
+def test_a_quiet_cell_is_one_line_until_it_is_opened(seen):
+    page = opened(seen, "/rollouts/bears")
+    quiet, loud = page.locator("tr.quiet"), page.locator(".against").locator("xpath=..")
+    assert 0 < quiet.count() < loud.count()
+    assert quiet.first.bounding_box()["height"] < 50
+    assert [row.locator(".sayings").is_visible() for row in quiet.all()] == [False] * quiet.count()
+    told = page.locator("tr:not(.quiet) > .sayings")
+    assert all(saying.is_visible() for saying in told.all())
+    quiet.first.locator("summary").click()
+    assert quiet.first.locator(".sayings").is_visible()
+    assert quiet.first.locator(".stage-name").is_visible()
+
+
+def test_a_wide_window_folds_nothing(seen):
+    page = opened(seen, "/rollouts/bears", width=WIDE)
+    assert all(saying.is_visible() for saying in page.locator("tr.quiet > .sayings").all())
+    assert all(part.is_visible() for part in page.locator(".folded").all())
+    assert not any(part.is_visible() for part in page.locator(".fold").all())
+
+
+def test_the_buttons_of_a_decision_stay_in_sight_and_ask_for_the_reason(seen):
+    page = opened(seen, "/rollouts/bears/proposals/P-6")
+    button = page.get_by_role("button", name="Approve proposal")
+    for place in ("scrollTo(0, 0)", END):
+        page.evaluate(place)
+        box = button.bounding_box()
+        assert 0 < box["y"] < page.viewport_size["height"] - 40
+    page.evaluate("scrollTo(0, 0)")
+    button.click()
+    assert page.evaluate("document.activeElement.id") == "reason"
+    assert page.evaluate(COVERED) is False

@@ -9,6 +9,7 @@ from api.app import create_app
 from rollout.store.database.session import Database
 from tests.browser.chromium import PHONE, SMALLEST, WIDE, chromium, needs_chromium
 from tests.browser.console_pages import windows
+from tests.browser.pictures import picture
 from tests.browser.town import served
 from tests.console.reading_room import ADJUDICATION, PICTURE, REVIEW, ReadingRoom, verdicts
 from tests.console.test_review_pages import sent_in
@@ -33,6 +34,12 @@ FOCUSED = "document.activeElement.localName"
 HEIGHTS = """
 Array.from(document.querySelectorAll('button, .btn, summary, .judge-link')).map(part => [
   part.textContent.trim(), part.getBoundingClientRect().height])
+"""
+SHOWN = """
+(() => {
+  const style = getComputedStyle(document.querySelector('.judge-photos img'));
+  return [style.zoom, style.filter, style.maxWidth === 'none'];
+})()
 """
 HASTY = """
 document.addEventListener('DOMContentLoaded', () => document.body.dispatchEvent(
@@ -208,6 +215,58 @@ def test_the_same_letters_are_access_keys_without_script(hall, opened):
     with page.expect_navigation(timeout=5_000):
         keyboard.send("Input.dispatchKeyEvent", {"type": "keyDown", **alt_f})
     assert [one.answers for one in verdicts(hall, "rita").values()] == [{"alarm": "fox"}]
+
+
+def shown(page):
+    """Return zoom, filter and step of each tool, as the picture has them."""
+    return page.evaluate(SHOWN)
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_a_picture_is_enlarged_brightened_and_inverted(hall, opened, script):
+    sent_in(hall, "case-1", {"still": picture(1, bear=True)})
+    window, page = reviewing(opened, width=PHONE, script=script)
+    assert shown(page) == ["1", "brightness(1) contrast(1) invert(0)", False]
+    page.click("summary:has-text('Zoom')")
+    for step in ("zoom-4", "light-2", "contrast-1", "invert"):
+        page.check(f"#{step}")
+    assert shown(page) == ["4", "brightness(2.5) contrast(1.5) invert(1)", True]
+    if script:
+        assert looked(page) == []
+    assert page.evaluate(TOO_WIDE) <= 0  # the picture scrolls, not the page
+    page.focus("#zoom-4")
+    page.keyboard.press("Enter")  # a form of nothing: it is not sent
+    page.click("text=Reset picture")
+    assert shown(page) == ["1", "brightness(1) contrast(1) invert(0)", False]
+    page.click("button:has-text('Bear')")
+    assert len(verdicts(hall, "rita")) == 1
+    assert window.heard == []
+
+
+def test_keys_step_through_the_tools_and_do_nothing_in_a_field_or_once_off(hall, opened):
+    sent_in(hall, "case-1", {"still": picture(1, bear=True)})
+    _, page = reviewing(opened)
+    for key in "+++++-)>":
+        page.keyboard.press(key)
+    assert shown(page) == ["2", "brightness(1.6) contrast(1.5) invert(0)", True]
+    page.keyboard.press("!")
+    page.keyboard.press(".")
+    page.keyboard.type("+-<>()!")
+    assert page.input_value("#note") == "+-<>()!"
+    assert shown(page) == ["2", "brightness(1.6) contrast(1.5) invert(1)", True]
+    page.click("summary:has-text('Keys')")
+    page.click("text=Switch single keys off")
+    for key in "+)>!":
+        page.keyboard.press(key)
+    assert shown(page) == ["1", "brightness(1) contrast(1) invert(0)", False]
+
+
+def test_answers_stay_in_sight_below_a_long_case(hall, opened):
+    sent_in(hall, "case-1", {"still": picture(1, bear=True)}, {f"a{n}": "x" for n in range(40)})
+    _, page = reviewing(opened, width=PHONE)
+    page.evaluate("scrollTo(0, 0)")
+    box = page.locator("button:has-text('Unsure')").bounding_box()
+    assert box["y"] + box["height"] <= page.viewport_size["height"]
 
 
 def test_the_next_picture_is_there_before_its_page(hall, opened):

@@ -46,6 +46,23 @@ def test_the_newest_row_comes_first_in_words_with_its_hash(browser, service, liv
     assert re.search(r"<code class=\"nowrap\">[0-9a-f]{4} [0-9a-f]{4} [0-9a-f]{4}", text)
 
 
+def test_rows_have_reasons_days_and_a_choice_of_actors(browser, lived):
+    text = browser.as_("vic").page(PATH)
+    assert text.count("<h3>") == 1
+    assert "<h3>Tuesday, 1 June</h3>" in text
+    options = re.findall(r'<option value="([^"]*)"></option>', text)
+    assert options == ["ana", "dan", "eve", "the engine", "zoe"]
+    assert "is retired; all its grants ended: “&#34;&gt;&lt;script" in text
+    assert "“”" not in text
+    assert "No matching entries" in browser.page(f"{PATH}?who=nobody")
+
+
+def test_days_begin_at_midnight_of_the_rollout(browser, lived):
+    days = browser.as_("vic").page(f"{PATH}?who=zoe"), browser.page("/ledger/access", 403)
+    assert "<h3>" in days[0]
+    assert "<h3>" not in days[1]
+
+
 def test_what_machines_and_people_wrote_is_text(browser, lived):
     text = browser.as_("vic").page(PATH)
     assert SCRIPT not in text

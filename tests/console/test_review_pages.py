@@ -276,6 +276,25 @@ def test_pictures_without_tls_are_let_in_from_their_own_host_alone(hall, browser
     assert "script-src 'self';" in policy
 
 
+def test_own_figures_count_known_cases_as_any_other(hall, browser):
+    hall.room.arrive("case-1", label="fox")
+    hall.later(DAY + MINUTE)
+    asked = {"reviewer_count": 1, "at": hall.room.at}
+    reviews.seed_gold_case(
+        hall.room.database, DAN, hall.room.stood, "case-1", {"alarm": "bear"}, **asked
+    )
+    hall.room.arrive("case-2")
+    assert "Today:" not in browser.as_("rita").page(REVIEW)
+    for label, seconds in (("fox", 4), (None, 9)):
+        form = browser.page(REVIEW)
+        hall.later(timedelta(seconds=seconds))
+        sent = {"unsure": "1"} if label is None else {"lever.alarm": label}
+        browser.submit(form_of(form), on=REVIEW, began=hidden(form, "began"), **sent)
+    shown = browser.page(REVIEW).replace("\xa0", " ")
+    assert "Today: 2 cases, 6.5 s each (median), 50 % unsure." in shown
+    assert "Today:" not in browser.as_("ron").page(REVIEW)
+
+
 def test_single_keys_are_switched_off_and_on_again(hall, browser):
     hall.room.arrive("case-1")
     page = browser.as_("rita").page(REVIEW)

@@ -10,7 +10,7 @@
   let sent = false;
 
   addEventListener("pageshow", () => { since = performance.now(); sent = false; });
-  document.addEventListener("submit", () => { sent = true; });
+  document.addEventListener("submit", (event) => { if (event.target.method !== "dialog") sent = true; });
 
   const types = (part) => part instanceof Element
     && (part.isContentEditable || part.matches("textarea, select, input:not([type=radio]):not([type=checkbox]):not([type=hidden])"));
@@ -29,6 +29,19 @@
     }
   };
 
+  /* A key of the picture's tools goes one step on or back. */
+  const step = (key) => {
+    for (const tool of document.querySelectorAll("[data-more]")) {
+      const way = Number(tool.dataset.more.includes(key)) - Number(tool.dataset.less.includes(key));
+      if (way === 0) continue;
+      const steps = Array.from(tool.querySelectorAll("input"));
+      const next = steps[steps.findIndex((one) => one.checked) + way];
+      if (next !== undefined) next.checked = true;
+      return true;
+    }
+    return false;
+  };
+
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
     if (types(event.target)) {
@@ -38,6 +51,7 @@
     if (keys.dataset.singleKeys !== "on" || event.repeat || sent) return;
     if (event.key === " " || event.key === "Enter") return;
     const wanted = event.key.toLowerCase();
+    if (step(wanted)) { event.preventDefault(); return; }
     const part = Array.from(document.querySelectorAll("[data-key]")).find((one) => one.dataset.key === wanted);
     if (part === undefined) return;
     event.preventDefault();

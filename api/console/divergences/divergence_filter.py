@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo
 
+from api.console.page.day_field import parse_day
 from api.console.page.text import ATTRIBUTE_PREFIX
 from rollout.services.divergences.divergence_list import DivergenceQuery
 
@@ -22,10 +21,7 @@ FIELD_NAMES: Final = (
     "until",
 )
 HAS_CHOICE_BY_WORK: Final = {"open": False, "done": True}
-INVALID_DAY_TEXT: Final = "Write a day as YYYY-MM-DD, or leave it empty"
 REVERSED_DAYS_TEXT: Final = "Choose a first day that is not after the last day"
-MIN_DAY: Final = date(1970, 1, 1)
-"""No case is older; earlier days are read as this one."""
 INVALID_COST_TEXT: Final = "Write a cost as a number, such as 20, or leave it empty"
 
 
@@ -72,8 +68,8 @@ def parse_divergence_search(fields: Mapping[str, str], timezone: str) -> Diverge
     ]
     typed = {name: fields[name] for name in names if fields[name]}
     errors: dict[str, str] = {}
-    since = _parse_day(typed, "since", timezone, errors)
-    until = _parse_day(typed, "until", timezone, errors, is_end=True)
+    since = parse_day(typed, "since", timezone, errors)
+    until = parse_day(typed, "until", timezone, errors, is_end=True)
     if since is not None and until is not None and since >= until:
         errors["since"] = REVERSED_DAYS_TEXT
     criteria = DivergenceQuery(
@@ -91,27 +87,6 @@ def parse_divergence_search(fields: Mapping[str, str], timezone: str) -> Diverge
         has_choice=HAS_CHOICE_BY_WORK.get(typed.get("work", "")),
     )
     return DivergenceSearch(typed, criteria, errors)
-
-
-def _parse_day(
-    typed: Mapping[str, str],
-    name: str,
-    timezone: str,
-    errors: dict[str, str],
-    *,
-    is_end: bool = False,
-) -> datetime | None:
-    """Return the start of a day, or of the next one with `is_end`."""
-    text = typed.get(name)
-    if text is None:
-        return None
-    try:
-        day = max(date.fromisoformat(text), MIN_DAY)
-        starts_at = datetime.combine(day + timedelta(days=is_end), time(), ZoneInfo(timezone))
-        return starts_at.astimezone(UTC)
-    except (ValueError, OverflowError):
-        errors[name] = INVALID_DAY_TEXT
-        return None
 
 
 def _parse_cost(typed: Mapping[str, str], errors: dict[str, str]) -> float | None:

@@ -8,7 +8,11 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.console.ledger.ledger_filter import LedgerSearch, parse_ledger_search
-from api.console.ledger.ledger_text import describe_ledger_page
+from api.console.ledger.ledger_text import (
+    describe_ledger_page,
+    format_actor,
+    group_by_day,
+)
 from api.console.page.form import Form, SignedForm
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
@@ -211,6 +215,7 @@ def _render_ledger(
     form: Form | None,
     **context: object,
 ) -> Response:
+    lines, timezone = describe_ledger_page(ledger_rows), str(context["zone"])
     typed = {**search.typed, **_get_typed_fields(form)}
     next_path = (
         ""
@@ -223,7 +228,9 @@ def _render_ledger(
         "ledger",
         422 if errors else 200,
         ledger=ledger_rows,
-        lines=describe_ledger_page(ledger_rows),
+        lines=lines,
+        actors=[format_actor(actor) for actor in ledger_rows.actors],
+        days=group_by_day(lines, timezone, visitor.at),
         search=search,
         verification=verification_result,
         errors=errors,

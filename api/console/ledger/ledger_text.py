@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Final
+from zoneinfo import ZoneInfo
 
+from api.console.page.time_format import format_day
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.scope.event_base import ENGINE
 from rollout.reports.text.access_event_text import describe_access_event
@@ -23,7 +26,7 @@ class LedgerLine:
     Attributes:
         revision, at, kind, hash: as stored.
         zone: timezone of its time; "" for the visitor's.
-        text: what happened.
+        text: what happened; `reason`: what was typed as its reason, unless the text has it.
         location: cell and version, "" if it concerns none.
         by: the actor.
         proposal, incident: ids for links, or "".
@@ -36,6 +39,7 @@ class LedgerLine:
     hash: str
     zone: str
     text: str
+    reason: str
     location: str
     by: str
     proposal: str
@@ -88,12 +92,28 @@ def _describe_entry(entry: LedgerEntry, describer: ZonedEventDescriber) -> Ledge
         hash=entry.hash,
         zone=describer.find_zone(cell),
         text=_drop_version(description.text, description.version, has_cell=cell is not None),
+        reason=_find_reason(event, description.text),
         location=" · ".join(part for part in parts if part) if cell is not None else "",
         by=format_actor(description.by),
         proposal=str(entry.row.fields.get("proposal") or ""),
         incident=str(entry.row.fields.get("incident") or ""),
         tone=find_tone(description.kind),
     )
+
+
+def _find_reason(event: object, text: str) -> str:
+    """Return the reason that a user typed, or "" if there is none or the text has it."""
+    reason = getattr(event, "reason", "")
+    return reason if isinstance(reason, str) and f": {reason}" not in text else ""
+
+
+def group_by_day(
+    lines: Iterable[LedgerLine], timezone: str, now: datetime
+) -> tuple[tuple[str, tuple[LedgerLine, ...]], ...]:
+    """Return the lines of each day in a timezone, with the day in words."""
+    zone = ZoneInfo(timezone)
+    days = groupby(lines, lambda line: line.at.astimezone(zone).date())
+    return tuple((format_day(day, now.astimezone(zone).date()), tuple(each)) for day, each in days)
 
 
 def _drop_version(text: str, version: str | None, *, has_cell: bool) -> str:
@@ -110,6 +130,7 @@ def _describe_access_entry(entry: LedgerEntry) -> LedgerLine:
         hash=entry.hash,
         zone="",
         text=describe_access_event(event),
+        reason=_find_reason(event, describe_access_event(event)),
         location="",
         by=format_actor(event.by),
         proposal="",

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -105,6 +105,16 @@ def format_local_time(local_time: datetime, now: datetime, *, seconds: bool = Fa
         "" if local_time.year == now.astimezone(local_time.tzinfo).year else f" {local_time.year}"
     )
     return f"{day}{year} {_format_clock(local_time, seconds=seconds)}"
+
+
+def format_day(day: date, today: date) -> str:
+    """Format a day; the year only if it is not this one.
+
+    >>> format_day(date(2027, 6, 20), date(2027, 6, 21))
+    'Sunday, 20 June'
+    """
+    year = "" if day.year == today.year else f" {day.year}"
+    return f"{day:%A}, {day.day} {day:%B}{year}"
 
 
 def format_time_span(span: timedelta | float) -> str:

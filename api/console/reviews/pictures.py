@@ -47,6 +47,11 @@ def list_pictures(media: Mapping[str, str]) -> list[tuple[str, Picture]]:
     ]
 
 
+def find_first_picture(attributes: Mapping[str, str], media: Mapping[str, str]) -> Picture | None:
+    """Return the first picture of a case, or None."""
+    return next((picture for _, picture in list_pictures({**attributes, **media})), None)
+
+
 EMBEDDED_PREFIX: Final = "data:"
 MAX_ATTRIBUTES: Final = 12  # maximum attributes on a card
 

@@ -282,7 +282,7 @@ def render_review_page(
         context=context,
         errors=context.errors,
         typed=_get_typed(review_case, context, visitor.at),
-        decision_count=own_decisions.count,
+        own=own_decisions,
         undo=_build_undo(own_decisions, visitor, state, undone_task),
         ask_model=_find_model_answer_path(own_decisions, state) if undone_task is None else None,
         missed_deadline=_find_missed_deadline(own_decisions, state, visitor.at)

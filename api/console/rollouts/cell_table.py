@@ -29,6 +29,8 @@ from rollout.services.cells.cell_table import CellListPage, CellSummary, PassedT
 from rollout.services.engine.rollout_state import RolloutState
 
 AGREEMENT: Final = "agreement"
+QUIET_KINDS: Final = frozenset({"", "mute", "good"})
+"""Kinds of tags that warn of nothing."""
 
 
 class MeasureThreshold(NamedTuple):
@@ -90,6 +92,11 @@ class CellTableRow:
     proposal: str
     value: str
     zone: str
+
+    @property
+    def is_quiet(self) -> bool:
+        """Return whether it asks for no attention, so that a phone may fold it."""
+        return self.words.kind in QUIET_KINDS and not self.proposal
 
 
 def _find_withheld_end(summary: CellSummary, scope: Scope, at: datetime) -> datetime | None:

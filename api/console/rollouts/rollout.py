@@ -262,6 +262,7 @@ def _build_history_context(
     return {
         "history": build_history_entries(activity.items, cell_page.state.policy),
         "older": activity.before,
+        "is_older": before is not None,
         "revision": cell_page.state.scope.revision,
         "reads_all": all(
             visitor.has_permission(Permission.READ, rollout, site)

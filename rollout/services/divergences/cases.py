@@ -44,6 +44,8 @@ class ListedCase:
 
     Attributes:
         is_compared: whether a prediction and a sure human answer exist; False if hidden.
+        media: as sent; pictures among them.
+        closes_at: when it is counted with what is known then.
     """
 
     number: int
@@ -57,6 +59,8 @@ class ListedCase:
     versions: Sequence[str]
     differs: bool | None
     is_compared: bool
+    media: Mapping[str, str]
+    closes_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +325,8 @@ class _CaseReader:
             versions=() if predictions is None else sorted(predictions),
             differs=None if pairs is None else any(_is_divergent(*pair) for pair in pairs),
             is_compared=bool(pairs),
+            media=case.media,
+            closes_at=compute_due_time(self.state.policy, case.occurred_at, received_at),
         )
 
 

@@ -47,6 +47,7 @@ class LedgerPage:
         next_before: the revision before which the next page begins; None at the end.
         cited: the proposals that the entries name.
         policy: the policy in force; None for the access ledger.
+        actors: names of who wrote entries, sorted.
     """
 
     ledger_name: str
@@ -55,6 +56,7 @@ class LedgerPage:
     next_before: int | None
     cited: CitedProposals = field(default_factory=CitedProposals)
     policy: Policy | None = None
+    actors: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,8 @@ def load_ledger_page(
         pages, rollout = LedgerPages(transaction, state.rollout), state.rollout
         entries, next_before = _find_page(pages, row_filter, site, before, limit)
         cited = load_cited_proposals(transaction, rollout, [entry.row for entry in entries])
-        head = Ledger(transaction, rollout).load_head()
-    return LedgerPage(rollout_name, head, tuple(entries), next_before, cited, state.policy)
+        head, actors = Ledger(transaction, rollout).load_head(), pages.list_actors()
+    return LedgerPage(rollout_name, head, tuple(entries), next_before, cited, state.policy, actors)
 
 
 def load_access_ledger_page(
@@ -120,8 +122,8 @@ def load_access_ledger_page(
     with service.database.begin_read() as transaction:
         pages = LedgerPages(transaction, ACCESS_CHAIN)
         entries, next_before = _find_page(pages, row_filter, "", before, limit)
-        head = Ledger(transaction, ACCESS_CHAIN).load_head()
-    return LedgerPage(ACCESS_LEDGER_NAME, head, tuple(entries), next_before)
+        head, actors = Ledger(transaction, ACCESS_CHAIN).load_head(), pages.list_actors()
+    return LedgerPage(ACCESS_LEDGER_NAME, head, tuple(entries), next_before, actors=actors)
 
 
 def iterate_ledger_lines(

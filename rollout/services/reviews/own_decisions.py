@@ -6,6 +6,7 @@ Gold cases are included and look like other cases.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from statistics import median
 from typing import Final
 
 from rollout.core.records.records import Case, Decision
@@ -29,6 +30,9 @@ from rollout.store.tables.columns import decode_instant
 
 MAX_OWN_DECISIONS: Final = 12
 """Number of decisions shown."""
+
+MAX_TIMED_DECISIONS: Final = 500
+"""Number of decisions whose times are summed up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,19 @@ class OwnDecision:
 
 @dataclass(frozen=True, slots=True)
 class OwnDecisions:
-    """Number of decided cases since a time, and the last ones, newest first."""
+    """Number of decided cases since a time, and the last ones, newest first.
+
+    Attributes:
+        count: decided cases since the time, gold cases included.
+        median_seconds: median time from opening a case to its answer, since the time; None
+            without a timed decision. Of the newest 500 decisions.
+        unsure_share: share of them without an answer; None without decisions.
+        recent_decisions: the last ones, however old.
+    """
 
     count: int
+    median_seconds: float | None
+    unsure_share: float | None
     recent_decisions: tuple[OwnDecision, ...]
 
 
@@ -88,10 +102,31 @@ def load_own_decisions(
     with database.begin_read() as transaction:
         review_lists = ReviewTaskLists(transaction, state.rollout)
         closed_reviews = review_lists.list_last_decided(caller.name, limit)
-        count = review_lists.count_decided(caller.name, since)
+        submissions = review_lists.list_submissions(caller.name, since, MAX_TIMED_DECISIONS)
         return OwnDecisions(
-            count, tuple(_build_own_decisions(transaction, state, caller, closed_reviews))
+            review_lists.count_decided(caller.name, since),
+            *_summarize_submissions(submissions),
+            tuple(_build_own_decisions(transaction, state, caller, closed_reviews)),
         )
+
+
+def _summarize_submissions(
+    submissions: Sequence[tuple[datetime | None, datetime, bool]],
+) -> tuple[float | None, float | None]:
+    """Return the median time in seconds and the share of unsure ones; None without any.
+
+    A negative time means a wrong clock and is excluded, as in reports.
+    """
+    times = [
+        (ended_at - started_at).total_seconds()
+        for started_at, ended_at, _ in submissions
+        if started_at is not None and started_at <= ended_at
+    ]
+    unsure_count = sum(is_unsure for _, _, is_unsure in submissions)
+    return (
+        median(times) if times else None,
+        unsure_count / len(submissions) if submissions else None,
+    )
 
 
 def load_own_decision(

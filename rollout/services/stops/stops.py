@@ -252,7 +252,7 @@ def _describe_resume(resume_proposal: ProposalState) -> str:
 
 
 def load_stops(service: Service, caller: Caller, rollout_name: str, *, at: datetime) -> StopList:
-    """Return the active stops at the sites that the caller may read."""
+    """Return the active stops at the caller's sites, newest first."""
     require_permission(caller, Permission.READ, rollout_name)
     state = service.state_cache.reload_rollout(rollout_name).state
     sites = tuple(
@@ -270,7 +270,7 @@ def load_stops(service: Service, caller: Caller, rollout_name: str, *, at: datet
     return StopList(
         items=tuple(
             _build_active_stop(stop, state, stop_history.stop_reasons, at)
-            for stop in readable_stops
+            for stop in sorted(readable_stops, key=lambda stop: stop.at, reverse=True)
         ),
         stop_latency=compute_stop_latencies(stop_history, state.policy, sites, at),
         last_drill=stop_history.last_drill,

@@ -10,10 +10,11 @@ from sqlalchemy import BigInteger, Select, select, type_coerce
 from rollout.core.ledger.ledger import CanonicalRow, list_stored_kinds
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.ledger_rows import list_stored_actors, read_rows
+from rollout.store.ledger.ledger_rows import list_stored_actors, load_actor_names, read_rows
 from rollout.store.tables.tables import incidents, ledger, proposals
 
 REVISIONS_PER_QUERY = 500
+MAX_ACTORS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,12 @@ class LedgerPages:
             )
             entries += self._load_entries(query)
         return entries
+
+    def list_actors(self) -> list[str]:
+        """Return the names of who wrote entries, sorted; at most 200."""
+        query = select(ledger.c.actor).where(ledger.c.rollout == self._rollout.number).distinct()
+        stored_actors = self._transaction.execute(query.limit(MAX_ACTORS)).scalars()
+        return load_actor_names(self._transaction, stored_actors)
 
     def find_raising_revisions(self, proposal_ids: Collection[str]) -> list[int]:
         """Return the revisions in which some proposals were raised."""

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -62,6 +62,13 @@ def read_lines(
 def list_stored_actors(transaction: Transaction, name: str) -> frozenset[str]:
     """Return an actor's stored forms: name (form 1) and id (form 2)."""
     return frozenset({name, *Accounts(transaction).find_ids([name]).values()})
+
+
+def load_actor_names(transaction: Transaction, stored_actors: Iterable[str]) -> list[str]:
+    """Return the names of actors stored as name (form 1) or id (form 2), sorted."""
+    actors = set(stored_actors)
+    names = Accounts(transaction).find_names(actors)
+    return sorted({names.find_name(actor) for actor in actors})
 
 
 def _read_texts(

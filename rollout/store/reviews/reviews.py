@@ -17,6 +17,7 @@ from rollout.store.database.bulk import insert_new_rows
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.exposures import select_figures_until
+from rollout.store.tables.columns import decode_instant
 from rollout.store.tables.tables import cases, decisions, exposures, reviews
 
 OPEN, DONE, WITHDRAWN = "open", "done", "withdrawn"
@@ -348,6 +349,39 @@ class ReviewTaskLists:
         )
         return int(self._transaction.execute(query).scalar_one())
 
+    def list_submissions(
+        self, reviewer: str, since: datetime, limit: int
+    ) -> Sequence[tuple[datetime | None, datetime, bool]]:
+        """Return start, end and unsureness of a reviewer's last decisions.
+
+        Decisions of gold cases are among them; of several revisions the newest counts.
+        """
+        newest_first = (reviews.c.closed_at.desc(), reviews.c.id.desc())
+        closed = (
+            select(reviews.c.id, reviews.c.case_id, reviews.c.gold_decision, reviews.c.closed_at)
+            .where(
+                reviews.c.rollout == self._rollout.number,
+                *_match_done(reviewer),
+                reviews.c.closed_at >= since,
+            )
+            .order_by(*newest_first)
+            .limit(limit)
+            .subquery()
+        )
+        own_decision = and_(
+            decisions.c.rollout == self._rollout.number,
+            decisions.c.case_id == closed.c.case_id,
+            decisions.c.reviewer == reviewer,
+        )
+        query = (
+            select(closed.c.id, closed.c.gold_decision, closed.c.closed_at)
+            .add_columns(decisions.c.started_at, decisions.c.submitted_at, decisions.c.unsure)
+            .select_from(closed.outerjoin(decisions, own_decision))
+            .order_by(closed.c.id, decisions.c.revision)
+        )
+        newest = {row.id: row for row in self._transaction.execute(query)}
+        return [_read_submission(row) for row in newest.values()]
+
     def list_last_decided(
         self, reviewer: str, limit: int
     ) -> Sequence[tuple[StoredReviewTask, datetime]]:
@@ -379,6 +413,15 @@ class ReviewTaskLists:
         query = _select_tasks(self._rollout, *conditions).add_columns(reviews.c.closed_at)
         rows = self._transaction.execute(query.order_by(*order).limit(limit))
         return [(_build_task(row), row.closed_at) for row in rows]
+
+
+def _read_submission(row: Row[Any]) -> tuple[datetime | None, datetime, bool]:
+    gold = row.gold_decision
+    if gold is None:
+        return row.started_at, row.submitted_at or row.closed_at, bool(row.unsure)
+    started_at = None if gold["started_at"] is None else decode_instant(gold["started_at"])
+    is_unsure = gold["unsure"] or None in gold["answers"].values()
+    return started_at, decode_instant(gold["submitted_at"]), is_unsure
 
 
 def _match_done(reviewer: str) -> tuple[ColumnElement[bool], ...]:

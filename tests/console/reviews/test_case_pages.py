@@ -235,6 +235,37 @@ def test_the_newest_cases_come_in_pages(browser, service):
     browser.page(f"{CASES}?after=%25", 422)
 
 
+def test_cases_have_pictures_and_a_state_and_are_filtered(browser, service, clock):
+    media = {"still": "https://pictures.example/a.jpg"}
+    tell(service.database, case("c1"), case("c2", site="lake", media=media))
+    page = browser.as_("vic").page(CASES)
+    assert 'src="https://pictures.example/a.jpg" alt="Picture of c2"' in page
+    assert page.count("Open</td>") == 2
+    found = re.compile(r'cases/(c\d)"')
+    assert found.findall(browser.page(f"{CASES}?site=lake")) == ["c2"]
+    assert found.findall(browser.page(f"{CASES}?window=night")) == []
+    assert found.findall(browser.page(f"{CASES}?since=2027-06-01&until=2027-06-01")) == ["c2", "c1"]
+    assert "No case matches." in browser.page(f"{CASES}?since=2027-06-02")
+    assert "No case matches." in browser.page(f"{CASES}?answers=differ")
+    wrong = browser.page(f"{CASES}?until=soon&site=lake", 422)
+    assert "Write a day as YYYY-MM-DD" in wrong
+    assert 'value="soon"' in wrong
+    clock.advance(CLOSED - NOON)
+    assert browser.as_("vic").page(CASES).count("Closed</td>") == 2
+
+
+def test_the_filter_tells_a_reviewer_nothing_of_what_they_may_judge(browser, service):
+    mia(service)
+    database = service.database
+    tell(database, case("open"), Prediction(key="open", version="v1", answers={"alarm": "bear"}))
+    with database.begin_write() as transaction:
+        open_reviews(transaction, load_rollout_state(transaction, "bears"), [case("open")], AT)
+    tell(database, verdict("open", "none", by="bo"))
+    assert "cases/open" in browser.as_("vic").page(f"{CASES}?answers=differ")
+    page = plain(browser.as_("mia").page(f"{CASES}?answers=differ"))
+    assert "No case matches." in page
+
+
 def test_an_empty_rollout_says_what_to_do(browser):
     assert "No cases yet" in browser.as_("vic").page(CASES)
 

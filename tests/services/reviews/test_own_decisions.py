@@ -33,6 +33,16 @@ def test_the_last_verdicts_come_newest_first_and_only_ones_own(room):
     assert [len(lately(room, limit=1).recent_decisions), lately(room, limit=1).count] == [1, 2]
 
 
+def test_own_figures_are_of_the_newest_revisions_since_the_time(room):
+    assert (lately(room).median_seconds, lately(room).unsure_share) == (None, None)
+    room.arrive("case-1", "case-2", "case-3")
+    for label in ("bear", "fox", None):
+        room.later(MINUTE).done(ANA, label)
+    assert lately(room).unsure_share == pytest.approx(1 / 3)
+    room.later(2 * DAY)
+    assert (lately(room).median_seconds, lately(room).unsure_share) == (None, None)
+
+
 def test_verdicts_before_the_day_are_told_but_not_counted(room):
     room.arrive("case-1").done(ANA)
     room.later(2 * DAY)
