@@ -94,6 +94,7 @@ def write_records(cases: pl.DataFrame, folder: Path) -> RecordPaths:
         occurred_at=_format(pl.col("at")),
         model_version=pl.lit("v1"),
         label=label,
+        episode="case_key",
         confidence=pl.lit(0.95),
         latency_ms="latency_ms",
     ).write_csv(predictions)

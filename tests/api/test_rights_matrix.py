@@ -62,6 +62,7 @@ MATRIX = {
     "GET /v1/me": Row(KNOWN, SELF),
     "PUT /v1/me/password": Row(KNOWN, SELF),
     "GET /calendars/{token}.ics": Row(KNOWN, DOOR),
+    "HEAD /calendars/{token}.ics": Row(KNOWN, DOOR),
     "GET /v1/me/calendar": Row(KNOWN, SELF),
     "POST /v1/me/calendar": Row(KNOWN, SELF),
     "DELETE /v1/me/calendar": Row(KNOWN, SELF),

@@ -212,7 +212,7 @@ def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> Repo
     title = f"Agreement of {figures.version}"
     if figures.agreement.rate is None:
         return ReportTile(title, NO_DATA, "", "No case has one human decision to compare with.")
-    text = f"{format_ratio(figures.agreement)} cases with one human label."
+    text = f"{format_ratio(figures.agreement)} cases with one human answer."
     units = {funnel.version: funnel.agreement.n for funnel in facts.funnels}.get(figures.version)
     if units is not None and units != figures.agreement.n:
         count_text = format_quantity(units, "unit")

@@ -188,7 +188,7 @@ def _describe_agreements(facts: ReportFacts) -> Iterator[str]:
 def _describe_agreement(figures: AgreementFigures) -> str:
     version, share = figures.version, figures.agreement
     if share.rate is None:
-        return f"{version} can't be compared with humans: no case has one human label."
+        return f"{version} can't be compared with humans: no case has one human answer."
     text = (
         f"{version} agrees with humans on {format_percent(share.rate)} of {format_count(share.n)}"
         " cases"
@@ -203,13 +203,13 @@ def _explain_denominator(figures: AgreementFigures, funnel: Funnel | None) -> st
     if funnel is None or n in {0, funnel.agreement.n}:
         return ""
     text = (
-        " This share counts every case with one human label; gates count units with a decision"
+        " This share counts every case with one human answer; gates count units with a decision"
         f" that is evidence ({format_count(funnel.agreement.n)})."
     )
     if figures.unjudged > HIGH_MISSING_SHARE * figures.predicted:
         text += (
             f" {format_quantity(figures.unjudged, 'more case has', 'more cases have')} no human"
-            " label or several."
+            " answer, or several that differ."
         )
     return text
 
