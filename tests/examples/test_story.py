@@ -13,9 +13,10 @@ from rollout.reports.figures.plain_rules import (
     ROLLOUT_RULE,
     compute_plain_rules,
 )
+from rollout.reports.inputs import pairs
 from rollout.reports.text.formatting import format_percent
 from rollout.services.examples.catalog import MAIL_ROOM, find_example
-from rollout.services.examples.story import LINE_WIDTH, describe_condition
+from rollout.services.examples.story import LINE_WIDTH, describe_condition, play_example
 from tests.examples.plays import play_example_story
 
 pytestmark = pytest.mark.simulation
@@ -24,6 +25,18 @@ pytestmark = pytest.mark.simulation
 @pytest.fixture(scope="module")
 def story():
     return play_example_story(find_example(MAIL_ROOM))
+
+
+def test_story_report_and_divergences_share_their_pairs(monkeypatch):
+    build_lever_pairs, levers = pairs._build_lever_pairs, []
+
+    def count_lever_pairs(records, lever):
+        levers.append(lever.id)
+        return build_lever_pairs(records, lever)
+
+    monkeypatch.setattr(pairs, "_build_lever_pairs", count_lever_pairs)
+    play_example(find_example("bears"))
+    assert levers == ["alarm"]
 
 
 def test_the_story_reads_well(story, snapshot):

@@ -107,21 +107,25 @@ def compute_factorial_remainder(n: Floats) -> Floats:
     """Return `ln n! − (n ln n − n)`; 0 for n = 0."""
     large = np.maximum(n, _SERIES_FROM)
     series = 0.5 * np.log(2 * np.pi * large) + _compute_odd_series(large, _FACTORIAL_TERMS)
-    return np.where(n < _SERIES_FROM, _compute_small_remainder(n, 1.0), series)
+    return _replace_small(n, series, 1.0)
 
 
 def compute_half_remainder(n: Floats) -> Floats:
     """Return `ln Γ(n+½) − (n ln n − n)`; ½ ln π for n = 0."""
     large = np.maximum(n, _SERIES_FROM)
     series = 0.5 * np.log(2 * np.pi) + _compute_odd_series(large, _HALF_TERMS)
-    return np.where(n < _SERIES_FROM, _compute_small_remainder(n, 0.5), series)
+    return _replace_small(n, series, 0.5)
 
 
-def _compute_small_remainder(n: Floats, offset: float) -> Floats:
-    """Return `ln Γ(n + offset) − (n ln n − n)` by its definition, for small n."""
-    small = np.minimum(n, _SERIES_FROM)
-    gamma = scipy.special.gammaln(small + offset)
-    return np.asarray(gamma - scipy.special.xlogy(small, small) + small)
+def _replace_small(n: Floats, series: Floats, offset: float) -> Floats:
+    """Return the series with `ln Γ(n + offset) − (n ln n − n)` by its definition for small n."""
+    remainder, counts = np.array(series), np.asarray(n)  # sums of single counts are no arrays
+    is_small = counts < _SERIES_FROM
+    if is_small.any():
+        small = counts[is_small]
+        gamma = scipy.special.gammaln(small + offset)
+        remainder[is_small] = gamma - scipy.special.xlogy(small, small) + small
+    return remainder
 
 
 def _compute_odd_series(n: Floats, terms: tuple[float, ...]) -> Floats:

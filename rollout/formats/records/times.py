@@ -81,8 +81,11 @@ def parse_times(texts: pl.Series) -> pl.DataFrame:
         "text", formed=pl.col("text").str.contains(TIME_PATTERN)
     )
     is_plain = pl.col("text").str.len_bytes() == len("2019-02-28T14:05:09")
-    parsed = times.with_columns(local=_parse_plain(pl.col("text")), offset=pl.lit(None, pl.Int32))
-    if parsed.select((pl.col("formed") & (~is_plain | pl.col("local").is_null())).any()).item():
+    parsed = None
+    if times.select((is_plain | ~pl.col("formed")).all()).item():
+        local = _parse_plain(pl.col("text"))
+        parsed = times.with_columns(local=local, offset=pl.lit(None, pl.Int32))
+    if parsed is None or parsed.select((pl.col("formed") & pl.col("local").is_null()).any()).item():
         parsed = _parse_general(times)
     hour = pl.col("text").str.slice(11, 2).cast(pl.Int8, strict=False)
     exists = pl.col("local").dt.year().is_between(FIRST_YEAR, LAST_YEAR)

@@ -48,11 +48,14 @@ def _compute_lever_changes(
 ) -> list[ActionFrequencyChange]:
     observed = set(pairs["human_action"]) | set(pairs["model_action"])
     actions = [action for action in dict.fromkeys(lever.actions) if action in observed]
-    return [_compute_action_change(pairs, version, lever.id, action) for action in actions]
+    first_cases = pairs.sort("case_key").unique("unit", keep="first")
+    return [
+        _compute_action_change(pairs, first_cases, version, lever.id, action) for action in actions
+    ]
 
 
 def _compute_action_change(
-    pairs: pl.DataFrame, version: str, lever: str, action: str
+    pairs: pl.DataFrame, first_cases: pl.DataFrame, version: str, lever: str, action: str
 ) -> ActionFrequencyChange:
     human_acts, model_acts = pl.col("human_action") == action, pl.col("model_action") == action
     difference = model_acts.cast(pl.Int64) - human_acts.cast(pl.Int64)
@@ -73,7 +76,6 @@ def _compute_action_change(
         *(units[name].to_numpy() for name in ("gap", "size", "square"))
     )
     model_only, human_only = int(units["model_only"].sum()), int(units["people_only"].sum())
-    first_cases = pairs.sort("case_key").unique("unit", keep="first")
     return ActionFrequencyChange(
         version=version,
         lever=lever,

@@ -201,10 +201,12 @@ def compute_unit_share(rows: pl.DataFrame, success: str | pl.Expr = "agrees") ->
     is_success = pl.col(success) if isinstance(success, str) else success
     if rows["unit"].n_unique() == rows.height:  # the usual case, at a tenth of the time
         return compute_share(int(rows.select(is_success.sum()).item()), rows.height)
-    # the order of the units, at half the time of a sorted grouping
-    codes = rows["unit"].rank("dense").to_numpy() - 1
-    successes = rows.select(is_success.fill_null(value=False)).to_series().to_numpy()
-    return compute_clustered_share(np.bincount(codes, successes), np.bincount(codes))
+    # ranks have the order of the units, at half the time of a sorted grouping
+    rank = pl.col("unit").rank("dense").fill_null(0)
+    coded = rows.select(rank=rank, success=is_success.fill_null(value=False))
+    ranks = coded["rank"].to_numpy()
+    sizes, successes = np.bincount(ranks), np.bincount(ranks, coded["success"].to_numpy())
+    return compute_clustered_share(successes[sizes > 0], sizes[sizes > 0])
 
 
 def compute_missing_bounds(
