@@ -31,8 +31,8 @@ def find_command(programs: Path, here: Path) -> tuple[str, ...]:
     Without an activated environment its programs aren't on the path.
     """
     program = programs / COMMAND
-    found = shutil.which(COMMAND)
-    if found is not None and Path(found) == program:
+    program_on_path = shutil.which(COMMAND)
+    if program_on_path is not None and Path(program_on_path) == program:
         return (COMMAND,)
     if not program.is_file():
         return (sys.executable, "-m", COMMAND)

@@ -5,9 +5,8 @@ They are never taken for counting.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import delete, func, select
 
@@ -24,8 +23,7 @@ CASE_RECEIVED: Final = "unscheduled"
 """The track of cases whose units the next tick queues for the time when they are due."""
 
 
-@dataclass(frozen=True, slots=True)
-class DueCase:
+class DueCase(NamedTuple):
     """A case to process on a track from a time on."""
 
     at: datetime

@@ -4,7 +4,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
-from sqlalchemy import Boolean, Double, Integer, LargeBinary, Select, Text
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Double,
+    Integer,
+    LargeBinary,
+    Select,
+    Text,
+    type_coerce,
+)
 from sqlalchemy.types import TypeEngine
 
 from rollout.store.database.session import Transaction
@@ -31,15 +40,27 @@ def load_frame_parts(
     transaction: Transaction, query: Select[Any], at_once: int = 5_000
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows of a query in frames, at least one."""
-    schema = {column.name: _find_type(column.type) for column in query.selected_columns}
+    columns = list(query.selected_columns)
+    schema = {column.name: _find_type(column.type) for column in columns}
+    json_columns = [column.name for column in columns if isinstance(column.type, JsonType)]
+    stored_schema = schema | dict.fromkeys(json_columns, pl.String())
+    decoded = [pl.col(name).str.json_decode(schema[name]) for name in json_columns]
+    query = query.with_only_columns(*map(_select_json_as_text, columns))
     result = transaction.execute(query.execution_options(yield_per=at_once))
     is_empty = True
     for part in result.partitions():
         is_empty = False
-        columns = zip(schema, zip(*part, strict=True), strict=True)  # rows take twice the time
-        yield pl.DataFrame(dict(columns), schema=schema)
+        cells = zip(schema, zip(*part, strict=True), strict=True)  # rows take twice the time
+        yield pl.DataFrame(dict(cells), schema=stored_schema).with_columns(decoded)
     if is_empty:
         yield pl.DataFrame(schema=schema)
+
+
+def _select_json_as_text(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a column, JSON as stored: a list for each row is slow to make, twice."""
+    if isinstance(column.type, JsonType):
+        return type_coerce(column, Text).label(column.name)
+    return column
 
 
 def _find_type(column_type: TypeEngine[Any]) -> pl.DataType:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from json import loads
 from re import search
 
 import numpy as np
@@ -290,6 +291,21 @@ def test_what_is_counted_live_gathers_into_the_same_units_as_a_replay(database, 
                 assert np.array_equal(getattr(one, name), getattr(other, name))
             kinds = [replayed.unit_classes.classes[kind] for kind in one.unit_class]
             assert kinds == [live.unit_classes.classes[kind] for kind in other.unit_class]
+
+
+def test_the_classes_of_counted_units_are_not_parsed_one_by_one(database, rollout, monkeypatch):
+    """A list for each unit, from JSON and then for the frame, took most of a first read."""
+    parsed = []
+    keep(database, rollout, *(record for number in range(12) for record in said(number)))
+    units = resolved(history(database, rollout), POLICY)
+    known = units.with_columns(definition=pl.lit("d"), attempt=pl.lit(1), bucket=pl.lit(0))
+    with database.begin_write() as transaction:
+        counter.count_units(transaction, rollout, known, by_episode=False)
+    monkeypatch.setattr("json.loads", lambda text: parsed.append(text) or loads(text))
+    with database.begin_read() as transaction:
+        read = CountedUnits(transaction, rollout).load_frame(after=0, until=2**40)
+    assert read.height > 12
+    assert parsed == []
 
 
 def test_an_empty_count_has_the_columns_that_gathering_reads(database, rollout):
