@@ -92,9 +92,9 @@ def create_app(
     app.state.service, app.state.counts = service, RequestCounts()
     app.state.process_metrics = metrics = ProcessMetrics(service.database)
     app.state.flag_rollouts = set()  # whose flags are `human` while the database does not respond
+    add_routes(app, ofrep.router)  # first: routes are matched in turn, and flags are asked most
     for name in ROUTERS:
         add_routes(app, import_module(f"api.routers.{name}").router)
-    add_routes(app, ofrep.router)
     if openid is not None:
         add_routes(app, build_router(openid))
     add_routes(app, openapi.router)

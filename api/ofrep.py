@@ -41,6 +41,7 @@ from rollout.services.assignments.assignments import (
     DATABASE_UNAVAILABLE,
     UNKNOWN_ROLLOUT,
     AssignmentAnswers,
+    answer_from_memory,
     answer_questions,
     assign_all_to_humans,
     load_rollout_names,
@@ -265,6 +266,9 @@ async def _evaluate_in_time(
 ) -> Evaluation:
     """Return the answer of one rollout; `human` if the database does not respond in time."""
     if caller is not None:
+        evaluation = _evaluate_from_memory(service, caller, rollout_name, context)
+        if evaluation is not None:
+            return evaluation
         work = partial(_evaluate, service, caller, rollout_name, context)
         with suppress(DatabaseUnavailableError):
             return await run_in_time(request.scope["state"], work)
@@ -310,6 +314,24 @@ def _evaluate_as_human(
     return Evaluation(rollout_name, answers, answers.assignments[0].assignment, None)
 
 
+def _evaluate_from_memory(
+    service: Service, caller: Caller, rollout_name: str, context: EvaluationContext
+) -> Evaluation | None:
+    """Return the answer of one rollout; None where `_evaluate` must look further.
+
+    Raises:
+        UnknownRolloutError: the caller can see no such rollout.
+    """
+    client_head = context.find_head(rollout_name)
+    try:
+        answers = answer_from_memory(
+            service, caller, rollout_name, (context.question,), client_head
+        )
+    except NotAllowedError:
+        return None
+    return None if answers is None else _build_evaluation(service, rollout_name, answers)
+
+
 def _evaluate(
     service: Service, caller: Caller, rollout_name: str, context: EvaluationContext
 ) -> Evaluation:
@@ -326,12 +348,17 @@ def _evaluate(
         if not caller.has_permission_somewhere(Permission.REQUEST_ASSIGNMENT, rollout_name):
             raise
         answers = assign_all_to_humans((question,), str(error), service.clock.now())
-    assignment = answers.assignments[0].assignment
-    if assignment.reason == UNKNOWN_ROLLOUT:
+    if answers.assignments[0].assignment.reason == UNKNOWN_ROLLOUT:
         raise UnknownRolloutError(UNKNOWN_ROLLOUT)
-    return Evaluation(
-        rollout_name, answers, assignment, _find_policy(service, rollout_name, assignment)
-    )
+    return _build_evaluation(service, rollout_name, answers)
+
+
+def _build_evaluation(
+    service: Service, rollout_name: str, answers: AssignmentAnswers
+) -> Evaluation:
+    assignment = answers.assignments[0].assignment
+    policy = _find_policy(service, rollout_name, assignment)
+    return Evaluation(rollout_name, answers, assignment, policy)
 
 
 def _evaluate_all(service: Service, caller: Caller, context: EvaluationContext) -> list[Evaluation]:

@@ -86,6 +86,18 @@ def test_the_model_decides_where_it_was_allowed_to(client, service, bears):
     )
 
 
+def test_after_the_first_flag_the_database_is_not_asked(client, service, monkeypatch, bears):
+    first = evaluate(client)
+    assert first["value"] == "model"
+
+    def refuse(*_):
+        raise AssertionError("the database was asked")
+
+    monkeypatch.setattr("api.ofrep.answer_questions", refuse)
+    assert evaluate(client)["value"] == "model"
+    assert evaluate(client, key=AUDITED, facet="audit")["value"] is True
+
+
 @on_sqlite
 @pytest.mark.parametrize(
     ("facet", "alone", "audited", "shadow"),

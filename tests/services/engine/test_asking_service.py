@@ -18,8 +18,9 @@ from rollout.core.policy.familiarity import (
 )
 from rollout.core.policy.policy import EvidenceRules, Limit, Stage, Where
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
+from rollout.core.scope.assignment_table import MAX_SEGMENTS
 from rollout.core.scope.permits import CODE_LENGTH, SIGNATURE_DOMAINS, UNBOUND, Permit, sign_permit
-from rollout.services.engine.assignment_cache import MAX_CACHED_ASSIGNMENTS, AssignmentCache
+from rollout.services.engine.assignment_cache import AssignmentCache
 from rollout.services.engine.permit_signing import (
     KEY_REFRESH_INTERVAL,
     UNKNOWN_KEY_RETRY,
@@ -125,13 +126,22 @@ def test_cases_alike_share_one_ruling():
 
 
 def test_made_up_versions_do_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr("rollout.services.engine.assignment_cache.MAX_CACHED_ASSIGNMENTS", 10)
+    monkeypatch.setattr("rollout.core.scope.assignment_table.MAX_SEGMENTS", 10)
     rollout = ROLLOUTS["plain"]
     rulings = AssignmentCache(rollout.scope, rollout.policy, SALT)
-    rulings.assign_questions(
-        [CaseQuestion("creek", rollout.at, f"v{n}", "k") for n in range(100)], rollout.at
-    )
-    assert len(rulings._assignments) <= 10 < MAX_CACHED_ASSIGNMENTS
+    at = rollout.at + MINUTE
+    rulings.assign_questions([CaseQuestion("creek", at, f"v{n}", "k") for n in range(100)], at)
+    assert len(rulings._table._segments) <= 10 < MAX_SEGMENTS
+
+
+def test_an_edited_salt_that_is_empty_fails_questions_of_the_stage_alone():
+    rollout = ROLLOUTS["plain"]
+    rulings = AssignmentCache(rollout.scope, rollout.policy, b"")
+    asked = [CaseQuestion(site, rollout.at, "v1", "k") for site in ("lake", "creek")]
+    (human,) = rulings.assign_questions(asked[:1], rollout.at)
+    assert human.assignment.decider == "human"
+    with pytest.raises(ValueError, match="salt is empty"):
+        rulings.assign_questions(asked, rollout.at)
 
 
 # Permits
