@@ -12,7 +12,7 @@ from api.console.page.page_context import Visitor
 from api.console.page.text import ATTRIBUTE_PREFIX
 from api.console.page.time_format import format_site_time
 from rollout.core.policy.policy import Policy
-from rollout.reports.figures.incident_cause import MAX_NEW_VALUES, NewCaseValue, ValueFinding
+from rollout.reports.figures.incident_cause import NewCaseValue, ValueFinding
 from rollout.reports.statistics.intervals import Share
 from rollout.reports.statistics.value_search import (
     ATTRIBUTE,
@@ -222,7 +222,7 @@ def _list_notes(loaded: LoadedCause) -> Iterator[str]:
         yield f"{format_quantity(left, 'rarer value')} of {name} left out."
     new_values = [f"{value.kind} = {value.value}" for value in cause.new_values]
     if new_values and (cause.search.standouts or len(new_values) > 1):
-        yield f"New since then, at most {MAX_NEW_VALUES}: {join_words(new_values)}."
+        yield f"New since then: {join_words(new_values)}."
 
 
 def _describe_visible_difference(findings: tuple[ValueFinding, ...]) -> str:

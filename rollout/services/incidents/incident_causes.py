@@ -43,7 +43,7 @@ WEEKDAYS: Final = (
 )
 HOURS: Final = tuple(f"{hour:02}–{hour + 1:02}" for hour in range(24))
 MIN_TIME_BEFORE: Final = timedelta(days=3)
-MAX_TIME_BEFORE: Final = timedelta(days=90)
+MAX_TIME_BEFORE: Final = timedelta(days=30)
 TIME_AFTER: Final = timedelta(days=7)
 
 
@@ -53,7 +53,7 @@ class LoadedCause:
 
     Attributes:
         since, until: times of the read cases: from the stage before the incident, at least three
-            and at most 90 days, until at most a week after it.
+            and at most 30 days, until at most a week after it.
         started: the first judged case after the change, or the first case of all with the newest
             value; None if no change is likely.
         batch: units by which the figures move for this reader; None if one by one.

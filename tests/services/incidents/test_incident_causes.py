@@ -5,12 +5,14 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.incident_cause import BATCH_SIZE
 from rollout.services.engine.service import build_service
 from rollout.services.incidents.incident_causes import load_incident_cause
 from rollout.services.incidents.incident_impact import load_incident_impact
 from rollout.services.support.clock import ManualClock
 from rollout.store.counting.period_records import PeriodRecords
+from tests.api.bears import POLICY
 from tests.console.divergence_rows import count
 from tests.services.incidents.cause_town import (
     CASES,
@@ -97,11 +99,13 @@ def test_figures_of_a_reviewer_move_by_whole_batches_of_closed_units(service, da
     open_town(database)
     open_incident(database)
     before, moves, lagging = (0, 0), 0, 0
+    grace = parse_policy(POLICY).evidence.grace
     for n in range(INCIDENT + 5, CASES + 3 * 40, 12):
         at = find_time(n)
         count(database, at=at)
         loaded = load(service, REVIEWER, at)
         judged = sum_units(loaded.cause)
+        assert judged[0] <= sum(find_time(number) <= at - grace for number in range(CASES))
         assert loaded.batch == BATCH_SIZE
         assert judged == before or judged[0] - before[0] >= BATCH_SIZE
         lagging += judged[0] < sum_units(load(service, VIEWER, at).cause)[0]
