@@ -6,7 +6,12 @@ from typing import Final
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownCellError, UnknownVersionError
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.permissions import (
+    Caller,
+    Permission,
+    may_be_asked_blind,
+    require_permission,
+)
 from rollout.core.scope.record_events import RecordsPurged
 from rollout.reports.figures.cell_timeline import (
     TimelineSource,
@@ -56,7 +61,7 @@ def load_cell_timeline(
     first = min(find_first_unit(source) or at, events[0].at)
     since = max(first, request.since or until - DEFAULT_SPAN)
     since = since if since < until else until - EMPTY_SPAN  # before the first event
-    is_batched = caller.has_permission(Permission.REVIEW, rollout_name, cell.site)
+    is_batched = may_be_asked_blind(caller, rollout_name, (cell.site,))
     return build_cell_timeline(source, since, until, is_batched=is_batched)
 
 
