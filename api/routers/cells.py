@@ -27,7 +27,8 @@ def list_cells(
 ) -> CellList:
     """Return the current state and the next step of each cell.
 
-    The cells are in the order of the policy and limited to the sites you can read.
+    The cells are in the order of the policy and limited to the sites you can read. Where you may be
+    asked for blind reviews, evidence moves in batches of 20 decided units.
     """
     start = decode_number(after) or 0
     page = load_cells(service, caller, rollout, at=now, after=start, limit=limit)
@@ -52,7 +53,8 @@ def get_cell(
 ) -> CellDetails:
     """Return a cell with its evidence, guards and history.
 
-    Fails with 404 if the policy has no such cell.
+    If you may be asked for blind reviews at the site, evidence moves in batches of 20 decided
+    units. Fails with 404 if the policy has no such cell.
     """
     status = load_cell(service, caller, rollout, Cell(site, window), at=now)
     return CellDetails.model_validate(status)

@@ -115,7 +115,7 @@ class EvidenceView:
             )
         )
 
-    def _find_first_slot(self, at: datetime) -> int:
+    def find_first_slot(self, at: datetime) -> int:
         """Return the first slot whose units count from `at` on."""
         tick = self.policy.tick
         return find_slot_before(at, tick) if at == self.first_seen else find_slot_after(at, tick)
@@ -139,15 +139,22 @@ class EvidenceView:
         rows = self._select_visible(rows)
         if self.state.attempt == 1:
             return rows
-        return rows.select(rows.occurred >= self._find_first_slot(self.state.attempt_since))
+        return rows.select(rows.occurred >= self.find_first_slot(self.state.attempt_since))
 
     def _select_visible(self, rows: UnitArrays) -> UnitArrays:
         """Return the familiar units that the stage sends to a blind review."""
-        if self.unit_classes.has_values:
-            rows = rows.select(self.find_familiar(rows))
-        if not self.stage_history.ever_left_shadow:
+        if not self.unit_classes.has_values and not self.stage_history.ever_left_shadow:
             return rows
-        return rows.select(self._find_reviewed(rows))
+        return rows.select(self.find_visible(rows))
+
+    def find_visible(self, rows: UnitArrays) -> BoolArray:
+        """Return which units are familiar, and sent to a blind review by the stage."""
+        is_visible = np.ones(len(rows), dtype=bool)
+        if self.unit_classes.has_values:
+            is_visible &= self.find_familiar(rows)
+        if self.stage_history.ever_left_shadow:
+            is_visible &= self._find_reviewed(rows)
+        return is_visible
 
     def find_familiar(self, rows: UnitArrays) -> BoolArray:
         """Return which units were familiar to the version when they occurred."""
@@ -179,7 +186,7 @@ class EvidenceView:
         return ValueSeries(rows, self.unit_classes, rule, find_line(rule, conditions))
 
     def _build_window(self, since: datetime) -> CountWindow:
-        first_slot = self._find_first_slot(since)
+        first_slot = self.find_first_slot(since)
         parts = (self.gate_rows, self.planted_rows)
         rows, planted = (part.select(part.occurred >= first_slot) for part in parts)
         arms = self._build_arms_since(first_slot)
@@ -190,7 +197,7 @@ class EvidenceView:
     def _build_arms_since(self, first_slot: int) -> dict[MeasureKey, ArmUnits]:
         """Return the arms of each gain, from a slot of occurrence on."""
         if self.state.attempt > 1:
-            first_slot = max(first_slot, self._find_first_slot(self.state.attempt_since))
+            first_slot = max(first_slot, self.find_first_slot(self.state.attempt_since))
         gains = (c for c in self.conditions if isinstance(c, GainCondition))
         read_pool = self.arm_reader.read_pool
         return {gain.key: read_pool(self.cell, gain, first_slot) for gain in gains}
@@ -340,7 +347,7 @@ class EvidenceView:
             self.cell, self.version, guard
         )
         since = self._find_harm_start(guard) if measure == "harm" else self.state.changed_at
-        is_kept = occurred_slots >= self._find_first_slot(since)
+        is_kept = occurred_slots >= self.find_first_slot(since)
         return compute_share_series(guard, answer_slots[is_kept], is_bad[is_kept], self.policy)
 
     def _compute_stream_series(self, guard: Guard) -> GuardSeries:
@@ -356,7 +363,7 @@ class EvidenceView:
         # by slot: a unit that was decided later was not known when the cell entered its stage
         is_reference = before.slot <= find_slot_before(start.changed_at, self.policy.tick)
         if self.state.attempt > 1:
-            is_reference &= before.occurred >= self._find_first_slot(start.attempt_since)
+            is_reference &= before.occurred >= self.find_first_slot(start.attempt_since)
         return compute_drift_series(guard, rows, before.select(is_reference), self.unit_classes)
 
     def _compute_quality_series(self, guard: Guard) -> GuardSeries:
@@ -417,7 +424,7 @@ class EvidenceView:
 
     def _select_watched_arms(self, guard: Guard, condition: GainCondition) -> ArmUnits:
         """Return both arms since the stage's change and the guard's last alarm."""
-        first_slot = self._find_first_slot(self.state.changed_at)
+        first_slot = self.find_first_slot(self.state.changed_at)
         last_alarm, after_slot = self.state.last_alarms.get(guard.id), FIRST_SLOT
         if last_alarm is not None:
             after_slot = find_slot_before(last_alarm, self.policy.tick)
@@ -430,7 +437,7 @@ class EvidenceView:
         has_episodes = names_slices(guard.condition)  # that last until recovery, unless they narrow
         find_start = self.state.find_detector_start
         since = find_start(guard.id).changed_at if has_episodes else self.state.changed_at
-        is_kept = rows.occurred >= self._find_first_slot(since)
+        is_kept = rows.occurred >= self.find_first_slot(since)
         last_alarm = self.state.last_alarms.get(guard.id)
         if last_alarm is not None and (guard.then in NARROWING_EFFECTS or not has_episodes):
             is_kept &= rows.slot > find_slot_before(last_alarm, self.policy.tick)
@@ -440,7 +447,7 @@ class EvidenceView:
         """Return the closed units since the stage's change; audits for `unaudited`."""
         rows = self._select_visible(self.rows.gate)
         is_kept = self.unit_classes.is_whole_unit[rows.unit_class]
-        is_kept &= rows.occurred >= self._find_first_slot(self.state.changed_at)
+        is_kept &= rows.occurred >= self.find_first_slot(self.state.changed_at)
         if measure == "unaudited":
             stage_levels = self.stage_history.find_levels(rows.occurred)
             is_kept &= self.shares.model_decides[stage_levels] & (

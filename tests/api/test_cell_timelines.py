@@ -13,7 +13,6 @@ from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.cell_timeline import (
-    BATCH_SIZE,
     MAX_BUCKETS,
     TimelineSource,
     build_cell_timeline,
@@ -23,6 +22,7 @@ from rollout.services.cells.timeline import load_cell_timeline
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import import_records
+from rollout.tally.batched_evidence import BATCH_SIZE
 from rollout.tally.slots import to_instant
 from tests.api.bears import V1, founded, widened
 from tests.factories import DAY, HOUR, NOON, TICK

@@ -12,6 +12,7 @@ from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
 from api.console.page.stages import COMMON_LEGEND
 from api.console.page.waiting import list_pending_tasks
+from api.console.rollouts.recent_cells import build_recent_rows
 from api.console.rollouts.rollout_summary import build_rollout_card, describe_deciding_models
 from rollout.core.scope.permissions import Permission
 from rollout.reports.text.formatting import format_quantity
@@ -87,6 +88,7 @@ def show_overview(request: Request, visitor: CurrentVisitor) -> Response:
         hidden_count=max(0, task_count - len(pending_tasks)),
         reviews=review_totals,
         cards=cards,
+        recent_cells=build_recent_rows(visitor, summaries),
         stages=COMMON_LEGEND,
         activities=load_recent_activity(visitor.service, visitor.caller, visit.before)
         if summaries

@@ -45,7 +45,7 @@ from api.console.rollouts.value_table import build_value_tables
 from api.console.rollouts.week_map import draw_week_map
 from rollout.core.calendar.instants import EPOCH
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.permissions import Permission, require_permission
+from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.reports.figures.funnel import OUTSIDE_WINDOWS
 from rollout.services.cells.cell_numbers import load_number_agreements
 from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
@@ -54,9 +54,9 @@ from rollout.services.cells.cells import load_cell
 from rollout.services.divergences.action_change import load_action_changes
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.ledger.activity import find_adjacent_changes, load_activity
-from rollout.services.notifications.selection import may_be_asked_blind
 from rollout.services.proposals.eligible_approvers import list_pending_approvals
 from rollout.services.stops.stops import load_stops
+from rollout.tally.batched_evidence import BATCH_SIZE
 
 router = APIRouter()
 PAGE_SIZE: Final = 25
@@ -228,6 +228,9 @@ def _build_page_context(
             *([outside_marker] if has_outside else []),
         ),
         "cell_page": cell_page,
+        "batch": BATCH_SIZE
+        if may_be_asked_blind(visitor.caller, rollout, cell_page.sites)
+        else None,
         "rows": build_cell_rows(cell_page, schedules, time_formatters),
         "caption": format_caption(cell_page.first_index, len(cell_page.rows), len(cell_page.cells)),
         "challengers": build_challenger_comparisons(cell_page),

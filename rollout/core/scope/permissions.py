@@ -4,7 +4,7 @@ A role applies to one rollout or all, at one site or all. Narrow roles don't inc
 reviewer reads no predictions, and an admin neither approves nor stops.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -229,6 +229,17 @@ class Caller:
             approvals_resume_at=self.approvals_resume_at,
             reset_partners=self.reset_partners,
         )
+
+
+def may_be_asked_blind(caller: Caller, rollout_name: str, sites: Sequence[str]) -> bool:
+    """Return whether a user may be asked for a blind review at one of the sites.
+
+    Then a message shows no figures, nor what a guard measured, and figures of evidence move in
+    batches. Without sites, any site counts.
+    """
+    if not sites:
+        return caller.has_permission_somewhere(Permission.REVIEW, rollout_name)
+    return any(caller.has_permission(Permission.REVIEW, rollout_name, site) for site in sites)
 
 
 def require_permission(

@@ -34,13 +34,12 @@ from rollout.reports.figures.timeline_parts import (
 from rollout.reports.inputs.evidence_paths import compute_bounds_at, is_plain
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.statistics.bounds import compute_estimates
+from rollout.tally.batched_evidence import BATCH_SIZE, batch_view
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
 from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays
 
 MAX_BUCKETS: Final = 400
-BATCH_SIZE: Final = 20
-"""Judged units by which the figures of a reader who may review move at once."""
 DAY_BUCKETS: Final = (("day", 1), ("week", 7), ("4 weeks", 28), ("52 weeks", 364))
 HOUR: Final = "hour"
 HOURLY_SPAN: Final = timedelta(days=2)
@@ -276,14 +275,10 @@ def _build_version(
     is_batched: bool,
 ) -> TimelineVersion:
     view, size = source.views[version], len(grid.edges) - 1
-    rows = view.visible_rows
+    rows = batch_view(view).visible_rows if is_batched else view.visible_rows
     is_judged = view.unit_classes.is_whole_unit & ~view.unit_classes.is_missing
     rows = rows.select(is_judged[rows.unit_class]) if len(rows) else rows
-    if is_batched:
-        rows, batch_ends = _select_batches(rows)
-        index = grid.find_by_slot(batch_ends)
-    else:
-        index = grid.find_by_time(rows)
+    index = grid.find_by_slot(rows.slot) if is_batched else grid.find_by_time(rows)
     rows, index = rows.select(index >= 0), index[index >= 0]
     class_counts = view.unit_classes.get_class_counts(condition)
     counts = np.zeros((size, class_counts.shape[1]), dtype=np.int64)
@@ -302,26 +297,6 @@ def _build_version(
         if judged[bucket] or bucket in bounds
     )
     return TimelineVersion(version, version == source.holder, points)
-
-
-def _select_batches(rows: UnitArrays) -> tuple[UnitArrays, IntArray]:
-    """Return the rows of whole batches with the last slot of each row's batch.
-
-    Batches run from the first unit on, in the order of closing, and never split a slot: they do
-    not depend on the span that is read.
-    """
-    slots, sizes = np.unique(rows.slot, return_counts=True)
-    ends: list[int] = []
-    pending: list[int] = []
-    judged = 0
-    for slot, size in zip(slots.tolist(), sizes.tolist(), strict=True):
-        judged += size
-        pending.append(size)
-        if judged >= BATCH_SIZE:
-            ends += [slot] * sum(pending)
-            pending, judged = [], 0
-    is_whole = np.arange(len(rows)) < len(ends)
-    return rows.select(is_whole), np.array(ends, dtype=np.int64)
 
 
 def _compute_bucket_bounds(

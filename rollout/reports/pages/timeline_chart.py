@@ -5,6 +5,7 @@ when it is pointed at, tapped or reached by keys.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from markupsafe import Markup
@@ -25,6 +26,7 @@ from rollout.reports.pages.timeline_columns import (
 )
 from rollout.reports.pages.timeline_layout import (
     BARS_BOTTOM,
+    BARS_TOP,
     HEIGHT,
     LETTER_WIDTH,
     MARK_SIZE,
@@ -46,6 +48,7 @@ from rollout.reports.pages.timeline_layout import (
 PATTERNS: Final[Mapping[str, str]] = {HUMAN: EMPTY, CONFIRMED: HATCHED, MODEL: SOLID}
 CODE_WIDTH: Final = 9  # pixels per letter of a stage's code
 TIP_LINE: Final = 16
+SMALL_BARS_TOP: Final = STRIP_Y + STRIP_HEIGHT + 2
 DOT_PATHS: Final = ("h0", "m0-4l4 4-4 4-4-4z", "m-3-3h6v6h-6z", "m0-4l4 7h-8z")
 """Shapes of versions; the first one is a stroke of no length with a round end."""
 
@@ -267,4 +270,31 @@ def _draw_column(column: TimelineColumn, frame: TimelineFrame, tip_id: str) -> M
     ).format(
         tip_id, *map(format_pixels, area),
         _draw_box("", left, width, PLOT_TOP + 2, TIP_LINE * len(column.lines) + 8), lines,
+    )  # fmt: skip
+
+
+def draw_small_timeline(timeline: CellTimeline, label: str) -> Markup:
+    """Draw events, stages and who decided, 240 px wide and without texts."""
+    wide, _ = build_frames(timeline)
+    frame = replace(wide, width=240, left=1, right=239)
+    marks = Markup("").join(
+        Markup('<g class="tl-mark tl-{}">{}</g>').format(
+            mark.tone or "other",
+            Markup('<rect x="{}" y="{}" width="6" height="8" rx="{}"/>').format(
+                format_pixels(min(frame.x(mark.at), 232)), STRIP_Y - 12,
+                0 if mark.tone == "narrower" else 3,
+            ),
+        )
+        for mark in timeline.marks
+    )  # fmt: skip
+    bars = Markup('<g transform="translate(0 {})">{}</g>').format(
+        SMALL_BARS_TOP - BARS_TOP, Markup("").join(_draw_bars(timeline, frame))
+    )
+    top = STRIP_Y - 14
+    return Markup(
+        '<svg class="chart map tl" width="240" height="{0}" viewBox="0 {1} 240 {0}" role="img" '
+        'aria-label="{2}">{3}{4}{5}</svg>'
+    ).format(
+        SMALL_BARS_TOP + BARS_BOTTOM - BARS_TOP - top + 1, top, label, marks,
+        Markup("").join(_draw_stages(timeline, frame)), bars,
     )  # fmt: skip

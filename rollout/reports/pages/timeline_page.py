@@ -66,7 +66,7 @@ def build_timeline_view(
     """Return the view of a timeline; its ids begin with `prefix`."""
     first, last = (format_day(at, timeline.timezone) for at in (timeline.since, timeline.until))
     title = f"{timeline.site} · {timeline.window} from {first} to {last}"
-    text = _describe_timeline(timeline)
+    text = describe_timeline(timeline)
     wide, narrow = draw_timeline(timeline, prefix, title, text, column_width)
     names = [version.version for version in timeline.versions]
     heading = timeline.measure
@@ -107,7 +107,7 @@ def _build_rows(timeline: CellTimeline) -> list[TimelineRow]:
     return rows
 
 
-def _describe_timeline(timeline: CellTimeline) -> str:
+def describe_timeline(timeline: CellTimeline) -> str:
     """Describe the drawing: units by decider, each version's last figures, thresholds."""
     total = sum(count_units(bucket) for bucket in timeline.buckets)
     if not total:
@@ -150,6 +150,6 @@ def _describe_batches(timeline: CellTimeline) -> str:
     if timeline.batch is None:
         return ""
     return (
-        f"You may be asked for blind reviews here: {timeline.measure} moves once another"
-        f" {timeline.batch} units are decided, and bounds are left out."
+        f"You may be asked for blind reviews here: on this page {timeline.measure} moves once"
+        f" another {timeline.batch} units are decided, and the drawing has no bounds."
     )

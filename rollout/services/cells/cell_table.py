@@ -25,6 +25,7 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.core.scope.scope import Scope, compute_held_level
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.statistics.bounds import compute_bounds, compute_estimates
+from rollout.services.cells.batched_evidence import batch_evidence
 from rollout.services.cells.cells import CellStatus, build_cell_evidence, build_cell_status
 from rollout.services.engine.evidence_reader import load_events, load_evidence_views
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
@@ -163,7 +164,7 @@ def load_cell_page(
         at=shown_at,
         is_past=is_past,
         cells=readable_cells,
-        rows=tuple(_build_cell_summaries(state, events, evidence_views, page, shown_at)),
+        rows=tuple(_build_cell_summaries(state, caller, events, evidence_views, page, shown_at)),
         first_index=first_index,
         next_index=first_index + limit if first_index + limit < len(readable_cells) else None,
         recent_changes=find_recent_changes(events, state.scope, shown_at),
@@ -188,7 +189,7 @@ def load_single_cell_page(
         at=at,
         is_past=False,
         cells=(cell,),
-        rows=tuple(_build_cell_summaries(state, events, evidence_views, (cell,), at)),
+        rows=tuple(_build_cell_summaries(state, caller, events, evidence_views, (cell,), at)),
         first_index=0,
         next_index=None,
         recent_changes=find_recent_changes(events, state.scope, at),
@@ -231,16 +232,18 @@ def _load_evidence_views(
 
 def _build_cell_summaries(
     state: RolloutState,
+    caller: Caller,
     events: tuple[LedgerEvent, ...],
-    evidence_views: Mapping[tuple[Cell, str], EvidenceView],
+    counted_views: Mapping[tuple[Cell, str], EvidenceView],
     cells: Sequence[Cell],
     at: datetime,
 ) -> Iterable[CellSummary]:
+    evidence_views = batch_evidence(counted_views, caller, state.rollout.name)
     evidence = build_cell_evidence(state, events, evidence_views, cells, at)
     for cell in cells:
         cell_views = [
             evidence_view
-            for (view_cell, _), evidence_view in evidence_views.items()
+            for (view_cell, _), evidence_view in counted_views.items()
             if view_cell == cell
         ]
         yield CellSummary(

@@ -20,6 +20,7 @@ from rollout.reports.inputs.evidence_paths import EvidenceSeries, build_evidence
 from rollout.reports.inputs.gate_progress import StatePeriod, build_state_periods
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
 from rollout.reports.text.event_text import EventDescription, describe_events
+from rollout.services.cells.batched_evidence import batch_evidence
 from rollout.services.engine.cell_gains import Gain, load_cell_gains
 from rollout.services.engine.evidence_reader import load_events, load_evidence_views
 from rollout.services.engine.rollout_state import RolloutState
@@ -104,6 +105,8 @@ def load_cells(
 ) -> CellPage:
     """Return a page of the cells whose sites the caller may read.
 
+    Where the caller may be asked for blind reviews, evidence moves in whole batches.
+
     Raises:
         NotAllowedError: the caller may not read any site.
     """
@@ -116,7 +119,9 @@ def load_cells(
         if caller.has_permission(Permission.READ, rollout_name, cell.site)
     ]
     page = readable_cells[after : after + limit]
-    evidence_views = load_evidence_views(service.database, state, page)
+    evidence_views = batch_evidence(
+        load_evidence_views(service.database, state, page), caller, rollout_name
+    )
     evidence = build_cell_evidence(
         state, load_events(service.database, state), evidence_views, page, at
     )
@@ -133,6 +138,8 @@ def load_cell(
 ) -> CellDetail:
     """Return one cell with its evidence and history.
 
+    Where the caller may be asked for blind reviews, evidence moves in whole batches.
+
     Raises:
         NotAllowedError: the caller may not read the site.
         UnknownCellError: the policy has no such cell.
@@ -147,7 +154,9 @@ def load_cell(
             if caller.has_permission(Permission.READ, rollout_name, c.site)
         )
         raise UnknownCellError(f"the policy has no {cell}; cells: {', '.join(readable_cells)}")
-    evidence_views = load_evidence_views(service.database, state, (cell,))
+    evidence_views = batch_evidence(
+        load_evidence_views(service.database, state, (cell,)), caller, rollout_name
+    )
     inputs = build_evidence_inputs(state, load_events(service.database, state), evidence_views, at)
     state_periods = build_state_periods(inputs)
     paths = {

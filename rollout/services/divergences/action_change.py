@@ -10,10 +10,8 @@ from rollout.core.policy.levers import Lever
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.reports.inputs.pairs import OTHER_ACTION
 from rollout.reports.statistics.intervals import PairedChange, compute_paired_change
+from rollout.services.divergences.count_frames import load_count_frame
 from rollout.services.engine.service import Service
-from rollout.store.counting.matrices import Matrices
-
-GATE_TRACK = "gate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +45,14 @@ def load_action_changes(
     """
     require_permission(caller, Permission.READ, rollout_name)
     state = service.state_cache.reload_rollout(rollout_name).state
-    readable_sites = [
-        site
-        for site in state.policy.sites_by_id
-        if caller.has_permission(Permission.READ, rollout_name, site)
-    ]
-    with service.database.begin_read() as transaction:
-        matrices = Matrices(transaction, state.rollout)
-        frames = {
-            version: matrices.load_frame(track=GATE_TRACK, version=version) for version in versions
-        }
+    frames = {version: load_count_frame(service, state, caller, version) for version in versions}
     return tuple(
         change
         for version, frame in frames.items()
         for lever in state.policy.levers
         if lever.has_single_labels
         for change in _compute_lever_changes(
-            frame.filter(_build_cell_filter(readable_sites, cell)), version, lever
+            frame.filter(_build_cell_filter([*state.policy.sites_by_id], cell)), version, lever
         )
     )
 

@@ -8,12 +8,17 @@ import polars as pl
 
 from rollout.core.errors import UnknownVersionError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.permissions import (
+    Caller,
+    Permission,
+    may_be_asked_blind,
+    require_permission,
+)
 from rollout.reports.figures.comparison import Comparison, compute_comparisons
+from rollout.services.divergences.count_frames import load_count_frame
 from rollout.services.engine.service import Service
-from rollout.store.counting.matrices import Matrices
+from rollout.tally.batched_evidence import BATCH_SIZE
 
-GATE_TRACK = "gate"
 BASIS_TEXT = (
     "units that are evidence, each counted once, when it closed: the first timely blind decision "
     "against the version's answer; under all policies so far, units taken as independent"
@@ -41,7 +46,8 @@ def load_version_confusion(
 ) -> VersionMatrix:
     """Return the confusion of a version at the sites the caller may read.
 
-    Takes constant time in the number of units. Units are counted when they close, so cases that may
+    Takes constant time in the number of units, but for readers who may be asked for blind reviews:
+    their counts move in whole batches. Units are counted when they close, so cases that may
     still be decided are not included.
 
     Raises:
@@ -53,19 +59,11 @@ def load_version_confusion(
     version = state.scope.get_first_name(version)
     if version not in state.scope.versions:
         raise UnknownVersionError(f"no version {version} was seen in {rollout_name}")
-    with service.database.begin_read() as transaction:
-        count_frame = Matrices(transaction, state.rollout).load_frame(
-            track=GATE_TRACK, version=version
-        )
-    readable_sites = [
-        site
-        for site in count_frame["site"].unique()
-        if caller.has_permission(Permission.READ, rollout_name, site)
-    ]
-    readable_counts = count_frame.filter(pl.col("site").is_in(readable_sites))
-    return VersionMatrix(
-        version, BASIS_TEXT, tuple(_build_comparisons(readable_counts, state.policy))
-    )
+    count_frame = load_count_frame(service, state, caller, version)
+    basis = BASIS_TEXT
+    if may_be_asked_blind(caller, rollout_name, ()):
+        basis += f"; in batches of {BATCH_SIZE} where you may be asked for blind reviews"
+    return VersionMatrix(version, basis, tuple(_build_comparisons(count_frame, state.policy)))
 
 
 def _build_comparisons(count_frame: pl.DataFrame, policy: Policy) -> Iterator[Comparison]:

@@ -170,11 +170,11 @@ def load_evidence_views(
 
 
 def load_counted_views(
-    database: Database, state: RolloutState, cell: Cell
+    database: Database, state: RolloutState, cells: Iterable[Cell]
 ) -> tuple[int, Mapping[EvidenceKey, EvidenceView]]:
-    """Return the last counted slot, -1 before any, and every version's evidence in a cell."""
+    """Return the last counted slot, -1 before any, and every version's evidence in some cells."""
     evidence_reader = _get_reader(database, state)
-    views = evidence_reader.load_views(database, state, (cell,))
+    views = evidence_reader.load_views(database, state, cells)
     return evidence_reader.last_slot, views
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.permissions import Permission
+from rollout.core.scope.permissions import Permission, may_be_asked_blind
 from rollout.reports.text.familiar_text import describe_unfamiliar_share
 from rollout.reports.text.formatting import format_day
 from rollout.services.cells.cell_values import RECENT_DAYS, load_cell_values
@@ -34,7 +34,6 @@ from rollout.services.notifications.selection import (
     REVIEW_WARNING,
     RolloutNews,
     list_readable_incidents,
-    may_be_asked_blind,
 )
 from rollout.services.proposals.eligible_approvers import list_pending_approvals
 from rollout.services.proposals.proposal_details import Proposal, find_proposal_sites, load_proposal

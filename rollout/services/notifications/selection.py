@@ -185,13 +185,3 @@ def _iterate_digests(recipient: NotificationRecipient, at: datetime) -> Iterator
         digest_at = find_digest_time(recipient.timezone, at, weekly=kind == WEEKLY_DIGEST)
         if digest_at >= since:
             yield Notice("", kind, digest_at.date().isoformat())
-
-
-def may_be_asked_blind(caller: Caller, rollout_name: str, sites: Sequence[str]) -> bool:
-    """Return whether a user may be asked for a blind review at one of the sites.
-
-    Then a message shows no figures, nor what a guard measured. Without sites, any site counts.
-    """
-    if not sites:
-        return caller.has_permission_somewhere(Permission.REVIEW, rollout_name)
-    return any(caller.has_permission(Permission.REVIEW, rollout_name, site) for site in sites)

@@ -7,12 +7,14 @@ from api.console.rollouts.rollout_summary import build_rollout_card, describe_de
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import Actor, StopCells
 from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.cells import recent_timelines
 from rollout.services.cells.overview import load_rollout_summaries
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.proposals import proposals
 from tests.api import bears
 from tests.factories import DAY, NOON
+from tests.services.access.test_sign_in import counted_statements
 
 VIC = Caller("vic", role_assignments=(AssignedRole("viewer"),))
 BO = Caller("bo", role_assignments=(AssignedRole("operator"),))
@@ -117,3 +119,31 @@ def test_what_a_site_is_called_is_text(browser, database):
     page = browser.as_("vic").page("/")
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt; · day" in page
+
+
+RECENT = "Cells with events in the last 7 days"
+
+
+def test_cells_with_events_of_seven_days_have_a_small_timeline(browser, database, clock):
+    assert RECENT not in browser.as_("vic").page("/")
+    bears.widened(database, NOON, bears.CREEK)
+    part = browser.page("/").split(RECENT)[1].split("</section>")[0]
+    assert 'href="/console/rollouts/bears/cells/creek/day"' in part
+    assert part.count("<svg") == part.count("<li>") <= recent_timelines.MAX_RECENT_CELLS
+    assert "v1 widened to supervised" in part
+    assert "cells/lake" not in browser.as_("cleo").page("/")  # who reads of the creek alone
+    clock.advance(8 * DAY)
+    assert RECENT not in browser.as_("vic").page("/")
+
+
+def test_small_timelines_cost_a_handful_of_statements(browser, database, monkeypatch):
+    bears.widened(database, NOON, bears.CREEK)
+    bears.widened(database, NOON, bears.LAKE)
+    counts = []
+    for most in (0, 1, 2):
+        monkeypatch.setattr(recent_timelines, "MAX_RECENT_CELLS", most)
+        browser.as_("vic").page("/")
+        with counted_statements(database) as statements:
+            browser.page("/")
+        counts.append(len(statements))
+    assert counts[0] < counts[1] == counts[2] <= counts[0] + 12

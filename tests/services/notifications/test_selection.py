@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.permissions import READ_ROLES, ROLES, AssignedRole, Caller, Permission
+from rollout.core.scope.permissions import (
+    READ_ROLES,
+    ROLES,
+    AssignedRole,
+    Caller,
+    Permission,
+    may_be_asked_blind,
+)
 from rollout.core.scope.scope import GivenApproval, Incident, ProposalState, Scope
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.rollout_state import RolloutState
@@ -25,7 +32,6 @@ from rollout.services.notifications.selection import (
     NotificationRecipient,
     RolloutNews,
     list_reminders,
-    may_be_asked_blind,
     select_notices,
 )
 from rollout.store.database.rollouts import Rollout
