@@ -75,6 +75,7 @@ ANSWERS = {
     "second factor": ("ana", "/settings/second-factor"),
     "notifications": ("ana", "/settings/notifications"),
     "erasures": ("ada", "/settings/erasures"),
+    "search": ("ana", "/search?q=creek"),
     "planted cases": ("ada", f"{R}/settings/planted-cases"),
 }
 """What forms lead to, without a picture."""

@@ -68,7 +68,7 @@ def test_the_menu_shows_every_entry_without_scrolling_sideways(seen, width, sche
 def test_the_tab_key_comes_to_each_entry_where_it_can_be_seen(seen, name):
     page = looked(seen, name, width=PHONE, script=False)
     reached = []
-    for _ in range(len(ENTRIES[name]) + 5):  # the way to the content, name, menu, signing out, Stop
+    for _ in range(len(ENTRIES[name]) + 6):  # to the content, name, menu, search, sign out, Stop
         page.keyboard.press("Tab")
         reached.append(page.evaluate(IN_SIGHT))
         if reached[-1][0] == "Menu":
@@ -91,6 +91,33 @@ def test_the_header_is_one_row_that_stays_in_sight(seen, name):
     assert page.locator(".btn-stop").is_visible() == (name == "ana")
 
 
+def test_a_key_leads_to_the_search_but_not_from_a_field_nor_once_keys_are_off(seen):
+    page = opened(seen, "/rollouts/bears/proposals/P-6")
+    page.focus("#reason")
+    page.keyboard.type("a/b")
+    assert page.input_value("#reason") == "a/b"
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("/")
+    page.keyboard.type("creek/")
+    assert page.input_value("#search") == "creek/"
+    opened(seen, "/settings")
+    page.check("input[name=keys][value=off]")
+    page.click("#single-keys ~ form button")
+    page.keyboard.press("/")
+    assert not page.locator("#search").is_visible()
+    page.check("input[name=keys][value=on]")
+    page.click("#single-keys ~ form button")
+
+
+def test_the_search_needs_no_script(seen):
+    page = looked(seen, width=PHONE, script=False)
+    page.click(".menu")
+    page.fill("#search", "creek")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    assert page.inner_text("h1") == "2 pages found"
+
+
 def test_a_quiet_cell_is_one_line_until_it_is_opened(seen):
     page = opened(seen, "/rollouts/bears")
     quiet, loud = page.locator("tr.quiet"), page.locator(".against").locator("xpath=..")
@@ -108,7 +135,7 @@ def test_a_wide_window_folds_nothing(seen):
     page = opened(seen, "/rollouts/bears", width=WIDE)
     assert all(saying.is_visible() for saying in page.locator("tr.quiet > .sayings").all())
     assert all(part.is_visible() for part in page.locator(".folded").all())
-    assert not any(part.is_visible() for part in page.locator(".fold").all())
+    assert not any(part.is_visible() for part in page.locator(".fold, .menu").all())
 
 
 def test_the_buttons_of_a_decision_stay_in_sight_and_ask_for_the_reason(seen):

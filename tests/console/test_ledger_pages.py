@@ -2,9 +2,11 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
+from api.console.ledger.ledger_text import find_typed_reason
 from rollout.core.scope.commands import Actor, AddVersion, RetireVersion
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
@@ -55,6 +57,15 @@ def test_rows_have_reasons_days_and_a_choice_of_actors(browser, lived):
     assert "is retired; all its grants ended: “&#34;&gt;&lt;script" in text
     assert "“”" not in text
     assert "No matching entries" in browser.page(f"{PATH}?who=nobody")
+
+
+def test_only_a_reason_that_somebody_typed_and_the_text_lacks_is_added():
+    by_guard = SimpleNamespace(by="policy", reason="agreement fell")
+    by_ana = SimpleNamespace(by="ana", reason="smoke")
+    assert find_typed_reason(by_guard, "narrowed; guard: agreement is low") == ""
+    assert find_typed_reason(by_ana, "ana stopped creek: smoke") == ""
+    assert find_typed_reason(by_ana, "P-1 rejected by ana") == "smoke"
+    assert find_typed_reason(SimpleNamespace(by="ana"), "ana added v2") == ""
 
 
 def test_days_begin_at_midnight_of_the_rollout(browser, lived):

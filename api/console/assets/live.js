@@ -11,6 +11,18 @@
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   if (zone) document.cookie = `rollout-zone=${encodeURIComponent(zone)};path=/;max-age=31536000;samesite=lax`;
 
+  /* "/" leads to the search, unless single keys are off or one types. */
+  const search = document.getElementById("search");
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (search === null || page.dataset.singleKeys !== "on") return;
+    if (event.target.isContentEditable || event.target.matches("textarea, select, input:not([type=radio]):not([type=checkbox])")) return;
+    event.preventDefault();
+    const menu = search.closest("[popover]");
+    if (!search.checkVisibility()) menu.showPopover();
+    search.focus();
+  });
+
   const problem = document.getElementById("problem");
   if (problem) problem.focus();
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from api.console.page.time_format import format_day
 from rollout.core.ledger.ledger import parse_event
-from rollout.core.scope.event_base import ENGINE
+from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.reports.text.access_event_text import describe_access_event
 from rollout.reports.text.event_describer import ZonedEventDescriber
 from rollout.reports.text.event_kinds import find_tone
@@ -92,7 +92,7 @@ def _describe_entry(entry: LedgerEntry, describer: ZonedEventDescriber) -> Ledge
         hash=entry.hash,
         zone=describer.find_zone(cell),
         text=_drop_version(description.text, description.version, has_cell=cell is not None),
-        reason=_find_reason(event, description.text),
+        reason=find_typed_reason(event, description.text),
         location=" · ".join(part for part in parts if part) if cell is not None else "",
         by=format_actor(description.by),
         proposal=str(entry.row.fields.get("proposal") or ""),
@@ -101,10 +101,11 @@ def _describe_entry(entry: LedgerEntry, describer: ZonedEventDescriber) -> Ledge
     )
 
 
-def _find_reason(event: object, text: str) -> str:
+def find_typed_reason(event: LedgerEvent, text: str) -> str:
     """Return the reason that a user typed, or "" if there is none or the text has it."""
     reason = getattr(event, "reason", "")
-    return reason if isinstance(reason, str) and f": {reason}" not in text else ""
+    is_shown = event.by == ENGINE or not isinstance(reason, str) or f": {reason}" in text
+    return "" if is_shown else reason
 
 
 def group_by_day(
@@ -130,7 +131,7 @@ def _describe_access_entry(entry: LedgerEntry) -> LedgerLine:
         hash=entry.hash,
         zone="",
         text=describe_access_event(event),
-        reason=_find_reason(event, describe_access_event(event)),
+        reason=find_typed_reason(event, describe_access_event(event)),
         location="",
         by=format_actor(event.by),
         proposal="",

@@ -10,6 +10,7 @@ from jinja2 import Environment
 from api.console.page import assets, text, time_format
 from api.console.page.form import TOKEN_FIELD
 from api.console.page.navigation import build_navigation
+from api.console.page.own_settings import has_single_keys
 from api.console.page.page_context import HOME, Visitor
 from rollout.reports.pages.page_templates import load_templates
 from rollout.reports.text import formatting
@@ -48,6 +49,7 @@ def render_page(
         "errors": {},
         "typed": {},
         "kept": "",
+        "single_keys": has_single_keys(request),
     }
     html = (
         create_environment().get_template(f"{template}.html.j2").render({**base_context, **context})

@@ -11,7 +11,6 @@ from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
 from api.console.page.form import Form
-from api.console.page.own_settings import has_single_keys
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import Visitor
 from api.console.page.text import capitalize_first, encode_segment
@@ -291,7 +290,6 @@ def render_review_page(
         prefetch=[
             address for address in list_remote_pictures(media) if address not in picture_urls
         ],
-        single_keys=has_single_keys(request),
     )
     response.headers["Content-Security-Policy"] = build_picture_policy(
         [*picture_urls, *list_remote_pictures(media)]

@@ -12,7 +12,6 @@ from api.console.page.own_settings import (
     OFF,
     YEAR_SECONDS,
     find_timezone,
-    has_single_keys,
     store_single_keys,
 )
 from api.console.page.page import redirect_to, render_page
@@ -112,8 +111,6 @@ def _render_settings(
         "settings",
         422 if errors else 200,
         keys=len(valid_keys),
-        listens=has_single_keys(request),
-        reviews=visitor.has_permission_somewhere(Permission.REVIEW),
         administers=visitor.has_permission(Permission.ADMINISTER),
         governed=_list_rollout_policies(visitor),
         rights=[str(right) for right in visitor.caller.role_assignments],

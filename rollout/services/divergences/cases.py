@@ -182,6 +182,25 @@ def _find_permitted_sites(
     return readable_sites if wanted_sites is None else readable_sites & set(wanted_sites)
 
 
+def find_case_site(database: Database, caller: Caller, rollout_name: str, key: str) -> str | None:
+    """Return the site of a case by its key; None if the caller may not read such a case.
+
+    Nothing of the case is shown by it, so no exposure is recorded.
+
+    Raises:
+        NotAllowedError: the caller may not read cases.
+    """
+    require_permission(caller, Permission.READ_CASES, rollout_name)
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        case_ids = ExternalKeys(transaction, state.rollout).find_ids([key])
+        cases = NewestRecords(transaction, state.rollout).load_cases(case_ids.values())
+    sites = [case.site for case in cases.values()]
+    return next(
+        (s for s in sites if caller.has_permission(Permission.READ_CASES, rollout_name, s)), None
+    )
+
+
 def load_case_details(
     database: Database, caller: Caller, rollout_name: str, key: str, at: datetime
 ) -> CaseDetails:

@@ -34,6 +34,7 @@ __all__ = [
 ROWS_PER_SEARCH = 500  # entries to filter at once for a page of one site
 MAX_SEARCHES = 20  # for one page, which may be short
 ACCESS_LEDGER_NAME = "access"
+MAX_FOUND = 5  # entries or proposals with a hash: a prefix rarely fits two
 ROWS_PER_TRANSACTION = 500  # so that a slow reader holds no transaction open
 
 
@@ -103,6 +104,34 @@ def load_ledger_page(
         cited = load_cited_proposals(transaction, rollout, [entry.row for entry in entries])
         head, actors = Ledger(transaction, rollout).load_head(), pages.list_actors()
     return LedgerPage(rollout_name, head, tuple(entries), next_before, cited, state.policy, actors)
+
+
+def find_proposals_by_hash(
+    service: Service, caller: Caller, rollout_name: str, prefix: str
+) -> tuple[str, ...]:
+    """Return the newest proposals whose evidence hash begins so, at any site.
+
+    Raises:
+        NotAllowedError: the caller may not read anything of the rollout.
+    """
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.load_rollout(rollout_name).state
+    with service.database.begin_read() as transaction:
+        pages = LedgerPages(transaction, state.rollout)
+        return tuple(pages.find_proposals_by_hash(prefix, MAX_FOUND))
+
+
+def find_entries_by_hash(
+    service: Service, caller: Caller, rollout_name: str, prefix: str
+) -> tuple[int, ...]:
+    """Return the newest revisions whose hash begins so.
+
+    Raises:
+        NotAllowedError: the caller may not read every site.
+    """
+    state = _load_readable_state(service, caller, rollout_name)
+    with service.database.begin_read() as transaction:
+        return tuple(LedgerPages(transaction, state.rollout).find_by_hash(prefix, MAX_FOUND))
 
 
 def load_access_ledger_page(

@@ -92,6 +92,24 @@ class LedgerPages:
         )
         return [row.raised_revision for row in self._transaction.execute(query)]
 
+    def find_by_hash(self, prefix: str, limit: int) -> list[int]:
+        """Return the newest revisions whose hash begins so."""
+        query = select(ledger.c.revision).where(
+            ledger.c.rollout == self._rollout.number,
+            ledger.c.hash.startswith(prefix, autoescape=True),
+        )
+        newest = query.order_by(ledger.c.revision.desc()).limit(limit)
+        return list(self._transaction.execute(newest).scalars())
+
+    def find_proposals_by_hash(self, prefix: str, limit: int) -> list[str]:
+        """Return the newest proposals whose evidence hash begins so."""
+        query = select(proposals.c.proposal).where(
+            proposals.c.rollout == self._rollout.number,
+            proposals.c.evidence_hash.startswith(prefix, autoescape=True),
+        )
+        newest = query.order_by(proposals.c.raised_revision.desc()).limit(limit)
+        return list(self._transaction.execute(newest).scalars())
+
     def list_ids_of_site(self, site: str) -> frozenset[str]:
         """Return the proposals and incidents of a site, which rows cite."""
         ids: set[str] = set()

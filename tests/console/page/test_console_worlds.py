@@ -75,6 +75,7 @@ def everything(browser, name):
     browser.as_(name)
     waiting = [f"/console{path}" for _, path in pages.values()]
     waiting += [f"/console{R}{path}" for path in FILES]
+    waiting += [f"/console/search?q={typed}" for typed in ("open-one", "creek", "P-1")]
     seen = {}
     while waiting:
         path = waiting.pop().partition("#")[0]
