@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import singledispatch
 
+from rollout.core.policy.confidence_floors import describe_floor_cases
 from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_contents import shorten_content
@@ -218,7 +219,7 @@ def _(event: ProposalExpired, _describer: EventDescriber) -> str:
 def _(event: Widened, describer: EventDescriber) -> str:
     until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
     return (
-        f"{event.version} widened to {event.to_stage} until {until};"
+        f"{event.version} widened to {event.to_stage}{_name_floor(event)} until {until};"
         f" {describer.format_readings(event.proposal)}; approved by"
         f" {describer.format_approvers(event.proposal)}"
     )
@@ -236,10 +237,17 @@ def _(event: Renewed, describer: EventDescriber) -> str:
 @_describe.register
 def _(event: TakenOver, describer: EventDescriber) -> str:
     return (
-        f"{event.version} replaced {event.replaced_version} at {event.to_stage};"
+        f"{event.version} replaced {event.replaced_version} at {event.to_stage}"
+        f"{_name_floor(event)};"
         f" {describer.format_readings(event.proposal)}; approved by"
         f" {describer.format_approvers(event.proposal)}"
     )
+
+
+def _name_floor(event: Widened | TakenOver | Narrowed) -> str:
+    """Return for which cases a stage is open, "" without several confidence floors."""
+    floors = (event.confidence_floor,) if isinstance(event, Narrowed) else event.confidence_floors
+    return f" for {describe_floor_cases(floors[0])}" if floors else ""
 
 
 @_describe.register
@@ -250,7 +258,13 @@ def _(event: Narrowed, _describer: EventDescriber) -> str:
         else f"{event.by}: {event.reason or 'no reason given'}"
     )
     suffix = ", evidence restarts from zero" if event.restart else ""
-    return f"{event.version} narrowed from {event.from_stage} to {event.to_stage}; {cause}{suffix}"
+    return f"{_describe_narrowing(event, f' from {event.from_stage}')}; {cause}{suffix}"
+
+
+def _describe_narrowing(event: Narrowed, origin: str) -> str:
+    if event.confidence_floor:
+        return f"{event.version} keeps {event.to_stage}{_name_floor(event)} alone"
+    return f"{event.version} narrowed{origin} to {event.to_stage}"
 
 
 @_describe.register
@@ -421,7 +435,7 @@ def _describe_briefly(event: LedgerEvent, describer: EventDescriber) -> str:
     match event:
         case Widened():
             return (
-                f"{event.version} widened to {event.to_stage},"
+                f"{event.version} widened to {event.to_stage}{_name_floor(event)},"
                 f" {describer.format_main_reading(event.proposal)}"
             )
         case TakenOver():
@@ -429,7 +443,7 @@ def _describe_briefly(event: LedgerEvent, describer: EventDescriber) -> str:
         case Narrowed():
             cause = format_guard_reason(event.reason).rpartition(": ")[2]
             cause_text = f"guard: {cause}" if event.guard else f"by {event.by}"
-            return f"{event.version} narrowed to {event.to_stage}, {cause_text}"
+            return f"{_describe_narrowing(event, '')}, {cause_text}"
         case Renewed():
             return f"{event.version}: grant of {event.stage} renewed"
         case GrantExpired():
