@@ -240,6 +240,18 @@ def test_losing_a_stage_never_lowers_the_floor():
     assert [(g.stage, g.floors) for g in rollout.state.grants] == [("supervised", ("0.97",))]
 
 
+def test_the_stage_below_keeps_the_floor_of_the_one_that_is_lost():
+    made = ladder()
+    supervised, autonomous = made.gates
+    strict = replace(autonomous, require=(replace(AGREEMENT, line=0.95),))
+    rollout = Ladder(replace(made, gates=(supervised, strict)))
+    rollout.open(at_floors(*GOOD))
+    rollout.open(at_floors(*GOOD))
+    assert [grant.floors[0] for grant in rollout.state.grants] == ["0.6", "0.97"]
+    rollout.tick(at_floors(*GOOD, guards=(COST,)))
+    assert [(g.stage, g.floors[0]) for g in rollout.state.grants] == [("supervised", "0.97")]
+
+
 FLOOR_TEXTS = st.sampled_from(tuple(map(format_floor, list_floors(ladder().evidence))))
 GRANTS = st.lists(st.sets(FLOOR_TEXTS, min_size=1).map(sorted).map(tuple), min_size=1, max_size=3)
 
