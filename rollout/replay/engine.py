@@ -27,6 +27,7 @@ from rollout.core.scope.events import (
     RolloutCreated,
     VersionFirstUsed,
 )
+from rollout.core.scope.floor_grants import get_acting_floor
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import CellState, Scope, find_acting_version
 from rollout.core.statistics.sampling import compute_sampling_values
@@ -221,9 +222,9 @@ class Replay:
         acting_stage = find_acting_version(
             self._scope, self._policy, cell, to_instant(slot, self._policy.tick)
         )
-        new_history = self._stage_histories[cell].extend(
-            slot, *((0, "") if acting_stage is None else (acting_stage[1], acting_stage[0]))
-        )
+        version, stage_level = acting_stage or ("", 0)
+        floor = get_acting_floor(self._scope.get_cell_state(cell, version)) if version else ""
+        new_history = self._stage_histories[cell].extend(slot, stage_level, version, floor)
         if new_history is not self._stage_histories[cell]:
             self._stage_histories[cell] = new_history
             # a trial may end without an event, which changes the visible evidence

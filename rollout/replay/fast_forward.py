@@ -12,9 +12,11 @@ from rollout.core.calendar.timezones import (
     compute_end_of_local_day,
     compute_start_of_local_day,
 )
+from rollout.core.policy.confidence_floors import find_floor_index
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import UNFAMILIAR
+from rollout.core.scope.floor_steps import find_acting_index, list_widening_steps
 from rollout.core.scope.incidents import has_room
 from rollout.core.scope.proposals import compute_renewal_start, is_challenger
 from rollout.core.scope.scope import CellState, ProposalState, Scope, compute_held_level
@@ -93,6 +95,8 @@ def _find_proposal_slot(view: EvidenceView, proposal: ProposalState, slot: int) 
     if proposal.is_approved and not view.policy.observe:
         return slot
     stage_level = view.policy.stage_ids.index(proposal.to)
+    floor = next(iter(proposal.floors), "")
+    view = view.get_floor_view(find_floor_index(view.policy.evidence, floor))
     if proposal.kind == "renewal":
         series = view.get_renewal_series(stage_level)
     else:
@@ -129,7 +133,9 @@ def _find_earliest_pass(scope: Scope, policy: Policy, slot: int) -> datetime:
 
 def _find_takeover_slot(view: EvidenceView, scope: Scope, holder: str, slot: int) -> int | None:
     policy, at = view.policy, _find_earliest_pass(scope, view.policy, slot)
-    stage_level = compute_held_level(policy, scope.get_cell_state(view.cell, holder), at)
+    holder_state = scope.get_cell_state(view.cell, holder)
+    stage_level = compute_held_level(policy, holder_state, at)
+    view = view.get_floor_view(find_acting_index(policy, holder_state))
     if stage_level == 0 or policy.find_gate(stage_level, view.cell) is None:
         return None
     series = view.get_gate_series(stage_level, view.attempt_window)
@@ -139,8 +145,20 @@ def _find_takeover_slot(view: EvidenceView, scope: Scope, holder: str, slot: int
 def _find_widening_slot(
     view: EvidenceView, scope: Scope, state: CellState, slot: int
 ) -> tuple[int | None, bool]:
+    """Return the first slot of any widening, and whether a wave holds one of them."""
+    at = _find_earliest_pass(scope, view.policy, slot)
+    step_slots = [
+        _find_step_slot(view.get_floor_view(step.floor_index), scope, step.stage_level, slot)
+        for step in list_widening_steps(view.policy, state, at)
+    ]
+    slots = (step_slot for step_slot, _ in step_slots if step_slot is not None)
+    return min(slots, default=None), any(is_held for _, is_held in step_slots)
+
+
+def _find_step_slot(
+    view: EvidenceView, scope: Scope, stage_level: int, slot: int
+) -> tuple[int | None, bool]:
     policy, at = view.policy, _find_earliest_pass(scope, view.policy, slot)
-    stage_level = compute_held_level(policy, state, at) + 1
     if stage_level > policy.compute_planned_ceiling(view.cell, at):
         return None, False
     gate = policy.find_gate(stage_level, view.cell)
@@ -162,7 +180,9 @@ def _list_renewal_slots(
     policy, at = view.policy, _find_earliest_pass(scope, view.policy, slot)
     for stage_level in range(1, compute_held_level(policy, state, at) + 1):
         if policy.find_gate(stage_level, view.cell) is not None:
-            series = view.get_renewal_series(stage_level)
+            floor = next(iter(state.grants[stage_level - 1].floors), "")
+            floor_view = view.get_floor_view(find_floor_index(policy.evidence, floor))
+            series = floor_view.get_renewal_series(stage_level)
             renewal_slot = find_slot_before(
                 compute_renewal_start(policy, state, stage_level), policy.tick
             )

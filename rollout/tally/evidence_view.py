@@ -5,19 +5,18 @@ Its counts at a slot do not depend on which other slots are read.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, partial
-from math import log
 
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import MeasureKey, VersionEvidence
+from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.familiarity import find_line
 from rollout.core.policy.gain_readings import is_gain_met
-from rollout.core.policy.gates import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.measures import (
     DETECTOR_MEASURES,
     NARROWING_EFFECTS,
@@ -28,17 +27,14 @@ from rollout.core.policy.measures import (
 from rollout.core.policy.outcomes import GainCondition, OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.slice_conditions import SliceCondition, names_slices
+from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gain import ArmUnits
-from rollout.core.statistics.gate_thresholds import (
-    compute_cost_log_e_path,
-    compute_parity_log_e_path,
-    get_gate_threshold,
-)
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units
-from rollout.tally.gate_series import GateSeries
+from rollout.tally.floor_views import build_floor_views
+from rollout.tally.gate_series import GateSeries, find_met_counts
 from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.guard_series import (
     GuardSeries,
@@ -73,6 +69,7 @@ class EvidenceView:
         rules: number of the counting rules.
         familiar_history: which attribute values were familiar when.
         pool_histories: stages of all cells of the cell's pools; None where no gate has a pool.
+        floor_index: the confidence floor that the rows reach; None for all floors together.
     """
 
     cell: Cell
@@ -89,9 +86,14 @@ class EvidenceView:
     rules: int
     familiar_history: FamiliarHistory = NO_HISTORY
     pool_histories: Mapping[Cell, StageHistory] | None = None
+    floor_index: int | None = None
 
     def read_evidence(self, slot: int) -> VersionEvidence:
         """Return all evidence for a decision about the cell."""
+        if self.floor_views:
+            floors = tuple(view.read_evidence(slot) for view in self.floor_views)
+            guards = floors[find_acting_index(self.policy, self.state)].guards
+            return replace(floors[0], guards=guards, floors=floors)
         attempt = self.attempt_window.count_at(slot)
         is_same_window = self.entered_window is self.attempt_window
         return VersionEvidence(
@@ -104,6 +106,15 @@ class EvidenceView:
             },
             values={} if self.value_series is None else self.value_series.read_at(slot),
         )
+
+    @cached_property
+    def floor_views(self) -> tuple["EvidenceView", ...]:
+        """Return a view for each confidence floor, lowest first; () without several."""
+        return build_floor_views(self)
+
+    def get_floor_view(self, floor_index: int) -> "EvidenceView":
+        """Return the view at a confidence floor, by its place in the policy's list."""
+        return self.floor_views[floor_index] if self.floor_views else self
 
     @cached_property
     def conditions(self) -> tuple[Condition, ...]:
@@ -251,7 +262,7 @@ class EvidenceView:
         holds &= window.missing_counts[positions] <= missing_limit
         conditions = self.policy.list_conditions(stage_level, self.cell)
         compute_met = partial(self._are_all_met, conditions, window, slots, holds, has_minimum=True)
-        is_met = compute_met(gate.risk * self.state.risk_share)
+        is_met = compute_met(compute_gate_risk(self.policy, gate, self.state.risk_share))
         return GateSeries(slots, is_met, lambda: ~compute_met(1.0))
 
     def _are_all_met(
@@ -276,8 +287,8 @@ class EvidenceView:
             result[result] = (
                 is_gain_met(condition, window.get_arms(condition), slots[result], risk)
                 if isinstance(condition, GainCondition)
-                else self._is_condition_met(
-                    condition, window.get_counts_at(condition, slots[result]), risk
+                else find_met_counts(
+                    condition, window.get_counts_at(condition, slots[result]), risk, self.policy
                 )
             )
         return result
@@ -301,21 +312,13 @@ class EvidenceView:
         is_met = self._are_all_met(conditions, window, slots, holds, 1.0, has_minimum=False)
         return GateSeries(slots, is_met, lambda: ~is_met)
 
-    def _is_condition_met(self, condition: Condition, counts: IntArray, risk: float) -> BoolArray:
-        """Return whether log E reaches ln(1/risk) at each row of counts."""
-        if condition.measure == "cost":
-            levels = scale_cost_levels(self.policy)
-            threshold = scale_cost_threshold(condition, self.policy)
-            return compute_cost_log_e_path(counts, levels=levels, at_most=threshold) >= -log(risk)
-        if condition.measure == "parity":
-            return compute_parity_log_e_path(counts, margin=-condition.line) >= -log(risk)
-        return get_gate_threshold(condition.line, risk).are_met(counts[:, 0], counts[:, 1])
-
     @cached_property
     def guard_series(self) -> dict[str, GuardSeries]:
         """Return the readings of each guard; none without grants."""
         if not self.state.grants:
             return {}
+        if self.floor_views:  # that of the acting floor alone may act
+            return self.floor_views[find_acting_index(self.policy, self.state)].guard_series
         guards = self.policy.list_guards(self.cell)
         return {guard.id: self.compute_guard_series(guard) for guard in guards}
 

@@ -3,9 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from math import log
 
 import numpy as np
 
+from rollout.core.policy.gates import scale_cost_levels, scale_cost_threshold
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import Policy
+from rollout.core.statistics.gate_thresholds import (
+    compute_cost_log_e_path,
+    compute_parity_log_e_path,
+    get_gate_threshold,
+)
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
 
@@ -33,3 +42,16 @@ class GateSeries:
             return slot
         later_positions = np.flatnonzero(holds[position + 1 :])
         return int(self.slots[position + 1 + later_positions[0]]) if len(later_positions) else None
+
+
+def find_met_counts(
+    condition: Condition, counts: IntArray, risk: float, policy: Policy
+) -> BoolArray:
+    """Return at which rows of counts log E reaches ln(1/risk)."""
+    if condition.measure == "cost":
+        levels = scale_cost_levels(policy)
+        threshold = scale_cost_threshold(condition, policy)
+        return compute_cost_log_e_path(counts, levels=levels, at_most=threshold) >= -log(risk)
+    if condition.measure == "parity":
+        return compute_parity_log_e_path(counts, margin=-condition.line) >= -log(risk)
+    return get_gate_threshold(condition.line, risk).are_met(counts[:, 0], counts[:, 1])

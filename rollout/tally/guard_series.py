@@ -27,6 +27,7 @@ from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays, UnitClass
 
 MICRO = 1e-6
 MIN_AUDITS = 20  # with fewer audits the share would trip healthy cells
+CALM_RATIO = 100  # a floor whose detector is so far below its alarm may act instead
 LATE_SHARE = 0.05  # p95 is above the threshold if a larger share is
 
 
@@ -41,6 +42,7 @@ class GuardSeries:
         has_recovered: whether later records show that an alarm is over; None where a measure that
             stayed within the threshold for the guard's span shows it.
         subjects: what an alarm is about, by slot; empty where a guard has one subject.
+        is_calm: whether a detector is far below its alarm; None without several confidence floors.
     """
 
     slots: IntArray
@@ -49,6 +51,7 @@ class GuardSeries:
     record_counts: IntArray
     has_recovered: BoolArray | None = None
     subjects: tuple[str, ...] = ()
+    is_calm: BoolArray | None = None
 
     def read_at(self, slot: int, tick: timedelta) -> GuardReading:
         """Return the reading at a slot; no alarm before the first one."""
@@ -65,6 +68,7 @@ class GuardSeries:
                 None if self.has_recovered is None else bool(self.has_recovered[position])
             ),
             subject=self.subjects[position] if self.subjects else "",
+            is_calm=self.is_calm is not None and bool(self.is_calm[position]),
         )
 
     def _find_good_since(self, position: int) -> int:
@@ -101,6 +105,11 @@ def compute_detector_series(
         is_alarm=path >= log(guard.false_alarm_every),
         bad_counts=np.cumsum(_count_against(guard, counts)),
         record_counts=np.cumsum(compared),
+        is_calm=(
+            path < log(guard.false_alarm_every / CALM_RATIO)
+            if policy.evidence.higher_floors
+            else None
+        ),
     )
 
 

@@ -11,30 +11,46 @@ from rollout.tally.unit_arrays import BoolArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class StageHistory:
-    """The stage levels of a cell's acting version.
+    """The stage levels of a cell's acting version, and its confidence floors.
 
-    `stage_levels[i]` and `versions[i]` hold from `slots[i]` on; shadow before the first.
+    `stage_levels[i]`, `versions[i]` and `floors[i]` hold from `slots[i]` on; shadow before the
+    first. A floor is "" under a policy without several.
     """
 
     slots: tuple[int, ...] = ()
     stage_levels: tuple[int, ...] = ()
     versions: tuple[str, ...] = ()
+    floors: tuple[str, ...] = ()
 
-    def extend(self, slot: int, stage_level: int, version: str = "") -> "StageHistory":
-        """Return the history with `stage_level`, of `version`, from `slot` on."""
-        version = version if stage_level else ""
-        if (stage_level, version) == self._last:
+    def extend(
+        self, slot: int, stage_level: int, version: str = "", floor: str = ""
+    ) -> "StageHistory":
+        """Return the history with `stage_level`, of `version` at `floor`, from `slot` on."""
+        version, floor = (version, floor) if stage_level else ("", "")
+        if (stage_level, version, floor) == self._last:
             return self
         if self.slots and self.slots[-1] == slot:
-            earlier = StageHistory(self.slots[:-1], self.stage_levels[:-1], self.versions[:-1])
-            return earlier.extend(slot, stage_level, version)
+            earlier = StageHistory(
+                self.slots[:-1], self.stage_levels[:-1], self.versions[:-1], self.floors[:-1]
+            )
+            return earlier.extend(slot, stage_level, version, floor)
         return StageHistory(
-            (*self.slots, slot), (*self.stage_levels, stage_level), (*self.versions, version)
+            (*self.slots, slot),
+            (*self.stage_levels, stage_level),
+            (*self.versions, version),
+            (*self.floors, floor),
         )
 
     @property
-    def _last(self) -> tuple[int, str]:
-        return (self.stage_levels[-1], self.versions[-1]) if self.slots else (0, "")
+    def _last(self) -> tuple[int, str, str]:
+        if not self.slots:
+            return (0, "", "")
+        return self.stage_levels[-1], self.versions[-1], self.floors[-1]
+
+    def find_floors(self, slots: IntArray) -> NDArray[np.float64]:
+        """Return the acting confidence floor in each slot; 0 in shadow and without floors."""
+        floors = np.array([0.0, *(float(floor or 0) for floor in self.floors)])
+        return floors[np.searchsorted(np.array(self.slots, dtype=np.int64), slots, side="right")]
 
     def find_levels(self, slots: IntArray) -> IntArray:
         """Return the stage level in each slot."""

@@ -29,7 +29,10 @@ from rollout.tally.slice_values import select_slices
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
-CLASS_COLUMNS = ("lever", "predicted", "decided", "second", "level", "attribute_values", "slices")
+CLASS_COLUMNS = (
+    *("lever", "predicted", "decided", "second", "level"),
+    *("attribute_values", "slices", "band"),
+)
 
 
 @dataclass(frozen=True)
@@ -241,7 +244,9 @@ def build_units(frame: pl.DataFrame, policy: Policy) -> TalliedUnits:
 
 
 def fill_attribute_values(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return units with attribute values, "" where none are stored."""
+    """Return units with attribute values and bands, "" and 0 where none are stored."""
+    if "band" not in frame.columns:
+        frame = frame.with_columns(band=pl.lit(0, pl.Int64))
     if "attribute_values" not in frame.columns:
         return frame.with_columns(attribute_values=pl.lit(""))
     return frame.with_columns(pl.col("attribute_values").fill_null(""))

@@ -23,6 +23,7 @@ from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import AGREE, DIFFER, FAILED, LATE, MISSING, OUTSIDE, WHOLE_UNIT
 from rollout.core.policy.policy import Policy
+from rollout.tally.confidence_bands import build_band_columns
 from rollout.tally.decision_resolution import Frame, rank_by_time, resolve_decisions, select_rank
 from rollout.tally.frames import VALUE_PREFIX
 from rollout.tally.number_answers import (
@@ -83,8 +84,8 @@ def resolve_units(
 
     Columns: track (`gate`, `guard`, `assisted`), site, window, version, unit, case_key, slot,
     occurred (slot), lever, predicted, decided (`MISSING` without a decision), second, cost, level,
-    reviewer, day, excluded (a reason, null if the unit is evidence), slices. With several levers
-    the rows of lever `*` stand for all of them together.
+    reviewer, day, excluded (a reason, null if the unit is evidence), slices, and with several
+    confidence floors the band. Rows of lever `*` stand for several levers together.
     """
     grace = count_micros(policy.evidence.grace)
     cases = placed.cases.with_columns(due=nw.max_horizontal("occurred_us", "received") + grace)
@@ -197,6 +198,7 @@ def _build_track(judged_cases: Frame, track: str, policy: Policy) -> Frame:
         on_time=_is_on_time(track),
         second_on_time=nw.col("second_at") <= nw.col("counted"),
         reviewer=_select_reviewer(track),
+        **build_band_columns(policy),
     )
     if track != "gate" and policy.evidence.unit == "episode":
         timed_cases = _select_first_of_episode(timed_cases)
@@ -204,7 +206,8 @@ def _build_track(judged_cases: Frame, track: str, policy: Policy) -> Frame:
     rows = [_build_lever_rows(answered_cases, lever, policy) for lever in policy.levers]
     if len(rows) > 1:
         rows.append(_build_whole_unit_rows(answered_cases, policy))
-    return nw.concat([lever_rows.select(*UNIT_COLUMNS) for lever_rows in rows], how="vertical")
+    columns = (*UNIT_COLUMNS, *build_band_columns(policy))
+    return nw.concat([lever_rows.select(*columns) for lever_rows in rows], how="vertical")
 
 
 def _compute_counted_at(track: str) -> nw.Expr:

@@ -73,6 +73,7 @@ class GuardReading:
     `has_recovered` is what a test of the records after an alarm says instead, None without one.
     `subject` names the slices that an alarm is about.
     `silence` is the open time without a sign that raised an alarm.
+    `is_calm` says that a detector is far below its alarm; only asked for at confidence floors.
     """
 
     is_alarm: bool
@@ -82,6 +83,7 @@ class GuardReading:
     has_recovered: bool | None = None
     subject: str = ""
     silence: timedelta | None = None
+    is_calm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class VersionEvidence:
         spans: by stage, the part within the span of that stage's grant.
         guards: readings by guard id; guards without records may be missing.
         values: readings of attribute values, if the policy asks for familiar ones.
+        floors: evidence at each confidence floor, lowest first; () without several. The rest is
+            then that of the lowest floor, and `guards` those of the acting one.
     """
 
     attempt: EvidenceCounts = EvidenceCounts()
@@ -101,3 +105,8 @@ class VersionEvidence:
     spans: Mapping[str, EvidenceCounts] = field(default_factory=dict)
     guards: Mapping[str, GuardReading] = field(default_factory=dict)
     values: Mapping[AttributeValue, ValueReading] = field(default_factory=dict)
+    floors: tuple["VersionEvidence", ...] = ()
+
+    def get_floor(self, floor_index: int) -> "VersionEvidence":
+        """Return the evidence at a confidence floor, by its place in the policy's list."""
+        return self.floors[floor_index] if self.floors else self

@@ -6,6 +6,7 @@ from math import log
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GAIN, GainCondition
@@ -66,13 +67,15 @@ class GateReading:
     """A gate evaluated for one cell and version.
 
     `is_met` opens the gate. `has_turned` voids its proposal: some E is below 1, or a minimum or the
-    missing rule fails. `unmet_requirements` lists those as text.
+    missing rule fails. `unmet_requirements` lists those as text. Of `floors`, the confidence floors
+    that are met, the first is the one that was evaluated.
     """
 
     readings: tuple[ConditionReading, ...]
     unmet_requirements: tuple[str, ...]
     is_met: bool
     has_turned: bool
+    floors: tuple[str, ...] = ()
 
 
 def compute_condition_log_e(condition: Condition, counts: Sequence[int], policy: Policy) -> float:
@@ -137,9 +140,8 @@ def read_gate(
             policy.list_conditions(stage_level, cell), counts.slices, has_minimum=True
         ),
     )
-    return _read_conditions(
-        policy, stage_level, cell, gate.risk * risk_share, counts, unmet_requirements
-    )
+    risk = compute_gate_risk(policy, gate, risk_share)
+    return _read_conditions(policy, stage_level, cell, risk, counts, unmet_requirements)
 
 
 def is_gate_open(
@@ -159,7 +161,8 @@ def is_gate_open(
         gate, counts, counts_since_entry, policy.evidence.missing_at_most
     ):
         return False
-    risk, gate_conditions = gate.risk * risk_share, policy.list_conditions(stage_level, cell)
+    risk = compute_gate_risk(policy, gate, risk_share)
+    gate_conditions = policy.list_conditions(stage_level, cell)
     if any(list_unmet_slices(gate_conditions, counts.slices, has_minimum=True)):
         return False
     conditions = sorted(

@@ -75,6 +75,7 @@ class UnitClass:
 
     `attribute_values` is the stored text of `rollout.core.policy.familiarity`; no measure reads it.
     `slices` holds the values of the attributes that conditions slice by, as JSON.
+    `band` is how many confidence floors above the lowest one the confidence reaches.
     """
 
     lever: str
@@ -84,6 +85,7 @@ class UnitClass:
     level: int = 0
     attribute_values: str = ""
     slices: str = ""
+    band: int = 0
 
     @property
     def agrees(self) -> bool:

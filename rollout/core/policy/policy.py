@@ -89,7 +89,8 @@ class EvidenceRules:
     releases: int = 0  # planned attempts of a cell in a year; 0: no plan
     verdicts: int = 1
     second_verdict: float = 0.0
-    confidence_floor: float | None = None
+    confidence_floor: float | None = None  # the lowest one; below it no case is evidence
+    higher_floors: tuple[float, ...] = ()  # ascending; each is asked for itself
     outside_blind: bool = False
     min_reviewer_agreement: float | None = None
     sources: EvidenceSources = DEFAULT_SOURCES

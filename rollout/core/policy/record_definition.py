@@ -102,6 +102,7 @@ def _evidence_to_json(rules: EvidenceRules) -> dict[str, Any]:
         "outside_blind": rules.outside_blind,
         "confidence_floor": rules.confidence_floor,
         "min_reviewer_agreement": rules.min_reviewer_agreement,
+        **({"higher_floors": list(rules.higher_floors)} if rules.higher_floors else {}),
     }
 
 

@@ -3,8 +3,6 @@
 Fields hold text, whole numbers, instants, cells and tuples of these, so that each event has one
 canonical form (`rollout.core.ledger.ledger`). `by` is an account's name, or `policy` for the
 engine.
-
-No code writes `confidence_floor` of `ProposalRaised` yet; it does not change the scope.
 """
 
 from dataclasses import dataclass, field
@@ -116,7 +114,9 @@ class ProposalRaised(LedgerEvent):
             hashes of its records, up to the last `RecordsCounted` before.
         attempt: number of the attempt in the cell's year, from 1.
         risk_weight: the attempt's share of the gate's risk, as decimal text.
-        confidence_floor: lowest confidence of cases that count, as decimal text.
+        confidence_floor: lowest confidence of cases that count, as decimal text; "" without
+            several floors.
+        stricter_floors: those above it whose gates are met too, ascending.
         sources: of the decisions that counted; () if sources are not distinguished.
         outcome_sources: of the outcomes that gates on gain counted, in the same way.
     """
@@ -138,6 +138,7 @@ class ProposalRaised(LedgerEvent):
     confidence_floor: str = field(default="", metadata={ADDED_LATER: True})
     sources: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
     outcome_sources: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
+    stricter_floors: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,11 +177,15 @@ class ProposalExpired(LedgerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Widened(CellEvent):
-    """A cell rose one stage, until the grant ends."""
+    """A cell rose one stage, or opened a lower confidence floor, until the grant ends.
+
+    Of `confidence_floors` the first acts; an alarm may raise it to one of the others.
+    """
 
     to_stage: str
     until: datetime
     proposal: str
+    confidence_floors: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +201,7 @@ class Renewed(CellEvent):
 class TakenOver(CellEvent):
     """A challenger replaced the acting version.
 
-    `grant_ends` has the end of each of `stages`, lowest first.
+    `grant_ends` has the end of each of `stages`, lowest first; `confidence_floors` as in `Widened`.
     """
 
     replaced_version: str
@@ -204,17 +209,22 @@ class TakenOver(CellEvent):
     stages: tuple[str, ...]
     grant_ends: tuple[datetime, ...]
     proposal: str
+    confidence_floors: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Narrowed(CellEvent):
-    """Grants above `to_stage` were removed; `guard` is "" for a user's command."""
+    """Grants above `to_stage` were removed; `guard` is "" for a user's command.
+
+    With `confidence_floor` the stage stays, for cases of at least that confidence.
+    """
 
     from_stage: str
     to_stage: str
     guard: str = ""
     restart: bool = False
     reason: str = field(default="", metadata={FREE_TEXT: True})
+    confidence_floor: str = field(default="", metadata={ADDED_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,10 @@ from datetime import timedelta
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.alarm_text import describe_alarm, join_alarms
 from rollout.core.policy.cell_evidence import GuardReading, VersionEvidence
+from rollout.core.policy.confidence_floors import format_floor, list_floors
 from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.measures import NARROWING_EFFECTS, OPERATIONAL_MEASURES
-from rollout.core.policy.policy import Guard
+from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.slice_conditions import names_slices
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.event_base import ENGINE
@@ -19,6 +20,7 @@ from rollout.core.scope.events import (
     Suspended,
     SuspensionCleared,
 )
+from rollout.core.scope.floor_grants import get_acting_floor
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import CellState
 
@@ -32,6 +34,7 @@ class _GuardAlarm:
     version: str
     guard: Guard
     reason: str
+    calm_floors: frozenset[str]
 
 
 def apply_alarms(pending: PendingEvents, tick: Tick) -> None:
@@ -59,7 +62,16 @@ def _list_alarms(pending: PendingEvents, tick: Tick) -> Iterator[_GuardAlarm]:
                 reading = evidence.guards.get(guard.id)
                 if reading is not None and reading.is_alarm:
                     reason = describe_alarm(guard, reading, pending.policy.tick)
-                    yield _GuardAlarm(cell, version, guard, reason)
+                    calm_floors = _list_calm_floors(pending.policy, evidence, guard)
+                    yield _GuardAlarm(cell, version, guard, reason, calm_floors)
+
+
+def _list_calm_floors(policy: Policy, evidence: VersionEvidence, guard: Guard) -> frozenset[str]:
+    """Return the confidence floors at which a guard's detector is far below its alarm."""
+    floors = zip(list_floors(policy.evidence), evidence.floors, strict=False)
+    return frozenset(
+        format_floor(floor) for floor, part in floors if _get_guard_reading(part, guard).is_calm
+    )
 
 
 def _list_slice_alarms(alarm: _GuardAlarm, alarms: Sequence[_GuardAlarm]) -> list[str]:
@@ -138,12 +150,27 @@ def _narrow_reached_cells(
             state = pending.scope.get_cell_state(cell, holder)
             initial_state = pending.initial_scope.get_cell_state(cell, holder)
             restarts = cell in failed_cells and state.attempt == initial_state.attempt
-            narrow_by_guard(pending, cell, holder, alarm.guard, alarm.reason, restart=restarts)
+            floor = ""
+            if cell == alarm.cell and alarm.guard.then == "one-stage":
+                if get_acting_floor(state) != get_acting_floor(initial_state) and (
+                    get_acting_floor(state) in alarm.calm_floors
+                ):
+                    continue  # another guard's alarm raised the floor, and here it is calm
+                floor = _find_calm_floor(state, alarm.calm_floors)
+            narrow_by_guard(
+                pending, cell, holder, alarm.guard, alarm.reason, restart=restarts, floor=floor
+            )
 
 
 def is_quality_guard(guard: Guard) -> bool:
     """Return whether the guard watches quality, so that an alarm restarts evidence."""
     return guard.condition.measure not in OPERATIONAL_MEASURES | {"unaudited"}
+
+
+def _find_calm_floor(state: CellState, calm_floors: frozenset[str]) -> str:
+    """Return the first stricter floor of the acting grant that is calm, or ""."""
+    floors = state.grants[-1].floors if state.grants else ()
+    return next((floor for floor in floors[1:] if floor in calm_floors), "")
 
 
 def _list_reached_cells(pending: PendingEvents, cell: Cell, guard: Guard) -> list[Cell]:
@@ -158,13 +185,20 @@ def _list_reached_cells(pending: PendingEvents, cell: Cell, guard: Guard) -> lis
 
 
 def narrow_by_guard(
-    pending: PendingEvents, cell: Cell, version: str, guard: Guard, reason: str, *, restart: bool
+    pending: PendingEvents,
+    cell: Cell,
+    version: str,
+    guard: Guard,
+    reason: str,
+    *,
+    restart: bool,
+    floor: str = "",
 ) -> None:
-    """Remove one grant, or all, and void the proposal that depends on them."""
+    """Raise the floor, or remove one grant or all; void the proposal that depends on them."""
     state = pending.scope.get_cell_state(cell, version)
     pending.void_proposal(state.proposal, f"{cell} is narrowed: {reason}")
     stages = [SHADOW, *(grant.stage for grant in state.grants)]
-    to = SHADOW if guard.then == "shadow" else stages[-2]
+    to = SHADOW if guard.then == "shadow" else stages[-1 if floor else -2]
     pending.emit(
         Narrowed(
             at=pending.at,
@@ -176,6 +210,7 @@ def narrow_by_guard(
             guard=guard.id,
             restart=restart,
             reason=reason,
+            confidence_floor=floor,
         )
     )
 

@@ -1,11 +1,14 @@
 """Takeovers and renewals that an operator proposes."""
 
+from dataclasses import replace
+
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import NotEligibleError
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
 from rollout.core.scope.commands import ProposeRenewal, ProposeTakeover
+from rollout.core.scope.floor_steps import select_renewal_floor, select_takeover_floor
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.proposals import (
     are_lower_gates_met,
@@ -24,7 +27,13 @@ def propose_takeover(command: ProposeTakeover, pending: PendingEvents) -> None:
     stage_level = _find_takeover_level(command, pending)
     if _is_open(pending, "takeover", command):
         return
-    evidence = command.evidence.get((cell, version), VersionEvidence())
+    evidence, floors = select_takeover_floor(
+        pending.scope,
+        pending.policy,
+        (cell, version),
+        stage_level,
+        command.evidence.get((cell, version), VersionEvidence()),
+    )
     state = pending.scope.get_cell_state(cell, version)
     risk_share = state.risk_share
     reading = read_gate(
@@ -41,6 +50,7 @@ def propose_takeover(command: ProposeTakeover, pending: PendingEvents) -> None:
             f"{version} may not take over {cell} yet: the next tick numbers its attempt and fixes"
             " its share of the risk; propose it after that tick"
         )
+    reading = replace(reading, floors=floors)
     raise_proposal(pending, "takeover", cell, version, stage_level, reading, by=command.by.name)
 
 
@@ -82,7 +92,9 @@ def propose_renewal(command: ProposeRenewal, pending: PendingEvents) -> None:
     stage_level = _find_renewal_level(command, pending)
     if _is_open(pending, "renewal", command):
         return
+    floors = pending.scope.get_cell_state(cell, version).grants[stage_level - 1].floors
     evidence = command.evidence.get((cell, version), VersionEvidence())
+    evidence = select_renewal_floor(pending.policy, evidence, floors)
     reading = read_renewal(
         pending.policy, cell, stage_level, evidence.spans.get(command.to, EvidenceCounts())
     )
@@ -90,6 +102,7 @@ def propose_renewal(command: ProposeRenewal, pending: PendingEvents) -> None:
         raise NotEligibleError(
             f"{command.to} of {cell} may not be renewed yet: {_describe_unmet(reading)}"
         )
+    reading = replace(reading, floors=floors)
     raise_proposal(pending, "renewal", cell, version, stage_level, reading, by=command.by.name)
 
 

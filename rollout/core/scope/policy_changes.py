@@ -37,6 +37,7 @@ def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
     if not is_first and numbers_attempts_by_year(pending.scope.rules):
         check_renames(old, new)
         check_watched_aliases(pending.scope, new)
+    _check_floors(new)
     looser_rules = () if is_first else list_looser_rules(old, new)
     if looser_rules and any(
         proposal.about == new.hash for proposal in pending.scope.proposals.values()
@@ -58,6 +59,14 @@ def _check_tick(old: Policy, new: Policy) -> None:
         raise PolicyRefusedError(
             f"tick: {tick} stays as it is, since evidence is counted by its slots; write tick:"
             f" {tick}, or start a rollout of another name"
+        )
+
+
+def _check_floors(new: Policy) -> None:
+    """Refuse several confidence floors: permits and clients know a cell's stage alone."""
+    if new.evidence.higher_floors:
+        raise PolicyRefusedError(
+            "evidence.confidence_floors: several floors can be replayed, not served yet; write one"
         )
 
 

@@ -44,6 +44,7 @@ from rollout.core.scope.events import (
     VersionRetired,
     Widened,
 )
+from rollout.core.scope.floor_grants import add_grant, raise_floors
 from rollout.core.scope.scope import (
     NO_STARTS,
     NO_VALUES,
@@ -218,6 +219,7 @@ def _(event: ProposalRaised, builder: ScopeBuilder) -> None:
         to=event.to_stage,
         gate=event.gate_hash,
         about=event.about,
+        floors=(event.confidence_floor, *event.stricter_floors) if event.confidence_floor else (),
     )
     builder.proposal_count += 1
     if event.cell is not None:
@@ -252,8 +254,9 @@ def _(event: Widened, builder: ScopeBuilder) -> None:
     builder.close_proposal(event.proposal)
     state = builder.get_cell_state(event.cell, event.version)
     at, since = event.at, builder.get_effective_time()
-    grant = Grant(event.to_stage, at, event.until, event.proposal, at, since, since)
-    _set_grants(builder, event, (*state.grants, grant))
+    floors = event.confidence_floors
+    grant = Grant(event.to_stage, at, event.until, event.proposal, at, since, since, floors)
+    _set_grants(builder, event, add_grant(state.grants, grant))
 
 
 @_apply_to_builder.register
@@ -280,7 +283,8 @@ def _(event: TakenOver, builder: ScopeBuilder) -> None:
     grants = []
     for stage, until in zip(event.stages, event.grant_ends, strict=True):
         held_at, counts_held = held_times.get(stage, (at, since))
-        grants.append(Grant(stage, at, until, event.proposal, held_at, since, counts_held))
+        parts = (stage, at, until, event.proposal, held_at, since, counts_held)
+        grants.append(Grant(*parts, event.confidence_floors))
     _set_grants(builder, event, tuple(grants))
 
 
@@ -301,6 +305,8 @@ def _(event: Narrowed, builder: ScopeBuilder) -> None:
     since = builder.get_effective_time()
     builder.cut_grants(event.cell, event.version, kept_count, since)
     state = builder.get_cell_state(event.cell, event.version)
+    if event.confidence_floor:
+        state = replace(state, grants=raise_floors(state.grants, event.confidence_floor))
     if event.guard:
         state = replace(state, last_alarms=_with_entry(state.last_alarms, event.guard, since))
     if event.restart:

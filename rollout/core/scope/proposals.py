@@ -9,6 +9,7 @@ from typing import Any
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownVersionError
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
+from rollout.core.policy.confidence_floors import describe_floor, find_floor_index
 from rollout.core.policy.gates import GateReading, is_gate_open, read_gate, read_renewal
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.scope.commands import EvidenceByCell, Tick
@@ -20,6 +21,13 @@ from rollout.core.scope.events import (
     Resumed,
     TakenOver,
     Widened,
+)
+from rollout.core.scope.floor_steps import (
+    WideningStep,
+    list_met_floors,
+    list_widening_steps,
+    select_renewal_floor,
+    select_takeover_floor,
 )
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.proposal_holds import APPLIED_KINDS, has_alarm, list_proposal_holds
@@ -95,14 +103,15 @@ def _fits_current_grants(pending: PendingEvents, proposal: ProposalState, stage_
     assert proposal.cell is not None  # noqa: S101 - asked of cell proposals alone
     cell, scope, policy = proposal.cell, pending.scope, pending.policy
     holder = scope.get_holder(cell)
-    held_level = compute_held_level(
-        policy, scope.get_cell_state(cell, proposal.version), pending.at
-    )
+    state = scope.get_cell_state(cell, proposal.version)
     match proposal.kind:
         case "widening":
-            return holder in (None, proposal.version) and held_level == stage_level - 1
+            floor_index = find_floor_index(policy.evidence, next(iter(proposal.floors), ""))
+            step = WideningStep(stage_level, floor_index)
+            steps = list_widening_steps(policy, state, pending.at)
+            return holder in (None, proposal.version) and step in steps
         case "renewal":
-            return held_level >= stage_level
+            return compute_held_level(policy, state, pending.at) >= stage_level
     if holder is None or holder == proposal.version:
         return False
     return stage_level in list_takeover_levels(
@@ -116,6 +125,9 @@ def _read_proposal_gate(
     assert proposal.cell is not None  # noqa: S101 - asked of cell proposals alone
     state = pending.scope.get_cell_state(proposal.cell, proposal.version)
     policy, cell = pending.policy, proposal.cell
+    evidence = evidence.get_floor(
+        find_floor_index(policy.evidence, next(iter(proposal.floors), ""))
+    )
     if proposal.kind == "renewal":
         counts = evidence.spans.get(proposal.to, EvidenceCounts())
         return read_renewal(policy, cell, stage_level, counts)
@@ -166,7 +178,8 @@ def _build_applied_event(pending: PendingEvents, proposal: ProposalState) -> Led
         _build_cell_event, at=at, by=ENGINE, proposal=proposal.id, cell=cell, version=version
     )
     if proposal.kind == "widening":
-        return build_event(Widened, to_stage=proposal.to, until=until)
+        floors = proposal.floors
+        return build_event(Widened, to_stage=proposal.to, until=until, confidence_floors=floors)
     if proposal.kind == "renewal":
         return build_event(Renewed, stage=proposal.to, until=until)
     stages = pending.policy.stages[:stage_level]
@@ -178,6 +191,7 @@ def _build_applied_event(pending: PendingEvents, proposal: ProposalState) -> Led
         to_stage=proposal.to,
         stages=tuple(stage.id for stage in stages),
         grant_ends=tuple(pending.at + stage.lasts for stage in stages),
+        confidence_floors=proposal.floors,
     )
 
 
@@ -263,21 +277,32 @@ def _raise_for_version(
 def _raise_widening(
     pending: PendingEvents, cell: Cell, version: str, evidence_by_cell: EvidenceByCell
 ) -> None:
-    scope, policy = pending.scope, pending.policy
-    state = scope.get_cell_state(cell, version)
-    stage_level = compute_held_level(policy, state, pending.at) + 1
+    state = pending.scope.get_cell_state(cell, version)
+    for step in list_widening_steps(pending.policy, state, pending.at):
+        if _raise_step(pending, cell, version, step, evidence_by_cell[cell, version]):
+            return
+
+
+def _raise_step(
+    pending: PendingEvents, cell: Cell, version: str, step: WideningStep, evidence: VersionEvidence
+) -> bool:
+    """Raise a widening to a stage and confidence floor; return whether it did."""
+    scope, policy, stage_level = pending.scope, pending.policy, step.stage_level
     if not policy.is_reachable(cell, stage_level, pending.at):
-        return
+        return False
     if find_wave_hold(scope, policy, cell, stage_level, pending.at):
-        return
-    evidence = evidence_by_cell[cell, version]
-    if is_gate_open(
-        policy, cell, stage_level, state.risk_share, evidence.attempt, evidence.entered
-    ):
-        reading = read_gate(
-            policy, cell, stage_level, state.risk_share, evidence.attempt, evidence.entered
-        )
-        raise_proposal(pending, "widening", cell, version, stage_level, reading)
+        return False
+    share, at_floor = (
+        scope.get_cell_state(cell, version).risk_share,
+        evidence.get_floor(step.floor_index),
+    )
+    parts = (policy, cell, stage_level, share, at_floor.attempt, at_floor.entered)
+    if not is_gate_open(*parts):
+        return False
+    floors = list_met_floors(policy, cell, step, share, evidence)
+    reading = replace(read_gate(*parts), floors=floors)
+    raise_proposal(pending, "widening", cell, version, stage_level, reading)
+    return True
 
 
 def _raise_takeover(
@@ -294,13 +319,17 @@ def _raise_takeover(
     stage_level = compute_held_level(policy, scope.get_cell_state(cell, holder), pending.at)
     if stage_level == 0 or not policy.is_reachable(cell, stage_level, pending.at):
         return
-    state, evidence = scope.get_cell_state(cell, version), evidence_by_cell[cell, version]
+    state = scope.get_cell_state(cell, version)
+    evidence, floors = select_takeover_floor(
+        scope, policy, (cell, version), stage_level, evidence_by_cell[cell, version]
+    )
     reading = read_gate(
         policy, cell, stage_level, state.risk_share, evidence.attempt, evidence.attempt
     )
     if reading.is_met and are_lower_gates_met(
         policy, cell, stage_level, state.risk_share, evidence
     ):
+        reading = replace(reading, floors=floors)
         raise_proposal(pending, "takeover", cell, version, stage_level, reading)
 
 
@@ -336,11 +365,12 @@ def _raise_renewal(
     for stage_level in range(1, compute_held_level(policy, state, pending.at) + 1):
         is_due = pending.at >= compute_renewal_start(policy, state, stage_level)
         if is_due and policy.find_gate(stage_level, cell) is not None:
-            counts = evidence_by_cell[cell, version].spans.get(
-                policy.stage_ids[stage_level], EvidenceCounts()
-            )
+            floors = state.grants[stage_level - 1].floors
+            evidence = select_renewal_floor(policy, evidence_by_cell[cell, version], floors)
+            counts = evidence.spans.get(policy.stage_ids[stage_level], EvidenceCounts())
             reading = read_renewal(policy, cell, stage_level, counts)
             if reading.is_met and stage_level <= policy.compute_ceiling(cell, pending.at):
+                reading = replace(reading, floors=floors)
                 raise_proposal(pending, "renewal", cell, version, stage_level, reading)
                 return True
     return False
@@ -367,6 +397,8 @@ def raise_proposal(
     assert isinstance(gate, Gate)  # noqa: S101 - a reading was made of it
     stage = policy.stage_ids[stage_level]
     readings = tuple(item.format(policy) for item in reading.readings)
+    if reading.floors:
+        readings = (*readings, describe_floor(policy.evidence, reading.floors[0]))
     pending.emit(
         replace(
             build_proposal(pending, kind, by, gate.approvals, readings),
@@ -375,6 +407,8 @@ def raise_proposal(
             version=version,
             to_stage=stage,
             gate_hash=compute_gate_hash(policy, stage_level, cell),
+            confidence_floor=next(iter(reading.floors), ""),
+            stricter_floors=reading.floors[1:],
             **_list_attempt_fields(pending.scope.get_cell_state(cell, version)),
         )
     )

@@ -31,7 +31,7 @@ class Grant:
     `held_since` is when the cell began to hold the stage, with any version: neither a renewal nor a
     takeover resets it. Waves count from the later of it and `Scope.returned_at`. `counts_since` and
     `counts_held_since` are from when units count as of these times: the slots of the ticks; None if
-    the same.
+    the same. `floors` are the confidence floors that were met, ascending; the first one acts.
     """
 
     stage: str
@@ -41,6 +41,7 @@ class Grant:
     held_since: datetime
     counts_since: datetime | None = None
     counts_held_since: datetime | None = None
+    floors: tuple[str, ...] = ()
 
     @property
     def evidence_start(self) -> datetime:
@@ -72,7 +73,7 @@ class ProposalState:
 
     `kind` is widening, renewal, takeover, resume, policy or clock. `about` is the stop's id of a
     resume and the new policy's hash of a policy proposal. `gate` is the hash of the gate it was
-    raised under.
+    raised under. `floors` are the confidence floors that it opens, as in `Grant`.
     """
 
     id: str
@@ -88,6 +89,7 @@ class ProposalState:
     gate: str = ""
     about: str = ""
     approvals: tuple[GivenApproval, ...] = ()
+    floors: tuple[str, ...] = ()
 
     @property
     def is_approved(self) -> bool:

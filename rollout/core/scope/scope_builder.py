@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.scope.floor_grants import get_acting_floor, raise_floors
 from rollout.core.scope.scope import CellState, Scope, build_initial_state, set_cell_state
 
 KeyT = TypeVar("KeyT")
@@ -107,7 +108,8 @@ class ScopeBuilder:
             return
         alarms = state.suspended_by | state.reported_guards
         detectors = state.detectors.restart(state.current_start, at, alarms)
-        state = replace(state, grants=state.grants[:kept_count], changed_at=at, detectors=detectors)
+        grants = raise_floors(state.grants[:kept_count], get_acting_floor(state) or "0")
+        state = replace(state, grants=grants, changed_at=at, detectors=detectors)
         if not kept_count:
             state = replace(state, suspended_by=frozenset(), reported_guards=frozenset())
         self.set_cell_state(cell, version, state)

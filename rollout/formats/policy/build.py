@@ -164,6 +164,9 @@ def _build_windows(shape: file.PolicyShape) -> tuple[Window, ...]:
 
 
 def _build_evidence(shape: file.EvidenceShape) -> EvidenceRules:
+    floors = shape.confidence_floors or ()
+    if shape.confidence_floor is not None:
+        floors = (shape.confidence_floor,)
     return EvidenceRules(
         unit=shape.unit,
         episode_span=shape.episode_span,
@@ -172,7 +175,8 @@ def _build_evidence(shape: file.EvidenceShape) -> EvidenceRules:
         releases=shape.releases or 0,
         verdicts=shape.verdicts,
         second_verdict=shape.second_verdict,
-        confidence_floor=shape.confidence_floor,
+        confidence_floor=floors[0] if floors else None,
+        higher_floors=floors[1:],
         outside_blind=shape.outside == "blind",
         min_reviewer_agreement=shape.min_reviewer_agreement,
         sources=_build_sources(shape.sources),

@@ -8,6 +8,7 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
+from rollout.formats.policy.floor_checks import FLOOR_CHECKS
 from rollout.formats.policy.model import LeverShape, PolicyShape
 from rollout.formats.policy.names import NAME_CHECKS, Faults, PolicyCheck
 from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
@@ -141,5 +142,6 @@ CHECKS: tuple[PolicyCheck, ...] = (
     *OUTCOME_CHECKS,
     *PLANTED_CHECKS,
     *SET_CHECKS,
+    *FLOOR_CHECKS,
     *REACH_CHECKS,
 )

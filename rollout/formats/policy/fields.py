@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+from rollout.core.policy.confidence_floors import MAX_FLOORS
 from rollout.core.policy.levers import Margin
 from rollout.core.policy.version_contents import parse_content
 from rollout.formats.policy import scalars
@@ -50,6 +51,19 @@ def read_position(value: Any) -> tuple[float, float]:
     if abs(latitude) > 90 or abs(longitude) > 180:
         raise ValueError(f"[{value[0]}, {value[1]}] is not on the globe; latitude comes first")
     return latitude, longitude
+
+
+def read_floors(value: Any) -> tuple[float, ...]:
+    """Read confidence floors: an ascending list of shares."""
+    if not isinstance(value, list) or not value:
+        raise ValueError("names no floor; write a list such as [0%, 80%, 97%]")
+    if len(value) > MAX_FLOORS:
+        raise ValueError(f"has {len(value)} floors; write at most {MAX_FLOORS}")
+    floors = tuple(_build_scalar_reader(scalars.read_share)(part) for part in value)
+    if sorted(set(floors)) != list(floors):
+        texts = ", ".join(str(part) for part in value)
+        raise ValueError(f"has {texts}; write each floor once, in ascending order")
+    return floors
 
 
 def read_column_sources(value: Any) -> dict[str, Any]:
@@ -108,6 +122,23 @@ Share = Annotated[
     float,
     _validate_with(scalars.read_share),
     _build_text_schema(_PART, numeric=True, minimum=0, maximum=1),
+]
+ConfidenceFloors = Annotated[
+    tuple[float, ...],
+    BeforeValidator(read_floors),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_FLOORS,
+            "items": {
+                "anyOf": [
+                    {"type": "string", "pattern": _PART},
+                    {"type": "number", "minimum": 0, "maximum": 1},
+                ]
+            },
+        }
+    ),
 ]
 Overlap = Annotated[
     float,

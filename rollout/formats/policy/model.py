@@ -190,8 +190,10 @@ class EvidenceShape(PolicySection):
         "0%", description="Share of units that get a second blind decision."
     )
     confidence_floor: kinds.Share | None = key(
-        None,
-        description="Humans decide cases of lower confidence, at every stage. Default: no floor.",
+        None, description="Humans decide cases of lower confidence, at every stage. Default: none."
+    )
+    confidence_floors: kinds.ConfidenceFloors | None = key(
+        None, description="Floors that open one by one, such as [0%, 80%, 97%]; in replays only."
     )
     outside: Literal["unknown", "blind"] = key(
         "unknown",

@@ -17,6 +17,7 @@ from rollout.core.policy.measures import DETECTOR_MEASURES, MISSING
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.events import Narrowed
+from rollout.core.scope.floor_steps import find_acting_index
 from rollout.reports.figures.model_cost import ModelCost, compute_model_cost
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
@@ -86,7 +87,10 @@ def compute_hindsights(
     state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
     model_cases: pl.DataFrame,
 ) -> tuple[Hindsight, ...]:
-    """Return the hindsight of each narrowing by a quality guard, in order."""
+    """Return the hindsight of each narrowing by a quality guard, in order.
+
+    A raised confidence floor keeps the stage, and is none.
+    """
     return tuple(
         _compute_hindsight(event, guard, period, inputs, model_cases)
         for event, guard, period in _find_narrowings(inputs, state_periods)
@@ -97,7 +101,7 @@ def _find_narrowings(
     inputs: ReportInputs, state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]]
 ) -> Iterator[tuple[Narrowed, Guard, StatePeriod]]:
     for event, at in list_effective_times(inputs.events):
-        if not isinstance(event, Narrowed) or not event.guard:
+        if not isinstance(event, Narrowed) or not event.guard or event.confidence_floor:
             continue
         guards = {guard.id: guard for guard in inputs.policy.list_guards(event.cell)}
         guard = guards.get(event.guard)
@@ -118,14 +122,15 @@ def _compute_hindsight(
     inputs: ReportInputs,
     model_cases: pl.DataFrame,
 ) -> Hindsight:
-    policy, view = inputs.policy, inputs.evidence_views[event.cell, event.version]
-    rows = select_rows_since(view.rows.guard, period.state.changed_at, policy)
+    policy, state = inputs.policy, period.state
+    view = inputs.evidence_views[event.cell, event.version]
+    view = view.get_floor_view(find_acting_index(policy, state))
+    changed_at = max(state.changed_at, state.last_alarms.get(guard.id, state.changed_at))
+    rows = select_rows_since(view.rows.guard, changed_at, policy)
     alarm = compute_detector_series(guard, rows, view.unit_classes, policy).find_next_alarm(0)
     detected_at = None if alarm is None else to_instant(alarm, policy.tick)
     counted_rows = rows.select(rows.slot <= find_slot_before(event.at, policy.tick))
-    began_at = (
-        estimate_start(counted_rows, guard, view.unit_classes, policy) or period.state.changed_at
-    )
+    began_at = estimate_start(counted_rows, guard, view.unit_classes, policy) or changed_at
     cell_cases = model_cases.filter(
         (pl.col("site") == event.cell.site)
         & (pl.col("window") == event.cell.window)
@@ -139,7 +144,7 @@ def _compute_hindsight(
         guard=str(guard.condition),
         came_from=event.from_stage,
         to=event.to_stage,
-        changed_at=period.state.changed_at,
+        changed_at=changed_at,
         began_at=began_at,
         narrowed_at=event.at,
         seen_at=detected_at,

@@ -9,6 +9,7 @@ import numpy as np
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.gates import (
@@ -21,6 +22,11 @@ from rollout.core.scope.attempts import describe_cell_attempt
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, compute_stage_level
 from rollout.core.statistics.forecast import forecast_gate
+from rollout.reports.figures.floor_evidence import (
+    FloorEvidence,
+    compute_floor_evidence,
+    list_acting_cases,
+)
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.figures.missing_decisions import find_missing_reasons
 from rollout.reports.figures.next_step import (
@@ -63,6 +69,7 @@ class EvidenceFacts:
             before its first unit, and under rules 1.
         attempt_text: that number as text, or the one that the next attempt would get.
         planted: by label what the version did with planted cases, beside those that occurred.
+        floors: at each confidence floor; () without several. The other fields are of the lowest.
     """
 
     site: str
@@ -86,6 +93,7 @@ class EvidenceFacts:
     attempt_number: int = 0
     attempt_text: str = ""
     planted: tuple[PlantedRecall, ...] = ()
+    floors: tuple[FloorEvidence, ...] = ()
 
 
 def compute_evidence_facts(
@@ -132,6 +140,8 @@ def _build_evidence_facts(
     reasons = reasons if sum(reasons.values()) == attempt.missing else {}
     is_newer = not period.other_stage_level and stage_evidence.decided < attempt.decided
     progress = GateOutlook(gate, attempt, is_newer, per_day, reasons)
+    floors = compute_floor_evidence(view, period.state, period.stage_level, slot)
+    next_step = describe_next_step(key, period, progress, scope, policy, inputs.last)
     return EvidenceFacts(
         site=cell.site,
         window=cell.window,
@@ -146,7 +156,7 @@ def _build_evidence_facts(
         missing=attempt.missing,
         per_day=per_day,
         gate=gate,
-        decides_next=describe_next_step(key, period, progress, scope, policy, inputs.last),
+        decides_next="; ".join((*list_acting_cases(floors), next_step)),
         versions=sum(other_key[0] == cell for other_key in state_periods),
         attempts=_count_attempts(cell, state_periods, scope),
         path=path,
@@ -154,6 +164,7 @@ def _build_evidence_facts(
         attempt_number=period.state.number,
         attempt_text=describe_cell_attempt(scope, policy, cell, version, inputs.last),
         planted=compute_planted_recall(view, slot),
+        floors=floors,
     )
 
 
@@ -186,7 +197,7 @@ def _build_gate_facts(
     )
     return GateFacts(
         to=gate.to,
-        risk=gate.risk * period.state.risk_share,
+        risk=compute_gate_risk(policy, gate, period.state.risk_share),
         met=reading.is_met and view.version not in policy.watched_versions,
         lacks=reading.unmet_requirements,
         approvals=gate.approvals,

@@ -192,12 +192,41 @@ def _find_versions(
 
 
 def find_usable_answers(inputs: ReportInputs) -> pl.DataFrame:
-    """Return whether each answer is complete and confident enough: case_key, version, usable."""
+    """Return whether each answer is complete and confident enough: case_key, version, usable.
+
+    With several confidence floors that is the one in force when the case occurred.
+    """
     levers, confidence_floor = inputs.policy.levers, inputs.policy.evidence.confidence_floor
     is_usable = pl.all_horizontal(pl.col(VALUE_PREFIX + lever.id).is_not_null() for lever in levers)
     if confidence_floor is not None:
         is_usable &= (pl.col("confidence") >= confidence_floor).fill_null(value=False)
-    return inputs.records.predictions.select("case_key", "version", usable=is_usable)
+    predictions = inputs.records.predictions
+    if inputs.policy.evidence.higher_floors:
+        predictions = predictions.join(_find_acting_floors(inputs), on="case_key", how="left")
+        is_usable &= pl.col("floor").fill_null(0).eq(0) | (
+            (pl.col("confidence") >= pl.col("floor")) & (pl.col("confidence") <= 1)
+        ).fill_null(value=False)
+    return predictions.select("case_key", "version", usable=is_usable)
+
+
+def _find_acting_floors(inputs: ReportInputs) -> pl.DataFrame:
+    """Return the acting confidence floor of each case: case_key, floor; 0 in shadow."""
+    parts = [
+        part.select("case_key").with_columns(
+            floor=pl.Series(
+                period.timelines.get(Cell(str(site), str(window)), StageHistory()).find_floors(
+                    part["occurred_us"].to_numpy() // count_micros(period.policy.tick)
+                )
+            )
+        )
+        for period, cases in split_by_policy_period(inputs, inputs.cases)
+        for (site, window), part in cases.partition_by("site", "window", as_dict=True).items()
+    ]
+    return (
+        pl.concat(parts)
+        if parts
+        else pl.DataFrame(schema={"case_key": pl.String, "floor": pl.Float64})
+    )
 
 
 def _reassign_unanswered(cases: pl.DataFrame, inputs: ReportInputs) -> pl.DataFrame:

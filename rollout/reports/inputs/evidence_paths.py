@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
@@ -93,7 +94,7 @@ def compute_bounds_at(
             continue
         counts = span.get_counts_at(condition, chosen)
         chosen, counts = chosen[counts.sum(axis=1) > 0], counts[counts.sum(axis=1) > 0]
-        risk = gate.risk * period.state.risk_share
+        risk = compute_gate_risk(policy, gate, period.state.risk_share)
         values = compute_bounds(condition, counts, risk, policy) if len(chosen) else None
         if values is not None:
             bounds |= zip(chosen.tolist(), values.tolist(), strict=True)
@@ -145,7 +146,7 @@ def _build_period_paths(
     if gate is None or not len(slots):
         return
     point_limit = max(2, MAX_POINTS * len(slots) // max(looks, 1))
-    risk = gate.risk * period.state.risk_share
+    risk = compute_gate_risk(policy, gate, period.state.risk_share)
     for condition in policy.list_conditions(stage_level, view.cell):
         if isinstance(condition, GainCondition):
             path = _build_gain_path(

@@ -5,6 +5,7 @@ A cell's timeline marks events by these phrases; the longer texts of `event_text
 
 from functools import singledispatch
 
+from rollout.core.policy.confidence_floors import describe_floor_cases
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
@@ -64,7 +65,7 @@ def _(event: Approved) -> str:
 
 @phrase_event.register
 def _(event: Widened) -> str:
-    return f"{event.version} widened to {event.to_stage}"
+    return f"{event.version} widened to {event.to_stage}{name_floor(event)}"
 
 
 @phrase_event.register
@@ -74,12 +75,13 @@ def _(event: Renewed) -> str:
 
 @phrase_event.register
 def _(event: TakenOver) -> str:
-    return f"{event.version} replaced {event.replaced_version} at {event.to_stage}"
+    replaced = f"{event.version} replaced {event.replaced_version}"
+    return f"{replaced} at {event.to_stage}{name_floor(event)}"
 
 
 @phrase_event.register
 def _(event: Narrowed) -> str:
-    return f"{event.version} narrowed to {event.to_stage}"
+    return phrase_narrowing(event, "")
 
 
 @phrase_event.register
@@ -135,3 +137,16 @@ def _(_event: RecordsPurged) -> str:
 @phrase_event.register
 def _(event: CasesErased) -> str:
     return f"{event.by} erased the contents of {format_quantity(len(event.keys), 'case')}"
+
+
+def phrase_narrowing(event: Narrowed, origin: str) -> str:
+    """Return a narrowing in a few words; `origin` says from where, such as " from supervised"."""
+    if event.confidence_floor:
+        return f"{event.version} keeps {event.to_stage}{name_floor(event)} alone"
+    return f"{event.version} narrowed{origin} to {event.to_stage}"
+
+
+def name_floor(event: Widened | TakenOver | Narrowed) -> str:
+    """Return for which cases a stage is open, "" without several confidence floors."""
+    floors = (event.confidence_floor,) if isinstance(event, Narrowed) else event.confidence_floors
+    return f" for {describe_floor_cases(floors[0])}" if floors and floors[0] else ""

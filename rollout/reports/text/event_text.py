@@ -50,7 +50,7 @@ from rollout.core.scope.record_events import (
     TrainingCutoffSet,
 )
 from rollout.reports.text.event_describer import CitedProposals, EventDescriber
-from rollout.reports.text.event_phrases import phrase_event
+from rollout.reports.text.event_phrases import phrase_event, phrase_narrowing
 from rollout.reports.text.formatting import (
     describe_durations,
     format_count,
@@ -233,7 +233,7 @@ def _(event: Narrowed, _describer: EventDescriber) -> str:
         else f"{event.by}: {event.reason or 'no reason given'}"
     )
     suffix = ", evidence restarts from zero" if event.restart else ""
-    return f"{event.version} narrowed from {event.from_stage} to {event.to_stage}; {cause}{suffix}"
+    return f"{phrase_narrowing(event, f' from {event.from_stage}')}; {cause}{suffix}"
 
 
 @_describe.register

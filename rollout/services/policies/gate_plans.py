@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import inf
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
@@ -163,7 +164,7 @@ def _plan_conditions(
 
 
 def _compute_first_risk(gate: Gate, policy: Policy) -> float:
-    return gate.risk * compute_yearly_share(1, policy.evidence.releases)
+    return compute_gate_risk(policy, gate, compute_yearly_share(1, policy.evidence.releases))
 
 
 def describe_gate_gain(gate_plan: GatePlan, condition: GainCondition, policy: Policy) -> str:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from rollout.core.policy.confidence_floors import compute_gate_risk, list_floors
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
@@ -86,7 +87,8 @@ def format_releases(gate_plan: GatePlan, policy: Policy, traffic: RolloutTraffic
     releases = policy.evidence.releases or MONTHLY
     later = releases + 1 if policy.evidence.releases else releases
     cell_traffic = traffic.get_cell_traffic(gate_plan.busiest_cell)
-    share = gate_plan.gate.risk * compute_yearly_share(later, policy.evidence.releases)
+    yearly_share = compute_yearly_share(later, policy.evidence.releases)
+    share = compute_gate_risk(policy, gate_plan.gate, yearly_share)
     first = _get_records(condition_plan, condition_plan.evidence_need)
     last = _get_records(
         condition_plan,
@@ -106,6 +108,18 @@ def format_releases(gate_plan: GatePlan, policy: Policy, traffic: RolloutTraffic
         yield (
             f"at {releases} releases a year: the first needs about {first:,} decisions {rate}"
             f" ({condition_plan.condition.measure}), {others}"
+        )
+
+
+def format_floors(policy: Policy) -> Iterator[str]:
+    """Yield what several confidence floors share; nothing with one."""
+    floors = list_floors(policy.evidence)
+    if len(floors) > 1:
+        texts = join_words([f"{floor * 100:g} %" for floor in floors])
+        yield (
+            f"{len(floors)} confidence floors, {texts}, have a gate each: these records are needed"
+            f" at or above a floor, since each has 1/{len(floors)} of the risk; the promise holds"
+            " for all of them together, whatever the confidence is worth"
         )
 
 

@@ -18,6 +18,7 @@ from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.core.policy.slice_conditions import SliceCondition
+from rollout.core.scope.guards import is_quality_guard
 from rollout.core.scope.quorum import GroupMembership
 from rollout.reports.text.formatting import format_quantity, join_words
 from rollout.services.policies.approver_warnings import list_approver_warnings
@@ -37,6 +38,7 @@ from rollout.services.policies.gate_plans import (
     plan_gates,
 )
 from rollout.services.policies.gate_risks import (
+    format_floors,
     format_releases,
     format_risk,
     format_total_risk,
@@ -211,6 +213,7 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
         groups = gate_plan.gate.approvals
         yield f"    approvals: {len(groups)} ({', '.join(groups)})"
     yield from (f"  {text}" for text in format_total_risk(policy_plan.gate_plans))
+    yield from (f"  {text}" for text in format_floors(policy_plan.policy))
     shadow_cells = [
         cell
         for cell in policy_plan.policy.cells
@@ -353,9 +356,8 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
         added_text = _describe_addition(guard, policy_plan.policy)
         period_text = f" over {format_duration(guard.over)}" if guard.over else ""
         guarded_text = f"{_format_guarded(guard, policy_plan.policy)}{period_text}"
-        yield (
-            f"  {guarded_text}{_describe_location(guard)}: {_describe_effect(guard)}{added_text}"
-        )
+        effect_text = _describe_effect(guard, policy_plan.policy)
+        yield f"  {guarded_text}{_describe_location(guard)}: {effect_text}{added_text}"
         texts = (
             describe_false_alarms(guard),
             describe_share_guard(guard, policy_plan.policy, policy_plan.traffic),
@@ -393,10 +395,12 @@ def _format_guarded(guard: Guard, policy: Policy) -> str:
     return f"{text} (audits of {stages} without a decision in time)"
 
 
-def _describe_effect(guard: Guard) -> str:
+def _describe_effect(guard: Guard, policy: Policy) -> str:
     effect_text = {"one-stage": "narrows by one stage", "shadow": "narrows to shadow"}.get(
         guard.then, guard.then
     )
+    if policy.evidence.higher_floors and guard.then == "one-stage" and is_quality_guard(guard):
+        effect_text = f"raises the confidence floor; if no stricter one is calm, {effect_text}"
     return effect_text if guard.reach == "cell" else f"{effect_text}, the whole {guard.reach}"
 
 

@@ -355,9 +355,16 @@ def test_fields_that_later_versions_fill_stand_in_no_row_while_empty():
     assert not MORE.keys() & row.body.keys()
 
 
-@pytest.mark.parametrize("name", MORE)
+@pytest.mark.parametrize("name", sorted(MORE.keys() - {"confidence_floor"}))
 def test_fields_that_later_versions_fill_read_and_change_no_scope(name):
     event = replace(RAISED, **{name: MORE[name]})
     (read,) = verify_lines([build_row("r", 1, event, "", salts=SALTS).format()])
     assert parse_event(read) == event
     assert apply_events([event]) == apply_events([RAISED])
+
+
+def test_the_floors_of_a_row_are_those_of_its_proposal():
+    event = replace(RAISED, confidence_floor="0.8", stricter_floors=("0.97",))
+    (read,) = verify_lines([build_row("r", 1, event, "", salts=SALTS).format()])
+    assert apply_events([parse_event(read)]).proposals["P-1"].floors == ("0.8", "0.97")
+    assert apply_events([RAISED]).proposals["P-1"].floors == ()

@@ -18,6 +18,10 @@ MARGIN = {"outcomes[0].id": "margin", "gates[2].require[0].of": "margin", "guard
 
 BEFORE = {
     "evidence": {"evidence.sources": None},
+    "evidence.confidence_floors": {
+        "evidence.confidence_floor": None,
+        "evidence.confidence_floors": ["70%"],
+    },
     "evidence.verdicts": {"evidence.verdicts": "3", "evidence.second_verdict": None},
     "evidence.sources": {"evidence.sources.reviews": "false"},
     "evidence.sources.reviews": {"evidence.sources.reviews": "false"},
@@ -72,6 +76,7 @@ LOOSENS = {
     "evidence.verdicts": {"evidence.verdicts": "1"},
     "evidence.second_verdict": {"evidence.second_verdict": "10%"},
     "evidence.confidence_floor": {"evidence.confidence_floor": "60%"},
+    "evidence.confidence_floors": {"evidence.confidence_floors": ["60%"]},
     "evidence.outside": {"evidence.outside": "blind"},
     "evidence.min_reviewer_agreement": {"evidence.min_reviewer_agreement": "70%"},
     "evidence.sources.reviews": {"evidence.sources.reviews": "true"},

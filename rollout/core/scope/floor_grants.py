@@ -1,0 +1,37 @@
+"""Confidence floors of grants: a widening lowers them, narrowing raises them."""
+
+from dataclasses import replace
+
+from rollout.core.scope.scope import CellState, Grant
+
+
+def get_acting_floor(state: CellState) -> str:
+    """Return the floor at or above which the grants hold; "" without several floors."""
+    return next(iter(state.grants[-1].floors), "") if state.grants else ""
+
+
+def add_grant(grants: tuple[Grant, ...], grant: Grant) -> tuple[Grant, ...]:
+    """Return the grants with one for a further stage, or for a lower floor of the last one.
+
+    With a lower floor the stage counts as held since before.
+    """
+    if not grants or grants[-1].stage != grant.stage:
+        return (*grants, grant)
+    last = grants[-1]
+    lowered = replace(grant, held_since=last.held_since, counts_held_since=last.counts_held_since)
+    return (*grants[:-1], lowered)
+
+
+def raise_floors(grants: tuple[Grant, ...], floor: str) -> tuple[Grant, ...]:
+    """Return the grants without the floors below one; a floor that was met stays open.
+
+    Narrowing lowers no floor: a case that humans decided unseen is not shown again.
+    """
+    return tuple(_raise_floor(grant, floor) for grant in grants)
+
+
+def _raise_floor(grant: Grant, floor: str) -> Grant:
+    if not grant.floors or float(grant.floors[0]) >= float(floor):
+        return grant
+    stricter = (other for other in grant.floors if float(other) > float(floor))
+    return replace(grant, floors=(floor, *stricter))
