@@ -35,7 +35,11 @@ def test_the_page_of_events_says_how_each_kind_changes_the_state():
 def test_every_operation_is_on_the_page():
     page = api_page.written()
     shown = {name for name in api_page.RIGHTS if f"| {name.replace(' ', ' `', 1)}` |" in page}
-    assert set(api_page.RIGHTS) - shown == {"GET /", "GET /docs"}  # pages, no operations
+    assert set(api_page.RIGHTS) - shown == {
+        "GET /",  # pages, no operations
+        "GET /docs",
+        "HEAD /calendars/{token}.ics",  # answers as GET does, without a body
+    }
 
 
 def codes_of_errors():

@@ -17,7 +17,7 @@ MARK_Y, STRIP_Y, STRIP_HEIGHT = 16, 48, 22
 PLOT_TOP, PLOT_BOTTOM, BARS_TOP, BARS_BOTTOM, HEIGHT = 92, 282, 312, 380, 406
 MARK_SIZE: Final = 22
 MAX_MARK_SHIFT: Final = 55
-"""How far a mark may be drawn beside its time; nearer ones are drawn as one then."""
+"""How far a mark may stand from its time; nearer ones become one mark then."""
 MAX_SINGLE_MARKS: Final = 120
 MAX_VERSIONS: Final = 4  # drawn; the table has all
 LETTER_WIDTH: Final = 6.8  # of the widest usual letters at 12 px; bold ones are wider
@@ -25,7 +25,7 @@ BOLD_WIDTH: Final = 7.4
 LINE_HEIGHT: Final = 13
 ASCENT: Final = 10
 MAX_NAME: Final = 11
-"""Letters of a version's name; its whole name stands beside the drawing."""
+"""Letters of a version's name; its whole name stands near the drawing."""
 
 Box = tuple[float, float, float, float]
 

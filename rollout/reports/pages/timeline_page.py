@@ -150,6 +150,6 @@ def _describe_batches(timeline: CellTimeline) -> str:
     if timeline.batch is None:
         return ""
     return (
-        f"You may be asked for blind reviews here: on this page {timeline.measure} moves once"
+        f"You may be given blind reviews here: on this page {timeline.measure} moves once"
         f" another {timeline.batch} units are decided, and the drawing has no bounds."
     )
