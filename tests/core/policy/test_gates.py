@@ -47,6 +47,7 @@ COSTLY = policy(
 )
 COST = Condition("cost", 0.3, at_least=False)
 PARITY = Condition("parity", -0.03, at_least=True)
+BETTER = Condition("parity", 0.01, at_least=True)
 RECALL = Condition("recall", 0.8, at_least=True, label="bear")
 
 
@@ -185,6 +186,8 @@ def test_costs_are_weighed_as_shares_of_the_largest():
         (COST, (100, 0, 10), False, True),
         (PARITY, (1000, 0, 0, 0), True, False),
         (PARITY, (0, 100, 0, 0), False, True),
+        (BETTER, (900, 5, 95, 0), True, False),
+        (BETTER, (980, 10, 10, 0), False, True),  # as good as people is not better
     ],
 )
 def test_costs_and_parity_are_met_and_turn_by_their_e_values(condition, counts, met, turned):
