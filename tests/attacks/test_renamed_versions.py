@@ -72,7 +72,7 @@ def test_of_two_names_that_answer_a_case_the_first_received_counts(
     sent_apart(client, decision("c0"), decision("c1"))
     ramps(1)
     assert list_units(database) == [("v1", None), ("v1", None)], "one unit a case"
-    matrix = client.by("ana").get("/v1/rollouts/ramps/versions/v1b/matrix").json()
+    matrix = client.by("viewer").get("/v1/rollouts/ramps/versions/v1b/matrix").json()
     (compared,) = matrix["items"]
     agreement = compared["agreement"]
     assert (matrix["version"], agreement["count"], agreement["n"]) == ("v1", 1, 2)

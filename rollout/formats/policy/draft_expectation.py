@@ -34,9 +34,10 @@ def draft_expectation(
         *_draft_agreement(records, labels),
     ]
     if lines:
-        yield "# Recorded traffic, for `rollout plan`; correct it if it will change. The rate is of"
-        yield "# one cell without windows, the rest of all cells together. With windows, name the"
-        yield "# files instead: `rollout plan policy.yaml --predictions FILE --decisions FILE`."
+        yield "# Recorded traffic, for `rollout plan`; correct it if it will change. units_per_day"
+        yield "# is of one cell without windows, labels and agreement are of all cells together."
+        yield "# With windows, or cases without a decision (gates count them as disagreements),"
+        yield "# name the files: `rollout plan policy.yaml --predictions FILE --decisions FILE`."
         yield "expect:"
         yield from (f"  {line}" for line in lines)
 

@@ -426,7 +426,9 @@ def format_slice_name(names: SliceName) -> str:
 def _describe_slice(
     name: str, counts: StrataTable, witness_counts: tuple[int, int] | None, cause: str
 ) -> str:
-    share = f"{format_count(counts.differing_count)} of {format_count(counts.unit_count)} differ"
+    share = (
+        f"{format_count(counts.differing_count)} of {format_count(counts.unit_count)} units differ"
+    )
     share += f" ({format_percent(counts.differing_count / counts.unit_count)})"
     text = f"{name}: {share} against {format_percent(counts.expected_share)} elsewhere"
     if witness_counts is None or not cause:

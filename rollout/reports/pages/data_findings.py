@@ -139,7 +139,7 @@ def _find_slices(facts: ReportFacts) -> Iterator[Finding]:
 def _describe_slice(row: DivergentSlice) -> str:
     cause = f", {CAUSE_TEXTS[row.follows]}" if row.follows else ""
     return (
-        f"{row.name}: {format_count(row.differ)} of {format_count(row.n)} differ"
+        f"{row.name}: {format_count(row.differ)} of {format_count(row.n)} units differ"
         f" ({format_percent(row.share)}, elsewhere {format_percent(row.elsewhere)}{cause})"
     )
 
@@ -149,10 +149,10 @@ def _find_new_values(facts: ReportFacts) -> Iterator[Finding]:
     if rows:
         row = rows[0]
         first = format_local_time(row.at, facts.identity.zones[row.site], facts.identity.first)
-        title = f"{row.site} met a value only after it left shadow: {row.attribute} “{row.value}”"
+        title = f"{row.site} met {row.attribute} “{row.value}” only after it left shadow"
         text = (
-            f"{format_count(row.count)} of {format_count(row.of)} cases since then,"
-            f" the first on {first}."
+            f"{format_count(row.count)} of the site's {format_count(row.of)} cases since it left"
+            f" shadow; the first of them on {first}."
         )
         if len(rows) > 1:
             text += f" {format_quantity(len(rows) - 1, 'more value')} in the section on drift."

@@ -157,9 +157,10 @@ def _build_proposal_finding(proposal: OpenProposal, facts: ReportFacts) -> Findi
     ]
     if ends and proposal.kind == "renewal":
         zone = facts.identity.zones[proposal.site]
-        text += (
-            f" The grant ends on {format_zoned_time(min(ends), zone, facts.identity.last)};"
-            " without approval the cell is narrowed."
+        end = format_zoned_time(min(ends), zone, facts.identity.last)
+        text = (
+            f"{proposal.proposal} for {proposal.version}: approve it by {end}, when the grant ends;"
+            " without approval the cell is narrowed then."
         )
     return Finding(WARN, "Due", title, text, "cells", (OPERATOR, AUDITOR))
 

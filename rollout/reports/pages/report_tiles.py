@@ -155,9 +155,7 @@ def _build_cost_tile(facts: ReportFacts) -> ReportTile:
     price, title = facts.price, "Wrong when the model decided"
     if not price.cases:
         return ReportTile(title, NO_DATA, "", "The model has decided no case.")
-    text = (
-        f"{format_ratio(price.wrong_action)} actions by the model (95{NO_BREAK_SPACE}% interval)."
-    )
+    text = f"{format_ratio(price.wrong_action)} actions by the model; 95{NO_BREAK_SPACE}% interval."
     if price.people_wrong_action is not None:
         humans = price.people_wrong_action / max(price.people_known, 1)
         text += (
@@ -181,8 +179,7 @@ def _name_human_cases(facts: ReportFacts) -> str:
     if facts.identity.simulated:
         others = price.cases - price.people_known
         lack = "a human label" if price.by_outcome == price.cases else "an outcome or human label"
-        left_out = f" ({format_quantity(others, 'case')} without {lack})" if others else ""
-        return f"Humans in the history{left_out}"
+        return f"Humans in the history{f', on the cases with {lack}' if others else ''}"
     return "Humans on those of them with a blind decision"
 
 

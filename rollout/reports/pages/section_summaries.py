@@ -200,7 +200,9 @@ def _summarize_losses(facts: ReportFacts) -> str:
     for row in facts.losses:
         counts.update(row.counts)
     parts = [f"{format_count(n)} {format_loss_kind(kind)}" for kind, n in counts.items()]
-    return ", ".join(parts) or NO_DATA
+    versions = len({row.version for row in facts.losses})
+    note = "; a case counts for each version" if versions > 1 else ""
+    return ", ".join(parts) + note if parts else NO_DATA
 
 
 def format_loss_kind(kind: str) -> str:

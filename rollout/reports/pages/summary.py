@@ -290,7 +290,7 @@ def _describe_condition(condition: ConditionFacts, missing: int) -> str:
     if condition.measure in {"cost", "parity", "gain"}:
         return f"has a {condition.measure} of {condition.estimate:.3g}"
     counts = f"{format_count(condition.counts[0])} of {format_count(condition.n)} units"
-    if condition.measure == "agreement" and missing > HIGH_MISSING_SHARE * condition.n:
+    if condition.measure == "agreement" and missing:
         counts += f"; {format_count(missing)} without a counted decision count as disagreements"
     name = f"{condition.measure}{f' of {condition.label}' if condition.label else ''}"
     return f"has {name} {format_percent(condition.estimate)} ({counts})"

@@ -21,7 +21,8 @@ MAX_NUMBERS_IN_MEMORY = 2_000_000
 MIN_RARE_CASES = 10  # of all labels but the commonest; with fewer the intervals miss 95 %
 POSTERIOR_ENDS = (0.0175, 0.9825)  # the central 95 % covers .939 to .953, this .956 or more
 POSTERIOR = (
-    "Dirichlet posterior, prior mass 2, 2,000 draws seeded by the counts, its central 96.5 %"
+    "Dirichlet posterior, prior mass 2, 2,000 draws seeded by the counts, its central 96.5 %,"
+    " which covers 95 %"
 )
 POSTERIOR_CLUSTERED = f"{POSTERIOR}, at the effective number of cases"
 

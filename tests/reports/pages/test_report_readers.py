@@ -133,7 +133,7 @@ def test_humans_of_a_replay_decided_audited_or_not(facts):
     assert "Humans in the history: 0\u00a0%" in text
     unlabelled = replace(facts, price=replace(facts.price, people_known=facts.price.cases - 9))
     (text,) = [t.text for t in build_tiles(unlabelled, "operator") if "Humans" in t.text]
-    assert "Humans in the history (9 cases without a human label): " in text
+    assert "Humans in the history, on the cases with a human label: " in text
     live = replace(facts, identity=replace(facts.identity, simulated=False))
     (text,) = [t.text for t in build_tiles(live, "operator") if "Humans on" in t.text]
     assert "Humans on those of them with a blind decision" in text
