@@ -203,7 +203,7 @@ class EdgeClient:
         if now.boot is None:
             return build_local_assignment(assignment)
         usable_until = now.boot + assignment.lease.total_seconds()
-        bounds = self._compute_bounds(snapshot, now, question.site)
+        bounds = self._compute_bounds(snapshot, question.site)
         return build_local_assignment(assignment, usable_until, bounds)
 
     def _compile_snapshot(self) -> CompiledSnapshot | None:
@@ -223,7 +223,7 @@ class EdgeClient:
 
         def build_answer(site: str, assignment: Assignment, until: float) -> LocalAssignment:
             if site not in bounds_by_site:
-                bounds_by_site[site] = self._compute_bounds(snapshot, now, site)
+                bounds_by_site[site] = self._compute_bounds(snapshot, site)
             bounds = bounds_by_site[site]
             if bounds is None:
                 return build_local_assignment(assignment)
@@ -245,21 +245,19 @@ class EdgeClient:
         full_lease = snapshot.snapshot.leases.get(site, timedelta(0))
         return compute_time_left(full_lease, snapshot.requested_at, now, self.action_delay)
 
-    def _compute_bounds(
-        self, snapshot: HeldSnapshot, now: ClockReading, site: str
-    ) -> LeaseBounds | None:
+    def _compute_bounds(self, snapshot: HeldSnapshot, site: str) -> LeaseBounds | None:
         """Return within which readings of the clocks the lease of a site is valid."""
         requested, lease = snapshot.requested_at, snapshot.snapshot.leases.get(site)
-        if lease is None or requested.boot is None or now.boot is None:
+        if lease is None or requested.boot is None:
             return None
-        time_left = self._compute_time_left(snapshot, now, site)
+        time_left = self._compute_time_left(snapshot, requested, site)
         policy = snapshot.snapshot.policy
         full_lease = get_full_lease(policy, policy.sites_by_id.get(site)).total_seconds()
         wall = requested.wall.timestamp()
         return LeaseBounds(
             self.clocks,
             boot_since=requested.boot,
-            boot_until=min(now.boot + time_left.total_seconds(), requested.boot + full_lease),
+            boot_until=requested.boot + min(time_left.total_seconds(), full_lease),
             wall_since=wall - MAX_STEP_BACK.total_seconds(),
             wall_until=wall + lease.total_seconds(),
         )

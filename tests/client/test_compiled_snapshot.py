@@ -84,6 +84,17 @@ def test_the_rest_of_a_lease_is_computed_when_it_is_read():
     assert answer.lease == timedelta(0)
 
 
+def test_a_table_compiled_while_the_wall_clock_was_ahead_is_right_once_it_is_set():
+    clocks = MovableClocks()
+    box = box_of(BEFORE, hands=clocks)
+    box.renew()
+    clocks.move(20)
+    clocks.wall += timedelta(seconds=61)
+    assert ask(box).reason == "the lease has ended"
+    clocks.wall -= timedelta(seconds=61)
+    assert ask(box).lease == pytest.approx(timedelta(seconds=39.94), abs=MICROSECOND)
+
+
 def test_a_question_after_the_first_reads_both_clocks_once_and_no_rule(monkeypatch):
     clocks = MovableClocks()
     box = box_of(BEFORE, hands=clocks)
