@@ -52,8 +52,9 @@ def test_a_case_shows_place_time_question_and_a_key_for_each_answer(hall, browse
     assert re.findall(r'accesskey="(.)"', page) == ["b", "f", "n", "u", ".", "?"]
     assert "<dt>weather</dt><dd>dry</dd>" in page
     assert "0 done, 1 to go" in page
+    without_hashes = re.sub(r"\?of=\w+", "", page)  # of scripts and styles, with any digits
     for hint in ("v1", "77", "model", 'class="nav"', "Stop…"):
-        assert hint not in page
+        assert hint not in without_hashes
 
 
 def test_a_verdict_is_kept_blind_with_its_note_and_leads_to_the_next_case(hall, browser):
