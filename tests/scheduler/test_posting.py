@@ -224,6 +224,29 @@ def test_while_clocks_disagree_nothing_counts_as_made(posting, post, database, c
     assert report.until == NOON.replace(hour=7) + DAY
 
 
+class BeforeNextPass:
+    """Hold a job at the beginning of its next pass, so that no pass sees a clock jump midway."""
+
+    def __init__(self, job):
+        self._clock_check, self._reached, self._over = (
+            job._clock_check,
+            threading.Event(),
+            threading.Event(),
+        )
+        job._clock_check = self
+
+    def now(self):
+        self._reached.set()
+        self._over.wait(20)
+        return self._clock_check.now()
+
+    def is_reached(self):
+        return self._reached.is_set()
+
+    def go_on(self):
+        self._over.set()
+
+
 def test_while_clocks_disagree_incidents_still_reach_the_channels(posting, post, database, clock):
     assert happens(lambda: begun(database))
     post.fails = ["no answer"]
@@ -231,8 +254,11 @@ def test_while_clocks_disagree_incidents_still_reach_the_channels(posting, post,
     assert happens(
         lambda: any(item.error for item in kept(database)[1])
     )  # its retry has a time before the jump
+    jump = BeforeNextPass(posting._delivery_job)
+    assert happens(jump.is_reached)
     clock.at += 900 * DAY  # the wall clock alone: no such time has passed
     clock.since_boot += DAY.total_seconds()
+    jump.go_on()
     opened = OpenIncident(at=NOON + DAY, kind="unauthorized", reason="case c-1")
     execute_command(database, "bears", lambda _: opened)
     assert happens(lambda: any(item.sent_at for item in kept(database)[1]))

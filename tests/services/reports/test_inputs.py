@@ -57,6 +57,7 @@ MAY_DIFFER = {
     "files": "the store kept records and no files",
     "examples": "what could not be read of a file never came to the store",
     "timeline": "people are not made up",
+    "cell_timelines": "a service counts more revisions, those of stored records",
 }
 """What a report of the store may say otherwise than one of a replay, and why."""
 
@@ -166,6 +167,8 @@ def test_the_same_records_give_the_same_figures_live_and_in_replay(database, tex
         for each in (one, other)
     )
     assert told_apart(*timelines) <= {"simulated", "by", "text", "brief", "revision"}
+    assert told_apart(one["cell_timelines"], other["cell_timelines"]) <= {"revision"}
+    assert any(cell["marks"] for cell in one["cell_timelines"])
     assert found.pending_units.is_empty()
     assert (found.ledger_fault, found.withheld_count) == ("", 0)
     assert one["identity"]["ledger"]["head"] == found.ledger_rows[-1].hash
