@@ -16,6 +16,7 @@ EXPOSURE_UNKNOWN = "exposure unknown"
 UNSURE = "reviewer unsure"
 EXCLUDED_REVIEWER = "reviewer excluded after reviewer checks"
 LATE = "decided after the grace"
+ARRIVED_LATE = "arrived after the unit closed"
 NO_MAJORITY = "no majority of the requested decisions"
 COLUMNS = ("version", "site", "window", "unit", "reason")
 
@@ -38,8 +39,10 @@ def find_missing_reasons(inputs: ReportInputs) -> pl.DataFrame:
     decisions = _summarize_decisions(inputs.records, inputs.policy, missing["case_key"])
     rejected = inputs.records.rejected
     several_labels = rejected.filter(pl.col("reason") == RemarkReason.SEVERAL_LABELS)
+    late_units = inputs.late_units.with_columns(arrived_late=pl.lit(value=True))
     return (
         missing.join(decisions, on="case_key", how="left")
+        .join(late_units, on=("unit", "version"), how="left")
         .with_columns(
             several=pl.col("case_key").is_in(several_labels["case_key"].unique().implode())
         )
@@ -56,7 +59,8 @@ def count_reasons(reasons: pl.Series) -> dict[str, int]:
 def _choose_reason(policy: Policy) -> pl.Expr:
     is_single = policy.evidence.verdicts == 1
     return (
-        pl.when(pl.col("people").is_null() & pl.col("several")).then(pl.lit(SEVERAL_LABELS))
+        pl.when(pl.col("arrived_late")).then(pl.lit(ARRIVED_LATE))
+        .when(pl.col("people").is_null() & pl.col("several")).then(pl.lit(SEVERAL_LABELS))
         .when(pl.col("people").is_null()).then(pl.lit(UNANSWERED))
         .when(~pl.col("unseen") & pl.col("unsaid")).then(pl.lit(EXPOSURE_UNKNOWN))
         .when(~pl.col("unseen")).then(pl.lit(ONLY_ASSISTED))

@@ -21,6 +21,7 @@ from rollout.tally.stage_history import StageHistory
 
 CellVersion = tuple[Cell, str]  # a cell and a version
 
+LATE_UNIT_SCHEMA = {"unit": pl.String(), "version": pl.String()}
 ACTION_SCHEMA = {
     "case_key": pl.String(),
     "lever": pl.String(),
@@ -99,6 +100,7 @@ class ReportInputs:
         counted_until: the last tick, up to which units were counted; None for a replay.
         closes_at: when the last case of the span closes; None for a replay.
         pending_units: units that are not counted yet, as rows of `units`, gate track only.
+        late_units: unit and version of those whose decision arrived after gates had counted them.
         withheld_count: cases withheld because they can still be reviewed blind.
         actions: actions taken, with columns `ACTION_SCHEMA`.
         baselines: the manual baseline.
@@ -131,6 +133,7 @@ class ReportInputs:
     counted_until: datetime | None = None
     closes_at: datetime | None = None
     pending_units: pl.DataFrame = field(default_factory=pl.DataFrame)
+    late_units: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LATE_UNIT_SCHEMA))
     withheld_count: int = 0
     actions: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ACTION_SCHEMA))
     baselines: tuple[BaselineCount, ...] = ()

@@ -37,6 +37,7 @@ from rollout.services.engine.outcome_counting import open_unit_keys
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import LivePolicyPeriod as PastEra
 from rollout.services.engine.stage_history import RolloutHistory
+from rollout.services.reports.counted_answers import drop_late_decisions
 from rollout.services.reports.report_period import ON_DEMAND, ReportPeriod, build_report_command
 from rollout.services.reports.visible_records import VisibleRecords, load_visible_records
 from rollout.store.counting.counted_outcomes import CountedOutcomes
@@ -87,6 +88,10 @@ def load_report_inputs(
     policy_periods = _build_policy_periods(history)
     period_records = PeriodRecords(transaction, state.rollout)
     is_counted = pl.col("slot") <= last_slot
+    resolved_units = record_inputs.units.filter(is_counted)
+    units, late_units = drop_late_decisions(
+        resolved_units, _load_counted_units(transaction, state, resolved_units, last_slot)
+    )
     return ReportInputs(
         policy=policy,
         events=ledger_inputs.events,
@@ -94,7 +99,8 @@ def load_report_inputs(
         evidence_views=_load_evidence_views(
             transaction, state, ledger_inputs, period, last_slot, record_inputs
         ),
-        units=record_inputs.units.filter(is_counted),
+        units=units,
+        late_units=late_units,
         records=record_inputs.records,
         cases=record_inputs.history.cases,
         unplaced=record_inputs.history.excluded,
@@ -119,6 +125,16 @@ def load_report_inputs(
         policy_periods=policy_periods,
         choices=tuple(_iterate_choices(transaction, state, record_inputs.case_ids, period)),
     )
+
+
+def _load_counted_units(
+    transaction: Transaction, state: RolloutState, units: pl.DataFrame, last_slot: int
+) -> Iterator[pl.DataFrame]:
+    """Yield the stored units of the slots in which these can have been counted."""
+    if units.height:
+        first_slot = units.select(pl.col("occurred").min()).item()
+        stored_units = CountedUnits(transaction, state.rollout)
+        yield from stored_units.load_frames(after=first_slot, until=last_slot)
 
 
 @dataclass(frozen=True)

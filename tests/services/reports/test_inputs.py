@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from rollout.core.records.records import Case, Prediction
+from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.formats.records.files import RecordPaths
@@ -215,6 +215,31 @@ def test_units_that_are_not_closed_yet_are_said_to_wait(database):
 
 
 @on_sqlite
+def test_a_decision_that_arrived_after_its_unit_had_closed_is_none_as_for_the_gate(database):
+    """Its own time lies within the grace, so records alone would resolve it as counted."""
+    blind = field.POLICY.replace("{unit: case}", "{unit: case, outside: blind}")
+    field.set_up_field(database, NOON - DAY, policy=blind)
+    keep(database, "late", NOON - DAY + MINUTE)
+    keep(database, "punctual", NOON - DAY + MINUTE)
+    at = NOON - DAY + HOUR
+    decided = {"reviewer": "ana", "exposure": "blind", "submitted_at": at}
+    decided |= {"answers": {"alarm": "none"}}
+    store(database, Decision(key="punctual", **decided), at=at)
+    Ticker(database, "bears", "one").tick(NOON + HOUR)
+    store(database, Decision(key="late", **decided), at=NOON + HOUR + MINUTE)
+    Ticker(database, "bears", "one").tick(NOON + 2 * HOUR)
+    found = of_store(database, "bears", at=NOON + 2 * HOUR)
+    facts = compute_report_facts(found)
+    ((_, view),) = found.evidence_views.items()
+    (funnel,) = facts.funnels
+    assert (len(view.rows.gate), funnel.agreement.n) == (2, 1)
+    assert funnel.steps[-1].lost == {"arrived after the unit closed": 1}
+    assert funnel.steps[-2].left == 2
+    (evidence,) = (row for row in facts.evidence if row.closed)
+    assert evidence.missing_reasons == {"arrived after the unit closed": 1}
+
+
+@on_sqlite
 def test_a_span_without_time_or_before_the_rollout_is_refused(database):
     apply_policy(database, BY_CASE, Actor("ana"), NOON, salt=bytes(32))
     with pytest.raises(NothingToReportError, match="let the span end after it"):
@@ -275,11 +300,14 @@ def test_who_decided_a_case_follows_from_the_policy_of_its_time(database):
 
 
 def keep(database, key, at):
+    said = Prediction(key=key, version="v1", answers={"alarm": "none"}, at=at)
+    store(database, Case(key=key, site="creek", occurred_at=at, window="day"), said, at=at)
+
+
+def store(database, *records, at):
     with database.begin_write() as transaction:
         stood = load_rollout_state(transaction, "bears")
-        said = Prediction(key=key, version="v1", answers={"alarm": "none"}, at=at)
-        case = Case(key=key, site="creek", occurred_at=at, window="day")
-        kept = RecordStore(transaction, stood.rollout).store([case, said], received_at=at)
+        kept = RecordStore(transaction, stood.rollout).store(records, received_at=at)
         queue_new_cases(transaction, stood, kept, at)
 
 
