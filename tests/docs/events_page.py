@@ -1,6 +1,8 @@
 """The page of the ledger's event kinds, from the classes of the events."""
 
 import inspect
+import re
+from collections import Counter
 from dataclasses import fields
 
 from rollout.core.access.access_events import ACCESS_KINDS
@@ -15,6 +17,11 @@ Generated from the classes of the events. [Ledger format](ledger.md) explains th
 `kind` names the event, `body` has the fields below. Instants are microseconds since 1970, UTC.
 `reason_hash` and `note_hash` are salted hashes of text that a user typed. Fields in parentheses are
 left out while they are empty.
+"""
+FIELDS = """\
+## Fields
+
+What names alone don't tell. A field that stands with its kind means something else elsewhere.
 """
 STATE = """\
 ## Recompute the state
@@ -98,6 +105,7 @@ def write_events():
         lines += [f"## {title}\n", "| kind | meaning | fields of `body` |", "|---|---|---|"]
         lines += [_write_row(name, kind) for name, kind in kinds.items()]
         lines += [""]
+    lines += [FIELDS, "| field | meaning |", "|---|---|", *_write_fields(), ""]
     lines += [STATE, "| kind | effect |", "|---|---|"]
     lines += [f"| `{name}` | {effect} |" for name, effect in EFFECTS.items()]
     return "\n".join([*lines, "", STAGE, OLD_FORM]) + "\n".join(_write_old_names()) + "\n"
@@ -112,6 +120,29 @@ def _write_old_names():
             keys += [f"values of `{key}`: {', '.join(pairs)}"] if pairs else []
         if keys or then != now:
             yield f"| `{then}` | `{now}` | {', '.join(keys) or '–'} |"
+
+
+def _write_fields():
+    """Yield a row for each field that a docstring explains, with its kinds if these differ."""
+    kinds_by_row = {}
+    for name, kind in (EVENT_TYPES | ACCESS_KINDS).items():
+        for names, meaning in _list_attributes(kind):
+            kinds_by_row.setdefault((names, meaning), []).append(name)
+    counts = Counter(name for names, _ in kinds_by_row for name in names)
+    for (names, meaning), kinds in sorted(kinds_by_row.items()):
+        of_kinds = f" of {', '.join(f'`{kind}`' for kind in kinds)}"
+        is_shared = any(counts[name] > 1 for name in names)
+        keys = ", ".join(f"`{name}`" for name in names)
+        yield f"| {keys}{of_kinds if is_shared else ''} | {meaning} |"
+
+
+def _list_attributes(kind):
+    """Yield names and meanings of the section `Attributes` of a docstring."""
+    text = (inspect.getdoc(kind) or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+    for item in re.split(r"\n(?= {4}\S)", text.rstrip()):
+        names, colon, meaning = item.partition(":")
+        if colon:
+            yield tuple(name.strip() for name in names.split(",")), " ".join(meaning.split())
 
 
 def _write_row(name, kind):

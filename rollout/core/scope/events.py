@@ -75,7 +75,7 @@ class PolicyApplied(LedgerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionFirstUsed(LedgerEvent):
-    """The first prediction or question of a model version arrived.
+    """A model version is new: its first prediction or question arrived, or it was declared.
 
     `content` is the SHA-256 of its weights and pre-processing, if it was declared by then.
     """
@@ -110,6 +110,11 @@ class ProposalRaised(LedgerEvent):
     """A proposal was raised; `evidence_hash` covers `readings`, one per line.
 
     Attributes:
+        kind: `widening`, `renewal`, `takeover`, `resume`, `policy` or `clock`.
+        needs: the groups of which one approver each is missing.
+        gate_hash: SHA-256 of the gate as the policy had it; another one makes the proposal void.
+        about: hash of the policy or id of the stop that it is about; "" for a widening.
+        readings: the gate's conditions with their figures, as approvers read them.
         records_digest: over the version's evidence in the cells that its gate counts, with the
             hashes of its records, up to the last `RecordsCounted` before.
         attempt: number of the attempt in the cell's year, from 1.

@@ -36,6 +36,7 @@ from rollout.reports.text.bound_text import (
 )
 from rollout.reports.text.formatting import (
     format_cell_name,
+    format_percent,
     format_quantity,
     format_signed,
 )
@@ -289,7 +290,8 @@ def draw_evidence_chart(
     name = f"{format_cell_name(evidence.site, evidence.window)}, {evidence.version}"
     text = _describe_latest_point(last)
     svg = draw_svg(spec, prefix, f"{name}: {last.condition}", text)
-    return None if svg is None else EvidenceChart(name, last.condition, text, svg)
+    condition = f"gate to {last.to}: {last.condition}, risk {format_percent(last.risk, 2)}"
+    return None if svg is None else EvidenceChart(name, condition, text, svg)
 
 
 def _build_points(paths: list[EvidenceSeries]) -> Iterator[dict[str, Any]]:

@@ -121,7 +121,7 @@ def _(event: PolicyApplied) -> str:
 
 @phrase_event.register
 def _(event: VersionFirstUsed) -> str:
-    return f"{event.version} first used"
+    return f"new version {event.version}"
 
 
 @phrase_event.register
