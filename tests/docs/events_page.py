@@ -2,7 +2,6 @@
 
 import inspect
 import re
-from collections import Counter
 from dataclasses import fields
 
 from rollout.core.access.access_events import ACCESS_KINDS
@@ -21,7 +20,7 @@ left out while they are empty.
 FIELDS = """\
 ## Fields
 
-What names alone don't tell. A field that stands with its kind means something else elsewhere.
+What names alone don't tell.
 """
 STATE = """\
 ## Recompute the state
@@ -105,7 +104,7 @@ def write_events():
         lines += [f"## {title}\n", "| kind | meaning | fields of `body` |", "|---|---|---|"]
         lines += [_write_row(name, kind) for name, kind in kinds.items()]
         lines += [""]
-    lines += [FIELDS, "| field | meaning |", "|---|---|", *_write_fields(), ""]
+    lines += [FIELDS, "| kind | field | meaning |", "|---|---|---|", *_write_fields(), ""]
     lines += [STATE, "| kind | effect |", "|---|---|"]
     lines += [f"| `{name}` | {effect} |" for name, effect in EFFECTS.items()]
     return "\n".join([*lines, "", STAGE, OLD_FORM]) + "\n".join(_write_old_names()) + "\n"
@@ -123,17 +122,11 @@ def _write_old_names():
 
 
 def _write_fields():
-    """Yield a row for each field that a docstring explains, with its kinds if these differ."""
-    kinds_by_row = {}
+    """Yield a row for each field that a docstring explains."""
     for name, kind in (EVENT_TYPES | ACCESS_KINDS).items():
         for names, meaning in _list_attributes(kind):
-            kinds_by_row.setdefault((names, meaning), []).append(name)
-    counts = Counter(name for names, _ in kinds_by_row for name in names)
-    for (names, meaning), kinds in sorted(kinds_by_row.items()):
-        of_kinds = f" of {', '.join(f'`{kind}`' for kind in kinds)}"
-        is_shared = any(counts[name] > 1 for name in names)
-        keys = ", ".join(f"`{name}`" for name in names)
-        yield f"| {keys}{of_kinds if is_shared else ''} | {meaning} |"
+            keys = ", ".join(f"`{key}`" for key in names)
+            yield f"| `{name}` | {keys} | {meaning} |"
 
 
 def _list_attributes(kind):

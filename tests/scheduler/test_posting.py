@@ -224,15 +224,12 @@ def test_while_clocks_disagree_nothing_counts_as_made(posting, post, database, c
     assert report.until == NOON.replace(hour=7) + DAY
 
 
-class BeforeNextPass:
+class HeldPass:
     """Hold a job at the beginning of its next pass, so that no pass sees a clock jump midway."""
 
     def __init__(self, job):
-        self._clock_check, self._reached, self._over = (
-            job._clock_check,
-            threading.Event(),
-            threading.Event(),
-        )
+        self._clock_check = job._clock_check
+        self._reached, self._over = threading.Event(), threading.Event()
         job._clock_check = self
 
     def now(self):
@@ -254,7 +251,7 @@ def test_while_clocks_disagree_incidents_still_reach_the_channels(posting, post,
     assert happens(
         lambda: any(item.error for item in kept(database)[1])
     )  # its retry has a time before the jump
-    jump = BeforeNextPass(posting._delivery_job)
+    jump = HeldPass(posting._delivery_job)
     assert happens(jump.is_reached)
     clock.at += 900 * DAY  # the wall clock alone: no such time has passed
     clock.since_boot += DAY.total_seconds()

@@ -110,20 +110,20 @@ class ProposalRaised(LedgerEvent):
     """A proposal was raised; `evidence_hash` covers `readings`, one per line.
 
     Attributes:
-        kind: `widening`, `renewal`, `takeover`, `resume`, `policy` or `clock`.
-        needs: the groups of which one approver each is missing.
+        kind: what is proposed: `widening`, `renewal`, `takeover`, `resume`, `policy` or `clock`.
+        needs: the groups whose approvals are needed, one for each entry.
         gate_hash: SHA-256 of the gate as the policy had it; another one makes the proposal void.
-        about: hash of the policy or id of the stop that it is about; "" for a widening.
+        about: hash of the policy, or id of the stop, that the proposal is about; "" otherwise.
         readings: the gate's conditions with their figures, as approvers read them.
-        records_digest: over the version's evidence in the cells that its gate counts, with the
-            hashes of its records, up to the last `RecordsCounted` before.
-        attempt: number of the attempt in the cell's year, from 1.
+        records_digest: digest of the version's evidence in the cells that its gate counts, with
+            the hashes of its records, up to the last `RecordsCounted` before.
+        attempt: the attempt's number in the cell's year, from 1.
         risk_weight: the attempt's share of the gate's risk, as decimal text.
         confidence_floor: lowest confidence of cases that count, as decimal text; "" without
             several floors.
-        stricter_floors: those above it whose gates are met too, ascending.
-        sources: of the decisions that counted; () if sources are not distinguished.
-        outcome_sources: of the outcomes that gates on gain counted, in the same way.
+        stricter_floors: confidence floors above it whose gates are met too, ascending.
+        sources: where the decisions that counted came from; () if sources are not distinguished.
+        outcome_sources: where the outcomes that gates on gain counted came from, likewise.
     """
 
     proposal: str
@@ -315,10 +315,10 @@ class AttemptsBegan(LedgerEvent):
     """A tick counted the first units of attempts; entry i of each field belongs to attempt i.
 
     Attributes:
-        cells, versions: of the attempts.
-        years: calendar year at the site of the slot in which the first unit counted, or the
-            cell's last one if that is later.
-        numbers: number of the attempt in its cell's year, over all versions, from 1.
+        cells, versions: cell and version of each attempt.
+        years: the attempt's year: of the slot in which its first unit counted, by the site's
+            clock, or the year of the cell's attempt before it if that is later.
+        numbers: the attempt's number in its cell's year, over all versions, from 1.
         releases: how many attempts a year the policy planned for; 0 if it didn't say.
         shares: share of each gate's risk that the attempt may use, as decimal text.
     """
@@ -336,12 +336,12 @@ class FamiliarityChanged(LedgerEvent):
     """A tick read attribute values anew; entry i of each field belongs to value i.
 
     Attributes:
-        cells, versions: where which version met the value.
-        attributes, values: the attribute or combination, and its value.
+        cells, versions: the cell where the value was met, and the version that met it.
+        attributes, values: the attribute or combination of attributes, and its value.
         statuses: `familiar` (the version may decide such cases from now on), `mistaken` (judged
             often enough, but wrong too often) or `few` (judged too rarely).
-        judged, agreed: of the newest judged units with the value, at most twice the units that the
-            policy asks for.
+        judged, agreed: number of judged units with the value, and of those that agreed: of the
+            newest ones, at most twice as many as the policy asks for.
     """
 
     cells: tuple[Cell, ...]

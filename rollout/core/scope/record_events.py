@@ -26,9 +26,9 @@ class CasesErased(LedgerEvent):
 
     Attributes:
         keys: hashes of the keys of the cases, which need the rollout's salt.
-        episode: hash of the episode's key that is erased, if one is.
-        tables, counts: how many rows were deleted or changed.
-        records_digest: of the hashes of the records that are gone, which are stored beside it.
+        episode: hash of the erased episode's key, if there was one.
+        tables, counts: the database's tables, and how many rows were deleted or changed in each.
+        records_digest: digest of the hashes of the deleted records; the database keeps these.
         reports: numbers of the sealed reports from which rows were erased.
     """
 
@@ -46,10 +46,10 @@ class NameErased(LedgerEvent):
     """A pseudonym replaced the name of a user or reviewer in this rollout.
 
     Attributes:
-        pseudonym: an id that stands in no table of names.
+        pseudonym: the id that stands for the name from now on; no table holds the name for it.
         name_hash: hash of the name, which needs the rollout's salt.
-        tables, counts: how many rows were deleted or changed.
-        records_digest: of the hashes of the changed decisions, which are stored beside it.
+        tables, counts: the database's tables, and how many rows were changed in each.
+        records_digest: digest of the hashes of the changed decisions; the database keeps these.
     """
 
     pseudonym: str
@@ -71,10 +71,10 @@ class RecordsImported(LedgerEvent):
         imported_at: the time of the import.
         files, digests: the files' names and the SHA-256 of each.
         cases: all cases of the files that have a time.
-        stated_receipts: how many of them state when they were received; the others count as
+        stated_receipts: how many of these cases state when they were received; the others count as
             received when they occurred.
-        received_since, received_until: the first and the last time of receipt.
-        cells, cell_cases: the cells of the policy that have cases, and how many.
+        received_since, received_until: the first and the last time of receipt of these cases.
+        cells, cell_cases: the cells of the policy that have cases, and how many each has.
     """
 
     imported_at: datetime
@@ -93,8 +93,8 @@ class CasesPlanted(LedgerEvent):
     """A user declared cases as planted, before any record of them.
 
     Attributes:
-        cases: how many.
-        digest: of the hashes of their keys, which need the rollout's salt.
+        cases: how many cases were declared.
+        digest: digest of the hashes of their keys, which need the rollout's salt.
         file_digest: SHA-256 of the file that declares them, if an import does.
     """
 

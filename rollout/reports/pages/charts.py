@@ -250,12 +250,15 @@ def _describe_calendar(facts: ReportFacts) -> str:
 def _select_evidence_panels(
     facts: ReportFacts,
 ) -> Iterator[tuple[EvidenceFacts, list[EvidenceSeries]]]:
-    """Yield each condition of each version and cell, cells above shadow first."""
+    """Yield each condition of each gate, version and cell, cells above shadow first."""
     order = sorted(facts.evidence, key=lambda item: (item.stage == SHADOW, not item.acting))
     for evidence in order:
-        conditions = dict.fromkeys(path.condition for path in evidence.path if path.bound)
-        for condition in conditions:
-            yield evidence, [path for path in evidence.path if path.condition == condition]
+        panels: dict[tuple[str, str], list[EvidenceSeries]] = {}
+        for path in evidence.path:
+            if path.bound:
+                panels.setdefault((path.to, path.condition), []).append(path)
+        for paths in panels.values():
+            yield evidence, paths
 
 
 def draw_evidence_chart(

@@ -111,11 +111,11 @@ def _describe_narrowing(row: Hindsight, facts: ReportFacts) -> str:
 
 
 def _describe_earlier_alarm(row: Hindsight) -> str:
-    """Describe what auditing every case would have saved."""
+    """Describe what blind decisions outside the audit would have saved."""
     if row.seen_at is None or row.seen_at >= row.narrowed_at:
         return ""
     delay = describe_duration(row.seen_at - row.began_at)
-    text = f" On every decision, assisted ones too: after {delay}"
+    text = f" On all blind decisions, audited or not, it would have tripped after {delay}"
     if row.price.known and row.price_if_seen is not None:
         text += f" and {format_count(row.price_if_seen.wrong_action.count)} wrong cases"
     return f"{text}."

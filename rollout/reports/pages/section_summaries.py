@@ -122,7 +122,7 @@ def _summarize_auditing(facts: ReportFacts) -> str:
     best = sum(row.price_if_seen.wrong_action.count for row in rows if row.price_if_seen)
     return (
         f"{narrowed}; {format_quantity(actual, 'wrong case')} before the alarm,"
-        f" {format_count(best)} with a guard on every decision"
+        f" {format_count(best)} with a guard on all blind decisions"
     )
 
 

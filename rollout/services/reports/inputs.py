@@ -37,7 +37,7 @@ from rollout.services.engine.outcome_counting import open_unit_keys
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import LivePolicyPeriod as PastEra
 from rollout.services.engine.stage_history import RolloutHistory
-from rollout.services.reports.counted_answers import drop_late_decisions
+from rollout.services.reports.counted_answers import drop_late_decisions, select_missing_units
 from rollout.services.reports.report_period import ON_DEMAND, ReportPeriod, build_report_command
 from rollout.services.reports.visible_records import VisibleRecords, load_visible_records
 from rollout.store.counting.counted_outcomes import CountedOutcomes
@@ -88,17 +88,19 @@ def load_report_inputs(
     policy_periods = _build_policy_periods(history)
     period_records = PeriodRecords(transaction, state.rollout)
     is_counted = pl.col("slot") <= last_slot
-    resolved_units = record_inputs.units.filter(is_counted)
+    evidence = _load_counted_evidence(
+        transaction, state, ledger_inputs, period, last_slot, record_inputs
+    )
     units, late_units = drop_late_decisions(
-        resolved_units, _load_counted_units(transaction, state, resolved_units, last_slot)
+        record_inputs.units.filter(is_counted),
+        evidence.missing_units,
+        _iterate_definitions(policy, history),
     )
     return ReportInputs(
         policy=policy,
         events=ledger_inputs.events,
         timelines=policy_periods[-1].timelines,
-        evidence_views=_load_evidence_views(
-            transaction, state, ledger_inputs, period, last_slot, record_inputs
-        ),
+        evidence_views=evidence.views,
         units=units,
         late_units=late_units,
         records=record_inputs.records,
@@ -125,16 +127,6 @@ def load_report_inputs(
         policy_periods=policy_periods,
         choices=tuple(_iterate_choices(transaction, state, record_inputs.case_ids, period)),
     )
-
-
-def _load_counted_units(
-    transaction: Transaction, state: RolloutState, units: pl.DataFrame, last_slot: int
-) -> Iterator[pl.DataFrame]:
-    """Yield the stored units of the slots in which these can have been counted."""
-    if units.height:
-        first_slot = units.select(pl.col("occurred").min()).item()
-        stored_units = CountedUnits(transaction, state.rollout)
-        yield from stored_units.load_frames(after=first_slot, until=last_slot)
 
 
 @dataclass(frozen=True)
@@ -218,15 +210,27 @@ def _map_stage_level(stage_level: int, period_then: PastEra, live_period: PastEr
     return stage_ids.index(stage_id)
 
 
-def _load_evidence_views(
+@dataclass(frozen=True)
+class _CountedEvidence:
+    """What gates counted until the last slot.
+
+    Attributes:
+        views: of units until the end of the period, by cell and version.
+        missing_units: those counted without a decision, under any definition.
+    """
+
+    views: Mapping[CellVersion, EvidenceView]
+    missing_units: pl.DataFrame
+
+
+def _load_counted_evidence(
     transaction: Transaction,
     state: RolloutState,
     ledger_inputs: _LedgerInputs,
     period: ReportPeriod,
     last_slot: int,
     record_inputs: VisibleRecords,
-) -> Mapping[CellVersion, EvidenceView]:
-    """Return the counted evidence of units until the end, by cell and version."""
+) -> _CountedEvidence:
     policy, scope, history = ledger_inputs.policy, ledger_inputs.scope, ledger_inputs.history
     units = UnitBuffer(policy, history.find_equivalent_definitions)
     until = find_slot_after(period.until, policy.tick)
@@ -236,8 +240,10 @@ def _load_evidence_views(
         .otherwise(pl.col("unit").is_in(list(record_inputs.open_units)))
     )
     is_included = (pl.col("occurred") < until) & ~is_open
+    missing_units = []
     for frame in CountedUnits(transaction, state.rollout).load_frames(after=-1, until=last_slot):
         units.add(frame.filter(is_included))
+        missing_units.append(select_missing_units(frame))
     lines = CountedOutcomes(transaction, state.rollout).read_lines(after=-1, until=last_slot)
     unit_keys = open_unit_keys(transaction, replace(state, policy=policy))
     excluded_ids = frozenset(unit_keys.find_ids(record_inputs.open_units).values())
@@ -247,7 +253,15 @@ def _load_evidence_views(
     granted_keys = {key for key in scope.cells if key[0] in policy.cell_set}
     outcome_keys = {key for key in outcomes.list_keys() if key[0] in policy.cell_set}
     keys = sorted(key for key in {*units, *granted_keys, *outcome_keys} if key[1] in scope.versions)
-    return {key: _build_evidence_view(key, units, feeds, ledger_inputs) for key in keys}
+    views = {key: _build_evidence_view(key, units, feeds, ledger_inputs) for key in keys}
+    return _CountedEvidence(views, pl.concat(missing_units))
+
+
+def _iterate_definitions(policy: Policy, history: RolloutHistory) -> Iterator[tuple[str, str, str]]:
+    """Yield site, window and each definition whose units the policy in force can use."""
+    for cell in policy.cells:
+        for definition in history.find_equivalent_definitions(cell):
+            yield (cell.site, cell.window, definition)
 
 
 def _build_evidence_view(

@@ -1,5 +1,7 @@
 """A chart from a compiled form is the chart that Vega-Lite draws alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from rollout.reports.pages import svg
@@ -68,6 +70,18 @@ def test_the_charts_of_a_report_are_drawn_as_specified(facts, monkeypatch):
     for module in ("charts", "figure_charts", "number_charts"):
         monkeypatch.setattr(f"rollout.reports.pages.{module}.draw_svg", draw_plain)
     assert (draw_charts(facts), draw_figure_charts(facts)) == filled
+
+
+def test_a_chart_names_its_gate_and_the_risk_of_it(facts):
+    """Seen: one chart of two gates with the same condition, named by the last of them."""
+    first = next(path for row in facts.evidence for path in row.path if path.bound)
+    second = replace(first, to="autonomous", risk=0.0125)
+    evidence = replace(facts.evidence[0], path=(replace(first, to="supervised", risk=0.05), second))
+    shown = draw_charts(replace(facts, evidence=(evidence,))).evidence
+    assert [chart.condition for chart in shown] == [
+        f"gate to supervised: {first.condition}, risk 5.00\N{NO-BREAK SPACE}%",
+        f"gate to autonomous: {first.condition}, risk 1.25\N{NO-BREAK SPACE}%",
+    ]
 
 
 def test_charts_of_one_form_are_compiled_once():

@@ -109,14 +109,14 @@ def test_a_narrowing_tells_delay_wrong_cases_and_the_price_of_auditing_little(fa
     hindsight = min(facts.hindsights, key=lambda row: row.narrowed_at)
     assert first.title == "v1 was narrowed in creek · day, 2 times"
     assert f"{hindsight.price.wrong_action.count} of them wrong" in first.text
-    assert "On every decision, assisted ones too: after" in first.text
+    assert "On all blind decisions, audited or not, it would have tripped after" in first.text
     assert re.match(r"\w{3} \d+ \w{3} \d\d:\d\d CET: ", first.text), "a time has its zone"
 
 
 def test_the_price_of_auditing_names_what_each_count_is_of(facts):
     page = texts(render_html_report(facts, "engineer"))
     hindsight = facts.hindsights[0]
-    assert f"{hindsight.all.n} on every decision; since the stage began" in page
+    assert f"{hindsight.all.n} on all blind decisions; since the stage began" in page
     assert f"{hindsight.price.known} wrong since the fault" in page
 
 

@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
+from rollout.core.policy.measures import MISSING
 from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Actor
+from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.engine import ReplayOptions
@@ -18,6 +19,7 @@ from rollout.reports.figures.funnel import STILL_OPEN
 from rollout.reports.inputs.decided_by import assign_deciders as standing_of
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.pages.json_report import to_plain_values
+from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
@@ -36,7 +38,7 @@ from rollout.tally.units import resolve_units
 from tests.factories import DAY, HOUR, NOON
 from tests.replay.stories import a_history, prepared
 from tests.services import bear_field as field
-from tests.services.engine.test_live import BY_CASE, BY_EPISODE, STORY, all_at_first, live
+from tests.services.engine.test_live import BY_CASE, BY_EPISODE, STORY, all_at_first, live, scope_of
 from tests.services.review_room import ANA, MINUTE, Room, policy_text
 from tests.store.databases import fresh
 
@@ -237,6 +239,36 @@ def test_a_decision_that_arrived_after_its_unit_had_closed_is_none_as_for_the_ga
     assert funnel.steps[-2].left == 2
     (evidence,) = (row for row in facts.evidence if row.closed)
     assert evidence.missing_reasons == {"arrived after the unit closed": 1}
+
+
+@on_sqlite
+def test_a_unit_without_three_verdicts_is_not_said_to_be_late_where_one_suffices_now(database):
+    """Its decision arrived in time: only the older definition counted it as missing."""
+    three_verdicts = field.POLICY.replace(
+        "{unit: case}", "{unit: case, outside: blind, verdicts: 3}"
+    )
+    one_verdict = field.POLICY.replace("{unit: case}", "{unit: case, outside: blind}")
+    field.set_up_field(database, NOON - DAY, policy=three_verdicts)
+    keep(database, "punctual", NOON - DAY + MINUTE)
+    at = NOON - DAY + HOUR
+    decided = {"reviewer": "ana", "exposure": "blind", "submitted_at": at}
+    store(database, Decision(key="punctual", **decided, answers={"alarm": "none"}), at=at)
+    Ticker(database, "bears", "one").tick(NOON + HOUR)
+    is_gate = pl.col("track") == "gate"
+    first = of_store(database, "bears", at=NOON + HOUR)
+    assert first.units.filter(is_gate)["decided"].to_list() == [MISSING]
+    apply_policy(database, one_verdict, Actor("ana"), NOON + HOUR)
+    raised = scope_of(database, "bears").proposals["P-1"]
+    for name in ("bo", "cy"):
+        by = Actor(name, ("operator",))
+        approval = ApproveProposal(
+            at=NOON + HOUR, by=by, proposal=raised.id, evidence_hash=raised.evidence_hash
+        )
+        execute_command(database, "bears", lambda _, command=approval: command)
+    Ticker(database, "bears", "one").tick(NOON + 2 * HOUR)
+    found = of_store(database, "bears", at=NOON + 2 * HOUR)
+    assert found.units.filter(is_gate)["decided"].to_list() == ["none"]
+    assert found.late_units.is_empty()
 
 
 @on_sqlite
