@@ -41,8 +41,8 @@ lint: .venv/dev ## ruff, mypy, import contracts, names
 
 check: lint test-all ## everything that CI runs
 
-bench: .venv/dev ## the table of benchmarks/
-	$(BIN)/python benchmarks/run.py
+bench: .venv/dev ## run the benchmarks, about 20 minutes, into build/bench.md and bench.json
+	$(BIN)/python benchmarks/run.py --out build
 
 faults: .venv/dev ## disks, servers, networks and clocks fail, processes are killed, then every point fails once (hours)
 	$(BIN)/python -m tests.faults.cases

@@ -372,7 +372,7 @@ def by_facts(file: Path, pairs: int) -> Callable[[], Figures]:
     """Make all facts of a report of a replay; replaying itself is not counted."""
     sys.path.insert(0, str(HERE))
     from history import write_history
-    from run import POLICY as WHOLE
+    from replay import POLICY as WHOLE
 
     from rollout.formats.records.files import RecordPaths
     from rollout.reports.figures.facts import compute_report_facts

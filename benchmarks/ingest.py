@@ -305,7 +305,10 @@ def _copy_all(database: Any, items: Sequence[dict[str, Any]]) -> None:
                     copy.write_row([*row, None, None, None][:5])
 
 
-def compared(pairs: int = 20_000, turns: int = 3) -> str:
+PAIRS, TURNS = 20_000, 3
+
+
+def compared(pairs: int = PAIRS, turns: int = TURNS) -> str:
     """Return a table: all sides, batches of 100 and of 1,000 pairs, medians of some turns."""
     lines = [f"{'a pair (three items), µs':44}{'wall':>8}{'CPU':>8}{'ratio':>8}"]
     folder = Path(tempfile.mkdtemp(prefix="rollout-bench-"))

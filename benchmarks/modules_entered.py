@@ -38,7 +38,8 @@ rollout: ramps
 timezone: UTC
 levers: [{id: parcel, labels: [damaged, sound]}]
 sites: [ramp-a, ramp-b]
-evidence: {unit: case, grace: 1h, outside: blind}
+evidence:
+  {unit: case, grace: 1h, outside: blind, sources: {accounts: [{account: desk, reviewers: [cy]}]}}
 gates:
   - to: supervised
     require: [{measure: agreement, at_least: 60%}]
@@ -48,6 +49,7 @@ guards: [{measure: agreement, at_least: 50%, false_alarm_every: 500}]
 tick: 1h
 """
 CASES = 60
+ANSWERS = {"parcel": "sound"}
 
 
 def main() -> None:
@@ -74,7 +76,9 @@ def measure_paths(folder: Path) -> dict[str, set[str]]:
     site = MeasuredService(client, tokens, clock, Ticker(database, "ramps", "one"))
     site.send_cases("ramp-a", "ramp-b")
     with recorder.collect() as entered["one posted case"]:
-        site.send("ingest", "records", {"items": build_items("one", "ramp-a", clock.now())})
+        site.send(
+            "ingest", "records", {"items": build_predicted_case("one", "ramp-a", clock.now())}
+        )
     clock.advance(9 * HOUR)
     site.tick()
     first, second = site.list_proposals()
@@ -115,8 +119,9 @@ class MeasuredService:
         for number in range(CASES):
             self._clock.advance(HOUR / 3)
             for site in sites:
-                items = build_items(f"{site}-{number}", site, self._clock.now())
-                self.send("ingest", "records", {"items": items})
+                key, at = f"{site}-{number}", self._clock.now()
+                self.send("ingest", "records", {"items": build_predicted_case(key, site, at)})
+                self.send("desk", "records", {"items": [build_decision(key, at)]})
 
     def list_proposals(self) -> list[dict[str, Any]]:
         """Return the open proposals."""
@@ -137,36 +142,40 @@ class MeasuredService:
         return self._ticker.tick(self._clock.now()) or ()
 
 
-def build_items(key: str, site: str, at: datetime) -> list[dict[str, Any]]:
-    """Return a case with a prediction and the decision of a human."""
-    answers = {"parcel": "sound"}
+def build_predicted_case(key: str, site: str, at: datetime) -> list[dict[str, Any]]:
+    """Return a case with a prediction."""
     case = {"kind": "case", "key": key, "site": site, "occurred_at": at.isoformat()}
-    prediction = {"kind": "prediction", "key": key, "version": "v1", "answers": answers}
-    decision = {"kind": "decision", "key": key, "reviewer": "cy", "answers": answers}
-    decision["submitted_at"] = at.isoformat()
-    return [case, prediction, decision]
+    prediction = {"kind": "prediction", "key": key, "version": "v1", "answers": ANSWERS}
+    return [case, prediction]
+
+
+def build_decision(key: str, at: datetime) -> dict[str, Any]:
+    """Return the decision of a human in another system: no account may judge what it predicted."""
+    decision = {"kind": "decision", "key": key, "reviewer": "cy", "answers": ANSWERS}
+    return {**decision, "submitted_at": at.isoformat()}
 
 
 def create_keys(database: Database) -> dict[str, str]:
-    """Create two operators and a service account; return a key of each."""
+    """Create two operators and two service accounts; return a key of each."""
     users.create_first_admin(database, "ada", at=START)
     admin = users.load_local_caller(database, "ada")
     for name in ("ana", "bo"):
         roles = (AssignedRole("operator"), AssignedRole("viewer"))
         users.create_account(database, admin, name, at=START, role_assignments=roles)
-    users.create_account(
-        database,
-        admin,
-        "ingest",
-        at=START,
-        is_service_account=True,
-        role_assignments=(AssignedRole("ingest"),),
-    )
+    for name in ("ingest", "desk"):
+        users.create_account(
+            database,
+            admin,
+            name,
+            at=START,
+            is_service_account=True,
+            role_assignments=(AssignedRole("ingest"),),
+        )
     return {
         name: keys.create_key(
             database, admin, name, random_bytes=bytes([number]) * keys.KEY_BYTES, at=START
         ).text
-        for number, name in enumerate(("ana", "bo", "ingest"), start=1)
+        for number, name in enumerate(("ana", "bo", "ingest", "desk"), start=1)
     }
 
 

@@ -1,198 +1,129 @@
-"""`make bench`: what replay and a tick cost, beside the least that the same machine could do.
+"""Run the benchmarks one after another, print their tables, keep them as Markdown and JSON.
 
-Figures are ratios within one run, each in a process of its own; machines are noisy.
+Each job is a script of this folder, in a process of its own, and can be run alone: without a name
+all of the table below run, in about twenty minutes on two idle cores. CPU is that of the script and
+of all processes that it started. Read ratios within one run: machines are noisy.
+
+Example:
+    python benchmarks/run.py decisions ticks --out /tmp
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).parent
+JOBS = {
+    "decisions": "who decides, in a client's process, beside a dictionary look-up",
+    "assignments": "who decides, over HTTP, beside a bare FastAPI handler",
+    "ingest": "records over HTTP, beside bulk inserts and COPY",
+    "commands": "a stop on a ledger of 10,000 rows",
+    "ticks": "a tick over 10,000 cells",
+    "replay": "a replay of a million pairs, beside Polars",
+    "figures": "the four core figures of a file, beside DuckDB, Polars, NumPy and pandas",
+    "number_reports": "a report on numbers, beside one on labels",
+    "causes": "the search for an incident's cause",
+    "console_pages": "pages of the console",
+    "memory": "what a replica holds at rest",
+}
+"""The jobs by script, with what each measures."""
+SMALLER = {"figures": ("--sizes", "100000", "1000000"), "number_reports": ("--pairs", "100000")}
+"""Arguments that keep all jobs within twenty minutes; alone, the scripts take their full sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What a job printed and took; `exit_code` is 0 if it succeeded."""
+
+    job: str
+    about: str
+    command: str
+    exit_code: int
+    wall_seconds: float
+    cpu_seconds: float
+    lines: tuple[str, ...]
 
 
 def main() -> None:
-    """Make the history, run each part in its own process, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=1_000_000, help="pairs to replay")
-    parser.add_argument("--cells", type=int, default=10_000, help="cells of the tick")
-    parser.add_argument("--part", help="run one part and print its figures as JSON")
-    parser.add_argument("--folder", type=Path, help="where the history lies")
+    """Read the command line, run the jobs, exit with 1 if one failed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"of {', '.join(JOBS)}")
+    parser.add_argument("--out", type=Path, default=Path(), help="folder for bench.md, bench.json")
     arguments = parser.parse_args()
-    if arguments.part:
-        print(json.dumps(measure_part(arguments.part, arguments.folder, arguments.cells)))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        print_table(Path(folder), arguments.pairs, arguments.cells)
+    unknown = [job for job in arguments.jobs if job not in JOBS]
+    if unknown:
+        parser.error(f"no job {', '.join(unknown)}; name some of {', '.join(JOBS)}")
+    setting, results = describe_setting(), []
+    for job in arguments.jobs or JOBS:
+        print(f"{job}: {JOBS[job]} ...", flush=True)
+        results.append(run_job(job))
+        print("\n".join([*results[-1].lines, ""]), flush=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "bench.md").write_text(format_markdown(setting, results), encoding="utf-8")
+    document = {"setting": setting, "jobs": [asdict(result) for result in results]}
+    (arguments.out / "bench.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    print(f"written: {arguments.out / 'bench.md'}, {arguments.out / 'bench.json'}")
+    failed = [result.job for result in results if result.exit_code]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
-def print_table(folder: Path, pairs: int, cells: int) -> None:
-    """Print the table."""
-    from history import write_history
-
-    write_history(folder, pairs)
-    names = ("polars", "replay", "tick", "live-tick", "ingest", "assignments", "decisions")
-    names += ("commands", "memory")
-    parts = {name: _in_process(name, folder, cells) for name in names}
-    print(f"{'':34}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}")
-    for name, figures in parts.items():
-        print(f"{name:34}{figures['wall']:9.2f}{figures['cpu']:9.2f}{figures['peak']:9.0f}")
-    polars, replay, tick = parts["polars"], parts["replay"], parts["tick"]
-    print(f"\nreplay of {pairs:,} pairs / Polars reading and grouping the same files")
-    print(f"  wall {replay['wall'] / polars['wall']:.1f}, CPU {replay['cpu'] / polars['cpu']:.1f}")
-    print(f"  {replay['note']}")
-    print(f"one tick over {cells:,} cells with 4 measures each: {tick['note']}")
-    print(f"live ticks over {cells:,} cells on SQLite: {parts['live-tick']['note']}")
-    print(f"records over HTTP:\n{parts['ingest']['note']}")
-    print(parts["assignments"]["note"])
-    print(parts["decisions"]["note"])
-    print(parts["commands"]["note"])
-    print(parts["memory"]["note"])
+def run_job(job: str) -> JobResult:
+    """Run a job's script in a process of its own."""
+    arguments = SMALLER.get(job, ())
+    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, str(HERE / f"{job}.py"), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    lines = (done.stdout + (done.stderr if done.returncode else "")).splitlines()
+    command = " ".join(["python", f"benchmarks/{job}.py", *arguments])
+    return JobResult(
+        job, JOBS[job], command, done.returncode, round(wall, 1), round(cpu, 1), tuple(lines)
+    )
 
 
-def _in_process(part: str, folder: Path, cells: int) -> dict[str, float]:
-    command = [sys.executable, str(HERE / "run.py"), "--part", part]
-    command += ["--folder", str(folder), "--cells", str(cells)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
-
-
-def measure_part(part: str, folder: Path, cells: int) -> dict[str, object]:
-    """Run one part; imports and set-up are not counted."""
-    work: dict[str, Callable[[], Callable[[], str]]] = {
-        "polars": lambda: polars_part(folder),
-        "replay": lambda: replay_part(folder),
-        "tick": lambda: tick_part(cells),
-        "live-tick": lambda: live_tick_part(folder, cells),
-        "ingest": ingest_part,
-        "assignments": assignments_part,
-        "decisions": decisions_part,
-        "commands": commands_part,
-        "memory": memory_part,
-    }
-    run = work[part]()
-    wall, cpu = time.perf_counter(), time.process_time()
-    note = run()
+def describe_setting() -> dict[str, str]:
+    """Return when, on what and at which commit the jobs ran."""
+    commit = subprocess.run(  # noqa: S603
+        ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"],  # noqa: S607
+        check=False,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
     return {
-        "wall": time.perf_counter() - wall,
-        "cpu": time.process_time() - cpu,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "note": note,
+        "at": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "commit": commit or "unknown",
+        "python": sys.version.split()[0],
+        "processors": str(os.cpu_count()),
+        "load": f"{os.getloadavg()[0]:.1f}",
     }
 
 
-def polars_part(folder: Path) -> Callable[[], str]:
-    """Read both files and group by slot, cell (hour block) and labels: the least there is to do."""
-    import polars as pl
+def format_markdown(setting: dict[str, str], results: list[JobResult]) -> str:
+    """Return the tables of the jobs, each under its heading."""
+    parts = ["# Benchmarks", ", ".join(f"{name} {value}" for name, value in setting.items())]
+    for result in results:
+        took = f"{result.wall_seconds:.0f} s, {result.cpu_seconds:.0f} s of CPU"
+        parts += [f"## {result.job}: {result.about}", f"`{result.command}`, {took}"]
+        parts += ["\n".join(["```text", *result.lines, "```"])]
+    return "\n\n".join(parts) + "\n"
 
-    def run() -> str:
-        predictions = pl.scan_csv(folder / "predictions.csv", try_parse_dates=True)
-        judged = pl.scan_csv(folder / "decisions.csv", try_parse_dates=True)
-        slot = pl.col("decided_at").dt.truncate("1h")
-        window = pl.col("occurred_at").dt.hour() // 6
-        pairs = predictions.join(judged, on="case_key", suffix="_person")
-        key = [slot.alias("slot"), "site", window.alias("window"), "label", "label_person"]
-        return f"{pairs.group_by(key).agg(pl.len()).collect().height:,} groups"
-
-    return run
-
-
-def replay_part(folder: Path) -> Callable[[], str]:
-    """Replay the same files under a policy with four windows and hourly slots."""
-    from rollout.formats.records.files import RecordPaths
-    from rollout.services.replay.replay import ReplayRequest, replay_files
-
-    policy = folder / "policy.yaml"
-    policy.write_text(POLICY.format(sites=", ".join(f"site-{n}" for n in range(50))))
-    sources = RecordPaths(folder / "predictions.csv", folder / "decisions.csv")
-
-    def run() -> str:
-        done = replay_files(ReplayRequest(policy=policy, sources=sources)).result
-        return f"{len(done.events):,} events, {done.ticks:,} of {_slots(done):,} slots decided"
-
-    return run
-
-
-def _slots(done: object) -> int:
-    return done.last_slot - done.first_slot + 1  # type: ignore[attr-defined]
-
-
-def tick_part(cells: int) -> Callable[[], str]:
-    """Decide one tick over cells in which everything has changed and nothing follows."""
-    from tick import tick_over
-
-    return tick_over(cells)
-
-
-def live_tick_part(folder: Path, cells: int) -> Callable[[], str]:
-    """Tick a live rollout of many cells: at first, with nothing new, with a little."""
-    from live_tick import live_ticks
-
-    return live_ticks(folder, cells)
-
-
-def ingest_part() -> Callable[[], str]:
-    """Take records over HTTP, beside a bare handler and COPY; the note is the table."""
-    from ingest import compared
-
-    return compared
-
-
-def assignments_part() -> Callable[[], str]:
-    """Ask who decides over HTTP, beside a bare FastAPI handler; see the note, not the seconds."""
-    from assignments import format_table
-
-    return lambda: "\n".join(format_table())
-
-
-def decisions_part() -> Callable[[], str]:
-    """Ask who decides in a client's process, beside a look-up; see the note, not the seconds."""
-    from decisions import format_table
-
-    return lambda: "\n".join(format_table())
-
-
-def commands_part() -> Callable[[], str]:
-    """Stop one site after another on a long ledger; see the note, not the seconds."""
-    from commands import format_table
-
-    return lambda: "\n".join(format_table())
-
-
-def memory_part() -> Callable[[], str]:
-    """Start `rollout serve` and see what it holds at rest; see the note, not the seconds."""
-    from memory import format_table
-
-    return lambda: "\n".join(format_table())
-
-
-POLICY = """
-rollout: bench
-timezone: UTC
-levers: [{{id: parcel, labels: [damaged, sound, empty]}}]
-sites: [{sites}]
-windows:
-  - {{id: night, hours: "00:00-06:00"}}
-  - {{id: morning, hours: "06:00-12:00"}}
-  - {{id: afternoon, hours: "12:00-18:00"}}
-  - {{id: evening, hours: 24/7}}
-evidence: {{unit: case, grace: 24h}}
-gates:
-  - to: supervised
-    require:
-      - {{measure: agreement, at_least: 95%}}
-      - {{measure: recall, label: damaged, at_least: 85%}}
-  - to: autonomous
-    require:
-      - {{measure: cost, at_most: 0.05}}
-tick: 1h
-"""
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,119 @@
+"""Each benchmark still runs, on little: figures are for people to measure, never for a test.
+
+A script runs in a process of its own, as `make bench` runs it, with its sizes made small.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.run import JOBS
+
+pytestmark = pytest.mark.exhaustive
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+IMPORTED = {"coverage_counts", "coverage_units", "history", "live_tick", "stored_figures", "tick"}
+TESTED_ELSEWHERE = {"cleaning", "coverage", "run"}
+TOO_LONG = {"slices", "stops_under_sign_ins"}  # a minute of CPU each, however little they do
+ARGUMENTS = {
+    "causes": ("--units", "3000"),
+    "figures": ("--sizes", "20000", "--turns", "1", "--facts", "1000"),
+    "ingest_postgresql": ("100", "3"),
+    "modules_entered": (),
+    "number_intervals": ("--repeats", "2"),
+    "number_reports": ("--pairs", "2000"),
+    "pooled_gains": ("--runs", "2"),
+    "replay": ("--pairs", "2000"),
+    "replayed_guards": (str(ROOT / "examples/bears/policy.yaml"), "--seeds", "1"),
+    "ticks": ("--cells", "20"),
+}
+"""Scripts whose arguments make them small."""
+CONSTANTS = {
+    "assignments": {"SITES, WINDOWS": "3, 4", "ROUNDS, REQUESTS, BATCHES, BATCH": "1, 3, 2, 5"},
+    "commands": {"STOPS": "3"},
+    "console_pages": {"SITES": "8"},
+    "console_polls": {"ROLLOUTS, PAGES, EVERY, SECONDS": "2, 2, 1.2, 2"},
+    "decisions": {"SITES, WINDOWS, CELLS_SITES": "3, 2, 4", "ROUNDS, QUESTIONS": "2, 20"},
+    "ingest": {"PAIRS, TURNS": "1_000, 1"},
+    "memory": {"SETTLING": "0.1"},
+    "number_intervals": {"MANY": "1_000"},
+    "operational_guards": {"DAYS, FIRST_DAY": "2, 20_000", "SEEDS": "(1,)", "DELAY_RUNS": "1"},
+    "pooled_gains": {"RISK, SLOTS, SEED": "0.05, 60, 16"},
+    "replayed_guards": {"DAYS": "3"},
+}
+"""Constants replaced in a copy of the folder, for the processes too that a script starts."""
+
+
+def test_every_script_is_tried():
+    scripts = {path.stem for path in BENCHMARKS.glob("*.py")}
+    assert scripts == {*ARGUMENTS, *CONSTANTS, *IMPORTED, *TESTED_ELSEWHERE, *TOO_LONG}
+    assert set(JOBS) <= scripts
+
+
+@pytest.fixture(scope="module")
+def small_copies(tmp_path_factory):
+    """Return a folder with the scripts, their constants made small."""
+    folder = tmp_path_factory.mktemp("small") / "benchmarks"
+    shutil.copytree(BENCHMARKS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for script, constants in CONSTANTS.items():
+        path = folder / f"{script}.py"
+        text = path.read_text(encoding="utf-8")
+        for names, values in constants.items():
+            text, count = re.subn(rf"(?m)^{names} = [^#\n]*", f"{names} = {values}", text)
+            assert count == 1, (script, names)
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("script", sorted({*ARGUMENTS, *CONSTANTS}))
+def test_a_script_runs_on_little(script, small_copies):
+    folder = small_copies if script in CONSTANTS else BENCHMARKS
+    run = run_script(folder / f"{script}.py", *ARGUMENTS.get(script, ()))
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"\d", run.stdout) or "no PostgreSQL" in run.stdout, "no figure is printed"
+
+
+def test_all_jobs_in_one_run_are_kept_as_markdown_and_json(tmp_path, small_copies):
+    run = run_script(small_copies / "run.py", "decisions", "memory", "--out", str(tmp_path))
+    assert run.returncode == 0, run.stderr
+    document = json.loads((tmp_path / "bench.json").read_text())
+    assert [job["job"] for job in document["jobs"]] == ["decisions", "memory"]
+    assert all(job["exit_code"] == 0 and job["cpu_seconds"] > 0 for job in document["jobs"])
+    page = (tmp_path / "bench.md").read_text()
+    assert all(line in page for job in document["jobs"] for line in job["lines"])
+    assert document["setting"]["commit"] in page
+
+
+def test_a_job_that_fails_is_named_and_the_others_are_kept(tmp_path, small_copies):
+    broken = small_copies.parent / "broken"
+    shutil.copytree(small_copies, broken)
+    (broken / "causes.py").write_text("raise SystemExit('the disk is full')")
+    run = run_script(broken / "run.py", "causes", "decisions", "--out", str(tmp_path))
+    assert run.returncode == 1
+    assert "failed: causes" in run.stderr
+    codes = [job["exit_code"] for job in json.loads((tmp_path / "bench.json").read_text())["jobs"]]
+    assert codes == [1, 0]
+    assert "the disk is full" in (tmp_path / "bench.md").read_text()
+
+
+def test_an_unknown_job_is_refused_with_the_names():
+    run = run_script(BENCHMARKS / "run.py", "decision")
+    assert run.returncode == 2
+    assert "name some of decisions, assignments" in run.stderr
+
+
+def run_script(path, *arguments):
+    return subprocess.run(
+        [sys.executable, str(path), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(path.parents[1]) + os.pathsep + str(ROOT)},
+    )
