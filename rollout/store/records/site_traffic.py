@@ -16,6 +16,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    true,
     type_coerce,
 )
 
@@ -149,6 +150,8 @@ def _build_is_model(
     """Return 1 for a case that the model decided, 0 for a human, null if nothing says who."""
 
     def is_in_time(table: FromClause) -> ColumnElement[bool]:
+        if not batched_sites:
+            return true()
         received = type_coerce(table.c.received_at, BigInteger)
         return or_(cases.c.site.not_in(sorted(batched_sites)), received < closing)
 
@@ -161,12 +164,16 @@ def _build_is_model(
         )
 
     later = actions.alias("later_action")
-    is_newest = ~exists().where(
-        later.c.rollout == actions.c.rollout,
-        later.c.case_id == actions.c.case_id,
-        later.c.lever == actions.c.lever,
-        later.c.revision > actions.c.revision,
-        is_in_time(later),
+    is_newest = ~(
+        exists()
+        .where(
+            later.c.rollout == actions.c.rollout,
+            later.c.case_id == actions.c.case_id,
+            later.c.lever == actions.c.lever,
+            later.c.revision > actions.c.revision,
+            is_in_time(later),
+        )
+        .correlate(actions, cases)
     )
     return case(
         (has_row(actions, actions.c.by == MODEL, is_newest), 1),

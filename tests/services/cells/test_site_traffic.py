@@ -164,6 +164,29 @@ def test_one_more_case_moves_no_share_of_a_reviewer_before_its_batch_is_whole(se
     assert moves == [(0, 0)] * one_less + [batch] * BATCH_SIZE + [tuple(2 * n for n in batch)]
 
 
+def test_a_corrected_case_and_action_count_once_as_they_are_now(service):
+    def read(site):
+        sites = {
+            each.site: each for each in load_site_traffic(service, VIEWER, "bears", at=AT).sites
+        }
+        hour = sites[site].last_hour
+        return hour.cases, hour.decided, hour.decided_by_model
+
+    before = {site: read(site) for site in ZONES}
+    done = {"key": "moved", "lever": "alarm", "action": "siren", "permission": "authorized"}
+    done |= {"version": "v1", "at": AT - MINUTE}
+    tell(
+        service.database,
+        case("moved", site="creek", at=AT - MINUTE),
+        case("moved", site="lake", at=AT - MINUTE, revision=2),
+        Action(by="model", **done),
+        Action(by="person", **done, revision=2),
+        at=AT,
+    )
+    assert read("creek") == before["creek"]
+    assert [now - then for now, then in zip(read("lake"), before["lake"], strict=True)] == [1, 1, 0]
+
+
 def test_a_caller_reads_the_own_sites_alone(service):
     cleo = Caller("cleo", role_assignments=(AssignedRole("viewer", "bears", "creek"),))
     traffic = load_site_traffic(service, cleo, "bears", at=AT)
@@ -193,6 +216,7 @@ def test_a_record_after_closing_moves_no_share_of_a_reviewer(service):
         return [(day.since, day.decided, day.decided_by_model) for day in days if day.decided]
 
     later = AT + 2 * DAY
+    tell(service.database, case("open", at=later), at=later)
     before = {caller.name: read(caller, later) for caller in (VIEWER, REVIEWER)}
     for n, (_, occurred, *_) in enumerate(DRAWN):
         if n % 5 == 0:
