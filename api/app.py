@@ -42,6 +42,7 @@ ROUTERS = (
     "sessions",
     "cells",
     "schedule",
+    "site_traffic",
     "proposals",
     "stops",
     "policies",

@@ -47,6 +47,7 @@ PAGE_MODULES: Final = (
     "rollouts.rules",
     "rollouts.planted_cases",
     "rollouts.schedule",
+    "rollouts.site_traffic",
     "rollouts.search",
     "reports.deliveries",
     "rollouts.rollout",

@@ -128,6 +128,7 @@ SERVICES = (
     "rollout.services.engine.cell_gains",
     "rollout.services.cells.calendar_feeds",
     "rollout.services.cells.schedule",
+    "rollout.services.cells.site_traffic",
     "rollout.reports.statistics.chance_agreement",
     "rollout.reports.figures.comparison",
     "rollout.reports.figures.confusion",

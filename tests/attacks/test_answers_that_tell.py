@@ -24,6 +24,7 @@ PAGES = (
     "versions",
     "proposals",
     "stops",
+    "traffic",
     "",
 )
 

@@ -77,6 +77,7 @@ ANSWERS = {
     "erasures": ("ada", "/settings/erasures"),
     "search": ("ana", "/search?q=creek"),
     "planted cases": ("ada", f"{R}/settings/planted-cases"),
+    "traffic": ("ana", f"{R}/traffic"),
 }
 """What forms lead to, without a picture."""
 LOOKS = [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")]

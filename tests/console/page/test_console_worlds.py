@@ -26,6 +26,7 @@ FILES = (
     "/training/manifest",
     "/cases/open-one",
     "/ledger/entries",
+    "/traffic",
 )
 
 
