@@ -93,7 +93,7 @@ def build_timeline_view(
         text=text,
         note=_describe_batches(timeline),
         bucket=timeline.bucket,
-        columns=("Humans", "Confirmed", "Model", *version_columns),
+        columns=("Humans", "Assisted", "Model", *version_columns),
         rows=tuple(_build_rows(timeline)),
         marks=timeline.marks,
     )
@@ -142,8 +142,8 @@ def describe_timeline(timeline: CellTimeline) -> str:
 def _describe_deciders(bucket: TimelineBucket) -> str:
     return (
         f"{format_quantity(count_units(bucket), 'unit')}: {format_count(bucket.model)} by the"
-        f" model, {format_count(bucket.confirmed)} confirmed by humans,"
-        f" {format_count(bucket.human)} by humans"
+        f" model, {format_count(bucket.confirmed)} by humans who had its answer,"
+        f" {format_count(bucket.human)} by humans alone"
     )
 
 
