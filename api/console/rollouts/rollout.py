@@ -41,7 +41,7 @@ from api.console.rollouts.rollout_text import (
     lead_with_stops,
     list_limits,
 )
-from api.console.rollouts.value_table import build_value_tables
+from api.console.rollouts.value_table import build_value_tables, list_gate_slices
 from api.console.rollouts.week_map import draw_week_map
 from rollout.core.calendar.instants import EPOCH
 from rollout.core.calendar.sites import Cell
@@ -166,6 +166,7 @@ def show_cell(
             load_cell_values(visitor.service, cell_page.state, selected_cell, visitor.at),
             [facts.version for facts in detail.evidence],
             is_blind=may_be_asked_blind(visitor.caller, rollout, (selected_cell.site,)),
+            sliced=list_gate_slices(policy, selected_cell),
         ),
         number_tables=_build_number_tables(
             visitor, cell_page.state, selected_cell, [facts.version for facts in detail.evidence]

@@ -14,6 +14,7 @@ from rollout.core.policy.measures import MISSING, Condition, UnitClass
 PLANTED: Final = "planted"
 PLANTED_MEASURES: Final = ("agreement", "recall")
 """Measures that don't depend on how often a label is planted; precision and cost do."""
+PLANTED_TERMS: Final = ", not of those that occur, missing decisions counted against it,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ class PlantedCondition(Condition):
         label = f" of {self.label}" if self.label else ""
         lever = f" ({self.lever})" if self.lever else ""
         return (
-            f"{self.measure}{label}{lever} of planted cases, not of those that occur, missing"
-            f" decisions counted against it, at least {self.threshold_text}"
+            f"{self.measure}{label}{lever} of planted cases{PLANTED_TERMS} at least"
+            f" {self.threshold_text}"
         )
 
 

@@ -54,8 +54,8 @@ class EvidenceFacts:
         stage: the version's stage at the end.
         acting: whether it is the acting version of the cell.
         since: when its state last changed.
-        attempt, attempt_since: 1 plus how often the version's evidence restarted in the cell, and
-            the first instant whose units count since.
+        attempt, attempt_since: the version's own number, 1 plus how often its evidence restarted in
+            the cell, and the first instant whose units count since.
         closed, judged, missing: units of the attempt that the engine counted.
         per_day: decided units a day over the last two weeks; None without any.
         gate: the next gate; None if no gate leads further, or a newer version acts here.

@@ -22,6 +22,7 @@ OUTSIDE_WINDOWS = "outside every window"
 NO_PREDICTION = "no prediction by this version"
 DRAWN_STEP = "in shadow, or sampled for a blind review or an audit"
 STILL_OPEN = "still open: a decision may come in until the unit closes"
+WITHHELD = "withheld: a blind review is still possible"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +132,11 @@ def _compute_funnel(inputs: ReportInputs, version: str, missing_units: pl.DataFr
         (pl.col("version") == version) & pl.col("unit").is_in(counted["unit"].implode())
     )
     steps = (
-        FunnelStep("cases", inputs.records.cases.height, {}),
+        FunnelStep("cases", inputs.records.cases.height + inputs.withheld_count, {}),
         FunnelStep(
-            "with a time, a site of the policy and a unit", cases.height, _count_unplaced(inputs)
+            "with a time, a site of the policy and a unit",
+            cases.height,
+            _drop_zeros({WITHHELD: inputs.withheld_count, **inputs.unplaced}),
         ),
         FunnelStep(
             "units, each counted once",
@@ -142,9 +145,10 @@ def _compute_funnel(inputs: ReportInputs, version: str, missing_units: pl.DataFr
         ),
         FunnelStep(
             "with a prediction",
-            predicted.height,
-            _count_unpredicted(units - predicted.height, still_open),
+            predicted.height + still_open,
+            _drop_zeros({NO_PREDICTION: units - predicted.height - still_open}),
         ),
+        FunnelStep("closed", predicted.height, _drop_zeros({STILL_OPEN: still_open})),
         FunnelStep(
             "in a window",
             in_window.height,
@@ -184,14 +188,6 @@ def _count_still_open(inputs: ReportInputs, version: str) -> int:
         pl.col("lever") == inputs.policy.whole_unit_lever
     )
     return inputs.pending_units.filter(is_own_unit).height
-
-
-def _count_unpredicted(lost: int, still_open: int) -> dict[str, int]:
-    return _drop_zeros({NO_PREDICTION: lost - still_open, STILL_OPEN: still_open})
-
-
-def _count_unplaced(inputs: ReportInputs) -> dict[str, int]:
-    return _drop_zeros(dict(inputs.unplaced))
 
 
 def _drop_zeros(counts: dict[str, int]) -> dict[str, int]:

@@ -23,6 +23,7 @@ from rollout.reports.inputs.slice_units import (
     ABSENT,
     LABEL_KIND,
     MIN_UNITS,
+    WEEKDAYS,
     Codes,
     SliceDimension,
     SliceName,
@@ -99,6 +100,7 @@ class SliceSearch:
         smallest: minimal number of units of a slice.
         method: of the test.
         said: the error rate as text.
+        compared: the attributes of this version's tested slices, with values and number, as text.
         found: at most 10 slices, the strongest first, labels last.
     """
 
@@ -112,6 +114,7 @@ class SliceSearch:
     method: str
     said: str
     found: tuple[DivergentSlice, ...]
+    compared: tuple[str, ...] = ()
 
 
 PHRASES = {
@@ -122,6 +125,8 @@ PHRASES = {
     "label": "human label {}",
     "person": "reviewer {}",
 }
+KIND_TEXTS = {"person": "reviewer", "label": "human label"}
+MAX_LISTED_VALUES = 7
 CAUSE_TEXTS = {
     "person": "humans are wrong there more often",
     "cases": "the model is wrong there",
@@ -148,8 +153,12 @@ def compute_slice_searches(
 
 def count_testable_slices(dimension: SliceDimension) -> int:
     """Return how many slices of a dimension have enough units, and a large enough rest."""
+    return len(_find_testable_codes(dimension))
+
+
+def _find_testable_codes(dimension: SliceDimension) -> Codes:
     all_units = np.ones(len(dimension.codes), dtype=bool)
-    return int(np.sum(_has_enough_units(_count_units(dimension, all_units, all_units))))
+    return np.flatnonzero(_has_enough_units(_count_units(dimension, all_units, all_units)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +366,22 @@ def _build_search(
             )
             for candidate in candidates
         ),
+        compared=tuple(filter(None, map(_describe_compared, dimensions))),
     )
+
+
+def _describe_compared(dimension: SliceDimension) -> str:
+    """Describe the tested slices of a dimension: `lens (2: clear, wet)`; "" without one."""
+    tested = [dimension.names[code] for code in _find_testable_codes(dimension)]
+    if not tested:
+        return ""
+    kinds = " and ".join(KIND_TEXTS.get(kind, kind) for kind, _ in tested[0])
+    if len(tested[0]) > 1:
+        return f"{kinds} ({format_count(len(tested))})"
+    values = sorted(value for ((_, value),) in tested)
+    values.sort(key=lambda value: WEEKDAYS.index(value) if value in WEEKDAYS else -1)
+    more = ", …" if len(values) > MAX_LISTED_VALUES else ""
+    return f"{kinds} ({format_count(len(values))}: {', '.join(values[:MAX_LISTED_VALUES])}{more})"
 
 
 def _build_divergent_slice(

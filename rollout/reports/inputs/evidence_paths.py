@@ -35,7 +35,8 @@ class EvidenceSeries:
     Attributes:
         condition, measure, at_least, line: the condition; `line` is its threshold.
         to: the stage that the gate leads to.
-        attempt, risk: 1 plus how often the evidence had restarted, and the attempt's risk.
+        attempt, risk: the version's own number, 1 plus how often the evidence had restarted, and
+            the attempt's risk. The ledger's number is `attempt_number` of the evidence.
         at: instants of the looks.
         n: records counted by then; for gain units of both arms with a value.
         estimate: the plain share, mean cost or gain.

@@ -66,8 +66,7 @@ def build_cell_rows(facts: ReportFacts) -> Iterator[CellSummaryRow]:
             next_step=leading.decides_next if leading else "no data: humans decide",
             challengers=tuple(
                 f"{item.version}: {item.decides_next}"
-                for item in cell_evidence
-                if item is not leading and SUPERSEDED not in item.decides_next
+                for item in list_other_versions(cell_evidence, leading)
             ),
         )
 
@@ -80,6 +79,15 @@ def list_cell_evidence(facts: ReportFacts, cell: CellStages) -> list[EvidenceFac
 def find_leading_evidence(evidence: list[EvidenceFacts]) -> EvidenceFacts | None:
     """Return the evidence of the acting version, else of the most decided one."""
     return max(evidence, key=lambda item: (item.acting, item.judged), default=None)
+
+
+def list_other_versions(
+    evidence: list[EvidenceFacts], leading: EvidenceFacts | None
+) -> list[EvidenceFacts]:
+    """Return a cell's evidence of versions that a newer one has not replaced."""
+    return [
+        item for item in evidence if item is not leading and SUPERSEDED not in item.decides_next
+    ]
 
 
 def _describe_narrowings(cell: CellStages, stages: tuple[str, ...]) -> Iterator[str]:

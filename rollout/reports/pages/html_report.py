@@ -19,6 +19,7 @@ from rollout.reports.pages.findings import rank_findings
 from rollout.reports.pages.number_charts import describe_points
 from rollout.reports.pages.open_proposals import find_open_proposals
 from rollout.reports.pages.page_templates import load_templates
+from rollout.reports.pages.repeated_terms import shorten_repeated_terms
 from rollout.reports.pages.report_sections import READER_NAMES, list_sections
 from rollout.reports.pages.report_tiles import build_tiles
 from rollout.reports.pages.section_summaries import (
@@ -34,6 +35,7 @@ from rollout.reports.text.bound_text import OPENING_NOTE, format_bound_value
 from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 from rollout.reports.text.guard_text import describe_counted_records, format_guard_reason
 from rollout.reports.text.number_text import format_number_interval, format_number_value
+from rollout.reports.text.remark_text import describe_remark
 
 MAX_ROWS = 60  # of one table; report.json has all
 FIRST_LOSSES = 5
@@ -44,15 +46,19 @@ INSTALL = "pip install 'rollout-controller[charts]'"
 SHADES = {"sh": 4, "lo": 3}  # classes of tokens.css
 
 
-def render_html_report(facts: ReportFacts, view: str | None = None) -> str:
+def render_html_report(
+    facts: ReportFacts, view: str | None = None, example: str | None = None
+) -> str:
     """Return the page; without vl-convert it has tables but no charts.
 
-    `view` selects the part for `operator`, `engineer` or `auditor`; by default all three.
+    `view` selects the part for `operator`, `engineer` or `auditor`; by default all three. `example`
+    is the shipped example whose replay this is.
     """
     readers = (view,) if view else tuple(READER_NAMES)
     page = _load_template().render(
         facts=facts,
         view=view,
+        example=example,
         readers=readers,
         reader_names=READER_NAMES,
         sections=list_sections(view),
@@ -82,7 +88,7 @@ def render_html_report(facts: ReportFacts, view: str | None = None) -> str:
         most=MAX_ROWS,
         install=INSTALL,
     )
-    return formatting.prevent_breaks(page)
+    return formatting.prevent_breaks(shorten_repeated_terms(page))
 
 
 @cache
@@ -97,6 +103,7 @@ def _load_template() -> Template:
         spans_in_words=formatting.describe_durations,
         local=formatting.format_local_time,
         took=formatting.describe_duration,
+        remark=describe_remark,
         drawing=Markup,
         luck=formatting.format_chance,
         drift_name=format_drift_name,

@@ -78,6 +78,17 @@ def build_tiles(facts: ReportFacts, reader: str) -> tuple[ReportTile, ...]:
     )
 
 
+def describe_stage_changes(facts: ReportFacts) -> str:
+    """Return how often stages went up and down; as widenings where nothing else moved them."""
+    raised = sum(cell.widened for cell in facts.stages)
+    lowered = sum(cell.narrowed for cell in facts.stages)
+    kinds = Counter(event.kind for event in facts.timeline)
+    if (raised, lowered) == (kinds["Widened"], kinds["Narrowed"]):
+        return f"{format_quantity(raised, 'widening')}, {format_quantity(lowered, 'narrowing')}"
+    changes = format_quantity(raised, "stage change")
+    return f"{changes} up, {format_count(lowered)} down, suspensions and ends of grants among them"
+
+
 def _build_stage_tile(facts: ReportFacts) -> ReportTile:
     stages = [cell.stage for cell in facts.stages]
     counts = Counter(stages)
@@ -89,14 +100,14 @@ def _build_stage_tile(facts: ReportFacts) -> ReportTile:
         for stage in reversed(facts.rules.stages)
         if stage != top and counts[stage]
     ]
-    moves = format_quantity(sum(cell.widened for cell in facts.stages), "widening")
-    losses = format_quantity(sum(cell.narrowed for cell in facts.stages), "narrowing")
     text = f"{join_words(rest)}. " if rest else ""
     order = sorted(stages, key=facts.rules.stages.index, reverse=True)
     value = f"{format_count(counts[top])} of {format_count(len(stages))}"
     unit = f"in {top}" if top == SHADOW else top
     markers = tuple(order) if len(order) <= MAX_MARKERS else ()
-    return ReportTile("Cells", value, unit, f"{text}{moves}, {losses}.", stages=markers)
+    return ReportTile(
+        "Cells", value, unit, f"{text}{describe_stage_changes(facts)}.", stages=markers
+    )
 
 
 def _build_alert_tile(facts: ReportFacts) -> ReportTile:

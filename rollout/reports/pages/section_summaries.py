@@ -9,7 +9,7 @@ from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.naive_baselines import NaiveOpening
 from rollout.reports.inputs.losses import HUMANS_DISAGREE, REVIEWERS_SPLIT, UNSURE
 from rollout.reports.pages.number_charts import choose_differences
-from rollout.reports.pages.report_tiles import select_agreements
+from rollout.reports.pages.report_tiles import describe_stage_changes, select_agreements
 from rollout.reports.text.formatting import (
     NO_DATA,
     format_cell_name,
@@ -46,12 +46,7 @@ def _summarize_stages(facts: ReportFacts) -> str:
     identity = facts.identity
     first, last = identity.first_case or identity.first, identity.last_case or identity.last
     span = f"{format_day(first, identity.timezone)} to {format_day(last, identity.timezone)}"
-    widened = format_quantity(sum(cell.widened for cell in facts.stages), "widening")
-    return f"{span}: {widened}, {format_quantity(_count_narrowings(facts), 'narrowing')}"
-
-
-def _count_narrowings(facts: ReportFacts) -> int:
-    return sum(cell.narrowed for cell in facts.stages)
+    return f"{span}: {describe_stage_changes(facts)}"
 
 
 def _summarize_cells(facts: ReportFacts) -> str:

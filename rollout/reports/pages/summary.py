@@ -262,9 +262,11 @@ def _describe_shadow_cells(facts: ReportFacts) -> Iterator[str]:
         cell = (evidence.site, evidence.window)
         if cell in with_decisions and cell not in described and len(described) < MAX_NAMED:
             described.add(cell)
+            others = [item.version for item in worst if (item.site, item.window) == cell][1:]
+            also = f"; also held: {join_words(others)}" if others else ""
             yield (
                 f"{format_cell_name(*cell)} stayed in shadow: {evidence.version}"
-                f" {_describe_shadow_reason(evidence)}."
+                f" {_describe_shadow_reason(evidence)}{also}."
             )
     rest = len(with_decisions - described)
     if rest:

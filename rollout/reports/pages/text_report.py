@@ -8,7 +8,11 @@ from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.funnel import FileRowCounts, Funnel, RowExample
 from rollout.reports.figures.next_step import NO_COUNTED_DECISION, describe_uncounted
-from rollout.reports.pages.cell_rows import find_leading_evidence, list_cell_evidence
+from rollout.reports.pages.cell_rows import (
+    find_leading_evidence,
+    list_cell_evidence,
+    list_other_versions,
+)
 from rollout.reports.pages.summary import describe_results, format_headline
 from rollout.reports.text.event_kinds import is_in_timeline
 from rollout.reports.text.formatting import (
@@ -21,13 +25,13 @@ from rollout.reports.text.formatting import (
     prevent_breaks,
     to_sentence,
 )
-from rollout.tally.frames import UNREADABLE_REASONS, RemarkReason
+from rollout.reports.text.remark_text import describe_remark
+from rollout.tally.frames import UNREADABLE_REASONS
 
 DEFAULT_WIDTH = 80
 MAX_ROWS = 40  # of a list; report.html has more
 MAX_REJECTED_ROWS = 5
 INDENT = "    "
-NOTE_TEXTS = {reason.value: " (no answer)" for reason in (RemarkReason.FAILED, RemarkReason.UNSURE)}
 
 
 def render_text_report(facts: ReportFacts, width: int = DEFAULT_WIDTH) -> str:
@@ -115,12 +119,26 @@ def _render_cells(facts: ReportFacts, width: int) -> Iterator[str]:
         text = to_sentence(_describe_group_step(group))
         prefix = f"{_name_cells(group, len(facts.stages))}: {first.stage}, {first.version}"
         yield from wrap_lines(f"{prefix}. {text}", width, subsequent_indent=INDENT)
+        for other in _list_other_versions(group, facts):
+            line = f"{INDENT}{other.version}: {to_sentence(other.decides_next)}"
+            yield from wrap_lines(line, width, subsequent_indent=INDENT * 2)
     if len(groups) > MAX_ROWS:
         more = sum(len(group) for group in groups[MAX_ROWS:])
         yield f"... and {format_quantity(more, 'more cell')}, in report.html"
     silent_count = len(facts.stages) - len(rows)
     if silent_count:
         yield from wrap_lines(f"{format_quantity(silent_count, 'cell')} in shadow, no data.", width)
+
+
+def _list_other_versions(
+    group: Sequence[EvidenceFacts], facts: ReportFacts
+) -> Iterator[EvidenceFacts]:
+    """Yield a cell's other versions with units; none for several cells at once."""
+    if len(group) == 1:
+        leading = group[0]
+        (cell,) = (c for c in facts.stages if (c.site, c.window) == (leading.site, leading.window))
+        others = list_other_versions(list_cell_evidence(facts, cell), leading)
+        yield from (row for row in others if row.closed)
 
 
 def _group_equal_cells(rows: Iterable[EvidenceFacts]) -> list[list[EvidenceFacts]]:
@@ -179,7 +197,7 @@ def _describe_row(row: RowExample) -> str:
 
 def _explain_notes(notes: dict[str, int]) -> dict[str, int]:
     """Return the notes, with what makes a row failed or unsure."""
-    return {f"{reason}{NOTE_TEXTS.get(reason, '')}": count for reason, count in notes.items()}
+    return {describe_remark(reason): count for reason, count in notes.items()}
 
 
 def _format_reasons(title: str, counts: dict[str, int]) -> str:

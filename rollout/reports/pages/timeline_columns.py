@@ -32,7 +32,7 @@ from rollout.reports.text.formatting import (
 MIN_COLUMN_WIDTH: Final = 24  # pixels, of WCAG 2.2 target size (minimum)
 
 
-DECIDER_NAMES: Final = {MODEL: "model", CONFIRMED: "confirmed", HUMAN: "humans"}
+DECIDER_NAMES: Final = {MODEL: "model", CONFIRMED: "assisted", HUMAN: "humans"}
 
 
 @dataclass(frozen=True, slots=True)

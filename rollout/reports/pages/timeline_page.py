@@ -25,6 +25,10 @@ from rollout.reports.text.formatting import (
 )
 
 NO_VALUE: Final = "–"
+DECIDED_UNITS_TEXT: Final = (
+    "Decided units of a version: with its answer and a human's blind decision, in shadow, a blind"
+    " review or an audit. So they are other units than those that the model or humans decided."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,11 @@ class TimelineView:
     rows: tuple[TimelineRow, ...]
     marks: tuple[TimelineMark, ...]
 
+    @property
+    def units_note(self) -> str:
+        """Return which units a version's figures are of."""
+        return DECIDED_UNITS_TEXT
+
 
 def build_timeline_view(
     timeline: CellTimeline, prefix: str, column_width: int = MIN_COLUMN_WIDTH
@@ -73,7 +82,7 @@ def build_timeline_view(
     version_columns = [
         column
         for name in names
-        for column in (f"{name} decided", f"{name} {heading}", f"{name} bound")
+        for column in (f"{name} decided units", f"{name} {heading}", f"{name} bound")
     ]
     return TimelineView(
         prefix=prefix,
@@ -84,7 +93,7 @@ def build_timeline_view(
         text=text,
         note=_describe_batches(timeline),
         bucket=timeline.bucket,
-        columns=("Humans", "Confirmed", "Model", *version_columns),
+        columns=("Humans", "Assisted", "Model", *version_columns),
         rows=tuple(_build_rows(timeline)),
         marks=timeline.marks,
     )
@@ -123,7 +132,8 @@ def describe_timeline(timeline: CellTimeline) -> str:
         bound_text = (
             f", bound at the end {format_timeline_bound(timeline, bounds[-1])}" if bounds else ""
         )
-        sentences.append(f"{version.version}: {format_count(judged)} decided{bound_text}.")
+        quantity = format_quantity(judged, "decided unit")
+        sentences.append(f"{version.version}: {quantity}{bound_text}.")
     if timeline.thresholds:
         sentences.append(f"In force now: {_list_thresholds(timeline)}.")
     return " ".join(sentences)
@@ -132,8 +142,8 @@ def describe_timeline(timeline: CellTimeline) -> str:
 def _describe_deciders(bucket: TimelineBucket) -> str:
     return (
         f"{format_quantity(count_units(bucket), 'unit')}: {format_count(bucket.model)} by the"
-        f" model, {format_count(bucket.confirmed)} confirmed by humans,"
-        f" {format_count(bucket.human)} by humans"
+        f" model, {format_count(bucket.confirmed)} by humans who had its answer,"
+        f" {format_count(bucket.human)} by humans alone"
     )
 
 

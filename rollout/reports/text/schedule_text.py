@@ -3,7 +3,7 @@
 from typing import Final
 
 from rollout.core.scope.schedule import DUE_DRILL, FIRST_DRILL, OVERDUE_DRILL, ScheduleEntry
-from rollout.reports.text.formatting import format_cell_name
+from rollout.reports.text.formatting import format_cell_name, format_count
 
 MAX_SITES: Final = 3  # named in one title
 DRILL_TEXTS: Final = {
@@ -35,9 +35,8 @@ def _describe_place(entry: ScheduleEntry, *, names_windows: bool) -> str:
     if not entry.sites:
         return ""
     window = entry.window if names_windows else ""
-    site_text = ", ".join(
-        format_cell_name(site, window) or site for site in entry.sites[:MAX_SITES]
-    )
-    more_count = len(entry.sites) - MAX_SITES
-    more_text = f" and {more_count} more sites" if more_count > 0 else ""
-    return f" at {site_text}{more_text}"
+    names = [format_cell_name(site, window) or site for site in entry.sites]
+    more_count = len(names) - MAX_SITES
+    if more_count < 2:  # a single one is named, as its name says more than its number
+        return f" at {', '.join(names)}"
+    return f" at {', '.join(names[:MAX_SITES])} and {format_count(more_count)} more sites"

@@ -48,7 +48,7 @@ def play_example(
     replayed_files = replay_files(build_replay_request(example), progress)
     inputs = build_replay_inputs(replayed_files)
     story = ExampleStory(example, replayed_files, inputs, compute_report_facts(inputs))
-    return story.describe(), build_report_files(replayed_files, inputs, story.facts)
+    return story.describe(), build_report_files(replayed_files, inputs, story.facts, example.name)
 
 
 @dataclass(frozen=True, slots=True)

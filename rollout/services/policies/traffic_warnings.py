@@ -17,7 +17,7 @@ from rollout.services.policies.gate_forecast import (
     multiply_rates,
 )
 from rollout.services.policies.gate_plans import GatePlan, format_expected_value, plan_gate
-from rollout.services.policies.guard_plans import GuardPlan
+from rollout.services.policies.guard_plans import AgreementDrop, GuardPlan
 from rollout.services.policies.traffic import CellTraffic, RolloutTraffic
 
 MIN_RENEWAL_CHANCE = 0.8
@@ -166,11 +166,12 @@ def _warn_late_guards(
     policy: Policy, guard_plans: tuple[GuardPlan, ...]
 ) -> Iterator[PolicyWarning]:
     for guard_plan in guard_plans:
-        total_failure = next((drop for drop in guard_plan.drops if drop.agreement == 0.0), None)
+        total_failure = _find_total_failure(guard_plan)
         if (
             total_failure is not None
             and total_failure.days is not None
             and total_failure.days > DAYS_PER_MONTH
+            and not _is_covered(guard_plan, guard_plans, policy)
         ):
             condition_description = format_condition(guard_plan.guard.condition)
             delay_text = format_days(total_failure.days)
@@ -183,6 +184,33 @@ def _warn_late_guards(
                 yield PolicyWarning("guards", f"the added guard {text}")
             else:
                 yield PolicyWarning(f"guards[{policy.guards.index(guard_plan.guard)}]", text)
+
+
+def _find_total_failure(guard_plan: GuardPlan) -> AgreementDrop | None:
+    return next((drop for drop in guard_plan.drops if drop.agreement == 0.0), None)
+
+
+def _is_covered(guard_plan: GuardPlan, guard_plans: tuple[GuardPlan, ...], policy: Policy) -> bool:
+    """Return whether another guard sees within a month what an added guard sees later.
+
+    A model that is always wrong trips every guard of the lever; one that misses a whole label only
+    those of that label's measure.
+    """
+    guard = guard_plan.guard
+    if not guard.added or type(guard.condition) is not Condition:
+        return False
+    cells = [cell for cell in policy.cells if guard.where.fits(cell)]
+    return any(
+        other.stage == guard_plan.stage
+        and type(other.guard.condition) is Condition
+        and other.guard.condition.lever == guard.condition.lever
+        and (guard.condition.label is None or other.guard.condition.key == guard.condition.key)
+        and (failure := _find_total_failure(other)) is not None
+        and failure.days is not None
+        and failure.days <= DAYS_PER_MONTH
+        and all(other.guard.where.fits(cell) for cell in cells)
+        for other in guard_plans
+    )
 
 
 def _describe_cells(cells: tuple[Cell, ...], policy: Policy) -> str:

@@ -129,11 +129,14 @@ def format_ledger(result: ReplayResult, salt: bytes) -> str:
 
 
 def build_report_files(
-    replayed_files: ReplayedFiles, inputs: ReportInputs, facts: ReportFacts
+    replayed_files: ReplayedFiles,
+    inputs: ReportInputs,
+    facts: ReportFacts,
+    example: str | None = None,
 ) -> dict[str, bytes]:
-    """Return all output files by name."""
+    """Return all output files by name; `example` is the shipped example that was replayed."""
     return {
-        "report.html": render_html_report(facts).encode(),
+        "report.html": render_html_report(facts, example=example).encode(),
         "report.json": render_json_report(facts).encode(),
         "ledger.jsonl": format_ledger(
             replayed_files.result, replayed_files.request.options.salt

@@ -1,15 +1,16 @@
 """Which attribute values a version met: on a cell's page and beside a proposal."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from api.console.proposals import proposal as proposal_page
 from api.console.rollouts import rollout as rollout_page
-from api.console.rollouts.value_table import build_value_tables
+from api.console.rollouts.value_table import build_value_tables, list_gate_slices
 from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, ValueReading
 from rollout.core.scope.commands import Actor
-from rollout.formats.policy.reader import parse_policy
+from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.services.cells.cell_values import (
     CellValuesSummary,
     load_cell_values,
@@ -74,6 +75,20 @@ def test_mistakes_are_counted_once_nobody_may_still_review_the_unit():
         shown = read_closed_values(series, slot)[FORM]
         assert (shown.judged, shown.agreed) == counts
         assert shown.status == newest.status
+
+
+@pytest.mark.parametrize(("sliced", "said"), [(("form",), True), (("age",), False), ((), False)])
+def test_an_unfamiliar_value_that_holds_a_gate_by_slice_is_said_to(sliced, said):
+    (table,) = build_value_tables({"v1": SUMMARY}, ["v1"], is_blind=False, sliced=sliced)
+    assert any("that form can hold the gate" in note for note in table.notes) == said
+    familiar = replace(SUMMARY, values=SUMMARY.values[:1])
+    (table,) = build_value_tables({"v1": familiar}, ["v1"], is_blind=False, sliced=sliced)
+    assert table.notes == ()
+
+
+def test_the_attributes_of_a_cells_slice_conditions_are_listed():
+    policy = read_policy(Path(__file__).parents[3] / "examples/skin/policy.yaml")
+    assert {list_gate_slices(policy, cell) for cell in policy.cells} == {("tone",)}
 
 
 def test_values_beyond_twenty_are_counted():

@@ -1,5 +1,6 @@
 """What will happen in a rollout, by its policy, its ledger and the present."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
@@ -137,6 +138,9 @@ def test_drills_of_one_instant_are_one_entry():
     rollout.widen(LAKE)
     entry = of_kind(rollout, "drill")[0]
     assert describe_entry(entry, names_windows=True) == "First stop drill is due at creek, lake"
+    four, five = (replace(entry, sites=tuple("abcde"[:n])) for n in (4, 5))
+    assert describe_entry(four, names_windows=True).endswith(" at a, b, c, d")
+    assert describe_entry(five, names_windows=True).endswith(" at a, b, c and 2 more sites")
     both = of_kind(rollout, "drill", drills={"creek": NOON})
     assert [describe_entry(entry, names_windows=True) for entry in both] == [
         "First stop drill is due at lake",

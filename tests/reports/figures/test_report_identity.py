@@ -76,6 +76,14 @@ def test_the_auditors_page_says_what_a_reader_needs_to_check_it(facts):
     assert "It ends after the last case" not in page
 
 
+def test_a_page_names_the_folder_of_the_example_that_was_replayed(facts):
+    """Seen: every demo's report named the mail room's files."""
+    page = render_html_report(facts, "auditor", example="bears")
+    assert "<code>examples/bears/policy.yaml</code>" in page
+    assert "mail-room" not in page
+    assert "examples/" not in render_html_report(facts, "auditor")
+
+
 def test_a_finding_of_a_reviewer_names_whom_the_reviewer_agrees_less_with(facts):
     """Seen: "agrees less than the other reviewers" over a figure of agreement with the model."""
     reviewer = replace(facts.people.reviewers[0], stands_out=("model",))

@@ -1,6 +1,10 @@
 """Timelines in a report: the cells with events, with the figures of their evidence."""
 
+from html import unescape
+
 from rollout.reports.figures import report_timelines
+from rollout.reports.pages.html_report import render_html_report
+from rollout.reports.pages.timeline_page import DECIDED_UNITS_TEXT, describe_timeline
 from rollout.reports.text.event_kinds import CELL_KINDS
 
 
@@ -29,6 +33,17 @@ def test_a_timeline_ends_with_the_figures_of_the_evidence(told):
                 compared += 1
         assert {stage.decider for stage in timeline.stages} - {"human"}
     assert compared
+
+
+def test_a_page_says_which_units_the_figures_of_a_timeline_are_of(told):
+    """Seen: 238 units decided by humans beside 231 decided units of a version."""
+    _, facts = told
+    timeline = facts.cell_timelines[0]
+    version = timeline.versions[0]
+    judged = sum(point.judged for point in version.points)
+    text = describe_timeline(timeline).replace(",", "")
+    assert f"{version.version}: {judged} decided units" in text
+    assert DECIDED_UNITS_TEXT in unescape(render_html_report(facts, "engineer"))
 
 
 def test_only_the_cells_with_most_events_are_drawn(told, monkeypatch):

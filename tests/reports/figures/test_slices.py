@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -351,3 +352,14 @@ def test_the_chance_of_a_false_name_is_said_in_words(searches):
     said = searches["v1"].said
     assert said.startswith(f"{searches['v1'].looked_at} slices were compared")
     assert "at most 5\u00a0%" in said
+
+
+def test_the_compared_slices_are_named_with_attribute_values_and_number(searches):
+    """The numbers in brackets are those of the tested slices."""
+    compared = searches["v1"].compared
+    assert "site (4: halifax, hobart, lisbon, nagoya)" in compared
+    assert any(text.startswith("scanner (") for text in compared)
+    counts = [int(re.search(r"\((\d+)", text)[1]) for text in compared]
+    others = (text for s in searches.values() if s.version != "v1" for text in s.compared)
+    counts += [int(re.search(r"\((\d+)", text)[1]) for text in others]
+    assert sum(counts) == searches["v1"].looked_at

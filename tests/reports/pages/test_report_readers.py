@@ -16,7 +16,7 @@ from rollout.reports.pages.findings import rank_findings
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.open_proposals import find_open_proposals
 from rollout.reports.pages.report_sections import SECTION_TITLES, list_sections
-from rollout.reports.pages.report_tiles import build_tiles
+from rollout.reports.pages.report_tiles import build_tiles, describe_stage_changes
 from rollout.reports.pages.section_summaries import SUMMARIES, summarize_sections
 from rollout.reports.pages.stacked_tables import label_cells
 from rollout.reports.pages.summary import describe_results
@@ -301,3 +301,16 @@ def test_an_unmet_condition_within_its_threshold_needs_more_evidence(
     assert results
     texts = [text.replace("\N{NO-BREAK SPACE}", " ") for text in held + results]
     assert all(need in text for text in texts)
+
+
+def test_stages_that_a_suspension_moved_are_no_widenings_and_narrowings(facts):
+    """Seen: 8 widenings on the operator's page and 6 on the engineer's, of one history."""
+    kinds = [event.kind for event in facts.timeline]
+    moved = tuple(replace(cell, widened=0, narrowed=0) for cell in facts.stages[1:])
+    first = facts.stages[0]
+    known = replace(first, widened=kinds.count("Widened"), narrowed=kinds.count("Narrowed"))
+    plain = describe_stage_changes(replace(facts, stages=(known, *moved)))
+    assert plain == f"{known.widened} widenings, {known.narrowed} narrowings"
+    suspended = replace(known, widened=known.widened + 2, narrowed=known.narrowed + 2)
+    text = describe_stage_changes(replace(facts, stages=(suspended, *moved)))
+    assert text.startswith(f"{known.widened + 2} stage changes up, {known.narrowed + 2} down, susp")

@@ -80,3 +80,18 @@ def test_a_cell_whose_estimate_is_within_the_threshold_needs_more_evidence(facts
     summary = " ".join(text.partition("Timeline")[0].split())
     assert f"stayed in shadow: {item.version}" in summary
     assert reason in summary
+
+
+def test_each_version_that_waits_in_a_cell_has_its_next_step(facts):
+    """Seen: of two versions held in a cell only the one with more units had one."""
+    row = max(facts.evidence, key=lambda item: item.judged)
+    other = replace(row, version="v2", judged=1, acting=False, decides_next="more of v2")
+    text = render_text_report(replace(facts, evidence=(*facts.evidence, other)))
+    assert "    v2: More of v2.\n" in text
+    row = next(item for item in facts.evidence if item.judged == 1)
+    held = replace(facts, evidence=(*facts.evidence, replace(row, version="v2")))
+    assert "; also held: v2." in " ".join(render_text_report(held).split())
+    assert "also held" not in render_text_report(facts)
+    replaced = replace(other, decides_next="the newer v1 acts here; more of v2")
+    text = render_text_report(replace(facts, evidence=(*facts.evidence, replaced)))
+    assert "v2" not in text

@@ -6,7 +6,7 @@ import pytest
 
 from rollout.core.calendar.sites import Cell, Window
 from rollout.core.policy.measures import Condition
-from rollout.core.policy.policy import Guard
+from rollout.core.policy.policy import Guard, Where
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.services.policies.gate_forecast import (
@@ -16,7 +16,7 @@ from rollout.services.policies.gate_forecast import (
     format_days,
 )
 from rollout.services.policies.gate_plans import plan_gates
-from rollout.services.policies.guard_plans import compute_false_alarms, plan_guards
+from rollout.services.policies.guard_plans import AgreementDrop, compute_false_alarms, plan_guards
 from rollout.services.policies.planning import build_policy_plan, format_plan
 from rollout.services.policies.traffic import (
     CellTraffic,
@@ -26,6 +26,7 @@ from rollout.services.policies.traffic import (
     compute_recorded_traffic,
     find_missing_columns,
 )
+from rollout.services.policies.traffic_warnings import list_traffic_warnings
 from tests.shipped_policies import SHIPPED_POLICIES
 from tests.tally import histories
 
@@ -347,8 +348,8 @@ def test_a_gate_that_is_not_expected_to_open_is_warned_of():
 
 def test_too_few_units_in_a_grant_are_warned_of():
     found = says(BASE + EXPECT.replace("per_day: 60", "per_day: 6"))
-    assert "stages[1]: a grant of autonomous lasts 13 weeks: about 54 decided units in" in found[-3]
-    assert "its renewal needs 60" in found[-3]
+    assert "stages[1]: a grant of autonomous lasts 13 weeks: about 54 decided units in" in found[-2]
+    assert "its renewal needs 60" in found[-2]
 
 
 def test_a_grant_that_may_well_not_be_renewed_is_warned_of():
@@ -356,6 +357,27 @@ def test_a_grant_that_may_well_not_be_renewed_is_warned_of():
     weak = [line for line in found if "for a renewal is" in line]
     assert weak
     assert all("agreement at least 95 %" in line for line in weak)
+
+
+def test_an_added_guard_is_no_concern_where_another_sees_a_total_failure_in_a_month():
+    quiet = BASE + EXPECT.replace("per_day: 60", "per_day: 0.4")
+    policy = parse_policy(quiet)
+    traffic = build_expected_traffic(policy)
+    plans = plan_guards(policy, traffic)
+    added = next(plan for plan in plans if plan.guard.added and plan.drops)
+    quick = AgreementDrop(0.0, 3.0, 1.0)
+    other = replace(added, guard=replace(added.guard, added=False), drops=(quick,))
+    bears = replace(added.guard.condition, measure="recall", label="bear")
+    about_bears = replace(added, guard=replace(added.guard, condition=bears))
+    elsewhere = replace(other, guard=replace(other.guard, where=Where(sites=("nowhere",))))
+
+    def warns(*others):
+        return list(list_traffic_warnings(policy, traffic, (), others))
+
+    assert "the added guard agreement" in str(warns(added)[0])
+    assert warns(added, elsewhere)
+    assert not warns(added, other)
+    assert warns(about_bears, other), "a model can agree often and miss every bear"
 
 
 def test_a_guard_that_sees_a_total_failure_late_is_warned_of():

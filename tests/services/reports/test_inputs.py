@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -15,7 +16,7 @@ from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.engine import ReplayOptions
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.funnel import STILL_OPEN
+from rollout.reports.figures.funnel import STILL_OPEN, WITHHELD
 from rollout.reports.inputs.decided_by import assign_deciders as standing_of
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.pages.json_report import to_plain_values
@@ -199,6 +200,12 @@ def test_two_halves_of_a_span_hold_each_case_once(database):
     assert halves[0].last == middle
 
 
+def assert_steps_add_up(funnel):
+    """Every step is the one before without its losses: open and withheld cases have a row."""
+    for before, after in pairwise(funnel.steps):
+        assert before.left - sum(after.lost.values()) == after.left
+
+
 @on_sqlite
 def test_units_that_are_not_closed_yet_are_said_to_wait(database):
     field.set_up_field(database, NOON - DAY)
@@ -208,7 +215,9 @@ def test_units_that_are_not_closed_yet_are_said_to_wait(database):
     told = of_store(database, "bears", at=NOON + HOUR)
     facts = compute_report_facts(told)
     (funnel,) = facts.funnels
-    assert (funnel.steps[3].left, funnel.steps[3].lost) == (1, {STILL_OPEN: 1})
+    closed = next(step for step in funnel.steps if step.name == "closed")
+    assert (closed.left, closed.lost) == (1, {STILL_OPEN: 1})
+    assert_steps_add_up(funnel)
     assert told.pending_units["case_key"].to_list() == ["late"]
     assert told.counted_until == NOON + HOUR
     assert told.closes_at == told.last + DAY
@@ -288,6 +297,9 @@ def test_nothing_of_a_case_that_may_still_be_judged_blind_is_in_a_report(databas
     assert told.records.cases["case_key"].to_list() == ["case-1"]
     assert told.records.predictions["case_key"].to_list() == ["case-1"]
     assert told.withheld_count == 1
+    (funnel,) = compute_report_facts(told).funnels
+    assert funnel.steps[1].lost == {WITHHELD: 1}
+    assert_steps_add_up(funnel)
     assert [(w.site, w.open, w.overdue) for w in told.pending_reviews] == [("creek", 1, 0)]
     room.later(25 * HOUR)
     later = of_store(database, "bears", at=room.at)
