@@ -22,10 +22,10 @@
 
   const say = (text) => { by("review-saved").textContent = text; };
 
-  const read = (html) => {
-    const made = document.createElement("template");
-    made.innerHTML = html;
-    return document.importNode(made.content, true); // here its pictures begin to load
+  const read = (html) => { // once its nodes are of this document, pictures begin to load
+    const parts = document.createDocumentFragment();
+    parts.append(...new DOMParser().parseFromString(html, "text/html").body.childNodes);
+    return parts;
   };
 
   const refuse = (text, item) => {
