@@ -25,6 +25,7 @@ PAGE_MODULES: Final = (
     "proposals.proposal",
     "rollouts.overview",
     "reviews.review",
+    "reviews.held_review",
     "reviews.adjudication",
     "ledger.incidents",
     "ledger.incident",

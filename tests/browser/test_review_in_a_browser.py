@@ -30,6 +30,9 @@ TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clie
 LARGE = "document.documentElement.style.fontSize = '200%'"
 RING = "getComputedStyle(document.activeElement).outlineStyle"
 OPENED = "document.querySelectorAll('details').forEach(part => part.open = true)"
+ACTION = "document.querySelector('#decision')?.getAttribute('action') ?? ''"
+NEXT = f"before => document.readyState === 'complete' && ({ACTION}) !== before"
+SETTLED = "() => document.querySelector('#review-saved')?.textContent !== 'Sending…'"
 FOCUSED = "document.activeElement.localName"
 HEIGHTS = """
 Array.from(document.querySelectorAll('button, .btn, summary, .judge-link')).map(part => [
@@ -95,12 +98,21 @@ def reviewing(opened, name="rita", **how):
 def press(page, key):
     """Press a key that leads on, once the case has been on the screen for a moment."""
     page.wait_for_timeout(SEEN)
-    with page.expect_navigation():
+    with leading_on(page):
         page.keyboard.press(key)
 
 
+@contextmanager
+def leading_on(page):
+    """Wait for the next case, on its own page or held ahead, and until the answer is stored."""
+    before = form_of(page)
+    yield
+    page.wait_for_function(NEXT, arg=before)
+    page.wait_for_function(SETTLED)
+
+
 def form_of(page):
-    return page.get_attribute("#decision", "action")
+    return page.evaluate(ACTION)
 
 
 def test_twenty_cases_are_judged_by_keyboard_alone(hall, opened):
@@ -157,7 +169,7 @@ def test_a_key_that_is_held_down_judges_one_case(hall, opened):
     fill(hall)
     _, page = reviewing(opened)
     page.wait_for_timeout(SEEN)
-    with page.expect_navigation():
+    with leading_on(page):
         page.keyboard.down("b")
     page.wait_for_timeout(SEEN)
     page.keyboard.down("b")  # as a keyboard repeats it
@@ -306,7 +318,7 @@ def test_two_questions_are_answered_by_keys_and_enter(browser, tmp_path):
         page.wait_for_timeout(SEEN)
         page.keyboard.press("f")
         page.keyboard.press("m")
-        with page.expect_navigation():
+        with leading_on(page):
             page.keyboard.press("Enter")
         (said,) = verdicts(hall, "rita").values()
         assert said.answers == {"alarm": "fox", "flock": "many"}

@@ -61,6 +61,16 @@ class AnsweredWorld:
         )
         self.pages.append((form, sent.status_code, dict(sent.headers), self.masked(sent.text)))
 
+    def hold(self, page):
+        """Ask for the next cases, as the page's script does."""
+        terms = re.search(r'data-terms="([^"]*)"', page)
+        if form_of(page) is None or terms is None:
+            return
+        shown = form_of(page).rpartition("/")[2]
+        fields = {"page_token": hidden(page, "page_token"), "shown": shown, "terms": terms[1]}
+        sent = self.browser.post(f"/console{REVIEW}-ahead", data=fields)
+        self.pages.append((f"{REVIEW}-ahead", sent.status_code, dict(sent.headers), sent.text))
+
     def day(self):
         """Judge, undo, differ, settle, look at lists and at what may not be seen yet."""
         self.arrive(*(f"case-{n}" for n in range(6)))
@@ -70,6 +80,7 @@ class AnsweredWorld:
             for label in labels:
                 page = self.get(REVIEW)
                 if form := form_of(page):
+                    self.hold(page)
                     self.get(f"{form}/model")
                 self.answer(page, label)
             undo = undo_of(self.get(REVIEW))
@@ -119,5 +130,6 @@ def test_the_pages_of_a_reviewer_are_the_same_whatever_the_model_says(rung, seco
         assert here == there
     texts = [text for _, status, _, text in one if status == 200]
     assert any("Bear, fox or none?" in text for text in texts)
+    assert any('"held":[{' in text for text in texts) == (rung == 0)
     assert rung or second == "0%" or any("Answers so far" in text for text in texts)
     assert rung != 1 or any("The model proposes" in text for text in texts)

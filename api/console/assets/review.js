@@ -1,6 +1,6 @@
 /* Single keys of the review page: a letter presses what carries it. Without this script the same
    letters are access keys. A key counts alone and never from a text field; one that answers only
-   once the case has been on the screen for a moment, and once a page. */
+   once the case has been on the screen for a moment, and once a case. */
 "use strict";
 (() => {
   const SEEN = 300; // ms: who is faster has not looked
@@ -9,7 +9,9 @@
   let since = performance.now();
   let sent = false;
 
-  addEventListener("pageshow", () => { since = performance.now(); sent = false; });
+  const begin = () => { since = performance.now(); sent = false; };
+  addEventListener("pageshow", begin);
+  document.addEventListener("review:shown", begin); // the next case, without a new page
   document.addEventListener("submit", (event) => { if (event.target.method !== "dialog") sent = true; });
 
   const types = (part) => part instanceof Element

@@ -45,6 +45,7 @@ class _OpenForm:
     """A form being read; buttons may send it to another path than its own."""
 
     actions: set[str]
+    id: str = ""
     edits: list[tuple[int, int, str]] = field(default_factory=list)
     hidden: dict[str, str] = field(default_factory=dict)
     pressed: str = ""
@@ -63,7 +64,7 @@ class _FormFiller(HTMLParser):
         self._typed_text = ""
         self._select, self._button, self._textarea = "", False, -1
         self._edits: list[tuple[int, int, str]] = []
-        self.has_form, self.pressed = False, ""
+        self.has_form, self.pressed, self._used_id = False, "", ""
         self.hidden: dict[str, str] = {}
 
     def finish(self) -> str:
@@ -79,10 +80,17 @@ class _FormFiller(HTMLParser):
         """Replace a field's tag."""
         values = {name: value or "" for name, value in attrs}
         if tag == "form":
-            self._form = _OpenForm({_get_path(values.get("action", ""))})
-        if self._form is None:
-            return
+            self._form = _OpenForm({_get_path(values.get("action", ""))}, values.get("id", ""))
         typed = self._fields.get(values.get("name", ""))
+        if self._form is None:
+            if (
+                tag == "textarea"
+                and typed
+                and self._used_id
+                and values.get("form") == self._used_id
+            ):
+                self._begin_text(typed[-1])  # a field of the form that stands behind it
+            return
         if "formaction" in values:
             self._form.actions.add(_get_path(values["formaction"]))
         if tag == "input":
@@ -94,8 +102,7 @@ class _FormFiller(HTMLParser):
                 "selected", attrs, tag, is_on=values.get("value") in self._fields[self._select]
             )
         elif tag == "textarea" and typed and "hidden" not in values and "readonly" not in values:
-            self._textarea = self._offset() + len(self.get_starttag_text() or "")
-            self._typed_text = typed[-1]
+            self._begin_text(typed[-1])
         elif tag == "button" and typed and values.get("value") in typed:
             self._button = True
 
@@ -110,17 +117,22 @@ class _FormFiller(HTMLParser):
             self._select = ""
         if tag == "button":
             self._button = False
-        if tag == "textarea" and self._textarea >= 0 and self._form is not None:
+        if tag == "textarea" and self._textarea >= 0:
             text = "\n" + escape(self._typed_text)  # a parser drops the first line break
-            self._form.edits.append((self._textarea, self._offset(), text))
+            edits = self._edits if self._form is None else self._form.edits
+            edits.append((self._textarea, self._offset(), text))
             self._textarea = -1
         if tag == "form" and self._form is not None:
             self._use_form(self._form)
             self._form = None
 
+    def _begin_text(self, text: str) -> None:
+        self._textarea = self._offset() + len(self.get_starttag_text() or "")
+        self._typed_text = text
+
     def _use_form(self, form: _OpenForm) -> None:
         if self._action in form.actions and not self.has_form:
-            self.has_form, self.hidden = True, form.hidden
+            self.has_form, self.hidden, self._used_id = True, form.hidden, form.id
             self.pressed = " ".join(form.pressed.split())
             self._edits += form.edits
 

@@ -36,6 +36,12 @@ def render_page(
         status: 422 if a form is shown again with errors.
         context: variables of the template.
     """
+    html = render_html(request, visitor, template, **context)
+    return HTMLResponse(html, status, HEADERS)
+
+
+def render_html(request: Request, visitor: Visitor | None, template: str, **context: Any) -> str:
+    """Return the text of a page, or of a part of one."""
     path = request.url.path
     base_context: dict[str, Any] = {
         "visitor": visitor,
@@ -54,8 +60,7 @@ def render_page(
     html = (
         create_environment().get_template(f"{template}.html.j2").render({**base_context, **context})
     )
-    html = time_format.keep_first_viewer_times(text.join_percent_signs(html))
-    return HTMLResponse(html, status, HEADERS)
+    return time_format.keep_first_viewer_times(text.join_percent_signs(html))
 
 
 def redirect_to(path: str) -> RedirectResponse:

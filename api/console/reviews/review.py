@@ -14,8 +14,6 @@ from api.console.reviews.review_case import (
     build_decided_case,
     build_review_case,
     get_section,
-    is_urgent,
-    sort_tasks,
 )
 from api.console.reviews.review_form import (
     RESULT_TEXTS,
@@ -29,12 +27,12 @@ from api.console.reviews.review_form import (
 )
 from rollout.core.scope.permissions import Permission
 from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.reviews.held_cases import claim_page_tasks
 from rollout.services.reviews.own_decisions import load_own_decision
-from rollout.services.reviews.review_queue import ClaimedTask, count_pending_reviews
+from rollout.services.reviews.review_queue import count_pending_reviews
 from rollout.services.reviews.reviews import (
-    claim_reviews,
     load_own_reviews,
-    release_review,
+    release_own_claims,
     reveal_predictions,
 )
 
@@ -42,8 +40,6 @@ router = APIRouter()
 TaskNumber = Annotated[int, Path(ge=1, lt=2**53)]
 ResultQuery = Annotated[str, Query(max_length=20)]
 RolloutQuery = Annotated[str, Query(max_length=200)]
-CLAIM_COUNT = 2
-"""Claimed cases: the current one, and the next, to preload its picture."""
 
 
 @router.get("/review")
@@ -77,45 +73,23 @@ def show_next_case(
 ) -> Response:
     """Show the visitor's claimed case, or claim the next one."""
     state = load_review_state(visitor, rollout)
-    reviewer_tasks = claim_reviews(
+    page_tasks = claim_page_tasks(
         visitor.service.database,
         visitor.caller,
         state,
         visitor.at,
-        target_count=CLAIM_COUNT,
         claim_time=visitor.wall_time,
     )
-    claimed_tasks = sort_tasks(
-        (
-            claimed_task
-            for claimed_task in reviewer_tasks.tasks
-            if claimed_task.kind != "adjudicate"
-        ),
-        visitor.at,
-    )
-    page_tasks = _release_urgent_tasks(visitor, state, claimed_tasks)
+    tasks = page_tasks.tasks
     context = ReviewPageContext(
         text=RESULT_TEXTS.get(after, ""),
-        to_go=len(claimed_tasks)
-        + reviewer_tasks.waiting["blind"]
-        + reviewer_tasks.waiting["assisted"],
-        upcoming_cases=tuple(task.case for task in page_tasks[1:]),
-        to_settle=reviewer_tasks.waiting["adjudicate"]
-        + len(reviewer_tasks.tasks)
-        - len(claimed_tasks),
+        to_go=page_tasks.to_go,
+        upcoming_cases=tuple(task.case for task in tasks[1:]),
+        to_settle=page_tasks.to_settle,
+        terms=page_tasks.terms,
     )
-    review_case = build_review_case(page_tasks[0], state, visitor.at) if page_tasks else None
+    review_case = build_review_case(tasks[0], state, visitor.at) if tasks else None
     return render_review_page(request, visitor, state, review_case, context)
-
-
-def _release_urgent_tasks(
-    visitor: Visitor, state: RolloutState, claimed_tasks: list[ClaimedTask]
-) -> list[ClaimedTask]:
-    """Release claimed urgent tasks that are not on the page."""
-    urgent_tasks = [task for task in claimed_tasks[1:] if is_urgent(task, visitor.at)]
-    for task in urgent_tasks:
-        release_review(visitor.service.database, visitor.caller, state, task.review)
-    return [task for task in claimed_tasks if task not in urgent_tasks]
 
 
 @router.post("/rollouts/{rollout}/review/leave")
@@ -123,9 +97,7 @@ def leave_review(_form: SignedForm, visitor: CurrentVisitor, rollout: str) -> Re
     """Release all claims and redirect to the overview."""
     state = load_review_state(visitor, rollout)
     database = visitor.service.database
-    own_tasks = load_own_reviews(database, visitor.caller, state, visitor.at, visitor.wall_time)
-    for task in own_tasks.tasks:
-        release_review(database, visitor.caller, state, task.review)
+    release_own_claims(database, visitor.caller, state, visitor.at, visitor.wall_time)
     return redirect_to("/")
 
 
@@ -151,12 +123,11 @@ def render_decided_case(
 ) -> Response:
     """Return the page of a decided case, or why its decision is final."""
     database, caller = visitor.service.database, visitor.caller
-    claimed_tasks = load_own_reviews(database, caller, state, visitor.at, visitor.wall_time).tasks
-    if any(task.review == task_number for task in claimed_tasks):
-        section = next(
-            get_section(task.kind) for task in claimed_tasks if task.review == task_number
-        )
-        return redirect_to_next(state.rollout.name, section)
+    claimed_tasks = load_own_reviews(
+        database, caller, state, visitor.at, visitor.wall_time, task_number=task_number
+    ).tasks
+    if claimed_tasks:
+        return redirect_to_next(state.rollout.name, get_section(claimed_tasks[0].kind))
     decision = load_own_decision(database, caller, state, task_number)
     reason = find_undo_obstacle(
         decision, load_todays_decisions(visitor, state).recent_decisions, visitor.at

@@ -1,6 +1,5 @@
 """The review case: what a reviewer may see of a case."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -55,21 +54,6 @@ class ReviewCase:
     revision: int | None = None
     stands: str = ""
     note: str = ""
-
-
-def is_urgent(task: ClaimedTask, at: datetime) -> bool:
-    """Return whether the answer is still needed by a deadline."""
-    return task.answer_by is not None and at < task.answer_by
-
-
-def sort_tasks(tasks: Iterable[ClaimedTask], at: datetime) -> list[ClaimedTask]:
-    """Sort claimed tasks in the order in which they were given out."""
-    task_list = list(tasks)
-    urgent = [
-        (task.answer_by, index) for index, task in enumerate(task_list) if is_urgent(task, at)
-    ]
-    urgent_tasks = [task_list[index] for _, index in sorted(urgent)]
-    return [*urgent_tasks, *(task for task in task_list if not is_urgent(task, at))]
 
 
 def build_review_case(task: ClaimedTask, state: RolloutState, at: datetime) -> ReviewCase:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from fastapi import Request, Response
@@ -41,6 +41,7 @@ from rollout.core.records.reviews import (
 )
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.reviews.held_cases import CHANGED, URGENT
 from rollout.services.reviews.own_decisions import (
     OwnDecision,
     OwnDecisions,
@@ -212,6 +213,8 @@ RESULT_TEXTS: Final[Mapping[str, str]] = {
     ALREADY_DECIDED: "You already answered that case. Use Undo to change your answer.",
     FINAL: "That answer can no longer be changed.",
     "left": "Your claims are released.",
+    URGENT: "A client waits for this answer. The other case comes back after it.",
+    CHANGED: "Cases loaded ahead are given back: the policy or a stop changed, or a claim ended.",
 }
 """Results of the last decision, by the word in the next page's URL."""
 
@@ -225,6 +228,7 @@ class ReviewPageContext:
         to_go: pending cases, including this one; None if not shown.
         to_settle: the visitor's pending conflicts.
         upcoming_cases: claimed cases whose pictures are preloaded.
+        terms: under which scripts may hold cases ahead; "" where they may not.
         typed: typed values of a refused form, with `errors`.
     """
 
@@ -232,6 +236,7 @@ class ReviewPageContext:
     to_go: int | None = None
     to_settle: int = 0
     upcoming_cases: tuple[Case, ...] = ()
+    terms: str = ""
     typed: TypedDecision | None = None
     errors: Mapping[str, str] = field(default_factory=dict)
 
@@ -262,10 +267,6 @@ def render_review_page(
     context: ReviewPageContext,
 ) -> Response:
     """Return the page of a case, or of an empty queue."""
-    own_decisions = load_todays_decisions(visitor, state)
-    undone_task = (
-        None if review_case is None or review_case.revision is None else review_case.review
-    )
     media = [sort_media(case.media) for case in context.upcoming_cases]
     picture_urls = () if review_case is None else list_remote_pictures([review_case.media])
     response = render_page(
@@ -273,28 +274,44 @@ def render_review_page(
         None,
         "review",
         422 if context.errors else 200,
-        reader=visitor,
-        page_token=visitor.page_token,
-        rollout=state.rollout.name,
-        answer_form=build_answer_form(state.policy.levers),
-        review_case=review_case,
-        context=context,
-        errors=context.errors,
-        typed=_get_typed(review_case, context, visitor.at),
-        own=own_decisions,
-        undo=_build_undo(own_decisions, visitor, state, undone_task),
-        ask_model=_find_model_answer_path(own_decisions, state) if undone_task is None else None,
-        missed_deadline=_find_missed_deadline(own_decisions, state, visitor.at)
-        if undone_task is None
-        else None,
         prefetch=[
             address for address in list_remote_pictures(media) if address not in picture_urls
         ],
+        **build_page_values(visitor, state, review_case, context),
     )
     response.headers["Content-Security-Policy"] = build_picture_policy(
         [*picture_urls, *list_remote_pictures(media)]
     )
     return response
+
+
+def build_page_values(
+    visitor: Visitor,
+    state: RolloutState,
+    review_case: ReviewCase | None,
+    context: ReviewPageContext,
+) -> dict[str, Any]:
+    """Return what the templates of a case and of the parts around it need."""
+    own_decisions = load_todays_decisions(visitor, state)
+    undone_task = (
+        None if review_case is None or review_case.revision is None else review_case.review
+    )
+    return {
+        "reader": visitor,
+        "page_token": visitor.page_token,
+        "rollout": state.rollout.name,
+        "answer_form": build_answer_form(state.policy.levers),
+        "review_case": review_case,
+        "context": context,
+        "errors": context.errors,
+        "typed": _get_typed(review_case, context, visitor.at),
+        "own": own_decisions,
+        "undo": _build_undo(own_decisions, visitor, state, undone_task),
+        "ask_model": _find_model_answer_path(own_decisions, state) if undone_task is None else None,
+        "missed_deadline": _find_missed_deadline(own_decisions, state, visitor.at)
+        if undone_task is None
+        else None,
+    }
 
 
 def submit_decision_form(
@@ -306,12 +323,8 @@ def submit_decision_form(
     answers another case.
     """
     state = load_review_state(visitor, rollout)
-    levers = state.policy.levers
     try:
-        decision = parse_decision(form, levers, visitor.at)
-        submit_decision(
-            visitor.service.database, visitor.caller, state, task_number, decision, visitor.at
-        )
+        store_decision(form, visitor, state, task_number)
     except InvalidReviewFormError as error:
         return _render_rejected_form(request, form, visitor, state, task_number, error.errors)
     except InvalidDecisionError as error:
@@ -321,7 +334,7 @@ def submit_decision_form(
             visitor,
             state,
             task_number,
-            describe_errors(error, build_answer_form(levers)),
+            describe_errors(error, build_answer_form(state.policy.levers)),
         )
     except ReviewReassignedError:
         return redirect_to_next(rollout, section, REASSIGNED)
@@ -330,6 +343,13 @@ def submit_decision_form(
             rollout, section, FINAL if form.get_text("supersedes") else ALREADY_DECIDED
         )
     return redirect_to_next(rollout, section)
+
+
+def store_decision(form: Form, visitor: Visitor, state: RolloutState, task_number: int) -> None:
+    """Store the decision of a form."""
+    database, levers = visitor.service.database, state.policy.levers
+    decision = parse_decision(form, levers, visitor.at)
+    submit_decision(database, visitor.caller, state, task_number, decision, visitor.at)
 
 
 def redirect_to_next(rollout: str, section: str, result: str = "") -> RedirectResponse:
@@ -349,16 +369,17 @@ def _render_rejected_form(
     errors: Mapping[str, str],
 ) -> Response:
     """Show the case again with the typed values, unless it was reassigned."""
+    database, caller = visitor.service.database, visitor.caller
     claimed_tasks = load_own_reviews(
-        visitor.service.database, visitor.caller, state, visitor.at, visitor.wall_time
+        database, caller, state, visitor.at, visitor.wall_time, task_number=task_number
     ).tasks
-    task = next((task for task in claimed_tasks if task.review == task_number), None)
+    task = next(iter(claimed_tasks), None)
     typed = read_typed_decision(form, build_answer_form(state.policy.levers).questions)
     context = ReviewPageContext(typed=typed, errors=errors)
     if task is not None:
         review_case = build_review_case(task, state, visitor.at)
     else:
-        decision = load_own_decision(visitor.service.database, visitor.caller, state, task_number)
+        decision = load_own_decision(database, caller, state, task_number)
         review_case = build_decided_case(decision, state)
     return render_review_page(request, visitor, state, review_case, context)
 

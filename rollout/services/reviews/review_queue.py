@@ -1,6 +1,6 @@
 """The review queue: a reviewer's claimed cases, with everything they may see."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
@@ -15,6 +15,7 @@ from rollout.core.records.reviews import (
     BLIND_KINDS,
     CASE,
     DECISIONS,
+    GIVEN_CASE,
     PREDICTION,
     REVIEW_PAGE,
 )
@@ -120,28 +121,69 @@ def load_reviewer_tasks(
     caller: Caller,
     at: datetime,
     claim_time: datetime | None = None,
+    *,
+    task_number: int | None = None,
 ) -> ReviewerTasks:
     """Return a reviewer's claimed cases, and record new exposures.
 
-    `claim_time` is `at` on the clock of claims; None means the same clock.
+    `claim_time` is `at` on the clock of claims; None means the same clock. `task_number` is the one
+    task to show, if it is claimed.
     """
     claim_time = claim_time or at
     review_store = ReviewTaskStore(transaction, state.rollout)
     sites = find_permitted_sites(caller, Permission.REVIEW, state)
-    claimed_reviews = review_store.list_claimed(caller.name, claim_time, ALL_REVIEW_KINDS, sites)
+    claimed_reviews = [
+        review
+        for review in review_store.list_claimed(caller.name, claim_time, ALL_REVIEW_KINDS, sites)
+        if task_number in {None, review.id}
+    ]
+    tasks = expose_tasks(transaction, state, caller, claimed_reviews, at)
+    waiting_counts = count_waiting(transaction, state, caller, at, claim_time)
+    return ReviewerTasks(state.policy.levers, tasks, waiting_counts)
+
+
+def expose_tasks(
+    transaction: Transaction,
+    state: RolloutState,
+    caller: Caller,
+    claimed_reviews: Sequence[StoredReviewTask],
+    at: datetime,
+    *,
+    given_ids: Collection[int] = (),
+) -> tuple[ClaimedTask, ...]:
+    """Return claimed tasks with what is shown of them, and record new exposures.
+
+    `given_ids` are the tasks that are loaded, but don't appear yet.
+    """
     tasks = _build_tasks(transaction, state, claimed_reviews)
     exposure_entries = [
         (review.case_id, content)
         for review in claimed_reviews
-        for content in _list_exposed_content(review, tasks[review.case_id])
+        for content in (
+            (GIVEN_CASE,)
+            if review.id in given_ids
+            else _list_exposed_content(review, tasks[review.case_id])
+        )
     ]
     store_exposures(transaction, state, caller, exposure_entries, page=REVIEW_PAGE, at=at)
     faults.reach_point("review.shown")
-    waiting_counts = {
+    return tuple(tasks[review.case_id] for review in claimed_reviews)
+
+
+def count_waiting(
+    transaction: Transaction,
+    state: RolloutState,
+    caller: Caller,
+    at: datetime,
+    claim_time: datetime,
+) -> Mapping[ReviewQueue, int]:
+    """Return the number of cases that a reviewer could claim, by queue."""
+    review_store = ReviewTaskStore(transaction, state.rollout)
+    sites = find_permitted_sites(caller, Permission.REVIEW, state)
+    return {
         queue: review_store.count_available(caller.name, at, kinds, sites, claim_time)
         for queue, kinds in REVIEW_KINDS_BY_QUEUE.items()
     }
-    return ReviewerTasks(state.policy.levers, tuple(tasks.values()), waiting_counts)
 
 
 def _build_tasks(
@@ -304,7 +346,4 @@ def _count_pending(
     review_store = ReviewTaskStore(transaction, state.rollout)
     sites = find_permitted_sites(caller, Permission.REVIEW, state)
     claimed_count = len(review_store.list_claimed(caller.name, claim_time, ALL_REVIEW_KINDS, sites))
-    return claimed_count + sum(
-        review_store.count_available(caller.name, at, kinds, sites, claim_time)
-        for kinds in REVIEW_KINDS_BY_QUEUE.values()
-    )
+    return claimed_count + sum(count_waiting(transaction, state, caller, at, claim_time).values())

@@ -34,6 +34,7 @@ from rollout.services.reviews.exposure import (
     store_exposures,
 )
 from rollout.services.reviews.review_queue import (
+    ALL_REVIEW_KINDS,
     REVIEW_KINDS_BY_QUEUE,
     ModelAnswer,
     ReviewerTasks,
@@ -58,6 +59,7 @@ __all__ = [
     "load_own_reviews",
     "open_reviews",
     "record_exposure",
+    "release_own_claims",
     "release_review",
     "release_reviewer_claims",
     "request_adjudication",
@@ -137,17 +139,22 @@ def load_own_reviews(
     state: RolloutState,
     at: datetime,
     claim_time: datetime | None = None,
+    *,
+    task_number: int | None = None,
 ) -> ReviewerTasks:
     """Return a reviewer's claimed cases, and the numbers of open cases.
 
-    `claim_time` is `at` on the clock of claims; None means the same clock.
+    `claim_time` is `at` on the clock of claims; None means the same clock. `task_number` is the one
+    task to show, if it is claimed.
 
     Raises:
         NotAllowedError: the caller may not review anywhere in the rollout.
     """
     require_permission(caller, Permission.REVIEW, state.rollout.name)
     with database.begin_write() as transaction:
-        return load_reviewer_tasks(transaction, state, caller, at, claim_time)
+        return load_reviewer_tasks(
+            transaction, state, caller, at, claim_time, task_number=task_number
+        )
 
 
 def release_review(
@@ -192,6 +199,28 @@ def reveal_predictions(
         faults.reach_point("review.shown")
         predictions = NewestRecords(transaction, state.rollout).load_predictions([review.case_id])
         return tuple(list_version_answers(predictions.get(review.case_id, {})))
+
+
+def release_own_claims(
+    database: Database,
+    caller: Caller,
+    state: RolloutState,
+    at: datetime,
+    claim_time: datetime | None = None,
+) -> None:
+    """Release all claims of the caller. `claim_time` is `at` on the clock of claims.
+
+    Raises:
+        NotAllowedError: the caller may not review anywhere in the rollout.
+    """
+    require_permission(caller, Permission.REVIEW, state.rollout.name)
+    sites = find_permitted_sites(caller, Permission.REVIEW, state)
+    with database.begin_write() as transaction:
+        review_store = ReviewTaskStore(transaction, state.rollout)
+        for task in review_store.list_claimed(
+            caller.name, claim_time or at, ALL_REVIEW_KINDS, sites
+        ):
+            review_store.release(task)
 
 
 def release_reviewer_claims(
