@@ -117,6 +117,7 @@ MATRIX = {
     f"GET {BEARS}/incidents": Row(READ, PART),
     f"GET {BEARS}/incidents/{{incident}}": Row(READ, SITE),
     f"GET {BEARS}/incidents/{{incident}}/cause": Row(READ, SITE),
+    f"GET {BEARS}/incidents/{{incident}}/detector": Row(READ, SITE),
     f"POST {BEARS}/incidents/{{incident}}/acknowledgement": Row({"operator"}, SITE, {}),
     f"GET {BEARS}/deliveries": Row(READ, PART),
     f"POST {BEARS}/deliveries": Row({"operator"}, SITES, {"report": 1, "channels": ["ops"]}),
