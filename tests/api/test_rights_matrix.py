@@ -93,6 +93,7 @@ MATRIX = {
     f"POST {BEARS}/erasures": Row({"admin"}, SITES, ERASURE),
     f"GET {BEARS}": Row(READ, PART),
     f"GET {BEARS}/cells": Row(READ, PART),
+    f"GET {BEARS}/cause": Row(READ, PART),
     f"GET {BEARS}/cells/{{site}}/{{window}}": Row(READ, SITE),
     f"GET {BEARS}/cells/{{site}}/{{window}}/timeline": Row(READ, SITE),
     f"GET {BEARS}/proposals": Row(READ, PART),

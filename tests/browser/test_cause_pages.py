@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 
@@ -26,14 +27,21 @@ axe = pytest.importorskip(
 )
 pytestmark = [needs_chromium, pytest.mark.enable_socket]
 
-PAGES = {"incident": "/rollouts/bears/incidents/I-1"}
+PAGES = {
+    "incident": "/rollouts/bears/incidents/I-1",
+    "cause": "/rollouts/bears/cause?site=creek&window=day&version=v1",
+    "cause, refused": "/rollouts/bears/cause?since=soon",
+}
 LOOKS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     """Serve a creek that its guard narrowed; give a function that opens windows."""
-    with fresh("sqlite", tmp_path_factory.mktemp("causes")) as url:
+    with (
+        mock.patch("api.request_rates.ANONYMOUS_BURST", 1e9),  # tests sign in faster than people
+        fresh("sqlite", tmp_path_factory.mktemp("causes")) as url,
+    ):
         database, clock = Database(url), ManualClock(END)
         inhabited(database)
         alarm_town(database)
@@ -57,7 +65,7 @@ def test_a_cause_is_accessible_and_fits_in_each_look(opened, page):
         found = axe.Axe().run(window.page).response["violations"]
         assert [(v["id"], v["nodes"][0]["html"][:160]) for v in found] == [], (width, scheme)
         assert window.page.evaluate(TOO_WIDE) <= 0
-        assert window.heard == []
+        assert [text for text in window.heard if "422" not in text] == []
 
 
 def test_the_detector_is_read_without_scripts(opened):
