@@ -41,6 +41,7 @@ ROUTERS = (
     "erasures",
     "sessions",
     "cells",
+    "causes",
     "schedule",
     "site_traffic",
     "proposals",

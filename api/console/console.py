@@ -31,6 +31,7 @@ PAGE_MODULES: Final = (
     "ledger.incident",
     "ledger.ledger",
     "divergences.divergences",
+    "divergences.cause",
     "proposals.proposals",
     "rollouts.stop",
     "rollouts.narrow",

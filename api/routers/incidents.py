@@ -8,9 +8,11 @@ from pydantic import BaseModel, ConfigDict
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number, encode_number
 from api.schemas.causes import IncidentCauseAnswer, build_cause_answer
+from api.schemas.detector_courses import DetectorCourseAnswer, build_course_answer
 from api.schemas.examples import CELL, NOON, build_command_example, build_responses
 from api.schemas.stops import Reason
 from rollout.services.engine.command_handler import CommandResult
+from rollout.services.incidents.detector_courses import load_detector_course
 from rollout.services.incidents.incident_causes import load_incident_cause
 from rollout.services.incidents.incident_impact import load_incident_impact
 from rollout.services.incidents.incidents import (
@@ -121,6 +123,29 @@ def find_incident_cause(
     impact = load_incident_impact(service, caller, rollout, incident, at=now)
     cause = load_incident_cause(service, caller, rollout, impact, at=now)
     return build_cause_answer(incident, cause)
+
+
+@router.get(
+    "/{incident}/detector",
+    operation_id="getDetectorCourse",
+    summary="Get the course of an incident's detector",
+)
+def get_detector_course(
+    rollout: str,
+    incident: str,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+) -> DetectorCourseAnswer:
+    """Return the values of the guard's detector by the records that it read, until the alarm.
+
+    The alarm is raised at `threshold`. Guards of shares over a time, of slices and of gains have no
+    such course. It is hidden while a reviewer may still decide one of its cases blind, and from
+    users who may be asked for blind reviews at the site.
+    """
+    impact = load_incident_impact(service, caller, rollout, incident, at=now)
+    course = load_detector_course(service, caller, rollout, impact, at=now)
+    return build_course_answer(incident, course)
 
 
 @router.post(

@@ -71,7 +71,7 @@ class Cause(BaseModel):
     since: datetime
     until: datetime
     started_at: datetime | None = Field(description="Likeliest begin; null if no rise is likely.")
-    opened_at: datetime
+    opened_at: datetime | None = Field(description="Of the incident; null of a cell or a filter.")
     batch: int | None = Field(description="Judged cases by which your figures move; null is one.")
     compared: int = Field(description="Number of values compared since the begin.")
     before: CauseCounts
@@ -93,10 +93,15 @@ class IncidentCauseAnswer(BaseModel):
 
 def build_cause_answer(incident: str, loaded: LoadedCause | None) -> IncidentCauseAnswer:
     """Return the answer for a loaded cause."""
-    if loaded is None:
-        return IncidentCauseAnswer(incident=incident, cause=None)
+    return IncidentCauseAnswer(
+        incident=incident, cause=None if loaded is None else build_cause(loaded)
+    )
+
+
+def build_cause(loaded: LoadedCause) -> Cause:
+    """Return the body of a loaded cause."""
     figures = loaded.cause
-    cause = Cause(
+    return Cause(
         site=loaded.site,
         window=loaded.window,
         version=loaded.version,
@@ -113,7 +118,6 @@ def build_cause_answer(incident: str, loaded: LoadedCause | None) -> IncidentCau
         new_values=[_build_new_value(value) for value in figures.new_values],
         not_compared=_build_gaps(figures),
     )
-    return IncidentCauseAnswer(incident=incident, cause=cause)
 
 
 def _build_counts(share: Share) -> CauseCounts:

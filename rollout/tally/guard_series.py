@@ -43,6 +43,7 @@ class GuardSeries:
             stayed within the threshold for the guard's span shows it.
         subjects: what an alarm is about, by slot; empty where a guard has one subject.
         is_calm: whether a detector is far below its alarm; None without several confidence floors.
+        log_path: the detector's values as natural logarithms; None without a detector.
     """
 
     slots: IntArray
@@ -52,6 +53,7 @@ class GuardSeries:
     has_recovered: BoolArray | None = None
     subjects: tuple[str, ...] = ()
     is_calm: BoolArray | None = None
+    log_path: NDArray[np.float64] | None = None
 
     def read_at(self, slot: int, tick: timedelta) -> GuardReading:
         """Return the reading at a slot; no alarm before the first one."""
@@ -110,6 +112,7 @@ def compute_detector_series(
             if policy.evidence.higher_floors
             else None
         ),
+        log_path=path,
     )
 
 

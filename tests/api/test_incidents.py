@@ -15,7 +15,7 @@ from rollout.store.ledger.ledger import Ledger
 from tests.api.bears import CREEK, LAKE, POLICY, V1, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, MET, NOON, TICK
-from tests.services.incidents.cause_town import END, build_town
+from tests.services.incidents.cause_town import END, alarm_town, build_town
 from tests.store.databases import on_sqlite
 
 
@@ -125,6 +125,21 @@ def test_its_cause_names_the_value_and_when_it_began(client, clock, database):
     assert cause["started_at"] < cause["opened_at"]
     (new,) = cause["new_values"]
     assert (new["value"], new["since"]["judged"]) == ("new", value["judged"])
+
+
+def test_its_detector_ends_at_the_alarm(client, clock, door, database):
+    alarm_town(database)
+    clock.advance(END - clock.now())
+    answer = client.by("viewer").get(f"{V1}/incidents/I-1/detector").json()
+    course, last = answer["course"], answer["course"]["points"][-1]
+    assert (answer["hidden"], course["threshold"]) == (None, 10_000)
+    assert last["value_log10"] >= 4 > course["points"][-2]["value_log10"]
+    reason = client.get(f"{V1}/incidents/I-1").json()["reason"]
+    assert reason.endswith(f": {last['against']} of {last['records']} records against it")
+    door.let_in("eve", AssignedRole("operator", "bears"), AssignedRole("reviewer", "bears"))
+    hidden = client.by("eve").get(f"{V1}/incidents/I-1/detector").json()
+    assert hidden == {"incident": "I-1", "course": None, "hidden": "asked"}
+    assert problem_of(client.get(f"{V1}/incidents/I-9/detector")) == (404, "unknown-incident")
 
 
 def test_an_incident_without_a_judged_case_has_a_cause_without_values(client, alarmed):

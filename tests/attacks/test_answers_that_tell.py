@@ -21,6 +21,8 @@ PAGES = (
     "cells",
     "cells/creek/day",
     "cells/creek/day/timeline",
+    "cause",
+    "cause?site=creek&window=day&version=v1",
     "versions",
     "proposals",
     "stops",

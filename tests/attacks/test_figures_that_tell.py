@@ -7,6 +7,7 @@ from rollout.services.cells.cell_table import load_cell_page, load_single_cell_p
 from rollout.services.cells.cells import load_cell, load_cells
 from rollout.services.divergences.action_change import load_action_changes
 from rollout.services.divergences.matrices import load_version_confusion
+from rollout.services.incidents.cell_causes import CauseQuery, load_cause
 from rollout.tally.batched_evidence import BATCH_SIZE
 from tests.api.test_cell_timelines import READER, REVIEWER, list_cells, tick, told
 
@@ -57,7 +58,17 @@ def read_matrix(service, caller, _cell, _at):
     return judged, tuple((item.lever, item.agreement.count) for item in items)
 
 
-READERS = (read_cell, read_cell_page, read_rollout_page, read_action_changes, read_matrix)
+def read_cause(service, caller, cell, at):
+    query = CauseQuery(VERSION, cell.site, cell.window)
+    cause = load_cause(service, caller, "story", query, at=at).cause
+    judged = sum(share.n for share in (cause.before, cause.during, cause.after))
+    return judged, (cause.before, cause.during, cause.search.values)
+
+
+READERS = (
+    *(read_cell, read_cell_page, read_rollout_page, read_action_changes, read_matrix),
+    read_cause,
+)
 
 
 @pytest.mark.parametrize("read", READERS)

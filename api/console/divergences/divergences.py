@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from api.console.divergences.cause import build_cause_path
 from api.console.divergences.divergence_filter import (
     DivergenceSearch,
     parse_divergence_search,
@@ -203,6 +204,9 @@ def _render_divergences(
         coverage=describe_coverage(divergences),
         nothing=explain_empty_list(divergences, is_narrowed=search.is_narrowed),
         cost=format_cost,
+        cause_path=build_cause_path(
+            visitor, rollout, {**search.typed, "version": divergences.version}
+        ),
         **_build_filter_context(visitor, rollout, divergences),
         **_build_figures_context(visitor, rollout, divergences),
         **_build_list_context(visitor, rollout, divergences, result),

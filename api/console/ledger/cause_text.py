@@ -12,7 +12,7 @@ from api.console.page.page_context import Visitor
 from api.console.page.text import ATTRIBUTE_PREFIX
 from api.console.page.time_format import format_site_time
 from rollout.core.policy.policy import Policy
-from rollout.reports.figures.incident_cause import NewCaseValue, ValueFinding
+from rollout.reports.figures.incident_cause import IncidentCause, NewCaseValue, ValueFinding
 from rollout.reports.statistics.intervals import Share
 from rollout.reports.statistics.value_search import (
     ATTRIBUTE,
@@ -28,7 +28,7 @@ from rollout.reports.text.formatting import (
     format_ratio,
     join_words,
 )
-from rollout.services.incidents.incident_causes import ANSWER, LoadedCause
+from rollout.services.incidents.incident_causes import ANSWER, SITE, WINDOW, LoadedCause
 
 MAX_ROWS: Final = 10
 """Rows of values in a table; the API has more."""
@@ -50,26 +50,29 @@ class CauseRow:
 
 @dataclass(frozen=True, slots=True)
 class CausePeriodRow:
-    """Cases of a kind before, during and since the incident, formatted."""
+    """Cases of a kind before the change and in the `later` times of the view, formatted."""
 
     name: str
     before: str
-    during: str
-    after: str
+    later: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CauseView:
-    """What an incident's page says of its cause.
+    """What a page says of a cause.
 
     Attributes:
         headline: the first sentence, with times.
         query: filters the divergences to what the headline names.
+        span: from when to when the cases occurred.
+        later: names of the times since the change.
         notes: what the search compared, and what it could not.
     """
 
     headline: Markup
     query: str
+    span: Markup
+    later: tuple[str, ...]
     periods: tuple[CausePeriodRow, ...]
     rows: tuple[CauseRow, ...]
     notes: tuple[str, ...]
@@ -92,6 +95,10 @@ def build_cause_view(loaded: LoadedCause, policy: Policy, visitor: Visitor) -> C
     return CauseView(
         _build_headline(loaded, visitor),
         query,
+        Markup("from {} to {}").format(
+            *(format_site_time(at, loaded.timezone, visitor) for at in (loaded.since, loaded.until))
+        ),
+        ("Until the incident", "Since the incident") if loaded.opened else ("Since then",),
         tuple(_list_period_rows(loaded)),
         rows,
         tuple(_list_notes(loaded)),
@@ -99,11 +106,12 @@ def build_cause_view(loaded: LoadedCause, policy: Policy, visitor: Visitor) -> C
 
 
 def _build_headline(loaded: LoadedCause, visitor: Visitor) -> Markup:
-    """Return the sentence that begins an incident's page."""
+    """Return the sentence that begins the page."""
     cause = loaded.cause
     total = cause.before.n + cause.since.n
     if not total:
-        return Markup("No case with a blind decision is counted around this incident yet.")
+        place = "around this incident" if loaded.opened else "in this time"
+        return Markup("No case with a blind decision is counted {} yet.").format(place)
     standout = cause.standout
     began = loaded.started or loaded.since
     since = Markup("Since {}, ").format(format_site_time(began, loaded.timezone, visitor))
@@ -167,11 +175,20 @@ def _list_period_rows(loaded: LoadedCause) -> Iterator[CausePeriodRow]:
     cause = loaded.cause
     if loaded.started is None:
         return
-    yield CausePeriodRow("All cases", *map(_format_cell, (cause.before, cause.during, cause.after)))
+    has_incident = loaded.opened is not None
+    yield _build_period_row("All cases", cause, has_incident=has_incident)
     for finding in cause.findings:
         if finding.compared.is_standout:
-            shares = (finding.before, finding.during, finding.after)
-            yield CausePeriodRow(_name_value(finding.compared), *map(_format_cell, shares))
+            name = _name_value(finding.compared)
+            yield _build_period_row(name, finding, has_incident=has_incident)
+
+
+def _build_period_row(
+    name: str, counted: IncidentCause | ValueFinding, *, has_incident: bool
+) -> CausePeriodRow:
+    """Return a row; without an incident all cases since the change are `during` it."""
+    later = (counted.during, counted.after) if has_incident else (counted.during,)
+    return CausePeriodRow(name, _format_cell(counted.before), tuple(map(_format_cell, later)))
 
 
 def _format_cell(share: Share) -> str:
@@ -243,6 +260,8 @@ def _build_query(loaded: LoadedCause, policy: Policy, **fields: str) -> str:
     """Return the URL query of the divergences in the cell since the start, without a value."""
     first_day = (loaded.started or loaded.since).astimezone(ZoneInfo(policy.timezone)).date()
     base = {"version": loaded.version, "site": loaded.site, "window": loaded.window}
+    base = {name: value for name, value in base.items() if value}
+    base |= {ATTRIBUTE_PREFIX + name: value for name, value in loaded.attributes.items()}
     return "?" + urlencode({**base, "since": first_day.isoformat(), **fields})
 
 
@@ -250,6 +269,8 @@ def _build_value_query(loaded: LoadedCause, policy: Policy, value: ComparedValue
     """Return the URL query of a value's divergences, "" if they have no such filter."""
     if value.source == ATTRIBUTE:
         return _build_query(loaded, policy, **{ATTRIBUTE_PREFIX + value.kind: value.value})
+    if value.source in {SITE, WINDOW}:
+        return _build_query(loaded, policy, **{value.source: value.value})
     if value.source == ANSWER and len(policy.levers) == 1:
         return _build_query(loaded, policy, human=value.value)
     return NO_LINK

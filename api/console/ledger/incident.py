@@ -18,9 +18,11 @@ from api.console.page.text import encode_segment
 from api.console.page.timeline_view import load_timeline_view
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.scope.permissions import Permission
+from rollout.reports.pages.detector_chart import DetectorView, build_detector_view
 from rollout.reports.pages.timeline_page import TimelineView
 from rollout.reports.text.event_describer import ZonedEventDescriber
 from rollout.reports.text.state_text import get_incident_text
+from rollout.services.incidents.detector_courses import HIDDEN_COURSE_TEXTS, load_detector_course
 from rollout.services.incidents.incident_causes import load_incident_cause
 from rollout.services.incidents.incident_impact import IncidentImpact, load_incident_impact
 from rollout.services.incidents.incidents import load_incident, record_acknowledgement
@@ -99,6 +101,7 @@ def _render_incident(
         narrower=_find_narrowable_cell(impact),
         timeline=_load_timeline(impact, visitor, rollout),
         cause=_load_cause(impact, visitor, rollout),
+        course=_load_course(impact, visitor, rollout),
         who_may=words.explain_permission(visitor, rollout, incident_details),
         errors=errors or {},
         typed=typed or {},
@@ -108,6 +111,19 @@ def _render_incident(
 def _load_cause(impact: IncidentImpact, visitor: Visitor, rollout: str) -> CauseView | None:
     loaded = load_incident_cause(visitor.service, visitor.caller, rollout, impact, at=visitor.at)
     return None if loaded is None else build_cause_view(loaded, impact.policy, visitor)
+
+
+def _load_course(
+    impact: IncidentImpact, visitor: Visitor, rollout: str
+) -> DetectorView | str | None:
+    """Return the course of the detector, or the sentence that says why it isn't shown."""
+    loaded = load_detector_course(visitor.service, visitor.caller, rollout, impact, at=visitor.at)
+    if loaded is None:
+        return None
+    if loaded.course is None:
+        return HIDDEN_COURSE_TEXTS[loaded.hidden]
+    zone = impact.policy.get_timezone(impact.incident.site)
+    return build_detector_view(loaded.course, zone, "det")
 
 
 def _load_timeline(impact: IncidentImpact, visitor: Visitor, rollout: str) -> TimelineView | None:

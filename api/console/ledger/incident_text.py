@@ -47,7 +47,7 @@ def format_page_heading(impact: IncidentImpact) -> str:
     incident = impact.incident
     affected_cell = _find_own_cell(impact)
     heading_text = format_incident_heading(
-        incident.kind, incident.effect, incident.site, incident.window
+        incident.id, incident.kind, incident.effect, incident.site, incident.window
     )
     if (
         incident.effect != "narrowed"

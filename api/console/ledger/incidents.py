@@ -1,16 +1,12 @@
 """The incidents that the visitor may read, open ones first."""
 
-from collections import Counter
-from collections.abc import Mapping
 from typing import Annotated, Final
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
 
 from api.console.page.page import render_page
 from api.console.page.page_context import HOME, CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
-from api.console.page.time_format import format_local_time
 from api.paging import decode_cursor, encode_cursor
 from rollout.core.calendar.instants import EPOCH, MICROSECOND, to_micros
 from rollout.core.errors import RefusalError
@@ -57,7 +53,6 @@ def show_incidents(
         before=_parse_position(acknowledged_cursor),
         limit=PAGE_SIZE,
     )
-    timezones = _load_timezones(visitor, (*open_page.items, *acknowledged_page.items))
     return render_page(
         request,
         visitor,
@@ -66,8 +61,8 @@ def show_incidents(
         waiting=open_page.items,
         known=acknowledged_page.items,
         unopened=_describe_unopened(visitor, open_page.items),
-        zones=timezones,
-        headings=_format_headings(visitor, (*open_page.items, *acknowledged_page.items), timezones),
+        zones=_load_timezones(visitor, (*open_page.items, *acknowledged_page.items)),
+        heading_of=format_incident_heading,
         tag_of=get_incident_text,
         first=not (older or acknowledged_cursor),
         older=_build_page_path("older", open_page.before),
@@ -81,25 +76,6 @@ def _describe_unopened(visitor: Visitor, rows: tuple[IncidentRow, ...]) -> list[
         f"{n.rollout}: {describe_unopened_incidents(n.kind, n.site, n.window, n.number)}"
         for n in load_unopened_numbers(visitor.service, rows)
     ]
-
-
-def _format_headings(
-    visitor: Visitor, rows: tuple[IncidentRow, ...], timezones: Mapping[tuple[str, str], str]
-) -> dict[tuple[str, str], str]:
-    """Return headings by rollout and id; two incidents of one cell differ by their time."""
-    plain = {
-        (row.rollout, row.id): format_incident_heading(row.kind, row.did, row.site, row.window)
-        for row in rows
-    }
-    uses = Counter((rollout, heading) for (rollout, _), heading in plain.items())
-    headings = {}
-    for row in rows:
-        heading = plain[row.rollout, row.id]
-        if uses[row.rollout, heading] > 1:
-            zone = ZoneInfo(timezones[row.rollout, row.site])
-            heading += f", {format_local_time(row.opened_at.astimezone(zone), visitor.at)}"
-        headings[row.rollout, row.id] = heading
-    return headings
 
 
 def _load_timezones(visitor: Visitor, rows: tuple[IncidentRow, ...]) -> dict[tuple[str, str], str]:

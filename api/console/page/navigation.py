@@ -65,7 +65,10 @@ ENTRY_RULES: Final[tuple[tuple[str, str, Callable[[Visitor], bool]], ...]] = (
 )
 
 
-EXTRA_PATHS: Final[Mapping[str, tuple[str, ...]]] = {"/review": ("/adjudication",)}
+EXTRA_PATHS: Final[Mapping[str, tuple[str, ...]]] = {
+    "/review": ("/adjudication",),
+    "/divergences": ("/cause",),
+}
 """Paths that belong to an entry with another name."""
 
 

@@ -139,7 +139,8 @@ def _build_incident_task(summary: RolloutSummary, incident: Incident) -> Pending
         "" if incident.cell is None else format_cell_name(incident.cell.site, incident.cell.window)
     )
     return PendingTask(
-        title=f"Acknowledge: {incident.kind}" + (f" at {location}" if location else ""),
+        title=f"Acknowledge incident {incident.id}: {incident.kind}"
+        + (f" at {location}" if location else ""),
         rollout=summary.name,
         detail=(f"{summary.name} {incident.version}".strip(), format_guard_reason(incident.reason)),
         closes=None,

@@ -41,6 +41,7 @@ ROWS: Final = (38, 36, 46)
 DENSE_ROWS: Final = (38, 20, 27)  # of more than `MAX_ROWS` rows
 WEEK_HOURS: Final = (6, 12, 18)  # named in each day of a week
 HOURS_HEIGHT: Final = 14
+TICK_HEIGHT: Final = 5
 LABEL_GAP: Final = 12
 NOW_MARGIN: Final = 34  # half the width of the label of now
 
@@ -205,7 +206,7 @@ def _draw_map(
 
 
 def _draw_days(monday: date, frame: _MapFrame, today: int, rows: int) -> Markup:
-    """Draw a line, a date and hours for each day; today's date in bold."""
+    """Draw a line, a date, hours and their ticks for each day; today's date in bold."""
     lines = []
     for number in range(7):
         x, day = frame.x(number * DAY_MINUTES), monday + timedelta(days=number)
@@ -222,6 +223,13 @@ def _draw_days(monday: date, frame: _MapFrame, today: int, rows: int) -> Markup:
             )
             for hour in WEEK_HOURS
         ]
+    ticks = "".join(
+        f"M{format_pixels(frame.x(number * DAY_MINUTES + hour * 60))} {frame.top - TICK_HEIGHT}"
+        f"v{TICK_HEIGHT}"
+        for number in range(7)
+        for hour in WEEK_HOURS
+    )
+    lines.append(Markup('<path class="g-axis" d="{}"/>').format(ticks))
     return Markup("\n").join(lines)
 
 

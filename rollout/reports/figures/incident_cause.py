@@ -233,20 +233,18 @@ def _compute_log_likelihood(
     return np.asarray(scipy.special.xlogy(counts, shares) + misses, dtype=np.float64)
 
 
-def find_whole_batches(slots: Codes) -> int:
-    """Return the last slot of the newest whole batch of judged units, -1 before the first.
+def list_batch_ends(slots: Codes) -> list[int]:
+    """Return the last slot of each whole batch of judged units, in order.
 
     Batches run from the first unit on and split no slot, so two looks differ by whole batches.
 
-    >>> (
-    ...     find_whole_batches(np.repeat([3, 4, 7, 9], [12, 12, 15, 4])),
-    ...     find_whole_batches(np.array([1, 2])),
-    ... )
-    (4, -1)
+    >>> list_batch_ends(np.repeat([3, 4, 7, 9], [12, 12, 15, 4])), list_batch_ends(np.arange(2))
+    ([4], [])
     """
-    last, pending = -1, 0
+    ends, pending = [], 0
     for slot, size in zip(*np.unique(slots, return_counts=True), strict=True):
         pending += int(size)
         if pending >= BATCH_SIZE:
-            last, pending = int(slot), 0
-    return last
+            ends.append(int(slot))
+            pending = 0
+    return ends

@@ -227,20 +227,25 @@ def get_incident_text(kind: str, effect: str) -> StateText:
     return INCIDENT_EFFECTS.get(effect) or INCIDENT_KINDS.get(kind, UNKNOWN_INCIDENT)
 
 
-def format_incident_heading(kind: str, effect: str, site: str, window: str) -> str:
-    """Return what happened and where.
+def format_incident_heading(
+    incident_id: str, kind: str, effect: str, site: str, window: str
+) -> str:
+    """Return which incident it is, what happened and where.
 
-    >>> format_incident_heading("alarm", "narrowed", "creek", "day")
-    'creek · day was narrowed'
-    >>> format_incident_heading("clock", "", "", "")
-    'The clock is behind the ledger'
+    >>> format_incident_heading("I-1", "alarm", "narrowed", "creek", "day")
+    'Incident I-1: creek · day was narrowed'
+    >>> format_incident_heading("I-2", "clock", "", "", "")
+    'Incident I-2: the clock is behind the ledger'
+    >>> format_incident_heading("I-3", "writes", "", "creek", "day")
+    'Incident I-3, creek · day: a replica could not write to the ledger'
     """
     cell = format_cell_name(site, window)
     if kind == "alarm":
         effect_text = INCIDENT_EFFECTS.get(effect)
-        return f"{cell or 'A cell'} {effect_text.meaning if effect_text else f'was {effect}'}"
-    kind_text = INCIDENT_KINDS[kind].meaning if kind in INCIDENT_KINDS else kind
-    return f"{cell}: {kind_text}" if cell else kind_text[:1].upper() + kind_text[1:]
+        meaning = effect_text.meaning if effect_text else f"was {effect}"
+        return f"Incident {incident_id}: {cell or 'a cell'} {meaning}"
+    meaning = INCIDENT_KINDS[kind].meaning if kind in INCIDENT_KINDS else kind
+    return f"Incident {incident_id}{f', {cell}' if cell else ''}: {meaning}"
 
 
 def describe_unopened_incidents(kind: str, site: str, window: str, number: int) -> str:

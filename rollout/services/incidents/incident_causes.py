@@ -6,9 +6,9 @@ that closed, in whole batches, so that a look before and one after an own answer
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -16,13 +16,14 @@ import polars as pl
 from rollout.core.calendar.instants import from_micros, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import MISSING
+from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Caller, Permission
 from rollout.reports.figures.incident_cause import (
     BATCH_SIZE,
     IncidentCause,
     JudgedUnits,
     find_incident_cause,
-    find_whole_batches,
+    list_batch_ends,
 )
 from rollout.reports.statistics.value_search import ATTRIBUTE, Codes, ValueKind
 from rollout.services.engine.rollout_state import RolloutState
@@ -37,6 +38,8 @@ ANSWER: Final = "answer"
 HOUR: Final = "hour"
 WEEKDAY: Final = "weekday"
 REVIEWER: Final = "reviewer"
+SITE, WINDOW = "site", "window"
+LeverAnswers: TypeAlias = Mapping[str, Mapping[int, tuple[str, str]]]
 WEEKDAYS: Final = (
     *("Monday", "Tuesday", "Wednesday", "Thursday", "Friday"),
     *("Saturday", "Sunday"),
@@ -52,12 +55,15 @@ class LoadedCause:
     """The cause of an incident in its cell.
 
     Attributes:
-        since, until: times of the read cases: from the stage before the incident, at least three
-            and at most 30 days, until at most a week after it.
+        site, window: of the cell; "" for several cells.
+        since, until: times of the read cases: around an incident from the stage before it, at least
+            three and at most 30 days, until at most a week after it.
+        opened: when the incident opened; None of a cell or a filter.
         started: the first judged case after the change, or the first case of all with the newest
             value; None if no change is likely.
         batch: units by which the figures move for this reader; None if one by one.
         names_reviewers: whether reviewers are compared: operators alone read their names.
+        attributes: that all read cases have.
     """
 
     site: str
@@ -66,11 +72,12 @@ class LoadedCause:
     timezone: str
     since: datetime
     until: datetime
-    opened: datetime
+    opened: datetime | None
     started: datetime | None
     batch: int | None
     names_reviewers: bool
     cause: IncidentCause
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_incident_cause(
@@ -96,13 +103,14 @@ def load_incident_cause(
     with service.database.begin_read() as transaction:
         store = JudgedUnitStore(transaction, state.rollout, cell, incident.version)
         units = _list_units(transaction, state, store, since, until, at, is_batched=is_batched)
-        answers = {
-            lever: store.load_answers(lever)
-            for lever in {state.policy.whole_unit_lever, *state.policy.levers_by_id}
-        }
-        judged = _build_units(units, answers, state, timezone, names_reviewers=names_reviewers)
+        judged = build_judged_units(
+            [(unit, cell) for unit in units],
+            load_lever_answers(store, state.policy),
+            state.policy,
+            names_reviewers=names_reviewers,
+        )
         cause = find_incident_cause(judged, to_micros(opened))
-        started = _find_start(store, cell, judged, cause, since)
+        started = find_cause_start({cell: store}, judged, cause, since)
     return LoadedCause(
         *(cell.site, cell.window, incident.version, timezone),
         *(since, until, opened),
@@ -113,9 +121,14 @@ def load_incident_cause(
     )
 
 
-def _find_start(
-    store: JudgedUnitStore,
-    cell: Cell,
+def load_lever_answers(store: JudgedUnitStore, policy: Policy) -> LeverAnswers:
+    """Return the answers of each class of the levers that units are compared on."""
+    levers = {policy.whole_unit_lever, *policy.levers_by_id}
+    return {lever: store.load_answers(lever) for lever in levers}
+
+
+def find_cause_start(
+    stores: Mapping[Cell, JudgedUnitStore],
     judged: JudgedUnits,
     cause: IncidentCause,
     since: datetime,
@@ -129,8 +142,12 @@ def _find_start(
     earlier = judged.occurred[judged.occurred < cause.started]
     last_before = max(since, from_micros(int(earlier[-1]))) if len(earlier) else since
     kind, value = cause.new_values[0].kind, cause.new_values[0].value
-    first = store.find_first_case(cell, kind, value, last_before, started)
-    return started if first is None else from_micros(first)
+    firsts = [
+        first
+        for cell, store in stores.items()
+        if (first := store.find_first_case(cell, kind, value, last_before, started)) is not None
+    ]
+    return from_micros(min(firsts)) if firsts else started
 
 
 def _list_units(
@@ -148,7 +165,8 @@ def _list_units(
     first_slot, last_slot = find_slot_before(since, tick), find_slot_after(at, tick)
     if is_batched:
         closed_slot = find_slot_before(at - state.policy.evidence.grace, tick)
-        last_slot = find_whole_batches(np.array(store.list_slots(until=closed_slot), np.int64))
+        ends = list_batch_ends(np.array(store.list_slots(until=closed_slot), np.int64))
+        last_slot = ends[-1] if ends else -1
     units = store.list_occurred(since, until, slots=range(first_slot, last_slot + 1))
     if is_batched:
         return units
@@ -156,17 +174,18 @@ def _list_units(
     return [unit for unit in units if unit.case_id not in open_cases]
 
 
-def _build_units(
-    units: Sequence[JudgedUnit],
-    answers: Mapping[str, Mapping[int, tuple[str, str]]],
-    state: RolloutState,
-    timezone: str,
+def build_judged_units(
+    units: Sequence[tuple[JudgedUnit, Cell]],
+    answers: LeverAnswers,
+    policy: Policy,
     *,
     names_reviewers: bool,
 ) -> JudgedUnits:
-    """Return the units with the properties of their cases, those that the policy's levers count."""
-    policy = state.policy
-    class_ids = {text: tuple(json.loads(text)) for text in {unit.classes for unit in units}}
+    """Return the units with the properties of their cases, those that the policy's levers count.
+
+    Sites and windows are properties where the units are of several.
+    """
+    class_ids = {text: tuple(json.loads(text)) for text in {unit.classes for unit, _ in units}}
     pairs = {
         lever: {
             text: next((classes[i] for i in ids if i in classes), None)
@@ -175,14 +194,15 @@ def _build_units(
         for lever, classes in answers.items()
     }
     whole = pairs[policy.whole_unit_lever]
-    judged = [
-        unit for unit in units if (pair := whole[unit.classes]) is not None and pair[0] != MISSING
+    placed = [
+        (unit, cell)
+        for unit, cell in units
+        if (pair := whole[unit.classes]) is not None and pair[0] != MISSING
     ]
+    judged = [unit for unit, _ in placed]
     whole_answers = [whole[unit.classes] or (MISSING, MISSING) for unit in judged]
-    local_times = (
-        pl.Series([unit.occurred for unit in judged], dtype=pl.Int64)
-        .cast(pl.Datetime("us", "UTC"))
-        .dt.convert_time_zone(timezone)
+    hours, weekdays = _find_local_times(
+        judged, [policy.get_timezone(cell.site) for _, cell in placed]
     )
     kinds = [
         *_build_attributes([unit.attributes for unit in judged]),
@@ -195,9 +215,13 @@ def _build_units(
             for lever in policy.levers
             if lever.has_single_labels
         ),
-        ValueKind(HOUR, HOURS, _to_codes(local_times.dt.hour()), HOUR),
-        ValueKind(WEEKDAY, WEEKDAYS, _to_codes(local_times.dt.weekday()) - 1, WEEKDAY),
+        ValueKind(HOUR, HOURS, hours, HOUR),
+        ValueKind(WEEKDAY, WEEKDAYS, weekdays, WEEKDAY),
     ]
+    for source in (SITE, WINDOW):
+        names = [getattr(cell, source) for _, cell in placed]
+        if len(set(names)) > 1:
+            kinds.append(_build_kind(source, names, source))
     if names_reviewers:
         kinds.append(_build_kind(REVIEWER, [unit.reviewer for unit in judged], REVIEWER))
     return JudgedUnits(
@@ -206,6 +230,21 @@ def _build_units(
         np.array([human != model for human, model in whole_answers], dtype=bool),
         tuple(kinds),
     )
+
+
+def _find_local_times(judged: Sequence[JudgedUnit], zones: Sequence[str]) -> tuple[Codes, Codes]:
+    """Return the hour and the weekday of each case by the clock of its site."""
+    hours, weekdays = np.zeros((2, len(judged)), dtype=np.int64)
+    places = np.array(zones, dtype=object)
+    times = pl.Series([unit.occurred for unit in judged], dtype=pl.Int64).cast(
+        pl.Datetime("us", "UTC")
+    )
+    for zone in set(zones):
+        is_there = places == zone
+        local_times = times.filter(pl.Series(is_there, dtype=pl.Boolean)).dt.convert_time_zone(zone)
+        hours[is_there] = _to_codes(local_times.dt.hour())
+        weekdays[is_there] = _to_codes(local_times.dt.weekday()) - 1
+    return hours, weekdays
 
 
 def _build_attributes(texts: Sequence[str]) -> list[ValueKind]:

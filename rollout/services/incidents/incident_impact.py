@@ -69,6 +69,7 @@ class IncidentImpact:
         cited: the proposals in these entries.
         period_before, period_after: counts in its cell since the stage before began, and since the
             incident; None without a version in a cell of the policy.
+        state_before: the version's state in its cell before the incident; None without both.
         attempt_text: the current attempt of its cell; "" without a version in a cell of the policy.
         open_proposals: ids of open proposals about its cells.
     """
@@ -83,6 +84,7 @@ class IncidentImpact:
     cited: CitedProposals
     period_before: EvidencePeriod | None
     period_after: EvidencePeriod | None
+    state_before: CellState | None
     attempt_text: str
     open_proposals: tuple[str, ...]
 
@@ -137,6 +139,11 @@ def load_incident_impact(
         cited=cited,
         period_before=period_before,
         period_after=period_after,
+        state_before=(
+            None
+            if period_before is None
+            else scope_before.get_cell_state(Cell(incident.site, incident.window), incident.version)
+        ),
         attempt_text=_describe_attempt(state, incident, at),
         open_proposals=tuple(
             proposal.id

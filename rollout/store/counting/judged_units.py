@@ -38,6 +38,25 @@ class JudgedUnit(NamedTuple):
     attributes: str
 
 
+def list_counted_cases(
+    transaction: Transaction, rollout: Rollout, cell: Cell, version: str, *, until: int
+) -> set[int]:
+    """Return the judged cases of a version in a cell that counted up to a slot."""
+    series = select(count_series.c.id).where(
+        count_series.c.rollout == rollout.number,
+        count_series.c.version == version,
+        count_series.c.site == cell.site,
+        count_series.c.window == cell.window,
+    )
+    query = select(counted_units.c.case_id).where(
+        counted_units.c.rollout == rollout.number,
+        counted_units.c.version == version,
+        counted_units.c.series_id.in_(list(transaction.execute(series).scalars())),
+        counted_units.c.slot <= until,
+    )
+    return set(transaction.execute(query).scalars())
+
+
 class JudgedUnitStore:
     """The judged units of one version in one cell, those that are evidence."""
 

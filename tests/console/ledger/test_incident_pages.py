@@ -7,24 +7,32 @@ from datetime import timedelta
 from types import SimpleNamespace
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 
 from api.console.ledger.incident_text import build_count_rows
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading
 from rollout.core.scope.commands import Actor, AddVersion, OpenIncident, StopAfterRollback
+from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.scope import build_initial_state
 from rollout.formats.policy.reader import parse_policy
+from rollout.reports.pages.detector_chart import format_evidence
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.incidents.incident_impact import EvidencePeriod, begin_counts
+from rollout.services.incidents.detector_courses import load_detector_course
+from rollout.services.incidents.incident_impact import (
+    EvidencePeriod,
+    begin_counts,
+    load_incident_impact,
+)
 from tests.api.bears import CREEK, LAKE, POLICY, scope_of, tick, widened
 from tests.console.divergence_rows import count
+from tests.console.told_cases import newcomer
 from tests.factories import HOUR, MET, NOON, TICK
-from tests.services.incidents.cause_town import END, open_incident, tell_cases
+from tests.services.incidents.cause_town import END, alarm_town, open_incident, tell_cases
 
 ON_BOTH_ENGINES = True
-HIDDEN = '<span class="hidden-words">, incident'
 SCRIPT = "<script>alert(1)</script>"
 PATH = "/rollouts/bears/incidents/I-1"
 
@@ -50,8 +58,7 @@ def test_open_incidents_come_first_with_what_tripped(browser, alarmed):
     assert "No acknowledged incidents yet." in text
 
 
-def test_two_incidents_of_one_cell_differ_by_their_time(browser, service, clock, alarmed):
-    assert "was narrowed, " not in browser.as_("vic").page("/incidents").replace(HIDDEN, "")
+def test_two_incidents_of_one_cell_have_headings_of_their_own(browser, service, clock, alarmed):
     database = service.database
     widened(database, NOON + HOUR, CREEK)
     guards = parse_policy(POLICY).list_guards(CREEK)
@@ -59,10 +66,16 @@ def test_two_incidents_of_one_cell_differ_by_their_time(browser, service, clock,
     loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value="12", records=40)})
     tick(database, NOON + HOUR + TICK, cells=(CREEK,), of=loud)
     clock.advance(HOUR)
-    text = browser.page("/incidents")
-    headings = re.findall(r">(creek · day was narrowed, [^<]*)<", text)
-    assert len(headings) == len(set(headings)) == 2
-    assert "lake · day was narrowed<" in text
+    text = browser.as_("ana").page("/incidents")
+    headings = [f"Incident {name}: creek · day was narrowed" for name in ("I-3", "I-1")]
+    assert re.findall(r">(Incident [^<]*creek · day was narrowed)<", text) == headings
+    for heading, name in zip(headings, ("I-3", "I-1"), strict=True):
+        page = browser.page(f"/rollouts/bears/incidents/{name}")
+        assert f"<h1>{heading} from supervised to shadow</h1>" in page
+        assert f"<title>{heading} from supervised to shadow" in page
+    overview = browser.page("/")
+    tasks = re.findall(r">(Acknowledge incident I-\d: alarm at creek · day)<", overview)
+    assert len(tasks) == len(set(tasks)) == 2
 
 
 def test_one_that_was_seen_stands_below_the_open_ones(browser, alarmed):
@@ -159,7 +172,7 @@ def test_an_incident_of_no_cell_says_what_it_means(browser, service, alarmed):
     execute_command(service.database, "bears", lambda _: rewound)
     assert SCRIPT not in browser.as_("cleo").page("/incidents")
     text = browser.page("/rollouts/bears/incidents/I-3")
-    assert "A client knows a later ledger head" in text
+    assert "a client knows a later ledger head" in text
     assert "It changed no permissions of any cell" in text
     assert SCRIPT not in text
     assert "an operator of every site" in text
@@ -366,6 +379,43 @@ def test_a_click_filters_the_divergences_to_the_value(browser, caused):
 def test_reviewers_names_are_read_by_operators_alone(browser, caused):
     assert "reviewer = " in browser.as_("ana").page(PATH)
     assert "reviewer = " not in browser.as_("vic").page(PATH)
+
+
+@pytest.fixture
+def narrowed(service, clock):
+    """Let v1 misread a new lens until the guard of creek narrows it."""
+    alarm_town(service.database)
+    clock.advance(END - clock.now())
+
+
+def test_the_course_of_the_detector_is_drawn_and_told_in_a_table(browser, service, narrowed):
+    caller = Caller("ana", role_assignments=(AssignedRole("operator"), AssignedRole("viewer")))
+    impact = load_incident_impact(service, caller, "bears", "I-1", at=END)
+    course = load_detector_course(service, caller, "bears", impact, at=END).course
+    text = browser.as_("ana").page(PATH)
+    last = course.points[-1]
+    assert f"Value at the alarm: {format_evidence(last.log_value)}; threshold: 10,000." in text
+    assert f"By then {last.against} of {last.records} blind decisions disagree." in text
+    assert f"{last.against} of {last.records} blind decisions disagree, too many" in text
+    (table,) = re.findall(r"<caption>The detector after.*?</table>", text, re.DOTALL)
+    rows = re.findall(r'<td class="num">([^<]*)</td>' * 3, table)
+    points = [(p.records, p.against, format_evidence(p.log_value)) for p in course.points]
+    assert rows == [(str(records), str(against), value) for records, against, value in points]
+    for line in re.findall(r'class="tl-bound tl-0" d="M([^"]*)"', text)[-2:]:
+        pairs = [tuple(map(float, pair.split(" "))) for pair in line.split("L")]
+        assert len(pairs) == len(points)
+        heights = [-y for _, y in pairs]
+        values = [point.log_value for point in course.points]
+        assert np.corrcoef(heights, values)[0, 1] > 0.9999
+        assert np.corrcoef([x for x, _ in pairs], range(len(pairs)))[0, 1] > 0.9999
+
+
+def test_who_may_be_asked_blind_reads_no_course(browser, service, narrowed):
+    roles = (AssignedRole("viewer"), AssignedRole("reviewer", "bears", "creek"))
+    newcomer(service, "nan", *roles)
+    text = browser.as_("nan").page(PATH)
+    assert "The detector&#39;s course is not shown to you" in text
+    assert "Value at the alarm" not in text
 
 
 def test_without_a_judged_case_the_page_says_so(browser, alarmed):

@@ -161,6 +161,8 @@ def test_each_day_of_the_week_names_its_hours():
     (dawn, _), (noon, _), *_ = hours
     quarter_day = (1178 - paths(wide, 0)[0][0]) / 28
     assert float(noon) - float(dawn) == pytest.approx(quarter_day, 0.01)
+    (ticks,) = re.findall(r'<path class="g-axis" d="([^"]*)"', wide)
+    assert re.findall(r"M([\d.]+) ", ticks) == [x for x, _ in hours]
 
 
 def many(sites):
@@ -232,7 +234,7 @@ def test_a_long_name_is_cut_on_the_map_and_whole_in_its_words():
 def test_freezes_and_now_are_marked():
     frozen = policy(freezes=(Freeze("Jun 03", "fair", Where(("creek",))),))
     svg = drawn(RolloutDriver(frozen)).wide
-    assert svg.count('class="g-axis"') == 1
+    assert svg.count('<line class="g-axis"') == 1
     assert ">freeze</text>" in svg
     assert svg.count('class="g-now"') == 1
     assert ">now 12:00</text>" in svg

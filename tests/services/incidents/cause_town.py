@@ -5,7 +5,7 @@ from datetime import timedelta
 from rollout.core.records.records import Prediction
 from rollout.core.scope.commands import OpenIncident
 from rollout.services.engine.command_handler import execute_command
-from tests.api.bears import CREEK, founded
+from tests.api.bears import CREEK, founded, widened
 from tests.console.divergence_rows import count
 from tests.console.told_cases import case, tell, verdict
 from tests.factories import NOON
@@ -67,6 +67,17 @@ def open_incident(database):
         at=OPENED, kind="unauthorized", reason="lens", cell=CREEK, version="v1", about="c0170"
     )
     execute_command(database, "bears", lambda _: incident)
+
+
+@filled_once
+def alarm_town(database):
+    """Found the town with creek widened; count until its own guard narrows it, and long after."""
+    founded(database, NOON)
+    widened(database, NOON, CREEK)
+    tell_cases(database)
+    for n in (*range(0, CHANGE, 40), *range(CHANGE + 4, CHANGE + 40, 2)):
+        count(database, at=find_time(n))
+    count(database, at=END)
 
 
 @filled_once

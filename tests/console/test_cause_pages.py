@@ -1,0 +1,77 @@
+"""The page that says where a version differs: from a cell and from a filter of divergences."""
+
+import re
+
+import pytest
+
+from rollout.core.scope.permissions import AssignedRole
+from tests.console.divergence_rows import count
+from tests.console.told_cases import newcomer
+from tests.services.incidents.cause_town import END, tell_cases
+
+CELL = "/rollouts/bears/cells/creek/day"
+FILTER = "/rollouts/bears/divergences?version=v1&site=creek&since=2027-06-03&is+camera=cam-1"
+
+
+@pytest.fixture
+def caused(service, clock):
+    """Let v1 misread a new lens."""
+    tell_cases(service.database)
+    count(service.database, at=END)
+    clock.advance(END - clock.now())
+
+
+def follow_why(browser, page):
+    """Return the page behind a page's link to the cause, and the link."""
+    path = re.search(r'href="/console(/rollouts/bears/cause[^"]*)"[^>]*>Why\?', page)[1]
+    path = path.replace("&amp;", "&")
+    return browser.page(path), path
+
+
+def read_headline(page):
+    return re.sub(r"<[^>]*>", "", re.search(r'<p class="lede">(.*?)</p>', page, re.DOTALL)[1])
+
+
+def test_a_cell_links_to_its_cause_and_that_to_its_divergences(browser, caused):
+    text, _ = follow_why(browser, browser.as_("ana").page(CELL))
+    assert "<h1>Where v1 differs, creek · day</h1>" in text
+    assert "cases with lens = new differ in 32 of 64" in read_headline(text)
+    assert "Since then</th>" in text
+    assert "incident" not in text.partition("<main")[2].partition("</main>")[0].lower()
+    link = re.search(r'href="/console(/[^"]*)"[^>]*>Show these', text)[1].replace("&amp;", "&")
+    assert "32 divergences" in browser.page(link)
+
+
+def test_a_filter_of_divergences_is_kept(browser, caused):
+    text, path = follow_why(browser, browser.as_("ana").page(FILTER))
+    assert "since=2027-06-03" in path
+    assert "Cases with camera = cam-1 from" in text
+    assert "is+camera=cam-1" in text.partition("Show these")[0]
+    assert "lens = new" in read_headline(text)
+
+
+def test_who_may_be_asked_blind_is_led_to_whole_batches(browser, service, caused):
+    newcomer(service, "nan", AssignedRole("viewer"), AssignedRole("reviewer"))
+    text, path = follow_why(browser, browser.as_("nan").page(FILTER))
+    assert "since" not in path
+    assert "camera" not in path
+    assert "figures move in batches of 20 closed cases" in text
+    refused = browser.page("/rollouts/bears/cause?since=2027-06-03", 422)
+    assert "they could single out a case" in refused
+    assert "differ in" not in refused
+
+
+def test_reviewers_names_are_read_by_operators_alone(browser, caused):
+    path = "/rollouts/bears/cause?site=creek"
+    assert "reviewer = " in browser.as_("ana").page(path)
+    assert "reviewer = " not in browser.as_("vic").page(path)
+    browser.as_("cleo").page("/rollouts/bears/cause?site=lake", 403)
+    browser.as_("rita").page(path, 403)
+
+
+def test_without_a_judged_case_the_page_says_so(browser):
+    text = browser.as_("ana").page("/rollouts/bears/cause")
+    headline = read_headline(text)
+    assert headline == "No case with a blind decision is counted in this time yet."
+    browser.page("/rollouts/bears/cause?site=moon", 404)
+    assert "Write a day" in browser.page("/rollouts/bears/cause?since=soon", 422)

@@ -1,0 +1,140 @@
+"""The cause of a cell or a filter: the same figures as of an incident, and who reads what of it."""
+
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+
+from rollout.core.errors import RefusalError, UnknownCellError, UnknownVersionError
+from rollout.core.scope.permissions import AssignedRole, Caller, NotAllowedError
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.incident_cause import BATCH_SIZE
+from rollout.services.engine.service import build_service
+from rollout.services.incidents.cell_causes import CauseQuery, load_cause
+from rollout.services.incidents.incident_causes import load_incident_cause
+from rollout.services.incidents.incident_impact import load_incident_impact
+from rollout.services.support.clock import ManualClock
+from rollout.store.counting.period_records import PeriodRecords
+from tests.api.bears import POLICY
+from tests.console.divergence_rows import count
+from tests.services.incidents.cause_town import (
+    CASES,
+    CHANGE,
+    END,
+    build_town,
+    find_time,
+    has_new_lens,
+    is_wrong,
+    open_town,
+)
+
+VIEWER = Caller("vic", role_assignments=(AssignedRole("viewer"),))
+OPERATOR = Caller("ana", role_assignments=(AssignedRole("viewer"), AssignedRole("operator")))
+REVIEWER = Caller("eve", role_assignments=(AssignedRole("viewer"), AssignedRole("reviewer")))
+LAKE_VIEWER = Caller("lea", role_assignments=(AssignedRole("viewer", "bears", "lake"),))
+CREEK = CauseQuery("v1", "creek", "day")
+
+
+@pytest.fixture
+def service(database):
+    return build_service(database, None, ManualClock(END))
+
+
+@pytest.fixture
+def town(database):
+    build_town(database)
+
+
+def load(service, caller=OPERATOR, query=CREEK, at=END):
+    return load_cause(service, caller, "bears", query, at=at)
+
+
+def sum_units(loaded):
+    periods = (loaded.cause.before, loaded.cause.during, loaded.cause.after)
+    return sum(p.n for p in periods), sum(p.count for p in periods)
+
+
+@pytest.mark.usefixtures("town")
+def test_a_cell_and_all_cells_have_the_figures_of_the_incident(service):
+    impact = load_incident_impact(service, OPERATOR, "bears", "I-1", at=END)
+    expected = load_incident_cause(service, OPERATOR, "bears", impact, at=END)
+    found = load(service)
+    assert found.cause.search == expected.cause.search
+    assert found.started == expected.started == find_time(CHANGE)
+    assert found.cause.since == expected.cause.since
+    assert found.cause.standout.compared.value == "new"
+    everywhere = load(service, query=CauseQuery("v1"))
+    assert (everywhere.site, everywhere.window) == ("", "")
+    assert everywhere.cause.search == found.cause.search
+
+
+@pytest.mark.usefixtures("town")
+def test_a_filter_takes_days_and_attributes(service):
+    new = [n for n in range(CASES) if has_new_lens(n)]
+    loaded = load(service, query=CauseQuery("v1", "creek", "day", attributes={"lens": "new"}))
+    assert sum_units(loaded) == (len(new), sum(map(is_wrong, new)))
+    first = find_time(40)
+    days = CauseQuery("v1", "creek", "day", since=first, until=find_time(80))
+    assert sum_units(load(service, query=days)) == (40, sum(map(is_wrong, range(40, 80))))
+
+
+@pytest.mark.usefixtures("town")
+def test_wrong_filters_are_refused(service):
+    with pytest.raises(UnknownCellError):
+        load(service, query=CauseQuery("v1", "creek", "dusk"))
+    with pytest.raises(UnknownVersionError):
+        load(service, query=CauseQuery("v9"))
+    with pytest.raises(RefusalError, match="begin has to be before"):
+        load(service, query=CauseQuery("v1", since=END))
+    with pytest.raises(RefusalError, match="at most 90 days"):
+        load(service, query=CauseQuery("v1", since=END - timedelta(days=91)))
+    with pytest.raises(NotAllowedError):
+        load(service, LAKE_VIEWER)
+    assert sum_units(load(service, LAKE_VIEWER, CauseQuery("v1"))) == (0, 0)
+
+
+@pytest.mark.usefixtures("town")
+def test_operators_alone_read_reviewers(service):
+    for caller, names in ((VIEWER, False), (OPERATOR, True)):
+        search = load(service, caller).cause.search
+        compared = {value.source for value in search.values} | {s for s, _ in search.uncompared}
+        assert ("reviewer" in compared) == names
+
+
+@pytest.mark.usefixtures("town")
+def test_a_case_that_somebody_may_still_be_asked_about_is_in_no_figure(service, monkeypatch):
+    monkeypatch.setattr(PeriodRecords, "list_blind_cases", lambda *_: set(range(0, 10**6, 2)))
+    assert 0 < sum_units(load(service))[0] < 0.7 * CASES
+
+
+@pytest.mark.usefixtures("town")
+def test_who_may_be_asked_blind_singles_out_nothing(service):
+    for query in (
+        CauseQuery("v1", "creek", "day", since=find_time(3)),
+        CauseQuery("v1", until=find_time(9)),
+        CauseQuery("v1", "creek", attributes={"lens": "new"}),
+    ):
+        with pytest.raises(RefusalError, match="could single out a case"):
+            load(service, REVIEWER, query)
+
+
+def test_figures_of_a_reviewer_move_by_whole_batches_at_both_ends(service, database):
+    open_town(database)
+    grace, before, moves = parse_policy(POLICY).evidence.grace, (0, 0), 0
+    for n in range(CHANGE, CASES + 60, 30):
+        at = find_time(n)
+        count(database, at=at)
+        loaded = load(service, REVIEWER, at=at)
+        judged = sum_units(loaded)
+        assert loaded.batch == BATCH_SIZE
+        assert judged[0] <= sum(find_time(number) <= at - grace for number in range(CASES))
+        assert judged == before or abs(judged[0] - before[0]) >= BATCH_SIZE
+        moves, before = moves + (judged != before), judged
+    sizes = {
+        sum_units(load(service, REVIEWER, at=END + timedelta(days=20, hours=hours)))[0]
+        for hours in range(0, 120, 5)
+    }
+    ordered = sorted(sizes)
+    assert all(more - less >= BATCH_SIZE for less, more in pairwise(ordered))
+    assert len(sizes) > 2
+    assert moves > 1
