@@ -77,6 +77,7 @@ ANSWERS = {
     "erasures": ("ada", "/settings/erasures"),
     "search": ("ana", "/search?q=creek"),
     "planted cases": ("ada", f"{R}/settings/planted-cases"),
+    "what if": ("ana", f"{R}/settings/what-if"),
 }
 """What forms lead to, without a picture."""
 LOOKS = [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")]

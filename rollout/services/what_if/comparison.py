@@ -92,6 +92,7 @@ class WhatIfResult:
         answered: those with a blind human answer.
         open_cases: cases of the span that were left out because they are still open.
         is_batched: whether newest cases were left out to make whole batches.
+        stages, deciding_stages: both policies' stages, and those in which the model decides.
         cells: in the order of the policy in force, new cells last.
         current, draft: the sums.
         difference_range: `draft` less `current` divergences, over the draws known under both.
@@ -110,6 +111,8 @@ class WhatIfResult:
     answered: int
     open_cases: int
     is_batched: bool
+    stages: tuple[str, ...]
+    deciding_stages: tuple[str, ...]
     cells: tuple[CellPair, ...]
     current: WhatIfTotals
     draft: WhatIfTotals
@@ -180,6 +183,13 @@ def compare_policies(inputs: WhatIfInputs, report_step: ReportStep | None = None
         answered=sum(cell.answered for cell in first[0]),
         open_cases=inputs.open_cases,
         is_batched=inputs.is_batched,
+        stages=tuple(dict.fromkeys((*current.stage_ids, *draft.stage_ids))),
+        deciding_stages=tuple(
+            stage.id
+            for policy in (current, draft)
+            for stage in policy.stages
+            if stage.model_decides
+        ),
         cells=tuple(_pair_cells(*first, {**draft.sites_by_id, **current.sites_by_id})),
         current=_add_ranges(totals[0], [before for before, _ in sums]),
         draft=_add_ranges(totals[1], [after for _, after in sums]),

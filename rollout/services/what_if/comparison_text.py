@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Final
 
 from rollout.core.calendar.sites import SHADOW
@@ -186,17 +187,17 @@ def list_changes(result: WhatIfResult) -> Iterator[tuple[str, str, str]]:
 
 def list_cells(result: WhatIfResult) -> tuple[CellRow, ...]:
     """Return a row a cell; times are on the clock of its site."""
-    return tuple(map(_build_row, result.cells))
+    return tuple(_build_row(pair, result.stages) for pair in result.cells)
 
 
-def _build_row(pair: CellPair) -> CellRow:
+def _build_row(pair: CellPair, stages: tuple[str, ...]) -> CellRow:
     sides = pair.current, pair.draft
     return CellRow(
         f"{pair.site} · {pair.window}",
         pair.site,
         pair.window,
         pair.effect,
-        tuple(_describe_cell(pair)),
+        tuple(_describe_cell(pair, stages)),
         _format_sides(pair, "model"),
         _format_sides(pair, "wrong"),
         is_dashed=any(side is not None and side.unknown_since is not None for side in sides),
@@ -215,7 +216,7 @@ def _format_sides(pair: CellPair, name: str) -> str:
     return " → ".join(texts)
 
 
-def _describe_cell(pair: CellPair) -> Iterator[str]:
+def _describe_cell(pair: CellPair, stages: tuple[str, ...]) -> Iterator[str]:
     current, draft, timezone = pair.current, pair.draft, pair.timezone
     if current is None or draft is None:
         yield "Only the draft has this cell." if current is None else "The draft has no such cell."
@@ -238,10 +239,16 @@ def _describe_cell(pair: CellPair) -> Iterator[str]:
         _describe_start(stage, starts[0].get(stage), starts[1].get(stage), timezone)
         for stage in dict.fromkeys((*starts[0], *starts[1]))
     ]
+    narrowings = [_find_narrowing(side.intervals, stages) for side in (current, draft)]
+    if narrowings[0] != narrowings[1]:
+        now, instead = (
+            "never" if at is None else format_zoned_time(at, timezone) for at in narrowings[::-1]
+        )
+        sentences.append(f"First narrowed {now} instead of {instead}.")
     changed = [sentence for sentence in sentences if sentence]
     yield from changed
     if not changed:
-        yield "Opens at the same times." if any(starts) else "Stays in shadow."
+        yield "Opens and narrows at the same times." if any(starts) else "Stays in shadow."
     if draft.missing or current.missing:
         yield (
             f"{format_quantity(draft.missing, 'answer')} that the draft needs, and"
@@ -257,6 +264,21 @@ def _find_starts(intervals: tuple[StageInterval, ...]) -> dict[str, datetime]:
         if interval.stage != SHADOW:
             starts.setdefault(interval.stage, interval.since)
     return starts
+
+
+def _find_narrowing(
+    intervals: tuple[StageInterval, ...], stages: tuple[str, ...]
+) -> datetime | None:
+    """Return when a lower stage first followed a higher one; None for never."""
+    steps = pairwise(intervals)
+    return next(
+        (
+            later.since
+            for earlier, later in steps
+            if stages.index(later.stage) < stages.index(earlier.stage)
+        ),
+        None,
+    )
 
 
 def _describe_start(

@@ -1,6 +1,7 @@
 """A draft against the policy in force: as two replays, and unknown where nobody answered."""
 
 import random
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -21,6 +22,7 @@ from rollout.services.what_if.comparison import (
     compare_policies,
     list_made_up_salts,
 )
+from rollout.services.what_if.comparison_text import list_cells
 from rollout.services.what_if.replayed_policy import (
     WhatIfRecords,
     compute_figures,
@@ -73,6 +75,23 @@ def test_each_side_is_a_replay_of_the_same_records():
     assert {change.section for change in result.changes} == {"stages", "gates"}
     both = next(change for change in result.changes if change.section == "gates")
     assert both.totals.figures.model != result.draft.figures.model
+
+
+def test_the_words_say_what_opens_and_narrows_at_other_times():
+    """The draft needs three times the units; the model breaks on the fifth morning."""
+    slower = DRAFT.replace("units: 20, days: 1}}\n  - {to", "units: 120, days: 1}}\n  - {to")
+    row = next(
+        row for row in list_cells(compared(records_of(story()), slower)) if row.site == "creek"
+    )
+    opened, narrowed = row.changes[0], row.changes[-1]
+    assert re.fullmatch(r"Supervised \d+ hours later: from .* instead of .*\.", opened)
+    assert re.fullmatch(r"First narrowed .* Mar 2026 .* instead of .*\.", narrowed)
+    same = list_cells(compared(records_of(story()), BEARS))
+    assert {row.changes for row in same if row.site == "creek"} == {
+        ("Opens and narrows at the same times.",),
+        ("Stays in shadow.",),
+    }
+    assert {row.effect for row in same} == {"same"}
 
 
 def test_a_change_that_cant_stand_alone_is_named_without_figures():
