@@ -17,6 +17,7 @@ from api.console.page import assets, revision
 from api.console.page.demo_console import DemoConsole
 from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import RevisionCache
+from rollout.services.what_if.runs import WhatIfRuns
 
 CLOSED_POLICY: Final = b"default-src 'none'; frame-ancestors 'none'"
 """Policy of responses that are no pages: files, redirects, script, style sheet."""
@@ -47,6 +48,7 @@ PAGE_MODULES: Final = (
     "users.keys",
     "rollouts.policy",
     "rollouts.rules",
+    "rollouts.what_if",
     "rollouts.planted_cases",
     "rollouts.schedule",
     "rollouts.site_traffic",
@@ -67,6 +69,7 @@ def create_console(
     console = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     console.state.service, console.state.openid = service, has_openid
     console.state.demo = demo
+    console.state.what_if_runs = WhatIfRuns(service.database)
     console.state.revisions = RevisionCache(service.database, service.wall_clock)
     page_modules = (import_module(f"api.console.{name}") for name in PAGE_MODULES)
     for module in (

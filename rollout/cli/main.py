@@ -57,6 +57,11 @@ COMMANDS: Final = {
         "Apply a policy. A new one creates the rollout; a looser one becomes a proposal.",
         needs_server=True,
     ),
+    "what-if": CommandEntry(
+        "what_if:what_if",
+        "Compare a policy draft with the policy in force, on the local database.",
+        needs_server=True,
+    ),
     "tick": CommandEntry(
         "live:tick",
         "Count new evidence and widen or narrow, on the local database, for one slot.",

@@ -78,6 +78,7 @@ ANSWERS = {
     "search": ("ana", "/search?q=creek"),
     "planted cases": ("ada", f"{R}/settings/planted-cases"),
     "traffic": ("ana", f"{R}/traffic"),
+    "what if": ("ana", f"{R}/settings/what-if"),
 }
 """What forms lead to, without a picture."""
 LOOKS = [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")]

@@ -103,7 +103,7 @@ def submit_new_rollout(request: Request, visitor: CurrentVisitor, form: SignedFo
     """Plan a new rollout, or create it."""
     text = form.get_raw_text("text")
     try:
-        rollout_name = _parse_policy(text).rollout
+        rollout_name = parse_typed_policy(text).rollout
         _check_new_rollout(visitor, rollout_name)
         if form.has_field("apply"):
             return _apply_policy(visitor, rollout_name, text, form)
@@ -138,7 +138,7 @@ def _apply_policy(visitor: Visitor, rollout: str, text: str, form: Form) -> Resp
 
 def _plan_policy(visitor: Visitor, rollout: str, text: str) -> PolicyPlanView:
     service, caller = visitor.service, visitor.caller
-    policy = _parse_policy(text)
+    policy = parse_typed_policy(text)
     if policy.rollout != rollout:
         raise PolicyRefusedError(OTHER_ROLLOUT_TEXT.format(policy.rollout, rollout))
     current_hash = _get_policy_hash(visitor, rollout)
@@ -157,7 +157,7 @@ def _plan_policy(visitor: Visitor, rollout: str, text: str) -> PolicyPlanView:
     )
 
 
-def _parse_policy(text: str) -> Policy:
+def parse_typed_policy(text: str) -> Policy:
     """Parse a policy text.
 
     Raises:
@@ -234,7 +234,7 @@ def _render_policy(
             for site in state.policy.sites_by_id
         ),
         may_apply=visitor.has_permission(Permission.ADMINISTER, rollout),
-        **_build_error_context(error, text, policy_text),
+        **build_error_context(error, text, policy_text),
     )
 
 
@@ -260,7 +260,7 @@ def _render_new_rollout(
         plan=plan_view,
         applied=_get_applied_text(plan_view),
         may_apply=True,
-        **_build_error_context(error, text, ""),
+        **build_error_context(error, text, ""),
     )
 
 
@@ -269,7 +269,7 @@ def _get_applied_text(plan_view: PolicyPlanView | None) -> str:
     return "" if plan_view is None else escape_for_textarea(plan_view.text)
 
 
-def _build_error_context(
+def build_error_context(
     error: RefusalError | None, text: str, fallback_text: str
 ) -> dict[str, object]:
     """Return faults by line, and the typed text."""

@@ -41,7 +41,7 @@ def load_visible_records(
     case_ids = period_records.list_cases(period.since, period.until)
     blind_case_ids = period_records.list_blind_cases(period.at)
     attribute_names = sorted(
-        {*period_records.list_attributes(case_ids), *_list_policy_attributes(policy)}
+        {*period_records.list_attributes(case_ids), *list_policy_attributes(policy)}
     )
     levers = [lever.id for lever in policy.levers]
     store = StoredHistory(
@@ -87,7 +87,7 @@ def load_visible_records(
     )
 
 
-def _list_policy_attributes(policy: Policy) -> set[str]:
+def list_policy_attributes(policy: Policy) -> set[str]:
     """Return the attributes that a policy names."""
     rule = policy.evidence.familiar
     attributes = {attribute for window in policy.windows for attribute in window.when}

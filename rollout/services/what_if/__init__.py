@@ -1,0 +1,1 @@
+"""What a policy draft would have changed over recorded cases."""

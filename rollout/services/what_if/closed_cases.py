@@ -1,0 +1,223 @@
+"""The closed cases of a rollout, as a draft is compared on them.
+
+Nobody may still be asked about a closed case, so the rollout's own salt may draw it again. A reader
+who may be asked for blind reviews gets each cell's cases in whole batches of judged units.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import polars as pl
+
+from rollout.core.calendar.instants import to_micros
+from rollout.core.errors import RefusalError
+from rollout.core.policy.measures import MISSING
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.permissions import (
+    Caller,
+    Permission,
+    may_be_asked_blind,
+    require_permission,
+)
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.incident_cause import find_whole_batches
+from rollout.reports.inputs.decided_by import assign_deciders, split_by_policy_period
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.services.reports.inputs import load_report_inputs
+from rollout.services.reports.report_period import ReportPeriod
+from rollout.services.reports.visible_records import list_policy_attributes
+from rollout.services.what_if.comparison import WhatIfInputs
+from rollout.services.what_if.replayed_policy import WhatIfRecords, check_comparable
+from rollout.store.counting.counted_units import CountedUnits
+from rollout.store.counting.period_records import PeriodRecords
+from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.evidence import EvidenceStore
+from rollout.store.ledger.policies import PolicyTexts
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames
+from rollout.tally.slots import find_slot_before, to_instant
+from rollout.tally.stage_history import build_stage_shares
+from rollout.tally.units import TRACKS
+
+SPANS: Final = (30, 90)  # days
+GATE: Final = TRACKS[0]
+CellName = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIfRequest:
+    """A draft of a rollout's policy, and the number of recorded days it is compared over."""
+
+    rollout: str
+    draft_text: str
+    days: int = SPANS[0]
+
+
+def check_request(caller: Caller, state: RolloutState, request: WhatIfRequest) -> Policy:
+    """Return the draft of a request that can be run.
+
+    Raises:
+        NotAllowedError: the caller may not read every site of the rollout.
+        InvalidPolicyError: the draft is not valid.
+        RefusalError: the span or the draft is not one that can be compared.
+    """
+    require_permission(caller, Permission.READ, request.rollout, tuple(state.policy.sites_by_id))
+    if request.days not in SPANS:
+        days = " or ".join(map(str, SPANS))
+        raise RefusalError(f"{request.days} days are no span of a comparison; write {days}")
+    draft = parse_policy(request.draft_text)
+    if draft.rollout != request.rollout:
+        raise RefusalError(
+            f"the draft is of {draft.rollout}, not of {request.rollout}; write its name in it"
+        )
+    check_comparable(state.policy, draft)
+    return draft
+
+
+def load_what_if_inputs(
+    database: Database, caller: Caller, request: WhatIfRequest, *, at: datetime
+) -> WhatIfInputs:
+    """Return the closed cases of the last days with both policies.
+
+    Raises:
+        NoSuchRolloutError: there is no such rollout.
+        NotAllowedError: the caller may not read every site of it.
+        InvalidPolicyError: the draft is not valid.
+        RefusalError: the request can't be run, or no case of the span is closed.
+    """
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, request.rollout)
+        draft = check_request(caller, state, request)
+        until = to_instant(find_slot_before(at, state.policy.tick), state.policy.tick)
+        period = ReportPeriod(until - timedelta(days=request.days), until, at)
+        inputs = load_report_inputs(transaction, state, period)
+        is_batched = may_be_asked_blind(caller, request.rollout, ())
+        closed = _list_closed_cases(transaction, state, inputs, is_batched=is_batched)
+        if not len(closed):
+            raise RefusalError(
+                f"no case of the last {request.days} days is closed; try a longer span, or let"
+                " cases close first"
+            )
+        records = _select_closed(transaction, state, inputs, closed)
+        text = PolicyTexts(transaction, state.rollout).load_texts({state.scope.policy_hash})
+    return WhatIfInputs(
+        current_text=text[state.scope.policy_hash],
+        draft_text=request.draft_text,
+        records=WhatIfRecords(
+            _add_attributes(records, draft),
+            state.trained_until,
+            _compute_shares(inputs).filter(pl.col("case_key").is_in(closed.implode())),
+        ),
+        salt=state.rollout.salt,
+        since=period.since,
+        until=period.until,
+        revision=state.scope.revision,
+        open_cases=inputs.records.cases.height - len(closed) + inputs.withheld_count,
+        is_batched=is_batched,
+    )
+
+
+def _list_closed_cases(
+    transaction: Transaction, state: RolloutState, inputs: ReportInputs, *, is_batched: bool
+) -> pl.Series:
+    """Return the keys of cases whose unit is counted, or that closed without one."""
+    cases = _filter_by_grace(inputs.records.cases, inputs)
+    units = inputs.cases.select("case_key", "unit", "site", "window").unique("case_key")
+    placed = cases.select("case_key").join(units, on="case_key", how="left")
+    pending = inputs.pending_units["unit"] if inputs.pending_units.height else pl.Series([""])
+    is_open = pl.col("unit").is_in(pending.implode()).fill_null(value=False)
+    placed = placed.filter(~is_open)
+    if not is_batched:
+        return placed["case_key"]
+    counted = (
+        inputs.units.filter(pl.col("track") == GATE).group_by("unit").agg(pl.col("slot").min())
+    )
+    ends = pl.DataFrame(
+        [(*cell, slot) for cell, slot in _find_batch_ends(transaction, state).items()],
+        schema={"site": pl.String, "window": pl.String, "end": pl.Int64},
+        orient="row",
+    )
+    batched = placed.join(counted, on="unit").join(ends, on=["site", "window"])
+    return batched.filter(pl.col("slot") <= pl.col("end"))["case_key"]
+
+
+def _filter_by_grace(cases: pl.DataFrame, inputs: ReportInputs) -> pl.DataFrame:
+    """Return the cases whose grace had passed at the last tick."""
+    closed_until = (inputs.counted_until or inputs.last) - inputs.policy.evidence.grace
+    known_at = pl.max_horizontal("occurred_at", "received_at").dt.timestamp("us")
+    return cases.filter(known_at <= to_micros(closed_until))
+
+
+def _find_batch_ends(transaction: Transaction, state: RolloutState) -> Mapping[CellName, int]:
+    """Return by cell the last slot of its newest whole batch, counted from its first unit on."""
+    last_slot = EvidenceStore(transaction, state.rollout).get_last_slot()
+    frames = CountedUnits(transaction, state.rollout).load_frames(after=-1, until=last_slot)
+    key = ("site", "window", "unit")
+    parts = [
+        frame.filter(pl.col("track") == GATE, pl.col("decided") != MISSING).select(*key, "slot")
+        for frame in frames
+    ]
+    if not parts:
+        return {}
+    judged = pl.concat(parts).group_by(*key).agg(pl.col("slot").min())
+    return {
+        (str(site), str(window)): find_whole_batches(part["slot"].sort().to_numpy())
+        for (site, window), part in judged.partition_by("site", "window", as_dict=True).items()
+    }
+
+
+def _select_closed(
+    transaction: Transaction, state: RolloutState, inputs: ReportInputs, closed: pl.Series
+) -> RecordFrames:
+    """Return the records of closed cases, and of closed planted ones."""
+    planted = inputs.records.planted
+    if planted is not None:
+        at = inputs.made_at or inputs.last
+        blind = PeriodRecords(transaction, state.rollout).list_blind_cases(at)
+        keys = ExternalKeys(transaction, state.rollout).find_keys(blind).values()
+        ended = _filter_by_grace(planted.cases, inputs)["case_key"]
+        planted = _select(planted, ended.filter(~ended.is_in(list(keys))))
+    return replace(_select(inputs.records, closed), planted=planted)
+
+
+def _select(records: RecordFrames, keys: pl.Series) -> RecordFrames:
+    is_selected = pl.col("case_key").is_in(keys.implode())
+    return replace(
+        records,
+        cases=records.cases.filter(is_selected),
+        predictions=records.predictions.filter(is_selected),
+        decisions=records.decisions.filter(is_selected),
+        unsourced_decisions=records.unsourced_decisions.filter(is_selected),
+        outcomes=records.outcomes.filter(is_selected),
+    )
+
+
+def _add_attributes(records: RecordFrames, draft: Policy) -> RecordFrames:
+    """Return the records with empty columns for attributes that only the draft names."""
+    missing = sorted(list_policy_attributes(draft) - set(records.attributes))
+    columns = [pl.lit(None, pl.String).alias(ATTRIBUTE_PREFIX + name) for name in missing]
+    return replace(records, cases=records.cases.with_columns(columns))
+
+
+def _compute_shares(inputs: ReportInputs) -> pl.DataFrame:
+    """Return which share of cases like each was to be decided blind: case_key, share."""
+    parts = [
+        rows.select(
+            "case_key",
+            "unfamiliar",
+            share=pl.Series(
+                build_stage_shares(period.policy).reviewed_shares[rows["rung"].to_numpy()]
+            ),
+        )
+        for period, rows in split_by_policy_period(inputs, assign_deciders(inputs))
+        if rows.height
+    ]
+    if not parts:
+        return WhatIfRecords(inputs.records).shares
+    is_familiar = pl.col("unfamiliar").is_null()
+    return pl.concat(parts).select(
+        "case_key", share=pl.when(is_familiar).then("share").otherwise(1.0)
+    )

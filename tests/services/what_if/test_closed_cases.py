@@ -1,0 +1,115 @@
+"""What a comparison reads of the store: closed cases alone, whole batches for reviewers."""
+
+import polars as pl
+import pytest
+
+from rollout.core.errors import NotAllowedError, RefusalError
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.model_cost import build_model_cases, compute_cell_costs
+from rollout.reports.inputs.decided_by import assign_deciders
+from rollout.reports.inputs.stages import compute_stage_histories
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.ticks import Ticker
+from rollout.services.records.record_import import import_records
+from rollout.services.what_if.closed_cases import WhatIfRequest, load_what_if_inputs
+from rollout.services.what_if.comparison import compare_policies
+from tests.factories import DAY, HOUR
+from tests.reports.conftest import BEARS, NOON, inputs_of, records_of, story
+
+pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+
+SALT = bytes(range(32))
+DRAFT = BEARS.replace("audit: 30%", "audit: 60%").replace("units: 40", "units: 20")
+ENGINEER = Caller("eve", role_assignments=(AssignedRole("viewer"),))
+ASKED = Caller("ana", role_assignments=(AssignedRole("viewer"), AssignedRole("reviewer")))
+ENDED = NOON + 7 * DAY
+
+
+@pytest.fixture
+def lived(database):
+    """Return a database with six days of records, decided up to the seventh."""
+    apply_policy(database, BEARS, Actor("zoe"), NOON - DAY, salt=SALT)
+    import_records(database, "bear-alarm", records_of(story()), ENDED - HOUR)
+    Ticker(database, "bear-alarm", "one").tick(ENDED)
+    return database
+
+
+def load(database, caller=ENGINEER, draft=DRAFT, days=30, at=ENDED):
+    return load_what_if_inputs(database, caller, WhatIfRequest("bear-alarm", draft, days), at=at)
+
+
+def test_stored_records_give_what_a_replay_of_the_same_records_gives(lived):
+    inputs = load(lived)
+    assert inputs.salt == SALT
+    result = compare_policies(inputs)
+    for text, side in ((BEARS, "current"), (DRAFT, "draft")):
+        replayed = inputs_of(story(), parse_policy(text), SALT)
+        stages = {(c.site, c.window): c.intervals for c in compute_stage_histories(replayed)}
+        costs = compute_cell_costs(build_model_cases(replayed, assign_deciders(replayed)))
+        expected = {(row.site, row.window): row.price for row in costs}
+        for pair in result.cells:
+            found = getattr(pair, side)
+            key = pair.site, pair.window
+            assert found.intervals == stages[key]
+            if key in expected:
+                price = expected[key]
+                assert (found.figures.model, found.figures.wrong, found.figures.cost) == (
+                    price.cases, price.wrong.count, price.cost,
+                )  # fmt: skip
+        assert getattr(result, side).figures.model > 0
+
+
+def test_a_case_that_is_not_closed_is_in_no_comparison(database):
+    apply_policy(database, BEARS, Actor("zoe"), NOON - DAY, salt=SALT)
+    at = NOON + 2 * DAY
+    before = [case for case in story() if case.at <= at]
+    import_records(database, "bear-alarm", records_of(before), at)
+    Ticker(database, "bear-alarm", "one").tick(at + 2 * HOUR)
+    late = [case for case in story() if at < case.at < at + 2 * HOUR]
+    import_records(database, "bear-alarm", records_of(late), at + 2 * HOUR)
+    inputs = load(database, at=at + 2 * HOUR)
+    keys = set(inputs.records.records.cases["case_key"])
+    is_open = {case.key: case.at > at + HOUR for case in (*before, *late)}  # the grace is 1 h
+    assert keys == {key for key in is_open if not is_open[key]}
+    assert inputs.open_cases == sum(is_open.values()) > 0
+    for frame in ("predictions", "decisions", "outcomes"):
+        assert set(getattr(inputs.records.records, frame)["case_key"]) <= keys
+
+
+def test_who_may_be_asked_gets_whole_batches_of_a_cell(lived):
+    """The creek has 396 judged units in the order of closing, the meadow one."""
+    whole, batched = (load(lived, caller) for caller in (ENGINEER, ASKED))
+    sites = batched.records.records.cases.group_by("site").len()
+    assert dict(sites.iter_rows()) == {"creek": 396}, "all were counted in one slot: one batch"
+    assert (whole.is_batched, batched.is_batched) == (False, True)
+    assert whole.records.records.cases.height == 397
+    assert batched.open_cases == whole.open_cases + 1
+
+
+def test_shares_are_those_under_which_the_records_were_made(lived):
+    shares = load(lived).records.shares
+    assert shares.height == 397
+    assert shares["share"].unique().to_list() == [1.0], "the rollout stayed in shadow"
+    assert shares.schema["share"] == pl.Float64
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"draft": BEARS.replace("rollout: bear-alarm", "rollout: bees")}, "the draft is of bees"),
+        ({"days": 31}, "31 days are no span of a comparison; write 30 or 90"),
+    ],
+)
+def test_a_request_that_cant_be_run_says_what_to_write(lived, changed, message):
+    with pytest.raises(RefusalError, match=message):
+        load(lived, **changed)
+
+
+def test_who_may_not_read_every_site_gets_nothing(lived):
+    at_creek = Caller("cy", role_assignments=(AssignedRole("viewer", site="creek"),))
+    with pytest.raises(NotAllowedError, match="meadow"):
+        load(lived, at_creek)
+    with pytest.raises(NotAllowedError, match="may not read"):
+        load(lived, Caller("rex", role_assignments=(AssignedRole("reviewer"),)))
