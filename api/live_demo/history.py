@@ -143,26 +143,27 @@ class HistoryWriter:
             declare_planted_cases(self.database, admin, self.policy.rollout, request, at)
 
     def _store_slots(self, since: datetime, until: datetime) -> None:
-        """Store the records in (`since`, `until`] by hours or slots, in one transaction."""
+        """Store the records in (`since`, `until`], received by hours or slots, in one batch."""
         with self.database.begin_write() as transaction:
             state = self._load_state(transaction)
             cache = AssignmentCache(state.scope, state.policy, state.rollout.salt)
             senders = _find_senders(transaction, self.policy)
             windows, slot = WindowLookup(state.policy), since
             step = max(self.policy.tick, HOUR)
+            records: list[AnyRecord] = []
+            received_at: list[datetime] = []
             while slot < until:
                 slot = min(slot + step, until)  # nothing is received before it occurs
-                records = [
-                    *self._list_case_records(cache, windows, slot),
-                    *self._list_due_records(windows, state.scope.revision, slot),
-                ]
-                if not records:
-                    continue
-                self._record_new_versions(transaction, state)
-                stored = RecordStore(transaction, state.rollout).store(
-                    records, received_at=slot, sender=senders
-                )
-                queue_new_cases(transaction, state, stored, slot)
+                records += self._list_case_records(cache, windows, slot)
+                records += self._list_due_records(windows, state.scope.revision, slot)
+                received_at += [slot] * (len(records) - len(received_at))
+            if not records:
+                return
+            self._record_new_versions(transaction, state)
+            stored = RecordStore(transaction, state.rollout).store(
+                records, received_at=received_at, sender=senders
+            )
+            queue_new_cases(transaction, state, stored, until)
 
     def _list_case_records(
         self, cache: AssignmentCache, windows: WindowLookup, until: datetime
