@@ -1,8 +1,8 @@
 """The demo's history: weeks of records, approvals and ticks, written in seconds.
 
 The cases get the assignments that the service would have given, and the same ticks decide. Only
-slots in which something happens are run: a tick makes up for the slots before it. The replay of the
-same records tells which slots these are.
+slots in which something happens are run: a tick makes up for the slots before it. The example lists
+these slots, and a test compares them with a replay of the same records.
 """
 
 import json
@@ -31,7 +31,6 @@ from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.permits import BOUND
-from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.parse import (
     ActionWithPermit,
     DeclaringPrediction,
@@ -46,16 +45,11 @@ from rollout.services.engine.rollout_state import RolloutState, load_rollout_sta
 from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.engine.window_lookup import WindowLookup
-from rollout.services.examples.catalog import ExampleSystem, build_replay_request
-from rollout.services.examples.recorded_cases import (
-    ExampleCase,
-    ExamplePrediction,
-    select_records_until,
-)
+from rollout.services.examples.catalog import ExampleSystem
+from rollout.services.examples.recorded_cases import ExampleCase, ExamplePrediction
 from rollout.services.records.action_authorization import AUTHORIZED, MODEL, NOT_REQUIRED
 from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.services.records.review_tasks import open_reviews
-from rollout.services.replay.replay import read_request_records, replay_records
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.versions import VersionInfo, VersionStore
@@ -115,7 +109,7 @@ class HistoryWriter:
         )
         since = find_first_slot(self.policy, self.cases)
         self._declare_planted_cases(since)
-        for slot in sorted({*_find_event_slots(self.example), self.ends_at}):
+        for slot in (*self.example.history_slots, self.ends_at):
             self._store_slots(since, slot)
             since = max(since, slot)
             self._approve_until(slot)
@@ -143,26 +137,27 @@ class HistoryWriter:
             declare_planted_cases(self.database, admin, self.policy.rollout, request, at)
 
     def _store_slots(self, since: datetime, until: datetime) -> None:
-        """Store the records in (`since`, `until`] by hours or slots, in one transaction."""
+        """Store the records in (`since`, `until`], received by hours or slots, in one batch."""
         with self.database.begin_write() as transaction:
             state = self._load_state(transaction)
             cache = AssignmentCache(state.scope, state.policy, state.rollout.salt)
             senders = _find_senders(transaction, self.policy)
             windows, slot = WindowLookup(state.policy), since
             step = max(self.policy.tick, HOUR)
+            records: list[AnyRecord] = []
+            received_at: list[datetime] = []
             while slot < until:
                 slot = min(slot + step, until)  # nothing is received before it occurs
-                records = [
-                    *self._list_case_records(cache, windows, slot),
-                    *self._list_due_records(windows, state.scope.revision, slot),
-                ]
-                if not records:
-                    continue
-                self._record_new_versions(transaction, state)
-                stored = RecordStore(transaction, state.rollout).store(
-                    records, received_at=slot, sender=senders
-                )
-                queue_new_cases(transaction, state, stored, slot)
+                records += self._list_case_records(cache, windows, slot)
+                records += self._list_due_records(windows, state.scope.revision, slot)
+                received_at += [slot] * (len(records) - len(received_at))
+            if not records:
+                return
+            self._record_new_versions(transaction, state)
+            stored = RecordStore(transaction, state.rollout).store(
+                records, received_at=received_at, sender=senders
+            )
+            queue_new_cases(transaction, state, stored, until)
 
     def _list_case_records(
         self, cache: AssignmentCache, windows: WindowLookup, until: datetime
@@ -253,18 +248,6 @@ def _build_approval(event: ProposalRaised, operator: Actor) -> ApproveProposal:
         evidence_hash=event.evidence_hash,
         reason=APPROVAL_REASON,
     )
-
-
-def _find_event_slots(example: ExampleSystem) -> set[datetime]:
-    """Return the slots of the history in which a replay of the records changes something."""
-    request, policy = build_replay_request(example), read_policy(example.policy_path)
-    records = select_records_until(read_request_records(request, policy), example.serve_at)
-    result, tick = replay_records(request, policy, records).result, policy.tick
-    return {
-        to_instant(find_slot_after(event.at, tick), tick)
-        for event in result.events
-        if event.at <= example.serve_at
-    }
 
 
 def find_first_slot(policy: Policy, cases: Sequence[ExampleCase]) -> datetime:

@@ -88,6 +88,7 @@ def history(out, letters, records, points, collecting):
     with (
         faults.install_action(points.append, "tick.claimed"),
         faults.install_action(points.append, "tick.taken"),
+        faults.install_action(points.append, "ingest.parsed"),
         faults.install_action(lambda _: collecting.append(gc.isenabled()), "tick.evidence"),
     ):
         return prepare_history(out, EXAMPLE, records, letters, lambda: None)
@@ -97,6 +98,12 @@ def history(out, letters, records, points, collecting):
 def test_a_tick_of_the_history_counts_all_that_is_due_at_once(points):
     """Small batches, as the service needs them, took a third of the first start's time."""
     assert 0 < points.count("tick.taken") <= points.count("tick.claimed")
+
+
+@pytest.mark.usefixtures("history")
+def test_a_tick_of_the_history_follows_one_batch_of_records(points):
+    """A batch for each hour took a quarter of the first start's time."""
+    assert 0 < points.count("ingest.parsed") <= points.count("tick.claimed")
 
 
 @pytest.mark.usefixtures("history")

@@ -24,7 +24,7 @@ from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.history import RowFilter, StoredHistory
 from rollout.store.records.incoming_cases import IncomingCase, IncomingCases, build_incoming_cases
 from rollout.store.records.records import StoredBatch
-from rollout.store.tables.columns import decode_instant, encode_instant
+from rollout.store.tables.columns import decode_instant
 from rollout.tally.case_placement import place_cases
 from rollout.tally.populations import place_planted_cases, resolve_all_units
 
@@ -44,7 +44,9 @@ def queue_new_cases(
     if not case_ids:
         return
     if has_extra_inputs(state.policy):
-        CountQueue(transaction, state.rollout).record_arrivals(case_ids, at)
+        # a gold case's answer is no record, but arrives like one
+        arrivals = stored_batch.list_arrivals() or {(at, case_id) for case_id in case_ids}
+        CountQueue(transaction, state.rollout).record_arrivals(arrivals)
     if state.policy.evidence.unit != "case":
         queue_outcomes(transaction, state, case_ids)
         CountQueue(transaction, state.rollout).add(
@@ -53,7 +55,7 @@ def queue_new_cases(
         faults.reach_point("ingest.due")
         return
     incoming_cases = IncomingCases(transaction, state.rollout)
-    case_facts = build_incoming_cases(stored_batch.columns, encode_instant(at))
+    case_facts = build_incoming_cases(stored_batch.columns)
     if case_ids - stored_batch.new_cases:  # older cases also have stored facts
         case_facts |= incoming_cases.load_cases(case_ids - stored_batch.new_cases)
     outcome_entries = _build_outcome_entries(case_facts, state.policy)
@@ -125,7 +127,9 @@ def queue_cases(
     if not case_ids:
         return
     if has_extra_inputs(state.policy):
-        CountQueue(transaction, state.rollout).record_arrivals(case_ids, at)
+        CountQueue(transaction, state.rollout).record_arrivals(
+            (at, case_id) for case_id in case_ids
+        )
     units = resolve_case_units(transaction, state, case_ids)
     unit_entries = _list_unit_entries(transaction, state, units)
     incoming_cases = IncomingCases(transaction, state.rollout)

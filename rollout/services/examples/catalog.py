@@ -64,6 +64,8 @@ class ExampleSystem(CatalogEntry):
         wrong: what a wrong action did to a case, as "misrouted".
         seed: of the shipped records.
         serve_at: where the live demo begins.
+        history_slots: before it, those in which a replay of the records changes something. The live
+            demo runs them; finding them anew took a second of each first start.
         plain_threshold: agreement that plain rules ask for, where no gate asks for one.
     """
 
@@ -79,6 +81,7 @@ class ExampleSystem(CatalogEntry):
     wrong: str
     seed: int
     serve_at: datetime
+    history_slots: tuple[datetime, ...]
     held: HeldCell
     causes: tuple[PlantedCause, ...] = ()
     versions: Mapping[str, VersionDescription]

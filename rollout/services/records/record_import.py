@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import groupby
 from typing import Any, Final
 
 import polars as pl
@@ -206,15 +205,14 @@ def _store_batch(
     source = state.policy.evidence.sources.import_kind if is_sourced else None
     store = RecordStore(transaction, state.rollout)
     case_ids: set[int] = set()
-    for received_at, group in groupby(
-        sorted(batch, key=lambda item: (item[0] is None, item[0] or at)), key=lambda item: item[0]
-    ):
-        items = [_set_source(record, source) for _, record in group]
-        stored_batch = store.store(items, received_at=received_at or at, sender=senders)
-        for record, record_result in zip(items, stored_batch.results, strict=True):
-            counts[type(record).__name__.lower()][record_result.status] += 1
-            if record_result.status == RecordStatus.ACCEPTED:
-                case_ids.add(stored_batch.case_ids[record.key])
+    in_order = sorted(batch, key=lambda item: (item[0] is None, item[0] or at))
+    items = [_set_source(record, source) for _, record in in_order]
+    times = [received_at or at for received_at, _ in in_order]
+    stored_batch = store.store(items, received_at=times, sender=senders)
+    for record, record_result in zip(items, stored_batch.results, strict=True):
+        counts[type(record).__name__.lower()][record_result.status] += 1
+        if record_result.status == RecordStatus.ACCEPTED:
+            case_ids.add(stored_batch.case_ids[record.key])
     queue_cases(transaction, state, case_ids, at)
 
 

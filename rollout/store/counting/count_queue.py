@@ -74,9 +74,9 @@ class CountQueue:
         query = select(func.count()).where(*conditions)
         return int(self._transaction.execute(query).scalar_one())
 
-    def record_arrivals(self, case_ids: Iterable[int], at: datetime) -> None:
-        """Store that a record of each case was received."""
-        self.add(DueCase(at, number, RECORD_RECEIVED) for number in case_ids)
+    def record_arrivals(self, arrivals: Iterable[tuple[datetime, int]]) -> None:
+        """Store when a record was received of which case."""
+        self.add(DueCase(at, case_id, RECORD_RECEIVED) for at, case_id in arrivals)
 
     def list_arrivals(self, *, since: datetime) -> set[tuple[datetime, int]]:
         """Return (time, case) of the stored arrivals since a time."""

@@ -7,6 +7,7 @@ of all tables, the insert rate was measured to be two thirds lower.
 import hmac
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
 
@@ -43,6 +44,7 @@ DECLARED: Final = "planted"
 CASE_HASH_KINDS: Final = (PURGED, ERASED, DECLARED)
 """The kinds of keys that are hashes of cases' keys."""
 KEYS_PER_READ: Final = 5_000
+EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 HASH_PREFIXES: Final = {CASE: "purged", EPISODE: "episode", ERASED_NAME: "name"}
 """The first part of what is hashed; "purged" is part of stored hashes."""
 
@@ -74,13 +76,22 @@ class ExternalKeys:
         self._rollout = rollout
         self._kind = kind
 
-    def assign_ids(self, keys: Iterable[str], *, lock: bool = True) -> KeyIds:
+    def assign_ids(
+        self,
+        keys: Iterable[str],
+        *,
+        lock: bool = True,
+        received_at: Mapping[str, datetime] | None = None,
+    ) -> KeyIds:
         """Return the numbers of keys; keys without one get the next.
 
         With `lock` other transactions wait before they write records of these keys. All keys are
         locked or inserted by one statement in sorted order, so overlapping batches don't deadlock.
+        Keys in `received_at` are numbered by these times first, as if they had come one by one.
         """
         unique_keys = sorted(set(keys))
+        if received_at:
+            unique_keys.sort(key=lambda key: received_at.get(key, EARLIEST))
         locks = lock and self._transaction.engine == "postgresql"  # SQLite has one writer
         existing = self.find_ids(unique_keys)
         if locks and len(existing) == len(unique_keys):

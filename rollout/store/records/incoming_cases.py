@@ -124,22 +124,21 @@ class IncomingCases:
 
 
 def build_incoming_cases(
-    columns: Mapping[RecordSchema, ColumnsByName], received: int
+    columns: Mapping[RecordSchema, ColumnsByName],
 ) -> dict[int, IncomingCase]:
     """Return cases from records that were just stored, by number.
 
     Nothing else may be stored of these cases. Of several revisions the highest counts.
     """
-    case_rows = _sort_by_revision(columns, Case, "site", "occurred_at")
+    case_rows = _sort_by_revision(columns, Case, "site", "occurred_at", "received_at")
     cases_by_id = defaultdict(
-        IncomingCase, {new_id: IncomingCase(site, at, received) for new_id, site, at in case_rows}
+        IncomingCase, {new_id: IncomingCase(*facts) for new_id, *facts in case_rows}
     )
     for case_id, version, at in _sort_by_revision(columns, Prediction, "version", "at"):
         cases_by_id[case_id].predicted_at[version] = at
-    for case_id, reviewer, *exposure_and_time in _sort_by_revision(
+    for case_id, reviewer, exposure, submitted, received in _sort_by_revision(
         columns, Decision, *DECISION_FIELDS
     ):
-        exposure, submitted = exposure_and_time
         cases_by_id[case_id].decisions[reviewer] = (
             exposure,
             received if submitted is None else submitted,
@@ -161,7 +160,7 @@ def _sort_by_revision(
     return (row for _, row in sorted(zip(revisions, rows, strict=True), key=itemgetter(0)))
 
 
-DECISION_FIELDS: Final = ("reviewer", "exposure", "submitted_at")
+DECISION_FIELDS: Final = ("reviewer", "exposure", "submitted_at", "received_at")
 ANY_EXPOSURE_QUERY: Final = (
     select(exposures.c.case_id)
     .where(exposures.c.rollout == bindparam("rollout"))

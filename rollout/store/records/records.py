@@ -44,7 +44,7 @@ from rollout.store.records.rejected_records import (
     RejectedRecords,
     escape_key,
 )
-from rollout.store.tables.columns import encode_instant
+from rollout.store.tables.columns import decode_instant, encode_instant
 from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.store.tables.tables import cases, heartbeats
 
@@ -101,6 +101,15 @@ class StoredBatch:
             {**self.columns, **later.columns},
         )
 
+    def list_arrivals(self) -> set[tuple[datetime, int]]:
+        """Return at which times which cases got a record."""
+        pairs = {
+            pair
+            for columns in self.columns.values()
+            for pair in zip(columns["received_at"], columns["case_id"], strict=True)
+        }
+        return {(decode_instant(received_micros), case_id) for received_micros, case_id in pairs}
+
     def list_accepted(self, kind: type[Record], column: str) -> Iterator[tuple[int, Any]]:
         """Yield case number and one column of a kind's accepted records."""
         columns = self.columns.get(RECORD_SCHEMAS[kind])
@@ -148,33 +157,35 @@ class RecordStore:
         self,
         items: Sequence[AnyRecord],
         *,
-        received_at: datetime,
+        received_at: datetime | Sequence[datetime],
         sender: str | Mapping[str, str] | None = None,
         locked_keys: Collection[str] = (),
     ) -> StoredBatch:
         """Store new records, reject conflicting and invalid ones; return a receipt each.
 
-        `sender` is the id of the account that sent them, or by kind their file. An invalid item
-        does not affect others. Repeating a batch, in whole or in part, changes nothing and returns
-        `duplicate`. Concurrent transactions on the same cases, or on those of `locked_keys`, wait
-        until this one ends.
+        `received_at` is one time, or that of each item: an import has many. `sender` is the id of
+        the account that sent them, or by kind their file. An invalid item does not affect others.
+        Repeating a batch, in whole or in part, changes nothing and returns `duplicate`. Concurrent
+        transactions on the same cases, or on those of `locked_keys`, wait until this one ends.
         """
         self._transaction.tally.announce(self._rollout.name, RECORDS)
-        received_micros = encode_instant(received_at)
+        times = [received_at] * len(items) if isinstance(received_at, datetime) else received_at
         erased_items = find_erased_items(self._transaction, self._rollout, items)
         groups, results = _group_records(items, erased_items)
         faults.reach_point("ingest.parsed")
         keys = chain(chain.from_iterable(group.keys for group in groups), locked_keys)
-        key_ids = self._case_keys.assign_ids(keys)
+        has_one_time = isinstance(received_at, datetime)
+        first_times = None if has_one_time else _find_first_times(groups, times)
+        key_ids = self._case_keys.assign_ids(keys, received_at=first_times)
         planted_ids = PlantedCases(self._transaction, self._rollout).receive(key_ids)
-        stored_columns = self._decide_results(groups, key_ids, results)
+        stored_columns = self._decide_results(groups, key_ids, times, results)
         if sum(len(columns["case_id"]) for columns in stored_columns.values()) < len(items):
-            self._store_rejected(items, results, erased_items, received_at)
+            self._store_rejected(items, results, erased_items, times)
         faults.reach_point("ingest.set-aside")
         for schema, columns in stored_columns.items():
             kind_sender = sender.get(schema.name) if isinstance(sender, Mapping) else sender
-            self._insert_columns(schema, columns, received_micros, kind_sender, planted_ids)
-        self._queue_unsealed(stored_columns, received_micros)
+            self._insert_columns(schema, columns, kind_sender, planted_ids)
+        self._queue_unsealed(stored_columns)
         faults.reach_point("ingest.records")
         changed_cases = set(
             chain.from_iterable(columns["case_id"] for columns in stored_columns.values())
@@ -198,14 +209,19 @@ class RecordStore:
         return ExternalKeys(self._transaction, self._rollout)
 
     def _decide_results(
-        self, groups: Sequence[RecordGroup], key_ids: KeyIds, results: list[RecordReceipt]
+        self,
+        groups: Sequence[RecordGroup],
+        key_ids: KeyIds,
+        times: Sequence[datetime],
+        results: list[RecordReceipt],
     ) -> Mapping[RecordSchema, ColumnsByName]:
         """Set the receipt of each record and return the new records."""
         described_cases = self._find_described_cases(groups, key_ids)
         stored_columns = dict[RecordSchema, ColumnsByName]()
         for group in groups:
             case_ids = [key_ids.by_key[key] for key in group.keys]
-            columns = {"case_id": case_ids, **group.columns}
+            received_at = [encode_instant(times[position]) for position in group.positions]
+            columns = {"case_id": case_ids, **group.columns, "received_at": received_at}
             is_new = self._find_new(group, case_ids, key_ids, results)
             for position, case_id in compress(zip(group.positions, case_ids, strict=True), is_new):
                 results[position] = (
@@ -283,14 +299,12 @@ class RecordStore:
         self,
         schema: RecordSchema,
         columns: ColumnsByName,
-        received_micros: int,
         sender: str | None,
         planted_ids: AbstractSet[int],
     ) -> None:
         row_count = len(columns["case_id"])
         common_columns: dict[str, Sequence[Any]] = {
             "rollout": (self._rollout.number,) * row_count,
-            "received_at": (received_micros,) * row_count,
             "sender": (sender,) * row_count,
         }
         table_columns = {
@@ -305,18 +319,17 @@ class RecordStore:
         del table_columns["key"]  # the row has the case's number
         insert_columns(self._transaction, schema.table, table_columns)
 
-    def _queue_unsealed(
-        self, stored_columns: Mapping[RecordSchema, ColumnsByName], received_micros: int
-    ) -> None:
+    def _queue_unsealed(self, stored_columns: Mapping[RecordSchema, ColumnsByName]) -> None:
         """Queue the cases of new actions and outcomes: the next tick's digest covers them."""
-        case_ids = {
-            case_id
+        entries = {
+            (received_micros, case_id, RECORD_UNSEALED)
             for kind in (Action, Outcome)
-            for case_id in stored_columns.get(RECORD_SCHEMAS[kind], {}).get("case_id", ())
+            if (columns := stored_columns.get(RECORD_SCHEMAS[kind])) is not None
+            for received_micros, case_id in zip(
+                columns["received_at"], columns["case_id"], strict=True
+            )
         }
-        IncomingCases(self._transaction, self._rollout).queue_entries(
-            [(received_micros, case_id, RECORD_UNSEALED) for case_id in sorted(case_ids)]
-        )
+        IncomingCases(self._transaction, self._rollout).queue_entries(sorted(entries))
 
     def _find_episode_ids(self, keys: Sequence[str | None]) -> tuple[int | None, ...]:
         """Return the numbers of episodes; None for cases without one."""
@@ -332,17 +345,19 @@ class RecordStore:
         items: Sequence[AnyRecord],
         results: Sequence[RecordReceipt],
         erased_items: Collection[int],
-        received_at: datetime,
+        times: Sequence[datetime],
     ) -> None:
         """Store rejected items, except those whose content must not be stored again."""
-        rejected = [
-            build_rejected_record(item, result.reason)
-            for position, (item, result) in enumerate(zip(items, results, strict=True))
-            if result.status in REJECTED_STATUSES
-            and result is not REFUSED_AS_ERASED
-            and position not in erased_items
-        ]
-        RejectedRecords(self._transaction, self._rollout).add(rejected, received_at=received_at)
+        rejected = defaultdict[datetime, list[NewRejectedRecord]](list)
+        for position, (item, result) in enumerate(zip(items, results, strict=True)):
+            if (
+                result.status in REJECTED_STATUSES
+                and result is not REFUSED_AS_ERASED
+                and position not in erased_items
+            ):
+                rejected[times[position]].append(build_rejected_record(item, result.reason))
+        for received_at, records in rejected.items():
+            RejectedRecords(self._transaction, self._rollout).add(records, received_at=received_at)
 
 
 def _build_marks(
@@ -368,6 +383,17 @@ def _group_records(
         for schema, group_positions in positions.items()
     ]
     return [group for group in groups if group is not None], results
+
+
+def _find_first_times(
+    groups: Sequence[RecordGroup], times: Sequence[datetime]
+) -> dict[str, datetime]:
+    """Return when the first record of each key was received."""
+    first_times: dict[str, datetime] = {}
+    for group in groups:
+        for key, position in zip(group.keys, group.positions, strict=True):
+            first_times[key] = min(times[position], first_times.get(key, times[position]))
+    return first_times
 
 
 def _build_valid_group(

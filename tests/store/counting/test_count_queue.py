@@ -42,8 +42,8 @@ def test_two_who_take_at_once_are_given_different_entries(database, other, rollo
 def test_what_came_in_is_told_for_a_while_and_never_taken(database, rollout):
     with database.begin_write() as transaction:
         queue = CountQueue(transaction, rollout)
-        queue.record_arrivals([5, 6], NOON)
-        queue.record_arrivals([5], NOON + MINUTE)
+        queue.record_arrivals([(NOON, 5), (NOON, 6)])
+        queue.record_arrivals([(NOON + MINUTE, 5)])
         assert queue.count_waiting() == 0
         assert queue.take(until=NOON + 9 * MINUTE) == []
         assert queue.list_arrivals(since=NOON) == {(NOON, 5), (NOON, 6), (NOON + MINUTE, 5)}
