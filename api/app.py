@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
 from api import ofrep, openapi
+from api.assignment_lane import AssignmentLaneMiddleware
 from api.auth import AuthenticationMiddleware, PermissionCheck
 from api.console.late_console import LazyConsole
 from api.console.page.demo_console import DemoConsole
@@ -103,7 +104,8 @@ def create_app(
     app.mount(CONSOLE_PATH, LazyConsole(service, openid=openid is not None, demo=demo))
     app.add_api_route("/", _redirect_home, include_in_schema=False)
     install_handlers(app)
-    # The last one added runs first; metrics run last because they need the matched route.
+    # The last one added runs first; metrics run before what matches the route, which they need.
+    app.add_middleware(AssignmentLaneMiddleware, service=service, counts=app.state.counts)
     app.add_middleware(
         RequestMetricsMiddleware, counts=app.state.counts, observe_request=metrics.observe_request
     )

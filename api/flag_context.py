@@ -1,16 +1,24 @@
-"""The evaluation context of an OFREP request: a question, and the ledger head of its client."""
+"""The evaluation context of an OFREP request: a question, and the ledger head of its client.
+
+A context with no more than the fields of a question, each of its type, is read by msgspec; any
+other one by the rules below. A test compares the two.
+"""
 
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
+from msgspec import Meta, Struct
+from msgspec.json import Decoder
 from pydantic import ValidationError
 
-from api.schemas.assignments import AssignmentQuestion
+from api.schemas.assignments import AssignmentQuestion, ParsedQuestion, QuestionFields
+from rollout.formats.records.parse import PARSE_ERRORS
 from rollout.services.assignments.client_heads import ClientHead
+from rollout.store.records.record_rows import MAX_KEY_LENGTH
 
 CONTEXT_FIELDS: Final = frozenset(
     {"targetingKey", "site", "at", "version", "episode", "confidence", "ledger_head"}
@@ -23,7 +31,7 @@ ErrorCode = Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "
 class EvaluationContext:
     """The question of a context, and the ledger head that its client knows."""
 
-    question: AssignmentQuestion
+    question: QuestionFields
     head_text: str
 
     def find_head(self, rollout_name: str) -> ClientHead | None:
@@ -43,12 +51,54 @@ class InvalidContextError(Exception):
         self.code, self.details = code, details
 
 
+PlainText = Annotated[str, Meta(max_length=MAX_KEY_LENGTH)]
+
+
+class PlainContext(Struct, forbid_unknown_fields=True, gc=False):
+    """A context without attributes, in which each field has its type."""
+
+    targetingKey: Annotated[str, Meta(min_length=1, max_length=MAX_KEY_LENGTH)]  # noqa: N815 - the protocol's name
+    site: PlainText = ""
+    at: str | None = None
+    version: PlainText = ""
+    episode: PlainText | None = None
+    confidence: float | None = None
+    ledger_head: str = ""
+
+
+class PlainContextBody(Struct, forbid_unknown_fields=True, gc=False):
+    """A body with a plain context and nothing else."""
+
+    context: PlainContext
+
+
+PLAIN_BODY: Final = Decoder(PlainContextBody)
+
+
 def parse_context(body: bytes) -> EvaluationContext:
     """Return the question and the ledger head in an evaluation context.
 
     Raises:
         InvalidContextError: the context is missing, or has no targeting key.
     """
+    try:
+        plain = PLAIN_BODY.decode(body).context
+    except PARSE_ERRORS:
+        return parse_any_context(body)
+    question = ParsedQuestion(
+        site=plain.site,
+        at=parse_instant(plain.at),
+        key=plain.targetingKey,
+        version=plain.version,
+        episode=plain.episode,
+        confidence=plain.confidence,
+        attributes={},
+    )
+    return EvaluationContext(question, plain.ledger_head)
+
+
+def parse_any_context(body: bytes) -> EvaluationContext:
+    """Return what `parse_context` returns, by the rules for any body."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):

@@ -105,7 +105,8 @@ class LimitsMiddleware:
         content_length = headers.get(b"content-length", b"0")
         if content_length.isdigit() and int(content_length) > limit:
             raise _build_too_large_error(limit)
-        message = await asyncio.wait_for(receive(), BODY_TIMEOUT)
+        async with asyncio.timeout(BODY_TIMEOUT):  # `wait_for` would run a task
+            message = await receive()
         body: bytes = message.get("body", b"")
         if len(body) > limit:
             raise _build_too_large_error(limit)

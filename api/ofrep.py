@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal
 
@@ -31,7 +31,7 @@ from api.flag_context import (
     parse_instant,
 )
 from api.problems import build_problem_responses
-from api.schemas.assignments import AssignmentQuestion
+from api.schemas.assignments import QuestionFields
 from api.schemas.examples import inline_schema
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.errors import NotAllowedError, UnknownRolloutError
@@ -46,6 +46,8 @@ from rollout.services.assignments.assignments import (
     assign_all_to_humans,
     load_rollout_names,
 )
+from rollout.services.assignments.client_heads import CodedHead
+from rollout.services.engine.assignment_cache import SharedAssignment
 from rollout.services.engine.service import Service
 from rollout.store.database.errors import DatabaseUnavailableError
 
@@ -54,6 +56,7 @@ router = APIRouter(prefix="/ofrep/v1/evaluate/flags", tags=["openfeature"])
 FLAG_PATTERN: Final = re.compile(r"gate\.(?P<rollout>[A-Za-z0-9._-]+)\.(?P<facet>[a-z-]+)")
 VOLATILE_METADATA: Final = frozenset({"permit", "fresh_until"})
 FlagValue = bool | str | int | float | dict[str, JsonValue]
+encode_flag: Final = json.JSONEncoder(separators=(",", ":")).encode
 Facet = Callable[[Assignment, Policy | None], FlagValue]
 
 
@@ -216,7 +219,7 @@ async def evaluate_flag(
         return _build_failure(error, key)
     except UnknownRolloutError:
         return _build_not_found(key)
-    return JSONResponse(_build_flag(flag, evaluation["facet"]))
+    return Response(_format_flag(flag, evaluation["facet"]), media_type="application/json")
 
 
 @router.post(
@@ -257,6 +260,27 @@ async def evaluate_flags(
     return JSONResponse({"flags": flags}, headers={"ETag": tag})
 
 
+def find_quick_answer(service: Service, caller: Caller, key: str, body: bytes) -> bytes | None:
+    """Return the JSON of a flag evaluated from memory, or None if the route must answer.
+
+    Raises:
+        InvalidContextError: the route says what is wrong.
+        RefusalError: the route refuses the request, or a human decides.
+    """
+    flag_name = FLAG_PATTERN.fullmatch(key)
+    if flag_name is None or flag_name["facet"] not in FACETS:
+        return None
+    context = parse_context(body)
+    client_head = context.find_head(flag_name["rollout"])
+    answers = answer_from_memory(
+        service, caller, flag_name["rollout"], (context.question,), client_head
+    )
+    if answers is None:
+        return None
+    evaluation = _build_evaluation(service, flag_name["rollout"], answers)
+    return _format_flag(evaluation, flag_name["facet"]).encode()
+
+
 async def _evaluate_in_time(
     request: Request,
     service: Service,
@@ -266,9 +290,6 @@ async def _evaluate_in_time(
 ) -> Evaluation:
     """Return the answer of one rollout; `human` if the database does not respond in time."""
     if caller is not None:
-        evaluation = _evaluate_from_memory(service, caller, rollout_name, context)
-        if evaluation is not None:
-            return evaluation
         work = partial(_evaluate, service, caller, rollout_name, context)
         with suppress(DatabaseUnavailableError):
             return await run_in_time(request.scope["state"], work)
@@ -307,29 +328,9 @@ def _select_names(caller: Caller, rollout_names: set[str]) -> list[str]:
     ]
 
 
-def _evaluate_as_human(
-    service: Service, rollout_name: str, question: AssignmentQuestion
-) -> Evaluation:
+def _evaluate_as_human(service: Service, rollout_name: str, question: QuestionFields) -> Evaluation:
     answers = assign_all_to_humans((question,), DATABASE_UNAVAILABLE, service.clock.now())
     return Evaluation(rollout_name, answers, answers.assignments[0].assignment, None)
-
-
-def _evaluate_from_memory(
-    service: Service, caller: Caller, rollout_name: str, context: EvaluationContext
-) -> Evaluation | None:
-    """Return the answer of one rollout; None where `_evaluate` must look further.
-
-    Raises:
-        UnknownRolloutError: the caller can see no such rollout.
-    """
-    client_head = context.find_head(rollout_name)
-    try:
-        answers = answer_from_memory(
-            service, caller, rollout_name, (context.question,), client_head
-        )
-    except NotAllowedError:
-        return None
-    return None if answers is None else _build_evaluation(service, rollout_name, answers)
 
 
 def _evaluate(
@@ -378,17 +379,49 @@ def _find_policy(service: Service, rollout_name: str, assignment: Assignment) ->
 
 
 def _build_flag(evaluation: Evaluation, facet: str) -> dict[str, Any]:
-    assignment, head = evaluation.assignment, evaluation.answers.head
-    value = FACETS[facet](assignment, evaluation.policy)
-    optional_metadata = {
-        "permit": evaluation.answers.permits[0],
-        "hash": head.hash or None,
-        "ledger_head": f"{evaluation.rollout}:{head.revision}:{head.hash}:{head.code}"
-        if head.hash
-        else None,
+    value = FACETS[facet](evaluation.assignment, evaluation.policy)
+    flag = _build_shared_flag(
+        evaluation.rollout, facet, value, evaluation.assignment, evaluation.answers.head
+    )
+    flag["metadata"] |= _build_own_metadata(evaluation)
+    return flag
+
+
+def _format_flag(evaluation: Evaluation, facet: str) -> str:
+    """Return the JSON of a flag; what equal cases share is formatted once."""
+    value = FACETS[facet](evaluation.assignment, evaluation.policy)
+    if isinstance(value, dict):  # can't be the key of a cache
+        return encode_flag(_build_flag(evaluation, facet))
+    answers = evaluation.answers
+    shared_text = _format_shared_flag(
+        evaluation.rollout, facet, value, answers.assignments[0], answers.head
+    )
+    return f"{shared_text},{encode_flag(_build_own_metadata(evaluation))[1:]}}}"
+
+
+@lru_cache(maxsize=4_096, typed=True)  # 0, 0.0 and False differ in JSON
+def _format_shared_flag(
+    rollout_name: str,
+    facet: str,
+    value: bool | str | float,
+    shared: SharedAssignment,
+    head: CodedHead,
+) -> str:
+    """Return the JSON of a flag up to its case's own metadata."""
+    flag = _build_shared_flag(rollout_name, facet, value, shared.assignment, head)
+    return encode_flag(flag).removesuffix("}}")
+
+
+def _build_shared_flag(
+    rollout_name: str, facet: str, value: FlagValue, assignment: Assignment, head: CodedHead
+) -> dict[str, Any]:
+    """Return a flag without its case's own metadata, which comes last in it."""
+    head_metadata = {
+        "hash": head.hash,
+        "ledger_head": f"{rollout_name}:{head.revision}:{head.hash}:{head.code}",
     }
     metadata = {
-        "rollout": evaluation.rollout,
+        "rollout": rollout_name,
         "decider": assignment.decider,
         "stage": assignment.stage,
         "exposure": assignment.exposure,
@@ -397,16 +430,22 @@ def _build_flag(evaluation: Evaluation, facet: str) -> dict[str, Any]:
         "reason": assignment.reason,
         "revision": assignment.revision,
         "lease": assignment.lease.total_seconds(),
-        "fresh_until": (evaluation.answers.at + assignment.lease).isoformat(),
-        **{name: text for name, text in optional_metadata.items() if text is not None},
+        **(head_metadata if head.hash else {}),
     }
     return {
-        "key": f"gate.{evaluation.rollout}.{facet}",
+        "key": f"gate.{rollout_name}.{facet}",
         "reason": "STATIC" if assignment.stage == SHADOW else "SPLIT",
         "variant": _format_variant(value, assignment),
         "value": value,
         "metadata": metadata,
     }
+
+
+def _build_own_metadata(evaluation: Evaluation) -> dict[str, str]:
+    """Return the metadata of `VOLATILE_METADATA` that a flag has."""
+    fresh_until = (evaluation.answers.at + evaluation.assignment.lease).isoformat()
+    permit = evaluation.answers.permits[0]
+    return {"fresh_until": fresh_until} | ({} if permit is None else {"permit": permit})
 
 
 def _format_variant(value: FlagValue, assignment: Assignment) -> str:

@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.http_protocol import HTTP_PROTOCOL
 from api.log_format import build_log_config
 from api.oidc import CALLBACK_PATH, IdentityProvider, OpenIdClient, is_secure
 from api.routers.events import EventStreams, get_streams
@@ -182,6 +183,7 @@ def build_server_config(app: FastAPI, settings: Settings, host: str, port: int) 
         app,
         host=host,
         port=port,
+        http=HTTP_PROTOCOL,
         log_config=build_log_config(settings.log_format),
         access_log=False,  # api.request_log writes one, without addresses and paths
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,

@@ -1,7 +1,8 @@
 """Who decides, over HTTP with 10,000 cells loaded, beside a bare FastAPI handler in the same run.
 
-Both are served by uvicorn, each in a process of its own, and asked over one kept-open connection,
-in turns. The CPU is the serving process', so what asks costs nothing here.
+Both are served by uvicorn, with httptools and uvloop if they are installed, each in a process of
+its own, and asked over one kept-open connection, in turns. The CPU is the serving process', so what
+asks costs nothing here. The model decides a single question, and half of those of a batch.
 """
 
 import argparse
@@ -63,9 +64,10 @@ def fill(url: str, count: int = SITES) -> list[str]:
     apply_policy(database, build_policy_text(count), Actor("ada"), START, salt=bytes(32))
     with database.begin_write() as transaction:
         rollout_state = load_rollout_state(transaction, NAME)
-        VersionStore(transaction, rollout_state.rollout).record_info(
-            VersionInfo("v1", "bench"), at=START
-        )
+        for version in ("v1", "v2"):
+            VersionStore(transaction, rollout_state.rollout).record_info(
+                VersionInfo(version, "bench"), at=START
+            )
         engine = {"at": START, "by": "policy"}
         grants = (
             Widened(
@@ -108,13 +110,21 @@ def serve(which: str, url: str) -> None:
     """Serve one of the two on a free port, which is printed; `/cpu` says its CPU seconds."""
     import uvicorn
 
+    from api.http_protocol import HTTP_PROTOCOL
+
     app = build_app(url) if which == "ours" else build_bare_app()
 
     @app.get("/cpu")
     def cpu() -> float:
         return time.process_time()
 
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=600)
+    config = uvicorn.Config(
+        app,
+        http=HTTP_PROTOCOL if which == "ours" else "auto",
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=600,
+    )
     listening = socket.socket(proto=socket.IPPROTO_TCP)  # named, so that asyncio sets TCP_NODELAY
     listening.bind(("127.0.0.1", 0))
     print(listening.getsockname()[1], flush=True)
@@ -199,11 +209,11 @@ def request(path: str, body: Any, key: str) -> bytes:
     return head.encode() + body_text
 
 
-def build_question(number: int) -> dict[str, Any]:
+def build_question(number: int, version: str = "v1") -> dict[str, Any]:
     """Return a question about one of the sites, now."""
     at = datetime.now(UTC).isoformat()
     site = f"site-{number * 7 % SITES}"
-    return {"site": site, "at": at, "key": f"case-{number}", "version": "v1", "confidence": 0.9}
+    return {"site": site, "at": at, "key": f"case-{number}", "version": version, "confidence": 0.9}
 
 
 def build_flag(number: int) -> dict[str, Any]:
@@ -251,7 +261,7 @@ def _measure_lines(mine: Line, plain: Line, keys: list[str]) -> dict[str, tuple[
     for turn in range(ROUNDS + 1):
         singles = [request(path, build_question(n), keys[n % CALLERS]) for n in range(REQUESTS)]
         flags = [request(FLAG_PATH, build_flag(n), keys[n % CALLERS]) for n in range(REQUESTS)]
-        batch = {"questions": [build_question(n) for n in range(BATCH)]}
+        batch = {"questions": [build_question(n, f"v{n % 2 + 1}") for n in range(BATCH)]}
         batches = [request(path, batch, keys[n % CALLERS]) for n in range(BATCHES)]
         many = [request("/many", batch, "-") for _ in range(BATCHES)]
         medians = {

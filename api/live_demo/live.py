@@ -15,6 +15,7 @@ import typer
 import uvicorn
 
 from api.app import create_app
+from api.http_protocol import HTTP_PROTOCOL
 from api.live_demo.accounts import (
     COLLEAGUE,
     MODEL_CLIENT,
@@ -235,6 +236,7 @@ def serve_api(demo: DemoService, pages: DemoPages, port: int) -> Iterator[None]:
         app,
         "127.0.0.1",
         port,
+        http=HTTP_PROTOCOL,
         log_level="warning",
         proxy_headers=False,  # the links trust the peer's address
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

@@ -1,24 +1,25 @@
 """Assignments: who decides a case, answered from memory where possible.
 
 Clients send a request for every picture, so this module parses the body and formats the response
-without FastAPI's generic code. A test compares the response with `AssignmentResult`.
+without FastAPI's generic code, and `api.assignment_lane` answers most requests without the route. A
+test compares the response with `AssignmentResult`.
 """
 
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache, partial
 from json.encoder import encode_basestring_ascii
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
 from api.answer_deadline import NO_ANSWER_TEXT, run_in_time
 from api.auth import OutageTolerantCheck
-from api.deps import Caller, Permission, RequirePermission
+from api.deps import Caller, Permission
+from api.request_metrics import RequestCounts
 from api.schemas.assignments import (
     ANSWER,
     QUESTION,
@@ -42,30 +43,10 @@ from rollout.services.assignments.assignments import (
 from rollout.services.assignments.client_heads import ClientHead, CodedHead
 from rollout.services.assignments.question_records import RecordingResult
 from rollout.services.engine.assignment_cache import SharedAssignment
+from rollout.services.engine.service import Service
 from rollout.store.database.errors import DatabaseUnavailableError
 
-
-class FastAssignmentRoute(APIRoute):
-    """A route that calls its handler directly, without dependency resolution.
-
-    FastAPI's dependency resolution costs as much as the answer itself. The permission is still
-    checked.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the function that handles a request."""
-        check_permission = OutageTolerantCheck(Permission.REQUEST_ASSIGNMENT)
-
-        async def handle(request: Request) -> Response:
-            caller = await check_permission(request)
-            return await request_assignments(request.path_params["rollout"], request, caller)
-
-        return handle
-
-
-router = APIRouter(
-    prefix="/v1/rollouts/{rollout}", tags=["assignments"], route_class=FastAssignmentRoute
-)
+router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["assignments"])
 BODY_ADAPTER = TypeAdapter(AssignmentBody)
 BODY = {
     "required": True,
@@ -96,7 +77,7 @@ BOTH_FORMS_FAULT = {"loc": ("questions",), "msg": "give one question or `questio
 async def request_assignments(
     rollout: str,
     request: Request,
-    caller: Annotated[Caller | None, RequirePermission(Permission.REQUEST_ASSIGNMENT)],
+    caller: Annotated[Caller | None, Depends(OutageTolerantCheck(Permission.REQUEST_ASSIGNMENT))],
 ) -> Response:
     """Return who decides a case, or each case of a batch.
 
@@ -112,24 +93,42 @@ async def request_assignments(
     """
     service = request.app.state.service
     body = _parse_body(await request.body())
-    questions: Sequence[QuestionFields] = body.questions if body.is_batch else (body,)
-    client_head = (
-        None
-        if body.ledger_head is None
-        else ClientHead(body.ledger_head.revision, body.ledger_head.hash, body.ledger_head.code)
-    )
-    answers = (
-        answer_from_memory(service, caller, rollout, questions, client_head) if caller else None
-    )
-    if answers is None:
-        answers = await _answer_in_time(request, caller, rollout, questions, client_head)
+    questions, client_head = _list_questions(body), _find_client_head(body)
+    answers = await _answer_in_time(request, caller, rollout, questions, client_head)
     is_known = service.state_cache.find_last_policy(rollout) is not None
     request.app.state.counts.count_assignments(
-        rollout if is_known else "", (r.assignment.decider for r in answers.assignments)
+        rollout if is_known else "", [r.assignment.decider for r in answers.assignments]
     )
-    texts = _format_answers(answers, questions)
-    text = f'{{"answers":[{",".join(texts)}]}}' if body.is_batch else texts[0]
-    return Response(text, media_type="application/json")
+    return Response(_format_response(answers, body), media_type="application/json")
+
+
+def find_quick_answer(
+    service: Service, counts: RequestCounts, caller: Caller, rollout: str, body: bytes
+) -> bytes | None:
+    """Return the JSON of the answers from memory, or None if the route must answer.
+
+    Raises:
+        RefusalError: the route refuses the request.
+    """
+    parsed = parse_quickly(body)
+    if parsed is None:
+        return None
+    questions, client_head = _list_questions(parsed), _find_client_head(parsed)
+    answers = answer_from_memory(service, caller, rollout, questions, client_head)
+    if answers is None:
+        return None
+    response = _format_response(answers, parsed)
+    counts.count_assignments(rollout, [r.assignment.decider for r in answers.assignments])
+    return response
+
+
+def _list_questions(body: Any) -> Sequence[QuestionFields]:
+    return body.questions if body.is_batch else (body,)
+
+
+def _find_client_head(body: Any) -> ClientHead | None:
+    head = body.ledger_head
+    return None if head is None else ClientHead(head.revision, head.hash, head.code)
 
 
 async def _answer_in_time(
@@ -177,6 +176,12 @@ def _parse_body(body: bytes) -> Any:
     return parsed_slowly
 
 
+def _format_response(answers: AssignmentAnswers, body: Any) -> bytes:
+    texts = _format_answers(answers, _list_questions(body))
+    text = f'{{"answers":[{",".join(texts)}]}}' if body.is_batch else texts[0]
+    return text.encode()
+
+
 def _format_answers(answers: AssignmentAnswers, questions: Sequence[QuestionFields]) -> list[str]:
     """Format each answer; parts that several cases share are formatted once."""
     assignments = set(answers.assignments)
@@ -188,19 +193,15 @@ def _format_answers(answers: AssignmentAnswers, questions: Sequence[QuestionFiel
     }
     parts = zip(questions, answers.assignments, answers.permits, answers.recorded, strict=True)
     return [
-        f'{{"key":{encode_basestring_ascii(question.key)},"permit":{_format_optional_text(permit)},'
-        f'"recorded":{_format_record_result(record_result)},{shared_text_by_assignment[assignment]}}}'
+        f'{{"key":{encode_basestring_ascii(question.key)}'
+        f',"permit":{"null" if permit is None else encode_basestring_ascii(permit)}'
+        f',"recorded":{"null" if record_result is None else _format_record_result(record_result)}'
+        f",{shared_text_by_assignment[assignment]}}}"
         for question, assignment, permit, record_result in parts
     ]
 
 
-def _format_optional_text(text: str | None) -> str:
-    return "null" if text is None else encode_basestring_ascii(text)
-
-
-def _format_record_result(record_result: RecordingResult | None) -> str:
-    if record_result is None:
-        return "null"
+def _format_record_result(record_result: RecordingResult) -> str:
     return json.dumps({"status": record_result.status, "reason": record_result.reason})
 
 

@@ -270,6 +270,7 @@ class PredictionlessQuestion(QuestionFields):
 
     __slots__ = ()
     prediction = None
+    has_prediction = False
 
 
 class QuestionBody(PredictionlessQuestion):
@@ -302,8 +303,8 @@ _LedgerHead: Final = _define_struct(
         for name, hint in get_type_hints(ClientLedgerHead, include_extras=True).items()
     ],
 )
-_Question: Any = _define_struct("Question", FIELDS, PredictionlessQuestion)
-_Questions: Any = Annotated[list[_Question], Meta(max_length=MAX_QUESTIONS)]
+ParsedQuestion: Any = _define_struct("ParsedQuestion", FIELDS, PredictionlessQuestion)
+_Questions: Any = Annotated[list[ParsedQuestion], Meta(max_length=MAX_QUESTIONS)]
 _Body: Final = _define_struct(
     "Body",
     [

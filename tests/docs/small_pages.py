@@ -23,6 +23,10 @@ SETTINGS_HEAD = """\
 
 Generated from `rollout/settings.py`. Each setting is an environment variable, read once at start.
 
+No setting chooses the parser of HTTP and the event loop: `rollout serve` uses httptools and uvloop
+if they are installed, and h11 and asyncio otherwise. The extra `server` installs both, on Windows
+httptools only.
+
 | variable | default | meaning |
 |---|---|---|
 """

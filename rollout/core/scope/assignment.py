@@ -268,13 +268,22 @@ def _list_fallbacks(policy: Policy) -> tuple[FallbackAction, ...]:
     )
 
 
-def compute_end(scope: Scope, policy: Policy, cell: Cell, version: str, at: datetime) -> datetime:
+def compute_end(
+    scope: Scope,
+    policy: Policy,
+    cell: Cell,
+    version: str,
+    at: datetime,
+    closes: datetime | None = None,
+) -> datetime:
     """Return when a version's stage in a cell may change without an event.
 
     That is the next change of any window of the site, the end of a grant, or the end of the last
     day that a limit allows above shadow; the end of the calendar without any of them.
+
+    `closes` is the end of the site's open span at that instant, if it was found before.
     """
-    changes = find_open_span(policy.sites_by_id[cell.site], policy.windows, at)[2]
+    changes = closes or find_open_span(policy.sites_by_id[cell.site], policy.windows, at)[2]
     ends = [
         grant.until for grant in scope.get_cell_state(cell, version).grants if grant.is_valid(at)
     ]

@@ -188,7 +188,7 @@ class AssignmentTable(Generic[Answer]):
         if not since <= now < until:
             return None
         answers_by_window = {
-            cell.window: self._compile_cell(site, cell, version, instant) for cell in cells
+            cell.window: self._compile_cell(site, cell, version, instant, closes) for cell in cells
         }
         if not open_windows or open_windows[0].when:
             answers_by_window[OTHER_WINDOW] = self._compile_no_cell(site)
@@ -228,7 +228,7 @@ class AssignmentTable(Generic[Answer]):
         return since + EDGE_MARGIN, until - EDGE_MARGIN
 
     def _compile_cell(
-        self, site: Site, cell: Cell, version: str, instant: datetime
+        self, site: Site, cell: Cell, version: str, instant: datetime, closes: datetime
     ) -> CellAnswers[Answer]:
         scope, policy, full_lease = self._scope, self._policy, get_full_lease(self._policy, site)
         stage = find_acting_stage(scope, policy, cell, version, instant)
@@ -236,7 +236,7 @@ class AssignmentTable(Generic[Answer]):
             assignment = assign_in_shadow(scope, policy, full_lease, cell)
             return CellAnswers(self._build_answer(site.id, assignment, inf))
         until = self._count_seconds(
-            compute_end(scope, policy, cell, scope.get_first_name(version), instant)
+            compute_end(scope, policy, cell, scope.get_first_name(version), instant, closes)
         )
         lowest_values = (0.0, *policy.bucket_edges)  # of the buckets
         by_bucket = (

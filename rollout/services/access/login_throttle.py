@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from threading import Lock
 
@@ -127,6 +128,7 @@ class SignInLimits:
         self._pairs.reset(pair)
 
 
+@lru_cache(maxsize=1_024)  # each request asks
 def find_network(address: str) -> str:
     """Return what one attacker has of addresses: an IPv4 address, or an IPv6 network.
 

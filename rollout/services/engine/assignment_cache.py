@@ -93,26 +93,30 @@ class AssignmentCache:
         self, questions: Sequence[ClientQuestion], now: datetime
     ) -> list[SharedAssignment]:
         """Return the assignment of each question; `now` needs a time zone."""
-        seconds = now.timestamp()
-        return [self._assign_question(question, now, seconds) for question in questions]
-
-    def _assign_question(
-        self, question: ClientQuestion, now: datetime, seconds: float
-    ) -> SharedAssignment:
         if self._table is None:
-            return self._share_assignment(self._compute_assignment(question, now))
-        cached_assignment = self._table.find_answer(
-            question.site,
-            question.at,
-            question.version,
-            question.key,
-            seconds,
-            question.episode,
-            question.confidence,
-            question.attributes,
-        )
-        if cached_assignment is not None and seconds < cached_assignment.full_lease_until:
-            return cached_assignment.shared_assignment
+            return [self._evaluate_rules(question, now) for question in questions]
+        seconds, find_answer = now.timestamp(), self._table.find_answer
+        return [
+            cached_assignment.shared_assignment
+            if (
+                cached_assignment := find_answer(
+                    question.site,
+                    question.at,
+                    question.version,
+                    question.key,
+                    seconds,
+                    question.episode,
+                    question.confidence,
+                    question.attributes,
+                )
+            )
+            is not None
+            and seconds < cached_assignment.full_lease_until
+            else self._evaluate_rules(question, now)
+            for question in questions
+        ]
+
+    def _evaluate_rules(self, question: ClientQuestion, now: datetime) -> SharedAssignment:
         return self._share_assignment(self._compute_assignment(question, now))
 
     def _compute_assignment(self, question: ClientQuestion, now: datetime) -> Assignment:

@@ -247,6 +247,7 @@ def test_a_question_after_the_first_computes_nothing_of_windows(calls, version, 
     first = CaseQuestion("creek", now, version, "k0")
     assert find(table, first, now) is not None
     assert calls["spans"] == 1
+    assert calls["hashes"] == len(rollout.policy.windows)  # their hours were looked up once
     calls["hashes"] = 0
     answers = []
     for number in range(100):
