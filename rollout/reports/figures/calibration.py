@@ -289,6 +289,4 @@ def _match_outcomes(
     joined = answers.select("case_key", "confidence", model=column).join(outcomes, on="case_key")
     comparison = compare_pairs(lever, joined).select("human", "model", right="agrees")
     matched = joined.join(comparison, on=["human", "model"]).join(units, on="case_key", how="left")
-    return matched.sort("case_key").select(
-        "confidence", "right", unit=pl.coalesce("unit", "case_key")
-    )
+    return matched.sort("case_key").select("confidence", "right", "unit")

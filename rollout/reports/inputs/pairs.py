@@ -68,10 +68,13 @@ def build_pairs(records: RecordFrames, cases: pl.DataFrame, policy: Policy) -> P
 
 
 def build_case_frame(records: RecordFrames, cases: pl.DataFrame) -> pl.DataFrame:
-    """Return facts and attributes of each case; a case without a cell is its own unit."""
+    """Return facts and attributes of each case; a case without a cell is its own unit.
+
+    Units are numbers in the order of their keys: figures only group and sort by them.
+    """
     placed_cases = cases.select("case_key", "window", "unit", "occurred_us")
     joined = records.cases.join(placed_cases, on="case_key", how="left")
-    joined = joined.with_columns(unit=pl.coalesce("unit", "episode", "case_key"))
+    joined = joined.with_columns(unit=pl.coalesce("unit", "episode", "case_key").rank("dense"))
     names = [name for name in joined.columns if name.startswith(ATTRIBUTE_PREFIX)]
     return joined.select("case_key", *CASE_COLUMNS, *names)
 
