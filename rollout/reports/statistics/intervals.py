@@ -329,6 +329,24 @@ def _compute_adjusted_change(
     return difference / trials, NORMAL_QUANTILE * sqrt(variance) / trials
 
 
+def compute_case_difference_number(
+    units: pl.Series, differences: NDArray[np.int64]
+) -> EffectiveNumber:
+    """Return how many independent cases a mean difference of cases is worth.
+
+    Args:
+        units: of each case, shape (cases,).
+        differences: −1, 0 or 1 for each case, shape (cases,).
+    """
+    codes = _encode_units(units)
+    sizes = np.bincount(codes)
+    is_unit = sizes > 0
+    gaps, squares = (
+        np.bincount(codes, values)[is_unit] for values in (differences, differences**2)
+    )
+    return compute_difference_number(gaps, sizes[is_unit], squares)
+
+
 def compute_difference_number(
     gaps: ArrayLike, sizes: ArrayLike, squares: ArrayLike
 ) -> EffectiveNumber:
