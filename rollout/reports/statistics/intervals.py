@@ -199,7 +199,7 @@ def compute_mean_interval(
 def compute_unit_share(rows: pl.DataFrame, success: str | pl.Expr = "agrees") -> Share:
     """Return the share of rows with `success`, with an interval over column unit."""
     successes = rows[success] if isinstance(success, str) else rows.select(success).to_series()
-    codes = _encode_units(rows["unit"])
+    codes = encode_units(rows["unit"])
     sizes = np.bincount(codes)
     if sizes.max(initial=0) <= 1:  # the usual case, at a tenth of the time
         return compute_share(int(successes.sum()), rows.height)
@@ -209,7 +209,7 @@ def compute_unit_share(rows: pl.DataFrame, success: str | pl.Expr = "agrees") ->
     return compute_clustered_share(counts[sizes > 0], sizes[sizes > 0])
 
 
-def _encode_units(units: pl.Series) -> NDArray[np.int64]:
+def encode_units(units: pl.Series) -> NDArray[np.int64]:
     """Return units as numbers in their order; integers are their own, null is 0."""
     codes = units if units.dtype.is_integer() else units.rank("dense")
     return (codes.fill_null(0) if codes.null_count() else codes).to_numpy().astype(np.int64)
@@ -338,7 +338,7 @@ def compute_case_difference_number(
         units: of each case, shape (cases,).
         differences: −1, 0 or 1 for each case, shape (cases,).
     """
-    codes = _encode_units(units)
+    codes = encode_units(units)
     sizes = np.bincount(codes)
     is_unit = sizes > 0
     gaps, squares = (
