@@ -20,7 +20,7 @@ from rollout.reports.figures.confusion import (
     compute_label_figures,
     compute_set_label_figures,
 )
-from rollout.reports.inputs.pairs import build_case_frame, compare_pairs, find_single_answers
+from rollout.reports.inputs.pairs import compare_pairs, find_single_answers
 from rollout.reports.inputs.unblinded import find_adjudicated_labels
 from rollout.reports.statistics.chance_agreement import (
     AgreementCoefficient,
@@ -68,10 +68,10 @@ class Correctness:
 
 
 def compute_correctness(
-    records: RecordFrames, cases: pl.DataFrame, policy: Policy
+    records: RecordFrames, facts: pl.DataFrame, policy: Policy
 ) -> tuple[Correctness, ...]:
     """Return the correctness of every version and lever, against each kind of truth."""
-    facts = build_case_frame(records, cases).select("case_key", "unit")
+    units = facts.select("case_key", "unit")
     decisions = {lever.id: find_single_answers(records, lever) for lever in policy.levers}
     versions = records.predictions["version"].unique().sort()
     return tuple(
@@ -79,7 +79,7 @@ def compute_correctness(
         for lever in policy.levers
         for reference, truth in _list_truths(records, lever)
         for version in versions
-        if (rows := _build_rows(records, lever, version, truth, decisions[lever.id], facts)).height
+        if (rows := _build_rows(records, lever, version, truth, decisions[lever.id], units)).height
     )
 
 
@@ -96,7 +96,7 @@ def _build_rows(
     version: str,
     truth: pl.DataFrame,
     decisions: pl.DataFrame,
-    facts: pl.DataFrame,
+    units: pl.DataFrame,
 ) -> pl.DataFrame:
     """Return the cases with known truth: unit, human (the truth), model, said, agrees."""
     predictions = records.predictions.lazy().filter(pl.col("version") == version)
@@ -105,7 +105,7 @@ def _build_rows(
     joined = model.join(truth.lazy(), on="case_key").join(single_answers, on="case_key", how="left")
     renamed = joined.rename({"truth": "human"}).collect()
     comparison = compare_pairs(lever, renamed).select("human", "model", "agrees")
-    rows = renamed.join(comparison, on=["human", "model"]).join(facts, on="case_key", how="left")
+    rows = renamed.join(comparison, on=["human", "model"]).join(units, on="case_key", how="left")
     human_answers = rows.select("human", model="said").drop_nulls()
     human_comparison = compare_pairs(lever, human_answers).select(
         "human", said="model", people_agree="agrees"
