@@ -88,7 +88,7 @@ def find_slices(seed: int) -> dict[str, list[str]]:
         warnings.simplefilter("ignore")  # its summary takes means of planted letters: none here
         generate.write(generate.happen(seed), Path(folder))
         inputs = _inputs(Path(folder))
-    searches = compute_slice_searches(inputs.records, inputs.cases, inputs.policy)
+    searches = compute_slice_searches(inputs.records, inputs.case_facts, inputs.policy)
     return {s.version: [format_slice_name(each.names) for each in s.found] for s in searches}
 
 

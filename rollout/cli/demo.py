@@ -1,6 +1,8 @@
 """`rollout demo`: play an example and write its report."""
 
+import atexit
 import gc
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +10,7 @@ import typer
 
 from rollout.cli.errors import print_refusals
 from rollout.cli.serve import load_service_command
-from rollout.services.examples.catalog import MAIL_ROOM, find_example
+from rollout.services.examples.catalog import MAIL_ROOM, ExampleSystem, find_example
 from rollout.services.examples.catalog_text import format_catalog, render_catalog_json
 from rollout.services.support.atomic_files import check_folder, write_files_atomically
 
@@ -67,15 +69,27 @@ def demo(  # noqa: PLR0913, PLR0917 - one parameter for each option
             finally:
                 gc.enable()
         return
-    # imported here: a list of the examples needs no engine
-    from rollout.cli.progress import show_progress  # noqa: PLC0415
-    from rollout.services.examples.story import play_example  # noqa: PLC0415
-
     with print_refusals():
         example = find_example(name)
         check_folder(out)
-        with show_progress() as report_progress:
-            story, files = play_example(example, report_progress)
+        story, files = _play_once(example)
         write_files_atomically(out, files)
     typer.echo(story)
     typer.echo(f"Written: {', '.join(sorted(files))}\nOpen {out / 'report.html'}")
+
+
+def _play_once(example: ExampleSystem) -> tuple[str, dict[str, bytes]]:
+    """Return the terminal text and files of an example, for little CPU."""
+    # before Polars is imported: an example's frames are so small that threads only wait
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    gc.disable()  # the process ends soon, and collections walk over everything imported
+    atexit.register(gc.freeze)  # so does the one that Python makes at the end
+    try:
+        # imported here: a list of the examples needs no engine
+        from rollout.cli.progress import show_progress  # noqa: PLC0415
+        from rollout.services.examples.story import play_example  # noqa: PLC0415
+
+        with show_progress() as report_progress:
+            return play_example(example, report_progress)
+    finally:
+        gc.enable()

@@ -4,24 +4,31 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 ProgressReporter = Callable[[str, int, int], None]
 
 
 @contextmanager
 def show_progress() -> Iterator[ProgressReporter]:
     """Yield a function for progress reports: task name, steps done, steps in all."""
-    console = Console(stderr=True)
-    is_hidden = not sys.stderr.isatty()
+    if not sys.stderr.isatty():
+        yield _ignore_progress
+        return
+    # imported here: a bar is seldom shown, and Rich takes a twentieth of a second
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns,
         TimeElapsedColumn(),
-        console=console,
+        console=Console(stderr=True),
         transient=True,
-        disable=is_hidden,
     ) as bar:
         tasks_by_name: dict[str, object] = {}
 
@@ -31,3 +38,7 @@ def show_progress() -> Iterator[ProgressReporter]:
             bar.update(tasks_by_name[task_name], completed=done, total=total)  # type: ignore[arg-type]
 
         yield report_progress
+
+
+def _ignore_progress(_task_name: str, _done: int, _total: int) -> None:
+    """Report nothing: there is no terminal."""

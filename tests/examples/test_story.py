@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,7 +14,7 @@ from rollout.reports.figures.plain_rules import (
     ROLLOUT_RULE,
     compute_plain_rules,
 )
-from rollout.reports.inputs import pairs
+from rollout.reports.inputs import inputs, pairs
 from rollout.reports.text.formatting import format_percent
 from rollout.services.examples.catalog import MAIL_ROOM, find_example
 from rollout.services.examples.story import LINE_WIDTH, describe_condition, play_example
@@ -27,16 +28,19 @@ def story():
     return play_example_story(find_example(MAIL_ROOM))
 
 
-def test_story_report_and_divergences_share_their_pairs(monkeypatch):
+def test_story_report_and_divergences_share_their_pairs_and_cases(monkeypatch):
     build_lever_pairs, levers = pairs._build_lever_pairs, []
+    case_facts = Mock(wraps=inputs.build_case_frame)
 
     def count_lever_pairs(records, lever):
         levers.append(lever.id)
         return build_lever_pairs(records, lever)
 
     monkeypatch.setattr(pairs, "_build_lever_pairs", count_lever_pairs)
+    monkeypatch.setattr(inputs, "build_case_frame", case_facts)
     play_example(find_example("bears"))
     assert levers == ["alarm"]
+    assert case_facts.call_count == 1
 
 
 def test_the_story_reads_well(story, snapshot):

@@ -22,6 +22,7 @@ from rollout.core.statistics.truncated_beta import (
     compute_deviance,
     compute_factorial_remainder,
     compute_log_mixture,
+    compute_normalizer,
 )
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -116,9 +117,11 @@ def _find_crossings(s: Floats, f: Floats, required_log_e: float) -> Floats:
     low = np.full(s.shape, _MIN_LOG_ODDS)
     high = np.minimum(scipy.special.logit(s / n), _MAX_LOG_ODDS)
     odds = np.clip(_guess_log_odds(s, n, required_log_e), low, high)
+    normalizer = compute_normalizer(s, f)
     for _ in range(200):
         threshold = scipy.special.expit(odds)
-        excess = compute_log_mixture(s, f, threshold=threshold) - required_log_e
+        log_e = compute_log_mixture(s, f, threshold=threshold, normalizer=normalizer)
+        excess = log_e - required_log_e
         low, high = np.where(excess >= 0, odds, low), np.where(excess < 0, odds, high)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             step = odds - excess / _compute_slope(s, f, threshold, excess + required_log_e)

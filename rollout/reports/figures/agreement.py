@@ -33,6 +33,7 @@ from rollout.reports.statistics.intervals import (
     compute_mean_interval,
     compute_missing_bounds,
     compute_unit_share,
+    encode_units,
 )
 from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 
@@ -225,10 +226,11 @@ def compute_mean_cost(pairs: pl.DataFrame) -> float | None:
 
 def compute_cost_interval(pairs: pl.DataFrame, largest_cost: float) -> tuple[float, float] | None:
     """Return the 95 % interval of the mean cost of a case, None with too few units."""
-    costs = pairs.lazy().group_by("unit").agg(total=pl.col("cost").sum(), size=pl.len())
-    units = costs.sort("unit").collect()
-    totals, sizes = units["total"].to_numpy(), units["size"].to_numpy()
-    return compute_mean_interval(totals, sizes, largest=largest_cost) if largest_cost else None
+    if not largest_cost:
+        return None
+    units = encode_units(pairs["unit"])
+    sizes, totals = np.bincount(units), np.bincount(units, pairs["cost"].to_numpy())
+    return compute_mean_interval(totals[sizes > 0], sizes[sizes > 0], largest=largest_cost)
 
 
 def compute_slices(

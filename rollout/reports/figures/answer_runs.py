@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
-from rollout.reports.inputs.pairs import UNASSISTED_EXPOSURES, build_case_frame
+from rollout.reports.inputs.pairs import UNASSISTED_EXPOSURES
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 MARKOV_METHOD = (
@@ -42,7 +42,7 @@ NO_RUN = AnswerRun(0, 0, "", None, "no data")
 
 
 def find_longest_runs(
-    records: RecordFrames, cases: pl.DataFrame, policy: Policy
+    records: RecordFrames, facts: pl.DataFrame, policy: Policy
 ) -> dict[str, AnswerRun]:
     """Return the run of each reviewer on the policy's first lever with single labels.
 
@@ -51,7 +51,7 @@ def find_longest_runs(
     lever = next((lever for lever in policy.levers if lever.has_single_labels), None)
     if lever is None:
         return {}
-    answers = _order_answers(records, cases, lever)
+    answers = _order_answers(records, facts, lever)
     if answers.is_empty():
         return {}
     labels = tuple(sorted(answers["label"].unique()))
@@ -65,16 +65,14 @@ def find_longest_runs(
     }
 
 
-def _order_answers(records: RecordFrames, cases: pl.DataFrame, lever: Lever) -> pl.DataFrame:
+def _order_answers(records: RecordFrames, facts: pl.DataFrame, lever: Lever) -> pl.DataFrame:
     """Return the first unassisted answer of each reviewer and unit, sorted by time."""
-    facts = build_case_frame(records, cases).select(
-        "case_key", "unit", "site", "window", "occurred_us"
-    )
+    places = facts.select("case_key", "unit", "site", "window", "occurred_us")
     unassisted = records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
     answers = unassisted.select(
         "case_key", "reviewer", "at", label=VALUE_PREFIX + lever.id
     ).drop_nulls("label")
-    located = answers.join(facts, on="case_key").with_columns(
+    located = answers.join(places, on="case_key").with_columns(
         at=pl.coalesce(pl.col("at").dt.epoch("us"), "occurred_us")
     )
     ordered = located.drop_nulls("at").sort("reviewer", "at", "case_key")

@@ -14,7 +14,7 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED
 from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import Policy
-from rollout.reports.inputs.pairs import Pairs, build_case_frame, compare_pairs
+from rollout.reports.inputs.pairs import Pairs, compare_pairs
 from rollout.reports.statistics.intervals import Share, clopper_pearson, compute_unit_share
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
@@ -98,10 +98,10 @@ class Calibration:
 
 
 def compute_calibrations(
-    pairs: Pairs, records: RecordFrames, cases: pl.DataFrame, policy: Policy
+    pairs: Pairs, records: RecordFrames, facts: pl.DataFrame, policy: Policy
 ) -> tuple[Calibration, ...]:
     """Return the calibration of every version and lever, against humans and outcomes."""
-    units = build_case_frame(records, cases).select("case_key", "unit")
+    units = facts.select("case_key", "unit")
     figures = []
     for version in pairs.predicted:
         for lever in policy.levers:
@@ -289,6 +289,4 @@ def _match_outcomes(
     joined = answers.select("case_key", "confidence", model=column).join(outcomes, on="case_key")
     comparison = compare_pairs(lever, joined).select("human", "model", right="agrees")
     matched = joined.join(comparison, on=["human", "model"]).join(units, on="case_key", how="left")
-    return matched.sort("case_key").select(
-        "confidence", "right", unit=pl.coalesce("unit", "case_key")
-    )
+    return matched.sort("case_key").select("confidence", "right", "unit")

@@ -11,9 +11,9 @@ from rollout.core.policy.label_sets import SEPARATOR
 from rollout.core.policy.levers import Lever
 from rollout.reports.statistics.intervals import (
     Share,
-    compute_clustered_share,
     compute_missing_bounds,
     compute_share,
+    compute_unit_share,
 )
 
 
@@ -198,15 +198,10 @@ def _split_unreviewed(label: str, unreviewed: dict[str, int]) -> dict[str, int]:
 def _compute_set_label(sides: pl.DataFrame, label: str, unreviewed: dict[str, int]) -> LabelFigures:
     has_human, has_model = (pl.col(side).list.contains(label) for side in ("human", "model"))
     precision, recall = (
-        _compute_share_by_unit(sides.filter(basis).select("unit", agrees=other))
+        compute_unit_share(sides.filter(basis).select("unit", agrees=other))
         for basis, other in ((has_model, has_human), (has_human, has_model))
     )
     return _build_label_figures(label, precision, recall, _split_unreviewed(label, unreviewed))
-
-
-def _compute_share_by_unit(rows: pl.DataFrame) -> Share:
-    units = rows.group_by("unit").agg(pl.col("agrees").sum(), size=pl.len()).sort("unit")
-    return compute_clustered_share(units["agrees"].to_numpy(), units["size"].to_numpy())
 
 
 def _sort_by_frequency(rows: Iterable[LabelFigures]) -> tuple[LabelFigures, ...]:
@@ -215,12 +210,8 @@ def _sort_by_frequency(rows: Iterable[LabelFigures]) -> tuple[LabelFigures, ...]
 
 def _compute_shares(pairs: pl.DataFrame, side: str) -> dict[str, Share]:
     """Return the share that agrees, by label of one side."""
-    units = pairs.group_by(side, "unit").agg(pl.col("agrees").sum(), size=pl.len())
-    parts = units.sort("unit").partition_by(side, as_dict=True)
-    return {
-        str(label): compute_clustered_share(part["agrees"].to_numpy(), part["size"].to_numpy())
-        for (label,), part in parts.items()
-    }
+    parts = pairs.select(side, "unit", "agrees").partition_by(side, as_dict=True)
+    return {str(label): compute_unit_share(part) for (label,), part in parts.items()}
 
 
 def _build_label_figures(

@@ -15,12 +15,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rollout.core.policy.measures import FAILED
 from rollout.core.scope.events import TakenOver, Widened
+from rollout.reports.figures.drift_features import (
+    MISSING_VALUE,
+    DriftFeature,
+    SiteValues,
+    build_drift_features,
+    split_by_site,
+)
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.inputs.pairs import UNASSISTED_EXPOSURES
 from rollout.reports.text.formatting import format_count, format_percent, format_quantity
-from rollout.tally.frames import ATTRIBUTE_PREFIX, MEDIA_COLUMN, VALUE_PREFIX
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -31,13 +35,10 @@ MIN_DAYS = 4  # days with cases in each span
 PERMUTATIONS = 4999
 SEED = 1935
 ALPHA = 0.05
-MAX_CATEGORICAL_NUMBERS = 20  # an attribute with more distinct numbers is numeric
-MAX_CATEGORIES = 200  # an attribute with more distinct texts identifies cases
 GRID_POINTS = 50  # quantiles at which numbers are compared
 MAX_ROWS = 40  # rows of a report, and values never seen in shadow
 TOTAL_VARIATION, KOLMOGOROV_SMIRNOV = "total variation", "Kolmogorov–Smirnov"
 METHOD = "permutation of days, 95 %, Holm over all that was compared"
-MISSING_VALUE = "(none)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,24 +118,16 @@ class DriftFigures:
     left_shadow: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DriftFeature:
-    """A feature to compare: columns site, day, value; `value` is text or a number."""
-
-    kind: str
-    name: str
-    version: str | None
-    frame: pl.DataFrame
-
-
 def compute_drift(inputs: ReportInputs) -> DriftFigures:
     """Return the drift at each site of the policy since its first days."""
-    features, excluded = _build_features(inputs)
+    features, excluded = build_drift_features(inputs)
+    parts = [(feature, split_by_site(feature)) for feature in features]
     drifts = [
         drift
         for site in inputs.policy.sites
-        for feature in features
-        if (drift := _compute_drift(feature, site.id)) is not None
+        for feature, by_site in parts
+        if site.id in by_site
+        and (drift := _compute_drift(feature, site.id, by_site[site.id])) is not None
     ]
     marked = mark_significant(drifts)
     order = sorted(
@@ -184,88 +177,14 @@ def _draw_permutations(days: int, first: int) -> Bools:
     return np.asarray(np.argsort(random_values, axis=1) < first)
 
 
-def _build_features(inputs: ReportInputs) -> tuple[list[DriftFeature], list[str]]:
-    """Return the features, and texts about those that can't be compared."""
-    days = inputs.cases.select("case_key", "day")
-    cases = inputs.records.cases.join(days, on="case_key").drop_nulls("day")
-    features, excluded = _build_attribute_features(cases)
-    locations = cases.select("case_key", "site", "day")
-    return [*features, *_build_answer_features(inputs, locations)], excluded
-
-
-def _build_attribute_features(cases: pl.DataFrame) -> tuple[list[DriftFeature], list[str]]:
-    features, excluded = [], list[str]()
-    for column in cases.columns:
-        if not column.startswith(ATTRIBUTE_PREFIX) or column == MEDIA_COLUMN:
-            continue  # a picture's address names a case, also where few pictures stand for many
-        name, values = column.removeprefix(ATTRIBUTE_PREFIX), cases[column].drop_nulls()
-        distinct = values.n_unique()
-        numbers = values.cast(pl.Float64, strict=False)
-        if distinct > MAX_CATEGORICAL_NUMBERS and not numbers.null_count():
-            value, missing = pl.col(column).cast(pl.Float64), cases[column].null_count()
-            excluded += (
-                [f"{name}: {format_quantity(missing, 'case')} without it"] if missing else []
-            )
-        elif distinct > MAX_CATEGORIES:
-            excluded.append(
-                f"{name}: {format_count(distinct)} different values name cases, not kinds"
-            )
-            continue
-        else:
-            value = pl.col(column).fill_null(MISSING_VALUE)
-        frame = cases.select("case_key", "site", "day", value=value).drop_nulls()
-        features.append(DriftFeature("attribute", name, None, frame))
-    return features, excluded
-
-
-def _build_answer_features(inputs: ReportInputs, locations: pl.DataFrame) -> Iterator[DriftFeature]:
-    """Yield human answers, then answers and confidence of each version."""
-    records, levers = inputs.records, inputs.policy.levers
-    unassisted = records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
-    for lever in levers:
-        answers = unassisted.select(
-            "case_key", value=_build_value_expression(lever.id, numbers=lever.number is not None)
-        )
-        yield _build_feature("human label", lever.id, None, answers, locations)
-    for (version,), predictions in sorted(
-        records.predictions.partition_by("version", as_dict=True).items()
-    ):
-        for lever in levers:
-            value = _build_value_expression(lever.id, numbers=lever.number is not None)
-            value = value if lever.number is not None else value.fill_null(FAILED)
-            answers = predictions.select("case_key", value=value)
-            yield _build_feature("model's answer", lever.id, str(version), answers, locations)
-        yield _build_feature(
-            "confidence",
-            "",
-            str(version),
-            predictions.select("case_key", value="confidence"),
-            locations,
-        )
-
-
-def _build_value_expression(lever: str, *, numbers: bool) -> pl.Expr:
-    column = pl.col(VALUE_PREFIX + lever)
-    return column.cast(pl.Float64, strict=False) if numbers else column
-
-
-def _build_feature(
-    kind: str, name: str, version: str | None, values: pl.DataFrame, locations: pl.DataFrame
-) -> DriftFeature:
-    frame = values.drop_nulls().join(locations, on="case_key")
-    return DriftFeature(kind, name, version, frame.select("case_key", "site", "day", "value"))
-
-
-def _compute_drift(feature: DriftFeature, site: str) -> Drift | None:
+def _compute_drift(feature: DriftFeature, site: str, rows: SiteValues) -> Drift | None:
     """Return one comparison; None with too few days or a single value."""
-    rows = feature.frame.filter(pl.col("site") == site)
-    spans = find_spans(rows["day"].unique().sort().to_numpy())
+    spans = find_spans(np.unique(rows.days))
     if spans is None:
         return None
-    early, late = (rows.filter(pl.col("day").is_between(*span)) for span in spans)
-    combined = pl.concat([early, late])
-    numbers = combined.schema["value"] == pl.Float64
-    counts, days = _count_by_day(combined, numbers=numbers)
+    early, late = (rows.select_days(*span) for span in spans)
+    numbers = rows.names is None
+    counts, days = _count_by_day(early, late)
     if counts.shape[1] < 2:
         return None
     measure = compute_ordered_distances if numbers else compute_distances
@@ -284,9 +203,9 @@ def _compute_drift(feature: DriftFeature, site: str) -> Drift | None:
         differs=False,
         first=_to_dates(spans[0]),
         last=_to_dates(spans[1]),
-        n_first=early.height,
-        n_last=late.height,
-        words=_describe_change(early, late, numbers=numbers),
+        n_first=len(early.days),
+        n_last=len(late.days),
+        words=_describe_change(early, late),
     )
 
 
@@ -311,17 +230,17 @@ def find_spans(days: Ints) -> tuple[tuple[int, int], tuple[int, int]] | None:
     return (early, late) if has_enough_days else None
 
 
-def _count_by_day(combined: pl.DataFrame, *, numbers: bool) -> tuple[Ints, Ints]:
+def _count_by_day(early: SiteValues, late: SiteValues) -> tuple[Ints, Ints]:
     """Return cases by day and value, and the days; numbers are binned."""
-    values = combined["value"].to_numpy()
-    if numbers:
+    values = np.concatenate([early.values, late.values])
+    if early.names is None:
         edges = np.unique(
             np.quantile(values, np.linspace(0, 1, GRID_POINTS + 1)[1:], method="lower")
         )
         codes = np.searchsorted(edges, values, side="left")
     else:
-        codes = combined["value"].rank("dense").to_numpy().astype(np.int64) - 1
-    days, day_index = np.unique(combined["day"].to_numpy(), return_inverse=True)
+        codes = np.unique(values, return_inverse=True)[1]
+    days, day_index = np.unique(np.concatenate([early.days, late.days]), return_inverse=True)
     value_count = int(codes.max()) + 1
     counts = np.bincount(day_index * value_count + codes, minlength=len(days) * value_count)
     return counts.reshape(len(days), value_count), days
@@ -331,19 +250,20 @@ def _to_dates(span: tuple[int, int]) -> tuple[date, date]:
     return date.fromordinal(span[0]), date.fromordinal(span[1])
 
 
-def _describe_change(early: pl.DataFrame, late: pl.DataFrame, *, numbers: bool) -> str:
-    """Describe the largest change: a value's share, or the mean."""
-    if numbers:
-        before, after = (float(part["value"].to_numpy().mean()) for part in (early, late))
+def _describe_change(early: SiteValues, late: SiteValues) -> str:
+    """Describe the largest change: of the mean, or of a value's share."""
+    if early.names is None:
+        before, after = (float(part.values.mean()) for part in (early, late))
         return f"mean {before:.3g} → {after:.3g}"
-    shares = [
-        part.group_by("value").agg(share=pl.len() / part.height).rename({"share": name})
-        for name, part in (("before", early), ("after", late))
-    ]
-    joined = shares[0].join(shares[1], on="value", how="full", coalesce=True).fill_null(0.0)
-    difference = (pl.col("after") - pl.col("before")).abs()
-    value, before, after = joined.sort(difference, "value", descending=[True, False]).row(0)
-    return f"{value}: {format_percent(before)} → {format_percent(after)}"
+    # products, as in reports so far: of two equal changes the last digit decides
+    before_shares, after_shares = (
+        np.bincount(part.values, minlength=len(early.names)) * (1 / len(part.values))
+        for part in (early, late)
+    )
+    is_there = (before_shares > 0) | (after_shares > 0)
+    largest = int(np.argmax(np.where(is_there, np.abs(after_shares - before_shares), -1.0)))
+    before, after = (float(shares[largest]) for shares in (before_shares, after_shares))
+    return f"{early.names[largest]}: {format_percent(before)} → {format_percent(after)}"
 
 
 def mark_significant(drifts: Sequence[Drift]) -> list[Drift]:

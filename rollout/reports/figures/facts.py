@@ -177,7 +177,7 @@ class ReportFacts:
 def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
     """Return the facts that follow from the inputs; the same inputs give the same facts."""
     pairs = inputs.pairs
-    assisted_pairs = build_assisted_pairs(inputs.records, inputs.cases, inputs.policy)
+    assisted_pairs = build_assisted_pairs(inputs.records, inputs.case_facts, inputs.policy)
     state_periods = build_state_periods(inputs)
     decided_cases = assign_deciders(inputs)
     sampled_cases = build_sampling_frame(inputs, decided_cases)
@@ -194,7 +194,7 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         funnels=compute_funnels(inputs, pairs.predicted),
         agreements=compute_agreements(pairs, assisted_pairs, inputs.records, inputs.policy),
         anchoring=compute_anchoring(pairs, assisted_pairs, inputs.policy),
-        correctness=compute_correctness(inputs.records, inputs.cases, inputs.policy),
+        correctness=compute_correctness(inputs.records, inputs.case_facts, inputs.policy),
         audits=compute_audits(inputs, pairs, sampled_cases),
         hold_outs=compute_holdout_actions(inputs, sampled_cases),
         baselines=compute_baseline_changes(inputs),
@@ -219,10 +219,10 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         divergences=compute_divergences(
             build_divergence_frame(pairs, inputs.policy), inputs.policy, inputs.media
         ),
-        people=compute_reviewer_agreement(pairs, inputs.records, inputs.cases, inputs.policy),
+        people=compute_reviewer_agreement(pairs, inputs.records, inputs.case_facts, inputs.policy),
         health=compute_review_quality(inputs, decided_cases),
-        calibrations=compute_calibrations(pairs, inputs.records, inputs.cases, inputs.policy),
-        slice_searches=compute_slice_searches(inputs.records, inputs.cases, inputs.policy),
+        calibrations=compute_calibrations(pairs, inputs.records, inputs.case_facts, inputs.policy),
+        slice_searches=compute_slice_searches(inputs.records, inputs.case_facts, inputs.policy),
         drifts=compute_drift(inputs),
         latencies=compute_latencies(inputs.records, inputs.cases, inputs.policy),
         losses=compute_losses(pairs, inputs.records, inputs.cases, inputs.policy),

@@ -115,7 +115,7 @@ def compute_feedback(inputs: ReportInputs) -> tuple[FeedbackLoop, ...]:
     ).drop("version")
     units = inputs.cases.select("case_key", "unit")
     training_rows = training_rows.join(units, on="case_key", how="left").with_columns(
-        unit=pl.coalesce("unit", "case_key")
+        unit=pl.coalesce("unit", "case_key").rank("dense")
     )
     parted = build_holdout_sides(inputs)
     versions = predictions["version"].unique().sort().to_list()

@@ -69,6 +69,7 @@ def add_costs(inputs: ReportInputs, cases: pl.DataFrame) -> pl.DataFrame:
     levers = [_compute_lever_costs(inputs, cases, lever) for lever in inputs.policy.levers]
     combined = (
         pl.concat(levers)
+        .lazy()
         .group_by("case_key", "version")
         .agg(
             pl.col("known", "by_outcome", "people_known").all(),
@@ -76,7 +77,7 @@ def add_costs(inputs: ReportInputs, cases: pl.DataFrame) -> pl.DataFrame:
             pl.col("cost", "people_cost").sum(),
         )
     )
-    return cases.join(combined, on=["case_key", "version"], how="left")
+    return cases.lazy().join(combined, on=["case_key", "version"], how="left").collect()
 
 
 def _compute_lever_costs(
@@ -84,14 +85,17 @@ def _compute_lever_costs(
 ) -> pl.DataFrame:
     column = VALUE_PREFIX + lever.id
     records = inputs.records
-    answers = records.predictions.select("case_key", "version", model=column)
-    outcomes = records.outcomes.select("case_key", outcome=column)
+    answers = records.predictions.lazy().select("case_key", "version", model=column)
+    outcomes = records.outcomes.lazy().select("case_key", outcome=column)
     decisions = _find_first_decisions(inputs, column)
-    cases = case_frame.select("case_key", "version").join(answers, on=["case_key", "version"])
-    cases = cases.join(outcomes, on="case_key", how="left").join(
-        decisions, on="case_key", how="left"
+    keys = case_frame.lazy().select("case_key", "version")
+    cases = (
+        keys.join(answers, on=["case_key", "version"])
+        .join(outcomes, on="case_key", how="left")
+        .join(decisions, on="case_key", how="left")
+        .with_columns(right=pl.coalesce("outcome", "verdict"))
+        .collect()
     )
-    cases = cases.with_columns(right=pl.coalesce("outcome", "verdict"))
     by_model = _compute_errors(lever, cases, "right", "model")
     by_humans = _compute_errors(lever, cases, "outcome", "verdict")
     return cases.select(
@@ -109,9 +113,10 @@ def _compute_lever_costs(
     )
 
 
-def _find_first_decisions(inputs: ReportInputs, column: str) -> pl.DataFrame:
+def _find_first_decisions(inputs: ReportInputs, column: str) -> pl.LazyFrame:
     """Return the first unassisted answer to each case: case_key, verdict."""
-    unassisted = inputs.records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
+    decisions = inputs.records.decisions.lazy()
+    unassisted = decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
     first = unassisted.drop_nulls(column).sort("seat", "at", "reviewer", nulls_last=True)
     return first.unique("case_key", keep="first").select("case_key", verdict=column)
 

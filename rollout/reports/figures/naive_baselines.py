@@ -64,11 +64,12 @@ def build_naive_cases(
     inputs: ReportInputs, pairs: Pairs, predictions: pl.DataFrame
 ) -> pl.DataFrame:
     """Return the cases of predictions with errors and `agrees`, sorted by time."""
-    case_times = inputs.cases.select("case_key", "site", "window", "occurred_us", "unit")
-    predicted = case_times.join(predictions.select("case_key", "version"), on="case_key")
-    lever_pairs = pairs.frame.filter(pl.col("lever") == inputs.policy.whole_unit_lever)
+    unit = pl.col("unit").rank("dense")
+    case_times = inputs.cases.lazy().select("case_key", "site", "window", "occurred_us", unit)
+    predicted = case_times.join(predictions.lazy().select("case_key", "version"), on="case_key")
+    lever_pairs = pairs.frame.lazy().filter(pl.col("lever") == inputs.policy.whole_unit_lever)
     agreements = lever_pairs.select("case_key", "version", "agrees")
-    cases = predicted.join(agreements, on=["case_key", "version"], how="left")
+    cases = predicted.join(agreements, on=["case_key", "version"], how="left").collect()
     return add_costs(inputs, cases).sort("occurred_us", "case_key")
 
 

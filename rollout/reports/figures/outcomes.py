@@ -7,6 +7,7 @@ divergences, so they can only turn disagreements into agreements. Gates therefor
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from rollout.core.policy.levers import Lever
@@ -19,7 +20,7 @@ from rollout.reports.figures.confusion import (
     compute_label_figures,
     compute_set_label_figures,
 )
-from rollout.reports.inputs.pairs import build_case_frame, compare_pairs, find_single_answers
+from rollout.reports.inputs.pairs import compare_pairs, find_single_answers
 from rollout.reports.inputs.unblinded import find_adjudicated_labels
 from rollout.reports.statistics.chance_agreement import (
     AgreementCoefficient,
@@ -28,7 +29,7 @@ from rollout.reports.statistics.chance_agreement import (
 from rollout.reports.statistics.intervals import (
     PairedChange,
     Share,
-    compute_difference_number,
+    compute_case_difference_number,
     compute_paired_change,
     compute_unit_share,
 )
@@ -67,17 +68,18 @@ class Correctness:
 
 
 def compute_correctness(
-    records: RecordFrames, cases: pl.DataFrame, policy: Policy
+    records: RecordFrames, facts: pl.DataFrame, policy: Policy
 ) -> tuple[Correctness, ...]:
     """Return the correctness of every version and lever, against each kind of truth."""
-    facts = build_case_frame(records, cases).select("case_key", "unit")
+    units = facts.select("case_key", "unit")
+    decisions = {lever.id: find_single_answers(records, lever) for lever in policy.levers}
     versions = records.predictions["version"].unique().sort()
     return tuple(
         _compute_version_correctness(lever, reference, version, rows)
         for lever in policy.levers
         for reference, truth in _list_truths(records, lever)
         for version in versions
-        if (rows := _build_rows(records, lever, version, truth, facts)).height
+        if (rows := _build_rows(records, lever, version, truth, decisions[lever.id], units)).height
     )
 
 
@@ -89,16 +91,21 @@ def _list_truths(records: RecordFrames, lever: Lever) -> Iterator[tuple[str, pl.
 
 
 def _build_rows(
-    records: RecordFrames, lever: Lever, version: str, truth: pl.DataFrame, facts: pl.DataFrame
+    records: RecordFrames,
+    lever: Lever,
+    version: str,
+    truth: pl.DataFrame,
+    decisions: pl.DataFrame,
+    units: pl.DataFrame,
 ) -> pl.DataFrame:
     """Return the cases with known truth: unit, human (the truth), model, said, agrees."""
-    predictions = records.predictions.filter(pl.col("version") == version)
+    predictions = records.predictions.lazy().filter(pl.col("version") == version)
     model = predictions.select("case_key", model=pl.col(VALUE_PREFIX + lever.id).fill_null(FAILED))
-    decisions = find_single_answers(records, lever).rename({"human": "said"})
-    joined = model.join(truth, on="case_key").join(decisions, on="case_key", how="left")
-    renamed = joined.rename({"truth": "human"})
+    single_answers = decisions.lazy().rename({"human": "said"})
+    joined = model.join(truth.lazy(), on="case_key").join(single_answers, on="case_key", how="left")
+    renamed = joined.rename({"truth": "human"}).collect()
     comparison = compare_pairs(lever, renamed).select("human", "model", "agrees")
-    rows = renamed.join(comparison, on=["human", "model"]).join(facts, on="case_key", how="left")
+    rows = renamed.join(comparison, on=["human", "model"]).join(units, on="case_key", how="left")
     human_answers = rows.select("human", model="said").drop_nulls()
     human_comparison = compare_pairs(lever, human_answers).select(
         "human", said="model", people_agree="agrees"
@@ -138,19 +145,13 @@ def _compute_labels(
 
 def _compute_change(with_decision: pl.DataFrame) -> PairedChange:
     """Return how many more of 100 cases the version has right than humans."""
-    model_right, human_right = pl.col("agrees"), pl.col("people_agree")
-    difference = model_right.cast(pl.Int64) - human_right.cast(pl.Int64)
-    units = (
-        with_decision.group_by("unit")
-        .agg(gap=difference.sum(), size=pl.len(), square=(difference * difference).sum())
-        .sort("unit")
+    model_right, human_right = (
+        with_decision[name].to_numpy().astype(np.int64) for name in ("agrees", "people_agree")
     )
-    number = compute_difference_number(
-        *(units[name].to_numpy() for name in ("gap", "size", "square"))
-    )
+    difference = model_right - human_right
     return compute_paired_change(
-        with_decision.filter(model_right & ~human_right).height,
-        with_decision.filter(human_right & ~model_right).height,
+        int(np.sum(difference > 0)),
+        int(np.sum(difference < 0)),
         with_decision.height,
-        number,
+        compute_case_difference_number(with_decision["unit"], difference),
     )

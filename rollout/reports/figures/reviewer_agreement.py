@@ -13,7 +13,6 @@ from rollout.reports.figures.human_ceiling import HumanCeiling, compute_ceilings
 from rollout.reports.inputs.pairs import (
     UNASSISTED_EXPOSURES,
     Pairs,
-    build_case_frame,
     compare_pairs,
 )
 from rollout.reports.statistics.intervals import (
@@ -63,7 +62,7 @@ class ReviewerAgreement:
 
 
 def compute_reviewer_agreement(
-    pairs: Pairs, records: RecordFrames, cases: pl.DataFrame, policy: Policy
+    pairs: Pairs, records: RecordFrames, facts: pl.DataFrame, policy: Policy
 ) -> ReviewerAgreement:
     """Return the agreement of all reviewers.
 
@@ -72,7 +71,7 @@ def compute_reviewer_agreement(
     version = max(
         pairs.predicted, key=lambda candidate: (pairs.predicted[candidate], candidate), default=None
     )
-    decisions = _build_decision_frame(records, cases, policy)
+    decisions = _build_decision_frame(records, facts, policy)
     reviewers = _compute_reviewers(decisions, records, policy, version)
     return ReviewerAgreement(version, reviewers, compute_ceilings(decisions, records, policy))
 
@@ -112,10 +111,10 @@ def list_visible_standouts(reviewers: tuple[Reviewer, ...]) -> list[tuple[Review
 
 
 def _build_decision_frame(
-    records: RecordFrames, cases: pl.DataFrame, policy: Policy
+    records: RecordFrames, facts: pl.DataFrame, policy: Policy
 ) -> pl.DataFrame:
     """Return a row per unassisted decision and lever: case_key, reviewer, lever, label, unit."""
-    facts = build_case_frame(records, cases).select("case_key", "unit", "site", "window")
+    places = facts.select("case_key", "unit", "site", "window")
     unassisted = records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
     parts = [
         unassisted.select(
@@ -128,7 +127,7 @@ def _build_decision_frame(
         )
         for lever in policy.levers
     ]
-    return pl.concat(parts).join(facts, on="case_key", how="left")
+    return pl.concat(parts).join(places, on="case_key", how="left")
 
 
 def _compute_reviewers(

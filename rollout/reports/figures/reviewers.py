@@ -131,7 +131,7 @@ def compute_review_quality(inputs: ReportInputs, cases: pl.DataFrame) -> ReviewQ
     figures = _ReviewerFigures(
         decision_times=compute_median_times(times),
         hasty=_compute_shares(times.with_columns(good=pl.col("seconds") < (hasty_limit or 0.0))),
-        runs=find_longest_runs(records, inputs.cases, policy),
+        runs=find_longest_runs(records, inputs.case_facts, policy),
         gold_cases=_compute_shares(gold_decisions),
         adjudicated=_compute_shares(_find_adjudicated(records, policy)),
         overrides=_compute_shares(_find_overrides(records, cases, policy)),

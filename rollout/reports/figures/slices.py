@@ -18,7 +18,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rollout.core.policy.policy import Policy
-from rollout.reports.inputs.pairs import build_case_frame
 from rollout.reports.inputs.slice_units import (
     ABSENT,
     LABEL_KIND,
@@ -136,10 +135,10 @@ METHOD = "exact one-sided test of the slice against the rest of the same cells, 
 
 
 def compute_slice_searches(
-    records: RecordFrames, cases: pl.DataFrame, policy: Policy
+    records: RecordFrames, facts: pl.DataFrame, policy: Policy
 ) -> tuple[SliceSearch, ...]:
     """Return the slice search of every version and lever, sorted by version."""
-    facts = add_clock(build_case_frame(records, cases), policy)
+    facts = add_clock(facts, policy)
     prepared = []
     for version in records.predictions["version"].unique().sort():
         for lever in policy.levers:

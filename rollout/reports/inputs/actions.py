@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
@@ -10,9 +12,11 @@ from rollout.core.statistics.evidence import compute_paired_log_e
 from rollout.reports.inputs.pairs import Pairs
 from rollout.reports.statistics.intervals import (
     PairedChange,
-    compute_difference_number,
+    compute_case_difference_number,
     compute_paired_change,
 )
+
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +61,25 @@ def _compute_lever_changes(
 def _compute_action_change(
     pairs: pl.DataFrame, first_cases: pl.DataFrame, version: str, lever: str, action: str
 ) -> ActionFrequencyChange:
-    human_acts, model_acts = pl.col("human_action") == action, pl.col("model_action") == action
-    difference = model_acts.cast(pl.Int64) - human_acts.cast(pl.Int64)
-    units = (
-        pairs.group_by("unit")
-        .agg(
-            gap=difference.sum(),
-            size=pl.len(),
-            square=(difference * difference).sum(),
-            people=human_acts.sum(),
-            model=model_acts.sum(),
-            model_only=(model_acts & ~human_acts).sum(),
-            people_only=(human_acts & ~model_acts).sum(),
-        )
-        .sort("unit")
-    )  # a fixed order makes sums reproducible to the last digit
-    number = compute_difference_number(
-        *(units[name].to_numpy() for name in ("gap", "size", "square"))
-    )
-    model_only, human_only = int(units["model_only"].sum()), int(units["people_only"].sum())
+    human_acts, model_acts = _find_action(pairs, action)
+    difference = model_acts.astype(np.int64) - human_acts
+    number = compute_case_difference_number(pairs["unit"], difference)
+    model_only, human_only = int(np.sum(difference > 0)), int(np.sum(difference < 0))
+    first_human, first_model = _find_action(first_cases, action)
     return ActionFrequencyChange(
         version=version,
         lever=lever,
         action=action,
-        by_people=int(units["people"].sum()),
-        by_model=int(units["model"].sum()),
+        by_people=int(human_acts.sum()),
+        by_model=int(model_acts.sum()),
         change=compute_paired_change(model_only, human_only, pairs.height, number),
         log_e=compute_paired_log_e(
-            first_cases.filter(model_acts & ~human_acts).height,
-            first_cases.filter(human_acts & ~model_acts).height,
+            int(np.sum(first_model & ~first_human)), int(np.sum(first_human & ~first_model))
         ),
     )
+
+
+def _find_action(pairs: pl.DataFrame, action: str) -> tuple[Bools, Bools]:
+    """Return on which cases humans, and the model, take an action."""
+    human_acts, model_acts = pairs["human_action"] == action, pairs["model_action"] == action
+    return human_acts.to_numpy(), model_acts.to_numpy()

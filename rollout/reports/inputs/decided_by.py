@@ -44,10 +44,11 @@ DECIDER_SCHEMA = {
 def assign_deciders(inputs: ReportInputs) -> pl.DataFrame:
     """Return every case in a cell with its decider.
 
-    Columns: case_key, site, window, unit, t, rung (stage level), version (null in shadow), decider,
-    audited, unfamiliar (values in words with which the acting version was not familiar, null
-    without any), stage_decider (the decider if all values had been familiar). Unfamiliar cases, and
-    those without a usable answer of the acting version, are decided by a human.
+    Columns: case_key, site, window, unit (its number), t, rung (stage level), version (null in
+    shadow), decider, audited, unfamiliar (values in words with which the acting version was not
+    familiar, null without any), stage_decider (the decider if all values had been familiar).
+    Unfamiliar cases, and those without a usable answer of the acting version, are decided by a
+    human.
     """
     acting_versions = find_acting_versions(inputs)
     histories = build_familiar_histories(inputs)
@@ -66,6 +67,7 @@ def assign_deciders(inputs: ReportInputs) -> pl.DataFrame:
         .items()
     ]
     decided_cases = pl.concat(parts) if parts else pl.DataFrame(schema=DECIDER_SCHEMA)
+    decided_cases = decided_cases.with_columns(pl.col("unit").rank("dense"))
     return _reassign_unanswered(decided_cases, inputs).sort("case_key")
 
 

@@ -13,7 +13,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.records.baselines import BaselineCount
 from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.reports.inputs.pairs import Pairs, build_pairs
+from rollout.reports.inputs.pairs import Pairs, build_case_frame, build_pairs
 from rollout.reports.inputs.pictures import MediaFinder, find_no_media
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.frames import INSTANT, RecordFrames
@@ -153,6 +153,11 @@ class ReportInputs:
     def pairs(self) -> Pairs:
         """Return the pairs of the records, built once for all figures."""
         return build_pairs(self.records, self.cases, self.policy)
+
+    @cached_property
+    def case_facts(self) -> pl.DataFrame:
+        """Return the facts of each case, built once for all figures."""
+        return build_case_frame(self.records, self.cases)
 
     @property
     def all_policy_periods(self) -> tuple[PolicyPeriod, ...]:

@@ -68,12 +68,15 @@ def build_pairs(records: RecordFrames, cases: pl.DataFrame, policy: Policy) -> P
 
 
 def build_case_frame(records: RecordFrames, cases: pl.DataFrame) -> pl.DataFrame:
-    """Return facts and attributes of each case; a case without a cell is its own unit."""
-    placed_cases = cases.select("case_key", "window", "unit", "occurred_us")
-    joined = records.cases.join(placed_cases, on="case_key", how="left")
-    joined = joined.with_columns(unit=pl.coalesce("unit", "episode", "case_key"))
-    names = [name for name in joined.columns if name.startswith(ATTRIBUTE_PREFIX)]
-    return joined.select("case_key", *CASE_COLUMNS, *names)
+    """Return facts and attributes of each case; a case without a cell is its own unit.
+
+    Units are numbers in the order of their keys: figures only group and sort by them.
+    """
+    placed_cases = cases.lazy().select("case_key", "window", "unit", "occurred_us")
+    joined = records.cases.lazy().join(placed_cases, on="case_key", how="left")
+    joined = joined.with_columns(unit=pl.coalesce("unit", "episode", "case_key").rank("dense"))
+    names = [name for name in records.cases.columns if name.startswith(ATTRIBUTE_PREFIX)]
+    return joined.select("case_key", *CASE_COLUMNS, *names).collect()
 
 
 def list_attributes(row: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
@@ -98,8 +101,9 @@ def find_single_answers(records: RecordFrames, lever: Lever) -> pl.DataFrame:
     the lower median counts.
     """
     column = VALUE_PREFIX + lever.id
-    decisions = records.decisions.filter(
-        pl.col("exposure").is_in(UNASSISTED_EXPOSURES) & pl.col(column).is_not_null()
+    unassisted = pl.col("exposure").is_in(UNASSISTED_EXPOSURES)
+    decisions = records.decisions.select("case_key", "exposure", column).filter(
+        unassisted & pl.col(column).is_not_null()
     )
     if lever.number is not None:
         return _find_median_numbers(decisions, column, lever.number)

@@ -9,7 +9,7 @@ import polars as pl
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
-from rollout.reports.inputs.pairs import build_case_frame, combine_levers, compare_pairs
+from rollout.reports.inputs.pairs import combine_levers, compare_pairs
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 ASSISTED = pl.col("exposure") == "assisted"
@@ -19,18 +19,18 @@ COLUMNS = ("case_key", "version", "lever", "human", "model", "agrees", "unit", "
 
 
 def build_assisted_pairs(
-    records: RecordFrames, cases: pl.DataFrame, policy: Policy
+    records: RecordFrames, facts: pl.DataFrame, policy: Policy
 ) -> pl.DataFrame:
     """Return assisted decisions with the answers of each version.
 
     The records don't say which version's answer was displayed. One row per case, version and lever,
     with several levers also one for all of them (`*`). Columns: `COLUMNS`.
     """
-    facts = build_case_frame(records, cases).select("case_key", "unit", "site", "window")
+    places = facts.select("case_key", "unit", "site", "window")
     parts = [_build_lever_pairs(records, lever) for lever in policy.levers]
     if len(parts) > 1:
         parts.append(combine_levers(parts))
-    return pl.concat(parts).join(facts, on="case_key", how="left").select(COLUMNS)
+    return pl.concat(parts).join(places, on="case_key", how="left").select(COLUMNS)
 
 
 def find_adjudicated_labels(records: RecordFrames, lever: Lever) -> pl.DataFrame:

@@ -368,7 +368,7 @@ def draw_action_chart(changes: list[ActionFrequencyChange], *, prefix: str) -> s
     label_width = MAX_LETTER_WIDTH * max(len(change.action) for change in changes)
     y = {
         "field": "action", "type": "nominal", "sort": None,
-        "axis": {"title": None, "minExtent": label_width},
+        "axis": {"title": None, "minExtent": label_width, "labelLimit": 180},
     }  # fmt: skip
     spec = {
         "width": 360, "height": {"step": 20}, "data": {"values": rows},

@@ -61,6 +61,7 @@ CONFIG: dict[str, Any] = {
         "labelColor": SOFT, "titleColor": SOFT, "labelFontSize": 11, "titleFontSize": 11,
         "labelFont": FONT, "titleFont": FONT, "titleFontWeight": "normal",
         "gridColor": RULE, "domainColor": RULE, "tickColor": RULE, "tickSize": 4,
+        "labelLimit": 0,  # names have a limit at their axis; measuring numbers took a sixth
     },
     "header": {
         "labelColor": INK, "labelFont": FONT, "labelFontSize": 12, "labelFontWeight": 600,

@@ -139,7 +139,7 @@ def two_levers(replay_of, case):
 
 def test_assisted_numbers_agree_within_their_tolerance(replay_of, case):
     inputs = two_levers(replay_of, case)
-    seen = build_assisted_pairs(inputs.records, inputs.cases, inputs.policy)
+    seen = build_assisted_pairs(inputs.records, inputs.case_facts, inputs.policy)
     by_lever = {lever: part for (lever,), part in seen.partition_by("lever", as_dict=True).items()}
     assert set(by_lever) == {"alarm", "heat", "*"}
     heat = by_lever["heat"]
@@ -161,7 +161,7 @@ def test_assisted_numbers_agree_within_their_tolerance(replay_of, case):
 def test_the_ceiling_of_numbers_is_within_their_tolerance(replay_of, case):
     inputs = two_levers(replay_of, case)
     pairs = build_pairs(inputs.records, inputs.cases, inputs.policy)
-    found = compute_reviewer_agreement(pairs, inputs.records, inputs.cases, inputs.policy)
+    found = compute_reviewer_agreement(pairs, inputs.records, inputs.case_facts, inputs.policy)
     alarm, heat = found.ceilings
     blind = inputs.records.decisions.filter(pl.col("exposure") == "blind")
     x = blind.sort("case_key", "seat")["value:heat"].cast(float).to_numpy().reshape(-1, 2)
@@ -214,7 +214,7 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
         outcomes=inputs.records.outcomes.with_columns(pl.lit(None, pl.String).alias("value:light")),
     )
     found = compute_reviewer_agreement(
-        build_pairs(records, inputs.cases, policy), records, inputs.cases, policy
+        build_pairs(records, inputs.cases, policy), records, inputs.case_facts, policy
     )
     by_lever = {c.lever: c for c in found.ceilings}
     assert list(by_lever) == [one.id, "light", "*"]

@@ -21,7 +21,7 @@ from rollout.reports.figures.calibration import (
     find_bins,
     find_risk_threshold,
 )
-from rollout.reports.inputs.pairs import build_pairs
+from rollout.reports.inputs.pairs import build_case_frame, build_pairs
 from rollout.reports.pages.figure_charts import draw_reliability_chart, draw_risk_chart
 from rollout.reports.statistics.intervals import clopper_pearson
 from rollout.tally.frames import (
@@ -107,7 +107,10 @@ def told(*cases, policy=BEARS):
     records = records_of(rows(*cases))
     pairs = build_pairs(records, NO_CASES, policy)
     return {
-        found.against: found for found in compute_calibrations(pairs, records, NO_CASES, policy)
+        found.against: found
+        for found in compute_calibrations(
+            pairs, records, build_case_frame(records, NO_CASES), policy
+        )
     }
 
 
@@ -121,7 +124,7 @@ def golden():
     records = records_of(both.with_columns(episode=pl.lit(None, pl.String)))
     policy = parse_policy(PLAIN.format(", ".join(LABELS), "agreement, at_least: 95%"))
     pairs = build_pairs(records, NO_CASES, policy)
-    found = compute_calibrations(pairs, records, NO_CASES, policy)
+    found = compute_calibrations(pairs, records, build_case_frame(records, NO_CASES), policy)
     return {each.version: each for each in found if each.against == OUTCOMES}
 
 

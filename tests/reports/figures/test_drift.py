@@ -18,8 +18,10 @@ from rollout.reports.figures.drift import (
     find_spans,
     mark_significant,
 )
+from rollout.reports.figures.drift_features import build_drift_features, split_by_site
 from rollout.reports.pages.figure_charts import draw_drift_chart, format_drift_name
 from rollout.tally.frames import ATTRIBUTE_PREFIX
+from tests.reports.collects import count_collects
 
 DAYS, A_DAY = 42, 12
 
@@ -233,3 +235,21 @@ def test_the_chart_shows_the_farthest(quiet):
     found = compute_drift(with_attribute(quiet, "form", np.where(days() < 21, "a", "b"))).found
     assert isinstance(found[0], Drift)
     assert "creek, form is farthest" in draw_drift_chart(found, prefix="drift")
+
+
+def test_the_sites_of_a_feature_are_compared_without_a_frame_each(quiet):
+    features, _ = build_drift_features(quiet)
+    building = count_collects(lambda: build_drift_features(quiet))
+    splitting = sum(count_collects(lambda f=feature: split_by_site(f)) for feature in features)
+    assert len(features) > 2
+    assert count_collects(lambda: compute_drift(quiet)) - building - splitting <= 2
+
+
+@pytest.mark.parametrize(
+    ("late", "named"), [("bc", "b: 50.0 % → 50.0 %"), ("cc", "b: 50.0 % → 0 %")]
+)
+def test_of_equal_changes_the_first_value_that_occurs_is_named(quiet, late, named):
+    spans = ["bc"] * 14 + ["aa"] * 14 + [late] * 14
+    values = [values[n % 2] for values in spans for n in range(A_DAY)]
+    words = of(with_attribute(quiet, "lens", values), "lens").words
+    assert words.replace("\xa0", " ") == named

@@ -16,6 +16,7 @@ from rollout.reports.figures.answer_runs import (
 from rollout.reports.figures.decision_times import FEW_METHOD, compute_median_time
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.reviewers import compute_review_quality
+from rollout.reports.inputs.pairs import build_case_frame
 from rollout.reports.pages.html_report import render_html_report
 from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import build_gold_schema
@@ -39,7 +40,10 @@ NOBODY = pl.DataFrame(schema={"case_key": pl.String, "version": pl.String})
 
 def health(history, policy=POLICY, placed=NOBODY, last=999):
     found = place_cases(history, policy, SALT).cases
-    inputs = SimpleNamespace(records=history, cases=found, policy=policy, last=hour(last))
+    facts = build_case_frame(history, found)
+    inputs = SimpleNamespace(
+        records=history, cases=found, case_facts=facts, policy=policy, last=hour(last)
+    )
     return compute_review_quality(inputs, placed)
 
 
@@ -148,7 +152,7 @@ def test_a_single_reader_is_compared_with_nobody():
 def test_runs_of_many_labels_need_no_more_frames_than_runs_of_two():
     def count(labels):
         history = judged(*((f"p{n % 3}", labels[n // 3 % len(labels)]) for n in range(60)))
-        found = place_cases(history, POLICY, SALT).cases
+        found = build_case_frame(history, place_cases(history, POLICY, SALT).cases)
         return count_collects(lambda: find_longest_runs(history, found, POLICY))
 
     assert count("abcdefghij") == count("ab")

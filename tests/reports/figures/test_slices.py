@@ -97,7 +97,7 @@ def _typed(frame, schema):
 
 
 def found_in(records, placed, policy=POLICY):
-    (search,) = compute_slice_searches(records, placed, policy)
+    (search,) = compute_slice_searches(records, build_case_frame(records, placed), policy)
     return search.found
 
 
@@ -116,7 +116,9 @@ def mail():
 
 @pytest.fixture(scope="module")
 def searches(mail):
-    return {s.version: s for s in compute_slice_searches(mail.records, mail.cases, mail.policy)}
+    return {
+        s.version: s for s in compute_slice_searches(mail.records, mail.case_facts, mail.policy)
+    }
 
 
 def test_what_was_planted_in_the_mail_room_is_named_first(searches):
@@ -136,7 +138,7 @@ def test_a_version_that_reads_the_new_form_is_not_blamed_for_it(searches):
 
 def test_without_attributes_the_cells_are_named(mail):
     policy = replace(mail.policy, slices=())
-    (first, *_) = compute_slice_searches(mail.records, mail.cases, policy)
+    (first, *_) = compute_slice_searches(mail.records, mail.case_facts, policy)
     assert [format_slice_name(f.names) for f in first.found[:3]] == [
         "lisbon · day", "halifax · night", "reviewer hob-2",
     ]  # fmt: skip
@@ -320,7 +322,7 @@ def test_cases_without_a_time_have_no_hour_and_still_count():
     records, placed = history(
         occurred_us=np.repeat(None, 4000), model=otherwise(np.arange(4000) % 2 == 1)
     )
-    (search,) = compute_slice_searches(records, placed, POLICY)
+    (search,) = compute_slice_searches(records, build_case_frame(records, placed), POLICY)
     assert search.n == 4000
     assert search.found[0].names == (("site", "creek"),)
 
@@ -328,7 +330,9 @@ def test_cases_without_a_time_have_no_hour_and_still_count():
 def test_without_pairs_nothing_is_found_and_nothing_was_looked_at():
     records, placed = history(n=40)
     (search,) = compute_slice_searches(
-        replace(records, decisions=records.decisions.clear()), placed, POLICY
+        replace(records, decisions=records.decisions.clear()),
+        build_case_frame(records, placed),
+        POLICY,
     )
     assert (search.n, search.differ, search.looked_at, search.found) == (0, 0, 0, ())
 
@@ -344,7 +348,8 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
 """)
     turn = np.arange(4000)
     model = np.where((turn % 2 == 1) & luck(10, rate=0.3), "30", "20.5")
-    (search,) = compute_slice_searches(*history(human=np.repeat("20", 4000), model=model), policy)
+    records, placed = history(human=np.repeat("20", 4000), model=model)
+    (search,) = compute_slice_searches(records, build_case_frame(records, placed), policy)
     assert [f.names for f in search.found] == [(("site", "creek"),)]
 
 

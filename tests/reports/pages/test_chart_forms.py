@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from rollout.reports.inputs.actions import ActionFrequencyChange
 from rollout.reports.pages import svg
 from rollout.reports.pages.chart_forms import compile_chart
-from rollout.reports.pages.charts import draw_charts
+from rollout.reports.pages.charts import draw_action_chart, draw_charts
 from rollout.reports.pages.figure_charts import draw_figure_charts
+from rollout.reports.statistics.intervals import PairedChange
 
 vl_convert = pytest.importorskip("vl_convert")
 
@@ -95,3 +97,16 @@ def test_charts_of_one_form_are_compiled_once():
         spec = build_spec([(0, threshold), (1, 0.3)], [threshold / 2, 1], threshold)
         compile_chart(spec, compile_form)
     assert len(compiled_forms) == 1
+
+
+def test_numbers_at_an_axis_are_not_measured_and_long_names_are_still_cut():
+    change = PairedChange(3, 1, 90, 2.2, -1.0, 5.4, "exact")
+    long, short = (
+        ActionFrequencyChange("v1", "alarm", action, 3, 1, change, 0.1)
+        for action in ("sound the alarm of the whole valley at once", "rest")
+    )
+    drawing = draw_action_chart([long, short], prefix="a0")
+    assert "sound the alarm of the wh" in drawing
+    assert "…</text>" in drawing
+    assert "at once</text>" not in drawing
+    assert svg.CONFIG["axis"]["labelLimit"] == 0
