@@ -16,7 +16,7 @@ from rollout.services.records.record_import import import_records
 from rollout.services.what_if.closed_cases import WhatIfRequest, load_what_if_inputs
 from rollout.services.what_if.comparison import compare_policies
 from tests.factories import DAY, HOUR
-from tests.reports.conftest import BEARS, NOON, inputs_of, records_of, story
+from tests.reports.conftest import BEARS, NOON, Case, inputs_of, records_of, story
 
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
@@ -68,6 +68,7 @@ def test_a_case_that_is_not_closed_is_in_no_comparison(database):
     import_records(database, "bear-alarm", records_of(before), at)
     Ticker(database, "bear-alarm", "one").tick(at + 2 * HOUR)
     late = [case for case in story() if at < case.at < at + 2 * HOUR]
+    late.append(Case("unpredicted", at + 1.5 * HOUR, human="bear"))  # is in no unit
     import_records(database, "bear-alarm", records_of(late), at + 2 * HOUR)
     inputs = load(database, at=at + 2 * HOUR)
     keys = set(inputs.records.records.cases["case_key"])
