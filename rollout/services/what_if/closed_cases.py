@@ -22,7 +22,7 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.incident_cause import find_whole_batches
+from rollout.reports.figures.incident_cause import list_batch_ends
 from rollout.reports.inputs.decided_by import assign_deciders, split_by_policy_period
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
@@ -164,7 +164,7 @@ def _find_batch_ends(transaction: Transaction, state: RolloutState) -> Mapping[C
         return {}
     judged = pl.concat(parts).group_by(*key).agg(pl.col("slot").min())
     return {
-        (str(site), str(window)): find_whole_batches(part["slot"].sort().to_numpy())
+        (str(site), str(window)): max(list_batch_ends(part["slot"].sort().to_numpy()), default=-1)
         for (site, window), part in judged.partition_by("site", "window", as_dict=True).items()
     }
 
