@@ -214,10 +214,14 @@ def test_the_narrowings_cause_is_a_click_from_the_overview(demo):
     headline = re.sub(r' <span class="soft nowrap">.*?</span>|<[^>]*>', "", headline)
     assert headline == (
         "Since Mon 20 Oct 06:09 WEST, cases with form = new, which did not occur before, differ in"
-        " 15 of 30 (50.0\u00a0%, 31.3 to 68.7\u00a0%); other cases in the same time in 0 of 5,"
+        " 15 of 30 (50.0\u00a0%, 27.9 to 72.1\u00a0%); other cases in the same time in 0 of 5,"
         " before in 3 of 152. Whether other cases differ as much now can’t be told yet."
     )
     assert "is+form=new" in text
+    row = re.search(r"<tr[^>]*>(?:(?!</tr>).)*form = new(?:(?!</tr>).)*</tr>", text, re.DOTALL)[0]
+    assert "27.9 to 72.1" in row, "the sentence has the interval of the table"
+    assert "New: can’t be told yet" in row
+    assert "Could be chance" not in row
 
 
 def test_the_history_has_what_clients_had_sent(demo, letters):

@@ -37,7 +37,10 @@ NO_LINK: Final = ""
 
 @dataclass(frozen=True, slots=True)
 class CauseRow:
-    """A compared value: its cases and the others, formatted; `query` filters the divergences."""
+    """A compared value: its cases and the others, formatted.
+
+    `query` filters the divergences; `doubt` is "" for a value that stands out.
+    """
 
     name: str
     query: str
@@ -45,7 +48,7 @@ class CauseRow:
     interval: str
     others: str
     before: str
-    stands_out: bool
+    doubt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ def _build_headline(loaded: LoadedCause, visitor: Visitor) -> Markup:
     if standout is not None:
         return since + _describe_standout(standout)
     if cause.new_values:
-        return since + _describe_new_value(cause.new_values[0], cause.before)
+        return since + _describe_new_value(cause.new_values[0], cause)
     return since + Markup(
         "{} differs in {}, before in {}. No value of the cases stands out."
     ).format(loaded.version, _format_share(cause.since), format_ratio(cause.before))
@@ -147,16 +150,27 @@ def _describe_standout(finding: ValueFinding) -> Markup:
     return text + Markup(".")
 
 
-def _describe_new_value(value: NewCaseValue, before: Share) -> Markup:
-    """Describe a new value that too few other cases allow to compare."""
+def _describe_new_value(value: NewCaseValue, cause: IncidentCause) -> Markup:
+    """Describe a new value that too few other cases allow to compare; its interval is its row's."""
+    before, share_text = cause.before, _format_share(value.since)
+    for finding in cause.findings:
+        if _is_value(finding.compared, value):
+            limits = _format_limits(finding.compared)
+            share_text = (
+                f"{format_ratio(value.since)} ({format_percent(value.since.rate)}, {limits})"
+            )
     text = Markup(
         "<strong>cases with {}, which did not occur before, differ in {}</strong>"
-    ).format(f"{value.kind} = {value.value}", _format_share(value.since))
+    ).format(f"{value.kind} = {value.value}", share_text)
     if value.others.n:
         text += f"; other cases in the same time in {format_ratio(value.others)}"
     if before.n:
         text += f"{',' if value.others.n else '; others'} before in {format_ratio(before)}"
     return text + ". Whether other cases differ as much now can’t be told yet."
+
+
+def _is_value(compared: ComparedValue, value: NewCaseValue) -> bool:
+    return (compared.source, compared.kind, compared.value) == (ATTRIBUTE, value.kind, value.value)
 
 
 def _format_share(share: Share) -> str:
@@ -199,6 +213,8 @@ def _format_cell(share: Share) -> str:
 
 def _build_row(finding: ValueFinding, loaded: LoadedCause, policy: Policy) -> CauseRow:
     value = finding.compared
+    is_new = any(_is_value(value, new_value) for new_value in loaded.cause.new_values)
+    doubt = "New: can’t be told yet" if is_new else "Could be chance"
     return CauseRow(
         _name_value(value),
         _build_value_query(loaded, policy, value),
@@ -206,7 +222,7 @@ def _build_row(finding: ValueFinding, loaded: LoadedCause, policy: Policy) -> Ca
         f"{format_percent(value.count / value.n)} ({_format_limits(value)})",
         f"{format_count(value.rest_count)} of {format_count(value.rest_n)}",
         _format_cell(finding.before),
-        value.is_standout,
+        "" if value.is_standout else doubt,
     )
 
 
@@ -246,11 +262,11 @@ def _describe_visible_difference(findings: tuple[ValueFinding, ...]) -> str:
     """Return which difference the search would have found, for the value that allows the least."""
     visible = [f for f in findings if f.visible_difference is not None]
     if not visible:
-        return "Nothing stands out, but with so few cases no difference could have."
+        return "No compared value stands out, but with so few cases no difference could have."
     best = min(visible, key=lambda finding: finding.visible_difference or 0.0)
     points = 100 * (best.visible_difference or 0.0)
     return (
-        f"Nothing stands out. With {format_quantity(best.compared.n, 'case')}"
+        f"No compared value stands out. With {format_quantity(best.compared.n, 'case')}"
         f" ({_name_value(best.compared)}) a difference of {points:.0f} points would have been found"
         f" in 8 of 10 cases."
     )
