@@ -15,7 +15,7 @@ HEAD = """\
 Generated from the classes of the events. [Ledger format](ledger.md) explains the keys around them.
 `kind` names the event, `body` has the fields below. Instants are microseconds since 1970, UTC.
 `reason_hash` and `note_hash` are salted hashes of text that a user typed. Fields in parentheses are
-left out while they are empty.
+absent while they are empty.
 """
 FIELDS = """\
 ## Fields
@@ -27,9 +27,9 @@ STATE = """\
 
 The state after an entry is the state before it, changed as this table says. Kinds that it lacks
 change nothing. `at` is the entry's time; the ledger's time is the latest `at` so far. Units count
-from the entry's `slot` if it has one and is no `ClockCorrected`, but not earlier than as of the
-entry before; else from `at`. A version that loses its last grant in a cell also loses its
-suspensions there.
+from `at`. If the entry has a `slot` and is no `ClockCorrected`, they count from `slot`, or from
+where those of the entry before count, if that is later. A version that loses its last grant in a
+cell also loses its suspensions there.
 """
 STAGE = """\
 A version's stage in a cell is shadow if the version is retired, suspended there, or the cell is
@@ -73,7 +73,7 @@ EFFECTS = {
     "Narrowed": "Grants above `to_stage` are removed. With `restart` the next attempt begins, from"
     " which units count as above.",
     "Suspended": "`guard` withholds the grants.",
-    "SuspensionCleared": "`guard` withholds them no longer.",
+    "SuspensionCleared": "The suspension or alarm of `guard` ends.",
     "GrantExpired": "The grant of `stage` and those above are removed.",
     "Stopped": "The stop withholds all grants in `cells`.",
     "Resumed": "`proposal` closes; the stop ends.",

@@ -240,13 +240,14 @@ def _describe_missing_evidence(condition: ConditionFacts, progress: GateOutlook)
 
 def _describe_remaining(condition: ConditionFacts, progress: GateOutlook) -> str:
     """Describe records and days to go, at the present share if a forecast exists."""
+    noun = "such decision" if condition.label else "decision"  # of a label, not of all cases
     if condition.median is None:
         count = condition.further or 0
-        needed = format_quantity(count, "more decision")
+        needed = format_quantity(count, f"more {noun}")
         text = f"at least {needed}, if the model is right in {'all' if count > 1 else 'it'}"
     else:
         count = condition.median
-        needed = f"{format_rounded_count(count)} more {'decision' if count == 1 else 'decisions'}"
+        needed = f"{format_rounded_count(count)} more {noun if count == 1 else f'{noun}s'}"
         text = f"about {needed}"
     rate = _compute_condition_rate(condition, progress)
     return f"{text}, {_format_days(count / rate)} at the present rate" if rate else text

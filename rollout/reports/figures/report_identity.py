@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from rollout.core.calendar.instants import format_duration
+from rollout.core.calendar.sites import Window
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
 from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
@@ -181,7 +182,8 @@ def summarize_policy(policy: Policy) -> PolicySummary:
         limits=_describe_limits(policy),
         sites=tuple(f"{site.id} ({site.timezone})" for site in policy.sites),
         windows=tuple(
-            f"{window.id}: {window.hours or 'at all times'}" for window in policy.windows
+            f"{window.id}: {_describe_hours(window, is_first=number == 0)}"
+            for number, window in enumerate(policy.windows)
         ),
         verdicts_from_outside=_describe_external_decisions(policy),
         cost_levels=policy.cost_levels,
@@ -258,14 +260,20 @@ def _list_lower_conditions(gate: Gate, policy: Policy) -> dict[str, str]:
 
 def _describe_guard(guard: Guard) -> str:
     consequence = {
-        "one-stage": "is narrowed by one stage",
-        "shadow": "is narrowed to shadow",
-        "suspend": "is suspended until the measure recovers",
-        "report": "raises an incident",
+        "one-stage": "the cell is narrowed by one stage",
+        "shadow": "the cell is narrowed to shadow",
+        "suspend": "the cell is suspended until the measure recovers",
+        "report": "an incident is opened",
     }[guard.then]
     suffix = ", added by default" if guard.added else ""
     selector_text = _describe_where(guard.where.sites, guard.where.windows)
-    return f"{guard.threshold_text}{selector_text}: otherwise the cell {consequence}{suffix}"
+    threshold_text = guard.threshold_text
+    if guard.condition.measure == "heartbeat":  # its threshold is in seconds
+        longest = timedelta(seconds=guard.condition.line)
+        threshold_text = f"heartbeat at most {format_duration(longest)}"
+    elif guard.condition.measure == "action_change":
+        threshold_text += " in 100 cases"
+    return f"{threshold_text}{selector_text}: otherwise {consequence}{suffix}"
 
 
 def _describe_limits(policy: Policy) -> tuple[str, ...]:
@@ -280,16 +288,28 @@ def _describe_limits(policy: Policy) -> tuple[str, ...]:
             lines.append(f"shadow after {limit.ends.isoformat()}{selector_text}")
     if policy.waves is not None:
         hold = format_duration(policy.waves.hold)
-        lines.append(f"a wave may follow when the one before has held {policy.waves.stage} {hold}")
+        lines.append(f"a wave begins once the one before was {policy.waves.stage} for {hold}")
         if policy.waves.at_once is not None:
             settle = format_duration(policy.waves.settle)
             lines.append(
                 f"at most {format_quantity(policy.waves.at_once, 'cell')} widened within {settle}"
             )
     lines += [
-        f"nothing widens during {freeze.hours} ({freeze.reason})" for freeze in policy.freezes
+        f"nothing widens {_describe_freeze_hours(freeze.hours)} ({freeze.reason})"
+        for freeze in policy.freezes
     ]
     return tuple(lines)
+
+
+def _describe_hours(window: Window, *, is_first: bool) -> str:
+    """Describe a window's hours; a case belongs to the first window that it fits."""
+    if window.hours is None or window.hours == "24/7":
+        return "at all times" if is_first else "all other times"
+    return window.hours
+
+
+def _describe_freeze_hours(hours: str) -> str:
+    return "on public holidays" if hours == "PH" else f"during {hours}"
 
 
 def find_counting_rules(events: Iterable[LedgerEvent]) -> int:

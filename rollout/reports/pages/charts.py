@@ -36,6 +36,7 @@ from rollout.reports.text.bound_text import (
 )
 from rollout.reports.text.formatting import (
     format_cell_name,
+    format_day,
     format_percent,
     format_quantity,
     format_signed,
@@ -90,10 +91,12 @@ def draw_charts(facts: ReportFacts) -> ReportCharts:
     if calendar is None:
         return NO_CHARTS
     panels = list(_select_evidence_panels(facts))
+    zones = facts.identity.zones
     evidence = tuple(
         chart
-        for index, panel in enumerate(panels[:MAX_PANELS])
-        if (chart := draw_evidence_chart(*panel, prefix=f"e{index}")) is not None
+        for index, (row, paths) in enumerate(panels[:MAX_PANELS])
+        if (chart := draw_evidence_chart(row, paths, zones[row.site], prefix=f"e{index}"))
+        is not None
     )
     return ReportCharts(
         calendar,
@@ -262,9 +265,9 @@ def _select_evidence_panels(
 
 
 def draw_evidence_chart(
-    evidence: EvidenceFacts, paths: list[EvidenceSeries], *, prefix: str
+    evidence: EvidenceFacts, paths: list[EvidenceSeries], zone: str, *, prefix: str
 ) -> EvidenceChart | None:
-    """Return the chart of a condition's estimate and bound over time."""
+    """Return the chart of a condition's estimate and bound over time, days in a time zone."""
     rows = list(_build_points(paths))
     last, threshold = paths[-1], paths[-1].line
     is_share = last.measure not in {*COST_MEASURES, GAIN}
@@ -293,7 +296,10 @@ def draw_evidence_chart(
     name = f"{format_cell_name(evidence.site, evidence.window)}, {evidence.version}"
     text = _describe_latest_point(last)
     svg = draw_svg(spec, prefix, f"{name}: {last.condition}", text)
-    condition = f"gate to {last.to}: {last.condition}, risk {format_percent(last.risk, 2)}"
+    condition = (
+        f"gate to {last.to}: {last.condition}, risk {format_percent(last.risk, 2)},"
+        f" since {format_day(last.at[0], zone)}"
+    )
     return None if svg is None else EvidenceChart(name, condition, text, svg)
 
 

@@ -132,7 +132,7 @@ def _find_slices(facts: ReportFacts) -> Iterator[Finding]:
         slices = [row for row in search.found if row.names[0][0] != LABEL_KIND][:MAX_SLICES]
         if slices:
             title = f"{search.version} differs from humans most for {slices[0].name}"
-            text = "; ".join(_describe_slice(row) for row in slices)
+            text = "; of the rest, ".join(_describe_slice(row) for row in slices)
             yield Finding(WARN, "Slice", title, f"{text}.", "slices", (ENGINEER,))
 
 

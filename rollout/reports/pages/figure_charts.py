@@ -160,10 +160,7 @@ def draw_slice_chart(search: SliceSearch, *, prefix: str) -> str | None:
              "encoding": {"y": y, "x": {"field": "elsewhere", **x}}},
         ],
     }  # fmt: skip
-    text = (
-        "Points with intervals: the slices; ticks: the rest of their cells."
-        f" {search.found[0].words}"
-    )
+    text = f"Points with intervals: the slices; ticks: the rest. {search.found[0].words}"
     return draw_svg(spec, prefix, f"Slices that differ, {search.version}", text)
 
 

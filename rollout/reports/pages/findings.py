@@ -90,6 +90,10 @@ def _find_narrowings(facts: ReportFacts) -> Iterator[Finding]:
         if len(narrowings) > 1:
             title += f", {format_count(len(narrowings))} times"
         text = _describe_narrowing(narrowings[0], facts)
+        if len(narrowings) > 1:
+            last = narrowings[-1]
+            at = format_zoned_time(last.narrowed_at, facts.identity.zones[site], last.narrowed_at)
+            text += f" The last time was {at}, to {last.to}."
         yield Finding(BAD, "Narrowed", title, text, "auditing", (OPERATOR, ENGINEER, AUDITOR))
     yield from _find_other_narrowings(facts)
 
@@ -99,7 +103,7 @@ def _describe_narrowing(row: Hindsight, facts: ReportFacts) -> str:
     delay = describe_duration(row.narrowed_at - row.began_at)
     text = (
         f"{format_zoned_time(row.narrowed_at, zone, facts.identity.first)}: {row.came_from} to"
-        f" {row.to} by the guard “{row.guard}”, {delay} after the fault began."
+        f" {row.to} by the guard “{row.guard}”, {delay} after errors rose."
     )
     if row.price.known:
         wrong = format_count(row.price.wrong_action.count)

@@ -95,7 +95,7 @@ def _format_time(timeline: CellTimeline, first: int, last: int) -> str:
         days = [format_day(at, timeline.timezone) for at in (since, until)]
         text = " to ".join(dict.fromkeys(days))
     stage = next((s for s in timeline.stages if s.since <= until < s.until), None)
-    return text if stage is None else f"{text}, {stage.stage} {stage.version}".rstrip()
+    return text if stage is None else f"{text}, at the end {stage.stage} {stage.version}".rstrip()
 
 
 def _describe_points(

@@ -91,7 +91,7 @@ def _(event: Suspended) -> str:
 
 @phrase_event.register
 def _(event: SuspensionCleared) -> str:
-    return f"{event.version}: suspension ended"
+    return f"{event.version}: suspension or alarm ended"
 
 
 @phrase_event.register

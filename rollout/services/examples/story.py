@@ -130,7 +130,7 @@ class ExampleStory:
         ]
         if others:
             names = ", ".join(_name_cell(cell) for cell in others)
-            yield from wrap_text(f"also in shadow at the end: {names}", "  ")
+            yield from wrap_text(f"also never above shadow: {names}", "  ")
 
     @property
     def held_versions(self) -> tuple[str, ...]:
@@ -320,7 +320,7 @@ def describe_condition(condition: ConditionFacts) -> str:
         counted = f"{format_count(condition.counts[0])} of {format_count(condition.n)}"
         figure = f"{counted} ({format_percent(condition.estimate)})"
     if condition.met:
-        return f"the gate asks for {condition.condition}: met, {figure}"
+        return f"the gate needs {condition.condition}: met, {figure}"
     return f"{condition.describe_need()}: {figure} so far"
 
 

@@ -10,6 +10,7 @@ from rollout.reports.pages.chart_forms import compile_chart
 from rollout.reports.pages.charts import draw_action_chart, draw_charts
 from rollout.reports.pages.figure_charts import draw_figure_charts
 from rollout.reports.statistics.intervals import PairedChange
+from rollout.reports.text.formatting import format_day
 
 vl_convert = pytest.importorskip("vl_convert")
 
@@ -80,9 +81,10 @@ def test_a_chart_names_its_gate_and_the_risk_of_it(facts):
     second = replace(first, to="autonomous", risk=0.0125)
     evidence = replace(facts.evidence[0], path=(replace(first, to="supervised", risk=0.05), second))
     shown = draw_charts(replace(facts, evidence=(evidence,))).evidence
+    since = format_day(first.at[0], facts.identity.zones[evidence.site])
     assert [chart.condition for chart in shown] == [
-        f"gate to supervised: {first.condition}, risk 5.00\N{NO-BREAK SPACE}%",
-        f"gate to autonomous: {first.condition}, risk 1.25\N{NO-BREAK SPACE}%",
+        f"gate to supervised: {first.condition}, risk 5.00\N{NO-BREAK SPACE}%, since {since}",
+        f"gate to autonomous: {first.condition}, risk 1.25\N{NO-BREAK SPACE}%, since {since}",
     ]
 
 
