@@ -24,6 +24,8 @@ CONTEXT_FIELDS: Final = frozenset(
     {"targetingKey", "site", "at", "version", "episode", "confidence", "ledger_head"}
 )
 MAX_DIGITS: Final = 15  # of a revision
+MAX_BODY_BYTES: Final = 2 * 2**20  # 100 attributes take less, whatever their letters
+MAX_FIELDS: Final = 1_000  # of a context; checking a million attributes takes seconds
 ErrorCode = Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "GENERAL"]
 
 
@@ -99,6 +101,9 @@ def parse_context(body: bytes) -> EvaluationContext:
 
 def parse_any_context(body: bytes) -> EvaluationContext:
     """Return what `parse_context` returns, by the rules for any body."""
+    if len(body) > MAX_BODY_BYTES:
+        text = f"a context has at most {MAX_BODY_BYTES // 2**20} MiB"
+        raise InvalidContextError("INVALID_CONTEXT", text)
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
@@ -106,6 +111,8 @@ def parse_any_context(body: bytes) -> EvaluationContext:
     context = content.get("context", {}) if isinstance(content, dict) else None
     if not isinstance(context, dict):
         raise InvalidContextError("INVALID_CONTEXT", 'send {"context": {"targetingKey": "…", …}}')
+    if len(context) > MAX_FIELDS:
+        raise InvalidContextError("INVALID_CONTEXT", f"a context has at most {MAX_FIELDS} fields")
     if not isinstance(context.get("targetingKey"), str) or not context["targetingKey"]:
         raise InvalidContextError(
             "TARGETING_KEY_MISSING", "`targetingKey` is the key of the case, a text"

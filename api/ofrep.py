@@ -370,11 +370,13 @@ def _evaluate_all(service: Service, caller: Caller, context: EvaluationContext) 
 
 
 def _find_policy(service: Service, rollout_name: str, assignment: Assignment) -> Policy | None:
-    """Return the policy in force that has the assignment's stage, or None."""
-    cached_rollout = (
-        None if assignment.stage == SHADOW else service.state_cache.find_cached(rollout_name)
-    )
-    policy = None if cached_rollout is None else cached_rollout.state.policy
+    """Return the policy that has the assignment's stage, or None in shadow.
+
+    It may be older than an answer may be: the answer was fresh when it was found.
+    """
+    if assignment.stage == SHADOW:
+        return None
+    policy = service.state_cache.find_last_policy(rollout_name)
     return policy if policy is not None and assignment.stage in policy.stage_ids else None
 
 

@@ -54,7 +54,6 @@ def ask(address, *parts):
         try:
             for part in parts:
                 line.sendall(part)
-            line.shutdown(socket.SHUT_WR)
             while part := line.recv(KIB):
                 answer += part
         except ConnectionError:
@@ -118,6 +117,24 @@ def test_a_body_of_unclear_length_hides_no_second_request(address, lengths):
     hidden = b"0\r\n\r\nGET /hidden HTTP/1.1\r\nHost: b\r\n\r\n"
     answer = ask(address, HEAD + lengths + b"\r\n" + hidden)
     assert answer.count(b"HTTP/1.1 200") <= 1
+    assert b"host=b" not in answer
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"TLS/1.0"])
+@pytest.mark.parametrize("pause", [0, 0.1], ids=["at once", "later"])
+def test_a_body_after_an_offer_of_a_protocol_is_no_second_request(address, protocol, pause):
+    """Some clients offer h2c with each first request, and send a body."""
+    hidden = b"GET /hidden HTTP/1.1\r\nHost: b\r\n\r\n"
+    offer = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
+    head = HEAD + offer + b"Content-Length: %d\r\n\r\n" % len(hidden)
+    last = HEAD + b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+    with socket.create_connection(address, timeout=10) as line:
+        line.sendall(head)
+        time.sleep(pause)
+        line.sendall(hidden + last)
+        answer = b"".join(iter(lambda: line.recv(KIB), b""))
+    assert answer.count(b"HTTP/1.1 200") == 2
+    assert b"%d host=a" % len(hidden) in answer
     assert b"host=b" not in answer
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from jsonschema import Draft202012Validator
 
+from api import ofrep
 from rollout.core.scope.head_codes import IssuedHead, sign_head
 from rollout.core.scope.permissions import AssignedRole
 from tests.api.test_assignments import ALONE, AUDITED
@@ -118,6 +119,24 @@ def test_each_companion_has_a_type_of_its_own(client, bears, facet, alone, audit
 
 
 @on_sqlite
+def test_a_rate_is_that_of_the_answer_though_its_scope_ages_meanwhile(
+    client, service, monkeypatch, bears
+):
+    """Seen: rate 0.0 beside `decider: model`, by which a client skips the audit."""
+    evaluate(client)
+    answer_from_memory = ofrep.answer_from_memory
+
+    def answer_and_age(*question):
+        answers = answer_from_memory(*question)
+        monkeypatch.setattr(type(service.state_cache), "find_cached", lambda *_: None)
+        return answers
+
+    monkeypatch.setattr(ofrep, "answer_from_memory", answer_and_age)
+    told = evaluate(client, "audit-rate")
+    assert (told["value"], told["metadata"]["decider"]) == (0.1, "model")
+
+
+@on_sqlite
 def test_a_prediction_takes_its_assignment_from_the_decision(client, bears):
     answer = evaluate(client, "decision")
     fields = {name: answer["value"][name] for name in ("decider", "exposure", "share")}
@@ -187,6 +206,8 @@ def test_a_site_that_one_may_not_ask_about_is_a_persons(client, door, bears):
         (b'{"context": {"targetingKey": ""}}', "TARGETING_KEY_MISSING"),
         (b'{"context": {"targetingKey": 5}}', "TARGETING_KEY_MISSING"),
         (json.dumps({"context": {"targetingKey": "k" * 201}}).encode(), "INVALID_CONTEXT"),
+        (json.dumps({"context": {f"a{n}": "" for n in range(1_001)}}).encode(), "INVALID_CONTEXT"),
+        (json.dumps({"context": {"a": "x" * 2**21}}).encode(), "INVALID_CONTEXT"),
     ],
 )
 def test_a_body_of_another_form_is_400_with_details(client, bears, body, code):

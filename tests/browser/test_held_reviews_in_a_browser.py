@@ -69,6 +69,18 @@ def test_the_next_case_appears_before_its_answer_is_stored(hall, opened):
     assert window.heard == []
 
 
+def test_a_double_click_answers_one_case(hall, opened):
+    """The second click lands on the same button of a case that nobody has seen yet."""
+    fill(hall)
+    _, page = holding(opened)
+    page.dblclick("button:has-text('Bear')")
+    page.wait_for_selector(SAVED)
+    page.wait_for_timeout(SEEN)
+    assert len(verdicts(hall, "rita")) == 1
+    page.click("button:has-text('Fox')")
+    page.wait_for_selector("#review-progress:has-text('2 done')")
+
+
 @pytest.mark.parametrize("width", [1280, PHONE])
 def test_an_answer_that_was_not_sent_comes_back_in_front_and_leaving_warns(hall, opened, width):
     fill(hall)
@@ -78,7 +90,9 @@ def test_an_answer_that_was_not_sent_comes_back_in_front_and_leaving_warns(hall,
     page.keyboard.press("b")
     page.wait_for_selector(REFUSED)
     assert form_of(page) == first
-    assert "Your answer “Bear” is not stored. The service could not" in page.inner_text(REFUSED)
+    assert "It is not known whether your answer “Bear” is stored. The service could not" in (
+        page.inner_text(REFUSED)
+    )
     assert page.inner_text("#review-saved") == ""
     assert looked(page) == []
     warned = []

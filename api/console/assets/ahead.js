@@ -5,6 +5,8 @@
 (() => {
   const PATIENCE = 20000; // ms until an answer counts as not sent
   const SIGNED_OUT = 401;
+  const OTHER_SESSION = 403;
+  const SEEN = 300; // ms: the second click of two is for the case before
   const by = (id) => document.getElementById(id);
   const keys = by("keys");
   const first = by("decision");
@@ -18,6 +20,7 @@
   const returned = new Set(); // cases whose answer came back
   let busy = false;
   let plain = false; // whether forms are sent as on any page
+  let shownAt = -Infinity;
   let resume = null; // what the user wanted while an answer was on its way
 
   const say = (text) => { by("review-saved").textContent = text; };
@@ -28,10 +31,11 @@
     return parts;
   };
 
-  const refuse = (text, item) => {
+  const refuse = (text, item, isKnown) => {
     const line = document.createElement("p");
     line.className = "notice notice-warn judge-line";
-    line.append(`Your answer${item.label ? ` “${item.label}”` : ""} is not stored. ${text} `);
+    const label = item.label ? ` “${item.label}”` : "";
+    line.append(`${isKnown ? `Your answer${label} is not stored.` : `It is not known whether your answer${label} is stored.`} ${text} `);
     const pass = document.createElement("button");
     pass.type = "button";
     pass.className = "as-link";
@@ -49,6 +53,7 @@
     by("review-place").replaceWith(next.place);
     by("review-case").replaceWith(next.shown);
     current = next;
+    shownAt = performance.now();
     const began = by("decision").elements.began;
     if (!next.appeared) began.value = new Date(opened + performance.now()).toISOString();
     next.appeared = true;
@@ -59,6 +64,10 @@
     document.body.focus();
     document.dispatchEvent(new Event("review:shown"));
   };
+
+  document.addEventListener("click", (event) => {
+    if (event.isTrusted && performance.now() - shownAt < SEEN && event.target.closest("#decision") !== null) event.preventDefault();
+  }, true);
 
   const put = (html) => {
     for (const part of read(html).querySelectorAll("[id^=review-]")) by(part.id)?.replaceWith(part);
@@ -78,18 +87,19 @@
         picture.decode().catch(() => { entry.broken = true; }); // blocked or gone: its own page says so
       }
     }
-    const untouched = unsent.length === 0 && returned.size === 0 && by("note").value === "" && resume === null;
+    const isTyped = Array.from(by("decision").querySelectorAll("input:not([type=hidden])")).some((field) => field.checked !== field.defaultChecked || field.value !== field.defaultValue);
+    const untouched = !isTyped && unsent.length === 0 && returned.size === 0 && by("note").value === "" && resume === null;
     if (found.reload && untouched) location.replace(`${location.pathname}?after=${found.reload}`);
   };
 
   /* Bring cases back in front of the one on the page. */
-  const bring = (items, text) => {
+  const bring = (items, text, isKnown) => {
     current.note = by("note").value;
     ahead = [...items.map((item) => item.entry), current, ...ahead];
     for (const item of items) returned.add(item.entry);
     resume = null;
     show(ahead.shift());
-    refuse(text, items[0]);
+    refuse(text, items[0], isKnown);
     say("");
   };
 
@@ -121,7 +131,7 @@
       if (answer.found !== null) {
         unsent.shift();
         returned.delete(item.entry);
-        if (answer.found.refused) bring([item], answer.found.refused); else say("Saved");
+        if (answer.found.refused) bring([item], answer.found.refused, true); else say("Saved");
         take(answer.found, answer.shown);
       }
     } catch {
@@ -132,8 +142,8 @@
       const items = unsent;
       unsent = [];
       const more = items.length > 1 ? ` ${items.length} answers were not sent; their cases come again.` : "";
-      bring(items, `${status === 0 ? "The service could not be reached." : `The service failed (${status}).`} Answer again.${more}`);
-      if (status === SIGNED_OUT) { // as a page, so that the sign-in keeps what was typed
+      bring(items, `${status === 0 ? "The service could not be reached." : `The service failed (${status}).`} Answer again.${more}`, status >= 400 && status < 500);
+      if (status === SIGNED_OUT || status === OTHER_SESSION) { // as a page, so that the sign-in keeps what was typed
         returned.delete(item.entry);
         plain = true;
         item.form.requestSubmit(item.submitter);

@@ -12,7 +12,7 @@
   const begin = () => { since = performance.now(); sent = false; };
   addEventListener("pageshow", begin);
   document.addEventListener("review:shown", begin); // the next case, without a new page
-  document.addEventListener("submit", (event) => { if (event.target.method !== "dialog") sent = true; });
+  document.addEventListener("submit", (event) => { if (event.target.id === "decision") sent = true; });
 
   const types = (part) => part instanceof Element
     && (part.isContentEditable || part.matches("textarea, select, input:not([type=radio]):not([type=checkbox]):not([type=hidden])"));

@@ -126,9 +126,10 @@ def _build_headline(loaded: LoadedCause, visitor: Visitor) -> Markup:
         return since + _describe_standout(standout)
     if cause.new_values:
         return since + _describe_new_value(cause.new_values[0], cause)
-    return since + Markup(
-        "{} differs in {}, before in {}. No value of the cases stands out."
-    ).format(loaded.version, _format_share(cause.since), format_ratio(cause.before))
+    text = Markup("{} differs in {}, before in {}.").format(
+        loaded.version, _format_share(cause.since), format_ratio(cause.before)
+    )
+    return since + (text if loaded.batch else text + " No value of the cases stands out.")
 
 
 def _describe_standout(finding: ValueFinding) -> Markup:
@@ -237,7 +238,7 @@ def _list_notes(loaded: LoadedCause) -> Iterator[str]:
     if loaded.batch:
         yield (
             f"Because you may be asked for blind reviews here, figures move in batches of"
-            f" {loaded.batch} closed cases."
+            f" {loaded.batch} closed cases, and values of the cases are not compared."
         )
     if number:
         yield (

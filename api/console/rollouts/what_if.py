@@ -32,7 +32,8 @@ from rollout.services.what_if.runs import WhatIfRun, WhatIfRuns
 router = APIRouter()
 RELOAD_SECONDS: Final = 3
 ONE_BY_ONE_TEXT: Final = (
-    "You may now be given reviews here, so figures are in whole batches: run the draft again."
+    "You may now be given reviews here, so the result is not shown; a user without reviews can"
+    " run it."
 )
 ProposalId = Annotated[str, Query(max_length=200)]
 
@@ -95,9 +96,7 @@ def _render_what_if(
     require_permission(caller, Permission.READ, rollout, tuple(state.policy.sites_by_id))
     run = _get_runs(request).find(visitor.name, rollout, at=visitor.at)
     result = None if run is None else run.result
-    is_hidden = (
-        result is not None and not result.is_batched and may_be_asked_blind(caller, rollout, ())
-    )
+    is_hidden = result is not None and may_be_asked_blind(caller, rollout, ())
     policy_text = load_policy_at(service, caller, rollout).text
     typed = text or (run.request.draft_text if run is not None else "")
     response = render_page(

@@ -26,7 +26,9 @@ from rollout.services.incidents.incident_causes import (
     LoadedCause,
     build_judged_units,
     find_cause_start,
+    find_closed_slot,
     load_lever_answers,
+    withhold_values,
 )
 from rollout.store.counting.judged_units import JudgedUnit, JudgedUnitStore
 from rollout.store.counting.period_records import PeriodRecords
@@ -97,7 +99,7 @@ def load_cause(
             (unit, cell)
             for cell, store in stores.items()
             for unit in (
-                _list_whole_batches(state, store, since, at)
+                _list_whole_batches(transaction, state, store, since, at)
                 if is_batched[cell]
                 else _list_answered(transaction, state, store, since, until, at)
             )
@@ -111,6 +113,7 @@ def load_cause(
             names_reviewers=names_reviewers,
         )
         cause = find_incident_cause(judged, to_micros(until))
+        cause = withhold_values(cause) if any(is_batched.values()) else cause
         started = find_cause_start(stores, judged, cause, since)
     timezone = state.policy.get_timezone(cells[0].site if len(cells) == 1 else "")
     return LoadedCause(
@@ -150,6 +153,8 @@ def _find_version(state: RolloutState, cells: tuple[Cell, ...], query: CauseQuer
 
 def _find_span(query: CauseQuery, at: datetime) -> tuple[datetime, datetime]:
     until = min(query.until or at, at)
+    if until <= EPOCH:
+        raise RefusalError("no case is older than 1970; choose a later end")
     since = query.since or until - DEFAULT_SPAN
     if since >= until:
         raise RefusalError("nothing is in this span: its begin has to be before its end and now")
@@ -159,14 +164,18 @@ def _find_span(query: CauseQuery, at: datetime) -> tuple[datetime, datetime]:
 
 
 def _list_whole_batches(
-    state: RolloutState, store: JudgedUnitStore, since: datetime, at: datetime
+    transaction: Transaction,
+    state: RolloutState,
+    store: JudgedUnitStore,
+    since: datetime,
+    at: datetime,
 ) -> list[JudgedUnit]:
     """Return the closed units of the batches that lie wholly after an instant.
 
     Both ends of the span move with time, so both lie between batches.
     """
     tick = state.policy.tick
-    slots = store.list_slots(until=find_slot_before(at - state.policy.evidence.grace, tick))
+    slots = store.list_slots(until=find_closed_slot(transaction, state, store, at))
     ends = list_batch_ends(np.array(slots, np.int64))
     first_slot = find_slot_before(since, tick)
     begins = [slots[0], *(end + 1 for end in ends)] if ends else []
@@ -196,4 +205,7 @@ def _has_attributes(unit: JudgedUnit, attributes: Mapping[str, str]) -> bool:
     if not attributes:
         return True
     values = json.loads(unit.attributes)
-    return all(str(values.get(name)) == value for name, value in attributes.items())
+    return all(
+        values.get(name) is not None and str(values[name]) == value
+        for name, value in attributes.items()
+    )

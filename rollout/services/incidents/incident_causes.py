@@ -6,7 +6,7 @@ that closed, in whole batches, so that a look before and one after an own answer
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
@@ -25,7 +25,12 @@ from rollout.reports.figures.incident_cause import (
     find_incident_cause,
     list_batch_ends,
 )
-from rollout.reports.statistics.value_search import ATTRIBUTE, Codes, ValueKind
+from rollout.reports.statistics.value_search import (
+    ATTRIBUTE,
+    Codes,
+    ValueKind,
+    ValueSearch,
+)
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.incidents.incident_impact import IncidentImpact
@@ -110,6 +115,7 @@ def load_incident_cause(
             names_reviewers=names_reviewers,
         )
         cause = find_incident_cause(judged, to_micros(opened))
+        cause = withhold_values(cause) if is_batched else cause
         started = find_cause_start({cell: store}, judged, cause, since)
     return LoadedCause(
         *(cell.site, cell.window, incident.version, timezone),
@@ -119,6 +125,15 @@ def load_incident_cause(
         names_reviewers,
         cause,
     )
+
+
+def withhold_values(cause: IncidentCause) -> IncidentCause:
+    """Return a cause without its values, for whoever may be asked for blind reviews.
+
+    All figures together move in batches; those of a value would move by the few cases of a batch
+    that have it, and a reviewer knows the values of the own case.
+    """
+    return replace(cause, search=ValueSearch((), (), ()), findings=(), new_values=())
 
 
 def load_lever_answers(store: JudgedUnitStore, policy: Policy) -> LeverAnswers:
@@ -164,7 +179,7 @@ def _list_units(
     tick = state.policy.tick
     first_slot, last_slot = find_slot_before(since, tick), find_slot_after(at, tick)
     if is_batched:
-        closed_slot = find_slot_before(at - state.policy.evidence.grace, tick)
+        closed_slot = find_closed_slot(transaction, state, store, at)
         ends = list_batch_ends(np.array(store.list_slots(until=closed_slot), np.int64))
         last_slot = ends[-1] if ends else -1
     units = store.list_occurred(since, until, slots=range(first_slot, last_slot + 1))
@@ -172,6 +187,19 @@ def _list_units(
         return units
     open_cases = PeriodRecords(transaction, state.rollout).list_blind_cases(at)
     return [unit for unit in units if unit.case_id not in open_cases]
+
+
+def find_closed_slot(
+    transaction: Transaction, state: RolloutState, store: JudgedUnitStore, at: datetime
+) -> int:
+    """Return the last slot up to which no counted case may still be decided blind.
+
+    Tasks keep the due time of the policy under which they were opened, which may be later than the
+    grace of today's. Gold cases are closed ones that are asked again (decision record 0052).
+    """
+    slot = find_slot_before(at - state.policy.evidence.grace, state.policy.tick)
+    records = PeriodRecords(transaction, state.rollout)
+    return store.find_slot_before_cases(records.list_blind_cases(at, with_gold=False), until=slot)
 
 
 def build_judged_units(

@@ -12,7 +12,7 @@ from typing import Final
 
 from rollout import faults
 from rollout.core.calendar.sites import Cell
-from rollout.core.records.reviews import ADJUDICATE, BLIND_KINDS
+from rollout.core.records.reviews import ADJUDICATE, BLIND_KINDS, CASE, REVIEW_PAGE
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import Scope, compute_held_level
 from rollout.services.engine.rollout_state import RolloutState
@@ -27,6 +27,7 @@ from rollout.services.reviews.review_queue import (
 )
 from rollout.services.reviews.reviews import CLAIM_DURATION
 from rollout.store.database.session import Database, Transaction
+from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.newest_records import NewestRecords
 from rollout.store.reviews.reviews import ReviewTaskStore, StoredReviewTask
 
@@ -107,17 +108,23 @@ class _PageQueue:
         self._sites = find_permitted_sites(caller, Permission.REVIEW, state)
         self._store = ReviewTaskStore(transaction, state.rollout)
         self._store.lock_reviewer(caller.name)
+        self._store.release_revealed(caller.name)
 
     def list_claimed(self) -> list[StoredReviewTask]:
-        """Return the claimed tasks: urgent ones first, then as they were claimed."""
+        """Return the claimed tasks: urgent ones, those that appeared, then as they were claimed."""
         claimed = self._store.list_claimed(
             self._caller.name, self._claim_time, PAGE_KINDS, self._sites
         )
         urgent = [task for task in claimed if is_urgent_task(task, self._at)]
-        others = [task for task in claimed if not is_urgent_task(task, self._at)]
+        others = sorted(
+            (task for task in claimed if not is_urgent_task(task, self._at)),
+            key=lambda task: task.claimed_until or self._claim_time,
+        )
+        unshown = self._list_unshown(others)
         return [
             *sorted(urgent, key=lambda task: task.answer_by or self._at),
-            *sorted(others, key=lambda task: task.claimed_until or self._claim_time),
+            *(task for task in others if task not in unshown),
+            *unshown,
         ]
 
     def claim_next(self) -> StoredReviewTask | None:
@@ -147,6 +154,8 @@ class _PageQueue:
         """
         if task.kind not in BLIND_KINDS or is_urgent_task(task, self._at):
             return False
+        if task.due_at is not None and task.due_at <= self._at + CLAIM_DURATION:
+            return False
         newest = NewestRecords(self._transaction, self._state.rollout)
         case = newest.load_cases([task.case_id]).get(task.case_id)
         if case is None:
@@ -168,6 +177,18 @@ class _PageQueue:
         """Give tasks back to the queue."""
         for task in tasks:
             self._store.release(task)
+
+    def release_unshown(self, tasks: Sequence[StoredReviewTask]) -> None:
+        """Give back the tasks whose case has not appeared anywhere.
+
+        Others may be on the screen of another window, or of a program.
+        """
+        self.release(self._list_unshown(tasks))
+
+    def renew_unshown(self, tasks: Sequence[StoredReviewTask]) -> None:
+        """Let the claims of cases that appear now begin anew, once."""
+        for task in self._list_unshown(tasks):
+            self._store.renew(task, self._claim_time + CLAIM_DURATION)
 
     def expose(
         self, tasks: Sequence[StoredReviewTask], held_tasks: Sequence[StoredReviewTask]
@@ -196,6 +217,16 @@ class _PageQueue:
             terms=compute_hold_terms(self._state.scope),
             reload_reason=reload_reason,
         )
+
+    def _list_unshown(self, tasks: Sequence[StoredReviewTask]) -> list[StoredReviewTask]:
+        exposures = ExposureStore(self._transaction, self._state.rollout).list_for_reviewer(
+            self._caller.name, {task.case_id for task in tasks}
+        )
+        return [
+            task
+            for task in tasks
+            if (CASE, REVIEW_PAGE) not in exposures.get(task.case_id, frozenset())
+        ]
 
     def _claim(self, is_accepted: Callable[[StoredReviewTask], bool]) -> StoredReviewTask | None:
         return self._store.claim(
@@ -235,7 +266,7 @@ def claim_page_tasks(
             task = queue.claim_urgent() if claimed else queue.claim_next()
             claimed = claimed if task is None else [task, *claimed]
         queue.release(task for task in claimed[1:] if is_urgent_task(task, at))
-        held_tasks = [task for task in claimed[1:] if not is_urgent_task(task, at)]
+        held_tasks = [task for task in claimed[1:] if queue.can_be_held(task)][:PAGE_HELD_CASES]
         if claimed:
             held_tasks = queue.hold_more(held_tasks, PAGE_HELD_CASES)
         faults.reach_point("review.claimed")
@@ -278,16 +309,12 @@ def hold_cases_ahead(
             task
             for task in holdable
             if not reload_reason and (awaited is None or _comes_before(task, awaited, at))
-        ]
-        # Other claims stay: they may be on the screen of another window, or of a program.
-        queue.release(
-            task
-            for task in others
-            if task not in held_tasks and (task in holdable or task.id in page.held)
-        )
+        ][:MAX_HELD_CASES]
+        queue.release_unshown([task for task in others if task not in held_tasks])
         if not reload_reason:
             held_tasks = queue.hold_more(held_tasks, MAX_HELD_CASES)
         faults.reach_point("review.claimed")
+        queue.renew_unshown(current)
         tasks = queue.expose([*current, *held_tasks], held_tasks)[len(current) :]
         return queue.build_page(tasks, reload_reason)
 

@@ -1,10 +1,9 @@
 """The closed cases of a rollout, as a draft is compared on them.
 
-Nobody may still be asked about a closed case, so the rollout's own salt may draw it again. A reader
-who may be asked for blind reviews gets each cell's cases in whole batches of judged units.
+Nobody may still be asked about a closed case, so the rollout's own salt may draw it again. Whoever
+may be asked for blind reviews gets no comparison: a draft can be cut to single out a case.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,7 +12,6 @@ import polars as pl
 
 from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import RefusalError
-from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import (
     Caller,
@@ -22,7 +20,6 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.incident_cause import list_batch_ends
 from rollout.reports.inputs.decided_by import assign_deciders, split_by_policy_period
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
@@ -31,10 +28,8 @@ from rollout.services.reports.report_period import ReportPeriod
 from rollout.services.reports.visible_records import list_policy_attributes
 from rollout.services.what_if.comparison import WhatIfInputs
 from rollout.services.what_if.replayed_policy import WhatIfRecords, check_comparable
-from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames
@@ -62,7 +57,8 @@ def check_request(caller: Caller, state: RolloutState, request: WhatIfRequest) -
     Raises:
         NotAllowedError: the caller may not read every site of the rollout.
         InvalidPolicyError: the draft is not valid.
-        RefusalError: the span or the draft is not one that can be compared.
+        RefusalError: the span or the draft is not one that can be compared, or the caller may be
+            asked for blind reviews.
     """
     require_permission(caller, Permission.READ, request.rollout, tuple(state.policy.sites_by_id))
     if request.days not in SPANS:
@@ -72,6 +68,11 @@ def check_request(caller: Caller, state: RolloutState, request: WhatIfRequest) -
     if draft.rollout != request.rollout:
         raise RefusalError(
             f"the draft is of {draft.rollout}, not of {request.rollout}; write its name in it"
+        )
+    if may_be_asked_blind(caller, request.rollout, ()):
+        raise RefusalError(
+            "because you may be asked for blind reviews here, a draft of yours could single out a"
+            " case; let a user without reviews run it"
         )
     check_comparable(state.policy, draft)
     return draft
@@ -94,8 +95,7 @@ def load_what_if_inputs(
         until = to_instant(find_slot_before(at, state.policy.tick), state.policy.tick)
         period = ReportPeriod(until - timedelta(days=request.days), until, at)
         inputs = load_report_inputs(transaction, state, period)
-        is_batched = may_be_asked_blind(caller, request.rollout, ())
-        closed = _list_closed_cases(transaction, state, inputs, is_batched=is_batched)
+        closed = _list_closed_cases(inputs)
         if not len(closed):
             raise RefusalError(
                 f"no case of the last {request.days} days is closed; try a longer span, or let"
@@ -116,32 +116,17 @@ def load_what_if_inputs(
         until=period.until,
         revision=state.scope.revision,
         open_cases=inputs.records.cases.height - len(closed) + inputs.withheld_count,
-        is_batched=is_batched,
     )
 
 
-def _list_closed_cases(
-    transaction: Transaction, state: RolloutState, inputs: ReportInputs, *, is_batched: bool
-) -> pl.Series:
+def _list_closed_cases(inputs: ReportInputs) -> pl.Series:
     """Return the keys of cases whose unit is counted, or that closed without one."""
     cases = _filter_by_grace(inputs.records.cases, inputs)
     units = inputs.cases.select("case_key", "unit", "site", "window").unique("case_key")
     placed = cases.select("case_key").join(units, on="case_key", how="left")
     pending = inputs.pending_units["unit"] if inputs.pending_units.height else pl.Series([""])
     is_open = pl.col("unit").is_in(pending.implode()).fill_null(value=False)
-    placed = placed.filter(~is_open)
-    if not is_batched:
-        return placed["case_key"]
-    counted = (
-        inputs.units.filter(pl.col("track") == GATE).group_by("unit").agg(pl.col("slot").min())
-    )
-    ends = pl.DataFrame(
-        [(*cell, slot) for cell, slot in _find_batch_ends(transaction, state).items()],
-        schema={"site": pl.String, "window": pl.String, "end": pl.Int64},
-        orient="row",
-    )
-    batched = placed.join(counted, on="unit").join(ends, on=["site", "window"])
-    return batched.filter(pl.col("slot") <= pl.col("end"))["case_key"]
+    return placed.filter(~is_open)["case_key"]
 
 
 def _filter_by_grace(cases: pl.DataFrame, inputs: ReportInputs) -> pl.DataFrame:
@@ -149,24 +134,6 @@ def _filter_by_grace(cases: pl.DataFrame, inputs: ReportInputs) -> pl.DataFrame:
     closed_until = (inputs.counted_until or inputs.last) - inputs.policy.evidence.grace
     known_at = pl.max_horizontal("occurred_at", "received_at").dt.timestamp("us")
     return cases.filter(known_at <= to_micros(closed_until))
-
-
-def _find_batch_ends(transaction: Transaction, state: RolloutState) -> Mapping[CellName, int]:
-    """Return by cell the last slot of its newest whole batch, counted from its first unit on."""
-    last_slot = EvidenceStore(transaction, state.rollout).get_last_slot()
-    frames = CountedUnits(transaction, state.rollout).load_frames(after=-1, until=last_slot)
-    key = ("site", "window", "unit")
-    parts = [
-        frame.filter(pl.col("track") == GATE, pl.col("decided") != MISSING).select(*key, "slot")
-        for frame in frames
-    ]
-    if not parts:
-        return {}
-    judged = pl.concat(parts).group_by(*key).agg(pl.col("slot").min())
-    return {
-        (str(site), str(window)): max(list_batch_ends(part["slot"].sort().to_numpy()), default=-1)
-        for (site, window), part in judged.partition_by("site", "window", as_dict=True).items()
-    }
 
 
 def _select_closed(

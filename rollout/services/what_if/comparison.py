@@ -72,10 +72,14 @@ class CellPair:
 
 @dataclass(frozen=True, slots=True)
 class ChangeAlone:
-    """The sums with one section of the draft alone; None if the section can't stand alone."""
+    """The sums with one section of the draft alone; None if the section can't stand alone.
+
+    `is_known` is false if a cell of the sums can't be known with this section.
+    """
 
     section: str
     totals: WhatIfTotals | None
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,6 @@ class WhatIfResult:
         cases: closed cases that were replayed.
         answered: those with a blind human answer.
         open_cases: cases of the span that were left out because they are still open.
-        is_batched: whether newest cases were left out to make whole batches.
         stages, deciding_stages: both policies' stages, and those in which the model decides.
         cells: in the order of the policy in force, new cells last.
         current, draft: the sums.
@@ -110,7 +113,6 @@ class WhatIfResult:
     cases: int
     answered: int
     open_cases: int
-    is_batched: bool
     stages: tuple[str, ...]
     deciding_stages: tuple[str, ...]
     cells: tuple[CellPair, ...]
@@ -136,7 +138,6 @@ class WhatIfInputs:
     until: datetime
     revision: int = 0
     open_cases: int = 0
-    is_batched: bool = False
 
 
 Cells = tuple[CellReplay, ...]
@@ -182,8 +183,7 @@ def compare_policies(inputs: WhatIfInputs, report_step: ReportStep | None = None
         cases=inputs.records.records.cases.height,
         answered=sum(cell.answered for cell in first[0]),
         open_cases=inputs.open_cases,
-        is_batched=inputs.is_batched,
-        stages=tuple(dict.fromkeys((*current.stage_ids, *draft.stage_ids))),
+        stages=merge_stages(current.stage_ids, draft.stage_ids),
         deciding_stages=tuple(
             stage.id
             for policy in (current, draft)
@@ -196,7 +196,13 @@ def compare_policies(inputs: WhatIfInputs, report_step: ReportStep | None = None
         difference_range=_find_difference_range(sums),
         known_draws=len(sums),
         changes=tuple(
-            ChangeAlone(section, None if cells is None else _sum(cells, known_cells))
+            ChangeAlone(section, None)
+            if cells is None
+            else ChangeAlone(
+                section,
+                _sum(cells, known_cells),
+                is_known=known_cells <= _list_known_cells(cells, cells),
+            )
             for section, cells in alone.items()
         ),
     )
@@ -251,6 +257,20 @@ def _iterate_variants(current_text: str, draft_text: str) -> Iterator[tuple[str,
             yield section, None
 
 
+def merge_stages(current: Sequence[str], draft: Sequence[str]) -> tuple[str, ...]:
+    """Return the stages of both policies, a new one before the next that both have.
+
+    >>> merge_stages(("shadow", "autonomous"), ("shadow", "pilot", "autonomous"))
+    ('shadow', 'pilot', 'autonomous')
+    """
+    merged = list(current)
+    for number, stage in enumerate(draft):
+        if stage not in merged:
+            later = next((other for other in draft[number + 1 :] if other in current), None)
+            merged.insert(len(merged) if later is None else merged.index(later), stage)
+    return tuple(merged)
+
+
 def _list_known_cells(current: Cells, draft: Cells) -> set[tuple[str, str]]:
     """Return the cells with figures under both policies."""
     sides = [
@@ -274,7 +294,7 @@ def _sum(cells: Cells, known_cells: set[tuple[str, str]]) -> WhatIfTotals:
         ),
         answered=sum(cell.needed - cell.missing for cell in cells),
         needed=sum(cell.needed for cell in cells),
-        is_sure=all(cell.is_sure for cell in counted),
+        is_sure=bool(counted) and all(cell.is_sure for cell in counted),
     )
 
 

@@ -63,8 +63,8 @@ class CellRow:
 def describe_coverage(result: WhatIfResult) -> tuple[str, ...]:
     """Return for how many cases a human answer exists, before any figure."""
     open_text = (
-        f" {format_quantity(result.open_cases, 'case')} of these days can still be reviewed or"
-        " wait for a whole batch, and are not counted."
+        f" {format_quantity(result.open_cases, 'case')} of these days can still be reviewed,"
+        " and are not counted."
         if result.open_cases
         else ""
     )
@@ -89,14 +89,18 @@ def _describe_needed(totals: WhatIfTotals) -> str:
 
 def describe_result(result: WhatIfResult) -> str:
     """Return the first sentence: what the draft would have changed."""
-    known_cells = [pair for pair in result.cells if pair.effect != "unknown"]
+    known_cells = [
+        pair
+        for pair in result.cells
+        if all(side is not None and side.figures is not None for side in (pair.current, pair.draft))
+    ]
     if not known_cells:
         return "What the draft would have changed can't be known from these records."
     count, current, draft = len(result.cells), result.current, result.draft
     where = (
         "The model"
         if len(known_cells) == count
-        else f"In the {len(known_cells)} of {count} cells that can be known, the model"
+        else f"In the {len(known_cells)} of {count} cells that can be known under both, the model"
     )
     return (
         f"{where} would have decided {format_figure(draft.figures.model, draft)} cases instead of"
@@ -177,6 +181,8 @@ def list_changes(result: WhatIfResult) -> Iterator[tuple[str, str, str]]:
         totals = change.totals
         if totals is None:
             yield change.section, "not valid alone", ""
+        elif not change.is_known:
+            yield change.section, NO_FIGURE, NO_FIGURE
         else:
             yield (
                 change.section,

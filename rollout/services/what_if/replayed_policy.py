@@ -17,6 +17,7 @@ import polars as pl
 from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
+from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.engine import ReplayOptions
@@ -116,6 +117,12 @@ def check_comparable(current: Policy, draft: Policy) -> None:
             f"what-if compares policies of the same levers; in force: {', '.join(levers[0])},"
             f" in the draft: {', '.join(levers[1])}"
         )
+    for now, then in zip(current.levers, draft.levers, strict=True):
+        if (set(now.labels), now.many, now.number) != (set(then.labels), then.many, then.number):
+            raise RefusalError(
+                f"the draft changes the labels or the number of {now.id}; recorded answers are in"
+                " those of the policy in force"
+            )
 
 
 def replay_policy(policy: Policy, records: WhatIfRecords, salt: bytes) -> tuple[CellReplay, ...]:
@@ -225,12 +232,16 @@ def _list_doubtful_cells(policy: Policy, unknown_cells: set[Cell]) -> set[Cell]:
     """Return the cells that unknown answers of any cell could move.
 
     All cells, if a rule needs answers that this module doesn't look for: those given with the
-    model's in sight, second ones, and those that check reviewers.
+    model's in sight, second ones, those that check reviewers, and those on planted cases.
     """
     conditions = [c for gate in policy.gates for c in gate.require]
     conditions += [guard.condition for guard in policy.guards]
-    if policy.evidence.min_reviewer_agreement is not None or any(
-        condition.measure in {"override", "parity", "action_change"} for condition in conditions
+    if (
+        policy.evidence.min_reviewer_agreement is not None
+        or select_planted(conditions)  # one that nobody answered counts as a miss
+        or any(
+            condition.measure in {"override", "parity", "action_change"} for condition in conditions
+        )
     ):
         return set(policy.cells)
     reaches = {guard.reach for guard in policy.guards}

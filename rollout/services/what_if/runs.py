@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from threading import Lock, Thread
+from threading import Lock, Thread, Timer
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -28,6 +28,7 @@ COMMAND: Final = (sys.executable, "-P", "-m", "rollout.services.what_if.what_if_
 """`-P` keeps modules of the working directory out."""
 MAX_RUNS: Final = 2  # of a replica
 LIFETIME: Final = timedelta(days=7)
+LONGEST_RUN: Final = 6 * 3600.0  # seconds; one that waits uses no processor
 BROKEN_TEXT: Final = (
     "it ended without a result: it may need more than 1 GiB of memory or half an hour of a"
     " processor; compare 30 days, or run the command"
@@ -119,8 +120,9 @@ class WhatIfRuns:
         """End the user's run and forget it; nothing happens without one."""
         with self._lock:
             run = self._runs.pop(user, None)
-        if run is not None and run.process is not None:
-            run.process.kill()
+        process = None if run is None else run.process  # read once: the run may end meanwhile
+        if process is not None:
+            process.kill()
 
     def close(self) -> None:
         """End all runs."""
@@ -132,7 +134,10 @@ def _follow(run: WhatIfRun, process: "subprocess.Popen[str]", request: str) -> N
     """Send the request and store what the process says, until it ends."""
     assert process.stdin is not None  # noqa: S101 - a pipe
     assert process.stdout is not None  # noqa: S101 - a pipe
-    with suppress(OSError, ValueError, KeyError):
+    timer = Timer(LONGEST_RUN, process.kill)
+    timer.daemon = True
+    timer.start()
+    with suppress(OSError, ValueError, KeyError, TypeError):
         process.stdin.write(request + "\n")
         process.stdin.flush()
         for line in process.stdout:
@@ -145,6 +150,7 @@ def _follow(run: WhatIfRun, process: "subprocess.Popen[str]", request: str) -> N
                 run.step, run.done, run.total = (
                     message[name] for name in ("step", "done", "total")
                 )
+    timer.cancel()
     process.kill()
     with suppress(OSError):
         process.__exit__(None, None, None)

@@ -31,7 +31,11 @@ MEMORY_TEXT: Final = "it needs more than 1 GiB of memory; compare 30 days, or ru
 def limit_process() -> None:
     """Take a low priority and limit memory and time of this process."""
     os.nice(NICENESS)
-    for kind, limit in ((resource.RLIMIT_DATA, MEMORY_LIMIT), (resource.RLIMIT_CPU, TIME_LIMIT)):
+    for kind, limit in (
+        (resource.RLIMIT_DATA, MEMORY_LIMIT),
+        (resource.RLIMIT_CPU, TIME_LIMIT),
+        (resource.RLIMIT_CORE, 0),  # a core file would hold records and the database's password
+    ):
         resource.setrlimit(kind, (limit, limit))
 
 

@@ -1,6 +1,7 @@
 """Units of a version in a cell with a blind decision, as guards count them."""
 
 import json
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -84,6 +85,14 @@ class JudgedUnitStore:
         """Return the slot of each unit counted up to a slot, in order."""
         query = select(counted_units.c.slot).where(*self._conditions, counted_units.c.slot <= until)
         return sorted(self._transaction.execute(query).scalars())
+
+    def find_slot_before_cases(self, case_ids: Collection[int], *, until: int) -> int:
+        """Return the last slot up to `until` that is before the count of any of some cases."""
+        query = select(counted_units.c.slot, counted_units.c.case_id).where(
+            *self._conditions, counted_units.c.slot <= until
+        )
+        rows = self._transaction.execute(query)
+        return min((row.slot - 1 for row in rows if row.case_id in case_ids), default=until)
 
     def list_occurred(self, since: datetime, until: datetime, *, slots: range) -> list[JudgedUnit]:
         """Return the units whose cases occurred in a span and counted in `slots`, by time.

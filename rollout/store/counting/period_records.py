@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 from sqlalchemy import ColumnElement, Select, case, func, select, type_coerce
 
-from rollout.core.records.reviews import BLIND_KINDS
+from rollout.core.records.reviews import BLIND_KINDS, SEEDED
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import ExternalKeys
@@ -38,12 +38,13 @@ class PeriodRecords:
         )
         return set(self._transaction.execute(query).scalars())
 
-    def list_blind_cases(self, at: datetime) -> set[int]:
+    def list_blind_cases(self, at: datetime, *, with_gold: bool = True) -> set[int]:
         """Return the cases that a reviewer may still decide blind."""
+        kinds = [kind for kind in BLIND_KINDS if with_gold or kind != SEEDED]
         query = select(reviews.c.case_id).where(
             reviews.c.rollout == self._rollout.number,
             reviews.c.state == OPEN,
-            reviews.c.kind.in_(BLIND_KINDS),
+            reviews.c.kind.in_(kinds),
             (reviews.c.due_at.is_(None)) | (reviews.c.due_at > at),
         )
         return set(self._transaction.execute(query).scalars())

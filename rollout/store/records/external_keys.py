@@ -87,7 +87,8 @@ class ExternalKeys:
 
         With `lock` other transactions wait before they write records of these keys. All keys are
         locked or inserted by one statement in sorted order, so overlapping batches don't deadlock.
-        Keys in `received_at` are numbered by these times first, as if they had come one by one.
+        Keys in `received_at` are inserted by these times first, as if they had come one by one: on
+        PostgreSQL such a batch may deadlock with another one, and is then to be repeated.
         """
         unique_keys = sorted(set(keys))
         if received_at:

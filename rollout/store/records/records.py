@@ -163,8 +163,9 @@ class RecordStore:
     ) -> StoredBatch:
         """Store new records, reject conflicting and invalid ones; return a receipt each.
 
-        `received_at` is one time, or that of each item: an import has many. `sender` is the id of
-        the account that sent them, or by kind their file. An invalid item does not affect others.
+        `received_at` is one time, or that of each item, in order: an import has many. `sender` is
+        the id of the account that sent them, or by kind their file. An invalid item does not affect
+        others.
         Repeating a batch, in whole or in part, changes nothing and returns `duplicate`. Concurrent
         transactions on the same cases, or on those of `locked_keys`, wait until this one ends.
         """
@@ -217,10 +218,11 @@ class RecordStore:
     ) -> Mapping[RecordSchema, ColumnsByName]:
         """Set the receipt of each record and return the new records."""
         described_cases = self._find_described_cases(groups, key_ids)
+        micros_by_time = {at: encode_instant(at) for at in set(times)}  # mostly one
         stored_columns = dict[RecordSchema, ColumnsByName]()
         for group in groups:
             case_ids = [key_ids.by_key[key] for key in group.keys]
-            received_at = [encode_instant(times[position]) for position in group.positions]
+            received_at = [micros_by_time[times[position]] for position in group.positions]
             columns = {"case_id": case_ids, **group.columns, "received_at": received_at}
             is_new = self._find_new(group, case_ids, key_ids, results)
             for position, case_id in compress(zip(group.positions, case_ids, strict=True), is_new):

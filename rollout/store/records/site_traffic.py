@@ -94,10 +94,11 @@ def count_site_traffic(
         .subquery("newest")
     )
     group = (newest.c.site, newest.c.span, newest.c.is_closed)
+    batched = (*group, newest.c.is_model.is_(None))  # a batch has cases with a known decider alone
     order = func.row_number().over(
-        partition_by=group, order_by=(newest.c.closing, newest.c.case_id)
+        partition_by=batched, order_by=(newest.c.closing, newest.c.case_id)
     )
-    total = func.count().over(partition_by=group)
+    total = func.count().over(partition_by=batched)
     rows = (
         select(*group, newest.c.is_model, order.label("place"), total.label("total"))
         .where(newest.c.span != OUTSIDE)

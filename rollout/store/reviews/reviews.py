@@ -190,6 +190,10 @@ class ReviewTaskStore:
         yield urgent.order_by(*QUEUE_ORDER)
         yield available.order_by(*QUEUE_ORDER)
 
+    def renew(self, task: StoredReviewTask, until: datetime) -> None:
+        """Let a claim last until `until`."""
+        self._update(reviews.c.id == task.id, reviews.c.state == OPEN, claimed_until=until)
+
     def release(self, task: StoredReviewTask) -> None:
         """Release a claim."""
         self._release(reviews.c.id == task.id, reviews.c.reviewer == task.reviewer)
@@ -197,6 +201,14 @@ class ReviewTaskStore:
     def release_all(self, reviewer: str, sites: SiteFilter) -> int:
         """Release all claims of a reviewer; return the number of tasks."""
         return self._release(reviews.c.reviewer == reviewer, *_match_sites(sites))
+
+    def release_revealed(self, reviewer: str) -> None:
+        """Release the gold cases that figures may have revealed to their reviewer."""
+        self._release(
+            reviews.c.reviewer == reviewer,
+            reviews.c.kind == SEEDED,
+            self._match_seen_figures(reviewer),
+        )
 
     def _release(self, *conditions: ColumnElement[bool], **values: Any) -> int:
         """Release open tasks and return their number; also set `values`."""

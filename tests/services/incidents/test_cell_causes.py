@@ -1,19 +1,23 @@
 """The cause of a cell or a filter: the same figures as of an incident, and who reads what of it."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
+from rollout.core.calendar.instants import EPOCH, to_micros
+from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownCellError, UnknownVersionError
 from rollout.core.scope.permissions import AssignedRole, Caller, NotAllowedError
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.incident_cause import BATCH_SIZE
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
 from rollout.services.incidents.cell_causes import CauseQuery, load_cause
 from rollout.services.incidents.incident_causes import load_incident_cause
 from rollout.services.incidents.incident_impact import load_incident_impact
 from rollout.services.support.clock import ManualClock
+from rollout.store.counting.judged_units import JudgedUnitStore
 from rollout.store.counting.period_records import PeriodRecords
 from tests.api.bears import POLICY
 from tests.console.divergence_rows import count
@@ -103,7 +107,7 @@ def test_operators_alone_read_reviewers(service):
 
 @pytest.mark.usefixtures("town")
 def test_a_case_that_somebody_may_still_be_asked_about_is_in_no_figure(service, monkeypatch):
-    monkeypatch.setattr(PeriodRecords, "list_blind_cases", lambda *_: set(range(0, 10**6, 2)))
+    monkeypatch.setattr(PeriodRecords, "list_blind_cases", lambda *_, **__: set(range(0, 10**6, 2)))
     assert 0 < sum_units(load(service))[0] < 0.7 * CASES
 
 
@@ -116,6 +120,47 @@ def test_who_may_be_asked_blind_singles_out_nothing(service):
     ):
         with pytest.raises(RefusalError, match="could single out a case"):
             load(service, REVIEWER, query)
+
+
+@pytest.mark.usefixtures("town")
+def test_who_may_be_asked_blind_reads_no_values(service):
+    """A value's figures move by the few cases of a batch that have it."""
+    cause = load(service, REVIEWER).cause
+    assert (cause.findings, cause.new_values, cause.search.values) == ((), (), ())
+    assert cause.before.n + cause.since.n > 0
+    assert load(service, VIEWER).cause.findings
+
+
+def test_a_shorter_grace_closes_no_case_that_may_still_be_decided(service, database, monkeypatch):
+    """Tasks keep the due time of the policy under which they were opened."""
+    open_town(database)
+    count(database, at=END)
+    total = sum_units(load(service, REVIEWER))[0]
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, "bears")
+        store = JudgedUnitStore(transaction, state.rollout, Cell("creek", "day"), "v1")
+        units = store.list_occurred(EPOCH, END, slots=range(10**7))
+    still_open = {unit.case_id for unit in units if unit.occurred >= to_micros(find_time(CHANGE))}
+    assert 0 < len(still_open) < len(units)
+
+    def list_blind(_records, _at, *, with_gold=True):
+        return set() if with_gold else still_open  # as after an edit of the grace
+
+    monkeypatch.setattr(PeriodRecords, "list_blind_cases", list_blind)
+    shown = sum_units(load(service, REVIEWER))[0]
+    assert 0 < shown <= len(units) - len(still_open) < total
+
+
+def test_a_span_before_all_time_is_refused(service, database):
+    open_town(database)
+    with pytest.raises(RefusalError, match="no case is older than 1970"):
+        load(service, VIEWER, CauseQuery("v1", until=datetime(1, 1, 5, tzinfo=UTC)))
+
+
+@pytest.mark.usefixtures("town")
+def test_an_attribute_that_no_case_has_filters_all_away(service):
+    query = CauseQuery("v1", "creek", "day", attributes={"nope": "None"})
+    assert sum_units(load(service, OPERATOR, query)) == (0, 0)
 
 
 def test_figures_of_a_reviewer_move_by_whole_batches_at_both_ends(service, database):

@@ -6,14 +6,15 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import NotAllowedError, UserRequiredError
-from rollout.core.records.reviews import ReviewReassignedError
+from rollout.core.records.reviews import SEEDED, ReviewReassignedError
 from rollout.core.scope.permissions import AssignedRole
 from rollout.core.scope.scope import CellState, Stop
 from rollout.services.reviews import held_cases, reviews
 from rollout.services.reviews.held_cases import CHANGED, URGENT, HeldPage, compute_hold_terms
+from rollout.store.records.exposures import ExposureStore
 from rollout.store.reviews.reviews import ReviewTaskStore
 from rollout.store.tables.tables import exposures
-from tests.services.review_room import ANA, BO, MINUTE, START, Room, on_stage, person
+from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, START, Room, on_stage, person
 from tests.services.stored_reviews import KEYS, LOW, lite, stored
 
 __all__ = ["lite"]
@@ -209,6 +210,69 @@ def test_claims_of_another_window_and_of_a_program_stay(lite):
     urgent = OpenPage(room).current  # on the screen of another window
     assert page.hold() == ""
     room.judge(ANA, urgent)
+
+
+def test_no_more_than_three_are_held_however_many_are_claimed(lite):
+    room = calm(lite, *KEYS[:9])
+    room.claim(ANA, target_count=5)
+    page = OpenPage(room)
+    page.hold()
+    assert len(page.held) == 3
+
+
+def test_a_case_about_to_be_due_is_not_held(lite):
+    """The front of a backlog expires next: held in a closed tab, it would be no evidence."""
+    room = calm(lite, *KEYS[:6]).later(DAY - 8 * MINUTE)
+    page = OpenPage(room)
+    page.hold()
+    assert page.held == ()
+    assert free(room) == 5
+
+
+def test_a_stale_window_takes_no_case_from_the_screen_of_another(lite):
+    room = calm(lite, *KEYS[:9])
+    stale, other = OpenPage(room), OpenPage(room)
+    stale.hold()
+    other.hold()
+    other.step()
+    assert stale.hold() == CHANGED
+    room.judge(ANA, other.current)
+
+
+def test_a_claim_begins_anew_once_when_its_case_appears(lite):
+    room = calm(lite, *KEYS[:9])
+    page = OpenPage(room)
+    page.hold()
+    room.later(9 * MINUTE)
+    page.step()
+    held = page.current
+    room.later(9 * MINUTE)
+    page.hold()
+    assert room.take(BO).review != held
+    room.judge(ANA, held)
+
+
+def test_a_gold_case_that_figures_may_have_revealed_is_given_back(lite):
+    """Seen: it was refused and came again, so that its reviewer knew it and got no other case."""
+    room = Room(lite)
+    room.arrive("old").later(DAY + MINUTE)
+    known = {"alarm": "bear"}
+    reviews.seed_gold_case(lite, DAN, room.stood, "old", known, reviewer_count=1, at=room.at)
+    room.later(MINUTE).arrive(*KEYS[:5]).later(5 * MINUTE)
+    page = OpenPage(room)
+    page.hold()
+    with lite.begin_write() as transaction:
+        ExposureStore(transaction, room.stood.rollout).record_figures(
+            "ana", room.at, page="divergences"
+        )
+    again = OpenPage(room)
+    with lite.begin_read() as transaction:
+        store = ReviewTaskStore(transaction, room.stood.rollout)
+        kinds = {store.find(number).kind for number in (again.current, *again.held)}
+        claimed = store.list_claimed("ana", room.at, (SEEDED,), None)
+    assert SEEDED not in kinds
+    assert claimed == []
+    room.judge(ANA, again.current)
 
 
 def test_leaving_gives_back_everything(lite):

@@ -79,14 +79,11 @@ def test_a_case_that_is_not_closed_is_in_no_comparison(database):
         assert set(getattr(inputs.records.records, frame)["case_key"]) <= keys
 
 
-def test_who_may_be_asked_gets_whole_batches_of_a_cell(lived):
-    """The creek has 396 judged units in the order of closing, the meadow one."""
-    whole, batched = (load(lived, caller) for caller in (ENGINEER, ASKED))
-    sites = batched.records.records.cases.group_by("site").len()
-    assert dict(sites.iter_rows()) == {"creek": 396}, "all were counted in one slot: one batch"
-    assert (whole.is_batched, batched.is_batched) == (False, True)
-    assert whole.records.records.cases.height == 397
-    assert batched.open_cases == whole.open_cases + 1
+def test_who_may_be_asked_blind_can_cut_no_draft_around_a_case(lived):
+    """A window of ten minutes would show the difference of its one case."""
+    assert load(lived, ENGINEER).records.records.cases.height == 397
+    with pytest.raises(RefusalError, match="could single out a case"):
+        load(lived, ASKED)
 
 
 def test_shares_are_those_under_which_the_records_were_made(lived):

@@ -16,18 +16,22 @@ from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.model_cost import build_model_cases, compute_cell_costs
 from rollout.reports.inputs.decided_by import HUMAN, MODEL, assign_deciders
 from rollout.reports.inputs.stages import compute_stage_histories
+from rollout.services.what_if import comparison
 from rollout.services.what_if.comparison import (
     DRAW_COUNT,
     WhatIfInputs,
     compare_policies,
     list_made_up_salts,
+    merge_stages,
 )
-from rollout.services.what_if.comparison_text import list_cells
+from rollout.services.what_if.comparison_text import describe_result, list_cells
 from rollout.services.what_if.replayed_policy import (
     WhatIfRecords,
+    check_comparable,
     compute_figures,
     replay_policy,
 )
+from rollout.tally.populations import split_populations
 from tests.properties import examples
 from tests.reports.conftest import BEARS, NOON, Case, inputs_of, records_of, story
 
@@ -166,6 +170,46 @@ def test_policies_with_other_levers_or_with_outcomes_are_not_compared():
     other = BEARS.replace("id: alarm", "id: siren")
     with pytest.raises(RefusalError, match=r"in force: alarm, in the draft: siren"):
         compared(records_of(story()), other)
+
+
+def test_a_draft_with_other_labels_is_not_compared():
+    other = BEARS.replace("labels: [bear, no-bear]", "labels: [wolf, no-bear]")
+    other = other.replace("bear: sound-alarm", "wolf: sound-alarm")
+    with pytest.raises(RefusalError, match="changes the labels or the number of alarm"):
+        check_comparable(parse_policy(BEARS), parse_policy(other))
+
+
+@pytest.mark.parametrize("cells", ["brook, meadow", "creek, meadow, brook"])
+def test_the_first_sentence_is_of_cells_that_both_policies_have(cells, monkeypatch):
+    """Seen: 0 cases instead of 0 for a renamed site in which the model decides 171."""
+    monkeypatch.setattr(comparison, "DRAW_COUNT", 1)
+    both = [*story(), *[replace(case, key=f"{case.key}b", site="brook") for case in story()]]
+    result = compared(records_of(both), BEARS.replace("creek, meadow", cells))
+    known = [cell for cell in result.cells if None not in (cell.current, cell.draft)]
+    sentence = describe_result(result)
+    assert len(known) < len(result.cells)
+    assert f"In the {len(known)} of {len(result.cells)} cells that can be known" in sentence
+
+
+def test_a_new_stage_stands_below_the_next_that_both_have():
+    assert merge_stages(("shadow", "autonomous"), ("shadow", "pilot", "autonomous")) == (
+        *("shadow", "pilot", "autonomous"),
+    )
+
+
+def test_planted_cases_that_nobody_answered_leave_nothing_sure(monkeypatch):
+    """Seen: 0 cases instead of 171 without "about", since an unanswered one counts as missed."""
+    monkeypatch.setattr(comparison, "DRAW_COUNT", 1)
+    require = "require: [{measure: agreement, at_least: 80%}"
+    planted_recall = "{measure: recall, label: bear, of: planted, at_least: 60%}"
+    draft = BEARS.replace(f"{require}], risk: 6.25%", f"{require}, {planted_recall}], risk: 6.25%")
+    assert draft != BEARS
+    planted = [
+        replace(case, key=f"p{case.key}", human=None, model={"v1": "bear"}, outcome=None)
+        for case in story()[::3]
+    ]
+    records = split_populations(records_of([*story(), *planted]), {case.key for case in planted})
+    assert not compared(records, draft).draft.is_sure
 
 
 def record_under(cases, policy: Policy, salt):
