@@ -50,9 +50,17 @@ def find_cause(
         window=cases.window,
         since=cases.since,
         until=cases.until,
-        attributes=dict(_parse_attribute(text) for text in cases.attribute),
+        attributes=_parse_attributes(cases.attribute),
     )
     return build_cause(load_cause(service, caller, rollout, query, at=now))
+
+
+def _parse_attributes(texts: list[str]) -> dict[str, str]:
+    pairs = [_parse_attribute(text) for text in texts]
+    attributes = dict(pairs)
+    if len(attributes) < len(pairs):
+        raise RefusalError("`attribute` names an attribute twice; a case has one value of each")
+    return attributes
 
 
 def _parse_attribute(text: str) -> tuple[str, str]:

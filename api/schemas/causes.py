@@ -1,9 +1,12 @@
 """Schemas of the cause of an incident."""
 
 from datetime import datetime
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
+from api.schemas.examples import LATER, NOON
 from rollout.reports.figures.incident_cause import IncidentCause, NewCaseValue, ValueFinding
 from rollout.reports.statistics.intervals import Share
 from rollout.services.incidents.incident_causes import LoadedCause
@@ -62,8 +65,30 @@ class CauseGap(BaseModel):
     values: int | None
 
 
+NO_CASES: Final[JsonDict] = {"differing": 0, "judged": 0, "share": None, "low": None, "high": None}
+CAUSE: Final[JsonDict] = {
+    "site": "lisbon",
+    "window": "day",
+    "version": "v1",
+    "since": NOON,
+    "until": LATER,
+    "started_at": None,
+    "opened_at": None,
+    "batch": None,
+    "compared": 0,
+    "before": NO_CASES,
+    "during": {"differing": 3, "judged": 152, "share": 0.0197, "low": 0.0041, "high": 0.0566},
+    "after": NO_CASES,
+    "values": [],
+    "new_values": [],
+    "not_compared": [{"source": "attribute", "name": "form", "values": None}],
+}
+
+
 class Cause(BaseModel):
     """Since when and in which cases a version differs around an incident."""
+
+    model_config = ConfigDict(json_schema_extra={"example": CAUSE})
 
     site: str
     window: str

@@ -33,6 +33,9 @@ def test_wrong_filters_say_what_to_do(client, town):
     assert problem_of(client.get(cause, params={"version": "v9"}))[0] == 404
     answer = client.get(cause, params={"attribute": "lens"})
     assert (answer.status_code, "write NAME=VALUE" in answer.text) == (422, True)
+    answer = client.get(cause, params={"attribute": ["lens=old", "lens=new"]})
+    assert (answer.status_code, "names an attribute twice" in answer.text) == (422, True)
+    assert client.get(cause, params={"until": "0001-01-05T00:00:00Z"}).status_code == 422
 
 
 def test_who_may_be_asked_blind_chooses_no_days(client, door, town):

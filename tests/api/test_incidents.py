@@ -115,7 +115,7 @@ def test_pages_go_on(client, alarmed):
 def test_its_cause_names_the_value_and_when_it_began(client, clock, database):
     build_town(database)
     clock.advance(END - clock.now())
-    answer = client.by("bo").get(f"{V1}/incidents/I-1/cause")
+    answer = client.by("operator").get(f"{V1}/incidents/I-1/cause")
     assert answer.status_code == 200
     cause = answer.json()["cause"]
     value = cause["values"][0]
