@@ -84,3 +84,15 @@ def test_plain_rules_would_have_opened_the_held_cell_and_misrouted_hundreds(stor
 def test_a_rule_that_never_opens_a_cell_lets_the_model_decide_nothing(story):
     first, *_ = compute_plain_rules(story.inputs, Cell("halifax", "night"), "v1", 1.0)
     assert (first.opened_at, first.cases, first.wrong, first.cost) == (None, 0, 0, 0.0)
+
+
+def test_suspensions_are_counted_beside_narrowings(story):
+    """Seen: cells of bears fall to shadow twice, and the count of narrowings says nothing of it."""
+    narrowing = next(event for event in story.facts.timeline if event.kind == "Narrowed")
+    suspension = replace(narrowing, kind="Suspended")
+    timeline = (*story.facts.timeline, suspension, suspension)
+    suspended = replace(story, facts=replace(story.facts, timeline=timeline))
+    assert next(story._describe_narrowing()) == "NARROWED automatically: 2 times"
+    assert next(suspended._describe_narrowing()) == (
+        "NARROWED automatically: 2 times, suspended 2 times"
+    )

@@ -37,7 +37,7 @@ from rollout.services.replay.replay_output import (
 
 ARROW = " → "
 COSTS_AND_MEANS = {"cost", "gain", "parity"}
-NARROWED = "Narrowed"
+NARROWED, SUSPENDED = "Narrowed", "Suspended"
 NEW_VERSION_EVENTS = {"VersionFirstUsed", "TakenOver", "Widened"}
 
 
@@ -198,7 +198,9 @@ class ExampleStory:
 
     def _describe_narrowing(self) -> Iterator[str]:
         events = [event for event in self.facts.timeline if event.kind == NARROWED]
-        yield f"NARROWED automatically: {format_quantity(len(events), 'time')}"
+        suspended = sum(event.kind == SUSPENDED for event in self.facts.timeline)
+        also = f", suspended {format_quantity(suspended, 'time')}" if suspended else ""
+        yield f"NARROWED automatically: {format_quantity(len(events), 'time')}{also}"
         for cell in dict.fromkeys((event.site or "", event.window or "") for event in events):
             yield from self._describe_cause(*cell)
         hindsights = {
