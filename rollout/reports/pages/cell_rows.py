@@ -97,7 +97,7 @@ def _describe_narrowings(cell: CellStages, stages: tuple[str, ...]) -> Iterator[
         for before, after in pairwise(cell.intervals)
         if stages.index(after.stage) < stages.index(before.stage)
     )
-    yield from (f"{version} went down {count}×" for version, count in counts.items())
+    yield from (f"{version} down {count}×" for version, count in counts.items())
 
 
 def _describe_leading_evidence(evidence: EvidenceFacts | None) -> tuple[str, int, str, str]:

@@ -88,12 +88,8 @@ def _find_narrowings(facts: ReportFacts) -> Iterator[Finding]:
         narrowings = sorted(group, key=lambda row: row.narrowed_at)
         title = f"{version} was narrowed in {format_cell_name(site, window)}"
         if len(narrowings) > 1:
-            title += f", {format_count(len(narrowings))} times"
+            title += f", {format_count(len(narrowings))} times, last to {narrowings[-1].to}"
         text = _describe_narrowing(narrowings[0], facts)
-        if len(narrowings) > 1:
-            last = narrowings[-1]
-            at = format_zoned_time(last.narrowed_at, facts.identity.zones[site], last.narrowed_at)
-            text += f" The last time was {at}, to {last.to}."
         yield Finding(BAD, "Narrowed", title, text, "auditing", (OPERATOR, ENGINEER, AUDITOR))
     yield from _find_other_narrowings(facts)
 
@@ -119,7 +115,7 @@ def _describe_earlier_alarm(row: Hindsight) -> str:
     if row.seen_at is None or row.seen_at >= row.narrowed_at:
         return ""
     delay = describe_duration(row.seen_at - row.began_at)
-    text = f" On all blind decisions, audited or not, it would have tripped after {delay}"
+    text = f" On all blind decisions it trips after {delay}"
     if row.price.known and row.price_if_seen is not None:
         text += f" and {format_count(row.price_if_seen.wrong_action.count)} wrong cases"
     return f"{text}."
