@@ -7,13 +7,9 @@ Doubt is answered with `human` and never with an error, because a client replace
 default. Contract: open-feature/protocol, service/openapi.yaml 0.3.0.
 """
 
-import json
 import re
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from hashlib import sha256
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -29,6 +25,14 @@ from api.flag_context import (
     InvalidContextError,
     parse_context,
     parse_instant,
+)
+from api.flag_formatting import (
+    FACETS,
+    Evaluation,
+    FlagValue,
+    build_flag,
+    compute_etag,
+    format_flag,
 )
 from api.problems import build_problem_responses
 from api.schemas.assignments import QuestionFields
@@ -46,53 +50,12 @@ from rollout.services.assignments.assignments import (
     assign_all_to_humans,
     load_rollout_names,
 )
-from rollout.services.assignments.client_heads import CodedHead
-from rollout.services.engine.assignment_cache import SharedAssignment
 from rollout.services.engine.service import Service
 from rollout.store.database.errors import DatabaseUnavailableError
 
 router = APIRouter(prefix="/ofrep/v1/evaluate/flags", tags=["openfeature"])
 
 FLAG_PATTERN: Final = re.compile(r"gate\.(?P<rollout>[A-Za-z0-9._-]+)\.(?P<facet>[a-z-]+)")
-VOLATILE_METADATA: Final = frozenset({"permit", "fresh_until"})
-FlagValue = bool | str | int | float | dict[str, JsonValue]
-encode_flag: Final = json.JSONEncoder(separators=(",", ":")).encode
-Facet = Callable[[Assignment, Policy | None], FlagValue]
-
-
-def _get_stage_level(assignment: Assignment, policy: Policy | None) -> int:
-    return 0 if policy is None else policy.stage_ids.index(assignment.stage)
-
-
-def _get_audit_rate(assignment: Assignment, policy: Policy | None) -> float:
-    stage_level = _get_stage_level(assignment, policy)
-    return (
-        0.0
-        if policy is None or not stage_level
-        else float(policy.get_stage(stage_level).audit or 0.0)
-    )
-
-
-def _build_decision(assignment: Assignment, policy: Policy | None) -> dict[str, JsonValue]:
-    return {
-        "decider": assignment.decider,
-        "stage": assignment.stage,
-        "stage_level": _get_stage_level(assignment, policy),
-        "exposure": assignment.exposure,
-        "audited": assignment.is_audited,
-        "share": assignment.share,
-    }
-
-
-FACETS: Final[Mapping[str, Facet]] = {
-    "decider": lambda assignment, _: assignment.decider,
-    "model-may-act": lambda assignment, _: assignment.decider == "model",
-    "audit": lambda assignment, _: assignment.is_audited,
-    "audit-rate": _get_audit_rate,
-    "stage": _get_stage_level,
-    "decision": _build_decision,
-}
-
 EXAMPLE: dict[str, Any] = {
     "context": {
         "targetingKey": "creek-000123",
@@ -164,16 +127,6 @@ class FlagNotFound(BaseModel):
     errorDetails: str  # noqa: N815 - the protocol's name
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """The answer for one rollout; `policy` is None in shadow."""
-
-    rollout: str
-    answers: AssignmentAnswers
-    assignment: Assignment
-    policy: Policy | None
-
-
 RESPONSES: dict[int | str, dict[str, Any]] = {
     **build_problem_responses(401, 403, 408, 413, 415, 422, 429, 503),
     400: {
@@ -219,7 +172,7 @@ async def evaluate_flag(
         return _build_failure(error, key)
     except UnknownRolloutError:
         return _build_not_found(key)
-    return Response(_format_flag(flag, evaluation["facet"]), media_type="application/json")
+    return Response(format_flag(flag, evaluation["facet"]), media_type="application/json")
 
 
 @router.post(
@@ -251,8 +204,8 @@ async def evaluate_flags(
     except InvalidContextError as error:
         return _build_failure(error, None)
     evaluations = await _evaluate_all_in_time(request, service, caller, context)
-    flags = [_build_flag(evaluation, facet) for evaluation in evaluations for facet in FACETS]
-    tag = _compute_etag(flags)
+    flags = [build_flag(evaluation, facet) for evaluation in evaluations for facet in FACETS]
+    tag = compute_etag(flags)
     if if_none_match is not None and tag in {
         known_tag.strip() for known_tag in if_none_match.split(",")
     }:
@@ -278,7 +231,7 @@ def find_quick_answer(service: Service, caller: Caller, key: str, body: bytes) -
     if answers is None:
         return None
     evaluation = _build_evaluation(service, flag_name["rollout"], answers)
-    return _format_flag(evaluation, flag_name["facet"]).encode()
+    return format_flag(evaluation, flag_name["facet"]).encode()
 
 
 async def _evaluate_in_time(
@@ -378,94 +331,6 @@ def _find_policy(service: Service, rollout_name: str, assignment: Assignment) ->
         return None
     policy = service.state_cache.find_last_policy(rollout_name)
     return policy if policy is not None and assignment.stage in policy.stage_ids else None
-
-
-def _build_flag(evaluation: Evaluation, facet: str) -> dict[str, Any]:
-    value = FACETS[facet](evaluation.assignment, evaluation.policy)
-    flag = _build_shared_flag(
-        evaluation.rollout, facet, value, evaluation.assignment, evaluation.answers.head
-    )
-    flag["metadata"] |= _build_own_metadata(evaluation)
-    return flag
-
-
-def _format_flag(evaluation: Evaluation, facet: str) -> str:
-    """Return the JSON of a flag; what equal cases share is formatted once."""
-    value = FACETS[facet](evaluation.assignment, evaluation.policy)
-    if isinstance(value, dict):  # can't be the key of a cache
-        return encode_flag(_build_flag(evaluation, facet))
-    answers = evaluation.answers
-    shared_text = _format_shared_flag(
-        evaluation.rollout, facet, value, answers.assignments[0], answers.head
-    )
-    return f"{shared_text},{encode_flag(_build_own_metadata(evaluation))[1:]}}}"
-
-
-@lru_cache(maxsize=4_096, typed=True)  # 0, 0.0 and False differ in JSON
-def _format_shared_flag(
-    rollout_name: str,
-    facet: str,
-    value: bool | str | float,
-    shared: SharedAssignment,
-    head: CodedHead,
-) -> str:
-    """Return the JSON of a flag up to its case's own metadata."""
-    flag = _build_shared_flag(rollout_name, facet, value, shared.assignment, head)
-    return encode_flag(flag).removesuffix("}}")
-
-
-def _build_shared_flag(
-    rollout_name: str, facet: str, value: FlagValue, assignment: Assignment, head: CodedHead
-) -> dict[str, Any]:
-    """Return a flag without its case's own metadata, which comes last in it."""
-    head_metadata = {
-        "hash": head.hash,
-        "ledger_head": f"{rollout_name}:{head.revision}:{head.hash}:{head.code}",
-    }
-    metadata = {
-        "rollout": rollout_name,
-        "decider": assignment.decider,
-        "stage": assignment.stage,
-        "exposure": assignment.exposure,
-        "audited": assignment.is_audited,
-        "share": assignment.share,
-        "reason": assignment.reason,
-        "revision": assignment.revision,
-        "lease": assignment.lease.total_seconds(),
-        **(head_metadata if head.hash else {}),
-    }
-    return {
-        "key": f"gate.{rollout_name}.{facet}",
-        "reason": "STATIC" if assignment.stage == SHADOW else "SPLIT",
-        "variant": _format_variant(value, assignment),
-        "value": value,
-        "metadata": metadata,
-    }
-
-
-def _build_own_metadata(evaluation: Evaluation) -> dict[str, str]:
-    """Return the metadata of `VOLATILE_METADATA` that a flag has."""
-    fresh_until = (evaluation.answers.at + evaluation.assignment.lease).isoformat()
-    permit = evaluation.answers.permits[0]
-    return {"fresh_until": fresh_until} | ({} if permit is None else {"permit": permit})
-
-
-def _format_variant(value: FlagValue, assignment: Assignment) -> str:
-    match value:
-        case bool():
-            return "on" if value else "off"
-        case str():
-            return value
-    return assignment.stage
-
-
-def _compute_etag(flags: list[dict[str, Any]]) -> str:
-    stable_flags = [flag | {"metadata": _drop_volatile(flag["metadata"])} for flag in flags]
-    return f'"{sha256(json.dumps(stable_flags, sort_keys=True).encode()).hexdigest()[:32]}"'
-
-
-def _drop_volatile(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metadata.items() if name not in VOLATILE_METADATA}
 
 
 def _check_hints(etag: str | None, modified: str | None) -> None:

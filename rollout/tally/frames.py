@@ -7,7 +7,7 @@ rows; `rejected` holds the other rows with their reasons; used rows with a remar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -281,6 +281,18 @@ class RecordFrames:
     own_predictions: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=OWN_PREDICTION_SCHEMA)
     )
+
+    def select_cases(self, keys: pl.Series) -> RecordFrames:
+        """Return the frames with the cases of these keys and their records; others as they are."""
+        is_selected = pl.col("case_key").is_in(keys.implode())
+        return replace(
+            self,
+            cases=self.cases.filter(is_selected),
+            predictions=self.predictions.filter(is_selected),
+            decisions=self.decisions.filter(is_selected),
+            unsourced_decisions=self.unsourced_decisions.filter(is_selected),
+            outcomes=self.outcomes.filter(is_selected),
+        )
 
     @property
     def levers(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
@@ -30,8 +31,8 @@ def compute_replay_facts(replayed_files: ReplayedFiles) -> ReportFacts:
     return compute_report_facts(build_replay_inputs(replayed_files))
 
 
-def build_replay_inputs(replayed_files: ReplayedFiles) -> ReportInputs:
-    """Return the report inputs of a replay."""
+def build_record_inputs(replayed_files: ReplayedFiles) -> ReportInputs:
+    """Return the report inputs of a replay, whatever its records came from."""
     result, tick = replayed_files.result, replayed_files.policy.tick
     return ReportInputs(
         policy=replayed_files.policy,
@@ -46,8 +47,16 @@ def build_replay_inputs(replayed_files: ReplayedFiles) -> ReportInputs:
         last=to_instant(result.last_slot, tick),
         salt=replayed_files.request.options.salt,
         is_simulated=True,
-        sources=tuple(_build_source(path) for path in _list_input_files(replayed_files.request)),
-        command=build_replay_command(replayed_files.request),
+    )
+
+
+def build_replay_inputs(replayed_files: ReplayedFiles) -> ReportInputs:
+    """Return the report inputs of a replay of files."""
+    request = replayed_files.request
+    return replace(
+        build_record_inputs(replayed_files),
+        sources=tuple(_build_source(path) for path in _list_input_files(request)),
+        command=build_replay_command(request),
         product=f"rollout-controller {version('rollout-controller')}",
         media=partial(_find_media, replayed_files),
         chosen_sources=replayed_files.request.chosen_sources,

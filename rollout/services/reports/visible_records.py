@@ -66,7 +66,7 @@ def load_visible_records(
     is_inside = pl.col("occurred_at").is_between(period.since, period.until, closed="left")
     is_visible = is_inside & ~pl.col("case_key").is_in(list(hidden_keys))
     visible_keys = all_records.cases.filter(is_visible)["case_key"]
-    selected_records = _name_senders(transaction, _select_records(all_records, visible_keys))
+    selected_records = _name_senders(transaction, all_records.select_cases(visible_keys))
     records = _add_local_hours(selected_records, policy)
     units = resolve_natural_units(placed_history, policy)
     open_units, open_planted_units = _list_unit_keys(state, store, blind_case_ids, policy)
@@ -114,19 +114,6 @@ def _add_episode_cases(
             to_instant(find_slot_before(period.since, episode_span), episode_span), last_instant
         )
     return all_case_ids
-
-
-def _select_records(records: RecordFrames, keys: pl.Series) -> RecordFrames:
-    """Return the records of some cases."""
-    is_selected = pl.col("case_key").is_in(keys.implode())
-    return replace(
-        records,
-        cases=records.cases.filter(is_selected),
-        predictions=records.predictions.filter(is_selected),
-        decisions=records.decisions.filter(is_selected),
-        unsourced_decisions=records.unsourced_decisions.filter(is_selected),
-        outcomes=records.outcomes.filter(is_selected),
-    )
 
 
 def _name_senders(transaction: Transaction, records: RecordFrames) -> RecordFrames:

@@ -4,7 +4,8 @@ Held are the next blind tasks of the queue, as long as nobody waits for their an
 depends on site, window and time alone, so it tells nothing about gold cases or predictions.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -240,6 +241,21 @@ class _PageQueue:
         )
 
 
+@contextmanager
+def _open_queue(
+    database: Database,
+    caller: Caller,
+    state: RolloutState,
+    at: datetime,
+    claim_time: datetime | None,
+) -> Iterator[_PageQueue]:
+    """Open the queue of a user who may review, within a write transaction of its own."""
+    require_permission(caller, Permission.REVIEW, state.rollout.name)
+    check_is_user(caller)
+    with database.begin_write() as transaction:
+        yield _PageQueue(transaction, caller, state, at, claim_time or at)
+
+
 def claim_page_tasks(
     database: Database,
     caller: Caller,
@@ -257,10 +273,7 @@ def claim_page_tasks(
         NotAllowedError: the caller may not review anywhere in the rollout.
         UserRequiredError: the caller is a service account.
     """
-    require_permission(caller, Permission.REVIEW, state.rollout.name)
-    check_is_user(caller)
-    with database.begin_write() as transaction:
-        queue = _PageQueue(transaction, caller, state, at, claim_time or at)
+    with _open_queue(database, caller, state, at, claim_time) as queue:
         claimed = queue.list_claimed()
         if not claimed or not is_urgent_task(claimed[0], at):
             task = queue.claim_urgent() if claimed else queue.claim_next()
@@ -291,10 +304,7 @@ def hold_cases_ahead(
         NotAllowedError: the caller may not review anywhere in the rollout.
         UserRequiredError: the caller is a service account.
     """
-    require_permission(caller, Permission.REVIEW, state.rollout.name)
-    check_is_user(caller)
-    with database.begin_write() as transaction:
-        queue = _PageQueue(transaction, caller, state, at, claim_time or at)
+    with _open_queue(database, caller, state, at, claim_time) as queue:
         claimed = queue.list_claimed()
         current = [task for task in claimed if task.id == page.current]
         others = [task for task in claimed if task.id != page.current]

@@ -25,7 +25,8 @@ from rollout.services.reviews.review_queue import (
 from rollout.store.database.session import Database, Transaction
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.newest_records import NewestRecords
-from rollout.store.reviews.reviews import ReviewTaskLists, StoredReviewTask
+from rollout.store.reviews.review_lists import ReviewTaskLists
+from rollout.store.reviews.reviews import StoredReviewTask
 from rollout.store.tables.columns import decode_instant
 
 MAX_OWN_DECISIONS: Final = 12

@@ -32,7 +32,8 @@ from rollout.services.engine.service import Service
 from rollout.services.reviews.exposure import find_hidden_cases, store_exposures
 from rollout.store.database.session import Database, Transaction
 from rollout.store.records.newest_records import NewestRecords
-from rollout.store.reviews.reviews import DONE, ReviewTaskLists, ReviewTaskStore, StoredReviewTask
+from rollout.store.reviews.review_lists import ReviewTaskLists
+from rollout.store.reviews.reviews import DONE, ReviewTaskStore, StoredReviewTask
 from rollout.store.tables.columns import encode_json
 
 ReviewQueue = Literal["blind", "assisted", "adjudicate"]

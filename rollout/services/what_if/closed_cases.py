@@ -146,20 +146,8 @@ def _select_closed(
         blind = PeriodRecords(transaction, state.rollout).list_blind_cases(at)
         keys = ExternalKeys(transaction, state.rollout).find_keys(blind).values()
         ended = _filter_by_grace(planted.cases, inputs)["case_key"]
-        planted = _select(planted, ended.filter(~ended.is_in(list(keys))))
-    return replace(_select(inputs.records, closed), planted=planted)
-
-
-def _select(records: RecordFrames, keys: pl.Series) -> RecordFrames:
-    is_selected = pl.col("case_key").is_in(keys.implode())
-    return replace(
-        records,
-        cases=records.cases.filter(is_selected),
-        predictions=records.predictions.filter(is_selected),
-        decisions=records.decisions.filter(is_selected),
-        unsourced_decisions=records.unsourced_decisions.filter(is_selected),
-        outcomes=records.outcomes.filter(is_selected),
-    )
+        planted = planted.select_cases(ended.filter(~ended.is_in(list(keys))))
+    return replace(inputs.records.select_cases(closed), planted=planted)
 
 
 def _add_attributes(records: RecordFrames, draft: Policy) -> RecordFrames:

@@ -26,6 +26,7 @@ from rollout.reports.inputs.decided_by import MODEL, assign_deciders, find_drawn
 from rollout.reports.inputs.inputs import PolicyPeriod, ReportInputs
 from rollout.reports.inputs.stages import CellStages, StageInterval, compute_stage_histories
 from rollout.services.replay.replay import ReplayRequest, replay_records
+from rollout.services.replay.replay_output import build_record_inputs
 from rollout.tally.case_placement import PlacedHistory
 from rollout.tally.frames import RecordFrames
 from rollout.tally.reviewer_checks import is_blind_decision
@@ -138,21 +139,7 @@ def replay_policy(policy: Policy, records: WhatIfRecords, salt: bytes) -> tuple[
         trained_until=records.trained_until,
     )
     replayed = replay_records(request, policy, records.records)
-    result, tick = replayed.result, policy.tick
-    inputs = ReportInputs(
-        policy=policy,
-        events=result.events,
-        timelines=result.stage_histories,
-        evidence_views=result.views,
-        units=replayed.units,
-        records=replayed.records,
-        cases=replayed.history.cases,
-        unplaced=replayed.history.excluded,
-        first=to_instant(result.first_slot, tick),
-        last=to_instant(result.last_slot, tick),
-        salt=salt,
-        is_simulated=True,
-    )
+    inputs = build_record_inputs(replayed)
     return _build_cells(inputs, replayed.history, records)
 
 

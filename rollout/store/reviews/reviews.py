@@ -12,12 +12,11 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from rollout.core.records.reviews import ADJUDICATE, BLIND_KINDS, REVEALING_CONTENT, SEEDED
+from rollout.core.records.reviews import BLIND_KINDS, REVEALING_CONTENT, SEEDED
 from rollout.store.database.bulk import insert_new_rows
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.exposures import select_figures_until
-from rollout.store.tables.columns import decode_instant
 from rollout.store.tables.tables import cases, decisions, exposures, reviews
 
 OPEN, DONE, WITHDRAWN = "open", "done", "withdrawn"
@@ -102,7 +101,7 @@ class ReviewTaskStore:
         """Return the task with this number, or None; `lock` blocks changes."""
         query = self._select_tasks(reviews.c.id == number)
         row = self._transaction.execute(query.with_for_update() if lock else query).one_or_none()
-        return None if row is None else _build_task(row)
+        return None if row is None else build_task(row)
 
     def list_of_cases(self, case_ids: Collection[int]) -> Sequence[StoredReviewTask]:
         """Return all tasks of some cases, in order within each case."""
@@ -120,7 +119,7 @@ class ReviewTaskStore:
             reviews.c.state == OPEN,
             reviews.c.kind.in_(kinds),
             reviews.c.claimed_until > at,
-            *_match_sites(sites),
+            *match_sites(sites),
         )
         return self._load_all(query.order_by(*QUEUE_ORDER))
 
@@ -171,7 +170,7 @@ class ReviewTaskStore:
         for query in self._order_available(reviewer, at, kinds, sites, claim_time):
             row = self._transaction.execute(query.limit(1)).one_or_none()
             if row is not None:
-                return _build_task(row)
+                return build_task(row)
         return None
 
     def _order_available(
@@ -200,7 +199,7 @@ class ReviewTaskStore:
 
     def release_all(self, reviewer: str, sites: SiteFilter) -> int:
         """Release all claims of a reviewer; return the number of tasks."""
-        return self._release(reviews.c.reviewer == reviewer, *_match_sites(sites))
+        return self._release(reviews.c.reviewer == reviewer, *match_sites(sites))
 
     def release_revealed(self, reviewer: str) -> None:
         """Release the gold cases that figures may have revealed to their reviewer."""
@@ -273,12 +272,12 @@ class ReviewTaskStore:
             reviews.c.state == OPEN,
             reviews.c.due_at >= since,
             reviews.c.due_at < until,
-            *_match_sites(sites),
+            *match_sites(sites),
         )
         return self._load_all(query.order_by(*QUEUE_ORDER).limit(limit))
 
     def _select_tasks(self, *conditions: ColumnElement[bool]) -> Select[Any]:
-        return _select_tasks(self._rollout, *conditions)
+        return select_tasks(self._rollout, *conditions)
 
     def _match_cases(self, case_ids: Collection[int]) -> tuple[ColumnElement[bool], ...]:
         return match_cases(self._transaction, self._rollout, reviews, case_ids)
@@ -288,12 +287,12 @@ class ReviewTaskStore:
         return self._transaction.execute(statement.values(**values)).rowcount
 
     def _load_all(self, query: Select[Any]) -> list[StoredReviewTask]:
-        return [_build_task(row) for row in self._transaction.execute(query)]
+        return [build_task(row) for row in self._transaction.execute(query)]
 
     def _lock_first(self, query: Select[Any]) -> StoredReviewTask | None:
         locking_query = query.limit(1).with_for_update(skip_locked=True, of=reviews)
         row = self._transaction.execute(locking_query).one_or_none()
-        return None if row is None else _build_task(row)
+        return None if row is None else build_task(row)
 
     def _claim_locked(
         self, task: StoredReviewTask, reviewer: str, until: datetime
@@ -320,7 +319,7 @@ class ReviewTaskStore:
             reviews.c.kind.in_(kinds),
             or_(reviews.c.claimed_until.is_(None), reviews.c.claimed_until <= claim_time),
             or_(reviews.c.due_at.is_(None), reviews.c.due_at > at),
-            *_match_sites(sites),
+            *match_sites(sites),
             _match_case(cases),
             ~_match_case(decisions, decisions.c.reviewer == reviewer),
             ~_has_other_task(reviewer),
@@ -334,11 +333,13 @@ class ReviewTaskStore:
         return _match_case(cases, cases.c.occurred_at < figures_until)
 
 
-def _select_tasks(rollout: Rollout, *conditions: ColumnElement[bool]) -> Select[Any]:
+def select_tasks(rollout: Rollout, *conditions: ColumnElement[bool]) -> Select[Any]:
+    """Return the query for tasks of a rollout, with the columns that `build_task` reads."""
     return select(*TASK_COLUMNS).where(reviews.c.rollout == rollout.number, *conditions)
 
 
-def _match_sites(sites: SiteFilter) -> tuple[ColumnElement[bool], ...]:
+def match_sites(sites: SiteFilter) -> tuple[ColumnElement[bool], ...]:
+    """Return the condition for tasks at some sites; () for all."""
     return () if sites is None else (reviews.c.site.in_(sorted(sites)),)
 
 
@@ -371,101 +372,7 @@ def _build_row(rollout: Rollout, new_task: NewReviewTask) -> dict[str, Any]:
     return {"rollout": rollout.number, "state": OPEN, **values}
 
 
-def _build_task(row: Row[Any]) -> StoredReviewTask:
+def build_task(row: Row[Any]) -> StoredReviewTask:
+    """Return the task of a row of `select_tasks`."""
     fields = StoredReviewTask.__dataclass_fields__
     return StoredReviewTask(**{name: getattr(row, name) for name in fields})
-
-
-class ReviewTaskLists:
-    """The review tasks of one rollout as read-only lists."""
-
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
-        self._transaction = transaction
-        self._rollout = rollout
-
-    def count_decided(self, reviewer: str, since: datetime) -> int:
-        """Return how many cases a reviewer decided since a time."""
-        query = select(func.count()).where(
-            reviews.c.rollout == self._rollout.number,
-            *_match_done(reviewer),
-            reviews.c.closed_at >= since,
-        )
-        return int(self._transaction.execute(query).scalar_one())
-
-    def list_submissions(
-        self, reviewer: str, since: datetime, limit: int
-    ) -> Sequence[tuple[datetime | None, datetime, bool]]:
-        """Return start, end and unsureness of a reviewer's last decisions.
-
-        Decisions of gold cases are among them; of several revisions the newest counts.
-        """
-        newest_first = (reviews.c.closed_at.desc(), reviews.c.id.desc())
-        closed = (
-            select(reviews.c.id, reviews.c.case_id, reviews.c.gold_decision, reviews.c.closed_at)
-            .where(
-                reviews.c.rollout == self._rollout.number,
-                *_match_done(reviewer),
-                reviews.c.closed_at >= since,
-            )
-            .order_by(*newest_first)
-            .limit(limit)
-            .subquery()
-        )
-        own_decision = and_(
-            decisions.c.rollout == self._rollout.number,
-            decisions.c.case_id == closed.c.case_id,
-            decisions.c.reviewer == reviewer,
-        )
-        query = (
-            select(closed.c.id, closed.c.gold_decision, closed.c.closed_at)
-            .add_columns(decisions.c.started_at, decisions.c.submitted_at, decisions.c.unsure)
-            .select_from(closed.outerjoin(decisions, own_decision))
-            .order_by(closed.c.id, decisions.c.revision)
-        )
-        newest = {row.id: row for row in self._transaction.execute(query)}
-        return [_read_submission(row) for row in newest.values()]
-
-    def list_last_decided(
-        self, reviewer: str, limit: int
-    ) -> Sequence[tuple[StoredReviewTask, datetime]]:
-        """Return a reviewer's last decisions with their times, newest first."""
-        newest_first = (reviews.c.closed_at.desc(), reviews.c.id.desc())
-        return self._load_closed(*_match_done(reviewer), order=newest_first, limit=limit)
-
-    def find_decided(self, reviewer: str, number: int) -> tuple[StoredReviewTask, datetime] | None:
-        """Return a reviewer's decided task by number, or None."""
-        conditions = (*_match_done(reviewer), reviews.c.id == number)
-        return next(iter(self._load_closed(*conditions, order=(), limit=1)), None)
-
-    def list_adjudications(self, sites: SiteFilter, limit: int) -> Sequence[StoredReviewTask]:
-        """Return open adjudications at sites (None: all), oldest first."""
-        query = _select_tasks(
-            self._rollout,
-            reviews.c.kind == ADJUDICATE,
-            reviews.c.state == OPEN,
-            *_match_sites(sites),
-        )
-        rows = self._transaction.execute(
-            query.order_by(reviews.c.opened_at, reviews.c.id).limit(limit)
-        )
-        return [_build_task(row) for row in rows]
-
-    def _load_closed(
-        self, *conditions: ColumnElement[bool], order: Sequence[Any], limit: int
-    ) -> Sequence[tuple[StoredReviewTask, datetime]]:
-        query = _select_tasks(self._rollout, *conditions).add_columns(reviews.c.closed_at)
-        rows = self._transaction.execute(query.order_by(*order).limit(limit))
-        return [(_build_task(row), row.closed_at) for row in rows]
-
-
-def _read_submission(row: Row[Any]) -> tuple[datetime | None, datetime, bool]:
-    gold = row.gold_decision
-    if gold is None:
-        return row.started_at, row.submitted_at or row.closed_at, bool(row.unsure)
-    started_at = None if gold["started_at"] is None else decode_instant(gold["started_at"])
-    is_unsure = gold["unsure"] or None in gold["answers"].values()
-    return started_at, decode_instant(gold["submitted_at"]), is_unsure
-
-
-def _match_done(reviewer: str) -> tuple[ColumnElement[bool], ...]:
-    return reviews.c.reviewer == reviewer, reviews.c.state == DONE
