@@ -1,7 +1,8 @@
 """Limits of a request: size of its body, raw and inflated, its time and its rate.
 
-The middleware reads the whole body before anything is parsed. A body that is too large, too slow or
-invalid gzip has no effect. The rate limit does not apply to stops, narrowings and rejections.
+The middleware reads the whole body before anything is parsed, but for uploaded files, which their
+page receives bit by bit. A body that is too large, too slow or invalid gzip has no effect. The rate
+limit does not apply to stops, narrowings and rejections.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.priority_threads import is_narrowing
 from api.problems import build_problem
 from api.request_rates import RequestRates
-from rollout.core.scope.permissions import Caller
+from rollout.core.scope.permissions import Caller, may_upload
 from rollout.store.database.errors import StoreError
 
 MAX_RAW_BYTES = 8 * 2**20
@@ -27,6 +28,8 @@ MAX_ANONYMOUS_BYTES = 64 * 2**10  # for unknown callers
 MAX_TOTAL_BYTES = 256 * 2**20  # of all requests in progress
 BODY_TIMEOUT = 30.0
 API_PATHS = ("/v1/", "/ofrep/")
+UPLOAD_PATH = "/console/files"
+UPLOAD_TYPE = b"multipart/form-data"
 CLOSED_POLICY = (
     "default-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none';"
     " frame-ancestors 'none'"
@@ -71,6 +74,9 @@ class LimitsMiddleware:
                 "too-many-requests", "too many requests; wait a second and ask again"
             )
             await answer(scope, receive, send)
+            return
+        if is_upload(scope):
+            await self.app(scope, receive, send)
             return
         await self._handle_with_body(scope, receive, send)
 
@@ -144,6 +150,21 @@ class LimitsMiddleware:
         if not isinstance(caller, Caller):
             return self.rates.take_for_address(scope)
         return is_narrowing(scope) or self.rates.take_for_caller(caller)
+
+
+def is_upload(scope: Scope) -> bool:
+    """Return whether a request brings files of a user who may upload some.
+
+    Its body is not read here; the page limits its size and time, and how many come at once.
+    """
+    if scope["path"] != UPLOAD_PATH or scope["method"] != "POST":
+        return False
+    headers, caller = dict(scope["headers"]), scope["state"].get("caller")
+    return (
+        headers.get(b"content-type", b"").lower().startswith(UPLOAD_TYPE)
+        and isinstance(caller, Caller)
+        and may_upload(caller)
+    )
 
 
 def _is_unidentified(scope: Scope) -> bool:

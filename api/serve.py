@@ -34,6 +34,7 @@ from rollout.services.engine.stop_latches import LatchFolder
 from rollout.services.support.channels import load_channels, warn_if_readable_by_others
 from rollout.services.support.checkpoint_keys import open_checkpoint_targets
 from rollout.services.support.clock import SystemClock
+from rollout.services.uploads.upload_folder import delete_abandoned_uploads
 from rollout.settings import Settings, read_settings
 from rollout.store.database.append_only_checks import find_missing_triggers, find_unsafe_settings
 from rollout.store.database.errors import StoreError, UnsafeDatabaseError
@@ -103,6 +104,7 @@ def open_service(settings: Settings, *, accept_lost_records: bool = False) -> It
             secret_key_file=settings.secret_key_file,
         )
         service.autonomy.latches.open_folder(LatchFolder(Path(settings.latch_folder)))
+        delete_abandoned_uploads()
         service.autonomy.require_writes(int(settings.disk_reserve * MEBIBYTE))
         sign_in = SignIn(database, clock, secrets.token_bytes, hasher, service.sign_in.codes)
         yield replace(

@@ -20,6 +20,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from reported_figures import report_figure
+
 HERE = Path(__file__).parent
 SITES, WINDOWS = 2_500, 4
 CALLERS = 40  # keys that take turns: one alone would meet its rate limit
@@ -28,6 +30,8 @@ NAME = "bench"
 FLAG_PATH = f"/ofrep/v1/evaluate/flags/gate.{NAME}.decider"
 HOURS = ("00:00-06:00", "06:00-12:00", "12:00-18:00", "18:00-24:00")
 START = datetime.now(UTC) - timedelta(days=1)
+Turns = dict[str, list[tuple[float, float]]]
+"""CPU and wall microseconds of each turn, by what was asked."""
 
 
 def build_policy_text(count: int = SITES) -> str:
@@ -246,8 +250,8 @@ def measure_requests(line: Line, requests: list[bytes]) -> tuple[float, float]:
     return cpu / len(requests) * 1e6, wall / len(requests) * 1e6
 
 
-def measure_servers() -> dict[str, tuple[float, float]]:
-    """Return CPU and wall microseconds a request of each kind: the median of the turns."""
+def measure_servers() -> Turns:
+    """Return CPU and wall microseconds a request of each kind, in each turn."""
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/bench.db"
         keys = fill(url)
@@ -255,9 +259,9 @@ def measure_servers() -> dict[str, tuple[float, float]]:
             return _measure_lines(mine, plain, keys)
 
 
-def _measure_lines(mine: Line, plain: Line, keys: list[str]) -> dict[str, tuple[float, float]]:
+def _measure_lines(mine: Line, plain: Line, keys: list[str]) -> Turns:
     path = f"/v1/rollouts/{NAME}/assignments"
-    turns: dict[str, list[tuple[float, float]]] = {}
+    turns: Turns = {}
     for turn in range(ROUNDS + 1):
         singles = [request(path, build_question(n), keys[n % CALLERS]) for n in range(REQUESTS)]
         flags = [request(FLAG_PATH, build_flag(n), keys[n % CALLERS]) for n in range(REQUESTS)]
@@ -275,7 +279,21 @@ def _measure_lines(mine: Line, plain: Line, keys: list[str]) -> dict[str, tuple[
             for name, figures in medians.items():
                 turns.setdefault(name, []).append(figures)
     _check(mine, path, keys[0])
-    return {name: _median(figures) for name, figures in turns.items()}
+    return turns
+
+
+def _report_figures(turns: Turns) -> None:
+    """Report the CPU of each turn: requests, their ratios, and each more of a batch."""
+    spent = {name: [cpu for cpu, _ in rows] for name, rows in turns.items()}
+    for name, values in spent.items():
+        report_figure(name, "µs of CPU", values)
+    for who in ("ours", "OFREP"):
+        pairs = zip(spent[f"{who}, one"], spent["bare, one"], strict=True)
+        report_figure(f"one, {who} / bare", "ratio", [own / bare for own, bare in pairs], 1.5)
+    for who, goal in (("ours", 5), ("bare", None)):
+        pairs = zip(spent[f"{who}, batch"], spent[f"{who}, one"], strict=True)
+        each = [(batch - single) / (BATCH - 1) for batch, single in pairs]
+        report_figure(f"each more of {BATCH}, {who}", "µs of CPU", each, goal)
 
 
 def _median(figures: list[tuple[float, float]]) -> tuple[float, float]:
@@ -290,7 +308,9 @@ def _check(mine: Line, path: str, key: str) -> None:
 
 def format_table() -> Iterator[str]:
     """Yield the lines of the table."""
-    figures = measure_servers()
+    turns = measure_servers()
+    _report_figures(turns)
+    figures = {name: _median(rows) for name, rows in turns.items()}
     yield f"{'assignments over HTTP (uvicorn)':34}{'CPU µs':>9}{'wall µs':>9}"
     for name, (cpu, wall) in figures.items():
         yield f"{name:34}{cpu:9.0f}{wall:9.0f}"

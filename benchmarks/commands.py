@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from assignments import NAME, fill
+from reported_figures import report_figure
 
 STOPS = 9
 
@@ -15,6 +16,8 @@ STOPS = 9
 def format_table() -> Iterator[str]:
     """Yield the lines of the table."""
     (cpu, wall), later = _stops()
+    report_figure("first stop of a process", "ms of CPU", [cpu])
+    report_figure("later stops", "ms of CPU", [spent for spent, _ in later])
     yield f"{'a stop on a ledger of 10,000 rows':40}{'CPU ms':>8}{'wall ms':>9}"
     yield f"{'first command of a process':40}{cpu:8.0f}{wall:9.0f}"
     cpu, wall = (median(figures[n] for figures in later) for n in (0, 1))

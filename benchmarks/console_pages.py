@@ -16,6 +16,7 @@ from time import process_time
 
 import polars as pl
 from argon2 import PasswordHasher
+from reported_figures import report_figure
 from starlette.testclient import TestClient
 
 from api.app import create_app
@@ -196,6 +197,8 @@ def measured(client: TestClient, path: str, times: int = 5) -> str:
         answer.raise_for_status()
         size, sent = len(answer.content), int(answer.headers["content-length"])
     first, later = took[0], median(took[1:])
+    report_figure(f"{path}, first", "ms of CPU", [first])
+    report_figure(f"{path}, later", "ms of CPU", took[1:], 300)
     cost = f"first {first:.0f} ms, later {later:.0f} ms CPU"
     return f"{path}: {cost}, {sent / 1000:.1f} kB sent, {size / 1000:.1f} kB whole"
 

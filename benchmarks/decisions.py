@@ -12,9 +12,12 @@ from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Any
 
+from reported_figures import report_figure
+
 SITES, WINDOWS, CELLS_SITES = 100, 24, 2_500
 ROUNDS, QUESTIONS = 25, 4_000  # short turns: machines are noisy
 DAY = timedelta(days=1)
+GOALS = {"shadow": 10, "the model decides": 25}  # look-ups
 
 
 def build_policy_text(sites: int, windows: int) -> str:
@@ -145,10 +148,13 @@ def format_table() -> Iterator[str]:
                 figures[name].append((spent, spent / look_up))
     for name, rows in figures.items():
         spent_times, ratios = ([row[n] for row in rows] for n in (0, 1))
+        report_figure(name, "µs", spent_times)
+        report_figure(f"{name}, look-ups", "ratio", ratios, GOALS.get(name))
         low, middle, high = min(spent_times), median(spent_times), max(spent_times)
         ratio = f"{min(ratios):.1f} / {median(ratios):.1f} / {max(ratios):.1f}"
         yield f"{name:34}{low:8.2f}{middle:8.2f}{high:8.2f}{ratio:>26}"
     times = sorted(measure_compiling(CELLS_SITES, 4) for _ in range(5))
+    report_figure("10,000 cells compiled", "s", times, 0.2)
     yield f"10,000 cells compiled: {times[0]:.3f} / {times[2]:.3f} / {times[-1]:.3f} s (limit 0.2)"
 
 

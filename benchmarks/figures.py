@@ -28,6 +28,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from reported_figures import report_figure
 
 HERE = Path(__file__).parent
 SIZES = (100_000, 1_000_000, 10_000_000)
@@ -87,6 +88,7 @@ def compare_libraries(file: Path, size: int, turns: int) -> Iterator[str]:
     fastest = min((name for name in names if name != "rollout"), key=lambda name: cpu[name])
     yield f"\n{size:,} pairs: CPU s, wall s, MiB added, MiB of imports; all found the same"
     for name, own in runs.items():
+        report_figure(f"{size:,} pairs, {name}", "s of CPU", [run["cpu"] for run in own])
         wall, added, base = (median(run[of] for run in own) for of in ("wall", "added", "base"))
         yield f"{name:10}{cpu[name]:8.3f}{wall:8.3f}{added:8.0f}{base:8.0f}"
     intervals = median(in_process("intervals", file, size)["cpu"] for _ in range(turns))

@@ -23,6 +23,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from reported_figures import report_figure
+
 POLICY = """
 rollout: bench
 timezone: UTC
@@ -31,7 +33,7 @@ sites: [ramp-a, ramp-b, ramp-c, ramp-d]
 windows:
   - {id: day, hours: "06:00-18:00"}
   - {id: night, hours: 24/7}
-evidence: {unit: case, grace: 24h}
+evidence: {unit: case, grace: 24h, sources: {accounts: [{account: box, reviewers: ["*"]}]}}
 gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
 """
 Figures = dict[str, float]
@@ -364,6 +366,7 @@ def _rows(name: str, turns: Sequence[Turn]) -> list[str]:
 
     def row(side: str) -> str:
         wall, cpu = (median(turn[side][of] for turn in turns) for of in ("wall", "cpu"))
+        report_figure(f"{name}, {side}", "µs of CPU", [turn[side]["cpu"] for turn in turns])
         ratio = median(turn[side]["cpu"] / turn[LIMIT]["cpu"] for turn in turns)
         return f"    {side:40}{wall:8.1f}{cpu:8.1f}{ratio:8.2f}"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import process_time
 
 import polars as pl
+from reported_figures import report_figure
 
 from rollout.core.scope.commands import Actor
 from rollout.services.engine.policy_application import apply_policy
@@ -134,12 +135,15 @@ def live_ticks(folder: Path, cells: int) -> Callable[[], str]:
         database = Database(_url(folder))
         ticker = Ticker(database, "bench", "one")
         first = _took(lambda: ticker.tick(DAY + HOUR))
-        idle = min(_took(partial(ticker.tick, DAY + n * HOUR)) for n in (2, 3, 4))
+        idle_ticks = [_took(partial(ticker.tick, DAY + n * HOUR)) for n in (2, 3, 4)]
         rest = _resident()
         import_records(database, "bench", few, DAY + 5 * HOUR)
         some = _took(lambda: ticker.tick(DAY + 6 * HOUR))
+        report_figure("first tick of a process", "s of CPU", [first])
+        report_figure("idle tick", "s of CPU", idle_ticks, 1)
+        report_figure("tick with 100 new pairs", "s of CPU", [some])
         return (
-            f"first {first:.2f} s CPU, idle {idle * 1000:.0f} ms, "
+            f"first {first:.2f} s CPU, idle {min(idle_ticks) * 1000:.0f} ms, "
             f"100 new pairs {some * 1000:.0f} ms, at rest {rest:.0f} MiB"
         )
 

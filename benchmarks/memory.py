@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # as a script finds it, `python -m` does then too
 from assignments import NAME, SITES, fill
+from reported_figures import report_figure
 
 PATIENCE = 120.0  # seconds for a first tick on a busy machine
 SETTLING = 3.0
@@ -28,6 +29,7 @@ def format_table() -> Iterator[str]:
     yield f"{'rollout serve at rest, MiB':40}{'resident':>10}{'own':>8}"
     for sites in (2, SITES):
         for when, (resident, own) in measure_memory(sites).items():
+            report_figure(f"{4 * sites:,} cells, {when}, resident", "MiB", [resident])
             yield f"{f'{4 * sites:,} cells, {when}':40}{resident:10.0f}{own:8.0f}"
 
 

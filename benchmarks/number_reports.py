@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from reported_figures import report_figure
 
 HERE = Path(__file__).parent
 KINDS = ("labels", "numbers")
@@ -63,6 +64,8 @@ def print_table(folder: Path, pairs: int) -> None:
         write_history(folder / kind, kind, pairs)
         figures[kind] = in_process(folder / kind)
         parts = figures[kind]
+        report_figure(f"{kind}, report", "s of CPU", [parts["report"]])
+        report_figure(f"{kind}, peak", "MiB", [parts["peak"]])
         print(
             f"{kind:10}{parts['replay']:9.1f}{parts['report']:9.1f}{parts['peak']:9.0f}", flush=True
         )

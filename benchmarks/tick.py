@@ -1,8 +1,11 @@
 """One tick over many cells: what `decide` costs when everything has changed and nothing follows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from time import perf_counter
+from time import process_time
+
+from reported_figures import report_figure
 
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
@@ -23,7 +26,11 @@ REQUIRED = (
 )
 
 
-def policy_of(cells: int) -> Policy:
+BAD_BLOCK, GOOD_BLOCK = (360, 40), (394, 6)
+PLAIN = EvidenceRules()
+
+
+def policy_of(cells: int, rules: EvidenceRules = PLAIN) -> Policy:
     """Return a policy with `cells` cells, four measures in its one gate."""
     return Policy(
         rollout="bench",
@@ -32,16 +39,15 @@ def policy_of(cells: int) -> Policy:
         sites=tuple(Site(f"site-{number}", "UTC") for number in range(cells // 4)),
         windows=tuple(Window(f"window-{number}") for number in range(4)),
         stages=(Stage("supervised", blind=0.5),),
-        evidence=EvidenceRules(),
+        evidence=rules,
         gates=(Gate("supervised", REQUIRED, risk=0.05),),
         hash="bench",
     )
 
 
-def tick_over(cells: int) -> Callable[[], str]:
-    """Return a run of one tick over `cells` cells, the first one done beforehand."""
-    policy = policy_of(cells)
-    counted = EvidenceCounts(
+def count_whole() -> EvidenceCounts:
+    """Return evidence that lacks a little, without blocks."""
+    return EvidenceCounts(
         closed=400,
         missing=4,
         days=20,
@@ -53,7 +59,29 @@ def tick_over(cells: int) -> Callable[[], str]:
             ("cost", None, None): (378, 22),
         },
     )
+
+
+def count_blocks(bad: int, good: int) -> EvidenceCounts:
+    """Return evidence in blocks, with a recall that lacks a little in all of them."""
+    whole = count_whole()
+    agreement = (BAD_BLOCK,) * bad + (GOOD_BLOCK,) * good
+    blocks = {key: (counts,) * (bad + good) for key, counts in whole.counts.items()}
+    blocks |= dict.fromkeys((("agreement", None, None), ("cost", None, None)), agreement)
+    counts = {key: tuple(map(sum, zip(*rows, strict=True))) for key, rows in blocks.items()}
+    n = bad + good
+    return replace(whole, closed=400 * n, missing=4 * n, counts=counts, blocks=blocks)
+
+
+def tick_over(
+    cells: int, counted: EvidenceCounts | None = None, rules: EvidenceRules = PLAIN
+) -> Callable[[], str]:
+    """Return a run of one tick over `cells` cells, the first one done beforehand."""
+    policy = policy_of(cells, rules)
+    counted = count_whole() if counted is None else counted
     version_evidence = VersionEvidence(attempt=counted, entered=counted)
+    if rules.higher_floors:
+        floors = (version_evidence,) * (1 + len(rules.higher_floors))
+        version_evidence = replace(version_evidence, floors=floors)
     scope = apply_events(
         [
             PolicyApplied(at=START, by="bench", number=1, policy_hash="bench"),
@@ -65,9 +93,13 @@ def tick_over(cells: int) -> Callable[[], str]:
     decide(tick, scope, policy)
 
     def run() -> str:
-        start = perf_counter()
+        start = process_time()
         events = decide(tick, scope, policy)
-        each = (perf_counter() - start) / len(evidence)
-        return f"{each * 1e6:.0f} µs a cell, {len(events)} events"
+        each = (process_time() - start) / len(evidence)
+        changes = [f"{1 + len(rules.higher_floors)} floors"] if rules.higher_floors else []
+        changes += ["forgetting"] if rules.forget else []
+        what = ", ".join(["one tick over changed cells", *changes])
+        report_figure(what, "µs of CPU a cell", [each * 1e6])
+        return f"{each * 1e6:.0f} µs of CPU a cell, {len(events)} events"
 
     return run

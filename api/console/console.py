@@ -17,6 +17,9 @@ from api.console.page import assets, revision
 from api.console.page.demo_console import DemoConsole
 from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import RevisionCache
+from rollout.services.support.user_runs import UserRuns
+from rollout.services.uploads.upload_folder import UploadFolder
+from rollout.services.uploads.upload_runs import UploadRuns
 from rollout.services.what_if.runs import WhatIfRuns
 
 CLOSED_POLICY: Final = b"default-src 'none'; frame-ancestors 'none'"
@@ -49,9 +52,11 @@ PAGE_MODULES: Final = (
     "rollouts.policy",
     "rollouts.rules",
     "rollouts.what_if",
+    "rollouts.uploads",
     "rollouts.planted_cases",
     "rollouts.schedule",
     "rollouts.site_traffic",
+    "rollouts.review_plan",
     "rollouts.search",
     "reports.deliveries",
     "rollouts.rollout",
@@ -70,6 +75,9 @@ def create_console(
     console.state.service, console.state.openid = service, has_openid
     console.state.demo = demo
     console.state.what_if_runs = WhatIfRuns(service.database)
+    console.state.upload_runs = UploadRuns(UploadFolder())
+    console.state.report_runs = UserRuns[str]()
+    console.state.plan_runs = UserRuns[object]()
     console.state.revisions = RevisionCache(service.database, service.wall_clock)
     page_modules = (import_module(f"api.console.{name}") for name in PAGE_MODULES)
     for module in (

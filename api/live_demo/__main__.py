@@ -8,8 +8,8 @@ from pathlib import Path
 import typer
 
 from api.live_demo.history_cache import prepare_history
-from api.live_demo.live import PREPARING
 from api.live_demo.stage import build_case_records
+from api.live_demo.start import PREPARING
 from rollout.services.examples.catalog import MAIL_ROOM, find_example
 from rollout.services.examples.recorded_cases import load_cases
 

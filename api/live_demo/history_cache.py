@@ -17,6 +17,7 @@ from typing import Final
 
 from api.live_demo import accounts, case_records, history
 from api.live_demo.case_records import CaseRecords, JsonObject
+from api.live_demo.start import FOLDER_PREFIX, find_history_folders
 from rollout.core.scope.commands import Actor
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.examples import digit_pictures
@@ -26,7 +27,6 @@ from rollout.store.database.migrations import find_head_revision, upgrade
 from rollout.store.database.session import Database
 
 SALT: Final = bytes(32)  # the replay's, so that the same cases are sampled
-FOLDER_PREFIX: Final = "live-history-"
 UNFINISHED_PREFIX: Final = "unfinished-history-"
 UNFINISHED_SECONDS: Final = 3600.0
 """Age from which an unfinished history is left over: a build takes half a minute."""
@@ -92,7 +92,7 @@ def prepare_history(
 
 def _remove_old_folders(parent: Path, example: ExampleSystem, history: PreparedHistory) -> None:
     """Remove histories of other content, and what interrupted builds left."""
-    for folder in list(parent.glob(f"{FOLDER_PREFIX}{example.name}-*")):
+    for folder in find_history_folders(parent, example.name):
         if not (folder == history.folder and history.is_complete):  # another process may be done
             shutil.rmtree(folder, ignore_errors=True)
     for folder in list(parent.glob(f"{UNFINISHED_PREFIX}*")):

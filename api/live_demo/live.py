@@ -3,7 +3,7 @@
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,6 +37,7 @@ from api.live_demo.pages import DemoPages, create_tokens
 from api.live_demo.playback import Playback, check_speed
 from api.live_demo.player import STEP, DemoPlayer
 from api.live_demo.stage import DemoService, build_case_records, open_demo_service
+from api.live_demo.start import PREPARING
 from api.routers.events import get_streams
 from rollout.reports.text.formatting import format_quantity, wrap_text
 from rollout.scheduler.jobs import JobScheduler
@@ -48,7 +49,6 @@ KEEP_ALIVE_SECONDS = 86_400  # connections stay idle between simulated hours
 SHUTDOWN_SECONDS = 1
 APPROVAL_DELAY = timedelta(hours=4)
 COLLEAGUE_SECONDS = 1.0
-PREPARING = "Preparing the live demo's history, once. It takes up to half a minute."
 INTRODUCTION = """\
 {title}, LIVE at {address}
 {idea}
@@ -74,7 +74,13 @@ AUTO_APPROVE = "cy and dee, simulated operators, approve after four hours: you o
 
 
 def play_live(
-    example: ExampleSystem, port: int, speed: int, out: Path, *, auto_approve: bool
+    example: ExampleSystem,
+    port: int,
+    speed: int,
+    out: Path,
+    *,
+    auto_approve: bool,
+    wait_for_history: Callable[[], None],
 ) -> None:
     """Play an example from its `serve_at` until Ctrl-C.
 
@@ -84,12 +90,14 @@ def play_live(
         speed: how many times faster than the wall clock the story goes.
         out: folder in which the prepared history is kept.
         auto_approve: whether simulated operators approve everything.
+        wait_for_history: returns when no other process builds the history for this one.
 
     Raises:
         ValueError: the speed is out of range.
     """
     check_speed(speed)
     cases, records = load_cases(example), build_case_records(example)
+    wait_for_history()
     history = prepare_history(out, example, records, cases, lambda: typer.echo(PREPARING))
     pages = DemoPages(example, Playback(speed), create_tokens(list(ROLES_BY_USER)))
     address = f"http://127.0.0.1:{port}"

@@ -63,6 +63,7 @@ BODY = {
     },
 }
 TOO_MANY_FAULTS_TEXT = f"over {MAX_DETAILED_FAULTS} faults; see the schema of a question"
+QUOTE = '"'
 BOTH_FORMS_FAULT = {"loc": ("questions",), "msg": "give one question or `questions`, not both"}
 
 
@@ -178,26 +179,28 @@ def _parse_body(body: bytes) -> Any:
 
 def _format_response(answers: AssignmentAnswers, body: Any) -> bytes:
     texts = _format_answers(answers, _list_questions(body))
-    text = f'{{"answers":[{",".join(texts)}]}}' if body.is_batch else texts[0]
-    return text.encode()
+    if not body.is_batch:
+        return texts[0].encode()
+    return b'{"answers":[%b]}' % ",".join(texts).encode()
 
 
 def _format_answers(answers: AssignmentAnswers, questions: Sequence[QuestionFields]) -> list[str]:
     """Format each answer; parts that several cases share are formatted once."""
-    assignments = set(answers.assignments)
-    shared_text_by_assignment = {
+    ends = {
         assignment: ",".join(
             (_format_assignment(assignment, answers.head), _format_expiry(assignment, answers.at))
         )
-        for assignment in assignments
+        for assignment in set(answers.assignments)
     }
-    parts = zip(questions, answers.assignments, answers.permits, answers.recorded, strict=True)
+    # a permit's parts need no escapes: digits, points and words of ours
     return [
         f'{{"key":{encode_basestring_ascii(question.key)}'
-        f',"permit":{"null" if permit is None else encode_basestring_ascii(permit)}'
-        f',"recorded":{"null" if record_result is None else _format_record_result(record_result)}'
-        f",{shared_text_by_assignment[assignment]}}}"
-        for question, assignment, permit, record_result in parts
+        f',"permit":{"null" if permit is None else QUOTE + permit + QUOTE}'
+        f',"recorded":{"null" if recorded is None else _format_record_result(recorded)}'
+        f",{ends[assignment]}}}"
+        for question, assignment, permit, recorded in zip(
+            questions, answers.assignments, answers.permits, answers.recorded, strict=True
+        )
     ]
 
 

@@ -109,6 +109,12 @@ class QuestionFields:
         """Return whether the question carries a prediction."""
         return self.prediction is not None
 
+    @property
+    def has_two_confidences(self) -> bool:
+        """Return whether the prediction has another confidence than the question."""
+        sent = None if self.prediction is None else self.prediction.confidence
+        return sent is not None and self.confidence is not None and sent != self.confidence
+
     def build_records(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """Return the case and its prediction as records."""
         case = {

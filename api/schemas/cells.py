@@ -22,6 +22,7 @@ CELL_STATUS: dict[str, Any] = {
     "stops": [],
     "proposals": [],
     "next_step": "autonomous: 120 of 200 decided units; 12 of 30 days",
+    "confidence_floor": None,
 }
 CONDITION: dict[str, Any] = {
     "condition": "agreement at least 95 %",

@@ -58,6 +58,7 @@ PROPOSAL: dict[str, Any] = {
     "attempt": "attempt 1 of the year in this cell, over all versions, with 38.3 % of the gate's"
     " risk",
     "gains": [],
+    "confidence_floors": [],
 }
 
 

@@ -76,8 +76,17 @@ class ScopeGrant(BaseModel):
     until: datetime
 
 
+class ScopeFloorGrant(ScopeGrant):
+    """A stage that is granted for a time span, for cases of at least some confidence."""
+
+    confidence_floor: float
+
+
 class ScopeCell(BaseModel):
     """The grants of one version in a cell, and the guards that suspend them.
+
+    If the policy has several confidence floors, `grants` is empty, and `floor_grants` has them: a
+    human decides cases below the highest floor of the acting stage's grant and those after it.
 
     If the policy has `evidence.familiar`, a human decides cases with a value that is not in
     `familiar`, by attribute or combination.
@@ -87,6 +96,9 @@ class ScopeCell(BaseModel):
     window: str
     version: str
     grants: list[ScopeGrant]
+    floor_grants: list[ScopeFloorGrant] = Field(
+        default=[], description="empty unless the policy has several confidence floors"
+    )
     suspended_by: list[str]
     familiar: dict[str, list[str]] = {}
 
@@ -190,6 +202,17 @@ def _build_cell(cell: Cell, version: str, state: CellState, snapshot: Snapshot) 
         grants=[
             ScopeGrant(stage=grant.stage, since=grant.since, until=grant.until)
             for grant in state.grants
+            if not grant.floors
+        ],
+        floor_grants=[
+            ScopeFloorGrant(
+                stage=grant.stage,
+                since=grant.since,
+                until=grant.until,
+                confidence_floor=float(grant.floors[0]),
+            )
+            for grant in state.grants
+            if grant.floors
         ],
         suspended_by=sorted(state.suspended_by),
         familiar=_list_familiar_values(cell, version, snapshot),

@@ -35,7 +35,7 @@ NUMBERS_OF_FORM = {1: {"house"}, 2: {"access_head", "slot"}}  # whole numbers or
 CHECKPOINT = {"ledger": str, "revision": int, "hash": str, "at": int, "key": str, "signature": str}
 CELL_KINDS = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeover"}
 PROPOSED_KINDS = {**CELL_KINDS, "Resumed": "resume", "ClockCorrected": "clock"}
-HISTORY = {"FamiliarityChanged", "CasesPlanted", "TrainingCutoffSet",  # kinds that change no stage
+HISTORY = {"FamiliarityChanged", "CasesPlanted", "TrainingCutoffSet", "CommentAdded",  # no stage
     "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "RecordsImported",
     "CasesErased", "NameErased", "ReportSealed", "RecordsCounted", "DamageCleared", "FormChanged",
 }  # fmt: skip

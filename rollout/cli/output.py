@@ -19,7 +19,8 @@ from rollout.reports.text.state_text import describe_unopened_incidents
 JsonObject = Mapping[str, Any]
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON and nothing else")]
 FROZEN_LOG_E_PATTERN = re.compile(
-    r"log E (?P<log_e>-?[\d.]+) of (?P<needed>[\d.]+) \(risk (?P<risk>[\d.e+-]+)\)$"
+    r"log E (?P<log_e>-?[\d.]+) of (?P<needed>[\d.]+)(?: over blocks [\d+ ]+)?"
+    r" \(risk (?P<risk>[\d.e+-]+)\)$"
 )
 UNOPENED_FIELDS = ("kind", "site", "window", "unopened")
 EVENT_FIELDS = (
@@ -119,7 +120,10 @@ def _format_cell_state(cell: JsonObject) -> str:
     )
     withholding_texts += ["stopped"] if cell["stops"] else []
     withholding_texts += [f"until {cell['until']}"] if cell["until"] else []
-    return "; ".join([f"{cell['stage']}{version_text}", *withholding_texts])
+    floor = cell.get("confidence_floor")  # services before floors lack it
+    floor_texts = [f"for cases of confidence {floor:g} or more"] if floor else []
+    state_text = " ".join([f"{cell['stage']}{version_text}", *floor_texts])
+    return "; ".join([state_text, *withholding_texts])
 
 
 def format_proposals(proposals: list[Any]) -> str:

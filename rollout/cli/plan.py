@@ -4,18 +4,29 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from rollout.cli.channels import list_configured_names
 from rollout.cli.errors import print_refusals
-from rollout.cli.output import format_changes
-from rollout.cli.record_options import CasesFile, ColumnFile, ColumnMappings, PolicyFile
+from rollout.cli.output import JsonFlag, format_changes, print_answer
+from rollout.cli.record_options import (
+    CasesFile,
+    ColumnFile,
+    ColumnMappings,
+    PlantedFile,
+    PolicyFile,
+)
 from rollout.cli.remote import KEY_VARIABLE, SERVER_VARIABLE, request_json
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.files import RecordPaths
+from rollout.reports.figures.review_plan import MAX_DECISIONS, ReviewPlan
+from rollout.reports.pages.review_plan_text import format_review_plan
 from rollout.services.policies.planning import build_policy_plan as plan_of
 from rollout.services.policies.planning import format_plan
 from rollout.services.policies.traffic import compute_recorded_traffic
 from rollout.services.replay.replay import ReplayRequest, read_request_records
+from rollout.services.replay.review_plan import plan_recorded_reviews
 
 PlanServerUrl = Annotated[
     str | None,
@@ -28,7 +39,19 @@ PlanServerUrl = Annotated[
 ]
 
 
-def plan(
+NextDecisions = Annotated[
+    int | None,
+    typer.Option(
+        "--next",
+        min=1,
+        max=MAX_DECISIONS,
+        help="plan this many reviews instead: what each cell needs for its next stage, cheapest"
+        " first, from recorded files or the service of --server",
+    ),
+]
+
+
+def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
     policy: PolicyFile,
     predictions: Annotated[
         Path | None, typer.Option(help="recorded predictions, for rates (with --decisions)")
@@ -37,35 +60,68 @@ def plan(
         Path | None, typer.Option(help="recorded human decisions, for rates (with --predictions)")
     ] = None,
     cases: CasesFile = None,
+    planted: PlantedFile = None,
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
     server: PlanServerUrl = None,
+    next_decisions: NextDecisions = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Print how many decisions and days a policy needs, and what it would miss.
 
     Rates come from the policy's `expect`, or from recorded files. With --server it also prints
     what the policy would change there; for the local database use `rollout apply --dry-run`.
+    With --next it plans reviews instead.
 
     Example: `rollout plan policy.yaml --predictions predictions.csv --decisions decisions.csv`
     """
     with print_refusals():
         loaded_policy = read_policy(policy)
-        if server and not (predictions or decisions):
-            text = policy.read_text(encoding="utf-8")
-            preview = request_json(server, "POST", "/v1/plan", text=text)
-            typer.echo(f"{preview['text']}\n\n{format_changes(preview)}")
-            return
-        traffic = None
+        request = None
         if predictions is not None and decisions is not None:
             sources = RecordPaths(predictions, decisions, cases)
             request = ReplayRequest(
-                policy, sources, columns=columns, column_mappings=tuple(mapped or ())
-            )
-            traffic = compute_recorded_traffic(
-                read_request_records(request, loaded_policy), loaded_policy
+                policy,
+                sources,
+                columns=columns,
+                column_mappings=tuple(mapped or ()),
+                planted=planted,
             )
         elif (predictions or decisions) is not None:
             raise ValueError(
                 "rates need both files; add --predictions or --decisions, whichever is missing"
             )
+        if next_decisions is not None:
+            review_plan = _plan_reviews(loaded_policy.rollout, request, server, next_decisions)
+            print_answer(
+                to_jsonable_python(review_plan), format_review_plan(review_plan), as_json=as_json
+            )
+            return
+        if as_json:
+            raise ValueError("--json prints the review plan alone; add --next, as --next 1000")
+        if server and request is None:
+            text = policy.read_text(encoding="utf-8")
+            preview = request_json(server, "POST", "/v1/plan", text=text)
+            typer.echo(f"{preview['text']}\n\n{format_changes(preview)}")
+            return
+        traffic = None
+        if request is not None:
+            records = read_request_records(request, loaded_policy)
+            traffic = compute_recorded_traffic(records, loaded_policy)
         typer.echo(format_plan(plan_of(loaded_policy, traffic, channels=list_configured_names())))
+
+
+def _plan_reviews(
+    rollout: str, request: ReplayRequest | None, server: str | None, decisions: int
+) -> ReviewPlan:
+    """Return the review plan of recorded files, or else that of a service."""
+    if request is not None:
+        return plan_recorded_reviews(request, decisions)
+    if server is None:
+        raise ValueError(
+            "--next needs evidence: add --predictions and --decisions, or --server for a running"
+            " rollout"
+        )
+    path = f"/v1/rollouts/{rollout}/review-plan"
+    answer = request_json(server, "GET", path, params={"next": decisions})
+    return TypeAdapter(ReviewPlan).validate_python(answer["plan"])

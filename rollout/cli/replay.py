@@ -32,6 +32,7 @@ from rollout.services.replay.replay_output import (
     build_report_files,
     format_terminal_report,
 )
+from rollout.services.replay.whole_cell_replay import add_whole_cell_replay
 from rollout.services.support.atomic_files import check_folder, write_files_atomically
 
 
@@ -95,7 +96,9 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
             check_folder(out)
         with show_progress() as report_progress:
             replayed_files = run_replay(request, report_progress)
-            inputs = build_replay_inputs(replayed_files)
+            inputs = add_whole_cell_replay(
+                build_replay_inputs(replayed_files), replayed_files, report_progress
+            )
             facts = compute_report_facts(inputs)
             files = build_report_files(replayed_files, inputs, facts)
         if out is not None:

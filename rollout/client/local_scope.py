@@ -8,6 +8,7 @@ from typing import Any
 
 from rollout.client.seen_heads import LedgerHead
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.confidence_floors import format_floor
 from rollout.core.policy.familiarity import FAMILIAR
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.assignment import Assignment, CaseQuestion, decide_assignment
@@ -139,7 +140,8 @@ def _parse_version(body: Mapping[str, Any]) -> Version:
 
 
 def _parse_cell_state(body: Mapping[str, Any], version: Version) -> CellState:
-    grants = tuple(_parse_grant(grant) for grant in body["grants"])
+    floor_grants = [_parse_floor_grant(grant) for grant in body.get("floor_grants", ())]
+    grants = (*(_parse_grant(grant) for grant in body["grants"]), *floor_grants)
     return replace(
         build_initial_state(version.first_seen, ()),
         grants=grants,
@@ -157,6 +159,14 @@ def _parse_values(familiar: Mapping[str, list[str]]) -> CellValues:
 def _parse_grant(body: Mapping[str, Any]) -> Grant:
     since, until = _parse_instant(body["since"]), _parse_instant(body["until"])
     return Grant(body["stage"], since, until, proposal="", held_since=since)
+
+
+def _parse_floor_grant(body: Mapping[str, Any]) -> Grant:
+    """Return a grant for cases of some confidence, which older clients don't read."""
+    floor = body["confidence_floor"]
+    if not 0 <= floor <= 1:
+        raise ValueError(f"confidence_floor {floor} is no share")
+    return replace(_parse_grant(body), floors=(format_floor(float(floor)),))
 
 
 def _parse_stop(body: Mapping[str, Any]) -> Stop:

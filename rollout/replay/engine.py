@@ -13,6 +13,7 @@ from rollout.core.access.accounts import REPLAY, SIMULATED
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import ProposalClosedError
 from rollout.core.policy.cell_evidence import VersionEvidence
+from rollout.core.policy.confidence_floors import list_floor_texts
 from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.pools import list_sharing_cells
@@ -27,7 +28,7 @@ from rollout.core.scope.events import (
     RolloutCreated,
     VersionFirstUsed,
 )
-from rollout.core.scope.floor_grants import get_acting_floor
+from rollout.core.scope.floor_grants import format_decided_floor
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import CellState, Scope, find_acting_version
 from rollout.core.statistics.sampling import compute_sampling_values
@@ -142,7 +143,13 @@ class Replay:
         salt_hash = sha256(self._options.salt).hexdigest()
         self._events: list[LedgerEvent] = [
             RolloutCreated(at=start, by=ENGINE, salt_hash=salt_hash, rules=CURRENT_RULES),
-            PolicyApplied(at=start, by=REPLAY, number=1, policy_hash=self._policy.hash),
+            PolicyApplied(
+                at=start,
+                by=REPLAY,
+                number=1,
+                policy_hash=self._policy.hash,
+                confidence_floors=list_floor_texts(self._policy.evidence),
+            ),
         ]
         self._scope = apply_events(self._events)
         for first_use in list_first_uses(first_seen, self._contents, start):
@@ -223,7 +230,10 @@ class Replay:
             self._scope, self._policy, cell, to_instant(slot, self._policy.tick)
         )
         version, stage_level = acting_stage or ("", 0)
-        floor = get_acting_floor(self._scope.get_cell_state(cell, version)) if version else ""
+        floor = ""
+        if version:
+            state = self._scope.get_cell_state(cell, version)
+            floor = format_decided_floor(self._policy, state, stage_level)
         new_history = self._stage_histories[cell].extend(slot, stage_level, version, floor)
         if new_history is not self._stage_histories[cell]:
             self._stage_histories[cell] = new_history

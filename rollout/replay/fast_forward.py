@@ -101,7 +101,7 @@ def _find_proposal_slot(view: EvidenceView, proposal: ProposalState, slot: int) 
         series = view.get_renewal_series(stage_level)
     else:
         minimum_window = view.attempt_window if proposal.kind == "takeover" else view.entered_window
-        series = view.get_gate_series(stage_level, minimum_window)
+        series = view.get_gate_series(stage_level, minimum_window, slot)
     return series.find_next(series.has_turned, slot)
 
 
@@ -138,7 +138,7 @@ def _find_takeover_slot(view: EvidenceView, scope: Scope, holder: str, slot: int
     view = view.get_floor_view(find_acting_index(policy, holder_state))
     if stage_level == 0 or policy.find_gate(stage_level, view.cell) is None:
         return None
-    series = view.get_gate_series(stage_level, view.attempt_window)
+    series = view.get_gate_series(stage_level, view.attempt_window, slot)
     return series.find_next(series.is_met, slot)
 
 
@@ -164,7 +164,7 @@ def _find_step_slot(
     gate = policy.find_gate(stage_level, view.cell)
     if gate is None or len(view.rows.gate.slot) < gate.minimum.units:
         return None, False  # no series of fewer rows meets the minimum
-    series = view.get_gate_series(stage_level, view.entered_window)
+    series = view.get_gate_series(stage_level, view.entered_window, slot)
     met_slot = series.find_next(series.is_met, slot)
     next_at = at + policy.tick  # a wave may open between the slot and its pass
     if met_slot == slot and all(

@@ -171,8 +171,9 @@ class HistoryFeeds:
 
     def hash_cases(self) -> dict[tuple[object, ...], CaseHashes]:
         """Return the hashes of the cases' keys by site and window."""
-        parts = self._cases.partition_by("site", "window", as_dict=True)
-        return {cell: hash_keys(part) for cell, part in parts.items()}
+        hashes = self._cases.select("site", "window", hash=pl.col("case_key").hash())
+        parts = hashes.partition_by("site", "window", as_dict=True)
+        return {cell: part["hash"].to_numpy() for cell, part in parts.items()}
 
     def list_case_instants(self) -> pl.DataFrame:
         """Return site, instant and unit of each case."""

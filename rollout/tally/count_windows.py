@@ -1,17 +1,20 @@
 """Cumulative counts of a time span of a cell's evidence, readable at any slot."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import cached_property
 
 import numpy as np
 
 from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey
+from rollout.core.policy.evidence_blocks import BlockRule
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition, select_natural, select_planted
 from rollout.core.policy.policy import Minimum
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
+from rollout.tally.evidence_blocks import find_block_starts
 from rollout.tally.slice_series import SliceRows
 from rollout.tally.unit_arrays import (
     BoolArray,
@@ -31,6 +34,8 @@ class CountWindow:
         conditions: the conditions whose counts are needed.
         arms: per gain, the units of both arms in the span.
         planted: the rows of planted cases in the span, which only conditions about them count.
+        forget: how the span is cut into blocks, if its gates may forget.
+        tick: length of a slot, needed for blocks.
     """
 
     def __init__(
@@ -40,6 +45,8 @@ class CountWindow:
         conditions: tuple[Condition, ...],
         arms: Mapping[MeasureKey, ArmUnits] | None = None,
         planted: UnitArrays | None = None,
+        forget: BlockRule | None = None,
+        tick: timedelta = timedelta(0),
     ) -> None:
         self._rows = rows
         self._unit_classes = unit_classes
@@ -47,6 +54,7 @@ class CountWindow:
         natural = select_natural(conditions)
         self._conditions = {c.key: c for c in natural if not isinstance(c, GainCondition)}
         self._planted_conditions = select_planted(conditions)
+        self.forget, self._tick = forget, tick
         has_rows = planted is not None and bool(self._planted_conditions)
         self._planted = planted if planted is not None and has_rows else build_empty_arrays()
 
@@ -94,6 +102,43 @@ class CountWindow:
     @cached_property
     def _counts_cache(self) -> dict[tuple[str, str | None, str | None], IntArray]:
         return {}
+
+    @cached_property
+    def _block_starts(self) -> IntArray:
+        """Return the row at which each block begins; none without a rule."""
+        if self.forget is None:
+            return np.zeros(0, dtype=np.int64)
+        return find_block_starts(self.forget, self._rows.slot, self.closed_counts, self._tick)
+
+    def has_blocks(self, condition: Condition) -> bool:
+        """Return whether the span is cut into blocks, and the condition counts all its rows."""
+        return self.forget is not None and type(condition) is Condition
+
+    def count_blocks(self) -> int:
+        """Return the number of blocks of the whole span."""
+        return len(self._block_starts)
+
+    def get_sums_from_starts(
+        self, condition: Condition, slots: IntArray
+    ) -> tuple[IntArray, IntArray]:
+        """Return the condition's counts from each block's start to each slot.
+
+        Returns:
+            The counts, those of the first slot first, and the number of blocks of each slot.
+        """
+        ends = self.count_rows_by(slots)
+        starts = np.searchsorted(self._block_starts, ends, side="left")
+        firsts = np.cumsum(starts) - starts
+        numbers = np.arange(starts.sum()) - np.repeat(firsts, starts)
+        counts = self.get_counts(condition)
+        sums = counts[np.repeat(ends, starts)] - counts[self._block_starts[numbers]]
+        return sums, starts
+
+    def _count_blocks(self, condition: Condition, position: int) -> tuple[tuple[int, ...], ...]:
+        """Return the condition's counts of each block in the first rows, oldest first."""
+        begun = self._block_starts[: np.searchsorted(self._block_starts, position, side="left")]
+        counts = self.get_counts(condition)[np.append(begun, position)]
+        return tuple(map(tuple, np.diff(counts, axis=0).tolist()))
 
     def get_slice_rows(self, condition: SliceCondition) -> SliceRows:
         """Return the condition's rows by value."""
@@ -190,6 +235,11 @@ class CountWindow:
                 key: self.get_slice_rows(condition).count_before(position)
                 for key, condition in self._conditions.items()
                 if isinstance(condition, SliceCondition)
+            },
+            blocks={
+                key: self._count_blocks(condition, position)
+                for key, condition in self._conditions.items()
+                if self.has_blocks(condition)
             },
         )
 

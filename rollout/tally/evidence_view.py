@@ -34,7 +34,7 @@ from rollout.tally.count_windows import CountWindow
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units
 from rollout.tally.floor_views import build_floor_views
-from rollout.tally.gate_series import GateSeries, find_met_counts
+from rollout.tally.gate_series import GateSeries, find_met_blocks, find_met_counts
 from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.guard_series import (
     GuardSeries,
@@ -43,10 +43,10 @@ from rollout.tally.guard_series import (
     compute_share_series,
     compute_silence_series,
 )
-from rollout.tally.pooled_arms import FIRST_SLOT, ArmReader
+from rollout.tally.pooled_arms import ArmReader
 from rollout.tally.silence_series import compute_cell_silences
 from rollout.tally.slice_guards import compute_drift_series, compute_slice_series
-from rollout.tally.slots import find_slot_after, find_slot_before
+from rollout.tally.slots import FIRST_SLOT, find_slot_after, find_slot_before
 from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import BoolArray, CellUnitArrays, IntArray, UnitArrays, UnitClasses
 from rollout.tally.value_series import ValueSeries
@@ -227,7 +227,8 @@ class EvidenceView:
     def attempt_window(self) -> CountWindow:
         """Return the evidence of the attempt."""
         parts = (self.gate_rows, self.unit_classes, self.conditions)
-        return CountWindow(*parts, self._build_arms_since(FIRST_SLOT), self.planted_rows)
+        arms, forget = self._build_arms_since(FIRST_SLOT), self.policy.evidence.forget
+        return CountWindow(*parts, arms, self.planted_rows, forget, self.policy.tick)
 
     @cached_property
     def entered_window(self) -> CountWindow:
@@ -240,18 +241,30 @@ class EvidenceView:
         starts = {grant.stage: grant.evidence_start for grant in self.state.grants}
         return {stage: self._build_window(start) for stage, start in starts.items()}
 
-    def get_gate_series(self, stage_level: int, minimum_window: CountWindow) -> GateSeries:
-        """Return where the gate to `stage_level` is met; minimums count in `minimum_window`."""
+    def get_gate_series(
+        self, stage_level: int, minimum_window: CountWindow, first_slot: int = FIRST_SLOT
+    ) -> GateSeries:
+        """Return where the gate to `stage_level` is met; minimums count in `minimum_window`.
+
+        Under a policy that forgets, slots before `first_slot` may be given as not met: mixtures
+        have no tables, so those of slots that nobody asks for are not computed.
+        """
+        if self.policy.evidence.forget is None:
+            first_slot = FIRST_SLOT
         key = (stage_level, minimum_window is self.attempt_window)
-        if key not in self._series_cache:
-            self._series_cache[key] = self._compute_gate_series(stage_level, minimum_window)
-        return self._series_cache[key]
+        series = self._series_cache.get(key)
+        if series is None or first_slot < series.first_slot:
+            series = self._compute_gate_series(stage_level, minimum_window, first_slot)
+            self._series_cache[key] = series
+        return series
 
     @cached_property
     def _series_cache(self) -> dict[tuple[int, bool | None], GateSeries]:
         return {}
 
-    def _compute_gate_series(self, stage_level: int, minimum_window: CountWindow) -> GateSeries:
+    def _compute_gate_series(
+        self, stage_level: int, minimum_window: CountWindow, first_slot: int
+    ) -> GateSeries:
         gate = self.policy.find_gate(stage_level, self.cell)
         assert gate is not None  # noqa: S101 - callers pass stage levels with gates
         window = self.attempt_window
@@ -260,10 +273,11 @@ class EvidenceView:
         missing_limit = self.policy.evidence.missing_at_most * window.closed_counts[positions]
         holds = minimum_window.find_minimum(gate.minimum, slots)
         holds &= window.missing_counts[positions] <= missing_limit
+        holds[: max(int(np.searchsorted(slots, first_slot, side="right")) - 1, 0)] = False
         conditions = self.policy.list_conditions(stage_level, self.cell)
-        compute_met = partial(self._are_all_met, conditions, window, slots, holds, has_minimum=True)
+        compute_met = partial(self._are_all_met, conditions, window, slots, holds, is_renewal=False)
         is_met = compute_met(compute_gate_risk(self.policy, gate, self.state.risk_share))
-        return GateSeries(slots, is_met, lambda: ~compute_met(1.0))
+        return GateSeries(slots, is_met, lambda: ~compute_met(1.0), first_slot)
 
     def _are_all_met(
         self,
@@ -273,24 +287,29 @@ class EvidenceView:
         holds: BoolArray,
         risk: float,
         *,
-        has_minimum: bool,
+        is_renewal: bool,
     ) -> BoolArray:
-        """Return where the minimum holds and all conditions reach their threshold."""
+        """Return where the minimum holds and all conditions reach their threshold.
+
+        A renewal has no minimum of slices, and its span no blocks.
+        """
         result, positions = holds.copy(), window.count_rows_by(slots)
         for condition in conditions:
             if not result.any():
                 break
             if isinstance(condition, SliceCondition):
                 rows = window.get_slice_rows(condition)
-                result &= rows.find_passing(condition, risk, has_minimum=has_minimum)[positions]
+                result &= rows.find_passing(condition, risk, has_minimum=not is_renewal)[positions]
                 continue
-            result[result] = (
-                is_gain_met(condition, window.get_arms(condition), slots[result], risk)
-                if isinstance(condition, GainCondition)
-                else find_met_counts(
-                    condition, window.get_counts_at(condition, slots[result]), risk, self.policy
-                )
-            )
+            chosen = slots[result]
+            if isinstance(condition, GainCondition):
+                is_met = is_gain_met(condition, window.get_arms(condition), chosen, risk)
+            elif window.has_blocks(condition) and not is_renewal:
+                is_met = find_met_blocks(condition, window, chosen, risk, self.policy)
+            else:
+                counts = window.get_counts_at(condition, chosen)
+                is_met = find_met_counts(condition, counts, risk, self.policy)
+            result[result] = is_met
         return result
 
     def get_renewal_series(self, stage_level: int) -> GateSeries:
@@ -309,7 +328,7 @@ class EvidenceView:
             window.reviewer_counts[positions] >= gate.minimum.reviewers
         )
         conditions = self.policy.list_conditions(stage_level, self.cell)
-        is_met = self._are_all_met(conditions, window, slots, holds, 1.0, has_minimum=False)
+        is_met = self._are_all_met(conditions, window, slots, holds, 1.0, is_renewal=True)
         return GateSeries(slots, is_met, lambda: ~is_met)
 
     @cached_property

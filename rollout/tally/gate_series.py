@@ -7,7 +7,8 @@ from math import log
 
 import numpy as np
 
-from rollout.core.policy.gates import scale_cost_levels, scale_cost_threshold
+from rollout.core.policy.block_readings import find_mixtures_met
+from rollout.core.policy.cost_scale import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
 from rollout.core.statistics.gate_thresholds import (
@@ -15,7 +16,11 @@ from rollout.core.statistics.gate_thresholds import (
     compute_parity_log_e_path,
     get_gate_threshold,
 )
+from rollout.tally.count_windows import CountWindow
+from rollout.tally.slots import FIRST_SLOT
 from rollout.tally.unit_arrays import BoolArray, IntArray
+
+_MAX_SUMS = 200_000  # counts from starts that are held at once
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,13 @@ class GateSeries:
     """Where a gate is met, and has turned, by slot.
 
     Each value holds until the next slot. Most gates have no open proposal, so `has_turned` is
-    computed on demand.
+    computed on demand. `first_slot` is the first one that was evaluated.
     """
 
     slots: IntArray
     is_met: BoolArray
     compute_turned: Callable[[], BoolArray]
+    first_slot: int = FIRST_SLOT
 
     @cached_property
     def has_turned(self) -> BoolArray:
@@ -42,6 +48,20 @@ class GateSeries:
             return slot
         later_positions = np.flatnonzero(holds[position + 1 :])
         return int(self.slots[position + 1 + later_positions[0]]) if len(later_positions) else None
+
+
+def find_met_blocks(
+    condition: Condition, window: CountWindow, slots: IntArray, risk: float, policy: Policy
+) -> BoolArray:
+    """Return at which slots the mixture over blocks reaches ln(1/risk)."""
+    is_met = np.zeros(len(slots), dtype=bool)
+    most_blocks = max(window.count_blocks(), 1)
+    step = max(_MAX_SUMS // most_blocks, 1)
+    for first in range(0, len(slots), step):
+        chosen = slots[first : first + step]
+        sums, starts = window.get_sums_from_starts(condition, chosen)
+        is_met[first : first + step] = find_mixtures_met(condition, sums, starts, risk, policy)
+    return is_met
 
 
 def find_met_counts(

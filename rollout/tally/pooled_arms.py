@@ -22,8 +22,6 @@ from rollout.tally.outcome_units import (
 )
 from rollout.tally.stage_history import StageHistory, StageShares
 
-FIRST_SLOT = -(2**62)  # before all slots
-
 
 @dataclass(frozen=True)
 class ArmReader:

@@ -4,6 +4,8 @@ from datetime import datetime, timedelta
 
 from rollout.core.calendar.instants import EPOCH
 
+FIRST_SLOT = -(2**62)  # before all slots
+
 
 def to_instant(slot: int, tick: timedelta) -> datetime:
     """Return the instant of a slot."""

@@ -245,7 +245,9 @@ def build_units(frame: pl.DataFrame, policy: Policy) -> TalliedUnits:
 
 def fill_attribute_values(frame: pl.DataFrame) -> pl.DataFrame:
     """Return units with attribute values and bands, "" and 0 where none are stored."""
-    if "band" not in frame.columns:
+    if "band" in frame.columns:
+        frame = frame.with_columns(pl.col("band").cast(pl.Int64).fill_null(0))
+    else:
         frame = frame.with_columns(band=pl.lit(0, pl.Int64))
     if "attribute_values" not in frame.columns:
         return frame.with_columns(attribute_values=pl.lit(""))

@@ -76,6 +76,14 @@ def test_the_model_decides_where_it_was_allowed_to(client, service, database, be
     assert not ask(client, ALONE).audited
 
 
+@on_sqlite
+def test_a_question_that_contradicts_its_prediction_gets_a_human(client, bears):
+    assert ask(client, ALONE, confidence=0.9, prediction=predicted()).decider == "model"
+    told = ask(client, "other-case", confidence=0.95, prediction=predicted())
+    assert told.decider == "human"
+    assert "`confidence` is not that of `prediction`" in told.reason
+
+
 def test_the_answer_says_what_is_done_if_nobody_answers(client, bears):
     (left,) = ask(client, site="dale").unanswered
     assert (left.lever, left.action, left.answer_within) == ("alarm", "siren", 120.0)

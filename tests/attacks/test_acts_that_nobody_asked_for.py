@@ -230,7 +230,7 @@ def test_a_doubt_that_arrives_after_its_action_is_judged_again(
 
 @on_sqlite
 @pytest.mark.usefixtures("floored")
-def test_a_doubt_in_the_prediction_counts_though_the_question_was_sure(client, database):
+def test_a_doubt_in_the_prediction_leaves_no_permit_though_the_question_was_sure(client, database):
     permit = request_permit(client, confidence=0.99, prediction=BEAR | {"confidence": 0.3})
     send(client, action(permit))
-    assert incidents(database) == [("c1", TOO_UNSURE)]
+    assert incidents(database) == [("c1", "no permit of ours names this case and version")]

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,20 @@ from benchmarks.run import JOBS
 pytestmark = pytest.mark.exhaustive
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
-IMPORTED = {"coverage_counts", "coverage_units", "history", "live_tick", "stored_figures", "tick"}
+IMPORTED = {
+    "coverage_counts",
+    "coverage_units",
+    "history",
+    "live_tick",
+    "reported_figures",
+    "stored_figures",
+    "tick",
+}
 TESTED_ELSEWHERE = {"cleaning", "coverage", "run"}
 TOO_LONG = {"slices", "stops_under_sign_ins"}  # a minute of CPU each, however little they do
 ARGUMENTS = {
     "causes": ("--units", "3000"),
+    "confidence_floors": ("--seeds", "1"),
     "figures": ("--sizes", "20000", "--turns", "1", "--facts", "1000"),
     "ingest_postgresql": ("100", "3"),
     "modules_entered": (),
@@ -31,6 +41,8 @@ ARGUMENTS = {
     "pooled_gains": ("--runs", "2"),
     "replay": ("--pairs", "2000"),
     "replayed_guards": (str(ROOT / "examples/bears/policy.yaml"), "--seeds", "1"),
+    "counting": ("--sizes", "400"),
+    "scope_at": ("--rows", "1000"),
     "ticks": ("--cells", "20"),
 }
 """Scripts whose arguments make them small."""
@@ -85,9 +97,31 @@ def test_all_jobs_in_one_run_are_kept_as_markdown_and_json(tmp_path, small_copie
     document = json.loads((tmp_path / "bench.json").read_text())
     assert [job["job"] for job in document["jobs"]] == ["decisions", "memory"]
     assert all(job["exit_code"] == 0 and job["cpu_seconds"] > 0 for job in document["jobs"])
+    for job in document["jobs"]:
+        assert job["figures"], job["job"]
+        for figure in job["figures"]:
+            assert 0 <= figure["min"] <= figure["median"] <= figure["max"], figure
+            assert figure["what"]
+            assert figure["unit"]
+    goals = {figure["what"]: figure["goal"] for figure in document["jobs"][0]["figures"]}
+    assert goals["shadow, look-ups"] == 10
     page = (tmp_path / "bench.md").read_text()
     assert all(line in page for job in document["jobs"] for line in job["lines"])
     assert document["setting"]["commit"] in page
+
+
+def test_peers_are_named_and_missing_ones_are_left_out(tmp_path, small_copies):
+    alone = small_copies.parent / "peers"
+    shutil.copytree(small_copies, alone)
+    (alone / "replay.py").write_text("print('1')")
+    text = (alone / "run.py").read_text()
+    assert text.count('("polars",)') == 1
+    (alone / "run.py").write_text(text.replace('("polars",)', '("polars", "no-such-peer")'))
+    run = run_script(alone / "run.py", "replay", "--out", str(tmp_path))
+    assert run.returncode == 0, run.stderr
+    (job,) = json.loads((tmp_path / "bench.json").read_text())["jobs"]
+    assert job["peers"] == {"polars": version("polars"), "no-such-peer": "not installed, left out"}
+    assert "no-such-peer not installed, left out" in (tmp_path / "bench.md").read_text()
 
 
 def test_a_job_that_fails_is_named_and_the_others_are_kept(tmp_path, small_copies):

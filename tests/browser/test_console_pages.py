@@ -78,7 +78,9 @@ ANSWERS = {
     "search": ("ana", "/search?q=creek"),
     "planted cases": ("ada", f"{R}/settings/planted-cases"),
     "traffic": ("ana", f"{R}/traffic"),
+    "review plan": ("ana", f"{R}/review-plan"),
     "what if": ("ana", f"{R}/settings/what-if"),
+    "uploaded files": ("ana", "/files"),
 }
 """What forms lead to, without a picture."""
 LOOKS = [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")]

@@ -122,6 +122,9 @@ def test_a_file_that_is_no_ledger_is_not_called_changed(folder, content):
         (("replay", "policy.yaml", *FILES, "--trained-until", "v1"), "v2=2025-10-23T23:00Z"),
         (("replay", "policy.yaml", *FILES, "--map", "predictions.label=nothing"), "nothing"),
         (("plan", "policy.yaml", "--predictions", "predictions.csv"), "--decisions"),
+        (("plan", "policy.yaml", "--next", "100"), "--server"),
+        (("plan", "policy.yaml", *FILES, "--next", "0"), "Invalid value for '--next'"),
+        (("plan", "policy.yaml", *FILES, "--json"), "--next 1000"),
         (("ledger", "verify", "none.jsonl"), "none.jsonl"),
     ],
 )
@@ -151,6 +154,18 @@ def test_init_writes_a_policy_that_plan_reads(folder):
     drafted = run("init", "predictions.csv", "decisions.csv")
     (folder / "drafted.yaml").write_text(drafted.stdout, encoding="utf-8")
     assert run("plan", "drafted.yaml").exit_code == 0
+
+
+def test_plan_says_where_the_next_reviews_help_most(folder):
+    (folder / "policy.yaml").write_text(POLICY.replace("92%", "98%"), encoding="utf-8")
+    done = run("plan", "policy.yaml", *FILES, "--next", "300")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("The next 300 decisions: ")
+    assert "ever opens" in done.stdout
+    plan = json.loads(run("plan", "policy.yaml", *FILES, "--next", "300", "--json").stdout)
+    assert plan["decisions"] == 300
+    assert [row["site"] for row in plan["cells"]] == ["ramp-a"]
+    assert plan["cells"][0]["version"] == "v1"
 
 
 def test_plan_takes_recorded_traffic(folder):

@@ -1,6 +1,7 @@
 """`rollout --help` imports the table of commands alone; a command imports its own module."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,19 +21,34 @@ START = """
 import json, sys
 from rollout.cli.main import app
 try:
-    app(sys.argv[1:])
+    app(sys.argv[1:], prog_name="rollout")
 except SystemExit as exit:
-    print(json.dumps([exit.code, *sys.modules]), file=sys.stderr)
+    peak = 0  # of `getrusage` it is the parent's, where that is larger
+    if sys.platform == "linux":
+        with open("/proc/self/status") as status:
+            peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+    print(json.dumps([exit.code, peak, *sys.modules]), file=sys.stderr)
 """
+MOST_MEMORY = 45 * 1024  # kB
 
 
-def started(*words):
+def started(*words, **environment):
     """Run a command in a process of its own; return its exit code and the imported modules."""
-    run = subprocess.run(
-        [sys.executable, "-c", START, *words], capture_output=True, text=True, check=True
-    )
-    code, *modules = json.loads(run.stderr.splitlines()[-1])
+    code, _, modules = measured(*words, **environment)
     return code, modules
+
+
+def measured(*words, **environment):
+    """Return what `started` does, and before the modules the peak of memory in kB; 0 if unknown."""
+    run = subprocess.run(
+        [sys.executable, "-c", START, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+    code, peak, *modules = json.loads(run.stderr.splitlines()[-1])
+    return code, peak, modules
 
 
 def own(modules):
@@ -63,13 +79,30 @@ def test_a_command_imports_no_other_command():
 
 
 @pytest.mark.parametrize(
-    "words", [["demo", "--list"], ["ledger", "--help"], ["ledger", "verify", str(LEDGER)]]
+    "words",
+    [
+        ["--help"],
+        ["--version"],
+        ["demo", "--list"],
+        ["ledger", "--help"],
+        ["ledger", "verify", str(LEDGER)],
+    ],
 )
 def test_what_needs_no_engine_imports_none(words):
-    code, modules = started(*words)
+    code, peak, modules = measured(*words)
     assert code == 0
     assert HEAVY & set(modules) == set()
     assert len(modules) < MOST_MODULES
+    assert peak < MOST_MEMORY
+
+
+def test_completion_imports_the_table_alone():
+    typed = {"_ROLLOUT_COMPLETE": "complete_bash", "COMP_WORDS": "rollout re", "COMP_CWORD": "1"}
+    code, peak, modules = measured(**typed)
+    assert code == 0
+    assert not any(name.startswith(("rollout.services", "rollout.store")) for name in modules)
+    assert HEAVY & set(modules) == set()
+    assert peak < MOST_MEMORY
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,16 @@ def test_a_policy_through_the_service(tmp_path, keys, url):
     assert "proposed as P-2" in done("apply", str(path), **there)
 
 
+def test_a_review_plan_of_a_running_rollout(tmp_path, keys, url):
+    there = {"key": keys["screen"], "server": url}
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY, encoding="utf-8")
+    assert "The next 50 decisions: 0 planned" in done("plan", str(path), "--next", "50", **there)
+    told = json.loads(done("plan", str(path), "--next", "50", "--json", **there))
+    assert {row["outlook"] for row in told["cells"]} == {"no data"}
+    assert told["unplanned"] == 50
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

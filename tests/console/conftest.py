@@ -12,6 +12,8 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.console.page.form import TOKEN_FIELD
+from api.console.reports import reports
+from api.console.rollouts import policy
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
 from rollout.services.access.authentication import Authenticator
@@ -45,6 +47,13 @@ def pytest_generate_tests(metafunc):
     """Run the modules that ask for it on each engine."""
     if "url" in metafunc.fixturenames and getattr(metafunc.module, "ON_BOTH_ENGINES", False):
         metafunc.parametrize("url", ENGINES, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _patient_requests(monkeypatch):
+    """Let requests wait for their reports and plans, however busy the machine is."""
+    monkeypatch.setattr(reports, "PATIENCE", 120.0)
+    monkeypatch.setattr(policy, "PATIENCE", 120.0)
 
 
 @pytest.fixture

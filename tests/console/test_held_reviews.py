@@ -68,6 +68,15 @@ def test_three_cases_are_sent_with_picture_question_and_attributes(hall, browser
     assert "0 done, 5 to go" in found["around"]
 
 
+def test_a_case_that_the_page_has_is_named_and_not_sent_again(hall, browser):
+    arrived(hall)
+    page = browser.as_("rita").page(REVIEW)
+    numbers = [case["review"] for case in ahead(browser, page)["held"]]
+    again = ahead(browser, page, held=[str(number) for number in numbers[:2]])["held"]
+    assert [case["review"] for case in again] == numbers
+    assert [bool(case["html"]) for case in again] == [False, False, True]
+
+
 def test_gold_second_and_ordinary_cases_are_alike_in_bytes_fields_and_order(database):
     hall = ReadingRoom(database, second="100%", reveal="after")
     hall.room.arrive("case-1", label="fox")

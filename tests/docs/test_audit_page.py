@@ -8,7 +8,8 @@ from hashlib import sha256
 
 import pytest
 
-from rollout.core.policy.gates import format_counts
+from rollout.core.policy.block_readings import format_blocks
+from rollout.core.policy.gates import format_counts, read_condition
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Stage
 from rollout.core.policy.risk_shares import compute_yearly_share
@@ -20,6 +21,7 @@ from rollout.core.statistics.evidence import (
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.store.tables.tables import rollouts
 from tests.docs.pages import text_of
+from tests.factories import policy
 
 PAGE = text_of("docs/how-to/audit.md")
 EVIDENCE, DRAW = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
@@ -51,6 +53,24 @@ def test_a_stranger_recomputes_the_evidence(tmp_path):
     again = "1 readings recomputed; 0 of other kinds"
     assert run(EVIDENCE, reading("245 of 248", log_e), tmp_path) == again
     assert "log E is" in run(EVIDENCE, reading("246 of 248", log_e), tmp_path)
+
+
+def test_a_stranger_recomputes_a_mixture_over_blocks(tmp_path):
+    """The blocks, not their sum alone, are what the program reads."""
+    cell_policy = policy()
+    again = "1 readings recomputed; 0 of other kinds"
+    for condition, blocks in (
+        (Condition("agreement", 0.95, at_least=True), ((180, 20), (0, 0), (197, 3))),
+        (Condition("parity", -0.05, at_least=True), ((90, 9, 1, 0), (97, 1, 1, 1))),
+    ):
+        counts = tuple(sum(column) for column in zip(*blocks, strict=True))
+        line = read_condition(condition, counts, 0.05, cell_policy, blocks).format(cell_policy)
+        rows = [json.dumps({"kind": "ProposalRaised", "revision": 4, "body": {"readings": [line]}})]
+        assert " over blocks " in line
+        assert run(EVIDENCE, rows, tmp_path) == again
+        swapped = [" ".join(rows).replace(format_blocks(blocks), format_blocks(blocks[::-1]))]
+        assert swapped != rows
+        assert "log E is" in run(EVIDENCE, swapped, tmp_path)
 
 
 COST = ("180 6 3 1", "cost at most 1")

@@ -1,4 +1,4 @@
-"""The mail room's page beside its story: no floor on confidence helps, and `familiar` does.
+"""The mail room's page beside its story: no confidence floor opens the held cell; `familiar` helps.
 
 tests/replay has the story itself: test_mail_room_story.py, and what `familiar` does on the day of
 the new form.
@@ -11,13 +11,18 @@ import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import IncidentOpened, Narrowed, TakenOver, Widened
+from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalRaised, TakenOver, Widened
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.figures.plain_rules import CONFIDENCE_RULE, compute_plain_rules
 from rollout.reports.figures.unfamiliar import compute_unfamiliar_cases
 from rollout.reports.inputs.decided_by import MODEL, assign_deciders
+from rollout.reports.pages.floor_text import describe_held_floors
+from rollout.reports.pages.summary import describe_results
 from rollout.reports.text.formatting import format_count
 from rollout.services.examples.catalog import build_replay_request, find_example
 from rollout.services.replay.replay import replay_files, replay_records
 from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.whole_cell_replay import add_whole_cell_replay
 from tests.docs.pages import ROOT
 
 pytestmark = pytest.mark.simulation
@@ -26,6 +31,7 @@ FOLDER = ROOT / "examples/mail-room"
 README = (FOLDER / "README.md").read_text("utf-8")
 REQUEST = build_replay_request(find_example("mail-room"))
 HELD, LISBON_DAY = Cell("halifax", "night"), Cell("lisbon", "day")
+HELD_NAMES = (HELD.site, HELD.window)
 FLOORS = {"any": 0.0, "80 %": 0.8, "90 %": 0.9, "95 %": 0.95}
 
 
@@ -78,13 +84,50 @@ def test_the_held_cell_stays_in_shadow_at_every_floor(replayed, version, floor):
         assert sum(count_agreement(above, version)) > 200
 
 
-def test_the_page_has_what_each_floor_leaves(replayed):
-    rows = re.findall(r"^\| (any|\d\d %) \| (.+) \| (.+) \| (.+) \| (.+) \|$", README, re.MULTILINE)
-    assert rows == [(name, *describe_floor(replayed, floor)) for name, floor in FLOORS.items()]
+@pytest.fixture(scope="module")
+def with_floors():
+    files = replay_files(replace(REQUEST, policy=FOLDER / "floors.yaml", trained_until={}))
+    return files, compute_report_facts(add_whole_cell_replay(build_replay_inputs(files), files))
 
 
-def describe_floor(replayed, floor):
-    """Return v1's letters, how many it reads rightly, units at the gate, and agreement there."""
+def list_steps(files, cell):
+    """Return the stage and the confidence floor of each widening of a cell."""
+    return [
+        (e.to_stage, e.confidence_floors[0])
+        for e in files.result.events
+        if isinstance(e, Widened | TakenOver) and e.cell == cell
+    ]
+
+
+def test_with_floors_the_held_cell_stays_in_shadow_at_every_floor(with_floors):
+    files, facts = with_floors
+    assert list_steps(files, HELD) == []
+    raised = [e for e in files.result.events if isinstance(e, ProposalRaised)]
+    assert HELD not in {event.cell for event in raised}  # nobody is even tempted
+    rows = [e for e in facts.evidence if (e.site, e.window) == (HELD.site, HELD.window)]
+    assert [row.version for row in rows] == ["v1", "v2"]
+    assert {floor.state for row in rows for floor in row.floors} == {"not met"}
+    first = [list_steps(files, cell)[0] for cell in files.policy.cells if cell != HELD]
+    assert first.count(("supervised", "0.8")) == 4
+    assert "Four cells open at 80 %" in README
+    assert first.count(("supervised", "0")) == len(first) - 4
+
+
+def test_the_page_has_what_each_floor_leaves(replayed, with_floors):
+    _, facts = with_floors
+    (evidence,) = (
+        e for e in facts.evidence if (e.site, e.window, e.version) == (*HELD_NAMES, "v1")
+    )
+    expected = [
+        (name, *describe_floor(replayed, floor, row))
+        for (name, floor), row in zip(FLOORS.items(), evidence.floors, strict=True)
+    ]
+    rows = re.findall(r"^\| (any|\d\d %) \| (.+) \| (.+) \| (.+) \|$", README, re.MULTILINE)
+    assert rows == expected
+
+
+def describe_floor(replayed, floor, row):
+    """Return v1's letters, how many it reads rightly, and its agreement as the gate counts it."""
     truth = replayed.records.outcomes.select("case_key", truth="value:digit")
     letters = (
         replayed.records.predictions.filter(version="v1")
@@ -92,10 +135,59 @@ def describe_floor(replayed, floor):
         .filter(pl.col("confidence") >= floor)
         .join(truth, on="case_key")
     )
-    right, wrong = count_agreement(replay_above_floor(replayed, "v1", floor), "v1")
+    assert letters.height == row.reached.n + row.missing  # each counts once, in shadow
     rightly = (letters["value:digit"] == letters["truth"]).mean()
-    shares = [f"{share:.1%}".replace("%", " %") for share in (rightly, right / (right + wrong))]
-    return format_count(letters.height), shares[0], format_count(right + wrong), shares[1]
+    shares = (rightly, row.reached.count / letters.height)
+    return format_count(letters.height), *(f"{share:.1%}".replace("%", " %") for share in shares)
+
+
+def test_the_report_says_that_confidence_tells_little_in_the_held_cell(with_floors):
+    _, facts = with_floors
+    sentences = list(describe_held_floors(facts))
+    assert len(sentences) == 2
+    for sentence, version in zip(sentences, ("v1", "v2"), strict=True):
+        assert sentence.startswith(f"halifax · night: {version} met no confidence floor.")
+        assert (
+            "The version's confidence says little there: even cases of confidence 0.95" in sentence
+        )
+        assert sentence in describe_results(facts)
+    assert "falls from 98.4 % to 94.1 % at 0.95" in sentences[0].replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_a_plain_threshold_of_90_percent_would_have_let_the_held_cell_misroute(replayed):
+    """Compare the page's row with a recount: bins of the model, of the truth, and of clerks."""
+    (rule,) = (
+        rule
+        for rule in compute_plain_rules(build_replay_inputs(replayed), HELD, "v1", 0.92)
+        if rule.rule == CONFIDENCE_RULE
+    )
+    lever, records = replayed.policy.levers[0], replayed.records
+    bins = {label: lever.find_action(label) for label in lever.labels}
+    letters = (
+        records.predictions.filter(pl.col("confidence") >= 0.9, version="v1")
+        .join(select_held_cases(replayed), on="case_key", how="semi")
+        .join(records.outcomes.select("case_key", truth="value:digit"), on="case_key")
+        .select(
+            model=pl.col("value:digit").replace_strict(bins),
+            truth=pl.col("truth").replace_strict(bins),
+        )
+    )
+    wrong = letters.filter(pl.col("model") != pl.col("truth"))
+    assert (rule.cases, rule.wrong) == (letters.height, wrong.height) == (440, 17)
+    assert rule.people_wrong == 1
+    # a letter sent abroad, or kept from there, costs 3 or 2 days, another wrong bin one
+    cost = sum(
+        3 if row["model"] == "abroad" else 2 if row["truth"] == "abroad" else 1
+        for row in wrong.to_dicts()
+    )
+    assert rule.cost == cost == 23
+
+
+def test_the_page_says_what_floors_gain(with_floors):
+    _, facts = with_floors
+    cases = {(row.kind, row.floor): row.price.cases for row in facts.methods}
+    floors, whole = (format_count(cases[kind, ""]) for kind in ("floors", "whole cell"))
+    assert f"{floors} letters decided, {whole} without." in README
 
 
 def count_agreement(above, version):
@@ -151,9 +243,22 @@ def test_familiar_sends_the_new_form_to_clerks_and_leaves_v1_the_old_one(familia
     assert HELD not in list_widened_cells(familiar)
 
 
+def read_policy_lines(name):
+    return (FOLDER / name).read_text("utf-8").partition("timezone:")[2].splitlines()
+
+
 def test_the_two_policies_differ_in_familiar_alone():
-    texts = [(FOLDER / name).read_text("utf-8") for name in ("policy.yaml", "familiar.yaml")]
-    first, second = (text.partition("timezone:")[2].splitlines() for text in texts)
+    first, second = (read_policy_lines(name) for name in ("policy.yaml", "familiar.yaml"))
     (added,) = (line for line in second if line not in first)
     assert added.strip().startswith("familiar:")
     assert [line for line in second if line != added] == first
+
+
+def test_the_policy_with_floors_differs_in_units_and_waves_alone():
+    first, second = (read_policy_lines(name) for name in ("policy.yaml", "floors.yaml"))
+    removed = [line.strip() for line in first if line not in second]
+    added = [line.strip() for line in second if line not in first]
+    sites = [re.sub(r", wave: \d", "", line) for line in removed if line.startswith("- {id: ")]
+    assert added[:4] == sites
+    assert [line.split(" ")[0] for line in removed[4:]] == ["unit:", "waves:"]
+    assert [line.split(" ")[0] for line in added[4:]] == ["unit:", "confidence_floors:"]

@@ -92,6 +92,7 @@ class ReplicaQuestion:
     episode: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     has_prediction: bool = True
+    has_two_confidences: bool = False
     content: str | None = None
 
     @property

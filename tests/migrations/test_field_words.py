@@ -19,6 +19,7 @@ LATER_TABLES = {
     "counted_records",
     "planted_cases",
     "counted_outcomes",
+    "comments",
 }  # append-only tables of later migrations
 BEFORE, AFTER = "0011", "0012"
 ROWS = 4

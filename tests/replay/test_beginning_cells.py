@@ -21,9 +21,9 @@ def gates_read(monkeypatch):
     """Return a list that grows with each gate that is evaluated over a history."""
     levels, compute = [], EvidenceView._compute_gate_series
 
-    def note(view, stage_level, minimum_window):
+    def note(view, stage_level, *parts):
         levels.append(stage_level)
-        return compute(view, stage_level, minimum_window)
+        return compute(view, stage_level, *parts)
 
     monkeypatch.setattr(EvidenceView, "_compute_gate_series", note)
     return levels

@@ -1,24 +1,27 @@
 """Cells widen by stage and confidence floor: in stories, against a recount, and on real pictures.
 
 The pictures and the human choices of them are those of ../shared/data/README.md (Peterson et al.
-2019; networks of Northcutt et al. 2021 and Kerrigan et al. 2021). Times are given here.
+2019; networks of Northcutt et al. 2021 and Kerrigan et al. 2021); benchmarks/confidence_floors.py
+replays them.
 """
 
-import csv
-import gzip
 from collections import defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
-from random import Random
 
 import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.calendar.instants import count_micros
+from benchmarks.confidence_floors import (
+    DATA,
+    MODELS,
+    SETTINGS,
+    compare_picture_methods,
+    replay_pictures,
+)
 from rollout.core.policy.confidence_floors import format_floor, list_floors
 from rollout.core.scope.events import Narrowed, Widened
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
@@ -35,9 +38,8 @@ from rollout.tally.units import resolve_units
 from tests.replay.stories import a_course, a_history, a_policy, a_story, prepared, seeded
 
 FLOORS = (0.3, 0.6, 0.8)
-RECORDS = Path(__file__).parents[2].parent / "shared/data/cifar10-humans"
 needs_records = pytest.mark.skipif(
-    not RECORDS.exists(), reason=f"the records are not on this machine: {RECORDS}"
+    not DATA.exists(), reason=f"the records are not on this machine: {DATA}"
 )
 
 
@@ -154,6 +156,13 @@ START, SOON = datetime(2027, 1, 4, tzinfo=UTC), timedelta(seconds=5)
 
 def replay_rows(folder, policy, version, rows, *, skip=True):
     """Replay rows of key, the model's label, the human's, and confidence; 25 a slot."""
+    request = write_rows(folder, policy, version, rows)
+    options = ReplayOptions(approval_delay=timedelta(0), skip_idle_slots=skip)
+    return replay_files(replace(request, options=options))
+
+
+def write_rows(folder, policy, version, rows):
+    """Write such rows and the policy as files; return the request to replay them."""
     predicted, decided = [], []
     site = "lisbon" if "lisbon" in policy else "lab"
     for i, (key, label, right, confidence) in enumerate(rows):
@@ -166,8 +175,7 @@ def replay_rows(folder, policy, version, rows, *, skip=True):
     columns = ("case_key", "reviewer", "label", "decided_at")
     pl.DataFrame(decided, columns, orient="row").write_csv(paths.decisions)
     (folder / "policy.yaml").write_text(policy, encoding="utf-8")
-    options = ReplayOptions(approval_delay=timedelta(0), skip_idle_slots=skip)
-    return replay_files(ReplayRequest(folder / "policy.yaml", paths, options=options))
+    return ReplayRequest(folder / "policy.yaml", paths)
 
 
 MAIL = """
@@ -233,77 +241,26 @@ def test_a_model_that_turns_bad_everywhere_goes_to_shadow(tmp_path):
     assert hindsight.seen_at == hindsight.narrowed_at  # every case had a blind decision
 
 
-POLICY = """
-rollout: pictures
-timezone: UTC
-levers:
-  - id: thing
-    labels: [airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck]
-sites: [lab]
-stages: [{id: autonomous, audit: 100%, lasts: 3650d}]
-evidence: {unit: case, grace: 1m, outside: blind, confidence_floors: FLOORS}
-gates:
-  - to: autonomous
-    require: [{measure: agreement, at_least: 90%}]
-    risk: 13.0619%  # of which the year's first attempt has .05
-    minimum: {units: 100, days: 0}
-    approvals: [operator]
-tick: 15m
-"""
-LADDER = "[0%, 60%, 80%, 90%, 97%]"
-# the share that the model decides, of a simulation that asks the gate alone (no approvals or slots)
-SHARES = {"cleanlab-cv": (0.730, 0.010), "densenet-bc-L190-k40": (0.783, 0.597)}
-
-
-@cache
-def read_pictures():
-    choices, predictions = defaultdict(list), defaultdict(dict)
-    with gzip.open(RECORDS / "decisions-first-2000.csv.gz", "rt") as file:
-        for row in csv.DictReader(file):
-            choices[row["case_key"]].append(row["label"])
-    with gzip.open(RECORDS / "predictions.csv.gz", "rt") as file:
-        for row in csv.DictReader(file):
-            predictions[row["model"]][row["case_key"]] = (row["label"], row["confidence"])
-    return choices, predictions
-
-
-def replay_pictures(folder, model, seed, floors):
-    """Replay the pictures in a seed's order, 25 a slot, with one human choice each."""
-    choices, predictions = read_pictures()
-    pick = Random(seed)  # noqa: S311 - an order, no secret
-    keys = sorted(choices)
-    pick.shuffle(keys)
-    rows = []
-    for key in keys:
-        label, confidence = predictions[model][key]
-        rows.append((key, label, pick.choice(choices[key]), confidence))
-    return replay_rows(folder, POLICY.replace("FLOORS", floors), model, rows)
-
-
-def compute_model_share(files):
-    """Return the share of all cases that the model decides."""
-    (history,) = files.result.stage_histories.values()
-    cases = files.history.cases.join(files.records.predictions, on="case_key")
-    slots = cases["occurred_us"].to_numpy() // count_micros(files.policy.tick)
-    is_sure = cases["confidence"].to_numpy() >= history.find_floors(slots)
-    return float(np.mean((history.find_levels(slots) > 0) & is_sure))
+LADDER_SHARES = {"cleanlab-cv": 0.730, "resnet-110": 0.733, "densenet-bc-L190-k40": 0.783}
+WHOLE_SHARES = {"cleanlab-cv": 0.010, "resnet-110": 0.019, "densenet-bc-L190-k40": 0.597}
+"""The share that the model decides, of a simulation that reads the gate alone, without slots."""
 
 
 @needs_records
 @pytest.mark.simulation
-@pytest.mark.parametrize("model", SHARES)
-def test_the_model_decides_pictures_that_it_is_sure_of(tmp_path, model):
-    ladder, whole = (
-        np.mean([compute_model_share(replay_pictures(tmp_path, model, s, f)) for s in range(8)])
-        for f in (LADDER, "[0%]")
-    )
-    assert (ladder, whole) == pytest.approx(SHARES[model], abs=0.09)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_model_decides_pictures_that_it_is_sure_of(model):
+    """Eight orders of the hundred of benchmarks/confidence_floors.py."""
+    runs = [compare_picture_methods(model, seed, SETTINGS[0]) for seed in range(8)]
+    ladder, whole = (np.mean([run[i].price.cases / 2000 for run in runs]) for i in (0, 1))
+    assert ladder == pytest.approx(LADDER_SHARES[model], abs=0.09)
+    assert whole == pytest.approx(WHOLE_SHARES[model], abs=0.15)
     assert ladder > whole + 0.1
 
 
 @needs_records
 def test_the_report_shows_agreement_by_band_and_who_decides(tmp_path):
-    files = replay_pictures(tmp_path, "cleanlab-cv", 1, LADDER)
+    files = replay_pictures(tmp_path, "cleanlab-cv", 1, SETTINGS[0])
     inputs = build_replay_inputs(files)
     facts = compute_report_facts(inputs)
     (evidence,) = facts.evidence

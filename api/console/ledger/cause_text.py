@@ -28,7 +28,8 @@ from rollout.reports.text.formatting import (
     format_ratio,
     join_words,
 )
-from rollout.services.incidents.incident_causes import ANSWER, SITE, WINDOW, LoadedCause
+from rollout.services.incidents.case_properties import ANSWER, SITE, WINDOW
+from rollout.services.incidents.incident_causes import LoadedCause
 
 MAX_ROWS: Final = 10
 """Rows of values in a table; the API has more."""

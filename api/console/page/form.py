@@ -1,14 +1,17 @@
 """Submitted forms: their fields, after the page token was checked."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final
 from urllib.parse import parse_qs
 
 from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
 
 from api import session_cookie
 from api.auth import FETCH_SITE_HEADER, OWN_SITES
+from api.console.page.multipart import NO_FORM_TEXT, MultipartReader
 from api.console.page.page_context import (
     CurrentVisitor,
     SignInRequiredError,
@@ -16,11 +19,13 @@ from api.console.page.page_context import (
     get_return_path,
 )
 from api.console.page.page_token import unmask_token
+from api.limits import BODY_TIMEOUT, is_upload
 from rollout.core.errors import CrossSiteRequestError, RefusalError, UnauthenticatedError
 
 TOKEN_FIELD: Final = "page_token"  # noqa: S105 - a field's name
 MAX_FIELDS: Final = 2_000
 CROSS_SITE_TEXT: Final = "this form came from another site; open the console itself"
+LATE_TEXT: Final = "the form did not arrive in time; send it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +60,20 @@ async def read_form(request: Request) -> Form:
     """
     if request.headers.get(FETCH_SITE_HEADER.decode(), "cross-site") not in OWN_SITES:
         raise CrossSiteRequestError(CROSS_SITE_TEXT)
+    if is_upload(request.scope):
+        reader = MultipartReader(request.headers["content-type"], request.stream())
+        request.state.multipart = reader  # the files stay unread until the token was checked
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                return Form(await reader.read_fields())
+        except (TimeoutError, ClientDisconnect):
+            raise RefusalError(LATE_TEXT) from None
     body = await request.body()
     try:
         text = body.decode("utf-8")
         return Form(parse_qs(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError as error:
-        raise RefusalError(
-            "this is not a form of the console; go back and reload the page"
-        ) from error
+        raise RefusalError(NO_FORM_TEXT) from error
 
 
 PostedForm = Annotated[Form, Depends(read_form)]

@@ -14,7 +14,7 @@ from api.console.page.own_settings import has_single_keys
 from api.console.page.page_context import HOME, Visitor
 from rollout.reports.pages.page_templates import load_templates
 from rollout.reports.text import formatting
-from rollout.reports.text.bound_text import OPENING_NOTE
+from rollout.reports.text.bound_text import FORGETTING_NOTE, OPENING_NOTE
 
 CONTENT_POLICY: Final = (
     "default-src 'self'; img-src 'self' data: https:; style-src 'self'; script-src 'self'; "
@@ -78,5 +78,10 @@ def create_environment() -> Environment:
         **time_format.FILTERS,
         **text.FILTERS,
     )
-    templates.globals.update(home=HOME, asset=assets.build_asset_url, opening_note=OPENING_NOTE)
+    templates.globals.update(
+        home=HOME,
+        asset=assets.build_asset_url,
+        opening_note=OPENING_NOTE,
+        forgetting_note=FORGETTING_NOTE,
+    )
     return templates

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from rollout.core.calendar.sites import SHADOW, Cell
+from rollout.core.policy.confidence_floors import describe_floor_cases
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.proposals import compute_renewal_start
 from rollout.reports.pages.stage_markers import (
@@ -34,6 +35,7 @@ class GrantRow:
         tag: tag kind and text beside its end; empty if all is well.
         proposal: the proposal that it came from.
         renewal: id of its open renewal, or "".
+        cases: for which cases it holds; "" without several confidence floors.
     """
 
     cell: Cell
@@ -46,6 +48,7 @@ class GrantRow:
     tag: tuple[str, str] | None
     proposal: str
     renewal: str
+    cases: str = ""
 
 
 def build_grant_rows(cell_page: CellListPage, cells: Iterable[Cell]) -> tuple[GrantRow, ...]:
@@ -82,6 +85,7 @@ def _build_cell_grants(cell_page: CellListPage, cell: Cell) -> Iterator[GrantRow
             tag=tag,
             proposal=grant.proposal,
             renewal=next(renewals, ""),
+            cases=describe_floor_cases(grant.floors[0]) if grant.floors else "",
         )
 
 

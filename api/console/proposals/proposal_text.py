@@ -6,8 +6,10 @@ from typing import Final
 
 from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import ALWAYS_WINDOW, SHADOW, Cell
+from rollout.core.policy.confidence_floors import describe_floor_cases, format_floor
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.stages import Stage
+from rollout.core.scope.floor_grants import format_decided_floor
 from rollout.core.scope.scope import find_acting_version
 from rollout.reports.text.familiar_text import describe_familiar_cases, describe_unfamiliar_share
 from rollout.reports.text.formatting import format_quantity, join_words, to_sentence
@@ -72,7 +74,7 @@ def build_question(state: RolloutState, details: Proposal, at: datetime) -> Prop
     if stage is None:
         heading, approval_text = _describe_general_question(state, details)
         return ProposalQuestion(heading, approval_text, None, timezone)
-    location = describe_location(details.site, details.window)
+    location = describe_location(details.site, details.window) + _name_floor(details)
     heading, approval_text = _describe_cell_question(state, details, stage, location)
     return ProposalQuestion(heading, approval_text, at + stage.lasts, timezone)
 
@@ -98,6 +100,12 @@ def describe_location(site: str, window: str) -> str:
     if window == ALWAYS_WINDOW:
         return f"at {site}"
     return f"at {site} by {window}" if window in {"day", "night"} else f"at {site} in “{window}”"
+
+
+def _name_floor(details: Proposal) -> str:
+    """Return for which cases a stage is proposed, "" without several confidence floors."""
+    floors = details.confidence_floors
+    return f" for {describe_floor_cases(format_floor(floors[0]))}" if floors else ""
 
 
 def describe_acting(stage: Stage) -> str:
@@ -188,9 +196,10 @@ def build_meaning(
     current_stage = SHADOW if acting_version is None else policy.stage_ids[acting_version[1]]
     return GrantMeaning(
         current_stage=current_stage,
-        current_text=_describe_current_stage(policy, acting_version, details.version),
+        current_text=_describe_current_stage(state, cell, acting_version, details.version),
         proposed_stage=stage.id,
-        proposed_text=_describe_stage(policy, stage, details.version),
+        proposed_text=_describe_stage(policy, stage, details.version)
+        + _describe_floor(*map(format_floor, details.confidence_floors[:1])),
         lapses_to=policy.stage_ids[stage_level - 1],
         not_allowed=" ".join(
             filter(
@@ -208,11 +217,20 @@ def build_meaning(
 
 
 def _describe_current_stage(
-    policy: Policy, acting_version: tuple[str, int] | None, version: str
+    state: RolloutState, cell: Cell, acting_version: tuple[str, int] | None, version: str
 ) -> str:
     if acting_version is None:
         return f"Humans decide and see nothing of {version}."
-    return _describe_stage(policy, policy.get_stage(acting_version[1]), acting_version[0])
+    policy, (holder, stage_level) = state.policy, acting_version
+    text = _describe_stage(policy, policy.get_stage(stage_level), holder)
+    cell_state = state.scope.get_cell_state(cell, holder)
+    return text + _describe_floor(format_decided_floor(policy, cell_state, stage_level))
+
+
+def _describe_floor(floor: str = "") -> str:
+    """Say who decides the cases below a confidence floor; "" without several."""
+    is_open = not floor or not float(floor)
+    return "" if is_open else f" Humans decide cases of confidence below {floor}."
 
 
 def _describe_stage(policy: Policy, stage: Stage, version: str) -> str:

@@ -21,6 +21,7 @@ from api.routers.reports import get_report as as_api
 from rollout.core.errors import NotAllowedError, RefusalError, UnknownRolloutError
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.services.reports.report_period import ON_DEMAND
+from rollout.services.support.user_runs import StepCallback, UserRun, UserRuns
 
 if TYPE_CHECKING:
     from rollout.services.reports.builder import ReportOptions
@@ -37,6 +38,9 @@ FILE_TEXTS: Final = {
     "csv": "CSV of all divergences",
     "markdown": "Markdown summary",
 }
+PATIENCE: Final = 3.0
+"""Seconds for which a request waits for its report; a longer one goes on without it."""
+RELOAD_SECONDS: Final = 3
 FIELDS: Final = ("rollout", "name", "since", "until", "view")
 CursorQuery = Annotated[str | None, Query(max_length=500)]
 
@@ -50,27 +54,45 @@ def show_reports(request: Request, visitor: CurrentVisitor, after: CursorQuery =
 @router.post("/reports")
 def submit_report_request(request: Request, form: SignedForm, visitor: CurrentVisitor) -> Response:
     """Build a report; show the form again with errors if that fails."""
-    from rollout.services.reports.archive import request_report  # noqa: PLC0415 - see above
-
-    typed = {rollout_name: form.get_text(rollout_name) for rollout_name in FIELDS}
+    typed = {field: form.get_text(field) for field in FIELDS}
     rollout_name = typed["rollout"]
     try:
-        report_request, errors = _parse_request(visitor, rollout_name, form)
+        options, errors = _parse_request(visitor, rollout_name, form)
         if errors:
             return _render_reports(request, visitor, None, typed, errors)
-        report = request_report(
-            visitor.service.database,
-            visitor.caller,
-            rollout_name,
-            typed["name"] or ON_DEMAND,
-            report_request,
-            visitor.at,
-        )
+        run = _start_run(request, visitor, rollout_name, typed["name"] or ON_DEMAND, options)
+        if not run.wait(PATIENCE):
+            return redirect_to("/reports")  # it goes on, and the page tells how far it is
+        _get_runs(request).forget(visitor.name, run)
+        if run.failure is not None:
+            raise run.failure
     except RefusalError as error:
         return _render_reports(
             request, visitor, None, typed, {_get_error_field(error): _describe_error(error)}
         )
-    return redirect_to(f"/rollouts/{encode_segment(rollout_name)}/reports/{report.number}/about")
+    return redirect_to(run.result or "/reports")
+
+
+def _start_run(
+    request: Request, visitor: Visitor, rollout: str, name: str, options: "ReportOptions"
+) -> UserRun[str]:
+    """Start making a report; the result is the path of its page."""
+    from rollout.services.reports.archive import request_report  # noqa: PLC0415 - see above
+    from rollout.services.reports.builder import ReportCallbacks  # noqa: PLC0415
+
+    database, caller, at = visitor.service.database, visitor.caller, visitor.at
+
+    def make_report(on_step: StepCallback) -> str:
+        callbacks = ReportCallbacks(on_step=on_step)
+        made = request_report(database, caller, rollout, name, options, at, callbacks=callbacks)
+        return f"/rollouts/{encode_segment(rollout)}/reports/{made.number}/about"
+
+    return _get_runs(request).start(visitor.name, f"{name} of {rollout}", make_report, at=at)
+
+
+def _get_runs(request: Request) -> UserRuns[str]:
+    runs: UserRuns[str] = request.app.state.report_runs
+    return runs
 
 
 @router.get("/rollouts/{rollout}/reports")
@@ -187,7 +209,9 @@ def _render_reports(
     report_page = load_report_page(
         visitor.service.database, visitor.caller, before=decode_number(after), limit=PAGE_SIZE
     )
+    run = _get_runs(request).find(visitor.name, at=visitor.at)
     context: dict[str, Any] = {
+        "run": run,
         "shelf": report_page,
         "further": ""
         if report_page.next_before is None
@@ -198,4 +222,7 @@ def _render_reports(
         "typed": typed or {},
         "errors": errors or {},
     }
-    return render_page(request, visitor, "reports", 422 if errors else 200, **context)
+    response = render_page(request, visitor, "reports", 422 if errors else 200, **context)
+    if run is not None and run.is_running and not errors:  # a reload would lose what was typed
+        response.headers["Refresh"] = str(RELOAD_SECONDS)
+    return response

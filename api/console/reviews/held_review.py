@@ -88,7 +88,10 @@ def hold_next_cases(
         "reload": tasks.reload_reason,
         "around": render("review_around"),
         "held": [
-            {"review": case.review, "html": render("review_held", review_case=case)}
+            {
+                "review": case.review,
+                "html": "" if case.review in page.held else render("review_held", review_case=case),
+            }
             for case in cases
         ],
     }

@@ -25,6 +25,7 @@ from api.console.rollouts.cell_gates import (
     describe_rejection,
     describe_silence,
 )
+from rollout.core.policy.confidence_floors import describe_floor_cases, format_floor
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.proposal_holds import has_alarm
 from rollout.core.scope.proposals import compute_renewal_start
@@ -141,6 +142,14 @@ def _describe_narrowing(context: CellContext) -> Iterator[CellSentence]:
         else f"by {event.by}: {_quote_reason(event.reason)}"
     )
     local_time = event.at.astimezone(context.timezone)
+    if event.confidence_floor:
+        cases = describe_floor_cases(event.confidence_floor)
+        text = format_sentence(
+            "{} for {} alone since {}: {}. Evidence restarts.",
+            event.to_stage.capitalize(), cases, context.format_time(event.at), reason,
+        )  # fmt: skip
+        yield CellSentence("narrowed", text, f"Narrowed {local_time.day} {local_time:%b}")
+        return
     text = format_sentence(
         "Narrowed from {} to {} on {}: {}.{}",
         event.from_stage, event.to_stage, context.format_time(event.at), reason,
@@ -150,6 +159,17 @@ def _describe_narrowing(context: CellContext) -> Iterator[CellSentence]:
 
 
 # Grants and their ends
+
+
+def _describe_floor(context: CellContext) -> Iterator[CellSentence]:
+    """Say who decides the cases below the floor of a cell, where the policy has several."""
+    status = context.summary.status
+    if not context.policy.evidence.higher_floors or not status.confidence_floor:
+        return
+    floor = format_floor(status.confidence_floor)
+    text = "{} for {}; humans decide the others."
+    stage = status.stage.capitalize()
+    yield CellSentence("", format_sentence(text, stage, describe_floor_cases(floor)))
 
 
 def _describe_lapsing_grants(context: CellContext) -> Iterator[CellSentence]:
@@ -232,6 +252,7 @@ _DESCRIBERS: Final = (
     _describe_stops,
     _describe_suspension,
     _describe_narrowing,
+    _describe_floor,
     _describe_lapsing_grants,
     _describe_lapse,
     _describe_alarms,

@@ -41,6 +41,7 @@ from rollout.services.policies import policies
 from rollout.services.policies.policies import load_policies, load_policy_by_number
 from rollout.services.proposals.eligible_approvers import format_needs
 from rollout.services.support.channels import list_channel_warnings
+from rollout.services.support.user_runs import StepCallback, UserRun, UserRuns
 
 router = APIRouter()
 PolicyNumber = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
@@ -52,6 +53,9 @@ POLICY_CHANGED_TEXT: Final = (
     "Policy {} came into force since this was planned, so it was not applied. Your text is kept: "
     "plan it again and read what it changes now."
 )
+PATIENCE: Final = 3.0
+"""Seconds for which a request waits for its plan; a longer one goes on without it."""
+RELOAD_SECONDS: Final = 2
 ROLLOUT_EXISTS_TEXT: Final = "There is a rollout {} already. Change its policy on its own page."
 
 
@@ -68,12 +72,29 @@ class PolicyPlanView:
     needs: str
 
 
+@dataclass(frozen=True, slots=True)
+class PlanOutcome:
+    """A planned text with its plan, or why it was refused."""
+
+    text: str
+    plan_view: PolicyPlanView | None = None
+    error: RefusalError | None = None
+
+
+PlanRun = UserRun[PlanOutcome]
+NO_OUTCOME: Final = PlanOutcome("")
+
+
 @router.get("/rollouts/{rollout}/settings")
 def show_policy(
     request: Request, visitor: CurrentVisitor, rollout: str, policy: PolicyNumber = None
 ) -> Response:
-    """Show the policy in force, or an earlier one."""
-    return _render_policy(request, visitor, rollout, number=policy)
+    """Show the policy in force or an earlier one, and the visitor's plan of another, once."""
+    run = _find_run(request, visitor, rollout)
+    if run is None or run.is_running:
+        return _render_policy(request, visitor, rollout, number=policy, run=run)
+    outcome = _take_outcome(request, visitor, run)
+    return _render_policy(request, visitor, rollout, outcome=outcome)
 
 
 @router.post("/rollouts/{rollout}/settings")
@@ -86,16 +107,23 @@ def submit_policy(
     try:
         if form.has_field("apply"):
             return _apply_policy(visitor, rollout, text, form)
-        plan_view = _plan_policy(visitor, rollout, text)
+        run = _start_plan(request, visitor, rollout, text)
     except RefusalError as error:
-        return _render_policy(request, visitor, rollout, text=text, error=error)
-    return _render_policy(request, visitor, rollout, text=text, plan_view=plan_view)
+        outcome = PlanOutcome(text, error=error)
+        return _render_policy(request, visitor, rollout, outcome=outcome)
+    if not run.wait(PATIENCE):
+        return redirect_to(f"/rollouts/{encode_segment(rollout)}/settings")
+    outcome = _take_outcome(request, visitor, run)
+    return _render_policy(request, visitor, rollout, outcome=outcome)
 
 
 @router.get("/new")
 def show_new_rollout(request: Request, visitor: CurrentVisitor) -> Response:
-    """Show the form for the first policy of a new rollout."""
-    return _render_new_rollout(request, visitor)
+    """Show the form for the first policy of a new rollout, and the visitor's plan, once."""
+    run = _find_run(request, visitor, "")
+    if run is None or run.is_running:
+        return _render_new_rollout(request, visitor, run=run)
+    return _render_new_rollout(request, visitor, outcome=_take_outcome(request, visitor, run))
 
 
 @router.post("/new")
@@ -107,10 +135,12 @@ def submit_new_rollout(request: Request, visitor: CurrentVisitor, form: SignedFo
         _check_new_rollout(visitor, rollout_name)
         if form.has_field("apply"):
             return _apply_policy(visitor, rollout_name, text, form)
-        plan_view = _plan_policy(visitor, rollout_name, text)
+        run = _start_plan(request, visitor, "", text)
     except RefusalError as error:
-        return _render_new_rollout(request, visitor, text=text, error=error)
-    return _render_new_rollout(request, visitor, text=text, plan_view=plan_view)
+        return _render_new_rollout(request, visitor, outcome=PlanOutcome(text, error=error))
+    if not run.wait(PATIENCE):
+        return redirect_to("/new")
+    return _render_new_rollout(request, visitor, outcome=_take_outcome(request, visitor, run))
 
 
 def _apply_policy(visitor: Visitor, rollout: str, text: str, form: Form) -> Response:
@@ -136,14 +166,59 @@ def _apply_policy(visitor: Visitor, rollout: str, text: str, form: Form) -> Resp
     return redirect_to(f"/rollouts/{encode_segment(rollout)}/settings")
 
 
-def _plan_policy(visitor: Visitor, rollout: str, text: str) -> PolicyPlanView:
+def _start_plan(request: Request, visitor: Visitor, rollout: str, text: str) -> PlanRun:
+    """Start planning a text in a thread; "" is a new rollout."""
+
+    def plan(on_step: StepCallback) -> PlanOutcome:
+        try:
+            return PlanOutcome(text, _plan_policy(visitor, rollout, text, on_step))
+        except RefusalError as error:
+            return PlanOutcome(text, error=error)
+
+    subject = _name_plan(rollout)
+    return _get_runs(request).start(visitor.name, subject, plan, at=visitor.at)
+
+
+def _find_run(request: Request, visitor: Visitor, rollout: str) -> PlanRun | None:
+    """Return the visitor's run of a plan for a rollout; "" is a new one."""
+    run = _get_runs(request).find(visitor.name, at=visitor.at)
+    return run if run is not None and run.subject == _name_plan(rollout) else None
+
+
+def _take_outcome(request: Request, visitor: Visitor, run: PlanRun) -> PlanOutcome:
+    """Return the outcome of an ended run and forget it, or raise what it failed with."""
+    _get_runs(request).forget(visitor.name, run)
+    if run.result is None:
+        raise run.failure or RuntimeError("a run ended without a result")
+    return run.result
+
+
+def _name_plan(rollout: str) -> str:
+    return f"The plan for {rollout or 'a new rollout'}"
+
+
+def _get_runs(request: Request) -> UserRuns[PlanOutcome]:
+    runs: UserRuns[PlanOutcome] = request.app.state.plan_runs
+    return runs
+
+
+def _plan_policy(
+    visitor: Visitor, rollout: str, text: str, on_step: StepCallback
+) -> PolicyPlanView:
+    """Return the plan of a text; of a new rollout, "", its name is in the text."""
     service, caller = visitor.service, visitor.caller
     policy = parse_typed_policy(text)
+    rollout = rollout or policy.rollout
     if policy.rollout != rollout:
         raise PolicyRefusedError(OTHER_ROLLOUT_TEXT.format(policy.rollout, rollout))
     current_hash = _get_policy_hash(visitor, rollout)
     preview = policies.preview_policy(
-        service, caller, text, at=visitor.at, channels=service.channels.shared_names
+        service,
+        caller,
+        text,
+        at=visitor.at,
+        channels=service.channels.shared_names,
+        on_step=on_step,
     )
     current_text = policies.load_policy_at(service, caller, rollout).text if current_hash else ""
     return PolicyPlanView(
@@ -193,10 +268,10 @@ def _render_policy(
     rollout: str,
     *,
     number: int | None = None,
-    text: str = "",
-    plan_view: PolicyPlanView | None = None,
-    error: RefusalError | None = None,
+    outcome: PlanOutcome = NO_OUTCOME,
+    run: PlanRun | None = None,
 ) -> Response:
+    plan_view, error = outcome.plan_view, outcome.error
     live_region = build_live_region(request, visitor, rollout)
     service, caller = visitor.service, visitor.caller
     policy_records = load_policies(service, caller, rollout)
@@ -208,12 +283,13 @@ def _render_policy(
         proposal for proposal in state.scope.proposals.values() if proposal.kind == "policy"
     ]
     channel_names = list_incident_channels(state.policy)
-    return render_page(
+    response = render_page(
         request,
         visitor,
         "policy",
         422 if error else 200,
         live=live_region if plan_view is None else None,
+        run=run,
         rollout=rollout,
         zone=state.policy.timezone,
         records=policy_records,
@@ -234,34 +310,44 @@ def _render_policy(
             for site in state.policy.sites_by_id
         ),
         may_apply=visitor.has_permission(Permission.ADMINISTER, rollout),
-        **build_error_context(error, text, policy_text),
+        **build_error_context(error, outcome.text, policy_text),
     )
+    return _reload_while_running(response, run)
 
 
 def _render_new_rollout(
     request: Request,
     visitor: Visitor,
     *,
-    text: str = "",
-    plan_view: PolicyPlanView | None = None,
-    error: RefusalError | None = None,
+    outcome: PlanOutcome = NO_OUTCOME,
+    run: PlanRun | None = None,
 ) -> Response:
+    plan_view, error = outcome.plan_view, outcome.error
     if not visitor.has_permission(Permission.ADMINISTER):
         error_text = (
             f"{visitor.name} may not make a rollout; it takes an admin of all rollouts: ask one"
         )
         raise NotAllowedError(error_text)
-    return render_page(
+    response = render_page(
         request,
         visitor,
         "new_rollout",
         422 if error else 200,
+        run=run,
         example=escape_for_textarea(TEXT),
         plan=plan_view,
         applied=_get_applied_text(plan_view),
         may_apply=True,
-        **build_error_context(error, text, ""),
+        **build_error_context(error, outcome.text, ""),
     )
+    return _reload_while_running(response, run)
+
+
+def _reload_while_running(response: Response, run: PlanRun | None) -> Response:
+    """Let the browser ask again while a plan is made; works without scripts."""
+    if run is not None:
+        response.headers["Refresh"] = str(RELOAD_SECONDS)
+    return response
 
 
 def _get_applied_text(plan_view: PolicyPlanView | None) -> str:

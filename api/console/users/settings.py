@@ -18,7 +18,7 @@ from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import ZONE_COOKIE, CurrentVisitor, Visitor
 from api.console.page.text import capitalize_first
 from rollout.core.errors import NotAllowedError, RefusalError
-from rollout.core.scope.permissions import Permission
+from rollout.core.scope.permissions import Permission, may_upload
 from rollout.services.access.keys import load_keys
 from rollout.services.cells.overview import load_rollouts
 
@@ -111,6 +111,7 @@ def _render_settings(
         "settings",
         422 if errors else 200,
         keys=len(valid_keys),
+        uploads=may_upload(visitor.caller),
         administers=visitor.has_permission(Permission.ADMINISTER),
         governed=_list_rollout_policies(visitor),
         rights=[str(right) for right in visitor.caller.role_assignments],

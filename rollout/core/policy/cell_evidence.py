@@ -43,6 +43,7 @@ class EvidenceCounts:
             parity classes; zeros without records.
         arms: per gain the units of both arms that closed in the span.
         slices: per condition by slice the counts of each value of the attribute.
+        blocks: per measure the counts of each block, oldest first, if the policy forgets.
     """
 
     closed: int = 0
@@ -52,6 +53,7 @@ class EvidenceCounts:
     counts: Mapping[MeasureKey, tuple[int, ...]] = field(default_factory=dict)
     arms: Mapping[MeasureKey, ArmUnits] = field(default_factory=dict)
     slices: Mapping[MeasureKey, ValueCounts] = field(default_factory=dict)
+    blocks: Mapping[MeasureKey, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
 
     @property
     def decided(self) -> int:

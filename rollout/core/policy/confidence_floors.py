@@ -15,6 +15,15 @@ def list_floors(rules: EvidenceRules) -> tuple[float, ...]:
     return (rules.confidence_floor or 0.0, *rules.higher_floors)
 
 
+def reaches_floor(confidence: float | None, floor: float | None) -> bool:
+    """Return whether a confidence is a share that reaches a floor; without a floor it always does.
+
+    >>> reaches_floor(0.8, 0.8), reaches_floor(None, 0.0), reaches_floor(1.01, 0.8)
+    (True, False, False)
+    """
+    return floor is None or (confidence is not None and floor <= confidence <= 1)
+
+
 def compute_gate_risk(policy: Policy, gate: Gate, risk_share: float) -> float:
     """Return the risk that an attempt may use at each floor of a gate.
 
@@ -30,6 +39,15 @@ def format_floor(floor: float) -> str:
     ('0', '0.97')
     """
     return repr(floor) if floor else "0"
+
+
+def list_floor_texts(rules: EvidenceRules) -> tuple[str, ...]:
+    """Return several confidence floors as the ledger stores them; () for a single one.
+
+    >>> list_floor_texts(EvidenceRules(higher_floors=(0.6, 0.8)))
+    ('0', '0.6', '0.8')
+    """
+    return tuple(map(format_floor, list_floors(rules))) if rules.higher_floors else ()
 
 
 def find_floor_index(rules: EvidenceRules, floor: str) -> int:

@@ -1,12 +1,19 @@
 """Evaluation of a gate: its conditions against thresholds, its minimum and missing units."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.block_readings import (
+    Blocks,
+    are_blocks_met,
+    format_blocks,
+    read_blocks,
+)
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.confidence_floors import compute_gate_risk
+from rollout.core.policy.cost_scale import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GAIN, GainCondition
@@ -38,19 +45,25 @@ class ConditionReading:
     is_met: bool
     has_turned: bool
     gain: GainReading | None = None
+    blocks: Blocks = ()  # the counts of each block, under a policy that forgets
 
     def compute_log_e(self, policy: Policy) -> float:
-        """Return ln E; 0 without records."""
+        """Return ln E, or ln M of blocks; 0 without records."""
         if self.gain is not None:
             return self.gain.log_e
+        if self.blocks:
+            return read_blocks(self.condition, self.blocks, policy)
         return compute_condition_log_e(self.condition, self.counts, policy)
 
     def format(self, policy: Policy) -> str:
         """Return the reading as the line that the ledger stores.
 
-        `agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)`
+        `agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)`; under a
+        policy that forgets, ` over blocks 45+3 200+0` stands before the risk.
         """
         e_value_text = f"{self.compute_log_e(policy):.6f} of {log(1 / self.risk):.6f}"
+        if self.blocks:
+            e_value_text += f" over blocks {format_blocks(self.blocks)}"
         counts_text = format_counts(self.counts) if self.gain is None else self.gain.format()
         return f"{self.condition}: {counts_text}, log E {e_value_text} (risk {self.risk:g})"
 
@@ -91,20 +104,21 @@ def compute_condition_log_e(condition: Condition, counts: Sequence[int], policy:
     return compute_log_e(agreed, disagreed, at_least=condition.line)
 
 
-def scale_cost_levels(policy: Policy) -> tuple[float, ...]:
-    """Return the policy's cost levels as shares of its largest cost."""
-    return tuple(level / policy.largest_cost for level in policy.cost_levels)
-
-
-def scale_cost_threshold(condition: Condition, policy: Policy) -> float:
-    """Return a cost threshold as a share of the policy's largest cost."""
-    return condition.line / policy.largest_cost
-
-
 def read_condition(
-    condition: Condition, counts: tuple[int, ...], risk: float, policy: Policy
+    condition: Condition,
+    counts: tuple[int, ...],
+    risk: float,
+    policy: Policy,
+    blocks: Blocks = (),
 ) -> ConditionReading:
-    """Evaluate one condition; tables of thresholds replace e-values of shares."""
+    """Evaluate one condition; tables of thresholds replace e-values of shares.
+
+    `blocks` are the counts of each block, if the policy forgets.
+    """
+    if blocks:
+        is_met = are_blocks_met(condition, blocks, risk, policy)
+        has_turned = not is_met and not are_blocks_met(condition, blocks, 1.0, policy)
+        return ConditionReading(condition, counts, risk, is_met, has_turned, blocks=blocks)
     if condition.measure in E_VALUE_MEASURES:
         value = compute_condition_log_e(condition, counts, policy)
         is_met, has_turned = value >= log(1 / risk), value < 0
@@ -169,7 +183,17 @@ def is_gate_open(
         expand_conditions(gate_conditions, counts.slices),
         key=lambda c: c.measure in E_VALUE_MEASURES,
     )
-    return all(_read_evidence(c, counts, risk, policy).is_met for c in conditions)
+    return all(_is_condition_met(c, counts, risk, policy) for c in conditions)
+
+
+def _is_condition_met(
+    condition: Condition, counts: EvidenceCounts, risk: float, policy: Policy
+) -> bool:
+    """Return whether a condition is met, without asking whether it has turned."""
+    blocks = counts.blocks.get(condition.key, ())
+    if not blocks:
+        return _read_evidence(condition, counts, risk, policy).is_met
+    return are_blocks_met(condition, blocks, risk, policy)
 
 
 def _read_evidence(
@@ -178,7 +202,9 @@ def _read_evidence(
     if isinstance(condition, GainCondition):
         units = counts.arms.get(condition.key)
         return read_gain(condition, build_empty_arms() if units is None else units, risk)
-    return read_condition(condition, get_condition_counts(condition, counts, policy), risk, policy)
+    condition_counts = get_condition_counts(condition, counts, policy)
+    blocks = counts.blocks.get(condition.key, ())
+    return read_condition(condition, condition_counts, risk, policy, blocks)
 
 
 def read_gain(condition: GainCondition, units: ArmUnits, risk: float) -> ConditionReading:
@@ -194,8 +220,10 @@ def read_renewal(
 
     Each measure needs E ≥ 1, with the gate's minimum of units and reviewers and at least one judged
     unit: E is 1 without data, and a new E of 1/risk would let most good cells lapse. So does each
-    value of a slice that the span has, however few its units.
+    value of a slice that the span has, however few its units. A span is recent already: it has no
+    blocks.
     """
+    counts = replace(counts, blocks={})
     gate = policy.find_gate(stage_level, cell)
     assert gate is not None  # noqa: S101 - a grant needs a gate
     unmet_requirements = tuple(

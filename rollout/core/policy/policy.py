@@ -17,6 +17,7 @@ from rollout.core.calendar.timezones import (
     compute_end_of_local_day,
     compute_start_of_local_day,
 )
+from rollout.core.policy.evidence_blocks import BlockRule
 from rollout.core.policy.evidence_sources import (
     ACCOUNT,
     BEFORE_SOURCES,
@@ -95,6 +96,7 @@ class EvidenceRules:
     min_reviewer_agreement: float | None = None
     sources: EvidenceSources = DEFAULT_SOURCES
     familiar: FamiliarityRule | None = None
+    forget: BlockRule | None = None
 
     def find_account_kind(self, account: str, reviewer: str) -> str:
         """Return the kind of an account's decision for a reviewer."""

@@ -1,7 +1,8 @@
 """The part of a policy that gives records their meaning.
 
 Evidence, grants and counts belong to one definition. Thresholds, risks and minimums are not part
-of it: a confidence sequence is valid for every threshold at once (Howard et al. 2021).
+of it: a confidence sequence is valid for every threshold at once (Howard et al. 2021). How evidence
+is forgotten is: whoever picked the blocks after a look would pick the best start.
 """
 
 import json
@@ -103,6 +104,7 @@ def _evidence_to_json(rules: EvidenceRules) -> dict[str, Any]:
         "confidence_floor": rules.confidence_floor,
         "min_reviewer_agreement": rules.min_reviewer_agreement,
         **({"higher_floors": list(rules.higher_floors)} if rules.higher_floors else {}),
+        **({"forget": str(rules.forget)} if rules.forget else {}),
     }
 
 

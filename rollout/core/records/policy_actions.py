@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from rollout.core.policy.confidence_floors import reaches_floor
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import Prediction
@@ -34,16 +35,22 @@ def find_judged_prediction(permit: Permit, revisions: Sequence[Prediction]) -> P
 
 
 def find_prediction_fault(
-    policy: Policy, prediction: Prediction | None, lever: str, action: str, *, kind: str
+    policy: Policy,
+    prediction: Prediction | None,
+    lever: str,
+    action: str,
+    *,
+    kind: str,
+    floor: float | None,
 ) -> str:
     """Return why a prediction does not authorize an action, or "".
 
     A permit of form 1 was issued before actions were compared: only the floor counts, and only for
-    a stored prediction.
+    a stored prediction. `floor` is the confidence from which the version decides, None for any.
     """
     if prediction is None:
         return "" if kind == FORM_1 else NO_PREDICTION
-    if not has_enough_confidence(policy, prediction.confidence):
+    if not reaches_floor(prediction.confidence, floor):
         return TOO_UNSURE
     if kind == FORM_1 or is_policy_action(policy, prediction, lever, action):
         return ""
@@ -62,12 +69,6 @@ def is_contradicted(policy: Policy, others: Iterable[Prediction], lever: str, ac
         and not is_policy_action(policy, other, lever, action)
         for other in others
     )
-
-
-def has_enough_confidence(policy: Policy, confidence: float | None) -> bool:
-    """Return whether a confidence reaches the policy's floor, if it has one."""
-    floor = policy.evidence.confidence_floor
-    return floor is None or (confidence is not None and floor <= confidence <= 1)
 
 
 def is_policy_action(policy: Policy, prediction: Prediction, lever: str, action: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.calendar.opening_hours import find_next_change, is_open, uses_holidays
@@ -12,13 +13,16 @@ from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site, Window
 from rollout.core.calendar.sun import follows_sun
 from rollout.core.calendar.timezones import to_instant_micros
 from rollout.core.calendar.windows import select_window
+from rollout.core.policy.confidence_floors import reaches_floor
 from rollout.core.policy.familiarity import AttributeValue, format_value
 from rollout.core.policy.policy import NEVER, Policy
 from rollout.core.policy.stages import Stage
+from rollout.core.scope.floor_grants import find_decided_floor
 from rollout.core.scope.scope import Scope, find_acting_version
 from rollout.core.statistics.sampling import compute_sampling_value
 
 NO_WINDOW_FITS = "no window fits"
+BELOW_FLOOR = "below the confidence floor"
 SAMPLING_PURPOSE = "stage"
 MAX_CLOCK_SKEW = timedelta(minutes=5)  # a human decides cases of other times
 DAY = timedelta(days=1)
@@ -44,6 +48,13 @@ class FallbackAction:
     lever: str
     action: str
     after: timedelta
+
+
+class ActingStage(NamedTuple):
+    """A stage above shadow, and the confidence from which it decides cases; None for any."""
+
+    stage: Stage
+    floor: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +120,24 @@ def _decide(
     site = policy.sites_by_id.get(question.site)
     full_lease = get_full_lease(policy, site)
     cell, reason = _find_cell(policy, site, question, now)
-    stage = None if cell is None else find_acting_stage(scope, policy, cell, question.version, now)
-    if cell is None or stage is None:
+    acting = None if cell is None else find_acting_stage(scope, policy, cell, question.version, now)
+    if cell is None or acting is None:
         return assign_in_shadow(scope, policy, full_lease, cell, reason)
     since = now if scope.at is None else max(now, scope.at)
     end = compute_end(scope, policy, cell, scope.get_first_name(question.version), since)
     lease = min(full_lease, end - since)
-    doubt = find_case_doubt(
-        scope, policy, cell, question.version, question.confidence, question.attributes
+    doubt = (
+        describe_unfamiliar_case(scope, policy, cell, question.version, question.attributes)
+        if reaches_floor(question.confidence, acting.floor)
+        else BELOW_FLOOR
     )
     if doubt:
-        return assign_human(scope, policy, lease, doubt, stage.id)
+        return assign_human(scope, policy, lease, doubt, acting.stage.id)
     sampling_key = compute_unit_key(
         policy, question.key, question.site, question.at, question.episode
     )
     sampling_value = compute_sampling_value(salt, SAMPLING_PURPOSE, sampling_key)
-    return assign_by_sampling(stage, sampling_value, scope, policy, lease)
+    return assign_by_sampling(acting.stage, sampling_value, scope, policy, lease)
 
 
 def get_full_lease(policy: Policy, site: Site | None) -> timedelta:
@@ -134,12 +147,14 @@ def get_full_lease(policy: Policy, site: Site | None) -> timedelta:
 
 def find_acting_stage(
     scope: Scope, policy: Policy, cell: Cell, version: str, now: datetime
-) -> Stage | None:
+) -> ActingStage | None:
     """Return the stage above shadow of a version in a cell, or None."""
-    acting_stage = find_acting_version(scope, policy, cell, now)
-    if acting_stage is None or acting_stage[0] != scope.get_first_name(version):
+    acting = find_acting_version(scope, policy, cell, now)
+    if acting is None or acting[0] != scope.get_first_name(version):
         return None
-    return policy.get_stage(acting_stage[1])
+    holder, stage_level = acting
+    floor = find_decided_floor(policy, scope.get_cell_state(cell, holder), stage_level)
+    return ActingStage(policy.get_stage(stage_level), floor)
 
 
 def assign_in_shadow(
@@ -149,22 +164,16 @@ def assign_in_shadow(
     return assign_human(scope, policy, lease, reason or _explain_shadow(scope, cell))
 
 
-def find_case_doubt(
+def describe_unfamiliar_case(
     scope: Scope,
     policy: Policy,
     cell: Cell,
     version: str,
-    confidence: float | None,
     attributes: Mapping[str, str] | None,
 ) -> str:
-    """Return why a human decides a case where the version acts, or ""."""
-    floor = policy.evidence.confidence_floor
-    if floor is not None and not _is_confident(confidence, floor):
-        return "below the confidence floor"
-    unfamiliar_values = find_unfamiliar_values(scope, policy, cell, version, attributes)
-    if unfamiliar_values:
-        return f"unfamiliar: {', '.join(map(format_value, unfamiliar_values))}"
-    return ""
+    """Return why a case is unfamiliar to the version that acts, or ""."""
+    values = find_unfamiliar_values(scope, policy, cell, version, attributes)
+    return f"unfamiliar: {', '.join(map(format_value, values))}" if values else ""
 
 
 def _explain_shadow(scope: Scope, cell: Cell | None) -> str:
@@ -209,11 +218,6 @@ def compute_unit_key(
     if episode or span is None or at is None:
         return episode or key
     return f"{site}@{to_instant_micros(at) // (span // MICROSECOND)}"
-
-
-def _is_confident(confidence: float | None, floor: float) -> bool:
-    """Return whether a confidence is a share that reaches the floor."""
-    return confidence is not None and floor <= confidence <= 1
 
 
 def _find_cell(

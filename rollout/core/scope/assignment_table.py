@@ -9,14 +9,16 @@ another scope, and so another table.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Final, Generic, TypeVar
 
 from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site, Window
 from rollout.core.calendar.windows import select_window
+from rollout.core.policy.confidence_floors import reaches_floor
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.assignment import (
+    BELOW_FLOOR,
     MAX_CLOCK_SKEW,
     NO_WINDOW_FITS,
     SAMPLING_PURPOSE,
@@ -26,8 +28,8 @@ from rollout.core.scope.assignment import (
     assign_in_shadow,
     compute_end,
     compute_unit_key,
+    describe_unfamiliar_case,
     find_acting_stage,
-    find_case_doubt,
     find_open_span,
     get_full_lease,
 )
@@ -43,7 +45,8 @@ The assignment has the site's full lease. The second is infinite in shadow, wher
 
 EDGE_MARGIN: Final = 0.001
 """Seconds on both sides of an edge without compiled answers: floats are rounded."""
-MAX_SKEW: Final = MAX_CLOCK_SKEW.total_seconds() - EDGE_MARGIN
+PRESENT: Final = 1.0
+"""Seconds for which the times of cases that are answered are computed once."""
 NO_CELL: Final = Cell("", "")
 MAX_SEGMENTS: Final = 20_000
 """Segments in memory: clients choose the names of versions."""
@@ -57,6 +60,7 @@ class CellAnswers(Generic[Answer]):
         in_shadow: the only answer where the version does not act.
         by_bucket: otherwise, by the bucket of the sampling value.
         cell, stage, until: what answers to doubtful cases are made of.
+        floor: the confidence from which the version decides; None for any.
     """
 
     in_shadow: Answer | None
@@ -64,20 +68,44 @@ class CellAnswers(Generic[Answer]):
     cell: Cell = NO_CELL
     stage: str = ""
     until: float = inf
+    floor: float | None = None
 
 
-CompiledSegment = tuple[
-    float,
-    float,
-    float,
-    float,
-    CellAnswers[Answer] | None,
-    tuple[Window, ...],
-    Mapping[str, CellAnswers[Answer]],
-]
-"""Cases in [0, 1) asked about in [2, 3) get the answers 4.
+@dataclass(frozen=True, slots=True)
+class CompiledSegment(Generic[Answer]):
+    """The answers of a site and version while no edge is passed.
 
-If these are None, the answers are those of the window that is chosen from 5, in 6.
+    Attributes:
+        opens, closes: cases in between are answered.
+        since, until: seconds in between which are asked about.
+        answers: None if they are those of the window chosen from `windows`.
+    """
+
+    opens: datetime
+    closes: datetime
+    since: float
+    until: float
+    answers: CellAnswers[Answer] | None
+    windows: tuple[Window, ...]
+    answers_by_window: Mapping[str, CellAnswers[Answer]]
+
+    @property
+    def in_shadow(self) -> Answer | None:
+        """Return the answer to every case, if there is only one."""
+        return None if self.answers is None else self.answers.in_shadow
+
+    def select_answers(self, attributes: Mapping[str, str] | None) -> CellAnswers[Answer]:
+        """Return the answers of the window that fits a case."""
+        if self.answers is not None:
+            return self.answers
+        return self.answers_by_window[select_window(self.windows, attributes)]
+
+
+PresentSegment = tuple[float, float, datetime, datetime, Answer | None, CompiledSegment[Answer]]
+"""Questions in [0, 1) about cases in [2, 3) get the answer 4, or if it is None, one of 5.
+
+A tuple, because it is unpacked for each question. Comparing the case's time with two instants takes
+half the time of computing how long ago it was.
 """
 
 
@@ -95,9 +123,10 @@ class AssignmentTable(Generic[Answer]):
         "_base",
         "_build_answer",
         "_find_bucket",
-        "_has_doubts",
+        "_has_familiar_rule",
         "_is_case_unit",
         "_policy",
+        "_present_segments",
         "_scope",
         "_segments",
         "_uncompiled",
@@ -115,12 +144,14 @@ class AssignmentTable(Generic[Answer]):
         self._build_answer = build_answer
         self._find_bucket = build_bucket_finder(salt, SAMPLING_PURPOSE, policy.bucket_edges)
         evidence = policy.evidence
-        self._has_doubts = evidence.confidence_floor is not None or evidence.familiar is not None
+        self._has_familiar_rule = evidence.familiar is not None
         self._is_case_unit = evidence.unit == "case"
         self._segments: dict[tuple[str, str], CompiledSegment[Answer]] = {}
-        self._uncompiled: CompiledSegment[Answer] = (inf, inf, inf, inf, None, (), {})
+        self._present_segments: dict[tuple[str, str], PresentSegment[Answer]] = {}
+        no_segment: CompiledSegment[Answer] = CompiledSegment(base, base, inf, inf, None, (), {})
+        self._uncompiled: PresentSegment[Answer] = (inf, inf, base, base, None, no_segment)
 
-    def find_answer(  # noqa: PLR0913, PLR0917 - an object of these would cost as much
+    def find_answer(  # noqa: PLR0911, PLR0913, PLR0917 - calls and objects would cost as much
         self,
         site: str,
         at: datetime | None,
@@ -137,30 +168,31 @@ class AssignmentTable(Generic[Answer]):
             at: when the case occurred.
             now: the second of the question.
         """
-        opens, closes, since, until, answers, windows, answers_by_window = self._segments.get(
+        since, until, earliest, latest, in_shadow, segment = self._present_segments.get(
             (site, version), self._uncompiled
         )
         if not since <= now < until:
-            segment = self._compile_segment(site, version, now)
-            if segment is None:
+            present = self._find_present_segment(site, version, now)
+            if present is None:
                 return None
-            opens, closes, since, until, answers, windows, answers_by_window = segment
+            _, _, earliest, latest, in_shadow, segment = present
         try:
-            occurred = (at - self._base).total_seconds()  # type: ignore[operator]
+            if not (earliest < at < latest and key):  # type: ignore[operator]
+                return None
         except TypeError:  # no time, or one without a zone
             return None
-        if not (opens <= occurred < closes and -MAX_SKEW < occurred - now < MAX_SKEW and key):
-            return None
-        if answers is None:
-            answers = answers_by_window[select_window(windows, attributes)]
+        if in_shadow is not None:
+            return in_shadow
+        answers = segment.select_answers(attributes)
         if answers.in_shadow is not None:
             return answers.in_shadow
-        if self._has_doubts:
-            doubt = find_case_doubt(
-                self._scope, self._policy, answers.cell, version, confidence, attributes
+        doubt = "" if reaches_floor(confidence, answers.floor) else BELOW_FLOOR
+        if not doubt and self._has_familiar_rule:
+            doubt = describe_unfamiliar_case(
+                self._scope, self._policy, answers.cell, version, attributes
             )
-            if doubt:
-                return self._answer_doubt(answers, doubt)
+        if doubt:
+            return self._answer_doubt(answers, doubt)
         unit_key = (
             key if self._is_case_unit else compute_unit_key(self._policy, key, site, at, episode)
         )
@@ -171,6 +203,31 @@ class AssignmentTable(Generic[Answer]):
         lease = get_full_lease(self._policy, self._policy.sites_by_id[site])
         assignment = assign_human(self._scope, self._policy, lease, doubt, answers.stage)
         return self._build_answer(site, assignment, answers.until)
+
+    def _find_present_segment(
+        self, site: str, version: str, now: float
+    ) -> PresentSegment[Answer] | None:
+        """Return a segment with the times of cases for the next second, or None without one."""
+        segment = self._segments.get((site, version))
+        if segment is None or not segment.since <= now < segment.until:
+            segment = self._compile_segment(site, version, now)
+        if segment is None:
+            return None
+        # of a second, the last question needs the latest beginning, and the first the earliest end
+        until = min(segment.until, now + PRESENT)
+        instant = self._base + timedelta(seconds=now)
+        earliest = instant + timedelta(seconds=until - now + EDGE_MARGIN) - MAX_CLOCK_SKEW
+        latest = instant - timedelta(seconds=EDGE_MARGIN) + MAX_CLOCK_SKEW
+        present = (
+            now,
+            until,
+            max(segment.opens, earliest),
+            min(segment.closes, latest),
+            segment.in_shadow,
+            segment,
+        )
+        self._present_segments[site, version] = present
+        return present
 
     def _compile_segment(
         self, site_id: str, version: str, now: float
@@ -193,9 +250,10 @@ class AssignmentTable(Generic[Answer]):
         if not open_windows or open_windows[0].when:
             answers_by_window[OTHER_WINDOW] = self._compile_no_cell(site)
         answers = next(iter(answers_by_window.values())) if len(answers_by_window) == 1 else None
-        segment = (
-            self._count_seconds(opens) + EDGE_MARGIN,
-            self._count_seconds(closes) - EDGE_MARGIN,
+        margin = timedelta(seconds=EDGE_MARGIN)
+        segment = CompiledSegment(
+            opens.astimezone(UTC) + margin,
+            closes.astimezone(UTC) - margin,
             since,
             until,
             answers,
@@ -204,6 +262,7 @@ class AssignmentTable(Generic[Answer]):
         )
         if len(self._segments) >= MAX_SEGMENTS:
             self._segments.clear()
+            self._present_segments.clear()
         self._segments[site_id, version] = segment
         return segment
 
@@ -231,8 +290,8 @@ class AssignmentTable(Generic[Answer]):
         self, site: Site, cell: Cell, version: str, instant: datetime, closes: datetime
     ) -> CellAnswers[Answer]:
         scope, policy, full_lease = self._scope, self._policy, get_full_lease(self._policy, site)
-        stage = find_acting_stage(scope, policy, cell, version, instant)
-        if stage is None:
+        acting = find_acting_stage(scope, policy, cell, version, instant)
+        if acting is None:
             assignment = assign_in_shadow(scope, policy, full_lease, cell)
             return CellAnswers(self._build_answer(site.id, assignment, inf))
         until = self._count_seconds(
@@ -240,10 +299,11 @@ class AssignmentTable(Generic[Answer]):
         )
         lowest_values = (0.0, *policy.bucket_edges)  # of the buckets
         by_bucket = (
-            assign_by_sampling(stage, value, scope, policy, full_lease) for value in lowest_values
+            assign_by_sampling(acting.stage, value, scope, policy, full_lease)
+            for value in lowest_values
         )
         answers = tuple(self._build_answer(site.id, assignment, until) for assignment in by_bucket)
-        return CellAnswers(None, answers, cell, stage.id, until)
+        return CellAnswers(None, answers, cell, acting.stage.id, until, acting.floor)
 
     def _compile_no_cell(self, site: Site) -> CellAnswers[Answer]:
         full_lease = get_full_lease(self._policy, site)

@@ -20,6 +20,7 @@ from rollout.core.scope.event_base import (
 from rollout.core.scope.record_events import (
     CasesErased,
     CasesPlanted,
+    CommentAdded,
     NameErased,
     RecordsCounted,
     RecordsImported,
@@ -57,7 +58,8 @@ class PolicyApplied(LedgerEvent):
     names the stages to which some cell has lost its gate, by this edit or an earlier one, and
     `risks` the risk of each such gate as decimal text. Versions in `counted` were watched: they
     begin a new attempt in every cell. Cell i of `renamed` was cell i of `former`: it goes on with
-    the numbers of its attempts, and under its stops.
+    the numbers of its attempts, and under its stops. `confidence_floors` are those of a policy with
+    several: a program that knows no floors of cells can't read the entry, so humans decide there.
     """
 
     number: int
@@ -71,6 +73,7 @@ class PolicyApplied(LedgerEvent):
     counted: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
     renamed: tuple[Cell, ...] = field(default=(), metadata={ADDED_LATER: True})
     former: tuple[Cell, ...] = field(default=(), metadata={ADDED_LATER: True})
+    confidence_floors: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +147,11 @@ class ProposalRaised(LedgerEvent):
     sources: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
     outcome_sources: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
     stricter_floors: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
+
+    @property
+    def floors(self) -> tuple[str, ...]:
+        """Return the confidence floors that it opens, ascending; () without several."""
+        return (self.confidence_floor, *self.stricter_floors) if self.confidence_floor else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -421,6 +429,7 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         RecordsImported,
         CasesPlanted,
         TrainingCutoffSet,
+        CommentAdded,
         ReportSealed,
         RecordsCounted,
         AttemptsBegan,

@@ -1,13 +1,38 @@
 """Confidence floors of grants: a widening lowers them, narrowing raises them."""
 
 from dataclasses import replace
+from math import inf
 
+from rollout.core.policy.confidence_floors import format_floor
+from rollout.core.policy.policy import Policy
 from rollout.core.scope.scope import CellState, Grant
 
 
 def get_acting_floor(state: CellState) -> str:
     """Return the floor at or above which the grants hold; "" without several floors."""
     return next(iter(state.grants[-1].floors), "") if state.grants else ""
+
+
+def find_decided_floor(policy: Policy, state: CellState, stage_level: int) -> float | None:
+    """Return the confidence from which a stage decides a cell's cases.
+
+    It is that of the policy, or a stricter one of a grant. Grants above count too: a stage keeps
+    their floor once they end, also before a tick has written it. None asks for no confidence; where
+    a grant has no floor under a policy with several, no confidence is enough.
+    """
+    lowest = policy.evidence.confidence_floor
+    if policy.evidence.higher_floors and not all(grant.floors for grant in state.grants):
+        return inf
+    grants = state.grants[max(stage_level - 1, 0) :]
+    floors = [float(grant.floors[0]) for grant in grants if grant.floors]
+    return max(floors, default=None) if lowest is None else max((lowest, *floors))
+
+
+def format_decided_floor(policy: Policy, state: CellState, stage_level: int) -> str:
+    """Return that floor as the ledger stores floors; "" under a policy without several."""
+    if not policy.evidence.higher_floors:
+        return ""
+    return format_floor(find_decided_floor(policy, state, stage_level) or 0.0)
 
 
 def add_grant(grants: tuple[Grant, ...], grant: Grant) -> tuple[Grant, ...]:

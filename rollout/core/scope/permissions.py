@@ -48,6 +48,7 @@ class Permission(Enum):
     APPROVE = "approve or reject"
     REJECT = "reject"
     ADMINISTER = "administer"
+    UPLOAD_FILES = "upload recorded files"
     IDENTIFY = "ask who they are"
 
 
@@ -67,6 +68,7 @@ ROLES_BY_PERMISSION: dict[Permission, frozenset[str]] = {
     Permission.APPROVE: frozenset({OPERATOR, APPROVER}),
     Permission.REJECT: frozenset({OPERATOR, APPROVER}),
     Permission.ADMINISTER: frozenset({ADMIN}),
+    Permission.UPLOAD_FILES: frozenset({OPERATOR, INGEST, INGEST_PREDICTIONS, ADMIN}),
     Permission.IDENTIFY: frozenset(ROLES),
 }
 FACTOR_PERMISSIONS = frozenset({Permission.PROPOSE, Permission.APPROVE, Permission.ADMINISTER})
@@ -240,6 +242,20 @@ def may_be_asked_blind(caller: Caller, rollout_name: str, sites: Sequence[str]) 
     if not sites:
         return caller.has_permission_somewhere(Permission.REVIEW, rollout_name)
     return any(caller.has_permission(Permission.REVIEW, rollout_name, site) for site in sites)
+
+
+def may_upload(caller: Caller) -> bool:
+    """Return whether a user may upload recorded files.
+
+    Files are no rollout's, so a role in any rollout is enough. A service account has no pages.
+
+    >>> may_upload(Caller("ana", role_assignments=(AssignedRole("operator", "ramps", "ramp-a"),)))
+    True
+    """
+    return not caller.is_service_account and any(
+        assignment.role in ROLES_BY_PERMISSION[Permission.UPLOAD_FILES]
+        for assignment in caller.role_assignments
+    )
 
 
 def require_permission(

@@ -11,7 +11,7 @@ action as unauthorized. Form 1 began with the key's number and said nothing of t
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -102,34 +102,46 @@ def build_permit_text(permit: Permit, key_number: int) -> str:
     )
 
 
-def build_signer(text: str, secret: bytes, *subject: str) -> Callable[[str, str, str], str]:
-    """Return a function that signs `text` for a case key, version and answer digest.
+def sign_permits(
+    secret: bytes,
+    rollout: str,
+    texts: Sequence[str],
+    keys: Sequence[str],
+    versions: Sequence[str],
+    answer_digests: Sequence[str],
+) -> list[str]:
+    """Return the signed permits of many cases, each as `sign_permit` returns it.
 
-    The digest is empty if `text` is an unbound permit's.
+    What cases share is hashed once.
+
+    Args:
+        texts: of `build_permit_text`, mostly equal ones.
+        answer_digests: "" for unbound permits.
 
     >>> permit = Permit("model", 7, from_micros(0), timedelta(minutes=1))
     >>> signed = sign_permit(permit, bytes(32), 1, "ramps", "case-1", "v1")
-    >>> sign = build_signer(build_permit_text(permit, 1), bytes(32), "ramps")
-    >>> sign("case-1", "v1", "") == signed
+    >>> text = build_permit_text(permit, 1)
+    >>> sign_permits(bytes(32), "ramps", [text], ["case-1"], ["v1"], [""]) == [signed]
     True
     """
     inner_hash, outer_hash = _start_hmac(secret, SIGNATURE_DOMAINS[UNBOUND])
-    subject_hash = inner_hash.copy()
-    subject_hash.update(_encode_parts(text, *subject))
-
-    def sign_for_case(key: str, version: str, answer_digest: str) -> str:
-        inner_copy, outer_copy = subject_hash.copy(), outer_hash.copy()
-        digest_part = f"{len(answer_digest)}:{answer_digest}" if answer_digest else ""
-        inner_copy.update(
-            f"{len(key)}:{key}{len(version)}:{version}{digest_part}".encode(
-                "utf-8", "surrogatepass"
-            )
-        )
+    copies_by_text = {}
+    for text in set(texts):
+        shared_hash = inner_hash.copy()
+        shared_hash.update(_encode_parts(text, rollout))
+        copies_by_text[text] = (shared_hash.copy, f"{text}.")
+    version_parts = {version: f"{len(version)}:{version}" for version in set(versions)}
+    copy_outer, permits = outer_hash.copy, []
+    for text, key, version, digest in zip(texts, keys, versions, answer_digests, strict=True):
+        copy_inner, prefix = copies_by_text[text]
+        inner_copy, outer_copy = copy_inner(), copy_outer()
+        case_parts = f"{len(key)}:{key}{version_parts[version]}"
+        if digest:
+            case_parts, prefix = f"{case_parts}{len(digest)}:{digest}", f"{prefix}{digest}."
+        inner_copy.update(case_parts.encode("utf-8", "surrogatepass"))
         outer_copy.update(inner_copy.digest())
-        code = outer_copy.hexdigest()[:CODE_LENGTH]
-        return f"{text}.{answer_digest}.{code}" if answer_digest else f"{text}.{code}"
-
-    return sign_for_case
+        permits.append(prefix + outer_copy.hexdigest()[:CODE_LENGTH])
+    return permits
 
 
 def verify_permit(text: str, secrets: Mapping[int, bytes], *subject: str) -> Permit | None:

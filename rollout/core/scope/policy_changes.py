@@ -8,6 +8,7 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.cell_evidence import MeasureKey
+from rollout.core.policy.confidence_floors import list_floor_texts
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
@@ -37,7 +38,6 @@ def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
     if not is_first and numbers_attempts_by_year(pending.scope.rules):
         check_renames(old, new)
         check_watched_aliases(pending.scope, new)
-    _check_floors(new)
     looser_rules = () if is_first else list_looser_rules(old, new)
     if looser_rules and any(
         proposal.about == new.hash for proposal in pending.scope.proposals.values()
@@ -59,14 +59,6 @@ def _check_tick(old: Policy, new: Policy) -> None:
         raise PolicyRefusedError(
             f"tick: {tick} stays as it is, since evidence is counted by its slots; write tick:"
             f" {tick}, or start a rollout of another name"
-        )
-
-
-def _check_floors(new: Policy) -> None:
-    """Refuse several confidence floors: permits and clients know a cell's stage alone."""
-    if new.evidence.higher_floors:
-        raise PolicyRefusedError(
-            "evidence.confidence_floors: several floors can be replayed, not served yet; write one"
         )
 
 
@@ -152,6 +144,7 @@ def _emit_policy_applied(
             counted=effects.counted,
             renamed=tuple(effects.renamed),
             former=tuple(effects.renamed.values()),
+            confidence_floors=list_floor_texts(new.evidence),
         )
     )
     pending.policy = new

@@ -27,6 +27,7 @@ from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_contents import shorten_content
 from rollout.core.scope.familiarity_diff import compare_familiarity
 from rollout.core.scope.floor_diff import compare_floors
+from rollout.core.scope.forget_diff import compare_forgetting
 from rollout.core.scope.label_set_diff import compare_label_sets
 from rollout.core.scope.outcome_diff import compare_model_shares, compare_outcomes
 from rollout.core.scope.schedule_diff import compare_ceilings, compare_freezes, compare_waves
@@ -176,6 +177,7 @@ def _compare_evidence(old: Policy, new: Policy) -> Sentences:
     if _is_lower(old_rules.confidence_floor, new_rules.confidence_floor):
         yield "the model decides less sure cases: the confidence floor is lower or gone"
     yield from compare_floors(old_rules, new_rules)
+    yield from compare_forgetting(old_rules, new_rules)
     if _is_lower(old_rules.min_reviewer_agreement, new_rules.min_reviewer_agreement):
         yield "decisions of less reliable reviewers count"
     checks_reviewers = new_rules.min_reviewer_agreement is not None and new_rules.verdicts == 1

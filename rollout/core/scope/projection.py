@@ -219,7 +219,7 @@ def _(event: ProposalRaised, builder: ScopeBuilder) -> None:
         to=event.to_stage,
         gate=event.gate_hash,
         about=event.about,
-        floors=(event.confidence_floor, *event.stricter_floors) if event.confidence_floor else (),
+        floors=event.floors,
     )
     builder.proposal_count += 1
     if event.cell is not None:

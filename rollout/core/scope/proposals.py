@@ -24,6 +24,7 @@ from rollout.core.scope.events import (
 )
 from rollout.core.scope.floor_steps import (
     WideningStep,
+    find_acting_index,
     list_met_floors,
     list_widening_steps,
     select_renewal_floor,
@@ -104,9 +105,9 @@ def _fits_current_grants(pending: PendingEvents, proposal: ProposalState, stage_
     cell, scope, policy = proposal.cell, pending.scope, pending.policy
     holder = scope.get_holder(cell)
     state = scope.get_cell_state(cell, proposal.version)
+    floor_index = find_floor_index(policy.evidence, next(iter(proposal.floors), ""))
     match proposal.kind:
         case "widening":
-            floor_index = find_floor_index(policy.evidence, next(iter(proposal.floors), ""))
             step = WideningStep(stage_level, floor_index)
             steps = list_widening_steps(policy, state, pending.at)
             return holder in (None, proposal.version) and step in steps
@@ -114,9 +115,10 @@ def _fits_current_grants(pending: PendingEvents, proposal: ProposalState, stage_
             return compute_held_level(policy, state, pending.at) >= stage_level
     if holder is None or holder == proposal.version:
         return False
-    return stage_level in list_takeover_levels(
-        policy, scope.get_cell_state(cell, holder), pending.at
-    )
+    holder_state = scope.get_cell_state(cell, holder)
+    if floor_index < find_acting_index(policy, holder_state):
+        return False  # an alarm raised the holder's floor
+    return stage_level in list_takeover_levels(policy, holder_state, pending.at)
 
 
 def _read_proposal_gate(
@@ -396,9 +398,7 @@ def raise_proposal(
     gate = policy.find_gate(stage_level, cell)
     assert isinstance(gate, Gate)  # noqa: S101 - a reading was made of it
     stage = policy.stage_ids[stage_level]
-    readings = tuple(item.format(policy) for item in reading.readings)
-    if reading.floors:
-        readings = (*readings, describe_floor(policy.evidence, reading.floors[0]))
+    readings = format_readings(policy, reading)
     pending.emit(
         replace(
             build_proposal(pending, kind, by, gate.approvals, readings),
@@ -412,6 +412,14 @@ def raise_proposal(
             **_list_attempt_fields(pending.scope.get_cell_state(cell, version)),
         )
     )
+
+
+def format_readings(policy: Policy, reading: GateReading) -> tuple[str, ...]:
+    """Return a gate's readings as a proposal lists them, its confidence floor last."""
+    readings = tuple(item.format(policy) for item in reading.readings)
+    if not reading.floors:
+        return readings
+    return (*readings, describe_floor(policy.evidence, reading.floors[0]))
 
 
 def _list_attempt_fields(state: CellState) -> dict[str, Any]:

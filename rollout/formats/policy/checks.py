@@ -9,6 +9,7 @@ from rollout.core.policy.policy import Policy
 from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
 from rollout.formats.policy.floor_checks import FLOOR_CHECKS
+from rollout.formats.policy.forget_checks import FORGET_CHECKS
 from rollout.formats.policy.model import LeverShape, PolicyShape
 from rollout.formats.policy.names import NAME_CHECKS, Faults, PolicyCheck
 from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
@@ -143,5 +144,6 @@ CHECKS: tuple[PolicyCheck, ...] = (
     *PLANTED_CHECKS,
     *SET_CHECKS,
     *FLOOR_CHECKS,
+    *FORGET_CHECKS,
     *REACH_CHECKS,
 )

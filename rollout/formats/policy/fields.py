@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, WithJsonSchema
 
 from rollout.core.policy.confidence_floors import MAX_FLOORS
+from rollout.core.policy.evidence_blocks import BlockRule
 from rollout.core.policy.levers import Margin
 from rollout.core.policy.version_contents import parse_content
 from rollout.formats.policy import scalars
@@ -122,6 +123,11 @@ Share = Annotated[
     float,
     _validate_with(scalars.read_share),
     _build_text_schema(_PART, numeric=True, minimum=0, maximum=1),
+]
+ForgetRule = Annotated[
+    BlockRule | None,
+    _validate_with(scalars.read_block_rule),
+    _build_text_schema(r"^(never|weekly|\d{1,9} units)$"),
 ]
 ConfidenceFloors = Annotated[
     tuple[float, ...],

@@ -193,7 +193,7 @@ class EvidenceShape(PolicySection):
         None, description="Humans decide cases of lower confidence, at every stage. Default: none."
     )
     confidence_floors: kinds.ConfidenceFloors | None = key(
-        None, description="Floors that open one by one, such as [0%, 80%, 97%]; in replays only."
+        None, description="Floors that open one by one, such as [0%, 80%, 97%]."
     )
     outside: Literal["unknown", "blind"] = key(
         "unknown",
@@ -209,6 +209,10 @@ class EvidenceShape(PolicySection):
     familiar: FamiliarShape | None = key(
         None,
         description="Humans decide cases with unfamiliar attribute values. Default: off.",
+    )
+    forget: kinds.ForgetRule = key(
+        "never",
+        description="How soon gates forget a bad past: never, weekly, or by a number: 200 units.",
     )
 
 

@@ -33,7 +33,7 @@ class DetectorCourse:
 
     Attributes:
         threshold: the value that raises the alarm.
-        points: in order; of more than `MAX_COURSE_POINTS` slots, each n-th and the last one.
+        points: in order; of more slots than the most points, each n-th and the last one.
     """
 
     guard: str
@@ -47,7 +47,13 @@ def has_detector(guard: Guard) -> bool:
 
 
 def build_detector_course(
-    view: EvidenceView, guard: Guard, state: CellState, opened_at: datetime, reason: str
+    view: EvidenceView,
+    guard: Guard,
+    state: CellState,
+    opened_at: datetime,
+    reason: str,
+    *,
+    max_points: int | None = None,
 ) -> DetectorCourse | None:
     """Return the detector's course until an incident, None if it can't be told any more.
 
@@ -56,6 +62,7 @@ def build_detector_course(
         state: the version's state before the incident, at which its detectors start.
         reason: of the incident. If the records of today are not those that it counted, as after a
             change of the policy, there is no course.
+        max_points: most points, by default `MAX_COURSE_POINTS`.
     """
     if not has_detector(guard):
         return None
@@ -70,7 +77,7 @@ def build_detector_course(
     counts = f": {series.bad_counts[number - 1]} of {series.record_counts[number - 1]} records"
     if counts not in reason:
         return None
-    step = -(-number // MAX_COURSE_POINTS)
+    step = -(-number // (max_points or MAX_COURSE_POINTS))
     return DetectorCourse(
         guard.id,
         guard.false_alarm_every,

@@ -8,6 +8,7 @@ from math import log
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.block_readings import find_best_start
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
@@ -38,7 +39,7 @@ from rollout.reports.figures.planted_recall import PlantedRecall, compute_plante
 from rollout.reports.inputs.evidence_paths import EvidenceSeries, find_open_stage_level
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
-from rollout.reports.statistics.bounds import compute_bounds, compute_estimates
+from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_before
 
@@ -135,7 +136,7 @@ def _build_evidence_facts(
     attempt, stage_evidence = view.attempt_window.count_at(slot), view.entered_window.count_at(slot)
     is_replaced = find_successor(scope, cell, version) is not None
     gate = None if is_replaced else _build_gate_facts(view, period, attempt, stage_evidence, policy)
-    per_day = _compute_daily_rate(view, slot, policy)
+    per_day = compute_daily_rate(view, slot, policy)
     # after a restart, or above shadow, `reasons` has units that the attempt doesn't count
     reasons = reasons if sum(reasons.values()) == attempt.missing else {}
     is_newer = not period.other_stage_level and stage_evidence.decided < attempt.decided
@@ -235,12 +236,13 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
         return _build_gain_condition_facts(reading, reading.gain)
     condition, counts = reading.condition, np.array([reading.counts], dtype=np.int64)
     n = int(counts.sum())
-    bound = compute_bounds(condition, counts, reading.risk, policy) if n else None
     is_share = len(reading.counts) == 2 and condition.measure != "cost"
     agreed, disagreed = reading.counts[:2]
-    has_forecast = is_share and not reading.is_met
+    risk, has_forecast = reading.risk, is_share and not reading.is_met
+    if has_forecast and reading.blocks:
+        (agreed, disagreed), risk = find_best_start(reading.blocks, condition.line, risk)
     outlook = (
-        forecast_gate(agreed, disagreed, at_least=condition.line, alpha=reading.risk)
+        forecast_gate(agreed, disagreed, at_least=condition.line, alpha=risk)
         if has_forecast
         else None
     )
@@ -255,7 +257,7 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
         n=n,
         counts=reading.counts,
         estimate=float(compute_estimates(condition, counts, policy)[0]) if n else None,
-        bound=None if bound is None else float(bound[0]),
+        bound=compute_reading_bound(reading, policy),
         log_e=reading.compute_log_e(policy),
         needed=log(1 / reading.risk),
         met=reading.is_met,
@@ -267,7 +269,7 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
     )
 
 
-def _compute_daily_rate(view: EvidenceView, slot: int, policy: Policy) -> float | None:
+def compute_daily_rate(view: EvidenceView, slot: int, policy: Policy) -> float | None:
     """Return decided units a day in the two weeks before `slot`."""
     span = view.attempt_window
     start_slot = slot - RATE_SPAN // policy.tick

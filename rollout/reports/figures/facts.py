@@ -33,8 +33,10 @@ from rollout.reports.figures.funnel import (
 )
 from rollout.reports.figures.gains import GainFacts, compute_gains
 from rollout.reports.figures.holdout import HoldoutActions, compute_holdout_actions
+from rollout.reports.figures.incident_courses import IncidentCourse, compute_incident_courses
 from rollout.reports.figures.label_issues import CleaningFigures, compute_cleaning
 from rollout.reports.figures.latency import Latency, compute_latencies
+from rollout.reports.figures.methods import MethodOutcome, compare_methods
 from rollout.reports.figures.model_cost import (
     CellModelCost,
     ModelCost,
@@ -124,7 +126,9 @@ class ReportFacts:
         unfamiliar: cases that humans decided because the acting version was not familiar with them.
         gains: per cell, version and outcome with a value, what the model brought beyond people.
         cell_timelines: of the cells with most events, who decided, how versions agreed, and when.
+        detector_courses: how the detectors behind the newest incidents came to their alarms.
         planted_cases: of a replay, cases that users planted; only `evidence[].planted` has them.
+        methods: of a replay with several confidence floors, what other ways to open cells give.
     """
 
     schema: str
@@ -172,6 +176,8 @@ class ReportFacts:
     gains: tuple[GainFacts, ...] = ()
     planted_cases: int = 0
     cell_timelines: tuple[CellTimeline, ...] = ()
+    methods: tuple[MethodOutcome, ...] = ()
+    detector_courses: tuple[IncidentCourse, ...] = ()
 
 
 def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
@@ -237,6 +243,8 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         gains=compute_gains(inputs),
         planted_cases=_count_planted_cases(inputs),
         cell_timelines=compute_cell_timelines(inputs, state_periods),
+        methods=compare_methods(inputs, decided_cases, model_cases),
+        detector_courses=compute_incident_courses(inputs),
     )
 
 

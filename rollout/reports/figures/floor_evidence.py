@@ -32,6 +32,7 @@ class FloorEvidence:
         band: the same of those below the next floor.
         log_e, needed: of the condition that is furthest from its threshold.
         state: `acting`, `met` or `not met`.
+        missing: units at or above the floor without a decision; gates count them as disagreements.
     """
 
     floor: str
@@ -42,6 +43,7 @@ class FloorEvidence:
     log_e: float
     needed: float
     state: str
+    missing: int = 0
 
 
 def compute_floor_evidence(
@@ -59,7 +61,8 @@ def compute_floor_evidence(
     counts = [*(_count_agreement(floor_view, slot) for floor_view in view.floor_views), (0, 0)]
     rows = []
     for i, floor in enumerate(list_floors(rules)):
-        reading = _read_floor(view.floor_views[i].read_evidence(slot), view, state, stage_level)
+        evidence = view.floor_views[i].read_evidence(slot)
+        reading = _read_floor(evidence, view, state, stage_level)
         log_e, needed = _find_weakest(reading, view)
         (agreed, judged), (agreed_above, judged_above) = counts[i], counts[i + 1]
         is_acting = bool(acting_floor) and find_floor_index(rules, acting_floor) == i
@@ -73,6 +76,7 @@ def compute_floor_evidence(
                 log_e=log_e,
                 needed=needed,
                 state="acting" if is_acting else "met" if reading.is_met else "not met",
+                missing=evidence.attempt.missing,
             )
         )
     return tuple(rows)

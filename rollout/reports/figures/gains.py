@@ -13,7 +13,7 @@ from rollout.core.policy.outcomes import DECIDES, PROPOSES, OutcomeRule
 from rollout.core.statistics.gain import ArmUnits, compute_gain_interval, estimate_gain
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.pooled_arms import FIRST_SLOT
+from rollout.tally.slots import FIRST_SLOT
 
 INTERVAL_RISK = 0.05
 

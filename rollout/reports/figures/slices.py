@@ -2,10 +2,10 @@
 
 Dimensions are site, window, hour and weekday on the site's clock, human label, reviewer, the
 attributes in the policy, and pairs of site, window and these attributes. Each value is a slice. A
-slice is compared with the rest *of the same cells*, so that a hard site does not affect its hours
-or reviewers. The units of a result are removed before the next search: otherwise one bad scanner
-would appear as a site, a window and a reviewer. Labels are searched last: some labels are nearly
-always harder than others.
+slice is compared with the rest *of the same cells* (a site by window, a window by site), so that a
+hard site does not affect its hours or reviewers. The units of a result are removed before the next
+search: otherwise one bad scanner would appear as a site, a window and a reviewer. Labels are
+searched last: some labels are nearly always harder than others.
 
 Each unit counts once, by the first decision on its first case.
 """
@@ -131,7 +131,7 @@ CAUSE_TEXTS = {
     "cases": "the model is wrong there",
     "": "",
 }
-METHOD = "exact one-sided test of the slice against the rest of the same cells, one case a unit"
+METHOD = "exact one-sided test of the slice against the rest, one case a unit"
 
 
 def compute_slice_searches(

@@ -16,12 +16,19 @@ from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
-from rollout.reports.statistics.bounds import Ints, compute_bounds, compute_estimates
+from rollout.reports.statistics.bounds import (
+    Floats,
+    Ints,
+    compute_block_bounds,
+    compute_bounds,
+    compute_estimates,
+)
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_after, to_instant
 
 MAX_POINTS = 400
+MAX_BLOCK_STARTS = 20_000  # over all looks: each bound reads those before its look 50 times
 MIN_GAIN_POINTS, MAX_GAIN_POINTS = 6, 24
 MAX_GAIN_READINGS = 480_000  # units over all looks: each bound reads those up to its look 15 times
 
@@ -96,10 +103,20 @@ def compute_bounds_at(
         counts = span.get_counts_at(condition, chosen)
         chosen, counts = chosen[counts.sum(axis=1) > 0], counts[counts.sum(axis=1) > 0]
         risk = compute_gate_risk(policy, gate, period.state.risk_share)
-        values = compute_bounds(condition, counts, risk, policy) if len(chosen) else None
+        values = _compute_bounds(span, condition, chosen, risk, policy) if len(chosen) else None
         if values is not None:
             bounds |= zip(chosen.tolist(), values.tolist(), strict=True)
     return bounds
+
+
+def _compute_bounds(
+    span: CountWindow, condition: Condition, slots: Ints, risk: float, policy: Policy
+) -> Floats | None:
+    """Return the bound at slots with records, as the gate has it; None for parity."""
+    if span.has_blocks(condition):
+        sums, starts = span.get_sums_from_starts(condition, slots)
+        return compute_block_bounds(condition, sums, starts, risk, policy)
+    return compute_bounds(condition, span.get_counts_at(condition, slots), risk, policy)
 
 
 def is_plain(condition: Condition) -> bool:
@@ -146,7 +163,8 @@ def _build_period_paths(
     slots = _select_slots(span, period, policy)
     if gate is None or not len(slots):
         return
-    point_limit = max(2, MAX_POINTS * len(slots) // max(looks, 1))
+    most_points = min(MAX_POINTS, MAX_BLOCK_STARTS // max(span.count_blocks(), 1))
+    point_limit = max(2, most_points * len(slots) // max(looks, 1))
     risk = compute_gate_risk(policy, gate, period.state.risk_share)
     for condition in policy.list_conditions(stage_level, view.cell):
         if isinstance(condition, GainCondition):
@@ -163,8 +181,9 @@ def _build_period_paths(
         selected_counts = counts[selected]
         if not selected_counts.sum():
             continue
+        has_records = selected[selected_counts.sum(axis=1) > 0]
         yield _build_path(
-            condition, gate.to, period.state.attempt, risk, slots[selected], selected_counts, policy
+            condition, gate.to, period.state.attempt, risk, slots[has_records], span, policy
         )
 
 
@@ -174,12 +193,11 @@ def _build_path(
     attempt: int,
     risk: float,
     slots: Ints,
-    counts: Ints,
+    span: CountWindow,
     policy: Policy,
 ) -> EvidenceSeries:
-    has_records = counts.sum(axis=1) > 0
-    slots, counts = slots[has_records], counts[has_records]
-    bound = compute_bounds(condition, counts, risk, policy)
+    counts = span.get_counts_at(condition, slots)
+    bound = _compute_bounds(span, condition, slots, risk, policy)
     return EvidenceSeries(
         condition=str(condition),
         measure=condition.measure,

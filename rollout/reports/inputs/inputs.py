@@ -92,6 +92,7 @@ class ReportInputs:
         product: name and version of the program.
         media: finds the media of the report's costliest cases.
         chosen_sources: sources whose decisions a replay counts; () for all.
+        whole_cells: of a replay with several confidence floors, the same with one gate a cell.
 
     Only of a live rollout:
 
@@ -129,6 +130,7 @@ class ReportInputs:
     product: str = ""
     media: MediaFinder = find_no_media
     chosen_sources: tuple[str, ...] = ()
+    whole_cells: "ReportInputs | None" = None
     made_at: datetime | None = None
     counted_until: datetime | None = None
     closes_at: datetime | None = None

@@ -14,8 +14,10 @@ from rollout.reports.inputs.losses import Loss
 from rollout.reports.inputs.pictures import is_embedded, is_link
 from rollout.reports.pages.cell_rows import build_cell_rows
 from rollout.reports.pages.charts import build_report_markers, draw_charts
+from rollout.reports.pages.detector_chart import build_detector_view
 from rollout.reports.pages.figure_charts import draw_figure_charts, format_drift_name, sample_rows
 from rollout.reports.pages.findings import rank_findings
+from rollout.reports.pages.floor_text import describe_held_floors, name_method
 from rollout.reports.pages.number_charts import describe_points
 from rollout.reports.pages.open_proposals import find_open_proposals
 from rollout.reports.pages.page_templates import load_templates
@@ -31,7 +33,7 @@ from rollout.reports.pages.stacked_tables import label_cells
 from rollout.reports.pages.summary import format_headline
 from rollout.reports.pages.timeline_page import build_timeline_view
 from rollout.reports.text import formatting
-from rollout.reports.text.bound_text import OPENING_NOTE, format_bound_value
+from rollout.reports.text.bound_text import FORGETTING_NOTE, OPENING_NOTE, format_bound_value
 from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 from rollout.reports.text.guard_text import describe_counted_records, format_guard_reason
 from rollout.reports.text.number_text import format_number_interval, format_number_value
@@ -80,7 +82,12 @@ def render_html_report(
             build_timeline_view(timeline, f"tl{number}", COLUMN_WIDTH)
             for number, timeline in enumerate(facts.cell_timelines, start=1)
         ],
+        detector_views=[
+            build_detector_view(item.course, item.timezone, f"det{number}")
+            for number, item in enumerate(facts.detector_courses, start=1)
+        ],
         ledger=[event for event in facts.timeline if event.kind not in AUDITORS_OMITTED_KINDS],
+        held_floors=list(describe_held_floors(facts)),
         hidden=[item for item in facts.sighted if item.shown.n < item.all.n],
         plain_rules=select_naive_openings(facts),
         span=_format_span(facts),
@@ -118,6 +125,7 @@ def _load_template() -> Template:
         measure=format_number_value,
         ends=format_number_interval,
         points_drawn=describe_points,
+        way=name_method,
         capitalize_first=lambda text: text[:1].upper() + text[1:],
     )
     environment.tests.update(link=is_link, drawn=is_embedded)
@@ -126,6 +134,7 @@ def _load_template() -> Template:
         several=formatting.format_quantity,
         shade=choose_shade,
         opening_note=OPENING_NOTE,
+        forgetting_note=FORGETTING_NOTE,
     )
     return environment.get_template("report.html.j2")
 

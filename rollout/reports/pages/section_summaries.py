@@ -94,8 +94,9 @@ def _summarize_divergences(facts: ReportFacts) -> str:
 
 def _summarize_rules(facts: ReportFacts) -> str:
     openings = select_naive_openings(facts)
+    compared = "; other ways to open cells are compared" if facts.methods else ""
     if not openings:
-        return "no cell stayed in shadow that a simple rule would have widened"
+        return f"no cell stayed in shadow that a simple rule would have widened{compared}"
     worst = max(openings, key=lambda row: row.wrong.count)
     cells = {(row.site, row.window) for row in openings}
     name = (
@@ -103,7 +104,8 @@ def _summarize_rules(facts: ReportFacts) -> str:
         if len(cells) == 1
         else format_quantity(len(cells), "cell")
     )
-    return f"would have widened {name}, with up to {format_ratio(worst.wrong)} cases wrong"
+    wrong = format_ratio(worst.wrong)
+    return f"would have widened {name}, with up to {wrong} cases wrong{compared}"
 
 
 def _summarize_auditing(facts: ReportFacts) -> str:

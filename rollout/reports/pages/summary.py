@@ -22,6 +22,7 @@ from rollout.reports.figures.reviewer_agreement import (
 )
 from rollout.reports.figures.slices import CAUSE_TEXTS, DivergentSlice
 from rollout.reports.inputs.slice_units import LABEL_KIND
+from rollout.reports.pages.floor_text import describe_held_floors, describe_methods
 from rollout.reports.pages.gain_text import describe_conflicts, describe_gain
 from rollout.reports.pages.other_narrowings import list_other_narrowings
 from rollout.reports.pages.unfamiliar_text import describe_unfamiliar
@@ -92,9 +93,11 @@ def describe_results(facts: ReportFacts, view: str | None = None) -> tuple[str, 
         *(() if is_operator else _describe_slices(facts)),
         *_describe_new_values(facts),
         *_describe_shadow_cells(facts),
+        *describe_held_floors(facts),
         *_describe_narrowings(facts),
         *describe_unfamiliar(facts.unfamiliar),
         *_describe_model_cost(facts.price),
+        *(() if is_operator else describe_methods(facts.methods)),
         *(() if is_operator else _describe_reviewers(facts)),
     )
 

@@ -20,6 +20,10 @@ OPENING_NOTE: Final = (
     " The bound allows for that."
 )
 """Computed anew by tests/reports/statistics/test_bounds.py."""
+FORGETTING_NOTE: Final = (
+    "The gates of this policy forget a bad past: a bound speaks of the best stretch of units from"
+    " the start of a block to now, so it may be better than the value of all units so far."
+)
 
 
 def format_estimate(measure: str, value: float | None) -> str:

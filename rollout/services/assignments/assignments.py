@@ -3,17 +3,16 @@
 If a question holds a prediction, case and prediction are stored before the answer is sent.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import repeat
 from typing import Final
 
 from rollout import faults
 from rollout.core.scope.assignment import Assignment, CaseQuestion, decide_assignment
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.permits import BOUND, UNBOUND, Permit, build_permit_text, build_signer
+from rollout.core.scope.permits import BOUND, UNBOUND, Permit, build_permit_text, sign_permits
 from rollout.services.assignments.client_heads import (
     NO_HEAD,
     ClientHead,
@@ -51,6 +50,9 @@ CLOCK_SKEW: Final = (
 DATABASE_UNAVAILABLE: Final = "the database can't be asked, so nothing is certain: humans decide"
 EMPTY_QUESTION: Final = CaseQuestion("", None, "", "")
 NOT_STORED: Final = "it could not be kept, `recorded` says why: humans decide"
+TWO_CONFIDENCES: Final = (
+    "`confidence` is not that of `prediction`: humans decide; send one, or the same twice"
+)
 UNKNOWN_ROLLOUT: Final = "no rollout of that name: humans decide"
 
 
@@ -224,6 +226,9 @@ def _answer_and_store(
         )
         for place, fault in content_faults.items():
             assignments[place] = _assign_to_human(fault, cached_rollout.state, now)
+        for place, question in enumerate(questions):
+            if question.has_two_confidences:
+                assignments[place] = _assign_to_human(TWO_CONFIDENCES, cached_rollout.state, now)
         try:
             shared = [assignment.assignment for assignment in assignments]
             recorded = record_questions(
@@ -289,40 +294,43 @@ def _build_answers(
     answer_digests: Sequence[str] = (),
 ) -> AssignmentAnswers:
     """Return answers with their permits, bound to the answers that have a digest."""
-    sign_unbound = _build_signers(cached_rollout, assignments, key, now, UNBOUND)
-    signers = [sign_unbound[assignment] for assignment in assignments]
+    digests = answer_digests or [""] * len(questions)
+    texts = _build_permit_texts(cached_rollout, set(assignments), key, now, UNBOUND)
+    case_texts = [texts[assignment] for assignment in assignments]
     if any(answer_digests):
-        sign_bound = _build_signers(cached_rollout, assignments, key, now, BOUND)
-        for index, assignment in enumerate(assignments):
-            if answer_digests[index]:
-                signers[index] = sign_bound[assignment]
-    digests = answer_digests or repeat("", len(questions))
+        bound_texts = _build_permit_texts(cached_rollout, set(assignments), key, now, BOUND)
+        case_texts = [
+            bound_texts[assignment] if digest else texts[assignment]
+            for assignment, digest in zip(assignments, digests, strict=True)
+        ]
     return AssignmentAnswers(
         assignments=assignments,
-        permits=[
-            sign(question.key, question.version, answer_digest)
-            for sign, question, answer_digest in zip(signers, questions, digests, strict=True)
-        ],
+        permits=sign_permits(
+            key.secret,
+            cached_rollout.state.rollout.name,
+            case_texts,
+            [question.key for question in questions],
+            [question.version for question in questions],
+            digests,
+        ),
         recorded=(None,) * len(assignments),
         head=code_head(cached_rollout, key),
         at=now,
     )
 
 
-def _build_signers(
+def _build_permit_texts(
     cached_rollout: CachedRollout,
-    assignments: Sequence[SharedAssignment],
+    assignments: Iterable[SharedAssignment],
     key: PermitKey,
     now: datetime,
     kind: str,
-) -> Mapping[SharedAssignment, Callable[[str, str, str], str]]:
-    """Return by assignment a function that signs the permits of one kind."""
-    rollout_name, era = cached_rollout.state.rollout.name, cached_rollout.state.scope.era
+) -> Mapping[SharedAssignment, str]:
+    """Return the unsigned permits of one kind by assignment."""
+    era = cached_rollout.state.scope.era
     return {
-        shared: build_signer(
-            _format_permit(shared.assignment, key.number, now, kind, era), key.secret, rollout_name
-        )
-        for shared in set(assignments)
+        shared: _format_permit(shared.assignment, key.number, now, kind, era)
+        for shared in assignments
     }
 
 

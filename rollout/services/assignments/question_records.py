@@ -36,6 +36,11 @@ class RecordableQuestion(ClientQuestion, DeclaringQuestion, Protocol):
         """Return whether the question holds a prediction."""
         ...
 
+    @property
+    def has_two_confidences(self) -> bool:
+        """Return whether the prediction has another confidence than the question."""
+        ...
+
     def build_records(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """Return case and prediction in the form of sent records."""
         ...

@@ -16,7 +16,6 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.permits import Permit
 from rollout.core.scope.scope import CellState, Scope
-from rollout.formats.policy.reader import parse_policy
 from rollout.services.assignments.assignments import CLOCK_SKEW, find_replica_doubt
 from rollout.services.assignments.client_heads import (
     ClientHead,
@@ -24,7 +23,7 @@ from rollout.services.assignments.client_heads import (
     find_head_doubt,
     load_confirmed_rollout,
 )
-from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import CachedRollout
 from rollout.store.ledger.ledger import Ledger
@@ -187,7 +186,7 @@ def load_snapshot_at(
         last_rows = list(ledger.list_rows(after=scope.revision - 1, until=scope.revision))
         texts = PolicyTexts(transaction, rollout).load_texts({scope.policy_hash})
     text = texts.get(scope.policy_hash, "")
-    policy = parse_policy(text) if text else None
+    policy = parse_stored_policy(text) if text else None
     return Snapshot(
         rollout=rollout_name,
         revision=scope.revision,

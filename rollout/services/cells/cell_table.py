@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.gates import read_gate
+from rollout.core.policy.gates import ConditionReading, read_gate
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.event_base import LedgerEvent
@@ -24,7 +24,7 @@ from rollout.core.scope.events import (
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import Scope, compute_held_level
 from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.statistics.bounds import compute_bounds, compute_estimates
+from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
 from rollout.services.cells.batched_evidence import batch_evidence
 from rollout.services.cells.cells import CellStatus, build_cell_evidence, build_cell_status
 from rollout.services.engine.evidence_reader import load_events, load_evidence_views
@@ -280,7 +280,7 @@ def _find_passed_thresholds(
     attempt = evidence_view.attempt_window.count_at(slot)
     reading = read_gate(policy, cell, stage_level, evidence_view.state.risk_share, attempt, attempt)
     return tuple(
-        _build_passed_threshold(r.condition, r.counts, r.risk, policy)
+        _build_passed_threshold(r, policy)
         if r.gain is None
         else PassedThreshold(
             r.condition, sum(r.gain.counts), r.counts, r.gain.estimate, r.gain.bound
@@ -289,15 +289,12 @@ def _find_passed_thresholds(
     )
 
 
-def _build_passed_threshold(
-    condition: Condition, counts: tuple[int, ...], risk: float, policy: Policy
-) -> PassedThreshold:
-    row, count = np.array([counts], dtype=np.int64), sum(counts)
-    bound = compute_bounds(condition, row, risk, policy) if count else None
+def _build_passed_threshold(reading: ConditionReading, policy: Policy) -> PassedThreshold:
+    condition, counts, count = reading.condition, reading.counts, sum(reading.counts)
+    row = np.array([counts], dtype=np.int64)
     estimate = float(compute_estimates(condition, row, policy)[0]) if count else None
-    return PassedThreshold(
-        condition, count, counts, estimate, None if bound is None else float(bound[0])
-    )
+    bound = compute_reading_bound(reading, policy)
+    return PassedThreshold(condition, count, counts, estimate, bound)
 
 
 def _find_last_case(

@@ -13,6 +13,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import Resumed, Stopped
+from rollout.core.scope.floor_grants import find_decided_floor
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import CellState, compute_held_level, find_acting_version
 from rollout.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
@@ -40,6 +41,7 @@ class CellStatus:
         version: version with grants here, "" without grants.
         until: end of the highest used grant, None in shadow.
         ceiling: highest stage that the policy's limits permit now.
+        confidence_floor: confidence from which the stage decides; None in shadow, and for any.
         withheld: `stopped` or `suspended`, "" if grants are in use.
         suspended_by: guards that suspended the grants.
         stops, proposals: ids of active stops and open proposals.
@@ -57,6 +59,7 @@ class CellStatus:
     stops: tuple[str, ...]
     proposals: tuple[str, ...]
     next_step: str
+    confidence_floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +223,9 @@ def build_cell_status(
         stops=tuple(stop.id for stop in scope.stops.values() if cell in stop.cells),
         proposals=tuple(proposal.id for proposal in proposals if proposal.cell == cell),
         next_step=_describe_next_step(evidence, acting_version),
+        confidence_floor=None
+        if grant_state is None or acting_grant is None
+        else find_decided_floor(policy, grant_state, acting_grant[1]),
     )
 
 
@@ -257,7 +263,7 @@ def build_cell_evidence(
     """
     inputs = build_evidence_inputs(state, events, evidence_views, at)
     state_periods = {
-        key: (_build_current_period(key, state, inputs.last),) for key in inputs.evidence_views
+        key: (build_current_period(key, state, inputs.last),) for key in inputs.evidence_views
     }
     all_facts = _build_evidence_facts(inputs, state_periods, dict.fromkeys(state_periods, ()))
     return {
@@ -284,7 +290,7 @@ def _build_evidence_facts(
     )
 
 
-def _build_current_period(key: CellVersion, state: RolloutState, at: datetime) -> StatePeriod:
+def build_current_period(key: CellVersion, state: RolloutState, at: datetime) -> StatePeriod:
     """Return the current state period of a version in a cell."""
     (cell, version), scope, policy = key, state.scope, state.policy
     grant_state = foresee_attempt(scope, policy, cell, version, at)

@@ -258,18 +258,25 @@ class ReportPublisher:
         Raises:
             RefusalError: the period is not valid.
         """
-        from rollout.services.reports.builder import ReportOptions, create_report  # noqa: PLC0415 - see above
+        from rollout.services.reports.builder import (  # noqa: PLC0415 - see above
+            ReportCallbacks,
+            ReportOptions,
+            create_report,
+        )
 
         database = self._service.database
+        callbacks = ReportCallbacks(
+            on_created=lambda transaction, created_report: on_sealed(
+                transaction, created_report.number
+            )
+        )
         created_report = create_report(
             database,
             rollout_name,
             report_order.name,
             ReportOptions(report_order.since, report_order.until, report_order.view),
             at,
-            on_created=lambda transaction, created_report: on_sealed(
-                transaction, created_report.number
-            ),
+            callbacks=callbacks,
         )
         if not created_report.is_new:
             with database.begin_write() as transaction:

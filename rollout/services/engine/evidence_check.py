@@ -20,6 +20,7 @@ from rollout.core.scope.record_events import (
     NameErased,
     RecordsPurged,
 )
+from rollout.services.engine.comment_check import find_comment_faults
 from rollout.services.engine.counted_outcome_check import CountedOutcomeCheck
 from rollout.services.engine.counted_record_check import CountedRecordCheck
 from rollout.services.engine.counted_unit_check import CountedUnitCheck
@@ -83,6 +84,7 @@ class EvidenceCheck:
         self._check_decisive_rows()
         self._check_all_spans()
         self._check_readings()
+        self._check_comments()
         return self._report
 
     def _check_all_spans(self) -> None:
@@ -201,6 +203,14 @@ class EvidenceCheck:
                 self._report.add_faults(find_reading_faults(transaction, self._state))
         except UNREADABLE_ERRORS as error:
             self._report.add_faults([f"readings of proposals: {describe_unreadable(error)}"])
+
+    def _check_comments(self) -> None:
+        """Compare the stored comments with the ledger's hashes."""
+        try:
+            with self._database.begin_read() as transaction:
+                self._report.add_faults(find_comment_faults(transaction, self._state.rollout))
+        except UNREADABLE_ERRORS as error:
+            self._report.add_faults([f"comments: {describe_unreadable(error)}"])
 
     def _check_spans(
         self, spans: Sequence[SealedSpan], *, is_whole: bool, runs: LineRuns | None = None

@@ -4,7 +4,7 @@ Records that a guard may still use are read once; afterwards only those of cases
 since. Heartbeats are read when a guard watches for silence.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -151,11 +151,14 @@ class LiveGuardFeeds:
         if not has_extra_inputs(state.policy):
             return set()
         if self._read_at is None:
-            new_case_ids = self._load_recent_cases(transaction, state, at)
+            recent_cases = self._load_recent_cases(transaction, state, at)
+            history = open_stored_history(transaction, state)
+            # a site costs something in each batch that has a case of it
+            new_case_ids = history.sort_by_site(recent_cases)
         else:
             since = min(at, self._read_at) - OVERLAP
             arrivals = CountQueue(transaction, state.rollout).list_arrivals(since=since)
-            new_case_ids = {case_id for _, case_id in arrivals - self._known_arrivals}
+            new_case_ids = sorted({case_id for _, case_id in arrivals - self._known_arrivals})
             self._known_arrivals = arrivals
         sites = {
             site
@@ -280,7 +283,6 @@ def _find_longest_period(policy: Policy) -> timedelta:
     return max(*periods, *(timedelta(seconds=limit) for limit in silence_limits), policy.tick)
 
 
-def _iterate_batches(case_ids: Collection[int]) -> Iterator[set[int]]:
-    ordered_ids = sorted(case_ids)
-    for start in range(0, len(ordered_ids), CASES_PER_READ):
-        yield set(ordered_ids[start : start + CASES_PER_READ])
+def _iterate_batches(case_ids: Sequence[int]) -> Iterator[set[int]]:
+    for start in range(0, len(case_ids), CASES_PER_READ):
+        yield set(case_ids[start : start + CASES_PER_READ])

@@ -7,12 +7,14 @@ their tick and the stages of the cell.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from itertools import groupby
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.alarm_text import describe_alarm
-from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading
+from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading, VersionEvidence
+from rollout.core.policy.confidence_floors import find_floor_index
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
@@ -24,7 +26,9 @@ from rollout.core.scope.events import (
     ProposalRaised,
     Suspended,
 )
+from rollout.core.scope.floor_steps import WideningStep, find_acting_index, list_met_floors
 from rollout.core.scope.projection import apply_events
+from rollout.core.scope.proposals import format_readings
 from rollout.core.scope.scope import Scope
 from rollout.services.engine.gate_feeds import GateFeeds
 from rollout.services.engine.recounted_evidence import RecountedEvidence
@@ -96,25 +100,41 @@ class _ReadingRecount:
             if isinstance(event, ProposalRaised) and event.cell is not None:
                 scope = apply_events(events[:position], self._scope)
                 reading = self._read_gate(event, event.cell, scope, slot)
-                expected = tuple(item.format(self._policy) for item in reading.readings)
+                expected = format_readings(self._policy, reading)
                 if expected != event.readings:
                     yield (
                         f"proposal {event.proposal} of {event.cell}: its readings are "
                         f"{'; '.join(event.readings)}; the counted units give {'; '.join(expected)}"
                     )
+                elif event.floors != reading.floors:
+                    floors = ", ".join(reading.floors)
+                    yield (
+                        f"proposal {event.proposal} of {event.cell}: it opens the confidence floors"
+                        f" {', '.join(event.floors)}; the counted units give {floors}"
+                    )
 
     def _read_gate(self, event: ProposalRaised, cell: Cell, scope: Scope, slot: int) -> GateReading:
-        """Return the reading of a proposal's gate; `scope` has the tick's events before it."""
+        """Return the reading of a proposal's gate; `scope` has the tick's events before it.
+
+        It is at the proposal's confidence floor, with the floors that are met.
+        """
         policy, view = self._policy, self._build_view(cell, event.version, slot)
         stage_level = policy.stage_ids.index(event.to_stage)
+        step = WideningStep(stage_level, find_floor_index(policy.evidence, event.confidence_floor))
+        at_floor, state = (
+            view.get_floor_view(step.floor_index),
+            scope.get_cell_state(cell, event.version),
+        )
         if event.kind == "renewal":
-            window = view.grant_windows.get(event.to_stage)
+            window = at_floor.grant_windows.get(event.to_stage)
             counts = EvidenceCounts() if window is None else window.count_at(slot)
-            return read_renewal(policy, cell, stage_level, counts)
-        attempt = view.attempt_window.count_at(slot)
-        entered = attempt if event.kind == "takeover" else view.entered_window.count_at(slot)
-        risk_share = scope.get_cell_state(cell, event.version).risk_share
-        return read_gate(policy, cell, stage_level, risk_share, attempt, entered)
+            floors = state.grants[stage_level - 1].floors
+            return replace(read_renewal(policy, cell, stage_level, counts), floors=floors)
+        attempt = at_floor.attempt_window.count_at(slot)
+        entered = attempt if event.kind == "takeover" else at_floor.entered_window.count_at(slot)
+        reading = read_gate(policy, cell, stage_level, state.risk_share, attempt, entered)
+        floors = list_met_floors(policy, cell, step, state.risk_share, _count_floors(view, slot))
+        return replace(reading, floors=floors)
 
     # Alarms
 
@@ -126,6 +146,7 @@ class _ReadingRecount:
             guard = self._find_counting_guard(event.cell, event.guard)
             if guard is not None:
                 view = self._build_view(event.cell, event.version, slot)
+                view = view.get_floor_view(find_acting_index(self._policy, view.state))
                 reading = view.compute_guard_series(guard).read_at(slot, self._policy.tick)
                 expected = _describe_counts(guard, reading, self._policy)
                 expected_by_guard[guard.id].add(expected)
@@ -164,6 +185,12 @@ class _ReadingRecount:
             familiar_history=self._history.familiar_histories[cell, version],
             pool_histories=collect_pool_histories(self._policy, cell, get_stage_history),
         )
+
+
+def _count_floors(view: EvidenceView, slot: int) -> VersionEvidence:
+    """Return the counts of the attempt at each confidence floor."""
+    floors = (VersionEvidence(part.attempt_window.count_at(slot)) for part in view.floor_views)
+    return VersionEvidence(floors=tuple(floors))
 
 
 def _describe_counts(guard: Guard, reading: GuardReading, policy: Policy) -> str:

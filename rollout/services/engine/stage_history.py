@@ -37,6 +37,7 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
     VersionRenamed,
 )
+from rollout.core.scope.floor_grants import format_decided_floor
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import RecordsCounted, ReportSealed
 from rollout.core.scope.scope import Scope, find_acting_version
@@ -332,12 +333,13 @@ class RolloutHistory:
         at = to_instant(slot, policy_period.policy.tick)
         acting_grant = find_acting_version(self._scope, policy_period.policy, cell, at)
         old_history = self.get_stage_history(cell)
-        version, row = (
-            ("", 0)
-            if acting_grant is None
-            else (acting_grant[0], policy_period.first_row + acting_grant[1])
-        )
-        new_history = old_history.extend(slot, row, version)
+        version, row, floor = "", 0, ""
+        if acting_grant is not None:
+            version, stage_level = acting_grant
+            row = policy_period.first_row + stage_level
+            state = self._scope.get_cell_state(cell, version)
+            floor = format_decided_floor(policy_period.policy, state, stage_level)
+        new_history = old_history.extend(slot, row, version, floor)
         self._schedule_grant_end(cell, slot, policy_period.policy)
         if new_history is old_history:
             return False

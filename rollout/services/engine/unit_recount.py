@@ -293,6 +293,8 @@ def _compare_unit(
 
 
 def _compare_values(line: UnitLine, row: Mapping[str, Any]) -> str:
+    if line.band != row.get("band"):
+        return f"counted in confidence band {line.band}; its records give {row.get('band')}"
     values = row.get("attribute_values") or None
     if line.attribute_values != values:
         return f"counted with {line.attribute_values}; its records give {values}"

@@ -3,13 +3,12 @@
 The same population, search and error rate as for an incident (decision record 0076).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-import numpy as np
+import polars as pl
 
 from rollout.core.calendar.instants import EPOCH, to_micros
 from rollout.core.calendar.sites import Cell
@@ -22,18 +21,21 @@ from rollout.reports.figures.incident_cause import (
 )
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
+from rollout.services.incidents.case_properties import (
+    build_judged_units,
+    load_lever_answers,
+    select_with_attributes,
+)
 from rollout.services.incidents.incident_causes import (
     LoadedCause,
-    build_judged_units,
     find_cause_start,
-    find_closed_slot,
-    load_lever_answers,
+    load_answered_units,
+    load_closed_slots,
     withhold_values,
 )
-from rollout.store.counting.judged_units import JudgedUnit, JudgedUnitStore
-from rollout.store.counting.period_records import PeriodRecords
+from rollout.store.counting.judged_units import JudgedUnitStore
 from rollout.store.database.session import Transaction
-from rollout.tally.slots import find_slot_after, find_slot_before
+from rollout.tally.slots import find_slot_before
 
 DEFAULT_SPAN: Final = timedelta(days=30)
 MAX_SPAN: Final = timedelta(days=90)
@@ -96,18 +98,13 @@ def load_cause(
             cell: JudgedUnitStore(transaction, state.rollout, cell, version) for cell in cells
         }
         units = [
-            (unit, cell)
+            _load_whole_batches(transaction, state, store, since, at)
+            if is_batched[cell]
+            else load_answered_units(transaction, state, store, since, until, at)
             for cell, store in stores.items()
-            for unit in (
-                _list_whole_batches(transaction, state, store, since, at)
-                if is_batched[cell]
-                else _list_answered(transaction, state, store, since, until, at)
-            )
-            if _has_attributes(unit, query.attributes)
         ]
-        units.sort(key=lambda item: (item[0].occurred, item[0].case_id))
         judged = build_judged_units(
-            units,
+            select_with_attributes(pl.concat(units), query.attributes),
             load_lever_answers(stores[cells[0]], state.policy),
             state.policy,
             names_reviewers=names_reviewers,
@@ -163,49 +160,21 @@ def _find_span(query: CauseQuery, at: datetime) -> tuple[datetime, datetime]:
     return since, until
 
 
-def _list_whole_batches(
+def _load_whole_batches(
     transaction: Transaction,
     state: RolloutState,
     store: JudgedUnitStore,
     since: datetime,
     at: datetime,
-) -> list[JudgedUnit]:
+) -> pl.DataFrame:
     """Return the closed units of the batches that lie wholly after an instant.
 
     Both ends of the span move with time, so both lie between batches.
     """
-    tick = state.policy.tick
-    slots = store.list_slots(until=find_closed_slot(transaction, state, store, at))
-    ends = list_batch_ends(np.array(slots, np.int64))
-    first_slot = find_slot_before(since, tick)
-    begins = [slots[0], *(end + 1 for end in ends)] if ends else []
+    slots = load_closed_slots(transaction, state, store, at)
+    ends = list_batch_ends(slots)
+    first_slot = find_slot_before(since, state.policy.tick)
+    begins = [int(slots[0]), *(end + 1 for end in ends)] if ends else []
     begin = next((begin for begin in begins if begin >= first_slot), None)
-    if begin is None:
-        return []
-    return store.list_occurred(EPOCH, at, slots=range(begin, ends[-1] + 1))
-
-
-def _list_answered(
-    transaction: Transaction,
-    state: RolloutState,
-    store: JudgedUnitStore,
-    since: datetime,
-    until: datetime,
-    at: datetime,
-) -> list[JudgedUnit]:
-    """Return the units of a span whose cases nobody may still be asked about."""
-    tick = state.policy.tick
-    slots = range(find_slot_before(since, tick), find_slot_after(at, tick) + 1)
-    open_cases = PeriodRecords(transaction, state.rollout).list_blind_cases(at)
-    units = store.list_occurred(since, until, slots=slots)
-    return [unit for unit in units if unit.case_id not in open_cases]
-
-
-def _has_attributes(unit: JudgedUnit, attributes: Mapping[str, str]) -> bool:
-    if not attributes:
-        return True
-    values = json.loads(unit.attributes)
-    return all(
-        values.get(name) is not None and str(values[name]) == value
-        for name, value in attributes.items()
-    )
+    read_slots = range(0) if begin is None else range(begin, ends[-1] + 1)
+    return store.load_occurred(EPOCH, at, slots=read_slots)

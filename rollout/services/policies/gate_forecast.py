@@ -15,7 +15,7 @@ import scipy
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.gates import scale_cost_threshold
+from rollout.core.policy.cost_scale import scale_cost_threshold
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.evidence import (
@@ -26,6 +26,7 @@ from rollout.core.statistics.evidence import (
     count_further_agreements,
 )
 from rollout.core.statistics.forecast import estimate_detection_records, forecast_opening
+from rollout.core.statistics.forgetting import LATER_STARTS_WEIGHT
 from rollout.services.policies.traffic import CellTraffic, MeasureRate
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -61,7 +62,12 @@ class EvidenceNeed:
 def compute_evidence_need(
     condition: Condition, risk: float, cell_traffic: CellTraffic, policy: Policy
 ) -> EvidenceNeed:
-    """Return the records a gate condition needs at the gate's risk."""
+    """Return the records a gate condition needs at the gate's risk.
+
+    A gate that forgets is met at the latest when the first start is, at its part of the risk.
+    """
+    if policy.evidence.forget is not None:
+        risk *= 1 - LATER_STARTS_WEIGHT
     rate = cell_traffic.get_rate(condition)
     match condition.measure:
         case "gain":

@@ -24,6 +24,7 @@ from rollout.services.policies.gate_forecast import (
     multiply_rates,
 )
 from rollout.services.policies.traffic import CellTraffic, MeasureRate, RolloutTraffic
+from rollout.services.support.user_runs import StepCallback
 
 SECONDS_PER_DAY = 86400.0
 
@@ -93,13 +94,21 @@ def group_cells_by_gate_path(policy: Policy) -> dict[GatePath, list[Cell]]:
     return cells_by_path
 
 
-def plan_gates(policy: Policy, traffic: RolloutTraffic) -> Iterator[GatePlan]:
-    """Yield the gates by stage level, for the busiest cell of each kind."""
+def plan_gates(
+    policy: Policy, traffic: RolloutTraffic, on_step: StepCallback | None = None
+) -> Iterator[GatePlan]:
+    """Yield the gates by stage level, for the busiest cell of each kind.
+
+    `on_step` is called before each.
+    """
     cells_by_path: dict[tuple[int, ...], list[Cell]] = {}
     for gate_path, cells in group_cells_by_gate_path(policy).items():
         for length in range(1, len(gate_path) + 1):
             cells_by_path.setdefault(gate_path[:length], []).extend(cells)
-    for gate_path in sorted(cells_by_path, key=lambda gate_path: (len(gate_path), gate_path)):
+    ordered_paths = sorted(cells_by_path, key=lambda gate_path: (len(gate_path), gate_path))
+    for number, gate_path in enumerate(ordered_paths):
+        if on_step is not None:
+            on_step(f"a gate to {policy.stage_ids[len(gate_path)]}", number, len(ordered_paths))
         busiest = max(
             cells_by_path[gate_path],
             key=lambda cell: traffic.get_cell_traffic(cell).units_per_day or 0.0,

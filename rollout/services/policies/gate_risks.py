@@ -9,6 +9,7 @@ from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
+from rollout.core.statistics.forgetting import LATER_STARTS_WEIGHT
 from rollout.reports.text.formatting import join_words
 from rollout.services.policies.gate_forecast import EvidenceNeed, compute_evidence_need
 from rollout.services.policies.gate_plans import (
@@ -120,6 +121,18 @@ def format_floors(policy: Policy) -> Iterator[str]:
             f"{len(floors)} confidence floors, {texts}, have a gate each: these records are needed"
             f" at or above a floor, since each has 1/{len(floors)} of the risk; the promise holds"
             " for all of them together, whatever the confidence is worth"
+        )
+
+
+def format_forgetting(policy: Policy) -> Iterator[str]:
+    """Yield what forgetting gains, costs and promises; nothing where gates forget nothing."""
+    rule = policy.evidence.forget
+    if rule is not None:
+        yield (
+            f"gates forget a bad past ({rule}): a cell that turned good opens on what it did since."
+            " A risk is then the chance that a gate ever opens although no stretch of units from a"
+            f" block's start to now meets it. {rule.block_text} The price: a cell that is good from"
+            f" the start has {(1 - LATER_STARTS_WEIGHT) * 100:g} % of the risk, as counted above"
         )
 
 

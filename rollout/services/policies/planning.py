@@ -39,6 +39,7 @@ from rollout.services.policies.gate_plans import (
 )
 from rollout.services.policies.gate_risks import (
     format_floors,
+    format_forgetting,
     format_releases,
     format_risk,
     format_total_risk,
@@ -60,6 +61,7 @@ from rollout.services.policies.source_warnings import (
 from rollout.services.policies.traffic import RolloutTraffic, build_expected_traffic
 from rollout.services.policies.traffic_warnings import list_traffic_warnings
 from rollout.services.support.channels import list_channel_warnings
+from rollout.services.support.user_runs import StepCallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def build_policy_plan(
     channels: Collection[str] | None = None,
     site_approvers: GroupMembership | None = None,
     decision_senders: DecisionSenders = NO_SENDERS,
+    on_step: StepCallback | None = None,
 ) -> PlanFigures:
     """Compute the needs and limits of a policy.
 
@@ -89,9 +92,10 @@ def build_policy_plan(
         channels: configured channels; None if unknown.
         site_approvers: group members at the policy's sites; None if users aren't known.
         decision_senders: service accounts that may send decisions.
+        on_step: called before each gate, which take the time.
     """
     known_traffic = traffic or build_expected_traffic(policy)
-    gate_plan_list = tuple(plan_gates(policy, known_traffic))
+    gate_plan_list = tuple(plan_gates(policy, known_traffic, on_step))
     guard_plan_list = tuple(plan_guards(policy, known_traffic))
     policy_warnings = list_policy_warnings(policy, labels=known_traffic.labels)
     timing_warnings = tuple(
@@ -214,6 +218,7 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
         yield f"    approvals: {len(groups)} ({', '.join(groups)})"
     yield from (f"  {text}" for text in format_total_risk(policy_plan.gate_plans))
     yield from (f"  {text}" for text in format_floors(policy_plan.policy))
+    yield from (f"  {text}" for text in format_forgetting(policy_plan.policy))
     shadow_cells = [
         cell
         for cell in policy_plan.policy.cells

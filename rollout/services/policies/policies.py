@@ -35,6 +35,7 @@ from rollout.services.policies.source_warnings import (
 )
 from rollout.services.proposals.eligible_approvers import load_present_approvers
 from rollout.services.support.channels import list_channel_warnings
+from rollout.services.support.user_runs import StepCallback
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
@@ -233,6 +234,7 @@ def preview_policy(
     *,
     at: datetime,
     channels: Collection[str] | None = None,
+    on_step: StepCallback | None = None,
 ) -> PolicyPlan:
     """Plan a policy and its changes without writing anything.
 
@@ -243,6 +245,7 @@ def preview_policy(
     Args:
         text: the policy.
         channels: configured channels; None if unknown.
+        on_step: called before each part that takes time.
 
     Raises:
         NotAllowedError: the caller may not read any rollout.
@@ -263,7 +266,11 @@ def preview_policy(
         senders = load_decision_senders(transaction, policy.rollout) if is_readable else NO_SENDERS
     policy_plan = (
         build_policy_plan(
-            policy, channels=channels, site_approvers=site_approvers, decision_senders=senders
+            policy,
+            channels=channels,
+            site_approvers=site_approvers,
+            decision_senders=senders,
+            on_step=on_step,
         )
         if has_plan
         else None

@@ -9,6 +9,7 @@ from rollout.core.access.accounts import ACCOUNT_ID
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownProposalError
 from rollout.core.ledger.ledger import parse_event
+from rollout.core.policy.confidence_floors import describe_floor_cases
 from rollout.core.policy.evidence_sources import FrozenOutcomeSource, FrozenSource
 from rollout.core.policy.risk_shares import describe_attempt
 from rollout.core.policy.stages import Stage
@@ -76,6 +77,8 @@ class Proposal:
         attempt: which attempt of the cell's year its evidence is, over all versions, and its share
             of the gate's risk; "" where attempts aren't numbered.
         gains: what its version has brought in its cell by now, by outcome with a value.
+        confidence_floors: confidence from which cases are permitted, and the stricter ones to which
+            an alarm may raise it; () without several floors.
         closed_reason: reason of a rejection or voiding, "" without one.
         can_approve: whether the caller may approve now; else see `cannot_approve_reason`.
         waits_for: what delays an approved proposal now, and until when; what begins to hold it
@@ -111,6 +114,7 @@ class Proposal:
     attempt: str
     waits_for: tuple[ProposalWait, ...]
     gains: tuple[Gain, ...] = ()
+    confidence_floors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +281,7 @@ def _build_proposal_details(
         outcome_sources=_name_outcome_sources(transaction, proposal_raised),
         attempt=_describe_attempt(proposal_raised),
         waits_for=list_proposal_waits(state, row.id, at),
+        confidence_floors=tuple(map(float, proposal_raised.floors)),
     )
 
 
@@ -395,9 +400,14 @@ def describe_effect(state: RolloutState, proposal_raised: ProposalRaised, at: da
     location = f"at {cell.site}" if len(policy.windows) == 1 else f"at {cell.site} in {cell.window}"
     summary = (
         f"{proposal_raised.version} {_get_effect_verb(proposal_raised.kind)}"
-        f" {proposal_raised.to_stage} {location} until {until}"
+        f" {proposal_raised.to_stage} {location}{_name_floor(proposal_raised)} until {until}"
     )
     return f"{summary}: {_describe_decider(stage)}"
+
+
+def _name_floor(proposal_raised: ProposalRaised) -> str:
+    floor = proposal_raised.confidence_floor
+    return f" for {describe_floor_cases(floor)}" if floor else ""
 
 
 def _get_effect_verb(kind: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.block_readings import parse_blocks
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.gain_readings import GainFigures, GainReading, parse_gain_figures
 from rollout.core.policy.gates import (
@@ -24,7 +25,7 @@ from rollout.core.policy.policy import Gate, Minimum, Policy
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import CellState, Scope
 from rollout.reports.figures.report_identity import describe_promises
-from rollout.reports.statistics.bounds import compute_bounds, compute_estimates
+from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
 from rollout.services.engine.evidence_reader import load_cell_evidence
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
@@ -32,7 +33,10 @@ from rollout.services.proposals.proposal_details import Proposal
 from rollout.store.ledger.ledger import Ledger
 
 FROZEN_FIGURES_PATTERN: Final = re.compile(
-    r": (?P<counts>\d+ of \d+|\d+(?: \d+)*), log E [^()]*\(risk (?P<risk>[0-9.e+-]+)\)$", re.ASCII
+    r": (?P<counts>\d+ of \d+|\d+(?: \d+)*), log E [^()]*?"
+    r"(?: over blocks (?P<blocks>\d+(?:\+\d+)+(?: \d+(?:\+\d+)+)*))?"
+    r" \(risk (?P<risk>[0-9.e+-]+)\)$",
+    re.ASCII,
 )
 """A frozen reading after its condition, as `ConditionReading.format` writes it."""
 
@@ -243,7 +247,7 @@ def _compare_reading(
         return ReadingComparison(text, None, None)
     frozen = _parse_frozen_reading(text[len(str(reading.condition)) :], reading.condition, policy)
     current = (
-        _build_condition_evidence(reading.condition, reading.counts, reading.risk, policy)
+        _build_condition_evidence(reading, policy)
         if reading.gain is None
         else _build_gain_evidence(reading.condition, reading.gain)
     )
@@ -270,7 +274,11 @@ def _parse_frozen_reading(
     width = 4 if condition.measure == "parity" else len(policy.cost_levels)
     if len(counts) != (width if condition.measure in {"cost", "parity"} else 2):
         return None
-    return _build_condition_evidence(condition, counts, float(match["risk"]), policy)
+    blocks = parse_blocks(match["blocks"] or "")
+    if any(len(block) != len(counts) for block in blocks):
+        return None
+    reading = read_condition(condition, counts, float(match["risk"]), policy, blocks)
+    return _build_condition_evidence(reading, policy)
 
 
 def _parse_counts(text: str) -> Iterator[int]:
@@ -282,16 +290,13 @@ def _parse_counts(text: str) -> Iterator[int]:
     yield from map(int, text.split())
 
 
-def _build_condition_evidence(
-    condition: Condition, counts: tuple[int, ...], risk: float, policy: Policy
-) -> ConditionEvidence:
-    count, rows = sum(counts), np.array([counts], dtype=np.int64)
-    has_bound = count and risk < 1  # a renewal requires an e-value of 1, which has no bound
-    bound = compute_bounds(condition, rows, risk, policy) if has_bound else None
+def _build_condition_evidence(reading: ConditionReading, policy: Policy) -> ConditionEvidence:
+    condition, counts = reading.condition, reading.counts
+    rows = np.array([counts], dtype=np.int64)
     return ConditionEvidence(
         condition=condition,
         counts=counts,
-        estimate=float(compute_estimates(condition, rows, policy)[0]) if count else None,
-        bound=None if bound is None else float(bound[0]),
-        is_met=read_condition(condition, counts, risk, policy).is_met,
+        estimate=float(compute_estimates(condition, rows, policy)[0]) if sum(counts) else None,
+        bound=compute_reading_bound(reading, policy),
+        is_met=reading.is_met,
     )

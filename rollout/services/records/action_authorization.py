@@ -4,9 +4,11 @@ from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from math import inf
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.confidence_floors import reaches_floor
 from rollout.core.policy.policy import Policy
 from rollout.core.records.policy_actions import (
     NO_PREDICTION,
@@ -18,6 +20,7 @@ from rollout.core.records.policy_actions import (
 from rollout.core.records.records import Action, Case, Prediction
 from rollout.core.scope.assignment import compute_unit_key, find_unfamiliar_values
 from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.floor_grants import find_decided_floor
 from rollout.core.scope.permits import FORM_1, UNBOUND, Permit
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, find_acting_version
@@ -83,11 +86,15 @@ class JudgedRecords:
         case: its case; None if it is not to be judged.
         prediction: that of the action's version name; None if it is not to be judged.
         others: predictions of the case under other names of the version.
+        stored_case: the case as stored, in whose cell the confidence floor is.
+        sure: predictions of which one has to reach that floor, if the case is to be judged.
     """
 
     case: Case | None
     prediction: Prediction | None
     others: Sequence[Prediction] = ()
+    stored_case: Case | None = None
+    sure: Sequence[Prediction] = ()
 
 
 def load_stored_cases(
@@ -151,10 +158,14 @@ class ScopeAuthorizer:
         case, prediction, policy = records.case, records.prediction, self._load_policy(scope)
         if case is not None and not self._allows_case(scope, action.at, action, case):
             return SCOPE_FORBADE
+        floor = self._find_floor(scope, action.at, action, records.stored_case)
+        asks_cell = case is not None and policy.evidence.higher_floors
+        if asks_cell and not any(reaches_floor(p.confidence, floor) for p in records.sure):
+            return SCOPE_FORBADE
         if prediction is not None:
             kind = action.permit_kind or FORM_1
             fault = find_prediction_fault(
-                policy, prediction, action.lever, action.action, kind=kind
+                policy, prediction, action.lever, action.action, kind=kind, floor=floor
             )
             if fault:
                 return fault
@@ -167,10 +178,7 @@ class ScopeAuthorizer:
         A permit names a key only: site and episode of the question are not trusted once they are
         recorded.
         """
-        policy = self._load_policy(scope)
-        # the policy of that time: a later one may have other windows
-        window = WindowLookup(policy).find_window(case.site, case.occurred_at, case.attributes)
-        cell = Cell(case.site, window)
+        policy, cell = self._load_policy(scope), self._find_cell(scope, case)
         acting_grant = find_acting_version(scope, policy, cell, at)
         version = scope.get_first_name(action.version or "")
         if acting_grant is None or acting_grant[0] != version:
@@ -179,6 +187,27 @@ class ScopeAuthorizer:
             return False
         stage = policy.get_stage(acting_grant[1])
         return stage.model_decides and self._compute_sampling_value(policy, case) >= stage.blind
+
+    def _find_cell(self, scope: Scope, case: Case) -> Cell:
+        """Return a case's cell by the policy of a scope: a later one may have other windows."""
+        lookup = WindowLookup(self._load_policy(scope))
+        return Cell(case.site, lookup.find_window(case.site, case.occurred_at, case.attributes))
+
+    def _find_floor(
+        self, scope: Scope, at: datetime, action: Action, case: Case | None
+    ) -> float | None:
+        """Return the confidence from which a version decides in a case's cell; None for any.
+
+        That of the policy while the case is unknown: it is judged again once the case comes.
+        """
+        policy = self._load_policy(scope)
+        if case is None or not policy.evidence.higher_floors:
+            return policy.evidence.confidence_floor
+        cell, version = self._find_cell(scope, case), scope.get_first_name(action.version or "")
+        acting_grant = find_acting_version(scope, policy, cell, at)
+        if acting_grant is None or acting_grant[0] != version:
+            return inf
+        return find_decided_floor(policy, scope.get_cell_state(cell, version), acting_grant[1])
 
     def _compute_sampling_value(self, policy: Policy, case: Case) -> float:
         unit = compute_unit_key(policy, case.key, case.site, case.occurred_at, case.episode)
@@ -319,8 +348,9 @@ class ActionAuthorizer(ScopeAuthorizer):
         has_floor = policy.evidence.confidence_floor is not None
         if prediction is None and permit.decider == LOCAL_DECIDER and has_floor:
             return NO_PREDICTION  # the client compared it with the floor, not the service
+        floor = self._find_floor(scope, at, action, case)
         fault = find_prediction_fault(
-            policy, prediction, action.lever, action.action, kind=permit.kind
+            policy, prediction, action.lever, action.action, kind=permit.kind, floor=floor
         )
         if fault or not self._state.first_names:
             return fault

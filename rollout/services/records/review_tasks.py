@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
+from typing import Final, NamedTuple
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownVersionError
+from rollout.core.policy.confidence_floors import reaches_floor
 from rollout.core.records.records import (
     CASE_TYPES,
     AnyRecord,
@@ -34,6 +36,7 @@ from rollout.core.records.reviews import (
     plan_review_tasks,
 )
 from rollout.core.scope.assignment import find_unfamiliar_values
+from rollout.core.scope.floor_grants import find_decided_floor
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope, find_acting_version
@@ -51,6 +54,23 @@ SAMPLED_KINDS = (BLIND, ASSISTED)
 """Kinds that follow from sampling values; users request the others."""
 
 SEED_PAGE = "gold-case"
+
+
+class ActingOnCase(NamedTuple):
+    """The version that acts on a case, if any, and what it asks of the case.
+
+    Attributes:
+        is_familiar: whether the version is familiar with the case's values.
+        floor: the confidence from which it decides; None for any.
+    """
+
+    version: str | None
+    stage_level: int
+    is_familiar: bool
+    floor: float | None
+
+
+IN_SHADOW: Final = ActingOnCase(None, 0, is_familiar=True, floor=None)
 
 
 def open_reviews(
@@ -126,11 +146,11 @@ def _plan_reviews(
     acting_versions = _find_acting_versions(transaction, state, cases)
     predictions = NewestRecords(transaction, state.rollout).load_predictions(acting_versions)
     for case_id, case in cases.items():
-        version, stage_level, is_familiar = acting_versions.get(case_id, (None, 0, True))
+        version, stage_level, is_familiar, floor = acting_versions.get(case_id, IN_SHADOW)
         case_predictions = predictions.get(case_id, {})
         sampling_value, second_value = compute_case_sampling_values(policy, salt, case)
         is_confident = version is None or _is_confident(
-            state, find_by_any_name(state.scope, version, case_predictions)
+            find_by_any_name(state.scope, version, case_predictions), floor
         )
         review_tasks = plan_review_tasks(
             policy,
@@ -151,8 +171,8 @@ def _plan_reviews(
 
 def _find_acting_versions(
     transaction: Transaction, state: RolloutState, cases: Mapping[int, Case]
-) -> Mapping[int, tuple[str, int, bool]]:
-    """Return (version, stage level, whether the case is familiar) of the cases above shadow."""
+) -> Mapping[int, ActingOnCase]:
+    """Return which version acts on each case above shadow."""
     scopes = _load_scopes(transaction, state, [case.occurred_at for case in cases.values()])
     acting_versions = {}
     for case_id, case in cases.items():
@@ -161,7 +181,9 @@ def _find_acting_versions(
         if acting_grant is not None:
             version, stage_level = acting_grant
             unfamiliar = find_unfamiliar_values(scope, state.policy, cell, version, case.attributes)
-            acting_versions[case_id] = (version, stage_level, not unfamiliar)
+            cell_state = scope.get_cell_state(cell, version)
+            floor = find_decided_floor(state.policy, cell_state, stage_level)
+            acting_versions[case_id] = ActingOnCase(version, stage_level, not unfamiliar, floor)
     return acting_versions
 
 
@@ -193,15 +215,8 @@ def _build_review(
     )
 
 
-def _is_confident(state: RolloutState, prediction: Prediction | None) -> bool:
-    confidence_floor = state.policy.evidence.confidence_floor
-    if confidence_floor is None:
-        return True
-    return (
-        prediction is not None
-        and prediction.confidence is not None
-        and prediction.confidence >= confidence_floor
-    )
+def _is_confident(prediction: Prediction | None, floor: float | None) -> bool:
+    return reaches_floor(None if prediction is None else prediction.confidence, floor)
 
 
 def _load_scopes(

@@ -178,11 +178,13 @@ def _find_unauthorized_actions(
     """Return actions unauthorized by what is stored now, with reasons."""
     case_ids = {stored_action.action.key: stored_action.case_id for stored_action in actions}
     stored_cases = load_stored_cases(transaction, state.rollout, case_ids)
+    times = NewestRecords(transaction, state.rollout).load_prediction_times(case_ids.values())
     authorizer = ScopeAuthorizer(transaction, load_current_state(transaction, state))
+    parts = (stored_cases, later_records, times)
     return [
         (stored_action, fault)
         for stored_action in actions
-        if (fault := _find_later_fault(authorizer, stored_action, stored_cases, later_records))
+        if (fault := _find_later_fault(authorizer, stored_action, *parts))
     ]
 
 
@@ -191,6 +193,7 @@ def _find_later_fault(
     stored_action: StoredAction,
     stored_cases: Mapping[str, StoredCase],
     later_records: LaterRecords,
+    times: Mapping[tuple[int, str], Sequence[datetime]],
 ) -> str:
     """Return why an action is unauthorized by later records, or ""."""
     action, case_id = stored_action.action, stored_action.case_id
@@ -208,6 +211,8 @@ def _find_later_fault(
         stored_case.case if case_id in later_records.described else None,
         revisions[-1] if needs_prediction and revisions else None,
         stored_case.list_newest(other_changes),
+        stored_case.case,
+        _select_sure(stored_action, revisions, times.get((case_id, version), ())),
     )
     fault = authorizer.find_later_fault(action, judged_records)
     if not fault:
@@ -217,6 +222,27 @@ def _find_later_fault(
     if change and fault != SCOPE_FORBADE:
         return f"{change}{fault}"
     return CASE_CORRECTED_LATER if is_corrected else CASE_CAME_LATER
+
+
+def _select_sure(
+    stored_action: StoredAction, revisions: Sequence[Prediction], times: Sequence[datetime]
+) -> Sequence[Prediction]:
+    """Return the predictions of which one has to reach the floor of an action's case.
+
+    What came after the action makes it no surer. A bound permit names one of those before, which is
+    not stored; another one counts the newest too, if that is less sure.
+    """
+    count = sum(received_at <= stored_action.received_at for received_at in times)
+    earlier = revisions[: max(count, 1)]  # clocks of replicas may differ
+    if stored_action.action.permit_kind == BOUND:
+        return earlier
+    both = (*earlier[-1:], *revisions[-1:])
+    return sorted(both, key=_rank_confidence)[:1]
+
+
+def _rank_confidence(prediction: Prediction) -> float:
+    """Return a prediction's confidence; none is less than 0, which reaches a floor of 0."""
+    return -1.0 if prediction.confidence is None else prediction.confidence
 
 
 def _select_unreported(

@@ -24,8 +24,10 @@ from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.markdown_report import render_markdown_report
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.reports.builder import (
+    NO_CALLBACKS,
     CreatedReport,
     ReportActor,
+    ReportCallbacks,
     ReportOptions,
     create_report,
 )
@@ -69,8 +71,10 @@ def request_report(
     report_name: str,
     options: ReportOptions,
     at: datetime,
+    *,
+    callbacks: ReportCallbacks = NO_CALLBACKS,
 ) -> CreatedReport:
-    """Create a report over all sites.
+    """Create a report over all sites; `callbacks` tell its steps.
 
     Raises:
         NotAllowedError: the caller may not read every site.
@@ -87,7 +91,9 @@ def request_report(
             f"you had {recent_count} reports made within an hour, which stay; wait a while"
         )
     actor = ReportActor(caller.name, caller.access_head)
-    return create_report(database, rollout_name, report_name, options, at, actor=actor)
+    return create_report(
+        database, rollout_name, report_name, options, at, actor=actor, callbacks=callbacks
+    )
 
 
 def load_reports(

@@ -35,6 +35,7 @@ from rollout.services.engine.rollout_state import RolloutState, load_rollout_sta
 from rollout.services.reports.case_pictures import find_case_media
 from rollout.services.reports.inputs import NothingToReportError, load_report_inputs
 from rollout.services.reports.report_period import ReportPeriod, load_whole_period
+from rollout.services.support.user_runs import StepCallback
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
@@ -80,6 +81,26 @@ class ReportActor:
 
 ReportCallback = Callable[[Transaction, CreatedReport], None]
 """Called in the transaction that stores a new report."""
+STEPS: Final = ("reading the records", "computing the figures", "comparing and sealing")
+
+
+def _ignore_created(_transaction: Transaction, _created: CreatedReport) -> None:
+    """Do nothing more in the transaction."""
+
+
+def _ignore_step(_name: str, _number: int, _total: int) -> None:
+    """Show the step to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportCallbacks:
+    """What is called while a report is made."""
+
+    on_created: ReportCallback = _ignore_created
+    on_step: StepCallback = _ignore_step
+
+
+NO_CALLBACKS: Final = ReportCallbacks()
 
 
 def create_report(
@@ -90,14 +111,14 @@ def create_report(
     at: datetime,
     *,
     actor: ReportActor | None = None,
-    on_created: ReportCallback | None = None,
+    callbacks: ReportCallbacks = NO_CALLBACKS,
 ) -> CreatedReport:
     """Build, seal and store a report; without changes, return its last version.
 
     Args:
         report_name: reports of one name and period are versions of the same report.
         actor: who requests it, by default the engine.
-        on_created: called in the transaction of a new version.
+        callbacks: called as each step begins, and in the transaction of a new version.
 
     Raises:
         NoSuchRolloutError: the rollout does not exist.
@@ -107,7 +128,13 @@ def create_report(
     _check_options(report_name, options)
     return retry_on_stale_revision(
         lambda: _try_create_report(
-            database, rollout_name, report_name, options, at, actor or ReportActor(), on_created
+            database,
+            rollout_name,
+            report_name,
+            options,
+            at,
+            actor or ReportActor(),
+            callbacks,
         )
     )
 
@@ -133,8 +160,9 @@ def _try_create_report(
     options: ReportOptions,
     at: datetime,
     actor: ReportActor,
-    on_created: ReportCallback | None,
+    callbacks: ReportCallbacks,
 ) -> CreatedReport:
+    callbacks.on_step(STEPS[0], 0, len(STEPS))
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)
         period = _compute_period(transaction, state, options, at)
@@ -145,8 +173,10 @@ def _try_create_report(
         last_report = ReportStore(transaction, state.rollout).find_newest(
             report_name, period.since, period.until
         )
+    callbacks.on_step(STEPS[1], 1, len(STEPS))
     divergences_csv_bytes = render_divergences_csv(inputs)
     facts = compute_report_facts(inputs)
+    callbacks.on_step(STEPS[2], 2, len(STEPS))
     salt = secrets.token_hex(SALT_BYTES)
     edition = replace(
         facts.edition,
@@ -166,8 +196,7 @@ def _try_create_report(
         return CreatedReport(*last_report, is_new=False)
     with database.begin_write() as transaction:
         created_report = _seal_report(transaction, state, report, actor)
-        if on_created is not None:
-            on_created(transaction, created_report)
+        callbacks.on_created(transaction, created_report)
     return created_report
 
 

@@ -190,7 +190,7 @@ def _map_stage_history(
     """
     mapped_history = StageHistory()
     changes = (stage_history.slots, stage_history.stage_levels, stage_history.versions)
-    for slot, row, acting_version in zip(*changes, strict=True):
+    for slot, row, acting_version, floor in zip(*changes, stage_history.floors, strict=True):
         period_then = next(
             (candidate for candidate in reversed(live_periods) if candidate.first_slot <= slot),
             live_periods[0],
@@ -199,6 +199,7 @@ def _map_stage_history(
             slot,
             _map_stage_level(row - period_then.first_row if row else 0, period_then, live_period),
             acting_version,
+            floor,
         )
     return mapped_history
 

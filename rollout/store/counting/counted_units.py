@@ -29,6 +29,7 @@ FRAME_COLUMNS: Final = (
     counted_units.c.exclusion_reason.label("excluded"),
     counted_units.c.class_ids.label("class_id"),
     counted_units.c.slices,
+    counted_units.c.band,
 )
 """Columns of frames, under the names of `rollout.tally.units.UNIT_COLUMNS`."""
 
@@ -50,6 +51,8 @@ class CountedUnitRow(NamedTuple):
             the policy asked for none.
         slices: the case's values of the recorded attributes, as JSON; None if none was recorded.
         value_seal: hashed with both (`rollout.store.counting.value_seals`); None without values.
+        band: how many confidence floors above the lowest its confidence reaches; None where the
+            policy has no several floors.
     """
 
     unit: int
@@ -68,6 +71,7 @@ class CountedUnitRow(NamedTuple):
     attribute_values: str | None = None
     slices: str | None = None
     value_seal: bytes | None = None
+    band: int | None = None
 
     @property
     def identity(self) -> tuple[int, str, str]:
@@ -145,8 +149,8 @@ class CountedUnits:
 
         `rollout.tally.units.resolve_units` returns the same form, so `unit_arrays` reads live
         counts and a history alike. Columns: `SERIES_COLUMNS`, `CLASS_COLUMNS`, unit (its key; a
-        hash after a purge), slot, occurred, day, bucket, reviewer, slices, and excluded, which is
-        null.
+        hash after a purge), slot, occurred, day, bucket, reviewer, slices, band, and excluded,
+        which is null.
         Ordered by slot.
         """
         return pl.concat(self.load_frames(after=after, until=until))

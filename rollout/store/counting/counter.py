@@ -35,7 +35,7 @@ from rollout.store.tables.tables import count_classes, count_series
 UNIT_KEY_COLUMNS = ("unit", "version", "track")
 ROW_COLUMNS = (
     *("slot", "occurred", "day", "bucket", "reviewer", "excluded"),
-    *("attribute_values", "slices"),  # null where a caller has none
+    *("attribute_values", "slices", "band"),  # null where a caller has none
 )
 UNITS_PER_PART: Final = 20_000
 BEFORE_ALL_SLOTS: Final = (-1, -1)
@@ -173,6 +173,7 @@ def _build_counted_units(
                 attribute_values=attribute_values,
                 slices=slices,
                 value_seal=create_seal(attribute_values, slices),
+                band=fields["band"][row],
             )
         )
     return counted_units

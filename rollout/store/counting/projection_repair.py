@@ -19,7 +19,7 @@ from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.projection_check import CHECKED_TABLES, RowKey, RowPair
 from rollout.store.ledger.projections import get_name_column
-from rollout.store.ledger.scopes import decode_scope, encode_scope
+from rollout.store.ledger.scopes import decode_scope, encode_scope, select_scopes
 from rollout.store.tables.tables import (
     confusion_matrices,
     counts,
@@ -57,9 +57,9 @@ class ProjectionRepair:
         for event in events if wrong_scopes else ():
             scope = apply_event(scope, event)
             if scope.revision in wrong_scopes:
-                row_query = select(scopes).where(own_scopes, scopes.c.revision == scope.revision)
+                row_query = select_scopes(self._rollout).where(scopes.c.revision == scope.revision)
                 row = self._transaction.execute(row_query).one()
-                if row.at == scope.at and _is_same_scope(row.body, scope):
+                if row.at == scope.at and _is_same_scope(row.body, row.hash, scope):
                     del wrong_scopes[scope.revision]
                 else:
                     wrong_scopes[scope.revision] = scope
@@ -72,7 +72,9 @@ class ProjectionRepair:
             if scope is None:
                 self._transaction.execute(delete(scopes).where(*conditions))
             else:
-                values = {"at": scope.at, "body": encode_scope(scope)}
+                row_query = select_scopes(self._rollout).where(scopes.c.revision == revision)
+                row_hash = self._transaction.execute(row_query).one().hash
+                values = {"at": scope.at, "body": encode_scope(scope, row_hash)}
                 self._transaction.execute(update(scopes).where(*conditions).values(**values))
 
     def repair_projections(self, differences: Mapping[RowKey, RowPair]) -> None:
@@ -127,9 +129,9 @@ class ProjectionRepair:
             self._transaction.execute(update(table).where(condition).values(**expected))
 
 
-def _is_same_scope(body: Any, scope: Scope) -> bool:
+def _is_same_scope(body: Any, row_hash: str, scope: Scope) -> bool:
     """Return whether a stored body is this scope; unreadable bodies are not."""
     try:
-        return decode_scope(body) == scope
+        return decode_scope(body, row_hash) == scope
     except (ValueError, TypeError, KeyError, IndexError):
         return False

@@ -39,7 +39,8 @@ class UnitLine(NamedTuple):
     """A counted unit, its cell and its series; digests cover the columns before the cell.
 
     Of `attribute_values` and `slices` they cover a hash with `value_seal`; of units that were
-    counted before seals the values, if there are any, so older lines keep their digest.
+    counted before seals the values, if there are any, so older lines keep their digest. A band is
+    covered where one is stored.
 
     `class_ids` is the stored JSON. `record_hashes` is empty if the unit was counted before hashes
     were stored. `series` is track, version and definition in the series, by which evidence is read.
@@ -63,12 +64,15 @@ class UnitLine(NamedTuple):
     slices: str | None = None
     value_seal: bytes | None = None
     reviewer: str | None = None
+    band: int | None = None
     series: tuple[str, str, str] = ("", "", "")
 
     @property
     def text(self) -> bytes:
         """Return the line that digests cover; values only where any were recorded."""
         covered: tuple[object, ...] = self[:COVERED_FIELDS]
+        if self.band is not None:
+            covered += (("band", self.band),)
         if self.value_seal is not None:
             values_hash = hash_values(self.value_seal, self.attribute_values, self.slices)
             return f"{(*covered, ('values', values_hash.hex()))!a}\n".encode()
@@ -113,6 +117,7 @@ def read_unit_lines(
             lines.c.slices,
             lines.c.value_seal,
             lines.c.reviewer,
+            lines.c.band,
             *(count_series.c[name].label(f"series_{name}") for name in SERIES_FIELDS),
         )
         .join(count_series, count_series.c.id == lines.c.series_id)

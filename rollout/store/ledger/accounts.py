@@ -3,11 +3,19 @@
 import secrets
 from base64 import b32encode
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 
 from rollout.core.access.accounts import AccountNames, is_account_id, is_account_name
-from rollout.store.database.bulk import insert_once
+from rollout.store.database.bulk import (
+    encode_array,
+    encode_values,
+    fetch_rows,
+    insert_once,
+    select_texts,
+)
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import account_names
 
@@ -34,8 +42,9 @@ class Accounts:
 
     def find_ids(self, names: Collection[str]) -> Mapping[str, str]:
         """Return the ids of the names that have one."""
-        query = select(account_names).where(account_names.c.name.in_(names))
-        return {row.name: row.account for row in self._transaction.execute(query)}
+        engine = self._transaction.engine
+        encoded = encode_values(engine, names) if engine == "sqlite" else encode_array(names)
+        return dict(fetch_rows(self._transaction, _build_ids_query(engine), {"names": encoded}))
 
     def add_id(self, name: str) -> str:
         """Return the id of a name, created if missing; an actor without account keeps its name."""
@@ -59,6 +68,15 @@ class Accounts:
         return AccountNames.from_ids(
             ids if ids.keys() == valid_names else self.find_ids(valid_names)
         )
+
+
+@cache
+def _build_ids_query(engine: str) -> Select[Any]:
+    """Return the query for names and ids, which each batch of records asks for its sender."""
+    names = select_texts(engine, "names")
+    return select(account_names.c.name, account_names.c.account).where(
+        account_names.c.name.in_(names)
+    )
 
 
 def random_account_id() -> str:

@@ -1,17 +1,20 @@
 """Stored scopes, so that a long ledger need not be applied from its start.
 
 They are derived: permits are decided on the scope of the full ledger, and stored scopes are
-compared with it. Each part of a scope is written by the types of its fields.
+compared with it. Each is bound to the hash of its last ledger row: one of another ledger, such as
+of rows that a restore lost, counts as missing. Each part of a scope is written and read by the
+types of its fields.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
+from functools import cache
 from hashlib import sha256
 from types import MappingProxyType, UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Select, delete, func, select
 
 from rollout.core.calendar.instants import to_micros
 from rollout.core.scope.scope import Scope
@@ -19,7 +22,7 @@ from rollout.store.database.bulk import build_insert
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.columns import decode_instant
-from rollout.store.tables.tables import scopes
+from rollout.store.tables.tables import ledger, scopes
 
 REVISIONS_BETWEEN: Final = 200
 """Revisions between two stored scopes."""
@@ -40,11 +43,16 @@ class StoredScopes:
         newest = self._transaction.execute(last_query).scalar_one() or 0
         if scope.at is None or scope.revision - newest < REVISIONS_BETWEEN:
             return False
+        row_hash = self._transaction.execute(
+            select(ledger.c.hash).where(
+                ledger.c.rollout == self._rollout.number, ledger.c.revision == scope.revision
+            )
+        ).scalar_one()
         row = {
             "rollout": self._rollout.number,
             "revision": scope.revision,
             "at": scope.at,
-            "body": encode_scope(scope),
+            "body": encode_scope(scope, row_hash),
         }
         statement = build_insert(self._transaction.engine, scopes).on_conflict_do_nothing()
         # as a parameter, because SQLAlchemy's cache would keep a value in the statement (25 MiB)
@@ -54,18 +62,30 @@ class StoredScopes:
     def load_newest(self, *, until: int | None = None) -> Scope:
         """Return the last stored scope up to `until`, or an empty one.
 
-        A scope stored by a program with other fields counts as missing.
+        A scope that is bound to another row, or stored by a program with other fields, counts as
+        missing.
         """
-        query = select(scopes).where(scopes.c.rollout == self._rollout.number)
+        query = select_scopes(self._rollout)
         if until is not None:
             query = query.where(scopes.c.revision <= until)
         query = query.order_by(scopes.c.revision.desc()).limit(1)
         row = self._transaction.execute(query).one_or_none()
-        return (decode_scope(row.body) if row else None) or Scope()
+        return (decode_scope(row.body, row.hash) if row else None) or Scope()
 
     def delete_all(self) -> None:
         """Delete the stored scopes; they are stored again as the ledger grows."""
         self._transaction.execute(delete(scopes).where(scopes.c.rollout == self._rollout.number))
+
+
+def select_scopes(rollout: Rollout) -> Select[Any]:
+    """Return a query for a rollout's stored scopes with the hashes of their ledger rows.
+
+    The hash is None where the ledger has no such row.
+    """
+    is_same_row = (scopes.c.rollout == ledger.c.rollout) & (scopes.c.revision == ledger.c.revision)
+    joined = scopes.outerjoin(ledger, is_same_row)
+    columns = (scopes.c.revision, scopes.c.at, scopes.c.body, ledger.c.hash)
+    return select(*columns).select_from(joined).where(scopes.c.rollout == rollout.number)
 
 
 def _list_fields(kind: Any) -> Any:
@@ -80,16 +100,16 @@ FORM: Final = sha256(repr(_list_fields(Scope)).encode()).hexdigest()[:16]
 """Follows a stored scope, so that no other program reads it as its own."""
 
 
-def encode_scope(scope: Scope) -> list[Any]:
-    """Return the body of a stored scope."""
-    return [*to_plain(scope), FORM]
+def encode_scope(scope: Scope, row_hash: str) -> list[Any]:
+    """Return the body of a stored scope, bound to the hash of its last ledger row."""
+    return [*to_plain(scope), row_hash, FORM]
 
 
-def decode_scope(body: list[Any]) -> Scope | None:
-    """Return a stored scope, None if a program with other fields stored it."""
-    if body[-1:] != [FORM]:
+def decode_scope(body: list[Any], row_hash: str | None) -> Scope | None:
+    """Return a stored scope, None if it is of another row or form."""
+    if row_hash is None or body[-2:] != [row_hash, FORM]:
         return None
-    scope: Scope = from_plain(Scope, body[:-1])
+    scope: Scope = from_plain(Scope, body[:-2])
     return scope
 
 
@@ -111,30 +131,46 @@ def to_plain(value: Any) -> Any:
 
 def from_plain(kind: Any, value: Any) -> Any:
     """Return a value of type `kind` from the result of `to_plain`."""
-    if value is None:
-        return None
+    return _build_reader(kind)(value)
+
+
+@cache
+def _build_reader(kind: Any) -> Callable[[Any], Any]:
+    """Return the function that reads values of a type, so that its hints are looked at once."""
     if get_origin(kind) is UnionType:
-        return from_plain(get_args(kind)[0], value)
+        read_part = _build_reader(get_args(kind)[0])
+        return lambda value: None if value is None else read_part(value)
     if is_dataclass(kind):
-        hints, names = get_type_hints(kind), [field.name for field in fields(kind)]
-        values_by_name = zip(names, value, strict=True)
-        constructor: Any = kind
-        return constructor(
-            **{name: from_plain(hints[name], plain_value) for name, plain_value in values_by_name}
-        )
+        return _build_record_reader(kind)
     if get_args(kind):
-        return _parse_collection(get_origin(kind), get_args(kind), value)
-    return decode_instant(value) if kind is datetime else value
+        return _build_collection_reader(get_origin(kind), get_args(kind))
+    if kind is datetime:
+        return lambda value: None if value is None else decode_instant(value)
+    return lambda value: value
 
 
-def _parse_collection(kind: Any, item_types: tuple[Any, ...], value: list[Any]) -> Any:
+def _build_record_reader(kind: Any) -> Callable[[Any], Any]:
+    hints = get_type_hints(kind)
+    readers = {field.name: _build_reader(hints[field.name]) for field in fields(kind)}
+
+    def read_record(values: Any) -> Any:
+        parts = zip(readers.items(), values, strict=True)
+        return kind(**{name: read_part(value) for (name, read_part), value in parts})
+
+    return read_record
+
+
+def _build_collection_reader(kind: Any, item_types: tuple[Any, ...]) -> Callable[[Any], Any]:
+    readers = tuple(_build_reader(item) for item in item_types if item is not Ellipsis)
+    read_first = readers[0]
     if kind is frozenset:
-        return frozenset(from_plain(item_types[0], item) for item in value)
+        return lambda values: frozenset(map(read_first, values))
+    if kind is tuple and item_types[1:] == (Ellipsis,):
+        return lambda values: tuple(map(read_first, values))
     if kind is tuple:
-        types = item_types[:1] * len(value) if item_types[1:] == (Ellipsis,) else item_types
-        return tuple(from_plain(key, item) for key, item in zip(types, value, strict=True))
-    mapping = {
-        from_plain(item_types[0], key): from_plain(item_types[1], value_part)
-        for key, value_part in value
-    }
-    return mapping if kind is dict else MappingProxyType(mapping)
+        return lambda values: tuple(
+            read_part(value) for read_part, value in zip(readers, values, strict=True)
+        )
+    read_second = readers[1]
+    freeze = dict if kind is dict else MappingProxyType
+    return lambda pairs: freeze({read_first(key): read_second(value) for key, value in pairs})

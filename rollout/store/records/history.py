@@ -257,6 +257,12 @@ class StoredHistory:
         )
         return set(self._transaction.execute(union(*queries)).scalars())
 
+    def sort_by_site(self, case_ids: Collection[int]) -> Sequence[int]:
+        """Return the cases that are stored, those of a site together."""
+        query = select(cases.c.site, cases.c.case_id).where(*self._match_cases(cases, case_ids))
+        sites = {row.case_id: row.site for row in self._transaction.execute(query)}
+        return sorted(sites, key=lambda case_id: (sites[case_id], case_id))
+
     def _pick_predictions(
         self, stored_rows: Sequence[Row[Any]], first_decisions: Mapping[int, int]
     ) -> Collection[Row[Any]]:

@@ -61,6 +61,15 @@ class NewestRecords:
             revisions.setdefault(record.key, {}).setdefault(record.version, []).append(record)
         return revisions
 
+    def load_prediction_times(
+        self, case_ids: Collection[int]
+    ) -> Mapping[tuple[int, str], Sequence[datetime]]:
+        """Return when each revision of the predictions came, by case and version."""
+        times: dict[tuple[int, str], list[datetime]] = {}
+        for row in self._load_rows(predictions, case_ids):
+            times.setdefault((row.case_id, row.version), []).append(row.received_at)
+        return times
+
     def load_decisions(self, case_ids: Collection[int]) -> Mapping[int, Mapping[str, Decision]]:
         """Return the decisions by case and reviewer."""
         return self._load_by(Decision, decisions, "reviewer", case_ids)

@@ -95,6 +95,7 @@ counted_units = Table(  # with several levers a unit has one more class for all 
     optional_column("attribute_values"),  # of its cases, as JSON text, if the policy asks for them
     optional_column("slices"),  # the case's values of the recorded attributes, as JSON
     optional_column("value_seal", LargeBinary),  # hashed with both, for digests
+    optional_column("band", Integer),  # floors above the lowest that its confidence reaches
     Index(None, "rollout", "slot"),
     Index(  # for pages of a version's newest pairs
         "ix_counted_units_newest",

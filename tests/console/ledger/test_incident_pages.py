@@ -421,3 +421,47 @@ def test_who_may_be_asked_blind_reads_no_course(browser, service, narrowed):
 def test_without_a_judged_case_the_page_says_so(browser, alarmed):
     headline = read_headline(browser.as_("vic").page(PATH))
     assert headline == "No case with a blind decision is counted around this incident yet."
+
+
+def test_a_comment_is_shown_escaped_and_answered(browser, service, alarmed):
+    path = f"{PATH}/comments"
+    answer = browser.as_("vic").submit(path, on=PATH, comment=f"Was the lens wet? {SCRIPT}\nYes?")
+    assert answer.headers["location"] == f"/console{PATH}#discussion"
+    page = browser.as_("ana").page(PATH)
+    assert "Was the lens wet? &lt;script&gt;alert(1)&lt;/script&gt;\nYes?" in page
+    assert SCRIPT not in page
+    (first,) = re.findall(r'<option value="(\d+)">vic, ', page)
+    browser.submit(path, on=PATH, comment="No, dry.", answers=first)
+    page = browser.as_("vic").page(PATH)
+    assert f'in answer to <a href="#comment-{first}">vic, ' in page
+    assert page.index("Was the lens wet?") < page.index("No, dry.")
+    assert "No comments yet." in browser.page("/rollouts/bears/incidents/I-2")
+
+
+def test_a_comment_that_cannot_be_stored_stays_in_its_form(browser, service, alarmed):
+    path, before = f"{PATH}/comments", scope_of(service.database).revision
+    browser.as_("vic")
+    long = browser.submit(path, 422, on=PATH, comment="a" * 4_001, comment_case="c-1").text
+    assert "Shorten the comment to 4,000 characters; it has 4,001" in long
+    assert f">{'a' * 4_001}</textarea>" in long
+    unknown = browser.submit(path, 422, on=PATH, comment="This one?", comment_case="c-9").text
+    assert "bears has no case c-9 that you may read" in unknown
+    assert ">This one?</textarea>" in unknown
+    assert 'id="comment_case" name="comment_case" value="c-9"' in unknown
+    odd = browser.submit(path, 422, on=PATH, comment="Why?", answers="٣").text
+    assert "I-1 has no comment 0 to answer" in odd
+    assert scope_of(service.database).revision == before
+
+
+def test_a_comment_links_its_case(browser, service, alarmed):
+    tell_cases(service.database)
+    browser.as_("ana").submit(f"{PATH}/comments", on=PATH, comment="This", comment_case="c0001")
+    assert 'href="/console/rollouts/bears/cases?key=c0001">c0001</a>' in browser.page(PATH)
+
+
+def test_a_comment_is_no_way_around_permissions(browser, service, alarmed):
+    before = scope_of(service.database).revision
+    for who, path in (("rita", PATH), ("cleo", "/rollouts/bears/incidents/I-2")):
+        browser.as_(who)
+        assert browser.submit(f"{path}/comments", 403, on="/", comment="Why?").status_code == 403
+    assert scope_of(service.database).revision == before

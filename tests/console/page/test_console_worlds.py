@@ -1,5 +1,6 @@
 """Two worlds that differ in what the model said of one open case look the same."""
 
+import json
 import re
 from contextlib import contextmanager
 from itertools import count
@@ -8,6 +9,10 @@ from unittest import mock
 import pytest
 
 from api.console.page.form import TOKEN_FIELD
+from rollout.core.scope.commands import OpenIncident
+from rollout.services.discussions import discussions
+from rollout.services.engine.command_handler import execute_command
+from tests.api.bears import CREEK
 from tests.browser import town as towns
 from tests.browser.town import HOUR, MINUTE, town
 from tests.chance import without_chance
@@ -20,6 +25,7 @@ pytestmark = pytest.mark.exhaustive
 
 VARIES = re.compile(r'name="(page_token|once)" value="[^"]*"')
 NOT_TOLD = {"content-length", "set-cookie"}
+DISCUSSED = ("proposals/P-1", "incidents/I-1")
 FILES = (
     "/divergences.csv",
     "/training",
@@ -27,6 +33,10 @@ FILES = (
     "/cases/open-one",
     "/ledger/entries",
     "/traffic",
+    "/review-plan",
+    "/cause",
+    "/cause?site=creek&window=day&version=v1",
+    "/cause?is%20camera=c1",
 )
 
 
@@ -37,15 +47,22 @@ def counted():
 
 @contextmanager
 def world(folder, says):
-    """Found a town where rita has judged a case that eve may still judge, seen by a guard."""
+    """Found a town where rita has judged a case that eve may still judge, seen by a guard.
+
+    Its comments differ in their text; without the salt their hashes in the ledger say nothing, so
+    both worlds get the same. Revisions are read anew for each page: what a cache of them holds
+    depends on how long the pages before took.
+    """
     text = towns.POLICY.replace("verdicts: 1,", "verdicts: 1, second_verdict: 100%,")
     text = text.replace("grace: 1h", "grace: 3h")
     assert "second_verdict: 100%" in text
     assert "grace: 3h" in text
     with (
         mock.patch("api.request_rates.ANONYMOUS_BURST", 1e9),
+        mock.patch("rollout.services.engine.state_cache.MAX_REVISIONS_AGE", 0),
         mock.patch.object(towns, "chance", counted()),
         mock.patch.object(towns, "POLICY", text),
+        mock.patch.object(discussions, "hash_comment", return_value="0" * 64),
         fresh("sqlite", folder) as url,
         town(url, odd=False) as found,
         browsing(found) as opened,
@@ -64,10 +81,26 @@ def world(folder, says):
         began = re.search(r'name="began" value="([^"]*)"', page)[1]
         fields = {TOKEN_FIELD: token_of(page), "began": began, "lever.alarm": "bear"}
         assert sent(opened, form, fields).status_code == 303
+        opened_incident = OpenIncident(
+            at=found.clock.now(), kind="unauthorized", reason="lens", cell=CREEK, version="v1"
+        )
+        execute_command(found.database, "bears", lambda _: opened_incident)
         for _ in range(2):
             found.clock.advance(HOUR)
             found.tick()
+        discuss(opened, says)
         yield opened
+
+
+def discuss(browser, says):
+    """Let vic tell what the model said of the open case, with and without a link to it."""
+    browser.as_("vic")
+    for about in DISCUSSED:
+        path = f"/console{R}/{about}/comments"
+        for linked in ("open-one", ""):
+            token = token_of(browser.page(f"{R}/{about}"))
+            fields = {"comment": f"Of the last one it said {says}", "comment_case": linked}
+            assert sent(browser, path, {TOKEN_FIELD: token, **fields}).status_code == 303
 
 
 def everything(browser, name):
@@ -90,6 +123,10 @@ def everything(browser, name):
             waiting += [
                 one for one in links if one.startswith("/console/") and "/creek-0" not in one
             ]
+    for about in DISCUSSED:
+        path = f"/v1{R}/{about}/comments"
+        answer = browser.get(path)
+        seen[path] = (answer.status_code, {}, answer.text)
     fields = {TOKEN_FIELD: token_of(browser.page("/glossary")), "rollout": "bears", "name": "now"}
     made = sent(browser, "/console/reports", fields)
     report = made.headers["location"].removesuffix("/about")
@@ -109,6 +146,15 @@ def test_who_may_still_judge_a_case_is_told_nothing_of_the_model_by_any_page(tmp
     assert one.keys() == other.keys()
     assert len(one) > 60
     assert [path for path in one if one[path] != other[path]] == []
+    assert [one[f"/console{R}{path}"][0] for path in FILES[-3:]] == [200, 200, 422]
     own = f"/console{R}/cases/open-one"
     assert "hidden from you" in one[own][2]
     assert vic[own] != vics[own]  # the worlds do differ, for who judges nothing
+    for about in DISCUSSED:
+        path = f"/console{R}/{about}"
+        assert "2 comments are hidden" in one[path][2]
+        assert vic[path][2].count("Of the last one it said bear") == 2
+        assert vics[path][2].count("Of the last one it said none") == 2
+        path = f"/v1{R}/{about}/comments"
+        assert json.loads(one[path][2])["hidden"] == 2
+        assert "it said bear" in vic[path][2]

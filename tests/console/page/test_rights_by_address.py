@@ -16,11 +16,11 @@ __all__ = ["browser", "made", "opened"]
 
 REFUSED = {
     "rita": re.compile(r"/(proposals|divergences|cases|ledger|incidents|training|stops?|narrow"
-                       r"|traffic|cells|settings)|/rollouts/bears$|/reports/\d"),
+                       r"|traffic|review-plan|cells|settings)|/rollouts/bears$|/reports/\d"),
     "vic": re.compile(r"/settings/users$|/settings/users/bo$|/ledger/access|/new$|/review/"
-                      r"|/bears/review|/narrow|bears/stop(/confirm)?$"),
+                      r"|/bears/review(?!-plan)|/narrow|bears/stop(/confirm)?$"),
     "cleo": re.compile(r"/ledger/access|/new$|bears/ledger|/reports/\d|/settings/users$"
-                       r"|bears/review"),
+                       r"|bears/review(?!-plan)"),
 }  # fmt: skip
 OWN = re.compile(r"^/console/(settings|ledger|divergences|stop|settings/keys|settings/second-factor"
                  r"|settings/notifications|settings/calendar|revision)$"

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.policy.cost_scale import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.gates import (
     compute_condition_log_e,
     compute_share_bound,
@@ -18,8 +19,6 @@ from rollout.core.policy.gates import (
     read_condition,
     read_gate,
     read_renewal,
-    scale_cost_levels,
-    scale_cost_threshold,
 )
 from rollout.core.policy.levers import CostRule, Lever
 from rollout.core.policy.measures import Condition

@@ -64,6 +64,7 @@ evidence = st.builds(
     unit=st.sampled_from(["case", "episode"]),
     episode_span=st.sampled_from([None, HOUR]),
     confidence_floor=st.sampled_from([None, None, 0.8]),
+    higher_floors=st.sampled_from([(), (), (0.9, 0.95)]),
     familiar=st.sampled_from([None, None, FamiliarityRule((FamiliarAttribute(("w",)),))]),
 )
 days = st.sampled_from([None, *(start.date() + n * DAY for start in STARTS for n in (0, 1))])
@@ -103,7 +104,14 @@ def worlds(draw):
     for cell in rules.cells:
         level = draw(st.sampled_from([*range(len(stage_list) + 1), len(stage_list)]))
         grants = tuple(
-            Grant(stage.id, since, since + draw(st.sampled_from([HOUR, DAY, 90 * DAY])), "", since)
+            Grant(
+                stage.id,
+                since,
+                since + draw(st.sampled_from([HOUR, DAY, 90 * DAY])),
+                "",
+                since,
+                floors=draw(st.sampled_from([(), ("0",), ("0.8", "0.95"), ("0.9",)])),
+            )
             for stage in stage_list[:level]
             for since in [draw(instants) - draw(st.sampled_from([0 * DAY, DAY, 30 * DAY]))]
         )
@@ -137,7 +145,7 @@ questions = st.builds(
     version=st.sampled_from(["v1", "v1", "v1", "v1-again", "v2", "v9", ""]),
     key=st.sampled_from([*map(str, range(20)), ""]),
     episode=st.sampled_from(["", "e1", "e2"]),
-    confidence=st.sampled_from([None, 0.79, 0.8, 1.0, 1.01, float("nan")]),
+    confidence=st.sampled_from([None, 0.79, 0.8, 0.9, 0.94, 1.0, 1.01, float("nan")]),
     attributes=st.sampled_from(ATTRIBUTES),
 )
 
@@ -276,6 +284,7 @@ def test_made_up_versions_do_not_fill_the_memory(monkeypatch):
     for number in range(100):
         find(table, CaseQuestion("creek", BUSY.at + HOUR, f"v{number}", "k"), BUSY.at + HOUR)
     assert len(table._segments) <= 10
+    assert len(table._present_segments) <= 10
 
 
 @pytest.mark.parametrize("at", [None, NOON.replace(tzinfo=None), NOON + 5 * MINUTE])
@@ -316,3 +325,34 @@ def test_a_case_of_another_window_than_the_question_is_left_to_the_rules(near):
 def test_a_case_of_another_time_is_left_to_the_rules(skew):
     table, now = build_table(BUSY.scope, BUSY.policy), BUSY.at + HOUR
     assert find(table, CaseQuestion("creek", now + skew, "v1", "k9"), now) is None
+
+
+def test_around_the_skew_limit_each_moment_of_a_second_answers_by_the_rules():
+    start = BUSY.at + HOUR
+    table = build_table(BUSY.scope, BUSY.policy)
+    compiled = set()
+    moments = [timedelta(milliseconds=n) for n in (0, 1, 500, 999, 1_000, 1_500, 400)]
+    for now in [start + moment for moment in moments]:
+        for away in [timedelta(seconds=n / 4) for n in range(1_188, 1_209)]:  # 297 to 302 s
+            for at in (start - away, start + away, now - away, now + away):
+                case = CaseQuestion("creek", at, "v1", "k9")
+                if (found := find(table, case, now)) is not None:
+                    check(
+                        found, decide_assignment(BUSY.scope, BUSY.policy, SALT, case, now=now), now
+                    )
+                    compiled.add(abs(at - now))
+    assert max(compiled) > timedelta(seconds=299)  # a second at most is given to the rules
+
+
+def test_questions_of_one_second_compute_the_times_of_cases_once(monkeypatch):
+    computed, find_present = [], AssignmentTable._find_present_segment
+    monkeypatch.setattr(
+        AssignmentTable,
+        "_find_present_segment",
+        lambda *args: computed.append(args) or find_present(*args),
+    )
+    now, table = BUSY.at + HOUR, build_table(BUSY.scope, BUSY.policy)
+    for number in range(100):
+        at = now + number * timedelta(milliseconds=9)
+        assert find(table, CaseQuestion("creek", at, "v1", f"k{number}"), at) is not None
+    assert len(computed) == 1

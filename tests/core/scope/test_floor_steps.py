@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading, VersionEvidence
 from rollout.core.policy.confidence_floors import format_floor, list_floors
 from rollout.core.policy.measures import Condition
@@ -19,7 +18,9 @@ from rollout.core.scope.events import (
     Narrowed,
     PolicyApplied,
     ProposalRaised,
+    ProposalVoided,
     RolloutCreated,
+    TakenOver,
     VersionFirstUsed,
     Widened,
 )
@@ -86,9 +87,10 @@ class Ladder:
         self.scope = apply_events(events, self.scope)
         return events
 
-    def tick(self, evidence):
+    def tick(self, evidence, challenger=None):
         self.at += TICK
-        return self.do(Tick(at=self.at, evidence={(CREEK, "v1"): evidence}))
+        others = {} if challenger is None else {(CREEK, "v2"): challenger}
+        return self.do(Tick(at=self.at, evidence={(CREEK, "v1"): evidence} | others))
 
     def open(self, evidence):
         """Raise, approve and apply a proposal; return what it widened."""
@@ -202,6 +204,23 @@ def test_an_alarm_raises_the_floor_to_the_first_calm_one_that_was_met():
     assert rollout.state.attempt == 2
 
 
+@pytest.mark.parametrize(("calm", "ends_as"), [({4}, ProposalVoided), (None, TakenOver)])
+def test_a_takeover_is_void_once_an_alarm_has_raised_the_floor_that_it_would_take(calm, ends_as):
+    rollout, nothing = Ladder(), at_floors(*((0, 0),) * 5)
+    rollout.open(at_floors(*GOOD))
+    challenger = VersionFirstUsed(at=rollout.at, by="policy", version="v2")
+    rollout.scope = apply_events((challenger,), rollout.scope)
+    (raised,) = rollout.tick(nothing, challenger=at_floors(*GOOD))
+    assert (raised.kind, raised.confidence_floor) == ("takeover", "0.6")
+    parts = {"proposal": raised.proposal, "evidence_hash": raised.evidence_hash}
+    rollout.do(ApproveProposal(at=rollout.at, by=Actor("bo", ("a",)), **parts))
+    holder = nothing if calm is None else at_floors(*GOOD, guards=(GUARD,), calm=calm)
+    events = rollout.tick(holder, challenger=at_floors(*GOOD))
+    (last,) = (event for event in events if isinstance(event, ProposalVoided | TakenOver))
+    assert isinstance(last, ends_as)
+    assert get_acting_floor(rollout.state) == ("0.97" if calm else "")
+
+
 def test_an_alarm_that_no_floor_escapes_lowers_the_stage():
     rollout, (narrowed,) = alarmed(GUARD, calm={0, 1})  # below the acting floor
     assert (narrowed.to_stage, narrowed.confidence_floor) == ("shadow", "")
@@ -284,11 +303,15 @@ def test_no_data_opens_nothing():
     assert not Ladder().tick(at_floors(*[(0, 0)] * 5))
 
 
-def test_a_service_refuses_several_floors_in_a_sentence():
+def test_a_policy_with_several_floors_names_them_where_it_is_applied():
     created = RolloutCreated(at=NOON, by="policy", salt_hash="")
-    for start in (Ladder().scope, apply_events((created,))):
-        with pytest.raises(PolicyRefusedError, match="can be replayed, not served yet; write one"):
-            decide(ApplyPolicy(at=NOON, by=ANA, policy=hashed(ladder(0.8))), start, policy())
+    (first,) = decide(
+        ApplyPolicy(at=NOON, by=ANA, policy=hashed(ladder())), apply_events((created,)), policy()
+    )
+    assert first.confidence_floors == ("0", "0.6", "0.8", "0.9", "0.97")
+    stricter = hashed(ladder(0.95))
+    (edited,) = decide(ApplyPolicy(at=NOON, by=ANA, policy=stricter), Ladder().scope, ladder())
+    assert edited.confidence_floors == first.confidence_floors
 
 
 def test_without_several_floors_events_name_none():

@@ -1,12 +1,21 @@
 """A permit says what was answered, to nobody else's case, and can't be made up."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.scope.permits import Permit, sign_permit, verify_permit
+from rollout.core.scope import permits
+from rollout.core.scope.permits import (
+    BOUND,
+    Permit,
+    build_permit_text,
+    sign_permit,
+    sign_permits,
+    verify_permit,
+)
 from tests.factories import NOON
 
 ABOUT = ("ramps", "case-1", "v1")
@@ -49,3 +58,36 @@ def test_no_letter_of_a_permit_can_be_changed(place, letter):
 @given(st.text(max_size=80))
 def test_what_is_no_permit_is_none(text):
     assert verify_permit(text, KEYS, *ABOUT) is None
+
+
+CASES = st.tuples(
+    st.sampled_from([PERMIT, replace(PERMIT, decider="human"), replace(PERMIT, kind=BOUND)]),
+    st.text(max_size=9) | st.just("\ud800"),
+    st.sampled_from(["v1", "v2", "1:v", ""]),
+)
+
+
+@given(st.lists(CASES, max_size=9))
+def test_permits_of_many_cases_are_those_of_each(cases):
+    signed = [
+        replace(permit, answer_digest="9c0e" * (permit.kind == BOUND)) for permit, *_ in cases
+    ]
+    one_by_one = [
+        sign_permit(permit, KEYS[2], 2, "ramps", key, version)
+        for permit, (_, key, version) in zip(signed, cases, strict=True)
+    ]
+    texts = [build_permit_text(permit, 2) for permit in signed]
+    _, keys, versions = ([case[n] for case in cases] for n in range(3))
+    digests = [permit.answer_digest for permit in signed]
+    assert sign_permits(KEYS[2], "ramps", texts, keys, versions, digests) == one_by_one
+
+
+def test_what_cases_share_is_hashed_once(monkeypatch):
+    hashed, encode = [], permits._encode_parts
+    monkeypatch.setattr(
+        permits, "_encode_parts", lambda *parts: hashed.append(parts) or encode(*parts)
+    )
+    texts = [build_permit_text(PERMIT, 2), build_permit_text(replace(PERMIT, decider="human"), 2)]
+    keys = [f"case-{n}" for n in range(100)]
+    sign_permits(KEYS[2], "ramps", texts * 50, keys, ["v1"] * 100, [""] * 100)
+    assert sorted(hashed) == sorted((text, "ramps") for text in texts)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.core.policy.confidence_floors import list_floors
+from rollout.core.policy.confidence_floors import compute_gate_risk, list_floors
 from rollout.core.policy.record_definition import is_redefined
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
@@ -58,6 +58,8 @@ def test_a_list_that_makes_no_sense_is_refused_with_what_to_do(floors, fault):
 
 GATE = "{measure: agreement, at_least: 90%}"
 LEVER = "{id: desk, labels: [claims, sales]}"
+PARITY = "{measure: parity, at_least: -3%}"
+GAIN = "{measure: gain, of: profit, at_least: 0}"
 REFUSED = {
     "several levers": (LEVER, f"{LEVER}, {{id: ring, labels: [a, b]}}", "one confidence for 2"),
     "sets": (LEVER, "{id: desk, labels: [a, b], many: true}", "desk has sets of labels"),
@@ -78,6 +80,21 @@ REFUSED = {
         "guards: [{measure: drift, at_most: 0.2, then: report}]\ngates:",
         "can't be read at several confidence floors yet",
     ),
+    "gains at a gate": (
+        f"{{to: supervised, require: [{GATE}]}}",
+        f"{{to: supervised, require: [{GATE}, {GAIN}]}}",
+        "can't be read at several confidence floors yet",
+    ),
+    "gains of a guard": (
+        "gates:",
+        f"guards: [{GAIN}]\ngates:",
+        "can't be read at several confidence floors yet",
+    ),
+    "a familiar rule": (
+        "unit: case",
+        "unit: case, familiar: {attributes: [form]}",
+        "familiar cases have no floors of their own yet",
+    ),
     "waves": ("gates:", "waves: {stage: supervised}\ngates:", "or remove waves"),
 }
 
@@ -94,6 +111,57 @@ def test_what_several_floors_cannot_have_is_refused_with_what_to_do(name):
 @pytest.mark.parametrize("measure", ["recall, label: claims", "precision, label: sales"])
 def test_other_measures_have_floors(measure):
     parse_policy(POLICY.replace(GATE, f"{{measure: {measure}, at_least: 90%}}", 1))
+
+
+ALLOWED = {
+    "a lever that is named": (GATE, "{measure: agreement, lever: desk, at_least: 90%}"),
+    "cost": (GATE, "{measure: cost, at_most: 0.1}"),
+    "parity": (
+        f"60%, 97%]}}\ngates: [{{to: supervised, require: [{GATE}",
+        "60%, 97%], second_verdict: 10%}\ngates: [{to: supervised, require: [" + PARITY,
+    ),
+    "two conditions": (GATE, f"{GATE}, {{measure: cost, at_most: 0.1}}"),
+    "a majority of three": ("unit: case", "unit: case, verdicts: 3"),
+    "releases": ("unit: case", "unit: case, releases: 12"),
+    "a share of cases": ("blind: 20%", "share: 20%"),
+    "a stage in which the model decides": ("blind: 20%", "audit: 20%"),
+    "limits": ("gates:", "limits: [{sites: [lisbon], never_above: supervised}]\ngates:"),
+    "takeovers at the same stage": ("gates:", "takeover: same-stage\ngates:"),
+    "freezes": (
+        "gates:",
+        "freezes: [{hours: Dec 24-26, reason: holiday}]\ngates:",
+    ),
+    "slices that reports show": ("gates:", "slices: [form]\ngates:"),
+    **{
+        f"the guard {guard.partition(',')[0]}": (
+            "gates:",
+            f"guards: [{{measure: {guard}}}]\ngates:",
+        )
+        for guard in (
+            "agreement, at_least: 80%",
+            "recall, label: claims, at_least: 80%",
+            "precision, label: claims, at_least: 80%",
+            "cost, at_most: 0.3",
+            "override, at_most: 20%",
+            "action_change, action: sales, at_most: 5",
+            "missing, at_most: 5%",
+            "latency_p95, at_most: 2s",
+            "failures, at_most: 2%",
+            "heartbeat, at_most: 2h",
+            "harm, at_most: 1",
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_what_several_floors_may_have_leaves_them_as_they_are(name):
+    old, new = ALLOWED[name]
+    assert old in POLICY
+    policy = parse_policy(POLICY.replace(old, new, 1))
+    assert list_floors(policy.evidence) == (0.0, 0.6, 0.97)
+    share = compute_gate_risk(policy, policy.gates[0], 0.5)
+    assert share == pytest.approx(policy.gates[0].risk / 6)
 
 
 def test_another_list_is_a_new_definition():

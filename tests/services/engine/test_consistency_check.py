@@ -50,8 +50,10 @@ def tick_story(database):
     with database.begin_write() as transaction:
         stood = load_rollout_state(transaction, "story")
         Ledger(transaction, stood.rollout).append([INCIDENT], after=stood.scope.revision)
-        scope = Ledger(transaction, stood.rollout).load_scope()
-        kept = {"revision": scope.revision, "at": scope.at, "body": encode_scope(scope)}
+        ledger = Ledger(transaction, stood.rollout)
+        scope = ledger.load_scope()
+        body = encode_scope(scope, ledger.load_head().hash)
+        kept = {"revision": scope.revision, "at": scope.at, "body": body}
         transaction.execute(insert(tables.scopes).values(rollout=stood.rollout.number, **kept))
         reading = StoredReading("v1", "s0", "day", "agreement", "d", 1, [5, 1], SLOTS[0])
         EvidenceStore(transaction, stood.rollout).store([reading])

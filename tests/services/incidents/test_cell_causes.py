@@ -1,10 +1,16 @@
 """The cause of a cell or a filter: the same figures as of an incident, and who reads what of it."""
 
+import sys
+from collections import Counter
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
+import rollout
 from rollout.core.calendar.instants import EPOCH, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownCellError, UnknownVersionError
@@ -37,6 +43,10 @@ OPERATOR = Caller("ana", role_assignments=(AssignedRole("viewer"), AssignedRole(
 REVIEWER = Caller("eve", role_assignments=(AssignedRole("viewer"), AssignedRole("reviewer")))
 LAKE_VIEWER = Caller("lea", role_assignments=(AssignedRole("viewer", "bears", "lake"),))
 CREEK = CauseQuery("v1", "creek", "day")
+LOADERS = tuple(
+    str(Path(rollout.__file__).parent / name)
+    for name in ("services/incidents", "store/counting", "store/database/frames.py")
+)
 
 
 @pytest.fixture
@@ -139,8 +149,10 @@ def test_a_shorter_grace_closes_no_case_that_may_still_be_decided(service, datab
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, "bears")
         store = JudgedUnitStore(transaction, state.rollout, Cell("creek", "day"), "v1")
-        units = store.list_occurred(EPOCH, END, slots=range(10**7))
-    still_open = {unit.case_id for unit in units if unit.occurred >= to_micros(find_time(CHANGE))}
+        units = store.load_occurred(EPOCH, END, slots=range(10**7)).to_dicts()
+    still_open = {
+        unit["case_id"] for unit in units if unit["occurred"] >= to_micros(find_time(CHANGE))
+    }
     assert 0 < len(still_open) < len(units)
 
     def list_blind(_records, _at, *, with_gold=True):
@@ -183,3 +195,40 @@ def test_figures_of_a_reviewer_move_by_whole_batches_at_both_ends(service, datab
     assert all(more - less >= BATCH_SIZE for less, more in pairwise(ordered))
     assert len(sizes) > 2
     assert moves > 1
+
+
+@contextmanager
+def counting_work(database):
+    """Count statements, and calls that the modules which load units make."""
+    work = Counter()
+
+    def count_statement(*_):
+        work["statements"] += 1
+
+    def count_call(frame, kind, _):
+        work["calls"] += kind in {"call", "c_call"} and frame.f_code.co_filename.startswith(LOADERS)
+
+    event.listen(database.engine, "before_cursor_execute", count_statement)
+    sys.setprofile(count_call)
+    try:
+        yield work
+    finally:
+        sys.setprofile(None)
+        event.remove(database.engine, "before_cursor_execute", count_statement)
+
+
+@pytest.mark.usefixtures("town")
+@pytest.mark.parametrize("caller", [OPERATOR, REVIEWER], ids=["by unit", "in batches"])
+def test_three_times_the_units_take_no_more_calls_and_statements(service, database, caller):
+    """Units are read and searched by column: the figures are in benchmarks/README.md."""
+    work, units = {}, {}
+    for name, at in (("few", find_time(80)), ("many", find_time(CASES))):
+        query = CREEK if caller is REVIEWER else CauseQuery("v1", "creek", "day", until=at)
+        load(service, caller, query, at if caller is REVIEWER else END)  # imports and caches
+        with counting_work(database) as work[name]:
+            loaded = load(service, caller, query, at if caller is REVIEWER else END)
+        units[name] = sum_units(loaded)[0]
+    assert units["many"] > 2.5 * units["few"] >= 100
+    first_case = 1  # of the new lens
+    assert 3 < work["many"]["statements"] <= work["few"]["statements"] + first_case
+    assert work["many"]["calls"] < work["few"]["calls"] + 0.3 * (units["many"] - units["few"])

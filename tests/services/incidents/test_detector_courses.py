@@ -8,7 +8,9 @@ from rollout.core.policy.policy import Guard
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.statistics.detector import AgreementDetector
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures import detector_course
+from rollout.reports.figures import detector_course, incident_courses
+from rollout.reports.figures.incident_courses import compute_incident_courses
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
 from rollout.services.incidents.detector_courses import (
     MAY_BE_ASKED,
@@ -17,8 +19,11 @@ from rollout.services.incidents.detector_courses import (
     load_detector_course,
 )
 from rollout.services.incidents.incident_impact import load_incident_impact
+from rollout.services.reports.inputs import load_report_inputs
+from rollout.services.reports.report_period import load_whole_period
 from rollout.services.support.clock import ManualClock
 from rollout.store.counting.period_records import PeriodRecords
+from rollout.store.records.external_keys import ExternalKeys
 from tests.api.bears import CREEK, POLICY
 from tests.services.incidents.cause_town import (
     CASES,
@@ -111,3 +116,36 @@ def test_records_other_than_those_of_the_alarm_draw_no_course(service, monkeypat
 def test_an_incident_without_a_detector_has_no_course(service, database):
     build_town(database)
     assert load(service) is None
+
+
+def load_report_courses(service):
+    with service.database.begin_read() as transaction:
+        state = load_rollout_state(transaction, "bears")
+        period = load_whole_period(transaction, state, END)
+        return compute_incident_courses(load_report_inputs(transaction, state, period))
+
+
+@pytest.mark.usefixtures("town")
+def test_a_report_has_the_course_of_the_page(service, monkeypatch):
+    whole = load(service).course
+    monkeypatch.setattr(incident_courses, "MAX_REPORT_POINTS", 200)
+    assert [item.course for item in load_report_courses(service)] == [whole]
+    monkeypatch.setattr(incident_courses, "MAX_REPORT_POINTS", 10)
+    (item,) = load_report_courses(service)
+    assert (item.incident, item.site, item.window) == ("I-1", "creek", "day")
+    assert set(item.course.points) < set(whole.points)
+    assert item.course.points[-1] == whole.points[-1]
+
+
+@pytest.mark.usefixtures("town")
+def test_a_report_has_no_course_while_one_of_its_cases_may_be_decided_blind(service, monkeypatch):
+    points = load(service).course.points
+    numbers = {find_number(point.at) for point in points}  # of the reviewed cases
+    unread = next(n for n in range(CHANGE) if n not in numbers)
+    for number, count in ((find_number(points[9].at), 0), (unread, 1), (CASES - 1, 1)):
+        with service.database.begin_read() as transaction:
+            rollout = load_rollout_state(transaction, "bears").rollout
+            ids = set(ExternalKeys(transaction, rollout).find_ids([f"c{number:04}"]).values())
+        monkeypatch.setattr(PeriodRecords, "list_blind_cases", lambda *_, found=ids, **__: found)
+        courses = load_report_courses(service)
+        assert [item.course.points[-1] for item in courses] == [points[-1]] * count

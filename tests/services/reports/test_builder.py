@@ -29,7 +29,13 @@ from rollout.services.reports.archive import (
     parse_report_facts,
     request_report,
 )
-from rollout.services.reports.builder import ReportActor, ReportOptions, create_report
+from rollout.services.reports.builder import (
+    STEPS,
+    ReportActor,
+    ReportCallbacks,
+    ReportOptions,
+    create_report,
+)
 from rollout.services.reports.inputs import NothingToReportError
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.exposures import ExposureStore
@@ -221,18 +227,27 @@ def test_whoever_is_overtaken_finds_the_version_that_was_made(bears, monkeypatch
 
 
 @on_sqlite
+def test_each_step_is_named_as_it_begins(bears):
+    steps = []
+    callbacks = ReportCallbacks(on_step=lambda *step: steps.append(step))
+    make(bears, NOON + DAY, callbacks=callbacks)
+    assert steps == [(name, number, len(STEPS)) for number, name in enumerate(STEPS)]
+
+
+@on_sqlite
 def test_what_stands_beside_a_new_version_is_written_with_it_or_neither_is(bears):
     def breaks(_transaction, _made):
         raise RuntimeError
 
     before = ledger(bears)
     with pytest.raises(RuntimeError):
-        make(bears, NOON + DAY, on_created=breaks)
+        make(bears, NOON + DAY, callbacks=ReportCallbacks(on_created=breaks))
     assert ledger(bears) == before
     told = []
-    made = make(bears, NOON + DAY, on_created=lambda _, one: told.append(one.number))
+    callbacks = ReportCallbacks(on_created=lambda _, one: told.append(one.number))
+    made = make(bears, NOON + DAY, callbacks=callbacks)
     assert told == [made.number]
-    make(bears, NOON + DAY, on_created=lambda _, one: told.append(one.number))
+    make(bears, NOON + DAY, callbacks=callbacks)
     assert told == [made.number], "nothing new, nothing beside"
 
 

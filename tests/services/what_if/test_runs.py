@@ -8,10 +8,12 @@ import pytest
 
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Caller
+from rollout.services.support.limited_process import MEMORY_LIMIT, NICENESS
+from rollout.services.support.process_runs import LIFETIME
 from rollout.services.what_if.closed_cases import WhatIfRequest
 from rollout.services.what_if.comparison import compare_policies
-from rollout.services.what_if.runs import BROKEN_TEXT, COMMAND, LIFETIME, WhatIfRuns
-from rollout.services.what_if.what_if_process import MEMORY_LIMIT, MEMORY_TEXT, NICENESS
+from rollout.services.what_if.runs import BROKEN_TEXT, COMMAND, WhatIfRuns
+from rollout.services.what_if.what_if_process import MEMORY_TEXT
 from tests.factories import DAY
 from tests.services.what_if.test_closed_cases import DRAFT, ENDED, ENGINEER, lived, load
 
@@ -90,9 +92,10 @@ def test_the_process_ends_with_its_parent(database):
 
 LIMITED = """
 import os, resource
+from rollout.services.support.limited_process import limit_process
 from rollout.services.what_if import what_if_process
 before = os.nice(0)
-what_if_process.limit_process()
+limit_process(what_if_process.TIME_LIMIT)
 print(os.nice(0) - before, resource.getrlimit(resource.RLIMIT_DATA)[0])
 what_if_process.load_what_if_inputs = lambda *_, **__: bytearray(2 ** 31)
 values = {"caller": {"name": "eve"}, "request": {"rollout": "r", "draft_text": ""},

@@ -15,6 +15,11 @@ def test_a_digest_covers_values_and_lines_without_any_are_as_before():
     assert len(texts) == 3
 
 
+def test_a_digest_covers_the_confidence_band_with_and_without_values():
+    for line in (LINE, LINE._replace(slices='{"a":"x"}', value_seal=bytes(16))):
+        assert len({line._replace(band=band).text for band in (None, 0, 1)}) == 3
+
+
 def test_a_digest_covers_a_hash_of_sealed_values_that_an_erasure_leaves():
     values = {"attribute_values": '[{"a":"x"}]', "slices": '{"a":"x"}'}
     seals = [create_seal(*values.values()) for _ in range(2)]

@@ -128,13 +128,39 @@ def test_a_scope_is_kept_every_so_many_revisions(database, rollout, every_ten):
 
 @pytest.mark.parametrize("form", [[], ["0123456789abcdef"]], ids=["none", "another"])
 def test_a_scope_that_another_program_stored_counts_as_missing(database, rollout, form):
-    scope = apply_events(EVENTS)
-    values = {"revision": scope.revision, "at": scope.at, "body": [*to_plain(scope), *form]}
+    scope, row_hash = apply_events(EVENTS), load_hash(database, rollout)
+    store_body(database, rollout, [*to_plain(scope), row_hash, *form])
+    with database.begin_write() as transaction:
+        assert StoredScopes(transaction, rollout).load_newest() == Scope()
+        transaction.execute(update(scopes).values(body=encode_scope(scope, row_hash)))
+        assert StoredScopes(transaction, rollout).load_newest() == scope
+
+
+def test_a_scope_of_another_ledgers_row_counts_as_missing(database, rollout):
+    store_body(database, rollout, encode_scope(apply_events(EVENTS[:5]), "0" * 64))
+    with database.begin_read() as transaction:
+        assert StoredScopes(transaction, rollout).load_newest() == Scope()
+        assert Ledger(transaction, rollout).load_scope_of_revision(len(EVENTS)) == apply_events(
+            EVENTS
+        )
+
+
+def test_a_scope_is_read_without_looking_at_its_types_again(monkeypatch):
+    plain = to_plain(apply_events(EVENTS))
+    first = from_plain(Scope, plain)
+    monkeypatch.setattr(kept, "get_type_hints", None)
+    assert from_plain(Scope, plain) == first
+
+
+def store_body(database, rollout, body):
+    values = {"revision": len(EVENTS), "at": EVENTS[-1].at, "body": body}
     with database.begin_write() as transaction:
         transaction.execute(insert(scopes).values(rollout=rollout.number, **values))
-        assert StoredScopes(transaction, rollout).load_newest() == Scope()
-        transaction.execute(update(scopes).values(body=encode_scope(scope)))
-        assert StoredScopes(transaction, rollout).load_newest() == scope
+
+
+def load_hash(database, rollout):
+    with database.begin_read() as transaction:
+        return Ledger(transaction, rollout).load_head().hash
 
 
 def test_the_scope_of_an_instant_is_the_same_with_and_without_kept_ones(

@@ -1,0 +1,96 @@
+"""The start of the live demo: a second process builds the history while this one imports."""
+
+import gc
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import typer
+
+from rollout.services.examples.catalog import ExampleSystem, find_example
+
+FOLDER_PREFIX: Final = "live-history-"
+PREPARING: Final = "Preparing the live demo's history, once. It takes up to half a minute."
+MODULE: Final = "api.live_demo.start"
+INTERRUPTED: Final = 130
+END_SECONDS: Final = 5.0
+
+
+def start_live(
+    example: ExampleSystem, port: int, speed: int, out: Path, *, auto_approve: bool
+) -> None:
+    """Play an example live until Ctrl-C; see `play_live`.
+
+    Raises:
+        ValueError: the speed is out of range.
+    """
+    with build_ahead(out, example.name) as wait_for_history:
+        # imported here: it takes two seconds, in which the history is under way
+        from api.live_demo.live import play_live  # noqa: PLC0415
+
+        play_live(
+            example,
+            port,
+            speed,
+            out,
+            auto_approve=auto_approve,
+            wait_for_history=wait_for_history,
+        )
+
+
+def find_history_folders(parent: Path, name: str) -> list[Path]:
+    """Return the folders with an example's histories, also outdated ones."""
+    return list(parent.glob(f"{FOLDER_PREFIX}{name}-*"))
+
+
+@contextmanager
+def build_ahead(out: Path, name: str) -> Iterator[Callable[[], None]]:
+    """Build a history in another process within the block; yield what waits for its end.
+
+    It is only ahead: whoever waited builds what is missing, so its failures need no report. If a
+    history of the example is there, maybe an outdated one, nothing is started.
+    """
+    if find_history_folders(out, name):
+        yield _wait_for_nothing
+        return
+    typer.echo(PREPARING)
+    command = [sys.executable, "-m", MODULE, str(out), name]
+    builder = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    try:
+        yield lambda: _wait(builder)
+    finally:
+        if builder.poll() is None:
+            builder.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            builder.wait(END_SECONDS)
+
+
+def _wait_for_nothing() -> None:
+    pass
+
+
+def _wait(builder: "subprocess.Popen[bytes]") -> None:
+    builder.wait()
+
+
+def build(out: str, name: str) -> None:
+    """Build an example's history in a folder, if it isn't there."""
+    gc.disable()  # the process ends soon
+    # imported here: whoever starts the process needs none of it yet
+    from api.live_demo.history_cache import prepare_history  # noqa: PLC0415
+    from api.live_demo.stage import build_case_records  # noqa: PLC0415
+    from rollout.services.examples.recorded_cases import load_cases  # noqa: PLC0415
+
+    example = find_example(name)
+    records, cases = build_case_records(example), load_cases(example)
+    prepare_history(Path(out), example, records, cases, _wait_for_nothing)
+
+
+if __name__ == "__main__":
+    try:
+        build(*sys.argv[1:])
+    except KeyboardInterrupt:  # Ctrl-C reaches both processes
+        sys.exit(INTERRUPTED)

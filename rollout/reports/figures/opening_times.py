@@ -1,0 +1,186 @@
+"""Simulated further units after which a gate opens for one version in one cell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, exp, inf, log
+
+import numpy as np
+
+from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.policy.cost_scale import scale_cost_levels, scale_cost_threshold
+from rollout.core.policy.gates import ConditionReading
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.planted_conditions import PlantedCondition
+from rollout.core.policy.policy import Gate, Policy
+from rollout.core.policy.slice_conditions import SliceCondition
+from rollout.core.statistics.evidence import Floats
+from rollout.core.statistics.forgetting import compute_log_weights, sum_from_starts
+from rollout.core.statistics.gate_thresholds import (
+    compute_cost_log_e_path,
+    compute_parity_log_e_path,
+    get_gate_threshold,
+)
+from rollout.core.statistics.opening_simulation import (
+    RUNS,
+    draw_class_shares,
+    draw_units,
+    find_likely_start,
+    simulate_openings,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningTimes:
+    """When a gate opens, over equally likely runs.
+
+    The conditions of a gate are taken to open together with their luck: the first of a run is
+    the first of each. So chances are the highest that the conditions allow by themselves.
+
+    Attributes:
+        units: further closed units by run, ascending; infinite beyond the horizon.
+        ever_chance: share of runs that open within the horizon or whose true shares are within
+            every threshold.
+        deciding: the condition that opens last, as text; "" if none is unmet.
+    """
+
+    units: Floats
+    ever_chance: float
+    deciding: str
+
+
+class NoOpeningTimesError(ValueError):
+    """There are too few records for a forecast; the text says of what."""
+
+
+def simulate_gate(
+    readings: Sequence[ConditionReading],
+    attempt: EvidenceCounts,
+    policy: Policy,
+    *,
+    second_factor: float = 1.0,
+    skipped: Condition | None = None,
+) -> OpeningTimes:
+    """Return the further closed units after which all conditions are met.
+
+    Conditions about planted cases are excluded: those come as users plant them.
+
+    Args:
+        readings: the gate's conditions on the evidence so far.
+        attempt: all units of the attempt; about as many of later ones bring a record.
+        second_factor: factor of the share of units with a second decision.
+        skipped: a condition that is ignored.
+
+    Raises:
+        NoOpeningTimesError: no decided unit, no record of a condition, or a gain.
+    """
+    if not attempt.decided:
+        raise NoOpeningTimesError("no decided unit")
+    units, ever_chance, deciding = np.zeros(RUNS), 1.0, ""
+    for reading in readings:
+        condition = reading.condition
+        if isinstance(condition, PlantedCondition) or condition == skipped:
+            continue
+        if isinstance(condition, GainCondition):
+            raise NoOpeningTimesError(f"{condition} has no forecast")
+        records = sum(reading.counts)
+        if not records:
+            raise NoOpeningTimesError(f"no record of {condition}")
+        times, chance = _simulate_reading(reading, policy)
+        if isinstance(condition, SliceCondition):
+            times = np.maximum(times, condition.minimum - records)
+        factor = second_factor if condition.measure == "parity" else 1.0
+        needed = np.sort(draw_units(times, records, max(records, attempt.closed))) / factor
+        if not reading.is_met and (not deciding or _rank(needed) > _rank(units)):
+            deciding = str(condition)
+        units, ever_chance = np.maximum(units, needed), min(ever_chance, chance)
+    return OpeningTimes(units, ever_chance, deciding)
+
+
+def count_required_units(
+    gate: Gate, attempt: EvidenceCounts, entered: EvidenceCounts, missing_at_most: float
+) -> float:
+    """Return the closed units that the gate's minimum and its rule on missing units still need.
+
+    The attempt has a decided unit. What lacks decisions is made up for by units that all have one;
+    infinite if no number of them suffices.
+    """
+    for_minimum = max(0, gate.minimum.units - entered.decided) * attempt.closed / attempt.decided
+    if attempt.missing <= missing_at_most * attempt.closed:
+        return for_minimum
+    if not missing_at_most:
+        return inf
+    return max(for_minimum, ceil(attempt.missing / missing_at_most) - attempt.closed)
+
+
+def _rank(units: Floats) -> tuple[int, float]:
+    """Return how late runs open: those that never do first, then the median."""
+    return int(np.isinf(units).sum()), float(np.median(units))
+
+
+def _simulate_reading(reading: ConditionReading, policy: Policy) -> tuple[Floats, float]:
+    """Return the further records by run, ascending, and the chance that it is ever met.
+
+    A gate that forgets is met at the latest when the e-value from one start is, at its part of the
+    risk: that of the start from which on the true shares are likely as they are now.
+    """
+    if not reading.blocks:
+        return _simulate_condition(reading.condition, reading.counts, reading.risk, policy)
+    if reading.is_met:
+        return np.zeros(RUNS), 1.0
+    blocks = np.array(reading.blocks, dtype=np.int64)
+    start = find_likely_start(blocks)
+    risk = reading.risk * exp(compute_log_weights(len(blocks))[start])
+    counts = tuple(sum_from_starts(blocks)[start].tolist())
+    return _simulate_condition(reading.condition, counts, risk, policy)
+
+
+def _simulate_condition(
+    condition: Condition, counts: tuple[int, ...], risk: float, policy: Policy
+) -> tuple[Floats, float]:
+    """Return the further records by run, ascending, and the chance that it is ever met."""
+    if condition.measure == "cost":
+        levels, at_most = scale_cost_levels(policy), scale_cost_threshold(condition, policy)
+        return _simulate_cost(counts, levels, at_most, risk)
+    if condition.measure == "parity":
+        return _simulate_parity(counts, condition.line, risk)
+    return _simulate_share(counts, condition.line, risk)
+
+
+@lru_cache(maxsize=4096)
+def _simulate_cost(
+    counts: tuple[int, ...], levels: tuple[float, ...], at_most: float, risk: float
+) -> tuple[Floats, float]:
+    shares = draw_class_shares(counts)
+    times = simulate_openings(
+        counts,
+        shares,
+        lambda totals: (
+            compute_cost_log_e_path(totals, levels=levels, at_most=at_most) >= -log(risk)
+        ),
+    )
+    is_within = shares @ np.array(levels) < at_most
+    return np.sort(times), float((is_within | np.isfinite(times)).mean())
+
+
+@lru_cache(maxsize=4096)
+def _simulate_parity(counts: tuple[int, ...], line: float, risk: float) -> tuple[Floats, float]:
+    shares = draw_class_shares(counts)
+    times = simulate_openings(
+        counts,
+        shares,
+        lambda totals: compute_parity_log_e_path(totals, margin=-line) >= -log(risk),
+    )
+    _, model_alone, split, _ = shares.T
+    is_within = split / 2 - model_alone > line
+    return np.sort(times), float((is_within | np.isfinite(times)).mean())
+
+
+@lru_cache(maxsize=4096)
+def _simulate_share(counts: tuple[int, ...], line: float, risk: float) -> tuple[Floats, float]:
+    shares, threshold = draw_class_shares(counts), get_gate_threshold(line, risk)
+    times = simulate_openings(
+        counts, shares, lambda totals: threshold.are_met(totals[:, 0], totals[:, 1])
+    )
+    return np.sort(times), float(((shares[:, 0] > line) | np.isfinite(times)).mean())

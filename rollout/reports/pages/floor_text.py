@@ -1,0 +1,108 @@
+"""Confidence floors in words: cells that open at none, and what other ways would have given."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Final
+
+from rollout.reports.figures.evidence_facts import EvidenceFacts
+from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.floor_evidence import FloorEvidence
+from rollout.reports.figures.methods import FLOORS, WHOLE_CELL, MethodOutcome
+from rollout.reports.text.formatting import (
+    format_cell_name,
+    format_count,
+    format_percent,
+    format_quantity,
+    join_words,
+    to_sentence,
+)
+
+MAX_ROWS: Final = 3  # one sentence each
+MIN_UNITS: Final = 30  # fewer say little about a share
+
+
+def describe_held_floors(facts: ReportFacts) -> Iterator[str]:
+    """Yield a sentence for each version in a cell that opens at no confidence floor."""
+    shadow_cells = {(cell.site, cell.window) for cell in facts.stages if not cell.was_above_shadow}
+    rows = [
+        item
+        for item in facts.evidence
+        if (item.site, item.window) in shadow_cells
+        and item.judged
+        and item.floors
+        and all(floor.state == "not met" for floor in item.floors)
+    ]
+    rows.sort(key=lambda item: -item.judged)
+    yield from (_describe_held_floors(item) for item in rows[:MAX_ROWS])
+    if len(rows) > MAX_ROWS:
+        yield f"{format_quantity(len(rows) - MAX_ROWS, 'more version')} met no confidence floor."
+
+
+def _describe_held_floors(item: EvidenceFacts) -> str:
+    threshold = (
+        next((row.line for row in item.gate.conditions if row.measure == "agreement"), None)
+        if item.gate
+        else None
+    )
+    floors = [floor for floor in item.floors if floor.reached.n]
+    needed = f" The gate needs agreement of {format_percent(threshold, 0)}." if threshold else ""
+    shares = [
+        f"{format_percent(_compute_gate_share(floor))} of"
+        f" {format_count(floor.reached.n + floor.missing)} ({floor.cases})"
+        for floor in floors
+    ]
+    text = (
+        f"{format_cell_name(item.site, item.window)}: {item.version} met no confidence floor."
+        f"{needed} Of units, those without a decision counted as disagreements, agree"
+        f" {join_words(shares)}."
+    )
+    return text + _describe_worth(floors, threshold)
+
+
+def _compute_gate_share(floor: FloorEvidence) -> float:
+    return floor.reached.count / (floor.reached.n + floor.missing)
+
+
+def _describe_worth(floors: Sequence[FloorEvidence], threshold: float | None) -> str:
+    """Say that confidence tells little: the surest cases miss the threshold, or a band is worse."""
+    large = [floor for floor in floors if floor.reached.n >= MIN_UNITS]
+    is_short = bool(large) and threshold is not None and _compute_gate_share(large[-1]) < threshold
+    falls = [
+        f"from {format_percent(lower.band.rate)} to {format_percent(higher.band.rate)} at"
+        f" {higher.floor}"
+        for lower, higher in pairwise(floors)
+        if min(lower.band.n, higher.band.n) >= MIN_UNITS
+        and (lower.band.rate or 0.0) > (higher.band.rate or 0.0)
+    ]
+    if not is_short and not falls:
+        return ""
+    text = " The version's confidence says little there"
+    parts = [f"even {large[-1].cases} agree too rarely"] if is_short else []
+    parts += [f"from band to band agreement falls {join_words(falls)}"] if falls else []
+    return f"{text}: {'; '.join(parts)}."
+
+
+def describe_methods(methods: Sequence[MethodOutcome]) -> Iterator[str]:
+    """Yield sentences on the model's decisions and errors under other ways to open cells."""
+    for kind in dict.fromkeys(row.kind for row in methods):
+        rows = [row for row in methods if row.kind == kind]
+        counts = [f"with {name_method(row)} {_count_decisions(row)}" for row in rows]
+        yield f"{to_sentence('; '.join(counts))}"
+
+
+def name_method(method: MethodOutcome) -> str:
+    """Return the name of a way to open cells."""
+    if method.kind == FLOORS:
+        return "a gate for each confidence floor"
+    if method.kind == WHOLE_CELL:
+        return "one gate for the whole cell"
+    return f"a plain threshold of confidence {method.floor}, without evidence"
+
+
+def _count_decisions(method: MethodOutcome) -> str:
+    wrong = method.price.wrong_action
+    wrong_text = f", {format_count(wrong.count)} wrongly" if wrong.n else ""
+    return (
+        f"the model decides {format_quantity(method.price.cases, 'case')}{wrong_text};"
+        f" {format_quantity(method.human_decisions, 'human decision')}"
+    )

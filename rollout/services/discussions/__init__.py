@@ -1,0 +1,1 @@
+"""Discussions of proposals and incidents: comments that users write and answer."""

@@ -1,0 +1,106 @@
+"""Long work of users in threads of one replica: its step, and its result or why it failed.
+
+A run can be left: it stays in this replica's memory until the user starts the next one, or for a
+day. A restart of the replica ends and forgets it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from threading import Event, Lock, Thread
+from typing import Final, Generic, TypeVar
+
+from rollout.core.errors import RefusalError
+from rollout.store.database.errors import StoreError
+
+Result = TypeVar("Result")
+StepCallback = Callable[[str, int, int], None]
+"""Called with the name of a step, its number from 0 on, and how many there are."""
+
+LIFETIME: Final = timedelta(days=1)
+BROKEN_TEXT: Final = "it ended with {}; try again, and tell who runs the service if it fails again"
+
+
+@dataclass
+class UserRun(Generic[Result]):
+    """A run of one user; `result` or `error` is set once it has ended.
+
+    Attributes:
+        subject: what it is about, as pages say it.
+        started_at: when it was started.
+        step, done, total: what is done, its number, and how many steps there are.
+        failure: what was raised; None unless it failed.
+    """
+
+    subject: str
+    started_at: datetime
+    step: str = ""
+    done: int = 0
+    total: int = 0
+    result: Result | None = None
+    error: str = ""
+    failure: Exception | None = None
+    _ended: Event = field(default_factory=Event)
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether it has not ended."""
+        return not self._ended.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end; return whether it has ended."""
+        return self._ended.wait(seconds)
+
+    def execute(self, work: Callable[[StepCallback], Result]) -> None:
+        """Do the work; what it raises becomes the error."""
+        try:
+            self.result = work(self._record_step)
+        except Exception as error:  # noqa: BLE001 - a run fails with a sentence
+            is_sentence = isinstance(error, RefusalError | StoreError)
+            self.error = str(error) if is_sentence else BROKEN_TEXT.format(type(error).__name__)
+            self.failure = error
+        finally:
+            self._ended.set()
+
+    def _record_step(self, step: str, done: int, total: int) -> None:
+        self.step, self.done, self.total = step, done, total
+
+
+class UserRuns(Generic[Result]):
+    """The last run of each user."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, UserRun[Result]] = {}
+        self._lock = Lock()
+
+    def start(
+        self, user: str, subject: str, work: Callable[[StepCallback], Result], *, at: datetime
+    ) -> UserRun[Result]:
+        """Start a run, which replaces the user's last one, and return at once.
+
+        Raises:
+            RefusalError: the user's last run has not ended.
+        """
+        with self._lock:
+            previous = self._runs.get(user)
+            if previous is not None and previous.is_running:
+                raise RefusalError(f"{previous.subject} is not done; wait until it is")
+            run = self._runs[user] = UserRun(subject, at)
+        Thread(target=run.execute, args=(work,), daemon=True).start()
+        return run
+
+    def find(self, user: str, *, at: datetime) -> UserRun[Result] | None:
+        """Return the user's last run of the last day; None without one."""
+        with self._lock:
+            self._runs = {
+                name: run
+                for name, run in self._runs.items()
+                if run.is_running or at - run.started_at < LIFETIME
+            }
+            return self._runs.get(user)
+
+    def forget(self, user: str, run: UserRun[Result]) -> None:
+        """Forget the user's run; nothing happens if another one has replaced it."""
+        with self._lock:
+            if self._runs.get(user) is run:
+                del self._runs[user]

@@ -1,0 +1,1 @@
+"""Recorded files that a user uploads: drafted, planned and replayed without a shell."""

@@ -1,0 +1,179 @@
+"""Draft a policy for uploaded files, plan it and replay it, as `init`, `plan` and `replay` do."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from rollout.core.policy.file_readings import FileReading
+from rollout.core.policy.policy import Policy
+from rollout.formats.policy.draft import describe_draft_levers
+from rollout.formats.policy.reader import parse_policy
+from rollout.formats.records.files import RecordPaths
+from rollout.formats.records.reading_questions import ReadingQuestion
+from rollout.formats.records.recognition import RecognizedFile
+from rollout.reports.figures.facts import ReportFacts, compute_report_facts
+from rollout.reports.pages.html_report import render_html_report
+from rollout.services.policies.drafting import (
+    DraftRequest,
+    apply_reading_option,
+    draft_policy_text,
+    read_draft_records,
+    recognize_draft_files,
+)
+from rollout.services.policies.file_reports import (
+    format_file_report,
+    format_refusal,
+    report_files,
+)
+from rollout.services.policies.planning import build_policy_plan, format_plan
+from rollout.services.policies.traffic import compute_recorded_traffic
+from rollout.services.replay.replay import ReplayRequest, read_request_records, replay_records
+from rollout.services.replay.replay_output import build_replay_inputs, format_terminal_report
+from rollout.services.uploads.file_checks import check_rows, prepare_file
+from rollout.services.uploads.upload_request import (
+    DECISIONS_FILE,
+    FILE_NAMES,
+    PREDICTIONS_FILE,
+    UploadOptions,
+)
+from rollout.services.uploads.upload_result import STEPS, UploadedFile, UploadResult
+from rollout.tally.frames import RecordKind, RowCount
+
+ALLOWED_UNREADABLE: Final = 0.1
+"""Share of a file's rows, as `rollout init` allows by default."""
+NO_LABEL: Final = "no label"
+POLICY_FILE: Final = "policy.yaml"
+REPORT_WIDTH: Final = 80
+StepReport = Callable[[str, int, int], None]
+
+
+def run_uploaded_files(
+    folder: Path, options: UploadOptions, report_step: StepReport
+) -> UploadResult:
+    """Run the three commands on the files of a folder; nothing else is read.
+
+    Raises:
+        ValueError: a file or the policy can't be used; the text says what to do.
+        RefusalError: the policy is invalid.
+    """
+    sources = RecordPaths(folder / PREDICTIONS_FILE, folder / DECISIONS_FILE)
+    report_step(STEPS[0], 0, len(STEPS))
+    for name in FILE_NAMES:
+        prepare_file(folder / name)
+    hashes = {name: sha256((folder / name).read_bytes()).hexdigest() for name in FILE_NAMES}
+    text = options.policy_text
+    reading: tuple[str, ...] = ()
+    if not text:
+        report_step(STEPS[1], 1, len(STEPS))
+        text, reading = _draft_policy(sources, options)
+    (folder / POLICY_FILE).write_text(text, encoding="utf-8")
+    policy = parse_policy(text)
+    replay = _replay_files(ReplayRequest(folder / POLICY_FILE, sources), policy, report_step)
+    report_step(STEPS[4], 4, len(STEPS))
+    return UploadResult(
+        policy_text=text,
+        policy_hash=policy.hash,
+        is_drafted=not options.policy_text,
+        files=tuple(
+            UploadedFile(name, hashes[name], count.rows, count.used)
+            for name, count in zip(FILE_NAMES, replay.row_counts, strict=True)
+        ),
+        reading=reading,
+        plan=replay.plan,
+        summary=format_terminal_report(replay.facts, REPORT_WIDTH),
+        report=render_html_report(replay.facts),
+        first=replay.first,
+        last=replay.last,
+        salt=sha256(replay.salt).hexdigest(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedReplay:
+    """The plan and the facts of the report, without the records: charts need their memory."""
+
+    plan: str
+    facts: ReportFacts
+    row_counts: tuple[RowCount, RowCount]
+    first: datetime
+    last: datetime
+    salt: bytes
+
+
+def _replay_files(
+    request: ReplayRequest, policy: Policy, report_step: StepReport
+) -> _PlannedReplay:
+    records = read_request_records(request, policy)
+    for count in records.row_counts.values():
+        check_rows(count.file, count.rows)
+    report_step(STEPS[2], 2, len(STEPS))
+    plan = format_plan(build_policy_plan(policy, compute_recorded_traffic(records, policy)))
+    report_step(STEPS[3], 3, len(STEPS))
+    inputs = build_replay_inputs(replay_records(request, policy, records))
+    counts = records.row_counts
+    return _PlannedReplay(
+        plan=plan,
+        facts=compute_report_facts(inputs),
+        row_counts=(counts[RecordKind.PREDICTIONS], counts[RecordKind.DECISIONS]),
+        first=inputs.first,
+        last=inputs.last,
+        salt=request.options.salt,
+    )
+
+
+def _draft_policy(sources: RecordPaths, options: UploadOptions) -> tuple[str, tuple[str, ...]]:
+    """Return the text of a draft, and how the files were read.
+
+    Raises:
+        ValueError: several readings fit, or too many rows can't be read.
+    """
+    request = DraftRequest(
+        sources,
+        rollout=options.rollout,
+        timezone=options.timezone,
+        readings=_build_readings(options),
+    )
+    files = recognize_draft_files(request)
+    for file in files.values():
+        if file.texts is not None:
+            check_rows(dict(sources.list_files())[file.kind].name, file.texts.count)
+    _refuse_questions(files)
+    records = read_draft_records(request, files)
+    reports = report_files(files, records, options.timezone)
+    refusals = [
+        format_refusal(report, ALLOWED_UNREADABLE)
+        for report in reports
+        if report.unreadable_share > ALLOWED_UNREADABLE
+    ]
+    if refusals:
+        raise ValueError("\n".join(refusals))
+    readings = {kind.value: file.reading for kind, file in files.items()}
+    lines = [line for report in reports for line in format_file_report(report)]
+    lines += describe_draft_levers(records, readings)
+    return draft_policy_text(request, files, records), tuple(lines)
+
+
+def _build_readings(options: UploadOptions) -> dict[RecordKind, FileReading]:
+    reading = FileReading()
+    for option, text in options.readings:
+        reading = apply_reading_option(reading, option, "" if text == NO_LABEL else text)
+    readings = dict.fromkeys(RecordKind, reading)
+    if options.exposure:
+        readings[RecordKind.DECISIONS] = replace(reading, exposure=options.exposure)
+    return readings
+
+
+def _refuse_questions(files: Mapping[RecordKind, RecognizedFile]) -> None:
+    """Raise ValueError if several readings fit a file; the text names the choices."""
+    questions = [question for file in files.values() for question in file.questions]
+    if questions:
+        raise ValueError("\n".join(map(_format_question, questions)))
+
+
+def _format_question(question: ReadingQuestion) -> str:
+    field = question.option.removeprefix("--").replace("-", " ")
+    choices = " or ".join(choice or NO_LABEL for choice in question.choices)
+    return f"{question.text}; choose the {field} under “How the files are written”: {choices}"

@@ -1,0 +1,76 @@
+"""A second process builds the live demo's history while the first one imports the service."""
+
+import subprocess
+import sys
+
+import pytest
+
+from api.live_demo import start
+from api.live_demo.history_cache import prepare_history
+from api.live_demo.stage import build_case_records
+from rollout.services.examples.catalog import find_example
+from rollout.services.examples.recorded_cases import load_cases
+
+
+class Process:
+    """A started process that runs until it is told to end."""
+
+    def __init__(self, command, **_):
+        self.command, self.told = command, []
+
+    def poll(self):
+        return None if "terminate" not in self.told else -15
+
+    def terminate(self):
+        self.told.append("terminate")
+
+    def wait(self, _=None):
+        self.told.append("wait")
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Return the processes that are started, none of them real."""
+    processes = []
+
+    def note(command, **options):
+        processes.append(Process(command, **options))
+        return processes[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", note)
+    return processes
+
+
+def test_a_missing_history_is_built_ahead_and_waited_for(tmp_path, started, capsys):
+    with start.build_ahead(tmp_path, "patrol") as wait:
+        wait()
+    (process,) = started
+    assert process.command == [sys.executable, "-m", start.MODULE, str(tmp_path), "patrol"]
+    assert process.told[0] == "wait"
+    assert capsys.readouterr().out.strip() == start.PREPARING
+
+
+def test_the_builder_ends_with_whoever_started_it(tmp_path, started):
+    with pytest.raises(KeyboardInterrupt), start.build_ahead(tmp_path, "patrol"):
+        raise KeyboardInterrupt
+    assert started[0].told == ["terminate", "wait"]
+
+
+def test_with_a_history_of_the_example_nothing_is_started(tmp_path, started):
+    (tmp_path / f"{start.FOLDER_PREFIX}patrol-0123").mkdir()
+    with start.build_ahead(tmp_path, "patrol") as wait:
+        wait()
+    assert started == []
+    with start.build_ahead(tmp_path, "bears"):
+        assert len(started) == 1
+
+
+@pytest.mark.exhaustive
+def test_what_the_second_process_builds_is_what_the_first_one_plays(tmp_path):
+    with start.build_ahead(tmp_path, "patrol") as wait:
+        wait()
+    example, built_anew = find_example("patrol"), []
+    records, cases = build_case_records(example), load_cases(example)
+    history = prepare_history(tmp_path, example, records, cases, lambda: built_anew.append(1))
+    assert history.is_complete
+    assert built_anew == []

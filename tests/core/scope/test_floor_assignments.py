@@ -1,0 +1,241 @@
+"""No case passes below a floor that the ledger opened, in the service and in its clients."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.schemas.scope import build_scope
+from rollout.client.local_scope import InvalidSnapshotError, parse_snapshot
+from rollout.core.scope.assignment import BELOW_FLOOR, CaseQuestion, decide_assignment
+from rollout.core.scope.assignment_table import AssignmentTable
+from rollout.core.scope.commands import Actor, ApproveProposal, StopCells
+from rollout.core.scope.events import (
+    GrantExpired,
+    Narrowed,
+    ProposalRaised,
+    Renewed,
+    Stopped,
+    TakenOver,
+    Widened,
+)
+from rollout.services.assignments.snapshots import Snapshot
+from tests.core.scope.test_floor_steps import COST, GOOD, GUARD, PAIRS, Ladder, at_floors, ladder
+from tests.factories import ANA, CREEK, DAY, HOUR, NOON, SUPERVISED
+from tests.properties import examples
+
+SALT, TEXT = bytes(range(32)), "rollout: bear-alarm"
+CONFIDENCES = (None, 0.0, 0.59, 0.6, 0.79, 0.8, 0.9, 0.97, 1.0, 1.01)
+KEYS = [str(number) for number in range(12)]
+STRICT = ((0, 0), (0, 0), (470, 20), (400, 9), (300, 2))  # 0.8 opens first
+
+
+def build_body(rollout):
+    """Return the snapshot of a rollout as the service sends it."""
+    made = Snapshot(
+        rollout="bear-alarm",
+        revision=rollout.scope.revision,
+        hash="00",
+        policy=rollout.policy,
+        policy_text=TEXT,
+        sites=("creek",),
+        scope=rollout.scope,
+        salt=SALT,
+        leases={"creek": HOUR},
+        permits={"creek": "permit"},
+        issued_at=rollout.at,
+    )
+    body = json.loads(build_scope(made).model_dump_json())
+    body["policy"]["hash"] = sha256(TEXT.encode()).hexdigest()
+    return body
+
+
+def list_answers(rollout, now, confidence, key):
+    """Return the answers of the rules, the compiled table and a client."""
+    question = CaseQuestion("creek", now, "v1", key, confidence=confidence)
+    wanted = decide_assignment(rollout.scope, rollout.policy, SALT, question, now=now)
+    table = AssignmentTable(rollout.scope, rollout.policy, SALT, NOON, lambda _s, made, _u: made)
+    compiled = table.find_answer(
+        "creek", now, "v1", key, (now - NOON).total_seconds(), confidence=confidence
+    )
+    client = parse_snapshot(build_body(rollout), lambda _: rollout.policy)
+    local = client.decide_assignment(question, now=now, time_left=HOUR)
+    return wanted, compiled, local
+
+
+def is_let_through(answer):
+    return answer.decider == "model" or answer.exposure == "assisted"
+
+
+def read_floor(events, now):
+    """Return by hand what the ledger opens at an instant: a stage level, and its floor."""
+    grants = []
+    for event in events:
+        assert not isinstance(event, TakenOver)  # no story has a challenger
+        if isinstance(event, Stopped):
+            return 0, inf  # no story resumes
+        grants = read_grants(event, grants)
+    level = next((i for i, (_, _, until) in enumerate(grants) if until <= now), len(grants))
+    return level, max((floor for _, floor, _ in grants[level - 1 :]), default=inf) if level else inf
+
+
+def read_grants(event, grants):
+    """Return stage, floor and end of each grant after an event."""
+    if isinstance(event, Widened):
+        kept = [grant for grant in grants if grant[0] != event.to_stage]
+        return [*kept, (event.to_stage, float(event.confidence_floors[0]), event.until)]
+    if isinstance(event, Renewed):
+        return [(s, f, event.until if s == event.stage else u) for s, f, u in grants]
+    if isinstance(event, Narrowed) and event.confidence_floor:
+        return [(s, max(f, float(event.confidence_floor)), u) for s, f, u in grants]
+    stages = ["shadow", *(stage for stage, _, _ in grants)]
+    if isinstance(event, Narrowed):
+        kept = grants[: stages.index(event.to_stage)]
+    elif isinstance(event, GrantExpired):
+        kept = grants[: stages.index(event.stage) - 1]
+    else:
+        return grants
+    return [(s, max(f, grants[-1][1]), u) for s, f, u in kept]
+
+
+class History(Ladder):
+    """A rollout whose events are kept, and whose users approve where a story says so."""
+
+    def __init__(self, made):
+        super().__init__(made)
+        self.events = []
+
+    def do(self, command):
+        events = super().do(command)
+        self.events += events
+        return events
+
+    def look(self, pairs, alarms, calm, *, approves, days):
+        self.at += days * DAY
+        raised = self.tick(at_floors(*pairs, guards=alarms, calm=calm))
+        for event in raised if approves else ():
+            if isinstance(event, ProposalRaised):
+                parts = {"proposal": event.proposal, "evidence_hash": event.evidence_hash}
+                self.do(ApproveProposal(at=self.at, by=Actor("bo", ("a",)), **parts))
+
+
+LOOKS = st.fixed_dictionaries(
+    {
+        "pairs": PAIRS | st.sampled_from([GOOD, GOOD, STRICT]).map(list),
+        "alarms": st.sampled_from([(), (), (), (GUARD,), (COST,), (GUARD, COST)]),
+        "calm": st.sets(st.integers(0, 4)),
+        "approves": st.sampled_from([True, True, True, False]),
+        "days": st.sampled_from([0, 0, 0, 1, 50, 80]),
+    }
+)
+
+
+@examples(
+    given(
+        st.lists(LOOKS, min_size=1, max_size=9), st.sampled_from([0, 0, 0, 45, 89]), st.booleans()
+    ),
+    fast=60,
+    whole=600,
+)
+def test_no_history_lets_a_case_through_that_the_ledger_does_not_allow(looks, later, stops):
+    rollout = History(ladder())
+    for number, look in enumerate(looks):
+        rollout.look(**look)
+        if stops and number == len(looks) - 1:
+            rollout.do(StopCells(at=rollout.at, by=ANA, cells=(CREEK,)))
+        now = rollout.at + later * DAY + timedelta(minutes=1)
+        level, floor = read_floor(rollout.events, now)
+        for confidence in CONFIDENCES:
+            is_sure = confidence is not None and floor <= confidence <= 1
+            for key in KEYS[:3]:
+                wanted, compiled, local = list_answers(rollout, now, confidence, key)
+                assert (compiled or wanted).decider == local.decider == wanted.decider
+                for answer in (wanted, local, *([compiled] if compiled else [])):
+                    assert is_sure or not is_let_through(answer)
+                    assert answer.stage == ("shadow", "supervised", "autonomous")[level]
+                    assert is_sure or not level or answer.reason == BELOW_FLOOR
+
+
+def open_strict():
+    """Return a rollout that is supervised from 0.8 on."""
+    rollout = Ladder()
+    rollout.open(at_floors(*STRICT))
+    return rollout
+
+
+def count_passed(rollout, confidence):
+    now = rollout.at + timedelta(minutes=1)
+    answers = [list_answers(rollout, now, confidence, key) for key in KEYS]
+    by_place = [sum(map(is_let_through, place)) for place in zip(*answers, strict=True)]
+    assert len(set(by_place)) == 1  # rules, table and client alike
+    return by_place[0]
+
+
+def test_a_cell_opens_at_a_floor_and_an_alarm_raises_it():
+    rollout = open_strict()
+    assert [count_passed(rollout, c) > 0 for c in (0.79, 0.8, 0.97)] == [False, True, True]
+    rollout.tick(at_floors(*STRICT, guards=(GUARD,), calm={4}))
+    assert rollout.state.grants[-1].floors == ("0.97",)
+    assert [count_passed(rollout, c) > 0 for c in (0.8, 0.96, 0.97)] == [False, False, True]
+
+
+def test_the_upper_stages_floor_holds_for_the_lower_one_from_the_moment_it_ends():
+    rollout = open_strict()
+    rollout.open(at_floors((0, 0), (0, 0), (0, 0), (0, 0), (300, 2)))  # autonomous from 0.97
+    now = rollout.at + timedelta(minutes=1)
+    floors = [grant.floors[0] for grant in rollout.state.grants]
+    assert floors == ["0.8", "0.97"]
+    lower, upper = rollout.state.grants
+    ended = replace(rollout.state, grants=(lower, replace(upper, until=now)))
+    rollout.scope = rollout.scope.replace_cell_state(CREEK, "v1", ended)
+    for confidence, is_open in ((0.9, False), (0.97, True)):
+        answers = [list_answers(rollout, now, confidence, key) for key in KEYS]
+        passed = [is_let_through(answer) for three in answers for answer in three if answer]
+        assert any(passed) == is_open
+        assert {three[0].stage for three in answers} == {"supervised"}
+
+
+def test_a_grant_without_a_floor_lets_nothing_through_where_a_policy_has_several():
+    rollout = open_strict()
+    (grant,) = rollout.state.grants
+    bare = replace(rollout.state, grants=(replace(grant, floors=()),))
+    rollout.scope = rollout.scope.replace_cell_state(CREEK, "v1", bare)
+    assert count_passed(rollout, 1.0) == 0
+
+
+def test_a_client_that_ignores_floors_asks_people():
+    rollout = open_strict()
+    body, now = build_body(rollout), rollout.at + timedelta(minutes=1)
+    (cell,) = body["cells"]
+    assert [grant["confidence_floor"] for grant in cell.pop("floor_grants")] == [0.8]
+    assert cell["grants"] == []
+    client = parse_snapshot(body, lambda _: ladder(floors=()))  # its policies have no floors
+    for key in KEYS:
+        question = CaseQuestion("creek", now, "v1", key, confidence=1.0)
+        answer = client.decide_assignment(question, now=now, time_left=HOUR)
+        assert (answer.decider, answer.exposure, answer.stage) == ("human", "blind", "shadow")
+
+
+def test_without_several_floors_a_snapshot_has_plain_grants():
+    rollout = Ladder(ladder(floors=()))
+    evidence = at_floors((300, 2))
+    rollout.open(replace(evidence, floors=()))
+    (cell,) = build_body(rollout)["cells"]
+    assert ([grant["stage"] for grant in cell["grants"]], cell["floor_grants"]) == (
+        [SUPERVISED.id],
+        [],
+    )
+    assert count_passed(rollout, None) > 0
+
+
+@pytest.mark.parametrize("floor", [None, "0.8", -0.1, 1.1, float("nan"), []])
+def test_a_floor_that_is_no_share_is_no_snapshot(floor):
+    body = build_body(open_strict())
+    body["cells"][0]["floor_grants"][0]["confidence_floor"] = floor
+    with pytest.raises(InvalidSnapshotError):
+        parse_snapshot(body, lambda _: ladder())

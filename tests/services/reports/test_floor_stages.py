@@ -1,0 +1,13 @@
+"""A live report maps the stages of each policy with the floors that they held from."""
+
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.stage_history import LivePolicyPeriod
+from rollout.services.reports.inputs import _map_stage_history
+from rollout.tally.stage_history import StageHistory
+from tests.services.engine.test_live_floors import FLOORED
+
+
+def test_a_mapped_history_keeps_versions_and_floors():
+    period = LivePolicyPeriod(parse_policy(FLOORED), first_slot=0, first_row=0)
+    history = StageHistory().extend(3, 1, "v1", "0.9").extend(5, 1, "v1", "0.7").extend(9, 0)
+    assert _map_stage_history(history, [period], period) == history
