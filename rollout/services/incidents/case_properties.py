@@ -1,6 +1,6 @@
 """Judged units with the properties of their cases, from the stored columns.
 
-Everything is done by column, and each distinct text is decoded once: a cell may have 100,000 units.
+Everything is done by column: a cell may have 100,000 units.
 """
 
 import json
@@ -14,7 +14,7 @@ import polars as pl
 from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
 from rollout.reports.figures.incident_cause import JudgedUnits
-from rollout.reports.statistics.value_search import ATTRIBUTE, Codes, ValueKind
+from rollout.reports.statistics.value_search import ATTRIBUTE, MIN_CASES, Codes, ValueKind
 from rollout.store.counting.judged_units import JudgedUnitStore
 
 ANSWER: Final = "answer"
@@ -28,6 +28,8 @@ WEEKDAYS: Final = (
     *("Saturday", "Sunday"),
 )
 HOURS: Final = tuple(f"{hour:02}–{hour + 1:02}" for hour in range(24))
+OTHER_VALUE: Final = r'":\s*[^"\sn]'
+"""Pattern of a value that is neither a text nor null, or of some texts with quotes."""
 HUMAN, MODEL = "human:", "model:"
 """Prefixes of the columns with the answers on a lever."""
 
@@ -133,16 +135,25 @@ def _list_varied(judged: pl.DataFrame, names: Collection[str]) -> list[str]:
 
 def _build_attributes(texts: pl.Series) -> list[ValueKind]:
     """Return a kind for each attribute of any case."""
+    return [_build_kind(column.name, column) for column in _split_attributes(texts)]
+
+
+def _split_attributes(texts: pl.Series) -> list[pl.Series]:
+    """Return a column of texts for each attribute, by name."""
     distinct = texts.unique(maintain_order=True)
-    attributes = _decode_texts(distinct.to_list())
+    if len(distinct) and not distinct.str.contains(OTHER_VALUE).any():
+        decoded = distinct.str.json_decode(infer_schema_length=None).struct.unnest()
+        columns = decoded.select(pl.all().cast(pl.String))
+    else:  # polars writes numbers and flags in another way than the pages
+        attributes = _decode_texts(distinct.to_list())
+        names: list[str] = sorted(set().union(*attributes))
+        columns = pl.DataFrame(
+            {name: [_format_value(values.get(name)) for values in attributes] for name in names},
+            schema=dict.fromkeys(names, pl.String()),
+        )
     numbers = pl.DataFrame({"text": distinct}).with_row_index("number")
     positions = pl.DataFrame({"text": texts}).join(numbers, on="text", maintain_order="left")
-    index = positions["number"]
-    names: list[str] = sorted(set().union(*attributes))
-    return [
-        _build_kind(name, _build_texts([values.get(name) for values in attributes]).gather(index))
-        for name in names
-    ]
+    return [columns[name].gather(positions["number"]) for name in sorted(columns.columns)]
 
 
 def _decode_texts(texts: Sequence[str]) -> list[dict[str, Any]]:
@@ -151,19 +162,13 @@ def _decode_texts(texts: Sequence[str]) -> list[dict[str, Any]]:
     return decoded
 
 
-def _build_texts(values: Sequence[object]) -> pl.Series:
-    """Return values as texts, null where there is none."""
-    try:
-        return pl.Series(values, dtype=pl.String)
-    except TypeError:  # not only texts
-        return pl.Series(map(_format_value, values), dtype=pl.String)
-
-
 def _format_value(value: object) -> str | None:
     return None if value is None else str(value)
 
 
 def _build_kind(name: str, values: pl.Series, source: str = ATTRIBUTE) -> ValueKind:
-    ordered = values.drop_nulls().unique().sort()
-    codes = values.rank("dense").cast(pl.Int64) - 1
+    """Return a kind of the values that are frequent enough to be compared; others have no code."""
+    numbers = values.drop_nulls().value_counts(name="n")
+    ordered = numbers.filter(pl.col("n") >= MIN_CASES)[values.name].sort()
+    codes = values.cast(pl.Enum(ordered), strict=False).to_physical().cast(pl.Int64)
     return ValueKind(name, tuple(ordered), codes.fill_null(-1).to_numpy(), source)

@@ -136,11 +136,8 @@ class JudgedUnitStore:
             "end_slot": slots.stop,
         }
         rows = fetch_rows(self._transaction, OCCURRED_QUERY, parameters)
-        columns = zip(*rows, strict=True) if rows else ((),) * len(OCCURRED_SCHEMA)
-        cells = dict(zip(OCCURRED_SCHEMA, columns, strict=True))
-        return pl.DataFrame(cells, schema=OCCURRED_SCHEMA).with_columns(
-            site=pl.lit(self._cell.site), window=pl.lit(self._cell.window)
-        )
+        units = pl.DataFrame(rows, schema=OCCURRED_SCHEMA, orient="row")
+        return units.with_columns(site=pl.lit(self._cell.site), window=pl.lit(self._cell.window))
 
     def find_first_case(
         self, cell: Cell, attribute: str, value: str, since: datetime, until: datetime
