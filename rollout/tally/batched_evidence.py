@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.floor_views import list_bands
 from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays
 
 BATCH_SIZE: Final = 20
@@ -20,31 +21,41 @@ def batch_view(view: EvidenceView) -> EvidenceView:
 
     Batches don't depend on the span that is read, nor on the slot at which it is read. None has
     units of before and after a start of the cell's stages, attempts or grants: figures since such a
-    start, and differences of two of them, are of whole batches too.
+    start, and differences of two of them, are of whole batches too. Each confidence band is batched
+    by itself, so that the same holds for figures of a floor and differences between floors.
     """
     gate, planted = view.rows.gate, view.rows.planted
     whole = view.unit_classes.is_whole_unit & ~view.unit_classes.is_missing
     is_judged = whole[gate.unit_class] if len(gate) else np.zeros(0, dtype=bool)
     is_judged &= view.find_visible(gate)
-    starts = _list_starts(view)
+    starts, bands = _list_starts(view), list_bands(view.unit_classes)
     rows = replace(
         view.rows,
-        gate=select_batches(gate, is_judged, starts),
-        planted=select_batches(planted, np.ones(len(planted), dtype=bool), starts),
+        gate=select_batches(gate, is_judged, starts, bands),
+        planted=select_batches(planted, np.ones(len(planted), dtype=bool), starts, bands),
     )
     return replace(view, rows=rows)
 
 
-def select_batches(rows: UnitArrays, is_judged: BoolArray, starts: IntArray) -> UnitArrays:
+def select_batches(
+    rows: UnitArrays, is_judged: BoolArray, starts: IntArray, bands: IntArray
+) -> UnitArrays:
     """Return the rows of whole batches, each with the last slot of its batch.
 
-    Batches run in the order of closing and never split a slot. Those that occurred between two
-    `starts` are batched by themselves; what is left over of them stays away.
+    Batches run in the order of closing and never split a slot of their band. Those that occurred
+    between two `starts` are batched by themselves; what is left over of them stays away.
+
+    Args:
+        rows: units of a cell, in the order of closing.
+        is_judged: which of them have a decision.
+        starts: slots of occurrence that no batch spans.
+        bands: confidence band of each unit class.
     """
     period = np.searchsorted(starts, rows.occurred, side="right")
+    groups = period * (1 + int(bands.max(initial=0))) + bands[rows.unit_class]
     slots = np.full(len(rows), -1, dtype=np.int64)
-    for number in np.unique(period):
-        index = np.flatnonzero(period == number)
+    for number in np.unique(groups):
+        index = np.flatnonzero(groups == number)
         slots[index] = _find_batch_ends(rows.slot[index], is_judged[index])
     order = np.argsort(slots, kind="stable")
     order = order[slots[order] >= 0]

@@ -11,7 +11,7 @@ from rollout.core.policy.confidence_floors import list_floors
 
 if TYPE_CHECKING:
     from rollout.tally.evidence_view import EvidenceView
-    from rollout.tally.unit_arrays import CellUnitArrays, UnitArrays, UnitClasses
+    from rollout.tally.unit_arrays import CellUnitArrays, IntArray, UnitArrays, UnitClasses
 
 
 def build_floor_views(view: EvidenceView) -> tuple[EvidenceView, ...]:
@@ -28,9 +28,14 @@ def build_floor_views(view: EvidenceView) -> tuple[EvidenceView, ...]:
     )
 
 
+def list_bands(unit_classes: UnitClasses) -> IntArray:
+    """Return the confidence band of each unit class; 0 without several floors."""
+    return np.array([unit_class.band for unit_class in unit_classes.classes], dtype=np.int64)
+
+
 def _select_band(rows: CellUnitArrays, unit_classes: UnitClasses, band: int) -> CellUnitArrays:
     """Return the units of a band and those above."""
-    bands = np.array([unit_class.band for unit_class in unit_classes.classes], dtype=np.int64)
+    bands = list_bands(unit_classes)
 
     def select(part: UnitArrays) -> UnitArrays:
         return part.select(bands[part.unit_class] >= band)

@@ -17,6 +17,7 @@ from rollout.reports.figures.plain_rules import CONFIDENCE_RULE, compute_plain_r
 from rollout.reports.figures.unfamiliar import compute_unfamiliar_cases
 from rollout.reports.inputs.decided_by import MODEL, assign_deciders
 from rollout.reports.pages.floor_text import describe_held_floors
+from rollout.reports.pages.report_tiles import build_tiles, describe_stage_changes
 from rollout.reports.pages.summary import describe_results
 from rollout.reports.text.formatting import format_count
 from rollout.services.examples.catalog import build_replay_request, find_example
@@ -111,6 +112,22 @@ def test_with_floors_the_held_cell_stays_in_shadow_at_every_floor(with_floors):
     assert first.count(("supervised", "0.8")) == 4
     assert "Four cells open at 80 %" in README
     assert first.count(("supervised", "0")) == len(first) - 4
+
+
+def test_steps_to_a_lower_floor_are_not_counted_as_stages(with_floors):
+    files, facts = with_floors
+    widened = [e for e in files.result.events if isinstance(e, Widened)]
+    ups = sum(cell.widened for cell in facts.stages)  # a takeover keeps the stage
+    steps = len(widened) - ups
+    assert steps > 0
+    (tile,) = (tile for tile in build_tiles(facts, "auditor") if tile.title == "Widenings")
+    assert tile.value == str(ups)
+    assert f" {steps} more approved steps within a stage: to a lower confidence floor." in tile.text
+    text = describe_stage_changes(facts)
+    narrowings = sum(cell.narrowed for cell in facts.stages)
+    assert text == (
+        f"{ups} widenings, {narrowings} narrowings; {steps} changes of a confidence floor"
+    )
 
 
 def test_the_page_has_what_each_floor_leaves(replayed, with_floors):

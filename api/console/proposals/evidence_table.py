@@ -1,5 +1,6 @@
 """Rows of a proposal's evidence tables."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,7 @@ from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.reports.text.bound_text import format_bound_value, format_estimate
-from rollout.reports.text.formatting import format_count, format_percent
+from rollout.reports.text.formatting import format_count, format_percent, format_quantity
 from rollout.services.proposals.proposal_evidence import (
     ConditionEvidence,
     GateMinimumProgress,
@@ -21,6 +22,7 @@ from rollout.services.proposals.proposal_evidence import (
 )
 
 NO_VALUE: Final = "–"
+_BLOCKS_PATTERN: Final = re.compile(r" over blocks (\d+(?:\+\d+)+(?: \d+(?:\+\d+)+)*)", re.ASCII)
 MET, NOT_MET = "met", "not met"
 TURNED_TEXT: Final = (
     "the counts speak rather against the threshold than for it: an e-value below 1; or a minimum"
@@ -65,6 +67,23 @@ def build_condition_rows(
 def list_plain_readings(readings: tuple[ReadingComparison, ...]) -> tuple[str, ...]:
     """Return the readings whose figures could not be parsed."""
     return tuple(reading.text for reading in readings if reading.frozen is None)
+
+
+def list_stored_readings(readings: tuple[str, ...], *, is_blind: bool) -> tuple[str, ...]:
+    """Return the readings as the ledger stores them; without blocks for a blind reviewer.
+
+    The newest block may be of a single unit.
+
+    >>> list_stored_readings(("log E 1.2 of 3.0 over blocks 9+1 0+1 (risk 0.05)",), is_blind=True)
+    ('log E 1.2 of 3.0 over 2 blocks (risk 0.05)',)
+    """
+    if not is_blind:
+        return readings
+    return tuple(_BLOCKS_PATTERN.sub(_count_blocks, reading) for reading in readings)
+
+
+def _count_blocks(match: re.Match[str]) -> str:
+    return f" over {format_quantity(match[1].count(' ') + 1, 'block')}"
 
 
 def _build_row(

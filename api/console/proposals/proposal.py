@@ -30,6 +30,7 @@ from api.console.proposals.evidence_table import (
     build_requirement_rows,
     describe_void_risk,
     list_plain_readings,
+    list_stored_readings,
 )
 from api.console.proposals.path_chart import build_path_charts
 from api.console.proposals.proposal_text import (
@@ -48,7 +49,7 @@ from api.problems import STATUS_BY_CODE
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import EvidenceChangedError, RefusalError
 from rollout.core.policy.outcomes import describe_objective
-from rollout.core.scope.permissions import Permission
+from rollout.core.scope.permissions import Permission, may_be_asked_blind
 from rollout.reports.pages.timeline_page import TimelineView
 from rollout.reports.text.source_text import describe_outcome_sources, describe_sources
 from rollout.services.cells.cell_values import CellValuesSummary, load_cell_values
@@ -244,6 +245,12 @@ def _render_proposal(
         "stop": _find_stop(visitor, rollout, details),
         "timeline": _load_timeline(visitor, state, details),
         "discussion": load_page_discussion(visitor, rollout, DiscussionSubject(PROPOSAL, proposal)),
+        "stored_readings": list_stored_readings(
+            details.readings,
+            is_blind=may_be_asked_blind(
+                visitor.caller, rollout, (details.site,) if details.site else ()
+            ),
+        ),
         **_build_evidence_context(state, details, evidence),
         **_build_history_context(visitor, rollout, state, details),
     }

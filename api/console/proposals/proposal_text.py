@@ -229,8 +229,10 @@ def _describe_current_stage(
 
 def _describe_floor(floor: str = "") -> str:
     """Say who decides the cases below a confidence floor; "" without several."""
-    is_open = not floor or not float(floor)
-    return "" if is_open else f" Humans decide cases of confidence below {floor}."
+    if not floor:
+        return ""
+    cases = f"of confidence below {floor}" if float(floor) else "that have no confidence"
+    return f" Humans decide cases {cases}."
 
 
 def _describe_stage(policy: Policy, stage: Stage, version: str) -> str:

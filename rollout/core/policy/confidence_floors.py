@@ -71,9 +71,11 @@ def describe_floor(rules: EvidenceRules, floor: str) -> str:
 
 
 def describe_floor_cases(floor: str) -> str:
-    """Describe the cases at or above a floor.
+    """Describe the cases at or above a floor; below the lowest one are those without a confidence.
 
     >>> describe_floor_cases("0")
-    'all cases'
+    'all cases that have a confidence'
     """
-    return f"cases of confidence {floor} or more" if float(floor) else "all cases"
+    if float(floor):
+        return f"cases of confidence {floor} or more"
+    return "all cases that have a confidence"

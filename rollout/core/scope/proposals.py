@@ -73,8 +73,9 @@ def _find_void_reason(pending: PendingEvents, tick: Tick, proposal: ProposalStat
     if broken_rule is not None:
         return broken_rule
     stage_level = pending.policy.stage_ids.index(proposal.to)
-    if not _fits_current_grants(pending, proposal, stage_level):
-        return "the cell's stage is no longer the one below"
+    mismatch = _find_grant_mismatch(pending, proposal, stage_level)
+    if mismatch is not None:
+        return mismatch
     evidence = tick.evidence.get((proposal.cell, proposal.version))
     reading = (
         None if evidence is None else _read_proposal_gate(pending, proposal, stage_level, evidence)
@@ -99,26 +100,42 @@ def _find_broken_rule(pending: PendingEvents, proposal: ProposalState, cell: Cel
     return "the version is retired" if pending.scope.versions[proposal.version].retired else None
 
 
-def _fits_current_grants(pending: PendingEvents, proposal: ProposalState, stage_level: int) -> bool:
-    """Return whether the proposal still fits the grants that it builds on."""
+def _find_grant_mismatch(
+    pending: PendingEvents, proposal: ProposalState, stage_level: int
+) -> str | None:
+    """Return why the proposal no longer fits the grants that it builds on, or None."""
     assert proposal.cell is not None  # noqa: S101 - asked of cell proposals alone
-    cell, scope, policy = proposal.cell, pending.scope, pending.policy
+    floor_index = find_floor_index(pending.policy.evidence, next(iter(proposal.floors), ""))
+    step = WideningStep(stage_level, floor_index)
+    if proposal.kind == "takeover":
+        return _find_holder_mismatch(pending, proposal.cell, proposal.version, step)
+    state = pending.scope.get_cell_state(proposal.cell, proposal.version)
+    if proposal.kind == "renewal":
+        fits = compute_held_level(pending.policy, state, pending.at) >= stage_level
+        return None if fits else "the cell no longer holds the stage"
+    if pending.scope.get_holder(proposal.cell) not in (None, proposal.version):
+        return "another version acts in the cell now"
+    steps = list_widening_steps(pending.policy, state, pending.at)
+    if any(other.stage_level == stage_level for other in steps):
+        return None if step in steps else "the cell's confidence floor has changed"
+    return "the cell's stage is no longer the one below"
+
+
+def _find_holder_mismatch(
+    pending: PendingEvents, cell: Cell, version: str, step: WideningStep
+) -> str | None:
+    """Return why a takeover no longer fits the acting version, or None."""
+    scope, policy = pending.scope, pending.policy
     holder = scope.get_holder(cell)
-    state = scope.get_cell_state(cell, proposal.version)
-    floor_index = find_floor_index(policy.evidence, next(iter(proposal.floors), ""))
-    match proposal.kind:
-        case "widening":
-            step = WideningStep(stage_level, floor_index)
-            steps = list_widening_steps(policy, state, pending.at)
-            return holder in (None, proposal.version) and step in steps
-        case "renewal":
-            return compute_held_level(policy, state, pending.at) >= stage_level
-    if holder is None or holder == proposal.version:
-        return False
+    if holder is None:
+        return "no version acts in the cell any more"
+    if holder == version:
+        return "the version acts in the cell already"
     holder_state = scope.get_cell_state(cell, holder)
-    if floor_index < find_acting_index(policy, holder_state):
-        return False  # an alarm raised the holder's floor
-    return stage_level in list_takeover_levels(policy, holder_state, pending.at)
+    if step.floor_index < find_acting_index(policy, holder_state):
+        return "an alarm raised the confidence floor of the acting version"
+    fits = step.stage_level in list_takeover_levels(policy, holder_state, pending.at)
+    return None if fits else "the acting version's stage has changed"
 
 
 def _read_proposal_gate(

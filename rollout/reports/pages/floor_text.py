@@ -1,5 +1,6 @@
 """Confidence floors in words: cells that open at none, and what other ways would have given."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final
@@ -8,6 +9,7 @@ from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.floor_evidence import FloorEvidence
 from rollout.reports.figures.methods import FLOORS, WHOLE_CELL, MethodOutcome
+from rollout.reports.text.event_text import EventDescription
 from rollout.reports.text.formatting import (
     format_cell_name,
     format_count,
@@ -17,8 +19,25 @@ from rollout.reports.text.formatting import (
     to_sentence,
 )
 
+STAGE_EVENTS: Final = ("Widened", "TakenOver", "Narrowed", "GrantExpired")
 MAX_ROWS: Final = 3  # one sentence each
 MIN_UNITS: Final = 30  # fewer say little about a share
+
+
+def count_events(timeline: Sequence[EventDescription]) -> tuple[Counter[str], Counter[str]]:
+    """Return the number of events by kind, and of those that moved a stage's floor alone.
+
+    The first number has none of the second: a stage that stays is neither widened nor narrowed.
+    """
+    stages: dict[tuple[str | None, str | None], tuple[str | None, str | None]] = {}
+    kinds, floor_steps = Counter[str](), Counter[str]()
+    for event in timeline:
+        cell, now = (event.site, event.window), (event.version, event.to)
+        has_stayed = event.kind in {"Widened", "Narrowed"} and stages.get(cell) == now
+        (floor_steps if has_stayed else kinds)[event.kind] += 1
+        if event.kind in STAGE_EVENTS:
+            stages[cell] = now
+    return kinds, floor_steps
 
 
 def describe_held_floors(facts: ReportFacts) -> Iterator[str]:

@@ -9,6 +9,7 @@ from rollout.core.policy.measures import WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
 from rollout.reports.figures.calibration import HUMANS
 from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.pages.floor_text import count_events
 from rollout.reports.pages.gain_text import (
     describe_arms,
     describe_gain,
@@ -82,9 +83,11 @@ def describe_stage_changes(facts: ReportFacts) -> str:
     """Return how often stages went up and down; as widenings where nothing else moved them."""
     raised = sum(cell.widened for cell in facts.stages)
     lowered = sum(cell.narrowed for cell in facts.stages)
-    kinds = Counter(event.kind for event in facts.timeline)
+    kinds, floors = count_events(facts.timeline)
     if (raised, lowered) == (kinds["Widened"], kinds["Narrowed"]):
-        return f"{format_quantity(raised, 'widening')}, {format_quantity(lowered, 'narrowing')}"
+        text = f"{format_quantity(raised, 'widening')}, {format_quantity(lowered, 'narrowing')}"
+        steps = format_quantity(floors.total(), "change")
+        return f"{text}; {steps} of a confidence floor" if floors else text
     changes = format_quantity(raised, "stage change")
     return f"{changes} up, {format_count(lowered)} down, suspensions and ends of grants among them"
 
@@ -272,10 +275,13 @@ def _build_ledger_tile(facts: ReportFacts) -> ReportTile:
 
 
 def _build_widening_tile(facts: ReportFacts) -> ReportTile:
-    kinds = Counter(event.kind for event in facts.timeline)
+    kinds, floors = count_events(facts.timeline)
     count = kinds["Widened"]
     text = f"{format_quantity(kinds['Approved'], 'approval')}"
     text += " (simulated)." if facts.identity.simulated else "."
+    if floors["Widened"]:
+        text += f" {format_quantity(floors['Widened'], 'more approved step')} within a stage: to a"
+        text += " lower confidence floor."
     text += f" Also {format_quantity(kinds['Renewed'], 'renewal')},"
     text += f" {format_quantity(kinds['TakenOver'], 'takeover')} and"
     text += f" {format_quantity(kinds['ProposalRejected'], 'rejection')}."
@@ -283,9 +289,11 @@ def _build_widening_tile(facts: ReportFacts) -> ReportTile:
 
 
 def _build_narrowing_tile(facts: ReportFacts) -> ReportTile:
-    kinds = Counter(event.kind for event in facts.timeline)
+    kinds, floors = count_events(facts.timeline)
     count = kinds["Narrowed"]
-    text = (
+    steps = format_quantity(floors["Narrowed"], "rise")
+    text = f"Within a stage: {steps} of a confidence floor. " if floors["Narrowed"] else ""
+    text += (
         f"{format_quantity(kinds['Suspended'], 'suspension')},"
         f" {format_quantity(kinds['GrantExpired'], 'expired grant')}. Narrowing needs no approval."
     )

@@ -17,7 +17,6 @@ from rollout.reports.pages.comparison_text import render_table
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     format_cell_name,
-    format_chance,
     format_count,
     format_percent,
     format_quantity,
@@ -29,12 +28,12 @@ COLUMNS: Final = (
     "cell",
     "next stage",
     "outlook",
-    "decisions",
-    "90 % by",
-    "days",
+    "decisions (50 %)",
+    "decisions (90 %)",
+    "days (50 %)",
     "ever opens",
-    "per opening",
-    "planned",
+    "decisions per opening",
+    "planned decisions",
 )
 OUTLOOK_TEXTS: Final[dict[Outlook, str]] = {
     "met": "gate is met",
@@ -49,6 +48,10 @@ SETTING_TEXTS: Final[dict[ChangedSetting, str]] = {
     "second decisions": "a second decision on a share",
     "planted cases": "planted cases",
 }
+SLOW_DAYS: Final = 365
+"""Days beyond which a cell that opens at the present rate isn't called on course."""
+MIN_WHOLE_PERCENT: Final = 0.01
+SLOW_TEXT: Final = "over a year"
 _NONE: Final = "–"
 
 
@@ -86,32 +89,39 @@ def describe_method() -> Iterator[str]:
     """Yield what the figures of a review plan mean."""
     yield (
         f"Each figure is of {RUNS} simulated runs, with true shares as likely as the evidence makes"
-        " them. Decisions: half of the runs have opened by then. Per opening: decisions spent for"
-        " each cell that opens, if you stop where more of them help least; the order follows it."
+        " them. 50 %: half of the runs have opened by then; 90 %: nine of ten. Ever opens: share of"
+        " the runs. Decisions per opening: spent for each cell that opens, if you stop where more"
+        " of them help least; the order follows it."
     )
     yield (
-        f"Hopeless: opens with a chance of less than {HOPELESS_CHANCE * 100:.0f} %, at the present"
-        f" rate. A run ends after {format_count(HORIZON)} records. Stops, suspensions, freezes,"
+        f"On course: half of the runs open within {SLOW_DAYS} days. Hopeless: opens with a chance"
+        f" of less than {HOPELESS_CHANCE * 100:.0f} %, at the present rate. A run ends after"
+        f" {format_count(HORIZON)} records. Stops, suspensions, freezes,"
         " waves and approvals are not included."
     )
 
 
 def build_plan_row(row: CellReviewPlan) -> ReviewPlanRow:
-    """Return a cell's row as text."""
+    """Return a cell's row as text; a gate that is met needs no figures."""
     floor = f", {row.floor}" if row.floor else ""
-    ever = _NONE if row.ever_chance is None else _format_share(row.ever_chance)
-    cells = (
-        f"{row.to}{floor}",
-        OUTLOOK_TEXTS[row.outlook],
+    figures = (
         _format_decisions(row.decisions),
         _format_decisions(row.ninety),
         _format_days(row.days),
-        ever,
+        _NONE if row.ever_chance is None else _format_share(row.ever_chance),
         _NONE if row.per_opening is None else format_rounded_count(round(row.per_opening)),
         format_count(row.planned) if row.planned else _NONE,
     )
+    if row.outlook == "met":
+        figures = (_NONE,) * len(figures)
     name = f"{format_cell_name(row.site, row.window)} ({row.version})"
+    cells = (f"{row.to}{floor}", _describe_outlook(row), *figures)
     return ReviewPlanRow(name, cells, row.reason, tuple(map(describe_change, row.changes)))
+
+
+def _describe_outlook(row: CellReviewPlan) -> str:
+    is_slow = row.outlook == "on course" and row.days is not None and row.days > SLOW_DAYS
+    return SLOW_TEXT if is_slow else OUTLOOK_TEXTS[row.outlook]
 
 
 def describe_change(change: ReviewChange) -> str:
@@ -169,5 +179,8 @@ def _format_days(days: float | None) -> str:
     return format_rounded_count(round(days)) if days >= 1 or not days else "under 1"
 
 
-def _format_share(chance: float) -> str:
-    return format_chance(chance) if 0 < chance < 1 else format_percent(chance)
+def _format_share(share: float) -> str:
+    """Return a share of the runs in per cent; only all of them are 100 %."""
+    if 0 < share < MIN_WHOLE_PERCENT or 1 - MIN_WHOLE_PERCENT < share < 1:
+        return f"{'under 1' if share < MIN_WHOLE_PERCENT else 'over 99'}{NO_BREAK_SPACE}%"
+    return format_percent(share, 0)

@@ -8,6 +8,7 @@ from rollout.core.calendar.sites import SHADOW
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.naive_baselines import NaiveOpening
 from rollout.reports.inputs.losses import HUMANS_DISAGREE, REVIEWERS_SPLIT, UNSURE
+from rollout.reports.pages.floor_text import count_events
 from rollout.reports.pages.number_charts import choose_differences
 from rollout.reports.pages.report_tiles import describe_stage_changes, select_agreements
 from rollout.reports.text.formatting import (
@@ -146,12 +147,14 @@ def _summarize_price(facts: ReportFacts) -> str:
 
 
 def _summarize_events(facts: ReportFacts) -> str:
-    kinds = Counter(event.kind for event in facts.timeline)
+    kinds, floors = count_events(facts.timeline)
+    steps = floors.total()
+    floor_text = f", {format_quantity(steps, 'change')} of a confidence floor" if steps else ""
     return (
         f"{format_quantity(kinds['Widened'], 'widening')},"
         f" {format_quantity(kinds['TakenOver'], 'takeover')},"
         f" {format_quantity(kinds['Narrowed'], 'narrowing')},"
-        f" {format_quantity(kinds['Renewed'], 'renewal')}"
+        f" {format_quantity(kinds['Renewed'], 'renewal')}{floor_text}"
     )
 
 

@@ -61,8 +61,13 @@ def _unpack_gzip(path: Path) -> None:
                         f" unpacked, or run {ADVICE}"
                     )
                 target.write(chunk)
-    except (OSError, EOFError, zlib.error) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path.name} is damaged: {error}; pack it again") from error
+    except OSError as error:
+        raise ValueError(
+            f"{path.name} could not be unpacked: the service's disk is full or fails; tell who runs"
+            f" it, or run {ADVICE}"
+        ) from error
     unpacked_path.replace(path)
 
 

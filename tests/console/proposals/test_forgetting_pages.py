@@ -7,6 +7,7 @@ import pytest
 from rollout.reports.text.bound_text import FORGETTING_NOTE
 from tests.api import bears
 from tests.console.raised_proposals import LIST
+from tests.console.told_cases import mia
 from tests.factories import AGREEMENT, NOON, build_evidence, counted
 
 BLOCKS = ((450, 50), (450, 50), (395, 5), (395, 5))
@@ -28,7 +29,11 @@ def test_a_page_shows_the_promise_and_the_bound_of_a_stretch(service, browser):
     assert page.count(FORGETTING_NOTE) == 1
     assert 'data-label="So far">93.9 %' in page
     assert "over blocks 450+50 450+50 395+5 395+5 (risk" in page
-    overview = browser.page(LIST)
+    mia(service)
+    reviewer_page = browser.as_("mia").page(f"{LIST}/P-1")
+    assert "over 4 blocks (risk" in reviewer_page  # the newest may be of a single unit
+    assert "over blocks 450" not in reviewer_page
+    overview = browser.as_("ana").page(LIST)
     assert "1,690 of 1,800" in overview
     assert "over blocks" not in overview
     assert FORGETTING_NOTE in browser.page("/rollouts/bears").replace("\xa0", " ")

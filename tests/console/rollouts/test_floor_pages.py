@@ -57,8 +57,9 @@ def test_a_cell_opens_at_a_floor_and_then_for_all_cases(floored, browser, clock)
     bears.approved(floored.database, NOON + 6 * MINUTE, *OPERATORS)
     proposal = raise_proposal(floored, WHOLE, 7)
     page = visible(browser.page(f"/rollouts/bears/proposals/{proposal}"))
-    assert "Let v1 decide by itself at creek by day for all cases?" in page
+    assert "Let v1 decide by itself at creek by day for all cases that have a confidence?" in page
     assert "Humans decide cases of confidence below 0.8." in page  # now
+    assert "Humans decide cases that have no confidence." in page  # then
     bears.approved(floored.database, NOON + 8 * MINUTE, *OPERATORS)
     cell = visible(browser.page("/rollouts/bears/cells/creek/day"))
     assert "v1 is allowed autonomous" in cell

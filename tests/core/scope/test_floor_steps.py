@@ -218,6 +218,8 @@ def test_a_takeover_is_void_once_an_alarm_has_raised_the_floor_that_it_would_tak
     events = rollout.tick(holder, challenger=at_floors(*GOOD))
     (last,) = (event for event in events if isinstance(event, ProposalVoided | TakenOver))
     assert isinstance(last, ends_as)
+    if isinstance(last, ProposalVoided):
+        assert last.reason == "an alarm raised the confidence floor of the acting version"
     assert get_acting_floor(rollout.state) == ("0.97" if calm else "")
 
 

@@ -13,7 +13,11 @@ from rollout.core.statistics.forecast import forecast_opening
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.engine import ReplayOptions
 from rollout.reports.figures import opening_times
-from rollout.reports.figures.review_plan import compute_review_plan, count_decisions_per_unit
+from rollout.reports.figures.review_plan import (
+    CellReviewPlan,
+    compute_review_plan,
+    count_decisions_per_unit,
+)
 from rollout.reports.inputs.gate_progress import build_state_periods
 from rollout.reports.pages.review_plan_text import build_plan_row, format_review_plan
 from rollout.services.replay.replay import ReplayRequest, replay_files
@@ -171,7 +175,28 @@ def test_the_text_names_each_cell_once_and_says_how_figures_are_made(tmp_path):
         assert text.count(f"{row.site} · {row.window} (v1)") == 2
     assert "hopeless" in text
     assert "400 simulated runs" in text
-    assert "Stops, suspensions, freezes, waves and approvals are not" in text
+    assert "Stops, suspensions, freezes, waves and approvals are not" in " ".join(text.split())
+
+
+QUICK = CellReviewPlan(
+    "creek", "day", "v1", "shadow", "supervised", "", "on course", "", 5, 4.0, 30, 90, 7.5, 0.995
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "outlook", "days", "ever"),
+    [
+        ({}, "on course", "8", "over 99 %"),
+        ({"days": 2_500.0, "ever_chance": 1.0}, "over a year", "2,500", "100 %"),
+        ({"outlook": "hopeless", "ever_chance": 0.004}, "hopeless", "8", "under 1 %"),
+        ({"outlook": "uncertain", "ever_chance": 0.31}, "uncertain", "8", "31 %"),
+        ({"outlook": "met"}, "gate is met", "–", "–"),
+        ({"days": None}, "on course", "–", "over 99 %"),
+    ],
+)
+def test_a_row_gives_percents_alike_and_calls_no_slow_cell_on_course(changes, outlook, days, ever):
+    row = build_plan_row(replace(QUICK, **changes))
+    assert (row.cells[1], row.cells[4], row.cells[5].replace("\xa0", " ")) == (outlook, days, ever)
 
 
 @pytest.mark.simulation

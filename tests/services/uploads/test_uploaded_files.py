@@ -1,6 +1,8 @@
 """What a run gives is what the commands give; what can't be run gets a sentence with them."""
 
+import errno
 import gzip
+import os
 import re
 from dataclasses import replace
 from hashlib import sha256
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.services.uploads import file_checks
+from rollout.services.uploads.file_checks import prepare_file
 from rollout.services.uploads.upload_request import COMMANDS_TEXT, FILE_NAMES, UploadOptions
 from rollout.services.uploads.upload_result import STEPS
 from rollout.services.uploads.uploaded_files import run_uploaded_files
@@ -112,6 +115,25 @@ def test_gzip_of_gzip_is_no_csv_and_damaged_gzip_is_named(folder):
     with pytest.raises(ValueError, match=r"predictions\.csv is packed twice; pack it once"):
         run(folder)
     assert path.read_bytes() == packed, "each run over kept files would unpack one more layer"
+
+
+class FullDisk(BytesIO):
+    """A file on a disk that has no room."""
+
+    def write(self, _content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_not_called_a_damaged_file(folder, monkeypatch):
+    path, real_open = folder / "predictions.csv", Path.open
+    path.write_bytes(gzip.compress(b"case_key,label"))
+
+    def open_file(file, mode="r", **options):
+        return FullDisk() if mode == "wb" else real_open(file, mode, **options)
+
+    monkeypatch.setattr(Path, "open", open_file)
+    with pytest.raises(ValueError, match=r"could not be unpacked: .* disk is full .*; tell who"):
+        prepare_file(path)
 
 
 def zipped(content):
