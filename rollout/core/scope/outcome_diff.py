@@ -37,7 +37,8 @@ def compare_outcomes(old: Policy, new: Policy) -> Iterator[str]:
 def _compare_pools(old: Policy, new: Policy) -> Iterator[str]:
     """Yield a sentence for each pool that cells leave, with the units that they may have lost."""
     pooled_before = {condition.key for condition in list_pooled_conditions(old)}
-    for condition in dict.fromkeys(list_pooled_conditions(new)):
+    gains = (c for c in list_pooled_conditions(new) if isinstance(c, GainCondition))
+    for condition in dict.fromkeys(gains):
         sites = new.sites_by_id
         removed_cells = [
             cell
