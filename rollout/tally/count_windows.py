@@ -35,8 +35,7 @@ class CountWindow:
         conditions: the conditions whose counts are needed.
         arms: per gain, the units of both arms in the span.
         planted: the rows of planted cases in the span, which only conditions about them count.
-        forget: how the span is cut into blocks, if its gates may forget.
-        tick: length of a slot, needed for blocks.
+        blocks: how the span is cut into blocks, if its gates may forget, and the length of a slot.
         wave: the windows of all cells of the wave, its own among them, by site.
     """
 
@@ -47,8 +46,7 @@ class CountWindow:
         conditions: tuple[Condition, ...],
         arms: Mapping[MeasureKey, ArmUnits] | None = None,
         planted: UnitArrays | None = None,
-        forget: BlockRule | None = None,
-        tick: timedelta = timedelta(0),
+        blocks: tuple[BlockRule, timedelta] | None = None,
         wave: Mapping[str, "CountWindow"] | None = None,
     ) -> None:
         self._rows, self._wave = rows, wave or {}
@@ -57,7 +55,7 @@ class CountWindow:
         natural = select_natural(conditions)
         self._conditions = {c.key: c for c in natural if not isinstance(c, GainCondition)}
         self._planted_conditions = select_planted(conditions)
-        self.forget, self._tick = forget, tick
+        self._blocks = blocks
         has_rows = planted is not None and bool(self._planted_conditions)
         self._planted = planted if planted is not None and has_rows else build_empty_arrays()
 
@@ -131,13 +129,14 @@ class CountWindow:
     @cached_property
     def _block_starts(self) -> IntArray:
         """Return the row at which each block begins; none without a rule."""
-        if self.forget is None:
+        if self._blocks is None:
             return np.zeros(0, dtype=np.int64)
-        return find_block_starts(self.forget, self._rows.slot, self.closed_counts, self._tick)
+        rule, tick = self._blocks
+        return find_block_starts(rule, self._rows.slot, self.closed_counts, tick)
 
     def has_blocks(self, condition: Condition) -> bool:
         """Return whether the span is cut into blocks, and the condition counts all its rows."""
-        return self.forget is not None and type(condition) is Condition
+        return self._blocks is not None and type(condition) is Condition
 
     def count_blocks(self) -> int:
         """Return the number of blocks of the whole span."""

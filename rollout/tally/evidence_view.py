@@ -258,9 +258,10 @@ class EvidenceView:
     def attempt_window(self) -> CountWindow:
         """Return the evidence of the attempt."""
         parts = (self.gate_rows, self.unit_classes, self.conditions)
-        arms, forget = self._build_arms_since(FIRST_SLOT), self.policy.evidence.forget
-        wave = self._build_wave_since(FIRST_SLOT)
-        return CountWindow(*parts, arms, self.planted_rows, forget, self.policy.tick, wave)
+        arms, wave = self._build_arms_since(FIRST_SLOT), self._build_wave_since(FIRST_SLOT)
+        forget = self.policy.evidence.forget
+        blocks = None if forget is None else (forget, self.policy.tick)
+        return CountWindow(*parts, arms, self.planted_rows, blocks, wave)
 
     @cached_property
     def entered_window(self) -> CountWindow:

@@ -142,7 +142,7 @@ def parse_wave_counts(text: str) -> WaveCounts:
 
 
 def describe_wave_promise(condition: WaveCondition, counts: WaveCounts = ()) -> str:
-    """Return what a met condition promises, with the cells' number and the largest if counted.
+    r"""Return what a met condition promises, with the cells' number and the largest if counted.
 
     >>> condition = WaveCondition("agreement", 0.95, at_least=True, each_line=0.85)
     >>> counts = (SiteCounts("creek", 300, 5), SiteCounts("lodge", 100, 1))

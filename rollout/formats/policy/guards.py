@@ -12,7 +12,6 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import CELL_POOL, GAIN, GainCondition
 from rollout.core.policy.planted_conditions import select_natural
-from rollout.core.policy.wave_conditions import WaveCondition
 from rollout.core.policy.policy import (
     TIME_BETWEEN_FALSE_ALARMS,
     Gate,
@@ -20,6 +19,7 @@ from rollout.core.policy.policy import (
     Policy,
     Where,
 )
+from rollout.core.policy.wave_conditions import WaveCondition
 
 GUARDED_MEASURES = frozenset({"agreement", "recall", "precision", "cost", GAIN})
 ERROR_FACTOR = 1.4  # times the error that the gate permits

@@ -210,7 +210,12 @@ def _build_wave_condition(
     except ValueError:
         return None
     return WaveCondition(
-        shape.measure, threshold, True, shape.label, lever, each_line=each_line  # noqa: FBT003
+        shape.measure,
+        threshold,
+        True,
+        shape.label,
+        lever,
+        each_line=each_line,
     )
 
 

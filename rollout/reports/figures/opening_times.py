@@ -14,8 +14,8 @@ from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Gate, Policy
-from rollout.core.policy.wave_conditions import WaveCondition
 from rollout.core.policy.slice_conditions import SliceCondition
+from rollout.core.policy.wave_conditions import WaveCondition
 from rollout.core.statistics.evidence import Floats
 from rollout.core.statistics.forgetting import compute_log_weights, sum_from_starts
 from rollout.core.statistics.gate_thresholds import (

@@ -18,6 +18,7 @@ from rollout.core.policy.gates import (
     read_condition,
     read_gate,
     read_renewal,
+    read_wave,
 )
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
@@ -298,9 +299,7 @@ def _parse_frozen_reading(
         return None
     if isinstance(condition, WaveCondition):
         wave = parse_wave_counts(match["sites"] or "")
-        return _build_condition_evidence(
-            read_wave(condition, wave, float(match["risk"])), policy
-        )
+        return _build_condition_evidence(read_wave(condition, wave, float(match["risk"])), policy)
     blocks = parse_blocks(match["blocks"] or "")
     if any(len(block) != len(counts) for block in blocks):
         return None
