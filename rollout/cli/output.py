@@ -19,7 +19,7 @@ from rollout.reports.text.state_text import describe_unopened_incidents
 JsonObject = Mapping[str, Any]
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON and nothing else")]
 FROZEN_LOG_E_PATTERN = re.compile(
-    r"log E (?P<log_e>-?[\d.]+) of (?P<needed>[\d.]+)(?: over blocks [\d+ ]+)?"
+    r"log E (?P<log_e>-?[\d.]+) of (?P<needed>[\d.]+)(?: over blocks [\d+ ]+| over sites [^()]+)?"
     r" \(risk (?P<risk>[\d.e+-]+)\)$"
 )
 UNOPENED_FIELDS = ("kind", "site", "window", "unopened")

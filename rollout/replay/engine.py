@@ -38,10 +38,10 @@ from rollout.replay.first_uses import list_first_uses
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.guard_feeds import GuardFeeds
-from rollout.tally.pooled_arms import collect_pool_histories
+from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.slots import find_slot_after, to_instant
 from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
-from rollout.tally.unit_arrays import IntArray, TalliedUnits, UnitArrays
+from rollout.tally.unit_arrays import CellUnitArrays, IntArray, TalliedUnits, UnitArrays
 
 CellVersion = tuple[Cell, str]
 ReportProgress = Callable[[int, int], None]
@@ -312,8 +312,12 @@ class Replay:
                 rules=self._scope.rules,
                 familiar_history=familiar_history,
                 pool_histories=pool_histories,
+                pool_rows=collect_pool_rows(self._policy, key, self._get_rows),
             )
         return view
+
+    def _get_rows(self, key: CellVersion) -> CellUnitArrays:
+        return self._units.cells.get(key, CellUnitArrays())
 
     def _find_buckets(self, rows: UnitArrays) -> IntArray:
         """Return the sampling bucket of each row, computed at first use."""

@@ -13,6 +13,7 @@ from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition, select_natural, select_planted
 from rollout.core.policy.policy import Minimum
 from rollout.core.policy.slice_conditions import SliceCondition
+from rollout.core.policy.wave_conditions import SiteCounts, WaveCondition, WaveCounts
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.tally.evidence_blocks import find_block_starts
 from rollout.tally.slice_series import SliceRows
@@ -34,8 +35,8 @@ class CountWindow:
         conditions: the conditions whose counts are needed.
         arms: per gain, the units of both arms in the span.
         planted: the rows of planted cases in the span, which only conditions about them count.
-        forget: how the span is cut into blocks, if its gates may forget.
-        tick: length of a slot, needed for blocks.
+        blocks: how the span is cut into blocks, if its gates may forget, and the length of a slot.
+        wave: the windows of all cells of the wave, its own among them, by site.
     """
 
     def __init__(
@@ -45,24 +46,31 @@ class CountWindow:
         conditions: tuple[Condition, ...],
         arms: Mapping[MeasureKey, ArmUnits] | None = None,
         planted: UnitArrays | None = None,
-        forget: BlockRule | None = None,
-        tick: timedelta = timedelta(0),
+        blocks: tuple[BlockRule, timedelta] | None = None,
+        wave: Mapping[str, "CountWindow"] | None = None,
     ) -> None:
-        self._rows = rows
+        self._rows, self._wave = rows, wave or {}
         self._unit_classes = unit_classes
         self._arms = arms or {}
         natural = select_natural(conditions)
         self._conditions = {c.key: c for c in natural if not isinstance(c, GainCondition)}
         self._planted_conditions = select_planted(conditions)
-        self.forget, self._tick = forget, tick
+        self._blocks = blocks
         has_rows = planted is not None and bool(self._planted_conditions)
         self._planted = planted if planted is not None and has_rows else build_empty_arrays()
+
+    @property
+    def _cell_conditions(self) -> list[Condition]:
+        """Return the conditions that count this cell alone."""
+        return [c for c in self._conditions.values() if not isinstance(c, WaveCondition)]
 
     @cached_property
     def slots(self) -> IntArray:
         """Return the slots in which rows or outcomes are counted, ascending."""
         arm_slots = (units.slots for units in self._arms.values())
-        return np.unique(np.concatenate([self._rows.slot, self._planted.slot, *arm_slots]))
+        wave_slots = (window.row_slots for window in self._wave.values())
+        own_slots = (self._rows.slot, self._planted.slot)
+        return np.unique(np.concatenate([*own_slots, *arm_slots, *wave_slots]))
 
     @property
     def row_slots(self) -> IntArray:
@@ -91,9 +99,24 @@ class CountWindow:
         return counts
 
     def get_counts_at(self, condition: Condition, slots: IntArray) -> IntArray:
-        """Return the condition's counts up to each slot."""
+        """Return the condition's counts up to each slot, over a wave those of all its cells."""
+        if isinstance(condition, WaveCondition) and self._wave:
+            counts: IntArray = self.get_wave_counts_at(condition, slots).sum(axis=1)
+            return counts
         rows = self._get_rows(condition)
         return self.get_counts(condition)[np.searchsorted(rows.slot, slots, side="right")]
+
+    def get_wave_counts_at(self, condition: WaveCondition, slots: IntArray) -> IntArray:
+        """Return the counts of each cell of the wave up to each slot.
+
+        The shape is (slots, cells, 2).
+        """
+        parts = [window.get_counts_at(condition, slots) for window in self._wave.values()]
+        return np.stack(parts, axis=1) if parts else np.zeros((len(slots), 0, 2), dtype=np.int64)
+
+    def _count_wave(self, condition: WaveCondition, last: IntArray) -> WaveCounts:
+        rows = self.get_wave_counts_at(condition, last)[0].tolist()
+        return tuple(SiteCounts(site, *row) for site, row in zip(self._wave, rows, strict=True))
 
     def _get_rows(self, condition: Condition) -> UnitArrays:
         """Return the rows of the population that the condition is about."""
@@ -106,13 +129,14 @@ class CountWindow:
     @cached_property
     def _block_starts(self) -> IntArray:
         """Return the row at which each block begins; none without a rule."""
-        if self.forget is None:
+        if self._blocks is None:
             return np.zeros(0, dtype=np.int64)
-        return find_block_starts(self.forget, self._rows.slot, self.closed_counts, self._tick)
+        rule, tick = self._blocks
+        return find_block_starts(rule, self._rows.slot, self.closed_counts, tick)
 
     def has_blocks(self, condition: Condition) -> bool:
         """Return whether the span is cut into blocks, and the condition counts all its rows."""
-        return self.forget is not None and type(condition) is Condition
+        return self._blocks is not None and type(condition) is Condition
 
     def count_blocks(self) -> int:
         """Return the number of blocks of the whole span."""
@@ -182,7 +206,7 @@ class CountWindow:
         Planted units begin no attempt: without others no gate opens.
         """
         has_evidence = self.judged_counts > 0
-        for condition in self._conditions.values():
+        for condition in self._cell_conditions:
             has_evidence = has_evidence | (self.get_counts(condition) > 0).any(axis=1)
         row = int(has_evidence.argmax())
         firsts = [int(units.slots[0]) for units in self._arms.values() if len(units)]
@@ -228,7 +252,7 @@ class CountWindow:
             reviewers=int(self.reviewer_counts[position]),
             counts={
                 condition.key: tuple(self.get_counts_at(condition, last)[0].tolist())
-                for condition in (*self._conditions.values(), *self._planted_conditions)
+                for condition in (*self._cell_conditions, *self._planted_conditions)
             },
             arms={key: units.select(units.slots <= slot) for key, units in self._arms.items()},
             slices={
@@ -240,6 +264,11 @@ class CountWindow:
                 key: self._count_blocks(condition, position)
                 for key, condition in self._conditions.items()
                 if self.has_blocks(condition)
+            },
+            waves={
+                key: self._count_wave(condition, last)
+                for key, condition in self._conditions.items()
+                if isinstance(condition, WaveCondition)
             },
         )
 

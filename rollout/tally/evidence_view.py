@@ -5,7 +5,7 @@ Its counts at a slot do not depend on which other slots are read.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, partial
 
@@ -26,7 +26,9 @@ from rollout.core.policy.measures import (
 )
 from rollout.core.policy.outcomes import GainCondition, OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
+from rollout.core.policy.pools import list_pooled_cells
 from rollout.core.policy.slice_conditions import SliceCondition, names_slices
+from rollout.core.policy.wave_conditions import WAVE_POOL, WaveCondition, are_waves_met
 from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gain import ArmUnits
@@ -70,6 +72,7 @@ class EvidenceView:
         familiar_history: which attribute values were familiar when.
         pool_histories: stages of all cells of the cell's pools; None where no gate has a pool.
         floor_index: the confidence floor that the rows reach; None for all floors together.
+        pool_rows: the version's units in all cells of the wave; {} where no gate counts a wave.
     """
 
     cell: Cell
@@ -87,6 +90,7 @@ class EvidenceView:
     familiar_history: FamiliarHistory = NO_HISTORY
     pool_histories: Mapping[Cell, StageHistory] | None = None
     floor_index: int | None = None
+    pool_rows: Mapping[Cell, CellUnitArrays] = field(default_factory=dict)
 
     def read_evidence(self, slot: int) -> VersionEvidence:
         """Return all evidence for a decision about the cell."""
@@ -200,15 +204,42 @@ class EvidenceView:
         first_slot = self.find_first_slot(since)
         parts = (self.gate_rows, self.planted_rows)
         rows, planted = (part.select(part.occurred >= first_slot) for part in parts)
-        arms = self._build_arms_since(first_slot)
-        if len(rows) + len(planted) == sum(map(len, parts)) and not arms:
+        arms, wave = self._build_arms_since(first_slot), self._build_wave_since(first_slot)
+        if len(rows) + len(planted) == sum(map(len, parts)) and not arms and not wave:
             return self.attempt_window  # a cell's first stage: counting it twice takes long
-        return CountWindow(rows, self.unit_classes, self.conditions, arms, planted)
+        return CountWindow(rows, self.unit_classes, self.conditions, arms, planted, wave=wave)
+
+    def _limit_to_attempt(self, first_slot: int) -> int:
+        """Return the later of a slot and the attempt's first one, also for other cells' units."""
+        if self.state.attempt == 1:
+            return first_slot
+        return max(first_slot, self.find_first_slot(self.state.attempt_since))
+
+    def _build_wave_since(self, first_slot: int) -> dict[str, CountWindow]:
+        """Return the units of each cell of the wave, from a slot of occurrence on, by site.
+
+        The slot is that of the judged cell, as in `ArmReader.read_pool`.
+        """
+        conditions = tuple(c for c in self.conditions if isinstance(c, WaveCondition))
+        cells = list_pooled_cells(self.policy, self.cell, WAVE_POOL) if conditions else ()
+        first_slot, windows = self._limit_to_attempt(first_slot), {}
+        for cell in cells:
+            rows = self._get_wave_view(cell).visible_rows
+            rows = rows.select(rows.occurred >= first_slot)
+            windows[cell.site] = CountWindow(rows, self.unit_classes, conditions)
+        return windows
+
+    def _get_wave_view(self, cell: Cell) -> "EvidenceView":
+        """Return the view of another cell of the wave, for its visible units alone."""
+        if cell == self.cell:
+            return self
+        assert self.pool_histories is not None  # noqa: S101 - a gate has a pool
+        history = self.pool_histories[cell]
+        return replace(self, cell=cell, rows=self.pool_rows[cell], stage_history=history)
 
     def _build_arms_since(self, first_slot: int) -> dict[MeasureKey, ArmUnits]:
         """Return the arms of each gain, from a slot of occurrence on."""
-        if self.state.attempt > 1:
-            first_slot = max(first_slot, self.find_first_slot(self.state.attempt_since))
+        first_slot = self._limit_to_attempt(first_slot)
         gains = (c for c in self.conditions if isinstance(c, GainCondition))
         read_pool = self.arm_reader.read_pool
         return {gain.key: read_pool(self.cell, gain, first_slot) for gain in gains}
@@ -227,8 +258,10 @@ class EvidenceView:
     def attempt_window(self) -> CountWindow:
         """Return the evidence of the attempt."""
         parts = (self.gate_rows, self.unit_classes, self.conditions)
-        arms, forget = self._build_arms_since(FIRST_SLOT), self.policy.evidence.forget
-        return CountWindow(*parts, arms, self.planted_rows, forget, self.policy.tick)
+        arms, wave = self._build_arms_since(FIRST_SLOT), self._build_wave_since(FIRST_SLOT)
+        forget = self.policy.evidence.forget
+        blocks = None if forget is None else (forget, self.policy.tick)
+        return CountWindow(*parts, arms, self.planted_rows, blocks, wave)
 
     @cached_property
     def entered_window(self) -> CountWindow:
@@ -304,6 +337,9 @@ class EvidenceView:
             chosen = slots[result]
             if isinstance(condition, GainCondition):
                 is_met = is_gain_met(condition, window.get_arms(condition), chosen, risk)
+            elif isinstance(condition, WaveCondition):
+                counts = window.get_wave_counts_at(condition, chosen)
+                is_met = are_waves_met(condition, counts, risk)
             elif window.has_blocks(condition) and not is_renewal:
                 is_met = find_met_blocks(condition, window, chosen, risk, self.policy)
             else:

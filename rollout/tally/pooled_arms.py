@@ -11,6 +11,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.outcomes import GainCondition, OutcomeRule
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.pools import find_widest_pool, list_pooled_cells
+from rollout.core.policy.wave_conditions import WAVE_POOL
 from rollout.core.statistics.gain import ArmUnits, merge_arms
 from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.outcome_units import (
@@ -21,6 +22,9 @@ from rollout.tally.outcome_units import (
     count_staged,
 )
 from rollout.tally.stage_history import StageHistory, StageShares
+from rollout.tally.unit_arrays import CellUnitArrays
+
+CellVersion = tuple[Cell, str]
 
 
 @dataclass(frozen=True)
@@ -97,3 +101,14 @@ def collect_pool_histories(
     """Return the stages of all cells whose units may count with a cell's own, and its own."""
     cells = list_pooled_cells(policy, cell, find_widest_pool(policy))
     return {pooled_cell: get_stage_history(pooled_cell) for pooled_cell in cells}
+
+
+def collect_pool_rows(
+    policy: Policy, key: CellVersion, get_rows: Callable[[CellVersion], CellUnitArrays]
+) -> Mapping[Cell, CellUnitArrays]:
+    """Return a version's units in all cells of a wave; {} if no gate counts a wave together."""
+    cell, version = key
+    if find_widest_pool(policy) != WAVE_POOL:
+        return {}
+    cells = list_pooled_cells(policy, cell, WAVE_POOL)
+    return {pooled_cell: get_rows((pooled_cell, version)) for pooled_cell in cells}

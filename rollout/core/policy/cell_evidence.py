@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from rollout.core.policy.familiarity import AttributeValue, ValueReading
+from rollout.core.policy.wave_conditions import WaveCounts
 from rollout.core.statistics.gain import ArmUnits
 
 MeasureKey = tuple[str, str | None, str | None]  # measure, label or action, lever
@@ -44,6 +45,7 @@ class EvidenceCounts:
         arms: per gain the units of both arms that closed in the span.
         slices: per condition by slice the counts of each value of the attribute.
         blocks: per measure the counts of each block, oldest first, if the policy forgets.
+        waves: per condition on a wave the counts of its sites.
     """
 
     closed: int = 0
@@ -54,6 +56,7 @@ class EvidenceCounts:
     arms: Mapping[MeasureKey, ArmUnits] = field(default_factory=dict)
     slices: Mapping[MeasureKey, ValueCounts] = field(default_factory=dict)
     blocks: Mapping[MeasureKey, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    waves: Mapping[MeasureKey, WaveCounts] = field(default_factory=dict)
 
     @property
     def decided(self) -> int:

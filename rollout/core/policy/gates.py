@@ -23,6 +23,15 @@ from rollout.core.policy.slice_conditions import (
     expand_conditions,
     list_unmet_slices,
 )
+from rollout.core.policy.wave_conditions import (
+    WaveCondition,
+    WaveCounts,
+    compute_wave_log_e,
+    format_wave_counts,
+    has_wave_turned,
+    is_wave_met,
+    sum_counts,
+)
 from rollout.core.statistics.evidence import (
     compute_cost_log_e,
     compute_log_e,
@@ -46,11 +55,14 @@ class ConditionReading:
     has_turned: bool
     gain: GainReading | None = None
     blocks: Blocks = ()  # the counts of each block, under a policy that forgets
+    wave: WaveCounts = ()  # the counts of each site of a wave, of which `counts` are the sums
 
     def compute_log_e(self, policy: Policy) -> float:
-        """Return ln E, or ln M of blocks; 0 without records."""
+        """Return ln E, ln M of blocks, or the least ln E of a wave; 0 without records."""
         if self.gain is not None:
             return self.gain.log_e
+        if isinstance(self.condition, WaveCondition):
+            return compute_wave_log_e(self.condition, self.wave)
         if self.blocks:
             return read_blocks(self.condition, self.blocks, policy)
         return compute_condition_log_e(self.condition, self.counts, policy)
@@ -59,11 +71,14 @@ class ConditionReading:
         """Return the reading as the line that the ledger stores.
 
         `agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)`; under a
-        policy that forgets, ` over blocks 45+3 200+0` stands before the risk.
+        policy that forgets, ` over blocks 45+3 200+0` stands before the risk, and over a wave
+        ` over sites creek 45+3 lodge 200+0`.
         """
         e_value_text = f"{self.compute_log_e(policy):.6f} of {log(1 / self.risk):.6f}"
         if self.blocks:
             e_value_text += f" over blocks {format_blocks(self.blocks)}"
+        if self.wave:
+            e_value_text += f" over sites {format_wave_counts(self.wave)}"
         counts_text = format_counts(self.counts) if self.gain is None else self.gain.format()
         return f"{self.condition}: {counts_text}, log E {e_value_text} (risk {self.risk:g})"
 
@@ -202,6 +217,8 @@ def _read_evidence(
     if isinstance(condition, GainCondition):
         units = counts.arms.get(condition.key)
         return read_gain(condition, build_empty_arms() if units is None else units, risk)
+    if isinstance(condition, WaveCondition):
+        return read_wave(condition, counts.waves.get(condition.key, ()), risk)
     condition_counts = get_condition_counts(condition, counts, policy)
     blocks = counts.blocks.get(condition.key, ())
     return read_condition(condition, condition_counts, risk, policy, blocks)
@@ -211,6 +228,14 @@ def read_gain(condition: GainCondition, units: ArmUnits, risk: float) -> Conditi
     """Evaluate a condition on gain."""
     gain = GainReading(condition, units, risk)
     return ConditionReading(condition, gain.counts, risk, gain.is_met, gain.has_turned, gain)
+
+
+def read_wave(condition: WaveCondition, counts: WaveCounts, risk: float) -> ConditionReading:
+    """Evaluate a condition on a wave."""
+    is_met, has_turned = is_wave_met(condition, counts, risk), has_wave_turned(condition, counts)
+    return ConditionReading(
+        condition, sum_counts(counts), risk, is_met=is_met, has_turned=has_turned, wave=counts
+    )
 
 
 def read_renewal(

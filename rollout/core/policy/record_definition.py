@@ -2,7 +2,8 @@
 
 Evidence, grants and counts belong to one definition. Thresholds, risks and minimums are not part
 of it: a confidence sequence is valid for every threshold at once (Howard et al. 2021). How evidence
-is forgotten is: whoever picked the blocks after a look would pick the best start.
+is forgotten is: whoever picked the blocks after a look would pick the best start. So are the sites
+that a gate counts together: whoever picked them after a look would drop the bad ones.
 """
 
 import json
@@ -15,6 +16,8 @@ from rollout.core.calendar.opening_hours import uses_holidays
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.levers import CostRule, Lever, Margin
 from rollout.core.policy.policy import EvidenceRules, Policy
+from rollout.core.policy.pools import list_pooled_cells
+from rollout.core.policy.wave_conditions import WAVE_POOL, WaveCondition
 
 
 def compute_definition(policy: Policy, cell: Cell) -> str:
@@ -31,6 +34,7 @@ def compute_definition(policy: Policy, cell: Cell) -> str:
         "levers": [_lever_to_json(lever) for lever in policy.levers],
         "evidence": _evidence_to_json(policy.evidence),
         "where": describe_cell(policy, cell),
+        **_waves_to_json(policy, cell),
     }
     return sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -106,6 +110,22 @@ def _evidence_to_json(rules: EvidenceRules) -> dict[str, Any]:
         **({"higher_floors": list(rules.higher_floors)} if rules.higher_floors else {}),
         **({"forget": str(rules.forget)} if rules.forget else {}),
     }
+
+
+def _waves_to_json(policy: Policy, cell: Cell) -> dict[str, Any]:
+    """Return the sites of the cell's wave, if its gates count them together, and for what."""
+    if policy.waves is None or cell not in policy.cell_set:
+        return {}
+    gates = [policy.find_gate(level, cell) for level in range(1, len(policy.stage_ids))]
+    keys = [
+        [gate.to, *condition.key]
+        for gate in gates
+        if gate is not None
+        for condition in gate.require
+        if isinstance(condition, WaveCondition)
+    ]
+    sites = sorted(pooled.site for pooled in list_pooled_cells(policy, cell, WAVE_POOL))
+    return {"waves": {"sites": sites, "conditions": keys}} if keys else {}
 
 
 def describe_cell(policy: Policy, cell: Cell) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rollout.core.calendar.instants import format_duration
-from rollout.core.policy.outcomes import SITE_POOL, OutcomeRule, find_outcome
+from rollout.core.policy.outcomes import SITE_POOL, GainCondition, OutcomeRule, find_outcome
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.pools import list_pooled_conditions
 from rollout.core.policy.stages import Stage
@@ -37,7 +37,8 @@ def compare_outcomes(old: Policy, new: Policy) -> Iterator[str]:
 def _compare_pools(old: Policy, new: Policy) -> Iterator[str]:
     """Yield a sentence for each pool that cells leave, with the units that they may have lost."""
     pooled_before = {condition.key for condition in list_pooled_conditions(old)}
-    for condition in dict.fromkeys(list_pooled_conditions(new)):
+    pooled = dict.fromkeys(list_pooled_conditions(new))
+    for condition in (c for c in pooled if isinstance(c, GainCondition)):
         sites = new.sites_by_id
         removed_cells = [
             cell

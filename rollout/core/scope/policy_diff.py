@@ -25,12 +25,18 @@ from rollout.core.policy.risk_shares import describe_releases
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_contents import shorten_content
+from rollout.core.policy.wave_conditions import WaveCondition
 from rollout.core.scope.familiarity_diff import compare_familiarity
 from rollout.core.scope.floor_diff import compare_floors
 from rollout.core.scope.forget_diff import compare_forgetting
 from rollout.core.scope.label_set_diff import compare_label_sets
 from rollout.core.scope.outcome_diff import compare_model_shares, compare_outcomes
-from rollout.core.scope.schedule_diff import compare_ceilings, compare_freezes, compare_waves
+from rollout.core.scope.schedule_diff import (
+    compare_ceilings,
+    compare_freezes,
+    compare_wave_lists,
+    compare_waves,
+)
 
 _REACH_ORDER = ("cell", "site", "rollout")
 Sentences = Iterator[str]
@@ -332,7 +338,10 @@ def _compare_gates(old: Policy, new: Policy, cell: Cell) -> Sentences:
 def _compare_condition(
     stage: str, condition: Condition, new_conditions: tuple[Condition, ...]
 ) -> Sentences:
-    same_conditions = [other for other in new_conditions if other.key == condition.key]
+    keys = {condition.key}
+    if isinstance(condition, WaveCondition):  # each cell by itself is the stricter question
+        keys.add(condition.cell_condition.key)
+    same_conditions = [other for other in new_conditions if other.key in keys]
     if not same_conditions:
         yield f"{stage} no longer asks for {condition}"
     elif not any(_is_as_strict(other, condition) for other in same_conditions):
@@ -342,6 +351,8 @@ def _compare_condition(
 def _is_as_strict(new: Condition, old: Condition) -> bool:
     if isinstance(new, SliceCondition) and isinstance(old, SliceCondition):
         return new.line >= old.line and new.minimum >= old.minimum
+    if isinstance(new, WaveCondition) and isinstance(old, WaveCondition):
+        return new.line >= old.line and new.each_line >= old.each_line
     return new.line >= old.line if old.at_least else new.line <= old.line
 
 
@@ -417,4 +428,5 @@ _CELL_RULES: tuple[Callable[[Policy, Policy, Cell], Sentences], ...] = (
     _compare_guards,
     compare_ceilings,
     compare_freezes,
+    compare_wave_lists,
 )

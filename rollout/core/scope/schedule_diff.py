@@ -5,7 +5,9 @@ from datetime import date
 
 from rollout.core.calendar.opening_hours import uses_holidays
 from rollout.core.calendar.sites import Cell, Site
-from rollout.core.policy.policy import Freeze, Policy, Waves
+from rollout.core.policy.policy import Freeze, Gate, Policy, Waves
+from rollout.core.policy.pools import list_pooled_cells
+from rollout.core.policy.wave_conditions import WAVE_POOL, WaveCondition
 
 
 def compare_waves(old: Policy, new: Policy) -> Iterator[str]:
@@ -67,6 +69,22 @@ def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[str]
     allows_more = old.at_once is not None and (new.at_once is None or new.at_once > old.at_once)
     if allows_more or new.settle < old.settle:
         yield "more cells may be widened at once"
+
+
+def compare_wave_lists(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:
+    """Yield a sentence for each gate of a cell that counts another list of a wave's cells."""
+    for stage in new.stages:
+        gates = old.find_gate_to(stage.id, cell), new.find_gate_to(stage.id, cell)
+        if not all(gate is not None and _counts_wave(gate) for gate in gates):
+            continue
+        before, after = (list_pooled_cells(policy, cell, WAVE_POOL) for policy in (old, new))
+        if set(before) != set(after):
+            sites = ", ".join(pooled.site for pooled in after)
+            yield f"{stage.id} counts another list of cells together: {sites}"
+
+
+def _counts_wave(gate: Gate) -> bool:
+    return any(isinstance(condition, WaveCondition) for condition in gate.require)
 
 
 def compare_ceilings(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:

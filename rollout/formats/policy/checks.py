@@ -16,6 +16,7 @@ from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
 from rollout.formats.policy.planted_checks import PLANTED_CHECKS
 from rollout.formats.policy.reachability import REACH_CHECKS
 from rollout.formats.policy.set_checks import SET_CHECKS
+from rollout.formats.policy.wave_checks import WAVE_CHECKS
 from rollout.formats.policy.yaml_reader import DocumentFault
 
 
@@ -145,5 +146,6 @@ CHECKS: tuple[PolicyCheck, ...] = (
     *SET_CHECKS,
     *FLOOR_CHECKS,
     *FORGET_CHECKS,
+    *WAVE_CHECKS,
     *REACH_CHECKS,
 )

@@ -19,6 +19,7 @@ from rollout.core.policy.policy import (
     Policy,
     Where,
 )
+from rollout.core.policy.wave_conditions import WaveCondition
 
 GUARDED_MEASURES = frozenset({"agreement", "recall", "precision", "cost", GAIN})
 ERROR_FACTOR = 1.4  # times the error that the gate permits
@@ -50,9 +51,11 @@ def _collect_required(policy: Policy) -> dict[MeasureKey, list[tuple[Gate, Condi
 
 
 def _build_watched_condition(condition: Condition) -> Condition:
-    """Return what a guard watches: of a gain, the cell by itself, whichever arm its stage has."""
+    """Return what a guard watches: the cell by itself; of a gain, whichever arm its stage has."""
     if isinstance(condition, GainCondition):
         return replace(condition, arm="", pool=CELL_POOL)
+    if isinstance(condition, WaveCondition):
+        return condition.cell_condition
     return condition
 
 

@@ -6,6 +6,7 @@ from rollout.core.policy.outcomes import CELL_POOL, DECIDES, GAIN
 from rollout.core.policy.planted_conditions import PLANTED
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.stages import HIGHEST_SHARE, LOWEST_SHARE, Stage
+from rollout.core.policy.wave_conditions import WAVE_POOL
 from rollout.formats.policy.measures import parse_threshold
 from rollout.formats.policy.model import ConditionShape, GateShape, PolicyShape
 from rollout.formats.policy.names import RESERVED, Faults, PolicyCheck, describe_unknown_name
@@ -51,13 +52,13 @@ def _check_pooled_measures(shape: PolicyShape, _: Policy) -> Faults:
         for j, row in enumerate(gate.require)
     ]
     for path, row in [*rows, *((("guards", i), row) for i, row in enumerate(shape.guards))]:
-        if row.pool is not None and row.measure != GAIN:
+        if row.pool not in {None, WAVE_POOL} and row.measure != GAIN:
             yield DocumentFault((*path, "pool"), f"does not apply to {row.measure}; leave it out")
 
 
 def _check_pools(shape: PolicyShape, _: Policy) -> Faults:
     for path, row in _list_gain_rows(shape):
-        if row.pool is None:
+        if row.pool in {None, WAVE_POOL}:
             continue
         if path[0] == "guards":
             text = "is for gates, and a guard watches each cell by itself; leave it out"

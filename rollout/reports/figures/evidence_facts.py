@@ -238,7 +238,7 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
     n = int(counts.sum())
     is_share = len(reading.counts) == 2 and condition.measure != "cost"
     agreed, disagreed = reading.counts[:2]
-    risk, has_forecast = reading.risk, is_share and not reading.is_met
+    risk, has_forecast = reading.risk, is_share and not reading.is_met and not reading.wave
     if has_forecast and reading.blocks:
         (agreed, disagreed), risk = find_best_start(reading.blocks, condition.line, risk)
     outlook = (

@@ -223,7 +223,8 @@ def _describe_missing_evidence(condition: ConditionFacts, progress: GateOutlook)
         return (
             f"{condition.condition}: mean {format_decimal(condition.estimate)}, upper bound {bound}"
         )
-    if condition.measure in {"parity", "gain"}:
+    is_wave = len(condition.counts) == 2 and condition.further is None
+    if condition.measure in {"parity", "gain"} or is_wave:
         return (
             f"{condition.condition}: log e-value {condition.log_e:.1f}, needed"
             f" {condition.needed:.1f}"

@@ -15,6 +15,7 @@ from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.slice_conditions import SliceCondition
+from rollout.core.policy.wave_conditions import WaveCondition
 from rollout.core.statistics.evidence import Floats
 from rollout.core.statistics.forgetting import compute_log_weights, sum_from_starts
 from rollout.core.statistics.gate_thresholds import (
@@ -82,7 +83,7 @@ def simulate_gate(
         condition = reading.condition
         if isinstance(condition, PlantedCondition) or condition == skipped:
             continue
-        if isinstance(condition, GainCondition):
+        if isinstance(condition, GainCondition | WaveCondition):
             raise NoOpeningTimesError(f"{condition} has no forecast")
         records = sum(reading.counts)
         if not records:

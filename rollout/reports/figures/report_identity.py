@@ -14,6 +14,7 @@ from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_
 from rollout.core.policy.evidence_blocks import BlockRule
 from rollout.core.policy.outcomes import GainCondition, describe_objective
 from rollout.core.policy.policy import Gate, Guard, Policy
+from rollout.core.policy.wave_conditions import WaveCondition, describe_wave_promise
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     PolicyApplied,
@@ -339,16 +340,20 @@ def describe_promises(policy: Policy, rules: int) -> tuple[str, ...]:
 def _describe_promise(gate: Gate, policy: Policy, rules: int) -> str:
     conditions = [*map(str, gate.require), *_list_lower_conditions(gate, policy)]
     forget = policy.evidence.forget
+    waves = [c for c in gate.require if isinstance(c, WaveCondition)]
     premise = (
         f"If the true average of a cell's units so far does not meet “{join_words(conditions)}”,"
         if forget is None
         else f"{_describe_stretches(conditions)},"
     )
+    if waves:
+        premise = f"If the true averages so far do not meet “{join_words(conditions)}”,"
     return (
         f"{premise} the chance that the gate to {gate.to} ever opens there is at most"
         f" {_format_risk(gate)} {_describe_budget(rules)}{_describe_blocks(forget)}"
         " The promise covers the time until the widening; guards watch the time after."
         f"{_describe_gain_terms(gate)}"
+        f"{''.join(f' {describe_wave_promise(condition)}' for condition in waves)}"
     )
 
 

@@ -27,7 +27,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.outcome_buffer import OutcomeBuffer
-from rollout.tally.pooled_arms import collect_pool_histories
+from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.unit_buffer import UnitBuffer
 
 EvidenceKey = tuple[Cell, str]
@@ -139,6 +139,7 @@ class EvidenceReader:
             pool_histories=collect_pool_histories(
                 state.policy, cell, self._history.get_stage_history
             ),
+            pool_rows=collect_pool_rows(state.policy, (cell, version), self._units.get_rows),
         )
 
 

@@ -31,7 +31,7 @@ from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database.session import Transaction
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.outcome_buffer import OutcomeBuffer
-from rollout.tally.pooled_arms import collect_pool_histories
+from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_buffer import UnitBuffer
 
@@ -208,6 +208,7 @@ class LiveEvidence:
                 rules=scope.rules,
                 familiar_history=familiar_history,
                 pool_histories=pool_histories,
+                pool_rows=collect_pool_rows(self._policy, key, self._units.get_rows),
             )
         return evidence_view
 

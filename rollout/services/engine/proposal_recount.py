@@ -39,7 +39,7 @@ from rollout.services.engine.unit_counting import MEASURES_WITH_EXTRA_INPUT
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.pooled_arms import collect_pool_histories
+from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.slots import find_slot_before
 
 RECOUNTED_KINDS: Final = (ProposalRaised.__name__, IncidentOpened.__name__, Suspended.__name__)
@@ -184,6 +184,7 @@ class _ReadingRecount:
             rules=self._scope.rules,
             familiar_history=self._history.familiar_histories[cell, version],
             pool_histories=collect_pool_histories(self._policy, cell, get_stage_history),
+            pool_rows=collect_pool_rows(self._policy, (cell, version), evidence.units.get_rows),
         )
 
 

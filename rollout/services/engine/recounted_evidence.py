@@ -12,6 +12,7 @@ from typing import Final
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.pools import find_widest_pool, list_pooled_cells
+from rollout.core.policy.wave_conditions import WAVE_POOL
 from rollout.store.counting.counted_outcomes import LINES_PER_READ, CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.counting.unit_digests import CellVersion
@@ -24,7 +25,7 @@ MAX_HELD_ROWS: Final = 50_000
 
 
 class RecountedCell:
-    """The evidence of one version in one cell, with the outcomes of its pool, up to a slot."""
+    """The evidence of one version in one cell, with what counts of its pool, up to a slot."""
 
     def __init__(
         self, policy: Policy, key: CellVersion, definition_levels: DefinitionLevels
@@ -35,15 +36,18 @@ class RecountedCell:
         pool = find_widest_pool(policy)
         self._pool_cells = frozenset(list_pooled_cells(policy, key[0], pool))
         self._has_outcomes = bool(policy.outcomes)
+        unit_cells = self._pool_cells if pool == WAVE_POOL else {key[0]}
+        self._unit_keys = sorted((cell, key[1]) for cell in unit_cells)
 
     def advance(self, transaction: Transaction, rollout: Rollout, slot: int) -> None:
         """Read what was counted up to a slot."""
         if slot <= self._last_slot:
             return
         unit_store = CountedUnits(transaction, rollout)
-        for frame in unit_store.load_frames(after=self._last_slot, until=slot, key=self._key):
-            self.row_count += frame.height
-            self.units.add(frame)
+        for key in self._unit_keys:
+            for frame in unit_store.load_frames(after=self._last_slot, until=slot, key=key):
+                self.row_count += frame.height
+                self.units.add(frame)
         if self._has_outcomes:
             lines = self._list_outcomes(CountedOutcomes(transaction, rollout), slot)
             while part := list(islice(lines, LINES_PER_READ)):

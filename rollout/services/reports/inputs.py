@@ -52,7 +52,7 @@ from rollout.store.reviews.cleanings import CleaningStore
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.frames import RecordFrames
 from rollout.tally.outcome_buffer import OutcomeBuffer
-from rollout.tally.pooled_arms import collect_pool_histories
+from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.populations import PLANTED_TRACK
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
 from rollout.tally.stage_history import StageHistory
@@ -286,6 +286,7 @@ def _build_evidence_view(
         pool_histories=collect_pool_histories(
             ledger_inputs.policy, cell, ledger_inputs.history.get_stage_history
         ),
+        pool_rows=collect_pool_rows(ledger_inputs.policy, key, units.get_rows),
     )
 
 

@@ -34,6 +34,8 @@ BEFORE = {
     "levers[].actions": {"levers[0].costs[2]": None, "levers[0].costs[1]": {"cost": "1"}},
     "guards[].of": {"outcomes[1]": LOSS, "gates[2].require[0]": None},
     "waves.stage": {"waves.stage": "trial"},
+    "gates[].require[].each_at_least": NO_GAIN
+    | {"gates[0].require[0].pool": "wave", "gates[0].require[0].each_at_least": "90%"},
     **dict.fromkeys(
         (
             "evidence.familiar",
@@ -102,6 +104,7 @@ LOOSENS = {
     },
     "gates[].require[]": {"gates[0].require[0]": None},
     "gates[].require[].at_least": {"gates[0].require[0].at_least": "94%"},
+    "gates[].require[].each_at_least": {"gates[0].require[0].each_at_least": "85%"},
     "gates[].require[].at_most": {"gates[0].require[3].at_most": "0.6"},
     "gates[].require[].minimum": {"gates[0].require[2].minimum": "30"},
     "gates[].risk": {"gates[0].risk": "3%"},
@@ -230,6 +233,7 @@ REFUSED = {
     "gates[].require[].action": {"gates[0].require[0].action": "siren"},
     "guards[].pool": {"guards[4].pool": "site"},
     "guards[].minimum": {"guards[5].minimum": "30"},
+    "guards[].each_at_least": {"guards[0].each_at_least": "75%"},
 }
 
 DISPLAY_ALONE = "shown with every proposal, and decides nothing"
