@@ -1,7 +1,6 @@
 """The page that says where a version differs: from a cell and from a filter of divergences."""
 
 import re
-
 from threading import Event
 
 import pytest
