@@ -39,17 +39,17 @@ def show_cause(request: Request, rollout: str, visitor: CurrentVisitor) -> Respo
         attributes=criteria.slices,
     )
     view: CauseView | None = None
-    found = CauseSearch()
+    cause_search = CauseSearch()
     version = query.version
     if not errors:
         try:
             load = partial(
                 load_cause, visitor.service, visitor.caller, rollout, query, at=visitor.at
             )
-            found = find_cause(request, visitor, query, load)
-            if found.loaded is not None:
-                view = build_cause_view(found.loaded, policy, visitor)
-                version = found.loaded.version
+            cause_search = find_cause(request, visitor, query, load)
+            if cause_search.loaded is not None:
+                view = build_cause_view(cause_search.loaded, policy, visitor)
+                version = cause_search.loaded.version
         except RefusalError as error:
             if type(error) is not RefusalError:
                 raise  # a page of its own tells of what is unknown or not allowed
@@ -61,14 +61,14 @@ def show_cause(request: Request, rollout: str, visitor: CurrentVisitor) -> Respo
         422 if errors else 200,
         rollout=rollout,
         cause=view,
-        run=found.run,
+        run=cause_search.run,
         version=version,
         place=format_cell_name(query.site, query.window),
         attributes=[f"{name} = {value}" for name, value in query.attributes.items()],
         errors=errors,
         own_query=urlencode(search.typed),
     )
-    if found.run is not None:
+    if cause_search.run is not None:
         response.headers["Refresh"] = str(RELOAD_SECONDS)
     return response
 

@@ -138,10 +138,10 @@ def _find_cause(
     load = partial(
         load_incident_cause, visitor.service, visitor.caller, rollout, impact, at=visitor.at
     )
-    found = find_cause(request, visitor, impact.incident.id, load)
-    if found.loaded is None:
-        return None, found
-    return build_cause_view(found.loaded, impact.policy, visitor), found
+    cause_search = find_cause(request, visitor, impact.incident.id, load)
+    if cause_search.loaded is None:
+        return None, cause_search
+    return build_cause_view(cause_search.loaded, impact.policy, visitor), cause_search
 
 
 def _load_course(
