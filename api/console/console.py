@@ -13,6 +13,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.console.errors import install_handlers
+from api.console.ledger.cause_runs import CAUSE_LIFETIME
 from api.console.page import assets, revision
 from api.console.page.demo_console import DemoConsole
 from rollout.services.engine.service import Service
@@ -78,6 +79,7 @@ def create_console(
     console.state.upload_runs = UploadRuns(UploadFolder())
     console.state.report_runs = UserRuns[str]()
     console.state.plan_runs = UserRuns[object]()
+    console.state.cause_runs = UserRuns[object](CAUSE_LIFETIME)
     console.state.revisions = RevisionCache(service.database, service.wall_clock)
     page_modules = (import_module(f"api.console.{name}") for name in PAGE_MODULES)
     for module in (

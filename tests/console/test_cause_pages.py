@@ -1,9 +1,12 @@
 """The page that says where a version differs: from a cell and from a filter of divergences."""
 
 import re
+from threading import Event
 
 import pytest
 
+from api.console.divergences import cause
+from api.console.ledger import cause_runs
 from rollout.core.scope.permissions import AssignedRole
 from tests.console.divergence_rows import count
 from tests.console.told_cases import newcomer
@@ -75,3 +78,22 @@ def test_without_a_judged_case_the_page_says_so(browser):
     assert headline == "No case with a blind decision is counted in this time yet."
     browser.page("/rollouts/bears/cause?site=moon", 404)
     assert "Write a day" in browser.page("/rollouts/bears/cause?since=soon", 422)
+
+
+def test_a_long_search_shows_its_progress_and_then_its_result(browser, caused, monkeypatch):
+    may_end, load = Event(), cause.load_cause
+
+    def load_slowly(*arguments, **options):
+        assert may_end.wait(60)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(cause_runs, "PATIENCE", 0.05)
+    monkeypatch.setattr(cause, "load_cause", load_slowly)
+    path = "/rollouts/bears/cause?site=creek"
+    answer = browser.as_("ana").get(f"/console{path}")
+    assert (answer.status_code, answer.headers["refresh"]) == (200, "2")
+    assert "Reading the cases" in answer.text
+    assert "lens = new" not in answer.text
+    may_end.set()
+    monkeypatch.setattr(cause_runs, "PATIENCE", 60)
+    assert "lens = new" in read_headline(browser.page(path))

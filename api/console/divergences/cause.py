@@ -1,11 +1,13 @@
 """The page of a cause: in which cases a version differs, in a cell or a filter of divergences."""
 
 from collections.abc import Mapping
+from functools import partial
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 
 from api.console.divergences.divergence_filter import parse_divergence_search
+from api.console.ledger.cause_runs import RELOAD_SECONDS, CauseSearch, find_cause
 from api.console.ledger.cause_text import CauseView, build_cause_view
 from api.console.page.page import render_page
 from api.console.page.page_context import HOME, CurrentVisitor, Visitor
@@ -37,28 +39,38 @@ def show_cause(request: Request, rollout: str, visitor: CurrentVisitor) -> Respo
         attributes=criteria.slices,
     )
     view: CauseView | None = None
+    cause_search = CauseSearch()
     version = query.version
     if not errors:
         try:
-            loaded = load_cause(visitor.service, visitor.caller, rollout, query, at=visitor.at)
-            view, version = build_cause_view(loaded, policy, visitor), loaded.version
+            load = partial(
+                load_cause, visitor.service, visitor.caller, rollout, query, at=visitor.at
+            )
+            cause_search = find_cause(request, visitor, query, load)
+            if cause_search.loaded is not None:
+                view = build_cause_view(cause_search.loaded, policy, visitor)
+                version = cause_search.loaded.version
         except RefusalError as error:
             if type(error) is not RefusalError:
                 raise  # a page of its own tells of what is unknown or not allowed
             errors[""] = str(error)
-    return render_page(
+    response = render_page(
         request,
         visitor,
         "cause",
         422 if errors else 200,
         rollout=rollout,
         cause=view,
+        run=cause_search.run,
         version=version,
         place=format_cell_name(query.site, query.window),
         attributes=[f"{name} = {value}" for name, value in query.attributes.items()],
         errors=errors,
         own_query=urlencode(search.typed),
     )
+    if cause_search.run is not None:
+        response.headers["Refresh"] = str(RELOAD_SECONDS)
+    return response
 
 
 def build_cause_path(visitor: Visitor, rollout: str, fields: Mapping[str, str]) -> str:

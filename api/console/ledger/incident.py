@@ -7,6 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from api.console.ledger import incident_text as words
+from api.console.ledger.cause_runs import CauseSearch, find_cause
 from api.console.ledger.cause_text import CauseView, build_cause_view
 from api.console.ledger.ledger_text import describe_ledger_entries
 from api.console.page.discussion import (
@@ -95,6 +96,7 @@ def _render_incident(
     live_region = build_live_region(request, visitor, rollout)
     impact = load_incident_impact(visitor.service, visitor.caller, rollout, incident, at=visitor.at)
     incident_details = impact.incident
+    cause_view, found_cause = _find_cause(request, impact, visitor, rollout)
     return render_page(
         request,
         visitor,
@@ -120,7 +122,8 @@ def _render_incident(
         own=frozenset(entry.row.revision for entry in impact.own_entries),
         narrower=_find_narrowable_cell(impact),
         timeline=_load_timeline(impact, visitor, rollout),
-        cause=_load_cause(impact, visitor, rollout),
+        cause=cause_view,
+        cause_run=found_cause.run,
         course=_load_course(impact, visitor, rollout),
         who_may=words.explain_permission(visitor, rollout, incident_details),
         discussion=load_page_discussion(visitor, rollout, DiscussionSubject(INCIDENT, incident)),
@@ -129,9 +132,16 @@ def _render_incident(
     )
 
 
-def _load_cause(impact: IncidentImpact, visitor: Visitor, rollout: str) -> CauseView | None:
-    loaded = load_incident_cause(visitor.service, visitor.caller, rollout, impact, at=visitor.at)
-    return None if loaded is None else build_cause_view(loaded, impact.policy, visitor)
+def _find_cause(
+    request: Request, impact: IncidentImpact, visitor: Visitor, rollout: str
+) -> tuple[CauseView | None, CauseSearch]:
+    load = partial(
+        load_incident_cause, visitor.service, visitor.caller, rollout, impact, at=visitor.at
+    )
+    cause_search = find_cause(request, visitor, impact.incident.id, load)
+    if cause_search.loaded is None:
+        return None, cause_search
+    return build_cause_view(cause_search.loaded, impact.policy, visitor), cause_search
 
 
 def _load_course(

@@ -22,6 +22,8 @@ CONTENT_POLICY: Final = (
 )
 HEADERS: Final = {"Content-Security-Policy": CONTENT_POLICY, "Cache-Control": "no-store"}
 SEE_OTHER: Final = 303
+RUN_STARTED: Final = "started"
+"""Query of a page after a long run was started: a replica that has no such run says so."""
 
 
 def render_page(
@@ -55,6 +57,7 @@ def render_html(request: Request, visitor: Visitor | None, template: str, **cont
         "errors": {},
         "typed": {},
         "kept": "",
+        "has_started_run": RUN_STARTED in request.query_params,
         "single_keys": has_single_keys(request),
     }
     html = (

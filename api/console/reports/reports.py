@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.console.divergences.divergence_filter import parse_divergence_search
 from api.console.page.form import Form, SignedForm
-from api.console.page.page import redirect_to, render_page
+from api.console.page.page import RUN_STARTED, redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.sealed_report import CLOSED_POLICY, build_content_policy
 from api.console.page.text import capitalize_first, encode_segment
@@ -62,7 +62,9 @@ def submit_report_request(request: Request, form: SignedForm, visitor: CurrentVi
             return _render_reports(request, visitor, None, typed, errors)
         run = _start_run(request, visitor, rollout_name, typed["name"] or ON_DEMAND, options)
         if not run.wait(PATIENCE):
-            return redirect_to("/reports")  # it goes on, and the page tells how far it is
+            return redirect_to(
+                f"/reports?{RUN_STARTED}=1"
+            )  # it goes on, and the page tells how far it is
         _get_runs(request).forget(visitor.name, run)
         if run.failure is not None:
             raise run.failure

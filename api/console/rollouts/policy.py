@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request, Response
 
 from api.console.page.form import Form, SignedForm
-from api.console.page.page import redirect_to, render_page
+from api.console.page.page import RUN_STARTED, redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
 from api.console.page.text import capitalize_first, encode_segment
@@ -112,7 +112,7 @@ def submit_policy(
         outcome = PlanOutcome(text, error=error)
         return _render_policy(request, visitor, rollout, outcome=outcome)
     if not run.wait(PATIENCE):
-        return redirect_to(f"/rollouts/{encode_segment(rollout)}/settings")
+        return redirect_to(f"/rollouts/{encode_segment(rollout)}/settings?{RUN_STARTED}=1")
     outcome = _take_outcome(request, visitor, run)
     return _render_policy(request, visitor, rollout, outcome=outcome)
 
@@ -139,7 +139,7 @@ def submit_new_rollout(request: Request, visitor: CurrentVisitor, form: SignedFo
     except RefusalError as error:
         return _render_new_rollout(request, visitor, outcome=PlanOutcome(text, error=error))
     if not run.wait(PATIENCE):
-        return redirect_to("/new")
+        return redirect_to(f"/new?{RUN_STARTED}=1")
     return _render_new_rollout(request, visitor, outcome=_take_outcome(request, visitor, run))
 
 

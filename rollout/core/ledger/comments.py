@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+from unicodedata import category
 
 from rollout.core.errors import RefusalError
 from rollout.core.ledger.ledger_texts import LedgerText
@@ -58,7 +59,7 @@ def find_comment_fault(text: str) -> str:
     >>> find_comment_fault("a" * 4_000), find_comment_fault("a" * 4_001)
     ('', 'Shorten the comment to 4,000 characters; it has 4,001')
     """
-    if not text:
+    if all(char.isspace() or category(char) == "Cf" for char in text):  # zero-width ones too
         return "Write a comment: it is empty"
     if len(text) > MAX_COMMENT_LENGTH:
         return f"Shorten the comment to {MAX_COMMENT_LENGTH:,} characters; it has {len(text):,}"

@@ -304,13 +304,15 @@ def _find_repeated(
     draft: CommentDraft,
     case_ids: tuple[int, ...],
 ) -> StoredComment | None:
-    """Return the caller's newest comment if it says the same, else None."""
-    own_comments = [comment for comment in comments if comment.author == caller.name]
-    if not own_comments:
-        return None
-    newest = own_comments[-1]
-    content = (draft.text, next(iter(case_ids), None), draft.answers)
-    return newest if (newest.text, newest.case_id, newest.answers) == content else None
+    """Return the newest comment if it is the caller's and says the same, else None.
+
+    The same words after another user's comment are a new comment.
+    """
+    newest = comments[-1] if comments else None
+    content = (caller.name, draft.text, next(iter(case_ids), None), draft.answers)
+    if newest and (newest.author, newest.text, newest.case_id, newest.answers) == content:
+        return newest
+    return None
 
 
 def _check_limits(

@@ -1,9 +1,10 @@
 """Long work of users in threads of one replica: its step, and its result or why it failed.
 
 A run can be left: it stays in this replica's memory until the user starts the next one, or for a
-day. A restart of the replica ends and forgets it.
+day. A restart of the replica ends and forgets it. A few runs work at once; others wait in order.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,6 +19,8 @@ StepCallback = Callable[[str, int, int], None]
 """Called with the name of a step, its number from 0 on, and how many there are."""
 
 LIFETIME: Final = timedelta(days=1)
+MAX_WORKING: Final = 2
+"""Runs of a kind that work at once in a replica, so that requests keep a share of its processor."""
 BROKEN_TEXT: Final = "it ended with {}; try again, and tell who runs the service if it fails again"
 
 
@@ -29,6 +32,7 @@ class UserRun(Generic[Result]):
         subject: what it is about, as pages say it.
         started_at: when it was started.
         step, done, total: what is done, its number, and how many steps there are.
+        runs_before: runs of other users that end or begin before this one can begin.
         failure: what was raised; None unless it failed.
     """
 
@@ -37,6 +41,7 @@ class UserRun(Generic[Result]):
     step: str = ""
     done: int = 0
     total: int = 0
+    runs_before: int = 0
     result: Result | None = None
     error: str = ""
     failure: Exception | None = None
@@ -67,10 +72,13 @@ class UserRun(Generic[Result]):
 
 
 class UserRuns(Generic[Result]):
-    """The last run of each user."""
+    """The last run of each user; of all, `MAX_WORKING` work at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, lifetime: timedelta = LIFETIME) -> None:
+        self._lifetime = lifetime
         self._runs: dict[str, UserRun[Result]] = {}
+        self._waiting: deque[tuple[UserRun[Result], Callable[[StepCallback], Result]]] = deque()
+        self._workers = 0
         self._lock = Lock()
 
     def start(
@@ -85,18 +93,23 @@ class UserRuns(Generic[Result]):
             previous = self._runs.get(user)
             if previous is not None and previous.is_running:
                 raise RefusalError(f"{previous.subject} is not done; wait until it is")
-            run = self._runs[user] = UserRun(subject, at)
-        Thread(target=run.execute, args=(work,), daemon=True).start()
-        return run
+            return self._start(user, subject, work, at)
+
+    def find_or_start(
+        self, user: str, subject: str, work: Callable[[StepCallback], Result], *, at: datetime
+    ) -> UserRun[Result]:
+        """Return the user's last run if it is of the subject or has not ended, else start one."""
+        self._forget_old(at)
+        with self._lock:
+            previous = self._runs.get(user)
+            if previous is not None and (previous.is_running or previous.subject == subject):
+                return previous
+            return self._start(user, subject, work, at)
 
     def find(self, user: str, *, at: datetime) -> UserRun[Result] | None:
         """Return the user's last run of the last day; None without one."""
+        self._forget_old(at)
         with self._lock:
-            self._runs = {
-                name: run
-                for name, run in self._runs.items()
-                if run.is_running or at - run.started_at < LIFETIME
-            }
             return self._runs.get(user)
 
     def forget(self, user: str, run: UserRun[Result]) -> None:
@@ -104,3 +117,39 @@ class UserRuns(Generic[Result]):
         with self._lock:
             if self._runs.get(user) is run:
                 del self._runs[user]
+
+    def _start(
+        self, user: str, subject: str, work: Callable[[StepCallback], Result], at: datetime
+    ) -> UserRun[Result]:
+        run = self._runs[user] = UserRun(subject, at)
+        self._waiting.append((run, work))
+        if self._workers < MAX_WORKING:
+            self._workers += 1
+            Thread(target=self._work_off, daemon=True).start()
+        else:
+            self._number_waiting()
+        return run
+
+    def _work_off(self) -> None:
+        """Execute waiting runs until none is left."""
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._workers -= 1
+                    return
+                run, work = self._waiting.popleft()
+                run.runs_before = 0
+                self._number_waiting()
+            run.execute(work)
+
+    def _number_waiting(self) -> None:
+        for number, (run, _) in enumerate(self._waiting, MAX_WORKING):
+            run.runs_before = number
+
+    def _forget_old(self, at: datetime) -> None:
+        with self._lock:
+            self._runs = {
+                name: run
+                for name, run in self._runs.items()
+                if run.is_running or at - run.started_at < self._lifetime
+            }

@@ -52,7 +52,7 @@ def held(service, clock, monkeypatch):
 
 def start(browser, held, **more):
     answer = browser.as_("vic").submit("/reports", on="/reports", **FIELDS, **more)
-    assert answer.headers["location"] == "/console/reports"
+    assert answer.headers["location"] == "/console/reports?started=1"
     assert held.stepped.wait(60)
 
 

@@ -144,7 +144,9 @@ def test_repeating_ones_newest_comment_stores_nothing(room):
     say(room, VIC, "Or foggy?")
     again = say(room, VIC, "Was it wet?")
     assert again.id > first.id
-    assert len(entries(room)) == 4
+    say(room, OLA, "No.")
+    assert say(room, VIC, "Was it wet?").id > again.id
+    assert len(entries(room)) == 6
 
 
 @pytest.mark.parametrize(
@@ -152,6 +154,7 @@ def test_repeating_ones_newest_comment_stores_nothing(room):
     [
         ("a" * 4_001, "Shorten the comment to 4,000 characters; it has 4,001"),
         (" \n ", "Write a comment"),
+        ("\u200b \u2060\ufeff", "Write a comment"),
         ("a\0b", "can't be stored"),
         ("a\ud800b", "can't be stored"),
     ],
