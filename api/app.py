@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
 from api import ofrep, openapi
-from api.assignment_lane import AssignmentLaneMiddleware
+from api.assignment_fast_path import AssignmentFastPathMiddleware
 from api.auth import AuthenticationMiddleware, PermissionCheck
 from api.console.late_console import LazyConsole
 from api.console.page.demo_console import DemoConsole
@@ -107,7 +107,7 @@ def create_app(
     app.add_api_route("/", _redirect_home, include_in_schema=False)
     install_handlers(app)
     # The last one added runs first; metrics run before what matches the route, which they need.
-    app.add_middleware(AssignmentLaneMiddleware, service=service, counts=app.state.counts)
+    app.add_middleware(AssignmentFastPathMiddleware, service=service, counts=app.state.counts)
     app.add_middleware(
         RequestMetricsMiddleware, counts=app.state.counts, observe_request=metrics.observe_request
     )

@@ -1,8 +1,8 @@
 """Assignments: who decides a case, answered from memory where possible.
 
 Clients send a request for every picture, so this module parses the body and formats the response
-without FastAPI's generic code, and `api.assignment_lane` answers most requests without the route. A
-test compares the response with `AssignmentResult`.
+without FastAPI's generic code, and `api.assignment_fast_path` answers most requests without the
+route. A test compares the response with `AssignmentResult`.
 """
 
 import json

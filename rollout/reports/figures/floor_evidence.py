@@ -23,7 +23,7 @@ from rollout.tally.evidence_view import EvidenceView
 class FloorEvidence:
     """The gate of a stage at one confidence floor.
 
-    A floor's average can hide a bad band, so the band up to the next floor stands beside it.
+    A floor's average can hide a bad band, so the band up to the next floor has its own figures.
 
     Attributes:
         cases: of which confidence.

@@ -104,7 +104,7 @@ def describe_method() -> Iterator[str]:
 def build_plan_row(row: CellReviewPlan) -> ReviewPlanRow:
     """Return a cell's row as text; a gate that is met needs no figures."""
     floor = f", {row.floor}" if row.floor else ""
-    figures = (
+    figures: tuple[str, ...] = (
         _format_decisions(row.decisions),
         _format_decisions(row.ninety),
         _format_days(row.days),

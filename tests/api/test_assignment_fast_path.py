@@ -1,4 +1,4 @@
-"""The lane answers as the routes do: the same bytes, headers, counts, log lines and refusals."""
+"""The fast path answers as the routes do: the same bytes, headers, counts, logs and refusals."""
 
 import gzip
 import json
@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 
-from api import assignment_lane, request_rates
+from api import assignment_fast_path, request_rates
 from api.app import create_app
 from api.flag_context import InvalidContextError, parse_any_context, parse_context
 from rollout.core.scope.permissions import AssignedRole
@@ -38,7 +38,7 @@ def _clocks_agree(monkeypatch):
 
 
 class ClosedLane:
-    """The application without the lane."""
+    """The application without the fast path."""
 
     def __init__(self, app, **_):
         self._app = app
@@ -48,31 +48,31 @@ class ClosedLane:
 
 
 @pytest.fixture
-def lane_answers(monkeypatch):
-    """Return the list of what the lane itself answers."""
-    answers, send_json = [], assignment_lane._send_json
+def fast_answers(monkeypatch):
+    """Return the list of what the fast path itself answers."""
+    answers, send_json = [], assignment_fast_path._send_json
 
     async def send_and_note(send, body):
         answers.append(body)
         await send_json(send, body)
 
-    monkeypatch.setattr(assignment_lane, "_send_json", send_and_note)
+    monkeypatch.setattr(assignment_fast_path, "_send_json", send_and_note)
     return answers
 
 
 @pytest.fixture
-def both(service, database, door, monkeypatch, lane_answers):
-    """Return clients of the service with its lane open and with it closed."""
+def both(service, database, door, monkeypatch, fast_answers):
+    """Return clients of the service with its fast path open and with it closed."""
     field.autonomous(database)
     door.let_in("eve", AssignedRole("ingest", "other"), machine=True)
     door.let_in("box", AssignedRole("ingest", "bears", "lake"), machine=True)
-    with Asking(create_app(service), raise_server_exceptions=False) as laned:
-        monkeypatch.setattr("api.app.AssignmentLaneMiddleware", ClosedLane)
+    with Asking(create_app(service), raise_server_exceptions=False) as quick:
+        monkeypatch.setattr("api.app.AssignmentFastPathMiddleware", ClosedLane)
         with Asking(create_app(service), raise_server_exceptions=False) as plain:
-            laned.by("ingest").post(URL, json=question("warm", "creek"))
+            quick.by("ingest").post(URL, json=question("warm", "creek"))
             plain.by("ingest").post(URL, json=question("warm", "creek"))
-            lane_answers.clear()
-            yield laned, plain
+            fast_answers.clear()
+            yield quick, plain
 
 
 def send(client, caplog, *, method="POST", url=URL, by="ingest", body=b"", headers=()):
@@ -199,47 +199,47 @@ PASSED_ON = {
 
 
 @on_sqlite
-def test_what_memory_answers_is_as_the_route_answers_it(both, caplog, lane_answers):
-    laned, plain = both
+def test_what_memory_answers_is_as_the_route_answers_it(both, caplog, fast_answers):
+    quick, plain = both
     for name, request in ANSWERED.items():
-        lane_answers.clear()
-        answered = send(laned, caplog, **request)
-        assert (answered[0], len(lane_answers)) == (200, 1), name
+        fast_answers.clear()
+        answered = send(quick, caplog, **request)
+        assert (answered[0], len(fast_answers)) == (200, 1), name
         assert answered == send(plain, caplog, **request), name
-        assert len(lane_answers) == 1, name
-    assert list_metrics(laned) == list_metrics(plain)
+        assert len(fast_answers) == 1, name
+    assert list_metrics(quick) == list_metrics(plain)
 
 
 @on_sqlite
-def test_what_is_refused_or_unsure_is_left_to_the_route(both, caplog, lane_answers):
-    laned, plain = both
+def test_what_is_refused_or_unsure_is_left_to_the_route(both, caplog, fast_answers):
+    quick, plain = both
     for name, request in PASSED_ON.items():
         # an incident or a version that the first one makes is there for both
         send(plain, caplog, **request)
-        send(laned, caplog, **request)
-        assert send(laned, caplog, **request) == send(plain, caplog, **request), name
-        assert not lane_answers, name
-    assert list_metrics(laned) == list_metrics(plain)
+        send(quick, caplog, **request)
+        assert send(quick, caplog, **request) == send(plain, caplog, **request), name
+        assert not fast_answers, name
+    assert list_metrics(quick) == list_metrics(plain)
 
 
 @on_sqlite
-def test_an_idempotency_key_repeats_the_flag_of_the_lane(both, caplog, clock, lane_answers):
+def test_an_idempotency_key_repeats_the_flag_of_the_lane(both, caplog, clock, fast_answers):
     request = ANSWERED["flag decider alone"] | {"headers": [("Idempotency-Key", "k-1")]}
     first = send(both[0], caplog, **request)
     clock.advance(timedelta(seconds=0.1))  # another answer would have another permit
     assert send(both[0], caplog, **request)[2] == first[2]
-    assert len(lane_answers) == 1
+    assert len(fast_answers) == 1
 
 
 @on_sqlite
 @pytest.mark.parametrize("request_name", ["one", "flag decider alone"])
 def test_the_rate_limit_holds_in_the_lane(both, caplog, monkeypatch, request_name):
-    laned, plain = both
+    quick, plain = both
     monkeypatch.setattr(request_rates, "CALLER_RATE", 0.0)
     monkeypatch.setattr(request_rates, "CALLER_BURST", 4.0)
     statuses = [
         [send(client, caplog, **ANSWERED[request_name])[0] for _ in range(6)]
-        for client in (laned, plain)
+        for client in (quick, plain)
     ]
     assert statuses[0] == statuses[1]
     assert set(statuses[0]) == {200, 429}
@@ -248,27 +248,27 @@ def test_the_rate_limit_holds_in_the_lane(both, caplog, monkeypatch, request_nam
 @on_sqlite
 @pytest.mark.parametrize("request_name", ["one", "many", "flag decider alone"])
 def test_a_stop_holds_in_the_lane_within_the_staleness(both, caplog, clock, database, request_name):
-    laned, _ = both
+    quick, _ = both
     request = ANSWERED[request_name]
-    assert b'"decider":"model"' in send(laned, caplog, **request)[2].replace(b": ", b":")
+    assert b'"decider":"model"' in send(quick, caplog, **request)[2].replace(b": ", b":")
     field.stop(database, ("creek", "day"), ("lake", "day"))
     clock.advance(timedelta(seconds=MAX_STALENESS))
-    for _ in range(2):  # the route reads the stop, the lane has it then
-        assert b'"decider":"model"' not in send(laned, caplog, **request)[2].replace(b": ", b":")
+    for _ in range(2):  # the route reads the stop, the fast path has it then
+        assert b'"decider":"model"' not in send(quick, caplog, **request)[2].replace(b": ", b":")
 
 
 @on_sqlite
 @pytest.mark.parametrize("request_name", ["one", "flag decider alone"])
 def test_an_error_in_the_lane_is_left_to_the_route(both, caplog, monkeypatch, request_name):
-    laned, plain = both
+    quick, plain = both
 
     def fail(*_):
-        raise ValueError("a fault of the lane")
+        raise ValueError("a fault of the fast path")
 
     expected = send(plain, caplog, **ANSWERED[request_name])
     monkeypatch.setattr("api.routers.assignments.answer_from_memory", fail)
     monkeypatch.setattr("api.ofrep.answer_from_memory", fail)
-    assert send(laned, caplog, **ANSWERED[request_name]) == expected
+    assert send(quick, caplog, **ANSWERED[request_name]) == expected
 
 
 @on_sqlite
@@ -276,7 +276,7 @@ def test_an_error_in_the_lane_is_left_to_the_route(both, caplog, monkeypatch, re
 def test_an_answer_of_the_lane_asks_no_thread_and_no_database(
     both, caplog, monkeypatch, database, request_name
 ):
-    laned, _ = both
+    quick, _ = both
 
     def refuse(*_, **__):
         raise AssertionError("the database was asked")
@@ -284,7 +284,7 @@ def test_an_answer_of_the_lane_asks_no_thread_and_no_database(
     monkeypatch.setattr(database, "begin_read", refuse)
     monkeypatch.setattr(database, "begin_write", refuse)
     monkeypatch.setattr("api.answer_deadline.ASSIGNMENT_THREADS", None)
-    assert send(laned, caplog, **ANSWERED[request_name])[0] == 200
+    assert send(quick, caplog, **ANSWERED[request_name])[0] == 200
 
 
 def read(parse, body):

@@ -1,9 +1,9 @@
-"""A lane for the requests that clients send for each case: answers from memory, without routing.
+"""A fast path for requests that clients send for each case: from memory, without routing.
 
-Matching a route and resolving its parameters costs more than the answer. The lane is the innermost
-middleware: authentication, limits, metrics and the access log are around it as around routes. It
-sends an answer only if memory has one without doubt or error. Any other request goes to its route,
-with nothing done yet, and the route answers it or says what is wrong.
+Matching a route and resolving its parameters costs more than the answer. The fast path is the
+innermost middleware: authentication, limits, metrics and the access log are around it as around
+routes. It sends an answer only if memory has one without doubt or error. Any other request goes to
+its route, with nothing done yet, and the route answers it or says what is wrong.
 """
 
 import re
@@ -40,7 +40,7 @@ class LaneRoute:
     find_answer: FindAnswer
 
 
-class AssignmentLaneMiddleware:
+class AssignmentFastPathMiddleware:
     """Middleware that answers questions about one rollout from memory, or passes them on."""
 
     def __init__(self, app: ASGIApp, service: Service, counts: RequestCounts) -> None:
