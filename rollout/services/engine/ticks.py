@@ -56,7 +56,7 @@ RETRY_DELAY = timedelta(minutes=1)  # after a failed tick
 OTHER_TRACKS = frozenset({OUTCOME, RECORD_UNSEALED})  # of entries that are no due units
 STORAGE_RETRY_DELAY = timedelta(seconds=5)
 """After a tick that the database or its disk failed: until one succeeds humans decide."""
-ENTRIES_PER_BATCH = 500  # queue entries in one transaction, which may delay a stop
+ENTRIES_PER_BATCH = 500  # at most so many cases in one transaction, which may delay a stop
 
 
 class _SlotOvertakenError(Exception):

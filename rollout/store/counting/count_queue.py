@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 
-from rollout.store.database.bulk import RowValues, delete_keys, insert_missing
+from rollout.store.database.bulk import RowValues, delete_keys, insert_missing, select_numbers
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.columns import encode_instant
@@ -21,6 +21,9 @@ RECORD_RECEIVED: Final = "received"
 """The track of arrivals: entries for the time at which a record of a case was received."""
 CASE_RECEIVED: Final = "unscheduled"
 """The track of cases whose units the next tick queues for the time when they are due."""
+
+ENTRIES_SEARCHED: Final = 20_000
+"""Among so many of the oldest entries a batch finds the others of its cases."""
 
 
 class DueCase(NamedTuple):
@@ -47,12 +50,28 @@ class CountQueue:
     def take(self, *, until: datetime, limit: int = 2_000) -> Sequence[DueCase]:
         """Return the oldest due entries, locked by this transaction.
 
-        Concurrent calls get other entries. Entries stay in the queue until `delete`, so an error or
-        a crash releases them.
+        Due entries of the same cases are returned with them, so `limit` may be exceeded: one count
+        serves all tracks of a case, and a later batch would read its records again. Concurrent
+        calls get other entries. Entries stay in the queue until `delete`, so an error or a crash
+        releases them.
         """
+        taken = self._lock_entries(count_queue.c.at <= until, limit=limit)
+        if len(taken) < limit:
+            return taken
+        horizon = self._find_horizon(until)
+        case_ids = select_numbers(self._transaction, sorted({entry.case_id for entry in taken}))
+        others = self._lock_entries(
+            count_queue.c.at <= horizon, count_queue.c.case_id.in_(case_ids)
+        )
+        return sorted({*taken, *others})
+
+    def _lock_entries(
+        self, *conditions: ColumnElement[bool], limit: int | None = None
+    ) -> list[DueCase]:
+        """Return the oldest entries for units that no other transaction has locked."""
         query = (
             select(count_queue.c.at, count_queue.c.case_id, count_queue.c.track)
-            .where(count_queue.c.rollout == self._rollout.number, count_queue.c.at <= until)
+            .where(count_queue.c.rollout == self._rollout.number, *conditions)
             .where(count_queue.c.track != RECORD_RECEIVED)
             .order_by(count_queue.c.at, count_queue.c.case_id, count_queue.c.track)
             .limit(limit)
@@ -60,6 +79,18 @@ class CountQueue:
         )
         rows = self._transaction.execute(query)
         return [DueCase(row.at, row.case_id, row.track) for row in rows]
+
+    def _find_horizon(self, until: datetime) -> datetime:
+        """Return the time up to which entries of the same cases are searched in a long queue."""
+        query = (
+            select(count_queue.c.at)
+            .where(count_queue.c.rollout == self._rollout.number, count_queue.c.at <= until)
+            .where(count_queue.c.track != RECORD_RECEIVED)
+            .order_by(count_queue.c.at, count_queue.c.case_id, count_queue.c.track)
+            .offset(ENTRIES_SEARCHED)
+            .limit(1)
+        )
+        return self._transaction.execute(query).scalar() or until
 
     def delete(self, entries: Iterable[DueCase]) -> None:
         """Delete entries, in the transaction that counted them."""

@@ -1,5 +1,6 @@
 """Due entries are taken oldest first, by one transaction, and stay until deleted."""
 
+from rollout.store.counting import count_queue
 from rollout.store.counting.count_queue import CountQueue, DueCase
 from tests.factories import MINUTE, NOON
 from tests.store.databases import on_postgresql
@@ -29,14 +30,33 @@ def test_what_is_due_comes_oldest_first_and_stays_until_it_is_done(database, rol
     assert rest == [entry(2, 7), entry(3)]
 
 
+def test_the_other_due_entries_of_the_same_cases_are_taken_at_once(database, rollout):
+    """A tick counts all tracks of a case together; a batch of its own would read it again."""
+    guard = DueCase(NOON, 1, "guard")
+    with database.begin_write() as transaction:
+        queue = CountQueue(transaction, rollout)
+        queue.add([guard, entry(1, 2), entry(2, 1), entry(9, 1)])
+        queue.record_arrivals([(NOON, 1)])
+        assert queue.take(until=NOON + 5 * MINUTE, limit=1) == [guard, entry(2, 1)]
+
+
+def test_a_long_queue_is_not_searched_to_its_end(database, rollout, monkeypatch):
+    monkeypatch.setattr(count_queue, "ENTRIES_SEARCHED", 2)
+    with database.begin_write() as transaction:
+        queue = CountQueue(transaction, rollout)
+        queue.record_arrivals([(NOON, 4), (NOON, 5), (NOON, 6)])
+        queue.add([entry(0, 1), entry(1, 2), entry(2, 1), entry(3, 1)])
+        assert queue.take(until=NOON + 5 * MINUTE, limit=1) == [entry(0, 1), entry(2, 1)]
+
+
 @on_postgresql
 def test_two_who_take_at_once_are_given_different_entries(database, other, rollout):
     with database.begin_write() as transaction:
-        CountQueue(transaction, rollout).add([entry(1), entry(2), entry(3)])
+        CountQueue(transaction, rollout).add([entry(1), entry(2, 2), entry(3, 3), entry(4)])
     with database.begin_write() as one, other.begin_write() as two:
         first = CountQueue(one, rollout).take(until=NOON + 9 * MINUTE, limit=2)
         second = CountQueue(two, rollout).take(until=NOON + 9 * MINUTE, limit=2)
-    assert (first, second) == ([entry(1), entry(2)], [entry(3)])
+    assert (first, second) == ([entry(1), entry(2, 2), entry(4)], [entry(3, 3)])
 
 
 def test_what_came_in_is_told_for_a_while_and_never_taken(database, rollout):
