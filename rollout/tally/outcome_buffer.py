@@ -1,7 +1,7 @@
 """A rollout's counted outcomes as arrays that grow slot by slot, for the service."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -74,6 +74,7 @@ class OutcomeBuffer:
 
     def __init__(self) -> None:
         self._units: dict[OutcomeKey, OutcomeUnits] = {}
+        self.row_count = 0
 
     def add(self, lines: Iterable[CountedOutcome]) -> set[CellVersion]:
         """Add units of later slots, in order; return the cells and versions that grew."""
@@ -84,11 +85,21 @@ class OutcomeBuffer:
         for key, group in groups.items():
             earlier_units = self._units.get(key, build_empty_outcomes())
             self._units[key] = join_outcomes(earlier_units, _build_units(group))
+            self.row_count += len(group)
         return {(cell, version) for cell, version, _, _ in groups}
 
     def list_keys(self) -> set[CellVersion]:
         """Return the cells and versions with units."""
         return {(cell, version) for cell, version, _, _ in self._units}
+
+    def list_units(self) -> Iterator[tuple[OutcomeKey, OutcomeUnits]]:
+        """Yield the units of each cell, version, outcome and definition."""
+        return iter(self._units.items())
+
+    def restore(self, units: Mapping[OutcomeKey, OutcomeUnits]) -> None:
+        """Fill this empty buffer with what another one held."""
+        self._units = dict(units)
+        self.row_count = sum(map(len, self._units.values()))
 
     def read_outcomes(self, cell: Cell, version: str, outcome: OutcomeRule) -> OutcomeUnits:
         """Return the units that were counted as the outcome is defined now."""

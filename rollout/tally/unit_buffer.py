@@ -4,7 +4,7 @@ The cost of adding units depends on their number alone. Sampling values are not 
 unit is stored with its bucket under the policy at its time.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from sys import intern
 
@@ -25,6 +25,7 @@ from rollout.tally.unit_arrays import (
 )
 
 CellVersion = tuple[Cell, str]
+SeriesKey = tuple[str, str, str, str]  # site, window, version, track
 UnitTable = NDArray[np.int64]  # a row for each field of `UnitArrays`
 CostLevels = tuple[float, ...]
 DefinitionLevels = Callable[[Cell], Mapping[str, CostLevels]]
@@ -48,6 +49,7 @@ class UnitBuffer:
         self._tables: dict[CellVersion, dict[str, UnitTable]] = {}
         self._cells_by_name = {(cell.site, cell.window): cell for cell in policy.cells}
         self.unit_classes = UnitClasses((), policy)
+        self.row_count = 0
 
     def add(self, frame: pl.DataFrame) -> set[CellVersion]:
         """Add units of later slots; return the cells and versions that grew.
@@ -70,6 +72,7 @@ class UnitBuffer:
             tables[intern(track)] = (
                 rows if previous is None else np.concatenate([previous, rows], 1)
             )
+            self.row_count += rows.shape[1]
             grown_keys.add(key)
         return grown_keys
 
@@ -82,6 +85,38 @@ class UnitBuffer:
         return CellUnitArrays(
             **{track: UnitArrays(*table) for track, table in self._tables.get(key, {}).items()}
         )
+
+    @property
+    def reviewers(self) -> Sequence[str]:
+        """Return the reviewers' names by number."""
+        return list(self._reviewer_numbers)
+
+    def list_series(self) -> Iterator[tuple[SeriesKey, UnitTable]]:
+        """Yield the table of each series."""
+        for (cell, version), tables in self._tables.items():
+            for track, table in tables.items():
+                yield (cell.site, cell.window, version, track), table
+
+    def restore(
+        self,
+        classes: Sequence[UnitClass],
+        reviewers: Sequence[str],
+        tables: Mapping[SeriesKey, UnitTable],
+    ) -> None:
+        """Fill this empty buffer with what another one of the same policy held.
+
+        Raises:
+            ValueError: a series is of a cell that the policy lacks.
+        """
+        if unknown := {key[:2] for key in tables} - self._cells_by_name.keys():
+            raise ValueError(f"the policy has no cells {sorted(unknown)}")
+        self._class_numbers = {unit_class: n for n, unit_class in enumerate(classes)}
+        self._reviewer_numbers = {name: n for n, name in enumerate(reviewers)}
+        self.unit_classes = UnitClasses(tuple(classes), self._policy)
+        for (site, window, version, track), table in tables.items():
+            key = (self._cells_by_name[site, window], intern(version))
+            self._tables.setdefault(key, {})[intern(track)] = table
+            self.row_count += table.shape[1]
 
     def _select_comparable(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return the units comparable under the policy, with its cost levels."""
@@ -139,7 +174,7 @@ def find_cost_level(cost: float, levels: CostLevels) -> int:
     return min(int(np.searchsorted(levels, cost - 1e-9)), len(levels) - 1)
 
 
-def _split_series(encoded: pl.DataFrame) -> Iterator[tuple[tuple[str, str, str, str], UnitTable]]:
+def _split_series(encoded: pl.DataFrame) -> Iterator[tuple[SeriesKey, UnitTable]]:
     """Yield each series of a sorted frame with its table.
 
     The table's rows are the fields of `UnitArrays`.

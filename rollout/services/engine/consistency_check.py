@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollout.core.scope.scope import Scope
+from rollout.services.engine.evidence_snapshots import is_snapshot_wrong
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.store.counting import counter
 from rollout.store.counting.counts import CountKey
@@ -14,6 +15,7 @@ from rollout.store.counting.top_losses import LossKey, LossValue, StoredLosses
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger import projection_check
 from rollout.store.ledger.evidence import EvidenceStore, StoredReading
+from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots
 from rollout.store.ledger.ledger import Ledger
 
 RowValues = Mapping[str, Any]
@@ -33,6 +35,8 @@ class DerivedDifferences:
             kind; None for a missing row.
         broken_readings: readings that don't match their hash or lie after the last slot of
             evidence. They are deleted and computed again from the counts.
+        is_snapshot_wrong: whether the snapshot of evidence has other units than were counted. It is
+            deleted; processes read the counted units until a tick stores another.
     """
 
     scopes: Mapping[int, Scope | None] = field(default_factory=dict)
@@ -43,12 +47,17 @@ class DerivedDifferences:
         default_factory=dict
     )
     broken_readings: tuple[StoredReading, ...] = ()
+    is_snapshot_wrong: bool = False
 
     def __bool__(self) -> bool:
         """Return whether there is any difference."""
         has_count_differences = self.counts or self.matrices or self.losses
         return bool(
-            self.scopes or self.followed_rows or has_count_differences or self.broken_readings
+            self.scopes
+            or self.followed_rows
+            or has_count_differences
+            or self.broken_readings
+            or self.is_snapshot_wrong
         )
 
     def describe(self) -> Iterator[str]:
@@ -75,6 +84,8 @@ class DerivedDifferences:
         for reading in self.broken_readings:
             location = f"{reading.measure} of {reading.version} in {reading.site}·{reading.window}"
             yield f"evidence: {location} is not what its hash says"
+        if self.is_snapshot_wrong:
+            yield "evidence_snapshots: the snapshot does not match the counted units"
 
 
 def _describe_loss_difference(stored_loss: LossValue | None, correct_loss: LossValue | None) -> str:
@@ -126,6 +137,8 @@ def rebuild_derived_tables(
         derived_tables.repair_matrices(differences.matrices)
         derived_tables.repair_losses(differences.losses)
         EvidenceStore(transaction, rollout).delete(differences.broken_readings)
+        if differences.is_snapshot_wrong:
+            EvidenceSnapshots(transaction, rollout).delete()
     return differences
 
 
@@ -140,4 +153,5 @@ def _find_differences(transaction: Transaction, state: RolloutState) -> DerivedD
         matrices=sums.matrices,
         losses=StoredLosses(transaction, rollout, state.first_names).find_differences(),
         broken_readings=tuple(EvidenceStore(transaction, rollout).list_broken()),
+        is_snapshot_wrong=is_snapshot_wrong(transaction, state),
     )

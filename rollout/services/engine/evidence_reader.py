@@ -16,6 +16,7 @@ from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.scope import CellState
+from rollout.services.engine.evidence_snapshots import restore_evidence
 from rollout.services.engine.gate_feeds import GateFeeds
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import RolloutHistory
@@ -83,6 +84,8 @@ class EvidenceReader:
             self._units = UnitBuffer(state.policy, self._history.find_equivalent_definitions)
             self._outcomes = OutcomeBuffer()
             self.last_slot = -1
+            if self._select_units is None:
+                self.last_slot = restore_evidence(transaction, state, self._units, self._outcomes)
         self._load_counted_units(transaction, state, self._units)
 
     def _load_new_events(self, transaction: Transaction, state: RolloutState) -> None:

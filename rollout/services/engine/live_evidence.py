@@ -24,16 +24,22 @@ from rollout.replay.agenda import Agenda
 from rollout.replay.engine import CellVersion, SlotEvidence, is_view_current
 from rollout.replay.fast_forward import SlotInterest, find_interest
 from rollout.services.engine.evidence_feeds import LiveGuardFeeds
+from rollout.services.engine.evidence_snapshots import restore_evidence
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database.session import Transaction
+from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot
+from rollout.tally.buffer_snapshots import encode_buffers
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_buffer import UnitBuffer
+
+MIN_NEW_ROWS = 10_000  # which a process reads in about 0.1 s
+MAX_SNAPSHOTS = 50  # a row is written at most about so often until its number doubles
 
 
 class LiveEvidence:
@@ -47,6 +53,7 @@ class LiveEvidence:
         self._agenda = Agenda(policy, self._find_interest)
         self._evidence_views: dict[CellVersion, EvidenceView] = {}
         self._last_slot = -1
+        self._snapshot_rows = 0
         self._track_keys(
             (key for key, cell_state in scope.cells.items() if cell_state.grants), scope
         )
@@ -64,6 +71,8 @@ class LiveEvidence:
 
     def load_slot(self, transaction: Transaction, state: RolloutState, slot: int) -> None:
         """Load the units up to a slot, and new records for guards."""
+        if self._last_slot < 0:
+            self._restore_snapshot(transaction, state, slot)
         if self._last_slot < slot:
             self._load_outcomes(CountedOutcomes(transaction, state.rollout), state, slot)
             self._load_counted_units(CountedUnits(transaction, state.rollout), state.scope, slot)
@@ -76,6 +85,22 @@ class LiveEvidence:
         due_cells = self._agenda.list_due_cells(state.scope, slot)
         silence_sites = self._list_silence_sites(state.scope, due_cells, arrival_sites)
         self._invalidate_sites(self._feeds.load_heartbeats(transaction, state, silence_sites))
+
+    def _restore_snapshot(self, transaction: Transaction, state: RolloutState, slot: int) -> None:
+        self._last_slot = restore_evidence(
+            transaction, state, self._units, self._outcomes, until=slot
+        )
+        self._snapshot_rows = self._units.row_count + self._outcomes.row_count
+        self._track_keys({*self._units, *self._outcomes.list_keys()}, state.scope)
+
+    def encode_if_due(self, revision: int) -> EvidenceSnapshot | None:
+        """Return a snapshot at a revision, or None while few units are new since the last one."""
+        row_count = self._units.row_count + self._outcomes.row_count
+        if row_count - self._snapshot_rows < max(MIN_NEW_ROWS, row_count // MAX_SNAPSHOTS):
+            return None
+        self._snapshot_rows = row_count
+        body = encode_buffers(self._units, self._outcomes)
+        return EvidenceSnapshot(revision, self._last_slot, body)
 
     def _load_outcomes(self, outcomes: CountedOutcomes, state: RolloutState, slot: int) -> None:
         if self._policy.outcomes:

@@ -17,7 +17,7 @@ from rollout import faults
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
-from rollout.core.scope.record_events import CasesErased, RecordsCounted
+from rollout.core.scope.record_events import CasesErased, NameErased, RecordsCounted
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
@@ -44,6 +44,7 @@ from rollout.store.database.errors import DatabaseUnavailableError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.evidence import EvidenceStore
+from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.ledger.scopes import REVISIONS_BETWEEN, StoredScopes
@@ -143,6 +144,7 @@ class Ticker:
             TickSlots(transaction, state.rollout).complete(slot, at=at)
             CountQueue(transaction, state.rollout).delete_arrivals(before=at - ARRIVAL_RETENTION)
             self._store_scope(transaction)
+        self._store_evidence(state)
         return (*version_events, *events)
 
     def get_next_slot_time(self, at: datetime) -> datetime:
@@ -158,6 +160,14 @@ class Ticker:
         if scope.revision - self._stored_revision >= REVISIONS_BETWEEN:
             StoredScopes(transaction, self._loaded_state.rollout).store_if_due(scope)
             self._stored_revision = scope.revision
+
+    def _store_evidence(self, state: RolloutState) -> None:
+        """Store the evidence now and then, so that a process begins with it."""
+        assert self._evidence is not None  # noqa: S101 - a slot was decided
+        snapshot = self._evidence.encode_if_due(self._head.revision)
+        if snapshot is not None:
+            with self._database.begin_write() as transaction:
+                EvidenceSnapshots(transaction, state.rollout).store(snapshot)
 
     @property
     def _loaded_state(self) -> RolloutState:
@@ -212,7 +222,7 @@ class Ticker:
         self._history.add_events(events, policies.__getitem__)
         self._seals.add_events(events, state.policy)
         # what memory holds of erased values has other names in the database
-        is_erased = any(isinstance(event, CasesErased) for event in events)
+        is_erased = any(isinstance(event, CasesErased | NameErased) for event in events)
         if applied_hashes or is_erased or self._evidence is None:
             self._evidence = LiveEvidence(state.policy, state.scope, self._history)
         elif scope_events := [e for e in events if not isinstance(e, RecordsCounted)]:

@@ -188,6 +188,16 @@ evidence_heads = Table(  # advanced by compare-and-set; no count at or before `t
     required_column("through", BigInteger),
 )
 
+evidence_snapshots = Table(  # derived from counted units and outcomes; the newest one a rollout
+    "evidence_snapshots",
+    metadata,
+    rollout_column(),
+    required_column("revision", BigInteger),
+    required_column("slot", BigInteger),
+    required_column("body", LargeBinary),
+    required_column("hash", LargeBinary),
+)
+
 evidence = Table(
     "evidence",
     metadata,

@@ -36,6 +36,7 @@ from rollout.store.tables.counting_tables import (
     counts,
     evidence,
     evidence_heads,
+    evidence_snapshots,
     tick_slots,
     top_losses,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "erased_hashes",
     "evidence",
     "evidence_heads",
+    "evidence_snapshots",
     "exposures",
     "external_keys",
     "heartbeats",

@@ -14,6 +14,7 @@ from rollout.core.scope.events import Suspended
 from rollout.formats.policy.reader import parse_policy
 from rollout.replay.engine import ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds
+from rollout.services.engine import live_evidence
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.store.database.rollouts import Rollouts
@@ -37,6 +38,11 @@ HEARD = (
 PINGED, HOUR, DAY = "s0", timedelta(hours=1), timedelta(days=1)
 RESTART_EVERY = 12  # slots: what a fresh process reads back decides the same
 AFTER = timedelta(minutes=20)
+
+
+@pytest.fixture(autouse=True)
+def _snapshots_of_few_units(monkeypatch):
+    monkeypatch.setattr(live_evidence, "MIN_NEW_ROWS", 100)
 
 
 def with_usual_traffic(history):

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from rollout.formats.policy.reader import read_policy
+from rollout.services.engine import live_evidence
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import import_records
@@ -26,6 +27,11 @@ POLICY = (
     .replace("tick: 1h", "tick: 4h")
 )
 APPROVED_AFTER = timedelta(minutes=20)
+
+
+@pytest.fixture(autouse=True)
+def _snapshots_of_few_units(monkeypatch):
+    monkeypatch.setattr(live_evidence, "MIN_NEW_ROWS", 100)
 
 
 def read_stream(folder, policy_text, **stream):

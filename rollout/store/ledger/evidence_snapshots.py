@@ -1,0 +1,104 @@
+"""Stored snapshots of counted evidence: the newest one of a rollout.
+
+They are derived from the counted units and outcomes, and only save time. A snapshot is bound to
+the ledger entry that it was made at, and no longer valid after an event of `ENDING_KINDS`:
+another policy compares units anew, and an erasure renames or removes values. Such an event
+deletes it in its own transaction.
+"""
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from sqlalchemy import delete, select
+
+from rollout.core.ledger.ledger import list_stored_kinds
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import PolicyApplied
+from rollout.core.scope.record_events import CasesErased, NameErased
+from rollout.store.database.bulk import build_insert
+from rollout.store.database.rollouts import Rollout
+from rollout.store.database.session import Transaction
+from rollout.store.tables.tables import evidence_snapshots, ledger, ledger_heads
+
+ENDING_EVENTS: Final = (PolicyApplied, CasesErased, NameErased)
+ENDING_KINDS: Final = list_stored_kinds(kind.__name__ for kind in ENDING_EVENTS)
+
+
+class EvidenceSnapshot(NamedTuple):
+    """Encoded evidence of all counts up to a slot, as of a revision of the ledger."""
+
+    revision: int
+    slot: int
+    body: bytes
+
+
+class EvidenceSnapshots:
+    """The stored snapshot of one rollout."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def load(self, *, until: int) -> EvidenceSnapshot | None:
+        """Return the snapshot; None if it is later than a revision, damaged or no longer valid."""
+        query = select(evidence_snapshots).where(
+            evidence_snapshots.c.rollout == self._rollout.number,
+            evidence_snapshots.c.revision <= until,
+        )
+        row = self._transaction.execute(query).one_or_none()
+        if row is None:
+            return None
+        snapshot = EvidenceSnapshot(row.revision, row.slot, bytes(row.body))
+        is_bound = bytes(row.hash) == self._compute_hash(snapshot)
+        return snapshot if is_bound and self._is_valid(snapshot) else None
+
+    def store(self, snapshot: EvidenceSnapshot) -> bool:
+        """Replace the stored snapshot, unless an event has ended this one already."""
+        self._lock_ledger()  # so that an erasure comes before, or after and deletes it
+        snapshot_hash = self._compute_hash(snapshot)
+        if snapshot_hash is None or not self._is_valid(snapshot):
+            return False
+        row = {"rollout": self._rollout.number, **snapshot._asdict(), "hash": snapshot_hash}
+        statement = build_insert(self._transaction.engine, evidence_snapshots)
+        columns = (column.name for column in evidence_snapshots.c if not column.primary_key)
+        new_values = {name: statement.excluded[name] for name in columns}
+        # as a parameter, because SQLAlchemy's cache would keep a value in the statement
+        self._transaction.execute(
+            statement.on_conflict_do_update(index_elements=["rollout"], set_=new_values), row
+        )
+        return True
+
+    def delete_ended(self, events: Iterable[LedgerEvent]) -> None:
+        """Delete the snapshot if one of these new events ends it; the ledger is locked."""
+        if any(isinstance(event, ENDING_EVENTS) for event in events):
+            self.delete()
+
+    def delete(self) -> None:
+        """Delete the snapshot; a later tick writes another."""
+        own = evidence_snapshots.c.rollout == self._rollout.number
+        self._transaction.execute(delete(evidence_snapshots).where(own))
+
+    def _lock_ledger(self) -> None:
+        own_head = ledger_heads.c.rollout == self._rollout.number
+        self._transaction.execute(select(ledger_heads.c.revision).where(own_head).with_for_update())
+
+    def _is_valid(self, snapshot: EvidenceSnapshot) -> bool:
+        """Return whether no later event ends it; a program that lacks the table deletes none."""
+        query = select(ledger.c.revision).where(
+            ledger.c.rollout == self._rollout.number,
+            ledger.c.revision > snapshot.revision,
+            ledger.c.kind.in_(ENDING_KINDS),
+        )
+        return self._transaction.execute(query.limit(1)).first() is None
+
+    def _compute_hash(self, snapshot: EvidenceSnapshot) -> bytes | None:
+        """Return the hash of a snapshot with its ledger entry's; None without that entry."""
+        query = select(ledger.c.hash).where(
+            ledger.c.rollout == self._rollout.number, ledger.c.revision == snapshot.revision
+        )
+        entry_hash = self._transaction.execute(query).scalar()
+        if entry_hash is None:
+            return None
+        head = f"{self._rollout.number} {snapshot.revision} {entry_hash} {snapshot.slot}\n"
+        return sha256(head.encode() + snapshot.body).digest()

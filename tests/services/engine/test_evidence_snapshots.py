@@ -1,0 +1,195 @@
+"""A stored snapshot of evidence changes nothing that a process finds, and is dropped in doubt."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import insert, select, update
+
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine import live_evidence
+from rollout.services.engine.consistency_check import rebuild_derived_tables
+from rollout.services.engine.evidence_reader import EvidenceReader
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.ticks import Ticker
+from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.erasure.name_erasure import erase_name
+from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
+from rollout.store.tables.tables import evidence_snapshots
+from rollout.tally.buffer_snapshots import BufferDigests
+from rollout.tally.slots import to_instant
+from tests.replay.stories import a_history
+from tests.services.engine.test_live import ANA, BY_CASE, STORY, begun, replayed
+from tests.store.snapshots import filled_once
+
+POLICY = parse_policy(BY_CASE)
+HISTORY = a_history(replace(STORY, slots=24), POLICY)
+SLOTS, _ = replayed(HISTORY, POLICY, None)
+MIDDLE = SLOTS[len(SLOTS) // 2]
+ADMIN = Caller("ada", role_assignments=(AssignedRole("admin"),))
+
+
+@pytest.fixture(autouse=True)
+def _snapshots_of_few_units(monkeypatch):
+    monkeypatch.setattr(live_evidence, "MIN_NEW_ROWS", 1)
+
+
+@filled_once
+def fill(database):
+    begun(database, HISTORY, SLOTS[0])
+
+
+def tick(database, slot, owner="one"):
+    return Ticker(database, "story", owner).tick(to_instant(slot, POLICY.tick))
+
+
+def load_row(database):
+    with database.begin_read() as transaction:
+        return transaction.execute(select(evidence_snapshots)).one_or_none()
+
+
+def change(database, statement):
+    with database.begin_write() as transaction:
+        transaction.execute(statement)
+
+
+def load_state(database):
+    with database.begin_read() as transaction:
+        return load_rollout_state(transaction, "story")
+
+
+def read_evidence(database, reader, *, has_snapshot):
+    """Return digests of all evidence, and whether a snapshot was the beginning of it."""
+    state, restored = load_state(database), []
+    restore = live_evidence.restore_evidence
+
+    def noted(*args, **more):
+        restored.append(restore(*args, **more))
+        return restored[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rollout.services.engine.evidence_reader.restore_evidence", noted)
+        reader.load_views(database, state, ())
+    assert [slot >= 0 for slot in restored] == has_snapshot
+    digests = BufferDigests()
+    digests.add(reader._units, reader._outcomes)
+    assert digests.sums
+    return digests.sums
+
+
+def assert_same_evidence(database, *, has_snapshot=True):
+    """See that a snapshot, or none, and the rest are all that was counted."""
+    whole = EvidenceReader(lambda frame: frame)  # which of some units has no snapshot
+    expected = read_evidence(database, whole, has_snapshot=[])
+    assert read_evidence(database, EvidenceReader(), has_snapshot=[has_snapshot]) == expected
+
+
+@pytest.mark.parametrize("slot", [SLOTS[3], MIDDLE, SLOTS[-1]])
+def test_a_snapshot_of_any_slot_and_the_rest_are_the_whole(database, monkeypatch, slot):
+    fill(database)
+    tick(database, slot)
+    assert load_row(database).slot == slot
+    assert_same_evidence(database)
+    monkeypatch.setattr(live_evidence, "MIN_NEW_ROWS", 10_000)
+    for later in SLOTS[SLOTS.index(slot) + 1 :]:
+        tick(database, later)
+    assert load_row(database).slot == slot
+    assert_same_evidence(database)
+
+
+def test_a_snapshot_waits_for_enough_new_units(database, monkeypatch):
+    fill(database)
+    monkeypatch.setattr(live_evidence, "MIN_NEW_ROWS", 10_000)
+    tick(database, MIDDLE)
+    assert load_row(database) is None
+    monkeypatch.setattr(live_evidence, "MIN_NEW_ROWS", 1)
+    tick(database, MIDDLE + 1)
+    first = load_row(database)
+    monkeypatch.setattr(live_evidence, "MAX_SNAPSHOTS", 1)
+    tick(database, MIDDLE + 2)
+    assert load_row(database) == first  # fewer than half of the units are new
+
+
+@pytest.mark.parametrize("column", ["body", "slot", "hash"])
+def test_an_edited_snapshot_is_not_used(database, column):
+    fill(database)
+    tick(database, MIDDLE)
+    row = load_row(database)
+    values = {"body": row.body[:-1] + b"!", "slot": row.slot - 1, "hash": b"x"}
+    change(database, update(evidence_snapshots).values({column: values[column]}))
+    assert_same_evidence(database, has_snapshot=False)
+    tick(database, MIDDLE + 1)
+    assert load_row(database).slot == MIDDLE + 1
+    assert_same_evidence(database)
+
+
+def test_unreadable_contents_are_not_used(database):
+    fill(database)
+    tick(database, MIDDLE)
+    state, row = load_state(database), load_row(database)
+    with database.begin_write() as transaction:
+        body = row.body[: len(row.body) // 2]
+        snapshot = EvidenceSnapshot(row.revision, row.slot, body)
+        assert EvidenceSnapshots(transaction, state.rollout).store(snapshot)
+    assert_same_evidence(database, has_snapshot=False)
+
+
+def test_another_policy_ends_a_snapshot_also_one_that_a_former_program_left(database):
+    fill(database)
+    tick(database, MIDDLE)
+    row = load_row(database)
+    at = to_instant(MIDDLE, POLICY.tick) + timedelta(minutes=1)
+    state = load_state(database)
+    apply_policy(database, BY_CASE.replace("at_least: 50%", "at_least: 55%"), ANA, at)
+    assert load_row(database) is None
+    change(database, insert(evidence_snapshots).values(row._asdict()))
+    assert_same_evidence(database, has_snapshot=False)
+    with database.begin_write() as transaction:
+        snapshot = EvidenceSnapshot(row.revision, row.slot, row.body)
+        assert not EvidenceSnapshots(transaction, state.rollout).store(snapshot)
+
+
+def test_a_state_before_the_snapshot_does_not_use_it(database):
+    fill(database)
+    tick(database, MIDDLE)
+    with database.begin_read() as transaction:
+        snapshots = EvidenceSnapshots(transaction, load_rollout_state(transaction, "story").rollout)
+        revision = snapshots.load(until=10**6).revision
+        assert snapshots.load(until=revision)
+        assert snapshots.load(until=revision - 1) is None
+
+
+def test_an_erased_name_is_in_no_snapshot(database):
+    fill(database)
+    ticker = Ticker(database, "story", "one")
+    ticker.tick(to_instant(MIDDLE, POLICY.tick))
+    name = HISTORY.decisions["reviewer"][0]
+    at = to_instant(MIDDLE, POLICY.tick) + timedelta(minutes=1)
+    erase_name(database, ErasureRequest(ADMIN, "story", "the reviewer left", at), name)
+    assert load_row(database) is None
+    ticker.tick(to_instant(MIDDLE + 1, POLICY.tick))  # a process that had the name in memory
+    assert load_row(database).slot == MIDDLE + 1
+    reader = EvidenceReader()
+    read_evidence(database, reader, has_snapshot=[True])
+    assert name not in reader._units.reviewers
+    assert any(reader._units.reviewers)
+    assert_same_evidence(database)
+
+
+def test_a_snapshot_of_other_units_is_found_and_deleted(database):
+    fill(database)
+    tick(database, MIDDLE)
+    assert not rebuild_derived_tables(database, "story")
+    row, state = load_row(database), load_state(database)
+    tick(database, MIDDLE + 1)
+    with database.begin_write() as transaction:  # bound rightly, but to a later slot
+        snapshot = EvidenceSnapshot(row.revision, MIDDLE + 1, row.body)
+        assert EvidenceSnapshots(transaction, state.rollout).store(snapshot)
+    differences = rebuild_derived_tables(database, "story", repair=True)
+    assert list(differences.describe()) == [
+        "evidence_snapshots: the snapshot does not match the counted units"
+    ]
+    assert load_row(database) is None
+    assert not rebuild_derived_tables(database, "story")
