@@ -348,7 +348,7 @@ def has_large_object(body: bytes) -> bool:
         whole = decode(body)
     except PARSE_ERRORS:
         return False  # its parser says where
-    values = [whole] if isinstance(whole, dict) else []
+    values: list[Any] = [whole] if isinstance(whole, dict) else []
     while values:
         value = values.pop()
         if isinstance(value, dict):
