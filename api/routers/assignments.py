@@ -22,6 +22,7 @@ from api.deps import Caller, Permission
 from api.request_metrics import RequestCounts
 from api.schemas.assignments import (
     ANSWER,
+    MAX_MEMBERS,
     QUESTION,
     AssignmentBatchRequest,
     AssignmentBody,
@@ -29,6 +30,7 @@ from api.schemas.assignments import (
     AssignmentResult,
     AssignmentResultList,
     QuestionFields,
+    has_large_object,
     parse_quickly,
 )
 from api.schemas.examples import build_responses, inline_schema
@@ -63,6 +65,7 @@ BODY = {
     },
 }
 TOO_MANY_FAULTS_TEXT = f"over {MAX_DETAILED_FAULTS} faults; see the schema of a question"
+TOO_MANY_MEMBERS_TEXT = f"an object has at most {MAX_MEMBERS} members; send fewer"
 QUOTE = '"'
 BOTH_FORMS_FAULT = {"loc": ("questions",), "msg": "give one question or `questions`, not both"}
 
@@ -165,6 +168,8 @@ def _parse_body(body: bytes) -> Any:
     parsed = parse_quickly(body)
     if parsed is not None:
         return parsed
+    if has_large_object(body):  # before each of its members is a fault
+        raise RequestValidationError([{"loc": (), "msg": TOO_MANY_MEMBERS_TEXT}])
     try:
         parsed_slowly = BODY_ADAPTER.validate_json(body)
     except ValidationError as error:

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Annotated, Any, Final, get_type_hints
 
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
-from msgspec.json import Decoder
-from pydantic import BaseModel, ConfigDict, Field
+from msgspec.json import Decoder, decode
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 from pydantic.dataclasses import dataclass
 
 from rollout.formats.records.parse import PARSE_ERRORS
@@ -24,6 +24,7 @@ from rollout.formats.records.schema import (
 from rollout.store.records.record_rows import MAX_KEY_LENGTH
 
 MAX_QUESTIONS = 1_000  # in one request
+MAX_MEMBERS = 1_000  # of an object in a request; probabilities may have the most
 BoundedText = Annotated[str, Field(max_length=MAX_KEY_LENGTH)]
 FORM = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 NO_QUESTIONS: list[Any] = []  # marks an omitted `questions`
@@ -68,7 +69,7 @@ class AssignmentPrediction(BaseModel):
 
     answers: Answers
     confidence: Share | None = None
-    probabilities: Annotated[dict[Name, Share], Field(max_length=1_000)] | None = None
+    probabilities: Annotated[dict[Name, Share], Field(max_length=MAX_MEMBERS)] | None = None
     latency_ms: float | None = Field(default=None, ge=0)
     error: ShortText | None = None
     at: TimeText | None = Field(
@@ -180,8 +181,9 @@ class AssignmentBatchRequest:
 class AssignmentBody(AssignmentRequest):
     """One question or several, parsed in one pass."""
 
-    questions: Annotated[list[AssignmentQuestion], Field(max_length=MAX_QUESTIONS)] = Field(
-        default_factory=lambda: NO_QUESTIONS
+    # of a batch the first faulty question is described: each may have thousands of faults
+    questions: Annotated[list[AssignmentQuestion], Field(max_length=MAX_QUESTIONS), FailFast()] = (
+        Field(default_factory=lambda: NO_QUESTIONS)
     )
 
     @property
@@ -335,3 +337,24 @@ def parse_quickly(body: bytes) -> Any | None:
         questions=body_value.questions, ledger_head=body_value.ledger_head
     )
     return None if has_both_forms else body_value
+
+
+def has_large_object(body: bytes) -> bool:
+    """Return whether an object of a JSON body has over `MAX_MEMBERS` members.
+
+    Too long lists of questions are refused by their length alone.
+    """
+    try:
+        whole = decode(body)
+    except PARSE_ERRORS:
+        return False  # its parser says where
+    values: list[Any] = [whole] if isinstance(whole, dict) else []
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            if len(value) > MAX_MEMBERS:
+                return True
+            values += [part for part in value.values() if isinstance(part, dict | list)]
+        elif len(value) <= MAX_QUESTIONS:
+            values += [part for part in value if isinstance(part, dict | list)]
+    return False

@@ -1,13 +1,16 @@
 """Who decides, over HTTP: people whenever anything is in doubt, and what was said is kept."""
 
+import json
 import sqlite3
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from fastapi.exceptions import RequestValidationError
 
 from api.app import create_app
+from api.routers.assignments import _parse_body
 from api.schemas.assignments import AssignmentResult
 from rollout.core.scope.events import Resumed
 from rollout.core.scope.head_codes import IssuedHead, sign_head
@@ -433,3 +436,15 @@ def test_the_operation_has_examples_that_are_answered(client, bears):
         sent = {name: part for name, part in form["example"].items() if name != "ledger_head"}
         assert client.by("ingest").post(URL, json=sent).status_code == 200
     assert "$ref" not in str(forms)
+
+
+def test_many_wrong_answers_are_refused_before_each_is_described():
+    question = {"site": "creek", "at": "2027-06-01T12:00Z", "key": "k", "version": "v1"}
+    wrong = {**question, "prediction": {"answers": {f"a{n}": {} for n in range(100)}}}
+    with pytest.raises(RequestValidationError) as refusal:
+        _parse_body(json.dumps({"questions": [wrong] * 100}).encode())
+    assert {fault["loc"][:2] for fault in refusal.value.errors()} == {("questions", 0)}
+    wrong["prediction"]["answers"] = {f"a{n}": {} for n in range(1_001)}
+    for body in (wrong, {"questions": [wrong]}):
+        with pytest.raises(RequestValidationError, match="at most 1000 members; send fewer"):
+            _parse_body(json.dumps(body).encode())

@@ -49,6 +49,7 @@ MAX_REJECTED_LETTERS: Final = 2**20  # stored characters of a rejected item
 MAX_LISTED_FAULTS: Final = 3
 MAX_DETAILED_FAULTS: Final = 1_000
 """An item with more faults gets only their number: describing 100,000 takes seconds."""
+STORED_ANSWER_TYPES: Final = frozenset({str, type(None)})
 NO_CLAIM: Final = (None,) * 4
 PARSE_ERRORS: Final = (MsgspecError, ValueError, RecursionError)
 """Errors of a batch with an invalid item; its items are then read one by one."""
@@ -178,9 +179,7 @@ class ItemReader:
         Raises:
             ValueError: a list where an answer is no set, or a wrong set of a human.
         """
-        if not self.set_labels and all(
-            answer is None or type(answer) is str for answer in answers.values()
-        ):
+        if not self.set_labels and STORED_ANSWER_TYPES.issuperset(map(type, answers.values())):
             return answers
         return {
             lever: answer

@@ -59,8 +59,8 @@ def queue_new_cases(
     if case_ids - stored_batch.new_cases:  # older cases also have stored facts
         case_facts |= incoming_cases.load_cases(case_ids - stored_batch.new_cases)
     outcome_entries = _build_outcome_entries(case_facts, state.policy)
-    unit_entries = _build_entries(case_facts, state.policy)
-    incoming_cases.queue_entries([*unit_entries, *sorted(outcome_entries)])
+    entries = [*_build_entries(case_facts, state.policy), *sorted(outcome_entries)]
+    incoming_cases.queue_entries(entries, stored_batch.new_cases)
     faults.reach_point("ingest.due")
 
 

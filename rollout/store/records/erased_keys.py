@@ -28,6 +28,13 @@ def find_erased_items(
     transaction: Transaction, rollout: Rollout, items: Sequence[AnyRecord]
 ) -> Mapping[int, str]:
     """Return why items with an erased episode or reviewer are refused, by position."""
+    if not any(
+        isinstance(item, DECISION_TYPES) or getattr(item, "episode", None) for item in items
+    ):
+        return {}
+    kinds = ExternalKeys(transaction, rollout).find_kinds((ERASED_EPISODE, ERASED_NAME))
+    if not kinds:  # as in most rollouts
+        return {}
     episodes = {
         position: item.episode
         for position, item in enumerate(items)
@@ -38,11 +45,6 @@ def find_erased_items(
         for position, item in enumerate(items)
         if isinstance(item, DECISION_TYPES)
     }
-    if not episodes and not reviewers:
-        return {}
-    kinds = ExternalKeys(transaction, rollout).find_kinds((ERASED_EPISODE, ERASED_NAME))
-    if not kinds:  # as in most rollouts
-        return {}
     return {
         **_find_refused(transaction, rollout, episodes, EPISODE, ERASED_EPISODE),
         **_find_refused(transaction, rollout, reviewers, ERASED_NAME, ERASED_NAME),

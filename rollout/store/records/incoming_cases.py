@@ -5,6 +5,7 @@ Times are whole microseconds, as stored.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Final
@@ -106,14 +107,20 @@ class IncomingCases:
             exposures_by_reviewer[case_id, reviewer].add((content, page))
         return exposures_by_reviewer
 
-    def queue_entries(self, entries: Sequence[tuple[int, int, str]]) -> None:
-        """Store entries (time, case, track) in the count queue; existing ones stay."""
+    def queue_entries(
+        self, entries: Sequence[tuple[int, int, str]], new_cases: AbstractSet[int] = frozenset()
+    ) -> None:
+        """Store entries (time, case, track) in the count queue; existing ones stay.
+
+        `new_cases` got their numbers in this transaction: no other has entries of them.
+        """
         if not entries:
             return
         named_columns = zip(("at", "case_id", "track"), zip(*entries, strict=True), strict=True)
         columns = {"rollout": (self._rollout.number,) * len(entries), **dict(named_columns)}
+        lockable = [entry for entry in entries if entry[1] not in new_cases]
         lock_keys(
-            self._transaction, count_queue, [(self._rollout.number, *entry) for entry in entries]
+            self._transaction, count_queue, [(self._rollout.number, *entry) for entry in lockable]
         )
         insert_columns(self._transaction, count_queue, columns, IGNORE_CONFLICTS)
 

@@ -23,7 +23,7 @@ from sqlalchemy import Table, func, insert, select
 
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
-from rollout.store.records.record_rows import RECORD_SCHEMAS, ColumnsByName, format_column
+from rollout.store.records.record_rows import RECORD_SCHEMAS, ColumnsByName, format_rows
 from rollout.store.tables.tables import erased_hashes
 
 CONTENT_FORM: Final = 1
@@ -105,15 +105,14 @@ def compute_record_hashes(
         columns: the stored values by column.
         salts: the random bytes of each record.
     """
-    stored_columns = (
+    stored_columns = [
         _convert_floats(columns[column]) if column in FLOAT_COLUMNS else columns[column]
         for column in list_covered(name, form)
-    )
-    texts = zip(*map(format_column, stored_columns), strict=False)
-    start = f"rollout-record({name!r}, {form}, "
+    ]
+    texts = format_rows(f"rollout-record({name!r}, {form}", stored_columns)
     return [
-        sha256(salt + f"{start}{', '.join(values)})".encode()).digest()
-        for salt, values in zip(salts, texts, strict=False)
+        sha256(salt + text.encode() + b")").digest()
+        for salt, text in zip(salts, texts, strict=False)
     ]
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from hashlib import sha256
 from itertools import chain, repeat
 from math import isfinite
-from operator import attrgetter
+from operator import attrgetter, is_
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -88,10 +88,8 @@ class RecordSchema:
         Raises:
             ValueError: a number is infinite or NaN, or a text can't be stored.
         """
-        content_texts = [
-            format_column(columns[name]) for name in self.content_columns
-        ]  # equal content always gives the same text
-        texts = list(map(", ".join, zip(repeat(f"({self.name!r}"), *content_texts, strict=False)))
+        # equal content always gives the same text
+        texts = format_rows(f"({self.name!r}", [columns[name] for name in self.content_columns])
         for name in self.later_columns:
             texts = [
                 text if value is None else f"{text}, {name}={value!a}"
@@ -104,12 +102,29 @@ class RecordSchema:
         return [sha256(f"{text})".encode()).digest() for text in texts]
 
 
-def format_column(column: ColumnValues) -> Iterable[str]:
-    """Return each value as ASCII text; equal values always give the same text."""
+def format_rows(start: str, columns: Sequence[ColumnValues]) -> list[str]:
+    """Return `start` and each row's values as ASCII text, with commas between them.
+
+    Equal values always give the same text. What all rows have in common is formatted once.
+    """
+    template, differing = start.replace("%", "%%"), []
+    for column in columns:
+        if _is_constant(column):
+            template += ", " + ascii(column[0]).replace("%", "%%")
+        else:
+            template += ", %a"
+            differing.append(column)
+    if not differing:
+        return [template % ()] * len(columns[0])
+    return list(map(template.__mod__, zip(*differing, strict=True)))
+
+
+def _is_constant(column: ColumnValues) -> bool:
+    """Return whether all values of a column have one text; equal ones of 1 and True do not."""
     first = column[0]
-    if (first is None or type(first) is str) and column.count(first) == len(column):
-        return repeat(ascii(first), len(column))
-    return map(ascii, column)
+    if column.count(first) < len(column):
+        return False
+    return first is None or type(first) is str or all(map(is_, column, repeat(first)))
 
 
 def _needs_check(text: str) -> bool:

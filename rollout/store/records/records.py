@@ -186,7 +186,7 @@ class RecordStore:
         for schema, columns in stored_columns.items():
             kind_sender = sender.get(schema.name) if isinstance(sender, Mapping) else sender
             self._insert_columns(schema, columns, kind_sender, planted_ids)
-        self._queue_unsealed(stored_columns)
+        self._queue_unsealed(stored_columns, key_ids.new_ids)
         faults.reach_point("ingest.records")
         changed_cases = set(
             chain.from_iterable(columns["case_id"] for columns in stored_columns.values())
@@ -321,7 +321,9 @@ class RecordStore:
         del table_columns["key"]  # the row has the case's number
         insert_columns(self._transaction, schema.table, table_columns)
 
-    def _queue_unsealed(self, stored_columns: Mapping[RecordSchema, ColumnsByName]) -> None:
+    def _queue_unsealed(
+        self, stored_columns: Mapping[RecordSchema, ColumnsByName], new_cases: AbstractSet[int]
+    ) -> None:
         """Queue the cases of new actions and outcomes: the next tick's digest covers them."""
         entries = {
             (received_micros, case_id, RECORD_UNSEALED)
@@ -331,7 +333,7 @@ class RecordStore:
                 columns["received_at"], columns["case_id"], strict=True
             )
         }
-        IncomingCases(self._transaction, self._rollout).queue_entries(sorted(entries))
+        IncomingCases(self._transaction, self._rollout).queue_entries(sorted(entries), new_cases)
 
     def _find_episode_ids(self, keys: Sequence[str | None]) -> tuple[int | None, ...]:
         """Return the numbers of episodes; None for cases without one."""
