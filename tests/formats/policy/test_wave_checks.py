@@ -1,4 +1,4 @@
-"""Gates over a wave in a policy file: where they are refused, what an edit means, what plan says."""
+"""Gates over a wave in a policy file: where they are refused, what an edit means, the plan."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_a_wave_has_both_thresholds_and_a_guard_below_the_lower_one():
     assert policy.gates[0].require == (
         WaveCondition("agreement", 0.95, at_least=True, each_line=0.85),
     )
-    assert [guard.threshold_text for guard in policy.guards][0] == "agreement at least 79 %"
+    assert policy.guards[0].threshold_text == "agreement at least 79 %"
 
 
 @pytest.mark.parametrize(
