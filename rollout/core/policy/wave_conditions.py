@@ -86,7 +86,8 @@ def are_waves_met(condition: WaveCondition, counts: Ints, risk: float) -> Bools:
     is_each = each.are_met(counts[:, :, 0], counts[:, :, 1]) & (counts.sum(axis=2) > 0)
     sums = counts.sum(axis=1)
     is_met: Bools = get_gate_threshold(condition.line, risk).are_met(sums[:, 0], sums[:, 1])
-    return is_met & np.all(is_each, axis=1)
+    is_met[~np.all(is_each, axis=1)] = False
+    return is_met
 
 
 def is_wave_met(condition: WaveCondition, counts: WaveCounts, risk: float) -> bool:
