@@ -65,8 +65,8 @@ def test_a_series_says_what_the_gate_reads_at_every_slot():
 
 
 def test_a_first_attempt_counts_what_each_cell_counts_by_itself():
-    compared = 0
-    for seed in SEEDS:
+    compared = later = 0
+    for seed in (*SEEDS, *range(8)):
         result = replay(seed)
         slot = result.last_slot
         for view in result.views.values():
@@ -76,12 +76,17 @@ def test_a_first_attempt_counts_what_each_cell_counts_by_itself():
             expected = [s for s in sites if view.policy.sites_by_id[s].wave == own_wave]
             assert [part.site for part in counts] == (expected if counts else [])
             for part in counts:
+                if part.site == view.cell.site:  # also of a later attempt
+                    closed = view.attempt_window.closed_counts[-1]
+                    assert part.agreed + part.disagreed == closed
+                    later += view.state.attempt > 1 and closed < len(view.visible_rows)
                 other = result.views.get((Cell(part.site, view.cell.window), view.version))
                 if other is not None and view.state.attempt == other.state.attempt == 1:
                     own = other.attempt_window.judged_counts[-1]
                     assert part.agreed + part.disagreed >= own
                     compared += own > 0
     assert compared > 5
+    assert later
 
 
 def check_skipping(seeds):

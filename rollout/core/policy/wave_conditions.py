@@ -81,10 +81,13 @@ def are_waves_met(condition: WaveCondition, counts: Ints, risk: float) -> Bools:
         risk: of the whole question, in (0, 1].
     """
     each = get_gate_threshold(condition.each_line, risk)
-    is_met: Bools = each.are_met(counts[:, :, 0], counts[:, :, 1]).all(axis=1)
-    is_met &= (counts.sum(axis=2) > 0).all(axis=1) & (counts.shape[1] > 0)
+    if not counts.shape[1]:
+        return np.zeros(len(counts), dtype=bool)
+    is_each = each.are_met(counts[:, :, 0], counts[:, :, 1]) & (counts.sum(axis=2) > 0)
     sums = counts.sum(axis=1)
-    return is_met & get_gate_threshold(condition.line, risk).are_met(sums[:, 0], sums[:, 1])
+    is_met: Bools = get_gate_threshold(condition.line, risk).are_met(sums[:, 0], sums[:, 1])
+    is_met[~np.all(is_each, axis=1)] = False
+    return is_met
 
 
 def is_wave_met(condition: WaveCondition, counts: WaveCounts, risk: float) -> bool:
