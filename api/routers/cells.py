@@ -11,8 +11,8 @@ from api.schemas.examples import CELL, build_command_example, build_responses
 from api.schemas.timelines import Timeline, TimelineSpan
 from rollout.core.calendar.sites import Cell
 from rollout.reports.figures.timeline_parts import TimelineRequest
+from rollout.services.cells import evidence_pauses
 from rollout.services.cells.cells import load_cell, load_cells
-from rollout.services.cells.evidence_pauses import set_cell_evidence
 from rollout.services.cells.timeline import load_cell_timeline
 from rollout.services.engine.command_handler import CommandResult
 
@@ -94,7 +94,7 @@ def get_cell_timeline(
     summary="Pause or resume a cell's evidence",
     responses=build_responses(PAUSED),
 )
-def put_cell_evidence(
+def set_cell_evidence(
     rollout: str,
     site: str,
     window: str,
@@ -109,7 +109,7 @@ def put_cell_evidence(
     When it resumes, each version begins a new attempt: no earlier unit counts. Fails with 403
     above shadow, where guards need the decisions. It is safe to retry. Requires the operator role.
     """
-    return set_cell_evidence(
+    return evidence_pauses.set_cell_evidence(
         service.database,
         caller,
         rollout,
