@@ -1,5 +1,6 @@
 """Pause and resume the evidence of a cell."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, Literal
 
@@ -12,7 +13,10 @@ from rollout.services.engine.versions import COUNT, WATCH
 from rollout.store.database.session import Database
 
 CellEvidenceMode = Literal["watch", "count"]
-COMMANDS: Final = {WATCH: PauseEvidence, COUNT: ResumeEvidence}
+COMMANDS: Final[Mapping[str, type[PauseEvidence | ResumeEvidence]]] = {
+    WATCH: PauseEvidence,
+    COUNT: ResumeEvidence,
+}
 
 
 def set_cell_evidence(
