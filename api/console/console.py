@@ -40,6 +40,7 @@ PAGE_MODULES: Final = (
     "proposals.proposals",
     "rollouts.stop",
     "rollouts.narrow",
+    "rollouts.cell_evidence",
     "rollouts.resume",
     "reviews.case",
     "reports.reports",

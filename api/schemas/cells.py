@@ -7,7 +7,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.schemas.examples import NOON
+from api.schemas.stops import Reason
 from rollout.services.cells.cells import CellStatus, GuardStatus
+from rollout.services.cells.evidence_pauses import CellEvidenceMode
 from rollout.services.engine.cell_gains import Gain
 
 CELL_STATUS: dict[str, Any] = {
@@ -98,6 +100,17 @@ def _drop_non_finite(value: Any) -> Any:
 
 Number = Annotated[float | None, BeforeValidator(_drop_non_finite)]
 FROM_ATTRIBUTES = ConfigDict(from_attributes=True)
+
+
+class CellEvidenceRequest(BaseModel):
+    """Whether units of the cell count, with an optional reason."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"evidence": "watch", "reason": "hopeless"}}
+    )
+
+    evidence: CellEvidenceMode
+    reason: Reason = ""
 
 
 class GateCondition(BaseModel):

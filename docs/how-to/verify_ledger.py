@@ -38,11 +38,10 @@ PROPOSED_KINDS = {**CELL_KINDS, "Resumed": "resume", "ClockCorrected": "clock"}
 HISTORY = {"FamiliarityChanged", "CasesPlanted", "TrainingCutoffSet", "CommentAdded",  # no stage
     "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "RecordsImported",
     "CasesErased", "NameErased", "ReportSealed", "RecordsCounted", "DamageCleared", "FormChanged",
-}  # fmt: skip
+    "EvidencePaused"}  # fmt: skip
 # Form 1 has other names for these kinds and keys.
-KINDS_BEFORE = {
-    "VersionSeen": "VersionFirstUsed", "Cleared": "SuspensionCleared", "Lapsed": "GrantExpired",
-    "Purged": "RecordsPurged"}  # fmt: skip
+KINDS_BEFORE = {"VersionSeen": "VersionFirstUsed", "Cleared": "SuspensionCleared",
+    "Lapsed": "GrantExpired", "Purged": "RecordsPurged"}  # fmt: skip
 KEYS_BEFORE = {
     "because": "readings", "came_from": "from_stage", "evidence": "evidence_hash",
     "policy": "policy_hash", "replaced": "replaced_version", "to": "to_stage",
@@ -274,16 +273,17 @@ class RecomputedState:
                 name, is_wrong = body["stop"], body["stop"] in self.stops or not body["cells"]
                 self.note_if(is_wrong, f"has no cells, or the id {name} of a stop that holds")
                 self.stops[name] = describe_row(row)
+            case "EvidenceResumed":
+                for version in self.starts:
+                    self.get_cell(body, version).restart(self.since)
             case "Resumed":
                 del self.stops[body["stop"]]
-            case "Suspended":
-                self.get_cell(body).suspended_by.add(body["guard"])
-            case "SuspensionCleared":
-                self.get_cell(body).suspended_by.discard(body["guard"])
+            case "Suspended" | "SuspensionCleared":
+                guards, is_new = self.get_cell(body).suspended_by, row.kind == "Suspended"
+                (guards.add if is_new else guards.discard)(body["guard"])
             case "RulesApplied":  # running attempts keep the risk that they have
-                keys = body.get("cells", ()), body.get("versions", ())
-                for place, name in zip(*keys, strict=True):
-                    self.get_cell(place, name).of_year = "by earlier rules"
+                for key, name in zip(body.get("cells", ()), body.get("versions", ()), strict=True):
+                    self.get_cell(key, name).of_year = "by earlier rules"
             case "EraBegan":
                 self.note_if(body["era"] <= self.era, f"begins era {body['era']} in era {self.era}")
                 self.era = max(self.era, body["era"])

@@ -1,4 +1,4 @@
-"""Commands that change a live rollout: approve, reject, narrow, stop, resume, retire."""
+"""Commands that change a live rollout: approvals, narrowings, stops, pauses of evidence."""
 
 from typing import Annotated, Any
 
@@ -16,7 +16,9 @@ from rollout.cli.runner import (
     RolloutName,
     build_runner,
 )
+from rollout.core.calendar.sites import Cell
 from rollout.core.scope.stop_targets import StopTarget
+from rollout.services.cells.evidence_pauses import CellEvidenceMode, set_cell_evidence
 from rollout.services.engine import versions
 from rollout.services.incidents import incidents
 from rollout.services.proposals import proposals
@@ -176,6 +178,38 @@ def resume(
         lambda context: stops.propose_resume(
             context.database, context.caller, rollout, stopped, at=context.at
         ),
+    )
+    _print_result(build_runner(server, by, None, at).run(request), as_json=as_json)
+
+
+def evidence(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    rollout: RolloutName,
+    mode: Annotated[CellEvidenceMode, typer.Argument(help="watch to pause it, count to resume it")],
+    site: Annotated[str, typer.Option(help="site of the cell")],
+    window: Annotated[str, typer.Option(help="window of the cell")],
+    by: ActorName = "",
+    reason: ReasonText = "",
+    server: ServerUrl = None,
+    at: PastInstant = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Pause the evidence of a cell in shadow, or resume it in a new attempt.
+
+    Example: `rollout evidence ramps watch --site ramp-a --window day --by ana`
+    """
+    request = CommandRequest(
+        "PUT",
+        build_path(rollout, "cells", site, window, "evidence"),
+        lambda context: set_cell_evidence(
+            context.database,
+            context.caller,
+            rollout,
+            Cell(site, window),
+            mode,
+            at=context.at,
+            reason=reason,
+        ),
+        {"evidence": mode, "reason": reason},
     )
     _print_result(build_runner(server, by, None, at).run(request), as_json=as_json)
 

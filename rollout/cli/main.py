@@ -105,6 +105,11 @@ COMMANDS: Final = {
         "Propose to end a stop. Other users approve it with the hash from `rollout proposals`.",
         needs_server=True,
     ),
+    "evidence": CommandEntry(
+        "approvals:evidence",
+        "Pause the evidence of a cell in shadow, or resume it in a new attempt.",
+        needs_server=True,
+    ),
     "retire": CommandEntry(
         "approvals:retire",
         "Retire a model version everywhere: its grants end and it gets no new ones.",

@@ -47,6 +47,7 @@ from rollout.core.calendar.instants import EPOCH
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.reports.figures.funnel import OUTSIDE_WINDOWS
+from rollout.reports.figures.next_step import describe_pause
 from rollout.services.cells.cell_numbers import load_number_agreements
 from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
 from rollout.services.cells.cell_values import load_cell_values
@@ -174,6 +175,9 @@ def show_cell(
         guards=GUARD_ACTION_TEXTS,
         value=format_cell_value(selected_cell),
         may_stop=visitor.has_permission(Permission.OPERATE, rollout, selected_cell.site),
+        pause=capitalize_first(
+            describe_pause(cell_page.state.scope, policy, selected_cell, visitor.at)
+        ),
         grants=build_grant_rows(cell_page, (selected_cell,)),
         history=build_history_entries(history[before : before + PAGE_SIZE], policy),
         older=before + PAGE_SIZE if len(history) > before + PAGE_SIZE else None,

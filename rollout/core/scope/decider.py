@@ -36,12 +36,14 @@ from rollout.core.scope.commands import (
     Command,
     NarrowCells,
     OpenIncident,
+    PauseEvidence,
     ProposeClockCorrection,
     ProposeRenewal,
     ProposeResume,
     ProposeRules,
     ProposeTakeover,
     RejectProposal,
+    ResumeEvidence,
     RetireVersion,
     StopAfterRollback,
     StopCells,
@@ -55,6 +57,11 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
     VersionRenamed,
     VersionRetired,
+)
+from rollout.core.scope.evidence_pauses import (
+    drop_paused_evidence,
+    pause_evidence,
+    resume_evidence,
 )
 from rollout.core.scope.familiar_values import (
     record_familiar_values,
@@ -117,11 +124,14 @@ _apply_command.register(OpenIncident, open_incident)
 _apply_command.register(AcknowledgeIncident, acknowledge_incident)
 _apply_command.register(StopAfterRollback, stop_after_rollback)
 _apply_command.register(AcceptRestore, accept_restore)
+_apply_command.register(PauseEvidence, pause_evidence)
+_apply_command.register(ResumeEvidence, resume_evidence)
 
 
 @_apply_command.register
 def _(command: Tick, pending: PendingEvents) -> None:
     command = _drop_watched_evidence(command, pending.policy)
+    command = drop_paused_evidence(command, pending.scope)
     begin_attempts(pending, command)
     apply_alarms(pending, command)
     apply_clears(pending, command)

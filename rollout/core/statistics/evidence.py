@@ -248,6 +248,39 @@ def compute_audited_log_e(
     return float(compute_log_mean_bets(gains, np.array([without_error, *errors.values()], float)))
 
 
+def compute_weighted_log_e(
+    weights: Sequence[float], losses: Sequence[float], counts: Sequence[int], *, at_most: float
+) -> float:
+    """Return the log e-value against "the weighted mean loss is c0 or more".
+
+    Of audited cases with weights π_min/π, the weighted mean is that of all cases. For π_min take
+    the least probability that the policy allows, not the least observed.
+
+    Args:
+        weights: of each group of records, in (0, 1]; they never depend on the decision.
+        losses: of each group, as shares of the largest possible one, in [0, 1].
+        counts: records of each group, ≥ 0.
+        at_most: the threshold c0, in the open interval (0, 1).
+
+    Returns:
+        A finite number; 0.0 without records, and with weights of 1 that of `compute_cost_log_e`.
+
+    Raises:
+        ValueError: a weight, loss, count or the threshold lies outside its range, or lengths
+            differ.
+
+    >>> round(compute_weighted_log_e([1, 0.1], [0, 1], [80, 3], at_most=0.05), 9)
+    3.004876582
+    """
+    check_levels("losses", losses, counts)
+    if len(weights) != len(losses):
+        raise ValueError(f"weights has {len(weights)} entries, losses {len(losses)}; give as many")
+    if any(not 0 < weight <= 1 for weight in weights):
+        raise ValueError(f"weights has {list(weights)}; give numbers in (0, 1]")
+    gains = np.asarray(weights, float) * compute_cost_gains(losses, at_most=at_most)
+    return float(compute_log_mean_bets(gains, np.asarray(counts, float)))
+
+
 def compute_paired_log_e(model_only: int, human_only: int) -> float:
     """Return the log e-value against "model and humans act equally often".
 

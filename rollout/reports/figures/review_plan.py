@@ -29,7 +29,7 @@ from rollout.core.scope.scope import Scope
 from rollout.core.statistics.evidence import Floats, count_further_agreements
 from rollout.core.statistics.opening_simulation import find_cheapest_effort
 from rollout.reports.figures.evidence_facts import compute_daily_rate
-from rollout.reports.figures.next_step import find_successor
+from rollout.reports.figures.next_step import describe_pause, find_successor
 from rollout.reports.figures.opening_times import (
     NoOpeningTimesError,
     OpeningTimes,
@@ -50,7 +50,7 @@ MAX_DECISIONS: Final = 100_000
 _OTHER_FACTOR: Final = 2.0  # another share is twice the policy's
 _FIRST_SHARE: Final = 0.1  # or this, if the policy has none
 
-Outlook = Literal["met", "on course", "uncertain", "hopeless", "waits", "no data"]
+Outlook = Literal["met", "on course", "uncertain", "hopeless", "waits", "paused", "no data"]
 ChangedSetting = Literal["blind share", "second decisions", "planted cases"]
 
 
@@ -84,7 +84,8 @@ class CellReviewPlan:
         to, floor: the next stage, and which cases of it; "" for all.
         outlook: of a `met` gate reviews change nothing; one that `waits` needs no review either,
             but days, reviewers or planted cases. `on course` opens within the horizon in half of
-            the runs, `hopeless` opens ever with a chance below 5 %. `no data` has no figures.
+            the runs, `hopeless` opens ever with a chance below 5 %. `no data` has no figures, and
+            none are made where the evidence is `paused`.
         reason: why there are no figures, or the condition that decides and what else is needed.
         judged, per_day: decided units so far, and a day; None without a rate.
         decisions, ninety: further decisions after which half and 90 % of the runs have opened; None
@@ -147,7 +148,13 @@ class _Candidate:
     @property
     def rank(self) -> tuple[int, float, float]:
         """Return the place in the cheapest order: what can open first, then by spending."""
-        groups: dict[Outlook, int] = {"met": -2, "waits": -1, "hopeless": 1, "no data": 2}
+        groups: dict[Outlook, int] = {
+            "met": -2,
+            "waits": -1,
+            "hopeless": 1,
+            "no data": 2,
+            "paused": 3,
+        }
         per_opening = inf if self.row.per_opening is None else self.row.per_opening
         return groups.get(self.row.outlook, 0), per_opening, -(self.row.ever_chance or 0.0)
 
@@ -218,7 +225,8 @@ def _list_candidates(
     period = replace(period, state=scope.get_cell_state(cell, version))
     for step in _list_steps(cell, period, scope, inputs):
         if policy.is_reachable(cell, step.stage_level, inputs.last):
-            yield _build_candidate(inputs.evidence_views[key], period, step, inputs)
+            pause = describe_pause(scope, policy, cell, inputs.last)
+            yield _build_candidate(inputs.evidence_views[key], period, step, inputs, pause)
 
 
 def _list_steps(
@@ -234,7 +242,7 @@ def _list_steps(
 
 
 def _build_candidate(
-    view: EvidenceView, period: StatePeriod, step: WideningStep, inputs: ReportInputs
+    view: EvidenceView, period: StatePeriod, step: WideningStep, inputs: ReportInputs, pause: str
 ) -> _Candidate:
     policy, slot = inputs.policy, find_slot_before(inputs.last, inputs.policy.tick)
     gate = policy.find_gate(step.stage_level, view.cell)
@@ -258,6 +266,8 @@ def _build_candidate(
         judged=whole.decided,
         per_day=compute_daily_rate(view, slot, policy),
     )
+    if pause:
+        return _Candidate(replace(row, outlook="paused", reason=pause), None)
     try:
         opening = simulate_gate(reading.readings, attempt, policy)
     except NoOpeningTimesError as error:

@@ -9,6 +9,8 @@ from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     AttemptsBegan,
+    EvidencePaused,
+    EvidenceResumed,
     PolicyApplied,
     VersionFirstUsed,
     VersionRetired,
@@ -54,7 +56,7 @@ def build_state_periods(inputs: ReportInputs) -> Mapping[CellVersion, tuple[Stat
 
 def _find_affected_keys(event: LedgerEvent, keys: Iterable[CellVersion]) -> list[CellVersion]:
     """Return the keys whose grants, attempt or acting version the event can change."""
-    if isinstance(event, CellEvent):
+    if isinstance(event, CellEvent | EvidencePaused | EvidenceResumed):
         return [key for key in keys if key[0] == event.cell]
     if isinstance(event, AttemptsBegan):
         return [key for key in zip(event.cells, event.versions, strict=True) if key in set(keys)]

@@ -9,6 +9,8 @@ from rollout.core.policy.confidence_floors import describe_floor_cases
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
+    EvidencePaused,
+    EvidenceResumed,
     GrantExpired,
     IncidentOpened,
     Narrowed,
@@ -107,6 +109,16 @@ def _(event: IncidentOpened) -> str:
 @phrase_event.register
 def _(event: Stopped) -> str:
     return f"stop {event.stop}{' (a drill)' if event.drill else ''}"
+
+
+@phrase_event.register
+def _(event: EvidencePaused) -> str:
+    return f"{event.by} paused the evidence"
+
+
+@phrase_event.register
+def _(event: EvidenceResumed) -> str:
+    return f"{event.by} resumed the evidence"
 
 
 @phrase_event.register

@@ -62,15 +62,18 @@ class ActingOnCase(NamedTuple):
     Attributes:
         is_familiar: whether the version is familiar with the case's values.
         floor: the confidence from which it decides; None for any.
+        is_paused: whether the cell's evidence is paused.
     """
 
     version: str | None
     stage_level: int
     is_familiar: bool
     floor: float | None
+    is_paused: bool = False
 
 
 IN_SHADOW: Final = ActingOnCase(None, 0, is_familiar=True, floor=None)
+PAUSED: Final = IN_SHADOW._replace(is_paused=True)
 
 
 def open_reviews(
@@ -146,7 +149,8 @@ def _plan_reviews(
     acting_versions = _find_acting_versions(transaction, state, cases)
     predictions = NewestRecords(transaction, state.rollout).load_predictions(acting_versions)
     for case_id, case in cases.items():
-        version, stage_level, is_familiar, floor = acting_versions.get(case_id, IN_SHADOW)
+        acting = acting_versions.get(case_id, IN_SHADOW)
+        version, stage_level, is_familiar, floor = acting[:4]
         case_predictions = predictions.get(case_id, {})
         sampling_value, second_value = compute_case_sampling_values(policy, salt, case)
         is_confident = version is None or _is_confident(
@@ -159,6 +163,8 @@ def _plan_reviews(
             second_sampling_value=second_value,
             is_trusted=is_confident and is_familiar,
         )
+        if acting.is_paused:
+            review_tasks = ()
         if not review_tasks and {prediction.decider for prediction in case_predictions.values()} - {
             None
         } == {"human"}:
@@ -172,7 +178,7 @@ def _plan_reviews(
 def _find_acting_versions(
     transaction: Transaction, state: RolloutState, cases: Mapping[int, Case]
 ) -> Mapping[int, ActingOnCase]:
-    """Return which version acts on each case above shadow."""
+    """Return which version acts on each case above shadow, and where evidence is paused."""
     scopes = _load_scopes(transaction, state, [case.occurred_at for case in cases.values()])
     acting_versions = {}
     for case_id, case in cases.items():
@@ -184,6 +190,8 @@ def _find_acting_versions(
             cell_state = scope.get_cell_state(cell, version)
             floor = find_decided_floor(state.policy, cell_state, stage_level)
             acting_versions[case_id] = ActingOnCase(version, stage_level, not unfamiliar, floor)
+        elif cell in scope.evidence_pauses:
+            acting_versions[case_id] = PAUSED
     return acting_versions
 
 

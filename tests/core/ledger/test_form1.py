@@ -126,6 +126,7 @@ def write_as_before(value):
         "cell_values",
         "effective_at",
         "returned_at",
+        "evidence_pauses",
     }
     later |= {"has_begun", "number", "risk_share", "cleared_at", "detectors"}
     later |= {"counts_since", "counts_held_since"}

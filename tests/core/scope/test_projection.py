@@ -244,6 +244,8 @@ def test_the_history_holds_every_kind_there_is():
         "FormChanged",
         "RecordsCounted",
         "AttemptsBegan",
+        "EvidencePaused",
+        "EvidenceResumed",
         "FamiliarityChanged",
         "RulesApplied",
         "EraBegan",
