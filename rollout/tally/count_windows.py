@@ -22,6 +22,7 @@ from rollout.tally.unit_arrays import (
     UnitArrays,
     UnitClasses,
     build_empty_arrays,
+    find_run_starts,
 )
 
 
@@ -62,7 +63,10 @@ class CountWindow:
     def slots(self) -> IntArray:
         """Return the slots in which rows or outcomes are counted, ascending."""
         arm_slots = (units.slots for units in self._arms.values())
-        return np.unique(np.concatenate([self._rows.slot, self._planted.slot, *arm_slots]))
+        others = [slots for slots in (self._planted.slot, *arm_slots) if len(slots)]
+        if others:
+            return np.unique(np.concatenate([self._rows.slot, *others]))
+        return self._rows.slot[find_run_starts(self._rows.slot)]
 
     @property
     def row_slots(self) -> IntArray:
