@@ -95,20 +95,20 @@ class EvidenceView:
         of these is kept.
         """
         view = replace(self, state=state)
-        kept = dict(self.__dict__)
+        cached_parts = dict(self.__dict__)
         has_same_start = [grant.held_evidence_start for grant in self.state.grants[:1]] == [
             grant.held_evidence_start for grant in state.grants[:1]
         ]
         if not has_same_start or self.policy.evidence.higher_floors:
-            kept.pop("guard_series", None)
-        kept["_series_cache"] = {
+            cached_parts.pop("guard_series", None)
+        cached_parts["_series_cache"] = {
             key: series
             for key, series in self._series_cache.items()
             if key[1] is not None  # a renewal's
         }
         for name in ("floor_views", "grant_windows", *(field.name for field in fields(self))):
-            kept.pop(name, None)
-        view.__dict__.update(kept)
+            cached_parts.pop(name, None)
+        view.__dict__.update(cached_parts)
         return view
 
     def read_evidence(self, slot: int) -> VersionEvidence:
