@@ -293,11 +293,11 @@ class Replay:
         pool_histories = collect_pool_histories(
             self._policy, cell, self._stage_histories.__getitem__
         )
-        view = self._views.get(key)
-        if view is None or not is_view_current(
-            view, state, pool_histories, self._scope.rules, familiar_history
-        ):
-            view = self._views[key] = EvidenceView(
+        view = update_view(
+            self._views.get(key), state, pool_histories, self._scope.rules, familiar_history
+        )
+        if view is None:
+            view = EvidenceView(
                 cell=cell,
                 version=version,
                 rows=self._units.cells[key],
@@ -314,6 +314,7 @@ class Replay:
                 pool_histories=pool_histories,
                 pool_rows=collect_pool_rows(self._policy, key, self._get_rows),
             )
+        self._views[key] = view
         return view
 
     def _get_rows(self, key: CellVersion) -> CellUnitArrays:
@@ -348,25 +349,27 @@ def _report_progress(progress: ReportProgress | None, done_count: int, total: in
         progress(done_count, total)
 
 
-def is_view_current(
-    view: EvidenceView,
+def update_view(
+    view: EvidenceView | None,
     state: CellState,
     pool_histories: Mapping[Cell, StageHistory],
     rules: int,
     familiar_history: FamiliarHistory,
-) -> bool:
-    """Return whether a view still shows the engine's evidence."""
-    return (
-        view.pool_histories == pool_histories
-        and view.familiar_history is familiar_history
-        and view.rules == rules
-        and _get_view_basis(view.state) == _get_view_basis(state)
-    )
+) -> EvidenceView | None:
+    """Return the view under a state, or None if it must be built again."""
+    if (
+        view is None
+        or view.pool_histories != pool_histories
+        or view.familiar_history is not familiar_history
+        or view.rules != rules
+        or _get_view_basis(view.state) != _get_view_basis(state)
+    ):
+        return None
+    return view if view.state.grants == state.grants else view.renew_grants(state)
 
 
 def _get_view_basis(state: CellState) -> tuple[object, ...]:
     return (
-        state.grants,
         state.attempt,
         state.attempt_since,
         state.changed_at,

@@ -23,6 +23,7 @@ from rollout.tally.unit_arrays import (
     UnitArrays,
     UnitClasses,
     build_empty_arrays,
+    find_run_starts,
 )
 
 
@@ -69,8 +70,11 @@ class CountWindow:
         """Return the slots in which rows or outcomes are counted, ascending."""
         arm_slots = (units.slots for units in self._arms.values())
         wave_slots = (window.row_slots for window in self._wave.values())
-        own_slots = (self._rows.slot, self._planted.slot)
-        return np.unique(np.concatenate([*own_slots, *arm_slots, *wave_slots]))
+        other_slots = (self._planted.slot, *arm_slots, *wave_slots)
+        others = [slots for slots in other_slots if len(slots)]
+        if others:
+            return np.unique(np.concatenate([self._rows.slot, *others]))
+        return self._rows.slot[find_run_starts(self._rows.slot)]
 
     @property
     def row_slots(self) -> IntArray:

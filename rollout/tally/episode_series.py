@@ -28,7 +28,7 @@ from rollout.tally.guard_series import (
     compute_share_series,
     count_slots,
 )
-from rollout.tally.unit_arrays import BoolArray, IntArray
+from rollout.tally.unit_arrays import BoolArray, IntArray, find_run_starts
 
 SPAN_DAYS = 28  # of a detector's turn, and of the traffic that its interval is taken from
 LONGEST_READ_BACK = 2 * SPAN_DAYS * DAY
@@ -70,19 +70,21 @@ def compute_episode_series(
     change_slots = np.array([change.slot for change in changes], dtype=np.int64)
     all_slots = np.union1d(shares.slots, change_slots)
     positions = np.searchsorted(change_slots, all_slots, side="right") - 1
-    in_force = [changes[position] for position in positions]
-    raised = {change.slot: change.counts for change in changes if change.counts}
     share_positions = np.searchsorted(shares.slots, all_slots, side="right") - 1
-    counts = [
-        raised.get(int(slot), (int(shares.bad_counts[at]), int(shares.record_counts[at])))
-        for slot, at in zip(all_slots, share_positions, strict=True)
-    ]
+    bad_counts, record_counts = (
+        shares.bad_counts[share_positions],
+        shares.record_counts[share_positions],
+    )
+    for change in changes:
+        if change.counts:
+            position = np.searchsorted(all_slots, change.slot)
+            bad_counts[position], record_counts[position] = change.counts
     return GuardSeries(
         slots=all_slots,
-        is_alarm=np.array([change.is_alarm for change in in_force]),
-        bad_counts=np.array([bad for bad, _ in counts]),
-        record_counts=np.array([records for _, records in counts]),
-        has_recovered=np.array([change.has_recovered for change in in_force]),
+        is_alarm=np.array([change.is_alarm for change in changes])[positions],
+        bad_counts=bad_counts,
+        record_counts=record_counts,
+        has_recovered=np.array([change.has_recovered for change in changes])[positions],
     )
 
 
@@ -154,27 +156,26 @@ def _compute_log_intervals(
         return np.full(len(slots), log(guard.false_alarm_every))
     day_slots = count_slots(DAY, policy)
     start_day = start // day_slots
-    days = np.maximum(slots // day_slots, start_day)
-    first_day = int(slots[0]) // day_slots if len(slots) else 0
+    record_days = slots // day_slots
+    days = np.maximum(record_days, start_day)
     span_days = guard.false_alarm_span / DAY
-    intervals = {
-        day: compute_false_alarm_interval(
-            _compute_records_per_day(slots // day_slots, day, first_day, expected_per_day),
-            span_days,
-        )
-        for day in np.unique(days).tolist()
-    }
-    return np.asarray(np.log([intervals[day] for day in days.tolist()]), dtype=np.float64)
+    starts = find_run_starts(days)
+    intervals = [
+        compute_false_alarm_interval(per_day, span_days)
+        for per_day in _compute_records_per_day(record_days, days[starts], expected_per_day)
+    ]
+    runs = np.diff(starts, append=len(days))
+    return np.repeat(np.log(np.array(intervals, dtype=np.float64)), runs)
 
 
 def _compute_records_per_day(
-    record_days: IntArray, day: int, first_day: int, expected_per_day: float | None
-) -> float:
-    """Return the mean of the 28 days before a day, or of those there are."""
-    known_days = min(day - first_day, SPAN_DAYS)
-    if known_days < SPAN_DAYS and expected_per_day is not None:
-        return expected_per_day
-    if known_days < 1:
-        return 0.0
-    first, last = np.searchsorted(record_days, [day - known_days, day])
-    return float(last - first) / known_days
+    record_days: IntArray, days: IntArray, expected_per_day: float | None
+) -> list[float]:
+    """Return for each day the mean of the 28 days before it, or of those there are."""
+    known_days = np.minimum(days - record_days[:1], SPAN_DAYS)
+    firsts, lasts = np.searchsorted(record_days, [days - known_days, days])
+    means = (lasts - firsts) / np.maximum(known_days, 1)
+    if expected_per_day is not None:
+        means[known_days < SPAN_DAYS] = expected_per_day
+    per_day: list[float] = means.tolist()
+    return per_day

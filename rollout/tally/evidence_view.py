@@ -5,7 +5,7 @@ Its counts at a slot do not depend on which other slots are read.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property, partial
 
@@ -92,6 +92,29 @@ class EvidenceView:
     floor_index: int | None = None
     pool_rows: Mapping[Cell, CellUnitArrays] = field(default_factory=dict)
 
+    def renew_grants(self, state: CellState) -> "EvidenceView":
+        """Return the view under a state whose grants alone differ.
+
+        A renewal changes neither which units count nor what most guards read, so what was computed
+        of these is kept.
+        """
+        view = replace(self, state=state)
+        cached_parts = dict(self.__dict__)
+        has_same_start = [grant.held_evidence_start for grant in self.state.grants[:1]] == [
+            grant.held_evidence_start for grant in state.grants[:1]
+        ]
+        if not has_same_start or self.policy.evidence.higher_floors:
+            cached_parts.pop("guard_series", None)
+        cached_parts["_series_cache"] = {
+            key: series
+            for key, series in self._series_cache.items()
+            if key[1] is not None  # a renewal's
+        }
+        for name in ("floor_views", "grant_windows", *(field.name for field in fields(self))):
+            cached_parts.pop(name, None)
+        view.__dict__.update(cached_parts)
+        return view
+
     def read_evidence(self, slot: int) -> VersionEvidence:
         """Return all evidence for a decision about the cell."""
         if self.floor_views:
@@ -144,6 +167,10 @@ class EvidenceView:
     def visible_rows(self) -> UnitArrays:
         """Return the visible gate rows of all attempts."""
         return self._select_visible(self.rows.gate)
+
+    @cached_property
+    def _visible_guard_rows(self) -> UnitArrays:
+        return self._select_visible(self.rows.guard)
 
     @cached_property
     def planted_rows(self) -> UnitArrays:
@@ -301,7 +328,10 @@ class EvidenceView:
         gate = self.policy.find_gate(stage_level, self.cell)
         assert gate is not None  # noqa: S101 - callers pass stage levels with gates
         window = self.attempt_window
-        slots = np.union1d(_BEFORE_ALL_SLOTS, np.union1d(window.slots, minimum_window.slots))
+        slots = window.slots
+        if minimum_window is not window:
+            slots = np.union1d(slots, minimum_window.slots)
+        slots = np.concatenate([_BEFORE_ALL_SLOTS, slots])
         positions = window.count_rows_by(slots)
         missing_limit = self.policy.evidence.missing_at_most * window.closed_counts[positions]
         holds = minimum_window.find_minimum(gate.minimum, slots)
@@ -358,7 +388,7 @@ class EvidenceView:
         gate = self.policy.find_gate(stage_level, self.cell)
         window = self.grant_windows[self.policy.stage_ids[stage_level]]
         assert gate is not None  # noqa: S101 - each grant has a gate
-        slots = np.union1d(_BEFORE_ALL_SLOTS, window.slots)
+        slots = np.concatenate([_BEFORE_ALL_SLOTS, window.slots])
         positions = window.count_rows_by(slots)
         holds = (window.judged_counts[positions] >= max(gate.minimum.units, 1)) & (
             window.reviewer_counts[positions] >= gate.minimum.reviewers
@@ -375,7 +405,10 @@ class EvidenceView:
         if self.floor_views:  # that of the acting floor alone may act
             return self.floor_views[find_acting_index(self.policy, self.state)].guard_series
         guards = self.policy.list_guards(self.cell)
-        return {guard.id: self.compute_guard_series(guard) for guard in guards}
+        series = {guard.id: self.compute_guard_series(guard) for guard in guards}
+        for name in ("_detector_rows", "_visible_guard_rows"):
+            self.__dict__.pop(name, None)  # large, and the series hold what is read of them
+        return series
 
     def compute_guard_series(self, guard: Guard) -> GuardSeries:
         """Return the readings of one guard."""
@@ -417,7 +450,7 @@ class EvidenceView:
         if condition.measure == "agreement" and isinstance(condition, SliceCondition):
             return compute_slice_series(guard, condition, rows, self.unit_classes)
         start = self.state.find_detector_start(guard.id)
-        before = self._select_visible(self.rows.guard)
+        before = self._visible_guard_rows
         # by slot: a unit that was decided later was not known when the cell entered its stage
         is_reference = before.slot <= find_slot_before(start.changed_at, self.policy.tick)
         if self.state.attempt > 1:
@@ -491,15 +524,23 @@ class EvidenceView:
     def _select_detector_rows(self, guard: Guard) -> UnitArrays:
         """Return a guard's rows since the stage's change and its last alarm."""
         is_override = guard.condition.measure == "override"
-        rows = self._assisted_rows if is_override else self._select_visible(self.rows.guard)
+        rows = self._assisted_rows if is_override else self._visible_guard_rows
         has_episodes = names_slices(guard.condition)  # that last until recovery, unless they narrow
         find_start = self.state.find_detector_start
         since = find_start(guard.id).changed_at if has_episodes else self.state.changed_at
-        is_kept = rows.occurred >= self.find_first_slot(since)
-        last_alarm = self.state.last_alarms.get(guard.id)
+        last_alarm, after_slot = self.state.last_alarms.get(guard.id), FIRST_SLOT
         if last_alarm is not None and (guard.then in NARROWING_EFFECTS or not has_episodes):
-            is_kept &= rows.slot > find_slot_before(last_alarm, self.policy.tick)
-        return rows.select(is_kept)
+            after_slot = find_slot_before(last_alarm, self.policy.tick)
+        key = (is_override, self.find_first_slot(since), after_slot)
+        if key not in self._detector_rows:
+            is_kept = (rows.occurred >= key[1]) & (rows.slot > after_slot)
+            self._detector_rows[key] = rows.select(is_kept)
+        return self._detector_rows[key]
+
+    @cached_property
+    def _detector_rows(self) -> dict[tuple[bool, int, int], UnitArrays]:
+        """Return the rows that several guards share, by override and the slots they begin after."""
+        return {}
 
     def _select_closed(self, measure: str) -> UnitArrays:
         """Return the closed units since the stage's change; audits for `unaudited`."""

@@ -23,7 +23,13 @@ from rollout.core.statistics.detector import (
 )
 from rollout.core.statistics.gain import ArmUnits, compute_gain_alarm_path
 from rollout.tally.slots import to_instant
-from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays, UnitClasses
+from rollout.tally.unit_arrays import (
+    BoolArray,
+    IntArray,
+    UnitArrays,
+    UnitClasses,
+    find_run_starts,
+)
 
 MICRO = 1e-6
 MIN_AUDITS = 20  # with fewer audits the share would trip healthy cells
@@ -140,11 +146,12 @@ def _group_by_slot(rows: UnitArrays, class_counts: IntArray) -> tuple[IntArray, 
     """Return the slots with counts of the measure, and the counts."""
     row_counts = class_counts[rows.unit_class]
     has_counts = row_counts.any(axis=1)
-    slots, starts = np.unique(rows.slot[has_counts], return_index=True)
+    slots, row_counts = rows.slot[has_counts], row_counts[has_counts]
     if not len(slots):
-        return slots, row_counts[:0]
-    counts: IntArray = np.add.reduceat(row_counts[has_counts], starts, axis=0)
-    return slots, counts
+        return slots, row_counts
+    starts = find_run_starts(slots)
+    counts: IntArray = np.add.reduceat(row_counts, starts, axis=0)
+    return slots[starts], counts
 
 
 def _compute_log_factors(guard: Guard, counts: IntArray, policy: Policy) -> NDArray[np.float64]:

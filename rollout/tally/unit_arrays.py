@@ -71,6 +71,13 @@ class UnitArrays:
         )
 
 
+def find_run_starts(values: IntArray) -> IntArray:
+    """Return where each run of equal values begins; `np.unique` would sort them."""
+    is_start = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=is_start[1:])
+    return np.flatnonzero(is_start)
+
+
 def build_empty_arrays() -> UnitArrays:
     """Return arrays without rows."""
     empty = np.empty(0, dtype=np.int64)

@@ -331,3 +331,26 @@ def test_the_stories_reach_later_attempts_several_grants_and_every_measure():
     asked = {c.measure for sight in sights for c in sight.conditions}
     assert asked == {"agreement", "recall", "precision", "cost", "parity"}
     assert {len(end.policy.levers) for end in ends} == {1, 2}
+
+
+def test_a_renewed_view_reads_what_a_new_one_does(told):
+    for view in told.replayed.views.values():
+        if not view.state.grants:
+            continue
+        week = view.policy.tick * 24 * 7
+        grants = tuple(
+            replace(grant, since=grant.since + week, until=grant.until + week, counts_since=None)
+            for grant in view.state.grants
+        )
+        state = replace(view.state, grants=grants)
+        slots = view.rows.gate.slot.tolist()[::20]
+        for slot in slots:
+            view.read_evidence(slot)  # which fills what a renewal keeps
+        renewed, fresh = view.renew_grants(state), replace(view, state=state)
+        for level in range(1, len(grants) + 1):
+            if view.policy.find_gate(level, view.cell) is not None:
+                view.get_renewal_series(level)
+                first, again = (part.get_renewal_series(level) for part in (fresh, renewed))
+                assert first.is_met.tolist() == again.is_met.tolist()
+        after = [fresh.read_evidence(slot) for slot in slots]
+        assert [renewed.read_evidence(slot) for slot in slots] == after

@@ -21,7 +21,7 @@ from rollout.core.scope.events import FamiliarityChanged, ProposalRaised, Suspen
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.replay.agenda import Agenda
-from rollout.replay.engine import CellVersion, SlotEvidence, is_view_current
+from rollout.replay.engine import CellVersion, SlotEvidence, update_view
 from rollout.replay.fast_forward import SlotInterest, find_interest
 from rollout.services.engine.evidence_feeds import LiveGuardFeeds
 from rollout.services.engine.evidence_snapshots import restore_evidence
@@ -214,11 +214,15 @@ class LiveEvidence:
         cell_state = scope.get_cell_state(cell, version)
         familiar_history = self._history.familiar_histories[key]
         pool_histories = collect_pool_histories(self._policy, cell, self._history.get_stage_history)
-        evidence_view = self._evidence_views.get(key)
-        if evidence_view is None or not is_view_current(
-            evidence_view, cell_state, pool_histories, scope.rules, familiar_history
-        ):
-            evidence_view = self._evidence_views[key] = EvidenceView(
+        evidence_view = update_view(
+            self._evidence_views.get(key),
+            cell_state,
+            pool_histories,
+            scope.rules,
+            familiar_history,
+        )
+        if evidence_view is None:
+            evidence_view = EvidenceView(
                 cell=cell,
                 version=version,
                 rows=self._units.get_rows(key),
@@ -235,6 +239,7 @@ class LiveEvidence:
                 pool_histories=pool_histories,
                 pool_rows=collect_pool_rows(self._policy, key, self._units.get_rows),
             )
+        self._evidence_views[key] = evidence_view
         return evidence_view
 
 
