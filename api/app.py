@@ -16,13 +16,11 @@ from api.auth import AuthenticationMiddleware, PermissionCheck
 from api.console.late_console import LazyConsole
 from api.console.page.demo_console import DemoConsole
 from api.idempotency import IdempotencyMiddleware
-from api.limits import LimitsMiddleware
+from api.limits import LimitsMiddleware, RequestRates
+from api.metrics import ProcessMetrics, RequestCounts, RequestMetricsMiddleware
 from api.oidc import IdentityProvider, build_router
 from api.problems import COMMON_RESPONSES, Problem, install_handlers
-from api.process_metrics import ProcessMetrics
 from api.request_log import RequestLogMiddleware
-from api.request_metrics import RequestCounts, RequestMetricsMiddleware
-from api.request_rates import RequestRates
 from api.sign_in_queue import SignInQueueMiddleware
 from rollout.services.engine.service import Service
 

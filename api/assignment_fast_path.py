@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import ofrep
 from api.limits import replay_message
-from api.request_metrics import RequestCounts
+from api.metrics import RequestCounts
 from api.routers import assignments
 from rollout.core.scope.permissions import Caller
 from rollout.services.engine.service import Service

@@ -4,25 +4,55 @@ The middleware only identifies the caller. Each route requires a permission with
 `RequirePermission`; the services check permissions on sites.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answer_deadline import is_assignment, run_in_time
-from api.outage_callers import find_narrowing_caller
+from api.limits import RequestRates
 from api.priority_threads import is_latchable, is_narrowing, look_up_with_priority
-from api.request_rates import RequestRates
 from api.session_cookie import read_session_token
 from rollout.core.errors import CrossSiteRequestError, UnauthenticatedError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.access.authentication import MAX_OUTAGE_AGE
 from rollout.services.engine.service import Service
+from rollout.store.database.append_failures import is_storage_failure
 from rollout.store.database.errors import DatabaseUnavailableError
+
+LOOK_UP_SECONDS: Final = 1.0
+"""Seconds that a stop waits for its caller, if it is known from before."""
+LOOK_UP_THREADS: Final = ThreadPoolExecutor(8, thread_name_prefix="narrowing-callers")
+
+
+async def find_narrowing_caller(
+    look_up: Callable[[], Caller], recall: Callable[[], Caller | None]
+) -> Caller:
+    """Return who stops or narrows, as last read if the database does not respond.
+
+    Args:
+        look_up: reads the database; its refusals hold.
+        recall: returns the caller as last read, or None.
+    """
+    last_read_caller = recall()
+    if last_read_caller is None:
+        return await look_up_with_priority(look_up)
+    run_look_up = partial(copy_context().run, look_up)  # logs name the request
+    try:
+        async with asyncio.timeout(LOOK_UP_SECONDS):
+            return await asyncio.get_running_loop().run_in_executor(LOOK_UP_THREADS, run_look_up)
+    except Exception as error:
+        if not is_storage_failure(error):  # time-outs are
+            raise
+        return last_read_caller
+
 
 CSRF_HEADER = b"x-csrf-token"  # the session's CSRF token
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -19,20 +19,18 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 from api.answer_deadline import run_in_time
 from api.auth import OutageTolerantCheck
 from api.deps import Caller, Permission, ServiceDependency
-from api.flag_context import (
-    ErrorCode,
-    EvaluationContext,
-    InvalidContextError,
-    parse_context,
-    parse_instant,
-)
-from api.flag_formatting import (
+from api.flags import (
     FACETS,
+    ErrorCode,
     Evaluation,
+    EvaluationContext,
     FlagValue,
+    InvalidContextError,
     build_flag,
     compute_etag,
     format_flag,
+    parse_context,
+    parse_instant,
 )
 from api.problems import build_problem_responses
 from api.schemas.assignments import QuestionFields

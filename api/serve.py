@@ -18,8 +18,8 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.http_protocol import HTTP_PROTOCOL
-from api.log_format import build_log_config
 from api.oidc import CALLBACK_PATH, IdentityProvider, OpenIdClient, is_secure
+from api.request_log import build_log_config
 from api.routers.events import EventStreams, get_streams
 from rollout import faults
 from rollout.core.errors import RefusalError

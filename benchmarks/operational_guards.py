@@ -26,8 +26,7 @@ from rollout.formats.policy.reader import parse_policy
 from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.guard_series import GuardSeries
-from rollout.tally.silence_series import compute_cell_silences
-from rollout.tally.site_signs import SiteSigns, build_case_signs
+from rollout.tally.silence_series import SiteSigns, build_case_signs, compute_cell_silences
 
 DAYS, FIRST_DAY = 120, 20_000
 SEEDS = tuple(range(1, 21))  # fixed before the first run

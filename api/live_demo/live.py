@@ -32,10 +32,8 @@ from api.live_demo.colleagues import (
     list_open_proposals,
 )
 from api.live_demo.history_cache import prepare_history
-from api.live_demo.output import LedgerNarrator
-from api.live_demo.pages import DemoPages, create_tokens
-from api.live_demo.playback import Playback, check_speed
-from api.live_demo.player import STEP, DemoPlayer
+from api.live_demo.playback import DemoPages, Playback, check_speed, create_tokens
+from api.live_demo.player import STEP, DemoPlayer, LedgerNarrator
 from api.live_demo.stage import DemoService, build_case_records, open_demo_service
 from api.live_demo.start import PREPARING
 from api.routers.events import get_streams

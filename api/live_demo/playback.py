@@ -1,9 +1,25 @@
 """Speed of the live demo, which users change while it runs."""
 
+import secrets
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from hmac import compare_digest
+from ipaddress import ip_address
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from api import session_cookie
+from api.auth import FETCH_SITE_HEADER, OWN_SITES
+from api.console.page.form import SignedForm
+from api.console.page.page import redirect_to
+from api.console.page.page_context import HOME, get_safe_path, get_service
+from rollout.core.errors import NotAllowedError, RefusalError, UnauthenticatedError
+from rollout.services.examples.catalog import ExampleSystem
 
 MIN_SPEED, MAX_SPEED = 1, 3_600
 DEFAULT_SPEED = 360
@@ -69,3 +85,115 @@ def check_speed(speed: int) -> None:
             f"speed {speed} is out of range: give {MIN_SPEED} (real time) to {MAX_SPEED}"
             " (an hour of the story in a second)"
         )
+
+
+TOKEN_BYTES: Final = 24
+NOT_LOCAL_TEXT: Final = (
+    "the demo's links work on its own machine only; open the link there, with 127.0.0.1 as host"
+)
+INVALID_LINK_TEXT: Final = (
+    "this link is of no running demo; copy a link that the terminal has printed"
+)
+UNKNOWN_SPEED_TEXT: Final = "choose one of the speeds on the page"
+LinkToken = Annotated[str, Query(max_length=200)]
+
+
+def create_tokens(names: Sequence[str]) -> dict[str, str]:
+    """Return a random token for each user's link."""
+    return {name: secrets.token_urlsafe(TOKEN_BYTES) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class DemoPages:
+    """The demo as the console sees it.
+
+    Attributes:
+        example: what is played; the pages say what of it is real.
+        playback: the speed, which the pages show and change.
+        tokens: of the sign-in links, by user; they end with the process.
+    """
+
+    example: ExampleSystem
+    playback: Playback
+    tokens: Mapping[str, str] = field(repr=False)
+    router: APIRouter = field(default_factory=APIRouter, repr=False)
+
+    def __post_init__(self) -> None:
+        """Add the routes."""
+        self.router.add_api_route("/demo/sign-in/{name}", self.sign_in, methods=["GET"])
+        self.router.add_api_route("/demo/speed", self.change_speed, methods=["POST"])
+
+    @property
+    def speed(self) -> int:
+        """Times faster than the wall clock."""
+        return self.playback.speed
+
+    @property
+    def is_paused(self) -> bool:
+        """Return whether the story is paused."""
+        return self.playback.is_paused
+
+    @property
+    def offered_speeds(self) -> Sequence[int]:
+        """Speeds with a button, the current one among them."""
+        return sorted({*OFFERED_SPEEDS, self.playback.speed})
+
+    def describe_speed(self) -> str:
+        """Return the state in words."""
+        if self.playback.is_over:
+            return "at the end of its letters"
+        if self.playback.is_paused:
+            return "paused"
+        return f"{self.playback.speed:,} times as fast as the clock"
+
+    def build_links(self, address: str) -> dict[str, str]:
+        """Return the sign-in link of each user."""
+        return {
+            name: f"{address}{HOME}/demo/sign-in/{name}?token={token}"
+            for name, token in self.tokens.items()
+        }
+
+    def sign_in(self, request: Request, name: str, token: LinkToken = "") -> Response:
+        """Start a session of the link's user.
+
+        Raises:
+            NotAllowedError: peer or host is another machine, or a page elsewhere has the link.
+            UnauthenticatedError: the token is wrong.
+        """
+        if not is_local(request):
+            raise NotAllowedError(NOT_LOCAL_TEXT)
+        if request.headers.get(FETCH_SITE_HEADER.decode(), "none") not in OWN_SITES:
+            raise NotAllowedError(NOT_LOCAL_TEXT)
+        if not compare_digest(token.encode(), self.tokens.get(name, "").encode()) or not token:
+            raise UnauthenticatedError(INVALID_LINK_TEXT)
+        service = get_service(request)
+        now = service.wall_clock.now()
+        session = service.sign_in.start_demo_session(name, at=now)
+        response = RedirectResponse(f"{HOME}/", 303, {"Cache-Control": "no-store"})
+        session_cookie.set_session(request, response, service.sign_in, session, now)
+        return response
+
+    def change_speed(self, form: SignedForm) -> Response:
+        """Pause, or go on at a speed; then show the page again.
+
+        Raises:
+            RefusalError: the speed has no button.
+        """
+        text = form.get_text("speed")
+        if text == "0":
+            self.playback.pause()
+        elif text in map(str, self.offered_speeds):
+            self.playback.play_at(int(text))
+        else:
+            raise RefusalError(UNKNOWN_SPEED_TEXT)
+        return redirect_to(get_safe_path(form.get_text("to")).removeprefix(HOME))
+
+
+def is_local(request: Request) -> bool:
+    """Return whether a request comes from this machine and names it as its host."""
+    peer = "" if request.client is None else request.client.host
+    try:
+        is_local_peer = ip_address(peer).is_loopback
+    except ValueError:
+        is_local_peer = False
+    return is_local_peer and session_cookie.is_local_host(request.headers.get("host", ""))

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from api.answer_deadline import NO_ANSWER_TEXT, run_in_time
 from api.auth import OutageTolerantCheck
 from api.deps import Caller, Permission
-from api.request_metrics import RequestCounts
+from api.metrics import RequestCounts
 from api.schemas.assignments import (
     ANSWER,
     MAX_MEMBERS,

@@ -6,9 +6,8 @@ from fastapi import APIRouter, Query
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number, encode_number
-from api.schemas.cells import CellDetails, CellEvidenceRequest, CellList
+from api.schemas.cells import CellDetails, CellEvidenceRequest, CellList, Timeline, TimelineSpan
 from api.schemas.examples import CELL, build_command_example, build_responses
-from api.schemas.timelines import Timeline, TimelineSpan
 from rollout.core.calendar.sites import Cell
 from rollout.reports.figures.timeline_parts import TimelineRequest
 from rollout.services.cells import evidence_pauses

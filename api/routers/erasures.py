@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
-from rollout.services.erasure import user_erasure
+from rollout.services.erasure import name_erasure
 from rollout.services.erasure.erasure import MAX_REASON_LENGTH, ErasureRequest, ErasureResult
 from rollout.services.erasure.erasures import ERASURES
 from rollout.services.erasure.user_export import iterate_user_data
@@ -116,7 +116,7 @@ def erase_user(
     the admin role.
     """
     request = ErasureRequest(caller, "", body.reason, now)
-    return user_erasure.erase_user(
+    return name_erasure.erase_user(
         service.database,
         request,
         name,

@@ -1,18 +1,19 @@
 """Incidents: list them, get one, acknowledge one."""
 
+from datetime import datetime
+from math import log
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number, encode_number
 from api.schemas.causes import IncidentCauseAnswer, build_cause_answer
-from api.schemas.detector_courses import DetectorCourseAnswer, build_course_answer
 from api.schemas.examples import CELL, NOON, build_command_example, build_responses
 from api.schemas.stops import Reason
 from rollout.services.engine.command_handler import CommandResult
-from rollout.services.incidents.detector_courses import load_detector_course
+from rollout.services.incidents.detector_courses import LoadedCourse, load_detector_course
 from rollout.services.incidents.incident_causes import load_incident_cause
 from rollout.services.incidents.incident_impact import load_incident_impact
 from rollout.services.incidents.incidents import (
@@ -21,6 +22,60 @@ from rollout.services.incidents.incidents import (
     load_incidents,
     record_acknowledgement,
 )
+
+
+class DetectorPoint(BaseModel):
+    """The detector after a tick; counts since its start."""
+
+    at: datetime
+    value_log10: float
+    against: int
+    records: int
+
+
+class DetectorCourseBody(BaseModel):
+    """A guard's detector from its start to the alarm."""
+
+    guard: str
+    threshold: float
+    points: list[DetectorPoint] = Field(description="At most 200, the last one at the alarm.")
+
+
+class DetectorCourseAnswer(BaseModel):
+    """The course of an incident's detector; null without one, or if it is hidden."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"incident": "I-3", "course": None, "hidden": None}}
+    )
+
+    incident: str
+    course: DetectorCourseBody | None
+    hidden: Literal["asked", "open", "recounted"] | None = Field(
+        description="`asked`: you may be asked for blind reviews at the site. `open`: a reviewer"
+        " may still decide one of its cases blind. `recounted`: today's records are not those it"
+        " read."
+    )
+
+
+def build_course_answer(incident: str, loaded: LoadedCourse | None) -> DetectorCourseAnswer:
+    """Return the answer for a loaded course."""
+    if loaded is None or loaded.course is None:
+        hidden = None if loaded is None else loaded.hidden or None
+        return DetectorCourseAnswer(incident=incident, course=None, hidden=hidden)
+    points = [
+        DetectorPoint(
+            at=point.at,
+            value_log10=point.log_value / log(10),
+            against=point.against,
+            records=point.records,
+        )
+        for point in loaded.course.points
+    ]
+    body = DetectorCourseBody(
+        guard=loaded.course.guard, threshold=loaded.course.threshold, points=points
+    )
+    return DetectorCourseAnswer(incident=incident, course=body, hidden=None)
+
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/incidents", tags=["incidents"])
 INCIDENT: dict[str, Any] = {

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.metrics import RequestCounts
 from api.problems import COMMON_RESPONSES
-from api.request_metrics import RequestCounts
 from rollout.services.engine.metrics import RolloutMetrics, load_all_metrics
 
 router = APIRouter(prefix="/metrics", tags=["health"])

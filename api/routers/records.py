@@ -12,8 +12,8 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency
+from api.metrics import RequestCounts
 from api.problems import build_problem
-from api.request_metrics import RequestCounts
 from api.schemas.examples import inline_schema
 from api.schemas.records import ITEMS, RECORD_RESULT, RecordResultList
 from rollout import faults

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number, encode_number
 from api.schemas.examples import build_responses
-from rollout.services.reports.report_period import ON_DEMAND
+from rollout.services.reports.visible_records import ON_DEMAND
 from rollout.store.reports.reports import MAX_NAME_LENGTH
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reports", tags=["reports"])

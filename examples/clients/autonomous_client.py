@@ -9,8 +9,7 @@ from datetime import timedelta
 import httpx
 from service import Service, build_action, build_parser, build_question
 
-from rollout.client.clocks import MachineClocks
-from rollout.client.leases import compute_time_left
+from rollout.client.leases import MachineClocks, compute_time_left
 
 ACTIONS = {"bear": "siren", "none": "nothing"}
 ACTION_TIME = timedelta(milliseconds=200)  # from the response to the siren

@@ -17,7 +17,7 @@ from rollout.cli.runner import (
     RolloutName,
     build_runner,
 )
-from rollout.core.records.baselines import BaselineCount
+from rollout.core.records.records import BaselineCount
 from rollout.services.records.baselines import store_baselines
 
 COLUMNS = ("site", "window", "lever", "action", "n", "since", "until")

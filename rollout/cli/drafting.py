@@ -15,8 +15,8 @@ from rollout.core.policy.file_readings import FileReading
 from rollout.formats.policy.draft import describe_draft_levers
 from rollout.formats.policy.scalars import read_share
 from rollout.formats.records.files import RecordPaths
-from rollout.formats.records.reading_questions import ReadingQuestion
 from rollout.formats.records.recognition import RecognizedFile
+from rollout.formats.records.text_formats import ReadingQuestion
 from rollout.services.policies.drafting import (
     DraftRequest,
     apply_reading_option,

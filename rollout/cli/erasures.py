@@ -23,7 +23,7 @@ from rollout.services.backups.ledger_exports import parse_head, read_exports
 from rollout.services.erasure.erasure import ErasureRequest, ErasureResult
 from rollout.services.erasure.erasure_replay import apply_erasures
 from rollout.services.erasure.erasures import ERASURES, describe_erasure
-from rollout.services.erasure.user_erasure import erase_user
+from rollout.services.erasure.name_erasure import erase_user
 from rollout.services.erasure.user_export import iterate_user_data
 from rollout.store.erasure.compaction import compact_database
 

@@ -48,7 +48,7 @@ from rollout.services.access.users import load_local_caller
 from rollout.services.engine.command_handler import Event, build_command_result
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.ledger.ledger_forms import change_forms
+from rollout.services.ledger.ledger_verification import change_forms
 from rollout.services.policies.policies import preview_policy, put_policy
 from rollout.services.records.action_import import import_actions, read_action_file
 from rollout.services.records.import_vouching import (
@@ -57,8 +57,7 @@ from rollout.services.records.import_vouching import (
     compute_digests,
     vouch_for_import,
 )
-from rollout.services.records.planted_cases import declare_planted_file
-from rollout.services.records.planted_imports import split_imported_cases
+from rollout.services.records.planted_cases import declare_planted_file, split_imported_cases
 from rollout.services.records.record_import import (
     VersionStatements,
     check_declared_contents,

@@ -32,7 +32,7 @@ from rollout.services.quickstart.database_content import (
     check_unfinished_setup,
     is_database_empty,
 )
-from rollout.services.quickstart.history_files import FILES, build_history_files, plan_history
+from rollout.services.quickstart.simulated_cases import FILES, build_history_files, plan_history
 from rollout.services.quickstart.starter_accounts import (
     ADMIN_NAME,
     REVIEWER_NAME,

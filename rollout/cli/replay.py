@@ -20,7 +20,7 @@ from rollout.cli.record_options import (
     TrainingCutoffs,
     VersionContents,
 )
-from rollout.core.policy.version_contents import parse_content
+from rollout.core.policy.version_rules import parse_content
 from rollout.formats.policy.scalars import read_duration
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.engine import ReplayOptions

@@ -5,17 +5,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from rollout.client.clocks import ClockReading, Clocks, MachineClocks
-from rollout.client.leases import MAX_STEP_BACK, compute_time_left
-from rollout.client.local_assignment import (
-    LeaseBounds,
-    LocalAssignment,
-    build_local_assignment,
+from rollout.client.leases import (
+    MAX_STEP_BACK,
+    ClockReading,
+    Clocks,
+    MachineClocks,
+    compute_time_left,
 )
 from rollout.client.local_scope import (
     InvalidSnapshotError,
+    LeaseBounds,
     LoadPolicy,
+    LocalAssignment,
     LocalScope,
+    build_local_assignment,
     parse_snapshot,
 )
 from rollout.client.seen_heads import HeadStore, LedgerHead, MemoryHeadStore

@@ -1,23 +1,23 @@
 """Replay of a whole history, slot by slot, without using later records early."""
 
 import heapq
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import count
 from types import MappingProxyType
 
 from rollout.core.access.accounts import REPLAY, SIMULATED
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import ProposalClosedError
+from rollout.core.errors import PolicyRefusedError, ProposalClosedError
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.confidence_floors import list_floor_texts
 from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.pools import list_sharing_cells
-from rollout.core.scope.commands import Actor, ApproveProposal, Command, Tick
+from rollout.core.scope.commands import Actor, AddVersion, ApproveProposal, Command, Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.effective_time import compute_effective_time
 from rollout.core.scope.event_base import ENGINE, LedgerEvent
@@ -34,7 +34,6 @@ from rollout.core.scope.scope import CellState, Scope, find_acting_version
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.replay.agenda import Agenda
 from rollout.replay.fast_forward import SlotInterest, find_interest
-from rollout.replay.first_uses import list_first_uses
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.guard_feeds import GuardFeeds
@@ -42,6 +41,29 @@ from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.slots import find_slot_after, to_instant
 from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import CellUnitArrays, IntArray, TalliedUnits, UnitArrays
+
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+
+def list_first_uses(
+    first_seen: Mapping[str, datetime], contents: Mapping[str, str], start: datetime = EARLIEST
+) -> list[AddVersion]:
+    """Return the first use of each name in order, none before `start`."""
+    in_order = sorted(first_seen.items(), key=lambda item: (item[1], item[0]))
+    return [
+        AddVersion(at=max(at, start), version=name, content=contents.get(name, ""))
+        for name, at in in_order
+    ]
+
+
+def find_continued_versions(policy: Policy, first_uses: Sequence[AddVersion]) -> Mapping[str, str]:
+    """Return by later name of a version its first one, by the rule of the service."""
+    scope = Scope(rules=CURRENT_RULES)
+    for first_use in first_uses:
+        with suppress(PolicyRefusedError):  # too many open versions: the replay says so
+            scope = apply_events(decide(first_use, scope, policy), scope)
+    return scope.aliases
+
 
 CellVersion = tuple[Cell, str]
 ReportProgress = Callable[[int, int], None]

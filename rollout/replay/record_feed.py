@@ -22,7 +22,7 @@ from rollout.tally.outcome_units import (
     resolve_outcome_units,
     to_outcome_units,
 )
-from rollout.tally.site_signs import NO_SIGNS, SiteSigns, build_case_signs
+from rollout.tally.silence_series import NO_SIGNS, SiteSigns, build_case_signs
 from rollout.tally.stage_history import build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import BoolArray, IntArray
 

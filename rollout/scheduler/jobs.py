@@ -6,25 +6,165 @@ of stops have a thread of their own (`heartbeats`), so that no job can take auto
 """
 
 import logging
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from hashlib import sha256
-from typing import Final, NamedTuple
+from threading import Event, Thread
+from typing import Any, Final, NamedTuple
 
+from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from rollout.scheduler.heartbeats import HeartbeatWorker
-from rollout.scheduler.job_threads import DaemonThreadExecutor
-from rollout.scheduler.notification_job import NotificationJob
-from rollout.scheduler.report_jobs import DeliveryJob, DueReportJob
+from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
 from rollout.services.delivery.sending import ChannelMessage, MessageSender, send_in_process
-from rollout.services.engine.clock_check import ClockCheck, report_clock_skew
-from rollout.services.engine.evidence_sampling import sample_evidence
+from rollout.services.engine.clock_check import CheckedClock, ClockCheck, report_clock_skew
+from rollout.services.engine.evidence_check import sample_evidence
 from rollout.services.engine.retention import delete_expired
 from rollout.services.engine.service import Service
 from rollout.services.engine.ticks import TickScheduler
 from rollout.services.ledger.checkpoints import CheckpointPublisher
+from rollout.services.notifications.kinds import URGENT_KINDS
+from rollout.services.notifications.planning import NotificationPlanner
+from rollout.services.notifications.sending import send_due_notifications
+from rollout.services.reports.schedule import ON_INCIDENT, ReportScheduler
 from rollout.store.database.errors import DatabaseUnavailableError
+
+
+class DaemonThreadExecutor(BaseExecutor):  # type: ignore[misc]
+    """Runs each job in a thread of its own, which ends with the process."""
+
+    def __init__(self, grace: float) -> None:
+        """Build the executor; `grace` is how many seconds a stop waits for running jobs."""
+        super().__init__()
+        self._grace = grace
+        self._threads: dict[str, Thread] = {}
+
+    def _do_submit_job(self, job: Any, run_times: Sequence[datetime]) -> None:
+        thread = Thread(target=self._run, args=(job, run_times), name=job.id, daemon=True)
+        self._threads[job.id] = thread
+        thread.start()
+
+    def _run(self, job: Any, run_times: Sequence[datetime]) -> None:
+        try:
+            store = job._jobstore_alias  # noqa: SLF001 - as APScheduler's own executors
+            events = run_job(job, store, run_times, self._logger.name)
+        except BaseException:  # noqa: BLE001 - reported below
+            self._run_job_error(job.id, *sys.exc_info()[1:])
+        else:
+            self._run_job_success(job.id, events)
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Wait for running jobs, together as long as the grace."""
+        ends_at = time.monotonic() + (self._grace if wait else 0)
+        for thread in self._threads.values():
+            thread.join(max(ends_at - time.monotonic(), 0))
+
+
+MAX_NOTIFY_TIME: Final = 60.0  # seconds of sending before new notifications are queued
+log = logging.getLogger("rollout.scheduler")
+
+
+class NotificationJob:
+    """A replica's passes over notifications; the scheduler runs one at a time."""
+
+    def __init__(self, service: Service, send_message: MessageSender = send_in_process) -> None:
+        """Build the job without running it."""
+        self._clock_check = ClockCheck(service.database, service.clock)
+        self._service = replace(service, clock=CheckedClock(self._clock_check, service.clock))
+        self._send = send_message
+        self._planner = NotificationPlanner(self._service)
+        self._failed_channels: frozenset[str] = frozenset()
+        self._stop_event = Event()
+
+    def run(self) -> None:
+        """Queue what is new, then send what is due."""
+        clock = self._clock_check.now()
+        is_clock_apart = bool(clock.skew_text)
+        self._planner.queue_notifications(clock.at, urgent_only=is_clock_apart)
+        started_at = time.monotonic()
+
+        def has_time_left() -> bool:
+            return not self._stop_event.is_set() and time.monotonic() - started_at < MAX_NOTIFY_TIME
+
+        result = send_due_notifications(
+            self._service,
+            self._send,
+            has_time_left,
+            self._failed_channels,
+            kinds=URGENT_KINDS if is_clock_apart else None,
+        )
+        self._failed_channels = result.failed_channels
+        for line in result.failures:
+            log.warning("%s", line)
+
+    def stop(self) -> None:
+        """Let the running pass end after the message that is being sent."""
+        self._stop_event.set()
+
+
+MAX_REPORT_TIME: Final = 60.0  # seconds of deliveries before due ones are listed again
+
+
+class DueReportJob:
+    """A replica's passes over due reports; the scheduler runs one at a time."""
+
+    def __init__(self, service: Service, owner: str) -> None:
+        """Build the job without running it; `owner` is the name in the claims of reports."""
+        self._clock_check = ClockCheck(service.database, service.clock)
+        checked_service = replace(service, clock=CheckedClock(self._clock_check, service.clock))
+        publisher = ReportPublisher(checked_service)
+        self._report_rounds = ReportScheduler(checked_service, publisher.make_report, owner)
+
+    def run(self) -> None:
+        """Make the due reports and queue their deliveries."""
+        clock = self._clock_check.now()
+        errors = self._report_rounds.run_report_jobs(clock.at, incidents_only=bool(clock.skew_text))
+        for name, error in errors.items():
+            if not isinstance(error, DatabaseUnavailableError):
+                log.error("no report of %s; it is tried again: %s", name, error, exc_info=error)
+
+
+class DeliveryJob:
+    """A replica's passes over due deliveries; the scheduler runs one at a time."""
+
+    def __init__(self, service: Service, send_message: MessageSender = send_in_process) -> None:
+        """Build the job without running it."""
+        self._clock_check = ClockCheck(service.database, service.clock)
+        self._service = replace(service, clock=CheckedClock(self._clock_check, service.clock))
+        self._send = send_message
+        self._publisher = ReportPublisher(self._service)
+        self._silent_channels: frozenset[str] = frozenset()
+        self._stop_event = Event()
+
+    def run(self) -> None:
+        """Send what is due."""
+        is_clock_apart = bool(self._clock_check.now().skew_text)
+        started_at = time.monotonic()
+
+        def has_time_left() -> bool:
+            return not self._stop_event.is_set() and time.monotonic() - started_at < MAX_REPORT_TIME
+
+        result = deliver_due_reports(
+            self._service,
+            self._publisher.render_report,
+            self._send,
+            has_time_left,
+            self._silent_channels,
+            reasons={ON_INCIDENT} if is_clock_apart else None,
+        )
+        self._silent_channels = result.failed_channels
+        for line in result.failures:
+            log.warning("%s", line)
+
+    def stop(self) -> None:
+        """Let the running pass end after the message that is being sent."""
+        self._stop_event.set()
+
 
 TICK_INTERVAL: Final = 1.0
 PASS_INTERVAL: Final = 10.0
@@ -35,7 +175,6 @@ WAKING_RULES: Final = {"coalesce": True, "max_instances": 1, "misfire_grace_time
 POOL, LONG = "default", "long"
 """Executors: a stop waits for jobs of the pool to their end, and for long ones `STOP_GRACE`."""
 RETENTION_RUNS_PER_DAY = 24
-log = logging.getLogger("rollout.scheduler")
 logging.getLogger("apscheduler").setLevel(logging.ERROR)  # skipped passes are normal
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.floor_views import list_bands
+from rollout.tally.gate_series import list_bands
 from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays
 
 BATCH_SIZE: Final = 20

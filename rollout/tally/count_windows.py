@@ -1,22 +1,23 @@
 """Cumulative counts of a time span of a cell's evidence, readable at any slot."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 
-from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey
+from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey, SliceCounts, ValueCounts
 from rollout.core.policy.evidence_blocks import BlockRule
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition, select_natural, select_planted
 from rollout.core.policy.policy import Minimum
-from rollout.core.policy.slice_conditions import SliceCondition
+from rollout.core.policy.slice_conditions import MAX_SLICE_VALUES, SliceCondition
 from rollout.core.policy.wave_conditions import SiteCounts, WaveCondition, WaveCounts
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
-from rollout.tally.evidence_blocks import find_block_starts
-from rollout.tally.slice_series import SliceRows
+from rollout.core.statistics.gate_thresholds import get_gate_threshold
+from rollout.tally.slots import find_slot_after
 from rollout.tally.unit_arrays import (
     BoolArray,
     IntArray,
@@ -25,6 +26,98 @@ from rollout.tally.unit_arrays import (
     build_empty_arrays,
     find_run_starts,
 )
+
+WEEK: Final = timedelta(days=7)
+_A_MONDAY: Final = datetime(1970, 1, 5, tzinfo=UTC)
+
+
+def find_block_starts(
+    rule: BlockRule, slots: IntArray, closed_counts: IntArray, tick: timedelta
+) -> IntArray:
+    """Return the row at which each block begins, ascending; a row begins several if some are empty.
+
+    No block splits a slot: units that are counted together have no order. Nothing after a row moves
+    the starts up to it, so a count at a slot does not depend on when it is read.
+
+    Args:
+        rule: weeks, or a number of units.
+        slots: the slot of each row, ascending.
+        closed_counts: closed units after each number of rows, shape (rows + 1,).
+        tick: length of a slot, which divides a day.
+    """
+    if not len(slots):
+        return np.zeros(0, dtype=np.int64)
+    if rule.units:
+        # number k begins after k times so many units, at the next slot
+        targets = np.arange(0, closed_counts[-1] + 1, rule.units)
+        reached = np.searchsorted(closed_counts, targets, side="left")
+        last_slots = slots[np.maximum(reached, 1) - 1]
+        starts = np.where(reached > 0, np.searchsorted(slots, last_slots, side="right"), 0)
+        return starts[starts < len(slots)]
+    weeks = (slots - find_slot_after(_A_MONDAY, tick)) // (WEEK // tick)
+    return np.searchsorted(weeks, np.arange(weeks[0], weeks[-1] + 1), side="left")
+
+
+class SliceRows:
+    """The rows that count for a slice condition, ordered by value and then by slot.
+
+    `positions` are their row numbers; `columns` the successes, failures and missing decisions.
+    """
+
+    def __init__(
+        self, rows: UnitArrays, unit_classes: UnitClasses, condition: SliceCondition
+    ) -> None:
+        counts = unit_classes.get_class_counts(condition)[rows.unit_class]
+        codes, self.values = unit_classes.get_slice_codes(condition.slice)
+        counted = np.flatnonzero(counts.any(axis=1))
+        order = np.argsort(codes[rows.unit_class[counted]], kind="stable")
+        self.positions: IntArray = counted[order]
+        self.codes: IntArray = codes[rows.unit_class[self.positions]]
+        is_missing = unit_classes.is_missing[rows.unit_class[self.positions]]
+        self.columns: IntArray = np.column_stack([counts[self.positions], is_missing])
+        self.is_first: BoolArray = np.diff(self.codes, prepend=-1) != 0
+        self._row_count = len(rows)
+
+    def count_before(self, position: int) -> ValueCounts:
+        """Return the counts of each value in the first rows."""
+        is_counted = self.positions < position
+        codes, columns = self.codes[is_counted], self.columns[is_counted]
+        sums = [np.bincount(codes, weights=column) for column in columns.T]
+        return {
+            self.values[code]: SliceCounts(*(int(column[code]) for column in sums))
+            for code in np.unique(codes).tolist()
+        }
+
+    def find_passing(
+        self, condition: SliceCondition, risk: float, *, has_minimum: bool
+    ) -> BoolArray:
+        """Return whether every value seen passes after each number of rows; none seen fails.
+
+        The shape is (rows + 1,).
+        """
+        agreed, disagreed, missing = self._cumulate_by_value().T
+        is_passing = get_gate_threshold(condition.line, risk).are_met(agreed, disagreed)
+        if has_minimum:
+            is_passing &= agreed + disagreed - missing >= condition.minimum
+        fails = (~is_passing).astype(np.int64)
+        failed_before = np.where(self.is_first, 0, np.roll(fails, 1))
+        failing = self._sum_over_rows(fails - failed_before)
+        value_count = self._sum_over_rows(self.is_first.astype(np.int64))
+        passing: BoolArray = (failing == 0) & (value_count > 0) & (value_count <= MAX_SLICE_VALUES)
+        return passing
+
+    def _cumulate_by_value(self) -> IntArray:
+        """Return the running counts of each row's value, that row included."""
+        cumulative = np.cumsum(self.columns, axis=0)
+        starts = np.flatnonzero(self.is_first)
+        before = cumulative[starts] - self.columns[starts]
+        sums: IntArray = cumulative - before[np.cumsum(self.is_first) - 1]
+        return sums
+
+    def _sum_over_rows(self, changes: IntArray) -> IntArray:
+        sums = np.zeros(self._row_count + 1, dtype=np.int64)
+        sums[self.positions + 1] = changes
+        return np.cumsum(sums)
 
 
 class CountWindow:

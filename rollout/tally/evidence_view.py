@@ -35,8 +35,12 @@ from rollout.core.statistics.gain import ArmUnits
 from rollout.tally.count_windows import CountWindow
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units
-from rollout.tally.floor_views import build_floor_views
-from rollout.tally.gate_series import GateSeries, find_met_blocks, find_met_counts
+from rollout.tally.gate_series import (
+    GateSeries,
+    build_floor_views,
+    find_met_blocks,
+    find_met_counts,
+)
 from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.guard_series import (
     GuardSeries,
@@ -110,7 +114,7 @@ class EvidenceView:
             for key, series in self._series_cache.items()
             if key[1] is not None  # a renewal's
         }
-        for name in ("floor_views", "grant_windows", *(field.name for field in fields(self))):
+        for name in ("floor_views", "grant_windows", *(part.name for part in fields(self))):
             cached_parts.pop(name, None)
         view.__dict__.update(cached_parts)
         return view

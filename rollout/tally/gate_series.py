@@ -1,24 +1,78 @@
 """Where a gate of a cell is met, and has turned, by slot."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import log
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rollout.core.policy.block_readings import find_mixtures_met
-from rollout.core.policy.cost_scale import scale_cost_levels, scale_cost_threshold
-from rollout.core.policy.measures import Condition
-from rollout.core.policy.policy import Policy
+from rollout.core.policy.block_readings import (
+    find_mixtures_met,
+    scale_cost_levels,
+    scale_cost_threshold,
+)
+from rollout.core.policy.confidence_floors import list_floors
 from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
     compute_parity_log_e_path,
     get_gate_threshold,
 )
-from rollout.tally.count_windows import CountWindow
 from rollout.tally.slots import FIRST_SLOT
-from rollout.tally.unit_arrays import BoolArray, IntArray
+from rollout.tally.unit_arrays import IntArray
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rollout.core.policy.measures import Condition
+    from rollout.core.policy.policy import Policy
+    from rollout.tally.count_windows import CountWindow
+    from rollout.tally.evidence_view import EvidenceView
+    from rollout.tally.unit_arrays import (
+        BoolArray,
+        CellUnitArrays,
+        IntArray,
+        UnitArrays,
+        UnitClasses,
+    )
+
+
+def build_floor_views(view: EvidenceView) -> tuple[EvidenceView, ...]:
+    """Return a view for each confidence floor, lowest first; () without several floors.
+
+    Which units count depends on the draw alone, not on the acting floor: humans decide all cases
+    below it, and counting those beside the drawn ones above would favour the unsure cases.
+    """
+    if view.floor_index is not None or not view.policy.evidence.higher_floors:
+        return ()
+    return tuple(
+        replace(view, floor_index=i, rows=_select_band(view.rows, view.unit_classes, i))
+        for i in range(len(list_floors(view.policy.evidence)))
+    )
+
+
+def list_bands(unit_classes: UnitClasses) -> IntArray:
+    """Return the confidence band of each unit class; 0 without several floors."""
+    return np.array([unit_class.band for unit_class in unit_classes.classes], dtype=np.int64)
+
+
+def _select_band(rows: CellUnitArrays, unit_classes: UnitClasses, band: int) -> CellUnitArrays:
+    """Return the units of a band and those above."""
+    bands = list_bands(unit_classes)
+
+    def select(part: UnitArrays) -> UnitArrays:
+        return part.select(bands[part.unit_class] >= band)
+
+    return replace(
+        rows,
+        gate=select(rows.gate),
+        guard=select(rows.guard),
+        assisted=select(rows.assisted),
+        planted=select(rows.planted),
+    )
+
 
 _MAX_SUMS = 200_000  # counts from starts that are held at once
 

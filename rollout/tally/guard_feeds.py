@@ -6,7 +6,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard
 from rollout.tally.outcome_units import OutcomeUnits
-from rollout.tally.site_signs import SiteSigns
+from rollout.tally.silence_series import SiteSigns
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
 

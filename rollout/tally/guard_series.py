@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.calendar.instants import count_micros
+from rollout.core.policy.block_readings import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.cell_evidence import GuardReading
-from rollout.core.policy.cost_scale import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.detector import (

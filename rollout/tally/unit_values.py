@@ -1,11 +1,28 @@
 """The attribute values of units, by which cases are familiar or not."""
 
+import narwhals as nw
 import polars as pl
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.familiarity import FamiliarityRule, encode_case_values
 from rollout.core.policy.policy import Policy
 from rollout.tally.frames import ATTRIBUTE_PREFIX
+
+
+def build_band_columns(policy: Policy) -> dict[str, nw.Expr]:
+    """Return the column `band`: how many floors above the lowest the confidence reaches.
+
+    A missing confidence reaches none, as does one above 1. There is no column without such floors.
+    """
+    floors = policy.evidence.higher_floors
+    if not floors:
+        return {}
+    confidence = nw.col("confidence")
+    reached = (
+        ((confidence >= floor) & (confidence <= 1)).fill_null(value=False).cast(nw.Int64)
+        for floor in floors
+    )
+    return {"band": nw.sum_horizontal(*reached)}
 
 
 def add_unit_values(units: pl.DataFrame, cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:

@@ -23,7 +23,6 @@ from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import AGREE, DIFFER, FAILED, LATE, MISSING, OUTSIDE, WHOLE_UNIT
 from rollout.core.policy.policy import Policy
-from rollout.tally.confidence_bands import build_band_columns
 from rollout.tally.decision_resolution import Frame, rank_by_time, resolve_decisions, select_rank
 from rollout.tally.frames import VALUE_PREFIX
 from rollout.tally.number_answers import (
@@ -33,6 +32,7 @@ from rollout.tally.number_answers import (
     parse_number,
 )
 from rollout.tally.set_answers import is_set_text, pair_sets
+from rollout.tally.unit_values import build_band_columns
 
 UNLISTED = "(not listed)"  # `decided` for a human label that the lever lacks
 TRACKS = ("gate", "guard", "assisted")

@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 
-from api import assignment_fast_path, request_rates
+from api import assignment_fast_path, limits
 from api.app import create_app
-from api.flag_context import InvalidContextError, parse_any_context, parse_context
+from api.flags import InvalidContextError, parse_any_context, parse_context
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.engine.state_cache import MAX_STALENESS
 from tests.api.conftest import Asking
@@ -235,8 +235,8 @@ def test_an_idempotency_key_repeats_the_flag_of_the_lane(both, caplog, clock, fa
 @pytest.mark.parametrize("request_name", ["one", "flag decider alone"])
 def test_the_rate_limit_holds_in_the_lane(both, caplog, monkeypatch, request_name):
     quick, plain = both
-    monkeypatch.setattr(request_rates, "CALLER_RATE", 0.0)
-    monkeypatch.setattr(request_rates, "CALLER_BURST", 4.0)
+    monkeypatch.setattr(limits, "CALLER_RATE", 0.0)
+    monkeypatch.setattr(limits, "CALLER_BURST", 4.0)
     statuses = [
         [send(client, caplog, **ANSWERED[request_name])[0] for _ in range(6)]
         for client in (quick, plain)
@@ -308,5 +308,5 @@ def test_a_spoilt_context_is_read_as_by_the_rules(body):
 
 
 def test_a_context_without_attributes_is_read_at_once(monkeypatch):
-    monkeypatch.setattr("api.flag_context.parse_any_context", None)
+    monkeypatch.setattr("api.flags.parse_any_context", None)
     assert parse_context(text({"context": CONTEXT})).question.key == ALONE

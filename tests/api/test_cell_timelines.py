@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from api.schemas.timelines import Timeline
+from api.schemas.cells import Timeline
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import Actor

@@ -9,8 +9,7 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.live_demo.accounts import ROLES_BY_USER, create_accounts, create_keys
-from api.live_demo.pages import DemoPages, create_tokens
-from api.live_demo.playback import Playback
+from api.live_demo.playback import DemoPages, Playback, create_tokens
 from rollout.formats.policy.reader import read_policy
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import build_service

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from api import outage_callers
+from api import auth
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.incidents import CLOCK_INCIDENT
 from rollout.services.engine.command_handler import execute_command
@@ -107,7 +107,7 @@ def test_invented_keys_hold_up_no_stop_while_the_database_hangs(town, database, 
         raise ConnectionError
         yield
 
-    monkeypatch.setattr(outage_callers, "LOOK_UP_SECONDS", 0.1)
+    monkeypatch.setattr(auth, "LOOK_UP_SECONDS", 0.1)
     monkeypatch.setattr(type(database), "begin_read", hang)
     monkeypatch.setattr(type(database), "begin_write", hang)
     transport = httpx.ASGITransport(app=town.replica.client.app, raise_app_exceptions=False)

@@ -8,7 +8,7 @@ from threading import Event
 import httpx
 import pytest
 
-from api import outage_callers
+from api import auth
 from api.console.page.form import TOKEN_FIELD
 from api.console.page.page_token import mask_token
 from rollout import faults
@@ -172,7 +172,7 @@ def hanging(database):
         yield
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outage_callers, "LOOK_UP_SECONDS", 0.1)
+        patch.setattr(auth, "LOOK_UP_SECONDS", 0.1)
         patch.setattr(type(database), "begin_read", hang)
         patch.setattr(type(database), "begin_write", hang)
         try:

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 from fastapi import APIRouter, Request
 
-from api import limits, request_rates
+from api import limits
 from api.app import add_routes, create_app
 from api.deps import Permission, RequirePermission
-from api.request_rates import RequestRates
+from api.limits import RequestRates
 from tests.api.conftest import Asking
 
 MIB = 2**20
@@ -118,7 +118,7 @@ def test_a_body_that_never_ends_is_given_up(service, monkeypatch):
 def test_one_caller_can_not_take_all_the_time_and_a_stop_is_never_held_up(
     echoing, clock, monkeypatch
 ):
-    monkeypatch.setattr(request_rates, "CALLER_BURST", 2.0)
+    monkeypatch.setattr(limits, "CALLER_BURST", 2.0)
     assert [sent(echoing, b"x")[0] for _ in range(3)] == [200, 200, 429]
     assert sent(echoing.by("bo"), b"x")[0] == 200
     stop = echoing.by("ana").post("/v1/rollouts/none/stops")

@@ -35,8 +35,7 @@ from api.live_demo.colleagues import (
     WeeklyReporter,
 )
 from api.live_demo.history_cache import prepare_history
-from api.live_demo.output import LedgerNarrator
-from api.live_demo.player import DemoPlayer
+from api.live_demo.player import DemoPlayer, LedgerNarrator
 from api.live_demo.stage import build_case_records, open_demo_service
 from rollout import faults
 from rollout.services.engine.rollout_state import load_rollout_state

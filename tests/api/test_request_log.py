@@ -11,8 +11,7 @@ import pytest
 
 from api.app import create_app
 from api.deps import Caller, Permission, RequirePermission
-from api.log_format import JsonFormatter, TextFormatter, build_log_config
-from api.request_log import request_id
+from api.request_log import JsonFormatter, TextFormatter, build_log_config, request_id
 from rollout.scheduler import jobs
 from rollout.services.access.hashing_process import HashingProcess
 from rollout.services.engine.evidence_report import EvidenceReport

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from fastapi.testclient import TestClient
 
-from api import request_rates
+from api import limits
 from api.app import create_app
-from api.request_rates import ANONYMOUS_BURST, RequestRates
+from api.limits import ANONYMOUS_BURST, RequestRates
 from rollout.services.access import keys
 from rollout.services.access.authentication import MAX_CACHE_AGE, Authenticator
 from rollout.services.engine.service import build_service
@@ -102,7 +102,7 @@ def test_a_wrong_secret_behind_a_known_prefix_reads_nothing_anew(client, databas
 
 
 def test_a_flood_from_many_addresses_forgets_the_oldest_alone(clock, monkeypatch):
-    monkeypatch.setattr(request_rates, "MAX_BUCKETS", 3)
+    monkeypatch.setattr(limits, "MAX_BUCKETS", 3)
     rates = RequestRates(clock)
     for _ in range(int(ANONYMOUS_BURST)):
         assert rates.take_for_address({"client": ("10.0.0.1", 1)})

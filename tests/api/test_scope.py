@@ -5,12 +5,12 @@ from hashlib import sha256
 
 import pytest
 
-from api.schemas.scope import ScopeSnapshot
+from api.routers.scope import ScopeSnapshot
 from rollout.core.scope.head_codes import IssuedHead, sign_head
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.assignments.snapshots import LOCAL
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.records.site_signs import SiteSignStore
+from rollout.store.records.site_traffic import SiteSignStore
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.services import bear_field as field

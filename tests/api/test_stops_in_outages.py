@@ -9,7 +9,7 @@ from threading import Event, Thread
 import pytest
 from starlette.testclient import TestClient
 
-from api import outage_callers
+from api import auth
 from api.app import create_app
 from api.console.page.form import TOKEN_FIELD
 from api.console.page.page_token import mask_token
@@ -211,7 +211,7 @@ def test_a_stop_that_finds_the_database_back_is_written(deaf, database):
 )
 def test_nothing_but_stops_and_narrowings_is_identified(deaf, monkeypatch, method, path):
     identified = []
-    app = "api.request_rates.RequestRates.take_for_caller"
+    app = "api.limits.RequestRates.take_for_caller"
     monkeypatch.setattr(app, lambda _rates, caller: identified.append(caller) or True)
     headers = {"X-CSRF-Token": deaf.session.csrf}
     for answer in (
@@ -304,7 +304,7 @@ def test_a_stop_does_not_wait_for_a_database_that_hangs(town, database, monkeypa
         raise ConnectionError
         yield
 
-    monkeypatch.setattr(outage_callers, "LOOK_UP_SECONDS", 0.02)
+    monkeypatch.setattr(auth, "LOOK_UP_SECONDS", 0.02)
     monkeypatch.setattr(type(database), "begin_read", lambda _self: hang())
     monkeypatch.setattr(type(database), "begin_write", lambda _self, **_: hang())
     answers = []

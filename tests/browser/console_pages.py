@@ -14,7 +14,7 @@ from tests.store.databases import fresh
 def served_town(folder, hours=0, *, odd=True, **how):
     """Found a town on SQLite, let hours pass, serve it; give the town with its `address`."""
     with (
-        mock.patch("api.request_rates.ANONYMOUS_BURST", 1e9),  # tests sign in faster than people
+        mock.patch("api.limits.ANONYMOUS_BURST", 1e9),  # tests sign in faster than people
         fresh("sqlite", folder) as url,
         town(url, odd=odd) as made,
         served(create_app(made.service)) as address,

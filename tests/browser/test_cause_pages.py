@@ -39,7 +39,7 @@ LOOKS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 def opened(tmp_path_factory):
     """Serve a creek that its guard narrowed; give a function that opens windows."""
     with (
-        mock.patch("api.request_rates.ANONYMOUS_BURST", 1e9),  # tests sign in faster than people
+        mock.patch("api.limits.ANONYMOUS_BURST", 1e9),  # tests sign in faster than people
         fresh("sqlite", tmp_path_factory.mktemp("causes")) as url,
     ):
         database, clock = Database(url), ManualClock(END)

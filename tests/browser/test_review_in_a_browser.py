@@ -60,7 +60,7 @@ def browser():
 def served_hall(folder, **more):
     """Serve a hall of its own; its clock stands still."""
     with (
-        mock.patch("api.request_rates.ANONYMOUS_BURST", 1e9),
+        mock.patch("api.limits.ANONYMOUS_BURST", 1e9),
         fresh("sqlite", folder) as url,
     ):
         database = Database(url)

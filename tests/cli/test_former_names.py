@@ -7,8 +7,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from rollout.cli.former_names import FORMER_COMMANDS, FORMER_OPTIONS, describe_rename
-from rollout.cli.main import app
+from rollout.cli.main import FORMER_COMMANDS, FORMER_OPTIONS, app, describe_rename
 from tests.docs.pages import ROOT
 
 COMMANDS = typer.main.get_command(app)

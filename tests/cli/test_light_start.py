@@ -63,7 +63,6 @@ def test_without_a_command_only_the_table_is_imported(words):
         "rollout.cli",
         "rollout.cli.command_table",
         "rollout.cli.errors",
-        "rollout.cli.former_names",
         "rollout.cli.main",
         "rollout.core",
         "rollout.core.errors",

@@ -4,7 +4,7 @@ import pytest
 
 from rollout.cli.output import format_proposals
 from rollout.core.scope.proposal_holds import ProposalHold
-from rollout.reports.text.hold_text import describe_hold
+from rollout.reports.text.state_text import describe_hold
 from tests.factories import NOON
 
 PROPOSAL = {

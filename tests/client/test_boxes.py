@@ -10,10 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.schemas.scope import build_scope
+from api.routers.scope import build_scope
 from rollout.client.client import EdgeClient, LedgerRolledBackError
-from rollout.client.clocks import ClockReading, MachineClocks
-from rollout.client.leases import MAX_CLOCK_DRIFT, MAX_STEP_BACK, compute_time_left
+from rollout.client.leases import (
+    MAX_CLOCK_DRIFT,
+    MAX_STEP_BACK,
+    ClockReading,
+    MachineClocks,
+    compute_time_left,
+)
 from rollout.client.local_scope import InvalidSnapshotError, parse_snapshot
 from rollout.client.seen_heads import FileHeadStore, LedgerHead
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from api.flag_context import parse_context
+from api.flags import parse_context
 from rollout.client.local_scope import parse_snapshot
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.familiarity import (

@@ -45,7 +45,7 @@ def browsing(made):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     with (
-        mock.patch("api.request_rates.ANONYMOUS_BURST", 1e9),
+        mock.patch("api.limits.ANONYMOUS_BURST", 1e9),
         fresh("sqlite", tmp_path_factory.mktemp("town")) as url,
         town(url) as made_town,
     ):

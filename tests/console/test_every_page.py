@@ -72,7 +72,7 @@ class Read(HTMLParser):
 @contextmanager
 def _opened(engine, folder):
     with (
-        mock.patch("api.request_rates.ANONYMOUS_BURST", 1e9),
+        mock.patch("api.limits.ANONYMOUS_BURST", 1e9),
         fresh(engine, folder) as url,
         town(url) as made,
     ):

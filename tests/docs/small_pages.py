@@ -7,9 +7,8 @@ from dataclasses import fields
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.metrics import ProcessMetrics, RequestCounts
 from api.problems import STATUS_BY_CODE
-from api.process_metrics import ProcessMetrics
-from api.request_metrics import RequestCounts
 from api.routers import metrics
 from rollout.services.engine.metrics import RolloutMetrics
 from rollout.settings import PREFIX, Settings

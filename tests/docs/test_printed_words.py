@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 
-from rollout.cli.former_names import FORMER_COMMANDS
+from rollout.cli.main import FORMER_COMMANDS
 from tests.docs.pages import ROOT
 
 FOLDERS = (

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from rollout.client.client import EdgeClient, HeldSnapshot
-from rollout.client.clocks import ClockReading
+from rollout.client.leases import ClockReading
 from rollout.client.local_scope import LocalScope
 from rollout.client.seen_heads import LedgerHead
 from rollout.core.calendar.sites import Cell

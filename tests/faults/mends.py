@@ -108,7 +108,7 @@ MENDS = (
     ),
     Mend(
         10,
-        "rollout/store/records/decision_rows.py",
+        "rollout/store/records/history_rows.py",
         "if row.source == UNNAMED:",
         "if False:",
         "tests/attacks/test_invented_decisions.py",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rollout.core.policy.evidence_blocks import BlockRule
 from rollout.core.policy.gates import is_gate_open, read_gate, read_renewal
 from rollout.core.scope.events import ProposalRaised, Widened
-from rollout.tally.evidence_blocks import find_block_starts
+from rollout.tally.count_windows import find_block_starts
 from rollout.tally.slots import to_instant
 from tests.replay.stories import a_course, a_history, a_policy, a_story, prepared, seeded
 

@@ -5,8 +5,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.replay.engine import ReplayOptions
-from rollout.services.replay.recorded_arms import RecordedArmsError
-from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.replay.replay import RecordedArmsError, ReplayRequest, replay_files
 from tests.replay.pricing import POLICY, SALT, START, write_stream
 
 QUICK = POLICY.replace("{to: trial,", "{to: trial, minimum: {units: 20, days: 1},")

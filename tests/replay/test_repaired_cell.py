@@ -12,7 +12,7 @@ from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.inputs import evidence_paths
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.statistics.bounds import compute_block_bounds
-from rollout.reports.text.bound_text import FORGETTING_NOTE
+from rollout.reports.text.value_text import FORGETTING_NOTE
 from rollout.services.replay.replay_output import build_replay_inputs
 from tests.replay.test_confidence_floors import replay_rows
 

@@ -20,8 +20,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.tick_slots import TickSlots
 from rollout.store.records.records import RecordStore
 from rollout.store.reports.deliveries import DeliveryStore
-from rollout.store.reports.report_runs import ReportRuns
-from rollout.store.reports.reports import ReportStore
+from rollout.store.reports.reports import ReportRuns, ReportStore
 from tests.api.bears import POLICY
 from tests.api.conftest import client, clock, database, door, service, url
 from tests.factories import DAY, HOUR, NOON

@@ -2,7 +2,7 @@
 
 from math import ceil
 
-from rollout.core.policy.cost_scale import scale_cost_levels, scale_cost_threshold
+from rollout.core.policy.block_readings import scale_cost_levels, scale_cost_threshold
 from rollout.core.statistics.detector import ActionChangeDetector, AgreementDetector, CostDetector
 
 

@@ -17,8 +17,8 @@ from rollout.core.policy.policy import EvidenceRules, Guard, Minimum
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.engine import ReplayOptions
+from rollout.reports.figures.evidence_facts import compute_planted_recall
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.planted_recall import compute_planted_recall
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.json_report import render_json_report
 from rollout.reports.pages.text_report import render_text_report

@@ -9,8 +9,7 @@ import pytest
 from rollout.core.calendar.instants import to_micros
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.alarm_text import describe_alarm
-from rollout.tally.silence_series import compute_cell_silences
-from rollout.tally.site_signs import NO_SIGNS, build_case_signs
+from rollout.tally.silence_series import NO_SIGNS, build_case_signs, compute_cell_silences
 from rollout.tally.slots import find_slot_after, to_instant
 from tests.tally.histories import a_guard, a_policy
 

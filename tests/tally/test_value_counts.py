@@ -6,7 +6,7 @@ from rollout.core.policy.familiarity import FAMILIAR, FEW, ValueReading
 from rollout.core.policy.measures import UnitClass
 from rollout.tally.familiar_history import FamiliarHistory
 from rollout.tally.unit_arrays import UnitClasses
-from rollout.tally.value_counts import (
+from rollout.tally.value_series import (
     UnfamiliarUnits,
     ValueCounts,
     count_unfamiliar_units,

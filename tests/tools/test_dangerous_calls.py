@@ -14,7 +14,7 @@ SAMPLERS = {
     f"rollout/services/engine/{name}.py" for name in ("evidence_check", "evidence_sampling")
 }
 """Modules that may use `random`: they choose which records to check, and no secret."""
-BYTECODE = "rollout/reports/pages/template_bytecode.py"
+BYTECODE = "rollout/reports/pages/page_templates.py"
 """The module that may use `marshal`: whoever can write there can write Python's bytecode too."""
 SCRIPT_SINKS = re.compile(
     r"\b(inner|outer)HTML\s*=[^=]|insertAdjacentHTML|document\.write|\beval\(|new Function"

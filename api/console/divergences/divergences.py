@@ -12,6 +12,8 @@ from api.console.divergences.divergence_filter import (
 )
 from api.console.divergences.divergence_text import (
     CLEANING_PERMISSION_TEXT,
+    build_action_table,
+    build_label_table,
     build_version_choices,
     describe_coverage,
     describe_divergences,
@@ -19,7 +21,6 @@ from api.console.divergences.divergence_text import (
     format_cost,
     format_unit,
 )
-from api.console.divergences.matrix_table import build_action_table, build_label_table
 from api.console.page.form import Form, SignedForm
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor

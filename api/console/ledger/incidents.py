@@ -16,8 +16,12 @@ from rollout.reports.text.state_text import (
     format_incident_heading,
     get_incident_text,
 )
-from rollout.services.incidents.incidents import IncidentCursor, IncidentRow, load_all_incidents
-from rollout.services.incidents.unopened_numbers import load_unopened_numbers
+from rollout.services.incidents.incidents import (
+    IncidentCursor,
+    IncidentRow,
+    load_all_incidents,
+    load_unopened_numbers,
+)
 
 router = APIRouter()
 MAX_OPEN_INCIDENTS: Final = 100

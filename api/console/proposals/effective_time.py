@@ -7,7 +7,7 @@ from api.console.proposals.proposal_text import APPROVED, CLOCK, OPEN, RENEWAL, 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.proposal_holds import list_proposal_holds
 from rollout.reports.text.formatting import format_quantity, format_zoned_time
-from rollout.reports.text.hold_text import describe_hold
+from rollout.reports.text.state_text import describe_hold
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.proposals.proposal_details import Proposal
 

@@ -12,9 +12,9 @@ from api.console.page.text import capitalize_first
 from rollout.core.policy.outcomes import GAIN
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
-from rollout.reports.pages.chart_coordinates import format_pixels, list_ticks
-from rollout.reports.text.bound_text import COST_MEASURES, format_estimate, format_threshold
+from rollout.reports.pages.svg import format_pixels, list_ticks
 from rollout.reports.text.formatting import format_signed
+from rollout.reports.text.value_text import COST_MEASURES, format_estimate, format_threshold
 
 MAX_CHARTS = 6
 RANGE_FACTOR = 2

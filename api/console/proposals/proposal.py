@@ -26,8 +26,10 @@ from api.console.proposals.effective_time import (
     find_grant_end,
 )
 from api.console.proposals.evidence_table import (
+    WindowTimes,
     build_condition_rows,
     build_requirement_rows,
+    compute_window_times,
     describe_void_risk,
     list_plain_readings,
     list_stored_readings,
@@ -42,7 +44,6 @@ from api.console.proposals.proposal_text import (
     describe_rejection,
     format_refusal,
 )
-from api.console.proposals.window_times import WindowTimes, compute_window_times
 from api.console.reviews.pictures import build_cards
 from api.priority_threads import prioritize
 from api.problems import STATUS_BY_CODE
@@ -55,8 +56,8 @@ from rollout.reports.text.source_text import describe_outcome_sources, describe_
 from rollout.services.cells.cell_values import CellValuesSummary, load_cell_values
 from rollout.services.cells.cells import load_cell
 from rollout.services.discussions.discussions import PROPOSAL, DiscussionSubject
-from rollout.services.divergences.action_change import load_action_changes
-from rollout.services.divergences.costliest_cases import (
+from rollout.services.divergences.matrices import load_action_changes
+from rollout.services.divergences.top_losses import (
     CostliestDivergences,
     load_costliest_divergences,
 )

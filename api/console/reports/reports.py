@@ -20,7 +20,7 @@ from api.routers.reports import Form as FileForm
 from api.routers.reports import get_report as as_api
 from rollout.core.errors import NotAllowedError, RefusalError, UnknownRolloutError
 from rollout.core.scope.permissions import Permission, require_permission
-from rollout.services.reports.report_period import ON_DEMAND
+from rollout.services.reports.visible_records import ON_DEMAND
 from rollout.services.support.user_runs import StepCallback, UserRun, UserRuns
 
 if TYPE_CHECKING:

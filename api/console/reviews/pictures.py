@@ -7,7 +7,7 @@ from typing import Final
 from api.console.page.page_context import HOME
 from api.console.reviews.case_text import build_case_path
 from rollout.reports.inputs.pictures import find_picture, is_link
-from rollout.services.divergences.costliest_cases import CostliestDivergence
+from rollout.services.divergences.top_losses import CostliestDivergence
 
 HTTPS: Final = "https:"
 

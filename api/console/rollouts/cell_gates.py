@@ -29,9 +29,9 @@ from rollout.core.scope.scope import ProposalState
 from rollout.core.scope.waves import find_wave_hold, find_wave_opening
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts
-from rollout.reports.text.bound_text import format_estimate, format_threshold
 from rollout.reports.text.formatting import format_count, format_quantity, join_words
-from rollout.reports.text.hold_text import describe_hold
+from rollout.reports.text.state_text import describe_hold
+from rollout.reports.text.value_text import format_estimate, format_threshold
 from rollout.tally.slots import find_slot_after, to_instant
 
 

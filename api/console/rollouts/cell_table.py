@@ -9,11 +9,11 @@ from markupsafe import Markup
 
 from api.console.page.cell_view import TimeFormatter
 from api.console.page.figures import (
+    draw_scale,
     format_bound,
     format_counts,
     name_measure,
 )
-from api.console.page.scale_chart import draw_scale
 from api.console.page.stop_target import format_cell_value
 from api.console.page.text import add_full_stop
 from api.console.page.time_format import format_time_span
@@ -24,7 +24,7 @@ from rollout.core.scope.scope import Scope
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.pages.stage_markers import StageMarker
-from rollout.reports.text.bound_text import format_estimate, format_threshold
+from rollout.reports.text.value_text import format_estimate, format_threshold
 from rollout.services.cells.cell_table import CellListPage, CellSummary, PassedThreshold
 from rollout.services.engine.rollout_state import RolloutState
 

@@ -30,7 +30,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.proposal_holds import has_alarm
 from rollout.core.scope.proposals import compute_renewal_start
 from rollout.core.scope.scope import CellState, Scope
-from rollout.core.scope.stop_commands import find_resume_needs
+from rollout.core.scope.stop_targets import find_resume_needs
 from rollout.reports.text.formatting import format_quantity
 from rollout.reports.text.guard_text import format_guard_reason
 from rollout.services.cells.cell_table import CellSummary, RecentChanges

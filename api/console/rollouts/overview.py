@@ -1,24 +1,261 @@
 """The overview: pending tasks, rollout cards and recent events."""
 
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
+from markupsafe import Markup
 
 from api.console.page.own_settings import YEAR_SECONDS
 from api.console.page.page import render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
 from api.console.page.stages import COMMON_LEGEND
+from api.console.page.time_format import format_time_span
 from api.console.page.waiting import list_pending_tasks
-from api.console.rollouts.recent_cells import build_recent_rows
-from api.console.rollouts.rollout_summary import build_rollout_card, describe_deciding_models
+from api.console.rollouts.map_rows import compute_schedules
+from api.console.rollouts.rollout_text import describe_versions, find_model_share
+from api.console.rollouts.week_map import draw_small_map
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.scope.permissions import Permission
-from rollout.reports.text.formatting import format_quantity
+from rollout.core.scope.scope import STOPPED, SUSPENDED
+from rollout.reports.pages.stage_markers import SOLID, WITHHELD, StageMarker
+from rollout.reports.pages.timeline_chart import draw_small_timeline
+from rollout.reports.pages.timeline_page import describe_timeline
+from rollout.reports.text.formatting import (
+    format_cell_name,
+    format_count,
+    format_percent,
+    format_quantity,
+    join_words,
+)
+from rollout.reports.text.state_text import CELL_STATES
 from rollout.services.cells.overview import RolloutSummary, load_rollout_summaries
+from rollout.services.cells.timeline import load_recent_timelines
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.ledger.activity import load_recent_activity
+from rollout.services.policies.gate_risks import describe_fleet_risk
 from rollout.services.reviews.review_queue import count_pending_reviews
+
+
+@dataclass(frozen=True, slots=True)
+class RecentCellRow:
+    """A cell of the overview: its newest event, None without one that is marked."""
+
+    rollout: str
+    cell: Cell
+    zone: str
+    text: str
+    at: datetime | None
+    drawing: Markup
+
+
+def build_recent_rows(
+    visitor: Visitor, summaries: tuple[RolloutSummary, ...]
+) -> tuple[RecentCellRow, ...]:
+    """Return the cells with the newest events of seven days."""
+    states = (summary.state for summary in summaries)
+    timelines = load_recent_timelines(visitor.service, visitor.caller, states, visitor.at)
+    return tuple(
+        RecentCellRow(
+            rollout=rollout,
+            cell=Cell(timeline.site, timeline.window),
+            zone=timeline.timezone,
+            text=timeline.marks[-1].text if timeline.marks else "",
+            at=timeline.marks[-1].at if timeline.marks else None,
+            drawing=draw_small_timeline(timeline, describe_timeline(timeline)),
+        )
+        for rollout, timeline in timelines
+    )
+
+
+MAX_SILENCE: Final = timedelta(hours=24)
+LAPSING_PART: Final = 5
+"""A grant lapses soon in the last fifth of its time."""
+MAX_NAMED_CELLS: Final = 3
+"""Maximum number of cells named one by one; more are counted."""
+HIDDEN_TRAFFIC: Final = ("Not shown", "it is counted for readers of every site")
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutNotice:
+    """A notice: tag kind, tag text, location or cause."""
+
+    kind: str
+    tag: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutCard:
+    """One rollout on the overview.
+
+    Attributes:
+        name: name of the rollout.
+        versions: acting versions and challengers.
+        text: number of cells by stage.
+        risk: what the gates' risks add up to in a year; "" under counting rules 1.
+        model_shares: by cell in which a model decides now, the share of cases that it decides.
+        notices: notices, most severe first.
+        traffic: traffic, in two lines.
+        map: small map of this week.
+    """
+
+    name: str
+    versions: str
+    text: str
+    risk: str
+    model_shares: Mapping[Cell, float]
+    notices: tuple[RolloutNotice, ...]
+    traffic: tuple[str, str]
+    map: Markup
+
+
+def build_rollout_card(
+    summary: RolloutSummary, at: datetime, sites: Collection[str] | None = None
+) -> RolloutCard:
+    """Return a rollout's card.
+
+    Args:
+        summary: the rollout.
+        at: now.
+        sites: the readable sites; None for all.
+    """
+    state = summary.state
+    schedules = compute_schedules(state.scope, state.policy, at)
+    markers_by_cell = {
+        cell: schedules[cell].marker
+        for cell in state.policy.cells
+        if sites is None or cell.site in sites
+    }
+    counts = Counter(marker.name for marker in markers_by_cell.values())
+    model_shares = {
+        cell: find_model_share(state.policy, marker)
+        for cell, marker in markers_by_cell.items()
+        if marker.pattern == SOLID
+    }
+    return RolloutCard(
+        name=summary.name,
+        versions=describe_versions(state.scope, state.policy, state.policy.cells),
+        text=_describe_counts(counts, len(markers_by_cell)),
+        risk=describe_fleet_risk(state.policy)
+        if numbers_attempts_by_year(state.scope.rules)
+        else "",
+        model_shares=model_shares,
+        notices=tuple(_list_notices(summary, markers_by_cell, at)),
+        traffic=_describe_traffic(summary, at) if sites is None else HIDDEN_TRAFFIC,
+        map=draw_small_map(state.policy, schedules, at, sites, rollout_name=summary.name),
+    )
+
+
+def describe_deciding_models(cards: list[RolloutCard]) -> str:
+    """Describe which cells models decide alone, and where only a share of their cases."""
+    shares = {(card.name, cell): s for card in cards for cell, s in card.model_shares.items()}
+    if not shares:
+        return "No model decides alone: humans decide or confirm everywhere."
+    rollouts = list(dict.fromkeys(name for name, _ in shares))
+    rest_text = "Humans decide or confirm everything else."
+    if len(shares) <= MAX_NAMED_CELLS:
+        locations = [_describe_location(*key, share) for key, share in shares.items()]
+        return f"A model decides alone at {join_words(locations)}. {rest_text}"
+    rollout_text = f"in {rollouts[0]}" if len(rollouts) == 1 else f"in {len(rollouts)} rollouts"
+    partial_count = sum(share < 1 for share in shares.values())
+    partial_text = f", at {partial_count} of them a share of the cases" if partial_count else ""
+    count_text = format_quantity(len(shares), "cell")
+    return f"Models decide alone at {count_text} {rollout_text}{partial_text}. {rest_text}"
+
+
+def _describe_location(rollout: str, cell: Cell, share: float) -> str:
+    share_text = "" if share == 1 else f" ({format_percent(share, 0)} of the cases)"
+    return f"{format_cell_name(cell.site, cell.window)} of {rollout}{share_text}"
+
+
+def _describe_counts(counts: Counter[str], cells: int) -> str:
+    """Describe the number of cells by stage.
+
+    >>> (
+    ...     _describe_counts(Counter({"shadow": 2, "supervised": 1}), 3),
+    ...     _describe_counts(Counter({"shadow": 1}), 1),
+    ... )
+    ('2 of 3 cells shadow, 1 supervised.', 'Shadow everywhere.')
+    """
+    if len(counts) == 1:
+        return f"{next(iter(counts)).capitalize()} everywhere."
+    (word, count), *rest = counts.most_common()
+    return (
+        ", ".join(
+            [
+                f"{count} of {cells} cells {word}",
+                *(f"{other_count} {other_word}" for other_word, other_count in rest),
+            ]
+        )
+        + "."
+    )
+
+
+def _list_notices(
+    summary: RolloutSummary, markers_by_cell: Mapping[Cell, StageMarker], at: datetime
+) -> Iterator[RolloutNotice]:
+    state = summary.state
+    cells_by_hold: dict[str, list[Cell]] = {STOPPED: [], SUSPENDED: []}
+    lapsing: dict[Cell, datetime] = {}
+    for cell, marker in markers_by_cell.items():
+        if marker.pattern == WITHHELD:
+            cells_by_hold[marker.name].append(cell)
+        elif lapses_at := _find_lapse(state, cell, at):
+            lapsing[cell] = lapses_at
+    for hold, cells in cells_by_hold.items():
+        if cells:
+            yield _build_notice(hold, _describe_cells(cells, len(markers_by_cell)))
+    if lapsing:
+        first_lapse = format_time_span(min(lapsing.values()) - at)
+        location = _describe_cells(list(lapsing), len(markers_by_cell))
+        yield _build_notice("lapsing", f"{location}, first in {first_lapse}")
+    if summary.last_case is None or at - summary.last_case > MAX_SILENCE:
+        yield _build_notice("no data", "without data nothing widens; check that cases are sent")
+
+
+def _build_notice(cell_state: str, text: str) -> RolloutNotice:
+    state_text = CELL_STATES[cell_state]
+    return RolloutNotice(state_text.kind, state_text.tag, text)
+
+
+def _find_lapse(state: RolloutState, cell: Cell, at: datetime) -> datetime | None:
+    """Return when a cell's highest grant ends, if that is soon."""
+    version = state.scope.get_holder(cell)
+    cell_grants = () if version is None else state.scope.get_cell_state(cell, version).grants
+    grants = [grant for grant in cell_grants if grant.is_valid(at)]
+    if not grants:
+        return None
+    last_grant = grants[-1]
+    return (
+        last_grant.until
+        if (last_grant.until - at) * LAPSING_PART <= last_grant.until - last_grant.since
+        else None
+    )
+
+
+def _describe_cells(cells: list[Cell], total: int) -> str:
+    if len(cells) == total:
+        return "everywhere"
+    if len(cells) > MAX_NAMED_CELLS:
+        return format_quantity(len(cells), "cell")
+    return join_words([format_cell_name(cell.site, cell.window) for cell in cells])
+
+
+def _describe_traffic(summary: RolloutSummary, at: datetime) -> tuple[str, str]:
+    if summary.last_case is None:
+        return "No case yet", "send records to start in shadow"
+    more_text = " or more" if summary.has_more_cases else ""
+    return (
+        f"Last case {format_time_span(at - summary.last_case)} ago",
+        f"{format_count(summary.cases_in_last_hour)}{more_text} in the last hour",
+    )
+
 
 router = APIRouter()
 VISITS_COOKIE: Final = "rollout-visits"

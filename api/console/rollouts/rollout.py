@@ -19,20 +19,23 @@ from api.console.page.text import add_full_stop, capitalize_first
 from api.console.page.time_format import format_site_time
 from api.console.page.timeline_view import load_timeline_view
 from api.console.proposals.path_chart import build_path_charts
-from api.console.rollouts.as_of import RequestedTime, format_link_time, parse_requested_time
 from api.console.rollouts.cell_table import (
     build_cell_row,
     build_cell_rows,
     build_challenger_comparisons,
     build_measure_readings,
 )
-from api.console.rollouts.history import build_history_entries
+from api.console.rollouts.history import (
+    RequestedTime,
+    build_history_entries,
+    format_link_time,
+    parse_requested_time,
+)
 from api.console.rollouts.map_rows import (
     compute_schedules,
     describe_window_changes,
     has_hours_outside,
 )
-from api.console.rollouts.number_table import NumberTable, build_number_tables
 from api.console.rollouts.rollout_text import (
     build_next_decision,
     describe_allowed,
@@ -41,18 +44,22 @@ from api.console.rollouts.rollout_text import (
     lead_with_stops,
     list_limits,
 )
-from api.console.rollouts.value_table import build_value_tables, list_gate_slices
+from api.console.rollouts.value_table import (
+    NumberTable,
+    build_number_tables,
+    build_value_tables,
+    list_gate_slices,
+)
 from api.console.rollouts.week_map import draw_week_map
 from rollout.core.calendar.instants import EPOCH
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.reports.figures.funnel import OUTSIDE_WINDOWS
 from rollout.reports.figures.next_step import describe_pause
-from rollout.services.cells.cell_numbers import load_number_agreements
 from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
-from rollout.services.cells.cell_values import load_cell_values
+from rollout.services.cells.cell_values import load_cell_values, load_number_agreements
 from rollout.services.cells.cells import load_cell
-from rollout.services.divergences.action_change import load_action_changes
+from rollout.services.divergences.matrices import load_action_changes
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.ledger.activity import find_adjacent_changes, load_activity
 from rollout.services.proposals.eligible_approvers import list_pending_approvals

@@ -14,8 +14,8 @@ from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.opening_hours import find_next_change, is_open
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Policy, Where
+from rollout.core.scope.renames import describe_version
 from rollout.core.scope.scope import ProposalState, Scope
-from rollout.core.scope.version_names import describe_version
 from rollout.reports.pages.stage_markers import HATCHED, SOLID, WITHHELD, StageMarker
 from rollout.reports.text.formatting import format_percent, format_quantity, join_words
 from rollout.reports.text.state_text import ANY_PROPOSAL, PROPOSAL_KINDS

@@ -18,8 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from api.console.page.form import LATE_TEXT, Form, SignedForm
-from api.console.page.multipart import NO_FORM_TEXT, MultipartReader
+from api.console.page.form import LATE_TEXT, NO_FORM_TEXT, Form, MultipartReader, SignedForm
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.sealed_report import CLOSED_POLICY, build_content_policy

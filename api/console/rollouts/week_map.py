@@ -24,8 +24,8 @@ from api.console.rollouts.map_rows import (
 from api.console.rollouts.window_bands import DAY_MINUTES, WEEK_MINUTES, compute_monday
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-from rollout.reports.pages.chart_coordinates import format_pixels
 from rollout.reports.pages.stage_markers import EMPTY, HATCHED, SOLID, WITHHELD, StageMarker
+from rollout.reports.pages.svg import format_pixels
 
 PATTERN_FILLS: Final = (HATCHED, WITHHELD)
 OVERLAY_PATTERNS: Final = (HATCHED, SOLID, WITHHELD)  # patterns drawn over shadow

@@ -13,7 +13,7 @@ from rollout.core.scope.permissions import Permission, require_permission
 from rollout.services.cells.overview import load_rollouts
 from rollout.services.erasure.erasure import ErasureRefusedError, ErasureRequest, ErasureResult
 from rollout.services.erasure.erasures import ERASURES, describe_erasure
-from rollout.services.erasure.user_erasure import erase_user
+from rollout.services.erasure.name_erasure import erase_user
 
 router = APIRouter()
 USER: Final = "user"

@@ -8,7 +8,6 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.policy.cost_scale import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
 from rollout.core.statistics.evidence import count_further_agreements
@@ -25,6 +24,17 @@ from rollout.core.statistics.gate_thresholds import (
     get_gate_threshold,
 )
 from rollout.core.statistics.truncated_beta import compute_log_mixture
+
+
+def scale_cost_levels(policy: Policy) -> tuple[float, ...]:
+    """Return the policy's cost levels as shares of its largest cost."""
+    return tuple(level / policy.largest_cost for level in policy.cost_levels)
+
+
+def scale_cost_threshold(condition: Condition, policy: Policy) -> float:
+    """Return a cost threshold as a share of the policy's largest cost."""
+    return condition.line / policy.largest_cost
+
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]

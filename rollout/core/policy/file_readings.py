@@ -12,7 +12,7 @@ class FileReading:
         encoding: name of a codec; default UTF-8.
         delimiter: one character between columns; default by suffix.
         decimal: `.` or `,`; default `.`.
-        date_formats: forms of times beside ISO 8601, see `rollout.formats.records.date_formats`.
+        date_formats: forms of times beside ISO 8601, see `rollout.formats.records.text_formats`.
         percent: confidence is from 0 to 100.
         unsure: labels that mean "no answer".
         exposure: what reviewers had seen, where the file does not say.

@@ -10,10 +10,11 @@ from rollout.core.policy.block_readings import (
     are_blocks_met,
     format_blocks,
     read_blocks,
+    scale_cost_levels,
+    scale_cost_threshold,
 )
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.confidence_floors import compute_gate_risk
-from rollout.core.policy.cost_scale import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GAIN, GainCondition

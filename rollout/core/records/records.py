@@ -10,6 +10,33 @@ from datetime import datetime
 from typing import NamedTuple
 
 
+@dataclass(frozen=True, slots=True)
+class PlantedDeclaration:
+    """The key of a planted case, and when it was declared."""
+
+    key: str
+    declared_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineCount:
+    """How often humans chose `action` in a cell in [since, until)."""
+
+    site: str
+    window: str
+    lever: str
+    action: str
+    n: int
+    since: datetime
+    until: datetime
+    imported_by: str = ""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Return the key under which a later baseline replaces this one."""
+        return (self.site, self.window, self.lever, self.action, self.since, self.until)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One thing to decide. The service computes `window` from time and policy."""

@@ -13,7 +13,7 @@ from rollout.core.scope.events import ClockCorrected, ProposalExpired
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.proposals import build_proposal, compute_evidence_hash
 from rollout.core.scope.scope import ProposalState
-from rollout.core.scope.stop_commands import TWO_OPERATORS
+from rollout.core.scope.stop_targets import TWO_OPERATORS
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 CLOCK_PROPOSAL = "clock"

@@ -19,7 +19,7 @@ from rollout.core.errors import (
 )
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.approvals import approve, reject
-from rollout.core.scope.attempts import begin_attempts
+from rollout.core.scope.attempts import accept_restore, begin_attempts, stop_after_rollback
 from rollout.core.scope.clock_correction import (
     apply_clock_correction,
     is_clock_behind,
@@ -49,7 +49,6 @@ from rollout.core.scope.commands import (
     StopCells,
     Tick,
 )
-from rollout.core.scope.eras import accept_restore, stop_after_rollback
 from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import (
     GrantExpired,
@@ -63,25 +62,24 @@ from rollout.core.scope.evidence_pauses import (
     pause_evidence,
     resume_evidence,
 )
-from rollout.core.scope.familiar_values import (
-    record_familiar_values,
-    record_unfamiliar_values,
-)
 from rollout.core.scope.guards import apply_alarms, apply_clears
 from rollout.core.scope.incidents import acknowledge_incident, open_clock_incident, open_incident
 from rollout.core.scope.manual_proposals import propose_renewal, propose_takeover
+from rollout.core.scope.new_values import (
+    record_familiar_values,
+    record_unfamiliar_values,
+)
 from rollout.core.scope.pending_events import PendingEvents
-from rollout.core.scope.policy_changes import apply_approved_policies, apply_policy
+from rollout.core.scope.policy_changes import apply_approved_policies, apply_policy, propose_rules
 from rollout.core.scope.proposals import (
     apply_approved_proposals,
     get_version,
     raise_due_proposals,
     update_open_proposals,
 )
-from rollout.core.scope.rule_changes import propose_rules
+from rollout.core.scope.renames import find_continued_version, use_first_name
 from rollout.core.scope.scope import CellState, Grant, Scope
-from rollout.core.scope.stop_commands import apply_stop, propose_resume
-from rollout.core.scope.version_names import find_continued_version, use_first_name
+from rollout.core.scope.stop_targets import apply_stop, propose_resume
 
 MAX_OPEN_VERSIONS = 20
 

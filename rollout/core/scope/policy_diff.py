@@ -24,16 +24,17 @@ from rollout.core.policy.policy import (
 from rollout.core.policy.risk_shares import describe_releases
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.stages import Stage
-from rollout.core.policy.version_contents import shorten_content
+from rollout.core.policy.version_rules import shorten_content
 from rollout.core.policy.wave_conditions import WaveCondition
-from rollout.core.scope.familiarity_diff import compare_familiarity
-from rollout.core.scope.floor_diff import compare_floors
-from rollout.core.scope.forget_diff import compare_forgetting
-from rollout.core.scope.label_set_diff import compare_label_sets
-from rollout.core.scope.outcome_diff import compare_model_shares, compare_outcomes
-from rollout.core.scope.schedule_diff import (
+from rollout.core.scope.section_diffs import (
     compare_ceilings,
+    compare_familiarity,
+    compare_floors,
+    compare_forgetting,
     compare_freezes,
+    compare_label_sets,
+    compare_model_shares,
+    compare_outcomes,
     compare_wave_lists,
     compare_waves,
 )

@@ -4,20 +4,230 @@ A check is a function with the paths that it needs. It is skipped if one of them
 because its faults would only follow from the fault that is already reported.
 """
 
+from collections.abc import Iterator
+
 from rollout.core.calendar.instants import format_duration
+from rollout.core.policy.label_sets import EMPTY_SET, MAX_SET_BYTES, PAIR_SIGN, SEPARATOR
+from rollout.core.policy.outcomes import GAIN
+from rollout.core.policy.planted_conditions import PLANTED, PLANTED_MEASURES
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
-from rollout.formats.policy.floor_checks import FLOOR_CHECKS
-from rollout.formats.policy.forget_checks import FORGET_CHECKS
-from rollout.formats.policy.model import LeverShape, PolicyShape
+from rollout.formats.policy.model import ConditionShape, LeverShape, PolicyShape
 from rollout.formats.policy.names import NAME_CHECKS, Faults, PolicyCheck
 from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
-from rollout.formats.policy.planted_checks import PLANTED_CHECKS
 from rollout.formats.policy.reachability import REACH_CHECKS
-from rollout.formats.policy.set_checks import SET_CHECKS
 from rollout.formats.policy.wave_checks import WAVE_CHECKS
-from rollout.formats.policy.yaml_reader import DocumentFault
+from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
+
+FLOORS_PATH: DocumentPath = ("evidence", "confidence_floors")
+WRITE_ONE = "write one floor"
+
+
+def _check_one_key(shape: PolicyShape, _: Policy) -> Faults:
+    if shape.evidence.confidence_floor is not None and shape.evidence.confidence_floors is not None:
+        text = "and confidence_floor are both written; write one of them"
+        yield DocumentFault(FLOORS_PATH, text)
+
+
+def _check_several_floors(_: PolicyShape, policy: Policy) -> Faults:
+    """Check what a whole policy may have beside several floors."""
+    if policy.evidence.higher_floors:
+        for problem in _list_problems(policy):
+            yield DocumentFault(FLOORS_PATH, f"has several floors, but {problem}")
+
+
+def _list_problems(policy: Policy) -> Iterator[str]:
+    if len(policy.levers) > 1:
+        yield (
+            f"a case has one confidence for {len(policy.levers)} levers; {WRITE_ONE}, or roll out"
+            " each lever by itself"
+        )
+    for lever in policy.levers:
+        if lever.many or lever.number is not None:
+            kind = "sets of labels" if lever.many else "a number"
+            yield f"lever {lever.id} has {kind}, and confidence is of one label; {WRITE_ONE}"
+    if policy.evidence.unit == "episode":
+        yield f"the cases of an episode have one each; {WRITE_ONE}, or write unit: case"
+    if policy.evidence.familiar is not None:
+        yield f"familiar cases have no floors of their own yet; {WRITE_ONE}, or remove familiar"
+    if policy.waves is not None:
+        yield f"waves don't ask which floor a cell holds yet; {WRITE_ONE}, or remove waves"
+
+
+def _check_conditions(shape: PolicyShape, policy: Policy) -> Faults:
+    """Check that conditions count decided cases, which have a confidence each."""
+    if not policy.evidence.higher_floors:
+        return
+    for path, row in _list_rows(shape):
+        if row.measure in {GAIN, "drift"} or row.slice is not None or row.of is not None:
+            text = f"can't be read at several confidence floors yet; remove it, or {WRITE_ONE}"
+            yield DocumentFault(path, text)
+
+
+def _list_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, ConditionShape]]:
+    for i, gate in enumerate(shape.gates):
+        for j, condition in enumerate(gate.require):
+            yield ("gates", i, "require", j), condition
+    for i, guard in enumerate(shape.guards):
+        yield ("guards", i), guard
+
+
+FLOOR_CHECKS: tuple[PolicyCheck, ...] = (
+    (("evidence.confidence_floor", "evidence.confidence_floors"), _check_one_key),
+    (("evidence.confidence_floors",), _check_several_floors),
+    (("evidence.confidence_floors", "gates.*.require.*", "guards.*.*"), _check_conditions),
+)
+
+WRITE_NEVER = "write forget: never"
+
+
+def _check_forgetting_conditions(shape: PolicyShape, policy: Policy) -> Faults:
+    """Check that gates count units in an order of blocks, all of one population."""
+    if policy.evidence.forget is None:
+        return
+    for i, gate in enumerate(shape.gates):
+        for j, row in enumerate(gate.require):
+            if row.measure == GAIN:
+                problem = "a gain keeps all its outcomes"
+            elif row.slice is not None:
+                problem = f"each {row.slice} keeps all its units"
+            elif row.of is not None:
+                problem = "planted cases are kept whole"
+            else:
+                continue
+            text = f"can't forget yet: {problem}; remove it, or {WRITE_NEVER}"
+            yield DocumentFault(("gates", i, "require", j), text)
+
+
+def _check_floors(_: PolicyShape, policy: Policy) -> Faults:
+    if policy.evidence.forget is not None and policy.evidence.higher_floors:
+        text = f"can't forget at several confidence floors yet; write one floor, or {WRITE_NEVER}"
+        yield DocumentFault(("evidence", "forget"), text)
+
+
+FORGET_CHECKS: tuple[PolicyCheck, ...] = (
+    (("evidence.forget", "gates.*.require.*"), _check_forgetting_conditions),
+    (("evidence.forget", "evidence.confidence_floors"), _check_floors),
+)
+
+
+def _list_planted_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, ConditionShape]]:
+    """Yield the conditions with `of` that are about no outcome."""
+    for i, gate in enumerate(shape.gates):
+        for j, row in enumerate(gate.require):
+            if row.of is not None and row.measure != GAIN:
+                yield ("gates", i, "require", j), row
+    for i, guard in enumerate(shape.guards):
+        if guard.of is not None and guard.measure != GAIN:
+            yield ("guards", i), guard
+
+
+def _check_population(shape: PolicyShape, _: Policy) -> Faults:
+    for path, row in _list_planted_rows(shape):
+        if fault := _find_fault(row, is_guard=path[0] == "guards"):
+            yield DocumentFault((*path, "of"), fault)
+
+
+def _find_fault(row: ConditionShape, *, is_guard: bool) -> str:
+    """Return what is wrong with `of`, or ""."""
+    measures = " and ".join(PLANTED_MEASURES)
+    if row.measure not in PLANTED_MEASURES:
+        return f"does not apply to {row.measure}; leave it out"
+    if row.of != PLANTED:
+        text = f"can only be {PLANTED} for {row.measure}"
+        return f"{text}; leave it out for the cases that occur"
+    if is_guard:
+        return "guards watch the cases that occur; leave it out, and require it in a gate"
+    if row.slice is not None:
+        return f"planted cases have no slices; leave slice or of out ({measures} alone)"
+    return ""
+
+
+def _check_natural_condition(shape: PolicyShape, _: Policy) -> Faults:
+    """Check that no gate opens on planted cases alone."""
+    for i, gate in enumerate(shape.gates):
+        if all(row.of == PLANTED and row.measure in PLANTED_MEASURES for row in gate.require):
+            text = (
+                "requires planted cases alone, which prove nothing about the cases that occur; add"
+                " {measure: agreement, at_least: 95%}"
+            )
+            yield DocumentFault(("gates", i, "require"), text)
+
+
+PLANTED_CHECKS: tuple[PolicyCheck, ...] = (
+    (("gates.*.require.*.of", "guards.*.of"), _check_population),
+    (("gates.*.require.*",), _check_natural_condition),
+)
+
+UNFIT_MEASURES = frozenset({"parity", "action_change", "drift"})
+"""Measures that compare single answers."""
+
+
+def _check_set_keys(shape: PolicyShape, _: Policy) -> Faults:
+    for i, lever in enumerate(shape.levers):
+        path: DocumentPath = ("levers", i)
+        if lever.many and lever.labels is None:
+            yield DocumentFault((*path, "many"), "is for labels; leave it out, or write labels:")
+        if not lever.many and "overlap" in lever.model_fields_set:
+            text = "is of sets of labels; write many: true, or leave it out"
+            yield DocumentFault((*path, "overlap"), text)
+        if lever.many and lever.actions is not None:
+            yield DocumentFault((*path, "actions"), "a set is its own action; leave actions out")
+        if lever.many and _has_cost_pairs(lever):
+            text = "sets that differ cost the same, however they differ; write one row, {cost: 1}"
+            yield DocumentFault((*path, "costs"), text)
+
+
+def _has_cost_pairs(lever: LeverShape) -> bool:
+    rows = lever.costs or []
+    return len(rows) > 1 or any(row.model_fields_set != {"cost"} for row in rows)
+
+
+def _check_set_labels(shape: PolicyShape, _: Policy) -> Faults:
+    for i, lever in enumerate(shape.levers):
+        labels = (lever.labels or []) if lever.many else []
+        for j, label in enumerate(labels):
+            signs = [sign for sign in (SEPARATOR, PAIR_SIGN.strip()) if sign in label]
+            if signs or label == EMPTY_SET:
+                problem = f"has {signs[0]!r}" if signs else f"is {EMPTY_SET!r}"
+                text = f"{problem}, which the text of a set needs itself; rename the label"
+                yield DocumentFault(("levers", i, "labels", j), text)
+        size = len(SEPARATOR.join(labels).encode())
+        if size > MAX_SET_BYTES:
+            text = (
+                f"take {size} bytes together, and a set has at most {MAX_SET_BYTES}; shorten them"
+            )
+            yield DocumentFault(("levers", i, "labels"), text)
+
+
+def _check_set_measures(shape: PolicyShape, policy: Policy) -> Faults:
+    for path, row in _list_set_rows(shape):
+        if row.measure not in UNFIT_MEASURES or row.slice is not None:
+            continue
+        levers = policy.levers if row.lever is None else [policy.levers_by_id.get(row.lever)]
+        names = [lever.id for lever in levers if lever is not None and lever.many]
+        if names:
+            text = (
+                f"lever {names[0]} has sets of labels, and {row.measure} compares single labels;"
+                " use agreement, or recall or precision of a label"
+            )
+            yield DocumentFault((*path, "measure"), text)
+
+
+def _list_set_rows(shape: PolicyShape) -> Iterator[tuple[DocumentPath, ConditionShape]]:
+    for i, gate in enumerate(shape.gates):
+        for j, condition in enumerate(gate.require):
+            yield ("gates", i, "require", j), condition
+    for i, guard in enumerate(shape.guards):
+        yield ("guards", i), guard
+
+
+SET_CHECKS: tuple[PolicyCheck, ...] = (
+    (("levers.*.many", "levers.*.labels", "levers.*.costs.*"), _check_set_keys),
+    (("levers.*.many", "levers.*.labels.*"), _check_set_labels),
+    (("levers.*.many", "levers.*.id", "guards.*.lever", "guards.*.slice"), _check_set_measures),
+)
 
 
 def find_policy_faults(parsed: ParsedPolicy, policy: Policy) -> tuple[DocumentFault, ...]:

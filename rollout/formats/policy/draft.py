@@ -13,14 +13,16 @@ import polars as pl
 from rollout.core.calendar.sites import ALWAYS_WINDOW, OTHER_WINDOW, SHADOW
 from rollout.core.policy.file_readings import FileReading
 from rollout.formats.policy import scalars
-from rollout.formats.policy.draft_expectation import draft_expectation
-from rollout.formats.policy.draft_import import draft_import, quote_scalar
-from rollout.formats.policy.draft_number import describe_number_lever, draft_number_lever
-from rollout.formats.policy.draft_sets import (
+from rollout.formats.policy.draft_parts import (
     compute_set_shares,
+    describe_number_lever,
     describe_set_lever,
+    draft_expectation,
+    draft_import,
+    draft_number_lever,
     draft_set_lever,
     find_set_levers,
+    quote_scalar,
     sort_set_labels,
 )
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames

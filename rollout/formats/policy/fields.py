@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from rollout.core.policy.confidence_floors import MAX_FLOORS
 from rollout.core.policy.evidence_blocks import BlockRule
 from rollout.core.policy.levers import Margin
-from rollout.core.policy.version_contents import parse_content
+from rollout.core.policy.version_rules import parse_content
 from rollout.formats.policy import scalars
 
 T = TypeVar("T")

@@ -6,14 +6,17 @@ from pydantic import ConfigDict, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
 from rollout.formats.policy import fields as kinds
-from rollout.formats.policy.familiar_section import FamiliarShape
-from rollout.formats.policy.import_section import ImportShape
-from rollout.formats.policy.outcome_section import OutcomeShape
-from rollout.formats.policy.sections import PolicySection, key
-from rollout.formats.policy.source_section import SourcesShape
-from rollout.formats.policy.stage_section import StageShape
-from rollout.formats.policy.version_section import VersionShape
-from rollout.formats.policy.wave_section import WavesShape
+from rollout.formats.policy.sections import (
+    FamiliarShape,
+    ImportShape,
+    OutcomeShape,
+    PolicySection,
+    SourcesShape,
+    StageShape,
+    VersionShape,
+    WavesShape,
+    key,
+)
 
 Measure = Literal[
     "agreement",

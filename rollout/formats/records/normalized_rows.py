@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.formats.records.date_formats import rewrite_times
 from rollout.formats.records.label_set_texts import rewrite_sets
 from rollout.formats.records.mapped_rows import MappedRows
-from rollout.formats.records.number_formats import rewrite_decimals, rewrite_percents
+from rollout.formats.records.text_formats import rewrite_decimals, rewrite_percents, rewrite_times
 from rollout.tally.frames import OUTCOME_PREFIX, VALUE_PREFIX, RecordKind
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from rollout.core.errors import RefusalError
 from rollout.core.policy.label_sets import join_labels, read_label_set
-from rollout.core.policy.version_contents import parse_content
+from rollout.core.policy.version_rules import parse_content
 from rollout.core.records.records import (
     Action,
     AnyRecord,
@@ -27,7 +27,7 @@ from rollout.core.records.records import (
     SentDecision,
     SentPrediction,
 )
-from rollout.core.scope.assignment_claims import AssignmentClaim
+from rollout.core.scope.assignment import AssignmentClaim
 from rollout.formats.records.label_set_texts import keep_wrong_set
 from rollout.formats.records.schema import (
     ITEM_ADAPTER,

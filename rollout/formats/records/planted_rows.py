@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from rollout.core.policy.file_readings import FileReading
-from rollout.core.records.planted_cases import PlantedDeclaration
+from rollout.core.records.records import PlantedDeclaration
 from rollout.formats.records.files import read_text_rows
 from rollout.formats.records.rejected_rows import RecordError
 

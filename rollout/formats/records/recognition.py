@@ -6,31 +6,31 @@ question instead of the first that fits.
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from rollout.core.policy.file_readings import FileReading
 from rollout.formats.policy.draft import MAX_LABELS
-from rollout.formats.records.date_formats import recognize_date_formats
-from rollout.formats.records.delimiters import recognize_delimiter
+from rollout.formats.policy.scalars import DELIMITERS
 from rollout.formats.records.encodings import convert_to_utf8, recognize_encoding
 from rollout.formats.records.files import DELIMITED, find_suffix, parse_rows
 from rollout.formats.records.label_set_texts import list_set_labels
-from rollout.formats.records.label_texts import (
-    UNSURE_WORDS,
-    find_several_labels,
-    recognize_unsure,
-)
 from rollout.formats.records.mapped_rows import map_rows
 from rollout.formats.records.normalized_rows import NUMBER_COLUMNS
-from rollout.formats.records.number_formats import (
+from rollout.formats.records.rejected_rows import RecordError
+from rollout.formats.records.text_formats import (
+    UNSURE_WORDS,
+    ReadingQuestion,
+    find_several_labels,
+    recognize_date_formats,
     recognize_decimal,
     recognize_percent,
+    recognize_unsure,
     rewrite_decimals,
 )
-from rollout.formats.records.reading_questions import ReadingQuestion
-from rollout.formats.records.rejected_rows import RecordError
 from rollout.formats.records.text_rows import read_unpacked
 from rollout.tally.frames import VALUE_PREFIX, RecordKind, RemarkReason
 
@@ -42,6 +42,68 @@ if TYPE_CHECKING:
     from rollout.formats.records.files import RecordPaths
     from rollout.formats.records.mapped_rows import MappedRows
     from rollout.formats.records.text_rows import TextRows
+
+
+MIN_SHARE = 0.9
+"""Share of rows that must have as many fields as the header."""
+_SAMPLE_BYTES = 262_144
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """How one delimiter splits the first rows."""
+
+    delimiter: str
+    columns: int
+    share: float
+
+
+def recognize_delimiter(content: bytes, file: str) -> str | ReadingQuestion:
+    """Return the delimiter that fits the header and the first rows, or what is open.
+
+    `content` is UTF-8. A file with one column has the delimiter of its suffix.
+    """
+    lines = _read_sample(content)
+    splits = [split for split in (_split(lines, mark) for mark in DELIMITERS) if split.columns > 1]
+    default = "\t" if file.lower().removesuffix(".gz").endswith(".tsv") else ","
+    candidates = [split for split in splits if split.share >= MIN_SHARE] or splits
+    if not candidates:
+        return default
+    if len(candidates) == 1:
+        return candidates[0].delimiter
+    columns = ", ".join(
+        f"{split.columns} with {format_delimiter(split.delimiter)}" for split in candidates
+    )
+    text = f"{file}: several characters can separate the columns ({columns})"
+    return ReadingQuestion(
+        "--delimiter", text, tuple(format_delimiter(split.delimiter) for split in candidates)
+    )
+
+
+def _read_sample(content: bytes) -> list[str]:
+    sample = content[:_SAMPLE_BYTES]
+    if len(content) > _SAMPLE_BYTES:
+        sample = sample[: sample.rfind(b"\n") + 1]
+    text = sample.decode(errors="replace")
+    return [line + "\n" for line in io.StringIO(text).read().splitlines() if line.strip()]
+
+
+def _split(lines: list[str], delimiter: str) -> _Split:
+    rows = csv.reader(lines, delimiter=delimiter)
+    try:
+        counts = [len(row) for row in rows]
+    except csv.Error:  # a quote that is never closed, in a very large field
+        return _Split(delimiter, 0, 0.0)
+    if not counts:
+        return _Split(delimiter, 0, 0.0)
+    columns, rest = counts[0], counts[1:]
+    return _Split(delimiter, columns, rest.count(columns) / len(rest) if rest else 1.0)
+
+
+def format_delimiter(delimiter: str) -> str:
+    """Return a delimiter as an option has it."""
+    return "tab" if delimiter == "\t" else delimiter
+
 
 Form = TypeVar("Form")
 SEVERAL_LABELS = (

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rollout.core.policy.label_sets import EMPTY_SET, split_label_set
 from rollout.core.policy.levers import Lever
-from rollout.core.records.baselines import BaselineCount
+from rollout.core.records.records import BaselineCount
 from rollout.core.statistics.evidence import compute_action_mix_log_e
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.pairs import OTHER_ACTION, find_single_answers

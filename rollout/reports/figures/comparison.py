@@ -3,14 +3,14 @@
 The same figures as in `agreement`, for independent pairs: counts don't contain units.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import FAILED
+from rollout.core.policy.measures import AGREE, FAILED
 from rollout.reports.figures.confusion import (
     ConfusionMatrix,
     LabelFigures,
@@ -18,7 +18,6 @@ from rollout.reports.figures.confusion import (
     build_matrix_from_counts,
     compute_label_figures_from_counts,
 )
-from rollout.reports.figures.number_sides import NumberSides, compute_number_sides
 from rollout.reports.inputs.counted import COUNT_COLUMN, KEY_COLUMNS
 from rollout.reports.inputs.pairs import compare_pairs
 from rollout.reports.statistics.chance_agreement import (
@@ -27,6 +26,40 @@ from rollout.reports.statistics.chance_agreement import (
     compute_kappa_and_ac1,
 )
 from rollout.reports.statistics.intervals import Share, compute_missing_bounds, compute_share
+
+UNDER, OVER = "under", "over"  # as units are counted
+
+
+@dataclass(frozen=True, slots=True)
+class NumberSides:
+    """Where the model's numbers lie, of all compared ones, as independent cases.
+
+    Attributes:
+        within: within the tolerance of the human's number.
+        below, above: farther off, on that side.
+        unusable: failed, late, or a number out of range on either side.
+    """
+
+    within: Share
+    below: Share
+    above: Share
+    unusable: Share
+
+
+def compute_number_sides(counts: Iterable[tuple[str, str, int]]) -> NumberSides:
+    """Return the sides of counted pairs: human side, model side, count.
+
+    >>> sides = compute_number_sides([(AGREE, AGREE, 6), (AGREE, UNDER, 3), (AGREE, "(failed)", 1)])
+    >>> sides.within.count, sides.below.count, sides.above.count, sides.unusable.count
+    (6, 3, 0, 1)
+    """
+    totals = {AGREE: 0, UNDER: 0, OVER: 0, "": 0}
+    for human, model, count in counts:
+        totals[model if human == AGREE and model in totals else ""] += count
+    n = sum(totals.values())
+    within, below, above, unusable = (compute_share(count, n) for count in totals.values())
+    return NumberSides(within, below, above, unusable)
+
 
 CELL_COLUMNS = ("site", "window")
 

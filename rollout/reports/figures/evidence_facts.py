@@ -1,6 +1,6 @@
 """Evidence of each cell and version, the state of its next gate, and its next step."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import log
@@ -17,7 +17,8 @@ from rollout.core.policy.gates import (
     ConditionReading,
     read_gate,
 )
-from rollout.core.policy.planted_conditions import PlantedCondition
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.planted_conditions import PlantedCondition, select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.attempts import describe_cell_attempt
 from rollout.core.scope.projection import apply_events
@@ -35,13 +36,80 @@ from rollout.reports.figures.next_step import (
     describe_next_step,
     find_successor,
 )
-from rollout.reports.figures.planted_recall import PlantedRecall, compute_planted_recall
 from rollout.reports.inputs.evidence_paths import EvidenceSeries, find_open_stage_level
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
 from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
+from rollout.reports.statistics.intervals import Share, compute_share
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_before
+from rollout.tally.unit_arrays import IntArray, UnitArrays
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedRecall:
+    """The share of cases with a human label that a version labelled so, by population.
+
+    Each counts as gates count it: a planted unit without a blind decision is a miss unless the
+    version has the label, one that occurred is left out. How often cases are planted says nothing
+    about how often they occur, so the two shares are never added.
+
+    Attributes:
+        lever, label: the human's label.
+        planted: of the planted cases.
+        natural: of the cases that occurred.
+        missing: units in `planted` without a decision.
+    """
+
+    lever: str
+    label: str
+    planted: Share
+    natural: Share
+    missing: int = 0
+
+
+def compute_planted_recall(view: EvidenceView, slot: int) -> tuple[PlantedRecall, ...]:
+    """Return the recall of labels of planted cases, up to a slot; () without any.
+
+    The labels are those that humans gave, and those that a gate requires.
+    """
+    if not len(view.planted_rows):
+        return ()
+    planted, natural = (
+        rows.select(rows.slot <= slot) for rows in (view.planted_rows, view.gate_rows)
+    )
+    required = {c.label for c in select_planted(view.conditions)}
+    return tuple(
+        recall
+        for lever, label in _list_labels(view)
+        if (recall := _compare_recall(view, planted, natural, lever, label)).planted.n
+        and (recall.planted.n > recall.missing or label in required)
+    )
+
+
+def _list_labels(view: EvidenceView) -> Iterator[tuple[str, str]]:
+    for lever in view.policy.levers:
+        yield from ((lever.id, label) for label in lever.labels)
+
+
+def _compare_recall(
+    view: EvidenceView, planted: UnitArrays, natural: UnitArrays, lever: str, label: str
+) -> PlantedRecall:
+    planted_counts, natural_counts = (
+        view.unit_classes.get_class_counts(
+            kind("recall", 0.5, at_least=True, label=label, lever=lever)
+        )[rows.unit_class]
+        for kind, rows in ((PlantedCondition, planted), (Condition, natural))
+    )
+    missing = planted_counts[view.unit_classes.is_missing[planted.unit_class]]
+    return PlantedRecall(
+        lever, label, _sum_share(planted_counts), _sum_share(natural_counts), int(missing.sum())
+    )
+
+
+def _sum_share(counts: IntArray) -> Share:
+    return compute_share(int(counts[:, 0].sum()), int(counts.sum()))
+
 
 RATE_SPAN = timedelta(days=14)  # span of the rate of decisions
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rollout.reports.figures.agreement import AgreementFigures, compute_agreements
-from rollout.reports.figures.anchoring import Anchoring, compute_anchoring
+from rollout.reports.figures.answer_patterns import Anchoring, compute_anchoring
 from rollout.reports.figures.audit_cost import (
     Hindsight,
     VisibleAgreement,
@@ -13,11 +13,7 @@ from rollout.reports.figures.audit_cost import (
 from rollout.reports.figures.audits import AuditFigures, build_sampling_frame, compute_audits
 from rollout.reports.figures.baseline_change import BaselineChange, compute_baseline_changes
 from rollout.reports.figures.calibration import Calibration, compute_calibrations
-from rollout.reports.figures.decision_sources import (
-    NO_SOURCES,
-    DecisionSources,
-    compute_decision_sources,
-)
+from rollout.reports.figures.detector_courses import IncidentCourse, compute_incident_courses
 from rollout.reports.figures.drift import DriftFigures, compute_drift
 from rollout.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
 from rollout.reports.figures.feedback_loop import FeedbackLoop, compute_feedback
@@ -33,8 +29,12 @@ from rollout.reports.figures.funnel import (
 )
 from rollout.reports.figures.gains import GainFacts, compute_gains
 from rollout.reports.figures.holdout import HoldoutActions, compute_holdout_actions
-from rollout.reports.figures.incident_courses import IncidentCourse, compute_incident_courses
 from rollout.reports.figures.label_issues import CleaningFigures, compute_cleaning
+from rollout.reports.figures.label_sources import (
+    NO_SOURCES,
+    DecisionSources,
+    compute_decision_sources,
+)
 from rollout.reports.figures.latency import Latency, compute_latencies
 from rollout.reports.figures.methods import MethodOutcome, compare_methods
 from rollout.reports.figures.model_cost import (
@@ -77,8 +77,8 @@ from rollout.reports.inputs.evidence_paths import build_all_evidence_paths
 from rollout.reports.inputs.gate_progress import build_state_periods
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.losses import LossFigures, compute_losses
+from rollout.reports.inputs.pairs import build_assisted_pairs
 from rollout.reports.inputs.stages import CellStages, compute_stage_histories
-from rollout.reports.inputs.unblinded import build_assisted_pairs
 from rollout.reports.text.event_text import EventDescription, describe_events
 
 SCHEMA = "rollout-report/1"

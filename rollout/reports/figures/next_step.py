@@ -14,7 +14,6 @@ from rollout.core.scope.waves import find_wave_hold
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.inputs.inputs import CellVersion
-from rollout.reports.text.bound_text import format_bound_value
 from rollout.reports.text.formatting import (
     add_separators,
     format_count,
@@ -24,6 +23,7 @@ from rollout.reports.text.formatting import (
     format_rounded_count,
     format_zoned_time,
 )
+from rollout.reports.text.value_text import format_bound_value
 
 OFF_COURSE_CHANCE = 0.5  # above this chance to be below the threshold, no forecast is given
 NOTED_MISSING_SHARE = 0.05  # from here on the text says how missing decisions count

@@ -7,8 +7,8 @@ from math import ceil, exp, inf, log
 
 import numpy as np
 
+from rollout.core.policy.block_readings import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.cell_evidence import EvidenceCounts
-from rollout.core.policy.cost_scale import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.gates import ConditionReading
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition

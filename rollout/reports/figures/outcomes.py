@@ -20,8 +20,7 @@ from rollout.reports.figures.confusion import (
     compute_label_figures,
     compute_set_label_figures,
 )
-from rollout.reports.inputs.pairs import compare_pairs, find_single_answers
-from rollout.reports.inputs.unblinded import find_adjudicated_labels
+from rollout.reports.inputs.pairs import compare_pairs, find_adjudicated_labels, find_single_answers
 from rollout.reports.statistics.chance_agreement import (
     AgreementCoefficient,
     compute_kappa_with_interval,

@@ -12,8 +12,7 @@ from rollout.reports.figures.cell_timeline import (
     build_cell_timeline,
     find_first_unit,
 )
-from rollout.reports.figures.timeline_marks import list_cell_marks
-from rollout.reports.figures.timeline_parts import CellTimeline, TimelineMark
+from rollout.reports.figures.timeline_parts import CellTimeline, TimelineMark, list_cell_marks
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
 from rollout.reports.text.event_kinds import CELL_KINDS

@@ -15,17 +15,19 @@ import polars as pl
 from rollout.core.calendar.instants import EPOCH, MICROSECOND, to_micros
 from rollout.core.policy.policy import Policy
 from rollout.core.statistics.evidence import compute_lower_bound
-from rollout.reports.figures.answer_runs import NO_RUN, AnswerRun, find_longest_runs
-from rollout.reports.figures.decision_times import (
+from rollout.reports.figures.answer_patterns import (
     HASTY_SHARE,
+    NO_RUN,
     NO_TIMES,
+    AnswerRun,
     DecisionTime,
     build_decision_times,
     compute_median_times,
+    find_longest_runs,
 )
 from rollout.reports.figures.reviewer_agreement import mark_agreement
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.inputs.unblinded import ADJUDICATED, ASSISTED
+from rollout.reports.inputs.pairs import ADJUDICATED, ASSISTED
 from rollout.reports.statistics.intervals import (
     CONFIDENCE_LEVEL,
     Share,

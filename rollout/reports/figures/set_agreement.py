@@ -20,7 +20,7 @@ from rollout.reports.figures.ratings import (
     RATINGS,
     compute_distance_alphas,
 )
-from rollout.reports.inputs.counted_sets import count_set_labels, count_wrong_sets
+from rollout.reports.inputs.counted import count_set_labels, count_wrong_sets
 from rollout.reports.statistics.chance_agreement import AgreementCoefficient, build_generator
 from rollout.reports.statistics.effective_number import compute_freedom
 from rollout.reports.statistics.intervals import Share, compute_share

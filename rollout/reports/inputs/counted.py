@@ -4,13 +4,24 @@ Confusion matrices, label figures, agreement of cells and kappas are sums over t
 the pairs of a report, of a file with ten million pairs, or of the store.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import narwhals as nw
 import polars as pl
 
+from rollout.core.policy.label_sets import PAIR_SIGN, SEPARATOR, is_label_set
 from rollout.core.policy.levers import Lever
+from rollout.core.policy.measures import AGREE, FAILED, OUTSIDE
 from rollout.reports.inputs.losses import MAX_LISTED, MIN_PROBABILITY
 from rollout.reports.inputs.pairs import compare_pairs
+from rollout.tally.number_answers import (
+    NUMBER_PATTERN,
+    compute_number_cost,
+    is_in_range,
+    is_within_tolerance,
+    parse_number,
+)
+from rollout.tally.units import UNLISTED
 
 KEY_COLUMNS = ("version", "lever", "site", "window", "human", "model")
 COUNT_COLUMN = "n"
@@ -127,3 +138,152 @@ def _replace_blanks(counts: pl.DataFrame) -> pl.DataFrame:
         .agg(pl.col(COUNT_COLUMN).sum())
         .select(*KEY_COLUMNS, COUNT_COLUMN)
     )
+
+
+SIDES = ["human", "model"]
+
+
+@dataclass(frozen=True, slots=True)
+class SetPairCounts:
+    """Counts and losses of pairs of sets.
+
+    `table` has the sets of both sides. In the table of `counts` different sets that agree have the
+    text of both, as in counted units, so that both columns are equal where a pair agrees.
+    """
+
+    counts: PairCounts
+    table: pl.DataFrame
+
+
+def count_set_pairs(pairs: pl.LazyFrame, lever: Lever, *, limit: int = MAX_LISTED) -> SetPairCounts:
+    """Return the counts and largest losses of streamed pairs with canonical texts."""
+    counts = count_pairs(pairs, limit=0)
+    table = counts.table
+    compared = compare_pairs(lever, table.drop_nulls(SIDES)).select(*SIDES, "agrees", "cost")
+    joined = table.join(compared, on=SIDES, how="left")
+    both = pl.concat_str("human", pl.lit(PAIR_SIGN), "model")
+    is_pair = pl.col("agrees").fill_null(value=False) & (pl.col("human") != pl.col("model"))
+    sides = [pl.when(is_pair).then(both).otherwise(pl.col(side)).alias(side) for side in SIDES]
+    counts = replace(counts, table=joined.with_columns(sides).select(table.columns))
+    if counts.confidence_count:
+        costs = compared.filter(~pl.col("agrees")).select(*SIDES, "cost").lazy()
+        differing = pairs.join(costs, on=SIDES)
+        losses = select_top_losses(differing, limit).collect(engine="streaming")
+        counts = replace(counts, losses=losses)
+    return SetPairCounts(counts, table)
+
+
+def count_set_labels(answers: pl.DataFrame) -> dict[str, int]:
+    """Return how many answers have each label; "" has all of them.
+
+    `answers` has the column n, and `model` with sets, null without an answer.
+    """
+    parts = answers.select("n", label=pl.col("model").str.split(SEPARATOR)).explode("label")
+    counts = parts.drop_nulls("label").group_by("label").agg(pl.col("n").sum()).sort("label")
+    return {**dict(counts.iter_rows()), "": int(answers["n"].sum())}
+
+
+def count_wrong_sets(table: pl.DataFrame, side: str, lever: Lever) -> int:
+    """Return how many answers of a side are no sets of the lever's labels."""
+    answers = table.drop_nulls(side).group_by(side).agg(pl.col("n").sum())
+    return sum(n for text, n in answers.iter_rows() if not is_label_set(text, lever.labels))
+
+
+MAX_NUMBER_LABELS = 20  # distinct numbers up to which answers are labels, as in `rollout init`
+MAX_INTEGER_LABELS = 1000  # the same of whole numbers, which often name classes
+
+
+@dataclass(frozen=True, slots=True)
+class NumberPairCounts:
+    """Counts and losses of pairs of numbers, and the pairs themselves.
+
+    `pairs` has version, x and y (the numbers of human and model), agrees, cost, and unit: each
+    pair is its own.
+    """
+
+    counts: PairCounts
+    pairs: pl.DataFrame
+
+
+def count_number_pairs(
+    pairs: pl.LazyFrame, lever: Lever, *, limit: int = MAX_LISTED
+) -> NumberPairCounts:
+    """Return the counts, losses and numbers of streamed pairs.
+
+    Raises:
+        ValueError: an answer is neither a number nor blank.
+    """
+    _check_numbers(pairs)
+    compared = _compare_numbers(pairs, lever)
+    sides = compared.with_columns(human=pl.col("human_side"), model=pl.col("model_side"))
+    counts = count_pairs(sides.select(pairs.collect_schema().names()), limit=0)
+    version = pl.col("version") if "version" in pairs.collect_schema() else pl.lit(None, pl.String)
+    numbers = compared.filter(pl.col("x").is_not_null()).select(
+        version.alias("version"), "x", "y", "agrees", "cost"
+    )
+    if counts.confidence_count:
+        differing = compared.filter(~pl.col("agrees") & pl.col("y").is_not_null())
+        losses = select_top_losses(differing, limit).collect(engine="streaming")
+        counts = PairCounts(
+            counts.table,
+            losses,
+            counts.confidence_count,
+            counts.min_confidence,
+            counts.max_confidence,
+        )
+    rows = numbers.collect(engine="streaming").with_row_index("unit")
+    return NumberPairCounts(counts, rows.with_columns(pl.col("unit").cast(pl.Int64)))
+
+
+def find_number_answers(table: pl.DataFrame) -> int:
+    """Return how many different numbers humans gave, 0 if the answers look like labels.
+
+    Many different numbers make no useful table: those with decimals from 21 on, whole ones from
+    1,001 on.
+    """
+    answers = table["human"].drop_nulls().unique()
+    model_answers = table["model"].drop_nulls().unique()
+    both = pl.concat([answers, model_answers])
+    if both.n_unique() <= MAX_NUMBER_LABELS or not both.str.contains(NUMBER_PATTERN).all():
+        return 0
+    has_decimals = both.str.contains(r"[.eE]").any()
+    return len(answers) if has_decimals or both.n_unique() > MAX_INTEGER_LABELS else 0
+
+
+def _check_numbers(pairs: pl.LazyFrame) -> None:
+    for side in ("human", "model"):
+        answer = pl.col(side)
+        is_wrong = (answer.str.strip_chars() != "") & ~answer.str.contains(NUMBER_PATTERN)
+        wrong = pairs.select(n=is_wrong.sum(), first=answer.filter(is_wrong).first())
+        ((n, first),) = wrong.collect(engine="streaming").rows()
+        if n:
+            raise ValueError(
+                f"column {side}: {n:,} answers are no numbers, first {first!r}; the lever compares"
+                " numbers with a decimal point: correct the answers, or leave them blank"
+            )
+
+
+def _compare_numbers(pairs: pl.LazyFrame, lever: Lever) -> pl.LazyFrame:
+    """Add x (human), y (model), agrees, cost, and the sides that are counted."""
+    assert lever.number is not None  # noqa: S101 - only called for numeric levers
+    frame = nw.from_native(pairs).with_columns(
+        x=parse_number(nw.col("human")), y=parse_number(nw.col("model"))
+    )
+    x, y = nw.col("x"), nw.col("y")
+    has_human, has_model = ~x.is_null(), ~y.is_null()
+    human_valid = is_in_range(lever.number, x).fill_null(value=False)
+    model_valid = is_in_range(lever.number, y).fill_null(value=False)
+    is_close = is_within_tolerance(lever.number, y, x).fill_null(value=False)
+    agrees = human_valid & model_valid & is_close
+    beyond = nw.when(y < x).then(nw.lit("under")).otherwise(nw.lit("over"))
+    side = nw.when(agrees | ~has_human).then(nw.lit(AGREE)).otherwise(beyond)
+    side = nw.when(model_valid).then(side).otherwise(nw.lit(OUTSIDE))
+    human_side = nw.when(human_valid).then(nw.lit(AGREE)).otherwise(nw.lit(UNLISTED))
+    cost = compute_number_cost(lever, y, x)
+    largest = nw.lit(float(lever.largest_cost))
+    return frame.with_columns(
+        agrees=agrees,
+        cost=nw.when(human_valid & model_valid).then(cost).otherwise(largest),
+        human_side=nw.when(has_human).then(human_side),
+        model_side=nw.when(has_model).then(side).otherwise(nw.lit(FAILED)),
+    ).to_native()

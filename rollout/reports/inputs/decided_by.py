@@ -11,17 +11,46 @@ import polars as pl
 
 from rollout.core.calendar.instants import count_micros, to_micros
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.familiarity import (
+    FamiliarityRule,
+    decode_unit_values,
+    format_value,
+)
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.events import FamiliarityChanged, TakenOver, Widened
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.reports.inputs.inputs import PolicyPeriod, ReportInputs
-from rollout.reports.inputs.unfamiliar_cases import find_unfamiliar_values
-from rollout.tally.familiar_history import FamiliarHistories
+from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.frames import VALUE_PREFIX
 from rollout.tally.slots import find_slot_after
 from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import BoolArray, IntArray
+from rollout.tally.unit_values import encode_values
+
+
+def find_unfamiliar_values(
+    cases: pl.DataFrame, occurred: IntArray, history: FamiliarHistory, rule: FamiliarityRule
+) -> pl.Series:
+    """Return the unfamiliar values of each case in words, null if all were familiar.
+
+    Args:
+        cases: of one cell, with their attributes.
+        occurred: the slot of each.
+        history: of the acting version in the cell.
+        rule: of the policy.
+    """
+    texts = encode_values(cases, rule)
+    unfamiliar: list[list[str]] = [[] for _ in range(cases.height)]
+    for text in texts.unique(maintain_order=True):
+        places = np.flatnonzero((texts == text).to_numpy())
+        (values,) = decode_unit_values(f"[{text}]")
+        for value in sorted(values):
+            is_familiar = history.find_familiar(value, occurred[places])
+            for place in places[~is_familiar].tolist():
+                unfamiliar[place].append(format_value(value))
+    return pl.Series([", ".join(names) or None for names in unfamiliar], dtype=pl.String)
+
 
 HUMAN, HUMAN_CONFIRMS, MODEL = "person", "confirms", "model"
 """Deciders: a human blind, a human who sees the model's answer, or the model."""

@@ -10,8 +10,8 @@ import polars as pl
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import CanonicalRow
 from rollout.core.policy.policy import Policy
-from rollout.core.records.baselines import BaselineCount
 from rollout.core.records.label_cleaning import CleaningChoice
+from rollout.core.records.records import BaselineCount
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.reports.inputs.pairs import Pairs, build_case_frame, build_pairs
 from rollout.reports.inputs.pictures import MediaFinder, find_no_media

@@ -10,7 +10,7 @@ from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
 from rollout.reports.inputs.stages import CellStages
 from rollout.reports.text import formatting
-from rollout.reports.text.bound_text import (
+from rollout.reports.text.value_text import (
     format_bound_value,
     format_estimate,
     format_threshold,

@@ -28,18 +28,18 @@ from rollout.reports.pages.svg import (
     get_stage_fill,
     get_stage_ink,
 )
-from rollout.reports.text.bound_text import (
-    COST_MEASURES,
-    format_bound_value,
-    format_estimate,
-    format_threshold,
-)
 from rollout.reports.text.formatting import (
     format_cell_name,
     format_day,
     format_percent,
     format_quantity,
     format_signed,
+)
+from rollout.reports.text.value_text import (
+    COST_MEASURES,
+    format_bound_value,
+    format_estimate,
+    format_threshold,
 )
 
 MAX_PANELS = 24

@@ -18,7 +18,7 @@ from rollout.reports.text.formatting import (
     format_quantity,
     format_ratio,
 )
-from rollout.reports.text.number_text import format_number_interval, format_number_value
+from rollout.reports.text.value_text import format_number_interval, format_number_value
 
 MAX_ROWS = 20  # labels and cells that are listed; JSON has all
 TextRow = Sequence[str]

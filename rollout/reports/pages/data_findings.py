@@ -1,6 +1,8 @@
 """Findings about records, reviewers and data: unusable decisions, slices, drift, sampling."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
 
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.reviewer_agreement import (
@@ -10,7 +12,7 @@ from rollout.reports.figures.reviewer_agreement import (
 )
 from rollout.reports.figures.slices import CAUSE_TEXTS, DivergentSlice
 from rollout.reports.inputs.slice_units import LABEL_KIND
-from rollout.reports.pages.finding import AUDITOR, BAD, ENGINEER, NOTE, OPERATOR, WARN, Finding
+from rollout.reports.pages.gain_text import describe_conflicts, describe_gain
 from rollout.reports.pages.summary import describe_set_remedy
 from rollout.reports.text.formatting import (
     format_cell_name,
@@ -21,6 +23,53 @@ from rollout.reports.text.formatting import (
     join_words,
 )
 from rollout.reports.text.source_text import describe_sources
+
+BAD, WARN, NOTE = "bad", "warn", "note"
+SEVERITIES: Final = (BAD, WARN, NOTE)
+OPERATOR, ENGINEER, AUDITOR = "operator", "engineer", "auditor"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to know.
+
+    Attributes:
+        severity: `bad`, `warn` or `note`: the kind of its tag.
+        tag: one word.
+        title, text: what it is; then the figures, each with its denominator.
+        section: id of the section with the details.
+        readers: whose page lists it.
+    """
+
+    severity: str
+    tag: str
+    title: str
+    text: str
+    section: str
+    readers: tuple[str, ...]
+
+
+MAX_NAMED: Final = 2
+
+
+def list_gain_findings(facts: ReportFacts) -> Iterator[Finding]:
+    """Yield cells in which the model surely loses, and where agreement and gain point apart.
+
+    Operators may still review blind, so they are not told how often the model agrees.
+    """
+    for gain in facts.gains:
+        if gain.upper < 0:
+            cell = format_cell_name(gain.site, gain.window)
+            title = f"{gain.version} has the worse {gain.outcome} in {cell}"
+            text = describe_gain(gain)
+            yield Finding(BAD, "Loss", title, text, "outcomes", (OPERATOR, ENGINEER, AUDITOR))
+    conflicts = list(describe_conflicts(facts.gains, facts.sighted))
+    if conflicts:
+        title = f"Agreement would mislead in {format_quantity(len(conflicts), 'cell')}"
+        yield Finding(
+            WARN, "Apart", title, " ".join(conflicts[:MAX_NAMED]), "outcomes", (ENGINEER,)
+        )
+
 
 MAX_SLICES = 3
 COMPARISON_NAMES = {"outcome": "outcomes", "others": "other reviewers", "model": "the model"}

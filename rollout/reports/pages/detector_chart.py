@@ -11,8 +11,8 @@ from typing import Final
 
 from markupsafe import Markup
 
-from rollout.reports.figures.detector_course import CoursePoint, DetectorCourse
-from rollout.reports.pages.chart_coordinates import format_pixels
+from rollout.reports.figures.detector_courses import CoursePoint, DetectorCourse
+from rollout.reports.pages.svg import format_pixels
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     format_count,

@@ -10,8 +10,7 @@ from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.naive_baselines import NaiveOpening
 from rollout.reports.figures.next_step import describe_requirement
-from rollout.reports.pages.data_findings import list_data_findings
-from rollout.reports.pages.finding import (
+from rollout.reports.pages.data_findings import (
     AUDITOR,
     BAD,
     ENGINEER,
@@ -20,10 +19,11 @@ from rollout.reports.pages.finding import (
     SEVERITIES,
     WARN,
     Finding,
+    list_data_findings,
+    list_gain_findings,
 )
-from rollout.reports.pages.gain_findings import list_gain_findings
 from rollout.reports.pages.open_proposals import OpenProposal, find_open_proposals
-from rollout.reports.pages.other_narrowings import list_other_narrowings
+from rollout.reports.pages.summary import list_other_narrowings
 from rollout.reports.text.formatting import (
     describe_duration,
     format_cell_name,

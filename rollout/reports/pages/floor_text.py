@@ -1,4 +1,4 @@
-"""Confidence floors in words: cells that open at none, and what other ways would have given."""
+"""What floors and unfamiliar values leave to people, in words."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.floor_evidence import FloorEvidence
 from rollout.reports.figures.methods import FLOORS, WHOLE_CELL, MethodOutcome
+from rollout.reports.figures.unfamiliar import UnfamiliarCases
 from rollout.reports.text.event_text import EventDescription
 from rollout.reports.text.formatting import (
     format_cell_name,
@@ -19,8 +20,39 @@ from rollout.reports.text.formatting import (
     to_sentence,
 )
 
-STAGE_EVENTS: Final = ("Widened", "TakenOver", "Narrowed", "GrantExpired")
 MAX_ROWS: Final = 3  # one sentence each
+
+
+def describe_unfamiliar(rows: Sequence[UnfamiliarCases]) -> Iterator[str]:
+    """Yield a sentence for each set of unfamiliar values, most cases first."""
+    for row in rows[:MAX_ROWS]:
+        yield (
+            f"{format_cell_name(row.site, row.window)}: {format_quantity(row.cases, 'case')} with"
+            f" {row.values} ({format_percent(row.share)} of its cases under {row.version}) went to"
+            f" humans, because {row.version} was not familiar with them{_describe_effect(row)}"
+        )
+    others = rows[MAX_ROWS:]
+    if others:
+        cases = format_quantity(sum(row.cases for row in others), "more case")
+        yield f"{cases} with other unfamiliar values went to humans; report.json lists them."
+
+
+def _describe_effect(row: UnfamiliarCases) -> str:
+    """Describe how the version did on these cases, and what it would have done."""
+    judged = row.agreement.n
+    if not judged:
+        return "."
+    text = f"; it was right in {format_count(row.agreement.count)} of {format_count(judged)}"
+    if not row.model_cases:
+        return f"{text}."
+    wrong = format_quantity(row.prevented, "wrong action")
+    cases = format_count(row.model_cases)
+    return (
+        f"{text}. At its stage it would have decided {cases} of them until narrowed, with {wrong}."
+    )
+
+
+STAGE_EVENTS: Final = ("Widened", "TakenOver", "Narrowed", "GrantExpired")
 MIN_UNITS: Final = 30  # fewer say little about a share
 
 

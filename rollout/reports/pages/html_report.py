@@ -1,12 +1,14 @@
 """`report.html`: one self-contained page for screens and paper."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from jinja2 import Template
 from markupsafe import Markup
 
+from rollout.core.policy.planted_conditions import PLANTED_TERMS
 from rollout.reports.figures.confusion import ConfusionMatrix
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.inputs.actions import ActionFrequencyChange
@@ -21,23 +23,140 @@ from rollout.reports.pages.floor_text import describe_held_floors, name_method
 from rollout.reports.pages.number_charts import describe_points
 from rollout.reports.pages.open_proposals import find_open_proposals
 from rollout.reports.pages.page_templates import load_templates
-from rollout.reports.pages.repeated_terms import shorten_repeated_terms
-from rollout.reports.pages.report_sections import READER_NAMES, list_sections
 from rollout.reports.pages.report_tiles import build_tiles
 from rollout.reports.pages.section_summaries import (
     format_loss_kind,
     select_naive_openings,
     summarize_sections,
 )
-from rollout.reports.pages.stacked_tables import label_cells
 from rollout.reports.pages.summary import format_headline
 from rollout.reports.pages.timeline_page import build_timeline_view
 from rollout.reports.text import formatting
-from rollout.reports.text.bound_text import FORGETTING_NOTE, OPENING_NOTE, format_bound_value
 from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 from rollout.reports.text.guard_text import describe_counted_records, format_guard_reason
-from rollout.reports.text.number_text import format_number_interval, format_number_value
-from rollout.reports.text.remark_text import describe_remark
+from rollout.reports.text.state_text import describe_remark
+from rollout.reports.text.value_text import (
+    FORGETTING_NOTE,
+    OPENING_NOTE,
+    format_bound_value,
+    format_number_interval,
+    format_number_value,
+)
+
+SECTION_START: Final = '<div class="fold-in"'
+
+
+def shorten_repeated_terms(page: str) -> str:
+    """Return a page whose sections have the terms of planted conditions once each.
+
+    >>> print(shorten_repeated_terms(f"A{PLANTED_TERMS} at least 1; B{PLANTED_TERMS} at least 2"))
+    A, not of those that occur, missing decisions counted against it, at least 1; B at least 2
+    """
+    return SECTION_START.join(_shorten_section(part) for part in page.split(SECTION_START))
+
+
+def _shorten_section(text: str) -> str:
+    before, terms, after = text.partition(PLANTED_TERMS)
+    return before + terms + after.replace(PLANTED_TERMS, "")
+
+
+READER_NAMES: Final[Mapping[str, str]] = {
+    "operator": "operator",
+    "engineer": "ML engineer",
+    "auditor": "auditor",
+}
+SECTION_TITLES: Final[Mapping[str, Mapping[str, str]]] = {
+    "operator": {
+        "stages": "Stages over time",
+        "cells": "Cells and next steps",
+        "actions": "Change in actions",
+        "divergences": "Costliest divergences",
+        "incidents": "Operations",
+    },
+    "engineer": {
+        "evidence": "Evidence against thresholds",
+        "rules": "Simple rules",
+        "auditing": "Price of auditing little",
+        "price": "Cost of the model's decisions",
+        "events": "What happened",
+        "timelines": "Timelines of cells",
+        "funnel": "From records to evidence",
+        "agreement": "Agreement",
+        "slices": "Slices",
+        "losses": "Cases to look at again",
+        "confusion": "Confusions",
+        "confidence": "Confidence",
+        "drift": "Drift",
+        "latency": "Latency",
+        "sampling": "Sampling",
+        "outcomes": "Outcomes and baseline",
+        "reviewers": "Reviewers",
+        "cleaning": "Training choices",
+        "feedback": "Feedback",
+    },
+    "auditor": {
+        "policy": "Policy",
+        "promises": "Promises and limits",
+        "versions": "Versions and attempts",
+        "ledger": "Proposals and approvals",
+        "checks": "Reviewer checks",
+        "stops": "Stops and incidents",
+        "gaps": "Gaps in the records",
+        "sources": "Reproduce this report",
+    },
+}
+"""Sections by reader, in the order of the page; a finding links to the section of its details."""
+
+
+def list_sections(view: str | None) -> dict[str, str]:
+    """Return the titles of the sections of a view by their id; all without a view."""
+    readers = [view] if view else list(SECTION_TITLES)
+    return {id_: title for reader in readers for id_, title in SECTION_TITLES[reader].items()}
+
+
+HEADER_PATTERN = re.compile(r"<thead>(.*?)</thead>", re.DOTALL)
+COLUMN_PATTERN = re.compile(r"<th\b[^>]*>(.*?)</th>|<td></td>", re.DOTALL)
+BODY_PATTERN = re.compile(r"<tbody>.*?</tbody>", re.DOTALL)
+ROW_PATTERN = re.compile(r"<tr\b[^>]*>.*?</tr>", re.DOTALL)
+CELL_PATTERN = re.compile(r"<(td|th)\b")
+
+
+def label_cells(tables: str) -> Markup:
+    """Return HTML whose table cells carry the name of their column; matrices stay as they are.
+
+    >>> header = "<table><thead><tr><th>Cell</th><th>Units</th></tr></thead>"
+    >>> table = header + "<tbody><tr><th>a</th><td>3</td></tr></tbody></table>"
+    >>> str(label_cells(table)).removeprefix(header)
+    '<tbody><tr><th>a</th><td data-label="Units">3</td></tr></tbody></table>'
+    """
+    parts = re.split(r"(?=<table\b)", str(tables))
+    # `tables` is markup already: a template rendered and escaped it
+    return Markup("".join(_label_table(part) for part in parts))  # noqa: S704
+
+
+def _label_table(table: str) -> str:
+    header = HEADER_PATTERN.search(table)
+    if header is None or table.startswith('<table class="matrix"'):
+        return table
+    columns = [_get_plain_text(column) for column in COLUMN_PATTERN.findall(header[1])]
+    return BODY_PATTERN.sub(
+        lambda body: ROW_PATTERN.sub(lambda row: _label_row(row[0], columns), body[0]), table
+    )
+
+
+def _get_plain_text(html: str) -> str:
+    return re.sub(r"<[^>]*>", "", html).replace('"', "&quot;")
+
+
+def _label_row(row: str, columns: list[str]) -> str:
+    names = iter(columns)
+
+    def add_label(cell: re.Match[str]) -> str:
+        name = next(names, "")
+        return f'<td data-label="{name}"' if cell[1] == "td" and name else cell[0]
+
+    return CELL_PATTERN.sub(add_label, row)
+
 
 MAX_ROWS = 60  # of one table; report.json has all
 FIRST_LOSSES = 5

@@ -14,7 +14,7 @@ from rollout.reports.pages.svg import (
     draw_svg,
 )
 from rollout.reports.text.formatting import format_count
-from rollout.reports.text.number_text import format_number_value
+from rollout.reports.text.value_text import format_number_value
 
 SIZE = {"width": 250, "height": 170}
 POINT = {"type": "point", "filled": True, "fill": ACCENT, "size": 12, "opacity": 0.6, "clip": True}

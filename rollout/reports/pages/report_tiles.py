@@ -18,7 +18,6 @@ from rollout.reports.pages.gain_text import (
 )
 from rollout.reports.pages.open_proposals import OpenProposal, find_open_proposals
 from rollout.reports.statistics.intervals import Share
-from rollout.reports.text.bound_text import format_share_threshold
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     NO_DATA,
@@ -31,6 +30,7 @@ from rollout.reports.text.formatting import (
     format_ratio,
     join_words,
 )
+from rollout.reports.text.value_text import format_share_threshold
 
 MIN_WRONG_SHARE = 0.00005  # smaller shares are 0.00 %
 MAX_MARKERS = 16  # cells drawn one by one; of more cells only the counts are shown

@@ -23,7 +23,7 @@ from rollout.reports.text.formatting import (
     format_signed,
     join_words,
 )
-from rollout.reports.text.number_text import format_number_value
+from rollout.reports.text.value_text import format_number_value
 
 LOSS_KIND_NAMES = {
     "people split": REVIEWERS_SPLIT,  # in reports from before kinds had one name

@@ -22,11 +22,14 @@ from rollout.reports.figures.reviewer_agreement import (
 )
 from rollout.reports.figures.slices import CAUSE_TEXTS, DivergentSlice
 from rollout.reports.inputs.slice_units import LABEL_KIND
-from rollout.reports.pages.floor_text import describe_held_floors, describe_methods
+from rollout.reports.pages.floor_text import (
+    describe_held_floors,
+    describe_methods,
+    describe_unfamiliar,
+)
 from rollout.reports.pages.gain_text import describe_conflicts, describe_gain
-from rollout.reports.pages.other_narrowings import list_other_narrowings
-from rollout.reports.pages.unfamiliar_text import describe_unfamiliar
 from rollout.reports.statistics.intervals import Share, compute_upper_bound
+from rollout.reports.text.event_text import EventDescription
 from rollout.reports.text.formatting import (
     describe_duration,
     format_cell_name,
@@ -39,6 +42,17 @@ from rollout.reports.text.formatting import (
     join_words,
     to_sentence,
 )
+
+
+def list_other_narrowings(facts: ReportFacts) -> list[EventDescription]:
+    """Return the narrowings without an estimate of when errors began, oldest first."""
+    explained = {(row.site, row.window, row.narrowed_at) for row in facts.hindsights}
+    return [
+        event
+        for event in facts.timeline
+        if event.kind == "Narrowed" and (event.site, event.window, event.at) not in explained
+    ]
+
 
 MAX_NAMED = 3  # cells and narrowings listed one by one
 # starts and parts of next steps; the last form of each is in sealed reports of older programs

@@ -25,7 +25,7 @@ from rollout.reports.text.formatting import (
     prevent_breaks,
     to_sentence,
 )
-from rollout.reports.text.remark_text import describe_remark
+from rollout.reports.text.state_text import describe_remark
 from rollout.tally.frames import UNREADABLE_REASONS
 
 DEFAULT_WIDTH = 80

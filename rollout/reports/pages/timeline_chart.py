@@ -17,13 +17,8 @@ from rollout.reports.figures.timeline_parts import (
     CellTimeline,
     TimelinePoint,
 )
-from rollout.reports.pages.chart_coordinates import format_pixels, list_ticks
 from rollout.reports.pages.stage_markers import EMPTY, HATCHED, SOLID
-from rollout.reports.pages.timeline_columns import (
-    MIN_COLUMN_WIDTH,
-    TimelineColumn,
-    list_columns,
-)
+from rollout.reports.pages.svg import format_pixels, list_ticks
 from rollout.reports.pages.timeline_layout import (
     BARS_BOTTOM,
     BARS_TOP,
@@ -31,14 +26,17 @@ from rollout.reports.pages.timeline_layout import (
     LETTER_WIDTH,
     MARK_SIZE,
     MARK_Y,
+    MIN_COLUMN_WIDTH,
     PLOT_TOP,
     STRIP_HEIGHT,
     STRIP_Y,
     ChartLabel,
     MarkBox,
+    TimelineColumn,
     TimelineFrame,
     build_frames,
     get_bucket_span,
+    list_columns,
     list_dates,
     list_drawn_versions,
     list_labels,

@@ -13,9 +13,11 @@ from rollout.reports.figures.timeline_parts import (
     TimelineThreshold,
 )
 from rollout.reports.pages.timeline_chart import draw_timeline
-from rollout.reports.pages.timeline_columns import MIN_COLUMN_WIDTH, format_timeline_bound
-from rollout.reports.pages.timeline_layout import count_units
-from rollout.reports.text.bound_text import format_estimate, format_threshold
+from rollout.reports.pages.timeline_layout import (
+    MIN_COLUMN_WIDTH,
+    count_units,
+    format_timeline_bound,
+)
 from rollout.reports.text.formatting import (
     format_cell_name,
     format_count,
@@ -23,6 +25,7 @@ from rollout.reports.text.formatting import (
     format_quantity,
     join_words,
 )
+from rollout.reports.text.value_text import format_estimate, format_threshold
 
 NO_VALUE: Final = "–"
 DECIDED_UNITS_TEXT: Final = (

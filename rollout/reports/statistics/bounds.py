@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.policy.cost_scale import scale_cost_levels
+from rollout.core.policy.block_readings import scale_cost_levels
 from rollout.core.policy.gates import ConditionReading
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy

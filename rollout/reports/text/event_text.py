@@ -7,7 +7,7 @@ from functools import singledispatch
 
 from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.version_contents import shorten_content
+from rollout.core.policy.version_rules import shorten_content
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
@@ -52,8 +52,12 @@ from rollout.core.scope.record_events import (
     ReportSealed,
     TrainingCutoffSet,
 )
-from rollout.reports.text.event_describer import CitedProposals, EventDescriber
-from rollout.reports.text.event_phrases import phrase_event, phrase_narrowing
+from rollout.reports.text.event_describer import (
+    CitedProposals,
+    EventDescriber,
+    phrase_event,
+    phrase_narrowing,
+)
 from rollout.reports.text.formatting import (
     describe_durations,
     format_count,

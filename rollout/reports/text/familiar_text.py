@@ -8,7 +8,7 @@ from rollout.reports.text.formatting import (
     format_percent,
     join_words,
 )
-from rollout.tally.value_counts import UnfamiliarUnits
+from rollout.tally.value_series import UnfamiliarUnits
 
 
 def describe_familiar_cases(policy: Policy) -> str:

@@ -1,14 +1,91 @@
 """States of cells, proposals and incidents: their tags and meanings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
 from rollout.core.scope.events import EVIDENCE_CHANGED, LEDGER_ROLLED_BACK, UNAUTHORIZED, UNFAMILIAR
 from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS
+from rollout.core.scope.proposal_holds import ProposalHold
+from rollout.core.scope.schedule import DUE_DRILL, FIRST_DRILL, OVERDUE_DRILL, ScheduleEntry
 from rollout.core.scope.scope import STOPPED, SUSPENDED
-from rollout.reports.text.formatting import format_cell_name, format_quantity
+from rollout.reports.text.formatting import format_cell_name, format_count, format_quantity
+from rollout.tally.frames import RemarkReason
+
+MAX_SITES: Final = 3  # named in one title
+DRILL_TEXTS: Final = {
+    FIRST_DRILL: "First stop drill is due",
+    DUE_DRILL: "Stop drill is due",
+    OVERDUE_DRILL: "Stop drill is overdue",
+}
+
+
+def describe_entry(entry: ScheduleEntry, *, names_windows: bool, names_reasons: bool = True) -> str:
+    """Describe an entry in one line, without its time; a freeze also without the typed reason."""
+    reason = f" ({entry.detail})" if names_reasons else ""
+    subject, place = entry.subject, _describe_place(entry, names_windows=names_windows)
+    texts = {
+        "wave": f"Wave {subject} may widen{place}, if the wave before keeps its stage",
+        "freeze": f"Freeze{reason}: nothing widens{place}",
+        "start": f"Limits first allow a stage above shadow{place}",
+        "end": f"The trial ends{place}: humans decide every case",
+        "grant": f"The grant of {subject} to {entry.detail} ends{place}, unless renewed",
+        "expiry": f"Proposal {subject} ({entry.detail}) expires{place}",
+        "effect": f"Approved proposal {subject} ({entry.detail}) can take effect{place}",
+        "report": f"Report {subject} ({entry.detail})",
+        "drill": f"{DRILL_TEXTS.get(subject, '')}{place}",
+    }
+    return texts[entry.kind]
+
+
+def _describe_place(entry: ScheduleEntry, *, names_windows: bool) -> str:
+    if not entry.sites:
+        return ""
+    window = entry.window if names_windows else ""
+    names = [format_cell_name(site, window) or site for site in entry.sites]
+    more_count = len(names) - MAX_SITES
+    if more_count < 2:  # a single one is named, as its name says more than its number
+        return f" at {', '.join(names)}"
+    return f" at {', '.join(names[:MAX_SITES])} and {format_count(more_count)} more sites"
+
+
+TICK = "tick"
+
+
+def describe_hold(hold: ProposalHold, format_time: Callable[[datetime], str]) -> str:
+    """Describe the end of a hold, with its time where it is known."""
+    texts = {
+        "observing": "end of observing: this policy grants nothing",
+        "stop": "resume of the stop that holds the cell",
+        "freeze": f"end of the freeze ({hold.reason})",
+        "start": "first day that the policy's limits allow",
+        "alarm": "end of a guard's alarm there",
+        "wave": f"opening of its wave ({hold.reason})",
+        "settling": "recently widened cells to settle",
+        TICK: "next tick",
+    }
+    until_text = "" if hold.until is None else f", {format_time(hold.until)}"
+    return f"{texts[hold.kind]}{until_text}"
+
+
+REMARK_TEXTS = {
+    RemarkReason.FAILED.value: "no answer",
+    RemarkReason.UNSURE.value: "no answer",
+    RemarkReason.GAP_TIME.value: "a local time that clocks skip in spring",
+    RemarkReason.AMBIGUOUS_TIME.value: "a local time that clocks show twice in autumn",
+}
+
+
+def describe_remark(reason: str) -> str:
+    """Return a reason with what it means, where the name alone is unclear.
+
+    >>> describe_remark("gap-time"), describe_remark("duplicate")
+    ('gap-time (a local time that clocks skip in spring)', 'duplicate')
+    """
+    text = REMARK_TEXTS.get(reason)
+    return reason if text is None else f"{reason} ({text})"
 
 
 @dataclass(frozen=True, slots=True)

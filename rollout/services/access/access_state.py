@@ -10,7 +10,7 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.permissions import AssignedRole, Caller, Permission, require_permission
 from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys
-from rollout.store.access.credential_resets import CredentialResets
+from rollout.store.access.one_time_links import CredentialResets
 from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.rollouts import ACCESS_CHAIN

@@ -39,8 +39,7 @@ from rollout.store.access.access_ledger import AccessLedger
 from rollout.store.access.api_keys import hash_secret
 from rollout.store.access.one_time_links import OneTimeLinks
 from rollout.store.access.second_factors import SecondFactors
-from rollout.store.access.sessions import Sessions, hash_session_token
-from rollout.store.access.sign_in_addresses import SignInAddresses
+from rollout.store.access.sessions import Sessions, SignInAddresses, hash_session_token
 from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.session import Database, Transaction
 

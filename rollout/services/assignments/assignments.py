@@ -22,14 +22,12 @@ from rollout.services.assignments.client_heads import (
     has_client_head,
     load_confirmed_rollout,
 )
-from rollout.services.assignments.question_contents import (
-    find_content_faults,
-    list_declared_contents,
-)
 from rollout.services.assignments.question_records import (
     RecordableQuestion,
     RecordConflictError,
     RecordingResult,
+    find_content_faults,
+    list_declared_contents,
     record_questions,
 )
 from rollout.services.engine.assignment_cache import SharedAssignment
@@ -37,7 +35,7 @@ from rollout.services.engine.autonomy import DAMAGED
 from rollout.services.engine.rollout_state import NoSuchRolloutError, RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import CachedRollout
-from rollout.services.engine.version_limit import select_usable_names
+from rollout.services.engine.versions import select_usable_names
 from rollout.store.access.permit_keys import PermitKey
 from rollout.store.database.append_failures import is_storage_failure
 from rollout.store.database.errors import StoreError

@@ -14,24 +14,26 @@ from rollout.core.errors import RefusalError
 from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.access.users import load_local_caller
-from rollout.services.backups.eras import RolloutEra, accept_restore, load_eras
+from rollout.services.backups.eras import (
+    AccessContent,
+    RolloutEra,
+    accept_restore,
+    load_access_content,
+    load_eras,
+    revoke_again,
+)
 from rollout.services.backups.ledger_exports import (
     ExpectedHead,
     LedgerExport,
     load_all_heads,
     read_exports,
 )
-from rollout.services.backups.lost_revocations import (
-    AccessContent,
-    load_access_content,
-    revoke_again,
-)
 from rollout.services.erasure.erasure_replay import (
     ERASURE_KINDS,
     AppliedErasures,
     apply_erasures,
 )
-from rollout.services.ledger.ledger_forms import change_forms
+from rollout.services.ledger.ledger_verification import change_forms
 from rollout.store.database import postgresql_dumps, sqlite_files
 from rollout.store.database.append_only_checks import find_missing_triggers
 from rollout.store.database.errors import DriverError, StoreError

@@ -25,8 +25,12 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.core.scope.scope import Scope, compute_held_level
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
-from rollout.services.cells.batched_evidence import batch_evidence
-from rollout.services.cells.cells import CellStatus, build_cell_evidence, build_cell_status
+from rollout.services.cells.cells import (
+    CellStatus,
+    batch_evidence,
+    build_cell_evidence,
+    build_cell_status,
+)
 from rollout.services.engine.evidence_reader import load_events, load_evidence_views
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.service import Service

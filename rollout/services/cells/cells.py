@@ -14,20 +14,36 @@ from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import Resumed, Stopped
 from rollout.core.scope.floor_grants import find_decided_floor
-from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.permissions import (
+    Caller,
+    Permission,
+    may_be_asked_blind,
+    require_permission,
+)
 from rollout.core.scope.scope import CellState, compute_held_level, find_acting_version
 from rollout.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
 from rollout.reports.inputs.evidence_paths import EvidenceSeries, build_evidence_paths
 from rollout.reports.inputs.gate_progress import StatePeriod, build_state_periods
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
 from rollout.reports.text.event_text import EventDescription, describe_events
-from rollout.services.cells.batched_evidence import batch_evidence
 from rollout.services.engine.cell_gains import Gain, load_cell_gains
 from rollout.services.engine.evidence_reader import load_events, load_evidence_views
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
+from rollout.tally.batched_evidence import batch_view
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.frames import RecordFrames
+
+
+def batch_evidence(
+    views: Mapping[CellVersion, EvidenceView], caller: Caller, rollout_name: str
+) -> dict[CellVersion, EvidenceView]:
+    """Return the views; in batches of sites where the caller may be asked for a blind review."""
+    return {
+        key: batch_view(view) if may_be_asked_blind(caller, rollout_name, (key[0].site,)) else view
+        for key, view in views.items()
+    }
+
 
 NO_VERSION_YET = "no version was ever seen here: the first prediction brings one"
 

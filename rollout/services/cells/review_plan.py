@@ -12,8 +12,7 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.reports.figures.review_plan import ReviewPlan, compute_review_plan
-from rollout.services.cells.batched_evidence import batch_evidence
-from rollout.services.cells.cells import build_current_period, build_evidence_inputs
+from rollout.services.cells.cells import batch_evidence, build_current_period, build_evidence_inputs
 from rollout.services.engine.evidence_reader import load_events, load_evidence_views
 from rollout.services.engine.service import Service
 

@@ -6,12 +6,29 @@ from functools import partial
 from typing import Final
 
 from rollout.core.errors import RefusalError
+from rollout.core.ledger.ledger import parse_event
+from rollout.core.scope.events import Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.schedule import ScheduleEntry, limit_to_sites, list_schedule
-from rollout.reports.text.schedule_text import describe_entry
-from rollout.services.cells.stop_drills import load_last_drills
+from rollout.reports.text.state_text import describe_entry
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
+from rollout.store.database.session import Transaction
+from rollout.store.ledger.ledger import Ledger
+
+
+def load_last_drills(transaction: Transaction, state: RolloutState) -> dict[str, datetime]:
+    """Return the time of the last stop drill by site, also if of one window."""
+    rows = Ledger(transaction, state.rollout).list_rows(
+        until=state.scope.revision, kinds=(Stopped.__name__,)
+    )
+    last_drills: dict[str, datetime] = {}
+    for row in rows:
+        event = parse_event(row)
+        if isinstance(event, Stopped) and event.drill:
+            last_drills.update(dict.fromkeys((cell.site for cell in event.cells), event.at))
+    return last_drills
+
 
 DEFAULT_DAYS: Final = 31
 MAX_DAYS: Final = 92

@@ -14,8 +14,8 @@ from rollout.core.records.reviews import (
 )
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
 from rollout.core.scope.permissions import Caller
+from rollout.core.scope.renames import find_by_any_name
 from rollout.core.scope.scope import Scope, find_acting_version
-from rollout.core.scope.version_names import find_by_any_name
 from rollout.services.divergences.cases import CaseDetails, load_case_details
 from rollout.services.engine.rollout_state import (
     RolloutState,

@@ -1,12 +1,15 @@
 """Confusion matrices of a version, from the counted sums."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 
 import polars as pl
 
+from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownVersionError
+from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import (
     Caller,
@@ -15,9 +18,133 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.reports.figures.comparison import Comparison, compute_comparisons
-from rollout.services.divergences.count_frames import load_count_frame
+from rollout.reports.inputs.pairs import OTHER_ACTION
+from rollout.reports.statistics.intervals import PairedChange, compute_paired_change
+from rollout.services.engine.evidence_reader import load_evidence_views
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.tally.batched_evidence import BATCH_SIZE
+from rollout.store.counting.matrices import GROUP_COLUMNS, Matrices
+from rollout.tally.batched_evidence import BATCH_SIZE, batch_view
+
+GATE_TRACK = "gate"
+FRAME_SCHEMA = {**dict.fromkeys(GROUP_COLUMNS, pl.String()), "n": pl.Int64()}
+
+
+def load_count_frame(
+    service: Service, state: RolloutState, caller: Caller, version: str
+) -> pl.DataFrame:
+    """Return the counts at the sites that the caller may read.
+
+    Of sites where the caller may be asked for a blind review, they are of whole batches of units
+    under the policy in force. Columns: `GROUP_COLUMNS` and n.
+    """
+    name = state.rollout.name
+    with service.database.begin_read() as transaction:
+        frame = Matrices(transaction, state.rollout).load_frame(track=GATE_TRACK, version=version)
+    readable = [
+        s for s in frame["site"].unique() if caller.has_permission(Permission.READ, name, s)
+    ]
+    blind = {site for site in readable if may_be_asked_blind(caller, name, (site,))}
+    plain_frame = frame.filter(pl.col("site").is_in([s for s in readable if s not in blind]))
+    if not blind:
+        return plain_frame
+    batched = _load_batched_frame(service, state, version, blind)
+    return pl.concat([plain_frame.select(*FRAME_SCHEMA), batched])
+
+
+def _load_batched_frame(
+    service: Service, state: RolloutState, version: str, sites: set[str]
+) -> pl.DataFrame:
+    cells = [cell for cell in state.policy.cells if cell.site in sites]
+    views = load_evidence_views(service.database, state, cells)
+    counts: Counter[tuple[str, ...]] = Counter()
+    for (cell, view_version), view in views.items():
+        if view_version != version:
+            continue
+        batched = batch_view(view)
+        for number in batched.rows.gate.unit_class.tolist():
+            unit_class = view.unit_classes.classes[number]
+            labels = (unit_class.decided, unit_class.predicted)
+            counts[version, unit_class.lever, cell.site, cell.window, *labels] += 1
+    rows = [(*key, n) for key, n in counts.items()]
+    return pl.DataFrame(rows, schema=FRAME_SCHEMA, orient="row")
+
+
+@dataclass(frozen=True, slots=True)
+class CountedActionChange:
+    """Counts of one action of a version; `change` is model minus human."""
+
+    version: str
+    lever: str
+    action: str
+    by_humans: int
+    by_model: int
+    change: PairedChange
+
+
+def load_action_changes(
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    versions: tuple[str, ...],
+    cell: Cell | None = None,
+) -> tuple[CountedActionChange, ...]:
+    """Return the change of every action at the sites the caller may read.
+
+    Levers with numbers are excluded: they have no list of actions.
+
+    Args:
+        cell: restricts the counts to one cell.
+
+    Raises:
+        NotAllowedError: the caller may not read any site.
+    """
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    frames = {version: load_count_frame(service, state, caller, version) for version in versions}
+    return tuple(
+        change
+        for version, frame in frames.items()
+        for lever in state.policy.levers
+        if lever.has_single_labels
+        for change in _compute_lever_changes(
+            frame.filter(_build_cell_filter([*state.policy.sites_by_id], cell)), version, lever
+        )
+    )
+
+
+def _build_cell_filter(sites: list[str], cell: Cell | None) -> pl.Expr:
+    """Build the row filter for sites and, optionally, one cell."""
+    site_filter = pl.col("site").is_in(sites)
+    if cell is None:
+        return site_filter
+    return site_filter & (pl.col("site") == cell.site) & (pl.col("window") == cell.window)
+
+
+def _compute_lever_changes(
+    frame: pl.DataFrame, version: str, lever: Lever
+) -> Iterator[CountedActionChange]:
+    rows = frame.filter((pl.col("lever") == lever.id) & (pl.col("human") != ""))
+    pairs: dict[tuple[str, str], int] = {}
+    for human, model_action, count in rows.select("human", "model", "n").iter_rows():
+        key = (
+            lever.find_action(human) or OTHER_ACTION,
+            lever.find_action(model_action) or OTHER_ACTION,
+        )
+        pairs[key] = pairs.get(key, 0) + count
+    total = sum(pairs.values())
+    for action in dict.fromkeys(lever.actions):
+        human_count = sum(count for (human, _), count in pairs.items() if human == action)
+        model_action = sum(
+            count for (_, model_answer), count in pairs.items() if model_answer == action
+        )
+        agreed_count = pairs.get((action, action), 0)
+        if human_count or model_action:
+            change = compute_paired_change(
+                model_action - agreed_count, human_count - agreed_count, total
+            )
+            yield CountedActionChange(version, lever.id, action, human_count, model_action, change)
+
 
 BASIS_TEXT = (
     "units that are evidence, each counted once, when it closed: the first timely blind decision "

@@ -8,35 +8,40 @@ so memory is bounded; a part that can't be read is a fault and costs no other pa
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 from heapq import nsmallest
 from itertools import groupby
-from random import Random
+from random import Random, SystemRandom
 from typing import Final, TypeVar
 
 from rollout.core.policy.pools import list_counted_cells
+from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import EVIDENCE_CHANGED
 from rollout.core.scope.record_events import (
     CasesErased,
     NameErased,
     RecordsPurged,
 )
-from rollout.services.engine.comment_check import find_comment_faults
-from rollout.services.engine.counted_outcome_check import CountedOutcomeCheck
-from rollout.services.engine.counted_record_check import CountedRecordCheck
-from rollout.services.engine.counted_unit_check import CountedUnitCheck
-from rollout.services.engine.evidence_head_check import find_head_faults
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.counted_checks import (
+    CountedOutcomeCheck,
+    CountedRecordCheck,
+    CountedUnitCheck,
+    find_comment_faults,
+    find_head_faults,
+)
 from rollout.services.engine.evidence_report import EvidenceReport
+from rollout.services.engine.evidence_seals import SealedSpan, SealedSpans
 from rollout.services.engine.proposal_recount import find_reading_faults
 from rollout.services.engine.reviewer_recount import ReviewerRecount
 from rollout.services.engine.rollout_state import (
     RolloutState,
     load_rollout_state,
 )
-from rollout.services.engine.sealed_spans import SealedSpan, SealedSpans
 from rollout.services.engine.training_cutoffs import check_training_cutoffs
 from rollout.store.counting.counted_outcomes import CountedOutcomes
-from rollout.store.counting.counted_records import CountedRecords, RecordLine
-from rollout.store.counting.line_runs import count_lines
+from rollout.store.counting.counted_records import CountedRecords, RecordLine, count_lines
 from rollout.store.counting.unit_digests import (
     CellDigests,
     UnitLine,
@@ -44,6 +49,7 @@ from rollout.store.counting.unit_digests import (
     read_unit_lines,
 )
 from rollout.store.database.errors import UNREADABLE_ERRORS, describe_unreadable
+from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.record_check import find_changed_records, find_last_case
@@ -350,3 +356,30 @@ def _split_at(ends: Sequence[int], lines: Iterable[LineT]) -> Iterator[Iterable[
             group = next(groups, None)
         else:
             yield ()
+
+
+TICKS_PER_SAMPLE: Final = 20
+
+
+def sample_evidence(database: Database, at: datetime) -> dict[str, EvidenceReport]:
+    """Check some ticks of each rollout; return the results with differences, by rollout.
+
+    A difference opens an incident, unless one is open. The ticks differ each time, and nobody can
+    tell which come next.
+    """
+    with database.begin_read() as transaction:
+        rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+    reports: dict[str, EvidenceReport] = {}
+    for rollout_name in rollout_names:
+        report = EvidenceCheck(database, rollout_name).check_sample(
+            TICKS_PER_SAMPLE, SystemRandom()
+        )
+        if report.faults:
+            reports[rollout_name] = report
+            _open_incident(database, rollout_name, report.faults[0], at)
+    return reports
+
+
+def _open_incident(database: Database, rollout_name: str, reason: str, at: datetime) -> None:
+    command = OpenIncident(at=at, kind=EVIDENCE_CHANGED, reason=reason)
+    execute_command(database, rollout_name, lambda _: command)

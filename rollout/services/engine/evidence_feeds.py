@@ -16,7 +16,7 @@ from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.measures import SITE_MEASURES
 from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
-from rollout.core.statistics.silence import measure_sign_interval
+from rollout.core.statistics.share_detector import measure_sign_interval
 from rollout.replay.record_feed import (
     EMPTY_VOTES,
     CaseHashes,
@@ -26,7 +26,6 @@ from rollout.replay.record_feed import (
     hash_keys,
     to_answer_records,
 )
-from rollout.services.engine.live_signs import LiveSiteSigns
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import (
     MEASURES_WITH_EXTRA_INPUT,
@@ -36,16 +35,66 @@ from rollout.services.engine.unit_counting import (
 )
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.session import Transaction
-from rollout.store.records.site_signs import SiteSignStore
+from rollout.store.records.site_traffic import SiteSignStore
 from rollout.tally.answer_records import AnswerRecords, build_empty_answers
 from rollout.tally.case_placement import place_cases
 from rollout.tally.episode_series import LONGEST_READ_BACK
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.outcome_units import OutcomeUnits
-from rollout.tally.silence_series import READ_BACK
-from rollout.tally.site_signs import SiteSigns
+from rollout.tally.silence_series import (
+    NO_SIGNS,
+    READ_BACK,
+    InstantArray,
+    SiteSigns,
+    build_case_signs,
+)
 from rollout.tally.slots import find_slot_after
 from rollout.tally.unit_arrays import BoolArray, IntArray
+
+
+class LiveSiteSigns:
+    """The signs of a rollout's sites."""
+
+    def __init__(self) -> None:
+        self._cases: dict[str, pl.DataFrame] = {}
+        self._pings: dict[str, InstantArray] = {}
+        self._first_cases: dict[str, int] = {}
+        self._signs: dict[str, SiteSigns] = {}
+
+    def read(self, site: str) -> SiteSigns:
+        """Return what is known of a site."""
+        if site not in self._signs:
+            self._signs[site] = self._build(site)
+        return self._signs[site]
+
+    def _build(self, site: str) -> SiteSigns:
+        cases, pings = self._cases.get(site), self._pings.get(site, NO_SIGNS.pings)
+        if cases is None:
+            return SiteSigns(NO_SIGNS.cases, NO_SIGNS.units, pings, self._first_cases.get(site))
+        signs = build_case_signs(
+            cases["at"].to_numpy(), cases["unit"].to_numpy(), self._first_cases.get(site)
+        )
+        return SiteSigns(signs.cases, signs.units, pings, signs.known_since)
+
+    def add_first_case(self, site: str, at: int) -> None:
+        """Add when a site's first case occurred, which may be too old to be read."""
+        self._first_cases[site] = at
+
+    def add_cases(self, instants: pl.DataFrame) -> None:
+        """Add rows of `HistoryFeeds.list_case_instants`; known ones change nothing."""
+        new_cases = instants.with_columns(pl.col("unit").hash()).unique()
+        for (site,), part in new_cases.partition_by("site", as_dict=True).items():
+            earlier_cases = self._cases.get(str(site))
+            joined = part if earlier_cases is None else pl.concat([earlier_cases, part]).unique()
+            self._cases[str(site)] = joined
+            self._signs.pop(str(site), None)
+
+    def add_pings(self, site: str, instants: list[int]) -> None:
+        """Add signs of life of a site."""
+        earlier_pings = self._pings.get(site, NO_SIGNS.pings)
+        self._pings[site] = np.union1d(earlier_pings, np.array(instants, dtype=np.int64))
+        self._signs.pop(site, None)
+
 
 CASES_PER_READ = 2_000  # limits the records in memory
 OVERLAP = timedelta(minutes=10)  # a batch may become visible so long after its instant

@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import polars as pl
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.cell_evidence import VersionEvidence
+from rollout.core.policy.outcomes import OutcomeRule
+from rollout.core.policy.policy import Guard
 from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.scope import CellState
 from rollout.services.engine.evidence_snapshots import restore_evidence
-from rollout.services.engine.gate_feeds import GateFeeds
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.store.counting.counted_outcomes import CountedOutcomes
@@ -28,8 +30,45 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.outcome_buffer import OutcomeBuffer
+from rollout.tally.outcome_units import OutcomeUnits
 from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
+from rollout.tally.silence_series import NO_SIGNS, SiteSigns
+from rollout.tally.unit_arrays import BoolArray, IntArray
 from rollout.tally.unit_buffer import UnitBuffer
+
+_NO_SLOTS: IntArray = np.empty(0, dtype=np.int64)
+
+
+class GateFeeds:
+    """Guard feeds with counted outcomes and without other records."""
+
+    last_slot = 0
+
+    def __init__(self, outcomes: OutcomeBuffer) -> None:
+        self._outcomes = outcomes
+
+    def read_outcomes(self, cell: Cell, version: str, outcome: OutcomeRule) -> OutcomeUnits:
+        """Return a version's counted units in a cell with the value of an outcome."""
+        return self._outcomes.read_outcomes(cell, version, outcome)
+
+    def read_answers(
+        self, _cell: Cell, _version: str, _guard: Guard
+    ) -> tuple[IntArray, IntArray, BoolArray]:
+        """Return no observations."""
+        return _NO_SLOTS, _NO_SLOTS, _NO_SLOTS.astype(bool)
+
+    def read_votes(self, _site: str, _version: str, _guard: Guard) -> tuple[IntArray, BoolArray]:
+        """Return no answers."""
+        return _NO_SLOTS, _NO_SLOTS.astype(bool)
+
+    def slots_with_records(self, _site: str) -> IntArray:
+        """Return no slots."""
+        return _NO_SLOTS
+
+    def read_signs(self, _site: str) -> SiteSigns:
+        """Return no signs."""
+        return NO_SIGNS
+
 
 EvidenceKey = tuple[Cell, str]
 

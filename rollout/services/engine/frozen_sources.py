@@ -10,7 +10,7 @@ from rollout.core.policy.pools import list_counted_cells
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import ProposalRaised
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.store.counting.source_counts import load_outcome_source_counts, load_source_counts
+from rollout.store.counting.counted_decisions import load_outcome_source_counts, load_source_counts
 from rollout.store.database.session import Transaction
 from rollout.tally.slots import find_slot_after
 

@@ -6,20 +6,63 @@ by records that came later than on their own day, and by records that an event e
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import polars as pl
 
+from rollout.core.calendar.instants import EPOCH
 from rollout.services.engine.evidence_feeds import OVERLAP
-from rollout.services.engine.reviewer_checks import compute_reviewer_checks
+from rollout.services.engine.evidence_seals import LAST_SLOT
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.engine.sealed_spans import LAST_SLOT
+from rollout.services.engine.unit_counting import open_stored_history
 from rollout.store.database.session import Transaction
-from rollout.store.records.late_records import list_late_receipts, select_received_before
+from rollout.store.records.history import RowFilter, list_late_receipts, select_received_before
 from rollout.store.records.record_hashes import ErasedHashes
 from rollout.store.tables.columns import encode_instant
+from rollout.tally.reviewer_checks import compute_required_reliability
 from rollout.tally.slots import to_instant
+
+
+def compute_reviewer_checks(
+    transaction: Transaction, state: RolloutState, select_row: RowFilter | None = None
+) -> pl.DataFrame | None:
+    """Return the reviewer checks by all records or some; None if the policy needs none.
+
+    A replay of the same records computes the same frame: it depends on the records' own times, not
+    on when they were received or counted.
+    """
+    if state.policy.evidence.min_reviewer_agreement is None:
+        return None
+    return compute_required_reliability(
+        open_stored_history(transaction, state, select_row).load_checked_records(), state.policy
+    )
+
+
+class ReviewerCheckCache:
+    """One process's cache of a rollout's reviewer checks.
+
+    A decision depends on the checks before its day, so the history is read again only if a decision
+    from before today is new.
+    """
+
+    def __init__(self) -> None:
+        self._frame: pl.DataFrame | None = None
+        self._cache_key: tuple[str, int, int] | None = None
+
+    def load(
+        self, transaction: Transaction, state: RolloutState, at: datetime
+    ) -> pl.DataFrame | None:
+        """Return the reviewer checks that decisions made up to `at` depend on."""
+        today = at.astimezone(EPOCH.tzinfo).replace(hour=0, minute=0, second=0, microsecond=0)
+        cache_key = (
+            state.policy.hash,
+            *open_stored_history(transaction, state).count_decisions_before(today),
+        )
+        if cache_key != self._cache_key:
+            self._frame, self._cache_key = compute_reviewer_checks(transaction, state), cache_key
+        return self._frame
+
 
 MAX_EARLIER_CHECKS: Final = 10  # each reads all decisions of cases with several
 MAX_HELD_CHECKS: Final = 4

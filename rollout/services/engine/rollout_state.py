@@ -12,8 +12,8 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import CasesErased, NameErased
+from rollout.core.scope.renames import merge_training_cutoffs
 from rollout.core.scope.scope import Scope
-from rollout.core.scope.version_names import merge_training_cutoffs
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.new_versions import find_first_names
 from rollout.store.database.rollouts import Rollout, Rollouts

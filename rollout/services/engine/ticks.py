@@ -26,7 +26,7 @@ from rollout.services.engine.frozen_sources import freeze_sources
 from rollout.services.engine.live_evidence import LiveEvidence
 from rollout.services.engine.new_versions import list_new_versions
 from rollout.services.engine.outcome_counting import count_outcomes
-from rollout.services.engine.reviewer_checks import ReviewerCheckCache
+from rollout.services.engine.reviewer_recount import ReviewerCheckCache
 from rollout.services.engine.rollout_state import (
     RolloutState,
     extend_rollout_state,

@@ -1,27 +1,28 @@
 """Model versions: list them, record new ones and training cutoffs, retire one."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from weakref import WeakKeyDictionary
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, StaleRevisionError
+from rollout.core.policy.version_rules import find_content_fault
 from rollout.core.records.records import CASE_TYPES, PREDICTION_TYPES, AnyRecord
 from rollout.core.scope.commands import RetireVersion
 from rollout.core.scope.decider import MAX_OPEN_VERSIONS
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.renames import list_names
 from rollout.core.scope.scope import find_acting_version
-from rollout.core.scope.version_names import list_names
 from rollout.services.engine.command_handler import (
     CommandResult,
     retry_on_stale_revision,
     run_command,
 )
+from rollout.services.engine.new_versions import find_first_names
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
 from rollout.services.engine.training_cutoffs import append_training_cutoffs
-from rollout.services.engine.version_limit import select_usable_names
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.versions import (
     StoredVersion,
@@ -29,6 +30,27 @@ from rollout.store.ledger.versions import (
     VersionStore,
     build_version_info,
 )
+
+
+def select_usable_names(
+    state: RolloutState,
+    stored: Mapping[str, StoredVersion],
+    new_names: Mapping[str, StoredVersion],
+) -> list[str]:
+    """Return the new names within the limit of open versions; those first used come first.
+
+    Args:
+        stored: the names that the database has.
+        new_names: the others, as they would be stored.
+    """
+    first_names = find_first_names(state.scope, state.policy, {**stored, **new_names})
+    retired = {name for name, version in state.scope.versions.items() if version.retired}
+    free_slots = max(MAX_OPEN_VERSIONS - len(stored.keys() - retired - first_names.keys()), 0)
+    ordered = sorted(new_names, key=lambda name: (new_names[name].first_seen_at, name))
+    usable = [name for name in ordered if name not in first_names][:free_slots]
+    continued = {*state.scope.versions, *stored, *usable}
+    return usable + [name for name in ordered if first_names.get(name) in continued]
+
 
 WATCH, COUNT = "watch", "count"  # as the policy writes `evidence` of a version
 RECORDS_SOURCE = "records"
@@ -272,3 +294,61 @@ def retire_model_version(
         )
 
     return run_command(database, caller, rollout_name, build_command)
+
+
+ContentCheck = Callable[[str, str], str]
+"""Returns why a prediction of a version with a declared content ("" for none) is refused, or ""."""
+
+
+def record_contents(
+    transaction: Transaction,
+    state: RolloutState,
+    sent_versions: Sequence[tuple[str, str]],
+    at: datetime,
+) -> ContentCheck:
+    """Store the contents of versions that have none; return the check of each prediction.
+
+    A record sets the content of a version without earlier predictions. The policy sets it for any
+    version without one, because users approved it.
+
+    Args:
+        sent_versions: version and declared content ("" for none) of the predictions, in order.
+    """
+    policy_contents = state.policy.contents_by_version
+    first_declared: dict[str, str] = {}
+    for version, declared in sent_versions:
+        if declared or version in policy_contents:
+            first_declared[version] = first_declared.get(version) or declared
+    if not first_declared:
+        return lambda _version, _declared: ""
+    versions = VersionStore(transaction, state.rollout)
+    _store_new_contents(versions, first_declared, policy_contents, at)
+    contents = {name: stored.info.content for name, stored in versions.list_all().items()}
+
+    def check(version: str, declared: str) -> str:
+        return find_content_fault(
+            version,
+            declared=declared,
+            content=contents.get(version, ""),
+            by_policy=policy_contents.get(version, ""),
+        )
+
+    return check
+
+
+def _store_new_contents(
+    versions: VersionStore,
+    first_declared: Mapping[str, str],
+    policy_contents: Mapping[str, str],
+    at: datetime,
+) -> None:
+    stored_versions: Mapping[str, StoredVersion] = versions.list_all()
+    for version, declared in first_declared.items():
+        stored = stored_versions.get(version)
+        if stored is None or stored.info.content:
+            continue  # too many versions are open, or it is set for ever
+        content = policy_contents.get(version) or declared
+        has_predictions = stored.info.source == RECORDS_SOURCE or versions.has_predictions(version)
+        if version in policy_contents or not has_predictions:
+            about = {**stored.info.about, "content": content}
+            versions.record_info(replace(stored.info, about=about), at=at)

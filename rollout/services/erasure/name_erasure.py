@@ -24,6 +24,7 @@ from rollout.services.erasure.report_erasure import (
     find_unerasable_reports,
     match_words,
 )
+from rollout.services.policies.account_changes import make_change_with_warnings
 from rollout.store.access.users import Users
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
 from rollout.store.database.session import Database, Transaction
@@ -219,3 +220,17 @@ def _finish(
         if not any(elsewhere):
             Accounts(transaction).clear_name(subject.pseudonym)
     return rows
+
+
+def erase_user(
+    database: Database, request: ErasureRequest, name: str, *, requires_second_factor: bool
+) -> ErasureResult:
+    """Erase a name as `erase_name` does, and warn; nothing is refused for a warning."""
+    checked_request = request.check(name)  # only an admin learns who is missing
+    result, warnings = make_change_with_warnings(
+        database,
+        lambda: erase_name(database, checked_request, name),
+        at=request.at,
+        requires_second_factor=requires_second_factor,
+    )
+    return replace(result, warnings=warnings)

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import Caller, may_be_asked_blind
-from rollout.reports.figures.detector_course import (
+from rollout.reports.figures.detector_courses import (
     DetectorCourse,
     build_detector_course,
     has_detector,

@@ -5,9 +5,17 @@ from datetime import datetime
 
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.outcomes import GAIN
+from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Permission, may_be_asked_blind
 from rollout.reports.text.familiar_text import describe_unfamiliar_share
-from rollout.reports.text.formatting import format_day
+from rollout.reports.text.formatting import format_count, format_day
+from rollout.reports.text.value_text import (
+    COST_MEASURES,
+    format_bound_value,
+    format_estimate,
+    format_reading,
+)
 from rollout.services.cells.cell_values import RECENT_DAYS, load_cell_values
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
@@ -28,7 +36,6 @@ from rollout.services.notifications.messages import (
     describe_proposal,
     describe_reviews,
 )
-from rollout.services.notifications.reading_lines import format_frozen_readings
 from rollout.services.notifications.recipients import NotificationUser
 from rollout.services.notifications.selection import (
     REVIEW_WARNING,
@@ -37,7 +44,11 @@ from rollout.services.notifications.selection import (
 )
 from rollout.services.proposals.eligible_approvers import list_pending_approvals
 from rollout.services.proposals.proposal_details import Proposal, find_proposal_sites, load_proposal
-from rollout.services.proposals.proposal_evidence import load_proposal_evidence
+from rollout.services.proposals.proposal_evidence import (
+    ProposalEvidence,
+    ReadingComparison,
+    load_proposal_evidence,
+)
 from rollout.services.reviews.review_queue import (
     ALL_REVIEW_KINDS,
     count_pending_reviews,
@@ -46,6 +57,30 @@ from rollout.services.reviews.review_queue import (
 from rollout.store.access.notification_outbox import Notice
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.reviews.reviews import ReviewTaskStore
+
+
+def format_frozen_readings(evidence: ProposalEvidence, policy: Policy) -> tuple[str, ...]:
+    """Return each condition with its threshold, the share so far and the bound."""
+    return tuple(_format_line(reading, policy) for reading in evidence.readings)
+
+
+def _format_line(reading: ReadingComparison, policy: Policy) -> str:
+    frozen = reading.frozen
+    if frozen is None or frozen.estimate is None or frozen.condition.measure == GAIN:
+        return format_reading(reading.text, policy)
+    condition, measure = frozen.condition, frozen.condition.measure
+    if measure in COST_MEASURES or len(frozen.counts) != 2:
+        line = format_reading(reading.text, policy)
+    else:
+        line = (
+            f"{condition}: {format_estimate(measure, frozen.estimate)} so far"
+            f" ({format_count(frozen.counts[0])} of {format_count(frozen.count)})"
+        )
+    if frozen.bound is None:
+        return line
+    bound = format_bound_value(measure, frozen.bound, condition.line, at_least=condition.at_least)
+    return f"{line}, bound {bound}"
+
 
 MESSAGE_PAGE = "message"
 """The page of exposures by notifications."""

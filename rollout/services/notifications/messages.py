@@ -17,7 +17,7 @@ from rollout.reports.text.guard_text import format_guard_reason
 from rollout.services.incidents.incidents import MARKUP_REPLACEMENTS
 from rollout.services.notifications.incident_groups import count_kinds, get_incident_site
 from rollout.services.notifications.kinds import DAILY_DIGEST, HALF_TIME, LAST_DAY
-from rollout.services.notifications.new_values import NewAttributeValue
+from rollout.services.notifications.selection import NewAttributeValue
 from rollout.services.proposals.proposal_details import Proposal
 
 CONSOLE_PATH: Final = "/console"

@@ -13,11 +13,11 @@ from rollout.services.access.credential_resets import NO_LIMITS, load_approval_l
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.notifications.kinds import NEW_VALUES, REVIEWS, URGENT_KINDS
-from rollout.services.notifications.new_values import load_new_values
 from rollout.services.notifications.selection import (
     REVIEW_WARNING,
     NotificationRecipient,
     RolloutNews,
+    load_new_values,
 )
 from rollout.services.notifications.settings import DEFAULT_TIMES, parse_quiet_time
 from rollout.store.access.notification_channels import (

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from rollout.core.scope.approvals import find_group_memberships
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.quorum import find_group_memberships
 from rollout.services.access.users import AccountUpdate, UserAccount, update_account
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.policies.approver_warnings import list_approver_warnings

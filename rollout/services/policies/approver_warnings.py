@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
-from rollout.core.scope.permissions import OPERATOR
-from rollout.core.scope.quorum import (
+from rollout.core.scope.approvals import (
     NO_STAGE,
     GroupMembership,
     GroupsByUser,
     find_missing_for_resume,
     list_resume_needs,
 )
+from rollout.core.scope.permissions import OPERATOR
 from rollout.reports.text.formatting import format_quantity
 from rollout.services.proposals.eligible_approvers import (
     describe_missing_roles,

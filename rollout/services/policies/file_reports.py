@@ -8,11 +8,11 @@ import polars as pl
 from rollout.core.policy.label_sets import EMPTY_SET
 from rollout.formats.records.column_layout import format_suggestion
 from rollout.formats.records.column_map import COLUMN_NAMES
-from rollout.formats.records.date_formats import has_local_times
 from rollout.formats.records.encodings import SINGLE_BYTE
 from rollout.formats.records.mapped_rows import MappedRows
 from rollout.formats.records.recognition import RecognizedFile
 from rollout.formats.records.rejected_rows import RecordError
+from rollout.formats.records.text_formats import has_local_times
 from rollout.reports.text.formatting import format_percent
 from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,

@@ -15,7 +15,7 @@ import scipy
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cost_scale import scale_cost_threshold
+from rollout.core.policy.block_readings import scale_cost_threshold
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.wave_conditions import WaveCondition

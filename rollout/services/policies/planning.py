@@ -19,8 +19,8 @@ from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.wave_conditions import WaveCondition
+from rollout.core.scope.approvals import GroupMembership
 from rollout.core.scope.guards import is_quality_guard
-from rollout.core.scope.quorum import GroupMembership
 from rollout.reports.text.formatting import format_quantity, join_words
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.familiar_plan import format_familiarity
@@ -53,8 +53,7 @@ from rollout.services.policies.guard_plans import (
     describe_false_alarms,
     plan_guards,
 )
-from rollout.services.policies.share_guard_text import describe_share_guard
-from rollout.services.policies.silence_text import describe_silence_guard
+from rollout.services.policies.guard_text import describe_share_guard, describe_silence_guard
 from rollout.services.policies.source_warnings import (
     NO_SENDERS,
     DecisionSenders,

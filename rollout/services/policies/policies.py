@@ -8,6 +8,7 @@ from rollout.core.errors import NotAllowedError, RefusalError, UnknownProposalEr
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
+from rollout.core.scope.approvals import GroupMembership, find_group_memberships
 from rollout.core.scope.commands import Actor, ApplyPolicy
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
@@ -18,14 +19,13 @@ from rollout.core.scope.events import (
     ProposalVoided,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.quorum import GroupMembership, find_group_memberships
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.command_handler import CommandResult, build_command_result
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.policies.approver_warnings import list_approver_warnings
-from rollout.services.policies.familiar_preview import describe_unfamiliar_effect
+from rollout.services.policies.familiar_plan import describe_unfamiliar_effect
 from rollout.services.policies.planning import build_policy_plan, format_plan
 from rollout.services.policies.source_warnings import (
     NO_SENDERS,

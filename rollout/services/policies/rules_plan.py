@@ -17,9 +17,9 @@ from rollout.core.scope.commands import Command, ProposeRules
 from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import ProposalVoided
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.policy_changes import RULES_PROPOSAL
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.proposals import compute_evidence_hash
-from rollout.core.scope.rule_changes import RULES_PROPOSAL
 from rollout.reports.text.source_text import KINDS
 from rollout.services.access.users import find_broad_accounts
 from rollout.services.cells.cells import build_cell_evidence

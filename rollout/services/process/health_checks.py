@@ -15,7 +15,7 @@ from rollout.services.access.users import find_broad_accounts
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.ledger.checkpoints import find_rewritten_ledgers
-from rollout.services.records.planted_check import describe_planted_cases, find_planting_faults
+from rollout.services.records.planted_cases import describe_planted_cases, find_planting_faults
 from rollout.services.reports.builder import find_seal_faults
 from rollout.store.access.access_ledger import load_access_head
 from rollout.store.database.append_only_checks import (

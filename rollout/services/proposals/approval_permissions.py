@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rollout.core.scope.permissions import OPERATOR, Caller, Permission, require_permission
-from rollout.core.scope.quorum import (
+from rollout.core.scope.approvals import (
     GroupsByUser,
     exclude_user,
     find_eligible_requesters,
@@ -12,6 +11,7 @@ from rollout.core.scope.quorum import (
     find_missing_for_resume,
     find_unfilled_needs,
 )
+from rollout.core.scope.permissions import OPERATOR, Caller, Permission, require_permission
 from rollout.core.scope.scope import ProposalState as ScopeProposal
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service

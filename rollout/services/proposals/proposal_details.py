@@ -23,7 +23,7 @@ from rollout.core.scope.events import (
     ProposalVoided,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.rule_changes import RULES_PROPOSAL
+from rollout.core.scope.policy_changes import RULES_PROPOSAL
 from rollout.core.scope.scope import GivenApproval as CountedApproval
 from rollout.core.scope.scope import Scope, count_filled_needs
 from rollout.reports.text.formatting import format_zoned_time

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from rollout.core.scope.proposal_holds import ProposalHold, list_proposal_holds
 from rollout.core.scope.scope import ProposalState
 from rollout.reports.text.formatting import format_zoned_time
-from rollout.reports.text.hold_text import TICK, describe_hold
+from rollout.reports.text.state_text import TICK, describe_hold
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.tally.slots import find_slot_after, to_instant
 

@@ -9,7 +9,7 @@ from rollout.core.scope.permissions import ADMIN, AssignedRole, Caller
 from rollout.services.access.users import load_accounts
 from rollout.services.divergences.cases import find_cases
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.quickstart.history_files import CASE_PREFIX
+from rollout.services.quickstart.simulated_cases import CASE_PREFIX
 from rollout.services.quickstart.starter_accounts import list_starter_accounts
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database

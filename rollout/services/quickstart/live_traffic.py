@@ -15,11 +15,11 @@ import numpy as np
 
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy import scalars
-from rollout.services.quickstart.history_files import choose_clerks
 from rollout.services.quickstart.simulated_cases import (
     MODEL_VERSION,
     CaseSimulator,
     SimulatedCase,
+    choose_clerks,
 )
 from rollout.services.quickstart.starter_accounts import get_decisions_account, get_model_account
 

@@ -21,10 +21,11 @@ from rollout.core.records.records import (
 from rollout.core.scope.assignment import (
     MAX_CLOCK_SKEW,
     Assignment,
+    AssignmentClaim,
     CaseQuestion,
     decide_assignment,
+    find_claim_fault,
 )
-from rollout.core.scope.assignment_claims import AssignmentClaim, find_claim_fault
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.records.action_authorization import (
     ScopeAuthorizer,

@@ -45,8 +45,7 @@ from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.engine.unit_counting import queue_new_cases
-from rollout.services.engine.version_contents import record_contents
-from rollout.services.engine.versions import record_new_versions
+from rollout.services.engine.versions import record_contents, record_new_versions
 from rollout.services.engine.window_lookup import WindowLookup
 from rollout.services.records.action_authorization import (
     UNAUTHORIZED,

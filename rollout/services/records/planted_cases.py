@@ -4,10 +4,11 @@ A case is planted before anything is known of it. Otherwise a user could choose 
 whether it counts as a case that occurred.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,12 @@ from rollout.core.scope.record_events import CasesPlanted
 from rollout.formats.records.planted_rows import read_planted_rows
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.services.replay.file_contents import (
+    LateDeclaration,
+    LateDeclarationError,
+    find_late_declaration,
+)
+from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.exposures import ExposureStore
@@ -25,6 +32,65 @@ from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.planted_cases import PlantedCases
 from rollout.store.records.record_rows import MAX_KEY_LENGTH
 from rollout.store.records.rejected_records import RejectedRecords
+from rollout.tally.frames import RecordFrames
+from rollout.tally.populations import split_populations
+
+
+def find_planting_faults(transaction: Transaction, rollout: Rollout) -> Iterator[str]:
+    """Yield a sentence for each declaration that differs from the ledger's."""
+    stored = PlantedCases(transaction, rollout).load_digests()
+    rows = Ledger(transaction, rollout).list_rows(kinds={CasesPlanted.__name__})
+    declared = {row.revision: (row.fields["cases"], row.fields["digest"]) for row in rows}
+    for revision in sorted({*stored, *declared}):
+        if stored.get(revision) != declared.get(revision):
+            count = stored.get(revision, (0, ""))[0]
+            yield (
+                f"{count} planted cases name revision {revision} of the ledger, which declares"
+                f" {declared.get(revision, (0, ''))[0]}, or others; restore them from a backup"
+            )
+
+
+def describe_planted_cases(transaction: Transaction, rollout: Rollout) -> str:
+    """Return how many cases are declared and received; "" if the ledger declares none."""
+    if Ledger(transaction, rollout).find_last_event(CasesPlanted.__name__) is None:
+        return ""
+    declared, received = PlantedCases(transaction, rollout).count()
+    return f"{declared:,} declared, {received:,} received"
+
+
+def split_imported_cases(
+    database: Database, rollout: Rollout, records: RecordFrames, file: Path | None, at: datetime
+) -> RecordFrames:
+    """Return the records of an import, with those of planted cases set apart.
+
+    Planted are the cases that were declared before, and at `at` those of the file.
+
+    Raises:
+        LateDeclarationError: an answer is older than its case's declaration; nothing was stored.
+        RecordError: a row of the file can't be used.
+    """
+    new_keys = () if file is None else [row.key for row in read_planted_rows(file)]
+    frames = (records.cases, records.predictions, records.decisions, records.outcomes)
+    keys = (key for frame in frames for key in frame["case_key"].unique())
+    with database.begin_read() as transaction:
+        received = PlantedCases(transaction, rollout).find_times(chain(new_keys, keys))
+    declared = {**dict.fromkeys(new_keys, at), **received}
+    late = find_late_declaration(records, declared)
+    if late is not None:
+        raise LateDeclarationError(_describe_late_import(late, is_new=late.key not in received))
+    return split_populations(records, declared.keys())
+
+
+def _describe_late_import(late: LateDeclaration, *, is_new: bool) -> str:
+    remedy = ", or its row, so that it counts as all others" if is_new else ""
+    return (
+        f"nothing was imported: case {late.key} has an answer of"
+        f" {late.answered_at:%Y-%m-%d %H:%M} UTC, and its declaration as planted came at"
+        f" {late.declared_at:%Y-%m-%d %H:%M} UTC. It counts from when the service received it,"
+        " whatever a file says; else known answers could be chosen. Remove the records of the"
+        f" case{remedy}; declare cases before they are answered (`rollout plant`)"
+    )
+
 
 MAX_CASES: Final = 1_000
 MAX_NAMED_CASES: Final = 5

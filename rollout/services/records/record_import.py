@@ -14,7 +14,7 @@ import polars as pl
 
 from rollout.core.errors import RefusalError
 from rollout.core.policy.counting_rules import distinguishes_sources
-from rollout.core.policy.version_contents import find_content_fault
+from rollout.core.policy.version_rules import find_content_fault
 from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
 from rollout.core.records.reviews import BLIND
 from rollout.core.scope.permissions import Caller

@@ -42,8 +42,8 @@ from rollout.services.records.action_authorization import (
     load_stored_cases,
 )
 from rollout.store.database.session import Transaction
+from rollout.store.ledger.incidents import UnopenedIncidents
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.unopened_incidents import UnopenedIncidents
 from rollout.store.records.actions import ActionStore, StoredAction
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords

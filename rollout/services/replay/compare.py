@@ -13,8 +13,12 @@ from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.policy.scalars import read_distance, read_overlap
 from rollout.formats.records.label_set_texts import parse_set
-from rollout.formats.records.pair_files import format_polars_error, scan_pairs
-from rollout.formats.records.set_pairs import list_pair_labels, rewrite_set_pairs
+from rollout.formats.records.pair_files import (
+    format_polars_error,
+    list_pair_labels,
+    rewrite_set_pairs,
+    scan_pairs,
+)
 from rollout.reports.figures.comparison import Comparison, compute_comparisons
 from rollout.reports.figures.number_agreement import NumberAgreement, compute_number_agreement
 from rollout.reports.figures.set_agreement import (
@@ -22,9 +26,13 @@ from rollout.reports.figures.set_agreement import (
     compute_set_agreement_of_counts,
     compute_set_labels,
 )
-from rollout.reports.inputs.counted import PairCounts, count_pairs
-from rollout.reports.inputs.counted_numbers import count_number_pairs, find_number_answers
-from rollout.reports.inputs.counted_sets import count_set_pairs
+from rollout.reports.inputs.counted import (
+    PairCounts,
+    count_number_pairs,
+    count_pairs,
+    count_set_pairs,
+    find_number_answers,
+)
 
 BASIS_TEXT = (
     "Each pair counts as independent. Units, times and exposure are unknown, so these figures are "

@@ -5,13 +5,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
+from rollout.core.calendar.instants import count_micros
+from rollout.core.calendar.sites import Cell
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.version_contents import find_content_fault
-from rollout.core.scope.version_names import merge_training_cutoffs
+from rollout.core.policy.version_rules import find_content_fault
+from rollout.core.scope.renames import merge_training_cutoffs
+from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.column_map import (
     build_policy_columns,
@@ -20,21 +24,87 @@ from rollout.formats.records.column_map import (
 )
 from rollout.formats.records.files import RecordPaths, read_records
 from rollout.formats.records.rejected_rows import RecordError
-from rollout.replay.engine import Replay, ReplayOptions, ReplayResult
-from rollout.replay.first_uses import find_continued_versions, list_first_uses
+from rollout.replay.engine import (
+    Replay,
+    ReplayOptions,
+    ReplayResult,
+    find_continued_versions,
+    list_first_uses,
+)
 from rollout.replay.record_feed import HistoryFeeds
-from rollout.services.replay.file_contents import check_file_contents, list_declared_contents
-from rollout.services.replay.planted_files import split_declared_cases
-from rollout.services.replay.recorded_arms import check_recorded_arms
+from rollout.services.replay.file_contents import (
+    check_file_contents,
+    list_declared_contents,
+    split_declared_cases,
+)
 from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
-from rollout.tally.frames import UNREADABLE_REASONS, RecordFrames, RecordKind, RowCount
+from rollout.tally.frames import SAMPLED_ARM, UNREADABLE_REASONS, RecordFrames, RecordKind, RowCount
 from rollout.tally.populations import (
     place_planted_cases,
     resolve_natural_units,
     resolve_planted_units,
 )
 from rollout.tally.renamed_predictions import merge_renamed_predictions
+from rollout.tally.stage_history import build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import TalliedUnits, build_units
+
+MAX_OTHER_UNITS, MAX_OTHER_SHARE = 5, 0.01
+"""Units of another arm that are tolerated, such as some that a stop sent to humans."""
+
+
+class RecordedArmsError(ValueError):
+    """The arms of a replay are not those of its records."""
+
+
+def check_recorded_arms(
+    records: RecordFrames, history: PlacedHistory, result: ReplayResult
+) -> None:
+    """Compare the arms of a replay with those in its records, where these have them.
+
+    Raises:
+        RecordedArmsError: more than a handful of units were in the other arm.
+    """
+    if not result.policy.outcomes or SAMPLED_ARM not in records.predictions.columns:
+        return
+    units = _list_sampled_units(records, history, result)
+    other_units = units.filter(pl.col(SAMPLED_ARM) != pl.col("replayed_arm"))
+    if other_units.height <= max(MAX_OTHER_UNITS, MAX_OTHER_SHARE * units.height):
+        return
+    example = other_units.row(0, named=True)
+    raise RecordedArmsError(
+        f"{other_units.height:,} of {units.height:,} units were in another arm when they were"
+        f" recorded, such as {example['case_key']}: {example[SAMPLED_ARM]}, replayed as"
+        f" {example['replayed_arm']}. Pass the --salt of the recorded rollout, and a policy with"
+        " its stages and shares. The arms of another system's experiment can't be replayed"
+    )
+
+
+def _list_sampled_units(
+    records: RecordFrames, history: PlacedHistory, result: ReplayResult
+) -> pl.DataFrame:
+    """Return the first case, recorded and replayed arm of each unit that has both."""
+    shares = build_stage_shares(result.policy)
+    cases = history.cases.select("case_key", "site", "window", "unit", "occurred_us")
+    arms = records.predictions.select("case_key", "version", SAMPLED_ARM).drop_nulls(SAMPLED_ARM)
+    firsts = arms.join(cases, on="case_key").sort("occurred_us", "case_key")
+    firsts = firsts.unique(["unit", "version"], keep="first", maintain_order=True)
+    parts = []
+    for (site, window, version), part in firsts.partition_by(
+        "site", "window", "version", as_dict=True
+    ).items():
+        occurred = part["occurred_us"].to_numpy() // count_micros(result.policy.tick)
+        stages = result.stage_histories.get(Cell(str(site), str(window)))
+        if stages is None:
+            continue  # an unknown site, or a time outside all windows: no version acts there
+        levels = stages.find_own_levels(str(version), occurred)
+        values = compute_sampling_values(history.salt, "stage", part["unit"])
+        is_model = find_buckets(shares, values) >= shares.blind_buckets[levels]
+        replayed = part.with_columns(
+            replayed_arm=pl.Series(np.where(is_model, "model", "human"), dtype=pl.String)
+        )
+        parts.append(replayed.filter(~np.isnan(shares.model_shares[levels])))
+    return pl.concat(parts) if parts else firsts.with_columns(replayed_arm=pl.lit(""))
+
 
 MAX_EXAMPLE_SITES = 5  # named in hints
 REMARK_COLUMNS = ("file", "line", "column", "reason", "detail")

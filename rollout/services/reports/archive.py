@@ -19,7 +19,7 @@ from rollout.core.scope.record_events import ReportSealed
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.report_seal import find_pictured_cases, restore_report, restore_table
 from rollout.reports.figures.report_version import CASE_FIELDS, format_canonical
-from rollout.reports.inputs.table_cells import unescape_cell
+from rollout.reports.inputs.divergences import unescape_cell
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.markdown_report import render_markdown_report
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
@@ -30,8 +30,8 @@ from rollout.services.reports.builder import (
     ReportCallbacks,
     ReportOptions,
     create_report,
+    load_pictures,
 )
-from rollout.services.reports.case_pictures import load_pictures
 from rollout.services.reviews.exposure import find_hidden_cases, record_unclaimed_cases
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database

@@ -5,7 +5,7 @@ A report without changes is not stored again; its last version is returned.
 
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -29,17 +29,44 @@ from rollout.reports.figures.report_version import (
     format_canonical,
 )
 from rollout.reports.inputs.divergences import render_divergences_csv
+from rollout.reports.inputs.pictures import find_picture
 from rollout.reports.pages.json_report import to_plain_values
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
-from rollout.services.reports.case_pictures import find_case_media
 from rollout.services.reports.inputs import NothingToReportError, load_report_inputs
-from rollout.services.reports.report_period import ReportPeriod, load_whole_period
+from rollout.services.reports.visible_records import ReportPeriod, load_whole_period
 from rollout.services.support.user_runs import StepCallback
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.newest_records import NewestRecords
 from rollout.store.reports.reports import MAX_NAME_LENGTH, ReportStore, StoredReport
+
+
+def find_case_media(
+    database: Database, state: RolloutState, keys: Collection[str]
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the media of cases, by media name."""
+    with database.begin_read() as transaction:
+        case_ids = ExternalKeys(transaction, state.rollout).find_ids(keys)
+        cases = NewestRecords(transaction, state.rollout).load_cases(case_ids.values())
+    return {
+        case.key: tuple(case.media[media_name] for media_name in sorted(case.media))
+        for case in cases.values()
+        if case.media
+    }
+
+
+def load_pictures(
+    database: Database, state: RolloutState, keys: Collection[str]
+) -> Mapping[str, str | None]:
+    """Return the embedded pictures of cases; purged and erased ones have none."""
+    if not keys:
+        return {}
+    media = find_case_media(database, state, keys)
+    return {key: find_picture(references, may_embed=True) for key, references in media.items()}
+
 
 VIEWS: Final = ("operator", "engineer", "auditor")
 

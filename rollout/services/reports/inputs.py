@@ -5,7 +5,7 @@ cases may arrive until each closes. Cases that may still be decided blind are ex
 everything, so that no report reveals them.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -16,9 +16,10 @@ import polars as pl
 from rollout.core.calendar.instants import from_micros
 from rollout.core.errors import RefusalError
 from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
+from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
-from rollout.core.records.baselines import BaselineCount
 from rollout.core.records.label_cleaning import CleaningChoice
+from rollout.core.records.records import BaselineCount
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.projection import apply_events
@@ -32,14 +33,18 @@ from rollout.reports.inputs.inputs import (
     ReportInputs,
     SourceFile,
 )
-from rollout.services.engine.gate_feeds import GateFeeds
+from rollout.services.engine.evidence_reader import GateFeeds
 from rollout.services.engine.outcome_counting import open_unit_keys
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import LivePolicyPeriod as PastEra
 from rollout.services.engine.stage_history import RolloutHistory
-from rollout.services.reports.counted_answers import drop_late_decisions, select_missing_units
-from rollout.services.reports.report_period import ON_DEMAND, ReportPeriod, build_report_command
-from rollout.services.reports.visible_records import VisibleRecords, load_visible_records
+from rollout.services.reports.visible_records import (
+    ON_DEMAND,
+    ReportPeriod,
+    VisibleRecords,
+    build_report_command,
+    load_visible_records,
+)
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.counting.period_records import PeriodRecords
@@ -57,6 +62,54 @@ from rollout.tally.populations import PLANTED_TRACK
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
 from rollout.tally.stage_history import StageHistory
 from rollout.tally.unit_buffer import UnitBuffer
+from rollout.tally.units import TRACKS
+
+GATE = TRACKS[0]
+KEY = ("unit", "version", "site", "window", "lever")
+DEFINITION = ("site", "window", "definition")
+
+
+def select_missing_units(counted_units: pl.DataFrame) -> pl.DataFrame:
+    """Return the stored units that gates counted without a decision."""
+    is_missing = (pl.col("track") == GATE) & (pl.col("decided") == MISSING)
+    return counted_units.filter(is_missing).select(*KEY, "definition")
+
+
+def drop_late_decisions(
+    units: pl.DataFrame,
+    missing_units: pl.DataFrame,
+    definitions: Iterable[tuple[str, str, str]],
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return units without decisions that came too late for gates, and which these are.
+
+    Args:
+        units: rows as `resolve_units` returns them.
+        missing_units: rows as `select_missing_units` returns them.
+        definitions: site, window and record definition of what is comparable with `units`: a unit
+            that lacked a decision under another definition need not lack one under this.
+
+    Returns:
+        The units, and columns unit and version of those that gates counted without a decision
+        although one in time is stored now.
+    """
+    is_decided = (pl.col("track") == GATE) & (pl.col("decided") != MISSING)
+    comparable = pl.DataFrame(list(definitions), schema=DEFINITION, orient="row")
+    missing_keys = missing_units.join(
+        comparable.cast(dict.fromkeys(DEFINITION, pl.String)), on=DEFINITION, how="semi"
+    )
+    if missing_keys.is_empty():
+        return units, units.select("unit", "version").clear()
+    late_rows = units.filter(is_decided).join(missing_keys, on=KEY, how="semi")
+    late_keys = late_rows.select(*KEY, "track").with_columns(is_late=pl.lit(value=True))
+    return (
+        units.join(late_keys, on=[*KEY, "track"], how="left", maintain_order="left")
+        .with_columns(
+            decided=pl.when(pl.col("is_late")).then(pl.lit(MISSING)).otherwise(pl.col("decided"))
+        )
+        .drop("is_late"),
+        late_rows.select("unit", "version").unique(maintain_order=True),
+    )
+
 
 EXPIRY_FRACTION = 4  # a review task is about to expire in the last quarter of the grace
 

@@ -21,7 +21,7 @@ from rollout.services.incidents.incidents import build_incident_notification, li
 from rollout.store.database.rollouts import Rollout, Rollouts
 from rollout.store.database.session import Transaction
 from rollout.store.reports.deliveries import DeliveryStore, NewDelivery
-from rollout.store.reports.report_runs import ReportRuns
+from rollout.store.reports.reports import ReportRuns
 
 CLAIM_TIMEOUT = timedelta(minutes=10)  # after which another replica may claim the report
 INCIDENT_REPORT_PERIOD = timedelta(days=1)  # covered by an incident report

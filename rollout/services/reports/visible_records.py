@@ -1,23 +1,52 @@
 """The records of a report's cases, without cases that may still be decided blind."""
 
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
 
 import polars as pl
 
 from rollout.core.policy.policy import Policy
-from rollout.services.engine.reviewer_checks import compute_reviewer_checks
+from rollout.services.engine.reviewer_recount import compute_reviewer_checks
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.reports.report_period import ReportPeriod
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
+from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.history import StoredHistory
 from rollout.tally.case_placement import PlacedHistory, place_cases
 from rollout.tally.frames import RecordFrames
 from rollout.tally.populations import place_planted_cases, resolve_natural_units
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
+
+ON_DEMAND: Final = "on-demand"  # the name of a report without one
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPeriod:
+    """The cases from `since` to `until` (exclusive), as known at `at`."""
+
+    since: datetime
+    until: datetime
+    at: datetime
+
+
+def load_whole_period(transaction: Transaction, state: RolloutState, at: datetime) -> ReportPeriod:
+    """Return the period from the rollout's start to its last slot."""
+    started_at = next(Ledger(transaction, state.rollout).list_events(until=1)).at
+    return ReportPeriod(
+        started_at, to_instant(find_slot_before(at, state.policy.tick), state.policy.tick), at
+    )
+
+
+def build_report_command(rollout_name: str, period: ReportPeriod, name: str = ON_DEMAND) -> str:
+    """Return the command line that makes the same report."""
+    options = [] if name == ON_DEMAND else ["--name", name]
+    options += ["--since", period.since.isoformat(), "--until", period.until.isoformat()]
+    return shlex.join(["rollout", "report", rollout_name, *options])
 
 
 @dataclass(frozen=True)

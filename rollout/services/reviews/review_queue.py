@@ -25,8 +25,8 @@ from rollout.core.scope.permissions import (
     Permission,
     require_permission,
 )
+from rollout.core.scope.renames import find_by_any_name
 from rollout.core.scope.scope import Scope
-from rollout.core.scope.version_names import find_by_any_name
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.reviews.exposure import find_hidden_cases, store_exposures

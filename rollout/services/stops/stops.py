@@ -10,8 +10,12 @@ from rollout.core.errors import RefusalError
 from rollout.core.scope.commands import NarrowCells, ProposeResume, StopCells
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import ProposalState, Stop
-from rollout.core.scope.stop_commands import find_resume_needs
-from rollout.core.scope.stop_targets import ExcludedTarget, StopTarget, resolve_target
+from rollout.core.scope.stop_targets import (
+    ExcludedTarget,
+    StopTarget,
+    find_resume_needs,
+    resolve_target,
+)
 from rollout.services.engine.command_handler import CommandBuilder, CommandResult, run_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service

@@ -18,7 +18,7 @@ from rollout.reports.figures.training import TrainingExport, build_export_from_r
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.reports.inputs import load_report_inputs
-from rollout.services.reports.report_period import ReportPeriod, load_whole_period
+from rollout.services.reports.visible_records import ReportPeriod, load_whole_period
 from rollout.services.reviews.exposure import record_shown_cases
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Database, Transaction

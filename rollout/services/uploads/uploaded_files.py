@@ -1,5 +1,7 @@
 """Draft a policy for uploaded files, plan it and replay it, as `init`, `plan` and `replay` do."""
 
+import gzip
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,8 +14,8 @@ from rollout.core.policy.policy import Policy
 from rollout.formats.policy.draft import describe_draft_levers
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.files import RecordPaths
-from rollout.formats.records.reading_questions import ReadingQuestion
 from rollout.formats.records.recognition import RecognizedFile
+from rollout.formats.records.text_formats import ReadingQuestion
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.reports.pages.html_report import render_html_report
 from rollout.services.policies.drafting import (
@@ -32,15 +34,104 @@ from rollout.services.policies.planning import build_policy_plan, format_plan
 from rollout.services.policies.traffic import compute_recorded_traffic
 from rollout.services.replay.replay import ReplayRequest, read_request_records, replay_records
 from rollout.services.replay.replay_output import build_replay_inputs, format_terminal_report
-from rollout.services.uploads.file_checks import check_rows, prepare_file
 from rollout.services.uploads.upload_request import (
+    ADVICE,
     DECISIONS_FILE,
     FILE_NAMES,
+    MAX_INFLATION,
+    MAX_ROWS,
     PREDICTIONS_FILE,
     UploadOptions,
 )
 from rollout.services.uploads.upload_result import STEPS, UploadedFile, UploadResult
 from rollout.tally.frames import RecordKind, RowCount
+
+GZIP_MARK: Final = b"\x1f\x8b"
+OTHER_KINDS: Final = {
+    b"PK\x03\x04": "a zip file or an Excel workbook",
+    b"PAR1": "a Parquet file",
+    b"%PDF": "a PDF",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+}
+"""First bytes of files that are sent by mistake, with what they are."""
+MAX_LINES_A_ROW: Final = 10
+"""More lines than this for each allowed row are refused unread: cells may span lines."""
+_CHUNK_BYTES: Final = 2**20
+
+
+def prepare_file(path: Path) -> None:
+    """Unpack a file in place and refuse what can't be a CSV file of the allowed size.
+
+    Raises:
+        ValueError: the text says what to do instead.
+    """
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(GZIP_MARK):
+        try:
+            _unpack_gzip(path)
+        finally:
+            _get_unpacked_path(path).unlink(missing_ok=True)  # kept files would keep it too
+        with path.open("rb") as file:
+            start = file.read(4)
+    if not start:
+        raise ValueError(f"{path.name} is empty; choose the file again")
+    if start in OTHER_KINDS:
+        raise ValueError(
+            f"{path.name} is {OTHER_KINDS[start]}; export it as CSV, or run {ADVICE} with its"
+            " right name"
+        )
+    _check_lines(path)
+
+
+def _unpack_gzip(path: Path) -> None:
+    """Replace a gzip file by its content, which is at most ten times as large."""
+    limit, size = path.stat().st_size * MAX_INFLATION, 0
+    unpacked_path = _get_unpacked_path(path)
+    try:
+        with gzip.open(path) as source, unpacked_path.open("wb") as target:
+            while chunk := source.read(_CHUNK_BYTES):
+                if not size and chunk.startswith(GZIP_MARK):  # a run over kept files unpacks again
+                    raise ValueError(f"{path.name} is packed twice; pack it once")
+                size += len(chunk)
+                if size > limit:
+                    raise ValueError(
+                        f"{path.name} unpacks to more than {MAX_INFLATION} times its size; send it"
+                        f" unpacked, or run {ADVICE}"
+                    )
+                target.write(chunk)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path.name} is damaged: {error}; pack it again") from error
+    except OSError as error:
+        raise ValueError(
+            f"{path.name} could not be unpacked: the service's disk is full or fails; tell who runs"
+            f" it, or run {ADVICE}"
+        ) from error
+    unpacked_path.replace(path)
+
+
+def _get_unpacked_path(path: Path) -> Path:
+    return path.with_name(path.name + ".unpacked")
+
+
+def _check_lines(path: Path) -> None:
+    """Refuse a file of so many lines that reading them would take minutes."""
+    with path.open("rb") as file:
+        lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""))
+    if lines > MAX_ROWS * MAX_LINES_A_ROW:
+        raise ValueError(f"{path.name} has {lines:,} lines; {describe_row_limit()}")
+
+
+def check_rows(file: str, rows: int) -> None:
+    """Raise ValueError if a file has too many rows."""
+    if rows > MAX_ROWS:
+        raise ValueError(f"{file} has {rows:,} rows; {describe_row_limit()}")
+
+
+def describe_row_limit() -> str:
+    """Return the limit of rows and what to do instead."""
+    return f"at most {MAX_ROWS:,} are run here; run {ADVICE}"
+
 
 ALLOWED_UNREADABLE: Final = 0.1
 """Share of a file's rows, as `rollout init` allows by default."""

@@ -24,8 +24,7 @@ from rollout.reports.inputs.decided_by import assign_deciders, split_by_policy_p
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.reports.inputs import load_report_inputs
-from rollout.services.reports.report_period import ReportPeriod
-from rollout.services.reports.visible_records import list_policy_attributes
+from rollout.services.reports.visible_records import ReportPeriod, list_policy_attributes
 from rollout.services.what_if.comparison import WhatIfInputs
 from rollout.services.what_if.replayed_policy import WhatIfRecords, check_comparable
 from rollout.store.counting.period_records import PeriodRecords

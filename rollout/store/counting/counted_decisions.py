@@ -1,6 +1,7 @@
 """The decision behind each counted unit: who sent it, and whether it was a review made here."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -8,13 +9,21 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, or_, select
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.evidence_sources import UNNAMED
+from rollout.core.policy.evidence_sources import (
+    ACCOUNT,
+    BEFORE_SOURCES,
+    UNNAMED,
+    FrozenOutcomeSource,
+    FrozenSource,
+    name_sender,
+)
 from rollout.store.counting.counted_units import ROWS_PER_FETCH
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.counting_tables import GATE
 from rollout.store.tables.tables import (
     count_series,
+    counted_outcomes,
     counted_units,
     decisions,
     external_keys,
@@ -108,3 +117,81 @@ def _has_own_prediction() -> ColumnElement[bool]:
         predictions.c.case_id == decisions.c.case_id,
         predictions.c.sender == decisions.c.sender,
     )
+
+
+def load_source_counts(
+    transaction: Transaction, rollout: Rollout, cell: Cell, version: str, *, first_slot: int
+) -> tuple[FrozenSource, ...]:
+    """Return by source the decisions behind a version's gate units, most first.
+
+    They occurred from a slot on. A unit counts once, with the newest decision of its reviewer.
+    Units without a decision, and those whose decision was erased, are in no source.
+    """
+    units_by_source: dict[str, dict[int, str]] = defaultdict(dict)
+    newest: dict[int, tuple[str, str]] = {}
+    query = (
+        select(
+            counted_units.c.unit,
+            decisions.c.reviewer,
+            decisions.c.source,
+            decisions.c.sender,
+            decisions.c.review,
+        )
+        .join(count_series, count_series.c.id == counted_units.c.series_id)
+        .join(decisions, is_counted_decision())
+        .where(
+            counted_units.c.rollout == rollout.number,
+            counted_units.c.version == version,
+            counted_units.c.track == GATE,
+            counted_units.c.exclusion_reason.is_(None),
+            count_series.c.site == cell.site,
+            count_series.c.window == cell.window,
+            counted_units.c.occurred >= first_slot,
+        )
+        .order_by(counted_units.c.unit, decisions.c.revision)
+    )
+    rows: Any = transaction.execute(query)
+    for unit, reviewer, source, sender, review in rows:
+        name = name_sender(sender, is_review=review is not None)
+        name = source if source not in {None, ACCOUNT} else name
+        newest[unit] = (name, reviewer)
+    for unit, (name, reviewer) in newest.items():
+        units_by_source[name][unit] = reviewer
+    counts = (
+        FrozenSource(name, len(reviewers), len(set(reviewers.values())))
+        for name, reviewers in units_by_source.items()
+    )
+    return tuple(sorted(counts, key=lambda count: (-count.decisions, count.source)))
+
+
+def load_outcome_source_counts(
+    transaction: Transaction,
+    rollout: Rollout,
+    cells: Collection[Cell],
+    version: str,
+    outcomes: Collection[str],
+    *,
+    first_slot: int,
+) -> tuple[FrozenOutcomeSource, ...]:
+    """Return by source the units whose outcomes are evidence for a version, most first.
+
+    They occurred from a slot on. A unit with values of two sources counts with both.
+    """
+    query = select(*(counted_outcomes.c[name] for name in ("site", "window", "sources", "unit")))
+    rows: Any = transaction.execute(
+        query.where(
+            counted_outcomes.c.rollout == rollout.number,
+            counted_outcomes.c.version == version,
+            counted_outcomes.c.outcome.in_(outcomes),
+            counted_outcomes.c.occurred >= first_slot,
+            counted_outcomes.c.known_share > 0,
+            counted_outcomes.c.source_fault.is_(None),
+        )
+    )
+    units_by_source: dict[str, set[int]] = defaultdict(set)
+    for site, window, sources, unit in rows:
+        if Cell(site, window) in cells:
+            for source in (sources or BEFORE_SOURCES).split():
+                units_by_source[source].add(unit)
+    counts = (FrozenOutcomeSource(source, len(units)) for source, units in units_by_source.items())
+    return tuple(sorted(counts, key=lambda count: (-count.units, count.source)))

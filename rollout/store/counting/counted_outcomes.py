@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import select
 
-from rollout.store.counting.line_runs import select_lines
+from rollout.store.counting.counted_records import select_lines
 from rollout.store.counting.unit_records import UnitRecords
 from rollout.store.database.bulk import insert_missing
 from rollout.store.database.rollouts import Rollout, match_cases

@@ -50,7 +50,7 @@ class CountedUnitRow(NamedTuple):
         attribute_values: of its cases, as `rollout.core.policy.familiarity` stores them; None if
             the policy asked for none.
         slices: the case's values of the recorded attributes, as JSON; None if none was recorded.
-        value_seal: hashed with both (`rollout.store.counting.value_seals`); None without values.
+        value_seal: hashed with both (`rollout.store.counting.unit_digests`); None without values.
         band: how many confidence floors above the lowest its confidence reaches; None where the
             policy has no several floors.
     """

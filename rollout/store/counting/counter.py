@@ -24,8 +24,8 @@ from rollout.store.counting.counts import (
 )
 from rollout.store.counting.matrices import Matrices, MatrixKey, sum_over_slots
 from rollout.store.counting.top_losses import StoredLosses
+from rollout.store.counting.unit_digests import create_seal
 from rollout.store.counting.unit_records import NO_ALIASES, UnitRecords
-from rollout.store.counting.value_seals import create_seal
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence import EvidenceStore

@@ -10,15 +10,14 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Text, select, type_coerce
 
 from rollout.core.calendar.sites import Cell
 from rollout.store.counting.counted_outcomes import CountedOutcomes
-from rollout.store.counting.counted_records import RecordLine
-from rollout.store.counting.line_runs import select_lines
-from rollout.store.counting.value_seals import hash_values
+from rollout.store.counting.counted_records import RecordLine, select_lines
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.records.record_hashes import split_hashes
@@ -27,6 +26,23 @@ from rollout.tally.outcome_buffer import CountedOutcome
 
 if TYPE_CHECKING:
     from hashlib import _Hash
+
+
+RANDOM_BYTES: Final = 16
+HASH_BYTES: Final = 32
+
+
+def create_seal(attribute_values: str | None, slices: str | None) -> bytes | None:
+    """Return a new seal, None for a unit without values."""
+    return None if attribute_values is None and slices is None else token_bytes(RANDOM_BYTES)
+
+
+def hash_values(seal: bytes | None, attribute_values: str | None, slices: str | None) -> bytes:
+    """Return what digests cover of a unit's values, also of erased ones."""
+    if seal is not None and len(seal) == HASH_BYTES:
+        return seal
+    return sha256((seal or b"") + f"{(attribute_values, slices)!a}".encode()).digest()
+
 
 CellVersion = tuple[Cell, str]
 LineT = TypeVar("LineT")

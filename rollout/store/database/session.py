@@ -25,6 +25,7 @@ from sqlalchemy.pool import QueuePool
 
 from rollout import faults
 from rollout.store.database.append_failures import AppendFailures, DamageSigns, WriteTally
+from rollout.store.database.connections import OutageMonitor, replace_closed_connections
 from rollout.store.database.errors import (
     CommitUnknownError,
     DatabaseBusyError,
@@ -34,8 +35,6 @@ from rollout.store.database.errors import (
     is_commit_unknown,
     translate_driver_errors,
 )
-from rollout.store.database.idle_connections import replace_closed_connections
-from rollout.store.database.outages import OutageMonitor
 
 WRITE_LOCK_TIMEOUT: Final = 5.0
 """Seconds that a writer waits for others of its process; `busy_timeout` is for other processes."""

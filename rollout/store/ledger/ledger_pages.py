@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Select, select, type_coerce
 from rollout.core.ledger.ledger import CanonicalRow, list_stored_kinds
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.ledger_rows import list_stored_actors, load_actor_names, read_rows
+from rollout.store.ledger.ledger import list_stored_actors, load_actor_names, read_rows
 from rollout.store.tables.tables import incidents, ledger, proposals
 
 REVISIONS_PER_QUERY = 500

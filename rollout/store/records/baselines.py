@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import insert, select
 
-from rollout.core.records.baselines import BaselineCount
+from rollout.core.records.records import BaselineCount
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import baselines, rollouts

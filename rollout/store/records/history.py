@@ -29,30 +29,30 @@ from sqlalchemy import (
     union,
 )
 
-from rollout.core.calendar.instants import MICROSECOND
+from rollout.core.calendar.instants import MICROSECOND, count_micros
 from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.records.reviews import SEEDED
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
-from rollout.store.records.decision_rows import (
+from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
+from rollout.store.records.history_rows import (
+    build_outcome_frames,
+    build_own_predictions,
+    build_probability_frame,
     build_unsourced,
     find_first_decisions,
+    find_first_receipts,
     find_source_fault,
     pick_decisions,
+    select_first_received,
+    use_first_names,
 )
-from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
-from rollout.store.records.history_columns import HISTORY_COLUMNS, parse_json
-from rollout.store.records.outcome_rows import build_outcome_frames, build_own_predictions
-from rollout.store.records.probability_frames import build_probability_frame
 from rollout.store.records.record_frames import (
+    HISTORY_COLUMNS,
     build_case_frame,
     build_decision_frame,
     build_prediction_frame,
-)
-from rollout.store.records.renamed_predictions import (
-    find_first_receipts,
-    select_first_received,
-    use_first_names,
+    parse_json,
 )
 from rollout.store.tables.columns import decode_instant, encode_instant
 from rollout.store.tables.tables import cases, decisions, outcomes, predictions, reviews
@@ -385,3 +385,23 @@ def _select_own_predictions(
     """Return which cases were predicted by accounts that sent outcomes, also of other cases."""
     senders = {row.sender for row in outcome_rows if row.source_kind == ACCOUNT}
     return build_own_predictions(keys, (row for row in prediction_rows if row.sender in senders))
+
+
+def list_late_receipts(transaction: Transaction, rollout: Rollout) -> list[int]:
+    """Return when decisions and cases of an earlier UTC day came in, in microseconds, ascending."""
+    day, queries = count_micros(timedelta(days=1)), []
+    for table, own_time in ((decisions, decisions.c.submitted_at), (cases, cases.c.occurred_at)):
+        received = type_coerce(table.c.received_at, BigInteger)
+        is_late = received // day > type_coerce(own_time, BigInteger) // day
+        query = select(received.label("received")).where(table.c.rollout == rollout.number, is_late)
+        queries.append(query)
+    return sorted(transaction.execute(union(*queries)).scalars())
+
+
+def select_received_before(receipt: int) -> RowFilter:
+    """Return a filter of the records that came in before an instant in microseconds."""
+
+    def is_known(_table: Table, row: Row[Any]) -> bool:
+        return bool(row.received_at < receipt)
+
+    return is_known

@@ -40,11 +40,6 @@ from rollout.store.tables.counting_tables import (
     tick_slots,
     top_losses,
 )
-from rollout.store.tables.notification_tables import (
-    notification_channels,
-    notification_settings,
-    notifications,
-)
 from rollout.store.tables.record_tables import (
     actions,
     baselines,
@@ -59,8 +54,16 @@ from rollout.store.tables.record_tables import (
     predictions,
     rejected_records,
 )
-from rollout.store.tables.report_tables import deliveries, exposures, report_runs, reports, reviews
-from rollout.store.tables.safety_tables import damages, pending_stops, replica_heartbeats
+from rollout.store.tables.report_tables import (
+    deliveries,
+    exposures,
+    notification_channels,
+    notification_settings,
+    notifications,
+    report_runs,
+    reports,
+    reviews,
+)
 from rollout.store.tables.user_tables import (
     account_names,
     api_keys,
@@ -76,6 +79,34 @@ from rollout.store.tables.user_tables import (
     sessions,
     sign_in_addresses,
     users,
+)
+
+replica_heartbeats = Table(  # the last small write of each replica
+    "replica_heartbeats",
+    metadata,
+    key_column("owner", Text),
+    required_column("written_at", InstantType),
+)
+
+pending_stops = Table(  # stops that every replica obeys although the ledger lacks them
+    "pending_stops",
+    metadata,
+    key_column("id", Text),
+    required_column("rollout"),  # its name, which a client sends
+    required_column("cells", JsonType),
+    required_column("actor", JsonType),
+    required_column("reason"),
+    required_column("drill", Integer),
+    required_column("at", InstantType),
+    optional_column("access_head", Integer),
+)
+
+damages = Table(  # rollouts whose rows can't be read; "" means all
+    "damages",
+    metadata,
+    key_column("rollout", Text),
+    required_column("reason"),
+    required_column("found_at", InstantType),
 )
 
 __all__ = [

@@ -58,7 +58,7 @@ def world(folder, says):
     assert "second_verdict: 100%" in text
     assert "grace: 3h" in text
     with (
-        mock.patch("api.request_rates.ANONYMOUS_BURST", 1e9),
+        mock.patch("api.limits.ANONYMOUS_BURST", 1e9),
         mock.patch("rollout.services.engine.state_cache.MAX_REVISIONS_AGE", 0),
         mock.patch.object(towns, "chance", counted()),
         mock.patch.object(towns, "POLICY", text),

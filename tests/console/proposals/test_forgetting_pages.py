@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.reports.text.bound_text import FORGETTING_NOTE
+from rollout.reports.text.value_text import FORGETTING_NOTE
 from tests.api import bears
 from tests.console.raised_proposals import LIST
 from tests.console.told_cases import mia

@@ -11,7 +11,7 @@ from rollout.core.scope.events import Approved
 from rollout.core.scope.permissions import AssignedRole
 from rollout.core.scope.stop_targets import StopTarget
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.text.bound_text import OPENING_NOTE
+from rollout.reports.text.value_text import OPENING_NOTE
 from rollout.services.access import users
 from rollout.services.access.users import AccountUpdate, load_local_caller
 from rollout.services.engine.rollout_state import load_rollout_state

@@ -13,7 +13,7 @@ from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Waves, Where
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
-from rollout.reports.text.bound_text import format_share_bound
+from rollout.reports.text.value_text import format_share_bound
 from rollout.services.cells.cell_table import CellSummary, find_recent_changes
 from rollout.services.cells.cells import build_cell_status
 from tests.factories import (

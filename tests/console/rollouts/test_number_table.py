@@ -11,11 +11,11 @@ from rollout.core.records.records import Prediction
 from rollout.core.scope.commands import Actor, AddVersion
 from rollout.reports.figures.number_agreement import compute_number_agreements
 from rollout.reports.inputs.pairs import build_pairs
-from rollout.services.cells.cell_numbers import load_number_agreements
+from rollout.services.cells.cell_values import load_number_agreements
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.reports.inputs import load_report_inputs
-from rollout.services.reports.report_period import ReportPeriod
+from rollout.services.reports.visible_records import ReportPeriod
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.reviews.reviews import NewReviewTask, ReviewTaskStore
 from tests.api.bears import CREEK, LAKE

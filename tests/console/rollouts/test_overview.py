@@ -2,12 +2,16 @@
 
 from datetime import timedelta
 
-from api.console.rollouts.overview import VISITS_COOKIE, _format_heading
-from api.console.rollouts.rollout_summary import build_rollout_card, describe_deciding_models
+from api.console.rollouts.overview import (
+    VISITS_COOKIE,
+    _format_heading,
+    build_rollout_card,
+    describe_deciding_models,
+)
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import Actor, StopCells
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.cells import recent_timelines
+from rollout.services.cells import timeline
 from rollout.services.cells.overview import load_rollout_summaries
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
@@ -129,7 +133,7 @@ def test_cells_with_events_of_seven_days_have_a_small_timeline(browser, database
     bears.widened(database, NOON, bears.CREEK)
     part = browser.page("/").split(RECENT)[1].split("</section>")[0]
     assert 'href="/console/rollouts/bears/cells/creek/day"' in part
-    assert part.count("<svg") == part.count("<li>") <= recent_timelines.MAX_RECENT_CELLS
+    assert part.count("<svg") == part.count("<li>") <= timeline.MAX_RECENT_CELLS
     assert "v1 widened to supervised" in part
     assert "cells/lake" not in browser.as_("cleo").page("/")  # who reads of the creek alone
     clock.advance(8 * DAY)
@@ -141,7 +145,7 @@ def test_small_timelines_cost_a_handful_of_statements(browser, database, monkeyp
     bears.widened(database, NOON, bears.LAKE)
     counts = []
     for most in (0, 1, 2):
-        monkeypatch.setattr(recent_timelines, "MAX_RECENT_CELLS", most)
+        monkeypatch.setattr(timeline, "MAX_RECENT_CELLS", most)
         browser.as_("vic").page("/")
         with counted_statements(database) as statements:
             browser.page("/")

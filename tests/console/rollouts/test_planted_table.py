@@ -1,7 +1,7 @@
 """Planted recall on a cell's page: beside that of the cases that occurred, and apart from it."""
 
 from rollout.reports.figures import evidence_facts
-from rollout.reports.figures.planted_recall import PlantedRecall
+from rollout.reports.figures.evidence_facts import PlantedRecall
 from rollout.reports.statistics.intervals import compute_share
 from rollout.services.engine.ticks import Ticker
 from tests.console.told_cases import CLOSED

@@ -12,7 +12,7 @@ from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
 from rollout.services.access.users import AccountUpdate
-from rollout.services.backups.lost_revocations import end_sign_ins
+from rollout.services.backups.eras import end_sign_ins
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.support.channels import Channels
 from rollout.store.database.rollouts import Rollouts

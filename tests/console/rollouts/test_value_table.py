@@ -20,8 +20,7 @@ from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.tally.slots import to_instant
-from rollout.tally.value_counts import UnfamiliarUnits, ValueCounts
-from rollout.tally.value_series import ValueSeries
+from rollout.tally.value_series import UnfamiliarUnits, ValueCounts, ValueSeries
 from tests.api import bears
 from tests.factories import DAY, NOON
 from tests.replay.stories import a_history

@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 
 from api.console.page.form import TOKEN_FIELD
-from api.console.page.form_filling import fill_form
+from api.console.page.kept_form import fill_form
 from rollout.services.access.authentication import SESSION_IDLE_TIMEOUT
 from rollout.services.access.kept_forms import FORM_LIFETIME
 from tests.api import bears

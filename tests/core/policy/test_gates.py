@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rollout.core.policy.block_readings import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.cell_evidence import EvidenceCounts
-from rollout.core.policy.cost_scale import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.gates import (
     compute_condition_log_e,
     compute_share_bound,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.schemas.scope import build_scope
+from api.routers.scope import build_scope
 from rollout.client.local_scope import InvalidSnapshotError, parse_snapshot
 from rollout.core.scope.assignment import BELOW_FLOOR, CaseQuestion, decide_assignment
 from rollout.core.scope.assignment_table import AssignmentTable

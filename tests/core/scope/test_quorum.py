@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.policy.policy import Gate, Where
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.quorum import (
+from rollout.core.scope.approvals import (
     find_eligible_requesters,
     find_group_memberships,
     find_groups,
@@ -17,6 +16,7 @@ from rollout.core.scope.quorum import (
     find_unfilled_needs,
     list_resume_needs,
 )
+from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.scope import (
     CellState,
     GivenApproval,
@@ -26,7 +26,7 @@ from rollout.core.scope.scope import (
     Version,
     count_filled_needs,
 )
-from rollout.core.scope.stop_commands import find_resume_needs
+from rollout.core.scope.stop_targets import find_resume_needs
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, DAY, LAKE, NOON, policy
 
 GROUPS = ("operator", "safety", "finance")

@@ -8,7 +8,7 @@ import pytest
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.policy import Freeze, Limit, ReportPlan, Waves, Where
 from rollout.core.scope.schedule import limit_to_sites, list_schedule
-from rollout.reports.text.schedule_text import describe_entry
+from rollout.reports.text.state_text import describe_entry
 from tests.factories import (
     BO,
     CREEK,

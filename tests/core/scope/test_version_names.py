@@ -12,7 +12,7 @@ from rollout.core.scope.events import (
     VersionRetired,
 )
 from rollout.core.scope.projection import apply_events
-from rollout.core.scope.version_names import MAX_ALIASES, describe_version, list_names
+from rollout.core.scope.renames import MAX_ALIASES, describe_version, list_names
 from tests.core.scope.test_yearly_promise import RetryingDriver
 from tests.factories import BETWEEN, CREEK, DAY, HOUR, MET, NOON, RolloutDriver, policy
 

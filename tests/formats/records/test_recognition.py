@@ -3,17 +3,19 @@
 import polars as pl
 import pytest
 
-from rollout.formats.records.column_suggestions import suggest_column
-from rollout.formats.records.date_formats import recognize_date_formats, rewrite_times
-from rollout.formats.records.delimiters import recognize_delimiter
+from rollout.formats.records.column_layout import suggest_column
 from rollout.formats.records.encodings import recognize_encoding
-from rollout.formats.records.label_texts import find_several_labels, recognize_unsure
-from rollout.formats.records.number_formats import (
+from rollout.formats.records.recognition import recognize_delimiter
+from rollout.formats.records.text_formats import (
+    ReadingQuestion,
+    find_several_labels,
+    recognize_date_formats,
     recognize_decimal,
     recognize_percent,
+    recognize_unsure,
     rewrite_decimals,
+    rewrite_times,
 )
-from rollout.formats.records.reading_questions import ReadingQuestion
 
 NO_NUMBERS = pl.Series([], dtype=pl.String)
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from rollout.core.records.baselines import BaselineCount
+from rollout.core.records.records import BaselineCount
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.agreement import compute_agreements
 from rollout.reports.figures.audits import build_sampling_frame, compute_audits
@@ -18,8 +18,7 @@ from rollout.reports.figures.holdout import compute_holdout_actions
 from rollout.reports.figures.reviewer_agreement import compute_reviewer_agreement
 from rollout.reports.inputs.decided_by import assign_deciders
 from rollout.reports.inputs.inputs import ACTION_SCHEMA
-from rollout.reports.inputs.pairs import build_pairs
-from rollout.reports.inputs.unblinded import build_assisted_pairs
+from rollout.reports.inputs.pairs import build_assisted_pairs, build_pairs
 from rollout.reports.statistics.intervals import clopper_pearson
 
 FIVE = timedelta(minutes=5)

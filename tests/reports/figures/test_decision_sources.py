@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from rollout.reports.figures.decision_sources import UnsourcedDecisions, compute_decision_sources
+from rollout.reports.figures.label_sources import UnsourcedDecisions, compute_decision_sources
 from rollout.reports.text.source_text import CountedSource, describe_sources
 from rollout.tally.frames import UNSOURCED_SCHEMA
 from tests.tally.histories import decisions

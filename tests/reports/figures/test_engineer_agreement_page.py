@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from rollout.core.records.baselines import BaselineCount
+from rollout.core.records.records import BaselineCount
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.pages.html_report import render_html_report

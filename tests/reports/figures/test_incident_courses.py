@@ -7,8 +7,8 @@ import pytest
 
 from rollout.core.scope.events import IncidentOpened, Narrowed
 from rollout.core.statistics.detector import AgreementDetector
-from rollout.reports.figures import incident_courses
-from rollout.reports.figures.incident_courses import compute_incident_courses
+from rollout.reports.figures import detector_courses
+from rollout.reports.figures.detector_courses import compute_incident_courses
 from rollout.reports.pages.html_report import render_html_report
 
 
@@ -51,7 +51,7 @@ def test_a_withheld_unit_leaves_no_course(told):
 
 def test_the_newest_alarms_of_the_span_are_drawn(told, monkeypatch):
     inputs, _ = told
-    monkeypatch.setattr(incident_courses, "MAX_COURSES", 1)
+    monkeypatch.setattr(detector_courses, "MAX_COURSES", 1)
     assert [item.incident for item in compute_incident_courses(inputs)] == ["I-2"]
     opened_at = compute_incident_courses(inputs)[0].at
     later = replace(inputs, first=opened_at.replace(minute=1))

@@ -8,12 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.reports.figures.answer_runs import (
+from rollout.reports.figures.answer_patterns import (
+    FEW_METHOD,
     NO_OTHER_REVIEWERS,
     compute_expected_runs,
+    compute_median_time,
     find_longest_runs,
 )
-from rollout.reports.figures.decision_times import FEW_METHOD, compute_median_time
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.reviewers import compute_review_quality
 from rollout.reports.inputs.pairs import build_case_frame

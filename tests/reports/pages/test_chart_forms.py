@@ -6,9 +6,9 @@ import pytest
 
 from rollout.reports.inputs.actions import ActionFrequencyChange
 from rollout.reports.pages import svg
-from rollout.reports.pages.chart_forms import compile_chart
 from rollout.reports.pages.charts import draw_action_chart, draw_charts
 from rollout.reports.pages.figure_charts import draw_figure_charts
+from rollout.reports.pages.svg import compile_chart
 from rollout.reports.statistics.intervals import PairedChange
 from rollout.reports.text.formatting import format_day
 

@@ -11,17 +11,20 @@ from rollout.reports.figures.calibration import HUMANS, OUTCOMES, CoveragePoint
 from rollout.reports.figures.drift import NewValue
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.pages.cell_rows import build_cell_rows
-from rollout.reports.pages.finding import SEVERITIES
+from rollout.reports.pages.data_findings import SEVERITIES
 from rollout.reports.pages.findings import rank_findings
-from rollout.reports.pages.html_report import render_html_report
+from rollout.reports.pages.html_report import (
+    SECTION_TITLES,
+    label_cells,
+    list_sections,
+    render_html_report,
+)
 from rollout.reports.pages.open_proposals import find_open_proposals
-from rollout.reports.pages.report_sections import SECTION_TITLES, list_sections
 from rollout.reports.pages.report_tiles import build_tiles, describe_stage_changes
 from rollout.reports.pages.section_summaries import SUMMARIES, summarize_sections
-from rollout.reports.pages.stacked_tables import label_cells
 from rollout.reports.pages.summary import describe_results
 from rollout.reports.statistics.intervals import compute_share
-from rollout.reports.text.bound_text import format_share_bound
+from rollout.reports.text.value_text import format_share_bound
 from tests.reports.conftest import NOON
 
 READERS = ("operator", "engineer", "auditor")

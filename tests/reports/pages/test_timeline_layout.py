@@ -19,11 +19,12 @@ from rollout.reports.figures.timeline_parts import (
     TimelineVersion,
 )
 from rollout.reports.pages.timeline_chart import draw_timeline
-from rollout.reports.pages.timeline_columns import MIN_COLUMN_WIDTH, list_columns
 from rollout.reports.pages.timeline_layout import (
     HEIGHT,
     MAX_MARK_SHIFT,
+    MIN_COLUMN_WIDTH,
     build_frames,
+    list_columns,
     list_labels,
     place_marks,
 )

@@ -9,7 +9,7 @@ from rollout.core.statistics.evidence import (
     count_further_agreements,
 )
 from rollout.reports.statistics.bounds import compute_bounds, compute_cost_bounds, compute_estimates
-from rollout.reports.text.bound_text import OPENING_NOTE
+from rollout.reports.text.value_text import OPENING_NOTE
 
 LEVELS = (0.0, 0.25, 1.0)
 

@@ -8,8 +8,12 @@ from rollout.core.access.access_events import ACCESS_KINDS
 from rollout.core.scope.events import EVENT_TYPES, Approved, VersionFirstUsed, VersionRetired
 from rollout.reports.text import event_kinds, event_text
 from rollout.reports.text.access_event_text import describe_access_event
-from rollout.reports.text.event_describer import CitedProposals, EventDescriber
-from rollout.reports.text.event_phrases import describe_mark, phrase_event
+from rollout.reports.text.event_describer import (
+    CitedProposals,
+    EventDescriber,
+    describe_mark,
+    phrase_event,
+)
 from rollout.reports.text.state_text import CELL_STATES, CLOSED_PROPOSALS, PROPOSAL_KINDS
 from rollout.store.ledger.projections import CLOSING_STATES
 from tests.factories import NOON, policy

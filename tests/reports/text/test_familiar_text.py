@@ -7,7 +7,7 @@ from rollout.reports.text.familiar_text import (
     describe_familiar_cases,
     describe_unfamiliar_share,
 )
-from rollout.tally.value_counts import UnfamiliarUnits
+from rollout.tally.value_series import UnfamiliarUnits
 from tests.factories import policy
 
 RULE = FamiliarityRule(tuple(FamiliarAttribute((n,)) for n in ("form", "scanner")), line=0.9)

@@ -3,7 +3,7 @@
 import pytest
 
 from rollout.formats.policy.reader import read_policy
-from rollout.reports.text.reading_text import format_reading
+from rollout.reports.text.value_text import format_reading
 from rollout.services.support.package_data import find_package_data
 from tests.shipped_policies import SHIPPED_POLICIES
 

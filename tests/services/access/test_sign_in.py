@@ -30,8 +30,8 @@ from rollout.services.access.users import (
     update_account,
 )
 from rollout.services.support.clock import ManualClock
-from rollout.store.access import sign_in_addresses
-from rollout.store.access.sign_in_addresses import SignInAddresses
+from rollout.store.access import sessions
+from rollout.store.access.sessions import SignInAddresses
 from rollout.store.access.users import Users
 from tests.factories import DAY, NOON
 from tests.services.houses import ADA, BO, BOX, PASSWORD, chain_of, chance, furnish, kinds
@@ -258,7 +258,7 @@ def test_failures_from_everywhere_never_slow_an_address_that_was_used_before(hou
 
 
 def test_an_account_remembers_its_newest_addresses_only(house, signing, monkeypatch):
-    monkeypatch.setattr(sign_in_addresses, "MAX_ADDRESSES_PER_USER", 2)
+    monkeypatch.setattr(sessions, "MAX_ADDRESSES_PER_USER", 2)
     for number in range(3):
         at = NOON + number * DAY
         signing.sign_in_with_password("bo", PASSWORD, address=f"10.1.0.{number}", at=at)

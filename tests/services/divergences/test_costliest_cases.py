@@ -9,7 +9,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import NotAllowedError
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.access import users
-from rollout.services.divergences.costliest_cases import PROPOSAL_PAGE, load_costliest_divergences
+from rollout.services.divergences.top_losses import PROPOSAL_PAGE, load_costliest_divergences
 from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
 from rollout.services.support.clock import ManualClock

@@ -3,12 +3,12 @@
 from sqlalchemy import update
 
 from rollout.core.scope.events import ProposalRaised
-from rollout.services.engine import recounted_evidence, sealed_spans
+from rollout.services.engine import evidence_seals, proposal_recount
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.recounted_evidence import RecountedEvidence
+from rollout.services.engine.evidence_seals import SealedSpans
+from rollout.services.engine.proposal_recount import RecountedEvidence
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.sealed_spans import SealedSpans
 from rollout.store.counting import top_losses
 from rollout.store.ledger import ledger
 from rollout.store.tables import tables
@@ -22,8 +22,8 @@ def test_spans_are_the_same_in_parts_of_any_size(database, monkeypatch):
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, "story")
     (spans,) = SealedSpans(database, state).iterate_parts()
-    monkeypatch.setattr(sealed_spans, "SPANS_PER_PART", 2)
-    monkeypatch.setattr(sealed_spans, "ROWS_PER_READ", 1)
+    monkeypatch.setattr(evidence_seals, "SPANS_PER_PART", 2)
+    monkeypatch.setattr(evidence_seals, "ROWS_PER_READ", 1)
     monkeypatch.setattr(ledger, "ROWS_PER_READ", 1)
     parts = list(SealedSpans(database, state).iterate_parts())
     assert [span for part in parts for span in part] == spans
@@ -40,7 +40,7 @@ def test_one_cell_at_a_time_gives_the_same_readings(database, monkeypatch):
         return cell
 
     monkeypatch.setattr(RecountedEvidence, "load", count_cells)
-    monkeypatch.setattr(recounted_evidence, "MAX_HELD_ROWS", 0)
+    monkeypatch.setattr(proposal_recount, "MAX_HELD_ROWS", 0)
     assert EvidenceCheck(database, "story").check_all().faults == []
     raised = [e for e in written(database) if isinstance(e, ProposalRaised) and e.cell is not None]
     assert len(cell_counts) == len(raised) > 0

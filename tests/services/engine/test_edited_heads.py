@@ -4,9 +4,8 @@ import pytest
 from sqlalchemy import update
 
 from rollout.core.scope.events import ProposalRaised
-from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.engine.evidence_check import EvidenceCheck, sample_evidence
 from rollout.services.engine.evidence_reader import EvidenceReader
-from rollout.services.engine.evidence_sampling import sample_evidence
 from rollout.services.engine.frozen_sources import freeze_sources
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.database.session import Database

@@ -12,13 +12,11 @@ from rollout.core.records.records import Decision
 from rollout.core.scope.events import IncidentOpened, ProposalRaised
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.record_events import RecordsCounted
-from rollout.services.engine import evidence_check, retention, sealed_spans
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.evidence_sampling import sample_evidence
-from rollout.services.engine.evidence_seals import EvidenceSeals
+from rollout.services.engine import evidence_check, evidence_seals, retention
+from rollout.services.engine.evidence_check import EvidenceCheck, sample_evidence
+from rollout.services.engine.evidence_seals import EvidenceSeals, SealedSpans
 from rollout.services.engine.retention import purge_old_records
 from rollout.services.engine.rollout_state import load_rollout_state, parse_stored_policy
-from rollout.services.engine.sealed_spans import SealedSpans
 from rollout.services.erasure.case_erasure import erase_case
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.erasure.name_erasure import erase_name
@@ -343,7 +341,7 @@ def test_a_scheduled_sample_opens_one_incident(database):
 def test_readings_that_the_units_dont_give_are_found(database, monkeypatch):
     proposals = [event for event in written(database) if isinstance(event, ProposalRaised)]
     assert any(event.cell is not None and event.records_digest for event in proposals)
-    monkeypatch.setattr(sealed_spans, "parse_stored_policy", parse_doubled)
+    monkeypatch.setattr(evidence_seals, "parse_stored_policy", parse_doubled)
     faults = checked(database).faults
     assert any("the counted units give" in fault for fault in faults)
 

@@ -11,7 +11,7 @@ from rollout.core.policy.measures import MISSING
 from rollout.core.scope.events import Widened
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
-from rollout.services.engine.reviewer_checks import compute_reviewer_checks
+from rollout.services.engine.reviewer_recount import compute_reviewer_checks
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import open_stored_history

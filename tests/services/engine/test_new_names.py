@@ -10,7 +10,7 @@ from rollout.core.scope.decider import MAX_OPEN_VERSIONS
 from rollout.core.scope.scope import Scope, Version
 from rollout.services.engine.new_versions import find_first_names, list_new_versions
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.engine.version_limit import select_usable_names
+from rollout.services.engine.versions import select_usable_names
 from rollout.store.database.rollouts import Rollout
 from rollout.store.ledger.versions import StoredVersion, build_version_info
 from tests.factories import HOUR, NOON, policy

@@ -8,7 +8,7 @@ from rollout.core.scope.events import IncidentOpened, Narrowed
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine import reviewer_recount
 from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.reviewer_checks import compute_reviewer_checks
+from rollout.services.engine.reviewer_recount import compute_reviewer_checks
 from rollout.store.tables.append_only import APPEND_ONLY
 from rollout.store.tables.tables import counted_units, ledger_texts
 from rollout.tally.slots import to_instant

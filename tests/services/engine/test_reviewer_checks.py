@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.records.records import Decision
-from rollout.services.engine import reviewer_checks
-from rollout.services.engine.reviewer_checks import ReviewerCheckCache, compute_reviewer_checks
+from rollout.services.engine import reviewer_recount
+from rollout.services.engine.reviewer_recount import ReviewerCheckCache, compute_reviewer_checks
 from rollout.services.reviews import reviews
 from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, START, Room, person, policy_text
 
@@ -19,7 +19,7 @@ def looks(monkeypatch):
     """Count how often a whole history is read."""
     found = []
     monkeypatch.setattr(
-        reviewer_checks,
+        reviewer_recount,
         "compute_reviewer_checks",
         lambda *of: found.append(of) or compute_reviewer_checks(*of),
     )

@@ -7,8 +7,7 @@ from sqlalchemy import insert, update
 
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.record_events import TrainingCutoffSet
-from rollout.services.engine.evidence_check import EvidenceCheck
-from rollout.services.engine.evidence_sampling import sample_evidence
+from rollout.services.engine.evidence_check import EvidenceCheck, sample_evidence
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.versions import TrainedLaterError, record_training_cutoff
 from rollout.services.records.record_import import VersionStatements, import_records

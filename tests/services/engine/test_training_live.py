@@ -12,7 +12,7 @@ from rollout.reports.figures.feedback_loop import compute_feedback
 from rollout.reports.figures.label_sources import SOURCES
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.reports.inputs import load_report_inputs
-from rollout.services.reports.report_period import load_whole_period
+from rollout.services.reports.visible_records import load_whole_period
 from rollout.services.training.training import TrainingOptions, export_training_rows
 from rollout.store.records.records import RecordStore
 from tests.api.bears import CREEK, POLICY, approved, founded, scope_of, tick, widened

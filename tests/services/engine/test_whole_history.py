@@ -16,8 +16,11 @@ from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.erasure.case_erasure import erase_case
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.process.health_checks import run_health_checks
-from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases
-from rollout.services.records.planted_check import find_planting_faults
+from rollout.services.records.planted_cases import (
+    PlantingRequest,
+    declare_planted_cases,
+    find_planting_faults,
+)
 from rollout.store.ledger.versions import VersionInfo, VersionStore, build_version_info
 from rollout.store.records.records import RecordStore
 from rollout.store.tables.append_only import APPEND_ONLY

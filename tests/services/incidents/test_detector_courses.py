@@ -8,8 +8,8 @@ from rollout.core.policy.policy import Guard
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.statistics.detector import AgreementDetector
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures import detector_course, incident_courses
-from rollout.reports.figures.incident_courses import compute_incident_courses
+from rollout.reports.figures import detector_courses
+from rollout.reports.figures.detector_courses import compute_incident_courses
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
 from rollout.services.incidents.detector_courses import (
@@ -20,7 +20,7 @@ from rollout.services.incidents.detector_courses import (
 )
 from rollout.services.incidents.incident_impact import load_incident_impact
 from rollout.services.reports.inputs import load_report_inputs
-from rollout.services.reports.report_period import load_whole_period
+from rollout.services.reports.visible_records import load_whole_period
 from rollout.services.support.clock import ManualClock
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.records.external_keys import ExternalKeys
@@ -84,7 +84,7 @@ def test_the_course_is_that_of_a_detector_fed_unit_by_unit(service):
 @pytest.mark.usefixtures("town")
 def test_long_courses_keep_some_points_and_the_alarm(service, monkeypatch):
     whole = load(service).course.points
-    monkeypatch.setattr(detector_course, "MAX_COURSE_POINTS", 10)
+    monkeypatch.setattr(detector_courses, "MAX_COURSE_POINTS", 10)
     points = load(service).course.points
     assert 5 < len(points) <= 10
     assert points[-1] == whole[-1]
@@ -108,7 +108,7 @@ def test_nobody_reads_a_course_while_one_of_its_cases_may_be_decided_blind(servi
 
 @pytest.mark.usefixtures("town")
 def test_records_other_than_those_of_the_alarm_draw_no_course(service, monkeypatch):
-    monkeypatch.setattr(detector_course, "find_slot_before", lambda *_: 2**40)
+    monkeypatch.setattr(detector_courses, "find_slot_before", lambda *_: 2**40)
     loaded = load(service)
     assert (loaded.course, loaded.hidden) == (None, RECOUNTED)
 
@@ -128,9 +128,9 @@ def load_report_courses(service):
 @pytest.mark.usefixtures("town")
 def test_a_report_has_the_course_of_the_page(service, monkeypatch):
     whole = load(service).course
-    monkeypatch.setattr(incident_courses, "MAX_REPORT_POINTS", 200)
+    monkeypatch.setattr(detector_courses, "MAX_REPORT_POINTS", 200)
     assert [item.course for item in load_report_courses(service)] == [whole]
-    monkeypatch.setattr(incident_courses, "MAX_REPORT_POINTS", 10)
+    monkeypatch.setattr(detector_courses, "MAX_REPORT_POINTS", 10)
     (item,) = load_report_courses(service)
     assert (item.incident, item.site, item.window) == ("I-1", "creek", "day")
     assert set(item.course.points) < set(whole.points)

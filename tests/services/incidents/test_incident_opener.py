@@ -9,10 +9,13 @@ from rollout.core.scope.commands import AcknowledgeIncident, Actor, OpenIncident
 from rollout.core.scope.incidents import EFFECTS, MAX_OPEN_INCIDENTS, SINGLE_INCIDENTS
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.command_handler import execute_command
-from rollout.services.engine.incident_opener import IncidentOpener
-from rollout.services.engine.service import build_service
-from rollout.services.incidents.incidents import load_all_incidents, load_incidents
-from rollout.services.incidents.unopened_numbers import UnopenedNumber, load_unopened_numbers
+from rollout.services.engine.service import IncidentOpener, build_service
+from rollout.services.incidents.incidents import (
+    UnopenedNumber,
+    load_all_incidents,
+    load_incidents,
+    load_unopened_numbers,
+)
 from rollout.services.support.clock import ManualClock
 from tests.api.bears import CREEK, founded
 from tests.factories import NOON

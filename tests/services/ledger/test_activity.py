@@ -10,7 +10,7 @@ from rollout.reports.text.event_text import describe_event
 from rollout.services.access.authentication import Authenticator
 from rollout.services.cells.cell_table import find_recent_changes, load_cell_page
 from rollout.services.cells.cells import load_cell
-from rollout.services.divergences.action_change import load_action_changes
+from rollout.services.divergences.matrices import load_action_changes
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.evidence_reader import load_events
 from rollout.services.engine.service import build_service

@@ -10,8 +10,8 @@ from rollout.services.cells.cell_values import CellValuesSummary
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.notifications import message_facts
 from rollout.services.notifications.kinds import INCIDENTS, NEW_VALUES, PROPOSALS
-from rollout.services.notifications.new_values import MAX_VALUE_AGE
-from rollout.tally.value_counts import UnfamiliarUnits
+from rollout.services.notifications.selection import MAX_VALUE_AGE
+from rollout.tally.value_series import UnfamiliarUnits
 from tests.api.bears import CREEK, LAKE, POLICY, tick, widened
 from tests.factories import HOUR, MET, MINUTE, NOON
 from tests.services.notifications.mailing_list import choose, run_pass

@@ -8,7 +8,7 @@ from rollout.services.access import users
 from rollout.services.access.authenticator_codes import reset_second_factor
 from rollout.services.access.users import AccountUpdate
 from rollout.services.erasure.erasure import ErasureRequest
-from rollout.services.erasure.user_erasure import erase_user
+from rollout.services.erasure.name_erasure import erase_user
 from rollout.services.policies.account_changes import change_account, list_missing_approvers
 from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.users import Users

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.policy.policy import Gate
+from rollout.core.scope.approvals import find_group_memberships
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.core.scope.quorum import find_group_memberships
-from rollout.core.scope.stop_commands import TWO_OPERATORS
+from rollout.core.scope.stop_targets import TWO_OPERATORS
 from rollout.services.access import users
 from rollout.services.access.authentication import Authenticator
 from rollout.services.access.users import AccountUpdate, load_local_caller

@@ -14,8 +14,8 @@ from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
-from rollout.services.policies import familiar_preview
-from rollout.services.policies.familiar_preview import describe_unfamiliar_effect
+from rollout.services.policies import familiar_plan
+from rollout.services.policies.familiar_plan import describe_unfamiliar_effect
 from rollout.services.policies.policies import preview_policy
 from rollout.services.records.record_import import import_records
 from rollout.services.support.clock import ManualClock
@@ -69,7 +69,7 @@ def test_the_last_months_units_are_counted_by_version(database, last, monkeypatc
     assert plan.changes.unfamiliar == (text,)
     (text,) = preview(database, RULED, last + 40 * DAY)
     assert text == "unknown, because the last 30 days have no case"
-    monkeypatch.setattr(familiar_preview, "MAX_PREVIEWED_CASES", 3)
+    monkeypatch.setattr(familiar_plan, "MAX_PREVIEWED_CASES", 3)
     (text,) = preview(database, RULED, last)
     assert re.fullmatch(r"[1-3] of [1-3] units of v1 in the newest 3 cases of 30 days \(.*\)", text)
 

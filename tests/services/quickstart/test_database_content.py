@@ -18,13 +18,13 @@ import pytest
 from api.app import create_app
 from rollout.cli import quickstart as command
 from rollout.core.errors import RefusalError
+from rollout.core.scope.approvals import find_missing_for_resume
 from rollout.core.scope.permissions import Caller
-from rollout.core.scope.quorum import find_missing_for_resume
 from rollout.core.scope.scope import GivenApproval, count_filled_needs
 from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import build_service
-from rollout.services.quickstart import history_files
+from rollout.services.quickstart import simulated_cases
 from rollout.services.quickstart.starter_accounts import (
     list_operators,
     list_starter_accounts,
@@ -82,7 +82,7 @@ def broken_off(tmp_path_factory):
     folder = tmp_path_factory.mktemp("interrupted")
     with pytest.MonkeyPatch.context() as patch:
         prepare(patch, folder, [])
-        patch.setattr(history_files, "MAX_CASES", 40)
+        patch.setattr(simulated_cases, "MAX_CASES", 40)
         interrupt_quickstart("import_record_files")
     return folder
 
@@ -193,7 +193,7 @@ def interrupt_quickstart(step):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_an_interrupted_quickstart_is_repeated(started, step, monkeypatch):
-    monkeypatch.setattr(history_files, "MAX_CASES", 40)
+    monkeypatch.setattr(simulated_cases, "MAX_CASES", 40)
     interrupt_quickstart(step)
     said = done("quickstart")
     assert "An earlier quickstart was interrupted" in said

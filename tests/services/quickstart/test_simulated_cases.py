@@ -9,18 +9,19 @@ import pytest
 
 from rollout.core.policy.label_sets import do_sets_agree, is_label_set
 from rollout.formats.policy.reader import parse_policy, read_policy
-from rollout.services.quickstart.history_files import (
-    CASE_PREFIX,
-    MAX_CASES,
-    build_history_files,
-    plan_history,
-)
 from rollout.services.quickstart.live_traffic import (
     LiveTraffic,
     build_question,
     parse_fault,
 )
-from rollout.services.quickstart.simulated_cases import CaseSimulator, compute_label_shares
+from rollout.services.quickstart.simulated_cases import (
+    CASE_PREFIX,
+    MAX_CASES,
+    CaseSimulator,
+    build_history_files,
+    compute_label_shares,
+    plan_history,
+)
 from rollout.services.support.package_data import find_package_data
 from tests.replay.logos import POLICY as SPONSORS
 from tests.shipped_policies import SHIPPED_POLICIES

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from rollout.core.records.records import Case, SentCase, SentPrediction
-from rollout.core.scope.assignment_claims import AssignmentClaim
+from rollout.core.scope.assignment import AssignmentClaim
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.records.parse import DeclaringPrediction, ItemReader, RejectedItem
 from rollout.services.engine.rollout_state import load_rollout_state

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.records.baselines import BaselineCount
+from rollout.core.records.records import BaselineCount
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.policy_application import apply_policy

@@ -29,7 +29,7 @@ from rollout.services.records.record_import import import_records
 from rollout.services.replay.replay import ReplayRequest, read_request_records, replay_records
 from rollout.services.replay.replay_output import build_replay_inputs
 from rollout.services.reports.inputs import NothingToReportError, load_report_inputs
-from rollout.services.reports.report_period import ReportPeriod, load_whole_period
+from rollout.services.reports.visible_records import ReportPeriod, load_whole_period
 from rollout.store.database.session import Database
 from rollout.store.ledger.versions import VersionInfo, VersionStore
 from rollout.store.records.external_keys import ExternalKeys

@@ -14,11 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.services.uploads import file_checks
-from rollout.services.uploads.file_checks import prepare_file
+from rollout.services.uploads import uploaded_files
 from rollout.services.uploads.upload_request import COMMANDS_TEXT, FILE_NAMES, UploadOptions
 from rollout.services.uploads.upload_result import STEPS
-from rollout.services.uploads.uploaded_files import run_uploaded_files
+from rollout.services.uploads.uploaded_files import prepare_file, run_uploaded_files
 from tests.recorded import write_records
 
 RAMPS = UploadOptions(rollout="ramps")
@@ -171,12 +170,12 @@ def test_what_is_no_csv_of_records_gets_a_sentence(folder, change, text):
 
 def test_one_row_too_many_is_refused_drafted_or_not(folder, monkeypatch):
     policy_text = run(folder).policy_text
-    monkeypatch.setattr(file_checks, "MAX_ROWS", 399)
+    monkeypatch.setattr(uploaded_files, "MAX_ROWS", 399)
     limit = rf"predictions.csv has 400 rows; at most 399 are run here; run .*{BY_COMMAND}"
     for options in (RAMPS, UploadOptions(policy_text=policy_text)):
         with pytest.raises(ValueError, match=limit):
             run(folder, options)
-    monkeypatch.setattr(file_checks, "MAX_ROWS", 400)
+    monkeypatch.setattr(uploaded_files, "MAX_ROWS", 400)
     run(folder)
 
 

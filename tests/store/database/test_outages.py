@@ -8,13 +8,13 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from rollout.store.database.connections import MAX_ATTEMPT_TIME, RETRY_INTERVAL, OutageMonitor
 from rollout.store.database.errors import (
     DatabaseBusyError,
     DatabaseUnavailableError,
     StoreError,
     translate_driver_errors,
 )
-from rollout.store.database.outages import MAX_ATTEMPT_TIME, RETRY_INTERVAL, OutageMonitor
 from rollout.store.database.postgresql_connections import (
     MAX_SILENCE,
     ServerSilentError,

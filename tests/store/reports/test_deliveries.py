@@ -15,7 +15,7 @@ from rollout.store.reports.deliveries import (
     NewDelivery,
     Outbox,
 )
-from rollout.store.reports.report_runs import ReportRuns
+from rollout.store.reports.reports import ReportRuns
 from rollout.store.tables.tables import report_runs
 from tests.factories import DAY, HOUR, MINUTE, NOON
 

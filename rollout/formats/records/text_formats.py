@@ -1,0 +1,340 @@
+"""How a file writes numbers, dates and labels."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from rollout.formats.records.times import TIME_PATTERN
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingQuestion:
+    """Several readings fit the rows of a file, or none does.
+
+    Attributes:
+        option: the option of `rollout init` that decides, such as `--date-format`.
+        text: what is open, with examples.
+        choices: the values that the option can have here.
+    """
+
+    option: str
+    text: str
+    choices: tuple[str, ...]
+
+
+_COMMA = r"^[+-]?\d+,\d+\s*%?$"
+_POINT = r"^[+-]?\d*\.\d+\s*%?$"
+_GROUPS_BY_POINT = r"^[+-]?\d{1,3}(?:\.\d{3})+$"
+_GROUPED_COMMA = r"^[+-]?\d{1,3}(?:\.\d{3})+,\d+$"
+_PLAIN = r"^\+?\d+(?:\.\d+)?$"
+_SIGNED = r"^\+?\d+(?:[.,]\d+)?\s*%$"
+MIN_PERCENT_SHARE = 0.9
+"""Share of confidences above 1 from which they are in percent."""
+
+
+def rewrite_decimals(texts: pl.Series, decimal: str | None) -> pl.Series:
+    """Return numbers with a decimal point; other texts stay.
+
+    >>> rewrite_decimals(pl.Series(["0,5", "1.200,5", "1.200", "-"]), ",").to_list()
+    ['0.5', '1200.5', '1200', '-']
+    """
+    if decimal != ",":
+        return texts
+    clean = pl.col("text").str.strip_chars()
+    ungrouped = clean.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+    is_grouped = clean.str.contains(_GROUPS_BY_POINT) | clean.str.contains(_GROUPED_COMMA)
+    rewritten = (
+        pl.when(clean.str.contains(_COMMA))
+        .then(clean.str.replace(",", ".", literal=True))
+        .when(is_grouped)
+        .then(ungrouped)
+        .otherwise("text")
+    )
+    return pl.DataFrame({"text": texts}).select(rewritten.alias(texts.name)).to_series()
+
+
+def rewrite_percents(texts: pl.Series) -> pl.Series:
+    """Return confidences from 0 to 100 as numbers from 0 to 1; other texts stay.
+
+    >>> rewrite_percents(pl.Series(["93.1", "7 %", "high"])).to_list()
+    ['93.1e-2', '7e-2', 'high']
+    """
+    clean = pl.col("text").str.strip_chars()
+    number = clean.str.strip_suffix("%").str.strip_chars()
+    rewritten = pl.when(number.str.contains(_PLAIN)).then(number + "e-2").otherwise("text")
+    return pl.DataFrame({"text": texts}).select(rewritten.alias(texts.name)).to_series()
+
+
+def recognize_decimal(
+    confidence: pl.Series, others: Sequence[pl.Series], file: str
+) -> str | ReadingQuestion:
+    """Return `.` or `,` for the numbers of a file, or what is open.
+
+    A comma in a confidence is a decimal comma, because no confidence is above 100. Elsewhere 1,234
+    can be a thousand, and in labels 1,2 can be two labels.
+    """
+    texts = pl.concat([column.drop_nulls().alias("") for column in (confidence, *others)])
+    texts = texts.filter(texts.str.contains("[.,]")).str.strip_chars()
+    commas = texts.filter(texts.str.contains(_COMMA) | texts.str.contains(_GROUPED_COMMA))
+    if not commas.len():
+        return "."
+    points = texts.filter(texts.str.contains(_POINT) & ~texts.str.contains(_GROUPS_BY_POINT))
+    if points.len():
+        text = f"{file}: numbers have decimal points ({points[0]}) and commas ({commas[0]})"
+        return ReadingQuestion("--decimal", text, (".", ","))
+    if confidence.str.contains(",").any():
+        return ","
+    text = f"{file}: the comma in {commas[0]} can be a decimal comma, or something else"
+    return ReadingQuestion("--decimal", text, (".", ","))
+
+
+def recognize_percent(confidence: pl.Series, file: str) -> bool | ReadingQuestion:
+    """Return whether confidences, with decimal points, are in percent, or what is open."""
+    texts = confidence.drop_nulls().str.strip_chars()
+    is_signed = texts.str.contains(_SIGNED)
+    if texts.len() and is_signed.all():
+        return True
+    values = texts.cast(pl.Float64, strict=False).drop_nulls()
+    values = values.filter(values.is_between(0, 100))
+    above = values.filter(values > 1)
+    choices = ("true", "false")
+    if is_signed.any():
+        text = f"{file}: some confidences have a percent sign ({texts.filter(is_signed)[0]})"
+        return ReadingQuestion("--percent", f"{text} and some have none", choices)
+    if not above.len():
+        if values.len() and values.is_in([0.0, 1.0]).all():
+            text = f"{file}: every confidence is 0 or 1, which can be 1 of 1 or 1 %"
+            return ReadingQuestion("--percent", text, choices)
+        return False
+    if above.len() >= MIN_PERCENT_SHARE * values.len():
+        return True
+    share = f"{above.len():,} of {values.len():,} confidences are above 1 (as {above[0]:g})"
+    return ReadingQuestion("--percent", f"{file}: {share}, the others from 0 to 1", choices)
+
+
+_CLOCK = (
+    r"(?:[T,]|,? )\s*(?<hour>\d{1,2}):(?<minute>\d{2})(?::(?<second>\d{2}(?:[.,]\d+)?))?"
+    r"\s*(?<half>[AaPp]\.?[Mm]\.?)?\s*(?<offset>[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?$"
+)
+_MARK = r"[./-]"
+_NUMERIC = rf"^(?<first>\d{{1,2}}){_MARK}(?<second_part>\d{{1,2}}){_MARK}(?<year>\d{{4}})" + _CLOCK
+_PATTERNS = {
+    "day-first": _NUMERIC.replace("<first>", "<day>").replace("<second_part>", "<month>"),
+    "month-first": _NUMERIC.replace("<first>", "<month>").replace("<second_part>", "<day>"),
+    "year-first": rf"^(?<year>\d{{4}}){_MARK}(?<month>\d{{1,2}}){_MARK}(?<day>\d{{1,2}})" + _CLOCK,
+}
+_UNIX = {"unix-seconds": r"^\d{9,10}(?:\.\d+)?$", "unix-milliseconds": r"^\d{13}$"}
+_OFFSET = r"(?:[Zz]|UTC|GMT|\d[+-]\d{2}(?::?\d{2})?)$|^\d{9,13}(?:\.\d+)?$"
+_COMPACT = r"^\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d$"
+"""2605131405 can be 13 May 2026, 14:05; few Unix seconds look like it."""
+MAX_MONTH = 12
+
+
+def rewrite_times(texts: pl.Series, date_formats: Sequence[str]) -> pl.Series:
+    """Return times in these forms as ISO 8601; other texts stay.
+
+    >>> rewrite_times(pl.Series(["3.5.2026 4:05", "x"]), ["day-first"]).to_list()
+    ['2026-05-03T04:05:00', 'x']
+    """
+    frame = pl.DataFrame({"text": texts, "clean": texts.str.strip_chars()})
+    rewritten = [_rewrite(date_format) for date_format in date_formats if date_format != "iso"]
+    if not rewritten:
+        return texts
+    is_iso = pl.col("clean").str.contains(TIME_PATTERN)
+    other = pl.coalesce(*rewritten, "text")
+    return frame.select(pl.when(is_iso).then("text").otherwise(other).alias(texts.name)).to_series()
+
+
+def _rewrite(date_format: str) -> pl.Expr:
+    clean = pl.col("clean")
+    if date_format in _PATTERNS:
+        return _rewrite_parts(clean.str.extract_groups(_PATTERNS[date_format]))
+    if date_format in _UNIX:
+        digits = 9 if date_format == "unix-seconds" else 6
+        matching = pl.when(clean.str.contains(_UNIX[date_format])).then(clean)
+        whole = matching.str.extract(r"^(\d+)").cast(pl.Int64) * 10 ** (digits - 3)
+        fraction = matching.str.extract(r"\.(\d+)$").str.pad_end(6, "0").str.slice(0, 6)
+        micros = whole + fraction.cast(pl.Int64, strict=False).fill_null(0)
+        instant: pl.Expr = micros.cast(pl.Datetime("us"))
+        return instant.dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
+    parsed = clean.str.to_datetime(date_format, strict=False, time_unit="us")
+    has_offset = "%z" in date_format or "%:z" in date_format or "%#z" in date_format
+    return parsed.dt.strftime("%Y-%m-%dT%H:%M:%S%.f" + ("Z" if has_offset else ""))
+
+
+def _rewrite_parts(groups: pl.Expr) -> pl.Expr:
+    """Return ISO 8601 from the parts of a date; null where they are none."""
+
+    def get(name: str) -> pl.Expr:
+        field: pl.Expr = groups.struct.field(name)
+        return field
+
+    hour = get("hour").cast(pl.Int8, strict=False)
+    is_afternoon = get("half").str.to_lowercase().str.starts_with("p")
+    hour = (
+        pl.when(get("half").is_null())
+        .then(hour)
+        .when(hour.is_between(1, 12))
+        .then(hour % 12 + pl.when(is_afternoon).then(12).otherwise(0))
+    )
+    date = [get("year"), pl.lit("-"), get("month").str.zfill(2), pl.lit("-")]
+    clock = [hour.cast(pl.String).str.zfill(2), pl.lit(":"), get("minute"), pl.lit(":")]
+    offset = get("offset").fill_null("").replace({"UTC": "Z", "GMT": "Z"})
+    second = get("second").fill_null("00")
+    return pl.concat_str(*date, get("day").str.zfill(2), pl.lit("T"), *clock, second, offset)
+
+
+def recognize_date_formats(
+    columns: Iterable[pl.Series], file: str, chosen: Sequence[str] = ()
+) -> tuple[str, ...] | ReadingQuestion:
+    """Return the forms of all times of a file, or what is open.
+
+    A form counts if a text has it; texts in no form are left to the reader, which rejects them.
+    `chosen` forms come first and decide the order of day and month.
+    """
+    texts = _collect_other_texts(columns)
+    if not texts.len():
+        return tuple(chosen)
+    is_pattern = any("%" in name for name in chosen)
+    formats = list(chosen) + [
+        name
+        for name, pattern in {**_UNIX, "year-first": _PATTERNS["year-first"]}.items()
+        if name not in chosen and not is_pattern and texts.str.contains(pattern).any()
+    ]
+    seconds = texts.filter(texts.str.contains(_UNIX["unix-seconds"]))
+    if not chosen and seconds.len() and seconds.str.contains(_COMPACT).all():
+        text = (
+            f"{file}: times such as {seconds[0]} can be Unix seconds or year, month, day and time"
+        )
+        return ReadingQuestion("--date-format", text, ("unix-seconds", "%y%m%d%H%M"))
+    numeric = texts.filter(texts.str.contains(_PATTERNS["day-first"]))
+    if chosen or not numeric.len():
+        return tuple(formats)
+    is_day_first, is_month_first = _is_possible(numeric, 0, 1), _is_possible(numeric, 1, 0)
+    readable = is_day_first | is_month_first
+    for name, is_possible in (("day-first", is_day_first), ("month-first", is_month_first)):
+        other = is_month_first if name == "day-first" else is_day_first
+        if is_possible.filter(readable).all() and not other.filter(readable).all():
+            return (*formats, name)
+    return _ask_for_order(numeric, is_day_first, is_month_first, file)
+
+
+def has_local_times(texts: pl.Series) -> bool:
+    """Return whether some time has no offset, so that it is in its site's time zone.
+
+    >>> has_local_times(pl.Series(["2026-05-03T04:05:06"])), has_local_times(pl.Series(["4:05Z"]))
+    (True, False)
+    """
+    has_plain_offset = texts.str.slice(-6, 1).is_in(["+", "-"]) & (texts.str.slice(-3, 1) == ":")
+    others = texts.filter(~(has_plain_offset | texts.str.ends_with("Z")).fill_null(value=True))
+    return not others.str.contains(_OFFSET).all()
+
+
+def _collect_other_texts(columns: Iterable[pl.Series]) -> pl.Series:
+    """Return the distinct texts that are not ISO 8601."""
+    parts = [pl.Series([], dtype=pl.String)]
+    for column in columns:
+        # The plain form is told by two letters; a pattern over all rows costs ten times as much.
+        is_plain = (column.str.slice(4, 1) == "-") & (column.str.slice(10, 1) == "T")
+        other = column.filter(~is_plain.fill_null(value=True))
+        parts.append(other.alias("").str.strip_chars().unique(maintain_order=True))
+    texts = pl.concat(parts)
+    return texts.filter(~texts.str.contains(TIME_PATTERN))
+
+
+def _is_possible(numeric: pl.Series, day: int, month: int) -> pl.Series:
+    """Return where the numbers at these positions are a day and a month."""
+    parts = numeric.str.extract_all(r"\d+")
+    days = parts.list.get(day).cast(pl.Int16, strict=False)
+    months = parts.list.get(month).cast(pl.Int16, strict=False)
+    return days.is_between(1, 31) & months.is_between(1, MAX_MONTH)
+
+
+def _ask_for_order(
+    numeric: pl.Series, is_day_first: pl.Series, is_month_first: pl.Series, file: str
+) -> ReadingQuestion:
+    days_only, months_only = is_day_first & ~is_month_first, is_month_first & ~is_day_first
+    text = f"{file}: times such as {numeric[0]} can have the day first or the month first"
+    if days_only.any() and months_only.any():
+        text = (
+            f"{file}: no order of day and month fits every time: {numeric.filter(days_only)[0]} has"
+            f" the day first, {numeric.filter(months_only)[0]} the month; name the right one, and"
+            " the other rows are rejected"
+        )
+    return ReadingQuestion("--date-format", text, ("day-first", "month-first"))
+
+
+UNSURE_WORDS = frozenset(
+    {
+        *("unknown", "unsure", "undecided", "uncertain", "unclear", "not sure", "don't know"),
+        *("can't tell", "cannot tell", "skip", "skipped", "abstain", "abstained", "n/a", "?"),
+    }
+)
+_STRONG, _WEAK = re.compile(r"[;|]"), re.compile(r"[;|,+/]")
+
+
+def recognize_unsure(
+    decided: Collection[str], predicted: Collection[str], file: str
+) -> tuple[str, ...] | ReadingQuestion:
+    """Return the labels of reviewers that mean "no answer", or what is open.
+
+    If the model predicts such a label too, it can be a label like the others.
+
+    >>> recognize_unsure(["bear", "Unsure"], ["bear"], "decisions.csv")
+    ('Unsure',)
+    """
+    words = sorted(label for label in decided if label.strip().lower() in UNSURE_WORDS)
+    shared = [label for label in words if label in predicted]
+    if not shared:
+        return tuple(words)
+    text = (
+        f"{file}: {shared[0]!r} can mean that the reviewer was unsure, or be a label, because the"
+        " model predicts it too"
+    )
+    return ReadingQuestion("--unsure", text, (shared[0], ""))
+
+
+def find_several_labels(labels: Collection[str]) -> str | None:
+    """Return a field that holds several labels, or None.
+
+    Those are JSON lists, and labels joined by a sign of which a part is a label elsewhere.
+
+    >>> find_several_labels(["bear", "deer", "bear;deer"]), find_several_labels(["a, b", "c"])
+    ('bear;deer', None)
+    """
+    parts_by_label = {label: _split_label(label, _WEAK) for label in labels}
+    counts = Counter(part for parts in parts_by_label.values() for part in set(parts))
+    return next(iter(_iterate_several(parts_by_label, counts)), None)
+
+
+def _iterate_several(parts_by_label: dict[str, list[str]], counts: Counter[str]) -> Iterator[str]:
+    for label, parts in parts_by_label.items():
+        if _is_json_list(label):
+            yield label
+        elif len(parts) > 1:
+            shared = [part in parts_by_label or counts[part] > 1 for part in parts]
+            if any(shared) if _STRONG.search(label) else all(shared):
+                yield label
+
+
+def _split_label(label: str, separators: re.Pattern[str]) -> list[str]:
+    return [part.strip() for part in separators.split(label) if part.strip()]
+
+
+def _is_json_list(label: str) -> bool:
+    if not label.startswith("["):
+        return False
+    try:
+        value = json.loads(label)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, list) and len(value) > 1
