@@ -162,7 +162,7 @@ def test_what_is_no_question_is_left_to_the_forms(body):
         BODY_ADAPTER.validate_json(body)
 
 
-@pytest.mark.parametrize(("many", "told"), [(1_000, 1_000), (1_001, 1)])
+@pytest.mark.parametrize(("many", "told"), [(900, 900), (1_001, 1)])
 def test_faults_by_the_thousand_are_not_told_one_by_one(many, told):
     body = json.dumps(QUESTION | {f"x{n}": 1 for n in range(many)}).encode()
     with pytest.raises(RequestValidationError) as raised:
