@@ -233,8 +233,8 @@ def _describe_missing_evidence(condition: ConditionFacts, progress: GateOutlook)
         return (
             f"{condition.condition}: mean {format_decimal(condition.estimate)}, upper bound {bound}"
         )
-    is_wave = len(condition.counts) == 2 and condition.further is None
-    if condition.measure in {"parity", "gain"} or is_wave:
+    is_share_without_forecast = len(condition.counts) == 2 and condition.below is None  # a wave's
+    if condition.measure in {"parity", "gain"} or is_share_without_forecast:
         return (
             f"{condition.condition}: log e-value {condition.log_e:.1f}, needed"
             f" {condition.needed:.1f}"
