@@ -32,13 +32,12 @@ def batch_view(view: EvidenceView) -> EvidenceView:
         gate=_batch_gate_rows(view, starts),
         planted=select_batches(planted, np.ones(len(planted), dtype=bool), starts, bands),
     )
-    pool_views = {cell: view.get_wave_view(cell) for cell in view.pool_rows}
-    pool_rows = {
-        cell: replace(
-            part.rows, gate=_batch_gate_rows(part, np.union1d(starts, part.stage_history.slots))
-        )
-        for cell, part in pool_views.items()
-    }
+    pool_rows = {}
+    for cell, pooled in view.pool_rows.items():
+        part = view.get_wave_view(cell)
+        own_starts = np.array(part.stage_history.slots, dtype=np.int64)
+        gate = _batch_gate_rows(part, np.union1d(starts, own_starts))
+        pool_rows[cell] = replace(pooled, gate=gate)
     return replace(view, rows=rows, pool_rows=pool_rows)
 
 
