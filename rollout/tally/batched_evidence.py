@@ -22,19 +22,31 @@ def batch_view(view: EvidenceView) -> EvidenceView:
     Batches don't depend on the span that is read, nor on the slot at which it is read. None has
     units of before and after a start of the cell's stages, attempts or grants: figures since such a
     start, and differences of two of them, are of whole batches too. Each confidence band is batched
-    by itself, so that the same holds for figures of a floor and differences between floors.
+    by itself, so that the same holds for figures of a floor and differences between floors. So is
+    each cell of a wave.
     """
-    gate, planted = view.rows.gate, view.rows.planted
+    starts, planted = _list_starts(view), view.rows.planted
+    bands = list_bands(view.unit_classes)
+    rows = replace(
+        view.rows,
+        gate=_batch_gate_rows(view, starts),
+        planted=select_batches(planted, np.ones(len(planted), dtype=bool), starts, bands),
+    )
+    pool_rows = {}
+    for cell, pooled in view.pool_rows.items():
+        part = view.get_wave_view(cell)
+        own_starts = np.array(part.stage_history.slots, dtype=np.int64)
+        gate = _batch_gate_rows(part, np.union1d(starts, own_starts))
+        pool_rows[cell] = replace(pooled, gate=gate)
+    return replace(view, rows=rows, pool_rows=pool_rows)
+
+
+def _batch_gate_rows(view: EvidenceView, starts: IntArray) -> UnitArrays:
+    gate = view.rows.gate
     whole = view.unit_classes.is_whole_unit & ~view.unit_classes.is_missing
     is_judged = whole[gate.unit_class] if len(gate) else np.zeros(0, dtype=bool)
     is_judged &= view.find_visible(gate)
-    starts, bands = _list_starts(view), list_bands(view.unit_classes)
-    rows = replace(
-        view.rows,
-        gate=select_batches(gate, is_judged, starts, bands),
-        planted=select_batches(planted, np.ones(len(planted), dtype=bool), starts, bands),
-    )
-    return replace(view, rows=rows)
+    return select_batches(gate, is_judged, starts, list_bands(view.unit_classes))
 
 
 def select_batches(

@@ -255,12 +255,12 @@ class EvidenceView:
         cells = list_pooled_cells(self.policy, self.cell, WAVE_POOL) if conditions else ()
         first_slot, windows = self._limit_to_attempt(first_slot), {}
         for cell in cells:
-            rows = self._get_wave_view(cell).visible_rows
+            rows = self.get_wave_view(cell).visible_rows
             rows = rows.select(rows.occurred >= first_slot)
             windows[cell.site] = CountWindow(rows, self.unit_classes, conditions)
         return windows
 
-    def _get_wave_view(self, cell: Cell) -> "EvidenceView":
+    def get_wave_view(self, cell: Cell) -> "EvidenceView":
         """Return the view of another cell of the wave, for its visible units alone."""
         if cell == self.cell:
             return self

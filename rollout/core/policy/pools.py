@@ -18,8 +18,11 @@ _WIDTHS = (*POOLS, WAVE_POOL)  # no policy has both gains and pools of a wave
 
 
 def list_pooled_cells(policy: Policy, cell: Cell, pool: str) -> tuple[Cell, ...]:
-    """Return the cells of a pool that a cell belongs to, in the policy's order."""
-    if pool == CELL_POOL:
+    """Return the cells of a pool that a cell belongs to, in the policy's order.
+
+    Of a site that the policy has no more, the cell alone: it is in no wave.
+    """
+    if pool == CELL_POOL or (pool == WAVE_POOL and cell.site not in policy.sites_by_id):
         return (cell,)
     if pool == WAVE_POOL:  # of the same window
         wave = policy.sites_by_id[cell.site].wave

@@ -3,17 +3,19 @@
 Evidence, grants and counts belong to one definition. Thresholds, risks and minimums are not part
 of it: a confidence sequence is valid for every threshold at once (Howard et al. 2021). How evidence
 is forgotten is: whoever picked the blocks after a look would pick the best start. So are the sites
-that a gate counts together: whoever picked them after a look would drop the bad ones.
+that a gate counts together: whoever picked them after a look would drop the bad ones. So would a
+new clock or place of one of them, whose records before it no longer count.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
 from rollout.core.calendar.opening_hours import uses_holidays
-from rollout.core.calendar.sites import Cell
+from rollout.core.calendar.sites import Cell, Site, Window
 from rollout.core.policy.levers import CostRule, Lever, Margin
 from rollout.core.policy.policy import EvidenceRules, Policy
 from rollout.core.policy.pools import list_pooled_cells
@@ -113,7 +115,10 @@ def _evidence_to_json(rules: EvidenceRules) -> dict[str, Any]:
 
 
 def _waves_to_json(policy: Policy, cell: Cell) -> dict[str, Any]:
-    """Return the sites of the cell's wave, if its gates count them together, and for what."""
+    """Return the sites of the cell's wave, if its gates count them together, and for what.
+
+    The windows are those of the cell; its neighbours differ by their clocks and places.
+    """
     if policy.waves is None or cell not in policy.cell_set:
         return {}
     gates = [policy.find_gate(level, cell) for level in range(1, len(policy.stage_ids))]
@@ -124,22 +129,41 @@ def _waves_to_json(policy: Policy, cell: Cell) -> dict[str, Any]:
         for condition in gate.require
         if isinstance(condition, WaveCondition)
     ]
-    sites = sorted(pooled.site for pooled in list_pooled_cells(policy, cell, WAVE_POOL))
-    return {"waves": {"sites": sites, "conditions": keys}} if keys else {}
+    if not keys:
+        return {}
+    holidays = _uses_holidays(_list_windows(policy, cell))
+    sites = {
+        pooled.site: _site_to_json(policy.sites_by_id[pooled.site], holidays=holidays)
+        for pooled in list_pooled_cells(policy, cell, WAVE_POOL)
+    }
+    return {"waves": {"sites": sites, "conditions": keys}}
 
 
 def describe_cell(policy: Policy, cell: Cell) -> dict[str, Any]:
     """Return the site's clock and place, and the windows up to the cell's."""
-    site = policy.sites_by_id[cell.site]
-    ids = [window.id for window in policy.windows]
-    windows = policy.windows[: ids.index(cell.window) + 1] if cell.window in ids else policy.windows
-    holidays = any(uses_holidays(window.hours) for window in windows if window.hours)
+    windows = _list_windows(policy, cell)
     return {
-        "timezone": site.timezone,
-        "place": site.coordinates,
-        "country": site.country if holidays else None,
+        **_site_to_json(policy.sites_by_id[cell.site], holidays=_uses_holidays(windows)),
         "windows": [
             [window.hours or "24/7", sorted((k, sorted(v)) for k, v in window.when.items())]
             for window in windows
         ],
     }
+
+
+def _site_to_json(site: Site, *, holidays: bool) -> dict[str, Any]:
+    return {
+        "timezone": site.timezone,
+        "place": site.coordinates,
+        "country": site.country if holidays else None,
+    }
+
+
+def _list_windows(policy: Policy, cell: Cell) -> tuple[Window, ...]:
+    """Return the windows up to the cell's, all of them if the policy has it no more."""
+    ids = [window.id for window in policy.windows]
+    return policy.windows[: ids.index(cell.window) + 1] if cell.window in ids else policy.windows
+
+
+def _uses_holidays(windows: Iterable[Window]) -> bool:
+    return any(uses_holidays(window.hours) for window in windows if window.hours)

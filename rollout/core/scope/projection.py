@@ -163,6 +163,8 @@ def _(event: PolicyApplied, builder: ScopeBuilder) -> None:
     builder.close_proposal(event.proposal)
     for cell, former in zip(event.renamed, event.former, strict=True):
         _rename_cell(builder, cell, former)
+    for former in event.former:  # resumed under its new name, it is paused under none
+        builder.evidence_pauses.pop(former, None)
     for version in event.counted:
         _begin_counting(builder, version, builder.get_effective_time())
     cleared, since = set(event.cleared), builder.get_effective_time()

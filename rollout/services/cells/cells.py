@@ -38,9 +38,16 @@ from rollout.tally.frames import RecordFrames
 def batch_evidence(
     views: Mapping[CellVersion, EvidenceView], caller: Caller, rollout_name: str
 ) -> dict[CellVersion, EvidenceView]:
-    """Return the views; in batches of sites where the caller may be asked for a blind review."""
+    """Return the views; in batches of sites where the caller may be asked for a blind review.
+
+    A view of a wave has counts of all its sites.
+    """
     return {
-        key: batch_view(view) if may_be_asked_blind(caller, rollout_name, (key[0].site,)) else view
+        key: batch_view(view)
+        if may_be_asked_blind(
+            caller, rollout_name, tuple(c.site for c in (key[0], *view.pool_rows))
+        )
+        else view
         for key, view in views.items()
     }
 

@@ -43,7 +43,7 @@ from rollout.services.notifications.selection import (
     list_readable_incidents,
 )
 from rollout.services.proposals.eligible_approvers import list_pending_approvals
-from rollout.services.proposals.proposal_details import Proposal, find_proposal_sites, load_proposal
+from rollout.services.proposals.proposal_details import Proposal, find_figure_sites, load_proposal
 from rollout.services.proposals.proposal_evidence import (
     ProposalEvidence,
     ReadingComparison,
@@ -119,7 +119,7 @@ def build_text(
 def _build_proposal(
     service: Service, user: NotificationUser, state: RolloutState, notice: Notice, at: datetime
 ) -> MessageText:
-    sites = find_proposal_sites(state, notice.about)
+    sites = find_figure_sites(state, notice.about)
     is_blind = may_be_asked_blind(user.caller, notice.rollout, sites)
     proposal = load_proposal(service, user.caller, notice.rollout, notice.about, at=at)
     if not is_blind:

@@ -11,7 +11,12 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import NotAllowedError, UnknownCellError, UserRequiredError
 from rollout.core.scope.attempts import describe_cell_attempt
 from rollout.core.scope.commands import PauseEvidence, ResumeEvidence
-from rollout.core.scope.events import ClockCorrected, EvidencePaused, EvidenceResumed
+from rollout.core.scope.events import (
+    ClockCorrected,
+    EvidencePaused,
+    EvidenceResumed,
+    PolicyApplied,
+)
 from rollout.core.scope.projection import apply_event, apply_events
 from rollout.core.scope.scope import EvidencePause
 from tests.core.scope.test_attempts import YearDriver
@@ -150,3 +155,18 @@ def test_a_pause_from_a_skipped_time_is_moved_back_with_it():
     corrected = ClockCorrected(at=start, by="policy", previous_time=rollout.at, proposal="")
     scope = apply_event(rollout.scope, corrected)
     assert scope.evidence_pauses[CREEK].since == start
+
+
+def test_a_renamed_cell_that_was_resumed_is_not_paused_under_its_old_name_again():
+    rollout = YearDriver()
+    at, brook = rollout.at, Cell("brook", CREEK.window)
+    pause(rollout)
+
+    def rename(new, old):
+        parts = {"cleared": (old,), "renamed": (new,), "former": (old,)}
+        return PolicyApplied(at=at, by="bo", number=2, policy_hash="x", **parts)
+
+    renamed = apply_event(rollout.scope, rename(brook, CREEK))
+    assert list(renamed.evidence_pauses) == [brook]
+    back = [EvidenceResumed(at=at, by="bo", cell=brook), rename(CREEK, brook)]
+    assert apply_events(back, renamed).evidence_pauses == {}

@@ -115,6 +115,15 @@ def test_the_list_is_part_of_the_definition_so_it_never_changes_under_its_eviden
     )
 
 
+def test_a_new_clock_of_one_site_is_other_evidence_for_all_of_its_list():
+    """Its losses would leave the sums of its neighbours, whose attempts would go on."""
+    moved = {"old": "lodge,", "new": "{id: lodge, timezone: Asia/Tokyo},"}
+    creek, lodge, _, far = read().cells
+    assert all(is_redefined(read(), read(**moved), cell) for cell in (creek, lodge))
+    assert not is_redefined(read(), read(**moved), far)
+    assert not is_redefined(read(ALONE), read(ALONE, **moved), creek)
+
+
 def test_counting_together_is_looser_and_each_cell_by_itself_is_not():
     pooled, alone = read(), read(ALONE)
     [sentence] = [s for s in list_looser_rules(alone, pooled) if "supervised" in s]
