@@ -48,7 +48,7 @@ from rollout.services.access.users import load_local_caller
 from rollout.services.engine.command_handler import Event, build_command_result
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.ledger.ledger_verification import change_forms
+from rollout.services.ledger.ledger_forms import change_forms
 from rollout.services.policies.policies import preview_policy, put_policy
 from rollout.services.records.action_import import import_actions, read_action_file
 from rollout.services.records.import_vouching import (

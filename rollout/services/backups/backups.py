@@ -33,7 +33,7 @@ from rollout.services.erasure.erasure_replay import (
     AppliedErasures,
     apply_erasures,
 )
-from rollout.services.ledger.ledger_verification import change_forms
+from rollout.services.ledger.ledger_forms import change_forms
 from rollout.store.database import postgresql_dumps, sqlite_files
 from rollout.store.database.append_only_checks import find_missing_triggers
 from rollout.store.database.errors import DriverError, StoreError

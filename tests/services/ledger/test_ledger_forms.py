@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, select, update
 from rollout.core.ledger.ledger import parse_event, verify_lines
 from rollout.core.scope.events import Stopped, VersionFirstUsed
 from rollout.core.scope.projection import apply_events
-from rollout.services.ledger.ledger_verification import change_forms
+from rollout.services.ledger.ledger_forms import change_forms
 from rollout.store.counting.projection_repair import ProjectionRepair
 from rollout.store.database.errors import LedgerFormError
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
