@@ -178,6 +178,20 @@ def test_an_erased_name_is_in_no_snapshot(database):
     assert_same_evidence(database)
 
 
+def test_a_reader_that_had_an_erased_name_in_memory_counts_nobody_twice(database):
+    fill(database)
+    tick(database, MIDDLE)
+    reader = EvidenceReader()
+    read_evidence(database, reader, has_snapshot=[True])
+    name = HISTORY.decisions["reviewer"][0]
+    at = to_instant(MIDDLE, POLICY.tick) + timedelta(minutes=1)
+    erase_name(database, ErasureRequest(ADMIN, "story", "the reviewer left", at), name)
+    tick(database, SLOTS[-1])
+    sums = read_evidence(database, reader, has_snapshot=[True])
+    assert name not in reader._units.reviewers
+    assert sums == read_evidence(database, EvidenceReader(), has_snapshot=[True])
+
+
 def test_a_snapshot_of_other_units_is_found_and_deleted(database):
     fill(database)
     tick(database, MIDDLE)
