@@ -18,7 +18,7 @@ from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.erasure.name_erasure import erase_name
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
 from rollout.store.tables.tables import evidence_snapshots
-from rollout.tally.buffer_snapshots import BufferDigests
+from rollout.tally.buffer_snapshots import FORM, LENGTH_BYTES, BufferDigests
 from rollout.tally.slots import to_instant
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import ANA, BY_CASE, STORY, begun, replayed
@@ -125,13 +125,17 @@ def test_an_edited_snapshot_is_not_used(database, column):
     assert_same_evidence(database)
 
 
-def test_unreadable_contents_are_not_used(database):
+@pytest.mark.parametrize("part_count", [0, 1, 3, 3.5])
+def test_unreadable_contents_are_not_used(database, part_count):
     fill(database)
     tick(database, MIDDLE)
     state, row = load_state(database), load_row(database)
+    end = len(FORM)
+    for _ in range(int(part_count)):
+        end += LENGTH_BYTES + int.from_bytes(row.body[end : end + LENGTH_BYTES], "big")
+    end += 20 * (part_count % 1 > 0)
     with database.begin_write() as transaction:
-        body = row.body[: len(row.body) // 2]
-        snapshot = EvidenceSnapshot(row.revision, row.slot, body)
+        snapshot = EvidenceSnapshot(row.revision, row.slot, row.body[:end])
         assert EvidenceSnapshots(transaction, state.rollout).store(snapshot)
     assert_same_evidence(database, has_snapshot=False)
 
