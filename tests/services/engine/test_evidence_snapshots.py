@@ -13,9 +13,10 @@ from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_reader import EvidenceReader
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.ticks import Ticker, TickScheduler
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.erasure.name_erasure import erase_name
+from rollout.store.database.errors import DatabaseBusyError
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
 from rollout.store.tables.tables import evidence_snapshots
 from rollout.tally.buffer_snapshots import FORM, LENGTH_BYTES, BufferDigests
@@ -163,6 +164,24 @@ def test_a_state_before_the_snapshot_does_not_use_it(database):
         revision = snapshots.load(until=10**6).revision
         assert snapshots.load(until=revision)
         assert snapshots.load(until=revision - 1) is None
+
+
+def test_a_tick_stands_whose_snapshot_cannot_be_stored(database, monkeypatch, caplog):
+    fill(database)
+
+    def fail(*_):
+        raise DatabaseBusyError("another transaction has the lock")
+
+    monkeypatch.setattr(EvidenceSnapshots, "store", fail)
+    scheduler = TickScheduler(database, "one")
+    for slot in (MIDDLE, MIDDLE + 1):
+        tick_pass = scheduler.run_due_ticks(to_instant(slot, POLICY.tick))
+        assert not tick_pass.errors
+        assert "story" in tick_pass.events_by_rollout
+    assert not database.append_failures.failures
+    assert "no snapshot of evidence of story was stored: another" in caplog.text
+    monkeypatch.undo()
+    assert_same_evidence(database, has_snapshot=False)
 
 
 def test_an_erased_name_is_in_no_snapshot(database):
