@@ -448,3 +448,13 @@ def test_many_wrong_answers_are_refused_before_each_is_described():
     for body in (wrong, {"questions": [wrong]}):
         with pytest.raises(RequestValidationError, match="at most 1000 members; send fewer"):
             _parse_body(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("confidence", "name"), [("NaN", "a{}"), ("-Infinity", "a{}"), ("1e999", "a{}"), ("0.5", "a")]
+)
+def test_a_body_that_another_parser_reads_otherwise_is_refused_as_soon(confidence, name):
+    answers = ",".join(f'"{name.format(n)}":{{}}' for n in range(1_001))
+    body = f'{{"key":"k","confidence":{confidence},"prediction":{{"answers":{{{answers}}}}}}}'
+    with pytest.raises(RequestValidationError, match="at most 1000 members; send fewer"):
+        _parse_body(body.encode())

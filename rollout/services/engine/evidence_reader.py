@@ -18,6 +18,7 @@ from rollout.core.policy.policy import Guard
 from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
+from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.core.scope.scope import CellState
 from rollout.services.engine.evidence_snapshots import restore_evidence
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
@@ -128,7 +129,7 @@ class EvidenceReader:
         self._load_counted_units(transaction, state, self._units)
 
     def _load_new_events(self, transaction: Transaction, state: RolloutState) -> None:
-        """Load new events; a new policy discards the counted units."""
+        """Load new events; a new policy discards the counted units, an erasure all."""
         ledger = Ledger(transaction, state.rollout)
         if self._revision > state.scope.revision:
             self._reset()  # a newer state was read before
@@ -138,6 +139,10 @@ class EvidenceReader:
                 self._reset()  # a backup was restored
         rows = list(ledger.list_rows(after=self._revision, until=state.scope.revision))
         events = [parse_event(row) for row in rows]
+        if self._revision and any(isinstance(event, CasesErased | NameErased) for event in events):
+            self._reset()  # what memory holds of erased values has other names in the database
+            self._load_new_events(transaction, state)
+            return
         applied_hashes = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
         texts = PolicyTexts(transaction, state.rollout).load_texts(applied_hashes)
         policies = {policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()}

@@ -17,7 +17,10 @@ from rollout.tally.buffer_snapshots import BufferDigests, restore_buffers
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.unit_buffer import UnitBuffer
 
-UNREADABLE = (ValueError, LookupError, TypeError, zlib.error)
+UNREADABLE = (
+    *(ValueError, LookupError, TypeError, OverflowError, zlib.error),
+    *(StopIteration, MemoryError),  # too few parts, or lengths that nothing holds
+)
 
 
 def restore_evidence(

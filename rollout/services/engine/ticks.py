@@ -4,6 +4,7 @@ Counting, moving evidence and appending are separate transactions. An interrupte
 nothing: its entries stay queued, and its claim expires after one tick.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ RETRY_DELAY = timedelta(minutes=1)  # after a failed tick
 OTHER_TRACKS = frozenset({OUTCOME, RECORD_UNSEALED})  # of entries that are no due units
 STORAGE_RETRY_DELAY = timedelta(seconds=5)
 """After a tick that the database or its disk failed: until one succeeds humans decide."""
+log = logging.getLogger("rollout.scheduler")
 ENTRIES_PER_BATCH = 500  # at most so many cases in one transaction, which may delay a stop
 
 
@@ -162,12 +164,18 @@ class Ticker:
             self._stored_revision = scope.revision
 
     def _store_evidence(self, state: RolloutState) -> None:
-        """Store the evidence now and then, so that a process begins with it."""
+        """Store the evidence now and then, so that a process begins with it.
+
+        The slot is done by then. A failure is logged, and the next snapshot is due as usual.
+        """
         assert self._evidence is not None  # noqa: S101 - a slot was decided
-        snapshot = self._evidence.encode_if_due(self._head.revision)
-        if snapshot is not None:
-            with self._database.begin_write() as transaction:
-                EvidenceSnapshots(transaction, state.rollout).store(snapshot)
+        try:
+            snapshot = self._evidence.encode_if_due(self._head.revision)
+            if snapshot is not None:
+                with self._database.begin_write() as transaction:
+                    EvidenceSnapshots(transaction, state.rollout).store(snapshot)
+        except Exception as error:  # noqa: BLE001 - it only saves time
+            log.warning("no snapshot of evidence of %s was stored: %s", self._rollout_name, error)
 
     @property
     def _loaded_state(self) -> RolloutState:

@@ -13,12 +13,13 @@ from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_reader import EvidenceReader
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
+from rollout.services.engine.ticks import Ticker, TickScheduler
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.erasure.name_erasure import erase_name
+from rollout.store.database.errors import DatabaseBusyError
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
 from rollout.store.tables.tables import evidence_snapshots
-from rollout.tally.buffer_snapshots import BufferDigests
+from rollout.tally.buffer_snapshots import FORM, LENGTH_BYTES, BufferDigests
 from rollout.tally.slots import to_instant
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import ANA, BY_CASE, STORY, begun, replayed
@@ -125,13 +126,17 @@ def test_an_edited_snapshot_is_not_used(database, column):
     assert_same_evidence(database)
 
 
-def test_unreadable_contents_are_not_used(database):
+@pytest.mark.parametrize("part_count", [0, 1, 3, 3.5])
+def test_unreadable_contents_are_not_used(database, part_count):
     fill(database)
     tick(database, MIDDLE)
     state, row = load_state(database), load_row(database)
+    end = len(FORM)
+    for _ in range(int(part_count)):
+        end += LENGTH_BYTES + int.from_bytes(row.body[end : end + LENGTH_BYTES], "big")
+    end += 20 * (part_count % 1 > 0)
     with database.begin_write() as transaction:
-        body = row.body[: len(row.body) // 2]
-        snapshot = EvidenceSnapshot(row.revision, row.slot, body)
+        snapshot = EvidenceSnapshot(row.revision, row.slot, row.body[:end])
         assert EvidenceSnapshots(transaction, state.rollout).store(snapshot)
     assert_same_evidence(database, has_snapshot=False)
 
@@ -161,6 +166,24 @@ def test_a_state_before_the_snapshot_does_not_use_it(database):
         assert snapshots.load(until=revision - 1) is None
 
 
+def test_a_tick_stands_whose_snapshot_cannot_be_stored(database, monkeypatch, caplog):
+    fill(database)
+
+    def fail(*_):
+        raise DatabaseBusyError("another transaction has the lock")
+
+    monkeypatch.setattr(EvidenceSnapshots, "store", fail)
+    scheduler = TickScheduler(database, "one")
+    for slot in (MIDDLE, MIDDLE + 1):
+        tick_pass = scheduler.run_due_ticks(to_instant(slot, POLICY.tick))
+        assert not tick_pass.errors
+        assert "story" in tick_pass.events_by_rollout
+    assert not database.append_failures.failures
+    assert "no snapshot of evidence of story was stored: another" in caplog.text
+    monkeypatch.undo()
+    assert_same_evidence(database, has_snapshot=False)
+
+
 def test_an_erased_name_is_in_no_snapshot(database):
     fill(database)
     ticker = Ticker(database, "story", "one")
@@ -176,6 +199,20 @@ def test_an_erased_name_is_in_no_snapshot(database):
     assert name not in reader._units.reviewers
     assert any(reader._units.reviewers)
     assert_same_evidence(database)
+
+
+def test_a_reader_that_had_an_erased_name_in_memory_counts_nobody_twice(database):
+    fill(database)
+    tick(database, MIDDLE)
+    reader = EvidenceReader()
+    read_evidence(database, reader, has_snapshot=[True])
+    name = HISTORY.decisions["reviewer"][0]
+    at = to_instant(MIDDLE, POLICY.tick) + timedelta(minutes=1)
+    erase_name(database, ErasureRequest(ADMIN, "story", "the reviewer left", at), name)
+    tick(database, SLOTS[-1])
+    sums = read_evidence(database, reader, has_snapshot=[True])
+    assert name not in reader._units.reviewers
+    assert sums == read_evidence(database, EvidenceReader(), has_snapshot=[True])
 
 
 def test_a_snapshot_of_other_units_is_found_and_deleted(database):
