@@ -17,6 +17,8 @@ from rollout.core.ledger.ledger_texts import LedgerText
 
 MAX_COMMENT_LENGTH: Final = 4_000
 """Maximum characters of a comment."""
+FILLERS: Final = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters of Hangul and Braille that show nothing."""
 CLOCK_MARGIN: Final = timedelta(minutes=1)
 """By how much the clock that stamped a case may differ from the one that stamped a comment."""
 
@@ -53,13 +55,18 @@ def is_storable(text: str) -> bool:
     return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text)
 
 
+def _is_invisible(char: str) -> bool:
+    """Return whether a letter shows nothing alone: also zero-width ones, marks and fillers."""
+    return char.isspace() or category(char) in {"Cc", "Cf", "Mn"} or char in FILLERS
+
+
 def find_comment_fault(text: str) -> str:
     """Return what is wrong with a comment's text and what to do, "" if nothing.
 
     >>> find_comment_fault("a" * 4_000), find_comment_fault("a" * 4_001)
     ('', 'Shorten the comment to 4,000 characters; it has 4,001')
     """
-    if all(char.isspace() or category(char) == "Cf" for char in text):  # zero-width ones too
+    if all(map(_is_invisible, text)):
         return "Write a comment: it is empty"
     if len(text) > MAX_COMMENT_LENGTH:
         return f"Shorten the comment to {MAX_COMMENT_LENGTH:,} characters; it has {len(text):,}"

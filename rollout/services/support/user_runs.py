@@ -4,6 +4,8 @@ A run can be left: it stays in this replica's memory until the user starts the n
 day. A restart of the replica ends and forgets it. A few runs work at once; others wait in order.
 """
 
+import logging
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ LIFETIME: Final = timedelta(days=1)
 MAX_WORKING: Final = 2
 """Runs of a kind that work at once in a replica, so that requests keep a share of its processor."""
 BROKEN_TEXT: Final = "it ended with {}; try again, and tell who runs the service if it fails again"
+log = logging.getLogger("rollout.runs")
 
 
 @dataclass
@@ -60,12 +63,24 @@ class UserRun(Generic[Result]):
         """Do the work; what it raises becomes the error."""
         try:
             self.result = work(self._record_step)
-        except Exception as error:  # noqa: BLE001 - a run fails with a sentence
-            is_sentence = isinstance(error, RefusalError | StoreError)
-            self.error = str(error) if is_sentence else BROKEN_TEXT.format(type(error).__name__)
-            self.failure = error
+        except BaseException as error:  # noqa: BLE001 - also a panic of polars: the thread goes on
+            self._record_failure(error)
         finally:
             self._ended.set()
+
+    def _record_failure(self, error: BaseException) -> None:
+        """Keep why it failed, without what it had read; log what nobody may come back for."""
+        is_sentence = isinstance(error, RefusalError | StoreError)
+        self.error = str(error) if is_sentence else BROKEN_TEXT.format(type(error).__name__)
+        self.failure = error if isinstance(error, Exception) else RuntimeError(self.error)
+        if self.failure is not error:
+            self.failure.__cause__ = error
+        if not is_sentence:
+            log.error("a run failed", exc_info=self.failure)
+        raised: BaseException | None = error
+        while raised is not None:
+            traceback.clear_frames(raised.__traceback__)
+            raised = raised.__cause__ or raised.__context__
 
     def _record_step(self, step: str, done: int, total: int) -> None:
         self.step, self.done, self.total = step, done, total
@@ -78,7 +93,7 @@ class UserRuns(Generic[Result]):
         self._lifetime = lifetime
         self._runs: dict[str, UserRun[Result]] = {}
         self._waiting: deque[tuple[UserRun[Result], Callable[[StepCallback], Result]]] = deque()
-        self._workers = 0
+        self._workers = self._working = 0  # threads, and those of them that have begun a run
         self._lock = Lock()
 
     def start(
@@ -124,11 +139,23 @@ class UserRuns(Generic[Result]):
         run = self._runs[user] = UserRun(subject, at)
         self._waiting.append((run, work))
         if self._workers < MAX_WORKING:
-            self._workers += 1
-            Thread(target=self._work_off, daemon=True).start()
+            self._start_worker(user)
         else:
             self._number_waiting()
         return run
+
+    def _start_worker(self, user: str) -> None:
+        """Start a thread; without one the user's run waits for another, or is given up."""
+        try:
+            Thread(target=self._work_off, daemon=True).start()
+        except RuntimeError:  # the system gives no more threads
+            if self._workers:
+                self._number_waiting()
+                return
+            self._waiting.pop()
+            del self._runs[user]
+            raise
+        self._workers += 1
 
     def _work_off(self) -> None:
         """Execute waiting runs until none is left."""
@@ -139,12 +166,18 @@ class UserRuns(Generic[Result]):
                     return
                 run, work = self._waiting.popleft()
                 run.runs_before = 0
+                self._working += 1
                 self._number_waiting()
             run.execute(work)
+            with self._lock:
+                self._working -= 1
 
     def _number_waiting(self) -> None:
-        for number, (run, _) in enumerate(self._waiting, MAX_WORKING):
-            run.runs_before = number
+        """Number the waiting runs; the first ones may have a thread that has not begun."""
+        beginning = self._workers - self._working
+        for position, (run, _) in enumerate(self._waiting):
+            is_beginning = position < beginning
+            run.runs_before = 0 if is_beginning else position - beginning + MAX_WORKING
 
     def _forget_old(self, at: datetime) -> None:
         with self._lock:

@@ -10,8 +10,10 @@ import pytest
 
 from api.console.page.form import TOKEN_FIELD
 from rollout.core.scope.commands import OpenIncident
+from rollout.core.scope.permissions import Caller
 from rollout.services.discussions import discussions
 from rollout.services.engine.command_handler import execute_command
+from rollout.services.proposals import proposals
 from tests.api.bears import CREEK
 from tests.browser import town as towns
 from tests.browser.town import HOUR, MINUTE, town
@@ -46,8 +48,8 @@ def counted():
 
 
 @contextmanager
-def world(folder, says):
-    """Found a town where rita has judged a case that eve may still judge, seen by a guard.
+def founded(folder):
+    """Found a town of whose cases eve may judge each a second time.
 
     Its comments differ in their text; without the salt their hashes in the ledger say nothing, so
     both worlds get the same. Revisions are read anew for each page: what a cache of them holds
@@ -68,19 +70,15 @@ def world(folder, says):
         browsing(found) as opened,
     ):
         with_eve(found)
+        yield found, opened
+
+
+@contextmanager
+def world(folder, says):
+    """Give a town where rita has judged a case that eve may still judge, seen by a guard."""
+    with founded(folder) as (found, opened):
         found.hours(8)
-        at = found.clock.now() - MINUTE
-        case = {"kind": "case", "key": "open-one", "site": "creek", "occurred_at": at.isoformat()}
-        sure = {"bear": 0.9, "none": 0.6}[says]
-        said = {"kind": "prediction", "key": "open-one", "version": "v1", "confidence": sure}
-        found.send(case, {**said, "answers": {"alarm": says}})
-        found.clock.advance(MINUTE)
-        opened.as_("rita")
-        page = opened.page(f"{R}/review")
-        form = re.search(r'action="(/console/rollouts/bears/review/\d+)"', page)[1]
-        began = re.search(r'name="began" value="([^"]*)"', page)[1]
-        fields = {TOKEN_FIELD: token_of(page), "began": began, "lever.alarm": "bear"}
-        assert sent(opened, form, fields).status_code == 303
+        tell_open_case(found, opened, says)
         opened_incident = OpenIncident(
             at=found.clock.now(), kind="unauthorized", reason="lens", cell=CREEK, version="v1"
         )
@@ -90,6 +88,44 @@ def world(folder, says):
             found.tick()
         discuss(opened, says)
         yield opened
+
+
+@contextmanager
+def alarmed_world(folder, says):
+    """Give a town whose own guard narrows creek while eve may still judge one of its cases."""
+    creek = ("creek",)
+    with founded(folder) as (found, opened):
+        found.hours(14, sites=creek)
+        for name in ("ana", "bo"):
+            by = Caller(name, role_assignments=towns.PEOPLE[name])
+            for raised in towns.scope_of(found).proposals.values():
+                proposals.approve_proposal(
+                    *(found.database, by, "bears", raised.id, raised.evidence_hash),
+                    at=found.clock.now(),
+                )
+        found.hours(1, sites=creek)
+        found.hours(4, sites=creek, right=0.0)
+        tell_open_case(found, opened, says)
+        found.hours(2, sites=creek, right=0.0)
+        assert towns.scope_of(found).get_holder(CREEK) is None
+        discuss(opened, says)
+        yield opened
+
+
+def tell_open_case(found, opened, says):
+    """Let rita judge a case of which the model says one of two things."""
+    at = found.clock.now() - MINUTE
+    case = {"kind": "case", "key": "open-one", "site": "creek", "occurred_at": at.isoformat()}
+    sure = {"bear": 0.9, "none": 0.6}[says]
+    said = {"kind": "prediction", "key": "open-one", "version": "v1", "confidence": sure}
+    found.send(case, {**said, "answers": {"alarm": says}})
+    found.clock.advance(MINUTE)
+    opened.as_("rita")
+    page = opened.page(f"{R}/review")
+    form = re.search(r'action="(/console/rollouts/bears/review/\d+)"', page)[1]
+    began = re.search(r'name="began" value="([^"]*)"', page)[1]
+    fields = {TOKEN_FIELD: token_of(page), "began": began, "lever.alarm": "bear"}
+    assert sent(opened, form, fields).status_code == 303
 
 
 def discuss(browser, says):
@@ -158,3 +194,55 @@ def test_who_may_still_judge_a_case_is_told_nothing_of_the_model_by_any_page(tmp
         path = f"/v1{R}/{about}/comments"
         assert json.loads(one[path][2])["hidden"] == 2
         assert "it said bear" in vic[path][2]
+
+
+ALARM = (
+    "/console/rollouts/bears/incidents/I-1",
+    "/console/incidents",
+    "/console/rollouts/bears/cells/creek/day",
+    "/console/rollouts/bears/cause?site=creek&window=day&version=v1",
+    "/console/rollouts/bears/cases/open-one",
+    "/console/rollouts/bears/ledger",
+    "/console/rollouts/bears",
+    "/v1/rollouts/bears/incidents/I-1",
+    "/v1/rollouts/bears/incidents/I-1/cause",
+    "/v1/rollouts/bears/incidents/I-1/detector",
+    "/v1/rollouts/bears/incidents",
+    "/v1/rollouts/bears/cause?site=creek&window=day&version=v1",
+)
+
+
+def read_alarm(browser, name):
+    """Return what somebody reads of the alarm, by path: status, headers, text."""
+    browser.as_(name)
+    answers = {path: browser.get(path, follow_redirects=False) for path in ALARM}
+    return {
+        path: (
+            answer.status_code,
+            {k: v for k, v in answer.headers.items() if k not in NOT_TOLD},
+            VARIES.sub("", answer.text),
+        )
+        for path, answer in answers.items()
+    }
+
+
+def test_an_alarm_tells_who_may_still_judge_one_of_its_cases_nothing_of_the_model(tmp_path):
+    found = []
+    for says in ("bear", "none"):
+        folder = tmp_path / says
+        folder.mkdir()
+        with without_chance(), alarmed_world(folder, says) as opened:
+            found.append((read_alarm(opened, "eve"), read_alarm(opened, "vic")))
+    (one, vic), (other, vics) = found
+    assert [path for path in ALARM if one[path] != other[path]] == []
+    assert all(answer[0] == 200 for answer in one.values())
+    page, course, own = ALARM[0], ALARM[9], ALARM[4]
+    assert "course is not shown to you" in one[page][2]
+    assert "course is not shown to you" not in vic[page][2]
+    assert one[course] != vic[course]
+    assert one[ALARM[8]] != vic[ALARM[8]]  # whole batches, without values
+    assert "hidden from you" in one[own][2]
+    assert vic[own] != vics[own]  # the worlds do differ, for who judges nothing
+    assert "2 comments are hidden" in one[page][2]
+    assert vic[page][2].count("Of the last one it said bear") == 2
+    assert vics[page][2].count("Of the last one it said none") == 2

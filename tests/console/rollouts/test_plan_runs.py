@@ -41,7 +41,7 @@ def held(monkeypatch):
 
 def start(browser, held, path=PATH, text=STRICTER):
     answer = browser.submit(path, text=text)
-    assert answer.headers["location"] == f"/console{path}"
+    assert answer.headers["location"] == f"/console{path}?started=1"
     assert held.stepped.wait(60)
 
 

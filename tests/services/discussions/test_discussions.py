@@ -155,6 +155,7 @@ def test_repeating_ones_newest_comment_stores_nothing(room):
         ("a" * 4_001, "Shorten the comment to 4,000 characters; it has 4,001"),
         (" \n ", "Write a comment"),
         ("\u200b \u2060\ufeff", "Write a comment"),
+        ("\u3164\u115f\u2800 \ufe0f\u034f\x1b", "Write a comment"),
         ("a\0b", "can't be stored"),
         ("a\ud800b", "can't be stored"),
     ],
