@@ -31,7 +31,6 @@ PAGE_MODULES: Final = (
     "rollouts.overview",
     "reviews.review",
     "reviews.held_review",
-    "reviews.adjudication",
     "ledger.incidents",
     "ledger.incident",
     "ledger.ledger",

@@ -50,7 +50,6 @@ from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.ledger.ledger_forms import change_forms
 from rollout.services.policies.policies import preview_policy, put_policy
-from rollout.services.records.action_import import import_actions, read_action_file
 from rollout.services.records.import_vouching import (
     build_senders,
     compute_digest,
@@ -61,11 +60,17 @@ from rollout.services.records.planted_cases import declare_planted_file, split_i
 from rollout.services.records.record_import import (
     VersionStatements,
     check_declared_contents,
+    import_actions,
     import_records,
+    read_action_file,
 )
 from rollout.services.replay.replay import ReplayRequest, read_request_records
-from rollout.store.database.database_roles import grant_privileges
-from rollout.store.database.migrations import find_head_revision, load_current_revision, upgrade
+from rollout.store.database.migrations import (
+    find_head_revision,
+    grant_privileges,
+    load_current_revision,
+    upgrade,
+)
 from rollout.store.ledger.ledger import Ledger
 
 database_app = typer.Typer(no_args_is_help=True)

@@ -218,7 +218,7 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "deliveries": CommandEntry(
-        "deliveries:manage_deliveries",
+        "status:manage_deliveries",
         "List deliveries of reports, retry a failed one, or send a report.",
         needs_server=True,
     ),

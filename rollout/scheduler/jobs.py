@@ -29,8 +29,7 @@ from rollout.services.engine.service import Service
 from rollout.services.engine.ticks import TickScheduler
 from rollout.services.ledger.checkpoints import CheckpointPublisher
 from rollout.services.notifications.kinds import URGENT_KINDS
-from rollout.services.notifications.planning import NotificationPlanner
-from rollout.services.notifications.sending import send_due_notifications
+from rollout.services.notifications.sending import NotificationPlanner, send_due_notifications
 from rollout.services.reports.schedule import ON_INCIDENT, ReportScheduler
 from rollout.store.database.errors import DatabaseUnavailableError
 

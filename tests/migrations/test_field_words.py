@@ -8,8 +8,7 @@ from sqlalchemy import Boolean, Float, Integer, LargeBinary, MetaData, inspect, 
 from sqlalchemy.exc import IntegrityError
 
 from rollout.store.database.append_only_checks import find_missing_triggers
-from rollout.store.database.database_roles import grant_privileges
-from rollout.store.database.migrations import downgrade, find_drift, upgrade
+from rollout.store.database.migrations import downgrade, find_drift, grant_privileges, upgrade
 from rollout.store.database.session import Database, create_database_engine
 from rollout.store.tables.append_only import APPEND_ONLY
 from tests.store.databases import on_postgresql

@@ -9,7 +9,7 @@ from rollout.scheduler.jobs import JobScheduler
 from rollout.services.engine import clock_check
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.notifications.kinds import INCIDENTS, PROPOSALS, REMINDERS
-from rollout.services.notifications.planning import NotificationPlanner
+from rollout.services.notifications.sending import NotificationPlanner
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.tick_slots import TickSlots

@@ -25,12 +25,6 @@ from api.console.rollouts.cell_table import (
     build_challenger_comparisons,
     build_measure_readings,
 )
-from api.console.rollouts.history import (
-    RequestedTime,
-    build_history_entries,
-    format_link_time,
-    parse_requested_time,
-)
 from api.console.rollouts.map_rows import (
     compute_schedules,
     describe_window_changes,
@@ -46,9 +40,13 @@ from api.console.rollouts.rollout_text import (
 )
 from api.console.rollouts.value_table import (
     NumberTable,
+    RequestedTime,
+    build_history_entries,
     build_number_tables,
     build_value_tables,
+    format_link_time,
     list_gate_slices,
+    parse_requested_time,
 )
 from api.console.rollouts.week_map import draw_week_map
 from rollout.core.calendar.instants import EPOCH

@@ -57,17 +57,18 @@ from rollout.core.scope.events import (
     VersionRenamed,
     VersionRetired,
 )
-from rollout.core.scope.evidence_pauses import (
-    drop_paused_evidence,
-    pause_evidence,
-    resume_evidence,
-)
 from rollout.core.scope.guards import apply_alarms, apply_clears
 from rollout.core.scope.incidents import acknowledge_incident, open_clock_incident, open_incident
-from rollout.core.scope.manual_proposals import propose_renewal, propose_takeover
 from rollout.core.scope.new_values import (
     record_familiar_values,
     record_unfamiliar_values,
+)
+from rollout.core.scope.operator_requests import (
+    drop_paused_evidence,
+    pause_evidence,
+    propose_renewal,
+    propose_takeover,
+    resume_evidence,
 )
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.policy_changes import apply_approved_policies, apply_policy, propose_rules

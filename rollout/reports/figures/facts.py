@@ -47,9 +47,13 @@ from rollout.reports.figures.model_cost import (
 from rollout.reports.figures.naive_baselines import NaiveOpening, find_naive_openings
 from rollout.reports.figures.number_agreement import NumberAgreement, compute_number_agreements
 from rollout.reports.figures.outcomes import Correctness, compute_correctness
-from rollout.reports.figures.oversight import Oversight, compute_oversight
+from rollout.reports.figures.oversight import (
+    Oversight,
+    PermitCount,
+    compute_oversight,
+    count_permits,
+)
 from rollout.reports.figures.pending_work import PendingWork, compute_pending_work
-from rollout.reports.figures.permit_counts import PermitCount, count_permits
 from rollout.reports.figures.report_identity import (
     PolicySummary,
     ReportIdentity,

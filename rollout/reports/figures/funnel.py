@@ -12,7 +12,7 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
 from rollout.reports.figures.missing_decisions import count_reasons, find_missing_reasons
-from rollout.reports.inputs.gate_units import mark_uncounted_units
+from rollout.reports.inputs.decided_by import mark_uncounted_units
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.statistics.intervals import Share, compute_missing_bounds, compute_share
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RemarkReason

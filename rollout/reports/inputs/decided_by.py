@@ -25,7 +25,7 @@ from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.frames import VALUE_PREFIX
 from rollout.tally.slots import find_slot_after
 from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
-from rollout.tally.unit_arrays import BoolArray, IntArray
+from rollout.tally.unit_arrays import BoolArray, IntArray, fill_attribute_values
 from rollout.tally.unit_values import encode_values
 
 
@@ -268,3 +268,42 @@ def _reassign_unanswered(cases: pl.DataFrame, inputs: ReportInputs) -> pl.DataFr
         decider=pl.when(has_answer).then("decider").otherwise(pl.lit(HUMAN)),
         audited=pl.col("audited") & has_answer,
     ).drop("usable")
+
+
+NOT_DRAWN = "not sampled for a blind review or an audit"
+UNFAMILIAR = "a value was not familiar to the version"
+
+
+def mark_uncounted_units(inputs: ReportInputs, units: pl.DataFrame) -> pl.DataFrame:
+    """Return units with `uncounted`: why gates do not count them, null if they do.
+
+    `units`: rows of `ReportInputs.units` in a window; each stage asks for its share of them, under
+    the policy in force when they occurred.
+    """
+    histories = build_familiar_histories(inputs)
+    occurred_us = pl.col("occurred") * count_micros(inputs.policy.tick)
+    rows = fill_attribute_values(units).with_columns(occurred_us=occurred_us)
+    parts = []
+    for period, period_rows in split_by_policy_period(inputs, rows):
+        groups = period_rows.partition_by("site", "window", "version", as_dict=True)
+        for (site, window, version), part in groups.items():
+            cell = Cell(str(site), str(window))
+            is_drawn = find_drawn_units(part, cell, period, inputs.salt)
+            is_familiar = _find_familiar(part, histories[cell, str(version)])
+            reason = (
+                pl.when(~pl.Series(is_drawn)).then(pl.lit(NOT_DRAWN))
+                .when(~pl.Series(is_familiar)).then(pl.lit(UNFAMILIAR))
+            )  # fmt: skip
+            parts.append(part.with_columns(uncounted=reason))
+    return pl.concat(parts) if parts else rows.with_columns(uncounted=pl.lit(None, pl.String))
+
+
+def _find_familiar(part: pl.DataFrame, history: FamiliarHistory) -> BoolArray:
+    """Return which units had only values that were familiar when they occurred."""
+    is_familiar = np.ones(part.height, dtype=bool)
+    occurred, texts = part["occurred"].to_numpy(), part["attribute_values"]
+    for text in texts.unique().to_list():
+        places = np.flatnonzero((texts == text).to_numpy())
+        for value in frozenset().union(*decode_unit_values(text)):
+            is_familiar[places] &= history.find_familiar(value, occurred[places])
+    return is_familiar

@@ -34,13 +34,14 @@ from rollout.reports.text.state_text import CLOSED_PROPOSALS
 from rollout.services.engine.cell_gains import Gain, load_gains
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.proposals.evidence_imports import (
+from rollout.services.proposals.proposal_waits import (
     EvidenceImport,
     ImportsByRevision,
+    ProposalWait,
+    list_proposal_waits,
     load_imports,
     select_imports,
 )
-from rollout.services.proposals.proposal_waits import ProposalWait, list_proposal_waits
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.ledger import Ledger

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, Engine, event, inspect
+from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from rollout import faults
@@ -23,10 +23,40 @@ from rollout.store.database.errors import (
     translate_driver_errors,
 )
 from rollout.store.database.session import Database, Transaction, create_database_engine
+from rollout.store.tables.append_only import APPEND_ONLY, ERASABLE
 from rollout.store.tables.tables import metadata
 
 if TYPE_CHECKING:
     from alembic.config import Config
+
+
+VERSION_TABLE = "alembic_version"
+
+
+def grant_privileges(transaction: Transaction, role: str) -> None:
+    """Grant `role` what the service needs on the connected role's tables.
+
+    Run it after each upgrade, because new tables need new privileges. The role must exist.
+    """
+    for statement in list_grants(transaction.connection.dialect.identifier_preparer.quote(role)):
+        transaction.execute(text(statement))
+
+
+def list_grants(role: str) -> Iterator[str]:
+    """Yield the grant statements; `role` is quoted already."""
+    yield f"grant select on {VERSION_TABLE} to {role}"
+    for table in metadata.sorted_tables:
+        yield f"grant {_list_privileges(table.name)} on {table.name} to {role}"
+        if table.autoincrement_column is not None:
+            yield f"grant usage on {table.name}_id_seq to {role}"
+
+
+def _list_privileges(table: str) -> str:
+    if table not in APPEND_ONLY:
+        return "select, insert, update, delete"
+    delete = ", delete" if APPEND_ONLY[table] else ""
+    return f"select, insert{', update' if table in ERASABLE else ''}{delete}"
+
 
 PACKAGE = Path(__file__).parents[2]
 LOCK_TIMEOUT = "5s"  # a waiting migration would block all later queries

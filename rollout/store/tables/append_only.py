@@ -8,7 +8,7 @@ too, and fires delete triggers only on connections with `recursive_triggers`; th
 also refuses inserts over an existing revision.
 
 The owner of a table can still drop its triggers. On PostgreSQL let the service connect as a role
-that does not own them (`rollout.store.database.database_roles`).
+that does not own them (`rollout.store.database.migrations`).
 """
 
 from collections.abc import Iterator, Mapping

@@ -4,7 +4,7 @@ from contextlib import closing
 
 from sqlalchemy import make_url
 
-from rollout.store.database.database_roles import grant_privileges
+from rollout.store.database.migrations import grant_privileges
 from rollout.store.database.session import Database
 
 SERVICE_ROLE = "rollout_kills_service"

@@ -19,7 +19,7 @@ from rollout.reports.figures.missing_decisions import (
     UNSURE,
 )
 from rollout.reports.figures.reviewer_agreement import Reviewer, list_visible_standouts
-from rollout.reports.inputs.gate_units import NOT_DRAWN, UNFAMILIAR
+from rollout.reports.inputs.decided_by import NOT_DRAWN, UNFAMILIAR
 from rollout.reports.inputs.pairs import compare_answers
 from rollout.reports.pages.json_report import to_plain_values
 from rollout.reports.statistics.intervals import (

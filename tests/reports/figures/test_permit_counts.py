@@ -5,7 +5,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from rollout.reports.figures.permit_counts import PermitCount, count_permits
+from rollout.reports.figures.oversight import PermitCount, count_permits
 from rollout.reports.inputs.inputs import ACTION_SCHEMA
 from tests.factories import NOON
 

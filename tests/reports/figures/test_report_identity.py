@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.permit_counts import PermitCount
+from rollout.reports.figures.oversight import PermitCount
 from rollout.reports.figures.report_identity import describe_promises, summarize_policy
 from rollout.reports.pages.findings import rank_findings
 from rollout.reports.pages.html_report import render_html_report

@@ -5,8 +5,7 @@ from rollout.services.access import users
 from rollout.services.engine.service import build_service
 from rollout.services.notifications import settings
 from rollout.services.notifications.kinds import CHOICES
-from rollout.services.notifications.planning import NotificationPlanner
-from rollout.services.notifications.sending import send_due_notifications
+from rollout.services.notifications.sending import NotificationPlanner, send_due_notifications
 from rollout.services.support.channels import Channels
 from rollout.store.access.notification_channels import NotificationTimes
 from rollout.store.access.users import Users

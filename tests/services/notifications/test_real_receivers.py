@@ -6,8 +6,7 @@ from rollout.core.scope.commands import OpenIncident
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.notifications import settings
 from rollout.services.notifications.kinds import INCIDENTS, PROPOSALS
-from rollout.services.notifications.planning import NotificationPlanner
-from rollout.services.notifications.sending import send_due_notifications
+from rollout.services.notifications.sending import NotificationPlanner, send_due_notifications
 from tests.api.bears import CREEK, tick
 from tests.factories import MINUTE, NOON
 from tests.services.notifications.mailing_list import (

@@ -14,8 +14,7 @@ from rollout.services.engine.command_handler import execute_command
 from rollout.services.incidents.incidents import record_acknowledgement
 from rollout.services.notifications import settings
 from rollout.services.notifications.kinds import INCIDENTS, PROPOSALS, REMINDERS
-from rollout.services.notifications.planning import NotificationPlanner
-from rollout.services.notifications.sending import send_due_notifications
+from rollout.services.notifications.sending import NotificationPlanner, send_due_notifications
 from rollout.services.support.channels import Channels
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.exposures import ExposureStore

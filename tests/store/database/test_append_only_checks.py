@@ -11,7 +11,7 @@ from rollout.store.database.append_only_checks import (
     find_unsafe_settings,
     list_owned_tables,
 )
-from rollout.store.database.database_roles import grant_privileges
+from rollout.store.database.migrations import grant_privileges
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
