@@ -1,8 +1,8 @@
 """The parts of the test run, each with a marker and a budget: what runs when, what it may take.
 
 Every test gets the marker of exactly one part: by its folder, by the database that it asks, or by a
-marker of its own (`simulation`, `exhaustive`, `faults`). `make test` runs `fast`, `make test-all`
-every part. tests/README.md explains them.
+marker of its own (`slow`, `simulation`, `exhaustive`, `faults`). `make test` runs `fast`,
+`make test-all` every part. tests/README.md explains them.
 """
 
 import tomllib
@@ -15,6 +15,7 @@ import pytest
 
 BUDGETS: Final = {  # minutes on two idle cores
     "fast": 5.0,
+    "slow": 5.0,
     "postgres": 6.0,
     "exhaustive": 4.0,
     "simulation": 7.0,
@@ -29,7 +30,7 @@ TOLERATED: Final = 3.0
 SECOND_TRIES: Final = 3
 """A run fails with more tests than this that pass only at a second try."""
 FOLDERS: Final = {"tests/browser": "browser", "tests/first_hour": "first_hour"}
-BY_HAND: Final = ("simulation", "exhaustive", "faults")
+BY_HAND: Final = ("slow", "simulation", "exhaustive", "faults")
 SQL_DIFFERS: Final = ("tests/store", "tests/migrations", "tests/scheduler")
 """Folders whose tests run on both engines in `fast`; elsewhere the first of each module does."""
 WHOLE: Final = 500

@@ -64,6 +64,7 @@ def test_no_spelling_of_a_path_opens_a_door(asking, path):
     assert "creek" not in answer.text
 
 
+@pytest.mark.slow
 def test_what_is_open_is_a_short_list(asking, clock):
     del asking.headers["Authorization"]
     paths = asking.get("/openapi.json").json()["paths"]
@@ -145,6 +146,7 @@ ELSEWHERE = {"get /v1/rollouts/{rollout}/reports/{report} 200 "}
 """Answers whose form is a file of its own: a report is as `config/report.schema.json` says."""
 
 
+@pytest.mark.slow
 def test_every_answer_has_a_closed_form(asking):
     described = asking.get("/openapi.json").json()
     loose = []

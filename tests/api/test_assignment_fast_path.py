@@ -210,6 +210,7 @@ def test_what_memory_answers_is_as_the_route_answers_it(both, caplog, fast_answe
     assert list_metrics(quick) == list_metrics(plain)
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_what_is_refused_or_unsure_is_left_to_the_route(both, caplog, fast_answers):
     quick, plain = both

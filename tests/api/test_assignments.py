@@ -305,6 +305,7 @@ def test_a_forged_head_stops_nobody_but_its_client(client, service, database, be
     assert (others.decider, others.era) == ("model", 1)
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_forged_heads_beyond_the_open_incidents_are_counted(client, door, service, database, bears):
     """Seen: the incidents of all clients but the first 50 were dropped unsaid."""
@@ -428,6 +429,7 @@ def test_the_answer_changes_within_a_second_of_a_change_on_every_replica(
         assert deciders() == ["human", "human"]
 
 
+@pytest.mark.slow
 def test_the_operation_has_examples_that_are_answered(client, bears):
     described = client.get("/openapi.json").json()["paths"]
     post = described["/v1/rollouts/{rollout}/assignments"]["post"]

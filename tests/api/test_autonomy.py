@@ -295,6 +295,7 @@ def recorded(replica):
     return replica
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LARGE_APPENDS)
 def test_only_its_own_kind_ends_a_failed_append_of_many_rows(recorded, database, kind):
     append = LARGE_APPENDS[kind]
@@ -336,6 +337,7 @@ def test_a_lost_connection_shows_nothing_about_large_appends(recorded, database)
     assert list_failures(database) == [("bears", APPEND)]
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_an_incident_that_is_not_opened_gives_nothing_back(recorded, database):
     for number in range(MAX_OPEN_INCIDENTS):

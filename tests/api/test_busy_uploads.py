@@ -16,6 +16,7 @@ __all__ = ["_clocks_agree", "bears"]
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
+@pytest.mark.slow
 def test_assignments_and_stops_keep_their_times_while_two_runs_work(
     client, database, bears, tmp_path
 ):

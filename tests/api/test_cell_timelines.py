@@ -70,6 +70,7 @@ def judged(timeline):
     return sum(point.judged for version in timeline.versions for point in version.points)
 
 
+@pytest.mark.slow
 def test_a_timeline_has_the_figures_of_the_cells_evidence(client, door, service, database, told):
     tick(database, told[-1])
     door.let_in("vic", AssignedRole("viewer"))
@@ -101,6 +102,7 @@ def test_a_version_can_be_chosen_and_changes_nobody_elses_figures(service, datab
     assert one.buckets == every.buckets
 
 
+@pytest.mark.slow
 def test_figures_move_for_a_reviewer_by_whole_batches_alone(service, database, told):
     cells, seen, moved = list_cells(service), {}, 0
     for at in told[::3]:
@@ -125,6 +127,7 @@ def test_figures_move_for_a_reviewer_by_whole_batches_alone(service, database, t
     assert operators > sum(judged(load(service, REVIEWER, told[-1], cell)) for cell in cells)
 
 
+@pytest.mark.slow
 def test_no_difference_of_spans_tells_a_reviewer_of_less_than_a_batch(service, database, told):
     tick(database, told[-1])
     cell = max(list_cells(service), key=lambda c: judged(load(service, READER, told[-1], c)))

@@ -86,6 +86,7 @@ def by_viewer(client, door):
     return client.by("vic")
 
 
+@pytest.mark.slow
 def test_a_cell_shows_the_evidence_that_the_engine_was_shown(client, door, database, story):
     client = by_viewer(client, door)
     found = client.get(f"{V1_STORY}/cells/s0/day").json()
@@ -123,6 +124,7 @@ def test_what_was_counted_later_is_seen_at_the_next_look(client, door, database,
     assert client.get(f"{V1_STORY}/cells/s0/day").json()["evidence"][0]["closed_units"] > before
 
 
+@pytest.mark.slow
 def test_a_paused_cell_says_so_counts_nothing_and_resumes_anew(
     client, door, database, clock, story
 ):

@@ -77,6 +77,7 @@ def labels(client, **asked):
     return {row["case_key"]: row["label"] for row in rows(client, **asked)}
 
 
+@pytest.mark.slow
 def test_the_dearest_losses_are_listed_first_with_what_was_chosen(client, closed):
     assert keys(client) == ["here", "there"]
     chosen(client, wish("there", "relabel", label="damaged", reason="a dent"))
@@ -140,6 +141,7 @@ def test_choices_change_what_is_trained_on_and_nothing_else(client, closed):
     assert manifest["cleaned"] == {"relabel": 1, "drop": 1, "keep": 0}
 
 
+@pytest.mark.slow
 def test_no_case_that_people_still_judge_is_shown_to_anybody(client, clock, closed):
     sent_apart(client, *judged("open", said="damaged", sure=0.99, at="2027-06-03T11:00:00Z"))
     for by in ("viewer", "ana", "admin", "operator"):

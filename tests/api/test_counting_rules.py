@@ -78,6 +78,7 @@ def approve(client, proposal, name="operator"):
     return client.by(name).post(f"{PROPOSALS}/{proposal['proposal']}/approvals", json=body)
 
 
+@pytest.mark.slow
 def test_rules_2_are_planned_proposed_approved_and_hold_from_then_on(client, database, clock):
     (raised,) = [e for e in count(client, database, clock) if isinstance(e, ProposalRaised)]
     scope = state_of(database).scope

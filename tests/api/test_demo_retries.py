@@ -82,6 +82,7 @@ def busy(status=503, seconds="2"):
     return httpx.Response(status, headers={"Retry-After": seconds})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resource", ["assignments", "records"])
 def test_a_busy_service_gets_the_same_records_after_two_retries(resource, records, cases, waits):
     expected = play(BusyService(""), records, cases)
@@ -115,6 +116,7 @@ def test_other_errors_end_the_demo(records, cases, waits):
     assert waits == []
 
 
+@pytest.mark.slow
 def test_colleagues_wait_for_a_busy_service_and_try_again_later(records, waits):
     service = BusyService("proposals", busy(), busy(), *[busy()] * MAX_TRIES)
     approver = DemoApprover(service.client(), "mail-room", timedelta(0))

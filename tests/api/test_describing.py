@@ -22,6 +22,7 @@ def test_every_operation_is_shown_with_its_path(client, shown):
     assert all(f"<code>{path}</code>" in shown for path in document["paths"])
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_elsewhere(shown):
     assert re.findall(r"""(?:src|href)=["'](?!/|#)""", shown) == []
     assert "<script" not in shown

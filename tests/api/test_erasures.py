@@ -32,6 +32,7 @@ def build_headers(database, name):
     return {"Authorization": f"Bearer {made.text}"}
 
 
+@pytest.mark.slow
 def test_an_admin_erases_a_case_and_a_user(filled, browser):
     headers = build_headers(filled, "ada")
     body = {"kind": "case", "key": "c-0", **REASON}

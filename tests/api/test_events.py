@@ -106,6 +106,7 @@ def test_who_may_not_watch_hears_nothing(client, door, bears):
     assert problem_of(client.by("ana").get("/v1/rollouts/none/events")) == (404, "unknown-rollout")
 
 
+@pytest.mark.slow
 @on_sqlite
 @pytest.mark.enable_socket  # a real server on this machine: how streams end shows in no other way
 def test_an_open_stream_ends_when_rights_end_and_holds_no_shutdown(database, door, bears):

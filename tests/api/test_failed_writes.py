@@ -80,6 +80,7 @@ def full(database):
         database.engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_database_that_takes_small_writes_only_takes_autonomy(recorded, database):
     cases = build_cases("n", 300)
     with full(database):
@@ -150,6 +151,7 @@ def test_a_large_write_may_come_back_in_parts(recorded, database):
     assert (recorded.decider(), list_failures(database)) == ("model", [])
 
 
+@pytest.mark.slow
 def test_single_records_end_a_large_failure_once_they_are_as_many(recorded, database):
     cases = build_cases("n", 60)
     with failing(EVERY_WRITE):
@@ -210,6 +212,7 @@ MODULES = {
 }
 
 
+@pytest.mark.slow
 @on_sqlite
 @pytest.mark.parametrize("method", BEFORE_APPENDS)
 def test_each_change_counts_that_fails_before_its_append(recorded, database, monkeypatch, method):

@@ -127,6 +127,7 @@ def test_its_cause_names_the_value_and_when_it_began(client, clock, database):
     assert (new["value"], new["since"]["judged"]) == ("new", value["judged"])
 
 
+@pytest.mark.slow
 def test_its_detector_ends_at_the_alarm(client, clock, door, database):
     alarm_town(database)
     clock.advance(END - clock.now())

@@ -53,6 +53,7 @@ def described(schema):
     return [described(part) for part in schema] if isinstance(schema, list) else schema
 
 
+@pytest.mark.slow
 def test_operations_keep_their_names(document, snapshot):
     named = {
         name: {

@@ -53,6 +53,7 @@ def made(client, bears):
     return answer.json()
 
 
+@pytest.mark.slow
 def test_a_report_is_made_once_and_given_again(client, made):
     assert (made["version"], made["state"], made["view"]) == (1, "provisional", "operator")
     again = client.by("ana").post(PATH, json={"name": "week", **SPAN})

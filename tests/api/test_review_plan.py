@@ -47,6 +47,7 @@ def viewer(client, door):
     return client.by("vic")
 
 
+@pytest.mark.slow
 def test_each_cell_with_a_next_stage_has_a_row_of_its_own_evidence(viewer, story):
     answer = viewer.get(PLAN, params={"next": 500}).json()
     plan = answer["plan"]

@@ -199,6 +199,7 @@ def test_a_replica_whose_clock_is_off_leases_nothing(client, monkeypatch, bears)
     assert read(client, by="viewer").revision > 0
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_the_operation_has_an_example_of_its_form(client):
     described = client.get("/openapi.json").json()

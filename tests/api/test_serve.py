@@ -63,6 +63,7 @@ def until_ready(address):
     raise AssertionError("it never answered")
 
 
+@pytest.mark.slow
 def test_it_answers_says_how_the_first_person_comes_in_and_ends_when_told(tmp_path):
     url = f"sqlite:///{tmp_path / 'rollout.db'}"
     upgrade(url)
@@ -80,6 +81,7 @@ def test_it_answers_says_how_the_first_person_comes_in_and_ends_when_told(tmp_pa
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_request_in_flight_is_answered_when_it_is_told_to_end(tmp_path):
     url = f"sqlite:///{tmp_path / 'rollout.db'}"
     upgrade(url)
@@ -159,6 +161,7 @@ def refusal(url):
     return done.exit_code, done.stderr
 
 
+@pytest.mark.slow
 def test_a_database_without_tables_or_with_old_ones_is_refused_with_the_command_to_run(tmp_path):
     with fresh("sqlite", tmp_path, migrated=False) as url:
         code, said = refusal(url)

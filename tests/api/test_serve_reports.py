@@ -48,6 +48,7 @@ def until(condition):
     raise AssertionError("it never happened")
 
 
+@pytest.mark.slow
 def test_a_service_that_runs_tells_a_webhook_of_an_incident(tmp_path, monkeypatch):
     file = tmp_path / "channels.yaml"
     monkeypatch.setenv("ROLLOUT_CHANNELS_FILE", str(file))
@@ -71,6 +72,7 @@ def test_a_service_that_runs_tells_a_webhook_of_an_incident(tmp_path, monkeypatc
     assert MARK not in said
 
 
+@pytest.mark.slow
 def test_a_file_of_channels_that_is_none_is_refused_without_what_stands_in_it(
     tmp_path, monkeypatch
 ):

@@ -98,6 +98,7 @@ def test_a_fault_of_ours_is_a_problem_without_its_text(service):
     assert "secret" not in answer.text
 
 
+@pytest.mark.slow
 def test_the_api_describes_itself(client):
     described = client.get("/openapi.json").json()
     assert "Problem" in described["components"]["schemas"]

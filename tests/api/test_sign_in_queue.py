@@ -84,6 +84,7 @@ def full_line(client, service, hasher):
             thread.join(SECONDS)
 
 
+@pytest.mark.slow
 def test_what_is_too_much_is_refused_at_once_and_a_stop_is_made(client, service, database, hasher):
     with full_line(client, service, hasher) as answers:
         with counted_statements(database) as statements:

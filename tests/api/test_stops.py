@@ -26,6 +26,7 @@ def stage(client, cell):
     return client.by("ana").get(f"{V1}/cells/{cell.site}/{cell.window}").json()["status"]["stage"]
 
 
+@pytest.mark.slow
 def test_a_stop_holds_at_once_and_says_how_soon_it_does_everywhere(client, bears):
     assert (stage(client, CREEK), stage(client, LAKE)) == ("supervised", "supervised")
     done = stop(client, all=True)

@@ -95,6 +95,7 @@ def list_deciders(client, confidence):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("world")
 def test_below_the_floor_of_its_cell_every_door_says_a_person_decides(client):
     for confidence, decider in ((None, "human"), (0.79, "human"), (0.8, "model"), (1.0, "model")):

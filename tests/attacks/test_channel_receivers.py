@@ -56,6 +56,7 @@ def test_a_receiver_leads_a_report_to_no_other_address():
     assert "307" in error
 
 
+@pytest.mark.slow
 def test_a_receiver_that_answers_without_end_takes_no_memory_of_the_machine():
     with serving(ThreadingHTTPServer(("127.0.0.1", 0), Talker)) as hook:
         hook.said = 0

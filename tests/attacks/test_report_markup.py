@@ -88,6 +88,7 @@ def report(database):
     return create_report(database, "bears", "week", ReportOptions(), NOON + 2 * DAY).number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_no_name_is_markup_on_a_page_or_in_a_summary(database, report):
     shown = load_report(database, VIEWER, "bears", report, NOON + 2 * DAY)

@@ -204,6 +204,7 @@ def test_an_answer_that_is_no_number_is_refused_with_its_text(prices):
     )
 
 
+@pytest.mark.slow
 def test_numbers_of_classes_stay_labels(tmp_path):
     path = tmp_path / "classes.csv"
     pl.DataFrame({"human": range(100), "model": range(1, 101)}).write_csv(path)

@@ -27,6 +27,7 @@ def test_the_version_is_the_packages_and_names_python_and_platform():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("--help",), ("plan", "--help")])
 def test_python_runs_the_commands_as_a_module(words):
     done = run(*words)

@@ -444,6 +444,7 @@ class ClientWorld:
         return worst
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.integers(0, 2**32), st.floats(0, 200))
 def test_every_act_under_the_old_scope_ends_by_the_stop_plus_staleness_plus_lease(seed, stop):
@@ -484,6 +485,7 @@ class NoTimeToAct(EdgeClient):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mutant", "awake_clock"),
     [(ByInstant, False), (FromReceipt, True), (FromReceipt, False), (NoTimeToAct, False)],
@@ -494,6 +496,7 @@ def test_a_mutant_of_the_lease_rule_is_caught(mutant, awake_clock):
     assert max(world.overrun(mutant) for world in worlds) > 0
 
 
+@pytest.mark.slow
 def test_the_rule_itself_passes_where_the_mutants_fail():
     worlds = (ClientWorld(chance(n), 50 + n % 100) for n in range(120))
     assert max(world.overrun(EdgeClient) for world in worlds) <= 0

@@ -207,6 +207,7 @@ def test_a_policy_that_reveals_nothing_has_no_link_to_it(database):
         browser.page(f"{form}/model", 403)
 
 
+@pytest.mark.slow
 def test_who_confirms_sees_the_proposal_before_and_after(database):
     hall = ReadingRoom(database, rung=1)
     keys = [f"case-{n}" for n in range(12)]

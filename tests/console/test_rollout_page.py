@@ -261,6 +261,7 @@ def count_story(database):
     return last
 
 
+@pytest.mark.slow
 def test_evidence_stands_against_its_lines_with_bound_and_counts(story, browser):
     page = browser.as_("vic").page("/rollouts/story")
     cells = region(page, "cells-h")

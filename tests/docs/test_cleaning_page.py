@@ -4,6 +4,8 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.docs.pages import typed
 from tests.docs.test_docs import folder, run
 
@@ -29,6 +31,7 @@ def fill(file="list.csv"):
     return len(rows)
 
 
+@pytest.mark.slow
 def test_the_page_runs_as_written_and_both_ways_give_the_same_rows(folder):
     listed, exported, verified, listed_live, applied, exported_live = (
         one.line for one in typed("docs/how-to/cleaning.md")

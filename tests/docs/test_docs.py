@@ -92,6 +92,7 @@ def key_of(name, *, new):
         database.close()
 
 
+@pytest.mark.slow
 def test_the_commands_of_replay_run_as_written(folder):
     lines = typed("docs/how-to/replay.md")
     assert len(lines) >= 4
@@ -101,6 +102,7 @@ def test_the_commands_of_replay_run_as_written(folder):
     assert names == {"report.html", "report.json", "ledger.jsonl", "divergences.csv"}
 
 
+@pytest.mark.slow
 @pytest.mark.enable_socket  # a server on this machine is asked
 def test_the_commands_of_live_run_as_written(folder):
     here = [one.line for one in typed("docs/how-to/live.md") if not one.served]
@@ -156,6 +158,7 @@ def test_history_from_before_the_rollout_is_said_to_be_no_evidence(folder):
     assert "1200 cases occurred before the rollout was created" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.enable_socket  # a server on this machine is asked
 def test_the_first_hour_of_the_service_runs_as_written(folder):
     """`serve` itself is run by tests/api/test_serve.py: here its application is served."""
@@ -194,6 +197,7 @@ def test_the_commands_of_users_run_as_written(folder):
         run(line, given=given)
 
 
+@pytest.mark.slow
 def test_the_commands_of_reports_run_as_written(folder):
     for one in typed("docs/how-to/live.md"):
         if not one.served and not one.line.startswith("rollout ledger"):
@@ -206,6 +210,7 @@ def test_the_commands_of_reports_run_as_written(folder):
     assert Path("divergences.csv").read_text("utf-8").startswith("case_key")
 
 
+@pytest.mark.slow
 def test_the_audit_runs_as_written(folder, monkeypatch):
     before = [one.line for one in typed("docs/how-to/live.md") if not one.served]
     for line in [one for one in before if not one.startswith("rollout ledger")]:

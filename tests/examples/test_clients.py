@@ -119,6 +119,7 @@ def test_a_supervised_client_does_what_the_person_said(run, app, database):
     assert (action["action"], action["by"]) == ("nothing", "person")
 
 
+@pytest.mark.slow
 def test_a_supervised_client_waits_no_longer_than_the_policy_says(run, app, database):
     widen(database, "supervised")
     assert run("supervised_client", *PICTURE, "--every", "0.1").endswith("did siren")

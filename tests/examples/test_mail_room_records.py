@@ -84,6 +84,7 @@ def test_an_image_of_a_letter_shows_the_digit_that_was_true(cases, truth, monkey
     assert all(str(labels[int(case["image"])]) == truth[case["case_key"]] for case in cases)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["-3", "4294967296"])
 def test_a_seed_that_is_none_is_refused_by_name(seed, tmp_path):
     script = [sys.executable, str(FOLDER / "generate.py"), f"--seed={seed}", f"--out={tmp_path}"]

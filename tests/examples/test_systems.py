@@ -34,6 +34,7 @@ def story(request):
     return play_example_story(EXAMPLES[request.param])
 
 
+@pytest.mark.slow
 def test_a_story_keeps_the_tolerances_of_its_seeds(story):
     assert build_result(story, story.example.seed).list_faults() == []
 

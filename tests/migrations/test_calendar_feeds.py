@@ -1,5 +1,6 @@
 """The table of calendar addresses comes empty, and goes with the users left as they were."""
 
+import pytest
 from sqlalchemy import text
 
 from rollout.store.access.calendar_feeds import CalendarFeeds
@@ -11,6 +12,7 @@ from tests.factories import NOON
 BEFORE, THIS = "0033", "0036"
 
 
+@pytest.mark.slow
 def test_users_can_subscribe_after_it_and_stay_when_it_goes(url):
     upgrade(url, BEFORE)
     database = Database(url)

@@ -16,6 +16,7 @@ __all__ = ["filled"]
 BEFORE, AFTER = "0039", "0042"
 
 
+@pytest.mark.slow
 def test_what_was_stored_before_stays_without_bands(filled):
     upgrade(filled, BEFORE)
     before, rows = contents(filled), rows_by_table(filled)

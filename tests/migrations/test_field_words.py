@@ -152,6 +152,7 @@ def filled(url):
     return url
 
 
+@pytest.mark.slow
 def test_a_filled_database_goes_up_reads_the_same_and_comes_down_equal(filled):
     before, was = contents(filled), form(filled)
     assert all(len(rows) == ROWS for rows in before.values())

@@ -16,6 +16,7 @@ __all__ = ["filled"]
 BEFORE, AFTER = "0037", "0038"
 
 
+@pytest.mark.slow
 def test_outcomes_of_before_count_as_they_did(filled):
     upgrade(filled, BEFORE)
     before, rows = contents(filled), rows_by_table(filled)
@@ -29,6 +30,7 @@ def test_outcomes_of_before_count_as_they_did(filled):
     assert contents(filled) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [

@@ -1,5 +1,6 @@
 """The revision of outcome values: rows of before stay as they are, and values go again."""
 
+import pytest
 from sqlalchemy import create_engine, text
 
 from rollout.store.database.migrations import downgrade, upgrade
@@ -14,6 +15,7 @@ STORE = (
 )
 
 
+@pytest.mark.slow
 def test_outcomes_get_values_and_lose_them_again(filled):
     upgrade(filled, BEFORE)
     before = rows_by_table(filled)

@@ -20,6 +20,7 @@ BEFORE, AFTER, NEXT = "0036", "0034", "0037"
 DECLARE = "insert into planted_cases (rollout, case_id, declared_at, revision) values (1, 7, 0, 2)"
 
 
+@pytest.mark.slow
 def test_rows_of_before_occurred_by_themselves_and_a_declaration_stays(filled):
     upgrade(filled, BEFORE)
     before, rows = contents(filled), rows_by_table(filled)
@@ -40,6 +41,7 @@ def test_rows_of_before_occurred_by_themselves_and_a_declaration_stays(filled):
         downgrade(filled, BEFORE)
 
 
+@pytest.mark.slow
 def test_a_declaration_of_before_gets_a_row_of_its_own_and_the_case_keeps_its_number(url):
     upgrade(url, AFTER)
     salt, tables = bytes(32), reflected(url)

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 
+import pytest
 from sqlalchemy import select
 
 from rollout.store.database.migrations import downgrade, upgrade
@@ -25,6 +26,7 @@ def contents(url):
         }
 
 
+@pytest.mark.slow
 def test_rows_of_before_have_no_sender(url):
     upgrade(url, BEFORE)
     tables = record_tables(url)

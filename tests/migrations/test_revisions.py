@@ -105,6 +105,7 @@ def further(tmp_path, monkeypatch):
     return add
 
 
+@pytest.mark.slow
 def test_an_upgrade_makes_every_table_of_the_program(url):
     assert load_current_revision(url) is None
     upgrade(url)
@@ -112,17 +113,20 @@ def test_an_upgrade_makes_every_table_of_the_program(url):
     assert load_current_revision(url) == find_head_revision()
 
 
+@pytest.mark.slow
 def test_what_an_upgrade_makes_differs_in_nothing_from_the_program(url):
     upgrade(url)
     assert find_drift(url) == []
 
 
+@pytest.mark.slow
 def test_a_table_that_the_program_does_not_know_is_drift(current):
     with opened(current) as database, database.begin_write() as transaction:
         transaction.execute(text("create table stray (id integer)"))
     assert [kind for kind, *_ in find_drift(current)] == ["remove_table"]
 
 
+@pytest.mark.slow
 def test_down_leaves_nothing_and_up_again_makes_it_anew(current):
     fill(current)
     downgrade(current, "base")
@@ -229,6 +233,7 @@ def test_every_revision_says_why_what_it_locks_and_how_to_go_back():
         assert [w for w in ("Why:", "Locks:", "Back:") if w not in said] == []
 
 
+@pytest.mark.slow
 def test_matrices_are_filled_with_what_was_counted_before_there_were_any(current):
     with opened(current) as database, database.begin_write() as transaction:
         for slot, kind, n in ((1, 1, 5), (2, 1, 7), (2, 2, 1)):
@@ -243,6 +248,7 @@ def test_matrices_are_filled_with_what_was_counted_before_there_were_any(current
         assert [tuple(one) for one in found] == [(1, 12), (2, 1)]
 
 
+@pytest.mark.slow
 def test_losses_are_filled_with_what_was_counted_before_there_were_any(current):
     with opened(current) as database:
         with database.begin_write() as transaction:

@@ -21,6 +21,7 @@ def rows_by_table(url):
         }
 
 
+@pytest.mark.slow
 def test_only_tables_are_added_and_they_go_again(filled):
     upgrade(filled, BEFORE)
     before = rows_by_table(filled)
@@ -30,6 +31,7 @@ def test_only_tables_are_added_and_they_go_again(filled):
     assert rows_by_table(filled) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["pending_stops", "damages"])
 def test_there_is_no_way_back_while_a_stop_or_damage_is_in_force(filled, table):
     upgrade(filled, AFTER)

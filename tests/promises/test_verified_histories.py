@@ -94,6 +94,7 @@ def replay_story(seed):
     return policy, made.run(course).events
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seeds",
     [(39, 61), pytest.param(range(100, 160), marks=pytest.mark.simulation)],

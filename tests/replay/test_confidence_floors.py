@@ -76,6 +76,7 @@ def check_skipping(seeds):
     return events
 
 
+@pytest.mark.slow
 def test_skipping_slots_changes_no_ledger_with_floors():
     events = check_skipping(list_stories(0, 12))
     assert any(isinstance(event, Widened) and event.confidence_floors for event in events)
@@ -127,6 +128,7 @@ def check_counts(seed):
     return compared
 
 
+@pytest.mark.slow
 def test_a_floor_counts_the_units_above_it_that_the_draw_of_the_stage_takes():
     seeds = list_stories(0, 12)
     assert sum(check_counts(seed) for seed in seeds) > 500
@@ -218,6 +220,7 @@ def list_steps(files):
     ]
 
 
+@pytest.mark.slow
 def test_a_band_that_turns_bad_raises_the_floor_and_keeps_the_stage(tmp_path):
     files = replay_mail(tmp_path, IN_A_BAND)
     steps = list_steps(files)
@@ -233,6 +236,7 @@ def test_a_band_that_turns_bad_raises_the_floor_and_keeps_the_stage(tmp_path):
     assert replay_mail(tmp_path, IN_A_BAND, skip=False).result.events == files.result.events
 
 
+@pytest.mark.slow
 def test_a_model_that_turns_bad_everywhere_goes_to_shadow(tmp_path):
     files = replay_mail(tmp_path, EVERYWHERE)
     assert list_steps(files)[-1][0] == "shadow"

@@ -50,6 +50,7 @@ def told(seed):
     return policy, a_story(pick, seed), a_course(pick, policy)
 
 
+@pytest.mark.slow
 @examples(given(data=st.data(), seed=st.integers(0, 2**20)), fast=5, whole=25)
 def test_skipping_slots_changes_no_ledger(data, seed):
     pick = drawn(data.draw)

@@ -111,6 +111,7 @@ def check_series(seed):
     return met
 
 
+@pytest.mark.slow
 def test_a_series_says_what_the_gate_reads_at_every_slot():
     met = sum((check_series(seed) for seed in SEEDS), Counter())
     assert min(met[True], met[False], met["blocks"]) > 100
@@ -136,6 +137,7 @@ def check_skipping(seeds):
     return events
 
 
+@pytest.mark.slow
 def test_skipping_slots_changes_no_ledger():
     events = check_skipping(range(6))
     lines = [line for e in events if isinstance(e, ProposalRaised) for line in e.readings]

@@ -61,6 +61,7 @@ def moves(events, cell=None, version=None):
     ]
 
 
+@pytest.mark.slow
 def test_lisbon_by_day_rises_twice_and_falls_twice_on_the_day_of_the_new_form(events):
     up, on, down, out = moves(events, LISBON_DAY, "v1")
     assert up[:2] == ("Widened", "supervised")

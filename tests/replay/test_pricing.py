@@ -65,6 +65,7 @@ def test_its_interval_holds_what_it_truly_brings(earning):
     assert gain.bound < gain.estimate < upper
 
 
+@pytest.mark.slow
 def test_a_model_that_only_agrees_passes_no_gate_on_gain(tmp_path):
     replayed = replay_pricing(tmp_path, gain=0, differs=0.02, days=24)
     assert [stage for stage, _ in list_widenings(replayed)] == ["trial"]
@@ -77,6 +78,7 @@ def test_a_model_that_only_agrees_passes_no_gate_on_gain(tmp_path):
     assert "gain of profit at least 0 EUR" in page
 
 
+@pytest.mark.slow
 def test_the_report_begins_with_what_the_model_brought(earning):
     facts = compute_replay_facts(earning)
     (gain,) = facts.gains

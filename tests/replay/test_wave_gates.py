@@ -98,6 +98,7 @@ def check_skipping(seeds):
     return events
 
 
+@pytest.mark.slow
 def test_skipping_slots_changes_no_ledger_and_proposals_list_each_cell():
     events = check_skipping(range(8))
     raised = [e for e in events if isinstance(e, ProposalRaised) and e.to_stage == "supervised"]

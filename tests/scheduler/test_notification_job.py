@@ -77,6 +77,7 @@ def load_last_slot(database):
         return TickSlots(transaction, Rollouts(transaction).find("bears")).load_last_done()
 
 
+@pytest.mark.slow
 @pytest.mark.enable_socket
 @on_sqlite  # receivers on this machine
 def test_messages_leave_with_the_clock_by_a_real_mail_server_and_a_real_webhook(

@@ -100,6 +100,7 @@ def begun(database):
         )
 
 
+@pytest.mark.slow
 def test_a_report_is_made_sealed_and_sent_when_the_clock_reaches_its_time(
     posting, post, database, clock
 ):
@@ -122,6 +123,7 @@ def test_a_report_is_made_sealed_and_sent_when_the_clock_reaches_its_time(
     assert message.url == URL
 
 
+@pytest.mark.slow
 def test_an_incident_is_told_of_with_a_report(posting, post, database, service, clock):
     assert happens(lambda: begun(database))
     opened = OpenIncident(at=NOON, kind="unauthorized", reason="case c-1: `nobody` allowed it")
@@ -135,6 +137,7 @@ def test_an_incident_is_told_of_with_a_report(posting, post, database, service, 
     )
 
 
+@pytest.mark.slow
 def test_a_channel_that_takes_long_holds_up_no_tick_and_stopping_waits_for_it(
     posting, post, database, clock, caplog
 ):
@@ -203,6 +206,7 @@ def test_all_jobs_share_one_rule_of_waking_and_wait_for_no_other(service):
     assert long_jobs == {"reports", "deliveries", "notifications"}
 
 
+@pytest.mark.slow
 def test_while_clocks_disagree_nothing_counts_as_made(posting, post, database, clock, monkeypatch):
     assert happens(lambda: begun(database))
     look, looked = posting._report_job._report_rounds.run_report_jobs, []
@@ -243,6 +247,7 @@ class HeldPass:
         self._over.set()
 
 
+@pytest.mark.slow
 def test_while_clocks_disagree_incidents_still_reach_the_channels(posting, post, database, clock):
     assert happens(lambda: begun(database))
     post.fails = ["no answer"]
@@ -290,6 +295,7 @@ def test_a_pass_that_fails_whole_is_told_and_the_next_one_comes(
     assert "job reports failed; it is tried again" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_viewer_reads_no_address_anywhere(posting, post, service, database, clock, client):
     post.fails = ["no answer"]
     assert happens(lambda: begun(database))

@@ -50,6 +50,7 @@ def test_help_shows_an_example(command):
     assert "Example:" in done(*command.split(), "--help")
 
 
+@pytest.mark.slow
 def test_from_two_files_to_a_stop_and_a_verified_ledger(folder):
     assert run("db", "current").exit_code == 1
     done("db", "upgrade")

@@ -125,6 +125,7 @@ def every_slot(replayed):
     return range(replayed.first_slot, replayed.last_slot + 2)
 
 
+@pytest.mark.slow
 def test_counts_are_those_of_a_recount_at_every_slot(told):
     replayed, frame, salt, _ = told
     for sight in replayed.views.values():

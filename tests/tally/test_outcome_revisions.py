@@ -94,6 +94,7 @@ SOURCED = contents(st.sampled_from(["till", "imports"]))
 UNSOURCED = contents(st.sampled_from(["camera", "desk"]))
 
 
+@pytest.mark.slow
 @given(
     earlier=st.lists(SOURCED | UNSOURCED, max_size=6),
     added=st.lists(UNSOURCED, min_size=1, max_size=3),

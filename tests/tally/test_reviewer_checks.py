@@ -203,6 +203,7 @@ def test_the_order_of_the_records_and_what_a_model_says_change_no_check(data):
     assert build_reviewer_checks(history, policy).equals(build_reviewer_checks(mixed, policy))
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_what_comes_in_later_changes_no_check_that_was_made(data):

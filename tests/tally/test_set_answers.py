@@ -69,6 +69,7 @@ def test_a_late_set_agrees_with_nothing():
     assert resolve_sets("a", "a;nike", lever, at=11) == ("a;nike", LATE, 3)
 
 
+@pytest.mark.slow
 def test_units_and_reports_compare_alike():
     for lever in (LOGOS, LENIENT):
         for predicted in ("a", "a;nike", "ab;nike", NONE):

@@ -40,6 +40,7 @@ def find_dangers(name, source):
     return [text for text in found if text.endswith("()") or text.split(".")[0] in dangers]
 
 
+@pytest.mark.slow
 def test_no_module_evaluates_unpickles_or_opens_a_shell():
     names = {path: path.relative_to(ROOT).as_posix() for path in SOURCES}
     found = {name: find_dangers(name, path.read_text("utf-8")) for path, name in names.items()}

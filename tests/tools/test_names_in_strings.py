@@ -100,6 +100,7 @@ def missing(text):
     return [place for place, _ in looked_up(ast.parse(text)) if not exists(place)]
 
 
+@pytest.mark.slow
 def test_each_name_in_a_string_exists():
     texts = ((path, path.read_text(encoding="utf-8")) for path in modules())
     wrong = [

@@ -50,6 +50,7 @@ def alarmed(service, clock):
     clock.advance(HOUR)
 
 
+@pytest.mark.slow
 def test_open_incidents_come_first_with_what_tripped(browser, alarmed):
     text = browser.as_("vic").page("/incidents")
     assert "2 open incidents" in text
@@ -356,6 +357,7 @@ def read_headline(page):
     )
 
 
+@pytest.mark.slow
 def test_the_page_begins_with_its_cause(browser, caused):
     text = browser.as_("ana").page(PATH)
     headline = read_headline(text)
@@ -388,6 +390,7 @@ def narrowed(service, clock):
     clock.advance(END - clock.now())
 
 
+@pytest.mark.slow
 def test_the_course_of_the_detector_is_drawn_and_told_in_a_table(browser, service, narrowed):
     caller = Caller("ana", role_assignments=(AssignedRole("operator"), AssignedRole("viewer")))
     impact = load_incident_impact(service, caller, "bears", "I-1", at=END)

@@ -141,6 +141,7 @@ def open_addresses(service, browser, addresses):
     return changes
 
 
+@pytest.mark.slow
 def test_no_address_of_a_message_does_anything_for_its_user(service, messages):
     addresses = {"calendar": "/console/rollouts/bears/schedule"}
     for kind, title in TITLES.items():

@@ -76,6 +76,7 @@ def test_the_list_is_of_all_rollouts_newest_first_with_state_version_span_and_ha
     assert "not before" in page
 
 
+@pytest.mark.slow
 def test_the_sealed_page_has_the_bytes_of_the_api_and_a_policy_with_its_own_hash(browser, told):
     number = made(told).number
     browser.as_("vic")
@@ -198,6 +199,7 @@ def test_where_a_report_went_stands_beside_it(browser, told):
     assert "<script>" not in page
 
 
+@pytest.mark.slow
 def test_many_reports_come_in_pages(browser, told, monkeypatch):
     monkeypatch.setattr("api.console.reports.reports.PAGE_SIZE", 3)
     for n in range(5):

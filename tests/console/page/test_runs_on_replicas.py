@@ -91,6 +91,7 @@ def test_a_plan_is_shown_by_its_replica_and_the_other_says_it_has_none(
         assert "has no plan of yours" in other_browser.page(path)
 
 
+@pytest.mark.slow
 def test_a_report_made_elsewhere_is_in_the_list(browser, other_browser, service, monkeypatch):
     some(service.database)
     Ticker(service.database, "bears", "one").tick(CLOSED)

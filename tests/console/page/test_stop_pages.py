@@ -221,6 +221,7 @@ def test_the_way_to_a_stop_runs_on_threads_that_nothing_else_takes():
     assert not is_narrowing({"path": f"/console{STOPS}", "method": "GET"})
 
 
+@pytest.mark.slow
 def test_pages_that_hang_hold_up_no_stop(browser, service, monkeypatch):
     """Forty requests take every ordinary thread: both steps and what follows go on."""
     go_on, hanging = threading.Event(), threading.Semaphore(0)

@@ -4,6 +4,8 @@ import re
 from datetime import timedelta
 from html import unescape
 
+import pytest
+
 from rollout.core.scope.permissions import AssignedRole
 from rollout.reports.figures.timeline_parts import TimelineRequest
 from rollout.services.access.users import AccountUpdate, load_local_caller, update_account
@@ -24,6 +26,7 @@ def table_of(page):
     return [re.findall(r'<td class="num">([^<]*)</td>', row) for row in rows]
 
 
+@pytest.mark.slow
 def test_the_page_draws_and_lists_what_the_api_gives(story, browser, clock):
     page = browser.as_("vic").page("/rollouts/story")
     own = CELLS.search(page)[1]

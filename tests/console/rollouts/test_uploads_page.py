@@ -83,6 +83,7 @@ def wait_for_end(browser):
     wait_until(lambda: "refresh" not in browser.get(f"/console{PATH}").headers)
 
 
+@pytest.mark.slow
 def test_operators_engineers_and_admins_get_the_page_and_nobody_else(
     browser, service, records, tmp_path
 ):
@@ -107,6 +108,7 @@ def test_operators_engineers_and_admins_get_the_page_and_nobody_else(
     assert "may not upload recorded files; it needs the role admin or ingest" in page
 
 
+@pytest.mark.slow
 def test_two_files_become_a_policy_a_plan_and_a_report(
     browser, commands, records, tmp_path, caplog
 ):

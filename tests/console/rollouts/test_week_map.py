@@ -185,6 +185,7 @@ def test_more_than_twelve_sites_are_grouped_by_equal_rows():
     assert len(draw_week_map(many(12)[0], many(12)[1], NOON).text.split(". ")) == 12
 
 
+@pytest.mark.slow
 def test_fifty_sites_by_their_own_sun_stay_small():
     sites = tuple(Site(f"s{n}", "UTC", coordinates=(50 + n / 10, 0.0)) for n in range(50))
     windows = (Window("day", "sunrise-sunset"), Window("evening", "sunset-23:00"), Window("night"))

@@ -85,6 +85,7 @@ def test_a_draft_with_a_fault_starts_nothing_and_stays_typed(browser, made_runs)
     assert all(runs.find("ana", "bears", at=NOON) is None for runs in made_runs)
 
 
+@pytest.mark.slow
 def test_the_result_shows_each_cell_and_what_is_unknown(browser, made_runs, result):
     give_result(made_runs, browser.as_("ana"), result)
     page = unescape(browser.page(PATH))

@@ -109,6 +109,7 @@ def test_the_next_change_is_the_first_minute_that_differs(pattern, zone, weekend
         assert change is None or change >= aware(instants[0]) + timedelta(minutes=LENGTH)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(patterns(), max_size=4), zones, weekends, st.booleans())
 def test_every_minute_belongs_to_the_first_window_that_holds(chosen, zone, weekend, rest):

@@ -355,6 +355,7 @@ PLACES = (
 )
 
 
+@pytest.mark.slow
 @given(
     site=st.sampled_from(PLACES),
     hours=st.lists(st.sampled_from(HOURS), min_size=1, max_size=3),

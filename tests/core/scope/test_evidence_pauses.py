@@ -128,6 +128,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(STEPS)
 def test_no_paused_cell_widens_and_no_earlier_unit_counts_after_it(steps):

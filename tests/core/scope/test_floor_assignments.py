@@ -135,6 +135,7 @@ LOOKS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @examples(
     given(
         st.lists(LOOKS, min_size=1, max_size=9), st.sampled_from([0, 0, 0, 45, 89]), st.booleans()

@@ -6,6 +6,7 @@ The reasons are worked out a second time here, row by row and without frames.
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,6 +107,7 @@ def read(texts):
         return read_records(sources, levers=["alarm"], zones={}, default_zone="Europe/Vienna")
 
 
+@pytest.mark.slow
 @examples(given(rows_of(RecordKind.PREDICTIONS), rows_of(RecordKind.DECISIONS)), fast=25, whole=150)
 def test_every_row_is_used_or_set_aside_for_the_reason_it_should_be(predicted, decided):
     rows = {RecordKind.PREDICTIONS: predicted, RecordKind.DECISIONS: decided}

@@ -185,6 +185,7 @@ def test_the_same_evidence_has_the_same_interval_whatever_its_order():
     assert one == other
 
 
+@pytest.mark.slow
 def test_a_million_cases_are_few_different_ones():
     """The bootstrap draws kinds of units: else it would take 500 draws of a million."""
     generator = np.random.default_rng(8)

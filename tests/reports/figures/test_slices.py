@@ -121,6 +121,7 @@ def searches(mail):
     }
 
 
+@pytest.mark.slow
 def test_what_was_planted_in_the_mail_room_is_named_first(searches):
     first = [found.names for found in searches["v1"].found[:3]]
     assert first == [(("form", "new"),), (("scanner", "worn"),), (("person", "hob-2"),)]

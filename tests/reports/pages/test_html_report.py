@@ -151,6 +151,7 @@ def test_a_history_without_any_pair_still_has_a_report(replay_of, case):
     assert "No case has one human decision to compare with." in render_html_report(facts)
 
 
+@pytest.mark.slow
 def test_twelve_cells_over_six_weeks_stay_below_600_kb(replay_of, case):
     policy = parse_policy(
         """

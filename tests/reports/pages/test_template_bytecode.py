@@ -121,6 +121,7 @@ def refuse(*_: object) -> None:
     raise ValueError("called while a template was compiled")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ENVIRONMENTS)
 def test_no_filter_of_ours_runs_while_a_template_is_compiled(package):
     """Their results would stay in the bytecode when their code changes."""

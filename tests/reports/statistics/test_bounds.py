@@ -44,6 +44,7 @@ def test_costs_are_in_the_policys_unit(bears):
 FIRST_OF_A_YEAR, WHOLE = compute_yearly_share(1), 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("at_least", "true", "share", "text"),
     [

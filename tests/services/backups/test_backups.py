@@ -123,6 +123,7 @@ def append_versions(url, acknowledged, end):
             number += 1
 
 
+@pytest.mark.slow
 def test_a_backup_under_traffic_is_restored_whole_and_stopped(rollout, url, bears, tmp_path):
     acknowledged, end = [], Event()
     writer = Thread(target=append_versions, args=(url, acknowledged, end))
@@ -173,6 +174,7 @@ def test_a_database_in_use_is_not_replaced(rollout, url, bears, tmp_path):
     assert rollout("db", "restore", str(file), *WHO).exit_code == 0
 
 
+@pytest.mark.slow
 @on_postgresql
 def test_a_session_that_is_closing_is_waited_for(rollout, url, bears, tmp_path):
     """PostgreSQL lists a session for a moment after its program has closed it."""
@@ -276,6 +278,7 @@ def test_a_missing_database_is_made_from_the_backup(rollout, url, bears, tmp_pat
     assert load_state(url).scope.era == 2
 
 
+@pytest.mark.slow
 @on_postgresql
 def test_a_swap_that_is_refused_leaves_the_old_database_under_its_name(
     rollout, url, bears, tmp_path, monkeypatch

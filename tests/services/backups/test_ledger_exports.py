@@ -85,6 +85,7 @@ def backup(url, rollout, tmp_path):
     return back_up(rollout, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_restore_erases_what_the_newest_ledgers_say_was_erased(rollout, url, backup, tmp_path):
     erase(url)
     ramps, access = export(url, tmp_path, "newest")

@@ -99,6 +99,7 @@ def count_by_hand(site, since, until):
     return len(models), len(known), sum(known)
 
 
+@pytest.mark.slow
 def test_cases_and_deciders_by_local_day_and_of_the_last_hour(service):
     traffic = load_site_traffic(service, VIEWER, "bears", at=AT)
     assert [site.site for site in traffic.sites] == ["creek", "lake"]
@@ -144,6 +145,7 @@ def test_a_reviewer_reads_whole_batches_of_closed_cases(service):
     assert batched
 
 
+@pytest.mark.slow
 def test_one_more_case_moves_no_share_of_a_reviewer_before_its_batch_is_whole(service):
     def read_shares(at):
         sites = load_site_traffic(service, REVIEWER, "bears", at=at).sites

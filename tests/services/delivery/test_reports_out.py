@@ -78,6 +78,7 @@ def test_sending_notes_nobody_as_having_seen_a_case(service, case, report):
         assert not transaction.execute(metadata.tables["exposures"].select()).all()
 
 
+@pytest.mark.slow
 def test_what_says_nothing_new_is_the_version_that_is_there_and_is_queued_all_the_same(
     service, report
 ):

@@ -64,6 +64,7 @@ def test_what_a_webhook_refuses_is_said_without_a_secret(hook):
     assert len(hook.came) == 1, "who sends again is the queue"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", [f"slack://{MARK}", f"json://127.0.0.1:1/{MARK}"])
 def test_an_address_that_leads_nowhere_is_said_without_a_secret(url):
     error = send_in_process(message(url))
@@ -71,6 +72,7 @@ def test_an_address_that_leads_nowhere_is_said_without_a_secret(url):
     assert MARK not in error
 
 
+@pytest.mark.slow
 def test_who_never_answers_is_left_after_a_while(hook):
     over = Event()
     hook.hold = lambda: over.wait(30)

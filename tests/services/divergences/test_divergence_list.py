@@ -212,6 +212,7 @@ def test_the_list_is_what_records_give_whatever_is_asked_for(busy, name):
     assert listed(busy, asked(), name).count > 50  # there was something to be wrong about
 
 
+@pytest.mark.slow
 def test_each_filter_that_is_offered_leaves_something(busy):
     found = listed(busy, asked()).filter_options
     assert (found.sites, found.windows) == (("creek", "lake"), ("day", "night"))
@@ -225,6 +226,7 @@ def test_each_filter_that_is_offered_leaves_something(busy):
     assert listed(busy, asked(slices={"fog": "y"})).filter_options.slices == found.slices
 
 
+@pytest.mark.slow
 def test_pages_follow_each_other_and_a_name_that_left_begins_anew(busy):
     whole, seen, after = keys(listed(busy, asked(), limit=CASES)), [], None
     while seen == [] or after:

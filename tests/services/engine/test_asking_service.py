@@ -147,6 +147,7 @@ def test_an_edited_salt_that_is_empty_fails_questions_of_the_stage_alone():
 # Permits
 
 
+@pytest.mark.slow
 @given(st.binary(min_size=1, max_size=100), st.text(), st.text())
 def test_a_permit_is_signed_with_hmac(secret, case, version):
     text = sign_permit(Permit("model", 7, NOON, MINUTE), secret, 3, "ramps", case, version)

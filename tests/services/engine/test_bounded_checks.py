@@ -1,5 +1,6 @@
 """Doctor reads in parts of any size, holds no more than one, and finds the same."""
 
+import pytest
 from sqlalchemy import update
 
 from rollout.core.scope.events import ProposalRaised
@@ -18,6 +19,7 @@ from tests.services.engine.test_live import written
 __all__ = ["database"]
 
 
+@pytest.mark.slow
 def test_spans_are_the_same_in_parts_of_any_size(database, monkeypatch):
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, "story")

@@ -88,6 +88,7 @@ def change(database, name, **values):
         assert transaction.execute(statement).rowcount
 
 
+@pytest.mark.slow
 def test_an_untouched_rollout_has_no_difference(database):
     report = checked(database)
     assert report.fault_count == 0, report.faults
@@ -167,6 +168,7 @@ def read_hash(database):
         return transaction.execute(select(table.c.record_hash).where(condition)).scalar_one()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_deleted_record_is_found(database, name):
     table = getattr(tables, name)

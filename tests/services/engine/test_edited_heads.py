@@ -27,6 +27,7 @@ def database(request, tmp_path):
         made.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [-1, 1, 10_000])
 def test_another_last_slot_of_evidence_is_found(database, slots):
     assert EvidenceCheck(database, "story").check_all().faults == []

@@ -105,6 +105,7 @@ def change_decision(database, **values):
         ).rowcount
 
 
+@pytest.mark.slow
 def test_an_untouched_rollout_has_no_difference(database):
     report = checked(database)
     assert report.fault_count == 0, report.faults
@@ -258,6 +259,7 @@ def keep_for_a_day(monkeypatch):
     monkeypatch.setattr(retention, "load_rollout_state", load)
 
 
+@pytest.mark.slow
 def test_a_sample_finds_an_edit(database):
     chance = Random(1)  # noqa: S311 - a seeded test
     assert EvidenceCheck(database, "story").check_sample(99, chance).fault_count == 0
@@ -284,6 +286,7 @@ def sample_ticks(database, seed):
     return EvidenceCheck(database, "story").check_sample(99, Random(seed))  # noqa: S311
 
 
+@pytest.mark.slow
 def test_a_sample_reads_runs_of_a_large_tick_and_finds_an_edit_of_its_highest_case(
     database, monkeypatch
 ):
@@ -327,6 +330,7 @@ def test_each_line_of_a_large_tick_is_as_likely_to_be_read(size, limit, monkeypa
     assert all(abs(share - expected) < 0.02 for share in shares), shares
 
 
+@pytest.mark.slow
 def test_a_scheduled_sample_opens_one_incident(database):
     at = to_instant(SLOTS[-1], HOUR) + HOUR
     assert sample_evidence(database, at) == {}

@@ -87,6 +87,7 @@ def assert_same_evidence(database, *, has_snapshot=True):
     assert read_evidence(database, EvidenceReader(), has_snapshot=[has_snapshot]) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slot", [SLOTS[3], MIDDLE, SLOTS[-1]])
 def test_a_snapshot_of_any_slot_and_the_rest_are_the_whole(database, monkeypatch, slot):
     fill(database)
@@ -100,6 +101,7 @@ def test_a_snapshot_of_any_slot_and_the_rest_are_the_whole(database, monkeypatch
     assert_same_evidence(database)
 
 
+@pytest.mark.slow
 def test_a_snapshot_waits_for_enough_new_units(database, monkeypatch):
     fill(database)
     monkeypatch.setattr(live_evidence, "MIN_NEW_ROWS", 10_000)
@@ -215,6 +217,7 @@ def test_a_reader_that_had_an_erased_name_in_memory_counts_nobody_twice(database
     assert sums == read_evidence(database, EvidenceReader(), has_snapshot=[True])
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_other_units_is_found_and_deleted(database):
     fill(database)
     tick(database, MIDDLE)

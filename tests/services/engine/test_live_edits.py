@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.events import PolicyApplied, ProposalRaised
 from rollout.formats.policy.reader import parse_policy
@@ -42,6 +44,7 @@ def because(events):
     return {(e.cell, e.version): e.readings for e in raised}
 
 
+@pytest.mark.slow
 def test_evidence_counted_before_a_label_was_added_is_evidence_after_it(database):
     ticker = begun(database, HISTORY, SLOTS[0])
     before = because(ticker.tick(LAST))
@@ -57,6 +60,7 @@ def test_evidence_counted_before_a_label_was_added_is_evidence_after_it(database
     assert {key: again.get(key) for key in before} == before
 
 
+@pytest.mark.slow
 def test_evidence_is_the_same_when_its_keys_were_purged(database):
     text = BY_CASE.replace("rollout: story", "rollout: elsewhere")
     apply_policy(database, text, ANA, to_instant(SLOTS[0], POLICY.tick), salt=bytes(32))

@@ -53,6 +53,7 @@ def read_counted(database):
     return sorted((line.case_id, line.score, line.known_share) for line in profits), values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_late_values_are_missing_and_far_ones_count_as_the_end(database):
     apply_policy(database, TEXT, Actor("zoe"), NOON, salt=bytes(32))

@@ -132,6 +132,7 @@ def test_an_import_that_meets_a_tick_is_counted(database, ticker, is_between):
     assert list_counted(database) == (["v1", "v2"], ["v1", "v2"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_a_purge_waits_for_who_stores_a_case_that_it_deletes(database, ticker):
     ticker.tick(LATE)

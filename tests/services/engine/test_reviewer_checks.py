@@ -41,6 +41,7 @@ def read(people, room):
     return found
 
 
+@pytest.mark.slow
 def test_the_verdicts_of_a_day_are_read_when_it_is_over(database, looks):
     room, people = Room(database, text=ASKED), ReviewerCheckCache()
     twice(room, "a", "b")

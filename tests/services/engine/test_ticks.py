@@ -87,6 +87,7 @@ def several(database, count):
     return names
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_rollouts_and_each_slot_is_done_once(database):
     names = several(database, 6)
     ticking = [TickScheduler(database, owner) for owner in ("one", "two")]
@@ -173,6 +174,7 @@ def test_a_slot_left_behind_is_taken_up_by_another_after_a_tick(database):
     assert list(ticking.run_due_ticks(LAST + TICK).events_by_rollout) == [name]
 
 
+@pytest.mark.slow
 @on_sqlite
 @pytest.mark.parametrize("entries_per_batch", [20, 100_000])
 def test_batches_of_any_size_count_the_same(database, monkeypatch, entries_per_batch):
@@ -262,6 +264,7 @@ def overtaken(database, ticker, at, meanwhile):
 STRICTER = BY_CASE.replace("at_least: 50%}], risk", "at_least: 99.9%}], risk")
 
 
+@pytest.mark.slow
 def test_a_tick_overtaken_by_a_stricter_policy_decides_under_that_one(database):
     ticker = begun_here(database)
     ticker.tick(to_instant(SLOTS[0], TICK))
@@ -309,6 +312,7 @@ def claim_later_slot(database, owner, slot):
         assert TickSlots(transaction, rollout).claim(slot, owner=owner, at=at, stale_after=TICK)
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_of_two_processes_that_each_overtake_the_other_every_one_narrows(database):
     """Where every tick takes longer than its slot, another process has always begun a later one."""

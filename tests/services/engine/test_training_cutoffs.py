@@ -55,6 +55,7 @@ def check(database):
     return EvidenceCheck(database, "story").check_all()
 
 
+@pytest.mark.slow
 def test_each_new_training_end_is_an_entry_of_who_stated_it(database):
     for end in (FIRST, FIRST, LATER):
         set_end(database, end)
@@ -66,6 +67,7 @@ def test_each_new_training_end_is_an_entry_of_who_stated_it(database):
     assert (report.faults, report.unrecorded_cutoffs) == ([], [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edited", [None, FIRST, NOW], ids=["removed", "earlier", "later"])
 def test_an_edited_training_end_is_found_by_the_whole_check_and_by_each_sample(database, edited):
     set_end(database, LATER)

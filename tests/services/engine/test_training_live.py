@@ -66,6 +66,7 @@ def drawn_as(salt=bytes(32)):
     return found
 
 
+@pytest.mark.slow
 def test_each_row_is_as_its_draw_says(database):
     whole = export_training_rows(database, VIEWER, "bears", TrainingOptions(SOURCES), LATER)
     assert dict(whole.rows.select("case_key", "source").iter_rows()) == drawn_as()

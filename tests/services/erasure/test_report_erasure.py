@@ -3,6 +3,8 @@
 import json
 from datetime import timedelta
 
+import pytest
+
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.reports.figures.report_seal import compute_seal
@@ -34,6 +36,7 @@ def load_report(database, number):
     return archive.load_report(database, VIEWER, "bears", number, NOON + DAY)
 
 
+@pytest.mark.slow
 def test_a_case_leaves_a_sealed_report_which_still_verifies(bears):
     made = make(bears, NOON + DAY)
     assert "case-3" in made.report.body
@@ -50,6 +53,7 @@ def test_a_case_leaves_a_sealed_report_which_still_verifies(bears):
     assert view.body["agreements"] == json.loads(made.report.body)["agreements"]
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_a_key_with_odd_letters_leaves_a_report_and_keeps_no_other_in_it(bears):
     at, keys = NOON + timedelta(hours=3), ["a\nkey", 'a "key"', "=key", "🦅, née"]
@@ -88,6 +92,7 @@ def test_a_picture_is_shown_from_the_case_and_never_sealed(bears):
     assert picture not in archive.format_report(load_report(bears, made.number), "html").decode()
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_a_second_erasure_keeps_the_seal_too(bears):
     made = make(bears, NOON + DAY)

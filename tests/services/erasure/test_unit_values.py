@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
@@ -94,6 +96,7 @@ def load_lines(database):
         return list(read_unit_lines(transaction, rollout, after=-1, until=2**60))
 
 
+@pytest.mark.slow
 def test_a_value_that_no_other_case_has_goes_and_digests_stay(database):
     ticker = count(database, {"k1": "B-KESTREL", "k2": "B-PLOVER"})
     before = load_lines(database)

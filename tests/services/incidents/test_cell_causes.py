@@ -68,6 +68,7 @@ def sum_units(loaded):
     return sum(p.n for p in periods), sum(p.count for p in periods)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("town")
 def test_a_cell_and_all_cells_have_the_figures_of_the_incident(service):
     impact = load_incident_impact(service, OPERATOR, "bears", "I-1", at=END)
@@ -175,6 +176,7 @@ def test_an_attribute_that_no_case_has_filters_all_away(service):
     assert sum_units(load(service, OPERATOR, query)) == (0, 0)
 
 
+@pytest.mark.slow
 def test_figures_of_a_reviewer_move_by_whole_batches_at_both_ends(service, database):
     open_town(database)
     grace, before, moves = parse_policy(POLICY).evidence.grace, (0, 0), 0

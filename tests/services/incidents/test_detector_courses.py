@@ -64,6 +64,7 @@ def find_number(at):
     return next(n for n in range(CASES) if find_time(n) <= at < find_time(n + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("town")
 def test_the_course_is_that_of_a_detector_fed_unit_by_unit(service):
     course = load(service).course

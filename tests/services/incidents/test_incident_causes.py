@@ -95,6 +95,7 @@ def test_a_case_that_somebody_may_still_be_asked_about_is_in_no_figure(service, 
     assert 0 < judged < 0.7 * CASES
 
 
+@pytest.mark.slow
 def test_figures_of_a_reviewer_move_by_whole_batches_of_closed_units(service, database):
     open_town(database)
     open_incident(database)

@@ -41,6 +41,7 @@ def load(service):
     return load_incidents(service, VIEWER, "bears", limit=200).items
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(EFFECTS))
 def test_an_incident_of_any_kind_is_opened_or_counted(service, kind):
     open_too_many(service.incident_opener, kind)
@@ -50,6 +51,7 @@ def test_an_incident_of_any_kind_is_opened_or_counted(service, kind):
     assert {incident.unopened for incident in incidents} == {0 if opened == 1 else FURTHER}
 
 
+@pytest.mark.slow
 def test_a_repeat_is_counted_once_by_each_replica(service, database):
     for _ in range(2):
         open_too_many(service.incident_opener, "ledger_rolled_back", cell=None)
@@ -69,6 +71,7 @@ def test_a_counted_incident_opens_when_there_is_room(service, database):
     assert load(service)[0].about == "client-51"
 
 
+@pytest.mark.slow
 def test_the_number_is_shown_once_for_each_kind_and_cell(service, database):
     open_too_many(service.incident_opener, "unauthorized")
     open_too_many(service.incident_opener, "writes", cell=None)

@@ -42,6 +42,7 @@ def _ruled(service, database):
     apply_policy(database, RULED, Actor("zoe"), NOON + MINUTE)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_ruled")
 def test_readers_of_the_site_hear_once_of_a_new_value_and_of_no_figure(
     database, run, service, mailroom

@@ -25,6 +25,7 @@ def build_server_url(kind, server, rest):
     return f"{kind}://127.0.0.1:{server.server_address[1]}{rest}"
 
 
+@pytest.mark.slow
 def test_a_mail_asks_the_question_with_the_evidence_and_a_plain_address(
     service, database, door, clock
 ):
@@ -46,6 +47,7 @@ def test_a_mail_asks_the_question_with_the_evidence_and_a_plain_address(
     assert "href" not in text
 
 
+@pytest.mark.slow
 def test_a_webhook_gets_the_user_in_its_path_and_is_retried_with_the_same_key(
     service, database, door, clock
 ):

@@ -124,6 +124,7 @@ KINDS = st.dictionaries(st.sampled_from(sorted(CHOICES)), HOURS) | HOURS.map(
 )
 
 
+@pytest.mark.slow
 @examples(given(CALLERS, KINDS, draw_news(), HOURS), fast=150, whole=2_000)
 def test_nobody_is_notified_of_what_they_may_not_see_or_did_not_choose(caller, kinds, news, at):
     recipient = NotificationRecipient(caller, kinds, "UTC")
@@ -173,6 +174,7 @@ def test_a_role_at_one_site_hears_of_incidents_and_reviews_there_alone(role, sit
     assert ((INCIDENT, "I-0") in expected) == (role in READ_ROLES)
 
 
+@pytest.mark.slow
 @examples(given(CALLERS, draw_news(), HOURS), fast=100, whole=1_000)
 def test_who_can_approve_and_has_not_is_notified(caller, news, at):
     recipient = NotificationRecipient(caller, EVERYTHING, "UTC")

@@ -292,6 +292,7 @@ def test_a_retry_in_quiet_hours_waits_for_their_end_and_counts_no_attempt(
     assert run(NOON + 2 * HOUR) == [ASK]
 
 
+@pytest.mark.slow
 def test_after_twelve_tries_it_is_given_up(service, run, database, mailroom):
     choose(service, "olga", [INCIDENTS])
     run()

@@ -219,6 +219,7 @@ def plan_of(database, caller):
     )
 
 
+@pytest.mark.slow
 def test_plan_and_apply_say_it_of_those_who_are_here(database, ada):
     assert STAYS in plan_of(database, ada).warnings
     assert STAYS in plan_of(database, ada).text

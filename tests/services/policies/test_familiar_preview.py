@@ -54,6 +54,7 @@ def preview(database, policy, at):
         return describe_unfamiliar_effect(transaction, state, policy, at)
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_the_last_months_units_are_counted_by_version(database, last, monkeypatch):
     assert preview(database, PLAIN, last) == ()

@@ -36,6 +36,7 @@ def damage(path, table):
         os.fsync(file.fileno())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
 def test_a_damaged_page_gets_a_sentence_and_the_other_checks_go_on(path, table):
     damage(path, table)

@@ -45,6 +45,7 @@ def faults(database, **more):
     return {what: said for what, said in found.items() if said}
 
 
+@pytest.mark.slow
 def test_a_healthy_database_has_no_faults(ramps):
     assert faults(ramps, rebuilds=True) == {}
 

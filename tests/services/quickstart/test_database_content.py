@@ -94,6 +94,7 @@ def interrupted(broken_off, started):
     return started
 
 
+@pytest.mark.slow
 def test_it_creates_accounts_keys_and_history_and_listens_on_this_machine_alone(started):
     said = done("quickstart", "--port", "8123")
     assert started == [("127.0.0.1", 8123)]
@@ -118,6 +119,7 @@ def test_it_creates_accounts_keys_and_history_and_listens_on_this_machine_alone(
     assert "zoe vouches" in done("proposals", "parcels", "P-1")
 
 
+@pytest.mark.slow
 def test_it_starts_the_same_service_again_and_nothing_else(stopped):
     before = KEYS.read_text("utf-8")
     assert "accepted" not in done("quickstart")
@@ -143,6 +145,7 @@ def test_a_port_in_use_is_refused_before_anything_is_created(started, monkeypatc
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_database_of_others_is_refused_and_left_as_it_is(started):
     Path("policy.yaml").write_text(
         command.find_policy_file(None)
@@ -191,6 +194,7 @@ def interrupt_quickstart(step):
     assert not KEYS.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_an_interrupted_quickstart_is_repeated(started, step, monkeypatch):
     monkeypatch.setattr(simulated_cases, "MAX_CASES", 40)
@@ -203,6 +207,7 @@ def test_an_interrupted_quickstart_is_repeated(started, step, monkeypatch):
     assert not KEYS.with_name(command.UNFINISHED_FILE).exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_quickstart_with_anything_else_is_refused_and_left_as_it_is(interrupted):
     before = ledger_kinds()
     done("users", "add", "eve", "--by", "zoe")
@@ -289,6 +294,7 @@ def policy_with(approvals):
     return "\n".join(lines).replace("gates:", GATE.format(approvals=approvals))
 
 
+@pytest.mark.slow
 def test_a_policy_whose_gate_needs_a_group_is_widened_by_two_operators(started):
     quick = policy_with("[operator, safety]").replace("tick: 5s", "tick: 1s")
     Path("policy.yaml").write_text(quick, "utf-8")
@@ -327,6 +333,7 @@ def write_own_case():
             csv.writer(file).writerows(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.enable_socket  # a server on this machine is asked
 def test_simulate_sends_over_http_and_refuses_a_service_with_anything_else(stopped):
     database = Database("sqlite:///rollout.db")
@@ -347,6 +354,7 @@ def test_simulate_sends_over_http_and_refuses_a_service_with_anything_else(stopp
     database.close()
 
 
+@pytest.mark.slow
 @pytest.mark.enable_socket  # a server on this machine is asked
 def test_an_operator_signs_in_and_reads_who_vouches_for_the_evidence(stopped):
     done("tick", "parcels")

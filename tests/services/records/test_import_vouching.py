@@ -43,6 +43,7 @@ def rows():
     return [row for row in map(json.loads, lines) if row["kind"] == "RecordsImported"]
 
 
+@pytest.mark.slow
 def test_an_import_is_vouched_for_once_and_shown_in_the_proposal(folder):
     imported()
     imported()

@@ -63,6 +63,7 @@ DECISIONS = st.tuples(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @examples(
     given(st.lists(DECISIONS, min_size=1, max_size=12), st.sets(DECISIONS)), fast=15, whole=150
 )

@@ -139,6 +139,7 @@ def test_the_same_report_made_again_is_the_one_that_is_there(bears):
     assert command.startswith("rollout report bears --name week --since "), "else it is another one"
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_a_report_is_provisional_until_its_cases_have_closed_then_final(bears):
     tick(bears, NOON + DAY)
@@ -156,6 +157,7 @@ def test_a_report_is_provisional_until_its_cases_have_closed_then_final(bears):
     }
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_a_late_verdict_makes_a_version_that_says_what_changed(bears):
     tick(bears, CLOSED)
@@ -176,6 +178,7 @@ def edition(made):
     return parse_report_facts(json.loads(made.report.body)).edition
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_of_many_changes_the_first_are_listed_and_the_others_counted(bears, monkeypatch):
     make(bears, NOON + DAY)
@@ -210,6 +213,7 @@ def test_rows_are_told_apart_by_what_they_are_of():
     assert [c.path for c in compare_versions(alike, other)] == ["rows[1].n"]
 
 
+@pytest.mark.slow
 def test_whoever_is_overtaken_finds_the_version_that_was_made(bears, monkeypatch):
     """Two replicas make the same report at once: one version is kept, and both return it."""
     real, others = builder.compute_report_facts, []

@@ -60,6 +60,7 @@ def wait_for(run):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_gives_what_this_process_gives_and_its_files_are_deleted(make_runs, tmp_path):
     run = wait_for(send(make_runs(COMMAND)))
     assert run.error == ""
@@ -198,6 +199,7 @@ def test_only_so_many_users_keep_files_and_so_many_results_are_held(make_runs, m
     assert runs.find_run("cy", at=NOON) is not None
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_its_parent():
     with subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdin.close()  # as if the parent had been killed
@@ -216,6 +218,7 @@ print(upload_process.run_requested({"folder": "x", "options": {}})["error"])
 """
 
 
+@pytest.mark.slow
 def test_the_process_has_low_priority_and_at_most_one_gibibyte():
     done = subprocess.run(
         (sys.executable, "-c", LIMITED), capture_output=True, text=True, check=True

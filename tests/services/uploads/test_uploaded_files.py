@@ -42,6 +42,7 @@ def command(line):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_gives_what_the_three_commands_give(folder, tmp_path, monkeypatch):
     steps = []
     result = run_uploaded_files(folder, RAMPS, lambda *step: steps.append(step))
@@ -196,6 +197,7 @@ def test_two_readings_get_a_question_that_the_form_answers(folder):
     assert "day-first" in run(folder, chosen).policy_text
 
 
+@pytest.mark.slow
 def test_options_of_the_form_reach_the_draft(folder):
     options = replace(RAMPS, timezone="Europe/Vienna", exposure="assisted")
     result = run(folder, options)
@@ -213,6 +215,7 @@ HOSTILE = '=HYPERLINK("http://evil.example","x")'
 MARKUP = "<script>alert(1)</script>"
 
 
+@pytest.mark.slow
 def test_labels_that_are_formulas_or_markup_stay_text(folder):
     for name in FILE_NAMES:
         path = folder / name

@@ -40,6 +40,7 @@ def load(database, caller=ENGINEER, draft=DRAFT, days=30, at=ENDED):
     return load_what_if_inputs(database, caller, WhatIfRequest("bear-alarm", draft, days), at=at)
 
 
+@pytest.mark.slow
 def test_stored_records_give_what_a_replay_of_the_same_records_gives(lived):
     inputs = load(lived)
     assert inputs.salt == SALT

@@ -55,6 +55,7 @@ def stages_of(cell):
     return [(part.stage, part.version, part.since) for part in cell.intervals]
 
 
+@pytest.mark.slow
 def test_each_side_is_a_replay_of_the_same_records():
     cases = story()
     result = compared(records_of(cases))
@@ -81,6 +82,7 @@ def test_each_side_is_a_replay_of_the_same_records():
     assert both.totals.figures.model != result.draft.figures.model
 
 
+@pytest.mark.slow
 def test_the_words_say_what_opens_and_narrows_at_other_times():
     """The draft needs three times the units; the model breaks on the fifth morning."""
     slower = DRAFT.replace("units: 20, days: 1}}\n  - {to", "units: 120, days: 1}}\n  - {to")
@@ -98,6 +100,7 @@ def test_the_words_say_what_opens_and_narrows_at_other_times():
     assert {row.effect for row in same} == {"same"}
 
 
+@pytest.mark.slow
 def test_a_change_that_cant_stand_alone_is_named_without_figures():
     gone = BEARS.replace("  - {to: autonomous", "  #- {to: autonomous").replace(
         "     minimum: {units: 20", "     #minimum: {units: 20"
@@ -110,6 +113,7 @@ def test_a_change_that_cant_stand_alone_is_named_without_figures():
     assert changes["stages"] is None, "a gate would open a stage that is not there"
 
 
+@pytest.mark.slow
 def test_a_cell_whose_answers_nobody_gave_is_unknown_and_no_disagreement():
     cases = [case if n < 200 else replace(case, human=None) for n, case in enumerate(story())]
     cases = [replace(case, outcome=None) for case in cases]
@@ -277,6 +281,7 @@ MANY = [
 ]
 
 
+@pytest.mark.slow
 @examples(
     given(planted_histories(), drafts, drafts, salts, salts, st.sampled_from([0, 0.02])),
     fast=6,

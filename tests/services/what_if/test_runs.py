@@ -45,6 +45,7 @@ def wait_for(run):
     assert not run.is_running
 
 
+@pytest.mark.slow
 def test_a_run_gives_what_the_comparison_gives_in_this_process(lived, make_runs):
     runs = make_runs(COMMAND)
     run = runs.start(ENGINEER, REQUEST, at=ENDED)
@@ -58,6 +59,7 @@ def test_a_run_gives_what_the_comparison_gives_in_this_process(lived, make_runs)
     assert runs.find("eve", "bear-alarm", at=ENDED + LIFETIME) is None
 
 
+@pytest.mark.slow
 def test_a_run_that_cant_be_made_fails_with_a_sentence(lived, make_runs):
     run = make_runs(COMMAND).start(ENGINEER, WhatIfRequest("bear-alarm", DRAFT, 31), at=ENDED)
     wait_for(run)
@@ -84,6 +86,7 @@ def test_one_run_a_user_and_two_a_replica_and_starting_waits_for_none(database, 
     runs.start(OTHERS[1], REQUEST, at=ENDED)
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_its_parent(database):
     with subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdin.close()  # as if the parent had been killed
@@ -104,6 +107,7 @@ print(what_if_process.compare_requested(values)["error"])
 """
 
 
+@pytest.mark.slow
 def test_the_process_has_low_priority_and_at_most_one_gibibyte(database):
     result = subprocess.run(
         (sys.executable, "-c", LIMITED), capture_output=True, text=True, check=True

@@ -51,6 +51,7 @@ def test_no_more_than_asked_for_and_how_far_they_reach(database, rollout):
     assert newest(database, rollout, most=9) == ([5, 4, 3, 3, 2, 2, 1, 1, 0], None)
 
 
+@pytest.mark.slow
 def test_others_are_passed_over_so_many_times(database, rollout, monkeypatch):
     assert newest(database, rollout, ("lake",), most=2) == ([3, 2], 2)
     assert newest(database, rollout, ("lake",), most=3) == ([3, 2, 1], None)

@@ -272,6 +272,7 @@ COMPARED = settings(max_examples=25, suppress_health_check=[HealthCheck.function
 cuts = st.lists(st.integers(0, 20), max_size=3)
 
 
+@pytest.mark.slow
 @given(st.lists(records, unique_by=identity, max_size=8), st.data())
 @COMPARED
 def test_any_order_and_any_repeats_come_to_the_same(database, items, data):
@@ -282,6 +283,7 @@ def test_any_order_and_any_repeats_come_to_the_same(database, items, data):
     assert aside(database, other) == []
 
 
+@pytest.mark.slow
 @given(st.lists(records, max_size=10), cuts)
 @COMPARED
 def test_conflicts_come_to_the_same_however_batches_are_cut_and_repeated(database, items, cut):
@@ -290,6 +292,7 @@ def test_conflicts_come_to_the_same_however_batches_are_cut_and_repeated(databas
     assert aside(database, one) == aside(database, other)
 
 
+@pytest.mark.slow
 @given(st.lists(records, max_size=10), st.data())
 @COMPARED
 def test_nothing_that_was_said_is_ever_lost(database, items, data):
