@@ -24,6 +24,7 @@ from api.problems import COMMON_RESPONSES, Problem, install_handlers
 from api.request_log import RequestLogMiddleware
 from api.sign_in_queue import SignInQueueMiddleware
 from rollout.services.engine.service import Service
+from rollout.services.incidents.cause_runs import CauseRuns
 
 
 class LazyConsole:
@@ -32,8 +33,11 @@ class LazyConsole:
     Its pages take 5 MiB, which replicas that serve only clients save.
     """
 
-    def __init__(self, service: Service, *, openid: bool, demo: DemoConsole | None = None) -> None:
-        self._service, self._openid, self._demo = service, openid, demo
+    def __init__(
+        self, service: Service, cause_runs: CauseRuns, *, openid: bool, demo: DemoConsole | None
+    ) -> None:
+        self._service, self._cause_runs = service, cause_runs
+        self._openid, self._demo = openid, demo
         self._console: ASGIApp | None = None
         self._thread = CapacityLimiter(1)
 
@@ -49,7 +53,10 @@ class LazyConsole:
         if self._console is None:
             module = import_module("api.console.console")
             self._console = module.create_console(
-                self._service, has_openid=self._openid, demo=self._demo
+                self._service,
+                has_openid=self._openid,
+                demo=self._demo,
+                cause_runs=self._cause_runs,
             )
         return self._console
 
@@ -131,7 +138,8 @@ def create_app(
     if openid is not None:
         add_routes(app, build_router(openid))
     add_routes(app, openapi.router)
-    app.mount(CONSOLE_PATH, LazyConsole(service, openid=openid is not None, demo=demo))
+    app.state.cause_runs = cause_runs = CauseRuns()
+    app.mount(CONSOLE_PATH, LazyConsole(service, cause_runs, openid=openid is not None, demo=demo))
     app.add_api_route("/", _redirect_home, include_in_schema=False)
     install_handlers(app)
     # The last one added runs first; metrics run before what matches the route, which they need.

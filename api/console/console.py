@@ -13,11 +13,11 @@ from fastapi.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.console.errors import install_handlers
-from api.console.ledger.cause_runs import CAUSE_LIFETIME
 from api.console.page import assets, revision
 from api.console.page.demo_console import DemoConsole
 from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import RevisionCache
+from rollout.services.incidents.cause_runs import CauseRuns
 from rollout.services.support.user_runs import UserRuns
 from rollout.services.uploads.upload_folder import UploadFolder
 from rollout.services.uploads.upload_runs import UploadRuns
@@ -66,11 +66,16 @@ PAGE_MODULES: Final = (
 
 
 def create_console(
-    service: Service, *, has_openid: bool = False, demo: DemoConsole | None = None
+    service: Service,
+    *,
+    has_openid: bool = False,
+    demo: DemoConsole | None = None,
+    cause_runs: CauseRuns | None = None,
 ) -> FastAPI:
     """Return the console of one replica, mounted at `page_context.HOME`.
 
-    `demo` adds the live demo's pages, and its bar to every page.
+    `demo` adds the live demo's pages, and its bar to every page. `cause_runs` are the API's, so
+    that their limits hold for both.
     """
     console = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     console.state.service, console.state.openid = service, has_openid
@@ -79,7 +84,7 @@ def create_console(
     console.state.upload_runs = UploadRuns(UploadFolder())
     console.state.report_runs = UserRuns[str]()
     console.state.plan_runs = UserRuns[object]()
-    console.state.cause_runs = UserRuns[object](CAUSE_LIFETIME)
+    console.state.cause_runs = cause_runs or CauseRuns()
     console.state.revisions = RevisionCache(service.database, service.wall_clock)
     page_modules = (import_module(f"api.console.{name}") for name in PAGE_MODULES)
     for module in (

@@ -1,12 +1,14 @@
 """Causes: in which cases a version differs, in a cell or a filter."""
 
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.schemas.causes import Cause, build_cause
+from api.schemas.causes import SEARCHING, Cause, build_cause, build_cause_progress
 from api.schemas.examples import LATER, NOON
 from rollout.core.errors import RefusalError
 from rollout.services.incidents.cell_causes import CauseQuery, load_cause
@@ -30,19 +32,27 @@ class CauseFilter(BaseModel):
     )
 
 
-@router.get("", operation_id="findCause", summary="Find a cause in a cell or a filter")
+@router.get(
+    "",
+    operation_id="findCause",
+    summary="Find a cause in a cell or a filter",
+    response_model=Cause,
+    responses=SEARCHING,
+)
 def find_cause(
+    request: Request,
     rollout: str,
     service: ServiceDependency,
     now: CurrentTime,
     caller: Annotated[Caller, RequirePermission(Permission.READ)],
     cases: Annotated[CauseFilter, Query()],
-) -> Cause:
+) -> Cause | JSONResponse:
     """Return since when and in which cases a version differs, by default of the last 30 days.
 
     The same figures as of an incident, of all cells that you may read or of some, for at most 90
     days. If you may be asked for blind reviews at a site, its figures move in batches, and days or
-    attributes are refused with 422. Fails with 404 if there is no such cell or version.
+    attributes are refused with 422. Fails with 404 if there is no such cell or version. A search of
+    more than a second answers 202 and goes on: send the request again after `Retry-After`.
     """
     query = CauseQuery(
         version=cases.version,
@@ -52,7 +62,9 @@ def find_cause(
         until=cases.until,
         attributes=_parse_attributes(cases.attribute),
     )
-    return build_cause(load_cause(service, caller, rollout, query, at=now))
+    load = partial(load_cause, service, caller, rollout, query, at=now)
+    search = request.app.state.cause_runs.find(caller, (rollout, query), load, at=now)
+    return build_cause(search.loaded) if search.run is None else build_cause_progress(search.run)
 
 
 def _parse_attributes(texts: list[str]) -> dict[str, str]:

@@ -1,15 +1,22 @@
 """Incidents: list them, get one, acknowledge one."""
 
 from datetime import datetime
+from functools import partial
 from math import log
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number, encode_number
-from api.schemas.causes import IncidentCauseAnswer, build_cause_answer
+from api.schemas.causes import (
+    SEARCHING,
+    IncidentCauseAnswer,
+    build_cause_answer,
+    build_cause_progress,
+)
 from api.schemas.examples import CELL, NOON, build_command_example, build_responses
 from api.schemas.stops import Reason
 from rollout.services.engine.command_handler import CommandResult
@@ -160,24 +167,33 @@ def get_incident(
 
 
 @router.get(
-    "/{incident}/cause", operation_id="findIncidentCause", summary="Find an incident's cause"
+    "/{incident}/cause",
+    operation_id="findIncidentCause",
+    summary="Find an incident's cause",
+    response_model=IncidentCauseAnswer,
+    responses=SEARCHING,
 )
 def find_incident_cause(
+    request: Request,
     rollout: str,
     incident: str,
     service: ServiceDependency,
     now: CurrentTime,
     caller: Annotated[Caller, RequirePermission(Permission.READ)],
-) -> IncidentCauseAnswer:
+) -> IncidentCauseAnswer | JSONResponse:
     """Return since when and in which cases the version differs from blind decisions.
 
     Attribute values, answers, hours and weekdays are compared with all other cases of the same
     time; for operators also reviewers. The chance that any stands out without cause is at most 5 %.
-    If you may be asked for blind reviews at the site, figures move in batches.
+    If you may be asked for blind reviews at the site, figures move in batches. A search of more
+    than a second answers 202 and goes on: send the request again after `Retry-After`.
     """
     impact = load_incident_impact(service, caller, rollout, incident, at=now)
-    cause = load_incident_cause(service, caller, rollout, impact, at=now)
-    return build_cause_answer(incident, cause)
+    load = partial(load_incident_cause, service, caller, rollout, impact, at=now)
+    search = request.app.state.cause_runs.find(caller, (rollout, impact.incident.id), load, at=now)
+    if search.run is not None:
+        return build_cause_progress(search.run)
+    return build_cause_answer(incident, search.loaded)
 
 
 @router.get(

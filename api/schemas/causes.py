@@ -1,15 +1,18 @@
 """Schemas of the cause of an incident."""
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from api.schemas.examples import LATER, NOON
 from rollout.reports.figures.incident_cause import IncidentCause, NewCaseValue, ValueFinding
 from rollout.reports.statistics.intervals import Share
+from rollout.services.incidents.cause_runs import RELOAD_SECONDS
 from rollout.services.incidents.incident_causes import LoadedCause
+from rollout.services.support.user_runs import UserRun
 
 
 class CauseCounts(BaseModel):
@@ -114,6 +117,30 @@ class IncidentCauseAnswer(BaseModel):
 
     incident: str
     cause: Cause | None
+
+
+class CauseProgress(BaseModel):
+    """A search for a cause that goes on; the same request later finds its end."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"started_at": NOON, "searches_before": 0}}
+    )
+
+    started_at: datetime
+    searches_before: int = Field(description="Searches of others that end or begin before it.")
+
+
+SEARCHING: Final[dict[int | str, dict[str, Any]]] = {
+    202: {"model": CauseProgress, "description": "it takes longer; send the same request again"}
+}
+
+
+def build_cause_progress(run: UserRun[LoadedCause | None]) -> JSONResponse:
+    """Return the answer while a search works: 202, and when to ask again."""
+    progress = CauseProgress(started_at=run.started_at, searches_before=run.runs_before)
+    return JSONResponse(
+        progress.model_dump(mode="json"), 202, headers={"Retry-After": str(RELOAD_SECONDS)}
+    )
 
 
 def build_cause_answer(incident: str, loaded: LoadedCause | None) -> IncidentCauseAnswer:

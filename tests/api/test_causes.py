@@ -1,8 +1,12 @@
 """The cause of a cell or a filter, as the API answers it."""
 
+from threading import Event
+
 import pytest
 
+from api.routers import causes
 from rollout.core.scope.permissions import AssignedRole
+from rollout.services.incidents import cause_runs
 from tests.api.bears import V1
 from tests.api.test_shell import problem_of
 from tests.services.incidents.cause_town import END, build_town
@@ -44,3 +48,25 @@ def test_who_may_be_asked_blind_chooses_no_days(client, door, town):
     assert client.get(f"{V1}/cause").json()["batch"] == 20
     answer = client.get(f"{V1}/cause", params={"from": "2027-06-03T00:00:00Z"})
     assert (answer.status_code, "single out a case" in answer.text) == (422, True)
+
+
+def test_a_long_search_answers_202_and_later_its_cause(client, town, monkeypatch):
+    may_end, load = Event(), causes.load_cause
+
+    def load_slowly(*arguments, **options):
+        assert may_end.wait(60)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(cause_runs, "PATIENCE", 0.05)
+    monkeypatch.setattr(causes, "load_cause", load_slowly)
+    params = {"site": "creek", "window": "day", "version": "v1"}
+    client.by("operator")
+    answer = client.get(f"{V1}/cause", params=params)
+    assert (answer.status_code, answer.headers["retry-after"]) == (202, "2")
+    assert answer.json() == {
+        "started_at": END.isoformat().replace("+00:00", "Z"),
+        "searches_before": 0,
+    }
+    may_end.set()
+    monkeypatch.setattr(cause_runs, "PATIENCE", 60)
+    assert client.get(f"{V1}/cause", params=params).json()["values"][0]["value"] == "new"

@@ -6,8 +6,8 @@ from threading import Event
 import pytest
 
 from api.console.divergences import cause
-from api.console.ledger import cause_runs
 from rollout.core.scope.permissions import AssignedRole
+from rollout.services.incidents import cause_runs
 from tests.console.divergence_rows import count
 from tests.console.told_cases import newcomer
 from tests.services.incidents.cause_town import END, tell_cases

@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request, Response
 
 from api.console.divergences.divergence_filter import parse_divergence_search
-from api.console.ledger.cause_runs import RELOAD_SECONDS, CauseSearch, find_cause
 from api.console.ledger.cause_text import CauseView, build_cause_view
 from api.console.page.page import render_page
 from api.console.page.page_context import HOME, CurrentVisitor, Visitor
@@ -15,6 +14,7 @@ from api.console.page.text import ATTRIBUTE_PREFIX, encode_segment
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.reports.text.formatting import format_cell_name
+from rollout.services.incidents.cause_runs import RELOAD_SECONDS, CauseSearch
 from rollout.services.incidents.cell_causes import CauseQuery, load_cause
 
 router = APIRouter()
@@ -46,7 +46,9 @@ def show_cause(request: Request, rollout: str, visitor: CurrentVisitor) -> Respo
             load = partial(
                 load_cause, visitor.service, visitor.caller, rollout, query, at=visitor.at
             )
-            cause_search = find_cause(request, visitor, query, load)
+            cause_search = request.app.state.cause_runs.find(
+                visitor.caller, (rollout, query), load, at=visitor.at
+            )
             if cause_search.loaded is not None:
                 view = build_cause_view(cause_search.loaded, policy, visitor)
                 version = cause_search.loaded.version

@@ -7,7 +7,6 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from api.console.ledger import incident_text as words
-from api.console.ledger.cause_runs import CauseSearch, find_cause
 from api.console.ledger.cause_text import CauseView, build_cause_view
 from api.console.ledger.ledger_text import describe_ledger_entries
 from api.console.page.discussion import (
@@ -30,6 +29,7 @@ from rollout.reports.pages.timeline_page import TimelineView
 from rollout.reports.text.event_describer import ZonedEventDescriber
 from rollout.reports.text.state_text import get_incident_text
 from rollout.services.discussions.discussions import INCIDENT, DiscussionSubject
+from rollout.services.incidents.cause_runs import CauseSearch
 from rollout.services.incidents.detector_courses import HIDDEN_COURSE_TEXTS, load_detector_course
 from rollout.services.incidents.incident_causes import load_incident_cause
 from rollout.services.incidents.incident_impact import IncidentImpact, load_incident_impact
@@ -138,7 +138,9 @@ def _find_cause(
     load = partial(
         load_incident_cause, visitor.service, visitor.caller, rollout, impact, at=visitor.at
     )
-    cause_search = find_cause(request, visitor, impact.incident.id, load)
+    cause_search: CauseSearch = request.app.state.cause_runs.find(
+        visitor.caller, (rollout, impact.incident.id), load, at=visitor.at
+    )
     if cause_search.loaded is None:
         return None, cause_search
     return build_cause_view(cause_search.loaded, impact.policy, visitor), cause_search

@@ -89,7 +89,7 @@ def _start_run(
         made = request_report(database, caller, rollout, name, options, at, callbacks=callbacks)
         return f"/rollouts/{encode_segment(rollout)}/reports/{made.number}/about"
 
-    return _get_runs(request).start(visitor.name, f"{name} of {rollout}", make_report, at=at)
+    return _get_runs(request).start(visitor.caller, f"{name} of {rollout}", make_report, at=at)
 
 
 def _get_runs(request: Request) -> UserRuns[str]:
@@ -211,7 +211,7 @@ def _render_reports(
     report_page = load_report_page(
         visitor.service.database, visitor.caller, before=decode_number(after), limit=PAGE_SIZE
     )
-    run = _get_runs(request).find(visitor.name, at=visitor.at)
+    run = _get_runs(request).find(visitor.caller, at=visitor.at)
     context: dict[str, Any] = {
         "run": run,
         "shelf": report_page,

@@ -176,12 +176,12 @@ def _start_plan(request: Request, visitor: Visitor, rollout: str, text: str) -> 
             return PlanOutcome(text, error=error)
 
     subject = _name_plan(rollout)
-    return _get_runs(request).start(visitor.name, subject, plan, at=visitor.at)
+    return _get_runs(request).start(visitor.caller, subject, plan, at=visitor.at)
 
 
 def _find_run(request: Request, visitor: Visitor, rollout: str) -> PlanRun | None:
     """Return the visitor's run of a plan for a rollout; "" is a new one."""
-    run = _get_runs(request).find(visitor.name, at=visitor.at)
+    run = _get_runs(request).find(visitor.caller, at=visitor.at)
     return run if run is not None and run.subject == _name_plan(rollout) else None
 
 

@@ -2,6 +2,7 @@
 
 A run can be left: it stays in this replica's memory until the user starts the next one, or for a
 day. A restart of the replica ends and forgets it. A few runs work at once; others wait in order.
+A user whose roles have changed since it started doesn't see what it read.
 """
 
 import logging
@@ -14,6 +15,7 @@ from threading import Event, Lock, Thread
 from typing import Final, Generic, TypeVar
 
 from rollout.core.errors import RefusalError
+from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.store.database.errors import StoreError
 
 Result = TypeVar("Result")
@@ -34,6 +36,7 @@ class UserRun(Generic[Result]):
     Attributes:
         subject: what it is about, as pages say it.
         started_at: when it was started.
+        rights: the user's roles then, and whether a second factor was lacking.
         step, done, total: what is done, its number, and how many steps there are.
         runs_before: runs of other users that end or begin before this one can begin.
         failure: what was raised; None unless it failed.
@@ -41,6 +44,7 @@ class UserRun(Generic[Result]):
 
     subject: str
     started_at: datetime
+    rights: tuple[tuple[AssignedRole, ...], bool] = ((), False)
     step: str = ""
     done: int = 0
     total: int = 0
@@ -87,64 +91,87 @@ class UserRun(Generic[Result]):
 
 
 class UserRuns(Generic[Result]):
-    """The last run of each user; of all, `MAX_WORKING` work at once."""
+    """The last runs of each user, the newest last; of all, `MAX_WORKING` work at once.
 
-    def __init__(self, lifetime: timedelta = LIFETIME) -> None:
-        self._lifetime = lifetime
-        self._runs: dict[str, UserRun[Result]] = {}
+    Args:
+        lifetime: how long a run that has ended is kept.
+        max_runs: how many runs of a user, of different subjects, are held.
+    """
+
+    def __init__(self, lifetime: timedelta = LIFETIME, max_runs: int = 1) -> None:
+        self._lifetime, self._max_runs = lifetime, max_runs
+        self._runs: dict[str, list[UserRun[Result]]] = {}
         self._waiting: deque[tuple[UserRun[Result], Callable[[StepCallback], Result]]] = deque()
         self._workers = self._working = 0  # threads, and those of them that have begun a run
         self._lock = Lock()
 
     def start(
-        self, user: str, subject: str, work: Callable[[StepCallback], Result], *, at: datetime
+        self, caller: Caller, subject: str, work: Callable[[StepCallback], Result], *, at: datetime
     ) -> UserRun[Result]:
-        """Start a run, which replaces the user's last one, and return at once.
+        """Start a run, which replaces the user's oldest one, and return at once.
 
         Raises:
-            RefusalError: the user's last run has not ended.
+            RefusalError: a run of the user has not ended.
         """
         with self._lock:
-            previous = self._runs.get(user)
-            if previous is not None and previous.is_running:
-                raise RefusalError(f"{previous.subject} is not done; wait until it is")
-            return self._start(user, subject, work, at)
+            for run in self._runs.get(caller.name, ()):
+                if run.is_running:
+                    raise RefusalError(f"{run.subject} is not done; wait until it is")
+            return self._start(caller, subject, work, at)
 
     def find_or_start(
-        self, user: str, subject: str, work: Callable[[StepCallback], Result], *, at: datetime
+        self, caller: Caller, subject: str, work: Callable[[StepCallback], Result], *, at: datetime
     ) -> UserRun[Result]:
-        """Return the user's last run if it is of the subject or has not ended, else start one."""
+        """Return the user's run of the subject, else one that has not ended, else start one."""
         self._forget_old(at)
         with self._lock:
-            previous = self._runs.get(user)
-            if previous is not None and (previous.is_running or previous.subject == subject):
-                return previous
-            return self._start(user, subject, work, at)
+            self._forget_narrowed(caller)
+            runs = self._runs.get(caller.name, [])
+            of_subject = [run for run in runs if run.subject == subject]
+            running = [run for run in runs if run.is_running]
+            for run in of_subject + running:
+                return run
+            return self._start(caller, subject, work, at)
 
-    def find(self, user: str, *, at: datetime) -> UserRun[Result] | None:
-        """Return the user's last run of the last day; None without one."""
+    def find(self, caller: Caller, *, at: datetime) -> UserRun[Result] | None:
+        """Return the user's newest run; None without one, or if their roles have changed since."""
         self._forget_old(at)
         with self._lock:
-            return self._runs.get(user)
+            self._forget_narrowed(caller)
+            runs = self._runs.get(caller.name)
+            return runs[-1] if runs else None
 
     def forget(self, user: str, run: UserRun[Result]) -> None:
         """Forget the user's run; nothing happens if another one has replaced it."""
         with self._lock:
-            if self._runs.get(user) is run:
-                del self._runs[user]
+            self._remove(user, run)
+
+    def _remove(self, user: str, removed: UserRun[Result]) -> None:
+        runs = [run for run in self._runs.get(user, ()) if run is not removed]
+        if runs:
+            self._runs[user] = runs
+        else:
+            self._runs.pop(user, None)
+
+    def _forget_narrowed(self, caller: Caller) -> None:
+        """Forget the user's runs of other roles; one that works goes on and nobody sees it."""
+        for run in self._runs.get(caller.name, ()):
+            if run.rights != _get_rights(caller):
+                self._remove(caller.name, run)
 
     def _start(
-        self, user: str, subject: str, work: Callable[[StepCallback], Result], at: datetime
+        self, caller: Caller, subject: str, work: Callable[[StepCallback], Result], at: datetime
     ) -> UserRun[Result]:
-        run = self._runs[user] = UserRun(subject, at)
+        run: UserRun[Result] = UserRun(subject, at, _get_rights(caller))
+        self._runs[caller.name] = [*self._runs.get(caller.name, ()), run][-self._max_runs :]
         self._waiting.append((run, work))
         if self._workers < MAX_WORKING:
-            self._start_worker(user)
+            self._start_worker(caller.name, run)
         else:
             self._number_waiting()
         return run
 
-    def _start_worker(self, user: str) -> None:
+    def _start_worker(self, user: str, run: UserRun[Result]) -> None:
         """Start a thread; without one the user's run waits for another, or is given up."""
         try:
             Thread(target=self._work_off, daemon=True).start()
@@ -153,7 +180,7 @@ class UserRuns(Generic[Result]):
                 self._number_waiting()
                 return
             self._waiting.pop()
-            del self._runs[user]
+            self._remove(user, run)
             raise
         self._workers += 1
 
@@ -181,8 +208,11 @@ class UserRuns(Generic[Result]):
 
     def _forget_old(self, at: datetime) -> None:
         with self._lock:
-            self._runs = {
-                name: run
-                for name, run in self._runs.items()
-                if run.is_running or at - run.started_at < self._lifetime
-            }
+            for user, runs in tuple(self._runs.items()):
+                for run in runs:
+                    if not run.is_running and at - run.started_at >= self._lifetime:
+                        self._remove(user, run)
+
+
+def _get_rights(caller: Caller) -> tuple[tuple[AssignedRole, ...], bool]:
+    return caller.role_assignments, caller.lacks_second_factor

@@ -9,13 +9,13 @@ import pytest
 
 from api.app import create_app
 from api.console.divergences import cause
-from api.console.ledger import cause_runs
 from api.console.reports import reports
 from api.console.rollouts import policy
 from rollout.services.access.authentication import Authenticator
 from rollout.services.access.sign_in import SignIn
 from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
+from rollout.services.incidents import cause_runs
 from rollout.services.policies import policies
 from rollout.services.reports import archive
 from tests.api.bears import STRICTER
