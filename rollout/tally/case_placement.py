@@ -19,7 +19,7 @@ from rollout.core.calendar.timezones import compute_local_days
 from rollout.core.calendar.windows import find_windows
 from rollout.core.policy.policy import Policy
 from rollout.core.statistics.sampling import compute_sampling_values
-from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames
+from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames, select_rows
 from rollout.tally.reviewer_checks import (
     compute_required_reliability,
     is_blind_decision,
@@ -88,12 +88,6 @@ def _select_timed_decisions(records: RecordFrames, cases: pl.DataFrame) -> pl.Da
         return decisions
     timed = decisions.join(cases.select("case_key", "occurred_us"), on="case_key")
     return timed.with_columns(at=pl.coalesce("at", "occurred_us")).drop("occurred_us")
-
-
-def select_rows(frame: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:
-    """Return the rows with a condition; the frame itself, not a copy, if all have it."""
-    has_condition = frame.select(condition.fill_null(value=False)).to_series()
-    return frame if has_condition.all() else frame.filter(has_condition)
 
 
 def _to_lazy(frame: pl.DataFrame) -> nw.LazyFrame[Any]:

@@ -235,6 +235,12 @@ def _is_constant(column: pl.Series) -> bool:
     return first == last and bool(column.eq_missing(first).all())
 
 
+def select_rows(frame: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:
+    """Return the rows with a condition; the frame itself, not a copy, if all have it."""
+    has_condition = frame.select(condition.fill_null(value=False)).to_series()
+    return frame if has_condition.all() else frame.filter(has_condition)
+
+
 @dataclass(frozen=True, slots=True)
 class RowCount:
     """The row counts of one file.

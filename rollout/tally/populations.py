@@ -81,7 +81,8 @@ def _select_part(history: PlacedHistory, condition: pl.Expr) -> PlacedHistory:
     """Return the placed records of the cases for which a condition on their key holds."""
 
     def select(frame: Frame) -> Frame:
-        return nw.from_native(frame.to_native().filter(condition))
+        native: pl.LazyFrame = frame.to_native()
+        return nw.from_native(native.filter(condition))
 
     placed, assisted = history.placed, history.placed.assisted_decisions
     return replace(

@@ -25,6 +25,7 @@ from rollout.core.policy.measures import (
 from rollout.core.policy.planted_conditions import is_missed
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import read_slice_value
+from rollout.tally.frames import select_rows
 from rollout.tally.slice_values import select_slices
 
 IntArray = NDArray[np.int64]
@@ -36,6 +37,7 @@ CLASS_COLUMNS = (
 
 
 SERIES_COLUMNS = ("site", "window", "version", "track")
+ROWS_AT_ONCE = 500_000  # of a join, which holds its rows several times
 MAX_COMBINATIONS = 1_000_000  # above them, those that occur are numbered anew
 
 
@@ -231,7 +233,7 @@ class TalliedUnits:
 
 def build_units(frame: pl.DataFrame, policy: Policy) -> TalliedUnits:
     """Return the evidence in a frame of `resolve_units` as arrays."""
-    evidence = fill_attribute_values(frame.filter(pl.col("excluded").is_null()))
+    evidence = fill_attribute_values(select_rows(frame, pl.col("excluded").is_null()))
     evidence = select_slices(evidence, policy)
     unit_classes, class_rows = number_combinations(evidence, CLASS_COLUMNS)
     classes = evidence.select(pl.col(CLASS_COLUMNS).gather(class_rows))
@@ -286,13 +288,13 @@ def _encode_values(column: pl.Series) -> tuple[IntArray, int]:
 
 def _find_positions(column: pl.Series, values: pl.Series) -> IntArray:
     """Return the position of each value in `values`, which are unique; -1 for null."""
-    positions = values.alias("value").to_frame().with_row_index("position")
-    joined = (
-        column.alias("value")
-        .to_frame()
-        .join(positions, on="value", how="left", maintain_order="left")
-    )
-    return joined["position"].cast(pl.Int64).fill_null(-1).to_numpy()
+    places = values.alias("value").to_frame().with_row_index("place")
+    positions = np.empty(len(column), dtype=np.int64)
+    for start in range(0, len(column), ROWS_AT_ONCE):
+        part = column.alias("value").slice(start, ROWS_AT_ONCE).to_frame()
+        joined = part.join(places, on="value", how="left", maintain_order="left")["place"]
+        positions[start : start + len(joined)] = joined.cast(pl.Int64).fill_null(-1).to_numpy()
+    return positions
 
 
 def _to_integers(column: pl.Series) -> IntArray:
