@@ -124,24 +124,29 @@ def _add_windows(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """
     if cases.is_empty():
         return cases.with_columns(window=pl.lit(None, pl.String), day=pl.lit(None, pl.Int64))
-    instants = cases["occurred_us"].to_numpy().astype("datetime64[us]")
+    sites = cases.select("site", row=pl.int_range(pl.len())).group_by("site").agg("row", n=pl.len())
+    order = sites["row"].explode().to_numpy()
+    instants = cases["occurred_us"].to_numpy()[order].astype("datetime64[us]")
     attributes = {
-        name.removeprefix(ATTRIBUTE_PREFIX): cases[name].to_numpy()
+        name.removeprefix(ATTRIBUTE_PREFIX): cases[name].to_numpy()[order]
         for name in cases.columns
         if name.startswith(ATTRIBUTE_PREFIX)
     }
+    windows, days, start = [], [], 0
+    for site_id, row_count in sites.select("site", "n").iter_rows():
+        part, site = slice(start, start + row_count), policy.sites_by_id[site_id]
+        site_attributes = {name: values[part] for name, values in attributes.items()}
+        windows.append(find_windows(site, policy.windows, instants[part], site_attributes))
+        days.append(compute_local_days(site, instants[part]))
+        start = part.stop
+    found = np.concatenate(windows)
+    numbers, own_days = np.zeros((2, cases.height), dtype=np.int64)
     names = [*(window.id for window in policy.windows), OTHER_WINDOW]
-    numbers, days = np.empty((2, cases.height), dtype=np.int64)
-    parts = cases.select("site", row=pl.int_range(pl.len())).partition_by("site", as_dict=True)
-    for (site_id,), part in parts.items():
-        rows, site = part["row"].to_numpy(), policy.sites_by_id[str(site_id)]
-        site_attributes = {name: values[rows] for name, values in attributes.items()}
-        windows = find_windows(site, policy.windows, instants[rows], site_attributes)
-        for number, name in enumerate(names):
-            numbers[rows[windows == name]] = number
-        days[rows] = compute_local_days(site, instants[rows])
+    for number, name in enumerate(names):
+        numbers[order[found == name]] = number
+    own_days[order] = np.concatenate(days)
     return cases.with_columns(
-        window=pl.Series(names, dtype=pl.String).gather(numbers), day=pl.Series(days)
+        window=pl.Series(names, dtype=pl.String).gather(numbers), day=pl.Series(own_days)
     )
 
 
