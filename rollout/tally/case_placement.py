@@ -139,11 +139,11 @@ def _add_windows(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
         windows.append(find_windows(site, policy.windows, instants[part], site_attributes))
         days.append(compute_local_days(site, instants[part]))
         start = part.stop
-    found = np.concatenate(windows)
+    window_ids = np.concatenate(windows)
     numbers, own_days = np.zeros((2, cases.height), dtype=np.int64)
     names = [*(window.id for window in policy.windows), OTHER_WINDOW]
     for number, name in enumerate(names):
-        numbers[order[found == name]] = number
+        numbers[order[window_ids == name]] = number
     own_days[order] = np.concatenate(days)
     return cases.with_columns(
         window=pl.Series(names, dtype=pl.String).gather(numbers), day=pl.Series(own_days)
