@@ -14,11 +14,12 @@ import numpy as np
 import polars as pl
 
 from rollout.core.calendar.instants import EPOCH, count_micros
+from rollout.core.calendar.sites import OTHER_WINDOW
 from rollout.core.calendar.timezones import compute_local_days
 from rollout.core.calendar.windows import find_windows
 from rollout.core.policy.policy import Policy
 from rollout.core.statistics.sampling import compute_sampling_values
-from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames
+from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames, select_rows
 from rollout.tally.reviewer_checks import (
     compute_required_reliability,
     is_blind_decision,
@@ -55,11 +56,8 @@ def place_cases(
     trained_until_micros = {
         version: count_micros(at - EPOCH) for version, at in (trained_until or {}).items()
     }
-    decisions = records.decisions.join(cases.select("case_key", "occurred_us"), on="case_key")
-    decisions = decisions.with_columns(
-        at=pl.coalesce(pl.col("at").dt.epoch("us"), "occurred_us")
-    ).drop("occurred_us")
-    blind = decisions.filter(is_blind_decision(policy))
+    decisions = _select_timed_decisions(records, cases)
+    blind = select_rows(decisions, is_blind_decision(policy))
     assisted = decisions.filter(pl.col("exposure") == "assisted")
     placed = PlacedRecords(
         cases=_to_lazy(
@@ -83,6 +81,15 @@ def place_cases(
     return PlacedHistory(placed, cases, excluded_counts, salt)
 
 
+def _select_timed_decisions(records: RecordFrames, cases: pl.DataFrame) -> pl.DataFrame:
+    """Return the decisions on placed cases, at the time of the case where they have none."""
+    decisions = records.decisions.with_columns(pl.col("at").dt.epoch("us"))
+    if cases.height == records.cases.height and not decisions["at"].null_count():
+        return decisions
+    timed = decisions.join(cases.select("case_key", "occurred_us"), on="case_key")
+    return timed.with_columns(at=pl.coalesce("at", "occurred_us")).drop("occurred_us")
+
+
 def _to_lazy(frame: pl.DataFrame) -> nw.LazyFrame[Any]:
     return nw.from_native(frame.lazy())
 
@@ -104,35 +111,42 @@ def _select_evidence_cases(
     }
     excluded_counts = {}
     for reason, condition in conditions.items():
-        fitting_cases = cases.filter(condition)
+        fitting_cases = select_rows(cases, condition)
         excluded_counts[reason] = cases.height - fitting_cases.height
         cases = fitting_cases
     return cases, excluded_counts
 
 
 def _add_windows(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
-    """Add each case's window and local day; cases of a site are together afterwards.
+    """Add each case's window and local day.
 
     Only arrays are read for each site: a batch of 500 cases has as many sites as a day.
     """
-    parts = cases.partition_by("site", maintain_order=True)
-    if not parts:
+    if cases.is_empty():
         return cases.with_columns(window=pl.lit(None, pl.String), day=pl.lit(None, pl.Int64))
-    cases = pl.concat(parts)
-    instants = cases["occurred_us"].to_numpy().astype("datetime64[us]")
-    names = [name for name in cases.columns if name.startswith(ATTRIBUTE_PREFIX)]
-    attributes = {name.removeprefix(ATTRIBUTE_PREFIX): cases[name].to_numpy() for name in names}
+    sites = cases.select("site", row=pl.int_range(pl.len())).group_by("site").agg("row", n=pl.len())
+    order = sites["row"].explode().to_numpy()
+    instants = cases["occurred_us"].to_numpy()[order].astype("datetime64[us]")
+    attributes = {
+        name.removeprefix(ATTRIBUTE_PREFIX): cases[name].to_numpy()[order]
+        for name in cases.columns
+        if name.startswith(ATTRIBUTE_PREFIX)
+    }
     windows, days, start = [], [], 0
-    for part in parts:
-        rows = slice(start, start + part.height)
-        site = policy.sites_by_id[part.item(0, "site")]
-        site_attributes = {name: values[rows] for name, values in attributes.items()}
-        windows.append(find_windows(site, policy.windows, instants[rows], site_attributes))
-        days.append(compute_local_days(site, instants[rows]))
-        start = rows.stop
+    for site_id, row_count in sites.select("site", "n").iter_rows():
+        part, site = slice(start, start + row_count), policy.sites_by_id[site_id]
+        site_attributes = {name: values[part] for name, values in attributes.items()}
+        windows.append(find_windows(site, policy.windows, instants[part], site_attributes))
+        days.append(compute_local_days(site, instants[part]))
+        start = part.stop
+    window_ids = np.concatenate(windows)
+    numbers, own_days = np.zeros((2, cases.height), dtype=np.int64)
+    names = [*(window.id for window in policy.windows), OTHER_WINDOW]
+    for number, name in enumerate(names):
+        numbers[order[window_ids == name]] = number
+    own_days[order] = np.concatenate(days)
     return cases.with_columns(
-        window=pl.Series(np.concatenate(windows), dtype=pl.String),
-        day=pl.Series(np.concatenate(days), dtype=pl.Int64),
+        window=pl.Series(names, dtype=pl.String).gather(numbers), day=pl.Series(own_days)
     )
 
 

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey, SliceCounts, ValueCounts
 from rollout.core.policy.evidence_blocks import BlockRule
@@ -27,12 +28,14 @@ from rollout.tally.unit_arrays import (
     find_run_starts,
 )
 
+CountArray = NDArray[np.int32]
+"""Sums after each number of rows: below 2³¹, and kept for every cell."""
 WEEK: Final = timedelta(days=7)
 _A_MONDAY: Final = datetime(1970, 1, 5, tzinfo=UTC)
 
 
 def find_block_starts(
-    rule: BlockRule, slots: IntArray, closed_counts: IntArray, tick: timedelta
+    rule: BlockRule, slots: IntArray, closed_counts: CountArray, tick: timedelta
 ) -> IntArray:
     """Return the row at which each block begins, ascending; a row begins several if some are empty.
 
@@ -183,10 +186,10 @@ class CountWindow:
         """Return the number of rows up to each slot."""
         return np.searchsorted(self._rows.slot, slots, side="right")
 
-    def get_counts(self, condition: Condition) -> IntArray:
+    def get_counts(self, condition: Condition) -> CountArray:
         """Return the condition's counts after each number of rows of its population.
 
-        The shape is (rows + 1, width).
+        The shape is (rows + 1, width); widen the numbers before multiplying them.
         """
         counts = self._counts_cache.get(condition.key)
         if counts is None:
@@ -201,7 +204,8 @@ class CountWindow:
             counts: IntArray = self.get_wave_counts_at(condition, slots).sum(axis=1)
             return counts
         rows = self._get_rows(condition)
-        return self.get_counts(condition)[np.searchsorted(rows.slot, slots, side="right")]
+        positions = np.searchsorted(rows.slot, slots, side="right")
+        return self.get_counts(condition)[positions].astype(np.int64)
 
     def get_wave_counts_at(self, condition: WaveCondition, slots: IntArray) -> IntArray:
         """Return the counts of each cell of the wave up to each slot.
@@ -220,7 +224,7 @@ class CountWindow:
         return self._planted if isinstance(condition, PlantedCondition) else self._rows
 
     @cached_property
-    def _counts_cache(self) -> dict[tuple[str, str | None, str | None], IntArray]:
+    def _counts_cache(self) -> dict[tuple[str, str | None, str | None], CountArray]:
         return {}
 
     @cached_property
@@ -253,7 +257,7 @@ class CountWindow:
         numbers = np.arange(starts.sum()) - np.repeat(firsts, starts)
         counts = self.get_counts(condition)
         sums = counts[np.repeat(ends, starts)] - counts[self._block_starts[numbers]]
-        return sums, starts
+        return sums.astype(np.int64), starts
 
     def _count_blocks(self, condition: Condition, position: int) -> tuple[tuple[int, ...], ...]:
         """Return the condition's counts of each block in the first rows, oldest first."""
@@ -275,12 +279,12 @@ class CountWindow:
         return {}
 
     @cached_property
-    def closed_counts(self) -> IntArray:
+    def closed_counts(self) -> CountArray:
         """Return the closed units after each number of rows."""
         return _cumulate(self._is_whole_unit.astype(np.int64))
 
     @cached_property
-    def missing_counts(self) -> IntArray:
+    def missing_counts(self) -> CountArray:
         """Return the units without a decision after each number of rows."""
         return _cumulate(
             (self._is_whole_unit & self._unit_classes.is_missing[self._rows.unit_class]).astype(
@@ -289,7 +293,7 @@ class CountWindow:
         )
 
     @cached_property
-    def judged_counts(self) -> IntArray:
+    def judged_counts(self) -> CountArray:
         """Return the units with a decision after each number of rows."""
         return self.closed_counts - self.missing_counts
 
@@ -312,12 +316,12 @@ class CountWindow:
         return min(firsts, default=None)
 
     @cached_property
-    def day_counts(self) -> IntArray:
+    def day_counts(self) -> CountArray:
         """Return the local days with a decision after each number of rows."""
         return _count_distinct(self._rows.day, self._is_judged)
 
     @cached_property
-    def reviewer_counts(self) -> IntArray:
+    def reviewer_counts(self) -> CountArray:
         """Return the reviewers with a decision after each number of rows."""
         return _count_distinct(self._rows.reviewer, self._is_judged)
 
@@ -370,12 +374,13 @@ class CountWindow:
         )
 
 
-def _cumulate(increments: IntArray) -> IntArray:
-    start = np.zeros((1, *increments.shape[1:]), dtype=np.int64)
-    return np.concatenate([start, np.cumsum(increments, axis=0)])
+def _cumulate(increments: IntArray) -> CountArray:
+    sums = np.zeros((len(increments) + 1, *increments.shape[1:]), dtype=np.int32)
+    np.cumsum(increments, axis=0, out=sums[1:])
+    return sums
 
 
-def _count_distinct(values: IntArray, mask: BoolArray) -> IntArray:
+def _count_distinct(values: IntArray, mask: BoolArray) -> CountArray:
     """Return the number of different masked values after each number of rows."""
     is_first = np.zeros(len(values), dtype=np.int64)
     positions = np.flatnonzero(mask)

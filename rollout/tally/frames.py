@@ -220,6 +220,27 @@ def build_outcomes_schema(levers: Sequence[str], outcomes: Sequence[str] = ()) -
     }
 
 
+def share_constants(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with columns of one value, or of nulls, stored once."""
+    constants = [
+        pl.lit(column.first(), column.dtype).alias(column.name)
+        for column in frame
+        if frame.height and _is_constant(column)
+    ]
+    return frame.with_columns(constants)
+
+
+def _is_constant(column: pl.Series) -> bool:
+    first, last = column.first(), column.last()
+    return first == last and bool(column.eq_missing(first).all())
+
+
+def select_rows(frame: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:
+    """Return the rows with a condition; the frame itself, not a copy, if all have it."""
+    has_condition = frame.select(condition.fill_null(value=False)).to_series()
+    return frame if has_condition.all() else frame.filter(has_condition)
+
+
 @dataclass(frozen=True, slots=True)
 class RowCount:
     """The row counts of one file.

@@ -4,7 +4,7 @@ Replay and the service both produce these arrays; all later steps are shared. Sl
 since 1970, UTC.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,6 +25,7 @@ from rollout.core.policy.measures import (
 from rollout.core.policy.planted_conditions import is_missed
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import read_slice_value
+from rollout.tally.frames import select_rows
 from rollout.tally.slice_values import select_slices
 
 IntArray = NDArray[np.int64]
@@ -33,6 +34,11 @@ CLASS_COLUMNS = (
     *("lever", "predicted", "decided", "second", "level"),
     *("attribute_values", "slices", "band"),
 )
+
+
+SERIES_COLUMNS = ("site", "window", "version", "track")
+ROWS_AT_ONCE = 500_000  # of a join, which holds its rows several times
+MAX_COMBINATIONS = 1_000_000  # above them, those that occur are numbered anew
 
 
 @dataclass(frozen=True)
@@ -59,15 +65,15 @@ class UnitArrays:
         """Return the number of rows."""
         return len(self.slot)
 
-    def select(self, mask: BoolArray) -> "UnitArrays":
-        """Return the rows at which `mask` is true."""
+    def select(self, rows: BoolArray | IntArray | slice) -> "UnitArrays":
+        """Return some rows, by a mask, by their indices or as a slice, which shares them."""
         return UnitArrays(
-            self.slot[mask],
-            self.occurred[mask],
-            self.unit_class[mask],
-            self.reviewer[mask],
-            self.day[mask],
-            self.unit[mask],
+            self.slot[rows],
+            self.occurred[rows],
+            self.unit_class[rows],
+            self.reviewer[rows],
+            self.day[rows],
+            self.unit[rows],
         )
 
 
@@ -219,7 +225,7 @@ class TalliedUnits:
 
     cells: Mapping[tuple[Cell, str], CellUnitArrays]
     unit_classes: UnitClasses
-    unit_keys: Sequence[str]
+    unit_keys: pl.Series
     reviewers: Sequence[str]
     first_slot: int
     last_slot: int
@@ -227,27 +233,72 @@ class TalliedUnits:
 
 def build_units(frame: pl.DataFrame, policy: Policy) -> TalliedUnits:
     """Return the evidence in a frame of `resolve_units` as arrays."""
-    evidence = fill_attribute_values(frame.filter(pl.col("excluded").is_null()))
+    evidence = fill_attribute_values(select_rows(frame, pl.col("excluded").is_null()))
     evidence = select_slices(evidence, policy)
-    classes = evidence.select(CLASS_COLUMNS).unique(maintain_order=True).with_row_index("kind")
-    encoded = evidence.join(classes, on=CLASS_COLUMNS, how="left", nulls_equal=True).select(
-        *("track", "site", "window", "version", "slot", "occurred", "day"),
-        pl.col("unit").rank("dense").cast(pl.Int64) - 1,
-        pl.col("reviewer").rank("dense").fill_null(0).cast(pl.Int64) - 1,
-        pl.col("kind").cast(pl.Int64),
-    )
-    unit_keys = evidence.select(pl.col("unit").unique().sort()).to_series().to_list()
-    reviewers = (
-        evidence.select(pl.col("reviewer").drop_nulls().unique().sort()).to_series().to_list()
+    unit_classes, class_rows = number_combinations(evidence, CLASS_COLUMNS)
+    classes = evidence.select(pl.col(CLASS_COLUMNS).gather(class_rows))
+    unit_keys = evidence["unit"].unique().sort()
+    reviewers = evidence["reviewer"].cast(pl.String).drop_nulls().unique().sort()
+    arrays = UnitArrays(
+        slot=_to_integers(evidence["slot"]),
+        occurred=_to_integers(evidence["occurred"]),
+        unit_class=unit_classes,
+        reviewer=_find_positions(evidence["reviewer"].cast(pl.String), reviewers),
+        day=_to_integers(evidence["day"]),
+        unit=_find_positions(evidence["unit"], unit_keys),
     )
     return TalliedUnits(
-        cells=dict(_split_cells(encoded)),
-        unit_classes=UnitClasses(tuple(UnitClass(*row[1:]) for row in classes.iter_rows()), policy),
+        cells=_split_cells(evidence, arrays),
+        unit_classes=UnitClasses(tuple(UnitClass(*row) for row in classes.iter_rows()), policy),
         unit_keys=unit_keys,
-        reviewers=reviewers,
-        first_slot=_find_min(encoded["occurred"]),
-        last_slot=_find_max(encoded["slot"]),
+        reviewers=reviewers.to_list(),
+        first_slot=int(arrays.occurred.min()) if len(arrays) else 0,
+        last_slot=int(arrays.slot.max()) if len(arrays) else 0,
     )
+
+
+def number_combinations(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[IntArray, IntArray]:
+    """Return the number of each row's combination of values, and the first row of each number.
+
+    Numbers are given in the order of first use.
+    """
+    numbers, size = np.zeros(frame.height, dtype=np.int64), 1
+    for name in columns:
+        codes, width = _encode_values(frame[name])
+        numbers, size = numbers * width + codes, size * width
+        if size > MAX_COMBINATIONS:
+            present, numbers = np.unique(numbers, return_inverse=True)
+            size = len(present)
+    first_rows = np.full(size, frame.height)
+    # For repeated indices NumPy keeps the last assignment.
+    first_rows[numbers[::-1]] = np.arange(frame.height)[::-1]
+    in_order = np.sort(first_rows[first_rows < frame.height])
+    numbers_in_order = np.empty(size, dtype=np.int64)
+    numbers_in_order[numbers[in_order]] = np.arange(len(in_order))
+    return numbers_in_order[numbers], in_order
+
+
+def _encode_values(column: pl.Series) -> tuple[IntArray, int]:
+    """Return a number below the second result for each value, the lowest for null."""
+    values = column.unique().sort(nulls_last=False)
+    if len(values) == 1:
+        return np.zeros(len(column), dtype=np.int64), 1
+    return np.maximum(_find_positions(column, values), 0), len(values)
+
+
+def _find_positions(column: pl.Series, values: pl.Series) -> IntArray:
+    """Return the position of each value in `values`, which are unique; -1 for null."""
+    places = values.alias("value").to_frame().with_row_index("place")
+    positions = np.empty(len(column), dtype=np.int64)
+    for start in range(0, len(column), ROWS_AT_ONCE):
+        part = column.alias("value").slice(start, ROWS_AT_ONCE).to_frame()
+        joined = part.join(places, on="value", how="left", maintain_order="left")["place"]
+        positions[start : start + len(joined)] = joined.cast(pl.Int64).fill_null(-1).to_numpy()
+    return positions
+
+
+def _to_integers(column: pl.Series) -> IntArray:
+    return column.to_numpy().astype(np.int64, copy=False)
 
 
 def fill_attribute_values(frame: pl.DataFrame) -> pl.DataFrame:
@@ -261,24 +312,17 @@ def fill_attribute_values(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.col("attribute_values").fill_null(""))
 
 
-def _find_min(column: pl.Series) -> int:
-    return 0 if column.is_empty() else int(column.min())  # type: ignore[arg-type]
-
-
-def _find_max(column: pl.Series) -> int:
-    return 0 if column.is_empty() else int(column.max())  # type: ignore[arg-type]
-
-
-def _split_cells(encoded: pl.DataFrame) -> Iterator[tuple[tuple[Cell, str], CellUnitArrays]]:
-    parts = encoded.sort("slot", "occurred", "unit").partition_by(
-        "site", "window", "version", as_dict=True
-    )
-    for (site, window, version), cell_rows in sorted(parts.items()):
-        tracks = cell_rows.partition_by("track", as_dict=True)
-        rows = {str(track): _build_arrays(track_rows) for (track,), track_rows in tracks.items()}
-        yield (Cell(str(site), str(window)), str(version)), CellUnitArrays(**rows)
-
-
-def _build_arrays(part: pl.DataFrame) -> UnitArrays:
-    columns = ("slot", "occurred", "kind", "reviewer", "day", "unit")
-    return UnitArrays(*(part[name].to_numpy().astype(np.int64) for name in columns))
+def _split_cells(
+    evidence: pl.DataFrame, arrays: UnitArrays
+) -> dict[tuple[Cell, str], CellUnitArrays]:
+    """Return the tracks of each cell and version, in the order of their names."""
+    numbers, series_rows = number_combinations(evidence, SERIES_COLUMNS)
+    order = np.lexsort((arrays.unit, arrays.occurred, arrays.slot, numbers))
+    arrays = arrays.select(order)
+    ends = np.cumsum(np.bincount(numbers, minlength=len(series_rows)))
+    tracks: dict[tuple[Cell, str], dict[str, UnitArrays]] = {}
+    series = evidence.select(pl.col(SERIES_COLUMNS).gather(series_rows)).iter_rows()
+    for (site, window, version, track), end, start in zip(series, ends, [0, *ends], strict=False):
+        rows = tracks.setdefault((Cell(site, window), version), {})
+        rows[track] = arrays.select(slice(start, end))
+    return {key: CellUnitArrays(**rows) for key, rows in sorted(tracks.items())}

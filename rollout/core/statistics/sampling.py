@@ -9,6 +9,7 @@ import hashlib
 import hmac
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from math import ceil
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SEPARATOR = "\x1f"
+_KEYS_AT_ONCE = 65_536  # whose digests are held together
 _BLOCK_BYTES, _DIGEST_BYTES = 64, 32  # of SHA-256
 
 
@@ -52,7 +54,14 @@ def compute_sampling_values(salt: bytes, purpose: str, keys: Iterable[str]) -> N
     Raises:
         ValueError: the salt is empty.
     """
-    inner_hash, outer_hash = _begin_hashes(salt, purpose)
+    hashes, remaining = _begin_hashes(salt, purpose), iter(keys)
+    parts = [np.empty(0)]
+    while batch := list(islice(remaining, _KEYS_AT_ONCE)):
+        parts.append(_compute_batch(*hashes, batch))
+    return np.concatenate(parts)
+
+
+def _compute_batch(inner_hash: Any, outer_hash: Any, keys: list[str]) -> NDArray[np.float64]:
     digests = []
     for key in keys:
         inner_copy, outer_copy = inner_hash.copy(), outer_hash.copy()

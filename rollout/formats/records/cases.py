@@ -20,7 +20,7 @@ from rollout.formats.records.rejected_rows import (
 )
 from rollout.formats.records.times import convert_to_instants, parse_times
 from rollout.formats.records.values import find_time_faults, find_time_notes
-from rollout.tally.frames import RecordKind, RemarkReason
+from rollout.tally.frames import RecordKind, RemarkReason, share_constants
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,6 +138,7 @@ def gather_cases(files: Sequence[MappedRows], zones: SiteZones) -> CaseFacts:
             *(attribute.values.alias(attribute.name) for attribute in attributes),
         ]
     )
+    cases = share_constants(cases)
     note_frames = [
         *(_find_contradictions(fact) for fact in (site, episode)),
         *(_find_varying(stack, fact) for fact in attributes),
@@ -172,8 +173,8 @@ def _build_nulls(file: MappedRows) -> pl.Series:
 
 def _build_stack(files: Sequence[MappedRows]) -> _StackedRows:
     keys = _collect_texts(files, "case_key")
-    # The category numbers of Polars can have gaps.
-    codes = keys.cast(pl.Categorical).to_physical()
+    # Categories of their own are freed with the numbers; those that all columns share are not.
+    codes = keys.cast(pl.Categorical(pl.Categories.random())).to_physical()
     blank = int(cast("int | None", codes.max()) or 0) + 1
     ids = codes.cast(pl.Int64).fill_null(blank).to_numpy()
     first_mention = _find_first_rows(ids, np.flatnonzero(ids != blank), blank)

@@ -30,6 +30,7 @@ from rollout.tally.frames import (
     build_decisions_schema,
     build_outcomes_schema,
     build_predictions_schema,
+    share_constants,
 )
 
 if TYPE_CHECKING:
@@ -249,7 +250,8 @@ def _apply_schema(
         optional = [n for n in (SAMPLED_ARM, CONTENT) if typed[n].null_count() < typed.height]
         schema = schema | {name: pl.String() for name in optional}
     renamed = typed.rename({name: names[name] for name in typed.columns if name in names})
-    return renamed.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+    typed = renamed.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+    return share_constants(typed)
 
 
 def find_repeats(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:

@@ -35,7 +35,7 @@ def find_missing_reasons(inputs: ReportInputs) -> pl.DataFrame:
         & (pl.col("window") != OTHER_WINDOW)
         & pl.col("excluded").is_null()
         & (pl.col("decided") == MISSING)
-    )
+    ).with_columns(pl.col("version", "site", "window").cast(pl.String))  # a replay's: categories
     decisions = _summarize_decisions(inputs.records, inputs.policy, missing["case_key"])
     rejected = inputs.records.rejected
     several_labels = rejected.filter(pl.col("reason") == RemarkReason.SEVERAL_LABELS)

@@ -40,8 +40,9 @@ from rollout.services.replay.file_contents import (
 from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
 from rollout.tally.frames import SAMPLED_ARM, UNREADABLE_REASONS, RecordFrames, RecordKind, RowCount
 from rollout.tally.populations import (
+    encode_repeated_texts,
     place_planted_cases,
-    resolve_natural_units,
+    resolve_compact_units,
     resolve_planted_units,
 )
 from rollout.tally.renamed_predictions import merge_renamed_predictions
@@ -146,7 +147,7 @@ class ReplayRequest:
 
 @dataclass(frozen=True)
 class ReplayedFiles:
-    """A replay with all inputs of its report; `units` are those of the cases that occur."""
+    """A replay with all inputs of its report; `units` are the gates' of the cases that occur."""
 
     request: ReplayRequest
     policy: Policy
@@ -241,10 +242,11 @@ def replay_records(
     """
     contents = list_declared_contents(records, request.contents, policy)
     records, history, planted, first_seen = _place_records(request, policy, records, contents)
-    units = resolve_natural_units(history, policy)
+    units = resolve_compact_units(history, policy)
     unit_arrays = _build_unit_arrays(units, planted, policy)
     if not units["excluded"].null_count():
         raise NothingToReplayError(_describe_empty_replay(history, units, records))
+    units = units.filter(pl.col("track") == "gate")
     feeds = HistoryFeeds(records, history, policy)
     if policy.outcomes:  # their deadlines pass after the units close, as long as there are records
         last_slot = max(unit_arrays.last_slot, feeds.last_slot)
@@ -274,7 +276,8 @@ def _build_unit_arrays(
     """
     if planted is None:
         return build_units(units, policy)
-    arrays = build_units(pl.concat([units, resolve_planted_units(planted, policy)]), policy)
+    planted_units = encode_repeated_texts(resolve_planted_units(planted, policy))
+    arrays = build_units(pl.concat([units, planted_units]), policy)
     if any(select_planted(gate.require) for gate in policy.gates):
         return arrays
     span = build_units(units, policy)
@@ -322,7 +325,9 @@ def find_first_predictions(records: RecordFrames, history: PlacedHistory) -> dic
     The time of the case replaces a missing one.
     """
     cases = history.cases.select("case_key", "occurred_at")
-    timed_predictions = records.predictions.join(cases, on="case_key")
+    timed_predictions = records.predictions.select("case_key", "version", "at").join(
+        cases, on="case_key"
+    )
     first_predictions = timed_predictions.group_by("version").agg(
         pl.coalesce("at", "occurred_at").min().alias("at")
     )

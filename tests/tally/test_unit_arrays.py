@@ -1,0 +1,47 @@
+"""Units become arrays: combinations of values get numbers in the order of first use."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rollout.tally import unit_arrays
+from rollout.tally.frames import share_constants
+from rollout.tally.unit_arrays import number_combinations
+
+FRAME = pl.DataFrame(
+    {
+        "lever": ["b", "b", "a", "b", "a", "b"],
+        "level": [5, 1, 5, 5, None, 1],
+        "band": [0] * 6,
+    }
+)
+
+
+@pytest.mark.parametrize("limit", [1, 1_000_000])
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical])
+def test_combinations_are_numbered_in_the_order_of_first_use(monkeypatch, limit, dtype):
+    monkeypatch.setattr(unit_arrays, "MAX_COMBINATIONS", limit)
+    frame = FRAME.with_columns(pl.col("lever").cast(dtype))
+    numbers, first_rows = number_combinations(frame, FRAME.columns)
+    assert numbers.tolist() == [0, 1, 2, 0, 3, 1]
+    assert first_rows.tolist() == [0, 1, 2, 4]
+
+
+def test_no_rows_have_no_combinations():
+    numbers, first_rows = number_combinations(FRAME.clear(), FRAME.columns)
+    assert (numbers.tolist(), first_rows.tolist()) == ([], [])
+
+
+def test_columns_of_one_value_keep_values_and_types():
+    columns = {
+        "empty": pl.Series([None] * 3, dtype=pl.Int16),
+        "same": ["x"] * 3,
+        "nan": [np.nan] * 3,
+        "gap": ["x", None, "x"],
+        "other": ["x", "y", "x"],
+    }
+    frame = pl.DataFrame(columns)
+    for rows in (frame, frame.clear()):
+        shared = share_constants(rows)
+        assert shared.schema == frame.schema
+        assert shared.equals(rows)
