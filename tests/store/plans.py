@@ -1,4 +1,4 @@
-"""SQLite's query plans: what a query reads, and by which index."""
+"""Query plans: what a query reads, and by which index; most tests read SQLite's."""
 
 from collections.abc import Callable
 
@@ -26,5 +26,6 @@ def steps_of(transaction: Transaction, statement: ClauseElement) -> list[str]:
 
 
 def _explained(transaction: Transaction, query: str, parameters: object) -> list[str]:
-    plan = transaction.connection.exec_driver_sql(f"explain query plan {query}", parameters)
-    return [row.detail for row in plan]
+    explain = "explain query plan" if transaction.engine == "sqlite" else "explain"
+    plan = transaction.connection.exec_driver_sql(f"{explain} {query}", parameters)
+    return [row[-1] for row in plan]

@@ -141,6 +141,7 @@ def _format_line(rollout: str, row: Row[Any], texts: Mapping[str, LedgerText]) -
 
 RETRY_HINT = "read it again and decide again"
 ROWS_PER_READ = 500  # rows in one query
+NEWEST_ROWS = 500  # read before the index, because most questions are about recent times
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +252,18 @@ class Ledger:
         return self.load_scope_of_revision(self.find_revision_at(at))
 
     def find_revision_at(self, at: datetime) -> int:
-        """Return the revision of the last entry by a time, or 0."""
-        query = select(func.coalesce(func.max(ledger.c.revision), 0)).where(
-            ledger.c.rollout == self._rollout.number, ledger.c.at <= at
+        """Return the revision of the last entry by a time, or 0.
+
+        The newest entries are read first; other times are found by the index.
+        """
+        by_then = (ledger.c.rollout == self._rollout.number, ledger.c.at <= at)
+        head = self._select_head().with_only_columns(ledger_heads.c.revision).scalar_subquery()
+        newest = select(func.max(ledger.c.revision)).where(
+            *by_then, ledger.c.revision > head - NEWEST_ROWS
         )
+        # an expression, for which no database reads entries from the newest to the oldest
+        by_index = select(func.max(ledger.c.revision + 0)).where(*by_then)
+        query = select(func.coalesce(newest.scalar_subquery(), by_index.scalar_subquery(), 0))
         return int(self._transaction.execute(query).scalar_one())
 
     def count_events(self, actor: str, kind: str, *, since: datetime) -> int:

@@ -224,6 +224,7 @@ ledger = Table(
     required_column("hash"),
     optional_column("slot", InstantType),
     required_column("form", Integer, server_default="1"),
+    Index("ix_ledger_times", "rollout", "at", "revision"),  # for the scope at a past instant
 )
 
 ledger_heads = Table(  # appending locks this row

@@ -1,12 +1,13 @@
 """The stored ledger has the rows and the scope of the core, also with concurrent writers."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text, update
 
 from rollout.core.errors import StaleRevisionError
 from rollout.core.ledger.ledger import BrokenLedgerError, parse_event, verify_lines
@@ -18,7 +19,9 @@ from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
 from rollout.store.tables.append_only import build_triggers
+from rollout.store.tables.tables import ledger, ledger_heads
 from tests.factories import HOUR, NOON, eventful
+from tests.store.plans import steps
 
 EVENTS = tuple(eventful().events)
 SALT = bytes(range(32))
@@ -87,6 +90,34 @@ def test_the_scope_of_an_instant_is_what_had_happened_by_then(database, rollout)
         e for e in EVENTS if e.at <= at
     )
     assert read(database, rollout, "load_scope_at", EVENTS[0].at - HOUR) == Scope()
+
+
+@pytest.mark.parametrize("newest_rows", [0, 2, 500])
+def test_the_last_entry_by_a_time_is_found_also_where_the_clock_went_back(
+    database, rollout, monkeypatch, newest_rows
+):
+    monkeypatch.setattr("rollout.store.ledger.ledger.NEWEST_ROWS", newest_rows)
+    hours = (0, 5, 6, 2, 7, 8)
+    append(database, rollout, [replace(seen(n), at=NOON + n * HOUR) for n in hours], after=0)
+    found = [read(database, rollout, "find_revision_at", NOON + n * HOUR) for n in range(-1, 10)]
+    assert found == [0, 1, 1, 4, 4, 4, 4, 4, 5, 6, 6]
+
+
+def test_old_times_are_found_by_an_index_without_reading_entries(database, rollout):
+    kind = {"kind": "VersionFirstUsed", "actor": "policy", "previous": "", "hash": "", "form": 2}
+    rows = [
+        {"rollout": rollout.number, "revision": n, "at": NOON + n * HOUR, "body": "{}", **kind}
+        for n in range(1, 3_001)
+    ]
+    with database.begin_write() as transaction:
+        transaction.execute(insert(ledger), rows)
+        transaction.execute(update(ledger_heads).values(revision=3_000))
+        transaction.connection.exec_driver_sql("analyze")
+    with database.begin_read() as transaction:
+        ask = Ledger(transaction, rollout).find_revision_at
+        assert ask(NOON + 7 * HOUR) == 7
+        plan = "\n".join(steps(transaction, lambda: ask(NOON + 7 * HOUR)))
+    assert re.search(r"(COVERING INDEX|Index Only Scan using) ix_ledger_times", plan)
 
 
 def test_rows_are_read_from_a_revision_to_a_revision(database, rollout):
