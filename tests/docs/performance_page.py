@@ -23,22 +23,26 @@ TABLE = """\
 PAGE = """\
 # Performance
 
-Generated from `performance.json` beside this page: `{command}`, {at}, commit {commit}, Python {python},
-{processors} processors, load {load}. Other programs ran too: compare rows rather than seconds. `make bench` measures
-each part with its limit and with other libraries, in about 20 minutes. `make curves` measures the tables below;
-**took** and **disk** say what a row needs, preparations included.
+Generated from `performance.json` beside this page: `{command}`, {at}, commit {commit}, Python
+{python}, {processors} processors, load {load}. Other programs ran too: compare rows rather than
+seconds. `make bench` measures each part with its limit and with other libraries, in about 20
+minutes. `make curves` measures the tables below; **took** and **disk** say what a row needs,
+preparations included.
 
 ## What breaks first
 
-1. **The processor that stores records.** At {stored:,} stored cases a pair takes {pair:.0f} µs of CPU, so one
-   processor stores at most {limit:,.0f} pairs a second. Send [batches](how-to/records.md) of 1,000; move to PostgreSQL
-   with replicas on processors of their own. On SQLite all writers take turns.
-2. **The disk.** {stored:,} stored cases take {disk:.1f} GB; ten times as many take about {disk_of_ten:.0f} GB.
-   [`retention.cases`](operations.md) deletes old cases.
-3. **The tick.** After {cells:,} cells changed, deciding takes {tick:.1f} s of CPU, in proportion to the cells. If
-   `rollout_tick_duration_seconds` nears the policy's `tick`, use a longer tick, or a rollout for each region.
-4. **More replicas than processors.** {replicas} replicas store {growth:.1f} times as much as one here, where clients,
-   replicas and PostgreSQL share {processors} processors. A second replica is for [restarts](operations.md).
+1. **The processor that stores records.** At {stored:,} stored cases a pair takes {pair:.0f} µs of
+   CPU, so one processor stores at most {limit:,.0f} pairs a second. Send
+   [batches](how-to/records.md) of 1,000; move to PostgreSQL with replicas on processors of their
+   own. On SQLite all writers take turns.
+2. **The disk.** {stored:,} stored cases take {disk:.1f} GB; ten times as many take about
+   {disk_of_ten:.0f} GB. [`retention.cases`](operations.md) deletes old cases.
+3. **The tick.** After {cells:,} cells changed, deciding takes {tick:.1f} s of CPU, in proportion to
+   the cells. If `rollout_tick_duration_seconds` nears the policy's `tick`, use a longer tick, or a
+   rollout for each region.
+4. **More replicas than processors.** {replicas} replicas store {growth:.1f} times as much as one
+   here, where clients, replicas and PostgreSQL share {processors} processors. A second replica is
+   for [restarts](operations.md).
 
 {tables}"""
 
