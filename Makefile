@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -q -n auto --dist worksteal
 UNUSED := --snapshot-warn-unused# some snapshots belong to tests of other parts; test-all is strict
 unexport PYTHONDONTWRITEBYTECODE # workers and the processes of tests start twice as fast with it
 
-.PHONY: help demo demos test test-all lint check bench faults coverage demo-soak docs lock bom advisories clean
+.PHONY: help demo demos test test-all lint check bench curves faults coverage demo-soak docs lock bom advisories clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ check: lint test-all ## everything that CI runs
 
 bench: .venv/dev ## run the benchmarks, about 20 minutes, into build/bench.md and bench.json
 	$(BIN)/python benchmarks/run.py --out build
+
+curves: .venv/dev ## measure how costs grow with size, about 5 minutes and 0.8 GB of disk, into build/curves.json
+	$(BIN)/python benchmarks/curves.py --out build
 
 faults: .venv/dev ## disks, servers, networks and clocks fail, processes are killed, then every point fails once (hours)
 	$(BIN)/python -m tests.faults.cases

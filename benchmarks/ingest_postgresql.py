@@ -2,8 +2,8 @@
 
 Nobody analyzes the tables, so plans are made without statistics. CPU is that of both processes: the
 service's (the application is called without a socket, bodies are made before) and its server's. The
-first and the last fifth of the requests are compared: a plan that compares all stored keys with a
-batch makes the last one dearer.
+first and the last fifth of the requests are compared, and of 400 batches of 100 the first 20 and
+the last 20: a plan that compares all stored keys with a batch makes the last ones dearer.
 """
 
 import asyncio
@@ -11,13 +11,18 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.ingest import _post, _warm, bodies, find_postgresql, fresh_postgresql, ours
+from benchmarks.reported_figures import report_figure
 
 BATCHES = (1, 10, 100, 400, 1_000)
 PATH = "/v1/rollouts/bench/records"
 PARTS = 5
+REQUESTS, WINDOW = 400, 20
+MOST_GROWTH = 1.3
+"""The most that the last batches may take, as a multiple of the first."""
 Costs = tuple[float, float]
 
 
@@ -33,6 +38,25 @@ def measure_batches(pairs: int = 20_000, max_requests: int = 1_500) -> str:
         parts = [_format(part) for part in measure_batch(url, count, batch)]
         lines.append(f"{f'batches of {batch}, {count} pairs':34}{''.join(parts)}")
     return "\n".join(lines)
+
+
+def compare_windows(batch: int = 100) -> str:
+    """Return lines: CPU a pair in the first batches and in the last of 400."""
+    url = find_postgresql()
+    if url is None:
+        return "no PostgreSQL"
+    with fresh_postgresql(url) as made, ours(made) as app:
+        process_ids = _prepare(made, app)
+        sent = bodies(REQUESTS * batch, batch, "w")
+        costs = [sum(_measure(app, process_ids, [body], batch)) for body in sent]
+    first, last, unit = costs[:WINDOW], costs[-WINDOW:], "µs of CPU a pair"
+    growth = median(last) / median(first)
+    figures = (
+        report_figure(f"no statistics, batches 1 to {WINDOW}", unit, first),
+        report_figure(f"no statistics, batches to {REQUESTS}", unit, last),
+        report_figure("no statistics, last / first", "ratio", [growth], MOST_GROWTH),
+    )
+    return "\n".join(map(str, figures))
 
 
 def measure_batch(url: str, pairs: int, batch: int) -> tuple[Costs, Costs, Costs]:
@@ -88,4 +112,5 @@ def _format(costs: Costs) -> str:
 
 
 if __name__ == "__main__":
+    print(compare_windows())
     print(measure_batches(*map(int, sys.argv[1:])))

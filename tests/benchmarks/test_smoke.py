@@ -42,6 +42,7 @@ ARGUMENTS = {
     "replay": ("--pairs", "2000"),
     "replayed_guards": (str(ROOT / "examples/bears/policy.yaml"), "--seeds", "1"),
     "counting": ("--sizes", "400"),
+    "curves": ("--cells", "8", "--stored", "1000", "--sites", "3", "--replicas", "1"),
     "scope_at": ("--rows", "1000"),
     "ticks": ("--cells", "20"),
 }
@@ -53,6 +54,8 @@ CONSTANTS = {
     "console_polls": {"ROLLOUTS, PAGES, EVERY, SECONDS": "2, 2, 1.2, 2"},
     "decisions": {"SITES, WINDOWS, CELLS_SITES": "3, 2, 4", "ROUNDS, QUESTIONS": "2, 20"},
     "ingest": {"PAIRS, TURNS": "1_000, 1"},
+    "curves": {"TURNS, BATCH": "1, 100", "PAIRS_OF_A_REPLICA": "200"},
+    "ingest_postgresql": {"REQUESTS, WINDOW": "4, 2"},
     "ingest_served": {"TURNS, PAIRS, BATCHES": "1, 200, (100,)"},
     "memory": {"SETTLING": "0.1"},
     "number_intervals": {"MANY": "1_000"},
@@ -123,6 +126,20 @@ def test_peers_are_named_and_missing_ones_are_left_out(tmp_path, small_copies):
     (job,) = json.loads((tmp_path / "bench.json").read_text())["jobs"]
     assert job["peers"] == {"polars": version("polars"), "no-such-peer": "not installed, left out"}
     assert "no-such-peer not installed, left out" in (tmp_path / "bench.md").read_text()
+
+
+def test_the_curves_are_kept_as_json_with_time_and_disk(tmp_path, small_copies):
+    sizes = ("--cells", "8", "20", "--stored", "200", "--sites", "3", "--replicas")
+    run = run_script(small_copies / "curves.py", *sizes, "--out", str(tmp_path))
+    assert run.returncode == 0, run.stderr
+    document = json.loads((tmp_path / "curves.json").read_text())
+    points = document["points"]
+    assert [point["size"] for point in points] == [8, 20, 200, 3]
+    assert all(0 < point["min"] <= point["median"] <= point["max"] for point in points)
+    assert all(point["seconds"] > 0 for point in points)
+    assert [point["disk_bytes"] is not None for point in points] == [False, False, True, False]
+    assert {"at", "commit", "processors", "load"} <= set(document["setting"])
+    assert "--stored 200" in document["command"]
 
 
 def test_a_job_that_fails_is_named_and_the_others_are_kept(tmp_path, small_copies):

@@ -9,6 +9,7 @@ from tests.docs import (
     cli_page,
     events_page,
     folders_page,
+    performance_page,
     policy_page,
     reliability_page,
     small_pages,
@@ -19,6 +20,7 @@ from tests.examples.pages import write_gallery
 FOLDER = ROOT / "docs"
 WRITERS = {
     "examples/gallery.md": write_gallery,
+    "performance.md": performance_page.write_performance,
     "reference/api.md": api_page.written,
     "reference/asvs.md": asvs_page.write_asvs,
     "reference/cli.md": cli_page.written,

@@ -99,10 +99,11 @@ def ingest_items(
         StoreError: the database failed.
     """
     require_permission(caller, Permission.SEND_RECORDS, rollout_name)
+    if len(items) <= ITEMS_PER_TRANSACTION:
+        return _ingest_chunk(service, caller, rollout_name, items, at)
     receipts: list[RecordReceipt] = []
-    order: Sequence[int] = range(len(items))
-    if len(items) > ITEMS_PER_TRANSACTION:  # actions last: they are judged by what is stored
-        order = sorted(order, key=lambda index: isinstance(items[index], ActionWithPermit))
+    # actions last: they are judged by what is stored
+    order = sorted(range(len(items)), key=lambda n: isinstance(items[n], ActionWithPermit))
     for start in range(0, len(items), ITEMS_PER_TRANSACTION):
         chunk = [items[index] for index in order[start : start + ITEMS_PER_TRANSACTION]]
         receipts += _ingest_chunk(service, caller, rollout_name, chunk, at)

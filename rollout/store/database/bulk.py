@@ -43,6 +43,8 @@ IGNORE_CONFLICTS: Final = "on conflict do nothing"
 """Suffix that inserts only rows with new keys, without returning them."""
 ROWS_PER_STATEMENT: Final = 25
 """Rows of one statement; longer ones are not faster."""
+SHARED_TYPES: Final = frozenset({str, int, bytes, bool})
+"""Types whose equal values of one column are stored alike."""
 _compiled: dict[tuple[str, Executable], tuple[str, Mapping[str, Any], tuple[str, ...]]] = {}
 """By engine and statement: its SQL, its own values and their order on SQLite."""
 
@@ -86,16 +88,38 @@ def insert_columns(
     """
     transaction.tally.count_rows(next(iter(columns.values())))
     filled_columns = {
-        name: cells for name, cells in columns.items() if cells.count(None) < len(cells)
+        name: cells
+        for name, cells in columns.items()
+        if cells[0] is not None or cells.count(None) < len(cells)  # comparing all cells is slow
     }
-    statement = _get_insert_prefix(transaction, table, tuple(filled_columns))
     if transaction.engine == "sqlite":
-        rows = list(zip(*map(_convert_for_sqlite, filled_columns.values()), strict=True))
-        run_insert(transaction, statement, rows, suffix)
+        _insert_into_sqlite(transaction, table, filled_columns, suffix)
     else:
+        statement = _get_insert_prefix(transaction, table, tuple(filled_columns))
         run_statement(
             transaction, f"{statement} {suffix}", list(map(encode_array, filled_columns.values()))
         )
+
+
+def _insert_into_sqlite(
+    transaction: Transaction, table: Table, columns: Mapping[str, Sequence[Any]], suffix: str
+) -> None:
+    """Insert rows, several a statement; values that all rows share are bound once in each."""
+    row_count = len(next(iter(columns.values())))
+    shared_names = [
+        name
+        for name, cells in columns.items()
+        if row_count >= ROWS_PER_STATEMENT
+        and cells[0] is cells[-1]  # comparing all cells is slow
+        and type(cells[0]) in SHARED_TYPES
+        and cells.count(cells[0]) == row_count
+    ]
+    own_names = [name for name in columns if name not in shared_names]
+    prefix = _get_insert_prefix(transaction, table, (*shared_names, *own_names))
+    shared = tuple(next(iter(_convert_for_sqlite(columns[name][:1]))) for name in shared_names)
+    own_columns = [_convert_for_sqlite(columns[name]) for name in own_names]
+    rows: list[RowValues] = list(zip(*own_columns, strict=True)) or [()] * row_count
+    run_insert(transaction, prefix, shared, rows, suffix)
 
 
 def _get_insert_prefix(transaction: Transaction, table: Table, names: tuple[str, ...]) -> str:
@@ -281,23 +305,33 @@ def fetch_rows(
 
 
 def run_insert(
-    transaction: Transaction, prefix: str, rows: Sequence[RowValues], suffix: str = ""
+    transaction: Transaction,
+    prefix: str,
+    shared: RowValues,
+    rows: Sequence[RowValues],
+    suffix: str,
 ) -> None:
     """Run an insert on SQLite, several rows a statement.
 
-    The prefix ends before `values`; the suffix follows the values.
+    The prefix ends before `values`; the suffix follows the values. Each row begins with the values
+    that all share.
     """
-    placeholders = f"({', '.join('?' * len(rows[0]))})"
+    numbers = [f"?{number}" for number in range(1, len(shared) + 1)]
+    placeholders = f"({', '.join([*numbers, *'?' * len(rows[0])])})"
     single_statement, batch_statement = (
         f"{prefix} values {', '.join([placeholders] * n)} {suffix}" for n in (1, ROWS_PER_STATEMENT)
     )
     batched_count = len(rows) - len(rows) % ROWS_PER_STATEMENT
     flat = tuple(chain.from_iterable(rows[:batched_count]))
-    step = ROWS_PER_STATEMENT * len(rows[0])
+    width = len(rows[0])
+    starts = range(0, batched_count, ROWS_PER_STATEMENT)
     driver = _get_driver(transaction)
     try:
-        driver.executemany(batch_statement, (flat[n : n + step] for n in range(0, len(flat), step)))
-        driver.executemany(single_statement, rows[batched_count:])
+        driver.executemany(
+            batch_statement,
+            (shared + flat[n * width : (n + ROWS_PER_STATEMENT) * width] for n in starts),
+        )
+        driver.executemany(single_statement, (shared + row for row in rows[batched_count:]))
     except _get_driver_error(transaction) as error:
         raise _wrap_error(transaction, single_statement, error) from error
 

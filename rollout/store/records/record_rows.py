@@ -122,7 +122,7 @@ def format_rows(start: str, columns: Sequence[ColumnValues]) -> list[str]:
 def _is_constant(column: ColumnValues) -> bool:
     """Return whether all values of a column have one text; equal ones of 1 and True do not."""
     first = column[0]
-    if column.count(first) < len(column):
+    if column[-1] != first or column.count(first) < len(column):  # the last mostly tells
         return False
     return first is None or type(first) is str or all(map(is_, column, repeat(first)))
 

@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import func, select, text
+from sqlalchemy import BigInteger, func, select, text, type_coerce
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from rollout.core.records.records import (
@@ -23,7 +23,12 @@ from rollout.core.records.records import (
     to_record,
 )
 from rollout.formats.records.parse import ItemReader
-from rollout.store.database.bulk import ROWS_PER_STATEMENT, encode_array, insert_columns
+from rollout.store.database.bulk import (
+    IGNORE_CONFLICTS,
+    ROWS_PER_STATEMENT,
+    encode_array,
+    insert_columns,
+)
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.record_rows import RECORD_SCHEMAS, SCHEMA_BY_TYPE
 from rollout.store.records.records import RecordStatus, RecordStore
@@ -281,3 +286,37 @@ def test_a_row_that_is_there_already_is_named_as_elsewhere(database, again):
     columns = {"rollout": [number] * len(at), "site": ["s"] * len(at), "at": at, "received_at": at}
     with pytest.raises(IntegrityError), database.begin_write() as transaction:
         insert_columns(transaction, heartbeats, columns)
+
+
+@pytest.mark.parametrize("extra", [0, 3])
+def test_values_that_rows_share_are_stored_in_each_row(database, extra):
+    row_count = 2 * ROWS_PER_STATEMENT + extra
+    sites = [
+        "creek",
+        *(f"site-{n % 3}" for n in range(row_count - 2)),
+        "creek",
+    ]  # equal at the ends
+    columns = {
+        "site": sites,
+        "at": range(row_count),
+        "received_at": (9,) * row_count,
+    }
+    with database.begin_write() as transaction:
+        number = Rollouts(transaction).create(next(NAMES), salt=bytes(32), at=NOON).number
+        columns["rollout"] = (number,) * row_count
+        insert_columns(transaction, heartbeats, columns)
+        times = (type_coerce(heartbeats.c[name], BigInteger) for name in ("at", "received_at"))
+        query = select(*times, heartbeats.c.site).where(heartbeats.c.rollout == number)
+        rows = transaction.execute(query.order_by(heartbeats.c.at)).all()
+    assert rows == [(n, 9, site) for n, site in enumerate(sites)]
+
+
+def test_rows_that_are_equal_in_all_columns_are_stored_once(database):
+    row_count = ROWS_PER_STATEMENT + 1
+    with database.begin_write() as transaction:
+        number = Rollouts(transaction).create(next(NAMES), salt=bytes(32), at=NOON).number
+        row = {"rollout": number, "site": "creek", "at": 1, "received_at": 2}
+        columns = {name: (value,) * row_count for name, value in row.items()}
+        insert_columns(transaction, heartbeats, columns, IGNORE_CONFLICTS)
+        query = select(func.count()).where(heartbeats.c.rollout == number)
+        assert transaction.execute(query).scalar_one() == 1

@@ -1,0 +1,87 @@
+"""The page of costs by size, from docs/performance.json, which `make curves` measured."""
+
+import json
+
+from tests.docs.pages import ROOT
+
+MEASURED = ROOT / "docs/performance.json"
+TICKS, PAIRS, QUESTIONS = "tick, cells", "a pair, stored cases", "first questions, sites"
+REPLICAS = "all replicas"
+MEANINGS = {
+    TICKS: "a tick in memory after all cells changed",
+    PAIRS: "storing case, prediction and decision on SQLite, 1,000 pairs a batch",
+    QUESTIONS: "a client's first answers, one for each site",
+    REPLICAS: "pairs stored by all replicas on one PostgreSQL, 1,000 a batch",
+}
+TABLE = """\
+## {meaning}
+
+| {what} | least | median | most | unit | took | disk |
+|---|---|---|---|---|---|---|
+{rows}
+"""
+PAGE = """\
+# Performance
+
+Generated from `performance.json` beside this page: `{command}`, {at}, commit {commit}, Python
+{python}, {processors} processors, load {load}. Other programs ran too: compare rows rather than
+seconds. `make bench` measures each part with its limit and with other libraries, in about 20
+minutes. `make curves` measures the tables below; **took** and **disk** say what a row needs,
+preparations included.
+
+## What breaks first
+
+1. **The processor that stores records.** At {stored:,} stored cases a pair takes {pair:.0f} µs of
+   CPU, so one processor stores at most {limit:,.0f} pairs a second. Send
+   [batches](how-to/records.md) of 1,000; move to PostgreSQL with replicas on processors of their
+   own. On SQLite all writers take turns.
+2. **The disk.** {stored:,} stored cases take {disk:.1f} GB; ten times as many take about
+   {disk_of_ten:.0f} GB. [`retention.cases`](operations.md) deletes old cases.
+3. **The tick.** After {cells:,} cells changed, deciding takes {tick:.1f} s of CPU, in proportion to
+   the cells. If `rollout_tick_duration_seconds` nears the policy's `tick`, use a longer tick, or a
+   rollout for each region.
+4. **More replicas than processors.** {replicas} replicas store {growth:.1f} times as much as one
+   here, where clients, replicas and PostgreSQL share {processors} processors. A second replica is
+   for [restarts](operations.md).
+
+{tables}"""
+
+
+def write_performance():
+    """Return the page, of the kept figures."""
+    document = json.loads(MEASURED.read_text(encoding="utf-8"))
+    curves = {}
+    for point in document["points"]:
+        curves.setdefault(point["curve"], []).append(point)
+    stored, ticks, replicas = curves[PAIRS][-1], curves[TICKS][-1], curves[REPLICAS]
+    gigabytes = stored["disk_bytes"] / 1e9
+    return PAGE.format(
+        **document["setting"],
+        command=document["command"],
+        stored=stored["size"],
+        pair=stored["median"],
+        limit=1e6 / stored["median"],
+        disk=gigabytes,
+        disk_of_ten=10 * gigabytes,
+        cells=ticks["size"],
+        tick=ticks["median"] / 1e3,
+        replicas=replicas[-1]["size"],
+        growth=replicas[-1]["median"] / replicas[0]["median"],
+        tables="\n".join(_format_table(curve, points) for curve, points in curves.items()),
+    )
+
+
+def _format_table(curve, points):
+    meaning = MEANINGS[curve]
+    what = "replicas" if curve == REPLICAS else curve.split(", ")[1]
+    rows = "\n".join(map(_format_row, points))
+    return TABLE.format(meaning=meaning[0].upper() + meaning[1:], what=what, rows=rows)
+
+
+def _format_row(point):
+    values = [f"{point['size']:,}"]
+    values += [f"{point[name]:,.1f}" for name in ("min", "median", "max")]
+    disk = point["disk_bytes"]
+    values += [point["unit"], f"{point['seconds']:.0f} s"]
+    values += ["–" if disk is None else f"{disk / 2**20:,.0f} MiB"]
+    return f"| {' | '.join(values)} |"
