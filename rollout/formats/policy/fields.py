@@ -67,6 +67,13 @@ def read_floors(value: Any) -> tuple[float, ...]:
     return floors
 
 
+def read_audit(value: Any) -> float:
+    """Read a share of audits, one for all confidences."""
+    if isinstance(value, dict):
+        raise ValueError("can't follow confidence yet; write one share, such as audit: 10%")  # noqa: TRY004 - pydantic expects ValueError
+    return _build_scalar_reader(scalars.read_share)(value)
+
+
 def read_column_sources(value: Any) -> dict[str, Any]:
     """Read a column map: a column, `{value: TEXT}`, or a list of attributes by our name."""
     if not isinstance(value, dict):
@@ -122,6 +129,11 @@ RawText = Annotated[str, _validate_with(scalars.read_text), _build_text_schema(r
 Share = Annotated[
     float,
     _validate_with(scalars.read_share),
+    _build_text_schema(_PART, numeric=True, minimum=0, maximum=1),
+]
+AuditShare = Annotated[
+    float,
+    BeforeValidator(read_audit),
     _build_text_schema(_PART, numeric=True, minimum=0, maximum=1),
 ]
 ForgetRule = Annotated[

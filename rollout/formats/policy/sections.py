@@ -219,7 +219,7 @@ class StageShape(PolicySection):
 
     id: kinds.Name = key(description="Name of the stage.", examples=["supervised"])
     blind: kinds.Share = key("0%", description="Share of units that humans decide blind.")
-    audit: kinds.Share | None = key(
+    audit: kinds.AuditShare | None = key(
         None,
         description="The model decides, and humans decide this share blind afterwards. "
         "Without it a human confirms each case.",

@@ -81,6 +81,7 @@ REFUSED = {
     "share": ({"blind: 50%": "blind: half"}, "12: stages[0].blind: 'half' is no share"),
     "percent": ({"blind: 50%": "blind: 50"}, "12: stages[0].blind: '50' is more than the whole; write 50%"),
     "over 1": ({"blind: 50%": "blind: 150%"}, "12: stages[0].blind: '150%' is more than the whole; at most 100%"),
+    "by confidence": ({"audit: 10%": "audit: {least: 5%, below: {90%: 50%}}"}, "12: stages[1].audit: can't follow confidence yet; write one share, such as audit: 10%"),
     "below 0": ({"blind: 50%": "blind: -5%"}, "12: stages[0].blind: '-5%' is negative"),
     "risk": (with_gate(AGREEMENT) | {"95%}]}": "95%}], risk: 30%}"}, "15: gates[0].risk: '30%' is outside"),
     "count": (with_gate(AGREEMENT) | {"95%}]}": "95%}], minimum: {days: 1.5}}"}, "15: gates[0].minimum.days: '1.5' is no count"),
