@@ -4,7 +4,7 @@ This part of counting needs sun, holidays, time zones and keyed sampling values,
 expression computes. It runs once for each case, before `resolve_units`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from rollout.core.calendar.instants import EPOCH, count_micros
+from rollout.core.calendar.sites import Site
 from rollout.core.calendar.timezones import compute_local_days
 from rollout.core.calendar.windows import find_windows
 from rollout.core.policy.policy import Policy
@@ -25,6 +26,7 @@ from rollout.tally.reviewer_checks import (
     mark_excluded,
 )
 from rollout.tally.slice_values import SLICES, add_slices
+from rollout.tally.unit_arrays import IntArray
 from rollout.tally.units import PlacedRecords, build_unit_key
 
 PICK = "pick"  # purpose of the sampling values that select one case of several
@@ -113,27 +115,37 @@ def _select_evidence_cases(
 def _add_windows(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """Add each case's window and local day; cases of a site are together afterwards.
 
-    Only arrays are read for each site: a batch of 500 cases has as many sites as a day.
+    Sites with one calendar are read at once: a batch of 500 cases has as many sites as a day.
     """
-    parts = cases.partition_by("site", maintain_order=True)
-    if not parts:
+    if cases.is_empty():
         return cases.with_columns(window=pl.lit(None, pl.String), day=pl.lit(None, pl.Int64))
-    cases = pl.concat(parts)
+    cases = cases.sort(pl.int_range(pl.len()).min().over("site"), maintain_order=True)
     instants = cases["occurred_us"].to_numpy().astype("datetime64[us]")
     names = [name for name in cases.columns if name.startswith(ATTRIBUTE_PREFIX)]
     attributes = {name.removeprefix(ATTRIBUTE_PREFIX): cases[name].to_numpy() for name in names}
-    windows, days, start = [], [], 0
-    for part in parts:
-        rows = slice(start, start + part.height)
-        site = policy.sites_by_id[part.item(0, "site")]
+    windows = np.empty(cases.height, dtype=np.object_)
+    days = np.empty(cases.height, dtype=np.int64)
+    for site, rows in _group_by_calendar(cases["site"], policy):
         site_attributes = {name: values[rows] for name, values in attributes.items()}
-        windows.append(find_windows(site, policy.windows, instants[rows], site_attributes))
-        days.append(compute_local_days(site, instants[rows]))
-        start = rows.stop
+        windows[rows] = find_windows(site, policy.windows, instants[rows], site_attributes)
+        days[rows] = compute_local_days(site, instants[rows])
     return cases.with_columns(
-        window=pl.Series(np.concatenate(windows), dtype=pl.String),
-        day=pl.Series(np.concatenate(days), dtype=pl.Int64),
+        window=pl.Series(windows.tolist(), dtype=pl.String), day=pl.Series(days, dtype=pl.Int64)
     )
+
+
+def _group_by_calendar(site_ids: pl.Series, policy: Policy) -> Iterator[tuple[Site, IntArray]]:
+    """Yield a site of each calendar, and the positions of all sites with that calendar."""
+    sites: dict[tuple[object, ...], Site] = {}
+    numbers: dict[str, int] = {}
+    for site_id in site_ids.unique(maintain_order=True):
+        site = policy.sites_by_id[site_id]
+        calendar = (site.timezone, site.country, site.coordinates)
+        sites.setdefault(calendar, site)
+        numbers[site_id] = list(sites).index(calendar)
+    calendar_numbers = site_ids.replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
+    for number, site in enumerate(sites.values()):
+        yield site, np.flatnonzero(calendar_numbers == number)
 
 
 def _compute_selection_values(cases: pl.DataFrame, salt: bytes) -> pl.Series:
