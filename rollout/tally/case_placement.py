@@ -4,7 +4,7 @@ This part of counting needs sun, holidays, time zones and keyed sampling values,
 expression computes. It runs once for each case, before `resolve_units`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from rollout.core.calendar.instants import EPOCH, count_micros
-from rollout.core.calendar.sites import OTHER_WINDOW
+from rollout.core.calendar.sites import OTHER_WINDOW, Site
 from rollout.core.calendar.timezones import compute_local_days
 from rollout.core.calendar.windows import find_windows
 from rollout.core.policy.policy import Policy
@@ -26,6 +26,7 @@ from rollout.tally.reviewer_checks import (
     mark_excluded,
 )
 from rollout.tally.slice_values import SLICES, add_slices
+from rollout.tally.unit_arrays import IntArray
 from rollout.tally.units import PlacedRecords, build_unit_key
 
 PICK = "pick"  # purpose of the sampling values that select one case of several
@@ -120,34 +121,38 @@ def _select_evidence_cases(
 def _add_windows(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """Add each case's window and local day.
 
-    Only arrays are read for each site: a batch of 500 cases has as many sites as a day.
+    Sites with one calendar are read at once: a batch of 500 cases has as many sites as a day.
     """
     if cases.is_empty():
         return cases.with_columns(window=pl.lit(None, pl.String), day=pl.lit(None, pl.Int64))
-    sites = cases.select("site", row=pl.int_range(pl.len())).group_by("site").agg("row", n=pl.len())
-    order = sites["row"].explode().to_numpy()
-    instants = cases["occurred_us"].to_numpy()[order].astype("datetime64[us]")
-    attributes = {
-        name.removeprefix(ATTRIBUTE_PREFIX): cases[name].to_numpy()[order]
-        for name in cases.columns
-        if name.startswith(ATTRIBUTE_PREFIX)
-    }
-    windows, days, start = [], [], 0
-    for site_id, row_count in sites.select("site", "n").iter_rows():
-        part, site = slice(start, start + row_count), policy.sites_by_id[site_id]
-        site_attributes = {name: values[part] for name, values in attributes.items()}
-        windows.append(find_windows(site, policy.windows, instants[part], site_attributes))
-        days.append(compute_local_days(site, instants[part]))
-        start = part.stop
-    window_ids = np.concatenate(windows)
-    numbers, own_days = np.zeros((2, cases.height), dtype=np.int64)
-    names = [*(window.id for window in policy.windows), OTHER_WINDOW]
-    for number, name in enumerate(names):
-        numbers[order[window_ids == name]] = number
-    own_days[order] = np.concatenate(days)
+    instants = cases["occurred_us"].to_numpy().astype("datetime64[us]")
+    columns = [name for name in cases.columns if name.startswith(ATTRIBUTE_PREFIX)]
+    attributes = {name.removeprefix(ATTRIBUTE_PREFIX): cases[name].to_numpy() for name in columns}
+    window_ids = [*(window.id for window in policy.windows), OTHER_WINDOW]
+    numbers, days = np.zeros((2, cases.height), dtype=np.int64)
+    for site, rows in _group_by_calendar(cases["site"], policy):
+        site_attributes = {name: values[rows] for name, values in attributes.items()}
+        found = find_windows(site, policy.windows, instants[rows], site_attributes)
+        for number, window_id in enumerate(window_ids):
+            numbers[rows[found == window_id]] = number
+        days[rows] = compute_local_days(site, instants[rows])
     return cases.with_columns(
-        window=pl.Series(names, dtype=pl.String).gather(numbers), day=pl.Series(own_days)
+        window=pl.Series(window_ids, dtype=pl.String).gather(numbers), day=pl.Series(days)
     )
+
+
+def _group_by_calendar(site_ids: pl.Series, policy: Policy) -> Iterator[tuple[Site, IntArray]]:
+    """Yield a site of each calendar, and the positions of all sites with that calendar."""
+    sites: dict[tuple[object, ...], Site] = {}
+    numbers: dict[str, int] = {}
+    for site_id in site_ids.unique(maintain_order=True):
+        site = policy.sites_by_id[site_id]
+        calendar = (site.timezone, site.country, site.coordinates)
+        sites.setdefault(calendar, site)
+        numbers[site_id] = list(sites).index(calendar)
+    calendar_numbers = site_ids.replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
+    for number, site in enumerate(sites.values()):
+        yield site, np.flatnonzero(calendar_numbers == number)
 
 
 def _compute_selection_values(cases: pl.DataFrame, salt: bytes) -> pl.Series:

@@ -52,6 +52,7 @@ ODD = [
 OPEN = {"/openapi.json", "/docs", "/", "/console"}  # where the console's own door is
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ODD)
 def test_no_spelling_of_a_path_opens_a_door(asking, path):
     del asking.headers["Authorization"]

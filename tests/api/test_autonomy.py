@@ -205,6 +205,7 @@ def test_a_failed_append_takes_autonomy_and_only_an_append_gives_it_back(replica
     assert opened.fields["kind"] == "writes"
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_a_failure_beyond_the_open_incidents_is_counted_once(replica, database):
     for n in range(50):
@@ -364,6 +365,7 @@ def test_without_access_ledger_humans_decide_in_every_rollout(recorded, database
     assert "a write to the access ledger failed" in opened.fields["reason"]
 
 
+@pytest.mark.slow
 def test_an_append_that_is_undone_gives_nothing_back(recorded, database):
     with failing(LEDGER):
         assert send_unauthorized(recorded, "p", 1).status_code == 503

@@ -18,6 +18,7 @@ def town(clock, database):
     clock.advance(END - clock.now())
 
 
+@pytest.mark.slow
 def test_a_cell_a_filter_and_the_incident_have_the_same_cause(client, town):
     client.by("operator")
     incident = client.get(f"{V1}/incidents/I-1/cause").json()["cause"]

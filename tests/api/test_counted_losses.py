@@ -141,6 +141,7 @@ def test_what_a_person_is_shown_is_noted_as_on_the_work_list(client, database, t
     assert shown == {number: {("prediction", "cleaning")} for number in both}
 
 
+@pytest.mark.slow
 def test_a_known_case_is_on_nobodys_list_while_people_judge_it(client, three):
     known = {"case": "first", "answers": {"parcel": "sound"}, "reviewers": 2}
     asked = client.by("admin").post(f"{RAMPS}/reviews/gold-cases", json=known)

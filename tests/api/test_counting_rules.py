@@ -135,6 +135,7 @@ def test_a_named_account_loses_the_cases_that_it_also_predicted(client, database
     assert sorted(reasons) == [""] * 40 + [OWN_PREDICTION] * 40
 
 
+@pytest.mark.slow
 def test_units_without_a_stored_decision_are_said_and_not_judged(client, database, clock):
     count(client, database, clock)
     assert client.by("viewer").get(RULES).json()["unknown_units"] == 0
@@ -154,6 +155,7 @@ def test_a_new_proposal_states_its_sources_and_what_was_counted_stays(client, da
     assert {s["source"]: s["decisions"] for s in details["sources"]} == {"camera": 40, "people": 40}
 
 
+@pytest.mark.slow
 def test_a_running_attempt_keeps_its_risk_and_the_next_one_has_the_years_first(
     client, database, clock
 ):

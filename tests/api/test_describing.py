@@ -15,6 +15,7 @@ def shown(client):
     return answer.text
 
 
+@pytest.mark.slow
 def test_every_operation_is_shown_with_its_path(client, shown):
     document = client.get("/openapi.json").json()
     operations = sum(len(methods) for methods in document["paths"].values())

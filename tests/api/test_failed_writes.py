@@ -110,6 +110,7 @@ FAILING_EARLY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAILING_EARLY)
 def test_a_transaction_that_fails_before_its_append_counts(recorded, database, kind):
     point, write = FAILING_EARLY[kind]
@@ -124,6 +125,7 @@ def test_a_transaction_that_fails_before_its_append_counts(recorded, database, k
     assert (recorded.decider(), list_failures(database)) == ("model", [])
 
 
+@pytest.mark.slow
 def test_few_records_that_fail_are_made_up_for_by_the_incident(recorded, database):
     with failing("ingest.records"):
         assert send(recorded, build_cases("n", 1)).status_code == 503
@@ -134,6 +136,7 @@ def test_few_records_that_fail_are_made_up_for_by_the_incident(recorded, databas
     assert recorded.decider() == "model"
 
 
+@pytest.mark.slow
 def test_a_large_write_may_come_back_in_parts(recorded, database):
     cases = build_cases("n", 90)
     with failing(EVERY_WRITE):

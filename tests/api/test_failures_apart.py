@@ -97,6 +97,7 @@ def test_a_narrowing_that_waits_counts_though_another_one_succeeds(town, databas
     assert town.decider("creek") == "human"
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_invented_keys_hold_up_no_stop_while_the_database_hangs(town, database, monkeypatch):
     is_over = Event()

@@ -63,6 +63,7 @@ def judged(database):
     return [(each.authorization, each.permit_kind) for each in found], incidents
 
 
+@pytest.mark.slow
 def test_actions_of_a_file_are_judged_and_a_repeat_changes_nothing(database, file):
     with database.begin_read() as transaction:
         policy = load_rollout_state(transaction, "bears").policy

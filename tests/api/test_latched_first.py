@@ -201,6 +201,7 @@ NINTH = {
 }
 
 
+@pytest.mark.slow
 @on_sqlite
 @pytest.mark.parametrize("way", NINTH)
 def test_a_ninth_order_is_latched_while_eight_hang(town, database, way):

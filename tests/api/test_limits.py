@@ -53,6 +53,7 @@ def test_a_body_of_ten_megabytes_is_refused(echoing):
     assert sent(echoing, pieces) == (413, "too-large")
 
 
+@pytest.mark.slow
 def test_a_decompression_bomb_is_refused_before_it_is_whole(echoing):
     bomb = gzip.compress(b"\0" * 64 * MIB)
     assert len(bomb) < MIB

@@ -277,6 +277,7 @@ def test_hints_of_an_event_stream_are_taken_or_refused(client, bears, hints, sta
     assert answer.status_code == status
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_the_operations_have_examples(client, bears):
     paths = client.get("/openapi.json").json()["paths"]

@@ -91,6 +91,7 @@ def test_a_page_loads_and_runs_nothing(client, made):
     assert 'id="operate"' not in answer.text
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_reports_are_listed_page_by_page(client, made):
     for name in ("day", "month"):

@@ -75,6 +75,7 @@ def test_a_site_alone_and_only_for_those_who_may_read_it(client, viewer, door, s
     assert problem_of(refused) == (403, "not-allowed")
 
 
+@pytest.mark.slow
 def test_who_may_be_asked_blind_reads_whole_batches(client, viewer, door, story):
     exact = {
         (row["site"], row["window"]): row["judged"]

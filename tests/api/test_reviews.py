@@ -167,6 +167,7 @@ def test_a_case_that_comes_in_with_its_verdict_is_not_asked_about(database):
     assert desk.take("ana") == []
 
 
+@pytest.mark.slow
 def test_every_operation_has_an_example(desk):
     made = desk.client.get("/openapi.json").json()
     ours = {path: item for path, item in made["paths"].items() if "/reviews" in path}

@@ -100,6 +100,7 @@ def test_a_request_in_flight_is_answered_when_it_is_told_to_end(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["rollout.db"], "no WAL"
 
 
+@pytest.mark.slow
 def test_a_transaction_that_was_cut_off_ends_before_the_database_is_closed(tmp_path, monkeypatch):
     """Seen: its thread held a connection, so the WAL stayed."""
     monkeypatch.chdir(tmp_path)

@@ -151,6 +151,7 @@ STOPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", STOPS)
 def test_a_stop_is_latched_and_later_names_who_it_was(town, database, tmp_path, way):
     with outage(database):

@@ -61,6 +61,7 @@ def test_without_approvals_nothing_is_widened(folder):
     assert "Widened" not in kinds
 
 
+@pytest.mark.slow
 def test_the_same_files_give_the_same_ledger_and_another_salt_another(folder):
     for out, salt in (("a", "00"), ("b", "00"), ("c", "ff")):
         run("replay", "policy.yaml", *FILES, "--out", out, "--salt", salt * 32)

@@ -70,6 +70,7 @@ def test_without_a_command_only_the_table_is_imported(words):
     assert HEAVY & set(modules) == set()
 
 
+@pytest.mark.slow
 def test_a_command_imports_no_other_command():
     code, modules = started("compare", "--help")
     commands = {f"rollout.cli.{entry.source.partition(':')[0]}" for entry in COMMANDS.values()}

@@ -78,6 +78,7 @@ def done(*words, **there):
     return found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -104,6 +105,7 @@ def _told_to_all(found):
     return [_told_to_all(value) for value in found] if isinstance(found, list) else found
 
 
+@pytest.mark.slow
 def test_an_approval_a_stop_and_a_resume_through_the_service(database, keys, url):
     ana, bo = ({"key": keys[name], "server": url} for name in ("ana", "bo"))
     evidence = scope_of(database).proposals["P-1"].evidence_hash

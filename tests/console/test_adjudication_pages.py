@@ -74,6 +74,7 @@ def test_what_was_settled_may_be_settled_otherwise(hall, browser):
     assert next(iter(verdicts(hall, "rita").values())).answers == {"alarm": "none"}
 
 
+@pytest.mark.slow
 def test_who_judged_the_case_is_not_asked_to_settle_it(hall, browser):
     hall.room.arrive("case-1")
     browser.as_("rita")

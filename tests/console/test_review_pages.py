@@ -197,6 +197,7 @@ def test_what_the_model_said_comes_after_the_verdict_and_ends_undo(hall, browser
     assert late.headers["location"].endswith("?after=fixed")
 
 
+@pytest.mark.slow
 def test_a_policy_that_reveals_nothing_has_no_link_to_it(database):
     hall = ReadingRoom(database)
     hall.room.arrive("case-1", "case-2")
@@ -317,6 +318,7 @@ def test_single_keys_that_were_switched_off_in_the_settings_are_off_here(hall, b
     assert 'data-single-keys="off"' in browser.page(REVIEW)
 
 
+@pytest.mark.slow
 def test_several_questions_are_answered_together_and_one_may_stay_open(database):
     second = "  - {id: height, number: {in: cm, from: 0, to: 300, tolerance: 5}}\nsites:"
     text = policy_text().replace("sites:", second, 1)
@@ -339,6 +341,7 @@ def test_several_questions_are_answered_together_and_one_may_stay_open(database)
         assert sorted(said, key=len) == [{"alarm": "bear"}, {"alarm": "fox", "height": "85"}]
 
 
+@pytest.mark.slow
 def test_a_known_case_looks_like_any_other_and_is_no_record(hall, browser):
     hall.room.arrive("case-1", label="fox")
     hall.later(DAY + MINUTE)

@@ -43,6 +43,7 @@ def region(page, name):
     return page.split(f'aria-labelledby="{name}"')[1].split("</section>")[0]
 
 
+@pytest.mark.slow
 def test_the_first_sentence_says_what_is_allowed_now(browser, database):
     assert "Humans decide everything." in browser.as_("vic").page(BEARS)
     bears.widened(database, NOON)

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import rollout.core
 
 
+@pytest.mark.slow
 def test_the_core_brings_no_special_functions_before_one_is_asked_for():
     here = Path(rollout.core.__path__[0])
     files = (file.relative_to(here).with_suffix("") for file in here.rglob("*.py"))

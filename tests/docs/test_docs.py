@@ -150,6 +150,7 @@ def without_zone(policy):
     return "".join(line for line in policy.splitlines(True) if not line.startswith("timezone"))
 
 
+@pytest.mark.slow
 def test_history_from_before_the_rollout_is_said_to_be_no_evidence(folder):
     run("rollout db upgrade")
     run("rollout apply policy.yaml --by ana")
@@ -184,6 +185,7 @@ def posted(url, name, page):
         yield answer.json()
 
 
+@pytest.mark.slow
 def test_the_commands_of_users_run_as_written(folder):
     run("rollout db upgrade")
     first, *rest = (one.line for one in typed("docs/how-to/users.md"))

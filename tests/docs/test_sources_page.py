@@ -4,6 +4,8 @@ import re
 from contextlib import closing
 from datetime import UTC, datetime
 
+import pytest
+
 from rollout.core.policy.evidence_sources import AccountSource, EvidenceSources
 from rollout.core.scope.permissions import ADMIN, OPERATOR, AssignedRole
 from rollout.formats.policy.reader import parse_policy
@@ -33,6 +35,7 @@ def add_users():
             users.create_account(database, ada, name, at=now, role_assignments=roles)
 
 
+@pytest.mark.slow
 def test_the_commands_apply_rules_2_to_an_old_rollout_and_choose_in_a_replay(folder, monkeypatch):
     run("rollout db upgrade")
     with monkeypatch.context() as before_rules:

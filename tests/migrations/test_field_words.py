@@ -163,6 +163,7 @@ def test_a_filled_database_goes_up_reads_the_same_and_comes_down_equal(filled):
     assert (contents(filled), form(filled)) == (before, was)
 
 
+@pytest.mark.slow
 def test_every_stored_word_that_was_replaced_is_tried(filled):
     """Else a value of the list above might never have been in a row."""
     found = contents(filled)
@@ -190,6 +191,7 @@ def old_append_only():
     return [names.get(name, name) for name in APPEND_ONLY if name not in LATER_TABLES]
 
 
+@pytest.mark.slow
 def test_the_form_afterwards_is_that_of_the_program(filled):
     upgrade(filled)
     assert find_drift(filled) == []
@@ -197,6 +199,7 @@ def test_the_form_afterwards_is_that_of_the_program(filled):
         assert find_missing_triggers(transaction) == ()
 
 
+@pytest.mark.slow
 @on_postgresql
 def test_a_role_keeps_what_it_was_granted_and_gains_nothing(filled):
     role = "rollout_renamed"

@@ -166,6 +166,7 @@ def test_an_upgrade_of_a_filled_database_keeps_every_row(current, further, recre
     assert contents(current) == before
 
 
+@pytest.mark.slow
 def test_a_table_that_sqlite_copied_lost_its_triggers_and_they_are_named(tmp_path, further):
     url = f"sqlite:///{tmp_path / 'copied.db'}"
     further("always")

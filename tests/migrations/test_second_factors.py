@@ -1,5 +1,6 @@
 """Accounts of before: who could sign in had a credential, so a new one by an admin is a reset."""
 
+import pytest
 from sqlalchemy import text
 
 from rollout.store.access.users import Users
@@ -14,6 +15,7 @@ ADD = """
 ROWS = (("ana", "$argon2", None), ("bo", None, None), ("cy", None, 9), ("dee", None, None))
 
 
+@pytest.mark.slow
 def test_accounts_that_could_sign_in_are_marked_and_the_way_back_keeps_them(url):
     upgrade(url, BEFORE)
     database = Database(url)

@@ -134,6 +134,7 @@ def test_init_says_how_a_set_without_labels_is_written(tmp_path):
     assert "and 4 none of them, so an answer is a set of 3 labels" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_wrong_set_in_a_file_agrees_with_nothing_and_is_counted(tmp_path):
     paths = write_stream(tmp_path, cases=20, misses=0)
     lines = paths.decisions.read_text().splitlines()

@@ -159,6 +159,7 @@ def test_leaving_slots_out_changes_nothing_and_leaves_most_out(told, events):
     assert told.result.ticks * 10 < whole.result.ticks
 
 
+@pytest.mark.slow
 def test_another_salt_tells_another_story_with_the_same_end_in_halifax(told, events):
     salted = replace(ORDER, options=ReplayOptions(salt=b"another"))
     other = replay_records(salted, told.policy, told.records).result.events

@@ -53,6 +53,7 @@ def test_a_cell_counts_the_units_of_all_cells_of_its_site(pooled):
         assert sorted(zip(arms.slots, arms.is_model, strict=True)) == sorted(expected)
 
 
+@pytest.mark.slow
 def test_a_pool_opens_for_each_cell_in_the_same_slots_with_idle_ones_skipped(tmp_path):
     paths = write_stream(tmp_path, gain=0, differs=0.1, days=6, a_day=60)
     text = build_policy("site").replace("of: profit, at_least: 0", "of: profit, at_least: -30")

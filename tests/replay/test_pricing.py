@@ -119,6 +119,7 @@ def test_without_outcomes_nothing_widens_on_gain(tmp_path):
     assert gain.lacks_outcomes
 
 
+@pytest.mark.slow
 def test_a_model_that_loses_is_narrowed_by_its_guard(tmp_path):
     stream = {"gain": -12, "differs": 0.1, "days": 24}
     trial_at = dict(list_widenings(replay_pricing(tmp_path, **stream, days_only=True)))["trial"]
@@ -199,12 +200,14 @@ def test_a_policy_that_earns_less_is_better_turned_round(tmp_path):
     assert "less is better" not in describe_promises(parse_policy(POLICY), 2)[1]
 
 
+@pytest.mark.slow
 def test_of_many_units_fewer_bounds_are_drawn(earning, monkeypatch):
     monkeypatch.setattr(evidence_paths, "MAX_GAIN_READINGS", 0)
     paths = compute_replay_facts(earning).evidence[0].path
     assert max(len(path.at) for path in paths if path.measure == "gain") <= MIN_GAIN_POINTS
 
 
+@pytest.mark.slow
 def test_the_course_of_a_gain_ends_in_the_gates_reading_and_is_drawn(earning):
     facts = compute_replay_facts(earning)
     (evidence,) = facts.evidence
@@ -234,6 +237,7 @@ def test_the_course_of_a_gain_ends_in_the_gates_reading_and_is_drawn(earning):
     assert (row.estimate[0], row.threshold) == ("+", "gain threshold 0")
 
 
+@pytest.mark.slow
 def test_a_gain_without_a_bound_yet_is_drawn_at_the_lowest_amount(earning):
     (view,) = earning.result.views.values()
     path = next(p for p in compute_replay_facts(earning).evidence[0].path if p.measure == "gain")

@@ -59,6 +59,7 @@ def check_series(seed):
     return met
 
 
+@pytest.mark.slow
 def test_a_series_says_what_the_gate_reads_at_every_slot():
     met = sum((check_series(seed) for seed in SEEDS), Counter())
     assert min(met[True], met[False], met["cells"]) > 100

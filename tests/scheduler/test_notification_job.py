@@ -110,6 +110,7 @@ def test_messages_leave_with_the_clock_by_a_real_mail_server_and_a_real_webhook(
     ]
 
 
+@pytest.mark.slow
 def test_a_mail_server_that_takes_long_holds_up_no_tick_and_a_stop_waits_for_it(
     service, mailroom, database, clock
 ):

@@ -276,6 +276,7 @@ def test_while_clocks_disagree_incidents_still_reach_the_channels(posting, post,
         assert max(event.at for event in ledger.list_events()) == NOON + 2 * DAY
 
 
+@pytest.mark.slow
 def test_a_pass_that_fails_whole_is_told_and_the_next_one_comes(
     posting, post, database, clock, monkeypatch, caplog
 ):

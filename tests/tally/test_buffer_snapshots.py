@@ -80,6 +80,7 @@ def list_bytes(outcomes):
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(units=UNITS, outcomes=OUTCOMES, cut=st.integers(0, 31))
 def test_a_snapshot_and_the_rest_are_all_of_it_wherever_it_was_cut(units, outcomes, cut):

@@ -150,6 +150,7 @@ def _until(rows, slot):
     return [row for row in rows if row["slot"] <= slot]
 
 
+@pytest.mark.slow
 def test_a_gate_path_says_what_the_gate_reads_at_every_slot(told):
     replayed = told.replayed
     for sight in replayed.views.values():

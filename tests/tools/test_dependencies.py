@@ -76,6 +76,7 @@ def list_licences(component):
     return {each["license"]["id"] for each in component["licenses"]}
 
 
+@pytest.mark.slow
 def test_the_bill_of_materials_says_what_needs_what():
     """`make bom` writes it; nothing but what is installed and locked stands in it."""
     assert (BILL["bomFormat"], BILL["specVersion"]) == ("CycloneDX", "1.6")

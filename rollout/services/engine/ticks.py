@@ -309,18 +309,21 @@ class Ticker:
     def _add_unit_columns(self, units: pl.DataFrame, state: RolloutState) -> pl.DataFrame:
         """Add definition, attempt and bucket as of each unit's occurrence."""
         history, keys = self._history, units["unit"].to_list()
-        cells = list(units.select("site", "window", "version", "occurred").iter_rows())
+        places = list(units.select("site", "window", "version", "occurred").iter_rows())
         sampling_values = (
             compute_sampling_values(state.rollout.salt, "stage", keys) if keys else np.empty(0)
         )
-        attempts = [
-            history.find_attempt(Cell(site, window), version, occurred_slot)
-            for site, window, version, occurred_slot in cells
-        ]
-        definitions = [history.find_definition(Cell(site, window)) for site, window, _, _ in cells]
+        values = {
+            place: (
+                history.find_definition(cell := Cell(site, window)),
+                history.find_attempt(cell, version, occurred_slot),
+            )
+            for place in set(places)
+            for site, window, version, occurred_slot in (place,)
+        }
         return units.with_columns(
-            definition=pl.Series(definitions, dtype=pl.String),
-            attempt=pl.Series(attempts, dtype=pl.Int64),
+            definition=pl.Series([values[place][0] for place in places], dtype=pl.String),
+            attempt=pl.Series([values[place][1] for place in places], dtype=pl.Int64),
             bucket=pl.Series(
                 history.find_buckets(units["occurred"].to_numpy(), sampling_values), dtype=pl.Int64
             ),

@@ -77,8 +77,7 @@ class CountQueue:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        rows = self._transaction.execute(query)
-        return [DueCase(row.at, row.case_id, row.track) for row in rows]
+        return list(map(DueCase._make, self._transaction.execute(query).all()))
 
     def _find_horizon(self, until: datetime) -> datetime:
         """Return the time up to which entries of the same cases are searched in a long queue."""

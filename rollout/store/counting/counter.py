@@ -6,12 +6,14 @@ into the next slot. So counts through a slot are final once evidence has reached
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import starmap
 from typing import Any, Final, TypeVar
 
 import polars as pl
+from sqlalchemy import Table
 
 from rollout import faults
 from rollout.store.counting.counted_units import CountedUnitRow, CountedUnits
@@ -132,48 +134,67 @@ def _build_counted_units(
     *,
     by_episode: bool,
 ) -> list[CountedUnitRow]:
-    columns = {name: units[name].to_list() for name in units.columns}
-    no_values = [None] * units.height
-    series, classes, identities = (
-        list(zip(*(columns[name] for name in names), strict=True))
-        for names in (SERIES_COLUMNS, CLASS_COLUMNS, UNIT_KEY_COLUMNS)
-    )
-    series_ids = ValueIds(transaction, rollout, count_series).assign_ids(series)
-    class_ids = ValueIds(transaction, rollout, count_classes).assign_ids(classes)
-    case_keys = ExternalKeys(transaction, rollout, CASE)
-    unit_keys = ExternalKeys(transaction, rollout, EPISODE) if by_episode else case_keys
-    case_ids = case_keys.assign_ids(columns["case_key"], lock=False).by_key
-    unit_ids = unit_keys.assign_ids(columns["unit"], lock=False).by_key
     lever_rows: dict[UnitIdentity, list[int]] = {}
+    identities = zip(*(units[name].to_list() for name in UNIT_KEY_COLUMNS), strict=True)
     for row, identity in enumerate(identities):
         lever_rows.setdefault(identity, []).append(row)
-    join_hashes = None if records is None else cache(records.join_hashes)  # tracks share them
-    fields = {name: columns.get(name, no_values) for name in ROW_COLUMNS}
-    counted_units: list[CountedUnitRow] = []
-    for (unit, version, track), rows in lever_rows.items():
-        row = rows[0]
-        case_id = case_ids[columns["case_key"][row]]
-        attribute_values = fields["attribute_values"][row] or None
-        slices = fields["slices"][row] or None
-        counted_units.append(
-            CountedUnitRow(
-                unit=unit_ids[unit],
-                version=version,
-                track=track,
-                case_id=case_id,
-                slot=fields["slot"][row],
-                occurred=fields["occurred"][row],
-                day=fields["day"][row],
-                series_id=series_ids[series[row]],
-                class_ids=tuple([class_ids[classes[lever_row]] for lever_row in rows]),
-                bucket=fields["bucket"][row],
-                reviewer=fields["reviewer"][row],
-                exclusion_reason=fields["excluded"][row],
-                record_hashes=None if join_hashes is None else join_hashes(case_id, version),
-                attribute_values=attribute_values,
-                slices=slices,
-                value_seal=create_seal(attribute_values, slices),
-                band=fields["band"][row],
-            )
-        )
-    return counted_units
+    first_rows = [rows[0] for rows in lever_rows.values()]
+    class_ids = _assign_value_ids(transaction, rollout, count_classes, units, CLASS_COLUMNS)
+    first_units = units if len(first_rows) == units.height else units[first_rows]
+    case_keys = ExternalKeys(transaction, rollout, CASE)
+    unit_keys = ExternalKeys(transaction, rollout, EPISODE) if by_episode else case_keys
+    keys = first_units["case_key"].to_list()
+    ids_by_key = case_keys.assign_ids(keys, lock=False).by_key
+    case_ids = [ids_by_key[key] for key in keys]
+    if by_episode:
+        ids_by_key = unit_keys.assign_ids(first_units["unit"].to_list(), lock=False).by_key
+    versions = first_units["version"].to_list()
+    no_values = [None] * first_units.height
+    fields: dict[str, list[Any]] = {
+        name: first_units[name].to_list() if name in first_units.columns else no_values
+        for name in ROW_COLUMNS
+    }
+    for name in ("attribute_values", "slices"):
+        if fields[name] is not no_values:
+            fields[name] = [value or None for value in fields[name]]
+    values = list(zip(fields["attribute_values"], fields["slices"], strict=True))
+    rows = zip(
+        [ids_by_key[unit] for unit, _, _ in lever_rows],
+        versions,
+        [track for _, _, track in lever_rows],
+        case_ids,
+        fields["slot"],
+        fields["occurred"],
+        fields["day"],
+        _assign_value_ids(transaction, rollout, count_series, first_units, SERIES_COLUMNS),
+        [tuple([class_ids[row] for row in rows]) for rows in lever_rows.values()],
+        fields["bucket"],
+        fields["reviewer"],
+        fields["excluded"],
+        no_values if records is None else map(cache(records.join_hashes), case_ids, versions),
+        fields["attribute_values"],
+        fields["slices"],
+        [create_seal(*pair) for pair in values],
+        fields["band"],
+        strict=True,
+    )
+    return list(starmap(CountedUnitRow, rows))
+
+
+def _assign_value_ids(
+    transaction: Transaction,
+    rollout: Rollout,
+    table: Table,
+    units: pl.DataFrame,
+    names: Sequence[str],
+) -> list[int]:
+    """Return the number of each unit's values of some columns; there are few different ones."""
+    values = units.select(names).unique(maintain_order=True)
+    ids = ValueIds(transaction, rollout, table).assign_ids(values.rows())
+    numbered = values.with_columns(
+        id=pl.Series([ids[row] for row in values.rows()], dtype=pl.Int64)
+    )
+    matched = units.select(names).join(
+        numbered, on=names, how="left", nulls_equal=True, maintain_order="left"
+    )
+    return matched["id"].to_list()

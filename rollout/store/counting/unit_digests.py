@@ -139,10 +139,10 @@ def read_unit_lines(
         .join(count_series, count_series.c.id == lines.c.series_id)
         .order_by(*(lines.c[name] for name in ORDER))
     )
-    for row in transaction.execute(query.execution_options(yield_per=UNITS_PER_READ)):
-        hashes = b"" if row.record_hashes is None else bytes(row.record_hashes)
-        rest = row[COVERED_FIELDS : -len(SERIES_FIELDS)]
-        series = tuple(row[-len(SERIES_FIELDS) :])
+    result = transaction.execute(query.execution_options(yield_per=UNITS_PER_READ))
+    for row in map(tuple, chain.from_iterable(result.partitions())):
+        hashes = bytes(row[COVERED_FIELDS - 1] or b"")
+        rest, series = row[COVERED_FIELDS : -len(SERIES_FIELDS)], row[-len(SERIES_FIELDS) :]
         yield UnitLine._make((*row[: COVERED_FIELDS - 1], hashes, *rest, series))
 
 

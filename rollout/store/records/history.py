@@ -49,6 +49,7 @@ from rollout.store.records.history_rows import (
 )
 from rollout.store.records.record_frames import (
     HISTORY_COLUMNS,
+    ROW_CLASSES,
     build_case_frame,
     build_decision_frame,
     build_prediction_frame,
@@ -297,7 +298,9 @@ class StoredHistory:
         query = select(*HISTORY_COLUMNS[table.name]).where(*conditions)
         query = query.order_by(*(table.c[name] for name in key_columns), table.c.revision)
         result = self._transaction.execute(query)
-        rows: Iterable[Row[Any]] = chain.from_iterable(result.partitions(ROWS_AT_ONCE))
+        rows: Iterable[Any] = map(
+            ROW_CLASSES[table.name]._make, chain.from_iterable(result.partitions(ROWS_AT_ONCE))
+        )
         select_row = self._select_row
         return rows if select_row is None else (row for row in rows if select_row(table, row))
 

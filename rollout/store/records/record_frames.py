@@ -6,7 +6,7 @@ numbers.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from json import loads
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 from sqlalchemy import BigInteger, Column, ColumnElement, Row, Table, Text, type_coerce
@@ -24,7 +24,12 @@ from rollout.tally.frames import (
 )
 
 STORED_TYPES: Final = ((JsonType, Text), (InstantType, BigInteger))
-UNREAD_COLUMNS: Final = frozenset({"rollout", "media", "hash_form", "salt", "window"})
+UNREAD_COLUMNS: Final = frozenset(
+    {
+        *("rollout", "media", "hash_form", "salt", "window", "scope_revision", "decider", "share"),
+        *("claimed_exposure", "note"),
+    }
+)
 
 
 def parse_json(text: str | None) -> Any:
@@ -51,6 +56,12 @@ HISTORY_COLUMNS: Final = {
 }
 """The columns by table. JSON is text, so that a reader can parse equal texts once; instants are
 microseconds since 1970."""
+
+ROW_CLASSES: Final = {
+    name: NamedTuple(f"{name}_row", [(column.name, Any) for column in columns])
+    for name, columns in HISTORY_COLUMNS.items()
+}
+"""Rows by table: SQLAlchemy's take several times as long to look up a name."""
 
 SECOND = 1_000_000  # in microseconds
 JsonParser = Callable[[str | None], Any]

@@ -271,6 +271,7 @@ def test_what_is_reported_takes_nothing(browser, guarded):
     assert 'value="cell/creek/day" selected' in browser.page(further)
 
 
+@pytest.mark.slow
 def test_an_alarm_that_reaches_further_shows_each_reader_their_own_sites(browser, guarded):
     guarded("harm", NOON + TICK)
     text = browser.as_("vic").page(PATH)
@@ -308,6 +309,7 @@ def test_what_was_counted_before_and_since_stands_beside_each_other():
     assert build_count_rows(SimpleNamespace(period_before=None, period_after=None)) == ()
 
 
+@pytest.mark.slow
 def test_names_of_sites_are_text_wherever_they_stand(browser, service, clock):
     site = f"'\"/{SCRIPT} ü🐻"
     odd = json.dumps(site, ensure_ascii=False)
@@ -441,6 +443,7 @@ def test_a_comment_is_shown_escaped_and_answered(browser, service, alarmed):
     assert "No comments yet." in browser.page("/rollouts/bears/incidents/I-2")
 
 
+@pytest.mark.slow
 def test_a_comment_that_cannot_be_stored_stays_in_its_form(browser, service, alarmed):
     path, before = f"{PATH}/comments", scope_of(service.database).revision
     browser.as_("vic")

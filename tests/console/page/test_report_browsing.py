@@ -48,6 +48,7 @@ def made(service, name="week", rollout="bears", until=DAY_ONE):
     return request_report(service.database, ana, rollout, name, ReportOptions(until=until), CLOSED)
 
 
+@pytest.mark.slow
 def test_a_report_is_made_on_demand_and_its_page_says_what_it_is(browser, told):
     sent = MADE | {"until": "2027-06-01"}
     answer = browser.as_("vic").submit("/reports", on="/reports", **sent)
@@ -61,6 +62,7 @@ def test_a_report_is_made_on_demand_and_its_page_says_what_it_is(browser, told):
     assert again.headers["location"] == answer.headers["location"]
 
 
+@pytest.mark.slow
 def test_the_list_is_of_all_rollouts_newest_first_with_state_version_span_and_hash(browser, told):
     other = POLICY.replace("rollout: bears", "rollout: wolves")
     apply_policy(told.database, other, Actor("zoe"), NOON, salt=bytes(32))
@@ -94,6 +96,7 @@ def test_the_sealed_page_has_the_bytes_of_the_api_and_a_policy_with_its_own_hash
         assert "script-src" not in said
 
 
+@pytest.mark.slow
 def test_files_are_those_of_the_api(browser, told):
     number = made(told).number
     browser.as_("vic")

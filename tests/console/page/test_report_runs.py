@@ -66,6 +66,7 @@ def finish(browser, held):
     pytest.fail("the report is not made")
 
 
+@pytest.mark.slow
 def test_a_long_report_shows_its_step_and_can_be_left(browser, held):
     start(browser, held)
     answer = browser.get("/console/reports")

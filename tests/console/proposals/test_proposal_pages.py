@@ -71,6 +71,7 @@ def test_it_asks_what_it_would_allow_where_when_and_until_when(browser, raised):
     assert f'name="evidence" value="{evidence}"' in page
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_still_met")
 def test_two_people_approve_each_with_a_reason_that_stays_with_their_name(browser, service, raised):
     browser.as_("ana")
@@ -381,6 +382,7 @@ def test_a_stop_that_holds_the_cell_holds_an_approved_widening_back(browser, ser
     assert "It was approved and applied" in browser.page(P2)
 
 
+@pytest.mark.slow
 def test_a_question_on_a_proposal_is_answered_and_approves_nothing(browser, service, raised):
     proposal = f"/rollouts/bears/proposals/{next(iter(raised))}"
     browser.as_("vic").submit(f"{proposal}/comments", on=proposal, comment="Why <b>now</b>?")

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from tests.console.reading_room import (
     REVIEW,
     answered,
@@ -16,6 +18,7 @@ __all__ = ["browser", "hall"]
 SECOND = timedelta(seconds=1)
 
 
+@pytest.mark.slow
 def test_undo_brings_the_case_back_with_what_was_said_and_takes_another_answer(hall, browser):
     hall.room.arrive("case-1", "case-2")
     answered(browser.as_("rita"), "bear", note="brown")
@@ -30,6 +33,7 @@ def test_undo_brings_the_case_back_with_what_was_said_and_takes_another_answer(h
     assert undo_of(browser.page(REVIEW))[0] == "none"
 
 
+@pytest.mark.slow
 def test_undo_goes_back_over_two_answers_and_no_further(hall, browser):
     hall.room.arrive("case-1", "case-2", "case-3", "case-4")
     browser.as_("rita")

@@ -41,6 +41,7 @@ def raise_proposal(service, evidence, minutes):
     return proposal
 
 
+@pytest.mark.slow
 def test_a_cell_opens_at_a_floor_and_then_for_all_cases(floored, browser, clock):
     clock.advance(60 * MINUTE)
     proposal = raise_proposal(floored, STRICT, 3)

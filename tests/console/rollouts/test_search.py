@@ -32,6 +32,7 @@ def filled(service, raised):
     return service
 
 
+@pytest.mark.slow
 def test_each_kind_is_found_by_who_may_open_its_page(browser, filled):
     browser.as_("vic")
     assert found(browser, "missed") == [("Case", "missed")]

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from rollout.core.records.records import Action, Prediction
 from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.record_events import RecordsPurged
@@ -33,6 +35,7 @@ def read_text(page):
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
 
 
+@pytest.mark.slow
 def test_a_viewer_reads_cases_an_hour_and_the_share_of_the_model(browser: Browsing, service, clock):
     for n in range(6):
         send(service, n, by="model" if n % 2 else None)

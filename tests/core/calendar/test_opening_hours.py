@@ -74,6 +74,7 @@ def aware(instant: np.datetime64) -> datetime:
     return instant.astype("datetime64[us]").item().replace(tzinfo=UTC)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(patterns(), zones, weekends)
 def test_hours_hold_in_every_minute_that_the_clock_says(pattern, zone, weekend):
@@ -84,6 +85,7 @@ def test_hours_hold_in_every_minute_that_the_clock_says(pattern, zone, weekend):
         assert is_open(hours, site, aware(instants[i])) == expected[i]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(patterns(), zones, weekends)
 def test_spans_are_the_runs_of_open_minutes(pattern, zone, weekend):
@@ -95,6 +97,7 @@ def test_spans_are_the_runs_of_open_minutes(pattern, zone, weekend):
     assert [at for span in spans for at in span] == times
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(patterns(), zones, weekends, st.integers(0, LENGTH - 1), st.integers(0, 59))
 def test_the_next_change_is_the_first_minute_that_differs(pattern, zone, weekend, minute, second):

@@ -176,6 +176,7 @@ def check(found, wanted, now, base=EPOCH):
     assert abs(lease - wanted.lease) <= 2 * MICROSECOND
 
 
+@pytest.mark.slow
 @examples(
     given(
         worlds(),

@@ -5,6 +5,7 @@ from datetime import datetime
 from random import Random
 from types import MappingProxyType
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -114,6 +115,7 @@ def happens(scope: Scope, at: datetime, chance: Random) -> LedgerEvent:
     return chance.choice(choices)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32), st.integers(1, 60))
 @settings(deadline=None, max_examples=150)
 def test_folding_many_events_is_evolving_by_one_after_the_other(seed, length):

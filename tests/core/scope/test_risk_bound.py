@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,6 +88,7 @@ class History:
                     self.spent[self.site, year].append(float(share))
 
 
+@pytest.mark.slow
 @examples(given(STEPS), fast=15, whole=80)
 def test_no_history_gives_a_cell_more_than_its_years_risk(steps):
     history = History()

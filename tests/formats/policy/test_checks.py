@@ -298,6 +298,7 @@ def test_a_zone_is_proposed_that_has_summer_time():
     assert "'CEST' is no time zone; write a name such as Europe/Vienna" in says
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "says"),
     [

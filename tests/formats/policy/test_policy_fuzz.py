@@ -3,6 +3,7 @@
 import copy
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,6 +53,7 @@ def refusals(text: str) -> tuple[str, ...]:
     return ()
 
 
+@pytest.mark.slow
 @examples(given(st.data()), fast=40, whole=150)
 def test_a_damaged_policy_is_loaded_or_refused_with_lines(draw):
     text = json.dumps(damaged(draw.draw(st.sampled_from(FILES)), draw), indent=1)

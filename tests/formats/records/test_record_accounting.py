@@ -129,6 +129,7 @@ def test_every_row_is_used_or_set_aside_for_the_reason_it_should_be(predicted, d
         assert count.used == getattr(records, kind).height == count.rows - aside.height
 
 
+@pytest.mark.slow
 @examples(
     given(rows_of(RecordKind.PREDICTIONS), rows_of(RecordKind.DECISIONS), st.data()),
     fast=12,

@@ -105,6 +105,7 @@ def get_method(facts, kind, floor=""):
     return row
 
 
+@pytest.mark.slow
 def test_each_way_is_over_the_same_cases(floor_facts):
     kinds = [(row.kind, row.floor) for row in floor_facts.methods]
     thresholds = [("plain threshold", "0.6"), ("plain threshold", "0.9")]
@@ -175,6 +176,7 @@ def test_a_cell_that_no_floor_opens_says_how_its_bands_agree(files, floor_facts)
     assert f"<p>{escape(line)}</p>" in render_html_report(floor_facts)
 
 
+@pytest.mark.slow
 def test_the_command_replays_with_one_gate_too(files):
     paths = files.request.sources
     arguments = ["--predictions", paths.predictions, "--decisions", paths.decisions]

@@ -63,6 +63,7 @@ def test_a_second_process_compiles_no_template(folder, compiled):
     assert compiled == [NAME]
 
 
+@pytest.mark.slow
 def test_all_templates_of_a_report_are_compiled_once(folder, compiled):
     names = list_templates("rollout.reports")
     for _ in range(2):

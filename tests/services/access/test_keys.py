@@ -27,6 +27,7 @@ def made(database, caller=ADA, holder="box", **more):
     return create_key(database, caller, holder, random_bytes=chance(), at=NOON, **more)
 
 
+@pytest.mark.slow
 def test_a_key_is_shown_once_and_listed_without_its_secret(house):
     key = made(house)
     prefix, secret = parse_key(key.text)

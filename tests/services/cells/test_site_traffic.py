@@ -211,6 +211,7 @@ def test_two_statements_count_all_sites(service):
     assert sum("row_number" in statement for statement in statements) == 2
 
 
+@pytest.mark.slow
 def test_a_record_after_closing_moves_no_share_of_a_reviewer(service):
     def read(caller, at):
         sites = load_site_traffic(service, caller, "bears", at=at).sites

@@ -30,6 +30,7 @@ def address(server, kind="json", path=f"/{MARK}", account=f"bo:{MARK}@"):
     return f"{kind}://{account}127.0.0.1:{server.server_address[1]}{path}"
 
 
+@pytest.mark.slow
 def test_a_webhook_gets_subject_summary_page_and_a_key_to_know_a_repeat_by(hook):
     assert send_in_process(message(address(hook))) == ""
     ((headers, body),) = hook.came
@@ -41,6 +42,7 @@ def test_a_webhook_gets_subject_summary_page_and_a_key_to_know_a_repeat_by(hook)
     assert base64.b64decode(page["base64"]).decode() == PAGE
 
 
+@pytest.mark.slow
 def test_a_mail_arrives_with_the_page_attached():
     with mailbox() as server:
         to = "?from=rollout@example.org&to=ana@example.org&mode=insecure"
@@ -56,6 +58,7 @@ def test_a_mail_arrives_with_the_page_attached():
     assert page.get_payload(decode=True).decode() == PAGE
 
 
+@pytest.mark.slow
 def test_what_a_webhook_refuses_is_said_without_a_secret(hook):
     hook.statuses.append(500)
     error = send_in_process(message(address(hook)))

@@ -256,6 +256,7 @@ def test_a_case_with_a_later_end_keeps_comments_hidden(room):
     assert texts(room, EVE)[1] == 0
 
 
+@pytest.mark.slow
 def test_no_reviewer_reads_a_comment_while_a_case_stored_before_may_be_theirs(room):
     """Whatever the order of cases, comments and decisions."""
     for number in range(6):

@@ -72,6 +72,7 @@ def found_and_put_right(database):
     return lines
 
 
+@pytest.mark.slow
 def test_a_healthy_store_has_no_difference(database):
     assert not rebuild_derived_tables(database, "story")
     assert list(rebuild_derived_tables(database, "story", repair=True).describe()) == []

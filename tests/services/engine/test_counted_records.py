@@ -104,6 +104,7 @@ def count_outcomes(database):
         return len(transaction.execute(select(tables.outcomes.c.case_id)).all())
 
 
+@pytest.mark.slow
 def test_a_tick_without_units_counts_actions_and_outcomes(database):
     before = len(written(database))
     store(database, LAST + HOUR, revision=2)
@@ -115,6 +116,7 @@ def test_a_tick_without_units_counts_actions_and_outcomes(database):
     assert (report.fault_count, report.unsealed_records.number) == (0, 0), report.faults
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "values"),
     [

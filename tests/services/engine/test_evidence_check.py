@@ -116,6 +116,7 @@ def test_an_untouched_rollout_has_no_difference(database):
     assert all(event.records and event.digest for event in counted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [
@@ -206,6 +207,7 @@ def test_a_unit_with_another_reviewer_than_its_decision_is_found(database):
     assert any("counted with reviewer another" in fault for fault in faults)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -370,6 +372,7 @@ def find_counted(database):
         ], row.reviewer
 
 
+@pytest.mark.slow
 def test_an_erased_case_and_an_erased_name_are_no_difference(database):
     key, reviewer = find_counted(database)
     with attacking(database, "decisions") as transaction:  # as stored before hashes covered all
@@ -402,6 +405,7 @@ def test_a_record_without_random_bytes_and_without_an_erasure_is_found(database)
     assert any("lost its random bytes" in fault for fault in checked(database).faults)
 
 
+@pytest.mark.slow
 def test_units_of_before_hashes_are_said_with_the_event_that_covers_them(tmp_path, monkeypatch):
     with fresh("sqlite", tmp_path) as url, closing(Database(url)) as made:
         ticker, count_units = begun(made, HISTORY, SLOTS[0]), counter.count_units

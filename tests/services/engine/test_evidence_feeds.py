@@ -56,6 +56,7 @@ def test_a_site_is_in_as_few_batches_as_it_can_be(database, stored_state, monkey
     assert sum(map(len, batches)) < len(batches) + len(POLICY.sites)
 
 
+@pytest.mark.slow
 def test_the_size_of_batches_changes_nothing(database, stored_state, monkeypatch):
     small, _ = read_first(database, stored_state, monkeypatch, 20)
     whole, batches = read_first(database, stored_state, monkeypatch, 10_000)

@@ -115,6 +115,7 @@ def test_a_snapshot_waits_for_enough_new_units(database, monkeypatch):
     assert load_row(database) == first  # fewer than half of the units are new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", ["body", "slot", "hash"])
 def test_an_edited_snapshot_is_not_used(database, column):
     fill(database)
@@ -128,6 +129,7 @@ def test_an_edited_snapshot_is_not_used(database, column):
     assert_same_evidence(database)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part_count", [0, 1, 3, 3.5])
 def test_unreadable_contents_are_not_used(database, part_count):
     fill(database)
@@ -168,6 +170,7 @@ def test_a_state_before_the_snapshot_does_not_use_it(database):
         assert snapshots.load(until=revision - 1) is None
 
 
+@pytest.mark.slow
 def test_a_tick_stands_whose_snapshot_cannot_be_stored(database, monkeypatch, caplog):
     fill(database)
 
@@ -186,6 +189,7 @@ def test_a_tick_stands_whose_snapshot_cannot_be_stored(database, monkeypatch, ca
     assert_same_evidence(database, has_snapshot=False)
 
 
+@pytest.mark.slow
 def test_an_erased_name_is_in_no_snapshot(database):
     fill(database)
     ticker = Ticker(database, "story", "one")

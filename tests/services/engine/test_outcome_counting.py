@@ -113,6 +113,7 @@ def test_what_comes_after_a_unit_was_counted_is_no_fault_of_it(database):
     assert (report.faults, report.units) == ([], 3)  # the unit, and it with two outcomes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("narrow_only", [False, True], ids=["two ticks", "one digest"])
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_version_that_answers_later_rests_on_records_of_its_own(database, narrow_only):

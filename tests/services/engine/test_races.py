@@ -98,6 +98,7 @@ def run_once(work):
     return lambda _: works.pop()() if works else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("is_between", [True, False])
 def test_a_version_that_answers_while_its_case_is_counted_is_counted(database, ticker, is_between):
@@ -118,6 +119,7 @@ def import_prediction(database, version):
     assert counts["prediction"] == {"accepted": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("is_between", [True, False])
 def test_an_import_that_meets_a_tick_is_counted(database, ticker, is_between):

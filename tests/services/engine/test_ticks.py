@@ -227,6 +227,7 @@ def test_who_broke_off_takes_up_their_slot_and_nothing_is_lost_or_doubled(databa
         assert Ledger(transaction, rollout).verify().revision == len(found)
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_who_broke_off_while_reading_reads_nothing_twice(database, monkeypatch):
     def add_and_fail(self, frame):
@@ -284,6 +285,7 @@ def begun_elsewhere(database):
     return events
 
 
+@pytest.mark.slow
 def test_a_tick_overtaken_by_a_stop_raises_nothing_where_it_holds(database):
     ticker = begun_here(database)
     ticker.tick(to_instant(SLOTS[0], TICK))
@@ -385,6 +387,7 @@ def approved(database, ticker, at):
     return at + TICK
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_where_clocks_disagree_nothing_is_raised(database):
     ticker = begun_here(database)
@@ -394,6 +397,7 @@ def test_where_clocks_disagree_nothing_is_raised(database):
     assert ProposalRaised in kinds(ticker.tick(LAST + TICK))
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_where_clocks_disagree_no_value_becomes_familiar(database):
     rule = "evidence: {familiar: {attributes: [form], at_least: 1, line: 10%}, "

@@ -86,6 +86,7 @@ def test_an_edited_training_end_is_found_by_the_whole_check_and_by_each_sample(d
     assert check(database).faults == []
 
 
+@pytest.mark.slow
 def test_setting_an_edited_end_again_does_not_hide_the_edit(database):
     set_end(database, LATER)
     edit_end(database, FIRST, revision=2)
@@ -96,6 +97,7 @@ def test_setting_an_edited_end_again_does_not_hide_the_edit(database):
     assert check(database).fault_count == 1
 
 
+@pytest.mark.slow
 def test_ends_that_an_older_program_stored_are_named_until_they_are_set_again(database):
     with database.begin_write() as transaction:
         store = VersionStore(transaction, load_rollout_state(transaction, "story").rollout)

@@ -75,6 +75,7 @@ def test_a_key_with_odd_letters_leaves_a_report_and_keeps_no_other_in_it(bears):
     assert find_faults(bears) == []
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_a_picture_is_shown_from_the_case_and_never_sealed(bears):
     picture = embed_picture(b"GIF89a a bear")
@@ -105,6 +106,7 @@ def test_a_second_erasure_keeps_the_seal_too(bears):
     assert archive.format_report(view, "csv").count(b"\n") == 1
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_a_name_leaves_a_sealed_report_which_still_verifies(bears):
     made = make(bears, NOON + DAY)

@@ -54,6 +54,7 @@ def sum_units(cause):
     return sum(p.n for p in periods), sum(p.count for p in periods)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("town")
 def test_an_operator_finds_the_value_the_time_and_the_counts(service):
     loaded = load(service, OPERATOR)

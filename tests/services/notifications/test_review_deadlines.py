@@ -43,6 +43,7 @@ def run(service, mailroom, clock):
     return run_at
 
 
+@pytest.mark.slow
 def test_a_reviewer_of_the_site_is_told_once_an_hour_before_the_end(
     service, database, run, mailroom
 ):

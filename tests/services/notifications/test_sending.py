@@ -56,6 +56,7 @@ def approve(database, name="zed", at=NOON):
     execute_command(database, "bears", lambda _: command)
 
 
+@pytest.mark.slow
 def test_an_approver_at_the_site_is_asked_once(service, run, database, mailroom):
     for name in ("olga", "lars", "rita", "vic", "nora"):
         choose(service, name, [PROPOSALS])

@@ -41,6 +41,7 @@ def add_factors(database, *names):
             SecondFactors(transaction).confirm(user, at=NOON, code_hashes=[name.encode()])
 
 
+@pytest.mark.slow
 def test_a_change_after_which_a_stop_can_not_be_ended_is_told_of_once(house):
     assert list_missing_approvers(house, **OPTIONAL) == ()
     revoked = AccountUpdate(roles_to_revoke=(OPERATOR,))

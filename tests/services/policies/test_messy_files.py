@@ -118,6 +118,7 @@ def expected(tmp_path):
     return read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_a_messy_file_is_read_right_or_refused(tmp_path, expected, variant):
     result, sources = run_init(tmp_path / "messy", variant)

@@ -352,6 +352,7 @@ def test_too_few_units_in_a_grant_are_warned_of():
     assert "its renewal needs 60" in found[-2]
 
 
+@pytest.mark.slow
 def test_a_grant_that_may_well_not_be_renewed_is_warned_of():
     found = says(BASE + EXPECT.replace("98%", "95.4%"))
     weak = [line for line in found if "for a renewal is" in line]

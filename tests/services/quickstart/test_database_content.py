@@ -167,6 +167,7 @@ def test_tables_of_another_program_are_refused(started):
     assert "holds the table bookings" in refused("quickstart")
 
 
+@pytest.mark.slow
 def test_another_policy_or_lost_keys_are_refused(stopped):
     text = command.find_policy_file(None).read_text("utf-8")
     Path("other.yaml").write_text(text.replace("92%", "93%"), "utf-8")
@@ -394,6 +395,7 @@ def test_sites_that_share_a_variable_are_refused():
         list_starter_accounts(parse_policy(text.replace("id: ramp-b", "id: ramp_a")))
 
 
+@pytest.mark.slow
 def test_no_request_takes_a_time_of_receipt(tmp_path):
     database, clock = Database(f"sqlite:///{tmp_path}/none.db"), SystemClock()
     schema = create_app(build_service(database, Authenticator(database, clock), clock)).openapi()

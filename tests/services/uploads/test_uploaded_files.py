@@ -62,6 +62,7 @@ def test_a_run_gives_what_the_three_commands_give(folder, tmp_path, monkeypatch)
     assert (result.is_drafted, result.first < result.last) == (True, True)
 
 
+@pytest.mark.slow
 def test_a_policy_of_the_user_is_used_instead_of_a_draft(folder):
     drafted = run(folder)
     text = drafted.policy_text.replace("rollout: ramps", "rollout: mine")
@@ -71,6 +72,7 @@ def test_a_policy_of_the_user_is_used_instead_of_a_draft(folder):
     assert "Plan of mine" in result.plan
 
 
+@pytest.mark.slow
 def test_files_packed_by_gzip_give_the_same(folder):
     for name in FILE_NAMES:  # keys that can't be packed to a tenth, as those of real cases
         text = (folder / name).read_text("utf-8")
@@ -169,6 +171,7 @@ def test_what_is_no_csv_of_records_gets_a_sentence(folder, change, text):
         run(folder)
 
 
+@pytest.mark.slow
 def test_one_row_too_many_is_refused_drafted_or_not(folder, monkeypatch):
     policy_text = run(folder).policy_text
     monkeypatch.setattr(uploaded_files, "MAX_ROWS", 399)
@@ -187,6 +190,7 @@ def test_a_file_of_very_many_lines_is_refused_unread(folder):
         run(folder)
 
 
+@pytest.mark.slow
 def test_two_readings_get_a_question_that_the_form_answers(folder):
     path = folder / "decisions.csv"
     text = path.read_text("utf-8")

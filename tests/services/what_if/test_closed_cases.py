@@ -87,6 +87,7 @@ def test_who_may_be_asked_blind_can_cut_no_draft_around_a_case(lived):
         load(lived, ASKED)
 
 
+@pytest.mark.slow
 def test_shares_are_those_under_which_the_records_were_made(lived):
     shares = load(lived).records.shares
     assert shares.height == 397
@@ -94,6 +95,7 @@ def test_shares_are_those_under_which_the_records_were_made(lived):
     assert shares.schema["share"] == pl.Float64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

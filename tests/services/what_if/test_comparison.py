@@ -183,6 +183,7 @@ def test_a_draft_with_other_labels_is_not_compared():
         check_comparable(parse_policy(BEARS), parse_policy(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", ["brook, meadow", "creek, meadow, brook"])
 def test_the_first_sentence_is_of_cells_that_both_policies_have(cells, monkeypatch):
     """Seen: 0 cases instead of 0 for a renamed site in which the model decides 171."""

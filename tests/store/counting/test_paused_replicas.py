@@ -121,6 +121,7 @@ def test_paused_replicas_count_each_unit_once_and_lose_none(database, rollout, s
     each_counted_once(database, rollout, slot_of)
 
 
+@pytest.mark.slow
 def test_replicas_at_once_count_each_unit_once_and_lose_none(url, database, rollout):
     chance = random.Random(1)  # noqa: S311 - a schedule, no secret
     slot_of = queued(database, rollout, chance, n=60)

@@ -54,6 +54,7 @@ def test_an_error_gives_the_turn_back():
         pass
 
 
+@pytest.mark.slow
 @on_sqlite
 def test_one_who_writes_without_pause_starves_nobody(database):
     over = threading.Event()
