@@ -32,8 +32,7 @@ from rollout.reports.figures.methods import MethodOutcome, compare_methods
 from rollout.reports.figures.model_cost import build_model_cases
 from rollout.reports.inputs.decided_by import assign_deciders
 from rollout.services.replay.replay import ReplayedFiles, ReplayRequest, replay_files
-from rollout.services.replay.replay_output import build_replay_inputs
-from rollout.services.replay.whole_cell_replay import add_whole_cell_replay
+from rollout.services.replay.replay_output import add_whole_cell_replay, build_replay_inputs
 
 DATA = Path(__file__).parents[2] / "shared/data/cifar10-humans"
 MODELS = ("cleanlab-cv", "resnet-110", "densenet-bc-L190-k40")

@@ -24,16 +24,18 @@ from api.live_demo.accounts import (
     ROLES_BY_USER,
     get_decision_system,
 )
-from api.live_demo.colleagues import (
+from api.live_demo.history_cache import prepare_history
+from api.live_demo.playback import DemoPages, Playback, check_speed, create_tokens
+from api.live_demo.player import (
     RESUME,
+    STEP,
     DemoApprover,
     DemoColleague,
+    DemoPlayer,
+    LedgerNarrator,
     WeeklyReporter,
     list_open_proposals,
 )
-from api.live_demo.history_cache import prepare_history
-from api.live_demo.playback import DemoPages, Playback, check_speed, create_tokens
-from api.live_demo.player import STEP, DemoPlayer, LedgerNarrator
 from api.live_demo.stage import DemoService, build_case_records, open_demo_service
 from api.live_demo.start import PREPARING
 from api.routers.events import get_streams

@@ -10,8 +10,13 @@ import typer
 
 from rollout.cli.errors import print_refusals
 from rollout.cli.serve import load_service_command
-from rollout.services.examples.catalog import MAIL_ROOM, ExampleSystem, find_example
-from rollout.services.examples.catalog_text import format_catalog, render_catalog_json
+from rollout.services.examples.catalog import (
+    MAIL_ROOM,
+    ExampleSystem,
+    find_example,
+    format_catalog,
+    render_catalog_json,
+)
 from rollout.services.support.atomic_files import check_folder, write_files_atomically
 
 

@@ -26,7 +26,7 @@ from rollout.services.policies.planning import build_policy_plan as plan_of
 from rollout.services.policies.planning import format_plan
 from rollout.services.policies.traffic import compute_recorded_traffic
 from rollout.services.replay.replay import ReplayRequest, read_request_records
-from rollout.services.replay.review_plan import plan_recorded_reviews
+from rollout.services.replay.replay_output import plan_recorded_reviews
 
 PlanServerUrl = Annotated[
     str | None,

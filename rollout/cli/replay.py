@@ -28,11 +28,11 @@ from rollout.reports.figures.facts import compute_report_facts
 from rollout.services.replay.replay import ReplayRequest
 from rollout.services.replay.replay import replay_files as run_replay
 from rollout.services.replay.replay_output import (
+    add_whole_cell_replay,
     build_replay_inputs,
     build_report_files,
     format_terminal_report,
 )
-from rollout.services.replay.whole_cell_replay import add_whole_cell_replay
 from rollout.services.support.atomic_files import check_folder, write_files_atomically
 
 

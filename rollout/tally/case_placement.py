@@ -132,9 +132,9 @@ def _add_windows(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     numbers, days = np.zeros((2, cases.height), dtype=np.int64)
     for site, rows in _group_by_calendar(cases["site"], policy):
         site_attributes = {name: values[rows] for name, values in attributes.items()}
-        found = find_windows(site, policy.windows, instants[rows], site_attributes)
+        site_windows = find_windows(site, policy.windows, instants[rows], site_attributes)
         for number, window_id in enumerate(window_ids):
-            numbers[rows[found == window_id]] = number
+            numbers[rows[site_windows == window_id]] = number
         days[rows] = compute_local_days(site, instants[rows])
     return cases.with_columns(
         window=pl.Series(window_ids, dtype=pl.String).gather(numbers), day=pl.Series(days)

@@ -7,6 +7,7 @@ rows; `rejected` holds the other rows with their reasons; used rows with a remar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import polars as pl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
 
 VALUE_PREFIX = "value:"
 """Prefix of a lever's answer in predictions, decisions and outcomes: `value:alarm`."""
@@ -328,3 +330,25 @@ class RecordFrames:
 
 def _strip_prefix(prefix: str, frame: pl.DataFrame) -> tuple[str, ...]:
     return tuple(name.removeprefix(prefix) for name in frame.columns if name.startswith(prefix))
+
+
+def merge_renamed_predictions(
+    records: RecordFrames, first_names: Mapping[str, str]
+) -> RecordFrames:
+    """Return records with one prediction a case and version, under the version's first name.
+
+    Of several answers to a case the first by its time counts, one without a time before all. Of
+    answers at the same time it is that of the version's first name, then of its older one. A
+    service counts the one received first: files have no times of receipt of predictions.
+    """
+    places = {name: place for place, name in enumerate(first_names, start=1)}
+    ranked = records.predictions.with_row_index("row").with_columns(
+        place=pl.col("version").replace_strict(places, default=0, return_dtype=pl.Int64),
+        version=pl.col("version").replace(dict(first_names)),
+    )
+    counted = (
+        ranked.sort("at", "place")
+        .unique(["case_key", "version"], keep="first", maintain_order=True)
+        .sort("row")
+    )
+    return replace(records, predictions=counted.select(records.predictions.columns))

@@ -8,8 +8,7 @@ import pytest
 
 from api.live_demo import retries
 from api.live_demo.case_records import get_prediction_time
-from api.live_demo.colleagues import QUIET_SECONDS, DemoApprover, DemoColleague
-from api.live_demo.player import DemoPlayer
+from api.live_demo.player import QUIET_SECONDS, DemoApprover, DemoColleague, DemoPlayer
 from api.live_demo.retries import MAX_SECONDS, MAX_TRIES
 from api.live_demo.stage import build_case_records
 from rollout.services.examples.catalog import MAIL_ROOM, find_example

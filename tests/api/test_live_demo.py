@@ -26,16 +26,17 @@ from api.live_demo.accounts import (
     RESUME_APPROVER,
     get_decision_system,
 )
-from api.live_demo.colleagues import (
+from api.live_demo.history_cache import prepare_history
+from api.live_demo.player import (
     QUIET_SECONDS,
     REPORT_SECONDS,
     RESUME,
     DemoApprover,
     DemoColleague,
+    DemoPlayer,
+    LedgerNarrator,
     WeeklyReporter,
 )
-from api.live_demo.history_cache import prepare_history
-from api.live_demo.player import DemoPlayer, LedgerNarrator
 from api.live_demo.stage import build_case_records, open_demo_service
 from rollout import faults
 from rollout.services.engine.rollout_state import load_rollout_state

@@ -22,8 +22,7 @@ from rollout.reports.pages.summary import describe_results
 from rollout.reports.text.formatting import format_count
 from rollout.services.examples.catalog import build_replay_request, find_example
 from rollout.services.replay.replay import replay_files, replay_records
-from rollout.services.replay.replay_output import build_replay_inputs
-from rollout.services.replay.whole_cell_replay import add_whole_cell_replay
+from rollout.services.replay.replay_output import add_whole_cell_replay, build_replay_inputs
 from tests.docs.pages import ROOT
 
 pytestmark = pytest.mark.simulation

@@ -1,6 +1,6 @@
 """Users and service accounts: roles, keys and sign-in. For admins."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,11 +11,10 @@ from api.console.page.own_settings import create_form_token, list_key_states
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import HOME, CurrentVisitor, Visitor
 from api.console.page.text import capitalize_first, encode_segment
-from api.console.reviews import review_sites
 from api.console.users import keys as key_pages
 from rollout.core.errors import InvalidAccountError, RefusalError, UnknownUserError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import ROLES, SERVICE_ACCOUNT_ROLES, AssignedRole
+from rollout.core.scope.permissions import REVIEWER, ROLES, SERVICE_ACCOUNT_ROLES, AssignedRole
 from rollout.services.access import users
 from rollout.services.access.authenticator_codes import reset_second_factor
 from rollout.services.access.keys import (
@@ -25,9 +24,65 @@ from rollout.services.access.keys import (
     load_keys,
     write_token,
 )
-from rollout.services.access.users import AccountUpdate
+from rollout.services.access.users import AccountUpdate, UserAccount
 from rollout.services.cells.overview import load_rollouts
 from rollout.services.policies.account_changes import list_missing_approvers
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewerSites:
+    """A reviewer's sites; `everywhere` means all sites of the policy."""
+
+    name: str
+    everywhere: bool
+    sites: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewCoverage:
+    """Reviewers of a rollout, and the sites without or with one reviewer.
+
+    One reviewer is too few where two reviewers decide each case.
+    """
+
+    rollout: str
+    sites: int
+    reviewers: tuple[ReviewerSites, ...]
+    unreviewed_sites: tuple[str, ...]
+    single_reviewer_sites: tuple[str, ...]
+
+
+def compute_review_coverage(
+    users: Iterable[UserAccount], rollout: str, policy: Policy
+) -> ReviewCoverage:
+    """Return the review coverage of a rollout."""
+    candidates = [
+        _build_reviewer_sites(user_item, rollout, policy)
+        for user_item in users
+        if user_item.disabled_at is None
+    ]
+    reviewers = tuple(user_item for user_item in candidates if user_item.sites)
+    counts = {
+        site: sum(site in user_item.sites for user_item in reviewers) for site in policy.sites_by_id
+    }
+    return ReviewCoverage(
+        rollout=rollout,
+        sites=len(policy.sites_by_id),
+        reviewers=reviewers,
+        unreviewed_sites=tuple(site for site, count in counts.items() if count == 0),
+        single_reviewer_sites=tuple(site for site, count in counts.items() if count == 1),
+    )
+
+
+def _build_reviewer_sites(user: UserAccount, rollout: str, policy: Policy) -> ReviewerSites:
+    reviewer_roles = [assignment for assignment in user.rights if assignment.role == REVIEWER]
+    sites = tuple(
+        site
+        for site in policy.sites_by_id
+        if any(assignment.covers(rollout, site) for assignment in reviewer_roles)
+    )
+    return ReviewerSites(user.name, len(sites) == len(policy.sites_by_id), sites)
+
 
 router = APIRouter()
 MAX_FIELD_LENGTH: Final = 320  # maximum characters of a field
@@ -147,7 +202,7 @@ def show_reviewers(request: Request, visitor: CurrentVisitor) -> Response:
         visitor,
         "reviewers",
         rollouts=[
-            review_sites.compute_review_coverage(accounts, rollout_name, policy)
+            compute_review_coverage(accounts, rollout_name, policy)
             for rollout_name, policy in policies.items()
         ],
     )

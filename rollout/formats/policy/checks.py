@@ -15,9 +15,8 @@ from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
 from rollout.formats.policy.model import ConditionShape, LeverShape, PolicyShape
 from rollout.formats.policy.names import NAME_CHECKS, Faults, PolicyCheck
-from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
+from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS, WAVE_CHECKS
 from rollout.formats.policy.reachability import REACH_CHECKS
-from rollout.formats.policy.wave_checks import WAVE_CHECKS
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 
 FLOORS_PATH: DocumentPath = ("evidence", "confidence_floors")

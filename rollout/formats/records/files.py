@@ -24,8 +24,8 @@ import polars as pl
 from rollout.core.policy.file_readings import FileReading
 from rollout.formats.records.cases import gather_cases
 from rollout.formats.records.column_map import DEFAULT_COLUMN_MAP, ColumnError
-from rollout.formats.records.csv_rows import read_delimited
 from rollout.formats.records.encodings import convert_to_utf8
+from rollout.formats.records.file_rows import read_delimited, read_json_lines, read_parquet
 from rollout.formats.records.mapped_rows import list_ignored_columns, list_unparsed_rows, map_rows
 from rollout.formats.records.normalized_rows import normalize_rows
 from rollout.formats.records.parts import FileRecords, split_case_rows, split_record_rows
@@ -35,7 +35,6 @@ from rollout.formats.records.rejected_rows import (
     raise_first_unreadable,
     sort_remarks,
 )
-from rollout.formats.records.structured_rows import read_json_lines, read_parquet
 from rollout.formats.records.text_rows import TextRows, read_unpacked
 from rollout.formats.records.times import SiteZones
 from rollout.tally.frames import RecordFrames, RecordKind, RowCount, build_outcomes_schema

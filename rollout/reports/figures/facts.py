@@ -13,6 +13,7 @@ from rollout.reports.figures.audit_cost import (
 from rollout.reports.figures.audits import AuditFigures, build_sampling_frame, compute_audits
 from rollout.reports.figures.baseline_change import BaselineChange, compute_baseline_changes
 from rollout.reports.figures.calibration import Calibration, compute_calibrations
+from rollout.reports.figures.cell_timeline import compute_cell_timelines
 from rollout.reports.figures.detector_courses import IncidentCourse, compute_incident_courses
 from rollout.reports.figures.drift import DriftFigures, compute_drift
 from rollout.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
@@ -62,7 +63,6 @@ from rollout.reports.figures.report_identity import (
     find_counting_rules,
     summarize_policy,
 )
-from rollout.reports.figures.report_timelines import compute_cell_timelines
 from rollout.reports.figures.report_version import ReportVersion, build_report_version
 from rollout.reports.figures.reviewer_agreement import ReviewerAgreement, compute_reviewer_agreement
 from rollout.reports.figures.reviewers import ReviewQuality, compute_review_quality

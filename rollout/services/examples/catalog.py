@@ -1,21 +1,27 @@
-"""The example systems that come with the product."""
+"""Examples: their files, what each teaches, and their list as text and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003 - Pydantic reads the annotations
+import json
+from collections.abc import (
+    Iterator,
+    Mapping,  # noqa: TC003 - Pydantic reads the annotations
+)
 from datetime import datetime  # noqa: TC003 - as above
 from pathlib import Path  # noqa: TC003 - as above
 from tomllib import loads
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.errors import RefusalError
+from rollout.reports.text.formatting import wrap_text
 from rollout.services.support.package_data import find_package_data
 
 if TYPE_CHECKING:
     from rollout.services.replay.replay import ReplayRequest
+
 
 DESCRIPTION_FILE: Final = "example.toml"
 MAIL_ROOM: Final = "mail-room"
@@ -155,3 +161,45 @@ def build_replay_request(example: ExampleSystem) -> ReplayRequest:
         trained_until=example.training_cutoffs,
         planted=planted,
     )
+
+
+INDENT = "    "
+
+
+def format_catalog() -> str:
+    """Return the examples for a terminal."""
+    paragraphs = ["\n".join(_describe_example(example)) for example in list_examples()]
+    return "\n\n".join([*paragraphs, "Play one: rollout demo NAME"])
+
+
+def _describe_example(example: ExampleSystem) -> Iterator[str]:
+    yield f"{example.name}: {example.title}"
+    yield from wrap_text(example.idea, INDENT)
+    sentence = f"held: {_name_held_cell(example)}. {example.held.because}"
+    yield from wrap_text(sentence, INDENT)
+
+
+def _name_held_cell(example: ExampleSystem) -> str:
+    return " ".join(filter(None, (example.held.site, example.held.window, example.held.version)))
+
+
+def render_catalog_json() -> str:
+    """Return the examples as a JSON array."""
+    return json.dumps([_build_item(example) for example in list_examples()], indent=2)
+
+
+def _build_item(example: ExampleSystem) -> dict[str, Any]:
+    from rollout.formats.policy.reader import read_policy  # noqa: PLC0415 - slow to import
+
+    policy = read_policy(example.policy_path)
+    return {
+        "name": example.name,
+        "title": example.title,
+        "idea": example.idea,
+        "sites": [site.id for site in policy.sites],
+        "windows": [window.id for window in policy.windows],
+        "versions": sorted(example.versions),
+        "held": example.held.model_dump(),
+        "policy": str(example.policy_path),
+        "records": str(example.records_folder),
+    }

@@ -53,14 +53,17 @@ from rollout.services.policies.guard_plans import (
     describe_false_alarms,
     plan_guards,
 )
-from rollout.services.policies.guard_text import describe_share_guard, describe_silence_guard
 from rollout.services.policies.source_warnings import (
     NO_SENDERS,
     DecisionSenders,
     list_source_warnings,
 )
 from rollout.services.policies.traffic import RolloutTraffic, build_expected_traffic
-from rollout.services.policies.traffic_warnings import list_traffic_warnings
+from rollout.services.policies.traffic_warnings import (
+    describe_share_guard,
+    describe_silence_guard,
+    list_traffic_warnings,
+)
 from rollout.services.support.channels import list_channel_warnings
 from rollout.services.support.user_runs import StepCallback
 

@@ -38,14 +38,20 @@ from rollout.services.replay.file_contents import (
     split_declared_cases,
 )
 from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
-from rollout.tally.frames import SAMPLED_ARM, UNREADABLE_REASONS, RecordFrames, RecordKind, RowCount
+from rollout.tally.frames import (
+    SAMPLED_ARM,
+    UNREADABLE_REASONS,
+    RecordFrames,
+    RecordKind,
+    RowCount,
+    merge_renamed_predictions,
+)
 from rollout.tally.populations import (
     encode_repeated_texts,
     place_planted_cases,
     resolve_compact_units,
     resolve_planted_units,
 )
-from rollout.tally.renamed_predictions import merge_renamed_predictions
 from rollout.tally.stage_history import build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import TalliedUnits, build_units
 

@@ -15,13 +15,21 @@ from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
 from rollout.replay.engine import ReplayResult
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
+from rollout.reports.figures.review_plan import ReviewPlan, compute_review_plan
 from rollout.reports.inputs.divergences import render_divergences_csv
+from rollout.reports.inputs.gate_progress import build_state_periods
 from rollout.reports.inputs.inputs import ReportInputs, SourceFile
 from rollout.reports.inputs.pictures import MAX_PICTURE_BYTES, embed_picture
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.json_report import render_json_report
 from rollout.reports.pages.text_report import render_text_report
-from rollout.services.replay.replay import ReplayedFiles, ReplayRequest
+from rollout.services.replay.replay import (
+    Progress,
+    ReplayedFiles,
+    ReplayRequest,
+    replay_files,
+    replay_records,
+)
 from rollout.tally.frames import MEDIA_COLUMN
 from rollout.tally.slots import to_instant
 
@@ -157,3 +165,33 @@ def build_report_files(
 def format_terminal_report(facts: ReportFacts, width: int) -> str:
     """Format the report for a terminal of `width` columns."""
     return render_text_report(facts, width)
+
+
+def plan_recorded_reviews(request: ReplayRequest, decisions: int) -> ReviewPlan:
+    """Replay recorded files and return where the next `decisions` help most.
+
+    Raises:
+        NothingToReplayError: no record can be evidence.
+    """
+    inputs = build_replay_inputs(replay_files(request))
+    return compute_review_plan(inputs, build_state_periods(inputs), decisions)
+
+
+def add_whole_cell_replay(
+    inputs: ReportInputs, replayed_files: ReplayedFiles, progress: Progress | None = None
+) -> ReportInputs:
+    """Return the inputs with a replay that counts all cases at one gate.
+
+    A policy without several confidence floors has that gate already: its inputs stay as they are.
+    """
+    policy = replayed_files.policy
+    if not policy.evidence.higher_floors:
+        return inputs
+    evidence = replace(policy.evidence, confidence_floor=None, higher_floors=())
+    whole_cells = replay_records(
+        replayed_files.request,
+        replace(policy, evidence=evidence),
+        replayed_files.records,
+        progress,
+    )
+    return replace(inputs, whole_cells=build_record_inputs(whole_cells))

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from api.console.reviews.review_sites import compute_review_coverage
+from api.console.users.users import compute_review_coverage
 from rollout.core.scope.permissions import AssignedRole
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.access import users

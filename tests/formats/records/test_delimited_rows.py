@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.formats.records.csv_rows import read_delimited
+from rollout.formats.records.file_rows import read_delimited
 from rollout.formats.records.rejected_rows import RecordError
 
 

@@ -19,8 +19,7 @@ from rollout.reports.pages.floor_text import describe_held_floors
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.text_report import render_text_report
 from rollout.services.replay.replay import ReplayRequest, replay_files, replay_records
-from rollout.services.replay.replay_output import build_replay_inputs
-from rollout.services.replay.whole_cell_replay import add_whole_cell_replay
+from rollout.services.replay.replay_output import add_whole_cell_replay, build_replay_inputs
 
 POLICY = """
 rollout: mail

@@ -2,7 +2,7 @@
 
 from html import unescape
 
-from rollout.reports.figures import report_timelines
+from rollout.reports.figures import cell_timeline
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.timeline_page import DECIDED_UNITS_TEXT, describe_timeline
 from rollout.reports.text.event_kinds import CELL_KINDS
@@ -48,6 +48,6 @@ def test_a_page_says_which_units_the_figures_of_a_timeline_are_of(told):
 
 def test_only_the_cells_with_most_events_are_drawn(told, monkeypatch):
     inputs, facts = told
-    monkeypatch.setattr(report_timelines, "MAX_TIMELINES", 1)
-    (only,) = report_timelines.compute_cell_timelines(inputs, {})
+    monkeypatch.setattr(cell_timeline, "MAX_TIMELINES", 1)
+    (only,) = cell_timeline.compute_cell_timelines(inputs, {})
     assert len(only.marks) == max(len(timeline.marks) for timeline in facts.cell_timelines)
