@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import (
-    Iterator,
-    Mapping,  # noqa: TC003 - Pydantic reads the annotations
-)
+from collections.abc import Iterator, Mapping  # noqa: TC003 - Pydantic reads the annotations
 from datetime import datetime  # noqa: TC003 - as above
 from pathlib import Path  # noqa: TC003 - as above
 from tomllib import loads
