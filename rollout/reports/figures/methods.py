@@ -1,7 +1,8 @@
 """Human decisions, the model's decisions and its errors under other ways to open cells.
 
-The ways are a gate for each confidence floor, one gate for the whole cell, and a plain threshold of
-confidence, which needs no evidence. All are about the same cases.
+The ways are the policy's own (a gate for each confidence floor, or one for the cells of a wave
+together), one gate for each whole cell, and a plain threshold of confidence, which needs no
+evidence. All are about the same cases.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from rollout.reports.inputs.decided_by import assign_deciders
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.frames import VALUE_PREFIX
 
-FLOORS, WHOLE_CELL, PLAIN = "floors", "whole cell", "plain threshold"
+FLOORS, WAVE, WHOLE_CELL, PLAIN = "floors", "wave", "whole cell", "plain threshold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class MethodOutcome:
     """What one way to open cells gives, over all cases in cells.
 
     Attributes:
-        kind: `floors`, `whole cell` or `plain threshold`.
+        kind: `floors`, `wave`, `whole cell` or `plain threshold`.
         floor: of a plain threshold, the confidence from which on the model decides; else "".
         human_decisions: cases that a human decides, confirms or audits.
         price: the cases that the model decides, and its errors.
@@ -50,9 +51,10 @@ def compare_methods(
     if whole is None:
         return ()
     whole_cases = assign_deciders(whole)
+    own = FLOORS if inputs.policy.evidence.higher_floors else WAVE
     total, answers = decided_cases.height, _find_newest_answers(inputs, decided_cases)
     return (
-        _sum_method(FLOORS, total, model_cases),
+        _sum_method(own, total, model_cases),
         _sum_method(WHOLE_CELL, total, build_model_cases(whole, whole_cases)),
         *(
             _sum_method(

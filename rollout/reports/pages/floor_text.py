@@ -8,7 +8,7 @@ from typing import Final
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.floor_evidence import FloorEvidence
-from rollout.reports.figures.methods import FLOORS, WHOLE_CELL, MethodOutcome
+from rollout.reports.figures.methods import FLOORS, WAVE, WHOLE_CELL, MethodOutcome
 from rollout.reports.figures.unfamiliar import UnfamiliarCases
 from rollout.reports.text.event_text import EventDescription
 from rollout.reports.text.formatting import (
@@ -145,6 +145,8 @@ def name_method(method: MethodOutcome) -> str:
     """Return the name of a way to open cells."""
     if method.kind == FLOORS:
         return "a gate for each confidence floor"
+    if method.kind == WAVE:
+        return "a gate for the cells of each wave together"
     if method.kind == WHOLE_CELL:
         return "one gate for the whole cell"
     return f"a plain threshold of confidence {method.floor}, without evidence"

@@ -13,6 +13,9 @@ import polars as pl
 from rollout.core.calendar.instants import format_duration
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import Policy
+from rollout.core.policy.wave_conditions import WaveCondition
 from rollout.replay.engine import ReplayResult
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.reports.figures.review_plan import ReviewPlan, compute_review_plan
@@ -180,18 +183,30 @@ def plan_recorded_reviews(request: ReplayRequest, decisions: int) -> ReviewPlan:
 def add_whole_cell_replay(
     inputs: ReportInputs, replayed_files: ReplayedFiles, progress: Progress | None = None
 ) -> ReportInputs:
-    """Return the inputs with a replay that counts all cases at one gate.
+    """Return the inputs with a replay in which each cell has one gate, of all its own cases.
 
-    A policy without several confidence floors has that gate already: its inputs stay as they are.
+    A policy without several confidence floors and gates over waves has these gates already: its
+    inputs stay as they are.
     """
-    policy = replayed_files.policy
-    if not policy.evidence.higher_floors:
+    policy = _count_whole_cells(replayed_files.policy)
+    if policy == replayed_files.policy:
         return inputs
-    evidence = replace(policy.evidence, confidence_floor=None, higher_floors=())
-    whole_cells = replay_records(
-        replayed_files.request,
-        replace(policy, evidence=evidence),
-        replayed_files.records,
-        progress,
-    )
+    whole_cells = replay_records(replayed_files.request, policy, replayed_files.records, progress)
     return replace(inputs, whole_cells=build_record_inputs(whole_cells))
+
+
+def _count_whole_cells(policy: Policy) -> Policy:
+    """Return the policy without confidence floors, each cell judged at the threshold by itself."""
+    if policy.evidence.higher_floors:
+        evidence = replace(policy.evidence, confidence_floor=None, higher_floors=())
+        return replace(policy, evidence=evidence)
+    gates = tuple(
+        replace(gate, require=tuple(map(_count_each_cell, gate.require))) for gate in policy.gates
+    )
+    return policy if gates == policy.gates else replace(policy, gates=gates)
+
+
+def _count_each_cell(condition: Condition) -> Condition:
+    if not isinstance(condition, WaveCondition):
+        return condition
+    return replace(condition.cell_condition, line=condition.line)

@@ -1,5 +1,6 @@
 """Gates over a wave: readings by hand, and how often ten sites open against a published table."""
 
+from dataclasses import replace
 from functools import cache
 from math import log
 
@@ -103,7 +104,7 @@ def test_the_list_is_the_cells_of_the_wave_and_window():
 
 
 @cache
-def simulate(*shares, runs=300, records=1500, step=10):
+def simulate(*shares, condition=CONDITION, runs=300, records=1500, step=10):
     """Return the share of runs that open, and the median records of a site where most do."""
     generator = np.random.default_rng(97)
     opened = np.full(runs, np.inf)
@@ -111,7 +112,7 @@ def simulate(*shares, runs=300, records=1500, step=10):
         draws = generator.random((records // step, step, len(shares))) < np.array(shares)
         agreed = draws.sum(axis=1).cumsum(axis=0)
         seen = step * np.arange(1, len(agreed) + 1)[:, None]
-        met = are_waves_met(CONDITION, np.stack([agreed, seen - agreed], axis=2), RISK)
+        met = are_waves_met(condition, np.stack([agreed, seen - agreed], axis=2), RISK)
         if met.any():
             opened[run] = step * (1 + met.argmax())
     return float(np.isfinite(opened).mean()), float(np.median(opened))
@@ -121,6 +122,9 @@ def test_ten_sites_open_as_the_published_table_says():
     alike = simulate(*[0.985] * 10)
     assert alike[0] == 1.0
     assert alike[1] == pytest.approx(130, abs=20)
+    by_itself = simulate(*[0.985] * 10, condition=replace(CONDITION, each_line=0.95))
+    assert by_itself[0] == 1.0
+    assert by_itself[1] == pytest.approx(480, abs=60)
     weak = simulate(*[0.985] * 9, 0.94)  # it opens although one cell is below the threshold
     assert weak[0] > 0.97  # within 1,500 records of a site
     assert weak[1] == pytest.approx(360, abs=60)

@@ -185,3 +185,48 @@ def test_the_command_replays_with_one_gate_too(files):
     methods = json.loads(done.stdout)["methods"]
     assert [row["kind"] for row in methods[:2]] == ["floors", "whole cell"]
     assert methods[1]["price"]["cases"] == 0 < methods[0]["price"]["cases"]
+
+
+WAVE_POLICY = """
+rollout: mail
+timezone: UTC
+levers: [{id: desk, labels: [claims, sales]}]
+sites: [lisbon, oporto]
+stages: [{id: supervised, blind: 50%, lasts: 3650d}, {id: autonomous, audit: 50%, lasts: 3650d}]
+evidence: {unit: case, grace: 1m, outside: blind}
+waves: {stage: supervised}
+gates:
+  - to: supervised
+    require: [{measure: agreement, at_least: 72%, pool: wave, each_at_least: 55%}]
+    risk: 10%
+    minimum: {units: 50, days: 0}
+    approvals: [operator]
+  - to: autonomous
+    require: [{measure: agreement, at_least: 60%}]
+    risk: 10%
+    minimum: {units: 50, days: 0}
+    approvals: [operator]
+guards: [{measure: agreement, at_least: 40%, false_alarm_every: 1000}]
+tick: 15m
+"""
+
+
+@pytest.mark.slow
+def test_a_gate_over_waves_is_compared_with_each_cell_by_itself(files, tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text(WAVE_POLICY, encoding="utf-8")
+    waves = replay_files(replace(files.request, policy=path))
+    inputs = add_whole_cell_replay(build_replay_inputs(waves), waves)
+    (whole,) = {c for gate in inputs.whole_cells.policy.gates[:1] for c in gate.require}
+    assert str(whole) == "agreement at least 72 %"  # in each cell, as much as in all together
+    facts = compute_report_facts(inputs)
+    assert [row.kind for row in facts.methods] == ["wave", "whole cell"]
+    together, alone = facts.methods
+    assert together.price.cases > 1.5 * alone.price.cases > 0  # Lisbon reaches 62.5 % by itself
+    for row in facts.methods:
+        assert row.human_decisions + row.price.cases - row.price.audited == 2 * CASES
+    text = " ".join(render_text_report(facts).split())
+    assert "With a gate for the cells of each wave together the model decides" in text
+    page = render_html_report(facts)
+    assert "A gate for the cells of each wave together</th>" in page
+    assert str(waves.policy.gates[0].require[0]).split(",")[0].replace(" %", NO_BREAK) in page
