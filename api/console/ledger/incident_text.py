@@ -16,6 +16,7 @@ from rollout.core.scope.permissions import Permission
 from rollout.reports.statistics.intervals import compute_share
 from rollout.reports.text.formatting import (
     add_separators,
+    format_count,
     format_interval,
     format_percent,
     format_ratio,
@@ -240,7 +241,7 @@ def _describe_guard(guard: Guard | None) -> Iterator[str]:
     if guard.threshold_text != str(guard.condition):
         yield f"The guard's threshold: {guard.threshold_text}."
     if guard.condition.measure in DETECTOR_MEASURES:
-        interval_text = add_separators(f"{guard.false_alarm_every:.0f}")
+        interval_text = f"{guard.false_alarm_every:,.0f}"
         yield (
             f"A false alarm of this kind is expected at most once in {interval_text} decided units."
         )
@@ -303,7 +304,7 @@ def _format_key(key: MeasureKey) -> str:
 
 
 def _format_judged(span: EvidencePeriod) -> str:
-    return add_separators(str(span.counts.decided))
+    return format_count(span.counts.decided)
 
 
 def _format_missing(span: EvidencePeriod) -> str:

@@ -19,8 +19,7 @@ MIN_PRINTED_CHANCE = 1e-6  # smaller chances are printed as this
 MIN_DECIMAL_CHANCE = 0.05  # "1 in 1" would hide the difference between 0.7 and 1
 NO_BREAK_SPACE = "\u00a0"  # a space at which no line is broken
 SPAN_PATTERN = re.compile(r"\bover (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)\b")
-MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
-COUNT_PATTERN = re.compile(rf"(?<![\d.,])(?<!(?:{MONTHS}) )\d{{4,}}(?![\d.,]|-\d\d)")
+COUNT_PATTERN = re.compile(r"(?<![\w.,-])\d{4,}(?= of \d)|(?<=\d of )\d{4,}(?![\w-]|[.,]\d)")
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
@@ -208,15 +207,14 @@ def wrap_text(text: str, indent: str = "") -> list[str]:
 
 
 def add_separators(text: str) -> str:
-    """Return a text with separators in its whole numbers, but not in years of dates.
+    """Return a text with separators in counts such as `1080 of 1130`.
 
-    >>> (
-    ...     add_separators("1080 of 1130"),
-    ...     add_separators("log E 10.158716 of 4.605170"),
-    ... )
-    ('1,080 of 1,130', 'log E 10.158716 of 4.605170')
-    >>> add_separators("1080 since 2025-10-20 22:52:00Z, until 20 Nov 2025")
-    '1,080 since 2025-10-20 22:52:00Z, until 20 Nov 2025'
+    All other digits stay: they may be a key, label, site or version.
+
+    >>> add_separators("1080 of 1130"), add_separators("1080 of 1130 in slice 0001234")
+    ('1,080 of 1,130', '1,080 of 1,130 in slice 0001234')
+    >>> add_separators("recall of 0001234 at least 90 %: 3 of 1820 since 2025-10-20")
+    'recall of 0001234 at least 90 %: 3 of 1,820 since 2025-10-20'
     """
     return COUNT_PATTERN.sub(lambda match: format_count(int(match[0])), text)
 

@@ -28,6 +28,8 @@ def format_guard_reason(reason: str) -> str:
 
     >>> format_guard_reason("agreement at least 90 %: 15 of 1820 records against it")
     'agreement at least 90 %: 15 of 1,820 blind decisions disagree, too many of them recent'
+    >>> format_guard_reason("drift of 0001234 at most 0: 15 of 1820 records against it")
+    'drift of 0001234 at most 0: 15 of 1,820 cases speak for 0001234'
     >>> format_guard_reason("harm at most 0: 1 of 40 records against it")
     'harm at most 0: 1 of 40 outcomes name a harm'
     """

@@ -10,6 +10,7 @@ from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     NO_DATA,
     add_separators,
+    format_count,
     format_decimal,
     format_percent,
     format_quantity,
@@ -61,13 +62,21 @@ def format_reading(reading: str, policy: Policy) -> str:
         return counts
     units = _parse_cost_counts(counts) if condition.startswith("cost") else []
     if len(units) != len(policy.cost_levels):
-        return f"{condition}: {add_separators(counts)}"
+        return f"{condition}: {_separate_counts(counts)}"
     total = sum(
         unit_count * cost for unit_count, cost in zip(units, policy.cost_levels, strict=True)
     )
     mean_cost = total / max(sum(units), 1)
     mean_text = f"mean {mean_cost:.3f} {policy.charter.cost_in}"
     return f"{condition}: {mean_text} over {format_quantity(sum(units), 'unit')}"
+
+
+def _separate_counts(counts: str) -> str:
+    """Return counts with separators; where names stand among them, only `1080 of 1130`."""
+    words = counts.split(" ")
+    if any(not word.isdecimal() and word != "of" for word in words):
+        return add_separators(counts)
+    return " ".join(format_count(int(word)) if word.isdecimal() else word for word in words)
 
 
 def _parse_cost_counts(counts: str) -> list[int]:
