@@ -9,6 +9,7 @@ from typing import Any
 from rollout.client.leases import NO_TIME, Clocks
 from rollout.client.seen_heads import LedgerHead
 from rollout.core.calendar.sites import Cell
+from rollout.core.errors import RefusalError
 from rollout.core.policy.confidence_floors import format_floor
 from rollout.core.policy.familiarity import FAMILIAR
 from rollout.core.policy.policy import Policy
@@ -147,11 +148,12 @@ def parse_snapshot(body: Mapping[str, Any], load_policy: LoadPolicy) -> LocalSco
     """Return the snapshot of a parsed body of GET `scope`.
 
     Raises:
-        InvalidSnapshotError: a part is missing or malformed, or the policy's text has another hash.
+        InvalidSnapshotError: a part is missing or malformed, or the policy's text has another hash
+            or has rules that this program can't read.
     """
     try:
         return _parse_snapshot(body, load_policy)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RefusalError) as error:
         raise InvalidSnapshotError(f"no snapshot to decide by: {error!r}") from error
 
 

@@ -22,6 +22,7 @@ from rollout.client.leases import (
 from rollout.client.local_scope import InvalidSnapshotError, parse_snapshot
 from rollout.client.seen_heads import FileHeadStore, LedgerHead
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
+from rollout.formats.policy.reader import InvalidPolicyError
 from rollout.services.assignments.snapshots import Snapshot
 from tests.factories import HOUR, MINUTE, NOON, autonomous, eventful, policy
 
@@ -143,6 +144,14 @@ def test_without_the_salt_or_a_lease_people_decide():
 def test_what_is_no_snapshot_is_refused(spoilt):
     with pytest.raises(InvalidSnapshotError):
         parse_snapshot(spoilt, lambda _: OPEN.policy)
+
+
+def test_a_policy_that_an_older_program_cant_read_is_no_snapshot():
+    def refuse(_):
+        raise InvalidPolicyError(("audit: holds keys and values; write one value",))
+
+    with pytest.raises(InvalidSnapshotError, match="holds keys and values"):
+        parse_snapshot(BEFORE, refuse)
 
 
 # The lease
