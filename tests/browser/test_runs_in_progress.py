@@ -1,0 +1,112 @@
+"""Pages of long work while it goes on, in Chromium: wide, narrow, light and dark."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import Event
+from unittest import mock
+
+import pytest
+
+from api.app import create_app
+from api.console.divergences import cause
+from api.console.reports import reports
+from api.console.rollouts import policy
+from rollout.services.access.authentication import Authenticator
+from rollout.services.access.sign_in import SignIn
+from rollout.services.engine.service import build_service
+from rollout.services.incidents import cause_runs
+from rollout.services.policies import policies
+from rollout.services.reports import archive
+from rollout.services.support.clock import ManualClock
+from rollout.store.database.session import Database
+from tests.api.bears import STRICTER
+from tests.browser.chromium import OPENED, TOO_WIDE, chromium, needs_chromium
+from tests.browser.console_pages import windows
+from tests.browser.town import served
+from tests.console.conftest import inhabited
+from tests.services.access.test_sign_in import QUICK
+from tests.services.houses import chance
+from tests.services.incidents.cause_town import END, alarm_town
+from tests.store.databases import fresh
+
+axe = pytest.importorskip(
+    "axe_playwright_python.sync_playwright",
+    reason="axe-core is not installed; it comes with the extra dev",
+)
+pytestmark = [needs_chromium, pytest.mark.enable_socket]
+LOOKS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+LONG = 60.0
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """Serve a creek that its guard narrowed; give a function that opens windows."""
+    with (
+        mock.patch("api.limits.ANONYMOUS_BURST", 1e9),  # tests sign in faster than people
+        fresh("sqlite", tmp_path_factory.mktemp("runs")) as url,
+    ):
+        database, clock = Database(url), ManualClock(END)
+        inhabited(database)
+        alarm_town(database)
+        service = build_service(database, Authenticator(database, clock), clock, chance)
+        service = replace(service, sign_in=SignIn(database, clock, chance, QUICK))
+        with (
+            served(create_app(service)) as address,
+            chromium() as browser,
+            windows(browser, address) as made,
+        ):
+            yield made
+        database.close()
+
+
+@contextmanager
+def held(monkeypatch, module, name, patience):
+    """Hold a function of a module, so that its run is shown, until the block ends."""
+    may_end, whole = Event(), getattr(module, name)
+
+    def hold(*arguments, **options):
+        assert may_end.wait(LONG)
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(module, name, hold)
+    monkeypatch.setattr(patience, "PATIENCE", 0.05)
+    try:
+        yield
+    finally:
+        may_end.set()
+
+
+def look(opened, user, path, progress):
+    """Look at a page of a run in each size and colour scheme."""
+    for width, scheme in LOOKS:
+        window = opened(width=width, scheme=scheme).as_(user)
+        window.open(path).evaluate(OPENED)
+        assert progress in window.page.locator("main").inner_text()
+        found = axe.Axe().run(window.page).response["violations"]
+        assert [(v["id"], v["nodes"][0]["html"][:160]) for v in found] == [], (width, scheme)
+        assert window.page.evaluate(TOO_WIDE) <= 0
+
+
+def test_a_search_for_a_cause(opened, monkeypatch):
+    with held(monkeypatch, cause, "load_cause", cause_runs):
+        look(opened, "ana", "/rollouts/bears/cause?site=creek", "Reading the cases")
+
+
+def test_a_plan(opened, monkeypatch):
+    with held(monkeypatch, policies, "preview_policy", policy):
+        page = opened().as_("ada").open("/rollouts/bears/settings")
+        page.fill("textarea[name=text]", STRICTER)
+        page.click("button:has-text('Plan')")
+        page.wait_for_url("**/settings?*")
+        path = page.url.partition("/console")[2]
+        look(opened, "ada", path, "Planning the new text")
+
+
+def test_a_report(opened, monkeypatch):
+    with held(monkeypatch, archive, "request_report", reports):
+        page = opened().as_("vic").open("/reports")
+        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        page.click("form[action*=reports] button[type=submit], main form button >> nth=-1")
+        page.wait_for_url("**/reports?*")
+        path = page.url.partition("/console")[2]
+        look(opened, "vic", path, "Making")
