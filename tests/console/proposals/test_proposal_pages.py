@@ -85,7 +85,7 @@ def test_two_people_approve_each_with_a_reason_that_stays_with_their_name(browse
     assert "bo and cleo can approve." in page
     browser.as_("bo")
     assert "Yours is the last approval: it takes effect within 15 min." in browser.page(P1)
-    assert "(if approved now, until " in browser.page(P1)
+    assert ", if approved now until " in browser.page(P1)
     approve(browser, raised, reason="I looked too")
     assert "All approvals are given" in browser.page(P1)
     assert "(until about " in browser.page(P1)
