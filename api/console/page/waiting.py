@@ -99,11 +99,14 @@ def _build_approval_task(
     approved_count = len(details.required_approvals) - details.approvals_missing
     evidence = [format_brief(details.readings[:1], summary.state.policy)] if details.site else []
     version = f"{summary.name} {details.version}".strip()
+    stopped_cells = {cell for stop in summary.state.scope.stops.values() for cell in stop.cells}
+    stopped = ["stopped now"] if proposal.cell in stopped_cells else []
     return PendingTask(
         title=format_proposal_title(details),
         rollout=summary.name,
         detail=(
             version,
+            *stopped,
             *evidence,
             f"{approved_count} of {format_quantity(len(details.required_approvals), 'approval')}",
         ),

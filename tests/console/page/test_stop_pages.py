@@ -68,7 +68,7 @@ def test_step_one_says_how_soon_it_holds_at_each_site_and_when_it_was_drilled(br
     assert '<option value="cell/creek/day"' in page
     region = re.search(r'data-live="target">(.*?)</section>', page, re.DOTALL)[1]
     assert "<form" not in region
-    pattern = r'lake</th><td[^>]*>([^<]*) <span class="soft">\(<time datetime="(.*?)"'
+    pattern = r'lake</th><td[^>]*>([^<]*), <span class="soft"><time datetime="(.*?)"'
     span, at = re.search(pattern, region).groups()
     assert (span, datetime.fromisoformat(at)) == ("12 h 1 min", NOON + 12 * HOUR + MINUTE)
     assert re.search(r"creek</th><td[^>]*>1 min 1 s</td>", region)

@@ -46,6 +46,17 @@ def test_what_one_approved_already_waits_for_the_other(browser, database):
     assert "1 of 2 approvals" in browser.as_("ana").page("/")
 
 
+def test_a_task_says_that_its_cell_is_stopped(browser, database):
+    bears.tick(database, NOON)
+    assert "stopped now" not in browser.as_("ana").page("/")
+    ana = Actor("ana", (AssignedRole("operator"),))
+    stop = StopCells(at=NOON, by=ana, cells=frozenset({bears.CREEK}))
+    execute_command(database, "bears", lambda _: stop)
+    page = browser.page("/")
+    assert "Widen creek · day to supervised" in page
+    assert "stopped now" in page
+
+
 def test_each_rollout_says_how_many_cells_stand_where(browser, database):
     page = browser.as_("vic").page("/")
     assert "Shadow everywhere." in page
