@@ -88,7 +88,7 @@ def test_two_people_approve_each_with_a_reason_that_stays_with_their_name(browse
     assert ", if approved now until " in browser.page(P1)
     approve(browser, raised, reason="I looked too")
     assert "All approvals are given" in browser.page(P1)
-    assert "(until about " in browser.page(P1)
+    assert ", until about " in browser.page(P1)
     tick(service.database, NOON + TICK)
     assert "It was approved and applied" in browser.page(P1)
     kept = [row.fields["reason"] for row in rows(service, "Approved")]
