@@ -1,5 +1,6 @@
 """`rollout init`: report how recorded files are read, and draft a policy for them."""
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -124,6 +125,7 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
         readings = {kind.value: file.reading for kind, file in files.items()}
         for line in describe_draft_levers(records, readings):
             typer.echo(line, err=True)
+        typer.echo(_describe_next_commands(request), err=True)
         typer.echo(draft_policy_text(request, files, records), nl=False)
 
 
@@ -209,6 +211,22 @@ def _ask(question: ReadingQuestion) -> str:
         if (answer := line.strip()) in names:
             return names[answer]
         typer.echo(f"{answer!r} is none of {', '.join(names)}", err=True)
+
+
+def _describe_next_commands(request: DraftRequest) -> str:
+    """Return the commands that use the policy once it is in a file; it keeps how files are read."""
+    sources = request.sources
+    options = {
+        "--predictions": sources.predictions,
+        "--decisions": sources.decisions,
+        "--cases": sources.cases,
+    }
+    parts = [part for name, path in options.items() if path for part in (name, str(path))]
+    return (
+        "Next, with the policy in policy.yaml:\n"
+        f"  rollout plan policy.yaml {shlex.join(parts)}\n"
+        f"  rollout replay policy.yaml {shlex.join(parts)} --out replay"
+    )
 
 
 def _refuse_unreadable(reports: tuple[FileReport, ...], allowed: float) -> None:

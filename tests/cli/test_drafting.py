@@ -1,6 +1,7 @@
 """`rollout init` reports first, asks or refuses what is open, and guesses nothing in silence."""
 
 import json
+import shlex
 from datetime import timedelta
 
 import polars as pl
@@ -45,6 +46,21 @@ def test_the_report_comes_first_and_only_the_policy_is_printed(folder):
         '  read as UTF-8, columns separated by ";", decimal commas, times day'
     )
     assert decisions == "decisions.csv: 60 rows read, 60 used, 0 rejected"
+
+
+def test_the_next_commands_run_as_printed(folder):
+    write_files(folder, Variant("clean"))
+    cases = "case_key,site,occurred_at\nc-1,mill,2027-03-01T10:00Z\n"
+    (folder / "cases of May.csv").write_text(cases, encoding="utf-8")
+    done = run("--exposure", "blind", "--cases", "cases of May.csv")
+    (folder / "policy.yaml").write_text(done.stdout, encoding="utf-8")
+    head, *commands = done.stderr.splitlines()[-3:]
+    assert head == "Next, with the policy in policy.yaml:"
+    for command in commands:
+        program, *options = shlex.split(command)
+        assert program == "rollout"
+        assert CliRunner().invoke(app, options).exit_code == 0
+    assert (folder / "replay" / "report.html").is_file()
 
 
 def test_the_policy_keeps_what_was_chosen(folder):
@@ -187,7 +203,7 @@ def test_unknown_exposure_is_said_and_can_be_told(folder):
     damage(folder, "decisions.csv", 60, ",blind", ",")
     done = run()
     assert "60 decisions have an unknown exposure and are not counted as evidence" in done.stderr
-    assert "add --exposure blind" in done.stderr
+    assert "run init with --exposure blind" in done.stderr
     assert "outside: unknown" in done.stdout
     told = run("--exposure", "blind")
     assert "unknown exposure" not in told.stderr

@@ -162,7 +162,7 @@ def _list_hints(file: RecognizedFile, records: RecordFrames) -> Iterator[str]:
         if unknown:
             yield (
                 f"{unknown:,} decisions have an unknown exposure and are not counted as evidence;"
-                " if no reviewer saw the prediction before deciding, add --exposure blind"
+                " if no reviewer saw the prediction before deciding, run init with --exposure blind"
             )
 
 
