@@ -29,6 +29,12 @@ from rollout.core.scope.events import (
     Suspended,
 )
 from rollout.core.scope.floor_steps import WideningStep, find_acting_index, list_met_floors
+from rollout.core.scope.portfolio_steps import (
+    compute_place,
+    find_openings,
+    list_open_places,
+    rank_place,
+)
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.proposals import format_readings
 from rollout.core.scope.scope import Scope
@@ -175,6 +181,8 @@ class _ReadingRecount:
             if isinstance(event, ProposalRaised) and event.cell is not None:
                 scope = apply_events(events[:position], self._scope)
                 reading = self._read_gate(event, event.cell, scope, slot)
+                key, after = (event.cell, event.version), apply_events(events, self._scope)
+                reading = self._rank_again(event, key, reading, after)
                 expected = format_readings(self._policy, reading)
                 if expected != event.readings:
                     yield (
@@ -210,6 +218,20 @@ class _ReadingRecount:
         reading = read_gate(policy, cell, stage_level, state.risk_share, attempt, entered)
         floors = list_met_floors(policy, cell, step, state.risk_share, _count_floors(view, slot))
         return replace(reading, floors=floors)
+
+    def _rank_again(
+        self, event: ProposalRaised, key: CellVersion, reading: GateReading, scope: Scope
+    ) -> GateReading:
+        """Return the reading with its rank in a portfolio; `scope` has all of the tick's events."""
+        stage_level = self._policy.stage_ids.index(event.to_stage)
+        place = compute_place(scope, self._policy, key, stage_level, reading)
+        if place is None or event.kind == "renewal":
+            return reading
+        openings = find_openings(scope, list_open_places(scope, place.portfolio))
+        if place not in openings.places:
+            return reading
+        rank = rank_place(scope, self._policy, place, stage_level, openings)
+        return replace(reading, rank=rank)
 
     # Alarms
 
