@@ -341,6 +341,17 @@ class Policy:
         """Return the portfolio of the gate that leads `cell` to `stage_level`, or None."""
         return self._portfolios.get((stage_level, cell)) if self._portfolios else None
 
+    def find_gate_portfolio(self, gate: Gate) -> Portfolio | None:
+        """Return the portfolio of a gate; None without one, or if no cell can pass it."""
+        level = self.stage_ids.index(gate.to) if gate.to in self.stage_ids else 0
+        cells = (cell for cell in self.cells if level and self.find_gate(level, cell) is gate)
+        return next((self.find_portfolio(level, cell) for cell in cells), None)
+
+    @property
+    def portfolios(self) -> tuple[Portfolio, ...]:
+        """Return the portfolios, in the order of their gates."""
+        return tuple(dict.fromkeys(self._portfolios.values()))
+
     @cached_property
     def _portfolios(self) -> dict[tuple[int, Cell], Portfolio]:
         portfolios: dict[tuple[int, Cell], Portfolio] = {}

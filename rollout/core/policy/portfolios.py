@@ -56,6 +56,23 @@ def build_portfolio(
     return Portfolio(stage, false_share, tuple(cell for cell, _ in conditions_by_cell), digest)
 
 
+def describe_portfolio_promise(portfolio: Portfolio) -> str:
+    r"""Return what a portfolio's gate promises.
+
+    >>> portfolio = Portfolio("supervised", 0.05, (Cell("creek", "day"),) * 200, "3f2a")
+    >>> print(describe_portfolio_promise(portfolio).replace(", at", ",\nat").replace("; ", ";\n"))
+    Of the widenings to supervised in this list of 200 cells the share of wrong ones is,
+    at every look and in expectation, at most 5 % for the attempts that begin in a year;
+    cells without data count in the list.
+    """
+    cells = "1 cell" if portfolio.size == 1 else f"{portfolio.size:,} cells"
+    return (
+        f"Of the widenings to {portfolio.stage} in this list of {cells} the share of wrong ones is,"
+        f" at every look and in expectation, at most {portfolio.false_share * 100:g} % for the"
+        " attempts that begin in a year; cells without data count in the list."
+    )
+
+
 def format_score(log_score: float) -> str:
     """Return ln(α·E) as the ledger stores it, rounded down; of a met gate it is at least 0.
 
