@@ -27,10 +27,13 @@ from rollout.core.scope.events import (
     PolicyApplied,
     ProposalRaised,
     Suspended,
+    TakenOver,
+    Widened,
 )
 from rollout.core.scope.floor_steps import WideningStep, find_acting_index, list_met_floors
 from rollout.core.scope.portfolio_steps import (
     compute_place,
+    describe_shortage,
     find_openings,
     list_open_places,
     rank_place,
@@ -38,6 +41,7 @@ from rollout.core.scope.portfolio_steps import (
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.proposals import format_readings
 from rollout.core.scope.scope import Scope
+from rollout.core.statistics.e_bh import compute_required_openings
 from rollout.services.engine.evidence_reader import GateFeeds
 from rollout.services.engine.evidence_seals import load_policies
 from rollout.services.engine.rollout_state import RolloutState
@@ -164,7 +168,8 @@ class _ReadingRecount:
             yield from self._check_alarms(events, slot)
             yield from self._check_proposals(events, slot)
         self._policies |= load_policies(self._transaction, self._state, events)
-        self._scope = apply_events(events, self._scope)
+        before, self._scope = self._scope, apply_events(events, self._scope)
+        yield from _check_places(events, before, self._scope)
         self._history.add_events(events, self._policies.__getitem__)
         if any(isinstance(event, PolicyApplied) for event in events):
             self._policies = {self._scope.policy_hash: self._policy}
@@ -283,6 +288,22 @@ class _ReadingRecount:
             pool_histories=collect_pool_histories(self._policy, cell, get_stage_history),
             pool_rows=collect_pool_rows(self._policy, (cell, version), evidence.units.get_rows),
         )
+
+
+def _check_places(events: TickEvents, before: Scope, after: Scope) -> Iterator[str]:
+    """Yield a sentence for each widening that its portfolio doesn't allow, after all of a tick."""
+    for event in events:
+        if not isinstance(event, Widened | TakenOver):
+            continue
+        proposal = before.proposals.get(event.proposal)
+        if proposal is None or proposal.place is None:
+            continue
+        place, opened = proposal.place, len(after.portfolios[proposal.place.portfolio])
+        if opened < compute_required_openings(place.score, place.size):
+            yield (
+                f"the widening of {event.cell} by {event.proposal} needs its portfolio:"
+                f" {describe_shortage(place, opened)}"
+            )
 
 
 def _count_floors(view: EvidenceView, slot: int) -> VersionEvidence:

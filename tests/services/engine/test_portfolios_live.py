@@ -6,9 +6,13 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.scope.events import ProposalRaised, Widened
+from rollout.core.scope.projection import apply_events
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine import proposal_recount
+from rollout.services.engine.proposal_recount import _check_places as check_places
 from tests.chance import list_unsealed_events
+from tests.core.scope.test_portfolio_steps import POND, TWO, ListDriver
+from tests.factories import CREEK, DAY
 from tests.replay.stories import Story, a_history
 from tests.services.engine.test_live import (
     all_at_first,
@@ -65,3 +69,30 @@ def test_live_and_replay_decide_alike_in_a_portfolio(database, monkeypatch):
         proposal_recount, "rank_place", lambda *parts: replace(rank(*parts), opened=4)
     )
     assert any("portfolio of 5 cells" in fault for fault in find_evidence_faults(database))
+
+
+def test_a_widening_that_waited_for_no_other_cell_is_found():
+    """`doctor --rebuild` calls it with each tick; a ledger of the engine has no such widening."""
+    rollout = ListDriver()
+    rollout.tick({CREEK: TWO, POND: TWO})
+    before, widened = rollout.scope, []
+    for cell in (CREEK, POND):
+        proposal = rollout.open(cell=cell).id
+        widened.append(
+            Widened(
+                at=rollout.at,
+                by="policy",
+                cell=cell,
+                version="v1",
+                to_stage="supervised",
+                until=rollout.at + DAY,
+                proposal=proposal,
+            )
+        )
+    alone, both = widened[:1], widened
+    (fault,) = check_places(tuple(alone), before, apply_events(alone, before))
+    assert fault == (
+        "the widening of creek · day by P-1 needs its portfolio: it opens 1 of 8 cells, and on this"
+        " evidence 2 are needed"
+    )
+    assert list(check_places(tuple(both), before, apply_events(both, before))) == []
