@@ -254,6 +254,16 @@ def test_a_new_attempt_is_a_new_question_with_its_own_part_of_the_share():
     assert list_places(rollout) == [CREEK, LAKE, LAKE]
 
 
+def test_attempts_of_another_year_are_another_list():
+    rollout = ListDriver()
+    open_two(rollout)
+    rollout.after(250 * DAY)
+    assert list_cells(rollout.tick({POND: THREE})) == []  # this year's list has widened none
+    (raised,) = (e for e in rollout.tick({POND: ALONE}) if isinstance(e, ProposalRaised))
+    assert raised.portfolio.endswith(" 2028")
+    assert raised.portfolio_opened == 1
+
+
 def test_a_takeover_that_an_operator_proposes_needs_the_list_too():
     rollout = ListDriver(listed_policy(takeover="supervised"), "v1", "v2")
     open_two(rollout)
