@@ -1,5 +1,6 @@
 """Portfolios in decisions: what opens together, what waits, and what keeps its place."""
 
+import json
 from dataclasses import replace
 from math import log
 
@@ -24,6 +25,7 @@ from rollout.core.scope.proposal_holds import list_proposal_holds
 from rollout.core.scope.proposals import compute_gate_hash
 from rollout.core.scope.scope import Scope
 from rollout.core.statistics.evidence import compute_log_e
+from rollout.store.ledger.scopes import from_plain, to_plain
 from tests.factories import (
     ANA,
     BETWEEN,
@@ -283,6 +285,16 @@ def test_a_takeover_that_an_operator_proposes_needs_the_list_too():
         "v1",
         "v2",
     ]
+
+
+def test_places_and_scores_of_a_stored_scope_are_those_of_the_ledger():
+    rollout = ListDriver()
+    open_two(rollout)
+    rollout.tick({POND: THREE})
+    assert rollout.open().place is not None
+    stored = json.loads(json.dumps(to_plain(rollout.scope)))
+    assert from_plain(Scope, stored) == rollout.scope
+    assert from_plain(Scope, stored).portfolios == rollout.scope.portfolios
 
 
 def test_rollouts_without_numbered_attempts_have_no_portfolio():
