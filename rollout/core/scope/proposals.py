@@ -1,10 +1,12 @@
 """Steps of a tick on proposals: void, expire, apply, raise."""
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownVersionError
@@ -12,6 +14,7 @@ from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.confidence_floors import describe_floor, find_floor_index
 from rollout.core.policy.gates import GateReading, is_gate_open, read_gate, read_renewal
 from rollout.core.policy.policy import Gate, Policy
+from rollout.core.policy.portfolios import PortfolioRank
 from rollout.core.scope.commands import EvidenceByCell, Tick
 from rollout.core.scope.event_base import ENGINE, CellEvent, LedgerEvent
 from rollout.core.scope.events import (
@@ -31,9 +34,19 @@ from rollout.core.scope.floor_steps import (
     select_takeover_floor,
 )
 from rollout.core.scope.pending_events import PendingEvents
-from rollout.core.scope.proposal_holds import APPLIED_KINDS, has_alarm, list_proposal_holds
+from rollout.core.scope.portfolio_steps import (
+    compute_place,
+    find_openings,
+    list_open_places,
+    list_stale_proposals,
+    rank_place,
+    select_applicable,
+    stands_alone,
+)
+from rollout.core.scope.proposal_holds import APPLIED_KINDS, has_alarm, list_own_holds
 from rollout.core.scope.scope import (
     CellState,
+    PortfolioPlace,
     ProposalState,
     Scope,
     Version,
@@ -46,11 +59,14 @@ RENEWAL_SHARE = 5  # a renewal is due in the last fifth of a grant
 
 def compute_gate_hash(policy: Policy, stage_level: int, cell: Cell) -> str:
     """Return the hash of the gate to `stage_level`; a changed gate voids proposals."""
-    rule = (
+    rule: tuple[object, ...] = (
         policy.find_gate(stage_level, cell),
         policy.list_conditions(stage_level, cell),
         policy.evidence.missing_at_most,
     )
+    portfolio = policy.find_portfolio(stage_level, cell)
+    if portfolio is not None:
+        rule = (*rule, portfolio.digest)
     return sha256(repr(rule).encode()).hexdigest()[:16]
 
 
@@ -167,12 +183,30 @@ def apply_approved_proposals(pending: PendingEvents) -> None:
         for candidate in pending.scope.proposals.values()
         if candidate.is_approved and candidate.kind in APPLIED_KINDS
     ]
-    for proposal in sorted(
+    ordered_proposals = sorted(
         approved_proposals, key=lambda candidate: _get_wave(pending.policy, candidate)
-    ):
-        if proposal.id in pending.scope.proposals and not _is_held_back(pending, proposal):
-            pending.emit(_build_applied_event(pending, proposal))
-            _void_rival_proposals(pending, proposal)
+    )
+    for proposal in ordered_proposals:
+        if proposal.place is None:
+            _apply_unless_held(pending, proposal)
+    # those of a portfolio count for each other, so what is to be applied is known before
+    ready_proposals = (
+        p
+        for p in ordered_proposals
+        if p.id in pending.scope.proposals and p.place is not None and not _is_held_back(pending, p)
+    )
+    for proposal in select_applicable(pending.scope, ready_proposals):
+        _apply_proposal(pending, proposal)
+
+
+def _apply_unless_held(pending: PendingEvents, proposal: ProposalState) -> None:
+    if proposal.id in pending.scope.proposals and not _is_held_back(pending, proposal):
+        _apply_proposal(pending, proposal)
+
+
+def _apply_proposal(pending: PendingEvents, proposal: ProposalState) -> None:
+    pending.emit(_build_applied_event(pending, proposal))
+    _void_rival_proposals(pending, proposal)
 
 
 def _get_wave(policy: Policy, proposal: ProposalState) -> int:
@@ -183,7 +217,7 @@ def _get_wave(policy: Policy, proposal: ProposalState) -> int:
 def _is_held_back(pending: PendingEvents, proposal: ProposalState) -> bool:
     """Return whether this tick's narrowing or anything else holds it back."""
     has_narrowed = proposal.cell is not None and pending.has_narrowed(proposal.cell)
-    holds = list_proposal_holds(pending.scope, pending.policy, proposal, pending.at)
+    holds = list_own_holds(pending.scope, pending.policy, proposal, pending.at)
     return has_narrowed or bool(holds)
 
 
@@ -233,11 +267,59 @@ def raise_due_proposals(pending: PendingEvents, tick: Tick) -> None:
     """Raise a proposal in each cell whose gate, takeover or renewal is met.
 
     A cell that this tick has changed waits for the next one: its evidence was counted for the stage
-    before.
+    before. Portfolios come last: which of their gates open depends on all of them.
     """
+    for proposal, reason in list_stale_proposals(pending.scope):
+        pending.void_proposal(proposal.id, reason)
+    candidates: list[PortfolioCandidate] = []
     for cell, version in tick.evidence:
         if cell in pending.policy.cell_set and _can_raise(pending, cell, version):
-            _raise_for_version(pending, cell, version, tick.evidence)
+            candidates += _raise_for_version(pending, cell, version, tick.evidence)
+    _raise_candidates(pending, candidates)
+
+
+class PortfolioCandidate(NamedTuple):
+    """A gate of a portfolio that is met at the list's false share, which the list may not open."""
+
+    kind: str
+    stage_level: int
+    reading: GateReading
+    place: PortfolioPlace
+
+
+def _raise_candidates(pending: PendingEvents, candidates: Iterable[PortfolioCandidate]) -> None:
+    """Raise the proposals that their lists open, those with the most evidence first."""
+    candidates_by_list: dict[str, list[PortfolioCandidate]] = defaultdict(list)
+    for candidate in candidates:
+        candidates_by_list[candidate.place.portfolio].append(candidate)
+    for name, list_candidates in candidates_by_list.items():
+        places = [candidate.place for candidate in list_candidates]
+        openings = find_openings(pending.scope, [*list_open_places(pending.scope, name), *places])
+        ranked = sorted(list_candidates, key=lambda c: (-c.place.score, c.place.question))
+        scope = pending.scope  # the ranks are those of one look
+        for kind, stage_level, reading, place in ranked:
+            if place in openings.places:
+                rank = rank_place(scope, pending.policy, place, stage_level, openings)
+                ranked_reading = replace(reading, rank=rank)
+                raise_proposal(
+                    pending, kind, place.cell, place.version, stage_level, ranked_reading
+                )
+
+
+def _raise_or_list(
+    pending: PendingEvents,
+    kind: str,
+    cell: Cell,
+    version: str,
+    stage_level: int,
+    reading: GateReading,
+) -> Iterator[PortfolioCandidate]:
+    """Raise a proposal, or yield it as a candidate of the gate's portfolio."""
+    place = compute_place(pending.scope, pending.policy, (cell, version), stage_level, reading)
+    if place is None:
+        raise_proposal(pending, kind, cell, version, stage_level, reading)
+    else:
+        yield PortfolioCandidate(kind, stage_level, reading, place)
 
 
 def _can_raise(pending: PendingEvents, cell: Cell, version: str) -> bool:
@@ -287,48 +369,50 @@ def get_version(scope: Scope, version_id: str) -> Version:
 
 def _raise_for_version(
     pending: PendingEvents, cell: Cell, version: str, evidence_by_cell: EvidenceByCell
-) -> None:
+) -> list[PortfolioCandidate]:
+    """Raise what is due for a version; return what its portfolio may open."""
     holder = pending.scope.get_holder(cell)
     if holder is not None and holder != version:
-        _raise_takeover(pending, cell, version, holder, evidence_by_cell)
-    elif not _raise_renewal(pending, cell, version, evidence_by_cell):
-        _raise_widening(pending, cell, version, evidence_by_cell)
+        return [*_raise_takeover(pending, cell, version, holder, evidence_by_cell)]
+    if _raise_renewal(pending, cell, version, evidence_by_cell):
+        return []
+    return _raise_widening(pending, cell, version, evidence_by_cell)
 
 
 def _raise_widening(
     pending: PendingEvents, cell: Cell, version: str, evidence_by_cell: EvidenceByCell
-) -> None:
+) -> list[PortfolioCandidate]:
     state = pending.scope.get_cell_state(cell, version)
     for step in list_widening_steps(pending.policy, state, pending.at):
-        if _raise_step(pending, cell, version, step, evidence_by_cell[cell, version]):
-            return
+        reading = _read_step(pending, cell, version, step, evidence_by_cell[cell, version])
+        if reading is not None:
+            return [*_raise_or_list(pending, "widening", cell, version, step.stage_level, reading)]
+    return []
 
 
-def _raise_step(
+def _read_step(
     pending: PendingEvents, cell: Cell, version: str, step: WideningStep, evidence: VersionEvidence
-) -> bool:
-    """Raise a widening to a stage and confidence floor; return whether it did."""
+) -> GateReading | None:
+    """Return the reading of a stage and confidence floor that may be opened, or None."""
     scope, policy, stage_level = pending.scope, pending.policy, step.stage_level
     if not policy.is_reachable(cell, stage_level, pending.at):
-        return False
+        return None
     if find_wave_hold(scope, policy, cell, stage_level, pending.at):
-        return False
+        return None
     share, at_floor = (
         scope.get_cell_state(cell, version).risk_share,
         evidence.get_floor(step.floor_index),
     )
     parts = (policy, cell, stage_level, share, at_floor.attempt, at_floor.entered)
     if not is_gate_open(*parts):
-        return False
+        return None
     floors = list_met_floors(policy, cell, step, share, evidence)
-    reading = replace(read_gate(*parts), floors=floors)
-    raise_proposal(pending, "widening", cell, version, stage_level, reading)
-    return True
+    return replace(read_gate(*parts), floors=floors)
 
 
 def _raise_takeover(
     pending: PendingEvents, cell: Cell, version: str, holder: str, evidence_by_cell: EvidenceByCell
-) -> None:
+) -> Iterator[PortfolioCandidate]:
     """Raise a takeover at the holder's stage, on the challenger's evidence.
 
     Only by a version first used after the holder: an operator proposes the return to an older one,
@@ -351,7 +435,7 @@ def _raise_takeover(
         policy, cell, stage_level, state.risk_share, evidence
     ):
         reading = replace(reading, floors=floors)
-        raise_proposal(pending, "takeover", cell, version, stage_level, reading)
+        yield from _raise_or_list(pending, "takeover", cell, version, stage_level, reading)
 
 
 def list_takeover_levels(policy: Policy, holder: CellState, at: datetime) -> range:
@@ -370,12 +454,18 @@ def is_challenger(scope: Scope, version: str, holder: str) -> bool:
 def are_lower_gates_met(
     policy: Policy, cell: Cell, stage_level: int, risk_share: float, evidence: VersionEvidence
 ) -> bool:
-    """Return whether the gates below are met at their own risks."""
-    return all(
-        read_gate(policy, cell, lower_level, risk_share, evidence.attempt, evidence.attempt).is_met
-        for lower_level in range(1, stage_level)
-        if policy.find_gate(lower_level, cell) is not None
-    )
+    """Return whether the gates below are met at their own risks.
+
+    One with a portfolio must be met whatever else its list opens: the proposal takes no place in
+    it.
+    """
+    for lower_level in range(1, stage_level):
+        if policy.find_gate(lower_level, cell) is not None:
+            parts = (policy, cell, lower_level, risk_share, evidence.attempt, evidence.attempt)
+            reading = read_gate(*parts)
+            if not (reading.is_met and stands_alone(policy, cell, lower_level, reading)):
+                return False
+    return True
 
 
 def _raise_renewal(
@@ -429,13 +519,16 @@ def raise_proposal(
             confidence_floor=next(iter(reading.floors), ""),
             stricter_floors=reading.floors[1:],
             **_list_attempt_fields(pending.scope.get_cell_state(cell, version)),
+            **_list_portfolio_fields(reading.rank),
         )
     )
 
 
 def format_readings(policy: Policy, reading: GateReading) -> tuple[str, ...]:
-    """Return a gate's readings as a proposal lists them, its confidence floor last."""
+    """Return a gate's readings as a proposal lists them, confidence floor or portfolio last."""
     readings = tuple(item.format(policy) for item in reading.readings)
+    if reading.rank is not None:
+        return (*readings, reading.rank.format())
     if not reading.floors:
         return readings
     return (*readings, describe_floor(policy.evidence, reading.floors[0]))
@@ -444,6 +537,19 @@ def format_readings(policy: Policy, reading: GateReading) -> tuple[str, ...]:
 def _list_attempt_fields(state: CellState) -> dict[str, Any]:
     """Return the attempt's number in its year and its share of the risk; none without a number."""
     return {"attempt": state.number, "risk_weight": repr(state.risk_share)} if state.number else {}
+
+
+def _list_portfolio_fields(rank: PortfolioRank | None) -> dict[str, Any]:
+    """Return a proposal's place in its portfolio; none without one."""
+    if rank is None:
+        return {}
+    return {
+        "portfolio": rank.name,
+        "portfolio_cells": rank.size,
+        "portfolio_opened": rank.opened,
+        "portfolio_rank": rank.rank,
+        "portfolio_score": rank.score,
+    }
 
 
 def build_proposal(

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.label_sets import EMPTY_SET, MAX_SET_BYTES, PAIR_SIGN, SEPARATOR
-from rollout.core.policy.outcomes import GAIN
+from rollout.core.policy.outcomes import GAIN, GainCondition
 from rollout.core.policy.planted_conditions import PLANTED, PLANTED_MEASURES
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.wave_conditions import WaveCondition
 from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
 from rollout.formats.policy.model import ConditionShape, LeverShape, PolicyShape
@@ -108,6 +109,67 @@ def _check_floors(_: PolicyShape, policy: Policy) -> Faults:
 FORGET_CHECKS: tuple[PolicyCheck, ...] = (
     (("evidence.forget", "gates.*.require.*"), _check_forgetting_conditions),
     (("evidence.forget", "evidence.confidence_floors"), _check_floors),
+)
+
+
+WRITE_RISK = "write risk: 5% instead of portfolio"
+
+
+def _check_portfolio_risk(shape: PolicyShape, _: Policy) -> Faults:
+    for i, gate in enumerate(shape.gates):
+        if gate.portfolio is not None and gate.risk is not None:
+            text = "and risk are both written; write one of them"
+            yield DocumentFault(("gates", i, "portfolio"), text)
+
+
+def _check_portfolio_evidence(_: PolicyShape, policy: Policy) -> Faults:
+    """Check that each cell of a list has one e-value of its own, and can widen with others."""
+    problems = {
+        f"can't be read at several confidence floors yet; write one floor, or {WRITE_RISK}": bool(
+            policy.evidence.higher_floors
+        ),
+        "needs evidence that counts against a cell for good, and evidence.forget drops it;"
+        f" {WRITE_NEVER}, or {WRITE_RISK}": policy.evidence.forget is not None,
+        "widens cells together that need each other, and waves.at_once lets few of them;"
+        f" remove at_once, or {WRITE_RISK}": policy.waves is not None
+        and policy.waves.at_once is not None,
+    }
+    for i, gate in enumerate(policy.gates):
+        for text in (t for t, is_present in problems.items() if is_present and gate.has_portfolio):
+            yield DocumentFault(("gates", i, "portfolio"), text)
+
+
+def _check_portfolio_conditions(_: PolicyShape, policy: Policy) -> Faults:
+    """Check that each condition, also of the gates below, is a question of one cell."""
+    for i, gate in enumerate(policy.gates):
+        if not gate.has_portfolio or gate.to not in policy.stage_ids:
+            continue
+        level = policy.stage_ids.index(gate.to)
+        cells = (cell for cell in policy.cells if policy.find_gate(level, cell) is gate)
+        conditions = {c for cell in cells for c in policy.list_conditions(level, cell)}
+        if any(isinstance(condition, WaveCondition) for condition in conditions):
+            text = (
+                "asks a question of each cell, and pool: wave one of a whole wave; remove pool:"
+                f" wave here and in the gates below, or {WRITE_RISK}"
+            )
+            yield DocumentFault(("gates", i, "portfolio"), text)
+        if any(isinstance(condition, GainCondition) for condition in conditions):
+            text = (
+                "can't count outcomes yet; remove the condition on gain here and in the gates"
+                f" below, or {WRITE_RISK}"
+            )
+            yield DocumentFault(("gates", i, "portfolio"), text)
+
+
+_PORTFOLIOS = ("gates.*.portfolio",)
+
+PORTFOLIO_CHECKS: tuple[PolicyCheck, ...] = (
+    ((*_PORTFOLIOS, "gates.*.risk"), _check_portfolio_risk),
+    (
+        (*_PORTFOLIOS, "evidence.confidence_floors", "evidence.forget", "waves.at_once"),
+        _check_portfolio_evidence,
+    ),
+    ((*_PORTFOLIOS, "gates.*.require.*"), _check_portfolio_conditions),
 )
 
 
@@ -356,5 +418,6 @@ CHECKS: tuple[PolicyCheck, ...] = (
     *FLOOR_CHECKS,
     *FORGET_CHECKS,
     *WAVE_CHECKS,
+    *PORTFOLIO_CHECKS,
     *REACH_CHECKS,
 )

@@ -218,15 +218,17 @@ def _build_gate(
     model_decides = any(stage.id == shape.to and stage.model_decides for stage in stages)
     default_risk = DEFAULT_MODEL_RISK if model_decides else DEFAULT_RISK
     minimum = shape.minimum
+    risk = default_risk if shape.risk is None else shape.risk
     return Gate(
         to=shape.to,
         require=_build_conditions(
             shape.require, levers, outcomes, DECIDES if model_decides else PROPOSES
         ),
-        risk=default_risk if shape.risk is None else shape.risk,
+        risk=risk if shape.portfolio is None else shape.portfolio.false_share,
         minimum=Minimum(minimum.units, minimum.days, minimum.reviewers),
         approvals=shape.approvals,
         where=_build_selector(shape),
+        has_portfolio=shape.portfolio is not None,
     )
 
 

@@ -11,6 +11,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.proposals import is_challenger
 from rollout.core.scope.scope import CellState, ProposalState, Scope
 from rollout.core.scope.waves import find_wave_hold
+from rollout.core.statistics.e_bh import compute_required_openings
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.inputs.inputs import CellVersion
@@ -81,9 +82,23 @@ def describe_next_step(
         return _describe_top_stage(period, state, cell, policy, at, zone)
     wave_hold = find_wave_hold(scope, policy, cell, policy.stage_ids.index(gate.to), at)
     if gate.met and wave_hold is None:
-        return f"the gate to {gate.to} is met"
+        return describe_portfolio_need(policy, cell, gate) or f"the gate to {gate.to} is met"
     needs = [*_describe_needs(gate, progress), *_describe_wave(wave_hold)]
     return f"{gate.to}: {'; '.join(needs)}"
+
+
+def describe_portfolio_need(policy: Policy, cell: Cell, gate: GateFacts) -> str:
+    """Describe what a gate with met conditions waits for in its portfolio; "" without one."""
+    portfolio = policy.find_portfolio(policy.stage_ids.index(gate.to), cell)
+    if portfolio is None:
+        return ""
+    score = max(0.0, min(c.log_e - c.needed for c in gate.conditions))
+    required = compute_required_openings(score, portfolio.size)
+    return (
+        f"{gate.to}: meets the conditions; its portfolio of"
+        f" {format_quantity(portfolio.size, 'cell')} opens it once {format_count(required)} of them"
+        " are widened or proposed, itself included"
+    )
 
 
 def find_successor(scope: Scope, cell: Cell, version: str) -> str | None:
@@ -127,8 +142,8 @@ def _describe_proposal(proposal: ProposalState, zone: str, at: datetime) -> str:
     subject = f"{proposal.kind} to {proposal.to} ({proposal.id})"
     if proposal.is_approved:
         return (
-            f"{subject} is approved; the engine applies it when no wave, freeze or start date"
-            " blocks it"
+            f"{subject} is approved; the engine applies it when no wave, freeze, start date or"
+            " portfolio blocks it"
         )
     missing_count = len(proposal.needs) - len(proposal.approvals)
     return (

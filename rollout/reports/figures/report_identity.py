@@ -14,6 +14,7 @@ from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_
 from rollout.core.policy.evidence_blocks import BlockRule
 from rollout.core.policy.outcomes import GainCondition, describe_objective
 from rollout.core.policy.policy import Gate, Guard, Policy
+from rollout.core.policy.portfolios import describe_portfolio_promise
 from rollout.core.policy.wave_conditions import WaveCondition, describe_wave_promise
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
@@ -238,9 +239,16 @@ def _describe_gate(gate: Gate, policy: Policy) -> str:
         conditions += (
             f" and, as the {requires.format(join_words(stages))}, {join_words(list(lower))}"
         )
+    portfolio = policy.find_gate_portfolio(gate)
+    bound = (
+        f"at a risk of {_format_risk(gate)}"
+        if portfolio is None
+        else f"in a portfolio of {format_quantity(portfolio.size, 'cell')} of whose widenings at"
+        f" most {_format_risk(gate)} are wrong in expectation"
+    )
     return (
-        f"to {gate.to}{_describe_where(gate.where.sites, gate.where.windows)}: {conditions}, at a"
-        f" risk of {_format_risk(gate)}; since the present stage began at least"
+        f"to {gate.to}{_describe_where(gate.where.sites, gate.where.windows)}: {conditions},"
+        f" {bound}; since the present stage began at least"
         f" {format_quantity(minimum.units, 'unit')}, {format_quantity(minimum.days, 'day')},"
         f" {format_quantity(minimum.reviewers, 'reviewer')}; at most {missing * 100:g}\xa0% of"
         f" units without a decision; approved by {format_quantity(len(gate.approvals), 'user')}"
@@ -354,7 +362,14 @@ def _describe_promise(gate: Gate, policy: Policy, rules: int) -> str:
         " The promise covers the time until the widening; guards watch the time after."
         f"{_describe_gain_terms(gate)}"
         f"{''.join(f' {describe_wave_promise(condition)}' for condition in waves)}"
+        f"{_describe_portfolio(gate, policy)}"
     )
+
+
+def _describe_portfolio(gate: Gate, policy: Policy) -> str:
+    """Return what holds for all cells of a gate's portfolio; "" without one."""
+    portfolio = policy.find_gate_portfolio(gate)
+    return "" if portfolio is None else f" {describe_portfolio_promise(portfolio)}"
 
 
 def _describe_stretches(conditions: list[str]) -> str:

@@ -6,7 +6,7 @@ for approvals is not included.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import compute_gate_risk
@@ -15,6 +15,7 @@ from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.pools import list_pooled_cells
+from rollout.core.policy.portfolios import Portfolio
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.wave_conditions import WAVE_POOL, WaveCondition
@@ -61,6 +62,8 @@ class GatePlan:
         condition_plans: conditions of this gate and of the gates below.
         days: from entering the stage below; None without traffic figures, infinite if the gate is
             not expected to open.
+        portfolio: whose list the gate asks, None with a risk of its own. The figures are then for
+            a cell that half of the list's cells open with.
     """
 
     gate: Gate
@@ -69,6 +72,16 @@ class GatePlan:
     busiest_cell: Cell
     condition_plans: tuple[GateConditionPlan, ...]
     days: float | None
+    portfolio: Portfolio | None = None
+
+    @property
+    def opened_share(self) -> float:
+        """Return the share of its portfolio's cells that a forecast has open, 1 without one."""
+        return _get_opened_share(self.portfolio)
+
+
+def _get_opened_share(portfolio: Portfolio | None) -> float:
+    return 1.0 if portfolio is None else ceil(portfolio.size / 2) / portfolio.size
 
 
 GatePath = tuple[int, ...]
@@ -142,7 +155,15 @@ def plan_gate(
             evidence_records[condition] = evidence_records.get(condition, 0.0) + new_records
     gate = policy.find_gate(stage_level, cell)
     assert gate is not None  # noqa: S101 - the chain has it
-    return GatePlan(gate, policy.stage_ids[stage_level - 1], cells, cell, condition_plans, days)
+    return GatePlan(
+        gate,
+        policy.stage_ids[stage_level - 1],
+        cells,
+        cell,
+        condition_plans,
+        days,
+        policy.find_portfolio(stage_level, cell),
+    )
 
 
 def _compute_records_per_day(
@@ -167,6 +188,7 @@ def _plan_conditions(
     gate = policy.find_gate(stage_level, cell)
     assert gate is not None  # noqa: S101 - the chain has it
     first_risk = _compute_first_risk(gate, policy)
+    first_risk *= _get_opened_share(policy.find_portfolio(stage_level, cell))
     for condition in policy.list_conditions(stage_level, cell):
         evidence_need = compute_evidence_need(condition, first_risk, cell_traffic, policy)
         if isinstance(condition, WaveCondition):

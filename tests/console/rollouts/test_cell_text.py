@@ -16,6 +16,7 @@ from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.text.value_text import format_share_bound
 from rollout.services.cells.cell_table import CellSummary, find_recent_changes
 from rollout.services.cells.cells import build_cell_status
+from tests.core.scope.test_portfolio_steps import POND, TWO, ListDriver
 from tests.factories import (
     AUTONOMOUS,
     BO,
@@ -154,6 +155,29 @@ def test_an_approved_widening_says_after_which_cell_it_settles():
     assert tag == "Held: settling"
     when = told(widened + 3 * DAY).unescape()
     assert lines[0] == f"Approved. 1 cell settles at once at most: after creek · day, {when}."
+
+
+def test_an_approved_cell_of_a_portfolio_says_how_many_it_waits_for():
+    rollout = ListDriver()
+    rollout.tick({CREEK: TWO, POND: TWO})
+    rollout.approve(rollout.open(cell=CREEK), BO)
+    tag, lines = says(rollout)
+    assert tag == "Held: portfolio"
+    assert lines[0] == (
+        "Approved. It waits: 2 of the portfolio's 8 cells must be widened or approved with it; 0"
+        " are."
+    )
+
+
+def test_a_met_cell_of_a_portfolio_says_how_many_must_open_with_it():
+    facts = evidence(conditions=[share(130, 130, 0.95, met=True, log_e=4.8, needed=4.0)])
+    facts = replace(facts, gate=replace(facts.gate, met=True))
+    tag, (line,) = says(ListDriver(), facts)
+    assert tag == "Held: portfolio"
+    assert line == (
+        "Supervised: meets the conditions; its portfolio of 8 cells opens it once 4 of them are"
+        " widened or proposed, itself included."
+    )
 
 
 def waved():

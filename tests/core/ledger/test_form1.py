@@ -32,7 +32,7 @@ from rollout.core.scope.events import (
 )
 from rollout.core.scope.projection import apply_event, apply_events
 from rollout.core.scope.record_events import RecordsCounted
-from rollout.core.scope.scope import CellState, Scope, Version
+from rollout.core.scope.scope import CellState, PortfolioPlace, Scope, Version
 from rollout.store.ledger.scopes import to_plain
 from tests.factories import CREEK, NOON, SALTS
 
@@ -127,8 +127,9 @@ def write_as_before(value):
         "effective_at",
         "returned_at",
         "evidence_pauses",
+        "portfolios",
     }
-    later |= {"has_begun", "number", "risk_share", "cleared_at", "detectors"}
+    later |= {"has_begun", "number", "year", "risk_share", "cleared_at", "detectors"}
     later |= {"counts_since", "counts_held_since"}
     return [
         [[to_plain(key), write_as_before(item)] for key, item in part.items()]
@@ -369,3 +370,21 @@ def test_the_floors_of_a_row_are_those_of_its_proposal():
     (read,) = verify_lines([build_row("r", 1, event, "", salts=SALTS).format()])
     assert apply_events([parse_event(read)]).proposals["P-1"].floors == ("0.8", "0.97")
     assert apply_events([RAISED]).proposals["P-1"].floors == ()
+
+
+def test_the_portfolio_of_a_row_is_that_of_its_proposal():
+    seen = VersionFirstUsed(at=NOON, by="policy", version="v1")
+    listed = replace(
+        RAISED,
+        cell=CREEK,
+        version="v1",
+        portfolio="supervised 3f2a 2027",
+        portfolio_cells=8,
+        portfolio_opened=2,
+        portfolio_rank=1,
+        portfolio_score="1.386295",
+    )
+    (read,) = verify_lines([build_row("r", 1, listed, "", salts=SALTS).format()])
+    place = apply_events([seen, parse_event(read)]).proposals["P-1"].place
+    assert place == PortfolioPlace("supervised 3f2a 2027", 8, CREEK, "v1", 1, 1.386295)
+    assert apply_events([RAISED]).proposals["P-1"].place is None

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from math import log
 
 import pytest
 
@@ -141,3 +142,20 @@ def test_minimums_of_a_later_span_than_the_shares_say_so(says):
         " agreement at least 80 %: 10 of 1,000 (1.0\xa0%), below the threshold; units"
         " without a counted decision count as disagreements"
     )
+
+
+@pytest.mark.parametrize("log_e", [3.0, 3.7, 4.4, 9.0])
+def test_a_met_gate_of_a_portfolio_waits_for_others_of_its_list(says, bears, log_e):
+    gate = replace(bears.find_gate(1, CREEK), has_portfolio=True)
+    listed = replace(bears, gates=(gate, *bears.gates[1:]))
+    size = listed.find_portfolio(1, CREEK).size
+    met = GateFacts(
+        gate.to, gate.risk, True, (), ("operator",), (share(log_e=log_e, needed=3.0, met=True),)
+    )
+    said = says(BEGUN, policy=listed, progress=GateOutlook(met))
+    least = next(k for k in range(1, size + 1) if log_e - 3.0 >= log(size / k))
+    assert said == (
+        f"{gate.to}: meets the conditions; its portfolio of {size} cells opens it once {least} of"
+        " them are widened or proposed, itself included"
+    )
+    assert says(BEGUN, progress=GateOutlook(met)) == f"the gate to {gate.to} is met"
