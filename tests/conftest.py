@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.parts import Spent, mark_parts
+from tests.second_tries import count_tries_in_workers
 from tests.store.compiled_statements import share_statements
 
 # Before numpy is imported: each worker has one processor, and threads of OpenBLAS spin for others.
@@ -25,7 +26,9 @@ settings.register_profile(
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+@pytest.hookimpl(trylast=True)  # after the plugin that tries tests again
 def pytest_configure(config):
+    count_tries_in_workers(config)
     if not hasattr(config, "workerinput"):  # one process alone reports
         config.pluginmanager.register(Spent(), "parts")
 
@@ -68,6 +71,18 @@ def _passwords_hashed_quickly():
         if sign_in is not None:
             quick = partial(sign_in.PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
             patch.setattr(sign_in, "PasswordHasher", quick)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _whole_responses():
+    """Let test clients ask in one step: see the module for what that saves."""
+    with pytest.MonkeyPatch.context() as patch:
+        client = sys.modules.get("starlette.testclient")  # most tests ask no service
+        if client is not None:
+            from tests.whole_responses import WholeResponseTransport  # noqa: PLC0415 - only then
+
+            patch.setattr(client, "_TestClientTransport", WholeResponseTransport)
         yield
 
 

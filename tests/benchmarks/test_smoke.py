@@ -45,13 +45,14 @@ ARGUMENTS = {
     "counting": ("--sizes", "400"),
     "curves": ("--cells", "8", "--stored", "1000", "--sites", "3", "--replicas", "1"),
     "scope_at": ("--rows", "1000"),
-    "stops_while_counting": ("--cases", "400"),
+    "stops_while_counting": ("--cases", "100"),
     "ticks": ("--cells", "20"),
 }
 """Scripts whose arguments make them small."""
 CONSTANTS = {
     "assignments": {"SITES, WINDOWS": "3, 4", "ROUNDS, REQUESTS, BATCHES, BATCH": "1, 3, 2, 5"},
     "commands": {"STOPS": "3"},
+    "counting": {"CELLS, BATCH": "8, 5_000"},
     "console_pages": {"SITES": "8"},
     "console_polls": {"ROLLOUTS, PAGES, EVERY, SECONDS": "2, 2, 1.2, 2"},
     "decisions": {"SITES, WINDOWS, CELLS_SITES": "3, 2, 4", "ROUNDS, QUESTIONS": "2, 20"},
@@ -64,6 +65,7 @@ CONSTANTS = {
     "operational_guards": {"DAYS, FIRST_DAY": "2, 20_000", "SEEDS": "(1,)", "DELAY_RUNS": "1"},
     "pooled_gains": {"RISK, SLOTS, SEED": "0.05, 60, 16"},
     "replayed_guards": {"DAYS": "3"},
+    "stops_while_counting": {"SITES": "20"},
 }
 """Constants replaced in a copy of the folder, for the processes too that a script starts."""
 

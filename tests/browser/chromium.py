@@ -17,6 +17,7 @@ QUIET = [
     "--disable-sync",
 ]
 WIDE, PHONE, SMALLEST = 1280, 360, 320
+HEIGHT = 900
 TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 LARGE = "document.documentElement.style.fontSize = '200%'"
 OPENED = "document.querySelectorAll('details').forEach(part => part.open = true)"

@@ -4,7 +4,7 @@ from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 from api.app import create_app
-from tests.browser.chromium import WIDE, chromium
+from tests.browser.chromium import HEIGHT, WIDE, chromium
 from tests.browser.town import busy, served, town
 from tests.services.houses import PASSWORD
 from tests.store.databases import fresh
@@ -27,7 +27,7 @@ def served_town(folder, hours=0, *, odd=True, **how):
 class BrowserWindow:
     """A browser's window of its own: nobody is signed in, nothing is remembered."""
 
-    def __init__(self, browser, address, *, width=WIDE, scheme="light", script=True, height=900):
+    def __init__(self, browser, address, *, width=WIDE, scheme="light", script=True, height=HEIGHT):
         self.context = browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,
@@ -68,22 +68,45 @@ def windows(browser, address):
         yield opened
 
 
+class SharedWindow:
+    """One window for everybody: who looks changes with its cookies, how with its size and colours.
+
+    A window of one's own takes a second of a processor to open and to sign in.
+    """
+
+    def __init__(self, window):
+        self._window, self._name, self._jars = window, "", {"": []}
+
+    def of(self, name, width, scheme):
+        """Return the window as somebody's, signed in, before they open a page."""
+        page, context = self._window.page, self._window.context
+        page.set_viewport_size({"width": width, "height": HEIGHT})
+        page.emulate_media(color_scheme=scheme, reduced_motion="no-preference")
+        if name != self._name:
+            page.goto("about:blank")  # no page left behind asks on with other cookies
+            self._jars[self._name] = context.cookies()
+            context.clear_cookies()
+            context.add_cookies(self._jars.get(name, []))
+            if name not in self._jars:
+                self._window.as_(name)
+            self._name = name
+        return self._window
+
+
 @contextmanager
 def residents(folder, *, odd=True):
-    """Found the busy town; give a function that opens a window of somebody, signed in once."""
-    pages = {}
+    """Found the busy town; give a function that returns the window as somebody's, signed in."""
     with (
         served_town(folder, odd=odd) as made,
         chromium() as browser,
         windows(browser, made.address) as opened,
     ):
         busy(made)
+        shared = {}
 
         def of(name, *, width=WIDE, scheme="light", script=True):
-            page_key = (name, width, scheme, script)
-            if page_key not in pages:
-                window = opened(width=width, scheme=scheme, script=script)
-                pages[page_key] = window.as_(name) if name else window
-            return pages[page_key]
+            if script not in shared:
+                shared[script] = SharedWindow(opened(script=script))
+            return shared[script].of(name, width, scheme)
 
         yield of

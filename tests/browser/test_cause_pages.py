@@ -14,6 +14,7 @@ from rollout.services.support.clock import ManualClock
 from rollout.store.database.session import Database
 from tests.browser.chromium import OPENED, TOO_WIDE, chromium, needs_chromium
 from tests.browser.console_pages import windows
+from tests.browser.looks import each_look, find_violations
 from tests.browser.town import served
 from tests.console.conftest import inhabited
 from tests.services.access.test_sign_in import QUICK
@@ -21,10 +22,6 @@ from tests.services.houses import chance
 from tests.services.incidents.cause_town import END, alarm_town
 from tests.store.databases import fresh
 
-axe = pytest.importorskip(
-    "axe_playwright_python.sync_playwright",
-    reason="axe-core is not installed; it comes with the extra dev",
-)
 pytestmark = [needs_chromium, pytest.mark.enable_socket]
 
 PAGES = {
@@ -32,7 +29,7 @@ PAGES = {
     "cause": "/rollouts/bears/cause?site=creek&window=day&version=v1",
     "cause, refused": "/rollouts/bears/cause?since=soon",
 }
-LOOKS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+WIDTHS = (1280, 390)
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +55,11 @@ def opened(tmp_path_factory):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_cause_is_accessible_and_fits_in_each_look(opened, page):
-    for width, scheme in LOOKS:
-        window = opened(width=width, scheme=scheme).as_("ana")
-        window.heard.clear()
-        window.open(PAGES[page]).evaluate(OPENED)
-        found = axe.Axe().run(window.page).response["violations"]
-        assert [(v["id"], v["nodes"][0]["html"][:160]) for v in found] == [], (width, scheme)
+    window = opened().as_("ana")
+    window.heard.clear()
+    window.open(PAGES[page]).evaluate(OPENED)
+    for look in each_look(window.page, WIDTHS):
+        assert find_violations(window.page) == [], look
         assert window.page.evaluate(TOO_WIDE) <= 0
         assert [text for text in window.heard if "422" not in text] == []
 

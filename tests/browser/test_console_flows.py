@@ -13,7 +13,7 @@ from rollout.core.scope.scope import find_acting_version
 from rollout.services.engine.rollout_state import load_rollout_state
 from tests.browser.chromium import PHONE, chromium, needs_chromium
 from tests.browser.console_pages import served_town, windows
-from tests.browser.town import NAME
+from tests.browser.town import NAME, approve
 from tests.services.houses import PASSWORD
 
 pytestmark = [needs_chromium, pytest.mark.enable_socket]  # a server on this machine is looked at
@@ -95,8 +95,7 @@ def test_what_changed_since_the_page_was_opened_is_said_and_nothing_is_lost(made
 @pytest.mark.parametrize("script", [True, False], ids=["with scripts", "without scripts"])
 def test_somebody_stops_in_two_steps_and_others_see_it(made, opened, script):
     made.hours(3)
-    decide(opened(script=script), "ana")
-    decide(opened(script=script), "bo")
+    approve(made, CREEK.site)
     made.hours(1, sites=())
     assert stage_of(made) == ("v1", 1)
     vic = opened().as_("vic").open(f"/rollouts/{NAME}")
@@ -129,8 +128,7 @@ def test_an_approval_of_what_moved_is_refused_with_the_reason_kept(made, opened)
 
 def test_the_history_can_be_scrubbed_back_to_any_instant(made, opened):
     made.hours(3)
-    for name in ("ana", "bo"):
-        decide(opened(), name)
+    approve(made, CREEK.site)
     made.hours(1, sites=())
     page = opened().as_("vic").open(f"/rollouts/{NAME}")
     assert page.locator(".wide-only .p-1").count()

@@ -11,18 +11,14 @@ import pytest
 from tests.browser.chromium import (
     LARGE,
     OPENED,
-    PHONE,
     SMALLEST,
     TOO_WIDE,
     WIDE,
     needs_chromium,
 )
 from tests.browser.console_pages import residents
+from tests.browser.looks import each_look, find_violations
 
-axe = pytest.importorskip(
-    "axe_playwright_python.sync_playwright",
-    reason="axe-core is not installed; it comes with the extra dev",
-)
 pytestmark = [needs_chromium, pytest.mark.enable_socket]  # a server on this machine is looked at
 
 R = "/rollouts/bears"
@@ -83,7 +79,6 @@ ANSWERS = {
     "uploaded files": ("ana", "/files"),
 }
 """What forms lead to, without a picture."""
-LOOKS = [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")]
 REACHED = """
 (() => {
   const at = document.activeElement;
@@ -119,12 +114,10 @@ def looked(seen, page, width=WIDE, scheme="light"):
 
 @pytest.mark.parametrize("page", PAGES | ANSWERS)
 def test_an_accessibility_checker_finds_nothing_and_the_browser_says_nothing(seen, page):
-    for width, scheme in LOOKS:
-        window = looked(seen, page, width, scheme)
-        assert window.page.evaluate(SMALL_TARGETS) == []
-        found = axe.Axe().run(window.page).response["violations"]
-        said = [(v["id"], v["nodes"][0]["html"][:160]) for v in found]
-        assert said == [], (width, scheme)
+    window = looked(seen, page)
+    for look in each_look(window.page):
+        assert window.page.evaluate(SMALL_TARGETS) == [], look
+        assert find_violations(window.page) == [], look
         assert [text for text in window.heard if not re.search("404|422", text)] == []
         assert "broken in" not in window.page.title()
 

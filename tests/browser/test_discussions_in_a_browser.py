@@ -4,13 +4,10 @@ import pytest
 
 from tests.browser.chromium import OPENED, TOO_WIDE, chromium, needs_chromium
 from tests.browser.console_pages import served_town, windows
-from tests.browser.test_cause_pages import LOOKS
+from tests.browser.looks import each_look, find_violations
+from tests.browser.test_cause_pages import WIDTHS
 from tests.browser.town import busy
 
-axe = pytest.importorskip(
-    "axe_playwright_python.sync_playwright",
-    reason="axe-core is not installed; it comes with the extra dev",
-)
 pytestmark = [needs_chromium, pytest.mark.enable_socket]
 PATH = "/rollouts/bears/incidents/I-1"
 QUESTION = "Was the lens wet? <b>" + "w" * 300 + "</b>\nIt rained."
@@ -49,11 +46,10 @@ def test_a_question_without_scripts_comes_in_elsewhere_and_fits_in_each_look(ope
     assert QUESTION in asking.inner_text(".comments li")
     watching.wait_for_selector(".comments li:has-text('It rained.')", timeout=PATIENCE)
     assert watching.input_value("#comment") == "half an answ"
-    for width, scheme in LOOKS:
-        window = opened(width=width, scheme=scheme).as_("vic")
-        window.heard.clear()
-        window.open(PATH).evaluate(OPENED)
-        found = axe.Axe().run(window.page).response["violations"]
-        assert [(v["id"], v["nodes"][0]["html"][:160]) for v in found] == [], (width, scheme)
+    window = opened().as_("vic")
+    window.heard.clear()
+    window.open(PATH).evaluate(OPENED)
+    for look in each_look(window.page, WIDTHS):
+        assert find_violations(window.page) == [], look
         assert window.page.evaluate(TOO_WIDE) <= 0
         assert window.heard == []

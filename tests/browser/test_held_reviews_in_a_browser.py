@@ -7,6 +7,7 @@ from tests.browser.chromium import PHONE, needs_chromium
 from tests.browser.test_review_in_a_browser import (
     GIF,
     SEEN,
+    await_pictures,
     browser,
     fill,
     form_of,
@@ -177,8 +178,7 @@ def test_pictures_of_held_cases_are_there_before_them(hall, opened):
     window.context.route("https://pictures.example/*", give)
     with window.page.expect_response(AHEAD):
         page = window.open("/rollouts/bears/review")
-    page.wait_for_timeout(2 * SEEN)
-    assert len(set(loaded)) == 4
+    await_pictures(page, loaded, 4)
     page.keyboard.press("b")
     assert page.evaluate("document.querySelector('.judge-photo img').complete")
     assert window.heard == []

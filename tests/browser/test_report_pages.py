@@ -27,16 +27,13 @@ from tests.browser.chromium import (
     chromium,
     needs_chromium,
 )
+from tests.browser.looks import find_violations
 from tests.factories import DAY, HOUR, NOON
 from tests.reports.conftest import BEARS, inputs_of, story
 from tests.services import bear_field as field
 from tests.services.reports.test_inputs import keep, of_store
 from tests.services.review_room import MINUTE
 
-axe = pytest.importorskip(
-    "axe_playwright_python.sync_playwright",
-    reason="axe-core is not installed; it comes with the extra dev",
-)
 pytestmark = needs_chromium
 
 SCHEMES = ("light", "dark")
@@ -147,14 +144,6 @@ def opened(browser):
         context.close()
 
 
-def broken_rules(page):
-    found = axe.Axe().run(page).response["violations"]
-    return [
-        (rule["id"], rule["impact"], [node["html"][:150] for node in rule["nodes"][:3]])
-        for rule in found
-    ]
-
-
 @pytest.mark.parametrize(
     ("name", "reader", "width", "scheme"),
     [
@@ -173,7 +162,7 @@ def broken_rules(page):
 def test_the_accessibility_checker_finds_nothing(opened, page_file, name, reader, width, scheme):
     page = opened(page_file(name), width, scheme, reader)
     page.evaluate(FIRST_ROWS)  # later rows of a table are made like these: half a minute saved
-    assert broken_rules(page) == []
+    assert find_violations(page) == []
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
@@ -187,20 +176,20 @@ def test_a_report_of_a_service_that_still_waits_is_as_good_a_page(database, open
     path.write_text(render_html_report(facts), encoding="utf-8")
     page = opened(path, PHONE, "dark")
     assert "PROVISIONAL" in page.locator(".edition").inner_text()
-    assert broken_rules(page) == []
+    assert find_violations(page) == []
     assert page.evaluate(TOO_WIDE) == 0
 
 
 @pytest.mark.parametrize("view", ["operator", "engineer", "auditor"])
 def test_a_view_alone_is_as_accessible_as_the_whole(opened, page_file, view):
-    assert broken_rules(opened(page_file("bears", view))) == []
+    assert find_violations(opened(page_file("bears", view))) == []
 
 
 def test_the_checker_sees_what_is_wrong(opened, page_file, tmp_path):
     worse = tmp_path / "worse.html"
     text = page_file("bears", "operator").read_text(encoding="utf-8")
     worse.write_text(text.replace("--ink-2: #495663", "--ink-2: #c0bcb4"), encoding="utf-8")
-    assert "color-contrast" in [rule for rule, _, _ in broken_rules(opened(worse))]
+    assert "color-contrast" in [rule for rule, _, _ in find_violations(opened(worse))]
 
 
 @pytest.mark.parametrize("name", ["mail room", "bears", "provisional bears"])
@@ -285,7 +274,7 @@ def test_pictures_of_the_worst_cases_are_drawn_and_leave_one_sheet(opened, page_
     widths = "Array.from(document.querySelectorAll('img')).map(one => one.naturalWidth)"
     assert page.evaluate(widths) == [60] * 3
     assert [address for address in page.heard if not address.startswith("file:")] == []
-    assert broken_rules(page) == []
+    assert find_violations(page) == []
     assert len(PAGE.findall(page.pdf(prefer_css_page_size=True))) == 1
     small = opened(page_file("pictures", "operator"), width=PHONE)
     assert small.evaluate(TOO_WIDE) == 0

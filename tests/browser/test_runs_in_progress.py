@@ -22,6 +22,7 @@ from rollout.store.database.session import Database
 from tests.api.bears import STRICTER
 from tests.browser.chromium import OPENED, TOO_WIDE, chromium, needs_chromium
 from tests.browser.console_pages import windows
+from tests.browser.looks import each_look, find_violations
 from tests.browser.town import served
 from tests.console.conftest import inhabited
 from tests.services.access.test_sign_in import QUICK
@@ -29,13 +30,10 @@ from tests.services.houses import chance
 from tests.services.incidents.cause_town import END, alarm_town
 from tests.store.databases import fresh
 
-axe = pytest.importorskip(
-    "axe_playwright_python.sync_playwright",
-    reason="axe-core is not installed; it comes with the extra dev",
-)
 pytestmark = [needs_chromium, pytest.mark.enable_socket]
-LOOKS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+WIDTHS = (1280, 390)
 LONG = 60.0
+STAYING = "window.stop()"  # such a page loads itself again after a second or two
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +76,14 @@ def held(monkeypatch, module, name, patience):
 
 def look(opened, user, path, progress):
     """Look at a page of a run in each size and colour scheme."""
-    for width, scheme in LOOKS:
-        window = opened(width=width, scheme=scheme).as_(user)
-        window.open(path).evaluate(OPENED)
-        assert progress in window.page.locator("main").inner_text()
-        found = axe.Axe().run(window.page).response["violations"]
-        assert [(v["id"], v["nodes"][0]["html"][:160]) for v in found] == [], (width, scheme)
-        assert window.page.evaluate(TOO_WIDE) <= 0
+    window = opened().as_(user)
+    page = window.page
+    for seen in each_look(page, WIDTHS):
+        window.open(path).evaluate(STAYING)
+        page.evaluate(OPENED)
+        assert progress in page.locator("main").inner_text()
+        assert find_violations(page) == [], seen
+        assert page.evaluate(TOO_WIDE) <= 0
 
 
 def test_a_search_for_a_cause(opened, monkeypatch):

@@ -3,24 +3,19 @@
 import pytest
 
 from tests.browser.chromium import (
+    HEIGHT,
     OPENED,
-    PHONE,
     SMALLEST,
     TOO_WIDE,
-    WIDE,
     chromium,
     needs_chromium,
 )
 from tests.browser.console_pages import served_town, windows
+from tests.browser.looks import each_look, find_violations
 from tests.recorded import write_records
 
-axe = pytest.importorskip(
-    "axe_playwright_python.sync_playwright",
-    reason="axe-core is not installed; it comes with the extra dev",
-)
 pytestmark = [needs_chromium, pytest.mark.enable_socket]  # a server on this machine is looked at
 
-LOOKS = [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")]
 LONGEST = 240_000  # ms; a run of low priority on a busy machine
 
 
@@ -39,15 +34,12 @@ def test_files_are_sent_and_read_without_scripts(tmp_path):
         assert "You can leave this page" in page.inner_text("main")
         page.wait_for_selector("#replay", timeout=LONGEST)  # the page reloads itself
         assert "Plan of ramps" in page.inner_text("main")
-        for width, scheme in LOOKS:
-            window = opened(width=width, scheme=scheme).as_("ana")
-            window.open("/files").evaluate(OPENED)
-            found = axe.Axe().run(window.page).response["violations"]
-            said = [(v["id"], v["nodes"][0]["html"][:160]) for v in found]
-            assert said == [], (width, scheme)
+        window = opened().as_("ana")
+        window.open("/files").evaluate(OPENED)
+        for look in each_look(window.page):
+            assert find_violations(window.page) == [], look
             assert window.heard == []
-        smallest = opened(width=SMALLEST).as_("ana").open("/files")
-        smallest.evaluate(OPENED)
-        assert smallest.evaluate(TOO_WIDE) <= 0
+        window.page.set_viewport_size({"width": SMALLEST, "height": HEIGHT})
+        assert window.page.evaluate(TOO_WIDE) <= 0
         page.click("text=Read the whole report")
         assert "ramps" in page.inner_text("h1")

@@ -125,7 +125,23 @@ class Town:
         return SCRIPT if self.odd else "snow on the lens"
 
     def hours(self, n, *, sites=None, right=1.0):
-        """Let hours pass with six cases an hour at each site, judged outside; tick each hour."""
+        """Let hours pass with six cases an hour at each site, judged outside; tick each hour.
+
+        The first ones are played once for all towns that are new and alike.
+        """
+        if n and (self.clock.now(), self.sent, sites, right) == (START, 0, None, 1.0):
+            self.sent = fill_first_hours(self.database, *self.keys, odd=self.odd, count=n)
+            self.clock.advance(n * HOUR)
+            return self
+        return self.play_hours(n, sites=sites, right=right)
+
+    @property
+    def keys(self):
+        """Return the keys of the programs that send cases and decisions."""
+        return self.box.headers["Authorization"].removeprefix("Bearer "), self.desk_key
+
+    def play_hours(self, n, *, sites=None, right=1.0):
+        """Send what `hours` tells of."""
         everywhere = ("creek", "lake", ODD if self.odd else PLAIN)
         for _ in range(n):
             for site in everywhere if sites is None else sites:
@@ -268,8 +284,7 @@ def busy(town):
     """
     if (town.clock.now(), town.sent) != (START, 0):
         return play_busy_day(town)
-    program_keys = (town.box.headers["Authorization"].removeprefix("Bearer "), town.desk_key)
-    now, town.sent = fill_busy_town(town.database, *program_keys, odd=town.odd)
+    now, town.sent = fill_busy_town(town.database, *town.keys, odd=town.odd)
     town.clock.advance(now - START)
     return town
 
@@ -282,17 +297,17 @@ def fill_busy_town(database, key, desk_key, *, odd):
         return town.clock.now(), town.sent
 
 
+@filled_once
+def fill_first_hours(database, key, desk_key, *, odd, count):
+    """Let the first hours pass in a new town; return how many cases were sent."""
+    with opened_town(database, key, desk_key, odd=odd) as town:
+        return town.play_hours(count).sent
+
+
 def play_busy_day(town):
     """Let the busy day happen; return the town."""
     town.hours(10)
-    everything = {p.id: p.evidence_hash for p in scope_of(town).proposals.values()}
-    creek = [p for p in scope_of(town).proposals.values() if p.cell.site == "creek"]
-    for name in ("ana", "bo"):
-        by = Caller(name, role_assignments=PEOPLE[name])
-        for case in creek:
-            proposals.approve_proposal(
-                town.database, by, NAME, case.id, everything[case.id], at=town.clock.now()
-            )
+    approve(town, "creek")
     town.hours(1)
     town.hours(4, sites=("creek",), right=0.0)
     town.hours(10)
@@ -309,6 +324,17 @@ def play_busy_day(town):
     town.waits(3)
     request_report(town.database, ana, NAME, "weekly", ReportOptions(), town.clock.now())
     return town
+
+
+def approve(town, site):
+    """Let two people approve all proposals of a site."""
+    raised = [p for p in scope_of(town).proposals.values() if p.cell.site == site]
+    for name in ("ana", "bo"):
+        by = Caller(name, role_assignments=PEOPLE[name])
+        for each in raised:
+            proposals.approve_proposal(
+                town.database, by, NAME, each.id, each.evidence_hash, at=town.clock.now()
+            )
 
 
 def scope_of(town):
