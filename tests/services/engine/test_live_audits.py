@@ -172,3 +172,12 @@ def test_a_unit_that_another_policy_counted_is_drawn_by_the_least_share_alone():
         NO_CONFIDENCE: [True, True, True],
         BAND + 90: [True, True, False],
     }
+
+
+def test_policies_that_differ_in_a_confidence_alone_have_rows_of_their_own():
+    stage = replace(UNSURE.stages[1], unsure=(UnsureShare(0.5, 0.8),))
+    stages = (UNSURE.stages[0], stage, *UNSURE.stages[2:])
+    other = replace(UNSURE, hash="other", stages=stages)
+    events = applied(20, UNSURE, 2), applied(30, other, 3)
+    past = begun(*events, policies=ALL | {other.hash: other})
+    assert len(past.stage_shares.reviewed_buckets) == 1 + 3 * len(HALF.stages)
