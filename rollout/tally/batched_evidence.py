@@ -9,7 +9,6 @@ from typing import Final
 import numpy as np
 
 from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.gate_series import list_bands
 from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays
 
 BATCH_SIZE: Final = 20
@@ -26,7 +25,7 @@ def batch_view(view: EvidenceView) -> EvidenceView:
     each cell of a wave.
     """
     starts, planted = _list_starts(view), view.rows.planted
-    bands = list_bands(view.unit_classes)
+    bands = _list_floor_bands(view)
     rows = replace(
         view.rows,
         gate=_batch_gate_rows(view, starts),
@@ -46,7 +45,13 @@ def _batch_gate_rows(view: EvidenceView, starts: IntArray) -> UnitArrays:
     whole = view.unit_classes.is_whole_unit & ~view.unit_classes.is_missing
     is_judged = whole[gate.unit_class] if len(gate) else np.zeros(0, dtype=bool)
     is_judged &= view.find_visible(gate)
-    return select_batches(gate, is_judged, starts, list_bands(view.unit_classes))
+    return select_batches(gate, is_judged, starts, _list_floor_bands(view))
+
+
+def _list_floor_bands(view: EvidenceView) -> IntArray:
+    """Return the band of each unit class by which figures are read: none without floors."""
+    bands = view.unit_classes.bands
+    return bands if view.policy.evidence.higher_floors else np.zeros_like(bands)
 
 
 def select_batches(

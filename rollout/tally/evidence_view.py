@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import cached_property, partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import MeasureKey, VersionEvidence
@@ -57,6 +58,7 @@ from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import BoolArray, CellUnitArrays, IntArray, UnitArrays, UnitClasses
 from rollout.tally.value_series import ValueSeries
 
+WEIGHTED_MEASURES = frozenset({"agreement", "recall", "precision", "cost"})
 _BEFORE_ALL_SLOTS = np.array([FIRST_SLOT])  # before all slots, where gates are read too
 
 
@@ -177,6 +179,10 @@ class EvidenceView:
         return self._select_visible(self.rows.guard)
 
     @cached_property
+    def _audited_guard_rows(self) -> UnitArrays:
+        return self.select_audited(self.rows.guard)
+
+    @cached_property
     def planted_rows(self) -> UnitArrays:
         """Return the visible planted rows of this attempt."""
         return self._select_attempt(self.rows.planted)
@@ -201,6 +207,31 @@ class EvidenceView:
         if self.stage_history.ever_left_shadow:
             is_visible &= self._find_reviewed(rows)
         return is_visible
+
+    def select_audited(self, rows: UnitArrays) -> UnitArrays:
+        """Return the familiar units with a blind review at their confidence, for guards.
+
+        Gates count the visible ones: those that every confidence would have sampled.
+        """
+        if self.shares.band_buckets is None or not self.stage_history.ever_left_shadow:
+            return self._select_visible(rows)
+        if self.unit_classes.has_values:
+            rows = rows.select(self.find_familiar(rows))
+        return rows.select(self.find_audited(rows))
+
+    def find_audited(self, rows: UnitArrays) -> BoolArray:
+        """Return which units the stage sends to a blind review at their confidence."""
+        stage_levels = self.stage_history.find_levels(rows.occurred)
+        bands = self.unit_classes.bands[rows.unit_class]
+        return self.shares.find_audited(stage_levels, bands, self.find_buckets(rows))
+
+    def find_weights(self, rows: UnitArrays) -> NDArray[np.float64] | None:
+        """Return each unit's weight under the shares of its time; None where all are 1."""
+        if self.shares.band_weights is None:
+            return None
+        stage_levels = self.stage_history.find_levels(rows.occurred)
+        weights = self.shares.band_weights[stage_levels, self.unit_classes.bands[rows.unit_class]]
+        return None if (weights == 1).all() else weights
 
     def find_familiar(self, rows: UnitArrays) -> BoolArray:
         """Return which units were familiar to the version when they occurred."""
@@ -410,7 +441,7 @@ class EvidenceView:
             return self.floor_views[find_acting_index(self.policy, self.state)].guard_series
         guards = self.policy.list_guards(self.cell)
         series = {guard.id: self.compute_guard_series(guard) for guard in guards}
-        for name in ("_detector_rows", "_visible_guard_rows"):
+        for name in ("_detector_rows", "_visible_guard_rows", "_audited_guard_rows"):
             self.__dict__.pop(name, None)  # large, and the series hold what is read of them
         return series
 
@@ -465,7 +496,8 @@ class EvidenceView:
         if isinstance(guard.condition, GainCondition):
             return compute_gain_series(guard, self._select_watched_arms(guard, guard.condition))
         rows = self._select_detector_rows(guard)
-        return compute_detector_series(guard, rows, self.unit_classes, self.policy)
+        weights = self.find_weights(rows) if _is_weighted(guard) else None
+        return compute_detector_series(guard, rows, self.unit_classes, self.policy, weights)
 
     def _compute_episode_series(self, guard: Guard) -> GuardSeries:
         measure = guard.condition.measure
@@ -477,7 +509,7 @@ class EvidenceView:
             rows = self._select_closed(measure)
             slots, is_bad = rows.slot, self.unit_classes.is_missing[rows.unit_class]
             if measure == "unaudited" and per_day is not None:
-                per_day *= max(stage.audit or 0.0 for stage in self.policy.stages)
+                per_day *= max(stage.find_audit_share(None) for stage in self.policy.stages)
         last_alarm = self.state.last_alarms.get(guard.id)
         restarted = None
         if last_alarm is not None and guard.then in NARROWING_EFFECTS:
@@ -527,28 +559,32 @@ class EvidenceView:
 
     def _select_detector_rows(self, guard: Guard) -> UnitArrays:
         """Return a guard's rows since the stage's change and its last alarm."""
-        is_override = guard.condition.measure == "override"
-        rows = self._assisted_rows if is_override else self._visible_guard_rows
+        is_override, is_weighted = guard.condition.measure == "override", _is_weighted(guard)
+        if is_override:
+            rows = self._assisted_rows
+        else:
+            rows = self._audited_guard_rows if is_weighted else self._visible_guard_rows
         has_episodes = names_slices(guard.condition)  # that last until recovery, unless they narrow
         find_start = self.state.find_detector_start
         since = find_start(guard.id).changed_at if has_episodes else self.state.changed_at
         last_alarm, after_slot = self.state.last_alarms.get(guard.id), FIRST_SLOT
         if last_alarm is not None and (guard.then in NARROWING_EFFECTS or not has_episodes):
             after_slot = find_slot_before(last_alarm, self.policy.tick)
-        key = (is_override, self.find_first_slot(since), after_slot)
+        first_slot = self.find_first_slot(since)
+        key = (is_override, is_weighted, first_slot, after_slot)
         if key not in self._detector_rows:
-            is_kept = (rows.occurred >= key[1]) & (rows.slot > after_slot)
+            is_kept = (rows.occurred >= first_slot) & (rows.slot > after_slot)
             self._detector_rows[key] = rows.select(is_kept)
         return self._detector_rows[key]
 
     @cached_property
-    def _detector_rows(self) -> dict[tuple[bool, int, int], UnitArrays]:
-        """Return the rows that several guards share, by override and the slots they begin after."""
+    def _detector_rows(self) -> dict[tuple[bool, bool, int, int], UnitArrays]:
+        """Return the rows that several guards share: overrides or weighted, and since when."""
         return {}
 
     def _select_closed(self, measure: str) -> UnitArrays:
         """Return the closed units since the stage's change; audits for `unaudited`."""
-        rows = self._select_visible(self.rows.gate)
+        rows = self.select_audited(self.rows.gate)
         is_kept = self.unit_classes.is_whole_unit[rows.unit_class]
         is_kept &= rows.occurred >= self.find_first_slot(self.state.changed_at)
         if measure == "unaudited":
@@ -557,3 +593,9 @@ class EvidenceView:
                 self.find_buckets(rows) >= self.shares.blind_buckets[stage_levels]
             )
         return rows.select(is_kept)
+
+
+def _is_weighted(guard: Guard) -> bool:
+    """Return whether a guard weighs audits by confidence; others count visible units alike."""
+    condition = guard.condition
+    return condition.measure in WEIGHTED_MEASURES and not names_slices(condition)

@@ -53,14 +53,9 @@ def build_floor_views(view: EvidenceView) -> tuple[EvidenceView, ...]:
     )
 
 
-def list_bands(unit_classes: UnitClasses) -> IntArray:
-    """Return the confidence band of each unit class; 0 without several floors."""
-    return np.array([unit_class.band for unit_class in unit_classes.classes], dtype=np.int64)
-
-
 def _select_band(rows: CellUnitArrays, unit_classes: UnitClasses, band: int) -> CellUnitArrays:
     """Return the units of a band and those above."""
-    bands = list_bands(unit_classes)
+    bands = unit_classes.bands
 
     def select(part: UnitArrays) -> UnitArrays:
         return part.select(bands[part.unit_class] >= band)

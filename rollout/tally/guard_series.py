@@ -16,6 +16,7 @@ from rollout.core.policy.cell_evidence import GuardReading
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.detector import (
+    FALLS,
     compute_action_change_log_factors,
     compute_agreement_log_factors,
     compute_cost_log_factors,
@@ -93,7 +94,11 @@ class GuardSeries:
 
 
 def compute_detector_series(
-    guard: Guard, rows: UnitArrays, unit_classes: UnitClasses, policy: Policy
+    guard: Guard,
+    rows: UnitArrays,
+    unit_classes: UnitClasses,
+    policy: Policy,
+    weights: NDArray[np.float64] | None = None,
 ) -> GuardSeries:
     """Return the readings of a guard's detector, started before the first row.
 
@@ -102,12 +107,22 @@ def compute_detector_series(
         rows: guard rows since the detector's start; assisted rows for `override`.
         unit_classes: the classes of the history.
         policy: for cost levels and the largest cost.
+        weights: of each row, in (0, 1]; None if all are 1.
     """
-    slots, counts = _group_by_slot(rows, unit_classes.get_class_counts(guard.condition))
+    class_counts = unit_classes.get_class_counts(guard.condition)
+    slots, counts = _group_by_slot(rows, class_counts)
     if not len(slots):
         return GuardSeries(slots, np.empty(0, dtype=bool), slots, slots)
     compared = counts.sum(axis=1)
-    path = compute_log_path(_compute_log_factors(guard, counts, policy), compared)
+    if weights is None:
+        log_factors = _compute_log_factors(guard, counts, policy)
+    else:
+        log_factors = np.zeros((len(slots), FALLS))
+        for weight in np.unique(weights):
+            part_slots, part_counts = _group_by_slot(rows.select(weights == weight), class_counts)
+            part_factors = _compute_weighted_factors(guard, part_counts, policy, float(weight))
+            log_factors[np.searchsorted(slots, part_slots)] += part_factors
+    path = compute_log_path(log_factors, compared)
     return GuardSeries(
         slots=slots,
         is_alarm=path >= log(guard.false_alarm_every),
@@ -167,6 +182,18 @@ def _compute_log_factors(guard: Guard, counts: IntArray, policy: Policy) -> NDAr
         )
     reference = condition.line if condition.at_least else 1 - condition.line
     return compute_agreement_log_factors(counts[:, 0], compared, reference=reference)
+
+
+def _compute_weighted_factors(
+    guard: Guard, counts: IntArray, policy: Policy, weight: float
+) -> NDArray[np.float64]:
+    """Return ln F of records of one weight; shares are losses of 0 and 1."""
+    condition = guard.condition
+    if condition.measure == "cost":
+        levels, threshold = scale_cost_levels(policy), scale_cost_threshold(condition, policy)
+    else:
+        levels, threshold = (0.0, 1.0), 1 - condition.line
+    return compute_cost_log_factors(counts, losses=levels, reference=threshold, weight=weight)
 
 
 def _count_against(guard: Guard, counts: IntArray) -> IntArray:

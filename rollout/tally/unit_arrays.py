@@ -116,6 +116,11 @@ class UnitClasses:
         )
 
     @cached_property
+    def bands(self) -> IntArray:
+        """Return the confidence band of each class; 0 where none is recorded."""
+        return np.array([unit_class.band for unit_class in self.classes], dtype=np.int64)
+
+    @cached_property
     def agrees(self) -> BoolArray:
         """Return in which classes model and human agree."""
         return np.array([unit_class.agrees for unit_class in self.classes], dtype=bool)

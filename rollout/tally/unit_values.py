@@ -6,18 +6,22 @@ import polars as pl
 from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.familiarity import FamiliarityRule, encode_case_values
 from rollout.core.policy.policy import Policy
+from rollout.tally.audit_weights import build_percent_band
 from rollout.tally.frames import ATTRIBUTE_PREFIX
 
 
 def build_band_columns(policy: Policy) -> dict[str, nw.Expr]:
-    """Return the column `band`: how many floors above the lowest the confidence reaches.
+    """Return the column `band` of units under a policy that treats confidences differently.
 
-    A missing confidence reaches none, as does one above 1. There is no column without such floors.
+    With several confidence floors it is how many above the lowest the confidence reaches; a missing
+    confidence reaches none, as does one above 1. With audits by confidence it is that of
+    `rollout.tally.audit_weights`. Other policies have no such column.
     """
-    floors = policy.evidence.higher_floors
+    confidence, floors = nw.col("confidence"), policy.evidence.higher_floors
+    if any(stage.unsure for stage in policy.stages):
+        return {"band": build_percent_band(confidence)}
     if not floors:
         return {}
-    confidence = nw.col("confidence")
     reached = (
         ((confidence >= floor) & (confidence <= 1)).fill_null(value=False).cast(nw.Int64)
         for floor in floors

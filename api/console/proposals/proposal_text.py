@@ -240,8 +240,8 @@ def _describe_stage(policy: Policy, stage: Stage, version: str) -> str:
     unit, explanation = ("episodes", " (groups of cases)") if is_episode else ("cases", "")
     blind_text = f"In {stage.blind * 100:g} % of {unit} humans answer without seeing it"
     if stage.model_decides:
-        audit_share = f"{(stage.audit or 0) * 100:g} %"
-        audit_text = f"humans check {audit_share} of its decisions afterwards (audits)"
+        audits = f"{(stage.audit or 0) * 100:g} % of its decisions{stage.describe_unsure()}"
+        audit_text = f"humans check {audits} afterwards (audits)"
         return f"{version} decides by itself; {audit_text}." + (
             f" {blind_text}." if stage.blind else ""
         )

@@ -137,7 +137,8 @@ def _decide(
         policy, question.key, question.site, question.at, question.episode
     )
     sampling_value = compute_sampling_value(salt, SAMPLING_PURPOSE, sampling_key)
-    return assign_by_sampling(acting.stage, sampling_value, scope, policy, lease)
+    reviewed_share = acting.stage.find_reviewed_share(question.confidence)
+    return assign_by_sampling(acting.stage, sampling_value, scope, policy, lease, reviewed_share)
 
 
 def get_full_lease(policy: Policy, site: Site | None) -> timedelta:
@@ -245,9 +246,17 @@ def assign_human(
 
 
 def assign_by_sampling(
-    stage: Stage, sampling_value: float, scope: Scope, policy: Policy, lease: timedelta
+    stage: Stage,
+    sampling_value: float,
+    scope: Scope,
+    policy: Policy,
+    lease: timedelta,
+    reviewed_share: float,
 ) -> Assignment:
-    """Return the assignment that a stage gives a sampling value."""
+    """Return the assignment that a stage gives a sampling value.
+
+    `reviewed_share` is that of the case's confidence.
+    """
     is_audited = False
     if sampling_value < stage.blind:
         decider, exposure, share, reason = "human", "blind", stage.blind, "blind share"
@@ -255,8 +264,8 @@ def assign_by_sampling(
         share, reason = 1 - stage.blind, "a human confirms"
         decider, exposure = "human", "assisted"
     else:
-        decider, exposure, is_audited = "model", "blind", sampling_value < stage.reviewed_share
-        share = stage.reviewed_share - stage.blind if is_audited else 1 - stage.reviewed_share
+        decider, exposure, is_audited = "model", "blind", sampling_value < reviewed_share
+        share = reviewed_share - stage.blind if is_audited else 1 - reviewed_share
         reason = "audited" if is_audited else "the model decides"
     revision, fallbacks = scope.revision, _list_fallbacks(policy)
     return Assignment(

@@ -17,6 +17,7 @@ from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site, Window
 from rollout.core.calendar.windows import select_window
 from rollout.core.policy.confidence_floors import reaches_floor
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.stages import Stage
 from rollout.core.scope.assignment import (
     BELOW_FLOOR,
     MAX_CLOCK_SKEW,
@@ -58,8 +59,10 @@ class CellAnswers(Generic[Answer]):
 
     Attributes:
         in_shadow: the only answer where the version does not act.
-        by_bucket: otherwise, by the bucket of the sampling value.
+        by_bucket: otherwise, by the bucket of the sampling value; of the surest cases.
         cell, stage, until: what answers to doubtful cases are made of.
+        unsure: likewise, by audit band, from the least sure on; () with one audit share for all.
+        audited_by: the stage whose audit bands those are.
         floor: the confidence from which the version decides; None for any.
     """
 
@@ -69,6 +72,8 @@ class CellAnswers(Generic[Answer]):
     stage: str = ""
     until: float = inf
     floor: float | None = None
+    unsure: tuple[tuple[Answer, ...], ...] = ()
+    audited_by: Stage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +201,10 @@ class AssignmentTable(Generic[Answer]):
         unit_key = (
             key if self._is_case_unit else compute_unit_key(self._policy, key, site, at, episode)
         )
-        return answers.by_bucket[self._find_bucket(unit_key)]
+        by_bucket = answers.by_bucket
+        if answers.audited_by is not None:
+            by_bucket = answers.unsure[answers.audited_by.find_audit_band(confidence)]
+        return by_bucket[self._find_bucket(unit_key)]
 
     def _answer_doubt(self, answers: CellAnswers[Answer], doubt: str) -> Answer:
         site = answers.cell.site
@@ -298,12 +306,20 @@ class AssignmentTable(Generic[Answer]):
             compute_end(scope, policy, cell, scope.get_first_name(version), instant, closes)
         )
         lowest_values = (0.0, *policy.bucket_edges)  # of the buckets
-        by_bucket = (
-            assign_by_sampling(acting.stage, value, scope, policy, full_lease)
-            for value in lowest_values
+        stage = acting.stage
+        by_band = tuple(
+            tuple(
+                self._build_answer(
+                    site.id,
+                    assign_by_sampling(stage, value, scope, policy, full_lease, reviewed_share),
+                    until,
+                )
+                for value in lowest_values
+            )
+            for reviewed_share in stage.reviewed_shares
         )
-        answers = tuple(self._build_answer(site.id, assignment, until) for assignment in by_bucket)
-        return CellAnswers(None, answers, cell, acting.stage.id, until, acting.floor)
+        unsure = (by_band, stage) if stage.unsure else ()
+        return CellAnswers(None, by_band[-1], cell, stage.id, until, acting.floor, *unsure)
 
     def _compile_no_cell(self, site: Site) -> CellAnswers[Answer]:
         full_lease = get_full_lease(self._policy, site)

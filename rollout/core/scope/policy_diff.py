@@ -27,6 +27,7 @@ from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_rules import shorten_content
 from rollout.core.policy.wave_conditions import WaveCondition
 from rollout.core.scope.section_diffs import (
+    compare_audits,
     compare_ceilings,
     compare_familiarity,
     compare_floors,
@@ -266,8 +267,7 @@ def _compare_stage(old: Stage, new: Stage) -> Sentences:
     if new.model_decides and not old.model_decides:
         yield f"at {new.id} the model decides, where a human confirmed"
     yield from compare_model_shares(old, new)
-    if old.audit is not None and new.audit is not None and new.audit < old.audit:
-        yield f"{new.id}: fewer audits, {_format_share(new.audit)}"
+    yield from compare_audits(old, new)
     if new.lasts > old.lasts:
         yield f"{new.id}: a grant lasts longer, {format_duration(new.lasts)}"
 

@@ -24,7 +24,8 @@ from rollout.core.statistics.evidence import Floats, check_inside_unit, check_le
 
 LogSums: TypeAlias = tuple[float, ...]
 
-_FALL_SIZES = np.arange(1.0, 9.0)
+FALLS = 8
+_FALL_SIZES = np.arange(1.0, FALLS + 1)
 _INITIAL_LOG_SUMS: LogSums = (-inf,) * len(_FALL_SIZES)
 
 

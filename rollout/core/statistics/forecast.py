@@ -1,15 +1,20 @@
 """Forecasts of gates and guards, for display only: no decision uses them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from math import log
+from typing import NamedTuple
 
 import numpy as np
 import scipy
 
-from rollout.core.statistics.detector import compute_agreement_log_factors
+from rollout.core.statistics.detector import (
+    FALLS,
+    compute_agreement_log_factors,
+    compute_cost_log_factors,
+)
 from rollout.core.statistics.evidence import Floats, check_inside_unit, count_further_agreements
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 
@@ -214,17 +219,58 @@ def estimate_detection_records(
     good, bad = compute_agreement_log_factors([1, 0], [1, 1], reference=reference)
     top = log(_LARGEST_OF_MEAN * false_alarm_every)
     return min(
-        _estimate_mean_records(g, b, share_after_fall, top) for g, b in zip(good, bad, strict=True)
+        _estimate_mean_records(((share_after_fall, g), (1 - share_after_fall, b)), top)
+        for g, b in zip(good, bad, strict=True)
     )
 
 
-def _estimate_mean_records(good: float, bad: float, rate: float, top: float) -> float:
+class AuditedGroup(NamedTuple):
+    """Audited records that are alike: their share of all, their errors and their weight."""
+
+    chance: float
+    error: float
+    weight: float
+
+
+def estimate_weighted_records(
+    reference: float, false_alarm_every: float, groups: Sequence[AuditedGroup]
+) -> float:
+    """Return the mean audited records until a detector that weighs them alarms.
+
+    As `estimate_detection_records`, which it equals for one group of weight 1. The weighted mean
+    error has to lie above 1 − `reference`.
+
+    >>> round(estimate_weighted_records(0.98, 10_000, (AuditedGroup(1.0, 0.1, 1.0),)))
+    88
+    """
+    factors = [
+        compute_cost_log_factors(
+            [[1, 0], [0, 1]], losses=(0, 1), reference=1 - reference, weight=group.weight
+        )
+        for group in groups
+    ]
+    top = log(_LARGEST_OF_MEAN * false_alarm_every)
+    return min(
+        _estimate_mean_records(
+            [
+                (group.chance * share, float(row[k]))
+                for group, rows in zip(groups, factors, strict=True)
+                for share, row in zip((1 - group.error, group.error), rows, strict=True)
+                if share
+            ],
+            top,
+        )
+        for k in range(FALLS)
+    )
+
+
+def _estimate_mean_records(steps: Sequence[tuple[float, float]], top: float) -> float:
     """Return the mean records until one sum reaches `top`.
 
-    The sum is R ← F·(R + 1), from 0; it reaches the top when ln R ≥ top.
+    The sum is R ← F·(R + 1), from 0; it reaches the top when ln R ≥ top. `steps` are the chances of
+    each ln F.
     """
-    grid = np.linspace(good, top, _GRID_SIZE)
-    steps = ((rate, good), (1 - rate, bad))
+    grid = np.linspace(min(step for _, step in steps), top, _GRID_SIZE)
     stay_weights = sum(chance * _build_landing_weights(grid, step) for chance, step in steps)
     mean_records = np.linalg.solve(np.eye(_GRID_SIZE) - stay_weights, np.ones(_GRID_SIZE))
     return 1 + sum(

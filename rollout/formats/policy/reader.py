@@ -98,7 +98,10 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
 def _build_stage(shape: StageShape) -> Stage:
     if shape.share is not None:
         return build_shared_stage(shape.id, shape.share, shape.audit, shape.lasts)
-    return Stage(shape.id, shape.blind, shape.audit, shape.lasts)
+    if shape.audit is None:
+        return Stage(shape.id, shape.blind, lasts=shape.lasts)
+    least, unsure = shape.audit
+    return Stage(shape.id, shape.blind, least, shape.lasts, unsure=unsure)
 
 
 def _build_outcome(shape: OutcomeShape) -> OutcomeRule:

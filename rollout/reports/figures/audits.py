@@ -30,7 +30,6 @@ STAGE_SCHEMA = {
     "era": pl.Int64,
     "rung": pl.Int64,
     "stage": pl.String,
-    "seen": pl.Float64,  # share with an unassisted decision
     "blind": pl.Float64,  # share that humans decide blind
     "decides": pl.Boolean,  # whether the model decides the rest
 }
@@ -138,23 +137,22 @@ def build_sampling_frame(inputs: ReportInputs, cases: pl.DataFrame) -> pl.DataFr
     is_usable = pl.col("usable").fill_null(value=False)
     return joined.with_columns(
         usable=is_usable,
-        chance=pl.when(is_usable).then("seen").otherwise(1.0),
+        chance=pl.when(is_usable).then("reviewed_share").otherwise(1.0),
         drawn=(pl.col("decider") == HUMAN) | pl.col("audited"),
     ).sort("case_key")
 
 
 def _build_stage_rows(
     policy_periods: tuple[PolicyPeriod, ...],
-) -> Iterator[tuple[int, int, str, float, float, bool]]:
+) -> Iterator[tuple[int, int, str, float, bool]]:
     """Yield each stage of each policy as a row of `STAGE_SCHEMA`."""
     for index, period in enumerate(policy_periods):
-        yield index, 0, period.policy.stage_ids[0], 1.0, 1.0, False
+        yield index, 0, period.policy.stage_ids[0], 1.0, False
         for stage_level, stage in enumerate(period.policy.stages, start=1):
             yield (
                 index,
                 stage_level,
                 stage.id,
-                stage.reviewed_share,
                 stage.blind,
                 stage.model_decides,
             )

@@ -6,6 +6,7 @@ The engine counts units; costs are of cases, so every case is assigned.
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
+import narwhals as nw
 import numpy as np
 import polars as pl
 
@@ -21,6 +22,7 @@ from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.events import FamiliarityChanged, TakenOver, Widened
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.reports.inputs.inputs import PolicyPeriod, ReportInputs
+from rollout.tally.audit_weights import NO_CONFIDENCE, build_percent_band
 from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.frames import VALUE_PREFIX
 from rollout.tally.slots import find_slot_after
@@ -65,6 +67,7 @@ DECIDER_SCHEMA = {
     "version": pl.String,
     "decider": pl.String,
     "audited": pl.Boolean,
+    "reviewed_share": pl.Float64,
     "unfamiliar": pl.String,
     "stage_decider": pl.String,
 }
@@ -74,10 +77,10 @@ def assign_deciders(inputs: ReportInputs) -> pl.DataFrame:
     """Return every case in a cell with its decider.
 
     Columns: case_key, site, window, unit (its number), t, rung (stage level), version (null in
-    shadow), decider, audited, unfamiliar (values in words with which the acting version was not
-    familiar, null without any), stage_decider (the decider if all values had been familiar).
-    Unfamiliar cases, and those without a usable answer of the acting version, are decided by a
-    human.
+    shadow), decider, audited, reviewed_share (of cases like it, decided blind; 1 in shadow),
+    unfamiliar (values in words with which the acting version was not familiar, null without any),
+    stage_decider (the decider if all values had been familiar). Unfamiliar cases, and those without
+    a usable answer of the acting version, are decided by a human.
     """
     acting_versions = find_acting_versions(inputs)
     histories = build_familiar_histories(inputs)
@@ -144,17 +147,34 @@ def _assign_cell_deciders(
     occurred = part["occurred_us"].to_numpy() // count_micros(policy.tick)
     stage_levels, buckets = _find_levels_and_buckets(part, cell, period, inputs.salt)
     is_above_shadow = stage_levels > 0
-    is_sampled = np.where(is_above_shadow, buckets < shares.reviewed_buckets[stage_levels], True)
+    versions = _find_versions(policy, acting_versions.get(cell, []), occurred, is_above_shadow)
+    bands, reviewed_shares = np.zeros_like(buckets), shares.reviewed_shares[stage_levels]
+    if shares.band_weights is not None:
+        bands = _find_bands(part, versions, inputs)
+        reviewed_shares /= shares.band_weights[stage_levels, bands]
+    is_sampled = ~is_above_shadow | shares.find_audited(stage_levels, bands, buckets)
     is_blind = np.where(is_above_shadow, buckets < shares.blind_buckets[stage_levels], True)
     decider = np.where(
         is_blind, HUMAN, np.where(shares.model_decides[stage_levels], MODEL, HUMAN_CONFIRMS)
     )
     return part.select("case_key", "site", "window", "unit", "occurred_us").with_columns(
         rung=pl.Series(stage_levels),
-        version=_find_versions(policy, acting_versions.get(cell, []), occurred, is_above_shadow),
+        version=versions,
         decider=pl.Series(decider.astype(str)),
         audited=pl.Series(is_sampled & ~is_blind),
+        reviewed_share=pl.Series(reviewed_shares),
     )
+
+
+def _find_bands(part: pl.DataFrame, versions: pl.Series, inputs: ReportInputs) -> IntArray:
+    """Return the confidence band of the acting version's answer to each case."""
+    predictions = nw.from_native(inputs.records.predictions)
+    bands = predictions.select("case_key", "version", band=build_percent_band(nw.col("confidence")))
+    rows = part.select("case_key").with_columns(version=versions)
+    joined = rows.join(
+        bands.to_native(), on=["case_key", "version"], how="left", maintain_order="left"
+    )
+    return joined["band"].fill_null(NO_CONFIDENCE).to_numpy().astype(np.int64)
 
 
 def find_drawn_units(

@@ -78,6 +78,7 @@ class RolloutTraffic:
 
     Expected traffic (`is_expected`) is that of a day on which the cell is open. `missing_columns`
     are attributes that the policy names and the records lack, by the policy's section.
+    `band_counts` are recorded units by confidence band, for audits by confidence.
     """
 
     source: str
@@ -85,6 +86,7 @@ class RolloutTraffic:
     familiarity: FamiliarForecast | None = None
     is_expected: bool = False
     missing_columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    band_counts: tuple[int, ...] = ()
 
     def get_cell_traffic(self, cell: Cell) -> CellTraffic:
         """Return a cell's traffic; unknown traffic if it has none."""
@@ -254,7 +256,27 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
         " disagreements)"
     )
     familiarity = forecast_familiarity(units, policy, version)
-    return RolloutTraffic(source, traffic_by_cell, familiarity, missing_columns=missing_columns)
+    return RolloutTraffic(
+        source,
+        traffic_by_cell,
+        familiarity,
+        missing_columns=missing_columns,
+        band_counts=_count_units_by_band(units, policy, version),
+    )
+
+
+def _count_units_by_band(units: TalliedUnits, policy: Policy, version: str) -> tuple[int, ...]:
+    """Return a version's units by confidence band, over the policy's cells; () without bands."""
+    if not any(stage.unsure for stage in policy.stages):
+        return ()
+    classes, total = units.unit_classes, np.zeros(0, dtype=np.int64)
+    for (cell, version_name), rows in units.cells.items():
+        if version_name == version and cell in policy.cell_set:
+            unit_class = rows.gate.unit_class[classes.is_whole_unit[rows.gate.unit_class]]
+            counts = np.bincount(classes.bands[unit_class], minlength=len(total))
+            counts[: len(total)] += total
+            total = counts
+    return tuple(total.tolist())
 
 
 def find_missing_columns(policy: Policy, attributes: Collection[str]) -> dict[str, tuple[str, ...]]:

@@ -14,7 +14,6 @@ from rollout.core.records.records import (
     AnyRecord,
     Case,
     Decision,
-    Prediction,
     to_case,
 )
 from rollout.core.records.reviews import (
@@ -153,15 +152,17 @@ def _plan_reviews(
         version, stage_level, is_familiar, floor = acting[:4]
         case_predictions = predictions.get(case_id, {})
         sampling_value, second_value = compute_case_sampling_values(policy, salt, case)
-        is_confident = version is None or _is_confident(
-            find_by_any_name(state.scope, version, case_predictions), floor
-        )
+        confidence = None
+        if version is not None:
+            prediction = find_by_any_name(state.scope, version, case_predictions)
+            confidence = None if prediction is None else prediction.confidence
         review_tasks = plan_review_tasks(
             policy,
             stage_level,
             sampling_value=sampling_value,
             second_sampling_value=second_value,
-            is_trusted=is_confident and is_familiar,
+            is_trusted=(version is None or reaches_floor(confidence, floor)) and is_familiar,
+            confidence=confidence,
         )
         if acting.is_paused:
             review_tasks = ()
@@ -221,10 +222,6 @@ def _build_review(
         version=version,
         gold_answers=known_answers,
     )
-
-
-def _is_confident(prediction: Prediction | None, floor: float | None) -> bool:
-    return reaches_floor(None if prediction is None else prediction.confidence, floor)
 
 
 def _load_scopes(

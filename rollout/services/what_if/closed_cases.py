@@ -20,7 +20,7 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.inputs.decided_by import assign_deciders, split_by_policy_period
+from rollout.reports.inputs.decided_by import assign_deciders
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.reports.inputs import load_report_inputs
@@ -33,7 +33,6 @@ from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames
 from rollout.tally.slots import find_slot_before, to_instant
-from rollout.tally.stage_history import build_stage_shares
 from rollout.tally.units import TRACKS
 
 SPANS: Final = (30, 90)  # days
@@ -158,20 +157,9 @@ def _add_attributes(records: RecordFrames, draft: Policy) -> RecordFrames:
 
 def _compute_shares(inputs: ReportInputs) -> pl.DataFrame:
     """Return which share of cases like each was to be decided blind: case_key, share."""
-    parts = [
-        rows.select(
-            "case_key",
-            "unfamiliar",
-            share=pl.Series(
-                build_stage_shares(period.policy).reviewed_shares[rows["rung"].to_numpy()]
-            ),
-        )
-        for period, rows in split_by_policy_period(inputs, assign_deciders(inputs))
-        if rows.height
-    ]
-    if not parts:
+    decided = assign_deciders(inputs)
+    if not decided.height:
         return WhatIfRecords(inputs.records).shares
     is_familiar = pl.col("unfamiliar").is_null()
-    return pl.concat(parts).select(
-        "case_key", share=pl.when(is_familiar).then("share").otherwise(1.0)
-    )
+    share = pl.when(is_familiar).then("reviewed_share").otherwise(1.0)
+    return decided.select("case_key", share=share)

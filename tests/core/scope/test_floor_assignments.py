@@ -88,7 +88,8 @@ def read_grants(event, grants):
     """Return stage, floor and end of each grant after an event."""
     if isinstance(event, Widened):
         kept = [grant for grant in grants if grant[0] != event.to_stage]
-        return [*kept, (event.to_stage, float(event.confidence_floors[0]), event.until)]
+        floor = float(next(iter(event.confidence_floors), 0))
+        return [*kept, (event.to_stage, floor, event.until)]
     if isinstance(event, Renewed):
         return [(s, f, event.until if s == event.stage else u) for s, f, u in grants]
     if isinstance(event, Narrowed) and event.confidence_floor:
