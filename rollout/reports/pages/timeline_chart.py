@@ -199,14 +199,14 @@ def _draw_gaps(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]
 
 
 def _draw_grid(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]:
-    for start in list_dates(timeline, frame):
-        yield Markup('<line class="g-line" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(
-            format_pixels(frame.x(start)), STRIP_Y, BARS_BOTTOM
-        )
-    for value in list_ticks(frame.low, frame.high):
-        yield _draw_rule("g-line", frame, frame.y(value))
-    for count in frame.bar_ticks[1:] if frame.highest_bar else ():
-        yield _draw_rule("g-line", frame, BARS_BOTTOM - frame.bar(count))
+    """Yield the lines of dates and ticks as one path, so that a drawing stays small."""
+    days = (f"M{format_pixels(frame.x(start))} {STRIP_Y}" for start in list_dates(timeline, frame))
+    ticks = [frame.y(value) for value in list_ticks(frame.low, frame.high)]
+    if frame.highest_bar:
+        ticks += [BARS_BOTTOM - frame.bar(count) for count in frame.bar_ticks[1:]]
+    lines = [f"{day}V{BARS_BOTTOM}" for day in days]
+    lines += [f"M{frame.left} {format_pixels(y)}H{frame.right}" for y in ticks]
+    yield Markup('<path class="g-line" d="{}"/>').format("".join(lines))
     yield _draw_rule("g-axis", frame, BARS_BOTTOM)
 
 
