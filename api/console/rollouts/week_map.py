@@ -398,7 +398,7 @@ def _draw_now(rows: Sequence[MapRow], frame: _MapFrame, label: str) -> Markup:
     if not visible:
         return Markup("")
     if len({row.now_minute for row in rows}) == 1:
-        lines = [_draw_line("g-now", frame.x(rows[0].now_minute), 32, bottom)]
+        lines = [_draw_line("g-now", frame.x(rows[0].now_minute), frame.top - 6, bottom)]
     else:
         lines = [
             _draw_line("g-now", frame.x(minute), frame.y(index) - 3, frame.y(index) + frame.bar + 3)
