@@ -7,7 +7,7 @@ from tests.browser.screenshots import FOLDER, IMAGES, file_of
 from tests.browser.test_console_pages import PAGES
 
 DOCS = Path(__file__).parents[2] / "docs"
-MAX_BYTES = 4_000_000
+MAX_BYTES = 5_000_000
 READ_ABOUT = ("overview", "rollout", "proposal", "cause", "what if", "traffic", "uploaded files",
               "search", "review")  # fmt: skip
 

@@ -26,7 +26,7 @@ UNKNOWN_WIDTH: Final = 58
 
 
 @dataclass(frozen=True, slots=True)
-class _MapFrame:
+class _DaysFrame:
     """Coordinates: bars lie between `left` and `width`, for the span of the result."""
 
     width: int
@@ -67,7 +67,7 @@ def _draw_map(result: WhatIfResult, side: str, name: str, size: tuple[int, int, 
     cells = list_mapped_cells(result)
     names = [format_cell_name(pair.site, pair.window) for pair in cells]
     name_width = min(max(map(len, names), default=0) * LETTER_WIDTH, max_name_width)
-    frame = _MapFrame(width, name_width + 8, max_dates, result.since, result.until)
+    frame = _DaysFrame(width, name_width + 8, max_dates, result.since, result.until)
     markers = {marker.name: marker for marker in list_markers(result)}
     rows = [
         part
@@ -84,7 +84,7 @@ def _draw_map(result: WhatIfResult, side: str, name: str, size: tuple[int, int, 
     )  # fmt: skip
 
 
-def _draw_dates(bottom: int, frame: _MapFrame) -> Iterator[Markup]:
+def _draw_dates(bottom: int, frame: _DaysFrame) -> Iterator[Markup]:
     """Draw a line and a date for some of the days, as far apart as they need."""
     start = frame.since.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     days = (frame.until - start).days
@@ -106,7 +106,7 @@ def _draw_row(
     name: str,
     cell: CellReplay | None,
     markers: Mapping[str, StageMarker],
-    frame: _MapFrame,
+    frame: _DaysFrame,
 ) -> Iterator[Markup]:
     max_letters = (frame.left - 8) // LETTER_WIDTH
     short_name = name if len(name) <= max_letters else f"{name[: max_letters - 1]}…"

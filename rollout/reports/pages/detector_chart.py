@@ -168,12 +168,12 @@ def _draw_days(course: DetectorCourse, frame: _CourseFrame, zone: str) -> Iterat
         local = point.at.astimezone(ZoneInfo(zone))
         starts.setdefault(f"{local.day} {local:%b}", frame.x(before))
         before = point.records
-    named = _choose_days(starts, frame.right)
+    labelled_days = _choose_days(starts, frame.right)
     for day, x in starts.items():
         yield Markup('<line class="g-axis" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(
             format_pixels(x), frame.bottom, frame.bottom + 5
         )
-        if day in named:
+        if day in labelled_days:
             yield _draw_text(x, frame.bottom + 18, day, "start")
     yield _draw_text(
         frame.left,
@@ -186,11 +186,11 @@ def _draw_days(course: DetectorCourse, frame: _CourseFrame, zone: str) -> Iterat
 def _choose_days(starts: Mapping[str, float], right: float) -> set[str]:
     """Return the days that have room for their name, the last and the first before others."""
     days = [day for day, x in starts.items() if x + DATE_WIDTH <= right]
-    named: list[str] = []
+    chosen_days: list[str] = []
     for day in [*days[-1:], *days[:1], *days[1:-1]]:
-        if all(abs(starts[day] - starts[other]) >= DATE_WIDTH for other in named):
-            named.append(day)
-    return set(named)
+        if all(abs(starts[day] - starts[other]) >= DATE_WIDTH for other in chosen_days):
+            chosen_days.append(day)
+    return set(chosen_days)
 
 
 def _draw_threshold(course: DetectorCourse, frame: _CourseFrame) -> Iterator[Markup]:
