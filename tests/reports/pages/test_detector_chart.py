@@ -30,3 +30,12 @@ def test_the_last_day_is_named_and_no_name_lies_over_another(days):
             assert names[-1][1] == f"{last.day} {last:%b}"
         assert all(x + LETTER * len(text) <= width for x, text in names)
         assert all(x + LETTER * len(text) < next_x for (x, text), (next_x, _) in pairwise(names))
+
+
+def test_the_day_of_the_alarm_is_named_before_crowded_days():
+    ends = [*range(5, 66, 3), 90]  # records at the end of each day; the last day has room
+    points = tuple(CoursePoint(NOON + day * DAY, 0.2, 0, end) for day, end in enumerate(ends))
+    view = build_detector_view(DetectorCourse("agreement", 10_000.0, points), "UTC", "det")
+    last = points[-1].at
+    for svg in (view.wide, view.narrow):
+        assert f">{last.day} {last:%b}</text>" in svg
