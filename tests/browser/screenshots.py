@@ -1,7 +1,7 @@
 """The pictures of docs/images: the README's report, and each page of the console.
 
-`python -m tests.browser.screenshots` writes them anew. The console's show the plain town. Look at
-them before they are kept.
+`python -m tests.browser.screenshots` writes them anew. The console's show the plain town, some the
+live demo. Look at them before they are kept.
 """
 
 import tempfile
@@ -9,13 +9,19 @@ from pathlib import Path
 
 from rollout.services.examples.catalog import MAIL_ROOM, find_example
 from rollout.services.examples.story import play_example
+from tests.api.test_serve import free_port
 from tests.browser.chromium import WIDE, chromium
 from tests.browser.console_pages import residents
 from tests.browser.test_console_pages import PAGES
+from tests.first_hour.demo_visit import start_demo
+from tests.first_hour.terminals import terminals_in
 
 IMAGES = Path(__file__).parents[2] / "docs/images"
 FOLDER = IMAGES / "console"
-TALLEST = 2_400  # pixels: what is below is more of the same
+TALLEST = 1_800  # pixels: what is below is more of the same
+QUALITY = 50  # of a JPEG: letters stay sharp enough, and all pictures together below 5 MB
+DRAFT = ("days: 7", "days: 5")
+RUN_SECONDS = 300
 
 
 def file_of(page):
@@ -33,6 +39,49 @@ def write_report_picture(folder):
         page.screenshot(path=IMAGES / "report.png", full_page=True)
 
 
+def compare_draft(page):
+    """Run a draft on the page of a what-if and wait for its result."""
+    page.fill("#text", page.input_value("#text").replace(*DRAFT))
+    page.click("button:has-text('Run what if')")
+    page.wait_for_selector("#cells", timeout=RUN_SECONDS * 1000)
+
+
+def open_sites(page):
+    """Open the first site's days."""
+    page.click("details summary >> nth=0")
+
+
+BEFORE = {"what if": compare_draft, "traffic": open_sites}
+"""What a user does on a page before its picture is taken."""
+DEMO = {
+    "cause": ("ana", "/rollouts/mail-room/cause?site=lisbon&window=night"),
+    "traffic": ("ana", "/rollouts/mail-room/traffic"),
+    "what if": ("ada", "/rollouts/mail-room/settings/what-if"),
+    "search": ("ana", "/search?q=lisbon"),
+}
+"""Pages of which the live demo has more to show than a town of two days."""
+
+
+def take_picture(page, name):
+    """Write the picture of a page that is open."""
+    BEFORE.get(name, lambda _: None)(page)
+    tall = min(TALLEST, page.evaluate("document.documentElement.scrollHeight"))
+    clip = {"x": 0, "y": 0, "width": WIDE, "height": tall}
+    page.screenshot(path=file_of(name), type="jpeg", quality=QUALITY, full_page=True, clip=clip)
+
+
+def write_demo_pictures(folder):
+    """Write the pictures of the live demo's pages."""
+    with terminals_in(folder) as terminals, chromium() as browser:
+        port = str(free_port())
+        links = start_demo(terminals, port, "--speed 1")
+        for name, (user, path) in DEMO.items():
+            page = browser.new_context(viewport={"width": WIDE, "height": 900}).new_page()
+            page.goto(links[user])
+            page.goto(f"http://127.0.0.1:{port}/console{path}")
+            take_picture(page, name)
+
+
 def main():
     """Write all of them anew."""
     with tempfile.TemporaryDirectory() as folder:
@@ -41,14 +90,13 @@ def main():
     for old in FOLDER.glob("*.jpg"):
         old.unlink()
     with tempfile.TemporaryDirectory() as folder, residents(Path(folder), odd=False) as of:
-        for page, (name, path) in PAGES.items():
-            window = of(name)
-            window.page.goto(f"{window.address}/console{path}")
-            tall = min(TALLEST, window.page.evaluate("document.documentElement.scrollHeight"))
-            clip = {"x": 0, "y": 0, "width": WIDE, "height": tall}
-            window.page.screenshot(
-                path=file_of(page), type="jpeg", quality=60, full_page=True, clip=clip
-            )
+        for name, (user, path) in PAGES.items():
+            if name not in DEMO:
+                window = of(user)
+                window.page.goto(f"{window.address}/console{path}")
+                take_picture(window.page, name)
+    with tempfile.TemporaryDirectory() as folder:
+        write_demo_pictures(Path(folder))
 
 
 if __name__ == "__main__":

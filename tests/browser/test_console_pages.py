@@ -60,6 +60,11 @@ PAGES = {
     "policy": ("ada", f"{R}/settings"),
     "deliveries": ("ada", f"{R}/settings/deliveries"),
     "new": ("ada", "/new"),
+    "cause": ("ana", f"{R}/cause?site=creek&window=day&version=v1"),
+    "traffic": ("ana", f"{R}/traffic"),
+    "what if": ("ana", f"{R}/settings/what-if"),
+    "uploaded files": ("ana", "/files"),
+    "search": ("ana", "/search?q=creek"),
 }
 """Who looks at what; "" is nobody. Each has its picture in docs/images/console."""
 ANSWERS = {
@@ -71,12 +76,8 @@ ANSWERS = {
     "second factor": ("ana", "/settings/second-factor"),
     "notifications": ("ana", "/settings/notifications"),
     "erasures": ("ada", "/settings/erasures"),
-    "search": ("ana", "/search?q=creek"),
     "planted cases": ("ada", f"{R}/settings/planted-cases"),
-    "traffic": ("ana", f"{R}/traffic"),
     "review plan": ("ana", f"{R}/review-plan"),
-    "what if": ("ana", f"{R}/settings/what-if"),
-    "uploaded files": ("ana", "/files"),
 }
 """What forms lead to, without a picture."""
 REACHED = """

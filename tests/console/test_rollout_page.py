@@ -98,7 +98,7 @@ def test_hours_outside_every_window_are_said_to_be_of_humans(browser, database):
     assert outside in plain(page)
     assert "Outside every window: humans decide" in plain(page)
     (entry,) = re.findall(r"<li>((?:(?!<li>).)*?)Outside every window: ", page)
-    assert 'class="p-0"' in entry
+    assert 'class="p-outside"' in entry
     assert plain(entry).strip() == ""  # as on the map: no letters
 
 
@@ -158,7 +158,7 @@ def test_a_stopped_cell_stands_with_bars_its_tag_and_the_reason(browser, databas
     assert '<path class="p-held"' in page
     assert "<script>alert" not in page
     assert HOSTILE in unescape(page)
-    assert "Withheld (stopped) at creek by day: humans decide there." in plain(page)
+    assert "Stopped at creek by day: humans decide there." in plain(page)
     assert f'href="/console{BEARS}/stops"' in page
 
 

@@ -69,6 +69,7 @@ class CauseView:
         headline: the first sentence, with times.
         query: filters the divergences to what the headline names.
         span: from when to when the cases occurred.
+        has_change: whether the figures are of a time since a change; else of the whole span.
         later: names of the times since the change.
         notes: what the search compared, and what it could not.
     """
@@ -76,6 +77,7 @@ class CauseView:
     headline: Markup
     query: str
     span: Markup
+    has_change: bool
     later: tuple[str, ...]
     periods: tuple[CausePeriodRow, ...]
     rows: tuple[CauseRow, ...]
@@ -102,6 +104,7 @@ def build_cause_view(loaded: LoadedCause, policy: Policy, visitor: Visitor) -> C
         Markup("from {} to {}").format(
             *(format_site_time(at, loaded.timezone, visitor) for at in (loaded.since, loaded.until))
         ),
+        loaded.started is not None,
         ("Until the incident", "Since the incident") if loaded.opened else ("Since then",),
         tuple(_list_period_rows(loaded)),
         rows,

@@ -13,12 +13,15 @@ from rollout.core.policy.outcomes import GAIN
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
 from rollout.reports.pages.svg import format_pixels, list_ticks
-from rollout.reports.text.formatting import format_signed
+from rollout.reports.text.formatting import NO_BREAK_SPACE, format_signed
 from rollout.reports.text.value_text import COST_MEASURES, format_estimate, format_threshold
 
 MAX_CHARTS = 6
 RANGE_FACTOR = 2
-WIDE_RANGE = 100  # of a gain: labels have no decimals, for which there is no room
+RIGHT_MARGIN = 10
+MAX_DIGITS = 4  # of the ticks
+LETTER_WIDTH, LETTER_HEIGHT, LETTER_ASCENT = 7.4, 13, 10  # of bold letters at 12 px
+NAME_GAP, NAME_STEP = 3, 24  # between a line and its name; between places that are tried
 MAX_TABLE_ROWS = 8
 """Maximum number of looks in the table beside a chart."""
 
@@ -60,7 +63,7 @@ class _ChartFrame:
     def x(self, at: datetime) -> float:
         total_seconds = (self.last - self.first).total_seconds() or 1.0
         fraction = (at - self.first).total_seconds() / total_seconds
-        return self.left + (self.width - self.left - 10) * fraction
+        return self.left + (self.width - self.left - RIGHT_MARGIN) * fraction
 
     def y(self, value: float) -> float:
         fraction = (value - self.low) / (self.high - self.low)
@@ -188,7 +191,7 @@ def _draw_path(
 
 def _clip_to_plot(lines: Sequence[Markup], frame: _ChartFrame, chart_id: str) -> Markup:
     """Cut lines off at the edges; a line along an edge would look like a value."""
-    width, height = frame.width - 10 - frame.left, frame.bottom - frame.top
+    width, height = frame.width - RIGHT_MARGIN - frame.left, frame.bottom - frame.top
     return Markup(
         '<clipPath id="{0}-c"><rect x="{1}" y="{2}" width="{3}" height="{4}"/></clipPath>'
         '<g clip-path="url(#{0}-c)">{5}</g>'
@@ -196,23 +199,42 @@ def _clip_to_plot(lines: Sequence[Markup], frame: _ChartFrame, chart_id: str) ->
 
 
 def _draw_ruler(path: EvidenceSeries, frame: _ChartFrame) -> Iterable[Markup]:
-    for value in list_ticks(frame.low, frame.high):
+    values = list_ticks(frame.low, frame.high)
+    for value, label in zip(values, _format_ticks(path.measure, values), strict=True):
         y = frame.y(value)
-        is_wide = path.measure == GAIN and frame.high - frame.low >= WIDE_RANGE
-        label = (
-            format_signed(value, 0) if is_wide else format_estimate(path.measure, round(value, 6))
-        )
         yield Markup(
             '<line class="g-line" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>'
             '<text x="{3}" y="{4}" text-anchor="end">{5}</text>'
         ).format(
             frame.left,
-            frame.width - 10,
+            frame.width - RIGHT_MARGIN,
             format_pixels(y),
             frame.left - 6,
             format_pixels(y + 4),
             label,
         )
+
+
+def _format_ticks(measure: str, values: Sequence[float]) -> list[str]:
+    r"""Format round values with as many decimals as the finest needs.
+
+    >>> _format_ticks("agreement", [0.9, 0.95, 1.0]), _format_ticks("cost", [0.0, 0.1, 0.2])
+    (['90\xa0%', '95\xa0%', '100\xa0%'], ['0.0', '0.1', '0.2'])
+    """
+    is_share = measure not in {*COST_MEASURES, GAIN}
+    scaled = [value * 100 if is_share else value for value in values]
+    digits = next(
+        (digits for digits in range(MAX_DIGITS) if all(_has_digits(v, digits) for v in scaled)),
+        MAX_DIGITS,
+    )
+    if measure == GAIN:
+        return [format_signed(value, digits) for value in scaled]
+    unit = f"{NO_BREAK_SPACE}%" if is_share else ""
+    return [f"{value:,.{digits}f}{unit}" for value in scaled]
+
+
+def _has_digits(value: float, digits: int) -> bool:
+    return abs(value - round(value, digits)) < 1e-9
 
 
 def _build_step_path(at: Sequence[datetime], values: Sequence[float], frame: _ChartFrame) -> str:
@@ -244,13 +266,54 @@ def _draw_band(path: EvidenceSeries, frame: _ChartFrame) -> Markup:
 
 def _draw_threshold(path: EvidenceSeries, frame: _ChartFrame) -> Markup:
     y = frame.y(path.line)
+    text = f"threshold {format_threshold(path.measure, path.line)}"
+    left, top = _find_free_place(path, frame, len(text) * LETTER_WIDTH)
     return Markup(
         '<line class="g-gate" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>'
-        '<text class="t-strong" x="{3}" y="{4}">threshold {5}</text>'
+        '<text class="t-strong g-name" x="{3}" y="{4}">{5}</text>'
     ).format(
-        frame.left, frame.width - 10, format_pixels(y), frame.left + 8, format_pixels(y - 6),
-        format_threshold(path.measure, path.line),
+        frame.left, frame.width - RIGHT_MARGIN, format_pixels(y), format_pixels(left),
+        format_pixels(top + LETTER_ASCENT), text,
     )  # fmt: skip
+
+
+def _find_free_place(path: EvidenceSeries, frame: _ChartFrame, width: float) -> tuple[float, float]:
+    """Return left and top of the threshold's name: beside its line, over no other line.
+
+    If there is no such place it is the first one.
+    """
+    y, last = frame.y(path.line), frame.width - RIGHT_MARGIN - width
+    tops = [
+        top
+        for top in (y - NAME_GAP - LETTER_HEIGHT, y + NAME_GAP)
+        if frame.top <= top and top + LETTER_HEIGHT <= frame.bottom
+    ]
+    lefts = range(frame.left + 8, max(int(last), frame.left + 9), NAME_STEP)
+    lines = [
+        box
+        for values in (path.estimate, path.bound)
+        for box in _list_line_boxes(path.at, values, frame)
+    ]
+    places = [(float(left), top) for top in tops for left in lefts]
+    for left, top in places:
+        right, bottom = left + width, top + LETTER_HEIGHT
+        if not any(
+            x1 < right and left < x2 and y1 < bottom and top < y2 for x1, y1, x2, y2 in lines
+        ):
+            return left, top
+    return places[0] if places else (float(frame.left + 8), y - NAME_GAP - LETTER_HEIGHT)
+
+
+def _list_line_boxes(
+    at: Sequence[datetime], values: Sequence[float], frame: _ChartFrame
+) -> Iterable[tuple[float, float, float, float]]:
+    """Yield left, top, right and bottom of each level and step of a line, with its width."""
+    xs, ys = [frame.x(instant) for instant in at], [frame.y(value) for value in values]
+    for number, (x, y) in enumerate(zip(xs, ys, strict=True)):
+        end = xs[number + 1] if number + 1 < len(xs) else x
+        yield x - 1, y - 1, end + 1, y + 1
+        if number + 1 < len(ys):
+            yield end - 1, min(y, ys[number + 1]), end + 1, max(y, ys[number + 1])
 
 
 def _draw_dates(path: EvidenceSeries, frame: _ChartFrame, timezone: str) -> Iterable[Markup]:

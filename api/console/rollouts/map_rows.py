@@ -42,6 +42,7 @@ class MapRow:
         text: what is allowed, in words.
         bands: what is allowed between two minutes of the week; nothing where no
             window holds, which is shadow too.
+        outside: minutes in which no window of the site holds; none in a row of one window.
         freezes: minutes in which nothing widens.
         now_minute: current minute of the week by the site's clock.
     """
@@ -49,6 +50,7 @@ class MapRow:
     label: str
     text: str
     bands: tuple[tuple[int, int, StageMarker], ...]
+    outside: tuple[MinuteSpan, ...]
     freezes: tuple[MinuteSpan, ...]
     now_minute: int
 
@@ -174,6 +176,11 @@ def _build_row(
         if window is None
         else window_schedules[window.id].marker.name,
         bands=tuple(_join_bands(_compute_bands(window_schedules, site, windows, monday))),
+        outside=tuple(
+            (start, end)
+            for start, end, name in compute_bands(site, policy.windows, monday)
+            if window is None and not name
+        ),
         freezes=tuple(_list_freezes(policy, site, windows, monday)),
         now_minute=compute_week_minute(at, site.timezone, monday),
     )

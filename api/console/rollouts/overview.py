@@ -153,7 +153,19 @@ def build_rollout_card(
 
 
 def describe_deciding_models(cards: list[RolloutCard]) -> str:
-    """Describe which cells models decide alone, and where only a share of their cases."""
+    """Describe what is stopped, which cells models decide alone, and of which only a share."""
+    stops = [
+        f"{card.name} {notice.text}"
+        for card in cards
+        for notice in card.notices
+        if notice.tag == CELL_STATES[STOPPED].tag
+    ]
+    if stops:
+        return f"Stopped: {join_words(stops)}. {_describe_models(cards)}"
+    return _describe_models(cards)
+
+
+def _describe_models(cards: list[RolloutCard]) -> str:
     shares = {(card.name, cell): s for card in cards for cell, s in card.model_shares.items()}
     if not shares:
         return "No model decides alone: humans decide or confirm everywhere."

@@ -9,6 +9,7 @@ from typing import Final
 from markupsafe import Markup
 
 from api.console.page.cell_view import TimeFormatter, describe_missing_approvals, format_sentence
+from api.console.page.text import capitalize_first
 from api.console.page.time_format import format_time_span
 from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.opening_hours import find_next_change, is_open
@@ -48,7 +49,7 @@ class LimitFact:
 def describe_allowed(
     policy: Policy, scope: Scope, schedules: Mapping[Cell, StageSchedule], sites: Sequence[str]
 ) -> str:
-    """Describe what is allowed and what is withheld now."""
+    """Describe what is stopped or suspended now, then what is allowed."""
     cells = [cell for cell in policy.cells if cell.site in sites]
     deciding = _group_cells_by_version(scope, schedules, cells, SOLID)
     shares = {
@@ -69,9 +70,10 @@ def describe_allowed(
     ]
     if withheld:
         hold_words = join_words(sorted({schedules[cell].marker.name for cell in withheld}))
-        parts.append(
-            f"Withheld ({hold_words}) {describe_cells(policy, withheld)}: humans decide there"
-        )
+        where = describe_cells(policy, withheld)
+        if len(withheld) == len(cells):
+            return f"{capitalize_first(hold_words)} {where}: humans decide everything."
+        parts.insert(0, f"{capitalize_first(hold_words)} {where}: humans decide there")
     covered_count = sum(
         len(version_cells) for group in (deciding, supervised) for version_cells in group.values()
     )

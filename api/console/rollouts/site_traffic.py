@@ -1,6 +1,8 @@
 """The page of a rollout's traffic: cases an hour, and what share the model decides."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -39,9 +41,10 @@ class TrafficRow:
 
 @dataclass(frozen=True, slots=True)
 class TrafficTable:
-    """The days of a site, newest first, with a note on how they are counted."""
+    """The days of a site, newest first, with their sum and a note on how they are counted."""
 
     site: str
+    total: str
     rows: tuple[TrafficRow, ...]
     note: str
 
@@ -83,9 +86,25 @@ def _build_table(site: SiteTraffic) -> TrafficTable:
     note = f"Days in {site.timezone}; today up to now."
     return TrafficTable(
         site.site,
+        _describe_total(site.days),
         tuple(_build_row(format_day(day.since, site.timezone), day) for day in site.days[::-1]),
         note,
     )
+
+
+def _describe_total(days: Sequence[TrafficSpan]) -> str:
+    """Return the cases of the days, an hour, and the share that the model decided."""
+    cases, decided = sum(day.cases for day in days), sum(day.decided for day in days)
+    if not cases:
+        return "no cases"
+    text = format_quantity(cases, "case")
+    if not any(day.is_purged for day in days):
+        hours = (days[-1].until - days[0].since) / timedelta(hours=1)
+        text += f", {cases / hours:,.1f} an hour"
+    if not decided:
+        return text
+    share = _format_share(sum(day.decided_by_model for day in days), decided)
+    return f"{text}; the model decided {share}"
 
 
 def _build_row(name: str, span: TrafficSpan) -> TrafficRow:

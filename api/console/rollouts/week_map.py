@@ -32,6 +32,7 @@ OVERLAY_PATTERNS: Final = (HATCHED, SOLID, WITHHELD)  # patterns drawn over shad
 LETTER_WIDTH: Final = 8  # px per character of a bold label
 MIN_CODE_WIDTH: Final = 26  # px that a code needs
 NOW_LABEL: Final = "now"
+OUTSIDE: Final = "outside"  # text and pattern of hours outside every window
 # Sizes in px.
 WIDE_MAP: Final = (1178, 180)  # width, and the most for labels of sites
 NARROW_MAP: Final = (326, 96)
@@ -43,6 +44,7 @@ WEEK_HOURS: Final = (6, 12, 18)  # named in each day of a week
 HOURS_HEIGHT: Final = 14
 TICK_HEIGHT: Final = 5
 LABEL_GAP: Final = 12
+NOW_GAP: Final = 4  # between the line of now and a code
 NOW_MARGIN: Final = 34  # half the width of the label of now
 
 
@@ -255,6 +257,7 @@ def _draw_rows(rows: Sequence[MapRow], frame: _MapFrame, today: int) -> Iterator
         )
         yield from _draw_bars([(index, row)], frame)
         yield from _draw_codes(row, frame, middle, None if len(rows) <= MAX_ROWS else today)
+        yield from _draw_outside_names(row, frame, middle)
         yield from _draw_freezes(row, frame, frame.y(index) - 4, first=index == 0)
 
 
@@ -266,6 +269,14 @@ def _draw_bars(rows: Sequence[tuple[int, MapRow]], frame: _MapFrame) -> Iterator
     """Yield one path per pattern, shadow as the whole bar below."""
     full_bars = [(index, frame.left, frame.left + frame.width) for index, _ in rows]
     yield _draw_path(EMPTY, full_bars, frame)
+    outside = [
+        (index, frame.x(start), frame.x(end))
+        for index, row in rows
+        for start, end in row.outside
+        if frame.is_visible(start, end)
+    ]
+    if outside:
+        yield _draw_path(OUTSIDE, outside, frame)
     for pattern in OVERLAY_PATTERNS:
         bands = [
             (index, frame.x(start), frame.x(end))
@@ -296,7 +307,9 @@ def _draw_codes(
             is_drawn = today is None or since // DAY_MINUTES == today
             left, right = frame.x(since), frame.x(until)
             if is_drawn and right - left >= MIN_CODE_WIDTH:
-                yield from _draw_code(marker, (left + right) / 2, middle)
+                x = _find_code_place(left, right, _measure_code(marker), frame.x(row.now_minute))
+                if x is not None:
+                    yield from _draw_code(marker, x, middle)
 
 
 def _split_by_day(start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -314,8 +327,41 @@ def _split_by_day(start: int, end: int) -> Iterator[tuple[int, int]]:
         start = day_end
 
 
+def _draw_outside_names(row: MapRow, frame: _MapFrame, middle: float) -> Iterator[Markup]:
+    """Yield the name of hours outside every window, where it fits beside the line of now."""
+    width = LETTER_WIDTH * len(OUTSIDE)
+    for start, end in row.outside:
+        left, right = frame.x(start), frame.x(end)
+        if right - left < width + NOW_GAP:
+            continue
+        x = _find_code_place(left, right, width, frame.x(row.now_minute))
+        if x is not None:
+            yield Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
+                format_pixels(x), format_pixels(middle + 4), OUTSIDE
+            )
+
+
+def _measure_code(marker: StageMarker) -> int:
+    return LETTER_WIDTH * len(marker.code) + 4
+
+
+def _find_code_place(left: float, right: float, width: float, now: float) -> float | None:
+    """Return where a band's code has its middle: beside the line of now, if it is in the band.
+
+    >>> _find_code_place(0, 60, 20, 99), _find_code_place(0, 60, 20, 25)
+    (30.0, 39.0)
+    >>> _find_code_place(0, 26, 20, 13)  # no room on either side
+    """
+    middle, distance = (left + right) / 2, width / 2 + NOW_GAP
+    if abs(now - middle) >= distance:
+        return middle
+    place = now + distance if now <= middle else now - distance
+    is_inside = left + width / 2 <= place <= right - width / 2
+    return place if is_inside else None
+
+
 def _draw_code(marker: StageMarker, x: float, middle: float) -> Iterator[Markup]:
-    width = LETTER_WIDTH * len(marker.code) + 4
+    width = _measure_code(marker)
     if marker.pattern in PATTERN_FILLS:
         yield Markup(
             '<rect class="code-ground" x="{}" y="{}" width="{}" height="15" rx="2"/>'
@@ -352,7 +398,7 @@ def _draw_now(rows: Sequence[MapRow], frame: _MapFrame, label: str) -> Markup:
     if not visible:
         return Markup("")
     if len({row.now_minute for row in rows}) == 1:
-        lines = [_draw_line("g-now", frame.x(rows[0].now_minute), 32, bottom)]
+        lines = [_draw_line("g-now", frame.x(rows[0].now_minute), frame.top - 6, bottom)]
     else:
         lines = [
             _draw_line("g-now", frame.x(minute), frame.y(index) - 3, frame.y(index) + frame.bar + 3)

@@ -3,24 +3,21 @@
 A run and its result are the user's own. While it runs the page reloads itself; it can be left.
 """
 
-from collections.abc import Iterator
-from datetime import datetime
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
-from markupsafe import Markup, escape
 
 from api.console.page.form import SignedForm
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.text import encode_segment
 from api.console.rollouts.policy import build_error_context, parse_typed_policy
+from api.console.rollouts.what_if_map import draw_map, list_mapped_cells, list_markers
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
-from rollout.reports.pages.stage_markers import StageMarker, build_markers
 from rollout.services.policies.policies import load_policy_at, load_proposed_policy
 from rollout.services.what_if.closed_cases import SPANS, WhatIfRequest, check_request
-from rollout.services.what_if.comparison import CellPair, WhatIfResult
+from rollout.services.what_if.comparison import WhatIfResult
 from rollout.services.what_if.comparison_text import (
     EFFECT_WORDS,
     describe_coverage,
@@ -30,85 +27,7 @@ from rollout.services.what_if.comparison_text import (
     list_changes,
     list_figures,
 )
-from rollout.services.what_if.replayed_policy import CellReplay
 from rollout.services.what_if.runs import WhatIfRun, WhatIfRuns
-
-MAX_ROWS: Final = 40  # cells on a map; the table has all
-WIDTH, LEFT, ROW, BAR = 520, 150, 26, 18  # pixels
-MIN_CODE_WIDTH: Final = 26
-
-
-def list_mapped_cells(result: WhatIfResult) -> tuple[CellPair, ...]:
-    """Return the cells of the maps: those that the draft changes first."""
-    ordered = sorted(result.cells, key=lambda pair: pair.effect == "same")
-    return tuple(ordered[:MAX_ROWS])
-
-
-def list_markers(result: WhatIfResult) -> tuple[StageMarker, ...]:
-    """Return how each stage is drawn."""
-    return tuple(build_markers(result.stages, result.deciding_stages).values())
-
-
-def draw_map(result: WhatIfResult, side: str, name: str) -> Markup:
-    """Return a map of one side, `current` or `draft`; the table says the same in words."""
-    cells = list_mapped_cells(result)
-    markers = {marker.name: marker for marker in list_markers(result)}
-    parts = [
-        part
-        for row, pair in enumerate(cells)
-        for part in _draw_row(row * ROW, pair, getattr(pair, side), markers, result)
-    ]
-    label = escape(f"Stages under {name}; the table cell by cell has the times")
-    height = len(cells) * ROW
-    return Markup(  # noqa: S704 - names are escaped where they are put in
-        f'<svg class="map" role="img" aria-label="{label}" width="{WIDTH}" height="{height}"'
-        f' viewBox="0 0 {WIDTH} {height}">{"".join(parts)}</svg>'
-    )
-
-
-def _draw_row(
-    top: int,
-    pair: CellPair,
-    cell: CellReplay | None,
-    markers: dict[str, StageMarker],
-    result: WhatIfResult,
-) -> Iterator[str]:
-    title = escape(f"{pair.site} · {pair.window}")
-    yield f'<text class="t-strong" x="0" y="{top + 14}">{title}</text>'
-    if cell is None:
-        yield f'<text x="{LEFT}" y="{top + 14}">no such cell</text>'
-        return
-    for interval in cell.intervals:
-        until = min(interval.until, cell.unknown_since or interval.until)
-        left, right = _find_x(interval.since, result), _find_x(until, result)
-        if right > left:
-            yield from _draw_bar(top, left, right, markers[interval.stage])
-    if cell.unknown_since is not None:
-        left = _find_x(cell.unknown_since, result)
-        yield (
-            f'<rect class="p-0" x="{left:.1f}" y="{top}" width="{WIDTH - left:.1f}"'
-            f' height="{BAR}" fill="none"/>'
-        )
-        yield f'<text x="{min(left + 4, WIDTH - 56):.1f}" y="{top + 13}">unknown</text>'
-
-
-def _draw_bar(top: int, left: float, right: float, marker: StageMarker) -> Iterator[str]:
-    fill = f' fill="url(#p-{marker.pattern})"' if marker.pattern == "1" else ""
-    yield (
-        f'<rect class="p-{marker.pattern}"{fill} x="{left:.1f}" y="{top}"'
-        f' width="{right - left:.1f}" height="{BAR}"/>'
-    )
-    if right - left >= MIN_CODE_WIDTH:
-        yield (
-            f'<text class="t-code on-{marker.pattern}" x="{(left + right) / 2:.1f}"'
-            f' y="{top + 13}" text-anchor="middle">{escape(marker.code)}</text>'
-        )
-
-
-def _find_x(at: datetime, result: WhatIfResult) -> float:
-    share = (at - result.since) / (result.until - result.since)
-    return LEFT + (WIDTH - LEFT) * min(1.0, max(0.0, share))
-
 
 router = APIRouter()
 RELOAD_SECONDS: Final = 3
@@ -216,8 +135,8 @@ def _build_view(result: WhatIfResult) -> dict[str, object]:
         "cells": list_cells(result),
         "effects": EFFECT_WORDS,
         "maps": (
-            ("In force", draw_map(result, "current", "the policy in force")),
-            ("Draft", draw_map(result, "draft", "the draft")),
+            ("In force", *draw_map(result, "current", "the policy in force")),
+            ("Draft", *draw_map(result, "draft", "the draft")),
         ),
         "mapped": len(mapped),
         "markers": list_markers(result),

@@ -3,11 +3,12 @@
 The markup names classes; `tokens.css` sets colours.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil, exp, floor, log, log10
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
@@ -16,16 +17,15 @@ from rollout.reports.pages.svg import format_pixels
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     format_count,
-    format_day,
     format_quantity,
 )
 from rollout.reports.text.guard_text import name_counted_records
 
-WIDE: Final = (810, 250, 70, 6)  # width, height, left edge of the plot, most dates
-NARROW: Final = (326, 230, 70, 3)
+WIDE: Final = (810, 250, 70)  # width, height, left edge of the plot
+NARROW: Final = (326, 230, 70)
 TOP, BOTTOM_MARGIN, RIGHT_MARGIN = 26, 44, 12
 TICK_HEIGHT: Final = 7
-DATE_WIDTH: Final = 76
+DATE_WIDTH: Final = 46
 MAX_POWERS: Final = 6
 MAX_PLAIN: Final = 1_000_000
 LN_10: Final = log(10)
@@ -58,7 +58,6 @@ class _CourseFrame:
     width: int
     height: int
     left: int
-    max_dates: int
     low: int
     high: int
     records: int
@@ -166,23 +165,32 @@ def _draw_days(course: DetectorCourse, frame: _CourseFrame, zone: str) -> Iterat
     starts: dict[str, float] = {}
     before = 0
     for point in course.points:
-        starts.setdefault(format_day(point.at, zone), frame.x(before))
+        local = point.at.astimezone(ZoneInfo(zone))
+        starts.setdefault(f"{local.day} {local:%b}", frame.x(before))
         before = point.records
-    min_distance = (frame.right - frame.left) / frame.max_dates
-    last_x = -min_distance
+    labelled_days = _choose_days(starts, frame.right)
     for day, x in starts.items():
         yield Markup('<line class="g-axis" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(
             format_pixels(x), frame.bottom, frame.bottom + 5
         )
-        if x - last_x >= min_distance and x + DATE_WIDTH <= frame.right:
+        if day in labelled_days:
             yield _draw_text(x, frame.bottom + 18, day, "start")
-            last_x = x
     yield _draw_text(
         frame.left,
         frame.height - 8,
         f"{format_quantity(frame.records, 'record')} in order",
         "start",
     )
+
+
+def _choose_days(starts: Mapping[str, float], right: float) -> set[str]:
+    """Return the days that have room for their name, the last and the first before others."""
+    days = [day for day, x in starts.items() if x + DATE_WIDTH <= right]
+    chosen_days: list[str] = []
+    for day in [*days[-1:], *days[:1], *days[1:-1]]:
+        if all(abs(starts[day] - starts[other]) >= DATE_WIDTH for other in chosen_days):
+            chosen_days.append(day)
+    return set(chosen_days)
 
 
 def _draw_threshold(course: DetectorCourse, frame: _CourseFrame) -> Iterator[Markup]:

@@ -30,7 +30,7 @@ from rollout.reports.pages.section_summaries import (
     summarize_sections,
 )
 from rollout.reports.pages.summary import format_headline
-from rollout.reports.pages.timeline_page import build_timeline_view
+from rollout.reports.pages.timeline_page import build_timeline_view, join_timeline_keys
 from rollout.reports.text import formatting
 from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 from rollout.reports.text.guard_text import describe_counted_records, format_guard_reason
@@ -176,6 +176,10 @@ def render_html_report(
     is the shipped example whose replay this is.
     """
     readers = (view,) if view else tuple(READER_NAMES)
+    timeline_views = [
+        build_timeline_view(timeline, f"tl{number}", COLUMN_WIDTH)
+        for number, timeline in enumerate(facts.cell_timelines, start=1)
+    ]
     page = _load_template().render(
         facts=facts,
         view=view,
@@ -197,10 +201,8 @@ def render_html_report(
         open_actions=OPEN_ACTIONS,
         more_cells=max(0, len(facts.stages) - MAX_ROWS),
         timeline=[event for event in facts.timeline if is_in_timeline(event)],
-        timeline_views=[
-            build_timeline_view(timeline, f"tl{number}", COLUMN_WIDTH)
-            for number, timeline in enumerate(facts.cell_timelines, start=1)
-        ],
+        timeline_views=timeline_views,
+        timeline_key=join_timeline_keys(timeline_views),
         detector_views=[
             build_detector_view(item.course, item.timezone, f"det{number}")
             for number, item in enumerate(facts.detector_courses, start=1)

@@ -62,6 +62,7 @@ def _put_values(part: Any, values: list[object]) -> Any:
 
 MAX_TICKS = 5
 TICK_SIZES = (1, 2, 5, 10)
+MAX_COUNT_STEPS = 3
 
 
 def format_pixels(value: float) -> str:
@@ -84,6 +85,17 @@ def list_ticks(low: float, high: float) -> list[float]:
     step = next(power * size for size in TICK_SIZES if span / (power * size) <= MAX_TICKS)
     first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
     return [round(number * step, 12) for number in range(first, last + 1)]
+
+
+def list_count_ticks(highest: int) -> list[int]:
+    """Return round counts from 0 to one that is at least `highest`, at most four.
+
+    >>> list_count_ticks(0), list_count_ticks(92), list_count_ticks(154), list_count_ticks(3)
+    ([0, 1], [0, 50, 100], [0, 100, 200], [0, 1, 2, 3])
+    """
+    power = 10 ** floor(log10(max(highest / MAX_COUNT_STEPS, 1)))
+    step = next(power * size for size in TICK_SIZES if highest <= power * size * MAX_COUNT_STEPS)
+    return [step * number for number in range(max(ceil(highest / step), 1) + 1)]
 
 
 def spread_centers(

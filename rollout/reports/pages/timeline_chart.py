@@ -5,7 +5,7 @@ when it is pointed at, tapped or reached by keys.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from markupsafe import Markup
@@ -18,7 +18,7 @@ from rollout.reports.figures.timeline_parts import (
     TimelinePoint,
 )
 from rollout.reports.pages.stage_markers import EMPTY, HATCHED, SOLID
-from rollout.reports.pages.svg import format_pixels, list_ticks
+from rollout.reports.pages.svg import format_pixels, list_ticks, spread_centers
 from rollout.reports.pages.timeline_layout import (
     BARS_BOTTOM,
     BARS_TOP,
@@ -40,13 +40,25 @@ from rollout.reports.pages.timeline_layout import (
     list_dates,
     list_drawn_versions,
     list_labels,
+    name_threshold,
     place_marks,
 )
 
 PATTERNS: Final[Mapping[str, str]] = {HUMAN: EMPTY, CONFIRMED: HATCHED, MODEL: SOLID}
+DECIDER_TEXTS: Final[Mapping[str, str]] = {
+    HUMAN: "Humans alone",
+    CONFIRMED: "Humans with the model's answer",
+    MODEL: "Model alone",
+}
+MARK_TEXTS: Final[Mapping[str, str]] = {
+    "wider": "Widening, renewal or resume",
+    "narrower": "Narrowing, stop or lapse",
+    "": "Another event",
+}
 CODE_WIDTH: Final = 9  # pixels per letter of a stage's code
 TIP_LINE: Final = 16
 SMALL_BARS_TOP: Final = STRIP_Y + STRIP_HEIGHT + 2
+SMALL_MARK_SIZE: Final = 8
 DOT_PATHS: Final = ("h0", "m0-4l4 4-4 4-4-4z", "m-3-3h6v6h-6z", "m0-4l4 7h-8z")
 """Shapes of versions; the first one is a stroke of no length with a round end."""
 
@@ -71,6 +83,55 @@ def draw_timeline(
         for frame in build_frames(timeline)
     )
     return wide, narrow
+
+
+@dataclass(frozen=True, slots=True)
+class KeyItem:
+    """What a sign of the drawing stands for."""
+
+    drawing: Markup
+    text: str
+
+
+def list_key_items(timeline: CellTimeline) -> tuple[KeyItem, ...]:
+    """Return the signs that are in the drawing: bars, versions, thresholds and marks."""
+    return tuple(
+        KeyItem(
+            Markup('<svg class="tl" viewBox="0 0 32 20" aria-hidden="true">{}</svg>').format(sign),
+            text,
+        )
+        for sign, text in _list_signs(timeline)
+    )
+
+
+def _list_signs(timeline: CellTimeline) -> Iterator[tuple[Markup, str]]:
+    for decider, text in DECIDER_TEXTS.items():
+        is_stage = any(stage.decider == decider for stage in timeline.stages)
+        if is_stage or any(getattr(bucket, decider) for bucket in timeline.buckets):
+            yield _draw_box(f"p-{PATTERNS[decider]}", 0.5, 31, 0.5, 19), text
+    for number, version in enumerate(list_drawn_versions(timeline)):
+        if version.points:
+            dot = Markup('<path class="tl-dot tl-{}" d="M5 6{}"/>').format(
+                number, DOT_PATHS[number]
+            )
+            line = Markup('<path class="tl-bound tl-{}" d="M10 15H20V11H31"/>').format(number)
+            is_bound = any(point.bound is not None for point in version.points)
+            sign, bound_text = (dot + line, ", and its bound") if is_bound else (dot, "")
+            yield sign, f"{version.version}: one {timeline.bucket}{bound_text}"
+    for threshold in timeline.thresholds:
+        css = "g-gate" if threshold.kind == "gate" else "g-guard"
+        sign = Markup('<line class="{}" x1="0" x2="32" y1="10" y2="10"/>').format(css)
+        yield sign, name_threshold(timeline.measure, threshold)
+    tones = {mark.tone for mark in timeline.marks}
+    for tone, text in MARK_TEXTS.items():
+        if tone in tones:
+            box = MarkBox(0, 0, 16, 16, 16)
+            yield (
+                Markup('<g class="tl-mark tl-{}" transform="translate(0 {})">{}</g>').format(
+                    tone or "other", 10 - MARK_Y, _draw_mark_box(box, tone, 16)
+                ),
+                text,
+            )
 
 
 def _draw_frame(
@@ -138,12 +199,14 @@ def _draw_gaps(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]
 
 
 def _draw_grid(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Markup]:
-    for start in list_dates(timeline, frame):
-        yield Markup('<line class="g-line" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(
-            format_pixels(frame.x(start)), STRIP_Y, BARS_BOTTOM
-        )
-    for value in list_ticks(frame.low, frame.high):
-        yield _draw_rule("g-line", frame, frame.y(value))
+    """Yield the lines of dates and ticks as one path, so that a drawing stays small."""
+    days = (f"M{format_pixels(frame.x(start))} {STRIP_Y}" for start in list_dates(timeline, frame))
+    ticks = [frame.y(value) for value in list_ticks(frame.low, frame.high)]
+    if frame.highest_bar:
+        ticks += [BARS_BOTTOM - frame.bar(count) for count in frame.bar_ticks[1:]]
+    lines = [f"{day}V{BARS_BOTTOM}" for day in days]
+    lines += [f"M{frame.left} {format_pixels(y)}H{frame.right}" for y in ticks]
+    yield Markup('<path class="g-line" d="{}"/>').format("".join(lines))
     yield _draw_rule("g-axis", frame, BARS_BOTTOM)
 
 
@@ -244,11 +307,11 @@ def _draw_marks(timeline: CellTimeline, frame: TimelineFrame, prefix: str) -> It
         )  # fmt: skip
 
 
-def _draw_mark_box(box: MarkBox, tone: str) -> Markup:
+def _draw_mark_box(box: MarkBox, tone: str, height: int = MARK_SIZE) -> Markup:
     """Draw the ground of a mark: with corners if it stands for a narrowing, else round."""
     return Markup('<rect x="{}" y="{}" width="{}" height="{}" rx="{}"/>').format(
-        format_pixels(box.x - box.width / 2), MARK_Y - MARK_SIZE // 2, format_pixels(box.width),
-        MARK_SIZE, 2 if tone == "narrower" else MARK_SIZE // 2,
+        format_pixels(box.x - box.width / 2), MARK_Y - height // 2, format_pixels(box.width),
+        height, 2 if tone == "narrower" else height // 2,
     )  # fmt: skip
 
 
@@ -272,27 +335,30 @@ def _draw_column(column: TimelineColumn, frame: TimelineFrame, tip_id: str) -> M
 
 
 def draw_small_timeline(timeline: CellTimeline, label: str) -> Markup:
-    """Draw events, stages and who decided, 240 px wide and without texts."""
+    """Draw events, stages and who decided, 240 px wide and without numbers."""
     wide, _ = build_frames(timeline)
     frame = replace(wide, width=240, left=1, right=239)
+    room = min(SMALL_MARK_SIZE + 1.5, frame.width / max(len(timeline.marks), 1))
+    sizes = [room] * len(timeline.marks)
+    centers = spread_centers([frame.x(mark.at) for mark in timeline.marks], sizes, 0, frame.width)
     marks = Markup("").join(
         Markup('<g class="tl-mark tl-{}">{}</g>').format(
             mark.tone or "other",
-            Markup('<rect x="{}" y="{}" width="6" height="8" rx="{}"/>').format(
-                format_pixels(min(frame.x(mark.at), 232)), STRIP_Y - 12,
-                0 if mark.tone == "narrower" else 3,
-            ),
+            _draw_mark_box(MarkBox(0, 0, x, room - 1.5, x), mark.tone, SMALL_MARK_SIZE),
         )
-        for mark in timeline.marks
-    )  # fmt: skip
+        for mark, x in zip(timeline.marks, centers, strict=True)
+    )
+    signs = Markup('<g transform="translate(0 {})">{}</g>').format(
+        STRIP_Y - SMALL_MARK_SIZE // 2 - 3 - MARK_Y, marks
+    )
     bars = Markup('<g transform="translate(0 {})">{}</g>').format(
         SMALL_BARS_TOP - BARS_TOP, Markup("").join(_draw_bars(timeline, frame))
     )
-    top = STRIP_Y - 14
+    top = STRIP_Y - SMALL_MARK_SIZE - 5
     return Markup(
         '<svg class="chart map tl" width="240" height="{0}" viewBox="0 {1} 240 {0}" role="img" '
         'aria-label="{2}">{3}{4}{5}</svg>'
     ).format(
-        SMALL_BARS_TOP + BARS_BOTTOM - BARS_TOP - top + 1, top, label, marks,
+        SMALL_BARS_TOP + BARS_BOTTOM - BARS_TOP - top + 1, top, label, signs,
         Markup("").join(_draw_stages(timeline, frame)), bars,
     )  # fmt: skip

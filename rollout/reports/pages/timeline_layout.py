@@ -14,9 +14,10 @@ from rollout.reports.figures.timeline_parts import (
     MODEL,
     CellTimeline,
     TimelineBucket,
+    TimelineThreshold,
     TimelineVersion,
 )
-from rollout.reports.pages.svg import list_ticks, spread_centers
+from rollout.reports.pages.svg import list_count_ticks, list_ticks, spread_centers
 from rollout.reports.text.formatting import (
     format_count,
     format_day,
@@ -36,6 +37,8 @@ LETTER_WIDTH: Final = 6.8  # of the widest usual letters at 12 px; bold ones are
 BOLD_WIDTH: Final = 7.4
 LINE_HEIGHT: Final = 13
 ASCENT: Final = 10
+SHORT_FROM: Final = 10_000
+LINE_SHIFT: Final = 4  # from a line to the base line of the name at its end
 MAX_NAME: Final = 11
 """Letters of a version's name; its whole name stands near the drawing."""
 
@@ -59,7 +62,7 @@ class TimelineFrame:
 
     @property
     def is_wide(self) -> bool:
-        """Return whether names stand beside the plot, not in it."""
+        """Return whether names stand beside the plot; else the page's key has them."""
         return self.width - self.right > 60
 
     def x(self, at: datetime) -> float:
@@ -74,7 +77,16 @@ class TimelineFrame:
 
     def bar(self, count: int) -> float:
         """Return the height of a bar."""
-        return (BARS_BOTTOM - BARS_TOP) * count / max(self.highest_bar, 1)
+        return (BARS_BOTTOM - BARS_TOP) * count / self.bar_ticks[-1]
+
+    @property
+    def bar_ticks(self) -> list[int]:
+        """Return round counts from 0 to one that no bar exceeds, at most four.
+
+        >>> [TimelineFrame("w", 9, 0, 9, 1, None, None, 0, 1, n).bar_ticks for n in (3, 92, 154)]
+        [[0, 1, 2, 3], [0, 50, 100], [0, 100, 200]]
+        """
+        return list_count_ticks(self.highest_bar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +137,7 @@ def build_frames(timeline: CellTimeline) -> tuple[TimelineFrame, TimelineFrame]:
     values = (timeline.since, timeline.until, low, high, highest)
     return (
         TimelineFrame("w", 1160, 124, 1030, 8, *values),
-        TimelineFrame("n", 326, 40, 320, 3, *values),
+        TimelineFrame("n", 326, 46, 320, 3, *values),
     )
 
 
@@ -178,7 +190,8 @@ def place_marks(timeline: CellTimeline, frame: TimelineFrame) -> list[MarkBox]:
             groups[-1] = (groups[-1][0], number)
         else:
             groups.append((number, number))
-    low, high = frame.left - MARK_SIZE / 2, frame.right + MARK_SIZE / 2 - 6
+    low = frame.left - MARK_SIZE / 2 if frame.is_wide else 1.0  # there the row has no name
+    high = frame.right + MARK_SIZE / 2 - 6
     while True:
         sizes = [_measure_mark(*group) + 2 for group in groups]
         at_xs = [places[first] for first, _ in groups]
@@ -228,7 +241,7 @@ def _list_row_names(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Ch
         yield ChartLabel(0, STRIP_Y + 15, "Stage", css="t-strong")
     x = 0 if frame.is_wide else frame.left
     yield ChartLabel(x, PLOT_TOP - 8, timeline.measure.capitalize(), css="t-strong")
-    yield ChartLabel(x, BARS_TOP - 8, f"Units per {timeline.bucket}", css="t-strong")
+    yield ChartLabel(x, BARS_TOP - 10, f"Units per {timeline.bucket}", css="t-strong")
 
 
 def _list_ticks(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[ChartLabel]:
@@ -236,7 +249,20 @@ def _list_ticks(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[ChartL
         text = _format_tick(timeline.measure, value)
         yield ChartLabel(frame.left - 5, frame.y(value) + 4, text, "end")
     if frame.highest_bar:
-        yield ChartLabel(frame.left - 5, BARS_TOP + 10, format_count(frame.highest_bar), "end")
+        for count in frame.bar_ticks:
+            y = BARS_BOTTOM - frame.bar(count) + 4
+            yield ChartLabel(frame.left - 5, y, format_tick_count(count), "end")
+
+
+def format_tick_count(count: int) -> str:
+    """Return a round count, short enough for the narrow margin.
+
+    >>> format_tick_count(1500), format_tick_count(250_000), format_tick_count(1_500_000)
+    ('1,500', '250k', '1.5m')
+    """
+    if count < SHORT_FROM:
+        return format_count(count)
+    return f"{count / 1e6:g}m" if count >= 1e6 else f"{count / 1e3:g}k"
 
 
 def _format_tick(measure: str, value: float) -> str:
@@ -259,39 +285,38 @@ def _list_dates(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[ChartL
 
 
 def _list_line_names(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[ChartLabel]:
-    """Yield the names of thresholds and versions, spread where they would overlap.
+    """Yield the names of thresholds and versions in the margin, spread where they would overlap.
 
-    In the wide drawing they share the margin; in the narrow one each kind has a side of the plot.
+    The narrow drawing has no margin, and in its plot names would lie over values.
     """
+    if not frame.is_wide:
+        return
     names = [
-        (frame.y(threshold.value), f"{threshold.kind} {value}".capitalize(), "t-strong")
+        (frame.y(threshold.value), name_threshold(timeline.measure, threshold), "t-strong")
         for threshold in timeline.thresholds
-        for value in (format_threshold(timeline.measure, threshold.value),)
     ]
-    versions = [
+    names += [
         (frame.y(value), shorten_name(version.version), f"tl-name tl-{number}")
         for number, version in enumerate(list_drawn_versions(timeline))
         if (value := _find_last_value(version)) is not None
     ]
-    if frame.is_wide:
-        yield from _spread_names([*names, *versions], frame.right + 6, "start", 4)
-        return
-    plain = [(y, text, "") for y, text, _ in names]
-    yield from _spread_names(plain, frame.left + 4, "start", -3)
-    yield from _spread_names(versions, frame.right - 4, "end", -3)
+    yield from _spread_names(names, frame.right + 6)
 
 
-def _spread_names(
-    names: Sequence[tuple[float, str, str]], x: float, anchor: str, shift: int
-) -> Iterator[ChartLabel]:
-    """Yield names at their lines; `shift` is from a line to the base line of its name."""
+def name_threshold(measure: str, threshold: TimelineThreshold) -> str:
+    """Return a threshold's kind and value, such as `Gate 92 %`."""
+    return f"{threshold.kind} {format_threshold(measure, threshold.value)}".capitalize()
+
+
+def _spread_names(names: Sequence[tuple[float, str, str]], x: float) -> Iterator[ChartLabel]:
+    """Yield names at their lines, none over another."""
     ordered = sorted(names, key=lambda name: name[0])
     middle = LINE_HEIGHT / 2 - ASCENT  # from the base line
-    targets = [y + shift + middle for y, _, _ in ordered]
+    targets = [y + LINE_SHIFT + middle for y, _, _ in ordered]
     sizes = [LINE_HEIGHT + 0.5] * len(ordered)
     centers = spread_centers(targets, sizes, PLOT_TOP - 2, PLOT_BOTTOM + 8)
     for center, (_, text, css) in zip(centers, ordered, strict=True):
-        yield ChartLabel(x, center - middle, text, anchor, css)
+        yield ChartLabel(x, center - middle, text, css=css)
 
 
 def shorten_name(name: str) -> str:
@@ -315,7 +340,7 @@ def _list_gap_names(timeline: CellTimeline, frame: TimelineFrame) -> Iterator[Ch
         if frame.is_wide:
             yield ChartLabel(frame.x(gap.since) + 6, PLOT_TOP - 8, "Shaded: records deleted")
         else:
-            yield ChartLabel(frame.right, BARS_TOP - 8, "shaded: deleted", "end")
+            yield ChartLabel(frame.right, BARS_TOP - 10, "shaded: deleted", "end")
 
 
 MIN_COLUMN_WIDTH: Final = 24  # pixels, of WCAG 2.2 target size (minimum)

@@ -1,5 +1,6 @@
 """The timeline of a cell on a page: its drawing, events, and the same in a table."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,7 +13,7 @@ from rollout.reports.figures.timeline_parts import (
     TimelineMark,
     TimelineThreshold,
 )
-from rollout.reports.pages.timeline_chart import draw_timeline
+from rollout.reports.pages.timeline_chart import KeyItem, draw_timeline, list_key_items
 from rollout.reports.pages.timeline_layout import (
     MIN_COLUMN_WIDTH,
     count_units,
@@ -52,6 +53,7 @@ class TimelineView:
         text: what is drawn, in sentences.
         columns: headings of `rows` after the time.
         marks: events in the order of their numbers.
+        key: what the signs of the drawing stand for.
     """
 
     prefix: str
@@ -65,6 +67,7 @@ class TimelineView:
     columns: tuple[str, ...]
     rows: tuple[TimelineRow, ...]
     marks: tuple[TimelineMark, ...]
+    key: tuple[KeyItem, ...]
 
     @property
     def units_note(self) -> str:
@@ -99,7 +102,13 @@ def build_timeline_view(
         columns=("Humans", "Assisted", "Model", *version_columns),
         rows=tuple(_build_rows(timeline)),
         marks=timeline.marks,
+        key=list_key_items(timeline),
     )
+
+
+def join_timeline_keys(views: Iterable[TimelineView]) -> tuple[KeyItem, ...]:
+    """Return the key of several timelines, each sign once."""
+    return tuple(dict.fromkeys(item for view in views for item in view.key))
 
 
 def _build_rows(timeline: CellTimeline) -> list[TimelineRow]:

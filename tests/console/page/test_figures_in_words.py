@@ -1,5 +1,6 @@
 """Readings, alarms and charts in words: results with their unit and their attempt."""
 
+import math
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -53,6 +54,38 @@ def test_a_chart_of_an_earlier_attempt_names_it(now, ending):
     assert chart.title.endswith(ending)
 
 
+@pytest.mark.parametrize("bound", [0.925, 0.915, 0.93, 0.97])
+def test_the_name_of_a_threshold_lies_over_no_line(bound):
+    hours = range(200)
+    path = EvidenceSeries(
+        condition="agreement at least 92 %", measure="agreement", at_least=True, line=0.92,
+        to="supervised", attempt=1, risk=0.05, at=tuple(NOON + timedelta(hours=n) for n in hours),
+        n=tuple(range(1, 201)), estimate=(0.96,) * 200,
+        bound=tuple(bound + 0.004 * math.sin(n / 9) for n in hours),
+    )  # fmt: skip
+    (chart,) = build_path_charts([SimpleNamespace(version="v1", attempt=1, path=(path,))], "UTC")
+    for svg in (chart.wide, chart.narrow):
+        x, y = re.search(r'class="t-strong g-name" x="([\d.]+)" y="([\d.]+)">', svg).groups()
+        left, right = float(x), float(x) + 7.4 * len("threshold 92 %")
+        (gate,) = re.findall(r'class="g-gate"[^>]* y1="([\d.]+)"', svg)
+        assert 0 < min(abs(float(y) - float(gate)), abs(float(y) - 10 - float(gate))) < 8
+        for css in ("g-est", "g-low"):
+            points = list_points(re.search(rf'class="{css}" d="([^"]*)"', svg)[1])
+            near = [level for at, level in points if left <= at <= right]
+            assert near
+            assert not any(float(y) - 10 < level < float(y) + 3 for level in near)
+
+
+def list_points(steps):
+    """Return the corners of a path in steps."""
+    x, y, points = 0.0, 0.0, []
+    for letter, one, other in re.findall(r"([MHV])([\d.]+)(?: ([\d.]+))?", steps):
+        x = float(one) if letter in "MH" else x
+        y = float(other) if letter == "M" else float(one) if letter == "V" else y
+        points.append((x, y))
+    return points
+
+
 def test_a_chart_cuts_off_what_lies_outside_and_says_so():
     path = EvidenceSeries(
         condition="agreement at least 92 %", measure="agreement", at_least=True, line=0.92,
@@ -66,9 +99,9 @@ def test_a_chart_cuts_off_what_lies_outside_and_says_so():
     assert "The first evaluations lie outside the drawing." in chart.text
     ruler = chart.wide.replace("\xa0", " ")
     assert re.findall(r'text-anchor="end">([^<]*%)<', ruler) == [
-        "85.0 %",
-        "90.0 %",
-        "95.0 %",
+        "85 %",
+        "90 %",
+        "95 %",
         "100 %",
     ]
     inside = replace(path, bound=(0.9, 0.93))

@@ -87,6 +87,7 @@ def test_a_stop_is_said_with_its_word_and_place(browser, database, service):
     stop(database, bears.CREEK)
     page = browser.as_("vic").page("/")
     assert "Stopped</span> creek · day" in page
+    assert "Stopped: bears creek · day. No model decides alone" in page
     assert "1 stopped" in page
 
 

@@ -34,9 +34,9 @@ def test_a_viewer_reads_what_each_cell_needs(browser: Browsing, service, clock):
     text = read_text(page)
     assert "The next 500 decisions: " in text
     to, outlook, decisions, *_ = read_row(page, "creek · day")
-    assert (to, outlook) == ("supervised", "on course")
+    assert (to, outlook) == ("Supervised", "On course")
     assert int(decisions.replace(",", "")) >= 70  # 109 in agreement open it at least, 30 are there
-    assert read_row(page, "lake · night")[1:3] == ["no data", "–"]
+    assert read_row(page, "lake · night")[1:3] == ["No data", "–"]
     assert "No decided unit." in text
     assert "Stops, suspensions, freezes, waves and approvals are not included." in text
     assert "batches of 20" not in text

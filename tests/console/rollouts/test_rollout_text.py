@@ -31,7 +31,7 @@ def test_a_model_that_decides_a_share_does_not_decide_alone_everywhere():
 
 
 def test_the_overview_names_the_share_of_each_cell():
-    card = dict.fromkeys(RolloutCard.__dataclass_fields__) | {"name": "bears"}
+    card = dict.fromkeys(RolloutCard.__dataclass_fields__) | {"name": "bears", "notices": ()}
     cells = {CREEK: 0.3, LAKE: 1.0}
     assert describe_deciding_models([RolloutCard(**card | {"model_shares": cells})]) == (
         "A model decides alone at creek · day of bears (30\xa0% of the cases) and lake · day of"
@@ -42,3 +42,17 @@ def test_the_overview_names_the_share_of_each_cell():
         "Models decide alone at 5 cells in bears, at 2 of them a share of the cases."
         " Humans decide or confirm everything else."
     )
+
+
+def test_a_stop_comes_before_what_is_allowed():
+    rollout = autonomous()
+    sites = [site.id for site in rollout.policy.sites]
+    rollout.stop(LAKE)
+
+    def read():
+        schedules = compute_schedules(rollout.scope, rollout.policy, rollout.at)
+        return describe_allowed(rollout.policy, rollout.scope, schedules, sites)
+
+    assert read().startswith("Stopped at lake by day: humans decide there. v1 decides alone at")
+    rollout.stop(*rollout.policy.cells)
+    assert read() == "Stopped everywhere: humans decide everything."

@@ -46,6 +46,8 @@ def test_a_viewer_reads_cases_an_hour_and_the_share_of_the_model(browser: Browsi
     assert "The model decided 50.0 % (3 of 6) of those with a known decider." in text
     assert "creek 6 6.0 50.0 % (3 of 6) lake 0 0.0 –" in text
     assert "1 Jun 2027 6 0.5 50.0 % (3 of 6)" in text
+    assert re.search(r"creek: 6 cases, 0\.0 an hour; the model decided 50\.0 % \(3 of 6\)", text)
+    assert "lake: no cases" in text
     assert 'href="/console/rollouts/bears/traffic"' in browser.page("/rollouts/bears")
     body = browser.get("/v1/rollouts/bears/traffic").json()
     creek, lake = body["sites"]

@@ -249,6 +249,30 @@ def test_clocks_that_show_different_times_have_a_line_each():
     assert ">now</text>" in svg
 
 
+@pytest.mark.parametrize("hour", range(24))
+def test_the_line_of_now_runs_through_no_code(hour):
+    for rollout in (supervised(), autonomous()):
+        courses = compute_schedules(rollout.scope, rollout.policy, rollout.at)
+        at = NOON.replace(hour=hour)
+        made = draw_week_map(rollout.policy, courses, at)
+        for svg in (made.wide, made.narrow):
+            (now,) = re.findall(r'class="g-now" x1="([\d.]+)"', svg)
+            codes = re.findall(r'class="t-code[^"]*" x="([\d.]+)"[^>]*>(\w+)</text>', svg)
+            assert codes
+            assert all(abs(float(now) - float(x)) >= 4 * len(code) for x, code in codes)
+
+
+def test_hours_outside_every_window_are_named():
+    gap = policy(windows=(Window("day", "08:00-12:00"), Window("night", "20:00-08:00")))
+    made = drawn(supervised(gap))
+    assert len(paths(made.wide, "outside")) == 2 * 7
+    assert made.narrow.count(">outside</text>") == 2
+    names = re.findall(r'x="([\d.]+)"[^>]*>outside</text>', made.narrow)
+    (now,) = re.findall(r'class="g-now" x1="([\d.]+)"', made.narrow)
+    assert all(abs(float(now) - float(x)) > 28 for x in names)
+    assert "outside" not in drawn(supervised()).wide
+
+
 def test_the_narrow_map_is_of_today_alone():
     rollout = autonomous()
     made = drawn(rollout)

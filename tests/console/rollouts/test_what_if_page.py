@@ -96,7 +96,10 @@ def test_the_result_shows_each_cell_and_what_is_unknown(browser, made_runs, resu
             assert sentence in page.replace("\N{NO-BREAK SPACE}", " ") or sentence in page
     assert "can't be known from these records from" in page
     assert "humans answered" in page.split("What would have been allowed")[0]
-    assert page.count('class="map"') == 2
+    maps = page.split("What would have been allowed")[1].split("Cell by cell")[0]
+    assert maps.count('<svg class="chart map"') == 4
+    for row in list_cells(result):
+        assert maps.count(f">{row.name}</text>") == 4
     assert result.draft_hash[:4] in page
     known = [cell for cell in result.cells if cell.current.figures is not None]
     assert format_figure(known[0].current.figures.model, known[0].current) in page

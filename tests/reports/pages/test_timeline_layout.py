@@ -18,8 +18,14 @@ from rollout.reports.figures.timeline_parts import (
     TimelineThreshold,
     TimelineVersion,
 )
-from rollout.reports.pages.timeline_chart import draw_timeline
+from rollout.reports.pages.timeline_chart import (
+    draw_small_timeline,
+    draw_timeline,
+    list_key_items,
+)
 from rollout.reports.pages.timeline_layout import (
+    BARS_BOTTOM,
+    BARS_TOP,
     HEIGHT,
     MAX_MARK_SHIFT,
     MIN_COLUMN_WIDTH,
@@ -83,8 +89,37 @@ def test_no_text_lies_over_another_nor_outside(seed):
         assert pairs == []  # fmt: skip
         assert all(box[0] >= 0 and box[3] <= HEIGHT for box in (label.box for label in labels))
         names = [label for label in labels if "tl-name" in label.css]
-        assert len(names) == sum(1 for version in timeline.versions if version.points)
+        drawn = sum(1 for version in timeline.versions if version.points)
+        assert len(names) == (drawn if frame.is_wide else 0)
         assert all(label.box[2] <= frame.width + 4 for label in labels)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_key_names_what_the_narrow_drawing_has_no_room_for(seed):
+    timeline = timeline_of(seed)
+    texts = [item.text for item in list_key_items(timeline)]
+    for version in timeline.versions:
+        named = [text for text in texts if text.startswith(f"{version.version}: one ")]
+        assert len(named) == bool(version.points)
+    assert sum(text.startswith(("Gate ", "Guard ")) for text in texts) == len(timeline.thresholds)
+    assert ("Widening, renewal or resume" in texts) == bool(timeline.marks)
+    assert {"Humans alone", "Humans with the model's answer", "Model alone"} <= set(texts)
+
+
+@pytest.mark.parametrize("highest", [0, 1, 7, 92, 101, 154, 1_409, 250_001, 1_500_000])
+def test_the_ticks_of_bars_are_round_and_above_every_bar(highest):
+    timeline = timeline_of(1)
+    bucket = TimelineBucket(timeline.since, highest, 0, 0)
+    for frame in build_frames(replace(timeline, buckets=(bucket,))):
+        *_, highest_tick = frame.bar_ticks
+        assert 2 <= len(frame.bar_ticks) <= 4
+        assert frame.bar_ticks[0] == 0
+        assert highest <= highest_tick <= max(1, 2 * highest)
+        assert all(str(tick).rstrip("0") in {"", "1", "2", "3", "4", "5", "6", "15"}
+                   for tick in frame.bar_ticks)  # fmt: skip
+        assert frame.bar(highest) <= BARS_BOTTOM - BARS_TOP
+        labels = list_labels(replace(timeline, buckets=(bucket,)), frame)
+        assert all(label.box[0] >= 0 for label in labels)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -111,6 +146,19 @@ def test_events_of_one_instant_stand_side_by_side_and_only_many_are_drawn_as_one
     few = place_marks(replace(timeline, marks=(mark,) * 40), wide)
     assert len(few) < 6
     assert few[-1].last == 39
+
+
+@pytest.mark.parametrize("marks", [1, 3, 12, 40])
+def test_the_marks_of_a_small_timeline_lie_side_by_side(marks):
+    timeline = timeline_of(1, marks=marks)
+    drawing = draw_small_timeline(timeline, "lisbon")
+    drawn = re.findall(
+        r'tl-mark tl-wider"><rect x="([-\d.]+)" y="[\d.]+" width="([\d.]+)"', drawing
+    )
+    boxes = [(float(x), float(width)) for x, width in drawn]
+    assert len(boxes) == marks
+    assert all(x >= 0 and x + width <= 240 for x, width in boxes)
+    assert all(x + width < right for (x, width), (right, _) in pairwise(boxes))
 
 
 def test_each_value_is_reached_by_keys_and_adds_up():
