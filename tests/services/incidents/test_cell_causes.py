@@ -180,6 +180,7 @@ def test_an_attribute_that_no_case_has_filters_all_away(service):
 def test_figures_of_a_reviewer_move_by_whole_batches_at_both_ends(service, database):
     open_town(database)
     grace, before, moves = parse_policy(POLICY).evidence.grace, (0, 0), 0
+    parts = (0, 0, 0)
     for n in range(CHANGE, CASES + 60, 30):
         at = find_time(n)
         count(database, at=at)
@@ -189,6 +190,11 @@ def test_figures_of_a_reviewer_move_by_whole_batches_at_both_ends(service, datab
         assert judged[0] <= sum(find_time(number) <= at - grace for number in range(CASES))
         assert judged == before or abs(judged[0] - before[0]) >= BATCH_SIZE
         moves, before = moves + (judged != before), judged
+        parts_before, parts = parts, list_parts(loaded)
+        assert all(
+            n == n_before or abs(n - n_before) >= BATCH_SIZE
+            for n, n_before in zip(parts, parts_before, strict=True)
+        )
     sizes = {
         sum_units(load(service, REVIEWER, at=END + timedelta(days=20, hours=hours)))[0]
         for hours in range(0, 120, 5)
@@ -197,6 +203,10 @@ def test_figures_of_a_reviewer_move_by_whole_batches_at_both_ends(service, datab
     assert all(more - less >= BATCH_SIZE for less, more in pairwise(ordered))
     assert len(sizes) > 2
     assert moves > 1
+
+
+def list_parts(loaded):
+    return tuple(part.n for part in (loaded.cause.before, loaded.cause.during, loaded.cause.after))
 
 
 @contextmanager
