@@ -81,21 +81,21 @@ def measure_turn(
     client: TestClient, database: Database, keys: list[str], first_site: int
 ) -> tuple[list[float], list[float]]:
     """Return the milliseconds of each assignment and of each stored stop."""
-    asked, stopped = [], []
+    assignment_times, stop_times = [], []
     for number in range(REQUESTS):
         question = build_question(number)
         question["site"] = f"site-{STOP_SITES + number % ASKED_SITES}"
         headers = {"Authorization": f"Bearer {keys[number % len(keys)]}"}
         started = time.perf_counter()
         answer = client.post(f"/v1/rollouts/{NAME}/assignments", json=question, headers=headers)
-        asked.append((time.perf_counter() - started) * 1e3)
+        assignment_times.append((time.perf_counter() - started) * 1e3)
         answer.raise_for_status()
     for number in range(STOPS):
         target = StopTarget(sites=(f"site-{first_site + number}",))
         started = time.perf_counter()
         stop_cells(database, OPERATOR, NAME, target, at=datetime.now(UTC))
-        stopped.append((time.perf_counter() - started) * 1e3)
-    return asked, stopped
+        stop_times.append((time.perf_counter() - started) * 1e3)
+    return assignment_times, stop_times
 
 
 def main() -> None:
@@ -108,12 +108,14 @@ def main() -> None:
             measure_turn(client, database, keys, 2 * TURNS * STOPS)  # the first one warms up
             turns = [measure_pair(client, database, keys, turn) for turn in range(TURNS)]
     for what, index in (("an assignment", 0), ("a stop", 1)):
-        alone, beside = ([turn[which][index] for turn in turns] for which in (0, 1))
-        ratios = [median(b) / median(a) for a, b in zip(alone, beside, strict=True)]
-        print(report_figure(f"{what}, alone", "ms", list(chain.from_iterable(alone))))
+        times_alone, times_beside = ([turn[which][index] for turn in turns] for which in (0, 1))
+        ratios = [median(b) / median(a) for a, b in zip(times_alone, times_beside, strict=True)]
+        print(report_figure(f"{what}, alone", "ms", list(chain.from_iterable(times_alone))))
         print(
             report_figure(
-                f"{what}, beside {MAX_RUNS} comparisons", "ms", list(chain.from_iterable(beside))
+                f"{what}, beside {MAX_RUNS} comparisons",
+                "ms",
+                list(chain.from_iterable(times_beside)),
             )
         )
         print(report_figure(f"{what}, beside / alone", "ratio", ratios))
@@ -123,14 +125,14 @@ def measure_pair(
     client: TestClient, database: Database, keys: list[str], turn: int
 ) -> tuple[tuple[list[float], list[float]], tuple[list[float], list[float]]]:
     """Return a turn alone and one beside comparisons."""
-    alone = measure_turn(client, database, keys, 2 * turn * STOPS)
+    times_alone = measure_turn(client, database, keys, 2 * turn * STOPS)
     runs = start_comparisons(database)
     try:
-        beside = measure_turn(client, database, keys, (2 * turn + 1) * STOPS)
+        times_beside = measure_turn(client, database, keys, (2 * turn + 1) * STOPS)
         list(list_runs(runs))
     finally:
         runs.close()
-    return alone, beside
+    return times_alone, times_beside
 
 
 if __name__ == "__main__":
