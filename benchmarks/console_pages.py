@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from rollout.core.scope.commands import Actor, ApproveProposal
-from rollout.core.scope.permissions import AssignedRole
+from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.stop_targets import StopTarget
 from rollout.services.access import users
 from rollout.services.access.authentication import Authenticator
@@ -111,9 +111,9 @@ def history(sites: int, each: int) -> RecordFrames:
     )
     none = pl.DataFrame(schema=REMARK_SCHEMA)
     return RecordFrames(
-        cases=_fitted(frame.with_columns(occurred_at="at"), build_cases_schema()),
-        predictions=_fitted(pl.concat(labels), build_predictions_schema(["parcel"])),
-        decisions=_fitted(judged, build_decisions_schema(["parcel"])),
+        cases=fit_schema(frame.with_columns(occurred_at="at"), build_cases_schema()),
+        predictions=fit_schema(pl.concat(labels), build_predictions_schema(["parcel"])),
+        decisions=fit_schema(judged, build_decisions_schema(["parcel"])),
         outcomes=pl.DataFrame(schema=build_outcomes_schema(["parcel"])),
         rejected=none,
         notes=none,
@@ -126,7 +126,7 @@ def _wrong(site: int, hour: int, number: int) -> bool:
     return (site * 7919 + hour * 104_729 + number * 7907) % 1009 < 8 * (site % 13)
 
 
-def _fitted(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
+def fit_schema(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
     """Return a frame with the columns of a schema, null where it has none."""
     there = set(frame.columns)
     return frame.select(
@@ -144,6 +144,9 @@ def fill(database: Database, sites: int = SITES, each: int = 40) -> None:
     for hour in (1, 2):
         _approve_all(database, END + hour * HOUR - timedelta(minutes=30))
         ticker.tick(END + hour * HOUR)
+    ana = Caller("ana", role_assignments=(AssignedRole("operator"),))
+    target = StopTarget(sites=("site-7",))
+    stop_cells(database, ana, "bench", target, at=END + 3 * HOUR, reason="a try")
 
 
 def _approve_all(database: Database, at: datetime) -> None:
@@ -162,7 +165,7 @@ def _as_it_is(command: ApproveProposal, _: RolloutState) -> ApproveProposal:
     return command
 
 
-def client_of(database: Database, now: datetime) -> TestClient:
+def sign_in(database: Database, now: datetime) -> TestClient:
     """Return a browser in which ana, who operates everything, has signed in."""
     clock = ManualClock(now)
     users.create_first_admin(database, "ada", at=now)
@@ -174,8 +177,6 @@ def client_of(database: Database, now: datetime) -> TestClient:
         at=now,
         role_assignments=(AssignedRole("operator"), AssignedRole("viewer")),
     )
-    ana = users.load_local_caller(database, "ana")
-    stop_cells(database, ana, "bench", StopTarget(sites=("site-7",)), at=now, reason="a try")
     service = build_service(database, Authenticator(database, clock), clock)
     quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     service = replace(service, sign_in=SignIn(database, clock, token_bytes, quick))
@@ -212,7 +213,7 @@ def main(folder: Path) -> None:
     if not (folder / "console.db").exists():
         upgrade(url)
         fill(Database(url))
-    with client_of(Database(url), END + 3 * HOUR) as client:
+    with sign_in(Database(url), END + 3 * HOUR) as client:
         for path in PAGES:
             print(measured(client, path))
 

@@ -40,6 +40,9 @@ JOBS = {
     "number_reports": "a report on numbers, beside one on labels",
     "causes": "the search for an incident's cause",
     "console_pages": "pages of the console",
+    "timeline": "the timeline of a cell over two years",
+    "next_case": "the next review case after a key, in Chromium",
+    "what_if_beside": "assignments and stops while users' comparisons work",
     "memory": "what a replica holds at rest",
 }
 """The jobs by script, with what each measures."""
@@ -49,6 +52,7 @@ SMALLER = {
     "ingest_postgresql": ("2000", "100"),
     "number_reports": ("--pairs", "100000"),
     "stops_while_counting": ("--cases", "20000"),
+    "timeline": ("--cases", "10"),
 }
 """Arguments that keep all jobs within twenty minutes; alone, the scripts take their full sizes."""
 PEERS = {

@@ -23,6 +23,8 @@ class DeskStateCache:
     def load_rollout(self, _name):
         return SimpleNamespace(state=self.room.stood)
 
+    reload_rollout = load_rollout
+
 
 class ReviewDesk:
     """Ask for a room's reviews over HTTP; `clock` is the room's."""

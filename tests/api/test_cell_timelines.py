@@ -9,7 +9,7 @@ import pytest
 from api.schemas.cells import Timeline
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.commands import Actor
+from rollout.core.scope.commands import Actor, OpenIncident
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.cell_timeline import (
@@ -19,16 +19,23 @@ from rollout.reports.figures.cell_timeline import (
 )
 from rollout.reports.figures.timeline_parts import TimelinePoint, TimelineRequest, TimelineVersion
 from rollout.services.cells.timeline import load_cell_timeline
+from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import import_records
+from rollout.services.support.clock import ManualClock
 from rollout.tally.batched_evidence import BATCH_SIZE
 from rollout.tally.slots import to_instant
 from tests.api.bears import V1, founded, widened
+from tests.console.divergence_rows import count
+from tests.console.told_cases import judged as judged_case
+from tests.counted_work import counting_work
 from tests.factories import DAY, HOUR, NOON, TICK
 from tests.factories import policy as bears_policy
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import BY_CASE, STORY, replayed
+from tests.store.snapshots import filled_once
 
 CREEK = Cell("creek", "day")
 PATH = f"{V1}/cells/creek/day/timeline"
@@ -229,3 +236,41 @@ def test_the_longest_list_of_days_takes_less_than_150_kb():
     )
     assert len(points) == MAX_BUCKETS
     assert len(Timeline.model_validate(full).model_dump_json()) < 150_000
+
+
+@filled_once
+def fill_two_years(database, gap):
+    """Store and count judged cases of creek, one every `gap` days, and two incidents a month."""
+    founded(database, NOON)
+    for number, days in enumerate(range(0, 731, 15)):
+        incident = OpenIncident(
+            at=NOON + days * DAY, kind="unauthorized", reason=str(number), cell=CREEK
+        )
+        execute_command(database, "bears", lambda _, command=incident: command)
+    for days in range(0, 731, gap):
+        judged_case(
+            database, f"c{days}", at=NOON + days * DAY, model="bear" if days % 5 else "none"
+        )
+    count(database, at=NOON + 731 * DAY)
+
+
+@pytest.mark.slow
+def test_two_years_take_as_few_steps_and_bytes_for_many_cases_as_for_few(database):
+    """So they stay within 300 ms and 150 kB: the figures are in benchmarks/README.md."""
+    work, cases, texts = {}, {}, {}
+    now = NOON + 731 * DAY + HOUR
+    for gap in (4, 1):  # the second time adds the cases between
+        fill_two_years(database, gap)
+        service = build_service(database, None, ManualClock(now))
+        request = TimelineRequest(CREEK, since=NOON)
+        for _ in range(2):  # the first has imports and caches
+            with counting_work(database, "") as work[gap]:
+                timeline = load_cell_timeline(service, READER, "bears", request, at=now)
+        cases[gap] = judged(timeline)
+        texts[gap] = Timeline.model_validate(timeline).model_dump_json()
+        assert timeline.bucket == "week"
+        assert len(timeline.buckets) <= MAX_BUCKETS
+    assert cases[1] > 3.9 * cases[4] > 700
+    assert 0 < work[1]["statements"] <= work[4]["statements"]
+    assert work[1]["calls"] < work[4]["calls"] + 0.3 * (cases[1] - cases[4])
+    assert len(texts[4]) * 0.9 < len(texts[1]) < 50_000

@@ -26,6 +26,7 @@ from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.incidents import cause_runs
 from rollout.services.reports.archive import REPORT_FORMATS
 from rollout.store.database.session import Database
 from rollout.store.ledger.versions import VersionInfo, VersionStore
@@ -69,6 +70,12 @@ class PermissionWorld:
 
 WORLDS = (PermissionWorld("bear", 0.987654, 12.0), PermissionWorld("none", 0.123456, 9_999.0))
 NUMBERS = st.integers(1, 12)
+CAUSES = (
+    "incidents/I-1/cause",
+    "cause?version=v1",
+    "cause?version=v1&site=creek&window=always",
+    "cause?version=v1&from=2027-06-01T00:00:00Z",
+)
 STEPS = st.one_of(
     st.tuples(st.just("arrive"), st.integers(1, 4), SITES),
     st.tuples(st.just("predict"), NUMBERS, st.sampled_from(["v1", "v2"])),
@@ -86,6 +93,9 @@ STEPS = st.one_of(
     st.tuples(st.just("look"), st.sampled_from(PEOPLE)),
     st.tuples(st.just("explain"), NUMBERS),
     st.tuples(st.just("discuss"), NUMBERS),
+    st.tuples(
+        st.just("cause"),
+    ),
     st.tuples(st.just("seed"), NUMBERS),
     st.tuples(st.just("settle"), NUMBERS),
     st.tuples(
@@ -192,6 +202,13 @@ class Played:
         statuses = (made.status_code, answer.status_code)
         self.answers.append(("discussion", statuses, read["hidden"], shown))
 
+    def cause(self):
+        """Let eve ask where v1 differs: of the incident, of a cell, and of a part of its cases."""
+        asker = self.desk.client.by("eve")
+        for path in CAUSES:
+            answer = asker.get(f"/v1/rollouts/bears/{path}")
+            self.answers.append((path, answer.status_code, answer.content))
+
     def seed(self, number):
         known = {"case": f"case-{number}", "answers": {"alarm": "fox"}, "reviewers": 2}
         self.answers.append(self.desk.post("dan", "/gold-cases", known).content)
@@ -239,6 +256,7 @@ def _nothing_by_chance():
     with (
         without_chance(),
         mock.patch.object(discussions, "hash_comment", return_value="0" * 64),  # salted elsewhere
+        mock.patch.object(cause_runs, "PATIENCE", 600.0),  # no answer depends on the load
     ):
         yield
 
@@ -335,6 +353,7 @@ def test_a_report_says_nothing_of_cases_that_may_still_be_judged(rung):
         *(("judge-number", "ana", number, "fox") for number in range(4, 40)),
         ("wait", 60),
         ("tick",),
+        ("cause",),
         ("report", REPORT_FORMATS),
         ("seed", 0),
         ("report", REPORT_FORMATS),
@@ -345,6 +364,8 @@ def test_a_report_says_nothing_of_cases_that_may_still_be_judged(rung):
     assert len(pages) == 8
     assert all(answer[1] == 200 for answer in pages)
     assert not any(b"case-5" in answer[-1] for answer in pages)
+    causes = [answer for answer in one if isinstance(answer, tuple) and answer[0] in CAUSES]
+    assert rung or [status for _, status, _ in causes] == [200, 200, 200, 422]
 
 
 @settings(
@@ -355,7 +376,7 @@ def test_no_report_says_anything_of_cases_that_may_still_be_judged(rung, verdict
     one, other = both(
         rung,
         verdicts,
-        [("arrive", 3, "lake"), *script, ("tick",), ("report", ("json", "csv"))],
+        [("arrive", 3, "lake"), *script, ("tick",), ("cause",), ("report", ("json", "csv"))],
         CLOSED,
     )
     assert one == other

@@ -47,6 +47,7 @@ ARGUMENTS = {
     "scope_at": ("--rows", "1000"),
     "stops_while_counting": ("--cases", "100"),
     "ticks": ("--cells", "20"),
+    "timeline": ("--cases", "1"),
 }
 """Scripts whose arguments make them small."""
 CONSTANTS = {
@@ -61,11 +62,17 @@ CONSTANTS = {
     "ingest_postgresql": {"REQUESTS, WINDOW": "4, 2"},
     "ingest_served": {"TURNS, PAIRS, BATCHES": "1, 200, (100,)"},
     "memory": {"SETTLING": "0.1"},
+    "next_case": {"KEYS, WARM_UP": "2, 1"},
     "number_intervals": {"MANY": "1_000"},
     "operational_guards": {"DAYS, FIRST_DAY": "2, 20_000", "SEEDS": "(1,)", "DELAY_RUNS": "1"},
     "pooled_gains": {"RISK, SLOTS, SEED": "0.05, 60, 16"},
     "replayed_guards": {"DAYS": "3"},
     "stops_while_counting": {"SITES": "20"},
+    "what_if_beside": {
+        "SITES, EACH": "4, 10",
+        "TURNS, REQUESTS, STOPS": "1, 5, 2",
+        "LONGEST_START": "0.1",
+    },
 }
 """Constants replaced in a copy of the folder, for the processes too that a script starts."""
 

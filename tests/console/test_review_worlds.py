@@ -133,3 +133,45 @@ def test_the_pages_of_a_reviewer_are_the_same_whatever_the_model_says(rung, seco
     assert any('"held":[{' in text for text in texts) == (rung == 0)
     assert rung or second == "0%" or any("Answers so far" in text for text in texts)
     assert rung != 1 or any("The model proposes" in text for text in texts)
+
+
+GOLD_CASES = 22  # more than a batch of figures
+
+
+@pytest.mark.parametrize("days", [1, 2])
+def test_own_figures_are_the_same_whether_answers_agree_with_known_ones_or_not(days):
+    """A reviewer reads number, time and unsure share, and of agreement nothing, a day later too."""
+    found = []
+    with ExitStack() as stack:
+        stack.enter_context(without_chance())
+        for known in ("fox", "bear"):
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            database = Database(stack.enter_context(fresh("sqlite", folder)))
+            stack.callback(database.close)
+            hall = ReadingRoom(database, reveal="after")
+            world = AnsweredWorld(hall, stack.enter_context(hall.browsing()), WORLDS[0])
+            found.append(judge_gold_cases(world, known, days))
+    assert found[0] == found[1]
+    own = [text for path, _, _, text in found[0] if path == REVIEW]
+    assert any(f"Today: {GOLD_CASES - 1} cases" in text for text in own)
+    assert not any(re.search("agree|of the known|correct", text) for text in own)
+
+
+def judge_gold_cases(world, known, days):
+    """Let rita answer fox to cases whose known answer is another one or the same."""
+    hall, keys = world.hall, [f"case-{n}" for n in range(GOLD_CASES)]
+    world.arrive(*keys)
+    hall.later(2 * DAY)
+    for key in keys:
+        asked = {"reviewer_count": 1, "at": hall.room.at}
+        reviews.seed_gold_case(
+            hall.room.database, DAN, hall.room.stood, key, {"alarm": known}, **asked
+        )
+    world.browser.as_("rita")
+    for _ in keys:
+        world.answer(world.get(REVIEW), "fox")
+    hall.later(days * DAY)
+    world.arrive("case-last")
+    for path in ("/review", REVIEW, "/settings"):
+        world.get(path)
+    return world.pages

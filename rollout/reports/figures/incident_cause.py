@@ -39,7 +39,7 @@ class JudgedUnits:
     """Units with a blind decision, in the order in which their cases occurred.
 
     Attributes:
-        occurred: microseconds since 1970, UTC, shape (units,).
+        occurred: microseconds since 1970, UTC, shape (units,); units of a batch have one time.
         days: local day numbers, shape (units,).
         differs: where the version's answer is not the human's, shape (units,).
         kinds: properties of their cases.
@@ -131,7 +131,8 @@ def find_incident_cause(units: JudgedUnits, opened: int, *, limit: int = 50) -> 
     A value that is new on the day of the change puts the start back to its first unit.
     """
     index = np.arange(len(units.differs))
-    change = find_rise(units.differs[units.occurred < opened])
+    is_before = units.occurred < opened
+    change = find_rise(units.differs[is_before], units.occurred[is_before])
     new_values = [] if change is None else _list_new_values(units, change)
     start = 0 if change is None else change
     if new_values:
@@ -201,11 +202,17 @@ def _count_differing(units: JudgedUnits, mask: Flags) -> Share:
     return compute_share(int(units.differs[mask].sum()), int(mask.sum()))
 
 
-def find_rise(differs: Flags) -> int | None:
+def find_rise(differs: Flags, times: Codes) -> int | None:
     """Return the first unit after the likeliest rise of a share, None if no rise is likely.
 
-    >>> find_rise(np.array([False] * 30 + [True] * 10)), find_rise(np.array([True] * 10))
-    (30, None)
+    Units of one time are never parted.
+
+    >>> find_rise(np.repeat([False, True], [30, 10]), np.arange(40))
+    30
+    >>> find_rise(np.repeat([False, True], [30, 10]), np.arange(40) // 20)
+    20
+    >>> find_rise(np.repeat(True, 10), np.arange(10)) is None
+    True
 
     Source: Hinkley and Hinkley, Biometrika 57 (1970) 477.
     """
@@ -219,7 +226,7 @@ def find_rise(differs: Flags) -> int | None:
     split += _compute_log_likelihood(total - counts, n - sizes)
     whole = _compute_log_likelihood(np.array([total]), np.array([float(n)]))[0]
     is_rise = (total - counts) / (n - sizes) > counts / sizes
-    gains = np.where(is_rise, split - whole, 0.0)
+    gains = np.where(is_rise & (times[1:] > times[:-1]), split - whole, 0.0)
     best = int(np.argmax(gains))
     return best + 1 if gains[best] >= MIN_LOG_RATIO else None
 

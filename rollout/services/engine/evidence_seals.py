@@ -16,7 +16,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.policy.pools import list_counted_cells
 from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import PolicyApplied, ProposalRaised
-from rollout.core.scope.record_events import RecordsCounted
+from rollout.core.scope.record_events import CasesErased, NameErased, RecordsCounted
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import CountedRecords
@@ -39,12 +39,15 @@ class EvidenceSeals:
     def __init__(self) -> None:
         self._last_slot = -1
         self._cell_digests = CellDigests()
+        self._summaries: dict[int, CountedSummary] = {}  # by slot, since the last seal
 
     def add_events(self, events: Iterable[LedgerEvent], policy: Policy) -> None:
         """Add the ledger's next events."""
         for event in events:
             if isinstance(event, RecordsCounted):
                 self._last_slot = find_sealed_slot(event, policy)
+            if isinstance(event, RecordsCounted | CasesErased | NameErased):
+                self._summaries.clear()  # another span, or lines that an erasure changed
 
     def seal_events(
         self,
@@ -75,13 +78,21 @@ class EvidenceSeals:
     def _summarize_slots(
         self, transaction: Transaction, rollout: Rollout, until: int
     ) -> CountedSummary | None:
-        """Return what was counted since the last seal; None if nothing was."""
+        """Return what was counted since the last seal; None if nothing was.
+
+        It is kept for the next attempt of a tick that commands overtook.
+        """
+        if until in self._summaries:
+            return self._summaries[until]
         after, others = self._last_slot, CountedRecords(transaction, rollout)
         if not others.has_any_line(after=after, until=until):
             return None  # most ticks of a quiet rollout, which this costs one query
         units = read_unit_lines(transaction, rollout, after=after, until=until)
         outcomes = CountedOutcomes(transaction, rollout).read_lines(after=after, until=until)
-        return summarize_counted(units, others.read_lines(after=after, until=until), outcomes)
+        summary = summarize_counted(units, others.read_lines(after=after, until=until), outcomes)
+        if summary is not None:
+            self._summaries[until] = summary
+        return summary
 
 
 def seal_proposals(

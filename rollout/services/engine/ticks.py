@@ -7,8 +7,10 @@ nothing: its entries stay queued, and its claim expires after one tick.
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Final
 from zlib import crc32
 
 import numpy as np
@@ -16,11 +18,11 @@ import polars as pl
 
 from rollout import faults
 from rollout.core.calendar.sites import Cell
+from rollout.core.errors import StaleRevisionError
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.record_events import CasesErased, NameErased, RecordsCounted
 from rollout.core.statistics.sampling import compute_sampling_values
-from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
 from rollout.services.engine.evidence_seals import EvidenceSeals
 from rollout.services.engine.frozen_sources import freeze_sources
@@ -60,6 +62,11 @@ STORAGE_RETRY_DELAY = timedelta(seconds=5)
 """After a tick that the database or its disk failed: until one succeeds humans decide."""
 log = logging.getLogger("rollout.scheduler")
 ENTRIES_PER_BATCH = 500  # at most so many cases in one transaction, which may delay a stop
+OPEN_ATTEMPTS: Final = 4
+"""Decisions while commands can overtake them; the next one holds the ledger, and stops wait."""
+BeginRead = Callable[[], AbstractContextManager[Transaction]]
+SlotDecision = Callable[[RolloutState, BeginRead], tuple[LedgerEvent, ...]]
+"""Returns the events of a state; what else it reads, it reads in these transactions."""
 
 
 class _SlotOvertakenError(Exception):
@@ -126,7 +133,7 @@ class Ticker:
     def _run_tick(
         self, at: datetime, read_time: Callable[[], datetime], *, narrow_only: bool
     ) -> tuple[LedgerEvent, ...] | None:
-        state = self._update_state()
+        state = self._update_state(self._database.begin_read)
         slot = find_slot_before(at, state.policy.tick)
         if not self._claim_slot(state, slot, at):
             return None
@@ -136,10 +143,12 @@ class Ticker:
         version_events = (
             ()
             if narrow_only
-            else self._append_events(lambda current_state: _add_seen_versions(current_state, slot))
+            else self._append_events(lambda current, _: _add_seen_versions(current, slot))
         )
         events = self._append_events(
-            lambda state: self._decide_slot(state, slot, read_time(), narrow_only=narrow_only)
+            lambda current, begin_read: self._decide_slot(
+                current, slot, read_time(), begin_read, narrow_only=narrow_only
+            )
         )
         faults.reach_point("tick.not-done")
         with self._database.begin_write() as transaction:
@@ -182,9 +191,9 @@ class Ticker:
         assert self._state is not None  # noqa: S101 - a tick loads it first
         return self._state
 
-    def _update_state(self) -> RolloutState:
+    def _update_state(self, begin_read: BeginRead) -> RolloutState:
         """Return the current state, after applying all new events."""
-        with self._database.begin_read() as transaction:
+        with begin_read() as transaction:
             head = self._check_head(transaction)
             if self._state is None:
                 state = load_rollout_state(transaction, self._rollout_name)
@@ -339,35 +348,61 @@ class Ticker:
                 evidence.advance(after=last_slot, to=slot)
         faults.reach_point("tick.evidence")
 
-    def _append_events(
-        self, decide_events: Callable[[RolloutState], tuple[LedgerEvent, ...]]
-    ) -> tuple[LedgerEvent, ...]:
-        """Append events; decide again if the ledger moved.
+    def _append_events(self, decide_events: SlotDecision) -> tuple[LedgerEvent, ...]:
+        """Append events; decide again if the ledger moved, at last while it can't move."""
+        for _ in range(OPEN_ATTEMPTS):
+            with suppress(StaleRevisionError):
+                return self._try_append(decide_events)
+        return self._append_locked(decide_events)
 
-        Raises:
-            StaleRevisionError: the ledger moved at every attempt.
-        """
-        return retry_on_stale_revision(lambda: self._try_append(decide_events))
-
-    def _try_append(
-        self, decide_events: Callable[[RolloutState], tuple[LedgerEvent, ...]]
-    ) -> tuple[LedgerEvent, ...]:
-        state = self._update_state()
-        faults.reach_point("command.read")
-        events = decide_events(state)
-        faults.reach_point("command.decided")
+    def _try_append(self, decide_events: SlotDecision) -> tuple[LedgerEvent, ...]:
+        state, events = self._decide(decide_events, self._database.begin_read)
         if events:
-            with self._database.begin_read() as transaction:
-                events = freeze_sources(transaction, state, events)
             with self._database.begin_write() as transaction:
                 Ledger(transaction, state.rollout).append(events, after=state.scope.revision)
         return events
 
+    def _append_locked(self, decide_events: SlotDecision) -> tuple[LedgerEvent, ...]:
+        """Decide and append in one transaction, after commands overtook each other attempt.
+
+        A stream of commands would else delay guards for as long as it lasts. The earlier attempts
+        have loaded what is large, so that commands wait for the decision alone.
+        """
+        with (
+            # connected before the lock, since whoever waits for the lock may hold the last
+            # connection; it sees the database as of its first query, which follows the lock
+            self._database.begin_read() as reading,
+            self._database.begin_write(is_urgent=True) as transaction,
+        ):
+            Ledger(transaction, self._loaded_state.rollout).lock_head()
+            state, events = self._decide(decide_events, lambda: nullcontext(reading))
+            Ledger(transaction, state.rollout).append(events, after=state.scope.revision)
+        return events
+
+    def _decide(
+        self, decide_events: SlotDecision, begin_read: BeginRead
+    ) -> tuple[RolloutState, tuple[LedgerEvent, ...]]:
+        """Return the current state and the events that follow from it."""
+        state = self._update_state(begin_read)
+        faults.reach_point("command.read")
+        events = decide_events(state, begin_read)
+        faults.reach_point("command.decided")
+        if events:
+            with begin_read() as transaction:
+                events = freeze_sources(transaction, state, events)
+        return state, events
+
     def _decide_slot(
-        self, state: RolloutState, slot: int, now: datetime, *, narrow_only: bool
+        self,
+        state: RolloutState,
+        slot: int,
+        now: datetime,
+        begin_read: BeginRead,
+        *,
+        narrow_only: bool,
     ) -> tuple[LedgerEvent, ...]:
         assert self._evidence is not None  # noqa: S101 - built with the state
-        with self._database.begin_read() as transaction:
+        with begin_read() as transaction:
             slots = TickSlots(transaction, state.rollout)
             is_later_done = (slots.load_last_done() or slot) > slot
             if is_later_done or self._last_event_slot > to_instant(slot, state.policy.tick):
@@ -380,7 +415,7 @@ class Ticker:
         if narrow_only:
             return events  # the next tick with a clock seals this slot's evidence, too
         at = now if state.scope.at is None else max(now, state.scope.at)
-        with self._database.begin_read() as transaction:
+        with begin_read() as transaction:
             return self._seals.seal_events(transaction, state, events, slot, at)
 
 

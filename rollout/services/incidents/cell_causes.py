@@ -14,11 +14,7 @@ from rollout.core.calendar.instants import EPOCH, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownCellError, UnknownVersionError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.reports.figures.incident_cause import (
-    BATCH_SIZE,
-    find_incident_cause,
-    list_batch_ends,
-)
+from rollout.reports.figures.incident_cause import BATCH_SIZE, find_incident_cause
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.incidents.case_properties import (
@@ -30,12 +26,10 @@ from rollout.services.incidents.incident_causes import (
     LoadedCause,
     find_cause_start,
     load_answered_units,
-    load_closed_slots,
+    load_whole_batches,
     withhold_values,
 )
 from rollout.store.counting.judged_units import JudgedUnitStore
-from rollout.store.database.session import Transaction
-from rollout.tally.slots import find_slot_before
 
 DEFAULT_SPAN: Final = timedelta(days=30)
 MAX_SPAN: Final = timedelta(days=90)
@@ -98,7 +92,7 @@ def load_cause(
             cell: JudgedUnitStore(transaction, state.rollout, cell, version) for cell in cells
         }
         units = [
-            _load_whole_batches(transaction, state, store, since, at)
+            load_whole_batches(transaction, state, store, since, until, at)
             if is_batched[cell]
             else load_answered_units(transaction, state, store, since, until, at)
             for cell, store in stores.items()
@@ -158,23 +152,3 @@ def _find_span(query: CauseQuery, at: datetime) -> tuple[datetime, datetime]:
     if until - since > MAX_SPAN:
         raise RefusalError(f"choose at most {MAX_SPAN.days} days")
     return since, until
-
-
-def _load_whole_batches(
-    transaction: Transaction,
-    state: RolloutState,
-    store: JudgedUnitStore,
-    since: datetime,
-    at: datetime,
-) -> pl.DataFrame:
-    """Return the closed units of the batches that lie wholly after an instant.
-
-    Both ends of the span move with time, so both lie between batches.
-    """
-    slots = load_closed_slots(transaction, state, store, at)
-    ends = list_batch_ends(slots)
-    first_slot = find_slot_before(since, state.policy.tick)
-    begins = [int(slots[0]), *(end + 1 for end in ends)] if ends else []
-    begin = next((begin for begin in begins if begin >= first_slot), None)
-    read_slots = range(0) if begin is None else range(begin, ends[-1] + 1)
-    return store.load_occurred(EPOCH, at, slots=read_slots)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+import numpy as np
 import polars as pl
 
-from rollout.core.calendar.instants import from_micros, to_micros
+from rollout.core.calendar.instants import EPOCH, from_micros, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import Caller, Permission
 from rollout.reports.figures.incident_cause import (
@@ -150,12 +151,41 @@ def _load_units(
     is_batched: bool,
 ) -> pl.DataFrame:
     """Return the judged units that the reader may have figures of."""
-    if not is_batched:
-        return load_answered_units(transaction, state, store, since, until, at)
-    ends = list_batch_ends(load_closed_slots(transaction, state, store, at))
-    first_slot = find_slot_before(since, state.policy.tick)
-    return store.load_occurred(
-        since, until, slots=range(first_slot, (ends[-1] if ends else -1) + 1)
+    if is_batched:
+        return load_whole_batches(transaction, state, store, since, until, at)
+    return load_answered_units(transaction, state, store, since, until, at)
+
+
+def load_whole_batches(
+    transaction: Transaction,
+    state: RolloutState,
+    store: JudgedUnitStore,
+    since: datetime,
+    until: datetime,
+    at: datetime,
+) -> pl.DataFrame:
+    """Return the closed units of the batches that lie wholly in a span, by the time they counted.
+
+    The units of a batch get the time of its first case. So each figure of a time is of whole
+    batches, wherever the time begins and ends.
+    """
+    slots = load_closed_slots(transaction, state, store, at)
+    ends = list_batch_ends(slots)
+    first_slot, end_slot = (find_slot_before(end, state.policy.tick) for end in (since, until))
+    begins = [int(slots[0]), *(end + 1 for end in ends)] if ends else []
+    whole = [
+        (begin, end)
+        for begin, end in zip(begins, ends, strict=False)
+        if begin >= first_slot and end <= end_slot
+    ]
+    read_slots = range(whole[0][0], whole[-1][1] + 1) if whole else range(0)
+    units = store.load_occurred(EPOCH, at, slots=read_slots)
+    batches = np.searchsorted(ends, units["slot"].to_numpy())
+    batch_of_unit = pl.Series("batch", batches, dtype=pl.Int64)
+    return (
+        units.with_columns(batch_of_unit)
+        .with_columns(pl.col("occurred").min().over("batch"))
+        .drop("batch")
     )
 
 

@@ -22,6 +22,7 @@ MAX_READ_CASES: Final = 5_000
 OCCURRED_SCHEMA: Final = {
     "case_id": pl.Int64(),
     "occurred": pl.Int64(),
+    "slot": pl.Int64(),
     "day": pl.Int64(),
     "classes": pl.String(),
     "reviewer": pl.String(),
@@ -30,6 +31,7 @@ OCCURRED_SCHEMA: Final = {
 OCCURRED_QUERY: Final = select(
     counted_units.c.case_id,
     type_coerce(cases.c.occurred_at, BigInteger),
+    counted_units.c.slot,
     counted_units.c.day,
     type_coerce(counted_units.c.class_ids, Text),
     counted_units.c.reviewer,
@@ -121,9 +123,9 @@ class JudgedUnitStore:
         """Return the units whose cases occurred in a span and counted in `slots`, in no order.
 
         Units whose case was deleted are left out. Columns: case_id, the unit's judged case;
-        occurred, microseconds of the case; day, its local day number; classes, its class numbers as
-        stored JSON; reviewer, who decided first; attributes of the case, as stored JSON; site and
-        window.
+        occurred, microseconds of the case; slot, in which the unit counted; day, the case's local
+        day number; classes, its class numbers as stored JSON; reviewer, who decided first;
+        attributes of the case, as stored JSON; site and window.
         """
         parameters = {
             "rollout": self._rollout.number,

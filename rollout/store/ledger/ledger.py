@@ -165,6 +165,10 @@ class Ledger:
         """Return the head, without reading entries."""
         return self._load_head(self._select_head())
 
+    def lock_head(self) -> None:
+        """Let no other transaction append until this one ends."""
+        self._load_head(self._select_head().with_for_update())
+
     def append(
         self, events: Iterable[LedgerEvent], *, after: int, access_head: int | None = None
     ) -> tuple[CanonicalRow, ...]:

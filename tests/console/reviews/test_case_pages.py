@@ -10,7 +10,7 @@ import pytest
 
 from api.console.reviews import case_text
 from api.console.reviews.case_text import build_case_path, explain_uncounted
-from rollout.core.records.records import Action, Outcome, Prediction
+from rollout.core.records.records import Action, Decision, Outcome, Prediction
 from rollout.services.access.users import load_local_caller
 from rollout.services.divergences.case_explanation import load_case_explanation
 from rollout.services.engine.rollout_state import load_rollout_state
@@ -233,6 +233,19 @@ def test_the_newest_cases_come_in_pages(browser, service):
     assert rest.count("Not compared yet") == 5
     assert "No difference" not in rest
     browser.page(f"{CASES}?after=%25", 422)
+
+
+def test_a_case_that_nobody_answered_shows_no_difference_and_no_agreement(browser, service):
+    for key in ("predicted", "unsure"):
+        answer = Prediction(key=key, version="v1", answers={"alarm": "bear"}, at=AT, confidence=0.9)
+        tell(service.database, case(key), answer)
+    unsure = Decision(key="unsure", reviewer="rita", answers={}, exposure="blind", submitted_at=AT)
+    tell(service.database, unsure)
+    page = browser.as_("vic").page(CASES)
+    assert page.count("Not compared yet") == 2
+    assert "No difference" not in page
+    judged(service.database, "answered")
+    assert browser.page(CASES).count("No difference so far") == 1
 
 
 def test_cases_have_pictures_and_a_state_and_are_filtered(browser, service, clock):

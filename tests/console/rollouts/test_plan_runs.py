@@ -7,9 +7,12 @@ import pytest
 
 from api.console.rollouts import policy as policy_pages
 from rollout.core.errors import PolicyRefusedError
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.access import users
 from rollout.services.policies import policies
 from rollout.store.database.errors import DatabaseUnavailableError
 from tests.api.bears import STRICTER
+from tests.factories import NOON
 
 PATH = "/rollouts/bears/settings"
 
@@ -93,6 +96,27 @@ def test_only_its_author_sees_a_plan_and_on_its_own_page_alone(browser, held):
     held.go.set()
     assert "What it would change" not in browser.page(PATH)
     assert "What it would change" in finish(browser.as_("ada"), held)
+
+
+@pytest.mark.parametrize(
+    ("granted", "revoked"),
+    [((), (AssignedRole("viewer"),)), ((AssignedRole("reviewer", "bears", "lake"),), ())],
+    ids=["who may read less", "who may now be asked blind"],
+)
+def test_a_plan_is_not_shown_to_who_has_other_roles_since(browser, held, service, granted, revoked):
+    ada = users.load_local_caller(service.database, "ada")
+    viewer = users.AccountUpdate(roles_to_grant=(AssignedRole("viewer"),))
+    users.update_account(service.database, ada, "ada", viewer, at=NOON)
+    service.authenticator.refresh()
+    start(browser.as_("ada"), held)
+    assert "Planning the new text" in browser.page(PATH)
+    changed = users.AccountUpdate(roles_to_grant=granted, roles_to_revoke=revoked)
+    users.update_account(service.database, ada, "ada", changed, at=NOON)
+    service.authenticator.refresh()
+    assert "Planning the new text" not in browser.page(PATH)
+    page = finish(browser, held)
+    assert "What it would change" not in page
+    assert "What it would change" not in browser.page(f"{PATH}?started=1")
 
 
 def test_a_second_plan_waits_for_the_first(browser, held):

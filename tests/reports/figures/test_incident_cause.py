@@ -54,7 +54,7 @@ def test_the_cause_is_the_value_that_holds_the_differences(story):
 
 
 def test_a_new_value_puts_the_start_back_to_its_first_unit(story):
-    assert find_rise(story.differs[:200]) == 152
+    assert find_rise(story.differs[:200], story.occurred[:200]) == 152
     assert find_incident_cause(story, 200 * HOUR).started == 150 * HOUR
 
 

@@ -4,17 +4,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from threading import Thread, current_thread
 
 import pytest
 from sqlalchemy import func, select
 
 from rollout import faults
 from rollout.core.records.records import Heartbeat
-from rollout.core.scope.commands import Actor, ApproveProposal, StopCells
+from rollout.core.scope.commands import Actor, ApproveProposal, OpenIncident, StopCells
 from rollout.core.scope.events import (
     AttemptsBegan,
     FamiliarityChanged,
     GrantExpired,
+    IncidentOpened,
     Narrowed,
     PolicyApplied,
     ProposalRaised,
@@ -24,9 +26,10 @@ from rollout.core.scope.events import (
 )
 from rollout.core.scope.proposals import compute_gate_hash
 from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine import evidence_seals
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import Ticker, TickScheduler
+from rollout.services.engine.ticks import OPEN_ATTEMPTS, Ticker, TickScheduler
 from rollout.services.records.record_import import import_records
 from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CountQueue
@@ -295,6 +298,41 @@ def test_a_tick_overtaken_by_a_stop_raises_nothing_where_it_holds(database):
         database, ticker, LAST, lambda: execute_command(database, "story", lambda _: stop)
     )
     assert ProposalRaised not in kinds(events)
+
+
+@pytest.mark.slow
+def test_a_stream_of_commands_delays_a_tick_by_few_attempts(database, monkeypatch):
+    """Another process appends before each append of the tick, unless the tick holds the ledger."""
+    ticker = begun_here(database)
+    ticker.tick(to_instant(SLOTS[0], TICK))
+    undisturbed = begun_elsewhere(database)
+    sealings, threads, ticking = [], [], current_thread()
+    summarize = evidence_seals.summarize_counted
+
+    def record_sealing(*lines):
+        sealings.append(1)
+        return summarize(*lines)
+
+    def send_command(_name):
+        if current_thread() is ticking:
+            about = f"by client {len(threads)}"
+            incident = OpenIncident(at=LAST, kind="unauthorized", reason=about)
+            command = partial(execute_command, database, "story", lambda _: incident)
+            threads.append(Thread(target=command))
+            threads[-1].start()
+            threads[-1].join(1)  # it waits for longer where the tick holds the ledger
+
+    monkeypatch.setattr(evidence_seals, "summarize_counted", record_sealing)
+    with faults.install_action(send_command, "command.decided"):
+        events = ticker.tick(LAST)
+    for thread in threads:
+        thread.join(20)
+    assert readings(events) == readings(undisturbed)
+    kinds_written = [type(event) for event in written(database)]
+    assert kinds_written.count(IncidentOpened) == len(threads)
+    assert kinds_written[-1] is IncidentOpened  # the last command waited, and came after the tick
+    assert len(threads) > OPEN_ATTEMPTS
+    assert len(sealings) == 1
 
 
 def test_proposals_name_the_gate_that_is_in_force(database):

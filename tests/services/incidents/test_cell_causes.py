@@ -1,16 +1,10 @@
 """The cause of a cell or a filter: the same figures as of an incident, and who reads what of it."""
 
-import sys
-from collections import Counter
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
-from sqlalchemy import event
 
-import rollout
 from rollout.core.calendar.instants import EPOCH, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownCellError, UnknownVersionError
@@ -27,6 +21,7 @@ from rollout.store.counting.judged_units import JudgedUnitStore
 from rollout.store.counting.period_records import PeriodRecords
 from tests.api.bears import POLICY
 from tests.console.divergence_rows import count
+from tests.counted_work import counting_work
 from tests.services.incidents.cause_town import (
     CASES,
     CHANGE,
@@ -43,10 +38,7 @@ OPERATOR = Caller("ana", role_assignments=(AssignedRole("viewer"), AssignedRole(
 REVIEWER = Caller("eve", role_assignments=(AssignedRole("viewer"), AssignedRole("reviewer")))
 LAKE_VIEWER = Caller("lea", role_assignments=(AssignedRole("viewer", "bears", "lake"),))
 CREEK = CauseQuery("v1", "creek", "day")
-LOADERS = tuple(
-    str(Path(rollout.__file__).parent / name)
-    for name in ("services/incidents", "store/counting", "store/database/frames.py")
-)
+LOADERS = ("services/incidents", "store/counting", "store/database/frames.py")
 
 
 @pytest.fixture
@@ -180,6 +172,7 @@ def test_an_attribute_that_no_case_has_filters_all_away(service):
 def test_figures_of_a_reviewer_move_by_whole_batches_at_both_ends(service, database):
     open_town(database)
     grace, before, moves = parse_policy(POLICY).evidence.grace, (0, 0), 0
+    parts = (0, 0, 0)
     for n in range(CHANGE, CASES + 60, 30):
         at = find_time(n)
         count(database, at=at)
@@ -189,6 +182,11 @@ def test_figures_of_a_reviewer_move_by_whole_batches_at_both_ends(service, datab
         assert judged[0] <= sum(find_time(number) <= at - grace for number in range(CASES))
         assert judged == before or abs(judged[0] - before[0]) >= BATCH_SIZE
         moves, before = moves + (judged != before), judged
+        parts_before, parts = parts, list_parts(loaded)
+        assert all(
+            n == n_before or abs(n - n_before) >= BATCH_SIZE
+            for n, n_before in zip(parts, parts_before, strict=True)
+        )
     sizes = {
         sum_units(load(service, REVIEWER, at=END + timedelta(days=20, hours=hours)))[0]
         for hours in range(0, 120, 5)
@@ -199,24 +197,8 @@ def test_figures_of_a_reviewer_move_by_whole_batches_at_both_ends(service, datab
     assert moves > 1
 
 
-@contextmanager
-def counting_work(database):
-    """Count statements, and calls that the modules which load units make."""
-    work = Counter()
-
-    def count_statement(*_):
-        work["statements"] += 1
-
-    def count_call(frame, kind, _):
-        work["calls"] += kind in {"call", "c_call"} and frame.f_code.co_filename.startswith(LOADERS)
-
-    event.listen(database.engine, "before_cursor_execute", count_statement)
-    sys.setprofile(count_call)
-    try:
-        yield work
-    finally:
-        sys.setprofile(None)
-        event.remove(database.engine, "before_cursor_execute", count_statement)
+def list_parts(loaded):
+    return tuple(part.n for part in (loaded.cause.before, loaded.cause.during, loaded.cause.after))
 
 
 @pytest.mark.usefixtures("town")
@@ -227,7 +209,7 @@ def test_three_times_the_units_take_no_more_calls_and_statements(service, databa
     for name, at in (("few", find_time(80)), ("many", find_time(CASES))):
         query = CREEK if caller is REVIEWER else CauseQuery("v1", "creek", "day", until=at)
         load(service, caller, query, at if caller is REVIEWER else END)  # imports and caches
-        with counting_work(database) as work[name]:
+        with counting_work(database, *LOADERS) as work[name]:
             loaded = load(service, caller, query, at if caller is REVIEWER else END)
         units[name] = sum_units(loaded)[0]
     assert units["many"] > 2.5 * units["few"] >= 100

@@ -54,6 +54,11 @@ def sum_units(cause):
     return sum(p.n for p in periods), sum(p.count for p in periods)
 
 
+def list_parts(loaded):
+    """Return the judged units before the change, until the incident and since it."""
+    return tuple(part.n for part in (loaded.cause.before, loaded.cause.during, loaded.cause.after))
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("town")
 def test_an_operator_finds_the_value_the_time_and_the_counts(service):
@@ -101,6 +106,7 @@ def test_figures_of_a_reviewer_move_by_whole_batches_of_closed_units(service, da
     open_town(database)
     open_incident(database)
     before, moves, lagging = (0, 0), 0, 0
+    parts = (0, 0, 0)
     grace = parse_policy(POLICY).evidence.grace
     for n in range(INCIDENT + 5, CASES + 3 * 40, 12):
         at = find_time(n)
@@ -110,6 +116,11 @@ def test_figures_of_a_reviewer_move_by_whole_batches_of_closed_units(service, da
         assert judged[0] <= sum(find_time(number) <= at - grace for number in range(CASES))
         assert loaded.batch == BATCH_SIZE
         assert judged == before or judged[0] - before[0] >= BATCH_SIZE
+        parts_before, parts = parts, list_parts(loaded)
+        assert all(
+            n == n_before or abs(n - n_before) >= BATCH_SIZE
+            for n, n_before in zip(parts, parts_before, strict=True)
+        )
         lagging += judged[0] < sum_units(load(service, VIEWER, at).cause)[0]
         moves += judged != before
         before = judged

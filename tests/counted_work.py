@@ -1,0 +1,32 @@
+"""Work counted in statements and calls, which no other load on the machine changes."""
+
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import event
+
+import rollout
+
+PRODUCT = Path(rollout.__file__).parent
+
+
+@contextmanager
+def counting_work(database, *names):
+    """Count this thread's statements, and calls that some modules of the product make."""
+    work, paths = Counter(), tuple(str(PRODUCT / name) for name in names)
+
+    def count_statement(*_):
+        work["statements"] += 1
+
+    def count_call(frame, kind, _):
+        work["calls"] += kind in {"call", "c_call"} and frame.f_code.co_filename.startswith(paths)
+
+    event.listen(database.engine, "before_cursor_execute", count_statement)
+    sys.setprofile(count_call)
+    try:
+        yield work
+    finally:
+        sys.setprofile(None)
+        event.remove(database.engine, "before_cursor_execute", count_statement)
