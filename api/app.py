@@ -46,10 +46,11 @@ class LazyConsole:
         console = self._console
         if console is None:
             # the first request may be a stop: it has a thread, whatever holds up the others
-            console = await to_thread.run_sync(self._create_console, limiter=self._thread)
+            console = await to_thread.run_sync(self.create, limiter=self._thread)
         await console(scope, receive, send)
 
-    def _create_console(self) -> ASGIApp:
+    def create(self) -> ASGIApp:
+        """Return the application, made by the first call."""
         if self._console is None:
             module = import_module("api.console.console")
             self._console = module.create_console(
@@ -139,7 +140,10 @@ def create_app(
         add_routes(app, build_router(openid))
     add_routes(app, openapi.router)
     app.state.cause_runs = cause_runs = CauseRuns()
-    app.mount(CONSOLE_PATH, LazyConsole(service, cause_runs, openid=openid is not None, demo=demo))
+    console = LazyConsole(service, cause_runs, openid=openid is not None, demo=demo)
+    app.mount(CONSOLE_PATH, console)
+    if demo is not None:
+        console.create()  # its links lead there, and the demo has time until its history is built
     app.add_api_route("/", _redirect_home, include_in_schema=False)
     install_handlers(app)
     # The last one added runs first; metrics run before what matches the route, which they need.

@@ -1,11 +1,11 @@
 """The demo's history: weeks of records, approvals and ticks, written in seconds.
 
 The cases get the assignments that the service would have given, and the same ticks decide. Only
-slots in which something happens are run: a tick makes up for the slots before it. The example lists
-these slots, and a test compares them with a replay of the same records.
+slots in which something happens are run: a tick makes up for the slots before it. Records are
+stored and counted up to the next slot after which others decide: until then no tick changes them.
+The example lists both kinds of slots, and a test compares them with a replay of the same records.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -13,6 +13,8 @@ from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import Final
+
+import msgspec
 
 from api.live_demo.accounts import ADMIN_NAME, MODEL_CLIENT, build_operator, get_decision_system
 from api.live_demo.case_records import CaseRecords, JsonObject, get_prediction_time
@@ -29,8 +31,9 @@ from rollout.core.records.records import (
 from rollout.core.scope.assignment import Assignment, CaseQuestion
 from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import ProposalRaised
+from rollout.core.scope.events import Approved, AttemptsBegan, IncidentOpened, ProposalRaised
 from rollout.core.scope.permits import BOUND
+from rollout.core.scope.record_events import RecordsCounted
 from rollout.formats.records.parse import (
     ActionWithPermit,
     DeclaringPrediction,
@@ -63,6 +66,8 @@ OPEN_PROPOSAL_AGE: Final = timedelta(days=3)
 APPROVAL_REASON: Final = "Read the evidence and the costliest divergences."
 PLANTING_REASON: Final = "The example's planted cases."
 TICKER_NAME: Final = "history"
+SAME_SCOPE: Final = (AttemptsBegan, ProposalRaised, Approved, IncidentOpened, RecordsCounted)
+"""Events after which the same ones decide, and the same units count."""
 ENTRIES_PER_BATCH: Final = 20_000  # nobody can stop a history, so no batch has to be short
 
 
@@ -109,12 +114,25 @@ class HistoryWriter:
         )
         since = find_first_slot(self.policy, self.cases)
         self._declare_planted_cases(since)
-        for slot in (*self.example.history_slots, self.ends_at):
-            self._store_slots(since, slot)
-            since = max(since, slot)
-            self._approve_until(slot)
-            self._plan_approvals(ticker.tick(slot) or ())
+        for slots in self._list_stretches():
+            self._store_slots(since, slots)
+            since = max(since, slots[-1])
+            for slot in slots:
+                self._approve_until(slot)
+                events = ticker.tick(slot, count_until=slots[-1]) or ()
+                if slot < slots[-1] and not all(isinstance(e, SAME_SCOPE) for e in events):
+                    raise RuntimeError(f"turning_slots of {self.example.name} lack {slot}")
+                self._plan_approvals(events)
         self._open_review_tasks()
+
+    def _list_stretches(self) -> Iterator[list[datetime]]:
+        """Yield the slots to run, up to each one after which others may decide."""
+        slots: list[datetime] = []
+        for slot in (*self.example.history_slots, self.ends_at):
+            slots.append(slot)
+            if slot in self.example.turning_slots or slot == self.ends_at:
+                yield slots
+                slots = []
 
     def _record_new_versions(
         self,
@@ -136,28 +154,26 @@ class HistoryWriter:
             request = PlantingRequest(keys, PLANTING_REASON)
             declare_planted_cases(self.database, admin, self.policy.rollout, request, at)
 
-    def _store_slots(self, since: datetime, until: datetime) -> None:
-        """Store the records in (`since`, `until`], received by hours or slots, in one batch."""
+    def _store_slots(self, since: datetime, slots: Sequence[datetime]) -> None:
+        """Store the records after `since`, received by hours or slots, in one batch."""
         with self.database.begin_write() as transaction:
             state = self._load_state(transaction)
             cache = AssignmentCache(state.scope, state.policy, state.rollout.salt)
             senders = _find_senders(transaction, self.policy)
-            windows, slot = WindowLookup(state.policy), since
-            step = max(self.policy.tick, HOUR)
+            windows = WindowLookup(state.policy)
             records: list[AnyRecord] = []
             received_at: list[datetime] = []
-            while slot < until:
-                slot = min(slot + step, until)  # nothing is received before it occurs
-                records += self._list_case_records(cache, windows, slot)
-                records += self._list_due_records(windows, state.scope.revision, slot)
-                received_at += [slot] * (len(records) - len(received_at))
+            for at in _list_times(since, slots, max(self.policy.tick, HOUR)):
+                records += self._list_case_records(cache, windows, at)
+                records += self._list_due_records(windows, state.scope.revision, at)
+                received_at += [at] * (len(records) - len(received_at))
             if not records:
                 return
             self._record_new_versions(transaction, state)
             stored = RecordStore(transaction, state.rollout).store(
                 records, received_at=received_at, sender=senders
             )
-            queue_new_cases(transaction, state, stored, until)
+            queue_new_cases(transaction, state, stored, slots[-1])
 
     def _list_case_records(
         self, cache: AssignmentCache, windows: WindowLookup, until: datetime
@@ -190,7 +206,7 @@ class HistoryWriter:
         if not items:
             return
         reader = ItemReader(windows.find_window, self.ends_at)
-        for sent_item in reader.read_body(json.dumps(items).encode()):
+        for sent_item in reader.read_body(msgspec.json.encode(items)):
             yield _authorize(sent_item, revision)
 
     def _approve_until(self, at: datetime) -> None:
@@ -234,6 +250,15 @@ class HistoryWriter:
 
     def _load_state(self, transaction: Transaction) -> RolloutState:
         return load_rollout_state(transaction, self.policy.rollout)
+
+
+def _list_times(since: datetime, slots: Sequence[datetime], step: timedelta) -> Iterator[datetime]:
+    """Yield times after `since` at most a step apart, each slot among them."""
+    at = since
+    for slot in slots:
+        while at < slot:
+            at = min(at + step, slot)  # nothing is received before it occurs
+            yield at
 
 
 def _get_command(approval: ApproveProposal, _state: object) -> ApproveProposal:

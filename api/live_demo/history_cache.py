@@ -45,10 +45,9 @@ class PreparedHistory:
         """Return whether both files are there."""
         return all((self.folder / name).is_file() for name in (DATABASE_FILE, SCHEDULE_FILE))
 
-    def copy_database(self, target: Path) -> str:
-        """Copy the database to a path; return its URL."""
+    def copy_database(self, target: Path) -> None:
+        """Copy the database to a path."""
         shutil.copyfile(self.folder / DATABASE_FILE, target)
-        return f"sqlite:///{target}"
 
     def load_schedule(self) -> tuple[int, list[tuple[datetime, int, JsonObject]]]:
         """Return the index of the next case, and the items that were not sent yet."""

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import typer
 import uvicorn
+from fastapi import FastAPI
 
 from api.app import create_app
 from api.http_protocol import HTTP_PROTOCOL
@@ -36,11 +37,12 @@ from api.live_demo.player import (
     WeeklyReporter,
     list_open_proposals,
 )
-from api.live_demo.stage import DemoService, build_case_records, open_demo_service
+from api.live_demo.stage import DemoService, build_case_records, open_stage
 from api.live_demo.start import PREPARING
 from api.routers.events import get_streams
 from rollout.reports.text.formatting import format_quantity, wrap_text
 from rollout.scheduler.jobs import JobScheduler
+from rollout.services.engine.service import Service
 from rollout.services.examples.catalog import ExampleSystem
 from rollout.services.examples.recorded_cases import load_cases
 
@@ -96,32 +98,34 @@ def play_live(
         ValueError: the speed is out of range.
     """
     check_speed(speed)
-    cases, records = load_cases(example), build_case_records(example)
-    wait_for_history()
-    history = prepare_history(out, example, records, cases, lambda: typer.echo(PREPARING))
+    records = build_case_records(example)
     pages = DemoPages(example, Playback(speed), create_tokens(list(ROLES_BY_USER)))
     address = f"http://127.0.0.1:{port}"
-    with (
-        open_demo_service(history, records.policy, example.serve_at) as demo,
-        serve_api(demo, pages, port),
-        open_clients(demo, address) as api_clients,
-    ):
-        span = example.serve_at - cases[0].at
-        typer.echo(
-            _DemoStart(example, demo, span, api_clients[COLLEAGUE]).describe(
-                pages, address, auto_approve=auto_approve
+    with open_stage(records.policy, example.serve_at) as stage:
+        app = create_app(stage.service, demo=pages)
+        cases = load_cases(example)
+        wait_for_history()
+        history = prepare_history(out, example, records, cases, lambda: typer.echo(PREPARING))
+        demo = stage.open_history(history)
+        with serve_api(app, demo.service, port), open_clients(demo, address) as api_clients:
+            span = example.serve_at - cases[0].at
+            typer.echo(
+                _DemoStart(example, demo, span, api_clients[COLLEAGUE]).describe(
+                    pages, address, auto_approve=auto_approve
+                )
             )
-        )
-        player = DemoPlayer(
-            api_clients[MODEL_CLIENT],
-            api_clients[get_decision_system(demo.policy)],
-            demo.clock,
-            records,
-            cases[demo.next_case :],
-            example.training_cutoffs,
-            list(demo.scheduled),
-        )
-        _play(DemoCast.build(demo, api_clients, player, auto_approve=auto_approve), pages.playback)
+            player = DemoPlayer(
+                api_clients[MODEL_CLIENT],
+                api_clients[get_decision_system(demo.policy)],
+                demo.clock,
+                records,
+                cases[demo.next_case :],
+                example.training_cutoffs,
+                list(demo.scheduled),
+            )
+            _play(
+                DemoCast.build(demo, api_clients, player, auto_approve=auto_approve), pages.playback
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,13 +237,12 @@ def _play(cast: DemoCast, playback: Playback) -> None:
 
 
 @contextmanager
-def serve_api(demo: DemoService, pages: DemoPages, port: int) -> Iterator[None]:
-    """Run the API in a thread, and the scheduler, within the block.
+def serve_api(app: FastAPI, service: Service, port: int) -> Iterator[None]:
+    """Run a service's application in a thread, and the scheduler, within the block.
 
     Raises:
         OSError: the port is in use.
     """
-    app = create_app(demo.service, demo=pages)
     config = uvicorn.Config(
         app,
         "127.0.0.1",
@@ -252,8 +255,8 @@ def serve_api(demo: DemoService, pages: DemoPages, port: int) -> Iterator[None]:
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="service", daemon=True)
-    scheduler = JobScheduler(demo.service, "demo", interval=WAKE_SECONDS)
-    demo.service.autonomy.require_writes()
+    scheduler = JobScheduler(service, "demo", interval=WAKE_SECONDS)
+    service.autonomy.require_writes()
     thread.start()
     while not server.started:
         if not thread.is_alive():

@@ -1,4 +1,4 @@
-"""The setup of the live demo: a copy of the prepared history, and the service on it."""
+"""The setup of the live demo: the service, and a copy of the prepared history under it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,29 +44,41 @@ def build_case_records(example: ExampleSystem) -> CaseRecords:
     return CaseRecords(read_policy(example.policy_path), CasePictures(example))
 
 
-@contextmanager
-def open_demo_service(
-    history: PreparedHistory, policy: Policy, at: datetime
-) -> Iterator[DemoService]:
-    """Open the demo's service on a copy of its history, in a temporary folder.
+@dataclass(frozen=True, slots=True)
+class DemoStage:
+    """A service whose database isn't there yet: its routes are made while the history is built.
 
-    `at` is the instant at which the story goes on.
+    Attributes:
+        clock: stands where the story goes on.
+        path: of the database.
     """
+
+    service: Service
+    clock: ManualClock
+    policy: Policy
+    path: Path
+
+    def open_history(self, history: PreparedHistory) -> DemoService:
+        """Return the service on a copy of a history."""
+        history.copy_database(self.path)
+        key_texts = create_keys(self.service.database, self.policy, self.service.wall_clock.now())
+        next_case, scheduled = history.load_schedule()
+        return DemoService(self.service, self.clock, self.policy, key_texts, next_case, scheduled)
+
+
+@contextmanager
+def open_stage(policy: Policy, at: datetime) -> Iterator[DemoStage]:
+    """Yield a stage in a temporary folder; `at` is the instant at which the story goes on."""
     with TemporaryDirectory(prefix="rollout-demo-") as folder:
-        database = Database(history.copy_database(Path(folder) / DATABASE_FILE))
+        path = Path(folder) / DATABASE_FILE
+        database, wall_clock = Database(f"sqlite:///{path}"), SystemClock()
         try:
-            yield _build_demo_service(database, history, policy, at)
+            service = build_service(
+                database,
+                Authenticator(database, wall_clock),
+                clock := ManualClock(at),
+                wall_clock=wall_clock,
+            )
+            yield DemoStage(service, clock, policy, path)
         finally:
             database.close()
-
-
-def _build_demo_service(
-    database: Database, history: PreparedHistory, policy: Policy, at: datetime
-) -> DemoService:
-    clock, wall_clock = ManualClock(at), SystemClock()
-    service = build_service(
-        database, Authenticator(database, wall_clock), clock, wall_clock=wall_clock
-    )
-    key_texts = create_keys(database, policy, wall_clock.now())
-    next_case, scheduled = history.load_schedule()
-    return DemoService(service, clock, policy, key_texts, next_case, scheduled)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from starlette.testclient import TestClient
 
-from api.app import create_app
+from api.app import LazyConsole, create_app
 from api.live_demo.accounts import ROLES_BY_USER, create_accounts, create_keys
 from api.live_demo.playback import DemoPages, Playback, create_tokens
 from rollout.formats.policy.reader import read_policy
@@ -190,3 +190,17 @@ def test_another_service_has_none_of_it(database):
     assert client.get("/console/demo/sign-in/ana?token=x").status_code == 404
     assert client.post("/console/demo/speed", data={"speed": "60"}).status_code == 404
     assert "demo" not in client.get("/console/sign-in").text
+
+
+def test_the_console_of_a_demo_is_made_before_its_first_request(demo, monkeypatch):
+    made = []
+
+    def create(console):
+        made.append(console)
+
+    monkeypatch.setattr(LazyConsole, "create", create)
+    service = demo.app.state.service
+    create_app(service)
+    assert made == []
+    create_app(service, demo=demo.pages)
+    assert len(made) == 1

@@ -8,7 +8,7 @@ from api.app import create_app
 from api.live_demo.accounts import MODEL_CLIENT, get_decision_system
 from api.live_demo.history_cache import prepare_history
 from api.live_demo.player import DemoPlayer
-from api.live_demo.stage import build_case_records, open_demo_service
+from api.live_demo.stage import build_case_records, open_stage
 from rollout.services.engine.ticks import TickScheduler
 from rollout.services.examples.catalog import MAIL_ROOM, list_examples
 from rollout.services.examples.recorded_cases import load_cases
@@ -30,12 +30,18 @@ def cases(example):
     return load_cases(example)
 
 
+def test_cases_until_an_instant_are_the_first_ones_and_all_planted_ones(example, cases):
+    expected = [case for case in cases if case.at <= example.serve_at or case.is_planted]
+    assert list(load_cases(example, until=example.serve_at)) == expected
+    assert len(expected) < len(cases)
+
+
 @pytest.fixture
 def demo(example, cases, tmp_path):
     records = build_case_records(example)
     history = prepare_history(tmp_path, example, records, cases, lambda: None)
-    with open_demo_service(history, records.policy, example.serve_at) as service:
-        yield service
+    with open_stage(records.policy, example.serve_at) as stage:
+        yield stage.open_history(history)
 
 
 def open_client(demo, name):

@@ -37,7 +37,7 @@ from api.live_demo.player import (
     LedgerNarrator,
     WeeklyReporter,
 )
-from api.live_demo.stage import build_case_records, open_demo_service
+from api.live_demo.stage import build_case_records, open_stage
 from rollout import faults
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import TickScheduler
@@ -146,8 +146,8 @@ def test_the_historys_permits_are_bound_as_those_of_its_clients_are(history):
 
 @pytest.fixture
 def demo(history, records):
-    with open_demo_service(history, records.policy, LIVE_FROM) as made:
-        yield made
+    with open_stage(records.policy, LIVE_FROM) as stage:
+        yield stage.open_history(history)
 
 
 def asking(demo, name):
@@ -262,8 +262,8 @@ def test_a_history_is_built_once_and_left_alone(history, out, letters, records):
         out, EXAMPLE, records, letters, lambda: pytest.fail("it is built again")
     )
     assert again == history
-    with open_demo_service(history, records.policy, LIVE_FROM) as demo:
-        asking(demo, "ana").post(f"{ROLLOUT}/stops", json={"all": True})
+    with open_stage(records.policy, LIVE_FROM) as stage:
+        asking(stage.open_history(history), "ana").post(f"{ROLLOUT}/stops", json={"all": True})
     assert {path: path.stat().st_mtime_ns for path in history.folder.iterdir()} == before
 
 

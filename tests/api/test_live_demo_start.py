@@ -1,11 +1,15 @@
 """A second process builds the live demo's history while the first one imports the service."""
 
+import signal
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 
 import pytest
 
-from api.live_demo import start
+from api.live_demo import history_cache, start
 from api.live_demo.history_cache import prepare_history
 from api.live_demo.stage import build_case_records
 from rollout.services.examples.catalog import find_example
@@ -63,6 +67,26 @@ def test_with_a_history_of_the_example_nothing_is_started(tmp_path, started):
     assert started == []
     with start.build_ahead(tmp_path, "bears"):
         assert len(started) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
+def test_after_a_build_that_was_ended_the_next_one_is_complete(tmp_path, end):
+    command = [sys.executable, "-m", start.MODULE, str(tmp_path), "patrol"]
+    builder = subprocess.Popen(command)
+    while not list(tmp_path.glob(f"{history_cache.UNFINISHED_PREFIX}*/*")):
+        assert builder.poll() is None
+        time.sleep(0.01)
+    builder.send_signal(end)
+    assert builder.wait() != 0
+    assert start.find_history_folders(tmp_path, "patrol") == []
+    subprocess.run(command, check=True)
+    (folder,) = start.find_history_folders(tmp_path, "patrol")
+    history = history_cache.PreparedHistory(folder)
+    assert history.is_complete
+    with closing(sqlite3.connect(folder / history_cache.DATABASE_FILE)) as connection:
+        assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("select count(*) from cases").fetchone()[0] > 1000
 
 
 @pytest.mark.exhaustive

@@ -1,6 +1,7 @@
 """New proposals state from which sources their evidence came."""
 
 from dataclasses import replace
+from typing import Final
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.counting_rules import distinguishes_sources
@@ -12,7 +13,9 @@ from rollout.core.scope.events import ProposalRaised
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.counted_decisions import load_outcome_source_counts, load_source_counts
 from rollout.store.database.session import Transaction
-from rollout.tally.slots import find_slot_after
+from rollout.tally.slots import find_slot_after, find_slot_before
+
+LAST_SLOT: Final = 2**62
 
 
 def freeze_sources(
@@ -37,10 +40,13 @@ def _add_sources(
     cell_state = state.scope.get_cell_state(event.cell, event.version)
     is_later = cell_state.attempt > 1  # a first attempt counts all units
     first_slot = find_slot_after(cell_state.attempt_since, state.policy.tick) if is_later else 0
+    # units of later slots may be counted already
+    until = LAST_SLOT if event.slot is None else find_slot_before(event.slot, state.policy.tick)
+    slots = (first_slot, until)
     counts = load_source_counts(
-        transaction, state.rollout, event.cell, event.version, first_slot=first_slot
+        transaction, state.rollout, event.cell, event.version, first_slot=first_slot, until=until
     )
-    outcome_counts = _load_outcome_counts(transaction, state, event, event.cell, first_slot)
+    outcome_counts = _load_outcome_counts(transaction, state, event, event.cell, slots)
     return replace(
         event,
         sources=tuple(count.format() for count in counts),
@@ -53,7 +59,7 @@ def _load_outcome_counts(
     state: RolloutState,
     event: ProposalRaised,
     cell: Cell,
-    first_slot: int,
+    slots: tuple[int, int],
 ) -> tuple[FrozenOutcomeSource, ...]:
     """Return the sources of the outcomes that the proposal's gate asks for; () if for none."""
     policy, stage = state.policy, event.to_stage
@@ -63,7 +69,13 @@ def _load_outcome_counts(
     outcomes = {c.outcome.id for c in conditions if isinstance(c, GainCondition)}
     if not outcomes:
         return ()
-    cells = list_counted_cells(policy, cell, stage)
+    cells, (first_slot, until) = list_counted_cells(policy, cell, stage), slots
     return load_outcome_source_counts(
-        transaction, state.rollout, cells, event.version, outcomes, first_slot=first_slot
+        transaction,
+        state.rollout,
+        cells,
+        event.version,
+        outcomes,
+        first_slot=first_slot,
+        until=until,
     )

@@ -108,6 +108,7 @@ class Ticker:
         *,
         narrow_only: bool = False,
         get_time: Callable[[], datetime] | None = None,
+        count_until: datetime | None = None,
     ) -> tuple[LedgerEvent, ...] | None:
         """Run the tick of the slot that contains `at`.
 
@@ -116,14 +117,16 @@ class Ticker:
         clocks disagree, `at` is the earliest and `narrow_only` is set: guards narrow, grants expire
         and proposals are voided, but nothing is proposed, applied or restored. The same holds if
         another process began a later slot meanwhile. The result is None if the slot is claimed by
-        another process, or it or a later one is decided.
+        another process, or it or a later one is decided. `count_until`, in a history whose records
+        are stored ahead, also counts the units of later slots, which decide nothing before theirs:
+        no evidence may begin anew before then.
 
         Raises:
             NoSuchRolloutError: there is no such rollout.
         """
         try:
             read_time = (lambda: at) if get_time is None else lambda: max(at, get_time())
-            return self._run_tick(at, read_time, narrow_only=narrow_only)
+            return self._run_tick(at, read_time, count_until or at, narrow_only=narrow_only)
         except _SlotOvertakenError:
             return None
         except BaseException:
@@ -131,14 +134,19 @@ class Ticker:
             raise
 
     def _run_tick(
-        self, at: datetime, read_time: Callable[[], datetime], *, narrow_only: bool
+        self,
+        at: datetime,
+        read_time: Callable[[], datetime],
+        count_until: datetime,
+        *,
+        narrow_only: bool,
     ) -> tuple[LedgerEvent, ...] | None:
         state = self._update_state(self._database.begin_read)
         slot = find_slot_before(at, state.policy.tick)
         if not self._claim_slot(state, slot, at):
             return None
         faults.reach_point("tick.claimed")
-        self._count_due_units(state, slot)
+        self._count_due_units(state, max(slot, find_slot_before(count_until, state.policy.tick)))
         self._advance_evidence(state, slot)
         version_events = (
             ()

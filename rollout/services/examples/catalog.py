@@ -69,6 +69,8 @@ class ExampleSystem(CatalogEntry):
         serve_at: where the live demo begins.
         history_slots: before it, those in which a replay of the records changes something. The live
             demo runs them; finding them anew took a second of each first start.
+        turning_slots: those of them after which others may decide, or other units count, than
+            before. What happened between two of them is stored and counted at once.
         plain_threshold: agreement that plain rules ask for, where no gate asks for one.
     """
 
@@ -85,6 +87,7 @@ class ExampleSystem(CatalogEntry):
     seed: int
     serve_at: datetime
     history_slots: tuple[datetime, ...]
+    turning_slots: tuple[datetime, ...]
     held: HeldCell
     causes: tuple[PlantedCause, ...] = ()
     versions: Mapping[str, VersionDescription]

@@ -70,11 +70,15 @@ class ExampleCase:
     is_planted: bool = False
 
 
-def load_cases(example: ExampleSystem) -> tuple[ExampleCase, ...]:
-    """Return an example's cases that have a prediction, planted ones too, by time."""
+def load_cases(example: ExampleSystem, *, until: datetime | None = None) -> tuple[ExampleCase, ...]:
+    """Return an example's cases that have a prediction, planted ones too, by time.
+
+    With `until` only those that occurred by then, and all planted ones.
+    """
     policy = read_policy(example.policy_path)
     records = read_request_records(build_replay_request(example), policy)
-    cases = list(_list_cases(policy, records))
+    natural = records if until is None else select_records_until(records, until)
+    cases = list(_list_cases(policy, natural))
     if records.planted is not None:
         cases += _list_cases(policy, records.planted, is_planted=True)
     return tuple(sorted(cases, key=lambda case: (case.at, case.key)))

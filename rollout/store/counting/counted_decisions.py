@@ -120,12 +120,19 @@ def _has_own_prediction() -> ColumnElement[bool]:
 
 
 def load_source_counts(
-    transaction: Transaction, rollout: Rollout, cell: Cell, version: str, *, first_slot: int
+    transaction: Transaction,
+    rollout: Rollout,
+    cell: Cell,
+    version: str,
+    *,
+    first_slot: int,
+    until: int,
 ) -> tuple[FrozenSource, ...]:
     """Return by source the decisions behind a version's gate units, most first.
 
-    They occurred from a slot on. A unit counts once, with the newest decision of its reviewer.
-    Units without a decision, and those whose decision was erased, are in no source.
+    They occurred from a slot on and count in slots up to `until`. A unit counts once, with the
+    newest decision of its reviewer. Units without a decision, and those whose decision was erased,
+    are in no source.
     """
     units_by_source: dict[str, dict[int, str]] = defaultdict(dict)
     newest: dict[int, tuple[str, str]] = {}
@@ -147,6 +154,7 @@ def load_source_counts(
             count_series.c.site == cell.site,
             count_series.c.window == cell.window,
             counted_units.c.occurred >= first_slot,
+            counted_units.c.slot <= until,
         )
         .order_by(counted_units.c.unit, decisions.c.revision)
     )
@@ -172,10 +180,12 @@ def load_outcome_source_counts(
     outcomes: Collection[str],
     *,
     first_slot: int,
+    until: int,
 ) -> tuple[FrozenOutcomeSource, ...]:
     """Return by source the units whose outcomes are evidence for a version, most first.
 
-    They occurred from a slot on. A unit with values of two sources counts with both.
+    They occurred from a slot on and count in slots up to `until`. A unit with values of two sources
+    counts with both.
     """
     query = select(*(counted_outcomes.c[name] for name in ("site", "window", "sources", "unit")))
     rows: Any = transaction.execute(
@@ -184,6 +194,7 @@ def load_outcome_source_counts(
             counted_outcomes.c.version == version,
             counted_outcomes.c.outcome.in_(outcomes),
             counted_outcomes.c.occurred >= first_slot,
+            counted_outcomes.c.slot <= until,
             counted_outcomes.c.known_share > 0,
             counted_outcomes.c.source_fault.is_(None),
         )

@@ -25,9 +25,11 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.core.scope.proposals import compute_gate_hash
+from rollout.core.scope.record_events import RecordsCounted
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine import evidence_seals
 from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import OPEN_ATTEMPTS, Ticker, TickScheduler
 from rollout.services.records.record_import import import_records
@@ -35,10 +37,11 @@ from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.tick_slots import TickSlots
 from rollout.store.records.records import RecordStore
-from rollout.store.tables.tables import tick_slots
+from rollout.store.tables.tables import counts, tick_slots
 from rollout.tally.slots import find_slot_before, to_instant
 from rollout.tally.unit_buffer import UnitBuffer
 from tests.replay.stories import a_history
@@ -54,6 +57,7 @@ from tests.services.engine.test_live import (
     until,
     written,
 )
+from tests.store.databases import fresh
 from tests.store.snapshots import filled_once
 
 POLICY = parse_policy(BY_CASE)
@@ -150,6 +154,41 @@ def test_in_a_pass_over_many_each_is_ticked_at_its_own_time(database, monkeypatc
         == {}
     )
     assert asked == [LAST + n * timedelta(seconds=40) for n in range(3)]
+
+
+@on_sqlite
+@pytest.mark.slow
+@pytest.mark.parametrize("counted_until", [LAST, to_instant(SLOTS[20], TICK)])
+def test_units_counted_ahead_decide_nothing_before_their_slots(database, tmp_path, counted_until):
+    """Sources of a proposal once named all counted units, also those of later slots."""
+    expected, rows_of_counts = tick_through(database, None)
+    assert any(isinstance(event, ProposalRaised) and event.sources for event in expected)
+    folder = tmp_path / "ahead"
+    folder.mkdir()
+    with fresh("sqlite", folder) as url:
+        other = Database(url)
+        assert tick_through(other, counted_until) == (expected, rows_of_counts)
+        other.close()
+
+
+def tick_through(database, count_until):
+    """Tick through all slots; return the events and counts without numbers and seals.
+
+    Series and classes are numbered in the order of counting, and seals cover these numbers.
+    """
+    begun(database, HISTORY, SLOTS[0])
+    ticker = Ticker(database, "story", "one")
+    for slot in SLOTS:
+        ticker.tick(to_instant(slot, TICK), count_until=count_until)
+    assert EvidenceCheck(database, "story").check_all().faults == []
+    with database.begin_read() as transaction:
+        columns = (counts.c[name] for name in ("slot", "occurred", "bucket", "n"))
+        counted = sorted(map(tuple, transaction.execute(select(*columns))))
+    events = [event for event in written(database) if not isinstance(event, RecordsCounted)]
+    return [
+        replace(event, records_digest="") if isinstance(event, ProposalRaised) else event
+        for event in events
+    ], counted
 
 
 @on_sqlite
