@@ -70,7 +70,7 @@ def print_table(folder: Path, pairs: int) -> None:
         print(f"{side:34}{figures['wall']:9.2f}{figures['cpu']:9.2f}{figures['peak']:9.0f}")
     polars, replay = sides["polars"], sides["replay"]
     wall, cpu = (replay[unit] / polars[unit] for unit in ("wall", "cpu"))
-    report_figure("replay / Polars", "ratio", [cpu], 30)
+    report_figure("replay / Polars", "ratio", [cpu], 5)
     print(f"replay / Polars: wall {wall:.1f}, CPU {cpu:.1f}; {replay['note']}")
 
 

@@ -143,15 +143,15 @@ class Agenda:
         return cells.union(cell for cell, _ in released_keys)
 
     def _update_slots(self, scope: Scope, slot: int) -> None:
-        for key, key_slot in self._evidence_slots.items():
-            if key_slot < slot or key in self._held_keys:
-                self._update_evidence_slot(key, scope, slot)
-        for key, key_slot in self._time_slots.items():
-            if key_slot < slot:
-                times = list_timed_slots(scope, self._policy, *key)
-                self._time_slots[key] = min(
-                    (timed_slot for timed_slot in times if timed_slot >= slot), default=NEVER_SLOT
-                )
+        # keys that wait are passed over without hashing them: slots times cells are many
+        passed_keys = [key for key, key_slot in self._evidence_slots.items() if key_slot < slot]
+        for key in self._held_keys.union(passed_keys) if self._held_keys else passed_keys:
+            self._update_evidence_slot(key, scope, slot)
+        for key in [key for key, key_slot in self._time_slots.items() if key_slot < slot]:
+            times = list_timed_slots(scope, self._policy, *key)
+            self._time_slots[key] = min(
+                (timed_slot for timed_slot in times if timed_slot >= slot), default=NEVER_SLOT
+            )
 
     def _update_evidence_slot(self, key: CellVersion, scope: Scope, slot: int) -> None:
         next_slot = self._find_next_slot(key, scope, slot)

@@ -1,7 +1,7 @@
 """Replay of a whole history, slot by slot, without using later records early."""
 
 import heapq
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -157,6 +157,9 @@ class Replay:
         self._queue: list[tuple[datetime, int, Command]] = []
         self._counter = count()
         self._keys = sorted(key for key in units.cells if key[0] in policy.cell_set)
+        self._places_by_cell: dict[Cell, list[int]] = {}
+        for place, (cell, _) in enumerate(self._keys):
+            self._places_by_cell.setdefault(cell, []).append(place)
         self._agenda = Agenda(policy, self._find_interest)
         self._start(first_seen)
 
@@ -227,7 +230,7 @@ class Replay:
 
     def _decide_cells(self, slot: int, cells: Collection[Cell]) -> tuple[LedgerEvent, ...]:
         """Return the events of `cells` and of every cell that these affect."""
-        views = {key: self._get_view(key) for key in self._list_known_keys() if key[0] in cells}
+        views = {key: self._get_view(key) for key in self._list_known_keys(cells)}
         slot_start, passes = to_instant(slot, self._policy.tick), self._options.pass_times or {}
         tick = Tick(
             at=passes.get(slot, slot_start), evidence=SlotEvidence(views, slot), slot=slot_start
@@ -291,8 +294,11 @@ class Replay:
                 )
             )
 
-    def _list_known_keys(self) -> list[CellVersion]:
-        return [key for key in self._keys if key[1] in self._scope.versions]
+    def _list_known_keys(self, cells: Iterable[Cell]) -> list[CellVersion]:
+        """Return the cells and known versions, in order; most slots need a few of all cells."""
+        places = sorted(place for cell in cells for place in self._places_by_cell.get(cell, ()))
+        keys = (self._keys[place] for place in places)
+        return [key for key in keys if key[1] in self._scope.versions]
 
     def _find_next_slot(self, slot: int) -> int:
         """Return the first slot from `slot` on that needs a decision."""
@@ -359,7 +365,7 @@ class Replay:
             scope=self._scope,
             stage_histories=self._stage_histories,
             units=self._units,
-            views={key: self._get_view(key) for key in self._list_known_keys()},
+            views={key: self._get_view(key) for key in self._list_known_keys(self._places_by_cell)},
             first_slot=self._units.first_slot,
             last_slot=self._units.last_slot,
             ticks=ticks,

@@ -53,7 +53,10 @@ def place_cases(
     cases, excluded_counts = _select_evidence_cases(records, policy)
     cases = _add_windows(cases, policy)
     cases = add_slices(cases, policy)
-    cases = cases.with_columns(selection_value=_compute_selection_values(cases, salt))
+    if policy.evidence.unit == "case":
+        cases = cases.with_columns(selection_value=pl.lit(0.0))
+    else:
+        cases = cases.with_columns(selection_value=_compute_selection_values(cases, salt))
     trained_until_micros = {
         version: count_micros(at - EPOCH) for version, at in (trained_until or {}).items()
     }

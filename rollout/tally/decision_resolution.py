@@ -14,17 +14,25 @@ from rollout.tally.frames import VALUE_PREFIX
 Frame = nw.LazyFrame[Any]
 
 
-def resolve_decisions(decisions: Frame, picked_cases: Frame, policy: Policy) -> Frame:
+def resolve_decisions(
+    decisions: Frame, picked_cases: Frame, policy: Policy, sole_decisions: Frame | None = None
+) -> Frame:
     """Return by case the first, the second and the gate's blind decision.
 
     With `verdicts: n` the gate's decision is the majority of the first n, or none. The decision of
     an excluded reviewer keeps its place, so that no other takes it, but is no vote.
+    `sole_decisions` are those on cases that have no other.
     """
     columns = [VALUE_PREFIX + lever.id for lever in policy.levers]
-    numbered, decision_count = number_decisions(decisions), policy.evidence.verdicts
-    if decision_count > 1:  # all n are requested at once, so order them by time
-        requested_decisions = numbered.filter(nw.col("place") <= decision_count)
-        numbered = requested_decisions.with_columns(place=rank_by_time("case_key"))
+    decision_count = policy.evidence.verdicts
+    numbered = _order_requested(number_decisions(decisions), rank_by_time("case_key"), policy)
+    if sole_decisions is not None:
+        seats = sole_decisions.with_columns(
+            place=nw.coalesce(nw.col("seat").cast(nw.Int64), nw.lit(1, nw.Int64)),
+            turn=nw.lit(1, nw.Int64),
+        )
+        sole = _order_requested(seats, nw.lit(1, nw.Int64), policy)
+        numbered = nw.concat([numbered, sole], how="vertical")
     first = select_rank(numbered, 1, "first", columns, kept_columns=("at", "reviewer", "left_out"))
     second = select_rank(numbered, 2, "second", columns, kept_columns=("at", "left_out"))
     both_decisions = first.join(second, on="case_key", how="left").with_columns(
@@ -42,6 +50,13 @@ def resolve_decisions(decisions: Frame, picked_cases: Frame, policy: Policy) -> 
     return both_decisions.join(
         _find_majority(decisions_in_time, decision_count, columns), on="case_key", how="left"
     )
+
+
+def _order_requested(numbered: Frame, rank: nw.Expr, policy: Policy) -> Frame:
+    """Return numbered decisions, of several that are requested at once by time."""
+    if policy.evidence.verdicts == 1:
+        return numbered
+    return numbered.filter(nw.col("place") <= policy.evidence.verdicts).with_columns(place=rank)
 
 
 def _drop_excluded(is_excluded: nw.Expr, column: str) -> nw.Expr:

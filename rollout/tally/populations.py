@@ -5,12 +5,13 @@ records of planted cases out of a history's frames, so what reads these can't co
 units get a track of their own, which only conditions and figures about planted cases read.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 import narwhals as nw
+import numpy as np
 import polars as pl
 
 from rollout.core.policy.policy import Policy
@@ -56,20 +57,49 @@ def resolve_natural_units(
     return add_unit_values(units, history.cases, policy)
 
 
-def resolve_compact_units(history: PlacedHistory, policy: Policy) -> pl.DataFrame:
-    """Return the result of `resolve_natural_units` with repeated texts as categories.
+@dataclass(frozen=True)
+class NumberedUnits:
+    """Units as `resolve_natural_units` returns them, in fewer bytes.
 
-    Cases are resolved in parts, because joined rows are several times as large as their units.
+    Attributes:
+        frame: the units, with repeated texts as categories.
+        keys: sorted keys of cases; `unit` and `case_key` of the frame are places in it. None if
+            they are keys themselves.
     """
-    part_count = -(-history.cases.height // CASES_AT_ONCE)
-    if part_count < 2 or policy.evidence.unit != "case":
-        return encode_repeated_texts(resolve_natural_units(history, policy))
-    part_number = pl.col("case_key").hash() % part_count
+
+    frame: pl.DataFrame
+    keys: pl.Series | None = None
+
+    def list_units(self) -> pl.DataFrame:
+        """Return the units with keys."""
+        return self._add_keys(self.frame)
+
+    def list_gate_units(self) -> pl.DataFrame:
+        """Return the units of the gate track, with keys."""
+        return self._add_keys(self.frame.filter(pl.col("track") == "gate"))
+
+    def _add_keys(self, units: pl.DataFrame) -> pl.DataFrame:
+        if self.keys is None:
+            return units
+        keys = self.keys.gather(units["unit"])
+        return units.with_columns(unit=keys, case_key=keys)
+
+
+def number_units(history: PlacedHistory, policy: Policy) -> NumberedUnits:
+    """Return the result of `resolve_natural_units` in fewer bytes.
+
+    Cases are resolved in parts, because joined rows are several times as large as their units, and
+    by number, because their keys are several times as slow to join and to sort.
+    """
+    if policy.evidence.unit != "case":
+        return NumberedUnits(encode_repeated_texts(resolve_natural_units(history, policy)))
+    numbered, keys = _number_cases(history)
     parts = (
-        resolve_natural_units(_select_part(history, part_number == number), policy)
-        for number in range(part_count)
+        resolve_natural_units(_select_part(numbered, start), policy)
+        for start in range(0, max(keys.len(), 1), CASES_AT_ONCE)
     )
-    return pl.concat([encode_repeated_texts(part) for part in parts], rechunk=True)
+    units = pl.concat([encode_repeated_texts(part) for part in parts], rechunk=False)
+    return NumberedUnits(units, keys)
 
 
 def encode_repeated_texts(units: pl.DataFrame) -> pl.DataFrame:
@@ -77,23 +107,69 @@ def encode_repeated_texts(units: pl.DataFrame) -> pl.DataFrame:
     return units.with_columns(pl.col(REPEATED_TEXTS).cast(pl.Categorical))
 
 
-def _select_part(history: PlacedHistory, condition: pl.Expr) -> PlacedHistory:
-    """Return the placed records of the cases for which a condition on their key holds."""
+def _number_cases(history: PlacedHistory) -> tuple[PlacedHistory, pl.Series]:
+    """Return a history of cases that are units, by places of their keys, and the sorted keys."""
+    case_keys = history.cases["case_key"]
+    order = case_keys.arg_sort()
+    case_numbers = np.empty(len(order), dtype=np.uint32)
+    case_numbers[order.to_numpy()] = np.arange(len(order), dtype=np.uint32)
+    numbers = pl.DataFrame({"case_key": case_keys, "number": case_numbers})
 
-    def select(frame: Frame) -> Frame:
+    def number(frame: pl.DataFrame) -> pl.DataFrame:
+        column = numbers["number"]
+        if not frame["case_key"].equals(case_keys):  # null for those of no placed case
+            rows = frame.select("case_key").join(
+                numbers, on="case_key", how="left", maintain_order="left"
+            )
+            column = rows["number"]
+        columns = {name: column for name in ("case_key", "unit") if name in frame.columns}
+        return frame.with_columns(**columns)
+
+    numbered = _split_sole_decisions(_replace_frames(history, number))
+    return numbered, case_keys.gather(order)
+
+
+def _split_sole_decisions(history: PlacedHistory) -> PlacedHistory:
+    """Return a history of numbered cases whose sole decisions are told apart."""
+    native: pl.LazyFrame = history.placed.decisions.to_native()
+    decisions = native.collect().filter(pl.col("case_key").is_not_null())
+    numbers = decisions["case_key"].to_numpy()
+    is_sole = pl.Series(np.bincount(numbers)[numbers] == 1)
+    placed = replace(
+        history.placed,
+        decisions=nw.from_native(decisions.filter(~is_sole).lazy()),
+        sole_decisions=nw.from_native(decisions.filter(is_sole).lazy()),
+    )
+    return replace(history, placed=placed)
+
+
+def _select_part(history: PlacedHistory, start: int) -> PlacedHistory:
+    """Return the placed records of `CASES_AT_ONCE` numbered cases."""
+    is_part = pl.col("case_key").is_between(start, start + CASES_AT_ONCE - 1)
+    return _replace_frames(history, lambda frame: frame.filter(is_part))
+
+
+def _replace_frames(
+    history: PlacedHistory, convert: Callable[[pl.DataFrame], pl.DataFrame]
+) -> PlacedHistory:
+    """Return the history with its cases and placed records converted."""
+
+    def convert_lazy(frame: Frame) -> Frame:
         native: pl.LazyFrame = frame.to_native()
-        return nw.from_native(native.filter(condition))
+        return nw.from_native(convert(native.collect()).lazy())
 
-    placed, assisted = history.placed, history.placed.assisted_decisions
+    placed = history.placed
+    sole, assisted = placed.sole_decisions, placed.assisted_decisions
     return replace(
         history,
-        cases=history.cases.filter(condition),
+        cases=convert(history.cases),
         placed=replace(
             placed,
-            cases=select(placed.cases),
-            predictions=select(placed.predictions),
-            decisions=select(placed.decisions),
-            assisted_decisions=None if assisted is None else select(assisted),
+            cases=convert_lazy(placed.cases),
+            predictions=convert_lazy(placed.predictions),
+            decisions=convert_lazy(placed.decisions),
+            sole_decisions=None if sole is None else convert_lazy(sole),
+            assisted_decisions=None if assisted is None else convert_lazy(assisted),
         ),
     )
 

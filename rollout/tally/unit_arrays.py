@@ -236,21 +236,27 @@ class TalliedUnits:
     last_slot: int
 
 
-def build_units(frame: pl.DataFrame, policy: Policy) -> TalliedUnits:
-    """Return the evidence in a frame of `resolve_units` as arrays."""
+def build_units(frame: pl.DataFrame, policy: Policy, keys: pl.Series | None = None) -> TalliedUnits:
+    """Return the evidence in a frame of `resolve_units` as arrays.
+
+    If `keys` are given, they are sorted, and the frame's `unit` is the place of its key in them.
+    """
     evidence = fill_attribute_values(select_rows(frame, pl.col("excluded").is_null()))
     evidence = select_slices(evidence, policy)
     unit_classes, class_rows = number_combinations(evidence, CLASS_COLUMNS)
     classes = evidence.select(pl.col(CLASS_COLUMNS).gather(class_rows))
-    unit_keys = evidence["unit"].unique().sort()
-    reviewers = evidence["reviewer"].cast(pl.String).drop_nulls().unique().sort()
+    reviewer_numbers, reviewers = _number_texts(evidence["reviewer"])
+    if keys is None:
+        unit_numbers, unit_keys = _number_texts(evidence["unit"])
+    else:
+        unit_numbers, unit_keys = _to_integers(evidence["unit"]), keys
     arrays = UnitArrays(
         slot=_to_integers(evidence["slot"]),
         occurred=_to_integers(evidence["occurred"]),
         unit_class=unit_classes,
-        reviewer=_find_positions(evidence["reviewer"].cast(pl.String), reviewers),
+        reviewer=reviewer_numbers,
         day=_to_integers(evidence["day"]),
-        unit=_find_positions(evidence["unit"], unit_keys),
+        unit=unit_numbers,
     )
     return TalliedUnits(
         cells=_split_cells(evidence, arrays),
@@ -270,7 +276,8 @@ def number_combinations(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[In
     numbers, size = np.zeros(frame.height, dtype=np.int64), 1
     for name in columns:
         codes, width = _encode_values(frame[name])
-        numbers, size = numbers * width + codes, size * width
+        if width > 1:
+            numbers, size = numbers * width + codes, size * width
         if size > MAX_COMBINATIONS:
             present, numbers = np.unique(numbers, return_inverse=True)
             size = len(present)
@@ -284,11 +291,32 @@ def number_combinations(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[In
 
 
 def _encode_values(column: pl.Series) -> tuple[IntArray, int]:
-    """Return a number below the second result for each value, the lowest for null."""
+    """Return a number below the second result for each value."""
+    if isinstance(column.dtype, pl.Categorical):
+        codes = _get_category_codes(column)
+        is_used = np.bincount(codes) > 0
+        numbers: IntArray = np.cumsum(is_used) - 1
+        return numbers[codes], int(is_used.sum())
     values = column.unique().sort(nulls_last=False)
     if len(values) == 1:
         return np.zeros(len(column), dtype=np.int64), 1
     return np.maximum(_find_positions(column, values), 0), len(values)
+
+
+def _number_texts(column: pl.Series) -> tuple[IntArray, pl.Series]:
+    """Return the number of each text, -1 for null, and the texts by number, sorted."""
+    texts = column.unique().cast(pl.String).drop_nulls().sort()
+    if not isinstance(column.dtype, pl.Categorical):
+        return _find_positions(column, texts), texts
+    codes = _get_category_codes(column)
+    numbers = np.full(int(codes.max(initial=0)) + 1, -1)
+    numbers[_get_category_codes(texts.cast(column.dtype))] = np.arange(len(texts))
+    return numbers[codes], texts
+
+
+def _get_category_codes(column: pl.Series) -> IntArray:
+    """Return the code of each category, 0 for null."""
+    return _to_integers((column.to_physical().cast(pl.Int64) + 1).fill_null(0))
 
 
 def _find_positions(column: pl.Series, values: pl.Series) -> IntArray:

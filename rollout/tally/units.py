@@ -54,6 +54,8 @@ class PlacedRecords:
         assisted_decisions: the same for decisions made with the model's answer in sight; None if
             there are none.
         trained_until: by version, the time of its last training case.
+        sole_decisions: blind decisions on cases that have no other, if they are not among
+            `decisions`: they need not be ordered, which takes most of the time.
     """
 
     cases: Frame
@@ -61,6 +63,7 @@ class PlacedRecords:
     decisions: Frame
     assisted_decisions: Frame | None
     trained_until: Mapping[str, int]
+    sole_decisions: Frame | None = None
 
 
 def build_unit_key(policy: Policy) -> pl.Expr:
@@ -91,7 +94,7 @@ def resolve_units(
     cases = placed.cases.with_columns(due=nw.max_horizontal("occurred_us", "received") + grace)
     is_by_case = policy.evidence.unit == "case"
     picked_cases = cases if is_by_case else _pick_cases(cases, grace)
-    decisions = resolve_decisions(placed.decisions, picked_cases, policy)
+    decisions = resolve_decisions(placed.decisions, picked_cases, policy, placed.sole_decisions)
     predicted_cases = _join_predictions(placed, cases, policy)
     judged_cases = _join_decisions(predicted_cases, decisions, placed, policy)
     closing_cases = (

@@ -179,7 +179,7 @@ def test_the_page_of_gates_says_where_audits_would_find_more_errors(replayed):
     share = letters.select(is_unsure.mean()).item()
     errors = letters.filter(is_wrong).select(is_unsure.mean()).item()
     sentence = (
-        f"in the mail room {share:.0%} of letters, those below 88%, hold {errors:.0%} of v1's"
+        f"In the mail room {share:.0%} of letters, those below 88%, hold {errors:.0%} of v1's"
         " misreadings"
     )
     assert sentence in " ".join(GATES_PAGE.replace(" %", "%").split())

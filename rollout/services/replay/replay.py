@@ -47,9 +47,10 @@ from rollout.tally.frames import (
     merge_renamed_predictions,
 )
 from rollout.tally.populations import (
+    NumberedUnits,
     encode_repeated_texts,
+    number_units,
     place_planted_cases,
-    resolve_compact_units,
     resolve_planted_units,
 )
 from rollout.tally.stage_history import build_stage_shares, find_buckets
@@ -248,11 +249,12 @@ def replay_records(
     """
     contents = list_declared_contents(records, request.contents, policy)
     records, history, planted, first_seen = _place_records(request, policy, records, contents)
-    units = resolve_compact_units(history, policy)
-    unit_arrays = _build_unit_arrays(units, planted, policy)
-    if not units["excluded"].null_count():
-        raise NothingToReplayError(_describe_empty_replay(history, units, records))
-    units = units.filter(pl.col("track") == "gate")
+    numbered = number_units(history, policy)
+    unit_arrays = _build_unit_arrays(numbered, planted, policy)
+    if not numbered.frame["excluded"].null_count():
+        raise NothingToReplayError(_describe_empty_replay(history, numbered.frame, records))
+    units = numbered.list_gate_units()
+    del numbered  # as large as all records
     feeds = HistoryFeeds(records, history, policy)
     if policy.outcomes:  # their deadlines pass after the units close, as long as there are records
         last_slot = max(unit_arrays.last_slot, feeds.last_slot)
@@ -274,19 +276,19 @@ def replay_records(
 
 
 def _build_unit_arrays(
-    units: pl.DataFrame, planted: PlacedHistory | None, policy: Policy
+    numbered: NumberedUnits, planted: PlacedHistory | None, policy: Policy
 ) -> TalliedUnits:
     """Return the units of both populations as arrays.
 
     Planted cases extend the replayed span only if a gate asks for them.
     """
+    span = build_units(numbered.frame, policy, numbered.keys)
     if planted is None:
-        return build_units(units, policy)
+        return span
     planted_units = encode_repeated_texts(resolve_planted_units(planted, policy))
-    arrays = build_units(pl.concat([units, planted_units]), policy)
+    arrays = build_units(pl.concat([numbered.list_units(), planted_units]), policy)
     if any(select_planted(gate.require) for gate in policy.gates):
         return arrays
-    span = build_units(units, policy)
     return replace(arrays, first_slot=span.first_slot, last_slot=span.last_slot)
 
 
