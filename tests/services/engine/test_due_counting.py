@@ -166,11 +166,12 @@ def test_a_case_that_is_erased_between_reading_and_storing_is_not_counted(databa
     assert list_units(database) == []
 
 
-def test_a_version_that_is_renamed_between_reading_and_storing_is_counted_under_one_name(database):
+def test_a_name_of_a_version_that_becomes_known_between_reading_and_storing_is_used(database):
     apply_text(database)
     name_version(database, "v1")
     store_cases(database, "a")
-    tick_meanwhile(database, lambda: rename_version(database))
+    store(database, predict("a", "v1b"))
+    tick_meanwhile(database, lambda: name_version(database, "v1b"))
     assert list_units(database) == ANA
 
 
@@ -179,11 +180,6 @@ def name_version(database, name):
     with database.begin_write() as transaction:
         versions = VersionStore(transaction, load_rollout_state(transaction, "lake").rollout)
         versions.record_info(build_version_info(name, "records", contents), at=NOON)
-
-
-def rename_version(database):
-    name_version(database, "v1b")
-    store(database, predict("a", "v1b"), at=DUE)
 
 
 def test_what_another_process_counts_meanwhile_is_not_counted_twice(database):
