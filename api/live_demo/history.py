@@ -64,7 +64,7 @@ OPEN_PROPOSAL_AGE: Final = timedelta(days=3)
 APPROVAL_REASON: Final = "Read the evidence and the costliest divergences."
 PLANTING_REASON: Final = "The example's planted cases."
 TICKER_NAME: Final = "history"
-PAGE_SIZE: Final = PageSize(entries=20_000, cases=20_000)  # nobody can stop a history
+PAGE_SIZE: Final = PageSize(20_000, 20_000, 20_000)  # nobody can stop a history
 
 
 @dataclass(slots=True)

@@ -45,8 +45,6 @@ from rollout.tally.slots import to_instant
 
 OTHER_TRACKS: Final = frozenset({OUTCOME, RECORD_UNSEALED})
 """Tracks of entries that are no due units."""
-ENTRIES_AT_ONCE: Final = 500
-"""Entries whose records are read within the transaction that stores what follows from them."""
 MAX_IDLE_PASSES: Final = 5
 ERASURES: Final = (CasesErased.__name__, NameErased.__name__)
 RowT = TypeVar("RowT", DueCase, CountedUnitRow, LossRow)
@@ -60,10 +58,12 @@ class PageSize:
     Attributes:
         entries: of the queue that are read; the others of their cases come with them.
         cases: whose units are stored in one transaction, for which a stop may wait.
+        others: entries whose records are read in the transaction that stores what follows.
     """
 
     entries: int
     cases: int
+    others: int = 500
 
 
 PAGE_SIZE: Final = PageSize(entries=10_000, cases=1_000)
@@ -137,7 +137,7 @@ class DueCounter:
         position: DueCase | None = None
         until, limit = to_instant(slot, self._state.policy.tick), self._page_size.entries
         if self._state.policy.evidence.unit != "case":
-            limit = min(limit, ENTRIES_AT_ONCE)  # an episode may be of many cases
+            limit = min(limit, self._page_size.others)  # an episode may be of many cases
         while True:
             with self._database.begin_read() as transaction:
                 queue = CountQueue(transaction, self._state.rollout)
@@ -256,11 +256,10 @@ class DueCounter:
     def _count_others(self, page: ResolvedPage, slot: int) -> int:
         """Count outcomes and take hashes of records, each within one transaction."""
         remaining, done_count, state = iter(page.others), 0, page.state
-        while entries := list(islice(remaining, ENTRIES_AT_ONCE)):
+        while entries := list(islice(remaining, self._page_size.others)):
             with self._database.begin_write() as transaction:
                 queue = CountQueue(transaction, state.rollout)
                 locked_entries = queue.lock(entries)
-                faults.reach_point("tick.taken")
                 due_outcomes = {entry.case_id for entry in locked_entries if entry.track == OUTCOME}
                 if due_outcomes:
                     find_buckets = self._history.find_buckets
