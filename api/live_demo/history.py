@@ -44,6 +44,7 @@ from rollout.formats.records.parse import (
 from rollout.services.access.users import load_local_caller
 from rollout.services.engine.assignment_cache import AssignmentCache
 from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.due_counting import PageSize
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
@@ -68,7 +69,7 @@ PLANTING_REASON: Final = "The example's planted cases."
 TICKER_NAME: Final = "history"
 SAME_SCOPE: Final = (AttemptsBegan, ProposalRaised, Approved, IncidentOpened, RecordsCounted)
 """Events after which the same ones decide, and the same units count."""
-ENTRIES_PER_BATCH: Final = 20_000  # nobody can stop a history, so no batch has to be short
+PAGE_SIZE: Final = PageSize(20_000, 20_000, 20_000)  # nobody can stop a history
 
 
 @dataclass(slots=True)
@@ -109,9 +110,7 @@ class HistoryWriter:
 
     def write(self) -> None:
         """Write everything up to the instant at which the live part begins."""
-        ticker = Ticker(
-            self.database, self.policy.rollout, TICKER_NAME, entries_per_batch=ENTRIES_PER_BATCH
-        )
+        ticker = Ticker(self.database, self.policy.rollout, TICKER_NAME, page_size=PAGE_SIZE)
         since = find_first_slot(self.policy, self.cases)
         self._declare_planted_cases(since)
         for slots in self._list_stretches():

@@ -157,17 +157,17 @@ def _closed_grows(stack, _copies, _url):
 
 
 def _due_apart(stack, _copies, _url):
-    def take(original):
-        def taken(self, **how):
-            batch = original(self, **how)
+    def lock(original):
+        def locked(self, entries):
+            batch = original(self, entries)
             self.delete(batch)
             self._transaction.connection.exec_driver_sql("commit")
             self._transaction.connection.exec_driver_sql("begin")
             return batch
 
-        return taken
+        return locked
 
-    instead(stack, CountQueue, "take", take)
+    instead(stack, CountQueue, "lock", lock)
 
 
 def _unmarked(stack, _copies, _url):

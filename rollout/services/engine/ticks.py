@@ -6,29 +6,26 @@ nothing: its entries stay queued, and its claim expires after one tick.
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from zlib import crc32
 
-import numpy as np
 import polars as pl
 
 from rollout import faults
-from rollout.core.calendar.sites import Cell
 from rollout.core.errors import StaleRevisionError
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.record_events import CasesErased, NameErased, RecordsCounted
-from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.services.engine.due_counting import PAGE_SIZE, DueCounter, PageSize
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
 from rollout.services.engine.evidence_seals import EvidenceSeals
 from rollout.services.engine.frozen_sources import freeze_sources
 from rollout.services.engine.live_evidence import LiveEvidence
 from rollout.services.engine.new_versions import list_new_versions
-from rollout.services.engine.outcome_counting import count_outcomes
 from rollout.services.engine.reviewer_recount import ReviewerCheckCache
 from rollout.services.engine.rollout_state import (
     RolloutState,
@@ -37,11 +34,7 @@ from rollout.services.engine.rollout_state import (
     parse_stored_policy,
 )
 from rollout.services.engine.stage_history import RolloutHistory
-from rollout.services.engine.unit_counting import OUTCOME, queue_later_units, resolve_case_units
-from rollout.store.counting import counter
-from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
-from rollout.store.counting.counted_records import CountedRecords
-from rollout.store.counting.unit_records import UnitRecords
+from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.append_failures import TICK, is_storage_failure
 from rollout.store.database.errors import DatabaseUnavailableError
 from rollout.store.database.rollouts import Rollouts
@@ -52,16 +45,12 @@ from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.ledger.scopes import REVISIONS_BETWEEN, StoredScopes
 from rollout.store.ledger.tick_slots import TickSlots
-from rollout.store.ledger.versions import VersionStore
-from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.tally.slots import find_slot_before, to_instant
 
 RETRY_DELAY = timedelta(minutes=1)  # after a failed tick
-OTHER_TRACKS = frozenset({OUTCOME, RECORD_UNSEALED})  # of entries that are no due units
 STORAGE_RETRY_DELAY = timedelta(seconds=5)
 """After a tick that the database or its disk failed: until one succeeds humans decide."""
 log = logging.getLogger("rollout.scheduler")
-ENTRIES_PER_BATCH = 500  # at most so many cases in one transaction, which may delay a stop
 OPEN_ATTEMPTS: Final = 4
 """Decisions while commands can overtake them; the next one holds the ledger, and stops wait."""
 BeginRead = Callable[[], AbstractContextManager[Transaction]]
@@ -85,11 +74,11 @@ class Ticker:
         rollout_name: str,
         owner: str,
         *,
-        entries_per_batch: int = ENTRIES_PER_BATCH,
+        page_size: PageSize = PAGE_SIZE,
     ) -> None:
-        """Create a ticker; larger batches take less time for each case, and delay stops."""
+        """Create a ticker; larger parts of a page take less time for each case, and delay stops."""
         self._database, self._rollout_name, self._owner = database, rollout_name, owner
-        self._entries_per_batch = entries_per_batch
+        self._page_size = page_size
         self._reset()
 
     def _reset(self) -> None:
@@ -264,55 +253,10 @@ class Ticker:
             return slots.claim(slot, owner=self._owner, at=at, stale_after=state.policy.tick)
 
     def _count_due_units(self, state: RolloutState, slot: int) -> None:
-        """Count what is due by the slot, in short transactions."""
-        reviewer_checks = self._load_reviewer_checks(state, slot)
-        while True:
-            with self._database.begin_write() as transaction:
-                queue = CountQueue(transaction, state.rollout)
-                batch = queue.take(
-                    until=to_instant(slot, state.policy.tick), limit=self._entries_per_batch
-                )
-                if not batch:
-                    return
-                faults.reach_point("tick.taken")
-                # a name that came since the tick began may continue a version that is counted now
-                versions = VersionStore(transaction, state.rollout).list_all()
-                if versions != state.versions:
-                    state = state.replace_versions(versions)
-                due_cases = [entry for entry in batch if entry.track not in OTHER_TRACKS]
-                if due_cases:
-                    self._count_units(transaction, state, slot, due_cases, reviewer_checks)
-                # last, because from here on evidence can't advance
-                due_outcomes = {entry.case_id for entry in batch if entry.track == OUTCOME}
-                if due_outcomes:
-                    find_buckets = self._history.find_buckets
-                    count_outcomes(transaction, state, slot, due_outcomes, find_buckets)
-                unsealed = {entry.case_id for entry in batch if entry.track == RECORD_UNSEALED}
-                CountedRecords(transaction, state.rollout).store(unsealed, slot=slot)
-                queue.delete(batch)
-
-    def _count_units(
-        self,
-        transaction: Transaction,
-        state: RolloutState,
-        slot: int,
-        due_cases: Sequence[DueCase],
-        reviewer_checks: pl.DataFrame | None,
-    ) -> None:
-        """Count the due units of cases."""
-        unit_records = UnitRecords(state.first_names)
-        case_ids = {entry.case_id for entry in due_cases}
-        units = resolve_case_units(transaction, state, case_ids, reviewer_checks, unit_records)
-        ripe_units = self._add_unit_columns(units.filter(pl.col("slot") <= slot), state)
-        counter.count_units(
-            transaction,
-            state.rollout,
-            ripe_units,
-            by_episode=state.policy.evidence.unit == "episode",
-            records=unit_records,
-        )
-        if any(entry.track == CASE_RECEIVED for entry in due_cases):
-            queue_later_units(transaction, state, units.filter(pl.col("slot") > slot))
+        """Count what is due by the slot."""
+        checks = self._load_reviewer_checks(state, slot)
+        counter = DueCounter(self._database, state, self._history, checks, self._page_size)
+        counter.count_until(slot)
 
     def _load_reviewer_checks(self, state: RolloutState, slot: int) -> pl.DataFrame | None:
         """Load reviewer checks before the writes, so that no stop waits."""
@@ -322,29 +266,6 @@ class Ticker:
             return self._reviewer_checks.load(
                 transaction, state, to_instant(slot, state.policy.tick)
             )
-
-    def _add_unit_columns(self, units: pl.DataFrame, state: RolloutState) -> pl.DataFrame:
-        """Add definition, attempt and bucket as of each unit's occurrence."""
-        history, keys = self._history, units["unit"].to_list()
-        places = list(units.select("site", "window", "version", "occurred").iter_rows())
-        sampling_values = (
-            compute_sampling_values(state.rollout.salt, "stage", keys) if keys else np.empty(0)
-        )
-        values = {
-            place: (
-                history.find_definition(cell := Cell(site, window)),
-                history.find_attempt(cell, version, occurred_slot),
-            )
-            for place in set(places)
-            for site, window, version, occurred_slot in (place,)
-        }
-        return units.with_columns(
-            definition=pl.Series([values[place][0] for place in places], dtype=pl.String),
-            attempt=pl.Series([values[place][1] for place in places], dtype=pl.Int64),
-            bucket=pl.Series(
-                history.find_buckets(units["occurred"].to_numpy(), sampling_values), dtype=pl.Int64
-            ),
-        )
 
     def _advance_evidence(self, state: RolloutState, slot: int) -> None:
         """Turn the slots up to this one into evidence; earlier evidence stays."""

@@ -24,7 +24,6 @@ from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.history import RowFilter, StoredHistory
 from rollout.store.records.incoming_cases import IncomingCase, IncomingCases, build_incoming_cases
 from rollout.store.records.records import StoredBatch
-from rollout.store.tables.columns import decode_instant
 from rollout.tally.case_placement import place_cases
 from rollout.tally.populations import place_planted_cases, resolve_all_units
 
@@ -131,7 +130,7 @@ def queue_cases(
             (at, case_id) for case_id in case_ids
         )
     units = resolve_case_units(transaction, state, case_ids)
-    unit_entries = _list_unit_entries(transaction, state, units)
+    unit_entries = list_unit_entries(transaction, state, units)
     incoming_cases = IncomingCases(transaction, state.rollout)
     outcome_entries: set[QueueEntry] = set()
     if state.policy.outcomes:
@@ -141,18 +140,7 @@ def queue_cases(
     faults.reach_point("ingest.due")
 
 
-def queue_later_units(transaction: Transaction, state: RolloutState, units: pl.DataFrame) -> None:
-    """Queue the units that a tick leaves to later ones.
-
-    Unlike a batch it locks no entries: it holds those that it counts, for which batches wait.
-    """
-    entries = _list_unit_entries(transaction, state, units)
-    CountQueue(transaction, state.rollout).add(
-        DueCase(decode_instant(at), case_id, track) for at, case_id, track in entries
-    )
-
-
-def _list_unit_entries(
+def list_unit_entries(
     transaction: Transaction, state: RolloutState, units: pl.DataFrame
 ) -> list[QueueEntry]:
     """Return the queue entry of each unit, once."""
@@ -192,7 +180,9 @@ def resolve_case_units(
 def add_unit_cases(
     record_history: StoredHistory, policy: Policy, case_ids: Collection[int]
 ) -> set[int]:
-    """Return cases with all others of their episodes."""
+    """Return cases with all others of their units."""
+    if policy.evidence.unit == "case":
+        return {*case_ids}
     all_case_ids = record_history.add_episode_cases(case_ids)
     episode_span = policy.evidence.episode_span
     if policy.evidence.unit == "episode" and episode_span is not None:

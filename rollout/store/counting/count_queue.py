@@ -4,16 +4,27 @@ The table also holds recent arrivals, which every replica reads to update the re
 They are never taken for counting.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from functools import cache
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    delete,
+    func,
+    or_,
+    select,
+    type_coerce,
+)
 
 from rollout.store.database.bulk import RowValues, delete_keys, insert_missing, select_numbers
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.tables.columns import encode_instant
+from rollout.store.tables.columns import decode_instant, encode_instant
 from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.store.tables.tables import count_queue
 
@@ -23,7 +34,9 @@ CASE_RECEIVED: Final = "unscheduled"
 """The track of cases whose units the next tick queues for the time when they are due."""
 
 ENTRIES_SEARCHED: Final = 20_000
-"""Among so many of the oldest entries a batch finds the others of its cases."""
+"""Among so many entries after its last one a page finds the others of its cases."""
+ENTRY_COLUMNS: Final = (count_queue.c.at, count_queue.c.case_id, count_queue.c.track)
+STORED_COLUMNS: Final = (type_coerce(count_queue.c.at, BigInteger), *ENTRY_COLUMNS[1:])
 
 
 class DueCase(NamedTuple):
@@ -47,44 +60,68 @@ class CountQueue:
             self._transaction, count_queue, [self._build_row(entry) for entry in entries]
         )
 
-    def take(self, *, until: datetime, limit: int = 2_000) -> Sequence[DueCase]:
-        """Return the oldest due entries, locked by this transaction.
+    def list_due(
+        self, *, until: datetime, limit: int = 2_000, after: DueCase | None = None
+    ) -> Sequence[DueCase]:
+        """Return the oldest due entries after one, by default from the start of the queue.
 
-        Due entries of the same cases are returned with them, so `limit` may be exceeded: one count
-        serves all tracks of a case, and a later batch would read its records again. Concurrent
-        calls get other entries. Entries stay in the queue until `delete`, so an error or a crash
-        releases them.
+        Due entries of the same cases follow them, so `limit` may be exceeded: one count serves all
+        tracks of a case, and a later page would read its records again. Nothing is locked.
         """
-        taken = self._lock_entries(count_queue.c.at <= until, limit=limit)
-        if len(taken) < limit:
-            return taken
-        horizon = self._find_horizon(until)
-        case_ids = select_numbers(self._transaction, sorted({entry.case_id for entry in taken}))
-        others = self._lock_entries(
+        conditions: list[ColumnElement[bool]] = [count_queue.c.at <= until]
+        if after is not None:
+            conditions += [count_queue.c.at >= after.at, _is_after(after)]
+        listed = self._list_entries(*conditions, limit=limit)
+        if len(listed) < limit:
+            return listed
+        horizon = self._find_horizon(until, listed[-1])
+        case_ids = select_numbers(self._transaction, sorted({entry.case_id for entry in listed}))
+        others = self._list_entries(
             count_queue.c.at <= horizon, count_queue.c.case_id.in_(case_ids)
         )
-        return sorted({*taken, *others})
+        known_entries = {*listed}
+        return [*listed, *(entry for entry in others if entry not in known_entries)]
 
-    def _lock_entries(
+    def lock(self, entries: Collection[DueCase]) -> set[DueCase]:
+        """Lock entries and return those that exist and that no other transaction has locked.
+
+        They stay in the queue until `delete`, so an error or a crash releases them.
+        """
+        if not entries:
+            return set()
+        case_ids = select_numbers(self._transaction, sorted({entry.case_id for entry in entries}))
+        times = [entry.at for entry in entries]
+        conditions = (count_queue.c.at >= min(times), count_queue.c.at <= max(times))
+        query = self._select_entries(*conditions, count_queue.c.case_id.in_(case_ids))
+        return set(self._read_entries(query.with_for_update(skip_locked=True))).intersection(
+            entries
+        )
+
+    def _list_entries(
         self, *conditions: ColumnElement[bool], limit: int | None = None
     ) -> list[DueCase]:
-        """Return the oldest entries for units that no other transaction has locked."""
-        query = (
-            select(count_queue.c.at, count_queue.c.case_id, count_queue.c.track)
+        """Return the oldest entries for units."""
+        return self._read_entries(self._select_entries(*conditions).limit(limit))
+
+    def _read_entries(self, query: Select[Any]) -> list[DueCase]:
+        decode = cache(decode_instant)  # most are due at the same few times
+        rows = map(tuple, self._transaction.execute(query).all())
+        return [DueCase(decode(at), case_id, track) for at, case_id, track in rows]
+
+    def _select_entries(self, *conditions: ColumnElement[bool]) -> Select[Any]:
+        return (
+            select(*STORED_COLUMNS)
             .where(count_queue.c.rollout == self._rollout.number, *conditions)
             .where(count_queue.c.track != RECORD_RECEIVED)
-            .order_by(count_queue.c.at, count_queue.c.case_id, count_queue.c.track)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
+            .order_by(*ENTRY_COLUMNS)
         )
-        return list(map(DueCase._make, self._transaction.execute(query).all()))
 
-    def _find_horizon(self, until: datetime) -> datetime:
+    def _find_horizon(self, until: datetime, after: DueCase) -> datetime:
         """Return the time up to which entries of the same cases are searched in a long queue."""
         query = (
             select(count_queue.c.at)
             .where(count_queue.c.rollout == self._rollout.number, count_queue.c.at <= until)
-            .where(count_queue.c.track != RECORD_RECEIVED)
+            .where(count_queue.c.at >= after.at, count_queue.c.track != RECORD_RECEIVED)
             .order_by(count_queue.c.at, count_queue.c.case_id, count_queue.c.track)
             .offset(ENTRIES_SEARCHED)
             .limit(1)
@@ -93,7 +130,9 @@ class CountQueue:
 
     def delete(self, entries: Iterable[DueCase]) -> None:
         """Delete entries, in the transaction that counted them."""
-        delete_keys(self._transaction, count_queue, [self._build_row(entry) for entry in entries])
+        number, encode = self._rollout.number, cache(encode_instant)
+        keys = [(number, encode(at), case_id, track) for at, case_id, track in entries]
+        delete_keys(self._transaction, count_queue, keys)
 
     def count_waiting(self) -> int:
         """Return the number of entries for units, due or not."""
@@ -131,3 +170,9 @@ class CountQueue:
 
     def _build_row(self, entry: DueCase) -> RowValues:
         return (self._rollout.number, encode_instant(entry.at), entry.case_id, entry.track)
+
+
+def _is_after(entry: DueCase) -> ColumnElement[bool]:
+    at, case_id, track = ENTRY_COLUMNS
+    is_same_case = and_(case_id == entry.case_id, track > entry.track)
+    return or_(at > entry.at, and_(at == entry.at, or_(case_id > entry.case_id, is_same_case)))

@@ -13,7 +13,6 @@ from itertools import starmap
 from typing import Any, Final, TypeVar
 
 import polars as pl
-from sqlalchemy import Table
 
 from rollout import faults
 from rollout.store.counting.counted_units import CountedUnitRow, CountedUnits
@@ -25,7 +24,7 @@ from rollout.store.counting.counts import (
     ValueIds,
 )
 from rollout.store.counting.matrices import Matrices, MatrixKey, sum_over_slots
-from rollout.store.counting.top_losses import StoredLosses
+from rollout.store.counting.top_losses import LossRow, StoredLosses
 from rollout.store.counting.unit_digests import create_seal
 from rollout.store.counting.unit_records import NO_ALIASES, UnitRecords
 from rollout.store.database.rollouts import Rollout
@@ -42,6 +41,7 @@ ROW_COLUMNS = (
 UNITS_PER_PART: Final = 20_000
 BEFORE_ALL_SLOTS: Final = (-1, -1)
 AFTER_ALL_SLOTS: Final = (2**62, 2**62)
+VALUE_TABLES: Final = ((count_classes, CLASS_COLUMNS), (count_series, SERIES_COLUMNS))
 UnitIdentity = tuple[str, str, str]
 KeyT = TypeVar("KeyT", bound=Any)
 
@@ -66,18 +66,37 @@ def count_units(
     """
     if units.is_empty():
         return 0
+    numbers = assign_numbers(transaction, rollout, units, by_episode=by_episode)
+    counted_units = build_counted_units(units, numbers, records)
+    first_names = NO_ALIASES if records is None else records.first_names
+    losses = StoredLosses(transaction, rollout, first_names).find_losses(counted_units)
+    return store_units(transaction, rollout, counted_units, losses)
+
+
+def store_units(
+    transaction: Transaction,
+    rollout: Rollout,
+    counted_units: Sequence[CountedUnitRow],
+    losses: Sequence[LossRow],
+) -> int:
+    """Store the units that were not counted before, and their sums; return their number.
+
+    `losses` are those of the units. Evidence can't advance until the transaction ends.
+    """
     last_slot = EvidenceStore(transaction, rollout).get_last_slot(lock=True)
-    open_units = units.with_columns(pl.col("slot").clip(lower_bound=last_slot + 1))
-    counted_units = _build_counted_units(
-        transaction, rollout, open_units, records, by_episode=by_episode
-    )
-    new_units = CountedUnits(transaction, rollout).store(counted_units)
+    open_units = [
+        unit if unit.slot > last_slot else unit._replace(slot=last_slot + 1)
+        for unit in counted_units
+    ]
+    new_units = CountedUnits(transaction, rollout).store(open_units)
     faults.reach_point("tick.counted")
     added_counts = sum_by_key(new_units)
     StoredCounts(transaction, rollout).add(added_counts)
     Matrices(transaction, rollout).add(added_counts)
-    first_names = NO_ALIASES if records is None else records.first_names
-    StoredLosses(transaction, rollout, first_names).add(new_units)
+    new_pairs = {(unit.case_id, unit.version) for unit in new_units}
+    StoredLosses(transaction, rollout).store(
+        [loss for loss in losses if (loss.case_id, loss.version) in new_pairs]
+    )
     faults.reach_point("tick.tallied")
     return len(new_units)
 
@@ -126,28 +145,77 @@ def _find_unequal(
     return {key: pairs[key] for key in sorted(pairs) if len(set(pairs[key])) > 1}
 
 
-def _build_counted_units(
+@dataclass(frozen=True, slots=True)
+class UnitNumbers:
+    """The numbers of units' keys, and by row those of their class and series."""
+
+    cases: Mapping[str, int]
+    units: Mapping[str, int]
+    classes: Sequence[int]
+    series: Sequence[int]
+
+
+def find_numbers(
+    transaction: Transaction, rollout: Rollout, units: pl.DataFrame, *, by_episode: bool
+) -> UnitNumbers | None:
+    """Return the numbers of units, or None if a key, class or series has none yet."""
+    case_keys, unit_keys = _list_keys(units, by_episode=by_episode)
+    cases = ExternalKeys(transaction, rollout, CASE).find_ids(case_keys)
+    episodes = ExternalKeys(transaction, rollout, EPISODE).find_ids(unit_keys)
+    if len(cases) < len(case_keys) or len(episodes) < len(unit_keys):
+        return None
+    return _number_units(transaction, rollout, units, cases, episodes if by_episode else cases)
+
+
+def assign_numbers(
+    transaction: Transaction, rollout: Rollout, units: pl.DataFrame, *, by_episode: bool
+) -> UnitNumbers:
+    """Return the numbers of units; keys, classes and series without one get it."""
+    case_keys, unit_keys = _list_keys(units, by_episode=by_episode)
+    cases = ExternalKeys(transaction, rollout, CASE).assign_ids(case_keys, lock=False).by_key
+    episodes = ExternalKeys(transaction, rollout, EPISODE)
+    unit_ids = episodes.assign_ids(unit_keys, lock=False).by_key if by_episode else cases
+    for table, names in VALUE_TABLES:
+        ValueIds(transaction, rollout, table).assign_ids(units.select(names).unique().rows())
+    numbers = _number_units(transaction, rollout, units, cases, unit_ids)
+    assert numbers is not None  # noqa: S101 - each has one now
+    return numbers
+
+
+def _list_keys(units: pl.DataFrame, *, by_episode: bool) -> tuple[list[str], list[str]]:
+    """Return the keys of cases, and of episodes."""
+    unit_keys = units["unit"].unique().to_list() if by_episode else []
+    return units["case_key"].unique().to_list(), unit_keys
+
+
+def _number_units(
     transaction: Transaction,
     rollout: Rollout,
     units: pl.DataFrame,
-    records: UnitRecords | None,
-    *,
-    by_episode: bool,
+    cases: Mapping[str, int],
+    unit_ids: Mapping[str, int],
+) -> UnitNumbers | None:
+    classes, series = (
+        _find_value_ids(ValueIds(transaction, rollout, table), units, names)
+        for table, names in VALUE_TABLES
+    )
+    if classes is None or series is None:
+        return None
+    return UnitNumbers(cases, unit_ids, classes, series)
+
+
+def build_counted_units(
+    units: pl.DataFrame, numbers: UnitNumbers, records: UnitRecords | None
 ) -> list[CountedUnitRow]:
+    """Return the rows of units, each with the numbers of its levers' classes."""
     lever_rows: dict[UnitIdentity, list[int]] = {}
     identities = zip(*(units[name].to_list() for name in UNIT_KEY_COLUMNS), strict=True)
     for row, identity in enumerate(identities):
         lever_rows.setdefault(identity, []).append(row)
     first_rows = [rows[0] for rows in lever_rows.values()]
-    class_ids = _assign_value_ids(transaction, rollout, count_classes, units, CLASS_COLUMNS)
     first_units = units if len(first_rows) == units.height else units[first_rows]
-    case_keys = ExternalKeys(transaction, rollout, CASE)
-    unit_keys = ExternalKeys(transaction, rollout, EPISODE) if by_episode else case_keys
-    keys = first_units["case_key"].to_list()
-    ids_by_key = case_keys.assign_ids(keys, lock=False).by_key
-    case_ids = [ids_by_key[key] for key in keys]
-    if by_episode:
-        ids_by_key = unit_keys.assign_ids(first_units["unit"].to_list(), lock=False).by_key
+    case_ids = [numbers.cases[key] for key in first_units["case_key"].to_list()]
+    class_ids, series_ids = numbers.classes, numbers.series
     versions = first_units["version"].to_list()
     no_values = [None] * first_units.height
     fields: dict[str, list[Any]] = {
@@ -159,14 +227,14 @@ def _build_counted_units(
             fields[name] = [value or None for value in fields[name]]
     values = list(zip(fields["attribute_values"], fields["slices"], strict=True))
     rows = zip(
-        [ids_by_key[unit] for unit, _, _ in lever_rows],
+        [numbers.units[unit] for unit, _, _ in lever_rows],
         versions,
         [track for _, _, track in lever_rows],
         case_ids,
         fields["slot"],
         fields["occurred"],
         fields["day"],
-        _assign_value_ids(transaction, rollout, count_series, first_units, SERIES_COLUMNS),
+        [series_ids[row] for row in first_rows],
         [tuple([class_ids[row] for row in rows]) for rows in lever_rows.values()],
         fields["bucket"],
         fields["reviewer"],
@@ -181,16 +249,14 @@ def _build_counted_units(
     return list(starmap(CountedUnitRow, rows))
 
 
-def _assign_value_ids(
-    transaction: Transaction,
-    rollout: Rollout,
-    table: Table,
-    units: pl.DataFrame,
-    names: Sequence[str],
-) -> list[int]:
-    """Return the number of each unit's values of some columns; there are few different ones."""
+def _find_value_ids(
+    value_ids: ValueIds, units: pl.DataFrame, names: Sequence[str]
+) -> list[int] | None:
+    """Return the number of each unit's values of some columns, of which there are few; or None."""
     values = units.select(names).unique(maintain_order=True)
-    ids = ValueIds(transaction, rollout, table).assign_ids(values.rows())
+    ids = value_ids.find_ids(values.rows())
+    if len(ids) < values.height:
+        return None
     numbered = values.with_columns(
         id=pl.Series([ids[row] for row in values.rows()], dtype=pl.Int64)
     )

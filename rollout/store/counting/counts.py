@@ -114,7 +114,7 @@ class ValueIds:
     def assign_ids(self, values: Iterable[ValueTuple]) -> dict[ValueTuple, int]:
         """Return the ids of values; new values get one."""
         unique_values = sorted(set(values))
-        ids = self._find_ids(unique_values)
+        ids = self.find_ids(unique_values)
         missing_values = [value for value in unique_values if value not in ids]
         if not missing_values:
             return ids
@@ -124,9 +124,10 @@ class ValueIds:
             for value in missing_values
         ]
         insert_new_rows(self._transaction, self._table, rows)
-        return {**ids, **self._find_ids(missing_values)}
+        return {**ids, **self.find_ids(missing_values)}
 
-    def _find_ids(self, unique_values: Sequence[ValueTuple]) -> dict[ValueTuple, int]:
+    def find_ids(self, unique_values: Sequence[ValueTuple]) -> dict[ValueTuple, int]:
+        """Return the ids of values that have one."""
         ids: dict[ValueTuple, int] = {}
         values = iter(unique_values)
         while part := list(islice(values, VALUES_PER_QUERY)):

@@ -8,7 +8,7 @@ the number of classes is small. A row is deleted with its case.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, select, tuple_
 
@@ -38,6 +38,16 @@ LossValue = tuple[float, int]
 """The version's confidence and the number of the unit's series."""
 
 
+class LossRow(NamedTuple):
+    """A counted pair whose answers differ, in the order of the table's columns."""
+
+    case_id: int
+    version: str
+    class_id: int
+    confidence: float
+    series_id: int
+
+
 @dataclass(frozen=True, slots=True)
 class DivergenceClass:
     """A class of differing pairs: lever, human answer and model answer."""
@@ -60,30 +70,27 @@ class StoredLosses:
         self._rollout = rollout
         self._first_names = first_names
 
-    def add(self, units: Iterable[CountedUnitRow]) -> None:
-        """Store the differing pairs with a confidence among new units.
-
-        Call it in the transaction that stores the units.
-        """
+    def find_losses(self, units: Iterable[CountedUnitRow]) -> list[LossRow]:
+        """Return the differing pairs with a confidence among units that are to be stored."""
         evidence_units = [unit for unit in units if _is_evidence(unit)]
         classes = self.load_classes(
             {class_id for unit in evidence_units for class_id in unit.class_ids}
         )
         series_by_key = _group_series(evidence_units, classes)
         if not series_by_key:
-            return
+            return []
         confidences = self._build_history().load_confidences(
             {case_id for case_id, _, _ in series_by_key}
         )
-        losses = [
-            (key, confidences.get(key[:2]), min(first_series))
+        return [
+            LossRow(*key, confidence, min(first_series))
             for key, first_series in sorted(series_by_key.items())
+            if (confidence := confidences.get(key[:2])) is not None
         ]
-        rows = [
-            (self._rollout.number, *key, confidence, first_series)
-            for key, confidence, first_series in losses
-            if confidence is not None
-        ]
+
+    def store(self, losses: Iterable[LossRow]) -> None:
+        """Store the pairs of new units, in the transaction that stores these."""
+        rows = [(self._rollout.number, *loss) for loss in losses]
         insert_ignoring_conflicts(self._transaction, top_losses, rows)
 
     def load_classes(

@@ -4,6 +4,7 @@ A unit rests on its cases, on the predictions of its version and on the decision
 that was stored when it was counted. Of an episode all cases decide, because one is picked.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +23,7 @@ class UnitRecords:
     Attributes:
         cases_beside: by case all cases of its unit; empty if each unit is a case.
         first_names: by later name of a version its first one.
+        row_counts: by case the number of its records.
     """
 
     def __init__(self, first_names: Mapping[str, str] = NO_ALIASES) -> None:
@@ -30,6 +32,7 @@ class UnitRecords:
         self._others: dict[int, set[bytes]] = {}
         self._senders: dict[int, set[str | None]] = {}
         self.cases_beside: Mapping[int, Collection[int]] = {}
+        self.row_counts: Counter[int] = Counter()
 
     def is_used(self, _row: Row[Any]) -> bool:
         """Return whether units may rest on a record: on any."""
@@ -38,6 +41,7 @@ class UnitRecords:
     def add_row(self, table: Table, row: Row[Any]) -> bool:
         """Add a record's row, and return True: the row is used."""
         record_hash = get_record_hash(row)
+        self.row_counts[row.case_id] += 1
         if table is predictions:
             version = self.first_names.get(row.version, row.version)
             prediction = (version, row.sender, record_hash)

@@ -12,6 +12,7 @@ Driver errors become SQLAlchemy's errors.
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
+from operator import itemgetter
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -158,7 +159,7 @@ def insert_missing(
         return set()
     transaction.tally.count_rows(rows)
     if transaction.engine == "sqlite":
-        return _insert_one_by_one(transaction, table, rows, IGNORE_CONFLICTS)
+        return _insert_missing_into_sqlite(transaction, table, rows)
     key = ", ".join(_quote_names(transaction, _list_key_columns(table)))
     statement = _build_list_insert(transaction, table, f"{IGNORE_CONFLICTS} returning {key}")
     inserted_rows = transaction.connection.exec_driver_sql(statement, _encode_lists(rows))
@@ -228,23 +229,31 @@ def lock_keys(transaction: Transaction, table: Table, keys: Sequence[RowValues])
     transaction.connection.exec_driver_sql(statement, _encode_lists(keys))
 
 
-def _insert_one_by_one(
-    transaction: Transaction, table: Table, rows: Sequence[RowValues], on_conflict: str
+def _insert_missing_into_sqlite(
+    transaction: Transaction, table: Table, rows: Sequence[RowValues]
 ) -> set[RowValues]:
-    """Insert row by row and return the new keys.
+    """Insert the rows with new keys and return these keys.
 
-    SQLite's driver reports only for a single row whether it was inserted.
+    SQLite's driver reports only for a single row whether it was inserted, but of several their
+    number. Where any exists, those just inserted are taken back and come one by one.
     """
-    statement = (
-        f"insert into {_get_target(transaction, table)} {_build_placeholders(table)} {on_conflict}"
-    )
-    key_positions = [list(table.columns).index(column) for column in _list_key_columns(table)]
-    driver: Any = transaction.connection.connection.driver_connection
-    return {
-        tuple(row[position] for position in key_positions)
-        for row in rows
-        if driver.execute(statement, row).rowcount
+    positions = [list(table.columns).index(column) for column in _list_key_columns(table)]
+    get_key = itemgetter(*positions) if len(positions) > 1 else lambda row: (row[positions[0]],)
+    driver = _get_driver(transaction)
+    driver.execute("savepoint missing_rows")
+    changes_before = driver.total_changes
+    columns = {
+        c.name: cells for c, cells in zip(table.columns, zip(*rows, strict=True), strict=True)
     }
+    _insert_into_sqlite(transaction, table, columns, IGNORE_CONFLICTS)
+    if driver.total_changes - changes_before == len(rows):
+        driver.execute("release missing_rows")
+        return set(map(get_key, rows))
+    driver.execute("rollback to missing_rows")
+    driver.execute("release missing_rows")
+    target = _get_target(transaction, table)
+    statement = f"insert into {target} {_build_placeholders(table)} {IGNORE_CONFLICTS}"
+    return {get_key(row) for row in rows if driver.execute(statement, row).rowcount}
 
 
 def _build_list_insert(transaction: Transaction, table: Table, on_conflict: str) -> str:

@@ -8,6 +8,7 @@ prediction received later, whatever its time, could have been made with knowledg
 decision in a review task also takes precedence over decisions sent for the same reviewer.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
@@ -388,6 +389,22 @@ def _select_own_predictions(
     """Return which cases were predicted by accounts that sent outcomes, also of other cases."""
     senders = {row.sender for row in outcome_rows if row.source_kind == ACCOUNT}
     return build_own_predictions(keys, (row for row in prediction_rows if row.sender in senders))
+
+
+def count_case_records(
+    transaction: Transaction, rollout: Rollout, case_ids: Collection[int]
+) -> Counter[int]:
+    """Return by case how many records are stored, in all revisions.
+
+    Records are only added, or all deleted with their case: as many as before are the same ones.
+    """
+    row_counts: Counter[int] = Counter()
+    for table in (cases, predictions, decisions, outcomes):
+        query = select(table.c.case_id, func.count().label("n")).group_by(table.c.case_id)
+        conditions = match_cases(transaction, rollout, table, case_ids)
+        for row in transaction.execute(query.where(*conditions)).all():
+            row_counts[row.case_id] += row.n
+    return row_counts
 
 
 def list_late_receipts(transaction: Transaction, rollout: Rollout) -> list[int]:

@@ -408,13 +408,13 @@ def test_a_record_without_random_bytes_and_without_an_erasure_is_found(database)
 @pytest.mark.slow
 def test_units_of_before_hashes_are_said_with_the_event_that_covers_them(tmp_path, monkeypatch):
     with fresh("sqlite", tmp_path) as url, closing(Database(url)) as made:
-        ticker, count_units = begun(made, HISTORY, SLOTS[0]), counter.count_units
+        ticker, build_units = begun(made, HISTORY, SLOTS[0]), counter.build_counted_units
 
-        def count_unhashed(*args, records, **options):
-            return count_units(*args, **options)
+        def build_unhashed(units, numbers, _records):
+            return build_units(units, numbers, None)
 
         with monkeypatch.context() as patch:  # the program before wrote neither hashes nor events
-            patch.setattr(counter, "count_units", count_unhashed)
+            patch.setattr(counter, "build_counted_units", build_unhashed)
             patch.setattr(EvidenceSeals, "seal_events", lambda _s, _t, _r, events, _n, _at: events)
             ticker.tick(to_instant(SLOTS[len(SLOTS) // 2], HOUR))
         ticker.tick(to_instant(SLOTS[-1], HOUR))

@@ -29,6 +29,7 @@ from rollout.core.scope.record_events import RecordsCounted
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine import evidence_seals
 from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.due_counting import OTHER_TRACKS, PageSize
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import OPEN_ATTEMPTS, Ticker, TickScheduler
@@ -218,21 +219,21 @@ def test_a_slot_left_behind_is_taken_up_by_another_after_a_tick(database):
 
 @pytest.mark.slow
 @on_sqlite
-@pytest.mark.parametrize("entries_per_batch", [20, 100_000])
-def test_batches_of_any_size_count_the_same(database, monkeypatch, entries_per_batch):
+@pytest.mark.parametrize("size", [PageSize(60, 7), PageSize(100_000, 100_000)])
+def test_pages_of_any_size_count_the_same(database, monkeypatch, size):
     """What prepares a database that nobody else uses need not leave stops a turn."""
-    sizes, take = [], CountQueue.take  # in cases: all due entries of a case are in one batch
+    cases, lock = [], CountQueue.lock
 
-    def take_batch(queue, **limits):
-        batch = take(queue, **limits)
-        sizes.append(len({entry.case_id for entry in batch}))
-        return batch
+    def lock_part(queue, entries):
+        if {entry.track for entry in entries}.isdisjoint(OTHER_TRACKS):
+            cases.append(len({entry.case_id for entry in entries}))
+        return lock(queue, entries)
 
-    monkeypatch.setattr(CountQueue, "take", take_batch)
+    monkeypatch.setattr(CountQueue, "lock", lock_part)
     fill_story(database)
-    Ticker(database, "story", "one", entries_per_batch=entries_per_batch).tick(LAST)
-    assert max(sizes) <= entries_per_batch
-    assert (len(sizes) == 2, sizes[-1]) == (sum(sizes) <= entries_per_batch, 0)
+    Ticker(database, "story", "one", page_size=size).tick(LAST)
+    assert max(cases) <= size.cases
+    assert (len(cases) == 1) == (sum(cases) <= size.cases)
     with database.begin_read() as transaction:
         rollout = Rollouts(transaction).find("story")
         units = list(CountedUnits(transaction, rollout).list_cases(range(1_000_000)))
@@ -248,7 +249,8 @@ class BreakError(Exception):
 
 
 @pytest.mark.parametrize(
-    "point", ["tick.claimed", "tick.taken", "tick.counted", "tick.evidence", "tick.not-done"]
+    "point",
+    ["tick.claimed", "tick.read", "tick.taken", "tick.counted", "tick.evidence", "tick.not-done"],
 )
 @on_sqlite
 def test_who_broke_off_takes_up_their_slot_and_nothing_is_lost_or_doubled(database, point):

@@ -79,7 +79,7 @@ def kept(database, batches):
         resolved = {
             (to_instant(slot, stood.policy.tick), numbers[key], track) for slot, key, track in found
         }
-        waiting = CountQueue(transaction, stood.rollout).take(until=EVER, limit=10_000)
+        waiting = CountQueue(transaction, stood.rollout).list_due(until=EVER, limit=10_000)
         return {(due.at, due.case_id, due.track) for due in waiting}, resolved
 
 

@@ -23,24 +23,24 @@ SLOTS = range(1, 6)
 
 
 class Counter:
-    """A replica that takes what is due, is paused, and counts it; it may die in between."""
+    """A replica that reads what is due, is paused, and counts it; it may die in between."""
 
     def __init__(self, database, rollout, slot_of):
         self.database, self.rollout, self.slot_of = database, rollout, slot_of
 
     def steps(self, slot):
-        batch = self.taken(slot)
-        yield  # paused: others may take the same, count it, and move evidence on
+        batch = self.listed(slot)
+        yield  # paused: others may read the same, count it, and move evidence on
         with self.database.begin_write() as transaction:
             units = [unit(str(d.case_id), slot=self.slot_of[d.case_id]) for d in batch]
             frame = pl.DataFrame(units)
             counter.count_units(transaction, self.rollout, frame, by_episode=False)
             CountQueue(transaction, self.rollout).delete(batch)
 
-    def taken(self, slot):
-        with self.database.begin_write() as transaction:
+    def listed(self, slot):
+        with self.database.begin_read() as transaction:
             until = NOON + slot * MINUTE
-            return CountQueue(transaction, self.rollout).take(until=until, limit=7)
+            return CountQueue(transaction, self.rollout).list_due(until=until, limit=7)
 
 
 class Mover:
@@ -104,7 +104,7 @@ def in_evidence(database, rollout):
 def each_counted_once(database, rollout, slot_of):
     """Let what is left be counted and moved: then every unit is in evidence, once."""
     last = Counter(database, rollout, slot_of)
-    while last.taken(100):
+    while last.listed(100):
         list(last.steps(100))
     list(Mover(database, rollout).steps(100))
     assert len(marks(database, rollout)) == len(slot_of)

@@ -47,7 +47,7 @@ def read_rows(transaction, rollout):
         for row in transaction.execute(select(table).where(table.c.rollout == rollout.number)):
             values = {name: v for name, v in row._asdict().items() if name not in chance}
             found.append((table.name, str(values | {"case_id": keys.get(values.get("case_id"))})))
-    due = CountQueue(transaction, rollout).take(until=NOON + DAY)
+    due = CountQueue(transaction, rollout).list_due(until=NOON + DAY)
     return sorted(found), sorted((entry.at, keys[entry.case_id], entry.track) for entry in due)
 
 

@@ -1,0 +1,330 @@
+"""Count due cases in pages: read and resolve without writing, then store in short transactions.
+
+A page is read at one instant, and resolving it blocks nobody. A part of it is stored only if what
+it rests on is as it was read: its queue entries, the records of its cases, the names of versions,
+and no erasure since. What moved stays in the queue, and the next pass reads it again.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final, TypeVar
+
+import numpy as np
+import polars as pl
+
+from rollout import faults
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.record_events import CasesErased, NameErased
+from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.services.engine.outcome_counting import count_outcomes
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.stage_history import RolloutHistory
+from rollout.services.engine.unit_counting import (
+    OUTCOME,
+    add_unit_cases,
+    list_unit_entries,
+    open_stored_history,
+    resolve_case_units,
+)
+from rollout.store.counting import counter
+from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
+from rollout.store.counting.counted_records import CountedRecords
+from rollout.store.counting.counted_units import CountedUnitRow
+from rollout.store.counting.top_losses import LossRow, StoredLosses
+from rollout.store.counting.unit_records import UnitRecords
+from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.versions import VersionStore
+from rollout.store.records.history import count_case_records
+from rollout.store.tables.columns import decode_instant
+from rollout.store.tables.counting_tables import RECORD_UNSEALED
+from rollout.tally.slots import to_instant
+
+OTHER_TRACKS: Final = frozenset({OUTCOME, RECORD_UNSEALED})
+"""Tracks of entries that are no due units."""
+MAX_IDLE_PASSES: Final = 5
+ERASURES: Final = (CasesErased.__name__, NameErased.__name__)
+RowT = TypeVar("RowT", DueCase, CountedUnitRow, LossRow)
+log = logging.getLogger("rollout.scheduler")
+
+
+@dataclass(frozen=True, slots=True)
+class PageSize:
+    """How much is read at once, and how much is stored in one transaction.
+
+    Attributes:
+        entries: of the queue that are read; the others of their cases come with them.
+        cases: whose units are stored in one transaction, for which a stop may wait.
+        others: entries whose records are read in the transaction that stores what follows.
+    """
+
+    entries: int
+    cases: int
+    others: int = 500
+
+
+PAGE_SIZE: Final = PageSize(entries=10_000, cases=1_000)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedPage:
+    """Due cases, read at one instant, with what is to be stored of them.
+
+    Attributes:
+        state: the rollout's state with the versions of that instant.
+        revision: of the ledger at that instant.
+        entries: the page's entries of the queue for units.
+        others: those for outcomes and for hashes of records.
+        case_ids: the cases whose records were read.
+        units: the units that are due, with their numbers.
+        losses: the pairs among them that differ.
+        later_entries: units that a later tick counts.
+        row_counts: by case the number of records that were read.
+    """
+
+    state: RolloutState
+    revision: int
+    entries: Sequence[DueCase]
+    others: Sequence[DueCase]
+    case_ids: Collection[int] = ()
+    units: Sequence[CountedUnitRow] = ()
+    losses: Sequence[LossRow] = ()
+    later_entries: Sequence[DueCase] = ()
+    row_counts: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _PagePart:
+    """Some of a page's due cases, which are stored in one transaction."""
+
+    entries: Sequence[DueCase]
+    case_ids: Collection[int]
+    units: Sequence[CountedUnitRow]
+    losses: Sequence[LossRow]
+
+
+class DueCounter:
+    """Counts the due cases of one rollout in one tick."""
+
+    def __init__(
+        self,
+        database: Database,
+        state: RolloutState,
+        history: RolloutHistory,
+        reviewer_checks: pl.DataFrame | None,
+        page_size: PageSize = PAGE_SIZE,
+    ) -> None:
+        """Count by a state and its history; `reviewer_checks` excludes decisions."""
+        self._database, self._state, self._history = database, state, history
+        self._reviewer_checks, self._page_size = reviewer_checks, page_size
+
+    def count_until(self, slot: int) -> None:
+        """Count what is due by a slot, until nothing is left that others don't hold."""
+        idle_passes = 0
+        while idle_passes < MAX_IDLE_PASSES:
+            stored_count, is_settled = self._count_once(slot)
+            if not stored_count and is_settled:
+                return
+            idle_passes = 0 if stored_count else idle_passes + 1
+        log.warning("some due cases of %s change all the time", self._state.rollout.name)
+
+    def _count_once(self, slot: int) -> tuple[int, bool]:
+        """Count the queue from its start; return the entries done, and whether none had moved."""
+        done_count, is_settled = 0, True
+        position: DueCase | None = None
+        until, limit = to_instant(slot, self._state.policy.tick), self._page_size.entries
+        if self._state.policy.evidence.unit != "case":
+            limit = min(limit, self._page_size.others)  # an episode may be of many cases
+        while True:
+            with self._database.begin_read() as transaction:
+                queue = CountQueue(transaction, self._state.rollout)
+                entries = queue.list_due(until=until, limit=limit, after=position)
+                page = self._read_page(transaction, entries, slot) if entries else None
+            if page is None:
+                return done_count, is_settled
+            faults.reach_point("tick.read")
+            position = entries[:limit][-1]
+            for part in _split_page(page, self._page_size.cases):
+                part_count, is_unmoved = self._store_part(page, part)
+                done_count, is_settled = done_count + part_count, is_settled and is_unmoved
+            done_count += self._count_others(page, slot)
+
+    def _read_page(
+        self, transaction: Transaction, entries: Sequence[DueCase], slot: int
+    ) -> ResolvedPage:
+        # a name that came since the tick began may continue a version that is counted now
+        versions = VersionStore(transaction, self._state.rollout).list_all()
+        if versions != self._state.versions:
+            self._state = self._state.replace_versions(versions)
+        state = self._state
+        revision = Ledger(transaction, state.rollout).load_head().revision
+        due_entries = [entry for entry in entries if entry.track not in OTHER_TRACKS]
+        others = [entry for entry in entries if entry.track in OTHER_TRACKS]
+        if not due_entries:
+            return ResolvedPage(state, revision, (), others)
+        unit_records = UnitRecords(state.first_names)
+        case_ids = {entry.case_id for entry in due_entries}
+        units = resolve_case_units(
+            transaction, state, case_ids, self._reviewer_checks, unit_records
+        )
+        ripe_units = self._add_unit_columns(units.filter(pl.col("slot") <= slot), state)
+        rows: Sequence[CountedUnitRow] = ()
+        if ripe_units.height:
+            numbers = self._find_numbers(transaction, ripe_units)
+            rows = counter.build_counted_units(ripe_units, numbers, unit_records)
+        later_entries: Sequence[DueCase] = ()
+        if any(entry.track == CASE_RECEIVED for entry in due_entries):
+            later_units = units.filter(pl.col("slot") > slot)
+            later_entries = [
+                DueCase(decode_instant(at), case_id, track)
+                for at, case_id, track in list_unit_entries(transaction, state, later_units)
+            ]
+        return ResolvedPage(
+            *(state, revision, due_entries, others),
+            case_ids={*case_ids, *unit_records.row_counts},
+            units=rows,
+            losses=self._find_losses(rows),
+            later_entries=later_entries,
+            row_counts=unit_records.row_counts,
+        )
+
+    def _find_losses(self, rows: Sequence[CountedUnitRow]) -> list[LossRow]:
+        """Return the differing pairs; a class may be newer than the instant of the page.
+
+        So may be a prediction, but then its case has moved.
+        """
+        state = self._state
+        with self._database.begin_read() as transaction:
+            losses = StoredLosses(transaction, state.rollout, state.first_names)
+            return losses.find_losses(rows)
+
+    def _find_numbers(self, transaction: Transaction, units: pl.DataFrame) -> counter.UnitNumbers:
+        """Return the numbers of units; few units have a key, class or series without one."""
+        by_episode = self._state.policy.evidence.unit == "episode"
+        rollout = self._state.rollout
+        numbers = counter.find_numbers(transaction, rollout, units, by_episode=by_episode)
+        if numbers is not None:
+            return numbers
+        with self._database.begin_write() as writing:
+            return counter.assign_numbers(writing, rollout, units, by_episode=by_episode)
+
+    def _store_part(self, page: ResolvedPage, part: _PagePart) -> tuple[int, bool]:
+        """Store what is unmoved; return the entries done, and whether that was all not held."""
+        with self._database.begin_write() as transaction:
+            queue = CountQueue(transaction, page.state.rollout)
+            entries = queue.lock(part.entries)
+            faults.reach_point("tick.taken")
+            free_cases = {entry.case_id for entry in part.entries}
+            free_cases -= {entry.case_id for entry in part.entries if entry not in entries}
+            cases = self._select_unmoved(transaction, page, part, free_cases)
+            if cases:
+                units, losses = part.units, part.losses
+                if len(cases) < len(part.case_ids):
+                    units = [unit for unit in units if unit.case_id in cases]
+                    losses = [loss for loss in losses if loss.case_id in cases]
+                entries = {entry for entry in entries if entry.case_id in cases}
+                queue.add(page.later_entries)
+                # from here on evidence can't advance
+                counter.store_units(transaction, page.state.rollout, units, losses)
+                queue.delete(entries)
+            return (len(entries) if cases else 0), free_cases.issubset(cases)
+
+    def _select_unmoved(
+        self,
+        transaction: Transaction,
+        page: ResolvedPage,
+        part: _PagePart,
+        free_cases: Collection[int],
+    ) -> set[int]:
+        """Return the cases that may be stored as they were read."""
+        state = page.state
+        if not free_cases or _has_moved(transaction, page):
+            return set()
+        row_counts = count_case_records(transaction, state.rollout, part.case_ids)
+        if state.policy.evidence.unit == "case":
+            return {case for case in free_cases if row_counts[case] == page.row_counts.get(case, 0)}
+        history = open_stored_history(transaction, state)
+        due_cases = {entry.case_id for entry in part.entries}
+        is_same = add_unit_cases(history, state.policy, due_cases) <= {*part.case_ids} and all(
+            row_counts[case] == page.row_counts.get(case, 0) for case in part.case_ids
+        )
+        return {*part.case_ids} if is_same and due_cases == free_cases else set()
+
+    def _count_others(self, page: ResolvedPage, slot: int) -> int:
+        """Count outcomes and take hashes of records, each within one transaction."""
+        remaining, done_count, state = iter(page.others), 0, page.state
+        while entries := list(islice(remaining, self._page_size.others)):
+            with self._database.begin_write() as transaction:
+                queue = CountQueue(transaction, state.rollout)
+                locked_entries = queue.lock(entries)
+                due_outcomes = {entry.case_id for entry in locked_entries if entry.track == OUTCOME}
+                if due_outcomes:
+                    find_buckets = self._history.find_buckets
+                    count_outcomes(transaction, state, slot, due_outcomes, find_buckets)
+                unsealed = {e.case_id for e in locked_entries if e.track == RECORD_UNSEALED}
+                CountedRecords(transaction, state.rollout).store(unsealed, slot=slot)
+                queue.delete(locked_entries)
+            done_count += len(locked_entries)
+        return done_count
+
+    def _add_unit_columns(self, units: pl.DataFrame, state: RolloutState) -> pl.DataFrame:
+        """Add definition, attempt and bucket as of each unit's occurrence."""
+        history, keys = self._history, units["unit"].to_list()
+        places = list(units.select("site", "window", "version", "occurred").iter_rows())
+        sampling_values = (
+            compute_sampling_values(state.rollout.salt, "stage", keys) if keys else np.empty(0)
+        )
+        values = {
+            place: (
+                history.find_definition(cell := Cell(site, window)),
+                history.find_attempt(cell, version, occurred_slot),
+            )
+            for place in set(places)
+            for site, window, version, occurred_slot in (place,)
+        }
+        return units.with_columns(
+            definition=pl.Series([values[place][0] for place in places], dtype=pl.String),
+            attempt=pl.Series([values[place][1] for place in places], dtype=pl.Int64),
+            bucket=pl.Series(
+                history.find_buckets(units["occurred"].to_numpy(), sampling_values), dtype=pl.Int64
+            ),
+        )
+
+
+def _has_moved(transaction: Transaction, page: ResolvedPage) -> bool:
+    """Return whether names of versions were stored, or anything erased, since a page was read."""
+    state = page.state
+    if VersionStore(transaction, state.rollout).list_all() != state.versions:
+        return True
+    rows = Ledger(transaction, state.rollout).list_rows(after=page.revision, kinds=ERASURES)
+    return next(rows, None) is not None
+
+
+def _split_page(page: ResolvedPage, cases_per_part: int) -> Iterator[_PagePart]:
+    """Yield parts of a page; units of several cases stay in one."""
+    if not page.entries:
+        return
+    if page.state.policy.evidence.unit != "case":
+        yield _PagePart(page.entries, page.case_ids, page.units, page.losses)
+        return
+    due_cases = list(dict.fromkeys(entry.case_id for entry in page.entries))
+    part_numbers = {case: place // cases_per_part for place, case in enumerate(due_cases)}
+    entries = _group_rows(page.entries, part_numbers)
+    units, losses = _group_rows(page.units, part_numbers), _group_rows(page.losses, part_numbers)
+    for number in range(-(-len(due_cases) // cases_per_part)):
+        first = number * cases_per_part
+        part_cases = due_cases[first : first + cases_per_part]
+        yield _PagePart(entries[number], part_cases, units[number], losses[number])
+
+
+def _group_rows(
+    rows: Iterable[RowT], part_numbers: Mapping[int, int]
+) -> defaultdict[int, list[RowT]]:
+    """Return the rows by the number of the part that has their case."""
+    groups: defaultdict[int, list[RowT]] = defaultdict(list)
+    for row in rows:
+        groups[part_numbers[row.case_id]].append(row)
+    return groups
