@@ -20,6 +20,7 @@ from rollout.core.errors import RefusalError
 from rollout.store.database.errors import StoreError, UnstorableValueError
 
 log = logging.getLogger("rollout.console")
+OVERVIEW_TEXT = "Go to the overview to find a page that answers."
 NO_PAGE_TEXT = "This page doesn't exist. Go to the overview to find others."
 INVALID_REQUEST_TEXT = "The request has an invalid value. Go back and reload the page."
 UNSTORABLE_TEXT = (
@@ -65,7 +66,7 @@ async def _handle_http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == HTTPStatus.NOT_FOUND:
         return await _render_problem(request, NO_PAGE_TEXT, status)
-    return await _render_problem(request, f"{HTTPStatus(status).phrase}. {NO_PAGE_TEXT}", status)
+    return await _render_problem(request, f"{HTTPStatus(status).phrase}. {OVERVIEW_TEXT}", status)
 
 
 async def _handle_unexpected_error(request: Request, error: Exception) -> Response:

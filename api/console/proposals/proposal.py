@@ -366,11 +366,17 @@ def _find_successor(state: RolloutState, details: Proposal) -> str:
 def _list_resumed_grants(
     state: RolloutState, details: Proposal, visitor: Visitor
 ) -> tuple[CellGrant, ...]:
-    """Return the grants that a resume restores, as far as the visitor may read."""
+    """Return the grants that a resume restores, in the cells that the visitor may read."""
     stop = state.scope.stops.get(details.about)
     if details.kind != "resume" or stop is None:
         return ()
-    return tuple(list_cell_grants(state, sorted(stop.cells & state.policy.cell_set), visitor.at))
+    rollout = state.policy.rollout
+    readable_cells = [
+        cell
+        for cell in sorted(stop.cells & state.policy.cell_set)
+        if visitor.has_permission(Permission.READ, rollout, cell.site)
+    ]
+    return tuple(list_cell_grants(state, readable_cells, visitor.at))
 
 
 def _find_stop(visitor: Visitor, rollout: str, details: Proposal) -> ActiveStop | None:

@@ -24,7 +24,7 @@ from rollout.services.stops import stops
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.external_keys import ExternalKeys
-from tests.api.bears import CREEK, LOOSER, POLICY, approved, scope_of, tick, widened
+from tests.api.bears import CREEK, LAKE, LOOSER, POLICY, approved, scope_of, tick, widened
 from tests.console.raised_proposals import LIST, XSS, add_version, heading, rows
 from tests.console.told_cases import CLOSED, asked_again, judged, mia
 from tests.factories import DAY, MET, NOON, TICK, TURNED
@@ -171,6 +171,26 @@ def test_whoever_raised_it_is_told_who_can_approve(browser, service):
     assert heading(resumes) == f"Resume after stop {held.active_stops[0].id}?"
     assert "Restored stage" in resumes
     assert "restores what stop" in resumes
+
+
+def test_a_resume_shows_only_cells_whose_site_the_reader_may_read(browser, service):
+    widened(service.database, NOON, CREEK)
+    ana = load_local_caller(service.database, "ana")
+    held = stops.stop_cells(service.database, ana, "bears", StopTarget(is_everything=True), at=NOON)
+    asked = stops.propose_resume(service.database, ana, "bears", held.active_stops[0].id, at=NOON)
+    path, row = (
+        f"{LIST}/{asked.proposal}",
+        'scope="row">{}</th><td role="cell" data-label="Version">',
+    )
+    assert row.format(CREEK) in browser.as_("vic").page(path)
+    roles = {"roles_to_revoke": (AssignedRole("viewer"),)}
+    roles["roles_to_grant"] = (AssignedRole("viewer", "bears", "lake"),)
+    ada = load_local_caller(service.database, "ada")
+    users.update_account(service.database, ada, "vic", AccountUpdate(**roles), at=NOON)
+    service.authenticator.refresh()
+    page = browser.page(path)
+    assert row.format(CREEK) not in page
+    assert row.format(LAKE) in page
 
 
 @pytest.mark.usefixtures("_still_met")
