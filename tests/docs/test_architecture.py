@@ -12,7 +12,7 @@ CONTRIBUTORS = ("docs/architecture.md", "CONTRIBUTING.md")
 TOP = ("rollout/", "api/", "tests/", "docs/", "config/", "migrations/", "tools/", "benchmarks/")
 TOKEN = re.compile(r"`([^`\n]+)`")
 STEP = re.compile(r"^(\d+)\. `([^`]+)`: (.+)$", re.MULTILINE)
-WALKS = ("A record comes in", "A tick widens", "A user approves")
+WALKS = ("A record comes in", "A tick widens", "A user approves", "A stop reaches a case")
 MAX_MODULES = 8
 
 
