@@ -21,12 +21,12 @@ CELL = {
     "reason": "agreement at least 95 %",
     "judged": 100,
     "per_day": 14.0,
-    "decisions": 219,
-    "ninety": 1830,
+    "decisions_p50": 219,
+    "decisions_p90": 1830,
     "days": 15.6,
     "ever_chance": 0.93,
-    "per_opening": 293.0,
-    "effort": 113,
+    "decisions_per_opening": 293.0,
+    "cheapest_decisions": 113,
     "planned": 113,
     "opening_chance": 0.3,
     "changes": [],
@@ -59,11 +59,12 @@ def get_review_plan(
     decisions: Annotated[int, Query(alias="next", ge=1, le=MAX_DECISIONS)] = DEFAULT_DECISIONS,
     site: Annotated[str | None, Query(max_length=200, pattern="^[^\\x00]*$")] = None,
 ) -> LiveReviewPlan:
-    """Return what each cell needs for its next stage, in the order in which decisions are cheapest.
+    """Return what each cell needs for its next stage, those that need fewest decisions first.
 
-    Figures are simulated from the counted evidence, at the present rate: `decisions` and `ninety`
-    are the further decisions after which half and 90 % of the runs have opened. A cell is
-    `hopeless` if it ever opens with a chance below 5 %; one without decided units has no figures.
+    Figures are simulated from the counted evidence, at the present rate: `decisions_p50` and
+    `decisions_p90` are the further decisions after which half and 90 % of the runs have opened. A
+    cell is `hopeless` if it ever opens with a chance below 5 %; one without decided units has no
+    figures.
     Stops, suspensions, freezes, waves and approvals are not included. Where you may be asked for
     blind reviews, evidence moves in batches of 20 decided units.
     """

@@ -88,12 +88,12 @@ class CellReviewPlan:
             none are made where the evidence is `paused`.
         reason: why there are no figures, or the condition that decides and what else is needed.
         judged, per_day: decided units so far, and a day; None without a rate.
-        decisions, ninety: further decisions after which half and 90 % of the runs have opened; None
-            beyond the horizon.
-        days: `decisions` at the present rate.
+        decisions_p50, decisions_p90: further decisions after which half and 90 % of the runs have
+            opened; None beyond the horizon.
+        days: `decisions_p50` at the present rate.
         ever_chance: chance that the cell ever opens at the present rate; None without data.
-        per_opening: decisions that are spent for each expected opening, at the cheapest effort.
-        effort: the decisions of that effort.
+        cheapest_decisions: the number of decisions that spends least for each expected opening.
+        decisions_per_opening: what is spent for each then.
         planned, opening_chance: decisions of the plan that go here, and the chance that they open.
         changes: what other settings would change.
     """
@@ -108,12 +108,12 @@ class CellReviewPlan:
     reason: str
     judged: int
     per_day: float | None
-    decisions: int | None = None
-    ninety: int | None = None
+    decisions_p50: int | None = None
+    decisions_p90: int | None = None
     days: float | None = None
     ever_chance: float | None = None
-    per_opening: float | None = None
-    effort: int | None = None
+    decisions_per_opening: float | None = None
+    cheapest_decisions: int | None = None
     planned: int = 0
     opening_chance: float = 0.0
     changes: tuple[ReviewChange, ...] = ()
@@ -155,8 +155,9 @@ class _Candidate:
             "no data": 2,
             "paused": 3,
         }
-        per_opening = inf if self.row.per_opening is None else self.row.per_opening
-        return groups.get(self.row.outlook, 0), per_opening, -(self.row.ever_chance or 0.0)
+        spending = self.row.decisions_per_opening
+        spending = inf if spending is None else spending
+        return groups.get(self.row.outlook, 0), spending, -(self.row.ever_chance or 0.0)
 
 
 def compute_review_plan(
@@ -199,10 +200,10 @@ def _plan_decisions(candidates: list[_Candidate], decisions: int) -> Iterator[Ce
     left = decisions
     for candidate in candidates:
         row, times = candidate.row, candidate.times
-        if times is None or row.effort is None or row.outlook == "hopeless":
+        if times is None or row.cheapest_decisions is None or row.outlook == "hopeless":
             yield row
             continue
-        planned = min(left, row.effort)
+        planned = min(left, row.cheapest_decisions)
         left -= planned
         has_opened = row.outlook == "met" or planned > 0
         chance = float((times <= planned).mean()) if has_opened else 0.0
@@ -336,12 +337,12 @@ def _add_figures(
         row,
         outlook=_find_outlook(median, ever_chance, is_met=reading.is_met),
         reason="; ".join([*deciding, *reading.unmet_requirements, *waits]),
-        decisions=median,
-        ninety=_find_quantile(decisions, 0.9),
+        decisions_p50=median,
+        decisions_p90=_find_quantile(decisions, 0.9),
         days=pace.compute_days(median),
         ever_chance=ever_chance,
-        per_opening=per_opening if isfinite(per_opening) else None,
-        effort=int(effort) if isfinite(effort) else None,
+        decisions_per_opening=per_opening if isfinite(per_opening) else None,
+        cheapest_decisions=int(effort) if isfinite(effort) else None,
     )
 
 

@@ -106,11 +106,13 @@ def build_plan_row(row: CellReviewPlan) -> ReviewPlanRow:
     """Return a cell's row as text; a gate that is met needs no figures."""
     floor = f", {row.floor}" if row.floor else ""
     figures: tuple[str, ...] = (
-        _format_decisions(row.decisions),
-        _format_decisions(row.ninety),
+        _format_decisions(row.decisions_p50),
+        _format_decisions(row.decisions_p90),
         _format_days(row.days),
         _NONE if row.ever_chance is None else _format_share(row.ever_chance),
-        _NONE if row.per_opening is None else format_rounded_count(round(row.per_opening)),
+        _NONE
+        if row.decisions_per_opening is None
+        else format_rounded_count(round(row.decisions_per_opening)),
         format_count(row.planned) if row.planned else _NONE,
     )
     if row.outlook == "met":

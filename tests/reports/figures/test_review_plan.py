@@ -107,12 +107,12 @@ def test_cells_come_in_the_cheapest_order_and_hopeless_ones_last(tmp_path):
     assert bad.planned == 0
     assert (quick.judged, quick.to, quick.stage) == (60, "supervised", "shadow")
     # 5 % · 80 % for the first attempt of one planned: 78 agreements open the gate, 60 are there
-    assert 18 <= quick.decisions <= 22
-    assert quick.planned == quick.effort
+    assert 18 <= quick.decisions_p50 <= 22
+    assert quick.planned == quick.cheapest_decisions
     assert sum(row.planned for row in made.cells) + made.unplanned == 100
     assert made.expected_openings == pytest.approx(sum(r.opening_chance for r in made.cells))
     assert quick.reason == "agreement at least 95 %"
-    assert slow.per_opening > fresh.per_opening > quick.per_opening
+    assert slow.decisions_per_opening > fresh.decisions_per_opening > quick.decisions_per_opening
 
 
 def test_without_a_decision_there_are_no_figures(tmp_path):
@@ -125,7 +125,12 @@ def test_without_a_decision_there_are_no_figures(tmp_path):
     made = compute_review_plan(inputs, build_state_periods(inputs), 1000)
     assert {row.outlook for row in made.cells} == {"no data"}
     assert made.cells[0].reason == "no decided unit"
-    assert made.cells[0].decisions is made.cells[0].ever_chance is made.cells[0].per_opening is None
+    assert (
+        made.cells[0].decisions_p50
+        is made.cells[0].ever_chance
+        is made.cells[0].decisions_per_opening
+        is None
+    )
     assert made.unplanned == 1000
 
 
@@ -141,7 +146,7 @@ def test_a_rare_label_needs_as_many_decisions_as_it_is_rare(tmp_path):
     labels = ["damaged" if i % 10 == 0 else "sound" for i in range(300)]
     row = plan(replay(tmp_path, {"lab": [True] * 300}, require=recall, labels=labels)).cells[0]
     # all of 30 agree; 39 open the gate at 4 % of risk
-    assert 70 <= row.decisions <= 140
+    assert 70 <= row.decisions_p50 <= 140
     planted = row.changes[0]
     assert (planted.setting, planted.label, planted.planted) == ("planted cases", "damaged", 39)
     assert planted.decisions == 0
@@ -151,13 +156,17 @@ def test_a_rare_label_needs_as_many_decisions_as_it_is_rare(tmp_path):
 
 def test_a_minimum_counts_where_the_conditions_need_less(tmp_path):
     row = plan(replay(tmp_path, {"lab": agreeing(100)}, units=500)).cells[0]
-    assert row.decisions == row.ninety == 400
+    assert row.decisions_p50 == row.decisions_p90 == 400
     assert row.reason == "100 of 500 decided units"
 
 
 def test_a_gate_that_is_met_needs_no_review(tmp_path):
     made = plan(replay(tmp_path, {"lab": agreeing(200)}))
-    assert (made.cells[0].outlook, made.cells[0].decisions, made.cells[0].planned) == ("met", 0, 0)
+    assert (made.cells[0].outlook, made.cells[0].decisions_p50, made.cells[0].planned) == (
+        "met",
+        0,
+        0,
+    )
     assert made.expected_openings == 1.0
 
 
@@ -213,10 +222,12 @@ def test_openings_of_replays_come_as_the_plan_says(tmp_path):
         raised = next((event for event in events if isinstance(event, ProposalRaised)), None)
         further.append(np.inf if raised is None else _count_units(raised) - 100)
     further = np.array(further)
-    assert (further <= made.decisions).mean() == pytest.approx(0.5, abs=0.13)
-    assert np.median(further) == pytest.approx(made.decisions, rel=0.35)
-    planned = plan(replay(tmp_path, {"lab": start}), decisions=made.effort).cells[0]
-    assert (further <= made.effort).mean() == pytest.approx(planned.opening_chance, abs=0.13)
+    assert (further <= made.decisions_p50).mean() == pytest.approx(0.5, abs=0.13)
+    assert np.median(further) == pytest.approx(made.decisions_p50, rel=0.35)
+    planned = plan(replay(tmp_path, {"lab": start}), decisions=made.cheapest_decisions).cells[0]
+    assert (further <= made.cheapest_decisions).mean() == pytest.approx(
+        planned.opening_chance, abs=0.13
+    )
 
 
 @pytest.mark.simulation
@@ -252,12 +263,12 @@ def test_a_repaired_cell_is_planned_by_what_its_gate_still_counts(tmp_path):
     row = plan(replay(tmp_path, sites, forget="100 units")).cells[0]
     assert row.outlook == "on course"
     assert row.ever_chance > 0.95
-    assert 100 <= row.decisions <= 500
+    assert 100 <= row.decisions_p50 <= 500
 
 
 def test_a_repaired_cell_that_has_opened_needs_no_review(tmp_path):
     row = plan(replay(tmp_path, {"lab": repaired_cell(1000)}, forget="100 units")).cells[0]
-    assert (row.outlook, row.decisions, row.planned, row.opening_chance) == ("met", 0, 0, 1.0)
+    assert (row.outlook, row.decisions_p50, row.planned, row.opening_chance) == ("met", 0, 0, 1.0)
 
 
 def test_a_cell_that_never_changed_stays_hopeless(tmp_path):
@@ -274,4 +285,4 @@ def test_a_plan_of_the_same_counts_simulates_nothing_again(tmp_path, monkeypatch
     first = plan(files)
     assert first.cells[0].outlook != "no data"
     monkeypatch.setattr(opening_times, "simulate_openings", None)
-    assert plan(files, decisions=500).cells[0].decisions == first.cells[0].decisions
+    assert plan(files, decisions=500).cells[0].decisions_p50 == first.cells[0].decisions_p50
