@@ -136,15 +136,15 @@ class BrowserVisitor:
         """Return what axe-core finds on pages in both widths and colour schemes, by page."""
         from tests.browser.looks import each_look, find_violations  # noqa: PLC0415 - skips without axe
 
-        found = {}
+        violations_by_look = {}
         for path in paths:
             answer = self._page.goto(f"{self._address}/console{path}")
             assert answer.status == 200, (self.name, path, answer.status)
             self.pages += 1
             for width, scheme in each_look(self._page, LOOK_WIDTHS):
                 if violations := find_violations(self._page):
-                    found[path, width, scheme] = violations
-        return found
+                    violations_by_look[path, width, scheme] = violations
+        return violations_by_look
 
     def _check(self):
         text = self._page.inner_text(".who")
