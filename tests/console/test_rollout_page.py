@@ -74,6 +74,26 @@ def test_one_widening_alone_leads_to_its_page(browser, database):
     assert f'class="btn btn-primary" href="/console{BEARS}/proposals/P-1"' in page
 
 
+def test_a_stop_leads_to_its_own_next_step_before_any_widening(browser, service):
+    database = service.database
+    bears.tick(database, NOON, cells=(bears.CREEK, bears.LAKE))
+    stop = StopCells(at=NOON, by=Actor("bo"), cells=frozenset({bears.LAKE}))
+    execute_command(database, "bears", lambda _: stop)
+
+    def read_step(name):
+        page = browser.as_(name).page(BEARS)
+        assert page.count("btn-primary") == 1
+        return re.search(r'class="btn btn-primary" href="/console([^"]*)">([^<]*)<', page).groups()
+
+    stops = f"{BEARS}/stops"
+    assert read_step("ana") == (stops, "Request resume")
+    assert read_step("vic") == (stops, "Active stops")  # operates nothing
+    ((held, _),) = bears.scope_of(database).stops.items()
+    location = browser.as_("ana").submit(f"{stops}/{held}/resume", on=stops).headers["location"]
+    assert read_step("ana") == (stops, "Active stops")
+    assert read_step("bo") == (location.removeprefix("/console"), "Read and decide")
+
+
 def test_a_stopped_cell_keeps_the_end_of_its_withheld_grant(browser, database):
     bears.widened(database, NOON)
     stop = StopCells(at=NOON, by=Actor("bo"), cells=(bears.CREEK,))

@@ -19,6 +19,24 @@ PAGES = {
     "vic": ("/", f"/rollouts/{ROLLOUT}", f"/rollouts/{ROLLOUT}/ledger"),
 }
 """Below /console, by user: what their work shows them."""
+MAIN_PAGES = (
+    "/",
+    "/incidents",
+    "/reports",
+    "/files",
+    "/settings",
+    f"/rollouts/{ROLLOUT}",
+    f"/rollouts/{ROLLOUT}/proposals",
+    f"/rollouts/{ROLLOUT}/divergences",
+    f"/rollouts/{ROLLOUT}/cause",
+    f"/rollouts/{ROLLOUT}/cases",
+    f"/rollouts/{ROLLOUT}/traffic",
+    f"/rollouts/{ROLLOUT}/ledger",
+    f"/rollouts/{ROLLOUT}/settings/what-if",
+)
+"""Below /console, which an operator reads; with a proposal, an incident and a cell of the demo."""
+REVIEWER, REVIEWER_PAGES = "rui", ("/", f"/rollouts/{ROLLOUT}/review")
+LOOK_WIDTHS = (1280, 390)
 LINK = re.compile(r"^  (\w+) +\w+ +(http\S+)$", re.MULTILINE)
 HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)">')
 REASON = "Read the evidence."
@@ -114,6 +132,20 @@ class BrowserVisitor:
         self._page.wait_for_selector(f"aside :text('{REASON}')")
         return True
 
+    def find_violations(self, paths):
+        """Return what axe-core finds on pages in both widths and colour schemes, by page."""
+        from tests.browser.looks import each_look, find_violations  # noqa: PLC0415 - skips without axe
+
+        violations_by_look = {}
+        for path in paths:
+            answer = self._page.goto(f"{self._address}/console{path}")
+            assert answer.status == 200, (self.name, path, answer.status)
+            self.pages += 1
+            for width, scheme in each_look(self._page, LOOK_WIDTHS):
+                if violations := find_violations(self._page):
+                    violations_by_look[path, width, scheme] = violations
+        return violations_by_look
+
     def _check(self):
         text = self._page.inner_text(".who")
         assert text.startswith(self.name), f"{self.name} is signed out: {text}"
@@ -169,6 +201,19 @@ class DemoVisit:
         if proposals:
             self._offered_at = now
         return proposals
+
+    def find_violations(self, browser, links):
+        """Return what axe-core finds on the pages of an operator and of a reviewer."""
+        base = f"/rollouts/{ROLLOUT}"
+        cell = self._reader.fetch("/cells")["items"][0]
+        paths = [*MAIN_PAGES, f"{base}/cells/{cell['site']}/{cell['window']}"]
+        paths += [f"{base}/proposals/{proposal}" for proposal in self.list_applied()[:1]]
+        incidents = self._reader.fetch("/incidents?state=all")["items"]
+        paths += [f"{base}/incidents/{incident['id']}" for incident in incidents[:1]]
+        reviewer = BrowserVisitor(browser, REVIEWER, links[REVIEWER])
+        return self.browser_visitor.find_violations(paths) | reviewer.find_violations(
+            REVIEWER_PAGES
+        )
 
     def list_applied(self):
         """Return the proposals that an operator approved and a tick applied."""

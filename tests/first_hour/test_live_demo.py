@@ -1,6 +1,7 @@
 """The live demo, started cold in an empty home: users stay signed in, and two widen a cell."""
 
 import time
+from importlib.util import find_spec
 
 import pytest
 
@@ -41,6 +42,8 @@ def test_operators_stay_signed_in_and_their_approvals_take_effect(terminals):
             terminals.output_of("demo").wait_until(
                 lambda lines: any(grant in line for line in lines)
             )
+            if browser and find_spec("axe_playwright_python"):
+                assert visit.find_violations(browser, links) == {}
             for visitor in visit.visitors:
                 visitor.open("/")
         finally:

@@ -1,4 +1,4 @@
-"""Pending tasks of a visitor, in the order of their deadlines."""
+"""Pending tasks of a visitor: stops first, then by deadline."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,17 +10,22 @@ from api.console.page.page_context import Visitor
 from api.console.page.text import encode_segment
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission
-from rollout.core.scope.scope import Incident
+from rollout.core.scope.scope import Incident, Stop
 from rollout.core.scope.scope import ProposalState as ScopeProposal
-from rollout.reports.text.formatting import format_cell_name, format_quantity
+from rollout.core.scope.stop_targets import has_open_resume
+from rollout.reports.text.formatting import format_cell_name, format_quantity, join_words
 from rollout.reports.text.guard_text import format_guard_reason
 from rollout.reports.text.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
 from rollout.services.cells.overview import RolloutSummary
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.proposals.eligible_approvers import list_pending_approvals
 from rollout.services.proposals.proposal_details import Proposal, load_proposal
 
 MAX_TASKS: Final = 25
 """Maximum number of listed tasks; further ones are counted."""
+RESUME: Final = "resume"
+REQUEST_TEXT: Final = "Request resume"
+READ_TEXT: Final = "Read and decide"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class PendingTask:
         rollout: its rollout.
         detail: the relevant figures.
         closes: its deadline, or None.
-        since: when the incident happened; None for proposals.
+        since: when the stop or incident happened; None for proposals.
         zone: timezone of the site, or of the policy.
         href: path of its page, below the console's home.
         link_text: text of the link.
@@ -53,18 +58,18 @@ def list_pending_tasks(
 ) -> tuple[tuple[PendingTask, ...], int]:
     """Return at most `MAX_TASKS` pending tasks, and their total number."""
     approvals = sorted(
-        _list_approvable_proposals(summaries, visitor), key=lambda pair: pair[1].expires_at
+        _list_approvable_proposals(summaries, visitor),
+        key=lambda pair: (pair[1].kind != RESUME, pair[1].expires_at),
     )
     details = [
         _build_approval_task(summary, proposal, visitor)
         for summary, proposal in approvals[:MAX_TASKS]
     ]
     approval_tasks = [task for task in details if task is not None]
+    stop_tasks = list(_list_stop_tasks(summaries, visitor))
     incident_tasks = list(_list_incident_tasks(summaries, visitor))
-    hidden_count = max(0, len(approvals) - MAX_TASKS)
-    return tuple([*approval_tasks, *incident_tasks][:MAX_TASKS]), len(approval_tasks) + len(
-        incident_tasks
-    ) + hidden_count
+    tasks = [*stop_tasks, *approval_tasks, *incident_tasks]
+    return tuple(tasks[:MAX_TASKS]), len(tasks) + max(0, len(approvals) - MAX_TASKS)
 
 
 def format_proposal_title(details: Proposal) -> str:
@@ -114,8 +119,38 @@ def _build_approval_task(
         since=None,
         zone=summary.state.policy.get_timezone(details.site),
         href=f"/rollouts/{encode_segment(summary.name)}/proposals/{encode_segment(details.id)}",
-        link_text="Read and decide",
+        link_text=READ_TEXT,
     )
+
+
+def list_requestable_stops(state: RolloutState, visitor: Visitor) -> list[Stop]:
+    """Return the stops whose resume the visitor can request, newest first."""
+    scope, rollout = state.scope, state.rollout.name
+    stops = sorted(scope.stops.values(), key=lambda stop: stop.at, reverse=True)
+    return [
+        stop
+        for stop in stops
+        if not has_open_resume(scope, stop)
+        and all(visitor.has_permission(Permission.PROPOSE, rollout, c.site) for c in stop.cells)
+    ]
+
+
+def _list_stop_tasks(
+    summaries: Iterable[RolloutSummary], visitor: Visitor
+) -> Iterator[PendingTask]:
+    for summary in summaries:
+        for stop in list_requestable_stops(summary.state, visitor):
+            sites = join_words(sorted({cell.site for cell in stop.cells}))
+            yield PendingTask(
+                title=f"Stopped: {format_quantity(len(stop.cells), 'cell')} at {sites}",
+                rollout=summary.name,
+                detail=(summary.name, f"{stop.id} by {stop.by}{', a drill' * stop.drill}"),
+                closes=None,
+                since=stop.at,
+                zone=summary.state.policy.timezone,
+                href=f"/rollouts/{encode_segment(summary.name)}/stops",
+                link_text=REQUEST_TEXT,
+            )
 
 
 def _list_incident_tasks(

@@ -10,6 +10,7 @@ from api.console.page.form import SignedForm
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
+from api.console.page.waiting import READ_TEXT
 from api.console.proposals.effective_time import describe_effect
 from api.console.proposals.proposal import build_proposal_path
 from api.console.proposals.proposal_text import APPROVED, format_refusal
@@ -76,7 +77,7 @@ def _build_requested_status(visitor: Visitor, rollout: str, stop: ActiveStop) ->
 
 
 def _format_link_text(details: Proposal) -> str:
-    return "Read and decide" if details.can_approve else "Read it"
+    return READ_TEXT if details.can_approve else "Read it"
 
 
 def _describe_other_approvers(others: tuple[str, ...]) -> str:

@@ -17,6 +17,7 @@ from api.console.page.stop_target import describe_stop_latency, format_cell_valu
 from api.console.page.text import add_full_stop, capitalize_first
 from api.console.page.time_format import format_site_time
 from api.console.page.timeline_view import load_timeline_view
+from api.console.page.waiting import list_requestable_stops
 from api.console.proposals.path_chart import build_path_charts
 from api.console.rollouts.cell_table import (
     build_cell_row,
@@ -305,6 +306,8 @@ def _build_current_context(
                 for cell in state.policy.cells
                 if cell.site in cell_page.sites and state.scope.is_stopped(cell)
             ],
+            own_proposals,
+            may_request=bool(list_requestable_stops(state, visitor)),
         ),
         "changes": load_action_changes(service, caller, rollout, versions[-2:]),
         "stops": stops,

@@ -9,8 +9,9 @@ from typing import Final
 from markupsafe import Markup
 
 from api.console.page.cell_view import TimeFormatter, describe_missing_approvals, format_sentence
-from api.console.page.text import capitalize_first
+from api.console.page.text import capitalize_first, encode_segment
 from api.console.page.time_format import format_time_span
+from api.console.page.waiting import READ_TEXT, REQUEST_TEXT, RESUME
 from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.opening_hours import find_next_change, is_open
 from rollout.core.calendar.sites import Cell, Site
@@ -27,14 +28,15 @@ MAX_NAMED: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class NextDecision:
-    """The next decision: its kind, subject, and place.
+    """The next decision: its kind, its subject, and the link to it.
 
-    `proposal` is the id of the one to read, or "". `is_own` is true if the visitor can decide.
+    `path` is below the rollout's page. `is_own` is true if the link is the visitor's next step.
     """
 
     strong: str
     text: Markup
-    proposal: str = ""
+    path: str = "/proposals"
+    link_text: str = "All proposals"
     is_own: bool = False
 
 
@@ -188,7 +190,8 @@ def build_next_decision(
         return NextDecision(
             f"{_describe_count(own_proposals)} your approval.",
             _describe_proposals(own_proposals, get_time_formatter),
-            own_proposals[0].id if len(own_proposals) == 1 else "",
+            _build_path(own_proposals[0]) if len(own_proposals) == 1 else "/proposals",
+            READ_TEXT,
             is_own=True,
         )
     other_proposals = [
@@ -230,21 +233,46 @@ def build_next_decision(
     return NextDecision("No decision is pending.", text)
 
 
-def lead_with_stops(decision: NextDecision, stopped_cells: Sequence[Cell]) -> NextDecision:
-    """Return the next decision with what is stopped before it.
+def lead_with_stops(
+    decision: NextDecision,
+    stopped_cells: Sequence[Cell],
+    own_proposals: Sequence[ProposalState] = (),
+    *,
+    may_request: bool = False,
+) -> NextDecision:
+    """Return the next decision with what is stopped, and the way back, before it.
+
+    Args:
+        decision: the next decision without regard to stops.
+        stopped_cells: stopped cells that the visitor may read.
+        own_proposals: proposals that the visitor can approve.
+        may_request: whether the visitor can request the resume of a stop.
 
     >>> stopped = [Cell("lake", "day"), Cell("lake", "night")]
-    >>> lead_with_stops(NextDecision("1 widening needs your approval.", Markup("")), stopped).strong
-    'Stopped: 2 cells at lake.'
+    >>> led = lead_with_stops(NextDecision("1 widening needs your approval.", Markup("")), stopped)
+    >>> led.strong, led.path, led.link_text
+    ('Stopped: 2 cells at lake.', '/stops', 'Active stops')
     """
     if not stopped_cells:
         return decision
     sites = list(dict.fromkeys(cell.site for cell in stopped_cells))
+    resumes = [proposal for proposal in own_proposals if proposal.kind == RESUME]
+    if resumes:
+        path, link_text = _build_path(resumes[0]), READ_TEXT
+    else:
+        path, link_text = "/stops", REQUEST_TEXT if may_request else "Active stops"
     return replace(
         decision,
+        path=path,
+        link_text=link_text,
+        is_own=True,
         strong=f"Stopped: {format_quantity(len(stopped_cells), 'cell')} at {join_words(sites)}.",
         text=format_sentence("Humans decide there. {} {}", decision.strong, decision.text),
     )
+
+
+def _build_path(proposal: ProposalState) -> str:
+    return f"/proposals/{encode_segment(proposal.id)}"
 
 
 def _describe_proposals(

@@ -15,7 +15,6 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from api.console.page.form import LATE_TEXT, NO_FORM_TEXT, Form, MultipartReader, SignedForm
@@ -105,7 +104,9 @@ async def submit_files(request: Request, visitor: CurrentVisitor, form: SignedFo
 @router.get("/files/policy")
 def send_policy(request: Request, visitor: CurrentVisitor) -> Response:
     """Send the policy of the result as a file."""
-    result = _get_result(request, visitor)
+    result = _find_result(request, visitor)
+    if result is None:
+        return redirect_to("/files")
     headers = {
         "Content-Disposition": 'attachment; filename="policy.yaml"',
         "Content-Security-Policy": CLOSED_POLICY,
@@ -117,7 +118,10 @@ def send_policy(request: Request, visitor: CurrentVisitor) -> Response:
 @router.get("/files/report")
 def show_upload_report(request: Request, visitor: CurrentVisitor) -> Response:
     """Show the report of the replay, under its own content policy."""
-    report = _get_result(request, visitor).report
+    result = _find_result(request, visitor)
+    if result is None:
+        return redirect_to("/files")
+    report = result.report
     headers = {
         "Content-Security-Policy": build_content_policy(report),
         "Cache-Control": "no-store",
@@ -139,12 +143,11 @@ def _get_runs(request: Request) -> UploadRuns:
     return runs
 
 
-def _get_result(request: Request, visitor: Visitor) -> UploadResult:
+def _find_result(request: Request, visitor: Visitor) -> UploadResult | None:
+    """Return the user's result; None if it is not here, which the page of the form explains."""
     _require_uploader(visitor)
     run = _get_runs(request).find_run(visitor.name, at=visitor.at)
-    if run is None or run.result is None:
-        raise HTTPException(404)
-    return run.result
+    return None if run is None else run.result
 
 
 async def _receive_upload(

@@ -7,6 +7,8 @@ from itertools import count
 from unittest import mock
 
 import pytest
+from fastapi.routing import APIRoute
+from starlette.routing import compile_path
 
 from api.console.page.form import TOKEN_FIELD
 from rollout.core.scope.commands import OpenIncident
@@ -18,7 +20,7 @@ from tests.api.bears import CREEK
 from tests.browser import town as towns
 from tests.browser.town import HOUR, MINUTE, town
 from tests.chance import without_chance
-from tests.console.attacked_town import R, browsing, sent, with_eve
+from tests.console.attacked_town import R, browsing, routes, sent, with_eve
 from tests.console.conftest import token_of
 from tests.console.test_every_page import Read
 from tests.store.databases import fresh
@@ -26,8 +28,44 @@ from tests.store.databases import fresh
 pytestmark = pytest.mark.exhaustive
 
 VARIES = re.compile(r'name="(page_token|once)" value="[^"]*"')
+HEAD_CODE = re.compile(r'"head_code":"[^"]*"')  # of a random key for each service
 NOT_TOLD = {"content-length", "set-cookie"}
 DISCUSSED = ("proposals/P-1", "incidents/I-1")
+ADMINS, OWN_FILES = "refused: it is an admin's", "of files that the user sent, not of the rollout"
+REVIEWS = "tests/console/test_review_worlds.py compares it"
+NOT_SHOWN = {
+    "/assets/{name}": "the same for everybody",
+    "/come-in": "before anybody is signed in",
+    "/new": ADMINS,
+    "/ledger/access": ADMINS,
+    "/ledger/access/entries": ADMINS,
+    "/settings/erasures": ADMINS,
+    "/settings/reviewers": ADMINS,
+    "/settings/users": ADMINS,
+    "/settings/users/{name}": ADMINS,
+    "/settings/users/{name}/keys": ADMINS,
+    "/settings/users/{name}/link": ADMINS,
+    "/rollouts/{rollout}/settings/planted-cases": ADMINS,
+    "/files/policy": OWN_FILES,
+    "/files/report": OWN_FILES,
+    "/rollouts/{rollout}/review/{number}": REVIEWS,
+    "/rollouts/{rollout}/review/{number}/model": REVIEWS,
+    "/rollouts/{rollout}/adjudication/{number}": REVIEWS,
+    "/rollouts/{rollout}/proposals/{proposal}/policy": "a policy's text, which holds no case",
+}
+"""Pages of the console that the comparison shows to nobody, with the reason."""
+UNASKED = {
+    "/v1/rollouts/{rollout}/events": "a stream without an end; what it sends is the ledger's",
+}
+"""Questions to the API that the comparison doesn't ask, with the reason."""
+UNANSWERED = {
+    "/v1/rollouts/bears/ledger/checkpoint": 409,  # nothing signs here
+    "/v1/rollouts/bears/reviews/1/reveal": 404,  # rita's
+}
+ASKED_ABOUT = {
+    "rollout": "bears", "proposal": "P-1", "incident": "I-1", "key": "open-one", "site": "creek",
+    "window": "day", "version": "v1", "report": "1", "review": "1",
+}  # fmt: skip
 FILES = (
     "/divergences.csv",
     "/training",
@@ -39,6 +77,31 @@ FILES = (
     "/cause",
     "/cause?site=creek&window=day&version=v1",
     "/cause?is%20camera=c1",
+)
+ELSEWHERE = (
+    "/divergences",
+    "/ledger",
+    "/review",
+    "/revision",
+    "/stop",
+    "/stop/done",
+    "/approvals?p=P-1.ab",
+    "/narrow/confirm?target=all&to=shadow",
+    "/narrow/done",
+    "/proposals/P-1/policy",
+    "/reports",
+    "/adjudication/next",
+    "/adjudication/1",
+    "/review/1",
+    "/review/1/model",
+    "/settings/rules",
+    "/settings/planted-cases",
+    "/settings/erasures",
+    "/settings/reviewers",
+    "/settings/users",
+    "/settings/users/bo",
+    "/ledger/access",
+    "/new",
 )
 
 
@@ -146,6 +209,8 @@ def everything(browser, name):
     waiting = [f"/console{path}" for _, path in pages.values()]
     waiting += [f"/console{R}{path}" for path in FILES]
     waiting += [f"/console/search?q={typed}" for typed in ("open-one", "creek", "P-1")]
+    waiting += [f"/console{path}" for path in ELSEWHERE]
+    waiting += [f"/console{R}{path}" for path in ELSEWHERE]
     seen = {}
     while waiting:
         path = waiting.pop().partition("#")[0]
@@ -159,16 +224,39 @@ def everything(browser, name):
             waiting += [
                 one for one in links if one.startswith("/console/") and "/creek-0" not in one
             ]
-    for about in DISCUSSED:
-        path = f"/v1{R}/{about}/comments"
-        answer = browser.get(path)
-        seen[path] = (answer.status_code, {}, answer.text)
     fields = {TOKEN_FIELD: token_of(browser.page("/glossary")), "rollout": "bears", "name": "now"}
     made = sent(browser, "/console/reports", fields)
     report = made.headers["location"].removesuffix("/about")
+    for path in (report, f"{report}/about"):
+        answer = browser.get(path)
+        seen[path] = (answer.status_code, {}, VARIES.sub("", answer.text))
     for form in ("json", "csv", "markdown"):
-        seen[form] = browser.get(f"{report}/file?form={form}").text
+        path = f"{report}/file?form={form}"
+        answer = browser.get(path)
+        seen[path] = (answer.status_code, {}, answer.text)
+    for path in list_questions(browser.app):
+        answer = browser.get(path)
+        seen[path] = (answer.status_code, {}, HEAD_CODE.sub("", answer.text))
     return seen
+
+
+def list_pages_not_shown(answers):
+    """Return the pages of the console of which no answer is a page or leads to one."""
+    pages = [route.path for route in routes("GET")]
+    shown = set()
+    for address, answer in answers.items():
+        path = address.removeprefix("/console").partition("?")[0]
+        if address.startswith("/console/") and answer[0] in {200, 303}:
+            shown.add(next((page for page in pages if compile_path(page)[0].match(path)), path))
+    return set(pages) - shown
+
+
+def list_questions(app):
+    """Return an address for each operation of the API that reads of rollouts."""
+    paths = {route.path for route in app.routes
+             if isinstance(route, APIRoute) and "GET" in route.methods}  # fmt: skip
+    asked = [p for p in sorted(paths) if p.startswith("/v1/rollouts") and p not in UNASKED]
+    return [re.sub(r"{(\w+)(:path)?}", lambda found: ASKED_ABOUT[found[1]], p) for p in asked]
 
 
 def test_who_may_still_judge_a_case_is_told_nothing_of_the_model_by_any_page(tmp_path):
@@ -182,10 +270,14 @@ def test_who_may_still_judge_a_case_is_told_nothing_of_the_model_by_any_page(tmp
     assert one.keys() == other.keys()
     assert len(one) > 60
     assert [path for path in one if one[path] != other[path]] == []
+    assert list_pages_not_shown(one) == set(NOT_SHOWN)
+    statuses = {path: answer[0] for path, answer in one.items() if path.startswith("/v1/")}
+    assert {path: status for path, status in statuses.items() if status != 200} == UNANSWERED
     assert [one[f"/console{R}{path}"][0] for path in FILES[-3:]] == [200, 200, 422]
     own = f"/console{R}/cases/open-one"
     assert "hidden from you" in one[own][2]
-    assert vic[own] != vics[own]  # the worlds do differ, for who judges nothing
+    for path in (own, f"/v1{R}/cases/open-one"):
+        assert vic[path] != vics[path]  # the worlds do differ, for who judges nothing
     for about in DISCUSSED:
         path = f"/console{R}/{about}"
         assert "2 comments are hidden" in one[path][2]

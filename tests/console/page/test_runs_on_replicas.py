@@ -1,8 +1,10 @@
 """A long run works on one replica; the user's next request may reach another one."""
 
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from threading import Event
 
 import pytest
@@ -18,6 +20,10 @@ from rollout.services.engine.ticks import Ticker
 from rollout.services.incidents import cause_runs
 from rollout.services.policies import policies
 from rollout.services.reports import archive
+from rollout.services.uploads.upload_request import UploadOptions, UploadRequest
+from rollout.services.uploads.upload_runs import UploadRuns
+from rollout.services.what_if.runs import WhatIfRuns
+from tests.api.bears import POLICY as POLICY_TEXT
 from tests.api.bears import STRICTER
 from tests.console.conftest import Browsing
 from tests.console.divergence_rows import count
@@ -30,6 +36,10 @@ from tests.services.incidents.cause_town import END, tell_cases
 
 POLICY = "/rollouts/bears/settings"
 CAUSE = "/rollouts/bears/cause?site=creek"
+WHAT_IF = f"{POLICY}/what-if"
+FILES = "/files"
+NOT_HERE = "has no run of yours"
+ENDLESS = (sys.executable, "-c", "import sys; sys.stdin.read()")
 LONG = 60.0
 
 
@@ -122,3 +132,55 @@ def test_a_cause_is_found_anew_by_the_other_replica(browser, other_browser, serv
         may_end.set()
         here = browser.page(CAUSE)
     assert here.partition("<main")[2] == elsewhere.partition("<main")[2]
+
+
+@pytest.fixture
+def made_runs(monkeypatch):
+    """Let runs of what-ifs and files never end, and give those of each replica, oldest first."""
+    made = {WhatIfRuns: [], UploadRuns: []}
+
+    def make(kind, place):
+        runs = kind(place, ENDLESS)
+        made[kind].append(runs)
+        return runs
+
+    for kind in made:
+        monkeypatch.setattr(f"api.console.console.{kind.__name__}", partial(make, kind))
+    yield made
+    for runs in (*made[WhatIfRuns], *made[UploadRuns]):
+        runs.close()
+
+
+@pytest.fixture
+def here_and_elsewhere(made_runs, browser, other_browser):
+    """Give two replicas' windows of one user, made after their runs are held back."""
+    return browser.as_("ana"), other_browser
+
+
+def test_a_what_if_of_another_replica_is_said_to_be_elsewhere_and_runs_again(here_and_elsewhere):
+    here, elsewhere = here_and_elsewhere
+    here.submit(WHAT_IF, text=POLICY_TEXT, days="30")
+    assert "Comparing over the last 30" in here.page(WHAT_IF)
+    page = elsewhere.page(WHAT_IF)
+    assert NOT_HERE in page
+    assert "run the draft again" in page
+    elsewhere.submit(WHAT_IF, cancel="yes")  # ends nothing of the other replica
+    assert "Comparing over the last 30" in here.page(WHAT_IF)
+    elsewhere.submit(WHAT_IF, text=POLICY_TEXT, days="90")  # as that page advises
+    page = elsewhere.page(WHAT_IF)
+    assert "Comparing over the last 90" in page
+    assert NOT_HERE not in page
+
+
+def test_files_of_another_replica_are_said_to_be_elsewhere(here_and_elsewhere, made_runs, tmp_path):
+    here, elsewhere = here_and_elsewhere
+    folder = tmp_path / "upload"
+    folder.mkdir()
+    made_runs[UploadRuns][0].start("ana", UploadRequest(folder, UploadOptions()), at=NOON)
+    assert "You can leave this page" in here.page(FILES)
+    for file in ("", "/policy", "/report"):
+        page = elsewhere.page(f"{FILES}{file}")
+        assert ("Send two files" in page, NOT_HERE in page) == (True, True)
+    elsewhere.submit(FILES, cancel="yes")
+    assert NOT_HERE in elsewhere.page(FILES)
+    assert NOT_HERE not in here.page(FILES)

@@ -1,5 +1,6 @@
 """The overview: what waits, how each rollout stands, what happened since one was here."""
 
+import re
 from datetime import timedelta
 
 from api.console.rollouts.overview import (
@@ -55,6 +56,27 @@ def test_a_task_says_that_its_cell_is_stopped(browser, database):
     page = browser.page("/")
     assert "Widen creek · day to supervised" in page
     assert "stopped now" in page
+
+
+def test_a_stop_and_its_resume_come_before_widenings(browser, database):
+    bears.tick(database, NOON, cells=(bears.CREEK, bears.LAKE))
+    stop(database, bears.LAKE)
+
+    def list_tasks(name):
+        tasks = browser.as_(name).page("/").partition('id="waits"')[2].partition("</ul>")[0]
+        return re.findall(r'<p class="strong">([^<]*)</p>.*?href="/console([^"]*)">([^<]*)', tasks)
+
+    stops = "/rollouts/bears/stops"
+    first, *others = list_tasks("ana")
+    assert first == ("Stopped: 1 cell at lake", stops, "Request resume")
+    assert [link for _, _, link in others] == ["Read and decide"] * 2
+    assert "Stopped: 1 cell" not in browser.as_("vic").page("/")
+    ((held, _),) = bears.scope_of(database).stops.items()
+    asked = browser.as_("ana").submit(f"{stops}/{held}/resume", on=stops).headers["location"]
+    first, *others = list_tasks("bo")
+    assert (first[1], first[2]) == (asked.removeprefix("/console"), "Read and decide")
+    assert len(others) == 2
+    assert len(list_tasks("ana")) == 2
 
 
 def test_each_rollout_says_how_many_cells_stand_where(browser, database):
