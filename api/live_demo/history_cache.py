@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import shutil
 import sqlite3
 import time
@@ -151,7 +152,7 @@ def _build_history(
     _create_file(path)
     url = f"sqlite:///{path}"
     upgrade(url)
-    database = Database(url)
+    database = Database(url, is_draft=True)  # waits for the disk took a tenth of a build
     try:
         policy_text = example.policy_path.read_text(encoding="utf-8")
         starts_at = history.find_first_slot(records.policy, cases) - records.policy.tick
@@ -166,3 +167,11 @@ def _build_history(
         "items": [(at.isoformat(), number, item) for at, number, item in writer.scheduled],
     }
     (folder / SCHEDULE_FILE).write_text(json.dumps(schedule), encoding="utf-8")
+    for name in (DATABASE_FILE, SCHEDULE_FILE):
+        _flush_file(folder / name)
+
+
+def _flush_file(path: Path) -> None:
+    """Wait until a file is on the disk, so that a finished history survives a power failure."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

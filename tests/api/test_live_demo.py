@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
@@ -26,7 +27,13 @@ from api.live_demo.accounts import (
     RESUME_APPROVER,
     get_decision_system,
 )
-from api.live_demo.history_cache import prepare_history
+from api.live_demo.history_cache import (
+    DATABASE_FILE,
+    SCHEDULE_FILE,
+    UNFINISHED_PREFIX,
+    prepare_history,
+)
+from api.live_demo.live import open_clients
 from api.live_demo.player import (
     QUIET_SECONDS,
     REPORT_SECONDS,
@@ -84,13 +91,26 @@ def collecting():
 
 
 @pytest.fixture(scope="module")
-def history(out, letters, records, points, collecting):
+def flushed():
+    """Return the paths of the files that were flushed while the history was built."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def history(out, letters, records, points, collecting, flushed):
+    def note_flush(number):
+        flushed.extend(
+            path for path in out.glob("*/*") if path.stat().st_ino == os.fstat(number).st_ino
+        )
+
     with (
+        pytest.MonkeyPatch.context() as patch,
         faults.install_action(points.append, "tick.claimed"),
         faults.install_action(points.append, "tick.taken"),
         faults.install_action(points.append, "ingest.parsed"),
         faults.install_action(lambda _: collecting.append(gc.isenabled()), "tick.evidence"),
     ):
+        patch.setattr(history_cache.os, "fsync", note_flush)
         return prepare_history(out, EXAMPLE, records, letters, lambda: None)
 
 
@@ -112,6 +132,14 @@ def test_no_garbage_is_collected_while_the_history_is_built(collecting):
     assert collecting
     assert not any(collecting)
     assert gc.isenabled()
+
+
+def test_the_history_is_on_the_disk_before_it_has_its_name(history, flushed):
+    assert [path.name for path in flushed] == [DATABASE_FILE, SCHEDULE_FILE]
+    assert all(path.parent.name.startswith(UNFINISHED_PREFIX) for path in flushed)
+    assert sorted(path.name for path in history.folder.iterdir()) == sorted(
+        path.name for path in flushed
+    )  # no WAL beside them
 
 
 def test_no_record_of_the_history_is_received_before_it_occurs(history):
@@ -413,6 +441,12 @@ def free_port():
         return found.getsockname()[1]
 
 
+def test_clients_of_this_machine_read_no_certificates(demo, monkeypatch):
+    monkeypatch.setattr(ssl, "create_default_context", None)
+    with open_clients(demo, "http://127.0.0.1:1") as clients:
+        assert set(clients) == set(demo.keys)
+
+
 @pytest.mark.enable_socket  # the demo serves on this machine
 def test_the_page_is_what_the_command_prints_and_control_c_ends_it_at_once(history):
     port, page = free_port(), text_of("docs/demo.md")
@@ -429,7 +463,7 @@ def test_the_page_is_what_the_command_prints_and_control_c_ends_it_at_once(histo
             links = dict(re.findall(r"^  (\w+) +\w+ +(http\S+)$", said, re.MULTILINE))
             shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)[1]
             assert shown.replace("8000", str(port)) in said
-            assert list(links) == re.findall(r"`(\w+)`", page[page.index("Each signs in") :])[:5]
+            assert list(links) == re.findall(r"`(\w+)`", page[page.index("## Sign in") :])[:5]
             with httpx.Client(follow_redirects=True, timeout=60) as client:  # on a busy machine
                 assert "pending tasks" in client.get(links["ana"]).text
         finally:

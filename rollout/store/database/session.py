@@ -49,6 +49,8 @@ SQLITE_PRAGMAS: Final = {
     "foreign_keys": ("on", 1),
     "recursive_triggers": ("on", 1),  # `insert or replace` then fires delete triggers
 }
+UNFLUSHED: Final = {"synchronous": ("off", 0)}
+"""For a file that is thrown away unless it is finished: a power failure may damage it."""
 POSTGRESQL_SETTINGS: Final = {
     "lock_timeout": "5s",
     "statement_timeout": "60s",
@@ -168,15 +170,17 @@ class WriteLock:
 class Database:
     """A database by its URL: an SQLite file, or PostgreSQL."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, is_draft: bool = False) -> None:
         """Prepare a pool; the first transaction connects.
+
+        With `is_draft` SQLite doesn't wait for the disk: whoever finishes the file flushes it.
 
         Raises:
             UnsafeDatabaseError: the engine is unknown, or SQLite in memory.
         """
         self.append_failures, self.damage_signs = AppendFailures(), DamageSigns()
         self.outages = OutageMonitor()
-        self.engine = create_database_engine(url, self.outages)
+        self.engine = create_database_engine(url, self.outages, is_draft=is_draft)
         engine_name = self.engine.dialect.name
         self._read_engine = self.engine.execution_options(**READ_OPTIONS[engine_name])
         self._write_engine = self.engine.execution_options(**WRITE_OPTIONS[engine_name])
@@ -294,7 +298,9 @@ def _commit(connection: Connection, database_transaction: DatabaseTransaction) -
         ) from error
 
 
-def create_database_engine(url: str, outages: OutageMonitor | None = None) -> Engine:
+def create_database_engine(
+    url: str, outages: OutageMonitor | None = None, *, is_draft: bool = False
+) -> Engine:
     """Return the engine of a database, set up for durability.
 
     During an outage recorded in `outages`, PostgreSQL is connected to now and then only.
@@ -306,10 +312,11 @@ def create_database_engine(url: str, outages: OutageMonitor | None = None) -> En
     if database_url.get_backend_name() == "sqlite":
         engine = create_engine(database_url, pool_timeout=POOL_TIMEOUT, hide_parameters=True)
         file = Path(database_url.database or "")
-        event.listen(engine, "connect", _set_up_sqlite)
+        pragmas = {**SQLITE_PRAGMAS, **UNFLUSHED} if is_draft else SQLITE_PRAGMAS
+        event.listen(engine, "connect", partial(_set_up_sqlite, pragmas))
         event.listen(engine, "connect", partial(_record_file, file))  # after the file was created
         event.listen(engine, "checkout", partial(_check_same_file, file))
-        event.listen(engine, "checkout", _check_synchronous)
+        event.listen(engine, "checkout", partial(_check_synchronous, pragmas["synchronous"][1]))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     engine = create_engine(
@@ -341,9 +348,11 @@ def _parse_url(url: str) -> URL:
     raise UnsafeDatabaseError(f"{parsed.get_backend_name()} is not known; use SQLite or PostgreSQL")
 
 
-def _set_up_sqlite(connection: Any, _record: object) -> None:
+def _set_up_sqlite(
+    pragmas: Mapping[str, tuple[str, object]], connection: Any, _record: object
+) -> None:
     connection.isolation_level = None  # the driver starts no transaction by itself
-    for pragma, (value, expected) in SQLITE_PRAGMAS.items():
+    for pragma, (value, expected) in pragmas.items():
         connection.execute(f"pragma {pragma}={value}")
         (actual,) = connection.execute(f"pragma {pragma}").fetchone()
         if actual != expected:
@@ -376,9 +385,9 @@ def _check_same_file(file: Path, _connection: object, record: Any, _proxy: objec
         raise DisconnectionError(f"{file} was replaced")
 
 
-def _check_synchronous(connection: Any, _record: object, _proxy: object) -> None:
+def _check_synchronous(expected: object, connection: Any, _record: object, _proxy: object) -> None:
     (actual,) = connection.execute("pragma synchronous").fetchone()
-    if actual != SQLITE_PRAGMAS["synchronous"][1]:
+    if actual != expected:
         raise UnsafeDatabaseError("`synchronous` was changed on a pooled connection; restart")
 
 

@@ -135,6 +135,16 @@ def test_every_sqlite_connection_keeps_what_it_acknowledges(file):
         connection.close()
 
 
+def test_only_a_draft_does_not_wait_for_the_disk(tmp_path):
+    draft = Database(f"sqlite:///{tmp_path / 'draft.db'}", is_draft=True)
+    for _ in range(2):  # also a connection that comes from the pool again
+        with draft.begin_write() as transaction:
+            found = {name: pragma(transaction.connection, name) for name in SQLITE_PRAGMAS}
+        full = {name: expected for name, (_, expected) in SQLITE_PRAGMAS.items()}
+        assert found == full | {"synchronous": 0}
+    draft.close()
+
+
 def test_a_pooled_connection_that_lost_full_is_not_used(file):
     with file.engine.connect() as connection:
         connection.connection.driver_connection.execute("pragma synchronous=normal")
