@@ -22,11 +22,12 @@ from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import (
     AnyRecord,
-    Case,
     Heartbeat,
     Outcome,
-    Prediction,
+    SentCase,
     SentDecision,
+    SentPrediction,
+    to_case,
 )
 from rollout.core.scope.assignment import Assignment, CaseQuestion
 from rollout.core.scope.commands import Actor, ApproveProposal
@@ -244,7 +245,7 @@ class HistoryWriter:
         with self.database.begin_write() as transaction:
             state = self._load_state(transaction)
             for undecided_case in undecided_cases:
-                case = _build_case(undecided_case, windows, self.records)
+                case = to_case(_build_case(undecided_case, windows, self.records))
                 open_reviews(transaction, state, [case], undecided_case.at)
 
     def _load_state(self, transaction: Transaction) -> RolloutState:
@@ -307,26 +308,32 @@ def _describe_assignment(assignment: Assignment) -> JsonObject:
     }
 
 
-def _build_case(case: ExampleCase, windows: WindowLookup, records: CaseRecords) -> Case:
-    return Case(
-        key=case.key,
-        site=case.site,
-        occurred_at=case.at,
-        window=windows.find_window(case.site, case.at, case.attributes),
-        episode=case.episode,
-        attributes=case.attributes,
-        media=records.build_media(case),
+def _build_case(case: ExampleCase, windows: WindowLookup, records: CaseRecords) -> SentCase:
+    return SentCase(
+        case.key,
+        case.site,
+        case.at,
+        windows.find_window(case.site, case.at, case.attributes),
+        case.episode,
+        case.attributes,
+        records.build_media(case),
+        revision=1,
     )
 
 
 def _build_prediction(
     case: ExampleCase, prediction: ExamplePrediction, assignment: Assignment
-) -> Prediction:
-    return Prediction(
-        key=case.key,
-        version=prediction.version,
-        answers=prediction.answers,
-        confidence=prediction.confidence,
+) -> SentPrediction:
+    return SentPrediction(
+        case.key,
+        prediction.version,
+        prediction.answers,
+        prediction.confidence,
+        probabilities=None,
+        latency_ms=None,
+        error=None,
+        at=None,
+        revision=1,
         scope_revision=assignment.revision,
         decider=assignment.decider,
         exposure=assignment.exposure,

@@ -2,9 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -20,8 +20,7 @@ MEDIA: Final = "media"
 Answers = Mapping[str, str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class ExamplePrediction:
+class ExamplePrediction(NamedTuple):
     """A version's prediction for a case; an answer is None where it failed."""
 
     version: str
@@ -30,8 +29,7 @@ class ExamplePrediction:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ExampleDecision:
+class ExampleDecision(NamedTuple):
     """A human's decision on a case."""
 
     reviewer: str
@@ -40,8 +38,7 @@ class ExampleDecision:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ExampleOutcome:
+class ExampleOutcome(NamedTuple):
     """What became known of a case: right answers, values or a harm."""
 
     answers: Mapping[str, str]
@@ -50,8 +47,7 @@ class ExampleOutcome:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ExampleCase:
+class ExampleCase(NamedTuple):
     """A case with all its records.
 
     `at` is on the site's clock, `media` names its picture; `is_planted` says that it was declared
