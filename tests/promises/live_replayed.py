@@ -61,7 +61,7 @@ class Again(Replay):
 
     def _decide_cells(self, slot, cells):
         """As replay decides, at the time of the live pass."""
-        sights = {key: self._get_view(key) for key in self._list_known_keys() if key[0] in cells}
+        sights = {key: self._get_view(key) for key in self._list_known_keys(cells)}
         judged = to_instant(slot, self._policy.tick)
         tick = Tick(at=self._now, evidence=SlotEvidence(sights, slot), slot=judged)
         seal = [self._seals[judged]] if judged in self._seals else []

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import sqlalchemy
 from sqlalchemy import text
 
 from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
@@ -176,13 +177,14 @@ def test_doctor_finds_no_fault_and_every_edit(database):
         names = {"table": table, "change": change}
         names["rows"] = "true" if table in WITHOUT_CASE else ONE
         with attacking(database, *tables) as transaction:
-            run(transaction, "create temp table kept as select * from {table}", **names)
+            rows = run(transaction, "select * from {table}", **names).mappings().all()
             edited = run(transaction, "update {table} set {change} where {rows}", **names)
             assert edited.rowcount, name
         assert fault in find_faults(database), name
         with attacking(database, *tables) as transaction:
             run(transaction, "delete from {table}", **names)
-            run(transaction, "insert into {table} select * from kept", **names)
-            run(transaction, "drop table kept")
+            # not by a temporary table, which only one of the pool's connections has
+            columns = sqlalchemy.table(table, *map(sqlalchemy.column, rows[0]))
+            transaction.execute(sqlalchemy.insert(columns), [dict(row) for row in rows])
     report = EvidenceCheck(database, "story").check_all()
     assert (report.faults, report.erased_units > 1, report.units > 60) == ([], True, True)
