@@ -110,7 +110,7 @@ def _find_audit_problem(rule: AuditRule) -> str:
         (rule.least <= 0, "would never audit sure cases; write least: 5%, or more than 0%"),
         (
             sorted(set(shares), reverse=True) != shares,
-            "audits sure cases as often as unsure ones; write shares that fall to least",
+            "audits surer cases at least as often; write shares that fall to least",
         ),
         (
             shares[0] > highest,

@@ -86,7 +86,7 @@ REFUSED = {
     "audit keys": ({"audit: 10%": "audit: {least: 5%, below: 90%}"}, "12: stages[1].audit: has the wrong form; write a share, or {least: 5%, below: {90%: 50%}}"),
     "audit ratio": ({"audit: 10%": "audit: {least: 4%, below: {90%: 50%}}"}, "12: stages[1].audit: has shares over 10 times the least; write least: 5% or more"),
     "no least audits": ({"audit: 10%": "audit: {least: 0%, below: {90%: 50%}}"}, "12: stages[1].audit: would never audit sure cases; write least: 5%, or more than 0%"),
-    "rising audits": ({"audit: 10%": "audit: {least: 10%, below: {60%: 20%, 90%: 50%}}"}, "12: stages[1].audit: audits sure cases as often as unsure ones; write shares that fall to least"),
+    "rising audits": ({"audit: 10%": "audit: {least: 10%, below: {60%: 20%, 90%: 50%}}"}, "12: stages[1].audit: audits surer cases at least as often; write shares that fall to least"),
     "confidence steps": ({"audit: 10%": "audit: {least: 5%, below: {99.5%: 50%}}"}, "12: stages[1].audit: has a confidence that is no whole percent above 0; write such as 90%"),
     "confidence twice": ({"audit: 10%": "audit: {least: 5%, below: {90%: 50%, 0.9: 40%}}"}, "12: stages[1].audit: names a confidence twice; write one share for each"),
     "many confidences": ({"audit: 10%": "audit: {least: 5%, below: {50%: 50%, 60%: 40%, 70%: 30%, 80%: 20%, 90%: 10%}}"}, "12: stages[1].audit: has 5 confidences; write at most 4"),
