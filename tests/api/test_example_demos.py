@@ -17,6 +17,9 @@ from tests.api.conftest import Asking
 pytestmark = pytest.mark.simulation
 
 EXAMPLES = {example.name: example for example in list_examples() if example.name != MAIL_ROOM}
+WITH_PICTURES = [
+    name for name, example in EXAMPLES.items() if (example.records_folder / "pictures").is_dir()
+]
 PLAYED = timedelta(hours=2)
 
 
@@ -75,9 +78,7 @@ def test_an_example_opens_with_something_to_approve_and_goes_on(demo, example, c
         assert ticking.run_due_ticks(demo.clock.now()).errors == {}
 
 
+@pytest.mark.parametrize("example", WITH_PICTURES, indirect=True)
 def test_a_case_of_an_example_with_pictures_shows_one(example, cases):
-    pictures = example.records_folder / "pictures"
-    if not pictures.is_dir():
-        pytest.skip(f"{example.name} has no pictures")
     media = build_case_records(example).build_media(cases[0])
     assert media["picture"].startswith("data:image/png;base64,")

@@ -15,7 +15,15 @@ from rollout.core.policy.gates import is_gate_open, read_gate, read_renewal
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.tally.count_windows import find_block_starts
 from rollout.tally.slots import to_instant
-from tests.replay.stories import a_course, a_history, a_policy, a_story, prepared, seeded
+from tests.replay.stories import (
+    a_course,
+    a_history,
+    a_policy,
+    a_story,
+    prepared,
+    replay_with_and_without_skips,
+    seeded,
+)
 
 RULES = (BlockRule(), BlockRule(5), BlockRule(20))
 SEEDS = (18, 61, 88)
@@ -128,18 +136,9 @@ def test_blocks_add_up_to_the_counts():
                 assert tuple(sums.tolist()) == counts.counts[key]
 
 
-def check_skipping(seeds):
-    events = []
-    for seed in seeds:
-        quick, whole = (replay(seed, skip=skip) for skip in (True, False))
-        assert quick.events == whole.events
-        events += quick.events
-    return events
-
-
 @pytest.mark.slow
 def test_skipping_slots_changes_no_ledger():
-    events = check_skipping(range(6))
+    events = replay_with_and_without_skips(replay, range(6))
     lines = [line for e in events if isinstance(e, ProposalRaised) for line in e.readings]
     assert any(" over blocks " in line for line in lines)
     assert any(isinstance(event, Widened) for event in events)
@@ -147,7 +146,7 @@ def test_skipping_slots_changes_no_ledger():
 
 @pytest.mark.simulation
 def test_skipping_slots_changes_no_ledger_of_many_stories():
-    events = check_skipping(range(6, 60))
+    events = replay_with_and_without_skips(replay, range(6, 60))
     kinds = {type(event).__name__ for event in events}
     assert kinds >= {"Widened", "Renewed", "TakenOver", "Narrowed", "ProposalVoided"}
 

@@ -19,7 +19,15 @@ from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.tally.slots import find_slot_before
-from tests.replay.stories import a_course, a_history, a_policy, a_story, prepared, seeded
+from tests.replay.stories import (
+    a_course,
+    a_history,
+    a_policy,
+    a_story,
+    prepared,
+    replay_with_and_without_skips,
+    seeded,
+)
 
 SEEDS = range(24)
 
@@ -141,24 +149,15 @@ def test_a_score_is_the_least_evidence_of_a_gates_conditions():
     assert compared > 20
 
 
-def check_skipping(seeds):
-    events = []
-    for seed in seeds:
-        quick, whole = (replay(seed, skip=skip) for skip in (True, False))
-        assert quick.events == whole.events
-        events += quick.events
-    return events
-
-
 @pytest.mark.slow
 def test_skipping_slots_changes_no_ledger():
-    kinds = {type(event).__name__ for event in check_skipping(range(10))}
+    kinds = {type(event).__name__ for event in replay_with_and_without_skips(replay, range(10))}
     assert kinds >= {"Widened", "ProposalRaised", "ProposalVoided"}
 
 
 @pytest.mark.simulation
 def test_skipping_slots_changes_no_ledger_of_many_stories():
-    kinds = {type(event).__name__ for event in check_skipping(range(10, 70))}
+    kinds = {type(event).__name__ for event in replay_with_and_without_skips(replay, range(10, 70))}
     assert kinds >= {"Widened", "Renewed", "TakenOver", "Narrowed", "ProposalVoided"}
 
 

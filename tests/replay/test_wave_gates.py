@@ -11,7 +11,15 @@ from rollout.core.policy.gates import is_gate_open, read_gate
 from rollout.core.policy.policy import Waves
 from rollout.core.policy.wave_conditions import WaveCondition, parse_wave_counts
 from rollout.core.scope.events import ProposalRaised, Widened
-from tests.replay.stories import a_course, a_history, a_policy, a_story, prepared, seeded
+from tests.replay.stories import (
+    a_course,
+    a_history,
+    a_policy,
+    a_story,
+    prepared,
+    replay_with_and_without_skips,
+    seeded,
+)
 
 SEEDS = (18, 31, 61)
 LINES = (0.6, 0.45)
@@ -90,18 +98,9 @@ def test_a_first_attempt_counts_what_each_cell_counts_by_itself():
     assert later
 
 
-def check_skipping(seeds):
-    events = []
-    for seed in seeds:
-        quick, whole = (replay(seed, skip=skip) for skip in (True, False))
-        assert quick.events == whole.events
-        events += quick.events
-    return events
-
-
 @pytest.mark.slow
 def test_skipping_slots_changes_no_ledger_and_proposals_list_each_cell():
-    events = check_skipping(range(8))
+    events = replay_with_and_without_skips(replay, range(8))
     raised = [e for e in events if isinstance(e, ProposalRaised) and e.to_stage == "supervised"]
     lines = [line for event in raised for line in event.readings if " over sites " in line]
     assert len(lines) == len(raised) > 3
@@ -115,5 +114,5 @@ def test_skipping_slots_changes_no_ledger_and_proposals_list_each_cell():
 
 @pytest.mark.simulation
 def test_skipping_slots_changes_no_ledger_of_many_stories():
-    kinds = {type(event).__name__ for event in check_skipping(range(8, 60))}
+    kinds = {type(event).__name__ for event in replay_with_and_without_skips(replay, range(8, 60))}
     assert kinds >= {"Widened", "Renewed", "TakenOver", "Narrowed", "ProposalVoided"}
