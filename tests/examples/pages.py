@@ -103,7 +103,7 @@ def write_gallery():
         rows.append(
             f"## [{example.title}]({example.name}.md)\n\n{example.idea}\n\n"
             f"![Stages of each cell of {example.title}](../images/examples/{example.name}.svg)\n\n"
-            f"Held: **{held_cell}**. {example.held.because}\n"
+            f"Held: **{held_cell}**. {example.held.reason}\n"
         )
     return "\n".join(rows)
 

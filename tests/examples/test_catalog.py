@@ -48,7 +48,7 @@ def test_an_example_is_one_idea_in_a_few_words(example):
     assert len(example.idea.split()) <= 25
     sentences = (
         example.idea,
-        example.held.because,
+        example.held.reason,
         example.story.strip(),
         example.real,
         example.simulated,

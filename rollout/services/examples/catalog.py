@@ -37,7 +37,7 @@ class HeldCell(CatalogEntry):
 
     site: str
     window: str
-    because: str
+    reason: str
     version: str = ""
     at_most: str = SHADOW
 
@@ -175,7 +175,7 @@ def format_catalog() -> str:
 def _describe_example(example: ExampleSystem) -> Iterator[str]:
     yield f"{example.name}: {example.title}"
     yield from wrap_text(example.idea, INDENT)
-    sentence = f"held: {_name_held_cell(example)}. {example.held.because}"
+    sentence = f"held: {_name_held_cell(example)}. {example.held.reason}"
     yield from wrap_text(sentence, INDENT)
 
 

@@ -117,7 +117,7 @@ class ExampleStory:
         """Describe the cell that is rightly held, and what plain rules would have done."""
         held_cell = self.example.held
         yield f"HELD at {held_cell.at_most}: {held_cell.site} {held_cell.window}"
-        yield from wrap_text(held_cell.because, "  ")
+        yield from wrap_text(held_cell.reason, "  ")
         for evidence in self.facts.evidence:
             if (evidence.site, evidence.window) == (held_cell.site, held_cell.window):
                 yield from self._describe_evidence(evidence)
