@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import polars as pl
 import pytest
@@ -287,3 +289,10 @@ def test_sets_are_printed_with_labels_and_without_a_matrix(sets):
     text = run(sets / "sets.jsonl", "--policy", sets / "policy.yaml")
     assert "no set of the labels: 2 answers of humans; only the same text agrees" in text
     assert "no set of the labels: 1 answer of the model; only" not in text
+
+
+def test_a_process_that_counts_with_duckdb_ends_without_a_word_on_stderr(pairs):
+    command = [sys.executable, "-m", "rollout", "compare", str(pairs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "8 of 10 pairs agree" in done.stdout
+    assert done.stderr == ""  # DuckDB lists objects that a frame made from its result keeps alive

@@ -7,9 +7,10 @@ by one, and times are not read.
 from __future__ import annotations
 
 from errno import ENOENT
+from importlib.util import find_spec
 from io import BytesIO
 from os import strerror
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
@@ -66,6 +67,14 @@ KNOWN_COLUMNS = ("case_key", "model_version", "site", "window", *REQUIRED_COLUMN
 RENAMED_COLUMNS = {"model_version": "version"}  # as in counted pairs
 ROW_NUMBER = "row number"
 DEFAULT_READING = FileReading()
+ROWS_AT_ONCE = 50_000
+COUNT_COLUMN: Final = "n"
+GLOB_SIGNS = frozenset("*?[]{}")  # DuckDB would look for other files
+DUCKDB_SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
+    "temp_directory": "",  # nothing is written beside the file
+    "autoinstall_known_extensions": False,  # and nothing downloaded
+    "autoload_known_extensions": False,
+}
 SUFFIXES = ".parquet, .csv, .tsv, .jsonl or .ndjson; a .csv or .tsv also packed as .gz"
 
 
@@ -86,12 +95,8 @@ def scan_pairs(
         ValueError: the suffix is unknown, the file is damaged, or a column is missing.
     """
     frame = _scan_file(path, reading)
-    try:
-        schema = frame.collect_schema()
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{path}: can't be read: {format_polars_error(error)}") from error
-    own_mappings = [f"{name}={column}" for name, column in reading.columns.items()]
-    columns = _find_columns(path, list(schema), [*own_mappings, *mappings])
+    schema = _read_schema(frame, path)
+    columns = _list_mapped_columns(path, schema, mappings, reading)
     selected = [
         _build_column(name, file_column, schema[file_column], reading)
         for name, file_column in columns.items()
@@ -100,6 +105,71 @@ def scan_pairs(
         return frame.select(selected)
     case_keys = pl.format("row {}", pl.col(ROW_NUMBER)).alias("case_key")
     return frame.with_row_index(ROW_NUMBER, offset=1).select(case_keys, *selected)
+
+
+def _read_schema(frame: pl.LazyFrame, path: Path) -> pl.Schema:
+    try:
+        return frame.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{path}: can't be read: {format_polars_error(error)}") from error
+
+
+def _list_mapped_columns(
+    path: Path, schema: pl.Schema, mappings: Iterable[str], reading: FileReading
+) -> Mapping[str, str]:
+    own_mappings = [f"{name}={column}" for name, column in reading.columns.items()]
+    return _find_columns(path, list(schema), [*own_mappings, *mappings])
+
+
+def count_text_rows(
+    path: Path, mappings: Iterable[str] = (), reading: FileReading = DEFAULT_READING
+) -> pl.DataFrame | None:
+    """Return how often each combination of texts occurs in a Parquet file, by DuckDB.
+
+    It has the text columns of `scan_pairs` without case_key, and n. DuckDB groups by the numbers
+    that the file has instead of repeated texts, in half the time of Polars. None if it isn't
+    installed, or if a column isn't text as it stands there.
+
+    Raises:
+        ValueError: as in `scan_pairs`.
+    """
+    if not path.name.lower().endswith(".parquet") or find_spec("duckdb") is None:
+        return None
+    if reading.unsure or set(str(path)) & GLOB_SIGNS:
+        return None
+    schema = _read_schema(_scan_file(path, reading), path)
+    columns = _list_mapped_columns(path, schema, mappings, reading)
+    texts = [name for name in columns if name not in {"case_key", "confidence"}]
+    if any(schema[columns[name]] != pl.String for name in texts):
+        return None
+    return _count_by_duckdb(path, {RENAMED_COLUMNS.get(n, n): columns[n] for n in texts})
+
+
+def _count_by_duckdb(path: Path, columns: Mapping[str, str]) -> pl.DataFrame | None:
+    """Return the rows of each combination of columns, under our names; None if it can't.
+
+    Polars then does the same, or says what is wrong with the file.
+    """
+    import duckdb  # noqa: PLC0415 - optional
+
+    texts = ", ".join(_quote(column) for column in columns.values())
+    pairs = "read_parquet(?, hive_partitioning = false)"
+    query = f"SELECT {texts}, count(*) FROM {pairs} GROUP BY ALL"  # noqa: S608 - names are quoted
+    schema = {**dict.fromkeys(columns, pl.String), COUNT_COLUMN: pl.UInt32}
+    parts = [pl.DataFrame(schema=schema)]
+    try:
+        with duckdb.connect(config=DUCKDB_SETTINGS) as connection:
+            connection.execute(query, [str(path)])
+            while rows := connection.fetchmany(ROWS_AT_ONCE):  # a frame of them needs pyarrow
+                parts.append(pl.DataFrame(rows, schema=schema, orient="row"))
+    except duckdb.Error:
+        return None
+    return pl.concat(parts)
+
+
+def _quote(name: str) -> str:
+    """Return a column's name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _build_column(name: str, file_column: str, dtype: pl.DataType, reading: FileReading) -> pl.Expr:

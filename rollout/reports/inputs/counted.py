@@ -49,36 +49,43 @@ class PairCounts:
     max_confidence: float | None
 
 
-def count_combinations(pairs: pl.LazyFrame) -> pl.LazyFrame:
+def count_combinations(pairs: pl.LazyFrame) -> pl.DataFrame:
     """Return how often each combination of `KEY_COLUMNS` occurs, in column n.
 
     >>> frame = pl.LazyFrame({"human": ["bear", "bear"], "model": ["bear", "bear"]})
-    >>> count_combinations(frame).select("human", "model", "n").collect().rows()
+    >>> count_combinations(frame).rows()
     [('bear', 'bear', 2)]
     """
     columns = pairs.collect_schema().names()
     present = [name for name in KEY_COLUMNS if name in columns]
-    missing = [pl.lit(None, pl.String).alias(name) for name in KEY_COLUMNS if name not in columns]
-    return (
-        pairs.group_by(present)
-        .agg(n=pl.len())
-        .with_columns(*missing)
-        .select(*KEY_COLUMNS, COUNT_COLUMN)
-    )
+    return pairs.group_by(present).agg(n=pl.len()).collect(engine="streaming")
 
 
 def count_pairs(
-    pairs: pl.LazyFrame, lever: Lever | None = None, *, limit: int = MAX_LISTED
+    pairs: pl.LazyFrame,
+    lever: Lever | None = None,
+    combinations: pl.DataFrame | None = None,
+    *,
+    limit: int = MAX_LISTED,
 ) -> PairCounts:
     """Return the counts and largest losses of streamed pairs, in constant memory.
 
     Args:
         pairs: columns of `PAIR_COLUMNS`, at least human and model; confidence in [0, 1].
         lever: gives the costs; without it each divergence costs 1.
+        combinations: the result of `count_combinations`, if it is known.
         limit: number of losses to keep.
     """
     # One query for each part: in a common query Polars would keep every row in memory.
-    table = _replace_blanks(count_combinations(pairs).collect(engine="streaming"))
+    if combinations is None:
+        combinations = count_combinations(pairs)
+    absent = [name for name in KEY_COLUMNS if name not in combinations.columns]
+    keys = combinations.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
+    table = keys.select(*KEY_COLUMNS, COUNT_COLUMN)
+    is_blank = [pl.col(name) == "" for name in ("human", "model")]
+    has_blanks = table.select(pl.any_horizontal(is_blank).any()).item()
+    if has_blanks:
+        table = _replace_blanks(table)
     if "confidence" not in pairs.collect_schema().names():
         return PairCounts(table, pl.DataFrame(), 0, None, None)
     confidence = pl.col("confidence")
@@ -86,15 +93,18 @@ def count_pairs(
     ((confidence_count, min_confidence, max_confidence),) = summary.collect(
         engine="streaming"
     ).rows()
-    differing = _select_divergences(pairs, lever)
+    differing = _select_divergences(_drop_blanks(pairs) if has_blanks else pairs, lever)
     losses = select_top_losses(differing, limit).collect(engine="streaming")
     return PairCounts(table, losses, confidence_count, min_confidence, max_confidence)
 
 
+def _drop_blanks(pairs: pl.LazyFrame) -> pl.LazyFrame:
+    return pairs.filter((pl.col("human") != "") & (pl.col("model") != ""))
+
+
 def _select_divergences(pairs: pl.LazyFrame, lever: Lever | None) -> pl.LazyFrame:
     """Return the divergent pairs, with a lever also their cost."""
-    has_answers = (pl.col("human") != "") & (pl.col("model") != "")
-    differing = pairs.filter((pl.col("human") != pl.col("model")) & has_answers)
+    differing = pairs.filter(pl.col("human") != pl.col("model"))
     return differing if lever is None else _add_costs(differing, lever)
 
 
@@ -128,9 +138,6 @@ def _add_costs(pairs: pl.LazyFrame, lever: Lever) -> pl.LazyFrame:
 
 def _replace_blanks(counts: pl.DataFrame) -> pl.DataFrame:
     """Return the counts with blank answers merged into nulls."""
-    is_blank = [pl.col(name) == "" for name in ("human", "model")]
-    if not counts.select(pl.any_horizontal(is_blank).any()).item():
-        return counts
     answers = [pl.col(name).replace("", None) for name in ("human", "model")]
     return (
         counts.with_columns(answers)

@@ -14,6 +14,7 @@ from rollout.formats.policy.reader import read_policy
 from rollout.formats.policy.scalars import read_distance, read_overlap
 from rollout.formats.records.label_set_texts import parse_set
 from rollout.formats.records.pair_files import (
+    count_text_rows,
     format_polars_error,
     list_pair_labels,
     rewrite_set_pairs,
@@ -116,7 +117,12 @@ def compare_pair_file(
         pairs = scan_pairs(file, column_mappings, reading)
         if overlap:
             return _compare_sets(file, pairs, _build_set_lever(file, pairs, overlap))
-        return _compare_pairs(file, pairs, pair_lever)
+        if pair_lever is not None and pair_lever.many:
+            return _compare_sets(file, pairs, pair_lever)
+        if pair_lever is not None and pair_lever.number is not None:
+            return _compare_numbers(file, pairs, pair_lever)
+        combinations = count_text_rows(file, column_mappings, reading)
+        return _compare_labels(file, count_pairs(pairs, pair_lever, combinations), pair_lever)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{file}: can't be read: {format_polars_error(error)}") from error
 
@@ -131,12 +137,7 @@ def _check_choices(policy: Path | None, tolerance: str, overlap: str) -> None:
         raise ValueError("--overlap is for sets and --tolerance for numbers; leave out one of them")
 
 
-def _compare_pairs(file: Path, pairs: pl.LazyFrame, lever: Lever | None) -> PairComparison:
-    if lever is not None and lever.many:
-        return _compare_sets(file, pairs, lever)
-    if lever is not None and lever.number is not None:
-        return _compare_numbers(file, pairs, lever)
-    pair_counts = count_pairs(pairs, lever)
+def _compare_labels(file: Path, pair_counts: PairCounts, lever: Lever | None) -> PairComparison:
     if lever is None:
         _refuse_numbers(file, pair_counts)
         _refuse_sets(file, pair_counts)
@@ -236,7 +237,8 @@ def _refuse_numbers(file: Path, pair_counts: PairCounts) -> None:
 
 def _refuse_sets(file: Path, pair_counts: PairCounts) -> None:
     """Raise ValueError if an answer holds several labels, as in `rollout init`."""
-    answers = {*pair_counts.table["human"].drop_nulls(), *pair_counts.table["model"].drop_nulls()}
+    table = pair_counts.table
+    answers = {*table["human"].drop_nulls().unique(), *table["model"].drop_nulls().unique()}
     sets = [text for text in answers if SEPARATOR in text or parse_set(text) != text]
     if sets:
         example = min(sets, key=lambda text: (SEPARATOR not in text, text))

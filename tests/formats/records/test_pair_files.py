@@ -4,9 +4,13 @@ import gzip
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rollout.core.policy.file_readings import FileReading
-from rollout.formats.records.pair_files import scan_pairs
+from rollout.formats.records import pair_files
+from rollout.formats.records.pair_files import count_text_rows, scan_pairs
+from rollout.reports.inputs.counted import count_combinations
 
 ROWS = {
     "case_key": ["a", "b", "c"],
@@ -116,3 +120,60 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         scan_pairs(tmp_path / "gone.csv")
     assert caught.value.filename.endswith("gone.csv")
+
+
+TEXTS = st.sampled_from(["bear", "none", "", "Bär", "Ba\u0308r", "a'b", 'a"b', " bear", None])
+
+
+@given(rows=st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=60), nan=st.booleans())
+def test_duckdb_counts_the_combinations_that_polars_counts(tmp_path_factory, rows, nan):
+    names = ["human", "model", 'si"te']
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+    frame = frame.with_columns(confidence=pl.lit(float("nan") if nan else 0.5))
+    path = written(tmp_path_factory.mktemp("pairs"), "p.parquet", frame)
+    mappings = ['site=si"te', 'window=si"te']
+    counted = count_text_rows(path, mappings)
+    expected = count_combinations(scan_pairs(path, mappings))
+    assert sorted(map(repr, counted.select(expected.columns).iter_rows())) == sorted(
+        map(repr, expected.iter_rows())
+    )
+    assert counted.schema == expected.select(counted.columns).schema
+
+
+def test_duckdb_reads_no_names_of_folders_and_no_other_file(tmp_path):
+    (tmp_path / "site=lake").mkdir()
+    path = written(tmp_path / "site=lake", "p.parquet", FRAME.drop("site"))
+    assert "site" not in count_text_rows(path).columns
+    assert count_text_rows(written(tmp_path, "[ab]*.parquet")) is None
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["[ab]*.parquet", "site=lake"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "reading"),
+    [
+        (FRAME.with_columns(human=pl.lit(1)), FileReading()),
+        (FRAME.with_columns(human=pl.concat_list("human")), FileReading()),
+        (FRAME, FileReading(unsure=("none",))),
+    ],
+)
+def test_duckdb_counts_only_texts_as_they_stand(tmp_path, frame, reading):
+    path = written(tmp_path, "p.parquet", frame)
+    assert count_text_rows(path, reading=reading) is None
+    assert scan_pairs(path, reading=reading).collect().height == 3
+
+
+def test_without_duckdb_or_with_another_kind_of_file_polars_counts(tmp_path, monkeypatch):
+    assert count_text_rows(written(tmp_path, "p.csv")) is None
+    path = written(tmp_path, "p.parquet")
+    assert count_text_rows(path).height == 3
+    monkeypatch.setattr(pair_files, "find_spec", lambda _name: None)
+    assert count_text_rows(path) is None
+
+
+def test_a_page_that_duckdb_cannot_read_is_left_to_polars(tmp_path):
+    path = tmp_path / "p.parquet"
+    pl.DataFrame({"human": ["bear"] * 5_000, "model": ["bear"] * 5_000}).write_parquet(path)
+    content = bytearray(path.read_bytes())
+    content[4:40] = bytes(36)
+    path.write_bytes(content)
+    assert count_text_rows(path) is None
