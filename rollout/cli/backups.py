@@ -9,7 +9,6 @@ import typer
 
 from rollout.cli.erasures import ExpectedHeads
 from rollout.cli.errors import print_refusals
-from rollout.cli.live import database_app
 from rollout.cli.runner import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
@@ -133,10 +132,3 @@ def _print_eras(eras: tuple[RolloutEra, ...]) -> None:
         if eras
         else "no rollouts: nothing to stop"
     )
-
-
-def extend_database() -> None:
-    """Add the commands for backups to `rollout db`."""
-    database_app.command("backup")(back_up_database)
-    database_app.command("restore")(restore_database)
-    database_app.command("accept-restored")(accept_restored_database)

@@ -1,7 +1,6 @@
-"""Commands of a live rollout: create tables, apply a policy, import records, tick."""
+"""Commands of a live rollout: apply a policy, import records, tick."""
 
 import json
-import os
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,16 +27,12 @@ from rollout.cli.record_options import (
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.replay import parse_salt, parse_training_cutoff, parse_version_content
 from rollout.cli.runner import (
-    DATABASE_VARIABLE,
-    DEFAULT_DATABASE_URL,
     ActorName,
     CommandRequest,
     LocalContext,
     PastInstant,
     RolloutName,
     build_runner,
-    connect_database,
-    convert_store_errors,
     open_database,
     parse_instant,
 )
@@ -48,7 +43,6 @@ from rollout.services.access.users import load_local_caller
 from rollout.services.engine.command_handler import Event, build_command_result
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.ledger.ledger_forms import change_forms
 from rollout.services.policies.policies import preview_policy, put_policy
 from rollout.services.records.import_vouching import (
     build_senders,
@@ -65,87 +59,13 @@ from rollout.services.records.record_import import (
     read_action_file,
 )
 from rollout.services.replay.replay import ReplayRequest, read_request_records
-from rollout.store.database.migrations import (
-    find_head_revision,
-    grant_privileges,
-    load_current_revision,
-    upgrade,
-)
 from rollout.store.ledger.ledger import Ledger
 
-database_app = typer.Typer(no_args_is_help=True)
 UNUSED_ROWS = "unreadable_or_repeated"
 
 ImporterName = Annotated[
     str, typer.Option("--by", help="the user who vouches for the times in the files")
 ]
-
-
-@database_app.callback()
-def describe_commands() -> None:
-    """Create, upgrade, back up and restore the database in ROLLOUT_DATABASE_URL.
-
-    Example: `rollout db upgrade`
-    """
-
-
-@database_app.command("upgrade")
-def upgrade_tables() -> None:
-    """Create the tables, or upgrade them to this version of the program; all or nothing.
-
-    The database is ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db).
-
-    Example: `rollout db upgrade`
-    """
-    with print_refusals(), convert_store_errors():
-        upgrade(os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL))
-        typer.echo(f"tables are at revision {find_head_revision()}")
-        with connect_database() as database:
-            changed = change_forms(database, datetime.now(UTC))
-        for name in changed:
-            typer.echo(f"{name}: the ledger goes on in form 2")
-
-
-@database_app.command("grant")
-def grant_role(
-    role: Annotated[
-        str,
-        typer.Argument(help="PostgreSQL role that `rollout serve` connects as", metavar="ROLE"),
-    ],
-) -> None:
-    """Grant a PostgreSQL role what the service needs, without ownership of the tables.
-
-    The owner of a table can drop the triggers that keep it append-only, so the service should not
-    own its tables. Create the role with PostgreSQL's tools, and run this after each upgrade.
-
-    Example: `rollout db grant rollout_service`
-    """
-    with print_refusals(), convert_store_errors(), connect_database() as database:
-        if database.engine.dialect.name == "sqlite":
-            raise ValueError("SQLite has no roles: protect the file by its permissions instead")
-        with database.begin_write() as transaction:
-            grant_privileges(transaction, role)
-    typer.echo(
-        f"{role} can run the service: set ROLLOUT_DATABASE_URL with this role for `rollout serve`"
-    )
-
-
-@database_app.command("current")
-def show_table_revision() -> None:
-    """Print the revision of the tables; exit 1 if this program needs another.
-
-    Example: `rollout db current`
-    """
-    with print_refusals(), convert_store_errors():
-        table_revision = load_current_revision(
-            os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
-        )
-    typer.echo(
-        f"tables: {table_revision or 'none'}; needed by this program: {find_head_revision()}"
-    )
-    if table_revision != find_head_revision():
-        typer.echo("run `rollout db upgrade`", err=True)
-        raise typer.Exit(1)
 
 
 def apply(

@@ -218,7 +218,7 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "deliveries": CommandEntry(
-        "status:manage_deliveries",
+        "deliveries:manage_deliveries",
         "List deliveries of reports, retry a failed one, or send a report.",
         needs_server=True,
     ),
@@ -242,10 +242,9 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "db": CommandEntry(
-        "live:database_app",
+        "database:app",
         "Create, upgrade, back up and restore the database in ROLLOUT_DATABASE_URL.",
         needs_server=True,
-        extension="backups:extend_database",
     ),
     "users": CommandEntry(
         "users:users_app",

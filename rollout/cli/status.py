@@ -1,6 +1,6 @@
-"""Commands that read a live rollout: its status, proposals, incidents, ledger, deliveries."""
+"""Commands that read a live rollout: its status, proposals, incidents."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -16,17 +16,13 @@ from rollout.cli.output import (
 )
 from rollout.cli.remote import ServerUrl, build_path, request_all_pages
 from rollout.cli.runner import (
-    ActorName,
     CommandRequest,
     LocalContext,
     PastInstant,
     RequestRunner,
     RolloutName,
-    build_runner,
 )
-from rollout.services.cells.cells import load_cells
 from rollout.services.cells.overview import load_rollout_overview
-from rollout.services.delivery.outbox import load_deliveries, queue_report, requeue_delivery
 from rollout.services.incidents.incidents import load_incidents
 from rollout.services.proposals.proposal_details import (
     PROPOSAL_STATES,
@@ -133,6 +129,8 @@ def incidents(
 
 def _list_cells(server: str | None, rollout: str, at: str | None) -> list[Any]:
     def run_locally(context: LocalContext) -> Any:
+        from rollout.services.cells.cells import load_cells  # noqa: PLC0415 - half a second
+
         return load_cells(
             context.service, context.caller, rollout, at=context.at, limit=NO_LIMIT
         ).items
@@ -166,100 +164,3 @@ def list_items(
     items: list[Any]
     (items,) = RequestRunner(at=at).run(CommandRequest("GET", path, run_locally))
     return items
-
-
-NO_DELIVERIES = "no deliveries yet; `reports` in the policy defines what is sent to which channel"
-
-
-def manage_deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each option
-    rollout: RolloutName,
-    failed: Annotated[bool, typer.Option("--failed", help="only failed deliveries")] = False,
-    again: Annotated[int | None, typer.Option("--retry", help="retry this delivery, by id")] = None,
-    report: Annotated[int | None, typer.Option("--send", help="send this report, by id")] = None,
-    to: Annotated[
-        list[str] | None, typer.Option(help="with --send: channel to send to (repeatable)")
-    ] = None,
-    by: ActorName = "",
-    server: ServerUrl = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """List deliveries of reports, retry a failed one, or send a report.
-
-    Example: `rollout deliveries ramps`
-
-    Retry: `rollout deliveries ramps --retry 7 --by ana`
-
-    Send: `rollout deliveries ramps --send 12 --to rangers --by ana`
-    """
-    if report is not None:
-        body = {"report": report, "channels": to or []}
-        request = CommandRequest(
-            "POST",
-            build_path(rollout, "deliveries"),
-            lambda context: _queue_report(context, rollout, report, to),
-            body,
-        )
-        (queued_deliveries,) = build_runner(server, by).run(request)
-        print_answer(
-            queued_deliveries,
-            "\n".join(map(format_delivery, queued_deliveries["items"])),
-            as_json=as_json,
-        )
-        return
-    if again is not None:
-        path = build_path(rollout, "deliveries", str(again), "retry")
-        request = CommandRequest(
-            "POST",
-            path,
-            lambda context: requeue_delivery(
-                context.database, context.caller, rollout, again, at=context.at
-            ),
-        )
-        (retried_delivery,) = build_runner(server, by).run(request)
-        print_answer(retried_delivery, format_delivery(retried_delivery), as_json=as_json)
-        return
-    state = "failed" if failed else "all"
-
-    def run_locally(context: LocalContext) -> Any:
-        state_filter = "failed" if failed else None
-        return load_deliveries(
-            context.database, context.caller, rollout, state=state_filter, limit=NO_LIMIT
-        ).items
-
-    delivery_list = list_items(
-        server, build_path(rollout, "deliveries"), {"state": state}, None, run_locally
-    )
-    print_answer(
-        delivery_list,
-        "\n".join(map(format_delivery, delivery_list)) or NO_DELIVERIES,
-        as_json=as_json,
-    )
-
-
-def _queue_report(
-    context: LocalContext, rollout: str, report: int, to: list[str] | None
-) -> dict[str, Any]:
-    """Queue a report and return its deliveries as the route does."""
-    if not to:
-        raise ValueError("no channel is named; add --to CHANNEL, as in the policy")
-    return {
-        "items": queue_report(context.database, context.caller, rollout, report, to, at=context.at)
-    }
-
-
-def format_delivery(delivery: Mapping[str, Any]) -> str:
-    """Return a delivery as a line: report, channel and state."""
-    summary = (
-        f"{delivery['id']} report {delivery['report']} to {delivery['channel']}"
-        f" ({delivery['subject']})"
-    )
-    if delivery["state"] == "sent":
-        return f"{summary}: sent {delivery['sent_at']}"
-    error_text = f": {delivery['error']}" if delivery["error"] else ""
-    attempts = delivery["attempts"]
-    attempt_text = (
-        f"after {attempts} {'try' if attempts == 1 else 'tries'}" if attempts else "not tried yet"
-    )
-    if delivery["state"] == "failed":
-        return f"{summary}: failed {attempt_text}{error_text}"
-    return f"{summary}: next try {delivery['next_at']}, {attempt_text}{error_text}"

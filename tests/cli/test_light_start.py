@@ -11,6 +11,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from rollout.cli.command_table import load_command
+from rollout.cli.database import COMMANDS as DATABASE_COMMANDS
 from rollout.cli.ledger import COMMANDS as LEDGER_COMMANDS
 from rollout.cli.main import COMMANDS, app
 
@@ -84,6 +85,7 @@ def test_a_command_imports_no_other_command():
         ["--help"],
         ["--version"],
         ["demo", "--list"],
+        ["db", "--help"],
         ["ledger", "--help"],
         ["ledger", "verify", str(LEDGER)],
     ],
@@ -94,6 +96,19 @@ def test_what_needs_no_engine_imports_none(words):
     assert HEAVY & set(modules) == set()
     assert len(modules) < MOST_MODULES
     assert peak < MOST_MEMORY
+
+
+COUNTING = {"polars", "narwhals", "jinja2", "rollout.tally", "rollout.replay", "alembic.command"}
+
+
+@pytest.mark.parametrize(
+    "words", [["stop"], ["narrow"], ["approve"], ["resume"], ["db", "current"]]
+)
+def test_a_command_that_counts_nothing_imports_nothing_that_counts(words):
+    code, _, modules = measured(*words, "--help")
+    assert code == 0
+    assert "rollout.services.engine.command_handler" in modules
+    assert COUNTING & set(modules) == set()
 
 
 def test_completion_imports_the_table_alone():
@@ -107,7 +122,7 @@ def test_completion_imports_the_table_alone():
 
 @pytest.mark.parametrize(
     ("name", "table"),
-    [(name, table) for table in (COMMANDS, LEDGER_COMMANDS) for name in table],
+    [(name, table) for table in (COMMANDS, DATABASE_COMMANDS, LEDGER_COMMANDS) for name in table],
 )
 def test_a_table_has_the_first_paragraph_of_each_help(name, table):
     if not table[name].is_available():

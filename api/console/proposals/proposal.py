@@ -68,8 +68,8 @@ from rollout.services.proposals.approval_permissions import (
     describe_missing_approvers,
     load_eligible_approvers,
 )
-from rollout.services.proposals.eligible_approvers import format_needs
-from rollout.services.proposals.proposal_details import Proposal, find_proposal_sites, load_proposal
+from rollout.services.proposals.eligible_approvers import find_proposal_sites, format_needs
+from rollout.services.proposals.proposal_details import Proposal, load_proposal
 from rollout.services.proposals.proposal_evidence import (
     ProposalEvidence,
     find_readings_by_evidence,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import polars as pl
 
+from rollout.core.records.row_remarks import RemarkReason
 from rollout.formats.records.rejected_rows import (
     build_empty_faults,
     build_empty_remarks,
@@ -20,7 +21,7 @@ from rollout.formats.records.rejected_rows import (
 )
 from rollout.formats.records.times import convert_to_instants, parse_times
 from rollout.formats.records.values import find_time_faults, find_time_notes
-from rollout.tally.frames import RecordKind, RemarkReason, share_constants
+from rollout.tally.frames import RecordKind, share_constants
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

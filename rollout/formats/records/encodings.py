@@ -10,8 +10,8 @@ from __future__ import annotations
 import codecs
 import re
 
+from rollout.core.records.row_remarks import RemarkReason
 from rollout.formats.records.rejected_rows import RecordError
-from rollout.tally.frames import RemarkReason
 
 BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 ZERO_SHARE = 0.4

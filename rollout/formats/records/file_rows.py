@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from rollout.core.records.row_remarks import RemarkReason
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.formats.records.text_rows import (
     NOT_UTF8,
@@ -19,7 +20,6 @@ from rollout.formats.records.text_rows import (
     decode_lines,
     replace_blanks,
 )
-from rollout.tally.frames import RemarkReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

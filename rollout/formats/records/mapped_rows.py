@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from rollout.core.records.row_remarks import RemarkReason
 from rollout.formats.records.column_layout import ColumnLayout, arrange_columns
 from rollout.formats.records.outcome_values import expand_values
 from rollout.formats.records.rejected_rows import build_empty_remarks
-from rollout.tally.frames import ATTRIBUTE_PREFIX, REMARK_SCHEMA, RecordKind, RemarkReason
+from rollout.tally.frames import ATTRIBUTE_PREFIX, REMARK_SCHEMA, RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

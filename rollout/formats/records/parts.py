@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from rollout.core.records.row_remarks import RemarkReason
 from rollout.formats.records.column_map import REQUIRED_COLUMNS
 from rollout.formats.records.rejected_rows import (
     build_empty_faults,
@@ -25,7 +26,6 @@ from rollout.tally.frames import (
     SAMPLED_ARM,
     VALUE_PREFIX,
     RecordKind,
-    RemarkReason,
     Schema,
     build_decisions_schema,
     build_outcomes_schema,

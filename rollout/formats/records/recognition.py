@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from rollout.core.policy.file_readings import FileReading
+from rollout.core.records.row_remarks import RemarkReason
 from rollout.formats.policy.draft import MAX_LABELS
 from rollout.formats.policy.scalars import DELIMITERS
 from rollout.formats.records.encodings import convert_to_utf8, recognize_encoding
@@ -32,7 +33,7 @@ from rollout.formats.records.text_formats import (
     rewrite_decimals,
 )
 from rollout.formats.records.text_rows import read_unpacked
-from rollout.tally.frames import VALUE_PREFIX, RecordKind, RemarkReason
+from rollout.tally.frames import VALUE_PREFIX, RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.tally.frames import REMARK_SCHEMA, UNREADABLE_REASONS, RecordKind, RemarkReason
+from rollout.core.records.row_remarks import UNREADABLE_REASONS, RemarkReason
+from rollout.tally.frames import REMARK_SCHEMA, RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from rollout.tally.frames import RemarkReason
+    from rollout.core.records.row_remarks import RemarkReason
 
 
 NOT_UTF8 = "bytes that are not UTF-8; save the file as UTF-8"

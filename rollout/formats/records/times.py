@@ -16,10 +16,12 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from rollout.tally.frames import RemarkReason, Schema
+from rollout.core.records.row_remarks import RemarkReason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from rollout.tally.frames import Schema
 
 TIME_PATTERN = (
     r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from rollout.core.records.row_remarks import RemarkReason
 from rollout.formats.records.column_map import CASE_COLUMNS, COLUMN_NAMES, REQUIRED_COLUMNS
 from rollout.formats.records.rejected_rows import (
     build_empty_faults,
@@ -22,7 +23,6 @@ from rollout.tally.frames import (
     SAMPLED_ARM,
     SAMPLED_ARMS,
     VALUE_PREFIX,
-    RemarkReason,
 )
 
 if TYPE_CHECKING:

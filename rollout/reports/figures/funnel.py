@@ -11,11 +11,12 @@ from rollout.core.policy.label_sets import is_label_set
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
+from rollout.core.records.row_remarks import RemarkReason
 from rollout.reports.figures.missing_decisions import count_reasons, find_missing_reasons
 from rollout.reports.inputs.decided_by import mark_uncounted_units
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.statistics.intervals import Share, compute_missing_bounds, compute_share
-from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RemarkReason
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 OTHER_CASE_PICKED = "another case of the unit was sampled"
 OUTSIDE_WINDOWS = "outside every window"

@@ -17,11 +17,12 @@ from rollout.core.policy.evidence_sources import BEFORE_SOURCES
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.stages import Stage
 from rollout.core.records.label_cleaning import DROP, RELABEL, CleaningChoice, find_final_choices
+from rollout.core.records.row_remarks import RemarkReason
 from rollout.reports.inputs.decided_by import MODEL, assign_deciders
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.text.formatting import format_count, format_quantity, join_words
 from rollout.reports.text.source_text import CountedSource
-from rollout.tally.frames import INSTANT, VALUE_PREFIX, RecordFrames, RemarkReason
+from rollout.tally.frames import INSTANT, VALUE_PREFIX, RecordFrames
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ import polars as pl
 from rollout.core.calendar.sites import OTHER_WINDOW
 from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
+from rollout.core.records.row_remarks import RemarkReason
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RemarkReason
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 from rollout.tally.reviewer_checks import compute_required_reliability, mark_excluded
 
 SEVERAL_LABELS = "several labels by one reviewer"

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap as _wrap
 
+from rollout.core.records.row_remarks import UNREADABLE_REASONS
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.funnel import FileRowCounts, Funnel, RowExample
@@ -26,7 +27,6 @@ from rollout.reports.text.formatting import (
     to_sentence,
 )
 from rollout.reports.text.state_text import describe_remark
-from rollout.tally.frames import UNREADABLE_REASONS
 
 DEFAULT_WIDTH = 80
 MAX_ROWS = 40  # of a list; report.html has more

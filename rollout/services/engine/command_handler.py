@@ -18,8 +18,6 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.permissions import Caller
 from rollout.core.scope.projection import apply_events
-from rollout.services.engine.evidence_seals import seal_proposals
-from rollout.services.engine.frozen_sources import freeze_sources
 from rollout.services.engine.new_versions import list_new_versions
 from rollout.services.engine.rollout_state import (
     NoSuchRolloutError,
@@ -142,14 +140,24 @@ def _try_execute(
     if not events:
         return ()  # nothing to write, so don't wait for the write lock
     if any(isinstance(event, ProposalRaised) for event in events):
-        with database.begin_read() as transaction:
-            events = seal_proposals(transaction, state, events)
-            events = freeze_sources(transaction, state, events)
+        events = _seal_proposals(database, state, events)
     with database.begin_write(is_urgent=True) as transaction:
         Ledger(transaction, state.rollout).append(
             events, after=state.scope.revision, access_head=access_head
         )
     return events
+
+
+def _seal_proposals(
+    database: Database, state: RolloutState, events: tuple[LedgerEvent, ...]
+) -> tuple[LedgerEvent, ...]:
+    # what counts is loaded only here, because a stop from the command line must not wait for it
+    from rollout.services.engine.evidence_seals import seal_proposals  # noqa: PLC0415
+    from rollout.services.engine.frozen_sources import freeze_sources  # noqa: PLC0415
+
+    with database.begin_read() as transaction:
+        events = seal_proposals(transaction, state, events)
+        return freeze_sources(transaction, state, events)
 
 
 def decide_command(state: RolloutState, build_command: CommandBuilder) -> tuple[LedgerEvent, ...]:

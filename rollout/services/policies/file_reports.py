@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from rollout.core.policy.label_sets import EMPTY_SET
+from rollout.core.records.row_remarks import UNREADABLE_REASONS, RemarkReason
 from rollout.formats.records.column_layout import format_suggestion
 from rollout.formats.records.column_map import COLUMN_NAMES
 from rollout.formats.records.encodings import SINGLE_BYTE
@@ -14,13 +15,7 @@ from rollout.formats.records.recognition import RecognizedFile
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.formats.records.text_formats import has_local_times
 from rollout.reports.text.formatting import format_percent
-from rollout.tally.frames import (
-    ATTRIBUTE_PREFIX,
-    UNREADABLE_REASONS,
-    RecordFrames,
-    RecordKind,
-    RemarkReason,
-)
+from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames, RecordKind
 
 WARNING_SHARE = 0.01
 UNREADABLE = [reason.value for reason in UNREADABLE_REASONS]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rollout.core.scope.approvals import (
     GroupsByUser,
@@ -14,17 +15,20 @@ from rollout.core.scope.approvals import (
 from rollout.core.scope.permissions import OPERATOR, Caller, Permission, require_permission
 from rollout.core.scope.scope import ProposalState as ScopeProposal
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.engine.service import Service
 from rollout.services.proposals.eligible_approvers import (
     MAX_LISTED_NAMES,
     describe_missing_roles,
+    find_proposal_sites,
     format_names,
     format_needs,
     format_sites,
     load_present_approvers,
 )
-from rollout.services.proposals.proposal_details import Proposal, find_proposal_sites
 from rollout.store.database.session import Transaction
+
+if TYPE_CHECKING:
+    from rollout.services.engine.service import Service
+    from rollout.services.proposals.proposal_details import Proposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class ResumeAskers:
 
 
 def load_eligible_approvers(
-    service: Service, caller: Caller, rollout_name: str, proposal: Proposal
+    service: "Service", caller: Caller, rollout_name: str, proposal: "Proposal"
 ) -> tuple[str, ...]:
     """Return the users whose approval would count, by name.
 
@@ -74,7 +78,7 @@ def load_eligible_approvers(
 
 
 def describe_missing_approvers(
-    service: Service, caller: Caller, rollout_name: str, proposal_id: str
+    service: "Service", caller: Caller, rollout_name: str, proposal_id: str
 ) -> str:
     """Describe the missing approvers of an open proposal; "" if enough are left.
 
@@ -108,7 +112,7 @@ def describe_remaining_approvers(
 
 
 def load_resume_askers(
-    service: Service,
+    service: "Service",
     caller: Caller,
     rollout_name: str,
     required_groups: Sequence[str],
@@ -144,7 +148,7 @@ def load_resume_askers(
     )
 
 
-def _load_approvers(service: Service, transaction: Transaction) -> tuple[Caller, ...] | None:
+def _load_approvers(service: "Service", transaction: Transaction) -> tuple[Caller, ...] | None:
     return load_present_approvers(
         transaction,
         at=service.clock.now(),

@@ -13,10 +13,28 @@ from rollout.reports.text.formatting import format_quantity, join_words
 from rollout.services.access.access_state import build_caller
 from rollout.services.access.credential_resets import NO_LIMITS, load_approval_limits
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.proposals.proposal_details import find_proposal_sites
 from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.users import Users
 from rollout.store.database.session import Transaction
+
+
+def find_proposal_sites(state: RolloutState, proposal_id: str) -> tuple[str, ...]:
+    """Return the sites of an open proposal; () for any other id.
+
+    A policy proposal concerns all sites of the old and the new policy.
+    """
+    proposal = state.scope.proposals.get(proposal_id)
+    if proposal is None:
+        return ()
+    if proposal.cell is not None:
+        return (proposal.cell.site,)
+    stop = state.scope.stops.get(proposal.about)
+    if proposal.kind == "resume" and stop is not None:
+        return tuple(sorted({cell.site for cell in stop.cells}))
+    new_policy = state.pending.get(proposal.about)
+    return tuple(
+        dict.fromkeys((*state.policy.sites_by_id, *(new_policy.sites_by_id if new_policy else ())))
+    )
 
 
 def list_pending_approvals(

@@ -34,6 +34,7 @@ from rollout.reports.text.state_text import CLOSED_PROPOSALS
 from rollout.services.engine.cell_gains import Gain, load_gains
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
+from rollout.services.proposals.eligible_approvers import find_proposal_sites
 from rollout.services.proposals.proposal_waits import (
     EvidenceImport,
     ImportsByRevision,
@@ -206,25 +207,6 @@ def _add_gains(
     return tuple(
         replace(proposal, gains=gains.get(key, ()))
         for key, proposal in zip(keys, proposals, strict=True)
-    )
-
-
-def find_proposal_sites(state: RolloutState, proposal_id: str) -> tuple[str, ...]:
-    """Return the sites of an open proposal; () for any other id.
-
-    A policy proposal concerns all sites of the old and the new policy.
-    """
-    proposal = state.scope.proposals.get(proposal_id)
-    if proposal is None:
-        return ()
-    if proposal.cell is not None:
-        return (proposal.cell.site,)
-    stop = state.scope.stops.get(proposal.about)
-    if proposal.kind == "resume" and stop is not None:
-        return tuple(sorted({cell.site for cell in stop.cells}))
-    new_policy = state.pending.get(proposal.about)
-    return tuple(
-        dict.fromkeys((*state.policy.sites_by_id, *(new_policy.sites_by_id if new_policy else ())))
     )
 
 

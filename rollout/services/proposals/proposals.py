@@ -21,10 +21,8 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.core.scope.policy_changes import RULES_PROPOSAL
 from rollout.core.scope.scope import GivenApproval, ProposalState, count_filled_needs
 from rollout.services.engine.command_handler import CommandResult, run_command
-from rollout.services.engine.evidence_reader import load_cell_evidence
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
-from rollout.services.proposals.proposal_details import find_proposal_sites
-from rollout.services.proposals.rule_losses import build_void_reasons, load_rules_losses
+from rollout.services.proposals.eligible_approvers import find_proposal_sites
 from rollout.store.database.errors import StoreError
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
@@ -166,6 +164,11 @@ def _load_rules_effects(
     proposal = state.scope.proposals.get(proposal_id)
     if proposal is None or proposal.kind != RULES_PROPOSAL:
         return {}
+    from rollout.services.proposals.rule_losses import (  # noqa: PLC0415 - reads evidence
+        build_void_reasons,
+        load_rules_losses,
+    )
+
     with database.begin_read() as transaction:
         losses = load_rules_losses(transaction, state)
     return {
@@ -281,6 +284,8 @@ def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
     require_permission(caller, Permission.PROPOSE, rollout_name)
     require_permission(caller, Permission.PROPOSE, rollout_name, (cell.site,))
     names = {version}
+    # what counts takes half a second to load, which no other command here needs
+    from rollout.services.engine.evidence_reader import load_cell_evidence  # noqa: PLC0415
 
     def build_command(state: RolloutState) -> Command:
         if cell not in state.policy.cell_set:

@@ -14,6 +14,7 @@ from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_rules import find_content_fault
+from rollout.core.records.row_remarks import UNREADABLE_REASONS
 from rollout.core.scope.renames import merge_training_cutoffs
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.formats.policy.reader import read_policy
@@ -40,7 +41,6 @@ from rollout.services.replay.file_contents import (
 from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
 from rollout.tally.frames import (
     SAMPLED_ARM,
-    UNREADABLE_REASONS,
     RecordFrames,
     RecordKind,
     RowCount,

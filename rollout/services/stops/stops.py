@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
@@ -18,7 +18,6 @@ from rollout.core.scope.stop_targets import (
 )
 from rollout.services.engine.command_handler import CommandBuilder, CommandResult, run_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
-from rollout.services.engine.service import Service
 from rollout.services.proposals.approval_permissions import describe_remaining_approvers
 from rollout.services.proposals.eligible_approvers import format_needs, load_present_approvers
 from rollout.services.stops.stop_latency import (
@@ -30,6 +29,9 @@ from rollout.services.stops.stop_latency import (
 )
 from rollout.store.database.append_failures import NARROWING, STOP
 from rollout.store.database.session import Database
+
+if TYPE_CHECKING:
+    from rollout.services.engine.service import Service
 
 
 class UnknownStopError(RefusalError):
@@ -255,7 +257,7 @@ def _describe_resume(resume_proposal: ProposalState) -> str:
     )
 
 
-def load_stops(service: Service, caller: Caller, rollout_name: str, *, at: datetime) -> StopList:
+def load_stops(service: "Service", caller: Caller, rollout_name: str, *, at: datetime) -> StopList:
     """Return the active stops at the caller's sites, newest first."""
     require_permission(caller, Permission.READ, rollout_name)
     state = service.state_cache.reload_rollout(rollout_name).state
