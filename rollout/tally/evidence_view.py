@@ -8,12 +8,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property, partial
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.audit_readings import WEIGHTED_MEASURES, are_audits_met, weighs_audits
+from rollout.core.policy.audit_readings import (
+    ROUNDING,
+    WEIGHTED_MEASURES,
+    average_log_e_path,
+    weighs_audits,
+)
 from rollout.core.policy.cell_evidence import MeasureKey, VersionEvidence
 from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.counting_rules import has_guard_tests
@@ -433,7 +439,7 @@ class EvidenceView:
                 counts = window.get_counts_at(condition, chosen)
                 audits = window.audits.get_counts_at(condition, chosen)
                 parts = (condition, counts, window.audits.weights, audits, self.policy)
-                is_met = are_audits_met(*parts)
+                is_met = average_log_e_path(*parts) >= log(1 / risk) - ROUNDING
             elif window.has_blocks(condition) and not is_renewal:
                 is_met = find_met_blocks(condition, window, chosen, risk, self.policy)
             else:

@@ -68,10 +68,10 @@ def average_log_e(
     return float(_average(np.array(uniform_log_e), np.array(weighted)))
 
 
-def are_audits_met(
+def average_log_e_path(
     condition: Condition, counts: Ints, weights: Floats, audits: Ints, policy: Policy
-) -> NDArray[np.bool_]:
-    """Return at which looks the mean of both e-values is 1 or more, as renewals ask.
+) -> Floats:
+    """Return `average_log_e` at several looks, shape (looks,).
 
     Args:
         condition: a condition on a share or cost.
@@ -87,8 +87,7 @@ def are_audits_met(
         losses=[*levels] * len(weights),
         at_most=at_most,
     )
-    uniform = compute_log_e_rows(condition, counts, policy)
-    return np.asarray(_average(uniform, weighted) >= -ROUNDING)
+    return _average(compute_log_e_rows(condition, counts, policy), weighted)
 
 
 def _average(first: Floats, second: Floats) -> Floats:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rollout.core.policy.audit_readings import (
     WeightedCounts,
-    are_audits_met,
+    average_log_e_path,
     compute_weighted_mean,
     count_audits,
     find_audit_counts,
@@ -52,7 +52,8 @@ def test_a_reading_is_the_mean_of_both_published_e_values(
     assert reading.is_met == (expected > 0) == (not reading.has_turned)
     rows = np.array([counts, counts]), np.array([weight for weight, *_ in groups])
     pairs = np.array([[pair for _, *pair in groups]] * 2)
-    assert are_audits_met(condition, *rows, pairs, POLICY).tolist() == [reading.is_met] * 2
+    path = average_log_e_path(condition, *rows, pairs, POLICY)
+    assert path == pytest.approx([reading.compute_log_e(POLICY)] * 2, abs=1e-12)
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 300)] * 3), min_size=1, max_size=4))
@@ -78,9 +79,9 @@ def test_shares_whose_audits_all_weigh_one_lie_between_both_tests_of_the_same_un
 def test_no_records_are_no_evidence():
     assert read_condition(AGREEMENT, (0, 0), 1.0, POLICY).is_met
     empty = np.zeros((1, 2), dtype=np.int64), np.array([1, 0.1]), np.zeros((1, 2, 2))
-    assert are_audits_met(AGREEMENT, *empty, POLICY).tolist() == [True]
+    assert average_log_e_path(AGREEMENT, *empty, POLICY) == pytest.approx(0, abs=1e-12)
     none = np.zeros((1, 2), dtype=np.int64), np.zeros(0), np.zeros((1, 0, 2))
-    assert are_audits_met(AGREEMENT, *none, POLICY).tolist() == [True]
+    assert average_log_e_path(AGREEMENT, *none, POLICY) == pytest.approx(0, abs=1e-12)
 
 
 def test_a_renewal_counts_all_audits_and_asks_for_e_of_one():
