@@ -129,8 +129,8 @@ FORGETTING_NOTE: Final = (
 )
 AUDITS_NOTE: Final = (
     "This renewal is weighted by the audits' shares: each audited case weighs the least share over"
-    " its own. Counted are those that the least share alone would have drawn, and all; the value so"
-    " far is the weighted one. The e-value is the mean of that of all, weighted, and that of the"
+    " its own. Counted are those that the least share alone would have sampled, and all; the value"
+    " so far is the weighted one. The e-value is the mean of that of all, weighted, and that of the"
     " least share."
 )
 
