@@ -10,14 +10,16 @@ from sqlalchemy import func, select, text
 from rollout.core.policy.audit_readings import find_audit_counts
 from rollout.core.policy.stages import UnsureShare
 from rollout.core.scope.events import Narrowed, ProposalRaised, Renewed
+from rollout.services.engine.policy_application import apply_policy
 from rollout.services.replay.replay import read_request_records
 from rollout.store.tables.append_only import CLOSE_PURGE, OPEN_PURGE
 from rollout.store.tables.tables import counted_units
 from rollout.tally.audit_weights import NO_CONFIDENCE, UNRECORDED
-from rollout.tally.slots import find_slot_before
+from rollout.tally.slots import find_slot_before, to_instant
 from tests.chance import list_unsealed_events
 from tests.replay.test_confidence_floors import BANDS, write_rows
 from tests.services.engine.test_live import (
+    ANA,
     all_at_first,
     find_evidence_faults,
     live,
@@ -143,6 +145,30 @@ def test_live_and_replay_renew_on_the_same_weights(database, tmp_path):
     forge_bands(database, counted_units.c.bucket == 0, counted_units.c.slot <= last_slot)
     faults = find_evidence_faults(database)
     assert any("its readings are" in fault and "over audits" in fault for fault in faults)
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_renewals_weigh_audits_from_the_edit_on_that_asks_for_them(database, tmp_path):
+    weighing = RENEWED.replace("units: 100", "units: 20")
+    policy, history = parse_policy(weighing), build_letters(tmp_path)
+    uniform = weighing.replace(AUDITS, "audit: 10%")
+    slots = replayed(history, policy, AFTER)[0][: SLOTS // 2]
+    start, edited = all_at_first(database, "story", history), slots[SLOTS // 4]
+
+    def before_slot(slot, at):
+        if slot == edited:
+            apply_policy(database, weighing, ANA, at)
+        return start(slot, at)
+
+    events = live(database, uniform, slots, AFTER, before_slot=before_slot)
+    edit = to_instant(edited, policy.tick)
+    renewals = [e for e in events if isinstance(e, ProposalRaised) and e.kind == "renewal"]
+    is_weighed = [bool(find_audit_counts(event.readings[0])) for event in renewals]
+    assert is_weighed == [event.at >= edit for event in renewals]
+    assert {True, False} == set(is_weighed)
+    assert list_weighted_renewals(events)
+    assert find_evidence_faults(database) == []
 
 
 # An edit while units are under way
