@@ -8,11 +8,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property, partial
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.audit_readings import (
+    ROUNDING,
+    WEIGHTED_MEASURES,
+    average_log_e_path,
+    weighs_audits,
+)
 from rollout.core.policy.cell_evidence import MeasureKey, VersionEvidence
 from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.counting_rules import has_guard_tests
@@ -33,7 +40,7 @@ from rollout.core.policy.wave_conditions import WAVE_POOL, WaveCondition, are_wa
 from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gain import ArmUnits
-from rollout.tally.count_windows import CountWindow
+from rollout.tally.count_windows import AuditWindow, CountWindow
 from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units
 from rollout.tally.gate_series import (
@@ -58,7 +65,6 @@ from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import BoolArray, CellUnitArrays, IntArray, UnitArrays, UnitClasses
 from rollout.tally.value_series import ValueSeries
 
-WEIGHTED_MEASURES = frozenset({"agreement", "recall", "precision", "cost"})
 _BEFORE_ALL_SLOTS = np.array([FIRST_SLOT])  # before all slots, where gates are read too
 
 
@@ -188,7 +194,10 @@ class EvidenceView:
         return self._select_attempt(self.rows.planted)
 
     def _select_attempt(self, rows: UnitArrays) -> UnitArrays:
-        rows = self._select_visible(rows)
+        return self._limit_rows(self._select_visible(rows))
+
+    def _limit_rows(self, rows: UnitArrays) -> UnitArrays:
+        """Return the rows of this attempt."""
         if self.state.attempt == 1:
             return rows
         return rows.select(rows.occurred >= self.find_first_slot(self.state.attempt_since))
@@ -209,9 +218,10 @@ class EvidenceView:
         return is_visible
 
     def select_audited(self, rows: UnitArrays) -> UnitArrays:
-        """Return the familiar units with a blind review at their confidence, for guards.
+        """Return the familiar units with a blind review at their confidence.
 
-        Gates count the visible ones: those that every confidence would have sampled.
+        Guards and renewals weigh them. Gates count the visible ones: those that every confidence
+        would have sampled.
         """
         if self.shares.band_buckets is None or not self.stage_history.ever_left_shadow:
             return self._select_visible(rows)
@@ -227,11 +237,16 @@ class EvidenceView:
 
     def find_weights(self, rows: UnitArrays) -> NDArray[np.float64] | None:
         """Return each unit's weight under the shares of its time; None where all are 1."""
-        if self.shares.band_weights is None:
+        if not self.shares.has_weights:
             return None
-        stage_levels = self.stage_history.find_levels(rows.occurred)
-        weights = self.shares.band_weights[stage_levels, self.unit_classes.bands[rows.unit_class]]
+        weights = self._compute_weights(rows)
         return None if (weights == 1).all() else weights
+
+    def _compute_weights(self, rows: UnitArrays) -> NDArray[np.float64]:
+        assert self.shares.band_weights is not None  # noqa: S101 - callers ask for weights first
+        stage_levels = self.stage_history.find_levels(rows.occurred)
+        bands = self.unit_classes.bands[rows.unit_class]
+        return self.shares.band_weights[stage_levels, bands]
 
     def find_familiar(self, rows: UnitArrays) -> BoolArray:
         """Return which units were familiar to the version when they occurred."""
@@ -262,14 +277,25 @@ class EvidenceView:
         conditions = (guard.condition for guard in self.policy.list_guards(self.cell))
         return ValueSeries(rows, self.unit_classes, rule, find_line(rule, conditions))
 
-    def _build_window(self, since: datetime) -> CountWindow:
+    @cached_property
+    def _audited_gate_rows(self) -> UnitArrays:
+        return self._limit_rows(self.select_audited(self.rows.gate))
+
+    def _build_window(self, since: datetime, *, has_audits: bool = False) -> CountWindow:
         first_slot = self.find_first_slot(since)
         parts = (self.gate_rows, self.planted_rows)
         rows, planted = (part.select(part.occurred >= first_slot) for part in parts)
         arms, wave = self._build_arms_since(first_slot), self._build_wave_since(first_slot)
-        if len(rows) + len(planted) == sum(map(len, parts)) and not arms and not wave:
+        is_whole = len(rows) + len(planted) == sum(map(len, parts))
+        if is_whole and not arms and not wave and not has_audits:
             return self.attempt_window  # a cell's first stage: counting it twice takes long
-        return CountWindow(rows, self.unit_classes, self.conditions, arms, planted, wave=wave)
+        window = CountWindow(rows, self.unit_classes, self.conditions, arms, planted, wave=wave)
+        if has_audits:
+            audited = self._audited_gate_rows
+            audited = audited.select(audited.occurred >= first_slot)
+            weights = self._compute_weights(audited)
+            window.audits = AuditWindow(audited, weights, self.unit_classes)
+        return window
 
     def _limit_to_attempt(self, first_slot: int) -> int:
         """Return the later of a slot and the attempt's first one, also for other cells' units."""
@@ -334,7 +360,11 @@ class EvidenceView:
     def grant_windows(self) -> dict[str, CountWindow]:
         """Return the evidence since the start of each grant, by stage."""
         starts = {grant.stage: grant.evidence_start for grant in self.state.grants}
-        return {stage: self._build_window(start) for stage, start in starts.items()}
+        has_weights = self.shares.has_weights
+        return {
+            stage: self._build_window(start, has_audits=has_weights)
+            for stage, start in starts.items()
+        }
 
     def get_gate_series(
         self, stage_level: int, minimum_window: CountWindow, first_slot: int = FIRST_SLOT
@@ -405,6 +435,11 @@ class EvidenceView:
             elif isinstance(condition, WaveCondition):
                 counts = window.get_wave_counts_at(condition, chosen)
                 is_met = are_waves_met(condition, counts, risk)
+            elif window.audits is not None and weighs_audits(condition):
+                counts = window.get_counts_at(condition, chosen)
+                audits = window.audits.get_counts_at(condition, chosen)
+                parts = (condition, counts, window.audits.weights, audits, self.policy)
+                is_met = average_log_e_path(*parts) >= log(1 / risk) - ROUNDING
             elif window.has_blocks(condition) and not is_renewal:
                 is_met = find_met_blocks(condition, window, chosen, risk, self.policy)
             else:
@@ -424,9 +459,9 @@ class EvidenceView:
         window = self.grant_windows[self.policy.stage_ids[stage_level]]
         assert gate is not None  # noqa: S101 - each grant has a gate
         slots = np.concatenate([_BEFORE_ALL_SLOTS, window.slots])
-        positions = window.count_rows_by(slots)
-        holds = (window.judged_counts[positions] >= max(gate.minimum.units, 1)) & (
-            window.reviewer_counts[positions] >= gate.minimum.reviewers
+        units, positions = window.units, window.units.count_rows_by(slots)
+        holds = (units.judged_counts[positions] >= max(gate.minimum.units, 1)) & (
+            units.reviewer_counts[positions] >= gate.minimum.reviewers
         )
         conditions = self.policy.list_conditions(stage_level, self.cell)
         is_met = self._are_all_met(conditions, window, slots, holds, 1.0, is_renewal=True)

@@ -99,6 +99,11 @@ class StageShares:
     band_buckets: IntArray | None = None
     band_weights: NDArray[np.float64] | None = None
 
+    @property
+    def has_weights(self) -> bool:
+        """Return whether audits of any stage weigh less than 1."""
+        return self.band_weights is not None and bool((self.band_weights < 1).any())
+
     def find_audited(self, stage_levels: IntArray, bands: IntArray, buckets: IntArray) -> BoolArray:
         """Return which units get a blind decision at their confidence."""
         if self.band_buckets is None:

@@ -90,11 +90,11 @@ def recount(rows, sight):
         missing=len(whole) - len(judged),
         days=len({row["day"] for row in judged}),
         reviewers=len({row["reviewer"] for row in judged}),
-        counts={c.key: _taken(c, rows, sight.policy) for c in sight.conditions},
+        counts={c.key: count_taken(c, rows, sight.policy) for c in sight.conditions},
     )
 
 
-def _taken(condition, rows, policy):
+def count_taken(condition, rows, policy):
     rows = [row for row in rows if row["lever"] == (condition.lever or policy.whole_unit_lever)]
     if condition.measure == "cost":
         levels = policy.cost_levels

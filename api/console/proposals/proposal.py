@@ -291,6 +291,7 @@ def _build_evidence_context(
         "forgets": state.policy.evidence.forget is not None,
         "objective": describe_objective(state.policy.charter.objective, state.policy.outcomes),
         "rows": rows,
+        "weighs": any(r.frozen is not None and r.frozen.audits for r in evidence.readings),
         "void_risk": describe_void_risk(evidence),
         "lede": describe_progress(details, is_met=bool(rows) and all(row.met for row in rows)),
         "plain_readings": list_plain_readings(evidence.readings),

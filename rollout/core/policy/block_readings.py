@@ -96,7 +96,7 @@ def compute_mixed_log_e(condition: Condition, sums: Ints, starts: Ints, policy: 
         starts: number of blocks that have begun by each look, shape (looks,).
         policy: gives the cost levels.
     """
-    return mix_log_e(_compute_log_e_rows(condition, sums, policy), starts)
+    return mix_log_e(compute_log_e_rows(condition, sums, policy), starts)
 
 
 def find_mixtures_met(
@@ -128,7 +128,7 @@ def _get_first_threshold(condition: Condition, risk: float) -> GateThreshold:
     return get_gate_threshold(condition.line, risk * (1 - LATER_STARTS_WEIGHT))
 
 
-def _compute_log_e_rows(condition: Condition, rows: Ints, policy: Policy) -> Floats:
+def compute_log_e_rows(condition: Condition, rows: Ints, policy: Policy) -> Floats:
     """Return ln E of each row of counts."""
     if not len(rows):
         return np.zeros(0)

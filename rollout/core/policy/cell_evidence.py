@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from rollout.core.policy.audit_readings import AuditCounts
 from rollout.core.policy.familiarity import AttributeValue, ValueReading
 from rollout.core.policy.wave_conditions import WaveCounts
 from rollout.core.statistics.gain import ArmUnits
@@ -46,6 +47,9 @@ class EvidenceCounts:
         slices: per condition by slice the counts of each value of the attribute.
         blocks: per measure the counts of each block, oldest first, if the policy forgets.
         waves: per condition on a wave the counts of its sites.
+        audits: per measure the counts of all audited units by weight, in a grant's span if audits
+            follow confidence. `counts` are then those of the units that the least share alone would
+            have sampled, and `closed` to `reviewers` are of all audited ones.
     """
 
     closed: int = 0
@@ -57,6 +61,7 @@ class EvidenceCounts:
     slices: Mapping[MeasureKey, ValueCounts] = field(default_factory=dict)
     blocks: Mapping[MeasureKey, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     waves: Mapping[MeasureKey, WaveCounts] = field(default_factory=dict)
+    audits: Mapping[MeasureKey, AuditCounts] = field(default_factory=dict)
 
     @property
     def decided(self) -> int:

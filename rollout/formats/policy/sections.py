@@ -223,8 +223,8 @@ class StageShape(PolicySection):
         None,
         description="The model decides, and humans decide this share blind afterwards. "
         "Without it a human confirms each case. With least and below, cases less sure than a "
-        "confidence are audited more often, at most 10 times; guards weigh them, gates count "
-        "cases that least alone would have sampled.",
+        "confidence are audited more often, at most 10 times; guards and renewals weigh "
+        "them, gates count cases that least alone would have sampled.",
         examples=["{least: 5%, below: {90%: 50%}}"],
     )
     share: kinds.Share | None = key(

@@ -1,4 +1,4 @@
-"""What audits by confidence gain and cost a guard, estimated from records.
+"""What audits by confidence gain and cost, estimated from records.
 
 Which cases will get worse is unknown, so the plan names both ends: the unsure ones alone, and all
 alike.
@@ -32,6 +32,14 @@ def format_audits(policy: Policy, band_counts: Sequence[int]) -> Iterator[str]:
         yield ""
 
 
+def compute_reviewed_share(stage: Stage, band_counts: Sequence[int]) -> float:
+    """Return the share of all units that get a blind decision; the least without records."""
+    if not (stage.unsure and sum(band_counts)):
+        return stage.reviewed_share
+    cases = _compute_case_shares(stage, band_counts)
+    return _compute_mean(stage.reviewed_shares, cases)
+
+
 def _compute_case_shares(stage: Stage, band_counts: Sequence[int]) -> list[float]:
     """Return the share of cases at each of the stage's audit shares, the least sure first."""
     sums = [0] * len(stage.reviewed_shares)
@@ -43,15 +51,16 @@ def _compute_case_shares(stage: Stage, band_counts: Sequence[int]) -> list[float
 
 def _format_stage(policy: Policy, stage: Stage, cases: Sequence[float]) -> Iterator[str]:
     shares = stage.reviewed_shares
-    mean = sum(share * part for share, part in zip(shares, cases, strict=True))
+    mean = _compute_mean(shares, cases)
     parts = [
         f"{part * 100:.3g} % below confidence {row.confidence:g}"
         for row, part in zip(stage.unsure, np.cumsum(cases[:-1]), strict=True)
     ]
     yield f"  cases: {', '.join(parts)}; reviewed blind: {mean * 100:.3g} % of all"
     yield (
-        f"  price: gates and renewals count {shares[-1] * 100:.3g} % of all, so they wait"
-        f" {mean / shares[-1]:.2g} times as long as with {mean * 100:.3g} % whatever the confidence"
+        f"  price: gates count {shares[-1] * 100:.3g} % of all, so they wait"
+        f" {mean / shares[-1]:.2g} times as long as with {mean * 100:.3g} % whatever the"
+        " confidence; guards and renewals count all, weighted by the audits' shares"
     )
     for guard in policy.guards:
         condition = guard.condition
@@ -69,6 +78,10 @@ def _format_stage(policy: Policy, stage: Stage, cases: Sequence[float]) -> Itera
             f" if unsure cases alone got worse, {price:,.0f} if all did; with {mean * 100:.3g} %"
             f" whatever the confidence after {uniform:,.0f}"
         )
+
+
+def _compute_mean(shares: Sequence[float], cases: Sequence[float]) -> float:
+    return sum(share * part for share, part in zip(shares, cases, strict=True))
 
 
 def _list_errors(cases: Sequence[float], error: float) -> tuple[list[float], list[float]]:

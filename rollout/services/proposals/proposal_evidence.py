@@ -9,6 +9,12 @@ from typing import Final
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.audit_readings import (
+    AUDITS_PATTERN,
+    AuditCounts,
+    compute_weighted_mean,
+    parse_audit_counts,
+)
 from rollout.core.policy.block_readings import parse_blocks
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.gain_readings import GainFigures, GainReading, parse_gain_figures
@@ -42,6 +48,7 @@ FROZEN_FIGURES_PATTERN: Final = re.compile(
     r": (?P<counts>\d+ of \d+|\d+(?: \d+)*), log E [^()]*?"
     r"(?: over blocks (?P<blocks>\d+(?:\+\d+)+(?: \d+(?:\+\d+)+)*))?"
     r"(?: over sites (?P<sites>[^ ]+ \d+\+\d+(?: [^ ]+ \d+\+\d+)*))?"
+    rf"(?:{AUDITS_PATTERN.pattern})?"
     r" \(risk (?P<risk>[0-9.e+-]+)\)$",
     re.ASCII,
 )
@@ -55,9 +62,11 @@ class ConditionEvidence:
     Attributes:
         counts: agreeing and disagreeing; one per cost level; the four parity classes; or of a gain
             the units by the model, by people and without outcome.
-        estimate: plain share or mean cost, None without records.
+        estimate: plain share or mean cost, None without records; that of audits is weighted.
         bound: bound valid at every look; None for parity, renewals and without records.
         is_met: whether the condition is met at its risk.
+        audits: counts of all audited units by weight, in a renewal where audits follow confidence;
+            `counts` are then those that the least share alone would have sampled.
     """
 
     condition: Condition
@@ -65,6 +74,7 @@ class ConditionEvidence:
     estimate: float | None
     bound: float | None
     is_met: bool
+    audits: AuditCounts = ()
 
     @property
     def count(self) -> int:
@@ -301,9 +311,10 @@ def _parse_frozen_reading(
         wave = parse_wave_counts(match["sites"] or "")
         return _build_condition_evidence(read_wave(condition, wave, float(match["risk"])), policy)
     blocks = parse_blocks(match["blocks"] or "")
-    if any(len(block) != len(counts) for block in blocks):
+    audits = parse_audit_counts(match["audits"] or "")
+    if any(len(part) != len(counts) for part in (*blocks, *(row.counts for row in audits))):
         return None
-    reading = read_condition(condition, counts, float(match["risk"]), policy, blocks)
+    reading = read_condition(condition, counts, float(match["risk"]), policy, blocks, audits)
     return _build_condition_evidence(reading, policy)
 
 
@@ -318,11 +329,21 @@ def _parse_counts(text: str) -> Iterator[int]:
 
 def _build_condition_evidence(reading: ConditionReading, policy: Policy) -> ConditionEvidence:
     condition, counts = reading.condition, reading.counts
-    rows = np.array([counts], dtype=np.int64)
     return ConditionEvidence(
         condition=condition,
         counts=counts,
-        estimate=float(compute_estimates(condition, rows, policy)[0]) if sum(counts) else None,
+        estimate=_compute_estimate(reading, policy),
         bound=compute_reading_bound(reading, policy),
         is_met=reading.is_met,
+        audits=reading.audits,
     )
+
+
+def _compute_estimate(reading: ConditionReading, policy: Policy) -> float | None:
+    if reading.audits:
+        is_cost = reading.condition.measure == "cost"
+        return compute_weighted_mean(reading.audits, policy.cost_levels if is_cost else (1.0, 0.0))
+    if not sum(reading.counts):
+        return None
+    rows = np.array([reading.counts], dtype=np.int64)
+    return float(compute_estimates(reading.condition, rows, policy)[0])

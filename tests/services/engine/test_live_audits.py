@@ -7,15 +7,19 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select, text
 
+from rollout.core.policy.audit_readings import find_audit_counts
 from rollout.core.policy.stages import UnsureShare
-from rollout.core.scope.events import Narrowed
+from rollout.core.scope.events import Narrowed, ProposalRaised, Renewed
+from rollout.services.engine.policy_application import apply_policy
 from rollout.services.replay.replay import read_request_records
 from rollout.store.tables.append_only import CLOSE_PURGE, OPEN_PURGE
 from rollout.store.tables.tables import counted_units
 from rollout.tally.audit_weights import NO_CONFIDENCE, UNRECORDED
+from rollout.tally.slots import find_slot_before, to_instant
 from tests.chance import list_unsealed_events
 from tests.replay.test_confidence_floors import BANDS, write_rows
 from tests.services.engine.test_live import (
+    ANA,
     all_at_first,
     find_evidence_faults,
     live,
@@ -97,18 +101,74 @@ def test_live_and_replay_narrow_on_the_same_weights(database, tmp_path):
     assert any("counted in confidence band" in fault for fault in find_evidence_faults(database))
 
 
-def forge_bands(database):
-    """Give the units of one sure case the band of the least sure, whose weight is smaller.
+def forge_bands(database, *conditions):
+    """Give the units of the last sure case the band of the least sure, whose weight is smaller.
 
     A check names few faults, so it is one case.
     """
     with database.begin_write() as transaction:
         transaction.execute(text(OPEN_PURGE))
-        sure = select(func.min(counted_units.c.case_id)).where(counted_units.c.band > BAND)
+        sure = select(func.max(counted_units.c.case_id)).where(counted_units.c.band > SURE)
+        sure = sure.where(*conditions)
         is_sure = counted_units.c.case_id == sure.scalar_subquery()
         forged = counted_units.update().where(is_sure).values(band=NO_CONFIDENCE)
         assert transaction.execute(forged).rowcount
         transaction.execute(text(CLOSE_PURGE))
+
+
+RENEWED = POLICY.replace("lasts: 3650d", "lasts: 5h").replace("at_least: 88%", "at_least: 50%")
+
+
+def list_weighted_renewals(events):
+    """Return the proposals of renewals whose audits have several weights."""
+    return [
+        event
+        for event in events
+        if isinstance(event, ProposalRaised)
+        and event.kind == "renewal"
+        and len({part.weight for part in find_audit_counts(event.readings[0])}) > 1
+    ]
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+def test_live_and_replay_renew_on_the_same_weights(database, tmp_path):
+    policy, history = parse_policy(RENEWED), build_letters(tmp_path)
+    slots, expected = replayed(history, policy, AFTER)
+    before_slot = all_at_first(database, "story", history)
+    found = live(database, RENEWED, slots, AFTER, before_slot=before_slot)
+    assert list_unsealed_events(found) == list_unsealed_events(expected)
+    assert any(isinstance(event, Renewed) for event in found)
+    renewal = list_weighted_renewals(found)[-1]
+    assert find_evidence_faults(database) == []
+    last_slot = find_slot_before(renewal.slot, policy.tick)
+    forge_bands(database, counted_units.c.bucket == 0, counted_units.c.slot <= last_slot)
+    faults = find_evidence_faults(database)
+    assert any("its readings are" in fault and "over audits" in fault for fault in faults)
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_renewals_weigh_audits_from_the_edit_on_that_asks_for_them(database, tmp_path):
+    weighing = RENEWED.replace("units: 100", "units: 20")
+    policy, history = parse_policy(weighing), build_letters(tmp_path)
+    uniform = weighing.replace(AUDITS, "audit: 10%")
+    slots = replayed(history, policy, AFTER)[0][: SLOTS // 2]
+    start, edited = all_at_first(database, "story", history), slots[SLOTS // 4]
+
+    def before_slot(slot, at):
+        if slot == edited:
+            apply_policy(database, weighing, ANA, at)
+        return start(slot, at)
+
+    events = live(database, uniform, slots, AFTER, before_slot=before_slot)
+    edit = to_instant(edited, policy.tick)
+    renewals = [e for e in events if isinstance(e, ProposalRaised) and e.kind == "renewal"]
+    is_weighed = [bool(find_audit_counts(event.readings[0])) for event in renewals]
+    assert is_weighed == [event.at >= edit for event in renewals]
+    assert {True, False} == set(is_weighed)
+    assert list_weighted_renewals(events)
+    assert find_evidence_faults(database) == []
 
 
 # An edit while units are under way
@@ -123,6 +183,7 @@ UNSURE = replace(
     ),
 )
 BAND = NO_CONFIDENCE + 1  # of a confidence of 0 %
+SURE = BAND + 80
 AGAIN = replace(HALF, hash="half again")
 ALL = POLICIES | {policy.hash: policy for policy in (UNSURE, AGAIN)}
 

@@ -8,6 +8,7 @@ from rollout.core.statistics.forecast import (
     estimate_weighted_records,
 )
 from rollout.formats.policy.reader import parse_policy
+from rollout.services.policies.audit_plans import compute_reviewed_share
 from rollout.services.policies.planning import build_policy_plan, format_plan
 from rollout.services.policies.traffic import compute_recorded_traffic
 from rollout.services.replay.replay import read_request_records
@@ -44,8 +45,8 @@ def test_the_plan_has_gain_and_price_in_reviews(tmp_path):
     cases, price, gain = section.splitlines()
     assert cases == "  cases: 10 % below confidence 0.9; reviewed blind: 9.5 % of all"
     assert price == (
-        "  price: gates and renewals count 5 % of all, so they wait 1.9 times as long as with"
-        " 9.5 % whatever the confidence"
+        "  price: gates count 5 % of all, so they wait 1.9 times as long as with 9.5 % whatever the"
+        " confidence; guards and renewals count all, weighted by the audits' shares"
     )
     assert gain == (
         "  agreement at least 95 %, fallen to 90 %: noticed after about 103 reviews if unsure cases"
@@ -58,6 +59,16 @@ def test_without_records_the_plan_asks_for_them_and_without_such_audits_is_silen
     assert "AUDITS BY CONFIDENCE at autonomous\n  gain and price: unknown; pass rec" in unknown
     plain = POLICY.replace("{least: 5%, below: {90%: 50%}}", "9.5%")
     assert "AUDITS BY CONFIDENCE" not in build_plan(tmp_path, plain)
+
+
+def test_a_grants_minimum_counts_all_audits_and_not_those_of_the_least_share(tmp_path):
+    """1,000 units a day for 30 hours: 119 audits of which the least share would draw 62."""
+    short = POLICY.replace("audit: ", "lasts: 30h, audit: ")
+    assert "its renewal needs 100" not in build_plan(tmp_path, short)
+    plain = short.replace("{least: 5%, below: {90%: 50%}}", "5%")
+    assert "about 62 decided units" in build_plan(tmp_path, plain)
+    stage = parse_policy(POLICY).stages[0]
+    assert compute_reviewed_share(stage, ()) == 0.05
 
 
 @pytest.mark.parametrize(
