@@ -468,11 +468,8 @@ def check_heads(rows: list[ExportedRow], path: Path, public_key: bytes) -> tuple
     key = ed25519.Ed25519PublicKey.from_public_bytes(public_key)
     count, differences, hashes = 0, [], {row.revision: row.hash for row in rows}
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        try:
-            head = dict(json.loads(line))
-        except (ValueError, TypeError):
-            head = {}
-        if {name: type(value) for name, value in head.items()} != CHECKPOINT:
+        head = json.loads(line)
+        if not isinstance(head, dict) or {k: type(head[k]) for k in head} != CHECKPOINT:
             raise UnreadableError(f"{path}, line {number}: is no checkpoint")
         content = {name: head[name] for name in ("ledger", "revision", "hash", "at")}
         signed = f"rollout-checkpoint-1\n{format_canonical(content)}".encode()
@@ -514,6 +511,7 @@ def verify_ledger(options: argparse.Namespace) -> dict[str, Any]:
         differences.append(f"row {options.revision}: is not there; rows are 1 to {len(rows)}")
     state = RecomputedState(events[: options.revision or last])
     counts = {"rows": len(rows), "erased_texts": sum(row.erased for row in rows)}
+    counts["portfolio_proposals"] = sum(bool(row.body.get("portfolio")) for row in rows)
     names = {"ledger": rows[0].rollout, "form": rows[-1].form, "head": rows[-1].hash, **counts}
     described = describe_state(state, max(at or 0, state.at))
     return {**names, "signed_heads": heads, "differences": differences, **described}
@@ -555,6 +553,8 @@ def format_lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"{result['erased_texts']} texts erased, {result['signed_heads']} signed heads found"
     yield f"{len(result['differences']) or 'no'} differences"
     yield from (f"  {problem}" for problem in result["differences"])
+    if count := result["portfolio_proposals"]:
+        yield f"{count} proposals are of portfolios: verify_portfolios.py recomputes these"
     if result["ledger"] == ACCESS_LEDGER:
         return
     at, era = format_instant(result["at"]), f"era {result['era']} (each restore begins one)"

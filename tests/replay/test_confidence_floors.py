@@ -211,6 +211,48 @@ def replay_mail(folder, later, *, skip=True):
     return replay_rows(folder, MAIL, "v1", rows, skip=skip)
 
 
+TWO_STAGES = MAIL.replace(
+    "lasts: 3650d}]", "lasts: 3650d}, {id: autonomous, audit: 100%, lasts: 3650d}]"
+).replace(
+    "guards:",
+    """  - to: autonomous
+    require: [{measure: agreement, at_least: 98%}]
+    minimum: {units: 100, days: 0}
+    approvals: [operator]
+guards:""",
+)
+
+
+@pytest.mark.slow
+def test_the_next_stage_is_read_at_the_floor_that_acts(tmp_path):
+    rng = np.random.default_rng(4)
+    bands = rng.choice(4, 3000)
+    agrees = rng.random(3000) < np.array([0.5, 0.965, 0.965, 0.965])[bands]
+    rows = [
+        (str(i), "claims" if agrees[i] else "sales", "claims", BANDS[bands[i]]) for i in range(3000)
+    ]
+    files = replay_rows(tmp_path, TWO_STAGES, "v1", rows)
+    assert list_steps(files)[-1] == ("supervised", "0.6")
+    facts = compute_report_facts(build_replay_inputs(files))
+    (evidence,) = facts.evidence
+    page = render_html_report(facts)
+    assert 'autonomous<span class="under">cases of confidence 0.6 or more</span>' in page
+    assert (evidence.gate.to, evidence.gate.cases) == (
+        "autonomous",
+        "cases of confidence 0.6 or more",
+    )
+    (condition,) = (row for row in evidence.gate.conditions if row.line == 0.98)
+    reached = agrees[bands > 0]
+    assert condition.counts == (reached.sum(), (~reached).sum())
+    assert sum(condition.counts) < evidence.judged  # of all floors
+    found = f"98 %: {reached.sum():,} of {reached.size:,} ({reached.mean():.1%})"
+    start = (
+        "acts on cases of confidence 0.6 or more; autonomous for cases of confidence 0.6 or more"
+    )
+    text = evidence.decides_next.replace("\N{NO-BREAK SPACE}", " ")
+    assert text.startswith(f"{start}: agreement at least {found.replace('%)', ' %)')}")
+
+
 def list_steps(files):
     """Return what opened and closed, in order: the stage and its floor."""
     return [

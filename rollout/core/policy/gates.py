@@ -222,21 +222,25 @@ def is_gate_open(
     gate_conditions = policy.list_conditions(stage_level, cell)
     if any(list_unmet_slices(gate_conditions, counts.slices, has_minimum=True)):
         return False
-    conditions = sorted(
-        expand_conditions(gate_conditions, counts.slices),
-        key=lambda c: c.measure in E_VALUE_MEASURES,
-    )
-    return all(_is_condition_met(c, counts, risk, policy) for c in conditions)
+    e_value_conditions = []
+    for condition in expand_conditions(gate_conditions, counts.slices):
+        if condition.measure in E_VALUE_MEASURES:
+            e_value_conditions.append(condition)
+        elif not _is_condition_met(condition, counts, risk, policy):
+            return False
+    return all(_is_condition_met(c, counts, risk, policy) for c in e_value_conditions)
 
 
 def _is_condition_met(
     condition: Condition, counts: EvidenceCounts, risk: float, policy: Policy
 ) -> bool:
     """Return whether a condition is met, without asking whether it has turned."""
-    blocks = counts.blocks.get(condition.key, ())
-    if not blocks:
+    if blocks := counts.blocks.get(condition.key, ()):
+        return are_blocks_met(condition, blocks, risk, policy)
+    if condition.measure in E_VALUE_MEASURES or isinstance(condition, WaveCondition):
         return _read_evidence(condition, counts, risk, policy).is_met
-    return are_blocks_met(condition, blocks, risk, policy)
+    agreed, disagreed = get_condition_counts(condition, counts, policy)
+    return get_gate_threshold(condition.line, risk).is_met(agreed, disagreed)
 
 
 def _read_evidence(

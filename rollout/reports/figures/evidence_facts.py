@@ -10,7 +10,7 @@ import numpy as np
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.block_readings import find_best_start
 from rollout.core.policy.cell_evidence import EvidenceCounts
-from rollout.core.policy.confidence_floors import compute_gate_risk
+from rollout.core.policy.confidence_floors import compute_gate_risk, describe_floor_cases
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.gates import (
@@ -21,6 +21,8 @@ from rollout.core.policy.measures import Condition
 from rollout.core.policy.planted_conditions import PlantedCondition, select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.attempts import describe_cell_attempt
+from rollout.core.scope.floor_grants import get_acting_floor
+from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, compute_stage_level
 from rollout.core.statistics.forecast import forecast_gate
@@ -127,7 +129,8 @@ class EvidenceFacts:
             the cell, and the first instant whose units count since.
         closed, judged, missing: units of the attempt that the engine counted.
         per_day: decided units a day over the last two weeks; None without any.
-        gate: the next gate; None if no gate leads further, or a newer version acts here.
+        gate: the next gate, at the acting confidence floor; None if no gate leads further, or a
+            newer version acts here.
         decides_next: the next step as text.
         versions, attempts: versions ever tried in the cell, and how many attempts of the year
             began there, over all versions; under rules 1, the attempts of all versions.
@@ -138,7 +141,8 @@ class EvidenceFacts:
             before its first unit, and under rules 1.
         attempt_text: that number as text, or the one that the next attempt would get.
         planted: by label what the version did with planted cases, beside those that occurred.
-        floors: at each confidence floor; () without several. The other fields are of the lowest.
+        floors: at each confidence floor; () without several. The other fields but `gate` are of the
+            lowest.
     """
 
     site: str
@@ -201,14 +205,32 @@ def _build_evidence_facts(
     # another version's attempt changes the next share without a period of this one
     period = replace(state_periods[key][-1], state=scope.get_cell_state(cell, version))
     slot = find_slot_before(inputs.last, policy.tick)
-    attempt, stage_evidence = view.attempt_window.count_at(slot), view.entered_window.count_at(slot)
+    attempt = view.attempt_window.count_at(slot)
     is_replaced = find_successor(scope, cell, version) is not None
-    gate = None if is_replaced else _build_gate_facts(view, period, attempt, stage_evidence, policy)
+    # the next stage begins at the floor that acts, a takeover at the holder's
+    holder_state = scope.get_cell_state(cell, scope.get_holder(cell) or version)
+    acting_index = find_acting_index(policy, holder_state)
+    gate_view = view.get_floor_view(acting_index)
+    gate_counts = gate_view.attempt_window.count_at(slot)
+    stage_evidence = gate_view.entered_window.count_at(slot)
+    gate = (
+        None
+        if is_replaced
+        else _build_gate_facts(view, period, gate_counts, stage_evidence, policy)
+    )
+    if gate is not None and acting_index:
+        gate = replace(gate, cases=describe_floor_cases(get_acting_floor(holder_state)))
     per_day = compute_daily_rate(view, slot, policy)
     # after a restart, or above shadow, `reasons` has units that the attempt doesn't count
     reasons = reasons if sum(reasons.values()) == attempt.missing else {}
-    is_newer = not period.other_stage_level and stage_evidence.decided < attempt.decided
-    progress = GateOutlook(gate, attempt, is_newer, per_day, reasons)
+    is_newer = not period.other_stage_level and stage_evidence.decided < gate_counts.decided
+    progress = GateOutlook(
+        gate,
+        gate_counts,
+        is_newer,
+        compute_daily_rate(gate_view, slot, policy),
+        {} if acting_index else reasons,
+    )
     floors = compute_floor_evidence(view, period.state, period.stage_level, slot)
     next_step = describe_next_step(key, period, progress, scope, policy, inputs.last)
     return EvidenceFacts(

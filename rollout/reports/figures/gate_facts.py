@@ -59,7 +59,10 @@ class ConditionFacts:
 
 @dataclass(frozen=True, slots=True)
 class GateFacts:
-    """The state of a gate: its conditions, and other unmet requirements as text."""
+    """The state of a gate: its conditions, and other unmet requirements as text.
+
+    `cases` says which cases count, at a confidence floor above the lowest; else it is "".
+    """
 
     to: str
     risk: float
@@ -67,3 +70,4 @@ class GateFacts:
     lacks: tuple[str, ...]
     approvals: tuple[str, ...]
     conditions: tuple[ConditionFacts, ...]
+    cases: str = ""

@@ -84,7 +84,7 @@ def describe_next_step(
     if gate.met and wave_hold is None:
         return describe_portfolio_need(policy, cell, gate) or f"the gate to {gate.to} is met"
     needs = [*_describe_needs(gate, progress), *_describe_wave(wave_hold)]
-    return f"{gate.to}: {'; '.join(needs)}"
+    return f"{gate.to}{f' for {gate.cases}' * bool(gate.cases)}: {'; '.join(needs)}"
 
 
 def describe_portfolio_need(policy: Policy, cell: Cell, gate: GateFacts) -> str:

@@ -8,10 +8,17 @@ from typing import Final
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.floor_evidence import FloorEvidence
-from rollout.reports.figures.methods import FLOORS, WAVE, WHOLE_CELL, MethodOutcome
+from rollout.reports.figures.methods import (
+    FLOORS,
+    PORTFOLIO,
+    WAVE,
+    WHOLE_CELL,
+    MethodOutcome,
+)
 from rollout.reports.figures.unfamiliar import UnfamiliarCases
 from rollout.reports.text.event_text import EventDescription
 from rollout.reports.text.formatting import (
+    NO_BREAK_SPACE,
     format_cell_name,
     format_count,
     format_percent,
@@ -147,8 +154,12 @@ def name_method(method: MethodOutcome) -> str:
         return "a gate for each confidence floor"
     if method.kind == WAVE:
         return "a gate for the cells of each wave together"
+    shares = join_words([f"{share * 100:g}{NO_BREAK_SPACE}%" for share in method.shares])
+    if method.kind == PORTFOLIO:
+        return f"a portfolio of cells with a false share of {shares}"
     if method.kind == WHOLE_CELL:
-        return "one gate for the whole cell"
+        risk = f", with the false share of {shares} as its own risk" if shares else ""
+        return f"one gate for the whole cell{risk}"
     return f"a plain threshold of confidence {method.floor}, without evidence"
 
 

@@ -25,6 +25,7 @@ from rollout.reports.text.formatting import format_quantity, join_words
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.audit_plans import format_audits
 from rollout.services.policies.familiar_plan import format_familiarity
+from rollout.services.policies.floor_plans import format_floor_plans
 from rollout.services.policies.gain_plans import list_gain_warnings
 from rollout.services.policies.gate_forecast import (
     compute_days,
@@ -212,11 +213,15 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
         yield (
             f"  {gate_plan.from_stage} → {gate_plan.gate.to},"
             f" {_format_cells(gate_plan, policy_plan)}: {_format_days(gate_plan)}"
+            + " at the lowest confidence floor"
+            * bool(policy_plan.traffic.floor_cells)
         )
         yield from (
             f"    {_format_condition(condition_plan, gate_plan, policy_plan.policy)}"
             for condition_plan in gate_plan.condition_plans
         )
+        for text in format_floor_plans(gate_plan, policy_plan.policy, policy_plan.traffic):
+            yield f"    {text}"
         yield f"    {_format_minimum(gate_plan, policy_plan.policy)}"
         yield f"    {format_risk(gate_plan)}"
         for text in format_portfolio(gate_plan, policy_plan.policy, policy_plan.traffic):

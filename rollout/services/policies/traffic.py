@@ -5,11 +5,12 @@ assumption is used and marked. Recorded traffic replaces both.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.confidence_floors import list_floors
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import MISSING, Condition
 from rollout.core.policy.outcomes import GainCondition
@@ -78,7 +79,8 @@ class RolloutTraffic:
 
     Expected traffic (`is_expected`) is that of a day on which the cell is open. `missing_columns`
     are attributes that the policy names and the records lack, by the policy's section.
-    `band_counts` are recorded units by confidence band, for audits by confidence.
+    `band_counts` are recorded units by confidence band, for audits by confidence. `floor_cells` is
+    `cells` at each confidence floor, of the units that reach it; () without several, or expected.
     """
 
     source: str
@@ -87,6 +89,12 @@ class RolloutTraffic:
     is_expected: bool = False
     missing_columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     band_counts: tuple[int, ...] = ()
+    floor_cells: tuple[Mapping[Cell, CellTraffic], ...] = ()
+
+    @property
+    def at_floors(self) -> tuple["RolloutTraffic", ...]:
+        """Return the traffic at each confidence floor, lowest first; itself without several."""
+        return tuple(replace(self, cells=cells) for cells in self.floor_cells) or (self,)
 
     def get_cell_traffic(self, cell: Cell) -> CellTraffic:
         """Return a cell's traffic; unknown traffic if it has none."""
@@ -242,15 +250,8 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
         source = "the records, in which no unit is evidence"
         return RolloutTraffic(source, {}, missing_columns=missing_columns)
     days = _compute_days(units, policy)
-    traffic_by_cell = {
-        cell: _compute_cell_traffic(
-            np.bincount(rows.gate.unit_class, minlength=len(units.unit_classes.classes)),
-            units.unit_classes,
-            days,
-        )
-        for (cell, version_name), rows in units.cells.items()
-        if version_name == version and cell in policy.cell_set
-    }
+    has_floors = bool(policy.evidence.higher_floors)
+    bands = range(len(list_floors(policy.evidence))) if has_floors else ()
     source = (
         f"the records of version {version}, {days:.0f} days (units without a decision count as"
         " disagreements)"
@@ -258,11 +259,29 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
     familiarity = forecast_familiarity(units, policy, version)
     return RolloutTraffic(
         source,
-        traffic_by_cell,
+        _compute_cells(units, policy, version, days),
         familiarity,
         missing_columns=missing_columns,
         band_counts=_count_units_by_band(units, policy, version),
+        floor_cells=tuple(_compute_cells(units, policy, version, days, band) for band in bands),
     )
+
+
+def _compute_cells(
+    units: TalliedUnits, policy: Policy, version: str, days: float, least_band: int = 0
+) -> dict[Cell, CellTraffic]:
+    """Return the traffic of a version by cell, of units in a confidence band or above."""
+    classes = units.unit_classes
+    is_reached = classes.bands >= least_band
+    return {
+        cell: _compute_cell_traffic(
+            np.bincount(rows.gate.unit_class, minlength=len(classes.classes)) * is_reached,
+            classes,
+            days,
+        )
+        for (cell, version_name), rows in units.cells.items()
+        if version_name == version and cell in policy.cell_set
+    }
 
 
 def _count_units_by_band(units: TalliedUnits, policy: Policy, version: str) -> tuple[int, ...]:

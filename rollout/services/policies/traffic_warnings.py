@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from math import inf
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell
@@ -179,13 +180,18 @@ def _warn_slow_gates(
 def _plan_each_cell(
     policy: Policy, traffic: RolloutTraffic, gate_plan: GatePlan
 ) -> Iterator[tuple[Cell, GatePlan]]:
-    """Yield each cell of the gate's kind with its plan, cached by traffic."""
+    """Yield each cell with its plan at the floor that opens first, cached by traffic."""
     plans_by_traffic: dict[int, GatePlan] = {}
+    level = _find_stage_level(policy, gate_plan)
     for cell in gate_plan.cells:
         traffic_id = id(traffic.get_cell_traffic(cell))
         if traffic_id not in plans_by_traffic:
-            plans_by_traffic[traffic_id] = plan_gate(
-                policy, traffic, cell, _find_stage_level(policy, gate_plan), gate_plan.cells
+            plans = [
+                plan_gate(policy, at_floor, cell, level, gate_plan.cells)
+                for at_floor in traffic.at_floors
+            ]
+            plans_by_traffic[traffic_id] = min(
+                plans, key=lambda p: inf if p.days is None else p.days
             )
         yield cell, plans_by_traffic[traffic_id]
 
@@ -219,9 +225,13 @@ def _warn_short_grants(
 ) -> Iterator[PolicyWarning]:
     for gate_plan in gate_plans:
         for cell in gate_plan.cells:
-            text = _describe_short_grant(policy, traffic, cell, gate_plan)
-            if text:
-                yield PolicyWarning(f"stages[{_find_stage_level(policy, gate_plan) - 1}]", text)
+            texts = [
+                _describe_short_grant(policy, at_floor, cell, gate_plan)
+                for at_floor in traffic.at_floors
+            ]
+            if all(texts):  # a grant at a stricter floor is renewed on the cases that reach it
+                path = f"stages[{_find_stage_level(policy, gate_plan) - 1}]"
+                yield PolicyWarning(path, texts[0])
                 break
 
 

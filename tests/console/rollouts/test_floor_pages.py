@@ -52,6 +52,7 @@ def test_a_cell_opens_at_a_floor_and_then_for_all_cases(floored, browser, clock)
     cell = visible(browser.page("/rollouts/bears/cells/creek/day"))
     assert f"Supervised for {HIGH}; humans decide the others." in cell
     assert f"v1, {HIGH}" in cell  # its grant
+    assert f"The gate to autonomous for {HIGH}." in cell
     proposal = raise_proposal(floored, WHOLE, 5)  # the next stage comes first
     page = visible(browser.page(f"/rollouts/bears/proposals/{proposal}"))
     assert f"Let v1 decide by itself at creek by day for {HIGH}?" in page

@@ -44,20 +44,25 @@ STORY = Story(
 )
 
 
-def decide_twice(database):
+def decide_twice(database, story):
     """Return the events of a live rollout and of a replay on the same records."""
     policy = parse_policy(TEXT)
-    history, after = a_history(STORY, policy), timedelta(minutes=20)
+    history, after = a_history(story, policy), timedelta(minutes=20)
     slots, expected = replayed(history, policy, after)
     before_slot = all_at_first(database, "story", history)
     found = live(database, TEXT, slots, after, before_slot=before_slot)
     return found, expected
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_live_and_replay_decide_alike_in_a_portfolio(database, monkeypatch):
-    found, expected = decide_twice(database)
+@pytest.mark.parametrize(
+    ("url", "slots", "kind"),
+    [("sqlite", 120, "Narrowed"), ("postgresql", 80, "TakenOver")],
+    indirect=["url"],
+)
+def test_live_and_replay_decide_alike_in_a_portfolio(database, slots, kind, monkeypatch):
+    found, expected = decide_twice(database, replace(STORY, slots=slots))
     assert list_unsealed_events(found) == list_unsealed_events(expected)
+    assert any(type(event).__name__ == kind for event in expected)
     assert len({event.cell for event in expected if isinstance(event, Widened)}) > 1
     raised = [e for e in expected if isinstance(e, ProposalRaised) and e.portfolio]
     assert {event.portfolio_cells for event in raised} == {5}
