@@ -176,9 +176,10 @@ def format_forgetting(policy: Policy) -> Iterator[str]:
     if rule is not None:
         yield (
             f"gates forget a bad past ({rule}): a cell that turned good opens on what it did since."
-            " A risk is then the chance that a gate ever opens although no stretch of units from a"
-            f" block's start to now meets it. {rule.block_text} The price: a cell that is good from"
-            f" the start has {(1 - LATER_STARTS_WEIGHT) * 100:g} % of the risk, as counted above"
+            " A gate is open with probability at most its risk as long as no stretch from a block's"
+            " start to now has an average above its threshold (of costs: below)."
+            f" {rule.block_text} The price: a cell that is good from the start has"
+            f" {(1 - LATER_STARTS_WEIGHT) * 100:g} % of the risk, as counted above"
         )
 
 

@@ -123,7 +123,7 @@ def test_plan_says_what_forgetting_promises_and_counts_at_its_part_of_the_risk()
     assert (
         "gates forget a bad past (weekly): a cell that turned good opens on what it did" in weekly
     )
-    assert "although no stretch of units from a block's start to now meets it" in weekly
+    assert "as long as no stretch from a block's start to now has an average above" in weekly
     assert "has 80 % of the risk, as counted above" in weekly
     assert "forget" not in never
     for text, part in ((weekly, 0.8), (never, 1.0)):
