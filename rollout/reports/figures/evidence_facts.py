@@ -208,8 +208,8 @@ def _build_evidence_facts(
     # after a restart, or above shadow, `reasons` has units that the attempt doesn't count
     reasons = reasons if sum(reasons.values()) == attempt.missing else {}
     is_newer = not period.other_stage_level and stage_evidence.decided < attempt.decided
-    progress = GateOutlook(gate, attempt, is_newer, per_day, reasons)
     floors = compute_floor_evidence(view, period.state, period.stage_level, slot)
+    progress = GateOutlook(gate, attempt, is_newer, per_day, reasons, floors)
     next_step = describe_next_step(key, period, progress, scope, policy, inputs.last)
     return EvidenceFacts(
         site=cell.site,
