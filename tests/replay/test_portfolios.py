@@ -152,11 +152,11 @@ def test_a_list_with_floors_opens_what_brute_force_opens():
 
 @pytest.mark.slow
 def test_skipping_slots_changes_no_ledger_with_floors():
-    events = replay_with_and_without_skips(replay_floored, list_floored(range(12)))
+    events = replay_with_and_without_skips(replay_floored, (0, 24, 53))
     raised = list_raised(events)
     assert {event.portfolio_floors for event in raised} == {4}
-    assert len({event.confidence_floor for event in raised}) > 2
-    assert {type(event).__name__ for event in events} >= {"Widened", "ProposalVoided"}
+    assert len({event.confidence_floor for event in raised}) > 1
+    assert {type(event).__name__ for event in events} >= {"Widened", "Narrowed", "ProposalVoided"}
 
 
 @pytest.mark.simulation
