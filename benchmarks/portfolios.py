@@ -143,7 +143,7 @@ def simulate_floors(
         for rule, limit in limits.items():
             openings[rule].append(find_floor_openings(log_scores, limit))
     return {
-        rule: _summarize_floors(np.array(found), good_cells) for rule, found in openings.items()
+        rule: _summarize_floors(np.array(looks), good_cells) for rule, looks in openings.items()
     }
 
 

@@ -118,7 +118,7 @@ class History(Ladder):
         self.events += events
         return events
 
-    def look(self, pairs, alarms, calm, *, beside, approves, days):
+    def look(self, pairs, alarms, calm, *, approves, days, beside=((0, 0),) * 5):
         self.at += days * DAY + TICK
         evidence = {CREEK: at_floors(*pairs, guards=alarms, calm=calm), BESIDE: at_floors(*beside)}
         by_key = {(cell, "v1"): read for cell, read in evidence.items()}
