@@ -28,6 +28,7 @@ from tests.replay.stories import (
     replay_with_and_without_skips,
     seeded,
 )
+from tests.replay.test_confidence_floors import told
 
 SEEDS = range(24)
 
@@ -40,6 +41,21 @@ def replay(seed, *, skip=True, is_listed=True):
     waves = None if policy.waves is None else replace(policy.waves, at_once=None)
     gates = tuple(replace(gate, has_portfolio=is_listed) for gate in policy.gates)
     policy = replace(policy, waves=waves, gates=gates)
+    ready = prepared(a_history(story, policy), policy, course.salt)
+    return ready.run(replace(course, skip_idle_slots=skip))
+
+
+def list_floored(seeds):
+    """Return the seeds of policies that may have several confidence floors."""
+    return [seed for seed in seeds if told(seed) is not None]
+
+
+@cache
+def replay_floored(seed, *, skip=True):
+    """Replay a story in which each cell is in a list at each of four floors."""
+    policy, story, course = told(seed)
+    gates = tuple(replace(gate, has_portfolio=True) for gate in policy.gates)
+    policy = replace(policy, gates=gates)
     ready = prepared(a_history(story, policy), policy, course.salt)
     return ready.run(replace(course, skip_idle_slots=skip))
 
@@ -74,9 +90,10 @@ def check_list(event, scope, tick_events):
             other.cell,
             other.version,
             scope.get_cell_state(other.cell, other.version).attempt,
+            other.confidence_floor,
         )
         scores += [] if question in questions else [float(other.portfolio_score)]
-    size = event.portfolio_cells
+    size = event.portfolio_cells * max(1, event.portfolio_floors)
     assert event.portfolio_opened == open_by_trial(scores, size, len(taken))
     assert float(event.portfolio_score) >= log(size / event.portfolio_opened)
     assert 1 <= event.portfolio_rank <= event.portfolio_opened
@@ -108,6 +125,7 @@ def check_result(result):
                 p
                 for p in places
                 if (p.cell, p.version) == (event.cell, event.version)
+                and p.floor == next(iter(event.confidence_floors), "")
                 and p.portfolio.startswith(f"{event.to_stage} ")
             ][-1:]
             count = len(scope.portfolios[place.portfolio])  # after the tick: they need each other
@@ -124,6 +142,28 @@ def test_a_list_opens_what_brute_force_opens_and_widened_cells_satisfy_it_withou
     found = sum((check_result(replay(seed)) for seed in SEEDS), Counter())
     assert min(found["raised"], found["applied"], found["shared"]) > 20
     assert min(found["together"], found["voided"]) > 0
+
+
+def test_a_list_with_floors_opens_what_brute_force_opens():
+    found = sum((check_result(replay_floored(seed)) for seed in list_floored(range(60))), Counter())
+    assert min(found["raised"], found["applied"], found["shared"]) > 20
+    assert min(found["together"], found["voided"]) > 0
+
+
+@pytest.mark.slow
+def test_skipping_slots_changes_no_ledger_with_floors():
+    events = replay_with_and_without_skips(replay_floored, (0, 24, 53))
+    raised = list_raised(events)
+    assert {event.portfolio_floors for event in raised} == {4}
+    assert len({event.confidence_floor for event in raised}) > 1
+    assert {type(event).__name__ for event in events} >= {"Widened", "Narrowed", "ProposalVoided"}
+
+
+@pytest.mark.simulation
+def test_skipping_slots_changes_no_ledger_with_floors_of_many_stories():
+    events = replay_with_and_without_skips(replay_floored, list_floored(range(12, 60)))
+    kinds = {type(event).__name__ for event in events}
+    assert kinds >= {"Widened", "Renewed", "Narrowed", "ProposalVoided"}
 
 
 def test_a_score_is_the_least_evidence_of_a_gates_conditions():

@@ -213,7 +213,9 @@ def describe_gate_needs(context: CellContext) -> Iterator[CellSentence]:
         context.scope, policy, context.cell, policy.stage_ids.index(gate.to), context.at
     ):
         yield CellSentence("wave", describe_wave(context))
-    elif gate.met and (need := describe_portfolio_need(policy, context.cell, gate)):
+    elif evidence.version not in policy.watched_versions and (
+        need := describe_portfolio_need(policy, context.cell, gate, evidence.floors)
+    ):
         yield CellSentence("portfolio", format_sentence("{}.", capitalize_first(need)))
 
 

@@ -361,7 +361,9 @@ class Policy:
             level = self.stage_ids.index(gate.to)
             cells = [cell for cell in self.cells if self.find_gate(level, cell) is gate]
             rows = [(cell, self.list_conditions(level, cell)) for cell in cells]
-            portfolio = build_portfolio(gate.to, gate.risk, rows)
+            higher = self.evidence.higher_floors
+            floors = (self.evidence.confidence_floor or 0.0, *higher) if higher else ()
+            portfolio = build_portfolio(gate.to, gate.risk, rows, floors)
             portfolios |= {(level, cell): portfolio for cell in cells}
         return portfolios
 

@@ -63,6 +63,7 @@ from rollout.core.scope.new_values import (
     record_familiar_values,
     record_unfamiliar_values,
 )
+from rollout.core.scope.open_proposals import apply_approved_proposals, update_open_proposals
 from rollout.core.scope.operator_requests import (
     drop_paused_evidence,
     pause_evidence,
@@ -73,10 +74,8 @@ from rollout.core.scope.operator_requests import (
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.policy_changes import apply_approved_policies, apply_policy, propose_rules
 from rollout.core.scope.proposals import (
-    apply_approved_proposals,
     get_version,
     raise_due_proposals,
-    update_open_proposals,
 )
 from rollout.core.scope.renames import find_continued_version, use_first_name
 from rollout.core.scope.scope import CellState, Grant, Scope

@@ -2,18 +2,24 @@
 
 Proposals count with the score on which they were raised. They are raised beside all open ones of
 their list, and applied beside those alone that are widened or applied with them: so the false share
-is that of the widened cells, whatever users approve or reject.
+is that of the widened cells, whatever users approve or reject. Under several confidence floors a
+cell has a question at each. One of them is raised: the lowest that its list opens.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from math import log
+from math import inf, log
 from typing import NamedTuple
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.gates import GateReading
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.portfolios import SCORE_DIGITS, PortfolioRank, format_score
+from rollout.core.policy.portfolios import (
+    SCORE_DIGITS,
+    PortfolioRank,
+    format_score,
+    name_questions,
+)
 from rollout.core.scope.scope import PortfolioPlace, ProposalState, Scope
 from rollout.core.statistics.e_bh import compute_required_openings, count_openings
 
@@ -28,21 +34,42 @@ class Openings(NamedTuple):
 def find_openings(scope: Scope, places: Sequence[PortfolioPlace]) -> Openings:
     """Return which questions of one list are opened, beside those that have a place there.
 
-    A question that has a place already is opened again only on what it has now, but counts once.
+    A question that has a place already is opened again only on what it has now, but counts once. Of
+    an attempt's questions the first that is opened counts alone, the others stay closed: those of a
+    cell at its confidence floors, in the order in which they may open.
     """
-    taken = scope.portfolios.get(places[0].portfolio, ()) if places else ()
+    if not places:
+        return Openings(0, ())
+    taken, size = scope.portfolios.get(places[0].portfolio, ()), places[0].size
     taken_questions = {place.question for place in taken}
-    scores = [place.score for place in places if place.question not in taken_questions]
-    size = places[0].size if places else 0
-    count = count_openings(scores, size, len(taken))
-    opened = (place for place in places if count and place.score >= log(size / count))
-    return Openings(count, tuple(opened))
+    places_by_attempt: dict[object, list[PortfolioPlace]] = defaultdict(list)
+    for place in places:
+        places_by_attempt[place.cell, place.version, place.attempt].append(place)
+    best_scores = (
+        max((p.score for p in rivals if p.question not in taken_questions), default=-inf)
+        for rivals in places_by_attempt.values()
+    )
+    # an opened question that has a place already adds none, so fewer may be opened than could be
+    for count in range(count_openings([*best_scores], size, len(taken)), 0, -1):
+        required = log(size / count)
+        firsts = (
+            next((place for place in rivals if place.score >= required), None)
+            for rivals in places_by_attempt.values()
+        )
+        opened = tuple(place for place in firsts if place is not None)
+        total = len(taken) + sum(place.question not in taken_questions for place in opened)
+        if total >= count:
+            return Openings(total, opened)
+    return Openings(0, ())
 
 
 def compute_place(
     scope: Scope, policy: Policy, key: tuple[Cell, str], stage_level: int, reading: GateReading
 ) -> PortfolioPlace | None:
-    """Return the place that a met gate would take in its portfolio, None without one."""
+    """Return the place that a met gate would take in its portfolio, None without one.
+
+    Under several confidence floors it is that of the floor at which the gate was read.
+    """
     (cell, version), portfolio = key, policy.find_portfolio(stage_level, key[0])
     if portfolio is None:
         return None
@@ -53,13 +80,18 @@ def compute_place(
         cell=cell,
         version=version,
         attempt=state.attempt,
-        score=float(format_score(compute_log_score(reading, policy))),
+        score=compute_score(reading, policy),
+        floor=next(iter(reading.floors), ""),
     )
 
 
-def compute_log_score(reading: GateReading, policy: Policy) -> float:
-    """Return ln(α·E) of the condition with the least; 0 or more is what a gate alone asks for."""
-    return min(part.compute_log_e(policy) + log(part.risk) for part in reading.readings)
+def compute_score(reading: GateReading, policy: Policy) -> float:
+    """Return ln(α·E) of the condition with the least, as the ledger stores it.
+
+    0 or more is what a gate alone asks for.
+    """
+    log_score = min(part.compute_log_e(policy) + log(part.risk) for part in reading.readings)
+    return float(format_score(log_score))
 
 
 def stands_alone(policy: Policy, cell: Cell, stage_level: int, reading: GateReading) -> bool:
@@ -67,8 +99,7 @@ def stands_alone(policy: Policy, cell: Cell, stage_level: int, reading: GateRead
     portfolio = policy.find_portfolio(stage_level, cell)
     if portfolio is None:
         return True
-    score = float(format_score(compute_log_score(reading, policy)))
-    return count_openings((score,), portfolio.size) == 1
+    return count_openings((compute_score(reading, policy),), portfolio.size) == 1
 
 
 def list_open_places(scope: Scope, portfolio: str) -> list[PortfolioPlace]:
@@ -85,15 +116,16 @@ def rank_place(
     scores = {other.question: other.score for other in (*taken, *openings.places)}
     scores[place.question] = place.score
     rank = 1 + sum(score > place.score for score in scores.values())
-    gate = policy.find_gate(stage_level, place.cell)
-    assert gate is not None  # noqa: S101 - its reading gave the place
+    portfolio = policy.find_portfolio(stage_level, place.cell)
+    assert portfolio is not None  # noqa: S101 - it gave the place
     return PortfolioRank(
         name=place.portfolio,
-        size=place.size,
-        false_share=gate.risk,
+        cells=len(portfolio.cells),
+        false_share=portfolio.false_share,
         opened=openings.opened,
         rank=rank,
         score=f"{place.score:.{SCORE_DIGITS}f}",
+        floors=portfolio.floors,
     )
 
 
@@ -115,9 +147,12 @@ def list_stale_proposals(scope: Scope) -> list[tuple[ProposalState, str]]:
 
 
 def describe_shortage(place: PortfolioPlace, opened: int) -> str:
-    """Return how many cells a list must open for a place to be among them."""
+    """Return how many questions a list must open for a place to be among them."""
     required = compute_required_openings(place.score, place.size)
-    return f"it opens {opened} of {place.size} cells, and on this evidence {required} are needed"
+    questions = name_questions(has_floors=bool(place.floor))
+    return (
+        f"it opens {opened} of {place.size} {questions}, and on this evidence {required} are needed"
+    )
 
 
 def select_applicable(scope: Scope, proposals: Iterable[ProposalState]) -> list[ProposalState]:

@@ -261,11 +261,12 @@ def _build_place(event: ProposalRaised, builder: ScopeBuilder) -> PortfolioPlace
         return None
     return PortfolioPlace(
         portfolio=event.portfolio,
-        size=event.portfolio_cells,
+        size=event.portfolio_cells * max(1, event.portfolio_floors),
         cell=event.cell,
         version=event.version,
         attempt=builder.get_cell_state(event.cell, event.version).attempt,
         score=float(event.portfolio_score),
+        floor=event.confidence_floor,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from rollout.core.calendar.opening_hours import find_next_change
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.portfolios import name_questions
 from rollout.core.scope.portfolio_steps import select_applicable
 from rollout.core.scope.scope import PortfolioPlace, ProposalState, Scope
 from rollout.core.scope.waves import find_settled_at, find_wave_hold, find_wave_opening
@@ -64,9 +65,10 @@ def _find_portfolio_hold(
     if proposal not in applicable:
         applied = len(scope.portfolios.get(place.portfolio, ())) + len(applicable)
         required = compute_required_openings(place.score, place.size)
+        questions = name_questions(has_floors=bool(place.floor))
         reason = (
-            f"{required} of the portfolio's {place.size} cells must be widened or approved with it;"
-            f" {applied} are"
+            f"{required} of the portfolio's {place.size} {questions} must be widened or approved"
+            f" with it; {applied} are"
         )
         yield ProposalHold("portfolio", reason)
 

@@ -71,8 +71,8 @@ class GivenApproval:
 class PortfolioPlace:
     """A proposal's question in a portfolio, with the ln(α·E) on which it was opened.
 
-    `portfolio` is the list's name and `size` the number of its cells. A question is one attempt of
-    a version in a cell.
+    `portfolio` is the list's name and `size` the number of its questions. A question is one attempt
+    of a version in a cell; under several confidence floors, at one of them.
     """
 
     portfolio: str
@@ -81,11 +81,12 @@ class PortfolioPlace:
     version: str
     attempt: int
     score: float
+    floor: str = ""
 
     @property
-    def question(self) -> tuple[Cell, str, int]:
+    def question(self) -> tuple[Cell, str, int, str]:
         """Return what is asked, whenever it is asked again."""
-        return self.cell, self.version, self.attempt
+        return self.cell, self.version, self.attempt, self.floor
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,11 +123,8 @@ def _check_portfolio_risk(shape: PolicyShape, _: Policy) -> Faults:
 
 
 def _check_portfolio_evidence(_: PolicyShape, policy: Policy) -> Faults:
-    """Check that each cell of a list has one e-value of its own, and can widen with others."""
+    """Check that a list's evidence is never dropped, and that its cells can widen together."""
     problems = {
-        f"can't be read at several confidence floors yet; write one floor, or {WRITE_RISK}": bool(
-            policy.evidence.higher_floors
-        ),
         "needs evidence that counts against a cell for good, and evidence.forget drops it;"
         f" {WRITE_NEVER}, or {WRITE_RISK}": policy.evidence.forget is not None,
         "widens cells together that need each other, and waves.at_once lets few of them;"
@@ -165,10 +162,7 @@ _PORTFOLIOS = ("gates.*.portfolio",)
 
 PORTFOLIO_CHECKS: tuple[PolicyCheck, ...] = (
     ((*_PORTFOLIOS, "gates.*.risk"), _check_portfolio_risk),
-    (
-        (*_PORTFOLIOS, "evidence.confidence_floors", "evidence.forget", "waves.at_once"),
-        _check_portfolio_evidence,
-    ),
+    ((*_PORTFOLIOS, "evidence.forget", "waves.at_once"), _check_portfolio_evidence),
     ((*_PORTFOLIOS, "gates.*.require.*"), _check_portfolio_conditions),
 )
 

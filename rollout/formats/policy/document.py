@@ -200,13 +200,19 @@ def _describe_error(error: ErrorDetails, path: DocumentPath) -> str:
         "too_short": lambda: "is empty; write at least one, or leave the key out",
         "value_error": lambda: str(error["ctx"]["error"]),
     }
-    return sentences.get(kind, lambda: _describe_wrong_form(kind, value))()
+    return sentences.get(kind, lambda: _describe_wrong_form(kind, value, path))()
 
 
-def _describe_wrong_form(kind: str, value: Any) -> str:
+def _describe_wrong_form(kind: str, value: Any, path: DocumentPath) -> str:
     if value == "":
         return "is empty; write it, or leave the key out"
-    expected = "a list: [a, b]" if "list" in kind else "keys and values: {key: value}"
+    example = find_example(path)
+    if "list" in kind:
+        expected = "a list: [a, b]"
+    elif example.startswith("{"):
+        expected = f"{path[-1]}: {example}"
+    else:
+        expected = "keys and values: {key: value}"
     return f"has the wrong form; write {expected}"
 
 

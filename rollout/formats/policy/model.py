@@ -288,7 +288,9 @@ class GateShape(CellSelection):
     )
     portfolio: PortfolioShape | None = key(
         None,
-        description="Instead of risk: all cells that the gate fits are one list.",
+        description="Instead of risk: all cells that the gate fits are one list, each at each"
+        " confidence floor.",
+        examples=["{false_share: 5%}"],
     )
     minimum: MinimumShape = key(default_factory=dict, description="What it needs besides evidence.")
     approvals: kinds.Groups = key(

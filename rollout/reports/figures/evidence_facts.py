@@ -224,14 +224,15 @@ def _build_evidence_facts(
     # after a restart, or above shadow, `reasons` has units that the attempt doesn't count
     reasons = reasons if sum(reasons.values()) == attempt.missing else {}
     is_newer = not period.other_stage_level and stage_evidence.decided < gate_counts.decided
+    floors = compute_floor_evidence(view, period.state, period.stage_level, slot)
     progress = GateOutlook(
         gate,
         gate_counts,
         is_newer,
         compute_daily_rate(gate_view, slot, policy),
         {} if acting_index else reasons,
+        floors,
     )
-    floors = compute_floor_evidence(view, period.state, period.stage_level, slot)
     next_step = describe_next_step(key, period, progress, scope, policy, inputs.last)
     return EvidenceFacts(
         site=cell.site,

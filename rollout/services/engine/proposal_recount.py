@@ -188,7 +188,7 @@ class _ReadingRecount:
                 reading = self._read_gate(event, event.cell, scope, slot)
                 key, after = (event.cell, event.version), apply_events(events, self._scope)
                 reading = self._rank_again(event, key, reading, after)
-                expected = format_readings(self._policy, reading)
+                expected = self._format(event, event.cell, reading)
                 if expected != event.readings:
                     yield (
                         f"proposal {event.proposal} of {event.cell}: its readings are "
@@ -200,6 +200,11 @@ class _ReadingRecount:
                         f"proposal {event.proposal} of {event.cell}: it opens the confidence floors"
                         f" {', '.join(event.floors)}; the counted units give {floors}"
                     )
+
+    def _format(self, event: ProposalRaised, cell: Cell, reading: GateReading) -> tuple[str, ...]:
+        gate = self._policy.find_gate(self._policy.stage_ids.index(event.to_stage), cell)
+        assert gate is not None  # noqa: S101 - its reading was made
+        return format_readings(self._policy, gate, reading)
 
     def _read_gate(self, event: ProposalRaised, cell: Cell, scope: Scope, slot: int) -> GateReading:
         """Return the reading of a proposal's gate; `scope` has the tick's events before it.

@@ -8,7 +8,7 @@ from rollout.core.policy.confidence_floors import compute_gate_risk, list_floors
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.portfolios import describe_portfolio_promise
+from rollout.core.policy.portfolios import describe_portfolio_promise, name_questions
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.policy.wave_conditions import WaveCondition, describe_wave_promise
 from rollout.core.statistics.forgetting import LATER_STARTS_WEIGHT
@@ -139,13 +139,15 @@ def format_portfolio(gate_plan: GatePlan, policy: Policy, traffic: RolloutTraffi
         return
     cell_traffic = traffic.get_cell_traffic(gate_plan.busiest_cell)
     share = compute_yearly_share(1, policy.evidence.releases)
-    terms = []
+    floors = f" {name_questions(has_floors=True)}" * bool(portfolio.floors)
+    terms: list[str] = []
     for opened in sorted({1, (portfolio.size + 1) // 2, portfolio.size}):
         risk = portfolio.false_share * share * opened / portfolio.size
         need = compute_evidence_need(condition_plan.condition, risk, cell_traffic, policy)
         records = _get_records(condition_plan, need)
         if records is not None:
-            terms.append(f"{records:,} if {opened:,} of {portfolio.size:,} open")
+            counted = f"{portfolio.size:,}{floors * (not terms)}"
+            terms.append(f"{records:,} if {opened:,} of {counted} open")
     if terms:
         rate = (
             "if all agree"
@@ -163,10 +165,14 @@ def format_floors(policy: Policy) -> Iterator[str]:
     floors = list_floors(policy.evidence)
     if len(floors) > 1:
         texts = join_words([f"{floor * 100:g} %" for floor in floors])
+        reasons = [f"each has 1/{len(floors)} of the risk"] * any(
+            not gate.has_portfolio for gate in policy.gates
+        )
+        reasons += ["a portfolio asks of each cell at each floor"] * bool(policy.portfolios)
         yield (
             f"{len(floors)} confidence floors, {texts}, have a gate each: these records are needed"
-            f" at or above a floor, since each has 1/{len(floors)} of the risk; the promise holds"
-            " for all of them together, whatever the confidence is worth"
+            f" at or above a floor, since {join_words(reasons)}; the promise holds for all of them"
+            " together, whatever the confidence is worth"
         )
 
 

@@ -388,3 +388,7 @@ def test_the_portfolio_of_a_row_is_that_of_its_proposal():
     place = apply_events([seen, parse_event(read)]).proposals["P-1"].place
     assert place == PortfolioPlace("supervised 3f2a 2027", 8, CREEK, "v1", 1, 1.386295)
     assert apply_events([RAISED]).proposals["P-1"].place is None
+    floored = replace(listed, confidence_floor="0.8", portfolio_floors=3)
+    place = apply_events([seen, floored]).proposals["P-1"].place
+    assert (place.size, place.floor) == (24, "0.8")
+    assert place.question == (CREEK, "v1", 1, "0.8")

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
-from math import inf
+from math import inf, log
 
 import pytest
 from hypothesis import given
@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from api.routers.scope import build_scope
 from rollout.client.local_scope import InvalidSnapshotError, parse_snapshot
+from rollout.core.calendar.sites import Cell
 from rollout.core.scope.assignment import BELOW_FLOOR, CaseQuestion, decide_assignment
 from rollout.core.scope.assignment_table import AssignmentTable
-from rollout.core.scope.commands import Actor, ApproveProposal, StopCells
+from rollout.core.scope.commands import Actor, ApproveProposal, StopCells, Tick
 from rollout.core.scope.events import (
     GrantExpired,
     Narrowed,
@@ -26,12 +27,13 @@ from rollout.core.scope.events import (
 )
 from rollout.services.assignments.snapshots import Snapshot
 from tests.core.scope.test_floor_steps import COST, GOOD, GUARD, PAIRS, Ladder, at_floors, ladder
-from tests.factories import ANA, CREEK, DAY, HOUR, NOON, SUPERVISED
+from tests.factories import ANA, CREEK, DAY, HOUR, NOON, SUPERVISED, TICK
 from tests.properties import examples
 
 SALT, TEXT = bytes(range(32)), "rollout: bear-alarm"
 CONFIDENCES = (None, 0.0, 0.59, 0.6, 0.79, 0.8, 0.9, 0.97, 1.0, 1.01)
 KEYS = [str(number) for number in range(12)]
+BESIDE, NONE = Cell("lake", "day"), ((0, 0),) * 5
 STRICT = ((0, 0), (0, 0), (470, 20), (400, 9), (300, 2))  # 0.8 opens first
 
 
@@ -116,9 +118,11 @@ class History(Ladder):
         self.events += events
         return events
 
-    def look(self, pairs, alarms, calm, *, approves, days):
-        self.at += days * DAY
-        raised = self.tick(at_floors(*pairs, guards=alarms, calm=calm))
+    def look(self, pairs, alarms, calm, *, approves, days, beside=((0, 0),) * 5):
+        self.at += days * DAY + TICK
+        evidence = {CREEK: at_floors(*pairs, guards=alarms, calm=calm), BESIDE: at_floors(*beside)}
+        by_key = {(cell, "v1"): read for cell, read in evidence.items()}
+        raised = self.do(Tick(at=self.at, evidence=by_key))
         for event in raised if approves else ():
             if isinstance(event, ProposalRaised):
                 parts = {"proposal": event.proposal, "evidence_hash": event.evidence_hash}
@@ -128,6 +132,7 @@ class History(Ladder):
 LOOKS = st.fixed_dictionaries(
     {
         "pairs": PAIRS | st.sampled_from([GOOD, GOOD, STRICT]).map(list),
+        "beside": st.sampled_from([NONE, NONE, GOOD, STRICT]),
         "alarms": st.sampled_from([(), (), (), (GUARD,), (COST,), (GUARD, COST)]),
         "calm": st.sets(st.integers(0, 4)),
         "approves": st.sampled_from([True, True, True, False]),
@@ -139,19 +144,26 @@ LOOKS = st.fixed_dictionaries(
 @pytest.mark.slow
 @examples(
     given(
-        st.lists(LOOKS, min_size=1, max_size=9), st.sampled_from([0, 0, 0, 45, 89]), st.booleans()
+        st.lists(LOOKS, min_size=1, max_size=9),
+        st.sampled_from([0, 0, 0, 45, 89]),
+        st.booleans(),
+        st.booleans(),
     ),
     fast=60,
     whole=600,
 )
-def test_no_history_lets_a_case_through_that_the_ledger_does_not_allow(looks, later, stops):
-    rollout = History(ladder())
+def test_no_history_lets_a_case_through_that_the_ledger_does_not_allow(
+    looks, later, stops, is_listed
+):
+    rollout = History(listed_ladder() if is_listed else ladder())
     for number, look in enumerate(looks):
         rollout.look(**look)
         if stops and number == len(looks) - 1:
             rollout.do(StopCells(at=rollout.at, by=ANA, cells=(CREEK,)))
         now = rollout.at + later * DAY + timedelta(minutes=1)
-        level, floor = read_floor(rollout.events, now)
+        check_lists(rollout, is_listed=is_listed)
+        own_events = [event for event in rollout.events if getattr(event, "cell", None) != BESIDE]
+        level, floor = read_floor(own_events, now)
         for confidence in CONFIDENCES:
             is_sure = confidence is not None and floor <= confidence <= 1
             for key in KEYS[:3]:
@@ -161,6 +173,25 @@ def test_no_history_lets_a_case_through_that_the_ledger_does_not_allow(looks, la
                     assert is_sure or not is_let_through(answer)
                     assert answer.stage == ("shadow", "supervised", "autonomous")[level]
                     assert is_sure or not level or answer.reason == BELOW_FLOOR
+
+
+def listed_ladder():
+    made = ladder()
+    return replace(made, gates=tuple(replace(gate, has_portfolio=True) for gate in made.gates))
+
+
+def check_lists(rollout, *, is_listed):
+    """Check that each widening has a place, and is enough beside all widenings of its list."""
+    size = 4 * 5  # four cells, five floors
+    places = [place for row in rollout.scope.portfolios.values() for place in row]
+    widened = [event for event in rollout.events if isinstance(event, Widened)]
+    asked = {(e.cell, e.to_stage, e.confidence_floors[0]) for e in widened}
+    assert {(p.cell, p.portfolio.split()[0], p.floor) for p in places} == (
+        asked if is_listed else set()
+    )
+    for row in rollout.scope.portfolios.values():
+        assert len({place.question for place in row}) == len(row)
+        assert all(place.score >= log(size / len(row)) for place in row)
 
 
 def open_strict():

@@ -11,6 +11,8 @@ from scipy.special import betaln, logsumexp
 from scipy.stats import beta
 
 from benchmarks import portfolios
+from rollout.core.scope.portfolio_steps import find_openings
+from rollout.core.scope.scope import PortfolioPlace, Scope
 from rollout.core.statistics.e_bh import compute_required_openings, count_openings
 
 
@@ -133,6 +135,116 @@ def test_the_engines_rule_opens_what_arrays_open():
         assert ((looks < portfolios.NEVER) == is_open).all()
     assert opened.any()
     assert not opened.all()
+
+
+def open_floors(log_e, alpha):
+    """Return which questions of each run are ever opened, one of each cell at each look.
+
+    `log_e` has the shape (runs, cells, floors, looks). Each look is decided by its definition: the
+    largest number of questions that have so much evidence, where a cell counts once beside what is
+    opened, and of these each cell's lowest floor below those that it has.
+    """
+    runs, cells, floors, looks = log_e.shape
+    size, opened = cells * floors, np.zeros((runs, cells, floors), bool)
+    places = np.arange(floors)
+    for look in range(looks):
+        acting = np.where(opened.any(2), opened.argmax(2), floors)
+        scores = np.where(places < acting[..., None], log_e[..., look], -np.inf)
+        placed, limits = opened.sum((1, 2)), np.full(runs, np.inf)
+        for k in range(1, size + 1):
+            limit = np.log(size / (alpha * k))
+            is_enough = placed + (scores.max(2) >= limit).sum(1) >= k
+            limits = np.where(is_enough, limit, limits)
+        is_met = scores >= limits[:, None, None]
+        run, cell = np.nonzero(is_met.any(2))
+        opened[run, cell, is_met[run, cell].argmax(1)] = True
+    return opened
+
+
+def draw_floor_lists(bands_by_cell, runs, looks, every, seed):
+    """Return ln E of each cell at each floor; a unit lies in one of the bands between them."""
+    rng = np.random.default_rng(seed)
+    bands = np.array(bands_by_cell)
+    cells, floors = bands.shape
+    band = rng.integers(0, floors, (runs, cells, looks, every))
+    agrees = rng.random(band.shape) < bands[np.arange(cells)[None, :, None, None], band]
+    counts = [
+        np.stack([(kept & (band >= i)).sum(3).cumsum(2) for i in range(floors)], axis=2)
+        for kept in (agrees, ~agrees)
+    ]
+    return compute_log_e(*counts, 0.95)
+
+
+GOOD_BANDS = (0.875, 0.98, 0.995)  # from the lowest floor on exactly at the threshold
+
+
+@pytest.mark.parametrize(("good", "seed"), [(5, 3), (1, 4)])
+def test_the_false_share_with_floors_is_at_most_that_of_the_list(good, seed):
+    """Ten cells at three floors; good ones are wrong at the lowest floor, others at each."""
+    bands = [GOOD_BANDS] * good + [(0.95,) * 3] * (10 - good)
+    log_e = draw_floor_lists(bands, runs=300, looks=40, every=30, seed=seed)
+    is_wrong = np.ones((10, 3), bool)
+    is_wrong[:good, 1:] = False
+    each = log_e.max(3) >= log(3 / 0.2)  # a risk of each cell, shared by its floors
+
+    def compute_false_share(is_open):
+        return ((is_open & is_wrong).sum((1, 2)) / np.maximum(1, is_open.sum((1, 2)))).mean()
+
+    opened = open_floors(log_e, 0.2)
+    assert 0 < compute_false_share(opened) < 0.2 * is_wrong.mean()
+    assert compute_false_share(opened) < compute_false_share(each)
+    assert opened[:, :good, 1:].any(2).mean() > 0.99
+
+
+@pytest.mark.parametrize("good_cells", [0, 3])
+def test_the_engines_rule_with_floors_opens_what_arrays_and_benchmarks_open(good_cells):
+    scores = np.stack(
+        [
+            portfolios.draw_floor_scores(good_cells, 6, np.random.default_rng(n))
+            for n in range(6 if good_cells else 30)
+        ]
+    )
+    opened = open_floors(scores - log(portfolios.RISK), portfolios.RISK)
+    for run, is_open in zip(scores, opened, strict=True):
+        looks = portfolios.find_floor_openings(run, None)
+        assert ((looks < portfolios.NEVER) == is_open).all()
+        assert (open_by_engine(run) == looks).all()
+    assert opened.any()
+    assert not opened.all()
+
+
+def test_figures_with_floors_are_those_of_the_openings():
+    rng = np.random.default_rng(portfolios.SEED)
+    scores = np.stack([portfolios.draw_floor_scores(3, 6, rng) for _ in range(4)])
+    opened = open_floors(scores - log(portfolios.RISK), portfolios.RISK)
+    wrong = opened[:, 3:].sum((1, 2)) + opened[:, :3, 0].sum(1)
+    figures = portfolios.simulate_floors(0.5, 4, cells=6)
+    listed, each = figures["portfolio"], figures["each cell at 5 %"]
+    assert listed.wrong == wrong.mean()
+    assert listed.false_share == (wrong / opened.sum((1, 2))).mean()
+    assert listed.opened == opened[:, :3].any(2).mean()
+    alone = scores[:, :3].max(2) >= log(portfolios.FLOORS)
+    firsts = (alone.argmax(2) + 1) * portfolios.FLOORED_EVERY
+    assert alone.any(2).all()
+    assert each.records == firsts.mean()
+
+
+def open_by_engine(scores):
+    """Return the look at which the engine's rule opens each cell at each floor, as a tick asks."""
+    cells, floors, looks = scores.shape
+    openings, taken = np.full((cells, floors), portfolios.NEVER), ()
+    for look in range(looks):
+        acting = [min([*np.flatnonzero(row < portfolios.NEVER), floors]) for row in openings]
+        places = [
+            PortfolioPlace("a", cells * floors, f"c{n}", "v1", 1, scores[n, i, look], str(i))
+            for n in range(cells)
+            for i in range(acting[n])
+        ]
+        found = find_openings(Scope(portfolios={"a": taken}), places).places
+        for place in found:
+            openings[int(place.cell[1:]), int(place.floor)] = look
+        taken += found
+    return openings
 
 
 def test_the_closed_form_is_the_integral():

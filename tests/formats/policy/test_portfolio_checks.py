@@ -55,6 +55,8 @@ def test_two_gates_to_a_stage_are_two_lists():
     [
         (LISTED, f"{LISTED}, risk: 5%", "portfolio: and risk are both written; write one of them"),
         (LISTED, "portfolio: {}", "false_share"),
+        (LISTED, "portfolio: 5%", "has the wrong form; write portfolio: {false_share: 5%}"),
+        (LISTED, "portfolio: [5%]", "has the wrong form; write portfolio: {false_share: 5%}"),
         (LISTED, "portfolio: {false_share: 30%}", "false_share"),
         (
             "waves: {stage: supervised}",
@@ -62,11 +64,6 @@ def test_two_gates_to_a_stage_are_two_lists():
             "widens cells together that need each other, and waves.at_once lets few of them",
         ),
         ("unit: case", "unit: case, forget: weekly", "evidence.forget drops it; write forget"),
-        (
-            "unit: case}\nwaves: {stage: supervised}",
-            "unit: case, confidence_floors: [0%, 80%]}",
-            "can't be read at several confidence floors yet; write one floor",
-        ),
         (
             "at_least: 95%",
             "at_least: 95%, pool: wave, each_at_least: 85%",
@@ -81,6 +78,54 @@ def test_two_gates_to_a_stage_are_two_lists():
 )
 def test_what_a_list_cannot_be_combined_with_is_refused_with_what_to_do(old, new, fault):
     assert fault in find_faults(old, new)
+
+
+WAVES = "{unit: case}\nwaves: {stage: supervised}"
+
+
+def with_floors(floors):
+    return read(WAVES, f"{{unit: case, confidence_floors: {floors}}}")
+
+
+def test_each_cell_is_in_the_list_at_each_confidence_floor():
+    policy = with_floors("[0%, 60%, 80%]")
+    (portfolio,) = policy.portfolios
+    assert (len(portfolio.cells), portfolio.floors, portfolio.size) == (8, 3, 24)
+    one = read(WAVES, "{unit: case, confidence_floors: [0%]}").portfolios[0]
+    assert (one.floors, one.size) == (0, 8)
+    assert one.digest == read(WAVES, "{unit: case}").portfolios[0].digest
+
+
+@pytest.mark.parametrize("floors", ["[0%, 60%]", "[0%, 60%, 90%]", "[0%, 60%, 80%, 90%]", "[60%]"])
+def test_other_floors_are_another_list_and_fewer_are_looser(floors):
+    before, after = with_floors("[0%, 60%, 80%]"), with_floors(floors)
+    cell = Cell("creek", "day")
+    assert before.find_portfolio(1, cell).digest != after.find_portfolio(1, cell).digest
+    rules = " ".join(list_looser_rules(before, after))
+    count = after.portfolios[0].floors
+    sentence = f"asks at {max(1, count)} confidence floors instead of 3, so each needs less"
+    assert (sentence in rules) == (count < 3)
+    assert "share the risk" not in rules  # no gate has a risk
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (LISTED, f"{LISTED}, risk: 5%", "and risk are both written"),
+        ("80%]", "80%], forget: weekly", "evidence.forget drops it"),
+        (
+            "at_least: 95%}",
+            "at_least: 95%}, {measure: gain, of: profit, at_least: 0}",
+            "can't count outcomes yet",
+        ),
+    ],
+)
+def test_with_floors_the_same_is_refused(old, new, fault):
+    text = POLICY.replace(WAVES, "{unit: case, confidence_floors: [0%, 80%]}")
+    assert old in text
+    with pytest.raises(InvalidPolicyError) as refusal:
+        parse_policy(text.replace(old, new, 1))
+    assert fault in str(refusal.value)
 
 
 def test_a_condition_of_a_gate_below_counts_too():

@@ -1,11 +1,12 @@
 """A portfolio on a database: what replay decides on the same records; recounts find each rank."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.events import ProposalRaised, Widened
+from rollout.core.scope.events import Narrowed, ProposalRaised, Widened
 from rollout.core.scope.projection import apply_events
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine import proposal_recount
@@ -20,6 +21,7 @@ from tests.services.engine.test_live import (
     live,
     replayed,
 )
+from tests.services.engine.test_live_floors import with_confidence
 
 pytestmark = pytest.mark.simulation
 TEXT = """
@@ -44,13 +46,24 @@ STORY = Story(
 )
 
 
-def decide_twice(database, story):
+FLOORED = TEXT
+for old, new in {
+    "evidence: {": "evidence: {confidence_floors: [0%, 50%, 70%, 90%], ",
+    "units: 20": "units: 10",
+    "at_least: 52%": "at_least: 70%",
+    "at_least: 35%, false_alarm_every: 10": "at_least: 75%, false_alarm_every: 20",
+}.items():
+    assert old in FLOORED
+    FLOORED = FLOORED.replace(old, new)
+
+
+def decide_twice(database, story=STORY, text=TEXT, change=lambda history: history):
     """Return the events of a live rollout and of a replay on the same records."""
-    policy = parse_policy(TEXT)
-    history, after = a_history(story, policy), timedelta(minutes=20)
+    policy = parse_policy(text)
+    history, after = change(a_history(story, policy)), timedelta(minutes=20)
     slots, expected = replayed(history, policy, after)
     before_slot = all_at_first(database, "story", history)
-    found = live(database, TEXT, slots, after, before_slot=before_slot)
+    found = live(database, text, slots, after, before_slot=before_slot)
     return found, expected
 
 
@@ -74,6 +87,37 @@ def test_live_and_replay_decide_alike_in_a_portfolio(database, slots, kind, monk
         proposal_recount, "rank_place", lambda *parts: replace(rank(*parts), opened=4)
     )
     assert any("portfolio of 5 cells" in fault for fault in find_evidence_faults(database))
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_live_and_replay_decide_alike_in_a_portfolio_with_floors(database, monkeypatch):
+    story = replace(STORY, busy=4)
+    found, expected = decide_twice(database, story, FLOORED, with_confidence)
+    assert list_unsealed_events(found) == list_unsealed_events(expected)
+    raised = [e for e in expected if isinstance(e, ProposalRaised) and e.portfolio]
+    assert {(event.portfolio_cells, event.portfolio_floors) for event in raised} == {(5, 4)}
+    assert max(event.portfolio_opened for event in raised) > 5  # more than there are cells
+    widened = [event for event in expected if isinstance(event, Widened)]
+    assert len({event.confidence_floors[0] for event in widened}) == 4
+    assert any(len(event.confidence_floors) > 1 for event in widened)
+    by_cell = Counter(event.cell for event in widened)
+    assert max(by_cell.values()) > 1
+    assert any(isinstance(event, Narrowed) for event in expected)
+    assert find_evidence_faults(database) == []
+    # ranks, scores and kept floors that the list doesn't give are found
+    for name, forged, fault in (
+        ("rank_place", lambda rank: replace(rank, opened=19), "at 4 confidence floors (20 pairs)"),
+        ("compute_place", lambda place: replace(place, score=place.score + 1), "log E·α"),
+        ("list_met_floors", lambda floors: floors[:1], "it opens the confidence floors"),
+    ):
+        function = getattr(proposal_recount, name)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                proposal_recount,
+                name,
+                lambda *parts, function=function, forged=forged: forged(function(*parts)),
+            )
+            assert any(fault in text for text in find_evidence_faults(database)), name
 
 
 def test_a_widening_that_waited_for_no_other_cell_is_found():

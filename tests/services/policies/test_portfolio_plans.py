@@ -5,7 +5,7 @@ import re
 from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.statistics.forecast import forecast_opening
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.report_identity import describe_promises
+from rollout.reports.figures.report_identity import describe_promises, summarize_policy
 from rollout.services.policies.gate_risks import describe_fleet_risk
 from rollout.services.policies.planning import build_policy_plan, format_plan
 
@@ -77,3 +77,49 @@ def test_the_report_names_both_promises():
     assert "the chance that the gate to supervised ever opens there is at most 5\xa0%" in listed
     assert PROMISE in listed
     assert "list of" not in alone
+
+
+FLOORED = POLICY.replace("{unit: case}", "{unit: case, confidence_floors: [0%, 80%, 90%]}")
+FLOORED_PROMISE = (
+    "Of the widenings to supervised in this list of 200 cells, each at 3 confidence floors, the"
+    " share of wrong ones is, at every look and in expectation, at most 5 % for the attempts that"
+    " begin in a year; cells without data count in the list. A cell that is widened to a lower"
+    " floor counts at both."
+)
+
+
+def test_with_floors_the_plan_counts_each_cell_at_each_floor():
+    printed = plan(FLOORED)
+    assert f"a portfolio promises: {FLOORED_PROMISE}" in printed
+    one, half, whole = (
+        forecast_opening(0.98, at_least=0.95, alpha=0.05 * SHARE * opened / 600).median
+        for opened in (1, 300, 600)
+    )
+    assert one > forecast(1)
+    assert (half, whole) == (forecast(100), forecast(200))  # the floors cost no equal part
+    assert (
+        f"decisions in a cell at 98 % (agreement): {one} if 1 of 600 pairs of cell and floor open;"
+        f" {half} if 300 of 600 open; {whole} if 600 of 600 open; the forecast is for half of them"
+    ) in printed
+    assert f"about {half} decisions" in printed
+    shared = "each has 1/3 of the risk"
+    listed = "a portfolio asks of each cell at each floor"
+    assert f"at or above a floor, since {shared} and {listed}; the promise" in printed
+    both = FLOORED.replace("risk: 1%", "portfolio: {false_share: 1%}")
+    assert f"since {listed}; the promise" in plan(both)
+    assert f"since {shared}; the promise" in plan(
+        FLOORED.replace("portfolio: {false_share: 5%}", "risk: 5%")
+    )
+
+
+def test_with_floors_the_report_promises_a_share_of_the_list_and_a_chance_at_each_floor():
+    listed, alone = describe_promises(parse_policy(FLOORED), CURRENT_RULES)
+    assert listed.startswith(
+        "If the true average of a cell's units so far at or above a confidence floor does not meet"
+        " “agreement at least 95 %”, the chance that the gate to supervised ever opens there at"
+        " that floor is at most 5\xa0%"
+    )
+    assert listed.endswith(FLOORED_PROMISE)
+    assert alone.startswith("If the true average of a cell's units so far does not meet")
+    gate = summarize_policy(parse_policy(FLOORED)).gates[0]
+    assert "in a portfolio of 200 cells, each at 3 confidence floors, of whose widenings" in gate

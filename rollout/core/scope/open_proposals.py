@@ -1,0 +1,217 @@
+"""Steps of a tick on open proposals: void, expire, apply."""
+
+from functools import partial
+from typing import Any
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
+from rollout.core.policy.confidence_floors import find_floor_index
+from rollout.core.policy.gates import GateReading, read_gate, read_renewal
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.commands import Tick
+from rollout.core.scope.event_base import ENGINE, CellEvent, LedgerEvent
+from rollout.core.scope.events import ProposalExpired, Renewed, Resumed, TakenOver, Widened
+from rollout.core.scope.floor_steps import (
+    WideningStep,
+    find_acting_index,
+    list_widening_steps,
+)
+from rollout.core.scope.pending_events import PendingEvents
+from rollout.core.scope.portfolio_steps import select_applicable
+from rollout.core.scope.proposal_holds import APPLIED_KINDS, list_own_holds
+from rollout.core.scope.proposals import compute_gate_hash, list_takeover_levels
+from rollout.core.scope.scope import ProposalState, compute_held_level
+from rollout.core.scope.waves import get_wave
+
+
+def update_open_proposals(pending: PendingEvents, tick: Tick) -> None:
+    """Expire overdue proposals and void those whose evidence has turned."""
+    for proposal in list(pending.scope.proposals.values()):
+        if proposal.kind == "clock":
+            continue  # it expires by the clock: `rollout.core.scope.clock_correction`
+        if pending.at >= proposal.expires_at:
+            pending.emit(ProposalExpired(at=pending.at, by=ENGINE, proposal=proposal.id))
+        elif (reason := _find_void_reason(pending, tick, proposal)) is not None:
+            pending.void_proposal(proposal.id, reason)
+
+
+def _find_void_reason(pending: PendingEvents, tick: Tick, proposal: ProposalState) -> str | None:
+    """Return why a cell's proposal is void, or None."""
+    if proposal.cell is None:
+        return None
+    broken_rule = _find_broken_rule(pending, proposal, proposal.cell)
+    if broken_rule is not None:
+        return broken_rule
+    stage_level = pending.policy.stage_ids.index(proposal.to)
+    mismatch = _find_grant_mismatch(pending, proposal, stage_level)
+    if mismatch is not None:
+        return mismatch
+    evidence = tick.evidence.get((proposal.cell, proposal.version))
+    reading = (
+        None if evidence is None else _read_proposal_gate(pending, proposal, stage_level, evidence)
+    )
+    return None if reading is None or not reading.has_turned else "the evidence has turned"
+
+
+def _find_broken_rule(pending: PendingEvents, proposal: ProposalState, cell: Cell) -> str | None:
+    """Return which rule no longer fits the proposal, or None."""
+    policy = pending.policy
+    stage_level = policy.stage_ids.index(proposal.to) if proposal.to in policy.stage_ids else 0
+    if (
+        cell not in policy.cell_set
+        or stage_level == 0
+        or policy.find_gate(stage_level, cell) is None
+    ):
+        return "the policy has no gate for it any more"
+    if compute_gate_hash(policy, stage_level, cell) != proposal.gate:
+        return "the policy's gate was edited"
+    if policy.compute_planned_ceiling(cell, pending.at) < stage_level:
+        return "it lies above the cell's ceiling now"
+    return "the version is retired" if pending.scope.versions[proposal.version].retired else None
+
+
+def _find_grant_mismatch(
+    pending: PendingEvents, proposal: ProposalState, stage_level: int
+) -> str | None:
+    """Return why the proposal no longer fits the grants that it builds on, or None."""
+    assert proposal.cell is not None  # noqa: S101 - asked of cell proposals alone
+    floor_index = find_floor_index(pending.policy.evidence, next(iter(proposal.floors), ""))
+    step = WideningStep(stage_level, floor_index)
+    if proposal.kind == "takeover":
+        return _find_holder_mismatch(pending, proposal.cell, proposal.version, step)
+    state = pending.scope.get_cell_state(proposal.cell, proposal.version)
+    if proposal.kind == "renewal":
+        fits = compute_held_level(pending.policy, state, pending.at) >= stage_level
+        return None if fits else "the cell no longer holds the stage"
+    if pending.scope.get_holder(proposal.cell) not in (None, proposal.version):
+        return "another version acts in the cell now"
+    steps = list_widening_steps(pending.policy, state, pending.at)
+    if any(other.stage_level == stage_level for other in steps):
+        return None if step in steps else "the cell's confidence floor has changed"
+    return "the cell's stage is no longer the one below"
+
+
+def _find_holder_mismatch(
+    pending: PendingEvents, cell: Cell, version: str, step: WideningStep
+) -> str | None:
+    """Return why a takeover no longer fits the acting version, or None."""
+    scope, policy = pending.scope, pending.policy
+    holder = scope.get_holder(cell)
+    if holder is None:
+        return "no version acts in the cell any more"
+    if holder == version:
+        return "the version acts in the cell already"
+    holder_state = scope.get_cell_state(cell, holder)
+    if step.floor_index < find_acting_index(policy, holder_state):
+        return "an alarm raised the confidence floor of the acting version"
+    fits = step.stage_level in list_takeover_levels(policy, holder_state, pending.at)
+    return None if fits else "the acting version's stage has changed"
+
+
+def _read_proposal_gate(
+    pending: PendingEvents, proposal: ProposalState, stage_level: int, evidence: VersionEvidence
+) -> GateReading | None:
+    assert proposal.cell is not None  # noqa: S101 - asked of cell proposals alone
+    state = pending.scope.get_cell_state(proposal.cell, proposal.version)
+    policy, cell = pending.policy, proposal.cell
+    evidence = evidence.get_floor(
+        find_floor_index(policy.evidence, next(iter(proposal.floors), ""))
+    )
+    if proposal.kind == "renewal":
+        counts = evidence.spans.get(proposal.to, EvidenceCounts())
+        return read_renewal(policy, cell, stage_level, counts)
+    counts_since_entry = evidence.attempt if proposal.kind == "takeover" else evidence.entered
+    return read_gate(
+        policy, cell, stage_level, state.risk_share, evidence.attempt, counts_since_entry
+    )
+
+
+def apply_approved_proposals(pending: PendingEvents) -> None:
+    """Apply approved proposals that nothing holds back, earlier waves first.
+
+    In an observing policy only the resume of a stop without grants is applied, so that a rehearsed
+    stop can be ended.
+    """
+    approved_proposals = [
+        candidate
+        for candidate in pending.scope.proposals.values()
+        if candidate.is_approved and candidate.kind in APPLIED_KINDS
+    ]
+    ordered_proposals = sorted(
+        approved_proposals, key=lambda candidate: _get_wave(pending.policy, candidate)
+    )
+    for proposal in ordered_proposals:
+        if proposal.place is None:
+            _apply_unless_held(pending, proposal)
+    # those of a portfolio count for each other, so what is to be applied is known before
+    ready_proposals = (
+        p
+        for p in ordered_proposals
+        if p.id in pending.scope.proposals and p.place is not None and not _is_held_back(pending, p)
+    )
+    for proposal in select_applicable(pending.scope, ready_proposals):
+        _apply_proposal(pending, proposal)
+
+
+def _apply_unless_held(pending: PendingEvents, proposal: ProposalState) -> None:
+    if proposal.id in pending.scope.proposals and not _is_held_back(pending, proposal):
+        _apply_proposal(pending, proposal)
+
+
+def _apply_proposal(pending: PendingEvents, proposal: ProposalState) -> None:
+    pending.emit(_build_applied_event(pending, proposal))
+    _void_rival_proposals(pending, proposal)
+
+
+def _get_wave(policy: Policy, proposal: ProposalState) -> int:
+    """Return the proposal's wave, 0 without a cell."""
+    return 0 if proposal.cell is None else get_wave(policy, proposal.cell)
+
+
+def _is_held_back(pending: PendingEvents, proposal: ProposalState) -> bool:
+    """Return whether this tick's narrowing or anything else holds it back."""
+    has_narrowed = proposal.cell is not None and pending.has_narrowed(proposal.cell)
+    holds = list_own_holds(pending.scope, pending.policy, proposal, pending.at)
+    return has_narrowed or bool(holds)
+
+
+def _build_applied_event(pending: PendingEvents, proposal: ProposalState) -> LedgerEvent:
+    at, cell, version = pending.at, proposal.cell, proposal.version
+    if cell is None:
+        return Resumed(at=at, by=ENGINE, proposal=proposal.id, stop=proposal.about)
+    stage_level = pending.policy.stage_ids.index(proposal.to)
+    until = at + pending.policy.get_stage(stage_level).lasts
+    build_event = partial(
+        _build_cell_event, at=at, by=ENGINE, proposal=proposal.id, cell=cell, version=version
+    )
+    if proposal.kind == "widening":
+        floors = proposal.floors
+        return build_event(Widened, to_stage=proposal.to, until=until, confidence_floors=floors)
+    if proposal.kind == "renewal":
+        return build_event(Renewed, stage=proposal.to, until=until)
+    stages = pending.policy.stages[:stage_level]
+    replaced = pending.scope.get_holder(cell)
+    assert replaced is not None  # noqa: S101 - a takeover without a holder was voided before
+    return build_event(
+        TakenOver,
+        replaced_version=replaced,
+        to_stage=proposal.to,
+        stages=tuple(stage.id for stage in stages),
+        grant_ends=tuple(pending.at + stage.lasts for stage in stages),
+        confidence_floors=proposal.floors,
+    )
+
+
+def _build_cell_event(kind: type[CellEvent], **fields: Any) -> LedgerEvent:
+    return kind(**fields)
+
+
+def _void_rival_proposals(pending: PendingEvents, applied_proposal: ProposalState) -> None:
+    """Void other versions' proposals for the cell."""
+    if applied_proposal.kind not in {"widening", "takeover"}:
+        return
+    for rival in list(pending.scope.proposals.values()):
+        if rival.cell == applied_proposal.cell and rival.version != applied_proposal.version:
+            pending.void_proposal(
+                rival.id, f"{applied_proposal.version} replaced it by {applied_proposal.id}"
+            )
