@@ -13,7 +13,7 @@ from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from tests.docs.pages import ROOT
 from tests.ledger_verifier import VERIFIER, read_lines, rehash, write_forms
-from tests.replay.test_portfolios import replay
+from tests.replay.test_portfolios import list_floored, replay, replay_floored
 
 FILE = ROOT / "docs/how-to/verify_portfolios.py"
 
@@ -45,20 +45,26 @@ def find_differences(lines):
 
 
 @pytest.mark.slow
-def test_it_allows_what_the_program_did_and_finds_the_same_places():
+@pytest.mark.parametrize(
+    ("play", "seeds", "least"),
+    [(replay, range(24), 20), (replay_floored, list_floored(range(30)), 10)],
+)
+def test_it_allows_what_the_program_did_and_finds_the_same_places(play, seeds, least):
     raised, widened = 0, 0
-    for seed in range(24):
-        events = replay(seed).events
+    for seed in seeds:
+        events = play(seed).events
         state = PORTFOLIOS.RecomputedPortfolios(read_lines(write_forms("story", events, 0)))
         assert state.differences == []
         expected = {
-            name: {(p.cell.site, p.cell.window, p.version, p.attempt, ""): p.score for p in places}
+            name: {
+                (p.cell.site, p.cell.window, p.version, p.attempt, p.floor): p.score for p in places
+            }
             for name, places in apply_events(events, Scope()).portfolios.items()
         }
         assert {name: p.scores for name, p in state.portfolios.items() if p.scores} == expected
         raised += sum(isinstance(e, ProposalRaised) and e.portfolio_opened > 1 for e in events)
         widened += sum(isinstance(e, Widened | TakenOver) for e in events)
-    assert min(raised, widened) > 20
+    assert min(raised, widened) > least
 
 
 # Ledgers that were bent
