@@ -145,6 +145,8 @@ def _approve_all(database: Any, at: datetime) -> None:
 
 def tick_twice(url: str, days: int, turn: int) -> dict[str, float]:
     """Return CPU seconds of this process: its first tick, all until then, and a second tick."""
+    import scipy.special  # noqa: F401 - the first evidence imports it
+
     from rollout.services.engine.ticks import Ticker
     from rollout.store.database.session import Database
 

@@ -57,7 +57,7 @@ ARRIVAL_RETENTION = timedelta(days=1)  # a replica that slept longer reads every
 LIVE_END_SLOT = 2**60  # after all other slots: live records have no end
 PING_READ_BACK = timedelta(days=7)  # longer than a pass may be late
 READ_BACK_PERIODS = 3  # in guard spans: one for its reading, one for its recovery
-MIN_NEW_CASES = 5_000  # which a process reads in about 0.2 s
+MIN_NEW_CASES = 1_000  # which a process reads in about 0.05 s
 MAX_SNAPSHOTS = 100  # a row is written at most about so often until the cases double
 MAX_AGE = ARRIVAL_RETENTION / 4  # of a snapshot, well before arrivals after it are deleted
 NO_OBSERVATIONS = GuardObservations()
