@@ -33,6 +33,7 @@ JOBS = {
     "commands": "a stop on a ledger of 10,000 rows",
     "scope_at": "the scope at past instants, of a ledger of 100,000 rows",
     "counting": "counting live, beside a group-by; a first tick after a long history",
+    "first_tick": "the first tick of a process, with guards that read records",
     "stops_while_counting": "stops while 100,000 due cases are counted",
     "ticks": "a tick over 10,000 cells",
     "replay": "a replay of a million pairs, beside Polars",
@@ -49,6 +50,7 @@ JOBS = {
 SMALLER = {
     "counting": ("--sizes", "20000"),
     "figures": ("--sizes", "100000", "1000000"),
+    "first_tick": ("--cases", "20000", "--days", "60"),
     "ingest_postgresql": ("2000", "100"),
     "number_reports": ("--pairs", "100000"),
     "stops_while_counting": ("--cases", "20000"),

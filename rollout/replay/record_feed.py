@@ -4,7 +4,6 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import Cell
@@ -14,6 +13,7 @@ from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.tally.answer_records import AnswerRecords, build_empty_answers
 from rollout.tally.case_placement import PICK, PlacedHistory
+from rollout.tally.episode_series import SiteVotes
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 from rollout.tally.outcome_revisions import list_harms
 from rollout.tally.outcome_units import (
@@ -27,9 +27,7 @@ from rollout.tally.stage_history import build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
 GuardAnswers = tuple[IntArray, IntArray, BoolArray]
-GuardVotes = tuple[IntArray, BoolArray]
-CaseHashes = NDArray[np.uint64]
-EMPTY_VOTES: GuardVotes = build_empty_answers().select_votes()
+EMPTY_VOTES = SiteVotes(*build_empty_answers().select_votes())
 EMPTY_OUTCOMES = build_empty_outcomes()
 STAGE = "stage"  # purpose of the sampling values that divide units at a stage
 MINUTE_MICROS = 60_000_000
@@ -59,15 +57,16 @@ class HistoryFeeds:
         self._answers_by_guard: dict[str, dict[tuple[object, ...], GuardAnswers]] = {}
         self._history = history
         self._outcomes_by_id: dict[str, dict[tuple[object, ...], OutcomeUnits]] = {}
-        self._votes_by_guard: dict[str, dict[tuple[object, ...], GuardVotes]] = {}
+        self._votes_by_guard: dict[str, dict[tuple[object, ...], SiteVotes]] = {}
 
-    def read_votes(self, site: str, version: str, guard: Guard) -> GuardVotes:
-        """Return slot and badness of a site's answers, one per unit and minute."""
+    def read_votes(self, site: str, version: str, guard: Guard) -> SiteVotes:
+        """Return a site's answers, one per unit and minute."""
         votes = self._votes_by_guard.get(guard.id)
         if votes is None:
             parts = self.list_answers(guard).partition_by("site", "version", as_dict=True)
             votes = self._votes_by_guard[guard.id] = {
-                key: to_answer_records(part).select_votes() for key, part in parts.items()
+                key: SiteVotes(*to_answer_records(part).select_votes())
+                for key, part in parts.items()
             }
         return votes.get((site, version), EMPTY_VOTES)
 
@@ -163,21 +162,17 @@ class HistoryFeeds:
 
     @cached_property
     def _signs_by_site(self) -> dict[str, SiteSigns]:
-        parts = self.list_case_instants().partition_by("site", as_dict=True)
+        parts = self._cases.partition_by("site", as_dict=True)
         return {
-            str(site): build_case_signs(part["at"].to_numpy(), part["unit"].hash().to_numpy())
+            str(site): build_case_signs(
+                part["occurred_us"].to_numpy(), part["unit"].hash().to_numpy()
+            )
             for (site,), part in parts.items()
         }
 
-    def hash_cases(self) -> dict[tuple[object, ...], CaseHashes]:
-        """Return the hashes of the cases' keys by site and window."""
-        hashes = self._cases.select("site", "window", hash=pl.col("case_key").hash())
-        parts = hashes.partition_by("site", "window", as_dict=True)
-        return {cell: part["hash"].to_numpy() for cell, part in parts.items()}
-
-    def list_case_instants(self) -> pl.DataFrame:
-        """Return site, instant and unit of each case."""
-        return self._cases.select("site", "unit", at="occurred_us")
+    def list_cases(self) -> pl.DataFrame:
+        """Return case_key, site, window, occurred_us and unit of each placed case."""
+        return self._cases
 
     @cached_property
     def last_slot(self) -> int:
@@ -204,11 +199,6 @@ class HistoryFeeds:
         ).unique()
         parts = slots.sort("slot").partition_by("site", as_dict=True)
         return {str(site): part["slot"].to_numpy() for (site,), part in parts.items()}
-
-
-def hash_keys(part: pl.DataFrame) -> CaseHashes:
-    """Return the hashes of the keys of cases, of the same value in one process."""
-    return part["case_key"].hash().to_numpy()
 
 
 def _to_arrays(part: pl.DataFrame) -> GuardAnswers:

@@ -1,15 +1,10 @@
-"""Counted units and outcomes as compressed bytes, which restore the same arrays bit by bit.
-
-Columns lie one after another: whole numbers as differences in the narrowest type, others as the
-bits of their values.
-"""
+"""Counted units and outcomes as compressed bytes, which restore the same arrays bit by bit."""
 
 import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import astuple, fields
 from hashlib import sha256
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +12,17 @@ from numpy.typing import NDArray
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import UnitClass
+from rollout.tally.column_codes import (
+    Column,
+    decode_bits,
+    decode_integers,
+    decode_integers_into,
+    encode_bits,
+    encode_integers,
+    join_parts,
+    split_column,
+    split_parts,
+)
 from rollout.tally.outcome_buffer import OutcomeBuffer, OutcomeKey
 from rollout.tally.outcome_units import SOURCE_FAULTS, OutcomeUnits, build_empty_outcomes
 from rollout.tally.unit_arrays import UnitArrays
@@ -31,9 +37,6 @@ FORM: Final = sha256(
     ).encode()
 ).digest()[:8]
 """Begins a snapshot, so that no program with other arrays reads it."""
-DIFFERENCE_TYPES: Final = (np.int8, np.int16, np.int32, np.int64)
-LENGTH_BYTES: Final = 8
-Column = NDArray[np.int64] | NDArray[np.float64]
 
 
 def encode_buffers(units: UnitBuffer, outcomes: OutcomeBuffer) -> bytes:
@@ -57,7 +60,7 @@ def encode_buffers(units: UnitBuffer, outcomes: OutcomeBuffer) -> bytes:
         for item in fields(OutcomeUnits):
             column = np.concatenate([getattr(part, item.name) for part in outcome_units.values()])
             parts.append(_encode_column(column))
-    return FORM + b"".join(len(p).to_bytes(LENGTH_BYTES, "big") + p for p in parts)
+    return FORM + join_parts(parts)
 
 
 def restore_buffers(body: bytes, units: UnitBuffer, outcomes: OutcomeBuffer) -> bool:
@@ -68,7 +71,7 @@ def restore_buffers(body: bytes, units: UnitBuffer, outcomes: OutcomeBuffer) -> 
     """
     if not body.startswith(FORM):
         return False
-    parts = _split_parts(memoryview(body))
+    parts = split_parts(memoryview(body)[len(FORM) :])
     header = json.loads(zlib.decompress(next(parts)))
     series: list[SeriesKey] = [tuple(row[:-1]) for row in header["series"]]
     tables = _restore_tables([row[-1] for row in header["series"]], parts)
@@ -87,9 +90,7 @@ def _restore_tables(lengths: list[int], parts: Iterator[memoryview]) -> list[Uni
     width = len(fields(UnitArrays))
     tables = [np.empty((width, length), dtype=np.int64) for length in lengths]
     for number in range(width if lengths else 0):
-        column = _decode_whole(next(parts))
-        for table, values in zip(tables, _split_column(column, lengths), strict=True):
-            table[number] = values
+        decode_integers_into(next(parts), [table[number] for table in tables])
     return tables
 
 
@@ -100,43 +101,13 @@ def _restore_outcomes(lengths: list[int], parts: Iterator[memoryview]) -> list[O
     for item in fields(build_empty_outcomes()):
         is_whole = getattr(build_empty_outcomes(), item.name).dtype == np.int64
         part = next(parts)
-        column = _decode_whole(part) if is_whole else _decode_bits(part)
-        columns.append([values.copy() for values in _split_column(column, lengths)])
+        column = decode_integers(part) if is_whole else decode_bits(part)
+        columns.append([values.copy() for values in split_column(column, lengths)])
     return [OutcomeUnits(*values) for values in zip(*columns, strict=True)]
 
 
-def _split_column(column: Any, lengths: list[int]) -> Iterator[Any]:
-    ends = np.cumsum([0, *lengths]).tolist()
-    if len(column) != ends[-1]:
-        raise ValueError(f"a column has {len(column)} values, the series {ends[-1]}")
-    return (column[start:end] for start, end in pairwise(ends))
-
-
 def _encode_column(column: Column) -> bytes:
-    if column.dtype == np.float64:
-        return zlib.compress(column.astype("<f8").tobytes(), 1)
-    differences = np.diff(column, prepend=0)
-    low, high = int(differences.min(initial=0)), int(differences.max(initial=0))
-    kind = next(t for t in DIFFERENCE_TYPES if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
-    values = differences.astype(np.dtype(kind).newbyteorder("<"))
-    return bytes([values.itemsize]) + zlib.compress(values.tobytes(), 1)
-
-
-def _decode_whole(part: memoryview) -> NDArray[np.int64]:
-    values = np.frombuffer(zlib.decompress(part[1:]), dtype=f"<i{part[0]}")
-    return np.cumsum(values, dtype=np.int64)
-
-
-def _decode_bits(part: memoryview) -> NDArray[np.float64]:
-    return np.frombuffer(zlib.decompress(part), dtype="<f8").astype(np.float64)
-
-
-def _split_parts(body: memoryview) -> Iterator[memoryview]:
-    start = len(FORM)
-    while start < len(body):
-        end = start + LENGTH_BYTES + int.from_bytes(body[start : start + LENGTH_BYTES], "big")
-        yield body[start + LENGTH_BYTES : end]
-        start = end
+    return encode_bits(column) if column.dtype == np.float64 else encode_integers(column)
 
 
 BufferDigest = dict[tuple[str, ...], tuple[int, int]]

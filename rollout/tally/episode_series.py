@@ -6,7 +6,7 @@ history reads.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log
 
 import numpy as np
@@ -42,6 +42,38 @@ class _Change:
     is_alarm: bool
     has_recovered: bool
     counts: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SiteVotes:
+    """A site's answers that count for one guard; all its cells read one series.
+
+    Attributes:
+        slots: slot of each, ascending.
+        is_bad: whether it is outside the guard's limit.
+    """
+
+    slots: IntArray
+    is_bad: BoolArray
+    _series: dict[tuple[float | None, int | None], GuardSeries] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def compute_series(
+        self, guard: Guard, policy: Policy, expected_per_day: float | None, restarted: int | None
+    ) -> GuardSeries:
+        """Return the readings of the guard; the arguments are of `compute_episode_series`."""
+        key = (expected_per_day, restarted)
+        if key not in self._series:
+            self._series[key] = compute_episode_series(
+                guard,
+                self.slots,
+                self.is_bad,
+                policy,
+                expected_per_day=expected_per_day,
+                restarted=restarted,
+            )
+        return self._series[key]
 
 
 def compute_episode_series(
@@ -100,7 +132,7 @@ def _list_changes(
     turn = SPAN_DAYS * count_slots(DAY, policy)
     for number in range(int(slots[0]) // turn, int(slots[-1]) // turn + 3):
         start, end = number * turn, (number + 1) * turn
-        is_read = (slots >= start - turn) & (slots < end)
+        is_read = slice(*np.searchsorted(slots, [start - turn, end]))
         records = ShareRecords(
             slots[is_read],
             is_bad[is_read],

@@ -536,23 +536,22 @@ class EvidenceView:
 
     def _compute_episode_series(self, guard: Guard) -> GuardSeries:
         measure = guard.condition.measure
-        per_day = self.policy.expect.units_per_day
-        if measure in SITE_MEASURES:
-            slots, is_bad = self.feeds.read_votes(self.cell.site, self.version, guard)
-            per_day = None if per_day is None else per_day * len(self.policy.windows)
-        else:
-            rows = self._select_closed(measure)
-            slots, is_bad = rows.slot, self.unit_classes.is_missing[rows.unit_class]
-            if measure == "unaudited" and per_day is not None:
-                per_day *= max(stage.find_audit_share(None) for stage in self.policy.stages)
         last_alarm = self.state.last_alarms.get(guard.id)
         restarted = None
         if last_alarm is not None and guard.then in NARROWING_EFFECTS:
             restarted = find_slot_before(last_alarm, self.policy.tick)
+        per_day = self.policy.expect.units_per_day
+        if measure in SITE_MEASURES:
+            votes = self.feeds.read_votes(self.cell.site, self.version, guard)
+            per_day = None if per_day is None else per_day * len(self.policy.windows)
+            return votes.compute_series(guard, self.policy, per_day, restarted)
+        rows = self._select_closed(measure)
+        if measure == "unaudited" and per_day is not None:
+            per_day *= max(stage.find_audit_share(None) for stage in self.policy.stages)
         return compute_episode_series(
             guard,
-            slots,
-            is_bad,
+            rows.slot,
+            self.unit_classes.is_missing[rows.unit_class],
             self.policy,
             expected_per_day=per_day,
             restarted=restarted,

@@ -5,6 +5,7 @@ from typing import Protocol
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard
+from rollout.tally.episode_series import SiteVotes
 from rollout.tally.outcome_units import OutcomeUnits
 from rollout.tally.silence_series import SiteSigns
 from rollout.tally.unit_arrays import BoolArray, IntArray
@@ -22,8 +23,8 @@ class GuardFeeds(Protocol):
         """
         ...
 
-    def read_votes(self, site: str, version: str, guard: Guard) -> tuple[IntArray, BoolArray]:
-        """Return slot and badness of a site's answers, one per unit and minute."""
+    def read_votes(self, site: str, version: str, guard: Guard) -> SiteVotes:
+        """Return a site's answers, one per unit and minute."""
         ...
 
     def slots_with_records(self, site: str) -> IntArray:

@@ -217,7 +217,8 @@ def compute_share_series(
         policy: for the tick.
     """
     span_slots = count_slots(guard.over or policy.tick, policy)
-    change_slots = np.unique(np.concatenate([slots, slots + span_slots]))
+    own_slots = slots[find_run_starts(slots)]
+    change_slots = np.union1d(own_slots, own_slots + span_slots)
     left_span = np.searchsorted(slots, change_slots - span_slots, side="right")
     entered_span = np.searchsorted(slots, change_slots, side="right")
     cumulative_bad = np.concatenate([[0], np.cumsum(is_bad)])

@@ -7,6 +7,7 @@ much of the usual traffic is missing that chance explains it once a year.
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from rollout.core.statistics.share_detector import (
     measure_sign_interval,
 )
 from rollout.tally.guard_series import GuardSeries
+from rollout.tally.unit_arrays import find_run_starts
 
 InstantArray = NDArray[np.int64]
 
@@ -50,11 +52,20 @@ class SiteSigns:
     units: InstantArray
     pings: InstantArray
     known_since: int | None
+    _unit_walls: dict[str, InstantArray] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
-    @property
+    @cached_property
     def instants(self) -> InstantArray:
-        """Return all signs, each instant once."""
-        return np.union1d(self.cases, self.pings)
+        """Return all signs, each instant once; all cells of the site read them."""
+        return np.union1d(self.cases, self.pings) if len(self.pings) else self.cases
+
+    def read_unit_walls(self, timezone: str) -> InstantArray:
+        """Return the local times of `units`; all cells of the site read them."""
+        if timezone not in self._unit_walls:
+            self._unit_walls[timezone] = to_wall_times(timezone, self.units)
+        return self._unit_walls[timezone]
 
 
 NO_SIGNS = SiteSigns(_NO_INSTANTS, _NO_INSTANTS, _NO_INSTANTS, None)
@@ -75,7 +86,8 @@ def build_case_signs(
     firsts = np.unique(units[order], return_index=True)[1]
     first_cases = [*ascending[:1].tolist(), *([] if first_case is None else [first_case])]
     known_since = min(first_cases, default=None)
-    return SiteSigns(np.unique(ascending), np.sort(ascending[firsts]), _NO_INSTANTS, known_since)
+    distinct = ascending[find_run_starts(ascending)]
+    return SiteSigns(distinct, np.sort(ascending[firsts]), _NO_INSTANTS, known_since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +120,17 @@ class UsualTraffic:
         first_day = day - TRAFFIC_DAYS
         known_day = int(to_wall_times(self.timezone, np.array([self.signs.known_since]))[0]) // DAY
         start = at - (TRAFFIC_DAYS + 2) * DAY
-        units = self.signs.units[slice(*np.searchsorted(self.signs.units, [start, at]))]
-        unit_walls = to_wall_times(self.timezone, units)
-        is_before = (unit_walls >= first_day * DAY) & (unit_walls < day * DAY)
-        if known_day > first_day or not is_before.any():
+        if known_day > first_day:
             return None
-        is_own = is_before & self.clock.are_running(units)
-        unit_counts = _sum_by_hour(unit_walls[is_own], np.ones(int(is_own.sum())))
-        marks = np.arange(start // QUARTER, at // QUARTER + 2) * QUARTER
-        walls = to_wall_times(self.timezone, marks[:-1])
+        is_read = slice(*np.searchsorted(self.signs.units, [start, at]))
+        units = self.signs.units[is_read]
+        unit_walls = self.signs.read_unit_walls(self.timezone)[is_read]
+        is_before = (unit_walls >= first_day * DAY) & (unit_walls < day * DAY)
+        if not is_before.any():
+            return None
+        own_walls = unit_walls[is_before & self.clock.are_running(units)]
+        unit_counts = np.bincount(_find_hours(own_walls), minlength=_HOURS_OF_TYPES)
+        marks, walls = _list_quarters(self.timezone, start, at)
         minutes = np.diff(self.clock.read_at(marks)) / MINUTE
         is_before_mark = (walls >= first_day * DAY) & (walls < day * DAY)
         open_minutes = _sum_by_hour(walls[is_before_mark], minutes[is_before_mark])
@@ -142,6 +156,13 @@ class UsualTraffic:
                 return self.clock.find_instant(int(readings[last]) + round(minutes * MINUTE))
             due, start = due - float(units[-1]), until
         return None
+
+
+@lru_cache(maxsize=8)  # the cells of a site follow each other
+def _list_quarters(timezone: str, start: int, end: int) -> tuple[InstantArray, InstantArray]:
+    """Return the quarters of hours around a span, and the local times of all but the last."""
+    marks = np.arange(start // QUARTER, end // QUARTER + 2) * QUARTER
+    return marks, to_wall_times(timezone, marks[:-1])
 
 
 def _find_hours(wall_times: InstantArray) -> InstantArray:
@@ -204,8 +225,9 @@ class CellSilences:
         """Return start, end and first instant of alarm of each silence that has one."""
         starts = self.signs.instants
         ends = np.append(starts[1:], self.end + 1)
-        open_times = self.clock.read_at(ends) - self.clock.read_at(starts)
-        is_long = open_times >= self._limit
+        is_long = ends - starts >= self._limit  # no cell is open for longer than time passes
+        starts, ends = starts[is_long], ends[is_long]
+        is_long = self.clock.read_at(ends) - self.clock.read_at(starts) >= self._limit
         usual = UsualTraffic(self.signs, self.clock, self.timezone)
         alarms = (
             (start, end, self._find_alarm(start, min(end, start + LONGEST_SILENCE), usual))

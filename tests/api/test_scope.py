@@ -11,6 +11,7 @@ from rollout.core.scope.permissions import AssignedRole
 from rollout.services.assignments.snapshots import LOCAL
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.records.site_traffic import SiteSignStore
+from rollout.store.tables.columns import encode_instant
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.services import bear_field as field
@@ -62,7 +63,7 @@ def test_a_fetched_lease_is_no_sign_of_life(client, database, bears):
     assert answer.status_code < 300, answer.text
     with database.begin_read() as transaction:
         signs = SiteSignStore(transaction, load_rollout_state(transaction, "bears").rollout)
-        assert signs.load_heartbeats("creek") == [NOON]
+        assert signs.load_heartbeats("creek") == [encode_instant(NOON)]
 
 
 def test_a_viewer_gets_neither_salt_nor_permit(client, bears):

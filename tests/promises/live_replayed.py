@@ -17,6 +17,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.versions import VersionStore
 from rollout.store.records.history import StoredHistory
 from rollout.store.records.site_traffic import SiteSignStore
+from rollout.store.tables.columns import decode_instant
 from rollout.tally.slots import find_slot_after, to_instant
 from tests.chance import list_unsealed_events
 from tests.promises.live_world import HOUR, POLICIES, SITES, Ticked
@@ -93,7 +94,7 @@ def replayed(world):
         signs = SiteSignStore(transaction, world.rollout)
         history, beats = (
             stored.load_records(),
-            {site: signs.load_heartbeats(site) for site in SITES},
+            {site: [decode_instant(at) for at in signs.load_heartbeats(site)] for site in SITES},
         )
     made = prepared(history, policy, salt=bytes(32))
     first_uses = {name: version.first_seen_at for name, version in versions.items()}

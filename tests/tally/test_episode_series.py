@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 
 from rollout.core.policy.policy import TrafficExpectation
+from rollout.tally import episode_series
 from rollout.tally.answer_records import AnswerRecords, build_empty_answers
-from rollout.tally.episode_series import LONGEST_READ_BACK, compute_episode_series
+from rollout.tally.episode_series import LONGEST_READ_BACK, SiteVotes, compute_episode_series
 from rollout.tally.slots import find_slot_after, to_instant
 from tests.tally.histories import a_guard, a_policy
 
@@ -173,3 +174,19 @@ def test_unaudited_waits_for_twenty_audits():
     slots, is_bad = stream(1, failed=[(0, 96)])
     first = compute_episode_series(guard, slots, is_bad, POLICY).find_next_alarm(START)
     assert first == START + 38  # the twentieth
+
+
+def test_the_cells_of_a_site_share_one_series(monkeypatch):
+    votes, computed = SiteVotes(*stream(10)), []
+    compute = episode_series.compute_episode_series
+
+    def note(*args, **more):
+        computed.append(more)
+        return compute(*args, **more)
+
+    monkeypatch.setattr(episode_series, "compute_episode_series", note)
+    series = [
+        votes.compute_series(FAILURES, POLICY, None, restarted) for restarted in (None, None, 9)
+    ]
+    assert series[0] is series[1]
+    assert len(computed) == 2

@@ -58,8 +58,9 @@ def build_cell_clock(
     attributes.
     """
     years = list_years(np.array([start, end]))
-    pieces = [
-        _compute_own_edges(site, tuple(windows), window, year)
+    calendar = Site("", site.timezone, site.country, site.coordinates, open=site.open)
+    pieces = [  # of one calendar the cells of all sites have the same
+        _compute_own_edges(calendar, tuple(windows), window, year)
         for year in range(years[0], years[-1] + 1)
     ]
     return CellClock(_join_edges(np.concatenate(pieces)))

@@ -139,27 +139,33 @@ def find_clear_slot(records: ShareRecords, *, rate: float, earliest: int) -> int
         rate: of `compute_clear_rate`.
         earliest: the slot until which the guard's span lasts.
     """
-    is_clear = find_clear_records(records.is_bad, rate=rate)
     last_positions = _find_last_positions(records.slots)
-    slots, is_clear = records.slots[last_positions], is_clear[last_positions]
+    slots = records.slots[last_positions]
     passed = int(np.searchsorted(slots, earliest, side="right"))
-    if passed and is_clear[passed - 1]:
-        return earliest
-    later = np.flatnonzero(is_clear[passed:])
-    return int(slots[passed + later[0]]) if len(later) else None
+    begun = max(passed - 1, 0)  # the slot in force at the earliest
+    first = find_first_clear(records.is_bad, last_positions[begun:], rate=rate)
+    if first is None:
+        return None
+    return earliest if passed and first == 0 else int(slots[begun + first])
 
 
-def find_clear_records(is_bad: BoolArray, *, rate: float) -> BoolArray:
-    """Return after which records the newest ones show less than `rate`.
+def find_first_clear(is_bad: BoolArray, positions: IntArray, *, rate: float) -> int | None:
+    """Return the number of the first record of some that shows less than `rate`, or None.
 
-    For some m the newest m records hold c bad ones with P(Bin(m, rate) ≤ c) ≤ 5 %.
+    For some m the newest m records hold c bad ones with P(Bin(m, rate) ≤ c) ≤ 5 %. `positions` of
+    the records ascend.
     """
     total_bad = np.concatenate([[0], np.cumsum(is_bad)])
-    is_clear = np.zeros(len(is_bad), dtype=bool)
+    counts = positions + 1
+    first = len(counts)
     for bad, length in enumerate(compute_clear_lengths(rate)[: int(total_bad[-1]) + 1]):
-        if length <= len(is_bad):
-            is_clear[length - 1 :] |= total_bad[length:] - total_bad[:-length] <= bad
-    return is_clear
+        start = int(np.searchsorted(counts, length))
+        if start >= first:
+            break  # more bad ones need more records
+        newest = counts[start:first]
+        is_clear = total_bad[newest] - total_bad[newest - length] <= bad
+        first = start + int(np.argmax(is_clear)) if is_clear.any() else first
+    return first if first < len(counts) else None
 
 
 @lru_cache(maxsize=256)

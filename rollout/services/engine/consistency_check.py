@@ -6,6 +6,7 @@ from typing import Any
 
 from rollout.core.scope.scope import Scope
 from rollout.services.engine.evidence_snapshots import is_snapshot_wrong
+from rollout.services.engine.guard_snapshot_storage import is_guard_snapshot_wrong
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.store.counting import counter
 from rollout.store.counting.counts import CountKey
@@ -17,6 +18,7 @@ from rollout.store.ledger import projection_check
 from rollout.store.ledger.evidence import EvidenceStore, StoredReading
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots
 from rollout.store.ledger.ledger import Ledger
+from rollout.store.tables.tables import guard_snapshots
 
 RowValues = Mapping[str, Any]
 
@@ -37,6 +39,7 @@ class DerivedDifferences:
             evidence. They are deleted and computed again from the counts.
         is_snapshot_wrong: whether the snapshot of evidence has other units than were counted. It is
             deleted; processes read the counted units until a tick stores another.
+        is_guard_snapshot_wrong: whether that of guards has other observations than the records say.
     """
 
     scopes: Mapping[int, Scope | None] = field(default_factory=dict)
@@ -48,6 +51,7 @@ class DerivedDifferences:
     )
     broken_readings: tuple[StoredReading, ...] = ()
     is_snapshot_wrong: bool = False
+    is_guard_snapshot_wrong: bool = False
 
     def __bool__(self) -> bool:
         """Return whether there is any difference."""
@@ -58,6 +62,7 @@ class DerivedDifferences:
             or has_count_differences
             or self.broken_readings
             or self.is_snapshot_wrong
+            or self.is_guard_snapshot_wrong
         )
 
     def describe(self) -> Iterator[str]:
@@ -86,6 +91,8 @@ class DerivedDifferences:
             yield f"evidence: {location} is not what its hash says"
         if self.is_snapshot_wrong:
             yield "evidence_snapshots: the snapshot does not match the counted units"
+        if self.is_guard_snapshot_wrong:
+            yield "guard_snapshots: the snapshot does not match the records"
 
 
 def _describe_loss_difference(stored_loss: LossValue | None, correct_loss: LossValue | None) -> str:
@@ -139,6 +146,8 @@ def rebuild_derived_tables(
         EvidenceStore(transaction, rollout).delete(differences.broken_readings)
         if differences.is_snapshot_wrong:
             EvidenceSnapshots(transaction, rollout).delete()
+        if differences.is_guard_snapshot_wrong:
+            EvidenceSnapshots(transaction, rollout, guard_snapshots).delete()
     return differences
 
 
@@ -154,4 +163,5 @@ def _find_differences(transaction: Transaction, state: RolloutState) -> DerivedD
         losses=StoredLosses(transaction, rollout, state.first_names).find_differences(),
         broken_readings=tuple(EvidenceStore(transaction, rollout).list_broken()),
         is_snapshot_wrong=is_snapshot_wrong(transaction, state),
+        is_guard_snapshot_wrong=is_guard_snapshot_wrong(transaction, state),
     )

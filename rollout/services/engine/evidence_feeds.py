@@ -4,27 +4,31 @@ Records that a guard may still use are read once; afterwards only those of cases
 since. Heartbeats are read when a guard watches for silence.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 
-from rollout.core.calendar.instants import to_micros
+from rollout.core.calendar.instants import count_micros, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.measures import SITE_MEASURES
 from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.share_detector import measure_sign_interval
-from rollout.replay.record_feed import (
-    EMPTY_VOTES,
-    CaseHashes,
-    GuardAnswers,
-    GuardVotes,
-    HistoryFeeds,
-    hash_keys,
-    to_answer_records,
+from rollout.replay.record_feed import EMPTY_VOTES, GuardAnswers, HistoryFeeds
+from rollout.services.engine.guard_memory import (
+    EMPTY_NUMBERS,
+    GuardMemory,
+    GuardObservations,
+    LiveSiteSigns,
+    number_cases,
+)
+from rollout.services.engine.guard_snapshots import (
+    GuardSnapshot,
+    can_be_stored,
+    restore_snapshot,
 )
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import (
@@ -35,66 +39,17 @@ from rollout.services.engine.unit_counting import (
 )
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.session import Transaction
+from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.site_traffic import SiteSignStore
-from rollout.tally.answer_records import AnswerRecords, build_empty_answers
+from rollout.store.tables.columns import decode_instant, encode_instant
+from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.case_placement import place_cases
-from rollout.tally.episode_series import LONGEST_READ_BACK
+from rollout.tally.episode_series import LONGEST_READ_BACK, SiteVotes
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.outcome_units import OutcomeUnits
-from rollout.tally.silence_series import (
-    NO_SIGNS,
-    READ_BACK,
-    InstantArray,
-    SiteSigns,
-    build_case_signs,
-)
+from rollout.tally.silence_series import READ_BACK, SiteSigns
 from rollout.tally.slots import find_slot_after
-from rollout.tally.unit_arrays import BoolArray, IntArray
-
-
-class LiveSiteSigns:
-    """The signs of a rollout's sites."""
-
-    def __init__(self) -> None:
-        self._cases: dict[str, pl.DataFrame] = {}
-        self._pings: dict[str, InstantArray] = {}
-        self._first_cases: dict[str, int] = {}
-        self._signs: dict[str, SiteSigns] = {}
-
-    def read(self, site: str) -> SiteSigns:
-        """Return what is known of a site."""
-        if site not in self._signs:
-            self._signs[site] = self._build(site)
-        return self._signs[site]
-
-    def _build(self, site: str) -> SiteSigns:
-        cases, pings = self._cases.get(site), self._pings.get(site, NO_SIGNS.pings)
-        if cases is None:
-            return SiteSigns(NO_SIGNS.cases, NO_SIGNS.units, pings, self._first_cases.get(site))
-        signs = build_case_signs(
-            cases["at"].to_numpy(), cases["unit"].to_numpy(), self._first_cases.get(site)
-        )
-        return SiteSigns(signs.cases, signs.units, pings, signs.known_since)
-
-    def add_first_case(self, site: str, at: int) -> None:
-        """Add when a site's first case occurred, which may be too old to be read."""
-        self._first_cases[site] = at
-
-    def add_cases(self, instants: pl.DataFrame) -> None:
-        """Add rows of `HistoryFeeds.list_case_instants`; known ones change nothing."""
-        new_cases = instants.with_columns(pl.col("unit").hash()).unique()
-        for (site,), part in new_cases.partition_by("site", as_dict=True).items():
-            earlier_cases = self._cases.get(str(site))
-            joined = part if earlier_cases is None else pl.concat([earlier_cases, part]).unique()
-            self._cases[str(site)] = joined
-            self._signs.pop(str(site), None)
-
-    def add_pings(self, site: str, instants: list[int]) -> None:
-        """Add signs of life of a site."""
-        earlier_pings = self._pings.get(site, NO_SIGNS.pings)
-        self._pings[site] = np.union1d(earlier_pings, np.array(instants, dtype=np.int64))
-        self._signs.pop(site, None)
-
+from rollout.tally.unit_arrays import IntArray
 
 CASES_PER_READ = 2_000  # limits the records in memory
 OVERLAP = timedelta(minutes=10)  # a batch may become visible so long after its instant
@@ -102,41 +57,10 @@ ARRIVAL_RETENTION = timedelta(days=1)  # a replica that slept longer reads every
 LIVE_END_SLOT = 2**60  # after all other slots: live records have no end
 PING_READ_BACK = timedelta(days=7)  # longer than a pass may be late
 READ_BACK_PERIODS = 3  # in guard spans: one for its reading, one for its recovery
-EMPTY_SLOTS = np.empty(0, dtype=np.int64)
-
-
-class _GuardObservations:
-    """A guard's observations in one cell, ascending by slot."""
-
-    def __init__(self) -> None:
-        self.slots, self.occurred_slots = EMPTY_SLOTS, EMPTY_SLOTS
-        self.case_hashes = np.empty(0, dtype=np.uint64)
-        self.failures: BoolArray = np.empty(0, dtype=bool)
-        self.answers = build_empty_answers()
-
-    def add(self, frame: pl.DataFrame) -> None:
-        """Add rows of cases that have none here."""
-        slots = np.concatenate([self.slots, frame["slot"].to_numpy()])
-        order = np.argsort(slots, kind="stable")
-        self.slots = slots[order].astype(np.int64)
-        occurred_slots = np.concatenate([self.occurred_slots, frame["occurred"].to_numpy()])
-        self.occurred_slots = occurred_slots[order].astype(np.int64)
-        failures = np.concatenate([self.failures, frame["bad"].to_numpy()])
-        self.failures = failures[order].astype(bool)
-        self.case_hashes = np.concatenate([self.case_hashes, hash_keys(frame)])[order]
-        if "draw" in frame.columns:
-            new_answers = to_answer_records(frame)
-            self.answers = AnswerRecords.join([self.answers, new_answers]).take(order)
-
-    def drop(self, case_hashes: CaseHashes) -> None:
-        """Drop the rows of some cases."""
-        others = np.flatnonzero(~np.isin(self.case_hashes, case_hashes))
-        if len(others) == len(self.case_hashes):
-            return
-        self.slots, self.occurred_slots = self.slots[others], self.occurred_slots[others]
-        self.failures, self.case_hashes = self.failures[others], self.case_hashes[others]
-        if len(self.answers.slots):
-            self.answers = self.answers.take(others)
+MIN_NEW_CASES = 1_000  # which a process reads in about 0.05 s
+MAX_SNAPSHOTS = 100  # a row is written at most about so often until the cases double
+MAX_AGE = ARRIVAL_RETENTION / 4  # of a snapshot, well before arrivals after it are deleted
+NO_OBSERVATIONS = GuardObservations()
 
 
 class LiveGuardFeeds:
@@ -144,37 +68,44 @@ class LiveGuardFeeds:
 
     last_slot = LIVE_END_SLOT
 
-    def __init__(self, outcomes: OutcomeBuffer) -> None:
-        self._outcomes = outcomes
-        self._observations: dict[str, dict[tuple[str, str, str], _GuardObservations]] = {}
-        self._votes: dict[tuple[str, str, str], GuardVotes] = {}
+    def __init__(self, outcomes: OutcomeBuffer, *, reads_all: bool = False) -> None:
+        """Begin with nothing; with `reads_all` the first read uses no snapshot."""
+        self._outcomes, self._reads_all = outcomes, reads_all
+        self._memory = GuardMemory({}, LiveSiteSigns())
+        self._votes: dict[tuple[str, str, str], SiteVotes] = {}
         self._slots_by_site: dict[str, IntArray] = {}
-        self._last_heartbeats: dict[str, datetime] = {}
-        self._signs = LiveSiteSigns()
+        self._last_heartbeats: dict[str, int] = {}
         self._known_arrivals: set[tuple[datetime, int]] = set()
-        self._read_at: datetime | None = None
+        self._first_names: Mapping[str, str] = {}  # by which versions are named in memory
+        self._moved_cases: frozenset[int] = frozenset()  # to be read anew
+        self._unplaced_cases: set[int] = set()
+        self._new_case_count = 0
+        self.read_at: datetime | None = None
+        """The instant up to which records are known; None before the first read."""
+        self.stored_at: datetime | None = None
+        """The instant of the stored snapshot, None if none is known."""
 
     def read_answers(self, cell: Cell, version: str, guard: Guard) -> GuardAnswers:
         """Return (slots, slots of occurrence, failures) of a guard's observations."""
         version_key = "" if guard.condition.measure == "harm" else version
-        observations = self._observations.get(guard.id, {}).get(
-            (cell.site, cell.window, version_key)
+        observations = self._memory.observations.get(guard.id, {}).get(
+            (cell.site, cell.window, version_key), NO_OBSERVATIONS
         )
-        if observations is None:
-            return EMPTY_SLOTS, EMPTY_SLOTS, np.empty(0, dtype=bool)
-        return observations.slots, observations.occurred_slots, observations.failures
+        return observations.slots, observations.occurred_slots, observations.is_bad
 
-    def read_votes(self, site: str, version: str, guard: Guard) -> GuardVotes:
-        """Return slot and badness of a site's answers, one per unit and minute."""
+    def read_votes(self, site: str, version: str, guard: Guard) -> SiteVotes:
+        """Return a site's answers, one per unit and minute."""
         key = (guard.id, site, version)
         if key not in self._votes:
-            observations = self._observations.get(guard.id, {})
+            observations = self._memory.observations.get(guard.id, {})
             parts = [
-                part.answers
+                part.to_answers()
                 for (part_site, _, part_version), part in observations.items()
                 if (part_site, part_version) == (site, version)
             ]
-            self._votes[key] = AnswerRecords.join(parts).select_votes() if parts else EMPTY_VOTES
+            self._votes[key] = (
+                SiteVotes(*AnswerRecords.join(parts).select_votes()) if parts else EMPTY_VOTES
+            )
         return self._votes[key]
 
     def read_outcomes(self, cell: Cell, version: str, outcome: OutcomeRule) -> OutcomeUnits:
@@ -183,15 +114,15 @@ class LiveGuardFeeds:
 
     def slots_with_records(self, site: str) -> IntArray:
         """Return the slots in which the site sent anything."""
-        return self._slots_by_site.get(site, EMPTY_SLOTS)
+        return self._slots_by_site.get(site, EMPTY_NUMBERS)
 
     def read_signs(self, site: str) -> SiteSigns:
         """Return the instants of the site's cases and signs of life."""
-        return self._signs.read(site)
+        return self._memory.signs.read(site)
 
     def is_stale(self, at: datetime) -> bool:
         """Return whether arrivals may have been deleted unread; then create new feeds."""
-        return self._read_at is not None and at - self._read_at > ARRIVAL_RETENTION / 2
+        return self.read_at is not None and at - self.read_at > ARRIVAL_RETENTION / 2
 
     def load_arrivals(
         self, transaction: Transaction, state: RolloutState, at: datetime
@@ -199,38 +130,113 @@ class LiveGuardFeeds:
         """Load new arrivals, all at first; return the sites they are from."""
         if not has_extra_inputs(state.policy):
             return set()
-        if self._read_at is None:
+        if self.read_at is None and (sites := self._restore(transaction, state, at)) is not None:
+            return sites | self.load_arrivals(transaction, state, at)
+        if self.read_at is None:
             recent_cases = self._load_recent_cases(transaction, state, at)
             history = open_stored_history(transaction, state)
             # a site costs something in each batch that has a case of it
             new_case_ids = history.sort_by_site(recent_cases)
+            self._first_names = state.first_names
         else:
-            since = min(at, self._read_at) - OVERLAP
+            since = min(at, self.read_at) - OVERLAP
             arrivals = CountQueue(transaction, state.rollout).list_arrivals(since=since)
-            new_case_ids = sorted({case_id for _, case_id in arrivals - self._known_arrivals})
-            self._known_arrivals = arrivals
+            arrived_cases = {case_id for _, case_id in arrivals - self._known_arrivals}
+            new_case_ids = sorted(arrived_cases | self._moved_cases)
+            self._known_arrivals, self._moved_cases = arrivals, frozenset()
         sites = {
             site
             for batch in _iterate_batches(new_case_ids)
             for site in self._load_feeds(transaction, state, batch)
         }
-        self._read_at = at
+        self.read_at = at
         return sites
+
+    def _restore(
+        self, transaction: Transaction, state: RolloutState, at: datetime
+    ) -> set[str] | None:
+        """Begin with the stored snapshot; return its sites, or None if there is none to use."""
+        if self._reads_all or not can_be_stored(state, _find_read_back(state)):
+            return None
+        restored = restore_snapshot(transaction, state, at, ARRIVAL_RETENTION / 2)
+        if restored is None:
+            return None
+        snapshot, self.read_at = restored
+        self._memory, self._moved_cases = snapshot.memory, snapshot.moved_cases
+        self._known_arrivals = {
+            (decode_instant(arrived_at), case_id) for arrived_at, case_id in snapshot.known_arrivals
+        }
+        self._first_names, self.stored_at = state.first_names, self.read_at
+        self._load_case_spans(transaction, state)
+        return set(self._memory.signs.cases)
+
+    def is_snapshot_due(self, state: RolloutState) -> bool:
+        """Return whether a process that begins later would read much that is known here."""
+        if self.read_at is None or not can_be_stored(state, _find_read_back(state)):
+            return False
+        if self._first_names != state.first_names:
+            return False  # some of what is known has former names of versions
+        case_count = self._memory.signs.case_count
+        min_new_cases = max(MIN_NEW_CASES, case_count // MAX_SNAPSHOTS)
+        is_aging = self.stored_at is not None and self.read_at - self.stored_at >= MAX_AGE
+        return self._new_case_count >= min_new_cases or is_aging
+
+    def note_snapshot(self, stored_at: datetime) -> None:
+        """Note that a snapshot of a time is stored, by this process or another one."""
+        self.stored_at, self._new_case_count = stored_at, 0
+
+    def build_snapshot(self, state: RolloutState) -> GuardSnapshot:
+        """Return what a process needs that begins later."""
+        moved_cases = self._memory.find_moved_cases()
+        arrivals = {(encode_instant(at), case_id) for at, case_id in self._known_arrivals}
+        return GuardSnapshot(
+            self._select_used(state, moved_cases),
+            frozenset(moved_cases.tolist()),
+            frozenset(arrivals),
+        )
+
+    def observes_same(self, other: "LiveGuardFeeds", state: RolloutState) -> bool:
+        """Return whether guards may use the same here as in other feeds of the same instant.
+
+        Cases that were moved since the first read are left out: they stay in their first cell too.
+        """
+        moved_cases = self._memory.find_moved_cases()
+        own, others = (feeds._select_used(state, moved_cases) for feeds in (self, other))  # noqa: SLF001
+        return own.equals(others)
+
+    def _select_used(self, state: RolloutState, moved_cases: IntArray) -> GuardMemory:
+        """Return what guards may still use, without moved and unplaced cases."""
+        assert self.read_at is not None  # noqa: S101 - something was read
+        return self._memory.select(
+            np.array([*moved_cases.tolist(), *self._unplaced_cases], dtype=np.int64),
+            since=to_micros(self.read_at - _find_read_back(state)),
+            tick=count_micros(state.policy.tick),
+            silence_span=count_micros(READ_BACK) if _watches_traffic(state) else None,
+        )
 
     def _load_recent_cases(
         self, transaction: Transaction, state: RolloutState, at: datetime
     ) -> set[int]:
-        """Return cases that guards may still use; store each site's last slot."""
+        """Return cases that guards may still use."""
         history = open_stored_history(transaction, state)
         signs = SiteSignStore(transaction, state.rollout)
         since = at - _find_read_back(state)
         case_ids = history.find_recent_cases(since)
-        for site, (first_case_at, last_case_at) in signs.load_case_spans().items():
-            self._slots_by_site[site] = np.array([find_slot_after(last_case_at, state.policy.tick)])
-            self._signs.add_first_case(site, to_micros(first_case_at))
+        for site, last_case_at in self._load_case_spans(transaction, state).items():
             if _watches_traffic(state) and last_case_at - READ_BACK < since:
                 case_ids |= signs.find_site_cases(site, last_case_at - READ_BACK)
         return case_ids
+
+    def _load_case_spans(
+        self, transaction: Transaction, state: RolloutState
+    ) -> dict[str, datetime]:
+        """Store each site's first case and last slot; return when its last case occurred."""
+        sites = [site.id for site in state.policy.sites]
+        spans = SiteSignStore(transaction, state.rollout).load_case_spans(sites)
+        for site, (first_case_at, last_case_at) in spans.items():
+            self._slots_by_site[site] = np.array([find_slot_after(last_case_at, state.policy.tick)])
+            self._memory.signs.first_cases[site] = to_micros(first_case_at)
+        return {site: last_case_at for site, (_, last_case_at) in spans.items()}
 
     def _load_feeds(
         self, transaction: Transaction, state: RolloutState, case_ids: set[int]
@@ -241,37 +247,51 @@ class LiveGuardFeeds:
         records = stored_history.load_records(case_ids)
         history = place_cases(records, state.policy, state.rollout.salt, state.trained_until)
         new_feeds = HistoryFeeds(records, history, state.policy)
+        keys = ExternalKeys(transaction, state.rollout).find_keys(case_ids)
+        cases = number_cases(new_feeds.list_cases(), keys, state.policy, state.rollout.salt)
         for guard in state.policy.guards:
             if guard.condition.measure in MEASURES_WITH_EXTRA_INPUT - {"heartbeat"}:
-                self._replace_observations(guard, new_feeds)
-        self._signs.add_cases(new_feeds.list_case_instants())
+                self._replace_observations(guard, new_feeds, cases)
+        self._memory.signs.add_cases(cases)
+        self._note_loaded(case_ids, set(cases["case_id"].to_list()))
         for site, slots in new_feeds.slots_by_site.items():
             self._slots_by_site[site] = np.union1d(self.slots_with_records(site), slots)
         return set(new_feeds.slots_by_site)
 
-    def _replace_observations(self, guard: Guard, feeds: HistoryFeeds) -> None:
+    def _note_loaded(self, case_ids: set[int], placed_ids: set[int]) -> None:
+        """Note which cases have no cell, or no longer one."""
+        self._new_case_count += len(case_ids)
+        self._unplaced_cases -= placed_ids
+        self._unplaced_cases |= case_ids - placed_ids
+
+    def _replace_observations(self, guard: Guard, feeds: HistoryFeeds, cases: pl.DataFrame) -> None:
         """Replace what the guard observed of cases that were read anew.
 
         A source may have taken a harm back. A case that moved stays in its first cell too, until a
         restart: senders of cases take no harm back.
         """
-        guard_observations = self._observations.setdefault(guard.id, {})
-        hashes_by_cell = feeds.hash_cases()
-        for (site, window, version), observations in guard_observations.items():
-            if (case_hashes := hashes_by_cell.get((site, window))) is not None:
-                observations.drop(case_hashes)
-                self._votes.pop((guard.id, site, version), None)
-        version_frames = feeds.list_answers(guard).partition_by(
-            "site", "window", "version", as_dict=True
+        observations = self._memory.observations.setdefault(guard.id, {})
+        cell_cases = cases.partition_by("site", "window", as_dict=True)
+        for key, known_part in observations.items():
+            if (part := cell_cases.get(key[:2])) is not None:
+                observations[key] = known_part.drop_cases(part["case_id"].to_numpy())
+                self._votes.pop((guard.id, key[0], key[2]), None)
+        numbers = cases.select("case_key", "case_id", "unit_id")
+        answers = feeds.list_answers(guard).join(
+            numbers, on="case_key", how="left", maintain_order="left"
         )
-        for (site, window, version), version_frame in version_frames.items():
-            key = (str(site), str(window), str(version))
-            guard_observations.setdefault(key, _GuardObservations()).add(version_frame)
-            self._votes.pop((guard.id, str(site), str(version)), None)
+        for cell_version, part in answers.partition_by(
+            "site", "window", "version", as_dict=True
+        ).items():
+            site, window, version = map(str, cell_version)
+            new_part = GuardObservations.from_frame(part)
+            known_part = observations.get((site, window, version), NO_OBSERVATIONS)
+            observations[site, window, version] = known_part.join(new_part)
+            self._votes.pop((guard.id, site, version), None)
 
     def has_sign_interval(self, site: str) -> bool:
         """Return whether the loaded signs of life of the site have an interval."""
-        return measure_sign_interval(self._signs.read(site).pings) is not None
+        return measure_sign_interval(self._memory.signs.read(site).pings) is not None
 
     def load_heartbeats(
         self, transaction: Transaction, state: RolloutState, sites: Iterable[str]
@@ -282,12 +302,11 @@ class LiveGuardFeeds:
             after = self._last_heartbeats.get(site) or _find_first_ping(signs, site, state)
             heartbeats = () if after is None else signs.load_heartbeats(site, after=after)
             if heartbeats:
-                self._signs.add_pings(site, [to_micros(heartbeat) for heartbeat in heartbeats])
+                instants = np.array(heartbeats, dtype=np.int64)
+                self._memory.signs.add_pings(site, instants)
                 self._last_heartbeats[site] = heartbeats[-1]
-                slots = [find_slot_after(heartbeat, state.policy.tick) for heartbeat in heartbeats]
-                self._slots_by_site[site] = np.union1d(
-                    self.slots_with_records(site), np.array(slots)
-                )
+                slots = -(-instants // count_micros(state.policy.tick))
+                self._slots_by_site[site] = np.union1d(self.slots_with_records(site), slots)
                 sites_with_heartbeats.add(site)
         return sites_with_heartbeats
 
@@ -305,12 +324,13 @@ def _watches_traffic(state: RolloutState) -> bool:
     return has_heartbeat and has_guard_tests(state.scope.rules)
 
 
-def _find_first_ping(signs: SiteSignStore, site: str, state: RolloutState) -> datetime | None:
-    """Return after which time a site's signs of life are of use; None without any."""
+def _find_first_ping(signs: SiteSignStore, site: str, state: RolloutState) -> int | None:
+    """Return after which microsecond a site's signs of life are of use; None without any."""
     last = signs.load_last_heartbeat(site)
     if last is None:
         return None
-    return last - max(PING_READ_BACK, READ_BACK_PERIODS * _find_longest_period(state.policy))
+    read_back = max(PING_READ_BACK, READ_BACK_PERIODS * _find_longest_period(state.policy))
+    return to_micros(last - read_back)
 
 
 def _find_read_back(state: RolloutState) -> timedelta:

@@ -20,6 +20,7 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.core.scope.scope import CellState
+from rollout.replay.record_feed import EMPTY_VOTES
 from rollout.services.engine.evidence_snapshots import restore_evidence
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import RolloutHistory
@@ -29,6 +30,7 @@ from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
+from rollout.tally.episode_series import SiteVotes
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.outcome_units import OutcomeUnits
@@ -58,9 +60,9 @@ class GateFeeds:
         """Return no observations."""
         return _NO_SLOTS, _NO_SLOTS, _NO_SLOTS.astype(bool)
 
-    def read_votes(self, _site: str, _version: str, _guard: Guard) -> tuple[IntArray, BoolArray]:
+    def read_votes(self, _site: str, _version: str, _guard: Guard) -> SiteVotes:
         """Return no answers."""
-        return _NO_SLOTS, _NO_SLOTS.astype(bool)
+        return EMPTY_VOTES
 
     def slots_with_records(self, _site: str) -> IntArray:
         """Return no slots."""

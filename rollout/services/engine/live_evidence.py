@@ -102,6 +102,11 @@ class LiveEvidence:
         body = encode_buffers(self._units, self._outcomes)
         return EvidenceSnapshot(revision, self._last_slot, body)
 
+    @property
+    def feeds(self) -> LiveGuardFeeds:
+        """Return what guards read besides decisions."""
+        return self._feeds
+
     def _load_outcomes(self, outcomes: CountedOutcomes, state: RolloutState, slot: int) -> None:
         if self._policy.outcomes:
             lines = outcomes.read_lines(after=self._last_slot, until=slot)

@@ -24,6 +24,7 @@ from rollout.services.engine.due_counting import PAGE_SIZE, DueCounter, PageSize
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
 from rollout.services.engine.evidence_seals import EvidenceSeals
 from rollout.services.engine.frozen_sources import freeze_sources
+from rollout.services.engine.guard_snapshot_storage import store_guard_snapshot
 from rollout.services.engine.live_evidence import LiveEvidence
 from rollout.services.engine.new_versions import list_new_versions
 from rollout.services.engine.reviewer_recount import ReviewerCheckCache
@@ -170,7 +171,7 @@ class Ticker:
             self._stored_revision = scope.revision
 
     def _store_evidence(self, state: RolloutState) -> None:
-        """Store the evidence now and then, so that a process begins with it.
+        """Store evidence and observations now and then, so that a process begins with them.
 
         The slot is done by then. A failure is logged, and the next snapshot is due as usual.
         """
@@ -180,6 +181,9 @@ class Ticker:
             if snapshot is not None:
                 with self._database.begin_write() as transaction:
                     EvidenceSnapshots(transaction, state.rollout).store(snapshot)
+            store_guard_snapshot(
+                self._database, self._loaded_state, self._evidence.feeds, self._head.revision
+            )
         except Exception as error:  # noqa: BLE001 - it only saves time
             log.warning("no snapshot of evidence of %s was stored: %s", self._rollout_name, error)
 

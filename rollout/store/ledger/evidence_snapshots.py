@@ -1,16 +1,16 @@
-"""Stored snapshots of counted evidence: the newest one of a rollout.
+"""Stored snapshots of counted evidence and of guards' observations: the newest one of a rollout.
 
-They are derived from the counted units and outcomes, and only save time. A snapshot is bound to
-the ledger entry that it was made at, and no longer valid after an event of `ENDING_KINDS`:
-another policy compares units anew, and an erasure renames or removes values. Such an event
-deletes it in its own transaction.
+They are derived from counted units and outcomes, or from records, and only save time. A snapshot is
+bound to the ledger entry that it was made at, and no longer valid after an event of `ENDING_KINDS`:
+another policy compares units anew, and an erasure renames or removes values. Such an event deletes
+it in its own transaction.
 """
 
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from sqlalchemy import delete, select
+from sqlalchemy import Table, delete, select
 
 from rollout.core.ledger.ledger import list_stored_kinds
 from rollout.core.scope.event_base import LedgerEvent
@@ -19,7 +19,12 @@ from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.store.database.bulk import build_insert
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.tables.tables import evidence_snapshots, ledger, ledger_heads
+from rollout.store.tables.tables import (
+    evidence_snapshots,
+    guard_snapshots,
+    ledger,
+    ledger_heads,
+)
 
 ENDING_EVENTS: Final = (PolicyApplied, CasesErased, NameErased)
 ENDING_KINDS: Final = list_stored_kinds(kind.__name__ for kind in ENDING_EVENTS)
@@ -36,15 +41,19 @@ class EvidenceSnapshot(NamedTuple):
 class EvidenceSnapshots:
     """The stored snapshot of one rollout."""
 
-    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+    def __init__(
+        self, transaction: Transaction, rollout: Rollout, table: Table = evidence_snapshots
+    ) -> None:
+        """Use the snapshot of evidence, or that of guards, `guard_snapshots`."""
         self._transaction = transaction
         self._rollout = rollout
+        self._table = table
 
     def load(self, *, until: int) -> EvidenceSnapshot | None:
         """Return the snapshot; None if it is later than a revision, damaged or no longer valid."""
-        query = select(evidence_snapshots).where(
-            evidence_snapshots.c.rollout == self._rollout.number,
-            evidence_snapshots.c.revision <= until,
+        query = select(self._table).where(
+            self._table.c.rollout == self._rollout.number,
+            self._table.c.revision <= until,
         )
         row = self._transaction.execute(query).one_or_none()
         if row is None:
@@ -53,6 +62,12 @@ class EvidenceSnapshots:
         is_bound = bytes(row.hash) == self._compute_hash(snapshot)
         return snapshot if is_bound and self._is_valid(snapshot) else None
 
+    def load_slot(self) -> int | None:
+        """Return the slot of the stored snapshot, whatever else it is; None without one."""
+        own = self._table.c.rollout == self._rollout.number
+        slot: int | None = self._transaction.execute(select(self._table.c.slot).where(own)).scalar()
+        return slot
+
     def store(self, snapshot: EvidenceSnapshot) -> bool:
         """Replace the stored snapshot, unless an event has ended this one already."""
         self._lock_ledger()  # so that an erasure comes before, or after and deletes it
@@ -60,8 +75,8 @@ class EvidenceSnapshots:
         if snapshot_hash is None or not self._is_valid(snapshot):
             return False
         row = {"rollout": self._rollout.number, **snapshot._asdict(), "hash": snapshot_hash}
-        statement = build_insert(self._transaction.engine, evidence_snapshots)
-        columns = (column.name for column in evidence_snapshots.c if not column.primary_key)
+        statement = build_insert(self._transaction.engine, self._table)
+        columns = (column.name for column in self._table.c if not column.primary_key)
         new_values = {name: statement.excluded[name] for name in columns}
         # as a parameter, because SQLAlchemy's cache would keep a value in the statement
         self._transaction.execute(
@@ -69,15 +84,10 @@ class EvidenceSnapshots:
         )
         return True
 
-    def delete_ended(self, events: Iterable[LedgerEvent]) -> None:
-        """Delete the snapshot if one of these new events ends it; the ledger is locked."""
-        if any(isinstance(event, ENDING_EVENTS) for event in events):
-            self.delete()
-
     def delete(self) -> None:
         """Delete the snapshot; a later tick writes another."""
-        own = evidence_snapshots.c.rollout == self._rollout.number
-        self._transaction.execute(delete(evidence_snapshots).where(own))
+        own = self._table.c.rollout == self._rollout.number
+        self._transaction.execute(delete(self._table).where(own))
 
     def _lock_ledger(self) -> None:
         own_head = ledger_heads.c.rollout == self._rollout.number
@@ -102,3 +112,12 @@ class EvidenceSnapshots:
             return None
         head = f"{self._rollout.number} {snapshot.revision} {entry_hash} {snapshot.slot}\n"
         return sha256(head.encode() + snapshot.body).digest()
+
+
+def delete_ended_snapshots(
+    transaction: Transaction, rollout: Rollout, events: Iterable[LedgerEvent]
+) -> None:
+    """Delete the snapshots if one of these new events ends them; the ledger is locked."""
+    if any(isinstance(event, ENDING_EVENTS) for event in events):
+        for table in (evidence_snapshots, guard_snapshots):
+            EvidenceSnapshots(transaction, rollout, table).delete()

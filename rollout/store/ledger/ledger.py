@@ -39,7 +39,7 @@ from rollout.store.database.errors import LedgerFormError
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
-from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots
+from rollout.store.ledger.evidence_snapshots import delete_ended_snapshots
 from rollout.store.ledger.projections import update_projections
 from rollout.store.ledger.scopes import StoredScopes
 from rollout.store.tables.columns import decode_instant
@@ -201,7 +201,7 @@ class Ledger:
         self._insert_rows(rows)
         faults.reach_point("append.inserted")
         update_projections(self._transaction, self._rollout, event_list, after + 1)
-        EvidenceSnapshots(self._transaction, self._rollout).delete_ended(event_list)
+        delete_ended_snapshots(self._transaction, self._rollout, event_list)
         self._move_head(rows[-1], after)
         faults.reach_point("append.moved")
         return rows

@@ -49,6 +49,15 @@ class TickSlots:
         slot: int | None = self._transaction.execute(query).scalar()
         return slot
 
+    def load_last_done_at(self) -> datetime | None:
+        """Return when the newest slot that is done was, or None."""
+        query = select(tick_slots.c.done_at).where(
+            tick_slots.c.rollout == self._rollout.number, tick_slots.c.done_at.is_not(None)
+        )
+        newest_first = query.order_by(tick_slots.c.slot.desc()).limit(1)
+        at: datetime | None = self._transaction.execute(newest_first).scalar()
+        return at
+
     def load_last_claimed(self) -> int | None:
         """Return the newest slot that was claimed, or None."""
         query = select(func.max(tick_slots.c.slot)).where(

@@ -14,6 +14,7 @@ from sqlalchemy import (
     case,
     exists,
     func,
+    literal_column,
     or_,
     select,
     true,
@@ -21,6 +22,7 @@ from sqlalchemy import (
 )
 
 from rollout.core.calendar.instants import count_micros, to_micros
+from rollout.store.database.bulk import encode_array, encode_values, select_texts
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.records.case_pages import has_later_revision
@@ -42,15 +44,29 @@ class SiteSignStore:
         )
         return set(self._transaction.execute(query).scalars())
 
-    def load_case_spans(self) -> dict[str, tuple[datetime, datetime]]:
-        """Return by site when its first and last cases occurred, planted ones aside."""
-        first, last = func.min(cases.c.occurred_at), func.max(cases.c.occurred_at)
-        query = (
-            select(cases.c.site, first.label("first"), last.label("last"))
+    def load_case_spans(self, sites: Collection[str]) -> dict[str, tuple[datetime, datetime]]:
+        """Return by site when its first and last cases occurred, planted ones aside.
+
+        The index gives both ends of each site; a group-by would read all cases.
+        """
+        listed_sites = select_texts(self._transaction.engine, "sites").subquery("listed_sites")
+        own_cases = (
+            select(cases.c.occurred_at)
             .where(cases.c.rollout == self._rollout.number, cases.c.planted.is_(None))
-            .group_by(cases.c.site)
+            .where(cases.c.site == listed_sites.c.value)
+            .limit(literal_column("1"))
         )
-        return {row.site: (row.first, row.last) for row in self._transaction.execute(query)}
+        ends = [
+            own_cases.order_by(order).correlate(listed_sites).scalar_subquery().label(name)
+            for name, order in (
+                ("first", cases.c.occurred_at),
+                ("last", cases.c.occurred_at.desc()),
+            )
+        ]
+        engine = self._transaction.engine
+        texts = encode_values(engine, sites) if engine == "sqlite" else encode_array(sites)
+        rows = self._transaction.execute(select(listed_sites.c.value, *ends), {"sites": texts})
+        return {row.value: (row.first, row.last) for row in rows if row.first is not None}
 
     def load_last_heartbeat(self, site: str) -> datetime | None:
         """Return the time of a site's last heartbeat, or None."""
@@ -60,14 +76,15 @@ class SiteSignStore:
         at: datetime | None = self._transaction.execute(query).scalar_one()
         return at
 
-    def load_heartbeats(self, site: str, *, after: datetime | None = None) -> Sequence[datetime]:
-        """Return the times of a site's heartbeats, optionally after a time."""
-        query = select(heartbeats.c.at).where(
+    def load_heartbeats(self, site: str, *, after: int | None = None) -> Sequence[int]:
+        """Return the times of a site's heartbeats, optionally after a time; in microseconds."""
+        at = type_coerce(heartbeats.c.at, BigInteger)
+        query = select(at).where(
             heartbeats.c.rollout == self._rollout.number, heartbeats.c.site == site
         )
         if after is not None:
-            query = query.where(heartbeats.c.at > after)
-        return self._transaction.execute(query.order_by(heartbeats.c.at)).scalars().all()
+            query = query.where(at > after)
+        return self._transaction.execute(query.order_by(at)).scalars().all()
 
 
 MODEL: Final = "model"

@@ -198,6 +198,16 @@ evidence_snapshots = Table(  # derived from counted units and outcomes; the newe
     required_column("hash", LargeBinary),
 )
 
+guard_snapshots = Table(  # derived from records; the newest one a rollout
+    "guard_snapshots",
+    metadata,
+    rollout_column(),
+    required_column("revision", BigInteger),
+    required_column("slot", BigInteger),
+    required_column("body", LargeBinary),
+    required_column("hash", LargeBinary),
+)
+
 evidence = Table(
     "evidence",
     metadata,

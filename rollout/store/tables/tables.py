@@ -37,6 +37,7 @@ from rollout.store.tables.counting_tables import (
     evidence,
     evidence_heads,
     evidence_snapshots,
+    guard_snapshots,
     tick_slots,
     top_losses,
 )
@@ -137,6 +138,7 @@ __all__ = [
     "evidence_snapshots",
     "exposures",
     "external_keys",
+    "guard_snapshots",
     "heartbeats",
     "idempotency_keys",
     "identities",

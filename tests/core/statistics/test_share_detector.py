@@ -11,9 +11,9 @@ from rollout.core.statistics.share_detector import (
     compute_clear_lengths,
     compute_clear_rate,
     compute_false_alarm_interval,
-    find_clear_records,
     find_clear_slot,
     find_episodes,
+    find_first_clear,
     measure_stretch,
 )
 
@@ -59,14 +59,14 @@ def test_good_records_that_end_an_episode(limit, share, lengths):
     rate = compute_clear_rate(limit, share)
     assert compute_clear_lengths(rate)[: len(lengths)] == lengths
     good = np.zeros(lengths[0], dtype=bool)
-    assert np.flatnonzero(find_clear_records(good, rate=rate)).tolist() == [lengths[0] - 1]
+    assert find_first_clear(good, np.arange(len(good)), rate=rate) == lengths[0] - 1
 
 
 def test_one_bad_record_makes_the_clear_test_longer():
     rate = compute_clear_rate(0.02, 1)
     is_bad = np.zeros(8, dtype=bool)
     is_bad[3] = True  # never five good ones in a row before the eighth record
-    assert np.flatnonzero(find_clear_records(is_bad, rate=rate)).tolist() == [7]
+    assert find_first_clear(is_bad, np.arange(len(is_bad)), rate=rate) == 7
 
 
 def test_an_alarm_needs_three_bad_records():

@@ -19,7 +19,8 @@ from rollout.services.erasure.name_erasure import erase_name
 from rollout.store.database.errors import DatabaseBusyError
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
 from rollout.store.tables.tables import evidence_snapshots
-from rollout.tally.buffer_snapshots import FORM, LENGTH_BYTES, BufferDigests
+from rollout.tally.buffer_snapshots import FORM, BufferDigests
+from rollout.tally.column_codes import LENGTH_BYTES
 from rollout.tally.slots import to_instant
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import ANA, BY_CASE, STORY, begun, replayed

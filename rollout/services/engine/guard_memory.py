@@ -1,0 +1,277 @@
+"""What guards observed of cases, in memory: answers and harms by cell, and the signs of sites.
+
+Cases have their numbers here, and units too: no text of a case is held, nor a hash of one that a
+stranger could compute.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Final, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rollout.core.calendar.sites import OTHER_WINDOW
+from rollout.core.policy.policy import Policy
+from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.tally.answer_records import AnswerRecords
+from rollout.tally.silence_series import NO_SIGNS, InstantArray, SiteSigns, build_case_signs
+from rollout.tally.unit_arrays import BoolArray, IntArray
+
+UNIT: Final = "guard-unit"  # purpose of the sampling values that stand for units
+UNIT_NUMBERS: Final = 2**53
+EMPTY_NUMBERS: IntArray = np.empty(0, dtype=np.int64)
+ObservationKey = tuple[str, str, str]
+"""Site, window and version; the version of a harm is ""."""
+
+
+def number_cases(
+    cases: pl.DataFrame, keys: dict[int, str], policy: Policy, salt: bytes
+) -> pl.DataFrame:
+    """Return placed cases with `case_id`, `unit_id` and `window_id`.
+
+    Args:
+        cases: of `HistoryFeeds.list_cases`.
+        keys: the cases' keys by number.
+        policy: for the unit of evidence.
+        salt: of the rollout.
+    """
+    numbers = pl.DataFrame(
+        {"case_key": list(keys.values()), "case_id": list(keys)},
+        schema={"case_key": pl.String, "case_id": pl.Int64},
+    )
+    windows = [*(window.id for window in policy.windows), OTHER_WINDOW]
+    window_ids = pl.col("window").replace_strict(windows, range(len(windows)))
+    numbered = cases.join(numbers, on="case_key", how="left", maintain_order="left")
+    numbered = numbered.with_columns(window_id=window_ids.cast(pl.Int64))
+    if policy.evidence.unit == "case":
+        return numbered.with_columns(unit_id="case_id")
+    values = compute_sampling_values(salt, UNIT, numbered["unit"])
+    return numbered.with_columns(unit_id=pl.Series((values * UNIT_NUMBERS).astype(np.int64)))
+
+
+def _build_empty() -> IntArray:
+    return EMPTY_NUMBERS
+
+
+@dataclass(frozen=True, slots=True)
+class GuardObservations:
+    """A guard's observations in one cell, ascending by slot.
+
+    Attributes:
+        slots: slot in which each became known.
+        occurred_slots: slot in which its case occurred.
+        case_ids: numbers of the cases.
+        is_bad: whether it is outside the guard's limit.
+        minutes, units, draws: of `AnswerRecords`, for guards of a site; else empty.
+    """
+
+    slots: IntArray = field(default_factory=_build_empty)
+    occurred_slots: IntArray = field(default_factory=_build_empty)
+    case_ids: IntArray = field(default_factory=_build_empty)
+    is_bad: BoolArray = field(default_factory=lambda: np.empty(0, dtype=bool))
+    minutes: IntArray = field(default_factory=_build_empty)
+    units: IntArray = field(default_factory=_build_empty)
+    draws: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+    @classmethod
+    def from_frame(cls, frame: pl.DataFrame) -> Self:
+        """Return rows of `HistoryFeeds.list_answers` with the numbers of `number_cases`."""
+        columns = {
+            "slots": frame["slot"].to_numpy().astype(np.int64),
+            "occurred_slots": frame["occurred"].to_numpy().astype(np.int64),
+            "case_ids": frame["case_id"].to_numpy(),
+            "is_bad": frame["bad"].to_numpy().astype(bool),
+        }
+        if "draw" not in frame.columns:
+            return cls(**columns)
+        return cls(
+            **columns,
+            minutes=frame["minute"].to_numpy().astype(np.int64),
+            units=frame["unit_id"].to_numpy(),
+            draws=frame["draw"].to_numpy(),
+        )
+
+    def __len__(self) -> int:
+        """Return the number of observations."""
+        return len(self.slots)
+
+    def join(self, other: Self) -> Self:
+        """Return the observations of both."""
+        joined = {
+            f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)])
+            for f in fields(self)
+        }
+        return type(self)(**joined).take(np.argsort(joined["slots"], kind="stable"))
+
+    def take(self, positions: IntArray | BoolArray) -> Self:
+        """Return some observations."""
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(
+            self, **{name: column[positions] for name, column in columns.items() if len(column)}
+        )
+
+    def drop_cases(self, case_ids: IntArray) -> Self:
+        """Return the observations of other cases."""
+        is_other = ~np.isin(self.case_ids, case_ids)
+        return self if is_other.all() else self.take(is_other)
+
+    def to_answers(self) -> AnswerRecords:
+        """Return the observations of a site's guard as answers."""
+        units = self.units.view(np.uint64)
+        return AnswerRecords(self.slots, self.minutes, units, self.draws, self.is_bad)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseInstants:
+    """Cases of a site, ascending by time; one that a record moved has several rows.
+
+    Attributes:
+        at: instants in microseconds.
+        case_ids, units, windows: their numbers.
+    """
+
+    at: InstantArray = field(default_factory=_build_empty)
+    case_ids: IntArray = field(default_factory=_build_empty)
+    units: IntArray = field(default_factory=_build_empty)
+    windows: IntArray = field(default_factory=_build_empty)
+
+    def add(self, other: Self) -> Self:
+        """Return the cases of both, each row once, ascending by time."""
+        rows = [
+            np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)
+        ]
+        order = np.lexsort(rows[::-1])
+        ordered = [column[order] for column in rows]
+        is_new = np.ones(len(order), dtype=bool)
+        is_new[1:] = np.any([column[1:] != column[:-1] for column in ordered], axis=0)
+        return type(self)(*(column[is_new] for column in ordered))
+
+    def take(self, positions: IntArray | BoolArray) -> Self:
+        """Return some cases."""
+        return type(self)(*(getattr(self, f.name)[positions] for f in fields(self)))
+
+
+class LiveSiteSigns:
+    """The signs of a rollout's sites."""
+
+    def __init__(self) -> None:
+        self.cases: dict[str, CaseInstants] = {}
+        self.first_cases: dict[str, int] = {}
+        self._pings: dict[str, InstantArray] = {}
+        self._signs: dict[str, SiteSigns] = {}
+
+    def read(self, site: str) -> SiteSigns:
+        """Return what is known of a site."""
+        if site not in self._signs:
+            self._signs[site] = self._build(site)
+        return self._signs[site]
+
+    @property
+    def case_count(self) -> int:
+        """Return the number of cases of all sites."""
+        return sum(len(cases.at) for cases in self.cases.values())
+
+    def _build(self, site: str) -> SiteSigns:
+        cases, pings = self.cases.get(site), self._pings.get(site, NO_SIGNS.pings)
+        if cases is None:
+            return SiteSigns(NO_SIGNS.cases, NO_SIGNS.units, pings, self.first_cases.get(site))
+        units = cases.units.view(np.uint64)
+        return replace(build_case_signs(cases.at, units, self.first_cases.get(site)), pings=pings)
+
+    def add_cases(self, cases: pl.DataFrame) -> None:
+        """Add rows of `number_cases`; known ones change nothing."""
+        for (site,), part in cases.partition_by("site", as_dict=True).items():
+            names = ("occurred_us", "case_id", "unit_id", "window_id")
+            new_cases = CaseInstants(*(part[name].to_numpy() for name in names))
+            self.cases[str(site)] = self.cases.get(str(site), CaseInstants()).add(new_cases)
+            self._signs.pop(str(site), None)
+
+    def add_pings(self, site: str, instants: InstantArray) -> None:
+        """Add signs of life of a site."""
+        earlier_pings = self._pings.get(site, NO_SIGNS.pings)
+        self._pings[site] = np.union1d(earlier_pings, instants)
+        self._signs.pop(site, None)
+
+
+@dataclass
+class GuardMemory:
+    """All that guards observed of the cases of a rollout.
+
+    Attributes:
+        observations: by guard, then by cell and version.
+        signs: of sites.
+    """
+
+    observations: dict[str, dict[ObservationKey, GuardObservations]]
+    signs: LiveSiteSigns
+
+    def find_moved_cases(self) -> IntArray:
+        """Return the cases that records moved: to another site, window, time or unit."""
+        if not self.signs.cases:
+            return EMPTY_NUMBERS
+        ids = np.sort(np.concatenate([part.case_ids for part in self.signs.cases.values()]))
+        return np.unique(ids[1:][ids[1:] == ids[:-1]])
+
+    def select(
+        self, dropped_cases: IntArray, *, since: int, tick: int, silence_span: int | None
+    ) -> "GuardMemory":
+        """Return what guards may still use, without some cases; all in microseconds.
+
+        Args:
+            dropped_cases: cases that are left out.
+            since: from when on records are used.
+            tick: length of a slot.
+            silence_span: before a site's last case records are used from so long ago on.
+        """
+        selected = GuardMemory({}, LiveSiteSigns())
+        starts: dict[str, int] = {}
+        if silence_span is not None:
+            lasts = {
+                site: int(cases.at[-1]) for site, cases in self.signs.cases.items() if len(cases.at)
+            }
+            starts = {site: min(since, last - silence_span) for site, last in lasts.items()}
+        for guard_id, parts in self.observations.items():
+            used_parts = {
+                key: part.take(part.slots * tick >= starts.get(key[0], since) + tick)
+                for key, part in parts.items()
+            }
+            selected.observations[guard_id] = {
+                key: part.drop_cases(dropped_cases) for key, part in used_parts.items()
+            }
+        observed_cases = selected.list_observed_cases()
+        for site, cases in self.signs.cases.items():
+            is_used = cases.at >= starts.get(site, since)
+            # else nobody would notice that a record moves such a case later
+            is_used[~is_used] = np.isin(cases.case_ids[~is_used], observed_cases)
+            used_cases = cases.take(is_used)
+            is_other = ~np.isin(used_cases.case_ids, dropped_cases)
+            selected.signs.cases[site] = used_cases.take(is_other)
+        return selected
+
+    def list_observed_cases(self) -> IntArray:
+        """Return the cases of all observations, in any order."""
+        parts = (part for parts in self.observations.values() for part in parts.values())
+        return np.concatenate([EMPTY_NUMBERS, *(part.case_ids for part in parts)])
+
+    def equals(self, other: "GuardMemory") -> bool:
+        """Return whether both hold the same rows, in whatever order within a slot or instant."""
+        return self.list_rows() == other.list_rows()
+
+    def list_rows(self) -> dict[tuple[str, ...], bytes]:
+        """Return the sorted rows of each part as bytes."""
+        rows: dict[tuple[str, ...], bytes] = {
+            (guard_id, *key): _sort_rows(part)
+            for guard_id, parts in self.observations.items()
+            for key, part in parts.items()
+            if len(part)
+        }
+        signs = self.signs.cases.items()
+        return rows | {(site,): _sort_rows(cases) for site, cases in signs if len(cases.at)}
+
+
+def _sort_rows(part: GuardObservations | CaseInstants) -> bytes:
+    columns = [getattr(part, f.name) for f in fields(part)]
+    filled = [column for column in columns if len(column)]
+    order = np.lexsort(filled)
+    return b"".join(column[order].tobytes() for column in filled)
