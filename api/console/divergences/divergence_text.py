@@ -213,6 +213,8 @@ def describe_divergences(divergences: DivergenceList) -> str:
         f"{formatting.format_quantity(divergences.compared, 'compared case')} from"
         f" {format_days(divergences)}"
     )
+    if not divergences.compared:
+        return f"No case from {format_days(divergences)} is compared."
     if not divergences.count:
         return f"None of {compared_text} differs."
     verb = "differs" if divergences.count == 1 else "differ"
