@@ -20,6 +20,7 @@ from rollout.reports.pages.detector_chart import build_detector_view
 from rollout.reports.pages.figure_charts import draw_figure_charts, format_drift_name, sample_rows
 from rollout.reports.pages.findings import rank_findings
 from rollout.reports.pages.floor_text import describe_held_floors, name_method
+from rollout.reports.pages.matrix_shades import choose_shade
 from rollout.reports.pages.number_charts import describe_points
 from rollout.reports.pages.open_proposals import find_open_proposals
 from rollout.reports.pages.page_templates import load_templates
@@ -164,7 +165,6 @@ COLUMN_WIDTH = 96  # pixels of a timeline that are chosen at once
 OPEN_CELLS = 10  # of the operator's table; the others are one fold deeper
 OPEN_ACTIONS = 8  # of the operator's table: the largest changes; the others are one fold deeper
 INSTALL = "pip install 'rollout-controller[charts]'"
-SHADES = {"sh": 4, "lo": 3}  # classes of tokens.css
 
 
 def render_html_report(
@@ -321,29 +321,6 @@ def find_confusions(matrix: ConfusionMatrix, count: int) -> list[LabelConfusion]
         if human != model and times
     ]
     return sorted(confusions, key=lambda pair: -pair.times)[:count]
-
-
-def choose_shade(matrix: ConfusionMatrix, row: int, column: int) -> str:
-    """Return the shade class of a cell: labels by share of the row, actions by cost.
-
-    Empty for zero counts and zero costs.
-    """
-    count = matrix.counts[row][column]
-    if matrix.costs is None:
-        return _format_shade("sh", count, sum(matrix.counts[row]))
-    cost = [
-        n * c
-        for counts, costs in zip(matrix.counts, matrix.costs, strict=True)
-        for n, c in zip(counts, costs, strict=True)
-    ]
-    return _format_shade("lo", count * matrix.costs[row][column], max(cost))
-
-
-def _format_shade(kind: str, part: float, total: float) -> str:
-    if not part or not total:
-        return ""
-    shades = SHADES[kind]
-    return f"{kind}-{min(shades, 1 + int(shades * part / total))}"
 
 
 def _format_span(facts: ReportFacts) -> str:
