@@ -54,6 +54,12 @@ Array.from(document.querySelectorAll('.reader'))
   .filter(part => part.offsetHeight).map(part => part.id)
 """
 READERS = ("operator", "engineer", "auditor")
+TIMELINES = """
+Array.from(document.querySelectorAll('#engineer details:has(> ol.plain)')).map(part => [
+  Array.from(part.querySelectorAll('.legend li')).map(sign => sign.innerText.trim()),
+  getComputedStyle(part.querySelector('ol.plain')).listStyleType,
+])
+"""
 REPORT_PHONE = 400
 THREE_SCREENS = 3 * 900
 PAGE = re.compile(rb"/Type\s*/Page\b")
@@ -249,6 +255,16 @@ def test_a_tab_shows_its_reader_alone_and_paper_shows_all(opened, page_file):
         assert 0 <= heading.bounding_box()["y"] < 900
     page.emulate_media(media="print")
     assert page.evaluate(VISIBLE_READERS) == list(READERS)
+
+
+def test_each_timeline_has_the_key_of_its_own_colours_and_its_events_one_number(opened, page_file):
+    """Seen: one key for all cells, with v1 in two colours, and events numbered twice."""
+    timelines = opened(page_file("mail room"), reader="engineer").evaluate(TIMELINES)
+    assert len(timelines) == 7
+    for key, marker in timelines:
+        versions = [sign.partition(":")[0] for sign in key if ": one day" in sign]
+        assert versions in (["v1"], ["v1", "v2"], ["v2", "v1"])
+        assert marker == "none"
 
 
 def test_a_finding_leads_to_its_section_and_opens_it(browser, page_file):

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from rollout.core.policy.planted_conditions import PLANTED_TERMS
 from rollout.reports.figures.confusion import ConfusionMatrix
+from rollout.reports.figures.detector_courses import MAX_COURSES
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.inputs.actions import ActionFrequencyChange
 from rollout.reports.inputs.losses import Loss
@@ -31,7 +32,7 @@ from rollout.reports.pages.section_summaries import (
     summarize_sections,
 )
 from rollout.reports.pages.summary import format_headline
-from rollout.reports.pages.timeline_page import build_timeline_view, join_timeline_keys
+from rollout.reports.pages.timeline_page import build_timeline_view
 from rollout.reports.text import formatting
 from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 from rollout.reports.text.guard_text import describe_counted_records, format_guard_reason
@@ -202,7 +203,7 @@ def render_html_report(
         more_cells=max(0, len(facts.stages) - MAX_ROWS),
         timeline=[event for event in facts.timeline if is_in_timeline(event)],
         timeline_views=timeline_views,
-        timeline_key=join_timeline_keys(timeline_views),
+        max_courses=MAX_COURSES,
         detector_views=[
             build_detector_view(item.course, item.timezone, f"det{number}")
             for number, item in enumerate(facts.detector_courses, start=1)
