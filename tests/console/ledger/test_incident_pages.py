@@ -387,6 +387,14 @@ def test_a_click_filters_the_divergences_to_the_value(browser, caused):
     assert "32 divergences" not in browser.page(link.replace("lens=new", "lens=old"))
 
 
+def test_the_first_case_with_a_new_value_is_a_mark_of_the_timeline(browser, service, caused):
+    mark = r"</strong> <time[^>]*>Sun 6 Jun 06:00 UTC</time>: first case with lens = new</li>"
+    page = browser.as_("ana").page(PATH)
+    assert re.search(mark, page)
+    newcomer(service, "nan", AssignedRole("viewer"), AssignedRole("reviewer"))
+    assert "first case with" not in browser.as_("nan").page(PATH)  # who reads no values
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("last", "words"),
