@@ -290,7 +290,7 @@ def _describe_visible_difference(findings: tuple[ValueFinding, ...]) -> str:
     return (
         f"No compared value stands out. With {format_quantity(best.compared.n, 'case')}"
         f" ({_name_value(best.compared)}) a difference of {points:.0f} points would have been found"
-        f" in 8 of 10 cases."
+        f" 8 times in 10."
     )
 
 
