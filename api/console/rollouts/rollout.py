@@ -179,6 +179,7 @@ def show_cell(
         guards=GUARD_ACTION_TEXTS,
         value=format_cell_value(selected_cell),
         may_stop=visitor.has_permission(Permission.OPERATE, rollout, selected_cell.site),
+        is_stopped=cell_page.state.scope.is_stopped(selected_cell),
         pause=capitalize_first(
             describe_pause(cell_page.state.scope, policy, selected_cell, visitor.at)
         ),
