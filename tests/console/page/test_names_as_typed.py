@@ -32,6 +32,8 @@ NAMES = {
     "nothing": "5000000", "rory": "3000001", "c0": "0009876", "c1": "1009876", "c2": "2009876",
 }  # fmt: skip
 """What the town's names are here."""
+AGREEMENT_GUARD = "{measure: agreement, at_least: 60%, false_alarm_every: 100}"
+RECALL_GUARD = "{measure: recall, label: bear, at_least: 60%, false_alarm_every: 20}"
 SECOND_VERSION = "4000001"
 REASON = "v1 misread 1234567 of 7654321 at lis-007056"
 NAME = re.compile(rf"\b({'|'.join(NAMES)})\b")
@@ -60,6 +62,7 @@ def rename_items(items):
 def rename_policy():
     """Return the town's policy with other names."""
     text = towns.POLICY.replace(json.dumps(towns.ODD), towns.PLAIN)
+    text = text.replace(AGREEMENT_GUARD, RECALL_GUARD)
     return NAME.sub(lambda match: json.dumps(NAMES[match[1]]), text)
 
 
@@ -78,8 +81,8 @@ def renamed_town(folder):
             made.play_hours(10)
             approve(made, NAMES["creek"])
             made.play_hours(1)
-            made.play_hours(4, sites=creek, right=0.0)
-            made.play_hours(8)
+            made.play_hours(8, sites=creek, right=0.0)
+            made.play_hours(2)
             ana = Caller("ana", role_assignments=towns.PEOPLE["ana"])
             target = StopTarget(cells=(Cell(NAMES["lake"], NAMES["day"]),))
             stop_cells(made.database, ana, "bears", target, at=made.clock.now(), reason=REASON)
@@ -126,6 +129,7 @@ def test_names_of_digits_stand_as_typed_on_every_page_report_and_answer(tmp_path
         for at in rewritten.finditer(text)
     }
     assert sorted(found) == []
+    assert "recall of 1234567 at least 60" in texts["ana", "/console/incidents"].lower()
     everything = "\n".join(texts.values())
     assert [name for name in (*NAMES.values(), SECOND_VERSION) if name not in everything] == []
     assert everything.count(REASON) > 5
