@@ -43,7 +43,7 @@ class CauseValue(BaseModel):
     others_differing: int
     others_judged: int
     visible_difference: float | None = Field(
-        description="This difference to the others would stand out in 8 of 10 cases; null if none."
+        description="This difference to the others would stand out 8 times in 10; null if none."
     )
     before: CauseCounts
     during: CauseCounts

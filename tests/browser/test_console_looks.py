@@ -6,11 +6,12 @@ of contrast that the drawings promise, computed from the tokens that the pages a
 
 import base64
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
 
+from rollout.reports.pages.matrix_shades import LOSS_SHADES
 from tests.browser.chromium import OPENED, PHONE, needs_chromium
 from tests.browser.console_pages import residents
 from tests.browser.test_console_pages import PAGES
@@ -113,6 +114,19 @@ def test_the_colours_differ_as_much_as_the_drawings_promise(front, ground, light
     by_day, by_night = tokens(dark=False), tokens(dark=True)
     assert contrast(by_day[front], by_day[ground]) == pytest.approx(light, abs=0.06)
     assert contrast(by_night[front], by_night[ground]) == pytest.approx(dark, abs=0.06)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_each_step_of_a_difference_stands_out_more_than_the_one_before(dark):
+    """Seen in dark mode: differences below 1 % darker than the table's ground."""
+    colours = tokens(dark=dark)
+    steps = [colours["surface"], *(colours[f"loss-{step}"] for step in range(1, LOSS_SHADES + 1))]
+    lights = list(map(luminance, steps))
+    assert lights == sorted(lights, reverse=not dark)
+    assert all(contrast(*pair) > 1.08 for pair in pairwise(steps))
+    assert all(contrast(colours["ink"], step) > 4.5 for step in steps[:-1])
+    assert contrast(colours["surface"], steps[-1]) > 4.5
+    assert contrast(steps[-1], colours["shade-2"]) > 2  # the diagonal stays behind
 
 
 @pytest.fixture(scope="module")

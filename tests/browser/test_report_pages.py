@@ -28,6 +28,7 @@ from tests.browser.chromium import (
     needs_chromium,
 )
 from tests.browser.looks import find_violations
+from tests.browser.test_drawings_in_a_browser import COLLISIONS
 from tests.factories import DAY, HOUR, NOON
 from tests.reports.conftest import BEARS, inputs_of, story
 from tests.services import bear_field as field
@@ -54,6 +55,19 @@ Array.from(document.querySelectorAll('.reader'))
   .filter(part => part.offsetHeight).map(part => part.id)
 """
 READERS = ("operator", "engineer", "auditor")
+TIMELINES = """
+Array.from(document.querySelectorAll('#engineer details:has(> ol.plain)')).map(part => [
+  Array.from(part.querySelectorAll('.legend li')).map(sign => sign.innerText.trim()),
+  getComputedStyle(part.querySelector('ol.plain')).listStyleType,
+])
+"""
+CUT_TEXTS = """
+Array.from(document.querySelectorAll('svg text')).filter(text => {
+  const box = text.getBoundingClientRect(), svg = text.ownerSVGElement.getBoundingClientRect();
+  return box.width && (box.left < svg.left - 1 || box.right > svg.right + 1
+    || box.top < svg.top - 4 || box.bottom > svg.bottom + 4);
+}).map(text => text.textContent)
+"""
 REPORT_PHONE = 400
 THREE_SCREENS = 3 * 900
 PAGE = re.compile(rb"/Type\s*/Page\b")
@@ -249,6 +263,26 @@ def test_a_tab_shows_its_reader_alone_and_paper_shows_all(opened, page_file):
         assert 0 <= heading.bounding_box()["y"] < 900
     page.emulate_media(media="print")
     assert page.evaluate(VISIBLE_READERS) == list(READERS)
+
+
+def test_each_timeline_has_the_key_of_its_own_colours_and_its_events_one_number(opened, page_file):
+    """Seen: one key for all cells, with v1 in two colours, and events numbered twice."""
+    timelines = opened(page_file("mail room"), reader="engineer").evaluate(TIMELINES)
+    assert len(timelines) == 7
+    for key, marker in timelines:
+        versions = [sign.partition(":")[0] for sign in key if ": one day" in sign]
+        assert versions in (["v1"], ["v1", "v2"], ["v2", "v1"])
+        assert marker == "none"
+
+
+@pytest.mark.parametrize("width", [WIDE, REPORT_PHONE])
+def test_no_text_of_a_drawing_is_cut_off_or_lies_over_another(opened, page_file, width):
+    """Seen: an axis of "share of the cases decided, most confident firs"."""
+    page = opened(page_file("mail room"), width)
+    for reader in READERS:
+        page.locator(f"nav.readers a.to-{reader}").click()
+        assert page.evaluate(CUT_TEXTS) == []
+        assert page.evaluate(COLLISIONS) == []
 
 
 def test_a_finding_leads_to_its_section_and_opens_it(browser, page_file):

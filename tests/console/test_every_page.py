@@ -25,6 +25,9 @@ MOST = 150
 """Pages that one person visits; lists lead to more of the same."""
 DEVOURED = re.compile(r"(/cells/|/proposals/|/incidents/|/cases/|[?&](before|after|at|page)=)")
 OPEN_TAGS = {"br", "hr", "img", "input", "link", "meta", "path", "rect", "line", "circle", "use"}
+VIEWER_TIME = re.compile(
+    r'<time datetime="([^"T]*)T[^"]*?([+-][0-9:]+)">[^<]*</time> <span[^>]*>\([^<]* for you\)'
+)
 WHO = [("sqlite", name) for name in ("ana", "ada", "vic", "rita", "cleo", "sue")]
 WHO += [("postgresql", name) for name in ("ana", "ada", "rita")]
 """On the other engine those who reach every kind of page: its queries are asked too."""
@@ -125,7 +128,7 @@ def _enough(seen, target):
 
 @pytest.mark.parametrize(("browser", "name"), WHO, indirect=["browser"])
 def test_every_link_leads_to_a_whole_page_without_anything_that_the_policy_refuses(browser, name):
-    met = 0
+    met = times = 0
     for path, answer, page in crawled(browser, name):
         met += 1
         assert answer.status_code == 200, (path, answer.status_code, answer.text[-600:])
@@ -138,9 +141,14 @@ def test_every_link_leads_to_a_whole_page_without_anything_that_the_policy_refus
         assert page.faults == [], path
         assert [i for i, n in page.ids.items() if n > 1] == [], path
         assert page.headings.count(1) == 1, path
+        days = Counter(VIEWER_TIME.findall(answer.text))
+        times += days.total()
+        assert answer.text.count(" for you)") == days.total(), path
+        assert [day for day, n in days.items() if n > 1] == [], path
         steps = zip(page.headings, page.headings[1:], strict=False)
         assert all(later <= earlier + 1 for earlier, later in steps), (path, page.headings)
     assert met >= 3
+    assert times > 0
 
 
 @pytest.mark.parametrize("browser", ["sqlite"], indirect=True)

@@ -248,7 +248,14 @@ def test_one_cell_leads_to_its_own_stop_and_narrowing(browser, database):
     assert f'href="/console{BEARS}/stop?target=cell/creek/day"' in page
     assert browser.get(f"/console{BEARS}/stop?target=cell/creek/day").status_code == 200
     assert f'href="/console{BEARS}/narrow?target=cell/creek/day"' in page
+    stop = StopCells(at=NOON, by=Actor("bo"), cells=(bears.CREEK,))
+    execute_command(database, "bears", lambda _: stop)
+    stopped = browser.page(CREEK)
+    assert f'href="/console{BEARS}/stops">Request resume</a>' in stopped
+    assert "Stop this cell" not in stopped
+    assert "Narrow this cell" in stopped
     seen = browser.as_("vic").page(CREEK)
+    assert "Request resume" not in seen
     assert "Stop this cell" not in seen
     assert "Only operators of creek can stop or narrow." in seen
 

@@ -1,6 +1,5 @@
 """Text of the divergences page."""
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,6 +8,7 @@ from typing import Final
 from api.console.page.text import capitalize_first
 from rollout.core.policy.levers import Lever
 from rollout.reports.figures.confusion import ConfusionMatrix
+from rollout.reports.pages.matrix_shades import choose_cost_shade, choose_count_shade
 from rollout.reports.text import formatting
 from rollout.services.divergences.divergence_list import MAX_COMPARED_UNITS, DivergenceList
 from rollout.services.divergences.divergence_rows import CostliestKind
@@ -17,10 +17,6 @@ from rollout.services.engine.versions import WATCH, VersionStatus
 MAX_LABELS: Final = 12
 """Most rows of a matrix; rarer labels are merged into the last one."""
 OTHER_LABELS: Final = "all others"
-AGREEMENT_SHADES, LOSS_SHADES = 2, 3
-"""Agreement stays pale, so that differences stand out, in dark mode too."""
-LOSS_LIMITS: Final = (0.01, 0.1)
-"""Shares of a row from which a difference has the next shade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +78,7 @@ def build_action_table(matrix: ConfusionMatrix) -> MatrixTable:
     ...     ConfusionMatrix(("ring", "wait"), ((3, 1), (0, 6)), ((0, 20), (1, 0)))
     ... )
     >>> table.rows[0].end.text, table.rows[0].cells[1]
-    ('200.0', MatrixCell(text='10.0', small='20 each', shade='lo-3'))
+    ('200.0', MatrixCell(text='10.0', small='20 each', shade='lo-4'))
     """
     costs, total = matrix.costs or (), sum(map(sum, matrix.counts))
     losses = [
@@ -137,11 +133,7 @@ def _sum_counts(matrix: ConfusionMatrix, rows: Sequence[int], columns: Sequence[
 def _build_count_cell(count: int, total: int, *, is_agreement: bool) -> MatrixCell:
     if not count:
         return MatrixCell("0", "", "")
-    shade = (
-        _get_shade("sh", count, total, AGREEMENT_SHADES)
-        if is_agreement
-        else f"lo-{1 + bisect_right(LOSS_LIMITS, count / total)}"
-    )
+    shade = choose_count_shade(count, total, is_agreement=is_agreement)
     return MatrixCell(
         formatting.format_count(count), formatting.format_percent(count / total), shade
     )
@@ -152,17 +144,9 @@ def _build_action_cell(
 ) -> MatrixCell:
     text = formatting.format_decimal(100 * count / total, 1)
     if is_agreement:
-        return MatrixCell(
-            text, "", _get_shade("sh", count, total, AGREEMENT_SHADES) if count else ""
-        )
-    shade = (
-        _get_shade("lo", count * unit_cost, max_loss, LOSS_SHADES) if count and unit_cost else ""
-    )
+        return MatrixCell(text, "", choose_count_shade(count, total, is_agreement=True))
+    shade = choose_cost_shade(count * unit_cost, max_loss)
     return MatrixCell(text if count else "0", f"{unit_cost:g} each", shade)
-
-
-def _get_shade(kind: str, part: float, total: float, step_count: int) -> str:
-    return f"{kind}-{min(step_count, 1 + int(step_count * part / total))}"
 
 
 CLEANING_PERMISSION_TEXT: Final = (
@@ -213,6 +197,8 @@ def describe_divergences(divergences: DivergenceList) -> str:
         f"{formatting.format_quantity(divergences.compared, 'compared case')} from"
         f" {format_days(divergences)}"
     )
+    if not divergences.compared:
+        return f"No case from {format_days(divergences)} is compared."
     if not divergences.count:
         return f"None of {compared_text} differs."
     verb = "differs" if divergences.count == 1 else "differ"

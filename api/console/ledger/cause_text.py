@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -10,7 +11,7 @@ from markupsafe import Markup
 
 from api.console.page.page_context import Visitor
 from api.console.page.text import ATTRIBUTE_PREFIX
-from api.console.page.time_format import format_site_time
+from api.console.page.time_format import format_site_time, format_time_span
 from rollout.core.policy.policy import Policy
 from rollout.reports.figures.incident_cause import IncidentCause, NewCaseValue, ValueFinding
 from rollout.reports.statistics.intervals import Share
@@ -68,6 +69,7 @@ class CauseView:
     Attributes:
         headline: the first sentence, with times.
         query: filters the divergences to what the headline names.
+        missing: which of its cases that list doesn't have yet; "" if it has all.
         span: from when to when the cases occurred.
         has_change: whether the figures are of a time since a change; else of the whole span.
         later: names of the times since the change.
@@ -76,6 +78,7 @@ class CauseView:
 
     headline: Markup
     query: str
+    missing: str
     span: Markup
     has_change: bool
     later: tuple[str, ...]
@@ -101,6 +104,7 @@ def build_cause_view(loaded: LoadedCause, policy: Policy, visitor: Visitor) -> C
     return CauseView(
         _build_headline(loaded, visitor),
         query,
+        _describe_missing_cases(loaded, policy.evidence.grace, visitor.at),
         Markup("from {} to {}").format(
             *(format_site_time(at, loaded.timezone, visitor) for at in (loaded.since, loaded.until))
         ),
@@ -109,6 +113,19 @@ def build_cause_view(loaded: LoadedCause, policy: Policy, visitor: Visitor) -> C
         tuple(_list_period_rows(loaded)),
         rows,
         tuple(_list_notes(loaded)),
+    )
+
+
+def _describe_missing_cases(loaded: LoadedCause, grace: timedelta, at: datetime) -> str:
+    """Describe which cases of a cause the list of divergences lacks, since they haven't closed."""
+    closed_before = at - grace
+    if loaded.batch or loaded.until <= closed_before:  # batches are of closed cases
+        return ""
+    began = loaded.started or loaded.since
+    missing_text = "None is" if began > closed_before else "The newest are not"
+    return (
+        f"{missing_text} listed there yet: a case is listed once it has closed, about"
+        f" {format_time_span(grace)} after it began."
     )
 
 
@@ -273,7 +290,7 @@ def _describe_visible_difference(findings: tuple[ValueFinding, ...]) -> str:
     return (
         f"No compared value stands out. With {format_quantity(best.compared.n, 'case')}"
         f" ({_name_value(best.compared)}) a difference of {points:.0f} points would have been found"
-        f" in 8 of 10 cases."
+        f" 8 times in 10."
     )
 
 

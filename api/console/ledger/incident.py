@@ -24,6 +24,8 @@ from api.console.page.text import encode_segment
 from api.console.page.timeline_view import load_timeline_view
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.scope.permissions import Permission
+from rollout.reports.figures.first_values import build_value_mark
+from rollout.reports.figures.timeline_parts import TimelineMark
 from rollout.reports.pages.detector_chart import DetectorView, build_detector_view
 from rollout.reports.pages.timeline_page import TimelineView
 from rollout.reports.text.event_describer import ZonedEventDescriber
@@ -31,7 +33,7 @@ from rollout.reports.text.state_text import get_incident_text
 from rollout.services.discussions.discussions import INCIDENT, DiscussionSubject
 from rollout.services.incidents.cause_runs import CauseSearch
 from rollout.services.incidents.detector_courses import HIDDEN_COURSE_TEXTS, load_detector_course
-from rollout.services.incidents.incident_causes import load_incident_cause
+from rollout.services.incidents.incident_causes import LoadedCause, load_incident_cause
 from rollout.services.incidents.incident_impact import IncidentImpact, load_incident_impact
 from rollout.services.incidents.incidents import load_incident, record_acknowledgement
 
@@ -121,7 +123,7 @@ def _render_incident(
         ),
         own=frozenset(entry.row.revision for entry in impact.own_entries),
         narrower=_find_narrowable_cell(impact),
-        timeline=_load_timeline(impact, visitor, rollout),
+        timeline=_load_timeline(impact, visitor, rollout, found_cause.loaded),
         cause=cause_view,
         cause_run=found_cause.run,
         course=_load_course(impact, visitor, rollout),
@@ -159,14 +161,27 @@ def _load_course(
     return build_detector_view(loaded.course, zone, "det")
 
 
-def _load_timeline(impact: IncidentImpact, visitor: Visitor, rollout: str) -> TimelineView | None:
-    """Return two weeks before an incident and one since, None without a cell of the policy."""
+def _load_timeline(
+    impact: IncidentImpact, visitor: Visitor, rollout: str, cause: LoadedCause | None
+) -> TimelineView | None:
+    """Return two weeks before an incident and one since, None without a cell of the policy.
+
+    The first case with the value that its cause names is a mark, unless events tell of it.
+    """
     incident = impact.incident
     cell = Cell(incident.site, incident.window)
     if cell not in impact.policy.cell_set or incident.opened_at >= visitor.at:
         return None
+    marks = _list_value_marks(cause) if impact.policy.evidence.familiar is None else []
     since, until = incident.opened_at - TIME_BEFORE, incident.opened_at + TIME_AFTER
-    return load_timeline_view(visitor, rollout, cell, since, until)
+    return load_timeline_view(visitor, rollout, cell, since, until, marks)
+
+
+def _list_value_marks(cause: LoadedCause | None) -> list[TimelineMark]:
+    if cause is None or cause.started is None or not cause.cause.new_values:
+        return []
+    value = cause.cause.new_values[0]
+    return [build_value_mark(value.kind, value.value, cause.started)]
 
 
 def _find_narrowable_cell(impact: IncidentImpact) -> str:

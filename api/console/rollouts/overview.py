@@ -16,9 +16,9 @@ from api.console.page.revision import build_live_region
 from api.console.page.stages import COMMON_LEGEND
 from api.console.page.time_format import format_time_span
 from api.console.page.waiting import list_pending_tasks
-from api.console.rollouts.map_rows import compute_schedules
+from api.console.rollouts.map_rows import compute_schedules, has_hours_outside
 from api.console.rollouts.rollout_text import describe_versions, find_model_share
-from api.console.rollouts.week_map import draw_small_map
+from api.console.rollouts.week_map import OUTSIDE_MARKER, draw_small_map
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.scope.permissions import Permission
@@ -103,6 +103,7 @@ class RolloutCard:
         notices: notices, most severe first.
         traffic: traffic, in two lines.
         map: small map of this week.
+        has_outside: whether hours outside every window are drawn in it.
     """
 
     name: str
@@ -113,6 +114,7 @@ class RolloutCard:
     notices: tuple[RolloutNotice, ...]
     traffic: tuple[str, str]
     map: Markup
+    has_outside: bool
 
 
 def build_rollout_card(
@@ -149,6 +151,7 @@ def build_rollout_card(
         notices=tuple(_list_notices(summary, markers_by_cell, at)),
         traffic=_describe_traffic(summary, at) if sites is None else HIDDEN_TRAFFIC,
         map=draw_small_map(state.policy, schedules, at, sites, rollout_name=summary.name),
+        has_outside=has_hours_outside(state.policy, at, sites),
     )
 
 
@@ -338,7 +341,10 @@ def show_overview(request: Request, visitor: CurrentVisitor) -> Response:
         reviews=review_totals,
         cards=cards,
         recent_cells=build_recent_rows(visitor, summaries),
-        stages=COMMON_LEGEND,
+        stages=(
+            *COMMON_LEGEND,
+            *([OUTSIDE_MARKER] if any(card.has_outside for card in cards) else []),
+        ),
         activities=load_recent_activity(visitor.service, visitor.caller, visit.before)
         if summaries
         else (),

@@ -48,13 +48,11 @@ from api.console.rollouts.value_table import (
     list_gate_slices,
     parse_requested_time,
 )
-from api.console.rollouts.week_map import OUTSIDE, draw_week_map
+from api.console.rollouts.week_map import OUTSIDE_MARKER, draw_week_map
 from rollout.core.calendar.instants import EPOCH
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
-from rollout.reports.figures.funnel import OUTSIDE_WINDOWS
 from rollout.reports.figures.next_step import describe_pause
-from rollout.reports.pages.stage_markers import StageMarker
 from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
 from rollout.services.cells.cell_values import load_cell_values, load_number_agreements
 from rollout.services.cells.cells import load_cell
@@ -181,6 +179,7 @@ def show_cell(
         guards=GUARD_ACTION_TEXTS,
         value=format_cell_value(selected_cell),
         may_stop=visitor.has_permission(Permission.OPERATE, rollout, selected_cell.site),
+        is_stopped=cell_page.state.scope.is_stopped(selected_cell),
         pause=capitalize_first(
             describe_pause(cell_page.state.scope, policy, selected_cell, visitor.at)
         ),
@@ -225,7 +224,6 @@ def _build_page_context(
     }
     now_label = "then" if cell_page.is_past else "now"
     has_outside = has_hours_outside(policy, cell_page.at, cell_page.sites)
-    outside_marker = StageMarker(OUTSIDE_WINDOWS, "", OUTSIDE, "humans decide")
     lede = describe_allowed(policy, scope, schedules, cell_page.sites)
     return {
         "lede": f"{lede} {OUTSIDE_TEXT}" if has_outside else lede,
@@ -235,7 +233,7 @@ def _build_page_context(
         "legend": (
             *markers.values(),
             build_withheld_marker(markers),
-            *([outside_marker] if has_outside else []),
+            *([OUTSIDE_MARKER] if has_outside else []),
         ),
         "cell_page": cell_page,
         "batch": BATCH_SIZE

@@ -24,7 +24,15 @@ from api.console.rollouts.map_rows import (
 from api.console.rollouts.window_bands import DAY_MINUTES, WEEK_MINUTES, compute_monday
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-from rollout.reports.pages.stage_markers import EMPTY, HATCHED, SOLID, WITHHELD, StageMarker
+from rollout.reports.figures.funnel import OUTSIDE_WINDOWS
+from rollout.reports.pages.stage_markers import (
+    EMPTY,
+    HATCHED,
+    HUMANS_DECIDE,
+    SOLID,
+    WITHHELD,
+    StageMarker,
+)
 from rollout.reports.pages.svg import format_pixels
 
 PATTERN_FILLS: Final = (HATCHED, WITHHELD)
@@ -33,6 +41,7 @@ LETTER_WIDTH: Final = 8  # px per character of a bold label
 MIN_CODE_WIDTH: Final = 26  # px that a code needs
 NOW_LABEL: Final = "now"
 OUTSIDE: Final = "outside"  # text and pattern of hours outside every window
+OUTSIDE_MARKER: Final = StageMarker(OUTSIDE_WINDOWS, "", OUTSIDE, HUMANS_DECIDE)
 # Sizes in px.
 WIDE_MAP: Final = (1178, 180)  # width, and the most for labels of sites
 NARROW_MAP: Final = (326, 96)

@@ -115,12 +115,12 @@ def _draw_row(
         yield Markup('<text x="{}" y="{}">no such cell</text>').format(frame.left, top + 14)
         return
     for interval in cell.intervals:
-        until = min(interval.until, cell.unknown_since or interval.until)
+        until = min(interval.until, cell.unknown.at if cell.unknown else interval.until)
         left, right = frame.x(interval.since), frame.x(until)
         if right > left:
             yield from _draw_stage(top, left, right, markers[interval.stage])
-    if cell.unknown_since is not None:
-        left, right = frame.x(cell.unknown_since), frame.x(frame.until)
+    if cell.unknown is not None:
+        left, right = frame.x(cell.unknown.at), frame.x(frame.until)
         yield _draw_bar("p-0 g-track", "", top, left, right)
         if right - left >= UNKNOWN_WIDTH:
             yield _draw_text("", top, (left + right) / 2, UNKNOWN_TEXT)

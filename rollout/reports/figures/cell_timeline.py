@@ -18,6 +18,7 @@ from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.measures import FAILED, LATE, OUTSIDE, Condition
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.record_events import RecordsPurged
+from rollout.reports.figures.first_values import list_first_values
 from rollout.reports.figures.timeline_parts import (
     CONFIRMED,
     DECIDERS,
@@ -32,6 +33,7 @@ from rollout.reports.figures.timeline_parts import (
     TimelineThreshold,
     TimelineVersion,
     list_cell_marks,
+    sort_marks,
 )
 from rollout.reports.inputs.evidence_paths import compute_bounds_at, is_plain
 from rollout.reports.inputs.gate_progress import StatePeriod
@@ -350,7 +352,11 @@ def compute_cell_timelines(
     inputs: ReportInputs, state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]]
 ) -> tuple[CellTimeline, ...]:
     """Return the timelines of the cells with most events of their own, in the policy's order."""
-    marks = {cell: list_cell_marks(inputs.events, cell) for cell in inputs.policy.cells}
+    first_values = list_first_values(inputs)
+    marks = {
+        cell: sort_marks([*list_cell_marks(inputs.events, cell), *first_values.get(cell, ())])
+        for cell in inputs.policy.cells
+    }
     counts = {cell: _count_own(cell_marks) for cell, cell_marks in marks.items()}
     by_count = sorted((cell for cell in marks if counts[cell]), key=lambda cell: -counts[cell])
     drawn = set(by_count[:MAX_TIMELINES])

@@ -70,7 +70,7 @@ class JudgedUnits:
 class ValueFinding:
     """A compared value, and its cases and all others in the times around the incident.
 
-    `visible_difference` would stand out in 8 of 10 cases; None if none would.
+    `visible_difference` would stand out 8 times in 10; None if none would.
     """
 
     compared: ComparedValue

@@ -1,6 +1,6 @@
 """The parts of a cell's timeline: buckets, stages, points of versions, marks and gaps."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -149,7 +149,12 @@ def list_cell_marks(events: Sequence[LedgerEvent], cell: Cell) -> tuple[Timeline
         for value in list_new_values(events)
         if value.cell == cell
     )
-    return tuple(sorted([*_list_events(events, cell), *new_values], key=lambda mark: mark.at))
+    return sort_marks([*_list_events(events, cell), *new_values])
+
+
+def sort_marks(marks: Iterable[TimelineMark]) -> tuple[TimelineMark, ...]:
+    """Return marks by time; those of one instant keep their order."""
+    return tuple(sorted(marks, key=lambda mark: mark.at))
 
 
 def _list_events(events: Sequence[LedgerEvent], cell: Cell) -> Iterator[TimelineMark]:

@@ -115,7 +115,7 @@ def draw_risk_chart(calibration: Calibration, *, prefix: str) -> str | None:
     max_risk = min(
         1.0, 1.1 * max(calibration.line or 0.0, *(row["risk"] for row in rows[len(rows) // 2 :]))
     )
-    x = _build_share_axis("share", "share of the cases decided, most confident first")
+    x = _build_share_axis("share", "share decided, most confident first")
     y = {**_build_share_axis("risk", "wrong"), "scale": {"domain": [0, max_risk or 0.05]}}
     spec: dict[str, Any] = {
         "width": 250, "height": 170, "data": {"values": rows},

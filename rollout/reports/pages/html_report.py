@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from rollout.core.policy.planted_conditions import PLANTED_TERMS
 from rollout.reports.figures.confusion import ConfusionMatrix
+from rollout.reports.figures.detector_courses import MAX_COURSES
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.inputs.actions import ActionFrequencyChange
 from rollout.reports.inputs.losses import Loss
@@ -20,6 +21,7 @@ from rollout.reports.pages.detector_chart import build_detector_view
 from rollout.reports.pages.figure_charts import draw_figure_charts, format_drift_name, sample_rows
 from rollout.reports.pages.findings import rank_findings
 from rollout.reports.pages.floor_text import describe_held_floors, name_method
+from rollout.reports.pages.matrix_shades import choose_shade
 from rollout.reports.pages.number_charts import describe_points
 from rollout.reports.pages.open_proposals import find_open_proposals
 from rollout.reports.pages.page_templates import load_templates
@@ -30,7 +32,7 @@ from rollout.reports.pages.section_summaries import (
     summarize_sections,
 )
 from rollout.reports.pages.summary import format_headline
-from rollout.reports.pages.timeline_page import build_timeline_view, join_timeline_keys
+from rollout.reports.pages.timeline_page import build_timeline_view
 from rollout.reports.text import formatting
 from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 from rollout.reports.text.guard_text import describe_counted_records, format_guard_reason
@@ -164,7 +166,6 @@ COLUMN_WIDTH = 96  # pixels of a timeline that are chosen at once
 OPEN_CELLS = 10  # of the operator's table; the others are one fold deeper
 OPEN_ACTIONS = 8  # of the operator's table: the largest changes; the others are one fold deeper
 INSTALL = "pip install 'rollout-controller[charts]'"
-SHADES = {"sh": 4, "lo": 3}  # classes of tokens.css
 
 
 def render_html_report(
@@ -202,7 +203,7 @@ def render_html_report(
         more_cells=max(0, len(facts.stages) - MAX_ROWS),
         timeline=[event for event in facts.timeline if is_in_timeline(event)],
         timeline_views=timeline_views,
-        timeline_key=join_timeline_keys(timeline_views),
+        max_courses=MAX_COURSES,
         detector_views=[
             build_detector_view(item.course, item.timezone, f"det{number}")
             for number, item in enumerate(facts.detector_courses, start=1)
@@ -321,29 +322,6 @@ def find_confusions(matrix: ConfusionMatrix, count: int) -> list[LabelConfusion]
         if human != model and times
     ]
     return sorted(confusions, key=lambda pair: -pair.times)[:count]
-
-
-def choose_shade(matrix: ConfusionMatrix, row: int, column: int) -> str:
-    """Return the shade class of a cell: labels by share of the row, actions by cost.
-
-    Empty for zero counts and zero costs.
-    """
-    count = matrix.counts[row][column]
-    if matrix.costs is None:
-        return _format_shade("sh", count, sum(matrix.counts[row]))
-    cost = [
-        n * c
-        for counts, costs in zip(matrix.counts, matrix.costs, strict=True)
-        for n, c in zip(counts, costs, strict=True)
-    ]
-    return _format_shade("lo", count * matrix.costs[row][column], max(cost))
-
-
-def _format_shade(kind: str, part: float, total: float) -> str:
-    if not part or not total:
-        return ""
-    shades = SHADES[kind]
-    return f"{kind}-{min(shades, 1 + int(shades * part / total))}"
 
 
 def _format_span(facts: ReportFacts) -> str:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from html import escape
 from itertools import accumulate, pairwise
 from math import ceil, floor, log10
-from typing import Any
+from typing import Any, Final
 
 _FIRST_SLOT = 987_100_000  # numbers from here on are slots: no size of a chart is as large
 _SLOT_KEY = "slot"
@@ -171,6 +171,8 @@ def get_stage_edge(pattern: str) -> str:
     return f"#010d0{pattern}"
 
 
+PADDING: Final = {"left": 6, "top": 2, "right": 6, "bottom": 2}
+"""The page's letters are a little wider than those that Vega measures."""
 CONFIG: dict[str, Any] = {
     "font": FONT,
     "aria": False,
@@ -203,7 +205,7 @@ def draw_svg(spec: Mapping[str, Any], prefix: str, title: str, description: str)
         import vl_convert  # noqa: PLC0415 - an extra: without it reports keep their tables
     except ImportError:
         return None
-    full_spec = {"$schema": SCHEMA, "config": CONFIG, "padding": 2, **spec}
+    full_spec = {"$schema": SCHEMA, "config": CONFIG, "padding": PADDING, **spec}
     svg = _draw_vega(vl_convert.vega_to_svg, compile_chart(full_spec, vl_convert.vegalite_to_vega))
     return finish_svg(svg, prefix, title, description)
 

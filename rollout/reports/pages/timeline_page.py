@@ -1,6 +1,5 @@
 """The timeline of a cell on a page: its drawing, events, and the same in a table."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -104,11 +103,6 @@ def build_timeline_view(
         marks=timeline.marks,
         key=list_key_items(timeline),
     )
-
-
-def join_timeline_keys(views: Iterable[TimelineView]) -> tuple[KeyItem, ...]:
-    """Return the key of several timelines, each sign once."""
-    return tuple(dict.fromkeys(item for view in views for item in view.key))
 
 
 def _build_rows(timeline: CellTimeline) -> list[TimelineRow]:

@@ -196,7 +196,7 @@ def adjust_holm(chances: Sequence[float]) -> list[float]:
 
 
 def find_visible_difference(value: ComparedValue, family: int) -> float | None:
-    """Return which difference to the rest would stand out in 8 of 10 cases, None if none would.
+    """Return which difference to the rest would stand out 8 times in 10, None if none would.
 
     The value's share is put above the rest's; the first of Holm's steps is asked for.
 

@@ -206,7 +206,7 @@ def _build_row(pair: CellPair, stages: tuple[str, ...]) -> CellRow:
         tuple(_describe_cell(pair, stages)),
         _format_sides(pair, "model"),
         _format_sides(pair, "wrong"),
-        is_dashed=any(side is not None and side.unknown_since is not None for side in sides),
+        is_dashed=any(side is not None and side.unknown is not None for side in sides),
     )
 
 
@@ -228,15 +228,17 @@ def _describe_cell(pair: CellPair, stages: tuple[str, ...]) -> Iterator[str]:
         yield "Only the draft has this cell." if current is None else "The draft has no such cell."
         return
     unknown = [
-        (name, side.unknown_since, side)
+        (name, side.unknown, side)
         for name, side in (("the policy in force", current), ("the draft", draft))
-        if side.unknown_since is not None
+        if side.unknown is not None
     ]
-    for name, since, side in unknown:
+    for name, start, side in unknown:
         share = format_percent(side.answered / side.cases, 0) if side.cases else "none"
         yield (
             f"Under {name}: can't be known from these records from"
-            f" {format_zoned_time(since, timezone)} on (humans answered {share} of the cases here)."
+            f" {format_zoned_time(start.at, timezone)} on: {format_count(start.missing)} of the"
+            f" {format_quantity(start.needed, 'answer')} needed until then do not exist (humans"
+            f" answered {share} of the cases here)."
         )
     if unknown:
         return

@@ -78,6 +78,20 @@ class WhatIfFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownStart:
+    """From when on a cell can't be known.
+
+    Attributes:
+        at: begin of the first slot up to which too many answers don't exist.
+        missing, needed: these answers, and those that the policy would have asked for until then.
+    """
+
+    at: datetime
+    missing: int
+    needed: int
+
+
+@dataclass(frozen=True, slots=True)
 class CellReplay:
     """One policy in one cell.
 
@@ -87,9 +101,9 @@ class CellReplay:
         answered: those with a blind human answer.
         needed: units whose answer the policy would have asked for.
         missing: those of them that nobody answered.
-        unknown_since: from when on the cell can't be known from these records; None if it can.
+        unknown: from when on the cell can't be known from these records; None if it can.
         is_sure: whether nothing that matters to the cell is unknown or estimated.
-        intervals: the stages; after `unknown_since` they mean nothing.
+        intervals: the stages; after `unknown.at` they mean nothing.
         figures: None where the cell can't be known.
     """
 
@@ -99,7 +113,7 @@ class CellReplay:
     answered: int
     needed: int
     missing: int
-    unknown_since: datetime | None
+    unknown: UnknownStart | None
     is_sure: bool
     intervals: tuple[StageInterval, ...]
     figures: WhatIfFigures | None
@@ -250,8 +264,8 @@ def _build_cell(
     is_doubtful: bool,
 ) -> CellReplay:
     units = needed.filter("is_unit")
-    unknown_since = _find_unknown_start(units, policy)
-    figures = None if unknown_since is not None else compute_figures(decided)
+    unknown = _find_unknown_start(units, policy)
+    figures = None if unknown is not None else compute_figures(decided)
     return CellReplay(
         site=stages.site,
         window=stages.window,
@@ -259,23 +273,30 @@ def _build_cell(
         answered=int(decided["case_key"].is_in(answered.implode()).sum()),
         needed=units.height,
         missing=units.height - int(units["answered"].sum()),
-        unknown_since=unknown_since,
+        unknown=unknown,
         is_sure=figures is not None and not is_doubtful and not figures.is_estimated,
         intervals=stages.intervals,
         figures=figures,
     )
 
 
-def _find_unknown_start(units: pl.DataFrame, policy: Policy) -> datetime | None:
-    """Return the first slot up to which too much of what the policy needs is unknown."""
+def _find_unknown_start(units: pl.DataFrame, policy: Policy) -> UnknownStart | None:
+    """Return from when on too much of what the policy needs is unknown.
+
+    No gate opens before its minimum of units, so the share is one of at least the smallest minimum:
+    else one of the first three units would make the cell unknown.
+    """
     slots = units["occurred_us"].to_numpy() // count_micros(policy.tick)
     distinct, firsts, sizes = np.unique(slots, return_index=True, return_counts=True)
     missing = (~units["answered"].to_numpy().astype(bool)).cumsum()[firsts + sizes - 1]
-    counts = sizes.cumsum()
-    is_unknown = missing > policy.evidence.missing_at_most * counts
+    needed = sizes.cumsum()
+    least = min((gate.minimum.units for gate in policy.gates), default=0)
+    is_unknown = missing > policy.evidence.missing_at_most * np.maximum(needed, least)
     if not is_unknown.any():
         return None
-    return to_instant(int(distinct[int(np.argmax(is_unknown))]), policy.tick)
+    first = int(np.argmax(is_unknown))
+    at = to_instant(int(distinct[first]), policy.tick)
+    return UnknownStart(at, int(missing[first]), int(needed[first]))
 
 
 def compute_figures(decided: pl.DataFrame) -> WhatIfFigures:

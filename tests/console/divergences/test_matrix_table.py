@@ -13,8 +13,8 @@ def test_a_matrix_shades_what_agrees_apart_from_what_costs():
     table = build_label_table(ConfusionMatrix(("bear", "none"), ((9, 1), (5, 5))))
     assert [cell.shade for row in table.rows for cell in row.cells] == [
         "sh-2",
-        "lo-3",
-        "lo-3",
+        "lo-4",
+        "lo-4",
         "sh-2",
     ]
     assert table.totals == ("14", "6", "20")
@@ -22,14 +22,14 @@ def test_a_matrix_shades_what_agrees_apart_from_what_costs():
         ConfusionMatrix(("ring", "wait"), ((9, 1), (5, 5)), ((0.0, 20.0), (1.0, 0.0)))
     )
     assert [row.end.text for row in costs.rows] == ["100.0", "25.0"]
-    assert costs.rows[0].cells[1].shade == "lo-3"
+    assert costs.rows[0].cells[1].shade == "lo-4"
 
 
-def test_shares_of_differences_that_differ_tenfold_have_different_shades():
-    counts = ((996, 4, 0), (0, 829, 171), (0, 40, 960))
+def test_shares_of_differences_that_differ_threefold_have_different_shades():
+    counts = ((984, 4, 12), (0, 829, 171), (0, 40, 960))
     table = build_label_table(ConfusionMatrix(("a", "b", "c"), counts))
     shades = [cell.shade for row in table.rows for cell in row.cells]
-    assert shades == ["sh-2", "lo-1", "", "", "sh-2", "lo-3", "", "lo-2", "sh-2"]
+    assert shades == ["sh-2", "lo-1", "lo-2", "", "sh-2", "lo-4", "", "lo-3", "sh-2"]
 
 
 def test_a_matrix_of_many_labels_folds_the_rare_ones():

@@ -29,8 +29,15 @@ from rollout.services.incidents.incident_impact import (
 from tests.api.bears import CREEK, LAKE, POLICY, scope_of, tick, widened
 from tests.console.divergence_rows import count
 from tests.console.told_cases import newcomer
-from tests.factories import HOUR, MET, NOON, TICK
-from tests.services.incidents.cause_town import END, alarm_town, open_incident, tell_cases
+from tests.factories import HOUR, MET, MINUTE, NOON, TICK
+from tests.services.incidents.cause_town import (
+    CHANGE,
+    END,
+    alarm_town,
+    find_time,
+    open_incident,
+    tell_cases,
+)
 
 ON_BOTH_ENGINES = True
 SCRIPT = "<script>alert(1)</script>"
@@ -378,6 +385,41 @@ def test_a_click_filters_the_divergences_to_the_value(browser, caused):
     link = link.replace("&amp;", "&")
     assert "32 divergences" in browser.page(link)
     assert "32 divergences" not in browser.page(link.replace("lens=new", "lens=old"))
+
+
+def test_the_first_case_with_a_new_value_is_a_mark_of_the_timeline(browser, service, caused):
+    mark = r"</strong> <time[^>]*>Sun 6 Jun 06:00 UTC</time>: first case with lens = new</li>"
+    page = browser.as_("ana").page(PATH)
+    assert re.search(mark, page)
+    newcomer(service, "nan", AssignedRole("viewer"), AssignedRole("reviewer"))
+    assert "first case with" not in browser.as_("nan").page(PATH)  # who reads no values
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        (CHANGE + 12, "None is listed there yet"),
+        (CHANGE + 75, "The newest are not listed there yet"),
+    ],
+)
+def test_cases_of_a_cause_that_are_not_listed_yet_are_said_to_be(
+    browser, service, clock, last, words
+):
+    """Seen: 15 of 30 differ, and behind "Show these divergences" none of 0 compared cases."""
+    tell_cases(service.database)
+    open_incident(service.database)
+    at = find_time(last) + MINUTE
+    count(service.database, at=at)
+    clock.advance(at - clock.now())
+    text = browser.as_("ana").page(PATH)
+    assert "cases with lens = new" in read_headline(text)
+    assert f"{words}: a case is listed once it has closed, about 1 d after it began." in text
+    listed = browser.page(
+        re.search(r'href="/console(/[^"]*)"[^>]*>Show these', text)[1].replace("&amp;", "&")
+    )
+    is_empty = re.search("No case from .* is compared.", listed) is not None
+    assert is_empty == words.startswith("None")
 
 
 def test_reviewers_names_are_read_by_operators_alone(browser, caused):

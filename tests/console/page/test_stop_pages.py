@@ -193,6 +193,18 @@ def test_stopping_what_is_stopped_shows_the_stop_that_holds(browser, service):
     assert "“first”" in page
 
 
+def test_the_newest_stop_comes_first_as_the_api_has_them(browser, service, clock):
+    browser.as_("ana")
+    for target, reason in (("cell/lake/day", "older"), ("cell/creek/day", "newer")):
+        stop(browser, target=target, reason=reason)
+        clock.advance(HOUR)
+    for path in ("/rollouts/bears/stops", "/rollouts/bears"):
+        page = browser.page(path).partition("<main")[2]
+        assert 0 < page.index("newer") < page.index("older"), path
+    listed = browser.get("/v1/rollouts/bears/stops").json()["items"]
+    assert [item["reason"] for item in listed] == ["newer", "older"]
+
+
 def test_a_reason_no_database_keeps_holds_up_no_stop(browser, service):
     browser.as_("ana")
     page = followed(browser, stop(browser, reason="a\0b" + "x" * 3_000))

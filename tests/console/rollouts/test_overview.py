@@ -47,6 +47,16 @@ def test_what_one_approved_already_waits_for_the_other(browser, database):
     assert "1 of 2 approvals" in browser.as_("ana").page("/")
 
 
+def test_hours_outside_every_window_are_in_the_legend_if_a_map_has_them(browser, database):
+    words = "Outside every window: humans decide"
+    assert words not in browser.as_("vic").page("/")
+    text = bears.POLICY.replace("rollout: bears", "rollout: nights")
+    night = text.replace("{id: night, hours: 24/7}", '{id: night, hours: "20:00-04:00"}')
+    assert night != text
+    apply_policy(database, night, Actor("zoe"), NOON, salt=bytes(32))
+    assert words in browser.page("/")
+
+
 def test_a_task_says_that_its_cell_is_stopped(browser, database):
     bears.tick(database, NOON)
     assert "stopped now" not in browser.as_("ana").page("/")

@@ -58,6 +58,14 @@ def test_the_newest_alarms_of_the_span_are_drawn(told, monkeypatch):
     assert compute_incident_courses(later) == ()
 
 
+def test_the_page_says_when_only_the_newest_alarms_can_be_drawn(facts):
+    words = "Detectors of earlier alarms are not drawn here"
+    assert words not in render_html_report(facts, "engineer")
+    courses = (*facts.detector_courses, *facts.detector_courses)
+    assert len(courses) == detector_courses.MAX_COURSES
+    assert words in render_html_report(replace(facts, detector_courses=courses), "engineer")
+
+
 def test_the_engineers_page_alone_draws_each_course_in_a_fold(facts):
     page = render_html_report(facts, "engineer")
     for number, item in enumerate(facts.detector_courses, start=1):

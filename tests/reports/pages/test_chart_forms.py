@@ -66,7 +66,7 @@ def test_the_charts_of_a_report_are_drawn_as_specified(facts, monkeypatch):
     filled = draw_charts(facts), draw_figure_charts(facts)
 
     def draw_plain(spec, prefix, title, description):
-        full_spec = {"$schema": svg.SCHEMA, "config": svg.CONFIG, "padding": 2, **spec}
+        full_spec = {"$schema": svg.SCHEMA, "config": svg.CONFIG, "padding": svg.PADDING, **spec}
         drawing = vl_convert.vegalite_to_svg(full_spec)
         return svg.finish_svg(drawing, prefix, title, description)
 

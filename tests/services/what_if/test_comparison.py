@@ -122,10 +122,28 @@ def test_a_cell_whose_answers_nobody_gave_is_unknown_and_no_disagreement():
     assert pair.effect == "unknown"
     for side in (pair.current, pair.draft):
         assert (side.figures, side.is_sure) == (None, False)
-        assert cases[200].at <= side.unknown_since < cases[300].at
+        assert cases[200].at <= side.unknown.at < cases[300].at
         assert side.answered == 200
+        assert side.unknown.missing > 0.05 * side.unknown.needed
     assert result.draft.figures.model == 0
     assert result.draft.answered < result.draft.needed
+    row = next(row for row in list_cells(result) if row.name == "creek · day")
+    start = pair.draft.unknown
+    assert (
+        f": {start.missing} of the {start.needed} answers needed until then do not"
+        in row.changes[1]
+    )
+
+
+def test_one_of_the_first_units_without_an_answer_leaves_the_cell_known():
+    """Seen: a cell unknown from its first hour on, though humans answered 99 % of its cases."""
+    cases = [replace(case, outcome=None) for case in story()]
+    cases[2] = replace(cases[2], human=None)
+    pair = cell_of(compared(records_of(cases)).cells)
+    assert (pair.current.unknown, pair.draft.unknown) == (None, None)
+    assert pair.draft.missing == 1
+    assert pair.draft.figures.model > 0
+    assert not pair.draft.is_sure
 
 
 def test_figures_of_cases_without_an_answer_are_estimated_by_their_shares():
@@ -317,6 +335,6 @@ def compare_with_whole(cases, in_force, draft, salt, other_salt, silence=0):
         if found.is_sure:
             assert stages_of(found) == stages_of(right)
             assert found.figures == right.figures
-        if found.unknown_since is not None:
+        if found.unknown is not None:
             assert found.figures is None
     return part, whole
