@@ -371,9 +371,9 @@ class RecomputedState:
         subject = f"{CELL_KINDS[row.kind]} {' · '.join(place)} {version} {stage}"
         proposed = raised.subject if raised else subject
         self.note_if(proposed != subject, f"is not what {body['proposal']} proposes: {proposed}")
-        own, asked = body.get("confidence_floors", []), raised.row.body if raised else {}
-        floors = [asked.get("confidence_floor", ""), *asked.get("stricter_floors", [])]
-        is_other = bool(asked) and row.kind != "Renewed" and own != [*filter(None, floors)]
+        own, terms = body.get("confidence_floors", []), raised.row.body if raised else {}
+        floors = [terms.get("confidence_floor", ""), *terms.get("stricter_floors", [])]
+        is_other = bool(terms) and row.kind != "Renewed" and own != [*filter(None, floors)]
         self.note_if(is_other, f"opens the floors {own}, not those of {body['proposal']}")
         reason, stages = self.find_withholding(*place, version), self.get_cell(body).stages
         self.note_if(reason != "", f"changes what is {reason}")
