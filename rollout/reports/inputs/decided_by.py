@@ -291,6 +291,7 @@ def _reassign_unanswered(cases: pl.DataFrame, inputs: ReportInputs) -> pl.DataFr
 
 
 NOT_DRAWN = "not sampled for a blind review or an audit"
+NOT_AT_LEAST_SHARE = "not sampled for a blind review or at the least audit share, which gates count"
 UNFAMILIAR = "a value was not familiar to the version"
 
 
@@ -305,13 +306,15 @@ def mark_uncounted_units(inputs: ReportInputs, units: pl.DataFrame) -> pl.DataFr
     rows = fill_attribute_values(units).with_columns(occurred_us=occurred_us)
     parts = []
     for period, period_rows in split_by_policy_period(inputs, rows):
+        has_more_audits = any(stage.unsure for stage in period.policy.stages)
+        not_drawn = NOT_AT_LEAST_SHARE if has_more_audits else NOT_DRAWN
         groups = period_rows.partition_by("site", "window", "version", as_dict=True)
         for (site, window, version), part in groups.items():
             cell = Cell(str(site), str(window))
             is_drawn = find_drawn_units(part, cell, period, inputs.salt)
             is_familiar = _find_familiar(part, histories[cell, str(version)])
             reason = (
-                pl.when(~pl.Series(is_drawn)).then(pl.lit(NOT_DRAWN))
+                pl.when(~pl.Series(is_drawn)).then(pl.lit(not_drawn))
                 .when(~pl.Series(is_familiar)).then(pl.lit(UNFAMILIAR))
             )  # fmt: skip
             parts.append(part.with_columns(uncounted=reason))

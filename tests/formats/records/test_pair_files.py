@@ -162,6 +162,14 @@ def test_duckdb_counts_only_texts_as_they_stand(tmp_path, frame, reading):
     assert scan_pairs(path, reading=reading).collect().height == 3
 
 
+@pytest.mark.parametrize("other", ["Human", "HUMAN"])
+def test_duckdb_counts_no_column_whose_name_differs_from_another_by_case_alone(tmp_path, other):
+    raw = pl.DataFrame({other: ["x", "y", "z"], "human": ["a", "b", "a"], "model": ["a"] * 3})
+    assert count_text_rows(written(tmp_path, "p.parquet", raw)) is None
+    mappings = [f"human={other}"]
+    assert count_text_rows(written(tmp_path, "m.parquet", raw), mappings) is None
+
+
 def test_without_duckdb_or_with_another_kind_of_file_polars_counts(tmp_path, monkeypatch):
     assert count_text_rows(written(tmp_path, "p.csv")) is None
     path = written(tmp_path, "p.parquet")
