@@ -475,12 +475,14 @@ def test_what_a_long_import_stores_is_read_by_processes_that_ticked_meanwhile(
     place_cases = record_import.place_cases
 
     def place_slowly(*args):
+        shop.send_case(site="stall")
         shop.tick(ticker)
         return place_cases(*args)
 
     monkeypatch.setattr(record_import, "place_cases", place_slowly)
     record_import.import_records(database, "shop", frames, began_at)
-    shop.tick(ticker)
+    shop.send_case(site="stall")
+    shop.tick(ticker)  # and renews the snapshot
     assert len(shop.assert_same().read_signs("kiosk").cases) == 5
 
 
