@@ -199,12 +199,22 @@ class LiveGuardFeeds:
         """Return whether guards may use the same here as in other feeds of the same instant.
 
         Cases that were moved since the first read are left out: they stay in their first cell too.
+        So are those of a silent site that a retention may have deleted since.
         """
-        moved_cases = self._memory.find_moved_cases()
-        own, others = (feeds._select_used(state, moved_cases) for feeds in (self, other))  # noqa: SLF001
+        left_out = self._memory.find_moved_cases(), self._find_kept_since(state)
+        own, others = (feeds._select_used(state, *left_out) for feeds in (self, other))  # noqa: SLF001
         return own.equals(others)
 
-    def _select_used(self, state: RolloutState, moved_cases: IntArray) -> GuardMemory:
+    def _find_kept_since(self, state: RolloutState) -> int | None:
+        """Return before which microsecond records may have been deleted; None without retention."""
+        if state.policy.retention is None or self.read_at is None:
+            return None
+        # no snapshot is used for as long as a day of ticks
+        return to_micros(self.read_at - state.policy.retention + ARRIVAL_RETENTION)
+
+    def _select_used(
+        self, state: RolloutState, moved_cases: IntArray, kept_since: int | None = None
+    ) -> GuardMemory:
         """Return what guards may still use, without moved and unplaced cases."""
         assert self.read_at is not None  # noqa: S101 - something was read
         return self._memory.select(
@@ -212,6 +222,7 @@ class LiveGuardFeeds:
             since=to_micros(self.read_at - _find_read_back(state)),
             tick=count_micros(state.policy.tick),
             silence_span=count_micros(READ_BACK) if _watches_traffic(state) else None,
+            kept_since=kept_since,
         )
 
     def _load_recent_cases(

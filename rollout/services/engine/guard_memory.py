@@ -214,7 +214,13 @@ class GuardMemory:
         return np.unique(ids[1:][ids[1:] == ids[:-1]])
 
     def select(
-        self, dropped_cases: IntArray, *, since: int, tick: int, silence_span: int | None
+        self,
+        dropped_cases: IntArray,
+        *,
+        since: int,
+        tick: int,
+        silence_span: int | None,
+        kept_since: int | None = None,
     ) -> "GuardMemory":
         """Return what guards may still use, without some cases; all in microseconds.
 
@@ -223,6 +229,7 @@ class GuardMemory:
             since: from when on records are used.
             tick: length of a slot.
             silence_span: before a site's last case records are used from so long ago on.
+            kept_since: earlier ones may be deleted; None without a retention.
         """
         selected = GuardMemory({}, LiveSiteSigns())
         starts: dict[str, int] = {}
@@ -231,6 +238,8 @@ class GuardMemory:
                 site: int(cases.at[-1]) for site, cases in self.signs.cases.items() if len(cases.at)
             }
             starts = {site: min(since, last - silence_span) for site, last in lasts.items()}
+            if kept_since is not None and kept_since < since:
+                starts = {site: max(start, kept_since) for site, start in starts.items()}
         for guard_id, parts in self.observations.items():
             used_parts = {
                 key: part.take(part.slots * tick >= starts.get(key[0], since) + tick)

@@ -23,7 +23,9 @@ def store_guard_snapshot(
     if feeds.stored_at is not None:  # else this process found none that it could use
         with database.begin_read() as transaction:
             slot = EvidenceSnapshots(transaction, state.rollout, guard_snapshots).load_slot()
-        if slot is not None and to_instant(slot, tick) > feeds.stored_at:
+        stored_slot = find_slot_before(feeds.stored_at, tick)
+        # a later slot than this one is damaged, or of a clock that was ahead: it is replaced
+        if slot is not None and stored_slot < slot <= find_slot_before(feeds.read_at, tick):
             feeds.note_snapshot(to_instant(slot, tick))
             if not feeds.is_snapshot_due(state):
                 return False
@@ -41,10 +43,10 @@ def is_guard_snapshot_wrong(transaction: Transaction, state: RolloutState) -> bo
     All records that guards use are read, in batches.
     """
     snapshots = EvidenceSnapshots(transaction, state.rollout, guard_snapshots)
-    slot = snapshots.load_slot()
-    if slot is None:
-        return False
-    at = to_instant(slot, state.policy.tick)
+    snapshot = snapshots.load(until=state.scope.revision)
+    if snapshot is None:
+        return False  # no process uses it
+    at = to_instant(snapshot.slot, state.policy.tick)
     restored = LiveGuardFeeds(OutcomeBuffer())
     restored.load_arrivals(transaction, state, at)
     if restored.stored_at is None:

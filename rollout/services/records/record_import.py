@@ -1,10 +1,11 @@
 """Import recorded files and actions: each record once, judged as if sent now."""
 
 import secrets
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -196,6 +197,7 @@ def import_records(
         OtherContentError: a version has another content; nothing was stored.
         NoSuchRolloutError: there is no such rollout.
     """
+    started_at = time.monotonic()
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)
     check_declared_contents(state, records, stated.contents)
@@ -218,14 +220,11 @@ def import_records(
             record for key in keys[start : start + CASES_PER_TRANSACTION] for record in by_case[key]
         ]
         with database.begin_write() as transaction:
-            _store_batch(
-                transaction,
-                load_rollout_state(transaction, rollout_name),
-                batch,
-                at,
-                senders,
-                counts,
-            )
+            state = load_rollout_state(transaction, rollout_name)
+            case_ids = _store_batch(transaction, state, batch, at, senders, counts)
+            # tickers read no arrival that is much older than their last tick
+            arrived_at = at + timedelta(seconds=time.monotonic() - started_at)
+            queue_cases(transaction, state, case_ids, arrived_at)
     return counts
 
 
@@ -285,7 +284,8 @@ def _store_batch(
     at: datetime,
     senders: Mapping[str, str] | None,
     counts: dict[str, Counter[str]],
-) -> None:
+) -> set[int]:
+    """Store records and return the cases of accepted ones."""
     is_sourced = senders is not None and distinguishes_sources(state.scope.rules)
     source = state.policy.evidence.sources.import_kind if is_sourced else None
     store = RecordStore(transaction, state.rollout)
@@ -298,7 +298,7 @@ def _store_batch(
         counts[type(record).__name__.lower()][record_result.status] += 1
         if record_result.status == RecordStatus.ACCEPTED:
             case_ids.add(stored_batch.case_ids[record.key])
-    queue_cases(transaction, state, case_ids, at)
+    return case_ids
 
 
 def _set_source(record: Record, kind: str | None) -> Record:

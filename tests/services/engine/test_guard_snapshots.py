@@ -1,6 +1,7 @@
 """A process that begins with a snapshot of what guards observed observes what all records say."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION, LiveGuardFeeds
 from rollout.services.engine.guard_snapshots import FORM
 from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.retention import purge_old_records
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.erasure.case_erasure import erase_case
 from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.records import record_import
 from rollout.services.records.ingest import _Batch
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.ledger.accounts import Accounts
@@ -28,6 +31,7 @@ from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.slots import find_slot_before
 from tests.factories import HOUR, MINUTE, NOON
 from tests.promises.live_world import HOUR as TICK
+from tests.tally import histories
 
 POLICY = """
 rollout: shop
@@ -377,6 +381,20 @@ def test_an_edited_snapshot_is_not_used(database, column):
     shop.assert_same(restores=False)
 
 
+@pytest.mark.parametrize("slot", [10**15, -(10**15)])
+def test_an_impossible_slot_stops_neither_doctor_nor_the_next_snapshot(database, slot):
+    shop = fill(Shop(database))
+    ticker = Ticker(database, "shop", "one")
+    shop.tick(ticker)
+    with database.begin_write() as transaction:
+        transaction.execute(update(guard_snapshots).values(slot=slot))
+    assert not rebuild_derived_tables(database, "shop")
+    shop.assert_same(restores=False)
+    fill(shop, 3)
+    shop.tick(ticker)
+    shop.assert_same()
+
+
 def store_body(shop, change):
     """Store the snapshot with another body, bound as if it were right."""
     row, state = shop.load_row(), shop.load_state()
@@ -417,6 +435,55 @@ def test_short_retention_has_no_snapshot(database):
     shop.tick()
     assert shop.load_row() is None
     shop.assert_same(restores=False)
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("days", [100, 120])
+def test_doctor_misses_no_records_that_a_retention_deleted(database, days):
+    shop = Shop(database, BY_CASE + "retention: {cases: 80d}\n")
+    ticker, start = Ticker(database, "shop", "one"), shop.now
+    for number in range(60):
+        shop.now = start + number * timedelta(hours=12)
+        shop.predict(shop.send_case())  # the site is silent from then on
+    for day in range(40, days + 1, 10):
+        shop.now = start + timedelta(days=day)
+        shop.send_case(site="stall")
+        shop.tick(ticker)
+    assert purge_old_records(database, "shop", shop.now)
+    feeds, read = shop.begin(), shop.begin(reads_all=True)
+    assert len(feeds.read_signs("kiosk").cases) > len(read.read_signs("kiosk").cases)
+    assert not rebuild_derived_tables(database, "shop")
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_what_a_long_import_stores_is_read_by_processes_that_ticked_meanwhile(
+    database, monkeypatch
+):
+    shop = fill(Shop(database))
+    ticker = Ticker(database, "shop", "one")
+    shop.tick(ticker)
+    began_at, hours = shop.now, (shop.now - histories.START) // HOUR
+    frames = histories.records(
+        histories.cases(("i1", hours, {"site": "kiosk"}), attributes=("guest",)),
+        histories.predictions(("i1", "low"), levers=("price",)),
+        histories.decisions(levers=("price",)),
+        histories.outcomes(levers=("price",)),
+    )
+
+    seconds = [0.0, 3600.0]  # it takes so long until it stores
+    monkeypatch.setattr(record_import, "time", SimpleNamespace(monotonic=lambda: seconds.pop(0)))
+    place_cases = record_import.place_cases
+
+    def place_slowly(*args):
+        shop.send_case(site="stall")
+        shop.tick(ticker)
+        return place_cases(*args)
+
+    monkeypatch.setattr(record_import, "place_cases", place_slowly)
+    record_import.import_records(database, "shop", frames, began_at)
+    shop.send_case(site="stall")
+    shop.tick(ticker)  # and renews the snapshot
+    assert len(shop.assert_same().read_signs("kiosk").cases) == 5
 
 
 def test_doctor_finds_a_snapshot_of_other_records(database):
