@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-MAX_SNAPSHOTS = 64
+SNAPSHOTS_PER_DOUBLING = 64
 """Databases of a few hundred kilobytes, kept in memory: those that were asked for last."""
 EMPTY = 0
 IN_MEMORY = b"\x01\x01"
@@ -104,7 +104,7 @@ def _constants() -> int:
 
 def _keep(key: tuple[Any, ...], snapshot: _Snapshot) -> None:
     _snapshots[key] = snapshot
-    if len(_snapshots) > MAX_SNAPSHOTS:
+    if len(_snapshots) > SNAPSHOTS_PER_DOUBLING:
         _snapshots.popitem(last=False)
 
 

@@ -58,8 +58,8 @@ LIVE_END_SLOT = 2**60  # after all other slots: live records have no end
 PING_READ_BACK = timedelta(days=7)  # longer than a pass may be late
 READ_BACK_PERIODS = 3  # in guard spans: one for its reading, one for its recovery
 MIN_NEW_CASES = 1_000  # which a process reads in about 0.05 s
-MAX_SNAPSHOTS = 100  # a row is written at most about so often until the cases double
-MAX_AGE = ARRIVAL_RETENTION / 4  # of a snapshot, well before arrivals after it are deleted
+SNAPSHOTS_PER_DOUBLING = 100  # at most about so many are written until the cases double
+RENEWAL_AGE = ARRIVAL_RETENTION / 4  # of a snapshot: arrivals after it must not be deleted yet
 NO_OBSERVATIONS = GuardObservations()
 
 
@@ -82,7 +82,7 @@ class LiveGuardFeeds:
         self._new_case_count = 0
         self.read_at: datetime | None = None
         """The instant up to which records are known; None before the first read."""
-        self.stored_at: datetime | None = None
+        self.snapshot_at: datetime | None = None
         """The instant of the stored snapshot, None if none is known."""
 
     def read_answers(self, cell: Cell, version: str, guard: Guard) -> GuardAnswers:
@@ -166,7 +166,7 @@ class LiveGuardFeeds:
         self._known_arrivals = {
             (decode_instant(arrived_at), case_id) for arrived_at, case_id in snapshot.known_arrivals
         }
-        self._first_names, self.stored_at = state.first_names, self.read_at
+        self._first_names, self.snapshot_at = state.first_names, self.read_at
         self._load_case_spans(transaction, state)
         return set(self._memory.signs.cases)
 
@@ -177,13 +177,13 @@ class LiveGuardFeeds:
         if self._first_names != state.first_names:
             return False  # some of what is known has former names of versions
         case_count = self._memory.signs.case_count
-        min_new_cases = max(MIN_NEW_CASES, case_count // MAX_SNAPSHOTS)
-        is_aging = self.stored_at is not None and self.read_at - self.stored_at >= MAX_AGE
+        min_new_cases = max(MIN_NEW_CASES, case_count // SNAPSHOTS_PER_DOUBLING)
+        is_aging = self.snapshot_at is not None and self.read_at - self.snapshot_at >= RENEWAL_AGE
         return self._new_case_count >= min_new_cases or is_aging
 
-    def note_snapshot(self, stored_at: datetime) -> None:
+    def note_snapshot(self, snapshot_at: datetime) -> None:
         """Note that a snapshot of a time is stored, by this process or another one."""
-        self.stored_at, self._new_case_count = stored_at, 0
+        self.snapshot_at, self._new_case_count = snapshot_at, 0
 
     def build_snapshot(self, state: RolloutState) -> GuardSnapshot:
         """Return what a process needs that begins later."""

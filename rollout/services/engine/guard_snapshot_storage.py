@@ -20,10 +20,10 @@ def store_guard_snapshot(
     if not feeds.is_snapshot_due(state) or feeds.read_at is None:
         return False
     tick = state.policy.tick
-    if feeds.stored_at is not None:  # else this process found none that it could use
+    if feeds.snapshot_at is not None:  # else this process found none that it could use
         with database.begin_read() as transaction:
             slot = EvidenceSnapshots(transaction, state.rollout, guard_snapshots).load_slot()
-        stored_slot = find_slot_before(feeds.stored_at, tick)
+        stored_slot = find_slot_before(feeds.snapshot_at, tick)
         # a later slot than this one is damaged, or of a clock that was ahead: it is replaced
         if slot is not None and stored_slot < slot <= find_slot_before(feeds.read_at, tick):
             feeds.note_snapshot(to_instant(slot, tick))
@@ -49,7 +49,7 @@ def is_guard_snapshot_wrong(transaction: Transaction, state: RolloutState) -> bo
     at = to_instant(snapshot.slot, state.policy.tick)
     restored = LiveGuardFeeds(OutcomeBuffer())
     restored.load_arrivals(transaction, state, at)
-    if restored.stored_at is None:
+    if restored.snapshot_at is None:
         return False  # no process uses it
     read = LiveGuardFeeds(OutcomeBuffer(), reads_all=True)
     read.load_arrivals(transaction, state, at)

@@ -39,7 +39,7 @@ from rollout.tally.slots import to_instant
 from rollout.tally.unit_buffer import UnitBuffer
 
 MIN_NEW_ROWS = 10_000  # which a process reads in about 0.1 s
-MAX_SNAPSHOTS = 50  # a row is written at most about so often until its number doubles
+SNAPSHOTS_PER_DOUBLING = 50  # at most about so many are written until the rows double
 
 
 class LiveEvidence:
@@ -96,7 +96,7 @@ class LiveEvidence:
     def encode_if_due(self, revision: int) -> EvidenceSnapshot | None:
         """Return a snapshot at a revision, or None while few units are new since the last one."""
         row_count = self._units.row_count + self._outcomes.row_count
-        if row_count - self._snapshot_rows < max(MIN_NEW_ROWS, row_count // MAX_SNAPSHOTS):
+        if row_count - self._snapshot_rows < max(MIN_NEW_ROWS, row_count // SNAPSHOTS_PER_DOUBLING):
             return None
         self._snapshot_rows = row_count
         body = encode_buffers(self._units, self._outcomes)

@@ -111,7 +111,7 @@ def test_a_snapshot_waits_for_enough_new_units(database, monkeypatch):
     monkeypatch.setattr(live_evidence, "MIN_NEW_ROWS", 1)
     tick(database, MIDDLE + 1)
     first = load_row(database)
-    monkeypatch.setattr(live_evidence, "MAX_SNAPSHOTS", 1)
+    monkeypatch.setattr(live_evidence, "SNAPSHOTS_PER_DOUBLING", 1)
     tick(database, MIDDLE + 2)
     assert load_row(database) == first  # fewer than half of the units are new
 

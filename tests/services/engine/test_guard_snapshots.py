@@ -138,7 +138,7 @@ class Shop:
     def assert_same(self, *, restores=True):
         """See that a process that starts now observes what the records say."""
         feeds, read = self.begin(), self.begin(reads_all=True)
-        assert (feeds.stored_at is not None) == restores
+        assert (feeds.snapshot_at is not None) == restores
         state = self.load_state()
         assert feeds.observes_same(read, state)
         # a case that moved after the snapshot is in its first cell, too, as in a process that ticks
@@ -512,6 +512,6 @@ def test_no_key_of_a_case_is_in_a_snapshot(database):
         shop.predict(shop.send_case(f"c{number}11"), answer=None)
     shop.tick()
     feeds = shop.begin()
-    assert feeds.stored_at
+    assert feeds.snapshot_at
     cases = feeds._memory.signs.cases["kiosk"]
     assert len(cases.units) == len(set(cases.case_ids.tolist())) == 5
