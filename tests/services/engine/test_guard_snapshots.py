@@ -320,7 +320,7 @@ def test_a_snapshot_is_old_once_a_tick_may_have_deleted_arrivals(database, monke
     ticker = Ticker(database, "shop", "one")
     shop.tick(ticker)
     monkeypatch.setattr(evidence_feeds, "MIN_NEW_CASES", 10**6)
-    monkeypatch.setattr(evidence_feeds, "MAX_AGE", ARRIVAL_RETENTION)
+    monkeypatch.setattr(evidence_feeds, "RENEWAL_AGE", ARRIVAL_RETENTION)
     slot = shop.load_row().slot
     for hours in (6, 6, 6):
         shop.now += hours * HOUR - MINUTE
