@@ -253,7 +253,8 @@ def test_no_sign_of_life_and_no_record_of_a_figure_is_a_planted_case(room):
     room.arrive("p1")
     with room.database.begin_read() as transaction:
         rollout = room.stood.rollout
-        assert SiteSignStore(transaction, rollout).load_case_spans() == {}
+        sites = room.stood.policy.sites_by_id
+        assert SiteSignStore(transaction, rollout).load_case_spans(sites) == {}
         assert PeriodRecords(transaction, rollout).load_last_received() == {}
         activity = load_activity(transaction, room.at - MINUTE)[rollout.number]
         assert (activity.last_case_at, activity.recent_cases) == (None, 0)
