@@ -10,7 +10,7 @@ from datetime import timedelta
 from unittest import mock
 
 from rollout.core.records import policy_actions
-from rollout.core.scope import approvals, decider, proposals
+from rollout.core.scope import approvals, decider, open_proposals
 from rollout.core.scope.permits import Permit
 from rollout.core.scope.scope import Grant, ProposalState, Scope
 from rollout.services.engine.permit_signing import PermitSigner
@@ -110,7 +110,7 @@ MUTANTS = (
     ),
     Mutant(
         "applied on evidence that turned",
-        proposals,
+        open_proposals,
         "_find_void_reason",
         _always(None),
         SCENES.turned,
