@@ -26,15 +26,16 @@ from tests.factories import SALTS
 FILE = ROOT / "docs/how-to/verify_ledger.py"
 
 
-def _load_file():
-    spec = importlib.util.spec_from_file_location("verify_ledger", FILE)
+def load_page_program(file):
+    """Return a program that stands beside the pages of docs, as a module of its name."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["verify_ledger"] = module
+    sys.modules[file.stem] = module
     spec.loader.exec_module(module)
     return module
 
 
-VERIFIER = _load_file()
+VERIFIER = load_page_program(FILE)
 
 
 def read_lines(lines):

@@ -1,7 +1,6 @@
 """docs/how-to/verify_portfolios.py: it finds what a portfolio did not allow, from rows alone."""
 
 import ast
-import importlib.util
 import json
 import sys
 from functools import cache
@@ -12,21 +11,13 @@ from rollout.core.scope.events import ProposalRaised, TakenOver, Widened
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from tests.docs.pages import ROOT
-from tests.ledger_verifier import VERIFIER, read_lines, rehash, write_forms
+from tests.ledger_verifier import VERIFIER, load_page_program, read_lines, rehash, write_forms
 from tests.replay.test_portfolios import list_floored, replay, replay_floored
 
 FILE = ROOT / "docs/how-to/verify_portfolios.py"
 
 
-def load_file():
-    spec = importlib.util.spec_from_file_location("verify_portfolios", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["verify_portfolios"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-PORTFOLIOS = load_file()
+PORTFOLIOS = load_page_program(FILE)
 
 
 def test_a_stranger_can_read_it_too():

@@ -398,6 +398,21 @@ def prepared(history, policy, salt=bytes(32), trained_until=None):
     return Prepared(policy, history, placed, units, feeds, find_first_predictions(history, placed))
 
 
+def build_changed_story(seed, change):
+    """Return a seeded story under a changed policy, and its course."""
+    pick = seeded(seed)
+    policy = a_policy(pick)
+    story, course = a_story(pick, seed), a_course(pick, policy)
+    policy = change(policy)
+    return prepared(a_history(story, policy), policy, course.salt), course
+
+
+def replay_changed_story(seed, change, *, skip=True):
+    """Replay a seeded story under a changed policy, or decide its idle slots too."""
+    ready, course = build_changed_story(seed, change)
+    return ready.run(replace(course, skip_idle_slots=skip))
+
+
 def replay_with_and_without_skips(replay, seeds):
     """Return the events of seeded stories, which are the same if idle slots are decided too."""
     events = []

@@ -16,13 +16,8 @@ from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.tally.count_windows import find_block_starts
 from rollout.tally.slots import to_instant
 from tests.replay.stories import (
-    a_course,
-    a_history,
-    a_policy,
-    a_story,
-    prepared,
+    replay_changed_story,
     replay_with_and_without_skips,
-    seeded,
 )
 
 RULES = (BlockRule(), BlockRule(5), BlockRule(20))
@@ -31,12 +26,10 @@ SEEDS = (18, 61, 88)
 
 @cache
 def replay(seed, *, skip=True):
-    pick = seeded(seed)
-    policy = a_policy(pick)
-    story, course = a_story(pick, seed), a_course(pick, policy)
-    policy = replace(policy, evidence=replace(policy.evidence, forget=RULES[seed % 3]))
-    ready = prepared(a_history(story, policy), policy, course.salt)
-    return ready.run(replace(course, skip_idle_slots=skip))
+    def forget(policy):
+        return replace(policy, evidence=replace(policy.evidence, forget=RULES[seed % 3]))
+
+    return replay_changed_story(seed, forget, skip=skip)
 
 
 # Blocks

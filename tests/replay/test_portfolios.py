@@ -20,13 +20,10 @@ from rollout.core.scope.scope import Scope
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.tally.slots import find_slot_before
 from tests.replay.stories import (
-    a_course,
     a_history,
-    a_policy,
-    a_story,
     prepared,
+    replay_changed_story,
     replay_with_and_without_skips,
-    seeded,
 )
 from tests.replay.test_confidence_floors import told
 
@@ -35,14 +32,12 @@ SEEDS = range(24)
 
 @cache
 def replay(seed, *, skip=True, is_listed=True):
-    pick = seeded(seed)
-    policy = a_policy(pick)
-    story, course = a_story(pick, seed), a_course(pick, policy)
-    waves = None if policy.waves is None else replace(policy.waves, at_once=None)
-    gates = tuple(replace(gate, has_portfolio=is_listed) for gate in policy.gates)
-    policy = replace(policy, waves=waves, gates=gates)
-    ready = prepared(a_history(story, policy), policy, course.salt)
-    return ready.run(replace(course, skip_idle_slots=skip))
+    def list_cells(policy):
+        waves = None if policy.waves is None else replace(policy.waves, at_once=None)
+        gates = tuple(replace(gate, has_portfolio=is_listed) for gate in policy.gates)
+        return replace(policy, waves=waves, gates=gates)
+
+    return replay_changed_story(seed, list_cells, skip=skip)
 
 
 def list_floored(seeds):

@@ -12,13 +12,8 @@ from rollout.core.policy.policy import Waves
 from rollout.core.policy.wave_conditions import WaveCondition, parse_wave_counts
 from rollout.core.scope.events import ProposalRaised, Widened
 from tests.replay.stories import (
-    a_course,
-    a_history,
-    a_policy,
-    a_story,
-    prepared,
+    replay_changed_story,
     replay_with_and_without_skips,
-    seeded,
 )
 
 SEEDS = (18, 31, 61)
@@ -32,15 +27,14 @@ def pool_agreement(gate):
 
 @cache
 def replay(seed, *, skip=True):
-    pick = seeded(seed)
-    policy = a_policy(pick)
-    story, course = a_story(pick, seed), a_course(pick, policy)
+    return replay_changed_story(seed, pool_first_wave, skip=skip)
+
+
+def pool_first_wave(policy):
     sites = tuple(replace(site, wave=1 + (i == 2)) for i, site in enumerate(policy.sites))
     waves = policy.waves or Waves("supervised", hold=5 * policy.tick)
     gates = tuple(pool_agreement(g) if g.to == "supervised" else g for g in policy.gates)
-    policy = replace(policy, sites=sites, waves=waves, gates=gates)
-    ready = prepared(a_history(story, policy), policy, course.salt)
-    return ready.run(replace(course, skip_idle_slots=skip))
+    return replace(policy, sites=sites, waves=waves, gates=gates)
 
 
 def check_series(seed):

@@ -25,13 +25,8 @@ from rollout.core.statistics.evidence import (
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.tally.units import resolve_units
 from tests.replay.stories import (
-    a_course,
-    a_history,
-    a_policy,
-    a_story,
-    prepared,
+    build_changed_story,
     replay_with_and_without_skips,
-    seeded,
 )
 from tests.tally.test_evidence_view import count_taken
 
@@ -44,15 +39,15 @@ SEEDS = (10, 224, 425, 522, 698)  # stories in which grants with several weights
 @cache
 def build_story(seed, unsure):
     """Return a story under a policy whose audits follow confidence, and its course."""
-    pick = seeded(seed)
-    policy = a_policy(pick)
-    story, course = a_story(pick, seed), a_course(pick, policy)
-    stages = tuple(
-        stage if stage.audit is None else replace(stage, audit=LEAST, unsure=unsure)
-        for stage in policy.stages
-    )
-    policy = replace(policy, stages=stages, waves=None)
-    return prepared(a_history(story, policy), policy, course.salt), course
+
+    def audit_unsure_cases(policy):
+        stages = tuple(
+            stage if stage.audit is None else replace(stage, audit=LEAST, unsure=unsure)
+            for stage in policy.stages
+        )
+        return replace(policy, stages=stages, waves=None)
+
+    return build_changed_story(seed, audit_unsure_cases)
 
 
 @cache

@@ -188,25 +188,22 @@ evidence_heads = Table(  # advanced by compare-and-set; no count at or before `t
     required_column("through", BigInteger),
 )
 
-evidence_snapshots = Table(  # derived from counted units and outcomes; the newest one a rollout
-    "evidence_snapshots",
-    metadata,
-    rollout_column(),
-    required_column("revision", BigInteger),
-    required_column("slot", BigInteger),
-    required_column("body", LargeBinary),
-    required_column("hash", LargeBinary),
-)
 
-guard_snapshots = Table(  # derived from records; the newest one a rollout
-    "guard_snapshots",
-    metadata,
-    rollout_column(),
-    required_column("revision", BigInteger),
-    required_column("slot", BigInteger),
-    required_column("body", LargeBinary),
-    required_column("hash", LargeBinary),
-)
+def _build_snapshot_table(name: str) -> Table:
+    """Return a table of derived arrays, the newest ones of each rollout."""
+    return Table(
+        name,
+        metadata,
+        rollout_column(),
+        required_column("revision", BigInteger),
+        required_column("slot", BigInteger),
+        required_column("body", LargeBinary),
+        required_column("hash", LargeBinary),
+    )
+
+
+evidence_snapshots = _build_snapshot_table("evidence_snapshots")  # of counted units and outcomes
+guard_snapshots = _build_snapshot_table("guard_snapshots")  # of records that guards use
 
 evidence = Table(
     "evidence",
