@@ -135,6 +135,14 @@ def replayed(history, policy, after, until=None, trained_until=None):
     return slots, [e for e in done.events if e.at <= to_instant(slots[-1], policy.tick)]
 
 
+def decide_live_and_replayed(database, text, history, after):
+    """Return the events of a live rollout and of a replay on the same records."""
+    policy = parse_policy(text)
+    slots, expected = replayed(history, policy, after)
+    before_slot = all_at_first(database, policy.rollout, history)
+    return live(database, text, slots, after, before_slot=before_slot), expected
+
+
 def all_at_first(database, name, history, trained_until=None):
     """Return what imports everything before the first slot, and makes the ticker then."""
     tickers = []

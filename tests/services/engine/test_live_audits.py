@@ -21,6 +21,7 @@ from tests.replay.test_confidence_floors import BANDS, write_rows
 from tests.services.engine.test_live import (
     ANA,
     all_at_first,
+    decide_live_and_replayed,
     find_evidence_faults,
     live,
     parse_policy,
@@ -86,10 +87,8 @@ def list_alarms(events):
 @pytest.mark.simulation
 @pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
 def test_live_and_replay_narrow_on_the_same_weights(database, tmp_path):
-    policy, history = parse_policy(POLICY), build_letters(tmp_path)
-    slots, expected = replayed(history, policy, AFTER)
-    before_slot = all_at_first(database, "story", history)
-    found = live(database, POLICY, slots, AFTER, before_slot=before_slot)
+    history = build_letters(tmp_path)
+    found, expected = decide_live_and_replayed(database, POLICY, history, AFTER)
     assert len(list_alarms(expected)) == 1
     assert list_unsealed_events(found) == list_unsealed_events(expected)
     assert find_evidence_faults(database) == []
@@ -133,15 +132,12 @@ def list_weighted_renewals(events):
 @pytest.mark.simulation
 @pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
 def test_live_and_replay_renew_on_the_same_weights(database, tmp_path):
-    policy, history = parse_policy(RENEWED), build_letters(tmp_path)
-    slots, expected = replayed(history, policy, AFTER)
-    before_slot = all_at_first(database, "story", history)
-    found = live(database, RENEWED, slots, AFTER, before_slot=before_slot)
+    found, expected = decide_live_and_replayed(database, RENEWED, build_letters(tmp_path), AFTER)
     assert list_unsealed_events(found) == list_unsealed_events(expected)
     assert any(isinstance(event, Renewed) for event in found)
     renewal = list_weighted_renewals(found)[-1]
     assert find_evidence_faults(database) == []
-    last_slot = find_slot_before(renewal.slot, policy.tick)
+    last_slot = find_slot_before(renewal.slot, parse_policy(RENEWED).tick)
     forge_bands(database, counted_units.c.bucket == 0, counted_units.c.slot <= last_slot)
     faults = find_evidence_faults(database)
     assert any("its readings are" in fault and "over audits" in fault for fault in faults)

@@ -15,12 +15,7 @@ from tests.chance import list_unsealed_events
 from tests.core.scope.test_portfolio_steps import POND, TWO, ListDriver
 from tests.factories import CREEK, DAY
 from tests.replay.stories import Story, a_history
-from tests.services.engine.test_live import (
-    all_at_first,
-    find_evidence_faults,
-    live,
-    replayed,
-)
+from tests.services.engine.test_live import decide_live_and_replayed, find_evidence_faults
 from tests.services.engine.test_live_floors import with_confidence
 
 pytestmark = pytest.mark.simulation
@@ -59,12 +54,8 @@ for old, new in {
 
 def decide_twice(database, story=STORY, text=TEXT, change=lambda history: history):
     """Return the events of a live rollout and of a replay on the same records."""
-    policy = parse_policy(text)
-    history, after = change(a_history(story, policy)), timedelta(minutes=20)
-    slots, expected = replayed(history, policy, after)
-    before_slot = all_at_first(database, "story", history)
-    found = live(database, text, slots, after, before_slot=before_slot)
-    return found, expected
+    history = change(a_history(story, parse_policy(text)))
+    return decide_live_and_replayed(database, text, history, timedelta(minutes=20))
 
 
 @pytest.mark.parametrize(
