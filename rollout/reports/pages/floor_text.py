@@ -158,7 +158,7 @@ def name_method(method: MethodOutcome) -> str:
     if method.kind == PORTFOLIO:
         return f"a portfolio of cells with a false share of {shares}"
     if method.kind == WHOLE_CELL:
-        risk = f", with the false share of {shares} as its own risk" if shares else ""
+        risk = f" at a risk of {shares}" if shares else ""
         return f"one gate for the whole cell{risk}"
     return f"a plain threshold of confidence {method.floor}, without evidence"
 

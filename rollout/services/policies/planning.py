@@ -213,7 +213,7 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
         yield (
             f"  {gate_plan.from_stage} → {gate_plan.gate.to},"
             f" {_format_cells(gate_plan, policy_plan)}: {_format_days(gate_plan)}"
-            + " at the lowest confidence floor"
+            + " at the lowest confidence floor, on the average of the cells"
             * bool(policy_plan.traffic.floor_cells)
         )
         yield from (

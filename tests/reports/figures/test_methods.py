@@ -269,7 +269,7 @@ def test_a_portfolio_is_compared_with_each_cell_at_its_own_risk(files, tmp_path)
     share = f"2.5{NO_BREAK}"
     names = (
         f"portfolio of cells with a false share of {share}",
-        f"one gate for the whole cell, with the false share of {share} as its own risk",
+        f"one gate for the whole cell at a risk of {share}",
     )
     text = " ".join(render_text_report(facts).replace(NO_BREAK, " %").split())
     page, plain = render_html_report(facts), render_markdown_report(facts)
