@@ -25,6 +25,7 @@ from api.request_log import RequestLogMiddleware
 from api.sign_in_queue import SignInQueueMiddleware
 from rollout.services.engine.service import Service
 from rollout.services.incidents.cause_runs import CauseRuns
+from rollout.settings import REQUEST_RATE
 
 
 class LazyConsole:
@@ -112,6 +113,7 @@ def create_app(
     service: Service,
     openid: IdentityProvider | None = None,
     demo: DemoConsole | None = None,
+    request_rate: float = REQUEST_RATE,
 ) -> FastAPI:
     """Return the application of one replica.
 
@@ -119,6 +121,7 @@ def create_app(
         service: the service it exposes.
         openid: an identity provider for sign-in, besides passwords.
         demo: the live demo's links and controls, in no other service.
+        request_rate: requests a second of one key, or of one user's sessions.
 
     Raises:
         RuntimeError: a route has no `operation_id`, or no permission check.
@@ -153,7 +156,7 @@ def create_app(
     )
     app.add_middleware(IdempotencyMiddleware, service=service)
     app.add_middleware(SignInQueueMiddleware)
-    rates = RequestRates(service.wall_clock)
+    rates = RequestRates(service.wall_clock, request_rate)
     app.add_middleware(LimitsMiddleware, rates=rates)
     app.add_middleware(AuthenticationMiddleware, service=service, rates=rates)
     app.add_middleware(RequestLogMiddleware)

@@ -17,12 +17,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answer_deadline import is_assignment, run_in_time
-from api.limits import RequestRates
+from api.limits import KEY_PREFIX, RequestRates
 from api.priority_threads import is_latchable, is_narrowing, look_up_with_priority
 from api.session_cookie import read_session_token
 from rollout.core.errors import CrossSiteRequestError, UnauthenticatedError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.access.authentication import MAX_OUTAGE_AGE
+from rollout.services.access.keys import parse_key
 from rollout.services.engine.service import Service
 from rollout.store.database.append_failures import is_storage_failure
 from rollout.store.database.errors import DatabaseUnavailableError
@@ -108,6 +109,7 @@ class AuthenticationMiddleware:
     async def _find_caller(self, scope: Scope, headers: Mapping[bytes, str]) -> Caller:
         at, authenticator = self.service.wall_clock.now(), self.service.authenticator
         if text := _read_key(headers):
+            scope["state"][KEY_PREFIX] = parse_key(text)[0]  # each key has its own rate
             cached_caller = authenticator.find_cached_caller(text, at)  # no thread on most requests
             if cached_caller is not None:
                 return cached_caller

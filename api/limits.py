@@ -21,11 +21,13 @@ from api.problems import build_problem
 from rollout.core.scope.permissions import Caller, may_upload
 from rollout.services.access.login_throttle import find_network
 from rollout.services.support.clock import Clock
+from rollout.settings import REQUEST_RATE
 from rollout.store.database.errors import StoreError
 
-CALLER_RATE, CALLER_BURST = 500.0, 2_000.0  # requests a second of one caller
+BURST_SECONDS = 4.0  # of a caller's rate, at once after a pause
 ANONYMOUS_RATE, ANONYMOUS_BURST = 5.0, 50.0  # of unknown callers, by address
 MAX_BUCKETS = 10_000
+KEY_PREFIX = "key_prefix"  # of a request's key, in its state; "" for sessions
 
 
 @dataclass(slots=True)
@@ -51,14 +53,19 @@ class RateBucket:
 
 @dataclass(slots=True)
 class RequestRates:
-    """The buckets of callers and of addresses."""
+    """The buckets of keys, of signed-in users and of addresses.
+
+    Attributes:
+        caller_rate: requests a second of one key, or of one user's sessions.
+    """
 
     clock: Clock
+    caller_rate: float = REQUEST_RATE
     buckets: dict[str, RateBucket] = field(default_factory=dict)
 
-    def take_for_caller(self, caller: Caller) -> bool:
-        """Count a request of a caller; return False if there were too many."""
-        return self._take(f"caller {caller.name}", CALLER_RATE, CALLER_BURST)
+    def take_for_caller(self, caller: Caller, key_prefix: str) -> bool:
+        """Count a request of a key, or of a user without one; return False after too many."""
+        return self._take_as_caller(f"key {key_prefix}" if key_prefix else f"caller {caller.name}")
 
     def take_for_address(self, scope: Scope) -> bool:
         """Count a request of an unknown caller; return False if there were too many."""
@@ -66,7 +73,7 @@ class RequestRates:
 
     def take_for_unidentified(self, scope: Scope) -> bool:
         """Count a request whose caller the database could not identify, as a caller's."""
-        return self._take(f"unidentified {_name_address(scope)}", CALLER_RATE, CALLER_BURST)
+        return self._take_as_caller(f"unidentified {_name_address(scope)}")
 
     def may_look_up(self, scope: Scope) -> bool:
         """Return whether an address may make the service look up another key or session."""
@@ -75,6 +82,9 @@ class RequestRates:
             return True
         now = self.clock.read_boot_clock()
         return bucket.count_remaining(now, ANONYMOUS_RATE, ANONYMOUS_BURST) >= 1
+
+    def _take_as_caller(self, name: str) -> bool:
+        return self._take(name, self.caller_rate, self.caller_rate * BURST_SECONDS)
 
     def _take(self, name: str, rate: float, burst: float) -> bool:
         now = self.clock.read_boot_clock()
@@ -217,7 +227,9 @@ class LimitsMiddleware:
             return is_narrowing(scope) or self.rates.take_for_unidentified(scope)
         if not isinstance(caller, Caller):
             return self.rates.take_for_address(scope)
-        return is_narrowing(scope) or self.rates.take_for_caller(caller)
+        return is_narrowing(scope) or self.rates.take_for_caller(
+            caller, scope["state"].get(KEY_PREFIX, "")
+        )
 
 
 def is_upload(scope: Scope) -> bool:

@@ -161,7 +161,7 @@ def resolve_public_url(settings: Settings, host: str, port: int) -> Settings:
 def run_server(service: Service, settings: Settings, host: str, port: int) -> None:
     """Run the server until SIGINT or SIGTERM."""
     signal.signal(signal.SIGTERM, _exit_normally)
-    app = create_app(service, build_provider(settings))
+    app = create_app(service, build_provider(settings), request_rate=settings.request_rate)
     scheduler = JobScheduler(
         service,
         owner=f"{os.getpid()}-{secrets.token_hex(4)}",

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 PREFIX = "ROLLOUT_"
 MAX_RESERVE = 1e9  # MiB
 LOG_FORMATS = ("text", "json")
+REQUEST_RATE, MAX_REQUEST_RATE = 500.0, 1e6  # requests a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Settings:
             take, which the next start obeys, also of commands; another volume than the database's
             is best.
         disk_reserve: MiB that the volume of an SQLite database must have free, or humans decide.
+        request_rate: requests a second that each API key, and each signed-in user, may send; four
+            seconds' worth at once after a pause. Stops and narrowings are exempt.
         server: URL of the service that commands call; empty: commands use the database.
         api_key: API key with which commands call it.
     """
@@ -61,6 +64,7 @@ class Settings:
     channels_file: str = ""
     latch_folder: str = "rollout-stops"
     disk_reserve: float = 64.0
+    request_rate: float = REQUEST_RATE
     server: str = ""
     api_key: str = field(default="", repr=False)
 
@@ -105,6 +109,16 @@ def _read_seconds(name: str, text: str) -> float:
     return number
 
 
+def _read_rate(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 1 <= number <= MAX_REQUEST_RATE:
+        raise ValueError(f"{name}={text} is no rate; write requests a second, 1 to 1,000,000")
+    return number
+
+
 def _read_mebibytes(name: str, text: str) -> float:
     try:
         number = float(text)
@@ -145,6 +159,7 @@ READERS: Mapping[str, Callable[[str, str], str | float | bool]] = {
     "disk_reserve": _read_mebibytes,
     "log_format": _read_log_format,
     "poll_interval": _read_seconds,
+    "request_rate": _read_rate,
     "require_second_factor": _read_switch,
     "trusted_proxies": _read_networks,
 }

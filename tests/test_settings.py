@@ -17,6 +17,7 @@ def test_an_empty_environment_gives_the_defaults():
 def test_every_setting_is_read_by_its_name():
     checked = {
         "poll_interval": "0.5",
+        "request_rate": "2000",
         "disk_reserve": "0.5",
         "require_second_factor": "on",
         "trusted_proxies": "::1",
@@ -28,7 +29,7 @@ def test_every_setting_is_read_by_its_name():
     read = read_settings(text)
     assert (read.poll_interval, read.require_second_factor) == (0.5, True)
     assert (read.trusted_proxies, read.log_format) == ("::1", "json")
-    assert read.disk_reserve == 0.5
+    assert (read.disk_reserve, read.request_rate) == (0.5, 2000)
     others = [field.name for field in fields(Settings) if field.name not in checked]
     assert {getattr(read, name) for name in others} == {"text"}
 
@@ -50,6 +51,12 @@ def test_a_proxy_that_is_no_address_is_refused(text):
 def test_a_span_that_is_none_is_refused(text):
     with pytest.raises(ValueError, match=r"ROLLOUT_POLL_INTERVAL.*write seconds"):
         read_settings({"ROLLOUT_POLL_INTERVAL": text})
+
+
+@pytest.mark.parametrize("text", ["many", "0", "-1", "0.5", "inf", "nan", "1000001", ""])
+def test_a_rate_that_lets_nobody_in_or_is_no_number_is_refused(text):
+    with pytest.raises(ValueError, match=r"ROLLOUT_REQUEST_RATE.*write requests a second"):
+        read_settings({"ROLLOUT_REQUEST_RATE": text})
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())

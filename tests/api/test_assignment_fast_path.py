@@ -14,6 +14,7 @@ from api.app import create_app
 from api.flags import InvalidContextError, parse_any_context, parse_context
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.engine.state_cache import MAX_STALENESS
+from rollout.settings import REQUEST_RATE
 from tests.api.conftest import Asking
 from tests.api.test_assignments import ALONE, AUDITED
 from tests.api.test_quick_questions import EDGES, told
@@ -236,8 +237,7 @@ def test_an_idempotency_key_repeats_the_flag_of_the_lane(both, caplog, clock, fa
 @pytest.mark.parametrize("request_name", ["one", "flag decider alone"])
 def test_the_rate_limit_holds_in_the_lane(both, caplog, monkeypatch, request_name):
     quick, plain = both
-    monkeypatch.setattr(limits, "CALLER_RATE", 0.0)
-    monkeypatch.setattr(limits, "CALLER_BURST", 4.0)
+    monkeypatch.setattr(limits, "BURST_SECONDS", 4 / REQUEST_RATE)
     statuses = [
         [send(client, caplog, **ANSWERED[request_name])[0] for _ in range(6)]
         for client in (quick, plain)

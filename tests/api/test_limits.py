@@ -11,6 +11,7 @@ from api import limits
 from api.app import add_routes, create_app
 from api.deps import Permission, RequirePermission
 from api.limits import RequestRates
+from rollout.settings import REQUEST_RATE
 from tests.api.conftest import Asking
 
 MIB = 2**20
@@ -119,7 +120,7 @@ def test_a_body_that_never_ends_is_given_up(service, monkeypatch):
 def test_one_caller_can_not_take_all_the_time_and_a_stop_is_never_held_up(
     echoing, clock, monkeypatch
 ):
-    monkeypatch.setattr(limits, "CALLER_BURST", 2.0)
+    monkeypatch.setattr(limits, "BURST_SECONDS", 2 / REQUEST_RATE)
     assert [sent(echoing, b"x")[0] for _ in range(3)] == [200, 200, 429]
     assert sent(echoing.by("bo"), b"x")[0] == 200
     stop = echoing.by("ana").post("/v1/rollouts/none/stops")

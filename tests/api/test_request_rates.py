@@ -118,3 +118,13 @@ def test_a_network_of_ipv6_is_one_address(clock):
         assert rates.take_for_address({"client": (f"2001:db8::{number:x}", 1)})
     assert not rates.take_for_address({"client": ("2001:db8::ffff", 1)})
     assert rates.take_for_address({"client": ("2001:db8:1::1", 1)})
+
+
+def test_each_key_has_the_rate_of_the_setting(database, clock, door):
+    service = replace(build_service(database, door, clock, chance), authenticator=door)
+    one, other = create_key(database, BO), create_key(database, BO)
+    with TestClient(create_app(service, request_rate=1.0)) as client:
+        assert [ask(client, one) for _ in range(5)] == [200] * 4 + [429]
+        assert [ask(client, other) for _ in range(5)] == [200] * 4 + [429]  # of the same user
+        clock.since_boot += 2
+        assert [ask(client, one) for _ in range(3)] == [200, 200, 429]

@@ -213,7 +213,7 @@ def test_a_stop_that_finds_the_database_back_is_written(deaf, database):
 def test_nothing_but_stops_and_narrowings_is_identified(deaf, monkeypatch, method, path):
     identified = []
     app = "api.limits.RequestRates.take_for_caller"
-    monkeypatch.setattr(app, lambda _rates, caller: identified.append(caller) or True)
+    monkeypatch.setattr(app, lambda _rates, caller, _key: identified.append(caller) or True)
     headers = {"X-CSRF-Token": deaf.session.csrf}
     for answer in (
         deaf.by("oli").request(method, path, json={}),
