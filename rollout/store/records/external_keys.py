@@ -30,6 +30,7 @@ from rollout.store.database.bulk import (
     encode_array,
     encode_values,
     fetch_rows,
+    select_integers,
     select_numbers,
     select_texts,
 )
@@ -229,16 +230,10 @@ class ExternalKeys:
 
     def find_keys(self, ids: Collection[int]) -> dict[int, str]:
         """Return the keys of numbers."""
-        rollout_column = (
-            external_keys.c.rollout + 0
-        )  # the sum keeps SQLite from scanning the keys' index
-        query = (
-            select(external_keys.c.id, external_keys.c.key)
-            .where(rollout_column == self._rollout.number)
-            .where(external_keys.c.kind == self._kind)
-            .where(external_keys.c.id.in_(select_numbers(self._transaction, ids)))
-        )
-        return {row.id: row.key for row in self._transaction.execute(query).all()}
+        engine = self._transaction.engine
+        encoded = encode_values(engine, ids) if engine == "sqlite" else encode_array(ids)
+        parameters = {"rollout": self._rollout.number, "kind": self._kind, "ids": encoded}
+        return dict(fetch_rows(self._transaction, _build_keys_query(engine), parameters))
 
     def _insert_keys(self, keys: Collection[str], *, lock: bool) -> dict[str, int]:
         """Insert new keys in this order; return their numbers. `lock` locks the others."""
@@ -298,6 +293,25 @@ def _build_find_query(engine: str, lock: bool) -> Select[Any]:
     )
     rows = lookup.lateral("key_rows")
     return select(rows).select_from(listed_keys, rows)
+
+
+@cache
+def _build_keys_query(engine: str) -> Select[Any]:
+    """Return the query for the keys of numbers; on PostgreSQL each is looked up, as above.
+
+    The sum keeps both engines from reading all keys of the rollout by their index.
+    """
+    ids, columns = select_integers(engine, "ids"), (external_keys.c.id, external_keys.c.key)
+    is_own = (
+        external_keys.c.rollout + 0 == bindparam("rollout"),
+        external_keys.c.kind == bindparam("kind"),
+    )
+    if engine == "sqlite":
+        return select(*columns).where(*is_own, external_keys.c.id.in_(ids))
+    listed_ids = ids.subquery("listed_ids")
+    lookup = select(*columns).where(*is_own, external_keys.c.id == listed_ids.c.value)
+    rows = lookup.order_by(external_keys.c.id).lateral("key_rows")  # its order keeps it apart
+    return select(rows).select_from(listed_ids, rows)
 
 
 @cache

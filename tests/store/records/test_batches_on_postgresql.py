@@ -87,7 +87,9 @@ def test_a_batch_reads_its_own_rows_however_many_are_stored(new_database, plans,
                 transaction, lambda sent=records: store(transaction, rollout, sent)
             )
             assert rows <= 6 * BATCH
-        for load in (incoming.load_cases, incoming.load_sites):
+        find_keys = ExternalKeys(transaction, rollout).find_keys  # as a tick does, for its cases
+        find_keys(case_ids)
+        for load in (incoming.load_cases, incoming.load_sites, find_keys):
             rows = count_rows_read(transaction, lambda load=load: load(case_ids))
             assert rows <= 3 * BATCH
 
