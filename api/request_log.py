@@ -16,6 +16,7 @@ from traceback import extract_tb
 from typing import Any, Final
 from uuid import uuid4
 
+from msgspec.json import encode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUEST_ID_HEADER: Final = b"x-request-id"
@@ -71,8 +72,39 @@ def _log_request(scope: Scope, status: int, seconds: float) -> None:
     if not log.isEnabledFor(logging.INFO):
         return
     route = scope["state"].get(ROUTE_KEY, UNMATCHED_ROUTE)
-    fields = {"method": name_method(scope), "route": route, "status": status}
-    log.info("request", extra={"fields": {**fields, "duration_ms": round(seconds * 1_000, 2)}})
+    fields = {
+        "method": name_method(scope),
+        "route": route,
+        "status": status,
+        "duration_ms": round(seconds * 1_000, 2),
+    }
+    for handler in logging.root.handlers:
+        if isinstance(handler, logging.StreamHandler) and isinstance(
+            handler.formatter, JsonFormatter
+        ):
+            _write_line(handler, fields)
+        else:
+            handler.handle(_build_record(fields))
+
+
+def _write_line(handler: "logging.StreamHandler[Any]", fields: dict[str, Any]) -> None:
+    """Write a request's line as the handler would, in a third of the time.
+
+    `logging` would look up the calling code, thread and process of each record, which no line has.
+    """
+    line = _describe_line(time.time(), "info", log.name, "request")
+    with handler.lock:  # type: ignore[union-attr]  # a handler in use has one
+        try:
+            handler.stream.write(_encode_line(line | fields | _describe_request()) + "\n")
+            handler.stream.flush()
+        except Exception:  # noqa: BLE001 - as `logging`: a full pipe ends no request
+            handler.handleError(_build_record(fields))
+
+
+def _build_record(fields: dict[str, Any]) -> logging.LogRecord:
+    record = logging.LogRecord(log.name, logging.INFO, __file__, 0, "request", None, None)
+    record.fields = fields
+    return record
 
 
 MAX_FRAMES = 20
@@ -99,18 +131,29 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": _format_message(record),
-            **getattr(record, "fields", {}),
-        }
-        if request_id.get():
-            line["request_id"] = request_id.get()
+        message = _format_message(record)
+        line = _describe_line(record.created, record.levelname.lower(), record.name, message)
+        line |= getattr(record, "fields", {}) | _describe_request()
         if record.exc_info and record.exc_info[1] is not None:
             line |= _describe_exception(record.exc_info[1])
-        return json.dumps(line, ensure_ascii=False)
+        return _encode_line(line)
+
+
+def _describe_line(seconds: float, level: str, logger: str, message: str) -> dict[str, Any]:
+    at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return {"time": at, "level": level, "logger": logger, "message": message}
+
+
+def _describe_request() -> dict[str, str]:
+    number = request_id.get()
+    return {"request_id": number} if number else {}
+
+
+def _encode_line(line: dict[str, Any]) -> str:
+    try:
+        return encode(line).decode()
+    except UnicodeEncodeError:  # half of a character, which only escaped text can hold
+        return json.dumps(line)
 
 
 def _format_message(record: logging.LogRecord) -> str:

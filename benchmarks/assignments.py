@@ -1,11 +1,14 @@
 """Who decides, over HTTP with 10,000 cells loaded, beside a bare FastAPI handler in the same run.
 
 Both are served by uvicorn, with httptools and uvloop if they are installed, each in a process of
-its own, and asked over one kept-open connection, in turns. The CPU is the serving process', so what
-asks costs nothing here. The model decides a single question, and half of those of a batch.
+its own, and asked over one kept-open connection, in turns. The service checks keys, permissions and
+rates, counts its metrics and writes its access log; the bare handler does none of it. The CPU is
+the serving process', so what asks costs nothing here. The model decides a single question, and half
+of those of a batch.
 """
 
 import argparse
+import gc
 import json
 import os
 import socket
@@ -125,14 +128,25 @@ def serve(which: str, url: str) -> None:
     config = uvicorn.Config(
         app,
         http=HTTP_PROTOCOL if which == "ours" else "auto",
+        log_config=build_log_into_nothing() if which == "ours" else None,
         log_level="warning",
-        access_log=False,
+        access_log=False,  # uvicorn's own, which the service never has
         timeout_keep_alive=600,
     )
     listening = socket.socket(proto=socket.IPPROTO_TCP)  # named, so that asyncio sets TCP_NODELAY
     listening.bind(("127.0.0.1", 0))
     print(listening.getsockname()[1], flush=True)
+    gc.freeze()  # as `rollout serve` does
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def build_log_into_nothing() -> dict[str, Any]:
+    """Return the configuration with the service's access log, whose lines go to the null device."""
+    from api.request_log import build_log_config
+
+    config = build_log_config("json")
+    config["handlers"]["stderr"]["stream"] = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    return config
 
 
 def build_app(url: str) -> Any:

@@ -26,7 +26,7 @@ from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests import this module by its package
-from assignments import Line, build_post
+from assignments import Line, build_log_into_nothing, build_post
 from ingest import (
     bare,
     bodies,
@@ -215,7 +215,12 @@ def serve(side: str, url: str) -> None:
         print(listening.getsockname()[1], flush=True)
         gc.freeze()  # as `rollout serve` does
         config = uvicorn.Config(
-            app, http=HTTP_PROTOCOL, log_level="warning", access_log=False, timeout_keep_alive=600
+            app,
+            http=HTTP_PROTOCOL,
+            log_config=build_log_into_nothing() if side == RECORDS else None,
+            log_level="warning",
+            access_log=False,  # uvicorn's own, which the service never has
+            timeout_keep_alive=600,
         )
         uvicorn.Server(config).run(sockets=[listening])
 

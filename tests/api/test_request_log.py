@@ -186,3 +186,20 @@ def test_the_format_is_text_or_json():
     assert read_settings({"ROLLOUT_LOG_FORMAT": "json"}).log_format == "json"
     with pytest.raises(ValueError, match="write text or json"):
         read_settings({"ROLLOUT_LOG_FORMAT": "xml"})
+
+
+def test_half_of_a_character_costs_no_line():
+    record = logging.LogRecord("rollout", logging.WARNING, "", 0, "site \ud800", None, None)
+    assert json.loads(JsonFormatter().format(record))["message"] == "site \ud800"
+
+
+def test_a_log_that_nobody_can_write_ends_no_request(client, lines, capsys):
+    class FullPipe(io.StringIO):
+        def write(self, _text):
+            raise BrokenPipeError
+
+    (handler,) = (h for h in logging.root.handlers if isinstance(h.formatter, JsonFormatter))
+    handler.setStream(FullPipe())
+    assert client.get("/v1/me").status_code == 401
+    assert "BrokenPipeError" in capsys.readouterr().err
+    assert lines() == []
