@@ -107,8 +107,8 @@ def draw_person(data: LabelData, seed: int) -> Ints:
 
 def list_label_errors(data: LabelData, labels: Ints) -> Ints:
     """Return the cases of the cleaning list, first to last."""
-    policy = _build_policy(data.labels)
-    items = build_cleaning_items(_build_records(data, labels), _build_placement(), policy, {})
+    policy = build_policy(data.labels)
+    items = build_cleaning_items(build_records(data, labels), build_placement(), policy, {})
     places = {key: place for place, key in enumerate(data.keys)}
     return np.array([places[item.loss.case_key] for item in items], np.int64)
 
@@ -138,7 +138,8 @@ def compute_precision_recall(listed: Ints, is_wrong: NDArray[np.bool_]) -> tuple
     return hits / max(len(listed), 1), hits / max(int(is_wrong.sum()), 1)
 
 
-def _build_policy(labels: Sequence[str]) -> Policy:
+def build_policy(labels: Sequence[str]) -> Policy:
+    """Return a policy of one lever with these labels."""
     names = ", ".join(labels)
     actions = ", ".join(f"{label}: {label}" for label in labels)
     lever = f"id: label, labels: [{names}], actions: {{{actions}}}, costs: [{{cost: 1}}]"
@@ -149,7 +150,8 @@ def _build_policy(labels: Sequence[str]) -> Policy:
     )
 
 
-def _build_records(data: LabelData, labels: Ints) -> RecordFrames:
+def build_records(data: LabelData, labels: Ints) -> RecordFrames:
+    """Return the records of the model and of one reviewer, who gave the labels."""
     keys, names = list(data.keys), np.array(data.labels)
     cases, remarks = len(keys), pl.DataFrame(schema=REMARK_SCHEMA)
     answers = {"value:label": names[data.probabilities.argmax(axis=1)]}
@@ -182,7 +184,8 @@ def _fill_frame(schema: Mapping[str, pl.DataType], **columns: Any) -> pl.DataFra
     return frame.with_columns(missing).select(casts)
 
 
-def _build_placement() -> pl.DataFrame:
+def build_placement() -> pl.DataFrame:
+    """Return cases in cells: none."""
     columns = {"case_key": pl.String, "window": pl.String, "unit": pl.String}
     return pl.DataFrame(schema={**columns, "occurred_us": pl.Int64})
 

@@ -36,6 +36,7 @@ ARGUMENTS = {
     "figures": ("--sizes", "20000", "--turns", "1", "--facts", "1000"),
     "first_tick": ("--cases", "300", "--days", "3"),
     "ingest_postgresql": ("100", "3"),
+    "label_errors": ("--rows", "2000"),
     "modules_entered": (),
     "number_intervals": ("--repeats", "2"),
     "number_reports": ("--pairs", "2000"),

@@ -32,7 +32,7 @@ from rollout.reports.inputs.pairs import (
     compare_pairs,
     list_attributes,
 )
-from rollout.tally.frames import VALUE_PREFIX, RecordFrames
+from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 
 CONFIDENT_WRONG = "confident and wrong"
 REVIEWERS_SPLIT = "split reviewers"
@@ -170,10 +170,12 @@ def build_losses(
     joined = loss_rows.join(
         build_case_frame(records, cases), on="case_key", how="left", maintain_order="left"
     )
+    names = _find_attributes(joined)
     return tuple(
         _build_loss(
             {**row, "outcome": outcomes[row["lever"]].get(row["case_key"])},
             votes[row["lever"]].get(row["case_key"], ()),
+            names,
         )
         for row in joined.iter_rows(named=True)
     )
@@ -391,8 +393,9 @@ def _list_losses(
     joined = pl.concat(parts).join(facts, on="case_key", how="left", maintain_order="left")
     lever = str(joined["lever"][0]) if joined.height else ""
     votes = _collect_votes(records, lever, joined) if joined.height else {}
+    names = _find_attributes(joined)
     for row in joined.iter_rows(named=True):
-        yield _build_loss(row, votes[row["case_key"]])
+        yield _build_loss(row, votes[row["case_key"]], names)
 
 
 def _collect_votes(
@@ -412,9 +415,17 @@ def _collect_votes(
     return votes
 
 
-def _build_loss(row: dict[str, object], votes: tuple[tuple[str, int], ...]) -> Loss:
+def _find_attributes(frame: pl.DataFrame) -> tuple[str, ...]:
+    """Return the columns with attributes, found once: a list may have 100,000 losses."""
+    return tuple(name for name in frame.columns if name.startswith(ATTRIBUTE_PREFIX))
+
+
+def _build_loss(
+    row: dict[str, object], votes: tuple[tuple[str, int], ...], attribute_names: Sequence[str]
+) -> Loss:
+    about = list_attributes({name: row[name] for name in attribute_names})
     names = ("case_key", "version", "lever", "site", "window", "human", "model", "confidence",
              "loss", "cost", "kind", "outcome")  # fmt: skip
     at = None if row["occurred_us"] is None else from_micros(int(str(row["occurred_us"])))
     values = {name: row[name] for name in names}
-    return Loss(**values, occurred_at=at, votes=votes, about=list_attributes(row))  # type: ignore[arg-type]
+    return Loss(**values, occurred_at=at, votes=votes, about=about)  # type: ignore[arg-type]

@@ -305,3 +305,19 @@ def test_the_order_of_the_rows_changes_no_digit():
         for seed in range(20)
     }
     assert len(shuffled) == 1
+
+
+def test_no_frame_with_a_row_for_each_label_is_joined(monkeypatch):
+    """A million cases of ten labels were joined four times with ten million rows."""
+    joined, join = [], pl.DataFrame.join
+    shares = {f"u{n:02}": {"bear": 0.9, "fox": 0.06, "nothing": 0.04} for n in range(50)}
+    pairs, records, placed, policy = with_probabilities(history(), **shares)
+
+    def note(frame, other, *args, **options):
+        joined.append(max(frame.height, other.height))
+        return join(frame, other, *args, **options)
+
+    monkeypatch.setattr(pl.DataFrame, "join", note)
+    list_top_losses(pairs, records, placed, policy, limit=None)
+    assert records.probabilities.height == 3 * records.cases.height
+    assert max(joined) == records.cases.height
