@@ -118,10 +118,10 @@ def main() -> None:
     print(report_figure(f"here / {best}", "ratio", [spent / peer], 2))
     places = {key: place for place, key in enumerate(data.keys)}
     listed = np.array([places[key] for key in keys[: len(issues)]], np.int64)
-    for name, found in (("here", listed), (best, issues)):
-        precision, recall = compute_precision_recall(found, labels != data.truth)
+    for name, case_places in (("here", listed), (best, issues)):
+        precision, recall = compute_precision_recall(case_places, labels != data.truth)
         print(
-            f"{name}: the first {len(found):,} have precision {precision:.3f}, recall {recall:.3f}"
+            f"{name}: the first {len(case_places):,} have precision {precision:.3f}, recall {recall:.3f}"
         )
 
 
