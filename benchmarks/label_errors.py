@@ -33,6 +33,7 @@ from reported_figures import report_figure
 
 from rollout.reports.figures.label_issues import build_cleaning_items
 
+GOALS = {"cleanlab": 2.0}
 LABELS, WARM_UP, TURNS = "abcdefghij", 1_000, 3
 CLEANLAB = """
 import json, sys, time
@@ -115,14 +116,13 @@ def main() -> None:
         print("cleanlab not installed, left out: --cleanlab names no interpreter that has it")
     spent, keys = measure_list(data, labels)
     print(report_figure("here", "s of CPU", [spent]))
-    print(report_figure(f"here / {best}", "ratio", [spent / peer], 2))
+    print(report_figure(f"here / {best}", "ratio", [spent / peer], GOALS.get(best)))
     places = {key: place for place, key in enumerate(data.keys)}
     listed = np.array([places[key] for key in keys[: len(issues)]], np.int64)
     for name, case_places in (("here", listed), (best, issues)):
         precision, recall = compute_precision_recall(case_places, labels != data.truth)
-        print(
-            f"{name}: the first {len(case_places):,} have precision {precision:.3f}, recall {recall:.3f}"
-        )
+        scores = f"precision {precision:.3f}, recall {recall:.3f}"
+        print(f"{name}: the first {len(case_places):,} have {scores}")
 
 
 if __name__ == "__main__":
