@@ -28,7 +28,7 @@ from rollout.tally.guard_series import (
     compute_share_series,
     count_slots,
 )
-from rollout.tally.unit_arrays import BoolArray, IntArray, find_run_starts
+from rollout.tally.unit_arrays import BoolArray, IntArray, find_run_starts, unite_ascending
 
 SPAN_DAYS = 28  # of a detector's turn, and of the traffic that its interval is taken from
 LONGEST_READ_BACK = 2 * SPAN_DAYS * DAY
@@ -100,7 +100,7 @@ def compute_episode_series(
         return shares
     changes = list(_list_changes(guard, slots, is_bad, policy, expected_per_day, restarted))
     change_slots = np.array([change.slot for change in changes], dtype=np.int64)
-    all_slots = np.union1d(shares.slots, change_slots)
+    all_slots = unite_ascending(shares.slots, change_slots)
     positions = np.searchsorted(change_slots, all_slots, side="right") - 1
     share_positions = np.searchsorted(shares.slots, all_slots, side="right") - 1
     bad_counts, record_counts = (

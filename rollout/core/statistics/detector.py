@@ -22,10 +22,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from rollout.core.statistics.evidence import Floats, check_inside_unit, check_levels
 
+BoolArray: TypeAlias = NDArray[np.bool_]
 LogSums: TypeAlias = tuple[float, ...]
 
 FALLS = 8
 _FALL_SIZES = np.arange(1.0, FALLS + 1)
+_ROUNDING = 1e-6  # by far more than a logarithm of a mean may be above the largest sum's
 _INITIAL_LOG_SUMS: LogSums = (-inf,) * len(_FALL_SIZES)
 
 
@@ -122,10 +124,33 @@ def compute_log_path(log_factors: Floats, compared: NDArray[np.int64]) -> Floats
     Returns:
         float64, shape (buckets,); −inf up to the first record.
     """
+    return _compute_log_mean(_compute_log_sums(log_factors, compared))
+
+
+def find_first_alarm(
+    log_factors: Floats, compared: NDArray[np.int64], thresholds: Floats, can_alarm: BoolArray
+) -> int | None:
+    """Return the first bucket whose `compute_log_path` reaches its threshold, or None.
+
+    The mean of sums that are all smaller isn't computed.
+
+    Args:
+        log_factors, compared: of `compute_log_path`.
+        thresholds: logarithms, shape (buckets,).
+        can_alarm: whether a bucket may be returned, shape (buckets,).
+    """
+    log_sums = _compute_log_sums(log_factors, compared)
+    can_alarm = can_alarm & (log_sums.max(axis=-1) >= thresholds - _ROUNDING)
+    buckets = np.flatnonzero(can_alarm)
+    alarms = buckets[_compute_log_mean(log_sums[buckets]) >= thresholds[buckets]]
+    return int(alarms[0]) if len(alarms) else None
+
+
+def _compute_log_sums(log_factors: Floats, compared: NDArray[np.int64]) -> Floats:
     cumulative = np.cumsum(log_factors, axis=0)
     previous = cumulative - log_factors
     sums = np.logaddexp.accumulate(_compute_log(compared)[:, None] - previous, axis=0)
-    return _compute_log_mean(cumulative + sums)
+    return np.asarray(cumulative + sums)
 
 
 class _DetectorBase:

@@ -19,10 +19,14 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from rollout.core.statistics.detector import compute_agreement_log_factors, compute_log_path
+from rollout.core.statistics.detector import (
+    BoolArray,
+    compute_agreement_log_factors,
+    compute_log_path,
+    find_first_alarm,
+)
 from rollout.core.statistics.evidence import Floats
 
-BoolArray: TypeAlias = NDArray[np.bool_]
 IntArray: TypeAlias = NDArray[np.int64]
 
 MIN_BAD_RECORDS = 3  # fewer raise no alarm
@@ -118,18 +122,21 @@ def _find_alarm(records: ShareRecords, limit: float, min_records: int) -> int | 
     bad_counts = records.bad_counts
     if not len(bad_counts) or bad_counts[-1] < MIN_BAD_RECORDS:
         return None
-    is_alarm = compute_bad_share_path(records, limit=limit) >= records.log_intervals
-    is_alarm &= (bad_counts >= MIN_BAD_RECORDS) & (records.counts >= min_records)
-    alarms = np.flatnonzero(is_alarm)
-    return int(alarms[0]) if len(alarms) else None
+    can_alarm = (bad_counts >= MIN_BAD_RECORDS) & (records.counts >= min_records)
+    factors, counts = _compute_factors(records, limit)
+    return find_first_alarm(factors, counts, records.log_intervals, can_alarm)
 
 
 def compute_bad_share_path(records: ShareRecords, *, limit: float) -> Floats:
     """Return the log of the detector's mean sum after each slot with records."""
+    return compute_log_path(*_compute_factors(records, limit))
+
+
+def _compute_factors(records: ShareRecords, limit: float) -> tuple[Floats, IntArray]:
     counts = np.diff(records.counts, prepend=0)
     bad_counts = np.diff(records.bad_counts, prepend=0)
-    factors = compute_agreement_log_factors(counts - bad_counts, counts, reference=1 - limit)
-    return compute_log_path(factors, counts)
+    good_counts = counts - bad_counts
+    return compute_agreement_log_factors(good_counts, counts, reference=1 - limit), counts
 
 
 def measure_stretch(is_bad: BoolArray, *, limit: float) -> tuple[int, int]:
