@@ -87,7 +87,8 @@ class ShareRecords:
     @property
     def bad_counts(self) -> IntArray:
         """Return the number of bad records up to the end of each slot."""
-        return self.total_bad[self.ends] - self.total_bad[self.first]
+        bad_counts: IntArray = self.total_bad[self.ends] - self.total_bad[self.first]
+        return bad_counts
 
 
 def find_episodes(

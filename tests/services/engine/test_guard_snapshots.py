@@ -486,6 +486,63 @@ def test_what_a_long_import_stores_is_read_by_processes_that_ticked_meanwhile(
     assert len(shop.assert_same().read_signs("kiosk").cases) == 5
 
 
+def stamp_late(shop, hours):
+    """Send a case whose receipt a clock stamps some hours too early, as if it were set back."""
+    shop.now -= hours * HOUR
+    key = shop.send_case(ago=-hours * HOUR)
+    shop.predict(key, answer=None)
+    shop.now += hours * HOUR
+    return key
+
+
+@pytest.mark.parametrize("hours", [1, 11])
+def test_an_arrival_stamped_late_is_found_before_the_next_snapshot(database, monkeypatch, hours):
+    shop = fill(Shop(database))
+    ticker = Ticker(database, "shop", "one")
+    shop.now += 11 * HOUR
+    shop.tick(ticker)
+    stamp_late(shop, hours)
+    fill(shop, 1)  # makes a snapshot due
+    shop.tick(ticker)
+    shop.assert_same()
+    batches = note_loaded(monkeypatch)
+    shop.tick(ticker)
+    assert batches == []  # found once
+
+
+def test_an_arrival_stamped_late_is_found_by_a_process_that_begins(database, monkeypatch):
+    shop = fill(Shop(database))
+    shop.tick()
+    shop.now += 2 * HOUR
+    stamp_late(shop, 3)
+    batches = note_loaded(monkeypatch)
+    shop.begin()
+    assert sum(batches) > 0
+    shop.assert_same()
+
+
+def test_late_arrivals_are_searched_in_sums_alone(database, monkeypatch):
+    shop = fill(Shop(database))
+    ticker = Ticker(database, "shop", "one")
+    shop.tick(ticker)
+    listed, list_arrivals = [], CountQueue.list_arrivals
+    monkeypatch.setattr(
+        CountQueue,
+        "list_arrivals",
+        lambda own, **times: listed.append(times) or list_arrivals(own, **times),
+    )
+    for _ in range(8):
+        shop.now += HOUR
+        shop.tick(ticker)
+    assert not [times for times in listed if "before" in times]
+    stamp_late(shop, 2)
+    fill(shop, 1)
+    shop.tick(ticker)
+    assert [times["before"] - times["since"] for times in listed if "before" in times] == [
+        10 * MINUTE
+    ]
+
+
 def test_doctor_finds_a_snapshot_of_other_records(database):
     shop = fill(Shop(database))
     shop.tick()
