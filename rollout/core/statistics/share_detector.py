@@ -12,7 +12,7 @@ Sources: Shiryaev 1963; Roberts 1966. The stretch before an alarm is that of a c
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import log
+from math import inf, log
 from typing import TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from rollout.core.statistics.detector import (
     BoolArray,
+    bound_agreement_path,
     compute_agreement_log_factors,
     compute_log_path,
     find_first_alarm,
@@ -123,9 +124,23 @@ def _find_alarm(records: ShareRecords, limit: float, min_records: int) -> int | 
     bad_counts = records.bad_counts
     if not len(bad_counts) or bad_counts[-1] < MIN_BAD_RECORDS:
         return None
+    if _compute_bound(records, limit) < records.log_intervals.min():
+        return None
     can_alarm = (bad_counts >= MIN_BAD_RECORDS) & (records.counts >= min_records)
     factors, counts = _compute_factors(records, limit)
     return find_first_alarm(factors, counts, records.log_intervals, can_alarm)
+
+
+def _compute_bound(records: ShareRecords, limit: float) -> float:
+    """Return what no value of the path exceeds; infinity where that saves nothing."""
+    ends, bad_ends = records.counts, records.bad_counts
+    slots = np.flatnonzero(np.diff(bad_ends, prepend=0))
+    if len(slots) > len(ends) // 4:
+        return inf
+    counts = np.diff(ends, prepend=0)[slots]
+    bad_counts = np.diff(bad_ends[slots], prepend=0)
+    agreed_before = ends[slots] - counts - np.concatenate([[0], ends[slots[:-1]]])
+    return bound_agreement_path(agreed_before, counts - bad_counts, counts, reference=1 - limit)
 
 
 def compute_bad_share_path(records: ShareRecords, *, limit: float) -> Floats:

@@ -75,6 +75,7 @@ class LiveGuardFeeds:
         self._outcomes, self._reads_all = outcomes, reads_all
         self._memory = GuardMemory({}, LiveSiteSigns())
         self._votes: dict[tuple[str, str, str], SiteVotes] = {}
+        self._last_votes: tuple[AnswerRecords, IntArray] | None = None
         self._slots_by_site: dict[str, IntArray] = {}
         self._last_heartbeats: dict[str, int] = {}
         self._arrivals = KnownArrivals()
@@ -106,10 +107,16 @@ class LiveGuardFeeds:
                 for (part_site, _, part_version), part in observations.items()
                 if (part_site, part_version) == (site, version)
             ]
-            self._votes[key] = (
-                SiteVotes(*AnswerRecords.join(parts).select_votes()) if parts else EMPTY_VOTES
-            )
+            self._votes[key] = self._select_votes(parts) if parts else EMPTY_VOTES
         return self._votes[key]
+
+    def _select_votes(self, parts: list[AnswerRecords]) -> SiteVotes:
+        """Return the answers that count; two guards on the same predictions share the choice."""
+        answers = AnswerRecords.join(parts)
+        if self._last_votes is None or not self._last_votes[0].is_same_but_badness(answers):
+            self._last_votes = answers, answers.find_votes()
+        votes = self._last_votes[1]
+        return SiteVotes(answers.slots[votes], answers.is_bad[votes])
 
     def read_outcomes(self, cell: Cell, version: str, outcome: OutcomeRule) -> OutcomeUnits:
         """Return a version's counted units in a cell with the value of an outcome."""

@@ -42,7 +42,7 @@ from rollout.tally.column_codes import (
 )
 from rollout.tally.slots import to_instant
 
-OBSERVATION_FORM: Final = 2
+OBSERVATION_FORM: Final = 3
 """Raise it if the arrays of the same records change: their fields are noticed below."""
 FORM: Final = sha256(
     repr(

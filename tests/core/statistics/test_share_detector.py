@@ -5,6 +5,7 @@ from math import log
 import numpy as np
 import pytest
 
+from rollout.core.statistics import share_detector
 from rollout.core.statistics.share_detector import (
     ShareRecords,
     compute_bad_share_path,
@@ -103,6 +104,26 @@ def test_an_episode_lasts_for_its_span():
     records = build_records(buckets, interval=1000)
     assert find_episodes(records, limit=0.02, hold=20)[0].clear_slot == 22
     assert find_episodes(records, limit=0.02, hold=2)[0].clear_slot == 8
+
+
+@pytest.mark.parametrize("limit", [0.001, 0.02, 0.1, 0.5])
+def test_no_value_of_the_path_exceeds_the_bound(limit):
+    generator = np.random.default_rng(7)
+    for share in (0.1, 1.0, 5.0):
+        sizes = generator.integers(1, 40, 300)
+        has_bad = generator.random(300) < 0.2
+        bad = np.where(has_bad, 1 + generator.binomial(sizes - 1, min(limit * share, 0.9)), 0)
+        records = build_records(list(zip(bad.tolist(), sizes.tolist(), strict=True)))
+        bound = share_detector._compute_bound(records, limit)
+        assert compute_bad_share_path(records, limit=limit).max() <= bound < np.inf
+
+
+def test_a_healthy_guard_computes_no_path(monkeypatch):
+    monkeypatch.setattr(share_detector, "find_first_alarm", None)
+    records = build_records(([(0, 20)] * 30 + [(1, 20)]) * 20, interval=50_000)
+    assert find_episodes(records, limit=0.02, hold=1) == ()
+    with pytest.raises(TypeError):
+        find_episodes(build_records([(0, 1)] * 99 + [(9, 9)]), limit=0.02, hold=1)
 
 
 def test_without_records_no_episode_ends():
