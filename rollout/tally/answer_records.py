@@ -36,8 +36,18 @@ class AnswerRecords:
         """Return the answers at some positions."""
         return type(self)(*(getattr(self, f.name)[positions] for f in fields(self)))
 
+    def is_same_but_badness(self, other: Self) -> bool:
+        """Return whether others are the same answers, as of two guards on one prediction each."""
+        names = ("slots", "minutes", "units", "draws")
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in names)
+
     def select_votes(self) -> tuple[IntArray, BoolArray]:
-        """Return slot and badness of the answers that count, ascending by slot and minute.
+        """Return slot and badness of the answers of `find_votes`."""
+        votes = self.find_votes()
+        return self.slots[votes], self.is_bad[votes]
+
+    def find_votes(self) -> IntArray:
+        """Return the positions of the answers that count, ascending by slot and minute.
 
         Of a unit, and then of a minute, the answer that became known first counts, and of several
         in one slot the one with the lowest draw. So a burst is one vote, and no later answer
@@ -45,8 +55,7 @@ class AnswerRecords:
         """
         firsts = self._find_first(self.units, np.arange(len(self.units)))
         votes = self._find_first(self.minutes, firsts)
-        votes = votes[np.argsort(self.slots[votes], kind="stable")]
-        return self.slots[votes], self.is_bad[votes]
+        return votes[np.argsort(self.slots[votes], kind="stable")]
 
     def _find_first(self, keys: NDArray[Any], positions: IntArray) -> IntArray:
         """Return of each key the answer that was known first, ascending by key.

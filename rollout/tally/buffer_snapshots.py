@@ -28,7 +28,7 @@ from rollout.tally.outcome_units import SOURCE_FAULTS, OutcomeUnits, build_empty
 from rollout.tally.unit_arrays import UnitArrays
 from rollout.tally.unit_buffer import UNIT_ORDER, SeriesKey, UnitBuffer, UnitTable
 
-COUNTING_FORM: Final = 1
+COUNTING_FORM: Final = 2
 """Raise it if the arrays of the same counted units change: their fields are noticed below."""
 _TYPES = (UnitClass, UnitArrays, OutcomeUnits)
 FORM: Final = sha256(

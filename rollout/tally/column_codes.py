@@ -43,18 +43,43 @@ def split_column(column: Any, lengths: list[int]) -> Iterator[Any]:
 
 
 def encode_integers(column: NDArray[Any]) -> bytes:
-    """Return whole numbers as bytes."""
+    """Return whole numbers as bytes.
+
+    The few differences that the type of the others is too narrow for, as between two series, stand
+    apart with their positions.
+    """
     differences = np.diff(column, prepend=0)
-    low, high = int(differences.min(initial=0)), int(differences.max(initial=0))
-    kind = next(t for t in DIFFERENCE_TYPES if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
-    values = differences.astype(np.dtype(kind).newbyteorder("<"))
-    return bytes([values.itemsize]) + zlib.compress(values.tobytes(), 1)
+    kind, wide = min(
+        ((np.dtype(t), _find_wide(differences, np.iinfo(t))) for t in DIFFERENCE_TYPES),
+        key=lambda choice: len(differences) * choice[0].itemsize + 16 * len(choice[1]),
+    )
+    wide_part = np.concatenate([wide, differences[wide]]).astype("<i8").tobytes()
+    differences[wide] = 0
+    values = differences.astype(kind.newbyteorder("<"))
+    count_part = len(wide).to_bytes(LENGTH_BYTES, "big")
+    return bytes([values.itemsize]) + count_part + wide_part + zlib.compress(values.tobytes(), 1)
+
+
+def _find_wide(differences: NDArray[np.int64], limits: np.iinfo[Any]) -> NDArray[np.int64]:
+    """Return the positions of the differences outside of a type's limits."""
+    return np.flatnonzero((differences < limits.min) | (differences > limits.max))
 
 
 def decode_integers(part: memoryview) -> NDArray[np.int64]:
     """Return what `encode_integers` encoded."""
-    values = np.frombuffer(zlib.decompress(part[1:]), dtype=f"<i{part[0]}")
-    return np.cumsum(values, dtype=np.int64)
+    return np.cumsum(_decode_differences(part), dtype=np.int64)
+
+
+def _decode_differences(part: memoryview) -> NDArray[Any]:
+    wide_start = 1 + LENGTH_BYTES
+    count = int.from_bytes(part[1:wide_start], "big")
+    wide_end = wide_start + 2 * 8 * count
+    positions, differences = np.frombuffer(part[wide_start:wide_end], "<i8").reshape(2, count)
+    values = np.frombuffer(zlib.decompress(part[wide_end:]), dtype=f"<i{part[0]}")
+    if count:
+        values = values.astype(np.int64)
+        values[positions] = differences
+    return values
 
 
 def decode_integers_into(part: memoryview, rows: Sequence[NDArray[np.int64]]) -> None:
@@ -63,7 +88,7 @@ def decode_integers_into(part: memoryview, rows: Sequence[NDArray[np.int64]]) ->
     Raises:
         ValueError: the rows have another length together.
     """
-    differences = np.frombuffer(zlib.decompress(part[1:]), dtype=f"<i{part[0]}")
+    differences = _decode_differences(part)
     last = np.int64(0)
     for row, values in zip(rows, split_column(differences, [len(r) for r in rows]), strict=True):
         if len(row):

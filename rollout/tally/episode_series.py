@@ -6,7 +6,7 @@ history reads.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 
 import numpy as np
@@ -28,7 +28,7 @@ from rollout.tally.guard_series import (
     compute_share_series,
     count_slots,
 )
-from rollout.tally.unit_arrays import BoolArray, IntArray, find_run_starts
+from rollout.tally.unit_arrays import BoolArray, IntArray, find_run_starts, unite_ascending
 
 SPAN_DAYS = 28  # of a detector's turn, and of the traffic that its interval is taken from
 LONGEST_READ_BACK = 2 * SPAN_DAYS * DAY
@@ -100,7 +100,7 @@ def compute_episode_series(
         return shares
     changes = list(_list_changes(guard, slots, is_bad, policy, expected_per_day, restarted))
     change_slots = np.array([change.slot for change in changes], dtype=np.int64)
-    all_slots = np.union1d(shares.slots, change_slots)
+    all_slots = unite_ascending(shares.slots, change_slots)
     positions = np.searchsorted(change_slots, all_slots, side="right") - 1
     share_positions = np.searchsorted(shares.slots, all_slots, side="right") - 1
     bad_counts, record_counts = (
@@ -130,16 +130,20 @@ def _list_changes(
 ) -> Iterator[_Change]:
     """Yield the changes of all spans, one span after another."""
     turn = SPAN_DAYS * count_slots(DAY, policy)
+    starts = find_run_starts(slots)
+    all_records = ShareRecords(
+        slots[starts],
+        np.append(starts[1:], len(slots)),
+        np.concatenate([[0], np.cumsum(is_bad)]),
+        np.zeros(len(starts)),  # each span has its own
+    )
     for number in range(int(slots[0]) // turn, int(slots[-1]) // turn + 3):
         start, end = number * turn, (number + 1) * turn
-        is_read = slice(*np.searchsorted(slots, [start - turn, end]))
-        records = ShareRecords(
-            slots[is_read],
-            is_bad[is_read],
-            _compute_log_intervals(guard, slots[is_read], start, policy, expected_per_day),
-        )
+        records = all_records.select(after=start - turn - 1, until=end - 1)
+        intervals = _compute_log_intervals(guard, records, start, policy, expected_per_day)
+        records = replace(records, log_intervals=intervals)
         if restarted is not None:
-            records = records.select(records.slots > restarted)
+            records = records.select(after=restarted)
         yield from _read_span(guard, records, policy, start, end)
 
 
@@ -177,35 +181,49 @@ def get_limit(guard: Guard) -> float:
 
 
 def _compute_log_intervals(
-    guard: Guard, slots: IntArray, start: int, policy: Policy, expected_per_day: float | None
+    guard: Guard,
+    records: ShareRecords,
+    start: int,
+    policy: Policy,
+    expected_per_day: float | None,
 ) -> NDArray[np.float64]:
-    """Return ln of the records between false alarms, in force at each record.
+    """Return ln of the records between false alarms, in force in each slot.
 
     The span before is past, so its own traffic counts for all of it; a later day counts the 28
     days before it.
     """
     if guard.false_alarm_span is None:
-        return np.full(len(slots), log(guard.false_alarm_every))
+        return np.full(len(records.slots), log(guard.false_alarm_every))
     day_slots = count_slots(DAY, policy)
     start_day = start // day_slots
-    record_days = slots // day_slots
-    days = np.maximum(record_days, start_day)
+    slot_days = records.slots // day_slots
+    days = np.maximum(slot_days, start_day)
     span_days = guard.false_alarm_span / DAY
     starts = find_run_starts(days)
     intervals = [
         compute_false_alarm_interval(per_day, span_days)
-        for per_day in _compute_records_per_day(record_days, days[starts], expected_per_day)
+        for per_day in _compute_records_per_day(
+            slot_days, records.counts, days[starts], expected_per_day
+        )
     ]
     runs = np.diff(starts, append=len(days))
     return np.repeat(np.log(np.array(intervals, dtype=np.float64)), runs)
 
 
 def _compute_records_per_day(
-    record_days: IntArray, days: IntArray, expected_per_day: float | None
+    slot_days: IntArray, counts: IntArray, days: IntArray, expected_per_day: float | None
 ) -> list[float]:
-    """Return for each day the mean of the 28 days before it, or of those there are."""
-    known_days = np.minimum(days - record_days[:1], SPAN_DAYS)
-    firsts, lasts = np.searchsorted(record_days, [days - known_days, days])
+    """Return for each day the mean of the 28 days before it, or of those there are.
+
+    Args:
+        slot_days: the day of each slot with records.
+        counts: of records up to the end of each slot.
+        days: the days.
+        expected_per_day: records a day before there are 28 days of them.
+    """
+    known_days = np.minimum(days - slot_days[:1], SPAN_DAYS)
+    counts_before = np.concatenate([[0], counts])
+    firsts, lasts = counts_before[np.searchsorted(slot_days, [days - known_days, days])]
     means = (lasts - firsts) / np.maximum(known_days, 1)
     if expected_per_day is not None:
         means[known_days < SPAN_DAYS] = expected_per_day

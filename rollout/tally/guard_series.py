@@ -30,6 +30,7 @@ from rollout.tally.unit_arrays import (
     UnitArrays,
     UnitClasses,
     find_run_starts,
+    unite_ascending,
 )
 
 MICRO = 1e-6
@@ -218,7 +219,7 @@ def compute_share_series(
     """
     span_slots = count_slots(guard.over or policy.tick, policy)
     own_slots = slots[find_run_starts(slots)]
-    change_slots = np.union1d(own_slots, own_slots + span_slots)
+    change_slots = unite_ascending(own_slots, own_slots + span_slots)
     left_span = np.searchsorted(slots, change_slots - span_slots, side="right")
     entered_span = np.searchsorted(slots, change_slots, side="right")
     cumulative_bad = np.concatenate([[0], np.cumsum(is_bad)])

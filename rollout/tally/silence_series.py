@@ -5,7 +5,7 @@ for the guard's limit, and either several intervals between signs of life passed
 much of the usual traffic is missing that chance explains it once a year.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from functools import cached_property, lru_cache
 
@@ -30,6 +30,8 @@ from rollout.tally.unit_arrays import find_run_starts
 InstantArray = NDArray[np.int64]
 
 QUARTER = 15 * MINUTE  # every zone's hours begin at one
+PAGE = TRAFFIC_DAYS * DAY // QUARTER
+"""Quarters that are read together."""
 _HOURS_OF_TYPES = 2 * 24  # Monday to Friday, then Saturday and Sunday
 _THURSDAY = 3  # 1 January 1970
 
@@ -126,54 +128,80 @@ class UsualTraffic:
         units = self.signs.units[is_read]
         unit_walls = self.signs.read_unit_walls(self.timezone)[is_read]
         is_before = (unit_walls >= first_day * DAY) & (unit_walls < day * DAY)
-        if not is_before.any():
+        units_before = int(np.count_nonzero(is_before))
+        if not units_before:
             return None
         own_walls = unit_walls[is_before & self.clock.are_running(units)]
         unit_counts = np.bincount(_find_hours(own_walls), minlength=_HOURS_OF_TYPES)
-        marks, walls = _list_quarters(self.timezone, start, at)
-        minutes = np.diff(self.clock.read_at(marks)) / MINUTE
-        is_before_mark = (walls >= first_day * DAY) & (walls < day * DAY)
-        open_minutes = _sum_by_hour(walls[is_before_mark], minutes[is_before_mark])
+        quarters = _read_quarters(self.clock, self.timezone, start // QUARTER, at // QUARTER + 1)
+        is_before = (quarters.walls >= first_day * DAY) & (quarters.walls < day * DAY)
+        open_minutes = np.bincount(
+            quarters.hours[is_before],
+            weights=quarters.minutes[is_before],
+            minlength=_HOURS_OF_TYPES,
+        )
         per_minute = np.divide(
             unit_counts, open_minutes, out=np.zeros(_HOURS_OF_TYPES), where=open_minutes > 0
         )
-        return HourlyTraffic(per_minute, float(is_before.sum()) / TRAFFIC_DAYS)
+        return HourlyTraffic(per_minute, units_before / TRAFFIC_DAYS)
 
     def find_due_instant(self, start: int, end: int, due: float) -> int | None:
         """Return when so many usual units were due since `start`, None if not before `end`."""
         traffic = self.find_traffic(start)
         while traffic is not None and start < end:
             until = min(end, start + TRAFFIC_DAYS * DAY)
-            inner = np.arange(start // QUARTER + 1, -(-until // QUARTER)) * QUARTER
-            marks = np.concatenate([[start], inner, [until]])
-            hours = _find_hours(to_wall_times(self.timezone, marks[:-1]))
-            readings = self.clock.read_at(marks)
-            rates = traffic.per_minute[hours]
-            units = np.cumsum(np.diff(readings) / MINUTE * rates)
+            first, last = start // QUARTER, (until - 1) // QUARTER
+            quarters = _read_quarters(self.clock, self.timezone, first, last + 1)
+            ends = [start, min((first + 1) * QUARTER, until), max(last * QUARTER, start), until]
+            readings = self.clock.read_at(np.array(ends))
+            quarters.minutes[[0, -1]] = np.diff(readings)[::2] / MINUTE  # parts of quarters
+            rates = traffic.per_minute[quarters.hours]
+            units = np.cumsum(quarters.minutes * rates)
             if units[-1] >= due:
-                last = int(np.argmax(units >= due))
-                minutes = (due - (units[last - 1] if last else 0.0)) / rates[last]
-                return self.clock.find_instant(int(readings[last]) + round(minutes * MINUTE))
+                number = int(np.argmax(units >= due))
+                minutes = (due - (units[number - 1] if number else 0.0)) / rates[number]
+                mark = np.array([max((first + number) * QUARTER, start)])
+                reading = int(self.clock.read_at(mark)[0])
+                return self.clock.find_instant(reading + round(minutes * MINUTE))
             due, start = due - float(units[-1]), until
         return None
 
 
-@lru_cache(maxsize=8)  # the cells of a site follow each other
-def _list_quarters(timezone: str, start: int, end: int) -> tuple[InstantArray, InstantArray]:
-    """Return the quarters of hours around a span, and the local times of all but the last."""
-    marks = np.arange(start // QUARTER, end // QUARTER + 2) * QUARTER
-    return marks, to_wall_times(timezone, marks[:-1])
+@dataclass(frozen=True, slots=True)
+class Quarters:
+    """Quarters of hours, and how long a cell was open in them.
+
+    Attributes:
+        walls: local time of the start of each.
+        hours: number of day type and hour of each.
+        minutes: open minutes of each.
+    """
+
+    walls: InstantArray
+    hours: InstantArray
+    minutes: NDArray[np.float64]
+
+
+def _read_quarters(clock: CellClock, timezone: str, first: int, end: int) -> Quarters:
+    """Return quarters by their number since 1970, in arrays of the caller's own."""
+    numbers = range(first // PAGE, (end - 1) // PAGE + 1)
+    pages = [_read_page(clock, timezone, number) for number in numbers]
+    part = slice(first - numbers[0] * PAGE, end - numbers[0] * PAGE)
+    columns = ([getattr(page, f.name) for page in pages] for f in fields(Quarters))
+    return Quarters(*(np.concatenate(column)[part] for column in columns))
+
+
+@lru_cache(maxsize=128)  # the cells of all sites with one calendar have the same
+def _read_page(clock: CellClock, timezone: str, page: int) -> Quarters:
+    marks = np.arange(page * PAGE, (page + 1) * PAGE + 1) * QUARTER
+    walls = to_wall_times(timezone, marks[:-1])
+    return Quarters(walls, _find_hours(walls), np.diff(clock.read_at(marks)) / MINUTE)
 
 
 def _find_hours(wall_times: InstantArray) -> InstantArray:
     """Return the number of day type and hour of each local time."""
     is_weekend = (wall_times // DAY + _THURSDAY) % 7 >= 5
     return np.asarray(is_weekend * 24 + wall_times % DAY // HOUR, dtype=np.int64)
-
-
-def _sum_by_hour(wall_times: InstantArray, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    hours = _find_hours(wall_times)
-    return np.bincount(hours, weights=weights, minlength=_HOURS_OF_TYPES).astype(np.float64)
 
 
 LONGEST_SILENCE = 366 * DAY  # an alarm comes sooner or never

@@ -44,6 +44,7 @@ def test_a_clock_that_jumps_widens_nothing(name, direction, database, door, cloc
     else:
         database_clock[1] = step
     found = check.now()
+    assert "`rollout doctor --rebuild --repair`" in found.skew_text
     assert "clocks disagree" in found.skew_text  # so its ticks only narrow: test_ticks.py
     assert found.at <= database_clock[0]  # the earliest
     replica.pass_time(CLOCK_CHECK_INTERVAL)

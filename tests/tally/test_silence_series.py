@@ -9,6 +9,7 @@ import pytest
 from rollout.core.calendar.instants import to_micros
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.alarm_text import describe_alarm
+from rollout.tally import silence_series
 from rollout.tally.silence_series import NO_SIGNS, build_case_signs, compute_cell_silences
 from rollout.tally.slots import find_slot_after, to_instant
 from tests.tally.histories import a_guard, a_policy
@@ -166,3 +167,18 @@ def test_an_incident_names_the_open_time_without_a_sign():
     reading = series.read_at(find_slot_after(at(0, 12, 30), TICK), TICK)
     text = describe_alarm(HALF_HOUR, reading, TICK)
     assert text == "heartbeat at most 1800 s: no heartbeat for 35 min in opening hours"
+
+
+def test_sites_with_one_calendar_share_a_clock_and_its_quarters(monkeypatch):
+    signs = signs_of(cases=every(120, at(-60, 0), at(0, 12)))
+    assert alarms_of(signs, ALWAYS, site=Site("creek", "UTC"))[0]
+    placed, to_wall_times = [], silence_series.to_wall_times
+
+    def note(timezone, instants):
+        placed.append(len(instants))
+        return to_wall_times(timezone, instants)
+
+    monkeypatch.setattr(silence_series, "to_wall_times", note)
+    signs = signs_of(cases=every(120, at(-60, 0), at(0, 12)))
+    assert alarms_of(signs, ALWAYS, site=Site("lake", "UTC"))[0]
+    assert [n for n in placed if n > 1] == [len(signs.units)]  # no quarters anew

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from rollout.core.calendar.opening_hours import compute_open_edges
 from rollout.core.calendar.sites import Site, Window
-from rollout.core.calendar.timezones import Int64Array, compute_year_start, list_years
+from rollout.core.calendar.timezones import Int64Array, compute_year_start, find_year
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CellClock:
-    """A clock that stands still while the cell is closed.
+    """A clock that stands still while the cell is closed; `build_cell_clock` shares equal ones.
 
     Attributes:
         edges: instants at which it starts and stops, in turn, ascending.
@@ -38,8 +38,14 @@ class CellClock:
         return np.asarray(np.where(position > 0, self._readings[last], 0) + passed)
 
     def are_running(self, instants: Int64Array) -> NDArray[np.bool_]:
-        """Return whether the clock runs at each instant."""
-        return np.asarray(np.searchsorted(self.edges, instants, side="right") % 2 == 1)
+        """Return whether the clock runs at each of some ascending instants."""
+        if not instants.size:
+            return np.zeros(0, dtype=np.bool_)
+        first, last = np.searchsorted(self.edges, instants[[0, -1]], side="right").tolist()
+        edges = self.edges[first:last]  # few: the instants before each are searched
+        marks = [0, *np.searchsorted(instants, edges).tolist(), instants.size]
+        parts = np.arange(first, last + 1) % 2 == 1
+        return np.repeat(parts, np.diff(marks))
 
     def find_instant(self, reading: int) -> int | None:
         """Return the first instant with a reading, or None if the clock doesn't reach it."""
@@ -57,11 +63,17 @@ def build_cell_clock(
     The hours of an earlier window are not the cell's, unless it takes only cases with some
     attributes.
     """
-    years = list_years(np.array([start, end]))
     calendar = Site("", site.timezone, site.country, site.coordinates, open=site.open)
-    pieces = [  # of one calendar the cells of all sites have the same
-        _compute_own_edges(calendar, tuple(windows), window, year)
-        for year in range(years[0], years[-1] + 1)
+    return _build_clock(calendar, tuple(windows), window, find_year(start), find_year(end))
+
+
+@lru_cache(maxsize=256)  # the cells of all sites with one calendar have the same
+def _build_clock(
+    calendar: Site, windows: tuple[Window, ...], window: str, first_year: int, last_year: int
+) -> CellClock:
+    pieces = [
+        _compute_own_edges(calendar, windows, window, year)
+        for year in range(first_year, last_year + 1)
     ]
     return CellClock(_join_edges(np.concatenate(pieces)))
 

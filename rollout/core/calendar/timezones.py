@@ -6,7 +6,6 @@ constant. Python's `zoneinfo` does not list the changes, so a search by day and 
 them, once for each zone and year.
 """
 
-from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -67,6 +66,12 @@ def list_years(wall_times: Int64Array) -> list[int]:
     return [FIRST_YEAR + int(year) for year in np.flatnonzero(np.bincount(year_offsets))]
 
 
+def find_year(wall_time: int) -> int:
+    """Return the calendar year of a wall time, or the nearest known one."""
+    year = int(np.datetime64(wall_time, "us").astype("datetime64[Y]").astype(np.int64)) + 1970
+    return min(max(year, FIRST_YEAR), LAST_YEAR)
+
+
 def compute_year_start(year: int) -> int:
     """Return 1 January 00:00 of a year as instant or wall time."""
     return (date(year, 1, 1).toordinal() - EPOCH_DAY) * DAY
@@ -114,7 +119,9 @@ def _list_offset_changes(timezone: str, year: int) -> tuple[tuple[int, int], ...
     return tuple((second * SECOND, offset) for second, offset in changes)
 
 
-def _load_offsets(timezone: str, years: Iterable[int]) -> tuple[Int64Array, Int64Array]:
+@lru_cache(maxsize=256)
+def _load_offsets(timezone: str, first_year: int, last_year: int) -> tuple[Int64Array, Int64Array]:
+    years = range(first_year, last_year + 1)
     rows = np.array(
         [row for year in years for row in _list_offset_changes(timezone, year)], dtype=np.int64
     )
@@ -126,7 +133,7 @@ def list_stretches(timezone: str, start: int, end: int) -> list[OffsetStretch]:
     if end <= start:
         return []
     years = list_years(np.array([start, end]))
-    since, offset = _load_offsets(timezone, range(years[0], years[-1] + 1))
+    since, offset = _load_offsets(timezone, years[0], years[-1])
     inner_changes = np.flatnonzero(
         (since > start) & (since < end) & (np.diff(offset, prepend=0) != 0)
     )
@@ -145,7 +152,8 @@ def to_wall_times(timezone: str, instants: Int64Array) -> Int64Array:
     """
     if not instants.size:
         return instants
-    since, offset = _load_offsets(timezone, list_years(instants))
+    years = (find_year(int(end)) for end in (instants.min(), instants.max()))
+    since, offset = _load_offsets(timezone, *years)
     offset_index = np.searchsorted(since, instants, side="right") - 1
     return np.asarray(instants + offset[np.maximum(offset_index, 0)], dtype=np.int64)
 

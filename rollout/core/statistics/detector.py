@@ -22,10 +22,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from rollout.core.statistics.evidence import Floats, check_inside_unit, check_levels
 
+BoolArray: TypeAlias = NDArray[np.bool_]
 LogSums: TypeAlias = tuple[float, ...]
 
 FALLS = 8
 _FALL_SIZES = np.arange(1.0, FALLS + 1)
+_ROUNDING = 1e-6  # by far more than a logarithm of a mean may be above the largest sum's
 _INITIAL_LOG_SUMS: LogSums = (-inf,) * len(_FALL_SIZES)
 
 
@@ -122,10 +124,67 @@ def compute_log_path(log_factors: Floats, compared: NDArray[np.int64]) -> Floats
     Returns:
         float64, shape (buckets,); −inf up to the first record.
     """
+    return _compute_log_mean(_compute_log_sums(log_factors, compared))
+
+
+def find_first_alarm(
+    log_factors: Floats, compared: NDArray[np.int64], thresholds: Floats, can_alarm: BoolArray
+) -> int | None:
+    """Return the first bucket whose `compute_log_path` reaches its threshold, or None.
+
+    The mean of sums that are all smaller isn't computed.
+
+    Args:
+        log_factors, compared: of `compute_log_path`.
+        thresholds: logarithms, shape (buckets,).
+        can_alarm: whether a bucket may be returned, shape (buckets,).
+    """
+    log_sums = _compute_log_sums(log_factors, compared)
+    can_alarm = can_alarm & (log_sums.max(axis=-1) >= thresholds - _ROUNDING)
+    buckets = np.flatnonzero(can_alarm)
+    alarms = buckets[_compute_log_mean(log_sums[buckets]) >= thresholds[buckets]]
+    return int(alarms[0]) if len(alarms) else None
+
+
+def bound_agreement_path(
+    agreed_before: NDArray[np.int64],
+    agreed: NDArray[np.int64],
+    compared: NDArray[np.int64],
+    *,
+    reference: float,
+) -> float:
+    """Return a number that the path of agreements and disagreements nowhere exceeds.
+
+    Agreements make each sum R at most `F·R + F`, one by one, with F < 1. So a run of M of them ends
+    at most at `F^M·R + F·(1 − F^M)/(1 − F)` and stays below the larger of R and `F/(1 − F)`. Only
+    buckets with a disagreement take a step, and few have one.
+
+    Args:
+        agreed_before: agreements since the last of these buckets.
+        agreed: agreements in each bucket that has a disagreement.
+        compared: all records in it.
+        reference: of `compute_agreement_log_factors`.
+    """
+    good, _ = _compute_log_ratios(1 - reference)
+    run_factors = agreed_before[:, None] * good
+    most_of_run = 1 / np.expm1(-good)
+    additions = most_of_run * -np.expm1(run_factors) + compared[:, None]
+    log_factors = compute_agreement_log_factors(agreed, compared, reference=reference) + run_factors
+    log_sums = _accumulate(np.log(additions) - run_factors, log_factors)
+    highest = np.maximum(log_sums.max(axis=0, initial=-inf), np.log(most_of_run))
+    return float(_compute_log_mean(highest)) + _ROUNDING
+
+
+def _compute_log_sums(log_factors: Floats, compared: NDArray[np.int64]) -> Floats:
+    return _accumulate(_compute_log(compared)[:, None], log_factors)
+
+
+def _accumulate(log_additions: Floats, log_factors: Floats) -> Floats:
+    """Return ln of the sums after each bucket, in which R becomes F·(R + addition)."""
     cumulative = np.cumsum(log_factors, axis=0)
     previous = cumulative - log_factors
-    sums = np.logaddexp.accumulate(_compute_log(compared)[:, None] - previous, axis=0)
-    return _compute_log_mean(cumulative + sums)
+    sums = np.logaddexp.accumulate(log_additions - previous, axis=0)
+    return np.asarray(cumulative + sums)
 
 
 class _DetectorBase:

@@ -12,17 +12,22 @@ Sources: Shiryaev 1963; Roberts 1966. The stretch before an alarm is that of a c
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import log
+from math import inf, log
 from typing import TypeAlias
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from rollout.core.statistics.detector import compute_agreement_log_factors, compute_log_path
+from rollout.core.statistics.detector import (
+    BoolArray,
+    bound_agreement_path,
+    compute_agreement_log_factors,
+    compute_log_path,
+    find_first_alarm,
+)
 from rollout.core.statistics.evidence import Floats
 
-BoolArray: TypeAlias = NDArray[np.bool_]
 IntArray: TypeAlias = NDArray[np.int64]
 
 MIN_BAD_RECORDS = 3  # fewer raise no alarm
@@ -49,21 +54,42 @@ class AlarmEpisode:
 
 @dataclass(frozen=True, slots=True)
 class ShareRecords:
-    """Records of one guard, ascending by slot.
+    """Records of one guard after the first ones, by slot; a part shares the sums of all.
 
     Attributes:
-        slots: slot of each record.
-        is_bad: whether it is outside the limit.
-        log_intervals: ln of the records between false alarms, in force at each record.
+        slots: slots with records, ascending.
+        ends: number of all records up to the end of each slot.
+        total_bad: how many of the first n of all records are outside the limit, by n from 0 on.
+        log_intervals: ln of the records between false alarms, in force in each slot.
+        first: number of records before these.
     """
 
     slots: IntArray
-    is_bad: BoolArray
+    ends: IntArray
+    total_bad: IntArray
     log_intervals: Floats
+    first: int = 0
 
-    def select(self, is_kept: BoolArray) -> "ShareRecords":
-        """Return some of the records."""
-        return ShareRecords(self.slots[is_kept], self.is_bad[is_kept], self.log_intervals[is_kept])
+    def select(self, *, after: int, until: int | None = None) -> "ShareRecords":
+        """Return the records of the slots after one, and up to another."""
+        start = int(np.searchsorted(self.slots, after, side="right"))
+        stop = None if until is None else int(np.searchsorted(self.slots, until, side="right"))
+        part = slice(start, stop)
+        first = int(self.ends[start - 1]) if start else self.first
+        return ShareRecords(
+            self.slots[part], self.ends[part], self.total_bad, self.log_intervals[part], first
+        )
+
+    @property
+    def counts(self) -> IntArray:
+        """Return the number of records up to the end of each slot."""
+        return self.ends - self.first
+
+    @property
+    def bad_counts(self) -> IntArray:
+        """Return the number of bad records up to the end of each slot."""
+        bad_counts: IntArray = self.total_bad[self.ends] - self.total_bad[self.first]
+        return bad_counts
 
 
 def find_episodes(
@@ -80,42 +106,53 @@ def find_episodes(
     episodes: list[AlarmEpisode] = []
     limit = max(limit, LOWEST_LIMIT)
     while (alarm := _find_alarm(records, limit, min_records)) is not None:
-        bad, count = measure_stretch(records.is_bad[: alarm + 1], limit=limit)
+        is_bad = np.diff(records.total_bad[records.first : records.ends[alarm] + 1]) > 0
+        bad, count = measure_stretch(is_bad, limit=limit)
         alarm_slot = int(records.slots[alarm])
         rate = compute_clear_rate(limit, bad / count if count else 0.0)
-        later = records.select(records.slots > alarm_slot)
+        later = records.select(after=alarm_slot)
         clear_slot = find_clear_slot(later, rate=rate, earliest=alarm_slot + hold)
         episodes.append(AlarmEpisode(alarm_slot, clear_slot, bad, count))
         if clear_slot is None:
             break
-        records = records.select(records.slots > clear_slot)
+        records = records.select(after=clear_slot)
     return tuple(episodes)
 
 
 def _find_alarm(records: ShareRecords, limit: float, min_records: int) -> int | None:
-    """Return the last record of the first slot with an alarm, or None."""
-    if not records.is_bad.any():
+    """Return the position of the first slot with an alarm, or None."""
+    bad_counts = records.bad_counts
+    if not len(bad_counts) or bad_counts[-1] < MIN_BAD_RECORDS:
         return None
-    last_positions = _find_last_positions(records.slots)
-    path = compute_bad_share_path(records, limit=limit)
-    bad_counts = np.cumsum(records.is_bad)[last_positions]
-    is_alarm = path >= records.log_intervals[last_positions]
-    is_alarm &= (bad_counts >= MIN_BAD_RECORDS) & (last_positions + 1 >= min_records)
-    alarms = np.flatnonzero(is_alarm)
-    return int(last_positions[alarms[0]]) if len(alarms) else None
+    if _compute_bound(records, limit) < records.log_intervals.min():
+        return None
+    can_alarm = (bad_counts >= MIN_BAD_RECORDS) & (records.counts >= min_records)
+    factors, counts = _compute_factors(records, limit)
+    return find_first_alarm(factors, counts, records.log_intervals, can_alarm)
+
+
+def _compute_bound(records: ShareRecords, limit: float) -> float:
+    """Return what no value of the path exceeds; infinity where that saves nothing."""
+    ends, bad_ends = records.counts, records.bad_counts
+    slots = np.flatnonzero(np.diff(bad_ends, prepend=0))
+    if len(slots) > len(ends) // 4:
+        return inf
+    counts = np.diff(ends, prepend=0)[slots]
+    bad_counts = np.diff(bad_ends[slots], prepend=0)
+    agreed_before = ends[slots] - counts - np.concatenate([[0], ends[slots[:-1]]])
+    return bound_agreement_path(agreed_before, counts - bad_counts, counts, reference=1 - limit)
 
 
 def compute_bad_share_path(records: ShareRecords, *, limit: float) -> Floats:
     """Return the log of the detector's mean sum after each slot with records."""
-    ends = _find_last_positions(records.slots) + 1
-    counts = np.diff(ends, prepend=0)
-    bad_counts = np.diff(np.cumsum(records.is_bad)[ends - 1], prepend=0)
-    factors = compute_agreement_log_factors(counts - bad_counts, counts, reference=1 - limit)
-    return compute_log_path(factors, counts)
+    return compute_log_path(*_compute_factors(records, limit))
 
 
-def _find_last_positions(slots: IntArray) -> IntArray:
-    return np.flatnonzero(np.diff(slots, append=np.iinfo(np.int64).max))
+def _compute_factors(records: ShareRecords, limit: float) -> tuple[Floats, IntArray]:
+    counts = np.diff(records.counts, prepend=0)
+    bad_counts = np.diff(records.bad_counts, prepend=0)
+    good_counts = counts - bad_counts
+    return compute_agreement_log_factors(good_counts, counts, reference=1 - limit), counts
 
 
 def measure_stretch(is_bad: BoolArray, *, limit: float) -> tuple[int, int]:
@@ -139,26 +176,28 @@ def find_clear_slot(records: ShareRecords, *, rate: float, earliest: int) -> int
         rate: of `compute_clear_rate`.
         earliest: the slot until which the guard's span lasts.
     """
-    last_positions = _find_last_positions(records.slots)
-    slots = records.slots[last_positions]
+    slots = records.slots
     passed = int(np.searchsorted(slots, earliest, side="right"))
     begun = max(passed - 1, 0)  # the slot in force at the earliest
-    first = find_first_clear(records.is_bad, last_positions[begun:], rate=rate)
+    total_bad = records.total_bad[records.first :]
+    first = find_first_clear(total_bad, records.counts[begun:], rate=rate)
     if first is None:
         return None
     return earliest if passed and first == 0 else int(slots[begun + first])
 
 
-def find_first_clear(is_bad: BoolArray, positions: IntArray, *, rate: float) -> int | None:
-    """Return the number of the first record of some that shows less than `rate`, or None.
+def find_first_clear(total_bad: IntArray, counts: IntArray, *, rate: float) -> int | None:
+    """Return the place of the first of some counts of records that shows less than `rate`, or None.
 
-    For some m the newest m records hold c bad ones with P(Bin(m, rate) ≤ c) ≤ 5 %. `positions` of
-    the records ascend.
+    For some m the newest m records hold c bad ones with P(Bin(m, rate) ≤ c) ≤ 5 %.
+
+    Args:
+        total_bad: bad ones among the first n records, by n from 0 on; the first value is any.
+        counts: of the records, ascending.
+        rate: of `compute_clear_rate`.
     """
-    total_bad = np.concatenate([[0], np.cumsum(is_bad)])
-    counts = positions + 1
     first = len(counts)
-    for bad, length in enumerate(compute_clear_lengths(rate)[: int(total_bad[-1]) + 1]):
+    for bad, length in enumerate(compute_clear_lengths(rate)):
         start = int(np.searchsorted(counts, length))
         if start >= first:
             break  # more bad ones need more records

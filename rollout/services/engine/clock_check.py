@@ -22,6 +22,12 @@ MAX_TICK_SKEW = timedelta(minutes=1)
 MAX_REPLICA_SKEW = timedelta(seconds=5)
 """With a greater difference, a lease could end after the stop latency; then humans decide."""
 
+REMEDY = (
+    "set them right and restart; if one was over 12 h behind, run "
+    "`rollout doctor --rebuild --repair` before"
+)
+"""Guards find records that a clock stamped late by less."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckedTime:
@@ -60,7 +66,7 @@ class ClockCheck:
         clock_texts = ", ".join(
             f"{clock_name} {time:%Y-%m-%d %H:%M:%S}Z" for clock_name, time in times_by_clock.items()
         )
-        return CheckedTime(earliest, f"clocks disagree: {clock_texts}; set them right and restart")
+        return CheckedTime(earliest, f"clocks disagree: {clock_texts}; {REMEDY}")
 
 
 class CheckedClock:

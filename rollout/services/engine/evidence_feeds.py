@@ -30,6 +30,7 @@ from rollout.services.engine.guard_snapshots import (
     can_be_stored,
     restore_snapshot,
 )
+from rollout.services.engine.known_arrivals import KnownArrivals
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import (
     MEASURES_WITH_EXTRA_INPUT,
@@ -52,8 +53,9 @@ from rollout.tally.slots import find_slot_after
 from rollout.tally.unit_arrays import IntArray
 
 CASES_PER_READ = 2_000  # limits the records in memory
-OVERLAP = timedelta(minutes=10)  # a batch may become visible so long after its instant
 ARRIVAL_RETENTION = timedelta(days=1)  # a replica that slept longer reads everything again
+SEARCHED_BACK = ARRIVAL_RETENTION / 2
+"""Arrivals stamped late are found if not by more; before, ticks may have deleted some."""
 LIVE_END_SLOT = 2**60  # after all other slots: live records have no end
 PING_READ_BACK = timedelta(days=7)  # longer than a pass may be late
 READ_BACK_PERIODS = 3  # in guard spans: one for its reading, one for its recovery
@@ -73,9 +75,11 @@ class LiveGuardFeeds:
         self._outcomes, self._reads_all = outcomes, reads_all
         self._memory = GuardMemory({}, LiveSiteSigns())
         self._votes: dict[tuple[str, str, str], SiteVotes] = {}
+        self._last_votes: tuple[AnswerRecords, IntArray] | None = None
         self._slots_by_site: dict[str, IntArray] = {}
         self._last_heartbeats: dict[str, int] = {}
-        self._known_arrivals: set[tuple[datetime, int]] = set()
+        self._arrivals = KnownArrivals()
+        self._searched_at: datetime | None = None
         self._first_names: Mapping[str, str] = {}  # by which versions are named in memory
         self._moved_cases: frozenset[int] = frozenset()  # to be read anew
         self._unplaced_cases: set[int] = set()
@@ -103,10 +107,16 @@ class LiveGuardFeeds:
                 for (part_site, _, part_version), part in observations.items()
                 if (part_site, part_version) == (site, version)
             ]
-            self._votes[key] = (
-                SiteVotes(*AnswerRecords.join(parts).select_votes()) if parts else EMPTY_VOTES
-            )
+            self._votes[key] = self._select_votes(parts) if parts else EMPTY_VOTES
         return self._votes[key]
+
+    def _select_votes(self, parts: list[AnswerRecords]) -> SiteVotes:
+        """Return the answers that count; two guards on the same predictions share the choice."""
+        answers = AnswerRecords.join(parts)
+        if self._last_votes is None or not self._last_votes[0].is_same_but_badness(answers):
+            self._last_votes = answers, answers.find_votes()
+        votes = self._last_votes[1]
+        return SiteVotes(answers.slots[votes], answers.is_bad[votes])
 
     def read_outcomes(self, cell: Cell, version: str, outcome: OutcomeRule) -> OutcomeUnits:
         """Return a version's counted units in a cell with the value of an outcome."""
@@ -132,25 +142,40 @@ class LiveGuardFeeds:
             return set()
         if self.read_at is None and (sites := self._restore(transaction, state, at)) is not None:
             return sites | self.load_arrivals(transaction, state, at)
+        queue = CountQueue(transaction, state.rollout)
         if self.read_at is None:
             recent_cases = self._load_recent_cases(transaction, state, at)
             history = open_stored_history(transaction, state)
             # a site costs something in each batch that has a case of it
             new_case_ids = history.sort_by_site(recent_cases)
-            self._first_names = state.first_names
+            self._arrivals = KnownArrivals.read_all(queue, at, SEARCHED_BACK)
+            self._first_names, self._searched_at = state.first_names, at
         else:
-            since = min(at, self.read_at) - OVERLAP
-            arrivals = CountQueue(transaction, state.rollout).list_arrivals(since=since)
-            arrived_cases = {case_id for _, case_id in arrivals - self._known_arrivals}
+            arrived_cases = self._arrivals.read_new(queue, min(at, self.read_at))
             new_case_ids = sorted(arrived_cases | self._moved_cases)
-            self._known_arrivals, self._moved_cases = arrivals, frozenset()
-        sites = {
+            self._moved_cases = frozenset()
+        sites = self._load_cases(transaction, state, new_case_ids)
+        self.read_at = at
+        if self._is_search_due(state, at):
+            late_cases = self._arrivals.read_late(queue, at - SEARCHED_BACK)
+            sites |= self._load_cases(transaction, state, sorted(late_cases))
+            self._searched_at = at
+        return sites
+
+    def _load_cases(
+        self, transaction: Transaction, state: RolloutState, case_ids: Sequence[int]
+    ) -> set[str]:
+        return {
             site
-            for batch in _iterate_batches(new_case_ids)
+            for batch in _iterate_batches(case_ids)
             for site in self._load_feeds(transaction, state, batch)
         }
-        self.read_at = at
-        return sites
+
+    def _is_search_due(self, state: RolloutState, at: datetime) -> bool:
+        """Return whether to search for late arrivals: first, and before each snapshot."""
+        if self._searched_at is None or at - self._searched_at >= RENEWAL_AGE:
+            return True
+        return self.is_snapshot_due(state)
 
     def _restore(
         self, transaction: Transaction, state: RolloutState, at: datetime
@@ -163,9 +188,8 @@ class LiveGuardFeeds:
             return None
         snapshot, self.read_at = restored
         self._memory, self._moved_cases = snapshot.memory, snapshot.moved_cases
-        self._known_arrivals = {
-            (decode_instant(arrived_at), case_id) for arrived_at, case_id in snapshot.known_arrivals
-        }
+        last = ((decode_instant(arrived_at), case_id) for arrived_at, case_id in snapshot.arrivals)
+        self._arrivals = KnownArrivals(last, snapshot.arrival_sums)
         self._first_names, self.snapshot_at = state.first_names, self.read_at
         self._load_case_spans(transaction, state)
         return set(self._memory.signs.cases)
@@ -188,11 +212,12 @@ class LiveGuardFeeds:
     def build_snapshot(self, state: RolloutState) -> GuardSnapshot:
         """Return what a process needs that begins later."""
         moved_cases = self._memory.find_moved_cases()
-        arrivals = {(encode_instant(at), case_id) for at, case_id in self._known_arrivals}
+        arrivals = {(encode_instant(at), case_id) for at, case_id in self._arrivals.last}
         return GuardSnapshot(
             self._select_used(state, moved_cases),
             frozenset(moved_cases.tolist()),
             frozenset(arrivals),
+            self._arrivals.sums,
         )
 
     def observes_same(self, other: "LiveGuardFeeds", state: RolloutState) -> bool:

@@ -24,6 +24,7 @@ from rollout.services.engine.guard_memory import (
     LiveSiteSigns,
 )
 from rollout.services.engine.rollout_state import RolloutState
+from rollout.store.counting.count_queue import ArrivalSum
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots
 from rollout.store.ledger.tick_slots import TickSlots
@@ -41,7 +42,7 @@ from rollout.tally.column_codes import (
 )
 from rollout.tally.slots import to_instant
 
-OBSERVATION_FORM: Final = 1
+OBSERVATION_FORM: Final = 3
 """Raise it if the arrays of the same records change: their fields are noticed below."""
 FORM: Final = sha256(
     repr(
@@ -58,12 +59,14 @@ class GuardSnapshot:
     Attributes:
         memory: observations and signs, without those of moved cases.
         moved_cases: to be read anew.
-        known_arrivals: times in microseconds and cases of the last arrivals that were read.
+        arrivals: times in microseconds and cases of the last arrivals that were read.
+        arrival_sums: number and sum of cases of those of half a day, by span.
     """
 
     memory: GuardMemory
     moved_cases: frozenset[int]
-    known_arrivals: frozenset[tuple[int, int]]
+    arrivals: frozenset[tuple[int, int]]
+    arrival_sums: dict[int, ArrivalSum]
 
 
 def can_be_stored(state: RolloutState, read_back: timedelta) -> bool:
@@ -90,7 +93,7 @@ def encode_snapshot(snapshot: GuardSnapshot, state: RolloutState) -> bytes:
         if parts
     ]
     sites = memory.signs.cases
-    arrivals = np.array(sorted(snapshot.known_arrivals), dtype=np.int64).reshape(-1, 2)
+    arrivals = np.array(sorted(snapshot.arrivals), dtype=np.int64).reshape(-1, 2)
     header = {
         "bound": _describe_binding(state),
         "guards": guards,
@@ -98,6 +101,7 @@ def encode_snapshot(snapshot: GuardSnapshot, state: RolloutState) -> bytes:
         "signs": columns.add_all(sites.values()) if sites else [],
         "moved": sorted(snapshot.moved_cases),
         "arrivals": [columns.add(arrivals[:, 0]), columns.add(arrivals[:, 1])],
+        "arrival_sums": [[span, *sums] for span, sums in snapshot.arrival_sums.items()],
     }
     return FORM + join_parts([zlib.compress(json.dumps(header).encode(), 1), *columns.parts])
 
@@ -128,7 +132,8 @@ def decode_snapshot(body: bytes, state: RolloutState) -> GuardSnapshot | None:
     for (site, _), row in zip(header["sites"], rows, strict=bool(lengths)):
         memory.signs.cases[site] = CaseInstants(*row)
     arrivals = zip(*(columns[number].tolist() for number in header["arrivals"]), strict=True)
-    return GuardSnapshot(memory, frozenset(header["moved"]), frozenset(arrivals))
+    sums = {int(span): (int(count), int(total)) for span, count, total in header["arrival_sums"]}
+    return GuardSnapshot(memory, frozenset(header["moved"]), frozenset(arrivals), sums)
 
 
 def restore_snapshot(

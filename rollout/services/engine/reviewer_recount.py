@@ -12,8 +12,8 @@ from typing import Final
 import polars as pl
 
 from rollout.core.calendar.instants import EPOCH
-from rollout.services.engine.evidence_feeds import OVERLAP
 from rollout.services.engine.evidence_seals import LAST_SLOT
+from rollout.services.engine.known_arrivals import OVERLAP
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import open_stored_history
 from rollout.store.database.session import Transaction

@@ -84,10 +84,29 @@ def load_rollout_state(transaction: Transaction, rollout_name: str) -> RolloutSt
     Raises:
         NoSuchRolloutError: there is no such rollout.
     """
+    return _load_cached_state(transaction, _find_rollout(transaction, rollout_name), None)
+
+
+def load_state_and_events(
+    transaction: Transaction, rollout_name: str
+) -> tuple[RolloutState, tuple[LedgerEvent, ...]]:
+    """Load the current state of a rollout with all its events, which are read once.
+
+    Raises:
+        NoSuchRolloutError: there is no such rollout.
+    """
     rollout = _find_rollout(transaction, rollout_name)
+    events = tuple(Ledger(transaction, rollout).list_events())
+    return _load_cached_state(transaction, rollout, events), events
+
+
+def _load_cached_state(
+    transaction: Transaction, rollout: Rollout, events: tuple[LedgerEvent, ...] | None
+) -> RolloutState:
     cached_states = _state_cache.setdefault(transaction.pool, {})
-    cached_states[rollout_name] = _load_state(transaction, rollout, cached_states.get(rollout_name))
-    return cached_states[rollout_name].state
+    cached_state = cached_states.get(rollout.name)
+    cached_states[rollout.name] = _load_state(transaction, rollout, cached_state, events)
+    return cached_states[rollout.name].state
 
 
 def _find_rollout(transaction: Transaction, rollout_name: str) -> Rollout:
@@ -104,8 +123,12 @@ def _find_rollout(transaction: Transaction, rollout_name: str) -> Rollout:
 
 
 def _load_state(
-    transaction: Transaction, rollout: Rollout, cached_state: _CachedState | None
+    transaction: Transaction,
+    rollout: Rollout,
+    cached_state: _CachedState | None,
+    events: tuple[LedgerEvent, ...] | None,
 ) -> _CachedState:
+    """Return the state, from all events if they were read, else from new or all ones."""
     ledger = Ledger(transaction, rollout)
     if (
         cached_state is not None
@@ -114,7 +137,8 @@ def _load_state(
     ):
         state = refresh_rollout_state(transaction, cached_state.state)
     else:
-        state = _build_state(transaction, rollout, ledger.load_scope())
+        scope = ledger.load_scope() if events is None else apply_events(events, Scope())
+        state = _build_state(transaction, rollout, scope)
     return _CachedState(state, _find_row_hash(ledger, state.scope.revision))
 
 

@@ -31,7 +31,7 @@ from rollout.services.engine.reviewer_recount import ReviewerCheckCache
 from rollout.services.engine.rollout_state import (
     RolloutState,
     extend_rollout_state,
-    load_rollout_state,
+    load_state_and_events,
     parse_stored_policy,
 )
 from rollout.services.engine.stage_history import RolloutHistory
@@ -197,9 +197,8 @@ class Ticker:
         with begin_read() as transaction:
             head = self._check_head(transaction)
             if self._state is None:
-                state = load_rollout_state(transaction, self._rollout_name)
+                state, events = load_state_and_events(transaction, self._rollout_name)
                 head = Ledger(transaction, state.rollout).load_head()
-                events = tuple(Ledger(transaction, state.rollout).list_events())
             else:
                 ledger = Ledger(transaction, self._state.rollout)
                 events = tuple(ledger.list_events(after=self._state.scope.revision))

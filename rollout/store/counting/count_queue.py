@@ -33,6 +33,9 @@ RECORD_RECEIVED: Final = "received"
 CASE_RECEIVED: Final = "unscheduled"
 """The track of cases whose units the next tick queues for the time when they are due."""
 
+ARRIVAL_SPAN: Final = 10 * 60 * 10**6
+"""Microseconds of arrivals that are compared together."""
+ArrivalSum = tuple[int, int]
 ENTRIES_SEARCHED: Final = 20_000
 """Among so many entries after its last one a page finds the others of its cases."""
 ENTRY_COLUMNS: Final = (count_queue.c.at, count_queue.c.case_id, count_queue.c.track)
@@ -147,14 +150,29 @@ class CountQueue:
         """Store when a record was received of which case."""
         self.add(DueCase(at, case_id, RECORD_RECEIVED) for at, case_id in arrivals)
 
-    def list_arrivals(self, *, since: datetime) -> set[tuple[datetime, int]]:
-        """Return (time, case) of the stored arrivals since a time."""
-        query = select(count_queue.c.at, count_queue.c.case_id).where(
+    def list_arrivals(
+        self, *, since: datetime, before: datetime | None = None
+    ) -> set[tuple[datetime, int]]:
+        """Return (time, case) of the stored arrivals since a time, and before another."""
+        query = self._select_arrivals(count_queue.c.at, count_queue.c.case_id, since=since)
+        if before is not None:
+            query = query.where(count_queue.c.at < before)
+        return {(row.at, row.case_id) for row in self._transaction.execute(query)}
+
+    def sum_arrivals(self, *, since: datetime) -> dict[int, ArrivalSum]:
+        """Return number and sum of cases of the stored arrivals since a time, by span."""
+        span = type_coerce(count_queue.c.at, BigInteger) // ARRIVAL_SPAN
+        sums = (func.count(), func.sum(count_queue.c.case_id))
+        query = self._select_arrivals(span.label("span"), *sums, since=since).group_by("span")
+        rows = map(tuple, self._transaction.execute(query).all())
+        return {int(number): (int(count), int(total)) for number, count, total in rows}
+
+    def _select_arrivals(self, *columns: Any, since: datetime) -> Select[Any]:
+        return select(*columns).where(
             count_queue.c.rollout == self._rollout.number,
             count_queue.c.track == RECORD_RECEIVED,
             count_queue.c.at >= since,
         )
-        return {(row.at, row.case_id) for row in self._transaction.execute(query)}
 
     def delete_arrivals(self, *, before: datetime) -> None:
         """Delete old arrivals.

@@ -5,6 +5,7 @@ from math import log
 import numpy as np
 import pytest
 
+from rollout.core.statistics import share_detector
 from rollout.core.statistics.share_detector import (
     ShareRecords,
     compute_bad_share_path,
@@ -21,12 +22,18 @@ from rollout.core.statistics.share_detector import (
 def build_records(buckets, *, interval=1e9, first_slot=0):
     """Return one slot of records for each (bad, records)."""
     is_bad = [n < bad for bad, records in buckets for n in range(records)]
-    slots = [first_slot + i for i, (_, records) in enumerate(buckets) for _ in range(records)]
+    counts = [records for _, records in buckets]
     return ShareRecords(
-        np.array(slots, dtype=np.int64),
-        np.array(is_bad, dtype=bool),
-        np.full(len(slots), log(interval)),
+        first_slot + np.arange(len(buckets)),
+        np.cumsum(counts),
+        sum_bad(is_bad),
+        np.full(len(buckets), log(interval)),
     )
+
+
+def sum_bad(is_bad):
+    """Return how many of the first n records are bad, by n."""
+    return np.concatenate([[0], np.cumsum(is_bad, dtype=np.int64)])
 
 
 @pytest.mark.parametrize(
@@ -58,15 +65,15 @@ def test_the_mean_of_the_sums_has_the_published_values(limit, buckets, means):
 def test_good_records_that_end_an_episode(limit, share, lengths):
     rate = compute_clear_rate(limit, share)
     assert compute_clear_lengths(rate)[: len(lengths)] == lengths
-    good = np.zeros(lengths[0], dtype=bool)
-    assert find_first_clear(good, np.arange(len(good)), rate=rate) == lengths[0] - 1
+    good = sum_bad([False] * lengths[0])
+    assert find_first_clear(good, np.arange(1, len(good)), rate=rate) == lengths[0] - 1
 
 
 def test_one_bad_record_makes_the_clear_test_longer():
     rate = compute_clear_rate(0.02, 1)
-    is_bad = np.zeros(8, dtype=bool)
-    is_bad[3] = True  # never five good ones in a row before the eighth record
-    assert find_first_clear(is_bad, np.arange(len(is_bad)), rate=rate) == 7
+    # never five good ones in a row before the eighth record
+    total_bad = sum_bad([n == 3 for n in range(8)])
+    assert find_first_clear(total_bad, np.arange(1, 9), rate=rate) == 7
 
 
 def test_an_alarm_needs_three_bad_records():
@@ -99,10 +106,30 @@ def test_an_episode_lasts_for_its_span():
     assert find_episodes(records, limit=0.02, hold=2)[0].clear_slot == 8
 
 
+@pytest.mark.parametrize("limit", [0.001, 0.02, 0.1, 0.5])
+def test_no_value_of_the_path_exceeds_the_bound(limit):
+    generator = np.random.default_rng(7)
+    for share in (0.1, 1.0, 5.0):
+        sizes = generator.integers(1, 40, 300)
+        has_bad = generator.random(300) < 0.2
+        bad = np.where(has_bad, 1 + generator.binomial(sizes - 1, min(limit * share, 0.9)), 0)
+        records = build_records(list(zip(bad.tolist(), sizes.tolist(), strict=True)))
+        bound = share_detector._compute_bound(records, limit)
+        assert compute_bad_share_path(records, limit=limit).max() <= bound < np.inf
+
+
+def test_a_healthy_guard_computes_no_path(monkeypatch):
+    monkeypatch.setattr(share_detector, "find_first_alarm", None)
+    records = build_records(([(0, 20)] * 30 + [(1, 20)]) * 20, interval=50_000)
+    assert find_episodes(records, limit=0.02, hold=1) == ()
+    with pytest.raises(TypeError):
+        find_episodes(build_records([(0, 1)] * 99 + [(9, 9)]), limit=0.02, hold=1)
+
+
 def test_without_records_no_episode_ends():
     records = build_records([(1, 1)] * 4, interval=1000)
     assert find_episodes(records, limit=0.02, hold=1)[0].clear_slot is None
-    assert find_clear_slot(records.select(records.slots < 0), rate=0.5, earliest=9) is None
+    assert find_clear_slot(records.select(after=9), rate=0.5, earliest=9) is None
 
 
 def test_the_stretch_starts_where_bad_records_gather():
@@ -125,8 +152,8 @@ def test_false_alarms_at_the_limit_are_rarer_than_promised():
     generator = np.random.default_rng(16)
     alarms = 0
     for _ in range(200):
-        records = ShareRecords(
-            np.arange(2000), generator.random(2000) < 0.02, np.full(2000, log(2000))
-        )
+        is_bad = generator.random(2000) < 0.02
+        slots = np.arange(2000)
+        records = ShareRecords(slots, slots + 1, sum_bad(is_bad), np.full(2000, log(2000)))
         alarms += bool(find_episodes(records, limit=0.02, hold=1))
     assert 0 < alarms <= 200 * 0.7  # P(alarm within the interval) < 1 - exp(-1), with noise

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from types import SimpleNamespace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.records.records import Case, Decision, Heartbeat, Outcome, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.engine import evidence_feeds
+from rollout.services.engine import evidence_feeds, rollout_state
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION, LiveGuardFeeds
 from rollout.services.engine.guard_snapshots import FORM
@@ -24,9 +25,12 @@ from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.records import record_import
 from rollout.services.records.ingest import _Batch
 from rollout.store.counting.count_queue import CountQueue
+from rollout.store.ledger import ledger
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
+from rollout.store.ledger.ledger import Ledger
 from rollout.store.tables.tables import guard_snapshots
+from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.slots import find_slot_before
 from tests.factories import HOUR, MINUTE, NOON
@@ -279,6 +283,22 @@ class Chance:
         shop.assert_same(restores=restores)
 
 
+def test_a_first_tick_reads_the_ledger_once(database, monkeypatch):
+    shop = fill(Shop(database))
+    shop.tick()
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, "shop")
+        first = next(Ledger(transaction, state.rollout).list_rows())
+    monkeypatch.setattr(rollout_state, "_state_cache", WeakKeyDictionary())  # another process
+    revisions, parse = [], ledger.parse_event
+    monkeypatch.setattr(
+        ledger, "parse_event", lambda row: revisions.append(row.revision) or parse(row)
+    )
+    shop.tick()
+    assert revisions.count(first.revision) == 1
+    assert revisions == sorted(set(revisions))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", [BY_CASE, BY_EPISODE], ids=["case", "episode"])
 @pytest.mark.parametrize("seed", [1, 2])
@@ -298,6 +318,23 @@ def test_many_courses_restore_what_all_records_say(database, policy, seed):
     for _ in range(150):
         chance.act()
     chance.tick()
+
+
+def test_two_guards_on_the_same_predictions_choose_the_answers_once(database, monkeypatch):
+    shop = fill(Shop(database))
+    shop.tick()
+    feeds, chosen = shop.begin(), []
+    find_votes = AnswerRecords.find_votes
+    monkeypatch.setattr(
+        AnswerRecords, "find_votes", lambda own: chosen.append(len(own.slots)) or find_votes(own)
+    )
+    failures, latency = shop.load_state().policy.guards[1:3]
+    for site in SITES:
+        first = feeds.read_votes(site, "v1", failures)
+        second = feeds.read_votes(site, "v1", latency)
+        assert first.slots.tolist() == second.slots.tolist()
+        assert first.is_bad.tolist() != second.is_bad.tolist()
+    assert chosen == [4, 4, 4]
 
 
 def test_a_moved_case_is_read_anew(database, monkeypatch):
@@ -484,6 +521,64 @@ def test_what_a_long_import_stores_is_read_by_processes_that_ticked_meanwhile(
     shop.send_case(site="stall")
     shop.tick(ticker)  # and renews the snapshot
     assert len(shop.assert_same().read_signs("kiosk").cases) == 5
+
+
+def stamp_late(shop, hours):
+    """Send a case whose receipt a clock stamps some hours too early, as if it were set back."""
+    shop.now -= hours * HOUR
+    key = shop.send_case(ago=-hours * HOUR)
+    shop.predict(key, answer=None)
+    shop.now += hours * HOUR
+    return key
+
+
+@pytest.mark.parametrize("hours", [1, 11])
+def test_an_arrival_stamped_late_is_found_before_the_next_snapshot(database, monkeypatch, hours):
+    shop = fill(Shop(database))
+    ticker = Ticker(database, "shop", "one")
+    shop.now += 11 * HOUR
+    shop.tick(ticker)
+    stamp_late(shop, hours)
+    fill(shop, 1)  # makes a snapshot due
+    shop.tick(ticker)
+    shop.assert_same()
+    batches = note_loaded(monkeypatch)
+    shop.tick(ticker)
+    assert batches == []  # found once
+
+
+def test_an_arrival_stamped_late_is_found_by_a_process_that_begins(database, monkeypatch):
+    shop = fill(Shop(database))
+    shop.tick()
+    shop.now += 2 * HOUR
+    stamp_late(shop, 3)
+    batches = note_loaded(monkeypatch)
+    shop.begin()
+    assert sum(batches) > 0
+    shop.assert_same()
+
+
+def test_late_arrivals_are_searched_in_sums_alone(database, monkeypatch):
+    shop = fill(Shop(database))
+    ticker = Ticker(database, "shop", "one")
+    shop.tick(ticker)
+    listed, list_arrivals = [], CountQueue.list_arrivals
+    monkeypatch.setattr(
+        CountQueue,
+        "list_arrivals",
+        lambda own, **times: listed.append(times) or list_arrivals(own, **times),
+    )
+    for _ in range(8):
+        shop.now += HOUR
+        shop.tick(ticker)
+    assert not [times for times in listed if "before" in times]
+    stamp_late(shop, 2)
+    for _ in range(2):  # the second search, too
+        fill(shop, 1)
+        shop.tick(ticker)
+    assert [times["before"] - times["since"] for times in listed if "before" in times] == [
+        10 * MINUTE
+    ]
 
 
 def test_doctor_finds_a_snapshot_of_other_records(database):

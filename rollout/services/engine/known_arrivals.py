@@ -1,0 +1,58 @@
+"""Arrivals of records that a process has read: the last ones, and sums of those before.
+
+A batch becomes visible after its receipt, and a clock that was set back stamps it far in the past.
+Sums by span find it without holding each arrival of half a day.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from rollout.core.calendar.instants import to_micros
+from rollout.store.counting.count_queue import ARRIVAL_SPAN, ArrivalSum, CountQueue
+from rollout.store.tables.columns import decode_instant
+
+Arrival = tuple[datetime, int]
+"""When a record was received, and of which case."""
+OVERLAP: Final = timedelta(minutes=10)  # a batch may become visible so long after its instant
+
+
+class KnownArrivals:
+    """The arrivals that were read, of one rollout."""
+
+    def __init__(
+        self, last: Iterable[Arrival] = (), sums: Mapping[int, ArrivalSum] | None = None
+    ) -> None:
+        """Begin with the last arrivals, and number and sum of cases by span."""
+        self.last = frozenset(last)
+        self.sums = dict(sums or {})
+
+    @classmethod
+    def read_all(cls, queue: CountQueue, at: datetime, span: timedelta) -> "KnownArrivals":
+        """Return all arrivals of a span before a time as known."""
+        return cls(queue.list_arrivals(since=at - OVERLAP), queue.sum_arrivals(since=at - span))
+
+    def read_new(self, queue: CountQueue, since: datetime) -> set[int]:
+        """Return the cases that arrived since some minutes before a time, if unknown."""
+        arrivals = frozenset(queue.list_arrivals(since=since - OVERLAP))
+        new_arrivals, self.last = arrivals - self.last, arrivals
+        for at, case_id in new_arrivals:
+            span = to_micros(at) // ARRIVAL_SPAN
+            count, total = self.sums.get(span, (0, 0))
+            self.sums[span] = (count + 1, total + case_id)
+        return {case_id for _, case_id in new_arrivals}
+
+    def read_late(self, queue: CountQueue, since: datetime) -> set[int]:
+        """Return the cases of the spans after a time in which others arrived than are known."""
+        first = -(-to_micros(since) // ARRIVAL_SPAN)
+        stored_sums = queue.sum_arrivals(since=decode_instant(first * ARRIVAL_SPAN))
+        changed_spans = [span for span, s in stored_sums.items() if s != self.sums.get(span)]
+        self.sums = stored_sums
+        return {
+            case_id
+            for span in changed_spans
+            for _, case_id in queue.list_arrivals(
+                since=decode_instant(span * ARRIVAL_SPAN),
+                before=decode_instant((span + 1) * ARRIVAL_SPAN),
+            )
+        }
