@@ -9,7 +9,7 @@ import typer
 
 from rollout.cli.erasures import ExpectedHeads
 from rollout.cli.errors import print_refusals
-from rollout.cli.runner import (
+from rollout.cli.local_database import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
     convert_store_errors,

@@ -7,13 +7,8 @@ import typer
 
 from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.runner import (
-    ActorName,
-    CommandRequest,
-    LocalContext,
-    RolloutName,
-    build_runner,
-)
+from rollout.cli.rollout_options import ActorName, RolloutName
+from rollout.cli.runner import CommandRequest, LocalContext, build_runner
 from rollout.cli.status import NO_LIMIT, list_items
 from rollout.services.delivery.outbox import load_deliveries, queue_report, requeue_delivery
 

@@ -8,16 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from rollout.cli.errors import print_refusals
+from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag, print_answer, print_warnings
 from rollout.cli.remote import ServerUrl, build_path, request_lines
-from rollout.cli.runner import (
-    ActorName,
-    CommandRequest,
-    LocalContext,
-    build_runner,
-    is_second_factor_required,
-    open_database,
-)
+from rollout.cli.rollout_options import ActorName
+from rollout.cli.runner import CommandRequest, LocalContext, build_runner
+from rollout.cli.second_factor_setting import is_second_factor_required
 from rollout.services.access.users import load_local_caller
 from rollout.services.backups.ledger_exports import parse_head, read_exports
 from rollout.services.erasure.erasure import ErasureRequest, ErasureResult

@@ -10,6 +10,8 @@ import typer
 
 from rollout.cli.channels import list_configured_names
 from rollout.cli.errors import print_refusals
+from rollout.cli.local_database import open_database
+from rollout.cli.local_service import build_local_service
 from rollout.cli.output import JsonFlag, format_changes, format_event, print_answer
 from rollout.cli.record_options import (
     ActionsFile,
@@ -26,16 +28,8 @@ from rollout.cli.record_options import (
 )
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.replay import parse_salt, parse_training_cutoff, parse_version_content
-from rollout.cli.runner import (
-    ActorName,
-    CommandRequest,
-    LocalContext,
-    PastInstant,
-    RolloutName,
-    build_runner,
-    open_database,
-    parse_instant,
-)
+from rollout.cli.rollout_options import ActorName, PastInstant, RolloutName, parse_instant
+from rollout.cli.runner import CommandRequest, LocalContext, build_runner
 from rollout.core.errors import RefusalError
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.files import RecordPaths
@@ -104,7 +98,11 @@ def apply(
 
         def preview(context: LocalContext) -> Any:
             return preview_policy(
-                context.service, context.caller, text, at=context.at, channels=configured_names
+                build_local_service(context.database),
+                context.caller,
+                text,
+                at=context.at,
+                channels=configured_names,
             )
 
         (result,) = runner.run(CommandRequest("POST", "/v1/plan", preview, text=text))

@@ -163,32 +163,32 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "narrow": CommandEntry(
-        "approvals:narrow",
+        "stops:narrow",
         "Narrow cells to a stage at once: end every grant above it.",
         needs_server=True,
     ),
     "stop": CommandEntry(
-        "approvals:stop",
+        "stops:stop",
         "Stop cells at once: humans decide every case until a resume is approved.",
         needs_server=True,
     ),
     "resume": CommandEntry(
-        "approvals:resume",
+        "stops:resume",
         "Propose to end a stop. Other users approve it with the hash from `rollout proposals`.",
         needs_server=True,
     ),
     "evidence": CommandEntry(
-        "approvals:evidence",
+        "upkeep:evidence",
         "Pause the evidence of a cell in shadow, or resume it in a new attempt.",
         needs_server=True,
     ),
     "retire": CommandEntry(
-        "approvals:retire",
+        "upkeep:retire",
         "Retire a model version everywhere: its grants end and it gets no new ones.",
         needs_server=True,
     ),
     "acknowledge": CommandEntry(
-        "approvals:acknowledge",
+        "upkeep:acknowledge",
         "Acknowledge an incident. This restores no grant.",
         needs_server=True,
     ),

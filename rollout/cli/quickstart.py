@@ -13,7 +13,7 @@ import typer
 
 from rollout.cli.errors import print_refusals
 from rollout.cli.live import import_record_files
-from rollout.cli.runner import (
+from rollout.cli.local_database import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
     connect_database,

@@ -6,21 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from rollout.cli.errors import print_refusals
-from rollout.cli.output import (
-    JsonFlag,
+from rollout.cli.local_service import build_local_service
+from rollout.cli.output import JsonFlag, print_answer
+from rollout.cli.remote import ServerUrl, build_path, request_all_pages
+from rollout.cli.rollout_options import PastInstant, RolloutName
+from rollout.cli.runner import CommandRequest, LocalContext, RequestRunner
+from rollout.cli.status_text import (
     format_incidents,
     format_proposal_details,
     format_proposals,
     format_status,
-    print_answer,
-)
-from rollout.cli.remote import ServerUrl, build_path, request_all_pages
-from rollout.cli.runner import (
-    CommandRequest,
-    LocalContext,
-    PastInstant,
-    RequestRunner,
-    RolloutName,
 )
 from rollout.services.cells.overview import load_rollout_overview
 from rollout.services.incidents.incidents import load_incidents
@@ -55,7 +50,9 @@ def status(
     stops_request = CommandRequest(
         "GET",
         f"{path}/stops",
-        lambda context: load_stops(context.service, context.caller, rollout, at=context.at),
+        lambda context: load_stops(
+            build_local_service(context.database), context.caller, rollout, at=context.at
+        ),
     )
     rollout_overview, stops = RequestRunner(server, at=at).run(overview_request, stops_request)
     result = {
@@ -94,7 +91,7 @@ def proposals(
         "GET",
         build_path(rollout, "proposals", proposal),
         lambda context: load_proposal(
-            context.service, context.caller, rollout, proposal, at=context.at
+            build_local_service(context.database), context.caller, rollout, proposal, at=context.at
         ),
     )
     (proposal_details,) = RequestRunner(server, at=at).run(request)
@@ -120,7 +117,11 @@ def incidents(
     def run_locally(context: LocalContext) -> Any:
         acknowledged = None if every else False
         return load_incidents(
-            context.service, context.caller, rollout, acknowledged=acknowledged, limit=NO_LIMIT
+            build_local_service(context.database),
+            context.caller,
+            rollout,
+            acknowledged=acknowledged,
+            limit=NO_LIMIT,
         ).items
 
     incident_list = list_items(server, path, params, None, run_locally)
@@ -132,7 +133,11 @@ def _list_cells(server: str | None, rollout: str, at: str | None) -> list[Any]:
         from rollout.services.cells.cells import load_cells  # noqa: PLC0415 - half a second
 
         return load_cells(
-            context.service, context.caller, rollout, at=context.at, limit=NO_LIMIT
+            build_local_service(context.database),
+            context.caller,
+            rollout,
+            at=context.at,
+            limit=NO_LIMIT,
         ).items
 
     return list_items(server, build_path(rollout, "cells"), {}, at, run_locally)
@@ -143,7 +148,12 @@ def _list_proposals(
 ) -> list[Any]:
     def run_locally(context: LocalContext) -> Any:
         page = load_proposals(
-            context.service, context.caller, rollout, at=context.at, states=states, limit=NO_LIMIT
+            build_local_service(context.database),
+            context.caller,
+            rollout,
+            at=context.at,
+            states=states,
+            limit=NO_LIMIT,
         )
         return page.items
 
