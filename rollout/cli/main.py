@@ -120,12 +120,12 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "import": CommandEntry(
-        "live:import_record_files",
+        "record_import:import_record_files",
         "Import recorded files into the database (safe to repeat).",
         needs_server=True,
     ),
     "apply": CommandEntry(
-        "live:apply",
+        "policy_changes:apply",
         "Apply a policy. A new one creates the rollout; a looser one becomes a proposal.",
         needs_server=True,
     ),
@@ -135,7 +135,7 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "tick": CommandEntry(
-        "live:tick",
+        "ticks:tick",
         "Count new evidence and widen or narrow, on the local database, for one slot.",
         needs_server=True,
     ),
@@ -145,12 +145,12 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "proposals": CommandEntry(
-        "status:proposals",
+        "proposals:proposals",
         "List proposals that need approval, or show one with its evidence.",
         needs_server=True,
     ),
     "incidents": CommandEntry(
-        "status:incidents", "List incidents that are not acknowledged.", needs_server=True
+        "incidents:incidents", "List incidents that are not acknowledged.", needs_server=True
     ),
     "approve": CommandEntry(
         "approvals:approve",

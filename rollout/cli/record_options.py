@@ -19,7 +19,6 @@ from rollout.services.training.cleaning_files import (
     read_recorded_files,
 )
 
-PolicyFile = Annotated[Path, typer.Argument(help="policy file, YAML or JSON", metavar="POLICY")]
 PredictionsFile = Annotated[
     Path, typer.Option(help="predictions of the model: CSV, JSON lines or Parquet")
 ]

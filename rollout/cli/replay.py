@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rollout.cli.errors import get_text_width, print_refusals
+from rollout.cli.policy_options import PolicyFile, parse_salt
 from rollout.cli.progress import show_progress
 from rollout.cli.record_options import (
     CasesFile,
@@ -15,7 +16,6 @@ from rollout.cli.record_options import (
     DecisionsFile,
     OutcomesFile,
     PlantedFile,
-    PolicyFile,
     PredictionsFile,
     TrainingCutoffs,
     VersionContents,
@@ -122,20 +122,6 @@ def parse_approval_delay(text: str) -> timedelta | None:
         return None if text == "never" else read_duration(text)
     except ValueError as error:
         raise ValueError(f"--approve-after {text}: {error}; or `never`") from None
-
-
-def parse_salt(text: str) -> bytes:
-    """Read `--salt`.
-
-    Raises:
-        ValueError: the text is not hexadecimal.
-    """
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise ValueError(
-            f"--salt {text} is not hexadecimal; write an even number of hex digits"
-        ) from None
 
 
 def parse_training_cutoff(text: str) -> tuple[str, datetime]:

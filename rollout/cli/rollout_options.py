@@ -17,6 +17,14 @@ PastInstant = Annotated[
     str | None, typer.Option(help="act as of this past time, as 2027-06-01T12:00Z (default: now)")
 ]
 ReasonText = Annotated[str, typer.Option(help="reason, stored in the ledger (optional)")]
+ExpectedHeads = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--head",
+        metavar="REVISION:HASH",
+        help="head kept elsewhere, which one of the exported ledgers must have (repeatable)",
+    ),
+]
 
 
 def parse_instant(text: str | None) -> datetime:

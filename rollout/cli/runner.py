@@ -9,13 +9,14 @@ from pydantic_core import to_jsonable_python
 
 from rollout.cli.errors import print_refusals
 from rollout.cli.local_database import connect_database, convert_store_errors
-from rollout.cli.remote import KEY_VARIABLE, SERVER_VARIABLE, request_json
+from rollout.cli.remote import KEY_VARIABLE, SERVER_VARIABLE, request_all_pages, request_json
 from rollout.cli.rollout_options import parse_instant
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import VIEWER, AssignedRole, Caller
 from rollout.services.access.users import load_local_caller
 from rollout.store.database.session import Database
 
+NO_LIMIT = 1_000_000  # a local list needs no pages
 LOCAL_READER = Caller("local reader", role_assignments=(AssignedRole(VIEWER),))
 
 
@@ -108,3 +109,19 @@ def _send_request(server: str, request: CommandRequest) -> Any:
         text=request.text,
         params=request.params or None,
     )
+
+
+def list_items(
+    server: str | None,
+    path: str,
+    params: dict[str, Any],
+    at: str | None,
+    run_locally: Callable[[LocalContext], Any],
+) -> list[Any]:
+    """Return all items of a list; a service sends them in pages."""
+    if server:
+        with print_refusals():
+            return request_all_pages(server, path, params)
+    items: list[Any]
+    (items,) = RequestRunner(at=at).run(CommandRequest("GET", path, run_locally))
+    return items
