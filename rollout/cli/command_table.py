@@ -1,6 +1,5 @@
 """The table of commands: a command's module is imported when the command is called."""
 
-import atexit
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -60,7 +59,7 @@ def load_command(name: str, entry: CommandEntry) -> AnyCommand:
 def exempt_from_collection() -> Iterator[None]:
     """Keep the garbage collector from what the block imports, which lives until the end.
 
-    Collections took a quarter of a command's CPU: some while importing, one when Python ends.
+    Collections took a sixth of a stop's CPU: some while importing, one when Python ends.
     """
     gc.disable()
     try:
@@ -68,7 +67,6 @@ def exempt_from_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-        atexit.register(gc.freeze)
 
 
 def import_attribute(place: str) -> Any:

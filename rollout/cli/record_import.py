@@ -20,8 +20,9 @@ from rollout.cli.record_options import (
     PredictionsFile,
     TrainingCutoffs,
     VersionContents,
+    parse_training_cutoff,
+    parse_version_content,
 )
-from rollout.cli.replay import parse_training_cutoff, parse_version_content
 from rollout.cli.rollout_options import RolloutName
 from rollout.formats.records.files import RecordPaths
 from rollout.services.access.users import load_local_caller
