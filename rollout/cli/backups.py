@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.erasures import ExpectedHeads
 from rollout.cli.errors import print_refusals
-from rollout.cli.runner import (
+from rollout.cli.local_database import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
     convert_store_errors,
     open_database,
 )
+from rollout.cli.rollout_options import ExpectedHeads
 from rollout.core.errors import RefusalError
 from rollout.services.backups.backups import RestoreRequest, back_up, restore
 from rollout.services.backups.eras import RolloutEra, accept_restore

@@ -10,13 +10,8 @@ import typer
 from rollout.cli.errors import print_refusals
 from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.runner import (
-    ActorName,
-    CommandRequest,
-    LocalContext,
-    RolloutName,
-    build_runner,
-)
+from rollout.cli.rollout_options import ActorName, RolloutName
+from rollout.cli.runner import CommandRequest, LocalContext, build_runner
 from rollout.core.records.records import BaselineCount
 from rollout.services.records.baselines import store_baselines
 

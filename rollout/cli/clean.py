@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from rollout.cli.errors import print_refusals
+from rollout.cli.policy_options import PolicyFile
 from rollout.cli.record_options import (
     CasesFile,
     ChoicesFile,
@@ -14,7 +15,6 @@ from rollout.cli.record_options import (
     ColumnMappings,
     DecisionsFile,
     OutcomesFile,
-    PolicyFile,
     PredictionsFile,
     read_choices,
     read_input_files,

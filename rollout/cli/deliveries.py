@@ -7,14 +7,8 @@ import typer
 
 from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.runner import (
-    ActorName,
-    CommandRequest,
-    LocalContext,
-    RolloutName,
-    build_runner,
-)
-from rollout.cli.status import NO_LIMIT, list_items
+from rollout.cli.rollout_options import ActorName, RolloutName
+from rollout.cli.runner import NO_LIMIT, CommandRequest, LocalContext, build_runner, list_items
 from rollout.services.delivery.outbox import load_deliveries, queue_report, requeue_delivery
 
 NO_DELIVERIES = "no deliveries yet; `reports` in the policy defines what is sent to which channel"

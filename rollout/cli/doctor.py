@@ -9,8 +9,9 @@ import typer
 
 from rollout.cli.errors import print_refusals
 from rollout.cli.ledger import PublicKeyOption, load_checkpoints
+from rollout.cli.local_database import open_database, open_unchecked_database
 from rollout.cli.output import JsonFlag
-from rollout.cli.runner import ActorName, ReasonText, open_database, open_unchecked_database
+from rollout.cli.rollout_options import ActorName, ReasonText
 from rollout.services.access.users import load_local_caller
 from rollout.services.process.damage_search import clear_checked_damage
 from rollout.services.process.health_checks import run_health_checks

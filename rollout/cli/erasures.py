@@ -1,30 +1,24 @@
-"""`rollout erase`: erase a case, an episode or a name; `rollout users export`."""
+"""`rollout erase`: erase a case, an episode or a name."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rollout.cli.errors import print_refusals
+from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag, print_answer, print_warnings
-from rollout.cli.remote import ServerUrl, build_path, request_lines
-from rollout.cli.runner import (
-    ActorName,
-    CommandRequest,
-    LocalContext,
-    build_runner,
-    is_second_factor_required,
-    open_database,
-)
+from rollout.cli.remote import ServerUrl, build_path
+from rollout.cli.rollout_options import ActorName, ExpectedHeads
+from rollout.cli.runner import CommandRequest, LocalContext, build_runner
+from rollout.cli.second_factor_setting import is_second_factor_required
+from rollout.cli.user_export import build_user_path
 from rollout.services.access.users import load_local_caller
 from rollout.services.backups.ledger_exports import parse_head, read_exports
 from rollout.services.erasure.erasure import ErasureRequest, ErasureResult
 from rollout.services.erasure.erasure_replay import apply_erasures
 from rollout.services.erasure.erasures import ERASURES, describe_erasure
 from rollout.services.erasure.name_erasure import erase_user
-from rollout.services.erasure.user_export import iterate_user_data
 from rollout.store.erasure.compaction import compact_database
 
 app = typer.Typer(no_args_is_help=True)
@@ -32,14 +26,6 @@ app = typer.Typer(no_args_is_help=True)
 RolloutOption = Annotated[str, typer.Option("--rollout", help="the rollout")]
 ReasonOption = Annotated[
     str, typer.Option(help="why; it stays in the ledger, so name nobody and no case in it")
-]
-ExpectedHeads = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--head",
-        metavar="REVISION:HASH",
-        help="head kept elsewhere, which one of the exported ledgers must have (repeatable)",
-    ),
 ]
 CompactFlag = Annotated[
     bool,
@@ -149,32 +135,6 @@ def erase_again(
         caller = load_local_caller(database, by)
         applied = apply_erasures(database, caller, export.erasures, datetime.now(UTC))
     typer.echo(f"{export.text}\n{applied.text}")
-
-
-def export_user(
-    name: Annotated[str, typer.Argument(help="a user's or reviewer's name", metavar="NAME")],
-    by: ActorName = "",
-    server: ServerUrl = None,
-) -> None:
-    """Export what is stored about a user or reviewer, one JSON object per line.
-
-    Example: `rollout users export rosalind --by ana`
-    """
-    if server:
-        for line in request_lines(server, build_user_path(name, "data")):
-            typer.echo(line)
-        return
-    if not by:
-        with print_refusals():
-            raise ValueError("no acting user; add --by NAME, or name a service by --server")
-    with open_database() as database:
-        for row in iterate_user_data(database, load_local_caller(database, by), name):
-            typer.echo(json.dumps(row, ensure_ascii=False))
-
-
-def build_user_path(name: str, part: str) -> str:
-    """Return the path of a part of a user."""
-    return build_path(name, part).replace("/v1/rollouts/", "/v1/users/", 1)
 
 
 def _erase_contents(  # noqa: PLR0913 - one parameter for each option

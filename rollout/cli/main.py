@@ -120,12 +120,12 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "import": CommandEntry(
-        "live:import_record_files",
+        "record_import:import_record_files",
         "Import recorded files into the database (safe to repeat).",
         needs_server=True,
     ),
     "apply": CommandEntry(
-        "live:apply",
+        "policy_changes:apply",
         "Apply a policy. A new one creates the rollout; a looser one becomes a proposal.",
         needs_server=True,
     ),
@@ -135,7 +135,7 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "tick": CommandEntry(
-        "live:tick",
+        "ticks:tick",
         "Count new evidence and widen or narrow, on the local database, for one slot.",
         needs_server=True,
     ),
@@ -145,12 +145,12 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "proposals": CommandEntry(
-        "status:proposals",
+        "proposals:proposals",
         "List proposals that need approval, or show one with its evidence.",
         needs_server=True,
     ),
     "incidents": CommandEntry(
-        "status:incidents", "List incidents that are not acknowledged.", needs_server=True
+        "incidents:incidents", "List incidents that are not acknowledged.", needs_server=True
     ),
     "approve": CommandEntry(
         "approvals:approve",
@@ -163,32 +163,32 @@ COMMANDS: Final = {
         needs_server=True,
     ),
     "narrow": CommandEntry(
-        "approvals:narrow",
+        "stops:narrow",
         "Narrow cells to a stage at once: end every grant above it.",
         needs_server=True,
     ),
     "stop": CommandEntry(
-        "approvals:stop",
+        "stops:stop",
         "Stop cells at once: humans decide every case until a resume is approved.",
         needs_server=True,
     ),
     "resume": CommandEntry(
-        "approvals:resume",
+        "stops:resume",
         "Propose to end a stop. Other users approve it with the hash from `rollout proposals`.",
         needs_server=True,
     ),
     "evidence": CommandEntry(
-        "approvals:evidence",
+        "upkeep:evidence",
         "Pause the evidence of a cell in shadow, or resume it in a new attempt.",
         needs_server=True,
     ),
     "retire": CommandEntry(
-        "approvals:retire",
+        "upkeep:retire",
         "Retire a model version everywhere: its grants end and it gets no new ones.",
         needs_server=True,
     ),
     "acknowledge": CommandEntry(
-        "approvals:acknowledge",
+        "upkeep:acknowledge",
         "Acknowledge an incident. This restores no grant.",
         needs_server=True,
     ),

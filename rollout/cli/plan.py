@@ -10,12 +10,12 @@ from pydantic_core import to_jsonable_python
 from rollout.cli.channels import list_configured_names
 from rollout.cli.errors import print_refusals
 from rollout.cli.output import JsonFlag, format_changes, print_answer
+from rollout.cli.policy_options import PolicyFile
 from rollout.cli.record_options import (
     CasesFile,
     ColumnFile,
     ColumnMappings,
     PlantedFile,
-    PolicyFile,
 )
 from rollout.cli.remote import KEY_VARIABLE, SERVER_VARIABLE, request_json
 from rollout.formats.policy.reader import read_policy

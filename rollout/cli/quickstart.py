@@ -12,13 +12,13 @@ import numpy as np
 import typer
 
 from rollout.cli.errors import print_refusals
-from rollout.cli.live import import_record_files
-from rollout.cli.runner import (
+from rollout.cli.local_database import (
     DATABASE_VARIABLE,
     DEFAULT_DATABASE_URL,
     connect_database,
     convert_store_errors,
 )
+from rollout.cli.record_import import import_record_files
 from rollout.cli.serve import load_service_command
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import read_policy

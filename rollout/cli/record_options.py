@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rollout.cli.progress import show_progress
+from rollout.core.policy.version_rules import parse_content
 from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.formats.records.files import RecordPaths
 from rollout.services.replay.replay import ReplayRequest
@@ -19,7 +20,6 @@ from rollout.services.training.cleaning_files import (
     read_recorded_files,
 )
 
-PolicyFile = Annotated[Path, typer.Argument(help="policy file, YAML or JSON", metavar="POLICY")]
 PredictionsFile = Annotated[
     Path, typer.Option(help="predictions of the model: CSV, JSON lines or Parquet")
 ]
@@ -87,3 +87,33 @@ def read_choices(file: Path | None, files: RecordedFiles, at: datetime) -> Seque
     if file is None:
         return ()
     return build_file_choices(file, read_filled_rows(file), files, getpass.getuser(), at)
+
+
+def parse_training_cutoff(text: str) -> tuple[str, datetime]:
+    """Read one `--trained-until`.
+
+    Raises:
+        ValueError: the text is not VERSION=TIME, or the time has no offset.
+    """
+    version, _, at = text.rpartition("=")
+    try:
+        instant = datetime.fromisoformat(at)
+    except ValueError:
+        instant = None
+    if not version or instant is None or instant.tzinfo is None:
+        raise ValueError(
+            f"--trained-until {text} is not VERSION=TIME; write it as v2=2025-10-23T23:00Z"
+        )
+    return version, instant
+
+
+def parse_version_content(text: str) -> tuple[str, str]:
+    """Read one `--content`.
+
+    Raises:
+        ValueError: the text is not VERSION=SHA256.
+    """
+    version, _, content = text.rpartition("=")
+    if not version:
+        raise ValueError(f"--content {text} is not VERSION=SHA256; write it as v2=9f86d081…")
+    return version, parse_content(content)

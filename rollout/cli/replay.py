@@ -1,12 +1,13 @@
 """`rollout replay`: run a policy over recorded history, without a server."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rollout.cli.errors import get_text_width, print_refusals
+from rollout.cli.policy_options import PolicyFile, parse_salt
 from rollout.cli.progress import show_progress
 from rollout.cli.record_options import (
     CasesFile,
@@ -15,12 +16,12 @@ from rollout.cli.record_options import (
     DecisionsFile,
     OutcomesFile,
     PlantedFile,
-    PolicyFile,
     PredictionsFile,
     TrainingCutoffs,
     VersionContents,
+    parse_training_cutoff,
+    parse_version_content,
 )
-from rollout.core.policy.version_rules import parse_content
 from rollout.formats.policy.scalars import read_duration
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.engine import ReplayOptions
@@ -122,47 +123,3 @@ def parse_approval_delay(text: str) -> timedelta | None:
         return None if text == "never" else read_duration(text)
     except ValueError as error:
         raise ValueError(f"--approve-after {text}: {error}; or `never`") from None
-
-
-def parse_salt(text: str) -> bytes:
-    """Read `--salt`.
-
-    Raises:
-        ValueError: the text is not hexadecimal.
-    """
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise ValueError(
-            f"--salt {text} is not hexadecimal; write an even number of hex digits"
-        ) from None
-
-
-def parse_training_cutoff(text: str) -> tuple[str, datetime]:
-    """Read one `--trained-until`.
-
-    Raises:
-        ValueError: the text is not VERSION=TIME, or the time has no offset.
-    """
-    version, _, at = text.rpartition("=")
-    try:
-        instant = datetime.fromisoformat(at)
-    except ValueError:
-        instant = None
-    if not version or instant is None or instant.tzinfo is None:
-        raise ValueError(
-            f"--trained-until {text} is not VERSION=TIME; write it as v2=2025-10-23T23:00Z"
-        )
-    return version, instant
-
-
-def parse_version_content(text: str) -> tuple[str, str]:
-    """Read one `--content`.
-
-    Raises:
-        ValueError: the text is not VERSION=SHA256.
-    """
-    version, _, content = text.rpartition("=")
-    if not version:
-        raise ValueError(f"--content {text} is not VERSION=SHA256; write it as v2=9f86d081…")
-    return version, parse_content(content)

@@ -10,12 +10,8 @@ from pydantic_core import to_jsonable_python
 from rollout.cli.errors import print_refusals
 from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.remote import ServerUrl, build_path, request_text
-from rollout.cli.runner import (
-    CommandRequest,
-    LocalContext,
-    RequestRunner,
-    RolloutName,
-)
+from rollout.cli.rollout_options import RolloutName
+from rollout.cli.runner import CommandRequest, LocalContext, RequestRunner
 from rollout.core.errors import RefusalError
 
 ON_DEMAND = "on-demand"

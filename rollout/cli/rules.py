@@ -4,16 +4,11 @@ from typing import Annotated
 
 import typer
 
+from rollout.cli.local_service import build_local_service
 from rollout.cli.output import JsonFlag, format_command_result, print_answer
 from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.runner import (
-    ActorName,
-    CommandRequest,
-    PastInstant,
-    RequestRunner,
-    RolloutName,
-    build_runner,
-)
+from rollout.cli.rollout_options import ActorName, PastInstant, RolloutName
+from rollout.cli.runner import CommandRequest, RequestRunner, build_runner
 from rollout.services.policies.rules_plan import load_rules_plan, propose_rules
 
 rules_app = typer.Typer(no_args_is_help=True)
@@ -36,7 +31,9 @@ def plan_rules(rollout: RolloutName, server: ServerUrl = None, as_json: JsonFlag
     request = CommandRequest(
         "GET",
         build_path(rollout, "rules"),
-        lambda context: load_rules_plan(context.service, context.caller, rollout, at=context.at),
+        lambda context: load_rules_plan(
+            build_local_service(context.database), context.caller, rollout, at=context.at
+        ),
     )
     (plan,) = RequestRunner(server).run(request)
     print_answer(plan, plan["text"], as_json=as_json)
@@ -59,7 +56,11 @@ def propose_newest_rules(
         "POST",
         build_path(rollout, "rules"),
         lambda context: propose_rules(
-            context.service, context.caller, rollout, evidence_hash, at=context.at
+            build_local_service(context.database),
+            context.caller,
+            rollout,
+            evidence_hash,
+            at=context.at,
         ),
         {"evidence_hash": evidence_hash},
     )

@@ -14,9 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli.erasures import export_user
+from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag, print_warnings
-from rollout.cli.runner import is_second_factor_required, open_database
+from rollout.cli.second_factor_setting import is_second_factor_required
+from rollout.cli.user_export import export_user
 from rollout.core.scope.permissions import ADMIN, AssignedRole, Caller
 from rollout.services.access import authenticator_codes, keys, users
 from rollout.services.access.keys import TOKEN_BYTES, write_token

@@ -10,9 +10,11 @@ import typer
 from pydantic_core import to_jsonable_python
 
 from rollout.cli.errors import get_text_width
+from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.progress import show_progress
-from rollout.cli.runner import LOCAL_READER, RolloutName, open_database
+from rollout.cli.rollout_options import RolloutName
+from rollout.cli.runner import LOCAL_READER
 from rollout.reports.pages.comparison_text import render_table
 from rollout.services.what_if.closed_cases import SPANS, WhatIfRequest, load_what_if_inputs
 from rollout.services.what_if.comparison import WhatIfResult, compare_policies

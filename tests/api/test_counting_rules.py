@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.cli.output import format_proposal_details
+from rollout.cli.status_text import format_proposal_details
 from rollout.core.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import (

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.cli.output import format_proposal_details
+from rollout.cli.status_text import format_proposal_details
 from rollout.client.client import build_assignment_fields
 from rollout.client.local_scope import parse_snapshot
 from rollout.core.calendar.sites import Cell

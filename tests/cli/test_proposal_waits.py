@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.cli.output import format_proposal_details, format_proposals
+from rollout.cli.status_text import format_proposal_details, format_proposals
 from rollout.core.scope.proposal_holds import ProposalHold
 from rollout.reports.text.state_text import describe_hold
 from tests.factories import NOON

@@ -14,7 +14,6 @@ from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.core.scope.renames import merge_training_cutoffs
 from rollout.core.scope.scope import Scope
-from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.new_versions import find_first_names
 from rollout.store.database.rollouts import Rollout, Rollouts
 from rollout.store.database.session import Transaction
@@ -201,4 +200,7 @@ def _build_state(
 @lru_cache(maxsize=64)
 def parse_stored_policy(text: str) -> Policy:
     """Parse a stored policy, which was valid when it was stored."""
+    # imported here: Pydantic takes a tenth of a second, and not every command reads a policy
+    from rollout.formats.policy.reader import parse_policy  # noqa: PLC0415
+
     return parse_policy(text)

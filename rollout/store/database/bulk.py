@@ -17,6 +17,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     BindParameter,
     Column,
@@ -29,16 +30,14 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 
 from rollout.store.database.session import Transaction
 
 if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.engine import Compiled
 
-EngineInsert = postgresql.Insert | sqlite.Insert
 RowValues = tuple[Any, ...]
 IGNORE_CONFLICTS: Final = "on conflict do nothing"
 """Suffix that inserts only rows with new keys, without returning them."""
@@ -50,10 +49,15 @@ _compiled: dict[tuple[str, Executable], tuple[str, Mapping[str, Any], tuple[str,
 """By engine and statement: its SQL, its own values and their order on SQLite."""
 
 
-def build_insert(engine: str, table: Table) -> EngineInsert:
+def build_insert(engine: str, table: Table) -> "postgresql.Insert | sqlite.Insert":
     """Return the engine's own insert statement, which supports `on conflict`."""
+    # imported here: the dialect of the other engine would be a tenth of a command's start
     if engine == "sqlite":
+        from sqlalchemy.dialects import sqlite  # noqa: PLC0415
+
         return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415
+
     return postgresql.insert(table)
 
 

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from rollout.cli.output import format_incidents
+from rollout.cli.status_text import format_incidents
 from rollout.core.scope.commands import AcknowledgeIncident, Actor, OpenIncident
 from rollout.core.scope.incidents import EFFECTS, MAX_OPEN_INCIDENTS, SINGLE_INCIDENTS
 from rollout.core.scope.permissions import AssignedRole, Caller

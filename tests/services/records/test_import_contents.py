@@ -5,7 +5,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from rollout.cli.replay import parse_version_content
+from rollout.cli.record_options import parse_version_content
 from rollout.core.scope.commands import Actor
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state

@@ -1,16 +1,14 @@
-"""Commands of a live rollout: apply a policy, import records, tick."""
+"""`rollout import`: import recorded files into a live rollout."""
 
 import json
-import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from rollout.cli.channels import list_configured_names
-from rollout.cli.errors import print_refusals
-from rollout.cli.output import JsonFlag, format_changes, format_event, print_answer
+from rollout.cli.local_database import open_database
+from rollout.cli.output import JsonFlag
 from rollout.cli.record_options import (
     ActionsFile,
     CasesFile,
@@ -19,31 +17,16 @@ from rollout.cli.record_options import (
     DecisionsFile,
     OutcomesFile,
     PlantedFile,
-    PolicyFile,
     PredictionsFile,
     TrainingCutoffs,
     VersionContents,
+    parse_training_cutoff,
+    parse_version_content,
 )
-from rollout.cli.remote import ServerUrl, build_path
-from rollout.cli.replay import parse_salt, parse_training_cutoff, parse_version_content
-from rollout.cli.runner import (
-    ActorName,
-    CommandRequest,
-    LocalContext,
-    PastInstant,
-    RolloutName,
-    build_runner,
-    open_database,
-    parse_instant,
-)
-from rollout.core.errors import RefusalError
-from rollout.formats.policy.reader import read_policy
+from rollout.cli.rollout_options import RolloutName
 from rollout.formats.records.files import RecordPaths
 from rollout.services.access.users import load_local_caller
-from rollout.services.engine.command_handler import Event, build_command_result
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker
-from rollout.services.policies.policies import preview_policy, put_policy
 from rollout.services.records.import_vouching import (
     build_senders,
     compute_digest,
@@ -66,68 +49,6 @@ UNUSED_ROWS = "unreadable_or_repeated"
 ImporterName = Annotated[
     str, typer.Option("--by", help="the user who vouches for the times in the files")
 ]
-
-
-def apply(
-    policy: PolicyFile,
-    by: ActorName = "",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="print what would change, and change nothing")
-    ] = False,
-    server: ServerUrl = None,
-    at: PastInstant = None,
-    salt: Annotated[
-        str | None,
-        typer.Option(help="hex salt of a new rollout, local database only (default: random)"),
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Apply a policy. A new one creates the rollout; a looser one becomes a proposal.
-
-    Evidence counts from then on. To import recorded history, create the rollout with `--at` set to
-    a time before it.
-
-    Example: `rollout apply policy.yaml --by ana --at 2026-09-01T00:00Z`
-
-    On a service: `ROLLOUT_API_KEY=ro_… rollout apply policy.yaml --server URL`
-    """
-    with print_refusals():
-        rollout_name, text = read_policy(policy).rollout, policy.read_text(encoding="utf-8")
-        salt_bytes = None if salt is None else parse_salt(salt)
-        configured_names = None if server else list_configured_names()
-        if salt_bytes and server:
-            raise RefusalError(
-                "--salt works on the local database only; leave it out with --server"
-            )
-    runner = build_runner(server, by, None, at)
-    if dry_run:
-
-        def preview(context: LocalContext) -> Any:
-            return preview_policy(
-                context.service, context.caller, text, at=context.at, channels=configured_names
-            )
-
-        (result,) = runner.run(CommandRequest("POST", "/v1/plan", preview, text=text))
-        print_answer(
-            result, "\n".join([format_changes(result), *result["warnings"]]), as_json=as_json
-        )
-        return
-
-    def run_locally(context: LocalContext) -> Any:
-        return put_policy(
-            context.database,
-            context.caller,
-            rollout_name,
-            text,
-            at=context.at,
-            salt=salt_bytes,
-            channels=configured_names,
-        )
-
-    (result,) = runner.run(
-        CommandRequest("PUT", build_path(rollout_name, "policy"), run_locally, text=text)
-    )
-    print_answer(result, "\n".join([result["text"], *result["warnings"]]), as_json=as_json)
 
 
 def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
@@ -207,34 +128,3 @@ def _warn_of_early_cases(cases: int, made_at: datetime) -> None:
             "`rollout apply --at` set to a time before them",
             err=True,
         )
-
-
-def tick(rollout: RolloutName, at: PastInstant = None, as_json: JsonFlag = False) -> None:
-    """Count new evidence and widen or narrow, on the local database, for one slot.
-
-    `rollout serve` ticks by itself. Without a service, run this once a slot, by cron or a timer;
-    a second tick in a slot changes nothing. Missed slots are made up for in the next tick. The
-    database is ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db), even if ROLLOUT_SERVER is set.
-
-    Example: `rollout tick ramps`
-    """
-    with open_database() as database:
-        events = Ticker(database, rollout, f"cli-{secrets.token_hex(4)}").tick(parse_instant(at))
-        result = None if events is None else build_command_result(database, rollout, events)
-    if result is None:
-        typer.echo(
-            "[]"
-            if as_json
-            else "nothing to do: this slot is done, or another process is working on it"
-        )
-        return
-    _print_events(result.events, as_json=as_json)
-
-
-def _print_events(events: tuple[Event, ...], *, as_json: bool) -> None:
-    rows = [
-        {"at": event.at.isoformat(), "kind": event.kind, "by": event.by, "body": event.body}
-        for event in events
-    ]
-    text = "\n".join(format_event(row) for row in rows)
-    print_answer(rows, text or "nothing changed", as_json=as_json)

@@ -1,0 +1,83 @@
+"""`rollout apply`: apply a policy to a live rollout."""
+
+from typing import Annotated, Any
+
+import typer
+
+from rollout.cli.channels import list_configured_names
+from rollout.cli.errors import print_refusals
+from rollout.cli.local_service import build_local_service
+from rollout.cli.output import JsonFlag, format_changes, print_answer
+from rollout.cli.policy_options import PolicyFile, parse_salt
+from rollout.cli.remote import ServerUrl, build_path
+from rollout.cli.rollout_options import ActorName, PastInstant
+from rollout.cli.runner import CommandRequest, LocalContext, build_runner
+from rollout.core.errors import RefusalError
+from rollout.formats.policy.reader import read_policy
+from rollout.services.policies.policies import preview_policy, put_policy
+
+
+def apply(
+    policy: PolicyFile,
+    by: ActorName = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print what would change, and change nothing")
+    ] = False,
+    server: ServerUrl = None,
+    at: PastInstant = None,
+    salt: Annotated[
+        str | None,
+        typer.Option(help="hex salt of a new rollout, local database only (default: random)"),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Apply a policy. A new one creates the rollout; a looser one becomes a proposal.
+
+    Evidence counts from then on. To import recorded history, create the rollout with `--at` set to
+    a time before it.
+
+    Example: `rollout apply policy.yaml --by ana --at 2026-09-01T00:00Z`
+
+    On a service: `ROLLOUT_API_KEY=ro_… rollout apply policy.yaml --server URL`
+    """
+    with print_refusals():
+        rollout_name, text = read_policy(policy).rollout, policy.read_text(encoding="utf-8")
+        salt_bytes = None if salt is None else parse_salt(salt)
+        configured_names = None if server else list_configured_names()
+        if salt_bytes and server:
+            raise RefusalError(
+                "--salt works on the local database only; leave it out with --server"
+            )
+    runner = build_runner(server, by, None, at)
+    if dry_run:
+
+        def preview(context: LocalContext) -> Any:
+            return preview_policy(
+                build_local_service(context.database),
+                context.caller,
+                text,
+                at=context.at,
+                channels=configured_names,
+            )
+
+        (result,) = runner.run(CommandRequest("POST", "/v1/plan", preview, text=text))
+        print_answer(
+            result, "\n".join([format_changes(result), *result["warnings"]]), as_json=as_json
+        )
+        return
+
+    def run_locally(context: LocalContext) -> Any:
+        return put_policy(
+            context.database,
+            context.caller,
+            rollout_name,
+            text,
+            at=context.at,
+            salt=salt_bytes,
+            channels=configured_names,
+        )
+
+    (result,) = runner.run(
+        CommandRequest("PUT", build_path(rollout_name, "policy"), run_locally, text=text)
+    )
+    print_answer(result, "\n".join([result["text"], *result["warnings"]]), as_json=as_json)

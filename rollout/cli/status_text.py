@@ -1,0 +1,172 @@
+"""Format what commands read for a terminal: status, proposals, incidents."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rollout.cli.output import JsonObject
+from rollout.reports.text.guard_text import format_guard_reason
+from rollout.reports.text.source_text import (
+    CountedOutcomeSource,
+    CountedSource,
+    describe_outcome_sources,
+    describe_sources,
+)
+from rollout.reports.text.state_text import describe_unopened_incidents
+from rollout.reports.text.value_text import WEIGHTED_TEXT
+
+FROZEN_LOG_E_PATTERN = re.compile(
+    r"log E (?P<log_e>-?[\d.]+) of (?P<needed>[\d.]+)"
+    r"(?: over blocks [\d+ ]+| over sites [^()]+|(?P<audits> over audits [\d+. ]+))?"
+    r" \(risk (?P<risk>[\d.e+-]+)\)$"
+)
+UNOPENED_FIELDS = ("kind", "site", "window", "unopened")
+
+
+def format_status(rollout_status: JsonObject) -> str:
+    """Return a status as text: cells with their next steps, proposals and stops."""
+    return "\n".join(_iterate_status_lines(rollout_status))
+
+
+def _iterate_status_lines(rollout_status: JsonObject) -> Iterator[str]:
+    rollout_overview = rollout_status["rollout"]
+    counting_text = (
+        f"last tick {rollout_overview['ticked_at'] or 'never'}, {rollout_overview['pending']:,}"
+        " units not counted yet"
+    )
+    yield (
+        f"{rollout_overview['name']}: policy {rollout_overview['policy']}, ledger revision"
+        f" {rollout_overview['revision']}, {counting_text}"
+    )
+    if rollout_overview["undelivered"]:
+        yield (
+            f"  {rollout_overview['undelivered']} undelivered: see `rollout deliveries"
+            f" {rollout_overview['name']}`"
+        )
+    yield from _iterate_cell_lines(rollout_status["cells"])
+    for proposal in rollout_status["proposals"]:
+        yield from _format_proposal(proposal)
+    for stop in rollout_status["stops"]["items"]:
+        cells = ", ".join(_format_cell_name(cell) for cell in stop["cells"])
+        drill = " (a drill)" if stop["drill"] else ""
+        yield f"  {stop['id']}: stopped by {stop['by']}{drill}: {cells}"
+
+
+def _iterate_cell_lines(cells: Iterable[JsonObject]) -> Iterator[str]:
+    """Yield the state and next step of cells; cells that are equal share their lines."""
+    names_by_text: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        key = (_format_cell_state(cell), cell["next_step"])
+        names_by_text.setdefault(key, []).append(_format_cell_name(cell))
+    for (state, next_step), names in names_by_text.items():
+        yield f"  {', '.join(names)}: {state}"
+        yield f"      {next_step}"
+
+
+def _format_cell_name(cell: JsonObject) -> str:
+    return f"{cell['site']} · {cell['window']}"
+
+
+def _format_cell_state(cell: JsonObject) -> str:
+    version_text = f" by {cell['version']}" if cell["version"] else ""
+    withholding_texts = (
+        [f"suspended by {', '.join(cell['suspended_by'])}"] if cell["suspended_by"] else []
+    )
+    withholding_texts += ["stopped"] if cell["stops"] else []
+    withholding_texts += [f"until {cell['until']}"] if cell["until"] else []
+    floor = cell.get("confidence_floor")  # services before floors lack it
+    floor_texts = [f"for cases of confidence {floor:g} or more"] if floor else []
+    state_text = " ".join([f"{cell['stage']}{version_text}", *floor_texts])
+    return "; ".join([state_text, *withholding_texts])
+
+
+def format_proposals(proposals: list[Any]) -> str:
+    """Return proposals as text, three lines each."""
+    lines = [line for proposal in proposals for line in _format_proposal(proposal)]
+    return "\n".join(lines) or "no proposal needs approval"
+
+
+def _format_proposal(proposal: JsonObject) -> Iterator[str]:
+    cell = _format_cell_name(proposal) if proposal["site"] else proposal["about"]
+    summary = f"{proposal['kind']} of {cell} {proposal['version']} {proposal['to']}".rstrip()
+    approvers = ", ".join(approval["by"] for approval in proposal["approvals"]) or "no one yet"
+    state = (
+        f"{proposal['state']} until {proposal['expires_at']}"
+        if proposal["state"] == "open"
+        else proposal["state"]
+    )
+    groups = proposal["required_approvals"]
+    needs = f"needs {len(groups)} approval{'s' if len(groups) != 1 else ''} ({', '.join(groups)})"
+    yield f"  {proposal['id']}: {summary}; {needs}; approved by {approvers}; {state}"
+    yield f"      {proposal['allows']}"
+    for wait in proposal.get("waits_for", ()):
+        yield f"      waits for the {wait['text']}"
+    yield f"      --evidence-hash {proposal['evidence_hash']}"
+
+
+def format_proposal_details(proposal: JsonObject, *, is_caller_known: bool) -> str:
+    """Return a proposal with its frozen evidence, and why a known caller can't approve."""
+    lines = list(_format_proposal(proposal))
+    lines += [f"      {_format_reading(reading)}" for reading in proposal["readings"]]
+    if proposal.get("attempt"):
+        lines.append(f"      {proposal['attempt']}")
+    if sources := [CountedSource(**source) for source in proposal.get("sources", ())]:
+        lines.append(f"      {describe_sources(sources)}")
+    outcome_sources = [CountedOutcomeSource(**s) for s in proposal.get("outcome_sources", ())]
+    if outcome_sources:
+        lines.append(f"      {describe_outcome_sources(outcome_sources)}")
+    lines += [f"      {_format_import(evidence_import)}" for evidence_import in proposal["imports"]]
+    if proposal["closed_reason"]:
+        lines.append(f"      {proposal['closed_reason']}")
+    if is_caller_known and proposal["state"] == "open" and not proposal["can_approve"]:
+        lines.append(f"      you can't approve it: {proposal['cannot_approve_reason']}")
+    return "\n".join(lines)
+
+
+def _format_reading(reading: str) -> str:
+    """Return a frozen reading with rounded figures; the ledger keeps all digits."""
+    return FROZEN_LOG_E_PATTERN.sub(
+        lambda match: (
+            f"log E {float(match['log_e']):.2f}, needed {float(match['needed']):.2f}"
+            f"{WEIGHTED_TEXT if match['audits'] else ''} (risk {float(match['risk']) * 100:.3g} %)"
+        ),
+        reading,
+    )
+
+
+def _format_import(evidence_import: JsonObject) -> str:
+    files = ", ".join(evidence_import["files"])
+    return (
+        f"{evidence_import['cases']:,} cases are imported from {files}: "
+        f"{evidence_import['by']} vouches for when they were received, "
+        f"{evidence_import['received_since'][:10]} to {evidence_import['received_until'][:10]}"
+    )
+
+
+def format_incidents(incidents: list[Any], *, every: bool) -> str:
+    """Return incidents as text, a line each."""
+    empty_text = "no incidents" if every else "no open incidents; --all lists acknowledged ones too"
+    lines = [f"  {_format_incident(incident)}" for incident in incidents]
+    lines += dict.fromkeys(
+        f"  {describe_unopened_incidents(*(incident[name] for name in UNOPENED_FIELDS))}"
+        for incident in incidents
+        if incident["unopened"]
+    )
+    return "\n".join(lines) or empty_text
+
+
+def _format_incident(incident: JsonObject) -> str:
+    location = (
+        f", {_format_cell_name(incident)}, {incident['version']}".rstrip(", ")
+        if incident["site"]
+        else ""
+    )
+    reason = format_guard_reason(incident["reason"])
+    acknowledgement = f"; acknowledged by {incident['acknowledged_by']}: {incident['note']}".rstrip(
+        ": "
+    )
+    summary = (
+        f"{incident['id']} {incident['opened_at']} {incident['kind']}{location}:"
+        f" {incident['effect']}: {reason}"
+    )
+    return f"{summary}{acknowledgement}" if incident["acknowledged_by"] else summary

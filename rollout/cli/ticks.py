@@ -1,0 +1,42 @@
+"""`rollout tick`: count new evidence of a live rollout, and widen or narrow."""
+
+import secrets
+
+import typer
+
+from rollout.cli.local_database import open_database
+from rollout.cli.output import JsonFlag, format_event, print_answer
+from rollout.cli.rollout_options import PastInstant, RolloutName, parse_instant
+from rollout.services.engine.command_handler import Event, build_command_result
+from rollout.services.engine.ticks import Ticker
+
+
+def tick(rollout: RolloutName, at: PastInstant = None, as_json: JsonFlag = False) -> None:
+    """Count new evidence and widen or narrow, on the local database, for one slot.
+
+    `rollout serve` ticks by itself. Without a service, run this once a slot, by cron or a timer;
+    a second tick in a slot changes nothing. Missed slots are made up for in the next tick. The
+    database is ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db), even if ROLLOUT_SERVER is set.
+
+    Example: `rollout tick ramps`
+    """
+    with open_database() as database:
+        events = Ticker(database, rollout, f"cli-{secrets.token_hex(4)}").tick(parse_instant(at))
+        result = None if events is None else build_command_result(database, rollout, events)
+    if result is None:
+        typer.echo(
+            "[]"
+            if as_json
+            else "nothing to do: this slot is done, or another process is working on it"
+        )
+        return
+    _print_events(result.events, as_json=as_json)
+
+
+def _print_events(events: tuple[Event, ...], *, as_json: bool) -> None:
+    rows = [
+        {"at": event.at.isoformat(), "kind": event.kind, "by": event.by, "body": event.body}
+        for event in events
+    ]
+    text = "\n".join(format_event(row) for row in rows)
+    print_answer(rows, text or "nothing changed", as_json=as_json)
