@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rollout.core.calendar.sites import Cell
-from rollout.reports.figures.gains import GainFacts, compute_view_gains
-from rollout.services.engine.evidence_reader import EvidenceKey, load_evidence_views
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.database.session import Database
+
+if TYPE_CHECKING:
+    from rollout.reports.figures.gains import GainFacts
+    from rollout.services.engine.evidence_reader import EvidenceKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,15 @@ class Gain:
 
 
 def load_gains(
-    database: Database, state: RolloutState, keys: Iterable[EvidenceKey]
-) -> dict[EvidenceKey, tuple[Gain, ...]]:
+    database: Database, state: RolloutState, keys: "Iterable[EvidenceKey]"
+) -> "dict[EvidenceKey, tuple[Gain, ...]]":
     """Return the gains of cells and versions; empty for a policy without outcomes."""
     wanted_keys = {key for key in keys if key[0] in state.policy.cell_set}
     if not state.policy.outcomes or not wanted_keys:
         return {}
+    from rollout.reports.figures.gains import compute_view_gains
+    from rollout.services.engine.evidence_reader import load_evidence_views
+
     cells = sorted({cell for cell, _ in wanted_keys})
     views = load_evidence_views(database, state, cells)
     return {
@@ -80,7 +86,7 @@ def load_cell_gains(database: Database, state: RolloutState, cell: Cell) -> tupl
     return tuple(gain for key in keys for gain in gains.get(key, ()))
 
 
-def build_gain(facts: GainFacts) -> Gain:
+def build_gain(facts: "GainFacts") -> Gain:
     """Return a report's gain by arm."""
     return Gain(
         site=facts.site,
