@@ -41,6 +41,7 @@ SITES, VERSION = 2, "v1"
 CASES, QUESTIONS, BATCH = 50_000, 10_000, 1_000
 ANSWERING_CASES = 1_000
 MOST_PAGES, MOST_PAGES_ALIKE = 120, 2
+DEFAULT_PARTS = ("answering", "ticking")
 ANSWERING_GOAL, TICKING_GOAL, GROWTH_GOAL = 100, 170, 5  # MiB
 PASSWORD = "correct horse battery"  # noqa: S105 - of a benchmark
 COMMAND = "from rollout.cli.main import app; app()"
@@ -319,7 +320,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--cases", type=int, default=CASES, help="counted in each hour")
     options = parser.parse_args()
-    for part in options.parts or PARTS:
+    for part in options.parts or DEFAULT_PARTS:
         for line in format_figures(part, options.cases):
             print(line, flush=True)
 

@@ -44,7 +44,7 @@ JOBS = {
     "timeline": "the timeline of a cell over two years",
     "next_case": "the next review case after a key, in Chromium",
     "what_if_beside": "assignments and stops while users' comparisons work",
-    "memory": "what a replica holds at rest",
+    "memory": "what a replica holds, answering and ticking",
 }
 """The jobs by script, with what each measures."""
 SMALLER = {
