@@ -52,6 +52,7 @@ SMALLER = {
     "figures": ("--sizes", "100000", "1000000"),
     "first_tick": ("--cases", "20000", "--days", "60"),
     "ingest_postgresql": ("2000", "100"),
+    "memory": ("answering",),
     "number_reports": ("--pairs", "100000"),
     "stops_while_counting": ("--cases", "20000"),
     "timeline": ("--cases", "10"),
