@@ -37,7 +37,10 @@ Turns = dict[str, list[tuple[float, float]]]
 """CPU and wall microseconds of each turn, by what was asked."""
 
 
-def build_policy_text(count: int = SITES) -> str:
+PLAIN_RULES = "evidence: {unit: case}"
+
+
+def build_policy_text(count: int = SITES, rest: str = PLAIN_RULES) -> str:
     """Return a policy with four cells a site, in which the model decides and a tenth is audited."""
     sites = ", ".join(f"site-{number}" for number in range(count))
     windows = ", ".join(f'{{id: w{n}, hours: "{hours}"}}' for n, hours in enumerate(HOURS))
@@ -48,12 +51,12 @@ levers: [{{id: parcel, labels: [damaged, sound], answer_within: 2m, unanswered: 
 sites: [{sites}]
 windows: [{windows}]
 stages: [{{id: autonomous, audit: 10%}}]
-evidence: {{unit: case}}
+{rest}
 gates: [{{to: autonomous, require: [{{measure: agreement, at_least: 95%}}]}}]
 """
 
 
-def fill(url: str, count: int = SITES) -> list[str]:
+def fill(url: str, count: int = SITES, rest: str = PLAIN_RULES) -> list[str]:
     """Make the rollout with a grant in every cell, and machines that may ask; return their keys."""
     from rollout.core.scope.commands import Actor
     from rollout.core.scope.events import VersionFirstUsed, Widened
@@ -68,7 +71,7 @@ def fill(url: str, count: int = SITES) -> list[str]:
 
     upgrade(url)
     database, admin = Database(url), Caller("ada", role_assignments=(AssignedRole("admin"),))
-    apply_policy(database, build_policy_text(count), Actor("ada"), START, salt=bytes(32))
+    apply_policy(database, build_policy_text(count, rest), Actor("ada"), START, salt=bytes(32))
     with database.begin_write() as transaction:
         rollout_state = load_rollout_state(transaction, NAME)
         for version in ("v1", "v2"):

@@ -11,7 +11,6 @@ from api.deps import Caller, CurrentTime, Permission, RequirePermission, Service
 from api.schemas.causes import SEARCHING, Cause, build_cause, build_cause_progress
 from api.schemas.examples import LATER, NOON
 from rollout.core.errors import RefusalError
-from rollout.services.incidents.cell_causes import CauseQuery, load_cause
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cause", tags=["cells"])
 MAX_NAME_LENGTH = 200
@@ -54,6 +53,8 @@ def find_cause(
     attributes are refused with 422. Fails with 404 if there is no such cell or version. A search of
     more than a second answers 202 and goes on: send the request again after `Retry-After`.
     """
+    from rollout.services.incidents.cell_causes import CauseQuery, load_cause
+
     query = CauseQuery(
         version=cases.version,
         site=cases.site,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -10,16 +10,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, Page, build_page, decode_number, encode_number
 from api.schemas.examples import build_responses
-from rollout.reports.figures.label_issues import LabelIssue
-from rollout.reports.inputs.losses import HUMANS_DISAGREE, MAX_LISTED
-from rollout.services.divergences.top_losses import load_costliest_counted_pairs
-from rollout.services.training.cleaning import (
-    CleaningChoiceRequest,
-    load_choices,
-    load_label_issues,
-    record_work_list_exposure,
-    store_choices,
-)
+from rollout.core.records.label_cleaning import HUMANS_DISAGREE, MAX_LISTED
+
+if TYPE_CHECKING:
+    from rollout.reports.figures.label_issues import LabelIssue
+
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cleanings", tags=["training"])
 Reader = Annotated[Caller, RequirePermission(Permission.READ)]
@@ -107,7 +102,7 @@ class CleaningItem(BaseModel):
     choice: TrainingChoice | None
 
     @classmethod
-    def of(cls, item: LabelIssue) -> "CleaningItem":
+    def of(cls, item: "LabelIssue") -> "CleaningItem":
         """Return an item with its current choice."""
         fields = [name for name in cls.model_fields if name != "choice"]
         choice = None if item.choice is None else TrainingChoice.model_validate(item.choice)
@@ -216,6 +211,8 @@ def list_cleaning_items(
     cases in which they differ come last. Covers cases of the last 30 days, or from `since` to
     `until` (exclusive). Cases under review are excluded. Listed cases count as shown to you.
     """
+    from rollout.services.training.cleaning import load_label_issues, record_work_list_exposure
+
     issues = load_label_issues(service.database, caller, rollout, now, **options)
     page = build_page(issues, lambda item: item.name, after, limit)
     record_work_list_exposure(service.database, caller, rollout, page.items, now)
@@ -244,6 +241,9 @@ def list_top_losses(
     Covers all units that are evidence. The response time does not depend on their number. Cases
     under review are excluded. Listed cases count as shown to you.
     """
+    from rollout.services.divergences.top_losses import load_costliest_counted_pairs
+    from rollout.services.training.cleaning import record_work_list_exposure
+
     losses = load_costliest_counted_pairs(
         service.database, caller, rollout, now, version=version, has_choice=has_choice, limit=limit
     )
@@ -272,6 +272,8 @@ def list_training_choices(
     cannot read and choices on gold cases under review are excluded, so a page can hold fewer than
     `limit` items before the last page: continue until `next` is null.
     """
+    from rollout.services.training.cleaning import load_choices
+
     position = decode_number(after)
     choices, last = load_choices(
         service.database, caller, rollout, now, before=position, limit=limit
@@ -293,6 +295,8 @@ def record_training_choices(
     Records and evidence do not change. It is safe to retry: a choice that already applies returns
     `unchanged`. Requires the operator role.
     """
+    from rollout.services.training.cleaning import CleaningChoiceRequest, store_choices
+
     requests = [CleaningChoiceRequest(**choice.model_dump()) for choice in body.items]
     results = store_choices(service.database, caller, rollout, requests, now)
     return ChoiceResultList(items=[ChoiceResult.model_validate(result) for result in results])

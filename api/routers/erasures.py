@@ -9,9 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
-from rollout.services.erasure import name_erasure
 from rollout.services.erasure.erasure import MAX_REASON_LENGTH, ErasureRequest, ErasureResult
-from rollout.services.erasure.erasures import ERASURES
 from rollout.services.erasure.user_export import iterate_user_data
 
 router = APIRouter(tags=["erasure"])
@@ -97,6 +95,8 @@ def erase_contents(
     rejected. Repeating a request is safe; after a failure it continues. Requires the admin role for
     the whole rollout.
     """
+    from rollout.services.erasure.erasures import ERASURES
+
     request = ErasureRequest(caller, rollout, body.reason, now)
     return ERASURES[body.kind](service.database, request, body.key)
 
@@ -115,6 +115,8 @@ def erase_user(
     E-mail address, sign-ins, notes and typed reasons are deleted. This can't be undone. Requires
     the admin role.
     """
+    from rollout.services.erasure import name_erasure
+
     request = ErasureRequest(caller, "", body.reason, now)
     return name_erasure.erase_user(
         service.database,

@@ -3,7 +3,7 @@
 from datetime import datetime
 from functools import partial
 from math import log
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
@@ -20,15 +20,15 @@ from api.schemas.causes import (
 from api.schemas.examples import CELL, NOON, build_command_example, build_responses
 from api.schemas.stops import Reason
 from rollout.services.engine.command_handler import CommandResult
-from rollout.services.incidents.detector_courses import LoadedCourse, load_detector_course
-from rollout.services.incidents.incident_causes import load_incident_cause
-from rollout.services.incidents.incident_impact import load_incident_impact
 from rollout.services.incidents.incidents import (
     IncidentStatus,
     load_incident,
     load_incidents,
     record_acknowledgement,
 )
+
+if TYPE_CHECKING:
+    from rollout.services.incidents.detector_courses import LoadedCourse
 
 
 class DetectorPoint(BaseModel):
@@ -64,7 +64,7 @@ class DetectorCourseAnswer(BaseModel):
     )
 
 
-def build_course_answer(incident: str, loaded: LoadedCourse | None) -> DetectorCourseAnswer:
+def build_course_answer(incident: str, loaded: "LoadedCourse | None") -> DetectorCourseAnswer:
     """Return the answer for a loaded course."""
     if loaded is None or loaded.course is None:
         hidden = None if loaded is None else loaded.hidden or None
@@ -188,6 +188,9 @@ def find_incident_cause(
     If you may be asked for blind reviews at the site, figures move in batches. A search of more
     than a second answers 202 and goes on: send the request again after `Retry-After`.
     """
+    from rollout.services.incidents.incident_causes import load_incident_cause
+    from rollout.services.incidents.incident_impact import load_incident_impact
+
     impact = load_incident_impact(service, caller, rollout, incident, at=now)
     load = partial(load_incident_cause, service, caller, rollout, impact, at=now)
     search = request.app.state.cause_runs.find(caller, (rollout, impact.incident.id), load, at=now)
@@ -214,6 +217,9 @@ def get_detector_course(
     such course. It is hidden while a reviewer may still decide one of its cases blind, and from
     users who may be asked for blind reviews at the site.
     """
+    from rollout.services.incidents.detector_courses import load_detector_course
+    from rollout.services.incidents.incident_impact import load_incident_impact
+
     impact = load_incident_impact(service, caller, rollout, incident, at=now)
     course = load_detector_course(service, caller, rollout, impact, at=now)
     return build_course_answer(incident, course)

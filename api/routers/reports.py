@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number, encode_number
 from api.schemas.examples import build_responses
-from rollout.services.reports.visible_records import ON_DEMAND
+from rollout.services.reports.schedule import ON_DEMAND
 from rollout.store.reports.reports import MAX_NAME_LENGTH
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reports", tags=["reports"])
@@ -121,7 +121,7 @@ def list_reports(
     limit: Limit = 50,
 ) -> ReportList:
     """Return the reports without their content, newest first."""
-    from rollout.services.reports.archive import load_reports  # noqa: PLC0415 - see above
+    from rollout.services.reports.archive import load_reports
 
     reports = load_reports(
         service.database,
@@ -156,8 +156,8 @@ def create_report(
     Returns 201 with a new version, or 200 with the latest version if nothing has changed. Cases
     that a reviewer may still decide blind are excluded.
     """
-    from rollout.services.reports.archive import request_report, summarize_report  # noqa: PLC0415 - see above
-    from rollout.services.reports.builder import ReportOptions  # noqa: PLC0415
+    from rollout.services.reports.archive import request_report, summarize_report
+    from rollout.services.reports.builder import ReportOptions
 
     options = ReportOptions(since=body.since, until=body.until, view=body.view)
     report = request_report(service.database, caller, rollout, body.name, options, now)
@@ -204,7 +204,7 @@ def get_report(
     assigned later are removed; `Rollout-Withheld-Rows` has their number. After you read a report,
     you get no gold cases from before the end of its time span.
     """
-    from rollout.services.reports.archive import format_report, load_report  # noqa: PLC0415 - see above
+    from rollout.services.reports.archive import format_report, load_report
 
     number = report if 0 < report <= MAX_NUMBER else 0
     report_view = load_report(service.database, caller, rollout, number, now)

@@ -1,16 +1,17 @@
 """Training rows and their manifest."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from rollout.reports.figures.label_sources import HUMAN_SOURCES
-from rollout.reports.figures.training import TrainingExport, build_manifest_values, format_rows
-from rollout.services.training.training import TrainingOptions
-from rollout.services.training.training import export_training_rows as build_training_export
+
+if TYPE_CHECKING:
+    from rollout.reports.figures.training import TrainingExport
+    from rollout.services.training.training import TrainingOptions
+
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/training", tags=["training"])
 Form = Literal["jsonl", "csv", "parquet"]
@@ -102,7 +103,10 @@ Instant = Annotated[AwareDatetime | None, Query(examples=["2027-05-01T00:00:00Z"
 
 def _get_options(
     source: Sources = None, since: Instant = None, until: Instant = None
-) -> TrainingOptions:
+) -> "TrainingOptions":
+    from rollout.reports.figures.label_sources import HUMAN_SOURCES
+    from rollout.services.training.training import TrainingOptions
+
     return TrainingOptions(tuple(source or HUMAN_SOURCES), since, until)
 
 
@@ -111,12 +115,14 @@ def _build_export(
     service: ServiceDependency,
     caller: Reader,
     now: CurrentTime,
-    options: Annotated[TrainingOptions, Depends(_get_options)],
-) -> TrainingExport:
+    options: Annotated["TrainingOptions", Depends(_get_options)],
+) -> "TrainingExport":
+    from rollout.services.training.training import export_training_rows as build_training_export
+
     return build_training_export(service.database, caller, rollout, options, now)
 
 
-RequestedExport = Annotated[TrainingExport, Depends(_build_export)]
+RequestedExport = Annotated["TrainingExport", Depends(_build_export)]
 
 
 @router.get(
@@ -134,6 +140,8 @@ def export_training_rows(
     Each row has the label, its source and its weight. Cases under review and cases with the choice
     `drop` are excluded.
     """
+    from rollout.reports.figures.training import format_rows
+
     response = StreamingResponse(format_rows(export.rows, form), media_type=MEDIA[form])
     response.headers["ETag"] = f'"{export.manifest.sha256}"'
     response.headers["Content-Disposition"] = f'attachment; filename="training.{form}"'
@@ -145,4 +153,6 @@ def export_training_rows(
 )
 def get_training_manifest(export: RequestedExport) -> TrainingManifest:
     """Return the manifest of the rows that the same query exports."""
+    from rollout.reports.figures.training import build_manifest_values
+
     return TrainingManifest.model_validate(build_manifest_values(export.manifest))

@@ -1,18 +1,20 @@
 """Schemas of the cause of an incident."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from api.schemas.examples import LATER, NOON
-from rollout.reports.figures.incident_cause import IncidentCause, NewCaseValue, ValueFinding
-from rollout.reports.statistics.intervals import Share
 from rollout.services.incidents.cause_runs import RELOAD_SECONDS
-from rollout.services.incidents.incident_causes import LoadedCause
-from rollout.services.support.user_runs import UserRun
+
+if TYPE_CHECKING:
+    from rollout.reports.figures.incident_cause import IncidentCause, NewCaseValue, ValueFinding
+    from rollout.reports.statistics.intervals import Share
+    from rollout.services.incidents.incident_causes import LoadedCause
+    from rollout.services.support.user_runs import UserRun
 
 
 class CauseCounts(BaseModel):
@@ -135,7 +137,7 @@ SEARCHING: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def build_cause_progress(run: UserRun[LoadedCause | None]) -> JSONResponse:
+def build_cause_progress(run: "UserRun[LoadedCause | None]") -> JSONResponse:
     """Return the answer while a search works: 202, and when to ask again."""
     progress = CauseProgress(started_at=run.started_at, searches_before=run.runs_before)
     return JSONResponse(
@@ -143,14 +145,14 @@ def build_cause_progress(run: UserRun[LoadedCause | None]) -> JSONResponse:
     )
 
 
-def build_cause_answer(incident: str, loaded: LoadedCause | None) -> IncidentCauseAnswer:
+def build_cause_answer(incident: str, loaded: "LoadedCause | None") -> IncidentCauseAnswer:
     """Return the answer for a loaded cause."""
     return IncidentCauseAnswer(
         incident=incident, cause=None if loaded is None else build_cause(loaded)
     )
 
 
-def build_cause(loaded: LoadedCause) -> Cause:
+def build_cause(loaded: "LoadedCause") -> Cause:
     """Return the body of a loaded cause."""
     figures = loaded.cause
     return Cause(
@@ -172,13 +174,13 @@ def build_cause(loaded: LoadedCause) -> Cause:
     )
 
 
-def _build_counts(share: Share) -> CauseCounts:
+def _build_counts(share: "Share") -> CauseCounts:
     return CauseCounts(
         differing=share.count, judged=share.n, share=share.rate, low=share.low, high=share.high
     )
 
 
-def _build_value(finding: ValueFinding) -> CauseValue:
+def _build_value(finding: "ValueFinding") -> CauseValue:
     compared = finding.compared
     return CauseValue(
         source=compared.source,
@@ -200,7 +202,7 @@ def _build_value(finding: ValueFinding) -> CauseValue:
     )
 
 
-def _build_new_value(value: NewCaseValue) -> CauseNewValue:
+def _build_new_value(value: "NewCaseValue") -> CauseNewValue:
     return CauseNewValue(
         name=value.kind,
         value=value.value,
@@ -209,7 +211,7 @@ def _build_new_value(value: NewCaseValue) -> CauseNewValue:
     )
 
 
-def _build_gaps(figures: IncidentCause) -> list[CauseGap]:
+def _build_gaps(figures: "IncidentCause") -> list[CauseGap]:
     search = figures.search
     return [
         *(CauseGap(source=key[0], name=key[1], values=left) for key, left in search.omitted),

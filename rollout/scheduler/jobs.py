@@ -5,15 +5,17 @@ second which slots are due, and the database gives each slot to one of them. Hea
 of stops have a thread of their own (`heartbeats`), so that no job can take autonomy away.
 """
 
+import gc
 import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from hashlib import sha256
 from threading import Event, Thread
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -23,15 +25,16 @@ from rollout.scheduler.heartbeats import HeartbeatWorker
 from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
 from rollout.services.delivery.sending import ChannelMessage, MessageSender, send_in_process
 from rollout.services.engine.clock_check import CheckedClock, ClockCheck, report_clock_skew
-from rollout.services.engine.evidence_check import sample_evidence
 from rollout.services.engine.retention import delete_expired
 from rollout.services.engine.service import Service
-from rollout.services.engine.ticks import TickScheduler
 from rollout.services.ledger.checkpoints import CheckpointPublisher
 from rollout.services.notifications.kinds import URGENT_KINDS
 from rollout.services.notifications.sending import NotificationPlanner, send_due_notifications
 from rollout.services.reports.schedule import ON_INCIDENT, ReportScheduler
 from rollout.store.database.errors import DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from rollout.services.engine.ticks import TickScheduler
 
 
 class DaemonThreadExecutor(BaseExecutor):  # type: ignore[misc]
@@ -204,8 +207,7 @@ class JobScheduler:
         `owner` is the name in the claims of slots and reports. `observe_tick` gets the rollout and
         the seconds of each tick, for metrics.
         """
-        self._service, self._observe_tick = service, observe_tick
-        self._tick_runner = TickScheduler(service.database, owner)
+        self._service, self._observe_tick, self._owner = service, observe_tick, owner
         self._clock_check = ClockCheck(service.database, service.clock)
         self._heartbeat_worker = HeartbeatWorker(service, owner)
         self._report_job = DueReportJob(service, owner)
@@ -241,6 +243,14 @@ class JobScheduler:
             self._scheduler.shutdown(wait=True)
         self._heartbeat_worker.stop()
 
+    @cached_property
+    def _tick_runner(self) -> "TickScheduler":
+        """The process's tickers; the first tick loads what they count with."""
+        from rollout.services.engine.ticks import TickScheduler  # noqa: PLC0415 - see above
+
+        gc.freeze()  # as at the start: what was imported is not scanned for garbage
+        return TickScheduler(self._service.database, self._owner)
+
     def _run_tick(self) -> None:
         clock = self._clock_check.now()
         if clock.skew_text and not self._is_clock_apart:
@@ -263,6 +273,8 @@ class JobScheduler:
         self._retention_runs += 1
 
     def _check_evidence(self) -> None:
+        from rollout.services.engine.evidence_check import sample_evidence  # noqa: PLC0415
+
         reports = sample_evidence(self._service.database, self._service.clock.now())
         for name, report in reports.items():
             log.error(

@@ -14,6 +14,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
+from rollout.core.policy.planted_conditions import PLANTED_TRACK
 from rollout.core.policy.policy import Policy
 from rollout.tally.case_placement import PlacedHistory, place_cases
 from rollout.tally.decision_resolution import Frame
@@ -22,7 +23,6 @@ from rollout.tally.reviewer_checks import compute_required_reliability
 from rollout.tally.unit_values import add_unit_values
 from rollout.tally.units import TRACKS, resolve_units
 
-PLANTED_TRACK: Final = "planted"
 CASES_AT_ONCE = 125_000
 """Cases whose units are resolved together; more would need more memory, and save no time."""
 REPEATED_TEXTS = (

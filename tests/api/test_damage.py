@@ -109,7 +109,7 @@ def test_only_a_clean_check_ends_damage_as_an_event_with_name_and_reason(
     assert stored(database).damages
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(
-            "rollout.services.process.damage_search.run_health_checks", lambda *_, **__: ()
+            "rollout.services.process.health_checks.run_health_checks", lambda *_, **__: ()
         )
         assert clear_checked_damage(database, admin, "disk replaced", at=NOON) == ("bears",)
     (row,) = events(database, "DamageCleared")

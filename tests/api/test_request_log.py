@@ -14,6 +14,7 @@ from api.deps import Caller, Permission, RequirePermission
 from api.request_log import JsonFormatter, TextFormatter, build_log_config, request_id
 from rollout.scheduler import jobs
 from rollout.services.access.hashing_process import HashingProcess
+from rollout.services.engine import evidence_check
 from rollout.services.engine.evidence_report import EvidenceReport
 from rollout.settings import LOG_FORMATS as FORMS
 from rollout.settings import Settings, read_settings
@@ -94,7 +95,7 @@ def test_no_line_of_a_job_has_the_text_of_an_exception(service, lines, monkeypat
     scheduler._report_job._report_rounds = reports
     scheduler._heartbeat_worker._safety = SimpleNamespace(run_pass=lambda: (error,))
     report = EvidenceReport(faults=[str(error)], fault_count=1)
-    monkeypatch.setattr(jobs, "sample_evidence", lambda *_: {"bears": report})
+    monkeypatch.setattr(evidence_check, "sample_evidence", lambda *_: {"bears": report})
     monkeypatch.setattr(HashingProcess, "_exchange", _raise(error))
     scheduler._run_tick()
     scheduler._report_job.run()

@@ -64,7 +64,7 @@ CONSTANTS = {
     "curves": {"TURNS, BATCH": "1, 100", "PAIRS_OF_A_REPLICA": "200"},
     "ingest_postgresql": {"REQUESTS, WINDOW": "4, 2"},
     "ingest_served": {"TURNS, PAIRS, BATCHES": "1, 200, (100,)"},
-    "memory": {"SETTLING": "0.1"},
+    "memory": {"CASES, QUESTIONS, BATCH": "20, 20, 10", "DEFAULT_PARTS": '("answering",)'},
     "next_case": {"KEYS, WARM_UP": "2, 1"},
     "number_intervals": {"MANY": "1_000"},
     "operational_guards": {"DAYS, FIRST_DAY": "2, 20_000", "SEEDS": "(1,)", "DELAY_RUNS": "1"},

@@ -20,7 +20,7 @@ from api.routers.reports import Form as FileForm
 from api.routers.reports import get_report as as_api
 from rollout.core.errors import NotAllowedError, RefusalError, UnknownRolloutError
 from rollout.core.scope.permissions import Permission, require_permission
-from rollout.services.reports.visible_records import ON_DEMAND
+from rollout.services.reports.schedule import ON_DEMAND
 from rollout.services.support.user_runs import StepCallback, UserRun, UserRuns
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def _start_run(
     request: Request, visitor: Visitor, rollout: str, name: str, options: "ReportOptions"
 ) -> UserRun[str]:
     """Start making a report; the result is the path of its page."""
-    from rollout.services.reports.archive import request_report  # noqa: PLC0415 - see above
-    from rollout.services.reports.builder import ReportCallbacks  # noqa: PLC0415
+    from rollout.services.reports.archive import request_report
+    from rollout.services.reports.builder import ReportCallbacks
 
     database, caller, at = visitor.service.database, visitor.caller, visitor.at
 
@@ -133,7 +133,7 @@ def show_report_details(
     request: Request, rollout: str, report: int, visitor: CurrentVisitor
 ) -> Response:
     """Show details of a report, its formats and deliveries, without its content."""
-    from rollout.services.reports.archive import load_listed_report, load_report_deliveries  # noqa: PLC0415 - see above
+    from rollout.services.reports.archive import load_listed_report, load_report_deliveries
 
     database, number = visitor.service.database, _limit_number(report)
     listed_report = load_listed_report(database, visitor.caller, rollout, number)
@@ -169,8 +169,8 @@ def _parse_request(
     visitor: Visitor, rollout: str, form: Form
 ) -> tuple["ReportOptions", Mapping[str, str]]:
     """Parse the form; days are in the policy's timezone and end by now."""
-    from rollout.services.reports.builder import VIEWS as KNOWN  # noqa: PLC0415 - see above
-    from rollout.services.reports.builder import ReportOptions  # noqa: PLC0415
+    from rollout.services.reports.builder import VIEWS as KNOWN
+    from rollout.services.reports.builder import ReportOptions
 
     require_permission(visitor.caller, Permission.READ, rollout)
     timezone = visitor.service.state_cache.reload_rollout(rollout).state.policy.timezone
@@ -206,7 +206,7 @@ def _render_reports(
     typed: Mapping[str, str] | None = None,
     errors: Mapping[str, str] | None = None,
 ) -> Response:
-    from rollout.services.reports.archive import load_report_page  # noqa: PLC0415 - see above
+    from rollout.services.reports.archive import load_report_page
 
     report_page = load_report_page(
         visitor.service.database, visitor.caller, before=decode_number(after), limit=PAGE_SIZE

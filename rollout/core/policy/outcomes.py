@@ -4,7 +4,7 @@ A stage divides its units at random between an arm of the model and one of peopl
 brings beyond people is the gain, in the outcome's unit.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -110,3 +110,9 @@ def describe_objective(objective: str, outcomes: Iterable[OutcomeRule]) -> str:
 def find_outcome(outcomes: Iterable[OutcomeRule], outcome_id: str) -> OutcomeRule | None:
     """Return the outcome with an id, or None."""
     return next((outcome for outcome in outcomes if outcome.id == outcome_id), None)
+
+
+def describe_unknown_outcome(name: str, outcomes: Sequence[str]) -> str:
+    """Return the error for an outcome that the policy lacks."""
+    listed = ", ".join(outcomes) or "none"
+    return f"values have no {name!r}; the policy's outcomes: {listed}"

@@ -12,6 +12,7 @@ from rollout.core.policy.label_sets import split_label_set
 from rollout.core.policy.measures import MISSING, Condition, UnitClass
 
 PLANTED: Final = "planted"
+PLANTED_TRACK: Final = "planted"  # of counted units
 PLANTED_MEASURES: Final = ("agreement", "recall")
 """Measures that don't depend on how often a label is planted; precision and cost do."""
 PLANTED_TERMS: Final = ", not of those that occur, missing decisions counted against it,"

@@ -15,6 +15,10 @@ from rollout.core.records.reviews import check_decision
 RELABEL, DROP, KEEP = "relabel", "drop", "keep"
 CHOICES = (RELABEL, DROP, KEEP)
 MAX_REASON_LENGTH = 1_000  # characters
+HUMANS_DISAGREE = "people said otherwise"
+"""Kind of a loss stored while counting, before thresholds, outcomes and other decisions exist."""
+
+MAX_LISTED = 20  # suspicious labels of each kind, version and lever
 
 LabelKey = tuple[str, str]  # case key, lever
 

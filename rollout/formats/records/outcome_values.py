@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from rollout.core.policy.outcomes import describe_unknown_outcome
 from rollout.formats.records.column_map import ColumnError
 
 if TYPE_CHECKING:
@@ -36,12 +37,6 @@ def expand_values(file: str, cells: pl.DataFrame, outcomes: Sequence[str]) -> pl
     return expanded.with_columns(
         pl.Series(name, values, dtype=pl.String) for name, values in columns.items()
     )
-
-
-def describe_unknown_outcome(name: str, outcomes: Sequence[str]) -> str:
-    """Return the error for an outcome that the policy lacks."""
-    listed = ", ".join(outcomes) or "none"
-    return f"values have no {name!r}; the policy's outcomes: {listed}"
 
 
 def _parse_values(file: str, text: str | None) -> Mapping[str, str | None]:

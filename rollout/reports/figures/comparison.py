@@ -5,9 +5,7 @@ The same figures as in `agreement`, for independent pairs: counts don't contain 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import polars as pl
+from typing import TYPE_CHECKING, Any
 
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import AGREE, FAILED
@@ -18,14 +16,17 @@ from rollout.reports.figures.confusion import (
     build_matrix_from_counts,
     compute_label_figures_from_counts,
 )
-from rollout.reports.inputs.counted import COUNT_COLUMN, KEY_COLUMNS
-from rollout.reports.inputs.pairs import compare_pairs
+from rollout.reports.inputs.count_columns import COUNT_COLUMN, KEY_COLUMNS
 from rollout.reports.statistics.chance_agreement import (
     MIN_RARE_CASES,
     AgreementCoefficient,
     compute_kappa_and_ac1,
 )
 from rollout.reports.statistics.intervals import Share, compute_missing_bounds, compute_share
+
+if TYPE_CHECKING:
+    import polars as pl
+
 
 UNDER, OVER = "under", "over"  # as units are counted
 
@@ -109,7 +110,7 @@ class Comparison:
 
 
 def compute_comparisons(
-    table: pl.DataFrame,
+    table: "pl.DataFrame",
     lever: Lever | None = None,
     *,
     has_labels: bool = True,
@@ -133,8 +134,10 @@ def compute_comparisons(
 
 
 def _compute_comparison(
-    part: pl.DataFrame, lever: Lever | None, *, has_labels: bool, has_numbers: bool
+    part: "pl.DataFrame", lever: Lever | None, *, has_labels: bool, has_numbers: bool
 ) -> Comparison:
+    import polars as pl
+
     answered = part.with_columns(pl.col("model").fill_null(FAILED))
     unreviewed = answered.filter(pl.col("human").is_null())
     reviewed = _add_costs(answered.filter(pl.col("human").is_not_null()), lever)
@@ -169,8 +172,10 @@ def _compute_comparison(
     )
 
 
-def _add_costs(reviewed: pl.DataFrame, lever: Lever | None) -> pl.DataFrame:
+def _add_costs(reviewed: "pl.DataFrame", lever: Lever | None) -> "pl.DataFrame":
     """Add cost and actions to each pair; unchanged without a lever of labels."""
+    from rollout.reports.inputs.pairs import compare_pairs
+
     if lever is None or lever.number is not None:
         return reviewed
     costs = compare_pairs(lever, reviewed).drop("agrees")
@@ -180,16 +185,20 @@ def _add_costs(reviewed: pl.DataFrame, lever: Lever | None) -> pl.DataFrame:
     )  # a fixed order makes sums of costs reproducible to the last digit
 
 
-def _sum_pairs(reviewed: pl.DataFrame) -> pl.DataFrame:
+def _sum_pairs(reviewed: "pl.DataFrame") -> "pl.DataFrame":
+    import polars as pl
+
     return reviewed.group_by("human", "model").agg(pl.col(COUNT_COLUMN).sum())
 
 
-def _compute_agreement(reviewed: pl.DataFrame) -> Share:
+def _compute_agreement(reviewed: "pl.DataFrame") -> Share:
+    import polars as pl
+
     agreeing = reviewed.filter(pl.col("human") == pl.col("model"))
     return compute_share(int(agreeing[COUNT_COLUMN].sum()), int(reviewed[COUNT_COLUMN].sum()))
 
 
-def _compute_mean_cost(reviewed: pl.DataFrame) -> float | None:
+def _compute_mean_cost(reviewed: "pl.DataFrame") -> float | None:
     n = int(reviewed[COUNT_COLUMN].sum())
     return (
         float((reviewed["cost"] * reviewed[COUNT_COLUMN]).sum()) / n
@@ -198,18 +207,22 @@ def _compute_mean_cost(reviewed: pl.DataFrame) -> float | None:
     )
 
 
-def _count_by_label(unreviewed: pl.DataFrame) -> dict[str, int]:
+def _count_by_label(unreviewed: "pl.DataFrame") -> dict[str, int]:
+    import polars as pl
+
     return dict(
         unreviewed.group_by("model").agg(pl.col(COUNT_COLUMN).sum()).sort("model").iter_rows()
     )
 
 
-def _build_action_matrix(reviewed: pl.DataFrame, lever: Lever) -> ConfusionMatrix:
+def _build_action_matrix(reviewed: "pl.DataFrame", lever: Lever) -> ConfusionMatrix:
     actions = reviewed.select("human_action", "model_action", COUNT_COLUMN)
     return add_costs(build_matrix_from_counts(actions, lever.actions), lever)
 
 
-def _compute_cells(reviewed: pl.DataFrame, *, has_labels: bool) -> Iterator[CellAgreement]:
+def _compute_cells(reviewed: "pl.DataFrame", *, has_labels: bool) -> Iterator[CellAgreement]:
+    import polars as pl
+
     label_counts = _count_labels_by_cell(reviewed)
     sums = pl.col(name for name in label_counts.columns if name in {"said", "agreed", "cost"}).sum()
     chance = (pl.col("said") * pl.col("given")).sum().alias("chance")
@@ -222,12 +235,14 @@ def _compute_cells(reviewed: pl.DataFrame, *, has_labels: bool) -> Iterator[Cell
             yield _build_cell(row, has_labels=has_labels)
 
 
-def _count_labels_by_cell(reviewed: pl.DataFrame) -> pl.DataFrame:
+def _count_labels_by_cell(reviewed: "pl.DataFrame") -> "pl.DataFrame":
     """Return how often humans and the model gave each label in each cell.
 
     Columns: `CELL_COLUMNS`, label, said (by humans), agreed (of these), cost if known, given (by
     the model).
     """
+    import polars as pl
+
     n = pl.col(COUNT_COLUMN).cast(pl.Int64)
     human_columns = {"said": n, "agreed": pl.when(pl.col("human") == pl.col("model")).then(n)}
     if "cost" in reviewed.columns:

@@ -8,7 +8,7 @@ hold a gate that the evidence opens.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import ceil, inf, isfinite
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -28,19 +28,19 @@ from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.core.statistics.evidence import Floats, count_further_agreements
 from rollout.core.statistics.opening_simulation import find_cheapest_effort
-from rollout.reports.figures.evidence_facts import compute_daily_rate
-from rollout.reports.figures.next_step import describe_pause, find_successor
 from rollout.reports.figures.opening_times import (
     NoOpeningTimesError,
     OpeningTimes,
     count_required_units,
     simulate_gate,
 )
-from rollout.reports.inputs.evidence_paths import find_open_stage_level
-from rollout.reports.inputs.gate_progress import StatePeriod
-from rollout.reports.inputs.inputs import CellVersion, ReportInputs
-from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_before
+
+if TYPE_CHECKING:
+    from rollout.reports.inputs.gate_progress import StatePeriod
+    from rollout.reports.inputs.inputs import CellVersion, ReportInputs
+    from rollout.tally.evidence_view import EvidenceView
+
 
 HOPELESS_CHANCE: Final = 0.05
 """A cell that ever opens with a smaller chance is called hopeless."""
@@ -161,8 +161,8 @@ class _Candidate:
 
 
 def compute_review_plan(
-    inputs: ReportInputs,
-    state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
+    inputs: "ReportInputs",
+    state_periods: "Mapping[CellVersion, tuple[StatePeriod, ...]]",
     decisions: int = DEFAULT_DECISIONS,
 ) -> ReviewPlan:
     """Return what each cell needs for its next stage, in the cheapest order.
@@ -210,7 +210,9 @@ def _plan_decisions(candidates: list[_Candidate], decisions: int) -> Iterator[Ce
         yield replace(row, planned=planned, opening_chance=chance)
 
 
-def _can_widen(key: CellVersion, scope: Scope, policy: Policy) -> bool:
+def _can_widen(key: "CellVersion", scope: Scope, policy: Policy) -> bool:
+    from rollout.reports.figures.next_step import find_successor
+
     cell, version = key
     is_retired = version in scope.versions and scope.versions[version].retired
     is_watched = version in policy.watched_versions
@@ -218,9 +220,11 @@ def _can_widen(key: CellVersion, scope: Scope, policy: Policy) -> bool:
 
 
 def _list_candidates(
-    key: CellVersion, period: StatePeriod, scope: Scope, inputs: ReportInputs
+    key: "CellVersion", period: "StatePeriod", scope: Scope, inputs: "ReportInputs"
 ) -> Iterator[_Candidate]:
     """Yield what a version may open next in its cell: a stage at each confidence floor."""
+    from rollout.reports.figures.next_step import describe_pause
+
     (cell, version), policy = key, inputs.policy
     # another version's attempt changes the next share without a period of this one
     period = replace(period, state=scope.get_cell_state(cell, version))
@@ -231,9 +235,11 @@ def _list_candidates(
 
 
 def _list_steps(
-    cell: Cell, period: StatePeriod, scope: Scope, inputs: ReportInputs
+    cell: Cell, period: "StatePeriod", scope: Scope, inputs: "ReportInputs"
 ) -> list[WideningStep]:
     """Return what may open next; a challenger has to meet the holder's floor."""
+    from rollout.reports.inputs.evidence_paths import find_open_stage_level
+
     if not period.other_stage_level:
         return list_widening_steps(inputs.policy, period.state, inputs.last)
     holder = scope.get_holder(cell)
@@ -243,8 +249,14 @@ def _list_steps(
 
 
 def _build_candidate(
-    view: EvidenceView, period: StatePeriod, step: WideningStep, inputs: ReportInputs, pause: str
+    view: "EvidenceView",
+    period: "StatePeriod",
+    step: WideningStep,
+    inputs: "ReportInputs",
+    pause: str,
 ) -> _Candidate:
+    from rollout.reports.figures.evidence_facts import compute_daily_rate
+
     policy, slot = inputs.policy, find_slot_before(inputs.last, inputs.policy.tick)
     gate = policy.find_gate(step.stage_level, view.cell)
     assert gate is not None  # noqa: S101 - a reachable stage has one

@@ -12,7 +12,9 @@ import polars as pl
 from rollout.core.policy.label_sets import PAIR_SIGN, SEPARATOR, is_label_set
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import AGREE, FAILED, OUTSIDE
-from rollout.reports.inputs.losses import MAX_LISTED, MIN_PROBABILITY
+from rollout.core.records.label_cleaning import MAX_LISTED
+from rollout.reports.inputs.count_columns import COUNT_COLUMN, KEY_COLUMNS
+from rollout.reports.inputs.losses import MIN_PROBABILITY
 from rollout.reports.inputs.pairs import compare_pairs
 from rollout.tally.number_answers import (
     NUMBER_PATTERN,
@@ -23,8 +25,6 @@ from rollout.tally.number_answers import (
 )
 from rollout.tally.units import UNLISTED
 
-KEY_COLUMNS = ("version", "lever", "site", "window", "human", "model")
-COUNT_COLUMN = "n"
 PAIR_COLUMNS = ("case_key", *KEY_COLUMNS, "confidence")
 """Possible columns of pairs; human and model are required."""
 

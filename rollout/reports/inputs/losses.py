@@ -19,6 +19,7 @@ from rollout.core.calendar.instants import from_micros
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
+from rollout.core.records.label_cleaning import MAX_LISTED
 from rollout.reports.inputs.label_probabilities import (
     NO_PROBABILITIES,
     StoredProbabilities,
@@ -40,10 +41,6 @@ SUSPECTED_HUMAN_ERROR = "suspected human error"
 UNSURE = "model unsure and different"
 CONFIDENT_KINDS = (CONFIDENT_WRONG, REVIEWERS_SPLIT, SUSPECTED_HUMAN_ERROR)
 KINDS = (*CONFIDENT_KINDS, UNSURE)
-HUMANS_DISAGREE = "people said otherwise"
-"""Kind of a loss stored while counting, before thresholds, outcomes and other decisions exist."""
-
-MAX_LISTED = 20  # of each kind, version and lever
 MIN_PROBABILITY = 1e-6  # lower limit: records have at most six digits
 ROUNDING_TOLERANCE = 1e-9  # a mean of equal confidences can exceed them by rounding
 NO_CONFIDENCES = "no confidences were sent"

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from rollout.core.calendar.sites import SHADOW
+from rollout.core.records.label_cleaning import HUMANS_DISAGREE
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.naive_baselines import NaiveOpening
-from rollout.reports.inputs.losses import HUMANS_DISAGREE, REVIEWERS_SPLIT, UNSURE
+from rollout.reports.inputs.losses import REVIEWERS_SPLIT, UNSURE
 from rollout.reports.pages.floor_text import count_events
 from rollout.reports.pages.number_charts import choose_differences
 from rollout.reports.pages.report_tiles import describe_stage_changes, select_agreements

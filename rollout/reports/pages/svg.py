@@ -202,7 +202,7 @@ def draw_svg(spec: Mapping[str, Any], prefix: str, title: str, description: str)
         description: accessible description.
     """
     try:
-        import vl_convert  # noqa: PLC0415 - an extra: without it reports keep their tables
+        import vl_convert
     except ImportError:
         return None
     full_spec = {"$schema": SCHEMA, "config": CONFIG, "padding": PADDING, **spec}

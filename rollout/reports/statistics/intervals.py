@@ -6,9 +6,9 @@ open, there is no interval and the method says why. A figure without records is 
 
 from dataclasses import dataclass
 from math import sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
@@ -18,6 +18,10 @@ from rollout.reports.statistics.effective_number import (
     UnitSums,
     compute_effective_number,
 )
+
+if TYPE_CHECKING:
+    import polars as pl
+
 
 Floats = NDArray[np.float64]
 
@@ -196,7 +200,7 @@ def compute_mean_interval(
     return largest * low, largest * high
 
 
-def compute_unit_share(rows: pl.DataFrame, success: str | pl.Expr = "agrees") -> Share:
+def compute_unit_share(rows: "pl.DataFrame", success: "str | pl.Expr" = "agrees") -> Share:
     """Return the share of rows with `success`, with an interval over column unit."""
     successes = rows[success] if isinstance(success, str) else rows.select(success).to_series()
     codes = encode_units(rows["unit"])
@@ -209,7 +213,7 @@ def compute_unit_share(rows: pl.DataFrame, success: str | pl.Expr = "agrees") ->
     return compute_clustered_share(counts[sizes > 0], sizes[sizes > 0])
 
 
-def encode_units(units: pl.Series) -> NDArray[np.int64]:
+def encode_units(units: "pl.Series") -> NDArray[np.int64]:
     """Return units as numbers in their order; integers are their own, null is 0."""
     codes = units if units.dtype.is_integer() else units.rank("dense")
     return (codes.fill_null(0) if codes.null_count() else codes).to_numpy().astype(np.int64)
@@ -330,7 +334,7 @@ def _compute_adjusted_change(
 
 
 def compute_case_difference_number(
-    units: pl.Series, differences: NDArray[np.int64]
+    units: "pl.Series", differences: NDArray[np.int64]
 ) -> EffectiveNumber:
     """Return how many independent cases a mean difference of cases is worth.
 

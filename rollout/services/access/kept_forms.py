@@ -13,9 +13,6 @@ from hashlib import sha256
 from hmac import new as hmac_new
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from rollout.services.access.keys import read_token, write_token
 from rollout.store.access.sessions import Sessions
 from rollout.store.access.users import Users
@@ -56,6 +53,8 @@ def seal_form(
     The token names the session, which may be over: its cookie may be gone. `secret` is that of
     the newest permit key, `nonce` has `NONCE_LENGTH` random bytes.
     """
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     with database.begin_read() as transaction:
         user_id = Sessions(transaction).find_user_id(read_token(page_token))
         if user_id is None:
@@ -74,6 +73,9 @@ def open_form(
 
     `secrets` are those of the valid permit keys.
     """
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     sealed_bytes = read_token(sealed)
     nonce, rest = sealed_bytes[:NONCE_LENGTH], sealed_bytes[NONCE_LENGTH:]
     for secret in secrets:

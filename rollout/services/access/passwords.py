@@ -66,7 +66,7 @@ def check_password(password: str, own_words: Iterable[str]) -> None:
             f"a password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} letters; a sentence is"
             " fine"
         )
-    from zxcvbn import zxcvbn  # noqa: PLC0415 - its word lists take 0.1 s to load
+    from zxcvbn import zxcvbn
 
     words = [word for text in own_words for word in (text, *re.split(r"[\W_]+", text)) if word]
     result = zxcvbn(password[:JUDGED_LETTERS], user_inputs=[*words, *PRODUCT_WORDS])

@@ -8,9 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from rollout.core.errors import RefusalError
 
 KEY_LENGTH, NONCE_LENGTH = 32, 12  # bytes
@@ -58,6 +55,8 @@ class SecretKey:
         Raises:
             SecretKeyError: there is no usable key.
         """
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         nonce = self._entropy(NONCE_LENGTH)
         return nonce + AESGCM(self._load()).encrypt(nonce, secret, purpose)
 
@@ -67,6 +66,9 @@ class SecretKey:
         Raises:
             SecretKeyError: there is no usable key, or it was another key or purpose.
         """
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         nonce, rest = encrypted[:NONCE_LENGTH], encrypted[NONCE_LENGTH:]
         try:
             return AESGCM(self._load()).decrypt(nonce, rest, purpose)

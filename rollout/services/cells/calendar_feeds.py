@@ -161,7 +161,7 @@ def _list_events(
 
 def format_calendar(events: list[CalendarEvent], *, at: datetime, public_url: str) -> bytes:
     """Return events as an iCalendar file (RFC 5545), with all times in UTC."""
-    from icalendar import Calendar, Event  # noqa: PLC0415 - only feeds need it
+    from icalendar import Calendar, Event
 
     calendar = Calendar()
     for name, value in (

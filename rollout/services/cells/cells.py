@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import UnknownCellError
@@ -21,27 +20,28 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.core.scope.scope import CellState, compute_held_level, find_acting_version
-from rollout.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
-from rollout.reports.inputs.evidence_paths import EvidenceSeries, build_evidence_paths
-from rollout.reports.inputs.gate_progress import StatePeriod, build_state_periods
-from rollout.reports.inputs.inputs import CellVersion, ReportInputs
 from rollout.reports.text.event_text import EventDescription, describe_events
 from rollout.services.engine.cell_gains import Gain, load_cell_gains
-from rollout.services.engine.evidence_reader import load_events, load_evidence_views
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.tally.batched_evidence import batch_view
-from rollout.tally.evidence_view import EvidenceView
-from rollout.tally.frames import RecordFrames
+
+if TYPE_CHECKING:
+    from rollout.reports.figures.evidence_facts import EvidenceFacts
+    from rollout.reports.inputs.evidence_paths import EvidenceSeries
+    from rollout.reports.inputs.gate_progress import StatePeriod
+    from rollout.reports.inputs.inputs import CellVersion, ReportInputs
+    from rollout.tally.evidence_view import EvidenceView
 
 
 def batch_evidence(
-    views: Mapping[CellVersion, EvidenceView], caller: Caller, rollout_name: str
-) -> dict[CellVersion, EvidenceView]:
+    views: "Mapping[CellVersion, EvidenceView]", caller: Caller, rollout_name: str
+) -> "dict[CellVersion, EvidenceView]":
     """Return the views; in batches of sites where the caller may be asked for a blind review.
 
     A view of a wave has counts of all its sites.
     """
+    from rollout.tally.batched_evidence import batch_view
+
     return {
         key: batch_view(view)
         if may_be_asked_blind(
@@ -102,7 +102,7 @@ class CellDetail:
     """A cell with its evidence, guards, history (oldest first), and what versions brought."""
 
     status: CellStatus
-    evidence: tuple[EvidenceFacts, ...]
+    evidence: "tuple[EvidenceFacts, ...]"
     guards: tuple[GuardStatus, ...]
     history: tuple[EventDescription, ...]
     gains: tuple[Gain, ...] = ()
@@ -136,6 +136,8 @@ def load_cells(
     Raises:
         NotAllowedError: the caller may not read any site.
     """
+    from rollout.services.engine.evidence_reader import load_events, load_evidence_views
+
     require_permission(caller, Permission.READ, rollout_name)
     cached_rollout = service.state_cache.reload_rollout(rollout_name)
     state = cached_rollout.state
@@ -170,6 +172,10 @@ def load_cell(
         NotAllowedError: the caller may not read the site.
         UnknownCellError: the policy has no such cell.
     """
+    from rollout.reports.inputs.evidence_paths import build_evidence_paths
+    from rollout.reports.inputs.gate_progress import build_state_periods
+    from rollout.services.engine.evidence_reader import load_events, load_evidence_views
+
     require_permission(caller, Permission.READ, rollout_name)
     require_permission(caller, Permission.READ, rollout_name, (cell.site,))
     state = service.state_cache.reload_rollout(rollout_name).state
@@ -220,7 +226,7 @@ def _find_stop_events(events: Sequence[LedgerEvent], cell: Cell) -> list[LedgerE
 
 
 def build_cell_status(
-    state: RolloutState, cell: Cell, evidence: Sequence[EvidenceFacts], at: datetime
+    state: RolloutState, cell: Cell, evidence: "Sequence[EvidenceFacts]", at: datetime
 ) -> CellStatus:
     """Return what is permitted in a cell, and its next step."""
     scope, policy = state.scope, state.policy
@@ -261,7 +267,7 @@ def _list_grant_ends(grant_state: CellState, policy: Policy, stage_level: int) -
     ]
 
 
-def _describe_next_step(evidence: Sequence[EvidenceFacts], acting_version: str | None) -> str:
+def _describe_next_step(evidence: "Sequence[EvidenceFacts]", acting_version: str | None) -> str:
     """Describe the next step of the acting version, in shadow of the newest."""
     acting_evidence = [facts for facts in evidence if facts.version == acting_version]
     if acting_evidence:
@@ -272,10 +278,10 @@ def _describe_next_step(evidence: Sequence[EvidenceFacts], acting_version: str |
 def build_cell_evidence(
     state: RolloutState,
     events: tuple[LedgerEvent, ...],
-    evidence_views: Mapping[CellVersion, EvidenceView],
+    evidence_views: "Mapping[CellVersion, EvidenceView]",
     cells: Iterable[Cell],
     at: datetime,
-) -> Mapping[Cell, tuple[EvidenceFacts, ...]]:
+) -> "Mapping[Cell, tuple[EvidenceFacts, ...]]":
     """Return the evidence of cells, by version in order of first use.
 
     Evidence paths are excluded because they cost more than everything else.
@@ -298,10 +304,12 @@ def build_cell_evidence(
 
 
 def _build_evidence_facts(
-    inputs: ReportInputs,
-    state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
-    paths: Mapping[CellVersion, tuple[EvidenceSeries, ...]],
-) -> tuple[EvidenceFacts, ...]:
+    inputs: "ReportInputs",
+    state_periods: "Mapping[CellVersion, tuple[StatePeriod, ...]]",
+    paths: "Mapping[CellVersion, tuple[EvidenceSeries, ...]]",
+) -> "tuple[EvidenceFacts, ...]":
+    from rollout.reports.figures.evidence_facts import compute_evidence_facts
+
     version_order = {
         version: number for number, version in enumerate(_list_versions(inputs.evidence_views))
     }
@@ -313,8 +321,10 @@ def _build_evidence_facts(
     )
 
 
-def build_current_period(key: CellVersion, state: RolloutState, at: datetime) -> StatePeriod:
+def build_current_period(key: "CellVersion", state: RolloutState, at: datetime) -> "StatePeriod":
     """Return the current state period of a version in a cell."""
+    from rollout.reports.inputs.gate_progress import StatePeriod
+
     (cell, version), scope, policy = key, state.scope, state.policy
     grant_state = foresee_attempt(scope, policy, cell, version, at)
     acting_version = scope.get_holder(cell)
@@ -333,7 +343,7 @@ def build_current_period(key: CellVersion, state: RolloutState, at: datetime) ->
     )
 
 
-def _list_versions(keys: Iterable[CellVersion]) -> list[str]:
+def _list_versions(keys: "Iterable[CellVersion]") -> list[str]:
     """Return the versions in order of first use."""
     return list(dict.fromkeys(version for _, version in keys))
 
@@ -341,12 +351,17 @@ def _list_versions(keys: Iterable[CellVersion]) -> list[str]:
 def build_evidence_inputs(
     state: RolloutState,
     events: tuple[LedgerEvent, ...],
-    evidence_views: Mapping[CellVersion, EvidenceView],
+    evidence_views: "Mapping[CellVersion, EvidenceView]",
     at: datetime,
     *,
     has_retired: bool = False,
-) -> ReportInputs:
+) -> "ReportInputs":
     """Return report inputs for evidence facts, with empty records."""
+    import polars as pl
+
+    from rollout.reports.inputs.inputs import ReportInputs
+    from rollout.tally.frames import RecordFrames
+
     empty_frame = pl.DataFrame()
     return ReportInputs(
         policy=state.policy,

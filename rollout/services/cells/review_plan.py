@@ -12,8 +12,6 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.reports.figures.review_plan import ReviewPlan, compute_review_plan
-from rollout.services.cells.cells import batch_evidence, build_current_period, build_evidence_inputs
-from rollout.services.engine.evidence_reader import load_events, load_evidence_views
 from rollout.services.engine.service import Service
 
 MAX_PLANNED_CELLS: Final = 100
@@ -62,6 +60,13 @@ def load_review_plan(
         RefusalError: the policy has no such site.
         TooManyCellsError: there are more cells than a request plans.
     """
+    from rollout.services.cells.cells import (
+        batch_evidence,
+        build_current_period,
+        build_evidence_inputs,
+    )
+    from rollout.services.engine.evidence_reader import load_events, load_evidence_views
+
     require_permission(caller, Permission.READ, rollout_name, () if site is None else (site,))
     cached_rollout = service.state_cache.reload_rollout(rollout_name)
     state = cached_rollout.state

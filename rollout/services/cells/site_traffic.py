@@ -14,7 +14,6 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.core.scope.record_events import CasesErased, RecordsPurged
-from rollout.services.engine.evidence_reader import load_events
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.store.records.site_traffic import (
@@ -23,7 +22,6 @@ from rollout.store.records.site_traffic import (
     TrafficCount,
     count_site_traffic,
 )
-from rollout.tally.batched_evidence import BATCH_SIZE
 
 SHOWN_DAYS: Final = 14
 HOUR: Final = timedelta(hours=1)
@@ -100,6 +98,8 @@ def load_site_traffic(
     Raises:
         NotAllowedError: the caller may read no site of the rollout.
     """
+    from rollout.tally.batched_evidence import BATCH_SIZE
+
     require_permission(caller, Permission.READ, rollout_name)
     state = service.state_cache.reload_rollout(rollout_name).state
     sites = [
@@ -198,6 +198,8 @@ def _find_deletions(
     service: Service, state: RolloutState, since: datetime
 ) -> tuple[datetime | None, int | None]:
     """Return up to when records were purged, and how many cases were erased since a time."""
+    from rollout.services.engine.evidence_reader import load_events
+
     events = load_events(service.database, state)
     purges = [event.before for event in events if isinstance(event, RecordsPurged)]
     erasures = [e for e in events if isinstance(e, CasesErased) and e.at >= since]

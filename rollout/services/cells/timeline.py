@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownCellError, UnknownVersionError
@@ -17,22 +17,15 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.core.scope.record_events import RecordsPurged
-from rollout.reports.figures.cell_timeline import (
-    TimelineSource,
-    build_cell_timeline,
-    find_first_unit,
-)
 from rollout.reports.figures.timeline_parts import CellTimeline, TimelineRequest, list_cell_marks
-from rollout.reports.inputs.gate_progress import build_state_periods
-from rollout.services.cells.cells import build_evidence_inputs
-from rollout.services.engine.evidence_reader import (
-    EvidenceKey,
-    load_counted_views,
-    load_events,
-)
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.tally.evidence_view import EvidenceView
+
+if TYPE_CHECKING:
+    from rollout.reports.figures.cell_timeline import TimelineSource
+    from rollout.services.engine.evidence_reader import EvidenceKey
+    from rollout.tally.evidence_view import EvidenceView
+
 
 DEFAULT_SPAN: Final = timedelta(days=42)
 EMPTY_SPAN: Final = timedelta(hours=1)
@@ -77,6 +70,8 @@ def load_state_timelines(
     at: datetime,
 ) -> tuple[CellTimeline, ...]:
     """Return timelines of cells that the caller may read; all cost one read of the evidence."""
+    from rollout.services.engine.evidence_reader import load_counted_views, load_events
+
     events = load_events(service.database, state)
     cells = tuple(request.cell for request in requests)
     last_slot, views = load_counted_views(service.database, state, cells)
@@ -93,13 +88,15 @@ def load_state_timelines(
 
 
 def _build_timeline(
-    source: TimelineSource,
+    source: "TimelineSource",
     request: TimelineRequest,
     began_at: datetime,
     at: datetime,
     *,
     is_batched: bool,
 ) -> CellTimeline:
+    from rollout.reports.figures.cell_timeline import build_cell_timeline, find_first_unit
+
     until = min(request.until or at, at)
     first = min(find_first_unit(source) or at, began_at)
     since = max(first, request.since or until - DEFAULT_SPAN)
@@ -110,11 +107,15 @@ def _build_timeline(
 def _build_source(
     state: RolloutState,
     events: tuple[LedgerEvent, ...],
-    views: Mapping[EvidenceKey, EvidenceView],
+    views: "Mapping[EvidenceKey, EvidenceView]",
     request: TimelineRequest,
     last_slot: int,
     at: datetime,
-) -> TimelineSource:
+) -> "TimelineSource":
+    from rollout.reports.figures.cell_timeline import TimelineSource
+    from rollout.reports.inputs.gate_progress import build_state_periods
+    from rollout.services.cells.cells import build_evidence_inputs
+
     cell = request.cell
     own_views = {key: view for key, view in views.items() if key[0] == cell}
     inputs = build_evidence_inputs(state, events, own_views, at, has_retired=True)

@@ -258,7 +258,7 @@ class ReportPublisher:
         Raises:
             RefusalError: the period is not valid.
         """
-        from rollout.services.reports.builder import (  # noqa: PLC0415 - see above
+        from rollout.services.reports.builder import (
             ReportCallbacks,
             ReportOptions,
             create_report,
@@ -288,7 +288,7 @@ class ReportPublisher:
         Raises:
             RefusalError: no report has this number, or an older program version made it.
         """
-        from rollout.services.reports.archive import format_report, load_report  # noqa: PLC0415 - see above
+        from rollout.services.reports.archive import format_report, load_report
 
         at = self._service.clock.now()
         report_view = load_report(

@@ -8,7 +8,6 @@ from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.incidents.incidents import list_incident_channels
-from rollout.services.reports.archive import UnknownReportError, require_all_sites
 from rollout.store.database.due_rows import WAITING
 from rollout.store.database.session import Database
 from rollout.store.reports.deliveries import SENT, Delivery, DeliveryStore, NewDelivery
@@ -148,6 +147,8 @@ def queue_report(
         UnknownChannelError: the policy has no such channel; the text lists its channels.
         NotAllowedError: the caller is not an operator, or may not read every site.
     """
+    from rollout.services.reports.archive import UnknownReportError, require_all_sites
+
     require_permission(caller, Permission.OPERATE, rollout_name)
     with database.begin_write() as transaction:
         state = load_rollout_state(transaction, rollout_name)

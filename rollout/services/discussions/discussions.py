@@ -39,7 +39,6 @@ from rollout.core.scope.record_events import CommentAdded
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.reviews.exposure import find_hidden_cases, record_shown_cases
-from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.comments import CommentStore, StoredComment
 from rollout.store.ledger.incidents import IncidentStore
@@ -257,6 +256,8 @@ def _find_hidden(
     at: datetime,
 ) -> frozenset[int]:
     """Return the positions of comments that the caller may not read yet."""
+    from rollout.store.counting.period_records import PeriodRecords
+
     if not comments or not may_be_asked_blind(caller, state.rollout.name, ()):
         return frozenset()
     keys = [case.key for case in cases.values()]

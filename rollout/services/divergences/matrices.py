@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownVersionError
@@ -18,26 +17,29 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.reports.figures.comparison import Comparison, compute_comparisons
-from rollout.reports.inputs.pairs import OTHER_ACTION
 from rollout.reports.statistics.intervals import PairedChange, compute_paired_change
-from rollout.services.engine.evidence_reader import load_evidence_views
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.store.counting.matrices import GROUP_COLUMNS, Matrices
-from rollout.tally.batched_evidence import BATCH_SIZE, batch_view
+
+if TYPE_CHECKING:
+    import polars as pl
+
 
 GATE_TRACK = "gate"
-FRAME_SCHEMA = {**dict.fromkeys(GROUP_COLUMNS, pl.String()), "n": pl.Int64()}
 
 
 def load_count_frame(
     service: Service, state: RolloutState, caller: Caller, version: str
-) -> pl.DataFrame:
+) -> "pl.DataFrame":
     """Return the counts at the sites that the caller may read.
 
     Of sites where the caller may be asked for a blind review, they are of whole batches of units
     under the policy in force. Columns: `GROUP_COLUMNS` and n.
     """
+    import polars as pl
+
+    from rollout.store.counting.matrices import Matrices
+
     name = state.rollout.name
     with service.database.begin_read() as transaction:
         frame = Matrices(transaction, state.rollout).load_frame(track=GATE_TRACK, version=version)
@@ -49,12 +51,25 @@ def load_count_frame(
     if not blind:
         return plain_frame
     batched = _load_batched_frame(service, state, version, blind)
-    return pl.concat([plain_frame.select(*FRAME_SCHEMA), batched])
+    return pl.concat([plain_frame.select(*_build_frame_schema()), batched])
+
+
+def _build_frame_schema() -> "dict[str, pl.DataType]":
+    import polars as pl
+
+    from rollout.store.counting.matrices import GROUP_COLUMNS
+
+    return {**dict.fromkeys(GROUP_COLUMNS, pl.String()), "n": pl.Int64()}
 
 
 def _load_batched_frame(
     service: Service, state: RolloutState, version: str, sites: set[str]
-) -> pl.DataFrame:
+) -> "pl.DataFrame":
+    import polars as pl
+
+    from rollout.services.engine.evidence_reader import load_evidence_views
+    from rollout.tally.batched_evidence import batch_view
+
     cells = [cell for cell in state.policy.cells if cell.site in sites]
     views = load_evidence_views(service.database, state, cells)
     counts: Counter[tuple[str, ...]] = Counter()
@@ -67,7 +82,7 @@ def _load_batched_frame(
             labels = (unit_class.decided, unit_class.predicted)
             counts[version, unit_class.lever, cell.site, cell.window, *labels] += 1
     rows = [(*key, n) for key, n in counts.items()]
-    return pl.DataFrame(rows, schema=FRAME_SCHEMA, orient="row")
+    return pl.DataFrame(rows, schema=_build_frame_schema(), orient="row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +128,10 @@ def load_action_changes(
     )
 
 
-def _build_cell_filter(sites: list[str], cell: Cell | None) -> pl.Expr:
+def _build_cell_filter(sites: list[str], cell: Cell | None) -> "pl.Expr":
     """Build the row filter for sites and, optionally, one cell."""
+    import polars as pl
+
     site_filter = pl.col("site").is_in(sites)
     if cell is None:
         return site_filter
@@ -122,8 +139,12 @@ def _build_cell_filter(sites: list[str], cell: Cell | None) -> pl.Expr:
 
 
 def _compute_lever_changes(
-    frame: pl.DataFrame, version: str, lever: Lever
+    frame: "pl.DataFrame", version: str, lever: Lever
 ) -> Iterator[CountedActionChange]:
+    import polars as pl
+
+    from rollout.reports.inputs.pairs import OTHER_ACTION
+
     rows = frame.filter((pl.col("lever") == lever.id) & (pl.col("human") != ""))
     pairs: dict[tuple[str, str], int] = {}
     for human, model_action, count in rows.select("human", "model", "n").iter_rows():
@@ -181,6 +202,8 @@ def load_version_confusion(
         NotAllowedError: the caller may not read any site.
         UnknownVersionError: the rollout has no such version.
     """
+    from rollout.tally.batched_evidence import BATCH_SIZE
+
     require_permission(caller, Permission.READ, rollout_name)
     state = service.state_cache.reload_rollout(rollout_name).state
     version = state.scope.get_first_name(version)
@@ -193,8 +216,10 @@ def load_version_confusion(
     return VersionMatrix(version, basis, tuple(_build_comparisons(count_frame, state.policy)))
 
 
-def _build_comparisons(count_frame: pl.DataFrame, policy: Policy) -> Iterator[Comparison]:
+def _build_comparisons(count_frame: "pl.DataFrame", policy: Policy) -> Iterator[Comparison]:
     """Yield a comparison per lever; levers no longer in the policy have only shares."""
+    import polars as pl
+
     label_levers = {lever.id for lever in policy.levers if lever.has_single_labels}
     number_levers = {lever.id for lever in policy.levers if lever.number is not None}
     answered_counts = count_frame.with_columns(human=pl.col("human").replace("", None))

@@ -18,15 +18,18 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownVersionError
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
-from rollout.core.records.label_cleaning import CleaningChoice, find_final_choices
+from rollout.core.records.label_cleaning import (
+    HUMANS_DISAGREE,
+    MAX_LISTED,
+    CleaningChoice,
+    find_final_choices,
+)
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.records.reviews import compute_due_time
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.renames import find_by_any_name
 from rollout.reports.figures.label_issues import LabelIssue
 from rollout.reports.inputs.losses import (
-    HUMANS_DISAGREE,
-    MAX_LISTED,
     Loss,
     build_losses,
     compute_surprise,

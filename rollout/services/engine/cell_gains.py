@@ -65,8 +65,8 @@ def load_gains(
     if not state.policy.outcomes or not wanted_keys:
         return {}
     # imported here: most policies have no outcomes, and lists of proposals need nothing else of it
-    from rollout.reports.figures.gains import compute_view_gains  # noqa: PLC0415
-    from rollout.services.engine.evidence_reader import load_evidence_views  # noqa: PLC0415
+    from rollout.reports.figures.gains import compute_view_gains
+    from rollout.services.engine.evidence_reader import load_evidence_views
 
     cells = sorted({cell for cell, _ in wanted_keys})
     views = load_evidence_views(database, state, cells)

@@ -152,8 +152,8 @@ def _seal_proposals(
     database: Database, state: RolloutState, events: tuple[LedgerEvent, ...]
 ) -> tuple[LedgerEvent, ...]:
     # what counts is loaded only here, because a stop from the command line must not wait for it
-    from rollout.services.engine.evidence_seals import seal_proposals  # noqa: PLC0415
-    from rollout.services.engine.frozen_sources import freeze_sources  # noqa: PLC0415
+    from rollout.services.engine.evidence_seals import seal_proposals
+    from rollout.services.engine.frozen_sources import freeze_sources
 
     with database.begin_read() as transaction:
         events = seal_proposals(transaction, state, events)

@@ -9,8 +9,7 @@ them in one batch and queues those that are pending.
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from rollout import faults
 from rollout.core.calendar.instants import count_micros
@@ -21,11 +20,14 @@ from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCas
 from rollout.store.counting.unit_records import UnitRecords
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.history import RowFilter, StoredHistory
 from rollout.store.records.incoming_cases import IncomingCase, IncomingCases, build_incoming_cases
 from rollout.store.records.records import StoredBatch
-from rollout.tally.case_placement import place_cases
-from rollout.tally.populations import place_planted_cases, resolve_all_units
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from rollout.store.records.history import RowFilter, StoredHistory
+
 
 MEASURES_WITH_EXTRA_INPUT = frozenset({"failures", "latency_p95", "harm", "heartbeat"})
 BLIND, ASSISTED, UNKNOWN = "blind", "assisted", "unknown"
@@ -141,7 +143,7 @@ def queue_cases(
 
 
 def list_unit_entries(
-    transaction: Transaction, state: RolloutState, units: pl.DataFrame
+    transaction: Transaction, state: RolloutState, units: "pl.DataFrame"
 ) -> list[QueueEntry]:
     """Return the queue entry of each unit, once."""
     case_ids = ExternalKeys(transaction, state.rollout).find_ids(
@@ -156,14 +158,17 @@ def resolve_case_units(
     transaction: Transaction,
     state: RolloutState,
     case_ids: set[int],
-    reviewer_checks: pl.DataFrame | None = None,
+    reviewer_checks: "pl.DataFrame | None" = None,
     unit_records: UnitRecords | None = None,
-) -> pl.DataFrame:
+) -> "pl.DataFrame":
     """Return the units of some cases and their episodes.
 
     `reviewer_checks` excludes decisions; it is not needed to find when units are counted.
     `unit_records` gets the records that were read.
     """
+    from rollout.tally.case_placement import place_cases
+    from rollout.tally.populations import place_planted_cases, resolve_all_units
+
     select_row = None if unit_records is None else unit_records.add_row
     record_history = open_stored_history(transaction, state, select_row)
     all_case_ids = add_unit_cases(record_history, state.policy, case_ids)
@@ -178,7 +183,7 @@ def resolve_case_units(
 
 
 def add_unit_cases(
-    record_history: StoredHistory, policy: Policy, case_ids: Collection[int]
+    record_history: "StoredHistory", policy: Policy, case_ids: Collection[int]
 ) -> set[int]:
     """Return cases with all others of their units."""
     if policy.evidence.unit == "case":
@@ -191,7 +196,7 @@ def add_unit_cases(
 
 
 def find_cases_beside(
-    transaction: Transaction, state: RolloutState, frames: Iterable[pl.DataFrame]
+    transaction: Transaction, state: RolloutState, frames: "Iterable[pl.DataFrame]"
 ) -> dict[int, list[int]]:
     """Return by case all cases of its unit; each frame has the placed cases of a population."""
     unit_cases: dict[int, list[int]] = {}
@@ -210,9 +215,11 @@ def has_extra_inputs(policy: Policy) -> bool:
 
 
 def open_stored_history(
-    transaction: Transaction, state: RolloutState, select_row: RowFilter | None = None
-) -> StoredHistory:
+    transaction: Transaction, state: RolloutState, select_row: "RowFilter | None" = None
+) -> "StoredHistory":
     """Return the rollout's stored records, with the columns its policy needs."""
+    from rollout.store.records.history import StoredHistory
+
     windows, rule = state.policy.windows, state.policy.evidence.familiar
     attributes = {attribute for window in windows for attribute in window.when}
     return StoredHistory(

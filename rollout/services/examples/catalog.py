@@ -142,8 +142,8 @@ def _load_example(path: Path) -> ExampleSystem:
 def build_replay_request(example: ExampleSystem) -> ReplayRequest:
     """Return the replay of an example's records under its policy."""
     # imported here: whoever lists the examples needs no engine
-    from rollout.formats.records.files import RecordPaths  # noqa: PLC0415
-    from rollout.services.replay.replay import ReplayRequest  # noqa: PLC0415
+    from rollout.formats.records.files import RecordPaths
+    from rollout.services.replay.replay import ReplayRequest
 
     records = example.records_folder
     outcomes, planted = (
@@ -189,7 +189,7 @@ def render_catalog_json() -> str:
 
 
 def _build_item(example: ExampleSystem) -> dict[str, Any]:
-    from rollout.formats.policy.reader import read_policy  # noqa: PLC0415 - slow to import
+    from rollout.formats.policy.reader import read_policy
 
     policy = read_policy(example.policy_path)
     return {

@@ -1,14 +1,18 @@
 """Search for a cause in a run of the caller, which a request need not wait for."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import BoundedSemaphore
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rollout.core.scope.permissions import Caller
-from rollout.services.incidents.incident_causes import LoadedCause
 from rollout.services.support.user_runs import StepCallback, UserRun, UserRuns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rollout.services.incidents.incident_causes import LoadedCause
+
 
 PATIENCE: Final = 1.0
 """Seconds for which a request waits for its cause; a longer search goes on without it."""
@@ -25,8 +29,8 @@ MAX_CAUSES: Final = 4
 class CauseSearch:
     """What became of a search: `run` is None once it has ended, with or without a cause."""
 
-    loaded: LoadedCause | None = None
-    run: UserRun[LoadedCause | None] | None = None
+    loaded: "LoadedCause | None" = None
+    run: "UserRun[LoadedCause | None] | None" = None
 
 
 class CauseRuns:
@@ -37,7 +41,12 @@ class CauseRuns:
         self._waiting = BoundedSemaphore(MAX_WAITING)
 
     def find(
-        self, caller: Caller, query: object, load: Callable[[], LoadedCause | None], *, at: datetime
+        self,
+        caller: Caller,
+        query: object,
+        load: "Callable[[], LoadedCause | None]",
+        *,
+        at: datetime,
     ) -> CauseSearch:
         """Return the cause, or the run if it takes longer; a later request finds that run.
 
@@ -54,7 +63,7 @@ class CauseRuns:
         """
         subject = repr(query)
 
-        def search(_: StepCallback) -> LoadedCause | None:
+        def search(_: StepCallback) -> "LoadedCause | None":
             return load()
 
         run = self._runs.find_or_start(caller, subject, search, at=at)
@@ -68,7 +77,7 @@ class CauseRuns:
             raise run.failure
         return CauseSearch(run.result)
 
-    def _wait(self, run: UserRun[LoadedCause | None]) -> bool:
+    def _wait(self, run: "UserRun[LoadedCause | None]") -> bool:
         """Wait for a run's end, not at all if many requests wait; return whether it has ended."""
         if not self._waiting.acquire(blocking=False):
             return not run.is_running

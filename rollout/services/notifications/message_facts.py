@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Permission, may_be_asked_blind
-from rollout.reports.text.familiar_text import describe_unfamiliar_share
 from rollout.reports.text.formatting import format_count, format_day
 from rollout.reports.text.value_text import (
     COST_MEASURES,
@@ -16,7 +16,6 @@ from rollout.reports.text.value_text import (
     format_estimate,
     format_reading,
 )
-from rollout.services.cells.cell_values import RECENT_DAYS, load_cell_values
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.notifications.incident_groups import get_incident_site, sort_incidents
@@ -44,11 +43,6 @@ from rollout.services.notifications.selection import (
 )
 from rollout.services.proposals.eligible_approvers import list_pending_approvals
 from rollout.services.proposals.proposal_details import Proposal, find_figure_sites, load_proposal
-from rollout.services.proposals.proposal_evidence import (
-    ProposalEvidence,
-    ReadingComparison,
-    load_proposal_evidence,
-)
 from rollout.services.reviews.review_queue import (
     ALL_REVIEW_KINDS,
     count_pending_reviews,
@@ -58,13 +52,16 @@ from rollout.store.access.notification_outbox import Notice
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.reviews.reviews import ReviewTaskStore
 
+if TYPE_CHECKING:
+    from rollout.services.proposals.proposal_evidence import ProposalEvidence, ReadingComparison
 
-def format_frozen_readings(evidence: ProposalEvidence, policy: Policy) -> tuple[str, ...]:
+
+def format_frozen_readings(evidence: "ProposalEvidence", policy: Policy) -> tuple[str, ...]:
     """Return each condition with its threshold, the share so far and the bound."""
     return tuple(_format_line(reading, policy) for reading in evidence.readings)
 
 
-def _format_line(reading: ReadingComparison, policy: Policy) -> str:
+def _format_line(reading: "ReadingComparison", policy: Policy) -> str:
     frozen = reading.frozen
     if frozen is None or frozen.estimate is None or frozen.condition.measure == GAIN:
         return format_reading(reading.text, policy)
@@ -119,6 +116,8 @@ def build_text(
 def _build_proposal(
     service: Service, user: NotificationUser, state: RolloutState, notice: Notice, at: datetime
 ) -> MessageText:
+    from rollout.services.proposals.proposal_evidence import load_proposal_evidence
+
     sites = find_figure_sites(state, notice.about)
     is_blind = may_be_asked_blind(user.caller, notice.rollout, sites)
     proposal = load_proposal(service, user.caller, notice.rollout, notice.about, at=at)
@@ -143,6 +142,9 @@ def _describe_unfamiliar(
     service: Service, state: RolloutState, proposal: Proposal, at: datetime
 ) -> str:
     """Return which share of the cell's units gates don't speak of; "" if of all."""
+    from rollout.reports.text.familiar_text import describe_unfamiliar_share
+    from rollout.services.cells.cell_values import RECENT_DAYS, load_cell_values
+
     cell = Cell(proposal.site, proposal.window)
     summary = load_cell_values(service, state, cell, at).get(proposal.version)
     return "" if summary is None else describe_unfamiliar_share(summary.recent, RECENT_DAYS)

@@ -25,8 +25,6 @@ from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.policies.approver_warnings import list_approver_warnings
-from rollout.services.policies.familiar_plan import describe_unfamiliar_effect
-from rollout.services.policies.planning import build_policy_plan, format_plan
 from rollout.services.policies.source_warnings import (
     NO_SENDERS,
     DecisionSenders,
@@ -251,6 +249,8 @@ def preview_policy(
         NotAllowedError: the caller may not read any rollout.
         PolicyFaults: the policy is not valid.
     """
+    from rollout.services.policies.planning import build_policy_plan, format_plan
+
     if not any(
         caller.has_permission_somewhere(Permission.READ, role_assignment.rollout)
         for role_assignment in caller.role_assignments
@@ -323,6 +323,8 @@ def _list_surrounding_warnings(
 def _compute_effect(
     service: Service, caller: Caller, policy: Policy, at: datetime
 ) -> PolicyChanges:
+    from rollout.services.policies.familiar_plan import describe_unfamiliar_effect
+
     rollout_name = policy.rollout
     with service.database.begin_read() as transaction:
         exists = Rollouts(transaction).find(rollout_name) is not None

@@ -6,8 +6,7 @@ Whatever a rollout's rules are, the plan is computed from what was counted; it w
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.counting_rules import CURRENT_RULES, has_guard_tests
@@ -22,14 +21,7 @@ from rollout.core.scope.projection import apply_events
 from rollout.core.scope.proposals import compute_evidence_hash
 from rollout.reports.text.source_text import KINDS
 from rollout.services.access.users import find_broad_accounts
-from rollout.services.cells.cells import build_cell_evidence
 from rollout.services.engine.command_handler import run_command
-from rollout.services.engine.evidence_reader import (
-    EvidenceKey,
-    EvidenceReader,
-    load_events,
-    load_evidence_views,
-)
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.policies.source_warnings import list_sending_accounts
@@ -42,7 +34,11 @@ from rollout.services.proposals.rule_losses import (
     load_rules_losses,
 )
 from rollout.store.tables.counting_tables import GATE
-from rollout.tally.evidence_view import EvidenceView
+
+if TYPE_CHECKING:
+    from rollout.services.engine.evidence_reader import EvidenceKey
+    from rollout.tally.evidence_view import EvidenceView
+
 
 BROAD = "it may send predictions too: its decisions don't count for cases that it also predicted"
 WAY_BACK = (
@@ -239,6 +235,14 @@ def _load_next_steps(
     service: Service, state: RolloutState, lost: Sequence[RulesLoss], at: datetime
 ) -> Mapping[tuple[Cell, str], tuple[str, str]]:
     """Return the next step of each cell and version now, and without the lost units."""
+    import polars as pl
+
+    from rollout.services.engine.evidence_reader import (
+        EvidenceReader,
+        load_events,
+        load_evidence_views,
+    )
+
     cells = tuple(dict.fromkeys(loss.cell for loss in lost))
     if not cells:
         return {}
@@ -270,10 +274,12 @@ def _load_next_steps(
 def _describe_steps(
     state: RolloutState,
     events: tuple[LedgerEvent, ...],
-    views: Mapping[EvidenceKey, EvidenceView],
+    views: "Mapping[EvidenceKey, EvidenceView]",
     cells: Sequence[Cell],
     at: datetime,
-) -> Mapping[EvidenceKey, str]:
+) -> "Mapping[EvidenceKey, str]":
+    from rollout.services.cells.cells import build_cell_evidence
+
     evidence = build_cell_evidence(state, events, views, cells, at)
     return {
         (cell, facts.version): facts.decides_next

@@ -7,7 +7,6 @@ from rollout.core.scope.events import DamageCleared
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.state_cache import UNREADABLE
-from rollout.services.process.health_checks import run_health_checks
 from rollout.store.database.append_failures import is_damage
 from rollout.store.database.rollouts import Rollout, Rollouts
 from rollout.store.database.session import Database, Transaction
@@ -71,6 +70,8 @@ def clear_checked_damage(
         NotAllowedError: the caller is no admin.
         NotCleanError: a check failed, or no reason was given.
     """
+    from rollout.services.process.health_checks import run_health_checks
+
     require_permission(caller, Permission.ADMINISTER, "")
     if not reason.strip():
         raise NotCleanError("give the reason with --reason; it stands in the ledger")

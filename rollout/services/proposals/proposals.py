@@ -164,7 +164,7 @@ def _load_rules_effects(
     proposal = state.scope.proposals.get(proposal_id)
     if proposal is None or proposal.kind != RULES_PROPOSAL:
         return {}
-    from rollout.services.proposals.rule_losses import (  # noqa: PLC0415 - reads evidence
+    from rollout.services.proposals.rule_losses import (
         build_void_reasons,
         load_rules_losses,
     )
@@ -285,7 +285,7 @@ def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
     require_permission(caller, Permission.PROPOSE, rollout_name, (cell.site,))
     names = {version}
     # what counts takes half a second to load, which no other command here needs
-    from rollout.services.engine.evidence_reader import load_cell_evidence  # noqa: PLC0415
+    from rollout.services.engine.evidence_reader import load_cell_evidence
 
     def build_command(state: RolloutState) -> Command:
         if cell not in state.policy.cell_set:

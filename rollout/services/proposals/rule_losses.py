@@ -6,6 +6,7 @@ They stay counted. Decisions like them, received after the rules are applied, ar
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rollout.core.access.accounts import AccountNames
 from rollout.core.calendar.sites import Cell
@@ -23,13 +24,12 @@ from rollout.core.policy.evidence_sources import (
 from rollout.core.policy.policy import Policy
 from rollout.reports.text.source_text import KINDS
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.store.counting.counted_decisions import (
-    CountedDecision,
-    list_counted_decisions,
-    list_decision_senders,
-)
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
+
+if TYPE_CHECKING:
+    from rollout.store.counting.counted_decisions import CountedDecision
+
 
 CellVersion = tuple[Cell, str]
 
@@ -75,6 +75,11 @@ class RulesLoss:
 
 def load_rules_losses(transaction: Transaction, state: RolloutState) -> tuple[RulesLoss, ...]:
     """Return the counts of the running attempts, in the order of the policy's cells."""
+    from rollout.store.counting.counted_decisions import (
+        list_counted_decisions,
+        list_decision_senders,
+    )
+
     names = Accounts(transaction).find_names(list_decision_senders(transaction, state.rollout))
     counts: dict[CellVersion, _LossCount] = defaultdict(_LossCount)
     for decision in list_counted_decisions(transaction, state.rollout):
@@ -88,7 +93,7 @@ def load_rules_losses(transaction: Transaction, state: RolloutState) -> tuple[Ru
     )
 
 
-def _is_running(state: RolloutState, decision: CountedDecision) -> bool:
+def _is_running(state: RolloutState, decision: "CountedDecision") -> bool:
     version = state.scope.versions.get(decision.version)
     if version is None or version.retired or decision.cell not in state.policy.cell_set:
         return False
@@ -104,7 +109,7 @@ class _LossCount:
     lost: Counter[tuple[str, str]] = field(default_factory=Counter)
     units: set[str] = field(default_factory=set)
 
-    def add(self, policy: Policy, names: AccountNames, decision: CountedDecision) -> None:
+    def add(self, policy: Policy, names: AccountNames, decision: "CountedDecision") -> None:
         """Count one decision."""
         source = name_sender(decision.sender, is_review=decision.is_review)
         self.counted += 1
@@ -123,7 +128,7 @@ class _LossCount:
         return RulesLoss(cell, version, self.counted, self.unknown, sources, frozenset(self.units))
 
 
-def find_source_fault(policy: Policy, source: str, decision: CountedDecision) -> str:
+def find_source_fault(policy: Policy, source: str, decision: "CountedDecision") -> str:
     """Return why a decision received now, from a source, would be no evidence; or ""."""
     kind = policy.evidence.find_source_kind(source, decision.reviewer)
     if kind == UNNAMED:

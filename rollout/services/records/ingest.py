@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import cache, cached_property, partial
 
 from rollout.core.policy.counting_rules import distinguishes_sources
+from rollout.core.policy.outcomes import describe_unknown_outcome
 from rollout.core.records.records import (
     CASE_TYPES,
     DECISION_TYPES,
@@ -32,7 +33,6 @@ from rollout.core.scope.permissions import (
     Permission,
     require_permission,
 )
-from rollout.formats.records.outcome_values import describe_unknown_outcome
 from rollout.formats.records.parse import (
     ActionWithPermit,
     DeclaringPrediction,

@@ -10,20 +10,14 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rollout.core.errors import NotAllowedError, RefusalError, StaleRevisionError
 from rollout.core.records.reviews import PLANTED
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.record_events import CasesPlanted
-from rollout.formats.records.planted_rows import read_planted_rows
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
-from rollout.services.replay.file_contents import (
-    LateDeclaration,
-    LateDeclarationError,
-    find_late_declaration,
-)
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
@@ -32,8 +26,10 @@ from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.planted_cases import PlantedCases
 from rollout.store.records.record_rows import MAX_KEY_LENGTH
 from rollout.store.records.rejected_records import RejectedRecords
-from rollout.tally.frames import RecordFrames
-from rollout.tally.populations import split_populations
+
+if TYPE_CHECKING:
+    from rollout.services.replay.file_contents import LateDeclaration
+    from rollout.tally.frames import RecordFrames
 
 
 def find_planting_faults(transaction: Transaction, rollout: Rollout) -> Iterator[str]:
@@ -59,8 +55,8 @@ def describe_planted_cases(transaction: Transaction, rollout: Rollout) -> str:
 
 
 def split_imported_cases(
-    database: Database, rollout: Rollout, records: RecordFrames, file: Path | None, at: datetime
-) -> RecordFrames:
+    database: Database, rollout: Rollout, records: "RecordFrames", file: Path | None, at: datetime
+) -> "RecordFrames":
     """Return the records of an import, with those of planted cases set apart.
 
     Planted are the cases that were declared before, and at `at` those of the file.
@@ -69,6 +65,10 @@ def split_imported_cases(
         LateDeclarationError: an answer is older than its case's declaration; nothing was stored.
         RecordError: a row of the file can't be used.
     """
+    from rollout.formats.records.planted_rows import read_planted_rows
+    from rollout.services.replay.file_contents import LateDeclarationError, find_late_declaration
+    from rollout.tally.populations import split_populations
+
     new_keys = () if file is None else [row.key for row in read_planted_rows(file)]
     frames = (records.cases, records.predictions, records.decisions, records.outcomes)
     keys = (key for frame in frames for key in frame["case_key"].unique())
@@ -81,7 +81,7 @@ def split_imported_cases(
     return split_populations(records, declared.keys())
 
 
-def _describe_late_import(late: LateDeclaration, *, is_new: bool) -> str:
+def _describe_late_import(late: "LateDeclaration", *, is_new: bool) -> str:
     remedy = ", or its row, so that it counts as all others" if is_new else ""
     return (
         f"nothing was imported: case {late.key} has an answer of"
@@ -160,6 +160,8 @@ def declare_planted_file(
 
     Raises the errors of `declare_planted_cases`.
     """
+    from rollout.formats.records.planted_rows import read_planted_rows
+
     declarations = read_planted_rows(file)
     times = sorted(f"{row.declared_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" for row in declarations)
     remark = f", which says {' to '.join(dict.fromkeys((times[0], times[-1])))}" if times else ""

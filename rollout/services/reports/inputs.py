@@ -17,6 +17,7 @@ from rollout.core.calendar.instants import from_micros
 from rollout.core.errors import RefusalError
 from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
 from rollout.core.policy.measures import MISSING
+from rollout.core.policy.planted_conditions import PLANTED_TRACK
 from rollout.core.policy.policy import Policy
 from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.core.records.records import BaselineCount
@@ -38,8 +39,8 @@ from rollout.services.engine.outcome_counting import open_unit_keys
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import LivePolicyPeriod as PastEra
 from rollout.services.engine.stage_history import RolloutHistory
+from rollout.services.reports.schedule import ON_DEMAND
 from rollout.services.reports.visible_records import (
-    ON_DEMAND,
     ReportPeriod,
     VisibleRecords,
     build_report_command,
@@ -58,7 +59,6 @@ from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.frames import RecordFrames
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
-from rollout.tally.populations import PLANTED_TRACK
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
 from rollout.tally.stage_history import StageHistory
 from rollout.tally.unit_buffer import UnitBuffer

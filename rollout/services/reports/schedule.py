@@ -25,6 +25,7 @@ from rollout.store.reports.reports import ReportRuns
 
 CLAIM_TIMEOUT = timedelta(minutes=10)  # after which another replica may claim the report
 INCIDENT_REPORT_PERIOD = timedelta(days=1)  # covered by an incident report
+ON_DEMAND = "on-demand"  # the name of a report without one
 ON_SCHEDULE, ON_INCIDENT = "schedule", "incident"
 INCIDENT_RUN_NAME = ""  # run name of incident reports; no report of a policy has it
 

@@ -4,13 +4,13 @@ import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
 
 import polars as pl
 
 from rollout.core.policy.policy import Policy
 from rollout.services.engine.reviewer_recount import compute_reviewer_checks
 from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.reports.schedule import ON_DEMAND
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
@@ -21,8 +21,6 @@ from rollout.tally.case_placement import PlacedHistory, place_cases
 from rollout.tally.frames import RecordFrames
 from rollout.tally.populations import place_planted_cases, resolve_natural_units
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
-
-ON_DEMAND: Final = "on-demand"  # the name of a report without one
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
 from rollout.core.ledger.checkpoints import Checkpoint, CheckpointError
 
 KEY_LENGTH = 32  # bytes, of either key
@@ -20,6 +17,8 @@ def create_signing_key(path: Path) -> str:
     Raises:
         CheckpointError: the file exists or can't be written.
     """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     key = Ed25519PrivateKey.generate()
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -43,6 +42,8 @@ class CheckpointSigner:
         Raises:
             CheckpointError: the file can't be read, others can read it, or it holds no key.
         """
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
         try:
             is_shared = path.stat().st_mode & SHARED_BITS
             key = bytes.fromhex(path.read_text("ascii").strip())
@@ -74,6 +75,9 @@ def check_signatures(
     Raises:
         CheckpointError: a signature is not the key's, or the text is no public key.
     """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key.strip()))
     except ValueError as error:

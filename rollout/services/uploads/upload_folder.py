@@ -133,7 +133,7 @@ def _hold_lock(path: Path) -> Iterator[None]:
 
 def _lock_file(file: IO[str], *, waits: bool) -> bool:
     """Lock a file until it is closed; return whether it is locked."""
-    import fcntl  # noqa: PLC0415 - Windows has none, and serves without uploads
+    import fcntl
 
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))

@@ -8,17 +8,15 @@ the number of classes is small. A row is deleted with its case.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, select, tuple_
 
 from rollout.core.policy.measures import AGREE, FAILED, LATE, MISSING, OUTSIDE, WHOLE_UNIT
-from rollout.store.counting.counted_units import CountedUnitRow, CountedUnits
 from rollout.store.counting.unit_records import NO_ALIASES
 from rollout.store.database.bulk import fetch_rows, insert_ignoring_conflicts, select_numbers
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
-from rollout.store.records.history import StoredHistory
 from rollout.store.tables.counting_tables import GATE
 from rollout.store.tables.tables import (
     count_classes,
@@ -27,7 +25,11 @@ from rollout.store.tables.tables import (
     predictions,
     top_losses,
 )
-from rollout.tally.units import UNLISTED
+
+if TYPE_CHECKING:
+    from rollout.store.counting.counted_units import CountedUnitRow
+    from rollout.store.records.history import StoredHistory
+
 
 CASES_PER_PART: Final = 20_000  # units have no index by case: each part reads them all
 
@@ -70,7 +72,7 @@ class StoredLosses:
         self._rollout = rollout
         self._first_names = first_names
 
-    def find_losses(self, units: Iterable[CountedUnitRow]) -> list[LossRow]:
+    def find_losses(self, units: "Iterable[CountedUnitRow]") -> list[LossRow]:
         """Return the differing pairs with a confidence among units that are to be stored."""
         evidence_units = [unit for unit in units if _is_evidence(unit)]
         classes = self.load_classes(
@@ -163,6 +165,8 @@ class StoredLosses:
     def _compare_cases(
         self, case_numbers: range, classes: Mapping[int, DivergenceClass]
     ) -> Mapping[LossKey, tuple[LossValue | None, LossValue | None]]:
+        from rollout.store.counting.counted_units import CountedUnits  # noqa: PLC0415
+
         stored = self._load_stored(case_numbers)
         units = CountedUnits(self._transaction, self._rollout).list_cases(case_numbers)
         expected_series = _group_series(units, classes)
@@ -221,6 +225,8 @@ class StoredLosses:
 
     def _build_conditions(self) -> tuple[ColumnElement[bool], ...]:
         """Return the conditions for classes whose labels differ."""
+        from rollout.tally.units import UNLISTED  # noqa: PLC0415
+
         human_answer, model_answer = count_classes.c.decided, count_classes.c.predicted
         is_number = (human_answer == AGREE) & model_answer.in_(("under", "over"))
         return (
@@ -232,17 +238,19 @@ class StoredLosses:
             ~is_number,
         )
 
-    def _build_history(self) -> StoredHistory:
+    def _build_history(self) -> "StoredHistory":
+        from rollout.store.records.history import StoredHistory  # noqa: PLC0415
+
         names = self._first_names
         return StoredHistory(self._transaction, self._rollout, levers=(), first_names=names)
 
 
-def _is_evidence(unit: CountedUnitRow) -> bool:
+def _is_evidence(unit: "CountedUnitRow") -> bool:
     return unit.track == GATE and unit.exclusion_reason is None
 
 
 def _group_series(
-    units: Iterable[CountedUnitRow], classes: Mapping[int, DivergenceClass]
+    units: "Iterable[CountedUnitRow]", classes: Mapping[int, DivergenceClass]
 ) -> Mapping[LossKey, Collection[int]]:
     """Return the series of each differing pair, possibly several."""
     series_by_key: dict[LossKey, set[int]] = defaultdict(set)

@@ -5,10 +5,10 @@ import polars as pl
 import pytest
 
 from rollout.core.policy.levers import Lever
+from rollout.core.records.label_cleaning import MAX_LISTED
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.inputs.losses import (
     CONFIDENT_WRONG,
-    MAX_LISTED,
     NO_CONFIDENCES,
     REVIEWERS_SPLIT,
     SUSPECTED_HUMAN_ERROR,

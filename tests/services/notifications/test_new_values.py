@@ -6,6 +6,7 @@ import pytest
 
 from rollout.core.policy.familiarity import FAMILIAR, FEW, ValueReading
 from rollout.core.scope.commands import Actor
+from rollout.services.cells import cell_values
 from rollout.services.cells.cell_values import CellValuesSummary
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.notifications import message_facts
@@ -68,7 +69,7 @@ def test_the_message_about_a_proposal_says_what_its_gate_does_not_speak_of(
     database, run, service, mailroom, monkeypatch
 ):
     summary = CellValuesSummary("v1", UnfamiliarUnits(3176, 88, ("form", "new"), 78), ())
-    monkeypatch.setattr(message_facts, "load_cell_values", lambda *_: {"v1": summary})
+    monkeypatch.setattr(cell_values, "load_cell_values", lambda *_: {"v1": summary})
     for name in ("lars", "rita"):
         choose(service, name, [PROPOSALS])
     tick(database, NOON + HOUR, cells=(LAKE,))
