@@ -403,50 +403,10 @@ class EvidenceView:
         holds &= window.missing_counts[positions] <= missing_limit
         holds[: max(int(np.searchsorted(slots, first_slot, side="right")) - 1, 0)] = False
         conditions = self.policy.list_conditions(stage_level, self.cell)
-        compute_met = partial(self._are_all_met, conditions, window, slots, holds, is_renewal=False)
+        parts = (self.policy, conditions, window, slots, holds)
+        compute_met = partial(_are_all_met, *parts, is_renewal=False)
         is_met = compute_met(compute_gate_risk(self.policy, gate, self.state.risk_share))
         return GateSeries(slots, is_met, lambda: ~compute_met(1.0), first_slot)
-
-    def _are_all_met(
-        self,
-        conditions: Iterable[Condition],
-        window: CountWindow,
-        slots: IntArray,
-        holds: BoolArray,
-        risk: float,
-        *,
-        is_renewal: bool,
-    ) -> BoolArray:
-        """Return where the minimum holds and all conditions reach their threshold.
-
-        A renewal has no minimum of slices, and its span no blocks.
-        """
-        result, positions = holds.copy(), window.count_rows_by(slots)
-        for condition in conditions:
-            if not result.any():
-                break
-            if isinstance(condition, SliceCondition):
-                rows = window.get_slice_rows(condition)
-                result &= rows.find_passing(condition, risk, has_minimum=not is_renewal)[positions]
-                continue
-            chosen = slots[result]
-            if isinstance(condition, GainCondition):
-                is_met = is_gain_met(condition, window.get_arms(condition), chosen, risk)
-            elif isinstance(condition, WaveCondition):
-                counts = window.get_wave_counts_at(condition, chosen)
-                is_met = are_waves_met(condition, counts, risk)
-            elif window.audits is not None and weighs_audits(condition):
-                counts = window.get_counts_at(condition, chosen)
-                audits = window.audits.get_counts_at(condition, chosen)
-                parts = (condition, counts, window.audits.weights, audits, self.policy)
-                is_met = average_log_e_path(*parts) >= log(1 / risk) - ROUNDING
-            elif window.has_blocks(condition) and not is_renewal:
-                is_met = find_met_blocks(condition, window, chosen, risk, self.policy)
-            else:
-                counts = window.get_counts_at(condition, chosen)
-                is_met = find_met_counts(condition, counts, risk, self.policy)
-            result[result] = is_met
-        return result
 
     def get_renewal_series(self, stage_level: int) -> GateSeries:
         """Return where a grant may be renewed on its own evidence."""
@@ -464,7 +424,8 @@ class EvidenceView:
             units.reviewer_counts[positions] >= gate.minimum.reviewers
         )
         conditions = self.policy.list_conditions(stage_level, self.cell)
-        is_met = self._are_all_met(conditions, window, slots, holds, 1.0, is_renewal=True)
+        parts = (self.policy, conditions, window, slots, holds)
+        is_met = _are_all_met(*parts, 1.0, is_renewal=True)
         return GateSeries(slots, is_met, lambda: ~is_met)
 
     @cached_property
@@ -627,6 +588,49 @@ class EvidenceView:
                 self.find_buckets(rows) >= self.shares.blind_buckets[stage_levels]
             )
         return rows.select(is_kept)
+
+
+def _are_all_met(
+    policy: Policy,
+    conditions: Iterable[Condition],
+    window: CountWindow,
+    slots: IntArray,
+    holds: BoolArray,
+    risk: float,
+    *,
+    is_renewal: bool,
+) -> BoolArray:
+    """Return where the minimum holds and all conditions reach their threshold.
+
+    A renewal has no minimum of slices, and its span no blocks. No method of a view: a series keeps
+    this call, and a view that one of its series holds is freed late, by the collector of cycles.
+    """
+    result, positions = holds.copy(), window.count_rows_by(slots)
+    for condition in conditions:
+        if not result.any():
+            break
+        if isinstance(condition, SliceCondition):
+            rows = window.get_slice_rows(condition)
+            result &= rows.find_passing(condition, risk, has_minimum=not is_renewal)[positions]
+            continue
+        chosen = slots[result]
+        if isinstance(condition, GainCondition):
+            is_met = is_gain_met(condition, window.get_arms(condition), chosen, risk)
+        elif isinstance(condition, WaveCondition):
+            counts = window.get_wave_counts_at(condition, chosen)
+            is_met = are_waves_met(condition, counts, risk)
+        elif window.audits is not None and weighs_audits(condition):
+            counts = window.get_counts_at(condition, chosen)
+            audits = window.audits.get_counts_at(condition, chosen)
+            parts = (condition, counts, window.audits.weights, audits, policy)
+            is_met = average_log_e_path(*parts) >= log(1 / risk) - ROUNDING
+        elif window.has_blocks(condition) and not is_renewal:
+            is_met = find_met_blocks(condition, window, chosen, risk, policy)
+        else:
+            counts = window.get_counts_at(condition, chosen)
+            is_met = find_met_counts(condition, counts, risk, policy)
+        result[result] = is_met
+    return result
 
 
 def _is_weighted(guard: Guard) -> bool:

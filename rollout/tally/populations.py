@@ -18,7 +18,7 @@ from rollout.core.policy.planted_conditions import PLANTED_TRACK
 from rollout.core.policy.policy import Policy
 from rollout.tally.case_placement import PlacedHistory, place_cases
 from rollout.tally.decision_resolution import Frame
-from rollout.tally.frames import RecordFrames
+from rollout.tally.frames import RecordFrames, share_constants
 from rollout.tally.reviewer_checks import compute_required_reliability
 from rollout.tally.unit_values import add_unit_values
 from rollout.tally.units import TRACKS, resolve_units
@@ -99,7 +99,7 @@ def number_units(history: PlacedHistory, policy: Policy) -> NumberedUnits:
         for start in range(0, max(keys.len(), 1), CASES_AT_ONCE)
     )
     units = pl.concat([encode_repeated_texts(part) for part in parts], rechunk=False)
-    return NumberedUnits(units, keys)
+    return NumberedUnits(share_constants(units), keys)
 
 
 def encode_repeated_texts(units: pl.DataFrame) -> pl.DataFrame:

@@ -260,21 +260,25 @@ def build_units(frame: pl.DataFrame, policy: Policy, keys: pl.Series | None = No
         unit_numbers, unit_keys = _number_texts(evidence["unit"])
     else:
         unit_numbers, unit_keys = _to_integers(evidence["unit"]), keys
-    arrays = UnitArrays(
-        slot=_to_integers(evidence["slot"]),
-        occurred=_to_integers(evidence["occurred"]),
-        unit_class=unit_classes,
-        reviewer=reviewer_numbers,
-        day=_to_integers(evidence["day"]),
-        unit=unit_numbers,
-    )
+    columns = {
+        "slot": _to_integers(evidence["slot"]),
+        "occurred": _to_integers(evidence["occurred"]),
+        "unit_class": unit_classes,
+        "reviewer": reviewer_numbers,
+        "day": _to_integers(evidence["day"]),
+        "unit": unit_numbers,
+    }
+    del unit_classes, reviewer_numbers, unit_numbers  # freed as they are sorted
+    has_rows = bool(evidence.height)
+    first_slot = int(columns["occurred"].min()) if has_rows else 0
+    last_slot = int(columns["slot"].max()) if has_rows else 0
     return TalliedUnits(
-        cells=_split_cells(evidence, arrays),
+        cells=_split_cells(evidence, columns),
         unit_classes=UnitClasses(tuple(UnitClass(*row) for row in classes.iter_rows()), policy),
         unit_keys=unit_keys,
         reviewers=reviewers.to_list(),
-        first_slot=int(arrays.occurred.min()) if len(arrays) else 0,
-        last_slot=int(arrays.slot.max()) if len(arrays) else 0,
+        first_slot=first_slot,
+        last_slot=last_slot,
     )
 
 
@@ -356,13 +360,18 @@ def fill_attribute_values(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _split_cells(
-    evidence: pl.DataFrame, arrays: UnitArrays
+    evidence: pl.DataFrame, columns: dict[str, IntArray]
 ) -> dict[tuple[Cell, str], CellUnitArrays]:
-    """Return the tracks of each cell and version, in the order of their names."""
+    """Return the tracks of each cell and version, in the order of their names.
+
+    `columns` are those of the arrays. They are taken out one by one, so that only one is held
+    twice.
+    """
     numbers, series_rows = number_combinations(evidence, SERIES_COLUMNS)
-    order = np.lexsort((arrays.unit, arrays.occurred, arrays.slot, numbers))
-    arrays = arrays.select(order)
+    order = np.lexsort((columns["unit"], columns["occurred"], columns["slot"], numbers))
     ends = np.cumsum(np.bincount(numbers, minlength=len(series_rows)))
+    del numbers
+    arrays = UnitArrays(**{name: columns.pop(name)[order] for name in tuple(columns)})
     tracks: dict[tuple[Cell, str], dict[str, UnitArrays]] = {}
     series = evidence.select(pl.col(SERIES_COLUMNS).gather(series_rows)).iter_rows()
     for (site, window, version, track), end, start in zip(series, ends, [0, *ends], strict=False):

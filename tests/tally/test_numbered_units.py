@@ -134,3 +134,20 @@ def test_no_text_of_a_long_history_is_joined_once_its_units_are_made(monkeypatch
     monkeypatch.setattr(unit_arrays, "_find_positions", keep_column)
     build_units(numbered.frame, policy, numbered.keys)
     assert [column.name for column in joined if not column.dtype.is_integer()] == []
+
+
+def test_a_column_of_one_value_is_stored_once():
+    keys = [f"c-{number:03}" for number in range(400)]
+    history = place_cases(
+        records(
+            cases(*((key, number, {}) for number, key in enumerate(keys))),
+            predictions(*((key, "bear") for key in keys)),
+            decisions(*((key, "bear", {"at": number}) for number, key in enumerate(keys))),
+        ),
+        a_policy(),
+        SALT,
+    )
+    units = number_units(history, a_policy()).frame
+    texts = units.select("attribute_values", "slices", "version", "lever")
+    assert texts.height >= 400
+    assert texts.estimated_size() < 100

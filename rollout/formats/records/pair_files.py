@@ -6,6 +6,7 @@ by one, and times are not read.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from errno import ENOENT
 from importlib.util import find_spec
 from io import BytesIO
@@ -22,6 +23,8 @@ from rollout.formats.records.text_rows import read_unpacked
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
+
+    import duckdb
 
 
 SIDES = ("human", "model")
@@ -67,7 +70,6 @@ KNOWN_COLUMNS = ("case_key", "model_version", "site", "window", *REQUIRED_COLUMN
 RENAMED_COLUMNS = {"model_version": "version"}  # as in counted pairs
 ROW_NUMBER = "row number"
 DEFAULT_READING = FileReading()
-ROWS_AT_ONCE = 50_000
 COUNT_COLUMN: Final = "n"
 GLOB_SIGNS = frozenset("*?[]{}")  # DuckDB would look for other files
 DUCKDB_SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
@@ -84,7 +86,7 @@ def scan_pairs(
     """Return a lazy frame of the pairs in a file.
 
     It has the text columns case_key (default: `row 17`), version, site, window, human and model,
-    and the number confidence, as far as the file has them.
+    and the number confidence (NaN: none), as far as the file has them.
 
     Args:
         path: the file; its suffix sets the format.
@@ -121,14 +123,29 @@ def _list_mapped_columns(
     return _find_columns(path, list(schema), [*own_mappings, *mappings])
 
 
-def count_text_rows(
-    path: Path, mappings: Iterable[str] = (), reading: FileReading = DEFAULT_READING
-) -> pl.DataFrame | None:
-    """Return how often each combination of texts occurs in a Parquet file, by DuckDB.
+@dataclass(frozen=True, slots=True)
+class FileCounts:
+    """What DuckDB counted in a file of pairs.
 
-    It has the text columns of `scan_pairs` without case_key, and n. DuckDB groups by the numbers
-    that the file has instead of repeated texts, in half the time of Polars. None if it isn't
-    installed, if a column isn't text as it stands there, or if names differ by case alone.
+    Attributes:
+        combinations: the text columns of `scan_pairs` without case_key, and n, how often each
+            combination of them occurs.
+        confidences: number, smallest and largest of the confidences, as the file's footer has
+            them: NaN are in the number. None without confidences, or if they are no plain numbers.
+    """
+
+    combinations: pl.DataFrame
+    confidences: tuple[int, float | None, float | None] | None
+
+
+def count_file(
+    path: Path, mappings: Iterable[str] = (), reading: FileReading = DEFAULT_READING
+) -> FileCounts | None:
+    """Return the counts of the pairs in a Parquet file, by DuckDB.
+
+    DuckDB groups by the numbers that the file has instead of repeated texts, in half the time of
+    Polars. None if it isn't installed, if a column isn't text as it stands there, or if names
+    differ by case alone.
 
     Raises:
         ValueError: as in `scan_pairs`.
@@ -144,29 +161,52 @@ def count_text_rows(
     texts = [name for name in columns if name not in {"case_key", "confidence"}]
     if any(schema[columns[name]] != pl.String for name in texts):
         return None
-    return _count_by_duckdb(path, {RENAMED_COLUMNS.get(n, n): columns[n] for n in texts})
+    confidence = columns.get("confidence")
+    if confidence is not None and (reading.percent or not schema[confidence].is_float()):
+        confidence = None
+    text_columns = {RENAMED_COLUMNS.get(name, name): columns[name] for name in texts}
+    return _count_by_duckdb(path, text_columns, confidence)
 
 
-def _count_by_duckdb(path: Path, columns: Mapping[str, str]) -> pl.DataFrame | None:
+def _count_by_duckdb(
+    path: Path, columns: Mapping[str, str], confidence: str | None
+) -> FileCounts | None:
     """Return the rows of each combination of columns, under our names; None if it can't.
 
     Polars then does the same, or says what is wrong with the file.
     """
     import duckdb  # noqa: PLC0415 - optional
 
-    texts = ", ".join(_quote(column) for column in columns.values())
-    pairs = "read_parquet(?, hive_partitioning = false)"
-    query = f"SELECT {texts}, count(*) FROM {pairs} GROUP BY ALL"  # noqa: S608 - names are quoted
-    schema = {**dict.fromkeys(columns, pl.String), COUNT_COLUMN: pl.UInt32}
-    parts = [pl.DataFrame(schema=schema)]
+    texts = ", ".join(f"{_quote(column)} AS {_quote(name)}" for name, column in columns.items())
+    pairs = "FROM read_parquet($path, hive_partitioning = false)"
+    groups = f"SELECT {texts}, count(*) AS {COUNT_COLUMN} {pairs} GROUP BY ALL"
+    schema = pl.Schema({**dict.fromkeys(columns, pl.String), COUNT_COLUMN: pl.UInt32})
+    parameters, summary = {"path": str(path)}, None
     try:
         with duckdb.connect(config=DUCKDB_SETTINGS) as connection:
-            connection.execute(query, [str(path)])
-            while rows := connection.fetchmany(ROWS_AT_ONCE):  # a frame of them needs pyarrow
-                parts.append(pl.DataFrame(rows, schema=schema, orient="row"))
+            counted = _ArrowStream(connection.sql(groups, params=parameters))
+            frame = pl.DataFrame(counted).cast(schema)
+            if confidence is not None:
+                number = _quote(confidence)
+                ends = f"SELECT count({number}), min({number}), max({number}) {pairs}"
+                summary = connection.execute(ends, parameters).fetchone()
     except duckdb.Error:
         return None
-    return pl.concat(parts)
+    return FileCounts(frame, summary)
+
+
+class _ArrowStream:
+    """A relation of DuckDB as a stream of Arrow's columns, for which pyarrow isn't needed.
+
+    Polars remembers the class of what it was given, and DuckDB complains at the process's end if
+    somebody still holds one of its classes.
+    """
+
+    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
+        self._relation = relation
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._relation.__arrow_c_stream__(requested_schema)
 
 
 def _quote(name: str) -> str:
@@ -178,7 +218,7 @@ def _build_column(name: str, file_column: str, dtype: pl.DataType, reading: File
     """Return a column under our name: a number for confidence, text for all others."""
     column, our_name = pl.col(file_column), RENAMED_COLUMNS.get(name, name)
     if name == "confidence":
-        return _build_confidence(column, dtype, reading).fill_nan(None).alias(our_name)
+        return _build_confidence(column, dtype, reading).alias(our_name)
     text = _build_text(column, dtype)
     if reading.unsure and name in REQUIRED_COLUMNS:
         text = pl.when(~text.is_in(reading.unsure)).then(text)
@@ -196,7 +236,7 @@ def _build_text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
 
 def _build_confidence(column: pl.Expr, dtype: pl.DataType, reading: FileReading) -> pl.Expr:
     if dtype != pl.String:
-        number = column.cast(pl.Float64)
+        number = column if dtype == pl.Float64 else column.cast(pl.Float64)
         return number / 100 if reading.percent else number
     if reading.decimal == ",":
         column = column.str.replace(",", ".", literal=True)

@@ -27,6 +27,9 @@ from rollout.tally.units import UNLISTED
 
 PAIR_COLUMNS = ("case_key", *KEY_COLUMNS, "confidence")
 """Possible columns of pairs; human and model are required."""
+ConfidenceSummary = tuple[int, float | None, float | None]
+FIRST_ROWS = 20_000
+"""Pairs whose surest divergences bound those of all, for a fiftieth of a million's cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +68,18 @@ def count_pairs(
     pairs: pl.LazyFrame,
     lever: Lever | None = None,
     combinations: pl.DataFrame | None = None,
+    confidences: ConfidenceSummary | None = None,
     *,
     limit: int = MAX_LISTED,
 ) -> PairCounts:
     """Return the counts and largest losses of streamed pairs, in constant memory.
 
     Args:
-        pairs: columns of `PAIR_COLUMNS`, at least human and model; confidence in [0, 1].
+        pairs: columns of `PAIR_COLUMNS`, at least human and model; confidence in [0, 1], null or
+            NaN without one.
         lever: gives the costs; without it each divergence costs 1.
         combinations: the result of `count_combinations`, if it is known.
+        confidences: number, smallest and largest, if known; NaN may be in the number.
         limit: number of losses to keep.
     """
     # One query for each part: in a common query Polars would keep every row in memory.
@@ -88,18 +94,49 @@ def count_pairs(
         table = _replace_blanks(table)
     if "confidence" not in pairs.collect_schema().names():
         return PairCounts(table, pl.DataFrame(), 0, None, None)
-    confidence = pl.col("confidence")
+    answered = _drop_blanks(pairs) if has_blanks else pairs
+    if lever is None:
+        answered = _drop_small_losses(answered, limit)
+    if lever is None and confidences is not None and not has_blanks:
+        top_losses = _find_losses_without_nan(answered, limit)
+        if top_losses is not None:
+            return PairCounts(table, top_losses, *confidences)
+    confidence = pl.col("confidence").fill_nan(None)
     summary = pairs.select(known=confidence.count(), least=confidence.min(), most=confidence.max())
     ((confidence_count, min_confidence, max_confidence),) = summary.collect(
         engine="streaming"
     ).rows()
-    differing = _select_divergences(_drop_blanks(pairs) if has_blanks else pairs, lever)
-    losses = select_top_losses(differing, limit).collect(engine="streaming")
-    return PairCounts(table, losses, confidence_count, min_confidence, max_confidence)
+    losses = select_top_losses(_select_divergences(answered, lever), limit)
+    top_losses = losses.collect(engine="streaming")
+    return PairCounts(table, top_losses, confidence_count, min_confidence, max_confidence)
+
+
+def _find_losses_without_nan(pairs: pl.LazyFrame, limit: int) -> pl.DataFrame | None:
+    """Return the largest losses, None if any pair has the confidence NaN.
+
+    NaN sorts above all numbers, so one pass sees both: pairs are kept if they differ or have one.
+    """
+    confidence = pl.col("confidence")
+    rows = pairs.filter((pl.col("human") != pl.col("model")) | confidence.is_nan())
+    losses = _sort_losses(rows, max(limit, 1)).collect(engine="streaming")
+    return None if losses["confidence"].is_nan().any() else losses.head(limit)
 
 
 def _drop_blanks(pairs: pl.LazyFrame) -> pl.LazyFrame:
     return pairs.filter((pl.col("human") != "") & (pl.col("model") != ""))
+
+
+def _drop_small_losses(pairs: pl.LazyFrame, limit: int) -> pl.LazyFrame:
+    """Return the pairs at least as sure as the last listed loss of the first ones.
+
+    What is less sure is in no list. Of a Parquet file the other columns are then read for few rows.
+    """
+    confidences = _select_divergences(pairs.head(FIRST_ROWS), None).select("confidence")
+    first_losses = confidences.filter(pl.col("confidence").is_not_nan()).top_k(
+        limit, by="confidence"
+    )
+    sure = first_losses.collect(engine="streaming")["confidence"]
+    return pairs.filter(pl.col("confidence") >= sure.min()) if 0 < limit == len(sure) else pairs
 
 
 def _select_divergences(pairs: pl.LazyFrame, lever: Lever | None) -> pl.LazyFrame:
@@ -110,6 +147,10 @@ def _select_divergences(pairs: pl.LazyFrame, lever: Lever | None) -> pl.LazyFram
 
 def select_top_losses(differing: pl.LazyFrame, limit: int) -> pl.LazyFrame:
     """Return the divergent pairs with the largest cost times loss; each costs 1 without costs."""
+    return _sort_losses(differing.filter(pl.col("confidence").is_not_nan()), limit)
+
+
+def _sort_losses(differing: pl.LazyFrame, limit: int) -> pl.LazyFrame:
     has_costs = "cost" in differing.collect_schema()
     differing = differing.filter(pl.col("confidence").is_not_null())
     sort_keys = [pl.col("confidence"), pl.col("case_key")]  # a loss grows with confidence

@@ -14,7 +14,7 @@ from rollout.formats.policy.reader import read_policy
 from rollout.formats.policy.scalars import read_distance, read_overlap
 from rollout.formats.records.label_set_texts import parse_set
 from rollout.formats.records.pair_files import (
-    count_text_rows,
+    count_file,
     format_polars_error,
     list_pair_labels,
     rewrite_set_pairs,
@@ -121,8 +121,9 @@ def compare_pair_file(
             return _compare_sets(file, pairs, pair_lever)
         if pair_lever is not None and pair_lever.number is not None:
             return _compare_numbers(file, pairs, pair_lever)
-        combinations = count_text_rows(file, column_mappings, reading)
-        return _compare_labels(file, count_pairs(pairs, pair_lever, combinations), pair_lever)
+        counts = count_file(file, column_mappings, reading)
+        counted = (counts.combinations, counts.confidences) if counts else (None, None)
+        return _compare_labels(file, count_pairs(pairs, pair_lever, *counted), pair_lever)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{file}: can't be read: {format_polars_error(error)}") from error
 

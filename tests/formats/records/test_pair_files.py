@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rollout.core.policy.file_readings import FileReading
 from rollout.formats.records import pair_files
-from rollout.formats.records.pair_files import count_text_rows, scan_pairs
+from rollout.formats.records.pair_files import count_file, scan_pairs
 from rollout.reports.inputs.counted import count_combinations
 
 ROWS = {
@@ -132,7 +132,7 @@ def test_duckdb_counts_the_combinations_that_polars_counts(tmp_path_factory, row
     frame = frame.with_columns(confidence=pl.lit(float("nan") if nan else 0.5))
     path = written(tmp_path_factory.mktemp("pairs"), "p.parquet", frame)
     mappings = ['site=si"te', 'window=si"te']
-    counted = count_text_rows(path, mappings)
+    counted = count_file(path, mappings).combinations
     expected = count_combinations(scan_pairs(path, mappings))
     assert sorted(map(repr, counted.select(expected.columns).iter_rows())) == sorted(
         map(repr, expected.iter_rows())
@@ -140,11 +140,21 @@ def test_duckdb_counts_the_combinations_that_polars_counts(tmp_path_factory, row
     assert counted.schema == expected.select(counted.columns).schema
 
 
+def test_duckdb_reads_number_and_ends_of_confidences_off_the_footer(tmp_path):
+    path = written(tmp_path, "p.parquet")
+    assert count_file(path).confidences == (2, 0.75, 0.9)
+    assert count_file(path, reading=FileReading(percent=True)).confidences is None
+    for confidence in (pl.lit("0.5"), pl.lit(1)):
+        other = written(tmp_path, "o.parquet", FRAME.with_columns(confidence=confidence))
+        assert count_file(other).confidences is None
+    assert count_file(written(tmp_path, "n.parquet", FRAME.drop("confidence"))).confidences is None
+
+
 def test_duckdb_reads_no_names_of_folders_and_no_other_file(tmp_path):
     (tmp_path / "site=lake").mkdir()
     path = written(tmp_path / "site=lake", "p.parquet", FRAME.drop("site"))
-    assert "site" not in count_text_rows(path).columns
-    assert count_text_rows(written(tmp_path, "[ab]*.parquet")) is None
+    assert "site" not in count_file(path).combinations.columns
+    assert count_file(written(tmp_path, "[ab]*.parquet")) is None
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["[ab]*.parquet", "site=lake"]
 
 
@@ -158,24 +168,24 @@ def test_duckdb_reads_no_names_of_folders_and_no_other_file(tmp_path):
 )
 def test_duckdb_counts_only_texts_as_they_stand(tmp_path, frame, reading):
     path = written(tmp_path, "p.parquet", frame)
-    assert count_text_rows(path, reading=reading) is None
+    assert count_file(path, reading=reading) is None
     assert scan_pairs(path, reading=reading).collect().height == 3
 
 
 @pytest.mark.parametrize("other", ["Human", "HUMAN"])
 def test_duckdb_counts_no_column_whose_name_differs_from_another_by_case_alone(tmp_path, other):
     raw = pl.DataFrame({other: ["x", "y", "z"], "human": ["a", "b", "a"], "model": ["a"] * 3})
-    assert count_text_rows(written(tmp_path, "p.parquet", raw)) is None
+    assert count_file(written(tmp_path, "p.parquet", raw)) is None
     mappings = [f"human={other}"]
-    assert count_text_rows(written(tmp_path, "m.parquet", raw), mappings) is None
+    assert count_file(written(tmp_path, "m.parquet", raw), mappings) is None
 
 
 def test_without_duckdb_or_with_another_kind_of_file_polars_counts(tmp_path, monkeypatch):
-    assert count_text_rows(written(tmp_path, "p.csv")) is None
+    assert count_file(written(tmp_path, "p.csv")) is None
     path = written(tmp_path, "p.parquet")
-    assert count_text_rows(path).height == 3
+    assert count_file(path).combinations.height == 3
     monkeypatch.setattr(pair_files, "find_spec", lambda _name: None)
-    assert count_text_rows(path) is None
+    assert count_file(path) is None
 
 
 def test_a_page_that_duckdb_cannot_read_is_left_to_polars(tmp_path):
@@ -184,4 +194,4 @@ def test_a_page_that_duckdb_cannot_read_is_left_to_polars(tmp_path):
     content = bytearray(path.read_bytes())
     content[4:40] = bytes(36)
     path.write_bytes(content)
-    assert count_text_rows(path) is None
+    assert count_file(path) is None
