@@ -186,3 +186,30 @@ UNIT_COLUMNS: Final = (
     cases.c.site,
     type_coerce(cases.c.attributes, Text),
 )
+
+
+def list_units_of_slots(
+    transaction: Transaction, rollout: Rollout, cell: Cell, slots: Collection[int]
+) -> list[tuple[int, str, datetime]]:
+    """Return the cell's closed units that occurred in some slots and have values, in no order.
+
+    Each has its slot, its case's values as stored JSON, and when the case occurred. Units without a
+    case are omitted.
+    """
+    query = select(counted_units.c.occurred, counted_units.c.slices, cases.c.occurred_at).where(
+        count_series.c.rollout == rollout.number,
+        count_series.c.track == GATE,
+        count_series.c.site == cell.site,
+        count_series.c.window == cell.window,
+        counted_units.c.rollout == rollout.number,
+        counted_units.c.version == count_series.c.version,
+        counted_units.c.track == literal_column(f"'{GATE}'"),  # SQLite chooses the index by it
+        counted_units.c.occurred.in_(select_numbers(transaction, slots)),
+        counted_units.c.series_id == count_series.c.id,
+        counted_units.c.exclusion_reason.is_(None),
+        counted_units.c.slices.is_not(None),
+        cases.c.rollout == counted_units.c.rollout,
+        cases.c.case_id == counted_units.c.case_id,
+        ~has_later_revision(),
+    )
+    return [(row.occurred, row.slices, row.occurred_at) for row in transaction.execute(query)]
