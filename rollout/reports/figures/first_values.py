@@ -8,12 +8,13 @@ import polars as pl
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.slice_conditions import read_slice_value
-from rollout.reports.figures.timeline_parts import TimelineMark
+from rollout.reports.figures.timeline_parts import TimelineMark, sort_marks
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.first_values import GATE, FirstValues, NewCellValue
 from rollout.tally.slots import find_slot_before, to_instant
 
 NEW_VALUE: Final = "NewValue"
+FIRST, FIRST_COUNTED = "first case with ", "first counted case with "
 SlotUnit = tuple[int, str, datetime]
 """A counted unit: its slot, its case's values as stored JSON, and when the case occurred."""
 
@@ -73,9 +74,18 @@ def list_value_marks(
             if unit_slot == slot and read_slice_value(text, attribute) == value
         )
         at = min(times, default=to_instant(slot, tick))
-        yield TimelineMark(at, 0, NEW_VALUE, f"first counted case with {attribute} = {value}", "")
+        yield TimelineMark(at, 0, NEW_VALUE, f"{FIRST_COUNTED}{attribute} = {value}", "")
 
 
 def build_value_mark(attribute: str, value: str, at: datetime) -> TimelineMark:
     """Return the mark of the first case with a value, which need not be counted yet."""
-    return TimelineMark(at, 0, NEW_VALUE, f"first case with {attribute} = {value}", "")
+    return TimelineMark(at, 0, NEW_VALUE, f"{FIRST}{attribute} = {value}", "")
+
+
+def join_value_marks(
+    marks: Iterable[TimelineMark], first_marks: Iterable[TimelineMark]
+) -> tuple[TimelineMark, ...]:
+    """Return marks with those of first cases, which replace first counted ones."""
+    first_marks = tuple(first_marks)
+    replaced = {FIRST_COUNTED + mark.text.removeprefix(FIRST) for mark in first_marks}
+    return sort_marks([*(mark for mark in marks if mark.text not in replaced), *first_marks])

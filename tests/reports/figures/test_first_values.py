@@ -7,7 +7,12 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.reports.figures.cell_timeline import compute_cell_timelines
-from rollout.reports.figures.first_values import list_first_values, list_value_marks
+from rollout.reports.figures.first_values import (
+    build_value_mark,
+    join_value_marks,
+    list_first_values,
+    list_value_marks,
+)
 from rollout.tally import first_values
 from rollout.tally.first_values import NewCellValue
 from rollout.tally.slots import to_instant
@@ -68,3 +73,11 @@ def test_a_value_whose_cases_are_gone_stands_at_the_begin_of_its_slot():
     units = [(5, '{"lens":"new"}', late), (5, '{"lens":"new"}', early), (5, '{"x":"y"}', NOON)]
     marks = list(list_value_marks([value, other], units, TICK))
     assert [mark.at for mark in marks] == [early, to_instant(7, TICK)]
+
+
+def test_the_first_case_replaces_the_first_counted_one_with_its_value():
+    values = [NewCellValue("lens", "new", 5), NewCellValue("lens", "newer", 6)]
+    counted = list(list_value_marks(values, (), TICK))
+    first = build_value_mark("lens", "new", to_instant(4, TICK))
+    assert join_value_marks(counted, [first]) == (first, counted[1])
+    assert join_value_marks(counted, []) == tuple(counted)
