@@ -66,14 +66,16 @@ def list_value_marks(
             of its slot.
         tick: length of a slot.
     """
-    units = tuple(units)
-    for attribute, value, slot in values:
-        times = (
-            at
-            for unit_slot, text, at in units
-            if unit_slot == slot and read_slice_value(text, attribute) == value
-        )
-        at = min(times, default=to_instant(slot, tick))
+    values = tuple(values)
+    attributes = {value.attribute for value in values}
+    times: dict[NewCellValue, datetime] = {}
+    for slot, text, at in units:
+        for attribute in attributes:
+            key = NewCellValue(attribute, read_slice_value(text, attribute), slot)
+            times[key] = min(at, times.get(key, at))
+    for new_value in values:
+        attribute, value, slot = new_value
+        at = times.get(new_value, to_instant(slot, tick))
         yield TimelineMark(at, 0, NEW_VALUE, f"{FIRST_COUNTED}{attribute} = {value}", "")
 
 
