@@ -50,6 +50,7 @@ def encode_buffers(units: UnitBuffer, outcomes: OutcomeBuffer) -> bytes:
             [cell.site, cell.window, *names, len(part)]
             for (cell, *names), part in outcome_units.items()
         ],
+        "first_values": units.first_values.encode(),
     }
     parts = [zlib.compress(json.dumps(header).encode(), 1)]
     if series:
@@ -81,6 +82,7 @@ def restore_buffers(body: bytes, units: UnitBuffer, outcomes: OutcomeBuffer) -> 
     outcome_units = _restore_outcomes([row[-1] for row in header["outcomes"]], parts)
     classes = [UnitClass(*values) for values in header["classes"]]
     units.restore(classes, header["reviewers"], dict(zip(series, tables, strict=True)))
+    units.first_values.restore(header["first_values"])
     outcomes.restore(dict(zip(outcome_keys, outcome_units, strict=True)))
     return True
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import UnitClass
 from rollout.core.policy.policy import Policy
+from rollout.tally.first_values import FirstValues
 from rollout.tally.slice_values import select_slices
 from rollout.tally.unit_arrays import (
     CLASS_COLUMNS,
@@ -49,6 +50,7 @@ class UnitBuffer:
         self._tables: dict[CellVersion, dict[str, UnitTable]] = {}
         self._cells_by_name = {(cell.site, cell.window): cell for cell in policy.cells}
         self.unit_classes = UnitClasses((), policy)
+        self.first_values = FirstValues()
         self.row_count = 0
 
     def add(self, frame: pl.DataFrame) -> set[CellVersion]:
@@ -59,6 +61,7 @@ class UnitBuffer:
         """
         if frame.is_empty():  # avoids loading Polars' join code (10 MiB)
             return set()
+        self.first_values.add(frame)
         comparable_units = select_slices(self._select_comparable(frame), self._policy)
         if comparable_units.is_empty():
             return set()

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from api.console.page.text import capitalize_first
 from rollout.core.policy.levers import Lever
 from rollout.reports.figures.confusion import ConfusionMatrix
 from rollout.reports.pages.matrix_shades import choose_cost_shade, choose_count_shade
 from rollout.reports.text import formatting
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.divergences.divergence_list import MAX_COMPARED_UNITS, DivergenceList
 from rollout.services.divergences.divergence_rows import CostliestKind
 from rollout.services.engine.versions import WATCH, VersionStatus

@@ -69,6 +69,7 @@ class CauseView:
     Attributes:
         headline: the first sentence, with times.
         query: filters the divergences to what the headline names.
+        link_note: what the link to them says if none has closed, else "".
         missing: which of its cases that list doesn't have yet; "" if it has all.
         span: from when to when the cases occurred.
         has_change: whether the figures are of a time since a change; else of the whole span.
@@ -78,6 +79,7 @@ class CauseView:
 
     headline: Markup
     query: str
+    link_note: str
     missing: str
     span: Markup
     has_change: bool
@@ -104,6 +106,9 @@ def build_cause_view(loaded: LoadedCause, policy: Policy, visitor: Visitor) -> C
     return CauseView(
         _build_headline(loaded, visitor),
         query,
+        " (none closed yet)"
+        if _has_none_closed(loaded, visitor.at - policy.evidence.grace)
+        else "",
         _describe_missing_cases(loaded, policy.evidence.grace, visitor.at),
         Markup("from {} to {}").format(
             *(format_site_time(at, loaded.timezone, visitor) for at in (loaded.since, loaded.until))
@@ -121,12 +126,15 @@ def _describe_missing_cases(loaded: LoadedCause, grace: timedelta, at: datetime)
     closed_before = at - grace
     if loaded.batch or loaded.until <= closed_before:  # batches are of closed cases
         return ""
-    began = loaded.started or loaded.since
-    missing_text = "None is" if began > closed_before else "The newest are not"
+    missing_text = "None is" if _has_none_closed(loaded, closed_before) else "The newest are not"
     return (
         f"{missing_text} listed there yet: a case is listed once it has closed, about"
         f" {format_time_span(grace)} after it began."
     )
+
+
+def _has_none_closed(loaded: LoadedCause, closed_before: datetime) -> bool:
+    return not loaded.batch and (loaded.started or loaded.since) > closed_before
 
 
 def _build_headline(loaded: LoadedCause, visitor: Visitor) -> Markup:

@@ -6,14 +6,13 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from rollout.reports.text.event_kinds import find_tone
+from rollout.reports.text.formatting import capitalize_first
 from rollout.reports.text.guard_text import format_guard_reason
 from rollout.reports.text.state_text import CLOSED_PROPOSALS
 
 _TAG_OR_PERCENT: Final = re.compile(
     r"(<(textarea|option|pre|script)\b.*?</\2>|<[^>]*>)| %", re.DOTALL | re.IGNORECASE
 )
-
-_PLAIN_WORD: Final = re.compile(r"\A[a-z]+(?=[\s,.:;!?)'’]|\Z)")
 
 ATTRIBUTE_PREFIX: Final = "is "
 """Prefix of an attribute's name in the filter of the divergences: `is camera`."""
@@ -46,20 +45,6 @@ def add_full_stop(text: str) -> str:
     ('v1 is seen.', 'hash 9f2c…', 'whole.')
     """
     return text if text.endswith((".", "…", "!", "?")) else f"{text}."
-
-
-def capitalize_first(text: str) -> str:
-    """Return a sentence with a capital letter, unless a key begins it.
-
-    A first word with digits or dashes may be the name of a site, case or version, which is shown
-    as it was typed.
-
-    >>> capitalize_first("needs 2 more"), capitalize_first("v1 is retired"), capitalize_first("")
-    ('Needs 2 more', 'v1 is retired', '')
-    >>> capitalize_first("lis-007056: no such case")
-    'lis-007056: no such case'
-    """
-    return _PLAIN_WORD.sub(lambda match: match[0].capitalize(), text, count=1)
 
 
 def join_percent_signs(html: str) -> str:

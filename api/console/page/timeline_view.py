@@ -7,7 +7,8 @@ from typing import Final
 
 from api.console.page.page_context import Visitor
 from rollout.core.calendar.sites import Cell
-from rollout.reports.figures.timeline_parts import TimelineMark, TimelineRequest, sort_marks
+from rollout.reports.figures.first_values import join_value_marks
+from rollout.reports.figures.timeline_parts import TimelineMark, TimelineRequest
 from rollout.reports.pages.timeline_page import TimelineView, build_timeline_view
 from rollout.services.cells.timeline import load_cell_timeline
 
@@ -20,11 +21,11 @@ def load_timeline_view(
     cell: Cell,
     since: datetime | None = None,
     until: datetime | None = None,
-    marks: Sequence[TimelineMark] = (),
+    first_marks: Sequence[TimelineMark] = (),
 ) -> TimelineView:
-    """Return a cell's timeline with further marks, by default of the last six weeks."""
+    """Return a cell's timeline with marks of first cases, by default of the last six weeks."""
     request = TimelineRequest(cell, since, until)
     timeline = load_cell_timeline(visitor.service, visitor.caller, rollout, request, at=visitor.at)
-    marks_in_span = [mark for mark in marks if timeline.since <= mark.at <= timeline.until]
-    timeline = replace(timeline, marks=sort_marks([*timeline.marks, *marks_in_span]))
+    in_span = [mark for mark in first_marks if timeline.since <= mark.at <= timeline.until]
+    timeline = replace(timeline, marks=join_value_marks(timeline.marks, in_span))
     return build_timeline_view(timeline, PREFIX)

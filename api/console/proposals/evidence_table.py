@@ -8,7 +8,6 @@ from itertools import takewhile
 from typing import Final
 
 from api.console.page.figures import format_arm_counts
-from api.console.page.text import capitalize_first
 from rollout.core.calendar.opening_hours import list_open_spans
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.audit_readings import (
@@ -23,6 +22,7 @@ from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.reports.text.formatting import (
+    capitalize_first,
     format_count,
     format_percent,
     format_quantity,

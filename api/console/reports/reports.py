@@ -13,13 +13,14 @@ from api.console.page.form import Form, SignedForm
 from api.console.page.page import RUN_STARTED, redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.sealed_report import CLOSED_POLICY, build_content_policy
-from api.console.page.text import capitalize_first, encode_segment
+from api.console.page.text import encode_segment
 from api.paging import decode_number, encode_cursor
 from api.routers.reports import MAX_NUMBER, ReportFormat, View
 from api.routers.reports import Form as FileForm
 from api.routers.reports import get_report as as_api
 from rollout.core.errors import NotAllowedError, RefusalError, UnknownRolloutError
 from rollout.core.scope.permissions import Permission, require_permission
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.reports.schedule import ON_DEMAND
 from rollout.services.support.user_runs import StepCallback, UserRun, UserRuns
 

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from api.console.page.text import capitalize_first
 from rollout.core.policy.label_sets import EMPTY_SET, split_label_set
 from rollout.core.policy.levers import Lever, Number
-from rollout.reports.text.formatting import format_quantity
+from rollout.reports.text.formatting import capitalize_first, format_quantity
 
 UNSURE_KEY, UNDO_KEY, NOTE_KEY, HELP_KEY = "u", "z", ".", "?"
 RESERVED_KEYS: Final = frozenset({UNSURE_KEY, UNDO_KEY, NOTE_KEY, HELP_KEY})

@@ -11,7 +11,6 @@ from fastapi.responses import JSONResponse
 from api.console.page.form import Form, SignedForm
 from api.console.page.page import HEADERS, render_html
 from api.console.page.page_context import CurrentVisitor, Visitor
-from api.console.page.text import capitalize_first
 from api.console.reviews.review_case import build_review_case
 from api.console.reviews.review_form import (
     ALREADY_DECIDED,
@@ -28,6 +27,7 @@ from rollout.core.records.reviews import (
     ReviewReassignedError,
     UnknownReviewError,
 )
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.reviews.held_cases import HeldPage, hold_cases_ahead
 

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from api.console.page.text import capitalize_first
 from api.console.reviews.answer_options import describe_answers
 from api.console.reviews.case_media import CaseMedia, sort_media
 from rollout.core.records.records import Case
-from rollout.reports.text.formatting import join_words
+from rollout.reports.text.formatting import capitalize_first, join_words
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.reviews.own_decisions import OwnDecision
 from rollout.services.reviews.review_queue import ClaimedTask, ModelAnswer, ReviewQueue

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from api.console.page.form import Form
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import Visitor
-from api.console.page.text import capitalize_first, encode_segment
+from api.console.page.text import encode_segment
 from api.console.reviews.answer_options import (
     AnswerForm,
     LeverQuestion,
@@ -40,6 +40,7 @@ from rollout.core.records.reviews import (
     compute_answer_deadline,
 )
 from rollout.core.scope.permissions import Permission, require_permission
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.reviews.held_cases import CHANGED, URGENT
 from rollout.services.reviews.own_decisions import (

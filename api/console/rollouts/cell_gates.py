@@ -18,7 +18,6 @@ from api.console.page.figures import (
     format_bound,
     get_condition_subject,
 )
-from api.console.page.text import capitalize_first
 from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.outcomes import GAIN
@@ -30,7 +29,12 @@ from rollout.core.scope.waves import find_wave_hold, find_wave_opening
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.figures.next_step import describe_portfolio_need
-from rollout.reports.text.formatting import format_count, format_quantity, join_words
+from rollout.reports.text.formatting import (
+    capitalize_first,
+    format_count,
+    format_quantity,
+    join_words,
+)
 from rollout.reports.text.state_text import describe_hold
 from rollout.reports.text.value_text import format_estimate, format_threshold
 from rollout.tally.slots import find_slot_after, to_instant

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Request, Response
 from api.console.page.form import Form, SignedForm, find_reason_fault
 from api.console.page.page import render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
-from api.console.page.text import capitalize_first
 from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Permission, require_permission
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.records.planted_cases import (
     MAX_CASES,
     PlantingRefusedError,

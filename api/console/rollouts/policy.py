@@ -12,7 +12,7 @@ from api.console.page.form import Form, SignedForm
 from api.console.page.page import RUN_STARTED, redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
-from api.console.page.text import capitalize_first, encode_segment
+from api.console.page.text import encode_segment
 from api.console.rollouts.policy_text import (
     OUTCOME_TEXTS,
     PolicyChange,
@@ -36,6 +36,7 @@ from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.incidents.incidents import list_incident_channels
 from rollout.services.policies import policies
 from rollout.services.policies.policies import load_policies, load_policy_by_number

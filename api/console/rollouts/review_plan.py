@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.console.page.page import render_page
 from api.console.page.page_context import CurrentVisitor
-from api.console.page.text import add_full_stop, capitalize_first
+from api.console.page.text import add_full_stop
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.reports.figures.review_plan import DEFAULT_DECISIONS, MAX_DECISIONS
 from rollout.reports.pages.review_plan_text import (
@@ -15,6 +15,7 @@ from rollout.reports.pages.review_plan_text import (
     describe_method,
     describe_review_plan,
 )
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.cells.review_plan import TooManyCellsError, load_review_plan
 from rollout.tally.batched_evidence import BATCH_SIZE
 

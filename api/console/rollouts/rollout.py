@@ -14,7 +14,7 @@ from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
 from api.console.page.stages import build_grant_rows, build_stage_markers, build_withheld_marker
 from api.console.page.stop_target import describe_stop_latency, format_cell_value
-from api.console.page.text import add_full_stop, capitalize_first
+from api.console.page.text import add_full_stop
 from api.console.page.time_format import format_site_time
 from api.console.page.timeline_view import load_timeline_view
 from api.console.page.waiting import list_requestable_stops
@@ -53,6 +53,7 @@ from rollout.core.calendar.instants import EPOCH
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.reports.figures.next_step import describe_pause
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
 from rollout.services.cells.cell_values import load_cell_values, load_number_agreements
 from rollout.services.cells.cells import load_cell

@@ -9,7 +9,7 @@ from typing import Final
 from markupsafe import Markup
 
 from api.console.page.cell_view import TimeFormatter, describe_missing_approvals, format_sentence
-from api.console.page.text import capitalize_first, encode_segment
+from api.console.page.text import encode_segment
 from api.console.page.time_format import format_time_span
 from api.console.page.waiting import READ_TEXT, REQUEST_TEXT, RESUME
 from api.console.rollouts.map_rows import StageSchedule
@@ -19,7 +19,12 @@ from rollout.core.policy.policy import Freeze, Limit, Policy, Where
 from rollout.core.scope.renames import describe_version
 from rollout.core.scope.scope import ProposalState, Scope
 from rollout.reports.pages.stage_markers import HATCHED, SOLID, WITHHELD, StageMarker
-from rollout.reports.text.formatting import format_percent, format_quantity, join_words
+from rollout.reports.text.formatting import (
+    capitalize_first,
+    format_percent,
+    format_quantity,
+    join_words,
+)
 from rollout.reports.text.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
 
 MAX_NAMED: Final = 4

@@ -5,9 +5,10 @@ from fastapi import APIRouter, Request, Response
 from api.console.page.form import SignedForm
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
-from api.console.page.text import capitalize_first, encode_segment
+from api.console.page.text import encode_segment
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.policies.rules_plan import load_rules_plan, propose_rules
 
 router = APIRouter()

@@ -21,13 +21,13 @@ from api.console.page.form import LATE_TEXT, NO_FORM_TEXT, Form, MultipartReader
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.sealed_report import CLOSED_POLICY, build_content_policy
-from api.console.page.text import capitalize_first
 from api.console.rollouts.policy import build_error_context, parse_typed_policy
 from api.console.rollouts.policy_text import escape_for_textarea
 from api.limits import is_upload
 from rollout.core.errors import NotAllowedError, RefusalError
 from rollout.core.scope.permissions import ROLES_BY_PERMISSION, Permission, may_upload
 from rollout.formats.policy.reader import InvalidPolicyError
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.uploads.upload_request import (
     ADVICE,
     DECISIONS_FILE,

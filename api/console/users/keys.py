@@ -18,8 +18,9 @@ from api.console.page.own_settings import (
 )
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
-from api.console.page.text import capitalize_first, encode_segment
+from api.console.page.text import encode_segment
 from rollout.core.errors import InvalidAccountError, RefusalError
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.access import keys
 
 router = APIRouter()

@@ -10,8 +10,8 @@ from api.console.page.form import Form, SignedForm
 from api.console.page.own_settings import find_timezone
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
-from api.console.page.text import capitalize_first
 from rollout.core.errors import RefusalError
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.notifications import settings
 from rollout.services.notifications.kinds import CHOICES
 

@@ -11,8 +11,8 @@ from api import session_cookie
 from api.console.page.form import Form, SignedForm
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
-from api.console.page.text import capitalize_first
 from rollout.core.errors import NotAllowedError, RefusalError, UnauthenticatedError
+from rollout.reports.text.formatting import capitalize_first
 
 router = APIRouter()
 PATH: Final = "/settings/second-factor"

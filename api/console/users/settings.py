@@ -16,9 +16,9 @@ from api.console.page.own_settings import (
 )
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import ZONE_COOKIE, CurrentVisitor, Visitor
-from api.console.page.text import capitalize_first
 from rollout.core.errors import NotAllowedError, RefusalError
 from rollout.core.scope.permissions import Permission, may_upload
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.access.keys import load_keys
 from rollout.services.cells.overview import load_rollouts
 

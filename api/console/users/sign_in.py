@@ -15,7 +15,6 @@ from api.console.page.kept_form import (
 )
 from api.console.page.page import render_page
 from api.console.page.page_context import HOME, find_visitor, get_safe_path, get_service
-from api.console.page.text import capitalize_first
 from rollout.core.errors import (
     CodeRequiredError,
     InvalidAccountError,
@@ -23,6 +22,7 @@ from rollout.core.errors import (
     TooManyAttemptsError,
     UnauthenticatedError,
 )
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.access.sign_in import StartedSession
 
 router = APIRouter()

@@ -10,11 +10,12 @@ from api.console.page.form import Form, SignedForm
 from api.console.page.own_settings import create_form_token, list_key_states
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import HOME, CurrentVisitor, Visitor
-from api.console.page.text import capitalize_first, encode_segment
+from api.console.page.text import encode_segment
 from api.console.users import keys as key_pages
 from rollout.core.errors import InvalidAccountError, RefusalError, UnknownUserError
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import REVIEWER, ROLES, SERVICE_ACCOUNT_ROLES, AssignedRole
+from rollout.reports.text.formatting import capitalize_first
 from rollout.services.access import users
 from rollout.services.access.authenticator_codes import reset_second_factor
 from rollout.services.access.keys import (

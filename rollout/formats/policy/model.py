@@ -452,7 +452,8 @@ class PolicyShape(PolicySection):
     )
     reports: list[ReportShape] = key(default_factory=list, description="Reports on schedule.")
     slices: list[kinds.NonEmptyText] = key(
-        default_factory=list, description="Attributes that reports slice by."
+        default_factory=list,
+        description="Attributes that reports slice by, and whose new values timelines mark.",
     )
     reveal: Literal["never", "after"] = key(
         "never", description="Whether reviewers see the prediction after their decision."

@@ -16,6 +16,7 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.reports.inputs.pairs import Pairs, build_case_frame, build_pairs
 from rollout.reports.inputs.pictures import MediaFinder, find_no_media
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.first_values import FirstValues
 from rollout.tally.frames import INSTANT, RecordFrames
 from rollout.tally.stage_history import StageHistory
 
@@ -112,6 +113,7 @@ class ReportInputs:
         ledger_fault: where the hash chain breaks, "" if it is intact, None if unchecked.
         policy_periods: all policies in order, the current one last.
         choices: cleaning choices in order of time.
+        first_values: of all counted units; None for those of `units`.
     """
 
     policy: Policy
@@ -146,6 +148,7 @@ class ReportInputs:
     ledger_fault: str | None = None
     policy_periods: tuple[PolicyPeriod, ...] = ()
     choices: tuple[CleaningChoice, ...] = ()
+    first_values: FirstValues | None = None
 
     @property
     def is_live(self) -> bool:

@@ -19,6 +19,7 @@ MIN_PRINTED_CHANCE = 1e-6  # smaller chances are printed as this
 MIN_DECIMAL_CHANCE = 0.05  # "1 in 1" would hide the difference between 0.7 and 1
 NO_BREAK_SPACE = "\u00a0"  # a space at which no line is broken
 SPAN_PATTERN = re.compile(r"\bover (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)\b")
+PLAIN_WORD_PATTERN = re.compile(r"\A[a-z]+(?=[\s,.:;!?)'’]|\Z)")
 COUNT_PATTERN = re.compile(r"(?<![\w.,-])\d{4,}(?= of \d)|(?<=\d of )\d{4,}(?![\w-]|[.,]\d)")
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -244,10 +245,24 @@ def format_cell_name(site: str | None, window: str | None) -> str:
     return f"{site} · {window}" if site and window else ""
 
 
-def to_sentence(text: str) -> str:
-    """Return a text with a capital letter and a full stop.
+def capitalize_first(text: str) -> str:
+    """Return a sentence with a capital letter, unless a key begins it.
 
-    >>> to_sentence("nothing is held")
-    'Nothing is held.'
+    A first word with digits or dashes may be the name of a site, case or version, which is shown
+    as it was typed.
+
+    >>> capitalize_first("needs 2 more"), capitalize_first("v1 is retired"), capitalize_first("")
+    ('Needs 2 more', 'v1 is retired', '')
+    >>> capitalize_first("lis-007056: no such case")
+    'lis-007056: no such case'
     """
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+    return PLAIN_WORD_PATTERN.sub(lambda match: match[0].capitalize(), text, count=1)
+
+
+def to_sentence(text: str) -> str:
+    """Return a text with a full stop, and a capital letter unless a key begins it.
+
+    >>> to_sentence("nothing is held"), to_sentence("v1 is retired.")
+    ('Nothing is held.', 'v1 is retired.')
+    """
+    return f"{capitalize_first(text)}{'' if text.endswith('.') else '.'}"

@@ -1,6 +1,6 @@
 """The timeline of a cell, loaded for a caller."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -17,15 +17,21 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.core.scope.record_events import RecordsPurged
-from rollout.reports.figures.timeline_parts import CellTimeline, TimelineRequest, list_cell_marks
+from rollout.reports.figures.timeline_parts import (
+    CellTimeline,
+    TimelineRequest,
+    list_cell_marks,
+    sort_marks,
+)
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
+from rollout.store.database.session import Database
+from rollout.tally.slots import find_slot_before
 
 if TYPE_CHECKING:
     from rollout.reports.figures.cell_timeline import TimelineSource
-    from rollout.services.engine.evidence_reader import EvidenceKey
-    from rollout.tally.evidence_view import EvidenceView
-
+    from rollout.services.engine.evidence_reader import CountedCells
+    from rollout.tally.first_values import NewCellValue
 
 DEFAULT_SPAN: Final = timedelta(days=42)
 EMPTY_SPAN: Final = timedelta(hours=1)
@@ -70,21 +76,49 @@ def load_state_timelines(
     at: datetime,
 ) -> tuple[CellTimeline, ...]:
     """Return timelines of cells that the caller may read; all cost one read of the evidence."""
-    from rollout.services.engine.evidence_reader import load_counted_views, load_events
+    from rollout.services.engine.evidence_reader import load_counted_cells, load_events
 
     events = load_events(service.database, state)
     cells = tuple(request.cell for request in requests)
-    last_slot, views = load_counted_views(service.database, state, cells)
-    return tuple(
-        _build_timeline(
-            _build_source(state, events, views, request, last_slot, at),
-            request,
-            events[0].at,
-            at,
-            is_batched=may_be_asked_blind(caller, state.rollout.name, (request.cell.site,)),
+    counted = load_counted_cells(service.database, state, cells)
+    timelines = []
+    for request in requests:
+        source = _build_source(state, events, counted, request, at)
+        is_batched = may_be_asked_blind(caller, state.rollout.name, (request.cell.site,))
+        timeline = _build_timeline(source, request, events[0].at, at, is_batched=is_batched)
+        if not is_batched:  # a reviewer would know a gold case by its value: it has been counted
+            new_values = counted.new_values.get(request.cell, ())
+            timeline = _add_new_values(service.database, state, timeline, new_values)
+        timelines.append(timeline)
+    return tuple(timelines)
+
+
+def _add_new_values(
+    database: Database,
+    state: RolloutState,
+    timeline: CellTimeline,
+    new_values: "Sequence[NewCellValue]",
+) -> CellTimeline:
+    """Return a timeline with a mark for the first counted case with each value."""
+    from rollout.reports.figures.first_values import list_value_marks
+    from rollout.store.counting.closed_units import list_units_of_slots
+
+    tick = state.policy.tick
+    first, last = (find_slot_before(at, tick) for at in (timeline.since, timeline.until))
+    values = [value for value in new_values if first <= value.slot <= last]
+    if not values:
+        return timeline
+    cell = Cell(timeline.site, timeline.window)
+    with database.begin_read() as transaction:
+        units = list_units_of_slots(
+            transaction, state.rollout, cell, {value.slot for value in values}
         )
-        for request in requests
-    )
+    marks = [
+        mark
+        for mark in list_value_marks(values, units, tick)
+        if timeline.since <= mark.at <= timeline.until
+    ]
+    return replace(timeline, marks=sort_marks([*timeline.marks, *marks]))
 
 
 def _build_timeline(
@@ -107,9 +141,8 @@ def _build_timeline(
 def _build_source(
     state: RolloutState,
     events: tuple[LedgerEvent, ...],
-    views: "Mapping[EvidenceKey, EvidenceView]",
+    counted: "CountedCells",
     request: TimelineRequest,
-    last_slot: int,
     at: datetime,
 ) -> "TimelineSource":
     from rollout.reports.figures.cell_timeline import TimelineSource
@@ -117,7 +150,7 @@ def _build_source(
     from rollout.services.cells.cells import build_evidence_inputs
 
     cell = request.cell
-    own_views = {key: view for key, view in views.items() if key[0] == cell}
+    own_views = {key: view for key, view in counted.views.items() if key[0] == cell}
     inputs = build_evidence_inputs(state, events, own_views, at, has_retired=True)
     return TimelineSource(
         cell=cell,
@@ -130,7 +163,7 @@ def _build_source(
         purged_before=max(
             (event.before for event in events if isinstance(event, RecordsPurged)), default=None
         ),
-        last_slot=last_slot,
+        last_slot=counted.last_slot,
     )
 
 

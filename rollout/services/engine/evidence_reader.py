@@ -5,6 +5,7 @@ It is cached, so that a read costs only what is new since the last one.
 
 from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -32,6 +33,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.episode_series import SiteVotes
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.first_values import NewCellValue
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.outcome_units import OutcomeUnits
 from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
@@ -76,6 +78,20 @@ class GateFeeds:
 EvidenceKey = tuple[Cell, str]
 
 
+class CountedCells(NamedTuple):
+    """What was counted in some cells.
+
+    Attributes:
+        last_slot: the last counted slot, -1 before any.
+        views: every version's evidence.
+        new_values: attribute values that a cell met later than others.
+    """
+
+    last_slot: int
+    views: dict[EvidenceKey, EvidenceView]
+    new_values: Mapping[Cell, tuple[NewCellValue, ...]]
+
+
 class EvidenceReader:
     """Cached evidence of one rollout, of all counted units or of some."""
 
@@ -95,19 +111,28 @@ class EvidenceReader:
         self, database: Database, state: RolloutState, cells: Iterable[Cell]
     ) -> dict[EvidenceKey, EvidenceView]:
         """Return the evidence of every version in some cells."""
+        return self.load_cells(database, state, cells).views
+
+    def load_cells(
+        self, database: Database, state: RolloutState, cells: Iterable[Cell]
+    ) -> CountedCells:
+        """Return what was counted in some cells."""
+        cells = tuple(cells)
         with self._lock:
             try:
                 with database.begin_read() as transaction:
-                    self._load(transaction, state)
+                    units = self._load(transaction, state)
             except BaseException:
                 self._reset()  # the read may be partial
                 raise
             versions = state.scope.versions
-            return {
+            views = {
                 (cell, version): self._build_view(state, cell, version)
                 for cell in cells
                 for version in versions
             }
+            new_values = units.first_values.find_new(state.policy, cells)
+            return CountedCells(self.last_slot, views, new_values)
 
     def load_events(self, database: Database, state: RolloutState) -> tuple[LedgerEvent, ...]:
         """Return the ledger's events up to a state's revision."""
@@ -120,7 +145,7 @@ class EvidenceReader:
                 raise
             return tuple(self._events)
 
-    def _load(self, transaction: Transaction, state: RolloutState) -> None:
+    def _load(self, transaction: Transaction, state: RolloutState) -> UnitBuffer:
         self._load_new_events(transaction, state)
         if self._units is None:
             self._units = UnitBuffer(state.policy, self._history.find_equivalent_definitions)
@@ -129,6 +154,7 @@ class EvidenceReader:
             if self._select_units is None:
                 self.last_slot = restore_evidence(transaction, state, self._units, self._outcomes)
         self._load_counted_units(transaction, state, self._units)
+        return self._units
 
     def _load_new_events(self, transaction: Transaction, state: RolloutState) -> None:
         """Load new events; a new policy discards the counted units, an erasure all."""
@@ -219,13 +245,11 @@ def load_evidence_views(
     return _get_reader(database, state).load_views(database, state, cells)
 
 
-def load_counted_views(
+def load_counted_cells(
     database: Database, state: RolloutState, cells: Iterable[Cell]
-) -> tuple[int, Mapping[EvidenceKey, EvidenceView]]:
-    """Return the last counted slot, -1 before any, and every version's evidence in some cells."""
-    evidence_reader = _get_reader(database, state)
-    views = evidence_reader.load_views(database, state, cells)
-    return evidence_reader.last_slot, views
+) -> CountedCells:
+    """Return what was counted in some cells."""
+    return _get_reader(database, state).load_cells(database, state, cells)
 
 
 def load_events(database: Database, state: RolloutState) -> tuple[LedgerEvent, ...]:

@@ -14,6 +14,7 @@ from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.buffer_snapshots import BufferDigests, restore_buffers
+from rollout.tally.first_values import FirstValues
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.unit_buffer import UnitBuffer
 
@@ -58,19 +59,22 @@ def is_snapshot_wrong(transaction: Transaction, state: RolloutState) -> bool:
     if last_slot < 0:
         return False  # no process uses it
     restored.add(units, outcomes)
+    restored_values = units.first_values
     del units, outcomes
-    counted = BufferDigests()
+    counted, counted_values = BufferDigests(), FirstValues()
     for frame in CountedUnits(transaction, state.rollout).load_frames(after=-1, until=last_slot):
         part = UnitBuffer(policy, levels)
         part.add(frame)
         counted.add(part, OutcomeBuffer())
+        counted_values.add(frame)
     if policy.outcomes:
         lines = CountedOutcomes(transaction, state.rollout).read_lines(after=-1, until=last_slot)
         while batch := list(islice(lines, LINES_PER_READ)):
             outcome_part = OutcomeBuffer()
             outcome_part.add(batch)
             counted.add(UnitBuffer(policy, levels), outcome_part)
-    return restored.sums != counted.sums
+    is_other_value = restored_values.encode() != counted_values.encode()
+    return is_other_value or restored.sums != counted.sums
 
 
 def _build_history(transaction: Transaction, state: RolloutState) -> RolloutHistory:

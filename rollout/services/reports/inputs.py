@@ -56,6 +56,7 @@ from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.records.baselines import Baselines
 from rollout.store.reviews.cleanings import CleaningStore
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.first_values import FirstValues
 from rollout.tally.frames import RecordFrames
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
@@ -179,6 +180,7 @@ def load_report_inputs(
         ledger_fault=_find_ledger_fault(transaction, state),
         policy_periods=policy_periods,
         choices=tuple(_iterate_choices(transaction, state, record_inputs.case_ids, period)),
+        first_values=evidence.first_values,
     )
 
 
@@ -271,10 +273,12 @@ class _CountedEvidence:
     Attributes:
         views: of units until the end of the period, by cell and version.
         missing_units: those counted without a decision, under any definition.
+        first_values: of the same units.
     """
 
     views: Mapping[CellVersion, EvidenceView]
     missing_units: pl.DataFrame
+    first_values: FirstValues
 
 
 def _load_counted_evidence(
@@ -308,7 +312,7 @@ def _load_counted_evidence(
     outcome_keys = {key for key in outcomes.list_keys() if key[0] in policy.cell_set}
     keys = sorted(key for key in {*units, *granted_keys, *outcome_keys} if key[1] in scope.versions)
     views = {key: _build_evidence_view(key, units, feeds, ledger_inputs) for key in keys}
-    return _CountedEvidence(views, pl.concat(missing_units))
+    return _CountedEvidence(views, pl.concat(missing_units), units.first_values)
 
 
 def _iterate_definitions(policy: Policy, history: RolloutHistory) -> Iterator[tuple[str, str, str]]:

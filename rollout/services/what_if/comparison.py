@@ -11,6 +11,7 @@ from rollout.core.calendar.sites import Site
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
 from rollout.formats.policy.yaml_reader import DocumentValue, read_document
+from rollout.reports.text.formatting import format_cell_name
 from rollout.services.what_if.replayed_policy import (
     CellReplay,
     WhatIfFigures,
@@ -100,6 +101,7 @@ class WhatIfResult:
         current, draft: the sums.
         difference_range: `draft` less `current` divergences, over the draws known under both.
         known_draws: number of other draws in which the same cells can be known.
+        unknown_in_draws: names of the cells that can't be known in one of the others.
         changes: each changed section alone; () if the draft changes one or none.
     """
 
@@ -120,6 +122,7 @@ class WhatIfResult:
     draft: WhatIfTotals
     difference_range: WhatIfRange | None
     known_draws: int
+    unknown_in_draws: tuple[str, ...]
     changes: tuple[ChangeAlone, ...]
 
 
@@ -166,10 +169,11 @@ def compare_policies(inputs: WhatIfInputs, report_step: ReportStep | None = None
         (run.replay(current, salt, "other draws"), run.replay(draft, salt, "other draws"))
         for salt in salts[1:]
     ]
+    unknown_cells = [known_cells - _list_known_cells(*draw) for draw in draws]
     sums = [
         (_sum(before, known_cells), _sum(after, known_cells))
-        for before, after in draws
-        if known_cells and known_cells <= _list_known_cells(before, after)
+        for (before, after), unknown in zip(draws, unknown_cells, strict=True)
+        if known_cells and not unknown
     ]
     totals = [_sum(cells, known_cells) for cells in first]
     return WhatIfResult(
@@ -195,6 +199,11 @@ def compare_policies(inputs: WhatIfInputs, report_step: ReportStep | None = None
         draft=_add_ranges(totals[1], [after for _, after in sums]),
         difference_range=_find_difference_range(sums),
         known_draws=len(sums),
+        unknown_in_draws=tuple(
+            format_cell_name(cell.site, cell.window)
+            for cell in first[0]
+            if (cell.site, cell.window) in set[tuple[str, str]]().union(*unknown_cells)
+        ),
         changes=tuple(
             ChangeAlone(section, None)
             if cells is None

@@ -1,6 +1,6 @@
 """The words of a comparison: what opens earlier or later, figures with ranges, what is unknown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -14,6 +14,7 @@ from rollout.reports.text.formatting import (
     format_percent,
     format_quantity,
     format_zoned_time,
+    join_words,
 )
 from rollout.services.what_if.comparison import (
     CellPair,
@@ -25,6 +26,8 @@ from rollout.services.what_if.replayed_policy import APPROVAL_DELAY, CellReplay
 
 APPROVAL_TEXT: Final = describe_duration(APPROVAL_DELAY)
 NO_FIGURE: Final = "unknown"
+MAX_CELLS: Final = 3  # named in a sentence
+ESTIMATED: Final = frozenset({"wrong", "cost"})
 EFFECT_WORDS: Final = {
     "wider": "Wider",
     "narrower": "Narrower",
@@ -103,10 +106,9 @@ def describe_result(result: WhatIfResult) -> str:
         else f"In the {len(known_cells)} of {count} cells that can be known under both, the model"
     )
     return (
-        f"{where} would have decided {format_figure(draft.figures.model, draft)} cases instead of"
-        f" {format_figure(current.figures.model, current)}, and differed in"
-        f" {format_figure(draft.figures.wrong, draft)} instead of"
-        f" {format_figure(current.figures.wrong, current)}."
+        f"{where} would have decided {format_figure('model', draft)} cases instead of"
+        f" {format_figure('model', current)}, and differed in {format_figure('wrong', draft)}"
+        f" instead of {format_figure('wrong', current)}."
     )
 
 
@@ -122,9 +124,9 @@ def list_figures(result: WhatIfResult) -> tuple[FigureRow, ...]:
     return tuple(
         FigureRow(
             label,
-            format_figure(getattr(current.figures, name), current),
+            format_figure(name, current),
             _format_range(getattr(current, f"{name}_range")),
-            format_figure(getattr(draft.figures, name), draft),
+            format_figure(name, draft),
             _format_range(getattr(draft, f"{name}_range")),
             _format_difference(getattr(current.figures, name), getattr(draft.figures, name)),
         )
@@ -132,11 +134,20 @@ def list_figures(result: WhatIfResult) -> tuple[FigureRow, ...]:
     )
 
 
-def format_figure(value: float | None, side: WhatIfTotals | CellReplay) -> str:
-    """Return a figure; with "about" unless nothing in it is unknown or estimated."""
-    if value is None:
+def format_figure(name: str, side: WhatIfTotals | CellReplay) -> str:
+    """Return a figure; with "about" or "probably" unless nothing in it is unknown or estimated.
+
+    No divergence among the judged cases is no estimate of 0: it says so, and of how many.
+    """
+    figures = side.figures
+    value: float | None = None if figures is None else getattr(figures, name)
+    if figures is None or value is None:
         return NO_FIGURE
-    return f"{'' if side.is_sure else 'about '}{format_count(round(value))}"
+    if round(value):
+        return f"{'' if side.is_sure else 'about '}{format_count(round(value))}"
+    if name in ESTIMATED and figures.is_estimated and not value:
+        return f"none in {format_count(figures.known)} known"
+    return f"{'' if side.is_sure else 'probably '}{'less than 1' if value else '0'}"
 
 
 def _format_range(span: WhatIfRange | None) -> str:
@@ -148,7 +159,10 @@ def _format_range(span: WhatIfRange | None) -> str:
 def _format_difference(current: float | None, draft: float | None) -> str:
     if current is None or draft is None:
         return NO_FIGURE
-    return format_signed_count(round(draft - current))
+    difference = draft - current
+    if difference and not round(difference):
+        return "less than 1"
+    return format_signed_count(round(difference))
 
 
 def format_signed_count(value: int) -> str:
@@ -159,20 +173,34 @@ def format_signed_count(value: int) -> str:
 def describe_ranges(result: WhatIfResult) -> str:
     """Return what the ranges are of, and the range of the difference."""
     draws = len(result.salts) - 1
+    cells = _list_unknown_cells(result.unknown_in_draws)
     if not result.known_draws:
         return (
-            f"In none of {draws} other random draws of the audited cases can the same cells be"
-            " known, so no ranges are given."
+            f"No ranges are given: each of {draws} other random draws audits other cases, and too"
+            f" many of those have no human answer. {cells}"
+            if cells
+            else "No ranges are given, since no cell can be known under both policies."
         )
     unknown = draws - result.known_draws
     text = f"Ranges are over {result.known_draws} other random draws of the audited cases" + (
-        f"; in {unknown} more the same cells can't be known." if unknown else "."
+        f"; in {unknown} more, too many audited cases have no human answer. {cells}"
+        if unknown
+        else "."
     )
     span = result.difference_range
     if span is None:
         return text
     least, most = (format_signed_count(round(value)) for value in (span.least, span.most))
     return f"{text} With the draft, divergences change by {least} to {most}."
+
+
+def _list_unknown_cells(names: Sequence[str]) -> str:
+    """Return the sentence of the first cells that some draws leave unknown; "" without any."""
+    if not names:
+        return ""
+    rest = len(names) - MAX_CELLS
+    listed = [*names[:MAX_CELLS], *([f"{rest} more"] if rest > 0 else [])]
+    return f"This happens in {join_words(listed)}."
 
 
 def list_changes(result: WhatIfResult) -> Iterator[tuple[str, str, str]]:
@@ -186,8 +214,8 @@ def list_changes(result: WhatIfResult) -> Iterator[tuple[str, str, str]]:
         else:
             yield (
                 change.section,
-                format_figure(totals.figures.model, totals),
-                format_figure(totals.figures.wrong, totals),
+                format_figure("model", totals),
+                format_figure("wrong", totals),
             )
 
 
@@ -212,11 +240,7 @@ def _build_row(pair: CellPair, stages: tuple[str, ...]) -> CellRow:
 
 def _format_sides(pair: CellPair, name: str) -> str:
     texts = [
-        "no cell"
-        if side is None
-        else NO_FIGURE
-        if side.figures is None
-        else format_figure(getattr(side.figures, name), side)
+        "no cell" if side is None else format_figure(name, side)
         for side in (pair.current, pair.draft)
     ]
     return " → ".join(texts)

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import BigInteger, Text, bindparam, literal_column, select, tuple_, type_coerce
 
+from rollout.core.calendar.instants import from_micros
 from rollout.core.calendar.sites import Cell
 from rollout.store.counting.unit_records import NO_ALIASES
 from rollout.store.database.bulk import fetch_rows, select_numbers
@@ -186,3 +187,56 @@ UNIT_COLUMNS: Final = (
     cases.c.site,
     type_coerce(cases.c.attributes, Text),
 )
+
+
+SLOT_QUERY: Final = select(
+    counted_units.c.occurred,
+    counted_units.c.slices,
+    type_coerce(cases.c.occurred_at, BigInteger),
+).where(
+    counted_units.c.rollout == bindparam("rollout"),
+    counted_units.c.version == bindparam("version"),
+    counted_units.c.track == literal_column(f"'{GATE}'"),
+    # SQLite reads all units of the rollout for an equal slot, without statistics
+    counted_units.c.occurred >= bindparam("slot"),
+    counted_units.c.occurred <= bindparam("slot"),
+    counted_units.c.series_id.in_(
+        select(count_series.c.id).where(
+            count_series.c.rollout == bindparam("rollout"),
+            count_series.c.track == GATE,
+            count_series.c.version == bindparam("version"),
+            count_series.c.site == bindparam("site"),
+            count_series.c.window == bindparam("window"),
+        )
+    ),
+    counted_units.c.exclusion_reason.is_(None),
+    counted_units.c.slices.is_not(None),
+    cases.c.rollout == counted_units.c.rollout,
+    cases.c.case_id == counted_units.c.case_id,
+    ~has_later_revision(),
+)
+
+
+def list_units_of_slots(
+    transaction: Transaction, rollout: Rollout, cell: Cell, slots: Collection[int]
+) -> list[tuple[int, str, datetime]]:
+    """Return the cell's closed units that occurred in some slots and have values, in no order.
+
+    Each has its slot, its case's values as stored JSON, and when the case occurred. Units without a
+    case are omitted.
+    """
+    versions = select(count_series.c.version).where(
+        count_series.c.rollout == rollout.number,
+        count_series.c.track == GATE,
+        count_series.c.site == cell.site,
+        count_series.c.window == cell.window,
+    )
+    parameters = {"rollout": rollout.number, "site": cell.site, "window": cell.window}
+    return [
+        (occurred, text, from_micros(at))
+        for version in transaction.execute(versions.distinct()).scalars().all()
+        for slot in slots
+        for occurred, text, at in fetch_rows(
+            transaction, SLOT_QUERY, {**parameters, "version": version, "slot": slot}
+        )
+    ]

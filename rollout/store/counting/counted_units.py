@@ -13,6 +13,7 @@ from rollout.store.counting.counts import (
     SlotPosition,
     match_positions,
 )
+from rollout.store.counting.unit_digests import IS_ERASED
 from rollout.store.database.bulk import insert_missing
 from rollout.store.database.frames import load_frame, load_frame_parts
 from rollout.store.database.rollouts import Rollout
@@ -30,6 +31,7 @@ FRAME_COLUMNS: Final = (
     counted_units.c.class_ids.label("class_id"),
     counted_units.c.slices,
     counted_units.c.band,
+    IS_ERASED.label("is_erased"),
 )
 """Columns of frames, under the names of `rollout.tally.units.UNIT_COLUMNS`."""
 
@@ -150,7 +152,7 @@ class CountedUnits:
         `rollout.tally.units.resolve_units` returns the same form, so `unit_arrays` reads live
         counts and a history alike. Columns: `SERIES_COLUMNS`, `CLASS_COLUMNS`, unit (its key; a
         hash after a purge), slot, occurred, day, bucket, reviewer, slices, band, and excluded,
-        which is null.
+        which is null, and is_erased (whether an erasure took its values).
         Ordered by slot.
         """
         return pl.concat(self.load_frames(after=after, until=until))

@@ -13,7 +13,7 @@ from itertools import chain
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Text, select, type_coerce
+from sqlalchemy import Text, func, select, type_coerce
 
 from rollout.core.calendar.sites import Cell
 from rollout.store.counting.counted_outcomes import CountedOutcomes
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 RANDOM_BYTES: Final = 16
 HASH_BYTES: Final = 32
+IS_ERASED: Final = func.coalesce(func.length(counted_units.c.value_seal), 0) == HASH_BYTES
+"""Whether an erasure took the values of a unit's case, or their names."""
 
 
 def create_seal(attribute_values: str | None, slices: str | None) -> bytes | None:

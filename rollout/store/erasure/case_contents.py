@@ -7,12 +7,12 @@ from datetime import timedelta
 from secrets import token_hex
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, update
 
 from rollout.core.calendar.instants import count_micros, to_micros
 from rollout.core.policy.familiarity import NO_VALUE, UNREADABLE
 from rollout.store.counting.purge import delete_case_rows, open_purge
-from rollout.store.counting.unit_digests import HASH_BYTES, hash_values
+from rollout.store.counting.unit_digests import IS_ERASED, hash_values
 from rollout.store.database.bulk import select_numbers
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -40,7 +40,6 @@ NamedValue = tuple[str, str]
 COLUMNS: Final = (counted_units.c.attribute_values, counted_units.c.slices)
 KEY: Final = tuple(counted_units.c[name] for name in ("unit", "version", "track"))
 HAS_VALUES: Final = or_(*(column.is_not(None) for column in COLUMNS))
-IS_ERASED: Final = func.coalesce(func.length(counted_units.c.value_seal), 0) == HASH_BYTES
 PLAIN_VALUES: Final = frozenset({NO_VALUE, UNREADABLE})
 PSEUDONYM: Final = "(erased {})"
 UNITS_PER_READ: Final = 2_000

@@ -420,6 +420,7 @@ def test_cases_of_a_cause_that_are_not_listed_yet_are_said_to_be(
     )
     is_empty = re.search("No case from .* is compared.", listed) is not None
     assert is_empty == words.startswith("None")
+    assert is_empty == ("Show these divergences (none closed yet)</a>" in text)
 
 
 def test_reviewers_names_are_read_by_operators_alone(browser, caused):

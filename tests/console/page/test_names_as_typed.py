@@ -13,8 +13,10 @@ import pytest
 
 from api.console.page.form import TOKEN_FIELD
 from rollout.core.calendar.sites import Cell
+from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.permissions import Caller
 from rollout.core.scope.stop_targets import StopTarget
+from rollout.services.engine.command_handler import execute_command
 from rollout.services.stops.stops import stop_cells
 from tests.browser import town as towns
 from tests.browser.town import approve, town
@@ -36,6 +38,8 @@ AGREEMENT_GUARD = "{measure: agreement, at_least: 60%, false_alarm_every: 100}"
 RECALL_GUARD = "{measure: recall, label: bear, at_least: 60%, false_alarm_every: 20}"
 SECOND_VERSION = "4000001"
 REASON = "v1 misread 1234567 of 7654321 at lis-007056"
+OBJECTIVE = "v1 warns campers"
+ACTED = "v1 acted on 1000002: no permit"
 NAME = re.compile(rf"\b({'|'.join(NAMES)})\b")
 QUOTED_NAME = re.compile(rf'"({"|".join(NAMES)})"')
 TOWN_KEY = re.compile(r'"(?:creek|lake|dale)-(\d+)"')
@@ -62,7 +66,7 @@ def rename_items(items):
 def rename_policy():
     """Return the town's policy with other names."""
     text = towns.POLICY.replace(json.dumps(towns.ODD), towns.PLAIN)
-    text = text.replace(AGREEMENT_GUARD, RECALL_GUARD)
+    text = text.replace(AGREEMENT_GUARD, RECALL_GUARD).replace("Warn campers", OBJECTIVE)
     return NAME.sub(lambda match: json.dumps(NAMES[match[1]]), text)
 
 
@@ -86,6 +90,9 @@ def renamed_town(folder):
             ana = Caller("ana", role_assignments=towns.PEOPLE["ana"])
             target = StopTarget(cells=(Cell(NAMES["lake"], NAMES["day"]),))
             stop_cells(made.database, ana, "bears", target, at=made.clock.now(), reason=REASON)
+            at = made.clock.now()
+            reported = OpenIncident(at=at, kind="unauthorized", reason=ACTED, about="1000002")
+            execute_command(made.database, "bears", lambda _: reported)
             made.play_hours(1)
             made.waits(3)
         with browsing(made) as browser:
@@ -133,3 +140,5 @@ def test_names_of_digits_stand_as_typed_on_every_page_report_and_answer(tmp_path
     everything = "\n".join(texts.values())
     assert [name for name in (*NAMES.values(), SECOND_VERSION) if name not in everything] == []
     assert everything.count(REASON) > 5
+    assert ACTED in texts["ana", "/console/incidents"]
+    assert sum(f"{OBJECTIVE}." in text for text in texts.values()) > 0

@@ -102,7 +102,7 @@ def test_the_result_shows_each_cell_and_what_is_unknown(browser, made_runs, resu
         assert maps.count(f">{row.name}</text>") == 4
     assert result.draft_hash[:4] in page
     known = [cell for cell in result.cells if cell.current.figures is not None]
-    assert format_figure(known[0].current.figures.model, known[0].current) in page
+    assert format_figure("model", known[0].current) in page
 
 
 def test_a_result_made_before_a_user_could_be_asked_is_shown_no_more(

@@ -1,55 +1,83 @@
-"""First cases with a value that a cell had not met in shadow."""
+"""First counted cases with a value that a cell had not met in its first days."""
 
 from dataclasses import replace
 
 import polars as pl
+import pytest
 
-from rollout.core.scope.events import Widened
+from rollout.core.calendar.sites import Cell
 from rollout.reports.figures.cell_timeline import compute_cell_timelines
-from rollout.reports.figures.first_values import list_first_values
-from tests.factories import HOUR
+from rollout.reports.figures.first_values import (
+    build_value_mark,
+    join_value_marks,
+    list_first_values,
+    list_value_marks,
+)
+from rollout.tally import first_values
+from rollout.tally.first_values import NewCellValue
+from rollout.tally.slots import to_instant
+from tests.factories import DAY, HOUR, NOON, TICK
+
+CELL = Cell("creek", "day")
+
+
+@pytest.fixture(autouse=True)
+def _a_story_shorter_than_a_week(monkeypatch):
+    monkeypatch.setattr(first_values, "KNOWN_SPAN", DAY)
 
 
 def with_lenses(inputs, new_from):
     """Return the inputs with the lens of each case: another one from a time on."""
-    lens = pl.when(pl.col("occurred_at") >= new_from).then(pl.lit("new")).otherwise(pl.lit("old"))
-    cases = inputs.cases.with_columns(lens.alias("attribute:lens"))
-    return replace(inputs, cases=cases, policy=replace(inputs.policy, slices=("lens",)))
-
-
-def find_widening(inputs):
-    return next(event for event in inputs.events if isinstance(event, Widened))
-
-
-def test_the_first_case_with_a_value_that_is_new_since_shadow_is_a_mark(told):
-    inputs, _ = told
-    widened = find_widening(inputs)
-    found = with_lenses(inputs, widened.at + HOUR)
-    occurred = found.cases.filter(
-        pl.col("attribute:lens") == "new", pl.col("window") == widened.cell.window
-    )["occurred_at"]
-    (mark,) = list_first_values(found)[widened.cell]
-    assert (mark.at, mark.text) == (occurred.min(), "first case with lens = new")
-    timeline = next(
-        timeline
-        for timeline in compute_cell_timelines(found, {})
-        if (timeline.site, timeline.window) == (widened.cell.site, widened.cell.window)
+    is_new = pl.col("case_key").is_in(
+        inputs.cases.filter(pl.col("occurred_at") >= new_from)["case_key"].implode()
     )
-    assert mark in timeline.marks
-    assert [m.at for m in timeline.marks] == sorted(m.at for m in timeline.marks)
+    text = pl.when(is_new).then(pl.lit('{"lens":"new"}')).otherwise(pl.lit('{"lens":"old"}'))
+    units = inputs.units.with_columns(slices=text)
+    return replace(inputs, units=units, policy=replace(inputs.policy, slices=("lens",)))
 
 
-def test_a_value_from_shadow_or_of_a_report_without_shadow_is_none(told):
+def list_times(inputs):
+    """Return when the counted cases of the cell occurred, in order."""
+    units = inputs.units.filter(
+        (pl.col("track") == "gate")
+        & pl.col("excluded").is_null()
+        & (pl.col("site") == CELL.site)
+        & (pl.col("window") == CELL.window)
+    )
+    return units.join(inputs.cases, on="case_key")["occurred_at"].unique().sort().to_list()
+
+
+def test_the_first_counted_case_with_a_new_value_is_a_mark(told):
     inputs, _ = told
-    widened = find_widening(inputs)
-    assert list_first_values(with_lenses(inputs, widened.at - 12 * HOUR))[widened.cell] == ()
-    later = with_lenses(inputs, widened.at + HOUR)
-    cases = later.cases.filter(pl.col("occurred_at") >= widened.at)
-    assert list_first_values(replace(later, cases=cases))[widened.cell] == ()
+    times = list_times(inputs)
+    new_from = next(at for at in times if at > times[0] + DAY + HOUR)
+    found = with_lenses(inputs, new_from)
+    (mark,) = list_first_values(found)[CELL]
+    assert (mark.at, mark.text) == (new_from, "first counted case with lens = new")
+    timelines = {(t.site, t.window): t for t in compute_cell_timelines(found, {})}
+    marks = timelines[CELL.site, CELL.window].marks
+    assert mark in marks
+    assert [m.at for m in marks] == sorted(m.at for m in marks)
 
 
-def test_events_name_the_new_values_of_a_policy_with_familiar_ones(told):
+def test_a_value_of_the_first_days_is_none(told):
     inputs, _ = told
-    found = with_lenses(inputs, find_widening(inputs).at + HOUR)
-    evidence = replace(found.policy.evidence, familiar=object())
-    assert list_first_values(replace(found, policy=replace(found.policy, evidence=evidence))) == {}
+    first = list_times(inputs)[0]
+    assert CELL not in list_first_values(with_lenses(inputs, first + 5 * HOUR))
+    assert CELL not in list_first_values(with_lenses(inputs, first - DAY))
+
+
+def test_a_value_whose_cases_are_gone_stands_at_the_begin_of_its_slot():
+    value, other = NewCellValue("lens", "new", 5), NewCellValue("x", "y", 7)
+    late, early = NOON + 9 * HOUR, NOON + HOUR
+    units = [(5, '{"lens":"new"}', late), (5, '{"lens":"new"}', early), (5, '{"x":"y"}', NOON)]
+    marks = list(list_value_marks([value, other], units, TICK))
+    assert [mark.at for mark in marks] == [early, to_instant(7, TICK)]
+
+
+def test_the_first_case_replaces_the_first_counted_one_with_its_value():
+    values = [NewCellValue("lens", "new", 5), NewCellValue("lens", "newer", 6)]
+    counted = list(list_value_marks(values, (), TICK))
+    first = build_value_mark("lens", "new", to_instant(4, TICK))
+    assert join_value_marks(counted, [first]) == (first, counted[1])
+    assert join_value_marks(counted, []) == tuple(counted)

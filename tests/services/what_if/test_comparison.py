@@ -20,12 +20,20 @@ from rollout.services.what_if import comparison
 from rollout.services.what_if.comparison import (
     DRAW_COUNT,
     WhatIfInputs,
+    WhatIfTotals,
     compare_policies,
     list_made_up_salts,
     merge_stages,
 )
-from rollout.services.what_if.comparison_text import describe_result, list_cells
+from rollout.services.what_if.comparison_text import (
+    describe_ranges,
+    describe_result,
+    format_figure,
+    list_cells,
+    list_figures,
+)
 from rollout.services.what_if.replayed_policy import (
+    WhatIfFigures,
     WhatIfRecords,
     check_comparable,
     compute_figures,
@@ -156,6 +164,56 @@ def test_figures_of_cases_without_an_answer_are_estimated_by_their_shares():
     assert part.figures.known < part.figures.model == whole.figures.model
     assert part.figures.wrong == pytest.approx(13 * 171 / 51), "13 of 51 audits stand for 171"
     assert abs(part.figures.wrong - whole.figures.wrong) < 0.5 * whole.figures.wrong
+
+
+def test_without_ranges_the_reason_and_the_cells_are_named(monkeypatch):
+    """Seen: empty ranges on records of a rollout that audits 30 %, and no reason."""
+    monkeypatch.setattr(comparison, "DRAW_COUNT", 2)
+    cases = [replace(case, outcome=None) for case in story()]
+    kept, shares = record_under(cases, parse_policy(BEARS), SALT)
+    result = compared(records_of(kept), BEARS.replace(AUDITS, "audit: 25%"), shares=shares)
+    assert (result.known_draws, result.unknown_in_draws) == (0, ("creek · day",))
+    assert cell_of(result.cells).current.unknown is None
+    assert describe_ranges(result) == (
+        "No ranges are given: each of 2 other random draws audits other cases, and too many of"
+        " those have no human answer. This happens in creek · day."
+    )
+    assert {row.current_range for row in list_figures(result)} == {""}
+    some = replace(result, known_draws=1, unknown_in_draws=("a", "b", "c", "d", "e"))
+    assert "in 1 more, too many audited cases" in describe_ranges(some)
+    assert "This happens in a, b, c and 2 more." in describe_ranges(some)
+    none = describe_ranges(replace(result, unknown_in_draws=()))
+    assert none == "No ranges are given, since no cell can be known under both policies."
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_sure", "is_estimated", "text"),
+    [
+        ("model", 874, True, False, "874"),
+        ("model", 874, False, False, "about 874"),
+        ("model", 0, True, False, "0"),
+        ("model", 0, False, True, "probably 0"),
+        ("wrong", 0.0, False, True, "none in 48 known"),
+        ("wrong", 0.0, False, False, "probably 0"),
+        ("wrong", 0.4, False, True, "probably less than 1"),
+        ("cost", 0.4, True, False, "less than 1"),
+        ("cost", 0.6, False, True, "about 1"),
+        ("cost", None, False, True, "unknown"),
+    ],
+)
+def test_a_figure_near_zero_says_what_is_known(name, value, is_sure, is_estimated, text):
+    """Seen: "about 0" for no divergence among the judged cases, and for a cell in shadow."""
+    figures = WhatIfFigures(1, 2, 48, 3.0, 3.0, is_estimated)
+    totals = WhatIfTotals(replace(figures, **{name: value}), 1, 1, is_sure)
+    assert format_figure(name, totals) == text
+
+
+def test_a_difference_below_one_is_not_called_none(monkeypatch):
+    monkeypatch.setattr(comparison, "DRAW_COUNT", 1)
+    result = compared(records_of(story()))
+    figures = replace(result.current.figures, cost=result.draft.figures.cost - 0.3)
+    rows = list_figures(replace(result, current=replace(result.current, figures=figures)))
+    assert [row.difference for row in rows if row.name.startswith("Cost")] == ["less than 1"]
 
 
 def test_a_rarer_audit_stands_for_more_cases():
