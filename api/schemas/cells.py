@@ -205,7 +205,7 @@ CONDITION: dict[str, Any] = {
     "met": True,
     "probability_below": None,
     "records_needed_min": None,
-    "records_needed_median": None,
+    "records_needed_p50": None,
     "records_needed_p90": None,
 }
 PATH: dict[str, Any] = {
@@ -295,7 +295,7 @@ class GateCondition(BaseModel):
     met: bool
     records_needed_min: int | None = Field(validation_alias="further")
     probability_below: Number = Field(validation_alias="below")
-    records_needed_median: int | None = Field(validation_alias="median")
+    records_needed_p50: int | None = Field(validation_alias="median")
     records_needed_p90: int | None = Field(validation_alias="ninety")
 
 

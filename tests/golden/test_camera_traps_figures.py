@@ -170,8 +170,8 @@ def test_nothing_is_ever_widened_anywhere(facts):
     assert {cell.stage for cell in facts.stages} == {"shadow"}
     assert sum(cell.widened for cell in facts.stages) == 0
     assert len(facts.stages) == 22
-    assert not [h for h in facts.timeline if h.kind in {"ProposalRaised", "Widened"}]
-    assert facts.price.cases == 0
+    assert not [h for h in facts.events if h.kind in {"ProposalRaised", "Widened"}]
+    assert facts.model_cost.cases == 0
     assert format_headline(facts) == "Nothing was widened: all 22 cells stayed in shadow"
     assert any("67.2" in line for line in describe_results(facts))
 

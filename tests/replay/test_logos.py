@@ -145,8 +145,8 @@ def test_a_wrong_set_in_a_file_agrees_with_nothing_and_is_counted(tmp_path):
     replayed = replay_files(ReplayRequest(tmp_path / "policy.yaml", paths))
     gate = replayed.units.filter(pl.col("track") == "gate")
     assert gate.filter(pl.col("predicted") != pl.col("decided")).height == 1
-    (unknown,) = compute_replay_facts(replayed).unlisted
-    assert (unknown.by, unknown.answers) == ("people", (('["logo-a", "logo-a"]', 1),))
+    (unknown,) = compute_replay_facts(replayed).unknown_labels
+    assert (unknown.side, unknown.answers) == ("people", (('["logo-a", "logo-a"]', 1),))
     assert unknown.joined_otherwise == 0
 
 

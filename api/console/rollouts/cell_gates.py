@@ -195,7 +195,7 @@ def describe_gate_needs(context: CellContext) -> Iterator[CellSentence]:
     gate, policy = evidence.gate, context.policy
     yield from (
         _describe_shortage(requirement, evidence)
-        for requirement in gate.lacks
+        for requirement in gate.unmet_requirements
         if MISSING_REQUIREMENT.fullmatch(requirement)
     )
     for condition in gate.conditions:
@@ -253,7 +253,7 @@ def _describe_daily_rate(missing_count: int, per_day: float | None) -> str:
 
 def _describe_condition(condition: ConditionFacts) -> CellSentence:
     facts, subject_text = condition, get_condition_subject(condition.condition)
-    threshold = format_threshold(facts.measure, facts.line)
+    threshold = format_threshold(facts.measure, facts.threshold)
     if facts.n == 0:
         text = format_sentence("No data yet on: {}.", facts.condition)
         return CellSentence("too few", text)
@@ -268,13 +268,13 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
     is_worse = (
         facts.estimate is not None
         and facts.measure != GAIN  # no forecast says how it goes on
-        and (facts.estimate < facts.line) == facts.at_least
-        and facts.estimate != facts.line
+        and (facts.estimate < facts.threshold) == facts.at_least
+        and facts.estimate != facts.threshold
     )
     if (
         facts.measure != GAIN
         and is_worse
-        and (facts.below is None or facts.below > OFF_COURSE_CHANCE)
+        and (facts.chance_below is None or facts.chance_below > OFF_COURSE_CHANCE)
     ):
         text = format_sentence(
             "At the current {} ({}), the threshold of {} will probably never be met. "
@@ -282,7 +282,7 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
             subject_text, format_estimate(facts.measure, facts.estimate), threshold,
         )  # fmt: skip
         return CellSentence("off course", text)
-    bound_text = format_bound(facts.measure, facts.bound, facts.line, at_least=facts.at_least)
+    bound_text = format_bound(facts.measure, facts.bound, facts.threshold, at_least=facts.at_least)
     text = format_sentence(
         "{} is {}; the threshold is {}.{}",
         capitalize_first(subject_text),
@@ -294,15 +294,23 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
 
 
 def _describe_remaining(facts: ConditionFacts) -> str:
-    if not facts.further:
+    if not facts.agreements_needed:
         return ""
     expected_text = limit_text = ""
-    if facts.median is not None and facts.median > facts.further:
-        if facts.ninety is not None and facts.ninety > facts.median:
-            limit_text = f" (with 90 % chance within {format_count(facts.ninety)})"
-        decision_text = format_quantity(facts.median, "more blind decision")
+    if (
+        facts.records_needed_p50 is not None
+        and facts.records_needed_p50 > facts.agreements_needed
+    ):
+        if (
+            facts.records_needed_p90 is not None
+            and facts.records_needed_p90 > facts.records_needed_p50
+        ):
+            limit_text = f" (with 90 % chance within {format_count(facts.records_needed_p90)})"
+        decision_text = format_quantity(facts.records_needed_p50, "more blind decision")
         expected_text = f"; probably after {decision_text}{limit_text}"
-    return f" Needs at least {format_count(facts.further)} more that agree{expected_text}."
+    return (
+        f" Needs at least {format_count(facts.agreements_needed)} more that agree{expected_text}."
+    )
 
 
 def describe_rejection(context: CellContext) -> Iterator[CellSentence]:

@@ -131,10 +131,10 @@ class EvidenceFacts:
         per_day: decided units a day over the last two weeks; None without any.
         gate: the next gate, at the acting confidence floor; None if no gate leads further, or a
             newer version acts here.
-        decides_next: the next step as text.
+        next_step: the next step as text.
         versions, attempts: versions ever tried in the cell, and how many attempts of the year
             began there, over all versions; under rules 1, the attempts of all versions.
-        path: the evidence over time.
+        series: the evidence over time.
         missing_reasons: why units of the attempt have no counted decision; empty where records are
             not loaded, or where a stage asked for decisions on some units only.
         attempt_number: of the attempt in its cell's year, over all versions, as in the ledger; 0
@@ -158,10 +158,10 @@ class EvidenceFacts:
     missing: int
     per_day: float | None
     gate: GateFacts | None
-    decides_next: str
+    next_step: str
     versions: int
     attempts: int
-    path: tuple[EvidenceSeries, ...]
+    series: tuple[EvidenceSeries, ...]
     missing_reasons: dict[str, int] = field(default_factory=dict)
     attempt_number: int = 0
     attempt_text: str = ""
@@ -248,10 +248,10 @@ def _build_evidence_facts(
         missing=attempt.missing,
         per_day=per_day,
         gate=gate,
-        decides_next="; ".join((*list_acting_cases(floors), next_step)),
+        next_step="; ".join((*list_acting_cases(floors), next_step)),
         versions=sum(other_key[0] == cell for other_key in state_periods),
         attempts=_count_attempts(cell, state_periods, scope),
-        path=path,
+        series=path,
         missing_reasons=reasons,
         attempt_number=period.state.number,
         attempt_text=describe_cell_attempt(scope, policy, cell, version, inputs.last),
@@ -291,7 +291,7 @@ def _build_gate_facts(
         to=gate.to,
         risk=compute_gate_risk(policy, gate, period.state.risk_share),
         met=reading.is_met and view.version not in policy.watched_versions,
-        lacks=reading.unmet_requirements,
+        unmet_requirements=reading.unmet_requirements,
         approvals=gate.approvals,
         conditions=tuple(
             _build_condition_facts(condition_reading, policy)
@@ -306,7 +306,7 @@ def _build_gain_condition_facts(reading: ConditionReading, gain: GainReading) ->
         measure=reading.condition.measure,
         label=None,
         lever=None,
-        line=reading.condition.line,
+        threshold=reading.condition.line,
         at_least=True,
         n=sum(gain.counts),
         counts=gain.counts,
@@ -315,10 +315,10 @@ def _build_gain_condition_facts(reading: ConditionReading, gain: GainReading) ->
         log_e=gain.log_e,
         needed=log(1 / reading.risk),
         met=reading.is_met,
-        further=None,
-        below=None,
-        median=None,
-        ninety=None,
+        agreements_needed=None,
+        chance_below=None,
+        records_needed_p50=None,
+        records_needed_p90=None,
     )
 
 
@@ -343,7 +343,7 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
         measure=condition.measure,
         label=condition.label,
         lever=condition.lever,
-        line=condition.line,
+        threshold=condition.line,
         at_least=condition.at_least,
         n=n,
         counts=reading.counts,
@@ -352,10 +352,10 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
         log_e=reading.compute_log_e(policy),
         needed=log(1 / reading.risk),
         met=reading.is_met,
-        further=None if outlook is None else outlook.if_all_agree,
-        below=None if outlook is None else outlook.chance_below,
-        median=None if opening is None else opening.median,
-        ninety=None if opening is None else opening.ninety,
+        agreements_needed=None if outlook is None else outlook.if_all_agree,
+        chance_below=None if outlook is None else outlook.chance_below,
+        records_needed_p50=None if opening is None else opening.median,
+        records_needed_p90=None if opening is None else opening.ninety,
         is_planted=isinstance(condition, PlantedCondition),
     )
 

@@ -65,8 +65,8 @@ class Loss:
             the policy's unit.
         kind: one of `KINDS`.
         outcome: None if unknown.
-        votes: all unassisted answers, the most frequent first.
-        about: the case's attributes.
+        answers: all unassisted answers, the most frequent first.
+        attributes: the case's attributes.
     """
 
     case_key: str
@@ -82,8 +82,8 @@ class Loss:
     cost: float
     kind: str
     outcome: str | None
-    votes: tuple[tuple[str, int], ...]
-    about: tuple[tuple[str, str], ...]
+    answers: tuple[tuple[str, int], ...]
+    attributes: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,9 @@ class LossFigures:
         version, lever: whose answers.
         compared: cases with an answer of the version and an unassisted decision.
         without_confidence: those without a confidence.
-        said: what data is missing; empty if none is.
-        sure_from: threshold by label; empty without confidences. For numbers one row, label `any`.
+        missing_data: what data is missing; empty if none is.
+        confidence_thresholds: threshold by label; empty without confidences. For numbers one row,
+            label `any`.
         counts: cases of each kind.
         top: at most 20 of each kind but the unsure ones, the largest cost times loss first.
     """
@@ -113,8 +114,8 @@ class LossFigures:
     lever: str
     compared: int
     without_confidence: int
-    said: str
-    sure_from: tuple[ConfidenceThreshold, ...]
+    missing_data: str
+    confidence_thresholds: tuple[ConfidenceThreshold, ...]
     counts: dict[str, int]
     top: tuple[Loss, ...]
 
@@ -228,8 +229,8 @@ def _compute_version_losses(
         lever=lever.id,
         compared=classified.height,
         without_confidence=missing,
-        said=NO_CONFIDENCES if classified.height and missing == classified.height else "",
-        sure_from=compute_confidence_thresholds(
+        missing_data=NO_CONFIDENCES if classified.height and missing == classified.height else "",
+        confidence_thresholds=compute_confidence_thresholds(
             pairs.select(version, lever.id), lever, probabilities
         ),
         counts={kind: counts.get(kind, 0) for kind in KINDS},
@@ -417,4 +418,4 @@ def _build_loss(row: dict[str, object], votes: tuple[tuple[str, int], ...]) -> L
              "loss", "cost", "kind", "outcome")  # fmt: skip
     at = None if row["occurred_us"] is None else from_micros(int(str(row["occurred_us"])))
     values = {name: row[name] for name in names}
-    return Loss(**values, occurred_at=at, votes=votes, about=list_attributes(row))  # type: ignore[arg-type]
+    return Loss(**values, occurred_at=at, answers=votes, attributes=list_attributes(row))  # type: ignore[arg-type]

@@ -98,7 +98,7 @@ def describe_held_floors(facts: ReportFacts) -> Iterator[str]:
 
 def _describe_held_floors(item: EvidenceFacts) -> str:
     threshold = (
-        next((row.line for row in item.gate.conditions if row.measure == "agreement"), None)
+        next((row.threshold for row in item.gate.conditions if row.measure == "agreement"), None)
         if item.gate
         else None
     )
@@ -164,9 +164,9 @@ def name_method(method: MethodOutcome) -> str:
 
 
 def _count_decisions(method: MethodOutcome) -> str:
-    wrong = method.price.wrong_action
+    wrong = method.model_cost.wrong_action
     wrong_text = f", {format_count(wrong.count)} wrongly" if wrong.n else ""
     return (
-        f"the model decides {format_quantity(method.price.cases, 'case')}{wrong_text};"
+        f"the model decides {format_quantity(method.model_cost.cases, 'case')}{wrong_text};"
         f" {format_quantity(method.human_decisions, 'human decision')}"
     )

@@ -116,7 +116,7 @@ def test_a_report_is_sealed_under_the_hash_of_its_text_which_the_ledger_cites(be
     assert (row.by, row.access_head, row.revision) == ("ana", 7, made.report.sealed_in)
     assert row.body["report"] == "week"
     body = json.loads(made.report.body)
-    assert body["edition"]["divergences_sha256"] == compute_table_seal(
+    assert body["report_version"]["divergences_sha256"] == compute_table_seal(
         body, made.report.divergences
     )
     assert "made_at" not in made.report.body
@@ -151,7 +151,7 @@ def test_a_report_is_provisional_until_its_cases_have_closed_then_final(bears):
     last = make(bears, CLOSED)
     assert (last.report.state, last.report.version) == ("final", 2)
     assert not make(bears, CLOSED + 90 * DAY).is_new
-    said = parse_report_facts(json.loads(last.report.body)).edition.changed
+    said = parse_report_facts(json.loads(last.report.body)).report_version.changed
     assert ("edition.state", '"provisional"', '"final"') in {
         (c.path, c.before, c.after) for c in said
     }
@@ -175,7 +175,7 @@ def test_a_late_verdict_makes_a_version_that_says_what_changed(bears):
 
 
 def edition(made):
-    return parse_report_facts(json.loads(made.report.body)).edition
+    return parse_report_facts(json.loads(made.report.body)).report_version
 
 
 @pytest.mark.slow

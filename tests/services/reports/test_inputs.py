@@ -53,13 +53,13 @@ RECORDS = Path(__file__).parents[4] / "shared/data/camera-traps"
 POLICY = Path(__file__).parents[3] / "config/policies/camera-traps.yaml"
 MAY_DIFFER = {
     "cleaning": "work lists are kept by a service",
-    "edition": "a replay is final",
+    "report_version": "a replay is final",
     "identity": "names its program, command, inputs, and a chain of other people",
-    "desk": "nobody waits for a replay",
-    "feedback": "a replay reads who decided off the records, a service off its own draws",
+    "pending_work": "nobody waits for a replay",
+    "feedback_loops": "a replay reads who decided off the records, a service off its own draws",
     "files": "the store kept records and no files",
-    "examples": "what could not be read of a file never came to the store",
-    "timeline": "people are not made up",
+    "rejected_examples": "what could not be read of a file never came to the store",
+    "events": "people are not made up",
     "cell_timelines": "a service counts more revisions, those of stored records",
 }
 """What a report of the store may say otherwise than one of a replay, and why."""
@@ -161,15 +161,15 @@ def test_the_same_records_give_the_same_figures_live_and_in_replay(database, tex
     one, other = sections(found), sections(expected)
     assert apart(one, other) <= set(MAY_DIFFER)
     assert any(cell["widened"] for cell in one["stages"])
-    assert (one["price"]["cases"] > 0) == (story is STORY)
+    assert (one["model_cost"]["cases"] > 0) == (story is STORY)
     made = {"simulated", "name", "sha256", "command", "product", "head"}
     made |= {"rows"}  # of the ledger: a replay counts no stored records
     assert told_apart(one["identity"], other["identity"]) <= made
     timelines = (
-        [event for event in each["timeline"] if event["kind"] != "RecordsCounted"]
+        [event for event in each["events"] if event["kind"] != "RecordsCounted"]
         for each in (one, other)
     )
-    assert told_apart(*timelines) <= {"simulated", "by", "text", "brief", "revision"}
+    assert told_apart(*timelines) <= {"simulated", "by", "text", "short_text", "revision"}
     assert told_apart(one["cell_timelines"], other["cell_timelines"]) <= {"revision"}
     assert any(cell["marks"] for cell in one["cell_timelines"])
     assert one["detector_courses"] or story is not STORY
