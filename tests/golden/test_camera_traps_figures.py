@@ -88,7 +88,7 @@ def test_the_pairing_counts(report, figures):
     assert figures["agreement"]["n"] == 14_829
     assert figures["unjudged"] == 16_435 - 14_829
     (funnel,) = report["funnels"]
-    assert [step["left"] for step in funnel["steps"][:2]] == [21_458, 21_454]
+    assert [step["remaining"] for step in funnel["steps"][:2]] == [21_458, 21_454]
 
 
 def test_cases_with_several_labels_are_set_aside_and_said(report):

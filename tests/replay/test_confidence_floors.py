@@ -244,7 +244,7 @@ def test_the_next_stage_is_read_at_the_floor_that_acts(tmp_path):
     (condition,) = (row for row in evidence.gate.conditions if row.threshold == 0.98)
     reached = agrees[bands > 0]
     assert condition.counts == (reached.sum(), (~reached).sum())
-    assert sum(condition.counts) < evidence.judged  # of all floors
+    assert sum(condition.counts) < evidence.decided_units  # of all floors
     found = f"98 %: {reached.sum():,} of {reached.size:,} ({reached.mean():.1%})"
     start = (
         "acts on cases of confidence 0.6 or more; autonomous for cases of confidence 0.6 or more"
@@ -314,7 +314,7 @@ def test_the_report_shows_agreement_by_band_and_who_decides(tmp_path):
     assert [*rows] == [format_floor(f) for f in list_floors(files.policy.evidence)]
     assert [row.state for row in rows.values()].count("acting") == 1
     bands = [row.band for row in rows.values()]
-    assert sum(band.n for band in bands) == rows["0"].reached.n == evidence.judged
+    assert sum(band.n for band in bands) == rows["0"].reached.n == evidence.decided_units
     assert bands[0].rate < bands[-1].rate - 0.2
     acting = next(float(row.floor) for row in rows.values() if row.state == "acting")
     deciders = assign_deciders(inputs).join(

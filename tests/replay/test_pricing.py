@@ -203,7 +203,7 @@ def test_a_policy_that_earns_less_is_better_turned_round(tmp_path):
 @pytest.mark.slow
 def test_of_many_units_fewer_bounds_are_drawn(earning, monkeypatch):
     monkeypatch.setattr(evidence_paths, "MAX_GAIN_READINGS", 0)
-    paths = compute_replay_facts(earning).evidence[0].series
+    paths = compute_replay_facts(earning).evidence[0].path
     assert max(len(path.at) for path in paths if path.measure == "gain") <= MIN_GAIN_POINTS
 
 
@@ -211,7 +211,7 @@ def test_of_many_units_fewer_bounds_are_drawn(earning, monkeypatch):
 def test_the_course_of_a_gain_ends_in_the_gates_reading_and_is_drawn(earning):
     facts = compute_replay_facts(earning)
     (evidence,) = facts.evidence
-    paths = [path for path in evidence.series if path.measure == "gain"]
+    paths = [path for path in evidence.path if path.measure == "gain"]
     assert {path.to for path in paths} == {"half"}
     widened_at = dict(list_widenings(earning))["half"]
     path = paths[0]
@@ -220,7 +220,7 @@ def test_the_course_of_a_gain_ends_in_the_gates_reading_and_is_drawn(earning):
     assert list(path.n) == sorted(path.n)
     assert all(low < high for low, high in zip(path.bound, path.estimate, strict=True))
     assert path.bound[-1] >= path.threshold == 0 > path.bound[0]
-    before = replace(evidence, series=(path,))
+    before = replace(evidence, path=(path,))
     (chart,) = build_path_charts([before], "UTC")
     assert chart.title == "Gain of profit in EUR per unit of v1, towards half"
     assert "EUR" not in chart.text
@@ -228,7 +228,7 @@ def test_the_course_of_a_gain_ends_in_the_gates_reading_and_is_drawn(earning):
     assert [look.n for look in chart.looks][-1] == path.n[-1]
     assert ">+5<" in chart.wide  # round values need no decimals
     large = {name: tuple(1000 * v for v in getattr(path, name)) for name in ("bound", "estimate")}
-    (chart,) = build_path_charts([replace(evidence, series=(replace(path, **large),))], "UTC")
+    (chart,) = build_path_charts([replace(evidence, path=(replace(path, **large),))], "UTC")
     assert re.search(r">\+\d,\d{3}<", chart.wide)
     (drawn,) = draw_charts(replace(facts, evidence=(before,))).evidence
     assert f"threshold 0 met, n {path.n[-1]}" in drawn.latest_text
@@ -240,7 +240,7 @@ def test_the_course_of_a_gain_ends_in_the_gates_reading_and_is_drawn(earning):
 @pytest.mark.slow
 def test_a_gain_without_a_bound_yet_is_drawn_at_the_lowest_amount(earning):
     (view,) = earning.result.views.values()
-    path = next(p for p in compute_replay_facts(earning).evidence[0].series if p.measure == "gain")
+    path = next(p for p in compute_replay_facts(earning).evidence[0].path if p.measure == "gain")
     condition = earning.policy.gates[1].require[0]
     for at, bound in zip(path.at, path.bound, strict=True):
         slot = find_slot_before(at, earning.policy.tick)

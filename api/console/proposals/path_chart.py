@@ -84,7 +84,7 @@ def build_path_charts(
     charts = [
         _build_chart(facts, path, f"{version_index}-{path_index}", timezone)
         for version_index, facts in enumerate(evidence)
-        for path_index, path in enumerate(_select_latest_paths(facts.series))
+        for path_index, path in enumerate(_select_latest_paths(facts.path))
     ]
     return tuple(charts[:MAX_CHARTS])
 

@@ -195,18 +195,18 @@ def describe_gate_needs(context: CellContext) -> Iterator[CellSentence]:
     gate, policy = evidence.gate, context.policy
     yield from (
         _describe_shortage(requirement, evidence)
-        for requirement in gate.unmet_requirements
+        for requirement in gate.missing
         if MISSING_REQUIREMENT.fullmatch(requirement)
     )
     for condition in gate.conditions:
         if not condition.met:
             yield _describe_condition(condition)
-    if evidence.missing > policy.evidence.missing_at_most * evidence.closed:
+    if evidence.undecided_units > policy.evidence.missing_at_most * evidence.closed_units:
         limit = f"{policy.evidence.missing_at_most * 100:g} %"
         text = format_sentence(
             "{} of {} cases have no decision ({}, at most {}). This needs reviewers, not time.",
-            format_count(evidence.missing), format_count(evidence.closed),
-            format_estimate("missing", evidence.missing / evidence.closed), limit,
+            format_count(evidence.undecided_units), format_count(evidence.closed_units),
+            format_estimate("missing", evidence.undecided_units / evidence.closed_units), limit,
         )  # fmt: skip
         yield CellSentence("missing decisions", text)
     if find_wave_hold(
@@ -234,9 +234,9 @@ def _describe_shortage(requirement: str, evidence: EvidenceFacts) -> CellSentenc
         text = f"Needs decisions of {reviewer_text} ({count} of {needed})."
     else:
         decision_text = format_quantity(missing_count, "more blind decision")
+        rate_text = _describe_daily_rate(missing_count, evidence.decided_units_per_day)
         text = (
-            f"Needs {decision_text} ({format_count(count)} of"
-            f" {format_count(needed)}){_describe_daily_rate(missing_count, evidence.per_day)}."
+            f"Needs {decision_text} ({format_count(count)} of {format_count(needed)}){rate_text}."
         )
     return CellSentence("too few", format_sentence("{}", text))
 
@@ -262,7 +262,7 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
             "{}: strength of evidence {:.1f}, needs {:.1f}.",
             capitalize_first(facts.condition),
             facts.log_e,
-            facts.needed,
+            facts.log_e_needed,
         )
         return CellSentence("below threshold", text)
     is_worse = (
@@ -274,7 +274,7 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
     if (
         facts.measure != GAIN
         and is_worse
-        and (facts.chance_below is None or facts.chance_below > OFF_COURSE_CHANCE)
+        and (facts.probability_below is None or facts.probability_below > OFF_COURSE_CHANCE)
     ):
         text = format_sentence(
             "At the current {} ({}), the threshold of {} will probably never be met. "
@@ -294,13 +294,10 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
 
 
 def _describe_remaining(facts: ConditionFacts) -> str:
-    if not facts.agreements_needed:
+    if not facts.records_needed_min:
         return ""
     expected_text = limit_text = ""
-    if (
-        facts.records_needed_p50 is not None
-        and facts.records_needed_p50 > facts.agreements_needed
-    ):
+    if facts.records_needed_p50 is not None and facts.records_needed_p50 > facts.records_needed_min:
         if (
             facts.records_needed_p90 is not None
             and facts.records_needed_p90 > facts.records_needed_p50
@@ -309,7 +306,7 @@ def _describe_remaining(facts: ConditionFacts) -> str:
         decision_text = format_quantity(facts.records_needed_p50, "more blind decision")
         expected_text = f"; probably after {decision_text}{limit_text}"
     return (
-        f" Needs at least {format_count(facts.agreements_needed)} more that agree{expected_text}."
+        f" Needs at least {format_count(facts.records_needed_min)} more that agree{expected_text}."
     )
 
 

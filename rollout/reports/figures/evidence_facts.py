@@ -127,14 +127,14 @@ class EvidenceFacts:
         since: when its state last changed.
         attempt, attempt_since: the version's own number, 1 plus how often its evidence restarted in
             the cell, and the first instant whose units count since.
-        closed, judged, missing: units of the attempt that the engine counted.
-        per_day: decided units a day over the last two weeks; None without any.
+        closed_units, decided_units, undecided_units: units of the attempt that the engine counted.
+        decided_units_per_day: decided units a day over the last two weeks; None without any.
         gate: the next gate, at the acting confidence floor; None if no gate leads further, or a
             newer version acts here.
         next_step: the next step as text.
         versions, attempts: versions ever tried in the cell, and how many attempts of the year
             began there, over all versions; under rules 1, the attempts of all versions.
-        series: the evidence over time.
+        path: the evidence over time.
         missing_reasons: why units of the attempt have no counted decision; empty where records are
             not loaded, or where a stage asked for decisions on some units only.
         attempt_number: of the attempt in its cell's year, over all versions, as in the ledger; 0
@@ -153,15 +153,15 @@ class EvidenceFacts:
     since: datetime
     attempt: int
     attempt_since: datetime
-    closed: int
-    judged: int
-    missing: int
-    per_day: float | None
+    closed_units: int
+    decided_units: int
+    undecided_units: int
+    decided_units_per_day: float | None
     gate: GateFacts | None
     next_step: str
     versions: int
     attempts: int
-    series: tuple[EvidenceSeries, ...]
+    path: tuple[EvidenceSeries, ...]
     missing_reasons: dict[str, int] = field(default_factory=dict)
     attempt_number: int = 0
     attempt_text: str = ""
@@ -243,15 +243,15 @@ def _build_evidence_facts(
         since=period.since,
         attempt=period.state.attempt,
         attempt_since=period.state.attempt_since,
-        closed=attempt.closed,
-        judged=attempt.decided,
-        missing=attempt.missing,
-        per_day=per_day,
+        closed_units=attempt.closed,
+        decided_units=attempt.decided,
+        undecided_units=attempt.missing,
+        decided_units_per_day=per_day,
         gate=gate,
         next_step="; ".join((*list_acting_cases(floors), next_step)),
         versions=sum(other_key[0] == cell for other_key in state_periods),
         attempts=_count_attempts(cell, state_periods, scope),
-        series=path,
+        path=path,
         missing_reasons=reasons,
         attempt_number=period.state.number,
         attempt_text=describe_cell_attempt(scope, policy, cell, version, inputs.last),
@@ -291,8 +291,8 @@ def _build_gate_facts(
         to=gate.to,
         risk=compute_gate_risk(policy, gate, period.state.risk_share),
         met=reading.is_met and view.version not in policy.watched_versions,
-        unmet_requirements=reading.unmet_requirements,
-        approvals=gate.approvals,
+        missing=reading.unmet_requirements,
+        required_approvals=gate.approvals,
         conditions=tuple(
             _build_condition_facts(condition_reading, policy)
             for condition_reading in reading.readings
@@ -313,10 +313,10 @@ def _build_gain_condition_facts(reading: ConditionReading, gain: GainReading) ->
         estimate=gain.estimate,
         bound=gain.bound,
         log_e=gain.log_e,
-        needed=log(1 / reading.risk),
+        log_e_needed=log(1 / reading.risk),
         met=reading.is_met,
-        agreements_needed=None,
-        chance_below=None,
+        records_needed_min=None,
+        probability_below=None,
         records_needed_p50=None,
         records_needed_p90=None,
     )
@@ -350,10 +350,10 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
         estimate=float(compute_estimates(condition, counts, policy)[0]) if n else None,
         bound=compute_reading_bound(reading, policy),
         log_e=reading.compute_log_e(policy),
-        needed=log(1 / reading.risk),
+        log_e_needed=log(1 / reading.risk),
         met=reading.is_met,
-        agreements_needed=None if outlook is None else outlook.if_all_agree,
-        chance_below=None if outlook is None else outlook.chance_below,
+        records_needed_min=None if outlook is None else outlook.if_all_agree,
+        probability_below=None if outlook is None else outlook.probability_below,
         records_needed_p50=None if opening is None else opening.median,
         records_needed_p90=None if opening is None else opening.ninety,
         is_planted=isinstance(condition, PlantedCondition),

@@ -78,7 +78,7 @@ class FeedbackLoop:
         log_e_outcomes: against "outcomes don't depend on who decides"; None without a test.
         log_e_actions: against "actions don't depend on who decides"; None without a test and for
             numbers. A large value only means that model and humans act differently.
-        needed: log e-value that shows a difference.
+        log_e_needed: log e-value that shows a difference.
         is_shown: whether a feedback loop is shown.
         summary: the result in sentences.
         method: of the two e-values.
@@ -98,7 +98,7 @@ class FeedbackLoop:
     outcomes: tuple[OutcomeComparison, ...]
     log_e_outcomes: float | None
     log_e_actions: float | None
-    needed: float
+    log_e_needed: float
     is_shown: bool
     summary: tuple[str, ...]
     method: str
@@ -172,7 +172,7 @@ def _compute_version_feedback(
             if is_testable and lever.has_single_labels
             else None
         ),
-        needed=REQUIRED_LOG_E,
+        log_e_needed=REQUIRED_LOG_E,
         is_shown=log_e_known is not None and log_e_known >= REQUIRED_LOG_E,
         summary=(),
         method=METHOD,
@@ -314,7 +314,7 @@ def _describe_loop(feedback: FeedbackLoop) -> Iterator[str]:
         return
     evidence = (
         f"e-value {_format_e_value(feedback.log_e_outcomes)}, reported from"
-        f" {_format_e_value(feedback.needed)} on"
+        f" {_format_e_value(feedback.log_e_needed)} on"
     )
     if not feedback.is_shown:
         yield (

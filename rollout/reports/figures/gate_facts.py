@@ -14,11 +14,11 @@ class ConditionFacts:
             a gain units of the model's arm, of people's, and without outcome).
         estimate: plain share or mean cost, None without records.
         bound: the deciding bound, valid at every look; None for parity and without records.
-        log_e, needed: the evidence, and what opens the gate; natural logarithms.
+        log_e, log_e_needed: the evidence, and what opens the gate; natural logarithms.
         met: whether this condition is met.
-        agreements_needed: agreements still needed if all further records agree; None if none are
+        records_needed_min: agreements still needed if all further records agree; None if none are
             needed, or the measure is no share.
-        chance_below: chance that the true share is below the threshold, given the counts.
+        probability_below: chance that the true share is below the threshold, given the counts.
         records_needed_p50, records_needed_p90: further records after which the condition is met
             with a chance of 50 % and 90 % at the present share; None if that is not expected.
         is_planted: whether it is about planted cases, which come as users plant them.
@@ -35,10 +35,10 @@ class ConditionFacts:
     estimate: float | None
     bound: float | None
     log_e: float
-    needed: float
+    log_e_needed: float
     met: bool
-    agreements_needed: int | None
-    chance_below: float | None
+    records_needed_min: int | None
+    probability_below: float | None
     records_needed_p50: int | None
     records_needed_p90: int | None
     is_planted: bool = False
@@ -67,7 +67,7 @@ class GateFacts:
     to: str
     risk: float
     met: bool
-    unmet_requirements: tuple[str, ...]
-    approvals: tuple[str, ...]
+    missing: tuple[str, ...]
+    required_approvals: tuple[str, ...]
     conditions: tuple[ConditionFacts, ...]
     cases: str = ""

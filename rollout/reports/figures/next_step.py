@@ -102,9 +102,9 @@ def describe_portfolio_need(
     portfolio = policy.find_portfolio(policy.stage_ids.index(gate.to), cell)
     if portfolio is None:
         return ""
-    scores = [x.log_e - x.needed for x in floors if x.to == gate.to and x.state == "met"]
+    scores = [x.log_e - x.log_e_needed for x in floors if x.to == gate.to and x.state == "met"]
     if gate.met:
-        scores.append(min(c.log_e - c.needed for c in gate.conditions))
+        scores.append(min(c.log_e - c.log_e_needed for c in gate.conditions))
     if not scores:
         return ""
     required = compute_required_openings(max(0.0, *scores), portfolio.size)
@@ -195,9 +195,7 @@ def _describe_needs(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
         yield describe_uncounted(reasons or {"units without a decision": counts.missing})
         return
     yield from _describe_minimums(gate, progress)
-    yield from (
-        describe_requirement(s) for s in gate.unmet_requirements if not MINIMUM.fullmatch(s)
-    )
+    yield from (describe_requirement(s) for s in gate.missing if not MINIMUM.fullmatch(s))
     is_noted = counts.missing > NOTED_MISSING_SHARE * counts.closed
     if is_noted and reasons:
         yield describe_uncounted(reasons)
@@ -221,7 +219,7 @@ def describe_requirement(stored_text: str) -> str:
 
 def _describe_minimums(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
     """Describe the unmet minimums, for units with the days to go."""
-    minimums = [match for text in gate.unmet_requirements if (match := MINIMUM.fullmatch(text))]
+    minimums = [match for text in gate.missing if (match := MINIMUM.fullmatch(text))]
     if not minimums:
         return
     if progress.is_minimum_newer:
@@ -269,18 +267,18 @@ def _describe_missing_evidence(condition: ConditionFacts, progress: GateOutlook)
             f"{condition.condition}: mean {format_decimal(condition.estimate)}, upper bound {bound}"
         )
     is_share_without_forecast = (
-        len(condition.counts) == 2 and condition.chance_below is None
+        len(condition.counts) == 2 and condition.probability_below is None
     )  # a wave's
     if condition.measure in {"parity", "gain"} or is_share_without_forecast:
         return (
             f"{condition.condition}: log e-value {condition.log_e:.1f}, needed"
-            f" {condition.needed:.1f}"
+            f" {condition.log_e_needed:.1f}"
         )
     counts = (
         f"{condition.condition}: {format_count(condition.counts[0])} of"
         f" {format_count(condition.n)} ({format_percent(condition.estimate)})"
     )
-    if condition.chance_below is not None and condition.chance_below > OFF_COURSE_CHANCE:
+    if condition.probability_below is not None and condition.probability_below > OFF_COURSE_CHANCE:
         is_early = condition.estimate is not None and condition.estimate >= condition.threshold
         return f"{counts}, {'too few to tell' if is_early else 'below the threshold'}"
     return f"{counts}, {_describe_remaining(condition, progress)}"
@@ -290,7 +288,7 @@ def _describe_remaining(condition: ConditionFacts, progress: GateOutlook) -> str
     """Describe records and days to go, at the present share if a forecast exists."""
     noun = "such decision" if condition.label else "decision"  # of a label, not of all cases
     if condition.records_needed_p50 is None:
-        count = condition.agreements_needed or 0
+        count = condition.records_needed_min or 0
         needed = format_quantity(count, f"more {noun}")
         text = f"at least {needed}, if the model is right in {'all' if count > 1 else 'it'}"
     else:

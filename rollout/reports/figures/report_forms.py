@@ -81,18 +81,23 @@ NEW_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
         "now_share": "current_share",
     },
     "EvidenceFacts": {
-        "path": "series",
         "decides_next": "next_step",
+        "closed": "closed_units",
+        "judged": "decided_units",
+        "missing": "undecided_units",
+        "per_day": "decided_units_per_day",
     },
     "GateFacts": {
-        "lacks": "unmet_requirements",
+        "lacks": "missing",
+        "approvals": "required_approvals",
     },
     "ConditionFacts": {
         "line": "threshold",
-        "further": "agreements_needed",
-        "below": "chance_below",
+        "further": "records_needed_min",
+        "below": "probability_below",
         "median": "records_needed_p50",
         "ninety": "records_needed_p90",
+        "needed": "log_e_needed",
     },
     "EvidenceSeries": {
         "line": "threshold",
@@ -203,7 +208,6 @@ NEW_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
         "sure_from": "confidence_thresholds",
     },
     "Loss": {
-        "votes": "answers",
         "about": "attributes",
     },
     "PendingWork": {
@@ -225,6 +229,7 @@ NEW_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
         "log_e_known": "log_e_outcomes",
         "feeds": "is_shown",
         "says": "summary",
+        "needed": "log_e_needed",
     },
     "OutcomeComparison": {
         "held": "holdout",
@@ -250,6 +255,10 @@ NEW_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "MethodOutcome": {
         "price": "model_cost",
+    },
+    "FloorEvidence": {
+        "needed": "log_e_needed",
+        "missing": "undecided_units",
     },
 }
 """By class of the facts, the fields of form 1 that have another name in form 2."""

@@ -65,7 +65,7 @@ class Loss:
             the policy's unit.
         kind: one of `KINDS`.
         outcome: None if unknown.
-        answers: all unassisted answers, the most frequent first.
+        votes: all unassisted answers, the most frequent first.
         attributes: the case's attributes.
     """
 
@@ -82,7 +82,7 @@ class Loss:
     cost: float
     kind: str
     outcome: str | None
-    answers: tuple[tuple[str, int], ...]
+    votes: tuple[tuple[str, int], ...]
     attributes: tuple[tuple[str, str], ...]
 
 
@@ -418,4 +418,4 @@ def _build_loss(row: dict[str, object], votes: tuple[tuple[str, int], ...]) -> L
              "loss", "cost", "kind", "outcome")  # fmt: skip
     at = None if row["occurred_us"] is None else from_micros(int(str(row["occurred_us"])))
     values = {name: row[name] for name in names}
-    return Loss(**values, occurred_at=at, answers=votes, attributes=list_attributes(row))  # type: ignore[arg-type]
+    return Loss(**values, occurred_at=at, votes=votes, attributes=list_attributes(row))  # type: ignore[arg-type]

@@ -78,7 +78,7 @@ def list_cell_evidence(facts: ReportFacts, cell: CellStages) -> list[EvidenceFac
 
 def find_leading_evidence(evidence: list[EvidenceFacts]) -> EvidenceFacts | None:
     """Return the evidence of the acting version, else of the most decided one."""
-    return max(evidence, key=lambda item: (item.acting, item.judged), default=None)
+    return max(evidence, key=lambda item: (item.acting, item.decided_units), default=None)
 
 
 def list_other_versions(
@@ -100,7 +100,7 @@ def _describe_narrowings(cell: CellStages, stages: tuple[str, ...]) -> Iterator[
 
 def _describe_leading_evidence(evidence: EvidenceFacts | None) -> tuple[str, int, str, str]:
     """Return estimate, units, bound and threshold of agreement, or of another measure."""
-    paths = [path for path in evidence.series if path.bound] if evidence else []
+    paths = [path for path in evidence.path if path.bound] if evidence else []
     if not paths:
         return formatting.NO_DATA, 0, formatting.NO_DATA, ""
     path = ([path for path in paths if path.measure == "agreement"] or paths)[-1]

@@ -257,7 +257,7 @@ def _select_evidence_panels(
     order = sorted(facts.evidence, key=lambda item: (item.stage == SHADOW, not item.acting))
     for evidence in order:
         panels: dict[tuple[str, str], list[EvidenceSeries]] = {}
-        for path in evidence.series:
+        for path in evidence.path:
             if path.bound:
                 panels.setdefault((path.to, path.condition), []).append(path)
         for paths in panels.values():

@@ -171,9 +171,9 @@ def _find_shadow_cells(facts: ReportFacts) -> Iterator[Finding]:
     shadow_cells = {(item.site, item.window) for item in facts.stages if not item.was_above_shadow}
     shadow_cells -= {(item.site, item.window) for item in find_open_proposals(facts)}  # are due
     rows: dict[tuple[str, str], EvidenceFacts] = {}
-    for item in sorted(facts.evidence, key=lambda item: -item.closed):
+    for item in sorted(facts.evidence, key=lambda item: -item.closed_units):
         cell = (item.site, item.window)
-        if cell in shadow_cells and item.closed and item.stage == SHADOW:
+        if cell in shadow_cells and item.closed_units and item.stage == SHADOW:
             rows.setdefault(cell, item)
     described = list(rows.values())[: MAX_NAMED - 1]
     for item in described:
@@ -200,13 +200,15 @@ def _describe_shortfall(evidence: EvidenceFacts) -> str:
     gate = evidence.gate
     unmet = [item for item in gate.conditions if not item.met] if gate else []
     beyond = [item for item in unmet if not item.is_estimate_met]
-    if gate is None or not beyond or not evidence.judged:  # a share of nothing would read as 0 %
+    if (
+        gate is None or not beyond or not evidence.decided_units
+    ):  # a share of nothing would read as 0 %
         return f"{evidence.version}: {evidence.next_step}."
-    worst = min(beyond, key=lambda item: item.log_e - item.needed)
+    worst = min(beyond, key=lambda item: item.log_e - item.log_e_needed)
     measured = _format_measured(worst.measure, worst.estimate, worst.counts)
     text = f"{evidence.version}: {measured}; {worst.describe_need()}."
-    if gate.unmet_requirements:
-        lacking = "; ".join(describe_requirement(text) for text in gate.unmet_requirements)
+    if gate.missing:
+        lacking = "; ".join(describe_requirement(text) for text in gate.missing)
         text += f" Also missing: {lacking}."
     return text
 

@@ -86,11 +86,11 @@ def describe_held_floors(facts: ReportFacts) -> Iterator[str]:
         item
         for item in facts.evidence
         if (item.site, item.window) in shadow_cells
-        and item.judged
+        and item.decided_units
         and item.floors
         and all(floor.state == "not met" for floor in item.floors)
     ]
-    rows.sort(key=lambda item: -item.judged)
+    rows.sort(key=lambda item: -item.decided_units)
     yield from (_describe_held_floors(item) for item in rows[:MAX_ROWS])
     if len(rows) > MAX_ROWS:
         yield f"{format_quantity(len(rows) - MAX_ROWS, 'more version')} met no confidence floor."
@@ -106,7 +106,7 @@ def _describe_held_floors(item: EvidenceFacts) -> str:
     needed = f" The gate needs agreement of {format_percent(threshold, 0)}." if threshold else ""
     shares = [
         f"{format_percent(_compute_gate_share(floor))} of"
-        f" {format_count(floor.reached.n + floor.missing)} ({floor.cases})"
+        f" {format_count(floor.reached.n + floor.undecided_units)} ({floor.cases})"
         for floor in floors
     ]
     text = (
@@ -118,7 +118,7 @@ def _describe_held_floors(item: EvidenceFacts) -> str:
 
 
 def _compute_gate_share(floor: FloorEvidence) -> float:
-    return floor.reached.count / (floor.reached.n + floor.missing)
+    return floor.reached.count / (floor.reached.n + floor.undecided_units)
 
 
 def _describe_worth(floors: Sequence[FloorEvidence], threshold: float | None) -> str:

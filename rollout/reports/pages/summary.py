@@ -272,10 +272,12 @@ def _describe_shadow_cells(facts: ReportFacts) -> Iterator[str]:
     """Describe cells that never left shadow, with reasons for the first few."""
     shadow_cells = {(item.site, item.window) for item in facts.stages if not item.was_above_shadow}
     shadow_evidence = [
-        item for item in facts.evidence if (item.site, item.window) in shadow_cells and item.closed
+        item
+        for item in facts.evidence
+        if (item.site, item.window) in shadow_cells and item.closed_units
     ]
-    with_decisions = {(item.site, item.window) for item in shadow_evidence if item.judged}
-    worst = sorted(shadow_evidence, key=lambda item: -item.judged)
+    with_decisions = {(item.site, item.window) for item in shadow_evidence if item.decided_units}
+    worst = sorted(shadow_evidence, key=lambda item: -item.decided_units)
     described: set[tuple[str, str]] = set()
     for evidence in worst:
         cell = (evidence.site, evidence.window)
@@ -301,8 +303,8 @@ def _describe_shadow_reason(evidence: EvidenceFacts) -> str:
     beyond = [condition for condition in unmet if not condition.is_estimate_met]
     if not beyond:
         return f"needs more evidence ({evidence.next_step})"
-    worst = min(beyond, key=lambda condition: condition.log_e - condition.needed)
-    return f"{_describe_condition(worst, evidence.missing)}; {worst.describe_need()}"
+    worst = min(beyond, key=lambda condition: condition.log_e - condition.log_e_needed)
+    return f"{_describe_condition(worst, evidence.undecided_units)}; {worst.describe_need()}"
 
 
 def _describe_condition(condition: ConditionFacts, missing: int) -> str:

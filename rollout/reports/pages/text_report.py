@@ -140,7 +140,7 @@ def _list_other_versions(
         leading = group[0]
         (cell,) = (c for c in facts.stages if (c.site, c.window) == (leading.site, leading.window))
         others = list_other_versions(list_cell_evidence(facts, cell), leading)
-        yield from (row for row in others if row.closed)
+        yield from (row for row in others if row.closed_units)
 
 
 def _group_equal_cells(rows: Iterable[EvidenceFacts]) -> list[list[EvidenceFacts]]:
@@ -150,7 +150,7 @@ def _group_equal_cells(rows: Iterable[EvidenceFacts]) -> list[list[EvidenceFacts
     """
     groups: dict[tuple[str, ...], list[EvidenceFacts]] = {}
     for row in rows:
-        step = (row.next_step,) if row.judged else ("", *sorted(row.missing_reasons))
+        step = (row.next_step,) if row.decided_units else ("", *sorted(row.missing_reasons))
         groups.setdefault((row.stage, row.version, *step), []).append(row)
     return list(groups.values())
 
@@ -177,7 +177,7 @@ def _name_cells(group: Sequence[EvidenceFacts], total: int) -> str:
 def _list_leading_evidence(facts: ReportFacts) -> Iterator[EvidenceFacts]:
     for cell in facts.stages:
         leading = find_leading_evidence(list_cell_evidence(facts, cell))
-        if leading is not None and leading.closed:
+        if leading is not None and leading.closed_units:
             yield leading
 
 

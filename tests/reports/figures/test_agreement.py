@@ -369,7 +369,9 @@ def test_the_drawn_share_is_what_was_planned(held):
     assert above.planned == pytest.approx(0.4 + 0.6 * 0.3)
     assert above.drawn.low < above.planned < above.drawn.high
     assert not above.differs_from_plan
-    assert above.unsampled_decisions == above.cases - above.drawn.count  # the history has verdicts on all
+    assert (
+        above.unsampled_decisions == above.cases - above.drawn.count
+    )  # the history has verdicts on all
 
 
 def test_weights_tell_the_rate_of_all_cases_from_that_of_the_drawn(held):
@@ -495,7 +497,12 @@ def test_what_is_done_now_stands_against_the_baseline_cell_by_cell(replay_of, ca
     both, creek, meadow = found[:3]
     assert (creek.baseline_n, creek.current_n, creek.vouched_by) == (1000, 60, ("root",))
     alarm = creek.actions[0]
-    assert (alarm.baseline, alarm.current, alarm.change.second, alarm.change.first) == (100, 30, 0.1, 0.5)
+    assert (alarm.baseline, alarm.current, alarm.change.second, alarm.change.first) == (
+        100,
+        30,
+        0.1,
+        0.5,
+    )
     assert alarm.change.low > 20
     assert creek.log_e > np.log(1000)
     assert (meadow.current_n, meadow.log_e, meadow.actions[0].change.per_100) == (0, None, None)
@@ -564,10 +571,14 @@ def test_sets_stand_against_the_baseline_label_by_label(replay_of, case):
     texts = {"none": "(none of them)", "no-bear": "bear;no-bear"}
     baselines = [replace(row, action=texts.get(row.action, row.action)) for row in sets]
     found = compute_baseline_changes(replace(inputs, baselines=baselines))
-    humans, model = ({a.action: (a.baseline, a.current) for a in change.actions} for change in found)
+    humans, model = (
+        {a.action: (a.baseline, a.current) for a in change.actions} for change in found
+    )
     assert humans == {"bear": (50, 50), "no-bear": (20, 30), "(none of them)": (10, 0)}
     assert model == {"bear": (50, 0), "no-bear": (20, 0), "(none of them)": (10, 50)}
-    assert {(c.baseline_n, c.current_n, c.log_e, c.has_sets) for c in found} == {(60, 50, None, True)}
+    assert {(c.baseline_n, c.current_n, c.log_e, c.has_sets) for c in found} == {
+        (60, 50, None, True)
+    }
     assert found[0].actions[0].change.first == 1.0
 
 

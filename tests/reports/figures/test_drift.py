@@ -78,7 +78,9 @@ def test_what_stays_the_same_is_never_named(quiet):
     named = 0
     for _ in range(25):
         values = generator.choice(["a", "b", "c"], DAYS * A_DAY)
-        named += any(d.differs for d in compute_drift(with_attribute(quiet, "lens", values)).changes)
+        named += any(
+            d.differs for d in compute_drift(with_attribute(quiet, "lens", values)).changes
+        )
     assert named <= 4  # 1.25 are expected at most
 
 

@@ -108,7 +108,7 @@ def test_an_interval_without_an_end_says_unknown(bare):
 
 def test_losses_show_every_answer_of_people(bare):
     (losses,) = bare.losses
-    first = replace(losses.top[0], answers=(("bear", 2), ("no-bear", 1)), outcome=None)
+    first = replace(losses.top[0], votes=(("bear", 2), ("no-bear", 1)), outcome=None)
     text = section(replace(bare, losses=(replace(losses, top=(first,)),)), "v1: cases to look at")
     assert "bear (2 ×) , no-bear (1 ×)" in text
     assert "no data" in text

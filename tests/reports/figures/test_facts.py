@@ -103,7 +103,7 @@ def test_assisted_verdicts_never_enter_evidence(replay_of, case):
     (figures,) = facts.agreements
     assert (figures.agreement.n, figures.agreement.rate) == (100, 0.85)
     assert (figures.assisted.n, figures.assisted.rate) == (100, 0.9)
-    assert facts.evidence[0].judged + facts.evidence[1].judged == 100
+    assert facts.evidence[0].decided_units + facts.evidence[1].decided_units == 100
     assert facts.funnels[0].steps[-1].lost == {ONLY_ASSISTED: 100}
 
 
@@ -220,7 +220,7 @@ def test_slices_are_by_the_hour_as_written_even_without_a_time(replay_of, case):
     (figures,) = facts.agreements
     assert {s.name: s.agreement.n for s in figures.by_day_night} == {"day": 1, "night": 1}
     assert facts.funnels[0].steps[1].lost == {"no time": 1}
-    assert facts.evidence[0].judged == 1
+    assert facts.evidence[0].decided_units == 1
 
 
 def test_a_careless_person_stands_out_among_others_in_the_same_cell(replay_of, case):
@@ -279,7 +279,10 @@ def test_who_reads_the_hard_cell_does_not_stand_out(replay_of, case):
         )
         for n in range(840)
     ]
-    assert all(r.clearly_below_in == () for r in compute_report_facts(replay_of(cases)).reviewer_agreement.reviewers)
+    assert all(
+        r.clearly_below_in == ()
+        for r in compute_report_facts(replay_of(cases)).reviewer_agreement.reviewers
+    )
 
 
 def test_divergences_stand_by_cost_and_then_by_confidence(told):

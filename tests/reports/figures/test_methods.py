@@ -171,7 +171,7 @@ def test_a_cell_that_no_floor_opens_says_how_its_bands_agree(files, floor_facts)
     for floor, row in zip(list_floors(files.policy.evidence), evidence.floors, strict=True):
         letters = [x for x in list_letters() if x[1] == "oporto" and x[3] >= floor]
         agree = sum(x[4] for x in letters)
-        assert (row.reached.count, row.reached.n, row.missing) == (agree, len(letters), 0)
+        assert (row.reached.count, row.reached.n, row.undecided_units) == (agree, len(letters), 0)
         assert f"{agree / len(letters):.1%} of {len(letters):,}".replace("%", NO_BREAK) in line
     assert "The version's confidence says little there: even cases of confidence 0.9" in line
     assert f"agreement falls from 80.0{NO_BREAK} to 66.5{NO_BREAK} at 0.9" in line
@@ -225,7 +225,9 @@ def test_a_gate_over_waves_is_compared_with_each_cell_by_itself(files, tmp_path)
     facts = compute_report_facts(inputs)
     assert [row.kind for row in facts.methods] == ["wave", "whole cell"]
     together, alone = facts.methods
-    assert together.model_cost.cases > 1.5 * alone.model_cost.cases > 0  # Lisbon reaches 62.5 % by itself
+    assert (
+        together.model_cost.cases > 1.5 * alone.model_cost.cases > 0
+    )  # Lisbon reaches 62.5 % by itself
     for row in facts.methods:
         assert row.human_decisions + row.model_cost.cases - row.model_cost.audited == 2 * CASES
     text = " ".join(render_text_report(facts).split())
@@ -263,9 +265,13 @@ def test_a_portfolio_is_compared_with_each_cell_at_its_own_risk(files, tmp_path)
         ("whole cell", (0.025,)),
     ]
     for row, replayed in zip(facts.methods, (listed, alone), strict=True):
-        assert (row.model_cost.cases, row.model_cost.wrong_action.count) == count_model_letters(replayed)
+        assert (row.model_cost.cases, row.model_cost.wrong_action.count) == count_model_letters(
+            replayed
+        )
         assert row.human_decisions + row.model_cost.cases - row.model_cost.audited == 2 * CASES
-    assert 0 < facts.methods[0].model_cost.cases < facts.methods[1].model_cost.cases  # Faro has no cases
+    assert (
+        0 < facts.methods[0].model_cost.cases < facts.methods[1].model_cost.cases
+    )  # Faro has no cases
     share = f"2.5{NO_BREAK}"
     names = (
         f"portfolio of cells with a false share of {share}",

@@ -32,4 +32,6 @@ def test_what_waits_is_added_over_sites_and_the_longest_silent_stand_first(told)
     assert (desk.live, desk.open, desk.overdue, desk.expiring) == (True, 5, 1, 1)
     assert desk.oldest == at - 5 * HOUR
     assert desk.site_activities[-1] == SiteActivity(sites[0], at - HOUR)
-    assert [heard.last_activity_at for heard in desk.site_activities[:-1]] == [None] * (len(sites) - 1)
+    assert [heard.last_activity_at for heard in desk.site_activities[:-1]] == [None] * (
+        len(sites) - 1
+    )

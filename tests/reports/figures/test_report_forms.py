@@ -45,7 +45,7 @@ def test_names_change_in_rows_of_rows_and_in_optional_parts():
         "evidence": [
             {
                 "gate": {
-                    "unmet_requirements": [],
+                    "missing": [],
                     "conditions": [{"threshold": 0.8, "records_needed_p90": None}],
                 }
             }

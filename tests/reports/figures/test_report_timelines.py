@@ -24,9 +24,9 @@ def test_a_timeline_ends_with_the_figures_of_the_evidence(told):
         for evidence in facts.evidence:
             if (evidence.site, evidence.window) != (timeline.site, timeline.window):
                 continue
-            paths = [path for path in evidence.series if path.measure == timeline.measure]
+            paths = [path for path in evidence.path if path.measure == timeline.measure]
             points = versions[evidence.version].points
-            assert sum(point.judged for point in points) >= evidence.judged
+            assert sum(point.judged for point in points) >= evidence.decided_units
             bounds = [point.bound for point in points if point.bound is not None]
             if paths and bounds:
                 assert abs(bounds[-1] - paths[-1].bound[-1]) < 1e-6

@@ -94,7 +94,11 @@ def test_who_hurries_far_more_often_than_the_others_stands_out():
     found = health(timed(judged(*rows), quick))
     assert found.hasty_below == 2.0
     assert (person(found, "cy").hasty.count, person(found, "cy").hasty.n) == (50, 100)
-    assert {one.reviewer: one.warnings for one in found.reviewers} == {"cy": ("hasty",), "ana": (), "bo": ()}
+    assert {one.reviewer: one.warnings for one in found.reviewers} == {
+        "cy": ("hasty",),
+        "ana": (),
+        "bo": (),
+    }
     assert found.reviewers[0].reviewer == "cy"
 
 
@@ -122,7 +126,10 @@ def test_who_answers_the_same_again_and_again_stands_out_among_those_who_look():
     said = draws(rng, 600)
     rows = [(("ana", "bo", "cy")[n % 3], "none" if n % 3 == 2 else said[n]) for n in range(600)]
     found = health(judged(*rows))
-    assert (person(found, "cy").answer_run.longest, person(found, "cy").answer_run.label) == (200, "none")
+    assert (person(found, "cy").answer_run.longest, person(found, "cy").answer_run.label) == (
+        200,
+        "none",
+    )
     assert person(found, "cy").answer_run.chance < 1e-20
     assert [one.warnings for one in found.reviewers] == [("same answer",), (), ()]
 
@@ -192,7 +199,10 @@ def test_known_cases_are_counted_by_who_got_them_right():
     found = health(history)
     assert found.known_cases == 40
     assert (person(found, "ana").gold_cases.count, person(found, "ana").gold_cases.n) == (40, 40)
-    assert (person(found, "bo").gold_cases.count, person(found, "bo").warnings) == (10, ("known cases",))
+    assert (person(found, "bo").gold_cases.count, person(found, "bo").warnings) == (
+        10,
+        ("known cases",),
+    )
     assert person(found, "bo").decision_time.seconds == 9.0
     assert "cy" not in {one.reviewer for one in found.reviewers}
 
@@ -206,7 +216,9 @@ def test_adjudications_by_somebody_else_are_compared_with_blind_verdicts():
         ("b", "fox", {"reviewer": "ana", "exposure": "revealed"}),
     ]
     found = health(records(cases(("a", 0), ("b", 1)), decision_rows=decisions(*rows)))
-    assert {one.reviewer: (one.adjudicated.count, one.adjudicated.n) for one in found.reviewers} == {
+    assert {
+        one.reviewer: (one.adjudicated.count, one.adjudicated.n) for one in found.reviewers
+    } == {
         "ana": (1, 1),
         "bo": (0, 1),
         "cy": (0, 0),
@@ -273,7 +285,9 @@ def test_without_a_line_checks_are_told_and_nobody_is_left_out():
     found = health(twice("fox"))
     assert found.required_agreement is None
     assert {one.reliability.checks.n for one in found.reviewers} == {60}
-    assert {(one.reliability.left_out, one.reliability.failing_since) for one in found.reviewers} == {(0, None)}
+    assert {
+        (one.reliability.left_out, one.reliability.failing_since) for one in found.reviewers
+    } == {(0, None)}
 
 
 def test_pages_say_who_is_left_out_and_what_is_not_known(replay_of, case, bears):
@@ -291,5 +305,7 @@ def test_pages_say_who_is_left_out_and_what_is_not_known(replay_of, case, bears)
     assert "The records don't say when reviews began" in page
     assert "No gold case has a decision: files contain none" in page
     ana = [one for one in facts.review_quality.reviewers if one.reviewer == "ana"]
-    calm = render_html_report(replace(facts, review_quality=replace(facts.review_quality, reviewers=tuple(ana))))
+    calm = render_html_report(
+        replace(facts, review_quality=replace(facts.review_quality, reviewers=tuple(ana)))
+    )
     assert "no decision is excluded from evidence" in calm

@@ -366,6 +366,8 @@ def test_the_compared_slices_are_named_with_attribute_values_and_number(searches
     assert "site (4: halifax, hobart, lisbon, nagoya)" in compared
     assert any(text.startswith("scanner (") for text in compared)
     counts = [int(re.search(r"\((\d+)", text)[1]) for text in compared]
-    others = (text for s in searches.values() if s.version != "v1" for text in s.compared_attributes)
+    others = (
+        text for s in searches.values() if s.version != "v1" for text in s.compared_attributes
+    )
     counts += [int(re.search(r"\((\d+)", text)[1]) for text in others]
     assert sum(counts) == searches["v1"].tested_slices

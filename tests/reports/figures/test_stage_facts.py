@@ -108,11 +108,11 @@ def test_what_the_engine_saw_is_part_of_what_there_was(told):
 def test_paths_end_at_the_counts_that_decide(told):
     _, facts = told
     creek = facts.evidence[0]
-    widening = next(path for path in creek.series if (path.attempt, path.to) == (1, "supervised"))
+    widening = next(path for path in creek.path if (path.attempt, path.to) == (1, "supervised"))
     assert widening.bound[-1] >= widening.threshold
     assert list(widening.n) == sorted(widening.n)
-    assert sum(len(path.at) for path in creek.series) <= 400 + 2 * len(creek.series)
-    assert creek.series[-1].n[-1] == creek.closed
+    assert sum(len(path.at) for path in creek.path) <= 400 + 2 * len(creek.path)
+    assert creek.path[-1].n[-1] == creek.closed_units
     assert (creek.attempt, creek.attempts) == (3, 3)
 
 
@@ -121,8 +121,8 @@ def test_a_gates_minimum_counts_from_the_stage_below(replay_of, case):
     later = often(case, 9, "later", 288, human="bear", model={"v1": "bear"})
     evidence = compute_report_facts(replay_of([*good, *later])).evidence[0]
     assert (evidence.stage, evidence.gate.to) == ("supervised", "autonomous")
-    assert 60 < evidence.judged < 69  # half of the later ones were blind
-    assert f"{evidence.judged - 60} of 20 decided units" in evidence.gate.unmet_requirements
+    assert 60 < evidence.decided_units < 69  # half of the later ones were blind
+    assert f"{evidence.decided_units - 60} of 20 decided units" in evidence.gate.missing
 
 
 def test_a_challenger_is_held_against_the_acting_versions_gate(replay_of, case):

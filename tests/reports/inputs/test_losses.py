@@ -98,7 +98,7 @@ def test_a_sure_model_against_all_people_is_confident_and_wrong():
         20.0,
     )
     assert loss.loss == pytest.approx(-log(0.05))
-    assert (loss.answers, loss.attributes) == ((("bear", 1),), (("lens", "old"),))
+    assert (loss.votes, loss.attributes) == ((("bear", 1),), (("lens", "old"),))
 
 
 def test_an_unsure_divergence_is_listed_as_such_and_not_in_the_report():
@@ -204,7 +204,7 @@ def test_people_who_differ_are_a_split_where_the_model_is_unsure():
     found = history(("x", "bear", 0.5, ["bear", "fox", "fox", "fox"], None))
     (loss,) = list_top_losses(*found)
     assert (loss.kind, loss.human, loss.loss) == (REVIEWERS_SPLIT, "fox", pytest.approx(log(2)))
-    assert loss.answers == (("fox", 3), ("bear", 1))
+    assert loss.votes == (("fox", 3), ("bear", 1))
 
 
 def test_where_the_outcome_is_against_all_the_sure_model_was_wrong():
@@ -251,7 +251,11 @@ def test_without_confidences_only_witnesses_speak():
     mute = RecordFrames(records.cases, bare, records.decisions, records.outcomes,
                    records.rejected, records.notes, {})  # fmt: skip
     (figures,) = compute_losses(build_pairs(mute, placed, policy), mute, placed, policy)
-    assert (figures.missing_data, figures.confidence_thresholds, figures.without_confidence) == (NO_CONFIDENCES, (), 52)
+    assert (figures.missing_data, figures.confidence_thresholds, figures.without_confidence) == (
+        NO_CONFIDENCES,
+        (),
+        52,
+    )
     assert [(loss.case_key, loss.kind, loss.loss) for loss in figures.top] == [
         ("y", SUSPECTED_HUMAN_ERROR, None)
     ]

@@ -77,9 +77,9 @@ def test_the_charts_of_a_report_are_drawn_as_specified(facts, monkeypatch):
 
 def test_a_chart_names_its_gate_and_the_risk_of_it(facts):
     """Seen: one chart of two gates with the same condition, named by the last of them."""
-    first = next(path for row in facts.evidence for path in row.series if path.bound)
+    first = next(path for row in facts.evidence for path in row.path if path.bound)
     second = replace(first, to="autonomous", risk=0.0125)
-    evidence = replace(facts.evidence[0], series=(replace(first, to="supervised", risk=0.05), second))
+    evidence = replace(facts.evidence[0], path=(replace(first, to="supervised", risk=0.05), second))
     shown = draw_charts(replace(facts, evidence=(evidence,))).evidence
     since = format_day(first.at[0], facts.identity.zones[evidence.site])
     assert [chart.condition for chart in shown] == [

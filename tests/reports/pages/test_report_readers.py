@@ -101,7 +101,7 @@ def test_a_list_that_is_cut_ends_without_a_full_stop(facts, count, named):
     evidence, stage = facts.evidence[0], facts.stages[0]
     sites = [f"s{number}" for number in range(count)]
     stages = tuple(replace(stage, site=site, intervals=(), widened=0) for site in sites)
-    rows = tuple(replace(evidence, site=site, stage=SHADOW, closed=9) for site in sites)
+    rows = tuple(replace(evidence, site=site, stage=SHADOW, closed_units=9) for site in sites)
     idle = replace(facts, stages=stages, evidence=rows, hindsights=(), events=(), naive_openings=())
     (found,) = [item for item in rank_findings(idle, "operator") if "more cell" in item.title]
     assert found.text == named
@@ -134,7 +134,9 @@ def test_cases_without_a_label_have_a_row_only_where_there_are_any(facts, unjudg
 def test_humans_of_a_replay_decided_audited_or_not(facts):
     (text,) = [t.text for t in build_tiles(facts, "operator") if "Humans" in t.text]
     assert "Humans in the history: 0\u00a0%" in text
-    unlabelled = replace(facts, model_cost=replace(facts.model_cost, human_known_cases=facts.model_cost.cases - 9))
+    unlabelled = replace(
+        facts, model_cost=replace(facts.model_cost, human_known_cases=facts.model_cost.cases - 9)
+    )
     (text,) = [t.text for t in build_tiles(unlabelled, "operator") if "Humans" in t.text]
     assert "Humans in the history, on the cases with a human label: " in text
     live = replace(facts, identity=replace(facts.identity, simulated=False))
@@ -210,17 +212,17 @@ def test_narrowings_are_those_of_the_version_that_had_them(facts):
 def test_a_bound_is_rounded_as_in_the_console(facts):
     """Seen: at least 95.2 % here and at least 95.1 % in the console for the same counts."""
     first, *rest = facts.evidence
-    (path, *_) = first.series
+    (path, *_) = first.path
     near = replace(path, bound=(*path.bound[:-1], 0.95163), threshold=0.95, measure="agreement")
-    row = next(build_cell_rows(replace(facts, evidence=(replace(first, series=(near,)), *rest))))
+    row = next(build_cell_rows(replace(facts, evidence=(replace(first, path=(near,)), *rest))))
     assert row.bound == f"≥ {format_share_bound(0.95163, 0.95)}" == "≥ 95.1\xa0%"
 
 
 def test_a_bound_just_below_its_threshold_never_reads_as_met(facts):
     first, *rest = facts.evidence
-    (path, *_) = first.series
+    (path, *_) = first.path
     below = replace(path, bound=(*path.bound[:-1], 0.94996), threshold=0.95, measure="agreement")
-    row = next(build_cell_rows(replace(facts, evidence=(replace(first, series=(below,)), *rest))))
+    row = next(build_cell_rows(replace(facts, evidence=(replace(first, path=(below,)), *rest))))
     assert row.bound == "≥ 94.9\xa0%"
 
 
@@ -259,7 +261,9 @@ def test_decisions_that_are_no_evidence_never_read_as_zero_agreement(replay_of, 
 def test_a_cell_with_an_open_proposal_is_due_and_not_held(facts):
     """Seen: a cell listed twice, as due and as held."""
     shadow = {(cell.site, cell.window) for cell in facts.stages if not cell.was_above_shadow}
-    held = [item for item in facts.evidence if (item.site, item.window) in shadow and item.closed]
+    held = [
+        item for item in facts.evidence if (item.site, item.window) in shadow and item.closed_units
+    ]
     proposed = tuple(replace(item, next_step=NEW) for item in held[:1])
     for evidence, tag in ((held, "Held"), (proposed, "Due")):
         found = rank_findings(replace(facts, evidence=tuple(evidence)), "operator")

@@ -60,7 +60,9 @@ def test_a_report_of_form_1_has_the_same_figures_under_the_names_of_form_2(name)
     written_again = to_plain_values(parse_report_facts(load(name)))
     changes = compare_versions(translated, written_again)
     assert {change.before for change in changes} <= {None}, "a figure was lost or changed"
-    assert compare_versions(load(name) | {"report_version": {"state": ""}}, written_again) != changes
+    assert (
+        compare_versions(load(name) | {"report_version": {"state": ""}}, written_again) != changes
+    )
 
 
 @pytest.mark.parametrize("name", HASHES)

@@ -56,7 +56,7 @@ def test_rows_that_count_as_failed_or_unsure_say_why(facts):
     [(19, "needs more evidence (supervised: 3 more)"), (12, "the gate needs agreement")],
 )
 def test_a_cell_whose_estimate_is_within_the_threshold_needs_more_evidence(facts, agreed, reason):
-    item = next(item for item in facts.evidence if item.gate and item.closed)
+    item = next(item for item in facts.evidence if item.gate and item.closed_units)
     condition = replace(
         item.gate.conditions[0],
         condition="agreement at least 80 %",
@@ -69,8 +69,10 @@ def test_a_cell_whose_estimate_is_within_the_threshold_needs_more_evidence(facts
         estimate=agreed / 20,
         met=False,
     )
-    gate = replace(item.gate, met=False, unmet_requirements=(), conditions=(condition,))
-    shadow = replace(item, stage="shadow", judged=20, gate=gate, next_step="supervised: 3 more")
+    gate = replace(item.gate, met=False, missing=(), conditions=(condition,))
+    shadow = replace(
+        item, stage="shadow", decided_units=20, gate=gate, next_step="supervised: 3 more"
+    )
     stages = [
         replace(stage, widened=0, intervals=())
         for stage in facts.stages
@@ -84,11 +86,11 @@ def test_a_cell_whose_estimate_is_within_the_threshold_needs_more_evidence(facts
 
 def test_each_version_that_waits_in_a_cell_has_its_next_step(facts):
     """Seen: of two versions held in a cell only the one with more units had one."""
-    row = max(facts.evidence, key=lambda item: item.judged)
-    other = replace(row, version="v2", judged=1, acting=False, next_step="more of v2")
+    row = max(facts.evidence, key=lambda item: item.decided_units)
+    other = replace(row, version="v2", decided_units=1, acting=False, next_step="more of v2")
     text = render_text_report(replace(facts, evidence=(*facts.evidence, other)))
     assert "    v2: More of v2.\n" in text
-    row = next(item for item in facts.evidence if item.judged == 1)
+    row = next(item for item in facts.evidence if item.decided_units == 1)
     held = replace(facts, evidence=(*facts.evidence, replace(row, version="v2")))
     assert "; also held: v2." in " ".join(render_text_report(held).split())
     assert "also held" not in render_text_report(facts)

@@ -24,8 +24,8 @@ WAITS = "widening to supervised (P-3) needs 1 more approval; open until Mon 9 Ma
 def found(name, kind, follows="cases"):
     return DivergentSlice(
         names=((kind, name),), name=name, summary="", n=120, differ=41, share=41 / 120, low=0.26,
-        high=0.43, method="exact", elsewhere=0.03, at_least=0.17, p=1e-9, same_units_as=(), model_right=2,
-        human_right=30, wrong_side=follows,
+        high=0.43, method="exact", elsewhere=0.03, at_least=0.17, p=1e-9, same_units_as=(),
+        model_right=2, human_right=30, wrong_side=follows,
     )  # fmt: skip
 
 

@@ -204,7 +204,7 @@ def test_two_halves_of_a_span_hold_each_case_once(database):
 def assert_steps_add_up(funnel):
     """Every step is the one before without its losses: open and withheld cases have a row."""
     for before, after in pairwise(funnel.steps):
-        assert before.left - sum(after.lost.values()) == after.left
+        assert before.remaining - sum(after.lost.values()) == after.remaining
 
 
 @on_sqlite
@@ -217,13 +217,17 @@ def test_units_that_are_not_closed_yet_are_said_to_wait(database):
     facts = compute_report_facts(told)
     (funnel,) = facts.funnels
     closed = next(step for step in funnel.steps if step.name == "closed")
-    assert (closed.left, closed.lost) == (1, {STILL_OPEN: 1})
+    assert (closed.remaining, closed.lost) == (1, {STILL_OPEN: 1})
     assert_steps_add_up(funnel)
     assert told.pending_units["case_key"].to_list() == ["late"]
     assert told.counted_until == NOON + HOUR
     assert told.closes_at == told.last + DAY
-    edition = facts.edition
-    assert (edition.state, edition.waiting, edition.due) == ("provisional", 1, told.closes_at)
+    edition = facts.report_version
+    assert (edition.state, edition.uncounted_units, edition.due) == (
+        "provisional",
+        1,
+        told.closes_at,
+    )
 
 
 @on_sqlite
@@ -246,8 +250,8 @@ def test_a_decision_that_arrived_after_its_unit_had_closed_is_none_as_for_the_ga
     (funnel,) = facts.funnels
     assert (len(view.rows.gate), funnel.agreement.n) == (2, 1)
     assert funnel.steps[-1].lost == {"arrived after the unit closed": 1}
-    assert funnel.steps[-2].left == 2
-    (evidence,) = (row for row in facts.evidence if row.closed)
+    assert funnel.steps[-2].remaining == 2
+    (evidence,) = (row for row in facts.evidence if row.closed_units)
     assert evidence.missing_reasons == {"arrived after the unit closed": 1}
 
 
@@ -391,7 +395,7 @@ def test_real_records_give_the_golden_figures_from_the_store(camera_traps):
     assert apart(stored, replayed) <= {*MAY_DIFFER, "funnels", "evidence"}
     labels = "several labels by one reviewer"  # rejected rows of a file never came to the store
     assert told_apart(stored["evidence"], replayed["evidence"]) == {
-        "decides_next", labels, "no decision"
+        "next_step", labels, "no decision"
     }  # fmt: skip
     (found,), (funnel,), (other,) = (
         stored["agreements"], stored["funnels"], replayed["funnels"],
