@@ -236,7 +236,7 @@ class LedgerNarrator:
             location = f"{description.site} {description.window}: " if description.site else ""
             zone = describer.find_zone(describer.find_cell(event))
             local_time = format_zoned_time(event.at, zone, self.reference_date)
-            yield f"{local_time:>21}  {location}{description.brief}"
+            yield f"{local_time:>21}  {location}{description.short_text}"
 
 
 STEP = timedelta(minutes=2)  # below the five minutes for which live requests are accepted

@@ -48,7 +48,7 @@ REPORT_REQUEST: dict[str, Any] = {
 }
 FORMAT_EXAMPLES: Final[dict[str, Any]] = {
     "html": "<!doctype html>…",
-    "json": {"schema": "rollout-report/1", "edition": {"name": "week", "version": 2}},
+    "json": {"schema": "rollout-report/2", "report_version": {"name": "week", "version": 2}},
     "csv": "case_key,version,lever,site,window,…",
     "markdown": "# bear-alarm: Of 4 cells at the end: 1 supervised and 3 in shadow",
 }

@@ -205,7 +205,7 @@ CONDITION: dict[str, Any] = {
     "met": True,
     "probability_below": None,
     "records_needed_min": None,
-    "records_needed_median": None,
+    "records_needed_p50": None,
     "records_needed_p90": None,
 }
 PATH: dict[str, Any] = {
@@ -284,19 +284,19 @@ class GateCondition(BaseModel):
     measure: str
     label: str | None
     lever: str | None
-    threshold: float = Field(validation_alias="line")
+    threshold: float
     at_least: bool
     n: int
     counts: list[int]
     estimate: Number
     bound: Number
     log_e: Number
-    log_e_needed: Number = Field(validation_alias="needed")
+    log_e_needed: Number
     met: bool
-    records_needed_min: int | None = Field(validation_alias="further")
-    probability_below: Number = Field(validation_alias="below")
-    records_needed_median: int | None = Field(validation_alias="median")
-    records_needed_p90: int | None = Field(validation_alias="ninety")
+    records_needed_min: int | None
+    probability_below: Number
+    records_needed_p50: int | None
+    records_needed_p90: int | None
 
 
 class GateProgress(BaseModel):
@@ -307,8 +307,8 @@ class GateProgress(BaseModel):
     to: str
     risk: float
     met: bool
-    missing: list[str] = Field(validation_alias="lacks")
-    required_approvals: list[str] = Field(validation_alias="approvals")
+    missing: list[str]
+    required_approvals: list[str]
     conditions: list[GateCondition]
 
 
@@ -320,7 +320,7 @@ class EvidencePath(BaseModel):
     condition: str
     measure: str
     at_least: bool
-    threshold: float = Field(validation_alias="line")
+    threshold: float
     to: str
     attempt: int
     risk: float
@@ -344,12 +344,12 @@ class CellEvidence(BaseModel):
     attempt_number: int = Field(
         description="Number of the attempt in the cell's year; 0 before its first unit."
     )
-    closed_units: int = Field(validation_alias="closed")
-    decided_units: int = Field(validation_alias="judged")
-    undecided_units: int = Field(validation_alias="missing")
-    decided_units_per_day: Number = Field(validation_alias="per_day")
+    closed_units: int
+    decided_units: int
+    undecided_units: int
+    decided_units_per_day: Number
     gate: GateProgress | None
-    next_step: str = Field(validation_alias="decides_next")
+    next_step: str
     path: list[EvidencePath]
 
 

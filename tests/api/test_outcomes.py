@@ -205,8 +205,10 @@ def test_a_model_that_earns_more_is_widened_though_it_differs(client, database, 
     made = client.by("viewer").post(path, json={"name": "week", **period}).json()
     report = client.get(f"{path}/{made['id']}", params={"format": "json"}).json()
     (reported,) = report["gains"]
-    assert (reported["gain"], reported["people_units"]) == (gain["gain"], gain["people"]["units"])
-    assert datetime.fromisoformat(report["edition"]["due"]) > clock.now()  # outcomes are open
+    assert (reported["gain"], reported["human_units"]) == (gain["gain"], gain["people"]["units"])
+    assert (
+        datetime.fromisoformat(report["report_version"]["due"]) > clock.now()
+    )  # outcomes are open
 
 
 @on_sqlite

@@ -72,7 +72,7 @@ def test_it_is_read_in_the_form_that_is_asked_for(client, made):
             assert answer.headers["Rollout-Withheld-Rows"] == "0"
     text = client.get(f"{PATH}/{made['id']}", params={"format": "json"}).content
     assert compute_seal(text.decode()) == made["hash"]
-    assert json.loads(text)["edition"]["name"] == "week"
+    assert json.loads(text)["report_version"]["name"] == "week"
 
 
 @on_sqlite

@@ -103,16 +103,16 @@ def facts_told(name):
     if name == "bears":
         return facts
     edition = replace(
-        facts.edition,
+        facts.report_version,
         live=True,
         state="provisional",
-        waiting=3,
-        kept_back=1,
+        uncounted_units=3,
+        withheld_cases=1,
         version=2,
         due=facts.identity.last,
-        changed=(FigureChange("price.cases", "1", None),),
+        changed=(FigureChange("model_cost.cases", "1", None),),
     )
-    return replace(facts, edition=edition)
+    return replace(facts, report_version=edition)
 
 
 @pytest.fixture(scope="module")

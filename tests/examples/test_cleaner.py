@@ -89,13 +89,13 @@ def test_the_other_batches_reach_autonomous_and_nothing_narrows(replayed):
 
 
 def test_plain_rules_would_have_opened_the_held_batch(facts, replayed):
-    naive = [item for item in facts.naive if item.site == "batch-c"]
+    naive = [item for item in facts.naive_openings if item.site == "batch-c"]
     assert {(item.window, item.rule) for item in naive} >= {
         (half, rule) for half in HALVES for rule in {item.rule for item in naive}
     }
     assert len(naive) == 6
     assert all(item.wrong.count > 60 for item in naive)
-    assert all(item.wrong.count > 5 * item.people_wrong.count for item in naive)
+    assert all(item.wrong.count > 5 * item.human_wrong.count for item in naive)
     confident = (
         replayed.records.predictions.filter(pl.col("confidence") >= 0.9)
         .join(replayed.history.cases.filter(site="batch-c"), on="case_key")
@@ -106,7 +106,7 @@ def test_plain_rules_would_have_opened_the_held_batch(facts, replayed):
 
 def test_the_report_names_the_batch(facts):
     (search,) = facts.slice_searches
-    assert search.found[0].name.startswith("batch-c")
+    assert search.slices[0].name.startswith("batch-c")
 
 
 def test_training_again_brings_what_the_page_says(train_again, story, replayed):

@@ -152,7 +152,7 @@ def describe_floor(replayed, floor, row):
         .filter(pl.col("confidence") >= floor)
         .join(truth, on="case_key")
     )
-    assert letters.height == row.reached.n + row.missing  # each counts once, in shadow
+    assert letters.height == row.reached.n + row.undecided_units  # each counts once, in shadow
     rightly = (letters["value:digit"] == letters["truth"]).mean()
     shares = (rightly, row.reached.count / letters.height)
     return format_count(letters.height), *(f"{share:.1%}".replace("%", " %") for share in shares)
@@ -216,7 +216,7 @@ def test_a_plain_threshold_of_90_percent_would_have_let_the_held_cell_misroute(r
 
 def test_the_page_says_what_floors_gain(with_floors):
     _, facts = with_floors
-    cases = {(row.kind, row.floor): row.price.cases for row in facts.methods}
+    cases = {(row.kind, row.floor): row.model_cost.cases for row in facts.methods}
     floors, whole = (format_count(cases[kind, ""]) for kind in ("floors", "whole cell"))
     assert f"{floors} letters decided, {whole} without." in README
 

@@ -134,14 +134,14 @@ def test_the_picture_is_that_of_the_records(story):
 
 def test_the_report_names_the_loop_and_the_district(story):
     (feedback,) = compute_feedback(build_replay_inputs(story.replayed_files))
-    text = " ".join(feedback.says)
-    assert feedback.feeds
-    assert feedback.as_drawn
+    text = " ".join(feedback.summary)
+    assert feedback.is_shown
+    assert feedback.has_planned_size
     assert "Feedback loop: known outcomes depend" in text
     assert "At docks, patrol became known in" in text
-    assert feedback.known[0].difference.high < 0  # fewer on record with the model
+    assert feedback.outcomes[0].difference.high < 0  # fewer on record with the model
     assert "Train on the hold-out" in text
-    assert "the model counts records" in feedback.charter
+    assert "the model counts records" in feedback.stated_effect
 
 
 def test_sergeants_have_no_known_mistake_where_only_a_patrol_makes_records(story):
@@ -154,14 +154,14 @@ def test_the_loop_is_named_whatever_the_seed(generator, tmp_path):
     for seed in range(LOOPS):
         generator["write_records"](tmp_path, seed, loop=True)
         feedback = read_feedback(tmp_path)
-        assert feedback.feeds, f"seed {seed}: {feedback.says}"
+        assert feedback.is_shown, f"seed {seed}: {feedback.says}"
 
 
 def test_the_same_stream_without_the_loop_is_named_in_one_of_twenty_at_most(generator, tmp_path):
     named = 0
     for seed in range(NO_LOOPS):
         generator["write_records"](tmp_path, seed, loop=False)
-        named += read_feedback(tmp_path).feeds
+        named += read_feedback(tmp_path).is_shown
     assert named <= MOST_WITHOUT
 
 

@@ -44,7 +44,7 @@ def gains(facts):
 
 @pytest.fixture(scope="module")
 def agreements(facts):
-    return {Cell(item.site, item.window): item.all.rate for item in facts.sighted}
+    return {Cell(item.site, item.window): item.all.rate for item in facts.visible_agreements}
 
 
 def list_moves(replayed):

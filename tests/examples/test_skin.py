@@ -151,7 +151,7 @@ def test_v2_replaces_v1_where_v1_acts(replayed):
 
 def test_no_gate_leads_back_to_the_replaced_version(facts):
     replaced = find_evidence(facts, Cell("valley", "day"), "v1")
-    assert replaced.decides_next == "the newer v2 acts here; only an operator can restore v1"
+    assert replaced.next_step == "the newer v2 acts here; only an operator can restore v1"
     assert replaced.gate is None
 
 
@@ -165,16 +165,15 @@ def test_too_few_of_a_group_hold_the_gate_by_name(facts, replayed):
     assert not dark.met
     assert dark.estimate > THRESHOLD  # good so far, and too few to say so
     assert dark.n < 80
-    assert re.search(r"tone=dark.*about \d+ more", find_evidence(facts, RARE, "v2").decides_next)
+    assert re.search(r"tone=dark.*about \d+ more", find_evidence(facts, RARE, "v2").next_step)
 
 
 def test_plain_rules_would_have_opened_the_held_cell(facts, replayed):
-    naive = [
-        n for n in facts.naive if (n.site, n.window, n.version) == ("harbour", "evening", "v1")
-    ]
+    place = ("harbour", "evening", "v1")
+    naive = [n for n in facts.naive_openings if (n.site, n.window, n.version) == place]
     assert len(naive) == 3
     assert all(item.wrong.count > 100 for item in naive)
-    assert all(item.wrong.count > 3 * item.people_wrong.count for item in naive)
+    assert all(item.wrong.count > 3 * item.human_wrong.count for item in naive)
     records = replayed.records
     confident = (
         records.predictions.filter((pl.col("version") == "v1") & (pl.col("confidence") >= 0.9))

@@ -52,10 +52,10 @@ def test_the_story_reads_well(story, snapshot):
 
 def test_a_condition_within_its_threshold_needs_more_evidence(story):
     gate = next(evidence.gate for evidence in story.facts.evidence if evidence.gate)
-    counts = {"n": 1_498, "counts": (1_430, 68), "estimate": 0.955, "line": 0.95, "met": False}
+    counts = {"n": 1_498, "counts": (1_430, 68), "estimate": 0.955, "threshold": 0.95, "met": False}
     kind = {"condition": "agreement at least 95 %", "measure": "agreement", "at_least": True}
     near = replace(gate.conditions[0], **kind, **counts)
-    beyond = replace(near, condition="agreement at least 97 %", line=0.97)
+    beyond = replace(near, condition="agreement at least 97 %", threshold=0.97)
     figure = f"1,430 of 1,498 ({format_percent(0.955)}) so far"
     assert describe_condition(near) == (
         f"the gate needs more evidence for agreement at least 95 %: {figure}"
@@ -88,10 +88,10 @@ def test_a_rule_that_never_opens_a_cell_lets_the_model_decide_nothing(story):
 
 def test_suspensions_are_counted_beside_narrowings(story):
     """Seen: cells of bears fall to shadow twice, and the count of narrowings says nothing of it."""
-    narrowing = next(event for event in story.facts.timeline if event.kind == "Narrowed")
+    narrowing = next(event for event in story.facts.events if event.kind == "Narrowed")
     suspension = replace(narrowing, kind="Suspended")
-    timeline = (*story.facts.timeline, suspension, suspension)
-    suspended = replace(story, facts=replace(story.facts, timeline=timeline))
+    timeline = (*story.facts.events, suspension, suspension)
+    suspended = replace(story, facts=replace(story.facts, events=timeline))
     assert next(story._describe_narrowing()) == "NARROWED automatically: 2 times"
     assert next(suspended._describe_narrowing()) == (
         "NARROWED automatically: 2 times, suspended 2 times"

@@ -48,7 +48,7 @@ def test_the_table_of_seeds_still_holds_for_the_shipped_one(story):
 def test_the_held_cell_has_evidence(story):
     held_cell = story.example.held
     judged = [
-        evidence.judged
+        evidence.decided_units
         for evidence in story.facts.evidence
         if (evidence.site, evidence.window) == (held_cell.site, held_cell.window)
     ]

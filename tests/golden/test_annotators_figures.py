@@ -96,13 +96,13 @@ def counts():
 
 @pytest.fixture(scope="module")
 def beside(report):
-    return {row["version"]: row for row in report["people"]["ceilings"]}
+    return {row["version"]: row for row in report["reviewer_agreement"]["ceilings"]}
 
 
 def test_people_agree_with_each_other_as_was_counted(beside):
-    (among,) = {json.dumps(row["people"]) for row in beside.values()}
+    (among,) = {json.dumps(row["reviewers"]) for row in beside.values()}
     found = json.loads(among)
-    assert (found["cases"], found["verdicts"]) == (2_000, 102_126)
+    assert (found["cases"], found["decisions"]) == (2_000, 102_126)
     assert found["pairwise"] == pytest.approx(0.925987, abs=5e-7)
     assert found["alpha"]["value"] == pytest.approx(0.917689, abs=1e-6)  # in fractions .9176881
     assert found["ac1"]["value"] == pytest.approx(0.917766, abs=5e-7)
@@ -123,7 +123,7 @@ def test_each_network_beside_people_and_outcomes(report, beside, line):
 
 
 def test_the_best_network_is_at_the_ceiling_and_the_worst_is_not(beside):
-    people_apart = beside["cleanlab-cv"]["people"]["random"]
+    people_apart = beside["cleanlab-cv"]["reviewers"]["random"]
     best, worst = (
         beside[v]["with_model"]["random"] for v in ("densenet-bc-L190-k40", "cleanlab-cv")
     )
@@ -134,7 +134,7 @@ def test_the_best_network_is_at_the_ceiling_and_the_worst_is_not(beside):
 def test_all_choices_of_all_cases(counts):
     values = counts.drop("case_key").to_numpy().astype(np.int64)
     found = compute_rater_agreement(values, np.arange(len(values)))
-    assert (found.cases, found.verdicts) == (10_000, 511_000)
+    assert (found.cases, found.decisions) == (10_000, 511_000)
     assert found.alpha.value == pytest.approx(0.915055, abs=5e-7)
     assert found.pairwise == pytest.approx(0.923530, abs=5e-7)
     assert found.pairs.rate == pytest.approx(0.923583, abs=5e-7)

@@ -88,7 +88,7 @@ def test_the_pairing_counts(report, figures):
     assert figures["agreement"]["n"] == 14_829
     assert figures["unjudged"] == 16_435 - 14_829
     (funnel,) = report["funnels"]
-    assert [step["left"] for step in funnel["steps"][:2]] == [21_458, 21_454]
+    assert [step["remaining"] for step in funnel["steps"][:2]] == [21_458, 21_454]
 
 
 def test_cases_with_several_labels_are_set_aside_and_said(report):
@@ -170,8 +170,8 @@ def test_nothing_is_ever_widened_anywhere(facts):
     assert {cell.stage for cell in facts.stages} == {"shadow"}
     assert sum(cell.widened for cell in facts.stages) == 0
     assert len(facts.stages) == 22
-    assert not [h for h in facts.timeline if h.kind in {"ProposalRaised", "Widened"}]
-    assert facts.price.cases == 0
+    assert not [h for h in facts.events if h.kind in {"ProposalRaised", "Widened"}]
+    assert facts.model_cost.cases == 0
     assert format_headline(facts) == "Nothing was widened: all 22 cells stayed in shadow"
     assert any("67.2" in line for line in describe_results(facts))
 

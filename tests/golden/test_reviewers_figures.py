@@ -86,9 +86,9 @@ def told(request, tmp_path_factory):
 
 def test_reviewers_agree_as_was_counted(told):
     golden, report = told
-    (ceiling,) = report["people"]["ceilings"]
-    found = ceiling["people"]
-    assert (found["cases"], found["verdicts"]) == (golden["cases"], golden["answered"])
+    (ceiling,) = report["reviewer_agreement"]["ceilings"]
+    found = ceiling["reviewers"]
+    assert (found["cases"], found["decisions"]) == (golden["cases"], golden["answered"])
     assert (found["pairs"]["count"], found["pairs"]["n"]) == (golden["agreeing"], golden["pairs"])
     assert found["alpha"]["value"] == pytest.approx(golden["alpha"], abs=5e-7)
     assert found["ac1"]["value"] == pytest.approx(golden["ac1"], abs=6e-6)
@@ -97,9 +97,9 @@ def test_reviewers_agree_as_was_counted(told):
 
 def test_each_reviewer_against_the_outcome(told):
     golden, report = told
-    people = report["people"]["reviewers"]
+    people = report["reviewer_agreement"]["reviewers"]
     assert len(people) == golden["reviewers"]
-    assert sum(p["verdicts"] for p in people) == golden["answered"]
+    assert sum(p["answers"] for p in people) == golden["answered"]
     assert sum(p["unsure"] for p in people) == golden["blank"]
     assert sum(p["with_outcome"]["count"] for p in people) == golden["right"]
     rates = [p["with_outcome"]["rate"] for p in people]
@@ -109,7 +109,7 @@ def test_each_reviewer_against_the_outcome(told):
 
 def test_what_most_people_say_is_right_more_often_than_one_of_them(told):
     golden, report = told
-    (ceiling,) = report["people"]["ceilings"]
+    (ceiling,) = report["reviewer_agreement"]["ceilings"]
     found = ceiling["majority_outcome"]
     assert (found["count"], found["n"]) == (golden["majority_right"], golden["without_tie"])
     assert found["rate"] > golden["right"] / golden["answered"]

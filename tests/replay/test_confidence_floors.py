@@ -241,15 +241,15 @@ def test_the_next_stage_is_read_at_the_floor_that_acts(tmp_path):
         "autonomous",
         "cases of confidence 0.6 or more",
     )
-    (condition,) = (row for row in evidence.gate.conditions if row.line == 0.98)
+    (condition,) = (row for row in evidence.gate.conditions if row.threshold == 0.98)
     reached = agrees[bands > 0]
     assert condition.counts == (reached.sum(), (~reached).sum())
-    assert sum(condition.counts) < evidence.judged  # of all floors
+    assert sum(condition.counts) < evidence.decided_units  # of all floors
     found = f"98 %: {reached.sum():,} of {reached.size:,} ({reached.mean():.1%})"
     start = (
         "acts on cases of confidence 0.6 or more; autonomous for cases of confidence 0.6 or more"
     )
-    text = evidence.decides_next.replace("\N{NO-BREAK SPACE}", " ")
+    text = evidence.next_step.replace("\N{NO-BREAK SPACE}", " ")
     assert text.startswith(f"{start}: agreement at least {found.replace('%)', ' %)')}")
 
 
@@ -272,7 +272,7 @@ def test_a_band_that_turns_bad_raises_the_floor_and_keeps_the_stage(tmp_path):
     assert all(stage == "supervised" for stage, _ in steps)
     facts = compute_report_facts(build_replay_inputs(files))
     assert facts.hindsights == ()  # the stage stayed
-    assert facts.evidence[0].decides_next.startswith("acts on cases of confidence 0.")
+    assert facts.evidence[0].next_step.startswith("acts on cases of confidence 0.")
     text = " ".join(render_text_report(facts).split())
     assert "v1 keeps supervised for cases of confidence 0.8 or more alone, guard:" in text
     assert replay_mail(tmp_path, IN_A_BAND, skip=False).result.events == files.result.events
@@ -314,7 +314,7 @@ def test_the_report_shows_agreement_by_band_and_who_decides(tmp_path):
     assert [*rows] == [format_floor(f) for f in list_floors(files.policy.evidence)]
     assert [row.state for row in rows.values()].count("acting") == 1
     bands = [row.band for row in rows.values()]
-    assert sum(band.n for band in bands) == rows["0"].reached.n == evidence.judged
+    assert sum(band.n for band in bands) == rows["0"].reached.n == evidence.decided_units
     assert bands[0].rate < bands[-1].rate - 0.2
     acting = next(float(row.floor) for row in rows.values() if row.state == "acting")
     deciders = assign_deciders(inputs).join(

@@ -71,9 +71,9 @@ def test_the_report_has_labels_in_place_of_matrices(replayed):
         assert labels[label].recall.rate == pytest.approx(recall[index])
         assert labels[label].precision.rate == pytest.approx(precision[index])
     assert (figures.kappa, figures.ac1, figures.label_matrix) == (None, None, None)
-    (ceiling,) = facts.people.ceilings
-    assert ceiling.people.cases == 120
-    assert 0.7 < ceiling.people.alpha.value < 1
+    (ceiling,) = facts.reviewer_agreement.ceilings
+    assert ceiling.reviewers.cases == 120
+    assert 0.7 < ceiling.reviewers.alpha.value < 1
     page = render_html_report(facts, view="engineer")
     assert "labels and slices" in page
     assert "alpha by MASI distance" in page
@@ -145,9 +145,9 @@ def test_a_wrong_set_in_a_file_agrees_with_nothing_and_is_counted(tmp_path):
     replayed = replay_files(ReplayRequest(tmp_path / "policy.yaml", paths))
     gate = replayed.units.filter(pl.col("track") == "gate")
     assert gate.filter(pl.col("predicted") != pl.col("decided")).height == 1
-    (unknown,) = compute_replay_facts(replayed).unlisted
-    assert (unknown.by, unknown.answers) == ("people", (('["logo-a", "logo-a"]', 1),))
-    assert unknown.joined_otherwise == 0
+    (unknown,) = compute_replay_facts(replayed).unknown_labels
+    assert (unknown.side, unknown.answers) == ("human", (('["logo-a", "logo-a"]', 1),))
+    assert unknown.other_separators == 0
 
 
 def test_sets_with_another_separator_are_named_with_a_remedy(tmp_path):

@@ -219,7 +219,7 @@ def test_the_course_of_a_gain_ends_in_the_gates_reading_and_is_drawn(earning):
     assert 2 < len(path.at) <= MAX_GAIN_POINTS
     assert list(path.n) == sorted(path.n)
     assert all(low < high for low, high in zip(path.bound, path.estimate, strict=True))
-    assert path.bound[-1] >= path.line == 0 > path.bound[0]
+    assert path.bound[-1] >= path.threshold == 0 > path.bound[0]
     before = replace(evidence, path=(path,))
     (chart,) = build_path_charts([before], "UTC")
     assert chart.title == "Gain of profit in EUR per unit of v1, towards half"

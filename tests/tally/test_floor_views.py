@@ -87,4 +87,4 @@ def test_a_floor_counts_the_units_at_or_above_it(condition, tmp_path):
     (evidence,) = compute_report_facts(build_replay_inputs(files)).evidence
     log_e = [compute_condition_log_e(asked, row, files.policy) for row in counted]
     assert [floor.log_e for floor in evidence.floors] == pytest.approx(log_e)
-    assert [floor.missing for floor in evidence.floors] == [1, 1, 0, 0]
+    assert [floor.undecided_units for floor in evidence.floors] == [1, 1, 0, 0]

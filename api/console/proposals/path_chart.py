@@ -121,9 +121,9 @@ def _describe_path(path: EvidenceSeries) -> str:
     estimate = format_estimate(path.measure, path.estimate[-1])
     is_amount = path.measure in {*COST_MEASURES, GAIN}
     estimate_text = f"{estimate} {'over' if is_amount else 'of'} {path.n[-1]:,}"
-    bound_text = format_bound(path.measure, path.bound[-1], path.line, at_least=path.at_least)
-    verb = "meets" if (path.bound[-1] >= path.line) == path.at_least else "does not meet"
-    threshold = format_threshold(path.measure, path.line)
+    bound_text = format_bound(path.measure, path.bound[-1], path.threshold, at_least=path.at_least)
+    verb = "meets" if (path.bound[-1] >= path.threshold) == path.at_least else "does not meet"
+    threshold = format_threshold(path.measure, path.threshold)
     edges = ("upper", "lower") if path.at_least else ("lower", "upper")
     kind = "gain" if path.measure == GAIN else "mean" if is_amount else "share"
     band_text = f"The band's {edges[0]} edge is the {kind} so far, its {edges[1]} edge the bound."
@@ -138,7 +138,7 @@ def _describe_path(path: EvidenceSeries) -> str:
 
 def _compute_range(path: EvidenceSeries) -> tuple[float, float]:
     """Return the edge values; a few early looks may lie outside."""
-    latest_values = (path.bound[-1], path.estimate[-1], path.line)
+    latest_values = (path.bound[-1], path.estimate[-1], path.threshold)
     if path.measure == GAIN:
         margin = (max(latest_values) - min(latest_values)) / 2 or 1.0
         return min(latest_values) - margin, max(latest_values) + margin
@@ -152,7 +152,7 @@ def _list_looks(path: EvidenceSeries) -> Iterable[EvidenceLook]:
     indexes = sorted({*range(0, len(path.at), step), len(path.at) - 1})
     for index in indexes:
         bound_text = format_bound(
-            path.measure, path.bound[index], path.line, at_least=path.at_least
+            path.measure, path.bound[index], path.threshold, at_least=path.at_least
         )
         yield EvidenceLook(
             path.at[index],
@@ -264,8 +264,8 @@ def _draw_band(path: EvidenceSeries, frame: _ChartFrame) -> Markup:
 
 
 def _draw_threshold(path: EvidenceSeries, frame: _ChartFrame) -> Markup:
-    y = frame.y(path.line)
-    text = f"threshold {format_threshold(path.measure, path.line)}"
+    y = frame.y(path.threshold)
+    text = f"threshold {format_threshold(path.measure, path.threshold)}"
     left, top = _find_free_place(path, frame, len(text) * LETTER_WIDTH)
     return Markup(
         '<line class="g-gate" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>'
@@ -281,7 +281,7 @@ def _find_free_place(path: EvidenceSeries, frame: _ChartFrame, width: float) -> 
 
     If there is no such place it is the first one.
     """
-    y, last = frame.y(path.line), frame.width - RIGHT_MARGIN - width
+    y, last = frame.y(path.threshold), frame.width - RIGHT_MARGIN - width
     tops = [
         top
         for top in (y - NAME_GAP - LETTER_HEIGHT, y + NAME_GAP)

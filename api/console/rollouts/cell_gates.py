@@ -199,18 +199,18 @@ def describe_gate_needs(context: CellContext) -> Iterator[CellSentence]:
     gate, policy = evidence.gate, context.policy
     yield from (
         _describe_shortage(requirement, evidence)
-        for requirement in gate.lacks
+        for requirement in gate.missing
         if MISSING_REQUIREMENT.fullmatch(requirement)
     )
     for condition in gate.conditions:
         if not condition.met:
             yield _describe_condition(condition)
-    if evidence.missing > policy.evidence.missing_at_most * evidence.closed:
+    if evidence.undecided_units > policy.evidence.missing_at_most * evidence.closed_units:
         limit = f"{policy.evidence.missing_at_most * 100:g} %"
         text = format_sentence(
             "{} of {} cases have no decision ({}, at most {}). This needs reviewers, not time.",
-            format_count(evidence.missing), format_count(evidence.closed),
-            format_estimate("missing", evidence.missing / evidence.closed), limit,
+            format_count(evidence.undecided_units), format_count(evidence.closed_units),
+            format_estimate("missing", evidence.undecided_units / evidence.closed_units), limit,
         )  # fmt: skip
         yield CellSentence("missing decisions", text)
     if find_wave_hold(
@@ -238,9 +238,9 @@ def _describe_shortage(requirement: str, evidence: EvidenceFacts) -> CellSentenc
         text = f"Needs decisions of {reviewer_text} ({count} of {needed})."
     else:
         decision_text = format_quantity(missing_count, "more blind decision")
+        rate_text = _describe_daily_rate(missing_count, evidence.decided_units_per_day)
         text = (
-            f"Needs {decision_text} ({format_count(count)} of"
-            f" {format_count(needed)}){_describe_daily_rate(missing_count, evidence.per_day)}."
+            f"Needs {decision_text} ({format_count(count)} of {format_count(needed)}){rate_text}."
         )
     return CellSentence("too few", format_sentence("{}", text))
 
@@ -257,7 +257,7 @@ def _describe_daily_rate(missing_count: int, per_day: float | None) -> str:
 
 def _describe_condition(condition: ConditionFacts) -> CellSentence:
     facts, subject_text = condition, get_condition_subject(condition.condition)
-    threshold = format_threshold(facts.measure, facts.line)
+    threshold = format_threshold(facts.measure, facts.threshold)
     if facts.n == 0:
         text = format_sentence("No data yet on: {}.", facts.condition)
         return CellSentence("too few", text)
@@ -266,19 +266,19 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
             "{}: strength of evidence {:.1f}, needs {:.1f}.",
             capitalize_first(facts.condition),
             facts.log_e,
-            facts.needed,
+            facts.log_e_needed,
         )
         return CellSentence("below threshold", text)
     is_worse = (
         facts.estimate is not None
         and facts.measure != GAIN  # no forecast says how it goes on
-        and (facts.estimate < facts.line) == facts.at_least
-        and facts.estimate != facts.line
+        and (facts.estimate < facts.threshold) == facts.at_least
+        and facts.estimate != facts.threshold
     )
     if (
         facts.measure != GAIN
         and is_worse
-        and (facts.below is None or facts.below > OFF_COURSE_CHANCE)
+        and (facts.probability_below is None or facts.probability_below > OFF_COURSE_CHANCE)
     ):
         text = format_sentence(
             "At the current {} ({}), the threshold of {} will probably never be met. "
@@ -286,7 +286,7 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
             subject_text, format_estimate(facts.measure, facts.estimate), threshold,
         )  # fmt: skip
         return CellSentence("off course", text)
-    bound_text = format_bound(facts.measure, facts.bound, facts.line, at_least=facts.at_least)
+    bound_text = format_bound(facts.measure, facts.bound, facts.threshold, at_least=facts.at_least)
     text = format_sentence(
         "{} is {}; the threshold is {}.{}",
         capitalize_first(subject_text),
@@ -298,15 +298,20 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
 
 
 def _describe_remaining(facts: ConditionFacts) -> str:
-    if not facts.further:
+    if not facts.records_needed_min:
         return ""
     expected_text = limit_text = ""
-    if facts.median is not None and facts.median > facts.further:
-        if facts.ninety is not None and facts.ninety > facts.median:
-            limit_text = f" (with 90 % chance within {format_count(facts.ninety)})"
-        decision_text = format_quantity(facts.median, "more blind decision")
+    if facts.records_needed_p50 is not None and facts.records_needed_p50 > facts.records_needed_min:
+        if (
+            facts.records_needed_p90 is not None
+            and facts.records_needed_p90 > facts.records_needed_p50
+        ):
+            limit_text = f" (with 90 % chance within {format_count(facts.records_needed_p90)})"
+        decision_text = format_quantity(facts.records_needed_p50, "more blind decision")
         expected_text = f"; probably after {decision_text}{limit_text}"
-    return f" Needs at least {format_count(facts.further)} more that agree{expected_text}."
+    return (
+        f" Needs at least {format_count(facts.records_needed_min)} more that agree{expected_text}."
+    )
 
 
 def describe_rejection(context: CellContext) -> Iterator[CellSentence]:

@@ -177,7 +177,7 @@ def build_measure_readings(
     """
     if evidence is not None and evidence.gate is not None:
         readings = [
-            (condition.line, condition.at_least, _build_gate_reading(condition, cost_in))
+            (condition.threshold, condition.at_least, _build_gate_reading(condition, cost_in))
             for condition in evidence.gate.conditions
         ]
     else:
@@ -204,7 +204,7 @@ def _get_reading_order(reading: MeasureReading) -> bool:
 
 
 def _build_gate_reading(condition: ConditionFacts, cost_in: str) -> MeasureReading:
-    threshold = MeasureThreshold(condition.measure, condition.line, condition.at_least)
+    threshold = MeasureThreshold(condition.measure, condition.threshold, condition.at_least)
     return _build_reading(
         name_measure(condition.condition, condition.measure, cost_in),
         threshold,
@@ -288,5 +288,5 @@ def _build_challenger_comparison(
         acting_reading=acting_readings[0] if acting_readings else None,
         version=challenger_evidence.version,
         challenger_reading=challenger_readings[0] if challenger_readings else None,
-        text=add_full_stop(challenger_evidence.decides_next),
+        text=add_full_stop(challenger_evidence.next_step),
     )

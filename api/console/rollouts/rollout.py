@@ -167,7 +167,7 @@ def show_cell(
             )
             for facts in detail.evidence
         ],
-        decides=[capitalize_first(add_full_stop(facts.decides_next)) for facts in detail.evidence],
+        decides=[capitalize_first(add_full_stop(facts.next_step)) for facts in detail.evidence],
         value_tables=build_value_tables(
             load_cell_values(visitor.service, cell_page.state, selected_cell, visitor.at),
             [facts.version for facts in detail.evidence],

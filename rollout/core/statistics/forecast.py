@@ -56,13 +56,13 @@ class GateForecast:
 
     Attributes:
         if_all_agree: records still needed if every one of them agrees.
-        chance_below: chance that the true share lies below the threshold.
+        probability_below: chance that the true share lies below the threshold.
         opening: distribution of the further records at the present share; None without records and
-            if `chance_below` is above ½.
+            if `probability_below` is above ½.
     """
 
     if_all_agree: int
-    chance_below: float
+    probability_below: float
     opening: OpeningForecast | None
 
 
@@ -84,12 +84,12 @@ def forecast_gate(agreed: int, disagreed: int, *, at_least: float, alpha: float)
     184
     """
     needed_records = count_further_agreements(agreed, disagreed, at_least=at_least, alpha=alpha)
-    chance_below = float(scipy.special.betainc(agreed + 0.5, disagreed + 0.5, at_least))
-    if agreed + disagreed == 0 or chance_below > 0.5:
-        return GateForecast(needed_records, chance_below, None)
+    probability_below = float(scipy.special.betainc(agreed + 0.5, disagreed + 0.5, at_least))
+    if agreed + disagreed == 0 or probability_below > 0.5:
+        return GateForecast(needed_records, probability_below, None)
     rate = agreed / (agreed + disagreed)
     law = forecast_opening(rate, at_least=at_least, alpha=alpha, agreed=agreed, disagreed=disagreed)
-    return GateForecast(needed_records, chance_below, law)
+    return GateForecast(needed_records, probability_below, law)
 
 
 def forecast_opening(

@@ -38,21 +38,21 @@ class Anchoring:
     Attributes:
         version, lever: whose answers.
         cells: cells with both kinds of decisions.
-        unseen: agreement of unassisted decisions, weighted to the cells of assisted ones.
-        seen: agreement of assisted decisions in these cells.
+        blind: agreement of unassisted decisions, weighted to the cells of assisted ones.
+        assisted: agreement of assisted decisions in these cells.
         change: seen minus unseen, per 100 cases.
         adopted: share of conflicts in which reviewers adopted the displayed answer.
-        says: the result as text.
+        summary: the result as text.
     """
 
     version: str
     lever: str
     cells: int
-    unseen: WeightedShare
-    seen: Share
+    blind: WeightedShare
+    assisted: Share
     change: ShareDifference
     adopted: AdoptionRate
-    says: str
+    summary: str
 
 
 def compute_anchoring(
@@ -75,7 +75,7 @@ def compute_anchoring(
         for version in pairs.predicted
         for lever in levers
     )
-    return tuple(item for item in figures if item.seen.n)
+    return tuple(item for item in figures if item.assisted.n)
 
 
 def _select_version(pairs: pl.DataFrame, version: str, lever: str) -> pl.DataFrame:
@@ -102,11 +102,11 @@ def _compute_version_anchoring(
         version=version,
         lever=lever,
         cells=cell_sizes.height,
-        unseen=unassisted_share,
-        seen=assisted_share,
+        blind=unassisted_share,
+        assisted=assisted_share,
         change=change,
         adopted=adoption,
-        says=describe_anchoring(change, adoption),
+        summary=describe_anchoring(change, adoption),
     )
 
 

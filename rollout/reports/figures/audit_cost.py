@@ -39,45 +39,46 @@ class Hindsight:
 
     Attributes:
         site, window, version, guard: the narrowed cell and version, and the guard.
-        came_from, to: the stages.
+        from_stage, to_stage: the stages.
         changed_at: start of the guard's counts.
         began_at: best estimate, from all decisions, of when the measure fell.
         narrowed_at: when the engine narrowed.
         seen_at: when the same guard would have tripped on all decisions; None if never. It can be
             later than `narrowed_at`, by chance.
-        shown, all: bad records of the guard until the narrowing: among the sampled, among all.
-        price: cost of the model's decisions from `began_at` to `narrowed_at`.
-        price_if_seen: the same until `seen_at`; None if that is unknown or later.
+        sampled_bad_records, all_bad_records: bad records of the guard until the narrowing: among
+            the sampled, among all.
+        cost: cost of the model's decisions from `began_at` to `narrowed_at`.
+        cost_if_seen: the same until `seen_at`; None if that is unknown or later.
     """
 
     site: str
     window: str
     version: str
     guard: str
-    came_from: str
-    to: str
+    from_stage: str
+    to_stage: str
     changed_at: datetime
     began_at: datetime
     narrowed_at: datetime
     seen_at: datetime | None
-    shown: Share
-    all: Share
-    price: ModelCost
-    price_if_seen: ModelCost | None
+    sampled_bad_records: Share
+    all_bad_records: Share
+    cost: ModelCost
+    cost_if_seen: ModelCost | None
 
 
 @dataclass(frozen=True, slots=True)
 class VisibleAgreement:
     """Agreement of one cell and version: sampled, weighted, and of all decisions.
 
-    `shown` are the decided units of the attempt that the engine counted. `weighted` corrects them
+    `sampled` are the decided units of the attempt that the engine counted. `weighted` corrects them
     for the sample rate of each stage; `all` are all decided units of the attempt.
     """
 
     site: str
     window: str
     version: str
-    shown: Share
+    sampled: Share
     weighted: WeightedShare
     all: Share
 
@@ -142,21 +143,21 @@ def _compute_hindsight(
         window=event.cell.window,
         version=event.version,
         guard=str(guard.condition),
-        came_from=event.from_stage,
-        to=event.to_stage,
+        from_stage=event.from_stage,
+        to_stage=event.to_stage,
         changed_at=changed_at,
         began_at=began_at,
         narrowed_at=event.at,
         seen_at=detected_at,
-        shown=_compute_bad_share(
+        sampled_bad_records=_compute_bad_share(
             counted_rows.select(_find_visible_rows(view, counted_rows)),
             guard,
             view.unit_classes,
             policy,
         ),
-        all=_compute_bad_share(counted_rows, guard, view.unit_classes, policy),
-        price=compute_cost_between(cell_cases, began_at, event.at),
-        price_if_seen=compute_cost_between(cell_cases, began_at, detected_at)
+        all_bad_records=_compute_bad_share(counted_rows, guard, view.unit_classes, policy),
+        cost=compute_cost_between(cell_cases, began_at, event.at),
+        cost_if_seen=compute_cost_between(cell_cases, began_at, detected_at)
         if is_sooner and detected_at
         else None,
     )
@@ -261,7 +262,7 @@ def _compute_visible_agreement(view: EvidenceView, policy: Policy) -> VisibleAgr
         site=view.cell.site,
         window=view.cell.window,
         version=view.version,
-        shown=compute_share(int(is_agreeing[is_visible].sum()), int(is_visible.sum())),
+        sampled=compute_share(int(is_agreeing[is_visible].sum()), int(is_visible.sum())),
         weighted=compute_weighted_share(is_agreeing[is_visible], row_rates[is_visible]),
         all=compute_share(int(is_agreeing.sum()), len(rows)),
     )

@@ -46,8 +46,9 @@ class CellSampling:
         planned: mean sampling chance by the policy.
         drawn: share of sampled cases, with an interval over units.
         judged: share of the sampled cases with an unassisted decision.
-        outside: unassisted decisions on other cases; no estimate uses them.
-        off_plan: whether a sampled share this far from the plan has a chance below 1 in 1,000.
+        unsampled_decisions: unassisted decisions on other cases; no estimate uses them.
+        differs_from_plan: whether a sampled share this far from the plan has a chance below 1 in
+            1,000.
     """
 
     site: str
@@ -57,8 +58,8 @@ class CellSampling:
     planned: float
     drawn: Share
     judged: Share
-    outside: int
-    off_plan: bool
+    unsampled_decisions: int
+    differs_from_plan: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class SampledAgreement:
 
     Attributes:
         site, window, version: the cell and the version.
-        naive: plain agreement of the decided sampled cases.
+        unweighted: plain agreement of the decided sampled cases.
         weighted: estimated agreement of all cases, each weighted by one over its chance.
         differs_at_most: one-sided upper bound of the share that differs; None without cases.
         method: method of the bound.
@@ -76,7 +77,7 @@ class SampledAgreement:
     site: str
     window: str
     version: str
-    naive: Share
+    unweighted: Share
     weighted: WeightedShare
     differs_at_most: float | None
     method: str
@@ -177,8 +178,8 @@ def _compute_sampling(cases: pl.DataFrame, inputs: ReportInputs) -> Iterator[Cel
             planned=planned,
             drawn=sampled_share,
             judged=compute_unit_share(sampled, "judged"),
-            outside=part.filter(~pl.col("drawn") & pl.col("judged")).height,
-            off_plan=_is_off_plan(sampled_share, planned),
+            unsampled_decisions=part.filter(~pl.col("drawn") & pl.col("judged")).height,
+            differs_from_plan=_is_off_plan(sampled_share, planned),
         )
 
 
@@ -204,7 +205,7 @@ def _compute_sampled_agreements(
             site=str(site),
             window=str(window),
             version=str(version),
-            naive=compute_unit_share(part),
+            unweighted=compute_unit_share(part),
             weighted=weighted,
             differs_at_most=_compute_max_difference(weighted),
             method=ONE_SIDED_METHOD,

@@ -33,7 +33,7 @@ from rollout.tally.frames import VALUE_PREFIX
 
 Floats = NDArray[np.float64]
 
-HUMANS, ACTUAL = "people", "done"
+HUMANS, ACTUAL = "human", "taken"
 CELL_WEIGHTED_METHOD = "Agresti–Caffo cell by cell, each as heavy as its cases now, 95 %"
 
 
@@ -41,15 +41,15 @@ CELL_WEIGHTED_METHOD = "Agresti–Caffo cell by cell, each as heavy as its cases
 class BaselineActionChange:
     """Frequency of one action then and now; `change` is now minus then, per 100 cases.
 
-    `then_share` and `now_share` have intervals of their own; None for all cells together.
+    `baseline_share` and `current_share` have intervals of their own; None for all cells together.
     """
 
     action: str
-    then: int
-    now: int
+    baseline: int
+    current: int
     change: ShareDifference
-    then_share: Share | None = None
-    now_share: Share | None = None
+    baseline_share: Share | None = None
+    current_share: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ class BaselineChange:
     Attributes:
         lever: the lever of the actions.
         site, window: the cell; None for all cells with a baseline, compared cell by cell.
-        who: `people` for unassisted human decisions, `done` for the actions taken, or the version
+        side: `people` for unassisted human decisions, `done` for the actions taken, or the version
             whose answers are counted.
         since, until: the span of the baseline.
         vouched_by: who imported it.
-        then_n, now_n: cases of the baseline and of now.
+        baseline_n, current_n: cases of the baseline and of now.
         actions: every action in either.
         log_e: evidence that the mix has changed, one case per unit; None for all cells together,
             for sets, of which there are too many kinds, and without cases on a side.
@@ -73,12 +73,12 @@ class BaselineChange:
     lever: str
     site: str | None
     window: str | None
-    who: str
+    side: str
     since: datetime
     until: datetime
     vouched_by: tuple[str, ...]
-    then_n: int
-    now_n: int
+    baseline_n: int
+    current_n: int
     actions: tuple[BaselineActionChange, ...]
     log_e: float | None
     has_sets: bool = False
@@ -155,12 +155,12 @@ def _compute_cell_change(
         lever=lever.id,
         site=baselines[0].site,
         window=baselines[0].window,
-        who=side,
+        side=side,
         since=min(baseline.since for baseline in baselines),
         until=max(baseline.until for baseline in baselines),
         vouched_by=tuple(sorted({baseline.imported_by for baseline in baselines})),
-        then_n=int(baseline_counts[1].sum()),
-        now_n=actions.height,
+        baseline_n=int(baseline_counts[1].sum()),
+        current_n=actions.height,
         actions=tuple(_compare_action(name, baseline_counts, current_counts) for name in names),
         log_e=None if lever.many else _compute_log_e(names, baseline_counts, first_cases),
         has_sets=lever.many,
@@ -256,12 +256,12 @@ def _merge_cells(cells: Sequence[BaselineChange]) -> BaselineChange:
         lever=cells[0].lever,
         site=None,
         window=None,
-        who=cells[0].who,
+        side=cells[0].side,
         since=min(cell.since for cell in cells),
         until=max(cell.until for cell in cells),
         vouched_by=tuple(sorted({name for cell in cells for name in cell.vouched_by})),
-        then_n=sum(cell.then_n for cell in cells),
-        now_n=sum(cell.now_n for cell in cells),
+        baseline_n=sum(cell.baseline_n for cell in cells),
+        current_n=sum(cell.current_n for cell in cells),
         actions=tuple(_sum_action(name, cells) for name in names),
         log_e=None,
         has_sets=cells[0].has_sets,
@@ -296,14 +296,17 @@ def _sum_action(name: str, cells: Sequence[BaselineChange]) -> BaselineActionCha
     )
     actions = [action for cell in cells for action in cell.actions if action.action == name]
     return BaselineActionChange(
-        name, sum(action.then for action in actions), sum(action.now for action in actions), change
+        name,
+        sum(action.baseline for action in actions),
+        sum(action.current for action in actions),
+        change,
     )
 
 
 def _find_change(name: str, cell: BaselineChange) -> ShareDifference:
     """Return the change of an action in a cell, also if the cell never had it."""
     change = next((action.change for action in cell.actions if action.action == name), None)
-    return change or compute_period_difference(0, cell.now_n, 0, cell.then_n)
+    return change or compute_period_difference(0, cell.current_n, 0, cell.baseline_n)
 
 
 def _compute_half_width(part: ShareDifference) -> float:

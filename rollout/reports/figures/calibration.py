@@ -25,7 +25,7 @@ Ints = NDArray[np.int64]
 BIN_COUNT = 10
 MAX_CURVE_POINTS = 100  # of a risk–coverage curve
 ALPHA = 0.05
-HUMANS, OUTCOMES = "people", "outcomes"
+HUMANS, OUTCOMES = "human", "outcome"
 NO_CONFIDENCES = "no confidences were sent"
 NO_PAIRS = "no case has both an answer and a reference"
 
@@ -64,36 +64,36 @@ class Calibration:
 
     Attributes:
         version, lever: whose answers.
-        against: `people` or `outcomes`.
-        said: what data is missing; empty if none is.
+        reference: `people` or `outcomes`.
+        missing_data: what data is missing; empty if none is.
         n: cases with a confidence and a reference; all figures below are over them.
-        without: cases with a reference and no confidence.
+        without_confidence: cases with a reference and no confidence.
         mean_confidence: None without cases.
         right: share of right answers, with an interval over units.
         ece: expected calibration error over ten bins of equal width, None without cases.
         bins: ten, including empty ones; none without cases.
         curve: risk by coverage, most confident first, at most 100 points.
         area: area under the risk–coverage curve (ties in random order).
-        line: the largest share of wrong answers that the policy's gates allow; None without a
-            gate on agreement.
-        at_line: the point of largest share whose measured risk is within the threshold.
+        largest_risk: the largest share of wrong answers that the policy's gates allow; None without
+            a gate on agreement.
+        at_threshold: the point of largest share whose measured risk is within the threshold.
         proven: the point of largest share whose risk bound is within it; None without one.
     """
 
     version: str
     lever: str
-    against: str
-    said: str
+    reference: str
+    missing_data: str
     n: int
-    without: int
+    without_confidence: int
     mean_confidence: float | None
     right: Share
     ece: float | None
     bins: tuple[ReliabilityBin, ...]
     curve: tuple[CoveragePoint, ...]
     area: float | None
-    line: float | None
-    at_line: CoveragePoint | None
+    largest_risk: float | None
+    at_threshold: CoveragePoint | None
     proven: CoveragePoint | None
 
 
@@ -231,18 +231,18 @@ def _compute_calibration(
     return Calibration(
         version=version,
         lever=lever.id,
-        against=reference,
-        said=_describe_missing_data(answers, with_confidence),
+        reference=reference,
+        missing_data=_describe_missing_data(answers, with_confidence),
         n=with_confidence.height,
-        without=answers.height - with_confidence.height,
+        without_confidence=answers.height - with_confidence.height,
         mean_confidence=float(confidence.mean()) if with_confidence.height else None,
         right=correct_share,
         ece=compute_calibration_error(confidence, right),
         bins=_build_bins(with_confidence),
         curve=curve,
         area=compute_risk_area(confidence, right),
-        line=threshold,
-        at_line=_find_widest_point(
+        largest_risk=threshold,
+        at_threshold=_find_widest_point(
             [point for point in curve if threshold is not None and point.risk <= threshold]
         ),
         proven=_find_widest_point(

@@ -47,7 +47,7 @@ class Drift:
 
     Attributes:
         site: the site of the cases.
-        thing: `attribute`, `human label`, `model's answer` or `confidence`.
+        feature: `attribute`, `human label`, `model's answer` or `confidence`.
         name: of the attribute or lever; empty for confidence.
         version: whose answers or confidence; None for attributes and human answers.
         measure: `total variation`, the share of cases that would have to change their value; or
@@ -58,11 +58,11 @@ class Drift:
         differs: whether the difference is significant after correction for all comparisons.
         first, last: days of the spans, inclusive, on the site's calendar.
         n_first, n_last: cases in them.
-        words: the largest change, as text.
+        summary: the largest change, as text.
     """
 
     site: str
-    thing: str
+    feature: str
     name: str
     version: str | None
     measure: str
@@ -74,24 +74,25 @@ class Drift:
     last: tuple[date, date]
     n_first: int
     n_last: int
-    words: str
+    summary: str
 
 
 @dataclass(frozen=True, slots=True)
 class NewValue:
     """A value of an attribute that first occurred after the site had left shadow.
 
-    `of` counts the site's cases with a value since then; `at` is the time of the first one.
+    `cases_since` counts the site's cases with a value since then; `first_seen_at` is the time of
+    the first one.
     """
 
     site: str
     attribute: str
     value: str
     count: int
-    of: int
+    cases_since: int
     first_case: str
-    at: datetime
-    words: str
+    first_seen_at: datetime
+    summary: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +101,21 @@ class DriftFigures:
 
     Attributes:
         compared: number of comparisons, over all sites.
-        said: the error rate as text, or why nothing was compared.
+        summary: the error rate as text, or why nothing was compared.
         method: of each comparison.
-        found: at most 40 comparisons: significant ones first, then by distance.
+        changes: at most 40 comparisons: significant ones first, then by distance.
         left_out: features that could not be compared, as text.
-        unseen: at most 40 values that never occurred in shadow, the most frequent first; empty if
-            no site left shadow.
+        new_values: at most 40 values that never occurred in shadow, the most frequent first; empty
+            if no site left shadow.
         left_shadow: sites that left shadow.
     """
 
     compared: int
-    said: str
+    summary: str
     method: str
-    found: tuple[Drift, ...]
+    changes: tuple[Drift, ...]
     left_out: tuple[str, ...]
-    unseen: tuple[NewValue, ...]
+    new_values: tuple[NewValue, ...]
     left_shadow: tuple[str, ...]
 
 
@@ -132,15 +133,21 @@ def compute_drift(inputs: ReportInputs) -> DriftFigures:
     marked = mark_significant(drifts)
     order = sorted(
         marked,
-        key=lambda drift: (not drift.differs, -drift.distance, drift.site, drift.thing, drift.name),
+        key=lambda drift: (
+            not drift.differs,
+            -drift.distance,
+            drift.site,
+            drift.feature,
+            drift.name,
+        ),
     )
     return DriftFigures(
         compared=len(drifts),
-        said=_describe_error_rate(len(drifts)),
+        summary=_describe_error_rate(len(drifts)),
         method=METHOD,
-        found=tuple(order[:MAX_ROWS]),
+        changes=tuple(order[:MAX_ROWS]),
         left_out=tuple(excluded),
-        unseen=tuple(_find_new_values(inputs, features)),
+        new_values=tuple(_find_new_values(inputs, features)),
         left_shadow=tuple(find_shadow_exits(inputs)),
     )
 
@@ -193,7 +200,7 @@ def _compute_drift(feature: DriftFeature, site: str, rows: SiteValues) -> Drift 
     permuted = measure(counts, first=_draw_permutations(len(days), int(is_first.sum())))
     return Drift(
         site=site,
-        thing=feature.kind,
+        feature=feature.kind,
         name=feature.name,
         version=feature.version,
         measure=KOLMOGOROV_SMIRNOV if numbers else TOTAL_VARIATION,
@@ -205,7 +212,7 @@ def _compute_drift(feature: DriftFeature, site: str, rows: SiteValues) -> Drift 
         last=_to_dates(spans[1]),
         n_first=len(early.days),
         n_last=len(late.days),
-        words=_describe_change(early, late),
+        summary=_describe_change(early, late),
     )
 
 

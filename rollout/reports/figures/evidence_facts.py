@@ -127,11 +127,11 @@ class EvidenceFacts:
         since: when its state last changed.
         attempt, attempt_since: the version's own number, 1 plus how often its evidence restarted in
             the cell, and the first instant whose units count since.
-        closed, judged, missing: units of the attempt that the engine counted.
-        per_day: decided units a day over the last two weeks; None without any.
+        closed_units, decided_units, undecided_units: units of the attempt that the engine counted.
+        decided_units_per_day: decided units a day over the last two weeks; None without any.
         gate: the next gate, at the acting confidence floor; None if no gate leads further, or a
             newer version acts here.
-        decides_next: the next step as text.
+        next_step: the next step as text.
         versions, attempts: versions ever tried in the cell, and how many attempts of the year
             began there, over all versions; under rules 1, the attempts of all versions.
         path: the evidence over time.
@@ -153,12 +153,12 @@ class EvidenceFacts:
     since: datetime
     attempt: int
     attempt_since: datetime
-    closed: int
-    judged: int
-    missing: int
-    per_day: float | None
+    closed_units: int
+    decided_units: int
+    undecided_units: int
+    decided_units_per_day: float | None
     gate: GateFacts | None
-    decides_next: str
+    next_step: str
     versions: int
     attempts: int
     path: tuple[EvidenceSeries, ...]
@@ -243,12 +243,12 @@ def _build_evidence_facts(
         since=period.since,
         attempt=period.state.attempt,
         attempt_since=period.state.attempt_since,
-        closed=attempt.closed,
-        judged=attempt.decided,
-        missing=attempt.missing,
-        per_day=per_day,
+        closed_units=attempt.closed,
+        decided_units=attempt.decided,
+        undecided_units=attempt.missing,
+        decided_units_per_day=per_day,
         gate=gate,
-        decides_next="; ".join((*list_acting_cases(floors), next_step)),
+        next_step="; ".join((*list_acting_cases(floors), next_step)),
         versions=sum(other_key[0] == cell for other_key in state_periods),
         attempts=_count_attempts(cell, state_periods, scope),
         path=path,
@@ -291,8 +291,8 @@ def _build_gate_facts(
         to=gate.to,
         risk=compute_gate_risk(policy, gate, period.state.risk_share),
         met=reading.is_met and view.version not in policy.watched_versions,
-        lacks=reading.unmet_requirements,
-        approvals=gate.approvals,
+        missing=reading.unmet_requirements,
+        required_approvals=gate.approvals,
         conditions=tuple(
             _build_condition_facts(condition_reading, policy)
             for condition_reading in reading.readings
@@ -306,19 +306,19 @@ def _build_gain_condition_facts(reading: ConditionReading, gain: GainReading) ->
         measure=reading.condition.measure,
         label=None,
         lever=None,
-        line=reading.condition.line,
+        threshold=reading.condition.line,
         at_least=True,
         n=sum(gain.counts),
         counts=gain.counts,
         estimate=gain.estimate,
         bound=gain.bound,
         log_e=gain.log_e,
-        needed=log(1 / reading.risk),
+        log_e_needed=log(1 / reading.risk),
         met=reading.is_met,
-        further=None,
-        below=None,
-        median=None,
-        ninety=None,
+        records_needed_min=None,
+        probability_below=None,
+        records_needed_p50=None,
+        records_needed_p90=None,
     )
 
 
@@ -343,19 +343,19 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
         measure=condition.measure,
         label=condition.label,
         lever=condition.lever,
-        line=condition.line,
+        threshold=condition.line,
         at_least=condition.at_least,
         n=n,
         counts=reading.counts,
         estimate=float(compute_estimates(condition, counts, policy)[0]) if n else None,
         bound=compute_reading_bound(reading, policy),
         log_e=reading.compute_log_e(policy),
-        needed=log(1 / reading.risk),
+        log_e_needed=log(1 / reading.risk),
         met=reading.is_met,
-        further=None if outlook is None else outlook.if_all_agree,
-        below=None if outlook is None else outlook.chance_below,
-        median=None if opening is None else opening.median,
-        ninety=None if opening is None else opening.ninety,
+        records_needed_min=None if outlook is None else outlook.if_all_agree,
+        probability_below=None if outlook is None else outlook.probability_below,
+        records_needed_p50=None if opening is None else opening.median,
+        records_needed_p90=None if opening is None else opening.ninety,
         is_planted=isinstance(condition, PlantedCondition),
     )
 

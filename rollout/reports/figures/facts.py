@@ -85,7 +85,7 @@ from rollout.reports.inputs.pairs import build_assisted_pairs
 from rollout.reports.inputs.stages import CellStages, compute_stage_histories
 from rollout.reports.text.event_text import EventDescription, describe_events
 
-SCHEMA = "rollout-report/1"
+SCHEMA = "rollout-report/2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,9 @@ class ReportFacts:
     Attributes:
         schema: name and version of this format; removing a field or changing its meaning raises
             the version, adding one doesn't.
-        identity, rules, promises: rollout and span, the policy, and what the policy guarantees.
-        files, examples: counts of the rows read, and examples of rejected rows.
-        unlisted: answers that are none of the policy's labels, or out of its range.
+        identity, policy, promises: rollout and span, the policy, and what the policy guarantees.
+        files, rejected_examples: counts of the rows read, and examples of rejected rows.
+        unknown_labels: answers that are none of the policy's labels, or out of its range.
         sources: from where human decisions came.
         funnels: per version, cases from record to evidence.
         agreements: per version and lever, agreement over records; never evidence.
@@ -105,29 +105,31 @@ class ReportFacts:
         correctness: versions and humans against outcomes and adjudications; never evidence.
         audits: how cases were sampled, and the agreement of all cases that this implies.
         hold_outs: actions of the model and of humans on randomly split cases.
-        baselines: actions now against the manual baseline; empty without one.
+        baseline_changes: actions now against the manual baseline; empty without one.
         evidence: per cell and version, the evidence that gates use.
-        stages, calendar, timeline: stages by cell and by hour, and the ledger's events.
-        price, prices: cost of the model's decisions, in all and by cell.
-        hindsights, sighted: what the same guards and agreement show on all decisions.
-        naive: when plain rules would have widened each cell, for comparison.
+        stages, calendar, events: stages by cell and by hour, and the ledger's events.
+        model_cost, cell_model_costs: cost of the model's decisions, in all and by cell.
+        hindsights, visible_agreements: what the same guards and agreement show on all decisions.
+        naive_openings: when plain rules would have widened each cell, for comparison.
         actions: how often model and humans take each action, on the same cases.
         divergences: their number, and the costliest.
-        people: reviewers, and how far they agree with each other.
-        health: review quality: decision times, runs of equal answers, gold cases, reviewer checks.
+        reviewer_agreement: reviewers, and how far they agree with each other.
+        review_quality: review quality: decision times, runs of equal answers, gold cases, reviewer
+            checks.
         calibrations: per version and lever, how often it is right by confidence.
         slice_searches: per version and lever, slices that differ more than elsewhere.
-        drifts: changes since the first days of each site.
+        drift: changes since the first days of each site.
         latencies: per version and site, answer times and failures.
         losses: per version and lever, cases to look at again.
-        desk: pending reviews and the last activity of each site; empty for a replay.
-        feedback: per version and lever, how the model's actions shape later data.
+        pending_work: pending reviews and the last activity of each site; empty for a replay.
+        feedback_loops: per version and lever, how the model's actions shape later data.
         cleaning: choices about training labels, and their effect on agreement.
         oversight: stops, incidents, and the longest silence of each site.
         permits: actions of the model by kind of permit and authorization; empty for a replay.
-        edition: the version of this report, and until when it may change.
-        numbers: per version and lever with a number, how far the numbers differ.
-        unfamiliar: cases that humans decided because the acting version was not familiar with them.
+        report_version: the version of this report, and until when it may change.
+        number_agreements: per version and lever with a number, how far the numbers differ.
+        unfamiliar_cases: cases that humans decided because the acting version was not familiar with
+            them.
         gains: per cell, version and outcome with a value, what the model brought beyond people.
         cell_timelines: of the cells with most events, who decided, how versions agreed, and when.
         detector_courses: how the detectors behind the newest incidents came to their alarms.
@@ -138,46 +140,46 @@ class ReportFacts:
 
     schema: str
     identity: ReportIdentity
-    rules: PolicySummary
+    policy: PolicySummary
     promises: tuple[str, ...]
     files: tuple[FileRowCounts, ...]
-    examples: tuple[RowExample, ...]
-    unlisted: tuple[UnknownLabels, ...]
+    rejected_examples: tuple[RowExample, ...]
+    unknown_labels: tuple[UnknownLabels, ...]
     funnels: tuple[Funnel, ...]
     agreements: tuple[AgreementFigures, ...]
     anchoring: tuple[Anchoring, ...]
     correctness: tuple[Correctness, ...]
     audits: AuditFigures
     hold_outs: tuple[HoldoutActions, ...]
-    baselines: tuple[BaselineChange, ...]
+    baseline_changes: tuple[BaselineChange, ...]
     evidence: tuple[EvidenceFacts, ...]
     stages: tuple[CellStages, ...]
     calendar: tuple[SiteCalendar, ...]
-    timeline: tuple[EventDescription, ...]
-    price: ModelCost
-    prices: tuple[CellModelCost, ...]
+    events: tuple[EventDescription, ...]
+    model_cost: ModelCost
+    cell_model_costs: tuple[CellModelCost, ...]
     hindsights: tuple[Hindsight, ...]
-    sighted: tuple[VisibleAgreement, ...]
-    naive: tuple[NaiveOpening, ...]
+    visible_agreements: tuple[VisibleAgreement, ...]
+    naive_openings: tuple[NaiveOpening, ...]
     actions: tuple[ActionFrequencyChange, ...]
     divergences: DivergenceFigures
-    people: ReviewerAgreement
-    health: ReviewQuality
+    reviewer_agreement: ReviewerAgreement
+    review_quality: ReviewQuality
     calibrations: tuple[Calibration, ...]
     slice_searches: tuple[SliceSearch, ...]
-    drifts: DriftFigures
+    drift: DriftFigures
     latencies: tuple[Latency, ...]
     losses: tuple[LossFigures, ...]
-    desk: PendingWork
-    feedback: tuple[FeedbackLoop, ...]
+    pending_work: PendingWork
+    feedback_loops: tuple[FeedbackLoop, ...]
     cleaning: CleaningFigures
     oversight: Oversight
 
-    edition: ReportVersion
+    report_version: ReportVersion
     sources: DecisionSources = NO_SOURCES
     permits: tuple[PermitCount, ...] = ()  # older reports have none
-    numbers: tuple[NumberAgreement, ...] = ()
-    unfamiliar: tuple[UnfamiliarCases, ...] = ()
+    number_agreements: tuple[NumberAgreement, ...] = ()
+    unfamiliar_cases: tuple[UnfamiliarCases, ...] = ()
     gains: tuple[GainFacts, ...] = ()
     planted_cases: int = 0
     cell_timelines: tuple[CellTimeline, ...] = ()
@@ -196,11 +198,11 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
     return ReportFacts(
         schema=SCHEMA,
         identity=build_identity(inputs),
-        rules=summarize_policy(inputs.policy),
+        policy=summarize_policy(inputs.policy),
         promises=describe_promises(inputs.policy, find_counting_rules(inputs.events)),
         files=count_file_rows(inputs.records),
-        examples=list_rejected_examples(inputs.records),
-        unlisted=find_unknown_labels(inputs.records, inputs.policy),
+        rejected_examples=list_rejected_examples(inputs.records),
+        unknown_labels=find_unknown_labels(inputs.records, inputs.policy),
         sources=compute_decision_sources(inputs.records, inputs.chosen_sources),
         funnels=compute_funnels(inputs, pairs.predicted),
         agreements=compute_agreements(pairs, assisted_pairs, inputs.records, inputs.policy),
@@ -208,43 +210,45 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         correctness=compute_correctness(inputs.records, inputs.case_facts, inputs.policy),
         audits=compute_audits(inputs, pairs, sampled_cases),
         hold_outs=compute_holdout_actions(inputs, sampled_cases),
-        baselines=compute_baseline_changes(inputs),
+        baseline_changes=compute_baseline_changes(inputs),
         evidence=compute_evidence_facts(
             inputs, state_periods, build_all_evidence_paths(inputs, state_periods)
         ),
         stages=compute_stage_histories(inputs),
         calendar=build_calendars(inputs),
-        timeline=describe_events(
+        events=describe_events(
             inputs.policy,
             inputs.events,
             inputs.first,
             inputs.last,
             is_simulated=inputs.is_simulated,
         ),
-        price=compute_model_cost(model_cases),
-        prices=compute_cell_costs(model_cases),
+        model_cost=compute_model_cost(model_cases),
+        cell_model_costs=compute_cell_costs(model_cases),
         hindsights=compute_hindsights(inputs, state_periods, model_cases),
-        sighted=compute_visible_agreements(inputs),
-        naive=find_naive_openings(inputs, pairs),
+        visible_agreements=compute_visible_agreements(inputs),
+        naive_openings=find_naive_openings(inputs, pairs),
         actions=compute_action_changes(pairs, inputs.policy),
         divergences=compute_divergences(
             build_divergence_frame(pairs, inputs.policy), inputs.policy, inputs.media
         ),
-        people=compute_reviewer_agreement(pairs, inputs.records, inputs.case_facts, inputs.policy),
-        health=compute_review_quality(inputs, decided_cases),
+        reviewer_agreement=compute_reviewer_agreement(
+            pairs, inputs.records, inputs.case_facts, inputs.policy
+        ),
+        review_quality=compute_review_quality(inputs, decided_cases),
         calibrations=compute_calibrations(pairs, inputs.records, inputs.case_facts, inputs.policy),
         slice_searches=compute_slice_searches(inputs.records, inputs.case_facts, inputs.policy),
-        drifts=compute_drift(inputs),
+        drift=compute_drift(inputs),
         latencies=compute_latencies(inputs.records, inputs.cases, inputs.policy),
         losses=compute_losses(pairs, inputs.records, inputs.cases, inputs.policy),
-        desk=compute_pending_work(inputs),
-        feedback=compute_feedback(inputs),
+        pending_work=compute_pending_work(inputs),
+        feedback_loops=compute_feedback(inputs),
         cleaning=compute_cleaning(inputs, pairs),
         oversight=compute_oversight(inputs),
         permits=count_permits(inputs),
-        edition=build_report_version(inputs),
-        numbers=compute_number_agreements(pairs, inputs.policy),
-        unfamiliar=compute_unfamiliar_cases(inputs, decided_cases),
+        report_version=build_report_version(inputs),
+        number_agreements=compute_number_agreements(pairs, inputs.policy),
+        unfamiliar_cases=compute_unfamiliar_cases(inputs, decided_cases),
         gains=compute_gains(inputs),
         planted_cases=_count_planted_cases(inputs),
         cell_timelines=compute_cell_timelines(inputs, state_periods),

@@ -55,7 +55,7 @@ class OutcomeComparison:
     site: str
     label: str
     with_model: int
-    held: int
+    holdout: int
     difference: ShareDifference
 
 
@@ -65,41 +65,42 @@ class FeedbackLoop:
 
     Attributes:
         version, lever: whose answers.
-        charter: how actions shape later cases, as in the policy; "" if not stated.
+        stated_effect: how actions shape later cases, as in the policy; "" if not stated.
         sources: training rows by source of their label, on the version's cases.
-        fed: share of rows whose label the model made or influenced.
-        by_hand: share of rows whose label is an outcome of a case with the model.
-        held, with_model: units in the hold-out, and units with the model (decided or assisted).
-        without: units with the model on a stage without a hold-out; not tested.
-        shares: hold-out shares of the policy's stages with the model.
-        as_drawn: whether the hold-out has its planned size; None without one.
-        known: outcomes on both sides by site, the clearest difference first.
-        log_e_known: against "outcomes don't depend on who decides"; None without a test.
+        model_label_share: share of rows whose label the model made or influenced.
+        outcome_label_share: share of rows whose label is an outcome of a case with the model.
+        holdout_units, model_units: units in the hold-out, and units with the model (decided or
+            assisted).
+        untested_units: units with the model on a stage without a hold-out; not tested.
+        holdout_shares: hold-out shares of the policy's stages with the model.
+        has_planned_size: whether the hold-out has its planned size; None without one.
+        outcomes: outcomes on both sides by site, the clearest difference first.
+        log_e_outcomes: against "outcomes don't depend on who decides"; None without a test.
         log_e_actions: against "actions don't depend on who decides"; None without a test and for
             numbers. A large value only means that model and humans act differently.
-        needed: log e-value that shows a difference.
-        feeds: whether a feedback loop is shown.
-        says: the result in sentences.
+        log_e_needed: log e-value that shows a difference.
+        is_shown: whether a feedback loop is shown.
+        summary: the result in sentences.
         method: of the two e-values.
     """
 
     version: str
     lever: str
-    charter: str
+    stated_effect: str
     sources: tuple[SourceCount, ...]
-    fed: Share
-    by_hand: Share
-    held: int
-    with_model: int
-    without: int
-    shares: tuple[float, ...]
-    as_drawn: bool | None
-    known: tuple[OutcomeComparison, ...]
-    log_e_known: float | None
+    model_label_share: Share
+    outcome_label_share: Share
+    holdout_units: int
+    model_units: int
+    untested_units: int
+    holdout_shares: tuple[float, ...]
+    has_planned_size: bool | None
+    outcomes: tuple[OutcomeComparison, ...]
+    log_e_outcomes: float | None
     log_e_actions: float | None
-    needed: float
-    feeds: bool
-    says: tuple[str, ...]
+    log_e_needed: float
+    is_shown: bool
+    summary: tuple[str, ...]
     method: str
 
 
@@ -153,27 +154,27 @@ def _compute_version_feedback(
     feedback = FeedbackLoop(
         version=version,
         lever=lever.id,
-        charter=inputs.policy.charter.feedback,
+        stated_effect=inputs.policy.charter.feedback,
         sources=tuple(count_sources(rows, SOURCES)),
-        fed=compute_unit_share(rows, pl.col("source").is_in(MODEL_INFLUENCED)),
-        by_hand=compute_unit_share(
+        model_label_share=compute_unit_share(rows, pl.col("source").is_in(MODEL_INFLUENCED)),
+        outcome_label_share=compute_unit_share(
             acted_rows, pl.col("hit") & pl.col("touched").fill_null(value=False)
         ),
-        held=holdout_count,
-        with_model=version_units.height - holdout_count,
-        without=version_units.filter(pl.col("share").fill_null(0.0) <= 0).height,
-        shares=tuple(version_units["share"].unique().sort().drop_nulls()),
-        as_drawn=is_as_planned,
-        known=tuple(_compare_outcomes(unit_outcomes)),
-        log_e_known=log_e_known,
+        holdout_units=holdout_count,
+        model_units=version_units.height - holdout_count,
+        untested_units=version_units.filter(pl.col("share").fill_null(0.0) <= 0).height,
+        holdout_shares=tuple(version_units["share"].unique().sort().drop_nulls()),
+        has_planned_size=is_as_planned,
+        outcomes=tuple(_compare_outcomes(unit_outcomes)),
+        log_e_outcomes=log_e_known,
         log_e_actions=(
             _compute_log_e(unit_outcomes, ["action"])
             if is_testable and lever.has_single_labels
             else None
         ),
-        needed=REQUIRED_LOG_E,
-        feeds=log_e_known is not None and log_e_known >= REQUIRED_LOG_E,
-        says=(),
+        log_e_needed=REQUIRED_LOG_E,
+        is_shown=log_e_known is not None and log_e_known >= REQUIRED_LOG_E,
+        summary=(),
         method=METHOD,
     )
     return _add_sentences(feedback)
@@ -263,38 +264,38 @@ def _build_sort_key(comparison: OutcomeComparison) -> tuple[float, str, str]:
 
 def _add_sentences(feedback: FeedbackLoop) -> FeedbackLoop:
     fields = {name: getattr(feedback, name) for name in FeedbackLoop.__dataclass_fields__}
-    return FeedbackLoop(**fields | {"says": tuple(_describe_feedback(feedback))})
+    return FeedbackLoop(**fields | {"summary": tuple(_describe_feedback(feedback))})
 
 
 def _describe_feedback(feedback: FeedbackLoop) -> Iterator[str]:
     yield _describe_training_rows(feedback)
-    if not feedback.with_model:
+    if not feedback.model_units:
         yield "The model has influenced no case so far, so no feedback loop is possible yet."
         return
-    if not feedback.held or feedback.as_drawn is None:
+    if not feedback.holdout_units or feedback.has_planned_size is None:
         yield (
             "No hold-out: no unit gets a blind decision, so the records can't show whether known "
             "outcomes depend on who decided. Give the stage a blind share, as `blind: 10%`."
         )
         return
-    if feedback.as_drawn is False:
+    if feedback.has_planned_size is False:
         yield (
-            f"The hold-out differs from its plan: {format_count(feedback.held)} of"
-            f" {format_count(feedback.held + feedback.with_model)} units got a blind decision"
-            f" instead of {_format_shares(feedback)}. Cases are selected, or decisions are lost;"
-            " until it follows the plan it proves nothing."
+            f"The hold-out differs from its plan: {format_count(feedback.holdout_units)} of"
+            f" {format_count(feedback.holdout_units + feedback.model_units)} units got a"
+            f" blind decision instead of {_format_shares(feedback)}. Cases are selected, or"
+            " decisions are lost; until it follows the plan it proves nothing."
         )
         return
     yield from _describe_loop(feedback)
-    if feedback.without:
+    if feedback.untested_units:
         yield (
-            f"{format_count(feedback.without)} units were on a stage without a hold-out: of these"
-            " nothing can be said. Give it a blind share, as `blind: 10%`."
+            f"{format_count(feedback.untested_units)} units were on a stage without a hold-out: of"
+            " these nothing can be said. Give it a blind share, as `blind: 10%`."
         )
 
 
 def _describe_training_rows(feedback: FeedbackLoop) -> str:
-    influenced_share = feedback.fed
+    influenced_share = feedback.model_label_share
     if influenced_share.rate is None:
         return "No training row so far."
     return (
@@ -305,20 +306,20 @@ def _describe_training_rows(feedback: FeedbackLoop) -> str:
 
 
 def _describe_loop(feedback: FeedbackLoop) -> Iterator[str]:
-    if feedback.log_e_known is None:
+    if feedback.log_e_outcomes is None:
         yield (
             "No outcomes: the records can't show whether known outcomes depend on who decided. "
             "Send outcomes of the hold-out and of the rest."
         )
         return
     evidence = (
-        f"e-value {_format_e_value(feedback.log_e_known)}, reported from"
-        f" {_format_e_value(feedback.needed)} on"
+        f"e-value {_format_e_value(feedback.log_e_outcomes)}, reported from"
+        f" {_format_e_value(feedback.log_e_needed)} on"
     )
-    if not feedback.feeds:
+    if not feedback.is_shown:
         yield (
-            f"No sign of a loop in {format_count(feedback.held)} units of the hold-out and"
-            f" {format_count(feedback.with_model)} others: known outcomes don't depend on who"
+            f"No sign of a loop in {format_count(feedback.holdout_units)} units of the hold-out and"
+            f" {format_count(feedback.model_units)} others: known outcomes don't depend on who"
             f" decides ({evidence})."
         )
         return
@@ -326,8 +327,8 @@ def _describe_loop(feedback: FeedbackLoop) -> Iterator[str]:
         "Feedback loop: known outcomes depend on whether the model influenced the case "
         f"({evidence}). A version trained on these records learns where this one acted."
     )
-    if feedback.known:
-        yield _describe_comparison(feedback.known[0])
+    if feedback.outcomes:
+        yield _describe_comparison(feedback.outcomes[0])
     yield (
         "Train on the hold-out, or weight each case by one over its sampling chance; don't read "
         "figures of the rest as figures of all cases."
@@ -346,7 +347,7 @@ def _describe_comparison(comparison: OutcomeComparison) -> str:
 
 
 def _format_shares(feedback: FeedbackLoop) -> str:
-    return " or ".join(f"{100 * share:g} %" for share in feedback.shares)
+    return " or ".join(f"{100 * share:g} %" for share in feedback.holdout_shares)
 
 
 def _format_e_value(log_e: float) -> str:

@@ -30,9 +30,10 @@ class FloorEvidence:
         to: the stage of the gate: the one that the cell holds, or the first one.
         reached: decided units at or above the floor, and how many of them agree.
         band: the same of those below the next floor.
-        log_e, needed: of the condition that is furthest from its threshold.
+        log_e, log_e_needed: of the condition that is furthest from its threshold.
         state: `acting`, `met` or `not met`.
-        missing: units at or above the floor without a decision; gates count them as disagreements.
+        undecided_units: units at or above the floor without a decision; gates count them as
+            disagreements.
     """
 
     floor: str
@@ -41,9 +42,9 @@ class FloorEvidence:
     reached: Share
     band: Share
     log_e: float
-    needed: float
+    log_e_needed: float
     state: str
-    missing: int = 0
+    undecided_units: int = 0
 
 
 def compute_floor_evidence(
@@ -74,9 +75,9 @@ def compute_floor_evidence(
                 reached=compute_share(agreed, judged),
                 band=compute_share(agreed - agreed_above, judged - judged_above),
                 log_e=log_e,
-                needed=needed,
+                log_e_needed=needed,
                 state="acting" if is_acting else "met" if reading.is_met else "not met",
-                missing=evidence.attempt.missing,
+                undecided_units=evidence.attempt.missing,
             )
         )
     return tuple(rows)

@@ -43,7 +43,7 @@ class FunnelStep:
     """One step of the funnel: the remaining number, and the losses by reason."""
 
     name: str
-    left: int
+    remaining: int
     lost: dict[str, int]
 
 
@@ -201,22 +201,22 @@ class UnknownLabels:
 
     Attributes:
         lever: its id.
-        by: `model` or `people`.
+        side: `model` or `people`.
         count: number of such answers.
         answers: at most five, the most frequent first, with their counts.
-        joined_otherwise: such answers that are sets joined by another separator than `;`.
+        other_separators: such answers that are sets joined by another separator than `;`.
     """
 
     lever: str
-    by: str
+    side: str
     count: int
     answers: tuple[tuple[str, int], ...]
-    joined_otherwise: int = 0
+    other_separators: int = 0
 
 
 def find_unknown_labels(records: RecordFrames, policy: Policy) -> tuple[UnknownLabels, ...]:
     """Return the unknown labels by lever and side; empty without any."""
-    sides = {"model": records.predictions, "people": records.decisions}
+    sides = {"model": records.predictions, "human": records.decisions}
     return tuple(
         item
         for lever in policy.levers

@@ -26,11 +26,11 @@ class GainFacts:
         site, window, version: the cell and the version.
         outcome, unit: the outcome and the unit of its values.
         arm: `decides` or `proposes`, what the model did in its arm.
-        model_units, people_units: units with a value, by arm.
+        model_units, human_units: units with a value, by arm.
         missing: units of both arms whose deadline passed without a value.
-        model_missing, people_missing: the same by arm.
+        model_missing, human_missing: the same by arm.
         missing_reasons: units whose value is of no source of evidence, by reason: also missing.
-        model_mean, people_mean: mean values, clipped to the policy's range; None without units.
+        model_mean, human_mean: mean values, clipped to the policy's range; None without units.
         gain: the model's arm less the people's, as better counts; None without both arms.
         lower, upper: its interval of 95 %, valid at every look.
         has_one_share: whether all units had the same chance to get to the model.
@@ -48,12 +48,12 @@ class GainFacts:
     unit: str
     arm: str
     model_units: int
-    people_units: int
+    human_units: int
     missing: int
     model_missing: int
-    people_missing: int
+    human_missing: int
     model_mean: float | None
-    people_mean: float | None
+    human_mean: float | None
     gain: float | None
     lower: float
     upper: float
@@ -97,12 +97,12 @@ def _build_gain_facts(
         unit=outcome.unit,
         arm=arm,
         model_units=int((is_known & is_model).sum()),
-        people_units=int((is_known & ~is_model).sum()),
+        human_units=int((is_known & ~is_model).sum()),
         missing=int((~is_known).sum()),
         model_missing=int((~is_known & is_model).sum()),
-        people_missing=int((~is_known & ~is_model).sum()),
+        human_missing=int((~is_known & ~is_model).sum()),
         model_mean=_compute_mean(outcome, units.scores[is_known & is_model]),
-        people_mean=_compute_mean(outcome, units.scores[is_known & ~is_model]),
+        human_mean=_compute_mean(outcome, units.scores[is_known & ~is_model]),
         gain=None if gain is None else gain * outcome.span,
         lower=lower * outcome.span,
         upper=upper * outcome.span,

@@ -9,18 +9,18 @@ class ConditionFacts:
 
     Attributes:
         condition, measure, label, lever: what is measured.
-        line, at_least: the threshold in the measure's unit, and its direction.
+        threshold, at_least: the threshold in the measure's unit, and its direction.
         n, counts: records, and their classes (agreeing and not; per cost level; parity classes; of
             a gain units of the model's arm, of people's, and without outcome).
         estimate: plain share or mean cost, None without records.
         bound: the deciding bound, valid at every look; None for parity and without records.
-        log_e, needed: the evidence, and what opens the gate; natural logarithms.
+        log_e, log_e_needed: the evidence, and what opens the gate; natural logarithms.
         met: whether this condition is met.
-        further: agreements still needed if all further records agree; None if none are needed, or
-            the measure is no share.
-        below: chance that the true share is below the threshold, given the counts.
-        median, ninety: further records after which the condition is met with a chance of 50 % and
-            90 % at the present share; None if that is not expected.
+        records_needed_min: agreements still needed if all further records agree; None if none are
+            needed, or the measure is no share.
+        probability_below: chance that the true share is below the threshold, given the counts.
+        records_needed_p50, records_needed_p90: further records after which the condition is met
+            with a chance of 50 % and 90 % at the present share; None if that is not expected.
         is_planted: whether it is about planted cases, which come as users plant them.
     """
 
@@ -28,19 +28,19 @@ class ConditionFacts:
     measure: str
     label: str | None
     lever: str | None
-    line: float
+    threshold: float
     at_least: bool
     n: int
     counts: tuple[int, ...]
     estimate: float | None
     bound: float | None
     log_e: float
-    needed: float
+    log_e_needed: float
     met: bool
-    further: int | None
-    below: float | None
-    median: int | None
-    ninety: int | None
+    records_needed_min: int | None
+    probability_below: float | None
+    records_needed_p50: int | None
+    records_needed_p90: int | None
     is_planted: bool = False
 
     @property
@@ -48,7 +48,7 @@ class ConditionFacts:
         """Return whether the estimate is within the threshold, or unknown."""
         if self.estimate is None:
             return True
-        return self.estimate >= self.line if self.at_least else self.estimate <= self.line
+        return self.estimate >= self.threshold if self.at_least else self.estimate <= self.threshold
 
     def describe_need(self) -> str:
         """Describe an unmet condition; the estimate alone may be within the threshold."""
@@ -67,7 +67,7 @@ class GateFacts:
     to: str
     risk: float
     met: bool
-    lacks: tuple[str, ...]
-    approvals: tuple[str, ...]
+    missing: tuple[str, ...]
+    required_approvals: tuple[str, ...]
     conditions: tuple[ConditionFacts, ...]
     cases: str = ""

@@ -76,7 +76,7 @@ class HoldoutActionChange:
 
     action: str
     by_model: int
-    by_people: int
+    by_human: int
     change: ShareDifference
 
 
@@ -87,7 +87,7 @@ class HoldoutActions:
     Attributes:
         lever, stage: lever of the actions and stage of the cells.
         share: planned share of the hold-out.
-        model_cases, people_cases: units decided by the model, and by humans.
+        model_cases, human_cases: units decided by the model, and by humans.
         unanswered: hold-out units without an answer, taken as similar to the others.
         actions: every action taken.
         log_e: evidence that actions differ, valid at every look; None if a side has no cases.
@@ -97,7 +97,7 @@ class HoldoutActions:
     stage: str
     share: float
     model_cases: int
-    people_cases: int
+    human_cases: int
     unanswered: int
     actions: tuple[HoldoutActionChange, ...]
     log_e: float | None
@@ -145,7 +145,7 @@ def _compare_holdout(
         stage=stage,
         share=blind_share,
         model_cases=sizes[0],
-        people_cases=sizes[1],
+        human_cases=sizes[1],
         unanswered=held_out.height - sizes[1],
         actions=tuple(
             _build_action_change(name, model_counts, human_counts, sizes) for name in action_names

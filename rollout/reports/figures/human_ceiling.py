@@ -39,7 +39,7 @@ class HumanCeiling:
 
     Attributes:
         lever: the lever; `*` for all of them together.
-        people: agreement of reviewers with each other.
+        reviewers: agreement of reviewers with each other.
         version: of the model.
         model: share of human decisions that the model agrees with.
         model_alpha: alpha of the model and one random reviewer of each case.
@@ -50,7 +50,7 @@ class HumanCeiling:
     """
 
     lever: str
-    people: RaterAgreement
+    reviewers: RaterAgreement
     version: str
     model: Share
     model_alpha: AgreementCoefficient | None
@@ -186,7 +186,7 @@ def _compute_ceiling(
     majority = _find_majority_answers(part)
     return HumanCeiling(
         lever=part.lever.id if part.lever else policy.whole_unit_lever,
-        people=human_agreement,
+        reviewers=human_agreement,
         version=version,
         model=compute_unit_share(_mark_agreement(part, joined)),
         model_alpha=model_agreement.alpha if model_agreement else None,

@@ -94,8 +94,8 @@ class CleaningEffect:
         before: agreement with the first labels.
         after: agreement with new labels and without dropped cases; never evidence.
         relabelled, dropped, kept: pairs by choice.
-        to_model: relabelled pairs whose new label is this version's answer. If nearly all are, the
-            list may have biased the choices.
+        relabelled_to_model: relabelled pairs whose new label is this version's answer. If nearly
+            all are, the list may have biased the choices.
     """
 
     version: str
@@ -105,14 +105,14 @@ class CleaningEffect:
     relabelled: int
     dropped: int
     kept: int
-    to_model: int
+    relabelled_to_model: int
 
 
 @dataclass(frozen=True, slots=True)
 class CleaningFigures:
-    """Choices so far; `known` is False for a replay without choices."""
+    """Choices so far; `has_choices` is False for a replay without choices."""
 
-    known: bool
+    has_choices: bool
     choices: int
     headlines: tuple[CleaningEffect, ...]
 
@@ -121,7 +121,7 @@ def compute_cleaning(inputs: ReportInputs, pairs: Pairs) -> CleaningFigures:
     """Return the effect of the final choices; no headlines without choices."""
     choices = find_final_choices(inputs.choices)
     return CleaningFigures(
-        known=not inputs.is_simulated or bool(choices),
+        has_choices=not inputs.is_simulated or bool(choices),
         choices=len(choices),
         headlines=compute_cleaning_effects(pairs, inputs.policy.levers, choices) if choices else (),
     )
@@ -162,7 +162,7 @@ def _compute_cleaning_effect(
         relabelled=counts["relabel"],
         dropped=counts["drop"],
         kept=counts["keep"],
-        to_model=to_model,
+        relabelled_to_model=to_model,
     )
 
 

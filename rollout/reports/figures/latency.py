@@ -56,7 +56,7 @@ class Latency:
 
     Attributes:
         version, site: whose answers, and where.
-        asked: cases with a prediction of the version.
+        predictions: cases with a prediction of the version.
         timed: cases with a latency.
         quantiles: of these latencies; empty without any.
         late: per lever with a time limit; from the answer's time, else from its latency.
@@ -66,7 +66,7 @@ class Latency:
 
     version: str
     site: str | None
-    asked: int
+    predictions: int
     timed: int
     quantiles: tuple[LatencyQuantile, ...]
     late: tuple[Lateness, ...]
@@ -147,7 +147,7 @@ def _compute_latency(part: pl.DataFrame, version: str, site: str | None, policy:
     return Latency(
         version=version,
         site=site,
-        asked=part.height,
+        predictions=part.height,
         timed=len(times),
         quantiles=tuple(quantile for quantile in quantiles if quantile is not None),
         late=tuple(

@@ -33,7 +33,7 @@ class MethodOutcome:
         kind: `floors`, `wave`, `portfolio`, `whole cell` or `plain threshold`.
         floor: of a plain threshold, the confidence from which on the model decides; else "".
         human_decisions: cases that a human decides, confirms or audits.
-        price: the cases that the model decides, and its errors.
+        model_cost: the cases that the model decides, and its errors.
         shares: of portfolios their false shares, and of the whole cells beside them the same
             numbers, each as the risk of a cell's gate; else ().
     """
@@ -41,7 +41,7 @@ class MethodOutcome:
     kind: str
     floor: str
     human_decisions: int
-    price: ModelCost
+    model_cost: ModelCost
     shares: tuple[float, ...] = ()
 
 

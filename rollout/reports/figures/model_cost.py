@@ -18,26 +18,26 @@ class ModelCost:
 
     Attributes:
         cases, audited: all such cases, and those with an audit.
-        known: cases with a known truth: the outcome, else the first unassisted decision.
+        known_cases: cases with a known truth: the outcome, else the first unassisted decision.
         by_outcome: cases with a known outcome.
         wrong: known cases on which the model's label was wrong.
         wrong_action: known cases on which the wrong action was taken.
         cost: cost of the wrong actions, in the policy's unit.
-        people_known: cases with both an outcome and an unassisted decision.
-        people_wrong, people_wrong_action, people_cost: humans on these; None without outcomes.
+        human_known_cases: cases with both an outcome and an unassisted decision.
+        human_wrong, human_wrong_action, human_cost: humans on these; None without outcomes.
     """
 
     cases: int
     audited: int
-    known: int
+    known_cases: int
     by_outcome: int
     wrong: Share
     wrong_action: Share
     cost: float | None
-    people_known: int
-    people_wrong: int | None
-    people_wrong_action: int | None
-    people_cost: float | None
+    human_known_cases: int
+    human_wrong: int | None
+    human_wrong_action: int | None
+    human_cost: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class CellModelCost:
     site: str
     window: str
     version: str
-    price: ModelCost
+    cost: ModelCost
 
 
 def build_model_cases(inputs: ReportInputs, cases: pl.DataFrame) -> pl.DataFrame:
@@ -140,15 +140,15 @@ def compute_model_cost(cases: pl.DataFrame) -> ModelCost:
     return ModelCost(
         cases=cases.height,
         audited=int(cases["audited"].sum()),
-        known=with_truth.height,
+        known_cases=with_truth.height,
         by_outcome=int(cases["by_outcome"].sum()),
         wrong=compute_unit_share(with_truth, "wrong"),
         wrong_action=compute_unit_share(with_truth, "wrong_action"),
         cost=float(with_truth["cost"].sum()) if with_truth.height else None,
-        people_known=with_both.height,
-        people_wrong=int(with_both["people_wrong"].sum()) if has_both else None,
-        people_wrong_action=int(with_both["people_wrong_action"].sum()) if has_both else None,
-        people_cost=float(with_both["people_cost"].sum()) if has_both else None,
+        human_known_cases=with_both.height,
+        human_wrong=int(with_both["people_wrong"].sum()) if has_both else None,
+        human_wrong_action=int(with_both["people_wrong_action"].sum()) if has_both else None,
+        human_cost=float(with_both["people_cost"].sum()) if has_both else None,
     )
 
 

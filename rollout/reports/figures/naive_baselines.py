@@ -35,10 +35,10 @@ class NaiveOpening:
     Attributes:
         site, window, version: the cell and the version.
         rule: its text; the threshold is that of the first gate's agreement.
-        opened_at, after: when, and after how many decided cases of the cell.
-        engine_at: when the engine widened the cell for this version; None if never.
+        opened_at, decided_cases: when, and after how many decided cases of the cell.
+        engine_opened_at: when the engine widened the cell for this version; None if never.
         wrong: wrong actions of the model among cases with known truth between the two times.
-        people_wrong: the same for humans, on cases with known outcome.
+        human_wrong: the same for humans, on cases with known outcome.
     """
 
     site: str
@@ -46,10 +46,10 @@ class NaiveOpening:
     version: str
     rule: str
     opened_at: datetime
-    after: int
-    engine_at: datetime | None
+    decided_cases: int
+    engine_opened_at: datetime | None
     wrong: Share
-    people_wrong: Share
+    human_wrong: Share
 
 
 def find_naive_openings(inputs: ReportInputs, pairs: Pairs) -> tuple[NaiveOpening, ...]:
@@ -104,10 +104,10 @@ def _find_openings(
                 version=version,
                 rule=rule,
                 opened_at=at,
-                after=int(in_cell[: index + 1].sum()),
-                engine_at=engine_at,
+                decided_cases=int(in_cell[: index + 1].sum()),
+                engine_opened_at=engine_at,
                 wrong=_compute_wrong_share(later_cases, "known", "wrong_action"),
-                people_wrong=_compute_wrong_share(
+                human_wrong=_compute_wrong_share(
                     later_cases, "people_known", "people_wrong_action"
                 ),
             )

@@ -102,9 +102,9 @@ def describe_portfolio_need(
     portfolio = policy.find_portfolio(policy.stage_ids.index(gate.to), cell)
     if portfolio is None:
         return ""
-    scores = [x.log_e - x.needed for x in floors if x.to == gate.to and x.state == "met"]
+    scores = [x.log_e - x.log_e_needed for x in floors if x.to == gate.to and x.state == "met"]
     if gate.met:
-        scores.append(min(c.log_e - c.needed for c in gate.conditions))
+        scores.append(min(c.log_e - c.log_e_needed for c in gate.conditions))
     if not scores:
         return ""
     required = compute_required_openings(max(0.0, *scores), portfolio.size)
@@ -195,7 +195,7 @@ def _describe_needs(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
         yield describe_uncounted(reasons or {"units without a decision": counts.missing})
         return
     yield from _describe_minimums(gate, progress)
-    yield from (describe_requirement(s) for s in gate.lacks if not MINIMUM.fullmatch(s))
+    yield from (describe_requirement(s) for s in gate.missing if not MINIMUM.fullmatch(s))
     is_noted = counts.missing > NOTED_MISSING_SHARE * counts.closed
     if is_noted and reasons:
         yield describe_uncounted(reasons)
@@ -219,7 +219,7 @@ def describe_requirement(stored_text: str) -> str:
 
 def _describe_minimums(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
     """Describe the unmet minimums, for units with the days to go."""
-    minimums = [match for text in gate.lacks if (match := MINIMUM.fullmatch(text))]
+    minimums = [match for text in gate.missing if (match := MINIMUM.fullmatch(text))]
     if not minimums:
         return
     if progress.is_minimum_newer:
@@ -262,22 +262,24 @@ def _describe_missing_evidence(condition: ConditionFacts, progress: GateOutlook)
     if condition.n == 0:
         return f"{condition.condition}: no data yet"
     if condition.measure == "cost" and condition.bound is not None:
-        bound = format_bound_value("cost", condition.bound, condition.line, at_least=False)
+        bound = format_bound_value("cost", condition.bound, condition.threshold, at_least=False)
         return (
             f"{condition.condition}: mean {format_decimal(condition.estimate)}, upper bound {bound}"
         )
-    is_share_without_forecast = len(condition.counts) == 2 and condition.below is None  # a wave's
+    is_share_without_forecast = (
+        len(condition.counts) == 2 and condition.probability_below is None
+    )  # a wave's
     if condition.measure in {"parity", "gain"} or is_share_without_forecast:
         return (
             f"{condition.condition}: log e-value {condition.log_e:.1f}, needed"
-            f" {condition.needed:.1f}"
+            f" {condition.log_e_needed:.1f}"
         )
     counts = (
         f"{condition.condition}: {format_count(condition.counts[0])} of"
         f" {format_count(condition.n)} ({format_percent(condition.estimate)})"
     )
-    if condition.below is not None and condition.below > OFF_COURSE_CHANCE:
-        is_early = condition.estimate is not None and condition.estimate >= condition.line
+    if condition.probability_below is not None and condition.probability_below > OFF_COURSE_CHANCE:
+        is_early = condition.estimate is not None and condition.estimate >= condition.threshold
         return f"{counts}, {'too few to tell' if is_early else 'below the threshold'}"
     return f"{counts}, {_describe_remaining(condition, progress)}"
 
@@ -285,12 +287,12 @@ def _describe_missing_evidence(condition: ConditionFacts, progress: GateOutlook)
 def _describe_remaining(condition: ConditionFacts, progress: GateOutlook) -> str:
     """Describe records and days to go, at the present share if a forecast exists."""
     noun = "such decision" if condition.label else "decision"  # of a label, not of all cases
-    if condition.median is None:
-        count = condition.further or 0
+    if condition.records_needed_p50 is None:
+        count = condition.records_needed_min or 0
         needed = format_quantity(count, f"more {noun}")
         text = f"at least {needed}, if the model is right in {'all' if count > 1 else 'it'}"
     else:
-        count = condition.median
+        count = condition.records_needed_p50
         needed = f"{format_rounded_count(count)} more {noun if count == 1 else f'{noun}s'}"
         text = f"about {needed}"
     rate = _compute_condition_rate(condition, progress)

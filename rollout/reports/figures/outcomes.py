@@ -43,26 +43,26 @@ class Correctness:
 
     Attributes:
         version, lever: whose answers.
-        against: `outcome` or `adjudicated`.
-        known: predicted cases with known truth.
+        reference: `outcome` or `adjudicated`.
+        known_cases: predicted cases with known truth.
         model: share on which the version was right.
         kappa: of version and truth; None for numbers.
         labels: figures by label, with the truth as `human`; empty for numbers.
-        people: share on which the single unassisted human label was right.
-        model_beside: the version on the same cases.
+        human: share on which the single unassisted human label was right.
+        model_on_same_cases: the version on the same cases.
         change: cases on which only the version was right minus those on which only humans were,
             per 100 of these cases.
     """
 
     version: str
     lever: str
-    against: str
-    known: int
+    reference: str
+    known_cases: int
     model: Share
     kappa: AgreementCoefficient | None
     labels: tuple[LabelFigures, ...]
-    people: Share
-    model_beside: Share
+    human: Share
+    model_on_same_cases: Share
     change: PairedChange
 
 
@@ -121,15 +121,15 @@ def _compute_version_correctness(
     return Correctness(
         version=version,
         lever=lever.id,
-        against=reference,
-        known=rows.height,
+        reference=reference,
+        known_cases=rows.height,
         model=model_share,
         kappa=compute_kappa_with_interval(matrix.table, model_share.effective_number, matrix.labels)
         if matrix
         else None,
         labels=_compute_labels(lever, rows, matrix),
-        people=compute_unit_share(with_decision, "people_agree"),
-        model_beside=compute_unit_share(with_decision),
+        human=compute_unit_share(with_decision, "people_agree"),
+        model_on_same_cases=compute_unit_share(with_decision),
         change=_compute_change(with_decision),
     )
 

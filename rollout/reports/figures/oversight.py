@@ -73,7 +73,7 @@ class IncidentFacts:
     site: str | None
     window: str | None
     version: str
-    did: str
+    effect: str
     reason: str
     acknowledged_at: datetime | None
     acknowledged_by: str | None
@@ -158,7 +158,7 @@ def _build_incident(
         site=event.cell.site if event.cell else None,
         window=event.cell.window if event.cell else None,
         version=event.version,
-        did=event.effect,
+        effect=event.effect,
         reason=event.reason,
         acknowledged_at=acknowledgement.at if acknowledgement else None,
         acknowledged_by=acknowledgement.by if acknowledgement else None,

@@ -12,7 +12,7 @@ class SiteActivity:
     """The last activity of a site, a record or a heartbeat; None if never."""
 
     site: str
-    last: datetime | None
+    last_activity_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class PendingWork:
         open, overdue, expiring: reviews over all sites, as in `PendingReviews`.
         oldest: when the oldest open review was created; None without one.
         sites: the same by site, for sites with reviews.
-        heard: every site of the policy; never active first, then the longest silent.
+        site_activities: every site of the policy; never active first, then the longest silent.
     """
 
     live: bool
@@ -33,7 +33,7 @@ class PendingWork:
     expiring: int
     oldest: datetime | None
     sites: tuple[PendingReviews, ...]
-    heard: tuple[SiteActivity, ...]
+    site_activities: tuple[SiteActivity, ...]
 
 
 def compute_pending_work(inputs: ReportInputs) -> PendingWork:
@@ -46,7 +46,7 @@ def compute_pending_work(inputs: ReportInputs) -> PendingWork:
         expiring=sum(site.expiring for site in sites),
         oldest=min((site.oldest for site in sites if site.oldest), default=None),
         sites=tuple(sites),
-        heard=tuple(_list_site_activity(inputs)) if inputs.is_live else (),
+        site_activities=tuple(_list_site_activity(inputs)) if inputs.is_live else (),
     )
 
 

@@ -44,7 +44,7 @@ class RaterAgreement:
     Also used for the agreement of a model with one random reviewer of each case.
 
     Attributes:
-        cases, verdicts: cases with several decisions, and their decisions.
+        cases, decisions: cases with several decisions, and their decisions.
         pairs: share of agreeing pairs of decisions; every pair has the same weight.
         pairwise, random: mean over cases of the share of agreeing pairs (two random reviewers of a
             random case), without and with its interval.
@@ -55,7 +55,7 @@ class RaterAgreement:
     """
 
     cases: int
-    verdicts: int
+    decisions: int
     pairs: Share
     pairwise: float | None
     random: WeightedShare
@@ -355,7 +355,7 @@ def _build_agreement(
     mean_share = compute_weighted_share(parts[:, AGREEING_SHARE], np.ones(n), units)
     return RaterAgreement(
         cases=n,
-        verdicts=decision_count,
+        decisions=decision_count,
         pairs=pairs,
         pairwise=mean_share.rate,
         random=mean_share,

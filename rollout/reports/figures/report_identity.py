@@ -67,9 +67,9 @@ class LedgerEnd:
 class PolicySummary:
     """The policy as text: one line for each gate, guard and limit, and the charter.
 
-    `stages` are the names from shadow up, `ladder` explains each of them. `cost_levels` are the
-    costs that a unit can have, in the order of the counts of a cost reading; older reports have
-    none. `forgets` is how gates forget a bad past, "" where they keep everything.
+    `stages` are the names from shadow up, `stage_descriptions` explains each of them. `cost_levels`
+    are the costs that a unit can have, in the order of the counts of a cost reading; older reports
+    have none. `forgets` is how gates forget a bad past, "" where they keep everything.
     """
 
     objective: str
@@ -78,14 +78,14 @@ class PolicySummary:
     worst_case: str
     cost_in: str
     stages: tuple[str, ...]
-    ladder: tuple[str, ...]
+    stage_descriptions: tuple[str, ...]
     unit: str
     gates: tuple[str, ...]
     guards: tuple[str, ...]
     limits: tuple[str, ...]
     sites: tuple[str, ...]
     windows: tuple[str, ...]
-    verdicts_from_outside: str
+    external_decisions: str
     cost_levels: tuple[float, ...] = ()
     forgets: str = ""
 
@@ -179,7 +179,7 @@ def summarize_policy(policy: Policy) -> PolicySummary:
         worst_case=charter.worst_case,
         cost_in=charter.cost_in,
         stages=policy.stage_ids,
-        ladder=_describe_ladder(policy),
+        stage_descriptions=_describe_ladder(policy),
         unit=_describe_unit(policy),
         gates=tuple(_describe_gate(gate, policy) for gate in policy.gates),
         guards=tuple(_describe_guard(guard) for guard in policy.guards),
@@ -189,7 +189,7 @@ def summarize_policy(policy: Policy) -> PolicySummary:
             f"{window.id}: {_describe_hours(window, is_first=number == 0)}"
             for number, window in enumerate(policy.windows)
         ),
-        verdicts_from_outside=_describe_external_decisions(policy),
+        external_decisions=_describe_external_decisions(policy),
         cost_levels=policy.cost_levels,
         forgets="" if policy.evidence.forget is None else str(policy.evidence.forget),
     )

@@ -16,8 +16,8 @@ from rollout.reports.inputs.inputs import ReportInputs
 PROVISIONAL, FINAL = "provisional", "final"
 MAX_CHANGES = 200  # changed figures that are listed
 
-VERSION_SECTION: Final = "edition"
-VOLATILE_SECTIONS: Final = frozenset({VERSION_SECTION, "desk"})
+VERSION_SECTION: Final = "report_version"
+VOLATILE_SECTIONS: Final = frozenset({VERSION_SECTION, "pending_work"})
 """Sections about the time of making; their differences are no changes."""
 
 ROW_KEY_FIELDS: Final = (
@@ -53,9 +53,9 @@ class ReportVersion:
         version: from 1, one more for each change.
         state: `provisional` or `final`.
         due: when it can become final; None for a replay.
-        settled_until: end of the counted span.
-        waiting: units of the span that are not counted yet.
-        kept_back: cases withheld because they can still be reviewed blind.
+        counted_until: end of the counted span.
+        uncounted_units: units of the span that are not counted yet.
+        withheld_cases: cases withheld because they can still be reviewed blind.
         changed: at most 200 figures that differ from the version before.
         more_changed: number of further differences.
         divergences_sha256: of the CSV of all divergences.
@@ -66,9 +66,9 @@ class ReportVersion:
     version: int
     state: str
     due: datetime | None
-    settled_until: datetime | None
-    waiting: int
-    kept_back: int
+    counted_until: datetime | None
+    uncounted_units: int
+    withheld_cases: int
     changed: tuple[FigureChange, ...] = ()
     more_changed: int = 0
     divergences_sha256: str = ""
@@ -83,9 +83,9 @@ def build_report_version(inputs: ReportInputs) -> ReportVersion:
         version=1,
         state=_find_state(inputs, pending),
         due=inputs.closes_at,
-        settled_until=inputs.counted_until,
-        waiting=pending,
-        kept_back=inputs.withheld_count,
+        counted_until=inputs.counted_until,
+        uncounted_units=pending,
+        withheld_cases=inputs.withheld_count,
     )
 
 

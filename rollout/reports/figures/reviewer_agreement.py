@@ -34,22 +34,22 @@ class Reviewer:
     """One reviewer's unassisted decisions, and their agreement.
 
     Attributes:
-        name: as in the records.
-        verdicts, unsure: answers, and decisions without an answer.
+        reviewer: as in the records.
+        answers, unsure: answers, and decisions without an answer.
         with_model: agreement with `model_version`.
         with_others: agreement with every other reviewer of the same case.
         with_outcome: agreement with outcomes.
-        stands_out: comparisons in which the reviewer is clearly below the others in the same
-            cells: `outcome`, `others`, `model`; usually empty.
+        clearly_below_in: comparisons in which the reviewer is clearly below the others in the same
+        cells: `outcome`, `others`, `model`; usually empty.
     """
 
-    name: str
-    verdicts: int
+    reviewer: str
+    answers: int
     unsure: int
     with_model: Share
     with_others: Share
     with_outcome: Share
-    stands_out: tuple[str, ...]
+    clearly_below_in: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def list_visible_standouts(reviewers: tuple[Reviewer, ...]) -> list[tuple[Review
     """
     standouts = []
     for reviewer in reviewers:
-        for comparison in reviewer.stands_out:
+        for comparison in reviewer.clearly_below_in:
             rate = select_reviewer_share(reviewer, comparison).rate
             if rate is not None and rate < compute_other_rate(reviewers, reviewer, comparison):
                 standouts.append((reviewer, comparison))
@@ -145,13 +145,13 @@ def _compute_reviewers(
     standouts = {kind: _find_standouts(comparisons[kind], shares[kind]) for kind in comparisons}
     rows = [
         Reviewer(
-            name=str(name),
-            verdicts=int(decision_count),
+            reviewer=str(name),
+            answers=int(decision_count),
             unsure=int(unsure),
             with_model=shares["model"].get(name, compute_share(0, 0)),
             with_others=shares["others"].get(name, compute_share(0, 0)),
             with_outcome=shares["outcome"].get(name, compute_share(0, 0)),
-            stands_out=tuple(kind for kind in shares if name in standouts[kind]),
+            clearly_below_in=tuple(kind for kind in shares if name in standouts[kind]),
         )
         for name, decision_count, unsure in counts.sort("reviewer").iter_rows()
     ]
@@ -162,7 +162,7 @@ def _build_sort_key(reviewer: Reviewer) -> tuple[bool, float, str]:
     """Return the sort key: outliers first, then by outcome, other reviewers or model."""
     figures = (reviewer.with_outcome, reviewer.with_others, reviewer.with_model)
     rate = next((figure.rate for figure in figures if figure.rate is not None), 2.0)
-    return (not reviewer.stands_out, rate, reviewer.name)
+    return (not reviewer.clearly_below_in, rate, reviewer.reviewer)
 
 
 def _select_version(records: RecordFrames, version: str | None) -> pl.DataFrame:

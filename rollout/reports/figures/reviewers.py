@@ -77,30 +77,30 @@ class ReviewerHabits:
     """Review quality of one reviewer.
 
     Attributes:
-        name: as in the records.
+        reviewer: as in the records.
         blind, assisted: number of blind and of assisted decisions.
-        spent: decision times.
+        decision_time: decision times.
         hasty: share of timed decisions faster than `ReviewQuality.floor`.
-        run: the run of one answer that is least likely by chance.
-        known: share of gold cases with the right answer.
-        settled: agreement with adjudications of own blind decisions. Reviewers differed on most of
-            these cases, so two equal reviewers would reach half.
+        answer_run: the run of one answer that is least likely by chance.
+        gold_cases: share of gold cases with the right answer.
+        adjudicated: agreement with adjudications of own blind decisions. Reviewers differed on most
+            of these cases, so two equal reviewers would reach half.
         overrides: share of assisted decisions that changed the model's answer.
-        relied: reviewer checks.
-        signs: of `known cases`, `hasty`, `same answer` and `checks`, those that stand out.
+        reliability: reviewer checks.
+        warnings: of `known cases`, `hasty`, `same answer` and `checks`, those that stand out.
     """
 
-    name: str
+    reviewer: str
     blind: int
     assisted: int
-    spent: DecisionTime
+    decision_time: DecisionTime
     hasty: Share
-    run: AnswerRun
-    known: Share
-    settled: Share
+    answer_run: AnswerRun
+    gold_cases: Share
+    adjudicated: Share
     overrides: Share
-    relied: ReviewerReliability
-    signs: tuple[str, ...]
+    reliability: ReviewerReliability
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +108,17 @@ class ReviewQuality:
     """Review quality of all reviewers.
 
     Attributes:
-        asked: agreement of reviewer checks that the policy requires; None if not set.
-        floor: seconds below which a decision is hasty, a fifth of the median of all reviewers;
-            None without times.
+        required_agreement: agreement of reviewer checks that the policy requires; None if not set.
+        hasty_below: seconds below which a decision is hasty, a fifth of the median of all
+            reviewers; None without times.
         known_cases: number of gold cases with a decision; a replay has none.
-        people: the reviewers, those with most signs first.
+        reviewers: the reviewers, those with most signs first.
     """
 
-    asked: float | None
-    floor: float | None
+    required_agreement: float | None
+    hasty_below: float | None
     known_cases: int
-    people: tuple[ReviewerHabits, ...]
+    reviewers: tuple[ReviewerHabits, ...]
 
 
 def compute_review_quality(inputs: ReportInputs, cases: pl.DataFrame) -> ReviewQuality:
@@ -149,10 +149,12 @@ def compute_review_quality(inputs: ReportInputs, cases: pl.DataFrame) -> ReviewQ
         for name in names
     ]
     return ReviewQuality(
-        asked=policy.evidence.min_reviewer_agreement,
-        floor=hasty_limit,
+        required_agreement=policy.evidence.min_reviewer_agreement,
+        hasty_below=hasty_limit,
         known_cases=gold_decisions["case_key"].n_unique(),
-        people=tuple(sorted(reviewers, key=lambda reviewer: (-len(reviewer.signs), reviewer.name))),
+        reviewers=tuple(
+            sorted(reviewers, key=lambda reviewer: (-len(reviewer.warnings), reviewer.reviewer))
+        ),
     )
 
 
@@ -185,17 +187,17 @@ def _build_reviewer_habits(
         FAILED_CHECKS: reliability.failing_since is not None,
     }
     return ReviewerHabits(
-        name=name,
+        reviewer=name,
         blind=blind,
         assisted=assisted,
-        spent=figures.decision_times.get(name, NO_TIMES),
+        decision_time=figures.decision_times.get(name, NO_TIMES),
         hasty=hasty,
-        run=run,
-        known=gold_cases,
-        settled=figures.adjudicated.get(name, no_share),
+        answer_run=run,
+        gold_cases=gold_cases,
+        adjudicated=figures.adjudicated.get(name, no_share),
         overrides=figures.overrides.get(name, no_share),
-        relied=reliability,
-        signs=tuple(sign for sign, stands_out in signs.items() if stands_out),
+        reliability=reliability,
+        warnings=tuple(sign for sign, stands_out in signs.items() if stands_out),
     )
 
 

@@ -56,22 +56,22 @@ class DivergentSlice:
     Attributes:
         names: one or two (kind, value) that define the slice.
         name: the same as text, with the cell or site if all units share one.
-        words: the result as text.
+        summary: the result as text.
         n, differ: units, and divergent ones, without the units of earlier results.
         share, low, high, method: share of divergent units, with its interval.
         elsewhere: expected share if the slice were like the rest of its cells.
         at_least: lower bound of the excess, corrected for all slices; results are sorted by it.
         p: uncorrected chance of as many divergences if the slice were like the rest.
-        also: other values of nearly the same units, as text; the data can't separate them.
-        model_right, people_right: divergences in which the witness agrees with the model, or with
+        same_units_as: other values of nearly the same units, as text; the data can't separate them.
+        model_right, human_right: divergences in which the witness agrees with the model, or with
             the reviewer; the witness is the outcome, else a second reviewer. None without any.
-        follows: `person` if witnesses show, at 95 %, that mostly reviewers were wrong; `cases` if
-            mostly the model was; empty if neither.
+        wrong_side: `person` if witnesses show, at 95 %, that mostly reviewers were wrong; `cases`
+            if mostly the model was; empty if neither.
     """
 
     names: SliceName
     name: str
-    words: str
+    summary: str
     n: int
     differ: int
     share: float
@@ -81,10 +81,10 @@ class DivergentSlice:
     elsewhere: float
     at_least: float
     p: float
-    also: tuple[str, ...]
+    same_units_as: tuple[str, ...]
     model_right: int | None
-    people_right: int | None
-    follows: str
+    human_right: int | None
+    wrong_side: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +94,27 @@ class SliceSearch:
     Attributes:
         version, lever: whose answers.
         n, differ: units, and divergent units.
-        looked_at: number of tested slices, over all versions and levers.
+        tested_slices: number of tested slices, over all versions and levers.
         alpha: family-wise error rate.
-        smallest: minimal number of units of a slice.
+        min_units: minimal number of units of a slice.
         method: of the test.
-        said: the error rate as text.
-        compared: the attributes of this version's tested slices, with values and number, as text.
-        found: at most 10 slices, the strongest first, labels last.
+        error_rate_text: the error rate as text.
+        compared_attributes: the attributes of this version's tested slices, with values and number,
+            as text.
+        slices: at most 10 slices, the strongest first, labels last.
     """
 
     version: str
     lever: str
     n: int
     differ: int
-    looked_at: int
+    tested_slices: int
     alpha: float
-    smallest: int
+    min_units: int
     method: str
-    said: str
-    found: tuple[DivergentSlice, ...]
-    compared: tuple[str, ...] = ()
+    error_rate_text: str
+    slices: tuple[DivergentSlice, ...]
+    compared_attributes: tuple[str, ...] = ()
 
 
 PHRASES = {
@@ -354,18 +355,18 @@ def _build_search(
         lever=lever,
         n=frame.height,
         differ=int(differs.sum()),
-        looked_at=tested_count,
+        tested_slices=tested_count,
         alpha=ALPHA,
-        smallest=MIN_UNITS,
+        min_units=MIN_UNITS,
         method=METHOD,
-        said=_describe_error_rate(tested_count),
-        found=tuple(
+        error_rate_text=_describe_error_rate(tested_count),
+        slices=tuple(
             _build_divergent_slice(
                 candidate, dimensions[candidate.dimension_index].names[candidate.code], frame
             )
             for candidate in candidates
         ),
-        compared=tuple(filter(None, map(_describe_compared, dimensions))),
+        compared_attributes=tuple(filter(None, map(_describe_compared, dimensions))),
     )
 
 
@@ -397,7 +398,7 @@ def _build_divergent_slice(
     return DivergentSlice(
         names=names,
         name=name,
-        words=_describe_slice(name, counts, witness_counts, cause),
+        summary=_describe_slice(name, counts, witness_counts, cause),
         n=counts.unit_count,
         differ=counts.differing_count,
         share=counts.differing_count / counts.unit_count,
@@ -407,10 +408,10 @@ def _build_divergent_slice(
         elsewhere=counts.expected_share,
         at_least=candidate.at_least,
         p=compute_tail_chance(counts),
-        also=tuple(format_slice_name(name) for name in candidate.aliases),
+        same_units_as=tuple(format_slice_name(name) for name in candidate.aliases),
         model_right=None if witness_counts is None else witness_counts[0],
-        people_right=None if witness_counts is None else witness_counts[1],
-        follows=cause,
+        human_right=None if witness_counts is None else witness_counts[1],
+        wrong_side=cause,
     )
 
 

@@ -30,7 +30,7 @@ class ActionFrequencyChange:
     version: str
     lever: str
     action: str
-    by_people: int
+    by_human: int
     by_model: int
     change: PairedChange
     log_e: float
@@ -70,7 +70,7 @@ def _compute_action_change(
         version=version,
         lever=lever,
         action=action,
-        by_people=int(human_acts.sum()),
+        by_human=int(human_acts.sum()),
         by_model=int(model_acts.sum()),
         change=compute_paired_change(model_only, human_only, pairs.height, number),
         log_e=compute_paired_log_e(

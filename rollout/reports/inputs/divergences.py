@@ -59,9 +59,9 @@ COLUMNS = (
 class Divergence:
     """One case on which a version and humans differ.
 
-    `local` is the time at the site, or the time as written if it is unusable. `about` has the
-    case's attributes. `picture` is a link, or for the first five a small picture as `data:` URL;
-    None if the case has neither.
+    `local_time` is the time at the site, or the time as written if it is unusable. `attributes` has
+    the case's attributes. `picture` is a link, or for the first five a small picture as `data:`
+    URL; None if the case has neither.
     """
 
     case_key: str
@@ -70,7 +70,7 @@ class Divergence:
     site: str
     window: str | None
     at: datetime | None
-    local: str
+    local_time: str
     human: str
     model: str
     human_action: str
@@ -78,7 +78,7 @@ class Divergence:
     cost: float
     confidence: float | None
     outcome: str | None
-    about: tuple[tuple[str, str], ...]
+    attributes: tuple[tuple[str, str], ...]
     picture: str | None = None
 
 
@@ -86,7 +86,7 @@ class Divergence:
 class DivergenceFigures:
     """Number of divergences, those that differ in action, and the costliest ones.
 
-    `outcome_known` counts those with an outcome; `model_right` and `people_right` those with a
+    `outcome_known` counts those with an outcome; `model_right` and `human_right` those with a
     right answer. All three are None without outcomes.
     """
 
@@ -94,7 +94,7 @@ class DivergenceFigures:
     in_action: int
     outcome_known: int | None
     model_right: int | None
-    people_right: int | None
+    human_right: int | None
     top: tuple[Divergence, ...]
 
 
@@ -141,7 +141,7 @@ def compute_divergences(
         in_action=frame.filter(pl.col("human_action") != pl.col("model_action")).height,
         outcome_known=None if outcomes is None else outcomes.height,
         model_right=_count_right(outcomes, "model", policy),
-        people_right=_count_right(outcomes, "human", policy),
+        human_right=_count_right(outcomes, "human", policy),
         top=tuple(_build_divergences(frame.head(MAX_LISTED), media)),
     )
 
@@ -168,8 +168,8 @@ def _build_divergences(frame: pl.DataFrame, media: MediaFinder) -> Iterator[Dive
 
 def _build_divergence(row: dict[str, object], picture: str | None) -> Divergence:
     values = {name: row[name] for name in COLUMNS if not name.startswith("occurred")}
-    times = {"at": row["occurred_at"], "local": row["occurred_local"]}
-    return Divergence(**values, **times, about=list_attributes(row), picture=picture)  # type: ignore[arg-type]
+    times = {"at": row["occurred_at"], "local_time": row["occurred_local"]}
+    return Divergence(**values, **times, attributes=list_attributes(row), picture=picture)  # type: ignore[arg-type]
 
 
 def format_csv(frame: pl.DataFrame) -> bytes:

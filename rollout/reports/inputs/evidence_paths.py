@@ -40,7 +40,7 @@ class EvidenceSeries:
     The lists are parallel, one entry per look: at most 400, including first, last and extremes.
 
     Attributes:
-        condition, measure, at_least, line: the condition; `line` is its threshold.
+        condition, measure, at_least, threshold: the condition; `threshold` is its threshold.
         to: the stage that the gate leads to.
         attempt, risk: the version's own number, 1 plus how often the evidence had restarted, and
             the attempt's risk. The ledger's number is `attempt_number` of the evidence.
@@ -54,7 +54,7 @@ class EvidenceSeries:
     condition: str
     measure: str
     at_least: bool
-    line: float
+    threshold: float
     to: str
     attempt: int
     risk: float
@@ -202,7 +202,7 @@ def _build_path(
         condition=str(condition),
         measure=condition.measure,
         at_least=condition.at_least,
-        line=condition.line,
+        threshold=condition.line,
         to=to,
         attempt=attempt,
         risk=risk,
@@ -236,7 +236,7 @@ def _build_gain_path(
         condition=str(condition),
         measure=condition.measure,
         at_least=condition.at_least,
-        line=condition.line,
+        threshold=condition.line,
         to=to,
         attempt=attempt,
         risk=risk,

@@ -63,7 +63,7 @@ class Loss:
         kind: one of `KINDS`.
         outcome: None if unknown.
         votes: all unassisted answers, the most frequent first.
-        about: the case's attributes.
+        attributes: the case's attributes.
     """
 
     case_key: str
@@ -80,7 +80,7 @@ class Loss:
     kind: str
     outcome: str | None
     votes: tuple[tuple[str, int], ...]
-    about: tuple[tuple[str, str], ...]
+    attributes: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,9 @@ class LossFigures:
         version, lever: whose answers.
         compared: cases with an answer of the version and an unassisted decision.
         without_confidence: those without a confidence.
-        said: what data is missing; empty if none is.
-        sure_from: threshold by label; empty without confidences. For numbers one row, label `any`.
+        missing_data: what data is missing; empty if none is.
+        confidence_thresholds: threshold by label; empty without confidences. For numbers one row,
+            label `any`.
         counts: cases of each kind.
         top: at most 20 of each kind but the unsure ones, the largest cost times loss first.
     """
@@ -110,8 +111,8 @@ class LossFigures:
     lever: str
     compared: int
     without_confidence: int
-    said: str
-    sure_from: tuple[ConfidenceThreshold, ...]
+    missing_data: str
+    confidence_thresholds: tuple[ConfidenceThreshold, ...]
     counts: dict[str, int]
     top: tuple[Loss, ...]
 
@@ -227,8 +228,8 @@ def _compute_version_losses(
         lever=lever.id,
         compared=classified.height,
         without_confidence=missing,
-        said=NO_CONFIDENCES if classified.height and missing == classified.height else "",
-        sure_from=compute_confidence_thresholds(
+        missing_data=NO_CONFIDENCES if classified.height and missing == classified.height else "",
+        confidence_thresholds=compute_confidence_thresholds(
             pairs.select(version, lever.id), lever, probabilities
         ),
         counts={kind: counts.get(kind, 0) for kind in KINDS},
@@ -425,4 +426,4 @@ def _build_loss(
              "loss", "cost", "kind", "outcome")  # fmt: skip
     at = None if row["occurred_us"] is None else from_micros(int(str(row["occurred_us"])))
     values = {name: row[name] for name in names}
-    return Loss(**values, occurred_at=at, votes=votes, about=about)  # type: ignore[arg-type]
+    return Loss(**values, occurred_at=at, votes=votes, attributes=about)  # type: ignore[arg-type]

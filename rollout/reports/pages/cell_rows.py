@@ -57,15 +57,15 @@ def build_cell_rows(facts: ReportFacts) -> Iterator[CellSummaryRow]:
                 cell.since, facts.identity.zones[cell.site], facts.identity.last
             ),
             narrowed_count=cell.narrowed,
-            narrowings=tuple(_describe_narrowings(cell, facts.rules.stages)),
+            narrowings=tuple(_describe_narrowings(cell, facts.policy.stages)),
             estimate=estimate,
             units_text=formatting.format_quantity(n, "unit") if n else "",
             units=n,
             bound=bound,
             threshold=threshold,
-            next_step=leading.decides_next if leading else "no data: humans decide",
+            next_step=leading.next_step if leading else "no data: humans decide",
             challengers=tuple(
-                f"{item.version}: {item.decides_next}"
+                f"{item.version}: {item.next_step}"
                 for item in list_other_versions(cell_evidence, leading)
             ),
         )
@@ -78,16 +78,14 @@ def list_cell_evidence(facts: ReportFacts, cell: CellStages) -> list[EvidenceFac
 
 def find_leading_evidence(evidence: list[EvidenceFacts]) -> EvidenceFacts | None:
     """Return the evidence of the acting version, else of the most decided one."""
-    return max(evidence, key=lambda item: (item.acting, item.judged), default=None)
+    return max(evidence, key=lambda item: (item.acting, item.decided_units), default=None)
 
 
 def list_other_versions(
     evidence: list[EvidenceFacts], leading: EvidenceFacts | None
 ) -> list[EvidenceFacts]:
     """Return a cell's evidence of versions that a newer one has not replaced."""
-    return [
-        item for item in evidence if item is not leading and SUPERSEDED not in item.decides_next
-    ]
+    return [item for item in evidence if item is not leading and SUPERSEDED not in item.next_step]
 
 
 def _describe_narrowings(cell: CellStages, stages: tuple[str, ...]) -> Iterator[str]:
@@ -106,7 +104,7 @@ def _describe_leading_evidence(evidence: EvidenceFacts | None) -> tuple[str, int
     if not paths:
         return formatting.NO_DATA, 0, formatting.NO_DATA, ""
     path = ([path for path in paths if path.measure == "agreement"] or paths)[-1]
-    bound = format_bound_value(path.measure, path.bound[-1], path.line, at_least=path.at_least)
+    bound = format_bound_value(path.measure, path.bound[-1], path.threshold, at_least=path.at_least)
     sign = "≥" if path.at_least else "≤"
     estimate = format_estimate(path.measure, path.estimate[-1])
     return estimate, path.n[-1], f"{sign} {bound}", _format_threshold(path)
@@ -114,4 +112,4 @@ def _describe_leading_evidence(evidence: EvidenceFacts | None) -> tuple[str, int
 
 def _format_threshold(path: EvidenceSeries) -> str:
     prefix = "" if path.measure == "agreement" else f"{path.measure} "
-    return f"{prefix}threshold {format_threshold(path.measure, path.line)}"
+    return f"{prefix}threshold {format_threshold(path.measure, path.threshold)}"

@@ -155,8 +155,8 @@ def _build_date_axis(days: int, ticks: int) -> dict[str, Any]:
 
 def build_report_markers(facts: ReportFacts) -> dict[str, StageMarker]:
     """Return the marker of each stage of a report, shadow first."""
-    stages = facts.rules.stages
-    ladder = zip(stages, facts.rules.ladder, strict=True)
+    stages = facts.policy.stages
+    ladder = zip(stages, facts.policy.stage_descriptions, strict=True)
     return build_markers(stages, [stage for stage, line in ladder if DECIDING_TEXT in line])
 
 
@@ -269,7 +269,7 @@ def draw_evidence_chart(
 ) -> EvidenceChart | None:
     """Return the chart of a condition's estimate and bound over time, days in a time zone."""
     rows = list(_build_points(paths))
-    last, threshold = paths[-1], paths[-1].line
+    last, threshold = paths[-1], paths[-1].threshold
     is_share = last.measure not in {*COST_MEASURES, GAIN}
     low, high = _compute_range(rows, threshold, last.measure)
     axis = {"title": None, "format": ".0%" if is_share else ".2~f", "tickCount": 4}
@@ -336,13 +336,13 @@ def _compute_range(
 
 
 def _describe_latest_point(path: EvidenceSeries) -> str:
-    is_met = path.bound[-1] >= path.line if path.at_least else path.bound[-1] <= path.line
+    is_met = path.bound[-1] >= path.threshold if path.at_least else path.bound[-1] <= path.threshold
     direction = "at least" if path.at_least else "at most"
-    bound = format_bound_value(path.measure, path.bound[-1], path.line, at_least=path.at_least)
+    bound = format_bound_value(path.measure, path.bound[-1], path.threshold, at_least=path.at_least)
     estimate = format_estimate(path.measure, path.estimate[-1])
     mean = f"mean {estimate}" if path.measure in COST_MEASURES else estimate
     values = f"{mean}, {direction} {bound}"
-    threshold = format_threshold(path.measure, path.line)
+    threshold = format_threshold(path.measure, path.threshold)
     return f"{values}; threshold {threshold} {'met' if is_met else 'not met'}, n {path.n[-1]:,}"
 
 

@@ -63,7 +63,7 @@ def list_gain_findings(facts: ReportFacts) -> Iterator[Finding]:
             title = f"{gain.version} has the worse {gain.outcome} in {cell}"
             text = describe_gain(gain)
             yield Finding(BAD, "Loss", title, text, "outcomes", (OPERATOR, ENGINEER, AUDITOR))
-    conflicts = list(describe_conflicts(facts.gains, facts.sighted))
+    conflicts = list(describe_conflicts(facts.gains, facts.visible_agreements))
     if conflicts:
         title = f"Agreement would mislead in {format_quantity(len(conflicts), 'cell')}"
         yield Finding(
@@ -100,7 +100,7 @@ def _find_uncounted_decisions(facts: ReportFacts) -> Iterator[Finding]:
     """Yield versions for which most units have no decision that counts."""
     for funnel in facts.funnels:
         reasons = funnel.steps[-1].lost
-        units = funnel.steps[-1].left + sum(reasons.values())
+        units = funnel.steps[-1].remaining + sum(reasons.values())
         reason, count = max(reasons.items(), key=lambda row: row[1], default=("", 0))
         if count > units / 2:
             title = f"Most units of {funnel.version} are not counted"
@@ -123,16 +123,16 @@ def _find_sources(facts: ReportFacts) -> Iterator[Finding]:
 
 
 def _find_feedback_loops(facts: ReportFacts) -> Iterator[Finding]:
-    for loop in facts.feedback:
-        if loop.feeds:
+    for loop in facts.feedback_loops:
+        if loop.is_shown:
             title = f"{loop.version} shapes its own training data"
-            yield Finding(BAD, "Feedback", title, " ".join(loop.says[1:]), "feedback", ALL)
+            yield Finding(BAD, "Feedback", title, " ".join(loop.summary[1:]), "feedback", ALL)
 
 
 def _find_unknown_labels(facts: ReportFacts) -> Iterator[Finding]:
-    for item in facts.unlisted:
+    for item in facts.unknown_labels:
         answers = join_words([f"'{label}' ({format_count(n)})" for label, n in item.answers])
-        side = "the model" if item.by == "model" else "humans"
+        side = "the model" if item.side == "model" else "humans"
         title = f"{format_quantity(item.count, 'answer')} by {side} outside the policy's labels"
         text = f"For {item.lever}, most often {answers}. Each counts as a disagreement."
         text += describe_set_remedy(item)
@@ -140,11 +140,15 @@ def _find_unknown_labels(facts: ReportFacts) -> Iterator[Finding]:
 
 
 def _find_overdue_reviews(facts: ReportFacts) -> Iterator[Finding]:
-    if facts.desk.overdue:
-        title = f"{format_quantity(facts.desk.overdue, 'review')} overdue"
+    if facts.pending_work.overdue:
+        title = f"{format_quantity(facts.pending_work.overdue, 'review')} overdue"
         text = "A missing decision counts as a disagreement."
         yield Finding(WARN, "Overdue", title, text, "incidents", (OPERATOR,))
-    silent = [activity.site for activity in facts.desk.heard if activity.last is None]
+    silent = [
+        activity.site
+        for activity in facts.pending_work.site_activities
+        if activity.last_activity_at is None
+    ]
     if silent:
         title = f"{format_quantity(len(silent), 'site')} never sent anything"
         text = f"{join_words(silent[:MAX_SLICES])}."
@@ -152,7 +156,7 @@ def _find_overdue_reviews(facts: ReportFacts) -> Iterator[Finding]:
 
 
 def _find_sampling_off_plan(facts: ReportFacts) -> Iterator[Finding]:
-    rows = [row for row in facts.audits.sampling if row.off_plan]
+    rows = [row for row in facts.audits.sampling if row.differs_from_plan]
     if rows:
         row = rows[0]
         title = f"Sampling is off plan in {format_quantity(len(rows), 'cell and stage')}"
@@ -165,12 +169,12 @@ def _find_sampling_off_plan(facts: ReportFacts) -> Iterator[Finding]:
 
 
 def _find_excluded_reviewers(facts: ReportFacts) -> Iterator[Finding]:
-    rows = [row for row in facts.health.people if row.relied.left_out]
+    rows = [row for row in facts.review_quality.reviewers if row.reliability.left_out]
     if rows:
         title = f"Decisions of {format_quantity(len(rows), 'reviewer')} are excluded"
-        count = sum(row.relied.left_out for row in rows)
+        count = sum(row.reliability.left_out for row in rows)
         text = (
-            f"{join_words([row.name for row in rows[:MAX_SLICES]])}:"
+            f"{join_words([row.reviewer for row in rows[:MAX_SLICES]])}:"
             f" {format_quantity(count, 'blind decision')}. Their reviewer checks agree too seldom."
         )
         yield Finding(WARN, "Excluded", title, text, "checks", (AUDITOR, ENGINEER))
@@ -178,7 +182,7 @@ def _find_excluded_reviewers(facts: ReportFacts) -> Iterator[Finding]:
 
 def _find_slices(facts: ReportFacts) -> Iterator[Finding]:
     for search in facts.slice_searches:
-        slices = [row for row in search.found if row.names[0][0] != LABEL_KIND][:MAX_SLICES]
+        slices = [row for row in search.slices if row.names[0][0] != LABEL_KIND][:MAX_SLICES]
         if slices:
             title = f"{search.version} differs from humans most for {slices[0].name}"
             text = "; of the rest, ".join(_describe_slice(row) for row in slices)
@@ -186,7 +190,7 @@ def _find_slices(facts: ReportFacts) -> Iterator[Finding]:
 
 
 def _describe_slice(row: DivergentSlice) -> str:
-    cause = f", {CAUSE_TEXTS[row.follows]}" if row.follows else ""
+    cause = f", {CAUSE_TEXTS[row.wrong_side]}" if row.wrong_side else ""
     return (
         f"{row.name}: {format_count(row.differ)} of {format_count(row.n)} units differ"
         f" ({format_percent(row.share)}, elsewhere {format_percent(row.elsewhere)}{cause})"
@@ -194,14 +198,16 @@ def _describe_slice(row: DivergentSlice) -> str:
 
 
 def _find_new_values(facts: ReportFacts) -> Iterator[Finding]:
-    rows = sorted(facts.drifts.unseen, key=lambda row: -row.count)
+    rows = sorted(facts.drift.new_values, key=lambda row: -row.count)
     if rows:
         row = rows[0]
-        first = format_local_time(row.at, facts.identity.zones[row.site], facts.identity.first)
+        first = format_local_time(
+            row.first_seen_at, facts.identity.zones[row.site], facts.identity.first
+        )
         title = f"{row.site} met {row.attribute} “{row.value}” only after it left shadow"
         text = (
-            f"{format_count(row.count)} of the site's {format_count(row.of)} cases since it left"
-            f" shadow; the first of them on {first}."
+            f"{format_count(row.count)} of the site's {format_count(row.cases_since)} cases since"
+            f" it left shadow; the first of them on {first}."
         )
         if len(rows) > 1:
             text += f" {format_quantity(len(rows) - 1, 'more value')} in the section on drift."
@@ -209,16 +215,16 @@ def _find_new_values(facts: ReportFacts) -> Iterator[Finding]:
 
 
 def _find_drift(facts: ReportFacts) -> Iterator[Finding]:
-    rows = [row for row in facts.drifts.found if row.differs]
+    rows = [row for row in facts.drift.changes if row.differs]
     if rows:
         title = f"{format_quantity(len(rows), 'distribution')} changed since the first days"
-        text = f"Most: {rows[0].site}, {rows[0].words}."
+        text = f"Most: {rows[0].site}, {rows[0].summary}."
         yield Finding(NOTE, "Drift", title, text, "drift", (ENGINEER,))
 
 
 def _find_standout_reviewer(facts: ReportFacts) -> Iterator[Finding]:
     """Yield the reviewer who stands out most."""
-    reviewers = facts.people.reviewers
+    reviewers = facts.reviewer_agreement.reviewers
     standouts = list_visible_standouts(reviewers)
     if not standouts:
         return
@@ -234,5 +240,5 @@ def _find_standout_reviewer(facts: ReportFacts) -> Iterator[Finding]:
         text += (
             f" {format_quantity(len(standouts) - 1, 'more reviewer')} with a smaller difference."
         )
-    title = f"{reviewer.name} agrees less with {COMPARISON_NAMES[comparison]} than others do"
+    title = f"{reviewer.reviewer} agrees less with {COMPARISON_NAMES[comparison]} than others do"
     yield Finding(NOTE, "Reviewer", title, text, "reviewers", ALL)

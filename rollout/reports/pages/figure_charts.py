@@ -51,9 +51,9 @@ def draw_figure_charts(facts: ReportFacts) -> FigureCharts:
         reliability=_draw_each(facts.calibrations, draw_reliability_chart, "cal"),
         risk=_draw_each(facts.calibrations, draw_risk_chart, "risk"),
         slices=_draw_each(facts.slice_searches, draw_slice_chart, "slice"),
-        drift=draw_drift_chart(facts.drifts.found, prefix="drift"),
-        scatter=_draw_each(facts.numbers, draw_scatter_chart, "pair"),
-        difference=_draw_each(facts.numbers, draw_difference_chart, "gap"),
+        drift=draw_drift_chart(facts.drift.changes, prefix="drift"),
+        scatter=_draw_each(facts.number_agreements, draw_scatter_chart, "pair"),
+        difference=_draw_each(facts.number_agreements, draw_difference_chart, "gap"),
     )
 
 
@@ -104,7 +104,7 @@ def draw_reliability_chart(calibration: Calibration, *, prefix: str) -> str | No
 
 
 def _name(calibration: Calibration) -> str:
-    return "humans" if calibration.against == HUMANS else calibration.against
+    return "humans" if calibration.reference == HUMANS else "outcomes"
 
 
 def draw_risk_chart(calibration: Calibration, *, prefix: str) -> str | None:
@@ -113,7 +113,9 @@ def draw_risk_chart(calibration: Calibration, *, prefix: str) -> str | None:
     if not rows:
         return None
     max_risk = min(
-        1.0, 1.1 * max(calibration.line or 0.0, *(row["risk"] for row in rows[len(rows) // 2 :]))
+        1.0,
+        1.1
+        * max(calibration.largest_risk or 0.0, *(row["risk"] for row in rows[len(rows) // 2 :])),
     )
     x = _build_share_axis("share", "share decided, most confident first")
     y = {**_build_share_axis("risk", "wrong"), "scale": {"domain": [0, max_risk or 0.05]}}
@@ -126,9 +128,9 @@ def draw_risk_chart(calibration: Calibration, *, prefix: str) -> str | None:
              "encoding": {"x": x, "y": y}},
         ],
     }  # fmt: skip
-    if calibration.line is not None:
+    if calibration.largest_risk is not None:
         mark = {"type": "rule", "stroke": INK, "strokeDash": [5, 4]}
-        encoding = {"y": {"datum": calibration.line, "type": "quantitative"}}
+        encoding = {"y": {"datum": calibration.largest_risk, "type": "quantitative"}}
         spec["layer"].append({"mark": mark, "data": SINGLE_ROW_DATA, "encoding": encoding})
     title = f"Wrong among the most confident, {calibration.version} against {_name(calibration)}"
     text = (
@@ -139,9 +141,9 @@ def draw_risk_chart(calibration: Calibration, *, prefix: str) -> str | None:
 
 def draw_slice_chart(search: SliceSearch, *, prefix: str) -> str | None:
     """Return the chart of divergent slices; None without any."""
-    if not search.found:
+    if not search.slices:
         return None
-    rows = [_build_slice_row(row) for row in search.found[:MAX_ROWS]]
+    rows = [_build_slice_row(row) for row in search.slices[:MAX_ROWS]]
     y = {
         "field": "name",
         "type": "nominal",
@@ -160,7 +162,7 @@ def draw_slice_chart(search: SliceSearch, *, prefix: str) -> str | None:
              "encoding": {"y": y, "x": {"field": "elsewhere", **x}}},
         ],
     }  # fmt: skip
-    text = f"Points with intervals: the slices; ticks: the rest. {search.found[0].words}"
+    text = f"Points with intervals: the slices; ticks: the rest. {search.slices[0].summary}"
     return draw_svg(spec, prefix, f"Slices that differ, {search.version}", text)
 
 
@@ -214,7 +216,7 @@ def sample_rows(rows: Sequence[T], limit: int) -> list[T]:
 
 def format_drift_name(row: Drift) -> str:
     """Format the name of a drift: `lisbon, model's answer digit, v1`."""
-    feature = row.name if row.thing == "attribute" else f"{row.thing} {row.name}".strip()
+    feature = row.name if row.feature == "attribute" else f"{row.feature} {row.name}".strip()
     return ", ".join(part for part in (row.site, feature, row.version) if part)
 
 

@@ -62,9 +62,9 @@ def _find_withheld_cells(facts: ReportFacts) -> Iterator[Finding]:
     """Yield suspended and stopped cells."""
     for start, tag in ((STOPPED_START, "Stopped"), (SUSPENDED_START, "Suspended")):
         holds = {
-            format_cell_name(item.site, item.window): item.decides_next
+            format_cell_name(item.site, item.window): item.next_step
             for item in sorted(facts.evidence, key=lambda item: item.acting)
-            if item.decides_next.startswith(start)
+            if item.next_step.startswith(start)
         }
         if holds:
             text = "; ".join(f"{cell}: {hold}" for cell, hold in list(holds.items())[:MAX_NAMED])
@@ -88,7 +88,7 @@ def _find_narrowings(facts: ReportFacts) -> Iterator[Finding]:
         narrowings = sorted(group, key=lambda row: row.narrowed_at)
         title = f"{version} was narrowed in {format_cell_name(site, window)}"
         if len(narrowings) > 1:
-            title += f", {format_count(len(narrowings))} times, last to {narrowings[-1].to}"
+            title += f", {format_count(len(narrowings))} times, last to {narrowings[-1].to_stage}"
         text = _describe_narrowing(narrowings[0], facts)
         yield Finding(BAD, "Narrowed", title, text, "auditing", (OPERATOR, ENGINEER, AUDITOR))
     yield from _find_other_narrowings(facts)
@@ -98,13 +98,13 @@ def _describe_narrowing(row: Hindsight, facts: ReportFacts) -> str:
     zone = facts.identity.zones[row.site]
     delay = describe_duration(row.narrowed_at - row.began_at)
     text = (
-        f"{format_zoned_time(row.narrowed_at, zone, facts.identity.first)}: {row.came_from} to"
-        f" {row.to} by the guard “{row.guard}”, {delay} after errors rose."
+        f"{format_zoned_time(row.narrowed_at, zone, facts.identity.first)}: {row.from_stage} to"
+        f" {row.to_stage} by the guard “{row.guard}”, {delay} after errors rose."
     )
-    if row.price.known:
-        wrong = format_count(row.price.wrong_action.count)
+    if row.cost.known_cases:
+        wrong = format_count(row.cost.wrong_action.count)
         text += (
-            f" The model decided {format_quantity(row.price.known, 'case')} meanwhile, {wrong}"
+            f" The model decided {format_quantity(row.cost.known_cases, 'case')} meanwhile, {wrong}"
             " of them wrong."
         )
     return text + _describe_earlier_alarm(row)
@@ -116,8 +116,8 @@ def _describe_earlier_alarm(row: Hindsight) -> str:
         return ""
     delay = describe_duration(row.seen_at - row.began_at)
     text = f" On all blind decisions it trips after {delay}"
-    if row.price.known and row.price_if_seen is not None:
-        text += f" and {format_count(row.price_if_seen.wrong_action.count)} wrong cases"
+    if row.cost.known_cases and row.cost_if_seen is not None:
+        text += f" and {format_count(row.cost_if_seen.wrong_action.count)} wrong cases"
     return f"{text}."
 
 
@@ -126,7 +126,7 @@ def _find_other_narrowings(facts: ReportFacts) -> Iterator[Finding]:
     events = list_other_narrowings(facts)
     if events:
         cells = list(dict.fromkeys(format_cell_name(item.site, item.window) for item in events))
-        text = f"Last, {events[-1].local}: {events[-1].brief}."
+        text = f"Last, {events[-1].local}: {events[-1].short_text}."
         title = f"{_name_cells(cells)} narrowed"
         yield Finding(BAD, "Narrowed", title, text, "events", (OPERATOR, ENGINEER, AUDITOR))
 
@@ -171,9 +171,9 @@ def _find_shadow_cells(facts: ReportFacts) -> Iterator[Finding]:
     shadow_cells = {(item.site, item.window) for item in facts.stages if not item.was_above_shadow}
     shadow_cells -= {(item.site, item.window) for item in find_open_proposals(facts)}  # are due
     rows: dict[tuple[str, str], EvidenceFacts] = {}
-    for item in sorted(facts.evidence, key=lambda item: -item.closed):
+    for item in sorted(facts.evidence, key=lambda item: -item.closed_units):
         cell = (item.site, item.window)
-        if cell in shadow_cells and item.closed and item.stage == SHADOW:
+        if cell in shadow_cells and item.closed_units and item.stage == SHADOW:
             rows.setdefault(cell, item)
     described = list(rows.values())[: MAX_NAMED - 1]
     for item in described:
@@ -200,13 +200,16 @@ def _describe_shortfall(evidence: EvidenceFacts) -> str:
     gate = evidence.gate
     unmet = [item for item in gate.conditions if not item.met] if gate else []
     beyond = [item for item in unmet if not item.is_estimate_met]
-    if gate is None or not beyond or not evidence.judged:  # a share of nothing would read as 0 %
-        return f"{evidence.version}: {evidence.decides_next}."
-    worst = min(beyond, key=lambda item: item.log_e - item.needed)
+    if (
+        gate is None or not beyond or not evidence.decided_units
+    ):  # a share of nothing would read as 0 %
+        return f"{evidence.version}: {evidence.next_step}."
+    worst = min(beyond, key=lambda item: item.log_e - item.log_e_needed)
     measured = _format_measured(worst.measure, worst.estimate, worst.counts)
     text = f"{evidence.version}: {measured}; {worst.describe_need()}."
-    if gate.lacks:
-        text += f" Also missing: {'; '.join(describe_requirement(text) for text in gate.lacks)}."
+    if gate.missing:
+        lacking = "; ".join(describe_requirement(text) for text in gate.missing)
+        text += f" Also missing: {lacking}."
     return text
 
 
@@ -223,7 +226,7 @@ def _describe_naive_opening(evidence: EvidenceFacts, facts: ReportFacts) -> str:
     """Describe what the first simple rule would have done in a cell."""
     openings = [
         item
-        for item in facts.naive
+        for item in facts.naive_openings
         if (item.site, item.window, item.version)
         == (evidence.site, evidence.window, evidence.version)
     ]
@@ -241,8 +244,8 @@ def _format_opening(opening: NaiveOpening, facts: ReportFacts) -> str:
     if not opening.wrong.n:
         return f"{text}."
     text += f": model wrong in {format_ratio(opening.wrong)} cases"
-    if opening.people_wrong.n:
-        text += f", humans in {format_ratio(opening.people_wrong)}"
+    if opening.human_wrong.n:
+        text += f", humans in {format_ratio(opening.human_wrong)}"
     return f"{text}."
 
 

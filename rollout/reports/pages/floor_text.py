@@ -86,11 +86,11 @@ def describe_held_floors(facts: ReportFacts) -> Iterator[str]:
         item
         for item in facts.evidence
         if (item.site, item.window) in shadow_cells
-        and item.judged
+        and item.decided_units
         and item.floors
         and all(floor.state == "not met" for floor in item.floors)
     ]
-    rows.sort(key=lambda item: -item.judged)
+    rows.sort(key=lambda item: -item.decided_units)
     yield from (_describe_held_floors(item) for item in rows[:MAX_ROWS])
     if len(rows) > MAX_ROWS:
         yield f"{format_quantity(len(rows) - MAX_ROWS, 'more version')} met no confidence floor."
@@ -98,7 +98,7 @@ def describe_held_floors(facts: ReportFacts) -> Iterator[str]:
 
 def _describe_held_floors(item: EvidenceFacts) -> str:
     threshold = (
-        next((row.line for row in item.gate.conditions if row.measure == "agreement"), None)
+        next((row.threshold for row in item.gate.conditions if row.measure == "agreement"), None)
         if item.gate
         else None
     )
@@ -106,7 +106,7 @@ def _describe_held_floors(item: EvidenceFacts) -> str:
     needed = f" The gate needs agreement of {format_percent(threshold, 0)}." if threshold else ""
     shares = [
         f"{format_percent(_compute_gate_share(floor))} of"
-        f" {format_count(floor.reached.n + floor.missing)} ({floor.cases})"
+        f" {format_count(floor.reached.n + floor.undecided_units)} ({floor.cases})"
         for floor in floors
     ]
     text = (
@@ -118,7 +118,7 @@ def _describe_held_floors(item: EvidenceFacts) -> str:
 
 
 def _compute_gate_share(floor: FloorEvidence) -> float:
-    return floor.reached.count / (floor.reached.n + floor.missing)
+    return floor.reached.count / (floor.reached.n + floor.undecided_units)
 
 
 def _describe_worth(floors: Sequence[FloorEvidence], threshold: float | None) -> str:
@@ -164,9 +164,9 @@ def name_method(method: MethodOutcome) -> str:
 
 
 def _count_decisions(method: MethodOutcome) -> str:
-    wrong = method.price.wrong_action
+    wrong = method.model_cost.wrong_action
     wrong_text = f", {format_count(wrong.count)} wrongly" if wrong.n else ""
     return (
-        f"the model decides {format_quantity(method.price.cases, 'case')}{wrong_text};"
+        f"the model decides {format_quantity(method.model_cost.cases, 'case')}{wrong_text};"
         f" {format_quantity(method.human_decisions, 'human decision')}"
     )

@@ -20,7 +20,7 @@ def describe_gain(gain: GainFacts) -> str:
     cell = format_cell_name(gain.site, gain.window)
     verb = "its proposals brought" if gain.arm == PROPOSES else "the model brought"
     if gain.gain is None:
-        compared_units = gain.model_units + gain.people_units
+        compared_units = gain.model_units + gain.human_units
         total = format_quantity(compared_units + gain.missing, "closed unit")
         return (
             f"{cell}, {gain.version}: no {gain.outcome} to compare yet."
@@ -67,8 +67,8 @@ def describe_arms(gain: GainFacts) -> str:
     text = (
         f"{format_decimal(gain.model_mean, 2)} in the model's arm"
         f" ({format_quantity(gain.model_units, 'unit')}),"
-        f" {format_decimal(gain.people_mean, 2)} in the humans'"
-        f" ({format_quantity(gain.people_units, 'unit')}), {_describe_origin(gain)}"
+        f" {format_decimal(gain.human_mean, 2)} in the humans'"
+        f" ({format_quantity(gain.human_units, 'unit')}), {_describe_origin(gain)}"
         f"{'' if gain.more_is_better else '; less is better'}."
         f"{_describe_rest(gain)}"
     )

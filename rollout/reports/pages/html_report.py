@@ -201,16 +201,16 @@ def render_html_report(
         open_cells=OPEN_CELLS,
         open_actions=OPEN_ACTIONS,
         more_cells=max(0, len(facts.stages) - MAX_ROWS),
-        timeline=[event for event in facts.timeline if is_in_timeline(event)],
+        timeline=[event for event in facts.events if is_in_timeline(event)],
         timeline_views=timeline_views,
         max_courses=MAX_COURSES,
         detector_views=[
             build_detector_view(item.course, item.timezone, f"det{number}")
             for number, item in enumerate(facts.detector_courses, start=1)
         ],
-        ledger=[event for event in facts.timeline if event.kind not in AUDITORS_OMITTED_KINDS],
+        ledger=[event for event in facts.events if event.kind not in AUDITORS_OMITTED_KINDS],
         held_floors=list(describe_held_floors(facts)),
-        hidden=[item for item in facts.sighted if item.shown.n < item.all.n],
+        hidden=[item for item in facts.visible_agreements if item.sampled.n < item.all.n],
         plain_rules=select_naive_openings(facts),
         span=_format_span(facts),
         loss_count=FIRST_LOSSES,
@@ -263,7 +263,7 @@ def _load_template() -> Template:
 
 def _format_condition_bound(condition: Any) -> str:
     return format_bound_value(
-        condition.measure, condition.bound, condition.line, at_least=condition.at_least
+        condition.measure, condition.bound, condition.threshold, at_least=condition.at_least
     )
 
 

@@ -45,7 +45,7 @@ def _render_lines(facts: ReportFacts) -> Iterator[str]:
     yield ""
     yield (
         f"{format_day(identity.first, zone)} to {format_day(identity.last, zone)}."
-        f" {_describe_version(facts.edition)}"
+        f" {_describe_version(facts.report_version)}"
     )
     if identity.simulated:
         yield "This is a replay: every approval is simulated."
@@ -55,7 +55,7 @@ def _render_lines(facts: ReportFacts) -> Iterator[str]:
     yield from (f"- {escape_markdown(line)}" for line in describe_results(facts))
     yield from _render_cells(facts)
     yield from _render_divergences(facts)
-    yield from _render_changes(facts.edition)
+    yield from _render_changes(facts.report_version)
     yield from _render_identity(facts)
 
 
@@ -70,7 +70,7 @@ def _describe_version(report_version: ReportVersion) -> str:
         if report_version.due is None
         else f" It can become final on {report_version.due.isoformat()}."
     )
-    pending_text = format_quantity(report_version.waiting, "unit is", "units are")
+    pending_text = format_quantity(report_version.uncounted_units, "unit is", "units are")
     return f"Version {report_version.version}, **PROVISIONAL**: {pending_text} still open.{due}"
 
 
@@ -121,7 +121,7 @@ def _render_divergence(divergence: Divergence, facts: ReportFacts) -> tuple[str,
     return (
         divergence.case_key,
         f"{format_cell_name(divergence.site, window)}, {divergence.version}, {divergence.lever}",
-        divergence.local if divergence.at is None else format_local_time(divergence.at, zone),
+        divergence.local_time if divergence.at is None else format_local_time(divergence.at, zone),
         f"{divergence.human} → {divergence.human_action}",
         f"{divergence.model} → {divergence.model_action}",
         f"{divergence.cost:g}",

@@ -39,7 +39,7 @@ def find_open_proposals(facts: ReportFacts) -> tuple[OpenProposal, ...]:
 
 def _iterate_proposals(facts: ReportFacts) -> Iterator[OpenProposal]:
     for evidence in facts.evidence:
-        match = PROPOSAL_PATTERN.match(evidence.decides_next)
+        match = PROPOSAL_PATTERN.match(evidence.next_step)
         if match is not None:
             yield OpenProposal(
                 site=evidence.site,

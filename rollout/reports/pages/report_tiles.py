@@ -83,7 +83,7 @@ def describe_stage_changes(facts: ReportFacts) -> str:
     """Return how often stages went up and down; as widenings where nothing else moved them."""
     raised = sum(cell.widened for cell in facts.stages)
     lowered = sum(cell.narrowed for cell in facts.stages)
-    kinds, floors = count_events(facts.timeline)
+    kinds, floors = count_events(facts.events)
     if (raised, lowered) == (kinds["Widened"], kinds["Narrowed"]):
         text = f"{format_quantity(raised, 'widening')}, {format_quantity(lowered, 'narrowing')}"
         steps = format_quantity(floors.total(), "change")
@@ -95,16 +95,16 @@ def describe_stage_changes(facts: ReportFacts) -> str:
 def _build_stage_tile(facts: ReportFacts) -> ReportTile:
     stages = [cell.stage for cell in facts.stages]
     counts = Counter(stages)
-    top = next(stage for stage in reversed(facts.rules.stages) if counts[stage])
+    top = next(stage for stage in reversed(facts.policy.stages) if counts[stage])
     rest = [
         f"{counts[stage]} in {stage}"
-        if stage == facts.rules.stages[0]
+        if stage == facts.policy.stages[0]
         else f"{counts[stage]} {stage}"
-        for stage in reversed(facts.rules.stages)
+        for stage in reversed(facts.policy.stages)
         if stage != top and counts[stage]
     ]
     text = f"{join_words(rest)}. " if rest else ""
-    order = sorted(stages, key=facts.rules.stages.index, reverse=True)
+    order = sorted(stages, key=facts.policy.stages.index, reverse=True)
     value = f"{format_count(counts[top])} of {format_count(len(stages))}"
     unit = f"in {top}" if top == SHADOW else top
     markers = tuple(order) if len(order) <= MAX_MARKERS else ()
@@ -122,7 +122,7 @@ def _build_alert_tile(facts: ReportFacts) -> ReportTile:
     cell = format_cell_name(last.site, last.window) or "the rollout"
     at = format_local_time(last.at, zone, facts.identity.last)
     text = f"Last: {last.incident} in {cell}, {at}."
-    if facts.desk.live:
+    if facts.pending_work.live:
         open_count = sum(incident.acknowledged_at is None for incident in incidents)
         text += f" {format_count(open_count)} not acknowledged."
     noun = "incident" if len(incidents) == 1 else "incidents"
@@ -135,8 +135,8 @@ def _build_approval_tile(facts: ReportFacts) -> ReportTile:
     if len(proposals) > 1:
         text += f" {format_count(len(proposals) - 1)} more in the table of cells."
     noun = "proposal" if len(proposals) == 1 else "proposals"
-    if facts.desk.overdue:
-        text += f" {format_quantity(facts.desk.overdue, 'review')} overdue."
+    if facts.pending_work.overdue:
+        text += f" {format_quantity(facts.pending_work.overdue, 'review')} overdue."
     return ReportTile("Waiting approvals", format_count(len(proposals)), noun, text)
 
 
@@ -166,21 +166,21 @@ def _build_gain_tile(facts: ReportFacts) -> ReportTile:
 
 
 def _build_cost_tile(facts: ReportFacts) -> ReportTile:
-    price, title = facts.price, "Wrong when the model decided"
+    price, title = facts.model_cost, "Wrong when the model decided"
     if not price.cases:
         return ReportTile(title, NO_DATA, "", "The model has decided no case.")
     text = f"{format_ratio(price.wrong_action)} actions by the model; 95{NO_BREAK_SPACE}% interval."
-    if price.people_wrong_action is not None:
-        humans = price.people_wrong_action / max(price.people_known, 1)
+    if price.human_wrong_action is not None:
+        humans = price.human_wrong_action / max(price.human_known_cases, 1)
         text += (
             f" {_name_human_cases(facts)}: {format_percent(humans, 2)},"
-            f" {format_count(price.people_wrong_action)} of {format_count(price.people_known)}."
+            f" {format_count(price.human_wrong_action)} of {format_count(price.human_known_cases)}."
         )
     if price.cost is not None:
-        text += f" Cost per 100 cases: {_format_per_100(price.cost, price.known)}"
-        text += f" {facts.rules.cost_in}"
-        if price.people_cost is not None:
-            text += f", humans {_format_per_100(price.people_cost, price.people_known)}"
+        text += f" Cost per 100 cases: {_format_per_100(price.cost, price.known_cases)}"
+        text += f" {facts.policy.cost_in}"
+        if price.human_cost is not None:
+            text += f", humans {_format_per_100(price.human_cost, price.human_known_cases)}"
         text += "."
     value = format_percent(price.wrong_action.rate, 2)
     unit = "" if price.wrong_action.rate is None else _format_wrong_interval(price.wrong_action)
@@ -189,9 +189,9 @@ def _build_cost_tile(facts: ReportFacts) -> ReportTile:
 
 def _name_human_cases(facts: ReportFacts) -> str:
     """Return on which cases humans are compared; a replay has decisions also without an audit."""
-    price = facts.price
+    price = facts.model_cost
     if facts.identity.simulated:
-        others = price.cases - price.people_known
+        others = price.cases - price.human_known_cases
         lack = "a human label" if price.by_outcome == price.cases else "an outcome or human label"
         return f"Humans in the history{f', on the cases with {lack}' if others else ''}"
     return "Humans on those of them with a blind decision"
@@ -233,15 +233,15 @@ def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> Repo
             " “From records to evidence” shows why."
         )
     if figures.cost is not None:
-        text += f" Following it costs {figures.cost:.3f} {facts.rules.cost_in} per case."
+        text += f" Following it costs {figures.cost:.3f} {facts.policy.cost_in} per case."
     rate = figures.agreement.rate
     interval = format_interval(figures.agreement)
     return ReportTile(title, format_percent(rate), interval, text, share=rate)
 
 
 def _build_slice_tile(facts: ReportFacts) -> ReportTile:
-    slices = [row for search in facts.slice_searches for row in search.found]
-    compared = max((search.looked_at for search in facts.slice_searches), default=0)  # of all
+    slices = [row for search in facts.slice_searches for row in search.slices]
+    compared = max((search.tested_slices for search in facts.slice_searches), default=0)  # of all
     text = f"{format_quantity(compared, 'slice')} (cases that share a value) compared."
     if slices:
         worst = max(slices, key=lambda row: row.at_least)
@@ -255,14 +255,15 @@ def _build_calibration_tile(facts: ReportFacts) -> ReportTile:
         return ReportTile("Calibration error", NO_DATA, "", "No prediction has a confidence.")
     row = rows[-1]
     text = (
-        f"{row.version} against {'humans' if row.against == HUMANS else 'outcomes'}: mean"
+        f"{row.version} against {'humans' if row.reference == HUMANS else 'outcomes'}: mean"
         f" confidence {format_percent(row.mean_confidence)}, right in"
         f" {format_percent(row.right.rate)} of {format_quantity(row.n, 'case')}."
     )
-    if row.line is not None and row.proven is not None:
+    if row.largest_risk is not None and row.proven is not None:
         text += (
             f" Over all cells together, {format_percent(row.proven.share)} of the cases could be"
-            f" decided with at most {format_share_threshold(row.line)} wrong; single cells differ."
+            f" decided with at most {format_share_threshold(row.largest_risk)} wrong; single cells"
+            " differ."
         )
     return ReportTile("Calibration error", format_percent(row.ece), "mean gap", text)
 
@@ -275,7 +276,7 @@ def _build_ledger_tile(facts: ReportFacts) -> ReportTile:
 
 
 def _build_widening_tile(facts: ReportFacts) -> ReportTile:
-    kinds, floors = count_events(facts.timeline)
+    kinds, floors = count_events(facts.events)
     count = kinds["Widened"]
     text = f"{format_quantity(kinds['Approved'], 'approval')}"
     text += " (simulated)." if facts.identity.simulated else "."
@@ -289,7 +290,7 @@ def _build_widening_tile(facts: ReportFacts) -> ReportTile:
 
 
 def _build_narrowing_tile(facts: ReportFacts) -> ReportTile:
-    kinds, floors = count_events(facts.timeline)
+    kinds, floors = count_events(facts.events)
     count = kinds["Narrowed"]
     steps = format_quantity(floors["Narrowed"], "rise")
     text = f"Within a stage: {steps} of a confidence floor. " if floors["Narrowed"] else ""

@@ -6,6 +6,7 @@ from typing import Final
 
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.records.label_cleaning import HUMANS_DISAGREE
+from rollout.reports.figures.calibration import HUMANS
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.naive_baselines import NaiveOpening
 from rollout.reports.inputs.losses import REVIEWERS_SPLIT, UNSURE
@@ -41,7 +42,11 @@ def summarize_sections(facts: ReportFacts) -> Mapping[str, str]:
 def select_naive_openings(facts: ReportFacts) -> list[NaiveOpening]:
     """Return the naive openings of cells that never left shadow."""
     shadow_cells = {(cell.site, cell.window) for cell in facts.stages if not cell.was_above_shadow}
-    return [opening for opening in facts.naive if (opening.site, opening.window) in shadow_cells]
+    return [
+        opening
+        for opening in facts.naive_openings
+        if (opening.site, opening.window) in shadow_cells
+    ]
 
 
 def _summarize_stages(facts: ReportFacts) -> str:
@@ -55,7 +60,7 @@ def _summarize_cells(facts: ReportFacts) -> str:
     counts = Counter(cell.stage for cell in facts.stages)
     parts = [
         f"{format_count(counts[stage])} {'in ' * (stage == SHADOW)}{stage}"
-        for stage in reversed(facts.rules.stages)
+        for stage in reversed(facts.policy.stages)
         if counts[stage]
     ]
     grants = [
@@ -113,12 +118,12 @@ def _summarize_rules(facts: ReportFacts) -> str:
 def _summarize_auditing(facts: ReportFacts) -> str:
     if not facts.hindsights:
         return "no guard on the model's decisions narrowed a cell"
-    rows = [row for row in facts.hindsights if row.price.known and row.price_if_seen]
+    rows = [row for row in facts.hindsights if row.cost.known_cases and row.cost_if_seen]
     narrowed = format_quantity(len(facts.hindsights), "narrowing")
     if not rows:
         return narrowed
-    actual = sum(row.price.wrong_action.count for row in rows)
-    best = sum(row.price_if_seen.wrong_action.count for row in rows if row.price_if_seen)
+    actual = sum(row.cost.wrong_action.count for row in rows)
+    best = sum(row.cost_if_seen.wrong_action.count for row in rows if row.cost_if_seen)
     return (
         f"{narrowed}; {format_quantity(actual, 'wrong case')} before the alarm,"
         f" {format_count(best)} with a guard on all blind decisions"
@@ -128,9 +133,9 @@ def _summarize_auditing(facts: ReportFacts) -> str:
 def _summarize_operations(facts: ReportFacts) -> str:
     incidents = format_quantity(len(facts.oversight.incidents), "incident")
     drilled = "never drilled" if facts.oversight.last_drill is None else "drilled"
-    if not facts.desk.live:
+    if not facts.pending_work.live:
         return f"{incidents}; a replay has no review queue and no stops"
-    return f"{incidents}; {format_quantity(facts.desk.open, 'open review')}; stop {drilled}"
+    return f"{incidents}; {format_quantity(facts.pending_work.open, 'open review')}; stop {drilled}"
 
 
 def _summarize_evidence(facts: ReportFacts) -> str:
@@ -141,14 +146,14 @@ def _summarize_evidence(facts: ReportFacts) -> str:
 
 
 def _summarize_price(facts: ReportFacts) -> str:
-    if not facts.price.cases:
+    if not facts.model_cost.cases:
         return "the model decided no case"
-    wrong = format_percent(facts.price.wrong_action.rate, 2)
-    return f"{format_quantity(facts.price.cases, 'case')} decided by the model, {wrong} wrong"
+    wrong = format_percent(facts.model_cost.wrong_action.rate, 2)
+    return f"{format_quantity(facts.model_cost.cases, 'case')} decided by the model, {wrong} wrong"
 
 
 def _summarize_events(facts: ReportFacts) -> str:
-    kinds, floors = count_events(facts.timeline)
+    kinds, floors = count_events(facts.events)
     steps = floors.total()
     floor_text = f", {format_quantity(steps, 'change')} of a confidence floor" if steps else ""
     return (
@@ -169,8 +174,9 @@ def _summarize_funnel(facts: ReportFacts) -> str:
         return NO_DATA
     steps = facts.funnels[0].steps
     return (
-        f"{format_quantity(steps[0].left, 'case')}, {format_quantity(steps[-1].left, 'unit')} of"
-        f" {facts.funnels[0].version} with a human decision that can count"
+        f"{format_quantity(steps[0].remaining, 'case')},"
+        f" {format_quantity(steps[-1].remaining, 'unit')} of {facts.funnels[0].version}"
+        " with a human decision that can count"
     )
 
 
@@ -182,15 +188,15 @@ def _summarize_agreement(facts: ReportFacts) -> str:
     ]
     parts += [
         f"{row.version} {row.lever}: bias {format_number_value(bias, differences.unit)}"
-        for row in facts.numbers
+        for row in facts.number_agreements
         if (bias := (differences := choose_differences(row)).bias.value) is not None
     ]
     return "; ".join(parts) or NO_DATA
 
 
 def _summarize_slices(facts: ReportFacts) -> str:
-    names = [row.name for search in facts.slice_searches for row in search.found]
-    compared = max((search.looked_at for search in facts.slice_searches), default=0)
+    names = [row.name for search in facts.slice_searches for row in search.slices]
+    compared = max((search.tested_slices for search in facts.slice_searches), default=0)
     text = f"{format_count(compared)} compared"
     unique = list(dict.fromkeys(names))[:3]
     return f"{text}: {join_words(unique)} stand out" if unique else f"{text}, none stands out"
@@ -214,13 +220,13 @@ def format_loss_kind(kind: str) -> str:
 def _summarize_confusions(facts: ReportFacts) -> str:
     rows = [row for row in facts.agreements if row.label_matrix and row.label_matrix.labels]
     if not rows or rows[-1].label_matrix is None:
-        return "sites, windows and attributes" if facts.numbers else NO_DATA
+        return "sites, windows and attributes" if facts.number_agreements else NO_DATA
     return f"{format_quantity(len(rows[-1].label_matrix.labels), 'label')} by human and by model"
 
 
 def _summarize_confidence(facts: ReportFacts) -> str:
     parts = [
-        f"{row.version} against {'humans' if row.against == 'people' else 'outcomes'}:"
+        f"{row.version} against {'humans' if row.reference == HUMANS else 'outcomes'}:"
         f" calibration error {format_percent(row.ece)}"
         for row in facts.calibrations
         if row.ece is not None
@@ -229,10 +235,10 @@ def _summarize_confidence(facts: ReportFacts) -> str:
 
 
 def _summarize_drift(facts: ReportFacts) -> str:
-    changed = sum(row.differs for row in facts.drifts.found)
-    unseen = format_quantity(len(facts.drifts.unseen), "value")
+    changed = sum(row.differs for row in facts.drift.changes)
+    unseen = format_quantity(len(facts.drift.new_values), "value")
     return (
-        f"{format_count(changed)} of {format_quantity(facts.drifts.compared, 'comparison')}"
+        f"{format_count(changed)} of {format_quantity(facts.drift.compared, 'comparison')}"
         f" changed; {unseen} never seen in shadow"
     )
 
@@ -247,7 +253,7 @@ def _summarize_sampling(facts: ReportFacts) -> str:
     rows = [row for row in facts.audits.sampling if row.planned < 1]
     if not rows:
         return "every case was in shadow, nothing was sampled"
-    off = sum(row.off_plan for row in rows)
+    off = sum(row.differs_from_plan for row in rows)
     cases = sum(row.cases for row in rows)
     sampled = sum(row.drawn.count for row in rows)
     return (
@@ -260,32 +266,32 @@ def _summarize_outcomes(facts: ReportFacts) -> str:
     parts = [
         f"{row.version} right in {format_percent(row.model.rate)} of {format_count(row.model.n)}"
         for row in facts.correctness
-        if row.against == "outcome"
+        if row.reference == "outcome"
     ]
     return "; ".join(parts[:2]) or "no outcomes"
 
 
 def _summarize_reviewers(facts: ReportFacts) -> str:
-    names = [row.name for row in facts.people.reviewers if row.stands_out]
-    text = format_quantity(len(facts.people.reviewers), "reviewer")
+    names = [row.reviewer for row in facts.reviewer_agreement.reviewers if row.clearly_below_in]
+    text = format_quantity(len(facts.reviewer_agreement.reviewers), "reviewer")
     if not names:
         return f"{text}, none stands out"
     return f"{text}; {join_words(names[:3])} {'stands' if len(names) == 1 else 'stand'} out"
 
 
 def _summarize_cleaning(facts: ReportFacts) -> str:
-    if not facts.cleaning.known:
+    if not facts.cleaning.has_choices:
         return "a replay has no training choices"
     return format_quantity(len(facts.cleaning.headlines), "version") + " with training choices"
 
 
 def _summarize_feedback(facts: ReportFacts) -> str:
-    loops = [row.version for row in facts.feedback if row.feeds]
+    loops = [row.version for row in facts.feedback_loops if row.is_shown]
     return f"{join_words(loops)} shapes its own data" if loops else "no feedback loop found"
 
 
 def _summarize_policy(facts: ReportFacts) -> str:
-    rules = facts.rules
+    rules = facts.policy
     return (
         f"policy {facts.identity.policy_number}: {format_quantity(len(rules.gates), 'gate')},"
         f" {format_quantity(len(rules.guards), 'guard')},"
@@ -303,7 +309,7 @@ def _summarize_versions(facts: ReportFacts) -> str:
 
 
 def _summarize_ledger(facts: ReportFacts) -> str:
-    kinds = Counter(event.kind for event in facts.timeline)
+    kinds = Counter(event.kind for event in facts.events)
     text = (
         f"{format_quantity(kinds['ProposalRaised'], 'proposal')},"
         f" {format_quantity(kinds['Approved'], 'approval')}"
@@ -312,8 +318,8 @@ def _summarize_ledger(facts: ReportFacts) -> str:
 
 
 def _summarize_checks(facts: ReportFacts) -> str:
-    excluded = sum(row.relied.left_out for row in facts.health.people)
-    reviewers = format_quantity(len(facts.health.people), "reviewer")
+    excluded = sum(row.reliability.left_out for row in facts.review_quality.reviewers)
+    reviewers = format_quantity(len(facts.review_quality.reviewers), "reviewer")
     return f"{reviewers}; {format_quantity(excluded, 'decision')} excluded from evidence"
 
 

@@ -49,7 +49,7 @@ def list_other_narrowings(facts: ReportFacts) -> list[EventDescription]:
     explained = {(row.site, row.window, row.narrowed_at) for row in facts.hindsights}
     return [
         event
-        for event in facts.timeline
+        for event in facts.events
         if event.kind == "Narrowed" and (event.site, event.window, event.at) not in explained
     ]
 
@@ -78,7 +78,7 @@ def format_headline(facts: ReportFacts) -> str:
             f"{to_sentence(_format_all_cells(total))[:-1]} in shadow at the end;"
             f" {format_quantity(widened_count, 'was', 'were')} widened before"
         )
-    ladder = reversed(facts.rules.stages)
+    ladder = reversed(facts.policy.stages)
     parts = [
         f"{counts[stage]} {'in ' * (stage == SHADOW)}{stage}" for stage in ladder if counts[stage]
     ]
@@ -102,15 +102,15 @@ def describe_results(facts: ReportFacts, view: str | None = None) -> tuple[str, 
         *_describe_loops(facts),
         *_describe_suspended(facts),
         *_describe_waiting(facts),
-        *(() if is_operator else describe_conflicts(facts.gains, facts.sighted)),
+        *(() if is_operator else describe_conflicts(facts.gains, facts.visible_agreements)),
         *(() if is_operator else _describe_agreements(facts)),
         *(() if is_operator else _describe_slices(facts)),
         *_describe_new_values(facts),
         *_describe_shadow_cells(facts),
         *describe_held_floors(facts),
         *_describe_narrowings(facts),
-        *describe_unfamiliar(facts.unfamiliar),
-        *_describe_model_cost(facts.price),
+        *describe_unfamiliar(facts.unfamiliar_cases),
+        *_describe_model_cost(facts.model_cost),
         *(() if is_operator else describe_methods(facts.methods)),
         *(() if is_operator else _describe_reviewers(facts)),
     )
@@ -125,7 +125,7 @@ def _describe_unusable(facts: ReportFacts) -> Iterator[str]:
         if count > units / 2:
             remedy = f" {REMEDIES[most]}" if most in REMEDIES else ""
             yield (
-                f"{funnel.version}: {format_count(funnel.steps[-1].left)} of"
+                f"{funnel.version}: {format_count(funnel.steps[-1].remaining)} of"
                 f" {format_quantity(units, 'unit')} have a decision that counts as evidence;"
                 f" {describe_uncounted(reasons)}.{remedy}"
             )
@@ -133,16 +133,16 @@ def _describe_unusable(facts: ReportFacts) -> Iterator[str]:
 
 def _count_evidence_units(funnel: Funnel) -> int:
     """Return the units that gates would count if each had a decision."""
-    return sum(funnel.steps[-1].lost.values()) + funnel.steps[-1].left
+    return sum(funnel.steps[-1].lost.values()) + funnel.steps[-1].remaining
 
 
 def _describe_unknown_labels(facts: ReportFacts) -> Iterator[str]:
     """Describe answers outside their lever, most often misspelt labels."""
-    for item in facts.unlisted:
+    for item in facts.unknown_labels:
         answers = join_words(
             [f"'{answer}' ({format_count(count)})" for answer, count in item.answers]
         )
-        source = "of the model" if item.by == "model" else "of humans"
+        source = "of the model" if item.side == "model" else "of humans"
         yield (
             f"{format_quantity(item.count, 'answer')} {source}"
             f" {'is' if item.count == 1 else 'are'} outside the policy's labels or range for"
@@ -153,28 +153,28 @@ def _describe_unknown_labels(facts: ReportFacts) -> Iterator[str]:
 
 def describe_set_remedy(item: UnknownLabels) -> str:
     """Return how to write sets in a file; "" if no unknown answer is a set joined otherwise."""
-    if not item.joined_otherwise:
+    if not item.other_separators:
         return ""
     return (
-        f" {format_count(item.joined_otherwise)} of them"
-        f" {'is a set' if item.joined_otherwise == 1 else 'are sets'} with another separator:"
+        f" {format_count(item.other_separators)} of them"
+        f" {'is a set' if item.other_separators == 1 else 'are sets'} with another separator:"
         " join labels by `;`, as in `a;b`, and write an empty set as `[]`."
     )
 
 
 def _describe_loops(facts: ReportFacts) -> Iterator[str]:
     """Describe feedback loops; they bias all other figures."""
-    for loop in facts.feedback:
-        if loop.feeds:
-            yield f"{loop.version}, {loop.lever}: {' '.join(loop.says[1:])}"
+    for loop in facts.feedback_loops:
+        if loop.is_shown:
+            yield f"{loop.version}, {loop.lever}: {' '.join(loop.summary[1:])}"
 
 
 def _describe_suspended(facts: ReportFacts) -> Iterator[str]:
     """Describe suspended and stopped cells."""
     holds = {  # the acting version of a cell wins, because it is last
-        format_cell_name(item.site, item.window): item.decides_next
+        format_cell_name(item.site, item.window): item.next_step
         for item in sorted(facts.evidence, key=lambda item: item.acting)
-        if item.decides_next.startswith(HOLD_PREFIXES)
+        if item.next_step.startswith(HOLD_PREFIXES)
     }
     yield from (f"{cell} is {hold}." for cell, hold in list(holds.items())[:MAX_NAMED])
     if len(holds) > MAX_NAMED:
@@ -184,9 +184,9 @@ def _describe_suspended(facts: ReportFacts) -> Iterator[str]:
 
 def _describe_waiting(facts: ReportFacts) -> Iterator[str]:
     """Describe proposals that need approvals."""
-    pending = [item for item in facts.evidence if WAITING_PHRASE.search(item.decides_next)]
+    pending = [item for item in facts.evidence if WAITING_PHRASE.search(item.next_step)]
     for item in pending[:MAX_NAMED]:
-        yield f"{format_cell_name(item.site, item.window)}: {item.version}: {item.decides_next}."
+        yield f"{format_cell_name(item.site, item.window)}: {item.version}: {item.next_step}."
     if len(pending) > MAX_NAMED:
         yield f"{format_quantity(len(pending) - MAX_NAMED, 'more proposal')} in the table below."
 
@@ -235,7 +235,7 @@ def _describe_slices(facts: ReportFacts) -> Iterator[str]:
     """Describe slices in which a version differs from humans, and their cause."""
     levers = {search.lever for search in facts.slice_searches}
     for search in facts.slice_searches:
-        slices = [item for item in search.found if item.names[0][0] != LABEL_KIND][:MAX_NAMED]
+        slices = [item for item in search.slices if item.names[0][0] != LABEL_KIND][:MAX_NAMED]
         if slices:
             lever_text = f" on {search.lever}" if len(levers) > 1 else ""
             slice_text = join_words([_describe_slice(item) for item in slices])
@@ -246,20 +246,22 @@ def _describe_slices(facts: ReportFacts) -> Iterator[str]:
 
 
 def _describe_slice(item: DivergentSlice) -> str:
-    cause = f"; {CAUSE_TEXTS[item.follows]}" if item.follows else ""
+    cause = f"; {CAUSE_TEXTS[item.wrong_side]}" if item.wrong_side else ""
     counts = f"{format_count(item.differ)} of {format_count(item.n)}, {format_percent(item.share)}"
     return f"{item.name} ({counts} against {format_percent(item.elsewhere)}{cause})"
 
 
 def _describe_new_values(facts: ReportFacts) -> Iterator[str]:
     """Describe attribute values that first occurred above shadow."""
-    new_values = sorted(facts.drifts.unseen, key=lambda item: -item.count)
+    new_values = sorted(facts.drift.new_values, key=lambda item: -item.count)
     for item in new_values[:MAX_NAMED]:
-        first = format_local_time(item.at, facts.identity.zones[item.site], facts.identity.first)
+        first = format_local_time(
+            item.first_seen_at, facts.identity.zones[item.site], facts.identity.first
+        )
         yield (
             f"{item.site} had no case with {item.attribute} “{item.value}” in shadow; since then"
-            f" {format_count(item.count)} of {format_count(item.of)} cases have it, the first on"
-            f" {first}."
+            f" {format_count(item.count)} of {format_count(item.cases_since)} cases have it, the"
+            f" first on {first}."
         )
     if len(new_values) > MAX_NAMED:
         more = format_quantity(len(new_values) - MAX_NAMED, "more value")
@@ -270,10 +272,12 @@ def _describe_shadow_cells(facts: ReportFacts) -> Iterator[str]:
     """Describe cells that never left shadow, with reasons for the first few."""
     shadow_cells = {(item.site, item.window) for item in facts.stages if not item.was_above_shadow}
     shadow_evidence = [
-        item for item in facts.evidence if (item.site, item.window) in shadow_cells and item.closed
+        item
+        for item in facts.evidence
+        if (item.site, item.window) in shadow_cells and item.closed_units
     ]
-    with_decisions = {(item.site, item.window) for item in shadow_evidence if item.judged}
-    worst = sorted(shadow_evidence, key=lambda item: -item.judged)
+    with_decisions = {(item.site, item.window) for item in shadow_evidence if item.decided_units}
+    worst = sorted(shadow_evidence, key=lambda item: -item.decided_units)
     described: set[tuple[str, str]] = set()
     for evidence in worst:
         cell = (evidence.site, evidence.window)
@@ -298,9 +302,9 @@ def _describe_shadow_reason(evidence: EvidenceFacts) -> str:
     unmet = [condition for condition in gate.conditions if not condition.met] if gate else []
     beyond = [condition for condition in unmet if not condition.is_estimate_met]
     if not beyond:
-        return f"needs more evidence ({evidence.decides_next})"
-    worst = min(beyond, key=lambda condition: condition.log_e - condition.needed)
-    return f"{_describe_condition(worst, evidence.missing)}; {worst.describe_need()}"
+        return f"needs more evidence ({evidence.next_step})"
+    worst = min(beyond, key=lambda condition: condition.log_e - condition.log_e_needed)
+    return f"{_describe_condition(worst, evidence.undecided_units)}; {worst.describe_need()}"
 
 
 def _describe_condition(condition: ConditionFacts, missing: int) -> str:
@@ -318,14 +322,14 @@ def _describe_condition(condition: ConditionFacts, missing: int) -> str:
 def _describe_narrowings(facts: ReportFacts) -> Iterator[str]:
     others = list_other_narrowings(facts)
     for event in others[:MAX_NAMED]:
-        yield f"{format_cell_name(event.site, event.window)}, {event.local}: {event.brief}."
+        yield f"{format_cell_name(event.site, event.window)}, {event.local}: {event.short_text}."
     if len(others) > MAX_NAMED:
         yield f"{format_quantity(len(others) - MAX_NAMED, 'more narrowing')} in the timeline."
     if not facts.hindsights:
         if not others and any(cell.was_above_shadow for cell in facts.stages):
             yield "No guard narrowed a cell."
         return
-    described = [item for item in facts.hindsights if item.price.cases][:MAX_NAMED] or list(
+    described = [item for item in facts.hindsights if item.cost.cases][:MAX_NAMED] or list(
         facts.hindsights[:MAX_NAMED]
     )
     yield from (_describe_narrowing(hindsight, facts) for hindsight in described)
@@ -342,14 +346,15 @@ def _describe_narrowing(hindsight: Hindsight, facts: ReportFacts) -> str:
         hindsight.narrowed_at, facts.identity.zones[hindsight.site], facts.identity.first
     )
     text = (
-        f"{cell} was narrowed from {hindsight.came_from} to {hindsight.to} on {local_time},"
+        f"{cell} was narrowed from {hindsight.from_stage} to {hindsight.to_stage} on {local_time},"
         f" {describe_duration(hindsight.narrowed_at - hindsight.began_at)} after"
         f" {hindsight.version} fell below its threshold there"
     )
-    if hindsight.price.known:
+    if hindsight.cost.known_cases:
         text += (
-            f"; the model decided {format_quantity(hindsight.price.known, 'case')} in that time,"
-            f" {_format_wrong_count(hindsight.price)} of them {_describe_wrong(hindsight.price)}"
+            f"; the model decided {format_quantity(hindsight.cost.known_cases, 'case')} in that"
+            f" time, {_format_wrong_count(hindsight.cost)} of them"
+            f" {_describe_wrong(hindsight.cost)}"
         )
     return text + _describe_earlier_detection(hindsight) + "."
 
@@ -357,15 +362,15 @@ def _describe_narrowing(hindsight: Hindsight, facts: ReportFacts) -> str:
 def _describe_earlier_detection(hindsight: Hindsight) -> str:
     if (
         hindsight.seen_at is None
-        or hindsight.price_if_seen is None
+        or hindsight.cost_if_seen is None
         or hindsight.seen_at >= hindsight.narrowed_at
     ):
         return ""
     delay = describe_duration(hindsight.seen_at - hindsight.began_at)
     text = f"; with a human decision on every case the guard would have tripped after {delay}"
-    if not hindsight.price.known:
+    if not hindsight.cost.known_cases:
         return text
-    wrong = format_quantity(hindsight.price_if_seen.wrong_action.count, "wrong decision")
+    wrong = format_quantity(hindsight.cost_if_seen.wrong_action.count, "wrong decision")
     return f"{text} and {wrong}"
 
 
@@ -377,7 +382,7 @@ def _describe_wrong(cost: ModelCost) -> str:
     """Return how the model decided wrong cases: without an outcome, only humans differed."""
     if not cost.by_outcome:
         return "otherwise than humans"
-    return "wrongly" if cost.by_outcome == cost.known else "wrongly or otherwise than humans"
+    return "wrongly" if cost.by_outcome == cost.known_cases else "wrongly or otherwise than humans"
 
 
 def _describe_model_cost(cost: ModelCost) -> Iterator[str]:
@@ -385,15 +390,15 @@ def _describe_model_cost(cost: ModelCost) -> Iterator[str]:
     if not cost.cases:
         return
     text = f"The model decided {format_quantity(cost.cases, 'case')} by itself"
-    if cost.known:
+    if cost.known_cases:
         text += (
             f": {format_ratio(cost.wrong_action)} {_describe_wrong(cost)}"
             f" ({_format_wrong_share(cost.wrong_action)})"
         )
-    if cost.people_wrong_action is not None:
+    if cost.human_wrong_action is not None:
         text += (
-            f"; humans decided {format_count(cost.people_wrong_action)} of "
-            f"{format_count(cost.people_known)} of these cases wrongly"
+            f"; humans decided {format_count(cost.human_wrong_action)} of "
+            f"{format_count(cost.human_known_cases)} of these cases wrongly"
         )
     yield text + "."
 
@@ -407,7 +412,7 @@ def _format_wrong_share(wrong: Share) -> str:
 
 def _describe_reviewers(facts: ReportFacts) -> Iterator[str]:
     """Describe the reviewer who stands out most, compared with the others."""
-    reviewers = facts.people.reviewers
+    reviewers = facts.reviewer_agreement.reviewers
     standouts = list_visible_standouts(reviewers)
     more = format_quantity(len(standouts) - 1, "other stands", "others stand")
     suffix = f" {more} out less." if len(standouts) > 1 else ""
@@ -415,7 +420,7 @@ def _describe_reviewers(facts: ReportFacts) -> Iterator[str]:
         own_share = select_reviewer_share(reviewer, comparison)
         rate = compute_other_rate(reviewers, reviewer, comparison)
         yield (
-            f"Reviewer {reviewer.name} stands out{' most' if suffix else ''} among"
+            f"Reviewer {reviewer.reviewer} stands out{' most' if suffix else ''} among"
             f" {format_quantity(len(reviewers), 'reviewer')}: agrees with"
             f" {COMPARISON_NAMES[comparison]} on {format_percent(own_share.rate)} of"
             f" {format_count(own_share.n)} answers, the others on {format_percent(rate)}.{suffix}"

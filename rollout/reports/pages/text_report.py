@@ -63,7 +63,7 @@ def _render_lines(facts: ReportFacts, width: int) -> Iterator[str]:
     yield from _render_heading("Records: read, used, compared", width)
     for file in facts.files:
         yield from wrap_lines(_describe_file(file), width, subsequent_indent=INDENT)
-    for row in [row for row in facts.examples if row.reason in UNREADABLE_REASONS][
+    for row in [row for row in facts.rejected_examples if row.reason in UNREADABLE_REASONS][
         :MAX_REJECTED_ROWS
     ]:
         yield from wrap_lines(f"  {_describe_row(row)}", width, subsequent_indent=INDENT)
@@ -96,7 +96,7 @@ def _render_heading(title: str, width: int) -> Iterator[str]:
 
 def _render_timeline(facts: ReportFacts, width: int) -> Iterator[str]:
     rows = [
-        event for event in facts.timeline if is_in_timeline(event) and event.kind != "PolicyApplied"
+        event for event in facts.events if is_in_timeline(event) and event.kind != "PolicyApplied"
     ]
     cell_width = max((len(format_cell_name(event.site, event.window)) for event in rows), default=0)
     time_width = max((len(event.local) for event in rows), default=0)
@@ -105,7 +105,9 @@ def _render_timeline(facts: ReportFacts, width: int) -> Iterator[str]:
             f"{row.local:>{time_width}} "
             f" {format_cell_name(row.site, row.window):<{min(cell_width, 30)}}  "
         )
-        yield from wrap_lines(prefix + row.brief, width, subsequent_indent=" " * (len(prefix) + 2))
+        yield from wrap_lines(
+            prefix + row.short_text, width, subsequent_indent=" " * (len(prefix) + 2)
+        )
     if len(rows) > MAX_ROWS:
         yield f"... and {format_quantity(len(rows) - MAX_ROWS, 'more event')}, in report.html"
 
@@ -120,7 +122,7 @@ def _render_cells(facts: ReportFacts, width: int) -> Iterator[str]:
         prefix = f"{_name_cells(group, len(facts.stages))}: {first.stage}, {first.version}"
         yield from wrap_lines(f"{prefix}. {text}", width, subsequent_indent=INDENT)
         for other in _list_other_versions(group, facts):
-            line = f"{INDENT}{other.version}: {to_sentence(other.decides_next)}"
+            line = f"{INDENT}{other.version}: {to_sentence(other.next_step)}"
             yield from wrap_lines(line, width, subsequent_indent=INDENT * 2)
     if len(groups) > MAX_ROWS:
         more = sum(len(group) for group in groups[MAX_ROWS:])
@@ -138,7 +140,7 @@ def _list_other_versions(
         leading = group[0]
         (cell,) = (c for c in facts.stages if (c.site, c.window) == (leading.site, leading.window))
         others = list_other_versions(list_cell_evidence(facts, cell), leading)
-        yield from (row for row in others if row.closed)
+        yield from (row for row in others if row.closed_units)
 
 
 def _group_equal_cells(rows: Iterable[EvidenceFacts]) -> list[list[EvidenceFacts]]:
@@ -148,7 +150,7 @@ def _group_equal_cells(rows: Iterable[EvidenceFacts]) -> list[list[EvidenceFacts
     """
     groups: dict[tuple[str, ...], list[EvidenceFacts]] = {}
     for row in rows:
-        step = (row.decides_next,) if row.judged else ("", *sorted(row.missing_reasons))
+        step = (row.next_step,) if row.decided_units else ("", *sorted(row.missing_reasons))
         groups.setdefault((row.stage, row.version, *step), []).append(row)
     return list(groups.values())
 
@@ -159,7 +161,7 @@ def _describe_group_step(group: Sequence[EvidenceFacts]) -> str:
     for row in group:
         reasons.update(row.missing_reasons)
     if len(group) == 1 or not reasons:
-        return group[0].decides_next
+        return group[0].next_step
     gate_text = f"{group[0].gate.to}: " if group[0].gate else ""
     return f"{gate_text}{NO_COUNTED_DECISION}; {describe_uncounted(reasons)}"
 
@@ -175,7 +177,7 @@ def _name_cells(group: Sequence[EvidenceFacts], total: int) -> str:
 def _list_leading_evidence(facts: ReportFacts) -> Iterator[EvidenceFacts]:
     for cell in facts.stages:
         leading = find_leading_evidence(list_cell_evidence(facts, cell))
-        if leading is not None and leading.closed:
+        if leading is not None and leading.closed_units:
             yield leading
 
 
@@ -213,7 +215,7 @@ def _render_funnel(funnel: Funnel) -> Iterator[str]:
     for step in funnel.steps:
         if step.lost or step is funnel.steps[0]:
             lost = f"; {describe_uncounted(step.lost)}" if step.lost else ""
-            yield f"  {format_count(step.left)} {step.name}{lost}"
+            yield f"  {format_count(step.remaining)} {step.name}{lost}"
     if funnel.agreement.n:
         share = format_percent(funnel.agreement.rate)
         yield f"  {format_count(funnel.agreement.count)} agree ({share})"

@@ -80,7 +80,7 @@ class EventDescription:
         to: the stage that it leads to, or None.
         by: the user, or `policy` for the engine.
         text: description without time and cell.
-        brief: short description.
+        short_text: short description.
         simulated: whether its approvals were simulated.
     """
 
@@ -94,7 +94,7 @@ class EventDescription:
     to: str | None
     by: str
     text: str
-    brief: str
+    short_text: str
     simulated: bool
 
 
@@ -138,7 +138,7 @@ def describe_event(
         to=getattr(event, "to_stage", None) or None,
         by=event.by,
         text=_describe(event, describer),
-        brief=_describe_briefly(event, describer),
+        short_text=_describe_briefly(event, describer),
         simulated=describer.is_simulated
         and isinstance(event, Approved | Widened | TakenOver | Renewed),
     )

@@ -271,8 +271,8 @@ def _describe_next_step(evidence: "Sequence[EvidenceFacts]", acting_version: str
     """Describe the next step of the acting version, in shadow of the newest."""
     acting_evidence = [facts for facts in evidence if facts.version == acting_version]
     if acting_evidence:
-        return acting_evidence[0].decides_next
-    return evidence[-1].decides_next if evidence else NO_VERSION_YET
+        return acting_evidence[0].next_step
+    return evidence[-1].next_step if evidence else NO_VERSION_YET
 
 
 def build_cell_evidence(

@@ -197,8 +197,8 @@ def _build_row(
     row: Mapping[str, object], choices: Mapping[LabelKey, CleaningChoice]
 ) -> ListedDivergence:
     values = {name: row[name] for name in COLUMNS if not name.startswith("occurred")}
-    times = {"at": row["occurred_at"], "local": row["occurred_local"]}
-    divergence = Divergence(**values, **times, about=list_attributes(row))  # type: ignore[arg-type]
+    times = {"at": row["occurred_at"], "local_time": row["occurred_local"]}
+    divergence = Divergence(**values, **times, attributes=list_attributes(row))  # type: ignore[arg-type]
     return ListedDivergence(divergence, choices.get((divergence.case_key, divergence.lever)))
 
 

@@ -104,5 +104,5 @@ def build_gain(facts: "GainFacts") -> Gain:
         missing_reasons=facts.missing_reasons,
         more_is_better=facts.more_is_better,
         model=GainArm(facts.model_units, facts.model_missing, facts.model_mean),
-        people=GainArm(facts.people_units, facts.people_missing, facts.people_mean),
+        people=GainArm(facts.human_units, facts.human_missing, facts.human_mean),
     )

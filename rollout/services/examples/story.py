@@ -197,8 +197,8 @@ class ExampleStory:
         return [line for text in texts for line in wrap_text(f"{site} {window}: {text}", "  ")]
 
     def _describe_narrowing(self) -> Iterator[str]:
-        events = [event for event in self.facts.timeline if event.kind == NARROWED]
-        suspended = sum(event.kind == SUSPENDED for event in self.facts.timeline)
+        events = [event for event in self.facts.events if event.kind == NARROWED]
+        suspended = sum(event.kind == SUSPENDED for event in self.facts.events)
         also = f", suspended {format_quantity(suspended, 'time')}" if suspended else ""
         yield f"NARROWED automatically: {format_quantity(len(events), 'time')}{also}"
         for cell in dict.fromkeys((event.site or "", event.window or "") for event in events):
@@ -210,7 +210,7 @@ class ExampleStory:
         for event in events:
             hindsight = hindsights.get((event.site or "", event.window or "", event.at))
             if hindsight is None:
-                place = f"{event.site} {event.window}, {event.local}: {event.brief}"
+                place = f"{event.site} {event.window}, {event.local}: {event.short_text}"
                 yield from wrap_text(place, "  ")
             else:
                 yield from self._describe_narrowed_cell(hindsight)
@@ -218,16 +218,18 @@ class ExampleStory:
     def _describe_narrowed_cell(self, hindsight: Hindsight) -> Iterator[str]:
         timezone = self._get_timezone(hindsight.site)
         at = format_local_time(hindsight.narrowed_at, timezone)
-        step_text = f"{hindsight.version} {hindsight.came_from}{ARROW}{hindsight.to}"
+        step_text = f"{hindsight.version} {hindsight.from_stage}{ARROW}{hindsight.to_stage}"
         yield f"  {hindsight.site} {hindsight.window}, {at}: {step_text}"
         counted_text = describe_counted_records(hindsight.guard)
-        guard_text = f"guard {hindsight.guard}: {format_ratio(hindsight.shown)} {counted_text}"
+        guard_text = (
+            f"guard {hindsight.guard}: {format_ratio(hindsight.sampled_bad_records)} {counted_text}"
+        )
         yield from wrap_text(guard_text, "    ")
-        if hindsight.price.cases:
+        if hindsight.cost.cases:
             yield from wrap_text(self._describe_delay(hindsight, timezone), "    ")
-        if hindsight.price.cases and hindsight.price_if_seen and hindsight.seen_at is not None:
+        if hindsight.cost.cases and hindsight.cost_if_seen and hindsight.seen_at is not None:
             sooner_delay = describe_duration(hindsight.seen_at - hindsight.began_at)
-            wrong_count = hindsight.price_if_seen.wrong_action.count
+            wrong_count = hindsight.cost_if_seen.wrong_action.count
             yield from wrap_text(
                 f"with a human decision on every {self.example.case[0]}, the guard would have"
                 f" tripped after {sooner_delay} and {self._count_wrong(wrong_count)}; the"
@@ -236,10 +238,10 @@ class ExampleStory:
             )
 
     def _describe_delay(self, hindsight: Hindsight, timezone: str) -> str:
-        cost = hindsight.price
+        cost = hindsight.cost
         delay = describe_duration(hindsight.narrowed_at - hindsight.began_at)
         humans = self._describe_human_errors(
-            cost.people_wrong_action, cost.people_known, cost.cases
+            cost.human_wrong_action, cost.human_known_cases, cost.cases
         )
         return (
             f"the errors began about {format_local_time(hindsight.began_at, timezone)}; the guard"
@@ -269,11 +271,11 @@ class ExampleStory:
         if not later:
             return
         yield f"NEW VERSIONS, which also start in shadow: {', '.join(later)}"
-        for event in self.facts.timeline:
+        for event in self.facts.events:
             if event.version in later and event.kind in NEW_VERSION_EVENTS:
                 location = f"{event.site} {event.window}: " if event.site else ""
                 timezone_text = "" if event.site else f" ({self.facts.identity.timezone})"
-                yield f"  {event.local:>16}  {location}{event.brief}{timezone_text}"
+                yield f"  {event.local:>16}  {location}{event.short_text}{timezone_text}"
 
     def _describe_gains(self) -> Iterator[str]:
         if not self.facts.gains:
@@ -283,25 +285,29 @@ class ExampleStory:
             yield from wrap_text(describe_gain(gain), "  ")
 
     def _describe_price(self) -> Iterator[str]:
-        model_cost, example = self.facts.price, self.example
+        model_cost, example = self.facts.model_cost, self.example
         unaudited_count = format_count(model_cost.cases - model_cost.audited)
         yield (
             f"THE PRICE: the model decided {self._count_cases(model_cost.cases)} by itself,"
             f" {unaudited_count} of them unaudited"
         )
         humans = self._describe_human_errors(
-            model_cost.people_wrong_action, model_cost.people_known, model_cost.cases
+            model_cost.human_wrong_action, model_cost.human_known_cases, model_cost.cases
         )
-        if model_cost.known:
+        if model_cost.known_cases:
             wrong_text = f"{example.wrong}: {format_ratio(model_cost.wrong_action)}{humans}"
             yield from wrap_text(wrong_text, "  ")
-        outliers = [reviewer for reviewer in self.facts.people.reviewers if reviewer.stands_out]
+        outliers = [
+            reviewer
+            for reviewer in self.facts.reviewer_agreement.reviewers
+            if reviewer.clearly_below_in
+        ]
         if outliers and outliers[0].with_outcome.rate is not None:
             wrong_share = format_percent(1 - outliers[0].with_outcome.rate)
-            reviewer_count = f"{len(self.facts.people.reviewers)} {example.people[1]}"
+            reviewer_count = f"{len(self.facts.reviewer_agreement.reviewers)} {example.people[1]}"
             yield from wrap_text(
-                f"{len(outliers)} of {reviewer_count} stand out, {outliers[0].name} most: wrong in"
-                f" {wrong_share} of {example.case[1]}. Human errors count as disagreements, so"
+                f"{len(outliers)} of {reviewer_count} stand out, {outliers[0].reviewer} most: wrong"
+                f" in {wrong_share} of {example.case[1]}. Human errors count as disagreements, so"
                 " that site is widened later.",
                 "  ",
             )

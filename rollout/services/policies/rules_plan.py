@@ -282,7 +282,7 @@ def _describe_steps(
 
     evidence = build_cell_evidence(state, events, views, cells, at)
     return {
-        (cell, facts.version): facts.decides_next
+        (cell, facts.version): facts.next_step
         for cell, all_facts in evidence.items()
         for facts in all_facts
     }

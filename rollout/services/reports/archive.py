@@ -17,6 +17,7 @@ from rollout.core.errors import NotAllowedError, RefusalError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.record_events import ReportSealed
 from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.report_forms import translate_report
 from rollout.reports.figures.report_seal import find_pictured_cases, restore_report, restore_table
 from rollout.reports.figures.report_version import CASE_FIELDS, format_canonical
 from rollout.reports.inputs.divergences import unescape_cell
@@ -312,7 +313,7 @@ def parse_report_facts(body: Mapping[str, Any]) -> ReportFacts:
         OlderReportError: it lacks fields of this program version.
     """
     try:
-        return _FACTS_ADAPTER.validate_python(body)
+        return _FACTS_ADAPTER.validate_python(translate_report(body))
     except ValidationError as error:
         made_by = body.get("identity", {}).get("product", "an earlier program")
         raise OlderReportError(

@@ -15,6 +15,7 @@ from rollout.core.errors import StaleRevisionError
 from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.record_events import CasesErased, NameErased, ReportSealed
 from rollout.reports.figures.facts import SCHEMA, ReportFacts, compute_report_facts
+from rollout.reports.figures.report_forms import translate_report
 from rollout.reports.figures.report_seal import (
     SALT,
     SALT_BYTES,
@@ -25,6 +26,7 @@ from rollout.reports.figures.report_seal import (
 )
 from rollout.reports.figures.report_version import (
     MAX_CHANGES,
+    VERSION_SECTION,
     compare_versions,
     format_canonical,
 )
@@ -206,12 +208,12 @@ def _try_create_report(
     callbacks.on_step(STEPS[2], 2, len(STEPS))
     salt = secrets.token_hex(SALT_BYTES)
     edition = replace(
-        facts.edition,
+        facts.report_version,
         name=report_name,
         divergences_sha256=compute_table_seal({SALT: salt}, divergences_csv_bytes.decode()),
     )
     report = _build_report(
-        replace(facts, edition=edition),
+        replace(facts, report_version=edition),
         period,
         options.view,
         divergences_csv_bytes.decode(),
@@ -254,26 +256,27 @@ def _build_report(
     if last_report is not None:
         version = last_report[1].version + 1
         changed_figures = compare_versions(
-            _load_content(last_report[1]), leave_out_pictures(to_plain_values(facts))
+            translate_report(_load_content(last_report[1])),
+            leave_out_pictures(to_plain_values(facts)),
         )
         if not changed_figures and table == last_report[1].divergences:
             return None
         edition = replace(
-            facts.edition,
+            facts.report_version,
             version=version,
             changed=changed_figures[:MAX_CHANGES],
             more_changed=max(0, len(changed_figures) - MAX_CHANGES),
         )
-        facts = replace(facts, edition=edition)
+        facts = replace(facts, report_version=edition)
     content = leave_out_pictures(to_plain_values(facts))
     body = format_canonical({**content, SALT: salt})
     return StoredReport(
-        name=facts.edition.name,
+        name=facts.report_version.name,
         since=period.since,
         until=period.until,
         version=version,
-        state=facts.edition.state,
-        due=facts.edition.due,
+        state=facts.report_version.state,
+        due=facts.report_version.due,
         view=view,
         schema=SCHEMA,
         body=body,
@@ -338,5 +341,5 @@ def find_seal_faults(transaction: Transaction, rollout: Rollout) -> Iterator[str
 
 def _has_sealed_table(report: StoredReport) -> bool:
     values = json.loads(report.body)
-    sealed_hash = values["edition"]["divergences_sha256"]
+    sealed_hash = translate_report(values)[VERSION_SECTION]["divergences_sha256"]
     return bool(sealed_hash == compute_table_seal(values, report.divergences))

@@ -45,7 +45,7 @@ def test_the_reason_of_an_alarm_names_what_failed():
 )
 def test_a_chart_of_an_earlier_attempt_names_it(now, ending):
     path = EvidenceSeries(
-        condition="agreement at least 92 %", measure="agreement", at_least=True, line=0.92,
+        condition="agreement at least 92 %", measure="agreement", at_least=True, threshold=0.92,
         to="supervised", attempt=1, risk=0.05, at=(NOON, NOON + timedelta(hours=1)), n=(10, 20),
         estimate=(1.0, 1.0), bound=(0.5, 0.7),
     )  # fmt: skip
@@ -58,7 +58,7 @@ def test_a_chart_of_an_earlier_attempt_names_it(now, ending):
 def test_the_name_of_a_threshold_lies_over_no_line(bound):
     hours = range(200)
     path = EvidenceSeries(
-        condition="agreement at least 92 %", measure="agreement", at_least=True, line=0.92,
+        condition="agreement at least 92 %", measure="agreement", at_least=True, threshold=0.92,
         to="supervised", attempt=1, risk=0.05, at=tuple(NOON + timedelta(hours=n) for n in hours),
         n=tuple(range(1, 201)), estimate=(0.96,) * 200,
         bound=tuple(bound + 0.004 * math.sin(n / 9) for n in hours),
@@ -88,7 +88,7 @@ def list_points(steps):
 
 def test_a_chart_cuts_off_what_lies_outside_and_says_so():
     path = EvidenceSeries(
-        condition="agreement at least 92 %", measure="agreement", at_least=True, line=0.92,
+        condition="agreement at least 92 %", measure="agreement", at_least=True, threshold=0.92,
         to="supervised", attempt=1, risk=0.05, at=(NOON, NOON + timedelta(hours=1)), n=(10, 20),
         estimate=(1.0, 1.0), bound=(0.0, 0.93),
     )  # fmt: skip

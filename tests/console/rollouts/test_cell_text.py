@@ -48,13 +48,13 @@ from tests.factories import (
 )
 
 SHARE = {"condition": "agreement at least 95 %", "measure": "agreement", "label": None,
-         "lever": None, "line": 0.95, "at_least": True, "log_e": 0.0, "needed": 3.0,
-         "met": False, "below": 0.1}  # fmt: skip
+         "lever": None, "threshold": 0.95, "at_least": True, "log_e": 0.0, "log_e_needed": 3.0,
+         "met": False, "probability_below": 0.1}  # fmt: skip
 
 
 def share(agreed, n, bound, **more):
     """Return agreement against a line of 95 %."""
-    rest = {"further": None, "median": None, "ninety": None}
+    rest = dict.fromkeys(("records_needed_min", "records_needed_p50", "records_needed_p90"))
     counts = {"n": n, "counts": (agreed, n - agreed), "estimate": agreed / n if n else None}
     return ConditionFacts(**{**SHARE, **rest, **counts, "bound": bound, **more})
 
@@ -62,10 +62,11 @@ def share(agreed, n, bound, **more):
 def evidence(version="v1", cell=CREEK, *, conditions=(), lacks=(), to="supervised", **more):
     """Return evidence whose gate asks for some conditions."""
     gate = GateFacts(to, 0.05, not conditions, tuple(lacks), ("operator",), tuple(conditions))
-    given = {"closed": 120, "judged": 118, "missing": 2, "per_day": 14.0}
+    given = {"closed_units": 120, "decided_units": 118, "undecided_units": 2}
+    given |= {"decided_units_per_day": 14.0}
     of = {"site": cell.site, "window": cell.window, "version": version, "stage": "shadow"}
     stands = {"acting": False, "since": None, "attempt": 1, "attempt_since": None}
-    beside = {"gate": gate, "decides_next": "", "versions": 1, "attempts": 1, "path": ()}
+    beside = {"gate": gate, "next_step": "", "versions": 1, "attempts": 1, "path": ()}
     return EvidenceFacts(**{**of, **stands, **beside, **given, **more})
 
 
@@ -174,7 +175,7 @@ def test_an_approved_cell_of_a_portfolio_says_how_many_it_waits_for():
 
 
 def test_a_met_cell_of_a_portfolio_says_how_many_must_open_with_it():
-    facts = evidence(conditions=[share(130, 130, 0.95, met=True, log_e=4.8, needed=4.0)])
+    facts = evidence(conditions=[share(130, 130, 0.95, met=True, log_e=4.8, log_e_needed=4.0)])
     facts = replace(facts, gate=replace(facts.gate, met=True))
     tag, (line,) = says(ListDriver(), facts)
     assert tag == "Held: portfolio"
@@ -243,12 +244,14 @@ def test_too_few_says_how_many_more_and_how_long_that_takes():
 
 
 def test_without_a_pace_no_date_is_made_up():
-    _, (line,) = says(RolloutDriver(), evidence(lacks=["159 of 200 decided units"], per_day=None))
+    lacking = evidence(lacks=["159 of 200 decided units"], decided_units_per_day=None)
+    _, (line,) = says(RolloutDriver(), lacking)
     assert line == "Needs 41 more blind decisions (159 of 200)."
 
 
 def test_below_the_line_says_the_bound_and_the_ways_on():
-    facts = evidence(conditions=[share(300, 310, 0.94, further=41, median=76, ninety=234)])
+    needed = {"records_needed_min": 41, "records_needed_p50": 76, "records_needed_p90": 234}
+    facts = evidence(conditions=[share(300, 310, 0.94, **needed)])
     tag, (line,) = says(RolloutDriver(), facts)
     assert tag == "Held: below threshold"
     assert line.replace("\N{NO-BREAK SPACE}", " ") == (
@@ -258,7 +261,8 @@ def test_below_the_line_says_the_bound_and_the_ways_on():
 
 
 def test_not_on_course_gives_no_number_of_cases_that_would_do():
-    facts = evidence(conditions=[share(838, 939, 0.856, below=0.99, further=400)])
+    below = share(838, 939, 0.856, probability_below=0.99, records_needed_min=400)
+    facts = evidence(conditions=[below])
     tag, (line,) = says(RolloutDriver(), facts)
     assert tag == "Held: off course"
     assert line.replace("\N{NO-BREAK SPACE}", " ") == (
@@ -268,8 +272,8 @@ def test_not_on_course_gives_no_number_of_cases_that_would_do():
 
 
 def test_what_more_cases_can_mend_stands_before_what_they_cannot():
-    never = share(838, 939, 0.856, below=0.99, condition="recall of bear at least 95 %")
-    facts = evidence(conditions=[never, share(300, 310, 0.94, further=41)])
+    never = share(838, 939, 0.856, probability_below=0.99, condition="recall of bear at least 95 %")
+    facts = evidence(conditions=[never, share(300, 310, 0.94, records_needed_min=41)])
     tag, lines = says(RolloutDriver(), facts)
     assert tag == "Held: below threshold"
     assert [line.split()[0] for line in lines] == ["Agreement", "At"]
@@ -277,12 +281,12 @@ def test_what_more_cases_can_mend_stands_before_what_they_cannot():
 
 
 def test_early_and_right_so_far_is_no_bad_course():
-    facts = evidence(conditions=[share(12, 12, 0.7, below=0.6, further=62)])
+    facts = evidence(conditions=[share(12, 12, 0.7, probability_below=0.6, records_needed_min=62)])
     assert says(RolloutDriver(), facts)[0] == "Held: below threshold"
 
 
 def test_missing_verdicts_ask_for_reviewers():
-    tag, (line,) = says(RolloutDriver(), evidence(closed=120, missing=12))
+    tag, (line,) = says(RolloutDriver(), evidence(closed_units=120, undecided_units=12))
     assert tag == "Held: missing decisions"
     assert "12 of 120 cases have no decision (10.0" in line
     assert line.endswith("This needs reviewers, not time.")
@@ -434,7 +438,7 @@ def test_evidence_that_turned_leaves_no_eligible_cell():
     rollout = RolloutDriver()
     rollout.raised()
     rollout.tick({CREEK: TURNED})
-    assert says(rollout, evidence(conditions=[share(80, 120, 0.55, below=1.0)]))[0] == (
+    assert says(rollout, evidence(conditions=[share(80, 120, 0.55, probability_below=1.0)]))[0] == (
         "Held: off course"
     )
 

@@ -56,7 +56,7 @@ def test_the_present_estimate_gives_the_published_forecast(
     cell, at_least, mean, median, ninety, below
 ):
     said = forecast_gate(*cell, at_least=at_least, alpha=0.05)
-    assert said.chance_below == pytest.approx(below, abs=5e-5)
+    assert said.probability_below == pytest.approx(below, abs=5e-5)
     assert said.opening.mean == pytest.approx(mean, abs=0.05)
     assert (said.opening.median, said.opening.ninety) == (median, ninety)
 
@@ -64,7 +64,7 @@ def test_the_present_estimate_gives_the_published_forecast(
 @pytest.mark.parametrize("cell", [(0, 0), (10, 5), (47, 3)])
 def test_a_cell_not_on_course_gets_no_date(cell):
     said = forecast_gate(*cell, at_least=0.95, alpha=0.05)
-    assert said.chance_below > 0.5
+    assert said.probability_below > 0.5
     assert said.opening is None
     assert said.if_all_agree >= 74
 

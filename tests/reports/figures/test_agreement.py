@@ -165,10 +165,10 @@ def test_the_ceiling_of_numbers_is_within_their_tolerance(replay_of, case):
     blind = inputs.records.decisions.filter(pl.col("exposure") == "blind")
     x = blind.sort("case_key", "seat")["value:heat"].cast(float).to_numpy().reshape(-1, 2)
     close = np.abs(x[:, 0] - x[:, 1]) <= 1
-    assert (heat.people.pairs.count, heat.people.pairs.n) == (close.sum(), len(x))
-    assert heat.people.alpha.value < 1
+    assert (heat.reviewers.pairs.count, heat.reviewers.pairs.n) == (close.sum(), len(x))
+    assert heat.reviewers.alpha.value < 1
     assert (heat.with_model, heat.model_alpha) == (None, None)
-    assert (alarm.people.pairwise, alarm.with_model.pairwise) == (1.0, 1.0)
+    assert (alarm.reviewers.pairwise, alarm.with_model.pairwise) == (1.0, 1.0)
 
 
 def test_every_version_stands_beside_the_same_people(replay_of, case):
@@ -178,10 +178,10 @@ def test_every_version_stands_beside_the_same_people(replay_of, case):
              model={"v1": "bear", "v2": "no-bear"})
         for n in range(40)
     ]  # fmt: skip
-    first, second = compute_report_facts(replay_of(cases)).people.ceilings
+    first, second = compute_report_facts(replay_of(cases)).reviewer_agreement.ceilings
     assert (first.version, second.version) == ("v1", "v2")
-    assert first.people == second.people
-    assert first.people.pairwise == 0.75
+    assert first.reviewers == second.reviewers
+    assert first.reviewers.pairwise == 0.75
     assert (first.with_model.pairwise, second.with_model.pairwise) == (0.875, 0.125)
     assert (first.majority.count, first.majority.n) == (30, 30)  # the ten ties are left out
     assert second.majority.count == 0
@@ -217,7 +217,7 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
     )
     by_lever = {c.lever: c for c in found.ceilings}
     assert list(by_lever) == [one.id, "light", "*"]
-    assert by_lever["*"].people.pairwise == by_lever["light"].people.pairwise == 0.5
+    assert by_lever["*"].reviewers.pairwise == by_lever["light"].reviewers.pairwise == 0.5
     assert by_lever["*"].with_model.pairwise == 0.75
 
 
@@ -243,11 +243,11 @@ def anchored(case, count=4000, agreement=0.85, adopts=0.35, seed=5):
 def test_who_adopts_a_third_of_the_conflicts_is_found_out(replay_of, case):
     facts = compute_report_facts(replay_of(list(anchored(case))))
     (found,) = facts.anchoring
-    assert found.seen.rate > 0.885 > found.unseen.rate
+    assert found.assisted.rate > 0.885 > found.blind.rate
     assert found.change.low > 0
     assert found.change.per_100 == pytest.approx(5.25, abs=1.8)
     assert found.adopted.low < 0.35 < found.adopted.high
-    assert facts.agreements[0].assisted == found.seen
+    assert facts.agreements[0].assisted == found.assisted
 
 
 def test_people_who_are_not_swayed_are_not_accused(replay_of, case):
@@ -298,10 +298,10 @@ def test_versions_and_people_against_the_outcome(replay_of, case):
         *often(case, 9, "x", 86, human="bear", model={"v1": "bear"}),
     ]
     (found,) = compute_report_facts(replay_of(cases)).correctness
-    assert (found.against, found.known) == ("outcome", 86)
+    assert (found.reference, found.known_cases) == ("outcome", 86)
     assert (found.model.count, found.model.n) == (72, 86)
-    assert (found.people.count, found.people.n) == (64, 76)
-    assert (found.model_beside.count, found.model_beside.n) == (72, 76)
+    assert (found.human.count, found.human.n) == (64, 76)
+    assert (found.model_on_same_cases.count, found.model_on_same_cases.n) == (72, 76)
     assert (found.change.first_only, found.change.second_only, found.change.n) == (12, 4, 76)
     bear = next(row for row in found.labels if row.label == "bear")
     assert (bear.human, bear.model, bear.recall.rate) == (76, 82, 72 / 76)
@@ -330,8 +330,8 @@ def test_adjudications_stand_apart_and_move_nothing_else(replay_of, case):
     )
     assert before.correctness == ()
     (found,) = after.correctness
-    assert (found.against, found.known) == ("adjudicated", 10)
-    assert (found.model.count, found.people.count) == (8, 2)
+    assert (found.reference, found.known_cases) == ("adjudicated", 10)
+    assert (found.model.count, found.human.count) == (8, 2)
     assert after.agreements == before.agreements
     assert after.evidence == before.evidence
     assert after.anchoring == ()
@@ -368,14 +368,16 @@ def test_the_drawn_share_is_what_was_planned(held):
     assert (shadow.planned, shadow.drawn.rate, shadow.judged.rate) == (1, 1, 1)
     assert above.planned == pytest.approx(0.4 + 0.6 * 0.3)
     assert above.drawn.low < above.planned < above.drawn.high
-    assert not above.off_plan
-    assert above.outside == above.cases - above.drawn.count  # the history has verdicts on all
+    assert not above.differs_from_plan
+    assert (
+        above.unsampled_decisions == above.cases - above.drawn.count
+    )  # the history has verdicts on all
 
 
 def test_weights_tell_the_rate_of_all_cases_from_that_of_the_drawn(held):
     (found,) = compute_report_facts(held).audits.sampled
     agreeing = build_pairs(held.records, held.cases, held.policy).frame["agrees"].mean()
-    assert found.naive.rate > found.weighted.rate + 0.005
+    assert found.unweighted.rate > found.weighted.rate + 0.005
     assert found.weighted.low < agreeing < found.weighted.high
     assert found.weighted.rate == pytest.approx(agreeing, abs=0.02)
     assert found.weighted.effective < found.weighted.n
@@ -391,8 +393,8 @@ def test_a_draw_that_somebody_meddled_with_is_off_plan(held):
     rows = {
         r.stage: r for r in compute_audits(held, pairs, build_sampling_frame(held, few)).sampling
     }
-    assert rows["autonomous"].off_plan
-    assert not rows["shadow"].off_plan
+    assert rows["autonomous"].differs_from_plan
+    assert not rows["shadow"].differs_from_plan
 
 
 def test_a_share_of_next_to_nothing_is_no_audit(replay_of, case):
@@ -417,7 +419,7 @@ def test_cases_below_the_floor_always_go_to_people_and_weigh_as_one(replay_of, c
     assert above.filter(~unsure)["chance"].to_numpy() == pytest.approx(0.58)
     assert above.filter(unsure)["drawn"].all()
     (found,) = compute_report_facts(inputs).audits.sampled
-    assert found.naive.rate < found.weighted.rate - 0.01  # the unsure ones are read too often
+    assert found.unweighted.rate < found.weighted.rate - 0.01  # the unsure ones are read too often
 
 
 # The hold-out, and the baseline
@@ -428,11 +430,11 @@ def test_a_model_that_acts_otherwise_than_people_is_found_in_the_hold_out(held):
     assert (found.lever, found.stage, found.share, found.unanswered) == (
         "alarm", "autonomous", 0.4, 0,
     )  # fmt: skip
-    assert found.model_cases / (found.model_cases + found.people_cases) == pytest.approx(
+    assert found.model_cases / (found.model_cases + found.human_cases) == pytest.approx(
         0.6, abs=0.05
     )
     sound = found.actions[0]
-    assert (sound.action, sound.by_people) == ("sound", found.people_cases)
+    assert (sound.action, sound.by_human) == ("sound", found.human_cases)
     assert sound.change.high < 0
     assert found.log_e > np.log(1000)
 
@@ -488,19 +490,24 @@ def test_what_is_done_now_stands_against_the_baseline_cell_by_cell(replay_of, ca
         *vouched(case, "meadow", "day", sound_alarm=50, nothing=50),
     )
     found = compute_baseline_changes(replace(inputs, baselines=baselines))
-    assert [(c.who, c.site) for c in found] == [
+    assert [(c.side, c.site) for c in found] == [
         (HUMANS, None), (HUMANS, "creek"), (HUMANS, "meadow"),
         ("v1", None), ("v1", "creek"), ("v1", "meadow"),
     ]  # fmt: skip
     both, creek, meadow = found[:3]
-    assert (creek.then_n, creek.now_n, creek.vouched_by) == (1000, 60, ("root",))
+    assert (creek.baseline_n, creek.current_n, creek.vouched_by) == (1000, 60, ("root",))
     alarm = creek.actions[0]
-    assert (alarm.then, alarm.now, alarm.change.second, alarm.change.first) == (100, 30, 0.1, 0.5)
+    assert (alarm.baseline, alarm.current, alarm.change.second, alarm.change.first) == (
+        100,
+        30,
+        0.1,
+        0.5,
+    )
     assert alarm.change.low > 20
     assert creek.log_e > np.log(1000)
-    assert (meadow.now_n, meadow.log_e, meadow.actions[0].change.per_100) == (0, None, None)
+    assert (meadow.current_n, meadow.log_e, meadow.actions[0].change.per_100) == (0, None, None)
     assert both.actions[0].change.per_100 == pytest.approx(alarm.change.per_100)
-    assert (both.now_n, both.then_n) == (60, 1100)
+    assert (both.current_n, both.baseline_n) == (60, 1100)
 
 
 def test_cells_count_as_they_are_now_so_that_another_mix_is_no_change(replay_of, case):
@@ -516,10 +523,10 @@ def test_cells_count_as_they_are_now_so_that_another_mix_is_no_change(replay_of,
     creek = vouched(case, "creek", "day", sound_alarm=100, nothing=100)
     meadow = vouched(case, "meadow", "day", sound_alarm=80, nothing=720)
     found = compute_baseline_changes(replace(inputs, baselines=(*creek, *meadow)))
-    alarm = next(c for c in found if c.site is None and c.who == HUMANS).actions[0]
+    alarm = next(c for c in found if c.site is None and c.side == HUMANS).actions[0]
     assert alarm.change.low < 0 < alarm.change.high
     assert (alarm.change.first, alarm.change.second) == pytest.approx((0.42, 0.42))
-    assert (alarm.then / 1000, alarm.now / 50) == (0.18, 0.42)
+    assert (alarm.baseline / 1000, alarm.current / 50) == (0.18, 0.42)
 
 
 def test_a_baseline_in_one_span_hides_how_days_vary_and_has_no_interval(replay_of, case):
@@ -548,8 +555,8 @@ def test_what_was_done_is_a_side_of_its_own_where_it_was_told(replay_of, case):
     )
     baselines = tuple(vouched(case, "creek", "day", sound_alarm=10, nothing=90))
     found = compute_baseline_changes(replace(inputs, baselines=baselines, actions=done))
-    assert [c.who for c in found] == [HUMANS, ACTUAL, "v1"]
-    alarms = {c.who: c.actions[0].now for c in found}
+    assert [c.side for c in found] == [HUMANS, ACTUAL, "v1"]
+    alarms = {c.side: c.actions[0].current for c in found}
     assert alarms == {HUMANS: 20, ACTUAL: 0, "v1": 20}
 
 
@@ -564,12 +571,16 @@ def test_sets_stand_against_the_baseline_label_by_label(replay_of, case):
     texts = {"none": "(none of them)", "no-bear": "bear;no-bear"}
     baselines = [replace(row, action=texts.get(row.action, row.action)) for row in sets]
     found = compute_baseline_changes(replace(inputs, baselines=baselines))
-    humans, model = ({a.action: (a.then, a.now) for a in change.actions} for change in found)
+    humans, model = (
+        {a.action: (a.baseline, a.current) for a in change.actions} for change in found
+    )
     assert humans == {"bear": (50, 50), "no-bear": (20, 30), "(none of them)": (10, 0)}
     assert model == {"bear": (50, 0), "no-bear": (20, 0), "(none of them)": (10, 50)}
-    assert {(c.then_n, c.now_n, c.log_e, c.has_sets) for c in found} == {(60, 50, None, True)}
+    assert {(c.baseline_n, c.current_n, c.log_e, c.has_sets) for c in found} == {
+        (60, 50, None, True)
+    }
     assert found[0].actions[0].change.first == 1.0
 
 
 def test_a_replay_without_a_baseline_has_no_change_to_show(facts):
-    assert facts.baselines == ()
+    assert facts.baseline_changes == ()

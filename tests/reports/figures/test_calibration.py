@@ -107,7 +107,7 @@ def told(*cases, policy=BEARS):
     records = records_of(rows(*cases))
     pairs = build_pairs(records, NO_CASES, policy)
     return {
-        found.against: found
+        found.reference: found
         for found in compute_calibrations(
             pairs, records, build_case_frame(records, NO_CASES), policy
         )
@@ -125,7 +125,7 @@ def golden():
     policy = parse_policy(PLAIN.format(", ".join(LABELS), "agreement, at_least: 95%"))
     pairs = build_pairs(records, NO_CASES, policy)
     found = compute_calibrations(pairs, records, build_case_frame(records, NO_CASES), policy)
-    return {each.version: each for each in found if each.against == OUTCOMES}
+    return {each.version: each for each in found if each.reference == OUTCOMES}
 
 
 def _read(name):
@@ -136,7 +136,7 @@ def _read(name):
 def test_the_golden_calibration_of_four_models_comes_out(golden, version):
     error, confidence = GOLDEN[version]
     found = golden[version]
-    assert (found.n, found.without) == (10_000, 0)
+    assert (found.n, found.without_confidence) == (10_000, 0)
     assert found.ece == pytest.approx(error, abs=5e-7)
     assert found.mean_confidence == pytest.approx(confidence, abs=5e-7)
 
@@ -145,8 +145,8 @@ def test_the_best_model_could_decide_most_cases_within_the_line(golden):
     shares = {version: golden[version].proven.share for version in GOLDEN}
     assert max(shares, key=shares.get) == "densenet-bc-L190-k40"
     assert shares["densenet-bc-L190-k40"] == 1.0
-    assert all(golden[v].proven.at_most <= golden[v].line for v in GOLDEN)
-    assert all(golden[v].proven.share <= golden[v].at_line.share for v in GOLDEN)
+    assert all(golden[v].proven.at_most <= golden[v].largest_risk for v in GOLDEN)
+    assert all(golden[v].proven.share <= golden[v].at_threshold.share for v in GOLDEN)
 
 
 def test_the_last_bin_is_closed_and_the_others_are_open_above():
@@ -240,20 +240,20 @@ def test_without_outcomes_there_is_nothing_against_them():
 
 def test_without_confidences_that_is_said_and_nothing_is_zero():
     found = told(("bear", None, "bear"), ("fox", None, "bear"))[HUMANS]
-    assert (found.said, found.n, found.without) == (NO_CONFIDENCES, 0, 2)
+    assert (found.missing_data, found.n, found.without_confidence) == (NO_CONFIDENCES, 0, 2)
     assert (found.ece, found.mean_confidence, found.area, found.right.rate) == (None,) * 4
-    assert (found.bins, found.curve, found.at_line, found.proven) == ((), (), None, None)
+    assert (found.bins, found.curve, found.at_threshold, found.proven) == ((), (), None, None)
     assert draw_reliability_chart(found, prefix="x") is None
     assert draw_risk_chart(found, prefix="x") is None
 
 
 def test_without_pairs_that_is_said():
-    assert told(("bear", 0.9))[HUMANS].said == NO_PAIRS
+    assert told(("bear", 0.9))[HUMANS].missing_data == NO_PAIRS
 
 
 def test_some_missing_confidences_are_counted():
     found = told(("bear", None, "bear"), ("bear", 0.9, "bear"))[HUMANS]
-    assert (found.said, found.n, found.without) == ("", 1, 1)
+    assert (found.missing_data, found.n, found.without_confidence) == ("", 1, 1)
 
 
 def test_the_strictest_gate_gives_the_line():
@@ -264,12 +264,12 @@ def test_the_strictest_gate_gives_the_line():
         )
     )
     assert find_risk_threshold(cost_alone, Lever("alarm")) is None
-    assert told(("bear", 0.9, "bear"), policy=cost_alone)[HUMANS].at_line is None
+    assert told(("bear", 0.9, "bear"), policy=cost_alone)[HUMANS].at_threshold is None
 
 
 def test_few_cases_prove_nothing_however_right_they_are():
     found = told(*[("bear", 0.9, "bear")] * 20)[HUMANS]
-    assert (found.at_line.share, found.proven) == (1.0, None)
+    assert (found.at_threshold.share, found.proven) == (1.0, None)
 
 
 def test_the_charts_say_what_they_show():

@@ -61,13 +61,13 @@ def test_agreement_is_said_before_and_after(replay_of):
     (one,) = cleaned(replay_of, CHOICES).headlines
     assert (one.before.count, one.before.n) == (12, 20)
     assert (one.after.count, one.after.n) == (12, 19)  # one more, one fewer, one left out
-    assert (one.relabelled, one.dropped, one.kept, one.to_model) == (2, 1, 1, 1)
+    assert (one.relabelled, one.dropped, one.kept, one.relabelled_to_model) == (2, 1, 1, 1)
     assert one.after.method.startswith("Clopper–Pearson")
 
 
 def test_where_nobody_chose_nothing_is_said(replay_of):
     assert cleaned(replay_of, ()).headlines == ()
-    assert not cleaned(replay_of, ()).known
+    assert not cleaned(replay_of, ()).has_choices
     assert cleaned(replay_of, (choice("gone", DROP),)).headlines == ()
 
 
@@ -78,8 +78,8 @@ def test_choices_change_no_figure_but_their_own(replay_of):
         compute_report_facts(replace(inputs, choices=CHOICES)),
     )
     assert after.cleaning != before.cleaning
-    assert after.feedback != before.feedback  # whose labels the training rows have
-    same = {"cleaning": before.cleaning, "feedback": before.feedback}
+    assert after.feedback_loops != before.feedback_loops  # whose labels the training rows have
+    same = {"cleaning": before.cleaning, "feedback_loops": before.feedback_loops}
     assert replace(after, **same) == before
     page = render_html_report(after)
     assert "After (not evidence)" in page

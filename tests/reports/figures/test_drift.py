@@ -46,7 +46,7 @@ def with_attribute(inputs, name, values):
 
 
 def of(inputs, name):
-    return next(d for d in compute_drift(inputs).found if d.name == name)
+    return next(d for d in compute_drift(inputs).changes if d.name == name)
 
 
 def days():
@@ -56,14 +56,14 @@ def days():
 def test_an_attribute_that_changes_is_named_with_what_moved(quiet):
     values = np.where((days() >= 21) & (np.arange(DAYS * A_DAY) % 2 == 0), "new", "old")
     found = compute_drift(with_attribute(quiet, "form", values))
-    first = found.found[0]
-    assert (first.site, first.thing, first.name, first.measure) == (
+    first = found.changes[0]
+    assert (first.site, first.feature, first.name, first.measure) == (
         "creek", "attribute", "form", TOTAL_VARIATION,
     )  # fmt: skip
     assert first.differs
     assert first.distance == pytest.approx(0.5)
-    assert first.words == "new: 0\u00a0% → 50.0\u00a0%"
-    assert [d.name for d in found.found if d.differs] == ["form"]
+    assert first.summary == "new: 0\u00a0% → 50.0\u00a0%"
+    assert [d.name for d in found.changes if d.differs] == ["form"]
 
 
 def test_both_spans_are_whole_weeks_of_the_sites_calendar(quiet):
@@ -78,7 +78,9 @@ def test_what_stays_the_same_is_never_named(quiet):
     named = 0
     for _ in range(25):
         values = generator.choice(["a", "b", "c"], DAYS * A_DAY)
-        named += any(d.differs for d in compute_drift(with_attribute(quiet, "lens", values)).found)
+        named += any(
+            d.differs for d in compute_drift(with_attribute(quiet, "lens", values)).changes
+        )
     assert named <= 4  # 1.25 are expected at most
 
 
@@ -120,7 +122,7 @@ def test_chance_deals_out_whole_days(quiet):
     ],
 )
 def test_each_further_name_has_more_room_until_the_first_that_fails(quiet, chances, named):
-    any_one = compute_drift(quiet).found[0]
+    any_one = compute_drift(quiet).changes[0]
     marked = mark_significant([replace(any_one, p=p, differs=False) for p in chances])
     assert tuple(each.differs for each in marked) == named
 
@@ -131,7 +133,7 @@ def test_numbers_are_compared_in_their_order(quiet):
     found = of(with_attribute(quiet, "depth", [f"{v:.4f}" for v in values]), "depth")
     assert (found.measure, found.differs) == (KOLMOGOROV_SMIRNOV, True)
     assert found.distance == pytest.approx(0.68, abs=0.08)
-    assert found.words.startswith("mean 10 → 12")
+    assert found.summary.startswith("mean 10 → 12")
 
 
 def test_the_distances_are_those_by_hand():
@@ -144,18 +146,18 @@ def test_the_distances_are_those_by_hand():
 def test_names_of_cases_are_not_compared_and_that_is_said(quiet):
     found = compute_drift(with_attribute(quiet, "file", (f"f{n}.jpg" for n in range(DAYS * A_DAY))))
     assert found.left_out == ("file: 504 different values name cases, not kinds",)
-    assert all(d.name != "file" for d in found.found)
+    assert all(d.name != "file" for d in found.changes)
 
 
 def test_a_pictures_address_is_no_attribute(quiet):
     values = np.where(days() >= 21, "bear-2.png", "bear-1.png")
     drift = compute_drift(with_attribute(quiet, "media", values))
-    assert "media" not in {item.name for item in drift.found}
-    assert not any(item.attribute == "media" for item in drift.unseen)
+    assert "media" not in {item.name for item in drift.changes}
+    assert not any(item.attribute == "media" for item in drift.new_values)
 
 
 def test_people_and_versions_are_compared_with_their_start(quiet):
-    things = {(d.thing, d.name, d.version) for d in compute_drift(quiet).found}
+    things = {(d.feature, d.name, d.version) for d in compute_drift(quiet).changes}
     assert things == {("human label", "alarm", None), ("model's answer", "alarm", "v1")}
 
 
@@ -163,8 +165,8 @@ def test_a_version_that_loses_its_confidence_is_named(quiet):
     shares = np.where(days() < 25, 0.9, 0.7) + np.arange(DAYS * A_DAY) % 7 / 100
     own = quiet.records.predictions.sort("case_key").with_columns(confidence=pl.Series(shares))
     found = compute_drift(replace(quiet, records=replace(quiet.records, predictions=own)))
-    (changed,) = [d for d in found.found if d.differs]
-    assert (changed.thing, changed.version, changed.words) == (
+    (changed,) = [d for d in found.changes if d.differs]
+    assert (changed.feature, changed.version, changed.summary) == (
         "confidence",
         "v1",
         "mean 0.93 → 0.73",
@@ -176,9 +178,9 @@ def test_too_few_days_are_not_compared(replay_of, case):
     few = [case(f"c{n}", case("x").at + timedelta(days=n), human="bear", model={"v1": "bear"})
            for n in range(7)]  # fmt: skip
     found = compute_drift(replay_of(few))
-    assert (found.compared, found.found) == (0, ())
-    assert found.said == "nothing was compared: no site has two spans of at least 4 days"
-    assert draw_drift_chart(found.found, prefix="x") is None
+    assert (found.compared, found.changes) == (0, ())
+    assert found.summary == "nothing was compared: no site has two spans of at least 4 days"
+    assert draw_drift_chart(found.changes, prefix="x") is None
 
 
 @pytest.mark.parametrize(
@@ -199,10 +201,10 @@ def test_spans_are_as_long_as_the_days_allow(days, spans):
 def test_a_value_that_came_after_shadow_is_listed_with_its_first_case(quiet):
     left = find_shadow_exits(quiet)["creek"]
     values = np.where(days() >= 30, "snow", "grass")
-    (unseen,) = compute_drift(with_attribute(quiet, "ground", values)).unseen
+    (unseen,) = compute_drift(with_attribute(quiet, "ground", values)).new_values
     assert (unseen.value, unseen.count, unseen.first_case) == ("snow", 12 * A_DAY, "c360")
-    assert left < unseen.at
-    assert unseen.words.startswith("ground snow at creek: 144 of ")
+    assert left < unseen.first_seen_at
+    assert unseen.summary.startswith("ground snow at creek: 144 of ")
 
 
 def test_no_value_is_new_where_the_report_has_no_case_from_shadow(quiet):
@@ -211,28 +213,28 @@ def test_no_value_is_new_where_the_report_has_no_case_from_shadow(quiet):
     cases = told.records.cases.filter((pl.col("site") != "creek") | (pl.col("occurred_at") >= left))
     later = replace(told, records=replace(told.records, cases=cases))
     assert 0 < len(later.records.cases) < len(told.records.cases)
-    assert compute_drift(later).unseen == ()
+    assert compute_drift(later).new_values == ()
 
 
 def test_a_value_of_the_shadow_is_not_new(quiet):
     values = np.where((days() == 0) | (days() >= 30), "snow", "grass")
-    assert compute_drift(with_attribute(quiet, "ground", values)).unseen == ()
+    assert compute_drift(with_attribute(quiet, "ground", values)).new_values == ()
 
 
 def test_where_no_site_left_shadow_nothing_can_be_new(quiet):
     shadow = replace(quiet, events=())
     found = compute_drift(with_attribute(shadow, "ground", np.where(days() >= 30, "snow", "grass")))
-    assert (found.left_shadow, found.unseen) == ((), ())
+    assert (found.left_shadow, found.new_values) == ((), ())
 
 
 def test_more_comparisons_ask_for_more(quiet):
     found = compute_drift(with_attribute(quiet, "form", np.where(days() < 21, "a", "b")))
-    assert found.found[0].p == pytest.approx(1 / (1 + PERMUTATIONS))
-    assert found.said.startswith(f"{found.compared} comparisons: ")
+    assert found.changes[0].p == pytest.approx(1 / (1 + PERMUTATIONS))
+    assert found.summary.startswith(f"{found.compared} comparisons: ")
 
 
 def test_the_chart_shows_the_farthest(quiet):
-    found = compute_drift(with_attribute(quiet, "form", np.where(days() < 21, "a", "b"))).found
+    found = compute_drift(with_attribute(quiet, "form", np.where(days() < 21, "a", "b"))).changes
     assert isinstance(found[0], Drift)
     assert "creek, form is farthest" in draw_drift_chart(found, prefix="drift")
 
@@ -251,5 +253,5 @@ def test_the_sites_of_a_feature_are_compared_without_a_frame_each(quiet):
 def test_of_equal_changes_the_first_value_that_occurs_is_named(quiet, late, named):
     spans = ["bc"] * 14 + ["aa"] * 14 + [late] * 14
     values = [values[n % 2] for values in spans for n in range(A_DAY)]
-    words = of(with_attribute(quiet, "lens", values), "lens").words
+    words = of(with_attribute(quiet, "lens", values), "lens").summary
     assert words.replace("\xa0", " ") == named

@@ -102,10 +102,10 @@ def shown(replay_of, case):
 @pytest.mark.simulation
 def test_a_baseline_of_sets_says_that_a_case_counts_at_each_label(shown):
     facts, _ = shown
-    of_sets = tuple(replace(change, has_sets=True) for change in facts.baselines)
+    of_sets = tuple(replace(change, has_sets=True) for change in facts.baseline_changes)
     pages = [
         plain(render_html_report(part, "engineer"))
-        for part in (facts, replace(facts, baselines=of_sets))
+        for part in (facts, replace(facts, baseline_changes=of_sets))
     ]
     found = ["A case counts at each label of its set" in page for page in pages]
     assert found == [False, True]
@@ -113,13 +113,13 @@ def test_a_baseline_of_sets_says_that_a_case_counts_at_each_label(shown):
 
 def test_the_ceiling_stands_beside_the_model(shown):
     facts, page = shown
-    (ceiling,) = facts.people.ceilings
+    (ceiling,) = facts.reviewer_agreement.ceilings
     rows = page.of("The human ceiling")
     (caption,) = [text for text in page.tables if text.startswith("The human ceiling")]
     assert f"on the {ceiling.with_model.cases} of them that v1 answered" in caption
     assert "more than they agree" not in caption
     row = rows["Agreement, cases weighted equally"]
-    assert row[1] == f"{100 * ceiling.people.pairwise:.0f} %" == "100 %"
+    assert row[1] == f"{100 * ceiling.reviewers.pairwise:.0f} %" == "100 %"
     assert row[3] == f"{100 * ceiling.with_model.pairwise:.1f} %"
     assert rows["Krippendorff's alpha"][1] == "1.000"
     assert rows["Krippendorff's alpha"][2] == "no data"

@@ -54,13 +54,13 @@ def test_every_chart_stands_beside_a_table_of_the_same(page):
 
 def test_a_slice_is_told_with_counts_interval_rest_and_whose_fault_it_is(bare):
     found = DivergentSlice(
-        names=(("scanner", "worn"),), name="scanner worn at creek · day", words="",
+        names=(("scanner", "worn"),), name="scanner worn at creek · day", summary="",
         n=120, differ=41, share=41 / 120, low=0.258, high=0.434, method="exact",
-        elsewhere=0.03, at_least=0.17, p=1e-9, also=("person ana",), model_right=2,
-        people_right=30, follows="cases",
+        elsewhere=0.03, at_least=0.17, p=1e-9, same_units_as=("person ana",), model_right=2,
+        human_right=30, wrong_side="cases",
     )  # fmt: skip
     (search,) = bare.slice_searches
-    text = section(replace(bare, slice_searches=(replace(search, found=(found,)),)), "v1: slices")
+    text = section(replace(bare, slice_searches=(replace(search, slices=(found,)),)), "v1: slices")
     assert "scanner worn at creek · day nearly the same units: person ana" in text
     assert "34.2 % 41 of 120 units 25.8 % to 43.4 % 3.0 % 17.0 in 100 under 1 in 1,000,000" in text
     assert "model in 2, humans in 30 the model is wrong there" in text
@@ -68,16 +68,16 @@ def test_a_slice_is_told_with_counts_interval_rest_and_whose_fault_it_is(bare):
 
 def test_no_slice_is_said_in_words(bare):
     (search,) = bare.slice_searches
-    none = section(replace(bare, slice_searches=(replace(search, found=()),)), "v1: slices")
+    none = section(replace(bare, slice_searches=(replace(search, slices=()),)), "v1: slices")
     assert "No slice stands out" in none
-    empty = replace(search, n=0, differ=0, found=())
+    empty = replace(search, n=0, differ=0, slices=())
     nothing = section(replace(bare, slice_searches=(empty,)), "v1: slices")
     assert "no data: no blind decision" in nothing
 
 
 def test_missing_confidences_are_said_and_no_figure_is_shown(bare):
     people, *_ = bare.calibrations
-    mute = replace(people, said=NO_CONFIDENCES, n=0, bins=(), curve=(), ece=None)
+    mute = replace(people, missing_data=NO_CONFIDENCES, n=0, bins=(), curve=(), ece=None)
     text = section(replace(bare, calibrations=(mute,)), "v1 against humans")
     assert f"no data: {NO_CONFIDENCES}" in text
     assert "calibration error" not in text
@@ -86,12 +86,12 @@ def test_missing_confidences_are_said_and_no_figure_is_shown(bare):
 def test_what_changed_stands_open_and_the_rest_is_folded(bare):
     days = bare.identity.first.date()
     changed = Drift(
-        site="creek", thing="attribute", name="form", version=None, measure="total variation",
+        site="creek", feature="attribute", name="form", version=None, measure="total variation",
         distance=0.5, by_chance=0.1, p=0.0002, differs=True, first=(days, days), last=(days, days),
-        n_first=66, n_last=60, words="new: 0 % → 50 %",
+        n_first=66, n_last=60, summary="new: 0 % → 50 %",
     )  # fmt: skip
-    drifts = replace(bare.drifts, found=(changed, replace(changed, name="sky", differs=False)))
-    page = render_html_report(replace(bare, drifts=drifts), view="engineer")
+    drifts = replace(bare.drift, changes=(changed, replace(changed, name="sky", differs=False)))
+    page = render_html_report(replace(bare, drift=drifts), view="engineer")
     inside = page[page.index("<summary>1 comparison") : page.index("Values never seen in shadow")]
     assert "creek, sky" in inside
     assert "creek, form" not in inside

@@ -82,10 +82,10 @@ def test_no_data_is_not_zero(replay_of, case):
     (figures,) = facts.agreements
     assert figures.assisted.rate is None
     assert figures.labels[0].recall.rate == 1.0
-    assert facts.price.wrong.rate is None
-    assert facts.price.people_wrong is None
+    assert facts.model_cost.wrong.rate is None
+    assert facts.model_cost.human_wrong is None
     assert facts.divergences.outcome_known is None
-    assert facts.people.reviewers[0].with_outcome.rate is None
+    assert facts.reviewer_agreement.reviewers[0].with_outcome.rate is None
 
 
 def test_assisted_verdicts_never_enter_evidence(replay_of, case):
@@ -103,7 +103,7 @@ def test_assisted_verdicts_never_enter_evidence(replay_of, case):
     (figures,) = facts.agreements
     assert (figures.agreement.n, figures.agreement.rate) == (100, 0.85)
     assert (figures.assisted.n, figures.assisted.rate) == (100, 0.9)
-    assert facts.evidence[0].judged + facts.evidence[1].judged == 100
+    assert facts.evidence[0].decided_units + facts.evidence[1].decided_units == 100
     assert facts.funnels[0].steps[-1].lost == {ONLY_ASSISTED: 100}
 
 
@@ -123,7 +123,7 @@ def test_every_step_of_the_funnel_loses_what_its_reasons_say(told):
     _, facts = told
     for funnel in facts.funnels:
         for before, after in zip(funnel.steps, funnel.steps[1:], strict=False):
-            assert before.left - after.left == sum(after.lost.values())
+            assert before.remaining - after.remaining == sum(after.lost.values())
 
 
 def test_the_funnel_ends_with_the_units_that_the_engine_counted(told):
@@ -137,7 +137,7 @@ def test_the_funnel_ends_with_the_units_that_the_engine_counted(told):
                 rows = rows.select(kinds.is_whole_unit[rows.unit_class] & view._find_reviewed(rows))
                 seen += len(rows)
                 decided += int((~kinds.is_missing[rows.unit_class]).sum())
-        assert [step.left for step in funnel.steps[-2:]] == [seen, decided]
+        assert [step.remaining for step in funnel.steps[-2:]] == [seen, decided]
     assert any(funnel.steps[-2].lost == {NOT_DRAWN: 162} for funnel in facts.funnels)
 
 
@@ -208,8 +208,8 @@ def test_people_who_differ_make_no_single_label(replay_of, case):
     facts = compute_report_facts(replay_of(cases))
     (figures,) = facts.agreements
     assert (figures.agreement.n, figures.unjudged) == (1, 1)
-    (ceiling,) = facts.people.ceilings
-    assert (ceiling.people.cases, ceiling.people.pairwise) == (2, 0.5)
+    (ceiling,) = facts.reviewer_agreement.ceilings
+    assert (ceiling.reviewers.cases, ceiling.reviewers.pairwise) == (2, 0.5)
     assert ceiling.model.rate == 0.75
 
 
@@ -220,7 +220,7 @@ def test_slices_are_by_the_hour_as_written_even_without_a_time(replay_of, case):
     (figures,) = facts.agreements
     assert {s.name: s.agreement.n for s in figures.by_day_night} == {"day": 1, "night": 1}
     assert facts.funnels[0].steps[1].lost == {"no time": 1}
-    assert facts.evidence[0].judged == 1
+    assert facts.evidence[0].decided_units == 1
 
 
 def test_a_careless_person_stands_out_among_others_in_the_same_cell(replay_of, case):
@@ -232,9 +232,9 @@ def test_a_careless_person_stands_out_among_others_in_the_same_cell(replay_of, c
         )
         for n in range(900)
     ]  # fmt: skip
-    first, *others = compute_report_facts(replay_of(cases)).people.reviewers
-    assert (first.name, first.stands_out) == ("bo", ("outcome", "model"))
-    assert [other.stands_out for other in others] == [(), ()]
+    first, *others = compute_report_facts(replay_of(cases)).reviewer_agreement.reviewers
+    assert (first.reviewer, first.clearly_below_in) == ("bo", ("outcome", "model"))
+    assert [other.clearly_below_in for other in others] == [(), ()]
 
 
 def test_a_single_error_among_flawless_people_makes_nobody_stand_out(replay_of, case):
@@ -246,9 +246,9 @@ def test_a_single_error_among_flawless_people_makes_nobody_stand_out(replay_of, 
         )
         for n in range(900)
     ]  # fmt: skip
-    reviewers = compute_report_facts(replay_of(cases)).people.reviewers
+    reviewers = compute_report_facts(replay_of(cases)).reviewer_agreement.reviewers
     assert sorted(reviewer.with_outcome.count for reviewer in reviewers) == [299, 300, 300]
-    assert [reviewer.stands_out for reviewer in reviewers] == [(), (), ()]
+    assert [reviewer.clearly_below_in for reviewer in reviewers] == [(), (), ()]
 
 
 def test_an_outlier_is_listed_only_with_a_share_below_the_others():
@@ -279,7 +279,10 @@ def test_who_reads_the_hard_cell_does_not_stand_out(replay_of, case):
         )
         for n in range(840)
     ]
-    assert all(r.stands_out == () for r in compute_report_facts(replay_of(cases)).people.reviewers)
+    assert all(
+        r.clearly_below_in == ()
+        for r in compute_report_facts(replay_of(cases)).reviewer_agreement.reviewers
+    )
 
 
 def test_divergences_stand_by_cost_and_then_by_confidence(told):

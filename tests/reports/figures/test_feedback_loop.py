@@ -48,9 +48,9 @@ def fed(replay_of, cases, **more):
 
 def test_a_loop_is_told_with_what_to_do(replay_of):
     one = fed(replay_of, stream(loop=True))
-    assert one.feeds
-    assert one.log_e_known >= REQUIRED_LOG_E
-    rows, loop, example, advice = one.says
+    assert one.is_shown
+    assert one.log_e_outcomes >= REQUIRED_LOG_E
+    rows, loop, example, advice = one.summary
     assert "training rows" in rows
     assert loop.startswith("Feedback loop")
     assert "At creek, bear became known in" in example
@@ -59,10 +59,10 @@ def test_a_loop_is_told_with_what_to_do(replay_of):
 
 def test_the_same_stream_without_the_loop_is_not_told(replay_of):
     one = fed(replay_of, stream(loop=False))
-    assert not one.feeds
-    assert one.log_e_known < REQUIRED_LOG_E
-    assert one.says[1].startswith("No sign of a loop in")
-    (gap,) = [known.difference for known in one.known]
+    assert not one.is_shown
+    assert one.log_e_outcomes < REQUIRED_LOG_E
+    assert one.summary[1].startswith("No sign of a loop in")
+    (gap,) = [known.difference for known in one.outcomes]
     assert gap.low < 0 < gap.high
     assert gap.method.startswith("Agresti–Caffo")
 
@@ -70,7 +70,7 @@ def test_the_same_stream_without_the_loop_is_not_told(replay_of):
 def test_that_the_model_acts_otherwise_is_no_loop_by_itself(replay_of):
     one = fed(replay_of, stream(loop=False))
     assert one.log_e_actions >= REQUIRED_LOG_E
-    assert not one.feeds
+    assert not one.is_shown
 
 
 def test_the_share_that_the_model_had_a_hand_in_is_counted(replay_of):
@@ -83,8 +83,8 @@ def test_the_share_that_the_model_had_a_hand_in_is_counted(replay_of):
         Case("lost", NOON + HOUR, model={"v1": "bear"}),
     ]  # fmt: skip
     one = fed(replay_of, told)
-    assert (one.fed.count, one.fed.n) == (2, 4)
-    assert one.by_hand.count == 1
+    assert (one.model_label_share.count, one.model_label_share.n) == (2, 4)
+    assert one.outcome_label_share.count == 1
     assert {s.source: s.rows for s in one.sources if s.rows} == {
         "blind": 1,
         "assisted": 2,
@@ -96,13 +96,13 @@ def test_the_share_that_the_model_had_a_hand_in_is_counted(replay_of):
         CleaningChoice(key="told", choice=DROP, **named),
     )
     cleaned = fed(replay_of, told, choices=choices)
-    assert (cleaned.fed.count, cleaned.fed.n) == (2, 3)
+    assert (cleaned.model_label_share.count, cleaned.model_label_share.n) == (2, 3)
 
 
 def test_a_model_that_had_a_hand_in_nothing_feeds_nothing(replay_of, told):
     (one,) = compute_feedback(told[0])
-    assert (one.held, one.with_model, one.log_e_known) == (0, 0, None)
-    assert one.says[-1] == (
+    assert (one.holdout_units, one.model_units, one.log_e_outcomes) == (0, 0, None)
+    assert one.summary[-1] == (
         "The model has influenced no case so far, so no feedback loop is possible yet."
     )
 
@@ -110,24 +110,24 @@ def test_a_model_that_had_a_hand_in_nothing_feeds_nothing(replay_of, told):
 def test_without_a_hold_out_nobody_can_see_a_loop(replay_of):
     told = [replace(case, exposure="assisted") for case in stream(loop=True, cases=50)]
     one = fed(replay_of, told)
-    assert not one.feeds
-    assert one.log_e_known is None
-    assert "No hold-out" in one.says[1]
+    assert not one.is_shown
+    assert one.log_e_outcomes is None
+    assert "No hold-out" in one.summary[1]
 
 
 def test_a_hold_out_that_somebody_chose_proves_nothing(replay_of):
     one = fed(replay_of, stream(loop=True, held=0.2))
-    assert one.as_drawn is False
-    assert (one.log_e_known, one.feeds) == (None, False)
-    assert "differs from its plan" in one.says[1]
-    assert "instead of 50 %" in one.says[1]
+    assert one.has_planned_size is False
+    assert (one.log_e_outcomes, one.is_shown) == (None, False)
+    assert "differs from its plan" in one.summary[1]
+    assert "instead of 50 %" in one.summary[1]
 
 
 def test_without_outcomes_no_loop_can_be_seen(replay_of):
     told = [replace(case, outcome=None) for case in stream(loop=True, cases=200)]
     one = fed(replay_of, told)
-    assert one.log_e_known is None
-    assert "No outcomes" in one.says[1]
+    assert one.log_e_outcomes is None
+    assert "No outcomes" in one.summary[1]
 
 
 def test_of_numbers_only_whether_one_becomes_known_is_compared(replay_of):
@@ -138,9 +138,9 @@ def test_of_numbers_only_whether_one_becomes_known_is_compared(replay_of):
     ]
     lost = [replace(c, outcome=None) if c.exposure == "blind" else c for c in told]
     (one,) = compute_feedback(replay_of(lost, policy))
-    assert one.feeds
+    assert one.is_shown
     assert one.log_e_actions is None
-    assert [known.label for known in one.known] == ["a number"]
+    assert [known.label for known in one.outcomes] == ["a number"]
 
 
 def test_the_hold_out_begins_after_the_first_assisted_case_of_its_cell(replay_of):
@@ -166,9 +166,9 @@ def test_a_service_says_which_units_were_held_out(told):
     assert 0.3 < by_share[0.5] < 0.7
     assert by_share[0.0] == 0
     (one,) = compute_feedback(inputs)
-    assert one.with_model == found.height - found["held"].sum()
-    assert one.without == found.filter(pl.col("share") == 0).height
-    assert f"{one.without} units were on a stage without a hold-out" in one.says[-1]
+    assert one.model_units == found.height - found["held"].sum()
+    assert one.untested_units == found.filter(pl.col("share") == 0).height
+    assert f"{one.untested_units} units were on a stage without a hold-out" in one.summary[-1]
 
 
 @pytest.mark.parametrize("loop", [True, False])
@@ -179,7 +179,7 @@ def test_facts_of_every_view_hold_it(replay_of, loop):
 
     facts = compute_report_facts(replay_of(stream(loop=loop, cases=600)))
     page = render_html_report(facts)
-    assert ("feedback loop</span>" in page) == loop == facts.feedback[0].feeds
+    assert ("feedback loop</span>" in page) == loop == facts.feedback_loops[0].is_shown
     assert "A replay has no choices to relabel, drop or keep" in page
     said = " ".join(render_text_report(facts, 80).split())
     assert ("v1, alarm: Feedback loop:" in said) == loop

@@ -91,7 +91,7 @@ def test_few_answers_bound_the_slowest_from_below_alone():
 
 def test_without_times_there_is_no_quantile():
     (found,) = answers(("creek", None, 1, "bear", None))
-    assert (found.asked, found.timed, found.quantiles) == (1, 0, ())
+    assert (found.predictions, found.timed, found.quantiles) == (1, 0, ())
 
 
 def test_an_answer_is_late_after_the_policys_time_and_not_on_it():
@@ -120,7 +120,7 @@ def test_a_failed_answer_is_counted_by_its_error_and_is_not_late():
 
 def test_sites_follow_the_whole_in_the_policys_order():
     found = answers(("meadow", 9, 1, "bear", None), ("creek", 3, 1, "bear", None))
-    assert [(f.site, f.asked) for f in found] == [(None, 2), ("creek", 1), ("meadow", 1)]
+    assert [(f.site, f.predictions) for f in found] == [(None, 2), ("creek", 1), ("meadow", 1)]
     assert [f.quantiles[0].value for f in found] == [3.0, 3.0, 9.0]
 
 

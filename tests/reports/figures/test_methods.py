@@ -113,20 +113,20 @@ def test_each_way_is_over_the_same_cases(floor_facts):
     thresholds = [("plain threshold", "0.6"), ("plain threshold", "0.9")]
     assert kinds == [("floors", ""), ("whole cell", ""), *thresholds]
     for row in floor_facts.methods:
-        assert row.human_decisions + row.price.cases - row.price.audited == 2 * CASES
+        assert row.human_decisions + row.model_cost.cases - row.model_cost.audited == 2 * CASES
 
 
 def test_with_floors_the_model_decides_what_its_floors_let_through(files, floor_facts):
     row = get_method(floor_facts, "floors")
     decided, wrong = count_model_letters(files)
-    assert (row.price.cases, row.price.wrong_action.count) == (decided, wrong)
+    assert (row.model_cost.cases, row.model_cost.wrong_action.count) == (decided, wrong)
     assert decided > 500
-    assert 0.4 * decided < row.price.audited < 0.6 * decided
+    assert 0.4 * decided < row.model_cost.audited < 0.6 * decided
 
 
 def test_the_whole_cell_stays_closed_where_unsure_letters_spoil_it(floor_facts):
     row = get_method(floor_facts, "whole cell")
-    assert (row.price.cases, row.human_decisions) == (0, 2 * CASES)
+    assert (row.model_cost.cases, row.human_decisions) == (0, 2 * CASES)
 
 
 @pytest.mark.parametrize("floor", [0.6, 0.9])
@@ -134,9 +134,9 @@ def test_a_plain_threshold_takes_the_newest_versions_sure_answers(floor_facts, f
     row = get_method(floor_facts, "plain threshold", str(floor))
     old = [letter for letter in list_letters() if letter[2] < NEW_FROM and letter[3] >= floor]
     new = 2 * (CASES - NEW_FROM)  # v2 is sure of each letter, and wrong in each
-    assert row.price.cases == len(old) + new
-    assert row.price.wrong_action.count == sum(not letter[4] for letter in old) + new
-    assert row.price.audited == 0
+    assert row.model_cost.cases == len(old) + new
+    assert row.model_cost.wrong_action.count == sum(not letter[4] for letter in old) + new
+    assert row.model_cost.audited == 0
 
 
 def test_a_policy_without_several_floors_is_compared_with_nothing(files):
@@ -151,8 +151,8 @@ def test_terminal_and_page_have_the_ways(floor_facts):
     text = " ".join(render_text_report(floor_facts).split())
     row = get_method(floor_facts, "floors")
     assert (
-        f"With a gate for each confidence floor the model decides {row.price.cases:,} cases,"
-        f" {row.price.wrong_action.count:,} wrongly; {row.human_decisions:,} human decisions."
+        f"With a gate for each confidence floor the model decides {row.model_cost.cases:,} cases,"
+        f" {row.model_cost.wrong_action.count:,} wrongly; {row.human_decisions:,} human decisions."
     ) in text
     assert "With one gate for the whole cell the model decides 0 cases; 3,200 human" in text
     page = render_html_report(floor_facts)
@@ -171,7 +171,7 @@ def test_a_cell_that_no_floor_opens_says_how_its_bands_agree(files, floor_facts)
     for floor, row in zip(list_floors(files.policy.evidence), evidence.floors, strict=True):
         letters = [x for x in list_letters() if x[1] == "oporto" and x[3] >= floor]
         agree = sum(x[4] for x in letters)
-        assert (row.reached.count, row.reached.n, row.missing) == (agree, len(letters), 0)
+        assert (row.reached.count, row.reached.n, row.undecided_units) == (agree, len(letters), 0)
         assert f"{agree / len(letters):.1%} of {len(letters):,}".replace("%", NO_BREAK) in line
     assert "The version's confidence says little there: even cases of confidence 0.9" in line
     assert f"agreement falls from 80.0{NO_BREAK} to 66.5{NO_BREAK} at 0.9" in line
@@ -187,7 +187,7 @@ def test_the_command_replays_with_one_gate_too(files):
     assert done.exit_code == 0, done.output
     methods = json.loads(done.stdout)["methods"]
     assert [row["kind"] for row in methods[:2]] == ["floors", "whole cell"]
-    assert methods[1]["price"]["cases"] == 0 < methods[0]["price"]["cases"]
+    assert methods[1]["model_cost"]["cases"] == 0 < methods[0]["model_cost"]["cases"]
 
 
 WAVE_POLICY = """
@@ -225,9 +225,11 @@ def test_a_gate_over_waves_is_compared_with_each_cell_by_itself(files, tmp_path)
     facts = compute_report_facts(inputs)
     assert [row.kind for row in facts.methods] == ["wave", "whole cell"]
     together, alone = facts.methods
-    assert together.price.cases > 1.5 * alone.price.cases > 0  # Lisbon reaches 62.5 % by itself
+    assert (
+        together.model_cost.cases > 1.5 * alone.model_cost.cases > 0
+    )  # Lisbon reaches 62.5 % by itself
     for row in facts.methods:
-        assert row.human_decisions + row.price.cases - row.price.audited == 2 * CASES
+        assert row.human_decisions + row.model_cost.cases - row.model_cost.audited == 2 * CASES
     text = " ".join(render_text_report(facts).split())
     assert "With a gate for the cells of each wave together the model decides" in text
     page = render_html_report(facts)
@@ -263,9 +265,13 @@ def test_a_portfolio_is_compared_with_each_cell_at_its_own_risk(files, tmp_path)
         ("whole cell", (0.025,)),
     ]
     for row, replayed in zip(facts.methods, (listed, alone), strict=True):
-        assert (row.price.cases, row.price.wrong_action.count) == count_model_letters(replayed)
-        assert row.human_decisions + row.price.cases - row.price.audited == 2 * CASES
-    assert 0 < facts.methods[0].price.cases < facts.methods[1].price.cases  # Faro has no cases
+        assert (row.model_cost.cases, row.model_cost.wrong_action.count) == count_model_letters(
+            replayed
+        )
+        assert row.human_decisions + row.model_cost.cases - row.model_cost.audited == 2 * CASES
+    assert (
+        0 < facts.methods[0].model_cost.cases < facts.methods[1].model_cost.cases
+    )  # Faro has no cases
     share = f"2.5{NO_BREAK}"
     names = (
         f"portfolio of cells with a false share of {share}",

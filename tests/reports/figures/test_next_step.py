@@ -73,10 +73,11 @@ def test_another_year_is_said_and_a_zone_of_no_letters_by_its_hours(says, bears)
 
 def share(measure="agreement", agreed=0, n=0, **more):
     """Return a share's condition with a threshold of 80 %."""
-    rest = {"label": None, "lever": None, "log_e": 0.0, "needed": 3.0, "bound": 0.5}
-    outlook = {"met": False, "further": None, "below": 0.1, "median": None, "ninety": None}
+    rest = {"label": None, "lever": None, "log_e": 0.0, "log_e_needed": 3.0, "bound": 0.5}
+    outlook = {"met": False, "records_needed_min": None, "probability_below": 0.1}
+    outlook |= {"records_needed_p50": None, "records_needed_p90": None}
     counts = {"n": n, "counts": (agreed, n - agreed), "estimate": agreed / n if n else None}
-    of = {"condition": f"{measure} at least 80 %", "measure": measure, "line": 0.8}
+    of = {"condition": f"{measure} at least 80 %", "measure": measure, "threshold": 0.8}
     return ConditionFacts(**{**rest, **outlook, **counts, **of, "at_least": True, **more})
 
 
@@ -103,7 +104,7 @@ def test_cells_without_a_counted_decision_show_reasons_and_never_a_share(says):
 
 
 def test_a_forecast_is_rounded_and_in_days_at_the_present_rate(says):
-    on_course = share(agreed=95, n=100, median=9194, ninety=19889)
+    on_course = share(agreed=95, n=100, records_needed_p50=9194, records_needed_p90=19889)
     text = says(BEGUN, progress=progress(on_course, closed=100, per_day=102.0))
     assert text == (
         "supervised: agreement at least 80 %: 95 of 100 (95.0\xa0%), about 9,200 more decisions,"
@@ -112,25 +113,27 @@ def test_a_forecast_is_rounded_and_in_days_at_the_present_rate(says):
 
 
 def test_a_rare_label_takes_as_many_more_days_as_it_is_rarer(says):
-    rare = share("recall of bear", agreed=9, n=10, median=20)
+    rare = share("recall of bear", agreed=9, n=10, records_needed_p50=20)
     text = says(BEGUN, progress=progress(rare, closed=100, per_day=10.0))
     assert text.endswith("about 20 more decisions, 20 days at the present rate")
 
 
 def test_no_date_is_given_for_planted_cases_which_come_as_users_plant_them(says):
-    planted = share("recall of bear of planted cases", agreed=9, n=10, median=20, is_planted=True)
+    planted = share(
+        "recall of bear of planted cases", agreed=9, n=10, records_needed_p50=20, is_planted=True
+    )
     text = says(BEGUN, progress=progress(planted, closed=100, per_day=10.0))
     assert text.endswith("about 20 more decisions")
 
 
 def test_without_a_rate_no_date_is_given(says):
-    text = says(BEGUN, progress=progress(share(agreed=1, n=1, further=16), closed=1))
+    text = says(BEGUN, progress=progress(share(agreed=1, n=1, records_needed_min=16), closed=1))
     assert text.endswith("at least 16 more decisions, if the model is right in all")
 
 
 def test_minimums_of_a_later_span_than_the_shares_say_so(says):
     lacks = ("0 of 1000 decided units", "0 of 7 days", "70 of 1000 units have no decision, x")
-    condition = share(agreed=10, n=1000, below=0.9)
+    condition = share(agreed=10, n=1000, probability_below=0.9)
     text = says(
         BEGUN,
         progress=progress(

@@ -71,9 +71,9 @@ def test_outcomes_count_as_right_within_the_tolerance(facts_of):
     )
     found = facts.divergences
     assert (found.count, found.outcome_known) == (3, 3)
-    assert (found.people_right, found.model_right) == (1, 1)
+    assert (found.human_right, found.model_right) == (1, 1)
     (correct,) = facts.correctness
-    assert (correct.model.count, correct.people.count, correct.known) == (1, 1, 4)
+    assert (correct.model.count, correct.human.count, correct.known_cases) == (1, 1, 4)
 
 
 def test_reviewers_within_the_tolerance_give_one_number(facts_of):
@@ -86,7 +86,7 @@ def test_reviewers_within_the_tolerance_give_one_number(facts_of):
     )
     (agreement,) = facts.agreements
     assert (agreement.agreement.n, agreement.unjudged, agreement.agreement.count) == (2, 1, 2)
-    (ceiling,) = facts.people.ceilings
+    (ceiling,) = facts.reviewer_agreement.ceilings
     assert (ceiling.majority.count, ceiling.majority.n) == (3, 3)
     assert (ceiling.majority_outcome.count, ceiling.majority_outcome.n) == (1, 2)
 
@@ -110,7 +110,7 @@ def test_reviewers_of_numbers_are_compared_across_numbers(facts_of):
         for n in range(240)
     ]
     (search,) = facts_of(rows).slice_searches
-    assert ("person", "bo") in [name for found in search.found for name in found.names]
+    assert ("person", "bo") in [name for found in search.slices for name in found.names]
 
 
 # How far numbers differ
@@ -122,7 +122,7 @@ def test_figures_of_numbers_are_those_of_their_pairs(facts_of):
     model = (human * generator.normal(1.02, 0.05, 150)).round(2)
     rows = [(str(x), str(y), None) for x, y in zip(human, model, strict=True)]
     broken = [("100", None, None), ("100", "501", None), ("900", "100", None)]
-    (found,) = facts_of(rows + broken).numbers
+    (found,) = facts_of(rows + broken).number_agreements
     gaps = model - human
     assert (found.unit, found.tolerance, found.failed, found.outside) == ("EUR", "5 %", 1, 2)
     close = np.abs(gaps) <= 0.05 * human
@@ -145,7 +145,7 @@ def test_figures_of_numbers_are_those_of_their_pairs(facts_of):
 
 def test_mean_cost_is_the_sum_of_its_bands(facts_of):
     rows = [("100", str(y), None) for y in (79, 94, 89, 100, 104, 111, 151)] + [("100", None, None)]
-    (found,) = facts_of(rows * 4).numbers
+    (found,) = facts_of(rows * 4).number_agreements
     bands = {band.name: (band.cost, band.share.count) for band in found.bands}
     assert bands == {
         "within the tolerance (5 %)": (0, 8),
@@ -184,7 +184,7 @@ def test_the_page_draws_numbers_and_names_no_kappa(facts_of):
 
 
 def test_without_numbers_there_is_no_data_and_no_chart(facts_of):
-    (found,) = facts_of([("100", None, None)]).numbers
+    (found,) = facts_of([("100", None, None)]).number_agreements
     assert (found.failed, found.points, found.differences.bias.value) == (1, (), None)
     assert draw_scatter_chart(found, prefix="a") is draw_difference_chart(found, prefix="b") is None
     assert "no data" in render_html_report(facts_of([("100", None, None)]), "engineer")

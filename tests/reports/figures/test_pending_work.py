@@ -12,7 +12,7 @@ HOUR = timedelta(hours=1)
 def test_a_replay_has_no_desk_and_says_so(told):
     inputs, _ = told
     desk = compute_pending_work(inputs)
-    assert (desk.live, desk.heard, desk.oldest) == (False, (), None)
+    assert (desk.live, desk.site_activities, desk.oldest) == (False, (), None)
 
 
 def test_what_waits_is_added_over_sites_and_the_longest_silent_stand_first(told):
@@ -31,5 +31,7 @@ def test_what_waits_is_added_over_sites_and_the_longest_silent_stand_first(told)
     desk = compute_pending_work(live)
     assert (desk.live, desk.open, desk.overdue, desk.expiring) == (True, 5, 1, 1)
     assert desk.oldest == at - 5 * HOUR
-    assert desk.heard[-1] == SiteActivity(sites[0], at - HOUR)
-    assert [heard.last for heard in desk.heard[:-1]] == [None] * (len(sites) - 1)
+    assert desk.site_activities[-1] == SiteActivity(sites[0], at - HOUR)
+    assert [heard.last_activity_at for heard in desk.site_activities[:-1]] == [None] * (
+        len(sites) - 1
+    )

@@ -223,7 +223,7 @@ def test_alpha_of_sets_is_that_of_nltk_and_krippendorffs_package():
         level_of_measurement=lambda v1, v2, **_: distances[v1.astype(int), v2.astype(int)],
     )
     assert found.alpha.value == pytest.approx(theirs, abs=1e-12)
-    assert (found.pairs.count, found.pairs.n, found.cases, found.verdicts) == (4, 36, 12, 36)
+    assert (found.pairs.count, found.pairs.n, found.cases, found.decisions) == (4, 36, 12, 36)
     assert (found.ac1, found.fleiss) == (None, None)
 
 

@@ -86,11 +86,15 @@ def test_a_page_names_the_folder_of_the_example_that_was_replayed(facts):
 
 def test_a_finding_of_a_reviewer_names_whom_the_reviewer_agrees_less_with(facts):
     """Seen: "agrees less than the other reviewers" over a figure of agreement with the model."""
-    reviewer = replace(facts.people.reviewers[0], stands_out=("model",))
-    people = replace(facts.people, reviewers=(reviewer, *facts.people.reviewers[1:]))
+    reviewer = replace(facts.reviewer_agreement.reviewers[0], clearly_below_in=("model",))
+    people = replace(
+        facts.reviewer_agreement, reviewers=(reviewer, *facts.reviewer_agreement.reviewers[1:])
+    )
     (found,) = [
         item
-        for item in rank_findings(replace(facts, people=people, evidence=()), "engineer")
+        for item in rank_findings(
+            replace(facts, reviewer_agreement=people, evidence=()), "engineer"
+        )
         if item.tag == "Reviewer"
     ]
-    assert found.title == f"{reviewer.name} agrees less with the model than others do"
+    assert found.title == f"{reviewer.reviewer} agrees less with the model than others do"

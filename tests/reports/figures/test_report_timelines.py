@@ -11,7 +11,7 @@ from rollout.reports.text.event_kinds import CELL_KINDS
 def test_cells_with_events_have_a_timeline_in_the_policys_order(told):
     _, facts = told
     drawn = [(timeline.site, timeline.window) for timeline in facts.cell_timelines]
-    moved = {(e.site, e.window) for e in facts.timeline if e.kind in CELL_KINDS and e.site}
+    moved = {(e.site, e.window) for e in facts.events if e.kind in CELL_KINDS and e.site}
     assert drawn
     assert drawn == [(c.site, c.window) for c in facts.stages if (c.site, c.window) in moved]
 
@@ -26,7 +26,7 @@ def test_a_timeline_ends_with_the_figures_of_the_evidence(told):
                 continue
             paths = [path for path in evidence.path if path.measure == timeline.measure]
             points = versions[evidence.version].points
-            assert sum(point.judged for point in points) >= evidence.judged
+            assert sum(point.judged for point in points) >= evidence.decided_units
             bounds = [point.bound for point in points if point.bound is not None]
             if paths and bounds:
                 assert abs(bounds[-1] - paths[-1].bound[-1]) < 1e-6

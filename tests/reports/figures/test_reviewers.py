@@ -49,7 +49,7 @@ def health(history, policy=POLICY, placed=NOBODY, last=999):
 
 
 def person(found, name):
-    return next(one for one in found.people if one.name == name)
+    return next(one for one in found.reviewers if one.reviewer == name)
 
 
 def judged(*rows):
@@ -84,7 +84,7 @@ def test_the_interval_of_a_median_covers_it_in_at_least_95_of_100(n):
 def test_five_times_are_too_few_for_an_interval_and_none_is_no_data():
     five = compute_median_time([1.0, 2.0, 3.0, 4.0, 5.0])
     assert (five.seconds, five.low, five.method) == (3.0, None, FEW_METHOD)
-    nobody = person(health(judged(("ana", "bear"))), "ana").spent
+    nobody = person(health(judged(("ana", "bear"))), "ana").decision_time
     assert (nobody.n, nobody.seconds, nobody.method) == (0, None, "no data")
 
 
@@ -92,22 +92,26 @@ def test_who_hurries_far_more_often_than_the_others_stands_out():
     rows = [(("ana", "bo", "cy")[n % 3], ("bear", "fox")[n % 2]) for n in range(300)]
     quick = [1.0 if n % 3 == 2 and n % 2 else 10.0 for n in range(300)]
     found = health(timed(judged(*rows), quick))
-    assert found.floor == 2.0
+    assert found.hasty_below == 2.0
     assert (person(found, "cy").hasty.count, person(found, "cy").hasty.n) == (50, 100)
-    assert {one.name: one.signs for one in found.people} == {"cy": ("hasty",), "ana": (), "bo": ()}
-    assert found.people[0].name == "cy"
+    assert {one.reviewer: one.warnings for one in found.reviewers} == {
+        "cy": ("hasty",),
+        "ana": (),
+        "bo": (),
+    }
+    assert found.reviewers[0].reviewer == "cy"
 
 
 def test_a_single_quick_answer_makes_nobody_stand_out():
     rows = [(("ana", "bo", "cy")[n % 3], ("bear", "fox")[n % 2]) for n in range(300)]
     found = health(timed(judged(*rows), [1.0 if n == 151 else 10.0 for n in range(300)]))
     assert person(found, "bo").hasty.count == 1
-    assert [one.signs for one in found.people] == [(), (), ()]
+    assert [one.warnings for one in found.reviewers] == [(), (), ()]
 
 
 def test_a_verdict_before_its_beginning_says_nothing():
     found = health(timed(judged(("ana", "bear"), ("ana", "fox")), [-5.0, 8.0]))
-    assert person(found, "ana").spent.n == 1
+    assert person(found, "ana").decision_time.n == 1
 
 
 # Runs
@@ -122,17 +126,20 @@ def test_who_answers_the_same_again_and_again_stands_out_among_those_who_look():
     said = draws(rng, 600)
     rows = [(("ana", "bo", "cy")[n % 3], "none" if n % 3 == 2 else said[n]) for n in range(600)]
     found = health(judged(*rows))
-    assert (person(found, "cy").run.longest, person(found, "cy").run.label) == (200, "none")
-    assert person(found, "cy").run.chance < 1e-20
-    assert [one.signs for one in found.people] == [("same answer",), (), ()]
+    assert (person(found, "cy").answer_run.longest, person(found, "cy").answer_run.label) == (
+        200,
+        "none",
+    )
+    assert person(found, "cy").answer_run.chance < 1e-20
+    assert [one.warnings for one in found.reviewers] == [("same answer",), (), ()]
 
 
 def test_where_there_is_mostly_nothing_to_see_a_long_run_is_no_sign():
     rng = np.random.default_rng(2)
     said = rng.choice(["bear", "none"], 600, p=[0.01, 0.99]).tolist()
     found = health(judged(*((("ana", "bo", "cy")[n % 3], said[n]) for n in range(600))))
-    assert max(one.run.longest for one in found.people) >= 30
-    assert all(one.signs == () for one in found.people)
+    assert max(one.answer_run.longest for one in found.reviewers) >= 30
+    assert all(one.warnings == () for one in found.reviewers)
 
 
 @pytest.mark.simulation
@@ -141,12 +148,12 @@ def test_among_people_who_answer_alike_hardly_ever_anybody_stands_out():
     for _ in range(40):
         said = draws(rng, 240)
         found = health(judged(*((f"p{n % 4}", said[n]) for n in range(240))))
-        named += any("same answer" in one.signs for one in found.people)
+        named += any("same answer" in one.warnings for one in found.reviewers)
     assert named <= 4
 
 
 def test_a_single_reader_is_compared_with_nobody():
-    run = person(health(judged(*[("ana", "bear")] * 30)), "ana").run
+    run = person(health(judged(*[("ana", "bear")] * 30)), "ana").answer_run
     assert (run.longest, run.chance, run.method) == (30, None, NO_OTHER_REVIEWERS)
 
 
@@ -163,7 +170,7 @@ def test_a_burst_is_one_answer_in_a_run():
     history = judged(*[("ana", "bear")] * 20, ("bo", "fox"))
     burst = history.cases.with_columns(episode=pl.lit("e"))
     by_episode = evidence(POLICY, unit="episode")
-    assert person(health(replace(history, cases=burst), by_episode), "ana").run.answers == 1
+    assert person(health(replace(history, cases=burst), by_episode), "ana").answer_run.answers == 1
 
 
 @pytest.mark.parametrize(("p", "length"), [(0.5, 9), (0.9, 60), (0.99, 550)])
@@ -191,10 +198,13 @@ def test_known_cases_are_counted_by_who_got_them_right():
     history = replace(records(cases(*((f"k{n}", 0) for n in range(40)))), gold_decisions=known)
     found = health(history)
     assert found.known_cases == 40
-    assert (person(found, "ana").known.count, person(found, "ana").known.n) == (40, 40)
-    assert (person(found, "bo").known.count, person(found, "bo").signs) == (10, ("known cases",))
-    assert person(found, "bo").spent.seconds == 9.0
-    assert "cy" not in {one.name for one in found.people}
+    assert (person(found, "ana").gold_cases.count, person(found, "ana").gold_cases.n) == (40, 40)
+    assert (person(found, "bo").gold_cases.count, person(found, "bo").warnings) == (
+        10,
+        ("known cases",),
+    )
+    assert person(found, "bo").decision_time.seconds == 9.0
+    assert "cy" not in {one.reviewer for one in found.reviewers}
 
 
 def test_adjudications_by_somebody_else_are_compared_with_blind_verdicts():
@@ -206,7 +216,9 @@ def test_adjudications_by_somebody_else_are_compared_with_blind_verdicts():
         ("b", "fox", {"reviewer": "ana", "exposure": "revealed"}),
     ]
     found = health(records(cases(("a", 0), ("b", 1)), decision_rows=decisions(*rows)))
-    assert {one.name: (one.settled.count, one.settled.n) for one in found.people} == {
+    assert {
+        one.reviewer: (one.adjudicated.count, one.adjudicated.n) for one in found.reviewers
+    } == {
         "ana": (1, 1),
         "bo": (0, 1),
         "cy": (0, 0),
@@ -248,12 +260,12 @@ def twice(bo, days=3):
 def test_who_fails_the_policys_line_is_named_with_what_is_left_out():
     found = health(twice("fox"), evidence(POLICY, min_reviewer_agreement=0.8))
     bo = person(found, "bo")
-    assert (bo.relied.checks.count, bo.relied.checks.n) == (0, 60)
-    assert bo.relied.failing_since == hour(24)
-    assert bo.relied.left_out == 40
-    assert bo.relied.at_most < 0.1
-    assert "checks" in bo.signs
-    assert [one.relied.left_out for one in found.people] == [40, 0, 0]
+    assert (bo.reliability.checks.count, bo.reliability.checks.n) == (0, 60)
+    assert bo.reliability.failing_since == hour(24)
+    assert bo.reliability.left_out == 40
+    assert bo.reliability.at_most < 0.1
+    assert "checks" in bo.warnings
+    assert [one.reliability.left_out for one in found.reviewers] == [40, 0, 0]
 
 
 def test_a_report_of_a_part_says_what_held_in_it_and_knows_of_checks_before():
@@ -264,16 +276,18 @@ def test_a_report_of_a_part_says_what_held_in_it_and_knows_of_checks_before():
     part = replace(whole, cases=whole.cases.filter(second), reliability=people)
     mine = whole.decisions.join(part.cases, on="case_key", how="semi")
     bo = person(health(replace(part, decisions=mine), policy, last=47), "bo")
-    assert (bo.relied.checks.n, bo.relied.left_out) == (40, 20)
+    assert (bo.reliability.checks.n, bo.reliability.left_out) == (40, 20)
     early = person(health(whole, policy, last=23), "bo")
-    assert (early.relied.checks.n, early.relied.failing_since) == (20, hour(24))
+    assert (early.reliability.checks.n, early.reliability.failing_since) == (20, hour(24))
 
 
 def test_without_a_line_checks_are_told_and_nobody_is_left_out():
     found = health(twice("fox"))
-    assert found.asked is None
-    assert {one.relied.checks.n for one in found.people} == {60}
-    assert {(one.relied.left_out, one.relied.failing_since) for one in found.people} == {(0, None)}
+    assert found.required_agreement is None
+    assert {one.reliability.checks.n for one in found.reviewers} == {60}
+    assert {
+        (one.reliability.left_out, one.reliability.failing_since) for one in found.reviewers
+    } == {(0, None)}
 
 
 def test_pages_say_who_is_left_out_and_what_is_not_known(replay_of, case, bears):
@@ -290,6 +304,8 @@ def test_pages_say_who_is_left_out_and_what_is_not_known(replay_of, case, bears)
     assert "Decisions of 1 reviewer were excluded from evidence" in page
     assert "The records don't say when reviews began" in page
     assert "No gold case has a decision: files contain none" in page
-    ana = [one for one in facts.health.people if one.name == "ana"]
-    calm = render_html_report(replace(facts, health=replace(facts.health, people=tuple(ana))))
+    ana = [one for one in facts.review_quality.reviewers if one.reviewer == "ana"]
+    calm = render_html_report(
+        replace(facts, review_quality=replace(facts.review_quality, reviewers=tuple(ana)))
+    )
     assert "no decision is excluded from evidence" in calm

@@ -98,7 +98,7 @@ def _typed(frame, schema):
 
 def found_in(records, placed, policy=POLICY):
     (search,) = compute_slice_searches(records, build_case_frame(records, placed), policy)
-    return search.found
+    return search.slices
 
 
 def luck(seed, n=4000, rate=0.02):
@@ -123,24 +123,24 @@ def searches(mail):
 
 @pytest.mark.slow
 def test_what_was_planted_in_the_mail_room_is_named_first(searches):
-    first = [found.names for found in searches["v1"].found[:3]]
+    first = [found.names for found in searches["v1"].slices[:3]]
     assert first == [(("form", "new"),), (("scanner", "worn"),), (("person", "hob-2"),)]
-    form, scanner, person = searches["v1"].found[:3]
-    assert form.words.startswith("form new at lisbon · day: ")
-    assert scanner.words.startswith("scanner worn at halifax · night: ")
-    assert person.words.startswith("reviewer hob-2 at hobart: ")
-    assert (form.follows, scanner.follows, person.follows) == ("cases", "cases", "person")
+    form, scanner, person = searches["v1"].slices[:3]
+    assert form.summary.startswith("form new at lisbon · day: ")
+    assert scanner.summary.startswith("scanner worn at halifax · night: ")
+    assert person.summary.startswith("reviewer hob-2 at hobart: ")
+    assert (form.wrong_side, scanner.wrong_side, person.wrong_side) == ("cases", "cases", "person")
 
 
 def test_a_version_that_reads_the_new_form_is_not_blamed_for_it(searches):
-    places = [f.names for f in searches["v2"].found if f.names[0][0] != LABEL_KIND]
+    places = [f.names for f in searches["v2"].slices if f.names[0][0] != LABEL_KIND]
     assert places == [(("scanner", "worn"),)]
 
 
 def test_without_attributes_the_cells_are_named(mail):
     policy = replace(mail.policy, slices=())
     (first, *_) = compute_slice_searches(mail.records, mail.case_facts, policy)
-    assert [format_slice_name(f.names) for f in first.found[:3]] == [
+    assert [format_slice_name(f.names) for f in first.slices[:3]] == [
         "lisbon · day", "halifax · night", "reviewer hob-2",
     ]  # fmt: skip
 
@@ -225,8 +225,8 @@ def test_a_careless_person_is_named_wherever_they_sit():
     careless = (turn // 2 % 3 == 1) & luck(5, rate=0.1)
     truth = np.repeat("bear", 4000)
     (found, *rest) = found_in(*history(human=otherwise(careless), outcome=truth))
-    assert (found.names, found.follows, found.people_right) == ((("person", "bo"),), "person", 0)
-    assert "humans are wrong there more often" in found.words
+    assert (found.names, found.wrong_side, found.human_right) == ((("person", "bo"),), "person", 0)
+    assert "humans are wrong there more often" in found.summary
     assert all(other.names[0][0] == LABEL_KIND for other in rest)
 
 
@@ -261,20 +261,20 @@ def test_a_second_person_is_a_witness_where_there_is_no_outcome():
     first = records.decisions.with_columns(seat=pl.lit(1, pl.Int16))
     doubly = replace(records, decisions=pl.concat([second, first]))
     (found, *_) = found_in(doubly, placed)
-    assert (found.names, found.follows) == ((("person", "bo"),), "person")
+    assert (found.names, found.wrong_side) == ((("person", "bo"),), "person")
 
 
 def test_a_bad_hour_is_one_of_the_sites_own_clock():
     bad = (np.arange(4000) // 4 % 24 == 18) & luck(6, rate=0.5)  # 18:00 UTC is 03:00 there
     (found, *_) = found_in(*history(model=otherwise(bad), site=np.repeat("creek", 4000)))
-    assert found.words.startswith("from 03:00 at creek · day: ")
+    assert found.summary.startswith("from 03:00 at creek · day: ")
 
 
 def test_a_bad_weekday_is_named():
     turn = np.arange(4000)
     bad = (turn // 96 % 7 == 5) & luck(7, rate=0.3)
     (found, *_) = found_in(*history(model=otherwise(bad), site=np.repeat("meadow", 4000)))
-    assert found.words.startswith("on Saturdays at meadow · day: ")
+    assert found.summary.startswith("on Saturdays at meadow · day: ")
 
 
 def test_two_values_that_hold_together_are_found_together():
@@ -291,7 +291,7 @@ def test_two_names_for_one_thing_are_said_together():
     bad = cy & luck(9, rate=0.2)
     lens = np.where(cy & (turn % 40 > 1), "old", "clean")
     (found, *_) = found_in(*history(model=otherwise(bad), lens=lens))
-    assert {format_slice_name(found.names), *found.also} == {"lens old", "reviewer cy"}
+    assert {format_slice_name(found.names), *found.same_units_as} == {"lens old", "reviewer cy"}
 
 
 def test_the_worse_half_of_a_bad_lens_is_no_finding_of_its_own():
@@ -325,7 +325,7 @@ def test_cases_without_a_time_have_no_hour_and_still_count():
     )
     (search,) = compute_slice_searches(records, build_case_frame(records, placed), POLICY)
     assert search.n == 4000
-    assert search.found[0].names == (("site", "creek"),)
+    assert search.slices[0].names == (("site", "creek"),)
 
 
 def test_without_pairs_nothing_is_found_and_nothing_was_looked_at():
@@ -335,7 +335,7 @@ def test_without_pairs_nothing_is_found_and_nothing_was_looked_at():
         build_case_frame(records, placed),
         POLICY,
     )
-    assert (search.n, search.differ, search.looked_at, search.found) == (0, 0, 0, ())
+    assert (search.n, search.differ, search.tested_slices, search.slices) == (0, 0, 0, ())
 
 
 def test_numbers_are_no_labels():
@@ -351,21 +351,23 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
     model = np.where((turn % 2 == 1) & luck(10, rate=0.3), "30", "20.5")
     records, placed = history(human=np.repeat("20", 4000), model=model)
     (search,) = compute_slice_searches(records, build_case_frame(records, placed), policy)
-    assert [f.names for f in search.found] == [(("site", "creek"),)]
+    assert [f.names for f in search.slices] == [(("site", "creek"),)]
 
 
 def test_the_chance_of_a_false_name_is_said_in_words(searches):
-    said = searches["v1"].said
-    assert said.startswith(f"{searches['v1'].looked_at} slices were compared")
+    said = searches["v1"].error_rate_text
+    assert said.startswith(f"{searches['v1'].tested_slices} slices were compared")
     assert "at most 5\u00a0%" in said
 
 
 def test_the_compared_slices_are_named_with_attribute_values_and_number(searches):
     """The numbers in brackets are those of the tested slices."""
-    compared = searches["v1"].compared
+    compared = searches["v1"].compared_attributes
     assert "site (4: halifax, hobart, lisbon, nagoya)" in compared
     assert any(text.startswith("scanner (") for text in compared)
     counts = [int(re.search(r"\((\d+)", text)[1]) for text in compared]
-    others = (text for s in searches.values() if s.version != "v1" for text in s.compared)
+    others = (
+        text for s in searches.values() if s.version != "v1" for text in s.compared_attributes
+    )
     counts += [int(re.search(r"\((\d+)", text)[1]) for text in others]
-    assert sum(counts) == searches["v1"].looked_at
+    assert sum(counts) == searches["v1"].tested_slices

@@ -35,7 +35,7 @@ def test_each_case_is_decided_by_whom_its_stage_says(told):
     assert set(shares[2]["decider"]) == {MODEL}
     audited = placed.filter("audited")
     assert set(audited["decider"]) == {MODEL}
-    assert audited.height / facts.price.cases == pytest.approx(0.3, abs=0.12)
+    assert audited.height / facts.model_cost.cases == pytest.approx(0.3, abs=0.12)
 
 
 def test_a_model_that_does_not_answer_decides_nothing(case, replay_of):
@@ -80,39 +80,39 @@ def test_hindsight_finds_when_it_began_and_what_seeing_all_would_have_saved(told
     first, second = facts.hindsights
     assert first.began_at.isoformat() == "2026-03-06T07:00:00+00:00"
     assert first.began_at < first.seen_at < first.narrowed_at
-    assert first.shown.n < first.all.n
-    assert first.price.wrong.rate == 1.0
-    assert first.price_if_seen.wrong.count < first.price.wrong.count
-    assert (second.came_from, second.to, second.price.cases) == ("supervised", "shadow", 0)
+    assert first.sampled_bad_records.n < first.all_bad_records.n
+    assert first.cost.wrong.rate == 1.0
+    assert first.cost_if_seen.wrong.count < first.cost.wrong.count
+    assert (second.from_stage, second.to_stage, second.cost.cases) == ("supervised", "shadow", 0)
     assert second.began_at == second.changed_at
 
 
 def test_the_price_is_the_models_alone_and_stands_beside_peoples(told):
     inputs, facts = told
     placed = assign_deciders(inputs)
-    assert facts.price.cases == placed.filter(placed["decider"] == MODEL).height
-    assert facts.price.known == facts.price.by_outcome == facts.price.cases
-    assert facts.price.people_wrong == 0
-    assert sum(row.price.cases for row in facts.prices) == facts.price.cases
-    bears_missed = facts.price.cost - facts.price.wrong.count
+    assert facts.model_cost.cases == placed.filter(placed["decider"] == MODEL).height
+    assert facts.model_cost.known_cases == facts.model_cost.by_outcome == facts.model_cost.cases
+    assert facts.model_cost.human_wrong == 0
+    assert sum(row.cost.cases for row in facts.cell_model_costs) == facts.model_cost.cases
+    bears_missed = facts.model_cost.cost - facts.model_cost.wrong.count
     assert bears_missed % 19 == 0  # a missed bear costs 20, any other wrong action 1
 
 
 def test_what_the_engine_saw_is_part_of_what_there_was(told):
     _, facts = told
-    for seen in facts.sighted:
-        assert seen.shown.n <= seen.all.n
-        assert seen.shown.count <= seen.all.count
+    for seen in facts.visible_agreements:
+        assert seen.sampled.n <= seen.all.n
+        assert seen.sampled.count <= seen.all.count
 
 
 def test_paths_end_at_the_counts_that_decide(told):
     _, facts = told
     creek = facts.evidence[0]
     widening = next(path for path in creek.path if (path.attempt, path.to) == (1, "supervised"))
-    assert widening.bound[-1] >= widening.line
+    assert widening.bound[-1] >= widening.threshold
     assert list(widening.n) == sorted(widening.n)
     assert sum(len(path.at) for path in creek.path) <= 400 + 2 * len(creek.path)
-    assert creek.path[-1].n[-1] == creek.closed
+    assert creek.path[-1].n[-1] == creek.closed_units
     assert (creek.attempt, creek.attempts) == (3, 3)
 
 
@@ -121,8 +121,8 @@ def test_a_gates_minimum_counts_from_the_stage_below(replay_of, case):
     later = often(case, 9, "later", 288, human="bear", model={"v1": "bear"})
     evidence = compute_report_facts(replay_of([*good, *later])).evidence[0]
     assert (evidence.stage, evidence.gate.to) == ("supervised", "autonomous")
-    assert 60 < evidence.judged < 69  # half of the later ones were blind
-    assert f"{evidence.judged - 60} of 20 decided units" in evidence.gate.lacks
+    assert 60 < evidence.decided_units < 69  # half of the later ones were blind
+    assert f"{evidence.decided_units - 60} of 20 decided units" in evidence.gate.missing
 
 
 def test_a_challenger_is_held_against_the_acting_versions_gate(replay_of, case):
@@ -145,7 +145,7 @@ def test_a_challenger_is_held_against_the_acting_versions_gate(replay_of, case):
     assert (challenger.stage, challenger.acting, challenger.gate.to) == (
         "shadow", False, "autonomous",
     )  # fmt: skip
-    assert "below the threshold" in challenger.decides_next
+    assert "below the threshold" in challenger.next_step
     assert (challenger.versions, challenger.attempts) == (2, 2)
 
 
@@ -182,9 +182,9 @@ evidence: {unit: case}
 gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}], minimum: {days: 7}}]
 """
     facts = compute_report_facts(replay_of([*good, *bad], parse_policy(policy_text)))
-    found = facts.naive[0]
-    assert (found.after, found.engine_at) == (100, None)
-    assert (found.wrong.count, found.wrong.n, found.people_wrong.count) == (60, 60, 0)
+    found = facts.naive_openings[0]
+    assert (found.decided_cases, found.engine_opened_at) == (100, None)
+    assert (found.wrong.count, found.wrong.n, found.human_wrong.count) == (60, 60, 0)
 
 
 def test_a_rate_is_looked_at_from_a_hundred_cases_on():
@@ -212,16 +212,16 @@ def test_weights_give_each_stage_its_share_of_what_was_shown(replay_of, case):
         for n in range(400)
     ]  # fmt: skip
     inputs = replay_of([*good, *after])
-    (seen,) = [s for s in compute_report_facts(inputs).sighted if s.window == "night"]
+    (seen,) = [s for s in compute_report_facts(inputs).visible_agreements if s.window == "night"]
     placed = assign_deciders(inputs).filter(pl.col("window") == "night")
     shown = placed.filter((pl.col("decider") == HUMAN) | pl.col("audited"))
     weight = pl.col("rung").replace_strict({0: 1.0, 1: 1 / 0.5, 2: 1 / 0.3})
     wrong = pl.col("case_key").is_in([f"w{n}" for n in range(0, 400, 8)])
     share = shown.select((weight * ~wrong).sum() / weight.sum()).item()
     assert set(shown["rung"]) == {0, 1, 2}
-    assert (seen.shown.n, seen.all.n) == (shown.height, placed.height)
+    assert (seen.sampled.n, seen.all.n) == (shown.height, placed.height)
     assert seen.weighted.rate == pytest.approx(share)
-    assert seen.weighted.rate != pytest.approx(seen.shown.rate, abs=1e-3)
+    assert seen.weighted.rate != pytest.approx(seen.sampled.rate, abs=1e-3)
 
 
 def test_actions_change_by_what_the_model_alone_does(told):
@@ -229,18 +229,18 @@ def test_actions_change_by_what_the_model_alone_does(told):
     (figures,) = facts.agreements
     alarm = next(c for c in facts.actions if c.action == "sound-alarm")
     table = figures.action_matrix.table
-    assert alarm.change.first_only - alarm.change.second_only == alarm.by_model - alarm.by_people
-    assert (alarm.by_people, alarm.by_model) == (table[0].sum(), table[:, 0].sum())
+    assert alarm.change.first_only - alarm.change.second_only == alarm.by_model - alarm.by_human
+    assert (alarm.by_human, alarm.by_model) == (table[0].sum(), table[:, 0].sum())
     assert figures.action_matrix.costs[0][1] == 20.0
 
 
 def test_the_timeline_tells_and_marks_what_is_simulated(told):
     _, facts = told
-    told_of = [h for h in facts.timeline if is_in_timeline(h)]
+    told_of = [h for h in facts.events if is_in_timeline(h)]
     assert [h.kind for h in told_of] == [
         "PolicyApplied", "VersionFirstUsed", "Widened", "Widened", "Narrowed", "Narrowed",
     ]  # fmt: skip
-    assert all(h.simulated for h in facts.timeline if h.kind in {"Approved", "Widened"})
+    assert all(h.simulated for h in facts.events if h.kind in {"Approved", "Widened"})
     assert "simulated-1 and simulated-2 (simulated)" in told_of[2].text
     assert told_of[2].local == "Mon 2 Mar 19:00"  # Vienna's clock
 

@@ -98,7 +98,7 @@ def test_a_sure_model_against_all_people_is_confident_and_wrong():
         20.0,
     )
     assert loss.loss == pytest.approx(-log(0.05))
-    assert (loss.votes, loss.about) == ((("bear", 1),), (("lens", "old"),))
+    assert (loss.votes, loss.attributes) == ((("bear", 1),), (("lens", "old"),))
 
 
 def test_an_unsure_divergence_is_listed_as_such_and_not_in_the_report():
@@ -251,7 +251,11 @@ def test_without_confidences_only_witnesses_speak():
     mute = RecordFrames(records.cases, bare, records.decisions, records.outcomes,
                    records.rejected, records.notes, {})  # fmt: skip
     (figures,) = compute_losses(build_pairs(mute, placed, policy), mute, placed, policy)
-    assert (figures.said, figures.sure_from, figures.without_confidence) == (NO_CONFIDENCES, (), 52)
+    assert (figures.missing_data, figures.confidence_thresholds, figures.without_confidence) == (
+        NO_CONFIDENCES,
+        (),
+        52,
+    )
     assert [(loss.case_key, loss.kind, loss.loss) for loss in figures.top] == [
         ("y", SUSPECTED_HUMAN_ERROR, None)
     ]

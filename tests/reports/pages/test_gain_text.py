@@ -21,12 +21,12 @@ def build_gain(lower, upper):
         unit="EUR",
         arm="decides",
         model_units=50,
-        people_units=50,
+        human_units=50,
         missing=0,
         model_missing=0,
-        people_missing=0,
+        human_missing=0,
         model_mean=mean,
-        people_mean=0.0,
+        human_mean=0.0,
         gain=mean,
         lower=lower,
         upper=upper,
@@ -70,7 +70,7 @@ def test_units_in_no_arm_are_named():
 
 
 def test_less_of_an_outcome_is_a_gain_and_never_more_of_it():
-    waste = replace(build_gain(1, 4), outcome="waste", model_mean=16.5, people_mean=19.0)
+    waste = replace(build_gain(1, 4), outcome="waste", model_mean=16.5, human_mean=19.0)
     text = describe_gain(replace(waste, more_is_better=False))
     assert "the model brought a gain of +2.50 EUR a unit in waste (+1.00 to +4.00 at" in text
     assert text.endswith("19.00 in the humans' (50 units), sampled at random; less is better.")
@@ -88,7 +88,7 @@ def test_arms_that_a_replay_assigned_are_named():
 def test_a_loss_is_a_finding_for_all_and_agreement_for_engineers_alone(facts):
     share = compute_share(98, 100)
     agreement = VisibleAgreement("shop", "day", "v1", share, None, share)
-    losing = replace(facts, gains=(build_gain(-4, -1),), sighted=(agreement,))
+    losing = replace(facts, gains=(build_gain(-4, -1),), visible_agreements=(agreement,))
     titles = {
         reader: [item.title for item in rank_findings(losing, reader)]
         for reader in ("operator", "engineer", "auditor")
@@ -96,12 +96,12 @@ def test_a_loss_is_a_finding_for_all_and_agreement_for_engineers_alone(facts):
     loss, apart = "v1 has the worse profit in shop · day", "Agreement would mislead in 1 cell"
     assert all(loss in found for found in titles.values())
     assert [reader for reader, found in titles.items() if apart in found] == ["engineer"]
-    earning = replace(facts, gains=(build_gain(-1, 4),), sighted=(agreement,))
+    earning = replace(facts, gains=(build_gain(-1, 4),), visible_agreements=(agreement,))
     assert loss not in [item.title for item in rank_findings(earning, "operator")]
 
 
 def test_units_without_a_value_in_time_are_counted():
-    gain = replace(build_gain(-4, 4), gain=None, model_units=0, people_units=0, missing=705)
+    gain = replace(build_gain(-4, 4), gain=None, model_units=0, human_units=0, missing=705)
     assert describe_gain(gain).endswith(
         "no profit to compare yet. 0 of 705 closed units have a value that came in time."
     )

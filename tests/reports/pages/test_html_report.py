@@ -185,16 +185,16 @@ tick: 1h
 
 def test_a_report_of_a_service_says_whether_it_may_still_change_and_what_did(facts):
     own = replace(
-        facts.edition,
+        facts.report_version,
         live=True,
         state="provisional",
-        waiting=3,
-        kept_back=1,
+        uncounted_units=3,
+        withheld_cases=1,
         version=2,
         due=facts.identity.last,
         changed=(FigureChange("price.cases", "1", None),),
     )
-    page = render_html_report(replace(facts, edition=own))
+    page = render_html_report(replace(facts, report_version=own))
     assert "<strong>PROVISIONAL</strong>" in page
     assert "1 case is withheld because a blind review is still possible" in page
     assert "Changes since version 1: 1 figure" in page

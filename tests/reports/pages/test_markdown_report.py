@@ -16,7 +16,7 @@ def rows_of(text, title):
 
 
 def edited(facts, **changed):
-    return replace(facts, edition=replace(facts.edition, live=True, **changed))
+    return replace(facts, report_version=replace(facts.report_version, live=True, **changed))
 
 
 def test_every_cell_has_a_row_with_its_stage_and_interval(facts):
@@ -57,7 +57,7 @@ def test_without_divergences_it_says_so(facts):
     ("changed", "says"),
     [
         ({"state": "final"}, "**FINAL**: all cases of the span are closed"),
-        ({"state": "provisional", "waiting": 1}, "**PROVISIONAL**: 1 unit is still open"),
+        ({"state": "provisional", "uncounted_units": 1}, "**PROVISIONAL**: 1 unit is still open"),
     ],
 )
 def test_it_says_whether_it_may_still_change(facts, changed, says):

@@ -40,7 +40,7 @@ PRIVATE_WORDS = re.compile(
 def pending(facts, text):
     """Return the facts with an open proposal in the first cell."""
     first, *rest = facts.evidence
-    return replace(facts, evidence=(replace(first, decides_next=text), *rest))
+    return replace(facts, evidence=(replace(first, next_step=text), *rest))
 
 
 def texts(html):
@@ -80,7 +80,7 @@ def test_findings_are_at_most_five_and_the_most_severe_come_first(facts, reader)
         NewValue("creek", f"form {n}", "new", 40, 90, "creek-7", NOON + timedelta(days=1), "")
         for n in range(9)
     )
-    busy = pending(replace(facts, drifts=replace(facts.drifts, unseen=values)), NEW)
+    busy = pending(replace(facts, drift=replace(facts.drift, new_values=values)), NEW)
     findings = rank_findings(busy, reader)
     ranks = [SEVERITIES.index(item.severity) for item in findings]
     assert 1 < len(findings) <= 5
@@ -101,8 +101,8 @@ def test_a_list_that_is_cut_ends_without_a_full_stop(facts, count, named):
     evidence, stage = facts.evidence[0], facts.stages[0]
     sites = [f"s{number}" for number in range(count)]
     stages = tuple(replace(stage, site=site, intervals=(), widened=0) for site in sites)
-    rows = tuple(replace(evidence, site=site, stage=SHADOW, closed=9) for site in sites)
-    idle = replace(facts, stages=stages, evidence=rows, hindsights=(), timeline=(), naive=())
+    rows = tuple(replace(evidence, site=site, stage=SHADOW, closed_units=9) for site in sites)
+    idle = replace(facts, stages=stages, evidence=rows, hindsights=(), events=(), naive_openings=())
     (found,) = [item for item in rank_findings(idle, "operator") if "more cell" in item.title]
     assert found.text == named
 
@@ -111,7 +111,7 @@ def test_a_narrowing_tells_delay_wrong_cases_and_the_price_of_auditing_little(fa
     first = rank_findings(facts, "operator")[0]
     hindsight = min(facts.hindsights, key=lambda row: row.narrowed_at)
     assert first.title == "v1 was narrowed in creek · day, 2 times, last to shadow"
-    assert f"{hindsight.price.wrong_action.count} of them wrong" in first.text
+    assert f"{hindsight.cost.wrong_action.count} of them wrong" in first.text
     assert "On all blind decisions it trips after" in first.text
     assert re.match(r"\w{3} \d+ \w{3} \d\d:\d\d CET: ", first.text), "a time has its zone"
 
@@ -119,8 +119,8 @@ def test_a_narrowing_tells_delay_wrong_cases_and_the_price_of_auditing_little(fa
 def test_the_price_of_auditing_names_what_each_count_is_of(facts):
     page = texts(render_html_report(facts, "engineer"))
     hindsight = facts.hindsights[0]
-    assert f"{hindsight.all.n} on all blind decisions; since the stage began" in page
-    assert f"{hindsight.price.known} wrong since then" in page
+    assert f"{hindsight.all_bad_records.n} on all blind decisions; since the stage began" in page
+    assert f"{hindsight.cost.known_cases} wrong since then" in page
 
 
 @pytest.mark.parametrize("unjudged", [0, 7])
@@ -134,7 +134,9 @@ def test_cases_without_a_label_have_a_row_only_where_there_are_any(facts, unjudg
 def test_humans_of_a_replay_decided_audited_or_not(facts):
     (text,) = [t.text for t in build_tiles(facts, "operator") if "Humans" in t.text]
     assert "Humans in the history: 0\u00a0%" in text
-    unlabelled = replace(facts, price=replace(facts.price, people_known=facts.price.cases - 9))
+    unlabelled = replace(
+        facts, model_cost=replace(facts.model_cost, human_known_cases=facts.model_cost.cases - 9)
+    )
     (text,) = [t.text for t in build_tiles(unlabelled, "operator") if "Humans" in t.text]
     assert "Humans in the history, on the cases with a human label: " in text
     live = replace(facts, identity=replace(facts.identity, simulated=False))
@@ -154,8 +156,8 @@ def test_units_with_a_decision_are_not_called_those_that_gates_count(facts):
 def test_the_calibration_tile_names_its_version_its_reference_and_that_cells_are_pooled(facts):
     row = next(item for item in facts.calibrations if item.ece is not None)
     proven = CoveragePoint(confidence=0.5, share=1.0, n=100, risk=0.04, at_most=0.06)
-    humans = replace(row, version="v2", against=HUMANS, line=0.08, proven=proven)
-    others = tuple(replace(row, against=name) for name in (HUMANS, OUTCOMES))
+    humans = replace(row, version="v2", reference=HUMANS, largest_risk=0.08, proven=proven)
+    others = tuple(replace(row, reference=name) for name in (HUMANS, OUTCOMES))
     found = replace(facts, calibrations=(*others, humans))
     text = build_tiles(found, "engineer")[-1].text
     assert text.startswith("v2 against humans: ")
@@ -211,7 +213,7 @@ def test_a_bound_is_rounded_as_in_the_console(facts):
     """Seen: at least 95.2 % here and at least 95.1 % in the console for the same counts."""
     first, *rest = facts.evidence
     (path, *_) = first.path
-    near = replace(path, bound=(*path.bound[:-1], 0.95163), line=0.95, measure="agreement")
+    near = replace(path, bound=(*path.bound[:-1], 0.95163), threshold=0.95, measure="agreement")
     row = next(build_cell_rows(replace(facts, evidence=(replace(first, path=(near,)), *rest))))
     assert row.bound == f"≥ {format_share_bound(0.95163, 0.95)}" == "≥ 95.1\xa0%"
 
@@ -219,7 +221,7 @@ def test_a_bound_is_rounded_as_in_the_console(facts):
 def test_a_bound_just_below_its_threshold_never_reads_as_met(facts):
     first, *rest = facts.evidence
     (path, *_) = first.path
-    below = replace(path, bound=(*path.bound[:-1], 0.94996), line=0.95, measure="agreement")
+    below = replace(path, bound=(*path.bound[:-1], 0.94996), threshold=0.95, measure="agreement")
     row = next(build_cell_rows(replace(facts, evidence=(replace(first, path=(below,)), *rest))))
     assert row.bound == "≥ 94.9\xa0%"
 
@@ -228,8 +230,8 @@ def test_a_bound_just_below_its_threshold_never_reads_as_met(facts):
 def test_pages_use_the_words_of_the_field(facts, reader):
     first, *rest = facts.evidence
     # the words of funnels and events have tests of their own
-    own = replace(facts, funnels=(), timeline=())
-    named = replace(own, evidence=(replace(first, decides_next=NEW), *rest))
+    own = replace(facts, funnels=(), events=())
+    named = replace(own, evidence=(replace(first, next_step=NEW), *rest))
     assert PRIVATE_WORDS.findall(texts(render_html_report(named, reader))) == []
 
 
@@ -259,8 +261,10 @@ def test_decisions_that_are_no_evidence_never_read_as_zero_agreement(replay_of, 
 def test_a_cell_with_an_open_proposal_is_due_and_not_held(facts):
     """Seen: a cell listed twice, as due and as held."""
     shadow = {(cell.site, cell.window) for cell in facts.stages if not cell.was_above_shadow}
-    held = [item for item in facts.evidence if (item.site, item.window) in shadow and item.closed]
-    proposed = tuple(replace(item, decides_next=NEW) for item in held[:1])
+    held = [
+        item for item in facts.evidence if (item.site, item.window) in shadow and item.closed_units
+    ]
+    proposed = tuple(replace(item, next_step=NEW) for item in held[:1])
     for evidence, tag in ((held, "Held"), (proposed, "Due")):
         found = rank_findings(replace(facts, evidence=tuple(evidence)), "operator")
         tags = {item.tag for item in found} & {"Held", "Due"}
@@ -271,14 +275,14 @@ def test_slices_of_two_versions_share_one_error_rate_and_count_once(facts):
     (search,) = facts.slice_searches
     two = replace(facts, slice_searches=(search, replace(search, version="v2")))
     tile = next(tile for tile in build_tiles(two, "engineer") if "Slices" in tile.title)
-    assert tile.text.startswith(f"{search.looked_at} slices")
-    assert summarize_sections(two)["slices"].startswith(f"{search.looked_at} compared")
+    assert tile.text.startswith(f"{search.tested_slices} slices")
+    assert summarize_sections(two)["slices"].startswith(f"{search.tested_slices} compared")
 
 
 def test_an_interval_from_near_zero_is_as_precise_as_its_share(facts):
     wrong = replace(compute_share(1, 500), low=4e-7)
-    price = replace(facts.price, cases=500, wrong_action=wrong)
-    tile = build_tiles(replace(facts, price=price), "operator")[3]
+    price = replace(facts.model_cost, cases=500, wrong_action=wrong)
+    tile = build_tiles(replace(facts, model_cost=price), "operator")[3]
     assert tile.unit.replace("\N{NO-BREAK SPACE}", " ").startswith("0.00 % to 1.")
 
 
@@ -308,7 +312,7 @@ def test_an_unmet_condition_within_its_threshold_needs_more_evidence(
 
 def test_stages_that_a_suspension_moved_are_no_widenings_and_narrowings(facts):
     """Seen: 8 widenings on the operator's page and 6 on the engineer's, of one history."""
-    kinds = [event.kind for event in facts.timeline]
+    kinds = [event.kind for event in facts.events]
     moved = tuple(replace(cell, widened=0, narrowed=0) for cell in facts.stages[1:])
     first = facts.stages[0]
     known = replace(first, widened=kinds.count("Widened"), narrowed=kinds.count("Narrowed"))

@@ -26,13 +26,13 @@ def test_a_replay_says_that_nobody_allowed_it(facts):
 )
 def test_only_an_outcome_says_that_a_decision_was_wrong(facts, missing, verdict):
     def know(price):
-        return replace(price, by_outcome=0 if missing is None else price.known - missing)
+        return replace(price, by_outcome=0 if missing is None else price.known_cases - missing)
 
     hindsight = facts.hindsights[0]
     shown = replace(
         facts,
-        price=know(facts.price),
-        hindsights=(replace(hindsight, price=know(hindsight.price)),),
+        model_cost=know(facts.model_cost),
+        hindsights=(replace(hindsight, cost=know(hindsight.cost)),),
     )
     text = " ".join(render_text_report(shown).split())
     assert f"by itself: 25 of 159 {verdict} (15.72 %)" in text
@@ -40,8 +40,8 @@ def test_only_an_outcome_says_that_a_decision_was_wrong(facts, missing, verdict)
 
 
 def test_long_timelines_are_cut_and_say_so(facts):
-    widened = [h for h in facts.timeline if h.kind == "Widened"]
-    long = replace(facts, timeline=tuple(widened[:1] * 50))
+    widened = [h for h in facts.events if h.kind == "Widened"]
+    long = replace(facts, events=tuple(widened[:1] * 50))
     assert "... and 10 more events, in report.html" in render_text_report(long)
 
 
@@ -56,21 +56,23 @@ def test_rows_that_count_as_failed_or_unsure_say_why(facts):
     [(19, "needs more evidence (supervised: 3 more)"), (12, "the gate needs agreement")],
 )
 def test_a_cell_whose_estimate_is_within_the_threshold_needs_more_evidence(facts, agreed, reason):
-    item = next(item for item in facts.evidence if item.gate and item.closed)
+    item = next(item for item in facts.evidence if item.gate and item.closed_units)
     condition = replace(
         item.gate.conditions[0],
         condition="agreement at least 80 %",
         measure="agreement",
         label=None,
-        line=0.8,
+        threshold=0.8,
         at_least=True,
         n=20,
         counts=(agreed, 20 - agreed),
         estimate=agreed / 20,
         met=False,
     )
-    gate = replace(item.gate, met=False, lacks=(), conditions=(condition,))
-    shadow = replace(item, stage="shadow", judged=20, gate=gate, decides_next="supervised: 3 more")
+    gate = replace(item.gate, met=False, missing=(), conditions=(condition,))
+    shadow = replace(
+        item, stage="shadow", decided_units=20, gate=gate, next_step="supervised: 3 more"
+    )
     stages = [
         replace(stage, widened=0, intervals=())
         for stage in facts.stages
@@ -84,14 +86,14 @@ def test_a_cell_whose_estimate_is_within_the_threshold_needs_more_evidence(facts
 
 def test_each_version_that_waits_in_a_cell_has_its_next_step(facts):
     """Seen: of two versions held in a cell only the one with more units had one."""
-    row = max(facts.evidence, key=lambda item: item.judged)
-    other = replace(row, version="v2", judged=1, acting=False, decides_next="more of v2")
+    row = max(facts.evidence, key=lambda item: item.decided_units)
+    other = replace(row, version="v2", decided_units=1, acting=False, next_step="more of v2")
     text = render_text_report(replace(facts, evidence=(*facts.evidence, other)))
     assert "    v2: More of v2.\n" in text
-    row = next(item for item in facts.evidence if item.judged == 1)
+    row = next(item for item in facts.evidence if item.decided_units == 1)
     held = replace(facts, evidence=(*facts.evidence, replace(row, version="v2")))
     assert "; also held: v2." in " ".join(render_text_report(held).split())
     assert "also held" not in render_text_report(facts)
-    replaced = replace(other, decides_next="the newer v1 acts here; more of v2")
+    replaced = replace(other, next_step="the newer v1 acts here; more of v2")
     text = render_text_report(replace(facts, evidence=(*facts.evidence, replaced)))
     assert "v2" not in text

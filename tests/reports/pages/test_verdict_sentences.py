@@ -23,15 +23,15 @@ WAITS = "widening to supervised (P-3) needs 1 more approval; open until Mon 9 Ma
 
 def found(name, kind, follows="cases"):
     return DivergentSlice(
-        names=((kind, name),), name=name, words="", n=120, differ=41, share=41 / 120, low=0.26,
-        high=0.43, method="exact", elsewhere=0.03, at_least=0.17, p=1e-9, also=(), model_right=2,
-        people_right=30, follows=follows,
+        names=((kind, name),), name=name, summary="", n=120, differ=41, share=41 / 120, low=0.26,
+        high=0.43, method="exact", elsewhere=0.03, at_least=0.17, p=1e-9, same_units_as=(),
+        model_right=2, human_right=30, wrong_side=follows,
     )  # fmt: skip
 
 
 def with_slices(facts, *slices):
     (search,) = facts.slice_searches
-    return replace(facts, slice_searches=(replace(search, found=slices),))
+    return replace(facts, slice_searches=(replace(search, slices=slices),))
 
 
 def told(facts, start, view=None):
@@ -56,21 +56,21 @@ def test_labels_and_what_comes_after_the_first_three_stay_in_their_table(facts):
 
 def test_a_proposal_that_waits_for_people_comes_first(facts):
     first, *rest = facts.evidence
-    waiting = replace(first, decides_next=WAITS)
+    waiting = replace(first, next_step=WAITS)
     lines = describe_results(replace(facts, evidence=(waiting, *rest)))
     assert lines[0] == f"{first.site} · {first.window}: v1: {WAITS}."
     assert not any("more approval" in line for line in describe_results(facts))
 
 
 def test_proposals_beyond_three_are_counted(facts):
-    waiting = replace(facts.evidence[0], decides_next=WAITS)
+    waiting = replace(facts.evidence[0], next_step=WAITS)
     lines = describe_results(replace(facts, evidence=(waiting,) * 5))
     assert lines[3] == "2 more proposals in the table below."
 
 
 def test_a_value_that_came_after_shadow_is_named_with_its_share(facts):
     new = NewValue("creek", "form", "new", 40, 90, "creek-7", NOON + timedelta(days=1), "")
-    (line,) = told(replace(facts, drifts=replace(facts.drifts, unseen=(new,))), "creek had")
+    (line,) = told(replace(facts, drift=replace(facts.drift, new_values=(new,))), "creek had")
     assert "form “new” in shadow; since then 40 of 90 cases have it" in line
     assert "Tue 3 Mar 12:00" in line
 
@@ -100,10 +100,10 @@ def test_what_is_taken_for_what_is_told_in_words(facts):
 def test_cells_that_are_held_back_are_told_before_all_else_and_once_each(facts):
     held = "suspended until the guard is within its threshold again: latency at most 1 s"
     first, *rest = (
-        replace(e, decides_next=held) if e is facts.evidence[0] else e for e in facts.evidence
+        replace(e, next_step=held) if e is facts.evidence[0] else e for e in facts.evidence
     )
     other = replace(first, version="v0", acting=not first.acting)
-    waiting = replace(first, window="night", decides_next=WAITS)
+    waiting = replace(first, window="night", next_step=WAITS)
     lines = describe_results(replace(facts, evidence=(first, other, waiting, *rest)))
     assert lines[0] == f"{first.site} · {first.window} is {held}."
     assert WAITS in lines[1]
@@ -127,12 +127,12 @@ def test_narrowings_that_no_quality_guard_explains_are_results_too(facts):
         line.startswith("creek · day, Fri 6 Mar 11:00: v1 narrowed to supervised") for line in lines
     )
     assert "No guard narrowed a cell." not in lines
-    narrowed = [event for event in facts.timeline if event.kind == "Narrowed"]
-    many = replace(facts, hindsights=(), timeline=(*facts.timeline, *narrowed))
+    narrowed = [event for event in facts.events if event.kind == "Narrowed"]
+    many = replace(facts, hindsights=(), events=(*facts.events, *narrowed))
     assert "1 more narrowing in the timeline." in describe_results(many)
     suspended = [replace(event, kind="Suspended") for event in narrowed]
-    lines = describe_results(replace(facts, hindsights=(), timeline=tuple(suspended)))
+    lines = describe_results(replace(facts, hindsights=(), events=tuple(suspended)))
     assert "No guard narrowed a cell." in lines
     assert not any("tripped" in line for line in lines)
-    none = replace(facts, hindsights=(), timeline=())
+    none = replace(facts, hindsights=(), events=())
     assert "No guard narrowed a cell." in describe_results(none)

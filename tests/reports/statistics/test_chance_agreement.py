@@ -183,4 +183,4 @@ def test_the_golden_agreement_of_annotators_comes_out():
     found = compute_rater_agreement(counts, np.arange(len(counts)))
     assert compute_alpha(counts) == pytest.approx(0.915055, abs=5e-7)
     assert found.pairwise == pytest.approx(0.923530, abs=5e-7)
-    assert found.verdicts == 511_000
+    assert found.decisions == 511_000

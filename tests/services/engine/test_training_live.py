@@ -98,6 +98,6 @@ def test_the_report_says_what_is_held_out(database):
     (one,) = compute_feedback(inputs)
     told = drawn_as()
     held = sum(compute_sampling_value(bytes(32), "stage", key) < 0.2 for key in told)
-    assert (one.held, one.with_model, one.shares) == (held, CASES - held, (0.2,))
-    assert one.as_drawn
-    assert one.fed.count == list(told.values()).count("model-made")
+    assert (one.holdout_units, one.model_units, one.holdout_shares) == (held, CASES - held, (0.2,))
+    assert one.has_planned_size
+    assert one.model_label_share.count == list(told.values()).count("model-made")

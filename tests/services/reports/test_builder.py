@@ -116,7 +116,7 @@ def test_a_report_is_sealed_under_the_hash_of_its_text_which_the_ledger_cites(be
     assert (row.by, row.access_head, row.revision) == ("ana", 7, made.report.sealed_in)
     assert row.body["report"] == "week"
     body = json.loads(made.report.body)
-    assert body["edition"]["divergences_sha256"] == compute_table_seal(
+    assert body["report_version"]["divergences_sha256"] == compute_table_seal(
         body, made.report.divergences
     )
     assert "made_at" not in made.report.body
@@ -151,8 +151,8 @@ def test_a_report_is_provisional_until_its_cases_have_closed_then_final(bears):
     last = make(bears, CLOSED)
     assert (last.report.state, last.report.version) == ("final", 2)
     assert not make(bears, CLOSED + 90 * DAY).is_new
-    said = parse_report_facts(json.loads(last.report.body)).edition.changed
-    assert ("edition.state", '"provisional"', '"final"') in {
+    said = parse_report_facts(json.loads(last.report.body)).report_version.changed
+    assert ("report_version.state", '"provisional"', '"final"') in {
         (c.path, c.before, c.after) for c in said
     }
 
@@ -170,12 +170,12 @@ def test_a_late_verdict_makes_a_version_that_says_what_changed(bears):
     assert changed["agreements[v1,alarm].agreement.n"] == ("10", "9")
     assert changed["divergences.count"] == ("1", "0")
     assert not [path for path in changed if path.startswith("evidence")], "units close once"
-    assert [e["judged"] for e in json.loads(made.report.body)["evidence"]] == [10]
+    assert [e["decided_units"] for e in json.loads(made.report.body)["evidence"]] == [10]
     assert [c.path for c in edition(made).changed] == sorted(changed)
 
 
 def edition(made):
-    return parse_report_facts(json.loads(made.report.body)).edition
+    return parse_report_facts(json.loads(made.report.body)).report_version
 
 
 @pytest.mark.slow
@@ -190,17 +190,18 @@ def test_of_many_changes_the_first_are_listed_and_the_others_counted(bears, monk
 
 
 def test_what_is_said_of_the_moment_of_making_is_no_change():
-    before = {"edition": {"state": "final", "waiting": 1}, "price": {"cases": 1}}
-    after = {"edition": {"state": "final", "waiting": 0}, "price": {"cases": 1}}
-    assert "desk" in VOLATILE_SECTIONS
-    assert compare_versions({**before, "desk": 1}, {**after, "desk": 2}) == ()
+    state, same = {"state": "final"}, {"model_cost": {"cases": 1}}
+    before = {"report_version": {**state, "uncounted_units": 1}, **same}
+    after = {"report_version": {**state, "uncounted_units": 0}, **same}
+    assert "pending_work" in VOLATILE_SECTIONS
+    assert compare_versions({**before, "pending_work": 1}, {**after, "pending_work": 2}) == ()
 
 
 def test_rows_are_told_apart_by_what_they_are_of():
     def rows(*rates):
         named = zip("ab", rates, strict=False)
         return {
-            "edition": {"state": "final"},
+            "report_version": {"state": "final"},
             "rows": [{"site": site, "rate": rate} for site, rate in named],
         }
 
@@ -208,8 +209,10 @@ def test_rows_are_told_apart_by_what_they_are_of():
     assert (only.path, only.before, only.after) == ("rows[b].rate", "0.25", "0.75")
     gone = compare_versions(rows(0.5, 0.25), rows(0.5))
     assert {(c.path, c.after) for c in gone} == {("rows[b].rate", None), ("rows[b].site", None)}
-    alike = {"edition": {"state": "final"}, "rows": [{"site": "a", "n": 1}, {"site": "a", "n": 2}]}
-    other = {"edition": {"state": "final"}, "rows": [{"site": "a", "n": 1}, {"site": "a", "n": 3}]}
+    alike, other = (
+        {"report_version": {"state": "final"}, "rows": [{"site": "a", "n": n} for n in numbers]}
+        for numbers in ((1, 2), (1, 3))
+    )
     assert [c.path for c in compare_versions(alike, other)] == ["rows[1].n"]
 
 
@@ -369,7 +372,7 @@ def test_reports_are_listed_for_who_may_read_every_site(bears):
 def test_a_body_that_an_earlier_program_made_is_read_as_json_alone(bears):
     made = make(bears, NOON + DAY)
     shown = load_report(bears, VIEWER, "bears", made.number, NOON + DAY)
-    older = {name: one for name, one in shown.body.items() if name != "price"}
+    older = {name: one for name, one in shown.body.items() if name != "model_cost"}
     shown = replace(shown, body=older, sealed=older)
     assert json.loads(format_report(shown, "json")) == older
     with pytest.raises(OlderReportError, match="made it in another form; read it as JSON or CSV"):

@@ -53,13 +53,13 @@ RECORDS = Path(__file__).parents[4] / "shared/data/camera-traps"
 POLICY = Path(__file__).parents[3] / "config/policies/camera-traps.yaml"
 MAY_DIFFER = {
     "cleaning": "work lists are kept by a service",
-    "edition": "a replay is final",
+    "report_version": "a replay is final",
     "identity": "names its program, command, inputs, and a chain of other people",
-    "desk": "nobody waits for a replay",
-    "feedback": "a replay reads who decided off the records, a service off its own draws",
+    "pending_work": "nobody waits for a replay",
+    "feedback_loops": "a replay reads who decided off the records, a service off its own draws",
     "files": "the store kept records and no files",
-    "examples": "what could not be read of a file never came to the store",
-    "timeline": "people are not made up",
+    "rejected_examples": "what could not be read of a file never came to the store",
+    "events": "people are not made up",
     "cell_timelines": "a service counts more revisions, those of stored records",
 }
 """What a report of the store may say otherwise than one of a replay, and why."""
@@ -161,15 +161,15 @@ def test_the_same_records_give_the_same_figures_live_and_in_replay(database, tex
     one, other = sections(found), sections(expected)
     assert apart(one, other) <= set(MAY_DIFFER)
     assert any(cell["widened"] for cell in one["stages"])
-    assert (one["price"]["cases"] > 0) == (story is STORY)
+    assert (one["model_cost"]["cases"] > 0) == (story is STORY)
     made = {"simulated", "name", "sha256", "command", "product", "head"}
     made |= {"rows"}  # of the ledger: a replay counts no stored records
     assert told_apart(one["identity"], other["identity"]) <= made
     timelines = (
-        [event for event in each["timeline"] if event["kind"] != "RecordsCounted"]
+        [event for event in each["events"] if event["kind"] != "RecordsCounted"]
         for each in (one, other)
     )
-    assert told_apart(*timelines) <= {"simulated", "by", "text", "brief", "revision"}
+    assert told_apart(*timelines) <= {"simulated", "by", "text", "short_text", "revision"}
     assert told_apart(one["cell_timelines"], other["cell_timelines"]) <= {"revision"}
     assert any(cell["marks"] for cell in one["cell_timelines"])
     assert one["detector_courses"] or story is not STORY
@@ -204,7 +204,7 @@ def test_two_halves_of_a_span_hold_each_case_once(database):
 def assert_steps_add_up(funnel):
     """Every step is the one before without its losses: open and withheld cases have a row."""
     for before, after in pairwise(funnel.steps):
-        assert before.left - sum(after.lost.values()) == after.left
+        assert before.remaining - sum(after.lost.values()) == after.remaining
 
 
 @on_sqlite
@@ -217,13 +217,17 @@ def test_units_that_are_not_closed_yet_are_said_to_wait(database):
     facts = compute_report_facts(told)
     (funnel,) = facts.funnels
     closed = next(step for step in funnel.steps if step.name == "closed")
-    assert (closed.left, closed.lost) == (1, {STILL_OPEN: 1})
+    assert (closed.remaining, closed.lost) == (1, {STILL_OPEN: 1})
     assert_steps_add_up(funnel)
     assert told.pending_units["case_key"].to_list() == ["late"]
     assert told.counted_until == NOON + HOUR
     assert told.closes_at == told.last + DAY
-    edition = facts.edition
-    assert (edition.state, edition.waiting, edition.due) == ("provisional", 1, told.closes_at)
+    edition = facts.report_version
+    assert (edition.state, edition.uncounted_units, edition.due) == (
+        "provisional",
+        1,
+        told.closes_at,
+    )
 
 
 @on_sqlite
@@ -246,8 +250,8 @@ def test_a_decision_that_arrived_after_its_unit_had_closed_is_none_as_for_the_ga
     (funnel,) = facts.funnels
     assert (len(view.rows.gate), funnel.agreement.n) == (2, 1)
     assert funnel.steps[-1].lost == {"arrived after the unit closed": 1}
-    assert funnel.steps[-2].left == 2
-    (evidence,) = (row for row in facts.evidence if row.closed)
+    assert funnel.steps[-2].remaining == 2
+    (evidence,) = (row for row in facts.evidence if row.closed_units)
     assert evidence.missing_reasons == {"arrived after the unit closed": 1}
 
 
@@ -391,7 +395,7 @@ def test_real_records_give_the_golden_figures_from_the_store(camera_traps):
     assert apart(stored, replayed) <= {*MAY_DIFFER, "funnels", "evidence"}
     labels = "several labels by one reviewer"  # rejected rows of a file never came to the store
     assert told_apart(stored["evidence"], replayed["evidence"]) == {
-        "decides_next", labels, "no decision"
+        "next_step", labels, "no decision"
     }  # fmt: skip
     (found,), (funnel,), (other,) = (
         stored["agreements"], stored["funnels"], replayed["funnels"],

@@ -49,7 +49,7 @@ def test_stored_records_give_what_a_replay_of_the_same_records_gives(lived):
         replayed = inputs_of(story(), parse_policy(text), SALT)
         stages = {(c.site, c.window): c.intervals for c in compute_stage_histories(replayed)}
         costs = compute_cell_costs(build_model_cases(replayed, assign_deciders(replayed)))
-        expected = {(row.site, row.window): row.price for row in costs}
+        expected = {(row.site, row.window): row.cost for row in costs}
         for pair in result.cells:
             found = getattr(pair, side)
             key = pair.site, pair.window

@@ -71,7 +71,7 @@ def test_each_side_is_a_replay_of_the_same_records():
         inputs = inputs_of(cases, parse_policy(text), SALT)
         stages = {(c.site, c.window): stages_of(c) for c in compute_stage_histories(inputs)}
         costs = compute_cell_costs(build_model_cases(inputs, assign_deciders(inputs)))
-        (price,) = [row.price for row in costs if (row.site, row.window) == ("creek", "day")]
+        (price,) = [row.cost for row in costs if (row.site, row.window) == ("creek", "day")]
         found = getattr(cell_of(result.cells), side)
         assert stages_of(found) == stages["creek", "day"]
         assert found.figures.model == price.cases > 0
