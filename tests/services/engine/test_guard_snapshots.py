@@ -311,6 +311,7 @@ def test_a_process_that_restores_equals_one_that_reads_all(database, policy, see
 
 
 @pytest.mark.simulation
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)  # the shorter courses run on PostgreSQL
 @pytest.mark.parametrize("policy", [BY_CASE, BY_EPISODE], ids=["case", "episode"])
 @pytest.mark.parametrize("seed", range(3, 15))
 def test_many_courses_restore_what_all_records_say(database, policy, seed):
