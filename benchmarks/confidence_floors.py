@@ -167,13 +167,13 @@ def print_table(
 ) -> None:
     """Print the mean of each way over the runs."""
     for outcomes in zip(*rows, strict=True):
-        prices = [outcome.price for outcome in outcomes]
+        prices = [outcome.model_cost for outcome in outcomes]
         total = outcomes[0].human_decisions + prices[0].cases - prices[0].audited
         shares = np.array([price.cases for price in prices]) / total
         error = shares.std(ddof=1) / np.sqrt(len(shares)) if len(shares) > 1 else 0.0
         human = np.mean([outcome.human_decisions for outcome in outcomes])
         wrong = np.mean([price.wrong_action.count for price in prices])
-        differ = np.mean([price.people_wrong_action or 0 for price in prices])
+        differ = np.mean([price.human_wrong_action or 0 for price in prices])
         name = f"{outcomes[0].kind} {outcomes[0].floor}".strip()
         print(
             f"| {setting.name} | {model} | {name} | {shares.mean():.3f} (± {error:.3f}) |"

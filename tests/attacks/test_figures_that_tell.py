@@ -28,7 +28,13 @@ def read_cell_evidence(evidence):
         (c.counts, c.estimate, c.bound) for c in facts.gate.conditions
     )  # fmt: skip
     paths = [(p.measure, p.n[-1], p.estimate[-1], p.bound[-1]) for p in facts.path if len(p.n)]
-    return facts.judged, (facts.attempt_since, facts.closed, facts.missing, gate, tuple(paths))
+    return facts.decided_units, (
+        facts.attempt_since,
+        facts.closed_units,
+        facts.undecided_units,
+        gate,
+        tuple(paths),
+    )
 
 
 def read_cell(service, caller, cell, at):

@@ -150,10 +150,11 @@ class LiveGuardFeeds:
             new_case_ids = history.sort_by_site(recent_cases)
             self._arrivals = KnownArrivals.read_all(queue, at, SEARCHED_BACK)
             self._first_names, self._searched_at = state.first_names, at
-        else:
-            arrived_cases = self._arrivals.read_new(queue, min(at, self.read_at))
-            new_case_ids = sorted(arrived_cases | self._moved_cases)
-            self._moved_cases = frozenset()
+            self.read_at = at
+            return self._load_cases(transaction, state, new_case_ids)
+        arrived_cases = self._arrivals.read_new(queue, min(at, self.read_at))
+        new_case_ids = sorted(arrived_cases | self._moved_cases)
+        self._moved_cases = frozenset()
         sites = self._load_cases(transaction, state, new_case_ids)
         self.read_at = at
         if self._is_search_due(state, at):

@@ -29,18 +29,27 @@ class KnownArrivals:
 
     @classmethod
     def read_all(cls, queue: CountQueue, at: datetime, span: timedelta) -> "KnownArrivals":
-        """Return all arrivals of a span before a time as known."""
-        return cls(queue.list_arrivals(since=at - OVERLAP), queue.sum_arrivals(since=at - span))
+        """Return all arrivals of a span before a time as known, but the last ones.
+
+        Those are read again: another record of a case may bear the same instant.
+        """
+        known = cls((), queue.sum_arrivals(since=at - span))
+        known._add(queue.list_arrivals(since=at - OVERLAP), sign=-1)
+        return known
 
     def read_new(self, queue: CountQueue, since: datetime) -> set[int]:
         """Return the cases that arrived since some minutes before a time, if unknown."""
         arrivals = frozenset(queue.list_arrivals(since=since - OVERLAP))
         new_arrivals, self.last = arrivals - self.last, arrivals
-        for at, case_id in new_arrivals:
+        self._add(new_arrivals, sign=1)
+        return {case_id for _, case_id in new_arrivals}
+
+    def _add(self, arrivals: Iterable[Arrival], *, sign: int) -> None:
+        """Add arrivals to the sums, or take them away."""
+        for at, case_id in arrivals:
             span = to_micros(at) // ARRIVAL_SPAN
             count, total = self.sums.get(span, (0, 0))
-            self.sums[span] = (count + 1, total + case_id)
-        return {case_id for _, case_id in new_arrivals}
+            self.sums[span] = (count + sign, total + sign * case_id)
 
     def read_late(self, queue: CountQueue, since: datetime) -> set[int]:
         """Return the cases of the spans after a time in which others arrived than are known."""

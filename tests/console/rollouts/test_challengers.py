@@ -13,7 +13,7 @@ def compare(monkeypatch, holder, versions):
     monkeypatch.setattr(
         cell_table, "build_measure_readings", lambda facts, *_: (f"of {facts.version}",)
     )
-    evidence = [SimpleNamespace(version=version, decides_next="more") for version in versions]
+    evidence = [SimpleNamespace(version=version, next_step="more") for version in versions]
     summary = SimpleNamespace(cell=CREEK, evidence=evidence, passed_thresholds=())
     policy = SimpleNamespace(charter=SimpleNamespace(cost_in="EUR"))
     scope = SimpleNamespace(get_holder=lambda _cell: holder)

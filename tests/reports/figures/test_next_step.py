@@ -154,7 +154,12 @@ def test_a_met_gate_of_a_portfolio_waits_for_others_of_its_list(says, bears, log
     listed = replace(bears, gates=(gate, *bears.gates[1:]))
     size = listed.find_portfolio(1, CREEK).size
     met = GateFacts(
-        gate.to, gate.risk, True, (), ("operator",), (share(log_e=log_e, needed=3.0, met=True),)
+        gate.to,
+        gate.risk,
+        True,
+        (),
+        ("operator",),
+        (share(log_e=log_e, log_e_needed=3.0, met=True),),
     )
     said = says(BEGUN, policy=listed, progress=GateOutlook(met))
     least = next(k for k in range(1, size + 1) if log_e - 3.0 >= log(size / k))
