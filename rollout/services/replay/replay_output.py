@@ -23,7 +23,6 @@ from rollout.reports.inputs.divergences import render_divergences_csv
 from rollout.reports.inputs.gate_progress import build_state_periods
 from rollout.reports.inputs.inputs import ReportInputs, SourceFile
 from rollout.reports.inputs.pictures import MAX_PICTURE_BYTES, embed_picture
-from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.json_report import render_json_report
 from rollout.reports.pages.text_report import render_text_report
 from rollout.services.replay.replay import (
@@ -155,6 +154,8 @@ def build_report_files(
     example: str | None = None,
 ) -> dict[str, bytes]:
     """Return all output files by name; `example` is the shipped example that was replayed."""
+    from rollout.reports.pages.html_report import render_html_report  # a what-if has no pages
+
     return {
         "report.html": render_html_report(facts, example=example).encode(),
         "report.json": render_json_report(facts).encode(),
