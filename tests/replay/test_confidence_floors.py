@@ -298,7 +298,7 @@ WHOLE_SHARES = {"cleanlab-cv": 0.010, "resnet-110": 0.019, "densenet-bc-L190-k40
 def test_the_model_decides_pictures_that_it_is_sure_of(model):
     """Eight orders of the hundred of benchmarks/confidence_floors.py."""
     runs = [compare_picture_methods(model, seed, SETTINGS[0]) for seed in range(8)]
-    ladder, whole = (np.mean([run[i].price.cases / 2000 for run in runs]) for i in (0, 1))
+    ladder, whole = (np.mean([run[i].model_cost.cases / 2000 for run in runs]) for i in (0, 1))
     assert ladder == pytest.approx(LADDER_SHARES[model], abs=0.09)
     assert whole == pytest.approx(WHOLE_SHARES[model], abs=0.15)
     assert ladder > whole + 0.1
