@@ -137,7 +137,7 @@ NEEDS = {  # packages that may be imported, and the most modules of ours; a comm
     "clean list": (FRAMES | SERVICE, 420),
     "training export": (FRAMES | SERVICE, 420),
     "db backup": (FRAMES | SERVICE, 435),
-    "import": (FRAMES | {"msgspec", "yaml"}, 415),
+    "import": (FRAMES | SERVICE | {"msgspec"}, 415),
 }
 
 
