@@ -109,7 +109,8 @@ class AuthenticationMiddleware:
     async def _find_caller(self, scope: Scope, headers: Mapping[bytes, str]) -> Caller:
         at, authenticator = self.service.wall_clock.now(), self.service.authenticator
         if text := _read_key(headers):
-            scope["state"][KEY_PREFIX] = parse_key(text)[0]  # each key has its own rate
+            state = scope.setdefault("state", {})  # a server without a lifespan gives none
+            state[KEY_PREFIX] = parse_key(text)[0]  # each key has its own rate
             cached_caller = authenticator.find_cached_caller(text, at)  # no thread on most requests
             if cached_caller is not None:
                 return cached_caller
