@@ -33,9 +33,9 @@ class KnownArrivals:
 
         Those are read again: another record of a case may bear the same instant.
         """
-        known = cls((), queue.sum_arrivals(since=at - span))
-        known._add(queue.list_arrivals(since=at - OVERLAP), sign=-1)
-        return known
+        arrivals = cls((), queue.sum_arrivals(since=at - span))
+        arrivals._add(queue.list_arrivals(since=at - OVERLAP), sign=-1)
+        return arrivals
 
     def read_new(self, queue: CountQueue, since: datetime) -> set[int]:
         """Return the cases that arrived since some minutes before a time, if unknown."""

@@ -12,7 +12,7 @@ from time import monotonic
 import api.app
 import api.serve
 from rollout import faults
-from rollout.cli import backups, tables
+from rollout.cli import backups, table_upgrade
 from rollout.cli.main import COMMANDS, app
 from rollout.services.engine.ticks import Ticker
 from rollout.store.database.migrations import downgrade
@@ -126,7 +126,7 @@ def _run_command(order, marks, stack):
     if order.words[0] in TASKS:
         TASKS[order.words[0]](os.environ["ROLLOUT_DATABASE_URL"], *order.words[1:])
         return
-    tables.upgrade = _mark_calls(tables.upgrade, marks, "migrate")
+    table_upgrade.upgrade = _mark_calls(table_upgrade.upgrade, marks, "migrate")
     backups.back_up = _mark_calls(backups.back_up, marks, "backup")
     app(args=list(order.words), prog_name="rollout")
 
