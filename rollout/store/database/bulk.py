@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
+from rollout.store.database.copied_rows import format_copied_rows
 from rollout.store.database.session import Transaction
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ IGNORE_CONFLICTS: Final = "on conflict do nothing"
 """Suffix that inserts only rows with new keys, without returning them."""
 ROWS_PER_STATEMENT: Final = 25
 """Rows of one statement; longer ones are not faster."""
+COPIED_ROWS: Final = 500
+"""Rows from which on PostgreSQL's COPY is cheaper than an insert: it takes two round trips."""
 SHARED_TYPES: Final = frozenset({str, int, bytes, bool})
 """Types whose equal values of one column are stored alike."""
 _compiled: dict[tuple[str, Executable], tuple[str, Mapping[str, Any], tuple[str, ...]]] = {}
@@ -99,11 +102,16 @@ def insert_columns(
     }
     if transaction.engine == "sqlite":
         _insert_into_sqlite(transaction, table, filled_columns, suffix)
-    else:
-        statement = _get_insert_prefix(transaction, table, tuple(filled_columns))
-        run_statement(
-            transaction, f"{statement} {suffix}", list(map(encode_array, filled_columns.values()))
-        )
+        return
+    if len(next(iter(filled_columns.values()))) >= COPIED_ROWS and not suffix:
+        lines = format_copied_rows(list(filled_columns.values()))
+        if lines is not None:
+            _copy_rows(transaction, table, tuple(filled_columns), lines)
+            return
+    statement = _get_insert_prefix(transaction, table, tuple(filled_columns))
+    run_statement(
+        transaction, f"{statement} {suffix}", list(map(encode_array, filled_columns.values()))
+    )
 
 
 def _insert_into_sqlite(
@@ -353,6 +361,17 @@ def run_statement(transaction: Transaction, text: str, values: Sequence[Any]) ->
     """Run a statement in the driver's own SQL, without a result."""
     try:
         _get_driver(transaction).execute(text, values)
+    except _get_driver_error(transaction) as error:
+        raise _wrap_error(transaction, text, error) from error
+
+
+def _copy_rows(transaction: Transaction, table: Table, names: tuple[str, ...], lines: str) -> None:
+    """Send rows to PostgreSQL as lines of COPY."""
+    quoted_names = ", ".join(_quote_names(transaction, [table.c[name] for name in names]))
+    text = f"copy {table.name} ({quoted_names}) from stdin"
+    try:
+        with _get_driver(transaction).cursor() as cursor, cursor.copy(text) as copy:
+            copy.write(lines)
     except _get_driver_error(transaction) as error:
         raise _wrap_error(transaction, text, error) from error
 

@@ -122,7 +122,8 @@ class IncomingCases:
         lock_keys(
             self._transaction, count_queue, [(self._rollout.number, *entry) for entry in lockable]
         )
-        insert_columns(self._transaction, count_queue, columns, IGNORE_CONFLICTS)
+        is_new = not lockable and len(set(entries)) == len(entries)
+        insert_columns(self._transaction, count_queue, columns, "" if is_new else IGNORE_CONFLICTS)
 
     def _load_columns(
         self, table: Table, columns: SelectedColumns, case_ids: Collection[int]

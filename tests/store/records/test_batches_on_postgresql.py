@@ -12,6 +12,8 @@ import pytest
 from sqlalchemy import select, text
 
 from rollout.core.records.records import Case, Decision, Prediction
+from rollout.store.database import bulk
+from rollout.store.database.bulk import COPIED_ROWS
 from rollout.store.database.rollouts import match_cases
 from rollout.store.database.session import Database
 from rollout.store.records.exposures import ExposureStore
@@ -135,6 +137,46 @@ def test_the_number_of_statements_does_not_depend_on_the_batch(database, rollout
                 counts.append(len(sent))
     # erased names; keys found, inserted or locked, hashed; three inserts, or three reads of hashes
     assert counts == [7, 7, 7, 7]
+
+
+@on_postgresql
+@pytest.mark.parametrize("count", [COPIED_ROWS - 1, COPIED_ROWS])
+def test_the_records_of_a_large_batch_are_copied(database, rollout, monkeypatch, count):
+    copied = []
+    copy = psycopg.Cursor.copy
+
+    def listen(cursor, statement, *more, **options):
+        copied.append(statement.split()[1])
+        return copy(cursor, statement, *more, **options)
+
+    monkeypatch.setattr(psycopg.Cursor, "copy", listen)
+    with database.begin_write() as transaction:
+        store(transaction, rollout, build_records(range(count)))
+    tables = {"cases", "predictions", "decisions"} if count >= COPIED_ROWS else set()
+    assert set(copied) == tables
+
+
+@on_postgresql
+def test_only_cases_that_are_new_are_queued_without_looking_for_their_entries(
+    database, rollout, monkeypatch
+):
+    sent = []
+    run_statement = bulk.run_statement
+
+    def listen(transaction, text, values):
+        sent.append(text)
+        run_statement(transaction, text, values)
+
+    monkeypatch.setattr(bulk, "run_statement", listen)
+    with database.begin_write() as transaction:
+        ids = store(transaction, rollout, build_records(range(2))).case_ids.values()
+        queue = IncomingCases(transaction, rollout).queue_entries
+        entries = [(1, number, "unit") for number in ids]
+        for new_cases, end in ((set(ids), ")"), (set(), "on conflict do nothing")):
+            queue(entries, new_cases)
+            assert sent.pop().strip().endswith(end)
+        queue([(2, number, "unit") for number in [*ids, *ids]], set(ids))  # not sent twice
+        assert sent.pop().strip().endswith("on conflict do nothing")
 
 
 @on_postgresql
