@@ -31,7 +31,7 @@ ESTIMATED: Final = frozenset({"wrong", "cost"})
 EFFECT_WORDS: Final = {
     "wider": "Wider",
     "narrower": "Narrower",
-    "other": "Other",
+    "other": "Differs",
     "same": "Same",
     "unknown": "Unknown",
 }
