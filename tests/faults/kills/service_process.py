@@ -86,8 +86,8 @@ def _run_service(order, marks, stack):
     build = api.serve.create_app
 
     @wraps(build)
-    def build_marked(*arguments):
-        made = build(*arguments)
+    def build_marked(*arguments, **options):
+        made = build(*arguments, **options)
         made.add_middleware(RequestMarks, marks=marks)
         if order.mutant:
             MUTANTS[order.mutant][0](made)
