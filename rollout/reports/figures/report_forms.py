@@ -271,14 +271,25 @@ NEW_VALUES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
 """By class and field of form 2, the values that have another name in it."""
 
 
+class UnknownReportFormError(ValueError):
+    """A report has a form that this program doesn't know, as one of a later program."""
+
+
 def translate_report(report: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a report of any form as one of the newest form.
+
+    Raises:
+        UnknownReportFormError: its fields may mean something else than those of the same names.
 
     >>> translate_report({"schema": "rollout-report/1", "desk": {"heard": []}})
     {'schema': 'rollout-report/2', 'pending_work': {'site_activities': []}}
     """
-    if report.get("schema") != FORM_1:
+    if report.get("schema") == SCHEMA:
         return report
+    if report.get("schema") != FORM_1:
+        raise UnknownReportFormError(
+            f"its form {report.get('schema')!r} is not {FORM_1} or {SCHEMA}"
+        )
     return {**_translate(report, ReportFacts), "schema": SCHEMA}
 
 

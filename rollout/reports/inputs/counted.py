@@ -151,12 +151,14 @@ def select_top_losses(differing: pl.LazyFrame, limit: int) -> pl.LazyFrame:
 
 
 def _sort_losses(differing: pl.LazyFrame, limit: int) -> pl.LazyFrame:
-    has_costs = "cost" in differing.collect_schema()
+    names = differing.collect_schema().names()
+    has_costs = "cost" in names
     differing = differing.filter(pl.col("confidence").is_not_null())
-    sort_keys = [pl.col("confidence"), pl.col("case_key")]  # a loss grows with confidence
+    others = [pl.col(name) for name in KEY_COLUMNS if name in names]  # of cases with the same key
+    sort_keys = [pl.col("confidence"), pl.col("case_key"), *others]  # a loss grows with confidence
     if has_costs:
         sort_keys = [pl.col("cost") * _build_loss_expression(), *sort_keys]
-    descending = [True] * (len(sort_keys) - 1) + [False]
+    descending = [True] * (1 + has_costs) + [False] * (1 + len(others))
     top_rows = differing.top_k(limit, by=sort_keys, reverse=[not flag for flag in descending])
     losses = top_rows.sort(sort_keys, descending=descending).with_columns(
         loss=_build_loss_expression()

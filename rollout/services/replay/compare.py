@@ -261,7 +261,18 @@ def _select_lever(policy: Policy, lever_id: str) -> Lever:
 def _check_confidences(file: Path, pair_counts: PairCounts) -> None:
     minimum, maximum = pair_counts.min_confidence, pair_counts.max_confidence
     if minimum is not None and maximum is not None and not 0 <= minimum <= maximum <= 1:
-        raise ValueError(f"{file}: confidences run from {minimum:g} to {maximum:g}; write 0 to 1")
+        span = f"{_format_bound(minimum)} to {_format_bound(maximum)}"
+        raise ValueError(f"{file}: confidences run from {span}; write 0 to 1")
+
+
+def _format_bound(confidence: float) -> str:
+    """Return a confidence in few digits, but none that hide that it is beyond 0 and 1.
+
+    >>> _format_bound(-0.0), _format_bound(1.0000000001), _format_bound(1 / 3)
+    ('0', '1.0000000001', '0.333333')
+    """
+    text = f"{confidence + 0.0:g}"  # adding 0 takes the sign of -0
+    return text if (0 <= float(text) <= 1) == (0 <= confidence <= 1) else repr(confidence)
 
 
 def _build_pair_loss(row: dict[str, object]) -> PairLoss:

@@ -17,7 +17,7 @@ from rollout.core.errors import NotAllowedError, RefusalError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.record_events import ReportSealed
 from rollout.reports.figures.facts import ReportFacts
-from rollout.reports.figures.report_forms import translate_report
+from rollout.reports.figures.report_forms import UnknownReportFormError, translate_report
 from rollout.reports.figures.report_seal import find_pictured_cases, restore_report, restore_table
 from rollout.reports.figures.report_version import CASE_FIELDS, format_canonical
 from rollout.reports.inputs.divergences import unescape_cell
@@ -310,11 +310,11 @@ def parse_report_facts(body: Mapping[str, Any]) -> ReportFacts:
     """Return the facts in a stored body.
 
     Raises:
-        OlderReportError: it lacks fields of this program version.
+        OlderReportError: it lacks fields of this program version, or has a form of a later one.
     """
     try:
         return _FACTS_ADAPTER.validate_python(translate_report(body))
-    except ValidationError as error:
+    except (ValidationError, UnknownReportFormError) as error:
         made_by = body.get("identity", {}).get("product", "an earlier program")
         raise OlderReportError(
             f"{made_by} made it in another form; read it as JSON or CSV, or have it made again"

@@ -15,7 +15,7 @@ from rollout.core.errors import StaleRevisionError
 from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.record_events import CasesErased, NameErased, ReportSealed
 from rollout.reports.figures.facts import SCHEMA, ReportFacts, compute_report_facts
-from rollout.reports.figures.report_forms import translate_report
+from rollout.reports.figures.report_forms import UnknownReportFormError, translate_report
 from rollout.reports.figures.report_seal import (
     SALT,
     SALT_BYTES,
@@ -27,6 +27,7 @@ from rollout.reports.figures.report_seal import (
 from rollout.reports.figures.report_version import (
     MAX_CHANGES,
     VERSION_SECTION,
+    FigureChange,
     compare_versions,
     format_canonical,
 )
@@ -255,12 +256,15 @@ def _build_report(
     version = 1
     if last_report is not None:
         version = last_report[1].version + 1
-        changed_figures = compare_versions(
-            translate_report(_load_content(last_report[1])),
-            leave_out_pictures(to_plain_values(facts)),
-        )
-        if not changed_figures and table == last_report[1].divergences:
-            return None
+        try:
+            earlier = translate_report(_load_content(last_report[1]))
+        except UnknownReportFormError:  # of a later program: what changed can't be listed
+            changed_figures: tuple[FigureChange, ...] = ()
+        else:
+            new_values = leave_out_pictures(to_plain_values(facts))
+            changed_figures = compare_versions(earlier, new_values)
+            if not changed_figures and table == last_report[1].divergences:
+                return None
         edition = replace(
             facts.report_version,
             version=version,
@@ -335,11 +339,16 @@ def find_seal_faults(transaction: Transaction, rollout: Rollout) -> Iterator[str
         sealed_hash = sealed_hashes.get(revision)
         if report is None or (compute_seal(report.body), stored_hash) != (sealed_hash,) * 2:
             yield f"report {report_number} is not what revision {revision} sealed"
-        elif not _has_sealed_table(report):
-            yield f"the divergences of report {report_number} are not those that it names"
+        else:
+            yield from _find_table_faults(report_number, report)
 
 
-def _has_sealed_table(report: StoredReport) -> bool:
+def _find_table_faults(report_number: int, report: StoredReport) -> Iterator[str]:
     values = json.loads(report.body)
-    sealed_hash = translate_report(values)[VERSION_SECTION]["divergences_sha256"]
-    return bool(sealed_hash == compute_table_seal(values, report.divergences))
+    try:
+        sealed_hash = translate_report(values)[VERSION_SECTION]["divergences_sha256"]
+    except UnknownReportFormError as error:
+        yield f"the divergences of report {report_number} can't be checked: {error}"
+    else:
+        if sealed_hash != compute_table_seal(values, report.divergences):
+            yield f"the divergences of report {report_number} are not those that it names"

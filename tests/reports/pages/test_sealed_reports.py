@@ -14,7 +14,7 @@ from rollout.reports.figures.report_version import compare_versions, format_cano
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.json_report import to_plain_values
 from rollout.reports.pages.markdown_report import render_markdown_report
-from rollout.services.reports.archive import parse_report_facts
+from rollout.services.reports.archive import OlderReportError, parse_report_facts
 
 FOLDER = Path(__file__).parent / "sealed"
 HASHES = {
@@ -69,3 +69,10 @@ def test_a_report_of_form_1_has_the_same_figures_under_the_names_of_form_2(name)
 def test_a_report_of_form_2_stays_as_it_is(name):
     translated = translate_report(load(name))
     assert translate_report(translated) is translated
+
+
+@pytest.mark.parametrize("form", ["rollout-report/3", "rollout-report/", "", None])
+def test_a_report_of_an_unknown_form_is_refused_with_what_to_do(form):
+    report = {**translate_report(load("waiting")), "schema": form}
+    with pytest.raises(OlderReportError, match="in another form; read it as JSON or CSV"):
+        parse_report_facts(report)

@@ -57,6 +57,27 @@ def test_a_confidence_beyond_0_and_1_is_refused_wherever_it_stands(tmp_path, wro
         compare_pair_file(path)
 
 
+@pytest.mark.parametrize(
+    ("confidences", "span"),
+    [([-0.0, 0.0, 1.0000000001], "0 to 1.0000000001"), ([-1e-12, 0.25], "-1e-12 to 0.25")],
+)
+def test_a_refused_confidence_is_not_rounded_into_what_is_asked_for(tmp_path, confidences, span):
+    path = write_pairs(tmp_path, [("bear", "elk", sure) for sure in confidences])
+    with pytest.raises(ValueError, match=f"confidences run from {span}; write 0 to 1"):
+        compare_pair_file(path)
+
+
+def test_losses_of_a_key_that_many_rows_have_are_the_same_each_time(tmp_path):
+    generator = np.random.default_rng(5)
+    models = [f"m{number}" for number in generator.permutation(3_000)]
+    frame = pl.DataFrame({"human": "bear", "model": models, "confidence": 1.0, "case_key": "same"})
+    path = tmp_path / "pairs.parquet"
+    for seed in range(3):
+        frame.sample(fraction=1.0, shuffle=True, seed=seed).write_parquet(path, row_group_size=100)
+        listed = [loss.model for loss in compare_pair_file(path).top_losses]
+        assert listed == sorted(models)[:20]
+
+
 @pytest.fixture
 def many_pairs(tmp_path):
     """A file of 60,000 pairs in many sure and few surest ones, a quarter different."""

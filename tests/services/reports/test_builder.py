@@ -10,6 +10,7 @@ from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import VersionFirstUsed
 from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.reports.figures import report_forms
 from rollout.reports.figures.report_seal import compute_seal, compute_table_seal
 from rollout.reports.figures.report_version import VOLATILE_SECTIONS, compare_versions
 from rollout.services.engine.consistency_check import rebuild_derived_tables
@@ -35,8 +36,10 @@ from rollout.services.reports.builder import (
     ReportCallbacks,
     ReportOptions,
     create_report,
+    find_seal_faults,
 )
 from rollout.services.reports.inputs import NothingToReportError
+from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.external_keys import ExternalKeys
@@ -377,6 +380,21 @@ def test_a_body_that_an_earlier_program_made_is_read_as_json_alone(bears):
     assert json.loads(format_report(shown, "json")) == older
     with pytest.raises(OlderReportError, match="made it in another form; read it as JSON or CSV"):
         format_report(shown, "html")
+
+
+@on_sqlite
+def test_a_report_of_a_later_program_stops_neither_the_next_version_nor_the_check(
+    bears, monkeypatch
+):
+    made = make(bears, NOON + DAY)
+    monkeypatch.setattr(report_forms, "SCHEMA", "rollout-report/0")  # an earlier program's
+    with bears.begin_read() as transaction:
+        faults = list(find_seal_faults(transaction, Rollouts(transaction).find("bears")))
+    unknown = "its form 'rollout-report/2' is not rollout-report/1 or rollout-report/0"
+    assert faults == [f"the divergences of report {made.number} can't be checked: {unknown}"]
+    again = make(bears, NOON + DAY)
+    assert (again.report.version, again.is_new) == (2, True)
+    assert json.loads(again.report.body)["report_version"]["changed"] == []
 
 
 @on_sqlite
