@@ -121,7 +121,9 @@ class BufferDigests:
     So a snapshot is compared with counted units that are read in parts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last_slot: int | None = None) -> None:
+        """Begin empty; with `last_slot` later rows are left out."""
+        self._last_slot = last_slot
         self.sums: BufferDigest = {}
 
     def add(self, units: UnitBuffer, outcomes: OutcomeBuffer) -> None:
@@ -130,14 +132,20 @@ class BufferDigests:
         reviewer_hashes = _hash_values([*units.reviewers, None])  # -1 is without a reviewer
         for key, table in units.list_series():
             rows = UnitArrays(*table)
+            if self._last_slot is not None:
+                rows = rows.select(rows.slot <= self._last_slot)
             columns = (rows.slot, rows.occurred, rows.day, rows.unit)
             names = (class_hashes[rows.unit_class], reviewer_hashes[rows.reviewer])
             self._add_rows(key, [*columns, *names])
         for outcome_key, part in outcomes.list_units():
-            columns = tuple(getattr(part, item.name) for item in fields(part))
-            self._add_rows(_name_outcome(outcome_key), columns)
+            values = [getattr(part, item.name) for item in fields(part)]
+            if self._last_slot is not None:
+                values = [column[part.slot <= self._last_slot] for column in values]
+            self._add_rows(_name_outcome(outcome_key), values)
 
     def _add_rows(self, key: tuple[str, ...], columns: Any) -> None:
+        if not len(columns[0]):
+            return
         count, total = self.sums.get(key, (0, 0))
         hashes = np.zeros(len(columns[0]), dtype=np.uint64)
         for column in columns:  # unsigned numbers wrap around

@@ -8,7 +8,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
-from rollout.core.scope.commands import AcceptRestore, StopAfterRollback
+from rollout.core.scope.commands import AcceptRestore, StopAfterRollback, StopChangedCells
 from rollout.core.scope.events import DamageCleared
 from rollout.core.scope.record_events import (
     CasesErased,
@@ -53,6 +53,14 @@ class VerifiedHistory(Promises):
     @rule()
     def roll_back(self):
         self.ask(StopAfterRollback(at=self.clock, era=self.scope.era, reason="r", about="box"))
+
+    @precondition(lambda self: len(self.events) > 40)
+    @rule(place=st.integers(0, 9))
+    def find_changed_evidence(self, place):
+        cells = self.policy.cells
+        cell = cells[place % len(cells)]
+        reason = "31 held, 32 counted"
+        self.ask(StopChangedCells(at=self.clock, cells=(cell,), cell=cell, reason=reason))
 
     @precondition(lambda self: self.events)
     @rule(kind=st.sampled_from(list(HISTORY)))

@@ -214,6 +214,15 @@ class StopAfterRollback(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StopChangedCells(Command):
+    """Stop cells because the evidence of `cell`, which counts in them, was not what was counted."""
+
+    cells: tuple[Cell, ...]
+    cell: Cell
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptRestore(ActorCommand):
     """Declare a wanted restore: begin an era with every cell stopped.
 

@@ -47,6 +47,7 @@ from rollout.core.scope.commands import (
     RetireVersion,
     StopAfterRollback,
     StopCells,
+    StopChangedCells,
     Tick,
 )
 from rollout.core.scope.event_base import ENGINE, LedgerEvent
@@ -58,7 +59,12 @@ from rollout.core.scope.events import (
     VersionRetired,
 )
 from rollout.core.scope.guards import apply_alarms, apply_clears
-from rollout.core.scope.incidents import acknowledge_incident, open_clock_incident, open_incident
+from rollout.core.scope.incidents import (
+    acknowledge_incident,
+    open_clock_incident,
+    open_incident,
+    stop_changed_cells,
+)
 from rollout.core.scope.new_values import (
     record_familiar_values,
     record_unfamiliar_values,
@@ -122,6 +128,7 @@ _apply_command.register(OpenIncident, open_incident)
 _apply_command.register(AcknowledgeIncident, acknowledge_incident)
 _apply_command.register(StopAfterRollback, stop_after_rollback)
 _apply_command.register(AcceptRestore, accept_restore)
+_apply_command.register(StopChangedCells, stop_changed_cells)
 _apply_command.register(PauseEvidence, pause_evidence)
 _apply_command.register(ResumeEvidence, resume_evidence)
 

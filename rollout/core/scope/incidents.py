@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownIncidentError
-from rollout.core.scope.commands import AcknowledgeIncident, OpenIncident, Tick
+from rollout.core.scope.commands import AcknowledgeIncident, OpenIncident, StopChangedCells, Tick
 from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import (
     EVIDENCE_CHANGED,
@@ -12,9 +12,11 @@ from rollout.core.scope.events import (
     UNAUTHORIZED,
     IncidentAcknowledged,
     IncidentOpened,
+    Stopped,
 )
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import Incident, Scope
+from rollout.core.scope.stop_targets import list_unstopped_cells
 
 CLOCK_INCIDENT = "clock"
 WRITES_INCIDENT = "writes"
@@ -32,6 +34,8 @@ EFFECTS = MappingProxyType(
 """Effect of each incident opened by command; a guard's alarm has its own."""
 
 
+CELLS_STOPPED = "its cells are stopped"
+"""Effect of an incident about evidence that a process held and nobody had counted."""
 SINGLE_INCIDENTS = frozenset({CLOCK_INCIDENT, EVIDENCE_CHANGED})
 """Kinds of which one open incident is enough, whatever its reason says."""
 
@@ -93,6 +97,33 @@ def _is_same_incident(command: OpenIncident, incident: Incident) -> bool:
         return True
     incident_key = (incident.reason, incident.cell, incident.version)
     return incident_key == (command.reason, command.cell, command.version)
+
+
+def stop_changed_cells(command: StopChangedCells, pending: PendingEvents) -> None:
+    """Open an incident, end the cells' proposals and stop the cells; a repeat has no effect."""
+    cells = list_unstopped_cells(pending.scope, command.cells)
+    incidents = pending.scope.open_incidents.values()
+    is_told = any((i.kind, i.cell) == (EVIDENCE_CHANGED, command.cell) for i in incidents)
+    if cells or not is_told:
+        pending.emit(
+            IncidentOpened(
+                at=pending.at,
+                by=ENGINE,
+                incident=pending.next_incident_id,
+                kind=EVIDENCE_CHANGED,
+                effect=CELLS_STOPPED,
+                reason=command.reason,
+                cell=command.cell,
+            )
+        )
+    for (cell, _), state in list(pending.scope.cells.items()):
+        if cell in command.cells:
+            pending.void_proposal(state.proposal, "its evidence was not what was counted")
+    if cells:
+        stop = f"S-{pending.scope.revision + 1}"
+        pending.emit(
+            Stopped(at=pending.at, by=ENGINE, stop=stop, cells=cells, reason=command.reason)
+        )
 
 
 def open_clock_incident(pending: PendingEvents, tick: Tick) -> None:

@@ -19,7 +19,6 @@ from rollout.core.policy.policy import Guard
 from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
-from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.core.scope.scope import CellState
 from rollout.replay.record_feed import EMPTY_VOTES
 from rollout.services.engine.evidence_snapshots import restore_evidence
@@ -29,6 +28,7 @@ from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.evidence import EvidenceStore
+from rollout.store.ledger.evidence_snapshots import discards_evidence
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.tally.episode_series import SiteVotes
@@ -167,8 +167,8 @@ class EvidenceReader:
                 self._reset()  # a backup was restored
         rows = list(ledger.list_rows(after=self._revision, until=state.scope.revision))
         events = [parse_event(row) for row in rows]
-        if self._revision and any(isinstance(event, CasesErased | NameErased) for event in events):
-            self._reset()  # what memory holds of erased values has other names in the database
+        if self._revision and any(map(discards_evidence, events)):
+            self._reset()
             self._load_new_events(transaction, state)
             return
         applied_hashes = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}

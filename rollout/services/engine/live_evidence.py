@@ -33,6 +33,7 @@ from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot
 from rollout.tally.buffer_snapshots import encode_buffers
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.held_evidence import HeldEvidence
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.slots import to_instant
@@ -101,6 +102,11 @@ class LiveEvidence:
         self._snapshot_rows = row_count
         body = encode_buffers(self._units, self._outcomes)
         return EvidenceSnapshot(revision, self._last_slot, body)
+
+    @property
+    def memory(self) -> HeldEvidence:
+        """Return what is in memory of counted units and outcomes."""
+        return HeldEvidence(self._units, self._outcomes, self._last_slot)
 
     @property
     def feeds(self) -> LiveGuardFeeds:

@@ -16,15 +16,21 @@ from zlib import crc32
 import polars as pl
 
 from rollout import faults
+from rollout.core.calendar.sites import Cell
 from rollout.core.errors import StaleRevisionError
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
-from rollout.core.scope.record_events import CasesErased, NameErased, RecordsCounted
+from rollout.core.scope.record_events import RecordsCounted
 from rollout.services.engine.due_counting import PAGE_SIZE, DueCounter, PageSize
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
 from rollout.services.engine.evidence_seals import EvidenceSeals
 from rollout.services.engine.frozen_sources import freeze_sources
 from rollout.services.engine.guard_snapshot_storage import store_guard_snapshot
+from rollout.services.engine.held_evidence_check import (
+    CHECK_INTERVAL,
+    HeldEvidenceCheck,
+    stop_changed_cells,
+)
 from rollout.services.engine.live_evidence import LiveEvidence
 from rollout.services.engine.new_versions import list_new_versions
 from rollout.services.engine.reviewer_recount import ReviewerCheckCache
@@ -41,7 +47,7 @@ from rollout.store.database.errors import DatabaseUnavailableError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.evidence import EvidenceStore
-from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots
+from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots, discards_evidence
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.ledger.scopes import REVISIONS_BETWEEN, StoredScopes
@@ -80,6 +86,7 @@ class Ticker:
         """Create a ticker; larger parts of a page take less time for each case, and delay stops."""
         self._database, self._rollout_name, self._owner = database, rollout_name, owner
         self._page_size = page_size
+        self._held_check = HeldEvidenceCheck()
         self._reset()
 
     def _reset(self) -> None:
@@ -155,6 +162,27 @@ class Ticker:
             self._store_scope(transaction)
         self._store_evidence(state)
         return (*version_events, *events)
+
+    def check_evidence(self, at: datetime) -> Mapping[Cell, str]:
+        """Compare some of the evidence in memory with the counted units, between ticks.
+
+        Where it differs people decide, and memory is read anew. The result says what differs.
+        """
+        if self._evidence is None:
+            return {}
+        try:
+            with self._database.begin_read() as transaction:
+                state = self._update_state(lambda: nullcontext(transaction))
+                memory, levels = self._evidence.memory, self._history.find_equivalent_definitions
+                differences = self._held_check.find_differences(transaction, state, memory, levels)
+        except BaseException:
+            self._reset()  # the read may be partial
+            raise
+        if differences:
+            stop_changed_cells(self._database, self._rollout_name, differences, at)
+            self._evidence = None
+        self._held_check.confirm()
+        return differences
 
     def get_next_slot_time(self, at: datetime) -> datetime:
         """Return the start of the next slot, by the state last read."""
@@ -238,9 +266,8 @@ class Ticker:
         self._last_event_slot = max(event_slots, default=self._last_event_slot)
         self._history.add_events(events, policies.__getitem__)
         self._seals.add_events(events, state.policy)
-        # what memory holds of erased values has other names in the database
-        is_erased = any(isinstance(event, CasesErased | NameErased) for event in events)
-        if applied_hashes or is_erased or self._evidence is None:
+        is_discarded = any(map(discards_evidence, events))
+        if applied_hashes or is_discarded or self._evidence is None:
             self._evidence = LiveEvidence(state.policy, state.scope, self._history)
         elif scope_events := [e for e in events if not isinstance(e, RecordsCounted)]:
             self._evidence.apply_events(scope_events, state.scope)
@@ -373,6 +400,7 @@ class TickScheduler:
         self._database, self._owner = database, owner
         self._tickers: dict[str, Ticker] = {}
         self._next_due: dict[str, datetime] = {}
+        self._next_check: dict[str, datetime] = {}
 
     def run_due_ticks(
         self,
@@ -418,7 +446,24 @@ class TickScheduler:
                 if events is not None:
                     events_by_rollout[rollout_name] = events
                     seconds_by_rollout[rollout_name] = time.monotonic() - started_at
+        self._check_evidence(at)
         return TickPass(events_by_rollout, errors, seconds_by_rollout)
+
+    def _check_evidence(self, at: datetime) -> None:
+        """Compare some evidence of each rollout with the counted units, when it is time."""
+        for rollout_name, ticker in self._tickers.items():
+            if at < self._next_check.get(rollout_name, at):
+                continue
+            self._next_check[rollout_name] = at + CHECK_INTERVAL
+            try:
+                differences = ticker.check_evidence(at)
+            except DatabaseUnavailableError:
+                return  # the pass's ticks were run; the next pass meets the outage
+            except Exception:
+                log.exception("evidence of %s could not be compared", rollout_name)
+            else:
+                if differences:
+                    log.error("evidence of %s was changed, see its incident", rollout_name)
 
     def _load_rollout_names(self) -> tuple[str, ...]:
         with self._database.begin_read() as transaction:

@@ -6,11 +6,12 @@ come later change nothing.
 
 from collections.abc import Collection, Iterator, Sequence
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from rollout.store.counting.counted_records import select_lines
+from rollout.store.counting.counts import SlotPosition, find_position, match_positions
 from rollout.store.counting.unit_records import UnitRecords
 from rollout.store.database.bulk import insert_missing
 from rollout.store.database.rollouts import Rollout, match_cases
@@ -60,6 +61,21 @@ class CountedOutcomes:
         )
         if version is not None:
             query = query.where(lines.c.version == version)
+        return self._read(query)
+
+    def find_part_end(self, after: SlotPosition, size: int) -> SlotPosition | None:
+        """Return the position of the unit that follows the next `size` ones; None at the end."""
+        return find_position(self._transaction, counted_outcomes, self._rollout, after, size)
+
+    def read_part(self, *, after: SlotPosition, until: SlotPosition) -> Iterator[CountedOutcome]:
+        """Yield the units of positions (`after`, `until`]."""
+        query = select(*(counted_outcomes.c[name] for name in CountedOutcome._fields)).where(
+            counted_outcomes.c.rollout == self._rollout.number,
+            *match_positions(counted_outcomes, after, until),
+        )
+        return self._read(query)
+
+    def _read(self, query: Select[Any]) -> Iterator[CountedOutcome]:
         for row in self._transaction.execute(query.execution_options(yield_per=LINES_PER_READ)):
             line = CountedOutcome._make(row)
             yield line._replace(record_hashes=bytes(row.record_hashes))

@@ -11,6 +11,7 @@ from rollout.store.counting.counts import (
     CLASS_COLUMNS,
     SERIES_COLUMNS,
     SlotPosition,
+    find_position,
     match_positions,
 )
 from rollout.store.counting.unit_digests import IS_ERASED
@@ -164,6 +165,23 @@ class CountedUnits:
 
         With `key` only the units of that version in that cell.
         """
+        return self._load_frames(*self._build_conditions(after, until), *_match_series(key))
+
+    def find_part_end(self, after: SlotPosition, size: int) -> SlotPosition | None:
+        """Return the position of the unit that follows the next `size` ones; None at the end."""
+        return find_position(self._transaction, counted_units, self._rollout, after, size)
+
+    def load_part_frames(
+        self, *, after: SlotPosition, until: SlotPosition
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the evidence of positions (`after`, `until`] as `load_frames` does."""
+        return self._load_frames(
+            counted_units.c.rollout == self._rollout.number,
+            counted_units.c.exclusion_reason.is_(None),
+            *match_positions(counted_units, after, until),
+        )
+
+    def _load_frames(self, *conditions: ColumnElement[bool]) -> Iterator[pl.DataFrame]:
         query = (
             select(
                 *(count_series.c[name] for name in SERIES_COLUMNS),
@@ -172,7 +190,7 @@ class CountedUnits:
             )
             .join(count_series, count_series.c.id == counted_units.c.series_id)
             .join(external_keys, external_keys.c.id == counted_units.c.unit)
-            .where(*self._build_conditions(after, until), *_match_series(key))
+            .where(*conditions)
             .order_by(counted_units.c.slot, counted_units.c.occurred, counted_units.c.unit)
         )
         classes = load_frame(self._transaction, self._select_classes())

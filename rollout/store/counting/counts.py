@@ -48,6 +48,23 @@ def match_positions(
     return (*is_near, position > tuple_(*after), position <= tuple_(*until))
 
 
+def find_position(
+    transaction: Transaction, table: Table, rollout: Rollout, after: SlotPosition, offset: int
+) -> SlotPosition | None:
+    """Return the position of the row that follows the next `offset` ones; None at the end."""
+    position = (table.c.slot, table.c.occurred)
+    query = (
+        select(*position)
+        .where(table.c.rollout == rollout.number)
+        .where(table.c.slot >= after[0], tuple_(*position) > tuple_(*after))
+        .order_by(*position)
+        .offset(offset)
+        .limit(1)
+    )
+    row = transaction.execute(query).one_or_none()
+    return None if row is None else (row.slot, row.occurred)
+
+
 class StoredCounts:
     """The counts of one rollout."""
 

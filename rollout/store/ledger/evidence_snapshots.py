@@ -2,19 +2,19 @@
 
 They are derived from counted units and outcomes, or from records, and only save time. A snapshot is
 bound to the ledger entry that it was made at, and no longer valid after an event of `ENDING_KINDS`:
-another policy compares units anew, and an erasure renames or removes values. Such an event deletes
-it in its own transaction.
+another policy compares units anew, and an erasure renames or removes values. Nor is it after the
+incident that evidence changed. Such an event deletes it in its own transaction.
 """
 
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from sqlalchemy import Table, delete, select
+from sqlalchemy import Table, and_, delete, or_, select
 
 from rollout.core.ledger.ledger import list_stored_kinds
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import PolicyApplied
+from rollout.core.scope.events import EVIDENCE_CHANGED, IncidentOpened, PolicyApplied
 from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.store.database.bulk import build_insert
 from rollout.store.database.rollouts import Rollout
@@ -28,6 +28,9 @@ from rollout.store.tables.tables import (
 
 ENDING_EVENTS: Final = (PolicyApplied, CasesErased, NameErased)
 ENDING_KINDS: Final = list_stored_kinds(kind.__name__ for kind in ENDING_EVENTS)
+INCIDENT_KINDS: Final = list_stored_kinds([IncidentOpened.__name__])
+CHANGED_BODY: Final = f'"kind":"{EVIDENCE_CHANGED}"'
+"""Only such an incident's body has it: within a text of a body quotes are escaped."""
 
 
 class EvidenceSnapshot(NamedTuple):
@@ -61,6 +64,12 @@ class EvidenceSnapshots:
         snapshot = EvidenceSnapshot(row.revision, row.slot, bytes(row.body))
         is_bound = bytes(row.hash) == self._compute_hash(snapshot)
         return snapshot if is_bound and self._is_valid(snapshot) else None
+
+    def load_hash(self) -> bytes | None:
+        """Return the hash beside the stored snapshot, whatever it is; None without one."""
+        own = self._table.c.rollout == self._rollout.number
+        stored = self._transaction.execute(select(self._table.c.hash).where(own)).scalar()
+        return None if stored is None else bytes(stored)
 
     def load_slot(self) -> int | None:
         """Return the slot of the stored snapshot, whatever else it is; None without one."""
@@ -98,7 +107,10 @@ class EvidenceSnapshots:
         query = select(ledger.c.revision).where(
             ledger.c.rollout == self._rollout.number,
             ledger.c.revision > snapshot.revision,
-            ledger.c.kind.in_(ENDING_KINDS),
+            or_(
+                ledger.c.kind.in_(ENDING_KINDS),
+                and_(ledger.c.kind.in_(INCIDENT_KINDS), ledger.c.body.contains(CHANGED_BODY)),
+            ),
         )
         return self._transaction.execute(query.limit(1)).first() is None
 
@@ -114,10 +126,17 @@ class EvidenceSnapshots:
         return sha256(head.encode() + snapshot.body).digest()
 
 
+def discards_evidence(event: LedgerEvent) -> bool:
+    """Return whether processes forget what they hold: it has other names, or was changed."""
+    if isinstance(event, IncidentOpened):
+        return event.kind == EVIDENCE_CHANGED
+    return isinstance(event, CasesErased | NameErased)
+
+
 def delete_ended_snapshots(
     transaction: Transaction, rollout: Rollout, events: Iterable[LedgerEvent]
 ) -> None:
     """Delete the snapshots if one of these new events ends them; the ledger is locked."""
-    if any(isinstance(event, ENDING_EVENTS) for event in events):
+    if any(isinstance(event, ENDING_EVENTS) or discards_evidence(event) for event in events):
         for table in (evidence_snapshots, guard_snapshots):
             EvidenceSnapshots(transaction, rollout, table).delete()

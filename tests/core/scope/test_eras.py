@@ -1,9 +1,17 @@
-"""An era begins with everything stopped, and takes as many people as the gate that comes back."""
+"""An era begins with everything stopped, and takes as many people as the gate that comes back.
+
+So do cells whose evidence was changed, without an era.
+"""
 
 import pytest
 
 from rollout.core.errors import NotAllowedError, UserRequiredError
-from rollout.core.scope.commands import AcceptRestore, Actor, StopAfterRollback
+from rollout.core.scope.commands import (
+    AcceptRestore,
+    Actor,
+    StopAfterRollback,
+    StopChangedCells,
+)
 from rollout.core.scope.events import EraBegan
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import format_revision
@@ -106,3 +114,34 @@ def test_an_era_never_goes_back():
 
 def test_a_revision_of_the_first_era_is_shown_as_before():
     assert (format_revision(1, 41), format_revision(3, 41)) == ("41", "3-41")
+
+
+def find_changed(rollout, *cells):
+    reason = "31 held, 32 counted"
+    return rollout.do(StopChangedCells(at=rollout.at, cells=cells, cell=cells[0], reason=reason))
+
+
+def test_changed_evidence_stops_its_cells_and_ends_their_proposals_alone():
+    rollout = autonomous()
+    rollout.raised(CREEK_NIGHT)
+    incident, voided, stopped = find_changed(rollout, CREEK_NIGHT, CREEK)
+    assert kinds((incident, voided, stopped)) == ["IncidentOpened", "ProposalVoided", "Stopped"]
+    assert (incident.kind, incident.cell) == ("evidence_changed", CREEK_NIGHT)
+    assert (incident.effect, incident.reason) == ("its cells are stopped", "31 held, 32 counted")
+    assert (set(stopped.cells), stopped.by) == ({CREEK, CREEK_NIGHT}, "policy")
+    assert (rollout.stage(), rollout.scope.era) == ("shadow", 1)
+    rollout.tick()
+    assert rollout.stage() == "shadow"
+    assert find_changed(rollout, CREEK_NIGHT, CREEK) == ()
+
+
+def test_cells_of_changed_evidence_come_back_as_after_a_restore():
+    rollout = autonomous()
+    find_changed(rollout, CREEK)
+    rollout.ask_resume(by=ANA)
+    resume = rollout.open("resume")
+    assert sorted(resume.needs) == ["operator", "safety"]
+    rollout.approve(resume, BO, CY)
+    rollout.tick()
+    assert rollout.stage() == "autonomous"
+    assert kinds(find_changed(rollout, CREEK)) == ["IncidentOpened", "Stopped"]

@@ -1,0 +1,159 @@
+"""Compare what a process holds as evidence with the counted units, some at a time.
+
+A process begins with a stored snapshot, whose hash is no secret: whoever can write to the database
+can store other counts with a right hash. So each process compares some of its units with the
+counted ones every few minutes, each once before any again, from a random place on. Where one
+differs, people decide: its cells are stopped, and all processes read the counted units anew.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random, SystemRandom
+from typing import Final
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.pools import list_sharing_cells
+from rollout.core.scope.commands import StopChangedCells
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.evidence_snapshots import restore_evidence
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.store.counting.counted_outcomes import CountedOutcomes
+from rollout.store.counting.counted_units import CountedUnits
+from rollout.store.database.append_failures import STOP
+from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots
+from rollout.tally.held_evidence import (
+    FIRST_POSITION,
+    LAST_POSITION,
+    HeldEvidence,
+    SlotPosition,
+    compare_snapshot,
+    find_differences,
+)
+from rollout.tally.outcome_buffer import OutcomeBuffer
+from rollout.tally.unit_buffer import DefinitionLevels, UnitBuffer
+
+CHECK_INTERVAL: Final = timedelta(minutes=5)
+UNITS_PER_CHECK: Final = 5_000
+"""Counted units, and as many outcomes, in about 0.1 s: over a million a day."""
+MAX_NAMED_CELLS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Positions (`after`, `until`]; the last part also has what is held beyond all."""
+
+    after: SlotPosition
+    until: SlotPosition
+    is_last: bool
+
+
+class HeldEvidenceCheck:
+    """The turn of one process's checks; `random` chooses where it begins."""
+
+    def __init__(self, random: Random | None = None) -> None:
+        self._random = SystemRandom() if random is None else random
+        self._after: SlotPosition | None = None
+        self._known_hash: bytes | None = None  # of the stored snapshot that was compared last
+        self._found: tuple[SlotPosition | None, bytes | None] = (None, None)
+
+    def find_differences(
+        self,
+        transaction: Transaction,
+        state: RolloutState,
+        memory: HeldEvidence,
+        levels: DefinitionLevels,
+    ) -> Mapping[Cell, str]:
+        """Return by cell what differs in the next part; `confirm` moves on to the one after it.
+
+        A stored snapshot that this process does not know is compared before, as a whole: pages and
+        other processes begin with it.
+        """
+        if memory.last_slot < 0:
+            return {}  # nothing was read yet
+        stored_hash = EvidenceSnapshots(transaction, state.rollout).load_hash()
+        if stored_hash not in {None, self._known_hash}:
+            self._found = (self._after, stored_hash)
+            if differences := _compare_snapshot(transaction, state, memory, levels):
+                return differences
+        part = _find_part(transaction, state, self._begin(memory), memory.last_slot)
+        self._found = (FIRST_POSITION if part.is_last else part.until, stored_hash)
+        counted = _read_part(transaction, state, part, levels)
+        until = LAST_POSITION if part.is_last else part.until
+        return find_differences(memory, counted, part.after, until)
+
+    def confirm(self) -> None:
+        """Note that what the last comparison found is dealt with."""
+        self._after, self._known_hash = self._found
+
+    def _begin(self, memory: HeldEvidence) -> SlotPosition:
+        """Return where this part begins: at first anywhere, so that nobody can tell it ahead."""
+        if self._after is None:
+            tables = (table for _, table in memory.units.list_series() if table.shape[1])
+            first_slot = min([memory.last_slot, *(int(table[0, 0]) for table in tables)])
+            slot = self._random.randint(first_slot - 1, memory.last_slot)
+            self._after = (slot, FIRST_POSITION[1])
+        return self._after
+
+
+def _compare_snapshot(
+    transaction: Transaction, state: RolloutState, memory: HeldEvidence, levels: DefinitionLevels
+) -> Mapping[Cell, str]:
+    """Return by cell how the stored snapshot, if any process uses it, differs from what is held."""
+    units, outcomes = UnitBuffer(state.policy, levels), OutcomeBuffer()
+    slot = restore_evidence(transaction, state, units, outcomes)
+    return {} if slot < 0 else compare_snapshot(HeldEvidence(units, outcomes, slot), memory)
+
+
+def _find_part(
+    transaction: Transaction, state: RolloutState, after: SlotPosition, last_slot: int
+) -> _Part:
+    """Return the next part of at most `UNITS_PER_CHECK` units, but for those of one position."""
+    tables: list[CountedUnits | CountedOutcomes] = [CountedUnits(transaction, state.rollout)]
+    if state.policy.outcomes:
+        tables.append(CountedOutcomes(transaction, state.rollout))
+    ends = (table.find_part_end(after, UNITS_PER_CHECK - 1) for table in tables)
+    last = (last_slot, LAST_POSITION[1])
+    until = min([last, *(end for end in ends if end is not None)])
+    return _Part(after, until, is_last=until == last)
+
+
+def _read_part(
+    transaction: Transaction, state: RolloutState, part: _Part, levels: DefinitionLevels
+) -> HeldEvidence:
+    units, outcomes = UnitBuffer(state.policy, levels), OutcomeBuffer()
+    stored_units = CountedUnits(transaction, state.rollout)
+    for frame in stored_units.load_part_frames(after=part.after, until=part.until):
+        units.add(frame)
+    if state.policy.outcomes:
+        stored_outcomes = CountedOutcomes(transaction, state.rollout)
+        outcomes.add(stored_outcomes.read_part(after=part.after, until=part.until))
+    return HeldEvidence(units, outcomes, part.until[0])
+
+
+def stop_changed_cells(
+    database: Database, rollout_name: str, differences: Mapping[Cell, str], at: datetime
+) -> None:
+    """Let people decide in cells whose evidence differs, and wherever it counts as well.
+
+    The event ends all snapshots in its transaction, and processes read the counted units again. If
+    all of it had happened already, the stored snapshot is deleted anyway.
+    """
+    reason = _describe_cells(differences)
+
+    def build_command(state: RolloutState) -> StopChangedCells:
+        cells = list_sharing_cells(state.policy, differences)
+        changed = next(iter(differences))
+        return StopChangedCells(at=at, cells=tuple(sorted(cells)), cell=changed, reason=reason)
+
+    execute_command(database, rollout_name, build_command, append_kind=STOP)
+    with database.begin_write() as transaction:
+        rollout = load_rollout_state(transaction, rollout_name).rollout
+        EvidenceSnapshots(transaction, rollout).delete()
+
+
+def _describe_cells(differences: Mapping[Cell, str]) -> str:
+    texts = [f"{cell}: {text}" for cell, text in differences.items()]
+    others: Collection[str] = texts[MAX_NAMED_CELLS:]
+    return "; ".join([*texts[:MAX_NAMED_CELLS], *([f"{len(others)} more cells"] if others else [])])
