@@ -147,8 +147,16 @@ class CountQueue:
         return int(self._transaction.execute(query).scalar_one())
 
     def record_arrivals(self, arrivals: Iterable[tuple[datetime, int]]) -> None:
-        """Store when a record was received of which case."""
-        self.add(DueCase(at, case_id, RECORD_RECEIVED) for at, case_id in arrivals)
+        """Store when a record was received of which case.
+
+        If another one bears the same instant, as of the parts of a large batch, a tick may have
+        read that already. So this one gets the next free microsecond.
+        """
+        number = self._rollout.number
+        rows = {(number, encode_instant(at), case_id, RECORD_RECEIVED) for at, case_id in arrivals}
+        while rows:
+            taken_rows = rows - insert_missing(self._transaction, count_queue, sorted(rows))
+            rows = {(number, at + 1, case_id, track) for _, at, case_id, track in taken_rows}
 
     def list_arrivals(
         self, *, since: datetime, before: datetime | None = None

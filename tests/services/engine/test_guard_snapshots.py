@@ -524,6 +524,23 @@ def test_what_a_long_import_stores_is_read_by_processes_that_ticked_meanwhile(
     assert len(shop.assert_same().read_signs("kiosk").cases) == 5
 
 
+def test_a_record_with_the_instant_of_one_that_was_read_is_read_too(database):
+    shop = fill(Shop(database))
+    ticker = Ticker(database, "shop", "one")
+    shop.tick(ticker)  # what the first one reads of the last minutes is read again
+    shop.now += 55 * MINUTE
+    shop.send_case("c99")
+    sent_at = shop.now
+    shop.tick(ticker)  # between the parts of a large batch, which have one instant
+    ticked_at, shop.now = shop.now, sent_at - timedelta(seconds=1)
+    shop.predict("c99", answer=None)
+    shop.now = ticked_at
+    shop.tick(ticker)
+    read = shop.begin(reads_all=True)
+    assert ticker._evidence.feeds.observes_same(read, shop.load_state())
+    shop.assert_same()
+
+
 def stamp_late(shop, hours):
     """Send a case whose receipt a clock stamps some hours too early, as if it were set back."""
     shop.now -= hours * HOUR
