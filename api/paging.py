@@ -61,6 +61,11 @@ def build_page(
     """
     position = decode_cursor(after)
     start = next((index for index, item in enumerate(items, start=1) if name(item) == position), 0)
+    return cut_page(items, name, start, limit)
+
+
+def cut_page(items: Sequence[T], name: Callable[[T], str], start: int, limit: int) -> Page[T]:
+    """Return the page of a list that begins at a place."""
     page_items = list(items[start : start + limit])
     has_more = len(items) > start + limit
     return Page(items=page_items, next=encode_cursor(name(page_items[-1])) if has_more else None)

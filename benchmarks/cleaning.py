@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures.label_issues import build_cleaning_items
+from rollout.reports.figures.label_issues import build_work_list
 from rollout.tally.frames import (
     PROBABILITY_SCHEMA,
     REMARK_SCHEMA,
@@ -108,9 +108,9 @@ def draw_person(data: LabelData, seed: int) -> Ints:
 def list_label_errors(data: LabelData, labels: Ints) -> Ints:
     """Return the cases of the cleaning list, first to last."""
     policy = build_policy(data.labels)
-    items = build_cleaning_items(build_records(data, labels), build_placement(), policy, {})
+    issues = build_work_list(build_records(data, labels), build_placement(), policy, {})
     places = {key: place for place, key in enumerate(data.keys)}
-    return np.array([places[item.loss.case_key] for item in items], np.int64)
+    return np.array([places[key] for key in issues.case_keys], np.int64)
 
 
 def find_confident_issues(probabilities: Floats, labels: Ints) -> Ints:

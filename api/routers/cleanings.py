@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from api.paging import After, Limit, Page, build_page, decode_number, encode_number
+from api.paging import After, Limit, Page, cut_page, decode_cursor, decode_number, encode_number
 from api.schemas.examples import build_responses
 from rollout.core.records.label_cleaning import HUMANS_DISAGREE, MAX_LISTED
 
@@ -214,7 +214,8 @@ def list_cleaning_items(
     from rollout.services.training.cleaning import load_label_issues, record_work_list_exposure
 
     issues = load_label_issues(service.database, caller, rollout, now, **options)
-    page = build_page(issues, lambda item: item.name, after, limit)
+    start = issues.find_place_after(decode_cursor(after))
+    page = cut_page(issues, lambda item: item.name, start, limit)
     record_work_list_exposure(service.database, caller, rollout, page.items, now)
     return Page(items=[CleaningItem.of(item) for item in page.items], next=page.next)
 

@@ -8,7 +8,7 @@ import pytest
 
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.reports.inputs.losses import CONFIDENT_WRONG
+from rollout.reports.inputs.loss_kinds import CONFIDENT_WRONG
 from rollout.services.divergences.top_losses import load_costliest_counted_pairs
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state

@@ -240,7 +240,7 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         slice_searches=compute_slice_searches(inputs.records, inputs.case_facts, inputs.policy),
         drift=compute_drift(inputs),
         latencies=compute_latencies(inputs.records, inputs.cases, inputs.policy),
-        losses=compute_losses(pairs, inputs.records, inputs.cases, inputs.policy),
+        losses=compute_losses(inputs.records, inputs.cases, inputs.policy),
         pending_work=compute_pending_work(inputs),
         feedback_loops=compute_feedback(inputs),
         cleaning=compute_cleaning(inputs, pairs),

@@ -4,9 +4,10 @@ The largest losses of a version are often human label errors. Users who clean th
 model's answers, which alone raises agreement: it is reported separately and is never evidence.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Final, overload
 
 import polars as pl
 
@@ -21,10 +22,12 @@ from rollout.core.records.label_cleaning import (
     find_final_choices,
 )
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.inputs.losses import UNSURE, Loss, list_top_losses
-from rollout.reports.inputs.pairs import Pairs, build_pairs, compare_answers
+from rollout.reports.inputs.losses import Loss, build_losses, rank_losses
+from rollout.reports.inputs.pairs import Pairs, compare_answers
 from rollout.reports.statistics.intervals import Share, compute_unit_share
 from rollout.tally.frames import RecordFrames
+
+ROWS_AT_ONCE: Final = 10_000  # of a list that is read to its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +40,111 @@ class LabelIssue:
     @property
     def name(self) -> str:
         """Return an identifier of fixed length, unique in the list."""
-        text = f"{self.loss.version}\x1f{self.loss.lever}\x1f{self.loss.case_key}"
-        return sha256(text.encode()).hexdigest()
+        return _name_issue(self.loss.version, self.loss.lever, self.loss.case_key)
 
 
-def build_cleaning_items(
+def _name_issue(version: str, lever: str, case_key: str) -> str:
+    return sha256(f"{version}\x1f{lever}\x1f{case_key}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class WorkList(Sequence[LabelIssue]):
+    """Label issues in order; they are built when they are asked for, a page at once.
+
+    Attributes:
+        losses: the rows of the list.
+        records, cases: what is known of their cases.
+        choices: the final choice of each label.
+    """
+
+    losses: pl.DataFrame
+    records: RecordFrames
+    cases: pl.DataFrame
+    choices: Mapping[LabelKey, CleaningChoice]
+
+    @property
+    def case_keys(self) -> list[str]:
+        """The cases, in order."""
+        return self.losses["case_key"].to_list()
+
+    def __len__(self) -> int:
+        """Return the number of issues."""
+        return self.losses.height
+
+    @overload
+    def __getitem__(self, place: int) -> LabelIssue: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[LabelIssue]: ...
+
+    def __getitem__(self, place: int | slice) -> LabelIssue | Sequence[LabelIssue]:
+        """Return an issue, or those of a page."""
+        if isinstance(place, slice):
+            return self._build(self.losses[place])
+        return self._build(self.losses[range(len(self))[place], :])[0]
+
+    def __iter__(self) -> Iterator[LabelIssue]:
+        """Yield all issues."""
+        for rows in self.losses.iter_slices(ROWS_AT_ONCE):
+            yield from self._build(rows)
+
+    def _build(self, rows: pl.DataFrame) -> list[LabelIssue]:
+        losses = build_losses(rows, self.records, self.cases)
+        return [LabelIssue(loss, self.choices.get((loss.case_key, loss.lever))) for loss in losses]
+
+    def count_kinds(self) -> Mapping[str, int]:
+        """Return the number of issues of each kind, in the order of the list."""
+        return dict(self.losses.group_by("kind", maintain_order=True).len().iter_rows())
+
+    def find_place_after(self, name: str | None) -> int:
+        """Return the place after an issue; 0 for None, or if the list has none of this name."""
+        if name is None:
+            return 0
+        rows = self.losses.select("version", "lever", "case_key").iter_rows()
+        return next(
+            (place for place, row in enumerate(rows, start=1) if _name_issue(*row) == name), 0
+        )
+
+    def select_sites(self, is_readable: Callable[[str], bool]) -> "WorkList":
+        """Return the issues at sites for which a function is true; a case may have none, ""."""
+        sites = {"", *self.records.cases["site"].drop_nulls().unique()}
+        readable_sites = [site for site in sites if is_readable(site)]
+        if len(readable_sites) == len(sites):
+            return self
+        case_sites = self.records.cases.select("case_key", "site")
+        placed = self.losses.join(case_sites, on="case_key", how="left", maintain_order="left")
+        is_listed = placed["site"].fill_null("").is_in(readable_sites)
+        return replace(self, losses=self.losses.filter(is_listed))
+
+    def select_chosen(self, *, has_choice: bool) -> "WorkList":
+        """Return the issues with a choice, or without."""
+        schema = {"case_key": pl.String, "lever": pl.String}
+        chosen = pl.DataFrame(list(self.choices), schema=schema, orient="row")
+        losses = self.losses.join(
+            chosen,
+            on=list(schema),
+            how="semi" if has_choice else "anti",
+            maintain_order="left",
+        )
+        return replace(self, losses=losses)
+
+
+def build_work_list(
     records: RecordFrames,
     cases: pl.DataFrame,
     policy: Policy,
     choices: Mapping[LabelKey, CleaningChoice],
-) -> list[LabelIssue]:
+) -> WorkList:
     """Return all label issues: unsure ones last, then the largest cost times loss first.
 
     `records`: a history, or the closed cases of a live rollout.
     `cases`: the cases in a cell.
     `choices`: the final choice of each label.
     """
-    pairs = build_pairs(records, cases, policy)
-    losses = list_top_losses(pairs, records, cases, policy, limit=None)
-    costliest = sorted(
-        losses, key=lambda loss: (loss.kind == UNSURE, -loss.cost * (loss.loss or 0.0))
-    )
-    return [LabelIssue(loss, choices.get((loss.case_key, loss.lever))) for loss in costliest]
+    return WorkList(rank_losses(records, policy), records, cases, choices)
 
 
-def build_item_rows(items: Sequence[LabelIssue]) -> Iterator[dict[str, object]]:
+def build_item_rows(items: Iterable[LabelIssue]) -> Iterator[dict[str, object]]:
     """Yield the rows of a table to fill in; the last three columns are the choice."""
     for item in items:
         loss, choice = item.loss, item.choice

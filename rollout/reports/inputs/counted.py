@@ -14,7 +14,7 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import AGREE, FAILED, OUTSIDE
 from rollout.core.records.label_cleaning import MAX_LISTED
 from rollout.reports.inputs.count_columns import COUNT_COLUMN, KEY_COLUMNS
-from rollout.reports.inputs.losses import MIN_PROBABILITY
+from rollout.reports.inputs.loss_kinds import MIN_PROBABILITY
 from rollout.reports.inputs.pairs import compare_pairs
 from rollout.tally.number_answers import (
     NUMBER_PATTERN,

@@ -9,7 +9,7 @@ from rollout.core.records.label_cleaning import HUMANS_DISAGREE
 from rollout.reports.figures.calibration import HUMANS
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.naive_baselines import NaiveOpening
-from rollout.reports.inputs.losses import REVIEWERS_SPLIT, UNSURE
+from rollout.reports.inputs.loss_kinds import REVIEWERS_SPLIT, UNSURE
 from rollout.reports.pages.floor_text import count_events
 from rollout.reports.pages.number_charts import choose_differences
 from rollout.reports.pages.report_tiles import describe_stage_changes, select_agreements

@@ -7,6 +7,7 @@ recorded. A choice changes no record and is never evidence.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from rollout import faults
 from rollout.core.errors import RefusalError
@@ -19,7 +20,7 @@ from rollout.core.records.label_cleaning import (
 from rollout.core.records.records import Case
 from rollout.core.records.reviews import DECISIONS, PREDICTION, compute_due_time
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.reports.figures.label_issues import LabelIssue, build_cleaning_items
+from rollout.reports.figures.label_issues import LabelIssue, WorkList, build_work_list
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.reviews.exposure import record_unclaimed_cases
 from rollout.services.training.training import TrainingOptions, load_closed_inputs
@@ -67,7 +68,7 @@ def load_label_issues(
     since: datetime | None = None,
     until: datetime | None = None,
     has_choice: bool | None = None,
-) -> Sequence[LabelIssue]:
+) -> WorkList:
     """Return the cases to check again at readable sites, costliest first.
 
     Args:
@@ -89,15 +90,9 @@ def load_label_issues(
         inputs, _ = load_closed_inputs(transaction, state, options, at)
     choices = find_final_choices(inputs.choices)
     # all sites, because confidence thresholds are computed over all of them
-    all_items = build_cleaning_items(inputs.records, inputs.cases, inputs.policy, choices)
-    items = [
-        item
-        for item in all_items
-        if caller.has_permission(Permission.READ, rollout_name, item.loss.site or "")
-    ]
-    if has_choice is not None:
-        items = [item for item in items if (item.choice is not None) == has_choice]
-    return items
+    all_issues = build_work_list(inputs.records, inputs.cases, inputs.policy, choices)
+    issues = all_issues.select_sites(partial(caller.has_permission, Permission.READ, rollout_name))
+    return issues if has_choice is None else issues.select_chosen(has_choice=has_choice)
 
 
 def record_work_list_exposure(

@@ -5,7 +5,6 @@ rows exported with it.
 """
 
 import csv
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -18,7 +17,12 @@ from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
 from rollout.core.records.label_cleaning import CleaningChoice, check_choice, find_final_choices
 from rollout.formats.policy.reader import read_policy
-from rollout.reports.figures.label_issues import LabelIssue, build_cleaning_items, build_item_rows
+from rollout.reports.figures.label_issues import (
+    LabelIssue,
+    WorkList,
+    build_item_rows,
+    build_work_list,
+)
 from rollout.reports.figures.training import TrainingExport, build_export_from_records
 from rollout.reports.inputs.divergences import escape_cell, unescape_cell
 from rollout.reports.pages.section_summaries import format_loss_kind
@@ -64,11 +68,9 @@ def read_recorded_files(request: ReplayRequest, progress: Progress | None = None
 
 def list_file_label_issues(
     files: RecordedFiles, choices: Sequence[CleaningChoice] = ()
-) -> Sequence[LabelIssue]:
+) -> WorkList:
     """Return the work list of recorded files, with earlier choices."""
-    return build_cleaning_items(
-        files.records, files.cases, files.policy, find_final_choices(choices)
-    )
+    return build_work_list(files.records, files.cases, files.policy, find_final_choices(choices))
 
 
 def export_files_for_training(
@@ -108,9 +110,9 @@ def shorten_work_list(
     return items[:MAX_LISTED_CASES], f"{text}; --all lists all of them"
 
 
-def describe_work_list(files: RecordedFiles, items: Sequence[LabelIssue]) -> str:
+def describe_work_list(files: RecordedFiles, items: WorkList) -> str:
     """Return how many cases of each kind a work list has, and what it can't show."""
-    counts = Counter(item.loss.kind for item in items)
+    counts = items.count_kinds()
     kinds = ", ".join(f"{format_count(n)} {format_loss_kind(kind)}" for kind, n in counts.items())
     text = f"{format_quantity(len(items), 'case')} to look at again{f': {kinds}' if kinds else ''}"
     if files.records.predictions["confidence"].null_count() == files.records.predictions.height:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import polars as pl
 import pytest
 
 from rollout.core.records.label_cleaning import (
@@ -17,15 +18,18 @@ from rollout.core.records.label_cleaning import (
 from rollout.core.records.reviews import InvalidDecisionError
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.label_issues import (
-    build_cleaning_items,
     build_item_rows,
+    build_work_list,
     compute_cleaning,
 )
+from rollout.reports.inputs import losses
+from rollout.reports.inputs.loss_kinds import CONFIDENT_WRONG
 from rollout.reports.inputs.pairs import build_pairs
 from rollout.reports.pages.html_report import render_html_report
 from tests.reports.conftest import NOON, Case
 
 MINUTE = timedelta(minutes=1)
+ALL_SITES = {"", "creek", "meadow"}.__contains__
 
 
 def cases():
@@ -88,7 +92,7 @@ def test_choices_change_no_figure_but_their_own(replay_of):
 
 def test_the_list_begins_with_what_costs_most(replay_of):
     inputs = replay_of(cases())
-    found = build_cleaning_items(
+    found = build_work_list(
         inputs.records, inputs.cases, inputs.policy, find_final_choices(CHOICES)
     )
     assert [item.loss.case_key for item in found[:5]] == ["c04", "c05", "c06", "c07", "c00"]
@@ -96,6 +100,62 @@ def test_the_list_begins_with_what_costs_most(replay_of):
     assert (rows[0]["choice"], rows[0]["cost"]) == (None, 20.0)
     assert (rows[4]["choice"], rows[4]["label"]) == (RELABEL, "bear")
     assert len({item.name for item in found}) == len(found) == 8
+
+
+def build_list(replay_of, choices=CHOICES):
+    inputs = replay_of(cases())
+    final = find_final_choices(choices)
+    return build_work_list(inputs.records, inputs.cases, inputs.policy, final)
+
+
+def test_only_the_issues_of_a_page_are_built(replay_of, monkeypatch):
+    """Of a million cases 128,000 became objects, half of the time, to show a hundred."""
+    built, build = [], losses._build_loss
+
+    def note(row, *args):
+        built.append(row["case_key"])
+        return build(row, *args)
+
+    monkeypatch.setattr(losses, "_build_loss", note)
+    issues = build_list(replay_of)
+    readable = issues.select_sites(ALL_SITES).select_chosen(has_choice=False)
+    assert (len(readable), readable.count_kinds()) == (5, {CONFIDENT_WRONG: 5})
+    start = readable.find_place_after(issues[0].name)
+    assert built == ["c04"]
+    assert [issue.loss.case_key for issue in readable[start : start + 2]] == ["c05", "c06"]
+    assert built == ["c04", "c05", "c06"]
+    assert list(issues) == list(issues[:]) == [issues[place] for place in range(8)]
+    assert issues[-1] == issues[7]
+    with pytest.raises(IndexError):
+        issues[8]
+
+
+def test_the_list_has_the_sites_and_choices_that_are_asked_for(replay_of):
+    issues = build_list(replay_of)
+    creek = issues.select_sites(lambda site: site == "creek")
+    assert creek.case_keys == issues.case_keys
+    assert not issues.select_sites(lambda site: site != "creek")
+    assert issues.select_chosen(has_choice=True).case_keys == ["c00", "c01", "c02"]
+    assert [issue.choice for issue in issues.select_chosen(has_choice=False)] == [None] * 5
+    assert build_list(replay_of, ()).select_chosen(has_choice=True).case_keys == []
+
+
+def test_a_case_without_a_site_is_listed_for_who_may_read_all_sites(replay_of):
+    inputs = replay_of(cases())
+    records = replace(
+        inputs.records, cases=inputs.records.cases.filter(pl.col("case_key") != "c04")
+    )
+    issues = build_work_list(records, inputs.cases, inputs.policy, {})
+    assert issues[0].loss.site is None
+    assert "c04" not in issues.select_sites(bool).case_keys
+    assert "c04" in issues.select_sites(ALL_SITES).case_keys
+
+
+def test_the_place_after_an_unknown_issue_is_the_first(replay_of):
+    issues = build_list(replay_of)
+    names = [issue.name for issue in issues]
+    assert [issues.find_place_after(name) for name in names] == list(range(1, 9))
+    assert (issues.find_place_after(None), issues.find_place_after("none")) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,20 @@ import pytest
 from rollout.core.policy.levers import Lever
 from rollout.core.records.label_cleaning import MAX_LISTED
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.inputs.losses import (
+from rollout.reports.inputs.loss_kinds import (
     CONFIDENT_WRONG,
-    NO_CONFIDENCES,
     REVIEWERS_SPLIT,
     SUSPECTED_HUMAN_ERROR,
     UNSURE,
+    classify_cases,
     compute_confidence_thresholds,
-    compute_losses,
-    list_top_losses,
 )
-from rollout.reports.inputs.pairs import build_pairs
+from rollout.reports.inputs.losses import (
+    NO_CONFIDENCES,
+    build_losses,
+    compute_losses,
+    rank_losses,
+)
 from rollout.tally.frames import (
     PROBABILITY_SCHEMA,
     REMARK_SCHEMA,
@@ -51,7 +54,7 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
 
 
 def history(*cases, usual="bear", policy=POLICY):
-    """Return the losses of 50 usual cases, on which all agree at .9, and of the given ones.
+    """Return the records of 50 usual cases, on which all agree at .9, and of the given ones.
 
     A case: key, model, confidence, people's answers, outcome.
     """
@@ -81,16 +84,20 @@ def history(*cases, usual="bear", policy=POLICY):
             "occurred_us": pl.Int64,
         }
     )
-    return build_pairs(records, placed, policy), records, placed, policy
+    return records, placed, policy
+
+
+def list_losses(records, placed, policy):
+    return build_losses(rank_losses(records, policy), records, placed)
 
 
 def kinds(*cases, **given):
-    return {loss.case_key: loss.kind for loss in list_top_losses(*history(*cases, **given))}
+    return {loss.case_key: loss.kind for loss in list_losses(*history(*cases, **given))}
 
 
 def test_a_sure_model_against_all_people_is_confident_and_wrong():
     known = ("n", "nothing", 0.8, ["nothing"], None)
-    (loss,) = list_top_losses(*history(("x", "nothing", 0.95, ["bear"], None), known))
+    (loss,) = list_losses(*history(("x", "nothing", 0.95, ["bear"], None), known))
     assert (loss.kind, loss.human, loss.model, loss.cost) == (
         CONFIDENT_WRONG,
         "bear",
@@ -114,19 +121,19 @@ def test_an_unsure_model_does_not_hide_that_the_outcome_is_against_all():
 
 def with_probabilities(found, **by_case):
     """Return a history whose predictions list probabilities."""
-    pairs, records, placed, policy = found
+    records, placed, policy = found
     rows = [(key, "v1", label, p) for key, given in by_case.items() for label, p in given.items()]
     frame = pl.DataFrame(rows, schema=PROBABILITY_SCHEMA, orient="row")
-    return pairs, replace(records, probabilities=frame), placed, policy
+    return replace(records, probabilities=frame), placed, policy
 
 
 def test_the_loss_is_that_of_the_stored_probability_of_the_human_label():
     found = history(("x", "bear", 0.95, ["fox"], None))
     listed = with_probabilities(found, x={"bear": 0.95, "fox": 0.04, "nothing": 0.01})
-    assert list_top_losses(*listed)[0].loss == pytest.approx(-log(0.04))
+    assert list_losses(*listed)[0].loss == pytest.approx(-log(0.04))
     left_out = with_probabilities(found, x={"bear": 0.95, "nothing": 0.03})
-    assert list_top_losses(*left_out)[0].loss == pytest.approx(-log(0.02))
-    assert list_top_losses(*found)[0].loss == pytest.approx(-log(0.05))
+    assert list_losses(*left_out)[0].loss == pytest.approx(-log(0.02))
+    assert list_losses(*found)[0].loss == pytest.approx(-log(0.05))
 
 
 SETS = parse_policy("""
@@ -152,7 +159,7 @@ def test_the_loss_of_a_set_is_the_sum_over_its_labels():
         y={"bear": 0.9},  # a label has none: the confidence decides
         z={"bear": 0.9, "fox": 0.2},
     )
-    losses = {loss.case_key: loss for loss in list_top_losses(*listed)}
+    losses = {loss.case_key: loss for loss in list_losses(*listed)}
     assert losses["x"].loss == pytest.approx(-log(0.04) - log(0.05))
     assert losses["y"].loss == pytest.approx(-log(0.4))
     assert losses["z"].loss == pytest.approx(-log(0.1)), "no set of the labels"
@@ -164,27 +171,27 @@ def test_stored_probabilities_set_what_counts_as_sure():
     """Six foxes of which the model knew half and half lift the threshold of fox to .5."""
     foxes = [(f"f{n}", "fox", 0.9, ["fox"], None) for n in range(6)]
     found = history(*foxes, ("x", "fox", 0.6, ["bear"], None))
-    assert {loss.case_key: loss.kind for loss in list_top_losses(*found)} == {"x": UNSURE}
+    assert {loss.case_key: loss.kind for loss in list_losses(*found)} == {"x": UNSURE}
     half = {f"f{n}": {"fox": 0.5, "bear": 0.5} for n in range(6)}
-    listed = list_top_losses(*with_probabilities(found, **half))
+    listed = list_losses(*with_probabilities(found, **half))
     assert {loss.case_key: loss.kind for loss in listed} == {"x": CONFIDENT_WRONG}
 
 
 def test_where_people_say_what_the_model_says_the_loss_is_that_of_the_outcome():
     found = history(("x", "bear", 0.95, ["bear"], "nothing"))
     listed = with_probabilities(found, x={"bear": 0.95, "fox": 0.04, "nothing": 0.01})
-    assert list_top_losses(*listed)[0].loss == pytest.approx(-log(0.01))
+    assert list_losses(*listed)[0].loss == pytest.approx(-log(0.01))
 
 
 def test_where_the_outcome_sides_with_a_sure_model_a_person_is_suspected():
     found = history(("x", "bear", 0.95, ["fox"], "bear"))
-    (loss,) = list_top_losses(*found)
+    (loss,) = list_losses(*found)
     assert (loss.kind, loss.outcome) == (SUSPECTED_HUMAN_ERROR, "bear")
     assert loss.cost == 20.0  # what the person's answer does where a bear is
 
 
 def test_one_person_against_another_and_a_sure_model_is_suspected():
-    (loss,) = list_top_losses(*history(("x", "bear", 0.95, ["bear", "fox"], None)))
+    (loss,) = list_losses(*history(("x", "bear", 0.95, ["bear", "fox"], None)))
     assert (loss.kind, loss.human, loss.cost) == (SUSPECTED_HUMAN_ERROR, "fox", 20.0)
 
 
@@ -202,14 +209,14 @@ def test_two_people_against_one_and_a_sure_model_are_a_split():
 
 def test_people_who_differ_are_a_split_where_the_model_is_unsure():
     found = history(("x", "bear", 0.5, ["bear", "fox", "fox", "fox"], None))
-    (loss,) = list_top_losses(*found)
+    (loss,) = list_losses(*found)
     assert (loss.kind, loss.human, loss.loss) == (REVIEWERS_SPLIT, "fox", pytest.approx(log(2)))
     assert loss.votes == (("fox", 3), ("bear", 1))
 
 
 def test_where_the_outcome_is_against_all_the_sure_model_was_wrong():
     found = history(("x", "bear", 0.95, ["bear"], "nothing"))
-    (loss,) = list_top_losses(*found)
+    (loss,) = list_losses(*found)
     assert (loss.kind, loss.human, loss.model, loss.cost) == (CONFIDENT_WRONG, "bear", "bear", 1.0)
 
 
@@ -220,7 +227,7 @@ def test_a_person_whom_the_outcome_proves_right_is_not_suspected():
 @pytest.mark.parametrize("confidence", [0.0, 1.0])
 def test_certainty_has_a_loss_that_is_a_number(confidence):
     found = history(("x", "bear", confidence, ["bear", "fox"], None))
-    (loss,) = list_top_losses(*found)
+    (loss,) = list_losses(*found)
     assert 0 < loss.loss < 14
 
 
@@ -230,7 +237,35 @@ def test_dear_and_sure_comes_first():
         ("dear", "nothing", 0.9, ["bear"], None),
         ("n", "nothing", 0.8, ["nothing"], None),
     )
-    assert [loss.case_key for loss in list_top_losses(*found)] == ["dear", "cheap"]
+    assert [loss.case_key for loss in list_losses(*found)] == ["dear", "cheap"]
+
+
+def test_losses_of_equal_weight_are_ordered_by_version_and_kind():
+    """A loss that is unknown weighs nothing, as one that costs nothing."""
+    records, _, policy = history(
+        ("slip", "fox", 0.95, ["nothing"], "fox"),  # nobody does anything about either
+        ("split", "bear", None, ["bear", "fox", "fox"], None),
+        ("f", "fox", 0.9, ["fox"], None),
+    )
+    older = records.predictions.with_columns(version=pl.lit("v0"))
+    both = replace(records, predictions=pl.concat([records.predictions, older]))
+    rows = rank_losses(both, policy).select("version", "case_key", "kind").rows()
+    assert rows == [
+        ("v0", "split", REVIEWERS_SPLIT),
+        ("v0", "slip", SUSPECTED_HUMAN_ERROR),
+        ("v1", "split", REVIEWERS_SPLIT),
+        ("v1", "slip", SUSPECTED_HUMAN_ERROR),
+    ]
+
+
+def test_each_case_may_list_its_labels_in_another_order():
+    found = history(("x", "bear", 0.95, ["fox"], None))
+    listed = with_probabilities(
+        found,
+        u00={"bear": 0.9, "fox": 0.07, "nothing": 0.03},
+        x={"nothing": 0.01, "bear": 0.95, "fox": 0.04},
+    )
+    assert list_losses(*listed)[0].loss == pytest.approx(-log(0.04))
 
 
 def test_only_the_first_are_listed_and_all_are_counted():
@@ -241,16 +276,14 @@ def test_only_the_first_are_listed_and_all_are_counted():
         MAX_LISTED + 5,
         75,
     )
-    assert len(list_top_losses(*found, limit=None)) == MAX_LISTED + 5
+    assert len(list_losses(*found)) == MAX_LISTED + 5
 
 
 def test_without_confidences_only_witnesses_speak():
     cases = (("x", "bear", None, ["fox"], None), ("y", "bear", None, ["fox"], "bear"))
-    _pairs, records, placed, policy = history(*cases)
+    records, placed, policy = history(*cases)
     bare = records.predictions.with_columns(confidence=pl.lit(None, pl.Float64))
-    mute = RecordFrames(records.cases, bare, records.decisions, records.outcomes,
-                   records.rejected, records.notes, {})  # fmt: skip
-    (figures,) = compute_losses(build_pairs(mute, placed, policy), mute, placed, policy)
+    (figures,) = compute_losses(replace(records, predictions=bare), placed, policy)
     assert (figures.missing_data, figures.confidence_thresholds, figures.without_confidence) == (
         NO_CONFIDENCES,
         (),
@@ -262,19 +295,15 @@ def test_without_confidences_only_witnesses_speak():
 
 
 def test_each_label_has_its_own_threshold():
-    pairs, *_ = history(("a", "fox", 0.6, ["fox"], None), ("b", "fox", 0.5, ["fox"], None))
-    found = compute_confidence_thresholds(pairs.select("v1", "alarm"), POLICY.levers[0])
+    records, *_ = history(("a", "fox", 0.6, ["fox"], None), ("b", "fox", 0.5, ["fox"], None))
+    found = classify_cases(records, "v1", POLICY.levers[0]).thresholds
     assert {row.label: round(row.confidence, 3) for row in found} == {"bear": 0.9, "fox": 0.55}
 
 
 def test_no_threshold_without_pairs():
-    pairs, *_ = history()
-    assert (
-        compute_confidence_thresholds(
-            pairs.select("v1", "alarm").clear(), Lever("alarm", ("bear",))
-        )
-        == ()
-    )
+    records, *_ = history()
+    undecided = replace(records, decisions=records.decisions.clear())
+    assert classify_cases(undecided, "v1", POLICY.levers[0]).thresholds == ()
 
 
 def test_numbers_within_the_tolerance_are_no_split():
@@ -299,8 +328,7 @@ def test_the_order_of_the_rows_changes_no_digit():
         {
             "human": ["bear", "none"] * 1_000,
             "model": ["bear", "none"] * 1_000,
-            "confidence": [0.5 + 0.4 / number for number in range(1, 2_001)],
-            "agrees": [True] * 2_000,
+            "probability": [0.5 + 0.4 / number for number in range(1, 2_001)],
         }
     )
     lever = Lever("x", ("bear", "none"))
@@ -311,17 +339,46 @@ def test_the_order_of_the_rows_changes_no_digit():
     assert len(shuffled) == 1
 
 
+SHARES = {f"u{n:02}": {"bear": 0.9, "fox": 0.06, "nothing": 0.04} for n in range(50)}
+
+
+def note_calls(monkeypatch, owner, name, note):
+    called = getattr(owner, name)
+
+    def noting(*args, **options):
+        note(*args)
+        return called(*args, **options)
+
+    monkeypatch.setattr(owner, name, noting)
+
+
 def test_no_frame_with_a_row_for_each_label_is_joined(monkeypatch):
     """A million cases of ten labels were joined four times with ten million rows."""
-    joined, join = [], pl.DataFrame.join
-    shares = {f"u{n:02}": {"bear": 0.9, "fox": 0.06, "nothing": 0.04} for n in range(50)}
-    pairs, records, placed, policy = with_probabilities(history(), **shares)
-
-    def note(frame, other, *args, **options):
-        joined.append(max(frame.height, other.height))
-        return join(frame, other, *args, **options)
-
-    monkeypatch.setattr(pl.DataFrame, "join", note)
-    list_top_losses(pairs, records, placed, policy, limit=None)
+    joined = []
+    records, _, policy = with_probabilities(history(), **SHARES)
+    shuffled = replace(records, decisions=records.decisions.reverse())
+    note_calls(
+        monkeypatch, pl.DataFrame, "join",
+        lambda frame, other: joined.append(max(frame.height, other.height)),
+    )  # fmt: skip
+    rank_losses(shuffled, policy)
     assert records.probabilities.height == 3 * records.cases.height
     assert max(joined) == records.cases.height
+
+
+def test_cases_of_one_vote_each_in_one_order_are_neither_grouped_nor_looked_up(monkeypatch):
+    """A million cases took 10 s: grouped, joined five times, and paired once more."""
+    unlike = ("x", "fox", 0.95, ["bear"], None)
+    shares = {**SHARES, "x": {"bear": 0.05, "fox": 0.9, "nothing": 0.05}}
+    records, _, policy = with_probabilities(history(unlike), **shares)
+    joined, grouped = [], []
+    note_calls(
+        monkeypatch, pl.DataFrame, "join",
+        lambda frame, other: joined.append(max(frame.height, other.height)),
+    )  # fmt: skip
+    note_calls(monkeypatch, pl.DataFrame, "group_by", lambda frame, *_: grouped.append(frame))
+    assert rank_losses(records, policy)["case_key"].to_list() == ["x"]
+    assert max(joined) == 1, "only what differs is joined"
+    assert [frame.columns for frame in grouped if frame.height] == [
+        ["human", "model", "probability"]
+    ], "all cases are grouped once, by label, for the thresholds"
