@@ -8,7 +8,7 @@ at the case's sampling value. `rollout.core.scope.assignment` has the rules.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from rollout.core.calendar.sites import Cell, Window
@@ -262,7 +262,7 @@ def build_scope_table(
     Args:
         now: when the leases begin or later.
     """
-    builder = _TableBuilder(scope, policy, now.replace(microsecond=0))
+    builder = _TableBuilder(scope, policy, now.astimezone(UTC).replace(microsecond=0))
     sites = [builder.build_site(site, lease) for site, lease in leases.items()]
     evidence, familiar = policy.evidence, policy.evidence.familiar
     versions = {cell.version for site in sites for cell in site.cells}
