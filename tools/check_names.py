@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDERS = ("rollout", "api", "benchmarks", "docs", "tools", "tests")
+FOLDERS = ("rollout", "api", "clients", "benchmarks", "docs", "tools", "tests")
 FORBIDDEN = frozenset(
     {
         "asked",

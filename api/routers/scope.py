@@ -3,7 +3,7 @@
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -14,6 +14,7 @@ from api.deps import Caller, Permission, RequirePermission, ServiceDependency
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.renames import list_names
 from rollout.core.scope.scope import CellState
+from rollout.core.scope.scope_table import ScopeTable, build_scope_table
 from rollout.services.assignments.client_heads import ClientHead
 from rollout.services.assignments.snapshots import Snapshot, load_snapshot, load_snapshot_at
 from rollout.services.engine.service import Service
@@ -152,6 +153,22 @@ class ScopeSnapshot(BaseModel):
         description="hexadecimal; null for a past `at` or without permission at all sites"
     )
     issued_at: datetime | None = Field(description="null for a past `at`")
+    table: ScopeTable | None = Field(
+        default=None,
+        description="the scope as a table, if `form=table-1` asks for it; null without a lease",
+    )
+
+
+def build_table_scope(snapshot: Snapshot) -> ScopeSnapshot:
+    """Return the schema of a snapshot with a table in place of the policy and what it rules."""
+    body, table = build_scope(snapshot), None
+    if snapshot.policy is not None and snapshot.issued_at is not None and snapshot.leases:
+        table = build_scope_table(
+            snapshot.scope, snapshot.policy, snapshot.leases, snapshot.issued_at
+        )
+    policy = None if body.policy is None else body.policy.model_copy(update={"text": ""})
+    empty: dict[str, Any] = {"versions": [], "cells": [], "stops": []}
+    return body.model_copy(update={"policy": policy, "table": table, **empty})
 
 
 def build_scope(snapshot: Snapshot) -> ScopeSnapshot:
@@ -255,6 +272,11 @@ class ScopeQuery(BaseModel):
         default=[], max_length=1_000, description="default: all sites you can read"
     )
     at: AwareDatetime | None = Field(default=None, description="a past time; default: now")
+    form: Literal["text", "table-1"] = Field(
+        default="text",
+        description="`table-1`: with `table`, and without the policy's text, versions, cells and"
+        " stops",
+    )
     ledger_revision: int = Field(
         default=0, ge=0, lt=2**53, description="revision of the newest ledger row that you know"
     )
@@ -299,11 +321,12 @@ def _respond(
     service: Service, caller: Caller, rollout: str, query: ScopeQuery, if_none_match: str | None
 ) -> Response:
     snapshot = _load_snapshot(service, caller, rollout, query)
-    tag = _compute_etag(snapshot)
+    tag = _compute_etag(snapshot, query.form)
     headers = {"ETag": tag, "Cache-Control": "no-store" if snapshot.salt else "no-cache"}
     if if_none_match is not None and tag in {t.strip() for t in if_none_match.split(",")}:
         return Response(status_code=304, headers=headers)
-    body = build_scope(snapshot).model_dump_json()
+    build = build_scope if query.form == "text" else build_table_scope
+    body = build(snapshot).model_dump_json()
     return Response(body, headers=headers, media_type="application/json")
 
 
@@ -322,9 +345,10 @@ def _load_snapshot(
     )
 
 
-def _compute_etag(snapshot: Snapshot) -> str:
+def _compute_etag(snapshot: Snapshot, form: str) -> str:
     """Return the ETag of a snapshot; lease and time of issue don't change it."""
     content = (
+        form,
         snapshot.scope.era,
         snapshot.revision,
         snapshot.hash,

@@ -9,7 +9,7 @@ from datetime import timedelta
 import httpx
 from service import Service, build_action, build_parser, build_question
 
-from rollout.client.leases import MachineClocks, compute_time_left
+from rollout_client.leases import MachineClocks, compute_time_left
 
 ACTIONS = {"bear": "siren", "none": "nothing"}
 ACTION_TIME = timedelta(milliseconds=200)  # from the response to the siren

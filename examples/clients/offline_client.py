@@ -12,9 +12,7 @@ from typing import Any
 
 from service import Service, build_action, build_parser, build_question
 
-from rollout.client.client import EdgeClient, build_assignment_fields
-from rollout.client.seen_heads import FileHeadStore
-from rollout.formats.policy.reader import parse_policy
+from rollout_client import EdgeClient, FileHeadStore, build_assignment_fields
 
 ACTIONS = {"bear": "siren", "none": "nothing"}
 
@@ -47,11 +45,11 @@ def build_client(service: Service, site: str, folder: Path) -> EdgeClient:
         site,
         fetch_scope=lambda head: service.fetch_scope(
             site=site,
+            form="table-1",
             ledger_revision=head.revision,
             ledger_hash=head.hash,
             ledger_code=head.code,
         ),
-        load_policy=parse_policy,
         head_store=FileHeadStore(folder / "head.json"),
         latch_store=FileHeadStore(folder / "latch.json"),
     )

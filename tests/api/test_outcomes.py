@@ -6,20 +6,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rollout.cli.status_text import format_proposal_details
-from rollout.client.client import build_assignment_fields
-from rollout.client.local_scope import parse_snapshot
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
 from rollout.core.scope.assignment import CaseQuestion
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.formats.policy.reader import parse_policy
 from rollout.services.cells.cell_table import load_single_cell_page
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
 from rollout.services.proposals.proposal_details import load_proposal
 from rollout.services.proposals.proposal_evidence import load_proposal_evidence
+from rollout_client.client import build_assignment_fields
+from tests.client.local_answers import decide_locally, read_scope
 from tests.factories import DAY, HOUR, MINUTE
 
 pytestmark = pytest.mark.simulation
@@ -96,11 +95,10 @@ class Shop:
 
     def ask_offline(self, questions, at):
         """Return who prices each sale by a snapshot, and send the predictions."""
-        answer = self.client.by("ingest").get(f"{PRICING}/scope", params={"site": "shop"})
-        scope, deciders = parse_snapshot(answer.json(), parse_policy), []
+        scope, deciders = read_scope(self.client.by("ingest"), "pricing", site="shop"), []
         for question in questions:
             sale = CaseQuestion("shop", at, "v1", question["key"])
-            assignment = scope.decide_assignment(sale, now=at, time_left=MINUTE)
+            assignment = decide_locally(scope, sale, now=at, time_left=MINUTE)
             key = {"key": question["key"]}
             case = {"kind": "case", **key, "site": "shop", "occurred_at": at.isoformat()}
             prediction = {"kind": "prediction", **key, "version": "v1", **question["prediction"]}

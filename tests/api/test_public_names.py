@@ -126,6 +126,7 @@ def _classes():
 
 SERVICES = (
     "rollout.core.calendar.sites",
+    "rollout.core.scope.scope_table",
     "rollout.services.engine.cell_gains",
     "rollout.services.cells.calendar_feeds",
     "rollout.services.cells.schedule",

@@ -5,12 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.client.client import EdgeClient
 from rollout.core.calendar.sites import Cell
 from rollout.core.records.policy_actions import TOO_UNSURE
 from rollout.core.scope.events import Narrowed
-from rollout.formats.policy.reader import parse_policy
 from rollout.services.records.action_authorization import SCOPE_FORBADE
+from rollout_client.client import EdgeClient
 from tests.api.field_box import (
     BEARS,
     action,
@@ -76,8 +75,7 @@ def open_box(client):
     clocks = MovableClocks(wall=NOON)
     box = EdgeClient(
         "creek",
-        lambda _: client.by("ingest").get(f"{BEARS}/scope").json(),
-        parse_policy,
+        lambda _: client.by("ingest").get(f"{BEARS}/scope?form=table-1").json(),
         clocks,
     )
     box.renew()

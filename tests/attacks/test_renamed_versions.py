@@ -5,13 +5,11 @@ from datetime import timedelta
 import pytest
 
 from rollout import faults
-from rollout.client.local_scope import parse_snapshot
 from rollout.core.records.policy_actions import OTHER_ANSWER
 from rollout.core.scope.assignment import CaseQuestion
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import VersionFirstUsed, VersionRenamed
 from rollout.core.scope.permissions import AssignedRole
-from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
@@ -26,6 +24,7 @@ from tests.api.field_box import prediction as prediction_of_field
 from tests.api.test_records import case, decision, prediction, sent, sent_apart
 from tests.api.test_shell import POLICY
 from tests.attacks.test_acts_that_nobody_asked_for import incidents, revision_of, sign_form_1
+from tests.client.local_answers import decide_locally, read_scope
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field
 from tests.store.databases import on_sqlite
@@ -231,12 +230,11 @@ def test_an_action_under_a_later_name_is_judged_by_the_case_that_comes_later(
 
 @pytest.mark.usefixtures("bears")
 def test_a_client_that_decides_by_its_snapshot_knows_both_names(client):
-    body = client.by("ingest").get(f"{BEARS}/scope").json()
-    copied = parse_snapshot(body, parse_policy)
+    copied = read_scope(client.by("ingest"), "bears")
     left = timedelta(seconds=30)
     for version, decider in (("v1", "model"), ("v1b", "model"), ("v1c", "human")):
         question = CaseQuestion(site="creek", at=NOON, version=version, key="c1")
-        answer = copied.decide_assignment(question, now=NOON, time_left=left)
+        answer = decide_locally(copied, question, now=NOON, time_left=left)
         assert answer.decider == decider, version
 
 

@@ -1,58 +1,42 @@
 """A client decides as the service would, and never past its lease, whatever its clocks do."""
 
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.routers.scope import build_scope
-from rollout.client.client import EdgeClient, LedgerRolledBackError
-from rollout.client.leases import (
+from rollout.core.scope.assignment import CaseQuestion, decide_assignment
+from rollout_client.client import EdgeClient, LedgerRolledBackError
+from rollout_client.leases import (
     MAX_CLOCK_DRIFT,
     MAX_STEP_BACK,
     ClockReading,
     MachineClocks,
     compute_time_left,
 )
-from rollout.client.local_scope import InvalidSnapshotError, parse_snapshot
-from rollout.client.seen_heads import FileHeadStore, LedgerHead
-from rollout.core.scope.assignment import CaseQuestion, decide_assignment
-from rollout.formats.policy.reader import InvalidPolicyError
-from rollout.services.assignments.snapshots import Snapshot
+from rollout_client.local_scope import InvalidSnapshotError, UnknownFormError, parse_snapshot
+from rollout_client.questions import LocalQuestion
+from rollout_client.seen_heads import FileHeadStore, LedgerHead
+from tests.client.local_answers import SALT, build_body, decide_locally
 from tests.factories import HOUR, MINUTE, NOON, autonomous, eventful, policy
 
-SALT = bytes(32)
-TEXT = "rollout: bear-alarm"
-HASH = sha256(TEXT.encode()).hexdigest()
 SECOND = timedelta(seconds=1)
 LEASE, STALE, TAKES = MINUTE, SECOND / 2, 2 * SECOND
 
 
 def said(rollout, *, issued_at=None, salt=SALT, number=None, sites=("creek", "lake"), lease=LEASE):
     """Return a rollout's scope as the service sends it, as JSON."""
-    scope = rollout.scope
-    made = Snapshot(
-        rollout="bear-alarm",
-        revision=scope.revision if number is None else number,
-        hash=f"{scope.revision:064x}",
-        policy=rollout.policy,
-        policy_text=TEXT,
-        sites=sites,
-        scope=scope,
+    return build_body(
+        rollout.policy,
+        rollout.scope,
+        issued_at or rollout.at,
+        dict.fromkeys(sites, lease),
         salt=salt,
-        leases=dict.fromkeys(sites, lease),
-        permits=dict.fromkeys(sites, "permit"),
-        head_code="1.1.5be1",
-        issued_at=issued_at or rollout.at,
+        number=number,
     )
-    body = json.loads(build_scope(made).model_dump_json())
-    body["policy"]["hash"] = HASH
-    return body
 
 
 OPEN = autonomous()
@@ -62,7 +46,7 @@ BEFORE, AFTER = said(OPEN), said(STOPPED)
 
 
 def local(rollout, **changed):
-    return parse_snapshot(said(rollout, **changed), lambda _: rollout.policy)
+    return parse_snapshot(said(rollout, **changed))
 
 
 @dataclass
@@ -85,9 +69,7 @@ class MovableClocks:
 
 def box_of(*bodies, hands=None, **more):
     given_out = iter(bodies)
-    return EdgeClient(
-        "creek", lambda _: next(given_out), lambda _: OPEN.policy, hands or MovableClocks(), **more
-    )
+    return EdgeClient("creek", lambda _: next(given_out), hands or MovableClocks(), **more)
 
 
 def ask(box, key="k9", at=NOON + HOUR, site="creek", version="v1"):
@@ -106,52 +88,68 @@ def ask(box, key="k9", at=NOON + HOUR, site="creek", version="v1"):
     st.timedeltas(min_value=timedelta(0), max_value=100 * 24 * HOUR),
 )
 def test_a_snapshot_answers_as_the_scope_that_it_was_made_of(rollout, site, version, key, later):
-    now = NOON + later
+    now = rollout.at - HOUR + later
     asked = CaseQuestion(site, now, version, key)
     wanted = decide_assignment(rollout.scope, rollout.policy, SALT, asked, now=now, time_left=LEASE)
-    told = local(rollout).decide_assignment(asked, now=now, time_left=LEASE)
+    told = decide_locally(local(rollout, issued_at=now), asked, now=now, time_left=LEASE)
     assert told == wanted or (site == "moon" and told.decider == wanted.decider == "human")
 
 
 def test_without_the_salt_or_a_lease_people_decide():
-    asked, now = CaseQuestion("creek", OPEN.at, "v1", "k9"), OPEN.at
-    assert local(OPEN).decide_assignment(asked, now=now, time_left=LEASE).decider == "model"
-    assert (
-        local(OPEN, salt=None).decide_assignment(asked, now=now, time_left=LEASE).decider == "human"
-    )
-    assert (
-        local(OPEN, sites=("lake",)).decide_assignment(asked, now=now, time_left=LEASE).decider
-        == "human"
-    )
-    assert (
-        local(OPEN).decide_assignment(asked, now=now, time_left=timedelta(0)).reason
-        == "the lease has ended"
-    )
+    asked, now = LocalQuestion("creek", OPEN.at, "v1", "k9"), OPEN.at
+
+    def answer(scope, time_left=LEASE):
+        return scope.decide(asked, now=now, time_left=time_left).answer
+
+    assert answer(local(OPEN)).decider == "model"
+    assert answer(local(OPEN, salt=None)).decider == "human"
+    assert answer(local(OPEN, sites=("lake",))).decider == "human"
+    assert answer(local(OPEN), timedelta(0)).reason == "the lease has ended"
+
+
+TABLE = BEFORE["table"]
 
 
 @pytest.mark.parametrize(
     "spoilt",
     [
         {},
-        BEFORE | {"policy": None},
+        BEFORE | {"head_code": None, "revision": None},
         BEFORE | {"issued_at": None},
         BEFORE | {"issued_at": "2027-06-01T12:00:00"},
         BEFORE | {"salt": "zz"},
         BEFORE | {"sites": 5},
-        BEFORE | {"policy": BEFORE["policy"] | {"text": "another"}},
+        BEFORE | {"table": None},
+        BEFORE | {"table": TABLE | {"sites": TABLE["sites"][:1]}},
+        BEFORE | {"table": TABLE | {"answers": TABLE["answers"][:1]}},
+        BEFORE | {"table": TABLE | {"stages": []}},
+        BEFORE | {"table": TABLE | {"windows": TABLE["windows"][:1]}},
+        BEFORE | {"table": TABLE | {"edges": [*TABLE["edges"], 0.99]}},
+        BEFORE | {"table": TABLE | {"since": "2027-06-01T12:00:00"}},
     ],
 )
 def test_what_is_no_snapshot_is_refused(spoilt):
     with pytest.raises(InvalidSnapshotError):
-        parse_snapshot(spoilt, lambda _: OPEN.policy)
+        parse_snapshot(spoilt)
 
 
-def test_a_policy_that_an_older_program_cant_read_is_no_snapshot():
-    def refuse(_):
-        raise InvalidPolicyError(("audit: holds keys and values; write one value",))
+@pytest.mark.parametrize("form", [0, 2, "1", None])
+def test_a_table_of_an_unknown_form_is_refused_and_a_human_decides(form):
+    newer = AFTER | {"table": AFTER["table"] | {"form": form}}
+    box = box_of(BEFORE, newer)
+    box.renew()
+    assert ask(box).decider == "model"
+    with pytest.raises(UnknownFormError):
+        box.renew()
+    assert (ask(box).decider, box.permit, box.is_renewal_due) == ("human", "", True)
 
-    with pytest.raises(InvalidSnapshotError, match="holds keys and values"):
-        parse_snapshot(BEFORE, refuse)
+
+def test_a_newer_answer_that_cant_be_read_ends_the_former_table():
+    box = box_of(BEFORE, AFTER | {"table": {"form": 1}})
+    box.renew()
+    with pytest.raises(InvalidSnapshotError):
+        box.renew()
+    assert ask(box).decider == "human"
 
 
 # The lease
@@ -207,7 +205,7 @@ def test_this_machine_counts_seconds_since_it_started():
 
 def test_before_it_has_read_anything_people_decide_and_it_is_time_to_ask():
     box = box_of()
-    assert ask(box).reason == "no scope was read yet"
+    assert ask(box).reason == "no usable scope was read yet"
     assert box.is_renewal_due
     assert box.permit == ""
 
@@ -268,9 +266,7 @@ def test_a_ledger_that_was_set_back_renews_nothing(body):
 
 def test_it_says_the_highest_head_with_each_question():
     asked = []
-    box = EdgeClient(
-        "creek", lambda head: asked.append(head) or AFTER, lambda _: OPEN.policy, MovableClocks()
-    )
+    box = EdgeClient("creek", lambda head: asked.append(head) or AFTER, MovableClocks())
     box.renew()
     box.renew()
     assert asked == [LedgerHead(), LedgerHead(AFTER["revision"], AFTER["hash"], 1, "1.1.5be1")]
@@ -442,7 +438,7 @@ class ClientWorld:
 
     def overrun(self, box_kind):
         """Return by how many seconds an effect under the old scope came after T + s + L."""
-        box = box_kind("creek", self.fetch, lambda _: OPEN.policy, self, TAKES)
+        box = box_kind("creek", self.fetch, self, TAKES)
         worst, end = -1e9, self.stopped_at + (STALE + LEASE).total_seconds()
         while self.now < self.stopped_at + 150:
             self.something_happens(box)

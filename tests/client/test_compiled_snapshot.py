@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.client import client as client_module
 from rollout.core.calendar.sites import Window
 from rollout.core.policy.policy import EvidenceRules
-from rollout.core.scope.assignment import CaseQuestion
+from rollout_client import client as client_module
+from rollout_client.prepared_answers import PreparedAnswers
+from rollout_client.questions import LocalQuestion
 from tests.client.test_boxes import BEFORE, OPEN, STOPPED, MovableClocks, ask, box_of, said
 from tests.factories import HOUR, NOON, autonomous, policy
 from tests.properties import examples
@@ -50,7 +51,6 @@ MOVES = st.tuples(
 def test_a_compiled_snapshot_answers_as_the_rules_by_both_clocks(rollout, lease, asked):
     clocks = MovableClocks()
     box = box_of(said(rollout, lease=timedelta(seconds=lease)), hands=clocks)
-    box.load_policy = lambda _: rollout.policy
     box.renew()
     for (passed, set_by), site, key, version, attributes in asked:
         clocks.move(passed)
@@ -58,7 +58,7 @@ def test_a_compiled_snapshot_answers_as_the_rules_by_both_clocks(rollout, lease,
         at = NOON + HOUR + timedelta(seconds=clocks.boot - 100)
         case = {"confidence": 0.9, "attributes": attributes}
         answer = box.decide(site, at, version, key, **case)
-        wanted = box._decide_by_rules(CaseQuestion(site, at, version, key, **case))
+        wanted = box._decide_by_table(LocalQuestion(site, at, version, key, **case))
         for name in ("decider", "stage", "exposure", "is_audited", "share", "reason", "revision"):
             assert getattr(answer, name) == getattr(wanted, name)
         assert answer.lease <= wanted.lease + 2 * MICROSECOND
@@ -106,7 +106,7 @@ def test_a_question_after_the_first_reads_both_clocks_once_and_no_rule(monkeypat
     )
     first = ask(box)
     reads.clear()
-    monkeypatch.setattr(client_module, "CaseQuestion", None)  # the rules are not evaluated
+    monkeypatch.setattr(client_module, "LocalQuestion", None)  # the table is not asked
     monkeypatch.setattr(MovableClocks, "read", None)
     for _ in range(10):
         clocks.move(1)
@@ -120,24 +120,26 @@ def test_a_renewal_that_stops_voids_the_table():
     box.renew()
     box.clocks.move(1)
     assert ask(box).decider == "model"
-    former = box._compiled
+    former = box._present
     box.renew()
     assert "stopped" in ask(box).reason
-    assert box._compiled is not former
+    assert former
+    assert box._present is not former
 
 
 def test_a_hand_over_while_the_table_is_compiled_voids_it(monkeypatch):
     box = box_of(BEFORE)
     box.renew()
     box.clocks.move(1)
-    compile_table = client_module.AssignmentTable
+    prepare = PreparedAnswers.find_present
 
     def hand_over_meanwhile(*args):
+        entry = prepare(*args)
         box.hand_over()
-        return compile_table(*args)
+        return entry
 
-    monkeypatch.setattr(client_module, "AssignmentTable", hand_over_meanwhile)
-    box.decide("creek", NOON + HOUR, "v1", "k9")
+    monkeypatch.setattr(PreparedAnswers, "find_present", hand_over_meanwhile)
+    assert ask(box).reason == "handed over to a human until a newer scope is read"
     monkeypatch.undo()
     assert ask(box).reason == "handed over to a human until a newer scope is read"
 
@@ -146,9 +148,9 @@ def test_a_client_without_the_salt_or_a_boot_clock_compiles_nothing():
     clocks = MovableClocks()
     without_salt = box_of(said(OPEN, salt=None), hands=clocks)
     without_salt.renew()
-    assert (ask(without_salt).decider, without_salt._compiled) == ("human", None)
+    assert (ask(without_salt).decider, without_salt._prepared) == ("human", None)
     clocks.boot = None
     without_clock = box_of(BEFORE, hands=clocks)
     without_clock.renew()
     answer = ask(without_clock)
-    assert (answer.decider, answer.lease, without_clock._compiled) == ("human", timedelta(0), None)
+    assert (answer.decider, answer.lease, without_clock._prepared) == ("human", timedelta(0), None)

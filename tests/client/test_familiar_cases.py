@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from api.flags import parse_context
-from rollout.client.local_scope import parse_snapshot
+from api.routers.scope import build_scope
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.familiarity import (
     FAMILIAR,
@@ -17,6 +17,8 @@ from rollout.core.policy.familiarity import (
 )
 from rollout.core.policy.policy import EvidenceRules
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
+from rollout_client.local_scope import parse_snapshot
+from tests.client.local_answers import build_snapshot, decide_locally
 from tests.client.test_boxes import LEASE, SALT, local, said
 from tests.factories import CREEK, autonomous, policy
 
@@ -59,7 +61,7 @@ CASES = [
 def ask(rollout, attributes, *, from_snapshot):
     question = CaseQuestion("creek", rollout.at, "v1", "k", attributes=attributes)
     if from_snapshot:
-        return local(rollout).decide_assignment(question, now=rollout.at, time_left=LEASE)
+        return decide_locally(local(rollout), question, now=rollout.at, time_left=LEASE)
     return decide_assignment(
         rollout.scope, rollout.policy, SALT, question, now=rollout.at, time_left=LEASE
     )
@@ -78,25 +80,32 @@ def test_a_snapshot_answers_as_the_service_for_every_case():
     ]
 
 
+def list_familiar_values(rollout):
+    """Return those of the plain snapshot's first cell with grants."""
+    made = build_snapshot(rollout.policy, rollout.scope, rollout.at, {"creek": LEASE})
+    return next(cell.familiar for cell in build_scope(made).cells if cell.grants)
+
+
 def test_a_snapshot_lists_familiar_values_sorted_and_only_where_the_policy_asks():
-    (cell,) = [cell for cell in said(ROLLOUT)["cells"] if cell["grants"]]
-    assert cell["familiar"] == {
+    values = {
         "form": ["old"],
         "form + scanner": ['["old", "clean"]'],
         "light": ["(none)", "[0, 20)"],
     }
-    assert said(autonomous())["cells"][0]["familiar"] == {}
+    assert list_familiar_values(ROLLOUT) == values
+    assert said(ROLLOUT)["table"]["values"] == [values]
+    assert list_familiar_values(autonomous()) == {}
+    assert said(autonomous())["table"]["values"] == []
 
 
-def test_without_the_list_in_a_snapshot_people_decide():
+def test_without_the_list_in_a_table_people_decide():
     body = said(ROLLOUT)
-    for cell in body["cells"]:
-        del cell["familiar"]
-    snapshot = parse_snapshot(body, lambda _: ROLLOUT.policy)
+    for cell in body["table"]["sites"][0]["cells"]:
+        cell["values"] = None
     question = CaseQuestion(
         "creek", ROLLOUT.at, "v1", "k", attributes={"form": "old", "scanner": "clean"}
     )
-    answer = snapshot.decide_assignment(question, now=ROLLOUT.at, time_left=LEASE)
+    answer = decide_locally(parse_snapshot(body), question, now=ROLLOUT.at, time_left=LEASE)
     assert answer.decider == "human"
 
 

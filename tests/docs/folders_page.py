@@ -13,7 +13,7 @@ LAYERS = (
     ("Reports", "rollout/reports"),
     ("Replay", "rollout/replay"),
     ("Formats", "rollout/formats"),
-    ("Client library", "rollout/client"),
+    ("Client library", "clients/python"),
     ("Counting", "rollout/tally"),
     ("Decisions", "rollout/core"),
 )

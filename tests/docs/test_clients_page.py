@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rollout.client.client import EdgeClient
 from rollout.formats.policy.reader import parse_policy
+from rollout_client import EdgeClient
 from tests.docs.pages import text_of
 
 PAGE = "docs/how-to/clients.md"

@@ -17,16 +17,15 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from rollout.client.client import EdgeClient, HeldSnapshot
-from rollout.client.leases import ClockReading
-from rollout.client.local_scope import LocalScope
-from rollout.client.seen_heads import LedgerHead
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalRaised, Widened
 from rollout.core.scope.projection import apply_events
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.services.examples.catalog import build_replay_request, find_example
 from rollout.services.replay.replay import replay_files
+from rollout_client.client import EdgeClient
+from rollout_client.leases import ClockReading
+from tests.client.local_answers import build_body
 from tests.docs.pages import ROOT, text_of
 
 pytestmark = pytest.mark.simulation
@@ -121,20 +120,18 @@ class DayClocks:
 def start_shuttle(replay, at):
     """Return a client of the route that has fetched the scope of an instant."""
     events = [event for event in replay.result.events if event.at <= at]
-    client = EdgeClient("lake-loop", lambda _: {}, lambda _: replay.policy, DayClocks(at))
+    client = EdgeClient("lake-loop", None, DayClocks(at))
     fetch_scope(client, replay, events, at)
     return client
 
 
 def fetch_scope(client, replay, events, at):
-    head = LedgerHead(len(events), f"{len(events):064x}")
+    """Let a client read the scope after some events, at an instant."""
     leases = {site.id: site.lease or replay.policy.lease for site in replay.policy.sites}
-    scope = apply_events(events)
-    local = LocalScope(
-        replay.policy.rollout, head, scope, replay.policy, bytes(32), at, leases, dict(leases)
-    )
-    client.head_store.store(head)
-    client.snapshot = HeldSnapshot(local, ClockReading(at.timestamp(), at))
+    clocks, client.clocks = client.clocks, DayClocks(at)
+    client.fetch_scope = lambda _: build_body(replay.policy, apply_events(events), at, leases)
+    client.renew()
+    client.clocks = clocks
 
 
 def drive_on(replay, *, hands_over):

@@ -5,10 +5,10 @@ from datetime import timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from rollout.client.leases import compute_time_left
-from rollout.client.local_scope import parse_snapshot
 from rollout.core.scope.assignment import CaseQuestion
-from rollout.formats.policy.reader import parse_policy
+from rollout_client.leases import compute_time_left
+from rollout_client.local_scope import parse_snapshot
+from tests.client.local_answers import decide_locally
 from tests.promises.live_checks import draw_of
 from tests.promises.live_lots import BAD, GOOD, replicas, versions
 from tests.promises.live_world import (
@@ -156,9 +156,9 @@ class Boxes(RuleBasedStateMachine):
         """Promise 4: a client decides by a copy of the scope, for as long as its lease."""
         world = self.world
         world.settle()
-        scope_answer = world.get("box", "/scope")
+        scope_answer = world.get("box", "/scope?form=table-1")
         assert scope_answer.status_code == 200, scope_answer.text
-        scope, sent = parse_snapshot(scope_answer.json(), parse_policy), Reading(world.clock)
+        scope, sent = parse_snapshot(scope_answer.json()), Reading(world.clock)
         if stopped:
             world.stop("bo", SITES)
         before = world.rows[: scope.head.revision]
@@ -167,7 +167,7 @@ class Boxes(RuleBasedStateMachine):
             case = world.new_case(site, "v1")
             rest = compute_time_left(scope.leases[site], sent, Reading(world.clock))
             question = CaseQuestion(site, world.now, "v1", case.key, confidence=case.marker)
-            made = scope.decide_assignment(question, now=world.now, time_left=rest)
+            made = decide_locally(scope, question, now=world.now, time_left=rest)
             if span >= MINUTE:
                 assert made.decider == "human"
             fold = type(self.checks.slow)(self.checks.slow.policies).read(before)

@@ -241,7 +241,7 @@ def assign_human(
     scope: Scope, policy: Policy, lease: timedelta, reason: str, stage: str = "shadow"
 ) -> Assignment:
     """Return the assignment of a case that a human decides, unaware of the model."""
-    revision, fallbacks = scope.revision, _list_fallbacks(policy)
+    revision, fallbacks = scope.revision, list_fallbacks(policy)
     return Assignment("human", stage, "blind", False, 1.0, reason, revision, lease, fallbacks)
 
 
@@ -267,13 +267,14 @@ def assign_by_sampling(
         decider, exposure, is_audited = "model", "blind", sampling_value < reviewed_share
         share = reviewed_share - stage.blind if is_audited else 1 - reviewed_share
         reason = "audited" if is_audited else "the model decides"
-    revision, fallbacks = scope.revision, _list_fallbacks(policy)
+    revision, fallbacks = scope.revision, list_fallbacks(policy)
     return Assignment(
         decider, stage.id, exposure, is_audited, share, reason, revision, lease, fallbacks
     )
 
 
-def _list_fallbacks(policy: Policy) -> tuple[FallbackAction, ...]:
+def list_fallbacks(policy: Policy) -> tuple[FallbackAction, ...]:
+    """Return the actions of levers whose cases no human answers in time."""
     return tuple(
         FallbackAction(lever.id, lever.unanswered, lever.answer_within)
         for lever in policy.levers

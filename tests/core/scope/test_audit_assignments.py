@@ -9,15 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.client.local_scope import InvalidSnapshotError, parse_snapshot
-from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.stages import Stage, UnsureShare
 from rollout.core.scope.commands import StopCells
 from tests.core.scope.test_floor_assignments import (
     LOOKS,
     SALT,
     History,
-    build_body,
     list_answers,
     read_floor,
 )
@@ -124,13 +121,3 @@ def test_whoever_is_audited_when_sure_is_audited_when_unsure():
         for confidence in (0.95, 0.7, 0.3)
     ]
     assert audited[0] < audited[1] < audited[2]
-
-
-def test_a_client_that_cannot_read_the_audits_asks_people():
-    """A program of before refuses the policy's text, and without a snapshot people decide."""
-
-    def refuse(_text):
-        raise PolicyRefusedError("stages[1].audit: can't follow confidence yet")
-
-    with pytest.raises(InvalidSnapshotError):
-        parse_snapshot(build_body(open_all()), refuse)

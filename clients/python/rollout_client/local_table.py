@@ -1,0 +1,243 @@
+"""The table of a scope, as GET `scope?form=table-1` sends it.
+
+Times are whole microseconds since the table's first instant, so that edges are exact. References
+between parts are resolved as the table is read: a table that names what it lacks is refused whole.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any, Final, NamedTuple, TypeVar
+
+from rollout_client.familiar_values import FamiliarValues, RequiredAttribute
+from rollout_client.questions import LeverFallback, ReadyAnswer
+
+TABLE_FORM: Final = 1
+"""The form that this program knows."""
+NEVER: Final = 2**62
+MICROSECOND: Final = timedelta(microseconds=1)
+MICROS: Final = 1_000_000
+DECIDERS: Final = frozenset({"human", "model"})
+
+Item = TypeVar("Item")
+
+
+class UnknownFormError(ValueError):
+    """The table has a form that this program doesn't know: install a newer one."""
+
+
+class LocalWindow(NamedTuple):
+    """A window, and the values that it asks of a case's attributes."""
+
+    id: str
+    when: Mapping[str, tuple[str, ...]]
+
+
+class StageAnswers(NamedTuple):
+    """A stage: the answers by bucket, in a line for each number of confidences reached."""
+
+    id: str
+    confidences: tuple[float, ...]
+    lines: tuple[tuple[ReadyAnswer, ...], ...]
+
+    def find_line(self, confidence: float | None) -> int:
+        """Return the line of a confidence, the first one without a share."""
+        if confidence is None or not 0 <= confidence <= 1:
+            return 0
+        return sum(threshold <= confidence for threshold in self.confidences)
+
+
+class CellSpan(NamedTuple):
+    """Which stage acts from an instant on, at which confidence, and until when at most."""
+
+    stage: StageAnswers | None
+    floor: float | None
+    until: int
+
+    def reaches_floor(self, confidence: float | None) -> bool:
+        """Return whether a case is sure enough for the stage."""
+        return self.floor is None or (confidence is not None and self.floor <= confidence <= 1)
+
+
+NO_SPAN: Final = CellSpan(None, None, NEVER)
+
+
+class LocalCell(NamedTuple):
+    """A cell: the version that may act, when it does, and the answer when it doesn't."""
+
+    version: str
+    shadow: ReadyAnswer
+    familiar: FamiliarValues
+    starts: tuple[int, ...]
+    spans: tuple[CellSpan, ...]
+
+    def find_span(self, at: int) -> CellSpan:
+        """Return the span of an instant."""
+        place = bisect_right(self.starts, at)
+        return self.spans[place - 1] if place else NO_SPAN
+
+
+class LocalSite(NamedTuple):
+    """A site: which windows are open from when on, and its cells by window."""
+
+    until: int
+    starts: tuple[int, ...]
+    windows: tuple[tuple[LocalWindow, ...], ...]
+    cells: Mapping[str, LocalCell]
+
+    def find_place(self, at: int) -> int | None:
+        """Return the place of the span with an instant; None where the table has none."""
+        place = bisect_right(self.starts, at)
+        return place - 1 if place and at < self.until else None
+
+    def get_close(self, place: int) -> int:
+        """Return when a span ends."""
+        return self.starts[place + 1] if place + 1 < len(self.starts) else NEVER
+
+
+class LocalTable(NamedTuple):
+    """The table of a scope for some sites."""
+
+    since: datetime
+    is_case_unit: bool
+    episode_span: int | None
+    edges: tuple[float, ...]
+    names: Mapping[str, str]
+    required: tuple[RequiredAttribute, ...]
+    fallbacks: tuple[LeverFallback, ...]
+    sites: Mapping[str, LocalSite]
+
+    def count_micros(self, at: datetime) -> int:
+        """Return the microseconds to an instant."""
+        return (at - self.since) // MICROSECOND
+
+
+def parse_table(body: Mapping[str, Any]) -> LocalTable:
+    """Return the table of a parsed JSON object.
+
+    Raises:
+        UnknownFormError: it has another form.
+        LookupError, TypeError, ValueError: a part is missing or malformed.
+    """
+    if body["form"] != TABLE_FORM:
+        raise UnknownFormError(f"the table has form {body['form']}; this client knows {TABLE_FORM}")
+    span = body["episode_span"]
+    return LocalTable(
+        since=parse_instant(body["since"]),
+        is_case_unit=body["unit"] == "case",
+        episode_span=None if span is None else _to_micros(span),
+        edges=_check_ascending(body["edges"]),
+        names=dict(body["names"]),
+        required=tuple(
+            RequiredAttribute(tuple(row["names"]), _check_ascending(row["cuts"]))
+            for row in body["familiar"]
+        ),
+        fallbacks=tuple(
+            LeverFallback(row["lever"], row["action"], timedelta(seconds=row["within"]))
+            for row in body["fallbacks"]
+        ),
+        sites=_parse_sites(body),
+    )
+
+
+def parse_instant(text: str) -> datetime:
+    """Return the instant of a text.
+
+    Raises:
+        ValueError: it is none, or has no zone.
+    """
+    at = datetime.fromisoformat(text)
+    if at.utcoffset() is None:
+        raise ValueError(f"{text} has no zone")
+    return at
+
+
+def _parse_sites(body: Mapping[str, Any]) -> dict[str, LocalSite]:
+    answers = [_parse_answer(row) for row in body["answers"]]
+    stages = [_parse_stage(row, answers, len(body["edges"]) + 1) for row in body["stages"]]
+    windows = [
+        LocalWindow(row["id"], {name: tuple(texts) for name, texts in row["when"].items()})
+        for row in body["windows"]
+    ]
+    values = [{name: frozenset(texts) for name, texts in row.items()} for row in body["values"]]
+    sites = {}
+    for row in body["sites"]:
+        cells = {
+            _pick(windows, cell["window"]).id: _parse_cell(cell, answers, stages, values)
+            for cell in row["cells"]
+        }
+        open_windows = tuple(
+            tuple(_pick(windows, number) for number in numbers) for _, numbers in row["open"]
+        )
+        missing = {window.id for span in open_windows for window in span} - cells.keys()
+        if missing:
+            raise ValueError(f"site {row['site']} lacks the cells of {sorted(missing)}")
+        starts = _check_ascending(_to_micros(since) for since, _ in row["open"])
+        sites[row["site"]] = LocalSite(_to_micros(row["until"]), starts, open_windows, cells)
+    return sites
+
+
+def _parse_answer(row: Mapping[str, Any]) -> ReadyAnswer:
+    answer = ReadyAnswer(
+        row["decider"],
+        row["stage"],
+        row["exposure"],
+        row["is_audited"],
+        row["share"],
+        row["reason"],
+    )
+    if answer.decider not in DECIDERS:
+        raise ValueError(f"{answer.decider} decides nothing")
+    return answer
+
+
+def _parse_stage(
+    row: Mapping[str, Any], answers: Sequence[ReadyAnswer], bucket_count: int
+) -> StageAnswers:
+    lines = tuple(tuple(_pick(answers, number) for number in line) for line in row["buckets"])
+    confidences = _check_ascending(row["confidences"])
+    if {len(line) for line in lines} != {bucket_count} or len(lines) != len(confidences) + 1:
+        raise ValueError(f"stage {row['stage']} has not an answer for each bucket")
+    return StageAnswers(row["stage"], confidences, lines)
+
+
+def _parse_cell(
+    row: Mapping[str, Any],
+    answers: Sequence[ReadyAnswer],
+    stages: Sequence[StageAnswers],
+    values: Sequence[FamiliarValues],
+) -> LocalCell:
+    starts = _check_ascending(_to_micros(span[0]) for span in row["spans"])
+    spans = tuple(_parse_span(span, stages) for span in row["spans"])
+    familiar = {} if row["values"] is None else _pick(values, row["values"])
+    return LocalCell(row["version"], _pick(answers, row["shadow"]), familiar, starts, spans)
+
+
+def _parse_span(span: Sequence[Any], stages: Sequence[StageAnswers]) -> CellSpan:
+    _, number, floor, until = span
+    if floor is not None and not floor >= 0:
+        raise ValueError(f"a confidence floor of {floor} is none")
+    return CellSpan(
+        None if number is None else _pick(stages, number),
+        floor,
+        NEVER if until is None else _to_micros(until),
+    )
+
+
+def _pick(items: Sequence[Item], number: int) -> Item:
+    """Return an item by its place, which is never counted from the end."""
+    if number < 0:
+        raise ValueError(f"{number} is no place")
+    return items[number]
+
+
+def _check_ascending(numbers: Iterable[Any]) -> tuple[Any, ...]:
+    items = tuple(numbers)
+    if any(not first < second for first, second in pairwise(items)):
+        raise ValueError(f"{items} don't ascend")
+    return items
+
+
+def _to_micros(seconds: float) -> int:
+    return round(seconds * MICROS)

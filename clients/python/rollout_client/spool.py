@@ -1,0 +1,186 @@
+"""Records on disk until the service has them: a bounded folder of NDJSON files.
+
+Each `add` is one file, written beside, flushed to the disk and renamed, so that a record whose
+`add` has returned is sent at least once, whatever is killed. The service stores a record once.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from threading import RLock
+from typing import Any, Final, NamedTuple
+
+DEFAULT_MAX_BYTES: Final = 50 * 2**20
+REFUSED_NAME: Final = "refused.ndjson"
+
+
+class SpoolFullError(Exception):
+    """The spool is full: nothing was added, and nothing was dropped."""
+
+
+class SpooledBatch(NamedTuple):
+    """The oldest records, and the files that hold them."""
+
+    paths: tuple[Path, ...]
+    lines: tuple[bytes, ...]
+
+
+class RecordSpool:
+    """A bounded folder of records; one process at a time may use it.
+
+    Args:
+        folder: it is made if it is missing.
+        max_bytes: of all files in it, with those of refused records.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        self._folder, self._max_bytes, self._lock = folder, max_bytes, RLock()
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob("*.new"):
+            _recover(path)
+        numbers = [int(path.stem) for path in self._list_files()]
+        self._next_number = max(numbers, default=0) + 1
+        self._size = sum(path.stat().st_size for path in folder.iterdir())
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all files."""
+        return self._size
+
+    def add(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Store records durably, all or none.
+
+        Raises:
+            SpoolFullError: they don't fit.
+        """
+        lines = [_encode(record) for record in records]
+        if not lines:
+            return
+        with self._lock:
+            self._check_room(lines)
+            path = self._folder / f"{self._next_number:012}.ndjson"
+            self._next_number += 1
+            self._write(path, lines)
+
+    def read_batch(self, max_records: int = 1_000) -> SpooledBatch:
+        """Return the oldest records, those of whole `add`s; it may be more than `max_records`."""
+        paths: list[Path] = []
+        lines: list[bytes] = []
+        with self._lock:
+            for path in self._list_files():
+                added = path.read_bytes().splitlines()
+                if lines and len(lines) + len(added) > max_records:
+                    break
+                paths.append(path)
+                lines += added
+        return SpooledBatch(tuple(paths), tuple(lines))
+
+    def settle(
+        self, batch: SpooledBatch, refused: Mapping[int, str], unsent: Iterable[int] = ()
+    ) -> None:
+        """Remove a batch, but keep refused records with their reason, and unsent ones to send.
+
+        Both are named by their place in the batch.
+        """
+        with self._lock:
+            if refused:
+                rows = [
+                    {"reason": refused[n], "record": json.loads(batch.lines[n])} for n in refused
+                ]
+                self._append_refused([_encode(row) for row in rows])
+            remaining = [batch.lines[place] for place in unsent]
+            first, *others = batch.paths
+            if remaining:
+                self._size -= first.stat().st_size
+                self._write(first, remaining)
+            for path in others if remaining else batch.paths:
+                self._size -= path.stat().st_size
+                path.unlink()
+
+    def list_refused(self) -> list[dict[str, Any]]:
+        """Return the refused records, each with its `reason`."""
+        path = self._folder / REFUSED_NAME
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+    def requeue_refused(self) -> int:
+        """Send the refused records again, once the cause is mended; return their number."""
+        with self._lock:
+            rows = self.list_refused()
+            if rows:
+                path = self._folder / f"{self._next_number:012}.ndjson"
+                self._next_number += 1
+                self._write(path, [_encode(row["record"]) for row in rows])
+                self.clear_refused()
+            return len(rows)
+
+    def clear_refused(self) -> None:
+        """Delete the refused records."""
+        with self._lock:
+            path = self._folder / REFUSED_NAME
+            if path.exists():
+                self._size -= path.stat().st_size
+                path.unlink()
+
+    def _check_room(self, lines: list[bytes]) -> None:
+        needed = sum(len(line) + 1 for line in lines)
+        if self._size + needed > self._max_bytes:
+            raise SpoolFullError(
+                f"{self._folder} has {self._size} of {self._max_bytes} bytes, and {needed} more"
+                " don't fit; upload or clear refused records, and don't let the model act meanwhile"
+            )
+
+    def _write(self, path: Path, lines: list[bytes]) -> None:
+        new_path = path.with_suffix(".new")
+        with new_path.open("wb") as file:
+            file.writelines(line + b"\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        new_path.replace(path)
+        _sync_folder(self._folder)
+        self._size += path.stat().st_size
+
+    def _append_refused(self, lines: list[bytes]) -> None:
+        with (self._folder / REFUSED_NAME).open("ab") as file:
+            self._size += file.write(b"".join(line + b"\n" for line in lines))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _list_files(self) -> list[Path]:
+        return sorted(p for p in self._folder.glob("*.ndjson") if p.name != REFUSED_NAME)
+
+
+def _encode(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _recover(path: Path) -> None:
+    """Keep the whole lines of a file that was being written, as far as they can be read."""
+    target = path.with_suffix(".ndjson")
+    if target.exists():  # it was being shortened: what it holds is sent again
+        path.unlink()
+        return
+    lines = []
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError):
+            json.loads(line)
+            lines.append(line)
+    if lines:
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        path.replace(target)
+    else:
+        path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush the names in a folder, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,1 +1,0 @@
-"""Client library: decides with a local snapshot of the scope for its lease."""
