@@ -20,7 +20,7 @@ from rollout.core.records.label_cleaning import CleaningChoice, check_choice, fi
 from rollout.formats.policy.reader import read_policy
 from rollout.reports.figures.label_issues import LabelIssue, build_cleaning_items, build_item_rows
 from rollout.reports.figures.training import TrainingExport, build_export_from_records
-from rollout.reports.inputs.divergences import escape_cell, unescape_cell
+from rollout.reports.inputs.csv_cells import escape_cell, unescape_cell
 from rollout.reports.pages.section_summaries import format_loss_kind
 from rollout.reports.text.formatting import format_count, format_quantity
 from rollout.services.replay.replay import Progress, ReplayRequest, read_request_records
