@@ -1,20 +1,95 @@
-"""A stop of one site on a ledger of 10,000 rows: the first command of a process, and later ones."""
+"""Start of the commands, each a process of its own; and a stop on a ledger of 10,000 rows.
 
+A command's start is the CPU of its whole process less that of its work. The work is what the same
+command takes when it runs again in the same process, where all is imported. The database has one
+rollout and almost no records. In turns with them runs a Typer program with one command and its
+help, which is the least that such a program takes.
+"""
+
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 from assignments import NAME, fill
 from reported_figures import report_figure
 
 STOPS = 9
+RUNS = 3
+MOST_COMMANDS = 99  # of each kind
+FILE_GOAL, DATABASE_GOAL = 0.25, 0.6  # s
+LIMIT: Final = "Typer with its help"
+WITHOUT_DATABASE: Final = ("--help", "--version", "demo --list", "ledger verify ledger.jsonl")
+WITH_DATABASE: Final = (
+    "db current",
+    "users list",
+    "approve ramps P-1 --evidence-hash none --by ana",
+    "incidents ramps",
+    "proposals ramps",
+    "ledger export ramps --out ledger.jsonl",
+    "deliveries ramps",
+    "rules plan ramps",
+    "stop ramps --all --by ana --reason benchmark",
+    "status ramps",
+    "apply policy.yaml --by ana",
+    "tick ramps",
+    "db backup RUN.backup",
+    "doctor",
+    "erase case ramps none --by ana --reason benchmark",
+    "import ramps --predictions p.csv --decisions d.csv --by ana",
+)
+TYPER: Final = """
+import typer
+def main(name: str = "none", count: int = 1) -> None: "Print a name."
+typer.run(main)
+"""
+AGAIN: Final = """
+import sys, time
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from rollout.cli.main import app
+for run in ("again-1", "again-2"):
+    words = [word.replace("RUN", run) for word in sys.argv[1:]]
+    begun = time.process_time()
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        try:
+            app(words, prog_name="rollout")
+        except SystemExit:
+            pass
+print(time.process_time() - begun)
+"""
+POLICY: Final = """
+rollout: ramps
+timezone: UTC
+levers: [{id: parcel, labels: [damaged, sound], answer_within: 2m, unanswered: damaged}]
+sites: [dock]
+evidence: {unit: case, grace: 1h, verdicts: 1}
+gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
+"""
+PREDICTIONS: Final = """case_key,site,occurred_at,at,model_version,parcel
+a,dock,2026-11-01T10:00:00Z,2026-11-01T10:00:00Z,v1,sound
+"""
+DECISIONS: Final = """case_key,at,reviewer,source,parcel
+a,2026-11-01T10:01:00Z,bo,blind,sound
+"""
+SET_UP: Final = (
+    "db upgrade",
+    "users first-admin ana",
+    "apply policy.yaml --by ana",
+    "users grant-role ana operator --by ana",
+    "ledger export ramps --out ledger.jsonl",
+)
 
 
 def format_table() -> Iterator[str]:
-    """Yield the lines of the table."""
+    """Yield the lines of the tables."""
+    yield from _format_starts()
     (cpu, wall), later = _stops()
     report_figure("first stop of a process", "ms of CPU", [cpu])
     report_figure("later stops", "ms of CPU", [spent for spent, _ in later])
@@ -22,6 +97,65 @@ def format_table() -> Iterator[str]:
     yield f"{'first command of a process':40}{cpu:8.0f}{wall:9.0f}"
     cpu, wall = (median(figures[n] for figures in later) for n in (0, 1))
     yield f"{'later ones':40}{cpu:8.0f}{wall:9.0f}"
+
+
+def _format_starts() -> Iterator[str]:
+    """Yield the CPU of each command's start; the whole processes are run in turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        starter = CommandStarter(Path(folder))
+        commands = (*WITHOUT_DATABASE[:MOST_COMMANDS], *WITH_DATABASE[:MOST_COMMANDS])
+        whole: dict[str, list[float]] = {command: [] for command in (LIMIT, *commands)}
+        for run in range(RUNS):
+            whole[LIMIT].append(starter.run([sys.executable, "-c", TYPER, "--help"])[0])
+            for command in commands:
+                whole[command].append(starter.start(command.replace("RUN", str(run))))
+        yield f"{'CPU s, median':56}{'whole':>8}{'work':>8}{'start':>8}{'goal':>8}"
+        yield f"{LIMIT:56}{median(whole[LIMIT]):8.2f}"
+        for command in commands:
+            work = starter.measure_again(command) if command in WITH_DATABASE else 0.0
+            goal = DATABASE_GOAL if command in WITH_DATABASE else FILE_GOAL
+            starts = [cpu - work for cpu in whole[command]]
+            name = " ".join(command.split()[:2])
+            report_figure(f"start of {name}", "s of CPU", starts, goal)
+            spent = median(whole[command])
+            yield f"{name:56}{spent:8.2f}{work:8.2f}{median(starts):8.2f}{goal:8.2f}"
+
+
+class CommandStarter:
+    """Starts commands in a folder with a database of one rollout."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        url = f"sqlite:///{folder}/rollout.db"
+        self._environment = {**os.environ, "ROLLOUT_DATABASE_URL": url}
+        files = {"policy.yaml": POLICY, "p.csv": PREDICTIONS, "d.csv": DECISIONS}
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        for command in SET_UP:
+            self.start(command)
+
+    def start(self, command: str) -> float:
+        """Return the CPU seconds of a whole process."""
+        return self.run([sys.executable, "-m", "rollout", *command.split()])[0]
+
+    def measure_again(self, command: str) -> float:
+        """Return the CPU seconds that a command takes where all is imported."""
+        return float(self.run([sys.executable, "-c", AGAIN, *command.split()])[1])
+
+    def run(self, words: Sequence[str]) -> tuple[float, str]:
+        """Return the CPU seconds of a process, and what it printed."""
+        with (self._folder / "printed.txt").open("w+", encoding="utf-8") as printed:
+            process = subprocess.Popen(  # noqa: S603
+                words,
+                stdout=printed,
+                stderr=subprocess.DEVNULL,
+                cwd=self._folder,
+                env=self._environment,
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            printed.seek(0)
+            return usage.ru_utime + usage.ru_stime, printed.read()
 
 
 def _stops() -> tuple[tuple[float, float], list[tuple[float, float]]]:

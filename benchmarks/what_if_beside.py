@@ -30,7 +30,7 @@ from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import import_records
 from rollout.services.stops.stops import stop_cells
 from rollout.services.support.process_runs import MAX_RUNS
-from rollout.services.what_if.closed_cases import WhatIfRequest
+from rollout.services.what_if.requests import WhatIfRequest
 from rollout.services.what_if.runs import WhatIfRun, WhatIfRuns
 from rollout.store.database.session import Database
 

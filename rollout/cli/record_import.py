@@ -24,24 +24,8 @@ from rollout.cli.record_options import (
     parse_version_content,
 )
 from rollout.cli.rollout_options import RolloutName
-from rollout.formats.records.files import RecordPaths
 from rollout.services.access.users import load_local_caller
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.records.import_vouching import (
-    build_senders,
-    compute_digest,
-    compute_digests,
-    vouch_for_import,
-)
-from rollout.services.records.planted_cases import declare_planted_file, split_imported_cases
-from rollout.services.records.record_import import (
-    VersionStatements,
-    check_declared_contents,
-    import_actions,
-    import_records,
-    read_action_file,
-)
-from rollout.services.replay.replay import ReplayRequest, read_request_records
 from rollout.store.ledger.ledger import Ledger
 
 UNUSED_ROWS = "unreadable_or_repeated"
@@ -77,6 +61,30 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
 
     Example: `rollout import ramps --predictions predictions.csv --decisions decisions.csv --by ana`
     """
+    # frames are slow to import
+    from rollout.formats.records.files import RecordPaths  # noqa: PLC0415
+    from rollout.services.records.import_vouching import (  # noqa: PLC0415
+        build_senders,
+        compute_digest,
+        compute_digests,
+        vouch_for_import,
+    )
+    from rollout.services.records.planted_cases import (  # noqa: PLC0415
+        declare_planted_file,
+        split_imported_cases,
+    )
+    from rollout.services.records.record_import import (  # noqa: PLC0415
+        VersionStatements,
+        check_declared_contents,
+        import_actions,
+        import_records,
+        read_action_file,
+    )
+    from rollout.services.replay.replay import (  # noqa: PLC0415
+        ReplayRequest,
+        read_request_records,
+    )
+
     sources = RecordPaths(predictions, decisions, cases, outcomes)
     request = ReplayRequest(
         Path(),

@@ -1,24 +1,23 @@
-"""Options of commands that read recorded files, and readers for them."""
+"""Options of commands that read recorded files, and readers for them.
+
+What reads the files loads frames, so a reader imports it when it is called.
+"""
 
 import getpass
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rollout.cli.progress import show_progress
 from rollout.core.policy.version_rules import parse_content
-from rollout.core.records.label_cleaning import CleaningChoice
-from rollout.formats.records.files import RecordPaths
-from rollout.services.replay.replay import ReplayRequest
-from rollout.services.training.cleaning_files import (
-    RecordedFiles,
-    build_file_choices,
-    read_filled_rows,
-    read_recorded_files,
-)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rollout.core.records.label_cleaning import CleaningChoice
+    from rollout.services.training.cleaning_files import RecordedFiles
 
 PredictionsFile = Annotated[
     Path, typer.Option(help="predictions of the model: CSV, JSON lines or Parquet")
@@ -72,8 +71,12 @@ def read_input_files(
     outcomes: Path | None,
     columns: Path | None,
     column_mappings: list[str] | None,
-) -> RecordedFiles:
+) -> "RecordedFiles":
     """Read a policy and recorded files."""
+    from rollout.formats.records.files import RecordPaths  # noqa: PLC0415
+    from rollout.services.replay.replay import ReplayRequest  # noqa: PLC0415
+    from rollout.services.training.cleaning_files import read_recorded_files  # noqa: PLC0415
+
     sources = RecordPaths(predictions, decisions, cases, outcomes)
     request = ReplayRequest(
         policy, sources, columns=columns, column_mappings=tuple(column_mappings or ())
@@ -82,10 +85,14 @@ def read_input_files(
         return read_recorded_files(request, report_progress)
 
 
-def read_choices(file: Path | None, files: RecordedFiles, at: datetime) -> Sequence[CleaningChoice]:
+def read_choices(
+    file: Path | None, files: "RecordedFiles", at: datetime
+) -> "Sequence[CleaningChoice]":
     """Return the choices of a filled list; empty without a file."""
     if file is None:
         return ()
+    from rollout.services.training.cleaning_files import build_file_choices, read_filled_rows  # noqa: PLC0415
+
     return build_file_choices(file, read_filled_rows(file), files, getpass.getuser(), at)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import fill
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic_core import to_jsonable_python
@@ -15,18 +15,11 @@ from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.progress import show_progress
 from rollout.cli.rollout_options import RolloutName
 from rollout.cli.runner import LOCAL_READER
-from rollout.reports.pages.comparison_text import render_table
-from rollout.services.what_if.closed_cases import SPANS, WhatIfRequest, load_what_if_inputs
-from rollout.services.what_if.comparison import WhatIfResult, compare_policies
-from rollout.services.what_if.comparison_text import (
-    FigureRow,
-    describe_coverage,
-    describe_ranges,
-    describe_result,
-    list_cells,
-    list_changes,
-    list_figures,
-)
+from rollout.services.what_if.requests import SPANS, WhatIfRequest
+
+if TYPE_CHECKING:
+    from rollout.services.what_if.comparison import WhatIfResult
+    from rollout.services.what_if.comparison_text import FigureRow
 
 HASH_LENGTH = 12
 
@@ -45,6 +38,10 @@ def what_if(
 
     Example: `rollout what-if ramps draft.yaml --days 90`
     """
+    # frames are slow to import
+    from rollout.services.what_if.closed_cases import load_what_if_inputs  # noqa: PLC0415
+    from rollout.services.what_if.comparison import compare_policies  # noqa: PLC0415
+
     with open_database() as database:
         request = WhatIfRequest(rollout, draft.read_text(encoding="utf-8"), days)
         inputs = load_what_if_inputs(database, LOCAL_READER, request, at=datetime.now(UTC))
@@ -56,7 +53,17 @@ def what_if(
     print_answer(to_jsonable_python(result), text, as_json=as_json)
 
 
-def _format_result(result: WhatIfResult, width: int) -> Iterator[str]:
+def _format_result(result: "WhatIfResult", width: int) -> Iterator[str]:
+    from rollout.reports.pages.comparison_text import render_table  # noqa: PLC0415
+    from rollout.services.what_if.comparison_text import (  # noqa: PLC0415
+        describe_coverage,
+        describe_ranges,
+        describe_result,
+        list_cells,
+        list_changes,
+        list_figures,
+    )
+
     hashes = result.draft_hash[:HASH_LENGTH], result.current_hash[:HASH_LENGTH]
     yield fill(
         f"{result.rollout}: draft {hashes[0]} against policy {hashes[1]} at revision"
@@ -83,7 +90,7 @@ def _format_result(result: WhatIfResult, width: int) -> Iterator[str]:
             yield fill(sentence, width, initial_indent="  ", subsequent_indent="  ")
 
 
-def _format_row(row: FigureRow) -> tuple[str, ...]:
+def _format_row(row: "FigureRow") -> tuple[str, ...]:
     sides = ((row.current, row.current_range), (row.draft, row.draft_range))
     texts = (f"{figure} ({span})" if span else figure for figure, span in sides)
     return (row.name, *texts, row.difference)

@@ -13,7 +13,7 @@ import pytest
 
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.support.limited_process import MEMORY_LIMIT, NICENESS
-from rollout.services.what_if.closed_cases import WhatIfRequest
+from rollout.services.what_if.requests import WhatIfRequest
 from rollout.services.what_if.runs import WhatIfRuns
 from tests.api.test_assignments import ask
 from tests.api.test_stops import stop

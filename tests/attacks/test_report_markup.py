@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.reports.inputs.divergences import escape_cell, escape_frame, unescape_cell
+from rollout.reports.inputs.csv_cells import escape_cell, unescape_cell
+from rollout.reports.inputs.divergences import escape_frame
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker

@@ -54,7 +54,7 @@ ARGUMENTS = {
 """Scripts whose arguments make them small."""
 CONSTANTS = {
     "assignments": {"SITES, WINDOWS": "3, 4", "ROUNDS, REQUESTS, BATCHES, BATCH": "1, 3, 2, 5"},
-    "commands": {"STOPS": "3"},
+    "commands": {"STOPS": "3", "RUNS": "1", "MOST_COMMANDS": "2"},
     "counting": {"CELLS, BATCH": "8, 5_000"},
     "console_pages": {"SITES": "8"},
     "console_polls": {"ROLLOUTS, PAGES, EVERY, SECONDS": "2, 2, 1.2, 2"},

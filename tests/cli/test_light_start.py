@@ -112,32 +112,32 @@ PACKAGES = {
 PACKAGES |= {"argon2", "msgspec", "yaml"}
 ARRAYS = {"numpy", "scipy"}
 FRAMES = ARRAYS | {"narwhals", "polars"}
-SERVICE = {"argon2", "yaml"}
+SERVICE = {"argon2"}
 NEEDS = {  # packages that may be imported, and the most modules of ours; a command a module
     "db current": (set(), 30),
     "db upgrade": ({"numpy"}, 85),
     "report": ({"numpy"}, 100),
     "baseline": (ARRAYS, 150),
     "approve": (ARRAYS, 150),
-    "users list": (ARRAYS | {"argon2"}, 175),
+    "import": (ARRAYS, 145),
+    "plant": (ARRAYS, 155),
+    "what-if": (ARRAYS | {"yaml"}, 165),
+    "users list": (ARRAYS | SERVICE, 175),
     "stop": (ARRAYS | SERVICE, 195),
     "acknowledge": (ARRAYS | SERVICE, 195),
+    "deliveries": (ARRAYS | SERVICE, 195),
     "ledger export": (ARRAYS | SERVICE, 195),
+    "rules plan": (ARRAYS | SERVICE, 195),
+    "erase case": (ARRAYS, 195),
     "incidents": (ARRAYS | SERVICE, 200),
+    "doctor": (ARRAYS | SERVICE, 205),
     "proposals": (ARRAYS | SERVICE, 205),
+    "db backup": (ARRAYS, 215),
     "status": (ARRAYS | SERVICE, 215),
-    "plant": (FRAMES | {"yaml"}, 195),
+    "apply": (ARRAYS | SERVICE | {"yaml"}, 215),
     "tick": (FRAMES, 225),
-    "erase case": (FRAMES, 245),
-    "rules plan": (FRAMES | SERVICE, 280),
-    "apply": (FRAMES | SERVICE, 305),
-    "deliveries": (FRAMES | SERVICE | {"jinja2"}, 400),
-    "what-if": (FRAMES | SERVICE, 405),
-    "doctor": (FRAMES | SERVICE, 415),
-    "clean list": (FRAMES | SERVICE, 420),
-    "training export": (FRAMES | SERVICE, 420),
-    "db backup": (FRAMES | SERVICE, 435),
-    "import": (FRAMES | SERVICE | {"msgspec"}, 415),
+    "clean list": (FRAMES | SERVICE | {"yaml"}, 420),
+    "training export": (FRAMES | SERVICE | {"yaml"}, 420),
 }
 
 

@@ -16,7 +16,6 @@ from api.console.rollouts.what_if_map import draw_map, list_mapped_cells, list_m
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
 from rollout.services.policies.policies import load_policy_at, load_proposed_policy
-from rollout.services.what_if.closed_cases import SPANS, WhatIfRequest, check_request
 from rollout.services.what_if.comparison import WhatIfResult
 from rollout.services.what_if.comparison_text import (
     EFFECT_WORDS,
@@ -27,6 +26,7 @@ from rollout.services.what_if.comparison_text import (
     list_changes,
     list_figures,
 )
+from rollout.services.what_if.requests import SPANS, WhatIfRequest, check_request
 from rollout.services.what_if.runs import WhatIfRun, WhatIfRuns
 
 router = APIRouter()

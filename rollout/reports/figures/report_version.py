@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from rollout.reports.inputs.inputs import ReportInputs
+if TYPE_CHECKING:
+    from rollout.reports.inputs.inputs import ReportInputs
 
 PROVISIONAL, FINAL = "provisional", "final"
 MAX_CHANGES = 200  # changed figures that are listed
@@ -74,7 +75,7 @@ class ReportVersion:
     divergences_sha256: str = ""
 
 
-def build_report_version(inputs: ReportInputs) -> ReportVersion:
+def build_report_version(inputs: "ReportInputs") -> ReportVersion:
     """Return the first version; the archive sets its name and the changes."""
     pending = 0 if inputs.pending_units.is_empty() else inputs.pending_units["unit"].n_unique()
     return ReportVersion(
@@ -89,7 +90,7 @@ def build_report_version(inputs: ReportInputs) -> ReportVersion:
     )
 
 
-def _find_state(inputs: ReportInputs, pending: int) -> str:
+def _find_state(inputs: "ReportInputs", pending: int) -> str:
     if inputs.closes_at is None or inputs.counted_until is None:
         return FINAL
     has_open_cases = pending or inputs.withheld_count or inputs.counted_until < inputs.closes_at

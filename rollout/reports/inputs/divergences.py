@@ -1,42 +1,19 @@
 """Divergences: every pair whose answers differ, costliest first."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 import polars as pl
 
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import WHOLE_UNIT
 from rollout.core.policy.policy import Policy
+from rollout.reports.inputs.csv_cells import FORMULA_PATTERN, NUMBER_PATTERN, escape_cell
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.pairs import Pairs, compare_pairs, list_attributes
 from rollout.reports.inputs.pictures import MediaFinder, find_no_media, find_picture
 from rollout.tally.frames import ATTRIBUTE_PREFIX
-
-FORMULA_PATTERN: Final = r"^'*[=+\-@\t\r]"
-NUMBER_PATTERN: Final = r"^[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
-
-
-def escape_cell(text: str) -> str:
-    """Return a text with an apostrophe in front if it is a formula.
-
-    >>> escape_cell("=1+1"), escape_cell("-4.5"), escape_cell("bear"), escape_cell("'=1")
-    ("'=1+1", '-4.5', 'bear', "''=1")
-    """
-    is_formula = re.search(FORMULA_PATTERN, text) and not re.fullmatch(NUMBER_PATTERN, text)
-    return f"'{text}" if is_formula else text
-
-
-def unescape_cell(cell: str) -> str:
-    """Return the original text of an escaped cell.
-
-    >>> unescape_cell("'=1+1"), unescape_cell("-4.5"), unescape_cell("'tis"), unescape_cell("''=1")
-    ('=1+1', '-4.5', "'tis", "'=1")
-    """
-    return cell[1:] if cell.startswith("'") and re.search(FORMULA_PATTERN, cell) else cell
 
 
 def escape_frame(frame: pl.DataFrame) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rollout.reports.figures.report_seal import erase_parts, is_unerasable
 from rollout.reports.figures.report_version import CASE_FIELDS
-from rollout.reports.inputs.divergences import unescape_cell
+from rollout.reports.inputs.csv_cells import unescape_cell
 from rollout.store.counting.purge import open_purge
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction

@@ -12,11 +12,9 @@ from rollout.core.scope.events import RolloutCreated
 from rollout.reports.text.formatting import format_quantity
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.access.users import find_broad_accounts
-from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.ledger.checkpoints import find_rewritten_ledgers
 from rollout.services.records.planted_cases import describe_planted_cases, find_planting_faults
-from rollout.services.reports.builder import find_seal_faults
+from rollout.services.reports.seal_check import find_seal_faults
 from rollout.store.access.access_ledger import load_access_head
 from rollout.store.database.append_only_checks import (
     find_missing_triggers,
@@ -105,10 +103,14 @@ def _list_broad_accounts(database: Database) -> HealthCheck:
 
 
 def _find_derived_differences(database: Database, rollout: Rollout) -> Iterator[str]:
+    from rollout.services.engine.consistency_check import rebuild_derived_tables
+
     yield from rebuild_derived_tables(database, rollout.name).describe()
 
 
 def _check_evidence(database: Database, rollout: Rollout) -> HealthCheck:
+    from rollout.services.engine.evidence_check import EvidenceCheck
+
     title = f"{rollout.name}: evidence matches its records"
     try:
         report = EvidenceCheck(database, rollout.name).check_all()

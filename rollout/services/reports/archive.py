@@ -20,7 +20,7 @@ from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.report_forms import UnknownReportFormError, translate_report
 from rollout.reports.figures.report_seal import find_pictured_cases, restore_report, restore_table
 from rollout.reports.figures.report_version import CASE_FIELDS, format_canonical
-from rollout.reports.inputs.divergences import unescape_cell
+from rollout.reports.inputs.csv_cells import unescape_cell
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.markdown_report import render_markdown_report
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state

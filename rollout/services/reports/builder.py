@@ -5,7 +5,7 @@ A report without changes is not stored again; its last version is returned.
 
 import json
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -26,7 +26,6 @@ from rollout.reports.figures.report_seal import (
 )
 from rollout.reports.figures.report_version import (
     MAX_CHANGES,
-    VERSION_SECTION,
     FigureChange,
     compare_versions,
     format_canonical,
@@ -39,7 +38,6 @@ from rollout.services.engine.rollout_state import RolloutState, load_rollout_sta
 from rollout.services.reports.inputs import NothingToReportError, load_report_inputs
 from rollout.services.reports.visible_records import ReportPeriod, load_whole_period
 from rollout.services.support.user_runs import StepCallback
-from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.external_keys import ExternalKeys
@@ -324,31 +322,3 @@ def _seal_report(
         )
     sealed_report = replace(report, sealed_in=row.revision)
     return CreatedReport(store.store(sealed_report), sealed_report, is_new=True)
-
-
-def find_seal_faults(transaction: Transaction, rollout: Rollout) -> Iterator[str]:
-    """Yield a fault for each report that is missing or differs from its seal."""
-    reports = ReportStore(transaction, rollout)
-    stored_seals = reports.list_sealed()
-    rows = Ledger(transaction, rollout).list_rows(kinds={ReportSealed.__name__})
-    sealed_hashes = {row.revision: str(row.fields["sha256"]) for row in rows}
-    for revision in sorted(sealed_hashes.keys() - stored_seals.keys()):
-        yield f"the report that revision {revision} sealed is not there"
-    for revision, (report_number, stored_hash) in sorted(stored_seals.items()):
-        report = reports.get(report_number)
-        sealed_hash = sealed_hashes.get(revision)
-        if report is None or (compute_seal(report.body), stored_hash) != (sealed_hash,) * 2:
-            yield f"report {report_number} is not what revision {revision} sealed"
-        else:
-            yield from _find_table_faults(report_number, report)
-
-
-def _find_table_faults(report_number: int, report: StoredReport) -> Iterator[str]:
-    values = json.loads(report.body)
-    try:
-        sealed_hash = translate_report(values)[VERSION_SECTION]["divergences_sha256"]
-    except UnknownReportFormError as error:
-        yield f"the divergences of report {report_number} can't be checked: {error}"
-    else:
-        if sealed_hash != compute_table_seal(values, report.divergences):
-            yield f"the divergences of report {report_number} are not those that it names"

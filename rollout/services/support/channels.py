@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-import yaml
-
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
 
@@ -152,6 +150,8 @@ def read_channels(path: Path, public_url: str = "") -> Channels:
         ValueError: the file is invalid; the text has the line, but none of its content.
         OSError: the file can't be read.
     """
+    import yaml
+
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:

@@ -24,7 +24,7 @@ from rollout.reports.figures.label_issues import (
     build_work_list,
 )
 from rollout.reports.figures.training import TrainingExport, build_export_from_records
-from rollout.reports.inputs.divergences import escape_cell, unescape_cell
+from rollout.reports.inputs.csv_cells import escape_cell, unescape_cell
 from rollout.reports.pages.section_summaries import format_loss_kind
 from rollout.reports.text.formatting import format_count, format_quantity
 from rollout.services.replay.replay import Progress, ReplayRequest, read_request_records

@@ -1,10 +1,9 @@
 """The closed cases of a rollout, as a draft is compared on them.
 
-Nobody may still be asked about a closed case, so the rollout's own salt may draw it again. Whoever
-may be asked for blind reviews gets no comparison: a draft can be cut to single out a case.
+Nobody may still be asked about a closed case, so the rollout's own salt may draw it again.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,20 +12,15 @@ import polars as pl
 from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import (
-    Caller,
-    Permission,
-    may_be_asked_blind,
-    require_permission,
-)
-from rollout.formats.policy.reader import parse_policy
+from rollout.core.scope.permissions import Caller
 from rollout.reports.inputs.decided_by import assign_deciders
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.reports.inputs import load_report_inputs
 from rollout.services.reports.visible_records import ReportPeriod, list_policy_attributes
 from rollout.services.what_if.comparison import WhatIfInputs
-from rollout.services.what_if.replayed_policy import WhatIfRecords, check_comparable
+from rollout.services.what_if.replayed_policy import WhatIfRecords
+from rollout.services.what_if.requests import WhatIfRequest, check_request
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.policies import PolicyTexts
@@ -35,45 +29,8 @@ from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames
 from rollout.tally.slots import find_slot_before, to_instant
 from rollout.tally.units import TRACKS
 
-SPANS: Final = (30, 90)  # days
 GATE: Final = TRACKS[0]
 CellName = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class WhatIfRequest:
-    """A draft of a rollout's policy, and the number of recorded days it is compared over."""
-
-    rollout: str
-    draft_text: str
-    days: int = SPANS[0]
-
-
-def check_request(caller: Caller, state: RolloutState, request: WhatIfRequest) -> Policy:
-    """Return the draft of a request that can be run.
-
-    Raises:
-        NotAllowedError: the caller may not read every site of the rollout.
-        InvalidPolicyError: the draft is not valid.
-        RefusalError: the span or the draft is not one that can be compared, or the caller may be
-            asked for blind reviews.
-    """
-    require_permission(caller, Permission.READ, request.rollout, tuple(state.policy.sites_by_id))
-    if request.days not in SPANS:
-        days = " or ".join(map(str, SPANS))
-        raise RefusalError(f"{request.days} days are no span of a comparison; write {days}")
-    draft = parse_policy(request.draft_text)
-    if draft.rollout != request.rollout:
-        raise RefusalError(
-            f"the draft is of {draft.rollout}, not of {request.rollout}; write its name in it"
-        )
-    if may_be_asked_blind(caller, request.rollout, ()):
-        raise RefusalError(
-            "because you may be asked for blind reviews here, a draft of yours could single out a"
-            " case; let a user without reviews run it"
-        )
-    check_comparable(state.policy, draft)
-    return draft
 
 
 def load_what_if_inputs(

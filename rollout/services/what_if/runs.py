@@ -9,8 +9,8 @@ from pydantic_core import to_jsonable_python
 
 from rollout.core.scope.permissions import Caller
 from rollout.services.support.process_runs import ProcessRun, ProcessRuns, RunKind
-from rollout.services.what_if.closed_cases import WhatIfRequest
 from rollout.services.what_if.comparison import WhatIfResult
+from rollout.services.what_if.requests import WhatIfRequest
 from rollout.store.database.session import Database
 
 COMMAND: Final = (sys.executable, "-P", "-m", "rollout.services.what_if.what_if_process")

@@ -10,8 +10,9 @@ from pydantic import TypeAdapter
 
 from rollout.core.scope.permissions import Caller
 from rollout.services.support.limited_process import answer_request, build_answer, report_step
-from rollout.services.what_if.closed_cases import WhatIfRequest, load_what_if_inputs
+from rollout.services.what_if.closed_cases import load_what_if_inputs
 from rollout.services.what_if.comparison import WhatIfResult, compare_policies
+from rollout.services.what_if.requests import WhatIfRequest
 from rollout.store.database.session import Database
 
 TIME_LIMIT: Final = 1_800  # seconds of a processor

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from sqlalchemy import Text, func, select, type_coerce
 
 from rollout.core.calendar.sites import Cell
-from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.counting.counted_records import RecordLine, select_lines
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.records.record_hashes import split_hashes
 from rollout.store.tables.tables import count_series, counted_units
-from rollout.tally.outcome_buffer import CountedOutcome
 
 if TYPE_CHECKING:
     from hashlib import _Hash
+
+    from rollout.tally.outcome_buffer import CountedOutcome
 
 
 RANDOM_BYTES: Final = 16
@@ -151,7 +151,7 @@ def read_unit_lines(
 def summarize_counted(
     units: Iterable[UnitLine],
     records: Iterable[RecordLine],
-    outcomes: Iterable[CountedOutcome] = (),
+    outcomes: "Iterable[CountedOutcome]" = (),
 ) -> CountedSummary | None:
     """Return what a tick's units, records and outcomes come to; None without any."""
     hashes = set[bytes]()
@@ -169,7 +169,7 @@ def _add_hashes(line: LineT, line_hashes: Iterable[bytes], hashes: set[bytes]) -
 
 
 def compute_digest(
-    units: Iterable[UnitLine], records: Iterable[RecordLine], outcomes: Iterable[CountedOutcome]
+    units: Iterable[UnitLine], records: Iterable[RecordLine], outcomes: "Iterable[CountedOutcome]"
 ) -> str:
     """Return the digest of what a tick counted; "" without any. No line is kept."""
     digest, is_empty = sha256(), True
@@ -197,6 +197,8 @@ class CellDigests:
         """Add the units up to a slot."""
         for line in read_unit_lines(transaction, rollout, after=self._last_slot, until=until):
             self.add_line(line)
+        from rollout.store.counting.counted_outcomes import CountedOutcomes  # noqa: PLC0415 - frames
+
         counted_outcomes = CountedOutcomes(transaction, rollout)
         for outcome in counted_outcomes.read_lines(after=self._last_slot, until=until):
             self.add_outcome(outcome)
@@ -208,7 +210,7 @@ class CellDigests:
         if line.exclusion_reason is None and (self._keys is None or key in self._keys):
             self._hashes.setdefault(key, sha256()).update(line.text)
 
-    def add_outcome(self, line: CountedOutcome) -> None:
+    def add_outcome(self, line: "CountedOutcome") -> None:
         """Add the next unit with an outcome."""
         key = (Cell(line.site, line.window), line.version)
         if self._keys is None or key in self._keys:

@@ -13,7 +13,7 @@ from rollout.services.erasure.case_erasure import erase_case
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.erasure.name_erasure import erase_name
 from rollout.services.reports import archive
-from rollout.services.reports.builder import find_seal_faults
+from rollout.services.reports.seal_check import find_seal_faults
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.external_keys import ExternalKeys
 from tests.factories import DAY, NOON

@@ -13,8 +13,9 @@ from rollout.reports.inputs.stages import compute_stage_histories
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import import_records
-from rollout.services.what_if.closed_cases import WhatIfRequest, load_what_if_inputs
+from rollout.services.what_if.closed_cases import load_what_if_inputs
 from rollout.services.what_if.comparison import compare_policies
+from rollout.services.what_if.requests import WhatIfRequest
 from tests.factories import DAY, HOUR
 from tests.reports.conftest import BEARS, NOON, Case, inputs_of, records_of, story
 

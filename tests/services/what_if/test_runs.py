@@ -10,8 +10,8 @@ from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Caller
 from rollout.services.support.limited_process import MEMORY_LIMIT, NICENESS
 from rollout.services.support.process_runs import LIFETIME
-from rollout.services.what_if.closed_cases import WhatIfRequest
 from rollout.services.what_if.comparison import compare_policies
+from rollout.services.what_if.requests import WhatIfRequest
 from rollout.services.what_if.runs import BROKEN_TEXT, COMMAND, WhatIfRuns
 from rollout.services.what_if.what_if_process import MEMORY_TEXT
 from tests.factories import DAY
