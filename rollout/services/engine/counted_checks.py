@@ -1,6 +1,7 @@
 """Compare what was counted with its records, for the check of evidence."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Final
 
@@ -29,7 +30,12 @@ from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.tick_slots import TickSlots
 from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.record_hashes import ErasedHashes, load_case_hashes, split_hashes
+from rollout.store.records.record_hashes import (
+    ErasedHashes,
+    find_stored_hashes,
+    load_case_hashes,
+    split_hashes,
+)
 from rollout.tally.outcome_buffer import CountedOutcome
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_arrays import IntArray
@@ -199,10 +205,11 @@ class CountedUnitCheck:
             case_ids |= add_unit_cases(history, policy, case_ids)
         rollout = self._state.rollout
         stored_hashes = {row.hash for row in load_case_hashes(self._transaction, rollout, case_ids)}
-        erased_hashes = ErasedHashes(self._transaction, rollout)
-        revisions = erased_hashes.find_revisions(
-            {part for line in lines for part in split_hashes(line.record_hashes)} - stored_hashes,
-            case_ids,
+        unstored = {part for line in lines for part in split_hashes(line.record_hashes)}
+        unstored -= stored_hashes
+        revisions = ErasedHashes(self._transaction, rollout).find_revisions(unstored, case_ids)
+        stored_hashes |= _find_beside_erased(
+            self._transaction, rollout, lines, unstored, revisions.keys()
         )
         for line in lines:
             missing = [
@@ -270,8 +277,8 @@ class CountedOutcomeCheck:
         stored_hashes = {row.hash for row in load_case_hashes(self._transaction, rollout, case_ids)}
         missing = {part for line in lines for part in split_hashes(line.record_hashes)}
         missing -= stored_hashes
-        erased_hashes = ErasedHashes(self._transaction, rollout)
-        revisions = erased_hashes.find_revisions(missing, case_ids)
+        revisions = ErasedHashes(self._transaction, rollout).find_revisions(missing, case_ids)
+        missing -= _find_beside_erased(self._transaction, rollout, lines, missing, revisions.keys())
         for line in lines:
             parts = missing.intersection(split_hashes(line.record_hashes))
             if not parts:
@@ -312,6 +319,26 @@ class CountedOutcomeCheck:
             f"the {line.outcome} of case {case_key} and version {line.version}, counted in slot "
             f"{line.slot}"
         )
+
+
+def _find_beside_erased(
+    transaction: Transaction,
+    rollout: Rollout,
+    lines: Iterable[UnitLine | CountedOutcome],
+    unstored: AbstractSet[bytes],
+    erased: AbstractSet[bytes],
+) -> set[bytes]:
+    """Return the hashes of other cases' records in units of which a case was erased.
+
+    Where it was the one that names the unit, nothing tells which other cases its episode had.
+    """
+    near, unexplained = set[int](), set[bytes]()
+    for line in lines:
+        parts = unstored & set(split_hashes(line.record_hashes))
+        if not parts.isdisjoint(erased) and not parts <= erased:
+            near.add(line.case_id)
+            unexplained |= parts - erased
+    return find_stored_hashes(transaction, rollout, unexplained, near) if near else set()
 
 
 def _resolve_again(

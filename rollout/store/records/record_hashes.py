@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Table, func, insert, select
+from sqlalchemy import ColumnElement, Table, func, insert, select
 
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -162,10 +162,42 @@ def load_case_hashes(
     ]
 
 
+HASHES_PER_QUERY: Final = 500
+NEAR_CASES: Final = 10_000
+ALL_CASES: Final = 2**62
+
+
+def find_stored_hashes(
+    transaction: Transaction, rollout: Rollout, hashes: Collection[bytes], near: Collection[int]
+) -> set[bytes]:
+    """Return which of some hashes a record of any case has.
+
+    Cases of numbers near these were stored at about the same time, so they are searched first.
+    """
+    parts = [*hashes]
+    stored_hashes: set[bytes] = set()
+    for distance in (NEAR_CASES, ALL_CASES):
+        span = min(near) - distance, max(near) + distance
+        for schema in RECORD_SCHEMAS.values():
+            for start in range(0, len(parts), HASHES_PER_QUERY):
+                query = _select_hashes(schema.table).where(
+                    schema.table.c.rollout == rollout.number,
+                    schema.table.c.case_id.between(*span),
+                    _get_hash(schema.table).in_(parts[start : start + HASHES_PER_QUERY]),
+                )
+                stored_hashes |= {bytes(row.hash) for row in transaction.execute(query)}
+        if stored_hashes.issuperset(parts):
+            break
+    return stored_hashes
+
+
 def _select_hashes(table: Table) -> Any:
     names = ("case_id", "version") if table.name == "predictions" else ("case_id",)
-    record_hash = func.coalesce(table.c.record_hash, table.c.hash).label("hash")
-    return select(*(table.c[name] for name in names), record_hash)
+    return select(*(table.c[name] for name in names), _get_hash(table).label("hash"))
+
+
+def _get_hash(table: Table) -> ColumnElement[bytes]:
+    return func.coalesce(table.c.record_hash, table.c.hash)
 
 
 def join_hashes(hashes: Iterable[bytes]) -> bytes:

@@ -169,3 +169,12 @@ def test_the_values_of_an_episodes_other_cases_go_too(database):
     erase_episode(database, REQUEST, "flock")
     assert find_traces(database, "KESTREL") == find_traces(database, "PLOVER") == []
     assert list(EvidenceCheck(database, "ramps").check_all().faults) == []
+
+
+@on_sqlite
+@pytest.mark.parametrize("key", ["k1", "k2"])
+def test_an_episode_that_lost_any_of_its_cases_is_no_fault(database, key):
+    count(database, {"k1": "B-KESTREL", "k2": "B-PLOVER"}, "episode", "flock")
+    erase_case(database, REQUEST, key)
+    report = EvidenceCheck(database, "ramps").check_all()
+    assert (list(report.faults), report.erased_units) == ([], len(load_lines(database)))
