@@ -132,7 +132,7 @@ NEEDS = {  # packages that may be imported, and the most modules of ours; a comm
     "rules plan": (FRAMES | SERVICE, 280),
     "apply": (FRAMES | SERVICE, 305),
     "deliveries": (FRAMES | SERVICE | {"jinja2"}, 400),
-    "what-if": (FRAMES | SERVICE, 405),
+    "what-if": (FRAMES | SERVICE, 406),
     "doctor": (FRAMES | SERVICE, 415),
     "clean list": (FRAMES | SERVICE, 420),
     "training export": (FRAMES | SERVICE, 420),
