@@ -32,7 +32,7 @@ from rollout.core.scope.record_events import (
 LEDGER_ROLLED_BACK: Final = "ledger_rolled_back"
 """Incident kind: a client has seen a head that this ledger lacks."""
 EVIDENCE_CHANGED: Final = "evidence_changed"
-"""Incident kind: stored evidence is not what the ledger's digests say."""
+"""Incident kind: evidence is not what was counted, or records not what the ledger says."""
 UNAUTHORIZED: Final = "unauthorized"
 """Incident kind: the model acted without an authorization."""
 UNFAMILIAR: Final = "unfamiliar"
@@ -301,9 +301,10 @@ class IncidentOpened(LedgerEvent):
 
     `kind` is `alarm` (of a guard), `unauthorized` (the model acted on the case `about` without an
     authorization), `ledger_rolled_back` (the client `about` has seen a head that this ledger
-    lacks), `evidence_changed` (records are not what the ledger's digests say), `unfamiliar` (the
-    version is wrong too often about cases with the attribute value `about`), `clock` or `writes`
-    (an append failed, so a replica let humans decide).
+    lacks), `evidence_changed` (records are not what the ledger's digests say, or evidence that a
+    process held in `cell` was not what was counted), `unfamiliar` (the version is wrong too often
+    about cases with the attribute value `about`), `clock` or `writes` (an append failed, so a
+    replica let humans decide).
     """
 
     incident: str

@@ -229,7 +229,7 @@ INCIDENT_KINDS: Final[Mapping[str, StateText]] = MappingProxyType(
             "bad", "Ledger rolled back", "a client knows a later ledger head"
         ),
         EVIDENCE_CHANGED: StateText(
-            "bad", "Evidence changed", "stored evidence is not what the ledger's digests say"
+            "bad", "Evidence changed", "evidence is not what was counted, or records were changed"
         ),
         UNFAMILIAR: StateText(
             "warn", "Unfamiliar cases", "gets cases with an attribute value wrong too often"
