@@ -30,7 +30,7 @@ JOBS = {
     "ingest": "records over HTTP, beside bulk inserts and COPY",
     "ingest_served": "records as served on two connections, beside the same work without checks",
     "ingest_postgresql": "records on PostgreSQL without statistics, first batches and last",
-    "commands": "a stop on a ledger of 10,000 rows",
+    "commands": "the start of each command, beside Typer; a stop on a ledger of 10,000 rows",
     "scope_at": "the scope at past instants, of a ledger of 100,000 rows",
     "counting": "counting live, beside a group-by; a first tick after a long history",
     "first_tick": "the first tick of a process, with guards that read records",

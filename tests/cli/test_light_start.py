@@ -112,7 +112,6 @@ PACKAGES = {
 PACKAGES |= {"argon2", "msgspec", "yaml"}
 ARRAYS = {"numpy", "scipy"}
 FRAMES = ARRAYS | {"narwhals", "polars"}
-SERVICE = {"argon2"}
 NEEDS = {  # packages that may be imported, and the most modules of ours; a command a module
     "db current": (set(), 30),
     "db upgrade": ({"numpy"}, 85),
@@ -122,22 +121,22 @@ NEEDS = {  # packages that may be imported, and the most modules of ours; a comm
     "import": (ARRAYS, 145),
     "plant": (ARRAYS, 155),
     "what-if": (ARRAYS | {"yaml"}, 165),
-    "users list": (ARRAYS | SERVICE, 175),
-    "stop": (ARRAYS | SERVICE, 195),
-    "acknowledge": (ARRAYS | SERVICE, 195),
-    "deliveries": (ARRAYS | SERVICE, 195),
-    "ledger export": (ARRAYS | SERVICE, 195),
-    "rules plan": (ARRAYS | SERVICE, 195),
+    "users list": (ARRAYS, 175),
+    "stop": (ARRAYS, 195),
+    "acknowledge": (ARRAYS, 195),
+    "deliveries": (ARRAYS, 195),
+    "ledger export": (ARRAYS, 195),
+    "rules plan": (ARRAYS, 195),
     "erase case": (ARRAYS, 195),
-    "incidents": (ARRAYS | SERVICE, 200),
-    "doctor": (ARRAYS | SERVICE, 205),
-    "proposals": (ARRAYS | SERVICE, 205),
+    "incidents": (ARRAYS, 200),
+    "doctor": (ARRAYS, 205),
+    "proposals": (ARRAYS, 205),
     "db backup": (ARRAYS, 215),
-    "status": (ARRAYS | SERVICE, 215),
-    "apply": (ARRAYS | SERVICE | {"yaml"}, 215),
+    "status": (ARRAYS, 215),
+    "apply": (ARRAYS | {"yaml"}, 215),
     "tick": (FRAMES, 225),
-    "clean list": (FRAMES | SERVICE | {"yaml"}, 420),
-    "training export": (FRAMES | SERVICE | {"yaml"}, 420),
+    "clean list": (FRAMES | {"yaml"}, 420),
+    "training export": (FRAMES | {"yaml"}, 420),
 }
 
 

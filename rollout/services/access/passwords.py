@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from threading import BoundedSemaphore
 from typing import Final, Protocol, TypeVar
 
-from argon2.exceptions import InvalidHashError, VerificationError
-
 from rollout.core.errors import InvalidAccountError, TooManyAttemptsError
 
 MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 12, 128  # letters
@@ -51,6 +49,13 @@ class Argon2Hasher(Protocol):
     def check_needs_rehash(self, hash: str) -> bool:  # noqa: A002 - argon2's name
         """Return whether other parameters made the text."""
         ...
+
+
+def create_hasher() -> Argon2Hasher:
+    """Return argon2's hasher with its default parameters."""
+    from argon2 import PasswordHasher
+
+    return PasswordHasher()
 
 
 def check_password(password: str, own_words: Iterable[str]) -> None:
@@ -101,6 +106,8 @@ class PasswordWork:
         return self._run(lambda: self._verify(stored_hash, password))
 
     def _verify(self, stored_hash: str, password: str) -> bool:
+        from argon2.exceptions import InvalidHashError, VerificationError
+
         with suppress(VerificationError, InvalidHashError):
             return self.hasher.verify(stored_hash, password[: MAX_CHECKED_LETTERS + 1])
         return False
@@ -112,9 +119,9 @@ class PasswordWork:
 class PasswordWorkers:
     """Hashes and judges passwords, one at a time."""
 
-    def __init__(self, hasher: Argon2Hasher) -> None:
-        """Start no thread yet."""
-        self._hasher = hasher
+    def __init__(self, hasher: Argon2Hasher | None = None) -> None:
+        """Start no thread yet; without a hasher the first password imports argon2."""
+        self._given_hasher = hasher
         self._waiting_slots = BoundedSemaphore(MAX_WAITING_HASHES)
         self._threads = ThreadPoolExecutor(MAX_CONCURRENT_HASHES, thread_name_prefix="passwords")
 
@@ -131,6 +138,12 @@ class PasswordWorkers:
             yield PasswordWork(self._hasher, self._threads)
         finally:
             self._waiting_slots.release()
+
+    @property
+    def _hasher(self) -> Argon2Hasher:
+        if self._given_hasher is None:
+            self._given_hasher = create_hasher()
+        return self._given_hasher
 
     def needs_rehash(self, stored_hash: str) -> bool:
         """Return whether the parameters changed since it was made."""

@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from argon2 import PasswordHasher
-
 from rollout.core.access.access_events import IdentityLinked, PasswordSet
 from rollout.core.errors import (
     CodeRequiredError,
@@ -78,7 +76,7 @@ class SignIn:
         codes: AuthenticatorCodes | None = None,
     ) -> None:
         self._database, self._entropy = database, entropy
-        self._passwords = PasswordWorkers(PasswordHasher() if hasher is None else hasher)
+        self._passwords = PasswordWorkers(hasher)
         self.codes = codes or AuthenticatorCodes(database, SecretKey("", entropy), entropy)
         self._limits, self._dummy_hash = SignInLimits(clock), ""
 
