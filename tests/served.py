@@ -13,10 +13,10 @@ from rollout.services.support.clock import SystemClock
 
 
 @contextmanager
-def served(database):
+def served(database, authenticator=None):
     """Yield the service's address."""
     clock = SystemClock()
-    service = build_service(database, Authenticator(database, clock), clock)
+    service = build_service(database, authenticator or Authenticator(database, clock), clock)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -14,7 +14,7 @@ from rollout_client.local_scope import parse_snapshot
 from tests.client.local_answers import SALT, build_body, decide_locally
 from tests.client.test_boxes import MovableClocks
 from tests.core.scope.test_assignment_table import NEAR, instants, list_edges, questions, worlds
-from tests.factories import DAY, HOUR, MINUTE, autonomous
+from tests.factories import CREEK, DAY, HOUR, MINUTE, autonomous
 from tests.properties import examples
 
 MICROSECOND = timedelta(microseconds=1)
@@ -137,3 +137,16 @@ def test_a_case_of_no_covered_time_is_left_to_a_human():
     question = CaseQuestion("creek", late, "v1", "k9")
     answer = decide_locally(parse_snapshot(body), question, now=late, time_left=MINUTE)
     assert (answer.decider, answer.reason) == ("human", "the table has no such time")
+
+
+def test_a_stage_is_counted_from_the_last_entrys_time_if_the_clock_is_behind_it():
+    rollout = autonomous()
+    ends = min(grant.until for grant in rollout.scope.cells[CREEK, "v1"].grants)
+    scope, now = replace(rollout.scope, at=ends - 5 * MINUTE), ends - 9 * MINUTE
+    body = build_body(rollout.policy, scope, now, {"creek": HOUR})
+    question = CaseQuestion("creek", now, "v1", "k9")
+    wanted = decide_assignment(scope, rollout.policy, SALT, question, now=now, time_left=MINUTE)
+    assert wanted.decider == "model"
+    for time_left in (HOUR, 7 * MINUTE, MINUTE):
+        answer = decide_locally(parse_snapshot(body), question, now=now, time_left=time_left)
+        assert answer.lease <= 5 * MINUTE

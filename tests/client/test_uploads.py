@@ -11,7 +11,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from rollout_client.asynchronous import AsyncEdgeClient, add_records, upload_records
+from rollout_client.asynchronous import add_records, renew_scope, upload_records
 from rollout_client.connection import ServiceConnection, ServiceReply, parse_retry_after
 from rollout_client.spool import RecordSpool, SpoolFullError
 from rollout_client.uploads import RecordUploader, UnavailableError, UploadCounts
@@ -208,8 +208,8 @@ def test_an_event_loop_renews_decides_and_uploads(tmp_path):
     spool, service = RecordSpool(tmp_path), FakeService()
 
     async def work():
-        client = AsyncEdgeClient(box_of(BEFORE))
-        await client.renew()
+        client = box_of(BEFORE)
+        await renew_scope(client)
         answer = client.decide("creek", NOON + HOUR, "v1", "k9")
         await add_records(spool, build_records("k9"))
         counts = await upload_records(build_uploader(spool, service)[0])

@@ -85,11 +85,7 @@ class ServiceConnection:
 
 
 def parse_retry_after(text: str | None) -> float | None:
-    """Return the seconds of a `Retry-After`, a number or a date; None if it is neither.
-
-    >>> parse_retry_after("7"), parse_retry_after("soon"), parse_retry_after(None)
-    (7.0, None, None)
-    """
+    """Return the seconds of a `Retry-After`, a number or a date; None if it is neither."""
     if text is None:
         return None
     if text.strip().isdecimal():

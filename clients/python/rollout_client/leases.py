@@ -82,19 +82,6 @@ def compute_time_left(
     Args:
         requested_at: both clocks before the request was sent.
         action_delay: the longest time from this check to the action's effect.
-
-    >>> from datetime import UTC, datetime
-    >>> noon = datetime(2027, 6, 1, 12, tzinfo=UTC)
-    >>> requested_at, later = (
-    ...     ClockReading(5.0, noon),
-    ...     ClockReading(25.0, noon + timedelta(seconds=20)),
-    ... )
-    >>> compute_time_left(timedelta(minutes=1), requested_at, later).total_seconds()
-    39.94
-    >>> compute_time_left(
-    ...     timedelta(minutes=1), requested_at, ClockReading(None, noon)
-    ... ).total_seconds()
-    0.0
     """
     if requested_at.boot is None or now.boot is None or now.boot < requested_at.boot:
         return NO_TIME

@@ -7,7 +7,6 @@ Each `add` is one file, written beside, flushed to the disk and renamed, so that
 import json
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any, Final, NamedTuple
@@ -41,7 +40,7 @@ class RecordSpool:
         for path in folder.glob("*.new"):
             _recover(path)
         numbers = [int(path.stem) for path in self._list_files()]
-        self._next_number = max(numbers, default=0) + 1
+        self._next_number = max(numbers, default=0)
         self._size = sum(path.stat().st_size for path in folder.iterdir())
 
     @property
@@ -59,10 +58,13 @@ class RecordSpool:
         if not lines:
             return
         with self._lock:
-            self._check_room(lines)
-            path = self._folder / f"{self._next_number:012}.ndjson"
-            self._next_number += 1
-            self._write(path, lines)
+            needed = sum(map(len, lines)) + len(lines)
+            if self._size + needed > self._max_bytes:
+                raise SpoolFullError(
+                    f"{self._folder} has {self._size} of {self._max_bytes} bytes: {needed} more"
+                    " don't fit; upload them, or clear refused records"
+                )
+            self._write(self._take_path(), lines)
 
     def read_batch(self, max_records: int = 1_000) -> SpooledBatch:
         """Return the oldest records, those of whole `add`s; it may be more than `max_records`."""
@@ -70,7 +72,7 @@ class RecordSpool:
         lines: list[bytes] = []
         with self._lock:
             for path in self._list_files():
-                added = path.read_bytes().splitlines()
+                added = _read_lines(path)
                 if lines and len(lines) + len(added) > max_records:
                     break
                 paths.append(path)
@@ -87,67 +89,54 @@ class RecordSpool:
         with self._lock:
             if refused:
                 rows = [
-                    {"reason": refused[n], "record": json.loads(batch.lines[n])} for n in refused
+                    _encode({"reason": reason, "record": json.loads(batch.lines[place])})
+                    for place, reason in refused.items()
                 ]
-                self._append_refused([_encode(row) for row in rows])
-            remaining = [batch.lines[place] for place in unsent]
-            first, *others = batch.paths
+                self._size += _store(self._folder / REFUSED_NAME, "ab", rows)
+            remaining, paths = [batch.lines[place] for place in unsent], batch.paths
             if remaining:
-                self._size -= first.stat().st_size
-                self._write(first, remaining)
-            for path in others if remaining else batch.paths:
-                self._size -= path.stat().st_size
-                path.unlink()
+                self._size -= paths[0].stat().st_size
+                self._write(paths[0], remaining)
+                paths = paths[1:]
+            for path in paths:
+                self._remove(path)
 
     def list_refused(self) -> list[dict[str, Any]]:
         """Return the refused records, each with its `reason`."""
         path = self._folder / REFUSED_NAME
-        if not path.exists():
-            return []
-        return [json.loads(line) for line in path.read_bytes().splitlines()]
+        return [json.loads(line) for line in _read_lines(path)] if path.exists() else []
 
     def requeue_refused(self) -> int:
         """Send the refused records again, once the cause is mended; return their number."""
         with self._lock:
             rows = self.list_refused()
             if rows:
-                path = self._folder / f"{self._next_number:012}.ndjson"
-                self._next_number += 1
-                self._write(path, [_encode(row["record"]) for row in rows])
+                self._write(self._take_path(), [_encode(row["record"]) for row in rows])
                 self.clear_refused()
             return len(rows)
 
     def clear_refused(self) -> None:
         """Delete the refused records."""
+        path = self._folder / REFUSED_NAME
         with self._lock:
-            path = self._folder / REFUSED_NAME
             if path.exists():
-                self._size -= path.stat().st_size
-                path.unlink()
+                self._remove(path)
 
-    def _check_room(self, lines: list[bytes]) -> None:
-        needed = sum(len(line) + 1 for line in lines)
-        if self._size + needed > self._max_bytes:
-            raise SpoolFullError(
-                f"{self._folder} has {self._size} of {self._max_bytes} bytes, and {needed} more"
-                " don't fit; upload or clear refused records, and don't let the model act meanwhile"
-            )
+    def _take_path(self) -> Path:
+        """Return the path of the newest file."""
+        self._next_number += 1
+        return self._folder / f"{self._next_number:012}.ndjson"
 
     def _write(self, path: Path, lines: list[bytes]) -> None:
+        """Write a file whole, and let it appear at once."""
         new_path = path.with_suffix(".new")
-        with new_path.open("wb") as file:
-            file.writelines(line + b"\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
+        self._size += _store(new_path, "wb", lines)
         new_path.replace(path)
         _sync_folder(self._folder)
-        self._size += path.stat().st_size
 
-    def _append_refused(self, lines: list[bytes]) -> None:
-        with (self._folder / REFUSED_NAME).open("ab") as file:
-            self._size += file.write(b"".join(line + b"\n" for line in lines))
-            file.flush()
-            os.fsync(file.fileno())
+    def _remove(self, path: Path) -> None:
+        self._size -= path.stat().st_size
+        path.unlink()
 
     def _list_files(self) -> list[Path]:
         return sorted(p for p in self._folder.glob("*.ndjson") if p.name != REFUSED_NAME)
@@ -157,22 +146,35 @@ def _encode(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def _read_lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines()
+
+
+def _store(path: Path, mode: str, lines: list[bytes]) -> int:
+    """Write lines down to the disk; return their bytes."""
+    with path.open(mode) as file:
+        size: int = file.write(b"".join(line + b"\n" for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
+    return size
+
+
 def _recover(path: Path) -> None:
     """Keep the whole lines of a file that was being written, as far as they can be read."""
-    target = path.with_suffix(".ndjson")
-    if target.exists():  # it was being shortened: what it holds is sent again
+    lines, target = list(filter(_is_whole, _read_lines(path))), path.with_suffix(".ndjson")
+    if target.exists() or not lines:  # what was being shortened is sent again
         path.unlink()
         return
-    lines = []
-    for line in path.read_bytes().splitlines():
-        with suppress(ValueError):
-            json.loads(line)
-            lines.append(line)
-    if lines:
-        path.write_bytes(b"".join(line + b"\n" for line in lines))
-        path.replace(target)
-    else:
-        path.unlink()
+    _store(path, "wb", lines)
+    path.replace(target)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
