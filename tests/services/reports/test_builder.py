@@ -36,9 +36,9 @@ from rollout.services.reports.builder import (
     ReportCallbacks,
     ReportOptions,
     create_report,
-    find_seal_faults,
 )
 from rollout.services.reports.inputs import NothingToReportError
+from rollout.services.reports.seal_check import find_seal_faults
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.exposures import ExposureStore
