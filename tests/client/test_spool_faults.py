@@ -119,25 +119,32 @@ def test_a_second_spool_of_a_folder_is_refused_until_the_first_is_closed(tmp_pat
     RecordSpool(tmp_path).add(build_records("a"))
 
 
-def add_in_child(spool, told):
-    try:
-        spool.add(build_records("b"))
-    except SpoolInUseError as error:
-        told.put(str(error))
+def use_in_child(spool, told):
+    for use in (
+        lambda: spool.add(build_records("b")),
+        lambda: spool.settle(spool.read_batch(), {0: "no"}),
+        lambda: spool.settle(spool.read_batch(), {}),
+    ):
+        try:
+            use()
+        except SpoolInUseError:
+            told.put("in use")
+    told.put("done")
 
 
 @pytest.mark.slow
 def test_a_forked_process_does_not_overwrite_its_parents_files(tmp_path):
     spool, forks = RecordSpool(tmp_path), multiprocessing.get_context("fork")
     told = forks.SimpleQueue()
-    child = forks.Process(target=add_in_child, args=(spool, told))
+    spool.add(build_records("a"))
+    child = forks.Process(target=use_in_child, args=(spool, told))
     child.start()
     child.join(20)
-    assert not told.empty()
+    assert [told.get() for _ in range(4)] == ["in use", "in use", "in use", "done"]
     with pytest.raises(SpoolInUseError):
         RecordSpool(tmp_path)  # the child's end released nothing
-    spool.add(build_records("a"))
     assert list_keys(spool.read_batch().lines) == ["a"]
+    assert spool.list_refused() == []
 
 
 def test_nan_is_refused_as_it_is_added(tmp_path):

@@ -97,6 +97,7 @@ class RecordSpool:
         Both are named by their place in the batch.
         """
         with self._lock:
+            self._claim.check()
             if refused:
                 rows = [
                     _encode({"reason": reason, "record": _decode(batch.lines[place])})
@@ -149,6 +150,7 @@ class RecordSpool:
         self._size += len(content)
 
     def _remove(self, path: Path) -> None:
+        self._claim.check()
         self._size -= path.stat().st_size
         path.unlink()
 
