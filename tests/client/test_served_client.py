@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from rollout.store.database.session import Database
+from rollout_client import connection
 from rollout_client.connection import ServiceConnection
 from rollout_client.seen_heads import LedgerHead
 from tests.api.conftest import Doorkeeper
@@ -101,3 +102,54 @@ def test_a_key_follows_no_redirect_and_a_wait_is_read(monkeypatch):
     head = "form=table-1&ledger_revision=7&ledger_hash=9f&ledger_code=1.1.2"
     assert query == f"{head}&site=creek&site=lake"
     assert (reply.status, reply.retry_after) == (503, 7.0)
+
+
+class BrokenServer(BaseHTTPRequestHandler):
+    """Sends what its address names: no JSON, half a body, no HTTP, or the request's own headers."""
+
+    def do_GET(self):
+        kind = self.path.split("/")[-2]
+        if kind == "garbage":
+            self.wfile.write(b"\0\0\0\r\n\r\n")
+            return
+        self.send_response(400 if kind == "echo" else 200)
+        body = {"page": b"<html>log in</html>", "echo": str(self.headers).encode()}
+        body |= {"half": b'{"revision"', "deep": b"[" * 100_000, "huge": b" " * 5_000}
+        length = len(body[kind]) + (10 if kind == "half" else 0)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        self.wfile.write(body[kind])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["page", "half", "garbage", "deep", "huge", "echo"])
+def test_each_broken_answer_is_an_os_error_without_the_key(monkeypatch, kind):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(connection, "MAX_BODY_BYTES", 200_000 if kind == "deep" else 1_000)
+    server = HTTPServer(("127.0.0.1", 0), BrokenServer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        service = ServiceConnection(f"http://127.0.0.1:{server.server_port}", "ro_secret", kind)
+        with pytest.raises(OSError, match=r"GET scope got|response|HTTP|closed") as caught:
+            service.fetch_scope(LedgerHead())
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert "secret" not in f"{caught.value!r} {caught.value.__context__!r} {service!r}"
+
+
+@pytest.mark.parametrize("key", ["ro_secret\n", "", "ro_secret…", "ro_ secret"])
+def test_a_key_that_no_header_takes_is_refused_without_showing_it(key):
+    with pytest.raises(ValueError, match="the API key") as caught:
+        ServiceConnection("https://rollout.example.org", key, "bears")
+    assert "secret" not in repr(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https:", "https://", "http:host", "ftp://host"])
+def test_an_address_without_a_host_is_refused(url):
+    with pytest.raises(ValueError, match="no http"):
+        ServiceConnection(url, "ro_key", "bears")

@@ -1,14 +1,13 @@
 """A client's answers, which end with the lease of their site."""
 
-from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import NamedTuple
 
 from rollout_client.leases import NO_TIME, Clocks
 from rollout_client.questions import LeverFallback, ReadyAnswer
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseBounds:
+class LeaseBounds(NamedTuple):
     """The seconds of both clocks between which the lease of a site is valid."""
 
     clocks: Clocks
@@ -27,8 +26,7 @@ class LeaseBounds:
         return max(NO_TIME, timedelta(seconds=min(usable_until, self.boot_until) - boot))
 
 
-@dataclass(frozen=True, slots=True)
-class LocalAssignment:
+class LocalAssignment(NamedTuple):
     """A client's answer to "who decides this case?".
 
     Attributes:
@@ -52,7 +50,7 @@ class LocalAssignment:
     revision: int
     fallbacks: tuple[LeverFallback, ...]
     usable_until: float = 0.0
-    bounds: LeaseBounds | None = field(default=None, compare=False, repr=False)
+    bounds: LeaseBounds | None = None
 
     @property
     def lease(self) -> timedelta:

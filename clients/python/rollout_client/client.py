@@ -1,7 +1,6 @@
 """Edge client: keeps one snapshot, renews it and decides with it."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import RLock
 from typing import Any, Final
@@ -46,43 +45,46 @@ class LedgerRolledBackError(InvalidSnapshotError):
     """The service's ledger lacks an entry that this client has seen."""
 
 
-@dataclass(frozen=True, slots=True)
 class HeldSnapshot:
     """A snapshot, and both clocks as they were before it was requested."""
 
-    snapshot: LocalScope
-    requested_at: ClockReading
+    __slots__ = ("requested_at", "snapshot")
+
+    def __init__(self, snapshot: LocalScope, requested_at: ClockReading) -> None:
+        self.snapshot, self.requested_at = snapshot, requested_at
 
 
-@dataclass(slots=True)
 class EdgeClient:
     """One site's client. A restart forgets its lease.
 
-    Attributes:
+    Args:
         fetch_scope: requests the scope from the service.
         action_delay: the longest time from a decision to its effect.
         head_store: stores the newest head; use a file to keep it over a restart.
         latch_store: stores the head at which cases were handed over; use a file here too.
     """
 
-    site: str
-    fetch_scope: FetchScope
-    clocks: Clocks = field(default_factory=MachineClocks)
-    action_delay: timedelta = timedelta(0)
-    head_store: HeadStore = field(default_factory=MemoryHeadStore)
-    latch_store: HeadStore = field(default_factory=MemoryHeadStore)
-    snapshot: HeldSnapshot | None = field(default=None, init=False)
-    latched_head: LedgerHead = field(init=False)
-    _hand_over: object = field(default_factory=object, init=False, repr=False)
-    _prepared: PreparedAnswers | None = field(default=None, init=False, repr=False)
-    _present: dict[tuple[str, str], PresentEntry] = field(
-        default_factory=dict, init=False, repr=False
-    )
-    _lock: Any = field(default_factory=RLock, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        """Load the latch that an earlier run has set."""
-        self.latched_head = self.latch_store.load()
+    def __init__(
+        self,
+        site: str,
+        fetch_scope: FetchScope,
+        clocks: Clocks | None = None,
+        action_delay: timedelta = NO_TIME,
+        head_store: HeadStore | None = None,
+        latch_store: HeadStore | None = None,
+    ) -> None:
+        if action_delay < NO_TIME:
+            raise ValueError(f"an action can't take {action_delay}")
+        self.site, self.fetch_scope, self.action_delay = site, fetch_scope, action_delay
+        self.clocks: Clocks = MachineClocks() if clocks is None else clocks
+        self.head_store: HeadStore = MemoryHeadStore() if head_store is None else head_store
+        self.latch_store: HeadStore = MemoryHeadStore() if latch_store is None else latch_store
+        self.snapshot: HeldSnapshot | None = None
+        self.latched_head = self.latch_store.load()  # that an earlier run has set
+        self._hand_over = object()
+        self._prepared: PreparedAnswers | None = None
+        self._present: dict[tuple[str, str], PresentEntry] = {}
+        self._lock = RLock()
 
     def renew(self) -> None:
         """Fetch the scope; if that fails, the last one stays for its lease.
@@ -104,15 +106,25 @@ class EdgeClient:
             raise LedgerRolledBackError(
                 f"{known_head} was seen, and now the ledger ends with {head}"
             )
-        if head != known_head:
-            self.head_store.store(head)
-        self._drop()
-        self._hold(HeldSnapshot(parse_snapshot(body), requested_at), hand_over)
+        with self._lock:
+            if self._has_newer(head, requested_at):
+                return
+            self._drop()  # first: what follows may fail, such as a full disk
+            if head != known_head:
+                self.head_store.store(head)
+            self._hold(HeldSnapshot(parse_snapshot(body), requested_at), hand_over)
+
+    def _has_newer(self, head: LedgerHead, requested_at: ClockReading) -> bool:
+        """Return whether a renewal in another thread was faster, and has a newer answer."""
+        if not head.follows(self.head_store.load()):
+            return True
+        snapshot = self.snapshot
+        boot = None if snapshot is None else snapshot.requested_at.boot
+        return boot is not None and requested_at.boot is not None and boot > requested_at.boot
 
     def _drop(self) -> None:
         """Let a human decide until a snapshot is held."""
-        with self._lock:
-            self.snapshot, self._prepared, self._present = None, None, {}
+        self.snapshot, self._prepared, self._present = None, None, {}
 
     def _hold(self, snapshot: HeldSnapshot, hand_over: object) -> None:
         """Decide by a snapshot, unless cases were handed over while it was fetched."""
@@ -160,8 +172,10 @@ class EdgeClient:
             if self.snapshot is not None:
                 self._raise_latch(self.snapshot.snapshot.head)  # it holds even if a store fails
             self._prepared, self._present = None, {}
-            self._raise_latch(self.head_store.load())
-            self.latch_store.store(self.latched_head)
+            try:
+                self._raise_latch(self.head_store.load())
+            finally:  # an unreadable head must not keep the latch from the disk
+                self.latch_store.store(self.latched_head)
 
     def _raise_latch(self, head: LedgerHead) -> None:
         """Latch at a head, unless the latch is at a newer one."""
@@ -180,38 +194,42 @@ class EdgeClient:
     ) -> LocalAssignment:
         """Return who decides a case; in doubt the human.
 
-        Start an action of the model at once, and finish it within `action_delay`.
+        Start an action of the model at once, and finish it within `action_delay`. A case that
+        can't be read, such as a key that is no text, is answered too: a human decides.
         """
-        entry = self._present.get((site, version))
-        boot, wall = self.clocks.read_seconds()
-        if entry is None or boot is None or not entry[0] <= boot < entry[1]:
-            entry = self._find_present(site, version, boot)
-        if entry is not None:
-            (
-                _,
-                _,
-                wall_since,
-                wall_until,
-                earliest,
-                latest,
-                answer,
-                line,
-                find_bucket,
-                answer_case,
-            ) = entry
-            try:
-                fits = wall_since < wall < wall_until and earliest < at < latest and key  # type: ignore[operator]
-            except TypeError:  # no time, or one without a zone
-                fits = False
-            if fits:
-                if answer is not None:
-                    return answer
-                if line is not None:
-                    return line[find_bucket(key)]
-                return answer_case(site, at, key, episode, confidence, attributes)
-        return self._decide_by_table(
-            LocalQuestion(site, at, version, key, episode, confidence, attributes)
-        )
+        try:
+            entry = self._present.get((site, version))
+            boot, wall = self.clocks.read_seconds()
+            if entry is None or boot is None or not entry[0] <= boot < entry[1]:
+                entry = self._find_present(site, version, boot)
+            if entry is not None:
+                (
+                    _,
+                    _,
+                    wall_since,
+                    wall_until,
+                    earliest,
+                    latest,
+                    answer,
+                    line,
+                    find_bucket,
+                    answer_case,
+                ) = entry
+                try:
+                    fits = wall_since < wall < wall_until and earliest < at < latest and key  # type: ignore[operator]
+                except TypeError:  # no time, or one without a zone
+                    fits = False
+                if fits:
+                    if answer is not None:
+                        return answer
+                    if line is not None:
+                        return line[find_bucket(key)]
+                    return answer_case(site, at, key, episode, confidence, attributes)
+            return self._decide_by_table(
+                LocalQuestion(site, at, version, key, episode, confidence, attributes)
+            )
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            return build_local_assignment(answer_human(f"the case can't be read: {error!r:.200}"))
 
     def decide_all(self, questions: Iterable[LocalQuestion]) -> list[LocalAssignment]:
         """Return who decides each of many cases, in their order."""

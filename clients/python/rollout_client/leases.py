@@ -8,14 +8,12 @@ commit + the replica's staleness + the lease, without synchronized clocks.
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class ClockReading:
+class ClockReading(NamedTuple):
     """Both clocks, read at once.
 
     `boot` is None without a clock that counts sleep.

@@ -1,10 +1,10 @@
 """Snapshots of the scope as the service sends them, with their table."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final, NamedTuple
 
+from rollout_client.json_values import check_count, check_number, check_text
 from rollout_client.leases import NO_TIME
 from rollout_client.local_table import LocalTable, UnknownFormError, parse_instant, parse_table
 from rollout_client.questions import LeasedAnswer, LocalQuestion
@@ -14,13 +14,16 @@ from rollout_client.seen_heads import LedgerHead
 
 __all__ = ["InvalidSnapshotError", "LocalScope", "UnknownFormError", "parse_head", "parse_snapshot"]
 
+MALFORMED: Final = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
+"""What reading a malformed body may raise."""
+MAX_LEASE: Final = timedelta(days=3650)
+
 
 class InvalidSnapshotError(ValueError):
     """The response is no usable snapshot; the text gives the reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class LocalScope:
+class LocalScope(NamedTuple):
     """A scope at one revision, with all that answers need.
 
     Attributes:
@@ -36,11 +39,15 @@ class LocalScope:
     rollout: str
     head: LedgerHead
     table: LocalTable | None
-    find_bucket: Callable[[str], int] | None = field(repr=False)
+    find_bucket: Callable[[str], int] | None
     issued_at: datetime
     scope_at: datetime | None
     leases: Mapping[str, timedelta]
     permits: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        """Return which scope it is, without salt, permits and table."""
+        return f"LocalScope({self.rollout!r}, revision {self.head.revision})"
 
     def decide(
         self, question: LocalQuestion, *, now: datetime, time_left: timedelta
@@ -66,9 +73,12 @@ def parse_head(body: Mapping[str, Any]) -> LedgerHead:
     """
     try:
         return LedgerHead(
-            int(body["revision"]), str(body["hash"]), int(body["era"]), str(body["head_code"])
+            check_count(body["revision"]),
+            check_text(body["hash"]),
+            check_count(body["era"]),
+            check_text(body["head_code"]),
         )
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise InvalidSnapshotError(f"no snapshot to decide by: {error!r}") from error
 
 
@@ -84,24 +94,33 @@ def parse_snapshot(body: Mapping[str, Any]) -> LocalScope:
         return _parse_snapshot(body, head)
     except UnknownFormError:
         raise
-    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise InvalidSnapshotError(f"no snapshot to decide by: {error!r}") from error
 
 
 def _parse_snapshot(body: Mapping[str, Any], head: LedgerHead) -> LocalScope:
     sites = [site for site in body["sites"] if site["permit"]]
-    leases = {site["site"]: timedelta(seconds=site["lease"]) for site in sites}
+    leases = {check_text(site["site"]): _read_lease(site["lease"]) for site in sites}
+    if len(leases) < len(sites):
+        raise ValueError("a site has two leases")
     table = None if body["table"] is None else parse_table(body["table"])
     if leases.keys() - (() if table is None else table.sites.keys()):
         raise ValueError("the table lacks sites that have a lease")
     salt, scope_at = bytes.fromhex(body["salt"] or ""), body["scope_at"]
     return LocalScope(
-        rollout=body["rollout"],
+        rollout=check_text(body["rollout"]),
         head=head,
         table=table,
         find_bucket=build_bucket_finder(salt, table.edges) if salt and table else None,
         issued_at=parse_instant(body["issued_at"]),
         scope_at=None if scope_at is None else parse_instant(scope_at),
         leases=leases,
-        permits={site["site"]: site["permit"] for site in sites},
+        permits={site["site"]: check_text(site["permit"]) for site in sites},
     )
+
+
+def _read_lease(seconds: Any) -> timedelta:
+    lease = timedelta(seconds=check_number(seconds))
+    if not NO_TIME <= lease <= MAX_LEASE:
+        raise ValueError(f"a lease of {seconds} s is none")
+    return lease

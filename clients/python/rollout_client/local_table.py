@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
 
 from rollout_client.familiar_values import FamiliarValues, RequiredAttribute
+from rollout_client.json_values import check_number, check_text
 from rollout_client.questions import LeverFallback, ReadyAnswer
 
 TABLE_FORM: Final = 1
@@ -19,6 +20,7 @@ NEVER: Final = 2**62
 MICROSECOND: Final = timedelta(microseconds=1)
 MICROS: Final = 1_000_000
 DECIDERS: Final = frozenset({"human", "model"})
+FIRST_YEAR, LAST_YEAR = 1970, 9000  # sums of instants and leases stay within the calendar
 
 Item = TypeVar("Item")
 
@@ -120,21 +122,27 @@ def parse_table(body: Mapping[str, Any]) -> LocalTable:
         UnknownFormError: it has another form.
         LookupError, TypeError, ValueError: a part is missing or malformed.
     """
-    if body["form"] != TABLE_FORM:
+    if type(body["form"]) is not int or body["form"] != TABLE_FORM:
         raise UnknownFormError(f"the table has form {body['form']}; this client knows {TABLE_FORM}")
     span = body["episode_span"]
     return LocalTable(
         since=parse_instant(body["since"]),
         is_case_unit=body["unit"] == "case",
-        episode_span=None if span is None else _to_micros(span),
-        edges=_check_ascending(body["edges"]),
-        names=dict(body["names"]),
+        episode_span=None if span is None else _check_span(_to_micros(span)),
+        edges=_check_ascending(map(check_number, body["edges"])),
+        names={check_text(name): check_text(first) for name, first in body["names"].items()},
         required=tuple(
-            RequiredAttribute(tuple(row["names"]), _check_ascending(row["cuts"]))
+            RequiredAttribute(
+                _read_texts(row["names"]), _check_ascending(map(check_number, row["cuts"]))
+            )
             for row in body["familiar"]
         ),
         fallbacks=tuple(
-            LeverFallback(row["lever"], row["action"], timedelta(seconds=row["within"]))
+            LeverFallback(
+                check_text(row["lever"]),
+                check_text(row["action"]),
+                timedelta(seconds=check_number(row["within"])),
+            )
             for row in body["fallbacks"]
         ),
         sites=_parse_sites(body),
@@ -150,6 +158,8 @@ def parse_instant(text: str) -> datetime:
     at = datetime.fromisoformat(text)
     if at.utcoffset() is None:
         raise ValueError(f"{text} has no zone")
+    if not FIRST_YEAR <= at.year <= LAST_YEAR:
+        raise ValueError(f"{text} is not of these centuries")
     return at
 
 
@@ -157,12 +167,21 @@ def _parse_sites(body: Mapping[str, Any]) -> dict[str, LocalSite]:
     answers = [_parse_answer(row) for row in body["answers"]]
     stages = [_parse_stage(row, answers, len(body["edges"]) + 1) for row in body["stages"]]
     windows = [
-        LocalWindow(row["id"], {name: tuple(texts) for name, texts in row["when"].items()})
+        LocalWindow(
+            check_text(row["id"]),
+            {name: _read_texts(texts) for name, texts in row["when"].items()},
+        )
         for row in body["windows"]
     ]
-    values = [{name: frozenset(texts) for name, texts in row.items()} for row in body["values"]]
+    values = [
+        {name: frozenset(_read_texts(texts)) for name, texts in row.items()}
+        for row in body["values"]
+    ]
+    _check_distinct("windows", [window.id for window in windows])
+    _check_distinct("sites", [check_text(row["site"]) for row in body["sites"]])
     sites = {}
     for row in body["sites"]:
+        _check_distinct("cells", [cell["window"] for cell in row["cells"]])
         cells = {
             _pick(windows, cell["window"]).id: _parse_cell(cell, answers, stages, values)
             for cell in row["cells"]
@@ -180,13 +199,15 @@ def _parse_sites(body: Mapping[str, Any]) -> dict[str, LocalSite]:
 
 def _parse_answer(row: Mapping[str, Any]) -> ReadyAnswer:
     answer = ReadyAnswer(
-        row["decider"],
-        row["stage"],
-        row["exposure"],
+        check_text(row["decider"]),
+        check_text(row["stage"]),
+        check_text(row["exposure"]),
         row["is_audited"],
-        row["share"],
-        row["reason"],
+        check_number(row["share"]),
+        check_text(row["reason"]),
     )
+    if type(answer.is_audited) is not bool:
+        raise ValueError(f"{answer.is_audited!r} is neither true nor false")
     if answer.decider not in DECIDERS:
         raise ValueError(f"{answer.decider} decides nothing")
     return answer
@@ -196,10 +217,10 @@ def _parse_stage(
     row: Mapping[str, Any], answers: Sequence[ReadyAnswer], bucket_count: int
 ) -> StageAnswers:
     lines = tuple(tuple(_pick(answers, number) for number in line) for line in row["buckets"])
-    confidences = _check_ascending(row["confidences"])
+    confidences = _check_ascending(map(check_number, row["confidences"]))
     if {len(line) for line in lines} != {bucket_count} or len(lines) != len(confidences) + 1:
         raise ValueError(f"stage {row['stage']} has not an answer for each bucket")
-    return StageAnswers(row["stage"], confidences, lines)
+    return StageAnswers(check_text(row["stage"]), confidences, lines)
 
 
 def _parse_cell(
@@ -210,13 +231,20 @@ def _parse_cell(
 ) -> LocalCell:
     starts = _check_ascending(_to_micros(span[0]) for span in row["spans"])
     spans = tuple(_parse_span(span, stages) for span in row["spans"])
+    for place, span in enumerate(spans):
+        next_start = starts[place + 1] if place + 1 < len(starts) else NEVER
+        if span.stage is not None and not next_start <= span.until:
+            raise ValueError("a stage acts past its end")
     familiar = {} if row["values"] is None else _pick(values, row["values"])
-    return LocalCell(row["version"], _pick(answers, row["shadow"]), familiar, starts, spans)
+    shadow = _pick(answers, row["shadow"])
+    if shadow.decider != "human":
+        raise ValueError("a model decides in shadow")
+    return LocalCell(check_text(row["version"]), shadow, familiar, starts, spans)
 
 
 def _parse_span(span: Sequence[Any], stages: Sequence[StageAnswers]) -> CellSpan:
     _, number, floor, until = span
-    if floor is not None and not floor >= 0:
+    if floor is not None and not check_number(floor) >= 0:
         raise ValueError(f"a confidence floor of {floor} is none")
     return CellSpan(
         None if number is None else _pick(stages, number),
@@ -227,7 +255,7 @@ def _parse_span(span: Sequence[Any], stages: Sequence[StageAnswers]) -> CellSpan
 
 def _pick(items: Sequence[Item], number: int) -> Item:
     """Return an item by its place, which is never counted from the end."""
-    if number < 0:
+    if type(number) is not int or number < 0:
         raise ValueError(f"{number} is no place")
     return items[number]
 
@@ -239,5 +267,22 @@ def _check_ascending(numbers: Iterable[Any]) -> tuple[Any, ...]:
     return items
 
 
-def _to_micros(seconds: float) -> int:
-    return round(seconds * MICROS)
+def _check_distinct(kind: str, items: Sequence[Any]) -> None:
+    if len(set(items)) < len(items):
+        raise ValueError(f"two {kind} are the same")
+
+
+def _check_span(micros: int) -> int:
+    if micros <= 0:
+        raise ValueError(f"an episode of {micros} microseconds is none")
+    return micros
+
+
+def _read_texts(items: Any) -> tuple[str, ...]:
+    if not isinstance(items, list):
+        raise TypeError(f"{items!r} is no list of texts")
+    return tuple(check_text(item) for item in items)
+
+
+def _to_micros(seconds: Any) -> int:
+    return round(check_number(seconds) * MICROS)

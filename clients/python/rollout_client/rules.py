@@ -101,7 +101,7 @@ def select_window(
     """
     values = attributes or {}
     for window in windows:
-        if any(values.get(name) is None for name in window.when):
+        if not all(isinstance(values.get(name), str) for name in window.when):
             return None
         if all(values[name] in texts for name, texts in window.when.items()):
             return window

@@ -1,14 +1,13 @@
 """Newest ledger head that a client knows; it detects a ledger set back."""
 
 import json
-import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
+
+from rollout_client.durable_files import replace_file
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerHead:
+class LedgerHead(NamedTuple):
     """Revision and hash of a ledger entry; 0 and "" before the first.
 
     `era` grows with each restore of the database, which may lower the revision. `code` proves to
@@ -30,6 +29,9 @@ class LedgerHead:
         return (self.era, self.revision) > (known_head.era, known_head.revision)
 
 
+NO_HEAD: Final = LedgerHead()
+
+
 class HeadStore(Protocol):
     """Storage of the newest head."""
 
@@ -42,11 +44,13 @@ class HeadStore(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class MemoryHeadStore:
     """A head that a restart forgets."""
 
-    head: LedgerHead = LedgerHead()
+    __slots__ = ("head",)
+
+    def __init__(self, head: LedgerHead = NO_HEAD) -> None:
+        self.head = head
 
     def load(self) -> LedgerHead:
         """Return the newest head."""
@@ -57,11 +61,13 @@ class MemoryHeadStore:
         self.head = head
 
 
-@dataclass(frozen=True, slots=True)
 class FileHeadStore:
     """A head in a file, which survives a restart."""
 
-    path: Path
+    __slots__ = ("path",)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def load(self) -> LedgerHead:
         """Return the newest head, an empty one without a file.
@@ -79,14 +85,11 @@ class FileHeadStore:
             )
         except FileNotFoundError:
             return LedgerHead()
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path} holds no head: {error!r}") from error
 
     def store(self, head: LedgerHead) -> None:
-        """Store a head atomically."""
-        new_file = self.path.with_name(self.path.name + ".new")
-        with new_file.open("w", encoding="utf-8") as file:
-            json.dump(asdict(head), file)
-            file.flush()
-            os.fsync(file.fileno())
-        new_file.replace(self.path)
+        """Store a head atomically, and so that it outlasts a loss of power."""
+        content = json.dumps(head._asdict()).encode()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(self.path, content)

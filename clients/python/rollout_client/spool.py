@@ -5,11 +5,13 @@ Each `add` is one file, written beside, flushed to the disk and renamed, so that
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from threading import RLock
 from typing import Any, Final, NamedTuple
+
+from rollout_client.durable_files import append_to_file, replace_file
+from rollout_client.folder_claims import FolderClaim
 
 DEFAULT_MAX_BYTES: Final = 50 * 2**20
 REFUSED_NAME: Final = "refused.ndjson"
@@ -37,11 +39,17 @@ class RecordSpool:
     def __init__(self, folder: Path, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self._folder, self._max_bytes, self._lock = folder, max_bytes, RLock()
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob("*.new"):
+        self._claim = FolderClaim(folder)
+        for path in folder.glob("*.ndjson.new"):
             _recover(path)
+        _cut_half_line(folder / REFUSED_NAME)
         numbers = [int(path.stem) for path in self._list_files()]
         self._next_number = max(numbers, default=0)
         self._size = sum(path.stat().st_size for path in folder.iterdir())
+
+    def close(self) -> None:
+        """Let another spool use the folder."""
+        self._claim.release()
 
     @property
     def size(self) -> int:
@@ -53,6 +61,8 @@ class RecordSpool:
 
         Raises:
             SpoolFullError: they don't fit.
+            OSError: the disk is full, or can't be written. Nothing was added.
+            ValueError: a record can't be written as JSON, such as one with NaN.
         """
         lines = [_encode(record) for record in records]
         if not lines:
@@ -87,16 +97,20 @@ class RecordSpool:
         Both are named by their place in the batch.
         """
         with self._lock:
+            self._claim.check()
             if refused:
                 rows = [
-                    _encode({"reason": reason, "record": json.loads(batch.lines[place])})
+                    _encode({"reason": reason, "record": _decode(batch.lines[place])})
                     for place, reason in refused.items()
                 ]
-                self._size += _store(self._folder / REFUSED_NAME, "ab", rows)
+                content = _join(rows)
+                append_to_file(self._folder / REFUSED_NAME, content)
+                self._size += len(content)
             remaining, paths = [batch.lines[place] for place in unsent], batch.paths
             if remaining:
-                self._size -= paths[0].stat().st_size
+                former_size = paths[0].stat().st_size
                 self._write(paths[0], remaining)
+                self._size -= former_size
                 paths = paths[1:]
             for path in paths:
                 self._remove(path)
@@ -104,7 +118,8 @@ class RecordSpool:
     def list_refused(self) -> list[dict[str, Any]]:
         """Return the refused records, each with its `reason`."""
         path = self._folder / REFUSED_NAME
-        return [json.loads(line) for line in _read_lines(path)] if path.exists() else []
+        rows = [_decode(line) for line in _read_lines(path)] if path.exists() else []
+        return [row for row in rows if isinstance(row, dict)]
 
     def requeue_refused(self) -> int:
         """Send the refused records again, once the cause is mended; return their number."""
@@ -129,44 +144,57 @@ class RecordSpool:
 
     def _write(self, path: Path, lines: list[bytes]) -> None:
         """Write a file whole, and let it appear at once."""
-        new_path = path.with_suffix(".new")
-        self._size += _store(new_path, "wb", lines)
-        new_path.replace(path)
-        _sync_folder(self._folder)
+        content = _join(lines)
+        self._claim.check()
+        replace_file(path, content)
+        self._size += len(content)
 
     def _remove(self, path: Path) -> None:
+        self._claim.check()
         self._size -= path.stat().st_size
         path.unlink()
 
     def _list_files(self) -> list[Path]:
-        return sorted(p for p in self._folder.glob("*.ndjson") if p.name != REFUSED_NAME)
+        return sorted(p for p in self._folder.glob("*.ndjson") if p.stem.isdecimal())
 
 
 def _encode(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode()
+
+
+def _decode(line: bytes) -> Any:
+    """Return a record, or the text of one that was damaged on the disk."""
+    try:
+        return json.loads(line, parse_constant=str)
+    except (RecursionError, ValueError):
+        return line.decode(errors="replace")
+
+
+def _join(lines: Iterable[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)
 
 
 def _read_lines(path: Path) -> list[bytes]:
-    return path.read_bytes().splitlines()
-
-
-def _store(path: Path, mode: str, lines: list[bytes]) -> int:
-    """Write lines down to the disk; return their bytes."""
-    with path.open(mode) as file:
-        size: int = file.write(b"".join(line + b"\n" for line in lines))
-        file.flush()
-        os.fsync(file.fileno())
-    return size
+    """Return a file's lines; the service gives no result for an empty one."""
+    return [line for line in path.read_bytes().splitlines() if line.strip()]
 
 
 def _recover(path: Path) -> None:
     """Keep the whole lines of a file that was being written, as far as they can be read."""
-    lines, target = list(filter(_is_whole, _read_lines(path))), path.with_suffix(".ndjson")
+    lines, target = list(filter(_is_whole, _read_lines(path))), path.with_suffix("")
     if target.exists() or not lines:  # what was being shortened is sent again
         path.unlink()
         return
-    _store(path, "wb", lines)
-    path.replace(target)
+    replace_file(target, _join(lines))
+
+
+def _cut_half_line(path: Path) -> None:
+    """Cut off what a killed append has left: its records are still to be sent."""
+    content = path.read_bytes() if path.exists() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        replace_file(path, whole)
 
 
 def _is_whole(line: bytes) -> bool:
@@ -175,14 +203,3 @@ def _is_whole(line: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the names in a folder, where the system can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
