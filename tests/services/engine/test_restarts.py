@@ -282,7 +282,7 @@ class Course:
     ("engine", "unit", "kinds", "seed", "steps", "expected_events"),
     [
         ("sqlite", CASE, KINDS, 3, 30, {"Widened", "Suspended"}),
-        ("sqlite", EPISODE, ("continuous", "alternating", "forgetful"), 1, 28, set()),
+        ("sqlite", EPISODE, ("continuous", "alternating", "forgetful"), 2, 28, set()),
         ("postgresql", CASE, ("continuous", "alternating"), 1, 18, {"Widened", "Suspended"}),
     ],
 )
