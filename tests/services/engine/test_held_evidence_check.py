@@ -8,8 +8,10 @@ import pytest
 from sqlalchemy import insert
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.scope.commands import Actor, ApproveProposal, ProposeResume
 from rollout.core.scope.events import EVIDENCE_CHANGED, IncidentOpened, Stopped
 from rollout.services.engine import held_evidence_check, live_evidence
+from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_reader import EvidenceReader
 from rollout.services.engine.evidence_snapshots import restore_evidence
@@ -130,6 +132,32 @@ def test_one_edited_count_is_found_and_people_decide(database, monkeypatch, chan
     scheduler.run_due_ticks(to_instant(MIDDLE + 2, POLICY.tick))
     assert hold(scheduler) == count_again(database)
     assert find_told(run_passes(database, scheduler, MIDDLE + 3, 11)) == ([], [])
+
+
+@pytest.mark.slow
+def test_two_processes_accuse_a_cell_once_and_people_resume_it(database, monkeypatch):
+    fill(database)
+    tick(database, MIDDLE)
+    edit_snapshot(database, answer_otherwise)
+    monkeypatch.setattr(live_evidence, "MIN_NEW_ROWS", 10_000)
+    schedulers = [TickScheduler(database, name) for name in ("one", "two")]
+    for number, scheduler in enumerate(schedulers, MIDDLE + 1):  # both begin with the snapshot
+        scheduler.run_due_ticks(to_instant(number, POLICY.tick))
+    for scheduler in schedulers:
+        run_passes(database, scheduler, MIDDLE + 2, 11)
+    assert list(map(len, find_told(written(database)))) == [1, 1]
+    (stop,), at = load_state(database).scope.stops, to_instant(MIDDLE + 3, POLICY.tick)
+    execute_command(database, "story", lambda _: ProposeResume(at=at, by=Actor("bo"), stop=stop))
+    for name in ("dan", "eve"):
+        for number, proposal in load_state(database).scope.proposals.items():
+            approval = ApproveProposal(
+                at=at, by=Actor(name), proposal=number, evidence_hash=proposal.evidence_hash
+            )
+            execute_command(database, "story", lambda _, approval=approval: approval)
+    for scheduler in (*schedulers, TickScheduler(database, "new")):
+        run_passes(database, scheduler, MIDDLE + 3, 11)
+    assert list(map(len, find_told(written(database)))) == [1, 1]
+    assert not find_withheld(load_state(database).scope)
 
 
 def find_withheld(scope):
