@@ -143,7 +143,7 @@ class _Candidate:
     """A gate of one version, with its times in decisions; None without data."""
 
     row: CellReviewPlan
-    times: Floats | None
+    times: "Floats | None"
 
     @property
     def rank(self) -> tuple[int, float, float]:
