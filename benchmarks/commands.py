@@ -128,6 +128,7 @@ class CommandStarter:
         self._folder = folder
         url = f"sqlite:///{folder}/rollout.db"
         self._environment = {**os.environ, "ROLLOUT_DATABASE_URL": url}
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed modules have bytecode
         files = {"policy.yaml": POLICY, "p.csv": PREDICTIONS, "d.csv": DECISIONS}
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")

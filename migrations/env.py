@@ -9,7 +9,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from rollout.store.database.errors import UnsafeDatabaseError
-from rollout.store.tables.columns import InstantType, JsonType
+from rollout.store.tables.columns import InstantType, JsonType, complete_partial_indexes
 from rollout.store.tables.tables import metadata
 
 
@@ -29,6 +29,7 @@ def migrate(connection: Connection) -> None:
         sqlite
     ):  # a table is changed by copying it, and dropping its old self must break no reference
         _driver(connection).execute("pragma foreign_keys=off")
+    complete_partial_indexes()
     context.configure(
         connection=connection,
         target_metadata=metadata,

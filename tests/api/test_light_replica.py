@@ -12,7 +12,7 @@ from tests.store.databases import fresh
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 HEAVY = (
-    *("polars", "narwhals", "scipy.special", "cryptography", "alembic.command"),
+    *("numpy", "polars", "narwhals", "scipy", "cryptography", "alembic.command"),
     *("rollout.tally.frames", "rollout.tally.evidence_view", "rollout.replay.engine"),
     *("rollout.reports.figures.facts", "rollout.services.engine.evidence_reader"),
 )

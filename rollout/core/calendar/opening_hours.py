@@ -14,18 +14,17 @@ time instead of the last one's: an error of a minute or two.
 Years before 1900 and after 2199 are closed, except for `24/7`. The state `unknown` is closed.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from numpy.typing import NDArray
 from opening_hours import OpeningHours, State
 
 from rollout.core.calendar.instants import from_micros
-from rollout.core.calendar.sites import Site
+from rollout.core.calendar.sites import Site  # noqa: TC001 - examples name it
 from rollout.core.calendar.sun import compute_sun_year, follows_sun, replace_sun_events
 from rollout.core.calendar.timezones import (
     DAY,
@@ -40,6 +39,16 @@ from rollout.core.calendar.timezones import (
     to_instant_micros,
     to_wall_time,
 )
+from rollout.core.late_modules import LateModule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+else:
+    np = LateModule("numpy")
 
 _HORIZON_YEARS: Final = 10  # of the search for a change
 _PUBLIC_HOLIDAY: Final = re.compile(r"\bPH\b")

@@ -9,17 +9,16 @@ happen, because the sun (or for dawn and dusk, twilight) stays or stays away all
 next to midnight or next to the sun's noon: such a day or night is right to two minutes.
 """
 
+from __future__ import annotations
+
 import re
 from datetime import timedelta
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
-import numpy as np
-from numpy.typing import NDArray
 from opening_hours import OpeningHours, State
 
-from rollout.core.calendar.sites import Site
 from rollout.core.calendar.timezones import (
     DAY,
     HOUR,
@@ -31,6 +30,15 @@ from rollout.core.calendar.timezones import (
     list_stretches,
     to_wall_times,
 )
+from rollout.core.late_modules import LateModule
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rollout.core.calendar.sites import Site
+else:
+    np = LateModule("numpy")
 
 SUN_EVENTS: Final = ("dawn", "sunrise", "sunset", "dusk")
 

@@ -6,19 +6,26 @@ constant. Python's `zoneinfo` does not list the changes, so a search by day and 
 them, once for each zone and year.
 """
 
+from __future__ import annotations
+
 from datetime import date, datetime, timedelta
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rollout.core.calendar.instants import EPOCH, MICROSECOND, from_micros, to_micros
-from rollout.core.calendar.sites import Site
+from rollout.core.calendar.sites import Site  # noqa: TC001 - examples name it
+from rollout.core.late_modules import LateModule
 
-Instants = NDArray[np.datetime64]
-Int64Array = NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+else:
+    np = LateModule("numpy")
+
+Instants: TypeAlias = "NDArray[np.datetime64]"
+Int64Array: TypeAlias = "NDArray[np.int64]"
 
 SECOND: Final = 1_000_000
 MINUTE: Final = 60 * SECOND

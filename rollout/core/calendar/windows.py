@@ -1,18 +1,17 @@
 """The window of an instant, checks of a policy's hours, and windows' shares of a year."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import Final
+from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import re
+from datetime import datetime  # noqa: TC003 - examples name it
+from typing import TYPE_CHECKING, Final
 
 from rollout.core.calendar.opening_hours import (
     are_open,
     compute_open_edges,
     find_unreadable_part,
     has_holidays,
+    is_always_open,
     is_open,
     normalize_hours,
     strip_comments,
@@ -26,6 +25,15 @@ from rollout.core.calendar.timezones import (
     to_instant_micros_array,
     to_wall_times,
 )
+from rollout.core.late_modules import LateModule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = LateModule("numpy")
 
 REFERENCE_YEAR: Final = 2024  # a leap year that begins on a Monday
 _NEUTRAL_SITE: Final = Site("any", "UTC", country="US", coordinates=(0.0, 0.0))
@@ -207,6 +215,8 @@ def _find_date_errors(hours: str) -> list[str]:
 
 
 def _find_never_open(hours: str, site: Site, first_year: int) -> list[str]:
+    if is_always_open(hours):
+        return []
     years = range(first_year, first_year + 5)
     if any(
         compute_open_edges(hours, site, compute_year_start(year), compute_year_start(year + 1)).size

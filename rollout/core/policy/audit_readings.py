@@ -5,23 +5,31 @@ least share alone would have sampled. The mean of e-values is one, and a wrong g
 are unsure costs a factor of two at most.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Sequence
 from math import log
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.block_readings import (
     compute_log_e_rows,
     scale_cost_levels,
     scale_cost_threshold,
 )
 from rollout.core.policy.measures import Condition
-from rollout.core.policy.policy import Policy
 from rollout.core.statistics.evidence import compute_weighted_log_e
 from rollout.core.statistics.gate_thresholds import compute_weighted_log_e_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rollout.core.policy.policy import Policy
+else:
+    np = LateModule("numpy")
 
 WEIGHTED_MEASURES: Final = frozenset({"agreement", "recall", "precision", "cost"})
 _WEIGHTED_COUNTS: Final = r"\d+(?:\.\d+)? \d+(?:\+\d+)+"
@@ -31,8 +39,8 @@ AUDITS_PATTERN: Final = re.compile(
 """The counts by weight in a reading, as `ConditionReading.format` writes them."""
 ROUNDING: Final = 1e-12  # a mean of two e-values of 1 is 1 but for the last digits
 
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = "NDArray[np.float64]"
+Ints: TypeAlias = "NDArray[np.int64]"
 
 
 class WeightedCounts(NamedTuple):

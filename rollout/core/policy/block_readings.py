@@ -1,15 +1,12 @@
 """Evaluation of a condition that forgets: e-values from each block's start, mixed into one."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from functools import cache
 from math import ceil, exp, log
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rollout.core.policy.measures import Condition
-from rollout.core.policy.policy import Policy
+from rollout.core.late_modules import LateModule
 from rollout.core.statistics.evidence import count_further_agreements
 from rollout.core.statistics.forgetting import (
     LATER_STARTS_WEIGHT,
@@ -25,6 +22,17 @@ from rollout.core.statistics.gate_thresholds import (
 )
 from rollout.core.statistics.truncated_beta import compute_log_mixture
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rollout.core.policy.measures import Condition
+    from rollout.core.policy.policy import Policy
+else:
+    np = LateModule("numpy")
+
 
 def scale_cost_levels(policy: Policy) -> tuple[float, ...]:
     """Return the policy's cost levels as shares of its largest cost."""
@@ -36,9 +44,9 @@ def scale_cost_threshold(condition: Condition, policy: Policy) -> float:
     return condition.line / policy.largest_cost
 
 
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
-Bools: TypeAlias = NDArray[np.bool_]
+Floats: TypeAlias = "NDArray[np.float64]"
+Ints: TypeAlias = "NDArray[np.int64]"
+Bools: TypeAlias = "NDArray[np.bool_]"
 Blocks: TypeAlias = tuple[tuple[int, ...], ...]
 
 _WITHOUT_TABLES = frozenset({"cost", "parity"})

@@ -1,15 +1,14 @@
 """Evaluation of a condition on gain: both arms, missing outcomes, evidence and bound."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import floor, log, log10
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rollout.core.policy.outcomes import GainCondition
+from rollout.core.late_modules import LateModule
 from rollout.core.statistics.gain import (
     ArmUnits,
     compute_gain_interval,
@@ -18,7 +17,15 @@ from rollout.core.statistics.gain import (
     estimate_gain,
 )
 
-BoolArray = NDArray[np.bool_]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rollout.core.policy.outcomes import GainCondition
+else:
+    np = LateModule("numpy")
+
+BoolArray: TypeAlias = "NDArray[np.bool_]"
 INTERVAL_RISK = 0.05
 LOST_ARMS: Final = ", not the arms that were sampled"
 _AMOUNT: Final = r"[+-][\d,]+(?:\.\d+)?(?:e[+-]?\d+)?"

@@ -5,23 +5,29 @@ of one cell. All cells are one question: the chance that it is ever met although
 their units misses the threshold, or one of them the lower one, is at most the risk.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
-import numpy as np
-from numpy.typing import NDArray
-
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.measures import Condition
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = LateModule("numpy")
 
 WAVE_POOL: Final = "wave"
 MAX_WAVE_SITES: Final = 100  # a proposal lists the counts of each
 WAVE_MEASURES: Final = frozenset({"agreement", "recall", "precision"})
 
-Ints: TypeAlias = NDArray[np.int64]
-Bools: TypeAlias = NDArray[np.bool_]
+Ints: TypeAlias = "NDArray[np.int64]"
+Bools: TypeAlias = "NDArray[np.bool_]"
 
 
 class SiteCounts(NamedTuple):

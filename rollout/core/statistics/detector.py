@@ -12,23 +12,35 @@ classes do the same step by step, as a tick does.
 Source: Shin, Ramdas, Rinaldo, "E-detectors" (2023); Shiryaev 1963; Roberts 1966.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
+from functools import cache
 from math import inf, log
-from typing import Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
+from rollout.core.late_modules import LateModule
 from rollout.core.statistics.evidence import Floats, check_inside_unit, check_levels
 
-BoolArray: TypeAlias = NDArray[np.bool_]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+else:
+    np = LateModule("numpy")
+
+BoolArray: TypeAlias = "NDArray[np.bool_]"
 LogSums: TypeAlias = tuple[float, ...]
 
 FALLS = 8
-_FALL_SIZES = np.arange(1.0, FALLS + 1)
 _ROUNDING = 1e-6  # by far more than a logarithm of a mean may be above the largest sum's
-_INITIAL_LOG_SUMS: LogSums = (-inf,) * len(_FALL_SIZES)
+_INITIAL_LOG_SUMS: LogSums = (-inf,) * FALLS
+
+
+@cache
+def _get_fall_sizes() -> Floats:
+    return np.arange(1.0, FALLS + 1)
 
 
 def compute_agreement_log_factors(
@@ -103,7 +115,7 @@ def compute_action_change_log_factors(
     model_counts, human_counts, all_counts = (
         np.asarray(x, float) for x in (model_only, human_only, compared)
     )
-    margin, stakes = at_most / 100, 0.5**_FALL_SIZES
+    margin, stakes = at_most / 100, 0.5 ** _get_fall_sizes()
     same_log = np.log1p(-stakes * margin)
     gain_log = np.log1p(stakes * (1 - margin)) - same_log
     loss_log = np.log1p(-stakes * (1 + margin)) - same_log
@@ -312,8 +324,9 @@ def _compute_log_ratios(error: float) -> tuple[Floats, Floats]:
 
     `error` is 1 − p_ref.
     """
-    good = -np.log1p(error * (2**_FALL_SIZES - 1))
-    return good, good + _FALL_SIZES * log(2)
+    fall_sizes = _get_fall_sizes()
+    good = -np.log1p(error * (2**fall_sizes - 1))
+    return good, good + fall_sizes * log(2)
 
 
 def _compute_log(records: ArrayLike) -> Floats:

@@ -9,15 +9,13 @@ Sources: Ville 1939; Robbins 1970; Howard, Ramdas, McAuliffe, Sekhon 2021; Waudb
 Ramdas 2024.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from __future__ import annotations
+
+from functools import cache, lru_cache
 from math import log
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-import scipy
-from numpy.typing import ArrayLike, NDArray
-
+from rollout.core.late_modules import LateModule
 from rollout.core.statistics.truncated_beta import (
     compute_deviance,
     compute_factorial_remainder,
@@ -25,13 +23,20 @@ from rollout.core.statistics.truncated_beta import (
     compute_normalizer,
 )
 
-Floats: TypeAlias = NDArray[np.float64]
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-# Bets on a bounded mean: θ_k = 1 − ((k+½)/32)², most of them near 1, where good records pay most.
-BETS: Floats = 1.0 - ((np.arange(32) + 0.5) / 32) ** 2
+    import numpy as np
+    import scipy
+    from numpy.typing import ArrayLike, NDArray
+else:
+    np = LateModule("numpy")
+    scipy = LateModule("scipy")
+
+Floats: TypeAlias = "NDArray[np.float64]"
 
 # Concentrations of the Dirichlet mixture of a change in the action mix.
-_CONCENTRATIONS = np.array([4.0, 40.0, 400.0, 4000.0])
+_CONCENTRATIONS = (4.0, 40.0, 400.0, 4000.0)
 
 # Bounds are searched as log-odds; beyond these the rates round to 0 and 1.
 _MIN_LOG_ODDS, _MAX_LOG_ODDS = -708.0, 36.7
@@ -339,9 +344,10 @@ def compute_action_mix_log_e(counts: Sequence[int], baseline: Sequence[float]) -
     if not abs(sum(baseline) - 1) < 1e-6:
         raise ValueError(f"baseline adds up to {sum(baseline)}; its shares must add up to 1")
     n, q = np.asarray(counts, float), np.asarray(baseline, float)
-    prior = _CONCENTRATIONS[:, None] * q
+    concentrations = np.array(_CONCENTRATIONS)
+    prior = concentrations[:, None] * q
     gammaln = scipy.special.gammaln
-    total_term = gammaln(_CONCENTRATIONS) - gammaln(n.sum() + _CONCENTRATIONS)
+    total_term = gammaln(concentrations) - gammaln(n.sum() + concentrations)
     mixture_terms = np.sum(gammaln(n + prior) - gammaln(prior) - scipy.special.xlogy(n, q), axis=1)
     return float(np.logaddexp.reduce(total_term + mixture_terms) - log(len(_CONCENTRATIONS)))
 
@@ -393,6 +399,15 @@ def compute_parity_gains(*, margin: float) -> Floats:
     return (np.array([0.0, -1.0, 0.5, 0.0]) + margin) / (1 - margin)
 
 
+@cache
+def get_bets() -> Floats:
+    """Return the bets on a bounded mean, θ_k = 1 − ((k+½)/32)².
+
+    Most of them are near 1, where good records pay most.
+    """
+    return 1.0 - ((np.arange(32) + 0.5) / 32) ** 2
+
+
 def compute_log_mean_bets(gains: Floats, counts: Floats) -> Floats:
     """Return the log of the mean over the bets of Π (1 + θ gain)^count.
 
@@ -403,7 +418,7 @@ def compute_log_mean_bets(gains: Floats, counts: Floats) -> Floats:
     Returns:
         float64, shape (…).
     """
-    logs = counts @ np.log1p(np.outer(gains, BETS))
+    logs = counts @ np.log1p(np.outer(gains, get_bets()))
     best = logs.max(axis=-1)
     return np.asarray(best + np.log(np.mean(np.exp(logs - best[..., None]), axis=-1)))
 

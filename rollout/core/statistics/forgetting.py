@@ -10,14 +10,21 @@ past is not forgotten: E_1 stays one of the terms.
 Sources: Ville 1939; Shin, Ramdas and Rinaldo 2023 (e-values added over the starts of a change).
 """
 
+from __future__ import annotations
+
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+from rollout.core.late_modules import LateModule
 
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = LateModule("numpy")
+
+Floats: TypeAlias = "NDArray[np.float64]"
+Ints: TypeAlias = "NDArray[np.int64]"
 
 LATER_STARTS_WEIGHT: Final = 0.2
 """ω: the weight of all starts after the first together."""

@@ -9,23 +9,30 @@ Sources: Ville 1939; Waudby-Smith, Ramdas 2024 (betting on bounded means); Horvi
 (weights); Shin, Ramdas, Rinaldo 2023 (the guard's sums); Fabijan et al. 2019 (arms not as drawn).
 """
 
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from math import log
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-import scipy
-from numpy.typing import NDArray
-
+from rollout.core.late_modules import LateModule
 from rollout.core.statistics.detector import compute_log_path
 from rollout.core.statistics.evidence import Floats, check_inside_unit
 
-IntArray: TypeAlias = NDArray[np.int64]
-BoolArray: TypeAlias = NDArray[np.bool_]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
-_STAKES: Floats = 0.95 * 2.0 ** (-np.arange(16) / 2)
+    import numpy as np
+    import scipy
+    from numpy.typing import NDArray
+else:
+    np = LateModule("numpy")
+    scipy = LateModule("scipy")
+
+IntArray: TypeAlias = "NDArray[np.int64]"
+BoolArray: TypeAlias = "NDArray[np.bool_]"
+
 _MAX_DEVIATIONS = 4.0  # of an arm's size; chance alone exceeds it in a unit of 15,000
 
 
@@ -51,7 +58,7 @@ class ArmUnits:
         """Return the number of units."""
         return len(self.slots)
 
-    def select(self, is_kept: BoolArray | IntArray) -> "ArmUnits":
+    def select(self, is_kept: BoolArray | IntArray) -> ArmUnits:
         """Return some of the units, by mask or by position."""
         return ArmUnits(
             self.slots[is_kept],
@@ -142,12 +149,17 @@ def _compute_mixture_path(units: ArmUnits, at_least: float) -> Floats:
     largest_loss = np.maximum(units.means / units.shares, (1 - units.means) / (1 - units.shares))
     ratios = (differences - at_least) / (largest_loss + at_least)
     logs = np.stack(list(_cumulate_bets(ratios, units.last_positions)))
-    return np.asarray(np.logaddexp.reduce(logs, axis=0) - log(len(_STAKES)), dtype=np.float64)
+    return np.asarray(np.logaddexp.reduce(logs, axis=0) - log(len(_get_stakes())), dtype=np.float64)
+
+
+@cache
+def _get_stakes() -> Floats:
+    return 0.95 * 2.0 ** (-np.arange(16) / 2)
 
 
 def _cumulate_bets(ratios: Floats, last_positions: IntArray) -> Iterator[Floats]:
     """Yield for each stake the sum of the logs after each slot."""
-    for stake in _STAKES:
+    for stake in _get_stakes():
         yield np.cumsum(np.log1p(stake * ratios))[last_positions]
 
 

@@ -5,13 +5,13 @@ E rises with every success, so "E(s, f) ≥ 1/risk" equals "s ≥ least(f)" with
 parity have no such table: here are their e-values over a whole history at once.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from functools import lru_cache
 from math import log
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from rollout.core.late_modules import LateModule
 from rollout.core.statistics.evidence import (
     Floats,
     check_inside_unit,
@@ -20,6 +20,14 @@ from rollout.core.statistics.evidence import (
     compute_parity_gains,
 )
 from rollout.core.statistics.truncated_beta import compute_log_mixture
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = LateModule("numpy")
 
 # Failures in a table; beyond them the e-value is computed. At 95 % this is half a million records
 # in one cell.

@@ -7,20 +7,29 @@ the times contain both what is not known about the shares and the luck of the re
 same counts give the same times: the generator starts from a fixed seed.
 """
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
 from functools import cache
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-import numpy as np
-import scipy
-from numpy.typing import NDArray
-
-from rollout.core.statistics.evidence import Floats
+from rollout.core.late_modules import LateModule
 from rollout.core.statistics.forgetting import compute_log_weights, sum_from_starts
 
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    import scipy
+    from numpy.typing import NDArray
+
+    from rollout.core.statistics.evidence import Floats
+else:
+    np = LateModule("numpy")
+    scipy = LateModule("scipy")
+
+IntArray: TypeAlias = "NDArray[np.int64]"
+BoolArray: TypeAlias = "NDArray[np.bool_]"
 
 RUNS: Final = 400
 HORIZON: Final = 100_000

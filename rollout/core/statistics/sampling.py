@@ -5,16 +5,24 @@ case alone and not on when, where or in which order cases are handled; different
 independent of each other.
 """
 
+from __future__ import annotations
+
 import hashlib
 import hmac
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from rollout.core.late_modules import LateModule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = LateModule("numpy")
 
 _SEPARATOR = "\x1f"
 _KEYS_AT_ONCE = 65_536  # whose digests are held together

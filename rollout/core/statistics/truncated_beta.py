@@ -12,13 +12,21 @@ continued fraction of the tail is Didonato and Morris, ACM TOMS 18 (1992) 360.
 a service that evaluates no gate. `from scipy.special import …` would load it at once.
 """
 
-from typing import TypeAlias
+from __future__ import annotations
 
-import numpy as np
-import scipy
-from numpy.typing import ArrayLike, NDArray
+from typing import TYPE_CHECKING, TypeAlias
 
-Floats: TypeAlias = NDArray[np.float64]
+from rollout.core.late_modules import LateModule
+
+if TYPE_CHECKING:
+    import numpy as np
+    import scipy
+    from numpy.typing import ArrayLike, NDArray
+else:
+    np = LateModule("numpy")
+    scipy = LateModule("scipy")
+
+Floats: TypeAlias = "NDArray[np.float64]"
 
 # From here on a Stirling series of five terms is exact in double precision.
 _SERIES_FROM = 16.0

@@ -1,14 +1,12 @@
 """Confusion matrices of labels and actions: humans in rows, the model in columns."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.label_sets import SEPARATOR
-from rollout.core.policy.levers import Lever
 from rollout.reports.statistics.intervals import (
     Share,
     compute_missing_bounds,
@@ -17,7 +15,15 @@ from rollout.reports.statistics.intervals import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
+
+    from rollout.core.policy.levers import Lever
+else:
+    np = LateModule("numpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class LabelFigures:
 
 
 def build_matrix(
-    pairs: "pl.DataFrame", human: str, model: str, order: tuple[str, ...]
+    pairs: pl.DataFrame, human: str, model: str, order: tuple[str, ...]
 ) -> ConfusionMatrix:
     """Return the matrix of two columns: labels in `order`, then the others sorted.
 
@@ -68,7 +74,7 @@ def build_matrix(
     return build_matrix_from_counts(pairs.group_by(human, model).len(), order)
 
 
-def build_matrix_from_counts(counts: "pl.DataFrame", order: tuple[str, ...]) -> ConfusionMatrix:
+def build_matrix_from_counts(counts: pl.DataFrame, order: tuple[str, ...]) -> ConfusionMatrix:
     """Return the matrix of counted pairs; labels as in `build_matrix`.
 
     Args:
@@ -92,7 +98,7 @@ def build_matrix_from_counts(counts: "pl.DataFrame", order: tuple[str, ...]) -> 
     return ConfusionMatrix(labels, tuple(tuple(int(n) for n in row) for row in table))
 
 
-def build_action_matrix(pairs: "pl.DataFrame", lever: Lever) -> ConfusionMatrix:
+def build_action_matrix(pairs: pl.DataFrame, lever: Lever) -> ConfusionMatrix:
     """Return the matrix of actions with the cost of each pair."""
     return add_costs(build_matrix(pairs, "human_action", "model_action", lever.actions), lever)
 
@@ -116,7 +122,7 @@ def add_costs(matrix: ConfusionMatrix, lever: Lever) -> ConfusionMatrix:
 
 
 def compute_label_figures(
-    pairs: "pl.DataFrame", matrix: ConfusionMatrix, unreviewed: dict[str, int]
+    pairs: pl.DataFrame, matrix: ConfusionMatrix, unreviewed: dict[str, int]
 ) -> tuple[LabelFigures, ...]:
     """Return the figures of every label, the most frequent human label first.
 
@@ -152,7 +158,7 @@ def compute_label_figures_from_counts(
 
 
 def compute_set_label_figures(
-    pairs: "pl.DataFrame", order: tuple[str, ...], unreviewed: dict[str, int]
+    pairs: pl.DataFrame, order: tuple[str, ...], unreviewed: dict[str, int]
 ) -> tuple[LabelFigures, ...]:
     """Return the figures of every label of sets, the most frequent human label first.
 
@@ -174,7 +180,7 @@ def compute_set_label_figures(
 
 
 def compute_set_label_figures_from_counts(
-    counts: "pl.DataFrame", order: tuple[str, ...], unreviewed: dict[str, int]
+    counts: pl.DataFrame, order: tuple[str, ...], unreviewed: dict[str, int]
 ) -> tuple[LabelFigures, ...]:
     """Return the figures of every label of independent pairs of sets.
 
@@ -201,9 +207,7 @@ def _split_unreviewed(label: str, unreviewed: dict[str, int]) -> dict[str, int]:
     return {label: missing_as, "": unreviewed.get("", 0) - missing_as}
 
 
-def _compute_set_label(
-    sides: "pl.DataFrame", label: str, unreviewed: dict[str, int]
-) -> LabelFigures:
+def _compute_set_label(sides: pl.DataFrame, label: str, unreviewed: dict[str, int]) -> LabelFigures:
     import polars as pl
 
     has_human, has_model = (pl.col(side).list.contains(label) for side in ("human", "model"))
@@ -218,7 +222,7 @@ def _sort_by_frequency(rows: Iterable[LabelFigures]) -> tuple[LabelFigures, ...]
     return tuple(sorted(rows, key=lambda row: (-row.human, -row.model, row.label)))
 
 
-def _compute_shares(pairs: "pl.DataFrame", side: str) -> dict[str, Share]:
+def _compute_shares(pairs: pl.DataFrame, side: str) -> dict[str, Share]:
     """Return the share that agrees, by label of one side."""
     parts = pairs.select(side, "unit", "agrees").partition_by(side, as_dict=True)
     return {str(label): compute_unit_share(part) for (label,), part in parts.items()}

@@ -1,22 +1,18 @@
 """Simulated further units after which a gate opens for one version in one cell."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, exp, inf, log
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.block_readings import scale_cost_levels, scale_cost_threshold
-from rollout.core.policy.cell_evidence import EvidenceCounts
-from rollout.core.policy.gates import ConditionReading
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
-from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.wave_conditions import WaveCondition
-from rollout.core.statistics.evidence import Floats
 from rollout.core.statistics.forgetting import compute_log_weights, sum_from_starts
 from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
@@ -30,6 +26,19 @@ from rollout.core.statistics.opening_simulation import (
     find_likely_start,
     simulate_openings,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from rollout.core.policy.cell_evidence import EvidenceCounts
+    from rollout.core.policy.gates import ConditionReading
+    from rollout.core.policy.measures import Condition
+    from rollout.core.policy.policy import Gate, Policy
+    from rollout.core.statistics.evidence import Floats
+else:
+    np = LateModule("numpy")
 
 
 @dataclass(frozen=True, slots=True)

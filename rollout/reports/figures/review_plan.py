@@ -5,27 +5,23 @@ fewest decisions. Only evidence is forecast; stops, suspensions, freezes, waves 
 hold a gate that the evidence opens.
 """
 
-from collections.abc import Iterator, Mapping
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from math import ceil, inf, isfinite
 from typing import TYPE_CHECKING, Final, Literal
 
-import numpy as np
-
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.confidence_floors import describe_floor_cases, format_floor, list_floors
 from rollout.core.policy.gates import ConditionReading, GateReading, read_gate
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.planted_conditions import PlantedCondition
-from rollout.core.policy.policy import EvidenceRules, Policy
 from rollout.core.scope.floor_steps import (
     WideningStep,
     find_acting_index,
     list_widening_steps,
 )
 from rollout.core.scope.projection import apply_events
-from rollout.core.scope.scope import Scope
 from rollout.core.statistics.evidence import Floats, count_further_agreements
 from rollout.core.statistics.opening_simulation import find_cheapest_effort
 from rollout.reports.figures.opening_times import (
@@ -37,10 +33,19 @@ from rollout.reports.figures.opening_times import (
 from rollout.tally.slots import find_slot_before
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy as np
+
+    from rollout.core.calendar.sites import Cell
+    from rollout.core.policy.cell_evidence import EvidenceCounts
+    from rollout.core.policy.policy import EvidenceRules, Policy
+    from rollout.core.scope.scope import Scope
     from rollout.reports.inputs.gate_progress import StatePeriod
     from rollout.reports.inputs.inputs import CellVersion, ReportInputs
     from rollout.tally.evidence_view import EvidenceView
-
+else:
+    np = LateModule("numpy")
 
 HOPELESS_CHANCE: Final = 0.05
 """A cell that ever opens with a smaller chance is called hopeless."""
@@ -161,8 +166,8 @@ class _Candidate:
 
 
 def compute_review_plan(
-    inputs: "ReportInputs",
-    state_periods: "Mapping[CellVersion, tuple[StatePeriod, ...]]",
+    inputs: ReportInputs,
+    state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
     decisions: int = DEFAULT_DECISIONS,
 ) -> ReviewPlan:
     """Return what each cell needs for its next stage, in the cheapest order.
@@ -210,7 +215,7 @@ def _plan_decisions(candidates: list[_Candidate], decisions: int) -> Iterator[Ce
         yield replace(row, planned=planned, opening_chance=chance)
 
 
-def _can_widen(key: "CellVersion", scope: Scope, policy: Policy) -> bool:
+def _can_widen(key: CellVersion, scope: Scope, policy: Policy) -> bool:
     from rollout.reports.figures.next_step import find_successor
 
     cell, version = key
@@ -220,7 +225,7 @@ def _can_widen(key: "CellVersion", scope: Scope, policy: Policy) -> bool:
 
 
 def _list_candidates(
-    key: "CellVersion", period: "StatePeriod", scope: Scope, inputs: "ReportInputs"
+    key: CellVersion, period: StatePeriod, scope: Scope, inputs: ReportInputs
 ) -> Iterator[_Candidate]:
     """Yield what a version may open next in its cell: a stage at each confidence floor."""
     from rollout.reports.figures.next_step import describe_pause
@@ -235,7 +240,7 @@ def _list_candidates(
 
 
 def _list_steps(
-    cell: Cell, period: "StatePeriod", scope: Scope, inputs: "ReportInputs"
+    cell: Cell, period: StatePeriod, scope: Scope, inputs: ReportInputs
 ) -> list[WideningStep]:
     """Return what may open next; a challenger has to meet the holder's floor."""
     from rollout.reports.inputs.evidence_paths import find_open_stage_level
@@ -249,10 +254,10 @@ def _list_steps(
 
 
 def _build_candidate(
-    view: "EvidenceView",
-    period: "StatePeriod",
+    view: EvidenceView,
+    period: StatePeriod,
     step: WideningStep,
-    inputs: "ReportInputs",
+    inputs: ReportInputs,
     pause: str,
 ) -> _Candidate:
     from rollout.reports.figures.evidence_facts import compute_daily_rate

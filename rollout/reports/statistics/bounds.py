@@ -9,7 +9,7 @@ from rollout.core.policy.block_readings import scale_cost_levels
 from rollout.core.policy.gates import ConditionReading
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
-from rollout.core.statistics.evidence import BETS, compute_lower_bounds
+from rollout.core.statistics.evidence import compute_lower_bounds, get_bets
 from rollout.core.statistics.forgetting import mix_log_e, sum_from_starts
 from rollout.core.statistics.truncated_beta import compute_log_mixture
 
@@ -134,6 +134,6 @@ def compute_cost_bounds(counts: Ints, levels: Sequence[float], *, alpha: float) 
 def _compute_log_e(counts: Ints, levels: Floats, threshold: Floats) -> Floats:
     """Return the log e-value of each row of counts at its own threshold."""
     gains = (threshold[:, None] - levels) / (1 - threshold[:, None])
-    logs = np.einsum("nl,nlk->nk", counts, np.log1p(gains[:, :, None] * BETS))
+    logs = np.einsum("nl,nlk->nk", counts, np.log1p(gains[:, :, None] * get_bets()))
     largest = logs.max(axis=1)
     return np.asarray(largest + np.log(np.mean(np.exp(logs - largest[:, None]), axis=1)))

@@ -4,16 +4,24 @@ The table is K × K, humans in rows and the model in columns; for several review
 `ratings`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+from rollout.core.late_modules import LateModule
 
-from rollout.reports.statistics.effective_number import EffectiveNumber
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+    from rollout.reports.statistics.effective_number import EffectiveNumber
+else:
+    np = LateModule("numpy")
+
+Floats: TypeAlias = "NDArray[np.float64]"
 Coefficient = Callable[[Floats], Floats]
 
 POSTERIOR_DRAWS = 2000

@@ -10,13 +10,22 @@ factor; Kish, Survey Sampling (1965), for the cap. The fading of the cap is meas
 benchmarks/README.md.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-import scipy
-from numpy.typing import NDArray
+from rollout.core.late_modules import LateModule
 
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    import scipy
+    from numpy.typing import NDArray
+else:
+    np = LateModule("numpy")
+    scipy = LateModule("scipy")
+
+Floats: TypeAlias = "NDArray[np.float64]"
 
 NORMAL_QUANTILE = 1.959963984540054  # of a two-sided 95 % interval
 UPPER_QUANTILE = 0.975

@@ -4,14 +4,13 @@ benchmarks/README.md says how often each interval covers. Where too few units le
 open, there is no interval and the method says why. A figure without records is None, never 0.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-import scipy
-from numpy.typing import ArrayLike, NDArray
-
+from rollout.core.late_modules import LateModule
 from rollout.reports.statistics.effective_number import (
     NORMAL_QUANTILE,
     EffectiveNumber,
@@ -20,10 +19,15 @@ from rollout.reports.statistics.effective_number import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    import scipy
+    from numpy.typing import ArrayLike, NDArray
+else:
+    np = LateModule("numpy")
+    scipy = LateModule("scipy")
 
-
-Floats = NDArray[np.float64]
+Floats: TypeAlias = "NDArray[np.float64]"
 
 CONFIDENCE_LEVEL = 0.95
 
@@ -200,7 +204,7 @@ def compute_mean_interval(
     return largest * low, largest * high
 
 
-def compute_unit_share(rows: "pl.DataFrame", success: "str | pl.Expr" = "agrees") -> Share:
+def compute_unit_share(rows: pl.DataFrame, success: str | pl.Expr = "agrees") -> Share:
     """Return the share of rows with `success`, with an interval over column unit."""
     successes = rows[success] if isinstance(success, str) else rows.select(success).to_series()
     codes = encode_units(rows["unit"])
@@ -213,7 +217,7 @@ def compute_unit_share(rows: "pl.DataFrame", success: "str | pl.Expr" = "agrees"
     return compute_clustered_share(counts[sizes > 0], sizes[sizes > 0])
 
 
-def encode_units(units: "pl.Series") -> NDArray[np.int64]:
+def encode_units(units: pl.Series) -> NDArray[np.int64]:
     """Return units as numbers in their order; integers are their own, null is 0."""
     codes = units if units.dtype.is_integer() else units.rank("dense")
     return (codes.fill_null(0) if codes.null_count() else codes).to_numpy().astype(np.int64)
@@ -334,7 +338,7 @@ def _compute_adjusted_change(
 
 
 def compute_case_difference_number(
-    units: "pl.Series", differences: NDArray[np.int64]
+    units: pl.Series, differences: NDArray[np.int64]
 ) -> EffectiveNumber:
     """Return how many independent cases a mean difference of cases is worth.
 

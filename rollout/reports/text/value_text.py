@@ -1,7 +1,7 @@
 """Numbers, bounds and readings in words."""
 
 from math import ceil, floor
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rollout.core.policy.audit_readings import (
     compute_weighted_mean,
@@ -10,7 +10,6 @@ from rollout.core.policy.audit_readings import (
 )
 from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.policy import Policy
-from rollout.reports.statistics.number_agreement import NumberEstimate
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     NO_DATA,
@@ -21,6 +20,9 @@ from rollout.reports.text.formatting import (
     format_quantity,
     format_signed,
 )
+
+if TYPE_CHECKING:
+    from rollout.reports.statistics.number_agreement import NumberEstimate
 
 SIGNIFICANT = 3
 
@@ -40,7 +42,7 @@ def format_number_value(value: float | None, unit: str, *, signed: bool = True) 
     return f"{_format_digits(value, signed=signed)}{NO_BREAK_SPACE}{unit}".rstrip()
 
 
-def format_number_interval(estimate: NumberEstimate, *, signed: bool = True) -> str:
+def format_number_interval(estimate: "NumberEstimate", *, signed: bool = True) -> str:
     """Format the ends of an interval, or the reason why there is none."""
     if estimate.low is None or estimate.high is None:
         return estimate.method

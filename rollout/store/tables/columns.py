@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Text, TextClause
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -24,6 +24,9 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+_CONDITION = "condition"
+"""The key of a partial index's condition in its `info`."""
 
 SerialType = BigInteger().with_variant(Integer(), "sqlite")
 """A rising number from the database: SQLite's row number or PostgreSQL's identity."""
@@ -133,3 +136,20 @@ def required_column(name: str, kind: Any = Text, **options: Any) -> Column[Any]:
 def optional_column(name: str, kind: Any = Text, **options: Any) -> Column[Any]:
     """Return a column that may be null."""
     return Column(name, kind, nullable=True, **options)
+
+
+def build_partial_index(name: str | None, *columns: str, where: TextClause) -> Index:
+    """Return an index of those rows that meet a condition.
+
+    The condition for PostgreSQL is added by `complete_partial_indexes`: SQLAlchemy loads the whole
+    dialect for it, which no command on SQLite needs.
+    """
+    return Index(name, *columns, sqlite_where=where, info={_CONDITION: where})
+
+
+def complete_partial_indexes() -> None:
+    """Add the conditions for PostgreSQL, before indexes are created or compared with `metadata`."""
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            if _CONDITION in index.info:
+                index.dialect_kwargs["postgresql_where"] = index.info[_CONDITION]

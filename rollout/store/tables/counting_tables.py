@@ -8,6 +8,7 @@ from sqlalchemy import UniqueConstraint as Unique
 from rollout.store.tables.columns import (
     InstantType,
     JsonType,
+    build_partial_index,
     id_column,
     key_column,
     metadata,
@@ -97,11 +98,10 @@ counted_units = Table(  # with several levers a unit has one more class for all 
     optional_column("value_seal", LargeBinary),  # hashed with both, for digests
     optional_column("band", Integer),  # floors above the lowest that its confidence reaches
     Index(None, "rollout", "slot"),
-    Index(  # for pages of a version's newest pairs
+    build_partial_index(  # for pages of a version's newest pairs
         "ix_counted_units_newest",
         *("rollout", "version", "occurred", "unit", "series_id"),
-        sqlite_where=OF_GATE,
-        postgresql_where=OF_GATE,
+        where=OF_GATE,
     ),
     sqlite_with_rowid=False,
 )

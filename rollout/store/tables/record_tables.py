@@ -6,6 +6,7 @@ from sqlalchemy import UniqueConstraint as Unique
 from rollout.store.tables.columns import (
     InstantType,
     JsonType,
+    build_partial_index,
     build_record_hash_columns,
     id_column,
     key_column,
@@ -66,7 +67,7 @@ cases = Table(
     optional_column("planted", Boolean),  # null: the case occurred by itself
     Index(None, "rollout", "site", "occurred_at"),
     Index(None, "rollout", "received_at"),  # finds what a purge deletes
-    Index(None, "rollout", "episode", sqlite_where=HAS_EPISODE, postgresql_where=HAS_EPISODE),
+    build_partial_index(None, "rollout", "episode", where=HAS_EPISODE),
     sqlite_with_rowid=False,
 )
 

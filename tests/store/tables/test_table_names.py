@@ -1,6 +1,10 @@
 """A snapshot of table and column names: a rename needs a migration."""
 
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateIndex
+
 from rollout.store.tables.append_only import APPEND_ONLY
+from rollout.store.tables.columns import complete_partial_indexes
 from rollout.store.tables.tables import metadata
 
 
@@ -22,3 +26,17 @@ def test_indexes_and_constraints_keep_their_names(snapshot):
 
 def test_append_only_tables_are_tables():
     assert APPEND_ONLY.keys() <= metadata.tables.keys()
+
+
+def test_partial_indexes_have_their_condition_on_both_engines():
+    complete_partial_indexes()
+    for dialect in (postgresql.dialect(), sqlite.dialect()):
+        found = {
+            index.name: str(CreateIndex(index).compile(dialect=dialect)).partition(" WHERE ")[2]
+            for table in metadata.tables.values()
+            for index in table.indexes
+        }
+        assert {name: condition for name, condition in found.items() if condition} == {
+            "ix_cases_rollout_episode": "episode is not null",
+            "ix_counted_units_newest": "track = 'gate'",
+        }

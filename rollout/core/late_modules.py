@@ -1,0 +1,38 @@
+"""Modules of arrays that are imported when something first computes with them.
+
+NumPy and SciPy take as long to import as all rules of a policy. Most commands, and a replica that
+answers for sites without windows, compute nothing with them: they read the same rules, whose
+modules name both.
+"""
+
+from importlib import import_module
+from typing import Any
+
+
+class LateModule:
+    """Stands for a module until one of its names is asked for.
+
+    A name is looked up once; after that it is an attribute like others, so that loops over cells
+    pay nothing for it. Type checkers see the module itself:
+
+        if TYPE_CHECKING:
+            import numpy as np
+        else:
+            np = LateModule("numpy")
+
+    A module that has it may use it in functions only, and its annotations stay unread
+    (`from __future__ import annotations`).
+
+    >>> fractions = LateModule("fractions")
+    >>> str(fractions.Fraction(2, 4)), "Fraction" in vars(fractions)
+    ('1/2', True)
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        """Import the module, and keep what it has under this name."""
+        value = getattr(import_module(self._name), name)
+        setattr(self, name, value)
+        return value
