@@ -9,7 +9,7 @@ differs, people decide: its cells are stopped, and all processes read the counte
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from random import Random, SystemRandom
+from secrets import SystemRandom
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
@@ -50,10 +50,10 @@ class _Part:
 
 
 class HeldEvidenceCheck:
-    """The turn of one process's checks; `random` chooses where it begins."""
+    """The turn of one process's checks, which begins at a random place."""
 
-    def __init__(self, random: Random | None = None) -> None:
-        self._random = SystemRandom() if random is None else random
+    def __init__(self) -> None:
+        self._random = SystemRandom()
         self._after: SlotPosition | None = None
         self._known_hash: bytes | None = None  # of the stored snapshot that was compared last
         self._found: tuple[SlotPosition | None, bytes | None] = (None, None)
