@@ -34,7 +34,7 @@ from rollout.services.reports.schedule import ON_INCIDENT, ReportScheduler
 from rollout.store.database.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
-    from rollout.services.engine.ticks import TickScheduler
+    from rollout.services.engine.tick_passes import TickScheduler
 
 
 class DaemonThreadExecutor(BaseExecutor):  # type: ignore[misc]
@@ -246,7 +246,7 @@ class JobScheduler:
     @cached_property
     def _tick_runner(self) -> "TickScheduler":
         """The process's tickers; the first tick loads what they count with."""
-        from rollout.services.engine.ticks import TickScheduler  # noqa: PLC0415 - see above
+        from rollout.services.engine.tick_passes import TickScheduler  # noqa: PLC0415 - see above
 
         gc.freeze()  # as at the start: what was imported is not scanned for garbage
         return TickScheduler(self._service.database, self._owner)

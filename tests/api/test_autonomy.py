@@ -23,7 +23,7 @@ from rollout.services.engine.latch_files import NO_FOLDER
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
 from rollout.services.engine.state_cache import MAX_STALENESS
-from rollout.services.engine.ticks import TickScheduler
+from rollout.services.engine.tick_passes import TickScheduler
 from rollout.services.process.replica_safety import ReplicaSafety
 from rollout.store.database.append_failures import APPEND, TICK
 from rollout.store.database.errors import DatabaseUnavailableError, StoreError

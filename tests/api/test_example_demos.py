@@ -9,7 +9,7 @@ from api.live_demo.accounts import MODEL_CLIENT, get_decision_system
 from api.live_demo.history_cache import prepare_history
 from api.live_demo.player import DemoPlayer
 from api.live_demo.stage import build_case_records, open_stage
-from rollout.services.engine.ticks import TickScheduler
+from rollout.services.engine.tick_passes import TickScheduler
 from rollout.services.examples.catalog import MAIL_ROOM, list_examples
 from rollout.services.examples.recorded_cases import load_cases
 from tests.api.conftest import Asking

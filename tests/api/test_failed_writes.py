@@ -11,7 +11,7 @@ from rollout.services.access import users
 from rollout.services.engine.autonomy import APPEND_FAILED
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.retention import purge_old_records
-from rollout.services.engine.ticks import TickScheduler
+from rollout.services.engine.tick_passes import TickScheduler
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.erasure.name_erasure import erase_name
 from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases

@@ -47,7 +47,7 @@ from api.live_demo.player import (
 from api.live_demo.stage import build_case_records, open_stage
 from rollout import faults
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import TickScheduler
+from rollout.services.engine.tick_passes import TickScheduler
 from rollout.services.examples.catalog import MAIL_ROOM, find_example
 from rollout.services.examples.recorded_cases import load_cases
 from rollout.store.records.external_keys import ExternalKeys

@@ -27,7 +27,7 @@ from rollout.services.access.sign_in import SignIn
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import Service, build_service
-from rollout.services.engine.ticks import TickScheduler
+from rollout.services.engine.tick_passes import TickScheduler
 from rollout.services.notifications import settings as notifications
 from rollout.services.proposals import proposals
 from rollout.services.reports.archive import request_report

@@ -27,7 +27,7 @@ from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine import state_cache
 from rollout.services.engine.service import build_service
-from rollout.services.engine.ticks import TickScheduler
+from rollout.services.engine.tick_passes import TickScheduler
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database

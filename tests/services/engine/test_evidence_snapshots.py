@@ -13,7 +13,8 @@ from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_reader import EvidenceReader
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.ticks import Ticker, TickScheduler
+from rollout.services.engine.tick_passes import TickScheduler
+from rollout.services.engine.ticks import Ticker
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.erasure.name_erasure import erase_name
 from rollout.store.database.errors import DatabaseBusyError

@@ -18,7 +18,8 @@ from rollout.services.engine.evidence_snapshots import restore_evidence
 from rollout.services.engine.held_evidence_check import CHECK_INTERVAL, stop_changed_cells
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.retention import purge_old_records
-from rollout.services.engine.ticks import Ticker, TickScheduler
+from rollout.services.engine.tick_passes import TickScheduler
+from rollout.services.engine.ticks import Ticker
 from rollout.services.erasure.case_erasure import erase_case
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.erasure.name_erasure import erase_name

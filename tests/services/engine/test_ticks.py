@@ -32,7 +32,8 @@ from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.due_counting import OTHER_TRACKS, PageSize
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.engine.ticks import OPEN_ATTEMPTS, Ticker, TickScheduler
+from rollout.services.engine.tick_passes import TickScheduler
+from rollout.services.engine.ticks import OPEN_ATTEMPTS, Ticker
 from rollout.services.records.record_import import import_records
 from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CountQueue
