@@ -10,10 +10,9 @@ Driver errors become SQLAlchemy's errors.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
-from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
@@ -32,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from rollout.store.database.copied_rows import format_copied_rows
+from rollout.store.database.postgresql_text import encode_array, format_copied_rows
 from rollout.store.database.session import Transaction
 
 if TYPE_CHECKING:
@@ -405,7 +404,7 @@ def _wrap_error(transaction: Transaction, text: str, error: Any) -> BaseExceptio
 def select_texts(engine: str, parameter: str) -> Select[Any]:
     """Return a query whose rows are a parameter's values.
 
-    The parameter is made by `encode_values`, or on PostgreSQL by `encode_array`.
+    The parameter is made by `encode_values`, or by `encode_driver_values`.
     """
     return _select_rows(engine, bindparam(parameter), Text)
 
@@ -428,57 +427,9 @@ def encode_values(engine: str, values: Collection[Any]) -> Any:
     return json.dumps(list(values)) if engine == "sqlite" else list(values)
 
 
-def encode_array(values: Collection[Any]) -> Any:
-    r"""Return an array parameter for PostgreSQL as text, faster than its driver.
-
-    Values of mixed or unsupported types are returned as a list for the driver.
-
-    >>> encode_array([1, None, 2])
-    '{1,null,2}'
-    >>> print(encode_array(["a", 'b "c"']))
-    {"a","b \"c\""}
-    >>> encode_array([1, "a"])
-    [1, 'a']
-    """
-    items = list(values)
-    types = set(map(type, items))
-    writers = {_FORMATTERS.get(item_type) for item_type in types - {NoneType}}
-    formatter = writers.pop() if len(writers) == 1 else None
-    if formatter is None:
-        return items
-    if NoneType in types:
-        texts: Iterable[str] = ("null" if item is None else formatter([item]) for item in items)
-    elif float not in types and items[0] is items[-1] and items.count(items[0]) == len(items):
-        texts = [formatter(items[:1])] * len(
-            items
-        )  # not for floats: 0.0 == -0.0, but their texts differ
-    else:
-        texts = [formatter(items)]
-    return f"{{{','.join(texts)}}}"
-
-
-def _format_numbers(numbers: list[Any]) -> str:
-    return repr(numbers)[1:-1]
-
-
-def _format_texts(texts: list[str]) -> str:
-    joined = "".join(texts)
-    if '"' in joined or "\\" in joined:
-        texts = [text_value.replace("\\", "\\\\").replace('"', '\\"') for text_value in texts]
-    return '"' + '","'.join(texts) + '"'
-
-
-def _format_bytes(values: list[bytes]) -> str:
-    return '"\\\\x' + '","\\\\x'.join([value.hex() for value in values]) + '"'
-
-
-_FORMATTERS: Final[Mapping[type, Callable[[list[Any]], str]]] = {
-    int: _format_numbers,
-    float: _format_numbers,
-    bool: _format_numbers,
-    str: _format_texts,
-    bytes: _format_bytes,
-}
+def encode_driver_values(engine: str, values: Collection[Any]) -> Any:
+    """Return values as one parameter of a statement that `fetch_rows` passes to the driver."""
+    return encode_values(engine, values) if engine == "sqlite" else encode_array(values)
 
 
 def _select_rows(

@@ -8,8 +8,7 @@ from sqlalchemy import ColumnElement, Select, Table, bindparam, select
 
 from rollout.store.database.bulk import (
     RowValues,
-    encode_array,
-    encode_values,
+    encode_driver_values,
     fetch_rows,
     select_integers,
 )
@@ -32,7 +31,7 @@ def fetch_case_rows(
     if not case_ids:
         return []
     engine = transaction.engine
-    encoded = encode_values(engine, case_ids) if engine == "sqlite" else encode_array(case_ids)
+    encoded = encode_driver_values(engine, case_ids)
     query = _build_query(engine, table, columns)
     return fetch_rows(transaction, query, {"rollout": rollout.number, "case_ids": encoded})
 

@@ -10,8 +10,7 @@ from sqlalchemy import Select, select, update
 
 from rollout.core.access.accounts import AccountNames, is_account_id, is_account_name
 from rollout.store.database.bulk import (
-    encode_array,
-    encode_values,
+    encode_driver_values,
     fetch_rows,
     insert_once,
     select_texts,
@@ -43,7 +42,7 @@ class Accounts:
     def find_ids(self, names: Collection[str]) -> Mapping[str, str]:
         """Return the ids of the names that have one."""
         engine = self._transaction.engine
-        encoded = encode_values(engine, names) if engine == "sqlite" else encode_array(names)
+        encoded = encode_driver_values(engine, names)
         return dict(fetch_rows(self._transaction, _build_ids_query(engine), {"names": encoded}))
 
     def add_id(self, name: str) -> str:

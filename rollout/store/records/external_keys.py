@@ -27,8 +27,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from rollout.store.database.bulk import (
     build_insert,
-    encode_array,
-    encode_values,
+    encode_driver_values,
     fetch_rows,
     select_integers,
     select_numbers,
@@ -231,7 +230,7 @@ class ExternalKeys:
     def find_keys(self, ids: Collection[int]) -> dict[int, str]:
         """Return the keys of numbers."""
         engine = self._transaction.engine
-        encoded = encode_values(engine, ids) if engine == "sqlite" else encode_array(ids)
+        encoded = encode_driver_values(engine, ids)
         parameters = {"rollout": self._rollout.number, "kind": self._kind, "ids": encoded}
         return dict(fetch_rows(self._transaction, _build_keys_query(engine), parameters))
 
@@ -242,7 +241,7 @@ class ExternalKeys:
 
     def _build_parameters(self, keys: Collection[str]) -> dict[str, Any]:
         engine = self._transaction.engine
-        encoded = encode_values(engine, keys) if engine == "sqlite" else encode_array(keys)
+        encoded = encode_driver_values(engine, keys)
         return {"rollout": self._rollout.number, "kind": self._kind, "keys": encoded}
 
 

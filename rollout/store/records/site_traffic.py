@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from rollout.core.calendar.instants import count_micros, to_micros
-from rollout.store.database.bulk import encode_array, encode_values, select_texts
+from rollout.store.database.bulk import encode_driver_values, select_texts
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.records.case_pages import has_later_revision
@@ -64,7 +64,7 @@ class SiteSignStore:
             )
         ]
         engine = self._transaction.engine
-        texts = encode_values(engine, sites) if engine == "sqlite" else encode_array(sites)
+        texts = encode_driver_values(engine, sites)
         rows = self._transaction.execute(select(listed_sites.c.value, *ends), {"sites": texts})
         return {row.value: (row.first, row.last) for row in rows if row.first is not None}
 

@@ -26,9 +26,9 @@ from rollout.formats.records.parse import ItemReader
 from rollout.store.database.bulk import (
     IGNORE_CONFLICTS,
     ROWS_PER_STATEMENT,
-    encode_array,
     insert_columns,
 )
+from rollout.store.database.postgresql_text import encode_array
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.record_rows import RECORD_SCHEMAS, SCHEMA_BY_TYPE
 from rollout.store.records.records import RecordStatus, RecordStore
