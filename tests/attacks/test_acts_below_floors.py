@@ -21,7 +21,7 @@ from tests.api.field_box import (
     steady,
 )
 from tests.attacks.test_acts_that_nobody_asked_for import incidents
-from tests.client.test_boxes import MovableClocks
+from tests.client.edge_clients import MovableClocks
 from tests.factories import DAY, NOON
 from tests.services import bear_field as field
 from tests.store.databases import on_sqlite

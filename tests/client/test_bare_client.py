@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-from tests.client.test_boxes import BEFORE
+from tests.client.edge_clients import BEFORE
 from tests.docs.pages import ROOT
 from tests.factories import HOUR, NOON
 

@@ -11,7 +11,15 @@ from rollout.core.policy.policy import EvidenceRules
 from rollout_client import client as client_module
 from rollout_client.prepared_answers import PreparedAnswers
 from rollout_client.questions import LocalQuestion
-from tests.client.test_boxes import BEFORE, OPEN, STOPPED, MovableClocks, ask, box_of, said
+from tests.client.edge_clients import (
+    BEFORE,
+    OPEN,
+    STOPPED,
+    MovableClocks,
+    ask,
+    build_scope_body,
+    create_client,
+)
 from tests.factories import HOUR, NOON, autonomous, policy
 from tests.properties import examples
 
@@ -50,15 +58,15 @@ MOVES = st.tuples(
 )
 def test_a_compiled_snapshot_answers_as_the_rules_by_both_clocks(rollout, lease, asked):
     clocks = MovableClocks()
-    box = box_of(said(rollout, lease=timedelta(seconds=lease)), hands=clocks)
-    box.renew()
+    client = create_client(build_scope_body(rollout, lease=timedelta(seconds=lease)), clocks=clocks)
+    client.renew()
     for (passed, set_by), site, key, version, attributes in asked:
         clocks.move(passed)
         clocks.wall += timedelta(seconds=set_by)
         at = NOON + HOUR + timedelta(seconds=clocks.boot - 100)
         case = {"confidence": 0.9, "attributes": attributes}
-        answer = box.decide(site, at, version, key, **case)
-        wanted = box._decide_by_table(LocalQuestion(site, at, version, key, **case))
+        answer = client.decide(site, at, version, key, **case)
+        wanted = client._decide_by_table(LocalQuestion(site, at, version, key, **case))
         for name in ("decider", "stage", "exposure", "is_audited", "share", "reason", "revision"):
             assert getattr(answer, name) == getattr(wanted, name)
         assert answer.lease <= wanted.lease + 2 * MICROSECOND
@@ -69,9 +77,9 @@ def test_a_compiled_snapshot_answers_as_the_rules_by_both_clocks(rollout, lease,
 
 def test_the_rest_of_a_lease_is_computed_when_it_is_read():
     clocks = MovableClocks()
-    box = box_of(BEFORE, hands=clocks)
-    box.renew()
-    answer = ask(box)
+    client = create_client(BEFORE, clocks=clocks)
+    client.renew()
+    answer = ask(client)
     assert answer.lease == pytest.approx(timedelta(seconds=59.94), abs=MICROSECOND)
     clocks.move(20)
     assert answer.lease == pytest.approx(timedelta(seconds=39.94), abs=MICROSECOND)
@@ -86,71 +94,71 @@ def test_the_rest_of_a_lease_is_computed_when_it_is_read():
 
 def test_a_table_compiled_while_the_wall_clock_was_ahead_is_right_once_it_is_set():
     clocks = MovableClocks()
-    box = box_of(BEFORE, hands=clocks)
-    box.renew()
+    client = create_client(BEFORE, clocks=clocks)
+    client.renew()
     clocks.move(20)
     clocks.wall += timedelta(seconds=61)
-    assert ask(box).reason == "the lease has ended"
+    assert ask(client).reason == "the lease has ended"
     clocks.wall -= timedelta(seconds=61)
-    assert ask(box).lease == pytest.approx(timedelta(seconds=39.94), abs=MICROSECOND)
+    assert ask(client).lease == pytest.approx(timedelta(seconds=39.94), abs=MICROSECOND)
 
 
 def test_a_question_after_the_first_reads_both_clocks_once_and_no_rule(monkeypatch):
     clocks = MovableClocks()
-    box = box_of(BEFORE, hands=clocks)
-    box.renew()
+    client = create_client(BEFORE, clocks=clocks)
+    client.renew()
     clocks.move(1)  # past the instant of the last ledger entry
     reads, read_seconds = [], MovableClocks.read_seconds
     monkeypatch.setattr(
         MovableClocks, "read_seconds", lambda self: reads.append(1) or read_seconds(self)
     )
-    first = ask(box)
+    first = ask(client)
     reads.clear()
     monkeypatch.setattr(client_module, "LocalQuestion", None)  # the table is not asked
     monkeypatch.setattr(MovableClocks, "read", None)
     for _ in range(10):
         clocks.move(1)
-        assert ask(box) is first
+        assert ask(client) is first
     assert len(reads) == 10
 
 
 def test_a_renewal_that_stops_voids_the_table():
-    stopped = said(STOPPED)
-    box = box_of(BEFORE, stopped)
-    box.renew()
-    box.clocks.move(1)
-    assert ask(box).decider == "model"
-    former = box._present
-    box.renew()
-    assert "stopped" in ask(box).reason
+    stopped = build_scope_body(STOPPED)
+    client = create_client(BEFORE, stopped)
+    client.renew()
+    client.clocks.move(1)
+    assert ask(client).decider == "model"
+    former = client._present
+    client.renew()
+    assert "stopped" in ask(client).reason
     assert former
-    assert box._present is not former
+    assert client._present is not former
 
 
 def test_a_hand_over_while_the_table_is_compiled_voids_it(monkeypatch):
-    box = box_of(BEFORE)
-    box.renew()
-    box.clocks.move(1)
+    client = create_client(BEFORE)
+    client.renew()
+    client.clocks.move(1)
     prepare = PreparedAnswers.find_present
 
     def hand_over_meanwhile(*args):
         entry = prepare(*args)
-        box.hand_over()
+        client.hand_over()
         return entry
 
     monkeypatch.setattr(PreparedAnswers, "find_present", hand_over_meanwhile)
-    assert ask(box).reason == "handed over to a human until a newer scope is read"
+    assert ask(client).reason == "handed over to a human until a newer scope is read"
     monkeypatch.undo()
-    assert ask(box).reason == "handed over to a human until a newer scope is read"
+    assert ask(client).reason == "handed over to a human until a newer scope is read"
 
 
 def test_a_client_without_the_salt_or_a_boot_clock_compiles_nothing():
     clocks = MovableClocks()
-    without_salt = box_of(said(OPEN, salt=None), hands=clocks)
+    without_salt = create_client(build_scope_body(OPEN, salt=None), clocks=clocks)
     without_salt.renew()
     assert (ask(without_salt).decider, without_salt._prepared) == ("human", None)
     clocks.boot = None
-    without_clock = box_of(BEFORE, hands=clocks)
+    without_clock = create_client(BEFORE, clocks=clocks)
     without_clock.renew()
     answer = ask(without_clock)
     assert (answer.decider, answer.lease, without_clock._prepared) == ("human", timedelta(0), None)

@@ -18,8 +18,8 @@ from rollout.core.policy.familiarity import (
 from rollout.core.policy.policy import EvidenceRules
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
 from rollout_client.local_scope import parse_snapshot
+from tests.client.edge_clients import LEASE, SALT, build_scope_body, local
 from tests.client.local_answers import build_snapshot, decide_locally
-from tests.client.test_boxes import LEASE, SALT, local, said
 from tests.factories import CREEK, autonomous, policy
 
 RULE = FamiliarityRule(
@@ -93,13 +93,13 @@ def test_a_snapshot_lists_familiar_values_sorted_and_only_where_the_policy_asks(
         "light": ["(none)", "[0, 20)"],
     }
     assert list_familiar_values(ROLLOUT) == values
-    assert said(ROLLOUT)["table"]["values"] == [values]
+    assert build_scope_body(ROLLOUT)["table"]["values"] == [values]
     assert list_familiar_values(autonomous()) == {}
-    assert said(autonomous())["table"]["values"] == []
+    assert build_scope_body(autonomous())["table"]["values"] == []
 
 
 def test_without_the_list_in_a_table_people_decide():
-    body = said(ROLLOUT)
+    body = build_scope_body(ROLLOUT)
     for cell in body["table"]["sites"][0]["cells"]:
         cell["values"] = None
     question = CaseQuestion(

@@ -11,8 +11,17 @@ import pytest
 from rollout_client.client import EdgeClient, LedgerRolledBackError
 from rollout_client.local_scope import InvalidSnapshotError, UnknownFormError, parse_snapshot
 from rollout_client.seen_heads import FileHeadStore, LedgerHead
+from tests.client.edge_clients import (
+    AFTER,
+    BEFORE,
+    MINUTE,
+    OPEN,
+    MovableClocks,
+    ask,
+    build_scope_body,
+    create_client,
+)
 from tests.client.local_answers import SALT, build_body
-from tests.client.test_boxes import AFTER, BEFORE, MINUTE, OPEN, MovableClocks, ask, box_of, said
 from tests.factories import HOUR, NOON
 
 NASTY = (
@@ -65,18 +74,20 @@ def test_each_part_that_is_spoilt_is_refused_or_leaves_answers():
         for value in (*NASTY, ...):
             body = spoil(BEFORE, path, value)
             clocks = MovableClocks()
-            box = EdgeClient("creek", lambda _, body=body: body, clocks)
+            client = EdgeClient("creek", lambda _, body=body: body, clocks)
             try:
-                box.renew()
+                client.renew()
             except (InvalidSnapshotError, UnknownFormError):
-                assert ask(box).decider == "human"
+                assert ask(client).decider == "human"
                 continue
             read += 1
             for site, version, confidence in QUESTIONS:
-                answer = box.decide(site, clocks.wall, version, "k9", "", confidence, {"w": "dry"})
+                answer = client.decide(
+                    site, clocks.wall, version, "k9", "", confidence, {"w": "dry"}
+                )
                 assert not answer.reason.startswith("the case can't be read"), (path, value)
             clocks.move(3600 * 24)
-            assert ask(box, at=clocks.wall).decider == "human"
+            assert ask(client, at=clocks.wall).decider == "human"
     assert read > 0
 
 
@@ -152,32 +163,32 @@ def test_a_case_that_cant_be_read_is_left_to_a_human(changes):
     ]
     windows = [row | {"when": {"w": ["dry"]}} for row in body["table"]["windows"]]
     body["table"] |= {"stages": stages, "windows": windows}
-    box = EdgeClient("creek", lambda _: body, MovableClocks())
-    box.renew()
+    client = EdgeClient("creek", lambda _: body, MovableClocks())
+    client.renew()
     case = {"site": "creek", "at": NOON + HOUR, "version": "v1", "key": "k9", "confidence": 0.9}
     case |= {"attributes": {"w": "dry"}}
-    assert box.decide(**case).decider == "model"
+    assert client.decide(**case).decider == "model"
     for _ in range(2):
-        assert box.decide(**case | changes).decider == "human"
+        assert client.decide(**case | changes).decider == "human"
 
 
 def test_site_names_are_compared_letter_by_letter():
-    box = box_of(BEFORE)
-    box.renew()
+    client = create_client(BEFORE)
+    client.renew()
     for site in ("Creek", "creek ", "cre\u0301ek", "\uff43reek"):
-        assert ask(box, site=site).decider == "human"
+        assert ask(client, site=site).decider == "human"
 
 
 def test_two_sites_may_differ_in_case_only():
     text = json.dumps(BEFORE).replace('"lake"', '"Creek"')
-    box = box_of(json.loads(text) | {"sites": [BEFORE["sites"][0]]})
-    box.renew()
-    assert [ask(box, site=site).decider for site in ("creek", "Creek")] == ["model", "human"]
+    client = create_client(json.loads(text) | {"sites": [BEFORE["sites"][0]]})
+    client.renew()
+    assert [ask(client, site=site).decider for site in ("creek", "Creek")] == ["model", "human"]
 
 
 def test_a_slower_renewal_in_another_thread_does_not_bring_back_an_older_head(tmp_path):
     heads = FileHeadStore(tmp_path / "deep" / "head.json")
-    box = box_of(head_store=heads)
+    client = create_client(head_store=heads)
     slow_may_go, slow_asked = threading.Event(), threading.Event()
 
     def fetch_slowly(_):
@@ -185,25 +196,25 @@ def test_a_slower_renewal_in_another_thread_does_not_bring_back_an_older_head(tm
         assert slow_may_go.wait(10)
         return BEFORE
 
-    box.fetch_scope = fetch_slowly
-    slow = threading.Thread(target=box.renew)
+    client.fetch_scope = fetch_slowly
+    slow = threading.Thread(target=client.renew)
     slow.start()
     assert slow_asked.wait(10)
-    box.fetch_scope = lambda _: AFTER
-    box.renew()
+    client.fetch_scope = lambda _: AFTER
+    client.renew()
     slow_may_go.set()
     slow.join()
     assert heads.load().revision == AFTER["revision"]
-    assert ask(box).decider == "human"
+    assert ask(client).decider == "human"
 
 
 def test_a_head_that_cant_be_stored_still_ends_the_former_table(tmp_path, monkeypatch):
-    box = box_of(BEFORE, AFTER, head_store=FileHeadStore(tmp_path / "head.json"))
-    box.renew()
+    client = create_client(BEFORE, AFTER, head_store=FileHeadStore(tmp_path / "head.json"))
+    client.renew()
     monkeypatch.setattr(Path, "replace", raise_disk_full)
     with pytest.raises(OSError, match="No space"):
-        box.renew()
-    assert ask(box).decider == "human"
+        client.renew()
+    assert ask(client).decider == "human"
     assert [path.name for path in tmp_path.iterdir()] == ["head.json"]
 
 
@@ -213,13 +224,13 @@ def raise_disk_full(*_):
 
 def test_a_latch_reaches_the_disk_though_the_stored_head_is_unreadable(tmp_path):
     files = {name: FileHeadStore(tmp_path / name) for name in ("head", "latch")}
-    box = box_of(BEFORE, head_store=files["head"], latch_store=files["latch"])
-    box.renew()
+    client = create_client(BEFORE, head_store=files["head"], latch_store=files["latch"])
+    client.renew()
     (tmp_path / "head").write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match="holds no head"):
-        box.hand_over()
+        client.hand_over()
     (tmp_path / "head").unlink()
-    again = box_of(BEFORE, latch_store=files["latch"])
+    again = create_client(BEFORE, latch_store=files["latch"])
     again.renew()
     assert ask(again).decider == "human"
 
@@ -233,9 +244,14 @@ def test_a_stored_head_outlasts_a_loss_of_power(tmp_path, monkeypatch):
 
 
 def test_answers_and_scopes_show_no_permit_or_salt():
-    box = box_of(BEFORE | {"salt": "5a17" * 16})
-    box.renew()
-    for shown in (repr(box), repr(box.snapshot), repr(box.snapshot.snapshot), repr(ask(box))):
+    client = create_client(BEFORE | {"salt": "5a17" * 16})
+    client.renew()
+    for shown in (
+        repr(client),
+        repr(client.snapshot),
+        repr(client.snapshot.snapshot),
+        repr(ask(client)),
+    ):
         assert "5a17" not in shown
         assert "permit" not in shown
 
@@ -243,13 +259,15 @@ def test_answers_and_scopes_show_no_permit_or_salt():
 def test_a_client_decides_while_others_renew_and_hand_over():
     revision = OPEN.scope.revision
     made = iter(range(revision, revision + 10_000))
-    box = EdgeClient("creek", lambda _: said(OPEN) | {"revision": next(made)}, MovableClocks())
-    box.renew()
+    client = EdgeClient(
+        "creek", lambda _: build_scope_body(OPEN) | {"revision": next(made)}, MovableClocks()
+    )
+    client.renew()
     faults, ended = [], threading.Event()
 
     def decide():
         while not ended.is_set():
-            answer = ask(box)
+            answer = ask(client)
             if answer.decider not in {"human", "model"} or "can't be read" in answer.reason:
                 faults.append(answer)
 
@@ -257,10 +275,10 @@ def test_a_client_decides_while_others_renew_and_hand_over():
     for thread in threads:
         thread.start()
     for _ in range(15):
-        box.hand_over()
-        assert ask(box).decider == "human"
-        box.renew()
-        assert ask(box).decider == "model"
+        client.hand_over()
+        assert ask(client).decider == "human"
+        client.renew()
+        assert ask(client).decider == "model"
     ended.set()
     for thread in threads:
         thread.join()
@@ -268,10 +286,10 @@ def test_a_client_decides_while_others_renew_and_hand_over():
 
 
 def test_a_ledger_set_back_is_reported_before_anything_is_dropped():
-    box = box_of(AFTER, BEFORE)
-    box.renew()
-    held = box.snapshot
+    client = create_client(AFTER, BEFORE)
+    client.renew()
+    held = client.snapshot
     with pytest.raises(LedgerRolledBackError):
-        box.renew()
-    assert box.snapshot is held
+        client.renew()
+    assert client.snapshot is held
     assert isinstance(held.snapshot.issued_at, datetime)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
 from rollout_client.client import EdgeClient
 from rollout_client.local_scope import parse_snapshot
+from tests.client.edge_clients import MovableClocks
 from tests.client.local_answers import SALT, build_body, decide_locally
-from tests.client.test_boxes import MovableClocks
 from tests.core.scope.test_assignment_table import NEAR, instants, list_edges, questions, worlds
 from tests.factories import CREEK, DAY, HOUR, MINUTE, autonomous
 from tests.properties import examples
@@ -114,8 +114,8 @@ def test_prepared_answers_are_those_of_the_table_by_both_clocks(world, issued_at
     scope, issued_at = choose_start(scope, issued_at, number)
     clocks = MovableClocks(wall=issued_at)
     body = build_body(rules, scope, issued_at, list_leases(rules))
-    box = EdgeClient("s", lambda _: body, clocks)
-    box.renew()
+    client = EdgeClient("s", lambda _: body, clocks)
+    client.renew()
     moments = [issued_at, *find_instants(rules, scope, issued_at)]
     for place, near, question in asked:
         moment = max(issued_at, moments[place % len(moments)] + near)
@@ -123,8 +123,8 @@ def test_prepared_answers_are_those_of_the_table_by_both_clocks(world, issued_at
         clocks.boot, clocks.wall = 100.0 + passed, moment
         case = (question.site, moment, question.version, question.key)
         rest = (question.episode, question.confidence, question.attributes)
-        answer = box.decide(*case, *rest)
-        wanted = box._decide_by_table(type(question)(*case, *rest))
+        answer = client.decide(*case, *rest)
+        wanted = client._decide_by_table(type(question)(*case, *rest))
         for name in FIELDS:
             assert getattr(answer, name) == getattr(wanted, name)
         assert abs(answer.lease - wanted.lease) <= 2 * MICROSECOND

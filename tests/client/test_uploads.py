@@ -15,7 +15,7 @@ from rollout_client.asynchronous import add_records, renew_scope, upload_records
 from rollout_client.connection import ServiceConnection, ServiceReply, parse_retry_after
 from rollout_client.spool import RecordSpool, SpoolFullError
 from rollout_client.uploads import RecordUploader, UnavailableError, UploadCounts
-from tests.client.test_boxes import BEFORE, box_of
+from tests.client.edge_clients import BEFORE, create_client
 from tests.docs.pages import ROOT
 from tests.factories import HOUR, NOON
 
@@ -212,7 +212,7 @@ def test_an_event_loop_renews_decides_and_uploads(tmp_path):
     spool, service = RecordSpool(tmp_path), FakeService()
 
     async def work():
-        client = box_of(BEFORE)
+        client = create_client(BEFORE)
         await renew_scope(client)
         answer = client.decide("creek", NOON + HOUR, "v1", "k9")
         await add_records(spool, build_records("k9"))

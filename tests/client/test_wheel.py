@@ -11,8 +11,8 @@ import zipfile
 
 import pytest
 
+from tests.client.edge_clients import BEFORE
 from tests.client.test_bare_client import FOLDER
-from tests.client.test_boxes import BEFORE
 from tests.docs.pages import ROOT
 
 DECIDES = """
