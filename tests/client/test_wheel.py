@@ -1,6 +1,5 @@
 """The wheel is built without a network, and a bare environment decides with it."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -50,10 +49,6 @@ def test_its_licence_is_that_of_the_service():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("hatchling") is None,
-    reason="hatchling, which builds the wheel, is not installed: pip install hatchling",
-)
 def test_a_wheel_decides_in_a_bare_environment(tmp_path):
     source, bare = tmp_path / "source", tmp_path / "bare"
     shutil.copytree(FOLDER, source, ignore=shutil.ignore_patterns("__pycache__"))

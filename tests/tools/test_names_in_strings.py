@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("rollout", "api", "tests", "tools", "benchmarks", "examples", "migrations")
 OWN = ("rollout", "api", "tests", "tools", "benchmarks")
 LOOK_UPS = ("import_module", "find_spec", "setattr", "delattr", "getattr", "patch")
-OPTIONAL = {"resource", "hatchling"}
-"""Modules that an operating system or an environment may lack; their tests skip then."""
+OPTIONAL = {"resource"}
+"""Modules of the standard library that an operating system may lack."""
 
 
 def modules():

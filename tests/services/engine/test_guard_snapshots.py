@@ -1,20 +1,18 @@
 """A process that begins with a snapshot of what guards observed observes what all records say."""
 
 from datetime import timedelta
-from types import SimpleNamespace
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
-from sqlalchemy import event, select, update
+from sqlalchemy import event, update
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.records.records import Case, Decision, Heartbeat, Outcome, Prediction
+from rollout.core.records.records import Decision, Heartbeat
 from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine import evidence_feeds, rollout_state
 from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION, LiveGuardFeeds
+from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
 from rollout.services.engine.guard_snapshots import FORM
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.retention import purge_old_records
@@ -22,172 +20,29 @@ from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.erasure.case_erasure import erase_case
 from rollout.services.erasure.erasure import ErasureRequest
-from rollout.services.records import record_import
-from rollout.services.records.ingest import _Batch
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.ledger import ledger
-from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshot, EvidenceSnapshots
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.tables.tables import guard_snapshots
 from rollout.tally.answer_records import AnswerRecords
-from rollout.tally.outcome_buffer import OutcomeBuffer
-from rollout.tally.slots import find_slot_before
 from tests.factories import HOUR, MINUTE, NOON
-from tests.promises.live_world import HOUR as TICK
-from tests.tally import histories
+from tests.services.engine.guarded_shop import (
+    ACCOUNTS,
+    ADMIN,
+    BY_CASE,
+    BY_EPISODE,
+    SITES,
+    VERSIONS,
+    Shop,
+    _snapshots_of_few_cases,
+    fill,
+    list_all,
+    note_loaded,
+    write_policy,
+)
 
-POLICY = """
-rollout: shop
-timezone: UTC
-levers: [{id: price, labels: [low, high]}]
-sites: [kiosk, stall, barrow]
-windows:
-  - {id: vip, when: {guest: [vip]}}
-  - {id: day, hours: "06:00-18:00"}
-  - {id: night, hours: 24/7}
-stages: [{id: trial, blind: 50%}]
-evidence: {unit: UNIT, grace: 1h, outside: blind}
-gates: [{to: trial, require: [{measure: agreement, at_least: 80%}]}]
-guards:
-  - {measure: agreement, at_least: LINE}
-  - {measure: failures, at_most: 20%, over: 2h, then: suspend}
-  - {measure: latency_p95, at_most: 1s, over: 2h, then: suspend}
-  - {measure: harm, at_most: 0, over: 4h, then: shadow}
-  - {measure: heartbeat, at_most: 6h, then: suspend}
-tick: 1h
-"""
-SITES, WINDOWS, VERSIONS = ("kiosk", "stall", "barrow"), ("vip", "day", "night"), ("v1", "v2")
-ADMIN = Caller("ada", role_assignments=(AssignedRole("admin"),))
-ACCOUNTS = ("door", "till")
-
-
-def write_policy(unit="case", line="60%"):
-    return POLICY.replace("UNIT", unit).replace("LINE", line)
-
-
-BY_CASE, BY_EPISODE = write_policy(), write_policy("episode, episode_span: 30m")
-
-
-@pytest.fixture(autouse=True)
-def _snapshots_of_few_cases(monkeypatch):
-    monkeypatch.setattr(evidence_feeds, "MIN_NEW_CASES", 1)
-
-
-class Shop:
-    """A rollout whose records come in one by one; cases are known by number."""
-
-    def __init__(self, database, policy=BY_CASE):
-        self.database, self.now, self.cases = database, NOON, {}
-        self.policy, self.revisions, self.compared = policy, {}, 0
-        apply_policy(database, policy, Actor("zoe"), NOON, salt=bytes(32))
-
-    def load_state(self):
-        with self.database.begin_read() as transaction:
-            return load_rollout_state(transaction, "shop")
-
-    def send(self, *records, account="door"):
-        self.now += timedelta(seconds=1)
-        with self.database.begin_write() as transaction:
-            state = load_rollout_state(transaction, "shop")
-            batch = _Batch(transaction, state, records, self.now)
-            batch.set_sources(account)
-            batch.store(Accounts(transaction).add_id(account), permit_signer=None)
-
-    def send_case(self, key=None, site="kiosk", ago=0 * MINUTE, guest="usual"):
-        key = key or f"c{len(self.cases)}"
-        revision = self.revisions[key] = self.revisions.get(key, 0) + 1
-        at, episode = self.now - ago, f"e{int(key[1:]) // 3}" if int(key[1:]) % 2 else None
-        self.cases[key] = Case(
-            key=key,
-            site=site,
-            window="day",
-            occurred_at=at,
-            attributes={"guest": guest},
-            episode=episode,
-            revision=revision,
-        )
-        self.send(self.cases[key])
-        return key
-
-    def predict(self, key, version="v1", answer="low", latency=None, at=None):
-        answers = {} if answer is None else {"price": answer}
-        record = Prediction(key=key, version=version, answers=answers, latency_ms=latency, at=at)
-        self.send(record)
-
-    def harm(self, key, harm="burn", account="till"):
-        revision = self.revisions["harm", key] = self.revisions.get(("harm", key), 0) + 1
-        at = self.now - MINUTE
-        self.send(Outcome(key=key, at=at, harm=harm, revision=revision), account=account)
-
-    def tick(self, ticker=None):
-        self.now = (
-            NOON + (find_slot_before(self.now, TICK) + 1 - find_slot_before(NOON, TICK)) * TICK
-        )
-        return (ticker or Ticker(self.database, "shop", "one")).tick(self.now)
-
-    def load_row(self):
-        with self.database.begin_read() as transaction:
-            return transaction.execute(select(guard_snapshots)).one_or_none()
-
-    def begin(self, *, reads_all=False):
-        """Return feeds as a process that starts now has them."""
-        feeds = LiveGuardFeeds(OutcomeBuffer(), reads_all=reads_all)
-        with self.database.begin_read() as transaction:
-            state = load_rollout_state(transaction, "shop")
-            feeds.load_arrivals(transaction, state, self.now)
-            feeds.load_heartbeats(transaction, state, SITES)
-        return feeds
-
-    def assert_same(self, *, restores=True):
-        """See that a process that starts now observes what the records say."""
-        feeds, read = self.begin(), self.begin(reads_all=True)
-        assert (feeds.snapshot_at is not None) == restores
-        state = self.load_state()
-        assert feeds.observes_same(read, state)
-        # a case that moved after the snapshot is in its first cell, too, as in a process that ticks
-        if not len(feeds._memory.find_moved_cases()):
-            self.compared += 1
-            assert list_all(feeds, state) == list_all(read, state)
-        return feeds
-
-
-def list_all(feeds, state):
-    """Return all that guards can read, as lists; in one slot in any order."""
-    values = []
-    for guard in state.policy.guards[1:4]:
-        for site in SITES:
-            for version in VERSIONS:
-                votes = feeds.read_votes(site, version, guard)
-                values.append(list(zip(votes.slots.tolist(), votes.is_bad.tolist(), strict=True)))
-                for window in WINDOWS:
-                    columns = feeds.read_answers(Cell(site, window), version, guard)
-                    values.append(sorted(zip(*(c.tolist() for c in columns), strict=True)))
-    for site in SITES:
-        signs = feeds.read_signs(site)
-        values += [signs.cases.tolist(), signs.units.tolist(), signs.pings.tolist()]
-        values.append(signs.known_since)
-    return values
-
-
-def fill(shop, cases=12):
-    for number in range(cases):
-        key = shop.send_case(site=SITES[number % 3], ago=number % 4 * 7 * MINUTE)
-        shop.predict(key, answer=None if number % 5 == 0 else "low", latency=2000 * (number % 2))
-    shop.send(Heartbeat(site="kiosk", at=shop.now))
-    return shop
-
-
-def note_loaded(monkeypatch):
-    """Return a list that gets the number of cases of each batch that feeds read."""
-    batches, load_feeds = [], LiveGuardFeeds._load_feeds
-
-    def note(feeds, transaction, state, case_ids):
-        batches.append(len(case_ids))
-        return load_feeds(feeds, transaction, state, case_ids)
-
-    monkeypatch.setattr(LiveGuardFeeds, "_load_feeds", note)
-    return batches
+__all__ = ["_snapshots_of_few_cases"]
 
 
 def test_a_process_reads_only_cases_that_arrived_after_the_snapshot(database, monkeypatch):
@@ -491,112 +346,6 @@ def test_doctor_misses_no_records_that_a_retention_deleted(database, days):
     feeds, read = shop.begin(), shop.begin(reads_all=True)
     assert len(feeds.read_signs("kiosk").cases) > len(read.read_signs("kiosk").cases)
     assert not rebuild_derived_tables(database, "shop")
-
-
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_what_a_long_import_stores_is_read_by_processes_that_ticked_meanwhile(
-    database, monkeypatch
-):
-    shop = fill(Shop(database))
-    ticker = Ticker(database, "shop", "one")
-    shop.tick(ticker)
-    began_at, hours = shop.now, (shop.now - histories.START) // HOUR
-    frames = histories.records(
-        histories.cases(("i1", hours, {"site": "kiosk"}), attributes=("guest",)),
-        histories.predictions(("i1", "low"), levers=("price",)),
-        histories.decisions(levers=("price",)),
-        histories.outcomes(levers=("price",)),
-    )
-
-    seconds = [0.0, 3600.0]  # it takes so long until it stores
-    monkeypatch.setattr(record_import, "time", SimpleNamespace(monotonic=lambda: seconds.pop(0)))
-    place_cases = record_import.place_cases
-
-    def place_slowly(*args):
-        shop.send_case(site="stall")
-        shop.tick(ticker)
-        return place_cases(*args)
-
-    monkeypatch.setattr(record_import, "place_cases", place_slowly)
-    record_import.import_records(database, "shop", frames, began_at)
-    shop.send_case(site="stall")
-    shop.tick(ticker)  # and renews the snapshot
-    assert len(shop.assert_same().read_signs("kiosk").cases) == 5
-
-
-def test_a_record_with_the_instant_of_one_that_was_read_is_read_too(database):
-    shop = fill(Shop(database))
-    ticker = Ticker(database, "shop", "one")
-    shop.tick(ticker)  # what the first one reads of the last minutes is read again
-    shop.now += 55 * MINUTE
-    shop.send_case("c99")
-    sent_at = shop.now
-    shop.tick(ticker)  # between the parts of a large batch, which have one instant
-    ticked_at, shop.now = shop.now, sent_at - timedelta(seconds=1)
-    shop.predict("c99", answer=None)
-    shop.now = ticked_at
-    shop.tick(ticker)
-    read = shop.begin(reads_all=True)
-    assert ticker._evidence.feeds.observes_same(read, shop.load_state())
-    shop.assert_same()
-
-
-def stamp_late(shop, hours):
-    """Send a case whose receipt a clock stamps some hours too early, as if it were set back."""
-    shop.now -= hours * HOUR
-    key = shop.send_case(ago=-hours * HOUR)
-    shop.predict(key, answer=None)
-    shop.now += hours * HOUR
-    return key
-
-
-@pytest.mark.parametrize("hours", [1, 11])
-def test_an_arrival_stamped_late_is_found_before_the_next_snapshot(database, monkeypatch, hours):
-    shop = fill(Shop(database))
-    ticker = Ticker(database, "shop", "one")
-    shop.now += 11 * HOUR
-    shop.tick(ticker)
-    stamp_late(shop, hours)
-    fill(shop, 1)  # makes a snapshot due
-    shop.tick(ticker)
-    shop.assert_same()
-    batches = note_loaded(monkeypatch)
-    shop.tick(ticker)
-    assert batches == []  # found once
-
-
-def test_an_arrival_stamped_late_is_found_by_a_process_that_begins(database, monkeypatch):
-    shop = fill(Shop(database))
-    shop.tick()
-    shop.now += 2 * HOUR
-    stamp_late(shop, 3)
-    batches = note_loaded(monkeypatch)
-    shop.begin()
-    assert sum(batches) > 0
-    shop.assert_same()
-
-
-def test_late_arrivals_are_searched_in_sums_alone(database, monkeypatch):
-    shop = fill(Shop(database))
-    ticker = Ticker(database, "shop", "one")
-    shop.tick(ticker)
-    listed, list_arrivals = [], CountQueue.list_arrivals
-    monkeypatch.setattr(
-        CountQueue,
-        "list_arrivals",
-        lambda own, **times: listed.append(times) or list_arrivals(own, **times),
-    )
-    for _ in range(8):
-        shop.now += HOUR
-        shop.tick(ticker)
-    assert not [times for times in listed if "before" in times]
-    stamp_late(shop, 2)
-    for _ in range(2):  # the second search, too
-        fill(shop, 1)
-        shop.tick(ticker)
-    assert [times["before"] - times["since"] for times in listed if "before" in times] == [
-        10 * MINUTE
-    ]
 
 
 def test_doctor_finds_a_snapshot_of_other_records(database):
