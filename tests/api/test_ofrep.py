@@ -9,10 +9,13 @@ from jsonschema import Draft202012Validator
 from api import ofrep
 from rollout.core.scope.head_codes import IssuedHead, sign_head
 from rollout.core.scope.permissions import AssignedRole
+from tests.api.autonomous_bears import bears, clocks_agree
 from tests.api.test_assignments import ALONE, AUDITED
 from tests.factories import DAY, MINUTE, NOON
 from tests.services import bear_field as field
 from tests.store.databases import on_sqlite
+
+__all__ = ["bears", "clocks_agree"]
 
 URL = "/ofrep/v1/evaluate/flags"
 # As the protocol's `evaluationSuccess`, with `anyOf` for its `oneOf`: as it stands (0.3.0) the
@@ -31,18 +34,6 @@ SUCCESS = {
         for kind in ("boolean", "string", "integer", "number", "object")
     ],
 }
-
-
-@pytest.fixture(autouse=True)
-def _clocks_agree(monkeypatch):
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
-
-
-@pytest.fixture
-def bears(database):
-    field.autonomous(database)
 
 
 def context(key=ALONE, **changed):

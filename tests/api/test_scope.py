@@ -12,24 +12,15 @@ from rollout.services.assignments.snapshots import LOCAL
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.records.site_traffic import SiteSignStore
 from rollout.store.tables.columns import encode_instant
+from tests.api.autonomous_bears import bears, clocks_agree
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.services import bear_field as field
 from tests.store.databases import on_sqlite
 
+__all__ = ["bears", "clocks_agree"]
+
 URL = "/v1/rollouts/bears/scope"
-
-
-@pytest.fixture(autouse=True)
-def _clocks_agree(monkeypatch):
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
-
-
-@pytest.fixture
-def bears(database):
-    field.autonomous(database)
 
 
 def read(client, by="ingest", **asked):

@@ -3,12 +3,11 @@
 import json
 from datetime import timedelta
 
-import pytest
-
 from api.routers.scope import ScopeSnapshot, build_table_scope
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.scope.scope import Grant, Scope, Version, build_initial_state, set_cell_state
 from rollout.services.assignments.snapshots import Snapshot
+from tests.api.autonomous_bears import bears, clocks_agree
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, NOON, policy
 from tests.services import bear_field as field
@@ -23,17 +22,7 @@ WINDOWS = (
     Window("night"),
 )
 
-
-@pytest.fixture(autouse=True)
-def _clocks_agree(monkeypatch):
-    monkeypatch.setattr(
-        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
-    )
-
-
-@pytest.fixture
-def bears(database):
-    field.autonomous(database)
+__all__ = ["bears", "clocks_agree"]
 
 
 def read(client, by="ingest", **asked):
