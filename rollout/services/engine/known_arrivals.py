@@ -31,7 +31,8 @@ class KnownArrivals:
     def read_all(cls, queue: CountQueue, at: datetime, span: timedelta) -> "KnownArrivals":
         """Return all arrivals of a span before a time as known, but the last ones.
 
-        Those are read again: another record of a case may bear the same instant.
+        Those are read again: a replica of an earlier version may have stored one arrival for two
+        records of a case with the same instant.
         """
         arrivals = cls((), queue.sum_arrivals(since=at - span))
         arrivals._add(queue.list_arrivals(since=at - OVERLAP), sign=-1)
