@@ -154,6 +154,14 @@ def test_nan_is_refused_as_it_is_added(tmp_path):
     assert list_names(tmp_path) == []
 
 
+@pytest.mark.parametrize("record", [{"kind": "case", "key": "a"}, '{"kind": "case"}'])
+def test_one_record_instead_of_a_list_is_refused(tmp_path, record):
+    """Seen: its names were spooled as records, and the service refused each."""
+    with pytest.raises(TypeError, match=r"write add\(\[record\]\)"):
+        RecordSpool(tmp_path).add(record)
+    assert list_names(tmp_path) == []
+
+
 class SmallService(FakeService):
     """Takes at most so many records in a request."""
 

@@ -63,7 +63,10 @@ class RecordSpool:
             SpoolFullError: they don't fit.
             OSError: the disk is full, or can't be written. Nothing was added.
             ValueError: a record can't be written as JSON, such as one with NaN.
+            TypeError: one record came instead of a list, whose names would be taken for records.
         """
+        if isinstance(records, (Mapping, str)):
+            raise TypeError("add takes a list of records; write add([record])")
         lines = [_encode(record) for record in records]
         if not lines:
             return
