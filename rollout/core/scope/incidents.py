@@ -35,7 +35,7 @@ EFFECTS = MappingProxyType(
 
 
 CELLS_STOPPED = "its cells are stopped"
-"""Effect of an incident about evidence that a process held and nobody had counted."""
+"""Effect of an incident about held evidence that differs from what was counted."""
 SINGLE_INCIDENTS = frozenset({CLOCK_INCIDENT, EVIDENCE_CHANGED})
 """Kinds of which one open incident is enough, whatever its reason says."""
 

@@ -64,7 +64,7 @@ class ConfidenceThreshold:
 
 @dataclass(frozen=True, slots=True)
 class ClassifiedCases:
-    """The cases that a version answered and people decided, on one lever.
+    """The cases that a version answered and humans decided, on one lever.
 
     Attributes:
         losses: those in which model, human or outcome differ, as `LOSS_SCHEMA`.
@@ -242,7 +242,7 @@ def _pair_numbers(
     answers: pl.DataFrame,
     probabilities: StoredProbabilities | None,
 ) -> pl.DataFrame:
-    """Return the one number of people in each case, with its probability: human, model, that."""
+    """Return the one human number of each case, with its probability: human, model, that."""
     pairs = find_single_answers(records, lever).join(answers, on="case_key")
     pairs = _add_agreement(pairs, lever, "human")
     pairs = add_probability(pairs, probabilities, "human", pl.col("agrees"))

@@ -1,9 +1,9 @@
 """Compare what a process holds as evidence with the counted units, some at a time.
 
-A process begins with a stored snapshot, whose hash is no secret: whoever can write to the database
+A process begins with a stored snapshot, whose hash is no secret: who can write to the database
 can store other counts with a right hash. So each process compares some of its units with the
 counted ones every few minutes, each once before any again, from a random place on. Where one
-differs, people decide: its cells are stopped, and all processes read the counted units anew.
+differs, its cells are stopped, and all processes read the counted units anew.
 """
 
 from collections.abc import Collection, Mapping
@@ -88,7 +88,7 @@ class HeldEvidenceCheck:
         self._after, self._known_hash = self._found
 
     def _begin(self, memory: HeldEvidence) -> SlotPosition:
-        """Return where this part begins: at first anywhere, so that nobody can tell it ahead."""
+        """Return where this part begins: at first at a random slot, which no editor can foresee."""
         if self._after is None:
             tables = (table for _, table in memory.units.list_series() if table.shape[1])
             first_slot = min([memory.last_slot, *(int(table[0, 0]) for table in tables)])
@@ -135,7 +135,7 @@ def _read_part(
 def stop_changed_cells(
     database: Database, rollout_name: str, differences: Mapping[Cell, str], at: datetime
 ) -> None:
-    """Let people decide in cells whose evidence differs, and wherever it counts as well.
+    """Stop the cells whose evidence differs, and those in which it counts as well.
 
     The event ends all snapshots in its transaction, and processes read the counted units again. If
     all of it had happened already, the stored snapshot is deleted anyway.

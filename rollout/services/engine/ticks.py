@@ -155,7 +155,7 @@ class Ticker:
     def check_evidence(self, at: datetime) -> Mapping[Cell, str]:
         """Compare some of the evidence in memory with the counted units, between ticks.
 
-        Where it differs people decide, and memory is read anew. The result says what differs.
+        Where it differs, cells are stopped and memory is read anew. Returns what differs by cell.
         """
         if self._evidence is None:
             return {}
