@@ -25,7 +25,8 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import Narrowed, Suspended, Widened
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.files import RecordPaths
-from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.replay.replay import replay_files
+from rollout.services.replay.requests import ReplayRequest
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 DAYS = 120

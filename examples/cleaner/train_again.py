@@ -26,8 +26,9 @@ from rollout.reports.figures.label_sources import (
     select_training_rows,
 )
 from rollout.reports.inputs.decided_by import MODEL, assign_deciders
-from rollout.services.replay.replay import ReplayedFiles, ReplayRequest, replay_files
+from rollout.services.replay.replay import ReplayedFiles, replay_files
 from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.requests import ReplayRequest
 
 FOLDER: Final = Path(__file__).parent
 SEED: Final = 5  # of the shipped records

@@ -25,8 +25,8 @@ from rollout.reports.pages.review_plan_text import format_review_plan
 from rollout.services.policies.planning import build_policy_plan as plan_of
 from rollout.services.policies.planning import format_plan
 from rollout.services.policies.traffic import compute_recorded_traffic
-from rollout.services.replay.replay import ReplayRequest, read_request_records
 from rollout.services.replay.replay_output import plan_recorded_reviews
+from rollout.services.replay.requests import ReplayRequest, read_request_records
 
 PlanServerUrl = Annotated[
     str | None,

@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +27,11 @@ from rollout.cli.rollout_options import RolloutName
 from rollout.services.access.users import load_local_caller
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.ledger.ledger import Ledger
+
+if TYPE_CHECKING:
+    from rollout.core.policy.policy import Policy
+    from rollout.services.records.action_import import ActionFile
+    from rollout.store.database.session import Database
 
 UNUSED_ROWS = "unreadable_or_repeated"
 
@@ -76,14 +81,9 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     from rollout.services.records.record_import import (  # noqa: PLC0415
         VersionStatements,
         check_declared_contents,
-        import_actions,
         import_records,
-        read_action_file,
     )
-    from rollout.services.replay.replay import (  # noqa: PLC0415
-        ReplayRequest,
-        read_request_records,
-    )
+    from rollout.services.replay.requests import ReplayRequest, read_request_records  # noqa: PLC0415
 
     sources = RecordPaths(predictions, decisions, cases, outcomes)
     request = ReplayRequest(
@@ -100,7 +100,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         records = read_request_records(request, state.policy)
         now, digests = datetime.now(UTC), compute_digests(sources)
         records = split_imported_cases(database, state.rollout, records, planted, now)
-        action_rows = None if actions is None else read_action_file(actions, state.policy, now)
+        action_file = None if actions is None else _read_actions(actions, state.policy, now)
         all_digests = digests if actions is None else (*digests, compute_digest(actions))
         # before the ledger says who vouches
         check_declared_contents(state, records, request.contents)
@@ -115,8 +115,8 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         status_counts = {
             kind: dict(counts_by_status) for kind, counts_by_status in sorted(counts.items())
         }
-        if action_rows is not None:
-            status_counts["action"] = dict(import_actions(database, rollout, action_rows, now))
+        if action_file is not None:
+            status_counts["action"] = _store_actions(database, rollout, action_file, now)
         status_counts[UNUSED_ROWS] = {"rejected": records.rejected.height}
     _warn_of_early_cases(int((records.cases["occurred_at"] < made_at).sum()), made_at)
     if as_json:
@@ -126,6 +126,20 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         name = kind.replace("_", " ") if kind == UNUSED_ROWS else f"{kind}s"
         counts_text = (f"{count:,} {status}" for status, count in counts_by_status.items())
         typer.echo(f"{name}: {', '.join(counts_text)}")
+
+
+def _read_actions(file: Path, policy: "Policy", now: datetime) -> "ActionFile":
+    from rollout.services.records.action_import import read_action_file  # noqa: PLC0415
+
+    return read_action_file(file, policy, now)
+
+
+def _store_actions(
+    database: "Database", rollout: str, action_file: "ActionFile", now: datetime
+) -> dict[str, int]:
+    from rollout.services.records.action_import import import_actions  # noqa: PLC0415
+
+    return dict(import_actions(database, rollout, action_file, now))
 
 
 def _warn_of_early_cases(cases: int, made_at: datetime) -> None:

@@ -74,7 +74,7 @@ def read_input_files(
 ) -> "RecordedFiles":
     """Read a policy and recorded files."""
     from rollout.formats.records.files import RecordPaths  # noqa: PLC0415
-    from rollout.services.replay.replay import ReplayRequest  # noqa: PLC0415
+    from rollout.services.replay.requests import ReplayRequest  # noqa: PLC0415
     from rollout.services.training.cleaning_files import read_recorded_files  # noqa: PLC0415
 
     sources = RecordPaths(predictions, decisions, cases, outcomes)

@@ -24,9 +24,8 @@ from rollout.cli.record_options import (
 )
 from rollout.formats.policy.scalars import read_duration
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.engine import ReplayOptions
+from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.services.replay.replay import ReplayRequest
 from rollout.services.replay.replay import replay_files as run_replay
 from rollout.services.replay.replay_output import (
     add_whole_cell_replay,
@@ -34,6 +33,7 @@ from rollout.services.replay.replay_output import (
     build_report_files,
     format_terminal_report,
 )
+from rollout.services.replay.requests import ReplayRequest
 from rollout.services.support.atomic_files import check_folder, write_files_atomically
 
 

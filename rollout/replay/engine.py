@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import count
 from types import MappingProxyType
@@ -34,6 +34,7 @@ from rollout.core.scope.scope import CellState, Scope, find_acting_version
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.replay.agenda import Agenda
 from rollout.replay.fast_forward import SlotInterest, find_interest
+from rollout.replay.options import ReplayOptions
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.guard_feeds import GuardFeeds
@@ -68,23 +69,6 @@ def find_continued_versions(policy: Policy, first_uses: Sequence[AddVersion]) ->
 CellVersion = tuple[Cell, str]
 ReportProgress = Callable[[int, int], None]
 NO_CONTENTS: Mapping[str, str] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayOptions:
-    """Options of a replay.
-
-    Attributes:
-        salt: of sampling values; the same salt gives the same replay.
-        approval_delay: delay of simulated approvals; None: none are given.
-        skip_idle_slots: skip slots in which nothing can happen; the ledger is the same either way.
-        pass_times: when a service ticked, by slot; None: at the start of each slot.
-    """
-
-    salt: bytes = bytes(32)
-    approval_delay: timedelta | None = timedelta(hours=4)
-    skip_idle_slots: bool = True
-    pass_times: Mapping[int, datetime] | None = None
 
 
 @dataclass(frozen=True)

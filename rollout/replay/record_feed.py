@@ -11,9 +11,9 @@ from rollout.core.policy.measures import SITE_MEASURES
 from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.sampling import compute_sampling_values
-from rollout.tally.answer_records import AnswerRecords, build_empty_answers
+from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.case_placement import PICK, PlacedHistory
-from rollout.tally.episode_series import SiteVotes
+from rollout.tally.episode_series import EMPTY_VOTES, SiteVotes
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 from rollout.tally.outcome_revisions import list_harms
 from rollout.tally.outcome_units import (
@@ -27,7 +27,6 @@ from rollout.tally.stage_history import build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
 GuardAnswers = tuple[IntArray, IntArray, BoolArray]
-EMPTY_VOTES = SiteVotes(*build_empty_answers().select_votes())
 EMPTY_OUTCOMES = build_empty_outcomes()
 STAGE = "stage"  # purpose of the sampling values that divide units at a stage
 MINUTE_MICROS = 60_000_000

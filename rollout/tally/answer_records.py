@@ -75,10 +75,3 @@ class AnswerRecords:
             np.lexsort((self.draws[shared], self.slots[shared], keys[shared]))
         ]
         return order[is_start]
-
-
-def build_empty_answers() -> AnswerRecords:
-    """Return no answers."""
-    whole = np.empty(0, dtype=np.int64)
-    units, draws = np.empty(0, dtype=np.uint64), np.empty(0)
-    return AnswerRecords(whole, whole, units, draws, np.empty(0, dtype=bool))

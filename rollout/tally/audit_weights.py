@@ -6,13 +6,21 @@ Statistical Association 47 (1952) 663). A counted unit keeps its confidence in w
 its bucket and the policy of its time anybody can compute its weight again.
 """
 
-from typing import Final
+from __future__ import annotations
 
-import narwhals as nw
+from typing import TYPE_CHECKING, Final
+
 import numpy as np
-from numpy.typing import NDArray
 
-from rollout.core.policy.policy import Policy
+from rollout.core.late_modules import LateModule
+
+if TYPE_CHECKING:
+    import narwhals as nw
+    from numpy.typing import NDArray
+
+    from rollout.core.policy.policy import Policy
+else:
+    nw = LateModule("narwhals")
 
 UNRECORDED: Final = 0
 """The band of units that were counted under a policy without audits by confidence."""

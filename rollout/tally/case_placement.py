@@ -4,12 +4,11 @@ This part of counting needs sun, holidays, time zones and keyed sampling values,
 expression computes. It runs once for each case, before `resolve_units`.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from __future__ import annotations
 
-import narwhals as nw
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import polars as pl
 
@@ -17,7 +16,7 @@ from rollout.core.calendar.instants import EPOCH, count_micros
 from rollout.core.calendar.sites import OTHER_WINDOW, Site
 from rollout.core.calendar.timezones import compute_local_days
 from rollout.core.calendar.windows import find_windows
-from rollout.core.policy.policy import Policy
+from rollout.core.late_modules import LateModule
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames, select_rows
 from rollout.tally.reviewer_checks import (
@@ -26,8 +25,18 @@ from rollout.tally.reviewer_checks import (
     mark_excluded,
 )
 from rollout.tally.slice_values import SLICES, add_slices
-from rollout.tally.unit_arrays import IntArray
 from rollout.tally.units import PlacedRecords, build_unit_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    import narwhals as nw
+
+    from rollout.core.policy.policy import Policy
+    from rollout.tally.unit_arrays import IntArray
+else:
+    nw = LateModule("narwhals")
 
 PICK = "pick"  # purpose of the sampling values that select one case of several
 NO_TIME, UNKNOWN_SITE, NO_EPISODE = "no time", "unknown site", "no episode"
@@ -51,8 +60,7 @@ def place_cases(
 ) -> PlacedHistory:
     """Place the cases with a time, a known site and a unit."""
     cases, excluded_counts = _select_evidence_cases(records, policy)
-    cases = _add_windows(cases, policy)
-    cases = add_slices(cases, policy)
+    cases = add_slices(_add_windows(cases, policy), policy)
     if policy.evidence.unit == "case":
         cases = cases.with_columns(selection_value=pl.lit(0.0))
     else:
@@ -83,6 +91,28 @@ def place_cases(
         trained_until=trained_until_micros,
     )
     return PlacedHistory(placed, cases, excluded_counts, salt)
+
+
+def locate_cases(records: RecordFrames, policy: Policy) -> pl.DataFrame:
+    """Return the cases with a time, a known site and a unit, each with its window and unit.
+
+    They are those of `place_cases`, without what counting needs beside them.
+    """
+    return _add_windows(_select_evidence_cases(records, policy)[0], policy)
+
+
+def find_first_predictions(records: RecordFrames, cases: pl.DataFrame) -> dict[str, datetime]:
+    """Return the time of each version's first prediction of one of the cases.
+
+    The time of the case replaces a missing one.
+    """
+    timed_predictions = records.predictions.select("case_key", "version", "at").join(
+        cases.select("case_key", "occurred_at"), on="case_key"
+    )
+    first_predictions = timed_predictions.group_by("version").agg(
+        pl.coalesce("at", "occurred_at").min().alias("at")
+    )
+    return dict(first_predictions.sort("at", "version").iter_rows())
 
 
 def _select_timed_decisions(records: RecordFrames, cases: pl.DataFrame) -> pl.DataFrame:

@@ -3,15 +3,23 @@
 Written as narwhals expressions, like `units`; times are whole microseconds since 1970, UTC.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
 
-import narwhals as nw
+from typing import TYPE_CHECKING, Any
 
-from rollout.core.policy.policy import Policy
+from rollout.core.late_modules import LateModule
 from rollout.tally.frames import VALUE_PREFIX
 
-Frame = nw.LazyFrame[Any]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import narwhals as nw
+
+    from rollout.core.policy.policy import Policy
+
+    Frame = nw.LazyFrame[Any]
+else:
+    nw = LateModule("narwhals")
 
 
 def resolve_decisions(

@@ -76,6 +76,9 @@ class SiteVotes:
         return self._series[key]
 
 
+EMPTY_VOTES = SiteVotes(np.empty(0, dtype=np.int64), np.empty(0, dtype=bool))
+
+
 def compute_episode_series(
     guard: Guard,
     slots: IntArray,

@@ -3,11 +3,19 @@
 Written as narwhals expressions, so they run on Polars, DuckDB and other engines.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import narwhals as nw
+from typing import TYPE_CHECKING
 
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.levers import SLACK, CostRule, Lever, Margin, Number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import narwhals as nw
+else:
+    nw = LateModule("narwhals")
 
 NUMBER_PATTERN = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?\s*$"
 

@@ -5,23 +5,32 @@ records of planted cases out of a history's frames, so what reads these can't co
 units get a track of their own, which only conditions and figures about planted cases read.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Final
+from __future__ import annotations
 
-import narwhals as nw
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
 import numpy as np
 import polars as pl
 
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.planted_conditions import PLANTED_TRACK
-from rollout.core.policy.policy import Policy
 from rollout.tally.case_placement import PlacedHistory, place_cases
-from rollout.tally.decision_resolution import Frame
 from rollout.tally.frames import RecordFrames, share_constants
 from rollout.tally.reviewer_checks import compute_required_reliability
 from rollout.tally.unit_values import add_unit_values
 from rollout.tally.units import TRACKS, resolve_units
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from datetime import datetime
+
+    import narwhals as nw
+
+    from rollout.core.policy.policy import Policy
+    from rollout.tally.decision_resolution import Frame
+else:
+    nw = LateModule("narwhals")
 
 CASES_AT_ONCE = 125_000
 """Cases whose units are resolved together; more would need more memory, and save no time."""

@@ -8,23 +8,33 @@ without a decision (decision record 0018).
 A check does not depend on records that arrive later, nor on the order of records.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
 from functools import reduce
 from operator import and_
+from typing import TYPE_CHECKING
 
-import narwhals as nw
 import numpy as np
 import polars as pl
 
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.levers import SLACK, Lever, Number
-from rollout.core.policy.policy import Policy
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.core.statistics.truncated_beta import compute_log_mixture
 from rollout.tally.decision_resolution import number_decisions
 from rollout.tally.frames import GOLD_PREFIX, VALUE_PREFIX, RecordFrames, Schema
 from rollout.tally.set_answers import do_set_texts_agree
-from rollout.tally.unit_arrays import BoolArray, IntArray
 from rollout.tally.units import build_unit_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import narwhals as nw
+
+    from rollout.core.policy.policy import Policy
+    from rollout.tally.unit_arrays import BoolArray, IntArray
+else:
+    nw = LateModule("narwhals")
 
 MIN_CHECKS = 10  # with fewer checks no reviewer fails
 EXCLUSION_RISK = 0.05  # chance of ever excluding a reviewer who agrees often enough

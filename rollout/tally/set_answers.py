@@ -3,13 +3,21 @@
 Written as narwhals expressions, so they run on Polars, DuckDB and other engines.
 """
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING
 
-import narwhals as nw
-import polars as pl
-
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.label_sets import EMPTY_SET, FULL_OVERLAP, PAIR_SIGN, SEPARATOR, SLACK
-from rollout.core.policy.levers import Lever
+
+if TYPE_CHECKING:
+    import narwhals as nw
+    import polars as pl
+
+    from rollout.core.policy.levers import Lever
+else:
+    nw = LateModule("narwhals")
 
 
 def is_set_text(lever: Lever, answer: nw.Expr) -> nw.Expr:

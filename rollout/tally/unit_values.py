@@ -1,13 +1,23 @@
 """The attribute values of units, by which cases are familiar or not."""
 
-import narwhals as nw
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import polars as pl
 
 from rollout.core.calendar.instants import count_micros
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.familiarity import FamiliarityRule, encode_case_values
-from rollout.core.policy.policy import Policy
 from rollout.tally.audit_weights import build_percent_band
 from rollout.tally.frames import ATTRIBUTE_PREFIX
+
+if TYPE_CHECKING:
+    import narwhals as nw
+
+    from rollout.core.policy.policy import Policy
+else:
+    nw = LateModule("narwhals")
 
 
 def build_band_columns(policy: Policy) -> dict[str, nw.Expr]:

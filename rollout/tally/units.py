@@ -13,17 +13,17 @@ slot at or before its time. If both are the same slot, the unit counts in the ne
 tick's decision applies to units that occur at that instant.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
 
-import narwhals as nw
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import polars as pl
 
 from rollout.core.calendar.instants import count_micros
-from rollout.core.policy.levers import Lever
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.measures import AGREE, DIFFER, FAILED, LATE, MISSING, OUTSIDE, WHOLE_UNIT
-from rollout.core.policy.policy import Policy
-from rollout.tally.decision_resolution import Frame, rank_by_time, resolve_decisions, select_rank
+from rollout.tally.decision_resolution import rank_by_time, resolve_decisions, select_rank
 from rollout.tally.frames import VALUE_PREFIX
 from rollout.tally.number_answers import (
     compute_number_cost,
@@ -33,6 +33,17 @@ from rollout.tally.number_answers import (
 )
 from rollout.tally.set_answers import is_set_text, pair_sets
 from rollout.tally.unit_values import build_band_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    import narwhals as nw
+
+    from rollout.core.policy.levers import Lever
+    from rollout.core.policy.policy import Policy
+    from rollout.tally.decision_resolution import Frame
+else:
+    nw = LateModule("narwhals")
 
 UNLISTED = "(not listed)"  # `decided` for a human label that the lever lacks
 TRACKS = ("gate", "guard", "assisted")

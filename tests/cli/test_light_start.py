@@ -221,3 +221,41 @@ def test_completion_lists_commands_from_the_table():
         offered = {item.value: item.help for item in root.shell_complete(context, "re")}
     assert set(offered) == {"replay", "report", "reject", "resume", "retire"}
     assert offered["retire"].startswith("Retire a model version")
+
+
+POLICY = """
+rollout: ramps
+timezone: UTC
+levers: [{id: parcel, labels: [damaged, sound], answer_within: 2m, unanswered: damaged}]
+sites: [dock]
+evidence: {unit: case, grace: 1h, verdicts: 1}
+gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
+"""
+PREDICTIONS = """case_key,site,occurred_at,at,model_version,parcel
+a,dock,2026-11-01T10:00:00Z,2026-11-01T10:00:00Z,v1,sound
+"""
+DECISIONS = """case_key,at,reviewer,source,parcel
+a,2026-11-01T10:01:00Z,bo,assisted,sound
+"""
+
+
+@pytest.mark.slow
+def test_commands_on_few_records_import_no_engine_and_no_special_functions(tmp_path):
+    texts = {"policy.yaml": POLICY, "p.csv": PREDICTIONS, "d.csv": DECISIONS}
+    paths = {name: str(tmp_path / name) for name in texts}
+    for name, text in texts.items():
+        Path(paths[name]).write_text(text, encoding="utf-8")
+    database = {"ROLLOUT_DATABASE_URL": f"sqlite:///{tmp_path / 'rollout.db'}"}
+    started("db", "upgrade", **database)
+    at = "2026-10-31T00:00:00Z"
+    code, _ = started("apply", paths["policy.yaml"], "--by", "ana", "--at", at, **database)
+    assert code == 0
+    files = ["--predictions", paths["p.csv"], "--decisions", paths["d.csv"], "--by", "ana"]
+    code, imported = started("import", "ramps", *files, **database)
+    assert code == 0
+    assert {"msgspec", "scipy", "rollout.replay.engine"} & set(imported) == set()
+    assert started("tick", "ramps", **database)[0] == 0
+    code, imported = started("status", "ramps", **database)  # one unit counts, without a decision
+    assert code == 0
+    assert "polars" in imported  # it has read the unit
+    assert {"narwhals", "scipy", "rollout.replay.engine"} & set(imported) == set()

@@ -24,8 +24,8 @@ from rollout.formats.records.files import RecordPaths
 from rollout.reports.figures.feedback_loop import compute_feedback
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.services.examples.catalog import find_example
-from rollout.services.replay.replay import ReplayRequest
 from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.requests import ReplayRequest
 from rollout.services.training.cleaning_files import read_recorded_files
 from tests.docs.pages import ROOT, text_of
 from tests.examples.holdout_picture import PICTURE, draw_story, list_weeks

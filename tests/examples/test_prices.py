@@ -14,7 +14,8 @@ from rollout.core.calendar.sites import Cell
 from rollout.reports.pages.findings import rank_findings
 from rollout.reports.pages.summary import describe_results
 from rollout.services.examples.catalog import build_replay_request, find_example
-from rollout.services.replay.replay import RecordedArmsError, ReplayRequest, replay_files
+from rollout.services.replay.replay import RecordedArmsError, replay_files
+from rollout.services.replay.requests import ReplayRequest
 from tests.examples.plays import play_example_story
 
 FOLDER = Path(__file__).parents[2] / "examples" / "prices"

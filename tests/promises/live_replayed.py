@@ -11,7 +11,8 @@ from rollout.core.scope.decider import decide
 from rollout.core.scope.events import PolicyApplied, RolloutCreated
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import RecordsCounted
-from rollout.replay.engine import Replay, ReplayOptions, SlotEvidence
+from rollout.replay.engine import Replay, SlotEvidence
+from rollout.replay.options import ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.versions import VersionStore

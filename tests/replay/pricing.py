@@ -11,8 +11,9 @@ from pathlib import Path
 
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.engine import ReplayOptions
-from rollout.services.replay.replay import ReplayedFiles, ReplayRequest, replay_files
+from rollout.replay.options import ReplayOptions
+from rollout.services.replay.replay import ReplayedFiles, replay_files
+from rollout.services.replay.requests import ReplayRequest
 
 START = datetime(2027, 3, 1, tzinfo=UTC)
 SALT = bytes(32)

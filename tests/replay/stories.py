@@ -26,7 +26,8 @@ from rollout.core.policy.policy import (
     Waves,
     Where,
 )
-from rollout.replay.engine import Replay, ReplayOptions
+from rollout.replay.engine import Replay
+from rollout.replay.options import ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds
 from rollout.services.replay.replay import find_first_predictions
 from rollout.tally.case_placement import PlacedHistory, place_cases
@@ -395,7 +396,9 @@ def prepared(history, policy, salt=bytes(32), trained_until=None):
     frame = resolve_units(placed.placed, policy).collect("polars").to_native()
     units = build_units(add_unit_values(frame, placed.cases, policy), policy)
     feeds = HistoryFeeds(history, placed, policy)
-    return Prepared(policy, history, placed, units, feeds, find_first_predictions(history, placed))
+    return Prepared(
+        policy, history, placed, units, feeds, find_first_predictions(history, placed.cases)
+    )
 
 
 def build_changed_story(seed, change):

@@ -27,13 +27,14 @@ from rollout.core.scope.events import Narrowed, Widened
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.engine import ReplayOptions
+from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.inputs.decided_by import HUMAN, MODEL, assign_deciders
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.text_report import render_text_report
-from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.units import resolve_units
 from tests.replay.stories import a_course, a_history, a_policy, a_story, prepared, seeded
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.formats.policy.reader import parse_policy
-from rollout.replay.engine import ReplayOptions
+from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.agreement import compute_agreements
 from rollout.reports.inputs.divergences import render_divergences_csv
 from rollout.reports.inputs.pairs import build_pairs
@@ -19,8 +19,9 @@ from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.summary import describe_results
 from rollout.reports.statistics.set_distances import compare_sets
 from rollout.services.replay.compare import compare_pair_file
-from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import build_replay_inputs, compute_replay_facts
+from rollout.services.replay.requests import ReplayRequest
 from tests.replay.logos import LOGOS, POLICY, build_sets, write_stream
 from tests.replay.pricing import SALT, list_widenings
 

@@ -6,8 +6,9 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import ProposalRaised
 from rollout.core.statistics.sampling import compute_sampling_values
-from rollout.replay.engine import ReplayOptions
-from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.replay.options import ReplayOptions
+from rollout.services.replay.replay import replay_files
+from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.outcome_units import resolve_outcome_units
 from tests.replay.pricing import POLICY, SALT, replay_pricing, write_stream
 

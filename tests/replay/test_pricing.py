@@ -13,7 +13,7 @@ from rollout.core.policy.gates import read_gate
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.column_map import ColumnError
-from rollout.replay.engine import ReplayOptions
+from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.report_identity import describe_promises
 from rollout.reports.inputs import evidence_paths
 from rollout.reports.inputs.evidence_paths import MAX_GAIN_POINTS, MIN_GAIN_POINTS
@@ -22,8 +22,9 @@ from rollout.reports.pages.charts import draw_charts
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.summary import describe_results
 from rollout.reports.text.formatting import format_local_time
-from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import compute_replay_facts
+from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.outcome_units import resolve_outcome_units
 from rollout.tally.slots import find_slot_before
 from tests.replay.pricing import POLICY, SALT, list_widenings, replay_pricing, write_stream

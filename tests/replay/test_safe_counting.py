@@ -16,7 +16,7 @@ from rollout.core.policy.version_rules import VersionRule
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.core.statistics.sampling import compute_sampling_value
-from rollout.replay.engine import ReplayOptions
+from rollout.replay.options import ReplayOptions
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.stage_history import StageHistory, build_stage_shares
 from tests.replay.stories import prepared

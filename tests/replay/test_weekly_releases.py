@@ -19,7 +19,8 @@ from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.commands import Actor, RetireVersion
 from rollout.core.scope.events import AttemptsBegan, ProposalRaised
 from rollout.core.statistics.forecast import forecast_opening
-from rollout.replay.engine import Replay, ReplayOptions
+from rollout.replay.engine import Replay
+from rollout.replay.options import ReplayOptions
 from tests.replay.stories import prepared
 from tests.tally.histories import a_gate, a_policy, cases, decisions, predictions, records
 

@@ -8,8 +8,13 @@ import numpy as np
 
 from rollout.core.policy.policy import TrafficExpectation
 from rollout.tally import episode_series
-from rollout.tally.answer_records import AnswerRecords, build_empty_answers
-from rollout.tally.episode_series import LONGEST_READ_BACK, SiteVotes, compute_episode_series
+from rollout.tally.answer_records import AnswerRecords
+from rollout.tally.episode_series import (
+    EMPTY_VOTES,
+    LONGEST_READ_BACK,
+    SiteVotes,
+    compute_episode_series,
+)
 from rollout.tally.slots import find_slot_after, to_instant
 from tests.tally.histories import a_guard, a_policy
 
@@ -61,7 +66,7 @@ def test_a_unit_and_a_minute_have_one_vote_each():
     slots, is_bad = answers(rows).select_votes()
     assert slots.tolist() == [2, 2]
     assert is_bad.tolist() == [False, False]
-    assert len(build_empty_answers().select_votes()[0]) == 0
+    assert len(EMPTY_VOTES.slots) == len(EMPTY_VOTES.is_bad) == 0
 
 
 def test_later_answers_change_no_earlier_vote():

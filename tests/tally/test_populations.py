@@ -16,14 +16,15 @@ from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import EvidenceRules, Guard, Minimum
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.engine import ReplayOptions
+from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.evidence_facts import compute_planted_recall
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.json_report import render_json_report
 from rollout.reports.pages.text_report import render_text_report
-from rollout.services.replay.replay import ReplayRequest, replay_records
+from rollout.services.replay.replay import replay_records
 from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.populations import split_populations
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses
 from tests.properties import examples

@@ -1,15 +1,16 @@
 """Forecasts of gates and guards, for display only: no decision uses them."""
 
-from collections.abc import Iterator, Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from math import log
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import scipy
 
+from rollout.core.late_modules import LateModule
 from rollout.core.statistics.detector import (
     FALLS,
     compute_agreement_log_factors,
@@ -17,6 +18,13 @@ from rollout.core.statistics.detector import (
 )
 from rollout.core.statistics.evidence import Floats, check_inside_unit, count_further_agreements
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import scipy
+else:
+    scipy = LateModule("scipy")
 
 # Records that a forecast looks ahead; what takes longer has no date.
 _HORIZON = 100_000

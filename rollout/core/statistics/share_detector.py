@@ -9,16 +9,17 @@ Sources: Shiryaev 1963; Roberts 1966. The stretch before an alarm is that of a c
 (Page 1954) for four times the limit.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf, log
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
+from rollout.core.late_modules import LateModule
 from rollout.core.statistics.detector import (
     BoolArray,
     bound_agreement_path,
@@ -26,7 +27,15 @@ from rollout.core.statistics.detector import (
     compute_log_path,
     find_first_alarm,
 )
-from rollout.core.statistics.evidence import Floats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import scipy
+
+    from rollout.core.statistics.evidence import Floats
+else:
+    scipy = LateModule("scipy")
 
 IntArray: TypeAlias = NDArray[np.int64]
 
@@ -70,7 +79,7 @@ class ShareRecords:
     log_intervals: Floats
     first: int = 0
 
-    def select(self, *, after: int, until: int | None = None) -> "ShareRecords":
+    def select(self, *, after: int, until: int | None = None) -> ShareRecords:
         """Return the records of the slots after one, and up to another."""
         start = int(np.searchsorted(self.slots, after, side="right"))
         stop = None if until is None else int(np.searchsorted(self.slots, until, side="right"))

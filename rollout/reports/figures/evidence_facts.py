@@ -172,13 +172,25 @@ class EvidenceFacts:
 def compute_evidence_facts(
     inputs: ReportInputs,
     state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
-    paths: Mapping[CellVersion, tuple[EvidenceSeries, ...]],
+    paths: Mapping[CellVersion, tuple[EvidenceSeries, ...]] | None,
 ) -> tuple[EvidenceFacts, ...]:
-    """Return the evidence of every cell and version, in the order of the policy's cells."""
+    """Return the evidence of every cell and version, in the order of the policy's cells.
+
+    Args:
+        paths: the evidence over time; None for lists of cells, which show neither paths nor the
+            forecast of a gate for which no decision counts yet.
+    """
     scope = apply_events(inputs.events)
     reasons = _count_reasons_by_cell(inputs)
     return tuple(
-        _build_evidence_facts(key, state_periods, scope, inputs, paths[key], reasons.get(key, {}))
+        _build_evidence_facts(
+            key,
+            state_periods,
+            scope,
+            inputs,
+            None if paths is None else paths[key],
+            reasons.get(key, {}),
+        )
         for key in inputs.cell_versions
         if state_periods[key]
     )
@@ -197,7 +209,7 @@ def _build_evidence_facts(
     state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
     scope: Scope,
     inputs: ReportInputs,
-    path: tuple[EvidenceSeries, ...],
+    path: tuple[EvidenceSeries, ...] | None,
     reasons: dict[str, int],
 ) -> EvidenceFacts:
     (cell, version), policy = key, inputs.policy
@@ -216,7 +228,9 @@ def _build_evidence_facts(
     gate = (
         None
         if is_replaced
-        else _build_gate_facts(view, period, gate_counts, stage_evidence, policy)
+        else _build_gate_facts(
+            view, period, gate_counts, stage_evidence, policy, in_full=path is not None
+        )
     )
     if gate is not None and acting_index:
         gate = replace(gate, cases=describe_floor_cases(get_acting_floor(holder_state)))
@@ -251,7 +265,7 @@ def _build_evidence_facts(
         next_step="; ".join((*list_acting_cases(floors), next_step)),
         versions=sum(other_key[0] == cell for other_key in state_periods),
         attempts=_count_attempts(cell, state_periods, scope),
-        path=path,
+        path=path or (),
         missing_reasons=reasons,
         attempt_number=period.state.number,
         attempt_text=describe_cell_attempt(scope, policy, cell, version, inputs.last),
@@ -278,7 +292,11 @@ def _build_gate_facts(
     attempt: EvidenceCounts,
     stage_evidence: EvidenceCounts,
     policy: Policy,
+    *,
+    in_full: bool,
 ) -> GateFacts | None:
+    # the text of a next step gives no forecast while no decision counts
+    names_conditions = attempt.decided > 0 or not attempt.closed
     stage_level = find_open_stage_level(view.cell, period, policy)
     gate = policy.find_gate(stage_level, view.cell)
     if gate is None or stage_level == period.stage_level:
@@ -294,7 +312,11 @@ def _build_gate_facts(
         missing=reading.unmet_requirements,
         required_approvals=gate.approvals,
         conditions=tuple(
-            _build_condition_facts(condition_reading, policy)
+            _build_condition_facts(
+                condition_reading,
+                policy,
+                is_foreseen=in_full or (names_conditions and sum(condition_reading.counts) > 0),
+            )
             for condition_reading in reading.readings
         ),
     )
@@ -322,7 +344,9 @@ def _build_gain_condition_facts(reading: ConditionReading, gain: GainReading) ->
     )
 
 
-def _build_condition_facts(reading: ConditionReading, policy: Policy) -> ConditionFacts:
+def _build_condition_facts(
+    reading: ConditionReading, policy: Policy, *, is_foreseen: bool
+) -> ConditionFacts:
     if reading.gain is not None:
         return _build_gain_condition_facts(reading, reading.gain)
     condition, counts = reading.condition, np.array([reading.counts], dtype=np.int64)
@@ -330,6 +354,7 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
     is_share = len(reading.counts) == 2 and condition.measure != "cost"
     agreed, disagreed = reading.counts[:2]
     risk, has_forecast = reading.risk, is_share and not reading.is_met and not reading.wave
+    has_forecast = has_forecast and is_foreseen
     if has_forecast and reading.blocks:
         (agreed, disagreed), risk = find_best_start(reading.blocks, condition.line, risk)
     outlook = (

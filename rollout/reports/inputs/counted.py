@@ -4,13 +4,15 @@ Confusion matrices, label figures, agreement of cells and kappas are sums over t
 the pairs of a report, of a file with ten million pairs, or of the store.
 """
 
-from dataclasses import dataclass, replace
+from __future__ import annotations
 
-import narwhals as nw
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
 import polars as pl
 
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.label_sets import PAIR_SIGN, SEPARATOR, is_label_set
-from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import AGREE, FAILED, OUTSIDE
 from rollout.core.records.label_cleaning import MAX_LISTED
 from rollout.reports.inputs.count_columns import COUNT_COLUMN, KEY_COLUMNS
@@ -24,6 +26,13 @@ from rollout.tally.number_answers import (
     parse_number,
 )
 from rollout.tally.units import UNLISTED
+
+if TYPE_CHECKING:
+    import narwhals as nw
+
+    from rollout.core.policy.levers import Lever
+else:
+    nw = LateModule("narwhals")
 
 PAIR_COLUMNS = ("case_key", *KEY_COLUMNS, "confidence")
 """Possible columns of pairs; human and model are required."""

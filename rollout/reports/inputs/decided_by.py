@@ -3,25 +3,24 @@
 The engine counts units; costs are of cases, so every case is assigned.
 """
 
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from __future__ import annotations
 
-import narwhals as nw
+from typing import TYPE_CHECKING
+
 import numpy as np
 import polars as pl
 
 from rollout.core.calendar.instants import count_micros, to_micros
 from rollout.core.calendar.sites import Cell
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.familiarity import (
     FamiliarityRule,
     decode_unit_values,
     format_value,
 )
-from rollout.core.policy.policy import Policy
 from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.events import FamiliarityChanged, TakenOver, Widened
 from rollout.core.statistics.sampling import compute_sampling_values
-from rollout.reports.inputs.inputs import PolicyPeriod, ReportInputs
 from rollout.tally.audit_weights import NO_CONFIDENCE, build_percent_band
 from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.frames import VALUE_PREFIX
@@ -29,6 +28,17 @@ from rollout.tally.slots import find_slot_after
 from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import BoolArray, IntArray, fill_attribute_values
 from rollout.tally.unit_values import encode_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    import narwhals as nw
+
+    from rollout.core.policy.policy import Policy
+    from rollout.reports.inputs.inputs import PolicyPeriod, ReportInputs
+else:
+    nw = LateModule("narwhals")
 
 
 def find_unfamiliar_values(

@@ -5,16 +5,16 @@ unknown exposure), or with numbers within the tolerance of each other; also case
 time and cases that are no evidence.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from __future__ import annotations
 
-import narwhals as nw
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import polars as pl
 
+from rollout.core.late_modules import LateModule
 from rollout.core.policy.label_sets import do_sets_agree
-from rollout.core.policy.levers import Lever, Number
 from rollout.core.policy.measures import FAILED, WHOLE_UNIT
-from rollout.core.policy.policy import Policy
 from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 from rollout.tally.number_answers import (
     compute_number_cost,
@@ -23,6 +23,16 @@ from rollout.tally.number_answers import (
     parse_number,
 )
 from rollout.tally.reviewer_checks import are_numbers_equal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import narwhals as nw
+
+    from rollout.core.policy.levers import Lever, Number
+    from rollout.core.policy.policy import Policy
+else:
+    nw = LateModule("narwhals")
 
 UNASSISTED_EXPOSURES = ("blind", "unknown")
 """Exposures of the decisions in record-level figures."""

@@ -284,7 +284,8 @@ def build_cell_evidence(
 ) -> "Mapping[Cell, tuple[EvidenceFacts, ...]]":
     """Return the evidence of cells, by version in order of first use.
 
-    Evidence paths are excluded because they cost more than everything else.
+    Evidence paths cost more than everything else, and are left out, as is the forecast of a gate
+    for which no decision counts yet.
 
     Args:
         events: the whole ledger up to `state`.
@@ -294,7 +295,7 @@ def build_cell_evidence(
     state_periods = {
         key: (build_current_period(key, state, inputs.last),) for key in inputs.evidence_views
     }
-    all_facts = _build_evidence_facts(inputs, state_periods, dict.fromkeys(state_periods, ()))
+    all_facts = _build_evidence_facts(inputs, state_periods, None)
     return {
         cell: tuple(
             facts for facts in all_facts if (facts.site, facts.window) == (cell.site, cell.window)
@@ -306,7 +307,7 @@ def build_cell_evidence(
 def _build_evidence_facts(
     inputs: "ReportInputs",
     state_periods: "Mapping[CellVersion, tuple[StatePeriod, ...]]",
-    paths: "Mapping[CellVersion, tuple[EvidenceSeries, ...]]",
+    paths: "Mapping[CellVersion, tuple[EvidenceSeries, ...]] | None",
 ) -> "tuple[EvidenceFacts, ...]":
     from rollout.reports.figures.evidence_facts import compute_evidence_facts
 

@@ -17,7 +17,7 @@ from rollout.core.policy.measures import SITE_MEASURES
 from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.share_detector import measure_sign_interval
-from rollout.replay.record_feed import EMPTY_VOTES, GuardAnswers, HistoryFeeds
+from rollout.replay.record_feed import GuardAnswers, HistoryFeeds
 from rollout.services.engine.guard_memory import (
     EMPTY_NUMBERS,
     GuardMemory,
@@ -45,7 +45,7 @@ from rollout.store.records.site_traffic import SiteSignStore
 from rollout.store.tables.columns import decode_instant, encode_instant
 from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.case_placement import place_cases
-from rollout.tally.episode_series import LONGEST_READ_BACK, SiteVotes
+from rollout.tally.episode_series import EMPTY_VOTES, LONGEST_READ_BACK, SiteVotes
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.outcome_units import OutcomeUnits
 from rollout.tally.silence_series import READ_BACK, SiteSigns

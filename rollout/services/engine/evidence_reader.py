@@ -20,7 +20,6 @@ from rollout.core.scope.attempts import foresee_attempt
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.scope import CellState
-from rollout.replay.record_feed import EMPTY_VOTES
 from rollout.services.engine.evidence_snapshots import restore_evidence
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import RolloutHistory
@@ -31,7 +30,7 @@ from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.evidence_snapshots import discards_evidence
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
-from rollout.tally.episode_series import SiteVotes
+from rollout.tally.episode_series import EMPTY_VOTES, SiteVotes
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.first_values import NewCellValue
 from rollout.tally.outcome_buffer import OutcomeBuffer

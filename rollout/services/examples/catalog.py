@@ -17,7 +17,7 @@ from rollout.reports.text.formatting import wrap_text
 from rollout.services.support.package_data import find_package_data
 
 if TYPE_CHECKING:
-    from rollout.services.replay.replay import ReplayRequest
+    from rollout.services.replay.requests import ReplayRequest
 
 
 DESCRIPTION_FILE: Final = "example.toml"
@@ -143,7 +143,7 @@ def build_replay_request(example: ExampleSystem) -> ReplayRequest:
     """Return the replay of an example's records under its policy."""
     # imported here: whoever lists the examples needs no engine
     from rollout.formats.records.files import RecordPaths
-    from rollout.services.replay.replay import ReplayRequest
+    from rollout.services.replay.requests import ReplayRequest
 
     records = example.records_folder
     outcomes, planted = (

@@ -29,11 +29,12 @@ from rollout.reports.text.formatting import (
 )
 from rollout.reports.text.guard_text import describe_counted_records
 from rollout.services.examples.catalog import ExampleSystem, build_replay_request
-from rollout.services.replay.replay import Progress, ReplayedFiles, replay_files
+from rollout.services.replay.replay import ReplayedFiles, replay_files
 from rollout.services.replay.replay_output import (
     build_replay_inputs,
     build_report_files,
 )
+from rollout.services.replay.requests import Progress
 
 ARROW = " → "
 COSTS_AND_MEANS = {"cost", "gain", "parity"}

@@ -24,7 +24,7 @@ from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
-from rollout.tally.case_placement import place_cases
+from rollout.tally.case_placement import locate_cases
 from rollout.tally.frames import RecordFrames
 
 
@@ -133,7 +133,7 @@ def _build_event(
 
 def _count_cell_cases(state: RolloutState, records: RecordFrames) -> dict[Cell, int]:
     """Return the number of cases in each cell of the policy that has any."""
-    cases = place_cases(records, state.policy, state.rollout.salt).cases
+    cases = locate_cases(records, state.policy)
     counts = cases.group_by("site", "window").len().sort("site", "window").iter_rows()
     cells = ((Cell(site, window), count) for site, window, count in counts)
     return {cell: count for cell, count in cells if cell in state.policy.cell_set}

@@ -1,46 +1,29 @@
-"""Import recorded files and actions: each record once, judged as if sent now."""
+"""Import recorded files: each record once, judged as if sent now."""
 
-import secrets
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from rollout.core.errors import RefusalError
 from rollout.core.policy.counting_rules import distinguishes_sources
-from rollout.core.policy.evidence_sources import build_file_sender
-from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_rules import find_content_fault
 from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
 from rollout.core.records.reviews import BLIND
 from rollout.core.scope.permissions import Caller
-from rollout.formats.records.action_rows import read_action_rows
-from rollout.formats.records.parse import ActionWithPermit, ItemReader
 from rollout.services.engine.command_handler import retry_on_stale_revision
-from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.training_cutoffs import append_training_cutoffs
-from rollout.services.engine.unit_counting import queue_cases, queue_new_cases
-from rollout.services.engine.window_lookup import WindowLookup
-from rollout.services.records.action_authorization import (
-    UNAUTHORIZED,
-    authorize_actions,
-)
-from rollout.services.records.import_vouching import compute_digest
-from rollout.services.records.unauthorized_actions import report_unauthorized_actions
+from rollout.services.engine.unit_counting import queue_cases
 from rollout.services.replay.file_contents import list_file_contents
-from rollout.services.replay.replay import find_first_predictions
-from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.versions import VersionStore, build_version_info
 from rollout.store.records.records import RecordStatus, RecordStore
-from rollout.tally.case_placement import PlacedHistory, place_cases
+from rollout.tally.case_placement import find_first_predictions, locate_cases
 from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,
     OUTCOME_PREFIX,
@@ -49,83 +32,10 @@ from rollout.tally.frames import (
     RecordFrames,
 )
 
-ACTIONS_PER_TRANSACTION = 400  # so that other writers don't wait for a whole file
-
-
-@dataclass(frozen=True, slots=True)
-class ActionFile:
-    """The actions of a file; `sender` names the file by its hash."""
-
-    actions: Sequence[ActionWithPermit]
-    sender: str
-
-
-def read_action_file(path: Path, policy: Policy, now: datetime) -> ActionFile:
-    """Return the actions of a file.
-
-    Raises:
-        RecordError: a column or a row can't be used.
-        OSError: the file is missing.
-    """
-    item_reader = ItemReader(WindowLookup(policy).find_window, now)
-    items = read_action_rows(path, item_reader)
-    actions = [item for item in items if isinstance(item, ActionWithPermit)]
-    return ActionFile(actions, build_file_sender(compute_digest(path).sha256))
-
-
-def import_actions(
-    database: Database, rollout_name: str, action_file: ActionFile, at: datetime
-) -> Mapping[str, int]:
-    """Store actions of a file; return the number of each status, and of unauthorized ones.
-
-    Import their cases and predictions first. An action of the model without a permit of this
-    service is unauthorized and opens an incident, as over HTTP.
-
-    Raises:
-        NoSuchRolloutError: there is no such rollout.
-    """
-    permit_signer = PermitSigner(database, SystemClock(), secrets.token_bytes)
-    actions, counts = action_file.actions, Counter[str]()
-    for start in range(0, len(actions), ACTIONS_PER_TRANSACTION):
-        batch = ActionFile(actions[start : start + ACTIONS_PER_TRANSACTION], action_file.sender)
-        store_batch = partial(_import_batch, database, rollout_name, batch, permit_signer, at)
-        counts += retry_on_stale_revision(store_batch)
-    return counts
-
-
-def _import_batch(
-    database: Database,
-    rollout_name: str,
-    batch: ActionFile,
-    permit_signer: PermitSigner,
-    at: datetime,
-) -> Counter[str]:
-    with database.begin_write() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
-        store = RecordStore(transaction, state.rollout)
-        keys, sender = {item.action.key for item in batch.actions}, batch.sender
-        case_ids = store.store((), received_at=at, sender=sender, locked_keys=keys).case_ids
-        results = authorize_actions(transaction, state, permit_signer, batch.actions, case_ids, at)
-        stored_batch = store.store(
-            [result.action for result in results], received_at=at, sender=sender
-        )
-        accepted = [
-            result
-            for result, receipt in zip(results, stored_batch.results, strict=True)
-            if receipt.status is RecordStatus.ACCEPTED
-        ]
-        unauthorized = [result for result in accepted if result.action.permission == UNAUTHORIZED]
-        queue_new_cases(transaction, state, stored_batch, at)
-        report_unauthorized_actions(transaction, state, stored_batch, at, unauthorized=unauthorized)
-        counts = Counter(receipt.status.value for receipt in stored_batch.results)
-        counts[UNAUTHORIZED] = len(unauthorized)
-        return counts
-
-
 CASES_PER_TRANSACTION = 400  # so that other writers don't wait for a whole file
 OTHER_WINDOW = "other"  # of cases outside the policy's windows
 StatusCounts = Mapping[str, Mapping[str, int]]
-Populations = Sequence[tuple[RecordFrames, PlacedHistory]]
+Populations = Sequence[tuple[RecordFrames, pl.DataFrame]]  # records, and their located cases
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +113,7 @@ def import_records(
     check_declared_contents(state, records, stated.contents)
     stated = replace(stated, contents={**list_file_contents(records), **stated.contents})
     populations = [
-        (part, place_cases(part, state.policy, state.rollout.salt, stated.trained_until))
+        (part, locate_cases(part, state.policy))
         for part in (records, records.planted)
         if part is not None
     ]
@@ -231,12 +141,12 @@ def import_records(
 def _find_first_use(populations: Populations, at: datetime) -> Mapping[str, datetime]:
     """Return the first use of each version, also by predictions without case."""
     first_use: dict[str, datetime] = {}
-    for records, history in populations:
+    for records, cases in populations:
         without_case = records.predictions.join(records.cases, on="case_key", how="anti")
         first_predictions = without_case.group_by("version").agg(
             at=pl.col("at").fill_null(at).min()
         )
-        times = (*find_first_predictions(records, history).items(), *first_predictions.iter_rows())
+        times = (*find_first_predictions(records, cases).items(), *first_predictions.iter_rows())
         for version, predicted_at in times:
             first_use[version] = min(predicted_at, first_use.get(version, predicted_at))
     return first_use
@@ -313,16 +223,16 @@ def _group_by_case(
 ) -> dict[str, list[tuple[datetime | None, Record]]]:
     """Return each case's records and times of receipt, the case first."""
     records_by_case: dict[str, list[tuple[datetime | None, Record]]] = defaultdict(list)
-    for records, history in populations:
-        for received_at, record in _iterate_records(records, history):
+    for records, cases in populations:
+        for received_at, record in _iterate_records(records, cases):
             records_by_case[record.key].append((received_at, record))
     return records_by_case
 
 
 def _iterate_records(
-    records: RecordFrames, history: PlacedHistory
+    records: RecordFrames, cases: pl.DataFrame
 ) -> Iterator[tuple[datetime | None, Record]]:
-    placement = history.cases.select("case_key", "window", unit="unit")
+    placement = cases.select("case_key", "window", unit="unit")
     timed_cases = records.cases.filter(pl.col("occurred_at").is_not_null())
     rows = timed_cases.join(placement, on="case_key", how="left", maintain_order="left").to_dicts()
     occurred_times = {row["case_key"]: row["occurred_at"] for row in rows}

@@ -1,16 +1,14 @@
 """Replay recorded files under a policy."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_rules import find_content_fault
@@ -18,31 +16,28 @@ from rollout.core.records.row_remarks import UNREADABLE_REASONS
 from rollout.core.scope.renames import merge_training_cutoffs
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.formats.policy.reader import read_policy
-from rollout.formats.records.column_map import (
-    build_policy_columns,
-    parse_column_flags,
-    read_column_map,
-)
-from rollout.formats.records.files import RecordPaths, read_records
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.replay.engine import (
     Replay,
-    ReplayOptions,
     ReplayResult,
     find_continued_versions,
     list_first_uses,
 )
 from rollout.replay.record_feed import HistoryFeeds
 from rollout.services.replay.file_contents import (
-    check_file_contents,
     list_declared_contents,
-    split_declared_cases,
 )
-from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
+from rollout.services.replay.requests import Progress, ReplayRequest, read_request_records
+from rollout.tally.case_placement import (
+    NO_EPISODE,
+    UNKNOWN_SITE,
+    PlacedHistory,
+    find_first_predictions,
+    place_cases,
+)
 from rollout.tally.frames import (
     SAMPLED_ARM,
     RecordFrames,
-    RecordKind,
     RowCount,
     merge_renamed_predictions,
 )
@@ -117,39 +112,9 @@ def _list_sampled_units(
 MAX_EXAMPLE_SITES = 5  # named in hints
 REMARK_COLUMNS = ("file", "line", "column", "reason", "detail")
 
-Progress = Callable[[str, int, int], None]  # step, done, total
-
 
 class NothingToReplayError(ValueError):
     """No record can be evidence; the text says where records were lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayRequest:
-    """Options of a replay.
-
-    Attributes:
-        columns: a file with the names of the records' columns.
-        column_mappings: the same as flags, such as `predictions.case_key=image`; they override it.
-        options: salt, simulated approvals, skipping.
-        trained_until: end of the training data by version; earlier cases are no evidence.
-        contents: by version the SHA-256 of its weights and pre-processing, beside those of the
-            files and the policy.
-        strict: stop at the first unreadable row.
-        chosen_sources: sources whose decisions are evidence; () for all.
-        planted: a file that declares the planted cases.
-    """
-
-    policy: Path
-    sources: RecordPaths
-    columns: Path | None = None
-    column_mappings: tuple[str, ...] = ()
-    options: ReplayOptions = field(default_factory=ReplayOptions)
-    trained_until: Mapping[str, datetime] = field(default_factory=dict)
-    contents: Mapping[str, str] = field(default_factory=dict)
-    strict: bool = False
-    chosen_sources: tuple[str, ...] = ()
-    planted: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -194,48 +159,6 @@ def _check_named_versions(request: ReplayRequest, policy: Policy, records: Recor
         fault = find_content_fault(version, declared=content, content=content, by_policy=by_policy)
         if fault:
             raise ValueError(f"--content: {fault}")
-
-
-def read_request_records(
-    request: ReplayRequest, policy: Policy, progress: Progress | None = None
-) -> RecordFrames:
-    """Read the records of `request`, with times in the zones of their sites.
-
-    The policy's import section says how the files are written; columns of the request override it.
-
-    Raises:
-        ValueError: a version in the files has another content in the request or the policy.
-    """
-    levers = [lever.id for lever in policy.levers]
-    outcomes = [outcome.id for outcome in policy.outcomes]
-    set_labels = policy.set_labels
-    readings = {
-        kind: replace(policy.file_readings.get(kind, FileReading()), set_labels=set_labels)
-        for kind in RecordKind
-        if kind in policy.file_readings or set_labels
-    }
-    base_columns = (
-        build_policy_columns(readings, levers=levers, outcomes=outcomes)
-        if request.columns is None
-        else read_column_map(request.columns, levers=levers, outcomes=outcomes)
-    )
-    records = read_records(
-        request.sources,
-        levers=levers,
-        zones={site.id: site.timezone for site in policy.sites},
-        default_zone=policy.timezone,
-        columns=parse_column_flags(
-            request.column_mappings, levers=levers, outcomes=outcomes, base=base_columns
-        ),
-        readings=readings,
-        strict=request.strict,
-        progress=progress,
-        chosen_sources=request.chosen_sources,
-        outcomes=outcomes,
-    )
-    records = split_declared_cases(records, request.planted)
-    check_file_contents(records, request.contents, policy)
-    return records
 
 
 def replay_records(
@@ -320,26 +243,11 @@ def find_first_uses(
     records: RecordFrames, history: PlacedHistory, planted: PlacedHistory | None
 ) -> dict[str, datetime]:
     """Return the time of each version's first prediction, of a planted case or another."""
-    first_uses = find_first_predictions(records, history)
+    first_uses = find_first_predictions(records, history.cases)
     if planted is not None and records.planted is not None:
-        for version, at in find_first_predictions(records.planted, planted).items():
+        for version, at in find_first_predictions(records.planted, planted.cases).items():
             first_uses[version] = min(at, first_uses.get(version, at))
     return first_uses
-
-
-def find_first_predictions(records: RecordFrames, history: PlacedHistory) -> dict[str, datetime]:
-    """Return the time of each version's first prediction.
-
-    The time of the case replaces a missing one.
-    """
-    cases = history.cases.select("case_key", "occurred_at")
-    timed_predictions = records.predictions.select("case_key", "version", "at").join(
-        cases, on="case_key"
-    )
-    first_predictions = timed_predictions.group_by("version").agg(
-        pl.coalesce("at", "occurred_at").min().alias("at")
-    )
-    return dict(first_predictions.sort("at", "version").iter_rows())
 
 
 def _describe_empty_replay(

@@ -25,13 +25,8 @@ from rollout.reports.inputs.inputs import ReportInputs, SourceFile
 from rollout.reports.inputs.pictures import MAX_PICTURE_BYTES, embed_picture
 from rollout.reports.pages.json_report import render_json_report
 from rollout.reports.pages.text_report import render_text_report
-from rollout.services.replay.replay import (
-    Progress,
-    ReplayedFiles,
-    ReplayRequest,
-    replay_files,
-    replay_records,
-)
+from rollout.services.replay.replay import ReplayedFiles, replay_files, replay_records
+from rollout.services.replay.requests import Progress, ReplayRequest
 from rollout.tally.frames import MEDIA_COLUMN
 from rollout.tally.slots import to_instant
 

@@ -27,7 +27,7 @@ from rollout.reports.figures.training import TrainingExport, build_export_from_r
 from rollout.reports.inputs.csv_cells import escape_cell, unescape_cell
 from rollout.reports.pages.section_summaries import format_loss_kind
 from rollout.reports.text.formatting import format_count, format_quantity
-from rollout.services.replay.replay import Progress, ReplayRequest, read_request_records
+from rollout.services.replay.requests import Progress, ReplayRequest, read_request_records
 from rollout.services.training.cleaning import CleaningChoiceRequest
 from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import RecordFrames

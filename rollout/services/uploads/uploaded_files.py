@@ -32,8 +32,9 @@ from rollout.services.policies.file_reports import (
 )
 from rollout.services.policies.planning import build_policy_plan, format_plan
 from rollout.services.policies.traffic import compute_recorded_traffic
-from rollout.services.replay.replay import ReplayRequest, read_request_records, replay_records
+from rollout.services.replay.replay import replay_records
 from rollout.services.replay.replay_output import build_replay_inputs, format_terminal_report
+from rollout.services.replay.requests import ReplayRequest, read_request_records
 from rollout.services.uploads.upload_request import (
     ADVICE,
     DECISIONS_FILE,

@@ -11,7 +11,7 @@ import scipy
 from rollout.core.scope.events import ProposalRaised
 from rollout.core.statistics.forecast import forecast_opening
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.engine import ReplayOptions
+from rollout.replay.options import ReplayOptions
 from rollout.reports.figures import opening_times
 from rollout.reports.figures.review_plan import (
     CellReviewPlan,
@@ -20,8 +20,9 @@ from rollout.reports.figures.review_plan import (
 )
 from rollout.reports.inputs.gate_progress import build_state_periods
 from rollout.reports.pages.review_plan_text import build_plan_row, format_review_plan
-from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.unit_arrays import CellUnitArrays
 
 POLICY = """

@@ -10,7 +10,7 @@ import pytest
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
-from rollout.replay.engine import ReplayOptions
+from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.first_values import NEW_VALUE, list_first_values
 from rollout.reports.figures.timeline_parts import TimelineRequest
 from rollout.services.cells.timeline import load_cell_timeline
@@ -23,8 +23,9 @@ from rollout.services.engine.ticks import Ticker
 from rollout.services.erasure.case_erasure import erase_case
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.records.record_import import import_records
-from rollout.services.replay.replay import ReplayRequest, replay_records
+from rollout.services.replay.replay import replay_records
 from rollout.services.replay.replay_output import build_record_inputs
+from rollout.services.replay.requests import ReplayRequest
 from rollout.services.reports.inputs import load_report_inputs
 from rollout.services.reports.visible_records import ReportPeriod
 from rollout.services.support.clock import ManualClock

@@ -37,14 +37,14 @@ def test_what_a_long_import_stores_is_read_by_processes_that_ticked_meanwhile(
 
     seconds = [0.0, 3600.0]  # it takes so long until it stores
     monkeypatch.setattr(record_import, "time", SimpleNamespace(monotonic=lambda: seconds.pop(0)))
-    place_cases = record_import.place_cases
+    locate_cases = record_import.locate_cases
 
-    def place_slowly(*args):
+    def locate_slowly(*args):
         shop.send_case(site="stall")
         shop.tick(ticker)
-        return place_cases(*args)
+        return locate_cases(*args)
 
-    monkeypatch.setattr(record_import, "place_cases", place_slowly)
+    monkeypatch.setattr(record_import, "locate_cases", locate_slowly)
     record_import.import_records(database, "shop", frames, began_at)
     shop.send_case(site="stall")
     shop.tick(ticker)  # and renews the snapshot

@@ -15,7 +15,7 @@ from rollout.core.scope.commands import Actor, ApproveProposal, ProposeResume, S
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.core.scope.scope import find_acting_version
 from rollout.formats.policy.reader import parse_policy
-from rollout.replay.engine import ReplayOptions
+from rollout.replay.options import ReplayOptions
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
@@ -25,7 +25,7 @@ from rollout.services.engine.rollout_state import (
 from rollout.services.engine.ticks import Ticker
 from rollout.services.examples.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.services.records.record_import import VersionStatements, import_records
-from rollout.services.replay.replay import read_request_records
+from rollout.services.replay.requests import read_request_records
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.ledger.ledger import Ledger
 from rollout.tally.slots import to_instant

@@ -11,7 +11,7 @@ from rollout.core.policy.audit_readings import find_audit_counts
 from rollout.core.policy.stages import UnsureShare
 from rollout.core.scope.events import Narrowed, ProposalRaised, Renewed
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.replay.replay import read_request_records
+from rollout.services.replay.requests import read_request_records
 from rollout.store.tables.append_only import CLOSE_PURGE, OPEN_PURGE
 from rollout.store.tables.tables import counted_units
 from rollout.tally.audit_weights import NO_CONFIDENCE, UNRECORDED

@@ -12,7 +12,7 @@ from rollout.core.calendar.instants import to_micros
 from rollout.core.records.records import Heartbeat
 from rollout.core.scope.events import Suspended
 from rollout.formats.policy.reader import parse_policy
-from rollout.replay.engine import ReplayOptions
+from rollout.replay.options import ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds
 from rollout.services.engine import live_evidence
 from rollout.services.engine.ticks import Ticker

@@ -13,7 +13,7 @@ from rollout.services.engine import live_evidence
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import import_records
-from rollout.services.replay.replay import ReplayRequest, read_request_records
+from rollout.services.replay.requests import ReplayRequest, read_request_records
 from tests.chance import list_unsealed_events
 from tests.replay import pricing
 from tests.services.engine.test_evidence_check import attacking

@@ -9,10 +9,11 @@ import pytest
 
 from rollout.core.scope.events import VersionFirstUsed, VersionRenamed
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.engine import ReplayOptions
+from rollout.replay.options import ReplayOptions
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import VersionStatements, import_records
-from rollout.services.replay.replay import ReplayRequest, replay_records
+from rollout.services.replay.replay import replay_records
+from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.slots import to_instant
 from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history

@@ -10,7 +10,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import GrantExpired, ProposalRaised, Widened
 from rollout.formats.policy.reader import parse_policy
-from rollout.replay.engine import ReplayOptions
+from rollout.replay.options import ReplayOptions
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import import_records

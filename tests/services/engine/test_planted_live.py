@@ -10,9 +10,10 @@ from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.record_events import CasesPlanted
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.files import RecordPaths
-from rollout.replay.engine import ReplayOptions
+from rollout.replay.options import ReplayOptions
 from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases
-from rollout.services.replay.replay import ReplayRequest, replay_records
+from rollout.services.replay.replay import replay_records
+from rollout.services.replay.requests import ReplayRequest
 from rollout.tally.populations import split_populations
 from rollout.tally.slots import to_instant
 from tests.chance import list_unsealed_events

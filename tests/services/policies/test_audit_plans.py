@@ -11,7 +11,7 @@ from rollout.formats.policy.reader import parse_policy
 from rollout.services.policies.audit_plans import compute_reviewed_share
 from rollout.services.policies.planning import build_policy_plan, format_plan
 from rollout.services.policies.traffic import compute_recorded_traffic
-from rollout.services.replay.replay import read_request_records
+from rollout.services.replay.requests import read_request_records
 from tests.docs.audits_table import BY_CONFIDENCE, UNIFORM, build_audits, simulate
 from tests.replay.test_confidence_floors import write_rows
 

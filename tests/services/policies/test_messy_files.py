@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from rollout.cli.main import app
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.files import RecordPaths
-from rollout.services.replay.replay import ReplayRequest, read_request_records
+from rollout.services.replay.requests import ReplayRequest, read_request_records
 from tests.services.policies.messy_files import Variant, write_files
 
 EARLY = {"step": timedelta(hours=4)}  # days 1 to 11: they can be months too

@@ -5,7 +5,8 @@ import pytest
 from rollout.core.scope.events import VersionFirstUsed, VersionRenamed
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.replay.file_contents import list_file_contents
-from rollout.services.replay.replay import read_request_records, replay_files
+from rollout.services.replay.replay import replay_files
+from rollout.services.replay.requests import read_request_records
 from tests.services.replay.test_replay import POLICY, an_order, rows
 
 FIRST, OTHER = "ab" * 32, "cd" * 32

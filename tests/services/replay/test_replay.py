@@ -8,15 +8,11 @@ from polars.testing import assert_frame_equal
 
 from rollout.formats.records.files import RecordPaths
 from rollout.formats.records.rejected_rows import RecordError
-from rollout.services.replay.replay import (
-    NothingToReplayError,
-    ReplayRequest,
-    find_first_predictions,
-    replay_files,
-)
+from rollout.services.replay.replay import NothingToReplayError, replay_files
 from rollout.services.replay.replay_output import build_replay_command
+from rollout.services.replay.requests import ReplayRequest
 from rollout.tally import populations
-from rollout.tally.case_placement import place_cases
+from rollout.tally.case_placement import find_first_predictions, place_cases
 from tests.tally.histories import (
     SALT,
     a_policy,
@@ -124,7 +120,7 @@ def test_a_version_is_first_seen_when_its_first_answer_came():
         ),
         decisions(),
     )
-    seen = find_first_predictions(history, place_cases(history, a_policy(), SALT))
+    seen = find_first_predictions(history, place_cases(history, a_policy(), SALT).cases)
     assert seen == {"v1": hour(5), "v2": hour(2)}
     assert list(seen) == ["v2", "v1"]
 

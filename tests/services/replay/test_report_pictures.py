@@ -10,8 +10,9 @@ from rollout.core.records.records import Case
 from rollout.formats.records.files import RecordPaths
 from rollout.reports.inputs.pictures import MAX_PICTURE_BYTES
 from rollout.reports.pages.html_report import render_html_report
-from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import compute_replay_facts
+from rollout.services.replay.requests import ReplayRequest
 from rollout.services.reports.archive import format_report, load_report
 from rollout.services.reports.builder import ReportOptions, create_report
 from rollout.store.records.records import RecordStore

@@ -1,0 +1,99 @@
+"""What a replay is asked for, and the records that it names, read as its policy describes them.
+
+Commands that store or check recorded files read them here, too; the engine isn't imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from rollout.core.policy.file_readings import FileReading
+from rollout.formats.records.column_map import (
+    build_policy_columns,
+    parse_column_flags,
+    read_column_map,
+)
+from rollout.formats.records.files import RecordPaths, read_records
+from rollout.replay.options import ReplayOptions
+from rollout.services.replay.file_contents import check_file_contents, split_declared_cases
+from rollout.tally.frames import RecordFrames, RecordKind
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from rollout.core.policy.policy import Policy
+
+Progress = Callable[[str, int, int], None]  # step, done, total
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRequest:
+    """Options of a replay.
+
+    Attributes:
+        columns: a file with the names of the records' columns.
+        column_mappings: the same as flags, such as `predictions.case_key=image`; they override it.
+        options: salt, simulated approvals, skipping.
+        trained_until: end of the training data by version; earlier cases are no evidence.
+        contents: by version the SHA-256 of its weights and pre-processing, beside those of the
+            files and the policy.
+        strict: stop at the first unreadable row.
+        chosen_sources: sources whose decisions are evidence; () for all.
+        planted: a file that declares the planted cases.
+    """
+
+    policy: Path
+    sources: RecordPaths
+    columns: Path | None = None
+    column_mappings: tuple[str, ...] = ()
+    options: ReplayOptions = field(default_factory=ReplayOptions)
+    trained_until: Mapping[str, datetime] = field(default_factory=dict)
+    contents: Mapping[str, str] = field(default_factory=dict)
+    strict: bool = False
+    chosen_sources: tuple[str, ...] = ()
+    planted: Path | None = None
+
+
+def read_request_records(
+    request: ReplayRequest, policy: Policy, progress: Progress | None = None
+) -> RecordFrames:
+    """Read the records of `request`, with times in the zones of their sites.
+
+    The policy's import section says how the files are written; columns of the request override it.
+
+    Raises:
+        ValueError: a version in the files has another content in the request or the policy.
+    """
+    levers = [lever.id for lever in policy.levers]
+    outcomes = [outcome.id for outcome in policy.outcomes]
+    set_labels = policy.set_labels
+    readings = {
+        kind: replace(policy.file_readings.get(kind, FileReading()), set_labels=set_labels)
+        for kind in RecordKind
+        if kind in policy.file_readings or set_labels
+    }
+    base_columns = (
+        build_policy_columns(readings, levers=levers, outcomes=outcomes)
+        if request.columns is None
+        else read_column_map(request.columns, levers=levers, outcomes=outcomes)
+    )
+    records = read_records(
+        request.sources,
+        levers=levers,
+        zones={site.id: site.timezone for site in policy.sites},
+        default_zone=policy.timezone,
+        columns=parse_column_flags(
+            request.column_mappings, levers=levers, outcomes=outcomes, base=base_columns
+        ),
+        readings=readings,
+        strict=request.strict,
+        progress=progress,
+        chosen_sources=request.chosen_sources,
+        outcomes=outcomes,
+    )
+    records = split_declared_cases(records, request.planted)
+    check_file_contents(records, request.contents, policy)
+    return records
