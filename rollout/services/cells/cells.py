@@ -20,7 +20,6 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.core.scope.scope import CellState, compute_held_level, find_acting_version
-from rollout.reports.text.event_text import EventDescription, describe_events
 from rollout.services.engine.cell_gains import Gain, load_cell_gains
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from rollout.reports.inputs.evidence_paths import EvidenceSeries
     from rollout.reports.inputs.gate_progress import StatePeriod
     from rollout.reports.inputs.inputs import CellVersion, ReportInputs
+    from rollout.reports.text.event_text import EventDescription
     from rollout.tally.evidence_view import EvidenceView
 
 
@@ -104,7 +104,7 @@ class CellDetail:
     status: CellStatus
     evidence: "tuple[EvidenceFacts, ...]"
     guards: tuple[GuardStatus, ...]
-    history: tuple[EventDescription, ...]
+    history: "tuple[EventDescription, ...]"
     gains: tuple[Gain, ...] = ()
 
 
@@ -174,6 +174,7 @@ def load_cell(
     """
     from rollout.reports.inputs.evidence_paths import build_evidence_paths
     from rollout.reports.inputs.gate_progress import build_state_periods
+    from rollout.reports.text.event_text import describe_events
     from rollout.services.engine.evidence_reader import load_events, load_evidence_views
 
     require_permission(caller, Permission.READ, rollout_name)
