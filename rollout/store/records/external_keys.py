@@ -93,17 +93,18 @@ class ExternalKeys:
         unique_keys = sorted(set(keys))
         if received_at:
             unique_keys.sort(key=lambda key: received_at.get(key, EARLIEST))
-        locks = lock and self._transaction.engine == "postgresql"  # SQLite has one writer
-        existing = self.find_ids(unique_keys)
-        if locks and len(existing) == len(unique_keys):
-            existing = self.find_ids(unique_keys, lock=True)
-        missing_keys = [key for key in unique_keys if key not in existing]
-        inserted: dict[str, int] = {}
-        if missing_keys:
-            inserted = self._insert_keys(unique_keys if locks else missing_keys, lock=locks)
-            # others may have inserted or replaced a key meanwhile
-            unsure_keys = unique_keys if locks else missing_keys
-            existing |= self.find_ids([key for key in unsure_keys if key not in inserted])
+        if lock and self._transaction.engine == "postgresql":  # SQLite has one writer
+            # inserted before a look at what exists: new cases take one statement, not two, and
+            # keys that exist take two either way
+            existing: dict[str, int] = {}
+            unsure_keys = unique_keys
+            inserted = self._insert_keys(unsure_keys, lock=True) if unsure_keys else {}
+        else:
+            existing = self.find_ids(unique_keys)
+            unsure_keys = [key for key in unique_keys if key not in existing]
+            inserted = self._insert_keys(unsure_keys, lock=lock) if unsure_keys else {}
+        # others may have inserted or replaced a key meanwhile
+        existing |= self.find_ids([key for key in unsure_keys if key not in inserted])
         hashed_kinds = self._find_hashed_kinds() if unique_keys else frozenset()
         deleted = self._find_deleted_ids(inserted, hashed_kinds)
         self._delete_keys([inserted[key] for key in deleted])
