@@ -27,6 +27,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import read_slice_value
 from rollout.tally.frames import select_rows
 from rollout.tally.slice_values import select_slices
+from rollout.tally.slots import FIRST_SLOT
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -75,6 +76,17 @@ class UnitArrays:
             self.day[rows],
             self.unit[rows],
         )
+
+    def select_since(self, first_slot: int, after_slot: int = FIRST_SLOT) -> "UnitArrays":
+        """Return the rows that occurred from `first_slot` on and are counted after `after_slot`.
+
+        A unit is counted after its slot of occurrence, so rows that are counted before are left
+        out by their place, and nothing of them is read.
+        """
+        start = int(np.searchsorted(self.slot, max(first_slot, after_slot + 1)))
+        rows = self.select(slice(start, None)) if start else self
+        is_kept = rows.occurred >= first_slot
+        return rows if is_kept.all() else rows.select(np.flatnonzero(is_kept))
 
 
 def find_run_starts(values: IntArray) -> IntArray:
@@ -183,6 +195,13 @@ class UnitClasses:
                 dtype=np.int64,
             ).reshape(len(self.classes), self.get_count_width(condition))
         return class_counts
+
+    def take_counts(self, condition: Condition, rows: UnitArrays) -> IntArray:
+        """Return the counts of each row, shape (rows, width).
+
+        Indexing would copy number by number, which takes ten times as long.
+        """
+        return self.get_class_counts(condition).take(rows.unit_class, axis=0)
 
     @cached_property
     def _class_counts(self) -> dict[tuple[str, str | None, str | None], IntArray]:
