@@ -25,7 +25,7 @@ from rollout.core.policy.measures import (
 from rollout.core.policy.planted_conditions import is_missed
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import read_slice_value
-from rollout.tally.frames import select_rows
+from rollout.tally.frames import is_constant, select_rows
 from rollout.tally.slice_values import select_slices
 from rollout.tally.slots import FIRST_SLOT
 
@@ -39,6 +39,7 @@ CLASS_COLUMNS = (
 
 SERIES_COLUMNS = ("site", "window", "version", "track")
 ROWS_AT_ONCE = 500_000  # of a join, which holds its rows several times
+_MAX_RANGE = 64  # of integers that are their own numbers
 MAX_COMBINATIONS = 1_000_000  # above them, those that occur are numbered anew
 
 
@@ -308,9 +309,12 @@ def number_combinations(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[In
     """
     numbers, size = np.zeros(frame.height, dtype=np.int64), 1
     for name in columns:
+        if is_constant(frame[name]):
+            continue
         codes, width = _encode_values(frame[name])
-        if width > 1:
-            numbers, size = numbers * width + codes, size * width
+        numbers *= width
+        numbers += codes
+        size *= width
         if size > MAX_COMBINATIONS:
             present, numbers = np.unique(numbers, return_inverse=True)
             size = len(present)
@@ -330,9 +334,12 @@ def _encode_values(column: pl.Series) -> tuple[IntArray, int]:
         is_used = np.bincount(codes) > 0
         numbers: IntArray = np.cumsum(is_used) - 1
         return numbers[codes], int(is_used.sum())
+    if column.dtype.is_integer() and not column.null_count():
+        integers = _to_integers(column)
+        lowest, highest = int(integers.min(initial=0)), int(integers.max(initial=0))
+        if highest - lowest < _MAX_RANGE:
+            return integers - lowest, highest - lowest + 1
     values = column.unique().sort(nulls_last=False)
-    if len(values) == 1:
-        return np.zeros(len(column), dtype=np.int64), 1
     return np.maximum(_find_positions(column, values), 0), len(values)
 
 
@@ -349,7 +356,10 @@ def _number_texts(column: pl.Series) -> tuple[IntArray, pl.Series]:
 
 def _get_category_codes(column: pl.Series) -> IntArray:
     """Return the code of each category, 0 for null."""
-    return _to_integers((column.to_physical().cast(pl.Int64) + 1).fill_null(0))
+    codes = column.to_physical()
+    if codes.null_count():
+        return _to_integers((codes.cast(pl.Int64) + 1).fill_null(0))
+    return codes.to_numpy().astype(np.int64) + 1
 
 
 def _find_positions(column: pl.Series, values: pl.Series) -> IntArray:

@@ -29,6 +29,27 @@ def test_combinations_are_numbered_in_the_order_of_first_use(monkeypatch, limit,
     assert first_rows.tolist() == [0, 1, 2, 4]
 
 
+@pytest.mark.parametrize("levels", [[3, 3, 3], [-2, 61, -2], [-2, 62, -2], [2**62, 0, -(2**62)]])
+def test_integers_are_numbered_whatever_their_range(levels):
+    frame = pl.DataFrame({"level": levels, "band": [1, 0, 1]})
+    numbers, first_rows = number_combinations(frame, ["level", "band"])
+    is_third_new = levels[2] != levels[0]
+    assert numbers.tolist() == [0, 1, 2 if is_third_new else 0]
+    assert first_rows.tolist() == [0, 1, 2][: 2 + is_third_new]
+
+
+def test_columns_of_one_value_are_not_encoded(monkeypatch):
+    names, encode = [], unit_arrays._encode_values
+
+    def note(column):
+        names.append(column.name)
+        return encode(column)
+
+    monkeypatch.setattr(unit_arrays, "_encode_values", note)
+    number_combinations(FRAME, FRAME.columns)
+    assert names == ["lever", "level"]
+
+
 def test_no_rows_have_no_combinations():
     numbers, first_rows = number_combinations(FRAME.clear(), FRAME.columns)
     assert (numbers.tolist(), first_rows.tolist()) == ([], [])
