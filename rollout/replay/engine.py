@@ -9,6 +9,8 @@ from hashlib import sha256
 from itertools import count
 from types import MappingProxyType
 
+import numpy as np
+
 from rollout.core.access.accounts import REPLAY, SIMULATED
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import PolicyRefusedError, ProposalClosedError
@@ -134,7 +136,9 @@ class Replay:
         self._contents = contents
         self._units, self._policy, self._feeds, self._options = units, policy, feeds, options
         self._shares = build_stage_shares(policy)
-        self._buckets: IntArray | None = None
+        self._buckets = np.full(
+            len(units.unit_keys), -1, dtype=np.int16
+        )  # of each unit; -1: not drawn
         self._stage_histories = {cell: StageHistory() for cell in policy.cells}
         self._familiar_histories = FamiliarHistories()
         self._views: dict[CellVersion, EvidenceView] = {}
@@ -320,6 +324,7 @@ class Replay:
                 stage_history=pool_histories[cell],
                 shares=self._shares,
                 find_buckets=self._find_buckets,
+                draws_late=True,
                 feeds=self._feeds,
                 rules=self._scope.rules,
                 familiar_history=familiar_history,
@@ -333,14 +338,15 @@ class Replay:
         return self._units.cells.get(key, CellUnitArrays())
 
     def _find_buckets(self, rows: UnitArrays) -> IntArray:
-        """Return the sampling bucket of each row, computed at first use."""
-        if self._buckets is None:
-            sampling_values = compute_sampling_values(
-                self._options.salt, "stage", self._units.unit_keys
-            )
-            self._buckets = find_buckets(self._shares, sampling_values)
-        buckets: IntArray = self._buckets[rows.unit]
-        return buckets
+        """Return the sampling bucket of each row, each unit's computed at first use."""
+        buckets = self._buckets[rows.unit]
+        if (is_undrawn := buckets < 0).any():
+            units = np.unique(rows.unit[is_undrawn])
+            keys = self._units.unit_keys[units]
+            values = compute_sampling_values(self._options.salt, "stage", keys)
+            self._buckets[units] = find_buckets(self._shares, values)
+            buckets = self._buckets[rows.unit]
+        return buckets.astype(np.int64)
 
     def _build_result(self, ticks: int) -> ReplayResult:
         return ReplayResult(

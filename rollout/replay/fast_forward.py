@@ -101,8 +101,10 @@ def _find_proposal_slot(view: EvidenceView, proposal: ProposalState, slot: int) 
         series = view.get_renewal_series(stage_level)
     else:
         minimum_window = view.attempt_window if proposal.kind == "takeover" else view.entered_window
-        series = view.get_gate_series(stage_level, minimum_window, slot)
-    return series.find_next(series.has_turned, slot)
+        series = view.get_gate_series(stage_level, minimum_window)
+    # a slot of the cell's times in any case; what comes after it is never asked for
+    expiry_slot = find_slot_after(proposal.expires_at, view.policy.tick)
+    return series.turned.find_next(slot, None if expiry_slot < slot else expiry_slot)
 
 
 def _find_gate_slots(
@@ -138,8 +140,7 @@ def _find_takeover_slot(view: EvidenceView, scope: Scope, holder: str, slot: int
     view = view.get_floor_view(find_acting_index(policy, holder_state))
     if stage_level == 0 or policy.find_gate(stage_level, view.cell) is None:
         return None
-    series = view.get_gate_series(stage_level, view.attempt_window, slot)
-    return series.find_next(series.is_met, slot)
+    return view.get_gate_series(stage_level, view.attempt_window).met.find_next(slot)
 
 
 def _find_widening_slot(
@@ -164,8 +165,7 @@ def _find_step_slot(
     gate = policy.find_gate(stage_level, view.cell)
     if gate is None or len(view.rows.gate.slot) < gate.minimum.units:
         return None, False  # no series of fewer rows meets the minimum
-    series = view.get_gate_series(stage_level, view.entered_window, slot)
-    met_slot = series.find_next(series.is_met, slot)
+    met_slot = view.get_gate_series(stage_level, view.entered_window).met.find_next(slot)
     next_at = at + policy.tick  # a wave may open between the slot and its pass
     if met_slot == slot and all(
         find_wave_hold(scope, policy, view.cell, stage_level, t) for t in (at, next_at)
@@ -186,7 +186,7 @@ def _list_renewal_slots(
             renewal_slot = find_slot_before(
                 compute_renewal_start(policy, state, stage_level), policy.tick
             )
-            yield series.find_next(series.is_met, max(slot, renewal_slot))
+            yield series.met.find_next(max(slot, renewal_slot))
 
 
 def list_limit_slots(policy: Policy) -> tuple[int, ...]:

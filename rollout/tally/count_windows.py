@@ -32,6 +32,7 @@ from rollout.tally.unit_arrays import (
 CountArray = NDArray[np.int32]
 """Sums after each number of rows: below 2³¹, and kept for every cell."""
 WEEK: Final = timedelta(days=7)
+_MAX_TABLE_SHARE: Final = 4  # values of a table for each row
 _A_MONDAY: Final = datetime(1970, 1, 5, tzinfo=UTC)
 
 
@@ -71,7 +72,7 @@ class SliceRows:
     def __init__(
         self, rows: UnitArrays, unit_classes: UnitClasses, condition: SliceCondition
     ) -> None:
-        counts = unit_classes.get_class_counts(condition)[rows.unit_class]
+        counts = unit_classes.take_counts(condition, rows)
         codes, self.values = unit_classes.get_slice_codes(condition.slice)
         counted = np.flatnonzero(counts.any(axis=1))
         order = np.argsort(codes[rows.unit_class[counted]], kind="stable")
@@ -204,7 +205,7 @@ class CountWindow:
         counts = self._counts_cache.get(condition.key)
         if counts is None:
             counts = self._counts_cache[condition.key] = _cumulate(
-                self._unit_classes.get_class_counts(condition)[self._get_rows(condition).unit_class]
+                self._unit_classes.take_counts(condition, self._get_rows(condition))
             )
         return counts
 
@@ -316,13 +317,14 @@ class CountWindow:
 
         Planted units begin no attempt: without others no gate opens.
         """
-        has_evidence = self.judged_counts > 0
+        classes = self._unit_classes
+        is_evidence = classes.is_whole_unit & ~classes.is_missing
         for condition in self._cell_conditions:
-            has_evidence = has_evidence | (self.get_counts(condition) > 0).any(axis=1)
-        row = int(has_evidence.argmax())
+            is_evidence = is_evidence | (classes.get_class_counts(condition) > 0).any(axis=1)
+        rows = np.flatnonzero(is_evidence[self._rows.unit_class])
         firsts = [int(units.slots[0]) for units in self._arms.values() if len(units)]
-        if row:
-            firsts.append(int(self._rows.slot[row - 1]))
+        if len(rows):
+            firsts.append(int(self._rows.slot[rows[0]]))
         return min(firsts, default=None)
 
     @cached_property
@@ -363,8 +365,12 @@ class CountWindow:
             days=int(units.day_counts[unit_position]),
             reviewers=int(units.reviewer_counts[unit_position]),
             counts={
+                condition.key: tuple(self.get_counts(condition)[position].tolist())
+                for condition in self._cell_conditions
+            }
+            | {
                 condition.key: tuple(self.get_counts_at(condition, last)[0].tolist())
-                for condition in (*self._cell_conditions, *self._planted_conditions)
+                for condition in self._planted_conditions
             },
             arms={key: units.select(units.slots <= slot) for key, units in self._arms.items()},
             slices={
@@ -416,7 +422,7 @@ class AuditWindow:
         """
         counts = self._counts_cache.get(condition.key)
         if counts is None:
-            class_counts = self._unit_classes.get_class_counts(condition)[self._rows.unit_class]
+            class_counts = self._unit_classes.take_counts(condition, self._rows)
             counts = _cumulate(class_counts[:, None, :] * self._is_weight[:, :, None])
             self._counts_cache[condition.key] = counts
         return counts[self.units.count_rows_by(slots)].astype(np.int64)
@@ -445,6 +451,21 @@ def _count_distinct(values: IntArray, mask: BoolArray) -> CountArray:
     """Return the number of different masked values after each number of rows."""
     is_first = np.zeros(len(values), dtype=np.int64)
     positions = np.flatnonzero(mask)
-    _, first_positions = np.unique(values[positions], return_index=True)
-    is_first[positions[first_positions]] = 1
+    is_first[positions[_find_first_positions(values[positions])]] = 1
     return _cumulate(is_first)
+
+
+def _find_first_positions(values: IntArray) -> IntArray:
+    """Return the position of each different value's first occurrence, in any order.
+
+    Days and numbers of reviewers lie close together: a table of them needs no sorting.
+    """
+    if not len(values):
+        return np.empty(0, dtype=np.int64)
+    lowest, highest = int(values.min()), int(values.max())
+    if highest - lowest > _MAX_TABLE_SHARE * len(values):
+        return np.unique(values, return_index=True)[1]
+    first_positions = np.full(highest - lowest + 1, -1)
+    # For repeated indices NumPy keeps the last assignment.
+    first_positions[values[::-1] - lowest] = np.arange(len(values))[::-1]
+    return first_positions[first_positions >= 0]

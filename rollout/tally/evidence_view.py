@@ -4,27 +4,22 @@ A view is built for one cell state and one stage history; when either changes, a
 Its counts at a slot do not depend on which other slots are read.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property, partial
-from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.audit_readings import (
-    ROUNDING,
     WEIGHTED_MEASURES,
-    average_log_e_path,
-    weighs_audits,
 )
 from rollout.core.policy.cell_evidence import MeasureKey, VersionEvidence
 from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.familiarity import find_line
-from rollout.core.policy.gain_readings import is_gain_met
 from rollout.core.policy.measures import (
     DETECTOR_MEASURES,
     NARROWING_EFFECTS,
@@ -36,7 +31,7 @@ from rollout.core.policy.outcomes import GainCondition, OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.pools import list_pooled_cells
 from rollout.core.policy.slice_conditions import SliceCondition, names_slices
-from rollout.core.policy.wave_conditions import WAVE_POOL, WaveCondition, are_waves_met
+from rollout.core.policy.wave_conditions import WAVE_POOL, WaveCondition
 from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gain import ArmUnits
@@ -45,9 +40,11 @@ from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units
 from rollout.tally.gate_series import (
     GateSeries,
+    are_all_met,
+    are_minimums_met,
+    are_renewal_minimums_met,
     build_floor_views,
-    find_met_blocks,
-    find_met_counts,
+    choose_first_part,
 )
 from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.guard_series import (
@@ -62,7 +59,14 @@ from rollout.tally.silence_series import compute_cell_silences
 from rollout.tally.slice_guards import compute_drift_series, compute_slice_series
 from rollout.tally.slots import FIRST_SLOT, find_slot_after, find_slot_before
 from rollout.tally.stage_history import StageHistory, StageShares
-from rollout.tally.unit_arrays import BoolArray, CellUnitArrays, IntArray, UnitArrays, UnitClasses
+from rollout.tally.unit_arrays import (
+    BoolArray,
+    CellUnitArrays,
+    IntArray,
+    UnitArrays,
+    UnitClasses,
+    unite_ascending,
+)
 from rollout.tally.value_series import ValueSeries
 
 _BEFORE_ALL_SLOTS = np.array([FIRST_SLOT])  # before all slots, where gates are read too
@@ -85,6 +89,8 @@ class EvidenceView:
         pool_histories: stages of all cells of the cell's pools; None where no gate has a pool.
         floor_index: the confidence floor that the rows reach; None for all floors together.
         pool_rows: the version's units in all cells of the wave; {} where no gate counts a wave.
+        draws_late: whether `find_buckets` computes draws, so that shadow, which has no shares, is
+            to ask for none.
     """
 
     cell: Cell
@@ -103,6 +109,7 @@ class EvidenceView:
     pool_histories: Mapping[Cell, StageHistory] | None = None
     floor_index: int | None = None
     pool_rows: Mapping[Cell, CellUnitArrays] = field(default_factory=dict)
+    draws_late: bool = False
 
     def renew_grants(self, state: CellState) -> "EvidenceView":
         """Return the view under a state whose grants alone differ.
@@ -117,10 +124,18 @@ class EvidenceView:
         ]
         if not has_same_start or self.policy.evidence.higher_floors:
             cached_parts.pop("guard_series", None)
+        own_starts = {grant.stage: grant.evidence_start for grant in self.state.grants}
+        starts = {grant.stage: grant.evidence_start for grant in state.grants}
+        kept_stages = {stage for stage, start in starts.items() if own_starts.get(stage) == start}
+        cached_parts["_kept_windows"] = {
+            stage: window
+            for stage, window in self.__dict__.get("grant_windows", {}).items()
+            if stage in kept_stages
+        }
         cached_parts["_series_cache"] = {
             key: series
             for key, series in self._series_cache.items()
-            if key[1] is not None  # a renewal's
+            if key[1] is not None or self.policy.stage_ids[key[0]] in kept_stages  # a renewal's
         }
         for name in ("floor_views", "grant_windows", *(part.name for part in fields(self))):
             cached_parts.pop(name, None)
@@ -185,10 +200,6 @@ class EvidenceView:
         return self._select_visible(self.rows.guard)
 
     @cached_property
-    def _audited_guard_rows(self) -> UnitArrays:
-        return self.select_audited(self.rows.guard)
-
-    @cached_property
     def planted_rows(self) -> UnitArrays:
         """Return the visible planted rows of this attempt."""
         return self._select_attempt(self.rows.planted)
@@ -200,7 +211,7 @@ class EvidenceView:
         """Return the rows of this attempt."""
         if self.state.attempt == 1:
             return rows
-        return rows.select(rows.occurred >= self.find_first_slot(self.state.attempt_since))
+        return rows.select_since(self.find_first_slot(self.state.attempt_since))
 
     def _select_visible(self, rows: UnitArrays) -> UnitArrays:
         """Return the familiar units that the stage sends to a blind review."""
@@ -233,7 +244,7 @@ class EvidenceView:
         """Return which units the stage sends to a blind review at their confidence."""
         stage_levels = self.stage_history.find_levels(rows.occurred)
         bands = self.unit_classes.bands[rows.unit_class]
-        return self.shares.find_audited(stage_levels, bands, self.find_buckets(rows))
+        return self.shares.find_audited(stage_levels, bands, self._find_drawn(rows, stage_levels))
 
     def find_weights(self, rows: UnitArrays) -> NDArray[np.float64] | None:
         """Return each unit's weight under the shares of its time; None where all are 1."""
@@ -254,11 +265,18 @@ class EvidenceView:
 
     def _find_reviewed(self, rows: UnitArrays) -> BoolArray:
         """Return which units the stage sends to a blind review, by their sampling values."""
-        is_reviewed: BoolArray = (
-            self.find_buckets(rows)
-            < self.shares.reviewed_buckets[self.stage_history.find_levels(rows.occurred)]
-        )
+        stage_levels = self.stage_history.find_levels(rows.occurred)
+        buckets = self._find_drawn(rows, stage_levels)
+        is_reviewed: BoolArray = buckets < self.shares.reviewed_buckets[stage_levels]
         return is_reviewed
+
+    def _find_drawn(self, rows: UnitArrays, stage_levels: IntArray) -> IntArray:
+        """Return the bucket of each row; in shadow, all of whose buckets are reviewed, maybe 0."""
+        if not self.draws_late:
+            return self.find_buckets(rows)
+        buckets, drawn = np.zeros(len(rows), dtype=np.int64), np.flatnonzero(stage_levels)
+        buckets[drawn] = self.find_buckets(rows.select(drawn))
+        return buckets
 
     @cached_property
     def value_series(self) -> ValueSeries | None:
@@ -284,15 +302,14 @@ class EvidenceView:
     def _build_window(self, since: datetime, *, has_audits: bool = False) -> CountWindow:
         first_slot = self.find_first_slot(since)
         parts = (self.gate_rows, self.planted_rows)
-        rows, planted = (part.select(part.occurred >= first_slot) for part in parts)
+        rows, planted = (part.select_since(first_slot) for part in parts)
         arms, wave = self._build_arms_since(first_slot), self._build_wave_since(first_slot)
         is_whole = len(rows) + len(planted) == sum(map(len, parts))
         if is_whole and not arms and not wave and not has_audits:
             return self.attempt_window  # a cell's first stage: counting it twice takes long
         window = CountWindow(rows, self.unit_classes, self.conditions, arms, planted, wave=wave)
         if has_audits:
-            audited = self._audited_gate_rows
-            audited = audited.select(audited.occurred >= first_slot)
+            audited = self._audited_gate_rows.select_since(first_slot)
             weights = self._compute_weights(audited)
             window.audits = AuditWindow(audited, weights, self.unit_classes)
         return window
@@ -313,7 +330,7 @@ class EvidenceView:
         first_slot, windows = self._limit_to_attempt(first_slot), {}
         for cell in cells:
             rows = self.get_wave_view(cell).visible_rows
-            rows = rows.select(rows.occurred >= first_slot)
+            rows = rows.select_since(first_slot)
             windows[cell.site] = CountWindow(rows, self.unit_classes, conditions)
         return windows
 
@@ -360,26 +377,23 @@ class EvidenceView:
     def grant_windows(self) -> dict[str, CountWindow]:
         """Return the evidence since the start of each grant, by stage."""
         starts = {grant.stage: grant.evidence_start for grant in self.state.grants}
-        has_weights = self.shares.has_weights
+        has_weights, kept_windows = self.shares.has_weights, self._kept_windows
         return {
-            stage: self._build_window(start, has_audits=has_weights)
+            stage: kept_windows.get(stage) or self._build_window(start, has_audits=has_weights)
             for stage, start in starts.items()
         }
 
-    def get_gate_series(
-        self, stage_level: int, minimum_window: CountWindow, first_slot: int = FIRST_SLOT
-    ) -> GateSeries:
-        """Return where the gate to `stage_level` is met; minimums count in `minimum_window`.
+    @cached_property
+    def _kept_windows(self) -> dict[str, CountWindow]:
+        """Return the windows of grants whose start is that of the view before."""
+        return {}
 
-        Under a policy that forgets, slots before `first_slot` may be given as not met: mixtures
-        have no tables, so those of slots that nobody asks for are not computed.
-        """
-        if self.policy.evidence.forget is None:
-            first_slot = FIRST_SLOT
+    def get_gate_series(self, stage_level: int, minimum_window: CountWindow) -> GateSeries:
+        """Return where the gate to `stage_level` is met; minimums count in `minimum_window`."""
         key = (stage_level, minimum_window is self.attempt_window)
         series = self._series_cache.get(key)
-        if series is None or first_slot < series.first_slot:
-            series = self._compute_gate_series(stage_level, minimum_window, first_slot)
+        if series is None:
+            series = self._compute_gate_series(stage_level, minimum_window)
             self._series_cache[key] = series
         return series
 
@@ -387,26 +401,19 @@ class EvidenceView:
     def _series_cache(self) -> dict[tuple[int, bool | None], GateSeries]:
         return {}
 
-    def _compute_gate_series(
-        self, stage_level: int, minimum_window: CountWindow, first_slot: int
-    ) -> GateSeries:
+    def _compute_gate_series(self, stage_level: int, minimum_window: CountWindow) -> GateSeries:
         gate = self.policy.find_gate(stage_level, self.cell)
         assert gate is not None  # noqa: S101 - callers pass stage levels with gates
         window = self.attempt_window
         slots = window.slots
         if minimum_window is not window:
-            slots = np.union1d(slots, minimum_window.slots)
+            slots = unite_ascending(slots, minimum_window.slots)
         slots = np.concatenate([_BEFORE_ALL_SLOTS, slots])
-        positions = window.count_rows_by(slots)
-        missing_limit = self.policy.evidence.missing_at_most * window.closed_counts[positions]
-        holds = minimum_window.find_minimum(gate.minimum, slots)
-        holds &= window.missing_counts[positions] <= missing_limit
-        holds[: max(int(np.searchsorted(slots, first_slot, side="right")) - 1, 0)] = False
         conditions = self.policy.list_conditions(stage_level, self.cell)
-        parts = (self.policy, conditions, window, slots, holds)
-        compute_met = partial(_are_all_met, *parts, is_renewal=False)
-        is_met = compute_met(compute_gate_risk(self.policy, gate, self.state.risk_share))
-        return GateSeries(slots, is_met, lambda: ~compute_met(1.0), first_slot)
+        holds = partial(are_minimums_met, self.policy, gate.minimum, window, minimum_window)
+        evaluate = partial(are_all_met, self.policy, conditions, window, holds, is_renewal=False)
+        risk = compute_gate_risk(self.policy, gate, self.state.risk_share)
+        return GateSeries(slots, evaluate, risk, choose_first_part(conditions, slots))
 
     def get_renewal_series(self, stage_level: int) -> GateSeries:
         """Return where a grant may be renewed on its own evidence."""
@@ -419,14 +426,10 @@ class EvidenceView:
         window = self.grant_windows[self.policy.stage_ids[stage_level]]
         assert gate is not None  # noqa: S101 - each grant has a gate
         slots = np.concatenate([_BEFORE_ALL_SLOTS, window.slots])
-        units, positions = window.units, window.units.count_rows_by(slots)
-        holds = (units.judged_counts[positions] >= max(gate.minimum.units, 1)) & (
-            units.reviewer_counts[positions] >= gate.minimum.reviewers
-        )
         conditions = self.policy.list_conditions(stage_level, self.cell)
-        parts = (self.policy, conditions, window, slots, holds)
-        is_met = _are_all_met(*parts, 1.0, is_renewal=True)
-        return GateSeries(slots, is_met, lambda: ~is_met)
+        holds = partial(are_renewal_minimums_met, gate.minimum, window.units)
+        evaluate = partial(are_all_met, self.policy, conditions, window, holds, is_renewal=True)
+        return GateSeries(slots, evaluate, 1.0, choose_first_part(conditions, slots))
 
     @cached_property
     def guard_series(self) -> dict[str, GuardSeries]:
@@ -437,7 +440,7 @@ class EvidenceView:
             return self.floor_views[find_acting_index(self.policy, self.state)].guard_series
         guards = self.policy.list_guards(self.cell)
         series = {guard.id: self.compute_guard_series(guard) for guard in guards}
-        for name in ("_detector_rows", "_visible_guard_rows", "_audited_guard_rows"):
+        for name in ("_detector_rows", "_visible_guard_rows"):
             self.__dict__.pop(name, None)  # large, and the series hold what is read of them
         return series
 
@@ -532,16 +535,15 @@ class EvidenceView:
             return left_shadow_at
         return max(left_shadow_at, last_alarm)
 
-    @property
-    def _assisted_rows(self) -> UnitArrays:
+    def _select_assisted(self, rows: UnitArrays) -> UnitArrays:
         """Return the units whose reviewer saw the proposal, by stage and bucket."""
-        rows = self.rows.assisted
         if self.unit_classes.has_values:
             rows = rows.select(self.find_familiar(rows))
         stage_levels = self.stage_history.find_levels(rows.occurred)
         is_confirmed = (stage_levels > 0) & ~self.shares.model_decides[stage_levels]
         return rows.select(
-            is_confirmed & (self.find_buckets(rows) >= self.shares.blind_buckets[stage_levels])
+            is_confirmed
+            & (self._find_drawn(rows, stage_levels) >= self.shares.blind_buckets[stage_levels])
         )
 
     def _select_watched_arms(self, guard: Guard, condition: GainCondition) -> ArmUnits:
@@ -555,10 +557,6 @@ class EvidenceView:
     def _select_detector_rows(self, guard: Guard) -> UnitArrays:
         """Return a guard's rows since the stage's change and its last alarm."""
         is_override, is_weighted = guard.condition.measure == "override", _is_weighted(guard)
-        if is_override:
-            rows = self._assisted_rows
-        else:
-            rows = self._audited_guard_rows if is_weighted else self._visible_guard_rows
         has_episodes = names_slices(guard.condition)  # that last until recovery, unless they narrow
         find_start = self.state.find_detector_start
         since = find_start(guard.id).changed_at if has_episodes else self.state.changed_at
@@ -568,8 +566,13 @@ class EvidenceView:
         first_slot = self.find_first_slot(since)
         key = (is_override, is_weighted, first_slot, after_slot)
         if key not in self._detector_rows:
-            is_kept = (rows.occurred >= first_slot) & (rows.slot > after_slot)
-            self._detector_rows[key] = rows.select(is_kept)
+            rows = self.rows.assisted if is_override else self.rows.guard
+            rows = rows.select_since(first_slot, after_slot)
+            if is_override:
+                rows = self._select_assisted(rows)
+            else:
+                rows = self.select_audited(rows) if is_weighted else self._select_visible(rows)
+            self._detector_rows[key] = rows
         return self._detector_rows[key]
 
     @cached_property
@@ -579,58 +582,15 @@ class EvidenceView:
 
     def _select_closed(self, measure: str) -> UnitArrays:
         """Return the closed units since the stage's change; audits for `unaudited`."""
-        rows = self.select_audited(self.rows.gate)
+        since = self.find_first_slot(self.state.changed_at)
+        rows = self.select_audited(self.rows.gate.select_since(since))
         is_kept = self.unit_classes.is_whole_unit[rows.unit_class]
-        is_kept &= rows.occurred >= self.find_first_slot(self.state.changed_at)
         if measure == "unaudited":
             stage_levels = self.stage_history.find_levels(rows.occurred)
             is_kept &= self.shares.model_decides[stage_levels] & (
-                self.find_buckets(rows) >= self.shares.blind_buckets[stage_levels]
+                self._find_drawn(rows, stage_levels) >= self.shares.blind_buckets[stage_levels]
             )
         return rows.select(is_kept)
-
-
-def _are_all_met(
-    policy: Policy,
-    conditions: Iterable[Condition],
-    window: CountWindow,
-    slots: IntArray,
-    holds: BoolArray,
-    risk: float,
-    *,
-    is_renewal: bool,
-) -> BoolArray:
-    """Return where the minimum holds and all conditions reach their threshold.
-
-    A renewal has no minimum of slices, and its span no blocks. No method of a view: a series keeps
-    this call, and a view that one of its series holds is freed late, by the collector of cycles.
-    """
-    result, positions = holds.copy(), window.count_rows_by(slots)
-    for condition in conditions:
-        if not result.any():
-            break
-        if isinstance(condition, SliceCondition):
-            rows = window.get_slice_rows(condition)
-            result &= rows.find_passing(condition, risk, has_minimum=not is_renewal)[positions]
-            continue
-        chosen = slots[result]
-        if isinstance(condition, GainCondition):
-            is_met = is_gain_met(condition, window.get_arms(condition), chosen, risk)
-        elif isinstance(condition, WaveCondition):
-            counts = window.get_wave_counts_at(condition, chosen)
-            is_met = are_waves_met(condition, counts, risk)
-        elif window.audits is not None and weighs_audits(condition):
-            counts = window.get_counts_at(condition, chosen)
-            audits = window.audits.get_counts_at(condition, chosen)
-            parts = (condition, counts, window.audits.weights, audits, policy)
-            is_met = average_log_e_path(*parts) >= log(1 / risk) - ROUNDING
-        elif window.has_blocks(condition) and not is_renewal:
-            is_met = find_met_blocks(condition, window, chosen, risk, policy)
-        else:
-            counts = window.get_counts_at(condition, chosen)
-            is_met = find_met_counts(condition, counts, risk, policy)
-        result[result] = is_met
-    return result
 
 
 def _is_weighted(guard: Guard) -> bool:

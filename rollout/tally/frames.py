@@ -181,12 +181,15 @@ def share_constants(frame: pl.DataFrame) -> pl.DataFrame:
     constants = [
         pl.lit(column.first(), column.dtype).alias(column.name)
         for column in frame
-        if frame.height and _is_constant(column)
+        if is_constant(column)
     ]
     return frame.with_columns(constants)
 
 
-def _is_constant(column: pl.Series) -> bool:
+def is_constant(column: pl.Series) -> bool:
+    """Return whether all values of a column are equal, or null; false without any."""
+    if column.is_empty():
+        return False
     first, last = column.first(), column.last()
     return first == last and bool(column.eq_missing(first).all())
 

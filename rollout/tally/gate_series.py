@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from math import log
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rollout.core.policy.audit_readings import ROUNDING, average_log_e_path, weighs_audits
 from rollout.core.policy.block_readings import (
     find_mixtures_met,
     scale_cost_levels,
     scale_cost_threshold,
 )
 from rollout.core.policy.confidence_floors import list_floors
+from rollout.core.policy.gain_readings import is_gain_met
+from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.slice_conditions import SliceCondition
+from rollout.core.policy.wave_conditions import WaveCondition, are_waves_met
 from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
     compute_parity_log_e_path,
     get_gate_threshold,
 )
-from rollout.tally.slots import FIRST_SLOT
 from rollout.tally.unit_arrays import IntArray
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from rollout.core.policy.measures import Condition
-    from rollout.core.policy.policy import Policy
+    from rollout.core.policy.policy import Minimum, Policy
     from rollout.tally.count_windows import CountWindow
     from rollout.tally.evidence_view import EvidenceView
     from rollout.tally.unit_arrays import (
@@ -70,33 +73,173 @@ def _select_band(rows: CellUnitArrays, unit_classes: UnitClasses, band: int) -> 
 
 
 _MAX_SUMS = 200_000  # counts from starts that are held at once
+SLOTS_AT_ONCE = 256  # of the first part that is evaluated; each further one is twice as long
 
 
-@dataclass(frozen=True)
+class FlagSeries:
+    """A flag by slot, each valid until the next slot and evaluated where it is asked for.
+
+    Most questions are about the first slot from one on, and a cell's next change comes long before
+    its last slot.
+
+    Args:
+        slots: where the flag can change, ascending.
+        evaluate: returns the flags of ascending slots.
+        first_part: slots to evaluate at first.
+    """
+
+    def __init__(
+        self,
+        slots: IntArray,
+        evaluate: Callable[[IntArray], BoolArray],
+        first_part: int = SLOTS_AT_ONCE,
+    ) -> None:
+        self._slots, self._evaluate, self._first_part = slots, evaluate, first_part
+        self._start = 0  # place of the first evaluated slot
+        self._flags = np.zeros(0, dtype=bool)
+
+    @property
+    def flags(self) -> BoolArray:
+        """Return the flags of all slots."""
+        if len(self._flags) < len(self._slots):
+            self._start, self._flags = 0, self._evaluate(self._slots)
+        return self._flags
+
+    def find_next(self, slot: int, until: int | None = None) -> int | None:
+        """Return the first slot from `slot` on with the flag, None if no slot has it.
+
+        Where a slot `until` is given, it is returned instead of any later one, and of None.
+        """
+        first = max(int(np.searchsorted(self._slots, slot, side="right")) - 1, 0)
+        last = len(self._slots)
+        if until is not None:
+            last = min(last, int(np.searchsorted(self._slots, until)))
+        place = first
+        while place < last:
+            self._evaluate_from(place, max(place - first, self._first_part))
+            start = place - self._start
+            flags = self._flags[start : last - self._start]
+            if flags.any():
+                return max(slot, int(self._slots[place + int(flags.argmax())]))
+            place += len(flags)
+        return until
+
+    def _evaluate_from(self, place: int, number: int) -> None:
+        """Evaluate a number of slots from a place on, unless it was evaluated."""
+        end = self._start + len(self._flags)
+        if self._start <= place < end:
+            return
+        flags = self._evaluate(self._slots[place : place + number])
+        if place == end:
+            self._flags = np.concatenate([self._flags, flags])
+        else:
+            self._start, self._flags = place, flags
+
+
 class GateSeries:
     """Where a gate is met, and has turned, by slot.
 
-    Each value holds until the next slot. Most gates have no open proposal, so `has_turned` is
-    computed on demand. `first_slot` is the first one that was evaluated.
+    Args:
+        slots: where this can change, ascending.
+        evaluate: returns where the gate is met at a risk; it has turned where it isn't at risk 1.
+        risk: of the gate.
+        first_part: slots to evaluate at first.
     """
 
-    slots: IntArray
-    is_met: BoolArray
-    compute_turned: Callable[[], BoolArray]
-    first_slot: int = FIRST_SLOT
+    def __init__(
+        self,
+        slots: IntArray,
+        evaluate: Callable[[IntArray, float], BoolArray],
+        risk: float,
+        first_part: int = SLOTS_AT_ONCE,
+    ) -> None:
+        self.slots = slots
+        self.met = FlagSeries(slots, lambda chosen: evaluate(chosen, risk), first_part)
+        self.turned = FlagSeries(slots, lambda chosen: ~evaluate(chosen, 1.0), first_part)
 
-    @cached_property
+    @property
+    def is_met(self) -> BoolArray:
+        """Return where the gate is met."""
+        return self.met.flags
+
+    @property
     def has_turned(self) -> BoolArray:
         """Return where the gate has turned."""
-        return self.compute_turned()
+        return self.turned.flags
 
-    def find_next(self, holds: BoolArray, slot: int) -> int | None:
-        """Return the first slot from `slot` on at which `holds` is true."""
-        position = int(np.searchsorted(self.slots, slot, side="right")) - 1
-        if position >= 0 and holds[position]:
-            return slot
-        later_positions = np.flatnonzero(holds[position + 1 :])
-        return int(self.slots[position + 1 + later_positions[0]]) if len(later_positions) else None
+
+def choose_first_part(conditions: Iterable[Condition], slots: IntArray) -> int:
+    """Return how many slots of a gate to evaluate at first.
+
+    All of them where a condition has one path or sum over all its rows.
+    """
+    has_path = any(isinstance(c, GainCondition | SliceCondition) for c in conditions)
+    return len(slots) if has_path else SLOTS_AT_ONCE
+
+
+def are_minimums_met(
+    policy: Policy,
+    minimum: Minimum,
+    window: CountWindow,
+    minimum_window: CountWindow,
+    slots: IntArray,
+) -> BoolArray:
+    """Return where there are enough units, reviewers and days, and few decisions are missing."""
+    positions = window.count_rows_by(slots)
+    missing_limit = policy.evidence.missing_at_most * window.closed_counts[positions]
+    are_few_missing: BoolArray = window.missing_counts[positions] <= missing_limit
+    return are_few_missing & minimum_window.find_minimum(minimum, slots)
+
+
+def are_renewal_minimums_met(minimum: Minimum, units: CountWindow, slots: IntArray) -> BoolArray:
+    """Return where there are enough judged units and reviewers to renew a grant."""
+    positions = units.count_rows_by(slots)
+    are_enough: BoolArray = units.judged_counts[positions] >= max(minimum.units, 1)
+    return are_enough & (units.reviewer_counts[positions] >= minimum.reviewers)
+
+
+def are_all_met(
+    policy: Policy,
+    conditions: Iterable[Condition],
+    window: CountWindow,
+    are_minimums_met: Callable[[IntArray], BoolArray],
+    slots: IntArray,
+    risk: float,
+    *,
+    is_renewal: bool,
+) -> BoolArray:
+    """Return where the minimum holds and all conditions reach their threshold.
+
+    A renewal has no minimum of slices, and its span no blocks. No method of a view: a series keeps
+    this call, and a view that one of its series holds is freed late, by the collector of cycles.
+    """
+    result = are_minimums_met(slots)
+    for condition in conditions:
+        if not result.any():
+            break
+        if isinstance(condition, SliceCondition):
+            rows = window.get_slice_rows(condition)
+            is_passing = rows.find_passing(condition, risk, has_minimum=not is_renewal)
+            result &= is_passing[window.count_rows_by(slots)]
+            continue
+        chosen = slots[result]
+        if isinstance(condition, GainCondition):
+            is_met = is_gain_met(condition, window.get_arms(condition), chosen, risk)
+        elif isinstance(condition, WaveCondition):
+            counts = window.get_wave_counts_at(condition, chosen)
+            is_met = are_waves_met(condition, counts, risk)
+        elif window.audits is not None and weighs_audits(condition):
+            counts = window.get_counts_at(condition, chosen)
+            audits = window.audits.get_counts_at(condition, chosen)
+            parts = (condition, counts, window.audits.weights, audits, policy)
+            is_met = average_log_e_path(*parts) >= log(1 / risk) - ROUNDING
+        elif window.has_blocks(condition) and not is_renewal:
+            is_met = find_met_blocks(condition, window, chosen, risk, policy)
+        else:
+            counts = window.get_counts_at(condition, chosen)
+            is_met = find_met_counts(condition, counts, risk, policy)
+        result[result] = is_met
+    return result
 
 
 def find_met_blocks(

@@ -3,9 +3,11 @@
 Without new counts nothing changes, so a series holds only the slots at which a reading can change.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from math import log
+from functools import cached_property
+from math import inf, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,12 @@ from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.detector import (
     FALLS,
+    bound_agreement_path,
     compute_action_change_log_factors,
     compute_agreement_log_factors,
     compute_cost_log_factors,
     compute_log_path,
+    find_alarms,
 )
 from rollout.core.statistics.gain import ArmUnits, compute_gain_alarm_path
 from rollout.tally.slots import to_instant
@@ -35,6 +39,7 @@ from rollout.tally.unit_arrays import (
 
 MICRO = 1e-6
 MIN_AUDITS = 20  # with fewer audits the share would trip healthy cells
+_DISAGREEMENTS_SHARE = 4  # with more of all slots, a bound costs as much as the path
 CALM_RATIO = 100  # a floor whose detector is so far below its alarm may act instead
 LATE_SHARE = 0.05  # p95 is above the threshold if a larger share is
 
@@ -51,7 +56,8 @@ class GuardSeries:
             stayed within the threshold for the guard's span shows it.
         subjects: what an alarm is about, by slot; empty where a guard has one subject.
         is_calm: whether a detector is far below its alarm; None without several confidence floors.
-        log_path: the detector's values as natural logarithms; None without a detector.
+        compute_path: returns a detector's values as natural logarithms; None without a detector.
+            Few are read, so they are computed on demand.
     """
 
     slots: IntArray
@@ -61,7 +67,12 @@ class GuardSeries:
     has_recovered: BoolArray | None = None
     subjects: tuple[str, ...] = ()
     is_calm: BoolArray | None = None
-    log_path: NDArray[np.float64] | None = None
+    compute_path: Callable[[], NDArray[np.float64]] | None = None
+
+    @cached_property
+    def log_path(self) -> NDArray[np.float64] | None:
+        """Return a detector's values as natural logarithms; None without a detector."""
+        return None if self.compute_path is None else self.compute_path()
 
     def read_at(self, slot: int, tick: timedelta) -> GuardReading:
         """Return the reading at a slot; no alarm before the first one."""
@@ -115,27 +126,59 @@ def compute_detector_series(
     if not len(slots):
         return GuardSeries(slots, np.empty(0, dtype=bool), slots, slots)
     compared = counts.sum(axis=1)
-    if weights is None:
-        log_factors = _compute_log_factors(guard, counts, policy)
-    else:
+    parts = _group_by_weight(rows, weights, class_counts)
+
+    def compute_factors() -> NDArray[np.float64]:
+        if not parts:
+            return _compute_log_factors(guard, counts, policy)
         log_factors = np.zeros((len(slots), FALLS))
-        for weight in np.unique(weights):
-            part_slots, part_counts = _group_by_slot(rows.select(weights == weight), class_counts)
-            part_factors = _compute_weighted_factors(guard, part_counts, policy, float(weight))
+        for weight, part_slots, part_counts in parts:
+            part_factors = _compute_weighted_factors(guard, part_counts, policy, weight)
             log_factors[np.searchsorted(slots, part_slots)] += part_factors
-    path = compute_log_path(log_factors, compared)
+        return log_factors
+
+    threshold, is_calm = log(guard.false_alarm_every), None
+    if policy.evidence.higher_floors:
+        is_calm = compute_log_path(compute_factors(), compared) < log(
+            guard.false_alarm_every / CALM_RATIO
+        )
+    if not parts and _compute_bound(guard, counts) < threshold:
+        is_alarm = np.zeros(len(slots), dtype=bool)
+    else:
+        is_alarm = find_alarms(compute_factors(), compared, threshold)
     return GuardSeries(
         slots=slots,
-        is_alarm=path >= log(guard.false_alarm_every),
+        is_alarm=is_alarm,
         bad_counts=np.cumsum(_count_against(guard, counts)),
         record_counts=np.cumsum(compared),
-        is_calm=(
-            path < log(guard.false_alarm_every / CALM_RATIO)
-            if policy.evidence.higher_floors
-            else None
-        ),
-        log_path=path,
+        is_calm=is_calm,
+        compute_path=lambda: compute_log_path(compute_factors(), compared),
     )
+
+
+def _compute_bound(guard: Guard, counts: IntArray) -> float:
+    """Return what no value of the path exceeds; infinity where that saves nothing."""
+    if guard.condition.measure in {"cost", "action_change"}:
+        return inf
+    disagreed = np.flatnonzero(counts[:, 1])
+    if len(disagreed) > len(counts) // _DISAGREEMENTS_SHARE:
+        return inf
+    agreed, compared = counts[disagreed, 0], counts[disagreed].sum(axis=1)
+    agreed_until = np.cumsum(counts[:, 0])[disagreed]
+    agreed_before = np.diff(agreed_until, prepend=0) - agreed
+    return bound_agreement_path(agreed_before, agreed, compared, reference=_find_reference(guard))
+
+
+def _group_by_weight(
+    rows: UnitArrays, weights: NDArray[np.float64] | None, class_counts: IntArray
+) -> list[tuple[float, IntArray, IntArray]]:
+    """Return each weight with its slots and counts; none if all weights are 1."""
+    if weights is None:
+        return []
+    return [
+        (float(weight), *_group_by_slot(rows.select(weights == weight), class_counts))
+        for weight in np.unique(weights)
+    ]
 
 
 def compute_gain_series(guard: Guard, units: ArmUnits) -> GuardSeries:
@@ -160,9 +203,10 @@ def compute_gain_series(guard: Guard, units: ArmUnits) -> GuardSeries:
 
 def _group_by_slot(rows: UnitArrays, class_counts: IntArray) -> tuple[IntArray, IntArray]:
     """Return the slots with counts of the measure, and the counts."""
-    row_counts = class_counts[rows.unit_class]
-    has_counts = row_counts.any(axis=1)
-    slots, row_counts = rows.slot[has_counts], row_counts[has_counts]
+    is_counted: BoolArray = np.any(class_counts, axis=1)
+    counted = np.flatnonzero(is_counted[rows.unit_class])
+    slots = rows.slot[counted]
+    row_counts = class_counts.take(rows.unit_class[counted], axis=0)
     if not len(slots):
         return slots, row_counts
     starts = find_run_starts(slots)
@@ -181,8 +225,14 @@ def _compute_log_factors(guard: Guard, counts: IntArray, policy: Policy) -> NDAr
         return compute_action_change_log_factors(
             model_only, human_only, compared, at_most=condition.line
         )
-    reference = condition.line if condition.at_least else 1 - condition.line
+    reference = _find_reference(guard)
     return compute_agreement_log_factors(counts[:, 0], compared, reference=reference)
+
+
+def _find_reference(guard: Guard) -> float:
+    """Return the lowest acceptable share of agreement."""
+    condition = guard.condition
+    return condition.line if condition.at_least else 1 - condition.line
 
 
 def _compute_weighted_factors(

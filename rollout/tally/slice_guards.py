@@ -36,7 +36,7 @@ def compute_slice_series(
         rows: guard rows since the detectors' start.
         unit_classes: the classes of the history.
     """
-    counts = unit_classes.get_class_counts(condition)[rows.unit_class]
+    counts = unit_classes.take_counts(condition, rows)
     is_counted: BoolArray = np.asarray(counts.any(axis=1), dtype=bool)
     rows, counts = rows.select(is_counted), counts[is_counted]
     codes, values = unit_classes.get_slice_codes(condition.slice)

@@ -4,7 +4,7 @@ Replay and the service both produce these arrays; all later steps are shared. Sl
 since 1970, UTC.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,8 +25,9 @@ from rollout.core.policy.measures import (
 from rollout.core.policy.planted_conditions import is_missed
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import read_slice_value
-from rollout.tally.frames import select_rows
+from rollout.tally.frames import is_constant, select_rows
 from rollout.tally.slice_values import select_slices
+from rollout.tally.slots import FIRST_SLOT
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -37,7 +38,8 @@ CLASS_COLUMNS = (
 
 
 SERIES_COLUMNS = ("site", "window", "version", "track")
-ROWS_AT_ONCE = 500_000  # of a join, which holds its rows several times
+ROWS_AT_ONCE = 250_000  # of a join or an encoding, which hold their rows several times
+_MAX_RANGE = 64  # of integers that are their own numbers
 MAX_COMBINATIONS = 1_000_000  # above them, those that occur are numbered anew
 
 
@@ -75,6 +77,17 @@ class UnitArrays:
             self.day[rows],
             self.unit[rows],
         )
+
+    def select_since(self, first_slot: int, after_slot: int = FIRST_SLOT) -> "UnitArrays":
+        """Return the rows that occurred from `first_slot` on and are counted after `after_slot`.
+
+        A unit is counted after its slot of occurrence, so rows that are counted before are left
+        out by their place, and nothing of them is read.
+        """
+        start = int(np.searchsorted(self.slot, max(first_slot, after_slot + 1)))
+        rows = self.select(slice(start, None)) if start else self
+        is_kept = rows.occurred >= first_slot
+        return rows if is_kept.all() else rows.select(np.flatnonzero(is_kept))
 
 
 def find_run_starts(values: IntArray) -> IntArray:
@@ -184,6 +197,13 @@ class UnitClasses:
             ).reshape(len(self.classes), self.get_count_width(condition))
         return class_counts
 
+    def take_counts(self, condition: Condition, rows: UnitArrays) -> IntArray:
+        """Return the counts of each row, shape (rows, width).
+
+        Indexing would copy number by number, which takes ten times as long.
+        """
+        return self.get_class_counts(condition).take(rows.unit_class, axis=0)
+
     @cached_property
     def _class_counts(self) -> dict[tuple[str, str | None, str | None], IntArray]:
         return {}
@@ -289,32 +309,49 @@ def number_combinations(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[In
     """
     numbers, size = np.zeros(frame.height, dtype=np.int64), 1
     for name in columns:
-        codes, width = _encode_values(frame[name])
-        if width > 1:
-            numbers, size = numbers * width + codes, size * width
+        # the frame itself would keep what it writes out of a column of one value
+        column = frame.select(name).to_series()
+        if is_constant(column):
+            continue
+        encode, width = _prepare_encoding(column)
+        for part in _list_parts(frame.height):
+            numbers[part] *= width
+            numbers[part] += encode(column[part])
+        size *= width
         if size > MAX_COMBINATIONS:
             present, numbers = np.unique(numbers, return_inverse=True)
             size = len(present)
     first_rows = np.full(size, frame.height)
-    # For repeated indices NumPy keeps the last assignment.
-    first_rows[numbers[::-1]] = np.arange(frame.height)[::-1]
+    for part in reversed(_list_parts(frame.height)):
+        # For repeated indices NumPy keeps the last assignment.
+        first_rows[numbers[part][::-1]] = np.arange(part.start, part.stop)[::-1]
     in_order = np.sort(first_rows[first_rows < frame.height])
     numbers_in_order = np.empty(size, dtype=np.int64)
     numbers_in_order[numbers[in_order]] = np.arange(len(in_order))
-    return numbers_in_order[numbers], in_order
+    for part in _list_parts(frame.height):
+        numbers[part] = numbers_in_order[numbers[part]]
+    return numbers, in_order
 
 
-def _encode_values(column: pl.Series) -> tuple[IntArray, int]:
-    """Return a number below the second result for each value."""
+def _list_parts(rows: int) -> list[slice]:
+    """Return the parts of a column: few numbers are held twice, and they stay near."""
+    starts = range(0, rows, ROWS_AT_ONCE)
+    return [slice(start, min(start + ROWS_AT_ONCE, rows)) for start in starts]
+
+
+def _prepare_encoding(column: pl.Series) -> tuple[Callable[[pl.Series], IntArray], int]:
+    """Return what gives each value of a part a number, and a number above all of them."""
     if isinstance(column.dtype, pl.Categorical):
-        codes = _get_category_codes(column)
-        is_used = np.bincount(codes) > 0
-        numbers: IntArray = np.cumsum(is_used) - 1
-        return numbers[codes], int(is_used.sum())
+        used_codes = _get_category_codes(column.unique())
+        numbers = np.zeros(int(used_codes.max(initial=0)) + 1, dtype=np.int64)
+        numbers[used_codes] = np.arange(len(used_codes))
+        return lambda part: numbers[_get_category_codes(part)], len(used_codes)
+    if column.dtype.is_integer() and len(column) and not column.null_count():
+        lowest, highest = (int(value) for value in (column.min(), column.max()))  # type: ignore[arg-type]
+        if highest - lowest < _MAX_RANGE:
+            return lambda part: _to_integers(part) - lowest, highest - lowest + 1
     values = column.unique().sort(nulls_last=False)
-    if len(values) == 1:
-        return np.zeros(len(column), dtype=np.int64), 1
-    return np.maximum(_find_positions(column, values), 0), len(values)
+    return lambda part: np.maximum(_find_positions(part, values), 0), len(values)
 
 
 def _number_texts(column: pl.Series) -> tuple[IntArray, pl.Series]:
@@ -330,7 +367,10 @@ def _number_texts(column: pl.Series) -> tuple[IntArray, pl.Series]:
 
 def _get_category_codes(column: pl.Series) -> IntArray:
     """Return the code of each category, 0 for null."""
-    return _to_integers((column.to_physical().cast(pl.Int64) + 1).fill_null(0))
+    codes = column.to_physical()
+    if codes.null_count():
+        return _to_integers((codes.cast(pl.Int64) + 1).fill_null(0))
+    return codes.to_numpy().astype(np.int64) + 1
 
 
 def _find_positions(column: pl.Series, values: pl.Series) -> IntArray:

@@ -101,8 +101,8 @@ def check_series(seed):
                 parts = (view.policy, view.cell, level, share, counts, counts)
                 reading = read_gate(*parts)
                 assert reading.is_met == is_gate_open(*parts)
-                assert (series.find_next(series.is_met, slot) == slot) == reading.is_met
-                assert (series.find_next(series.has_turned, slot) == slot) == reading.has_turned
+                assert (series.met.find_next(slot) == slot) == reading.is_met
+                assert (series.turned.find_next(slot) == slot) == reading.has_turned
                 met[reading.is_met] += 1
                 met["blocks"] += any(len(r.blocks) > 1 for r in reading.readings)
         for level, grant in enumerate(view.state.grants, start=1):

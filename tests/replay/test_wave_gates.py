@@ -50,9 +50,9 @@ def check_series(seed):
             parts = (policy, view.cell, 1, share, counts, counts)
             reading = read_gate(*parts)
             assert reading.is_met == is_gate_open(*parts)
-            assert (series.find_next(series.is_met, slot) == slot) == reading.is_met
+            assert (series.met.find_next(slot) == slot) == reading.is_met
             if reading.has_turned:  # a slot too many only costs time
-                assert series.find_next(series.has_turned, slot) == slot
+                assert series.turned.find_next(slot) == slot
             met[reading.is_met] += 1
             (wave,) = reading.readings
             met["cells"] += len(wave.wave) > 1

@@ -148,8 +148,8 @@ def check_renewals(seed):
             for slot in range(result.first_slot, result.last_slot + 2):
                 counts = view.read_evidence(slot).spans[grant.stage]
                 reading = read_renewal(view.policy, view.cell, level, counts)
-                assert (series.find_next(series.is_met, slot) == slot) == reading.is_met
-                assert (series.find_next(series.has_turned, slot) == slot) == reading.has_turned
+                assert (series.met.find_next(slot) == slot) == reading.is_met
+                assert (series.turned.find_next(slot) == slot) == reading.has_turned
                 seen["met" if reading.is_met else "unmet"] += 1
                 known = [row for row in span if row[0]["slot"] <= slot]
                 judged = [row for row, *_ in known if row["decided"] != MISSING]

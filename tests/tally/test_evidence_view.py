@@ -168,8 +168,8 @@ def _compare_gate(sight, rung, replayed):
             reading = read_gate(
                 sight.policy, sight.cell, rung, share, known.attempt, getattr(known, name)
             )
-            assert (path.find_next(path.is_met, slot) == slot) == reading.is_met
-            assert (path.find_next(path.has_turned, slot) == slot) == reading.has_turned
+            assert (path.met.find_next(slot) == slot) == reading.is_met
+            assert (path.turned.find_next(slot) == slot) == reading.has_turned
 
 
 def test_a_renewal_path_says_what_the_renewal_reads_at_every_slot(told):
@@ -180,8 +180,8 @@ def test_a_renewal_path_says_what_the_renewal_reads_at_every_slot(told):
             for slot in every_slot(replayed):
                 span = sight.read_evidence(slot).spans[grant.stage]
                 reading = read_renewal(sight.policy, sight.cell, rung, span)
-                assert (path.find_next(path.is_met, slot) == slot) == reading.is_met
-                assert (path.find_next(path.has_turned, slot) == slot) == reading.has_turned
+                assert (path.met.find_next(slot) == slot) == reading.is_met
+                assert (path.turned.find_next(slot) == slot) == reading.has_turned
 
 
 def test_the_next_slot_of_a_path_is_the_first_one_that_holds(told):
@@ -190,10 +190,10 @@ def test_the_next_slot_of_a_path_is_the_first_one_that_holds(told):
     for sight in replayed.views.values():
         if sight.policy.find_gate(1, sight.cell) is not None:
             path = sight.get_gate_series(1, sight.attempt_window)
-            met = [slot for slot in slots if path.find_next(path.is_met, slot) == slot]
+            met = [slot for slot in slots if path.met.find_next(slot) == slot]
             for slot in slots:
                 later = [at for at in met if at >= slot]
-                assert path.find_next(path.is_met, slot) == (later[0] if later else None)
+                assert path.met.find_next(slot) == (later[0] if later else None)
 
 
 def test_every_guard_reads_what_the_plainest_way_reads_at_every_slot(told):
@@ -335,14 +335,16 @@ def test_the_stories_reach_later_attempts_several_grants_and_every_measure():
     assert {len(end.policy.levers) for end in ends} == {1, 2}
 
 
-def test_a_renewed_view_reads_what_a_new_one_does(told):
+@pytest.mark.parametrize("first_renewed", [0, 1], ids=["all", "all but the first"])
+def test_a_renewed_view_reads_what_a_new_one_does(told, first_renewed):
     for view in told.replayed.views.values():
         if not view.state.grants:
             continue
         week = view.policy.tick * 24 * 7
-        grants = tuple(
+        kept = view.state.grants[:first_renewed]
+        grants = kept + tuple(
             replace(grant, since=grant.since + week, until=grant.until + week, counts_since=None)
-            for grant in view.state.grants
+            for grant in view.state.grants[first_renewed:]
         )
         state = replace(view.state, grants=grants)
         slots = view.rows.gate.slot.tolist()[::20]
@@ -356,3 +358,5 @@ def test_a_renewed_view_reads_what_a_new_one_does(told):
                 assert first.is_met.tolist() == again.is_met.tolist()
         after = [fresh.read_evidence(slot) for slot in slots]
         assert [renewed.read_evidence(slot) for slot in slots] == after
+        for stage in [] if view.floor_views else [grant.stage for grant in kept]:
+            assert renewed.grant_windows[stage] is view.grant_windows[stage]

@@ -1,6 +1,7 @@
 """Guard readings at any slot equal those of the plain computation."""
 
 from dataclasses import replace
+from math import log
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from rollout.core.policy.levers import CostRule
 from rollout.core.policy.measures import MISSING, UnitClass
+from rollout.core.statistics import detector
 from rollout.tally.guard_series import (
     compute_detector_series,
     compute_share_series,
@@ -65,6 +67,32 @@ def test_a_detector_path_is_the_detector_stepped_slot_by_slot(guard, pairs):
         assert reading.is_alarm == plain.detector.is_alarm
         assert reading.records == plain.records
         assert reading.value == (str(plain.bad) if plain.records else "")
+
+
+@pytest.mark.parametrize("guard", WATCHED, ids=lambda guard: guard.condition.measure)
+@given(pairs=pairs)
+def test_alarms_are_where_the_path_reaches_the_threshold(guard, pairs):
+    series = compute_detector_series(guard, rows_from(pairs), UnitClasses(KINDS, POLICY), POLICY)
+    path = [] if series.log_path is None else series.log_path.tolist()  # None without counts
+    threshold = log(guard.false_alarm_every)
+    assert series.is_alarm.tolist() == [value >= threshold for value in path]
+
+
+@pytest.mark.parametrize(("line", "alarms"), [(0.8, False), (0.99, True)])
+def test_a_path_that_stays_low_is_not_computed(line, alarms, monkeypatch):
+    guard = a_guard("agreement", line, at_least=True, false_alarm_every=100)
+    agreeing, differing = (KINDS.index(UnitClass("alarm", said, "bear")) for said in SAID[:2])
+    rows = rows_from([(slot, differing if slot % 10 == 9 else agreeing) for slot in range(200)])
+    paths, compute = [], detector._accumulate
+
+    def note(additions, factors):
+        paths.append(len(factors))
+        return compute(additions, factors)
+
+    monkeypatch.setattr(detector, "_accumulate", note)
+    series = compute_detector_series(guard, rows, UnitClasses(KINDS, POLICY), POLICY)
+    assert series.is_alarm.any() == alarms
+    assert paths == ([20, 200] if alarms else [20])  # slots with a difference; all
 
 
 def test_a_detector_without_rows_knows_nothing():

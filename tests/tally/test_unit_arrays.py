@@ -29,6 +29,43 @@ def test_combinations_are_numbered_in_the_order_of_first_use(monkeypatch, limit,
     assert first_rows.tolist() == [0, 1, 2, 4]
 
 
+@pytest.mark.parametrize("levels", [[3, 3, 3], [-2, 61, -2], [-2, 62, -2], [2**62, 0, -(2**62)]])
+def test_integers_are_numbered_whatever_their_range(levels):
+    frame = pl.DataFrame({"level": levels, "band": [1, 0, 1]})
+    numbers, first_rows = number_combinations(frame, ["level", "band"])
+    is_third_new = levels[2] != levels[0]
+    assert numbers.tolist() == [0, 1, 2 if is_third_new else 0]
+    assert first_rows.tolist() == [0, 1, 2][: 2 + is_third_new]
+
+
+def test_columns_of_one_value_are_not_encoded(monkeypatch):
+    names, encode = [], unit_arrays._prepare_encoding
+
+    def note(column):
+        names.append(column.name)
+        return encode(column)
+
+    monkeypatch.setattr(unit_arrays, "_prepare_encoding", note)
+    number_combinations(FRAME, FRAME.columns)
+    assert names == ["lever", "level"]
+
+
+def test_rows_are_numbered_part_by_part():
+    rows = 4 * unit_arrays.ROWS_AT_ONCE
+    places = np.arange(rows)
+    columns = {"level": places % 7, "decided": places % 3, "reviewer": places % 200}
+    frame = pl.DataFrame(columns).with_columns(
+        pl.col("decided").cast(pl.String).cast(pl.Categorical)
+    )
+    tracemalloc.start()
+    numbers, first_rows = number_combinations(frame, frame.columns)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.5 * numbers.nbytes  # the numbers, and a few of a quarter of the rows
+    assert len(first_rows) == 7 * 3 * 200
+    assert np.array_equal(numbers, places % len(first_rows))
+
+
 def test_no_rows_have_no_combinations():
     numbers, first_rows = number_combinations(FRAME.clear(), FRAME.columns)
     assert (numbers.tolist(), first_rows.tolist()) == ([], [])

@@ -166,11 +166,13 @@ def _drop_watched_evidence(tick: Tick, policy: Policy) -> Tick:
 
 def _expire_grants(pending: PendingEvents) -> None:
     """Record ended grants and those above; `compute_stage_level` ignores them already."""
-    granted = [(key, state) for key, state in pending.scope.cells.items() if state.grants]
-    for (cell, version), state in granted:  # most cells have an attempt and no grant
-        expired_grant = next((grant for grant in state.grants if pending.at >= grant.until), None)
-        if expired_grant is None:
-            continue
+    at = pending.at
+    expired_grants: dict[tuple[Cell, str], tuple[CellState, Grant]] = {}
+    for key, state in pending.scope.cells.items():  # all cells at each tick: nothing is called
+        for grant in state.grants:
+            if at >= grant.until:
+                expired_grants.setdefault(key, (state, grant))
+    for (cell, version), (state, expired_grant) in expired_grants.items():
         if _depends_on_grant(pending, state, expired_grant):
             pending.void_proposal(
                 state.proposal, f"{cell}: the grant of {expired_grant.stage} has ended"

@@ -139,6 +139,20 @@ def compute_log_path(log_factors: Floats, compared: NDArray[np.int64]) -> Floats
     return _compute_log_mean(_compute_log_sums(log_factors, compared))
 
 
+def find_alarms(log_factors: Floats, compared: NDArray[np.int64], threshold: float) -> BoolArray:
+    """Return in which buckets `compute_log_path` reaches a threshold.
+
+    The mean of sums that are all smaller isn't computed.
+    """
+    log_sums = _compute_log_sums(log_factors, compared)
+    is_alarm = np.zeros(len(log_sums), dtype=bool)
+    if log_sums.max(initial=-inf) < threshold - _ROUNDING:
+        return is_alarm
+    buckets = np.flatnonzero(log_sums.max(axis=-1) >= threshold - _ROUNDING)
+    is_alarm[buckets] = _compute_log_mean(log_sums[buckets]) >= threshold
+    return is_alarm
+
+
 def find_first_alarm(
     log_factors: Floats, compared: NDArray[np.int64], thresholds: Floats, can_alarm: BoolArray
 ) -> int | None:

@@ -152,6 +152,9 @@ class GateThreshold:
         self._grow_table(int(met_failures.max(initial=-1)))
         table = self._table
         in_table = met_failures < len(table)
+        if in_table.all():
+            met[met] = met_successes >= table[met_failures]
+            return met
         above = np.empty(met_successes.shape, bool)
         above[in_table] = met_successes[in_table] >= table[met_failures[in_table]]
         log_e = compute_log_mixture(

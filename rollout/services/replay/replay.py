@@ -145,7 +145,8 @@ def replay_files(request: ReplayRequest, progress: Progress | None = None) -> Re
 
 def _check_named_versions(request: ReplayRequest, policy: Policy, records: RecordFrames) -> None:
     """Raise ValueError for an unknown version, or a content that is not the policy's."""
-    known_versions = sorted(records.predictions["version"].unique())
+    # not by `predictions["version"]`: a frame keeps what it writes out of a column of one value
+    known_versions = sorted(records.predictions.select(pl.col("version").unique()).to_series())
     options = {"--trained-until": request.trained_until, "--content": request.contents}
     for option, values in options.items():
         for version in values:
@@ -174,7 +175,7 @@ def replay_records(
     records, history, planted, first_seen = _place_records(request, policy, records, contents)
     numbered = number_units(history, policy)
     unit_arrays = _build_unit_arrays(numbered, planted, policy)
-    if not numbered.frame["excluded"].null_count():
+    if not numbered.frame.select(pl.col("excluded").null_count()).item():
         raise NothingToReplayError(_describe_empty_replay(history, numbered.frame, records))
     units = numbered.list_gate_units()
     del numbered  # as large as all records

@@ -1,0 +1,31 @@
+"""A replay computes a unit's draw when a stage asks for it; shadow asks for none."""
+
+import pytest
+
+from rollout.replay import engine
+from tests.replay.stories import a_history, prepared
+from tests.replay.test_fast_forward import told
+
+
+@pytest.mark.parametrize("seed", [18, 53, 61])
+def test_only_units_since_their_cell_left_shadow_are_drawn_and_each_once(seed, monkeypatch):
+    policy, story, course = told(seed)
+    ready = prepared(a_history(story, policy), policy, course.salt)
+    compute, drawn = engine.compute_sampling_values, []
+
+    def note(salt, purpose, keys):
+        drawn.extend(keys)
+        return compute(salt, purpose, keys)
+
+    monkeypatch.setattr(engine, "compute_sampling_values", note)
+    result = ready.run(course)
+    since_shadow, all_units = set(), set()
+    for (cell, _), rows in result.units.cells.items():
+        for part in (rows.gate, rows.guard, rows.assisted, rows.planted):
+            history = result.stage_histories[cell]
+            has_left = part.occurred >= min(history.slots, default=2**62)
+            since_shadow.update(part.unit[has_left].tolist())
+            all_units.update(part.unit.tolist())
+    assert len(drawn) == len(set(drawn))
+    assert 0 < len(drawn) < len(all_units)
+    assert set(drawn) <= {result.units.unit_keys[unit] for unit in since_shadow}
