@@ -6,6 +6,7 @@ answer holds one. A replay has no stored records: its ledgers are compared witho
 and senders.
 """
 
+from ast import literal_eval
 from base64 import b32encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.record_events import RecordsCounted, TrainingCutoffSet
 from rollout.services.engine import evidence_seals
 from rollout.services.reports import builder
-from rollout.store.counting.unit_digests import CellDigests, summarize_counted
+from rollout.store.counting.unit_digests import COVERED_FIELDS, CellDigests, summarize_counted
 from rollout.store.ledger import accounts, ledger
 
 _add_line = CellDigests.add_line
@@ -51,9 +52,14 @@ def without_chance() -> Iterator[None]:
 
 def _summarize_hidden(units, records, outcomes):
     """Return what a tick counted, with a digest that says only how much it covers."""
-    units = [_require_salted(unit) for unit in units]
-    summary = summarize_counted(units, records, outcomes)
-    return summary and replace(summary, digest=_digest(len(units), summary.records))
+    parts = list(units)
+    lines = [literal_eval(line.decode()) for part in parts for line in part.text.splitlines()]
+    for line in lines:
+        assert line[COVERED_FIELDS - 1], f"a digest covers a unit without hashes: {line}"
+        values = line[COVERED_FIELDS:]
+        assert {kind for kind, _ in values} <= {"band", "values"}, f"no random bytes: {line}"
+    summary = summarize_counted(parts, records, outcomes)
+    return summary and replace(summary, digest=_digest(len(lines), summary.records))
 
 
 def _add_hidden(digests, line):

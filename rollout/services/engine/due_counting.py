@@ -5,14 +5,15 @@ it rests on is as it was read: its queue entries, the records of its cases, the 
 and no erasure since. What moved stays in the queue, and the next pass reads it again.
 """
 
+import gc
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, TypeVar
 
-import numpy as np
 import polars as pl
 
 from rollout import faults
@@ -46,6 +47,7 @@ from rollout.tally.slots import to_instant
 OTHER_TRACKS: Final = frozenset({OUTCOME, RECORD_UNSEALED})
 """Tracks of entries that are no due units."""
 MAX_IDLE_PASSES: Final = 5
+PLACE_COLUMNS: Final = ("site", "window", "version", "occurred")
 ERASURES: Final = (CasesErased.__name__, NameErased.__name__)
 RowT = TypeVar("RowT", DueCase, CountedUnitRow, LossRow)
 log = logging.getLogger("rollout.scheduler")
@@ -139,18 +141,19 @@ class DueCounter:
         if self._state.policy.evidence.unit != "case":
             limit = min(limit, self._page_size.others)  # an episode may be of many cases
         while True:
-            with self._database.begin_read() as transaction:
-                queue = CountQueue(transaction, self._state.rollout)
-                entries = queue.list_due(until=until, limit=limit, after=position)
-                page = self._read_page(transaction, entries, slot) if entries else None
-            if page is None:
-                return done_count, is_settled
-            faults.reach_point("tick.read")
-            position = entries[:limit][-1]
-            for part in _split_page(page, self._page_size.cases):
-                part_count, is_unmoved = self._store_part(page, part)
-                done_count, is_settled = done_count + part_count, is_settled and is_unmoved
-            done_count += self._count_others(page, slot)
+            with _postpone_collection():
+                with self._database.begin_read() as transaction:
+                    queue = CountQueue(transaction, self._state.rollout)
+                    entries = queue.list_due(until=until, limit=limit, after=position)
+                    page = self._read_page(transaction, entries, slot) if entries else None
+                if page is None:
+                    return done_count, is_settled
+                faults.reach_point("tick.read")
+                position = entries[:limit][-1]
+                for part in _split_page(page, self._page_size.cases):
+                    part_count, is_unmoved = self._store_part(page, part)
+                    done_count, is_settled = done_count + part_count, is_settled and is_unmoved
+                done_count += self._count_others(page, slot)
 
     def _read_page(
         self, transaction: Transaction, entries: Sequence[DueCase], slot: int
@@ -170,10 +173,11 @@ class DueCounter:
         units = resolve_case_units(
             transaction, state, case_ids, self._reviewer_checks, unit_records
         )
-        ripe_units = self._add_unit_columns(units.filter(pl.col("slot") <= slot), state)
+        ripe_units = units.filter(pl.col("slot") <= slot)
         rows: Sequence[CountedUnitRow] = ()
         if ripe_units.height:
-            numbers = self._find_numbers(transaction, ripe_units)
+            ripe_units = self._add_unit_columns(ripe_units, state)
+            numbers = self._find_numbers(transaction, ripe_units, unit_records.case_numbers)
             rows = counter.build_counted_units(ripe_units, numbers, unit_records)
         later_entries: Sequence[DueCase] = ()
         if any(entry.track == CASE_RECEIVED for entry in due_entries):
@@ -201,11 +205,13 @@ class DueCounter:
             losses = StoredLosses(transaction, state.rollout, state.first_names)
             return losses.find_losses(rows)
 
-    def _find_numbers(self, transaction: Transaction, units: pl.DataFrame) -> counter.UnitNumbers:
+    def _find_numbers(
+        self, transaction: Transaction, units: pl.DataFrame, cases: Mapping[str, int]
+    ) -> counter.UnitNumbers:
         """Return the numbers of units; few units have a key, class or series without one."""
         by_episode = self._state.policy.evidence.unit == "episode"
         rollout = self._state.rollout
-        numbers = counter.find_numbers(transaction, rollout, units, by_episode=by_episode)
+        numbers = counter.find_numbers(transaction, rollout, units, cases, by_episode=by_episode)
         if numbers is not None:
             return numbers
         with self._database.begin_write() as writing:
@@ -272,26 +278,38 @@ class DueCounter:
 
     def _add_unit_columns(self, units: pl.DataFrame, state: RolloutState) -> pl.DataFrame:
         """Add definition, attempt and bucket as of each unit's occurrence."""
-        history, keys = self._history, units["unit"].to_list()
-        places = list(units.select("site", "window", "version", "occurred").iter_rows())
-        sampling_values = (
-            compute_sampling_values(state.rollout.salt, "stage", keys) if keys else np.empty(0)
+        history = self._history
+        places = units.select(PLACE_COLUMNS).unique()
+        cells = [Cell(*row) for row in places.select("site", "window").rows()]
+        attempts = map(history.find_attempt, cells, places["version"], places["occurred"])
+        places = places.with_columns(
+            definition=pl.Series([*map(history.find_definition, cells)], dtype=pl.String),
+            attempt=pl.Series([*attempts], dtype=pl.Int64),
         )
-        values = {
-            place: (
-                history.find_definition(cell := Cell(site, window)),
-                history.find_attempt(cell, version, occurred_slot),
-            )
-            for place in set(places)
-            for site, window, version, occurred_slot in (place,)
-        }
-        return units.with_columns(
-            definition=pl.Series([values[place][0] for place in places], dtype=pl.String),
-            attempt=pl.Series([values[place][1] for place in places], dtype=pl.Int64),
-            bucket=pl.Series(
-                history.find_buckets(units["occurred"].to_numpy(), sampling_values), dtype=pl.Int64
-            ),
+        keys = units.select("unit").unique()  # a unit has a row for each version, track and lever
+        drawn = compute_sampling_values(state.rollout.salt, "stage", keys["unit"].to_list())
+        placed_units = units.join(places, on=PLACE_COLUMNS, how="left", maintain_order="left").join(
+            keys.with_columns(drawn=pl.Series(drawn)), on="unit", maintain_order="left"
         )
+        buckets = history.find_buckets(
+            placed_units["occurred"].to_numpy(), placed_units["drawn"].to_numpy()
+        )
+        return placed_units.drop("drawn").with_columns(bucket=pl.Series(buckets, dtype=pl.Int64))
+
+
+@contextmanager
+def _postpone_collection() -> Iterator[None]:
+    """Collect no garbage in a block: none of a page's rows is any, and each was walked over often.
+
+    Another thread may count at once: who began while nothing was postponed ends it for both.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _has_moved(transaction: Transaction, page: ResolvedPage) -> bool:

@@ -24,6 +24,7 @@ from rollout.services.engine.guard_memory import (
     GuardObservations,
     LiveSiteSigns,
     number_cases,
+    split_observations,
 )
 from rollout.services.engine.guard_snapshots import (
     GuardSnapshot,
@@ -52,7 +53,7 @@ from rollout.tally.silence_series import READ_BACK, SiteSigns
 from rollout.tally.slots import find_slot_after
 from rollout.tally.unit_arrays import IntArray
 
-CASES_PER_READ = 2_000  # limits the records in memory
+CASES_PER_READ = 5_000  # limits the records in memory, as a page of counting does
 ARRIVAL_RETENTION = timedelta(days=1)  # a replica that slept longer reads everything again
 SEARCHED_BACK = ARRIVAL_RETENTION / 2
 """Arrivals stamped late are found if not by more; before, ticks may have deleted some."""
@@ -308,20 +309,19 @@ class LiveGuardFeeds:
         restart: senders of cases take no harm back.
         """
         observations = self._memory.observations.setdefault(guard.id, {})
-        cell_cases = cases.partition_by("site", "window", as_dict=True)
+        cell_cases = {
+            cell: part["case_id"].to_numpy()
+            for cell, part in cases.partition_by("site", "window", as_dict=True).items()
+        }
         for key, known_part in observations.items():
-            if (part := cell_cases.get(key[:2])) is not None:
-                observations[key] = known_part.drop_cases(part["case_id"].to_numpy())
+            if (case_ids := cell_cases.get(key[:2])) is not None:
+                observations[key] = known_part.drop_cases(case_ids)
                 self._votes.pop((guard.id, key[0], key[2]), None)
         numbers = cases.select("case_key", "case_id", "unit_id")
         answers = feeds.list_answers(guard).join(
             numbers, on="case_key", how="left", maintain_order="left"
         )
-        for cell_version, part in answers.partition_by(
-            "site", "window", "version", as_dict=True
-        ).items():
-            site, window, version = map(str, cell_version)
-            new_part = GuardObservations.from_frame(part)
+        for (site, window, version), new_part in split_observations(answers):
             known_part = observations.get((site, window, version), NO_OBSERVATIONS)
             observations[site, window, version] = known_part.join(new_part)
             self._votes.pop((guard.id, site, version), None)

@@ -23,7 +23,7 @@ from rollout.store.counting.counted_records import CountedRecords
 from rollout.store.counting.unit_digests import (
     CellDigests,
     CountedSummary,
-    read_unit_lines,
+    read_joined_lines,
     summarize_counted,
 )
 from rollout.store.database.rollouts import Rollout
@@ -87,7 +87,7 @@ class EvidenceSeals:
         after, others = self._last_slot, CountedRecords(transaction, rollout)
         if not others.has_any_line(after=after, until=until):
             return None  # most ticks of a quiet rollout, which this costs one query
-        units = read_unit_lines(transaction, rollout, after=after, until=until)
+        units = read_joined_lines(transaction, rollout, after=after, until=until)
         outcomes = CountedOutcomes(transaction, rollout).read_lines(after=after, until=until)
         summary = summarize_counted(units, others.read_lines(after=after, until=until), outcomes)
         if summary is not None:

@@ -4,7 +4,9 @@ Cases have their numbers here, and units too: no text of a case is held, nor a h
 stranger could compute.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from typing import Final, Self
 
 import numpy as np
@@ -16,11 +18,12 @@ from rollout.core.policy.policy import Policy
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.silence_series import NO_SIGNS, InstantArray, SiteSigns, build_case_signs
-from rollout.tally.unit_arrays import BoolArray, IntArray
+from rollout.tally.unit_arrays import BoolArray, IntArray, find_run_starts
 
 UNIT: Final = "guard-unit"  # purpose of the sampling values that stand for units
 UNIT_NUMBERS: Final = 2**53
 EMPTY_NUMBERS: IntArray = np.empty(0, dtype=np.int64)
+KEY_COLUMNS: Final = ("site", "window", "version")
 ObservationKey = tuple[str, str, str]
 """Site, window and version; the version of a harm is ""."""
 
@@ -98,11 +101,17 @@ class GuardObservations:
 
     def join(self, other: Self) -> Self:
         """Return the observations of both."""
-        joined = {
-            f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)])
-            for f in fields(self)
-        }
-        return type(self)(**joined).take(np.argsort(joined["slots"], kind="stable"))
+        if not len(self):
+            return other
+        joined = type(self)(
+            *(
+                np.concatenate([getattr(self, name), getattr(other, name)])
+                for name in OBSERVATION_COLUMNS
+            )
+        )
+        if not len(other) or self.slots[-1] <= other.slots[0]:
+            return joined  # as most that arrive
+        return joined.take(np.argsort(joined.slots, kind="stable"))
 
     def take(self, positions: IntArray | BoolArray) -> Self:
         """Return some observations."""
@@ -111,8 +120,15 @@ class GuardObservations:
             self, **{name: column[positions] for name, column in columns.items() if len(column)}
         )
 
+    def copy_slice(self, start: int, end: int) -> Self:
+        """Return observations that follow each other; the others needn't stay in memory."""
+        columns = (getattr(self, name) for name in OBSERVATION_COLUMNS)
+        return type(self)(*(column[start:end].copy() for column in columns))
+
     def drop_cases(self, case_ids: IntArray) -> Self:
         """Return the observations of other cases."""
+        if not len(self) or self.case_ids.max() < case_ids.min(initial=UNIT_NUMBERS):
+            return self  # as of most that arrive: numbers of cases rise
         is_other = ~np.isin(self.case_ids, case_ids)
         return self if is_other.all() else self.take(is_other)
 
@@ -120,6 +136,27 @@ class GuardObservations:
         """Return the observations of a site's guard as answers."""
         units = self.units.view(np.uint64)
         return AnswerRecords(self.slots, self.minutes, units, self.draws, self.is_bad)
+
+
+OBSERVATION_COLUMNS: Final = tuple(f.name for f in fields(GuardObservations))
+
+
+def split_observations(
+    answers: pl.DataFrame,
+) -> Iterator[tuple[ObservationKey, GuardObservations]]:
+    """Yield the observations of each cell and version in a frame of `from_frame`.
+
+    A frame of each would take longer than all else that reads them.
+    """
+    if answers.is_empty():
+        return
+    ordered = answers.sort(*KEY_COLUMNS, maintain_order=True)
+    keys = ordered.select(pl.struct(KEY_COLUMNS).rle_id().alias("run"), *KEY_COLUMNS)
+    starts = [*find_run_starts(keys["run"].to_numpy()).tolist(), len(ordered)]
+    observations, names = GuardObservations.from_frame(ordered), keys.select(KEY_COLUMNS)
+    for start, end in pairwise(starts):
+        site, window, version = names.row(start)
+        yield (site, window, version), observations.copy_slice(start, end)
 
 
 @dataclass(frozen=True, slots=True)

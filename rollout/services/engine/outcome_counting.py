@@ -73,7 +73,7 @@ def resolve_outcome_lines(
     Units without a number are left out.
     """
     policy = state.policy
-    history = open_stored_history(transaction, state, records.add_row)
+    history = open_stored_history(transaction, state, records.add_rows)
     all_case_ids = add_unit_cases(history, policy, case_ids)
     frames = history.load_records(all_case_ids)
     placement = place_cases(frames, policy, state.rollout.salt, state.trained_until)

@@ -25,7 +25,7 @@ from rollout.tally.slots import to_instant
 
 
 def compute_reviewer_checks(
-    transaction: Transaction, state: RolloutState, select_row: RowFilter | None = None
+    transaction: Transaction, state: RolloutState, select_rows: RowFilter | None = None
 ) -> pl.DataFrame | None:
     """Return the reviewer checks by all records or some; None if the policy needs none.
 
@@ -35,7 +35,7 @@ def compute_reviewer_checks(
     if state.policy.evidence.min_reviewer_agreement is None:
         return None
     return compute_required_reliability(
-        open_stored_history(transaction, state, select_row).load_checked_records(), state.policy
+        open_stored_history(transaction, state, select_rows).load_checked_records(), state.policy
     )
 
 
@@ -108,8 +108,8 @@ class ReviewerRecount:
         key = (state.policy.hash, position)
         if key not in self._checks:
             unknown = self._late_receipts[position : position + 1]
-            select_row = select_received_before(*unknown) if unknown else None
-            checks = compute_reviewer_checks(transaction, state, select_row)
+            select_rows = select_received_before(*unknown) if unknown else None
+            checks = compute_reviewer_checks(transaction, state, select_rows)
             while len(self._checks) >= MAX_HELD_CHECKS:
                 del self._checks[next(iter(self._checks))]
             self._checks[key] = checks

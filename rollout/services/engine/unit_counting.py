@@ -169,10 +169,12 @@ def resolve_case_units(
     from rollout.tally.case_placement import place_cases
     from rollout.tally.populations import place_planted_cases, resolve_all_units
 
-    select_row = None if unit_records is None else unit_records.add_row
-    record_history = open_stored_history(transaction, state, select_row)
+    select_rows = None if unit_records is None else unit_records.add_rows
+    record_history = open_stored_history(transaction, state, select_rows)
     all_case_ids = add_unit_cases(record_history, state.policy, case_ids)
     records = replace(record_history.load_records(all_case_ids), reliability=reviewer_checks)
+    if unit_records is not None:
+        unit_records.case_numbers = record_history.case_numbers
     placing = (state.policy, state.rollout.salt, state.trained_until)
     natural, planted = place_cases(records, *placing), place_planted_cases(records, *placing)
     if unit_records is not None and state.policy.evidence.unit != "case":
@@ -215,7 +217,7 @@ def has_extra_inputs(policy: Policy) -> bool:
 
 
 def open_stored_history(
-    transaction: Transaction, state: RolloutState, select_row: "RowFilter | None" = None
+    transaction: Transaction, state: RolloutState, select_rows: "RowFilter | None" = None
 ) -> "StoredHistory":
     """Return the rollout's stored records, with the columns its policy needs."""
     from rollout.store.records.history import StoredHistory
@@ -232,6 +234,6 @@ def open_stored_history(
             | (rule.attribute_names if rule else frozenset())
             | {*list_recorded_attributes(state.policy)}
         ),
-        select_row=select_row,
+        select_rows=select_rows,
         first_names=state.first_names,
     )

@@ -9,13 +9,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import starmap
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 import polars as pl
 
 from rollout import faults
-from rollout.store.counting.counted_units import CountedUnitRow, CountedUnits
+from rollout.store.counting.counted_units import (
+    CountedUnitRow,
+    CountedUnits,
+    build_row,
+    shift_slots,
+)
 from rollout.store.counting.counts import (
     CLASS_COLUMNS,
     SERIES_COLUMNS,
@@ -33,6 +38,12 @@ from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.store.tables.tables import count_classes, count_series
 
+GET_COUNTED: Final = itemgetter(
+    *map(
+        CountedUnitRow._fields.index,
+        ("slot", "occurred", "series_id", "class_ids", "bucket", "exclusion_reason"),
+    )
+)
 UNIT_KEY_COLUMNS = ("unit", "version", "track")
 ROW_COLUMNS = (
     *("slot", "occurred", "day", "bucket", "reviewer", "excluded"),
@@ -84,32 +95,30 @@ def store_units(
     `losses` are those of the units. Evidence can't advance until the transaction ends.
     """
     last_slot = EvidenceStore(transaction, rollout).get_last_slot(lock=True)
-    open_units = [
-        unit if unit.slot > last_slot else unit._replace(slot=last_slot + 1)
-        for unit in counted_units
-    ]
+    open_units = shift_slots(counted_units, last_slot + 1)
     new_units = CountedUnits(transaction, rollout).store(open_units)
     faults.reach_point("tick.counted")
     added_counts = sum_by_key(new_units)
     StoredCounts(transaction, rollout).add(added_counts)
     Matrices(transaction, rollout).add(added_counts)
-    new_pairs = {(unit.case_id, unit.version) for unit in new_units}
-    StoredLosses(transaction, rollout).store(
-        [loss for loss in losses if (loss.case_id, loss.version) in new_pairs]
-    )
+    if losses:
+        new_pairs = {(unit.case_id, unit.version) for unit in new_units}
+        StoredLosses(transaction, rollout).store(
+            [loss for loss in losses if (loss.case_id, loss.version) in new_pairs]
+        )
     faults.reach_point("tick.tallied")
     return len(new_units)
 
 
 def sum_by_key(units: Iterable[CountedUnitRow]) -> Mapping[CountKey, int]:
     """Return the counts of units; only evidence counts."""
-    sums = Counter(
-        (unit.slot, unit.occurred, unit.series_id, class_id, unit.bucket)
-        for unit in units
-        if unit.exclusion_reason is None
-        for class_id in unit.class_ids
-    )
-    return {CountKey(*key): n for key, n in sums.items()}
+    sums = Counter(map(GET_COUNTED, units))
+    counts: Counter[CountKey] = Counter()
+    for (slot, occurred, series_id, class_ids, bucket, exclusion_reason), n in sums.items():
+        if exclusion_reason is None:
+            for class_id in class_ids:
+                counts[CountKey(slot, occurred, series_id, class_id, bucket)] += n
+    return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +165,20 @@ class UnitNumbers:
 
 
 def find_numbers(
-    transaction: Transaction, rollout: Rollout, units: pl.DataFrame, *, by_episode: bool
+    transaction: Transaction,
+    rollout: Rollout,
+    units: pl.DataFrame,
+    cases: Mapping[str, int],
+    *,
+    by_episode: bool,
 ) -> UnitNumbers | None:
-    """Return the numbers of units, or None if a key, class or series has none yet."""
-    case_keys, unit_keys = _list_keys(units, by_episode=by_episode)
-    cases = ExternalKeys(transaction, rollout, CASE).find_ids(case_keys)
+    """Return the numbers of units, or None if a key, class or series has none yet.
+
+    `cases` are those of their cases, which were read with the records.
+    """
+    _, unit_keys = _list_keys(units, by_episode=by_episode)
     episodes = ExternalKeys(transaction, rollout, EPISODE).find_ids(unit_keys)
-    if len(cases) < len(case_keys) or len(episodes) < len(unit_keys):
+    if len(episodes) < len(unit_keys):
         return None
     return _number_units(transaction, rollout, units, cases, episodes if by_episode else cases)
 
@@ -208,14 +224,11 @@ def build_counted_units(
     units: pl.DataFrame, numbers: UnitNumbers, records: UnitRecords | None
 ) -> list[CountedUnitRow]:
     """Return the rows of units, each with the numbers of its levers' classes."""
-    lever_rows: dict[UnitIdentity, list[int]] = {}
-    identities = zip(*(units[name].to_list() for name in UNIT_KEY_COLUMNS), strict=True)
-    for row, identity in enumerate(identities):
-        lever_rows.setdefault(identity, []).append(row)
-    first_rows = [rows[0] for rows in lever_rows.values()]
-    first_units = units if len(first_rows) == units.height else units[first_rows]
+    first_rows, class_ids = _group_levers(units, numbers.classes)
+    is_each_first = len(first_rows) == units.height
+    first_units = units if is_each_first else units[first_rows]
+    series_ids = numbers.series if is_each_first else [numbers.series[row] for row in first_rows]
     case_ids = [numbers.cases[key] for key in first_units["case_key"].to_list()]
-    class_ids, series_ids = numbers.classes, numbers.series
     versions = first_units["version"].to_list()
     no_values = [None] * first_units.height
     fields: dict[str, list[Any]] = {
@@ -225,28 +238,44 @@ def build_counted_units(
     for name in ("attribute_values", "slices"):
         if fields[name] is not no_values:
             fields[name] = [value or None for value in fields[name]]
-    values = list(zip(fields["attribute_values"], fields["slices"], strict=True))
+    has_values = fields["attribute_values"] is not no_values or fields["slices"] is not no_values
     rows = zip(
-        [numbers.units[unit] for unit, _, _ in lever_rows],
+        [numbers.units[unit] for unit in first_units["unit"].to_list()],
         versions,
-        [track for _, _, track in lever_rows],
+        first_units["track"].to_list(),
         case_ids,
         fields["slot"],
         fields["occurred"],
         fields["day"],
-        [series_ids[row] for row in first_rows],
-        [tuple([class_ids[row] for row in rows]) for rows in lever_rows.values()],
+        series_ids,
+        class_ids,
         fields["bucket"],
         fields["reviewer"],
         fields["excluded"],
         no_values if records is None else map(cache(records.join_hashes), case_ids, versions),
         fields["attribute_values"],
         fields["slices"],
-        [create_seal(*pair) for pair in values],
+        map(create_seal, fields["attribute_values"], fields["slices"]) if has_values else no_values,
         fields["band"],
         strict=True,
     )
-    return list(starmap(CountedUnitRow, rows))
+    return list(map(build_row, rows))
+
+
+def _group_levers(
+    units: pl.DataFrame, class_ids: Sequence[int]
+) -> tuple[Sequence[int], Sequence[tuple[int, ...]]]:
+    """Return the first row of each unit, and the numbers of its levers' classes."""
+    identities = list(zip(*(units[name].to_list() for name in UNIT_KEY_COLUMNS), strict=True))
+    if len({*identities}) == len(identities):  # as with one lever
+        return range(len(identities)), list(zip(class_ids, strict=True))
+    lever_rows: dict[UnitIdentity, list[int]] = {}
+    for row, identity in enumerate(identities):
+        lever_rows.setdefault(identity, []).append(row)
+    return (
+        [rows[0] for rows in lever_rows.values()],
+        [tuple([class_ids[row] for row in rows]) for rows in lever_rows.values()],
+    )
 
 
 def _find_value_ids(

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
 from secrets import token_bytes
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import Text, func, select, type_coerce
+from sqlalchemy import ColumnElement, Subquery, Text, func, select, type_coerce
 
 from rollout.core.calendar.sites import Cell
 from rollout.store.counting.counted_records import RecordLine, select_lines
@@ -47,7 +47,6 @@ def hash_values(seal: bytes | None, attribute_values: str | None, slices: str | 
 
 
 CellVersion = tuple[Cell, str]
-LineT = TypeVar("LineT")
 UNITS_PER_READ: Final = 2_000
 SERIES_FIELDS: Final = ("track", "version", "definition")
 ORDER: Final = ("slot", "occurred", "unit", "version", "track")
@@ -88,20 +87,40 @@ class UnitLine(NamedTuple):
     @property
     def text(self) -> bytes:
         """Return the line that digests cover; values only where any were recorded."""
-        covered: tuple[object, ...] = self[:COVERED_FIELDS]
-        if self.band is not None:
-            covered += (("band", self.band),)
-        if self.value_seal is not None:
-            values_hash = hash_values(self.value_seal, self.attribute_values, self.slices)
-            return f"{(*covered, ('values', values_hash.hex()))!a}\n".encode()
-        if self.attribute_values is not None:
-            covered += (self.attribute_values,)
-        if self.slices is not None:
-            covered += (("slices", self.slices),)
-        return f"{covered!a}\n".encode()
+        values = self.attribute_values, self.slices, self.value_seal, self.band
+        return f"{_add_values(self[:COVERED_FIELDS], *values)!a}\n".encode()
 
 
 COVERED_FIELDS: Final = UnitLine._fields.index("site")
+VALUE_FIELDS: Final = ("attribute_values", "slices", "value_seal", "band")
+NO_VALUES: Final = (None,) * len(VALUE_FIELDS)
+
+
+def _add_values(
+    covered: tuple[object, ...],
+    attribute_values: str | None,
+    slices: str | None,
+    value_seal: bytes | None,
+    band: int | None,
+) -> tuple[object, ...]:
+    """Return the covered columns of a unit with what digests cover of its values."""
+    if band is not None:
+        covered += (("band", band),)
+    if value_seal is not None:
+        values_hash = hash_values(value_seal, attribute_values, slices)
+        return (*covered, ("values", values_hash.hex()))
+    if attribute_values is not None:
+        covered += (attribute_values,)
+    if slices is not None:
+        covered += (("slices", slices),)
+    return covered
+
+
+class UnitLines(NamedTuple):
+    """Units in the order of digests: their lines, and their joined record hashes, each once."""
+
+    text: bytes
+    joined_hashes: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +129,13 @@ class CountedSummary:
 
     records: int
     digest: str
+
+
+def _select_covered(lines: Subquery) -> Iterator[ColumnElement[Any]]:
+    """Yield the covered columns of selected lines; JSON as it is stored."""
+    for name in UnitLine._fields[:COVERED_FIELDS]:
+        column = lines.c[name]
+        yield type_coerce(column, Text) if name == "class_ids" else column
 
 
 def read_unit_lines(
@@ -122,13 +148,9 @@ def read_unit_lines(
 ) -> Iterator[UnitLine]:
     """Yield the units of slots (`after`, `until`], or a run of them, in the order of digests."""
     lines = select_lines(counted_units, rollout, after, until, positions)
-    line_columns = (
-        type_coerce(lines.c[name], Text) if name == "class_ids" else lines.c[name]
-        for name in UnitLine._fields[:COVERED_FIELDS]
-    )
     query = (
         select(
-            *line_columns,
+            *_select_covered(lines),
             count_series.c.site,
             count_series.c.window,
             lines.c.attribute_values,
@@ -148,24 +170,52 @@ def read_unit_lines(
         yield UnitLine._make((*row[: COVERED_FIELDS - 1], hashes, *rest, series))
 
 
+def read_joined_lines(
+    transaction: Transaction, rollout: Rollout, *, after: int, until: int
+) -> Iterator[UnitLines]:
+    """Yield the lines of units of slots (`after`, `until`] in parts.
+
+    An object and a hash for each line took longer than reading it.
+    """
+    lines = select_lines(counted_units, rollout, after, until)
+    query = select(*_select_covered(lines), *(lines.c[name] for name in VALUE_FIELDS))
+    query = query.order_by(*(lines.c[name] for name in ORDER))
+    result = transaction.execute(query.execution_options(yield_per=UNITS_PER_READ))
+    for part in result.partitions():
+        rows: list[tuple[Any, ...]] = [row[:COVERED_FIELDS] for row in part]
+        joined_hashes = frozenset(row[-1] for row in rows)
+        if None in joined_hashes:  # counted before hashes were stored
+            rows = [(*row[:-1], row[-1] or b"") for row in rows]
+            joined_hashes = frozenset(row[-1] for row in rows)
+        if any(row[COVERED_FIELDS:] != NO_VALUES for row in part):
+            rows = [
+                _add_values(row, *stored[COVERED_FIELDS:])
+                for row, stored in zip(rows, part, strict=True)
+            ]
+        yield UnitLines("\n".join([*map(ascii, rows), ""]).encode(), joined_hashes)
+
+
 def summarize_counted(
-    units: Iterable[UnitLine],
+    units: Iterable[UnitLines],
     records: Iterable[RecordLine],
     outcomes: "Iterable[CountedOutcome]" = (),
 ) -> CountedSummary | None:
     """Return what a tick's units, records and outcomes come to; None without any."""
-    hashes = set[bytes]()
-    digest = compute_digest(
-        (_add_hashes(line, split_hashes(line.record_hashes), hashes) for line in units),
-        (_add_hashes(line, (line.record_hash,), hashes) for line in records),
-        (_add_hashes(line, split_hashes(line.record_hashes), hashes) for line in outcomes),
+    hashes, digest, is_empty = set[bytes](), sha256(), True
+    for part in units:
+        for joined in part.joined_hashes:
+            hashes.update(split_hashes(joined))
+        digest.update(part.text)
+        is_empty = False
+    lines: Iterable[tuple[bytes, Iterable[bytes]]] = chain(
+        ((line.text, (line.record_hash,)) for line in records),
+        ((line.text, split_hashes(line.record_hashes)) for line in outcomes),
     )
-    return CountedSummary(len(hashes), digest) if digest else None
-
-
-def _add_hashes(line: LineT, line_hashes: Iterable[bytes], hashes: set[bytes]) -> LineT:
-    hashes.update(line_hashes)
-    return line
+    for text, line_hashes in lines:
+        hashes.update(line_hashes)
+        digest.update(text)
+        is_empty = False
+    return None if is_empty else CountedSummary(len(hashes), digest.hexdigest())
 
 
 def compute_digest(

@@ -5,7 +5,8 @@ that was stored when it was counted. Of an episode all cases decide, because one
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -24,33 +25,45 @@ class UnitRecords:
         cases_beside: by case all cases of its unit; empty if each unit is a case.
         first_names: by later name of a version its first one.
         row_counts: by case the number of its records.
+        case_numbers: the numbers of the cases by key.
     """
 
     def __init__(self, first_names: Mapping[str, str] = NO_ALIASES) -> None:
         self.first_names = first_names
         self._predictions: dict[int, set[tuple[str, str | None, bytes]]] = {}
         self._others: dict[int, set[bytes]] = {}
-        self._senders: dict[int, set[str | None]] = {}
+        self._senders: dict[int, set[str]] = {}
         self.cases_beside: Mapping[int, Collection[int]] = {}
         self.row_counts: Counter[int] = Counter()
+        self.case_numbers: Mapping[str, int] = {}
 
     def is_used(self, _row: Row[Any]) -> bool:
         """Return whether units may rest on a record: on any."""
         return True
 
-    def add_row(self, table: Table, row: Row[Any]) -> bool:
-        """Add a record's row, and return True: the row is used."""
-        record_hash = get_record_hash(row)
-        self.row_counts[row.case_id] += 1
+    def add_rows(self, table: Table, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+        """Add records' rows of a table, and return them: all are used."""
+        self.row_counts.update(map(attrgetter("case_id"), rows))
         if table is predictions:
-            version = self.first_names.get(row.version, row.version)
-            prediction = (version, row.sender, record_hash)
-            self._predictions.setdefault(row.case_id, set()).add(prediction)
+            names = self.first_names
+            for row in rows:
+                version = names.get(row.version, row.version)
+                prediction = (version, row.sender, get_record_hash(row))
+                self._predictions.setdefault(row.case_id, set()).add(prediction)
         elif table is not outcomes:  # no unit rests on them
-            self._others.setdefault(row.case_id, set()).add(record_hash)
+            self._add_others(rows)
             if table is decisions:
+                self._add_senders(rows)
+        return rows
+
+    def _add_others(self, rows: Iterable[Row[Any]]) -> None:
+        for row in rows:
+            self._others.setdefault(row.case_id, set()).add(get_record_hash(row))
+
+    def _add_senders(self, rows: Iterable[Row[Any]]) -> None:
+        for row in rows:
+            if row.sender is not None:
                 self._senders.setdefault(row.case_id, set()).add(row.sender)
-        return True
 
     def join_hashes(self, case_id: int, version: str) -> bytes:
         """Return the hashes of the records behind the unit of a case, sorted and joined.
@@ -60,30 +73,26 @@ class UnitRecords:
         """
         numbers = self.cases_beside.get(case_id, (case_id,))
         senders = {sender for number in numbers for sender in self._senders.get(number, ())}
-        return join_hashes(
-            record_hash
-            for number in numbers
-            for record_hash in self._list_hashes(number, version, senders - {None})
-        )
-
-    def _list_hashes(
-        self, case_id: int, version: str, senders: Collection[str | None]
-    ) -> Iterator[bytes]:
-        yield from self._others.get(case_id, ())
-        for own_version, sender, record_hash in self._predictions.get(case_id, ()):
-            if own_version == version or sender in senders:
-                yield record_hash
+        hashes: list[bytes] = []
+        for number in numbers:
+            hashes += self._others.get(number, ())
+            hashes += [
+                record_hash
+                for own_version, sender, record_hash in self._predictions.get(number, ())
+                if own_version == version or sender in senders
+            ]
+        return join_hashes(hashes)
 
 
 class OutcomeRecords(UnitRecords):
     """Hashes of records, also of outcomes, which units with a value rest on."""
 
-    def add_row(self, table: Table, row: Row[Any]) -> bool:
-        """Add a record's row, and return True: the row is used."""
+    def add_rows(self, table: Table, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+        """Add records' rows of a table, and return them: all are used."""
         if table is outcomes:
-            self._others.setdefault(row.case_id, set()).add(get_record_hash(row))
-            self._senders.setdefault(row.case_id, set()).add(row.sender)
-        return super().add_row(table, row)
+            self._add_others(rows)
+            self._add_senders(rows)
+        return super().add_rows(table, rows)
 
 
 class SelectedRecords(UnitRecords):
@@ -100,14 +109,14 @@ class SelectedRecords(UnitRecords):
         """Return whether the row is one of the selected records."""
         return get_record_hash(row) in self._selected_hashes
 
-    def add_row(self, table: Table, row: Row[Any]) -> bool:
-        """Return whether the row is one of the selected records, or an outcome."""
-        return table is outcomes or self.is_used(row)
+    def add_rows(self, table: Table, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+        """Return the rows of selected records, and those of outcomes."""
+        return rows if table is outcomes else list(filter(self.is_used, rows))
 
 
 class SelectedOutcomeRecords(SelectedRecords):
     """Records with certain hashes, of outcomes too; others are not used."""
 
-    def add_row(self, _table: Table, row: Row[Any]) -> bool:
-        """Return whether the row is one of the selected records."""
-        return self.is_used(row)
+    def add_rows(self, _table: Table, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+        """Return the rows of selected records."""
+        return list(filter(self.is_used, rows))

@@ -12,7 +12,6 @@ Driver errors become SQLAlchemy's errors.
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
@@ -94,11 +93,7 @@ def insert_columns(
         IntegrityError: a key exists already; nothing of the batch was inserted.
     """
     transaction.tally.count_rows(next(iter(columns.values())))
-    filled_columns = {
-        name: cells
-        for name, cells in columns.items()
-        if cells[0] is not None or cells.count(None) < len(cells)  # comparing all cells is slow
-    }
+    filled_columns = _drop_empty(columns)
     if transaction.engine == "sqlite":
         _insert_into_sqlite(transaction, table, filled_columns, suffix)
         return
@@ -111,6 +106,15 @@ def insert_columns(
     run_statement(
         transaction, f"{statement} {suffix}", list(map(encode_array, filled_columns.values()))
     )
+
+
+def _drop_empty(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Return the columns that have any value: drivers take longer for a null than for a text."""
+    return {
+        name: cells
+        for name, cells in columns.items()
+        if cells[0] is not None or cells.count(None) < len(cells)  # comparing all cells is slow
+    }
 
 
 def _insert_into_sqlite(
@@ -168,12 +172,28 @@ def insert_missing(
     """
     if not rows:
         return set()
-    transaction.tally.count_rows(rows)
+    names = (column.name for column in table.columns)
+    return insert_missing_columns(
+        transaction, table, dict(zip(names, zip(*rows, strict=True), strict=True))
+    )
+
+
+def insert_missing_columns(
+    transaction: Transaction, table: Table, columns: Mapping[str, Sequence[Any]]
+) -> set[RowValues]:
+    """Insert the rows with new keys and return these keys.
+
+    All columns are given, in the table's order and not empty. Of concurrent calls exactly one
+    returns a key.
+    """
+    transaction.tally.count_rows(next(iter(columns.values())))
     if transaction.engine == "sqlite":
-        return _insert_missing_into_sqlite(transaction, table, rows)
+        return _insert_missing_into_sqlite(transaction, table, columns)
     key = ", ".join(_quote_names(transaction, _list_key_columns(table)))
     statement = _build_list_insert(transaction, table, f"{IGNORE_CONFLICTS} returning {key}")
-    inserted_rows = transaction.connection.exec_driver_sql(statement, _encode_lists(rows))
+    inserted_rows = transaction.connection.exec_driver_sql(
+        statement, tuple(map(encode_array, columns.values()))
+    )
     return {tuple(row) for row in inserted_rows}
 
 
@@ -241,30 +261,29 @@ def lock_keys(transaction: Transaction, table: Table, keys: Sequence[RowValues])
 
 
 def _insert_missing_into_sqlite(
-    transaction: Transaction, table: Table, rows: Sequence[RowValues]
+    transaction: Transaction, table: Table, columns: Mapping[str, Sequence[Any]]
 ) -> set[RowValues]:
     """Insert the rows with new keys and return these keys.
 
     SQLite's driver reports only for a single row whether it was inserted, but of several their
     number. Where any exists, those just inserted are taken back and come one by one.
     """
-    positions = [list(table.columns).index(column) for column in _list_key_columns(table)]
-    get_key = itemgetter(*positions) if len(positions) > 1 else lambda row: (row[positions[0]],)
+    keys = list(zip(*(columns[column.name] for column in _list_key_columns(table)), strict=True))
     driver = _get_driver(transaction)
     driver.execute("savepoint missing_rows")
     changes_before = driver.total_changes
-    columns = {
-        c.name: cells for c, cells in zip(table.columns, zip(*rows, strict=True), strict=True)
-    }
-    _insert_into_sqlite(transaction, table, columns, IGNORE_CONFLICTS)
-    if driver.total_changes - changes_before == len(rows):
+    _insert_into_sqlite(transaction, table, _drop_empty(columns), IGNORE_CONFLICTS)
+    if driver.total_changes - changes_before == len(keys):
         driver.execute("release missing_rows")
-        return set(map(get_key, rows))
+        return set(keys)
     driver.execute("rollback to missing_rows")
     driver.execute("release missing_rows")
     target = _get_target(transaction, table)
     statement = f"insert into {target} {_build_placeholders(table)} {IGNORE_CONFLICTS}"
-    return {get_key(row) for row in rows if driver.execute(statement, row).rowcount}
+    rows = zip(*columns.values(), strict=True)
+    return {
+        key for key, row in zip(keys, rows, strict=True) if driver.execute(statement, row).rowcount
+    }
 
 
 def _build_list_insert(transaction: Transaction, table: Table, on_conflict: str) -> str:

@@ -43,6 +43,8 @@ def match_cases(
     is_own = table.c.rollout == rollout.number
     if case_ids is None:
         return (is_own,)
+    if transaction.engine == "sqlite" and (run := _find_run(case_ids)) is not None:
+        return is_own, table.c.case_id.between(run.start, run.stop - 1)
     numbers = select_numbers(transaction, case_ids)
     if transaction.engine == "sqlite":
         return is_own, table.c.case_id.in_(numbers)
@@ -50,6 +52,14 @@ def match_cases(
     pairs = numbers.with_only_columns(own_number, *numbers.selected_columns)
     is_listed = tuple_(table.c.rollout, table.c.case_id).in_(pairs.offset(literal_column("0")))
     return (is_listed,)
+
+
+def _find_run(case_ids: Collection[int]) -> range | None:
+    """Return cases that follow each other, as those of a batch do: SQLite reads them faster."""
+    if len(case_ids) <= 1:
+        return None
+    run = range(min(case_ids), max(case_ids) + 1)
+    return run if len(run) <= len(case_ids) and len(run) == len({*case_ids}) else None
 
 
 class Rollouts:

@@ -5,11 +5,12 @@ numbers.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from json import loads
 from typing import Any, Final, NamedTuple
 
 import polars as pl
-from sqlalchemy import BigInteger, Column, ColumnElement, Row, Table, Text, type_coerce
+from sqlalchemy import BigInteger, Column, ColumnElement, Row, Table, Text, func, type_coerce
 
 from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.store.tables.columns import InstantType, JsonType
@@ -24,24 +25,25 @@ from rollout.tally.frames import (
 )
 
 STORED_TYPES: Final = ((JsonType, Text), (InstantType, BigInteger))
-UNREAD_COLUMNS: Final = frozenset(
-    {
-        *("rollout", "media", "hash_form", "salt", "window", "scope_revision", "decider", "share"),
-        *("claimed_exposure", "note"),
-    }
-)
+READ_COLUMNS: Final = {
+    cases: "case_id site occurred_at received_at episode attributes planted",
+    predictions: (
+        "case_id version answers confidence latency_ms error at received_at sender probabilities"
+    ),
+    decisions: (
+        "case_id reviewer answers unsure exposure task_number started_at submitted_at received_at"
+        " review source sender"
+    ),
+    outcomes: "case_id answers harm at received_at sender outcome_values source_kind",
+}
+"""The columns that histories read: each costs as much as a twentieth of its rows."""
+PROBABILITIES: Final = "probabilities"
+RECORD_HASH: Final = "record_hash"
 
 
 def parse_json(text: str | None) -> Any:
     """Return the value of stored JSON; None for null."""
     return None if text is None else loads(text)
-
-
-def _select_columns(table: Table) -> tuple[ColumnElement[Any], ...]:
-    """Return a table's columns as stored, without those that no history reads."""
-    return tuple(
-        _select_as_stored(column) for column in table.columns if column.name not in UNREAD_COLUMNS
-    )
 
 
 def _select_as_stored(column: Column[Any]) -> ColumnElement[Any]:
@@ -52,16 +54,25 @@ def _select_as_stored(column: Column[Any]) -> ColumnElement[Any]:
 
 
 HISTORY_COLUMNS: Final = {
-    table.name: _select_columns(table) for table in (cases, predictions, decisions, outcomes)
+    table.name: {name: _select_as_stored(table.c[name]) for name in names.split()}
+    | {RECORD_HASH: func.coalesce(table.c.record_hash, table.c.hash).label(RECORD_HASH)}
+    for table, names in READ_COLUMNS.items()
 }
 """The columns by table. JSON is text, so that a reader can parse equal texts once; instants are
 microseconds since 1970."""
 
-ROW_CLASSES: Final = {
-    name: NamedTuple(f"{name}_row", [(column.name, Any) for column in columns])
-    for name, columns in HISTORY_COLUMNS.items()
-}
-"""Rows by table: SQLAlchemy's take several times as long to look up a name."""
+
+def choose_columns(table: Table, *, with_hashes: bool, with_probabilities: bool) -> tuple[str, ...]:
+    """Return the names of the columns to read."""
+    unread = {RECORD_HASH: not with_hashes, PROBABILITIES: not with_probabilities}
+    return tuple(name for name in HISTORY_COLUMNS[table.name] if not unread.get(name))
+
+
+@cache
+def build_row_class(table_name: str, names: tuple[str, ...]) -> Any:
+    """Return a class of rows: SQLAlchemy's take several times as long to look up a name."""
+    return NamedTuple(f"{table_name}_row", [(name, Any) for name in names])
+
 
 SECOND = 1_000_000  # in microseconds
 JsonParser = Callable[[str | None], Any]
@@ -162,9 +173,9 @@ def split_columns(
 ) -> Mapping[str, Sequence[Any]]:
     """Return the columns of the rows of cases with a key, and `case_key`."""
     known_rows = [row for row in rows if row.case_id in keys]
-    names = [column.name for column in HISTORY_COLUMNS[table.name]]
-    columns: dict[str, Sequence[Any]] = dict.fromkeys(names, ())
-    columns.update(zip(names, zip(*known_rows, strict=True), strict=False))
+    columns: dict[str, Sequence[Any]] = dict.fromkeys(HISTORY_COLUMNS[table.name], ())
+    if known_rows:
+        columns.update(zip(known_rows[0]._fields, zip(*known_rows, strict=True), strict=True))
     return {**columns, "case_key": [keys[case_id] for case_id in columns["case_id"]]}
 
 

@@ -1,5 +1,6 @@
 """Pages are read outside of writes, and stored in short ones only if nothing moved meanwhile."""
 
+import gc
 import logging
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +28,7 @@ from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.versions import VersionStore, build_version_info
+from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.history import StoredHistory
 from rollout.store.records.records import RecordStore
 from rollout.store.tables.tables import counted_units, counts, top_losses
@@ -251,3 +253,49 @@ def test_a_stop_waits_for_few_cases_and_no_reading(database, monkeypatch):
     assert len(list_units(database)) == 40
     with database.begin_read() as transaction:
         assert len(transaction.execute(select(counts)).all()) == 4  # one a track and bucket
+
+
+def test_a_page_looks_up_each_unit_and_case_once(database, monkeypatch):
+    """A unit has a row for each version and track; its case was read with its number."""
+    apply_text(database)
+    store_cases(database, "a")
+    store(database, predict("a", "v2"))
+    Ticker(database, "lake", "one").tick(DUE)  # classes and series get their numbers
+    for key in "efgh":
+        both = predict(key), predict(key, "v2")
+        store(database, build_case(key), *both, decide(key, "ana", 5), at=DUE)
+    drawn, found = [], []
+    compute_values, find_ids = due_counting.compute_sampling_values, ExternalKeys.find_ids
+
+    def compute(salt, purpose, keys):
+        drawn.append(sorted(keys))
+        return compute_values(salt, purpose, keys)
+
+    def find(self, keys, **options):
+        found.extend(keys)
+        return find_ids(self, keys, **options)
+
+    monkeypatch.setattr(due_counting, "compute_sampling_values", compute)
+    monkeypatch.setattr(ExternalKeys, "find_ids", find)
+    Ticker(database, "lake", "one").tick(DUE + 2 * HOUR)
+    assert drawn == [[*"efgh"]]
+    assert found == []
+
+
+def test_no_garbage_is_collected_within_a_page_and_again_after_it(database):
+    """A third of the time of a page was spent on walking over its rows; none is garbage."""
+    apply_text(database)
+    store_cases(database, "a")
+    seen = []
+
+    def fail():
+        seen.append(gc.isenabled())
+        raise ConnectionError("torn off")
+
+    with (
+        pytest.raises(ConnectionError, match="torn off"),
+        faults.install_action(run_once(fail), "tick.read"),
+    ):
+        Ticker(database, "lake", "one").tick(DUE)
+    assert seen == [False]
+    assert gc.isenabled()

@@ -8,9 +8,11 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine import evidence_feeds
-from rollout.services.engine.evidence_feeds import LiveGuardFeeds
+from rollout.services.engine.evidence_feeds import NO_OBSERVATIONS, LiveGuardFeeds
+from rollout.services.engine.guard_memory import GuardObservations
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.unit_counting import MEASURES_WITH_EXTRA_INPUT
 from rollout.services.records.record_import import import_records
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from tests.replay.stories import START, Story, a_history
@@ -54,6 +56,45 @@ def test_a_site_is_in_as_few_batches_as_it_can_be(database, stored_state, monkey
     _, batches = read_first(database, stored_state, monkeypatch, 20)
     assert len(batches) > 5
     assert sum(map(len, batches)) < len(batches) + len(POLICY.sites)
+
+
+def test_a_batch_is_split_into_cells_without_a_frame_of_each(database, stored_state, monkeypatch):
+    """Frames of 400 cells and versions took a third of a read of 5,000 cases."""
+    heights, from_frame = [], GuardObservations.from_frame
+
+    def note(frame):
+        heights.append(frame.height)
+        return from_frame(frame)
+
+    monkeypatch.setattr(GuardObservations, "from_frame", note)
+    feeds, batches = read_first(database, stored_state, monkeypatch, 10_000)
+    measures = {guard.condition.measure for guard in POLICY.guards} & MEASURES_WITH_EXTRA_INPUT
+    assert len(batches) == 1
+    assert len(heights) == len(measures - {"heartbeat"})
+    latency = next(g for g in POLICY.guards if g.condition.measure == "latency_p95")
+    cells = [Cell(site.id, window.id) for site in POLICY.sites for window in POLICY.windows]
+    found = [
+        len(feeds.read_answers(cell, version, latency)[0])
+        for cell in cells
+        for version in ("v1", "v2")
+    ]
+    assert sum(found) in heights
+    assert sum(map(bool, found)) > len(heights)
+
+
+@pytest.mark.usefixtures("url")
+@pytest.mark.parametrize("slots", [[5, 6], [4, 9], [3], [7]])
+def test_observations_stay_in_the_order_of_slots_whenever_they_arrive(slots):
+    def observe(slots, cases):
+        columns = (np.array(column, dtype=np.int64) for column in (slots, slots, cases))
+        return GuardObservations(*columns, np.ones(len(slots), dtype=bool))
+
+    known, new = observe([3, 5, 5], [1, 2, 3]), observe(slots, [4, 5][: len(slots)])
+    for joined in (known.join(new), NO_OBSERVATIONS.join(known).join(new)):
+        rows = list(zip(joined.slots.tolist(), joined.case_ids.tolist(), strict=True))
+        assert rows == sorted([(3, 1), (5, 2), (5, 3), *zip(slots, [4, 5], strict=False)])
+        assert len(joined.drop_cases(np.array([4, 9]))) == len(joined) - 1
+        assert len(joined.drop_cases(np.array([8, 9]))) == len(joined)
 
 
 @pytest.mark.slow

@@ -268,4 +268,4 @@ def test_a_check_reads_a_few_units_with_few_statements(database, monkeypatch):
     at_one_position = 20
     assert len(parts) > 3
     assert 20 <= max(units for _, units in parts) <= 20 + at_one_position
-    assert max(statements for statements, _ in parts) <= 11
+    assert max(statements for statements, _ in parts) <= 12  # one of them for the series

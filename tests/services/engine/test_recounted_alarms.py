@@ -37,10 +37,10 @@ def check(database):
     return EvidenceCheck(database, "story").check_all()
 
 
-def forget_failing(transaction, state, select_row=None):
+def forget_failing(transaction, state, select_rows=None):
     """Return the checks; of all records, as if late ones had cleared each reviewer."""
-    checks = compute_reviewer_checks(transaction, state, select_row)
-    return checks.clear() if select_row is None else checks
+    checks = compute_reviewer_checks(transaction, state, select_rows)
+    return checks.clear() if select_rows is None else checks
 
 
 @on_sqlite

@@ -4,11 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from rollout.core.errors import StaleRevisionError
-from rollout.store.counting import counter
-from rollout.store.counting.counted_units import CountedUnitRow
+from rollout.store.counting import counted_units, counter, unit_digests
 from rollout.store.counting.counts import StoredCounts
 from rollout.store.counting.matrices import Matrices
 from rollout.store.counting.unit_records import UnitRecords
@@ -103,11 +102,11 @@ def test_a_units_row_is_built_once_and_its_hashes_joined_once_for_all_tracks(
         joined.append((case_id, version))
         return b""
 
-    def build_row(*fields):
-        built.append(fields[:3])
-        return CountedUnitRow(*fields)
+    def build_row(fields):
+        built.append(counted_units.build_row(fields))
+        return built[-1]
 
-    monkeypatch.setattr(counter, "CountedUnitRow", build_row)
+    monkeypatch.setattr(counter, "build_row", build_row)
     monkeypatch.setattr(records, "join_hashes", join_hashes)
     units = [
         unit("a", track=track, version=version, attribute_values="", slices="")
@@ -118,8 +117,57 @@ def test_a_units_row_is_built_once_and_its_hashes_joined_once_for_all_tracks(
         counter.count_units(
             transaction, rollout, pl.DataFrame(units), by_episode=False, records=records
         )
-    assert sorted(built) == sorted(mark.identity for mark in marks(database, rollout))
+    assert sorted(row.identity for row in built) == sorted(
+        mark.identity for mark in marks(database, rollout)
+    )
     assert len(joined) == len(set(joined)) == 2
+
+
+def test_the_lines_of_digests_are_read_together_as_one_by_one(database, rollout, monkeypatch):
+    """Also of units with values, with a band, of no evidence, and of those before seals."""
+    values = [
+        {"attribute_values": "[]", "slices": None, "band": None, "excluded": None},
+        {"attribute_values": "['ä']", "slices": '{"fog":"yes"}', "band": 2, "excluded": None},
+        {"attribute_values": None, "slices": None, "band": 0, "excluded": "trained on"},
+        {"attribute_values": None, "slices": None, "band": None, "excluded": None},
+        {"attribute_values": None, "slices": '{"fog":"no"}', "band": None, "excluded": None},
+    ]
+    kinds = [unit(f"u{n}", slot=1 + n // 7, **values[n % 5]) for n in range(20)]
+    records = UnitRecords()
+    monkeypatch.setattr(records, "join_hashes", lambda case_id, _version: case_id.to_bytes(32))
+    with database.begin_write() as transaction:
+        frame = pl.DataFrame(kinds, schema_overrides={"excluded": pl.String, "band": pl.Int64})
+        counter.count_units(transaction, rollout, frame, by_episode=False, records=records)
+    monkeypatch.setattr(counter, "create_seal", lambda *_: None)
+    counts(database, rollout, *(unit(f"v{n}", slot=4, **values[n]) for n in range(5)))
+    monkeypatch.setattr(unit_digests, "UNITS_PER_READ", 6)
+    slots = {"after": 0, "until": 9}
+    with database.begin_read() as transaction:
+        lines = list(unit_digests.read_unit_lines(transaction, rollout, **slots))
+        parts = list(unit_digests.read_joined_lines(transaction, rollout, **slots))
+    assert len(parts) == 5
+    assert b"".join(part.text for part in parts) == b"".join(line.text for line in lines)
+    found = {joined for part in parts for joined in part.joined_hashes}
+    assert found == {line.record_hashes for line in lines}
+    summary = unit_digests.summarize_counted(parts, ())
+    assert summary.digest == unit_digests.compute_digest(lines, (), ())
+    assert summary.records == 20
+
+
+def test_the_columns_of_a_series_are_read_once_however_many_its_units(database, rollout):
+    """As texts of each unit they took half of a read."""
+    counts(database, rollout, *(unit(f"u{n}", site=("creek", "lake")[n % 2]) for n in range(9)))
+    statements = []
+    with database.begin_read() as transaction:
+
+        @event.listens_for(transaction.connection, "before_cursor_execute")
+        def _note(_connection, _cursor, statement, *_others):
+            statements.append(statement)
+
+        frame = counted_units.CountedUnits(transaction, rollout).load_frame(after=0, until=9)
+    assert sorted(frame["site"]) == ["creek"] * 5 + ["lake"] * 4
+    assert not [s for s in statements if "count_series" in s and "counted_units" in s]
+    assert len(statements) == 3  # classes, units, series
 
 
 def test_nothing_to_count_counts_nothing(database, rollout):

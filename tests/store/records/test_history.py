@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from rollout.core.calendar.instants import EPOCH
 from rollout.core.policy.evidence_sources import ACCOUNT
@@ -17,11 +17,13 @@ from rollout.core.policy.policy import EvidenceRules
 from rollout.core.records.records import Case, Decision, Outcome, Prediction
 from rollout.store.counting import counter
 from rollout.store.counting.counted_units import CountedUnits
+from rollout.store.database.rollouts import match_cases
 from rollout.store.records import history as stored_history
 from rollout.store.records.history import StoredHistory
 from rollout.store.records.record_frames import HISTORY_COLUMNS, parse_json
 from rollout.store.records.records import RecordStore
 from rollout.store.tables.columns import InstantType, JsonType
+from rollout.store.tables.tables import cases
 from rollout.tally.unit_arrays import build_units
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.store.databases import on_sqlite
@@ -107,12 +109,55 @@ def test_equal_answers_are_parsed_once_and_media_never(database, rollout, monkey
         '{"weather":"wet"}',
         "{}",
     ]
-    assert "media" not in {column.name for column in HISTORY_COLUMNS["cases"]}
+    assert "media" not in HISTORY_COLUMNS["cases"]
+
+
+def test_hashes_and_probabilities_are_read_only_where_they_are_used(database, rollout):
+    """Each column costs a twentieth of a read, and guards read what counting has just read."""
+    keep(database, rollout, *said(1))
+    columns = []
+
+    def note(table, rows):
+        columns.append({*rows[0]._fields} if rows else set())
+        return rows
+
+    def load(select_rows=None, **options):
+        statements = []
+        with database.begin_read() as transaction:
+            event.listen(
+                transaction.connection,
+                "before_cursor_execute",
+                lambda _connection, _cursor, statement, *_: statements.append(statement),
+            )
+            stored = StoredHistory(transaction, rollout, levers=("alarm",), select_rows=select_rows)
+            stored.load_records(**options)
+        return " ".join(statements)
+
+    plain, hashed, weighed = load(), load(note), load(with_probabilities=True)
+    assert ["record_hash" in text for text in (plain, hashed, weighed)] == [False, True, False]
+    assert ["probabilities" in text for text in (plain, hashed, weighed)] == [False, False, True]
+    assert all("record_hash" in names for names in columns if names)
+    assert sum(map(bool, columns)) == 3
+
+
+@on_sqlite
+def test_cases_that_follow_each_other_are_read_in_one_go(database, rollout):
+    keep(database, rollout, *(record for number in range(9) for record in said(number)))
+    for case_ids, is_run in (({3, 4, 5}, True), ([3, 5], False), ([3, 3, 5], False), ((4,), False)):
+        with database.begin_read() as transaction:
+            query = select(cases.c.case_id).where(
+                *match_cases(transaction, rollout, cases, case_ids)
+            )
+            found = steps(transaction, lambda query=query: transaction.execute(query))
+            read = set(transaction.execute(query).scalars())
+        assert read == {*case_ids}
+        assert any("case_id>? AND case_id<?" in step for step in found) is is_run
 
 
 def test_instants_and_json_are_read_as_stored():
     """Decoding each instant, and encoding it again for a frame, took a third of a read."""
-    column_types = {type(column.type) for columns in HISTORY_COLUMNS.values() for column in columns}
+    columns = [column for columns in HISTORY_COLUMNS.values() for column in columns.values()]
+    column_types = {type(column.type) for column in columns}
     assert not column_types & {InstantType, JsonType}
 
 
