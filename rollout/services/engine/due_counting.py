@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from threading import Lock
 from typing import Final, TypeVar
 
 import polars as pl
@@ -141,7 +142,7 @@ class DueCounter:
         if self._state.policy.evidence.unit != "case":
             limit = min(limit, self._page_size.others)  # an episode may be of many cases
         while True:
-            with _postpone_collection():
+            with _collection_pause.hold():
                 with self._database.begin_read() as transaction:
                     queue = CountQueue(transaction, self._state.rollout)
                     entries = queue.list_due(until=until, limit=limit, after=position)
@@ -297,19 +298,33 @@ class DueCounter:
         return placed_units.drop("drawn").with_columns(bucket=pl.Series(buckets, dtype=pl.Int64))
 
 
-@contextmanager
-def _postpone_collection() -> Iterator[None]:
-    """Collect no garbage in a block: none of a page's rows is any, and each was walked over often.
+class CollectionPause:
+    """Collects no garbage while any page is counted.
 
-    Another thread may count at once: who began while nothing was postponed ends it for both.
+    None of a page's rows is garbage, and each was walked over often.
     """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+
+    def __init__(self) -> None:
+        self._lock, self._pages, self._was_enabled = Lock(), 0, False
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold collections in a block; another thread may hold them, too."""
+        with self._lock:
+            if not self._pages:
+                self._was_enabled = gc.isenabled()
+                gc.disable()
+            self._pages += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._pages -= 1
+                if not self._pages and self._was_enabled:
+                    gc.enable()
+
+
+_collection_pause = CollectionPause()  # as collections are, one for the process
 
 
 def _has_moved(transaction: Transaction, page: ResolvedPage) -> bool:

@@ -5,18 +5,20 @@ of all tables, the insert rate was measured to be two thirds lower.
 """
 
 import hmac
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
+    ColumnElement,
     Integer,
     Select,
     Text,
     bindparam,
     delete,
+    exists,
     false,
     literal,
     literal_column,
@@ -94,17 +96,13 @@ class ExternalKeys:
         if received_at:
             unique_keys.sort(key=lambda key: received_at.get(key, EARLIEST))
         if lock and self._transaction.engine == "postgresql":  # SQLite has one writer
-            # inserted before a look at what exists: new cases take one statement, not two, and
-            # keys that exist take two either way
-            existing: dict[str, int] = {}
-            unsure_keys = unique_keys
-            inserted = self._insert_keys(unsure_keys, lock=True) if unsure_keys else {}
+            existing, inserted = self._assign_locked(unique_keys)
         else:
             existing = self.find_ids(unique_keys)
-            unsure_keys = [key for key in unique_keys if key not in existing]
-            inserted = self._insert_keys(unsure_keys, lock=lock) if unsure_keys else {}
-        # others may have inserted or replaced a key meanwhile
-        existing |= self.find_ids([key for key in unsure_keys if key not in inserted])
+            missing_keys = [key for key in unique_keys if key not in existing]
+            inserted = self._insert_keys(missing_keys, lock=lock)
+            # others may have inserted or replaced a key meanwhile
+            existing |= self.find_ids([key for key in missing_keys if key not in inserted])
         hashed_kinds = self._find_hashed_kinds() if unique_keys else frozenset()
         deleted = self._find_deleted_ids(inserted, hashed_kinds)
         self._delete_keys([inserted[key] for key in deleted])
@@ -116,6 +114,20 @@ class ExternalKeys:
             erased_ids=frozenset(number for number, kind in deleted.values() if kind == ERASED),
             hashed_kinds=hashed_kinds,
         )
+
+    def _assign_locked(self, keys: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the numbers of existing keys and of inserted ones; all are locked.
+
+        New cases take one statement, known ones two, and use up no numbers.
+        """
+        inserted = self._insert_keys(keys, lock=True)
+        if inserted or not keys:
+            return self.find_ids([key for key in keys if key not in inserted]), inserted
+        existing = self.find_ids(keys, lock=True)
+        if len(existing) < len(keys):  # others replaced a key meanwhile
+            inserted = self._insert_keys(keys, lock=True)
+            existing |= self.find_ids([key for key in keys if key not in inserted])
+        return existing, inserted
 
     def purge(self, ids: Collection[int], kind: str = PURGED) -> None:
         """Replace keys by hashes that need the salt, and their kind by `kind`.
@@ -236,7 +248,12 @@ class ExternalKeys:
         return dict(fetch_rows(self._transaction, _build_keys_query(engine), parameters))
 
     def _insert_keys(self, keys: Collection[str], *, lock: bool) -> dict[str, int]:
-        """Insert new keys in this order; return their numbers. `lock` locks the others."""
+        """Insert new keys in this order; return their numbers.
+
+        With `lock` the others are locked, if there is a new one.
+        """
+        if not keys:
+            return {}
         statement = _build_insert(self._transaction.engine, lock)
         return dict(fetch_rows(self._transaction, statement, self._build_parameters(keys)))
 
@@ -314,11 +331,28 @@ def _build_keys_query(engine: str) -> Select[Any]:
     return select(rows).select_from(listed_ids, rows)
 
 
+def _build_missing_filter(engine: str) -> ColumnElement[bool]:
+    """Return whether any key is missing: each insert that conflicts uses up a number.
+
+    Each key is looked up until one is missing, as above.
+    """
+    listed_keys = select_texts(engine, "keys").subquery("sought_keys")
+    number = (
+        select(external_keys.c.id)
+        .where(*KIND_FILTER, external_keys.c.key == listed_keys.c.value)
+        .limit(literal_column("1"))
+        .scalar_subquery()
+    )
+    return exists(select(listed_keys.c.value).where(number.is_(None)))
+
+
 @cache
 def _build_insert(engine: str, lock: bool) -> ReturningInsert[Any]:
     rows = select_texts(engine, "keys").subquery()
     bound_columns = (bindparam("rollout", type_=Integer), bindparam("kind", type_=Text))
-    values = select(*bound_columns, rows.c.value).where(literal(value=True))
+    values = select(*bound_columns, rows.c.value).where(
+        _build_missing_filter(engine) if lock else literal(value=True)
+    )
     insert: Any = build_insert(engine, external_keys)
     insert = insert.from_select(["rollout", "kind", "key"], values)
     if lock:  # an update that changes no row locks it

@@ -13,7 +13,7 @@ from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine import due_counting
-from rollout.services.engine.due_counting import DueCounter, PageSize
+from rollout.services.engine.due_counting import CollectionPause, DueCounter, PageSize
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
@@ -298,4 +298,15 @@ def test_no_garbage_is_collected_within_a_page_and_again_after_it(database):
     ):
         Ticker(database, "lake", "one").tick(DUE)
     assert seen == [False]
+    assert gc.isenabled()
+
+
+def test_collections_go_on_after_pages_of_two_threads_that_overlap():
+    pause = CollectionPause()
+    one, other = pause.hold(), pause.hold()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert not gc.isenabled()  # the other's page isn't done
+    other.__exit__(None, None, None)
     assert gc.isenabled()

@@ -6,6 +6,7 @@ all keys of a rollout with all keys of a batch.
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -193,20 +194,21 @@ def test_a_batch_that_waits_for_a_key_holds_no_later_one(database, other, rollou
         assert second.result().keys() == {"b", "c"}
 
 
-def assign(database, rollout, keys):
+def assign(database, rollout, keys, received_at=None):
     with database.begin_write() as transaction:
-        return ExternalKeys(transaction, rollout).assign_ids(keys).by_key
+        own_keys = ExternalKeys(transaction, rollout)
+        return own_keys.assign_ids(keys, received_at=received_at).by_key
 
 
-def wait_for_lock(transaction):
-    """Wait until another transaction waits for a lock."""
+def wait_for_lock(transaction, number=1):
+    """Wait until so many other transactions wait for a lock."""
     query = text(
         "select count(*) from pg_locks where not granted and database = "
         "(select oid from pg_database where datname = current_database())"
         " or not granted and locktype = 'transactionid'"
     )
     for _ in range(200):
-        if transaction.execute(query).scalar_one():
+        if transaction.execute(query).scalar_one() >= number:
             return
         time.sleep(0.02)
     raise AssertionError("nobody waits")
@@ -227,3 +229,31 @@ def test_a_batch_that_waits_for_a_purge_gets_the_purged_numbers(database, other,
     with database.begin_read() as transaction:
         kinds = transaction.execute(select(external_keys.c.kind)).scalars().all()
     assert sorted(kinds) == [*("case" for _ in new_keys), PURGED, PURGED]
+
+
+@on_postgresql
+def test_known_keys_use_up_no_numbers(database, rollout):
+    keys = [f"k{number}" for number in range(BATCH)]
+    for _ in range(3):  # predictions, decisions and repeats of the same cases
+        with database.begin_write() as transaction:
+            known = ExternalKeys(transaction, rollout).assign_ids(keys).by_key
+    with database.begin_write() as transaction:
+        number = ExternalKeys(transaction, rollout).assign_ids(["next"]).by_key["next"]
+    assert number == max(known.values()) + 1
+
+
+@on_postgresql
+def test_a_repeated_import_locks_known_keys_in_the_order_of_other_batches(database, other, rollout):
+    keys = ["a", "m", "z"]
+    times = {key: NOON - timedelta(days=day) for day, key in enumerate(keys)}  # z came first
+    known = assign(database, rollout, keys)
+    with ThreadPoolExecutor(2) as threads:
+        with database.begin_write() as transaction:
+            ExternalKeys(transaction, rollout).assign_ids(["m"])
+            batch = threads.submit(
+                assign, other, rollout, keys
+            )  # holds a and waits for m, and then wants z
+            wait_for_lock(transaction)
+            repeated_import = threads.submit(assign, other, rollout, keys, times)
+            wait_for_lock(transaction, 2)
+        assert batch.result() == repeated_import.result() == known
