@@ -254,8 +254,6 @@ def test_commands_on_few_records_import_no_engine_and_no_special_functions(tmp_p
     code, imported = started("import", "ramps", *files, **database)
     assert code == 0
     assert {"msgspec", "scipy", "rollout.replay.engine"} & set(imported) == set()
-    assert started("tick", "ramps", **database)[0] == 0
-    code, imported = started("status", "ramps", **database)  # one unit counts, without a decision
+    code, imported = started("status", "ramps", **database)  # no unit of the version is counted
     assert code == 0
-    assert "polars" in imported  # it has read the unit
     assert {"narwhals", "scipy", "rollout.replay.engine"} & set(imported) == set()

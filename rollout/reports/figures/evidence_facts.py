@@ -178,7 +178,7 @@ def compute_evidence_facts(
 
     Args:
         paths: the evidence over time; None for lists of cells, which show neither paths nor the
-            forecast of a gate for which no decision counts yet.
+            forecast of a condition without any record.
     """
     scope = apply_events(inputs.events)
     reasons = _count_reasons_by_cell(inputs)
@@ -295,8 +295,6 @@ def _build_gate_facts(
     *,
     in_full: bool,
 ) -> GateFacts | None:
-    # the text of a next step gives no forecast while no decision counts
-    names_conditions = attempt.decided > 0 or not attempt.closed
     stage_level = find_open_stage_level(view.cell, period, policy)
     gate = policy.find_gate(stage_level, view.cell)
     if gate is None or stage_level == period.stage_level:
@@ -315,7 +313,7 @@ def _build_gate_facts(
             _build_condition_facts(
                 condition_reading,
                 policy,
-                is_foreseen=in_full or (names_conditions and sum(condition_reading.counts) > 0),
+                is_foreseen=in_full or sum(condition_reading.counts) > 0,
             )
             for condition_reading in reading.readings
         ),

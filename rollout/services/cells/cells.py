@@ -285,8 +285,8 @@ def build_cell_evidence(
 ) -> "Mapping[Cell, tuple[EvidenceFacts, ...]]":
     """Return the evidence of cells, by version in order of first use.
 
-    Evidence paths cost more than everything else, and are left out, as is the forecast of a gate
-    for which no decision counts yet.
+    Evidence paths cost more than everything else, and are left out, as is the forecast of a
+    condition without any record.
 
     Args:
         events: the whole ledger up to `state`.
