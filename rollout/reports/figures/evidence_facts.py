@@ -172,25 +172,13 @@ class EvidenceFacts:
 def compute_evidence_facts(
     inputs: ReportInputs,
     state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
-    paths: Mapping[CellVersion, tuple[EvidenceSeries, ...]] | None,
+    paths: Mapping[CellVersion, tuple[EvidenceSeries, ...]],
 ) -> tuple[EvidenceFacts, ...]:
-    """Return the evidence of every cell and version, in the order of the policy's cells.
-
-    Args:
-        paths: the evidence over time; None for lists of cells, which show neither paths nor the
-            forecast of a condition without any record.
-    """
+    """Return the evidence of every cell and version, in the order of the policy's cells."""
     scope = apply_events(inputs.events)
     reasons = _count_reasons_by_cell(inputs)
     return tuple(
-        _build_evidence_facts(
-            key,
-            state_periods,
-            scope,
-            inputs,
-            None if paths is None else paths[key],
-            reasons.get(key, {}),
-        )
+        _build_evidence_facts(key, state_periods, scope, inputs, paths[key], reasons.get(key, {}))
         for key in inputs.cell_versions
         if state_periods[key]
     )
@@ -209,7 +197,7 @@ def _build_evidence_facts(
     state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
     scope: Scope,
     inputs: ReportInputs,
-    path: tuple[EvidenceSeries, ...] | None,
+    path: tuple[EvidenceSeries, ...],
     reasons: dict[str, int],
 ) -> EvidenceFacts:
     (cell, version), policy = key, inputs.policy
@@ -228,9 +216,7 @@ def _build_evidence_facts(
     gate = (
         None
         if is_replaced
-        else _build_gate_facts(
-            view, period, gate_counts, stage_evidence, policy, in_full=path is not None
-        )
+        else _build_gate_facts(view, period, gate_counts, stage_evidence, policy)
     )
     if gate is not None and acting_index:
         gate = replace(gate, cases=describe_floor_cases(get_acting_floor(holder_state)))
@@ -265,7 +251,7 @@ def _build_evidence_facts(
         next_step="; ".join((*list_acting_cases(floors), next_step)),
         versions=sum(other_key[0] == cell for other_key in state_periods),
         attempts=_count_attempts(cell, state_periods, scope),
-        path=path or (),
+        path=path,
         missing_reasons=reasons,
         attempt_number=period.state.number,
         attempt_text=describe_cell_attempt(scope, policy, cell, version, inputs.last),
@@ -292,8 +278,6 @@ def _build_gate_facts(
     attempt: EvidenceCounts,
     stage_evidence: EvidenceCounts,
     policy: Policy,
-    *,
-    in_full: bool,
 ) -> GateFacts | None:
     stage_level = find_open_stage_level(view.cell, period, policy)
     gate = policy.find_gate(stage_level, view.cell)
@@ -310,11 +294,7 @@ def _build_gate_facts(
         missing=reading.unmet_requirements,
         required_approvals=gate.approvals,
         conditions=tuple(
-            _build_condition_facts(
-                condition_reading,
-                policy,
-                is_foreseen=in_full or sum(condition_reading.counts) > 0,
-            )
+            _build_condition_facts(condition_reading, policy)
             for condition_reading in reading.readings
         ),
     )
@@ -342,9 +322,7 @@ def _build_gain_condition_facts(reading: ConditionReading, gain: GainReading) ->
     )
 
 
-def _build_condition_facts(
-    reading: ConditionReading, policy: Policy, *, is_foreseen: bool
-) -> ConditionFacts:
+def _build_condition_facts(reading: ConditionReading, policy: Policy) -> ConditionFacts:
     if reading.gain is not None:
         return _build_gain_condition_facts(reading, reading.gain)
     condition, counts = reading.condition, np.array([reading.counts], dtype=np.int64)
@@ -352,7 +330,6 @@ def _build_condition_facts(
     is_share = len(reading.counts) == 2 and condition.measure != "cost"
     agreed, disagreed = reading.counts[:2]
     risk, has_forecast = reading.risk, is_share and not reading.is_met and not reading.wave
-    has_forecast = has_forecast and is_foreseen
     if has_forecast and reading.blocks:
         (agreed, disagreed), risk = find_best_start(reading.blocks, condition.line, risk)
     outlook = (

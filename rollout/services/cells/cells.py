@@ -285,8 +285,7 @@ def build_cell_evidence(
 ) -> "Mapping[Cell, tuple[EvidenceFacts, ...]]":
     """Return the evidence of cells, by version in order of first use.
 
-    Evidence paths cost more than everything else, and are left out, as is the forecast of a
-    condition without any record.
+    Evidence paths are excluded because they cost more than everything else.
 
     Args:
         events: the whole ledger up to `state`.
@@ -296,7 +295,7 @@ def build_cell_evidence(
     state_periods = {
         key: (build_current_period(key, state, inputs.last),) for key in inputs.evidence_views
     }
-    all_facts = _build_evidence_facts(inputs, state_periods, None)
+    all_facts = _build_evidence_facts(inputs, state_periods, dict.fromkeys(state_periods, ()))
     return {
         cell: tuple(
             facts for facts in all_facts if (facts.site, facts.window) == (cell.site, cell.window)
@@ -308,7 +307,7 @@ def build_cell_evidence(
 def _build_evidence_facts(
     inputs: "ReportInputs",
     state_periods: "Mapping[CellVersion, tuple[StatePeriod, ...]]",
-    paths: "Mapping[CellVersion, tuple[EvidenceSeries, ...]] | None",
+    paths: "Mapping[CellVersion, tuple[EvidenceSeries, ...]]",
 ) -> "tuple[EvidenceFacts, ...]":
     from rollout.reports.figures.evidence_facts import compute_evidence_facts
 

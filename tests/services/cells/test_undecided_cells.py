@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import polars as pl
+import pytest
 
 from api.console.rollouts.cell_text import describe_cell
 from rollout.cli.local_service import build_local_service
@@ -21,6 +22,7 @@ LOW_GATE = "require: [{measure: agreement, at_least: 12%}]"
 STORY = Story(seed=3, slots=60, busy=1, late=0, missing=0, quiet=False, versions=1, on_grid=False)
 
 
+@pytest.mark.slow
 def test_an_undecided_unit_is_no_verdict_on_a_low_threshold(database):
     assert GATE in BY_CASE
     text = BY_CASE.replace(GATE, LOW_GATE)
