@@ -5,16 +5,17 @@ without a number of the model, or with a number out of the policy's range, are c
 the tolerance and are in no other figure: one typing error would outweigh them all.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import narwhals as nw
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rollout.core.late_modules import LateModule
+from rollout.core.policy.levers import CostRule, Lever, Margin
+from rollout.core.policy.policy import Policy
+from rollout.reports.inputs.pairs import Pairs
 from rollout.reports.statistics.intervals import Share, compute_clustered_share
 from rollout.reports.statistics.number_agreement import (
     NumberEstimate,
@@ -23,17 +24,6 @@ from rollout.reports.statistics.number_agreement import (
     compute_mean_estimate,
 )
 from rollout.tally.number_answers import find_cost_row, is_in_range, parse_number
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import narwhals as nw
-
-    from rollout.core.policy.levers import CostRule, Lever, Margin
-    from rollout.core.policy.policy import Policy
-    from rollout.reports.inputs.pairs import Pairs
-else:
-    nw = LateModule("narwhals")
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
