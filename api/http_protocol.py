@@ -10,7 +10,7 @@ import asyncio
 from typing import Any, Final, Literal
 
 MAX_HEAD_BYTES: Final = 64 * 2**10
-"""Bytes of a head or of trailers beyond the read in which they begin, as with h11."""
+"""Bytes of a head or of trailers beyond the read in which they begin, with either parser."""
 LONG_HEAD_TEXT: Final = "The head of the request is too long."
 HTTP_PROTOCOL: type[asyncio.Protocol] | Literal["h11"]
 """uvicorn's setting for the faster parser that is installed."""

@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 
 from api import serve
-from api.http_protocol import HTTP_PROTOCOL
+from api.http_protocol import HTTP_PROTOCOL, MAX_HEAD_BYTES
 from rollout.settings import Settings
 
 pytestmark = pytest.mark.enable_socket  # a server on this machine is asked
@@ -34,7 +34,11 @@ async def describe_request(scope, receive, send):
 @pytest.fixture(params=PARSERS, scope="module")
 def address(request):
     config = uvicorn.Config(
-        describe_request, http=PARSERS[request.param], lifespan="off", log_level="critical"
+        describe_request,
+        http=PARSERS[request.param],
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        lifespan="off",
+        log_level="critical",
     )
     server, listening = uvicorn.Server(config), socket.socket()
     listening.bind(("127.0.0.1", 0))
@@ -143,3 +147,4 @@ def test_serve_takes_the_faster_parser_that_is_installed():
     config.load()
     name = config.http_protocol_class.__name__
     assert name == ("BoundedHttpProtocol" if find_spec("httptools") else "H11Protocol")
+    assert config.h11_max_incomplete_event_size == MAX_HEAD_BYTES  # either reads as long a head
