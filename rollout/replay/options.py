@@ -1,6 +1,6 @@
-"""How a replay is run: whose approvals are simulated, and what chance it repeats.
+"""Options of a replay.
 
-Apart from the engine, so that a command which only reads recorded files imports no engine.
+They stand apart from the engine: a command that only reads recorded files imports no engine.
 """
 
 from collections.abc import Mapping

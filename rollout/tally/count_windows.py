@@ -26,13 +26,13 @@ from rollout.tally.unit_arrays import (
     UnitArrays,
     UnitClasses,
     build_empty_arrays,
+    find_first_positions,
     find_run_starts,
 )
 
 CountArray = NDArray[np.int32]
 """Sums after each number of rows: below 2³¹, and kept for every cell."""
 WEEK: Final = timedelta(days=7)
-_MAX_TABLE_SHARE: Final = 4  # values of a table for each row
 _A_MONDAY: Final = datetime(1970, 1, 5, tzinfo=UTC)
 
 
@@ -451,21 +451,5 @@ def _count_distinct(values: IntArray, mask: BoolArray) -> CountArray:
     """Return the number of different masked values after each number of rows."""
     is_first = np.zeros(len(values), dtype=np.int64)
     positions = np.flatnonzero(mask)
-    is_first[positions[_find_first_positions(values[positions])]] = 1
+    is_first[positions[find_first_positions(values[positions])]] = 1
     return _cumulate(is_first)
-
-
-def _find_first_positions(values: IntArray) -> IntArray:
-    """Return the position of each different value's first occurrence, in any order.
-
-    Days and numbers of reviewers lie close together: a table of them needs no sorting.
-    """
-    if not len(values):
-        return np.empty(0, dtype=np.int64)
-    lowest, highest = int(values.min()), int(values.max())
-    if highest - lowest > _MAX_TABLE_SHARE * len(values):
-        return np.unique(values, return_index=True)[1]
-    first_positions = np.full(highest - lowest + 1, -1)
-    # For repeated indices NumPy keeps the last assignment.
-    first_positions[values[::-1] - lowest] = np.arange(len(values))[::-1]
-    return first_positions[first_positions >= 0]

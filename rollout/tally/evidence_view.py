@@ -244,7 +244,9 @@ class EvidenceView:
         """Return which units the stage sends to a blind review at their confidence."""
         stage_levels = self.stage_history.find_levels(rows.occurred)
         bands = self.unit_classes.bands[rows.unit_class]
-        return self.shares.find_audited(stage_levels, bands, self._find_drawn(rows, stage_levels))
+        return self.shares.find_audited(
+            stage_levels, bands, self._find_buckets_at(rows, stage_levels)
+        )
 
     def find_weights(self, rows: UnitArrays) -> NDArray[np.float64] | None:
         """Return each unit's weight under the shares of its time; None where all are 1."""
@@ -266,12 +268,12 @@ class EvidenceView:
     def _find_reviewed(self, rows: UnitArrays) -> BoolArray:
         """Return which units the stage sends to a blind review, by their sampling values."""
         stage_levels = self.stage_history.find_levels(rows.occurred)
-        buckets = self._find_drawn(rows, stage_levels)
+        buckets = self._find_buckets_at(rows, stage_levels)
         is_reviewed: BoolArray = buckets < self.shares.reviewed_buckets[stage_levels]
         return is_reviewed
 
-    def _find_drawn(self, rows: UnitArrays, stage_levels: IntArray) -> IntArray:
-        """Return the bucket of each row; in shadow, all of whose buckets are reviewed, maybe 0."""
+    def _find_buckets_at(self, rows: UnitArrays, stage_levels: IntArray) -> IntArray:
+        """Return the bucket of each row; 0 in shadow where draws are late: no share is compared."""
         if not self.draws_late:
             return self.find_buckets(rows)
         buckets, drawn = np.zeros(len(rows), dtype=np.int64), np.flatnonzero(stage_levels)
@@ -543,7 +545,7 @@ class EvidenceView:
         is_confirmed = (stage_levels > 0) & ~self.shares.model_decides[stage_levels]
         return rows.select(
             is_confirmed
-            & (self._find_drawn(rows, stage_levels) >= self.shares.blind_buckets[stage_levels])
+            & (self._find_buckets_at(rows, stage_levels) >= self.shares.blind_buckets[stage_levels])
         )
 
     def _select_watched_arms(self, guard: Guard, condition: GainCondition) -> ArmUnits:
@@ -588,7 +590,7 @@ class EvidenceView:
         if measure == "unaudited":
             stage_levels = self.stage_history.find_levels(rows.occurred)
             is_kept &= self.shares.model_decides[stage_levels] & (
-                self._find_drawn(rows, stage_levels) >= self.shares.blind_buckets[stage_levels]
+                self._find_buckets_at(rows, stage_levels) >= self.shares.blind_buckets[stage_levels]
             )
         return rows.select(is_kept)
 

@@ -90,11 +90,30 @@ class UnitArrays:
         return rows if is_kept.all() else rows.select(np.flatnonzero(is_kept))
 
 
+_MAX_TABLE_SHARE = 4  # values of a table for each row
+
+
 def find_run_starts(values: IntArray) -> IntArray:
     """Return where each run of equal values begins; `np.unique` would sort them."""
     is_start = np.ones(len(values), dtype=bool)
     np.not_equal(values[1:], values[:-1], out=is_start[1:])
     return np.flatnonzero(is_start)
+
+
+def find_first_positions(values: IntArray) -> IntArray:
+    """Return the position of each different value's first occurrence, in any order.
+
+    Days and numbers of reviewers lie close together: a table of them needs no sorting.
+    """
+    if not len(values):
+        return np.empty(0, dtype=np.int64)
+    lowest, highest = int(values.min()), int(values.max())
+    if highest - lowest > _MAX_TABLE_SHARE * len(values):
+        return np.unique(values, return_index=True)[1]
+    first_positions = np.full(highest - lowest + 1, -1)
+    # For repeated indices NumPy keeps the last assignment.
+    first_positions[values[::-1] - lowest] = np.arange(len(values))[::-1]
+    return first_positions[first_positions >= 0]
 
 
 def unite_ascending(first: IntArray, second: IntArray) -> IntArray:

@@ -15,6 +15,7 @@ from rollout.cli.command_table import load_command
 from rollout.cli.database import COMMANDS as DATABASE_COMMANDS
 from rollout.cli.ledger import COMMANDS as LEDGER_COMMANDS
 from rollout.cli.main import COMMANDS, app
+from tests.api.light_replica import POLICY
 
 HEAVY = {"numpy", "polars", "scipy", "sqlalchemy", "alembic", "opening_hours", "jinja2"}
 MOST_MODULES = 500  # a help page has 460 with what prints it; an engine has over a thousand
@@ -224,14 +225,6 @@ def test_completion_lists_commands_from_the_table():
     assert offered["retire"].startswith("Retire a model version")
 
 
-POLICY = """
-rollout: ramps
-timezone: UTC
-levers: [{id: parcel, labels: [damaged, sound], answer_within: 2m, unanswered: damaged}]
-sites: [dock]
-evidence: {unit: case, grace: 1h, verdicts: 1}
-gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
-"""
 PREDICTIONS = """case_key,site,occurred_at,at,model_version,parcel
 a,dock,{at},{at},v1,sound
 """
@@ -255,11 +248,11 @@ def test_commands_on_few_records_import_no_engine_of_a_replay(tmp_path):
     code, _ = started("apply", paths["policy.yaml"], "--by", "ana", "--at", at, **database)
     assert code == 0
     files = ["--predictions", paths["p.csv"], "--decisions", paths["d.csv"], "--by", "ana"]
-    code, imported = started("import", "ramps", *files, **database)
+    code, imported = started("import", "light", *files, **database)
     assert code == 0
     assert {"msgspec", "scipy", "rollout.replay.engine"} & set(imported) == set()
-    assert started("tick", "ramps", **database)[0] == 0
-    code, imported = started("status", "ramps", **database)
+    assert started("tick", "light", **database)[0] == 0
+    code, imported = started("status", "light", **database)
     assert code == 0
     assert "polars" in imported  # it has read evidence
     assert {"narwhals", "rollout.replay.engine"} & set(imported) == set()

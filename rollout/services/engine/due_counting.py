@@ -142,7 +142,7 @@ class DueCounter:
         if self._state.policy.evidence.unit != "case":
             limit = min(limit, self._page_size.others)  # an episode may be of many cases
         while True:
-            with _collection_pause.hold():
+            with _collection_pause.pause():
                 with self._database.begin_read() as transaction:
                     queue = CountQueue(transaction, self._state.rollout)
                     entries = queue.list_due(until=until, limit=limit, after=position)
@@ -308,8 +308,8 @@ class CollectionPause:
         self._lock, self._pages, self._was_enabled = Lock(), 0, False
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Hold collections in a block; another thread may hold them, too."""
+    def pause(self) -> Iterator[None]:
+        """Pause collections in a block; other threads may pause them, too."""
         with self._lock:
             if not self._pages:
                 self._was_enabled = gc.isenabled()

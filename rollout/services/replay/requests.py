@@ -1,4 +1,4 @@
-"""What a replay is asked for, and the records that it names, read as its policy describes them.
+"""The request of a replay, and reading of the records that it names.
 
 Commands that store or check recorded files read them here, too; the engine isn't imported.
 """

@@ -302,8 +302,8 @@ def test_no_garbage_is_collected_within_a_page_and_again_after_it(database):
 
 
 def test_collections_go_on_after_pages_of_two_threads_that_overlap():
-    pause = CollectionPause()
-    one, other = pause.hold(), pause.hold()
+    pauses = CollectionPause()
+    one, other = pauses.pause(), pauses.pause()
     one.__enter__()
     other.__enter__()
     one.__exit__(None, None, None)
