@@ -1,16 +1,13 @@
 """When each attribute value first occurred among a cell's closed units."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
-
-import polars as pl
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import list_recorded_attributes
-from rollout.tally.slice_values import SLICES
 
 GATE: Final = "gate"
 MAX_VALUES: Final = 100
@@ -18,6 +15,8 @@ MAX_VALUES: Final = 100
 KNOWN_SPAN: Final = timedelta(days=7)
 """Values of an attribute's first days in a cell are not new: most occur then for the first time."""
 SeriesName = tuple[str, str, str]  # site, window, attribute
+SlicedUnit = tuple[str, str, str, int]
+"""A closed unit: its site, window, values of recorded attributes as JSON, and its slot."""
 
 
 class NewCellValue(NamedTuple):
@@ -31,22 +30,21 @@ class NewCellValue(NamedTuple):
 class FirstValues:
     """The slot of each value's first closed unit, by cell and attribute.
 
-    Units may be added in any order and in parts: the result is the same. Those of erased cases,
-    marked by a column `is_erased`, are left out.
+    Units may be added in any order and in parts: the result is the same. Those of erased cases are
+    left out by whoever adds them.
     """
 
     def __init__(self) -> None:
         self._slots: dict[SeriesName, dict[str, int] | None] = {}
 
-    def add(self, units: pl.DataFrame) -> None:
-        """Add the evidence of a frame as `resolve_units` or the store return it."""
-        if SLICES not in units.columns or units[SLICES].null_count() == units.height:
-            return
-        condition = (pl.col("track") == GATE) & (pl.col(SLICES) != "")
-        if "is_erased" in units.columns:
-            condition &= ~pl.col("is_erased")
-        firsts = units.filter(condition).group_by("site", "window", SLICES)
-        for site, window, text, slot in firsts.agg(pl.col("occurred").min()).iter_rows():
+    def add(self, units: Iterable[SlicedUnit]) -> None:
+        """Add units of evidence."""
+        first_slots: dict[tuple[str, str, str], int] = {}
+        for site, window, text, slot in units:
+            known_slot = first_slots.setdefault((site, window, text), slot)
+            if slot < known_slot:
+                first_slots[site, window, text] = slot
+        for (site, window, text), slot in first_slots.items():
             for attribute, value in json.loads(text).items():
                 if value:
                     self._add_value((site, window, attribute), value, slot)

@@ -5,24 +5,25 @@ unit is stored with its bucket under the policy at its time.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, compress, pairwise
 from sys import intern
+from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import UnitClass
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.slice_conditions import list_slice_attributes, select_values
 from rollout.tally.first_values import FirstValues
-from rollout.tally.slice_values import select_slices
+from rollout.tally.stored_units import StoredUnits
 from rollout.tally.unit_arrays import (
-    CLASS_COLUMNS,
     CellUnitArrays,
+    IntArray,
     UnitArrays,
     UnitClasses,
-    fill_attribute_values,
+    find_run_starts,
 )
 
 CellVersion = tuple[Cell, str]
@@ -31,7 +32,15 @@ UnitTable = NDArray[np.int64]  # a row for each field of `UnitArrays`
 CostLevels = tuple[float, ...]
 DefinitionLevels = Callable[[Cell], Mapping[str, CostLevels]]
 UNIT_ORDER = ("site", "window", "version", "track", "slot", "occurred", "unit")
-UNIT_SERIES = ("site", "window", "version", "track")
+Combination = tuple[CostLevels | None, tuple[int, ...], str | None, str | None, int | None]
+"""What a unit's classes depend on: its definition's levels, class numbers, values, slices, band."""
+
+
+class _ComparableSeries(NamedTuple):
+    """A series of stored units, and the cost levels of its definition."""
+
+    key: SeriesKey
+    levels: CostLevels
 
 
 class UnitBuffer:
@@ -45,6 +54,7 @@ class UnitBuffer:
 
     def __init__(self, policy: Policy, definition_levels: DefinitionLevels) -> None:
         self._policy, self._definition_levels = policy, definition_levels
+        self._slice_attributes = list_slice_attributes(policy)
         self._class_numbers: dict[UnitClass, int] = {}
         self._reviewer_numbers: dict[str, int] = {}
         self._tables: dict[CellVersion, dict[str, UnitTable]] = {}
@@ -53,31 +63,41 @@ class UnitBuffer:
         self.first_values = FirstValues()
         self.row_count = 0
 
-    def add(self, frame: pl.DataFrame) -> set[CellVersion]:
+    def add(self, units: StoredUnits) -> set[CellVersion]:
         """Add units of later slots; return the cells and versions that grew.
 
-        `frame` is the result of `CountedUnits.load_frame` in the store. In the resulting arrays
-        `unit` is the bucket.
+        In the resulting arrays `unit` is the bucket.
         """
-        if frame.is_empty():  # avoids loading Polars' join code (10 MiB)
+        self.first_values.add(units.list_sliced_units())
+        series = self._find_comparable_series(units)
+        if not series:
             return set()
-        self.first_values.add(frame)
-        comparable_units = select_slices(self._select_comparable(frame), self._policy)
-        if comparable_units.is_empty():
-            return set()
-        grown_keys = set()
-        for (site, window, version, track), rows in _split_series(
-            self._encode_rows(comparable_units).sort(UNIT_ORDER)
-        ):
-            key = (self._cells_by_name[site, window], intern(version))
-            tables = self._tables.setdefault(key, {})
-            previous = tables.get(intern(track))
-            tables[intern(track)] = (
-                rows if previous is None else np.concatenate([previous, rows], 1)
-            )
-            self.row_count += rows.shape[1]
-            grown_keys.add(key)
-        return grown_keys
+        combinations, classes = self._number_classes(units, series)
+        reviewers = self._number_reviewers(units, series)
+        keys = sorted({s.key for s in series.values()})
+        key_places = {key: place for place, key in enumerate(keys)}
+        places = {number: key_places[s.key] for number, s in series.items()}
+        order, row_places = _sort_rows(units, places)
+        rows, row_classes = _repeat_by_class(order, combinations, classes)
+        columns = (units.slot, units.occurred, row_classes, reviewers, units.day, units.bucket)
+        table = np.array(
+            [c if c is row_classes else np.array(c, dtype=np.int64)[rows] for c in columns]
+        )
+        starts = [*find_run_starts(row_places[rows]).tolist(), len(rows)]
+        return {
+            self._append(keys[row_places[rows[start]]], table[:, start:end].copy())
+            for start, end in pairwise(starts)
+        }
+
+    def _append(self, series_key: SeriesKey, rows: UnitTable) -> CellVersion:
+        """Append units to a series; return its cell and version."""
+        site, window, version, track = series_key
+        key = (self._cells_by_name[site, window], intern(version))
+        tables = self._tables.setdefault(key, {})
+        previous = tables.get(track)
+        tables[intern(track)] = rows if previous is None else np.concatenate([previous, rows], 1)
+        self.row_count += rows.shape[1]
+        return key
 
     def __iter__(self) -> Iterator[CellVersion]:
         """Iterate over the cells and versions with units."""
@@ -121,51 +141,66 @@ class UnitBuffer:
             self._tables.setdefault(key, {})[intern(track)] = table
             self.row_count += table.shape[1]
 
-    def _select_comparable(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return the units comparable under the policy, with its cost levels."""
-        columns = (*UNIT_SERIES[:2], "definition", "level")
-        frame = fill_attribute_values(frame)
-        combinations = frame.select(columns).unique()
-        new_levels = [self._convert_level(*row) for row in combinations.iter_rows()]
-        convertible = combinations.with_columns(
-            new_level=pl.Series(new_levels, dtype=pl.Int64)
-        ).drop_nulls("new_level")
-        return frame.join(convertible, on=columns, maintain_order="left").with_columns(
-            level="new_level"
+    def _find_comparable_series(self, units: StoredUnits) -> dict[int, _ComparableSeries]:
+        """Return the series of the units that are comparable under the policy, by number."""
+        comparable = {}
+        for number in set(units.series_id):
+            series = units.series[number]
+            cell = self._cells_by_name.get((series.site, series.window))
+            levels = None if cell is None else self._definition_levels(cell).get(series.definition)
+            if levels is not None:
+                key = (series.site, series.window, series.version, series.track)
+                comparable[number] = _ComparableSeries(key, levels)
+        return comparable
+
+    def _number_classes(
+        self, units: StoredUnits, series: Mapping[int, _ComparableSeries]
+    ) -> tuple[IntArray, list[list[int]]]:
+        """Return the number of each unit's combination, and the classes of each combination.
+
+        Classes have lasting numbers in the order of first use; a unit of a series that is not
+        comparable has none.
+        """
+        levels = {number: s.levels for number, s in series.items()}
+        rows = zip(
+            map(levels.get, units.series_id),
+            *(units.class_ids, units.attribute_values, units.slices, units.band),
+            strict=True,
         )
-
-    def _convert_level(self, site: str, window: str, definition: str, level: int) -> int | None:
-        cell = Cell(site, window)
-        if cell not in self._policy.cell_set:
-            return None
-        source_levels = self._definition_levels(cell).get(definition)
-        if source_levels is None:
-            return None
-        return find_cost_level(source_levels[level], self._policy.cost_levels)
-
-    def _encode_rows(self, units: pl.DataFrame) -> pl.DataFrame:
-        """Add the lasting numbers of classes and reviewers."""
-        classes = units.select(CLASS_COLUMNS).unique(maintain_order=True)
-        class_numbers = [
-            self._class_numbers.setdefault(UnitClass(*row), len(self._class_numbers))
-            for row in classes.rows()
+        numbers: dict[Combination, int] = {}
+        combinations = np.array([numbers.setdefault(row, len(numbers)) for row in rows])
+        classes = [
+            [
+                self._class_numbers.setdefault(unit_class, len(self._class_numbers))
+                for unit_class in self._list_classes(units, combination)
+            ]
+            for combination in numbers
         ]
         if len(self._class_numbers) > len(self.unit_classes.classes):
             self.unit_classes = UnitClasses(tuple(self._class_numbers), self._policy)
-        reviewers = units.select("reviewer").drop_nulls().unique().sort("reviewer")
-        reviewer_numbers = [
+        return combinations, classes
+
+    def _list_classes(self, units: StoredUnits, combination: Combination) -> Iterator[UnitClass]:
+        source_levels, class_ids, attribute_values, slices, band = combination
+        if source_levels is None:
+            return
+        values = select_values(slices or "", self._slice_attributes)
+        for class_id in class_ids:
+            lever_class = units.classes[class_id]
+            level = find_cost_level(source_levels[lever_class.level], self._policy.cost_levels)
+            answers = lever_class._replace(level=level)
+            yield UnitClass(*answers, attribute_values or "", values, band or 0)
+
+    def _number_reviewers(
+        self, units: StoredUnits, series: Mapping[int, _ComparableSeries]
+    ) -> list[int]:
+        """Return the lasting number of each unit's reviewer; -1 without one, or one so far."""
+        is_comparable = map(series.__contains__, units.series_id)
+        names = {name for name in compress(units.reviewer, is_comparable) if name is not None}
+        for name in sorted(names):
             self._reviewer_numbers.setdefault(name, len(self._reviewer_numbers))
-            for (name,) in reviewers.rows()
-        ]
-        return units.join(
-            classes.with_columns(kind=pl.Series(class_numbers, dtype=pl.Int64)),
-            on=CLASS_COLUMNS,
-            nulls_equal=True,
-        ).join(
-            reviewers.with_columns(reviewer_number=pl.Series(reviewer_numbers, dtype=pl.Int64)),
-            on="reviewer",
-            how="left",
-        )
+        numbers = self._reviewer_numbers
+        return [-1 if name is None else numbers.get(name, -1) for name in units.reviewer]
 
 
 def find_cost_level(cost: float, levels: CostLevels) -> int:
@@ -177,16 +212,32 @@ def find_cost_level(cost: float, levels: CostLevels) -> int:
     return min(int(np.searchsorted(levels, cost - 1e-9)), len(levels) - 1)
 
 
-def _split_series(encoded: pl.DataFrame) -> Iterator[tuple[SeriesKey, UnitTable]]:
-    """Yield each series of a sorted frame with its table.
+def _sort_rows(units: StoredUnits, places: Mapping[int, int]) -> tuple[IntArray, IntArray]:
+    """Return the rows of the units in `UNIT_ORDER`, and the place of each unit's series.
 
-    The table's rows are the fields of `UnitArrays`.
+    `places` has the place of each series by number; the rows of others are left out.
     """
-    run_ids = encoded.select(pl.struct(UNIT_SERIES).rle_id().alias("run")).to_series()
-    starts = [0, *(np.flatnonzero(np.diff(run_ids.to_numpy())) + 1).tolist(), encoded.height]
-    series = encoded.select(UNIT_SERIES)
-    columns = ("slot", "occurred", "kind", pl.col("reviewer_number").fill_null(-1), "day", "bucket")
-    table = np.array([column.cast(pl.Int64).to_numpy() for column in encoded.select(columns)])
-    for start, end in pairwise(starts):
-        site, window, version, track = series.row(start)
-        yield (site, window, version, track), table[:, start:end].copy()
+    row_places = np.array([places.get(number, -1) for number in units.series_id])
+    by_unit = np.array(sorted(range(len(units)), key=units.unit.__getitem__))
+    by_unit = by_unit[row_places[by_unit] >= 0]
+    slots, occurred = (np.array(c, dtype=np.int64)[by_unit] for c in (units.slot, units.occurred))
+    return by_unit[np.lexsort((occurred, slots, row_places[by_unit]))], row_places
+
+
+def _repeat_by_class(
+    rows: IntArray, combinations: IntArray, classes: Sequence[Sequence[int]]
+) -> tuple[IntArray, IntArray]:
+    """Return the rows, each as often as it has classes, and these classes.
+
+    Args:
+        rows: indices of units.
+        combinations: a number for each unit.
+        classes: by that number.
+    """
+    widths = np.array([len(part) for part in classes])
+    flat_classes = np.fromiter(chain.from_iterable(classes), dtype=np.int64)
+    numbers = combinations[rows]
+    row_widths, firsts = widths[numbers], (np.cumsum(widths) - widths)[numbers]
+    ends = np.cumsum(row_widths)
+    within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - row_widths, row_widths)
+    return np.repeat(rows, row_widths), flat_classes[np.repeat(firsts, row_widths) + within]

@@ -6,6 +6,7 @@ from rollout.store.counting import counter
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.counting.counts import StoredCounts
 from rollout.store.ledger.evidence import EvidenceStore
+from rollout.tally.stored_units import COLUMNS
 
 
 def unit(name, slot=1, **changes):
@@ -49,6 +50,23 @@ def advance_in(transaction, rollout, after, to):
     """Make slots up to `to` evidence, and return how many units they add."""
     EvidenceStore(transaction, rollout).advance(after=after, to=to)
     return StoredCounts(transaction, rollout).load_frame(after=after, until=to)["n"].sum()
+
+
+def load_unit_frame(transaction, rollout, *, after, until):
+    """Return the counted evidence with a row for each lever, as `resolve_units` has it."""
+    rows = []
+    for part in CountedUnits(transaction, rollout).load_units(after=after, until=until):
+        columns = [getattr(part, name) for name in COLUMNS]
+        units = [dict(zip(COLUMNS, values, strict=True)) for values in zip(*columns, strict=True)]
+        rows += [
+            unit
+            | part.series[unit["series_id"]]._asdict()
+            | part.classes[number]._asdict()
+            | {"excluded": None}
+            for unit in units
+            for number in unit["class_ids"]
+        ]
+    return pl.DataFrame(rows, infer_schema_length=None, schema_overrides={"excluded": pl.String})
 
 
 def marks(database, rollout):

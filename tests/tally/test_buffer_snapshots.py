@@ -11,7 +11,8 @@ from rollout.tally.outcome_buffer import CountedOutcome, OutcomeBuffer
 from rollout.tally.outcome_units import SOURCE_FAULTS
 from rollout.tally.unit_buffer import UnitBuffer
 from tests.tally.histories import a_policy
-from tests.tally.test_unit_buffer import LEVELS, POLICY, frame, unit
+from tests.tally.stored_units import build_stored_units
+from tests.tally.test_unit_buffer import LEVELS, POLICY, unit
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -89,14 +90,14 @@ def test_a_snapshot_and_the_rest_are_all_of_it_wherever_it_was_cut(units, outcom
     whole, whole_outcomes = build_units(), OutcomeBuffer()
     first, first_outcomes = build_units(), OutcomeBuffer()
     for buffer, rows in ((whole, unit_rows), (first, unit_rows[:cut])):
-        buffer.add(frame(*rows))
+        buffer.add(build_stored_units(rows))
     whole_outcomes.add(lines)
     first_outcomes.add(lines[:cut])
     body = encode_buffers(first, first_outcomes)
     restored, restored_outcomes = build_units(), OutcomeBuffer()
     assert restore_buffers(body, restored, restored_outcomes)
     assert encode_buffers(restored, restored_outcomes) == body
-    restored.add(frame(*unit_rows[cut:]))
+    restored.add(build_stored_units(unit_rows[cut:]))
     restored_outcomes.add(lines[cut:])
     assert list_named_rows(restored) == list_named_rows(whole)
     assert list_bytes(restored_outcomes) == list_bytes(whole_outcomes)
@@ -128,16 +129,16 @@ def test_a_digest_notices_each_column_and_no_order(change):
     parts, whole, other = [], build_units(), build_units()
     for row in reversed(rows):
         parts += [build_units(), OutcomeBuffer()]
-        parts[-2].add(frame(row))
-    whole.add(frame(*rows))
-    other.add(frame(*rows[:-1], {**rows[-1], **change}))
+        parts[-2].add(build_stored_units([row]))
+    whole.add(build_stored_units(rows))
+    other.add(build_stored_units([*rows[:-1], {**rows[-1], **change}]))
     assert digest(*parts) == digest(whole, OutcomeBuffer())
     assert digest(other, OutcomeBuffer()) != digest(whole, OutcomeBuffer())
 
 
 def test_far_slots_are_restored():
     units, restored = build_units(), build_units()
-    units.add(frame(unit(1), unit(2**40)))
+    units.add(build_stored_units([unit(1), unit(2**40)]))
     assert restore_buffers(encode_buffers(units, OutcomeBuffer()), restored, OutcomeBuffer())
     ((_, table),) = restored.list_series()
     assert table[0].tolist() == [1, 2**40]
@@ -146,7 +147,7 @@ def test_far_slots_are_restored():
 
 def test_another_form_restores_nothing():
     units = build_units()
-    units.add(frame(unit(1)))
+    units.add(build_stored_units([unit(1)]))
     body = encode_buffers(units, OutcomeBuffer())
     assert body.startswith(FORM)
     restored = build_units()
@@ -156,7 +157,7 @@ def test_another_form_restores_nothing():
 
 def test_a_cell_that_the_policy_lacks_is_refused_before_anything_is_restored():
     units = build_units()
-    units.add(frame(unit(1, site="lake")))
+    units.add(build_stored_units([unit(1, site="lake")]))
     body = encode_buffers(units, OutcomeBuffer())
     restored = build_units(a_policy(sites=(Site("creek", "UTC"),)))
     with pytest.raises(ValueError, match="no cells"):

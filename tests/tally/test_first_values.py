@@ -4,45 +4,41 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import polars as pl
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from rollout.tally.first_values import KNOWN_SPAN, MAX_VALUES, FirstValues
 from tests.factories import policy as bears_policy
+from tests.tally.stored_units import build_stored_units
 
 POLICY = replace(bears_policy(), slices=("lens", "plate"))
 CREEK = Cell("creek", "day")
 WEEK = KNOWN_SPAN // POLICY.tick
-SCHEMA = {
-    "track": pl.String, "site": pl.String, "window": pl.String, "occurred": pl.Int64,
-    "slices": pl.String, "is_erased": pl.Boolean,
+UNIT = {
+    "track": "gate", "version": "v1", "site": "creek", "window": "day", "definition": "now",
+    "lever": "alarm", "predicted": "bear", "decided": "bear", "second": "", "level": 0,
+    "unit": "u", "slot": 2**20, "day": 0, "bucket": 0, "reviewer": None,
 }  # fmt: skip
 
 
 def build(*rows):
     """Return units of creek by day: slot, lens, and what else differs."""
-    return pl.DataFrame(
-        [
-            {
-                "track": "gate",
-                "site": "creek",
-                "window": "day",
-                "occurred": slot,
-                "slices": json.dumps({"lens": lens, "plate": None}),
-                "is_erased": False,
-                **(more[0] if more else {}),
-            }
-            for slot, lens, *more in rows
-        ],
-        schema=SCHEMA,
-    )
+    return [
+        UNIT
+        | {"occurred": slot, "slices": json.dumps({"lens": lens, "plate": None})}
+        | (more[0] if more else {})
+        for slot, lens, *more in rows
+    ]
 
 
-def find(*frames, policy=POLICY, cell=CREEK):
+def add(first_values, rows):
+    first_values.add(build_stored_units(rows).list_sliced_units())
+
+
+def find(*parts, policy=POLICY, cell=CREEK):
     first_values = FirstValues()
-    for frame in frames:
-        first_values.add(frame)
+    for rows in parts:
+        add(first_values, rows)
     return [value[1:] for value in first_values.find_new(policy, (cell,)).get(cell, ())]
 
 
@@ -56,9 +52,8 @@ def test_other_tracks_and_units_without_values_are_no_first_ones():
     first, new = (0, "old"), (WEEK + 9, "new")
     guard = (WEEK + 2, "new", {"track": "guard"})
     assert find(build(first, guard, new)) == [("new", WEEK + 9)]
-    assert find(build(first, new).with_columns(slices=pl.lit(None, pl.String))) == []
-    assert find(build(first, new).with_columns(slices=pl.lit(""))) == []
-    assert find(build(first, new).drop("slices")) == []
+    for slices in (None, ""):
+        assert find([{**row, "slices": slices} for row in build(first, new)]) == []
 
 
 def test_erased_cases_leave_no_value():
@@ -84,9 +79,9 @@ def test_parts_in_any_order_and_a_snapshot_have_the_same_first_units():
         (int(slot), f"x{slot // WEEK * 3 + slot % 3}") for slot in random.integers(0, 9 * WEEK, 400)
     ]
     whole, parts, restored = FirstValues(), FirstValues(), FirstValues()
-    whole.add(build(*rows))
+    add(whole, build(*rows))
     for start in reversed(range(0, 400, 7)):
-        parts.add(build(*rows[start : start + 7]))
+        add(parts, build(*rows[start : start + 7]))
     restored.restore(json.loads(json.dumps(whole.encode())))
     assert whole.encode() == parts.encode() == restored.encode() != []
     assert restored.find_new(POLICY, (CREEK,)) == whole.find_new(POLICY, (CREEK,)) != {}

@@ -10,6 +10,7 @@ from rollout.core.calendar.sites import Cell, Site
 from rollout.tally.unit_arrays import build_units
 from rollout.tally.unit_buffer import UnitBuffer, find_cost_level
 from tests.tally.histories import a_policy
+from tests.tally.stored_units import build_stored_units
 
 POLICY = a_policy(sites=(Site("creek", "UTC"), Site("lake", "UTC")))
 CREEK = Cell("creek", "always")
@@ -42,10 +43,10 @@ def frame(*rows):
     return pl.DataFrame(rows, schema_overrides={"excluded": pl.String})
 
 
-def kept(*frames, meanings=None, policy=POLICY):
+def kept(*parts, meanings=None, policy=POLICY):
     units = UnitBuffer(policy, lambda _cell: meanings or {"now": LEVELS})
-    for part in frames:
-        units.add(part)
+    for part in parts:
+        units.add(build_stored_units(part))
     return units
 
 
@@ -69,8 +70,7 @@ ROWS = [
 
 @pytest.mark.parametrize("cut", [0, 8, 40, len(ROWS)])
 def test_units_added_in_parts_are_those_gathered_at_once(cut):
-    parts = [frame(*part) for part in (ROWS[:cut], ROWS[cut:]) if part]
-    found, expected = kept(*parts), build_units(frame(*ROWS), POLICY)
+    found, expected = kept(ROWS[:cut], ROWS[cut:]), build_units(frame(*ROWS), POLICY)
     assert set(found) == set(expected.cells)
     for key in expected.cells:
         for track in ("gate", "guard"):
@@ -79,35 +79,35 @@ def test_units_added_in_parts_are_those_gathered_at_once(cut):
 
 
 def test_what_grew_is_told_and_nothing_else_has_grown():
-    units = kept(frame(*ROWS))
+    units = kept(ROWS)
     before = {key: len(units.get_rows(key).gate) for key in units}
     lake = (Cell("lake", "always"), "v1")
-    assert units.add(frame(unit(9, site="lake"))) == {lake}
+    assert units.add(build_stored_units([unit(9, site="lake")])) == {lake}
     after = {key: len(units.get_rows(key).gate) for key in units}
     assert after == before | {lake: before[lake] + 1}
 
 
 def test_people_keep_their_numbers():
     units = kept(
-        frame(unit(1, reviewer="zoe")),
-        frame(unit(2, reviewer="ana")),
-        frame(unit(3, reviewer="zoe")),
+        [unit(1, reviewer="zoe")],
+        [unit(2, reviewer="ana")],
+        [unit(3, reviewer="zoe")],
     )
     assert units.get_rows((CREEK, "v1")).gate.reviewer.tolist() == [0, 1, 0]
-    nobody = kept(frame(unit(1, reviewer=None)))
+    nobody = kept([unit(1, reviewer=None)])
     assert nobody.get_rows((CREEK, "v1")).gate.reviewer.tolist() == [-1]
 
 
 def test_a_unit_whose_key_was_purged_keeps_its_band():
-    keyed, purged = kept(frame(*ROWS)), kept(frame(*({**row, "unit": "#"} for row in ROWS)))
+    keyed, purged = kept(ROWS), kept([{**row, "unit": "#"} for row in ROWS])
     bands = [units.get_rows((CREEK, "v1")).gate.unit for units in (keyed, purged)]
     assert np.array_equal(*bands)
     assert bands[0].tolist() == [slot % 3 for slot in range(1, 9)]
 
 
 def test_units_that_meant_something_else_are_left_out():
-    assert not set(kept(frame(unit(1, definition="before"))))
-    assert not set(kept(frame(unit(1, site="gone"))))
+    assert not set(kept([unit(1, definition="before")]))
+    assert not set(kept([unit(1, site="gone")]))
 
 
 def test_a_level_keeps_its_cost_when_levels_were_added_below_it():
@@ -115,8 +115,8 @@ def test_a_level_keeps_its_cost_when_levels_were_added_below_it():
     policy = replace(POLICY)
     policy.__dict__["cost_levels"] = levels["now"]
     units = kept(
-        frame(unit(1, definition="before", level=2)),
-        frame(unit(2, definition="now", level=2)),
+        [unit(1, definition="before", level=2)],
+        [unit(2, definition="now", level=2)],
         meanings=levels,
         policy=policy,
     )

@@ -10,7 +10,8 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.slice_conditions import read_slice_value
 from rollout.reports.figures.timeline_parts import TimelineMark, sort_marks
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.tally.first_values import GATE, FirstValues, NewCellValue
+from rollout.tally.first_values import GATE, FirstValues, NewCellValue, SlicedUnit
+from rollout.tally.slice_values import SLICES
 from rollout.tally.slots import find_slot_before, to_instant
 
 NEW_VALUE: Final = "NewValue"
@@ -25,7 +26,7 @@ def list_first_values(inputs: ReportInputs) -> Mapping[Cell, tuple[TimelineMark,
     first_values = inputs.first_values
     if first_values is None:
         first_values = FirstValues()
-        first_values.add(units)
+        first_values.add(_list_sliced_units(units))
     new_values = first_values.find_new(inputs.policy, inputs.policy.cells)
     return {
         cell: tuple(
@@ -33,6 +34,13 @@ def list_first_values(inputs: ReportInputs) -> Mapping[Cell, tuple[TimelineMark,
         )
         for cell, values in new_values.items()
     }
+
+
+def _list_sliced_units(units: pl.DataFrame) -> Iterator[SlicedUnit]:
+    if SLICES in units.columns:
+        has_values = pl.col(SLICES) != ""
+        groups = units.filter(has_values).group_by("site", "window", SLICES)
+        yield from groups.agg(pl.col("occurred").min()).iter_rows()
 
 
 def _select_counted(inputs: ReportInputs) -> pl.DataFrame:

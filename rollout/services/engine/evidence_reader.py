@@ -9,7 +9,6 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import polars as pl
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import parse_event
@@ -37,6 +36,7 @@ from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.outcome_units import OutcomeUnits
 from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.silence_series import NO_SIGNS, SiteSigns
+from rollout.tally.stored_units import StoredUnits
 from rollout.tally.unit_arrays import BoolArray, IntArray
 from rollout.tally.unit_buffer import UnitBuffer
 
@@ -94,7 +94,7 @@ class CountedCells(NamedTuple):
 class EvidenceReader:
     """Cached evidence of one rollout, of all counted units or of some."""
 
-    def __init__(self, select_units: Callable[[pl.DataFrame], pl.DataFrame] | None = None) -> None:
+    def __init__(self, select_units: Callable[[StoredUnits], StoredUnits] | None = None) -> None:
         self._lock = Lock()
         self._select_units = select_units
         self._reset()
@@ -184,10 +184,10 @@ class EvidenceReader:
         self, transaction: Transaction, state: RolloutState, units: UnitBuffer
     ) -> None:
         last_slot = EvidenceStore(transaction, state.rollout).get_last_slot()
-        for frame in CountedUnits(transaction, state.rollout).load_frames(
+        for part in CountedUnits(transaction, state.rollout).load_units(
             after=self.last_slot, until=last_slot
         ):
-            units.add(frame if self._select_units is None else self._select_units(frame))
+            units.add(part if self._select_units is None else self._select_units(part))
         if state.policy.outcomes:
             counted_outcomes = CountedOutcomes(transaction, state.rollout)
             self._outcomes.add(counted_outcomes.read_lines(after=self.last_slot, until=last_slot))

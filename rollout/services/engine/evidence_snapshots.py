@@ -62,11 +62,13 @@ def is_snapshot_wrong(transaction: Transaction, state: RolloutState) -> bool:
     restored_values = units.first_values
     del units, outcomes
     counted, counted_values = BufferDigests(), FirstValues()
-    for frame in CountedUnits(transaction, state.rollout).load_frames(after=-1, until=last_slot):
+    for units_part in CountedUnits(transaction, state.rollout).load_units(
+        after=-1, until=last_slot
+    ):
         part = UnitBuffer(policy, levels)
-        part.add(frame)
+        part.add(units_part)
         counted.add(part, OutcomeBuffer())
-        counted_values.add(frame)
+        counted_values.add(units_part.list_sliced_units())
     if policy.outcomes:
         lines = CountedOutcomes(transaction, state.rollout).read_lines(after=-1, until=last_slot)
         while batch := list(islice(lines, LINES_PER_READ)):

@@ -124,8 +124,8 @@ def _read_part(
 ) -> HeldEvidence:
     units, outcomes = UnitBuffer(state.policy, levels), OutcomeBuffer()
     stored_units = CountedUnits(transaction, state.rollout)
-    for frame in stored_units.load_part_frames(after=part.after, until=part.until):
-        units.add(frame)
+    for stored_part in stored_units.load_part(after=part.after, until=part.until):
+        units.add(stored_part)
     if state.policy.outcomes:
         stored_outcomes = CountedOutcomes(transaction, state.rollout)
         outcomes.add(stored_outcomes.read_part(after=part.after, until=part.until))

@@ -121,12 +121,10 @@ class LiveEvidence:
             self._invalidate_cells(cell for cell, _ in changed_keys)
 
     def _load_counted_units(self, unit_store: CountedUnits, scope: Scope, slot: int) -> None:
-        # an empty Polars read still takes 12 MiB
-        if unit_store.has_evidence(after=self._last_slot, until=slot):
-            for frame in unit_store.load_frames(after=self._last_slot, until=slot):
-                changed_keys = self._units.add(frame)
-                self._track_keys(changed_keys, scope)
-                self._invalidate_cells(cell for cell, _ in changed_keys)
+        for units in unit_store.load_units(after=self._last_slot, until=slot):
+            changed_keys = self._units.add(units)
+            self._track_keys(changed_keys, scope)
+            self._invalidate_cells(cell for cell, _ in changed_keys)
         self._last_slot = slot
 
     def _list_silence_sites(

@@ -83,9 +83,9 @@ class RecountedCell:
             return
         unit_store = CountedUnits(transaction, rollout)
         for key in self._unit_keys:
-            for frame in unit_store.load_frames(after=self._last_slot, until=slot, key=key):
-                self.row_count += frame.height
-                self.units.add(frame)
+            for units in unit_store.load_units(after=self._last_slot, until=slot, key=key):
+                self.row_count += len(units)
+                self.units.add(units)
         if self._has_outcomes:
             lines = self._list_outcomes(CountedOutcomes(transaction, rollout), slot)
             while part := list(islice(lines, LINES_PER_READ)):

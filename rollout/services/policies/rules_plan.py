@@ -235,8 +235,6 @@ def _load_next_steps(
     service: Service, state: RolloutState, lost: Sequence[RulesLoss], at: datetime
 ) -> Mapping[tuple[Cell, str], tuple[str, str]]:
     """Return the next step of each cell and version now, and without the lost units."""
-    import polars as pl
-
     from rollout.services.engine.evidence_reader import (
         EvidenceReader,
         load_events,
@@ -246,12 +244,12 @@ def _load_next_steps(
     cells = tuple(dict.fromkeys(loss.cell for loss in lost))
     if not cells:
         return {}
-    excluded = pl.DataFrame(
-        [(unit, loss.version, GATE) for loss in lost for unit in sorted(loss.units)],
-        schema={"unit": pl.String(), "version": pl.String(), "track": pl.String()},
-        orient="row",
+    lost_units = {(unit, loss.version, GATE) for loss in lost for unit in loss.units}
+    reader = EvidenceReader(
+        lambda units: units.select(
+            lambda series, unit, _: (unit, series.version, series.track) not in lost_units
+        )
     )
-    reader = EvidenceReader(lambda frame: frame.join(excluded, on=excluded.columns, how="anti"))
     events = load_events(service.database, state)
     voided = tuple(
         ProposalVoided(at=events[-1].at, by=ENGINE, proposal=proposal, reason=reason)

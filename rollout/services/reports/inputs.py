@@ -62,18 +62,22 @@ from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
 from rollout.tally.stage_history import StageHistory
+from rollout.tally.stored_units import StoredUnits, UnitSeries
 from rollout.tally.unit_buffer import UnitBuffer
 from rollout.tally.units import TRACKS
 
 GATE = TRACKS[0]
 KEY = ("unit", "version", "site", "window", "lever")
 DEFINITION = ("site", "window", "definition")
+MISSING_COLUMNS = (*KEY, "definition")
 
 
-def select_missing_units(counted_units: pl.DataFrame) -> pl.DataFrame:
-    """Return the stored units that gates counted without a decision."""
-    is_missing = (pl.col("track") == GATE) & (pl.col("decided") == MISSING)
-    return counted_units.filter(is_missing).select(*KEY, "definition")
+def list_missing_units(units: StoredUnits) -> Iterator[tuple[str, ...]]:
+    """Yield the units that gates counted without a decision, as rows of `MISSING_COLUMNS`."""
+    for series, unit, lever_class in units.list_lever_rows():
+        if lever_class.decided == MISSING and series.track == GATE:
+            cell = (series.site, series.window)
+            yield unit, series.version, *cell, lever_class.lever, series.definition
 
 
 def drop_late_decisions(
@@ -85,7 +89,7 @@ def drop_late_decisions(
 
     Args:
         units: rows as `resolve_units` returns them.
-        missing_units: rows as `select_missing_units` returns them.
+        missing_units: with columns `MISSING_COLUMNS`.
         definitions: site, window and record definition of what is comparable with `units`: a unit
             that lacked a decision under another definition need not lack one under this.
 
@@ -292,16 +296,19 @@ def _load_counted_evidence(
     policy, scope, history = ledger_inputs.policy, ledger_inputs.scope, ledger_inputs.history
     units = UnitBuffer(policy, history.find_equivalent_definitions)
     until = find_slot_after(period.until, policy.tick)
-    is_open = (
-        pl.when(pl.col("track") == PLANTED_TRACK)
-        .then(pl.col("unit").is_in(list(record_inputs.open_planted_units)))
-        .otherwise(pl.col("unit").is_in(list(record_inputs.open_units)))
+
+    def is_included(series: UnitSeries, unit: str, occurred: int) -> bool:
+        is_planted = series.track == PLANTED_TRACK
+        open_units = record_inputs.open_planted_units if is_planted else record_inputs.open_units
+        return occurred < until and unit not in open_units
+
+    missing_rows: list[tuple[str, ...]] = []
+    for part in CountedUnits(transaction, state.rollout).load_units(after=-1, until=last_slot):
+        units.add(part.select(is_included))
+        missing_rows += list_missing_units(part)
+    missing_units = pl.DataFrame(
+        missing_rows, schema=dict.fromkeys(MISSING_COLUMNS, pl.String), orient="row"
     )
-    is_included = (pl.col("occurred") < until) & ~is_open
-    missing_units = []
-    for frame in CountedUnits(transaction, state.rollout).load_frames(after=-1, until=last_slot):
-        units.add(frame.filter(is_included))
-        missing_units.append(select_missing_units(frame))
     lines = CountedOutcomes(transaction, state.rollout).read_lines(after=-1, until=last_slot)
     unit_keys = open_unit_keys(transaction, replace(state, policy=policy))
     excluded_ids = frozenset(unit_keys.find_ids(record_inputs.open_units).values())
@@ -312,7 +319,7 @@ def _load_counted_evidence(
     outcome_keys = {key for key in outcomes.list_keys() if key[0] in policy.cell_set}
     keys = sorted(key for key in {*units, *granted_keys, *outcome_keys} if key[1] in scope.versions)
     views = {key: _build_evidence_view(key, units, feeds, ledger_inputs) for key in keys}
-    return _CountedEvidence(views, pl.concat(missing_units), units.first_values)
+    return _CountedEvidence(views, missing_units, units.first_values)
 
 
 def _iterate_definitions(policy: Policy, history: RolloutHistory) -> Iterator[tuple[str, str, str]]:

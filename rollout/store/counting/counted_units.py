@@ -1,44 +1,39 @@
 """Counted units: each unit of a version is stored once on a track."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-import polars as pl
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Text, func, select, type_coerce
 
 from rollout.core.calendar.sites import Cell
 from rollout.store.counting.counts import (
-    CLASS_COLUMNS,
-    SERIES_COLUMNS,
     SlotPosition,
     find_position,
+    load_classes,
     match_positions,
 )
 from rollout.store.counting.unit_digests import IS_ERASED
 from rollout.store.database.bulk import insert_missing_columns, select_numbers
-from rollout.store.database.frames import load_frame, load_frame_parts
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.columns import encode_json
-from rollout.store.tables.tables import count_classes, count_series, counted_units, external_keys
+from rollout.store.tables.tables import count_series, counted_units, external_keys
+from rollout.tally.stored_units import COLUMNS, LeverClass, StoredUnits, UnitSeries
 
 ROWS_PER_FETCH: Final = 5_000
-ROWS_PER_FRAME: Final = 20_000  # each frame costs its readers something for every cell
-NUMBER_COLUMNS: Final = ("series_id", "class_id")
-FRAME_COLUMNS: Final = (
-    *(counted_units.c.slot, counted_units.c.occurred, counted_units.c.day),
-    counted_units.c.bucket,
-    counted_units.c.reviewer,
-    counted_units.c.attribute_values,
-    counted_units.c.exclusion_reason.label("excluded"),
-    counted_units.c.class_ids.label("class_id"),
-    counted_units.c.slices,
-    counted_units.c.band,
-    IS_ERASED.label("is_erased"),
-)
-"""Columns of frames, under the names of `rollout.tally.units.UNIT_COLUMNS`."""
+ROWS_PER_PART: Final = 20_000  # each part costs its readers something for every cell
+_COMPUTED_COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
+    "unit": external_keys.c.key,
+    "class_ids": type_coerce(counted_units.c.class_ids, Text),  # few texts are decoded
+    "is_erased": IS_ERASED,
+}
+_UNIT_COLUMNS: Final = [
+    _COMPUTED_COLUMNS[name] if name in _COMPUTED_COLUMNS else counted_units.c[name]
+    for name in COLUMNS
+]
 
 
 class CountedUnitRow(NamedTuple):
@@ -167,61 +162,41 @@ class CountedUnits:
         query = select(counted_units.c.slot).where(*self._build_conditions(after, until)).limit(1)
         return self._transaction.execute(query).first() is not None
 
-    def load_frame(self, *, after: int, until: int) -> pl.DataFrame:
-        """Return the evidence of slots (`after`, `until`], by unit and lever.
-
-        `rollout.tally.units.resolve_units` returns the same form, so `unit_arrays` reads live
-        counts and a history alike. Columns: `SERIES_COLUMNS`, `CLASS_COLUMNS`, unit (its key; a
-        hash after a purge), slot, occurred, day, bucket, reviewer, slices, band, and excluded,
-        which is null, and is_erased (whether an erasure took its values).
-        Ordered by slot.
-        """
-        return pl.concat(self.load_frames(after=after, until=until))
-
-    def load_frames(
+    def load_units(
         self, *, after: int, until: int, key: tuple[Cell, str] | None = None
-    ) -> Iterator[pl.DataFrame]:
-        """Yield the frame of `load_frame` in parts, to limit memory.
+    ) -> Iterator[StoredUnits]:
+        """Yield the evidence of slots (`after`, `until`] in parts, ordered by slot.
 
         With `key` only the units of that version in that cell.
         """
-        return self._load_frames(*self._build_conditions(after, until), *_match_series(key))
+        return self._load_units(*self._build_conditions(after, until), *_match_series(key))
 
     def find_part_end(self, after: SlotPosition, size: int) -> SlotPosition | None:
         """Return the position of the unit that follows the next `size` ones; None at the end."""
         return find_position(self._transaction, counted_units, self._rollout, after, size)
 
-    def load_part_frames(
-        self, *, after: SlotPosition, until: SlotPosition
-    ) -> Iterator[pl.DataFrame]:
-        """Yield the evidence of positions (`after`, `until`] as `load_frames` does."""
-        return self._load_frames(
+    def load_part(self, *, after: SlotPosition, until: SlotPosition) -> Iterator[StoredUnits]:
+        """Yield the evidence of positions (`after`, `until`] as `load_units` does."""
+        return self._load_units(
             counted_units.c.rollout == self._rollout.number,
             counted_units.c.exclusion_reason.is_(None),
             *match_positions(counted_units, after, until),
         )
 
-    def _load_frames(self, *conditions: ColumnElement[bool]) -> Iterator[pl.DataFrame]:
+    def _load_units(self, *conditions: ColumnElement[bool]) -> Iterator[StoredUnits]:
         query = (
-            select(counted_units.c.series_id, external_keys.c.key.label("unit"), *FRAME_COLUMNS)
+            select(*_UNIT_COLUMNS)
             .join(external_keys, external_keys.c.id == counted_units.c.unit)
             .where(*conditions)
             .order_by(counted_units.c.slot, counted_units.c.occurred, counted_units.c.unit)
         )
-        classes = load_frame(self._transaction, self._select_classes())
-        for unit_rows in load_frame_parts(self._transaction, query, ROWS_PER_FRAME):
-            # as texts in each row, the columns of a series took half of a read
-            series = self._load_series(unit_rows["series_id"].unique().to_list())
-            named_rows = unit_rows.join(series, on="series_id", maintain_order="left")
-            lever_rows = named_rows.explode("class_id")
-            joined = lever_rows.join(classes, on="class_id", how="left", maintain_order="left")
-            yield joined.select(*SERIES_COLUMNS, pl.exclude(*SERIES_COLUMNS, *NUMBER_COLUMNS))
-
-    def _load_series(self, numbers: Sequence[int]) -> pl.DataFrame:
-        columns = (count_series.c[name] for name in SERIES_COLUMNS)
-        query = select(count_series.c.id.label("series_id"), *columns)
-        is_listed = count_series.c.id.in_(select_numbers(self._transaction, numbers))
-        return load_frame(self._transaction, query.where(is_listed))
+        result = self._transaction.execute(query.execution_options(yield_per=ROWS_PER_PART))
+        known = KnownClasses(self._transaction, self._rollout)
+        for rows in result.partitions():
+            columns: dict[str, Any] = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
+            columns["class_ids"] = known.decode_classes(columns["class_ids"])
+            known.load_series(columns["series_id"])
+            yield StoredUnits(known.series, known.classes, **columns)
 
     def _build_conditions(self, after: int, until: int) -> tuple[ColumnElement[bool], ...]:
         conditions = (
@@ -230,10 +205,36 @@ class CountedUnits:
         )
         return (*conditions, counted_units.c.slot > after, counted_units.c.slot <= until)
 
-    def _select_classes(self) -> Select[Any]:
-        columns = (count_classes.c[name] for name in CLASS_COLUMNS)
-        query = select(count_classes.c.id.label("class_id"), *columns)
-        return query.where(count_classes.c.rollout == self._rollout.number)
+
+class KnownClasses:
+    """Series and classes by number, read when a unit first has them.
+
+    As texts in each row, the columns of a series took half of a read.
+    """
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction, self._rollout = transaction, rollout
+        self.series: dict[int, UnitSeries] = {}
+        self.classes: dict[int, LeverClass] = {}
+        self._class_ids: dict[str, tuple[int, ...]] = {}
+
+    def load_series(self, numbers: Iterable[int]) -> None:
+        """Read the series of new numbers."""
+        if new_numbers := {*numbers} - self.series.keys():
+            columns = (count_series.c[name] for name in ("id", *UnitSeries._fields))
+            is_new = count_series.c.id.in_(select_numbers(self._transaction, new_numbers))
+            rows = self._transaction.execute(select(*columns).where(is_new))
+            self.series |= {row.id: UnitSeries._make(row[1:]) for row in rows}
+
+    def decode_classes(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Return the class numbers in stored texts; read the classes of new numbers."""
+        new_texts = {*texts} - self._class_ids.keys()
+        self._class_ids |= {text: tuple(json.loads(text)) for text in new_texts}
+        new_numbers = {n for text in new_texts for n in self._class_ids[text]} - self.classes.keys()
+        if new_numbers:
+            classes = load_classes(self._transaction, self._rollout, new_numbers)
+            self.classes |= {number: LeverClass(*values) for number, values in classes.items()}
+        return list(map(self._class_ids.__getitem__, texts))
 
 
 def _match_series(key: tuple[Cell, str] | None) -> tuple[ColumnElement[bool], ...]:

@@ -84,7 +84,7 @@ def read_evidence(database, reader, *, has_snapshot):
 
 def assert_same_evidence(database, *, has_snapshot=True):
     """See that a snapshot, or none, and the rest are all that was counted."""
-    whole = EvidenceReader(lambda frame: frame)  # which of some units has no snapshot
+    whole = EvidenceReader(lambda units: units)  # which of some units has no snapshot
     expected = read_evidence(database, whole, has_snapshot=[])
     assert read_evidence(database, EvidenceReader(), has_snapshot=[has_snapshot]) == expected
 

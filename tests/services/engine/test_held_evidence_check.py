@@ -99,7 +99,7 @@ def find_told(events):
 
 def count_again(database):
     """Return digests of the counted units, read without a snapshot."""
-    reader, digests = EvidenceReader(lambda frame: frame), BufferDigests()
+    reader, digests = EvidenceReader(lambda units: units), BufferDigests()
     reader.load_views(database, load_state(database), ())
     digests.add(reader._units, reader._outcomes)
     return digests.sums

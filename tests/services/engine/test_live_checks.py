@@ -18,7 +18,6 @@ from rollout.services.engine.unit_counting import open_stored_history
 from rollout.services.records.record_import import import_records
 from rollout.services.reviews import reviews
 from rollout.services.reviews.reviews import DecisionDraft
-from rollout.store.counting.counted_units import CountedUnits
 from rollout.tally.reviewer_checks import build_reviewer_checks, compute_reliability
 from tests.chance import list_unsealed_events
 from tests.replay.stories import a_history
@@ -31,6 +30,7 @@ from tests.services.engine.test_live import (
     replayed,
 )
 from tests.services.engine.test_live_interleaved import slot_by_slot
+from tests.store.counted_units import load_unit_frame
 
 pytestmark = pytest.mark.simulation
 
@@ -68,7 +68,7 @@ def left_out(database):
     """Return who has units that were judged and count as not judged, by the marks that are kept."""
     with database.begin_read() as transaction:
         stood = load_rollout_state(transaction, "story")
-        frame = CountedUnits(transaction, stood.rollout).load_frame(after=-1, until=2**40)
+        frame = load_unit_frame(transaction, stood.rollout, after=-1, until=2**40)
     gone = frame.filter((pl.col("track") == "gate") & (pl.col("decided") == MISSING))
     guard = frame.filter(pl.col("track") == "guard")
     seen = guard.select("unit", "version", who="reviewer", before="slot")

@@ -12,7 +12,15 @@ from rollout.store.counting.counts import StoredCounts
 from rollout.store.counting.matrices import Matrices
 from rollout.store.counting.unit_records import UnitRecords
 from rollout.store.ledger.evidence import EvidenceStore, StoredReading
-from tests.store.counted_units import advance, advance_in, counts, marks, unit, wrong
+from tests.store.counted_units import (
+    advance,
+    advance_in,
+    counts,
+    load_unit_frame,
+    marks,
+    unit,
+    wrong,
+)
 from tests.store.new_rollouts import created, rollout
 
 __all__ = ["rollout"]
@@ -164,10 +172,10 @@ def test_the_columns_of_a_series_are_read_once_however_many_its_units(database, 
         def _note(_connection, _cursor, statement, *_others):
             statements.append(statement)
 
-        frame = counted_units.CountedUnits(transaction, rollout).load_frame(after=0, until=9)
+        frame = load_unit_frame(transaction, rollout, after=0, until=9)
     assert sorted(frame["site"]) == ["creek"] * 5 + ["lake"] * 4
     assert not [s for s in statements if "count_series" in s and "counted_units" in s]
-    assert len(statements) == 3  # classes, units, series
+    assert len(statements) == 3  # units, classes, series
 
 
 def test_nothing_to_count_counts_nothing(database, rollout):
