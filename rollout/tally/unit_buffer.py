@@ -32,15 +32,15 @@ UnitTable = NDArray[np.int64]  # a row for each field of `UnitArrays`
 CostLevels = tuple[float, ...]
 DefinitionLevels = Callable[[Cell], Mapping[str, CostLevels]]
 UNIT_ORDER = ("site", "window", "version", "track", "slot", "occurred", "unit")
-Combination = tuple[CostLevels | None, tuple[int, ...], str | None, str | None, int | None]
-"""What a unit's classes depend on: its definition's levels, class numbers, values, slices, band."""
+Combination = tuple[tuple[int, ...] | None, tuple[int, ...], str | None, str | None, int | None]
+"""What a unit's classes depend on: levels of its series, class numbers, values, slices, band."""
 
 
 class _ComparableSeries(NamedTuple):
-    """A series of stored units, and the cost levels of its definition."""
+    """A series of stored units, and the policy's cost level of each one of its definition."""
 
     key: SeriesKey
-    levels: CostLevels
+    levels: tuple[int, ...]
 
 
 class UnitBuffer:
@@ -55,6 +55,7 @@ class UnitBuffer:
     def __init__(self, policy: Policy, definition_levels: DefinitionLevels) -> None:
         self._policy, self._definition_levels = policy, definition_levels
         self._slice_attributes = list_slice_attributes(policy)
+        self._levels: dict[CostLevels, tuple[int, ...]] = {}
         self._class_numbers: dict[UnitClass, int] = {}
         self._reviewer_numbers: dict[str, int] = {}
         self._tables: dict[CellVersion, dict[str, UnitTable]] = {}
@@ -150,8 +151,15 @@ class UnitBuffer:
             levels = None if cell is None else self._definition_levels(cell).get(series.definition)
             if levels is not None:
                 key = (series.site, series.window, series.version, series.track)
-                comparable[number] = _ComparableSeries(key, levels)
+                comparable[number] = _ComparableSeries(key, self._convert_levels(levels))
         return comparable
+
+    def _convert_levels(self, levels: CostLevels) -> tuple[int, ...]:
+        """Return the policy's cost level of each level of a definition."""
+        if levels not in self._levels:
+            own_levels = self._policy.cost_levels
+            self._levels[levels] = tuple(find_cost_level(cost, own_levels) for cost in levels)
+        return self._levels[levels]
 
     def _number_classes(
         self, units: StoredUnits, series: Mapping[int, _ComparableSeries]
@@ -181,14 +189,13 @@ class UnitBuffer:
         return combinations, classes
 
     def _list_classes(self, units: StoredUnits, combination: Combination) -> Iterator[UnitClass]:
-        source_levels, class_ids, attribute_values, slices, band = combination
-        if source_levels is None:
+        levels, class_ids, attribute_values, slices, band = combination
+        if levels is None:
             return
         values = select_values(slices or "", self._slice_attributes)
         for class_id in class_ids:
             lever_class = units.classes[class_id]
-            level = find_cost_level(source_levels[lever_class.level], self._policy.cost_levels)
-            answers = lever_class._replace(level=level)
+            answers = (*lever_class[:-1], levels[lever_class.level])
             yield UnitClass(*answers, attribute_values or "", values, band or 0)
 
     def _number_reviewers(
