@@ -43,7 +43,8 @@ from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.slots import find_slot_after, to_instant
 from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
-from rollout.tally.unit_arrays import CellUnitArrays, IntArray, TalliedUnits, UnitArrays
+from rollout.tally.tallied_units import TalliedUnits
+from rollout.tally.unit_arrays import CellUnitArrays, IntArray, UnitArrays
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 

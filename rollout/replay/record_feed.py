@@ -15,13 +15,9 @@ from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.case_placement import PICK, PlacedHistory
 from rollout.tally.episode_series import EMPTY_VOTES, SiteVotes
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
+from rollout.tally.outcome_resolution import resolve_outcome_units, to_outcome_units
 from rollout.tally.outcome_revisions import list_harms
-from rollout.tally.outcome_units import (
-    OutcomeUnits,
-    build_empty_outcomes,
-    resolve_outcome_units,
-    to_outcome_units,
-)
+from rollout.tally.outcome_units import OutcomeUnits, build_empty_outcomes
 from rollout.tally.silence_series import NO_SIGNS, SiteSigns, build_case_signs
 from rollout.tally.stage_history import build_stage_shares, find_buckets
 from rollout.tally.unit_arrays import BoolArray, IntArray

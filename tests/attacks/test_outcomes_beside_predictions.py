@@ -18,7 +18,7 @@ from rollout.store.counting.counted_outcomes import CountedOutcomes
 from rollout.store.ledger.accounts import Accounts
 from rollout.tally.case_placement import place_cases
 from rollout.tally.outcome_buffer import OutcomeBuffer
-from rollout.tally.outcome_units import resolve_outcome_units
+from rollout.tally.outcome_resolution import resolve_outcome_units
 from tests.factories import HOUR, MINUTE, NOON
 from tests.store.conftest import database, other, url
 

@@ -38,7 +38,7 @@ from rollout.tally.frames import (
     build_outcomes_schema,
     build_predictions_schema,
 )
-from rollout.tally.unit_arrays import TalliedUnits, build_units
+from rollout.tally.tallied_units import TalliedUnits, build_units
 from rollout.tally.unit_values import add_unit_values
 from rollout.tally.units import resolve_units
 from tests.tally.histories import START, records

@@ -9,7 +9,7 @@ from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.replay.options import ReplayOptions
 from rollout.services.replay.replay import replay_files
 from rollout.services.replay.requests import ReplayRequest
-from rollout.tally.outcome_units import resolve_outcome_units
+from rollout.tally.outcome_resolution import resolve_outcome_units
 from tests.replay.pricing import POLICY, SALT, replay_pricing, write_stream
 
 GATE = "{measure: gain, of: profit, at_least: 0}"

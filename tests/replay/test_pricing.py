@@ -25,7 +25,7 @@ from rollout.reports.text.formatting import format_local_time
 from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import compute_replay_facts
 from rollout.services.replay.requests import ReplayRequest
-from rollout.tally.outcome_units import resolve_outcome_units
+from rollout.tally.outcome_resolution import resolve_outcome_units
 from rollout.tally.slots import find_slot_before
 from tests.replay.pricing import POLICY, SALT, list_widenings, replay_pricing, write_stream
 

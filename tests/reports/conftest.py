@@ -27,7 +27,7 @@ from rollout.tally.frames import (
     build_predictions_schema,
 )
 from rollout.tally.slots import to_instant
-from rollout.tally.unit_arrays import build_units
+from rollout.tally.tallied_units import build_units
 from rollout.tally.units import resolve_units
 
 NOON = datetime(2026, 3, 2, 11, tzinfo=UTC)  # a Monday, noon in Vienna

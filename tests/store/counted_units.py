@@ -49,7 +49,13 @@ def advance(database, rollout, after, to):
 def advance_in(transaction, rollout, after, to):
     """Make slots up to `to` evidence, and return how many units they add."""
     EvidenceStore(transaction, rollout).advance(after=after, to=to)
-    return StoredCounts(transaction, rollout).load_frame(after=after, until=to)["n"].sum()
+    return sum(load_counts(transaction, rollout, after=after, until=to).values())
+
+
+def load_counts(transaction, rollout, *, after, until):
+    """Return the counts of slots (`after`, `until`] by key."""
+    positions = {"after": (after, 2**62), "until": (until, 2**62)}
+    return StoredCounts(transaction, rollout).load_by_key(**positions)
 
 
 def load_unit_frame(transaction, rollout, *, after, until):

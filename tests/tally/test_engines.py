@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rollout.core.policy.levers import CostRule, Lever, Margin, Number
 from rollout.core.policy.measures import MISSING
 from rollout.tally.case_placement import place_cases
-from rollout.tally.unit_arrays import build_units
+from rollout.tally.tallied_units import build_units
 from rollout.tally.units import count_units, resolve_units
 from tests.properties import examples
 from tests.tally.histories import (

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.policy.policy import Minimum
-from rollout.tally import decision_resolution, populations, unit_arrays
+from rollout.tally import decision_resolution, populations, tallied_units
 from rollout.tally.case_placement import place_cases
 from rollout.tally.populations import number_units, resolve_natural_units
-from rollout.tally.unit_arrays import build_units
+from rollout.tally.tallied_units import build_units
 from tests.properties import examples
 from tests.tally.histories import (
     SALT,
@@ -125,13 +125,13 @@ def test_only_decisions_on_one_case_are_ordered(monkeypatch):
 def test_no_text_of_a_long_history_is_joined_once_its_units_are_made(monkeypatch):
     policy = a_policy()
     numbered = number_units(place_cases(build_history(DRAWN), policy, SALT), policy)
-    joined, find_positions = [], unit_arrays._find_positions
+    joined, find_positions = [], tallied_units._find_positions
 
     def keep_column(column, values):
         joined.append(column)
         return find_positions(column, values)
 
-    monkeypatch.setattr(unit_arrays, "_find_positions", keep_column)
+    monkeypatch.setattr(tallied_units, "_find_positions", keep_column)
     build_units(numbered.frame, policy, numbered.keys)
     assert [column.name for column in joined if not column.dtype.is_integer()] == []
 

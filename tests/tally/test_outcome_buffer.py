@@ -11,14 +11,8 @@ from rollout.core.policy.evidence_sources import OWN_PREDICTION
 from rollout.core.policy.outcomes import DECIDES, PROPOSES
 from rollout.formats.policy.reader import parse_policy
 from rollout.tally.outcome_buffer import CountedOutcome, OutcomeBuffer
-from rollout.tally.outcome_units import (
-    DRAWN_MODEL,
-    DRAWN_PEOPLE,
-    NOT_ASKED,
-    UNRECORDED,
-    build_arms,
-    to_outcome_units,
-)
+from rollout.tally.outcome_resolution import to_outcome_units
+from rollout.tally.outcome_units import DRAWN_MODEL, DRAWN_PEOPLE, NOT_ASKED, UNRECORDED, build_arms
 from rollout.tally.stage_history import build_stage_shares
 from tests.replay.pricing import POLICY
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Cell, Site
-from rollout.tally.unit_arrays import build_units
+from rollout.tally.tallied_units import build_units
 from rollout.tally.unit_buffer import UnitBuffer, find_cost_level
 from tests.tally.histories import a_policy
 from tests.tally.stored_units import build_stored_units

@@ -19,8 +19,9 @@ from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.events import Narrowed
 from rollout.core.scope.floor_steps import find_acting_index
 from rollout.reports.figures.model_cost import ModelCost, compute_model_cost
+from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.gate_progress import StatePeriod
-from rollout.reports.inputs.inputs import CellVersion, ReportInputs
+from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.statistics.intervals import (
     Share,
     WeightedShare,

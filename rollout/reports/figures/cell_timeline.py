@@ -35,9 +35,10 @@ from rollout.reports.figures.timeline_parts import (
     list_cell_marks,
     sort_marks,
 )
+from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.evidence_paths import compute_bounds_at, is_plain
 from rollout.reports.inputs.gate_progress import StatePeriod
-from rollout.reports.inputs.inputs import CellVersion, ReportInputs
+from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.statistics.bounds import compute_estimates
 from rollout.reports.text.event_kinds import CELL_KINDS
 from rollout.tally.batched_evidence import BATCH_SIZE, batch_view

@@ -32,15 +32,14 @@ from rollout.reports.figures.floor_evidence import (
     list_acting_cases,
 )
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
-from rollout.reports.figures.missing_decisions import find_missing_reasons
 from rollout.reports.figures.next_step import (
     GateOutlook,
     describe_next_step,
     find_successor,
 )
+from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs
 from rollout.reports.inputs.evidence_paths import EvidenceSeries, find_open_stage_level
 from rollout.reports.inputs.gate_progress import StatePeriod
-from rollout.reports.inputs.inputs import CellVersion, ReportInputs
 from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
 from rollout.reports.statistics.intervals import Share, compute_share
 from rollout.tally.evidence_view import EvidenceView
@@ -170,33 +169,33 @@ class EvidenceFacts:
 
 
 def compute_evidence_facts(
-    inputs: ReportInputs,
+    inputs: EvidenceInputs,
     state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
     paths: Mapping[CellVersion, tuple[EvidenceSeries, ...]],
+    missing_reasons: Mapping[CellVersion, dict[str, int]],
 ) -> tuple[EvidenceFacts, ...]:
-    """Return the evidence of every cell and version, in the order of the policy's cells."""
+    """Return the evidence of every cell and version, in the order of the policy's cells.
+
+    Args:
+        inputs: what was counted.
+        state_periods, paths: by cell and version.
+        missing_reasons: how many units have no counted decision, by reason; {} without records.
+    """
     scope = apply_events(inputs.events)
-    reasons = _count_reasons_by_cell(inputs)
     return tuple(
-        _build_evidence_facts(key, state_periods, scope, inputs, paths[key], reasons.get(key, {}))
+        _build_evidence_facts(
+            key, state_periods, scope, inputs, paths[key], missing_reasons.get(key, {})
+        )
         for key in inputs.cell_versions
         if state_periods[key]
     )
-
-
-def _count_reasons_by_cell(inputs: ReportInputs) -> dict[CellVersion, dict[str, int]]:
-    counts: dict[CellVersion, dict[str, int]] = {}
-    for version, site, window, _, reason in find_missing_reasons(inputs).sort("reason").iter_rows():
-        cell_counts = counts.setdefault((Cell(site, window), version), {})
-        cell_counts[reason] = cell_counts.get(reason, 0) + 1
-    return counts
 
 
 def _build_evidence_facts(
     key: CellVersion,
     state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
     scope: Scope,
-    inputs: ReportInputs,
+    inputs: EvidenceInputs,
     path: tuple[EvidenceSeries, ...],
     reasons: dict[str, int],
 ) -> EvidenceFacts:

@@ -38,6 +38,7 @@ from rollout.reports.figures.label_sources import (
 )
 from rollout.reports.figures.latency import Latency, compute_latencies
 from rollout.reports.figures.methods import MethodOutcome, compare_methods
+from rollout.reports.figures.missing_decisions import count_cell_reasons
 from rollout.reports.figures.model_cost import (
     CellModelCost,
     ModelCost,
@@ -212,7 +213,10 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         hold_outs=compute_holdout_actions(inputs, sampled_cases),
         baseline_changes=compute_baseline_changes(inputs),
         evidence=compute_evidence_facts(
-            inputs, state_periods, build_all_evidence_paths(inputs, state_periods)
+            inputs,
+            state_periods,
+            build_all_evidence_paths(inputs, state_periods),
+            count_cell_reasons(inputs),
         ),
         stages=compute_stage_histories(inputs),
         calendar=build_calendars(inputs),

@@ -2,10 +2,11 @@
 
 import polars as pl
 
-from rollout.core.calendar.sites import OTHER_WINDOW
+from rollout.core.calendar.sites import OTHER_WINDOW, Cell
 from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
 from rollout.core.records.row_remarks import RemarkReason
+from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 from rollout.tally.reviewer_checks import compute_required_reliability, mark_excluded
@@ -26,7 +27,7 @@ def find_missing_reasons(inputs: ReportInputs) -> pl.DataFrame:
     """Return each unit without a counted decision, with the reason.
 
     The columns are `COLUMNS`. The first fitting reason of a unit counts. Units outside every window
-    are excluded. Without units, as for the state of a live cell, the frame is empty.
+    are excluded. Without units the frame is empty.
     """
     if inputs.units.is_empty():
         return pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))
@@ -50,6 +51,15 @@ def find_missing_reasons(inputs: ReportInputs) -> pl.DataFrame:
         .with_columns(reason=_choose_reason(inputs.policy))
         .select(*COLUMNS)
     )
+
+
+def count_cell_reasons(inputs: ReportInputs) -> dict[CellVersion, dict[str, int]]:
+    """Return how often each reason occurs in each cell, by version."""
+    counts: dict[CellVersion, dict[str, int]] = {}
+    for version, site, window, _, reason in find_missing_reasons(inputs).sort("reason").iter_rows():
+        cell_counts = counts.setdefault((Cell(site, window), version), {})
+        cell_counts[reason] = cell_counts.get(reason, 0) + 1
+    return counts
 
 
 def count_reasons(reasons: pl.Series) -> dict[str, int]:

@@ -16,7 +16,8 @@ from rollout.core.calendar.instants import from_micros, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import TakenOver, Widened
 from rollout.reports.figures.model_cost import add_costs
-from rollout.reports.inputs.inputs import CellVersion, ReportInputs
+from rollout.reports.inputs.evidence_inputs import CellVersion
+from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.pairs import Pairs
 from rollout.reports.statistics.intervals import Share, compute_unit_share
 

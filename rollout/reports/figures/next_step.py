@@ -15,8 +15,8 @@ from rollout.core.scope.waves import find_wave_hold
 from rollout.core.statistics.e_bh import compute_required_openings
 from rollout.reports.figures.floor_evidence import FloorEvidence
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
+from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.gate_progress import StatePeriod
-from rollout.reports.inputs.inputs import CellVersion
 from rollout.reports.text.formatting import (
     add_separators,
     format_count,

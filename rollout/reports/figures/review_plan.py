@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from rollout.core.policy.cell_evidence import EvidenceCounts
     from rollout.core.policy.policy import EvidenceRules, Policy
     from rollout.core.scope.scope import Scope
+    from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs
     from rollout.reports.inputs.gate_progress import StatePeriod
-    from rollout.reports.inputs.inputs import CellVersion, ReportInputs
     from rollout.tally.evidence_view import EvidenceView
 else:
     np = LateModule("numpy")
@@ -166,7 +166,7 @@ class _Candidate:
 
 
 def compute_review_plan(
-    inputs: ReportInputs,
+    inputs: EvidenceInputs,
     state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
     decisions: int = DEFAULT_DECISIONS,
 ) -> ReviewPlan:
@@ -225,7 +225,7 @@ def _can_widen(key: CellVersion, scope: Scope, policy: Policy) -> bool:
 
 
 def _list_candidates(
-    key: CellVersion, period: StatePeriod, scope: Scope, inputs: ReportInputs
+    key: CellVersion, period: StatePeriod, scope: Scope, inputs: EvidenceInputs
 ) -> Iterator[_Candidate]:
     """Yield what a version may open next in its cell: a stage at each confidence floor."""
     from rollout.reports.figures.next_step import describe_pause
@@ -240,7 +240,7 @@ def _list_candidates(
 
 
 def _list_steps(
-    cell: Cell, period: StatePeriod, scope: Scope, inputs: ReportInputs
+    cell: Cell, period: StatePeriod, scope: Scope, inputs: EvidenceInputs
 ) -> list[WideningStep]:
     """Return what may open next; a challenger has to meet the holder's floor."""
     from rollout.reports.inputs.evidence_paths import find_open_stage_level
@@ -257,7 +257,7 @@ def _build_candidate(
     view: EvidenceView,
     period: StatePeriod,
     step: WideningStep,
-    inputs: ReportInputs,
+    inputs: EvidenceInputs,
     pause: str,
 ) -> _Candidate:
     from rollout.reports.figures.evidence_facts import compute_daily_rate

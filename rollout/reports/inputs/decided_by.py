@@ -26,7 +26,7 @@ from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.frames import VALUE_PREFIX
 from rollout.tally.slots import find_slot_after
 from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
-from rollout.tally.unit_arrays import BoolArray, IntArray, fill_attribute_values
+from rollout.tally.tallied_units import fill_attribute_values
 from rollout.tally.unit_values import encode_values
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from rollout.core.policy.policy import Policy
     from rollout.reports.inputs.inputs import PolicyPeriod, ReportInputs
+    from rollout.tally.unit_arrays import BoolArray, IntArray
 else:
     nw = LateModule("narwhals")
 

@@ -14,8 +14,8 @@ from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.slice_conditions import SliceCondition
+from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs
 from rollout.reports.inputs.gate_progress import StatePeriod
-from rollout.reports.inputs.inputs import CellVersion, ReportInputs
 from rollout.reports.statistics.bounds import (
     Floats,
     Ints,
@@ -65,7 +65,7 @@ class EvidenceSeries:
 
 
 def build_evidence_paths(
-    key: CellVersion, periods: tuple[StatePeriod, ...], inputs: ReportInputs
+    key: CellVersion, periods: tuple[StatePeriod, ...], inputs: EvidenceInputs
 ) -> tuple[EvidenceSeries, ...]:
     """Return the evidence series of a cell and version, for each period with records."""
     view = inputs.evidence_views[key]
@@ -262,7 +262,7 @@ def _select_looks(values: np.ndarray[tuple[int], np.dtype[np.float64]], limit: i
 
 
 def build_all_evidence_paths(
-    inputs: ReportInputs, state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]]
+    inputs: EvidenceInputs, state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]]
 ) -> dict[CellVersion, tuple[EvidenceSeries, ...]]:
     """Return the evidence series of every cell and version."""
     return {

@@ -17,7 +17,7 @@ from rollout.core.scope.events import (
 )
 from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import CellState, Scope, compute_held_level
-from rollout.reports.inputs.inputs import CellVersion, ReportInputs
+from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class StatePeriod:
     other_stage_level: int
 
 
-def build_state_periods(inputs: ReportInputs) -> Mapping[CellVersion, tuple[StatePeriod, ...]]:
+def build_state_periods(inputs: EvidenceInputs) -> Mapping[CellVersion, tuple[StatePeriod, ...]]:
     """Return the state periods of every cell and version with evidence, in order."""
     open_periods: dict[CellVersion, StatePeriod] = {}
     closed_periods: dict[CellVersion, list[StatePeriod]] = {
@@ -69,7 +69,7 @@ def _record_event(
     key: CellVersion,
     at: datetime,
     scope: Scope,
-    inputs: ReportInputs,
+    inputs: EvidenceInputs,
     open_periods: dict[CellVersion, StatePeriod],
     closed_periods: dict[CellVersion, list[StatePeriod]],
 ) -> None:

@@ -12,15 +12,12 @@ from rollout.core.ledger.ledger import CanonicalRow
 from rollout.core.policy.policy import Policy
 from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.core.records.records import BaselineCount
-from rollout.core.scope.event_base import LedgerEvent
+from rollout.reports.inputs.evidence_inputs import EvidenceInputs
 from rollout.reports.inputs.pairs import Pairs, build_case_frame, build_pairs
 from rollout.reports.inputs.pictures import MediaFinder, find_no_media
-from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.first_values import FirstValues
 from rollout.tally.frames import INSTANT, RecordFrames
 from rollout.tally.stage_history import StageHistory
-
-CellVersion = tuple[Cell, str]  # a cell and a version
 
 LATE_UNIT_SCHEMA = {"unit": pl.String(), "version": pl.String()}
 ACTION_SCHEMA = {
@@ -73,19 +70,15 @@ class PolicyPeriod:
 
 
 @dataclass(frozen=True)
-class ReportInputs:
+class ReportInputs(EvidenceInputs):
     """All inputs of a report; the same inputs give the same report.
 
     Attributes:
-        policy: the policy in force, the last one if there were several.
-        events: the whole ledger, in order.
         timelines: stage history of each cell, of any acting version.
-        evidence_views: evidence of each cell and version at the end.
         units: one row per track, unit, version and lever, of the cases that occurred.
         records: all records as read.
         cases: the cases in a cell, with window, day, unit and t.
         unplaced: number of cases without a cell, by reason.
-        first, last: the span of the report.
         salt: salt of the sampling values.
         is_simulated: whether approvals were simulated.
         sources: input files, including the policy.
@@ -116,16 +109,11 @@ class ReportInputs:
         first_values: of all counted units; None for those of `units`.
     """
 
-    policy: Policy
-    events: tuple[LedgerEvent, ...]
     timelines: Mapping[Cell, StageHistory]
-    evidence_views: Mapping[CellVersion, EvidenceView]
     units: pl.DataFrame
     records: RecordFrames
     cases: pl.DataFrame
     unplaced: Mapping[str, int]
-    first: datetime
-    last: datetime
     salt: bytes
     is_simulated: bool
     sources: tuple[SourceFile, ...] = ()
@@ -169,9 +157,3 @@ class ReportInputs:
     def all_policy_periods(self) -> tuple[PolicyPeriod, ...]:
         """Return the policy periods; a single policy is one period."""
         return self.policy_periods or (PolicyPeriod(self.first, self.policy, self.timelines),)
-
-    @property
-    def cell_versions(self) -> list[CellVersion]:
-        """Return the cells and versions with evidence, in order of the policy's cells."""
-        order = {cell: index for index, cell in enumerate(self.policy.cells)}
-        return sorted(self.evidence_views, key=lambda key: (order[key[0]], key[1]))

@@ -26,9 +26,9 @@ from rollout.services.engine.service import Service
 
 if TYPE_CHECKING:
     from rollout.reports.figures.evidence_facts import EvidenceFacts
+    from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs
     from rollout.reports.inputs.evidence_paths import EvidenceSeries
     from rollout.reports.inputs.gate_progress import StatePeriod
-    from rollout.reports.inputs.inputs import CellVersion, ReportInputs
     from rollout.reports.text.event_text import EventDescription
     from rollout.tally.evidence_view import EvidenceView
 
@@ -305,7 +305,7 @@ def build_cell_evidence(
 
 
 def _build_evidence_facts(
-    inputs: "ReportInputs",
+    inputs: "EvidenceInputs",
     state_periods: "Mapping[CellVersion, tuple[StatePeriod, ...]]",
     paths: "Mapping[CellVersion, tuple[EvidenceSeries, ...]]",
 ) -> "tuple[EvidenceFacts, ...]":
@@ -316,7 +316,7 @@ def _build_evidence_facts(
     }
     return tuple(
         sorted(
-            compute_evidence_facts(inputs, state_periods, paths),
+            compute_evidence_facts(inputs, state_periods, paths, {}),
             key=lambda facts: version_order[facts.version],
         )
     )
@@ -356,33 +356,20 @@ def build_evidence_inputs(
     at: datetime,
     *,
     has_retired: bool = False,
-) -> "ReportInputs":
-    """Return report inputs for evidence facts, with empty records."""
-    import polars as pl
+) -> "EvidenceInputs":
+    """Return what evidence facts are computed from."""
+    from rollout.reports.inputs.evidence_inputs import EvidenceInputs
 
-    from rollout.reports.inputs.inputs import ReportInputs
-    from rollout.tally.frames import RecordFrames
-
-    empty_frame = pl.DataFrame()
-    return ReportInputs(
+    return EvidenceInputs(
         policy=state.policy,
         events=events,
-        timelines={},
         evidence_views={
             key: evidence_view
             for key, evidence_view in evidence_views.items()
             if has_retired or not state.scope.versions[key[1]].retired
         },
-        units=empty_frame,
-        records=RecordFrames(
-            empty_frame, empty_frame, empty_frame, empty_frame, empty_frame, empty_frame, {}
-        ),
-        cases=empty_frame,
-        unplaced={},
         first=events[0].at,
         last=max(at.astimezone(UTC), events[-1].at),
-        salt=b"",
-        is_simulated=False,
     )
 
 

@@ -27,7 +27,7 @@ from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
 from rollout.tally.case_placement import place_cases
 from rollout.tally.outcome_buffer import CountedOutcome
-from rollout.tally.outcome_units import resolve_outcome_units
+from rollout.tally.outcome_resolution import resolve_outcome_units
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_arrays import IntArray
 

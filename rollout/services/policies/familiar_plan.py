@@ -22,7 +22,8 @@ from rollout.store.database.session import Transaction
 from rollout.store.records.history import StoredHistory
 from rollout.tally.case_placement import place_cases
 from rollout.tally.familiar_history import FamiliarHistory, find_familiar_units
-from rollout.tally.unit_arrays import TalliedUnits, UnitArrays, UnitClasses, build_units
+from rollout.tally.tallied_units import TalliedUnits, build_units
+from rollout.tally.unit_arrays import UnitArrays, UnitClasses
 from rollout.tally.unit_values import add_unit_values
 from rollout.tally.units import resolve_units
 from rollout.tally.value_series import ValueSeries

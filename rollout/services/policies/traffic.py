@@ -20,7 +20,8 @@ from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.services.policies.familiar_plan import FamiliarForecast, forecast_familiarity
 from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import RecordFrames
-from rollout.tally.unit_arrays import TalliedUnits, UnitClasses, build_units
+from rollout.tally.tallied_units import TalliedUnits, build_units
+from rollout.tally.unit_arrays import UnitClasses
 from rollout.tally.unit_values import add_unit_values
 from rollout.tally.units import resolve_units
 

@@ -49,7 +49,7 @@ from rollout.tally.populations import (
     resolve_planted_units,
 )
 from rollout.tally.stage_history import build_stage_shares, find_buckets
-from rollout.tally.unit_arrays import TalliedUnits, build_units
+from rollout.tally.tallied_units import TalliedUnits, build_units
 
 MAX_OTHER_UNITS, MAX_OTHER_SHARE = 5, 0.01
 """Units of another arm that are tolerated, such as some that a stop sent to humans."""

@@ -26,9 +26,9 @@ from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import ReportSealed
 from rollout.core.scope.scope import Scope
+from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.inputs import (
     ACTION_SCHEMA,
-    CellVersion,
     PendingReviews,
     PolicyPeriod,
     ReportInputs,

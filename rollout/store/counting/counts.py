@@ -7,14 +7,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-import polars as pl
 from sqlalchemy import Column, ColumnElement, Table, select, tuple_
 
 from rollout.store.database.bulk import insert_new_rows, select_numbers, upsert_sums
-from rollout.store.database.frames import load_frame
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.tables.tables import count_classes, count_series, counts
+from rollout.store.tables.tables import count_classes, counts
 
 SERIES_COLUMNS: Final = ("track", "version", "site", "window", "definition", "attempt")
 """The columns that identify a series of counts."""
@@ -86,27 +84,6 @@ class StoredCounts:
         )
         rows = self._transaction.execute(query)
         return {CountKey(r.slot, r.occurred, r.series_id, r.class_id, r.bucket): r.n for r in rows}
-
-    def load_frame(self, *, after: int, until: int) -> pl.DataFrame:
-        """Return the counts of slots (`after`, `until`], ordered by slot.
-
-        Columns: slot, occurred, `SERIES_COLUMNS`, `CLASS_COLUMNS`, bucket, n.
-        """
-        query = (
-            select(
-                *(counts.c.slot, counts.c.occurred),
-                *(count_series.c[name] for name in SERIES_COLUMNS),
-                *(count_classes.c[name] for name in CLASS_COLUMNS),
-                counts.c.bucket,
-                counts.c.n,
-            )
-            .join(count_series, count_series.c.id == counts.c.series_id)
-            .join(count_classes, count_classes.c.id == counts.c.class_id)
-            .where(counts.c.rollout == self._rollout.number)
-            .where(counts.c.slot > after, counts.c.slot <= until)
-            .order_by(counts.c.slot, counts.c.occurred)
-        )
-        return load_frame(self._transaction, query)
 
 
 def load_classes(

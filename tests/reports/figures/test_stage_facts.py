@@ -11,7 +11,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.events import AttemptsBegan, Narrowed
 from rollout.formats.policy.reader import parse_policy
-from rollout.reports.figures import evidence_facts
+from rollout.reports.figures import missing_decisions
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.missing_decisions import COLUMNS
 from rollout.reports.figures.naive_baselines import find_block_crossing, find_rate_crossing
@@ -249,6 +249,6 @@ def test_reasons_of_missing_decisions_have_one_order_whatever_a_join_gives(monke
     for order in (["late", "unanswered"], ["unanswered", "late"]):
         rows = [("v1", "creek", "day", f"c-{reason}", reason) for reason in order]
         found = pl.DataFrame(rows, COLUMNS, orient="row")
-        monkeypatch.setattr(evidence_facts, "find_missing_reasons", lambda _, found=found: found)
-        (counts,) = evidence_facts._count_reasons_by_cell(None).values()
+        monkeypatch.setattr(missing_decisions, "find_missing_reasons", lambda _, found=found: found)
+        (counts,) = missing_decisions.count_cell_reasons(None).values()
         assert list(counts) == ["late", "unanswered"]

@@ -9,7 +9,8 @@ from rollout.core.policy.familiarity import FamiliarAttribute, FamiliarityRule
 from rollout.core.policy.measures import UnitClass
 from rollout.core.policy.policy import EvidenceRules
 from rollout.services.policies.familiar_plan import forecast_familiarity, format_familiarity
-from rollout.tally.unit_arrays import CellUnitArrays, TalliedUnits, UnitArrays, UnitClasses
+from rollout.tally.tallied_units import TalliedUnits
+from rollout.tally.unit_arrays import CellUnitArrays, UnitArrays, UnitClasses
 from tests.factories import CREEK, policy
 
 RULE = FamiliarityRule((FamiliarAttribute(("form",)),), at_least=3, line=0.6)

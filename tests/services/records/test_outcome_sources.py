@@ -15,8 +15,8 @@ from rollout.services.engine.unit_counting import open_stored_history
 from rollout.services.records.ingest import _Batch
 from rollout.store.ledger.accounts import Accounts
 from rollout.tally.case_placement import place_cases
+from rollout.tally.outcome_resolution import resolve_outcome_units
 from rollout.tally.outcome_revisions import list_harms
-from rollout.tally.outcome_units import resolve_outcome_units
 from tests.factories import DAY, HOUR, NOON
 
 POLICY = """

@@ -23,7 +23,7 @@ from rollout.store.records.record_frames import HISTORY_COLUMNS, parse_json
 from rollout.store.records.records import RecordStore
 from rollout.store.tables.columns import InstantType, JsonType
 from rollout.store.tables.tables import cases
-from rollout.tally.unit_arrays import build_units
+from rollout.tally.tallied_units import build_units
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.store.counted_units import load_unit_frame
 from tests.store.databases import on_sqlite

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.tally import unit_arrays
+from rollout.tally import tallied_units
 from rollout.tally.frames import share_constants
-from rollout.tally.unit_arrays import number_combinations
+from rollout.tally.tallied_units import number_combinations
 
 FRAME = pl.DataFrame(
     {
@@ -22,7 +22,7 @@ FRAME = pl.DataFrame(
 @pytest.mark.parametrize("limit", [1, 1_000_000])
 @pytest.mark.parametrize("dtype", [pl.String, pl.Categorical])
 def test_combinations_are_numbered_in_the_order_of_first_use(monkeypatch, limit, dtype):
-    monkeypatch.setattr(unit_arrays, "MAX_COMBINATIONS", limit)
+    monkeypatch.setattr(tallied_units, "MAX_COMBINATIONS", limit)
     frame = FRAME.with_columns(pl.col("lever").cast(dtype))
     numbers, first_rows = number_combinations(frame, FRAME.columns)
     assert numbers.tolist() == [0, 1, 2, 0, 3, 1]
@@ -39,19 +39,19 @@ def test_integers_are_numbered_whatever_their_range(levels):
 
 
 def test_columns_of_one_value_are_not_encoded(monkeypatch):
-    names, encode = [], unit_arrays._prepare_encoding
+    names, encode = [], tallied_units._prepare_encoding
 
     def note(column):
         names.append(column.name)
         return encode(column)
 
-    monkeypatch.setattr(unit_arrays, "_prepare_encoding", note)
+    monkeypatch.setattr(tallied_units, "_prepare_encoding", note)
     number_combinations(FRAME, FRAME.columns)
     assert names == ["lever", "level"]
 
 
 def test_rows_are_numbered_part_by_part():
-    rows = 4 * unit_arrays.ROWS_AT_ONCE
+    rows = 4 * tallied_units.ROWS_AT_ONCE
     places = np.arange(rows)
     columns = {"level": places % 7, "decided": places % 3, "reviewer": places % 200}
     frame = pl.DataFrame(columns).with_columns(
@@ -101,7 +101,7 @@ def test_columns_are_sorted_one_by_one_and_never_all_held_twice():
     expected = {name: np.sort(places + number) for number, name in enumerate(names)}
     tracemalloc.start()
     columns = {name: places + number for number, name in enumerate(names)}
-    found = unit_arrays._split_cells(frame, columns)
+    found = tallied_units._split_cells(frame, columns)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 11 * places.nbytes  # six, one of them twice, and what sorts them
