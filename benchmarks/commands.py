@@ -1,9 +1,10 @@
 """Start of the commands, each a process of its own; and a stop on a ledger of 10,000 rows.
 
 A command's start is the CPU of its whole process less that of its work. The work is what the same
-command takes when it runs again in the same process, where all is imported. The database has one
-rollout and almost no records. In turns with them runs a Typer program with one command and its
-help, which is the least that such a program takes.
+command takes when it runs again in the same process, where all is imported. The database has two
+rollouts and few records; in `counted` a version has a counted unit, so that its evidence is read
+and SciPy computes how much is missing. In turns with them runs a Typer program with one command and
+its help, which is the least that such a program takes.
 """
 
 import os
@@ -37,6 +38,7 @@ WITH_DATABASE: Final = (
     "rules plan ramps",
     "stop ramps --all --by ana --reason benchmark",
     "status ramps",
+    "status counted",
     "apply policy.yaml --by ana",
     "tick ramps",
     "db backup RUN.backup",
@@ -78,12 +80,16 @@ a,dock,2026-11-01T10:00:00Z,2026-11-01T10:00:00Z,v1,sound
 DECISIONS: Final = """case_key,at,reviewer,source,parcel
 a,2026-11-01T10:01:00Z,bo,blind,sound
 """
+COUNTED_AT: Final = datetime(2026, 10, 1, tzinfo=UTC)
 SET_UP: Final = (
     "db upgrade",
     "users first-admin ana",
     "apply policy.yaml --by ana",
     "users grant-role ana operator --by ana",
     "ledger export ramps --out ledger.jsonl",
+    f"apply counted.yaml --by ana --at {COUNTED_AT.isoformat()}",
+    "import counted --predictions p.csv --decisions d.csv --by ana",
+    "tick counted",
 )
 
 
@@ -129,7 +135,12 @@ class CommandStarter:
         url = f"sqlite:///{folder}/rollout.db"
         self._environment = {**os.environ, "ROLLOUT_DATABASE_URL": url}
         self._environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed modules have bytecode
-        files = {"policy.yaml": POLICY, "p.csv": PREDICTIONS, "d.csv": DECISIONS}
+        files = {
+            "policy.yaml": POLICY,
+            "counted.yaml": POLICY.replace("ramps", "counted"),
+            "p.csv": PREDICTIONS,
+            "d.csv": DECISIONS,
+        }
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
         for command in SET_UP:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rollout.cli.command_table import exempt_from_collection
 from rollout.cli.local_service import build_local_service
 from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.proposals import list_proposals
@@ -52,7 +53,8 @@ def status(
 
 def _list_cells(server: str | None, rollout: str, at: str | None) -> list[Any]:
     def run_locally(context: LocalContext) -> Any:
-        from rollout.services.cells.cells import load_cells  # noqa: PLC0415 - half a second
+        with exempt_from_collection():
+            from rollout.services.cells.cells import load_cells  # noqa: PLC0415 - half a second
 
         return load_cells(
             build_local_service(context.database),
