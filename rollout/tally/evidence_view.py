@@ -13,30 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.audit_readings import (
-    WEIGHTED_MEASURES,
-)
 from rollout.core.policy.cell_evidence import MeasureKey, VersionEvidence
 from rollout.core.policy.confidence_floors import compute_gate_risk
-from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.familiarity import find_line
 from rollout.core.policy.measures import (
-    DETECTOR_MEASURES,
-    NARROWING_EFFECTS,
-    SITE_MEASURES,
-    TESTED_MEASURES,
     Condition,
 )
 from rollout.core.policy.outcomes import GainCondition, OutcomeRule
-from rollout.core.policy.policy import Guard, Policy
+from rollout.core.policy.policy import Policy
 from rollout.core.policy.pools import list_pooled_cells
-from rollout.core.policy.slice_conditions import SliceCondition, names_slices
 from rollout.core.policy.wave_conditions import WAVE_POOL, WaveCondition
 from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gain import ArmUnits
 from rollout.tally.count_windows import AuditWindow, CountWindow
-from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units
 from rollout.tally.gate_series import (
     GateSeries,
@@ -46,17 +36,12 @@ from rollout.tally.gate_series import (
     build_floor_views,
     choose_first_part,
 )
+from rollout.tally.guard_evidence import GuardEvidence
 from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.guard_series import (
     GuardSeries,
-    compute_detector_series,
-    compute_gain_series,
-    compute_share_series,
-    compute_silence_series,
 )
 from rollout.tally.pooled_arms import ArmReader
-from rollout.tally.silence_series import compute_cell_silences
-from rollout.tally.slice_guards import compute_drift_series, compute_slice_series
 from rollout.tally.slots import FIRST_SLOT, find_slot_after, find_slot_before
 from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import (
@@ -193,11 +178,7 @@ class EvidenceView:
     @cached_property
     def visible_rows(self) -> UnitArrays:
         """Return the visible gate rows of all attempts."""
-        return self._select_visible(self.rows.gate)
-
-    @cached_property
-    def _visible_guard_rows(self) -> UnitArrays:
-        return self._select_visible(self.rows.guard)
+        return self.select_visible(self.rows.gate)
 
     @cached_property
     def planted_rows(self) -> UnitArrays:
@@ -205,7 +186,7 @@ class EvidenceView:
         return self._select_attempt(self.rows.planted)
 
     def _select_attempt(self, rows: UnitArrays) -> UnitArrays:
-        return self._limit_rows(self._select_visible(rows))
+        return self._limit_rows(self.select_visible(rows))
 
     def _limit_rows(self, rows: UnitArrays) -> UnitArrays:
         """Return the rows of this attempt."""
@@ -213,7 +194,7 @@ class EvidenceView:
             return rows
         return rows.select_since(self.find_first_slot(self.state.attempt_since))
 
-    def _select_visible(self, rows: UnitArrays) -> UnitArrays:
+    def select_visible(self, rows: UnitArrays) -> UnitArrays:
         """Return the familiar units that the stage sends to a blind review."""
         if not self.unit_classes.has_values and not self.stage_history.ever_left_shadow:
             return rows
@@ -235,7 +216,7 @@ class EvidenceView:
         would have sampled.
         """
         if self.shares.band_buckets is None or not self.stage_history.ever_left_shadow:
-            return self._select_visible(rows)
+            return self.select_visible(rows)
         if self.unit_classes.has_values:
             rows = rows.select(self.find_familiar(rows))
         return rows.select(self.find_audited(rows))
@@ -245,7 +226,7 @@ class EvidenceView:
         stage_levels = self.stage_history.find_levels(rows.occurred)
         bands = self.unit_classes.bands[rows.unit_class]
         return self.shares.find_audited(
-            stage_levels, bands, self._find_buckets_at(rows, stage_levels)
+            stage_levels, bands, self.find_buckets_at(rows, stage_levels)
         )
 
     def find_weights(self, rows: UnitArrays) -> NDArray[np.float64] | None:
@@ -268,11 +249,11 @@ class EvidenceView:
     def _find_reviewed(self, rows: UnitArrays) -> BoolArray:
         """Return which units the stage sends to a blind review, by their sampling values."""
         stage_levels = self.stage_history.find_levels(rows.occurred)
-        buckets = self._find_buckets_at(rows, stage_levels)
+        buckets = self.find_buckets_at(rows, stage_levels)
         is_reviewed: BoolArray = buckets < self.shares.reviewed_buckets[stage_levels]
         return is_reviewed
 
-    def _find_buckets_at(self, rows: UnitArrays, stage_levels: IntArray) -> IntArray:
+    def find_buckets_at(self, rows: UnitArrays, stage_levels: IntArray) -> IntArray:
         """Return the bucket of each row; 0 in shadow where draws are late: no share is compared."""
         if not self.draws_late:
             return self.find_buckets(rows)
@@ -440,162 +421,6 @@ class EvidenceView:
             return {}
         if self.floor_views:  # that of the acting floor alone may act
             return self.floor_views[find_acting_index(self.policy, self.state)].guard_series
+        evidence = GuardEvidence(self)  # large, and the series hold what is read of it
         guards = self.policy.list_guards(self.cell)
-        series = {guard.id: self.compute_guard_series(guard) for guard in guards}
-        for name in ("_detector_rows", "_visible_guard_rows"):
-            self.__dict__.pop(name, None)  # large, and the series hold what is read of them
-        return series
-
-    def compute_guard_series(self, guard: Guard) -> GuardSeries:
-        """Return the readings of one guard."""
-        measure = guard.condition.measure
-        if names_slices(guard.condition):
-            return self._compute_stream_series(guard)
-        if measure in TESTED_MEASURES and has_guard_tests(self.rules):
-            return self._compute_episode_series(guard)
-        if measure in DETECTOR_MEASURES or isinstance(guard.condition, GainCondition):
-            return self._compute_quality_series(guard)
-        if measure == "heartbeat" and has_guard_tests(self.rules):
-            return self._compute_silence_series(guard)
-        if measure == "heartbeat":
-            slots = self.feeds.slots_with_records(self.cell.site)
-            return compute_silence_series(guard, slots, self.feeds.last_slot, self.policy)
-        return self._compute_span_series(guard)
-
-    def _compute_span_series(self, guard: Guard) -> GuardSeries:
-        """Return the share of bad records over the guard's span."""
-        measure = guard.condition.measure
-        if measure in {"missing", "unaudited"}:
-            rows = self._select_closed(measure)
-            return compute_share_series(
-                guard, rows.slot, self.unit_classes.is_missing[rows.unit_class], self.policy
-            )
-        answer_slots, occurred_slots, is_bad = self.feeds.read_answers(
-            self.cell, self.version, guard
-        )
-        since = self._find_harm_start(guard) if measure == "harm" else self.state.changed_at
-        is_kept = occurred_slots >= self.find_first_slot(since)
-        return compute_share_series(guard, answer_slots[is_kept], is_bad[is_kept], self.policy)
-
-    def _compute_stream_series(self, guard: Guard) -> GuardSeries:
-        """Return the readings of a guard on slices or drift.
-
-        Drift reads decided units too: closed ones would be known only after the grace.
-        """
-        rows, condition = self._select_detector_rows(guard), guard.condition
-        if condition.measure == "agreement" and isinstance(condition, SliceCondition):
-            return compute_slice_series(guard, condition, rows, self.unit_classes)
-        start = self.state.find_detector_start(guard.id)
-        before = self._visible_guard_rows
-        # by slot: a unit that was decided later was not known when the cell entered its stage
-        is_reference = before.slot <= find_slot_before(start.changed_at, self.policy.tick)
-        if self.state.attempt > 1:
-            is_reference &= before.occurred >= self.find_first_slot(start.attempt_since)
-        return compute_drift_series(guard, rows, before.select(is_reference), self.unit_classes)
-
-    def _compute_quality_series(self, guard: Guard) -> GuardSeries:
-        if isinstance(guard.condition, GainCondition):
-            return compute_gain_series(guard, self._select_watched_arms(guard, guard.condition))
-        rows = self._select_detector_rows(guard)
-        weights = self.find_weights(rows) if _is_weighted(guard) else None
-        return compute_detector_series(guard, rows, self.unit_classes, self.policy, weights)
-
-    def _compute_episode_series(self, guard: Guard) -> GuardSeries:
-        measure = guard.condition.measure
-        last_alarm = self.state.last_alarms.get(guard.id)
-        restarted = None
-        if last_alarm is not None and guard.then in NARROWING_EFFECTS:
-            restarted = find_slot_before(last_alarm, self.policy.tick)
-        per_day = self.policy.expect.units_per_day
-        if measure in SITE_MEASURES:
-            votes = self.feeds.read_votes(self.cell.site, self.version, guard)
-            per_day = None if per_day is None else per_day * len(self.policy.windows)
-            return votes.compute_series(guard, self.policy, per_day, restarted)
-        rows = self._select_closed(measure)
-        if measure == "unaudited" and per_day is not None:
-            per_day *= max(stage.find_audit_share(None) for stage in self.policy.stages)
-        return compute_episode_series(
-            guard,
-            rows.slot,
-            self.unit_classes.is_missing[rows.unit_class],
-            self.policy,
-            expected_per_day=per_day,
-            restarted=restarted,
-        )
-
-    def _compute_silence_series(self, guard: Guard) -> GuardSeries:
-        signs, site = self.feeds.read_signs(self.cell.site), self.policy.sites_by_id[self.cell.site]
-        return compute_cell_silences(
-            guard, signs, site, self.policy, self.cell.window, self.feeds.last_slot
-        )
-
-    def _find_harm_start(self, guard: Guard) -> datetime:
-        """Return when harm last narrowed the cell, or it left shadow: no case narrows twice."""
-        left_shadow_at = self.state.grants[0].held_evidence_start
-        last_alarm = self.state.last_alarms.get(guard.id)
-        if last_alarm is None or guard.then == "report":
-            return left_shadow_at
-        return max(left_shadow_at, last_alarm)
-
-    def _select_assisted(self, rows: UnitArrays) -> UnitArrays:
-        """Return the units whose reviewer saw the proposal, by stage and bucket."""
-        if self.unit_classes.has_values:
-            rows = rows.select(self.find_familiar(rows))
-        stage_levels = self.stage_history.find_levels(rows.occurred)
-        is_confirmed = (stage_levels > 0) & ~self.shares.model_decides[stage_levels]
-        return rows.select(
-            is_confirmed
-            & (self._find_buckets_at(rows, stage_levels) >= self.shares.blind_buckets[stage_levels])
-        )
-
-    def _select_watched_arms(self, guard: Guard, condition: GainCondition) -> ArmUnits:
-        """Return both arms since the stage's change and the guard's last alarm."""
-        first_slot = self.find_first_slot(self.state.changed_at)
-        last_alarm, after_slot = self.state.last_alarms.get(guard.id), FIRST_SLOT
-        if last_alarm is not None:
-            after_slot = find_slot_before(last_alarm, self.policy.tick)
-        return self.arm_reader.read_watched(self.cell, condition.outcome, first_slot, after_slot)
-
-    def _select_detector_rows(self, guard: Guard) -> UnitArrays:
-        """Return a guard's rows since the stage's change and its last alarm."""
-        is_override, is_weighted = guard.condition.measure == "override", _is_weighted(guard)
-        has_episodes = names_slices(guard.condition)  # that last until recovery, unless they narrow
-        find_start = self.state.find_detector_start
-        since = find_start(guard.id).changed_at if has_episodes else self.state.changed_at
-        last_alarm, after_slot = self.state.last_alarms.get(guard.id), FIRST_SLOT
-        if last_alarm is not None and (guard.then in NARROWING_EFFECTS or not has_episodes):
-            after_slot = find_slot_before(last_alarm, self.policy.tick)
-        first_slot = self.find_first_slot(since)
-        key = (is_override, is_weighted, first_slot, after_slot)
-        if key not in self._detector_rows:
-            rows = self.rows.assisted if is_override else self.rows.guard
-            rows = rows.select_since(first_slot, after_slot)
-            if is_override:
-                rows = self._select_assisted(rows)
-            else:
-                rows = self.select_audited(rows) if is_weighted else self._select_visible(rows)
-            self._detector_rows[key] = rows
-        return self._detector_rows[key]
-
-    @cached_property
-    def _detector_rows(self) -> dict[tuple[bool, bool, int, int], UnitArrays]:
-        """Return the rows that several guards share: overrides or weighted, and since when."""
-        return {}
-
-    def _select_closed(self, measure: str) -> UnitArrays:
-        """Return the closed units since the stage's change; audits for `unaudited`."""
-        since = self.find_first_slot(self.state.changed_at)
-        rows = self.select_audited(self.rows.gate.select_since(since))
-        is_kept = self.unit_classes.is_whole_unit[rows.unit_class]
-        if measure == "unaudited":
-            stage_levels = self.stage_history.find_levels(rows.occurred)
-            is_kept &= self.shares.model_decides[stage_levels] & (
-                self._find_buckets_at(rows, stage_levels) >= self.shares.blind_buckets[stage_levels]
-            )
-        return rows.select(is_kept)
-
-
-def _is_weighted(guard: Guard) -> bool:
-    """Return whether a guard weighs audits by confidence; others count visible units alike."""
-    condition = guard.condition
-    return condition.measure in WEIGHTED_MEASURES and not names_slices(condition)
+        return {guard.id: evidence.compute_series(guard) for guard in guards}

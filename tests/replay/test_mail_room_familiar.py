@@ -94,7 +94,7 @@ def test_gates_and_guards_count_no_letter_of_the_new_form(replays):
     """Each is counted apart: what is left of the cell is what clerks and v1 saw before."""
     view = replays["with"].result.views[LISBON_DAY, "v1"]
     is_new = ["new" in c.attribute_values for c in view.unit_classes.classes]
-    counted = view._select_visible(view.rows.guard)
+    counted = view.select_visible(view.rows.guard)
     assert not any(is_new[kind] for kind in counted.unit_class.tolist())
     assert any(is_new[kind] for kind in view.rows.guard.unit_class.tolist())
 

@@ -17,6 +17,7 @@ from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import CellState, Scope
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.guard_evidence import GuardEvidence
 from rollout.tally.slots import find_slot_before, to_instant
 
 MAX_COURSE_POINTS: Final = 200
@@ -73,7 +74,7 @@ def build_detector_course(
         return None
     view = replace(view, state=state)
     view = view.get_floor_view(find_acting_index(view.policy, state))
-    series = view.compute_guard_series(guard)
+    series = GuardEvidence(view).compute_series(guard)
     number = int(
         np.searchsorted(series.slots, find_slot_before(opened_at, view.policy.tick), side="right")
     )

@@ -54,6 +54,7 @@ from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.guard_evidence import GuardEvidence
 from rollout.tally.outcome_buffer import CountedOutcome, OutcomeBuffer
 from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.slots import find_slot_before
@@ -254,7 +255,7 @@ class _ReadingRecount:
             if guard is not None:
                 view = self._build_view(event.cell, event.version, slot)
                 view = view.get_floor_view(find_acting_index(self._policy, view.state))
-                reading = view.compute_guard_series(guard).read_at(slot, self._policy.tick)
+                reading = GuardEvidence(view).compute_series(guard).read_at(slot, self._policy.tick)
                 expected = _describe_counts(guard, reading, self._policy)
                 expected_by_guard[guard.id].add(expected)
                 yield from _compare_reason(event, {expected})
