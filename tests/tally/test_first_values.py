@@ -17,7 +17,7 @@ WEEK = KNOWN_SPAN // POLICY.tick
 UNIT = {
     "track": "gate", "version": "v1", "site": "creek", "window": "day", "definition": "now",
     "lever": "alarm", "predicted": "bear", "decided": "bear", "second": "", "level": 0,
-    "unit": "u", "slot": 2**20, "day": 0, "bucket": 0, "reviewer": None,
+    "slot": 2**20, "day": 0, "bucket": 0, "reviewer": None,
 }  # fmt: skip
 
 
@@ -25,9 +25,13 @@ def build(*rows):
     """Return units of creek by day: slot, lens, and what else differs."""
     return [
         UNIT
-        | {"occurred": slot, "slices": json.dumps({"lens": lens, "plate": None})}
+        | {
+            "unit": f"u{number}",
+            "occurred": slot,
+            "slices": json.dumps({"lens": lens, "plate": None}),
+        }
         | (more[0] if more else {})
-        for slot, lens, *more in rows
+        for number, (slot, lens, *more) in enumerate(rows)
     ]
 
 

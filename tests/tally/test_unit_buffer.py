@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Cell, Site
+from rollout.core.policy.policy import Guard
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.tally.tallied_units import build_units
 from rollout.tally.unit_buffer import UnitBuffer, find_cost_level
 from tests.tally.histories import a_policy
@@ -76,6 +78,39 @@ def test_units_added_in_parts_are_those_gathered_at_once(cut):
         for track in ("gate", "guard"):
             mine = plain(found, found.get_rows(key), track)
             assert mine == plain(expected, expected.cells[key], track)
+
+
+LEVER_ROWS = [
+    unit(4 + number // 20, unit=f"u{97 * number % 60}", occurred=number // 20)
+    | {
+        "lever": lever,
+        "predicted": ("bear", "fox")[number % 2],
+        "decided": ("bear", "fox", "(missing)")[number % 3],
+        "attribute_values": (None, "", '[["wet"]]')[number % 3],
+        "slices": (None, "", '{"lens":"a","plate":"x"}', '{"lens":"b","plate":"y"}')[number % 4],
+        "band": (None, 0, 1)[number % 3],
+    }
+    for number in range(60)
+    for lever in ("alarm", "gate", "*")
+]
+
+
+@pytest.mark.parametrize("cut", [0, 60, 180])
+def test_units_of_several_levers_keep_their_values_and_order(cut):
+    by_lens = SliceCondition("agreement", 0.9, at_least=True, slice="lens")
+    parts, policy = (
+        (LEVER_ROWS[:cut], LEVER_ROWS[cut:]),
+        a_policy(guards=(Guard(by_lens, "report"),)),
+    )
+    found = kept(*parts, policy=policy)
+    expected = build_units(frame(*LEVER_ROWS), policy)
+    rows = plain(found, found.get_rows((CREEK, "v1")))
+    assert rows == plain(expected, expected.cells[CREEK, "v1"])
+    assert len(rows) == len(LEVER_ROWS)
+    kinds = {kind for *_, kind in rows}
+    assert {kind.band for kind in kinds} == {0, 1}
+    assert {kind.slices for kind in kinds} == {"", '{"lens":"a"}', '{"lens":"b"}'}
+    assert {kind.attribute_values for kind in kinds} == {"", '[["wet"]]'}
 
 
 def test_what_grew_is_told_and_nothing_else_has_grown():
