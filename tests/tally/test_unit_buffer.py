@@ -81,7 +81,7 @@ def test_units_added_in_parts_are_those_gathered_at_once(cut):
 
 
 LEVER_ROWS = [
-    unit(4 + number // 20, unit=f"u{97 * number % 60}", occurred=number // 20)
+    unit(4 + number // 20, unit=f"u{97 * number % 60}", occurred=7 * number % 4)
     | {
         "lever": lever,
         "predicted": ("bear", "fox")[number % 2],
@@ -129,6 +129,8 @@ def test_people_keep_their_numbers():
         [unit(3, reviewer="zoe")],
     )
     assert units.get_rows((CREEK, "v1")).gate.reviewer.tolist() == [0, 1, 0]
+    together = kept([unit(slot, reviewer=name) for slot, name in enumerate("zyxwv")])
+    assert together.reviewers == list("vwxyz")
     nobody = kept([unit(1, reviewer=None)])
     assert nobody.get_rows((CREEK, "v1")).gate.reviewer.tolist() == [-1]
 
