@@ -191,12 +191,12 @@ class CountedUnits:
             .order_by(counted_units.c.slot, counted_units.c.occurred, counted_units.c.unit)
         )
         result = self._transaction.execute(query.execution_options(yield_per=ROWS_PER_PART))
-        known = KnownClasses(self._transaction, self._rollout)
+        lookup = NumberLookup(self._transaction, self._rollout)
         for rows in result.partitions():
             columns: dict[str, Any] = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
-            columns["class_ids"] = known.decode_classes(columns["class_ids"])
-            known.load_series(columns["series_id"])
-            yield StoredUnits(known.series, known.classes, **columns)
+            columns["class_ids"] = lookup.decode_classes(columns["class_ids"])
+            lookup.load_series(columns["series_id"])
+            yield StoredUnits(lookup.series, lookup.classes, **columns)
 
     def _build_conditions(self, after: int, until: int) -> tuple[ColumnElement[bool], ...]:
         conditions = (
@@ -206,7 +206,7 @@ class CountedUnits:
         return (*conditions, counted_units.c.slot > after, counted_units.c.slot <= until)
 
 
-class KnownClasses:
+class NumberLookup:
     """Series and classes by number, read when a unit first has them.
 
     As texts in each row, the columns of a series took half of a read.
