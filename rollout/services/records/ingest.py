@@ -23,6 +23,7 @@ from rollout.core.records.records import (
     Heartbeat,
     Outcome,
     Prediction,
+    SentCase,
     SentDecision,
     SentPrediction,
 )
@@ -58,6 +59,7 @@ from rollout.services.records.review_tasks import open_reviews, open_reviews_of_
 from rollout.services.records.unauthorized_actions import report_unauthorized_actions
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.accounts import Accounts
+from rollout.store.records.batch_facts import load_batch_facts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.incoming_cases import IncomingCases
 from rollout.store.records.records import (
@@ -70,6 +72,8 @@ from rollout.store.records.records import (
 from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
 
 ITEMS_PER_TRANSACTION = 3_000  # which may delay a stop
+UNSOURCED_TYPES = frozenset({SentCase, SentPrediction})
+"""The most frequent types of records whose source has no kind."""
 RECORD_TYPES = (*SENT_TYPES, Case, Prediction, Decision, Outcome)  # the most frequent first
 
 
@@ -118,15 +122,18 @@ def _ingest_chunk(
 
     def _store_chunk() -> list[RecordReceipt]:
         with service.database.begin_write() as transaction:
+            facts = load_batch_facts(transaction, state.rollout, caller.name)
             batch = _Batch(transaction, state, items, at)
             batch.reject_forbidden(caller)
             batch.record_versions(service.database)
             batch.check_contents()
             batch.reject_unknown_values()
             batch.set_assignments()
-            batch.set_exposures()
+            if facts.has_exposures:  # many review elsewhere
+                batch.set_exposures()
             batch.set_sources(caller.name)
-            batch.store(Accounts(transaction).add_id(caller.name), service.permit_signer)
+            sender = facts.sender or Accounts(transaction).add_id(caller.name)
+            batch.store(sender, service.permit_signer, facts.erased_kinds)
             return batch.list_receipts()
 
     return retry_on_stale_revision(_store_chunk)
@@ -323,11 +330,10 @@ class _Batch:
 
     def set_exposures(self) -> None:
         """Set each decision's exposure: what was shown here limits the claim."""
-        incoming_cases = IncomingCases(self._transaction, self._state.rollout)
-        has_decisions = any(isinstance(record, DECISION_TYPES) for _, record in self._records)
-        if not has_decisions or not incoming_cases.has_exposures():
-            return
         keys = {record.key for _, record in self._records if isinstance(record, DECISION_TYPES)}
+        if not keys:
+            return
+        incoming_cases = IncomingCases(self._transaction, self._state.rollout)
         case_ids = {key: self._stored_case_ids[key] for key in keys & self._stored_case_ids.keys()}
         pages = incoming_cases.load_exposures(case_ids.values())
 
@@ -350,6 +356,8 @@ class _Batch:
         find_kind = cache(partial(evidence.find_account_kind, sender_name))
         outcome_kind = evidence.sources.find_outcome_kind(sender_name)
         for index, (position, record) in enumerate(self._records):
+            if type(record) in UNSOURCED_TYPES:
+                continue
             if isinstance(record, SentDecision):
                 # the source is its last field; `_replace` takes three times as long
                 sourced = SentDecision._make((*record[:-1], find_kind(record.reviewer)))
@@ -362,14 +370,23 @@ class _Batch:
 
     # Writes
 
-    def store(self, sender: str, permit_signer: PermitSigner) -> None:
+    def store(
+        self,
+        sender: str,
+        permit_signer: PermitSigner,
+        erased_kinds: Collection[str] | None = None,
+    ) -> None:
         """Store all items of a sender; open their review tasks and incidents."""
         transaction, state, at = self._transaction, self._state, self._at
         record_store = RecordStore(transaction, state.rollout)
         action_keys = {item.action.key for _, item in self._actions}
         records = [record for _, record in self._records]
         stored_batch = record_store.store(
-            records, received_at=at, sender=sender, locked_keys=action_keys
+            records,
+            received_at=at,
+            sender=sender,
+            locked_keys=action_keys,
+            erased_kinds=erased_kinds,
         )
         if self._actions:  # judged by what is stored now, whatever the order of the items
             self._authorize_actions(permit_signer, stored_batch)

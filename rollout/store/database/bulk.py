@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from rollout.store.database.postgresql_text import encode_array, format_copied_rows
+from rollout.store.database.postgresql_arrays import encode_array
 from rollout.store.database.session import Transaction
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ IGNORE_CONFLICTS: Final = "on conflict do nothing"
 """Suffix that inserts only rows with new keys, without returning them."""
 ROWS_PER_STATEMENT: Final = 25
 """Rows of one statement; longer ones are not faster."""
-COPIED_ROWS: Final = 500
-"""Rows from which on PostgreSQL's COPY is cheaper than an insert: it takes two round trips."""
 SHARED_TYPES: Final = frozenset({str, int, bytes, bool})
 """Types whose equal values of one column are stored alike."""
 _compiled: dict[tuple[str, Executable], tuple[str, Mapping[str, Any], tuple[str, ...]]] = {}
@@ -81,6 +79,17 @@ def insert_new_rows(
         transaction.execute(statement, rows)
 
 
+class Repeated(tuple[Any, ...]):
+    """A column in which all rows have one value: PostgreSQL receives it once."""
+
+    __slots__ = ()
+
+    @classmethod
+    def build(cls, value: Any, count: int) -> "Repeated":
+        """Return a column of `count` rows."""
+        return cls((value,) * count)
+
+
 def insert_columns(
     transaction: Transaction, table: Table, columns: Mapping[str, Sequence[Any]], suffix: str = ""
 ) -> None:
@@ -92,20 +101,39 @@ def insert_columns(
     Raises:
         IntegrityError: a key exists already; nothing of the batch was inserted.
     """
-    transaction.tally.count_rows(next(iter(columns.values())))
-    filled_columns = _drop_empty(columns)
-    if transaction.engine == "sqlite":
-        _insert_into_sqlite(transaction, table, filled_columns, suffix)
-        return
-    if len(next(iter(filled_columns.values()))) >= COPIED_ROWS and not suffix:
-        lines = format_copied_rows(list(filled_columns.values()))
-        if lines is not None:
-            _copy_rows(transaction, table, tuple(filled_columns), lines)
-            return
-    statement = _get_insert_prefix(transaction, table, tuple(filled_columns))
-    run_statement(
-        transaction, f"{statement} {suffix}", list(map(encode_array, filled_columns.values()))
-    )
+    insert_tables(transaction, {table: columns}, suffix)
+
+
+def insert_tables(
+    transaction: Transaction,
+    columns_by_table: Mapping[Table, Mapping[str, Sequence[Any]]],
+    suffix: str = "",
+) -> None:
+    """Insert rows of several tables as `insert_columns` does; on PostgreSQL by one statement.
+
+    Raises:
+        IntegrityError: a key exists already; nothing of the batch was inserted.
+    """
+    statements: list[str] = []
+    parameters: list[Any] = []
+    for table, columns in columns_by_table.items():
+        transaction.tally.count_rows(next(iter(columns.values())))
+        filled_columns = _drop_empty(columns)
+        if transaction.engine == "sqlite":
+            _insert_into_sqlite(transaction, table, filled_columns, suffix)
+            continue
+        repeated_names = tuple(
+            name for name, cells in filled_columns.items() if type(cells) is Repeated
+        )
+        own_names = tuple(name for name in filled_columns if name not in repeated_names)
+        prefix, type_names = _build_array_insert(transaction, table, own_names, repeated_names)
+        statements.append(f"{prefix} {suffix}")
+        parameters += [filled_columns[name][0] for name in repeated_names]
+        parameters += map(encode_array, type_names, map(filled_columns.__getitem__, own_names))
+    if statements:
+        *others, last = statements
+        parts = ", ".join(f"part_{number} as ({text})" for number, text in enumerate(others))
+        run_statement(transaction, f"with {parts} {last}" if parts else last, parameters)
 
 
 def _drop_empty(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
@@ -142,15 +170,36 @@ def _get_insert_prefix(transaction: Transaction, table: Table, names: tuple[str,
     """Return the start of an insert of these columns, built once."""
     key = (transaction.engine, table.name, names)
     if key not in _insert_prefixes:
-        columns = [table.c[name] for name in names]
-        into = f"insert into {table.name} ({', '.join(_quote_names(transaction, columns))})"
-        if transaction.engine == "postgresql":
-            into += f" select * from {_build_unnest(transaction, columns)}"  # noqa: S608 - constant names
-        _insert_prefixes[key] = into
+        quoted_names = _quote_names(transaction, [table.c[name] for name in names])
+        _insert_prefixes[key] = f"insert into {table.name} ({', '.join(quoted_names)})"
     return _insert_prefixes[key]
 
 
 _insert_prefixes: dict[tuple[str, str, tuple[str, ...]], str] = {}
+
+
+def _build_array_insert(
+    transaction: Transaction,
+    table: Table,
+    names: tuple[str, ...],
+    repeated_names: tuple[str, ...],
+) -> tuple[str, Sequence[str]]:
+    """Return an insert of repeated values and arrays, and the arrays' types; built once.
+
+    At least one column is an array.
+    """
+    key = (table.name, names, repeated_names)
+    if key not in _array_inserts:
+        columns = [table.c[name] for name in names]
+        repeated_types = _list_type_names(transaction, [table.c[name] for name in repeated_names])
+        values = ", ".join([*(f"%s::{type_name}" for type_name in repeated_types), "*"])
+        prefix = _get_insert_prefix(transaction, table, (*repeated_names, *names))
+        statement = f"{prefix} select {values} from {_build_unnest(transaction, columns)}"  # noqa: S608 - constant names
+        _array_inserts[key] = statement, _list_type_names(transaction, columns)
+    return _array_inserts[key]
+
+
+_array_inserts: dict[tuple[Any, ...], tuple[str, Sequence[str]]] = {}
 
 
 def _convert_for_sqlite(cells: Sequence[Any]) -> Iterable[Any]:
@@ -191,9 +240,8 @@ def insert_missing_columns(
         return _insert_missing_into_sqlite(transaction, table, columns)
     key = ", ".join(_quote_names(transaction, _list_key_columns(table)))
     statement = _build_list_insert(transaction, table, f"{IGNORE_CONFLICTS} returning {key}")
-    inserted_rows = transaction.connection.exec_driver_sql(
-        statement, tuple(map(encode_array, columns.values()))
-    )
+    arrays = _encode_lists(transaction, list(table.columns), columns.values())
+    inserted_rows = transaction.connection.exec_driver_sql(statement, arrays)
     return {tuple(row) for row in inserted_rows}
 
 
@@ -228,7 +276,8 @@ def upsert_sums(
         transaction.connection.exec_driver_sql(statement, list(rows))
     else:
         statement = _build_list_insert(transaction, table, on_conflict)
-        transaction.connection.exec_driver_sql(statement, _encode_lists(rows))
+        arrays = _encode_lists(transaction, list(table.columns), zip(*rows, strict=True))
+        transaction.connection.exec_driver_sql(statement, arrays)
 
 
 def delete_keys(transaction: Transaction, table: Table, keys: Sequence[RowValues]) -> None:
@@ -236,14 +285,17 @@ def delete_keys(transaction: Transaction, table: Table, keys: Sequence[RowValues
     if not keys:
         return
     transaction.tally.count_rows(keys)
-    names = _quote_names(transaction, _list_key_columns(table))
+    key_columns = _list_key_columns(table)
+    names = _quote_names(transaction, key_columns)
     if transaction.engine == "sqlite":
         condition = " and ".join(f"{name} = ?" for name in names)
     else:
-        key_rows = _build_unnest(transaction, _list_key_columns(table))
+        key_rows = _build_unnest(transaction, key_columns)
         condition = f"({', '.join(names)}) in (select * from {key_rows})"  # noqa: S608 - constant names
     statement = f"delete from {table.name} where {condition}"  # noqa: S608 - constant names
-    parameters = list(keys) if transaction.engine == "sqlite" else _encode_lists(keys)
+    parameters: Any = list(keys)
+    if transaction.engine == "postgresql":
+        parameters = _encode_lists(transaction, key_columns, zip(*keys, strict=True))
     transaction.connection.exec_driver_sql(statement, parameters)
 
 
@@ -251,13 +303,15 @@ def lock_keys(transaction: Transaction, table: Table, keys: Sequence[RowValues])
     """Lock the existing rows with these keys in their order; wait for who deletes them."""
     if not keys or transaction.engine == "sqlite":
         return
-    names = ", ".join(_quote_names(transaction, _list_key_columns(table)))
-    key_rows = _build_unnest(transaction, _list_key_columns(table))
+    key_columns = _list_key_columns(table)
+    names = ", ".join(_quote_names(transaction, key_columns))
+    key_rows = _build_unnest(transaction, key_columns)
     statement = (
         f"select 1 from {table.name} where ({names}) in (select * from {key_rows})"  # noqa: S608 - names of the schema
         f" order by {names} for update"
     )
-    transaction.connection.exec_driver_sql(statement, _encode_lists(keys))
+    arrays = _encode_lists(transaction, key_columns, zip(*keys, strict=True))
+    transaction.connection.exec_driver_sql(statement, arrays)
 
 
 def _insert_missing_into_sqlite(
@@ -292,12 +346,19 @@ def _build_list_insert(transaction: Transaction, table: Table, on_conflict: str)
 
 
 def _build_unnest(transaction: Transaction, columns: Sequence[Column[Any]]) -> str:
-    type_names = [column.type.compile(transaction.connection.dialect) for column in columns]
+    type_names = _list_type_names(transaction, columns)
     return f"unnest({', '.join(f'%s::{type_name}[]' for type_name in type_names)})"
 
 
-def _encode_lists(rows: Sequence[RowValues]) -> tuple[Any, ...]:
-    return tuple(map(encode_array, zip(*rows, strict=True)))
+def _list_type_names(transaction: Transaction, columns: Sequence[Column[Any]]) -> list[str]:
+    return [column.type.compile(transaction.connection.dialect) for column in columns]
+
+
+def _encode_lists(
+    transaction: Transaction, columns: Sequence[Column[Any]], lists: Iterable[Sequence[Any]]
+) -> tuple[Any, ...]:
+    """Return lists of columns' values as parameters of PostgreSQL."""
+    return tuple(map(encode_array, _list_type_names(transaction, columns), lists))
 
 
 def _get_target(transaction: Transaction, table: Table) -> str:
@@ -383,17 +444,6 @@ def run_statement(transaction: Transaction, text: str, values: Sequence[Any]) ->
         raise _wrap_error(transaction, text, error) from error
 
 
-def _copy_rows(transaction: Transaction, table: Table, names: tuple[str, ...], lines: str) -> None:
-    """Send rows to PostgreSQL as lines of COPY."""
-    quoted_names = ", ".join(_quote_names(transaction, [table.c[name] for name in names]))
-    text = f"copy {table.name} ({quoted_names}) from stdin"
-    try:
-        with _get_driver(transaction).cursor() as cursor, cursor.copy(text) as copy:
-            copy.write(lines)
-    except _get_driver_error(transaction) as error:
-        raise _wrap_error(transaction, text, error) from error
-
-
 def _compile_statement(
     transaction: Transaction, statement: Executable
 ) -> tuple[str, Mapping[str, Any], tuple[str, ...]]:
@@ -448,7 +498,10 @@ def encode_values(engine: str, values: Collection[Any]) -> Any:
 
 def encode_driver_values(engine: str, values: Collection[Any]) -> Any:
     """Return values as one parameter of a statement that `fetch_rows` passes to the driver."""
-    return encode_values(engine, values) if engine == "sqlite" else encode_array(values)
+    if engine == "sqlite":
+        return encode_values(engine, values)
+    type_name = "TEXT" if isinstance(next(iter(values), None), str) else "BIGINT"
+    return encode_array(type_name, values)
 
 
 def _select_rows(

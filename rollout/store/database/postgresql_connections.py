@@ -13,6 +13,10 @@ from threading import Lock
 from typing import Any, Final, TypeVar
 
 import psycopg
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+
+from rollout.store.database.postgresql_arrays import BinaryArray
 
 MAX_SILENCE: Final = 2.0
 """Seconds without a byte from the server after which it is tested."""
@@ -56,6 +60,16 @@ class ServerTest:
         return True
 
 
+class ArrayDumper(Dumper):
+    """Passes arrays on; the statement says their type."""
+
+    format = Format.BINARY
+
+    def dump(self, obj: BinaryArray) -> BinaryArray:
+        """Return the array as it is sent."""
+        return obj
+
+
 class LimitedConnection(psycopg.Connection[Any]):
     """A connection that is closed when the server stops responding."""
 
@@ -85,6 +99,7 @@ def connect_limited(max_silence: float, parameters: Mapping[str, Any]) -> Limite
     limited_parameters = {**CONNECT_LIMITS, **parameters}
     connection = LimitedConnection.connect(**limited_parameters)
     connection.max_silence = max_silence
+    connection.adapters.register_dumper(BinaryArray, ArrayDumper)
     test_parameters = {
         name: value for name, value in limited_parameters.items() if name != "context"
     }

@@ -3,7 +3,7 @@
 A hash that needs the rollout's salt recognizes them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from rollout.core.records.records import CASE_TYPES, DECISION_TYPES, AnyRecord
@@ -20,20 +20,26 @@ from rollout.store.records.external_keys import (
 )
 from rollout.store.tables.tables import external_keys
 
+ERASED_KINDS: Final = (ERASED_EPISODE, ERASED_NAME)
 ERASED_NAME_TEXT: Final = "this reviewer's name was erased on request; send another name"
 ERASED_EPISODE_TEXT: Final = "this episode was erased on request; don't send its cases again"
 
 
 def find_erased_items(
-    transaction: Transaction, rollout: Rollout, items: Sequence[AnyRecord]
+    transaction: Transaction,
+    rollout: Rollout,
+    items: Sequence[AnyRecord],
+    erased_kinds: Collection[str] | None = None,
 ) -> Mapping[int, str]:
-    """Return why items with an erased episode or reviewer are refused, by position."""
-    if not any(
+    """Return why items with an erased episode or reviewer are refused, by position.
+
+    `erased_kinds` are those that the rollout has, if they were read in this transaction.
+    """
+    if erased_kinds is None and any(
         isinstance(item, DECISION_TYPES) or getattr(item, "episode", None) for item in items
     ):
-        return {}
-    kinds = ExternalKeys(transaction, rollout).find_kinds((ERASED_EPISODE, ERASED_NAME))
-    if not kinds:  # as in most rollouts
+        erased_kinds = ExternalKeys(transaction, rollout).find_kinds(ERASED_KINDS)
+    if not erased_kinds:  # as in most rollouts
         return {}
     episodes = {
         position: item.episode

@@ -273,21 +273,23 @@ KIND_FILTER: Final = (
 
 @cache
 def _build_kinds_query(kinds: tuple[str, ...]) -> Select[Any]:
-    """Return the query for a row with a number of each kind; null for none.
+    return select(*select_first_of_kinds(kinds))
+
+
+def select_first_of_kinds(kinds: Iterable[str]) -> list[ColumnElement[Any]]:
+    """Return columns with a number of each kind that the parameter `rollout` has; null for none.
 
     The kinds are literals: with parameters PostgreSQL plans to read all keys until one matches.
     """
-    return select(
-        *(
-            select(external_keys.c.id)
-            .where(external_keys.c.rollout == bindparam("rollout"))
-            .where(external_keys.c.kind == literal_column(f"'{kind}'"))
-            .limit(literal_column("1"))
-            .scalar_subquery()
-            .label(f"n{position}")
-            for position, kind in enumerate(kinds)
-        )
-    )
+    return [
+        select(external_keys.c.id)
+        .where(external_keys.c.rollout == bindparam("rollout"))
+        .where(external_keys.c.kind == literal_column(f"'{kind}'"))
+        .limit(literal_column("1"))
+        .scalar_subquery()
+        .label(f"n{position}")
+        for position, kind in enumerate(kinds)
+    ]
 
 
 @cache

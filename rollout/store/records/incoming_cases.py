@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Table, bindparam, select, type_coerce
+from sqlalchemy import BigInteger, Column, ColumnElement, Table, type_coerce
 
 from rollout.core.records.records import Case, Decision, Prediction, Record
-from rollout.store.database.bulk import IGNORE_CONFLICTS, fetch_rows, insert_columns, lock_keys
+from rollout.store.database.bulk import IGNORE_CONFLICTS, Repeated, insert_columns, lock_keys
 from rollout.store.database.case_rows import fetch_case_rows
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
@@ -91,11 +91,6 @@ class IncomingCases:
             sites_by_case[case_id].add(site)
         return sites_by_case
 
-    def has_exposures(self) -> bool:
-        """Return whether the rollout has exposures; many review elsewhere."""
-        parameters = {"rollout": self._rollout.number}
-        return bool(fetch_rows(self._transaction, ANY_EXPOSURE_QUERY, parameters))
-
     def load_exposures(
         self, case_ids: Collection[int]
     ) -> Mapping[tuple[int, str], set[tuple[str, str]]]:
@@ -116,13 +111,19 @@ class IncomingCases:
         """
         if not entries:
             return
-        named_columns = zip(("at", "case_id", "track"), zip(*entries, strict=True), strict=True)
-        columns = {"rollout": (self._rollout.number,) * len(entries), **dict(named_columns)}
-        lockable = [entry for entry in entries if entry[1] not in new_cases]
-        lock_keys(
-            self._transaction, count_queue, [(self._rollout.number, *entry) for entry in lockable]
-        )
-        is_new = not lockable and len(set(entries)) == len(entries)
+        number = self._rollout.number
+        at, case_ids, tracks = zip(*entries, strict=True)
+        columns = {
+            "rollout": Repeated.build(number, len(entries)),
+            "at": at,
+            "case_id": case_ids,
+            "track": tracks,
+        }
+        old_cases = set(case_ids) - new_cases
+        if old_cases:
+            lockable = [(number, *entry) for entry in entries if entry[1] in old_cases]
+            lock_keys(self._transaction, count_queue, lockable)
+        is_new = not old_cases and len(set(entries)) == len(entries)
         insert_columns(self._transaction, count_queue, columns, "" if is_new else IGNORE_CONFLICTS)
 
     def _load_columns(
@@ -169,9 +170,3 @@ def _sort_by_revision(
 
 
 DECISION_FIELDS: Final = ("reviewer", "exposure", "submitted_at", "received_at")
-ANY_EXPOSURE_QUERY: Final = (
-    select(exposures.c.case_id)
-    .where(exposures.c.rollout == bindparam("rollout"))
-    .order_by(exposures.c.case_id)  # PostgreSQL then uses the key, whatever its statistics say
-    .limit(1)
-)

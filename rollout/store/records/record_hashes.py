@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Table, func, insert, select
 
+from rollout.store.database.bulk import Repeated
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.record_rows import RECORD_SCHEMAS, ColumnsByName, format_rows
@@ -88,7 +89,7 @@ def build_hash_columns(name: str, columns: ColumnsByName) -> dict[str, Sequence[
         form = OUTCOME_SOURCE_FORM
     salts = _draw_salts(row_count)
     return {
-        "hash_form": (form,) * row_count,
+        "hash_form": Repeated.build(form, row_count),
         "salt": salts,
         "record_hash": compute_record_hashes(name, form, columns, salts),
     }

@@ -23,7 +23,7 @@ from rollout.core.records.records import (
     to_record,
 )
 from rollout.store.database.append_failures import RECORDS
-from rollout.store.database.bulk import RowValues, insert_columns, insert_once
+from rollout.store.database.bulk import Repeated, RowValues, insert_once, insert_tables
 from rollout.store.database.case_rows import fetch_case_rows
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
@@ -160,6 +160,7 @@ class RecordStore:
         received_at: datetime | Sequence[datetime],
         sender: str | Mapping[str, str] | None = None,
         locked_keys: Collection[str] = (),
+        erased_kinds: Collection[str] | None = None,
     ) -> StoredBatch:
         """Store new records, reject conflicting and invalid ones; return a receipt each.
 
@@ -168,10 +169,11 @@ class RecordStore:
         others.
         Repeating a batch, in whole or in part, changes nothing and returns `duplicate`. Concurrent
         transactions on the same cases, or on those of `locked_keys`, wait until this one ends.
+        `erased_kinds` are as for `find_erased_items`.
         """
         self._transaction.tally.announce(self._rollout.name, RECORDS)
         times = [received_at] * len(items) if isinstance(received_at, datetime) else received_at
-        erased_items = find_erased_items(self._transaction, self._rollout, items)
+        erased_items = find_erased_items(self._transaction, self._rollout, items, erased_kinds)
         groups, results = _group_records(items, erased_items)
         faults.reach_point("ingest.parsed")
         keys = chain(chain.from_iterable(group.keys for group in groups), locked_keys)
@@ -183,9 +185,13 @@ class RecordStore:
         if sum(len(columns["case_id"]) for columns in stored_columns.values()) < len(items):
             self._store_rejected(items, results, erased_items, times)
         faults.reach_point("ingest.set-aside")
+        columns_by_table = {}
         for schema, columns in stored_columns.items():
             kind_sender = sender.get(schema.name) if isinstance(sender, Mapping) else sender
-            self._insert_columns(schema, columns, kind_sender, planted_ids)
+            columns_by_table[schema.table] = self._build_table_columns(
+                schema, columns, kind_sender, planted_ids
+            )
+        insert_tables(self._transaction, columns_by_table)
         self._queue_unsealed(stored_columns, key_ids.new_ids)
         faults.reach_point("ingest.records")
         changed_cases = set(
@@ -222,7 +228,9 @@ class RecordStore:
         stored_columns = dict[RecordSchema, ColumnsByName]()
         for group in groups:
             case_ids = [key_ids.by_key[key] for key in group.keys]
-            received_at = [micros_by_time[times[position]] for position in group.positions]
+            received_at: Sequence[int] = [micros_by_time[times[n]] for n in group.positions]
+            if len(micros_by_time) == 1:
+                received_at = Repeated(received_at)
             columns = {"case_id": case_ids, **group.columns, "received_at": received_at}
             is_new = self._find_new(group, case_ids, key_ids, results)
             for position, case_id in compress(zip(group.positions, case_ids, strict=True), is_new):
@@ -297,17 +305,18 @@ class RecordStore:
             case_id for (case_id,) in self._load_rows(cases, (cases.c.case_id,), unknown_cases)
         }
 
-    def _insert_columns(
+    def _build_table_columns(
         self,
         schema: RecordSchema,
         columns: ColumnsByName,
         sender: str | None,
         planted_ids: AbstractSet[int],
-    ) -> None:
+    ) -> ColumnsByName:
+        """Return new records as the columns of their table."""
         row_count = len(columns["case_id"])
         common_columns: dict[str, Sequence[Any]] = {
-            "rollout": (self._rollout.number,) * row_count,
-            "sender": (sender,) * row_count,
+            "rollout": Repeated.build(self._rollout.number, row_count),
+            "sender": Repeated.build(sender, row_count),
         }
         table_columns = {
             COLUMN_OF.get(name, name): cells
@@ -319,7 +328,7 @@ class RecordStore:
         if "episode" in columns:
             table_columns["episode"] = self._find_episode_ids(columns["episode"])
         del table_columns["key"]  # the row has the case's number
-        insert_columns(self._transaction, schema.table, table_columns)
+        return table_columns
 
     def _queue_unsealed(
         self, stored_columns: Mapping[RecordSchema, ColumnsByName], new_cases: AbstractSet[int]

@@ -48,9 +48,9 @@ def answer_before_commit(app):
 
 def store_twice(_app):
     """Let the service store a repeated record once more, as another revision."""
-    insert = RecordStore._insert_columns
+    build = RecordStore._build_table_columns
 
-    def insert_again(self, schema, columns, *rest):
+    def build_again(self, schema, columns, *rest):
         table = cases
         if schema.name == "case":
             for place, case_id in enumerate(columns["case_id"]):
@@ -58,14 +58,14 @@ def store_twice(_app):
                 stored = self._transaction.execute(query).scalar_one()
                 columns["revision"] = list(columns["revision"])
                 columns["revision"][place] += stored
-        insert(self, schema, columns, *rest)
+        return build(self, schema, columns, *rest)
 
     load = RecordStore._load_hashes
 
     def load_hashes(self, schema, case_ids):
         return {} if schema.name == "case" else load(self, schema, case_ids)
 
-    RecordStore._insert_columns, RecordStore._load_hashes = insert_again, load_hashes
+    RecordStore._build_table_columns, RecordStore._load_hashes = build_again, load_hashes
 
 
 def ignore_stops(_app):

@@ -16,12 +16,15 @@ from rollout.services.access import users
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.service import build_service
 from rollout.services.erasure.erasure import (
     ErasureRefusedError,
     ErasureRequest,
     UnknownSubjectError,
 )
 from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.records.ingest import ingest_items
+from rollout.services.support.clock import ManualClock
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.erasure.compaction import compact_database
 from rollout.store.ledger.ledger import Ledger
@@ -44,6 +47,7 @@ evidence: {unit: case}
 gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
 """
 ADA = Caller("ada", role_assignments=(AssignedRole("admin"),))
+BOX = Caller("box", is_service_account=True, role_assignments=(AssignedRole("ingest"),))
 LATER = NOON + timedelta(hours=1)
 REQUEST = ErasureRequest(ADA, "", "they left", LATER)
 ANSWERS = {"parcel": "sound"}
@@ -57,6 +61,11 @@ def store(database, items):
     with database.begin_write() as transaction:
         rollout = Rollouts(transaction).find("ramps")
         return RecordStore(transaction, rollout).store(items, received_at=NOON).results
+
+
+def send(database, items):
+    service = build_service(database, None, ManualClock(LATER))
+    return ingest_items(service, BOX, "ramps", items, LATER)
 
 
 def fill(database):
@@ -154,10 +163,11 @@ def test_an_erased_name_is_not_in_the_file_once_that_is_compacted(database):
     assert find_in_files(database, "bo@example.org") != []
 
 
-def test_records_of_an_erased_reviewer_are_refused_and_not_stored(database):
+@pytest.mark.parametrize("store_items", [store, send])
+def test_records_of_an_erased_reviewer_are_refused_and_not_stored(database, store_items):
     fill(database)
     erase_name(database, REQUEST, "rosalind")
-    (receipt,) = store(database, [decide("c-1", "rosalind")])
+    (receipt,) = store_items(database, [decide("c-1", "rosalind")])
     assert receipt.status is RecordStatus.REJECTED
     assert "name was erased" in receipt.reason
     assert find_traces(database, "rosalind") == []

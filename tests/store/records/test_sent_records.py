@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import fields, replace
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import count
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import BigInteger, func, select, text, type_coerce
+from sqlalchemy import BigInteger, func, select, type_coerce
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from rollout.core.records.records import (
@@ -26,9 +26,9 @@ from rollout.formats.records.parse import ItemReader
 from rollout.store.database.bulk import (
     IGNORE_CONFLICTS,
     ROWS_PER_STATEMENT,
+    Repeated,
     insert_columns,
 )
-from rollout.store.database.postgresql_text import encode_array
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.record_rows import RECORD_SCHEMAS, SCHEMA_BY_TYPE
 from rollout.store.records.records import RecordStatus, RecordStore
@@ -209,39 +209,6 @@ def test_a_light_record_says_what_was_sent(item):
         assert (said.isoformat() if isinstance(said, datetime) else said) == item[name]
 
 
-ODD = ["a", 'q"', "\\", "\\x", ",", "{", "}", "null", "NULL", "", " a ", "é\n\t"]
-LISTS = [
-    ("text", ODD),
-    ("text", [*ODD, None]),
-    ("text", ["same"] * 3),
-    ("bytea", [b"", b"\\\x00\xff", bytes(32)]),
-    ("double precision", [1.5, -0.0, 0.0, 1e300, 5e-324, None]),
-    ("double precision", [0.0, -0.0, 0.0]),
-    ("double precision", [1, 2.5]),
-    ("bigint", [1, -(2**63), None]),
-    ("bigint", [7] * 3),
-    ("boolean", [True, None, False]),
-]
-
-
-@on_postgresql
-@pytest.mark.parametrize(("kind", "values"), LISTS)
-def test_an_array_is_read_back_as_its_values(database, kind, values):
-    written = encode_array(values)
-    assert isinstance(written, str)
-    query = text(f"select * from unnest(cast(:given as {kind}[]))")  # noqa: S608 - kinds of ours
-    with database.begin_read() as transaction:
-        found = [row[0] for row in transaction.execute(query, {"given": written})]
-    assert str(found) == str(
-        [float(v) if v == 1 else v for v in values] if 2.5 in values else values
-    )
-
-
-@pytest.mark.parametrize("values", [[], [None], ["a", 1], [object], [[1]], [date(2027, 1, 1)]])
-def test_an_array_of_other_values_is_left_to_the_driver(values):
-    assert encode_array(values) == values
-
-
 @on_postgresql
 def test_a_text_that_can_not_be_stored_is_refused_and_not_parted(database):
     columns = {"rollout": [1, 1], "site": ["a\0b", "c"], "at": [1, 1], "received_at": [1, 1]}
@@ -288,8 +255,9 @@ def test_a_row_that_is_there_already_is_named_as_elsewhere(database, again):
         insert_columns(transaction, heartbeats, columns)
 
 
+@pytest.mark.parametrize("repeat", [Repeated, tuple])
 @pytest.mark.parametrize("extra", [0, 3])
-def test_values_that_rows_share_are_stored_in_each_row(database, extra):
+def test_values_that_rows_share_are_stored_in_each_row(database, extra, repeat):
     row_count = 2 * ROWS_PER_STATEMENT + extra
     sites = [
         "creek",
@@ -299,11 +267,11 @@ def test_values_that_rows_share_are_stored_in_each_row(database, extra):
     columns = {
         "site": sites,
         "at": range(row_count),
-        "received_at": (9,) * row_count,
+        "received_at": repeat((9,) * row_count),
     }
     with database.begin_write() as transaction:
         number = Rollouts(transaction).create(next(NAMES), salt=bytes(32), at=NOON).number
-        columns["rollout"] = (number,) * row_count
+        columns["rollout"] = repeat((number,) * row_count)
         insert_columns(transaction, heartbeats, columns)
         times = (type_coerce(heartbeats.c[name], BigInteger) for name in ("at", "received_at"))
         query = select(*times, heartbeats.c.site).where(heartbeats.c.rollout == number)

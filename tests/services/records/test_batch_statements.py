@@ -1,0 +1,67 @@
+"""On PostgreSQL a new batch sends five statements, whatever it holds and says."""
+
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.service import build_service
+from rollout.services.records.ingest import ingest_items
+from rollout.services.support.clock import ManualClock
+from rollout.store.records.records import RecordStatus
+from tests.attacks.test_invented_decisions import NAMED, POLICY
+from tests.factories import DAY, NOON
+from tests.store.conftest import database, url
+from tests.store.databases import on_postgresql
+
+__all__ = ["database", "url"]
+PEOPLE = Caller("people", is_service_account=True, role_assignments=(AssignedRole("ingest"),))
+
+
+def build_batch(numbers):
+    """Return paired records of these cases; the last differs from the others."""
+    case = Case(key="", site="ramp-a", window="always", occurred_at=NOON)
+    prediction = Prediction(key="", version="v1", answers={"parcel": "sound"}, at=NOON)
+    decision = Decision(key="", reviewer="r1", answers={"parcel": "sound"}, exposure="blind")
+    records = [
+        replace(record, key=f"k{number}")
+        for number in numbers
+        for record in (case, prediction, decision)
+    ]
+    return [*records[:-1], replace(records[-1], reviewer="r2", answers={"parcel": "damaged"})]
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """Return the statements that the driver has been given."""
+    statements = []
+    execute = psycopg.Cursor.execute
+
+    def listen(cursor, query, *more, **options):
+        statements.append(query)
+        return execute(cursor, query, *more, **options)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", listen)
+    return statements
+
+
+@on_postgresql
+def test_a_new_batch_sends_five_statements_of_one_shape(database, sent):
+    apply_policy(database, POLICY % NAMED, Actor("zoe"), NOON - DAY, salt=bytes(32))
+    first = build_service(database, None, ManualClock(NOON))
+    ingest_items(first, PEOPLE, "ramps", build_batch([0]), NOON)  # the account and the version
+    service = build_service(database, None, ManualClock(NOON))
+    service.state_cache.load_rollout("ramps")
+    statements = set()
+    for numbers in (range(1, 2), range(2, 102), range(102, 802)):
+        sent.clear()
+        receipts = ingest_items(service, PEOPLE, "ramps", build_batch(numbers), NOON)
+        assert {receipt.status for receipt in receipts} == {RecordStatus.ACCEPTED}
+        # account, exposures and erased names; keys; hashed keys; records; the queue
+        assert len(sent) == 5
+        statements.add(tuple(sent))
+    assert len(statements) == 1  # which the driver prepares once
