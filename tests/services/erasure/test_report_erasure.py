@@ -127,8 +127,8 @@ def test_an_edit_of_a_sealed_part_is_found(bears):
 
 @on_sqlite
 def test_a_report_of_an_earlier_version_is_named_because_it_keeps_the_case(bears, monkeypatch):
-    monkeypatch.setattr("rollout.services.reports.builder.SALT", "no_salt")
-    monkeypatch.setattr("rollout.services.reports.builder.compute_table_seal", lambda *_: "x")
+    monkeypatch.setattr("rollout.services.reports.drafts.SALT", "no_salt")
+    monkeypatch.setattr("rollout.services.reports.drafts.compute_table_seal", lambda *_: "x")
     made = make(bears, NOON + DAY)
     assert erase_case(bears, REQUEST, "case-3").older_reports == (made.number,)
 
