@@ -25,6 +25,7 @@ from api.request_log import RequestLogMiddleware
 from api.sign_in_queue import SignInQueueMiddleware
 from rollout.services.engine.service import Service
 from rollout.services.incidents.cause_runs import CauseRuns
+from rollout.services.reports.report_work import ReportWork
 from rollout.settings import REQUEST_RATE
 
 
@@ -35,9 +36,15 @@ class LazyConsole:
     """
 
     def __init__(
-        self, service: Service, cause_runs: CauseRuns, *, openid: bool, demo: DemoConsole | None
+        self,
+        service: Service,
+        cause_runs: CauseRuns,
+        report_work: ReportWork,
+        *,
+        openid: bool,
+        demo: DemoConsole | None,
     ) -> None:
-        self._service, self._cause_runs = service, cause_runs
+        self._service, self._cause_runs, self._report_work = service, cause_runs, report_work
         self._openid, self._demo = openid, demo
         self._console: ASGIApp | None = None
         self._thread = CapacityLimiter(1)
@@ -59,6 +66,7 @@ class LazyConsole:
                 has_openid=self._openid,
                 demo=self._demo,
                 cause_runs=self._cause_runs,
+                report_work=self._report_work,
             )
         return self._console
 
@@ -143,7 +151,8 @@ def create_app(
         add_routes(app, build_router(openid))
     add_routes(app, openapi.router)
     app.state.cause_runs = cause_runs = CauseRuns()
-    console = LazyConsole(service, cause_runs, openid=openid is not None, demo=demo)
+    app.state.report_work = report_work = ReportWork()
+    console = LazyConsole(service, cause_runs, report_work, openid=openid is not None, demo=demo)
     app.mount(CONSOLE_PATH, console)
     if demo is not None:
         console.create()  # its links lead there, and the demo has time until its history is built

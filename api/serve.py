@@ -34,6 +34,7 @@ from rollout.services.engine.stop_latches import LatchFolder
 from rollout.services.support.channels import load_channels, warn_if_readable_by_others
 from rollout.services.support.checkpoint_keys import open_checkpoint_targets
 from rollout.services.support.clock import SystemClock
+from rollout.services.support.freed_memory import return_freed_memory
 from rollout.services.uploads.upload_folder import delete_abandoned_uploads
 from rollout.settings import Settings, read_settings
 from rollout.store.database.append_only_checks import find_missing_triggers, find_unsafe_settings
@@ -61,6 +62,7 @@ def serve(host: str, port: int, *, accept_lost_records: bool = False) -> None:
     Raises:
         RefusalError: the database or a setting is invalid; the message has the remedy.
     """
+    return_freed_memory()  # before there are threads
     try:
         settings = resolve_public_url(read_settings(os.environ), host, port)
         with open_service(settings, accept_lost_records=accept_lost_records) as service:

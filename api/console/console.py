@@ -18,6 +18,7 @@ from api.console.page.demo_console import DemoConsole
 from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import RevisionCache
 from rollout.services.incidents.cause_runs import CauseRuns
+from rollout.services.reports.report_work import ReportWork
 from rollout.services.support.user_runs import UserRuns
 from rollout.services.uploads.upload_folder import UploadFolder
 from rollout.services.uploads.upload_runs import UploadRuns
@@ -71,11 +72,12 @@ def create_console(
     has_openid: bool = False,
     demo: DemoConsole | None = None,
     cause_runs: CauseRuns | None = None,
+    report_work: ReportWork | None = None,
 ) -> FastAPI:
     """Return the console of one replica, mounted at `page_context.HOME`.
 
-    `demo` adds the live demo's pages, and its bar to every page. `cause_runs` are the API's, so
-    that their limits hold for both.
+    `demo` adds the live demo's pages, and its bar to every page. `cause_runs` and
+    `report_work` are the API's, so that their limits hold for both.
     """
     console = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     console.state.service, console.state.openid = service, has_openid
@@ -83,6 +85,7 @@ def create_console(
     console.state.what_if_runs = WhatIfRuns(service.database)
     console.state.upload_runs = UploadRuns(UploadFolder())
     console.state.report_runs = UserRuns[str]()
+    console.state.report_work = report_work or ReportWork()
     console.state.plan_runs = UserRuns[object]()
     console.state.cause_runs = cause_runs or CauseRuns()
     console.state.revisions = RevisionCache(service.database, service.wall_clock)

@@ -1,6 +1,6 @@
 """Reports: list, create and get them.
 
-The modules that build reports are imported on first use to keep an idle service small.
+What builds and draws reports is imported by processes that end.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number, encode_number
 from api.schemas.examples import build_responses
+from rollout.services.reports.archive import (
+    format_report,
+    load_report,
+    load_reports,
+    request_report,
+    summarize_report,
+)
+from rollout.services.reports.builder import ReportCallbacks, ReportOptions
+from rollout.services.reports.report_work import ReportWork
 from rollout.services.reports.schedule import ON_DEMAND
 from rollout.store.reports.reports import MAX_NAME_LENGTH
 
@@ -63,6 +72,14 @@ FORMAT_RESPONSES: dict[int | str, dict[str, Any]] = {
         },
     }
 }
+
+
+async def _get_report_work(request: Request) -> ReportWork:
+    work: ReportWork = request.app.state.report_work
+    return work
+
+
+WorkDependency = Annotated[ReportWork, Depends(_get_report_work)]
 
 
 class ReportMetadata(BaseModel):
@@ -121,8 +138,6 @@ def list_reports(
     limit: Limit = 50,
 ) -> ReportList:
     """Return the reports without their content, newest first."""
-    from rollout.services.reports.archive import load_reports
-
     reports = load_reports(
         service.database,
         caller,
@@ -150,17 +165,18 @@ def create_report(
     service: ServiceDependency,
     caller: Annotated[Caller, RequirePermission(Permission.READ)],
     now: CurrentTime,
+    work: WorkDependency,
 ) -> ReportMetadata:
     """Create a report of the cases from `since` to `until` (exclusive).
 
     Returns 201 with a new version, or 200 with the latest version if nothing has changed. Cases
     that a reviewer may still decide blind are excluded.
     """
-    from rollout.services.reports.archive import request_report, summarize_report
-    from rollout.services.reports.builder import ReportOptions
-
     options = ReportOptions(since=body.since, until=body.until, view=body.view)
-    report = request_report(service.database, caller, rollout, body.name, options, now)
+    callbacks = ReportCallbacks(draft_report=work.draft_report)
+    report = request_report(
+        service.database, caller, rollout, body.name, options, now, callbacks=callbacks
+    )
     response.status_code = 201 if report.is_new else 200
     return ReportMetadata.model_validate(summarize_report(report))
 
@@ -197,6 +213,7 @@ def get_report(
     caller: Annotated[Caller, RequirePermission(Permission.READ)],
     now: CurrentTime,
     report_format: Annotated[ReportFormat, Depends(_get_report_format)],
+    work: WorkDependency,
 ) -> Response:
     """Return a report as HTML, JSON or Markdown, or its divergences as CSV.
 
@@ -204,8 +221,6 @@ def get_report(
     assigned later are removed; `Rollout-Withheld-Rows` has their number. After you read a report,
     you get no gold cases from before the end of its time span.
     """
-    from rollout.services.reports.archive import format_report, load_report
-
     number = report if 0 < report <= MAX_NUMBER else 0
     report_view = load_report(service.database, caller, rollout, number, now)
     stored_report = report_view.report
@@ -219,7 +234,7 @@ def get_report(
         "Rollout-Report-State": stored_report.state,
         "Rollout-Withheld-Rows": str(report_view.withheld_cases),
     }
-    page = format_report(report_view, report_format.form, report_format.view)
+    page = format_report(report_view, report_format.form, report_format.view, work.format_page)
     return Response(page, media_type=MEDIA_TYPES[report_format.form], headers=headers)
 
 

@@ -30,6 +30,7 @@ from rollout.services.engine.service import Service
 from rollout.services.ledger.checkpoints import CheckpointPublisher
 from rollout.services.notifications.kinds import URGENT_KINDS
 from rollout.services.notifications.sending import NotificationPlanner, send_due_notifications
+from rollout.services.reports.report_work import ReportWork
 from rollout.services.reports.schedule import ON_INCIDENT, ReportScheduler
 from rollout.store.database.errors import DatabaseUnavailableError
 
@@ -119,7 +120,7 @@ class DueReportJob:
         """Build the job without running it; `owner` is the name in the claims of reports."""
         self._clock_check = ClockCheck(service.database, service.clock)
         checked_service = replace(service, clock=CheckedClock(self._clock_check, service.clock))
-        publisher = ReportPublisher(checked_service)
+        publisher = ReportPublisher(checked_service, ReportWork().draft_report)
         self._report_rounds = ReportScheduler(checked_service, publisher.make_report, owner)
 
     def run(self) -> None:
@@ -139,7 +140,7 @@ class DeliveryJob:
         self._clock_check = ClockCheck(service.database, service.clock)
         self._service = replace(service, clock=CheckedClock(self._clock_check, service.clock))
         self._send = send_message
-        self._publisher = ReportPublisher(self._service)
+        self._publisher = ReportPublisher(self._service, format_page=ReportWork().format_page)
         self._silent_channels: frozenset[str] = frozenset()
         self._stop_event = Event()
 

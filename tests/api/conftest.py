@@ -9,9 +9,11 @@ from rollout.core.scope.permissions import ROLES, AssignedRole, Caller
 from rollout.services.engine.service import build_service
 from rollout.services.support.clock import ManualClock
 from tests.factories import NOON
+from tests.services.reports.in_process import _reports_in_this_process
 from tests.store.conftest import database, other, url
 
 __all__ = [
+    "_reports_in_this_process",
     "client",
     "clock",
     "database",

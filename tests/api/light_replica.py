@@ -39,7 +39,7 @@ def main(url: str, heavy: tuple[str, ...]) -> None:
     """Ask everything in turn, and print what was imported after each step."""
     database, clock = Database(url), SystemClock()
     at, loaded = clock.now(), {}
-    apply_policy(database, POLICY, Actor("ada"), at, salt=bytes(32))
+    apply_policy(database, POLICY, Actor("ada"), at - timedelta(hours=3), salt=bytes(32))
     headers = dict(create_accounts(database, at))
     client = TestClient(create_app(build_service(database, Authenticator(database, clock), clock)))
     scheduler = JobScheduler(client.app.state.service, "here", LONG, pass_interval=LONG)
@@ -113,6 +113,13 @@ def list_requests(at):
         ("ledger", "olga", "GET", f"{R}/ledger", None),
         ("rollouts", "olga", "GET", "/v1/rollouts", None),
         ("rollout", "olga", "GET", R, None),
+        ("report", "olga", "POST", f"{R}/reports", {}),
+        ("reports", "olga", "GET", f"{R}/reports", None),
+        *(
+            (f"report as {form}", "olga", "GET", f"{R}/reports/1?format={form}", None)
+            for form in ("html", "json", "csv", "markdown")
+        ),
+        ("page of a report", "olga", "GET", f"{R}/reports/1", None),
         ("stop", "olga", "POST", f"{R}/stops", {"all": True, "reason": "smoke"}),
         ("stops", "olga", "GET", f"{R}/stops", None),
         ("me", "olga", "GET", "/v1/me", None),

@@ -25,11 +25,12 @@ from tests.console.told_cases import CLOSED, some
 from tests.factories import NOON
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import PASSWORD, chance
+from tests.services.reports.in_process import _reports_in_this_process
 from tests.store.conftest import database, other
 from tests.store.databases import ENGINES, fresh
 from tests.store.snapshots import filled_once
 
-__all__ = ["database", "other"]
+__all__ = ["_reports_in_this_process", "database", "other"]
 
 PEOPLE = {
     "ada": (AssignedRole("admin"),),

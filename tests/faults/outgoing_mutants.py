@@ -9,6 +9,7 @@ from api.idempotency import IdempotencyMiddleware
 from rollout.services.delivery import delivery
 from rollout.services.reports import builder
 from rollout.store.database.idempotency_keys import IdempotentResponse
+from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.reports.reports import ReportStore
@@ -17,11 +18,12 @@ from tests.faults.instead import instead
 
 def seal_alone(stack, _copies, _url):
     def seal(_original):
-        def unledgered(transaction, state, report, _by):
+        def unledgered(transaction, rollout_name, draft, _by):
+            rollout = Rollouts(transaction).find(rollout_name)
             changed = replace(
-                report, sealed_in=Ledger(transaction, state.rollout).load_head().revision
+                draft.report, sealed_in=Ledger(transaction, rollout).load_head().revision
             )
-            number = ReportStore(transaction, state.rollout).store(changed)
+            number = ReportStore(transaction, rollout).store(changed)
             return builder.CreatedReport(number, changed, is_new=True)
 
         return unledgered

@@ -24,8 +24,9 @@ from rollout.store.reports.reports import ReportRuns, ReportStore
 from tests.api.bears import POLICY
 from tests.api.conftest import client, clock, database, door, service, url
 from tests.factories import DAY, HOUR, NOON
+from tests.services.reports.in_process import _reports_in_this_process
 
-__all__ = ["client", "clock", "database", "door", "service", "url"]
+__all__ = ["_reports_in_this_process", "client", "clock", "database", "door", "service", "url"]
 REPORTS = "reports: [{name: morning, every: day, at: '07:00', to: [ops]}]\n"
 URL = "json://ops.example.org/hunter2-token"
 

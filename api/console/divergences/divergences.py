@@ -51,7 +51,7 @@ from rollout.services.divergences.divergence_list import (
 from rollout.services.divergences.matrices import load_version_confusion
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.versions import load_versions
-from rollout.services.reports.inputs import NothingToReportError
+from rollout.services.reports.builder import NothingToReportError
 from rollout.services.training.cleaning import store_choices
 from rollout.services.training.training import TrainingOptions
 from rollout.services.training.training import export_training_rows as training

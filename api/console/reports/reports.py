@@ -1,10 +1,7 @@
-"""Report pages: list, new report, sealed report, its details and deliveries.
-
-The modules that build and draw reports are imported on first use, to save memory.
-"""
+"""Report pages: list, new report, sealed report, its details and deliveries."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -21,11 +18,12 @@ from api.routers.reports import get_report as as_api
 from rollout.core.errors import NotAllowedError, RefusalError, UnknownRolloutError
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.reports.text.formatting import capitalize_first
+from rollout.services.reports import archive
+from rollout.services.reports.builder import VIEWS as KNOWN
+from rollout.services.reports.builder import ReportCallbacks, ReportOptions
+from rollout.services.reports.report_work import ReportWork
 from rollout.services.reports.schedule import ON_DEMAND
 from rollout.services.support.user_runs import StepCallback, UserRun, UserRuns
-
-if TYPE_CHECKING:
-    from rollout.services.reports.builder import ReportOptions
 
 router = APIRouter()
 PAGE_SIZE: Final = 25
@@ -77,20 +75,25 @@ def submit_report_request(request: Request, form: SignedForm, visitor: CurrentVi
 
 
 def _start_run(
-    request: Request, visitor: Visitor, rollout: str, name: str, options: "ReportOptions"
+    request: Request, visitor: Visitor, rollout: str, name: str, options: ReportOptions
 ) -> UserRun[str]:
     """Start making a report; the result is the path of its page."""
-    from rollout.services.reports.archive import request_report
-    from rollout.services.reports.builder import ReportCallbacks
-
     database, caller, at = visitor.service.database, visitor.caller, visitor.at
+    draft_report = _get_work(request).draft_report
 
     def make_report(on_step: StepCallback) -> str:
-        callbacks = ReportCallbacks(on_step=on_step)
-        made = request_report(database, caller, rollout, name, options, at, callbacks=callbacks)
+        callbacks = ReportCallbacks(on_step=on_step, draft_report=draft_report)
+        made = archive.request_report(
+            database, caller, rollout, name, options, at, callbacks=callbacks
+        )
         return f"/rollouts/{encode_segment(rollout)}/reports/{made.number}/about"
 
     return _get_runs(request).start(visitor.caller, f"{name} of {rollout}", make_report, at=at)
+
+
+def _get_work(request: Request) -> ReportWork:
+    work: ReportWork = request.app.state.report_work
+    return work
 
 
 def _get_runs(request: Request) -> UserRuns[str]:
@@ -107,10 +110,14 @@ def redirect_to_reports(rollout: str, visitor: CurrentVisitor) -> Response:
 
 @router.get("/rollouts/{rollout}/reports/{report}")
 def show_report(
-    rollout: str, report: int, visitor: CurrentVisitor, view: View | None = None
+    request: Request,
+    rollout: str,
+    report: int,
+    visitor: CurrentVisitor,
+    view: View | None = None,
 ) -> Response:
     """Show a report exactly as sealed, under its own content policy."""
-    response = _get_api_response(visitor, rollout, report, ReportFormat("html", view))
+    response = _get_api_response(request, visitor, rollout, report, ReportFormat("html", view))
     response.headers["Content-Security-Policy"] = build_content_policy(
         bytes(response.body).decode()
     )
@@ -119,10 +126,14 @@ def show_report(
 
 @router.get("/rollouts/{rollout}/reports/{report}/file")
 def send_report_file(
-    rollout: str, report: int, visitor: CurrentVisitor, form: FileForm = "json"
+    request: Request,
+    rollout: str,
+    report: int,
+    visitor: CurrentVisitor,
+    form: FileForm = "json",
 ) -> Response:
     """Send a report as a file, with the same bytes as the API."""
-    response = _get_api_response(visitor, rollout, report, ReportFormat(form, None))
+    response = _get_api_response(request, visitor, rollout, report, ReportFormat(form, None))
     response.headers["Content-Security-Policy"] = CLOSED_POLICY
     disposition = response.headers["Content-Disposition"]
     response.headers["Content-Disposition"] = disposition.replace("inline", "attachment", 1)
@@ -134,10 +145,8 @@ def show_report_details(
     request: Request, rollout: str, report: int, visitor: CurrentVisitor
 ) -> Response:
     """Show details of a report, its formats and deliveries, without its content."""
-    from rollout.services.reports.archive import load_listed_report, load_report_deliveries
-
     database, number = visitor.service.database, _limit_number(report)
-    listed_report = load_listed_report(database, visitor.caller, rollout, number)
+    listed_report = archive.load_listed_report(database, visitor.caller, rollout, number)
     return render_page(
         request,
         visitor,
@@ -148,16 +157,19 @@ def show_report_details(
         here=f"/rollouts/{encode_segment(rollout)}/reports/{number}",
         views=VIEW_TEXTS,
         files=FILE_TEXTS,
-        sent=load_report_deliveries(database, visitor.caller, rollout, number),
+        sent=archive.load_report_deliveries(database, visitor.caller, rollout, number),
     )
 
 
 def _get_api_response(
-    visitor: Visitor, rollout: str, report: int, report_format: ReportFormat
+    request: Request, visitor: Visitor, rollout: str, report: int, report_format: ReportFormat
 ) -> Response:
     """Return the API's response to the same caller."""
     require_permission(visitor.caller, Permission.READ, rollout)
-    response = as_api(rollout, report, visitor.service, visitor.caller, visitor.at, report_format)
+    response = as_api(
+        *(rollout, report, visitor.service, visitor.caller, visitor.at),
+        *(report_format, _get_work(request)),
+    )
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -168,11 +180,8 @@ def _limit_number(report: int) -> int:
 
 def _parse_request(
     visitor: Visitor, rollout: str, form: Form
-) -> tuple["ReportOptions", Mapping[str, str]]:
+) -> tuple[ReportOptions, Mapping[str, str]]:
     """Parse the form; days are in the policy's timezone and end by now."""
-    from rollout.services.reports.builder import VIEWS as KNOWN
-    from rollout.services.reports.builder import ReportOptions
-
     require_permission(visitor.caller, Permission.READ, rollout)
     timezone = visitor.service.state_cache.reload_rollout(rollout).state.policy.timezone
     search = parse_divergence_search(
@@ -207,9 +216,7 @@ def _render_reports(
     typed: Mapping[str, str] | None = None,
     errors: Mapping[str, str] | None = None,
 ) -> Response:
-    from rollout.services.reports.archive import load_report_page
-
-    report_page = load_report_page(
+    report_page = archive.load_report_page(
         visitor.service.database, visitor.caller, before=decode_number(after), limit=PAGE_SIZE
     )
     run = _get_runs(request).find(visitor.caller, at=visitor.at)

@@ -21,6 +21,20 @@ from rollout.services.delivery.sending import (
     send_in_process,
 )
 from rollout.services.engine.service import Service
+from rollout.services.reports.archive import (
+    ReportFormatter,
+    ReportView,
+    format_here,
+    format_report,
+    load_report,
+)
+from rollout.services.reports.builder import (
+    ReportCallbacks,
+    ReportDrafter,
+    ReportOptions,
+    create_report,
+    draft_here,
+)
 from rollout.services.reports.schedule import ReportOrder, SealCallback
 from rollout.services.support.channels import Channels
 from rollout.store.access.users import Users
@@ -242,9 +256,14 @@ CHANNEL_READERS = Caller(
 class ReportPublisher:
     """Makes and renders the reports of one replica's database."""
 
-    def __init__(self, service: Service) -> None:
-        """Store the replica's service."""
-        self._service = service
+    def __init__(
+        self,
+        service: Service,
+        draft_report: ReportDrafter = draft_here,
+        format_page: ReportFormatter = format_here,
+    ) -> None:
+        """Store the replica's service, and what computes and draws its reports."""
+        self._service, self._draft_report, self._format_page = service, draft_report, format_page
 
     def make_report(
         self,
@@ -258,17 +277,12 @@ class ReportPublisher:
         Raises:
             RefusalError: the period is not valid.
         """
-        from rollout.services.reports.builder import (
-            ReportCallbacks,
-            ReportOptions,
-            create_report,
-        )
-
         database = self._service.database
         callbacks = ReportCallbacks(
+            draft_report=self._draft_report,
             on_created=lambda transaction, created_report: on_sealed(
                 transaction, created_report.number
-            )
+            ),
         )
         created_report = create_report(
             database,
@@ -288,16 +302,17 @@ class ReportPublisher:
         Raises:
             RefusalError: no report has this number, or an older program version made it.
         """
-        from rollout.services.reports.archive import format_report, load_report
-
         at = self._service.clock.now()
         report_view = load_report(
             self._service.database, CHANNEL_READERS, rollout_name, report_number, at
         )
         return RenderedReport(
             hash=report_view.report.hash,
-            summary=format_report(report_view, "markdown").decode(),
-            html=format_report(report_view, "html", report_view.report.view).decode(),
+            summary=self._format(report_view, "markdown"),
+            html=self._format(report_view, "html", report_view.report.view),
             excluded_cases=report_view.withheld_cases,
             until=report_view.report.until,
         )
+
+    def _format(self, report_view: ReportView, report_format: str, view: str | None = None) -> str:
+        return format_report(report_view, report_format, view, self._format_page).decode()

@@ -39,7 +39,7 @@ from rollout.services.divergences.divergence_rows import (
     load_pair_choices,
 )
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
-from rollout.services.reports.inputs import NothingToReportError
+from rollout.services.reports.builder import NothingToReportError
 from rollout.services.reviews.exposure import record_shown_cases
 from rollout.services.training.cleaning import DEFAULT_PERIOD
 from rollout.store.counting.closed_units import AnswerPair

@@ -9,20 +9,14 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, Final, Protocol
 
 from rollout.core.errors import NotAllowedError, RefusalError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.record_events import ReportSealed
-from rollout.reports.figures.facts import ReportFacts
-from rollout.reports.figures.report_forms import UnknownReportFormError, translate_report
 from rollout.reports.figures.report_seal import find_pictured_cases, restore_report, restore_table
 from rollout.reports.figures.report_version import CASE_FIELDS, format_canonical
 from rollout.reports.inputs.csv_cells import unescape_cell
-from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.markdown_report import render_markdown_report
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.reports.builder import (
     NO_CALLBACKS,
@@ -44,7 +38,6 @@ from rollout.store.reports.reports import ReportStore, ReportSummary, StoredRepo
 REPORT_FORMATS: Final = ("html", "json", "csv", "markdown")
 REPORT_PAGE = "report"
 ONE_HOUR, MAX_REPORTS_PER_HOUR = timedelta(hours=1), 60
-_FACTS_ADAPTER: TypeAdapter[ReportFacts] = TypeAdapter(ReportFacts)
 
 
 class TooManyReportsError(RefusalError):
@@ -281,12 +274,37 @@ def _remove_hidden_csv_rows(table: str, hidden_keys: Collection[str]) -> str:
     return output.getvalue()
 
 
-def format_report(report_view: ReportView, report_format: str, view: str | None = None) -> bytes:
+class ReportFormatter(Protocol):
+    """Formats values of a report."""
+
+    def __call__(self, body: Mapping[str, Any], report_format: str, view: str | None) -> str:
+        """Return the values as `html` or `markdown`.
+
+        Raises:
+            OlderReportError: the report can't be shown so.
+        """
+        ...
+
+
+def format_here(body: Mapping[str, Any], report_format: str, view: str | None) -> str:
+    """Return the values of a report as `html` or `markdown`, formatted in this process."""
+    from rollout.services.reports.report_pages import format_page
+
+    return format_page(body, report_format, view)
+
+
+def format_report(
+    report_view: ReportView,
+    report_format: str,
+    view: str | None = None,
+    format_page: ReportFormatter = format_here,
+) -> bytes:
     """Return a report in one of `REPORT_FORMATS`.
 
     Args:
         report_format: `html`, `json`, `csv` (of all divergences) or `markdown`.
         view: section of the HTML report for one role, by default the report's own.
+        format_page: formats HTML and Markdown.
 
     Raises:
         OlderReportError: the report can't be shown as HTML or Markdown.
@@ -295,30 +313,12 @@ def format_report(report_view: ReportView, report_format: str, view: str | None 
         return report_view.divergences.encode()
     if report_format == "json":
         return format_report_json(report_view).encode()
-    facts = parse_report_facts(report_view.body)
-    if report_format == "markdown":
-        return render_markdown_report(facts).encode()
-    return render_html_report(facts, view).encode()
+    return format_page(report_view.body, report_format, view).encode()
 
 
 def format_report_json(report_view: ReportView) -> str:
     """Format a report as JSON; without hidden cases, the text that is sealed."""
     return format_canonical(report_view.sealed)
-
-
-def parse_report_facts(body: Mapping[str, Any]) -> ReportFacts:
-    """Return the facts in a stored body.
-
-    Raises:
-        OlderReportError: it lacks fields of this program version, or has a form of a later one.
-    """
-    try:
-        return _FACTS_ADAPTER.validate_python(translate_report(body))
-    except (ValidationError, UnknownReportFormError) as error:
-        made_by = body.get("identity", {}).get("product", "an earlier program")
-        raise OlderReportError(
-            f"{made_by} made it in another form; read it as JSON or CSV, or have it made again"
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,48 +1,33 @@
-"""Building, sealing and storing reports of a running service.
+"""Sealing and storing reports of a running service.
 
-A report without changes is not stored again; its last version is returned.
+A report without changes is not stored again; its last version is returned. `drafts` computes what
+is sealed, in a process of its own where that matters.
 """
 
-import json
-import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
-from typing import Any, Final
+from typing import Final, Protocol
 
-from rollout.core.errors import StaleRevisionError
+from rollout.core.errors import RefusalError, StaleRevisionError
 from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.record_events import CasesErased, NameErased, ReportSealed
-from rollout.reports.figures.facts import SCHEMA, ReportFacts, compute_report_facts
-from rollout.reports.figures.report_forms import UnknownReportFormError, translate_report
-from rollout.reports.figures.report_seal import (
-    SALT,
-    SALT_BYTES,
-    SALT_FIELDS,
-    compute_seal,
-    compute_table_seal,
-    leave_out_pictures,
-)
-from rollout.reports.figures.report_version import (
-    MAX_CHANGES,
-    FigureChange,
-    compare_versions,
-    format_canonical,
-)
-from rollout.reports.inputs.divergences import render_divergences_csv
 from rollout.reports.inputs.pictures import find_picture
-from rollout.reports.pages.json_report import to_plain_values
 from rollout.services.engine.command_handler import retry_on_stale_revision
-from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
-from rollout.services.reports.inputs import NothingToReportError, load_report_inputs
-from rollout.services.reports.visible_records import ReportPeriod, load_whole_period
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.support.user_runs import StepCallback
+from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords
 from rollout.store.reports.reports import MAX_NAME_LENGTH, ReportStore, StoredReport
+
+
+class NothingToReportError(RefusalError):
+    """No report is possible for the period."""
+
+    code = "nothing-to-report"
 
 
 def find_case_media(
@@ -107,6 +92,42 @@ class ReportActor:
     access_head: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ReportDraft:
+    """A report that is not stored yet.
+
+    Attributes:
+        report: the next version, or the last one if nothing changed.
+        number: of the stored last version if nothing changed; None for a new version.
+        revision: of the rollout's ledger that was read.
+    """
+
+    report: StoredReport
+    number: int | None
+    revision: int
+
+
+class ReportDrafter(Protocol):
+    """Computes what a report says; writes nothing."""
+
+    def __call__(
+        self,
+        database: Database,
+        rollout_name: str,
+        report_name: str,
+        options: ReportOptions,
+        at: datetime,
+        on_step: StepCallback,
+    ) -> ReportDraft:
+        """Return the next version of a report.
+
+        Raises:
+            NoSuchRolloutError: the rollout does not exist.
+            NothingToReportError: the period is not valid.
+        """
+        ...
+
+
 ReportCallback = Callable[[Transaction, CreatedReport], None]
 """Called in the transaction that stores a new report."""
 STEPS: Final = ("reading the records", "computing the figures", "comparing and sealing")
@@ -120,12 +141,27 @@ def _ignore_step(_name: str, _number: int, _total: int) -> None:
     """Show the step to nobody."""
 
 
+def draft_here(
+    database: Database,
+    rollout_name: str,
+    report_name: str,
+    options: ReportOptions,
+    at: datetime,
+    on_step: StepCallback,
+) -> ReportDraft:
+    """Return the next version of a report, computed in this process."""
+    from rollout.services.reports.drafts import draft_report
+
+    return draft_report(database, rollout_name, report_name, options, at, on_step)
+
+
 @dataclass(frozen=True, slots=True)
 class ReportCallbacks:
     """What is called while a report is made."""
 
     on_created: ReportCallback = _ignore_created
     on_step: StepCallback = _ignore_step
+    draft_report: ReportDrafter = draft_here
 
 
 NO_CALLBACKS: Final = ReportCallbacks()
@@ -146,7 +182,8 @@ def create_report(
     Args:
         report_name: reports of one name and period are versions of the same report.
         actor: who requests it, by default the engine.
-        callbacks: called as each step begins, and in the transaction of a new version.
+        callbacks: called as each step begins, to compute it, and in the transaction of a new
+            version.
 
     Raises:
         NoSuchRolloutError: the rollout does not exist.
@@ -154,17 +191,19 @@ def create_report(
         StaleRevisionError: another process stored a version at every try.
     """
     _check_options(report_name, options)
-    return retry_on_stale_revision(
-        lambda: _try_create_report(
-            database,
-            rollout_name,
-            report_name,
-            options,
-            at,
-            actor or ReportActor(),
-            callbacks,
+
+    def try_to_create() -> CreatedReport:
+        draft = callbacks.draft_report(
+            database, rollout_name, report_name, options, at, callbacks.on_step
         )
-    )
+        if draft.number is not None:
+            return CreatedReport(draft.number, draft.report, is_new=False)
+        with database.begin_write() as transaction:
+            created_report = _seal_report(transaction, rollout_name, draft, actor or ReportActor())
+            callbacks.on_created(transaction, created_report)
+        return created_report
+
+    return retry_on_stale_revision(try_to_create)
 
 
 def _check_options(report_name: str, options: ReportOptions) -> None:
@@ -181,125 +220,13 @@ def _check_options(report_name: str, options: ReportOptions) -> None:
             raise NothingToReportError(f"{time.isoformat()} has no zone; add its offset")
 
 
-def _try_create_report(
-    database: Database,
-    rollout_name: str,
-    report_name: str,
-    options: ReportOptions,
-    at: datetime,
-    actor: ReportActor,
-    callbacks: ReportCallbacks,
-) -> CreatedReport:
-    callbacks.on_step(STEPS[0], 0, len(STEPS))
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
-        period = _compute_period(transaction, state, options, at)
-        inputs = replace(
-            load_report_inputs(transaction, state, period, report_name),
-            media=partial(find_case_media, database, state),
-        )
-        last_report = ReportStore(transaction, state.rollout).find_newest(
-            report_name, period.since, period.until
-        )
-    callbacks.on_step(STEPS[1], 1, len(STEPS))
-    divergences_csv_bytes = render_divergences_csv(inputs)
-    facts = compute_report_facts(inputs)
-    callbacks.on_step(STEPS[2], 2, len(STEPS))
-    salt = secrets.token_hex(SALT_BYTES)
-    edition = replace(
-        facts.report_version,
-        name=report_name,
-        divergences_sha256=compute_table_seal({SALT: salt}, divergences_csv_bytes.decode()),
-    )
-    report = _build_report(
-        replace(facts, report_version=edition),
-        period,
-        options.view,
-        divergences_csv_bytes.decode(),
-        last_report,
-        salt,
-    )
-    if report is None:
-        assert last_report is not None  # noqa: S101 - it says the same as this one
-        return CreatedReport(*last_report, is_new=False)
-    with database.begin_write() as transaction:
-        created_report = _seal_report(transaction, state, report, actor)
-        callbacks.on_created(transaction, created_report)
-    return created_report
-
-
-def _compute_period(
-    transaction: Transaction, state: RolloutState, options: ReportOptions, at: datetime
-) -> ReportPeriod:
-    whole_period = load_whole_period(transaction, state, at)
-    period = ReportPeriod(
-        options.since or whole_period.since, options.until or whole_period.until, at
-    )
-    if period.until > at:
-        raise NothingToReportError(
-            f"{period.until.isoformat()} is yet to come; let the span end by now"
-        )
-    return period
-
-
-def _build_report(
-    facts: ReportFacts,
-    period: ReportPeriod,
-    view: str,
-    table: str,
-    last_report: tuple[int, StoredReport] | None,
-    salt: str,
-) -> StoredReport | None:
-    """Return the next version, or None if nothing changed."""
-    version = 1
-    if last_report is not None:
-        version = last_report[1].version + 1
-        try:
-            earlier = translate_report(_load_content(last_report[1]))
-        except UnknownReportFormError:  # of a later program: what changed can't be listed
-            changed_figures: tuple[FigureChange, ...] = ()
-        else:
-            new_values = leave_out_pictures(to_plain_values(facts))
-            changed_figures = compare_versions(earlier, new_values)
-            if not changed_figures and table == last_report[1].divergences:
-                return None
-        edition = replace(
-            facts.report_version,
-            version=version,
-            changed=changed_figures[:MAX_CHANGES],
-            more_changed=max(0, len(changed_figures) - MAX_CHANGES),
-        )
-        facts = replace(facts, report_version=edition)
-    content = leave_out_pictures(to_plain_values(facts))
-    body = format_canonical({**content, SALT: salt})
-    return StoredReport(
-        name=facts.report_version.name,
-        since=period.since,
-        until=period.until,
-        version=version,
-        state=facts.report_version.state,
-        due=facts.report_version.due,
-        view=view,
-        schema=SCHEMA,
-        body=body,
-        divergences=table,
-        made_at=period.at,
-        sealed_in=0,
-        seal=compute_seal(body),
-    )
-
-
-def _load_content(report: StoredReport) -> dict[str, Any]:
-    """Return the values of a stored report without its salts."""
-    values = json.loads(report.body)
-    return {name: value for name, value in values.items() if name not in SALT_FIELDS}
-
-
 def _seal_report(
-    transaction: Transaction, state: RolloutState, report: StoredReport, actor: ReportActor
+    transaction: Transaction, rollout_name: str, draft: ReportDraft, actor: ReportActor
 ) -> CreatedReport:
     """Store a version and its hash unless another process stored one first."""
-    ledger, store = Ledger(transaction, state.rollout), ReportStore(transaction, state.rollout)
+    rollout, report = Rollouts(transaction).find(rollout_name), draft.report
+    assert rollout is not None  # noqa: S101 - it was just read, and none is ever deleted
+    ledger, store = Ledger(transaction, rollout), ReportStore(transaction, rollout)
     event = ReportSealed(
         at=report.made_at,
         by=actor.name,
@@ -311,7 +238,7 @@ def _seal_report(
         sha256=report.hash,
     )
     head = ledger.load_head()
-    erasures = ledger.list_rows(after=state.scope.revision, kinds=ERASURE_KINDS)
+    erasures = ledger.list_rows(after=draft.revision, kinds=ERASURE_KINDS)
     if next(erasures, None) is not None:
         raise StaleRevisionError("contents were erased meanwhile; make the report again")
     (row,) = ledger.append([event], after=head.revision, access_head=actor.access_head)

@@ -14,7 +14,6 @@ from importlib.metadata import version
 import polars as pl
 
 from rollout.core.calendar.instants import from_micros
-from rollout.core.errors import RefusalError
 from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
 from rollout.core.policy.measures import MISSING
 from rollout.core.policy.planted_conditions import PLANTED_TRACK
@@ -39,6 +38,7 @@ from rollout.services.engine.outcome_counting import open_unit_keys
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import LivePolicyPeriod as PastEra
 from rollout.services.engine.stage_history import RolloutHistory
+from rollout.services.reports.builder import NothingToReportError
 from rollout.services.reports.schedule import ON_DEMAND
 from rollout.services.reports.visible_records import (
     ReportPeriod,
@@ -117,12 +117,6 @@ def drop_late_decisions(
 
 
 EXPIRY_FRACTION = 4  # a review task is about to expire in the last quarter of the grace
-
-
-class NothingToReportError(RefusalError):
-    """No report is possible for the period."""
-
-    code = "nothing-to-report"
 
 
 def load_report_inputs(

@@ -1,13 +1,15 @@
 """One piece of work in a process of low priority and limited memory; it ends with its parent.
 
 The request is one line of JSON on its input; progress, and at the end a result or an error, are
-lines of JSON on its output. `process_runs` is the other side.
+lines of JSON on its output. `child_processes` is the other side.
 """
 
 import json
 import os
 import resource
+import signal
 import sys
+import traceback
 from collections.abc import Callable
 from threading import Thread
 from typing import Any, Final
@@ -19,11 +21,22 @@ from rollout.store.database.errors import StoreError
 
 NICENESS: Final = 15
 MEMORY_LIMIT: Final = 2**30  # bytes
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def answer_request(answer: Callable[[dict[str, Any]], dict[str, Any]], cpu_seconds: int) -> None:
     """Read the request, answer it and end; `cpu_seconds` limits the time of a processor."""
     limit_process(cpu_seconds)
+    answer_parent(answer)
+
+
+def answer_parent(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Read the request, answer it and end.
+
+    A stop of the service is the parent's matter, which may wait for the answer.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     line = sys.stdin.readline()
     Thread(target=_end_with_parent, daemon=True).start()
     _send(answer(json.loads(line)))
@@ -44,12 +57,16 @@ def build_answer(work: Callable[[], object], memory_text: str) -> dict[str, Any]
     """Return the message that ends a run: the result of `work`, or a sentence."""
     try:
         return {"result": to_jsonable_python(work())}
-    except (RefusalError, StoreError, ValueError) as error:
-        return {"error": str(error)}
     except MemoryError:
         return {"error": memory_text}
     except Exception as error:  # noqa: BLE001 - a run fails with a sentence
-        return {"error": f"{type(error).__name__}; run the command to see where"}
+        is_sentence = isinstance(error, RefusalError | StoreError | ValueError)
+        name = type(error).__name__
+        return {
+            "error": str(error) if is_sentence else f"{name}; run the command to see where",
+            "kind": name,
+            "trace": traceback.format_exc(),
+        }
 
 
 def report_step(step: str, done: int, total: int) -> None:

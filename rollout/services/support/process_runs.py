@@ -5,30 +5,23 @@ days. They can be left and cancelled; a restart of the replica ends and forgets 
 """
 
 import json
-import os
-import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from threading import Lock, Thread, Timer
-from typing import Any, Final, Generic, TypeVar
+from functools import partial
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
 from rollout.core.errors import RefusalError
+from rollout.services.support.child_processes import follow_process, start_process
+
+if TYPE_CHECKING:
+    import subprocess
 
 MAX_RUNS: Final = 2  # of a replica
 LIFETIME: Final = timedelta(days=7)
-SETTINGS_PREFIX: Final = "ROLLOUT_"
-LEAN_ENVIRONMENT: Final = {
-    "POLARS_MAX_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "1",
-    "_RJEM_MALLOC_CONF": "narenas:1,retain:false,dirty_decay_ms:0,muzzy_decay_ms:0",
-}
-"""Libraries with one thread each, and allocators that give memory back: what they keep for later
-counts as used. Polars' allocator is jemalloc."""
 RunRequest = TypeVar("RunRequest")
 RunResult = TypeVar("RunResult")
 
@@ -107,19 +100,12 @@ class ProcessRuns(Generic[RunRequest, RunResult]):
         """
         with self._lock:
             self._check_free(user, advice)
-            process = subprocess.Popen(  # noqa: S603 - our own module
-                tuple(self._kind.command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                env=_build_environment(),
-            )
+            process = start_process(self._kind.command)
             last_run = self._runs.get(user)
             run = self._runs[user] = ProcessRun(request, at, process)
         if last_run is not None:
             self._forget(last_run, next_run=run)
-        Thread(target=self._follow, args=(run, process, json.dumps(values)), daemon=True).start()
+        Thread(target=self._follow, args=(run, process, values), daemon=True).start()
         return run
 
     def _check_free(self, user: str, advice: str) -> None:
@@ -172,23 +158,12 @@ class ProcessRuns(Generic[RunRequest, RunResult]):
         self,
         run: ProcessRun[RunRequest, RunResult],
         process: "subprocess.Popen[str]",
-        request: str,
+        values: Mapping[str, Any],
     ) -> None:
         """Send the request and store what the process says, until it ends."""
-        assert process.stdin is not None  # noqa: S101 - a pipe
-        assert process.stdout is not None  # noqa: S101 - a pipe
-        timer = Timer(self._kind.longest_seconds, process.kill)
-        timer.daemon = True
-        timer.start()
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            process.stdin.write(request + "\n")
-            process.stdin.flush()
-            for line in process.stdout:
-                self._store_message(run, json.loads(line))
-        timer.cancel()
-        process.kill()
-        with suppress(OSError):
-            process.__exit__(None, None, None)
+        follow_process(
+            process, values, partial(self._store_message, run), self._kind.longest_seconds
+        )
         if run.result is None and not run.error:
             run.error = self._kind.broken_text
         self._end(run)
@@ -216,11 +191,3 @@ class ProcessRuns(Generic[RunRequest, RunResult]):
         next_run: ProcessRun[RunRequest, RunResult] | None = None,
     ) -> None:
         """Do what needs doing when a run is forgotten, replaced by `next_run` or by none."""
-
-
-def _build_environment() -> dict[str, str]:
-    """Return the environment of a process: without settings, which hold secrets."""
-    others = {
-        name: text for name, text in os.environ.items() if not name.startswith(SETTINGS_PREFIX)
-    }
-    return {**others, **LEAN_ENVIRONMENT}

@@ -14,7 +14,8 @@ from rollout.reports.figures.report_version import compare_versions, format_cano
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.json_report import to_plain_values
 from rollout.reports.pages.markdown_report import render_markdown_report
-from rollout.services.reports.archive import OlderReportError, parse_report_facts
+from rollout.services.reports.archive import OlderReportError
+from rollout.services.reports.report_pages import parse_report_facts
 
 FOLDER = Path(__file__).parent / "sealed"
 HASHES = {

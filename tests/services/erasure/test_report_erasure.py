@@ -13,6 +13,7 @@ from rollout.services.erasure.case_erasure import erase_case
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.erasure.name_erasure import erase_name
 from rollout.services.reports import archive
+from rollout.services.reports.builder import ReportCallbacks, draft_here
 from rollout.services.reports.seal_check import find_seal_faults
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.external_keys import ExternalKeys
@@ -127,8 +128,8 @@ def test_an_edit_of_a_sealed_part_is_found(bears):
 
 @on_sqlite
 def test_a_report_of_an_earlier_version_is_named_because_it_keeps_the_case(bears, monkeypatch):
-    monkeypatch.setattr("rollout.services.reports.builder.SALT", "no_salt")
-    monkeypatch.setattr("rollout.services.reports.builder.compute_table_seal", lambda *_: "x")
+    monkeypatch.setattr("rollout.services.reports.drafts.SALT", "no_salt")
+    monkeypatch.setattr("rollout.services.reports.drafts.compute_table_seal", lambda *_: "x")
     made = make(bears, NOON + DAY)
     assert erase_case(bears, REQUEST, "case-3").older_reports == (made.number,)
 
@@ -136,3 +137,19 @@ def test_a_report_of_an_earlier_version_is_named_because_it_keeps_the_case(bears
 def list_keys(database):
     with database.begin_read() as transaction:
         return list(ExternalKeys(transaction, Rollouts(transaction).find("bears")).iterate_keys())
+
+
+@on_sqlite
+def test_a_case_that_is_erased_while_a_report_is_drafted_is_not_in_it(bears):
+    drafts = []
+
+    def draft_report(*arguments):
+        drafts.append(draft_here(*arguments))
+        if len(drafts) == 1:
+            erase_case(bears, REQUEST, "case-3")
+        return drafts[-1]
+
+    made = make(bears, NOON + DAY, callbacks=ReportCallbacks(draft_report=draft_report))
+    assert ["case-3" in draft.report.body for draft in drafts] == [True, False]
+    assert (made.number, made.report.sealed_in > drafts[-1].revision) == (1, True)
+    assert find_traces(bears, "case-3") == []

@@ -20,14 +20,13 @@ from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.process.health_checks import run_health_checks
 from rollout.services.records.review_tasks import seed_gold_case
-from rollout.services.reports import archive, builder
+from rollout.services.reports import archive, drafts
 from rollout.services.reports.archive import (
     OlderReportError,
     UnknownReportError,
     format_report,
     load_report,
     load_reports,
-    parse_report_facts,
     request_report,
 )
 from rollout.services.reports.builder import (
@@ -38,6 +37,7 @@ from rollout.services.reports.builder import (
     create_report,
 )
 from rollout.services.reports.inputs import NothingToReportError
+from rollout.services.reports.report_pages import parse_report_facts
 from rollout.services.reports.seal_check import find_seal_faults
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
@@ -185,7 +185,7 @@ def edition(made):
 @on_sqlite
 def test_of_many_changes_the_first_are_listed_and_the_others_counted(bears, monkeypatch):
     make(bears, NOON + DAY)
-    monkeypatch.setattr(builder, "MAX_CHANGES", 3)
+    monkeypatch.setattr(drafts, "MAX_CHANGES", 3)
     send(bears, verdict("case-3", NOON, "bear", "bo"), received=NOON + HOUR)
     told = edition(make(bears, NOON + DAY))
     assert len(told.changed) == 3
@@ -222,7 +222,7 @@ def test_rows_are_told_apart_by_what_they_are_of():
 @pytest.mark.slow
 def test_whoever_is_overtaken_finds_the_version_that_was_made(bears, monkeypatch):
     """Two replicas make the same report at once: one version is kept, and both return it."""
-    real, others = builder.compute_report_facts, []
+    real, others = drafts.compute_report_facts, []
 
     def overtaken(inputs):
         if not others:
@@ -230,7 +230,7 @@ def test_whoever_is_overtaken_finds_the_version_that_was_made(bears, monkeypatch
             others[0] = make(bears, NOON + DAY)
         return real(inputs)
 
-    monkeypatch.setattr(builder, "compute_report_facts", overtaken)
+    monkeypatch.setattr(drafts, "compute_report_facts", overtaken)
     mine = make(bears, NOON + DAY)
     assert (mine.number, mine.is_new) == (others[0].number, False)
     assert sum(row.kind == "ReportSealed" for row in ledger(bears)) == 1

@@ -1,0 +1,41 @@
+"""Pages of stored reports, made of their values alone."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.report_forms import UnknownReportFormError, translate_report
+from rollout.reports.pages.html_report import render_html_report
+from rollout.reports.pages.markdown_report import render_markdown_report
+from rollout.services.reports.archive import OlderReportError
+
+FACTS_ADAPTER: Final[TypeAdapter[ReportFacts]] = TypeAdapter(ReportFacts)
+
+
+def format_page(body: Mapping[str, Any], report_format: str, view: str | None) -> str:
+    """Return the values of a report as `html` or `markdown`.
+
+    Raises:
+        OlderReportError: the report can't be shown so.
+    """
+    facts = parse_report_facts(body)
+    if report_format == "markdown":
+        return render_markdown_report(facts)
+    return render_html_report(facts, view)
+
+
+def parse_report_facts(body: Mapping[str, Any]) -> ReportFacts:
+    """Return the facts in a stored body.
+
+    Raises:
+        OlderReportError: it lacks fields of this program version, or has a form of a later one.
+    """
+    try:
+        return FACTS_ADAPTER.validate_python(translate_report(body))
+    except (ValidationError, UnknownReportFormError) as error:
+        made_by = body.get("identity", {}).get("product", "an earlier program")
+        raise OlderReportError(
+            f"{made_by} made it in another form; read it as JSON or CSV, or have it made again"
+        ) from error

@@ -1,0 +1,80 @@
+"""Reports of a replica, computed and drawn in processes that end.
+
+What they need stays with a process that once needed it: over 100 MiB, mostly what draws charts.
+"""
+
+import json
+import sys
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from threading import Lock
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
+
+from rollout.services.reports.builder import ReportDraft, ReportOptions
+from rollout.services.support.process_work import ProcessWork
+from rollout.services.support.user_runs import StepCallback
+from rollout.store.database.session import Database
+
+COMMAND: Final = (sys.executable, "-P", "-m", "rollout.services.reports.report_process")
+"""`-P` keeps modules of the working directory out."""
+MAX_KEPT: Final = 2**22
+"""Letters of pages that are kept: a report goes to several channels, and readers come back."""
+
+
+class ReportWork:
+    """The processes of one replica; pages never wait for figures."""
+
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        self._drafts, self._drawing = ProcessWork(command), ProcessWork(command)
+        self._pages: OrderedDict[str, str] = OrderedDict()
+        self._lock = Lock()
+
+    def draft_report(
+        self,
+        database: Database,
+        rollout_name: str,
+        report_name: str,
+        options: ReportOptions,
+        at: datetime,
+        on_step: StepCallback,
+    ) -> ReportDraft:
+        """Return the next version of a report, or the last one if nothing changed.
+
+        Raises:
+            RefusalError: as in this process.
+            StoreError: as in this process.
+            ProcessFailedError: it failed for another reason.
+        """
+        values = {
+            "database": database.engine.url.render_as_string(hide_password=False),
+            "rollout": rollout_name,
+            "report": report_name,
+            "options": to_jsonable_python(options),
+            "at": at.isoformat(),
+        }
+        return TypeAdapter(ReportDraft).validate_python(self._drafts.run(values, on_step))
+
+    def format_page(self, body: Mapping[str, Any], report_format: str, view: str | None) -> str:
+        """Return the values of a report as `html` or `markdown`.
+
+        Raises:
+            OlderReportError: the report can't be shown so.
+            ProcessFailedError: it failed for another reason.
+        """
+        values = {"body": body, "format": report_format, "view": view}
+        key = sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        with self._lock:
+            page = self._pages.get(key)
+        if page is None:
+            page = str(self._drawing.run(values))
+        with self._lock:
+            self._pages[key] = page
+            self._pages.move_to_end(key)
+            while sum(map(len, self._pages.values())) > MAX_KEPT:
+                self._pages.popitem(last=False)
+        return page
