@@ -21,7 +21,7 @@ from api import request_log
 from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.record_events import RecordsCounted, TrainingCutoffSet
 from rollout.services.engine import evidence_seals
-from rollout.services.reports import builder
+from rollout.services.reports import drafts
 from rollout.store.counting.unit_digests import COVERED_FIELDS, CellDigests, summarize_counted
 from rollout.store.ledger import accounts, ledger
 
@@ -45,7 +45,7 @@ def without_chance() -> Iterator[None]:
         patch.setattr(ledger, "_random_salt", lambda _revision, _field: bytes(16))
         patch.setattr(evidence_seals, "summarize_counted", _summarize_hidden)
         patch.setattr(CellDigests, "add_line", _add_hidden)
-        patch.setattr(builder, "secrets", SimpleNamespace(token_hex=lambda size: "00" * size))
+        patch.setattr(drafts, "secrets", SimpleNamespace(token_hex=lambda size: "00" * size))
         patch.setattr(request_log, "uuid4", lambda: UUID(int=0))
         yield
 
