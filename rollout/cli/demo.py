@@ -1,6 +1,5 @@
 """`rollout demo`: play an example and write its report."""
 
-import atexit
 import gc
 import os
 from pathlib import Path
@@ -88,7 +87,6 @@ def _play_once(example: ExampleSystem) -> tuple[str, dict[str, bytes]]:
     # before Polars is imported: an example's frames are so small that threads only wait
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
     gc.disable()  # the process ends soon, and collections walk over everything imported
-    atexit.register(gc.freeze)  # so does the one that Python makes at the end
     try:
         # imported here: a list of the examples needs no engine
         from rollout.cli.progress import show_progress  # noqa: PLC0415

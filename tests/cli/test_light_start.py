@@ -184,6 +184,23 @@ def test_imports_are_exempt_from_collections_of_garbage():
     assert int(frozen) > 50_000  # what a stop imports
 
 
+GARBAGE_AT_THE_END = """
+import os
+from rollout.cli.command_table import load_command
+from rollout.cli.main import COMMANDS
+class Garbage:
+    def __init__(self): self.itself = self
+    def __del__(self, write=os.write): write(1, b"collected")
+load_command("stop", COMMANDS["stop"])
+Garbage()
+"""
+
+
+def test_no_garbage_is_collected_when_a_command_ends():
+    command = [sys.executable, "-c", GARBAGE_AT_THE_END]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
+
+
 def test_completion_imports_the_table_alone():
     typed = {"_ROLLOUT_COMPLETE": "complete_bash", "COMP_WORDS": "rollout re", "COMP_CWORD": "1"}
     code, peak, modules = measured(**typed)

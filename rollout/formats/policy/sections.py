@@ -17,7 +17,7 @@ def key(default: Any = ..., **field_options: Any) -> Any:
 class PolicySection(BaseModel):
     """A mapping of the file; unknown keys are faults."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, defer_build=True)
 
 
 MAX_ATTRIBUTES: Final = 8
