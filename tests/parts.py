@@ -25,8 +25,8 @@ BUDGETS: Final = {  # minutes on two idle cores
 }
 LONG_RUNS: Final = Path(__file__).parents[1] / "docs" / "long-runs.toml"
 WORKERS: Final = 2
-TOLERATED: Final = 3.0
-"""A part fails above this many budgets: machines differ, so less is only reported."""
+TOLERATED: Final = 4.0
+"""A part fails above this many budgets: the same run took 2.5 times as long on a slow machine."""
 SECOND_TRIES: Final = 3
 """A run fails with more tests than this that pass only at a second try."""
 FOLDERS: Final = {"tests/browser": "browser", "tests/first_hour": "first_hour"}
