@@ -74,6 +74,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "refused": 422,
     "too-many-requests": 429,
     "identity-provider": 502,
+    "busy": 503,
     "database-busy": 503,
     "database-unavailable": 503,
     "outcome-unknown": 503,

@@ -22,6 +22,7 @@ from rollout.store.database.session import Database
 
 COMMAND: Final = (sys.executable, "-P", "-m", "rollout.services.reports.report_process")
 """`-P` keeps modules of the working directory out."""
+LONGEST_DRAWING: Final = 300.0  # seconds; a reader waits for it
 MAX_KEPT: Final = 2**22
 """Letters of pages that are kept: a report goes to several channels, and readers come back."""
 
@@ -30,7 +31,7 @@ class ReportWork:
     """The processes of one replica; pages never wait for figures."""
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
-        self._drafts, self._drawing = ProcessWork(command), ProcessWork(command)
+        self._drafts, self._drawing = ProcessWork(command), ProcessWork(command, LONGEST_DRAWING)
         self._pages: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()
 
@@ -48,6 +49,7 @@ class ReportWork:
         Raises:
             RefusalError: as in this process.
             StoreError: as in this process.
+            WorkBusyError: too many callers wait already.
             ProcessFailedError: it failed for another reason.
         """
         values = {
@@ -64,17 +66,33 @@ class ReportWork:
 
         Raises:
             OlderReportError: the report can't be shown so.
+            WorkBusyError: too many readers wait already.
             ProcessFailedError: it failed for another reason.
         """
         values = {"body": body, "format": report_format, "view": view}
         key = sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        page = self._find_page(key)
+        if page is not None:
+            return page
+        with self._drawing.take_place():
+            page = self._find_page(key)  # another reader may have had it drawn meanwhile
+            if page is None:
+                page = str(self._drawing.run_in_place(values))
+                self._keep_page(key, page)
+        return page
+
+    def _find_page(self, key: str) -> str | None:
+        """Return a page that is kept, and keep it longest; None if it isn't kept."""
         with self._lock:
-            page = self._pages.get(key)
-        if page is None:
-            page = str(self._drawing.run(values))
+            if key in self._pages:
+                self._pages.move_to_end(key)
+            return self._pages.get(key)
+
+    def _keep_page(self, key: str, page: str) -> None:
+        """Keep a page as the newest, and the newest of the others that fit beside it."""
+        if len(page) > MAX_KEPT:
+            return
         with self._lock:
             self._pages[key] = page
-            self._pages.move_to_end(key)
             while sum(map(len, self._pages.values())) > MAX_KEPT:
                 self._pages.popitem(last=False)
-        return page

@@ -7,7 +7,6 @@ lines of JSON on its output. `child_processes` is the other side.
 import json
 import os
 import resource
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,7 +20,6 @@ from rollout.store.database.errors import StoreError
 
 NICENESS: Final = 15
 MEMORY_LIMIT: Final = 2**30  # bytes
-STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def answer_request(answer: Callable[[dict[str, Any]], dict[str, Any]], cpu_seconds: int) -> None:
@@ -31,13 +29,10 @@ def answer_request(answer: Callable[[dict[str, Any]], dict[str, Any]], cpu_secon
 
 
 def answer_parent(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Read the request, answer it and end.
-
-    A stop of the service is the parent's matter, which may wait for the answer.
-    """
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    """Read the request, answer it and end."""
     line = sys.stdin.readline()
+    if not line:  # the parent has ended
+        sys.exit(1)
     Thread(target=_end_with_parent, daemon=True).start()
     _send(answer(json.loads(line)))
 
@@ -58,8 +53,8 @@ def build_answer(work: Callable[[], object], memory_text: str) -> dict[str, Any]
     try:
         return {"result": to_jsonable_python(work())}
     except MemoryError:
-        return {"error": memory_text}
-    except Exception as error:  # noqa: BLE001 - a run fails with a sentence
+        return {"error": memory_text, "kind": RefusalError.__name__}
+    except BaseException as error:  # noqa: BLE001 - a panic of Polars is no Exception
         is_sentence = isinstance(error, RefusalError | StoreError | ValueError)
         name = type(error).__name__
         return {

@@ -6,6 +6,7 @@ days. They can be left and cancelled; a restart of the replica ends and forgets 
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -161,9 +162,10 @@ class ProcessRuns(Generic[RunRequest, RunResult]):
         values: Mapping[str, Any],
     ) -> None:
         """Send the request and store what the process says, until it ends."""
-        follow_process(
-            process, values, partial(self._store_message, run), self._kind.longest_seconds
-        )
+        with suppress(ValueError, KeyError):  # a result of another form
+            follow_process(
+                process, values, partial(self._store_message, run), self._kind.longest_seconds
+            )
         if run.result is None and not run.error:
             run.error = self._kind.broken_text
         self._end(run)

@@ -3,7 +3,8 @@
 Errors of the process are raised as if the work had been done in this one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Any, Final
 
@@ -12,7 +13,15 @@ from rollout.services.support.child_processes import follow_process, start_proce
 from rollout.services.support.user_runs import MAX_WORKING, StepCallback
 from rollout.store.database.errors import StoreError
 
-LONGEST_WORK: Final = 3_600.0  # seconds; nobody waits longer
+LONGEST_WORK: Final = 3_600.0  # seconds
+MAX_WAITING: Final = 8
+"""Callers that wait for a place. Each holds a thread of the replica, which has 40 for requests."""
+
+
+class WorkBusyError(RefusalError):
+    """A replica that has as many callers waiting for such work as it may have."""
+
+    code = "busy"
 
 
 class ProcessFailedError(Exception):
@@ -20,25 +29,55 @@ class ProcessFailedError(Exception):
 
 
 class ProcessWork:
-    """Work of one kind in a replica: some processes at once, other callers wait for a place."""
+    """Work of one kind in a replica: some processes at once, some callers wait for a place.
 
-    def __init__(self, command: Sequence[str]) -> None:
-        """Take the command of a module that calls `limited_process.answer_parent`."""
-        self._command = tuple(command)
+    All others are refused, so that the replica keeps threads for other requests.
+    """
+
+    def __init__(self, command: Sequence[str], longest_seconds: float = LONGEST_WORK) -> None:
+        """Take the command of a module that calls `limited_process.answer_parent`.
+
+        Args:
+            command: starts a process.
+            longest_seconds: a process is ended after so long.
+        """
+        self._command, self._longest_seconds = tuple(command), longest_seconds
         self._places = BoundedSemaphore(MAX_WORKING)
+        self._callers = BoundedSemaphore(MAX_WORKING + MAX_WAITING)
+
+    @contextmanager
+    def take_place(self) -> Iterator[None]:
+        """Wait for a place, and keep it for what the caller does with `run_in_place`.
+
+        Raises:
+            WorkBusyError: too many callers wait already.
+        """
+        if not self._callers.acquire(blocking=False):
+            raise WorkBusyError("this service has many such requests now; try again in a moment")
+        try:
+            with self._places:
+                yield
+        finally:
+            self._callers.release()
 
     def run(self, values: Mapping[str, Any], on_step: StepCallback | None = None) -> Any:
-        """Return the result, as plain values.
+        """Take a place and return the result, as plain values.
 
         Args:
             values: what the process gets, ready for JSON.
             on_step: is told the steps.
 
         Raises:
+            WorkBusyError: too many callers wait already; nothing was done.
             RefusalError: as in the process.
             StoreError: as in the process.
             ProcessFailedError: it raised something else, or ended without an answer.
         """
+        with self.take_place():
+            return self.run_in_place(values, on_step)
+
+    def run_in_place(self, values: Mapping[str, Any], on_step: StepCallback | None = None) -> Any:
+        """Return the result as `run` does, for a caller who has a place."""
         answer: dict[str, Any] = {}
 
         def read_message(message: Mapping[str, Any]) -> None:
@@ -47,9 +86,8 @@ class ProcessWork:
             elif on_step is not None:
                 on_step(message["step"], message["done"], message["total"])
 
-        with self._places:
-            process = start_process(self._command)
-            follow_process(process, values, read_message, LONGEST_WORK)
+        process = start_process(self._command)
+        follow_process(process, values, read_message, self._longest_seconds)
         if "result" not in answer:
             raise _build_error(answer, process.returncode)
         return answer["result"]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from rollout.services.reports.builder import (
 )
 from rollout.services.reports.report_work import COMMAND, ReportWork
 from rollout.services.reports.schedule import ReportOrder
+from rollout.services.support import process_work
 from rollout.services.support.clock import ManualClock
 from rollout.services.support.process_work import ProcessFailedError
+from rollout.services.support.user_runs import MAX_WORKING
 from tests.factories import DAY, NOON
 from tests.services.reports.test_builder import VIEWER, WEEK, bears, ledger, make
 
@@ -106,10 +109,30 @@ def test_pages_are_those_of_this_process_and_drawn_once(bears, tmp_path):
 def test_pages_that_are_kept_have_an_end(monkeypatch, bears):
     monkeypatch.setattr("rollout.services.reports.report_work.MAX_KEPT", 25)
     work = ReportWork()
-    monkeypatch.setattr(work._drawing, "run", lambda values: values["view"] * 10)
+    monkeypatch.setattr(work._drawing, "run_in_place", lambda values: values["view"] * 10)
     for view in ("a", "b", "c", "b", "d"):
         assert work.format_page({}, "html", view) == view * 10
     assert list(work._pages.values()) == ["b" * 10, "d" * 10]
+    work.format_page({}, "html", "long")
+    assert list(work._pages.values()) == ["b" * 10, "d" * 10], (
+        "a page too long for all pushed some out"
+    )
+
+
+def test_readers_of_one_page_who_come_at_once_have_it_drawn_at_most_once_a_place(monkeypatch):
+    work, drawn = ReportWork(), []
+
+    def draw(_process, values, read_message, _longest_seconds):
+        drawn.append(values)
+        time.sleep(0.3)
+        read_message({"result": "page"})
+
+    monkeypatch.setattr(process_work, "start_process", lambda _command: None)
+    monkeypatch.setattr(process_work, "follow_process", draw)
+    with ThreadPoolExecutor(8) as readers:
+        pages = list(readers.map(lambda _: work.format_page({}, "html", None), range(8)))
+    assert set(pages) == {"page"}
+    assert len(drawn) <= MAX_WORKING
 
 
 SPYING = """

@@ -1,12 +1,20 @@
 """Work in processes: its result, its errors as in this process, and few at once."""
 
+import signal
 import sys
-from threading import Thread
+import time
+from threading import Event, Thread
 
 import pytest
 
 from rollout.core.errors import RefusalError, StaleRevisionError
-from rollout.services.support.process_work import ProcessFailedError, ProcessWork
+from rollout.services.support import process_work
+from rollout.services.support.process_work import (
+    MAX_WAITING,
+    ProcessFailedError,
+    ProcessWork,
+    WorkBusyError,
+)
 from rollout.services.support.user_runs import MAX_WORKING
 from rollout.store.database.errors import DatabaseBusyError
 
@@ -56,8 +64,35 @@ def test_other_errors_are_one_kind_with_the_traceback_in_a_note(work):
     with pytest.raises(ProcessFailedError, match="ZeroDivisionError") as raised:
         work.run({"code": "1 / 0"})
     assert "Traceback" in "".join(raised.value.__notes__)
-    with pytest.raises(ProcessFailedError, match="no memory"):
+
+
+@pytest.mark.slow
+def test_a_panic_of_polars_is_told_with_its_traceback(work):
+    """It is no `Exception`, so that a usual `except` misses it."""
+    code = "fail(__import__('polars').exceptions.PanicException('boom'))"
+    with pytest.raises(ProcessFailedError, match="PanicException") as raised:
+        work.run({"code": code})
+    assert "boom" in "".join(raised.value.__notes__)
+
+
+@pytest.mark.slow
+def test_work_that_needs_too_much_memory_is_refused_with_what_to_do(work):
+    with pytest.raises(RefusalError, match="no memory"):
         work.run({"code": "fail(MemoryError())"})
+
+
+@pytest.mark.slow
+def test_other_lines_on_the_output_spoil_no_answer(work):
+    lines = [b"loading \xff", b"[1]", b"{}", b"7"]
+    code = f"[os.write(1, line + b'\\n') for line in {lines!r}]"
+    assert work.run({"code": code}) == [len(line) + 1 for line in lines]
+
+
+@pytest.mark.slow
+def test_what_a_process_writes_to_its_standard_error_is_in_the_log_of_the_service(capfd):
+    with pytest.raises(ProcessFailedError):
+        ProcessWork((sys.executable, "-c", "import sys; sys.exit('a package is missing')")).run({})
+    assert "a package is missing" in capfd.readouterr().err
 
 
 @pytest.mark.slow
@@ -69,8 +104,16 @@ def test_a_process_that_is_killed_fails_with_how_it_ended(work):
 @pytest.mark.slow
 def test_a_stop_of_the_service_ends_no_work(work):
     """Ctrl-C and service managers signal all processes; the parent waits for what it began."""
-    code = "[os.kill(os.getpid(), number) for number in (2, 15)]"
-    assert work.run({"code": code}) == [None, None]
+    stops = "import os; [os.kill(os.getpid(), number) for number in (2, 15)]"
+    while_it_imports = ProcessWork((sys.executable, "-P", "-c", stops + WORKER))
+    assert while_it_imports.run({"code": "1"}) == 1
+    assert work.run({"code": stops.removeprefix("import os; ")}) == [None, None]
+
+
+@pytest.mark.slow
+def test_the_start_of_a_process_leaves_signals_to_this_one(work):
+    assert work.run({"code": "1"}) == 1
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @pytest.mark.slow
@@ -101,3 +144,52 @@ def test_few_processes_work_at_once_and_others_wait(tmp_path):
         thread.join()
     assert len(counts) == 5
     assert max(counts) <= MAX_WORKING
+
+
+@pytest.fixture
+def held_work(monkeypatch):
+    """Work whose processes take until an event, in threads of this process."""
+    may_end = Event()
+
+    def follow(_process, values, read_message, _longest_seconds):
+        may_end.wait(60)
+        read_message({"result": values})
+
+    monkeypatch.setattr(process_work, "start_process", lambda _command: None)
+    monkeypatch.setattr(process_work, "follow_process", follow)
+    yield ProcessWork(()), may_end
+    may_end.set()
+
+
+def start_callers(work, count):
+    results = []
+    threads = [
+        Thread(target=lambda number=number: results.append(work.run(number)))
+        for number in range(count)
+    ]
+    for thread in threads:
+        thread.start()
+    return threads, results
+
+
+def wait_until(condition):
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it didn't come to pass")
+
+
+def test_callers_beyond_the_places_to_wait_are_refused_at_once(held_work):
+    """Each caller holds a thread, and other requests of the replica need some."""
+    work, may_end = held_work
+    threads, results = start_callers(work, MAX_WORKING + MAX_WAITING)
+    wait_until(lambda: work._callers._value == 0)
+    for _ in range(3):
+        with pytest.raises(WorkBusyError, match="try again in a moment"):
+            work.run({})
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == list(range(MAX_WORKING + MAX_WAITING))
+    assert work.run("next") == "next"
