@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ def has_server_packages() -> bool:
 @cache
 def load_command(name: str, entry: CommandEntry) -> AnyCommand:
     """Import a command or group."""
-    atexit.register(gc.freeze)  # no collection when Python ends: the process gives all back at once
+    atexit.register(_skip_last_collection)
     with exempt_from_collection():
         source = import_attribute(entry.source)
         if entry.extension is not None and has_server_packages():
@@ -69,6 +70,15 @@ def exempt_from_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _skip_last_collection() -> None:
+    """Leave out the collection when Python ends: the process gives all back at once.
+
+    Not with DuckDB, which lists on stderr whatever is left of it.
+    """
+    if "_duckdb" not in sys.modules:
+        gc.freeze()
 
 
 def import_attribute(place: str) -> Any:
