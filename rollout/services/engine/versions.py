@@ -30,6 +30,7 @@ from rollout.store.ledger.versions import (
     VersionStore,
     build_version_info,
 )
+from rollout.store.records.record_rows import is_storable_name
 
 
 def select_usable_names(
@@ -235,6 +236,7 @@ def record_new_versions(
     predicted_versions = {
         record.version for record in records if isinstance(record, PREDICTION_TYPES)
     }
+    predicted_versions = set(filter(is_storable_name, predicted_versions))
     versions_by_rollout = _known_versions.setdefault(database, {})
     if predicted_versions <= state.versions.keys() or predicted_versions <= versions_by_rollout.get(
         state.rollout.number, frozenset()

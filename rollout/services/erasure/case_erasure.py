@@ -20,6 +20,7 @@ from rollout.services.erasure.report_erasure import (
 from rollout.store.database.session import Database, Transaction
 from rollout.store.erasure.case_contents import CaseContents, EarlierHolders
 from rollout.store.ledger.ledger import Ledger
+from rollout.store.records.erased_keys import wait_for_batches
 
 CASES_PER_BATCH: Final = 100
 CASE, EPISODE = "case", "episode"
@@ -113,6 +114,8 @@ def erase_contents(
     """Erase the contents of cases, and append the event, which is returned."""
     transaction.tally.announce(request.rollout, CasesErased.__name__)
     state = load_rollout_state(transaction, request.rollout)
+    if episode:
+        wait_for_batches(transaction, state.rollout)
     contents = CaseContents(transaction, state.rollout)
     span, revision = state.policy.evidence.episode_span, state.scope.revision + 1
     erased = contents.erase(keys, revision=revision, episode_span=span, earlier=earlier)

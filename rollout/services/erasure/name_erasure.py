@@ -37,7 +37,7 @@ from rollout.store.erasure.texts import (
 )
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.erased_keys import is_name_refused, refuse_name
+from rollout.store.records.erased_keys import is_name_refused, refuse_name, wait_for_batches
 
 ROWS_PER_BATCH: Final = 500
 NAME: Final = "name"
@@ -62,6 +62,8 @@ def erase_name(database: Database, request: ErasureRequest, name: str) -> Erasur
     if not rollouts:
         return ErasureResult(NAME)
     with database.begin_write() as transaction:
+        for rollout in rollouts:
+            wait_for_batches(transaction, rollout)
         if not request.rollout:
             _check_account(transaction, request, name)
         pseudonym = Accounts(transaction).add_names([name]).find_id(name)

@@ -12,11 +12,12 @@ from typing import Final
 
 from rollout.core.records.records import (
     CASE_TYPES,
+    PREDICTION_TYPES,
+    AnyCase,
     AnyRecord,
     Case,
-    Record,
     SentPrediction,
-    to_record,
+    to_case,
 )
 from rollout.core.scope.assignment import (
     MAX_CLOCK_SKEW,
@@ -35,7 +36,7 @@ from rollout.services.records.action_authorization import (
 )
 from rollout.services.records.record_notes import add_note
 from rollout.store.database.session import Transaction
-from rollout.store.records.records import RecordReceipt, RecordStatus
+from rollout.store.records.records import RecordReceipt, RecordStatus, select_storable
 from rollout.store.records.rejected_records import NewRejectedRecord, escape_key
 
 ASSIGNMENT: Final = "assignment"
@@ -81,16 +82,26 @@ class ClaimBatch:
         keys = {record.key for position, record in records if position in self._claims}
         stored_ids = {key: case_ids[key] for key in keys & case_ids.keys()}
         stored_cases = load_stored_cases(transaction, state.rollout, stored_ids)
-        sent_cases = {r.key: to_record(r) for _, r in records if isinstance(r, CASE_TYPES)}
-        checker = ClaimChecker(transaction, load_current_state(transaction, state))
+        sent_cases = _group_sent_cases(
+            [r for _, r in records if isinstance(r, CASE_TYPES) and r.key in keys]
+        )
+        current_state = load_current_state(transaction, state)
+        checker, names = ClaimChecker(transaction, current_state), current_state.first_names
+        first_revisions = _find_first_revisions((record for _, record in records), names)
 
         def _apply_claim(position: int, record: AnyRecord) -> AnyRecord:
             claim = self._claims.get(position)
             if claim is None or not isinstance(record, SentPrediction):
                 return record
             stored = stored_cases.get(record.key, StoredCase(None, {}))
-            case = stored.case or sent_cases.get(record.key)
-            self._faults[position] = checker.find_fault(claim, record, stored, case)
+            case = _select_newest([stored.case, *sent_cases.get(record.key, ())])
+            own_name = names.get(record.version, record.version)
+            is_first = record.revision == first_revisions[record.key, own_name]
+            self._faults[position] = (
+                checker.find_fault(claim, record, stored, case)
+                if is_first or not claim.is_sampled
+                else STORED_BEFORE
+            )
             return record if self._faults[position] else add_claim(record, claim)
 
         return [(position, _apply_claim(position, record)) for position, record in records]
@@ -110,6 +121,35 @@ class ClaimBatch:
         return rejected
 
 
+def _group_sent_cases(sent_cases: Sequence[AnyCase]) -> Mapping[str, Sequence[Case]]:
+    """Return those cases of a batch by key that can be stored."""
+    cases_by_key: dict[str, list[Case]] = {}
+    for case in map(to_case, select_storable(sent_cases)):
+        cases_by_key.setdefault(case.key, []).append(case)
+    return cases_by_key
+
+
+def _find_first_revisions(
+    records: Iterable[AnyRecord], names: Mapping[str, str]
+) -> Mapping[tuple[str, str], int]:
+    """Return the first revision of each prediction in a batch, by case and version's first name."""
+    revisions: dict[tuple[str, str], int] = {}
+    for record in records:
+        if isinstance(record, PREDICTION_TYPES):
+            name = record.key, names.get(record.version, record.version)
+            revisions[name] = min(record.revision, revisions.get(name, record.revision))
+    return revisions
+
+
+def _select_newest(revisions: Iterable[Case | None]) -> Case | None:
+    """Return the revision of a case that is the newest after its batch is stored.
+
+    Of two that claim to be the same one the first stays: it is the stored one if there is any.
+    """
+    present = [case for case in revisions if case is not None]
+    return max(present, key=lambda case: case.revision, default=None)
+
+
 class ClaimChecker(ScopeAuthorizer):
     """Checks of what clients say that the scopes of one rollout answered."""
 
@@ -122,7 +162,7 @@ class ClaimChecker(ScopeAuthorizer):
         claim: AssignmentClaim,
         prediction: SentPrediction,
         stored: StoredCase,
-        case: Record | None,
+        case: Case | None,
     ) -> str:
         """Return why a claim on a case is none, or ""; `stored` is what is stored of the case."""
         if not claim.is_sampled:
@@ -131,7 +171,7 @@ class ClaimChecker(ScopeAuthorizer):
         stored_versions = {names.get(name, name) for name in stored.predictions}
         if names.get(prediction.version, prediction.version) in stored_versions:
             return STORED_BEFORE
-        if not isinstance(case, Case):
+        if case is None:
             return NO_CASE
         return self._find_revision_fault(claim, case.occurred_at) or find_claim_fault(
             claim, self._decide_again(claim.revision, prediction, case)

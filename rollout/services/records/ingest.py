@@ -60,8 +60,10 @@ from rollout.services.records.unauthorized_actions import report_unauthorized_ac
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.records.batch_facts import load_batch_facts
+from rollout.store.records.erased_keys import hold_off_erasures
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.incoming_cases import IncomingCases
+from rollout.store.records.planted_cases import PlantedCases
 from rollout.store.records.records import (
     RecordReceipt,
     RecordStatus,
@@ -122,6 +124,7 @@ def _ingest_chunk(
 
     def _store_chunk() -> list[RecordReceipt]:
         with service.database.begin_write() as transaction:
+            hold_off_erasures(transaction, state.rollout)
             facts = load_batch_facts(transaction, state.rollout, caller.name)
             batch = _Batch(transaction, state, items, at)
             batch.reject_forbidden(caller)
@@ -161,7 +164,7 @@ def store_asked_cases(
         records, received_at=at, sender=sender
     )
     queue_new_cases(transaction, state, stored_batch, at)
-    open_reviews(transaction, state, cases, at)
+    open_reviews(transaction, state, cases, at, stored_batch.new_cases)
     report_unauthorized_actions(transaction, state, stored_batch, at)
     return stored_batch.results
 
@@ -335,6 +338,10 @@ class _Batch:
             return
         incoming_cases = IncomingCases(self._transaction, self._state.rollout)
         case_ids = {key: self._stored_case_ids[key] for key in keys & self._stored_case_ids.keys()}
+        # who declared a case as planted knows it before it comes
+        case_ids |= PlantedCases(self._transaction, self._state.rollout).find(
+            keys - case_ids.keys()
+        )
         pages = incoming_cases.load_exposures(case_ids.values())
 
         def _set_exposure(decision: AnyDecision) -> AnyDecision:

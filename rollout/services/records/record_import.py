@@ -22,6 +22,7 @@ from rollout.services.engine.unit_counting import queue_cases
 from rollout.services.replay.file_contents import list_file_contents
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.versions import VersionStore, build_version_info
+from rollout.store.records.record_rows import is_storable_name
 from rollout.store.records.records import RecordStatus, RecordStore
 from rollout.tally.case_placement import find_first_predictions, locate_cases
 from rollout.tally.frames import (
@@ -149,7 +150,7 @@ def _find_first_use(populations: Populations, at: datetime) -> Mapping[str, date
         times = (*find_first_predictions(records, cases).items(), *first_predictions.iter_rows())
         for version, predicted_at in times:
             first_use[version] = min(predicted_at, first_use.get(version, predicted_at))
-    return first_use
+    return {version: at for version, at in first_use.items() if is_storable_name(version)}
 
 
 def _sort_key(items: Sequence[tuple[datetime | None, Record]]) -> tuple[bool, datetime | None, str]:

@@ -76,15 +76,21 @@ PAUSED: Final = IN_SHADOW._replace(is_paused=True)
 
 
 def open_reviews(
-    transaction: Transaction, state: RolloutState, cases: Iterable[Case], at: datetime
+    transaction: Transaction,
+    state: RolloutState,
+    cases: Iterable[Case],
+    at: datetime,
+    new_cases: Collection[int] = (),
 ) -> None:
     """Open the review tasks of stored cases, in `transaction`.
 
     Cases that have tasks keep them; if a case was corrected to another site, its open tasks move
-    there.
+    there. Of `new_cases` nothing was stored before; of others the newest revision counts, which may
+    have come before.
     """
     cases_by_key = {case.key: case for case in sorted(cases, key=lambda case: case.revision)}
     case_ids = ExternalKeys(transaction, state.rollout).find_ids(cases_by_key)
+    cases_by_key |= _load_newer_cases(transaction, state, cases_by_key, case_ids, new_cases)
     review_store = ReviewTaskStore(transaction, state.rollout)
     existing_reviews = {
         review.case_id: review
@@ -94,13 +100,34 @@ def open_reviews(
     for key, case_id in case_ids.items():
         if case_id in existing_reviews and existing_reviews[case_id].site != cases_by_key[key].site:
             review_store.change_site(case_id, cases_by_key[key].site)
-    new_cases = {
+    unplanned_cases = {
         case_id: cases_by_key[key]
         for key, case_id in case_ids.items()
         if case_id not in existing_reviews
     }
-    review_store.open_tasks(_plan_reviews(transaction, state, dict(sorted(new_cases.items())), at))
-    withdraw_answered_reviews(transaction, state, new_cases.keys(), at)
+    review_store.open_tasks(
+        _plan_reviews(transaction, state, dict(sorted(unplanned_cases.items())), at)
+    )
+    withdraw_answered_reviews(transaction, state, unplanned_cases.keys(), at)
+
+
+def _load_newer_cases(
+    transaction: Transaction,
+    state: RolloutState,
+    cases_by_key: Mapping[str, Case],
+    case_ids: Mapping[str, int],
+    new_cases: Collection[int],
+) -> dict[str, Case]:
+    """Return the cases of which a newer revision is stored, at a site of the policy."""
+    old_ids = [case_id for case_id in case_ids.values() if case_id not in new_cases]
+    if not old_ids:
+        return {}
+    stored_cases = NewestRecords(transaction, state.rollout).load_cases(old_ids)
+    return {
+        case.key: case
+        for case in stored_cases.values()
+        if case.revision > cases_by_key[case.key].revision and case.site in state.policy.sites_by_id
+    }
 
 
 def open_reviews_of_batch(
@@ -126,15 +153,15 @@ def open_reviews_of_batch(
         or case_id not in stored_batch.new_cases
     }
     if undecided_ids:
-        undecided_cases = {
-            stored_batch.case_ids[record.key]: record
+        undecided_cases = [
+            to_case(record)
             for record, result in zip(records, stored_batch.results, strict=True)
             if result.status is RecordStatus.ACCEPTED
             and isinstance(record, CASE_TYPES)
             and stored_batch.case_ids[record.key] in undecided_ids
             and record.site in sites
-        }
-        open_reviews(transaction, state, map(to_case, undecided_cases.values()), at)
+        ]
+        open_reviews(transaction, state, undecided_cases, at, stored_batch.new_cases)
     newly_decided = {case_id for case_id, _ in decision_exposures} - case_ids
     if newly_decided:
         withdraw_answered_reviews(transaction, state, newly_decided, at)

@@ -143,11 +143,12 @@ def _find_later_predictions(
     """
     names = stored_batch.list_accepted(Prediction, "version")
     revisions = stored_batch.list_accepted(Prediction, "revision")
-    changes = {
-        name: PREDICTION_CORRECTED_LATER if revision > 1 else PREDICTION_CAME_LATER
-        for name, (_, revision) in zip(names, revisions, strict=True)
-        if name[0] not in stored_batch.new_cases
-    }
+    changes = dict[tuple[int, str], str]()
+    for name, (_, revision) in zip(names, revisions, strict=True):
+        if revision > 1 and name[0] not in stored_batch.new_cases:
+            changes[name] = PREDICTION_CORRECTED_LATER
+        elif name[0] not in stored_batch.new_cases:
+            changes.setdefault(name, PREDICTION_CAME_LATER)  # a correction may stand before it
     if not changes or state.policy.evidence.confidence_floor is not None:
         return changes
     if load_current_state(transaction, state).first_names:

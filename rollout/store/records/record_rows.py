@@ -162,12 +162,23 @@ def _check_revisions(values: ColumnValues) -> ColumnValues:
 def _check_names(values: ColumnValues) -> ColumnValues:
     """Return names unchanged; raise ValueError if one can't be stored.
 
-    Names are no content, so `compute_hashes` does not check them.
+    Names are no content, so `compute_hashes` does not check them. PostgreSQL indexes no long ones.
     """
     joined = "".join(values)
+    if max(map(len, values)) > MAX_KEY_LENGTH:
+        raise ValueError(f"a name has at most {MAX_KEY_LENGTH} letters")
     if not joined.isascii() or "\0" in joined:
         _check_row(values)
     return values
+
+
+def is_storable_name(name: str) -> bool:
+    """Return whether a name, of a version for example, can be stored."""
+    try:
+        _check_names([name])
+    except ValueError:
+        return False
+    return True
 
 
 def _encode_instants(times: ColumnValues) -> ColumnValues:
@@ -254,6 +265,7 @@ RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
                 "attributes": _encode_json_column,
                 "media": _encode_json_column,
                 "window": _check_names,
+                "episode": _make_optional(_check_names),
             },
             content_columns=("site", "occurred_at", "episode", "attributes", "media"),
         ),

@@ -15,6 +15,7 @@ from sqlalchemy import Column, Table
 from rollout import faults
 from rollout.core.records.records import (
     Action,
+    AnyCase,
     AnyRecord,
     Case,
     Heartbeat,
@@ -443,6 +444,16 @@ def _build_group(
         list(zip(first_column, *other_columns, strict=True)) if other_columns else first_column
     )
     return RecordGroup(schema, positions, keys, record_keys, columns)
+
+
+def select_storable(sent_cases: Sequence[AnyCase]) -> list[AnyCase]:
+    """Return those cases whose values can be stored, in their order."""
+    results = [UNDECIDED] * len(sent_cases)
+    if not sent_cases:
+        return []
+    positions = range(len(sent_cases))
+    group = _build_valid_group(RECORD_SCHEMAS[Case], sent_cases, positions, results)
+    return [] if group is None else [sent_cases[position] for position in group.positions]
 
 
 def build_rejected_record(sent_record: AnyRecord, reason: str) -> NewRejectedRecord:

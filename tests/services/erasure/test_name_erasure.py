@@ -1,5 +1,7 @@
 """An erased name leaves no trace; a pseudonym takes its place, and all still verifies."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -17,6 +19,7 @@ from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
+from rollout.services.erasure.case_erasure import erase_episode
 from rollout.services.erasure.erasure import (
     ErasureRefusedError,
     ErasureRequest,
@@ -30,14 +33,15 @@ from rollout.store.erasure.compaction import compact_database
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.projection_check import find_differences
 from rollout.store.records.exposures import ExposureStore
+from rollout.store.records.external_keys import EPISODE, ExternalKeys
 from rollout.store.records.records import RecordStatus, RecordStore
-from rollout.store.tables.tables import decisions
+from rollout.store.tables.tables import decisions, external_keys
 from tests.factories import NOON
 from tests.services.erasure.traces import find_in_files, find_traces
-from tests.store.conftest import database, url
-from tests.store.databases import on_sqlite
+from tests.store.conftest import database, other, url
+from tests.store.databases import on_postgresql, on_sqlite
 
-__all__ = ["database", "url"]
+__all__ = ["database", "other", "url"]
 POLICY = """
 rollout: ramps
 timezone: UTC
@@ -219,3 +223,41 @@ def test_the_last_admin_and_an_unknown_name_are_refused_before_anything_changes(
         erase_name(database, REQUEST, "nobody")
     assert len(list_events(database)) == before
     assert store(database, [decide("c-1", "ada")])[0].status is RecordStatus.ACCEPTED
+
+
+@on_postgresql
+@pytest.mark.parametrize("kind", ["name", "episode"])
+def test_a_batch_that_began_before_an_erasure_brings_nothing_back(database, other, kind):
+    """It had read that nothing is refused, and waited for a case that another batch held."""
+    apply_policy(database, POLICY, Actor("zoe"), NOON, salt=bytes(32))
+    service = build_service(other, None, ManualClock(NOON))
+    with database.begin_read() as transaction:
+        (rollout,) = Rollouts(transaction).list_all()
+    cases = {
+        key: Case(key=key, site="ramp-a", window="always", occurred_at=NOON, episode="trip 7")
+        for key in ("a", "b")
+    }
+    ingest_items(service, BOX, "ramps", [cases["a"], decide("a", "r1")], NOON)
+    request = replace(REQUEST, rollout="ramps")
+    with ThreadPoolExecutor(2) as threads:
+        with database.begin_write() as transaction:
+            ExternalKeys(transaction, rollout).assign_ids(["b"])
+            batch = threads.submit(
+                ingest_items, service, BOX, "ramps", [cases["b"], decide("b", "r1")], NOON
+            )
+            time.sleep(0.5)
+            erase = {"name": erase_name, "episode": erase_episode}[kind]
+            subject = {"name": "r1", "episode": "trip 7"}[kind]
+            erasure = threads.submit(erase, database, request, subject)
+            time.sleep(0.5)
+            assert not batch.done()
+        batch.result(60)
+        erasure.result(60)
+    with database.begin_read() as transaction:
+        plain_texts = {
+            "name": select(decisions.c.reviewer),
+            "episode": select(external_keys.c.key).where(external_keys.c.kind == EPISODE),
+        }[kind]
+        assert subject not in transaction.execute(plain_texts).scalars().all()
+    again = ingest_items(service, BOX, "ramps", [cases["b"], decide("b", "r1")], NOON)
+    assert RecordStatus.REJECTED in {receipt.status for receipt in again}

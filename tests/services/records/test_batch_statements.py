@@ -1,4 +1,4 @@
-"""On PostgreSQL a new batch sends five statements, whatever it holds and says."""
+"""On PostgreSQL a new batch sends six statements, whatever it holds and says."""
 
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ def sent(monkeypatch):
 
 
 @on_postgresql
-def test_a_new_batch_sends_five_statements_of_one_shape(database, sent):
+def test_a_new_batch_sends_six_statements_of_one_shape(database, sent):
     apply_policy(database, POLICY % NAMED, Actor("zoe"), NOON - DAY, salt=bytes(32))
     first = build_service(database, None, ManualClock(NOON))
     ingest_items(first, PEOPLE, "ramps", build_batch([0]), NOON)  # the account and the version
@@ -61,7 +61,7 @@ def test_a_new_batch_sends_five_statements_of_one_shape(database, sent):
         sent.clear()
         receipts = ingest_items(service, PEOPLE, "ramps", build_batch(numbers), NOON)
         assert {receipt.status for receipt in receipts} == {RecordStatus.ACCEPTED}
-        # account, exposures and erased names; keys; hashed keys; records; the queue
-        assert len(sent) == 5
+        # a lock; account, exposures and erased names; keys; hashed keys; records; the queue
+        assert len(sent) == 6
         statements.add(tuple(sent))
     assert len(statements) == 1  # which the driver prepares once
