@@ -136,7 +136,7 @@ def test_the_number_of_statements_does_not_depend_on_the_batch(database, rollout
                 sent.clear()
                 store(transaction, rollout, batch)
                 counts.append(len(sent))
-    # a lock; erased names; keys inserted, or locked and found; hashed keys; one insert or three reads
+    # a lock; erased names; keys inserted, or locked and found; hashed keys; one insert or 3 reads
     assert counts == [5, 8, 5, 8]
 
 
