@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 PYTEST := $(BIN)/python -m pytest -q -n auto --dist worksteal
+TRIES :=# --reruns 1: a second try is named in the summary; more than three fail the run
 UNUSED := --snapshot-warn-unused# some snapshots belong to tests of other parts; test-all is strict
 unexport PYTHONDONTWRITEBYTECODE # workers and the processes of tests start twice as fast with it
 
-.PHONY: help demo demos test test-all lint check bench curves faults coverage demo-soak docs lock bom advisories clean
+.PHONY: help demo demos test test-sample test-all lint check bench curves faults coverage demo-soak docs lock bom advisories clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,10 +28,14 @@ demo: .venv/demo ## play the mail room, write its report to rollout-demo/, prepa
 	$(BIN)/python -m api.live_demo rollout-demo
 
 test: .venv/dev ## the fast tests, to run while you work: at most five minutes on two cores
-	$(PYTEST) -m fast $(UNUSED)
+	$(PYTEST) -m fast $(UNUSED) $(TRIES)
 
+test-sample: .venv/dev ## of the other parts what this commit draws: at most eight minutes
+	ROLLOUT_TEST_SAMPLE=$${ROLLOUT_TEST_SAMPLE:-$$(git rev-parse HEAD)} $(PYTEST) -m "not fast" $(UNUSED) $(TRIES)
+
+test-all: TRIES := --reruns 1
 test-all: .venv/dev ## every part: both engines, exhaustive walks, simulations, browser, faults
-	$(PYTEST) --reruns 1 # a second try is named in the summary; more than three fail the run
+	$(PYTEST) $(TRIES)
 
 lint: .venv/dev ## ruff, mypy, import contracts, names
 	$(BIN)/ruff check .
@@ -39,7 +44,7 @@ lint: .venv/dev ## ruff, mypy, import contracts, names
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_names.py
 
-check: lint test-all ## everything that CI runs
+check: lint test-all ## everything, to run before an issue is called resolved
 
 bench: .venv/dev ## run the benchmarks, about 20 minutes, into build/bench.md and bench.json
 	$(BIN)/python benchmarks/run.py --out build

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.parts import Spent, mark_parts
+from tests.samples import COMMIT, Sample, file_of_seconds
 from tests.second_tries import count_tries_in_workers
 from tests.store.compiled_statements import share_statements
 
@@ -29,13 +30,20 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 @pytest.hookimpl(trylast=True)  # after the plugin that tries tests again
 def pytest_configure(config):
     count_tries_in_workers(config)
+    if COMMIT:
+        file_of_seconds()  # workers inherit its name
     if not hasattr(config, "workerinput"):  # one process alone reports
         config.pluginmanager.register(Spent(), "parts")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
-def pytest_collection_modifyitems(items):
-    mark_parts(items)
+def pytest_collection_modifyitems(config, items):
+    part_of = mark_parts(items)
+    if COMMIT:
+        sample = Sample(COMMIT, part_of, file_of_seconds())
+        items[:], left_out = sample.choose(items)
+        config.hook.pytest_deselected(items=left_out)
+        config.pluginmanager.register(sample, "sample")
 
 
 def pytest_collection_finish():

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import pytest
 
+from tests import samples
+
 BUDGETS: Final = {  # minutes on two idle cores
     "fast": 5.0,
     "slow": 5.0,
@@ -22,6 +24,7 @@ BUDGETS: Final = {  # minutes on two idle cores
     "browser": 5.0,
     "faults": 5.0,
     "first_hour": 4.0,
+    **(samples.BUDGETS if samples.COMMIT else {}),
 }
 LONG_RUNS: Final = Path(__file__).parents[1] / "docs" / "long-runs.toml"
 WORKERS: Final = 2
@@ -37,11 +40,13 @@ WHOLE: Final = 500
 """Tests from which on a run is judged by its budgets: nobody needs the table of a few."""
 
 
-def mark_parts(items: list[pytest.Item]) -> None:
-    """Give each test the marker of its part."""
+def mark_parts(items: list[pytest.Item]) -> dict[str, str]:
+    """Give each test the marker of its part, and return the parts by the tests' names."""
     with_twin: set[str] = set()
+    parts = {item.nodeid: part_of(item, with_twin) for item in items}
     for item in items:
-        item.add_marker(part_of(item, with_twin))
+        item.add_marker(parts[item.nodeid])
+    return parts
 
 
 def part_of(item: pytest.Item, with_twin: set[str]) -> str:

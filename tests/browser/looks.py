@@ -3,6 +3,7 @@
 import pytest
 
 from tests.browser.chromium import HEIGHT, PHONE, WIDE
+from tests.samples import choose_look
 
 axe = pytest.importorskip(
     "axe_playwright_python.base",
@@ -17,13 +18,14 @@ RUN = "axe.run({resultTypes: ['violations']}).then(found => found.violations)"
 def each_look(page, widths=(WIDE, PHONE)):
     """Show a page in each width and scheme, and yield them; it is loaded once.
 
-    Style sheets alone know of both, no script does. Without motion colours change at once.
+    Style sheets alone know of both, no script does. Without motion colours change at once. A
+    sampled run (tests/samples.py) shows one.
     """
-    for width in widths:
+    looks = [(width, scheme) for width in widths for scheme in SCHEMES]
+    for width, scheme in choose_look(looks, page.url.partition("?")[0].rpartition("/")[2]):
         page.set_viewport_size({"width": width, "height": HEIGHT})
-        for scheme in SCHEMES:
-            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            yield width, scheme
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        yield width, scheme
 
 
 def find_violations(page):

@@ -131,6 +131,22 @@ def test_a_licence_that_is_not_listed_is_found():
     assert find_licences(metadata) - set(LICENCES) == {"AGPL-3.0-only"}
 
 
+def test_pull_requests_run_what_lands_and_every_night_runs_everything():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/tests.yaml").read_text("utf-8"))["jobs"]
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert jobs["pull-request"]["steps"][-1] == {"run": ".ci/run"}
+    recipes = jobs["nightly"]["strategy"]["matrix"]["recipe"]
+    assert {"lint", "test-all", "faults", "coverage", "demo-soak"} <= set(recipes)
+    for name in recipes:
+        assert re.search(rf"^{name}:", makefile, flags=re.MULTILINE), name
+
+
+def test_what_lands_calls_the_readmes_test_command_and_the_sample():
+    script = (ROOT / ".ci/run").read_text("utf-8")
+    assert "make test     #" in (ROOT / "README.md").read_text("utf-8")
+    assert re.findall(r"^make ([a-z-]+) TRIES", script, flags=re.MULTILINE) == ["test", "test-sample"]
+
+
 def test_the_scheduled_workflow_runs_recipes_that_exist():
     text = (ROOT / ".github/workflows/advisories.yaml").read_text("utf-8")
     (job,) = yaml.safe_load(text)["jobs"].values()

@@ -1,0 +1,76 @@
+"""The sample that `.ci/run` takes: the commit alone chooses it, and timed parts end."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tests.samples import BUDGETS, TIMED, Sample, choose_look, draw
+
+NAMES = [f"tests/a/test_b.py::test_{number}" for number in range(400)]
+
+
+def item_of(nodeid, **params):
+    return SimpleNamespace(nodeid=nodeid, callspec=SimpleNamespace(params=params))
+
+
+def sample_of(part, names, tmp_path, commit="c0ffee"):
+    spent = tmp_path / "seconds"
+    spent.touch()
+    return Sample(commit, dict.fromkeys(names, part), spent)
+
+
+def chosen(part, names, tmp_path, commit="c0ffee"):
+    items, left_out = sample_of(part, names, tmp_path, commit).choose(map(item_of, names))
+    assert len(items) + len(left_out) == len(names)
+    return [item.nodeid for item in items]
+
+
+def test_half_of_slow_runs_and_two_commits_take_other_halves(tmp_path):
+    first, second = (chosen("slow", NAMES, tmp_path, commit) for commit in ("aa", "bb"))
+    assert first == chosen("slow", NAMES, tmp_path, "aa")
+    assert 150 < len(first) < 250
+    assert 50 < len(set(first) - set(second)) < 150
+
+
+@pytest.mark.parametrize("part", ["fast", "postgres"])
+def test_parts_that_other_recipes_run_are_left_out(part, tmp_path):
+    assert chosen(part, NAMES, tmp_path) == []
+
+
+def test_a_page_is_looked_at_in_one_width_and_scheme(tmp_path):
+    looks = [
+        item_of(f"tests/browser/test_p.py::test_fits[{page}-{width}]", page=page, width=width)
+        for page in ("home", "users")
+        for width in (1280, 360)
+    ]
+    sample = sample_of("browser", [look.nodeid for look in looks], tmp_path)
+    items, _ = sample.choose(looks)
+    assert sorted(item.callspec.params["page"] for item in items) == ["home", "users"]
+
+
+def test_the_readme_and_the_tutorial_are_the_first_hour(tmp_path):
+    names = [f"tests/first_hour/test_{name}.py::test_a" for name in ("readme", "nginx", "tutorial")]
+    assert chosen("first_hour", names, tmp_path) == [names[0], names[2]]
+
+
+@pytest.mark.parametrize("part", TIMED)
+def test_a_timed_part_is_shuffled_and_ends_when_its_seconds_are_spent(part, tmp_path):
+    names = chosen(part, NAMES, tmp_path)
+    assert sorted(names) == sorted(NAMES)
+    assert names != NAMES
+    assert names != chosen(part, NAMES, tmp_path, "another")
+    sample = sample_of(part, names, tmp_path)
+    report = SimpleNamespace(nodeid=names[0], duration=119.0 * BUDGETS[part])
+    sample.pytest_runtest_logreport(report)
+    sample.pytest_runtest_setup(item_of(names[1]))
+    sample.pytest_runtest_logreport(SimpleNamespace(nodeid=names[1], duration=1.1))
+    with pytest.raises(pytest.skip.Exception, match="seconds are spent"):
+        sample.pytest_runtest_setup(item_of(names[2]))
+
+
+def test_a_whole_run_shows_every_look(monkeypatch):
+    looks = [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")]
+    monkeypatch.setattr("tests.samples.COMMIT", "")
+    assert choose_look(looks, "users") == looks
+    monkeypatch.setattr("tests.samples.COMMIT", "c0ffee")
+    assert choose_look(looks, "users") == [looks[draw("users", "c0ffee") % 4]]
