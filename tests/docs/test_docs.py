@@ -39,6 +39,7 @@ from tests.docs.pages import (
 from tests.served import served
 
 HERE = "sqlite:///rollout.db"
+LIVE_DECISIONS = 28
 
 STARTED = datetime(2026, 9, 2, tzinfo=UTC)  # after the instant that docs/how-to/live.md applies at
 
@@ -320,7 +321,15 @@ def test_every_link_leads_to_a_file(page):
 def test_every_decision_stands_in_the_list():
     folder = ROOT / "docs/decisions"
     listed = folder.joinpath("README.md").read_text(encoding="utf-8")
-    assert all(page.name in listed for page in folder.glob("0*.md"))
+    records = {page.name for page in folder.glob("0*.md")}
+    assert set(re.findall(r"\((0[^)]+\.md)\)", listed)) == records
+    assert len(records) <= LIVE_DECISIONS
+
+
+def test_a_decision_is_a_page_or_a_line_of_history():
+    folder = ROOT / "docs/decisions"
+    past = set(re.findall(r"^\| (\d{4}) ", text_of("docs/decisions/history.md"), re.MULTILINE))
+    assert past.isdisjoint(page.name[:4] for page in folder.glob("0*.md"))
 
 
 def test_make_help_lists_every_recipe_of_the_readme():
