@@ -1,8 +1,8 @@
 """What `.ci/run` takes of the slow parts: a sample that the commit chooses, within its budgets.
 
 ROLLOUT_TEST_SAMPLE holds the commit. Of `slow` every second test runs, chosen by a hash of its name
-and the commit; of `browser` each page in one width and one colour scheme; of `first_hour` what the
-README and the tutorial say. The tests of the timed parts come in an order that the commit draws, and
+and the commit; of `browser` each page in one width and one colour scheme; of `first_hour` what
+README and tutorial say. The tests of the timed parts come in an order that the commit draws, and
 start until the part's seconds are spent; the rest is skipped. `make test-all` runs everything.
 """
 
