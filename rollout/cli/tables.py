@@ -1,21 +1,21 @@
 """`rollout db` on existing tables: grant a role what it needs, print their revision."""
 
-import os
 from typing import Annotated
 
 import typer
 
 from rollout.cli.errors import print_refusals
 from rollout.cli.local_database import (
-    DATABASE_VARIABLE,
-    DEFAULT_DATABASE_URL,
     connect_database,
     convert_store_errors,
+    open_unchecked_database,
 )
+from rollout.store.database.errors import StoreError
 from rollout.store.database.migrations import (
+    check_schema_current,
     find_head_revision,
+    find_schema_revision,
     grant_privileges,
-    load_current_revision,
 )
 
 
@@ -47,13 +47,11 @@ def show_table_revision() -> None:
 
     Example: `rollout db current`
     """
-    with print_refusals(), convert_store_errors():
-        table_revision = load_current_revision(
-            os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
-        )
-    typer.echo(
-        f"tables: {table_revision or 'none'}; needed by this program: {find_head_revision()}"
-    )
-    if table_revision != find_head_revision():
-        typer.echo("run `rollout db upgrade`", err=True)
-        raise typer.Exit(1)
+    with open_unchecked_database() as database:
+        revision = find_schema_revision(database)
+        typer.echo(f"tables: {revision or 'none'}; needed by this program: {find_head_revision()}")
+        try:
+            check_schema_current(database)
+        except StoreError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(1) from error

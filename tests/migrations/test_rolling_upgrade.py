@@ -1,6 +1,6 @@
-"""Two replicas are upgraded one after the other under traffic: the former program goes on.
+"""Two replicas are upgraded one after the other under traffic: the first program goes on.
 
-The former program runs from its wheel, as processes of its own, on the tables of this one.
+The next program is a copy of this one with a migration more; each runs in processes of its own.
 """
 
 import os
@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import zipfile
 from collections import Counter
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,17 +21,16 @@ from sqlalchemy import select
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.store.database.migrations import find_head_revision, load_current_revision
+from rollout.store.database.migrations import load_current_revision
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.tables.tables import cases, external_keys
+from tests.migrations.further import FURTHER, HEAD, copy_program
 from tests.store.databases import ENGINES, fresh
-from tools import build_former_wheel
 
 pytestmark = [pytest.mark.faults, pytest.mark.enable_socket]
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120  # seconds for a process to start on a busy machine
-FORMER_REVISION = "0013"
 SET_UP = """
 import os, sys
 from datetime import UTC, datetime, timedelta
@@ -62,7 +60,7 @@ from datetime import datetime
 from rollout.services.engine.ticks import Ticker
 from rollout.store.database.session import Database
 database = Database(os.environ["ROLLOUT_DATABASE_URL"])
-events = Ticker(database, "bears", "former").tick(datetime.fromisoformat(sys.argv[1]))
+events = Ticker(database, "bears", "first").tick(datetime.fromisoformat(sys.argv[1]))
 print("nothing due" if events is None else "ticked")
 """
 COMMAND = "from rollout.cli.main import app; app(prog_name='rollout')"
@@ -79,7 +77,7 @@ gates:
 
 
 class Program:
-    """The former or the present program, in processes with a database's URL."""
+    """This or the next program, in processes with a database's URL."""
 
     def __init__(self, folder, url, workspace):
         self.workspace = workspace
@@ -201,40 +199,30 @@ class Traffic:
         return answer
 
 
-@pytest.fixture(scope="module")
-def former_folder(tmp_path_factory):
-    """Return the folder of the installed former program: an unpacked wheel."""
-    folder = tmp_path_factory.mktemp("former")
-    wheel = build_former_wheel.build_wheel(folder)
-    with zipfile.ZipFile(wheel) as content:
-        content.extractall(folder / "site")
-    return folder / "site"
-
-
 @pytest.mark.parametrize("engine", ENGINES)
-def test_two_replicas_are_upgraded_one_after_the_other_under_traffic(
-    engine, former_folder, tmp_path
-):
+def test_two_replicas_are_upgraded_one_after_the_other_under_traffic(engine, tmp_path):
+    next_folder = tmp_path / "next"
+    copy_program(next_folder)
     with fresh(engine, tmp_path, migrated=False) as url:
-        former = Program(former_folder, url, tmp_path)
-        present = Program(ROOT, url, tmp_path)
+        this = Program(ROOT, url, tmp_path)
+        following = Program(next_folder, url, tmp_path)
         (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
-        key, operator = former.run("-c", SET_UP, "policy.yaml")
-        assert load_current_revision(url) == FORMER_REVISION
-        with Traffic(key) as traffic, former.serve() as first:
+        key, operator = this.run("-c", SET_UP, "policy.yaml")
+        assert load_current_revision(url) == HEAD
+        with Traffic(key) as traffic, this.serve() as first:
             traffic.addresses = [first]
             traffic.wait_for(3)
-            present.run("-c", COMMAND, "db", "upgrade")
-            assert load_current_revision(url) == find_head_revision()
-            traffic.wait_for(3)  # the former program on the present tables
-            with present.serve() as second:
+            following.run("-c", COMMAND, "db", "upgrade")
+            assert load_current_revision(url) == FURTHER
+            traffic.wait_for(3)  # this program on the next tables
+            with following.serve() as second:
                 traffic.addresses = [first, second]
                 traffic.wait_for(6)
                 stop_everything(first, operator)
                 assert is_stopped(second, operator)
                 now = datetime.now(UTC)
                 text = (now + timedelta(hours=1)).isoformat()
-                assert former.run("-c", TICK, text) == ["ticked"]
+                assert this.run("-c", TICK, text) == ["ticked"]
                 traffic.wait_for(3)
                 traffic.addresses = [second]
                 traffic.wait_for(3)
@@ -258,10 +246,10 @@ def is_stopped(address, key):
 
 
 def check(url, traffic, at):
-    """Tick with the present program; every acknowledged case is stored and the tables agree."""
+    """Tick with this program; every acknowledged case is stored and the tables agree."""
     database = Database(url)
     try:
-        assert Ticker(database, "bears", "present").tick(at) is not None
+        assert Ticker(database, "bears", "second").tick(at) is not None
         with database.begin_read() as transaction:
             state = load_rollout_state(transaction, "bears")
             Ledger(transaction, state.rollout).verify()
@@ -271,9 +259,3 @@ def check(url, traffic, at):
         assert tuple(rebuild_derived_tables(database, "bears").describe()) == ()
     finally:
         database.close()
-
-
-def test_a_clone_without_the_history_fails_and_says_what_to_fetch(tmp_path, monkeypatch):
-    monkeypatch.setattr(build_former_wheel, "COMMIT", "0" * 40)
-    with pytest.raises(RuntimeError, match="git fetch --unshallow"):
-        build_former_wheel.build_wheel(tmp_path)

@@ -3,7 +3,7 @@
 from sqlalchemy import text
 
 from rollout.store.database.session import Transaction
-from rollout.store.tables.append_only import APPEND_ONLY, ERASABLE, TRIGGER_FUNCTION, build_triggers
+from rollout.store.tables.append_only import APPEND_ONLY, TRIGGER_FUNCTION, list_triggers
 
 DURABILITY_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes")
 
@@ -20,10 +20,7 @@ def find_missing_triggers(transaction: Transaction) -> tuple[str, ...]:
     )
     expected = {
         name: _normalize_trigger(transaction, statement)
-        for table, purgeable in APPEND_ONLY.items()
-        for name, statement in build_triggers(
-            transaction.engine, table, purgeable=purgeable, erasable=table in ERASABLE
-        ).items()
+        for name, statement in list_triggers(transaction.engine).items()
     }
     return tuple(
         sorted(name for name, text_form in expected.items() if existing.get(name) != text_form)

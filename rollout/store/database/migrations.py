@@ -24,13 +24,11 @@ from rollout.store.database.errors import (
 )
 from rollout.store.database.session import Database, Transaction, create_database_engine
 from rollout.store.tables.append_only import APPEND_ONLY, ERASABLE
+from rollout.store.tables.schema_hash import compute_schema_hash
 from rollout.store.tables.tables import metadata
 
 if TYPE_CHECKING:
     from alembic.config import Config
-
-
-VERSION_TABLE = "alembic_version"
 
 
 def grant_privileges(transaction: Transaction, role: str) -> None:
@@ -44,7 +42,7 @@ def grant_privileges(transaction: Transaction, role: str) -> None:
 
 def list_grants(role: str) -> Iterator[str]:
     """Yield the grant statements; `role` is quoted already."""
-    yield f"grant select on {VERSION_TABLE} to {role}"
+    yield f"grant select on {REVISION_TABLE} to {role}"
     for table in metadata.sorted_tables:
         yield f"grant {_list_privileges(table.name)} on {table.name} to {role}"
         if table.autoincrement_column is not None:
@@ -89,29 +87,28 @@ def build_config(connection: Connection | None = None) -> "Config":
     return configuration
 
 
-def upgrade(url: str, revision: str = "head") -> None:
-    """Upgrade the schema to a revision in one transaction; create missing tables.
+def upgrade(url: str) -> None:
+    """Upgrade the schema to this program's in one transaction; create missing tables.
 
     Raises:
         DatabaseBusyError: a lock was not free in time; nothing was changed, run it again.
+        SchemaMismatchError: another commit made the tables; nothing was changed.
     """
-    from alembic.command import upgrade as up  # noqa: PLC0415 - see module docstring
+    from alembic.command import upgrade as upgrade_by_alembic  # noqa: PLC0415 - see module docstring
 
-    _run_migration(url, up, revision)
-
-
-def downgrade(url: str, revision: str) -> None:
-    """Downgrade the schema to a revision; `base` drops all tables."""
-    from alembic.command import downgrade as down  # noqa: PLC0415 - see module docstring
-
-    _run_migration(url, down, revision)
+    engine = create_database_engine(url)
+    event.listen(engine, "after_cursor_execute", lambda *_: faults.reach_point("migration.step"))
+    try:
+        with _connect(engine) as connection, translate_driver_errors():
+            _check_revision(_read_revision(connection))
+            connection.rollback()
+            upgrade_by_alembic(build_config(connection), "head")
+    finally:
+        engine.dispose()
 
 
 def drop_tables(url: str) -> None:
-    """Drop all tables of this program in one transaction, with everything in them.
-
-    A downgrade to `base` would convert each row first, and refuses ledgers of form 2.
-    """
+    """Drop all tables of this program in one transaction, with everything in them."""
     engine = create_database_engine(url)
     try:
         with _connect(engine) as connection, translate_driver_errors(), connection.begin():
@@ -119,16 +116,6 @@ def drop_tables(url: str) -> None:
             connection.exec_driver_sql(f"drop table if exists {REVISION_TABLE}")
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"drop function if exists {CHANGE_REFUSAL}()")
-    finally:
-        engine.dispose()
-
-
-def _run_migration(url: str, command: Any, revision: str) -> None:
-    engine = create_database_engine(url)
-    event.listen(engine, "after_cursor_execute", lambda *_: faults.reach_point("migration.step"))
-    try:
-        with _connect(engine) as connection, translate_driver_errors():
-            command(build_config(connection), revision)
     finally:
         engine.dispose()
 
@@ -161,8 +148,8 @@ def find_head_revision() -> str:
 
 
 def _load_revisions() -> dict[str, str]:
-    """Return each revision with its predecessor, "" for the first one."""
-    previous_by_revision = {}
+    """Return each revision with its predecessor, "" for the first one, the hash of the tables."""
+    previous_by_revision = {compute_schema_hash(): ""}
     for file in (find_migrations_folder() / "versions").glob("*.py"):
         text = file.read_text(encoding="utf-8")
         for revision in REVISION_PATTERN.findall(text):
@@ -195,10 +182,14 @@ def find_schema_revision(database: Database) -> str | None:
 
 def read_revision(transaction: Transaction) -> str | None:
     """Return the revision that a transaction reads, or None without tables."""
-    if not inspect(transaction.connection).has_table(REVISION_TABLE):
+    return _read_revision(transaction.connection)
+
+
+def _read_revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(REVISION_TABLE):
         return None
     query = f"select version_num from {REVISION_TABLE}"  # noqa: S608 - a constant
-    return transaction.connection.exec_driver_sql(query).scalar()
+    return connection.exec_driver_sql(query).scalar()
 
 
 def list_table_names(url: str) -> list[str]:
@@ -219,7 +210,7 @@ def check_schema_current(database: Database) -> None:
     """Raise unless the tables are those of this program.
 
     Raises:
-        SchemaMismatchError: tables are missing, older or newer; the message names the command.
+        SchemaMismatchError: tables are missing, older or another commit's; it says what to do.
         StoreError: the database can't be opened.
     """
     revision = find_schema_revision(database)
@@ -227,24 +218,30 @@ def check_schema_current(database: Database) -> None:
         return
     if revision is None:
         raise SchemaMismatchError("the database has no tables; run `rollout db upgrade`")
-    if revision in _load_revisions():
-        raise SchemaMismatchError(f"the schema is at {revision}, older; run `rollout db upgrade`")
-    raise SchemaMismatchError(f"the schema is at {revision}, newer; run a newer rollout")
+    _check_revision(revision)
+    raise SchemaMismatchError(f"the tables are at {revision}, older; run `rollout db upgrade`")
 
 
 def check_revision_known(database: Database) -> None:
     """Raise unless this program can upgrade the tables.
 
     Raises:
-        SchemaMismatchError: there are no tables, or those of a newer program.
+        SchemaMismatchError: there are no tables, or those of another commit.
     """
     revision = find_schema_revision(database)
     if revision is None:
         raise SchemaMismatchError(
             "it holds no tables of rollout; name a file of `rollout db backup`"
         )
-    if revision not in _load_revisions():
-        raise SchemaMismatchError(f"its schema is at {revision}, newer; use a newer rollout")
+    _check_revision(revision)
+
+
+def _check_revision(revision: str | None) -> None:
+    if revision is not None and revision not in _load_revisions():
+        raise SchemaMismatchError(
+            f"the tables are at revision {revision}, made by an earlier commit: make the database"
+            " anew (an empty one, then `rollout db upgrade`)"
+        )
 
 
 def find_drift(url: str) -> list[Any]:

@@ -77,15 +77,19 @@ end $$"""
 """The function that PostgreSQL's triggers call; create it before them."""
 
 
-def build_triggers(
-    engine: str, table: str, *, purgeable: bool, erasable: bool = False
-) -> Mapping[str, str]:
+def list_triggers(engine: str) -> Mapping[str, str]:
+    """Return the statements that create all triggers, by trigger name."""
+    return {
+        name: statement
+        for table in APPEND_ONLY
+        for name, statement in build_triggers(engine, table).items()
+    }
+
+
+def build_triggers(engine: str, table: str) -> Mapping[str, str]:
     """Return the statements that create a table's triggers, by trigger name."""
-    return dict(
-        (_build_sqlite_triggers if engine == "sqlite" else _build_postgresql_triggers)(
-            table, purgeable, erasable
-        )
-    )
+    build = _build_sqlite_triggers if engine == "sqlite" else _build_postgresql_triggers
+    return dict(build(table, APPEND_ONLY[table], table in ERASABLE))
 
 
 def _build_sqlite_triggers(

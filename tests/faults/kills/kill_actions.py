@@ -15,12 +15,7 @@ from threading import Thread
 
 from sqlalchemy import make_url
 
-from rollout.store.database.migrations import (
-    _load_revisions,
-    find_head_revision,
-    load_current_revision,
-)
-from tests.faults.kills.database_roles import SERVICE_ROLE
+from rollout.store.database.migrations import load_current_revision
 from tests.faults.kills.kill_field import SITES
 from tests.faults.kills.replica_clients import ACCOUNTS, build_cases, is_acknowledged
 from tests.faults.kills.replica_processes import (
@@ -29,6 +24,7 @@ from tests.faults.kills.replica_processes import (
     REPLICAS,
     find_program_path,
 )
+from tests.migrations.further import FURTHER, HEAD
 
 BATCH = 40
 """Cases of a batch that is killed: enough for a few dozen milliseconds."""
@@ -164,16 +160,12 @@ class KillActions:
         return kill(victim if number is None else number)
 
     def _run_migrate(self, _victim, kill):
-        head = find_head_revision()
-        previous = _load_revisions()[head]
-        self._repeat("downgrade", previous)
         death = self._kill_command(("db", "upgrade"), "migrate", kill)
-        if (current := load_current_revision(self._url)) not in {previous, head}:
+        if (current := load_current_revision(self._url)) not in {HEAD, FURTHER}:
             raise ActionFailedError(f"the migration stands at {current}")
         self._repeat("db", "upgrade")
-        if make_url(self._url).get_backend_name() != "sqlite":
-            self._repeat("db", "grant", SERVICE_ROLE)
-        self._repeat("check-schema")
+        self._repeat("check-next-schema")
+        self._repeat("go-back")
         return death
 
     def _run_backup(self, _victim, kill):

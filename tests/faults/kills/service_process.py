@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from contextlib import ExitStack
+import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
@@ -15,9 +16,9 @@ from rollout import faults
 from rollout.cli import backups, table_upgrade
 from rollout.cli.main import COMMANDS, app
 from rollout.services.engine.ticks import Ticker
-from rollout.store.database.migrations import downgrade
 from tests.faults.kills.broken_services import MUTANTS
-from tests.faults.migrations import whole_schema
+from tests.faults.migrations import further_in, whole_schema
+from tests.migrations.further import go_back
 
 ACTION_HEADER = b"x-kill-action"
 """Names the action of a request that may be killed."""
@@ -124,20 +125,34 @@ def _mark_ticks(marks):
 def _run_command(order, marks, stack):
     stack.enter_context(faults.install_action(marks.set_point))
     if order.words[0] in TASKS:
-        TASKS[order.words[0]](os.environ["ROLLOUT_DATABASE_URL"], *order.words[1:])
+        TASKS[order.words[0]](os.environ["ROLLOUT_DATABASE_URL"])
         return
+    if order.words == ("db", "upgrade"):
+        stack.enter_context(_next_migrations())
     table_upgrade.upgrade = _mark_calls(table_upgrade.upgrade, marks, "migrate")
     backups.back_up = _mark_calls(backups.back_up, marks, "backup")
     app(args=list(order.words), prog_name="rollout")
 
 
-def _check_schema(url):
-    """Exit with 1 if tables or triggers are not as the program has them."""
-    faults_of_schema = list(whole_schema(url))
+@contextmanager
+def _next_migrations():
+    with tempfile.TemporaryDirectory() as folder, further_in(folder):
+        yield
+
+
+def _check_next_schema(url):
+    """Exit with 1 if tables or triggers are not as the next program has them."""
+    with _next_migrations():
+        faults_of_schema = list(whole_schema(url))
     sys.exit("\n".join(faults_of_schema) if faults_of_schema else 0)
 
 
-TASKS = {"check-schema": _check_schema, "downgrade": downgrade}
+def _go_back(url):
+    with _next_migrations():
+        go_back(url)
+
+
+TASKS = {"check-next-schema": _check_next_schema, "go-back": _go_back}
 """What a child does besides the commands of the program."""
 
 

@@ -28,7 +28,7 @@ from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_check import _compute_hashes, _select_records
 from rollout.store.records.record_rows import RECORD_SCHEMAS, SCHEMA_BY_TYPE
 from rollout.store.tables import tables
-from rollout.store.tables.append_only import APPEND_ONLY, ERASABLE, build_triggers
+from rollout.store.tables.append_only import build_triggers
 from rollout.tally.slots import to_instant
 from tests.services.engine.test_consistency_check import HISTORY, SLOTS
 from tests.services.engine.test_live import begun, written
@@ -60,12 +60,7 @@ def tick_often(database):
 def attacking(database, *names):
     """Begin a transaction in which these tables may be changed; put their triggers back."""
     with database.begin_write() as transaction:
-        triggers = {
-            name: build_triggers(
-                transaction.engine, name, purgeable=APPEND_ONLY[name], erasable=name in ERASABLE
-            )
-            for name in names
-        }
+        triggers = {name: build_triggers(transaction.engine, name) for name in names}
         for name, statements in triggers.items():
             for trigger in statements:
                 on = "" if transaction.engine == "sqlite" else f" on {name}"

@@ -253,9 +253,7 @@ def tamper(database, *statements):
     """Change rows as somebody could who owns the tables and passes their triggers."""
     with database.begin_write() as transaction:
         if transaction.engine == "sqlite":
-            passing = [
-                f"drop trigger {t}" for t in build_triggers("sqlite", "ledger", purgeable=False)
-            ]
+            passing = [f"drop trigger {t}" for t in build_triggers("sqlite", "ledger")]
         else:
             passing = ["set local session_replication_role = replica"]
         for statement in (*passing, *statements):

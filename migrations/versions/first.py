@@ -1,0 +1,27 @@
+"""The tables of this program, as its code has them; its revision is their hash.
+
+Why: nothing was released, so no database needs to be changed from one commit's tables to another's.
+Locks: nothing; there is nothing yet.
+Back: a database of another commit is made anew.
+"""
+
+from alembic import op
+
+from rollout.store.tables.append_only import TRIGGER_FUNCTION, list_triggers
+from rollout.store.tables.schema_hash import compute_schema_hash
+from rollout.store.tables.tables import metadata
+
+revision = compute_schema_hash()
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Make every table with its indexes and triggers."""
+    bind = op.get_bind()
+    metadata.create_all(bind, checkfirst=False)
+    if bind.dialect.name == "postgresql":
+        op.execute(TRIGGER_FUNCTION)
+    for statement in list_triggers(bind.dialect.name).values():
+        op.execute(statement)

@@ -1,0 +1,73 @@
+"""A synthetic migration on top of the program's tables: the next version, which nobody has yet.
+
+The next program is a copy of this tree with that one file more. Its tables differ from those of the
+program by a column and a table, of which its code, the same as ours, knows nothing.
+"""
+
+import shutil
+from pathlib import Path
+
+from alembic.command import downgrade
+
+from rollout.store.database.migrations import (
+    build_config,
+    find_head_revision,
+    find_migrations_folder,
+)
+from rollout.store.database.session import create_database_engine
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("rollout", "api", "config", "examples/mail-room/records")
+HEAD = find_head_revision()
+FURTHER = "9000"
+TEXT = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{further}"
+down_revision = "{head}"
+branch_labels, depends_on = None, None
+
+
+def upgrade():
+{upgrades}
+
+
+def downgrade():
+    op.drop_table("weathers")
+    op.drop_column("cases", "weather")
+"""
+UPGRADES = """
+    op.add_column("cases", sa.Column("weather", sa.Text()))
+    op.create_table("weathers", sa.Column("id", sa.Integer(), primary_key=True))
+    op.execute("insert into weathers (id) select id from rollouts")
+"""
+DRIFT = ["remove_table", "remove_column"]
+"""The kinds of differences between the program's tables and the next ones."""
+
+
+def copy_migrations(folder, upgrades=UPGRADES):
+    """Write the program's migrations and a further one into a folder; return their folder."""
+    copy = Path(folder) / "migrations"
+    shutil.copytree(find_migrations_folder(), copy)
+    text = TEXT.format(upgrades=upgrades, head=HEAD, further=FURTHER)
+    (copy / "versions" / "further.py").write_text(text, encoding="utf-8")
+    return copy
+
+
+def go_back(url):
+    """Undo the further migration, whose folder must be in use."""
+    engine = create_database_engine(url)
+    try:
+        with engine.connect() as connection:
+            downgrade(build_config(connection), HEAD)
+    finally:
+        engine.dispose()
+
+
+def copy_program(folder):
+    """Write the next program into a folder."""
+    for name in FOLDERS:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, Path(folder) / name, ignore=ignored)
+    copy_migrations(folder)
