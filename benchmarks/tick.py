@@ -26,7 +26,6 @@ REQUIRED = (
 )
 
 
-BAD_BLOCK, GOOD_BLOCK = (360, 40), (394, 6)
 PLAIN = EvidenceRules()
 
 
@@ -46,7 +45,7 @@ def policy_of(cells: int, rules: EvidenceRules = PLAIN) -> Policy:
 
 
 def count_whole() -> EvidenceCounts:
-    """Return evidence that lacks a little, without blocks."""
+    """Return evidence that lacks a little."""
     return EvidenceCounts(
         closed=400,
         missing=4,
@@ -61,23 +60,10 @@ def count_whole() -> EvidenceCounts:
     )
 
 
-def count_blocks(bad: int, good: int) -> EvidenceCounts:
-    """Return evidence in blocks, with a recall that lacks a little in all of them."""
-    whole = count_whole()
-    agreement = (BAD_BLOCK,) * bad + (GOOD_BLOCK,) * good
-    blocks = {key: (counts,) * (bad + good) for key, counts in whole.counts.items()}
-    blocks |= dict.fromkeys((("agreement", None, None), ("cost", None, None)), agreement)
-    counts = {key: tuple(map(sum, zip(*rows, strict=True))) for key, rows in blocks.items()}
-    n = bad + good
-    return replace(whole, closed=400 * n, missing=4 * n, counts=counts, blocks=blocks)
-
-
-def tick_over(
-    cells: int, counted: EvidenceCounts | None = None, rules: EvidenceRules = PLAIN
-) -> Callable[[], str]:
+def tick_over(cells: int, rules: EvidenceRules = PLAIN) -> Callable[[], str]:
     """Return a run of one tick over `cells` cells, the first one done beforehand."""
     policy = policy_of(cells, rules)
-    counted = count_whole() if counted is None else counted
+    counted = count_whole()
     version_evidence = VersionEvidence(attempt=counted, entered=counted)
     if rules.higher_floors:
         floors = (version_evidence,) * (1 + len(rules.higher_floors))
@@ -97,7 +83,6 @@ def tick_over(
         events = decide(tick, scope, policy)
         each = (process_time() - start) / len(evidence)
         changes = [f"{1 + len(rules.higher_floors)} floors"] if rules.higher_floors else []
-        changes += ["forgetting"] if rules.forget else []
         what = ", ".join(["one tick over changed cells", *changes])
         report_figure(what, "µs of CPU a cell", [each * 1e6])
         return f"{each * 1e6:.0f} µs of CPU a cell, {len(events)} events"

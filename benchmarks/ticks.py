@@ -9,9 +9,8 @@ import tempfile
 from pathlib import Path
 
 from live_tick import live_ticks
-from tick import count_blocks, tick_over
+from tick import tick_over
 
-from rollout.core.policy.evidence_blocks import BlockRule
 from rollout.core.policy.policy import EvidenceRules
 
 
@@ -25,10 +24,6 @@ def main() -> None:
     print(f"one tick over {cells:,} cells with 4 measures each: {tick_over(cells)()}")
     floors = EvidenceRules(higher_floors=(0.6, 0.8, 0.9, 0.97))
     print(f"the same with five confidence floors: {tick_over(cells, rules=floors)()}")
-    forget = EvidenceRules(forget=BlockRule(400))
-    for bad, good in ((30, 0), (0, 30), (20, 10)):
-        run = tick_over(cells, count_blocks(bad, good), forget)
-        print(f"the same where gates forget, {bad} bad blocks and {good} good ones: {run()}")
     with tempfile.TemporaryDirectory() as folder:
         print(f"live ticks over {cells:,} cells on SQLite: {live_ticks(Path(folder), cells)()}")
 

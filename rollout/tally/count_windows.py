@@ -1,16 +1,13 @@
 """Cumulative counts of a time span of a cell's evidence, readable at any slot."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.policy.audit_readings import AuditCounts, WeightedCounts, weighs_audits
 from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey, SliceCounts, ValueCounts
-from rollout.core.policy.evidence_blocks import BlockRule
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition, select_natural, select_planted
@@ -19,7 +16,6 @@ from rollout.core.policy.slice_conditions import MAX_SLICE_VALUES, SliceConditio
 from rollout.core.policy.wave_conditions import SiteCounts, WaveCondition, WaveCounts
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
-from rollout.tally.slots import find_slot_after
 from rollout.tally.unit_arrays import (
     BoolArray,
     IntArray,
@@ -32,35 +28,6 @@ from rollout.tally.unit_arrays import (
 
 CountArray = NDArray[np.int32]
 """Sums after each number of rows: below 2³¹, and kept for every cell."""
-WEEK: Final = timedelta(days=7)
-_A_MONDAY: Final = datetime(1970, 1, 5, tzinfo=UTC)
-
-
-def find_block_starts(
-    rule: BlockRule, slots: IntArray, closed_counts: CountArray, tick: timedelta
-) -> IntArray:
-    """Return the row at which each block begins, ascending; a row begins several if some are empty.
-
-    No block splits a slot: units that are counted together have no order. Nothing after a row moves
-    the starts up to it, so a count at a slot does not depend on when it is read.
-
-    Args:
-        rule: weeks, or a number of units.
-        slots: the slot of each row, ascending.
-        closed_counts: closed units after each number of rows, shape (rows + 1,).
-        tick: length of a slot, which divides a day.
-    """
-    if not len(slots):
-        return np.zeros(0, dtype=np.int64)
-    if rule.units:
-        # number k begins after k times so many units, at the next slot
-        targets = np.arange(0, closed_counts[-1] + 1, rule.units)
-        reached = np.searchsorted(closed_counts, targets, side="left")
-        last_slots = slots[np.maximum(reached, 1) - 1]
-        starts = np.where(reached > 0, np.searchsorted(slots, last_slots, side="right"), 0)
-        return starts[starts < len(slots)]
-    weeks = (slots - find_slot_after(_A_MONDAY, tick)) // (WEEK // tick)
-    return np.searchsorted(weeks, np.arange(weeks[0], weeks[-1] + 1), side="left")
 
 
 class SliceRows:
@@ -134,7 +101,6 @@ class CountWindow:
         conditions: the conditions whose counts are needed.
         arms: per gain, the units of both arms in the span.
         planted: the rows of planted cases in the span, which only conditions about them count.
-        blocks: how the span is cut into blocks, if its gates may forget, and the length of a slot.
         wave: the windows of all cells of the wave, its own among them, by site.
     """
 
@@ -148,7 +114,6 @@ class CountWindow:
         conditions: tuple[Condition, ...],
         arms: Mapping[MeasureKey, ArmUnits] | None = None,
         planted: UnitArrays | None = None,
-        blocks: tuple[BlockRule, timedelta] | None = None,
         wave: Mapping[str, "CountWindow"] | None = None,
     ) -> None:
         self._rows, self._wave = rows, wave or {}
@@ -157,7 +122,6 @@ class CountWindow:
         natural = select_natural(conditions)
         self._conditions = {c.key: c for c in natural if not isinstance(c, GainCondition)}
         self._planted_conditions = select_planted(conditions)
-        self._blocks = blocks
         has_rows = planted is not None and bool(self._planted_conditions)
         self._planted = planted if planted is not None and has_rows else build_empty_arrays()
 
@@ -237,44 +201,6 @@ class CountWindow:
     @cached_property
     def _counts_cache(self) -> dict[tuple[str, str | None, str | None], CountArray]:
         return {}
-
-    @cached_property
-    def _block_starts(self) -> IntArray:
-        """Return the row at which each block begins; none without a rule."""
-        if self._blocks is None:
-            return np.zeros(0, dtype=np.int64)
-        rule, tick = self._blocks
-        return find_block_starts(rule, self._rows.slot, self.closed_counts, tick)
-
-    def has_blocks(self, condition: Condition) -> bool:
-        """Return whether the span is cut into blocks, and the condition counts all its rows."""
-        return self._blocks is not None and type(condition) is Condition
-
-    def count_blocks(self) -> int:
-        """Return the number of blocks of the whole span."""
-        return len(self._block_starts)
-
-    def get_sums_from_starts(
-        self, condition: Condition, slots: IntArray
-    ) -> tuple[IntArray, IntArray]:
-        """Return the condition's counts from each block's start to each slot.
-
-        Returns:
-            The counts, those of the first slot first, and the number of blocks of each slot.
-        """
-        ends = self.count_rows_by(slots)
-        starts = np.searchsorted(self._block_starts, ends, side="left")
-        firsts = np.cumsum(starts) - starts
-        numbers = np.arange(starts.sum()) - np.repeat(firsts, starts)
-        counts = self.get_counts(condition)
-        sums = counts[np.repeat(ends, starts)] - counts[self._block_starts[numbers]]
-        return sums.astype(np.int64), starts
-
-    def _count_blocks(self, condition: Condition, position: int) -> tuple[tuple[int, ...], ...]:
-        """Return the condition's counts of each block in the first rows, oldest first."""
-        begun = self._block_starts[: np.searchsorted(self._block_starts, position, side="left")]
-        counts = self.get_counts(condition)[np.append(begun, position)]
-        return tuple(map(tuple, np.diff(counts, axis=0).tolist()))
 
     def get_slice_rows(self, condition: SliceCondition) -> SliceRows:
         """Return the condition's rows by value."""
@@ -377,11 +303,6 @@ class CountWindow:
                 key: self.get_slice_rows(condition).count_before(position)
                 for key, condition in self._conditions.items()
                 if isinstance(condition, SliceCondition)
-            },
-            blocks={
-                key: self._count_blocks(condition, position)
-                for key, condition in self._conditions.items()
-                if self.has_blocks(condition)
             },
             waves={
                 key: self._count_wave(condition, last)

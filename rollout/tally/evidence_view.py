@@ -347,9 +347,7 @@ class EvidenceView:
         """Return the evidence of the attempt."""
         parts = (self.gate_rows, self.unit_classes, self.conditions)
         arms, wave = self._build_arms_since(FIRST_SLOT), self._build_wave_since(FIRST_SLOT)
-        forget = self.policy.evidence.forget
-        blocks = None if forget is None else (forget, self.policy.tick)
-        return CountWindow(*parts, arms, self.planted_rows, blocks, wave)
+        return CountWindow(*parts, arms, self.planted_rows, wave)
 
     @cached_property
     def entered_window(self) -> CountWindow:

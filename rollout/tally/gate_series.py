@@ -9,11 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rollout.core.policy.audit_readings import ROUNDING, average_log_e_path, weighs_audits
-from rollout.core.policy.block_readings import (
-    find_mixtures_met,
-    scale_cost_levels,
-    scale_cost_threshold,
-)
 from rollout.core.policy.confidence_floors import list_floors
 from rollout.core.policy.gain_readings import is_gain_met
 from rollout.core.policy.outcomes import GainCondition
@@ -72,7 +67,6 @@ def _select_band(rows: CellUnitArrays, unit_classes: UnitClasses, band: int) -> 
     )
 
 
-_MAX_SUMS = 200_000  # counts from starts that are held at once
 SLOTS_AT_ONCE = 256  # of the first part that is evaluated; each further one is twice as long
 
 
@@ -210,7 +204,7 @@ def are_all_met(
 ) -> BoolArray:
     """Return where the minimum holds and all conditions reach their threshold.
 
-    A renewal has no minimum of slices, and its span no blocks. No method of a view: a series keeps
+    A renewal has no minimum of slices. No method of a view: a series keeps
     this call, and a view that one of its series holds is freed late, by the collector of cycles.
     """
     result = are_minimums_met(slots)
@@ -233,8 +227,6 @@ def are_all_met(
             audits = window.audits.get_counts_at(condition, chosen)
             parts = (condition, counts, window.audits.weights, audits, policy)
             is_met = average_log_e_path(*parts) >= log(1 / risk) - ROUNDING
-        elif window.has_blocks(condition) and not is_renewal:
-            is_met = find_met_blocks(condition, window, chosen, risk, policy)
         else:
             counts = window.get_counts_at(condition, chosen)
             is_met = find_met_counts(condition, counts, risk, policy)
@@ -242,27 +234,13 @@ def are_all_met(
     return result
 
 
-def find_met_blocks(
-    condition: Condition, window: CountWindow, slots: IntArray, risk: float, policy: Policy
-) -> BoolArray:
-    """Return at which slots the mixture over blocks reaches ln(1/risk)."""
-    is_met = np.zeros(len(slots), dtype=bool)
-    most_blocks = max(window.count_blocks(), 1)
-    step = max(_MAX_SUMS // most_blocks, 1)
-    for first in range(0, len(slots), step):
-        chosen = slots[first : first + step]
-        sums, starts = window.get_sums_from_starts(condition, chosen)
-        is_met[first : first + step] = find_mixtures_met(condition, sums, starts, risk, policy)
-    return is_met
-
-
 def find_met_counts(
     condition: Condition, counts: IntArray, risk: float, policy: Policy
 ) -> BoolArray:
     """Return at which rows of counts log E reaches ln(1/risk)."""
     if condition.measure == "cost":
-        levels = scale_cost_levels(policy)
-        threshold = scale_cost_threshold(condition, policy)
+        levels = policy.cost_shares
+        threshold = policy.scale_cost(condition.line)
         return compute_cost_log_e_path(counts, levels=levels, at_most=threshold) >= -log(risk)
     if condition.measure == "parity":
         return compute_parity_log_e_path(counts, margin=-condition.line) >= -log(risk)

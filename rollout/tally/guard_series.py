@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.calendar.instants import count_micros
-from rollout.core.policy.block_readings import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.cell_evidence import GuardReading
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
@@ -217,7 +216,7 @@ def _group_by_slot(rows: UnitArrays, class_counts: IntArray) -> tuple[IntArray, 
 def _compute_log_factors(guard: Guard, counts: IntArray, policy: Policy) -> NDArray[np.float64]:
     condition = guard.condition
     if condition.measure == "cost":
-        levels, threshold = scale_cost_levels(policy), scale_cost_threshold(condition, policy)
+        levels, threshold = policy.cost_shares, policy.scale_cost(condition.line)
         return compute_cost_log_factors(counts, losses=levels, reference=threshold)
     compared = counts.sum(axis=1)
     if condition.measure == "action_change":
@@ -241,7 +240,7 @@ def _compute_weighted_factors(
     """Return ln F of records of one weight; shares are losses of 0 and 1."""
     condition = guard.condition
     if condition.measure == "cost":
-        levels, threshold = scale_cost_levels(policy), scale_cost_threshold(condition, policy)
+        levels, threshold = policy.cost_shares, policy.scale_cost(condition.line)
     else:
         levels, threshold = (0.0, 1.0), 1 - condition.line
     return compute_cost_log_factors(counts, losses=levels, reference=threshold, weight=weight)

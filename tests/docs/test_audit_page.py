@@ -9,7 +9,6 @@ from hashlib import sha256
 import pytest
 
 from rollout.core.policy.audit_readings import WeightedCounts, format_audit_counts
-from rollout.core.policy.block_readings import format_blocks
 from rollout.core.policy.gates import format_counts, read_condition
 from rollout.core.policy.levers import CostRule, Lever
 from rollout.core.policy.measures import Condition
@@ -55,24 +54,6 @@ def test_a_stranger_recomputes_the_evidence(tmp_path):
     again = "1 readings recomputed; 0 of other kinds"
     assert run(EVIDENCE, reading("245 of 248", log_e), tmp_path) == again
     assert "log E is" in run(EVIDENCE, reading("246 of 248", log_e), tmp_path)
-
-
-def test_a_stranger_recomputes_a_mixture_over_blocks(tmp_path):
-    """The blocks, not their sum alone, are what the program reads."""
-    cell_policy = policy()
-    again = "1 readings recomputed; 0 of other kinds"
-    for condition, blocks in (
-        (Condition("agreement", 0.95, at_least=True), ((180, 20), (0, 0), (197, 3))),
-        (Condition("parity", -0.05, at_least=True), ((90, 9, 1, 0), (97, 1, 1, 1))),
-    ):
-        counts = tuple(sum(column) for column in zip(*blocks, strict=True))
-        line = read_condition(condition, counts, 0.05, cell_policy, blocks).format(cell_policy)
-        rows = [json.dumps({"kind": "ProposalRaised", "revision": 4, "body": {"readings": [line]}})]
-        assert " over blocks " in line
-        assert run(EVIDENCE, rows, tmp_path) == again
-        swapped = [" ".join(rows).replace(format_blocks(blocks), format_blocks(blocks[::-1]))]
-        assert swapped != rows
-        assert "log E is" in run(EVIDENCE, swapped, tmp_path)
 
 
 def test_a_stranger_recomputes_a_renewal_that_weighs_audits(tmp_path):

@@ -2,7 +2,6 @@
 
 from math import ceil
 
-from rollout.core.policy.block_readings import scale_cost_levels, scale_cost_threshold
 from rollout.core.statistics.detector import ActionChangeDetector, AgreementDetector, CostDetector
 
 
@@ -17,7 +16,7 @@ class Plain:
         every = guard.false_alarm_every
         match condition.measure:
             case "cost":
-                self.detector = CostDetector(scale_cost_threshold(condition, policy), every)
+                self.detector = CostDetector(policy.scale_cost(condition.line), every)
             case "action_change":
                 self.detector = ActionChangeDetector(condition.line, every)
             case "override":
@@ -49,7 +48,7 @@ class Plain:
         levels = range(len(self.policy.cost_levels))
         counts = [sum(kind.level == level for kind in kinds) for level in levels]
         self._moved(sum(counts[1:]), kinds)
-        self.detector = self.detector.update(scale_cost_levels(self.policy), counts)
+        self.detector = self.detector.update(self.policy.cost_shares, counts)
 
     def action_change(self, kinds):
         levers = self.policy.levers_by_id

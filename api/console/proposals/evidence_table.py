@@ -116,7 +116,6 @@ def subtract_spans(spans: Iterable[TimeSpan], excluded: Iterable[TimeSpan]) -> l
 
 
 NO_VALUE: Final = "–"
-_BLOCKS_PATTERN: Final = re.compile(r" over blocks (\d+(?:\+\d+)+(?: \d+(?:\+\d+)+)*)", re.ASCII)
 MET, NOT_MET = "met", "not met"
 TURNED_TEXT: Final = (
     "the counts speak rather against the threshold than for it: an e-value below 1; or a minimum"
@@ -166,10 +165,8 @@ def list_plain_readings(readings: tuple[ReadingComparison, ...]) -> tuple[str, .
 def list_stored_readings(readings: tuple[str, ...], *, is_blind: bool) -> tuple[str, ...]:
     """Return the readings as the ledger stores them; for a blind reviewer without their parts.
 
-    The newest block, or the audits of one weight, may be of a single unit.
+    The audits of one weight may be of a single unit.
 
-    >>> list_stored_readings(("log E 1.2 of 3.0 over blocks 9+1 0+1 (risk 0.05)",), is_blind=True)
-    ('log E 1.2 of 3.0 over 2 blocks (risk 0.05)',)
     >>> list_stored_readings(
     ...     ("log E 1.2 of 0.0 over audits 1 9+1 0.1 0+1 (risk 1)",), is_blind=True
     ... )
@@ -177,17 +174,12 @@ def list_stored_readings(readings: tuple[str, ...], *, is_blind: bool) -> tuple[
     """
     if not is_blind:
         return readings
-    without_blocks = (_BLOCKS_PATTERN.sub(_count_blocks, reading) for reading in readings)
-    return tuple(AUDITS_PATTERN.sub(_count_weights, reading) for reading in without_blocks)
+    return tuple(AUDITS_PATTERN.sub(_count_weights, reading) for reading in readings)
 
 
 def _count_weights(match: re.Match[str]) -> str:
     weights = len(parse_audit_counts(match["audits"]))
     return f" over audits of {format_quantity(weights, 'weight')}"
-
-
-def _count_blocks(match: re.Match[str]) -> str:
-    return f" over {format_quantity(match[1].count(' ') + 1, 'block')}"
 
 
 def _build_row(

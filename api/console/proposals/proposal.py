@@ -288,7 +288,6 @@ def _build_evidence_context(
     rows = build_condition_rows(evidence.readings, state.policy)
     return {
         "evidence": evidence,
-        "forgets": state.policy.evidence.forget is not None,
         "objective": describe_objective(state.policy.charter.objective, state.policy.outcomes),
         "rows": rows,
         "weighs": any(r.frozen is not None and r.frozen.audits for r in evidence.readings),

@@ -228,7 +228,6 @@ def _build_page_context(
     lede = describe_allowed(policy, scope, schedules, cell_page.sites)
     return {
         "lede": f"{lede} {OUTSIDE_TEXT}" if has_outside else lede,
-        "forgets": policy.evidence.forget is not None,
         "map": draw_week_map(policy, schedules, cell_page.at, cell_page.sites, now_word=now_label),
         "window_changes": describe_window_changes(policy, cell_page.at, cell_page.sites),
         "legend": (

@@ -12,14 +12,13 @@ from math import log
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from rollout.core.late_modules import LateModule
-from rollout.core.policy.block_readings import (
-    compute_log_e_rows,
-    scale_cost_levels,
-    scale_cost_threshold,
-)
 from rollout.core.policy.measures import Condition
 from rollout.core.statistics.evidence import compute_weighted_log_e
-from rollout.core.statistics.gate_thresholds import compute_weighted_log_e_path
+from rollout.core.statistics.gate_thresholds import (
+    compute_cost_log_e_path,
+    compute_weighted_log_e_path,
+)
+from rollout.core.statistics.truncated_beta import compute_log_mixture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +94,17 @@ def average_log_e_path(
         losses=[*levels] * len(weights),
         at_most=at_most,
     )
-    return _average(compute_log_e_rows(condition, counts, policy), weighted)
+    return _average(_compute_log_e_rows(condition, counts, policy), weighted)
+
+
+def _compute_log_e_rows(condition: Condition, rows: Ints, policy: Policy) -> Floats:
+    """Return ln E of each row of counts."""
+    if not len(rows):
+        return np.zeros(0)
+    if condition.measure == "cost":
+        levels, at_most = policy.cost_shares, policy.scale_cost(condition.line)
+        return compute_cost_log_e_path(rows, levels=levels, at_most=at_most)
+    return compute_log_mixture(rows[:, 0], rows[:, 1], threshold=condition.line)
 
 
 def _average(first: Floats, second: Floats) -> Floats:
@@ -105,7 +114,7 @@ def _average(first: Floats, second: Floats) -> Floats:
 def _find_losses(condition: Condition, policy: Policy) -> tuple[Sequence[float], float]:
     """Return the loss of each count, in [0, 1], and the mean loss that is allowed."""
     if condition.measure == "cost":
-        return scale_cost_levels(policy), scale_cost_threshold(condition, policy)
+        return policy.cost_shares, policy.scale_cost(condition.line)
     return (0.0, 1.0), 1 - condition.line
 
 

@@ -45,7 +45,6 @@ class EvidenceCounts:
             parity classes; zeros without records.
         arms: per gain the units of both arms that closed in the span.
         slices: per condition by slice the counts of each value of the attribute.
-        blocks: per measure the counts of each block, oldest first, if the policy forgets.
         waves: per condition on a wave the counts of its sites.
         audits: per measure the counts of all audited units by weight, in a grant's span if audits
             follow confidence. `counts` are then those of the units that the least share alone would
@@ -59,7 +58,6 @@ class EvidenceCounts:
     counts: Mapping[MeasureKey, tuple[int, ...]] = field(default_factory=dict)
     arms: Mapping[MeasureKey, ArmUnits] = field(default_factory=dict)
     slices: Mapping[MeasureKey, ValueCounts] = field(default_factory=dict)
-    blocks: Mapping[MeasureKey, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     waves: Mapping[MeasureKey, WaveCounts] = field(default_factory=dict)
     audits: Mapping[MeasureKey, AuditCounts] = field(default_factory=dict)
 

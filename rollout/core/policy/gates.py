@@ -1,7 +1,7 @@
 """Evaluation of a gate: its conditions against thresholds, its minimum and missing units."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log
 
 from rollout.core.calendar.sites import Cell
@@ -11,14 +11,6 @@ from rollout.core.policy.audit_readings import (
     average_log_e,
     format_audit_counts,
     weighs_audits,
-)
-from rollout.core.policy.block_readings import (
-    Blocks,
-    are_blocks_met,
-    format_blocks,
-    read_blocks,
-    scale_cost_levels,
-    scale_cost_threshold,
 )
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.confidence_floors import compute_gate_risk
@@ -63,12 +55,11 @@ class ConditionReading:
     is_met: bool
     has_turned: bool
     gain: GainReading | None = None
-    blocks: Blocks = ()  # the counts of each block, under a policy that forgets
     wave: WaveCounts = ()  # the counts of each site of a wave, of which `counts` are the sums
     audits: AuditCounts = ()  # of all audited units by weight, in a renewal
 
     def compute_log_e(self, policy: Policy) -> float:
-        """Return ln E, ln M of blocks, or the least ln E of a wave; 0 without records.
+        """Return ln E, or the least ln E of a wave; 0 without records.
 
         Of audits by weight it is ln of the mean of two e-values.
         """
@@ -76,8 +67,6 @@ class ConditionReading:
             return self.gain.log_e
         if isinstance(self.condition, WaveCondition):
             return compute_wave_log_e(self.condition, self.wave)
-        if self.blocks:
-            return read_blocks(self.condition, self.blocks, policy)
         log_e = compute_condition_log_e(self.condition, self.counts, policy)
         if self.audits:
             return average_log_e(self.condition, log_e, self.audits, policy)
@@ -86,14 +75,11 @@ class ConditionReading:
     def format(self, policy: Policy) -> str:
         """Return the reading as the line that the ledger stores.
 
-        `agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)`; under a
-        policy that forgets, ` over blocks 45+3 200+0` stands before the risk, and over a wave
-        ` over sites creek 45+3 lodge 200+0`; in a renewal where audits follow confidence
-        ` over audits 1 245+3 0.1 40+5`, each weight with its counts.
+        `agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)`; over a wave
+        ` over sites creek 45+3 lodge 200+0` stands before the risk, in a renewal where audits
+        follow confidence ` over audits 1 245+3 0.1 40+5`, each weight with its counts.
         """
         e_value_text = f"{self.compute_log_e(policy):.6f} of {log(1 / self.risk):.6f}"
-        if self.blocks:
-            e_value_text += f" over blocks {format_blocks(self.blocks)}"
         if self.wave:
             e_value_text += f" over sites {format_wave_counts(self.wave)}"
         if self.audits:
@@ -131,7 +117,7 @@ def compute_condition_log_e(condition: Condition, counts: Sequence[int], policy:
     """Return ln E of a condition on its counts."""
     if condition.measure == "cost":
         return compute_cost_log_e(
-            scale_cost_levels(policy), counts, at_most=scale_cost_threshold(condition, policy)
+            policy.cost_shares, counts, at_most=policy.scale_cost(condition.line)
         )
     if condition.measure == "parity":
         both, model_alone, split, all_differ = counts
@@ -145,23 +131,17 @@ def read_condition(
     counts: tuple[int, ...],
     risk: float,
     policy: Policy,
-    blocks: Blocks = (),
     audits: AuditCounts = (),
 ) -> ConditionReading:
     """Evaluate one condition; tables of thresholds replace e-values of shares.
 
-    `blocks` are the counts of each block, if the policy forgets; `audits` those of all audited
-    units, in a renewal where audits follow confidence.
+    `audits` are the counts of all audited units, in a renewal where audits follow confidence.
     """
     if audits:
         log_e = compute_condition_log_e(condition, counts, policy)
         log_e = average_log_e(condition, log_e, audits, policy) + ROUNDING
         is_met, has_turned = log_e >= log(1 / risk), log_e < 0
         return ConditionReading(condition, counts, risk, is_met, has_turned, audits=audits)
-    if blocks:
-        is_met = are_blocks_met(condition, blocks, risk, policy)
-        has_turned = not is_met and not are_blocks_met(condition, blocks, 1.0, policy)
-        return ConditionReading(condition, counts, risk, is_met, has_turned, blocks=blocks)
     if condition.measure in E_VALUE_MEASURES:
         value = compute_condition_log_e(condition, counts, policy)
         is_met, has_turned = value >= log(1 / risk), value < 0
@@ -235,8 +215,6 @@ def _is_condition_met(
     condition: Condition, counts: EvidenceCounts, risk: float, policy: Policy
 ) -> bool:
     """Return whether a condition is met, without asking whether it has turned."""
-    if blocks := counts.blocks.get(condition.key, ()):
-        return are_blocks_met(condition, blocks, risk, policy)
     if condition.measure in E_VALUE_MEASURES or isinstance(condition, WaveCondition):
         return _read_evidence(condition, counts, risk, policy).is_met
     agreed, disagreed = get_condition_counts(condition, counts, policy)
@@ -252,9 +230,8 @@ def _read_evidence(
     if isinstance(condition, WaveCondition):
         return read_wave(condition, counts.waves.get(condition.key, ()), risk)
     condition_counts = get_condition_counts(condition, counts, policy)
-    blocks = counts.blocks.get(condition.key, ())
     audits = counts.audits.get(condition.key, ()) if weighs_audits(condition) else ()
-    return read_condition(condition, condition_counts, risk, policy, blocks, audits)
+    return read_condition(condition, condition_counts, risk, policy, audits)
 
 
 def read_gain(condition: GainCondition, units: ArmUnits, risk: float) -> ConditionReading:
@@ -278,10 +255,9 @@ def read_renewal(
 
     Each measure needs E ≥ 1, with the gate's minimum of units and reviewers and at least one judged
     unit: E is 1 without data, and a new E of 1/risk would let most good cells lapse. So does each
-    value of a slice that the span has, however few its units. A span is recent already: it has no
-    blocks. Where audits follow confidence, all audits of the span count, weighted by their shares.
+    value of a slice that the span has, however few its units. Where audits follow confidence, all
+    audits of the span count, weighted by their shares.
     """
-    counts = replace(counts, blocks={})
     gate = policy.find_gate(stage_level, cell)
     assert gate is not None  # noqa: S101 - a grant needs a gate
     unmet_requirements = tuple(

@@ -17,7 +17,6 @@ from rollout.core.calendar.timezones import (
     compute_end_of_local_day,
     compute_start_of_local_day,
 )
-from rollout.core.policy.evidence_blocks import BlockRule
 from rollout.core.policy.evidence_sources import (
     ACCOUNT,
     BEFORE_SOURCES,
@@ -97,7 +96,6 @@ class EvidenceRules:
     min_reviewer_agreement: float | None = None
     sources: EvidenceSources = DEFAULT_SOURCES
     familiar: FamiliarityRule | None = None
-    forget: BlockRule | None = None
 
     def find_account_kind(self, account: str, reviewer: str) -> str:
         """Return the kind of an account's decision for a reviewer."""
@@ -453,6 +451,15 @@ class Policy:
     def largest_cost(self) -> float:
         """Return the highest cost of one unit: the sum over the levers."""
         return self.cost_levels[-1]
+
+    @cached_property
+    def cost_shares(self) -> tuple[float, ...]:
+        """Return the cost levels as shares of the largest cost."""
+        return tuple(level / self.largest_cost for level in self.cost_levels)
+
+    def scale_cost(self, cost: float) -> float:
+        """Return a cost as a share of the largest one."""
+        return cost / self.largest_cost
 
     @cached_property
     def cost_levels(self) -> tuple[float, ...]:

@@ -110,7 +110,6 @@ def _evidence_to_json(rules: EvidenceRules) -> dict[str, Any]:
         "confidence_floor": rules.confidence_floor,
         "min_reviewer_agreement": rules.min_reviewer_agreement,
         **({"higher_floors": list(rules.higher_floors)} if rules.higher_floors else {}),
-        **({"forget": str(rules.forget)} if rules.forget else {}),
     }
 
 

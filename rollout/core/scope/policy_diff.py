@@ -31,7 +31,6 @@ from rollout.core.scope.section_diffs import (
     compare_ceilings,
     compare_familiarity,
     compare_floors,
-    compare_forgetting,
     compare_freezes,
     compare_label_sets,
     compare_model_shares,
@@ -186,7 +185,6 @@ def _compare_evidence(old: Policy, new: Policy) -> Sentences:
         yield "the model decides less sure cases: the confidence floor is lower or gone"
     shares_risk = not all(gate.has_portfolio for gate in new.gates)
     yield from compare_floors(old_rules, new_rules, shares_risk=shares_risk)
-    yield from compare_forgetting(old_rules, new_rules)
     if _is_lower(old_rules.min_reviewer_agreement, new_rules.min_reviewer_agreement):
         yield "decisions of less reliable reviewers count"
     checks_reviewers = new_rules.min_reviewer_agreement is not None and new_rules.verdicts == 1

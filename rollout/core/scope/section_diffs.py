@@ -74,17 +74,6 @@ def compare_floors(old: EvidenceRules, new: EvidenceRules, *, shares_risk: bool)
         yield f"the model may decide sure cases where others are not good enough: floors {texts}"
 
 
-def compare_forgetting(old: EvidenceRules, new: EvidenceRules) -> Iterator[str]:
-    """Yield what is looser: any forgetting where there was none, or other blocks.
-
-    A gate that forgets promises less: one good stretch is enough, and the past before it counts
-    for little. Other blocks are other stretches, and neither has more of all of them.
-    """
-    if new.forget is not None and new.forget != old.forget:
-        instead = f" instead of {old.forget}" if old.forget else ", where gates forgot nothing"
-        yield f"gates forget a bad past, {new.forget}{instead}: a good stretch since is enough"
-
-
 ANSWER_KINDS = ("one label", "a set of labels")
 
 

@@ -14,7 +14,6 @@ from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rollout.core.late_modules import LateModule
-from rollout.core.statistics.forgetting import compute_log_weights, sum_from_starts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,32 +63,6 @@ def draw_class_shares(counts: Sequence[int], runs: int = RUNS) -> Floats:
     quantiles = (np.arange(runs) + 0.5) / runs
     first = scipy.special.betaincinv(float(weights[0]), float(weights[1]), quantiles)
     return np.column_stack([first, 1 - first])
-
-
-def find_likely_start(blocks: IntArray) -> int:
-    """Return the block from which on the true shares are likely as they are now.
-
-    The records before it and those since have shares of their own, each with the prior of a run; a
-    gate's weights of starts are the prior of the change. 0 if all blocks may well have one share.
-
-    Args:
-        blocks: counts of each block by class, shape (blocks ≥ 1, classes).
-
-    >>> find_likely_start(np.array([[450, 50], [450, 50], [395, 5], [395, 5]]))
-    2
-    >>> find_likely_start(np.array([[95, 5], [94, 6], [97, 3], [1, 0]]))
-    0
-    """
-    since = sum_from_starts(blocks)
-    log_likelihoods = _compute_log_likelihoods(since) + _compute_log_likelihoods(since[0] - since)
-    return int((log_likelihoods + compute_log_weights(len(blocks))).argmax())
-
-
-def _compute_log_likelihoods(rows: IntArray) -> Floats:
-    """Return the log likelihood of each row's records, over the prior of a run."""
-    prior = 1 / rows.shape[1]
-    parts = scipy.special.gammaln(rows + prior) - scipy.special.gammaln(prior)
-    return np.asarray(parts.sum(axis=1) - scipy.special.gammaln(rows.sum(axis=1) + 1))
 
 
 def simulate_openings(

@@ -79,39 +79,6 @@ FLOOR_CHECKS: tuple[PolicyCheck, ...] = (
     (("evidence.confidence_floors", "gates.*.require.*", "guards.*.*"), _check_conditions),
 )
 
-WRITE_NEVER = "write forget: never"
-
-
-def _check_forgetting_conditions(shape: PolicyShape, policy: Policy) -> Faults:
-    """Check that gates count units in an order of blocks, all of one population."""
-    if policy.evidence.forget is None:
-        return
-    for i, gate in enumerate(shape.gates):
-        for j, row in enumerate(gate.require):
-            if row.measure == GAIN:
-                problem = "a gain keeps all its outcomes"
-            elif row.slice is not None:
-                problem = f"each {row.slice} keeps all its units"
-            elif row.of is not None:
-                problem = "planted cases are kept whole"
-            else:
-                continue
-            text = f"can't forget yet: {problem}; remove it, or {WRITE_NEVER}"
-            yield DocumentFault(("gates", i, "require", j), text)
-
-
-def _check_floors(_: PolicyShape, policy: Policy) -> Faults:
-    if policy.evidence.forget is not None and policy.evidence.higher_floors:
-        text = f"can't forget at several confidence floors yet; write one floor, or {WRITE_NEVER}"
-        yield DocumentFault(("evidence", "forget"), text)
-
-
-FORGET_CHECKS: tuple[PolicyCheck, ...] = (
-    (("evidence.forget", "gates.*.require.*"), _check_forgetting_conditions),
-    (("evidence.forget", "evidence.confidence_floors"), _check_floors),
-)
-
-
 WRITE_RISK = "write risk: 5% instead of portfolio"
 
 
@@ -125,8 +92,6 @@ def _check_portfolio_risk(shape: PolicyShape, _: Policy) -> Faults:
 def _check_portfolio_evidence(_: PolicyShape, policy: Policy) -> Faults:
     """Check that a list's evidence is never dropped, and that its cells can widen together."""
     problems = {
-        "needs evidence that counts against a cell for good, and evidence.forget drops it;"
-        f" {WRITE_NEVER}, or {WRITE_RISK}": policy.evidence.forget is not None,
         "widens cells together that need each other, and waves.at_once lets few of them;"
         f" remove at_once, or {WRITE_RISK}": policy.waves is not None
         and policy.waves.at_once is not None,
@@ -162,7 +127,7 @@ _PORTFOLIOS = ("gates.*.portfolio",)
 
 PORTFOLIO_CHECKS: tuple[PolicyCheck, ...] = (
     ((*_PORTFOLIOS, "gates.*.risk"), _check_portfolio_risk),
-    ((*_PORTFOLIOS, "evidence.forget", "waves.at_once"), _check_portfolio_evidence),
+    ((*_PORTFOLIOS, "waves.at_once"), _check_portfolio_evidence),
     ((*_PORTFOLIOS, "gates.*.require.*"), _check_portfolio_conditions),
 )
 
@@ -439,7 +404,6 @@ CHECKS: tuple[PolicyCheck, ...] = (
     *PLANTED_CHECKS,
     *SET_CHECKS,
     *FLOOR_CHECKS,
-    *FORGET_CHECKS,
     *WAVE_CHECKS,
     *PORTFOLIO_CHECKS,
     *REACH_CHECKS,

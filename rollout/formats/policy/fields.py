@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import BeforeValidator, WithJsonSchema
 
 from rollout.core.policy.confidence_floors import MAX_FLOORS
-from rollout.core.policy.evidence_blocks import BlockRule
 from rollout.core.policy.levers import Margin
 from rollout.core.policy.stages import MAX_AUDIT_RATIO, AuditRule, UnsureShare
 from rollout.core.policy.version_rules import parse_content
@@ -208,11 +207,6 @@ AuditShare = Annotated[
             ]
         }
     ),
-]
-ForgetRule = Annotated[
-    BlockRule | None,
-    _validate_with(scalars.read_block_rule),
-    _build_text_schema(r"^(never|weekly|\d{1,9} units)$"),
 ]
 ConfidenceFloors = Annotated[
     tuple[float, ...],

@@ -213,10 +213,6 @@ class EvidenceShape(PolicySection):
         None,
         description="Humans decide cases with unfamiliar attribute values. Default: off.",
     )
-    forget: kinds.ForgetRule = key(
-        "never",
-        description="How soon gates forget a bad past: never, weekly, or by a number: 200 units.",
-    )
 
 
 class ConditionShape(PolicySection):

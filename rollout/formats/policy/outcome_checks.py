@@ -121,7 +121,6 @@ def _check_others(shape: PolicyShape, policy: Policy) -> Faults:
     rules = policy.evidence
     problems = {
         "several confidence floors share the risk": bool(rules.higher_floors),
-        "evidence.forget cuts each cell into blocks of its own": rules.forget is not None,
         "evidence.familiar sends other cases to humans in each cell": rules.familiar is not None,
         "gates on gain count other cells": any(
             row.measure == GAIN for gate in shape.gates for row in gate.require
@@ -177,7 +176,7 @@ WAVE_CHECKS: tuple[PolicyCheck, ...] = (
     ((*_WAVE_POOLS, *_THRESHOLDS), _check_thresholds),
     ((*_WAVE_POOLS, "gates.*.to", "stages.*.id", "stages.*.audit"), _check_stages),
     ((*_WAVE_POOLS, "waves", "sites.*.wave"), _check_waves),
-    ((*_WAVE_POOLS, "evidence.confidence_floors", "evidence.forget"), _check_others),
+    ((*_WAVE_POOLS, "evidence.confidence_floors"), _check_others),
     ((*_ROWS, "guards.*.*", "sites.*.id", "windows.*.id"), _check_guards),
 )
 

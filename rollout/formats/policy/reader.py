@@ -191,7 +191,6 @@ def _build_evidence(shape: file.EvidenceShape) -> EvidenceRules:
         min_reviewer_agreement=shape.min_reviewer_agreement,
         sources=_build_sources(shape.sources),
         familiar=build_familiarity(shape.familiar),
-        forget=shape.forget,
     )
 
 

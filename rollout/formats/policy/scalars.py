@@ -11,7 +11,6 @@ from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from zoneinfo import ZoneInfo, available_timezones
 
-from rollout.core.policy.evidence_blocks import MAX_BLOCK_UNITS, MIN_BLOCK_UNITS, BlockRule
 from rollout.core.policy.levers import Margin
 from rollout.core.policy.measures import FAILED, LATE, OUTSIDE
 
@@ -29,7 +28,6 @@ _CLOCK_DIRECTIVES = re.compile(r"%-?[HIkTRXcsrl]")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _YEARS = re.compile(r"(\d+)y")
-_UNITS = re.compile(r"(\d{1,9}) units")
 _MAX_DURATION = timedelta(days=36525)
 
 
@@ -252,26 +250,6 @@ def read_risk(text: str) -> float:
     if not 0 < value <= 0.2:
         raise ValueError(f"{text!r} is outside what is offered; write more than 0% and at most 20%")
     return value
-
-
-def read_block_rule(text: str) -> BlockRule | None:
-    """Read how evidence is cut into blocks that may be forgotten; `never` means not at all (None).
-
-    >>> read_block_rule("weekly"), read_block_rule("200 units"), read_block_rule("never")
-    (BlockRule(units=0), BlockRule(units=200), None)
-    """
-    if text in {"never", "weekly"}:
-        return BlockRule() if text == "weekly" else None
-    match = _UNITS.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is not offered; write never, weekly, or a number: 200 units")
-    units = int(match[1])
-    if not MIN_BLOCK_UNITS <= units <= MAX_BLOCK_UNITS:
-        raise ValueError(
-            f"{text!r} is outside what is offered; write {MIN_BLOCK_UNITS} to {MAX_BLOCK_UNITS:,}"
-            " units"
-        )
-    return BlockRule(units)
 
 
 def read_tick(text: str) -> timedelta:

@@ -8,7 +8,6 @@ from math import log
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.block_readings import find_best_start
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.confidence_floors import compute_gate_risk, describe_floor_cases
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
@@ -328,11 +327,9 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
     n = int(counts.sum())
     is_share = len(reading.counts) == 2 and condition.measure != "cost"
     agreed, disagreed = reading.counts[:2]
-    risk, has_forecast = reading.risk, is_share and not reading.is_met and not reading.wave
-    if has_forecast and reading.blocks:
-        (agreed, disagreed), risk = find_best_start(reading.blocks, condition.line, risk)
+    has_forecast = is_share and not reading.is_met and not reading.wave
     outlook = (
-        forecast_gate(agreed, disagreed, at_least=condition.line, alpha=risk)
+        forecast_gate(agreed, disagreed, at_least=condition.line, alpha=reading.risk)
         if has_forecast
         else None
     )

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, exp, inf, log
+from math import ceil, inf, log
 from typing import TYPE_CHECKING
 
 from rollout.core.late_modules import LateModule
-from rollout.core.policy.block_readings import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.wave_conditions import WaveCondition
-from rollout.core.statistics.forgetting import compute_log_weights, sum_from_starts
 from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
     compute_parity_log_e_path,
@@ -23,7 +21,6 @@ from rollout.core.statistics.opening_simulation import (
     RUNS,
     draw_class_shares,
     draw_units,
-    find_likely_start,
     simulate_openings,
 )
 
@@ -97,7 +94,7 @@ def simulate_gate(
         records = sum(reading.counts)
         if not records:
             raise NoOpeningTimesError(f"no record of {condition}")
-        times, chance = _simulate_reading(reading, policy)
+        times, chance = _simulate_condition(condition, reading.counts, reading.risk, policy)
         if isinstance(condition, SliceCondition):
             times = np.maximum(times, condition.minimum - records)
         factor = second_factor if condition.measure == "parity" else 1.0
@@ -129,29 +126,12 @@ def _rank(units: Floats) -> tuple[int, float]:
     return int(np.isinf(units).sum()), float(np.median(units))
 
 
-def _simulate_reading(reading: ConditionReading, policy: Policy) -> tuple[Floats, float]:
-    """Return the further records by run, ascending, and the chance that it is ever met.
-
-    A gate that forgets is met at the latest when the e-value from one start is, at its part of the
-    risk: that of the start from which on the true shares are likely as they are now.
-    """
-    if not reading.blocks:
-        return _simulate_condition(reading.condition, reading.counts, reading.risk, policy)
-    if reading.is_met:
-        return np.zeros(RUNS), 1.0
-    blocks = np.array(reading.blocks, dtype=np.int64)
-    start = find_likely_start(blocks)
-    risk = reading.risk * exp(compute_log_weights(len(blocks))[start])
-    counts = tuple(sum_from_starts(blocks)[start].tolist())
-    return _simulate_condition(reading.condition, counts, risk, policy)
-
-
 def _simulate_condition(
     condition: Condition, counts: tuple[int, ...], risk: float, policy: Policy
 ) -> tuple[Floats, float]:
     """Return the further records by run, ascending, and the chance that it is ever met."""
     if condition.measure == "cost":
-        levels, at_most = scale_cost_levels(policy), scale_cost_threshold(condition, policy)
+        levels, at_most = policy.cost_shares, policy.scale_cost(condition.line)
         return _simulate_cost(counts, levels, at_most, risk)
     if condition.measure == "parity":
         return _simulate_parity(counts, condition.line, risk)

@@ -11,7 +11,6 @@ from rollout.core.calendar.sites import Window
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
 from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
-from rollout.core.policy.evidence_blocks import BlockRule
 from rollout.core.policy.outcomes import GainCondition, describe_objective
 from rollout.core.policy.policy import Gate, Guard, Policy
 from rollout.core.policy.portfolios import Portfolio, describe_portfolio_promise
@@ -69,7 +68,7 @@ class PolicySummary:
 
     `stages` are the names from shadow up, `stage_descriptions` explains each of them. `cost_levels`
     are the costs that a unit can have, in the order of the counts of a cost reading; older reports
-    have none. `forgets` is how gates forget a bad past, "" where they keep everything.
+    have none.
     """
 
     objective: str
@@ -87,7 +86,6 @@ class PolicySummary:
     windows: tuple[str, ...]
     external_decisions: str
     cost_levels: tuple[float, ...] = ()
-    forgets: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +189,6 @@ def summarize_policy(policy: Policy) -> PolicySummary:
         ),
         external_decisions=_describe_external_decisions(policy),
         cost_levels=policy.cost_levels,
-        forgets="" if policy.evidence.forget is None else str(policy.evidence.forget),
     )
 
 
@@ -253,12 +250,8 @@ def _describe_gate(gate: Gate, policy: Policy) -> str:
         f" {format_quantity(minimum.units, 'unit')}, {format_quantity(minimum.days, 'day')},"
         f" {format_quantity(minimum.reviewers, 'reviewer')}; at most {missing * 100:g}\xa0% of"
         f" units without a decision; approved by {format_quantity(len(gate.approvals), 'user')}"
-        f" ({', '.join(gate.approvals)}){_describe_forgetting(policy.evidence.forget)}"
+        f" ({', '.join(gate.approvals)})"
     )
-
-
-def _describe_forgetting(forget: BlockRule | None) -> str:
-    return "" if forget is None else f"; a bad past is forgotten: {forget}"
 
 
 def _list_lower_conditions(gate: Gate, policy: Policy) -> dict[str, str]:
@@ -348,12 +341,9 @@ def describe_promises(policy: Policy, rules: int) -> tuple[str, ...]:
 
 def _describe_promise(gate: Gate, policy: Policy, rules: int) -> str:
     conditions = [*map(str, gate.require), *_list_lower_conditions(gate, policy)]
-    forget = policy.evidence.forget
     waves = [c for c in gate.require if isinstance(c, WaveCondition)]
     premise = (
         f"If the true average of a cell's units so far does not meet “{join_words(conditions)}”,"
-        if forget is None
-        else f"{_describe_stretches(conditions)},"
     )
     if waves:
         premise = f"If the true averages so far do not meet “{join_words(conditions)}”,"
@@ -366,7 +356,7 @@ def _describe_promise(gate: Gate, policy: Policy, rules: int) -> str:
         )
     return (
         f"{premise} the chance that the gate to {gate.to} ever opens {place} is at most"
-        f" {_format_risk(gate)} {_describe_budget(rules)}{_describe_blocks(forget)}"
+        f" {_format_risk(gate)} {_describe_budget(rules)}"
         " The promise covers the time until the widening; guards watch the time after."
         f"{_describe_gain_terms(gate)}"
         f"{''.join(f' {describe_wave_promise(condition)}' for condition in waves)}"
@@ -382,24 +372,6 @@ def _describe_portfolio(gate: Gate, policy: Policy) -> str:
     """Return what holds for all cells of a gate's portfolio; "" without one."""
     portfolio = policy.find_gate_portfolio(gate)
     return "" if portfolio is None else f" {describe_portfolio_promise(portfolio)}"
-
-
-def _describe_stretches(conditions: list[str]) -> str:
-    """Return when a gate that forgets must stay closed."""
-    stretch = "no stretch of a cell's units, from a block's start to now, has a true average that"
-    if len(conditions) == 1:
-        return f"As long as {stretch} meets “{conditions[0]}”"
-    return f"As long as there is one of “{join_words(conditions)}” for which {stretch} meets it"
-
-
-def _describe_blocks(forget: BlockRule | None) -> str:
-    """Return what a block is, and what a gate that forgets doesn't say."""
-    if forget is None:
-        return ""
-    return (
-        f" {forget.block_text} The average of all units may be worse: the gate forgets a bad past,"
-        " but not a good one."
-    )
 
 
 def _describe_gain_terms(gate: Gate) -> str:

@@ -17,9 +17,7 @@ from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.reports.inputs.evidence_inputs import CellVersion, EvidenceInputs
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.statistics.bounds import (
-    Floats,
     Ints,
-    compute_block_bounds,
     compute_bounds,
     compute_estimates,
 )
@@ -28,7 +26,6 @@ from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_after, to_instant
 
 MAX_POINTS = 400
-MAX_BLOCK_STARTS = 20_000  # over all looks: each bound reads those before its look 50 times
 MIN_GAIN_POINTS, MAX_GAIN_POINTS = 6, 24
 MAX_GAIN_READINGS = 480_000  # units over all looks: each bound reads those up to its look 15 times
 
@@ -103,20 +100,10 @@ def compute_bounds_at(
         counts = span.get_counts_at(condition, chosen)
         chosen, counts = chosen[counts.sum(axis=1) > 0], counts[counts.sum(axis=1) > 0]
         risk = compute_gate_risk(policy, gate, period.state.risk_share)
-        values = _compute_bounds(span, condition, chosen, risk, policy) if len(chosen) else None
+        values = compute_bounds(condition, counts, risk, policy) if len(chosen) else None
         if values is not None:
             bounds |= zip(chosen.tolist(), values.tolist(), strict=True)
     return bounds
-
-
-def _compute_bounds(
-    span: CountWindow, condition: Condition, slots: Ints, risk: float, policy: Policy
-) -> Floats | None:
-    """Return the bound at slots with records, as the gate has it; None for parity."""
-    if span.has_blocks(condition):
-        sums, starts = span.get_sums_from_starts(condition, slots)
-        return compute_block_bounds(condition, sums, starts, risk, policy)
-    return compute_bounds(condition, span.get_counts_at(condition, slots), risk, policy)
 
 
 def is_plain(condition: Condition) -> bool:
@@ -163,8 +150,7 @@ def _build_period_paths(
     slots = _select_slots(span, period, policy)
     if gate is None or not len(slots):
         return
-    most_points = min(MAX_POINTS, MAX_BLOCK_STARTS // max(span.count_blocks(), 1))
-    point_limit = max(2, most_points * len(slots) // max(looks, 1))
+    point_limit = max(2, MAX_POINTS * len(slots) // max(looks, 1))
     risk = compute_gate_risk(policy, gate, period.state.risk_share)
     for condition in policy.list_conditions(stage_level, view.cell):
         if isinstance(condition, GainCondition):
@@ -197,7 +183,7 @@ def _build_path(
     policy: Policy,
 ) -> EvidenceSeries:
     counts = span.get_counts_at(condition, slots)
-    bound = _compute_bounds(span, condition, slots, risk, policy)
+    bound = compute_bounds(condition, counts, risk, policy)
     return EvidenceSeries(
         condition=str(condition),
         measure=condition.measure,

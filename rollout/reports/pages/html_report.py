@@ -38,7 +38,6 @@ from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timel
 from rollout.reports.text.guard_text import describe_counted_records, format_guard_reason
 from rollout.reports.text.state_text import describe_remark
 from rollout.reports.text.value_text import (
-    FORGETTING_NOTE,
     OPENING_NOTE,
     format_bound_value,
     format_number_interval,
@@ -256,7 +255,6 @@ def _load_template() -> Template:
         several=formatting.format_quantity,
         shade=choose_shade,
         opening_note=OPENING_NOTE,
-        forgetting_note=FORGETTING_NOTE,
     )
     return environment.get_template("report.html.j2")
 

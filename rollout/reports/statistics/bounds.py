@@ -5,13 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.policy.block_readings import scale_cost_levels
 from rollout.core.policy.gates import ConditionReading
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
 from rollout.core.statistics.evidence import compute_lower_bounds, get_bets
-from rollout.core.statistics.forgetting import mix_log_e, sum_from_starts
-from rollout.core.statistics.truncated_beta import compute_log_mixture
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,63 +33,16 @@ def compute_bounds(
     if condition.measure == "parity":
         return None
     if condition.measure == "cost":
-        return policy.largest_cost * compute_cost_bounds(
-            counts, scale_cost_levels(policy), alpha=risk
-        )
+        return policy.largest_cost * compute_cost_bounds(counts, policy.cost_shares, alpha=risk)
     return compute_lower_bounds(counts[:, 0], counts[:, 1], alpha=risk)
-
-
-def compute_block_bounds(
-    condition: Condition, sums: Ints, starts: Ints, risk: float, policy: Policy
-) -> Floats | None:
-    """Return the bound at each look of a gate that forgets.
-
-    It is the threshold at which the mixture over starts reaches 1/risk: some stretch from a block's
-    start to the look has a better average, wrongly with a chance of at most the risk.
-
-    Args:
-        condition: a condition of a gate.
-        sums: counts from each start to its look, those of the first look first, shape (sum of
-            `starts`, width).
-        starts: number of blocks that have begun by each look, ≥ 1, shape (looks,).
-        risk: of the gate in its attempt.
-        policy: gives the cost levels.
-
-    Returns:
-        Shape (looks,), in the measure's unit; None for parity, which has no bound.
-    """
-    if condition.measure == "parity":
-        return None
-    is_cost = condition.measure == "cost"
-    levels = np.array(scale_cost_levels(policy))
-    low, high = np.zeros(len(starts)), np.ones(len(starts))
-    for _ in range(BISECTION_STEPS):
-        middle = (low + high) / 2
-        thresholds = np.repeat(middle, starts)
-        log_e = (
-            _compute_log_e(sums, levels, thresholds)
-            if is_cost
-            else compute_log_mixture(sums[:, 0], sums[:, 1], threshold=thresholds)
-        )
-        is_met = mix_log_e(log_e, starts) >= -np.log(risk)
-        low, high = (
-            np.where(is_met == is_cost, low, middle),
-            np.where(is_met == is_cost, middle, high),
-        )
-    return policy.largest_cost * high if is_cost else low
 
 
 def compute_reading_bound(reading: ConditionReading, policy: Policy) -> float | None:
     """Return the bound of one reading; None without records, for parity and for a renewal."""
     if reading.risk >= 1 or not sum(reading.counts):
         return None
-    condition, risk = reading.condition, reading.risk
-    if reading.blocks:
-        sums = sum_from_starts(np.array(reading.blocks, dtype=np.int64))
-        bounds = compute_block_bounds(condition, sums, np.array([len(sums)]), risk, policy)
-    else:
-        counts = np.array([reading.counts], dtype=np.int64)
-        bounds = compute_bounds(condition, counts, risk, policy)
+    counts = np.array([reading.counts], dtype=np.int64)
+    bounds = compute_bounds(reading.condition, counts, reading.risk, policy)
     return None if bounds is None else float(bounds[0])
 
 

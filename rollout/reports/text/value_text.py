@@ -125,10 +125,6 @@ OPENING_NOTE: Final = (
     " The bound allows for that."
 )
 """Computed anew by tests/reports/statistics/test_bounds.py."""
-FORGETTING_NOTE: Final = (
-    "The gates of this policy forget a bad past: a bound speaks of the best stretch of units from"
-    " the start of a block to now, so it may be better than the value of all units so far."
-)
 AUDITS_NOTE: Final = (
     "This renewal is weighted by the audits' shares: each audited case weighs the least share over"
     " its own. Counted are those that the least share alone would have sampled, and all; the value"

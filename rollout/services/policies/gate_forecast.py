@@ -15,7 +15,6 @@ import scipy
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.block_readings import scale_cost_threshold
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.wave_conditions import WaveCondition
@@ -27,7 +26,6 @@ from rollout.core.statistics.evidence import (
     count_further_agreements,
 )
 from rollout.core.statistics.forecast import estimate_detection_records, forecast_opening
-from rollout.core.statistics.forgetting import LATER_STARTS_WEIGHT
 from rollout.services.policies.traffic import CellTraffic, MeasureRate
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -63,12 +61,7 @@ class EvidenceNeed:
 def compute_evidence_need(
     condition: Condition, risk: float, cell_traffic: CellTraffic, policy: Policy
 ) -> EvidenceNeed:
-    """Return the records a gate condition needs at the gate's risk.
-
-    A gate that forgets is met at the latest when the first start is, at its part of the risk.
-    """
-    if policy.evidence.forget is not None:
-        risk *= 1 - LATER_STARTS_WEIGHT
+    """Return the records a gate condition needs at the gate's risk."""
     rate = cell_traffic.get_rate(condition)
     match condition.measure:
         case "gain":
@@ -121,7 +114,7 @@ def _compute_cost_path(
 ) -> tuple[Floats, Floats]:
     """Return gains and shares of correct units and of wrong ones at mean cost."""
     wrong_cost = min(cell_traffic.wrong_cost / policy.largest_cost, 1.0)
-    gains = compute_cost_gains((0.0, wrong_cost), at_most=scale_cost_threshold(condition, policy))
+    gains = compute_cost_gains((0.0, wrong_cost), at_most=policy.scale_cost(condition.line))
     if rate.value is None or cell_traffic.wrong_cost <= 0:
         return gains, np.array([])
     wrong_share = min(rate.value / cell_traffic.wrong_cost, 1.0)
@@ -213,7 +206,7 @@ def compute_records_to_alarm(
     condition = guard.condition
     match condition.measure:
         case "cost":
-            reference = 1 - scale_cost_threshold(condition, policy)
+            reference = 1 - policy.scale_cost(condition.line)
             wrong_cost = min(cell_traffic.wrong_cost / policy.largest_cost, 1.0)
             observed_level = 1 - (1 - fallen_agreement) * wrong_cost
         case "override":

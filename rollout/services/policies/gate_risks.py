@@ -11,7 +11,6 @@ from rollout.core.policy.policy import Policy
 from rollout.core.policy.portfolios import describe_portfolio_promise, name_questions
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.policy.wave_conditions import WaveCondition, describe_wave_promise
-from rollout.core.statistics.forgetting import LATER_STARTS_WEIGHT
 from rollout.reports.text.formatting import join_words
 from rollout.services.policies.gate_forecast import EvidenceNeed, compute_evidence_need
 from rollout.services.policies.gate_plans import (
@@ -173,19 +172,6 @@ def format_floors(policy: Policy) -> Iterator[str]:
             f"{len(floors)} confidence floors, {texts}, have a gate each: these records are needed"
             f" at or above a floor, since {join_words(reasons)}; the promise holds for all of them"
             " together, whatever the confidence is worth"
-        )
-
-
-def format_forgetting(policy: Policy) -> Iterator[str]:
-    """Yield what forgetting gains, costs and promises; nothing where gates forget nothing."""
-    rule = policy.evidence.forget
-    if rule is not None:
-        yield (
-            f"gates forget a bad past ({rule}): a cell that turned good opens on what it did since."
-            " A gate is open with probability at most its risk as long as no stretch from a block's"
-            " start to now has an average above its threshold (of costs: below)."
-            f" {rule.block_text} The price: a cell that is good from the start has"
-            f" {(1 - LATER_STARTS_WEIGHT) * 100:g} % of the risk, as counted above"
         )
 
 

@@ -42,7 +42,6 @@ from rollout.services.policies.gate_plans import (
 )
 from rollout.services.policies.gate_risks import (
     format_floors,
-    format_forgetting,
     format_portfolio,
     format_releases,
     format_risk,
@@ -232,7 +231,6 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
         yield f"    approvals: {len(groups)} ({', '.join(groups)})"
     yield from (f"  {text}" for text in format_total_risk(policy_plan.gate_plans))
     yield from (f"  {text}" for text in format_floors(policy_plan.policy))
-    yield from (f"  {text}" for text in format_forgetting(policy_plan.policy))
     yield from (f"  {text}" for text in format_waves(policy_plan.policy))
     shadow_cells = [
         cell

@@ -15,7 +15,6 @@ from rollout.core.policy.audit_readings import (
     compute_weighted_mean,
     parse_audit_counts,
 )
-from rollout.core.policy.block_readings import parse_blocks
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.gain_readings import GainFigures, GainReading, parse_gain_figures
 from rollout.core.policy.gates import (
@@ -46,7 +45,6 @@ from rollout.store.ledger.ledger import Ledger
 
 FROZEN_FIGURES_PATTERN: Final = re.compile(
     r": (?P<counts>\d+ of \d+|\d+(?: \d+)*), log E [^()]*?"
-    r"(?: over blocks (?P<blocks>\d+(?:\+\d+)+(?: \d+(?:\+\d+)+)*))?"
     r"(?: over sites (?P<sites>[^ ]+ \d+\+\d+(?: [^ ]+ \d+\+\d+)*))?"
     rf"(?:{AUDITS_PATTERN.pattern})?"
     r" \(risk (?P<risk>[0-9.e+-]+)\)$",
@@ -310,11 +308,10 @@ def _parse_frozen_reading(
     if isinstance(condition, WaveCondition):
         wave = parse_wave_counts(match["sites"] or "")
         return _build_condition_evidence(read_wave(condition, wave, float(match["risk"])), policy)
-    blocks = parse_blocks(match["blocks"] or "")
     audits = parse_audit_counts(match["audits"] or "")
-    if any(len(part) != len(counts) for part in (*blocks, *(row.counts for row in audits))):
+    if any(len(part) != len(counts) for part in (row.counts for row in audits)):
         return None
-    reading = read_condition(condition, counts, float(match["risk"]), policy, blocks, audits)
+    reading = read_condition(condition, counts, float(match["risk"]), policy, audits)
     return _build_condition_evidence(reading, policy)
 
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.policy.block_readings import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.gates import (
     compute_condition_log_e,
@@ -171,8 +170,8 @@ def test_a_renewal_weighs_every_condition_of_the_gate():
 
 
 def test_costs_are_weighed_as_shares_of_the_largest():
-    assert scale_cost_levels(COSTLY) == (0.0, 0.05, 1.0)
-    assert scale_cost_threshold(COST, COSTLY) == pytest.approx(0.015)
+    assert COSTLY.cost_shares == (0.0, 0.05, 1.0)
+    assert COSTLY.scale_cost(COST.line) == pytest.approx(0.015)
     assert get_condition_counts(COST, EvidenceCounts(), COSTLY) == (0, 0, 0)
     assert get_condition_counts(PARITY, EvidenceCounts(), COSTLY) == (0, 0, 0, 0)
 
@@ -232,7 +231,7 @@ def test_nothing_is_renewed_on_no_data_even_where_no_minimum_is_asked_for():
 def test_the_largest_cost_is_the_highest_level_though_sums_are_not_exact():
     third = policy(levers=(_costing("a", 0.1), _costing("b", 0.7)))
     assert third.largest_cost == third.cost_levels[-1]
-    assert scale_cost_levels(third)[-1] == 1.0
+    assert third.cost_shares[-1] == 1.0
 
 
 def _costing(name: str, cost: float) -> Lever:

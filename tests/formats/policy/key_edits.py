@@ -30,7 +30,6 @@ BEFORE = {
         "evidence.confidence_floor": None,
         "evidence.confidence_floors": ["70%"],
     },
-    "evidence.forget": NO_GAIN | {"gates[0].require[2]": None},
     "evidence.verdicts": {"evidence.verdicts": "3", "evidence.second_verdict": None},
     "evidence.sources": {"evidence.sources.reviews": "false"},
     "evidence.sources.reviews": {"evidence.sources.reviews": "false"},
@@ -107,7 +106,6 @@ LOOSENS = {
         "evidence.sources.accounts[0].reviewers": ["ana", "bo"]
     },
     "evidence.sources.outcomes": {"evidence.sources.outcomes": ["till", "x"]},
-    "evidence.forget": {"evidence.forget": "weekly"},
     "evidence.familiar": {"evidence.familiar": None},
     "evidence.familiar.attributes[]": {"evidence.familiar.attributes[1]": None},
     "evidence.familiar.at_least": {"evidence.familiar.at_least": "10"},

@@ -44,7 +44,6 @@ ALLOWED = {
     "a share of cases": ("{id: alone, ", "{id: alone, share: 70%, "),
     "a blind share": ("{id: alone, ", "{id: alone, blind: 20%, "),
     "a majority": ("unit: case", "unit: case, verdicts: 3"),
-    "forgetting": ("unit: case", "unit: case, forget: weekly"),
     "familiar values": ("unit: case", "unit: case, familiar: {attributes: [form]}"),
     "slices": (GATE, f"{GATE}, {{measure: agreement, slice: form, at_least: 80%}}"),
 }

@@ -63,7 +63,6 @@ def test_two_gates_to_a_stage_are_two_lists():
             "waves: {stage: supervised, at_once: 2}",
             "widens cells together that need each other, and waves.at_once lets few of them",
         ),
-        ("unit: case", "unit: case, forget: weekly", "evidence.forget drops it; write forget"),
         (
             "at_least: 95%",
             "at_least: 95%, pool: wave, each_at_least: 85%",
@@ -112,7 +111,6 @@ def test_other_floors_are_another_list_and_fewer_are_looser(floors):
     ("old", "new", "fault"),
     [
         (LISTED, f"{LISTED}, risk: 5%", "and risk are both written"),
-        ("80%]", "80%], forget: weekly", "evidence.forget drops it"),
         (
             "at_least: 95%}",
             "at_least: 95%}, {measure: gain, of: profit, at_least: 0}",

@@ -72,7 +72,6 @@ def test_a_row_without_a_meaning_is_refused_with_what_to_do(row, fault):
     [
         ("waves: {stage: supervised}\n", "", "has no waves; add waves: {stage: supervised}, or re"),
         ("to: supervised", "to: autonomous", "the model decides at autonomous, and a single cell"),
-        ("unit: case", "unit: case, forget: weekly", "where evidence.forget cuts each cell"),
         (
             "unit: case",
             "unit: case, confidence_floors: [0%, 80%]",

@@ -31,7 +31,7 @@ timezone: UTC
 levers: [{{id: damage, labels: [damaged, sound]}}]
 sites: [{sites}]
 stages: [{{id: supervised, blind: 50%, lasts: 3650d}}]
-evidence: {{unit: case, grace: 1m, outside: blind, releases: 1, forget: {forget}}}
+evidence: {{unit: case, grace: 1m, outside: blind, releases: 1}}
 gates:
   - to: supervised
     require: [{require}]
@@ -53,7 +53,6 @@ def replay(
     units=20,
     labels=None,
     spacing=5,
-    forget="never",
 ):
     """Replay cases of a few sites, `spacing` a slot; each agrees or not, in order."""
     predicted, decided = [], []
@@ -74,7 +73,7 @@ def replay(
     columns = ("case_key", "reviewer", "label", "decided_at")
     pl.DataFrame(decided, columns, orient="row").write_csv(paths.decisions)
     sites = ", ".join(agrees_by_site)
-    text = POLICY.format(sites=sites, require=require, units=units, forget=forget)
+    text = POLICY.format(sites=sites, require=require, units=units)
     (folder / "policy.yaml").write_text(text, encoding="utf-8")
     request = ReplayRequest(
         folder / "policy.yaml", paths, options=ReplayOptions(approval_delay=None)
@@ -247,34 +246,6 @@ def _count_units(raised):
     """Return the decided units that a proposal's evidence counts."""
     counts = raised.readings[0].split(": ")[1].split(",")[0]
     return int(counts.split(" of ")[1])
-
-
-# Gates that forget
-
-
-def repaired_cell(good):
-    """Return 500 cases at 90 %, then some at 98.5 %."""
-    shares = np.array([0.9] * 500 + [0.985] * good)
-    return (np.random.default_rng(2).random(len(shares)) < shares).tolist()
-
-
-def test_a_repaired_cell_is_planned_by_what_its_gate_still_counts(tmp_path):
-    sites = {"lab": repaired_cell(250)}
-    assert plan(replay(tmp_path, sites)).cells[0].outlook == "hopeless"
-    row = plan(replay(tmp_path, sites, forget="100 units")).cells[0]
-    assert row.outlook == "on course"
-    assert row.ever_chance > 0.95
-    assert 100 <= row.decisions_p50 <= 500
-
-
-def test_a_repaired_cell_that_has_opened_needs_no_review(tmp_path):
-    row = plan(replay(tmp_path, {"lab": repaired_cell(1000)}, forget="100 units")).cells[0]
-    assert (row.outlook, row.decisions_p50, row.planned, row.opening_chance) == ("met", 0, 0, 1.0)
-
-
-def test_a_cell_that_never_changed_stays_hopeless(tmp_path):
-    bad = (np.random.default_rng(3).random(510) < 0.6).tolist()
-    assert plan(replay(tmp_path, {"lab": bad}, forget="100 units")).cells[0].outlook == "hopeless"
 
 
 # Cost of a plan

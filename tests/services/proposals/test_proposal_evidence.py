@@ -100,31 +100,6 @@ def test_costs_are_read_by_their_levels(database, monkeypatch):
     assert line.frozen.estimate == pytest.approx(48 / 2000)
 
 
-FORGETTING = POLICY.replace("outside: blind", "outside: blind, forget: 100 units")
-BAD, GOOD = (450, 50), (395, 5)
-
-
-def test_blocks_are_read_and_weighed_as_they_were(database, monkeypatch):
-    monkeypatch.setattr("tests.api.bears.POLICY", FORGETTING)
-    founded(database, NOON)
-    service = build_service(database, Doorkeeper(), ManualClock(NOON), entropy=bytes)
-    blocks = (BAD, BAD, GOOD, GOOD)
-    seen = replace(counted(1690, 110), blocks={AGREEMENT.key: blocks})
-    tick(database, NOON, of=build_evidence(seen))
-    found = figures(service)
-    (line,) = found.readings
-    assert " over blocks 450+50 450+50 395+5 395+5 (risk " in line.text
-    assert (line.frozen.counts, line.frozen.is_met) == ((1690, 110), True)
-    assert line.frozen.estimate < 0.95 < line.frozen.bound
-    assert found.promise.startswith("As long as no stretch of a cell's units, from a block's start")
-    assert "A block is 100 closed units." in found.promise
-    (raised,) = scope_of(database).proposals
-    shown = load_proposal(service, VIC, "bears", raised, at=NOON)
-    odd = (line.text.replace(" 395+5 395+5", " 395+5+1"),)
-    (line,) = load_proposal_evidence(service, VIC, "bears", replace(shown, readings=odd)).readings
-    assert line.frozen is None
-
-
 def test_lines_that_the_policy_asks_for_no_more_stand_as_text(service):
     tick(service.database, NOON)
     shown = load_proposal(service, VIC, "bears", "P-1", at=NOON)
