@@ -2,20 +2,17 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-import rollout.core
+from tests.docs.pages import ROOT
 
 
 @pytest.mark.slow
 def test_the_core_brings_no_special_functions_before_one_is_asked_for():
-    here = Path(rollout.core.__path__[0])
+    here = ROOT / "rollout/core"
     files = (file.relative_to(here).with_suffix("") for file in here.rglob("*.py"))
-    names = ", ".join(
-        f"rollout.core.{'.'.join(file.parts)}" for file in files if file.name != "__init__"
-    )
+    names = ", ".join(f"rollout.core.{'.'.join(file.parts)}" for file in files)
     asks = f"import sys, {names}\nprint('scipy.special' in sys.modules)"
     asks += "\nrollout.core.statistics.evidence.compute_lower_bound(98, 2, alpha=0.05)"
     asks += "\nprint('scipy.special' in sys.modules)"

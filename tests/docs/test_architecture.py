@@ -5,7 +5,6 @@ import tomllib
 
 import pytest
 
-from tests.docs.folders_page import write_folders
 from tests.docs.pages import ROOT, text_of
 
 CONTRIBUTORS = ("docs/architecture.md", "CONTRIBUTING.md")
@@ -55,11 +54,19 @@ def test_a_step_names_what_its_module_has(walk):
 
 
 def test_every_folder_of_the_code_is_on_its_page_and_says_what_it_has():
-    rows = dict(re.findall(r"^\| `([\w/]+)` \| (.*) \|$", write_folders(), re.MULTILINE))
-    folders = {path.parent for top in ("rollout", "api") for path in (ROOT / top).rglob("*.py")}
-    names = {path.relative_to(ROOT).as_posix() for path in folders} - {"rollout"}
-    assert names <= set(rows)
-    assert all(rows.values())
+    page = text_of("docs/reference/folders.md")
+    rows = re.findall(r"^\| `([\w/]+)` \| (.+) \|$", page, re.MULTILINE)
+    tops = ("rollout", "api", "clients/python")
+    modules = [path for top in tops for path in (ROOT / top).rglob("*.py")]
+    inside = {folder for path in modules for folder in path.relative_to(ROOT).parents}
+    names = {folder.as_posix() for folder in inside} - {".", "clients", "clients/python", "rollout"}
+    assert sorted(name for name, _ in rows) == sorted(names)
+
+
+def test_the_check_of_imports_reads_every_folder():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    folders = {f"rollout.{path.parent.name}" for path in ROOT.glob("rollout/[a-z]*/*")} | {"api"}
+    assert set(project["tool"]["importlinter"]["root_packages"]) == folders
 
 
 def test_the_diagram_has_every_layer_of_the_import_contract_in_its_order():

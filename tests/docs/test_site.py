@@ -23,7 +23,8 @@ PAGES = list(pages_of(CONFIG["nav"]))
 
 def hand_written():
     """Return the pages that a person wrote; the examples' READMEs have a limit of their own."""
-    pages = [page for page in DOCS.rglob("*.md") if page not in GENERATED]
+    lists = {*GENERATED, DOCS / "reference/folders.md"}
+    pages = [page for page in DOCS.rglob("*.md") if page not in lists]
     others = {DOCS / "decisions", EXAMPLE_PAGES}
     return [page for page in pages if page.parent not in others]
 

@@ -76,7 +76,7 @@ def imported_modules(tree):
 @cache
 def is_module(place):
     path = ROOT.joinpath(*place.split("."))
-    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+    return path.with_suffix(".py").exists() or path.is_dir()
 
 
 @cache

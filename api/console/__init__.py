@@ -1,1 +1,0 @@
-"""Console pages, on top of the services and their permission checks."""

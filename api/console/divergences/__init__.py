@@ -1,1 +1,0 @@
-"""Console pages: divergences and the confusion matrix."""

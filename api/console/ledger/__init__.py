@@ -1,1 +1,0 @@
-"""Console pages: the ledger and incidents."""

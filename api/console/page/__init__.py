@@ -1,1 +1,0 @@
-"""The frame of every console page and the parts that pages share."""

@@ -1,1 +1,0 @@
-"""Console pages: proposals and their approval."""

@@ -1,1 +1,0 @@
-"""Console pages: reports and deliveries."""

@@ -1,1 +1,0 @@
-"""Console pages: reviews, adjudications and cases."""

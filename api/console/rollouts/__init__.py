@@ -1,1 +1,0 @@
-"""Console pages: overview, rollout, stop, narrow, resume and policy."""

@@ -1,1 +1,0 @@
-"""Console pages: sign-in, users, keys and settings."""

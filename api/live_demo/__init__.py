@@ -1,1 +1,0 @@
-"""`rollout demo --serve`: the mail room as live traffic through the service's API."""

@@ -1,1 +1,0 @@
-"""Routers: one module for each resource of the API."""

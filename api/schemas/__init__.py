@@ -1,1 +1,0 @@
-"""Schemas that several routes share."""

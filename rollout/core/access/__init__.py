@@ -1,1 +1,0 @@
-"""Events of the access ledger: users, roles and keys."""

@@ -1,1 +1,0 @@
-"""Sites, windows, timezones, opening hours and the sun."""

@@ -1,1 +1,0 @@
-"""The ledger: canonical form and hashes."""

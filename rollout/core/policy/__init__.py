@@ -1,1 +1,0 @@
-"""Policies as values: gates, guards, measures, levers."""

@@ -1,1 +1,0 @@
-"""Cases, predictions, decisions, actions and outcomes as values."""

@@ -1,1 +1,0 @@
-"""The scope of a rollout: events, commands and the decider."""

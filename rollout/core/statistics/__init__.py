@@ -1,1 +1,0 @@
-"""Evidence that stays valid at every look, detectors, forecasts, sampling."""

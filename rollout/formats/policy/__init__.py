@@ -1,1 +1,0 @@
-"""Policy files: read, check, build and draft."""

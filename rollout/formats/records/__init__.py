@@ -1,1 +1,0 @@
-"""Files and requests of records: CSV, JSON, Parquet and the API form."""

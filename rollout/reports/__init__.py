@@ -1,1 +1,0 @@
-"""Facts of a rollout as numbers, and the pages, files and texts that show them."""

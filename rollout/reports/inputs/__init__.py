@@ -1,1 +1,0 @@
-"""What figures are computed from."""

@@ -1,1 +1,0 @@
-"""Reports as HTML, Markdown, JSON, CSV and text."""

@@ -1,1 +1,0 @@
-"""Intervals and tests for reports; gates use `rollout.core.statistics`."""

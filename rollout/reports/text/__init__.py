@@ -1,1 +1,0 @@
-"""Events and figures as text."""

@@ -1,1 +1,0 @@
-"""Users, roles, keys and sign-in."""

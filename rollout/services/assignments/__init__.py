@@ -1,1 +1,0 @@
-"""Answer who decides a case; hand out snapshots."""

@@ -1,1 +1,0 @@
-"""Back up and restore a database; a restore begins an era with everything stopped."""

@@ -1,1 +1,0 @@
-"""Cells and the overview of all rollouts."""

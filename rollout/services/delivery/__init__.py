@@ -1,1 +1,0 @@
-"""Send reports to channels."""

@@ -1,1 +1,0 @@
-"""Discussions of proposals and incidents: comments that users write and answer."""

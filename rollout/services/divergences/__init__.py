@@ -1,1 +1,0 @@
-"""Cases where the model and humans differ."""

@@ -1,1 +1,0 @@
-"""The live engine: state of rollouts, commands, evidence, ticks."""

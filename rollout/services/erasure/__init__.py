@@ -1,1 +1,0 @@
-"""Erasing cases and names, and exporting what is stored about a user."""

@@ -1,1 +1,0 @@
-"""Example systems: their catalog, their records, the story of their replay."""

@@ -1,1 +1,0 @@
-"""Read, describe and verify ledgers."""

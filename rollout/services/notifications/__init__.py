@@ -1,1 +1,0 @@
-"""Notify users of proposals, incidents and reviews, on channels that they choose."""

@@ -1,1 +1,0 @@
-"""Plan, apply and explain policies."""

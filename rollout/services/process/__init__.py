@@ -1,1 +1,0 @@
-"""Health checks of a database, from the outside."""

@@ -1,1 +1,0 @@
-"""Proposals, their evidence and their approvers."""

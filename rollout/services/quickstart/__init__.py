@@ -1,1 +1,0 @@
-"""A rollout for trying: accounts, keys, an imported history, simulated traffic."""

@@ -1,1 +1,0 @@
-"""Records in: permissions, storage, review tasks, authorization of actions."""

@@ -1,1 +1,0 @@
-"""Replay recorded files and play the demo."""

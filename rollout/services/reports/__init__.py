@@ -1,1 +1,0 @@
-"""Make, store and schedule reports."""

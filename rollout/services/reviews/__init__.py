@@ -1,1 +1,0 @@
-"""Review tasks: claim, show, decide, adjudicate."""

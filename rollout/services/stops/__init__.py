@@ -1,1 +1,0 @@
-"""Stops, narrowings and how soon they hold."""

@@ -1,1 +1,0 @@
-"""Clock, channels and files that other services use."""

@@ -1,1 +1,0 @@
-"""Cleaning lists and training rows."""

@@ -1,1 +1,0 @@
-"""Recorded files that a user uploads: drafted, planned and replayed without a shell."""

@@ -1,1 +1,0 @@
-"""What a policy draft would have changed over recorded cases."""

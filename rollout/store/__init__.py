@@ -1,1 +1,0 @@
-"""The database: tables, transactions and a repository for each noun."""

@@ -1,1 +1,0 @@
-"""Users, keys, sessions and the access ledger."""

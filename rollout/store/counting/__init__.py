@@ -1,1 +1,0 @@
-"""Counted units and the sums over them."""

@@ -1,1 +1,0 @@
-"""Sessions, drivers, migrations and locks."""

@@ -1,1 +1,0 @@
-"""Deleting contents and names on request; counts, hashes and ledgers stay."""

@@ -1,1 +1,0 @@
-"""The ledger and the projections of its events."""

@@ -1,1 +1,0 @@
-"""Received records and their keys, exposures and rejected records."""

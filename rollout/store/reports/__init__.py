@@ -1,1 +1,0 @@
-"""Sealed reports and their deliveries."""

@@ -1,1 +1,0 @@
-"""Review tasks and cleaning choices."""

@@ -1,1 +1,0 @@
-"""From records to units to counts, for replay and the service alike."""
