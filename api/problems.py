@@ -78,7 +78,6 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "database-busy": 503,
     "database-unavailable": 503,
     "outcome-unknown": 503,
-    "ledger-form": 503,
     "schema-mismatch": 503,
     "unsafe-database": 503,
     "database-error": 503,

@@ -5,19 +5,9 @@
 
 import importlib.util
 import sys
-from dataclasses import fields
 
 from rollout.core.calendar.instants import to_micros
-from rollout.core.ledger import form1
-from rollout.core.ledger.ledger import (
-    build_row,
-    form_changed_row,
-    list_fields,
-    parse_event,
-    verify_lines,
-)
-from rollout.core.scope.event_base import ADDED_LATER
-from rollout.core.scope.events import EVENT_TYPES
+from rollout.core.ledger.ledger import build_ledger, parse_event, verify_lines
 from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope, build_initial_state, compute_stage_level
 from tests.docs.pages import ROOT
@@ -129,44 +119,9 @@ def _plain_product(state):
     return (*attempt, grants, set(state.suspended_by), state.has_begun)
 
 
-def write_forms(rollout, events, old_count):
-    """Return the lines of a ledger whose first rows are of form 1, as far as it had their kinds."""
-    old_kinds = [type(event).__name__ in form1.STORED_KINDS for event in events[:old_count]]
-    old_count = [*old_kinds, False].index(False)
-    rows = []
-    for event in events[:old_count]:
-        rows.append(_build_old_row(rollout, event, rows[-1] if rows else None))
-    if rows:
-        head = (len(rows), rows[-1].hash)
-        rows.append(form_changed_row(rollout, head, events[old_count - 1].at, "policy"))
-    for event in events[old_count:]:
-        previous = rows[-1].hash if rows else ""
-        rows.append(build_row(rollout, len(rows) + 1, event, previous, salts=SALTS))
-    return [row.format() for row in rows]
-
-
-def _build_old_row(rollout, event, last):
-    row = build_row(rollout, 1, event, "", salts=SALTS)
-    kind = form1.STORED_KINDS[row.kind]
-    later = {f.name for f in fields(EVENT_TYPES[row.kind]) if ADDED_LATER in f.metadata}
-    old_keys = {now: then for then, now in form1._KEYS.get(kind, {}).items()}
-    values = {key: value for key, value in list_fields(event).items() if key not in later}
-    return type(row)(
-        rollout=rollout,
-        revision=last.revision + 1 if last else 1,
-        at=row.at,
-        kind=kind,
-        actor=row.actor,
-        body={old_keys.get(key, key): _translate_back(kind, key, values[key]) for key in values},
-        access_head=None,
-        previous=last.hash if last else "",
-        form=1,
-    )
-
-
-def _translate_back(kind, key, value):
-    names = form1._VALUES.get((kind, key), {})
-    return {now: then for then, now in names.items()}.get(value, value) if names else value
+def write_ledger(rollout, events):
+    """Return the lines of a ledger."""
+    return [row.format() for row in build_ledger(rollout, events, SALTS)]
 
 
 def rehash(contents):
@@ -176,8 +131,7 @@ def rehash(contents):
     for row in rows:
         row.pop("hash", None)
         texts, row["previous"] = row.pop("texts", None), hashes[-1]
-        form = 1 if "house" in row else 2
-        text = f"rollout-ledger-{form}\n{VERIFIER.format_canonical(row)}"
+        text = f"rollout-ledger-1\n{VERIFIER.format_canonical(row)}"
         hashes.append(VERIFIER.sha256(text.encode()).hexdigest())
         row["hash"] = hashes[-1]
         if texts:

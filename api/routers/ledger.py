@@ -77,10 +77,7 @@ class LedgerRowText(BaseModel):
 
 
 class LedgerRow(BaseModel):
-    """A row as stored. `at` is in microseconds since 1970 (UTC); see `docs/reference/ledger.md`.
-
-    Rows of form 1 have `house` instead of `access_head`, and neither `slot` nor `texts`.
-    """
+    """A row as stored. `at` is in microseconds since 1970 (UTC); see `docs/reference/ledger.md`."""
 
     rollout: str
     revision: int
@@ -90,10 +87,9 @@ class LedgerRow(BaseModel):
     body: dict[str, Any]
     previous: str
     hash: str
-    access_head: int | None = None
-    slot: int | None = None
+    access_head: int | None
+    slot: int | None
     texts: dict[str, LedgerRowText] = Field(default_factory=dict)
-    house: int | None = None
 
 
 class LedgerRowList(BaseModel):

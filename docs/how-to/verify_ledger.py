@@ -25,27 +25,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 SHADOW = "shadow"
-ACCESS_LEDGER = ":house"  # what rows of the access ledger have as their rollout
+ACCESS_LEDGER = ":access"  # what rows of the access ledger have as their rollout
 DAMAGED = "is damaged, or is no row of a ledger"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COLUMNS = {
     "rollout": str, "revision": int, "at": int, "kind": str, "actor": str, "body": dict,
     "previous": str, "hash": str}  # fmt: skip
-NUMBERS_OF_FORM = {1: {"house"}, 2: {"access_head", "slot"}}  # whole numbers or null
+NUMBERS = {"access_head", "slot"}  # whole numbers or null
 CHECKPOINT = {"ledger": str, "revision": int, "hash": str, "at": int, "key": str, "signature": str}
 CELL_KINDS = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeover"}
 PROPOSED_KINDS = {**CELL_KINDS, "Resumed": "resume", "ClockCorrected": "clock"}
 HISTORY = {"FamiliarityChanged", "CasesPlanted", "TrainingCutoffSet", "CommentAdded",  # no stage
     "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "RecordsImported",
-    "CasesErased", "NameErased", "ReportSealed", "RecordsCounted", "DamageCleared", "FormChanged",
+    "CasesErased", "NameErased", "ReportSealed", "RecordsCounted", "DamageCleared",
     "EvidencePaused"}  # fmt: skip
-# Form 1 has other names for these kinds and keys.
-KINDS_BEFORE = {"VersionSeen": "VersionFirstUsed", "Cleared": "SuspensionCleared",
-    "Lapsed": "GrantExpired", "Purged": "RecordsPurged"}  # fmt: skip
-KEYS_BEFORE = {
-    "because": "readings", "came_from": "from_stage", "evidence": "evidence_hash",
-    "policy": "policy_hash", "replaced": "replaced_version", "to": "to_stage",
-    "untils": "grant_ends", "was": "previous_time"}  # fmt: skip
 
 
 class UnreadableError(Exception):
@@ -58,7 +51,7 @@ class BrokenChainError(Exception):
 
 @dataclass(frozen=True)
 class ExportedRow:
-    """A row of a ledger, its body with today's keys; `erased` counts texts that are gone."""
+    """A row of a ledger; `erased` counts texts that are gone."""
 
     rollout: str
     revision: int
@@ -67,7 +60,6 @@ class ExportedRow:
     kind: str
     actor: str
     body: dict[str, Any]
-    form: int
     hash: str
     erased: int
 
@@ -91,10 +83,9 @@ def parse_line(line: bytes) -> dict[str, Any]:
     """Return the content of a line that is canonical JSON with the keys of a row."""
     text = line.decode().removesuffix("\n")
     content: dict[str, Any] = json.loads(text, parse_float=int, parse_constant=int)  # no floats
-    numbers = NUMBERS_OF_FORM[1 if "house" in content else 2]
     types = {key: type(content[key]) for key in content if key != "texts"}
-    types.update({key: int for key in numbers if content[key] is None})
-    if types != {**COLUMNS, **dict.fromkeys(numbers, int)}:
+    types.update({key: int for key in NUMBERS if content[key] is None})
+    if types != {**COLUMNS, **dict.fromkeys(NUMBERS, int)}:
         raise BrokenChainError(f"it {DAMAGED}: a key is missing, unknown or of a wrong type")
     if format_canonical(content) != text:
         raise BrokenChainError("it is not in canonical form: sorted keys, no spaces, no key twice")
@@ -108,9 +99,9 @@ def format_canonical(value: Any) -> str:
 
 def check_row(content: dict[str, Any], last: ExportedRow | None) -> ExportedRow:
     """Return a row that follows `last`, or raise an error that says what differs."""
-    form, kind, body = 1 if "house" in content else 2, content["kind"], content["body"]
+    kind, body = content["kind"], content["body"]
     texts, row_hash = content.pop("texts", {}), content.pop("hash")
-    hashed = f"rollout-ledger-{form}\n{format_canonical(content)}".encode()
+    hashed = f"rollout-ledger-1\n{format_canonical(content)}".encode()
     if sha256(hashed).hexdigest() != row_hash:
         raise BrokenChainError("its hash is not that of its content")
     if content["previous"] != (last.hash if last else ""):
@@ -119,21 +110,13 @@ def check_row(content: dict[str, Any], last: ExportedRow | None) -> ExportedRow:
         raise BrokenChainError(f"its revision is {content['revision']}")
     if last and content["rollout"] != last.rollout:
         raise BrokenChainError(f"it belongs to {content['rollout']}, not to {last.rollout}")
-    if last and form != (2 if last.kind == "FormChanged" else last.form):
-        raise BrokenChainError(f"it is of form {form}, unlike the row before")
-    head = {"form": 2, "revision": content["revision"] - 1, "head": content["previous"]}
-    if kind == "FormChanged" and (form != 1 or not last or body != head):
-        raise BrokenChainError("it changes the form at another head than its own")
     for name, text in texts.items():
         hashed = b"rollout-text-1\n" + bytes.fromhex(text["salt"]) + text["text"].encode()
         if body.get(f"{name}_hash") != sha256(hashed).hexdigest():
             raise BrokenChainError(f"its text {name} is not the one that was hashed")
     erased = sum(f"{n}_hash" in body and n not in texts for n in ("reason", "note", "about"))
-    if form == 1:
-        kind = KINDS_BEFORE.get(kind, kind)
-        body = {KEYS_BEFORE.get(key, key): value for key, value in body.items()}
     columns = {name: content.get(name) for name in ("rollout", "revision", "at", "slot", "actor")}
-    return ExportedRow(**columns, kind=kind, body=body, form=form, hash=row_hash, erased=erased)
+    return ExportedRow(**columns, kind=kind, body=body, hash=row_hash, erased=erased)
 
 
 @dataclass
@@ -522,7 +505,7 @@ def verify_ledger(options: argparse.Namespace) -> dict[str, Any]:
     state = RecomputedState(events[: options.revision or last])
     counts = {"rows": len(rows), "erased_texts": sum(row.erased for row in rows)}
     counts["portfolio_proposals"] = sum(bool(row.body.get("portfolio")) for row in rows)
-    names = {"ledger": rows[0].rollout, "form": rows[-1].form, "head": rows[-1].hash, **counts}
+    names = {"ledger": rows[0].rollout, "head": rows[-1].hash, **counts}
     described = describe_state(state, max(at or 0, state.at))
     return {**names, "signed_heads": heads, "differences": differences, **described}
 

@@ -16,10 +16,10 @@ from rollout.cli.database import COMMANDS as DATABASE_COMMANDS
 from rollout.cli.ledger import COMMANDS as LEDGER_COMMANDS
 from rollout.cli.main import COMMANDS, app
 from tests.api.light_replica import POLICY
+from tests.core.ledger.golden import PATH
 
 HEAVY = {"numpy", "polars", "scipy", "sqlalchemy", "alembic", "opening_hours", "jinja2"}
 MOST_MODULES = 500  # a help page has 460 with what prints it; an engine has over a thousand
-LEDGER = Path(__file__).parents[1] / "core/ledger/chains/rollout-form-1.jsonl"
 START = """
 import json, sys
 from rollout.cli.main import app
@@ -89,7 +89,7 @@ def test_a_command_imports_no_other_command():
         ["demo", "--list"],
         ["db", "--help"],
         ["ledger", "--help"],
-        ["ledger", "verify", str(LEDGER)],
+        ["ledger", "verify", str(PATH)],
     ],
 )
 def test_what_needs_no_engine_imports_none(words):

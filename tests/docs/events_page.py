@@ -5,7 +5,6 @@ import re
 from dataclasses import fields
 
 from rollout.core.access.access_events import ACCESS_KINDS
-from rollout.core.ledger import form1
 from rollout.core.scope.event_base import ADDED_LATER, FREE_TEXT, LedgerEvent
 from rollout.core.scope.events import EVENT_TYPES
 
@@ -89,15 +88,6 @@ EFFECTS = {
     " later now began at `at`.",
 }
 """How each kind changes the state; a test compares the kinds with the projection."""
-OLD_FORM = """\
-## Form 1
-
-These kinds and keys had other names; all others are as above. Accounts are names, and texts stand
-in the body: `reason`, `note` and `about` instead of their hashes.
-
-| kind in form 1 | kind | keys in form 1 |
-|---|---|---|
-"""
 COMMON = frozenset(field.name for field in fields(LedgerEvent))
 
 
@@ -110,18 +100,7 @@ def write_events():
     lines += [FIELDS, "| kind | field | meaning |", "|---|---|---|", *_write_fields(), ""]
     lines += [STATE, "| kind | effect |", "|---|---|"]
     lines += [f"| `{name}` | {effect} |" for name, effect in EFFECTS.items()]
-    return "\n".join([*lines, "", STAGE, OLD_FORM]) + "\n".join(_write_old_names()) + "\n"
-
-
-def _write_old_names():
-    """Yield a row for each kind of form 1 with another name, keys or values."""
-    for then, now in form1.KINDS_OF_FORM_1.items():
-        keys = [f"`{old}`: `{new}`" for old, new in form1._KEYS.get(then, {}).items()]
-        for (kind, key), values in form1._VALUES.items():
-            pairs = [f"`{old}`: `{new}`" for old, new in values.items() if kind == then]
-            keys += [f"values of `{key}`: {', '.join(pairs)}"] if pairs else []
-        if keys or then != now:
-            yield f"| `{then}` | `{now}` | {', '.join(keys) or '–'} |"
+    return "\n".join([*lines, "", STAGE])
 
 
 def _write_fields():

@@ -32,7 +32,7 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.services.support.checkpoint_keys import CheckpointSigner, create_signing_key
-from tests.core.ledger.test_form1 import OLD, OLD_ACCESS, mixed
+from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.docs.pages import text_of
 from tests.factories import CREEK, DAY, HOUR, LAKE, NOON, SALTS, eventful
 from tests.ledger_verifier import (
@@ -41,11 +41,11 @@ from tests.ledger_verifier import (
     compare_histories,
     read_lines,
     rehash,
-    write_forms,
+    write_ledger,
 )
 
 DRIVEN = eventful()
-LINES = write_forms("bear-alarm", DRIVEN.events, 0)
+LINES = write_ledger("bear-alarm", DRIVEN.events)
 ROWS = [json.loads(line) for line in LINES]
 MADE_UP = "Widened cites P-2, which needs operator; has no approval"  # in the golden ledger
 
@@ -100,7 +100,7 @@ def test_it_runs_where_no_package_is_installed(tmp_path):
     assert (done.returncode, "pip install cryptography" in done.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("kind", sorted(EVENT_TYPES.keys() - {"FormChanged"}))
+@pytest.mark.parametrize("kind", sorted(EVENT_TYPES))
 def test_it_knows_every_kind_of_a_rollouts_ledger(kind):
     (row,) = read_lines(rehash([{**ROWS[0], "kind": kind, "body": {}}]))
     VERIFIER.RecomputedState([row])  # an unknown kind would raise
@@ -111,16 +111,11 @@ def test_it_knows_every_kind_of_a_rollouts_ledger(kind):
 
 @pytest.mark.parametrize(
     ("lines", "policies"),
-    [(OLD, {}), (mixed(), {}), (LINES, DRIVEN.policies)],
-    ids=["form 1", "both forms", "form 2"],
+    [(ROLLOUT, {}), (LINES, DRIVEN.policies)],
+    ids=["golden", "driven"],
 )
 def test_it_says_of_each_row_what_the_program_says(lines, policies):
     compare_histories(lines, policies, allowed=lines is LINES)
-
-
-def test_it_follows_a_ledger_from_form_1_to_form_2():
-    for old_count in range(1, len(LINES), 9):
-        compare_histories(write_forms("bear-alarm", DRIVEN.events, old_count), DRIVEN.policies)
 
 
 V1 = {"at": NOON, "by": "policy", "version": "v1"}
@@ -215,7 +210,7 @@ RARE = {
 @pytest.mark.parametrize("name", RARE)
 def test_it_follows_what_histories_seldom_have(name):
     events = [VersionFirstUsed(**V1), *RARE[name]]
-    compare_histories(write_forms("r", events, 0), {}, allowed=False)
+    compare_histories(write_ledger("r", events), {}, allowed=False)
 
 
 GIVEN_TWICE = "gives supervised where v1 holds shadow, supervised"
@@ -235,7 +230,7 @@ GIVEN_TWICE = "gives supervised where v1 holds shadow, supervised"
     ],
 )
 def test_a_stage_is_given_again_at_a_lower_confidence_floor_alone(events, is_twice):
-    lines = write_forms("r", [VersionFirstUsed(**V1), *events], 0)
+    lines = write_ledger("r", [VersionFirstUsed(**V1), *events])
     found = [d for d in VERIFIER.RecomputedState(read_lines(lines)).differences if GIVEN_TWICE in d]
     assert bool(found) == is_twice
 
@@ -249,7 +244,7 @@ def test_a_widening_opens_the_confidence_floors_that_were_proposed(floors):
     )  # fmt: skip
     for own, is_other in ((("0.9", "0.95"), False), (floors, True)):
         opened = replace(FLOORED, proposal="P-1", confidence_floors=own)
-        lines = write_forms("r", [VersionFirstUsed(**V1), raised, opened], 0)
+        lines = write_ledger("r", [VersionFirstUsed(**V1), raised, opened])
         found = [d for d in VERIFIER.RecomputedState(read_lines(lines)).differences if "row 3" in d]
         problem = f"row 3: Widened opens the floors {list(own)}, not those of P-1"
         assert found == [problem] * is_other
@@ -258,7 +253,7 @@ def test_a_widening_opens_the_confidence_floors_that_were_proposed(floors):
 @pytest.mark.parametrize("name", [{"version": "v1"}, {"content": "b"}, {"continues": "v9"}])
 def test_a_name_of_another_version_or_content_is_a_difference(name):
     fields = {**RENAMED, "continues": "v1", "content": "a"} | name
-    lines = write_forms("r", [VersionFirstUsed(**V1, content="a"), VersionRenamed(**fields)], 0)
+    lines = write_ledger("r", [VersionFirstUsed(**V1, content="a"), VersionRenamed(**fields)])
     (difference,) = VERIFIER.RecomputedState(read_lines(lines)).differences
     assert difference.startswith("row 2: VersionRenamed ")
 
@@ -274,18 +269,18 @@ def test_a_name_of_another_version_or_content_is_a_difference(name):
     ],
 )
 def test_an_attempt_with_more_risk_than_its_number_has_is_named(events, problem):
-    lines = write_forms("r", [VersionFirstUsed(**V1), *events], 0)
+    lines = write_ledger("r", [VersionFirstUsed(**V1), *events])
     state = compare_histories(lines, {}, allowed=False)
     assert any(problem in difference for difference in state.differences), state.differences
 
 
 def test_it_verifies_the_access_ledger_without_a_state(verify):
-    code, printed = verify(OLD_ACCESS)
+    code, printed = verify(ACCESS)
     assert (code, printed.count("\n")) == (0, 3)
 
 
 def test_it_names_each_row_of_the_golden_ledger_that_nobody_approved(verify):
-    code, printed = verify(OLD)
+    code, printed = verify(ROLLOUT)
     assert code == 1
     assert f"row 10: {MADE_UP}" in text_of("docs/how-to/audit.md")
     assert f"row 10: {MADE_UP}" in printed
@@ -300,7 +295,7 @@ def rehash_last(lines, **values):
     """Return the last row alone, changed, under the hash of what it now says."""
     row = {**json.loads(lines[-1]), **values}
     texts, _ = row.pop("texts", None), row.pop("hash")
-    content = f"rollout-ledger-{1 if 'house' in row else 2}\n{VERIFIER.format_canonical(row)}"
+    content = f"rollout-ledger-1\n{VERIFIER.format_canonical(row)}"
     row["hash"] = VERIFIER.sha256(content.encode()).hexdigest()
     return [VERIFIER.format_canonical({**row, **({"texts": texts} if texts else {})})]
 
@@ -323,21 +318,17 @@ def swap(rows, place):
         ([*LINES[:4], LINES[4].replace('"revision":5', '"revision":5.0'), *LINES[5:]], 5),
         ([*LINES[:4], "[]", *LINES[5:]], 5),
         ([*LINES[:4], "\0", *LINES[5:]], 5),
-        (mixed()[:39] + mixed()[40:], 40),
-        ([*OLD, *rehash_last(mixed(), revision=40, previous=json.loads(OLD[-1])["hash"])], 40),
-        ([*OLD, *rehash_last(mixed([]), body={"form": 2, "revision": 38, "head": "0"})], 40),
         ([*LINES[:-1], *rehash_last(LINES, previous="0" * 64)], len(LINES)),
         ([*LINES[:-1], *rehash_last(LINES, rollout="other")], len(LINES)),
         ([*LINES[:-1], *rehash_last(LINES, revision=999)], len(LINES)),
         ([*LINES[:-1], *rehash_last(LINES, at="noon")], len(LINES)),
         ([*LINES[:-1], *rehash_last(LINES, body={"share": 0.5})], len(LINES)),
-        ([*OLD, *LINES], 40),
+        ([*ROLLOUT, *LINES], 40),
     ],
     ids=[
         "edited", "deleted", "doubled", "swapped", "repeated at the end", "cut inside", "spaced",
-        "a key twice", "a float", "no object", "no text", "another form", "form 2 after form 1",
-        "another head", "another before", "another rollout", "another revision", "a time of text",
-        "half", "two ledgers",
+        "a key twice", "a float", "no object", "no text", "another before", "another rollout",
+        "another revision", "a time of text", "half", "two ledgers",
     ],
 )  # fmt: skip
 def test_a_change_of_the_rows_is_found_where_it_begins(verify, lines, row):
@@ -386,7 +377,7 @@ def signed(tmp_path):
     create_signing_key(key)
     signer = CheckpointSigner(key)
     heads = [("bear-alarm", 12, ROWS[11]["hash"]), ("bear-alarm", len(ROWS), ROWS[-1]["hash"])]
-    heads += [(":house", 3, "ab" * 32)]
+    heads += [(":access", 3, "ab" * 32)]
     lines = [signer.sign(Checkpoint(*head, NOON)).format() for head in heads]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path, signer.public_key
@@ -517,7 +508,7 @@ def test_a_row_that_nothing_before_allows_is_named(verify, name):
 
 def test_an_era_that_is_not_new_is_named(verify):
     again = [EraBegan(at=DRIVEN.events[-1].at, by="ana", era=2, reason="") for _ in range(2)]
-    code, printed = verify(write_forms("bear-alarm", [*DRIVEN.events, *again], 0))
+    code, printed = verify(write_ledger("bear-alarm", [*DRIVEN.events, *again]))
     assert (code, f"row {len(LINES) + 2}: EraBegan begins era 2 in era 2" in printed) == (1, True)
     assert "era 2\n" in printed
 

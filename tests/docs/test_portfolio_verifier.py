@@ -11,7 +11,7 @@ from rollout.core.scope.events import ProposalRaised, TakenOver, Widened
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from tests.docs.pages import ROOT
-from tests.ledger_verifier import VERIFIER, load_page_program, read_lines, rehash, write_forms
+from tests.ledger_verifier import VERIFIER, load_page_program, read_lines, rehash, write_ledger
 from tests.replay.test_portfolios import list_floored, replay, replay_floored
 
 FILE = ROOT / "docs/how-to/verify_portfolios.py"
@@ -44,7 +44,7 @@ def test_it_allows_what_the_program_did_and_finds_the_same_places(play, seeds, l
     raised, widened = 0, 0
     for seed in seeds:
         events = play(seed).events
-        state = PORTFOLIOS.RecomputedPortfolios(read_lines(write_forms("story", events, 0)))
+        state = PORTFOLIOS.RecomputedPortfolios(read_lines(write_ledger("story", events)))
         assert state.differences == []
         expected = {
             name: {
@@ -68,7 +68,7 @@ def find_story():
     Also returned are the places of the two widenings, and of the rows that raised them.
     """
     for seed in range(24):
-        lines = write_forms("story", replay(seed).events, 0)
+        lines = write_ledger("story", replay(seed).events)
         rows = [json.loads(line) for line in lines]
         raised = {r["body"]["proposal"]: i for i, r in enumerate(rows) if is_listed(r)}
         for i, row in enumerate(rows[:-1]):
@@ -160,7 +160,7 @@ def test_a_number_of_opened_cells_that_the_list_has_not_is_named(raised):
 def test_a_proposal_below_those_that_its_list_opens_is_named():
     found = set()
     for seed in range(24):
-        rows = [json.loads(line) for line in write_forms("story", replay(seed).events, 0)]
+        rows = [json.loads(line) for line in write_ledger("story", replay(seed).events)]
         for place in (i for i, row in enumerate(rows) if is_listed(row)):
             opened, rank, size = (
                 rows[place]["body"][f"portfolio_{key}"] for key in ("opened", "rank", "cells")

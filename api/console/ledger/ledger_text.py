@@ -127,7 +127,7 @@ def _describe_access_entry(entry: LedgerEntry) -> LedgerLine:
     return LedgerLine(
         revision=entry.row.revision,
         at=event.at,
-        kind=entry.row.event_kind,
+        kind=entry.row.kind,
         hash=entry.hash,
         zone="",
         text=describe_access_event(event),

@@ -1,6 +1,6 @@
 """Opaque account ids that replace names in the ledger.
 
-Rows of form 2 hold ids. A separate table maps them to names; an erasure deletes its rows, and
+Rows hold ids. A separate table maps them to names; an erasure deletes its rows, and
 an id without a name is shown as it is.
 """
 

@@ -32,7 +32,7 @@ class Checkpoint:
     """The head of a ledger at one time, signed with Ed25519.
 
     Attributes:
-        ledger: the rollout, or `:house` for the access ledger, as its rows name it.
+        ledger: the rollout, or `:access` for the access ledger, as its rows name it.
         revision, hash: of the last row then.
         at: when it was signed.
         key: the public key, in hex.

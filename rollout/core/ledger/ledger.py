@@ -5,8 +5,6 @@ whole numbers below 2**53. There are no floats; times are microseconds since 197
 reveal edits, deletions and swaps. To detect a cut end or a complete rewrite, compare the head with
 one stored elsewhere.
 
-Rows are written in form 2. Rows of form 1 keep their hash and names; readers get today's names
-(`rollout.core.ledger.form1`). A ledger of form 1 continues in form 2 after one `FormChanged`.
 Account names and free text are stored beside the hashed row.
 """
 
@@ -24,7 +22,6 @@ from rollout.core.access.access_events import ACCESS_KINDS
 from rollout.core.access.accounts import NO_NAMES, AccountNames
 from rollout.core.calendar.instants import from_micros, to_micros
 from rollout.core.calendar.sites import Cell
-from rollout.core.ledger.form1 import KINDS_OF_FORM_1, STORED_KINDS, translate_body
 from rollout.core.ledger.ledger_texts import LedgerText, Salts
 from rollout.core.scope.event_base import (
     ACCOUNT,
@@ -32,11 +29,9 @@ from rollout.core.scope.event_base import (
     FREE_TEXT,
     LedgerEvent,
 )
-from rollout.core.scope.events import EVENT_TYPES, FormChanged
+from rollout.core.scope.events import EVENT_TYPES
 
-FORM: Final = 2
-"""The form of new rows."""
-DOMAINS: Final = MappingProxyType({1: b"rollout-ledger-1\n", 2: b"rollout-ledger-2\n"})
+DOMAIN: Final = b"rollout-ledger-1\n"
 MAX_WHOLE_NUMBER = 2**53
 ALL_EVENT_TYPES = (
     EVENT_TYPES | ACCESS_KINDS
@@ -44,23 +39,18 @@ ALL_EVENT_TYPES = (
 EVENT_HINTS = {
     name: get_type_hints(kind) for name, kind in ALL_EVENT_TYPES.items()
 }  # slow to ask for
-COLUMNS: Final = MappingProxyType(
-    {
-        1: ("rollout", "revision", "at", "kind", "actor", "body", "house", "previous"),
-        2: (
-            "rollout",
-            "revision",
-            "at",
-            "slot",
-            "kind",
-            "actor",
-            "body",
-            "access_head",
-            "previous",
-        ),
-    }
+COLUMNS: Final = (
+    "rollout",
+    "revision",
+    "at",
+    "slot",
+    "kind",
+    "actor",
+    "body",
+    "access_head",
+    "previous",
 )
-"""The hashed keys of a row in each form."""
+"""The hashed keys of a row."""
 ROW_FIELDS: Final = frozenset({"at", "by", "slot"})
 """Fields of an event that are columns of the row, not part of its body."""
 NO_TEXTS: Final[Mapping[str, LedgerText]] = MappingProxyType({})
@@ -81,7 +71,7 @@ ACCOUNT_FIELDS: Final = _list_marked_fields(ACCOUNT)
 
 
 class BrokenLedgerError(ValueError):
-    """A row with a wrong hash, place or form; `line` counts from 1."""
+    """A row with a wrong hash or place, or written otherwise; `line` counts from 1."""
 
     def __init__(self, line: int, problem: str) -> None:
         super().__init__(f"line {line}: {problem}")
@@ -95,7 +85,7 @@ class CanonicalRow:
     Attributes:
         revision: counts rows from 1.
         at: microseconds since 1970, UTC.
-        kind, actor, body: as hashed, in the row's form.
+        kind, actor, body: as hashed.
         access_head: revision of the access ledger whose roles were checked.
         previous: hash of the row before, "" for the first.
         slot: slot of the evidence of a tick, in microseconds; else None.
@@ -111,27 +101,20 @@ class CanonicalRow:
     access_head: int | None
     previous: str
     slot: int | None = None
-    form: int = FORM
     texts: Mapping[str, LedgerText] = field(default_factory=lambda: NO_TEXTS, compare=False)
     names: AccountNames = field(default=NO_NAMES, compare=False, repr=False)
 
     @property
     def hash(self) -> str:
         """Return SHA-256 over the canonical form of the hashed content."""
-        return sha256(DOMAINS[self.form] + to_canonical_json(self._content()).encode()).hexdigest()
+        return sha256(DOMAIN + to_canonical_json(self._content()).encode()).hexdigest()
 
     def format(self) -> str:
         """Return the row as one canonical line of JSON with hash and texts."""
         return to_canonical_json({**self._content(), "hash": self.hash, **texts_of(self.texts)})
 
     def _content(self) -> dict[str, Any]:
-        content = {name: getattr(self, name) for name in COLUMNS[self.form] if name != "house"}
-        return {**content, "house": self.access_head} if self.form == 1 else content
-
-    @property
-    def event_kind(self) -> str:
-        """Return today's name of the kind."""
-        return KINDS_OF_FORM_1[self.kind] if self.form == 1 else self.kind
+        return {name: getattr(self, name) for name in COLUMNS}
 
     @property
     def by(self) -> str:
@@ -140,32 +123,24 @@ class CanonicalRow:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Return the body in today's keys, with names and texts; "" if erased."""
-        values = read_body(self.kind, self.form, self.body, self.texts)
-        for name in () if self.form == 1 else _list_account_fields(self.kind, values):
+        """Return the body with names and texts; "" if erased."""
+        values = read_body(self.kind, self.body, self.texts)
+        for name in _list_account_fields(self.kind, values):
             values[name] = self.names.find_name(values[name])
         return values
 
     @property
     def erased(self) -> tuple[str, ...]:
         """Return the fields whose text was erased."""
-        if self.form == 1:
-            return ()
-
         return tuple(
             n for n in TEXT_FIELDS[self.kind] if f"{n}_hash" in self.body and n not in self.texts
         )
 
 
 def read_body(
-    kind: str, form: int, body: Mapping[str, Any], texts: Mapping[str, LedgerText] = NO_TEXTS
+    kind: str, body: Mapping[str, Any], texts: Mapping[str, LedgerText] = NO_TEXTS
 ) -> dict[str, Any]:
-    """Return a body in today's keys with its texts; accounts stay ids.
-
-    An erased text is "".
-    """
-    if form == 1:
-        return translate_body(kind, body)
+    """Return a body with its texts, "" if erased; accounts stay ids."""
     hashed = {f"{name}_hash": name for name in TEXT_FIELDS[kind]}
     values = {key: value for key, value in body.items() if key not in hashed}
     return values | {
@@ -195,15 +170,9 @@ def accounts_of(event: LedgerEvent) -> frozenset[str]:
     return frozenset({event.by, *(values[name] for name in _list_account_fields(kind, values))})
 
 
-def accounts_in(row_kind: str, form: int, body: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the account ids in a row's body; () for form 1."""
-    return () if form == 1 else tuple(body[name] for name in _list_account_fields(row_kind, body))
-
-
-def list_stored_kinds(kinds: Iterable[str]) -> frozenset[str]:
-    """Return the kinds of any form that are read as `kinds`."""
-    event_types = frozenset(kinds)
-    return event_types | {STORED_KINDS[kind] for kind in event_types if kind in STORED_KINDS}
+def accounts_in(row_kind: str, body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the account ids in a row's body."""
+    return tuple(body[name] for name in _list_account_fields(row_kind, body))
 
 
 def to_canonical_json(value: Any) -> str:
@@ -256,7 +225,7 @@ def build_row(
     names: AccountNames = NO_NAMES,
     access_head: int | None = None,
 ) -> CanonicalRow:
-    """Return the row of one event in form 2.
+    """Return the row of one event.
 
     Args:
         previous: hash of the row before, "" for the first.
@@ -288,23 +257,6 @@ def build_row(
     )
 
 
-def form_changed_row(rollout: str, head: tuple[int, str], at: datetime, by: str) -> CanonicalRow:
-    """Return the last row of a ledger of form 1 with this head."""
-    revision, previous = head
-    event = FormChanged(at=at, by=by, form=FORM, revision=revision, head=previous)
-    return CanonicalRow(
-        rollout=rollout,
-        revision=revision + 1,
-        at=to_micros(at),
-        kind=FormChanged.__name__,
-        actor=by,
-        body=list_fields(event),
-        access_head=None,
-        previous=previous,
-        form=1,
-    )
-
-
 def list_fields(event: LedgerEvent) -> dict[str, Any]:
     """Return an event's fields as plain values; `cell` becomes site and window."""
     values = {
@@ -333,9 +285,9 @@ def _to_plain(value: Any) -> Any:
 
 
 def parse_event(row: CanonicalRow) -> LedgerEvent:
-    """Return the event of a row of any form, with names and texts."""
-    kind = ALL_EVENT_TYPES[row.event_kind]
-    hints = EVENT_HINTS[row.event_kind]
+    """Return the event of a row, with names and texts."""
+    kind = ALL_EVENT_TYPES[row.kind]
+    hints = EVENT_HINTS[row.kind]
     body = row.fields
     if "cell" in hints:
         body["cell"] = {k: body.pop(k) for k in ("site", "window") if k in body} or None
@@ -373,8 +325,8 @@ def verify_lines(lines: Iterable[str]) -> Iterator[CanonicalRow]:
 
     Raises:
         BrokenLedgerError: at the first line that is not canonical, has a wrong hash, does not
-            follow the line before, has an unknown kind, carries another text than the hashed
-            one, or changes the form without a `FormChanged` before it.
+            follow the line before, has an unknown kind, or carries another text than the hashed
+            one.
     """
     last: CanonicalRow | None = None
     for number, line in enumerate(lines, start=1):
@@ -385,29 +337,15 @@ def verify_lines(lines: Iterable[str]) -> Iterator[CanonicalRow]:
             raise BrokenLedgerError(
                 number, f"revision {row.revision} of {row.rollout} is out of place"
             )
-        _check_form(row, last)
         last = row
         yield row
-
-
-def _check_form(row: CanonicalRow, last: CanonicalRow | None) -> None:
-    """Raise an error unless the row's form follows from the row before."""
-    changed = last is not None and last.form == 1 and last.kind == FormChanged.__name__
-    if row.form != (FORM if changed else row.form if last is None else last.form):
-        raise BrokenLedgerError(row.revision, f"is of form {row.form}, unlike the line before it")
-    if row.kind != FormChanged.__name__:
-        return
-    head = {"form": FORM, "revision": row.revision - 1, "head": row.previous}
-    if row.form != 1 or last is None or row.body != head:
-        raise BrokenLedgerError(row.revision, "changes the form at another head than its own")
 
 
 def _read_line(number: int, line: str) -> CanonicalRow:
     try:
         content = json.loads(line, object_pairs_hook=_reject_duplicate_keys)
         row = _parse_row(content)
-        kinds = KINDS_OF_FORM_1 if row.form == 1 else ALL_EVENT_TYPES
-        is_known_kind = row.kind in kinds
+        is_known_kind = row.kind in ALL_EVENT_TYPES
         is_canonical = row.format() == line.rstrip("\n")
         wrong_texts = [
             name
@@ -429,12 +367,8 @@ def _read_line(number: int, line: str) -> CanonicalRow:
 
 
 def _parse_row(content: dict[str, Any]) -> CanonicalRow:
-    """Return an exported row; its keys determine the form."""
-    form = 1 if "house" in content else FORM
-    values = {name: content[name] for name in COLUMNS[form]}
-    if form == 1:
-        values["access_head"] = values.pop("house")
-        return CanonicalRow(**values, form=1)
+    """Return an exported row."""
+    values = {name: content[name] for name in COLUMNS}
     texts = {
         name: LedgerText(bytes.fromhex(text["salt"]), text["text"])
         for name, text in content.get("texts", {}).items()

@@ -42,16 +42,16 @@ def find_shape_fault(row: CanonicalRow) -> str:
     for name, hint in COLUMN_HINTS.items():
         if not _has_type(getattr(row, name), hint):
             return f"its `{name}` has a wrong type"
-    values, kind = read_body(row.kind, row.form, row.body, row.texts), row.event_kind
-    hints = {name: hint for name, hint in EVENT_HINTS[kind].items() if name not in ROW_FIELDS}
+    values = read_body(row.kind, row.body, row.texts)
+    hints = {name: hint for name, hint in EVENT_HINTS[row.kind].items() if name not in ROW_FIELDS}
     if "cell" in hints:
         values["cell"] = {key: values.pop(key) for key in CELL_KEYS if key in values} or None
     for name in values:
         if name not in hints:
-            return f"an entry {kind} has no `{name}`"
+            return f"an entry {row.kind} has no `{name}`"
         if not _has_type(values[name], hints[name]):
             return f"its `{name}` has a wrong type"
-    missing = sorted(_list_required_fields(kind) - values.keys())
+    missing = sorted(_list_required_fields(row.kind) - values.keys())
     return f"it lacks `{missing[0]}`" if missing else ""
 
 

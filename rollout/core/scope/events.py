@@ -1,4 +1,4 @@
-"""Events of a rollout: the kinds of its ledger's rows in form 2.
+"""Events of a rollout: the kinds of its ledger's rows.
 
 Fields hold text, whole numbers, instants, cells and tuples of these, so that each event has one
 canonical form (`rollout.core.ledger.ledger`). `by` is an account's name, or `policy` for the
@@ -420,15 +420,6 @@ class DamageCleared(LedgerEvent):
     reason: str = field(default="", metadata={FREE_TEXT: True})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FormChanged(LedgerEvent):
-    """The last row of form 1; `head` is the hash of `revision`."""
-
-    form: int
-    revision: int
-    head: str
-
-
 EVENT_TYPES: dict[str, type[LedgerEvent]] = {
     kind.__name__: kind
     for kind in (
@@ -470,6 +461,5 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         RulesApplied,
         EraBegan,
         DamageCleared,
-        FormChanged,
     )
 }

@@ -18,7 +18,6 @@ from rollout.core.scope.events import (
     EvidencePaused,
     EvidenceResumed,
     FamiliarityChanged,
-    FormChanged,
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
@@ -409,14 +408,6 @@ def _(event: EraBegan, _describer: EventDescriber) -> str:
 @_describe.register
 def _(event: DamageCleared, _describer: EventDescriber) -> str:
     return f"{event.by} checked damaged rows and let the model decide again: {event.reason}"
-
-
-@_describe.register
-def _(event: FormChanged, _describer: EventDescriber) -> str:
-    return (
-        f"the ledger continues in form {event.form}; revision {event.revision} before it has hash "
-        f"{event.head[:12]}…"
-    )
 
 
 def _describe_briefly(event: LedgerEvent, describer: EventDescriber) -> str:

@@ -33,7 +33,6 @@ from rollout.services.erasure.erasure_replay import (
     AppliedErasures,
     apply_erasures,
 )
-from rollout.services.ledger.ledger_forms import change_forms
 from rollout.store.database import postgresql_dumps, sqlite_files
 from rollout.store.database.append_only_checks import find_missing_triggers
 from rollout.store.database.errors import DriverError, StoreError
@@ -179,17 +178,12 @@ def _load_copy(url: str, source: Path) -> Iterator[str]:
 
 
 def _upgrade_copy(copy_url: str, request: RestoreRequest) -> tuple[LedgerExport, ...]:
-    """Upgrade a copy of the backup; return the request's ledgers.
-
-    These are compared before the upgrade appends to a ledger of form 1.
-    """
+    """Upgrade a copy of the backup; return the request's ledgers."""
     with closing(Database(copy_url)) as copy:
         check_revision_known(copy)
     upgrade(copy_url)
     with closing(Database(copy_url)) as copy:
-        exports = read_exports(request.ledgers, request.expected_heads, load_all_heads(copy))
-        change_forms(copy, request.at)
-    return exports
+        return read_exports(request.ledgers, request.expected_heads, load_all_heads(copy))
 
 
 def _check_content(copy: Database, source: Path) -> None:

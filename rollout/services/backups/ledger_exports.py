@@ -139,7 +139,7 @@ def _read_export(
             _check_continuation(file, last, last_hash, backup_heads)
         if (head := ExpectedHead(last.revision, last_hash)) in expected_heads:
             found_heads.append(head)
-        if last.event_kind in ERASURE_KINDS:
+        if last.kind in ERASURE_KINDS:
             erasures.append(last)
     if last is None:
         raise LedgerExportRefusedError(

@@ -117,7 +117,7 @@ def collect_erasures(rows: Iterable[CanonicalRow]) -> Mapping[str, LedgerErasure
     """Return what was erased by rollout, from the rows of ledgers."""
     erasures: dict[str, LedgerErasures] = defaultdict(LedgerErasures)
     for row in rows:
-        match row.event_kind:
+        match row.kind:
             case CasesErased.__name__:
                 erasures[row.rollout].cases.update(row.body["keys"])
                 erasures[row.rollout].episodes.update({row.body["episode"]} - {""})

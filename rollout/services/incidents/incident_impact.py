@@ -185,10 +185,9 @@ def _find_incident_entries(pages: LedgerPages, incident: IncidentStatus) -> tupl
     for entry in pages.list_page(row_filter, before=incident.revision, limit=MAX_INCIDENT_ROWS):
         is_next = entry.row.revision == incident.revision - len(entries) - 1
         is_own_effect = (
-            entry.row.event_kind == PROPOSAL_VOIDED
-            or entry.row.fields.get("guard") == incident.guard
+            entry.row.kind == PROPOSAL_VOIDED or entry.row.fields.get("guard") == incident.guard
         )
-        if not (is_next and entry.row.event_kind in INCIDENT_EFFECT_KINDS and is_own_effect):
+        if not (is_next and entry.row.kind in INCIDENT_EFFECT_KINDS and is_own_effect):
             break
         entries.append(entry)
     return tuple(reversed(entries))
@@ -202,7 +201,7 @@ def _is_readable(entry: LedgerEntry, caller: Caller, rollout_name: str) -> bool:
 def _list_affected_cells(
     incident: IncidentStatus, entries: Collection[LedgerEntry]
 ) -> tuple[Cell, ...]:
-    bodies = [entry.row.fields for entry in entries if entry.row.event_kind != PROPOSAL_VOIDED]
+    bodies = [entry.row.fields for entry in entries if entry.row.kind != PROPOSAL_VOIDED]
     own_cell = [Cell(incident.site, incident.window)] if incident.site else []
     return tuple(
         dict.fromkeys([*own_cell, *(Cell(body["site"], body["window"]) for body in bodies)])
@@ -263,10 +262,10 @@ def _iterate_later_entries(
     kinds = (*CELL_KINDS, INCIDENT_ACKNOWLEDGED)
     for row in ledger.list_rows(after=incident.revision, kinds=kinds):
         is_acknowledgement = (
-            row.event_kind == INCIDENT_ACKNOWLEDGED and row.fields["incident"] == incident.id
+            row.kind == INCIDENT_ACKNOWLEDGED and row.fields["incident"] == incident.id
         )
         if is_acknowledgement or (
-            row.event_kind != INCIDENT_ACKNOWLEDGED and _names_any_cell(row.fields, cells)
+            row.kind != INCIDENT_ACKNOWLEDGED and _names_any_cell(row.fields, cells)
         ):
             yield from pages.list_revisions([row.revision])
 

@@ -359,7 +359,7 @@ def _find_acknowledgement_note(ledger: Ledger, row: ListedIncident) -> str:
         return ""
     for ledger_row in ledger.list_rows(after=row.opened_in):
         if (
-            ledger_row.event_kind == IncidentAcknowledged.__name__
+            ledger_row.kind == IncidentAcknowledged.__name__
             and ledger_row.fields["incident"] == row.id
         ):
             event = parse_event(ledger_row)

@@ -198,7 +198,7 @@ def _load_ledger_inputs(
 ) -> _LedgerInputs:
     ledger = Ledger(transaction, state.rollout)
     rows = list(ledger.list_rows(until=ledger.find_revision_at(period.until)))
-    while rows and rows[-1].event_kind == ReportSealed.__name__:
+    while rows and rows[-1].kind == ReportSealed.__name__:
         rows.pop()  # the entry of a report must not change the next report
     events = tuple(map(parse_event, rows))
     if not any(isinstance(event, PolicyApplied) for event in events):

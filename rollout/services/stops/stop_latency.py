@@ -45,8 +45,8 @@ def load_stop_history(transaction: Transaction, state: RolloutState) -> StopHist
     """Return earlier stops and policies, up to the state's revision."""
     ledger, until = Ledger(transaction, state.rollout), state.scope.revision
     rows = list(ledger.list_rows(until=until, kinds=("Stopped", "PolicyApplied")))
-    stop_rows = [row for row in rows if row.event_kind == "Stopped"]
-    applied_rows = [row for row in rows if row.event_kind == "PolicyApplied"]
+    stop_rows = [row for row in rows if row.kind == "Stopped"]
+    applied_rows = [row for row in rows if row.kind == "PolicyApplied"]
     drill_times = [_parse_row_time(row) for row in stop_rows if row.fields["drill"]]
     texts = PolicyTexts(transaction, state.rollout).load_texts(
         {row.fields["policy_hash"] for row in applied_rows[:-1]}

@@ -6,7 +6,6 @@
     ├── CommitUnknownError        the connection broke while committing; retry with the same key
     ├── DatabaseInUseError        other programs have the database open
     ├── MissingToolError          a program of PostgreSQL is not installed
-    ├── LedgerFormError           a ledger is still in form 1; the message names the command
     ├── SchemaMismatchError       the tables are not those of this program
     ├── UnreadableRowsError       stored rows have no valid form; run `rollout doctor`
     └── UnsafeDatabaseError       the database could lose or change acknowledged rows
@@ -60,12 +59,6 @@ class SchemaMismatchError(StoreError):
     """Tables that are missing, or older or newer than this program."""
 
     code = "schema-mismatch"
-
-
-class LedgerFormError(StoreError):
-    """A ledger in form 1, which is no longer written."""
-
-    code = "ledger-form"
 
 
 class UnreadableRowsError(StoreError):

@@ -233,11 +233,19 @@ def check_revision_known(database: Database) -> None:
         raise SchemaMismatchError(
             "it holds no tables of rollout; name a file of `rollout db backup`"
         )
-    _check_revision(revision)
+    if not _is_known(revision):
+        raise SchemaMismatchError(
+            f"its tables are at revision {revision}, made by another commit: restore it with that"
+            " commit's program"
+        )
+
+
+def _is_known(revision: str | None) -> bool:
+    return revision is None or revision in _load_revisions()
 
 
 def _check_revision(revision: str | None) -> None:
-    if revision is not None and revision not in _load_revisions():
+    if not _is_known(revision):
         raise SchemaMismatchError(
             f"the tables are at revision {revision}, made by an earlier commit: make the database"
             " anew (an empty one, then `rollout db upgrade`)"

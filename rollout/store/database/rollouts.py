@@ -7,7 +7,6 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, FromClause, Row, literal, literal_column, select, tuple_
 
-from rollout.core.ledger.ledger import FORM
 from rollout.store.database.bulk import insert_once, select_numbers
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import (
@@ -28,7 +27,7 @@ class Rollout:
     salt: bytes = field(default=b"", repr=False)
 
 
-ACCESS_CHAIN: Final = Rollout(ACCESS_LEDGER, ":house")
+ACCESS_CHAIN: Final = Rollout(ACCESS_LEDGER, ":access")
 """The owner of the access ledger; no rollout may have its name, which is part of stored hashes."""
 
 
@@ -106,7 +105,7 @@ class Rollouts:
         )
 
     def _open_ledger(self, rollout: Rollout) -> None:
-        head = {"rollout": rollout.number, "revision": 0, "hash": "", "form": FORM}
+        head = {"rollout": rollout.number, "revision": 0, "hash": ""}
         insert_once(self._transaction, ledger_heads, head)
 
 

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Table, and_, delete, or_, select
 
-from rollout.core.ledger.ledger import list_stored_kinds
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import EVIDENCE_CHANGED, IncidentOpened, PolicyApplied
 from rollout.core.scope.record_events import CasesErased, NameErased
@@ -27,8 +26,7 @@ from rollout.store.tables.tables import (
 )
 
 ENDING_EVENTS: Final = (PolicyApplied, CasesErased, NameErased)
-ENDING_KINDS: Final = list_stored_kinds(kind.__name__ for kind in ENDING_EVENTS)
-INCIDENT_KINDS: Final = list_stored_kinds([IncidentOpened.__name__])
+ENDING_KINDS: Final = frozenset(kind.__name__ for kind in ENDING_EVENTS)
 CHANGED_BODY: Final = f'"kind":"{EVIDENCE_CHANGED}"'
 """Only such an incident's body has it: within a text of a body quotes are escaped."""
 
@@ -109,7 +107,9 @@ class EvidenceSnapshots:
             ledger.c.revision > snapshot.revision,
             or_(
                 ledger.c.kind.in_(ENDING_KINDS),
-                and_(ledger.c.kind.in_(INCIDENT_KINDS), ledger.c.body.contains(CHANGED_BODY)),
+                and_(
+                    ledger.c.kind == IncidentOpened.__name__, ledger.c.body.contains(CHANGED_BODY)
+                ),
             ),
         )
         return self._transaction.execute(query.limit(1)).first() is None

@@ -121,7 +121,7 @@ class AllIncidents:
 
 def _select_with_ledger_row() -> Select[Any]:
     """Return the query of incidents with their opening ledger rows."""
-    columns = (rollouts.c.name, ledger.c.body, ledger.c.form, ledger.c.kind.label("row_kind"))
+    columns = (rollouts.c.name, ledger.c.body, ledger.c.kind.label("row_kind"))
     is_opening_row = (
         ledger.c.rollout == incidents.c.rollout,
         ledger.c.revision == incidents.c.opened_revision,
@@ -165,7 +165,7 @@ def _is_after(cursor: IncidentCursor) -> ColumnElement[bool]:
 
 def _build_row(row: Row[Any]) -> IncidentRow:
     texts = {} if row.text is None else {"reason": LedgerText(row.salt, row.text)}
-    body = read_body(row.row_kind, row.form, json.loads(row.body), texts)
+    body = read_body(row.row_kind, json.loads(row.body), texts)
     return IncidentRow(
         rollout=row.name,
         id=row.incident,

@@ -4,7 +4,7 @@ import json
 import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,6 @@ from rollout.core.access.accounts import AccountNames
 from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import StaleRevisionError
 from rollout.core.ledger.ledger import (
-    FORM,
     NO_TEXTS,
     TEXT_FIELDS,
     BrokenLedgerError,
@@ -24,8 +23,6 @@ from rollout.core.ledger.ledger import (
     accounts_in,
     accounts_of,
     build_row,
-    form_changed_row,
-    list_stored_kinds,
     parse_event,
     texts_of,
     to_canonical_json,
@@ -35,7 +32,6 @@ from rollout.core.ledger.ledger_texts import SALT_BYTES, LedgerText
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
-from rollout.store.database.errors import LedgerFormError
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
@@ -66,7 +62,6 @@ def read_rows(
             access_head=row.access_head,
             previous=row.previous,
             slot=None if row.slot is None else to_micros(row.slot),
-            form=row.form,
             texts=texts.get(row.revision, NO_TEXTS),
             names=names,
         )
@@ -81,13 +76,13 @@ def read_lines(
         yield _format_line(rollout.name, row, texts.get(row.revision, NO_TEXTS))
 
 
-def list_stored_actors(transaction: Transaction, name: str) -> frozenset[str]:
-    """Return an actor's stored forms: name (form 1) and id (form 2)."""
-    return frozenset({name, *Accounts(transaction).find_ids([name]).values()})
+def find_stored_actor(transaction: Transaction, name: str) -> str:
+    """Return an actor as entries have it: the id of an account, else the name."""
+    return Accounts(transaction).find_ids([name]).get(name, name)
 
 
 def load_actor_names(transaction: Transaction, stored_actors: Iterable[str]) -> list[str]:
-    """Return the names of actors stored as name (form 1) or id (form 2), sorted."""
+    """Return the names of actors, sorted; an id whose name is erased stays."""
     actors = set(stored_actors)
     names = Accounts(transaction).find_names(actors)
     return sorted({names.find_name(actor) for actor in actors})
@@ -97,7 +92,7 @@ def _read_texts(
     transaction: Transaction, rollout: Rollout, stored_rows: Sequence[Row[Any]]
 ) -> Texts:
     texts: dict[int, dict[str, LedgerText]] = defaultdict(dict)
-    revisions = [row.revision for row in stored_rows if row.form != 1 and TEXT_FIELDS.get(row.kind)]
+    revisions = [row.revision for row in stored_rows if TEXT_FIELDS.get(row.kind)]
     if not revisions:
         return texts
     query = select(ledger_texts).where(
@@ -114,27 +109,21 @@ def _read_names(
 ) -> AccountNames:
     accounts = {row.actor for row in stored_rows}
     for row, body in zip(stored_rows, bodies, strict=True):
-        accounts.update(accounts_in(row.kind, row.form, body))
+        accounts.update(accounts_in(row.kind, body))
     return Accounts(transaction).find_names(accounts)
 
 
 def _format_line(rollout: str, row: Row[Any], texts: Mapping[str, LedgerText]) -> str:
-    leading_fields: dict[str, Any] = {"actor": row.actor, "at": row.micros}
-    trailing_fields: dict[str, Any] = {
+    leading_fields = {"access_head": row.access_head, "actor": row.actor, "at": row.micros}
+    trailing_fields = {
         "hash": row.hash,
         "kind": row.kind,
         "previous": row.previous,
         "revision": row.revision,
         "rollout": rollout,
+        "slot": None if row.slot is None else to_micros(row.slot),
+        **texts_of(texts),
     }
-    if row.form == 1:
-        trailing_fields["house"] = row.access_head
-    else:
-        leading_fields["access_head"] = row.access_head
-        trailing_fields |= {
-            "slot": None if row.slot is None else to_micros(row.slot),
-            **texts_of(texts),
-        }
     head, tail = to_canonical_json(leading_fields), to_canonical_json(trailing_fields)
     return f'{head[:-1]},"body":{row.body},{tail[1:]}'
 
@@ -151,7 +140,6 @@ class StoredLedgerHead:
     revision: int
     hash: str
     at: datetime | None
-    form: int = field(default=FORM, compare=False)
 
 
 class Ledger:
@@ -179,7 +167,6 @@ class Ledger:
 
         Raises:
             StaleRevisionError: the ledger has a newer revision; read it again and decide again.
-            LedgerFormError: the ledger is still in form 1; the message names the command.
             ValueError: an event has no canonical form.
         """
         event_list = tuple(events)
@@ -192,11 +179,6 @@ class Ledger:
             raise StaleRevisionError(
                 f"{self._rollout.name} is at {head.revision}, not {after}: {RETRY_HINT}"
             )
-        if head.form != FORM and head.revision:
-            raise LedgerFormError(
-                f"the ledger of {self._rollout.name} is in form {head.form}; stop every replica "
-                "and run `rollout db upgrade`"
-            )
         rows = tuple(self._build_rows(event_list, head, access_head))
         self._insert_rows(rows)
         faults.reach_point("append.inserted")
@@ -205,17 +187,6 @@ class Ledger:
         self._move_head(rows[-1], after)
         faults.reach_point("append.moved")
         return rows
-
-    def change_form(self, *, at: datetime, by: str) -> bool:
-        """Append the last row of form 1; return False if not needed."""
-        head = self._load_head(self._select_head().with_for_update())
-        if head.form == FORM or not head.revision:
-            return False
-        last = head.at or at
-        row = form_changed_row(self._rollout.name, (head.revision, head.hash), max(at, last), by)
-        self._insert_rows((row,))
-        self._move_head(row, head.revision)
-        return True
 
     def list_rows(
         self, *, after: int = 0, until: int | None = None, kinds: Collection[str] = ()
@@ -236,7 +207,7 @@ class Ledger:
     def find_last_event(self, kind: str) -> LedgerEvent | None:
         """Return the newest event of a kind, or None."""
         query = select(func.max(ledger.c.revision)).where(
-            ledger.c.rollout == self._rollout.number, ledger.c.kind.in_(list_stored_kinds({kind}))
+            ledger.c.rollout == self._rollout.number, ledger.c.kind == kind
         )
         revision = self._transaction.execute(query).scalar()
         if revision is None:
@@ -274,8 +245,8 @@ class Ledger:
         """Return how many events an actor caused since a time."""
         query = select(func.count()).where(
             ledger.c.rollout == self._rollout.number,
-            ledger.c.kind.in_(list_stored_kinds({kind})),
-            ledger.c.actor.in_(list_stored_actors(self._transaction, actor)),
+            ledger.c.kind == kind,
+            ledger.c.actor == find_stored_actor(self._transaction, actor),
             ledger.c.at > since,
         )
         return int(self._transaction.execute(query).scalar_one())
@@ -289,7 +260,7 @@ class Ledger:
         """Recompute every hash from the stored text and return the head.
 
         Raises:
-            BrokenLedgerError: a row contradicts its hash, form or position, or the head.
+            BrokenLedgerError: a row contradicts its hash or position, or the head.
         """
         last = StoredLedgerHead(0, "", None)
         for row in verify_lines(self.list_lines()):
@@ -343,7 +314,6 @@ class Ledger:
             "previous": row.previous,
             "hash": row.hash,
             "slot": None if row.slot is None else decode_instant(row.slot),
-            "form": row.form,
         }
 
     def _build_texts(self, row: CanonicalRow) -> Iterator[dict[str, Any]]:
@@ -357,7 +327,7 @@ class Ledger:
             update(ledger_heads)
             .where(ledger_heads.c.rollout == self._rollout.number)
             .where(ledger_heads.c.revision == after)
-            .values(revision=last.revision, hash=last.hash, at=decode_instant(last.at), form=FORM)
+            .values(revision=last.revision, hash=last.hash, at=decode_instant(last.at))
         )
         if result.rowcount != 1:
             raise StaleRevisionError(f"{self._rollout.name} is no longer at {after}: {RETRY_HINT}")
@@ -367,7 +337,7 @@ class Ledger:
 
     def _load_head(self, query: Select[Any]) -> StoredLedgerHead:
         row = self._transaction.execute(query).one()
-        return StoredLedgerHead(row.revision, row.hash, row.at, row.form)
+        return StoredLedgerHead(row.revision, row.hash, row.at)
 
     def _read_rows(
         self, after: int, until: int | None, kinds: Collection[str] = ()
@@ -390,7 +360,7 @@ class Ledger:
         if until is not None:
             query = query.where(ledger.c.revision <= until)
         if kinds:
-            query = query.where(ledger.c.kind.in_(list_stored_kinds(kinds)))
+            query = query.where(ledger.c.kind.in_(kinds))
         return self._transaction.execute(query).all()
 
 

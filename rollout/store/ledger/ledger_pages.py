@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Select, select, type_coerce
 
-from rollout.core.ledger.ledger import CanonicalRow, list_stored_kinds
+from rollout.core.ledger.ledger import CanonicalRow
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.ledger import list_stored_actors, load_actor_names, read_rows
+from rollout.store.ledger.ledger import find_stored_actor, load_actor_names, read_rows
 from rollout.store.tables.tables import incidents, ledger, proposals
 
 REVISIONS_PER_QUERY = 500
@@ -54,12 +54,12 @@ class LedgerPages:
         if before is not None:
             query = query.where(ledger.c.revision < before)
         if row_filter.kinds:
-            query = query.where(ledger.c.kind.in_(list_stored_kinds(row_filter.kinds)))
+            query = query.where(ledger.c.kind.in_(row_filter.kinds))
         if row_filter.hidden_kinds:
-            query = query.where(ledger.c.kind.not_in(list_stored_kinds(row_filter.hidden_kinds)))
+            query = query.where(ledger.c.kind.not_in(row_filter.hidden_kinds))
         if row_filter.actor:
             query = query.where(
-                ledger.c.actor.in_(list_stored_actors(self._transaction, row_filter.actor))
+                ledger.c.actor == find_stored_actor(self._transaction, row_filter.actor)
             )
         if row_filter.since is not None:
             query = query.where(ledger.c.at >= row_filter.since)

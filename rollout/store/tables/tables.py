@@ -225,7 +225,6 @@ ledger = Table(
     required_column("previous"),
     required_column("hash"),
     optional_column("slot", InstantType),
-    required_column("form", Integer, server_default="1"),
     Index("ix_ledger_times", "rollout", "at", "revision"),  # for the scope at a past instant
 )
 
@@ -236,7 +235,6 @@ ledger_heads = Table(  # appending locks this row
     required_column("revision", Integer),
     required_column("hash"),
     optional_column("at", InstantType),
-    required_column("form", Integer, server_default="1"),  # of the last row; 2 if empty
 )
 
 ledger_texts = Table(  # free text; the ledger has its salted hash, an erasure deletes it here

@@ -1,8 +1,8 @@
-"""The names of form 2: once written they stand for ever, so a change of one is seen here."""
+"""The names in rows: once written they stand for ever, so a change of one is seen here."""
 
 from dataclasses import fields
 
-from rollout.core.ledger.ledger import ALL_EVENT_TYPES, COLUMNS, DOMAINS, FORM, ROW_FIELDS
+from rollout.core.ledger.ledger import ALL_EVENT_TYPES, COLUMNS, DOMAIN, ROW_FIELDS
 from rollout.core.scope.event_base import ACCOUNT, ADDED_LATER, FREE_TEXT
 
 
@@ -22,6 +22,5 @@ def test_the_kinds_and_keys_of_rows(snapshot):
     assert {name: sorted(_keys(kind)) for name, kind in sorted(ALL_EVENT_TYPES.items())} == snapshot
 
 
-def test_the_columns_and_domains_of_rows(snapshot):
-    assert FORM == 2
-    assert {form: (DOMAINS[form], COLUMNS[form]) for form in DOMAINS} == snapshot
+def test_the_columns_and_the_domain_of_rows(snapshot):
+    assert snapshot == (DOMAIN, COLUMNS)

@@ -12,7 +12,7 @@ from rollout.core.ledger.ledger_texts import LedgerText
 from rollout.core.ledger.row_shapes import find_shape_fault
 from rollout.core.scope.events import Stopped
 from rollout.core.scope.record_events import CasesErased
-from tests.core.ledger.test_form1 import OLD, OLD_ACCESS, mixed
+from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.core.ledger.test_ledger import events, of_kind
 from tests.factories import CREEK, NOON, SALTS
 
@@ -34,8 +34,8 @@ def test_no_written_row_has_a_fault(event):
     assert find_shape_fault(build_row("bears", 1, event, "", salts=SALTS)) == ""
 
 
-@pytest.mark.parametrize("lines", [OLD, OLD_ACCESS, mixed()])
-def test_no_row_of_an_older_form_has_a_fault(lines):
+@pytest.mark.parametrize("lines", [ROLLOUT, ACCESS])
+def test_no_row_of_a_golden_ledger_has_a_fault(lines):
     assert {find_shape_fault(row) for row in verify_lines(lines)} == {""}
 
 

@@ -35,14 +35,6 @@ def test_a_reason_stands_beside_the_row_and_comes_back():
     assert parse_event(read) == said
 
 
-def test_a_row_of_form_1_that_says_an_empty_reason_is_sound_as_well():
-    written = build_row("bears", 1, YES, "", salts=SALTS)
-    body = {"proposal": "P-1", "groups": ["operator"], "evidence": "3fe1", "reason": ""}
-    row = replace(written, body=body, form=1)
-    (read,) = verify_lines([row.format()])
-    assert parse_event(read) == YES
-
-
 @pytest.mark.parametrize("kind", EVENT_TYPES.values(), ids=EVENT_TYPES)
 def test_what_came_later_is_empty_where_nothing_was_said(kind):
     for field in fields(kind):

@@ -27,13 +27,13 @@ EVENTS = (
 
 
 def test_every_kind_is_written_and_read_back():
-    rows = list(build_ledger(":house", EVENTS, SALTS))
+    rows = list(build_ledger(":access", EVENTS, SALTS))
     assert tuple(map(parse_event, rows)) == EVENTS
     assert list(verify_lines(row.format() for row in rows)) == rows
 
 
 def test_a_right_that_was_written_in_later_is_found():
-    lines = [row.format() for row in build_ledger(":house", EVENTS, SALTS)]
+    lines = [row.format() for row in build_ledger(":access", EVENTS, SALTS)]
     lines[3] = lines[3].replace("ingest", "viewer")
     with pytest.raises(BrokenLedgerError, match="line 4"):
         list(verify_lines(lines))

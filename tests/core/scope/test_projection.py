@@ -241,7 +241,6 @@ def test_the_history_holds_every_kind_there_is():
         "CommentAdded",
         "ReportSealed",
         "ClockCorrected",
-        "FormChanged",
         "RecordsCounted",
         "AttemptsBegan",
         "EvidencePaused",

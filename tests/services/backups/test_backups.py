@@ -230,7 +230,7 @@ def test_a_plain_copy_lacks_what_only_the_wal_holds_and_a_backup_does_not(
             "ledger of bears, line 2",
         ),
         ("drop trigger ledger_refuses_update", "trigger ledger_refuses_update is missing"),
-        ("update alembic_version set version_num = '9999'", "newer"),
+        ("update alembic_version set version_num = '9999'", "made by another commit"),
         ("drop table alembic_version", "no tables of rollout"),
     ],
 )
@@ -382,7 +382,7 @@ def test_a_declared_restore_ends_damage(rollout, url, bears):
     with reading(url) as transaction:
         assert load_safety_rows(transaction).damages == ()
         state = load_rollout_state(transaction, "bears")
-        kinds = [row.event_kind for row in Ledger(transaction, state.rollout).list_rows()]
+        kinds = [row.kind for row in Ledger(transaction, state.rollout).list_rows()]
     assert kinds[-1] == "DamageCleared"
 
 

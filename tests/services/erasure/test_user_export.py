@@ -9,7 +9,6 @@ from typing import get_args, get_origin
 from sqlalchemy import insert
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.ledger.form1 import STORED_KINDS
 from rollout.core.ledger.ledger import (
     ACCOUNT_FIELDS,
     ALL_EVENT_TYPES,
@@ -92,7 +91,7 @@ def build_mention(kind, field, account):
     return ALL_EVENT_TYPES[kind](**values | {field: value, "at": NOON, "by": "ada"})
 
 
-def insert_row(database, row, number, body=None):
+def insert_row(database, row, number):
     """Store a row of a ledger as it is; an export doesn't verify the chain."""
     values = {
         "rollout": number,
@@ -100,10 +99,9 @@ def insert_row(database, row, number, body=None):
         "at": NOON,
         "kind": row.kind,
         "actor": row.actor,
-        "body": to_canonical_json(row.body if body is None else body),
+        "body": to_canonical_json(row.body),
         "previous": "",
         "hash": "",
-        "form": row.form,
     }
     with database.begin_write() as transaction:
         transaction.execute(insert(ledger).values(**values))
@@ -152,25 +150,6 @@ def test_what_another_user_typed_is_left_out_and_what_a_program_wrote_is_not(dat
             transaction.execute(insert(ledger_texts).values(**place, **text))
     texts = [entry["text"] for entry in list_entries(export(database, "bo"))]
     assert texts == [None, f"typed by {bo}", "typed by policy"]
-
-
-@on_sqlite
-def test_entries_of_form_1_are_exported_with_ids_alone(database):
-    fill(database)
-    (ada, bo) = find_ids(database, "ada", "bo")
-    row = build_row("x", FIRST_REVISION, build_mention("UserDisabled", "user", "x"), "", salts=None)
-    old = replace(row, kind="PersonDisabled", form=1)
-    insert_row(database, old, ACCESS_CHAIN.number, {"person": "bo"})
-    insert_row(
-        database, replace(old, revision=FIRST_REVISION + 1), ACCESS_CHAIN.number, {"person": "BO"}
-    )
-    other = replace(old, revision=FIRST_REVISION + 2, actor="bo")
-    insert_row(database, other, ACCESS_CHAIN.number, {"person": "rosalind"})
-    about, made = list_entries(export(database, "bo"))
-    assert (about["kind"], about["by"], about["fields"]) == ("UserDisabled", ada, {"user": bo})
-    (rosalind,) = find_ids(database, "rosalind")
-    assert (made["by"], made["fields"]) == (bo, {"user": rosalind})
-    assert "UserDisabled" in STORED_KINDS
 
 
 def change_everything(database):

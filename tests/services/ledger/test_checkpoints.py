@@ -141,7 +141,7 @@ def test_commands_find_a_rewritten_ledger_and_accept_the_true_one(
 ):
     signed, ledger = tmp_path / "checkpoints.jsonl", tmp_path / "ledger.jsonl"
     assert "2 checkpoints appended" in run("ledger", "checkpoint", "--out", signed).stdout
-    (name,) = {json.loads(line)["ledger"] for line in signed.read_text().splitlines()} - {":house"}
+    (name,) = {json.loads(line)["ledger"] for line in signed.read_text().splitlines()} - {":access"}
     options = ("--public-key", signer.public_key)
     ledger.write_text(run("ledger", "export", name).stdout)
     said = run("ledger", "verify", ledger, "--checkpoint", signed, *options).stdout
