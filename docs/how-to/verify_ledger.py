@@ -504,7 +504,6 @@ def verify_ledger(options: argparse.Namespace) -> dict[str, Any]:
         differences.append(f"row {options.revision}: is not there; rows are 1 to {len(rows)}")
     state = RecomputedState(events[: options.revision or last])
     counts = {"rows": len(rows), "erased_texts": sum(row.erased for row in rows)}
-    counts["portfolio_proposals"] = sum(bool(row.body.get("portfolio")) for row in rows)
     names = {"ledger": rows[0].rollout, "head": rows[-1].hash, **counts}
     described = describe_state(state, max(at or 0, state.at))
     return {**names, "signed_heads": heads, "differences": differences, **described}
@@ -546,8 +545,6 @@ def format_lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"{result['erased_texts']} texts erased, {result['signed_heads']} signed heads found"
     yield f"{len(result['differences']) or 'no'} differences"
     yield from (f"  {problem}" for problem in result["differences"])
-    if count := result["portfolio_proposals"]:
-        yield f"{count} proposals are of portfolios: verify_portfolios.py recomputes these"
     if result["ledger"] == ACCESS_LEDGER:
         return
     at, era = format_instant(result["at"]), f"era {result['era']} (each restore begins one)"

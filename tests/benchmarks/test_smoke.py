@@ -41,7 +41,6 @@ ARGUMENTS = {
     "number_intervals": ("--repeats", "2"),
     "number_reports": ("--pairs", "2000"),
     "pooled_gains": ("--runs", "2"),
-    "portfolios": ("--runs", "2"),
     "replay": ("--pairs", "2000"),
     "replayed_guards": (str(ROOT / "examples/bears/policy.yaml"), "--seeds", "1"),
     "counting": ("--sizes", "400"),

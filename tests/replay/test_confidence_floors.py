@@ -326,5 +326,4 @@ def test_the_report_shows_agreement_by_band_and_who_decides(tmp_path):
     assert late["decider"].to_list() == expected
     page = render_html_report(facts)
     assert "Band up to the next" in page
-    assert "those of a portfolio are questions of its list" in page
     assert f"cases of confidence {acting} or more" in page

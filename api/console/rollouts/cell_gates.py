@@ -28,7 +28,6 @@ from rollout.core.scope.scope import ProposalState
 from rollout.core.scope.waves import find_wave_hold, find_wave_opening
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts
-from rollout.reports.figures.next_step import describe_portfolio_need
 from rollout.reports.text.formatting import (
     capitalize_first,
     format_count,
@@ -109,9 +108,6 @@ def _describe_approved(context: CellContext, proposal: ProposalState) -> Iterato
     elif "wave" in holds:
         text = format_sentence("{}. {}", subject, describe_wave(context))
         yield CellSentence("approved", text, "Held: wave")
-    elif portfolio := holds.get("portfolio"):
-        text = format_sentence("{}. It waits: {}.", subject, portfolio.reason)
-        yield CellSentence("approved", text, "Held: portfolio")
     elif "settling" in holds:
         text = format_sentence("{}. {}", subject, _describe_settling(context))
         yield CellSentence("approved", text, "Held: settling")
@@ -217,10 +213,6 @@ def describe_gate_needs(context: CellContext) -> Iterator[CellSentence]:
         context.scope, policy, context.cell, policy.stage_ids.index(gate.to), context.at
     ):
         yield CellSentence("wave", describe_wave(context))
-    elif evidence.version not in policy.watched_versions and (
-        need := describe_portfolio_need(policy, context.cell, gate, evidence.floors)
-    ):
-        yield CellSentence("portfolio", format_sentence("{}.", capitalize_first(need)))
 
 
 def _describe_shortage(requirement: str, evidence: EvidenceFacts) -> CellSentence:

@@ -2,8 +2,7 @@
 
 Each floor has a gate of its own, on the units at or above it. The floors of a policy share each
 gate's risk equally, so the chance that any of them is ever met while its average so far misses the
-threshold is at most the gate's risk, whatever the confidence is worth. In a portfolio each floor of
-each cell is a question of the list, which asks more of each the more there are.
+threshold is at most the gate's risk, whatever the confidence is worth.
 """
 
 from rollout.core.policy.policy import EvidenceRules, Gate, Policy
@@ -28,11 +27,9 @@ def reaches_floor(confidence: float | None, floor: float | None) -> bool:
 def compute_gate_risk(policy: Policy, gate: Gate, risk_share: float) -> float:
     """Return the risk that an attempt may use at each floor of a gate.
 
-    `risk_share` is the attempt's share of the gate's risk. A portfolio's floors don't divide it:
-    their number is in the size of the list.
+    `risk_share` is the attempt's share of the gate's risk.
     """
-    parts = 1 if gate.has_portfolio else 1 + len(policy.evidence.higher_floors)
-    return gate.risk * risk_share / parts
+    return gate.risk * risk_share / (1 + len(policy.evidence.higher_floors))
 
 
 def format_floor(floor: float) -> str:

@@ -18,7 +18,6 @@ from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GAIN, GainCondition
 from rollout.core.policy.policy import Gate, Policy
-from rollout.core.policy.portfolios import PortfolioRank
 from rollout.core.policy.slice_conditions import (
     SliceCondition,
     expand_conditions,
@@ -101,8 +100,7 @@ class GateReading:
 
     `is_met` opens the gate. `has_turned` voids its proposal: some E is below 1, or a minimum or the
     missing rule fails. `unmet_requirements` lists those as text. Of `floors`, the confidence floors
-    that are met, the first is the one that was evaluated. `rank` is that in the gate's portfolio,
-    once the list has opened it: of such a gate `is_met` says what its own evidence allows.
+    that are met, the first is the one that was evaluated.
     """
 
     readings: tuple[ConditionReading, ...]
@@ -110,7 +108,6 @@ class GateReading:
     is_met: bool
     has_turned: bool
     floors: tuple[str, ...] = ()
-    rank: PortfolioRank | None = None
 
 
 def compute_condition_log_e(condition: Condition, counts: Sequence[int], policy: Policy) -> float:

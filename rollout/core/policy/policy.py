@@ -31,7 +31,6 @@ from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import Lever, build_even_levels
 from rollout.core.policy.measures import WHOLE_UNIT, Condition
 from rollout.core.policy.outcomes import OutcomeRule
-from rollout.core.policy.portfolios import Portfolio, build_portfolio
 from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_rules import VersionRule
 
@@ -123,11 +122,7 @@ class Minimum:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Conditions and approvals to widen by one stage.
-
-    With `has_portfolio` the risk is the false share of all cells that the gate fits. It is not in
-    `repr`, which hashes of gates without one cover.
-    """
+    """Conditions and approvals to widen by one stage."""
 
     to: str
     require: tuple[Condition, ...]
@@ -135,7 +130,6 @@ class Gate:
     minimum: Minimum = Minimum()
     approvals: tuple[str, ...] = ("operator", "operator")
     where: Where = Where()
-    has_portfolio: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,36 +328,6 @@ class Policy:
             )
             for c in self.cells
         }
-
-    def find_portfolio(self, stage_level: int, cell: Cell) -> Portfolio | None:
-        """Return the portfolio of the gate that leads `cell` to `stage_level`, or None."""
-        return self._portfolios.get((stage_level, cell)) if self._portfolios else None
-
-    def find_gate_portfolio(self, gate: Gate) -> Portfolio | None:
-        """Return the portfolio of a gate; None without one, or if no cell can pass it."""
-        level = self.stage_ids.index(gate.to) if gate.to in self.stage_ids else 0
-        cells = (cell for cell in self.cells if level and self.find_gate(level, cell) is gate)
-        return next((self.find_portfolio(level, cell) for cell in cells), None)
-
-    @property
-    def portfolios(self) -> tuple[Portfolio, ...]:
-        """Return the portfolios, in the order of their gates."""
-        return tuple(dict.fromkeys(self._portfolios.values()))
-
-    @cached_property
-    def _portfolios(self) -> dict[tuple[int, Cell], Portfolio]:
-        portfolios: dict[tuple[int, Cell], Portfolio] = {}
-        for gate in self.gates:
-            if not gate.has_portfolio or gate.to not in self.stage_ids:
-                continue
-            level = self.stage_ids.index(gate.to)
-            cells = [cell for cell in self.cells if self.find_gate(level, cell) is gate]
-            rows = [(cell, self.list_conditions(level, cell)) for cell in cells]
-            higher = self.evidence.higher_floors
-            floors = (self.evidence.confidence_floor or 0.0, *higher) if higher else ()
-            portfolio = build_portfolio(gate.to, gate.risk, rows, floors)
-            portfolios |= {(level, cell): portfolio for cell in cells}
-        return portfolios
 
     def list_guards(self, cell: Cell) -> tuple[Guard, ...]:
         """Return all guards of `cell`."""

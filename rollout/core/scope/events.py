@@ -127,14 +127,6 @@ class ProposalRaised(LedgerEvent):
         stricter_floors: confidence floors above it whose gates are met too, ascending.
         sources: where the decisions that counted came from; () if sources are not distinguished.
         outcome_sources: where the outcomes that gates on gain counted came from, likewise.
-        portfolio: the name of the list of cells on which it rests: stage, digest and year; "" of a
-            gate with a risk of its own. The next five fields belong to it.
-        portfolio_cells: the number of the list's cells.
-        portfolio_opened: how many are widened, proposed or opened by the same look.
-        portfolio_rank: of the proposal's score among theirs, from 1.
-        portfolio_score: ln(α·E) as decimal text; it keeps this value in the list.
-        portfolio_floors: number of confidence floors at which each cell is a question of the list;
-            0 without several floors.
     """
 
     proposal: str
@@ -155,12 +147,6 @@ class ProposalRaised(LedgerEvent):
     sources: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
     outcome_sources: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
     stricter_floors: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
-    portfolio: str = field(default="", metadata={ADDED_LATER: True})
-    portfolio_cells: int = field(default=0, metadata={ADDED_LATER: True})
-    portfolio_opened: int = field(default=0, metadata={ADDED_LATER: True})
-    portfolio_rank: int = field(default=0, metadata={ADDED_LATER: True})
-    portfolio_score: str = field(default="", metadata={ADDED_LATER: True})
-    portfolio_floors: int = field(default=0, metadata={ADDED_LATER: True})
 
     @property
     def floors(self) -> tuple[str, ...]:

@@ -4,15 +4,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
+from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.confidence_floors import find_floor_index, format_floor, list_floors
-from rollout.core.policy.gates import is_gate_open, read_gate
+from rollout.core.policy.gates import is_gate_open
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.floor_grants import get_acting_floor
-from rollout.core.scope.portfolio_steps import compute_score
 from rollout.core.scope.scope import CellState, Scope, compute_held_level
-
-GateParts = tuple[Policy, Cell, int, float, EvidenceCounts, EvidenceCounts]
 
 
 class WideningStep(NamedTuple):
@@ -47,24 +44,17 @@ def list_met_floors(
     """Return the step's floor and the stricter ones whose gates are open too.
 
     It is () under a policy without several floors. A stricter floor acts only after an alarm, so
-    its minimum counts over the whole attempt. In a portfolio its score must reach that of the
-    step's floor: then the list opens both, whenever it opens the one that is proposed.
+    its minimum counts over the whole attempt.
     """
     if not policy.evidence.higher_floors:
         return ()
     floors, stage_level = list_floors(policy.evidence), step.stage_level
 
-    def list_parts(i: int) -> GateParts:
+    def is_open(i: int) -> bool:
         counts = evidence.get_floor(i).attempt
-        return policy, cell, stage_level, risk_share, counts, counts
+        return is_gate_open(policy, cell, stage_level, risk_share, counts, counts)
 
-    def read_score(i: int) -> float:
-        return compute_score(read_gate(*list_parts(i)), policy)
-
-    met = [i for i in range(step.floor_index + 1, len(floors)) if is_gate_open(*list_parts(i))]
-    if met and policy.find_portfolio(stage_level, cell) is not None:
-        least_score = read_score(step.floor_index)
-        met = [i for i in met if read_score(i) >= least_score]
+    met = [i for i in range(step.floor_index + 1, len(floors)) if is_open(i)]
     return tuple(format_floor(floors[i]) for i in (step.floor_index, *met))
 
 

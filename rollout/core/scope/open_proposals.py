@@ -17,8 +17,7 @@ from rollout.core.scope.floor_steps import (
     list_widening_steps,
 )
 from rollout.core.scope.pending_events import PendingEvents
-from rollout.core.scope.portfolio_steps import select_applicable
-from rollout.core.scope.proposal_holds import APPLIED_KINDS, list_own_holds
+from rollout.core.scope.proposal_holds import APPLIED_KINDS, list_proposal_holds
 from rollout.core.scope.proposals import compute_gate_hash, list_takeover_levels
 from rollout.core.scope.scope import ProposalState, compute_held_level
 from rollout.core.scope.waves import get_wave
@@ -141,26 +140,9 @@ def apply_approved_proposals(pending: PendingEvents) -> None:
         approved_proposals, key=lambda candidate: _get_wave(pending.policy, candidate)
     )
     for proposal in ordered_proposals:
-        if proposal.place is None:
-            _apply_unless_held(pending, proposal)
-    # those of a portfolio count for each other, so what is to be applied is known before
-    ready_proposals = (
-        p
-        for p in ordered_proposals
-        if p.id in pending.scope.proposals and p.place is not None and not _is_held_back(pending, p)
-    )
-    for proposal in select_applicable(pending.scope, ready_proposals):
-        _apply_proposal(pending, proposal)
-
-
-def _apply_unless_held(pending: PendingEvents, proposal: ProposalState) -> None:
-    if proposal.id in pending.scope.proposals and not _is_held_back(pending, proposal):
-        _apply_proposal(pending, proposal)
-
-
-def _apply_proposal(pending: PendingEvents, proposal: ProposalState) -> None:
-    pending.emit(_build_applied_event(pending, proposal))
-    _void_rival_proposals(pending, proposal)
+        if proposal.id in pending.scope.proposals and not _is_held_back(pending, proposal):
+            pending.emit(_build_applied_event(pending, proposal))
+            _void_rival_proposals(pending, proposal)
 
 
 def _get_wave(policy: Policy, proposal: ProposalState) -> int:
@@ -171,7 +153,7 @@ def _get_wave(policy: Policy, proposal: ProposalState) -> int:
 def _is_held_back(pending: PendingEvents, proposal: ProposalState) -> bool:
     """Return whether this tick's narrowing or anything else holds it back."""
     has_narrowed = proposal.cell is not None and pending.has_narrowed(proposal.cell)
-    holds = list_own_holds(pending.scope, pending.policy, proposal, pending.at)
+    holds = list_proposal_holds(pending.scope, pending.policy, proposal, pending.at)
     return has_narrowed or bool(holds)
 
 

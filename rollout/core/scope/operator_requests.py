@@ -7,7 +7,6 @@ from rollout.core.errors import NotAllowedError, NotEligibleError, UnknownCellEr
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
-from rollout.core.policy.portfolios import PortfolioRank
 from rollout.core.scope.commands import (
     PauseEvidence,
     ProposeRenewal,
@@ -18,13 +17,6 @@ from rollout.core.scope.commands import (
 from rollout.core.scope.events import EvidencePaused, EvidenceResumed
 from rollout.core.scope.floor_steps import select_renewal_floor, select_takeover_floor
 from rollout.core.scope.pending_events import PendingEvents
-from rollout.core.scope.portfolio_steps import (
-    compute_place,
-    describe_shortage,
-    find_openings,
-    list_open_places,
-    rank_place,
-)
 from rollout.core.scope.proposals import (
     are_lower_gates_met,
     compute_renewal_start,
@@ -110,30 +102,7 @@ def propose_takeover(command: ProposeTakeover, pending: PendingEvents) -> None:
             " its share of the risk; propose it after that tick"
         )
     reading = replace(reading, floors=floors)
-    rank = _rank_in_portfolio(pending, cell, version, stage_level, reading)
-    reading = replace(reading, rank=rank)
     raise_proposal(pending, "takeover", cell, version, stage_level, reading, by=command.by.name)
-
-
-def _rank_in_portfolio(
-    pending: PendingEvents, cell: Cell, version: str, stage_level: int, reading: GateReading
-) -> PortfolioRank | None:
-    """Return a proposal's rank in its gate's portfolio, None without one.
-
-    Raises:
-        NotEligibleError: the list doesn't open it.
-    """
-    scope = pending.scope
-    place = compute_place(scope, pending.policy, (cell, version), stage_level, reading)
-    if place is None:
-        return None
-    openings = find_openings(scope, [*list_open_places(scope, place.portfolio), place])
-    if place not in openings.places:
-        raise NotEligibleError(
-            f"{version} may not take over {cell} yet: its gate belongs to a portfolio;"
-            f" {describe_shortage(place, openings.opened)}"
-        )
-    return rank_place(scope, pending.policy, place, stage_level, openings)
 
 
 def _find_takeover_level(command: ProposeTakeover, pending: PendingEvents) -> int:

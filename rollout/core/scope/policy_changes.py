@@ -93,7 +93,6 @@ def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
     is_first = pending.scope.policy_number == 0
     if not is_first and new.hash == pending.scope.policy_hash:
         return  # it is in force
-    _check_attempts(pending.scope, new)
     if not is_first:
         _check_tick(old, new)
     if not is_first and numbers_attempts_by_year(pending.scope.rules):
@@ -120,17 +119,6 @@ def _check_tick(old: Policy, new: Policy) -> None:
         raise PolicyRefusedError(
             f"tick: {tick} stays as it is, since evidence is counted by its slots; write tick:"
             f" {tick}, or start a rollout of another name"
-        )
-
-
-def _check_attempts(scope: Scope, new: Policy) -> None:
-    """Refuse a portfolio where attempts have no year: a list is of those that begin in one."""
-    gate = next((gate for gate in new.gates if gate.has_portfolio), None)
-    if gate is not None and not numbers_attempts_by_year(scope.rules):
-        raise PolicyRefusedError(
-            f"gates: the portfolio of {gate.to} needs attempts that are numbered by year, and the"
-            f" rollout is on counting rules {scope.rules}; propose the newest rules first, or write"
-            " a risk"
         )
 
 
@@ -178,7 +166,6 @@ def apply_approved_policies(pending: PendingEvents, tick: Tick) -> bool:
     new = tick.pending_policies[proposal.about]
     try:
         _check_tick(pending.policy, new)
-        _check_attempts(pending.scope, new)
         check_watched_aliases(pending.scope, new)
     except PolicyRefusedError as error:  # of an earlier program, or a name that came since
         pending.void_proposal(proposal.id, str(error))
@@ -341,32 +328,13 @@ def _find_cleared_cells(old: Policy, new: Policy) -> tuple[Cell, ...]:
 def _find_restarted_cells(
     withdrawn_risks: Mapping[str, str], old: Policy, new: Policy
 ) -> tuple[Cell, ...]:
-    """Return the cells in which a gate's risk has risen, or that drop a gain or join a list."""
+    """Return the cells in which a gate's risk has risen, or that drop a gain."""
     return tuple(
         cell
         for cell in old.cells
         if cell in new.cell_set
-        and (
-            _has_higher_risk(withdrawn_risks, old, new, cell)
-            or _drops_gain(old, new, cell)
-            or _joins_portfolio(old, new, cell)
-        )
+        and (_has_higher_risk(withdrawn_risks, old, new, cell) or _drops_gain(old, new, cell))
     )
-
-
-def _joins_portfolio(old: Policy, new: Policy, cell: Cell) -> bool:
-    """Return whether a cell is in a portfolio that it was not in, such as one with other cells.
-
-    Whoever chose a list after a look at its evidence would leave out the cells that lose.
-    """
-    return not _list_portfolios(new, cell) <= _list_portfolios(old, cell)
-
-
-def _list_portfolios(policy: Policy, cell: Cell) -> set[str]:
-    """Return the digests of the portfolios that a cell is in."""
-    levels = range(1, len(policy.stage_ids))
-    portfolios = (policy.find_portfolio(level, cell) for level in levels)
-    return {portfolio.digest for portfolio in portfolios if portfolio is not None}
 
 
 def _drops_gain(old: Policy, new: Policy, cell: Cell) -> bool:

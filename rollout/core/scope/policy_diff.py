@@ -183,8 +183,7 @@ def _compare_evidence(old: Policy, new: Policy) -> Sentences:
     yield from compare_familiarity(old, new)
     if _is_lower(old_rules.confidence_floor, new_rules.confidence_floor):
         yield "the model decides less sure cases: the confidence floor is lower or gone"
-    shares_risk = not all(gate.has_portfolio for gate in new.gates)
-    yield from compare_floors(old_rules, new_rules, shares_risk=shares_risk)
+    yield from compare_floors(old_rules, new_rules)
     if _is_lower(old_rules.min_reviewer_agreement, new_rules.min_reviewer_agreement):
         yield "decisions of less reliable reviewers count"
     checks_reviewers = new_rules.min_reviewer_agreement is not None and new_rules.verdicts == 1
@@ -330,7 +329,6 @@ def _compare_gates(old: Policy, new: Policy, cell: Cell) -> Sentences:
             yield f"a gate to {stage.id}, where none was"
             continue
         yield from _compare_gate(old_gate, gate)
-        yield from _compare_portfolios(old, new, stage.id, cell)
         new_conditions = new.list_conditions(stage_level, cell)
         for condition in old.list_conditions(old.stage_ids.index(stage.id), cell):
             yield from _compare_condition(stage.id, condition, new_conditions)
@@ -369,24 +367,6 @@ def _compare_gate(old: Gate, new: Gate) -> Sentences:
             yield f"{new.to} asks for {new_minimum} {minimum} instead of {old_minimum}"
     if Counter(old.approvals) - Counter(new.approvals):
         yield f"{new.to} is approved by {', '.join(new.approvals)}, not {', '.join(old.approvals)}"
-
-
-def _compare_portfolios(old: Policy, new: Policy, stage: str, cell: Cell) -> Sentences:
-    """Yield what is looser: each cell opens by itself, or cells or floors have left the list."""
-    old_list, new_list = (p.find_portfolio(p.stage_ids.index(stage), cell) for p in (old, new))
-    if old_list is None:
-        return
-    if new_list is None:
-        yield f"{stage} opens in each cell by itself, and no longer by the list of a portfolio"
-        return
-    if lost := set(old_list.cells) - set(new_list.cells):
-        cells = "1 cell" if len(lost) == 1 else f"{len(lost)} cells"
-        yield f"{cells} left the portfolio of {stage}, so each of the others needs less"
-    if new_list.floors < old_list.floors:
-        yield (
-            f"the portfolio of {stage} asks at {max(1, new_list.floors)} confidence floors instead"
-            f" of {old_list.floors}, so each needs less"
-        )
 
 
 def _compare_guards(old: Policy, new: Policy, cell: Cell) -> Sentences:

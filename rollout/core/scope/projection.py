@@ -56,7 +56,6 @@ from rollout.core.scope.scope import (
     GivenApproval,
     Grant,
     Incident,
-    PortfolioPlace,
     ProposalState,
     Scope,
     Stop,
@@ -119,7 +118,7 @@ def _(event: AttemptsBegan, builder: ScopeBuilder) -> None:
         strict=True,
     ):
         builder.attempt_years[cell] = AttemptYear(year, number, releases)
-        builder.begin_attempt(cell, version, number, float(share), year)
+        builder.begin_attempt(cell, version, number, float(share))
 
 
 @_apply_to_builder.register
@@ -199,7 +198,7 @@ def _begin_counting(builder: ScopeBuilder, version: str, at: datetime) -> None:
 
 def _restart_attempt(state: CellState, at: datetime, rules: int) -> CellState:
     attempt = state.attempt + 1
-    state = replace(state, attempt=attempt, attempt_since=at, has_begun=False, number=0, year=0)
+    state = replace(state, attempt=attempt, attempt_since=at, has_begun=False, number=0)
     if numbers_attempts_by_year(rules):
         return state  # it gets its share when it begins
     return replace(state, risk_share=compute_lifetime_share(attempt))
@@ -247,27 +246,11 @@ def _(event: ProposalRaised, builder: ScopeBuilder) -> None:
         gate=event.gate_hash,
         about=event.about,
         floors=event.floors,
-        place=_build_place(event, builder),
     )
     builder.proposal_count += 1
     if event.cell is not None:
         state = replace(builder.get_cell_state(event.cell, event.version), proposal=event.proposal)
         builder.set_cell_state(event.cell, event.version, state)
-
-
-def _build_place(event: ProposalRaised, builder: ScopeBuilder) -> PortfolioPlace | None:
-    """Return the place that a proposal takes in a portfolio, None where its gate has none."""
-    if not event.portfolio or event.cell is None:
-        return None
-    return PortfolioPlace(
-        portfolio=event.portfolio,
-        size=event.portfolio_cells * max(1, event.portfolio_floors),
-        cell=event.cell,
-        version=event.version,
-        attempt=builder.get_cell_state(event.cell, event.version).attempt,
-        score=float(event.portfolio_score),
-        floor=event.confidence_floor,
-    )
 
 
 @_apply_to_builder.register
@@ -294,7 +277,6 @@ def _(event: ProposalVoided | ProposalExpired, builder: ScopeBuilder) -> None:
 
 @_apply_to_builder.register
 def _(event: Widened, builder: ScopeBuilder) -> None:
-    builder.take_place(event.proposal)
     builder.close_proposal(event.proposal)
     state = builder.get_cell_state(event.cell, event.version)
     at, since = event.at, builder.get_effective_time()
@@ -322,7 +304,6 @@ def _(event: TakenOver, builder: ScopeBuilder) -> None:
     replaced = builder.get_cell_state(event.cell, event.replaced_version).grants
     held_times = {grant.stage: (grant.held_since, grant.held_evidence_start) for grant in replaced}
     at, since = event.at, builder.get_effective_time()
-    builder.take_place(event.proposal)
     builder.close_proposal(event.proposal)
     builder.cut_grants(event.cell, event.replaced_version, 0, since)
     grants = []

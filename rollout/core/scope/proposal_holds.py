@@ -7,11 +7,8 @@ from typing import Final, NamedTuple
 from rollout.core.calendar.opening_hours import find_next_change
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.portfolios import name_questions
-from rollout.core.scope.portfolio_steps import select_applicable
-from rollout.core.scope.scope import PortfolioPlace, ProposalState, Scope
+from rollout.core.scope.scope import ProposalState, Scope
 from rollout.core.scope.waves import find_settled_at, find_wave_hold, find_wave_opening
-from rollout.core.statistics.e_bh import compute_required_openings
 
 # policies and clock corrections are applied before
 APPLIED_KINDS: Final = frozenset({"widening", "renewal", "takeover", "resume"})
@@ -21,7 +18,7 @@ MAX_ADJACENT_FREEZES: Final = 100
 class ProposalHold(NamedTuple):
     """A reason to wait; `until` is None if its end is not known.
 
-    `kind` is observing, stop, freeze, start, alarm, wave, settling or portfolio.
+    `kind` is observing, stop, freeze, start, alarm, wave or settling.
     """
 
     kind: str
@@ -33,44 +30,9 @@ def list_proposal_holds(
     scope: Scope, policy: Policy, proposal: ProposalState, at: datetime
 ) -> tuple[ProposalHold, ...]:
     """Return all that holds a proposal back at `at`; () if the next tick applies it."""
-    holds = list_own_holds(scope, policy, proposal, at)
-    if proposal.place is None:
-        return holds
-    return (*holds, *_find_portfolio_hold(scope, policy, proposal, proposal.place, at))
-
-
-def list_own_holds(
-    scope: Scope, policy: Policy, proposal: ProposalState, at: datetime
-) -> tuple[ProposalHold, ...]:
-    """Return what holds a proposal back, without the proposals that its portfolio waits for."""
     if proposal.kind not in APPLIED_KINDS:
         return ()
     return tuple(_find_holds(scope, policy, proposal, at))
-
-
-def _find_portfolio_hold(
-    scope: Scope, policy: Policy, proposal: ProposalState, place: PortfolioPlace, at: datetime
-) -> Iterator[ProposalHold]:
-    """Yield what a list waits for: enough cells that are widened or can be with this one."""
-    ready_proposals = [
-        other
-        for other in scope.proposals.values()
-        if other.place is not None
-        and other.place.portfolio == place.portfolio
-        and other.place.cell != place.cell
-        and other.is_approved
-        and not list_own_holds(scope, policy, other, at)
-    ]
-    applicable = select_applicable(scope, (*ready_proposals, proposal))
-    if proposal not in applicable:
-        applied = len(scope.portfolios.get(place.portfolio, ())) + len(applicable)
-        required = compute_required_openings(place.score, place.size)
-        questions = name_questions(has_floors=bool(place.floor))
-        reason = (
-            f"{required} of the portfolio's {place.size} {questions} must be widened or approved"
-            f" with it; {applied} are"
-        )
-        yield ProposalHold("portfolio", reason)
 
 
 def _find_holds(

@@ -1,24 +1,18 @@
 """Proposals as they are raised: of a tick whose gates are met, and of users."""
 
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownVersionError
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.confidence_floors import (
     describe_floor,
-    describe_floor_cases,
-    find_floor_index,
-    list_floor_texts,
 )
 from rollout.core.policy.gates import GateReading, is_gate_open, read_gate, read_renewal
 from rollout.core.policy.policy import Gate, Policy
-from rollout.core.policy.portfolios import PortfolioRank
 from rollout.core.scope.commands import EvidenceByCell, Tick
 from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import (
@@ -32,18 +26,9 @@ from rollout.core.scope.floor_steps import (
     select_takeover_floor,
 )
 from rollout.core.scope.pending_events import PendingEvents
-from rollout.core.scope.portfolio_steps import (
-    compute_place,
-    find_openings,
-    list_open_places,
-    list_stale_proposals,
-    rank_place,
-    stands_alone,
-)
 from rollout.core.scope.proposal_holds import has_alarm
 from rollout.core.scope.scope import (
     CellState,
-    PortfolioPlace,
     Scope,
     Version,
     compute_held_level,
@@ -60,9 +45,6 @@ def compute_gate_hash(policy: Policy, stage_level: int, cell: Cell) -> str:
         policy.list_conditions(stage_level, cell),
         policy.evidence.missing_at_most,
     )
-    portfolio = policy.find_portfolio(stage_level, cell)
-    if portfolio is not None:
-        rule = (*rule, portfolio.digest)
     return sha256(repr(rule).encode()).hexdigest()[:16]
 
 
@@ -70,94 +52,11 @@ def raise_due_proposals(pending: PendingEvents, tick: Tick) -> None:
     """Raise a proposal in each cell whose gate, takeover or renewal is met.
 
     A cell that this tick has changed waits for the next one: its evidence was counted for the stage
-    before. Portfolios come last: which of their gates open depends on all of them.
+    before.
     """
-    for proposal, reason in list_stale_proposals(pending.scope):
-        pending.void_proposal(proposal.id, reason)
-    candidates: list[ProposalCandidate] = []
     for cell, version in tick.evidence:
         if cell in pending.policy.cell_set and _can_raise(pending, cell, version):
-            candidates += _raise_for_version(pending, cell, version, tick.evidence)
-    _raise_candidates(pending, candidates)
-
-
-class ProposalCandidate(NamedTuple):
-    """A met gate that may be raised, with the place that it would take in its portfolio, if any."""
-
-    kind: str
-    cell: Cell
-    version: str
-    step: WideningStep
-    evidence: VersionEvidence
-    reading: GateReading
-    place: PortfolioPlace | None
-
-
-def _raise_candidates(pending: PendingEvents, candidates: Iterable[ProposalCandidate]) -> None:
-    """Raise what each list opens, and where it opens nothing what comes next in the cell.
-
-    The next stage comes before lower confidence floors of the held one, so upper lists come first.
-    """
-    candidates_by_list: dict[tuple[int, str], list[ProposalCandidate]] = defaultdict(list)
-    for candidate in candidates:
-        name = "" if candidate.place is None else candidate.place.portfolio
-        candidates_by_list[candidate.step.stage_level, name].append(candidate)
-    for (_, name), list_candidates in sorted(
-        candidates_by_list.items(), key=lambda item: item[0][0], reverse=True
-    ):
-        waiting = [c for c in list_candidates if not _has_proposal(pending, c)]
-        if name:
-            _raise_opened(pending, name, waiting)
-        else:
-            for candidate in waiting:
-                _raise_candidate(pending, candidate)
-
-
-def _has_proposal(pending: PendingEvents, candidate: ProposalCandidate) -> bool:
-    state = pending.scope.get_cell_state(candidate.cell, candidate.version)
-    return state.proposal is not None
-
-
-def _raise_opened(
-    pending: PendingEvents, portfolio: str, candidates: Iterable[ProposalCandidate]
-) -> None:
-    """Raise the candidates that their list opens, those with the most evidence first."""
-    scope = pending.scope  # the ranks are those of one look
-    candidates_by_place = {c.place: c for c in candidates if c.place is not None}
-    places = [*list_open_places(scope, portfolio), *candidates_by_place]
-    openings = find_openings(scope, places)
-    opened = (place for place in openings.places if place in candidates_by_place)
-    for place in sorted(opened, key=lambda place: (-place.score, place.question)):
-        candidate = candidates_by_place[place]
-        rank = rank_place(scope, pending.policy, place, candidate.step.stage_level, openings)
-        reading = replace(candidate.reading, rank=rank)
-        _raise_candidate(pending, candidate._replace(reading=reading))
-
-
-def _build_candidate(
-    pending: PendingEvents,
-    kind: str,
-    key: tuple[Cell, str],
-    step: WideningStep,
-    evidence: VersionEvidence,
-    reading: GateReading,
-) -> ProposalCandidate:
-    """Return a candidate, whose reading names the step's confidence floor alone.
-
-    Which stricter floors are met is asked of what is raised: most of a list waits at each tick.
-    """
-    floors = list_floor_texts(pending.policy.evidence)
-    reading = replace(reading, floors=floors[step.floor_index :][:1])
-    place = compute_place(pending.scope, pending.policy, key, step.stage_level, reading)
-    return ProposalCandidate(kind, *key, step, evidence, reading, place)
-
-
-def _raise_candidate(pending: PendingEvents, candidate: ProposalCandidate) -> None:
-    """Raise a candidate with the confidence floors that are met."""
-    kind, cell, version, step, evidence, reading, _ = candidate
-    share = pending.scope.get_cell_state(cell, version).risk_share
-    reading = replace(reading, floors=list_met_floors(pending.policy, cell, step, share, evidence))
-    raise_proposal(pending, kind, cell, version, step.stage_level, reading)
+            _raise_for_version(pending, cell, version, tick.evidence)
 
 
 def _can_raise(pending: PendingEvents, cell: Cell, version: str) -> bool:
@@ -207,35 +106,28 @@ def get_version(scope: Scope, version_id: str) -> Version:
 
 def _raise_for_version(
     pending: PendingEvents, cell: Cell, version: str, evidence_by_cell: EvidenceByCell
-) -> list[ProposalCandidate]:
-    """Raise what is due for a version, unless it waits for a portfolio; return what does."""
+) -> None:
+    """Raise what is due for a version."""
     holder = pending.scope.get_holder(cell)
     if holder is not None and holder != version:
-        candidates = _list_takeovers(pending, cell, version, holder, evidence_by_cell)
-    elif _raise_renewal(pending, cell, version, evidence_by_cell):
-        return []
-    else:
-        candidates = _list_widenings(pending, cell, version, evidence_by_cell)
-    if candidates and candidates[0].place is None:
-        _raise_candidate(pending, candidates[0])
-        return []
-    return candidates
+        _raise_takeover(pending, cell, version, holder, evidence_by_cell)
+    elif not _raise_renewal(pending, cell, version, evidence_by_cell):
+        _raise_widening(pending, cell, version, evidence_by_cell)
 
 
-def _list_widenings(
+def _raise_widening(
     pending: PendingEvents, cell: Cell, version: str, evidence_by_cell: EvidenceByCell
-) -> list[ProposalCandidate]:
-    """Return the met steps, in their order, up to the first that needs no portfolio."""
+) -> None:
+    """Raise the first step that is met, with the confidence floors that are met."""
     state = pending.scope.get_cell_state(cell, version)
-    key, candidates = (cell, version), list[ProposalCandidate]()
+    evidence = evidence_by_cell[cell, version]
     for step in list_widening_steps(pending.policy, state, pending.at):
-        evidence = evidence_by_cell[key]
         reading = _read_step(pending, cell, version, step, evidence)
         if reading is not None:
-            candidates.append(_build_candidate(pending, "widening", key, step, evidence, reading))
-            if candidates[-1].place is None:
-                break
-    return candidates
+            floors = list_met_floors(pending.policy, cell, step, state.risk_share, evidence)
+            reading = replace(reading, floors=floors)
+            raise_proposal(pending, "widening", cell, version, step.stage_level, reading)
+            return
 
 
 def _read_step(
@@ -255,20 +147,20 @@ def _read_step(
     return read_gate(*parts) if is_gate_open(*parts) else None
 
 
-def _list_takeovers(
+def _raise_takeover(
     pending: PendingEvents, cell: Cell, version: str, holder: str, evidence_by_cell: EvidenceByCell
-) -> list[ProposalCandidate]:
-    """Return the takeover at the holder's stage, if the challenger's evidence allows it.
+) -> None:
+    """Raise the takeover at the holder's stage, if the challenger's evidence allows it.
 
     Only by a version first used after the holder: an operator proposes the return to an older one,
     because two good versions would replace each other for ever.
     """
     scope, policy = pending.scope, pending.policy
     if not is_challenger(scope, version, holder):
-        return []
+        return
     stage_level = compute_held_level(policy, scope.get_cell_state(cell, holder), pending.at)
     if stage_level == 0 or not policy.is_reachable(cell, stage_level, pending.at):
-        return []
+        return
     state = scope.get_cell_state(cell, version)
     evidence, floors = select_takeover_floor(
         scope, policy, (cell, version), stage_level, evidence_by_cell[cell, version]
@@ -276,13 +168,11 @@ def _list_takeovers(
     reading = read_gate(
         policy, cell, stage_level, state.risk_share, evidence.attempt, evidence.attempt
     )
-    if not reading.is_met or not are_lower_gates_met(
+    if reading.is_met and are_lower_gates_met(
         policy, cell, stage_level, state.risk_share, evidence
     ):
-        return []
-    step = WideningStep(stage_level, find_floor_index(policy.evidence, next(iter(floors), "")))
-    key = (cell, version)
-    return [_build_candidate(pending, "takeover", key, step, evidence_by_cell[key], reading)]
+        reading = replace(reading, floors=floors)
+        raise_proposal(pending, "takeover", cell, version, stage_level, reading)
 
 
 def list_takeover_levels(policy: Policy, holder: CellState, at: datetime) -> range:
@@ -301,16 +191,11 @@ def is_challenger(scope: Scope, version: str, holder: str) -> bool:
 def are_lower_gates_met(
     policy: Policy, cell: Cell, stage_level: int, risk_share: float, evidence: VersionEvidence
 ) -> bool:
-    """Return whether the gates below are met at their own risks.
-
-    One with a portfolio must be met whatever else its list opens: the proposal takes no place in
-    it.
-    """
+    """Return whether the gates below are met at their own risks."""
     for lower_level in range(1, stage_level):
         if policy.find_gate(lower_level, cell) is not None:
             parts = (policy, cell, lower_level, risk_share, evidence.attempt, evidence.attempt)
-            reading = read_gate(*parts)
-            if not (reading.is_met and stands_alone(policy, cell, lower_level, reading)):
+            if not read_gate(*parts).is_met:
                 return False
     return True
 
@@ -354,7 +239,7 @@ def raise_proposal(
     gate = policy.find_gate(stage_level, cell)
     assert isinstance(gate, Gate)  # noqa: S101 - a reading was made of it
     stage = policy.stage_ids[stage_level]
-    readings = format_readings(policy, gate, reading)
+    readings = format_readings(policy, reading)
     pending.emit(
         replace(
             build_proposal(pending, kind, by, gate.approvals, readings),
@@ -366,40 +251,21 @@ def raise_proposal(
             confidence_floor=next(iter(reading.floors), ""),
             stricter_floors=reading.floors[1:],
             **_list_attempt_fields(pending.scope.get_cell_state(cell, version)),
-            **_list_portfolio_fields(reading.rank),
         )
     )
 
 
-def format_readings(policy: Policy, gate: Gate, reading: GateReading) -> tuple[str, ...]:
-    """Return a gate's readings as a proposal lists them, confidence floor and portfolio last."""
+def format_readings(policy: Policy, reading: GateReading) -> tuple[str, ...]:
+    """Return a gate's readings as a proposal lists them, confidence floor last."""
     readings = [item.format(policy) for item in reading.readings]
-    if reading.floors and gate.has_portfolio:
-        readings.append(describe_floor_cases(reading.floors[0]))
-    elif reading.floors:
+    if reading.floors:
         readings.append(describe_floor(policy.evidence, reading.floors[0]))
-    if reading.rank is not None:
-        readings.append(reading.rank.format())
     return tuple(readings)
 
 
 def _list_attempt_fields(state: CellState) -> dict[str, Any]:
     """Return the attempt's number in its year and its share of the risk; none without a number."""
     return {"attempt": state.number, "risk_weight": repr(state.risk_share)} if state.number else {}
-
-
-def _list_portfolio_fields(rank: PortfolioRank | None) -> dict[str, Any]:
-    """Return a proposal's place in its portfolio; none without one."""
-    if rank is None:
-        return {}
-    return {
-        "portfolio": rank.name,
-        "portfolio_cells": rank.cells,
-        "portfolio_opened": rank.opened,
-        "portfolio_rank": rank.rank,
-        "portfolio_score": rank.score,
-        "portfolio_floors": rank.floors,
-    }
 
 
 def build_proposal(

@@ -68,35 +68,12 @@ class GivenApproval:
 
 
 @dataclass(frozen=True, slots=True)
-class PortfolioPlace:
-    """A proposal's question in a portfolio, with the ln(α·E) on which it was opened.
-
-    `portfolio` is the list's name and `size` the number of its questions. A question is one attempt
-    of a version in a cell; under several confidence floors, at one of them.
-    """
-
-    portfolio: str
-    size: int
-    cell: Cell
-    version: str
-    attempt: int
-    score: float
-    floor: str = ""
-
-    @property
-    def question(self) -> tuple[Cell, str, int, str]:
-        """Return what is asked, whenever it is asked again."""
-        return self.cell, self.version, self.attempt, self.floor
-
-
-@dataclass(frozen=True, slots=True)
 class ProposalState:
     """An open proposal, bound to an evidence hash.
 
     `kind` is widening, renewal, takeover, resume, policy or clock. `about` is the stop's id of a
     resume and the new policy's hash of a policy proposal. `gate` is the hash of the gate it was
-    raised under. `floors` are the confidence floors that it opens, as in `Grant`. `place` is the
-    one that it takes in a portfolio once it is applied.
+    raised under. `floors` are the confidence floors that it opens, as in `Grant`.
     """
 
     id: str
@@ -113,7 +90,6 @@ class ProposalState:
     about: str = ""
     approvals: tuple[GivenApproval, ...] = ()
     floors: tuple[str, ...] = ()
-    place: PortfolioPlace | None = None
 
     @property
     def is_approved(self) -> bool:
@@ -224,7 +200,6 @@ class CellState:
         has_begun: whether the attempt has counted a unit; False under rules 1.
         number: of the attempt in its cell's year, over all versions; 0 under rules 1, and before it
             has begun.
-        year: in which the numbered attempt began, by the site's clock; 0 without a number.
         risk_share: share of each gate's risk that the attempt may use; before it has begun, what it
             would get now.
         changed_at: from when units count as of the current grants; detectors and minimums start
@@ -246,7 +221,6 @@ class CellState:
     attempt: int = 1
     has_begun: bool = False
     number: int = 0
-    year: int = 0
     risk_share: float = 1.0
     last_alarms: Mapping[str, datetime] = field(default_factory=dict)
     suspensions: tuple[tuple[str, datetime], ...] = ()
@@ -292,7 +266,6 @@ def build_initial_state(
     counting_starts: tuple[datetime, ...],
     risk_share: float | None = None,
     number: int = 0,
-    year: int = 0,
 ) -> CellState:
     """Return a version's state in a cell without events, or with its attempt begun.
 
@@ -302,7 +275,6 @@ def build_initial_state(
             begins an attempt.
         risk_share: of the attempt; by default that of rules 1.
         number: of the attempt in its cell's year if it has begun, else 0.
-        year: in which it began, likewise.
     """
     since, attempt = first_seen, 1
     if counting_starts:
@@ -313,7 +285,6 @@ def build_initial_state(
         attempt=attempt,
         has_begun=number > 0,
         number=number,
-        year=year,
         risk_share=compute_lifetime_share(attempt) if risk_share is None else risk_share,
     )
 
@@ -341,8 +312,6 @@ class Scope:
             rules 1.
         cell_values: by cell and version, the attribute values that it has met.
         evidence_pauses: by cell whose evidence is paused.
-        portfolios: by name of a portfolio the places that widenings took, in their order; a cell
-            that is narrowed keeps its place.
         rules: number of the counting rules.
         at: time of the ledger's last entry, None before the first.
         effective_at: from when the last entry holds for units, None before the first.
@@ -367,7 +336,6 @@ class Scope:
     cell_values: Mapping[tuple[Cell, str], CellValues] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     evidence_pauses: Mapping[Cell, EvidencePause] = field(default_factory=dict)
-    portfolios: Mapping[str, tuple[PortfolioPlace, ...]] = field(default_factory=dict)
     rules: int = FIRST_RULES
     at: datetime | None = None
     effective_at: datetime | None = None

@@ -35,7 +35,6 @@ class ScopeBuilder:
         self.counting_starts = copy_mapping(scope.counting_starts)
         self.aliases = copy_mapping(scope.aliases)
         self.evidence_pauses = copy_mapping(scope.evidence_pauses)
-        self.portfolios = copy_mapping(scope.portfolios)
         self.holders = copy_mapping(scope._holders)  # noqa: SLF001 - kept for `Scope.holder` alone
 
     def build(self) -> Scope:
@@ -58,7 +57,6 @@ class ScopeBuilder:
             cell_values=MappingProxyType(self.cell_values),
             aliases=MappingProxyType(self.aliases),
             evidence_pauses=MappingProxyType(self.evidence_pauses),
-            portfolios=MappingProxyType(self.portfolios),
             rules=self.rules,
             at=self.at,
             effective_at=self.effective_at,
@@ -80,15 +78,15 @@ class ScopeBuilder:
         starts = self.counting_starts.get(version, ())
         return build_initial_state(self.versions[version].first_seen, starts)
 
-    def begin_attempt(self, cell: Cell, version: str, number: int, share: float, year: int) -> None:
-        """Give the attempt of a version in a cell its number, share and year."""
+    def begin_attempt(self, cell: Cell, version: str, number: int, share: float) -> None:
+        """Give the attempt of a version in a cell its number and share."""
         state = self.cells.get((cell, version))
         if state is None:
             starts = self.counting_starts.get(version, ())
             first_seen = self.versions[version].first_seen
-            state = build_initial_state(first_seen, starts, share, number, year)
+            state = build_initial_state(first_seen, starts, share, number)
         else:
-            state = replace(state, has_begun=True, number=number, year=year, risk_share=share)
+            state = replace(state, has_begun=True, number=number, risk_share=share)
         self.set_cell_state(cell, version, state)
 
     def set_cell_state(self, cell: Cell, version: str, state: CellState) -> None:
@@ -101,16 +99,6 @@ class ScopeBuilder:
         if proposal is not None and proposal.cell is not None:
             state = self.get_cell_state(proposal.cell, proposal.version)
             self.set_cell_state(proposal.cell, proposal.version, replace(state, proposal=None))
-
-    def take_place(self, proposal_id: str) -> None:
-        """Give a proposal that is applied its place in its portfolio, unless it has one there."""
-        proposal = self.proposals.get(proposal_id)
-        place = None if proposal is None else proposal.place
-        if place is None:
-            return
-        places = self.portfolios.get(place.portfolio, ())
-        if all(other.question != place.question for other in places):
-            self.portfolios[place.portfolio] = (*places, place)
 
     def cut_grants(self, cell: Cell, version: str, kept_count: int, at: datetime) -> None:
         """Keep the lowest `kept_count` grants; units count so from `at` on.

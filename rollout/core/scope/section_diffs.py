@@ -55,15 +55,14 @@ def _compare_attributes(old: FamiliarityRule, new: FamiliarityRule) -> Iterator[
             yield f"{attribute.id} has other bins, so other values are familiar"
 
 
-def compare_floors(old: EvidenceRules, new: EvidenceRules, *, shares_risk: bool) -> Iterator[str]:
+def compare_floors(old: EvidenceRules, new: EvidenceRules) -> Iterator[str]:
     """Yield what is looser: fewer floors share the risk, or some lie where none did.
 
-    The first means that each may use more of it, unless portfolios alone ask at the floors. A
-    higher floor opens before the others, so with it the model may decide where a whole cell is not
-    good enough.
+    The first means that each may use more of it. A higher floor opens before the others, so with
+    it the model may decide where a whole cell is not good enough.
     """
     old_floors, new_floors = list_floors(old), list_floors(new)
-    if shares_risk and len(new_floors) < len(old_floors):
+    if len(new_floors) < len(old_floors):
         yield (
             f"fewer confidence floors share the risk, so each has more: 1/{len(new_floors)} instead"
             f" of 1/{len(old_floors)}"

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.label_sets import EMPTY_SET, MAX_SET_BYTES, PAIR_SIGN, SEPARATOR
-from rollout.core.policy.outcomes import GAIN, GainCondition
+from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.planted_conditions import PLANTED, PLANTED_MEASURES
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.wave_conditions import WaveCondition
 from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
 from rollout.formats.policy.model import ConditionShape, LeverShape, PolicyShape
@@ -77,58 +76,6 @@ FLOOR_CHECKS: tuple[PolicyCheck, ...] = (
     (("evidence.confidence_floor", "evidence.confidence_floors"), _check_one_key),
     (("evidence.confidence_floors",), _check_several_floors),
     (("evidence.confidence_floors", "gates.*.require.*", "guards.*.*"), _check_conditions),
-)
-
-WRITE_RISK = "write risk: 5% instead of portfolio"
-
-
-def _check_portfolio_risk(shape: PolicyShape, _: Policy) -> Faults:
-    for i, gate in enumerate(shape.gates):
-        if gate.portfolio is not None and gate.risk is not None:
-            text = "and risk are both written; write one of them"
-            yield DocumentFault(("gates", i, "portfolio"), text)
-
-
-def _check_portfolio_evidence(_: PolicyShape, policy: Policy) -> Faults:
-    """Check that a list's evidence is never dropped, and that its cells can widen together."""
-    problems = {
-        "widens cells together that need each other, and waves.at_once lets few of them;"
-        f" remove at_once, or {WRITE_RISK}": policy.waves is not None
-        and policy.waves.at_once is not None,
-    }
-    for i, gate in enumerate(policy.gates):
-        for text in (t for t, is_present in problems.items() if is_present and gate.has_portfolio):
-            yield DocumentFault(("gates", i, "portfolio"), text)
-
-
-def _check_portfolio_conditions(_: PolicyShape, policy: Policy) -> Faults:
-    """Check that each condition, also of the gates below, is a question of one cell."""
-    for i, gate in enumerate(policy.gates):
-        if not gate.has_portfolio or gate.to not in policy.stage_ids:
-            continue
-        level = policy.stage_ids.index(gate.to)
-        cells = (cell for cell in policy.cells if policy.find_gate(level, cell) is gate)
-        conditions = {c for cell in cells for c in policy.list_conditions(level, cell)}
-        if any(isinstance(condition, WaveCondition) for condition in conditions):
-            text = (
-                "asks a question of each cell, and pool: wave one of a whole wave; remove pool:"
-                f" wave here and in the gates below, or {WRITE_RISK}"
-            )
-            yield DocumentFault(("gates", i, "portfolio"), text)
-        if any(isinstance(condition, GainCondition) for condition in conditions):
-            text = (
-                "can't count outcomes yet; remove the condition on gain here and in the gates"
-                f" below, or {WRITE_RISK}"
-            )
-            yield DocumentFault(("gates", i, "portfolio"), text)
-
-
-_PORTFOLIOS = ("gates.*.portfolio",)
-
-PORTFOLIO_CHECKS: tuple[PolicyCheck, ...] = (
-    ((*_PORTFOLIOS, "gates.*.risk"), _check_portfolio_risk),
-    ((*_PORTFOLIOS, "waves.at_once"), _check_portfolio_evidence),
-    ((*_PORTFOLIOS, "gates.*.require.*"), _check_portfolio_conditions),
 )
 
 
@@ -405,6 +352,5 @@ CHECKS: tuple[PolicyCheck, ...] = (
     *SET_CHECKS,
     *FLOOR_CHECKS,
     *WAVE_CHECKS,
-    *PORTFOLIO_CHECKS,
     *REACH_CHECKS,
 )

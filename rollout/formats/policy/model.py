@@ -260,15 +260,6 @@ class MinimumShape(PolicySection):
     reviewers: kinds.Count = key("1", description="Different reviewers.")
 
 
-class PortfolioShape(PolicySection):
-    """A bound for a list of cells together, instead of a risk for each."""
-
-    false_share: kinds.Risk = key(
-        description="Most that may be wrong of the list's widenings, expected at every look.",
-        examples=["5%"],
-    )
-
-
 class GateShape(CellSelection):
     """Conditions to widen by one stage."""
 
@@ -281,12 +272,6 @@ class GateShape(CellSelection):
     risk: kinds.Risk | None = key(
         None,
         description="Chance of ever opening wrongly. Default: 5%, and 1% where the model decides.",
-    )
-    portfolio: PortfolioShape | None = key(
-        None,
-        description="Instead of risk: all cells that the gate fits are one list, each at each"
-        " confidence floor.",
-        examples=["{false_share: 5%}"],
     )
     minimum: MinimumShape = key(default_factory=dict, description="What it needs besides evidence.")
     approvals: kinds.Groups = key(

@@ -226,11 +226,10 @@ def _build_gate(
         require=_build_conditions(
             shape.require, levers, outcomes, DECIDES if model_decides else PROPOSES
         ),
-        risk=risk if shape.portfolio is None else shape.portfolio.false_share,
+        risk=risk,
         minimum=Minimum(minimum.units, minimum.days, minimum.reviewers),
         approvals=shape.approvals,
         where=_build_selector(shape),
-        has_portfolio=shape.portfolio is not None,
     )
 
 

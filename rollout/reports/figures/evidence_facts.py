@@ -229,7 +229,6 @@ def _build_evidence_facts(
         is_newer,
         compute_daily_rate(gate_view, slot, policy),
         {} if acting_index else reasons,
-        floors,
     )
     next_step = describe_next_step(key, period, progress, scope, policy, inputs.last)
     return EvidenceFacts(

@@ -1,8 +1,8 @@
 """Human decisions, the model's decisions and its errors under other ways to open cells.
 
-The ways are the policy's own (a gate for each confidence floor, one for the cells of a wave
-together, or a portfolio of cells), one gate for each whole cell, and a plain threshold of
-confidence, which needs no evidence. All are about the same cases.
+The ways are the policy's own (a gate for each confidence floor, or one for the cells of a wave
+together), one gate for each whole cell, and a plain threshold of confidence, which needs no
+evidence. All are about the same cases.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from rollout.reports.inputs.decided_by import assign_deciders
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.frames import VALUE_PREFIX
 
-FLOORS, WAVE, PORTFOLIO = "floors", "wave", "portfolio"
+FLOORS, WAVE = "floors", "wave"
 WHOLE_CELL, PLAIN = "whole cell", "plain threshold"
 
 
@@ -30,19 +30,16 @@ class MethodOutcome:
     """What one way to open cells gives, over all cases in cells.
 
     Attributes:
-        kind: `floors`, `wave`, `portfolio`, `whole cell` or `plain threshold`.
+        kind: `floors`, `wave`, `whole cell` or `plain threshold`.
         floor: of a plain threshold, the confidence from which on the model decides; else "".
         human_decisions: cases that a human decides, confirms or audits.
         model_cost: the cases that the model decides, and its errors.
-        shares: of portfolios their false shares, and of the whole cells beside them the same
-            numbers, each as the risk of a cell's gate; else ().
     """
 
     kind: str
     floor: str
     human_decisions: int
     model_cost: ModelCost
-    shares: tuple[float, ...] = ()
 
 
 def compare_methods(
@@ -56,11 +53,10 @@ def compare_methods(
     if whole is None:
         return ()
     whole_cases = assign_deciders(whole)
-    shares = _list_shares(inputs.policy)
     total, answers = decided_cases.height, _find_newest_answers(inputs, decided_cases)
     return (
-        _sum_method(_find_own_kind(inputs.policy), total, model_cases, shares=shares),
-        _sum_method(WHOLE_CELL, total, build_model_cases(whole, whole_cases), shares=shares),
+        _sum_method(_find_own_kind(inputs.policy), total, model_cases),
+        _sum_method(WHOLE_CELL, total, build_model_cases(whole, whole_cases)),
         *(
             _sum_method(
                 PLAIN,
@@ -76,13 +72,7 @@ def compare_methods(
 
 def _find_own_kind(policy: Policy) -> str:
     """Return how the policy opens cells, of the ways that a gate for each whole cell replaces."""
-    if policy.portfolios:
-        return PORTFOLIO
     return FLOORS if policy.evidence.higher_floors else WAVE
-
-
-def _list_shares(policy: Policy) -> tuple[float, ...]:
-    return tuple(sorted({portfolio.false_share for portfolio in policy.portfolios}))
 
 
 def _sum_method(
@@ -91,10 +81,9 @@ def _sum_method(
     model_cases: pl.DataFrame,
     *,
     floor: str = "",
-    shares: tuple[float, ...] = (),
 ) -> MethodOutcome:
     price = compute_model_cost(model_cases)
-    return MethodOutcome(kind, floor, total - price.cases + price.audited, price, shares)
+    return MethodOutcome(kind, floor, total - price.cases + price.audited, price)
 
 
 def _find_newest_answers(inputs: ReportInputs, decided_cases: pl.DataFrame) -> pl.DataFrame:

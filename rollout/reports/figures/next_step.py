@@ -1,19 +1,16 @@
 """The next step of a version in a cell, in words."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.portfolios import name_questions
 from rollout.core.scope.proposals import is_challenger
 from rollout.core.scope.scope import CellState, ProposalState, Scope
 from rollout.core.scope.waves import find_wave_hold
-from rollout.core.statistics.e_bh import compute_required_openings
-from rollout.reports.figures.floor_evidence import FloorEvidence
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.gate_progress import StatePeriod
@@ -48,7 +45,6 @@ class GateOutlook:
             stage, and the attempt has older ones.
         per_day: decided units a day; None without any.
         missing_reasons: why units have no counted decision; empty if unknown.
-        floors: the evidence at each of several confidence floors.
     """
 
     gate: GateFacts | None
@@ -56,7 +52,6 @@ class GateOutlook:
     is_minimum_newer: bool = False
     per_day: float | None = None
     missing_reasons: Mapping[str, int] = field(default_factory=dict)
-    floors: Sequence[FloorEvidence] = ()
 
 
 def describe_next_step(
@@ -85,38 +80,10 @@ def describe_next_step(
     if gate is None:
         return _describe_top_stage(period, state, cell, policy, at, zone)
     wave_hold = find_wave_hold(scope, policy, cell, policy.stage_ids.index(gate.to), at)
-    need = describe_portfolio_need(policy, cell, gate, progress.floors)
-    if wave_hold is None and (need or gate.met):
-        return need or f"the gate to {gate.to} is met"
+    if wave_hold is None and gate.met:
+        return f"the gate to {gate.to} is met"
     needs = [*_describe_needs(gate, progress), *_describe_wave(wave_hold)]
     return f"{gate.to}{f' for {gate.cases}' * bool(gate.cases)}: {'; '.join(needs)}"
-
-
-def describe_portfolio_need(
-    policy: Policy, cell: Cell, gate: GateFacts, floors: Iterable[FloorEvidence]
-) -> str:
-    """Describe what a gate with met conditions waits for in its portfolio; "" without one.
-
-    Under several confidence floors it is the met floor with the most evidence.
-    """
-    portfolio = policy.find_portfolio(policy.stage_ids.index(gate.to), cell)
-    if portfolio is None:
-        return ""
-    scores = [x.log_e - x.log_e_needed for x in floors if x.to == gate.to and x.state == "met"]
-    if gate.met:
-        scores.append(min(c.log_e - c.log_e_needed for c in gate.conditions))
-    if not scores:
-        return ""
-    required = compute_required_openings(max(0.0, *scores), portfolio.size)
-    cells = format_quantity(len(portfolio.cells), "cell")
-    counted = "of them"
-    if portfolio.floors:
-        cells += f" at {portfolio.floors} confidence floors"
-        counted = f"of their {format_count(portfolio.size)} {name_questions(has_floors=True)}"
-    return (
-        f"{gate.to}: meets the conditions; its portfolio of {cells} opens it once"
-        f" {format_count(required)} {counted} are widened or proposed, itself included"
-    )
 
 
 def find_successor(scope: Scope, cell: Cell, version: str) -> str | None:
@@ -160,8 +127,8 @@ def _describe_proposal(proposal: ProposalState, zone: str, at: datetime) -> str:
     subject = f"{proposal.kind} to {proposal.to} ({proposal.id})"
     if proposal.is_approved:
         return (
-            f"{subject} is approved; the engine applies it when no wave, freeze, start date or"
-            " portfolio blocks it"
+            f"{subject} is approved; the engine applies it when no wave, freeze or start date"
+            " blocks it"
         )
     missing_count = len(proposal.needs) - len(proposal.approvals)
     return (

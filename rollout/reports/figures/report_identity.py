@@ -13,7 +13,6 @@ from rollout.core.ledger.ledger_texts import derive_salts
 from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
 from rollout.core.policy.outcomes import GainCondition, describe_objective
 from rollout.core.policy.policy import Gate, Guard, Policy
-from rollout.core.policy.portfolios import Portfolio, describe_portfolio_promise
 from rollout.core.policy.wave_conditions import WaveCondition, describe_wave_promise
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
@@ -236,17 +235,9 @@ def _describe_gate(gate: Gate, policy: Policy) -> str:
         conditions += (
             f" and, as the {requires.format(join_words(stages))}, {join_words(list(lower))}"
         )
-    portfolio = policy.find_gate_portfolio(gate)
-    bound = (
-        f"at a risk of {_format_risk(gate)}"
-        if portfolio is None
-        else f"in a portfolio of {format_quantity(len(portfolio.cells), 'cell')}"
-        f"{_describe_listed_floors(portfolio)} of whose widenings at most {_format_risk(gate)} are"
-        " wrong in expectation"
-    )
     return (
         f"to {gate.to}{_describe_where(gate.where.sites, gate.where.windows)}: {conditions},"
-        f" {bound}; since the present stage began at least"
+        f" at a risk of {_format_risk(gate)}; since the present stage began at least"
         f" {format_quantity(minimum.units, 'unit')}, {format_quantity(minimum.days, 'day')},"
         f" {format_quantity(minimum.reviewers, 'reviewer')}; at most {missing * 100:g}\xa0% of"
         f" units without a decision; approved by {format_quantity(len(gate.approvals), 'user')}"
@@ -347,31 +338,13 @@ def _describe_promise(gate: Gate, policy: Policy, rules: int) -> str:
     )
     if waves:
         premise = f"If the true averages so far do not meet “{join_words(conditions)}”,"
-    place = "there"
-    if gate.has_portfolio and policy.evidence.higher_floors:
-        place = "there at that floor"
-        premise = (
-            "If the true average of a cell's units so far at or above a confidence floor does not"
-            f" meet “{join_words(conditions)}”,"
-        )
     return (
-        f"{premise} the chance that the gate to {gate.to} ever opens {place} is at most"
+        f"{premise} the chance that the gate to {gate.to} ever opens there is at most"
         f" {_format_risk(gate)} {_describe_budget(rules)}"
         " The promise covers the time until the widening; guards watch the time after."
         f"{_describe_gain_terms(gate)}"
         f"{''.join(f' {describe_wave_promise(condition)}' for condition in waves)}"
-        f"{_describe_portfolio(gate, policy)}"
     )
-
-
-def _describe_listed_floors(portfolio: Portfolio) -> str:
-    return f", each at {portfolio.floors} confidence floors," * bool(portfolio.floors)
-
-
-def _describe_portfolio(gate: Gate, policy: Policy) -> str:
-    """Return what holds for all cells of a gate's portfolio; "" without one."""
-    portfolio = policy.find_gate_portfolio(gate)
-    return "" if portfolio is None else f" {describe_portfolio_promise(portfolio)}"
 
 
 def _describe_gain_terms(gate: Gate) -> str:

@@ -10,7 +10,6 @@ from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.floor_evidence import FloorEvidence
 from rollout.reports.figures.methods import (
     FLOORS,
-    PORTFOLIO,
     WAVE,
     WHOLE_CELL,
     MethodOutcome,
@@ -18,7 +17,6 @@ from rollout.reports.figures.methods import (
 from rollout.reports.figures.unfamiliar import UnfamiliarCases
 from rollout.reports.text.event_text import EventDescription
 from rollout.reports.text.formatting import (
-    NO_BREAK_SPACE,
     format_cell_name,
     format_count,
     format_percent,
@@ -154,12 +152,8 @@ def name_method(method: MethodOutcome) -> str:
         return "a gate for each confidence floor"
     if method.kind == WAVE:
         return "a gate for the cells of each wave together"
-    shares = join_words([f"{share * 100:g}{NO_BREAK_SPACE}%" for share in method.shares])
-    if method.kind == PORTFOLIO:
-        return f"a portfolio of cells with a false share of {shares}"
     if method.kind == WHOLE_CELL:
-        risk = f" at a risk of {shares}" if shares else ""
-        return f"one gate for the whole cell{risk}"
+        return "one gate for the whole cell"
     return f"a plain threshold of confidence {method.floor}, without evidence"
 
 

@@ -64,7 +64,6 @@ def describe_hold(hold: ProposalHold, format_time: Callable[[datetime], str]) ->
         "alarm": "end of a guard's alarm there",
         "wave": f"opening of its wave ({hold.reason})",
         "settling": "recently widened cells to settle",
-        "portfolio": f"other cells of its portfolio ({hold.reason})",
         TICK: "next tick",
     }
     until_text = "" if hold.until is None else f", {format_time(hold.until)}"
@@ -175,11 +174,6 @@ CELL_STATES: Final[Mapping[str, StateText]] = MappingProxyType(
             "mute",
             "Held: wave",
             "Sites of an earlier wave must keep their stage for a while first.",
-        ),
-        "portfolio": StateText(
-            "mute",
-            "Held: portfolio",
-            "The cell meets its conditions. More cells of its portfolio must be widened with it.",
         ),
         "rejected": StateText(
             "mute",

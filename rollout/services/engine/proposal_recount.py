@@ -27,21 +27,11 @@ from rollout.core.scope.events import (
     PolicyApplied,
     ProposalRaised,
     Suspended,
-    TakenOver,
-    Widened,
 )
 from rollout.core.scope.floor_steps import WideningStep, find_acting_index, list_met_floors
-from rollout.core.scope.portfolio_steps import (
-    compute_place,
-    describe_shortage,
-    find_openings,
-    list_open_places,
-    rank_place,
-)
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.proposals import format_readings
 from rollout.core.scope.scope import Scope
-from rollout.core.statistics.e_bh import compute_required_openings
 from rollout.services.engine.evidence_reader import GateFeeds
 from rollout.services.engine.evidence_seals import load_policies
 from rollout.services.engine.rollout_state import RolloutState
@@ -169,8 +159,7 @@ class _ReadingRecount:
             yield from self._check_alarms(events, slot)
             yield from self._check_proposals(events, slot)
         self._policies |= load_policies(self._transaction, self._state, events)
-        before, self._scope = self._scope, apply_events(events, self._scope)
-        yield from _check_places(events, before, self._scope)
+        self._scope = apply_events(events, self._scope)
         self._history.add_events(events, self._policies.__getitem__)
         if any(isinstance(event, PolicyApplied) for event in events):
             self._policies = {self._scope.policy_hash: self._policy}
@@ -187,9 +176,7 @@ class _ReadingRecount:
             if isinstance(event, ProposalRaised) and event.cell is not None:
                 scope = apply_events(events[:position], self._scope)
                 reading = self._read_gate(event, event.cell, scope, slot)
-                key, after = (event.cell, event.version), apply_events(events, self._scope)
-                reading = self._rank_again(event, key, reading, after)
-                expected = self._format(event, event.cell, reading)
+                expected = format_readings(self._policy, reading)
                 if expected != event.readings:
                     yield (
                         f"proposal {event.proposal} of {event.cell}: its readings are "
@@ -201,11 +188,6 @@ class _ReadingRecount:
                         f"proposal {event.proposal} of {event.cell}: it opens the confidence floors"
                         f" {', '.join(event.floors)}; the counted units give {floors}"
                     )
-
-    def _format(self, event: ProposalRaised, cell: Cell, reading: GateReading) -> tuple[str, ...]:
-        gate = self._policy.find_gate(self._policy.stage_ids.index(event.to_stage), cell)
-        assert gate is not None  # noqa: S101 - its reading was made
-        return format_readings(self._policy, gate, reading)
 
     def _read_gate(self, event: ProposalRaised, cell: Cell, scope: Scope, slot: int) -> GateReading:
         """Return the reading of a proposal's gate; `scope` has the tick's events before it.
@@ -229,20 +211,6 @@ class _ReadingRecount:
         reading = read_gate(policy, cell, stage_level, state.risk_share, attempt, entered)
         floors = list_met_floors(policy, cell, step, state.risk_share, _count_floors(view, slot))
         return replace(reading, floors=floors)
-
-    def _rank_again(
-        self, event: ProposalRaised, key: CellVersion, reading: GateReading, scope: Scope
-    ) -> GateReading:
-        """Return the reading with its rank in a portfolio; `scope` has all of the tick's events."""
-        stage_level = self._policy.stage_ids.index(event.to_stage)
-        place = compute_place(scope, self._policy, key, stage_level, reading)
-        if place is None or event.kind == "renewal":
-            return reading
-        openings = find_openings(scope, list_open_places(scope, place.portfolio))
-        if place not in openings.places:
-            return reading
-        rank = rank_place(scope, self._policy, place, stage_level, openings)
-        return replace(reading, rank=rank)
 
     # Alarms
 
@@ -294,22 +262,6 @@ class _ReadingRecount:
             pool_histories=collect_pool_histories(self._policy, cell, get_stage_history),
             pool_rows=collect_pool_rows(self._policy, (cell, version), evidence.units.get_rows),
         )
-
-
-def _check_places(events: TickEvents, before: Scope, after: Scope) -> Iterator[str]:
-    """Yield a sentence for each widening that its portfolio doesn't allow, after all of a tick."""
-    for event in events:
-        if not isinstance(event, Widened | TakenOver):
-            continue
-        proposal = before.proposals.get(event.proposal)
-        if proposal is None or proposal.place is None:
-            continue
-        place, opened = proposal.place, len(after.portfolios[proposal.place.portfolio])
-        if opened < compute_required_openings(place.score, place.size):
-            yield (
-                f"the widening of {event.cell} by {event.proposal} needs its portfolio:"
-                f" {describe_shortage(place, opened)}"
-            )
 
 
 def _count_floors(view: EvidenceView, slot: int) -> VersionEvidence:

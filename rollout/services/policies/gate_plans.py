@@ -6,7 +6,7 @@ for approvals is not included.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil, inf
+from math import inf
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import compute_gate_risk
@@ -15,7 +15,6 @@ from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.pools import list_pooled_cells
-from rollout.core.policy.portfolios import Portfolio
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.wave_conditions import WAVE_POOL, WaveCondition
@@ -62,8 +61,6 @@ class GatePlan:
         condition_plans: conditions of this gate and of the gates below.
         days: from entering the stage below; None without traffic figures, infinite if the gate is
             not expected to open.
-        portfolio: whose list the gate asks, None with a risk of its own. The figures are then for
-            a cell that half of the list's cells open with.
     """
 
     gate: Gate
@@ -72,16 +69,6 @@ class GatePlan:
     busiest_cell: Cell
     condition_plans: tuple[GateConditionPlan, ...]
     days: float | None
-    portfolio: Portfolio | None = None
-
-    @property
-    def opened_share(self) -> float:
-        """Return the share of its portfolio's cells that a forecast has open, 1 without one."""
-        return _get_opened_share(self.portfolio)
-
-
-def _get_opened_share(portfolio: Portfolio | None) -> float:
-    return 1.0 if portfolio is None else ceil(portfolio.size / 2) / portfolio.size
 
 
 GatePath = tuple[int, ...]
@@ -162,7 +149,6 @@ def plan_gate(
         cell,
         condition_plans,
         days,
-        policy.find_portfolio(stage_level, cell),
     )
 
 
@@ -188,7 +174,6 @@ def _plan_conditions(
     gate = policy.find_gate(stage_level, cell)
     assert gate is not None  # noqa: S101 - the chain has it
     first_risk = _compute_first_risk(gate, policy)
-    first_risk *= _get_opened_share(policy.find_portfolio(stage_level, cell))
     for condition in policy.list_conditions(stage_level, cell):
         evidence_need = compute_evidence_need(condition, first_risk, cell_traffic, policy)
         if isinstance(condition, WaveCondition):

@@ -8,7 +8,6 @@ from rollout.core.policy.confidence_floors import compute_gate_risk, list_floors
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.portfolios import describe_portfolio_promise, name_questions
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.policy.wave_conditions import WaveCondition, describe_wave_promise
 from rollout.reports.text.formatting import join_words
@@ -36,44 +35,29 @@ def count_cells_by_gate(policy: Policy) -> dict[int, int]:
 def compute_expected_errors(policy: Policy) -> float:
     """Return the most wrong widenings a year to expect, over all gates with a risk and their cells.
 
-    It is the expectation if every cell stood exactly at each gate's threshold. A portfolio bounds
-    the share of wrong widenings instead.
+    It is the expectation if every cell stood exactly at each gate's threshold.
     """
-    return sum(policy.gates[gate].risk * n for gate, n in _count_cells_at_risk(policy).items())
-
-
-def _count_cells_at_risk(policy: Policy) -> dict[int, int]:
-    """Return by the index of a gate with a risk of its own how many cells can pass it."""
-    counts = count_cells_by_gate(policy)
-    return {gate: n for gate, n in counts.items() if not policy.gates[gate].has_portfolio}
+    return sum(policy.gates[gate].risk * n for gate, n in count_cells_by_gate(policy).items())
 
 
 def describe_fleet_risk(policy: Policy) -> str:
     """Return what all gates' risks add up to in a year; "" if no cell can be widened."""
-    sentences = []
-    if expected := compute_expected_errors(policy):
-        cells_by_risk: Counter[float] = Counter()
-        for gate, cells in _count_cells_at_risk(policy).items():
-            cells_by_risk[policy.gates[gate].risk] += cells
-        terms = [f"{cells:,} at {risk * 100:g} %" for risk, cells in cells_by_risk.items()]
-        sentences.append(
-            "Even if every cell stayed just short of each threshold, expect at most"
-            f" {expected:.3g} wrong widenings a year (gates of cells: {join_words(terms)})."
-        )
-    return " ".join([*sentences, *describe_portfolios(policy)])
-
-
-def describe_portfolios(policy: Policy) -> Iterator[str]:
-    """Yield what the gate of each portfolio promises."""
-    for portfolio in policy.portfolios:
-        yield describe_portfolio_promise(portfolio)
+    expected = compute_expected_errors(policy)
+    if not expected:
+        return ""
+    cells_by_risk: Counter[float] = Counter()
+    for gate, cells in count_cells_by_gate(policy).items():
+        cells_by_risk[policy.gates[gate].risk] += cells
+    terms = [f"{cells:,} at {risk * 100:g} %" for risk, cells in cells_by_risk.items()]
+    return (
+        "Even if every cell stayed just short of each threshold, expect at most"
+        f" {expected:.3g} wrong widenings a year (gates of cells: {join_words(terms)})."
+    )
 
 
 def format_risk(gate_plan: GatePlan) -> str:
     """Return the risk of a year and what it means for all cells; the larger number first."""
     risk, cells = gate_plan.gate.risk, len(gate_plan.cells)
-    if gate_plan.portfolio is not None:
-        return f"a portfolio promises: {describe_portfolio_promise(gate_plan.portfolio)}"
     risk_text = f"risk {risk * 100:g} % per cell and year, for all versions together"
     expected = f"at most {risk * cells:.3g} wrong widenings a year"
     if cells == 1:
@@ -88,13 +72,10 @@ def format_risk(gate_plan: GatePlan) -> str:
 
 def format_total_risk(gate_plans: Iterable[GatePlan]) -> Iterator[str]:
     """Yield the sum over gates, if there are several."""
-    plans = list(gate_plans)
-    plans_at_risk = [gate_plan for gate_plan in plans if gate_plan.portfolio is None]
-    sizes = [gate_plan.gate.risk * len(gate_plan.cells) for gate_plan in plans_at_risk]
-    gates = "all gates" if len(plans_at_risk) == len(plans) else "all gates with a risk"
+    sizes = [gate_plan.gate.risk * len(gate_plan.cells) for gate_plan in gate_plans]
     if len(sizes) > 1:
         yield (
-            f"{gates} together: at most {sum(sizes):.3g} wrong widenings a year, if every cell"
+            f"all gates together: at most {sum(sizes):.3g} wrong widenings a year, if every cell"
             " stood exactly at each threshold"
         )
 
@@ -108,7 +89,7 @@ def format_releases(gate_plan: GatePlan, policy: Policy, traffic: RolloutTraffic
     later = releases + 1 if policy.evidence.releases else releases
     cell_traffic = traffic.get_cell_traffic(gate_plan.busiest_cell)
     yearly_share = compute_yearly_share(later, policy.evidence.releases)
-    share = compute_gate_risk(policy, gate_plan.gate, yearly_share) * gate_plan.opened_share
+    share = compute_gate_risk(policy, gate_plan.gate, yearly_share)
     first = _get_records(condition_plan, condition_plan.evidence_need)
     last = _get_records(
         condition_plan,
@@ -131,47 +112,15 @@ def format_releases(gate_plan: GatePlan, policy: Policy, traffic: RolloutTraffic
         )
 
 
-def format_portfolio(gate_plan: GatePlan, policy: Policy, traffic: RolloutTraffic) -> Iterator[str]:
-    """Yield what a cell needs alone, and where more of its portfolio open with it."""
-    portfolio, condition_plan = gate_plan.portfolio, _find_main_condition(gate_plan)
-    if portfolio is None:
-        return
-    cell_traffic = traffic.get_cell_traffic(gate_plan.busiest_cell)
-    share = compute_yearly_share(1, policy.evidence.releases)
-    floors = f" {name_questions(has_floors=True)}" * bool(portfolio.floors)
-    terms: list[str] = []
-    for opened in sorted({1, (portfolio.size + 1) // 2, portfolio.size}):
-        risk = portfolio.false_share * share * opened / portfolio.size
-        need = compute_evidence_need(condition_plan.condition, risk, cell_traffic, policy)
-        records = _get_records(condition_plan, need)
-        if records is not None:
-            counted = f"{portfolio.size:,}{floors * (not terms)}"
-            terms.append(f"{records:,} if {opened:,} of {counted} open")
-    if terms:
-        rate = (
-            "if all agree"
-            if condition_plan.rate.value is None
-            else f"at {format_expected_value(condition_plan)}"
-        )
-        yield (
-            f"decisions in a cell {rate} ({condition_plan.condition.measure}):"
-            f" {'; '.join(terms)}; the forecast is for half of them"
-        )
-
-
 def format_floors(policy: Policy) -> Iterator[str]:
     """Yield what several confidence floors share; nothing with one."""
     floors = list_floors(policy.evidence)
     if len(floors) > 1:
         texts = join_words([f"{floor * 100:g} %" for floor in floors])
-        reasons = [f"each has 1/{len(floors)} of the risk"] * any(
-            not gate.has_portfolio for gate in policy.gates
-        )
-        reasons += ["a portfolio asks of each cell at each floor"] * bool(policy.portfolios)
         yield (
             f"{len(floors)} confidence floors, {texts}, have a gate each: these records are needed"
-            f" at or above a floor, since {join_words(reasons)}; the promise holds for all of them"
-            " together, whatever the confidence is worth"
+            f" at or above a floor, since each has 1/{len(floors)} of the risk; the promise holds"
+            " for all of them together, whatever the confidence is worth"
         )
 
 

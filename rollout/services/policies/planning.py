@@ -42,7 +42,6 @@ from rollout.services.policies.gate_plans import (
 )
 from rollout.services.policies.gate_risks import (
     format_floors,
-    format_portfolio,
     format_releases,
     format_risk,
     format_total_risk,
@@ -223,8 +222,6 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
             yield f"    {text}"
         yield f"    {_format_minimum(gate_plan, policy_plan.policy)}"
         yield f"    {format_risk(gate_plan)}"
-        for text in format_portfolio(gate_plan, policy_plan.policy, policy_plan.traffic):
-            yield f"      {text}"
         for text in format_releases(gate_plan, policy_plan.policy, policy_plan.traffic):
             yield f"      {text}"
         groups = gate_plan.gate.approvals

@@ -229,9 +229,9 @@ def _describe_promise(
     promise = describe_promises(policy, scope.rules)[policy.gates.index(gate)]
     if not cell_state.number or kind == "renewal":
         return promise
-    risk, bound = gate.risk * cell_state.risk_share * 100, "share" * gate.has_portfolio or "risk"
+    risk = gate.risk * cell_state.risk_share * 100
     return (
-        f"{promise} This is attempt {cell_state.number} of the year; its part of that {bound} is"
+        f"{promise} This is attempt {cell_state.number} of the year; its part of that risk is"
         f" {risk:.3g} %."
     )
 

@@ -76,7 +76,7 @@ class ProposalWait:
     """A reason why an approved proposal is not applied yet.
 
     Attributes:
-        reason: tick, observing, stop, freeze, start, alarm, wave, settling or portfolio.
+        reason: tick, observing, stop, freeze, start, alarm, wave or settling.
         text: what it waits for, in words.
         until: when the reason ends if nothing changes; None if that is not known. The first tick
             from then on applies the proposal.

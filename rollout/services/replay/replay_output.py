@@ -181,8 +181,8 @@ def add_whole_cell_replay(
 ) -> ReportInputs:
     """Return the inputs with a replay in which each cell has one gate, of all its own cases.
 
-    A policy without several confidence floors, gates over waves and portfolios has these gates
-    already: its inputs stay as they are.
+    A policy without several confidence floors and gates over waves has these gates already: its
+    inputs stay as they are.
     """
     policy = _count_whole_cells(replayed_files.policy)
     if policy == replayed_files.policy:
@@ -192,14 +192,10 @@ def add_whole_cell_replay(
 
 
 def _count_whole_cells(policy: Policy) -> Policy:
-    """Return the policy without confidence floors, each cell judged at the threshold by itself.
-
-    A portfolio's false share becomes the risk of each of its cells.
-    """
+    """Return the policy without confidence floors, each cell judged at the threshold by itself."""
     evidence = replace(policy.evidence, confidence_floor=None, higher_floors=())
     gates = tuple(
-        replace(gate, require=tuple(map(_count_each_cell, gate.require)), has_portfolio=False)
-        for gate in policy.gates
+        replace(gate, require=tuple(map(_count_each_cell, gate.require))) for gate in policy.gates
     )
     has_floors = bool(policy.evidence.higher_floors)
     return replace(policy, evidence=evidence if has_floors else policy.evidence, gates=gates)

@@ -11,16 +11,11 @@ from api.console.page.figures import format_bound
 from api.console.rollouts.cell_text import describe_cell
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Waves, Where
-from rollout.core.policy.version_rules import VersionRule
 from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.figures.floor_evidence import FloorEvidence
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.text.value_text import format_share_bound
 from rollout.services.cells.cell_table import CellSummary, find_recent_changes
 from rollout.services.cells.cells import build_cell_status
-from tests.core.scope.test_portfolio_floors import TWO as PAIR
-from tests.core.scope.test_portfolio_floors import at_floors, floored
-from tests.core.scope.test_portfolio_steps import POND, TWO, ListDriver
 from tests.factories import (
     AUTONOMOUS,
     BO,
@@ -160,55 +155,6 @@ def test_an_approved_widening_says_after_which_cell_it_settles():
     assert tag == "Held: settling"
     when = told(widened + 3 * DAY).unescape()
     assert lines[0] == f"Approved. 1 cell settles at once at most: after creek · day, {when}."
-
-
-def test_an_approved_cell_of_a_portfolio_says_how_many_it_waits_for():
-    rollout = ListDriver()
-    rollout.tick({CREEK: TWO, POND: TWO})
-    rollout.approve(rollout.open(cell=CREEK), BO)
-    tag, lines = says(rollout)
-    assert tag == "Held: portfolio"
-    assert lines[0] == (
-        "Approved. It waits: 2 of the portfolio's 8 cells must be widened or approved with it; 0"
-        " are."
-    )
-
-
-def test_a_met_cell_of_a_portfolio_says_how_many_must_open_with_it():
-    facts = evidence(conditions=[share(130, 130, 0.95, met=True, log_e=4.8, log_e_needed=4.0)])
-    facts = replace(facts, gate=replace(facts.gate, met=True))
-    tag, (line,) = says(ListDriver(), facts)
-    assert tag == "Held: portfolio"
-    assert line == (
-        "Supervised: meets the conditions; its portfolio of 8 cells opens it once 4 of them are"
-        " widened or proposed, itself included."
-    )
-
-
-def test_an_approved_floor_of_a_portfolio_says_how_many_pairs_it_waits_for():
-    rollout = floored()
-    rollout.tick({CREEK: at_floors(0, PAIR, 0), POND: at_floors(0, 0, PAIR)})
-    rollout.approve(rollout.open(cell=CREEK), BO)
-    tag, lines = says(rollout)
-    assert tag == "Held: portfolio"
-    assert lines[0] == (
-        "Approved. It waits: 2 of the portfolio's 24 pairs of cell and floor must be widened or"
-        " approved with it; 0 are."
-    )
-
-
-@pytest.mark.parametrize("is_watched", [False, True])
-def test_a_met_floor_of_a_portfolio_says_how_many_must_open_with_it(is_watched):
-    met = FloorEvidence("0.8", "", "supervised", None, None, 5.8, 4.0, "met")
-    facts = evidence(lacks=["9 of 50 decided units"])
-    facts = replace(facts, floors=(met,), gate=replace(facts.gate, met=False))
-    rollout = floored(versions=(VersionRule("v1", is_watched=is_watched),))
-    _, lines = says(rollout, facts)
-    sentence = (
-        "Supervised: meets the conditions; its portfolio of 8 cells at 3 confidence floors opens it"
-        " once 4 of their 24 pairs of cell and floor are widened or proposed, itself included."
-    )
-    assert (sentence in lines) != is_watched
 
 
 def waved():

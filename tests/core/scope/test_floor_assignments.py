@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from math import inf, log
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -147,21 +147,17 @@ LOOKS = st.fixed_dictionaries(
         st.lists(LOOKS, min_size=1, max_size=9),
         st.sampled_from([0, 0, 0, 45, 89]),
         st.booleans(),
-        st.booleans(),
     ),
     fast=60,
     whole=600,
 )
-def test_no_history_lets_a_case_through_that_the_ledger_does_not_allow(
-    looks, later, stops, is_listed
-):
-    rollout = History(listed_ladder() if is_listed else ladder())
+def test_no_history_lets_a_case_through_that_the_ledger_does_not_allow(looks, later, stops):
+    rollout = History(ladder())
     for number, look in enumerate(looks):
         rollout.look(**look)
         if stops and number == len(looks) - 1:
             rollout.do(StopCells(at=rollout.at, by=ANA, cells=(CREEK,)))
         now = rollout.at + later * DAY + timedelta(minutes=1)
-        check_lists(rollout, is_listed=is_listed)
         own_events = [event for event in rollout.events if getattr(event, "cell", None) != BESIDE]
         level, floor = read_floor(own_events, now)
         for confidence in CONFIDENCES:
@@ -173,25 +169,6 @@ def test_no_history_lets_a_case_through_that_the_ledger_does_not_allow(
                     assert is_sure or not is_let_through(answer)
                     assert answer.stage == ("shadow", "supervised", "autonomous")[level]
                     assert is_sure or not level or answer.reason == BELOW_FLOOR
-
-
-def listed_ladder():
-    made = ladder()
-    return replace(made, gates=tuple(replace(gate, has_portfolio=True) for gate in made.gates))
-
-
-def check_lists(rollout, *, is_listed):
-    """Check that each widening has a place, and is enough beside all widenings of its list."""
-    size = 4 * 5  # four cells, five floors
-    places = [place for row in rollout.scope.portfolios.values() for place in row]
-    widened = [event for event in rollout.events if isinstance(event, Widened)]
-    asked = {(e.cell, e.to_stage, e.confidence_floors[0]) for e in widened}
-    assert {(p.cell, p.portfolio.split()[0], p.floor) for p in places} == (
-        asked if is_listed else set()
-    )
-    for row in rollout.scope.portfolios.values():
-        assert len({place.question for place in row}) == len(row)
-        assert all(place.score >= log(size / len(row)) for place in row)
 
 
 def open_strict():

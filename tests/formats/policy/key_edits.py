@@ -16,15 +16,7 @@ BROOK = {"sites[0].id": "brook", "freezes[0].sites": ["brook", "lake"]}
 DAYLIGHT = {"windows[0].id": "daylight", "freezes[0].windows": ["daylight"]}
 MARGIN = {"outcomes[0].id": "margin", "gates[2].require[0].of": "margin", "guards[4].of": "margin"}
 
-LISTED = {
-    "waves.at_once": None,
-    "gates[0].risk": None,
-    "gates[0].portfolio": {"false_share": "2%"},
-}
-
 BEFORE = {
-    "gates[].portfolio": LISTED,
-    "gates[].portfolio.false_share": LISTED,
     "evidence": {"evidence.sources": None},
     "evidence.confidence_floors": {
         "evidence.confidence_floor": None,
@@ -122,8 +114,6 @@ LOOSENS = {
     "gates[].require[].at_most": {"gates[0].require[3].at_most": "0.6"},
     "gates[].require[].minimum": {"gates[0].require[2].minimum": "30"},
     "gates[].risk": {"gates[0].risk": "3%"},
-    "gates[].portfolio": {"gates[0].portfolio": None, "gates[0].risk": "2%"},
-    "gates[].portfolio.false_share": {"gates[0].portfolio.false_share": "3%"},
     "gates[].minimum": {"gates[0].minimum": None},
     "gates[].minimum.units": {"gates[0].minimum.units": "199"},
     "gates[].minimum.days": {"gates[0].minimum.days": "9"},

@@ -12,14 +12,11 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.core.policy.confidence_floors import list_floors
-from rollout.core.scope.events import Widened
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.options import ReplayOptions
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.pages.floor_text import describe_held_floors
 from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.json_report import render_json_report
-from rollout.reports.pages.markdown_report import render_markdown_report
 from rollout.reports.pages.text_report import render_text_report
 from rollout.services.replay.replay import replay_files, replay_records
 from rollout.services.replay.replay_output import add_whole_cell_replay, build_replay_inputs
@@ -236,56 +233,3 @@ def test_a_gate_over_waves_is_compared_with_each_cell_by_itself(files, tmp_path)
     page = render_html_report(facts)
     assert "A gate for the cells of each wave together</th>" in page
     assert str(waves.policy.gates[0].require[0]).split(",")[0].replace(" %", NO_BREAK) in page
-
-
-PORTFOLIO_POLICY = (
-    POLICY.replace(", confidence_floors: [0%, 60%, 90%]", "")
-    .replace("at_least: 90%", "at_least: 70%")
-    .replace("sites: [lisbon, oporto]", "sites: [lisbon, oporto, faro]")
-    .replace("risk: 10%", "portfolio: {false_share: 2.5%}")
-)
-
-
-@pytest.mark.slow
-def test_a_portfolio_is_compared_with_each_cell_at_its_own_risk(files, tmp_path):
-    path = tmp_path / "policy.yaml"
-    path.write_text(PORTFOLIO_POLICY, encoding="utf-8")
-    listed = replay_files(replace(files.request, policy=path))
-    inputs = add_whole_cell_replay(build_replay_inputs(listed), listed)
-    # by itself each cell is what the same policy with a risk makes of it
-    path.write_text(PORTFOLIO_POLICY.replace("portfolio: {false_share: 2.5%}", "risk: 2.5%"))
-    alone = replay_files(replace(files.request, policy=path))
-    widened, expected = (
-        [event for event in part.events if isinstance(event, Widened)]
-        for part in (inputs.whole_cells, build_replay_inputs(alone))
-    )
-    assert widened == expected
-    facts = compute_report_facts(inputs)
-    assert [(row.kind, row.shares) for row in facts.methods] == [
-        ("portfolio", (0.025,)),
-        ("whole cell", (0.025,)),
-    ]
-    for row, replayed in zip(facts.methods, (listed, alone), strict=True):
-        assert (row.model_cost.cases, row.model_cost.wrong_action.count) == count_model_letters(
-            replayed
-        )
-        assert row.human_decisions + row.model_cost.cases - row.model_cost.audited == 2 * CASES
-    assert (
-        0 < facts.methods[0].model_cost.cases < facts.methods[1].model_cost.cases
-    )  # Faro has no cases
-    share = f"2.5{NO_BREAK}"
-    names = (
-        f"portfolio of cells with a false share of {share}",
-        f"one gate for the whole cell at a risk of {share}",
-    )
-    text = " ".join(render_text_report(facts).replace(NO_BREAK, " %").split())
-    page, plain = render_html_report(facts), render_markdown_report(facts)
-    for name in names:
-        assert f"{name} the model decides ".replace(NO_BREAK, " %") in text
-        assert f"{name} the model decides " in plain
-        assert f"{name[1:]}</th>" in page  # it begins with a capital letter
-    rows = json.loads(render_json_report(facts))["methods"]
-    assert [(row["kind"], row["shares"]) for row in rows] == [
-        ("portfolio", [0.025]),
-        ("whole cell", [0.025]),
-    ]

@@ -27,7 +27,6 @@ def policy():
         ("parity at most 10%: 1043 18 5 26", "parity at most 10%: 1,043 18 5 26"),
         ("cost at most 0.2: 1043 18 5 26 7", "cost at most 0.2: 1,043 18 5 26 7"),
         ("ends stop S-1", "ends stop S-1"),
-        ("portfolio of 8 cells: rank 2 of 3", "portfolio of 8 cells: rank 2 of 3"),
     ],
 )
 def test_a_reading_shows_the_mean_cost(policy, reading, text, figures):
