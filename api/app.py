@@ -92,7 +92,6 @@ ROUTERS = (
     "schedule",
     "site_traffic",
     "proposals",
-    "discussions",
     "stops",
     "policies",
     "counting_rules",

@@ -133,7 +133,6 @@ SERVICES = (
     "rollout.services.cells.site_traffic",
     "rollout.services.cells.review_plan",
     "rollout.reports.figures.review_plan",
-    "rollout.services.discussions.discussions",
     "rollout.reports.statistics.chance_agreement",
     "rollout.reports.figures.comparison",
     "rollout.reports.figures.confusion",

@@ -8,7 +8,7 @@ the proposal of an assisted review, and what is revealed after one's own decisio
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
@@ -21,7 +21,6 @@ from rollout.core.records.records import Prediction
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.permissions import AssignedRole
 from rollout.core.statistics.sampling import compute_sampling_value
-from rollout.services.discussions import discussions
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
@@ -33,7 +32,7 @@ from rollout.store.ledger.versions import VersionInfo, VersionStore
 from rollout.store.records.external_keys import ExternalKeys
 from tests.api.review_desk import ReviewDesk
 from tests.chance import without_chance
-from tests.services.review_room import DAY, START, Room, person, policy_text
+from tests.services.review_room import START, Room, person, policy_text
 from tests.store.databases import fresh
 
 pytestmark = pytest.mark.exhaustive
@@ -92,7 +91,6 @@ STEPS = st.one_of(
     st.tuples(st.just("release"), st.sampled_from(PEOPLE), NUMBERS),
     st.tuples(st.just("look"), st.sampled_from(PEOPLE)),
     st.tuples(st.just("explain"), NUMBERS),
-    st.tuples(st.just("discuss"), NUMBERS),
     st.tuples(
         st.just("cause"),
     ),
@@ -188,20 +186,6 @@ class Played:
         told = [one if one["differs"] is None else one["key"] for one in listed]
         self.answers.append(("eve", hidden, page.status_code, told))
 
-    def discuss(self, number):
-        """Let dan tell what the model said of a case, and eve read what she may of that."""
-        key, path = f"case-{number}", "/v1/rollouts/bears/incidents/I-1/comments"
-        body = {"text": f"Of {key} it said {self.world.label}", "case": key}
-        made = self.desk.client.by("dan").post(path, json=body)
-        answer = self.desk.client.by("eve").get(path)
-        read = answer.json()
-        for item in read["items"]:
-            assert self.room.may_see(EVE, item["case"])
-            assert datetime.fromisoformat(item["at"]) + DAY < self.room.at
-        shown = [item["case"] for item in read["items"]]
-        statuses = (made.status_code, answer.status_code)
-        self.answers.append(("discussion", statuses, read["hidden"], shown))
-
     def cause(self):
         """Let eve ask where v1 differs: of the incident, of a cell, and of a part of its cases."""
         asker = self.desk.client.by("eve")
@@ -255,7 +239,6 @@ def _nothing_by_chance():
     """Give both worlds the same ids and salts, of which each ledger's head is made."""
     with (
         without_chance(),
-        mock.patch.object(discussions, "hash_comment", return_value="0" * 64),  # salted elsewhere
         mock.patch.object(cause_runs, "PATIENCE", 600.0),  # no answer depends on the load
     ):
         yield
@@ -286,8 +269,6 @@ RICH = [
     ("claim", "eve", "blind", 2),
     ("explain", 1),
     ("explain", 2),
-    ("discuss", 1),
-    ("discuss", 3),
     ("predict", 3, "v2"),
     ("judge", "ana", "bear"),
     ("undo", "ana", "fox"),
@@ -303,9 +284,7 @@ RICH = [
     ("claim", "cy", None, 3),
     ("judge", "ana", "bear"),
     ("look", "eve"),
-    ("discuss", 5),
     ("wait", 1440),
-    ("discuss", 6),
     ("claim", "eve", None, 3),
     ("explain", 3),
     ("late",),
@@ -318,7 +297,6 @@ def test_a_day_of_reviewing_says_nothing_of_the_model(rung):
     assert one == other
     assert rung or ("eve", True) in {answer[:2] for answer in one}
     assert any(b'"review":' in answer[-1] for answer in one if isinstance(answer[-1], bytes))
-    assert [answer[2] for answer in one if answer[:1] == ("discussion",)] == [1, 2, 3, 2]
 
 
 @settings(

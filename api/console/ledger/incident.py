@@ -9,12 +9,6 @@ from fastapi import APIRouter, Request, Response
 from api.console.ledger import incident_text as words
 from api.console.ledger.cause_text import CauseView, build_cause_view
 from api.console.ledger.ledger_text import describe_ledger_entries
-from api.console.page.discussion import (
-    DISCUSSION_ANCHOR,
-    load_page_discussion,
-    read_typed,
-    store_comment,
-)
 from api.console.page.form import SignedForm
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
@@ -30,7 +24,6 @@ from rollout.reports.pages.detector_chart import DetectorView, build_detector_vi
 from rollout.reports.pages.timeline_page import TimelineView
 from rollout.reports.text.event_describer import ZonedEventDescriber
 from rollout.reports.text.state_text import get_incident_text
-from rollout.services.discussions.discussions import INCIDENT, DiscussionSubject
 from rollout.services.incidents.cause_runs import CauseSearch
 from rollout.services.incidents.detector_courses import HIDDEN_COURSE_TEXTS, load_detector_course
 from rollout.services.incidents.incident_causes import LoadedCause, load_incident_cause
@@ -71,19 +64,6 @@ def submit_acknowledgement(
             errors = {"": ALREADY_ACKNOWLEDGED_TEXT.format(incident_details.acknowledged_by, note)}
             return _render_incident(request, visitor, rollout, incident, errors=errors)
     return redirect_to(f"/rollouts/{encode_segment(rollout)}/incidents/{encode_segment(incident)}")
-
-
-@router.post("/rollouts/{rollout}/incidents/{incident}/comments")
-def submit_incident_comment(
-    request: Request, visitor: CurrentVisitor, rollout: str, incident: str, form: SignedForm
-) -> Response:
-    """Add a comment to the incident's discussion."""
-    errors = store_comment(visitor, rollout, DiscussionSubject(INCIDENT, incident), form)
-    if errors:
-        typed = read_typed(form)
-        return _render_incident(request, visitor, rollout, incident, errors=errors, typed=typed)
-    path = f"/rollouts/{encode_segment(rollout)}/incidents/{encode_segment(incident)}"
-    return redirect_to(path + DISCUSSION_ANCHOR)
 
 
 def _render_incident(
@@ -128,7 +108,6 @@ def _render_incident(
         cause_run=found_cause.run,
         course=_load_course(impact, visitor, rollout),
         who_may=words.explain_permission(visitor, rollout, incident_details),
-        discussion=load_page_discussion(visitor, rollout, DiscussionSubject(INCIDENT, incident)),
         errors=errors or {},
         typed=typed or {},
     )

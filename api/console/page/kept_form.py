@@ -211,7 +211,7 @@ CHANGE_TEXTS: Final[Mapping[str, str]] = {
     "began": "Your time on this case begins anew: look at it again before you answer.",
 }
 """By the hidden field whose value may have changed meanwhile."""
-TYPED_TEXTS: Final = ("reason", "note", "comment")
+TYPED_TEXTS: Final = ("reason", "note")
 PASSED_HEADERS: Final = frozenset({b"host", b"user-agent", b"accept-language"})
 
 

@@ -6,12 +6,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api.console.page.discussion import (
-    DISCUSSION_ANCHOR,
-    load_page_discussion,
-    read_typed,
-    store_comment,
-)
 from api.console.page.figures import format_brief
 from api.console.page.form import Form, SignedForm, find_reason_fault
 from api.console.page.page import redirect_to, render_page
@@ -55,7 +49,6 @@ from rollout.reports.pages.timeline_page import TimelineView
 from rollout.reports.text.source_text import describe_outcome_sources, describe_sources
 from rollout.services.cells.cell_values import CellValuesSummary, load_cell_values
 from rollout.services.cells.cells import load_cell
-from rollout.services.discussions.discussions import PROPOSAL, DiscussionSubject
 from rollout.services.divergences.matrices import load_action_changes
 from rollout.services.divergences.top_losses import (
     CostliestDivergences,
@@ -150,18 +143,6 @@ def submit_rejection(
     return redirect_to(build_proposal_path(rollout, proposal))
 
 
-@router.post("/rollouts/{rollout}/proposals/{proposal}/comments")
-def submit_proposal_comment(
-    request: Request, rollout: str, proposal: str, form: SignedForm, visitor: CurrentVisitor
-) -> Response:
-    """Add a comment to the proposal's discussion."""
-    errors = store_comment(visitor, rollout, DiscussionSubject(PROPOSAL, proposal), form)
-    if errors:
-        context = {"errors": errors, "typed": read_typed(form)}
-        return _render_proposal(request, visitor, rollout, proposal, UNPROCESSABLE, **context)
-    return redirect_to(build_proposal_path(rollout, proposal) + DISCUSSION_ANCHOR)
-
-
 def _render_refusal(
     request: Request, visitor: Visitor, rollout: str, proposal: str, form: Form, error: RefusalError
 ) -> Response:
@@ -245,7 +226,6 @@ def _render_proposal(
         "cards": () if costliest is None else build_cards(rollout, costliest.items),
         "stop": _find_stop(visitor, rollout, details),
         "timeline": _load_timeline(visitor, state, details),
-        "discussion": load_page_discussion(visitor, rollout, DiscussionSubject(PROPOSAL, proposal)),
         "stored_readings": list_stored_readings(
             details.readings,
             is_blind=may_be_asked_blind(

@@ -20,7 +20,6 @@ from rollout.core.scope.event_base import (
 from rollout.core.scope.record_events import (
     CasesErased,
     CasesPlanted,
-    CommentAdded,
     NameErased,
     RecordsCounted,
     RecordsImported,
@@ -437,7 +436,6 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         RecordsImported,
         CasesPlanted,
         TrainingCutoffSet,
-        CommentAdded,
         ReportSealed,
         RecordsCounted,
         AttemptsBegan,

@@ -1,4 +1,4 @@
-"""Events about stored records, reports and comments: they never change the scope."""
+"""Events about stored records and reports: they never change the scope."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -142,16 +142,3 @@ class RecordsCounted(LedgerEvent):
 
     records: int
     digest: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommentAdded(LedgerEvent):
-    """`by` commented on a proposal or an incident; the text is stored outside the ledger.
-
-    Attributes:
-        about: id of the proposal or incident.
-        content_hash: salted hash of the text, the linked case and the comment that it answers.
-    """
-
-    about: str
-    content_hash: str

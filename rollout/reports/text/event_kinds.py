@@ -22,7 +22,6 @@ EVENT_GROUPS: Final[EventGroups] = {
     "narrower": ("Narrowed, suspended, stopped, lapsed", NARROWING_KINDS),
     "proposals": ("Proposals and approvals", PROPOSAL_EVENT_KINDS),
     "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
-    "comments": ("Comments", ("CommentAdded",)),
     "policy": ("Policy and rules", ("RolloutCreated", "PolicyApplied", "RulesApplied")),
     "versions": (
         "Versions",

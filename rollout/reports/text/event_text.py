@@ -43,7 +43,6 @@ from rollout.core.scope.events import (
 from rollout.core.scope.record_events import (
     CasesErased,
     CasesPlanted,
-    CommentAdded,
     NameErased,
     RecordsCounted,
     RecordsImported,
@@ -332,11 +331,6 @@ def _(event: RecordsImported, describer: EventDescriber) -> str:
 def _(event: TrainingCutoffSet, describer: EventDescriber) -> str:
     until = describer.format_instant(event.trained_until, describer.policy.timezone, event.at)
     return f"{event.by} stated that {event.version} was trained on cases up to {until}"
-
-
-@_describe.register
-def _(event: CommentAdded, _describer: EventDescriber) -> str:
-    return f"{event.by} commented on {event.about}"
 
 
 @_describe.register

@@ -8,11 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.ledger.comments import CommentDraft, hash_comment
-from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.evidence_sources import OWN_EPISODE_PREDICTION
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.record_events import CommentAdded, RecordsCounted
+from rollout.core.scope.record_events import RecordsCounted
 from rollout.services.engine.evidence_report import EvidenceReport
 from rollout.services.engine.evidence_seals import SealedSpan, find_sealed_slot
 from rollout.services.engine.outcome_counting import open_unit_keys, resolve_outcome_lines
@@ -25,7 +23,6 @@ from rollout.store.counting.unit_digests import UnitLine
 from rollout.store.counting.unit_records import SelectedOutcomeRecords
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.comments import CommentStore, StoredComment
 from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.tick_slots import TickSlots
@@ -39,49 +36,6 @@ from rollout.store.records.record_hashes import (
 from rollout.tally.outcome_buffer import CountedOutcome
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_arrays import IntArray
-
-
-def find_comment_faults(transaction: Transaction, rollout: Rollout) -> list[str]:
-    """Return a text for each comment that is missing, was changed, or has no entry."""
-    comments = {
-        comment.revision: comment for comment in CommentStore(transaction, rollout).list_all()
-    }
-    case_ids = [comment.case_id for comment in comments.values() if comment.case_id is not None]
-    keys = ExternalKeys(transaction, rollout).find_keys(case_ids)
-    hashes = {
-        revision: _compute_hash(comment, keys.get(comment.case_id or 0, ""))
-        for revision, comment in comments.items()
-    }
-    return list(_iterate_faults(transaction, rollout, comments, hashes))
-
-
-def _iterate_faults(
-    transaction: Transaction,
-    rollout: Rollout,
-    comments: dict[int, StoredComment],
-    hashes: dict[int, str],
-) -> Iterator[str]:
-    rows = Ledger(transaction, rollout).list_rows(kinds={CommentAdded.__name__})
-    events = {row.revision: parse_event(row) for row in rows}
-    for revision, event in events.items():
-        assert isinstance(event, CommentAdded)  # noqa: S101 - the rows are of this kind
-        if revision not in comments:
-            yield f"the comment of entry {revision} is missing"
-        elif comments[revision].about != event.about or hashes[revision] not in {
-            "",
-            event.content_hash,
-        }:
-            yield f"the comment of entry {revision} is not that of its hash"
-    for revision in comments.keys() - events.keys():
-        yield f"comment {revision} has no entry in the ledger"
-
-
-def _compute_hash(comment: StoredComment, case: str) -> str:
-    """Return the hash of a comment as it is stored, "" if it was erased."""
-    if comment.text is None or comment.salt is None:
-        return ""
-    return hash_comment(comment.salt, CommentDraft(comment.text, case, comment.answers))
-
 
 RECORDS_PER_CHECK: Final = 2_000
 

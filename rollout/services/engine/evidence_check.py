@@ -28,7 +28,6 @@ from rollout.services.engine.counted_checks import (
     CountedOutcomeCheck,
     CountedRecordCheck,
     CountedUnitCheck,
-    find_comment_faults,
     find_head_faults,
 )
 from rollout.services.engine.evidence_report import EvidenceReport
@@ -90,7 +89,6 @@ class EvidenceCheck:
         self._check_decisive_rows()
         self._check_all_spans()
         self._check_readings()
-        self._check_comments()
         return self._report
 
     def _check_all_spans(self) -> None:
@@ -209,14 +207,6 @@ class EvidenceCheck:
                 self._report.add_faults(find_reading_faults(transaction, self._state))
         except UNREADABLE_ERRORS as error:
             self._report.add_faults([f"readings of proposals: {describe_unreadable(error)}"])
-
-    def _check_comments(self) -> None:
-        """Compare the stored comments with the ledger's hashes."""
-        try:
-            with self._database.begin_read() as transaction:
-                self._report.add_faults(find_comment_faults(transaction, self._state.rollout))
-        except UNREADABLE_ERRORS as error:
-            self._report.add_faults([f"comments: {describe_unreadable(error)}"])
 
     def _check_spans(
         self, spans: Sequence[SealedSpan], *, is_whole: bool, runs: LineRuns | None = None

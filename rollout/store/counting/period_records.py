@@ -49,17 +49,6 @@ class PeriodRecords:
         )
         return set(self._transaction.execute(query).scalars())
 
-    def find_open_blind_receipt(self, at: datetime) -> datetime | None:
-        """Return the earliest receipt of a case that a reviewer may still decide blind, or None.
-
-        Gold cases don't count: their decisions are no evidence, and the time would name them.
-        """
-        case_ids = self.list_blind_cases(at, with_gold=False)
-        query = select(func.min(cases.c.received_at)).where(
-            *match_cases(self._transaction, self._rollout, cases, case_ids)
-        )
-        return self._transaction.execute(query).scalar()
-
     def list_attributes(self, case_ids: Collection[int]) -> list[str]:
         """Return the sorted names of all attributes of some cases."""
         query = select(cases.c.attributes).where(

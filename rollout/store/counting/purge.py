@@ -17,7 +17,6 @@ from rollout.store.counting.top_losses import StoredLosses
 from rollout.store.database.bulk import select_numbers
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.comments import erase_comments_of_cases
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_hashes import ErasedHashes
 from rollout.store.tables.append_only import CLOSE_PURGE, OPEN_PURGE
@@ -25,7 +24,6 @@ from rollout.store.tables.tables import (
     actions,
     cases,
     cleanings,
-    comments,
     count_queue,
     decisions,
     heartbeats,
@@ -107,14 +105,12 @@ def delete_case_rows(
 ) -> dict[str, int]:
     """Delete what is stored about cases within `open_purge`; return the number by table.
 
-    Counted units, counts and exposures stay, and of comments the row without its text; the caller
-    replaces the keys.
+    Counted units, counts and exposures stay; the caller replaces the keys.
     """
     deleted_counts = {
         table.name: _delete_rows(transaction, rollout, table, case_ids)
         for table in (*CASE_TABLES, reviews, cleanings)
     }
-    deleted_counts[comments.name] = erase_comments_of_cases(transaction, rollout, case_ids)
     StoredLosses(transaction, rollout).delete(case_ids)
     return deleted_counts
 

@@ -21,7 +21,6 @@ from rollout.store.erasure.texts import (
     delete_ledger_texts,
     delete_rejected,
     delete_responses,
-    erase_comments,
 )
 from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.records.external_keys import (
@@ -297,8 +296,6 @@ class CaseContents:
         with open_purge(self._transaction):
             counts = delete_case_rows(self._transaction, self._rollout, case_ids)
             counts["rejected_records"] = delete_rejected(self._transaction, self._rollout, keys)
-            named_comments = erase_comments(self._transaction, self._rollout, keys)
-            counts["comments"] = counts.get("comments", 0) + named_comments
             counts["counted_units"] = self._erase_values(unit_numbers, earlier)
         counts["ledger_texts"] = delete_ledger_texts(self._transaction, self._rollout, keys)
         counts["deliveries"] = clear_deliveries(self._transaction, self._rollout, keys)

@@ -17,16 +17,13 @@ from rollout.store.erasure.texts import (
     delete_rejected,
     delete_responses,
     delete_texts_by,
-    erase_comments,
     find_notes,
     list_name_spellings,
 )
-from rollout.store.ledger.comments import erase_comments_by
 from rollout.store.records.record_hashes import ErasedHashes
 from rollout.store.tables.tables import (
     baselines,
     cleanings,
-    comments,
     counted_units,
     decisions,
     exposures,
@@ -46,7 +43,6 @@ BATCHED_COLUMNS: Final[tuple[Column[str], ...]] = (
 """The columns with names whose tables grow with the cases."""
 SMALL_COLUMNS: Final[tuple[Column[str], ...]] = (
     cleanings.c.by,
-    comments.c.author,
     baselines.c.imported_by,
     policies.c.received_by,
     proposals.c.raised_by,
@@ -102,10 +98,8 @@ class RolloutNames:
         words = list_name_spellings(name)
         with open_purge(self._transaction):
             counts["cleanings"] += self._clear_reasons(name)
-            erase_comments_by(self._transaction, self._rollout, name)  # the next step counts them
             for column in SMALL_COLUMNS:
                 counts[column.table.name] += self._replace_all(column, name, pseudonym)
-            counts["comments"] += erase_comments(self._transaction, self._rollout, words)
             counts["rejected_records"] += delete_rejected(self._transaction, self._rollout, words)
         notes = find_notes(self._transaction, self._rollout, words)
         digest = self._clear_decisions(notes, {}, revision)

@@ -10,10 +10,8 @@ from sqlalchemy.engine import RowMapping
 
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.comments import erase_comment_texts
 from rollout.store.ledger.scopes import StoredScopes
 from rollout.store.tables.tables import (
-    comments,
     decisions,
     deliveries,
     idempotency_keys,
@@ -102,13 +100,6 @@ def delete_rejected(transaction: Transaction, rollout: Rollout, words: Collectio
     for number in ids:
         transaction.execute(delete(rejected_records).where(rejected_records.c.id == number))
     return len(ids)
-
-
-def erase_comments(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
-    """Erase the comments that have one of the words, within `open_purge`; return their number."""
-    rows = _find_rows(transaction, rollout, comments, comments.c.text, words)
-    revisions = {row["revision"] for row in rows}
-    return erase_comment_texts(transaction, rollout, comments.c.revision.in_(revisions))
 
 
 def find_notes(

@@ -29,7 +29,6 @@ APPEND_ONLY: Mapping[str, bool] = MappingProxyType(
         "rejected_records": True,
         "cleanings": True,
         "baselines": False,
-        "comments": False,
         "counted_units": False,
         "counted_records": False,
         "counted_outcomes": False,
@@ -45,7 +44,6 @@ ERASABLE: Final = frozenset(
     {
         "baselines",
         "cleanings",
-        "comments",
         "counted_units",
         "decisions",
         "exposures",

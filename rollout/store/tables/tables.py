@@ -5,7 +5,6 @@ numbered in the order of time. Callers' keys are stored once, in `external_keys`
 """
 
 from sqlalchemy import (
-    BigInteger,
     CheckConstraint,
     ForeignKeyConstraint,
     Index,
@@ -119,7 +118,6 @@ __all__ = [
     "calendar_feeds",
     "cases",
     "cleanings",
-    "comments",
     "confusion_matrices",
     "count_classes",
     "count_queue",
@@ -292,22 +290,6 @@ incidents = Table(
     optional_column("acknowledged_by"),
     required_column("opened_revision", Integer),
     Index(None, "rollout", "opened_revision"),
-)
-
-comments = Table(  # on proposals and incidents; `revision` is that of the entry with the hash
-    "comments",
-    metadata,
-    rollout_column(),
-    key_column("revision", Integer),
-    required_column("about"),  # id of the proposal or incident
-    required_column("at", InstantType),
-    required_column("author"),
-    optional_column("answers", Integer),  # revision of another comment
-    optional_column("case_id", BigInteger),
-    optional_column("salt", LargeBinary),  # null with the text: erased
-    optional_column("text"),
-    Index(None, "rollout", "about"),
-    Index(None, "rollout", "case_id"),
 )
 
 unopened_incidents = Table(  # counted, because too many of the kind were open in the cell

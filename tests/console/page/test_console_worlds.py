@@ -1,6 +1,5 @@
 """Two worlds that differ in what the model said of one open case look the same."""
 
-import json
 import re
 from contextlib import contextmanager
 from itertools import count
@@ -13,7 +12,6 @@ from starlette.routing import compile_path
 from api.console.page.form import TOKEN_FIELD
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.permissions import Caller
-from rollout.services.discussions import discussions
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.proposals import proposals
 from tests.api.bears import CREEK
@@ -30,7 +28,6 @@ pytestmark = pytest.mark.exhaustive
 VARIES = re.compile(r'name="(page_token|once)" value="[^"]*"')
 HEAD_CODE = re.compile(r'"head_code":"[^"]*"')  # of a random key for each service
 NOT_TOLD = {"content-length", "set-cookie"}
-DISCUSSED = ("proposals/P-1", "incidents/I-1")
 ADMINS, OWN_FILES = "refused: it is an admin's", "of files that the user sent, not of the rollout"
 REVIEWS = "tests/console/test_review_worlds.py compares it"
 NOT_SHOWN = {
@@ -114,9 +111,8 @@ def counted():
 def founded(folder):
     """Found a town of whose cases eve may judge each a second time.
 
-    Its comments differ in their text; without the salt their hashes in the ledger say nothing, so
-    both worlds get the same. Revisions are read anew for each page: what a cache of them holds
-    depends on how long the pages before took.
+    Revisions are read anew for each page: what a cache of them holds depends on how long the pages
+    before took.
     """
     text = towns.POLICY.replace("verdicts: 1,", "verdicts: 1, second_verdict: 100%,")
     text = text.replace("grace: 1h", "grace: 3h")
@@ -127,7 +123,6 @@ def founded(folder):
         mock.patch("rollout.services.engine.state_cache.MAX_REVISIONS_AGE", 0),
         mock.patch.object(towns, "chance", counted()),
         mock.patch.object(towns, "POLICY", text),
-        mock.patch.object(discussions, "hash_comment", return_value="0" * 64),
         fresh("sqlite", folder) as url,
         town(url, odd=False) as found,
         browsing(found) as opened,
@@ -149,7 +144,6 @@ def world(folder, says):
         for _ in range(2):
             found.clock.advance(HOUR)
             found.tick()
-        discuss(opened, says)
         yield opened
 
 
@@ -171,7 +165,6 @@ def alarmed_world(folder, says):
         tell_open_case(found, opened, says)
         found.hours(2, sites=creek, right=0.0)
         assert towns.scope_of(found).get_holder(CREEK) is None
-        discuss(opened, says)
         yield opened
 
 
@@ -189,17 +182,6 @@ def tell_open_case(found, opened, says):
     began = re.search(r'name="began" value="([^"]*)"', page)[1]
     fields = {TOKEN_FIELD: token_of(page), "began": began, "lever.alarm": "bear"}
     assert sent(opened, form, fields).status_code == 303
-
-
-def discuss(browser, says):
-    """Let vic tell what the model said of the open case, with and without a link to it."""
-    browser.as_("vic")
-    for about in DISCUSSED:
-        path = f"/console{R}/{about}/comments"
-        for linked in ("open-one", ""):
-            token = token_of(browser.page(f"{R}/{about}"))
-            fields = {"comment": f"Of the last one it said {says}", "comment_case": linked}
-            assert sent(browser, path, {TOKEN_FIELD: token, **fields}).status_code == 303
 
 
 def everything(browser, name):
@@ -278,14 +260,6 @@ def test_who_may_still_judge_a_case_is_told_nothing_of_the_model_by_any_page(tmp
     assert "hidden from you" in one[own][2]
     for path in (own, f"/v1{R}/cases/open-one"):
         assert vic[path] != vics[path]  # the worlds do differ, for who judges nothing
-    for about in DISCUSSED:
-        path = f"/console{R}/{about}"
-        assert "2 comments are hidden" in one[path][2]
-        assert vic[path][2].count("Of the last one it said bear") == 2
-        assert vics[path][2].count("Of the last one it said none") == 2
-        path = f"/v1{R}/{about}/comments"
-        assert json.loads(one[path][2])["hidden"] == 2
-        assert "it said bear" in vic[path][2]
 
 
 ALARM = (
@@ -335,6 +309,3 @@ def test_an_alarm_tells_who_may_still_judge_one_of_its_cases_nothing_of_the_mode
     assert one[ALARM[8]] != vic[ALARM[8]]  # whole batches, without values
     assert "hidden from you" in one[own][2]
     assert vic[own] != vics[own]  # the worlds do differ, for who judges nothing
-    assert "2 comments are hidden" in one[page][2]
-    assert vic[page][2].count("Of the last one it said bear") == 2
-    assert vics[page][2].count("Of the last one it said none") == 2

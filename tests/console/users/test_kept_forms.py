@@ -69,19 +69,6 @@ def test_a_reason_typed_before_the_session_ended_is_shown_again_and_not_sent(
     assert post(browser, f"{proposal}/approvals", fields, proposal).status_code == 303
 
 
-def test_a_comment_typed_before_the_session_ended_is_shown_again(browser, clock, proposal):
-    token = token_of(browser.as_("ana").page(proposal))
-    clock.advance(SESSION_IDLE_TIMEOUT)
-    fields = {TOKEN_FIELD: token, "comment": REASON, "comment_case": "creek-7"}
-    asked = post(browser, f"{proposal}/comments", fields, referer=proposal)
-    assert asked.status_code == 401
-    shown = sign_in(browser, asked).text
-    typed = re.search(r'<textarea id="comment"[^>]*>\n?(.*?)</textarea>', shown, re.DOTALL)[1]
-    assert unescape(typed) == REASON
-    assert re.search(r'name="comment_case"[^>]*value="creek-7"', shown)
-    assert "No comments yet." in browser.page(proposal)
-
-
 def test_another_user_gets_an_empty_form(browser, clock, proposal):
     answer = sign_in(browser, send_late(browser, clock, proposal, {"reason": REASON}), "bo")
     assert answer.status_code == 303

@@ -238,7 +238,6 @@ def test_the_history_holds_every_kind_there_is():
         "RecordsImported",
         "CasesPlanted",
         "TrainingCutoffSet",
-        "CommentAdded",
         "ReportSealed",
         "ClockCorrected",
         "RecordsCounted",
