@@ -82,7 +82,6 @@ ROUTERS = (
     "keys",
     "me",
     "notifications",
-    "calendar_feeds",
     "users",
     "erasures",
     "sessions",

@@ -26,7 +26,7 @@ from rollout.store.database.idempotency_keys import IdempotencyKeys, IdempotentR
 
 CHANGING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 SELF_KEYED_PATHS = ("/records", "/assignments")  # their items have keys of their own
-SECRET_PATHS = ("/v1/keys", "/v1/users", "/v1/session", "/v1/me/calendar")
+SECRET_PATHS = ("/v1/keys", "/v1/users", "/v1/session")
 RETENTION = timedelta(days=1)
 MAX_KEY_LENGTH = 200
 MAX_RESPONSE_BYTES = 2**20  # larger responses are not stored

@@ -38,7 +38,6 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "unknown-review": 404,
     "unknown-user": 404,
     "unknown-key": 404,
-    "unknown-calendar": 404,
     "unknown-stop": 404,
     "unknown-report": 404,
     "unknown-subject": 404,

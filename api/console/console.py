@@ -47,7 +47,6 @@ PAGE_MODULES: Final = (
     "users.settings",
     "users.second_factor",
     "users.notifications",
-    "users.calendar",
     "users.users",
     "users.erasures",
     "users.keys",

@@ -24,7 +24,6 @@ EXAMPLE = {
             "window": "day",
             "subject": "supervised",
             "text": "supervised ends at creek by day",
-            "key": "grant/creek/day/supervised",
         }
     ],
     "until": LATER,

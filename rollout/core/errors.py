@@ -71,12 +71,6 @@ class UnknownKeyError(RefusalError):
     code = "unknown-key"
 
 
-class UnknownCalendarError(RefusalError):
-    """No calendar has this address, or it was revoked."""
-
-    code = "unknown-calendar"
-
-
 class NameTakenError(RefusalError):
     """Another account has that name, a confusable one, or that e-mail address."""
 

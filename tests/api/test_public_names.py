@@ -128,7 +128,6 @@ SERVICES = (
     "rollout.core.calendar.sites",
     "rollout.core.scope.scope_table",
     "rollout.services.engine.cell_gains",
-    "rollout.services.cells.calendar_feeds",
     "rollout.services.cells.schedule",
     "rollout.services.cells.site_traffic",
     "rollout.services.cells.review_plan",

@@ -61,11 +61,6 @@ MATRIX = {
     "DELETE /v1/session": Row(KNOWN, SELF),
     "GET /v1/me": Row(KNOWN, SELF),
     "PUT /v1/me/password": Row(KNOWN, SELF),
-    "GET /calendars/{token}.ics": Row(KNOWN, DOOR),
-    "HEAD /calendars/{token}.ics": Row(KNOWN, DOOR),
-    "GET /v1/me/calendar": Row(KNOWN, SELF),
-    "POST /v1/me/calendar": Row(KNOWN, SELF),
-    "DELETE /v1/me/calendar": Row(KNOWN, SELF),
     "GET /v1/me/notifications": Row(KNOWN, SELF),
     "PUT /v1/me/notifications": Row(KNOWN, SELF, {"timezone": "UTC"}),
     "PUT /v1/me/notifications/channels/{channel}": Row(

@@ -1,11 +1,9 @@
-"""The schedule over HTTP, and the address for calendar programs."""
+"""The schedule over HTTP."""
 
 import pytest
 
 from tests.api.bears import V1, founded, widened
 from tests.factories import DAY, NOON
-
-CALENDAR = "/v1/me/calendar"
 
 
 @pytest.fixture
@@ -37,9 +35,3 @@ def test_a_drill_moves_the_next_one_by_thirty_days(client, database, bears, cloc
     assert list_drills() == [("Stop drill is due at creek", "2027-07-01T12:00:00Z")]
     clock.advance(31 * DAY)
     assert list_drills() == [("Stop drill is overdue at creek", "2027-07-02T12:15:00Z")]
-
-
-def test_a_service_account_has_no_address(client, bears):
-    refused = client.by("ingest").post(CALENDAR)
-    assert refused.status_code == 422
-    assert "a program reads schedules with its key" in refused.json()["detail"]

@@ -57,7 +57,7 @@ CONFIDENCE, LATENCY, ERROR = 0.7318293, 48_151.62, "lens-4242-fogged"
 MARKS = [str(CONFIDENCE), str(LATENCY), ERROR]  # of predictions alone
 OWN = {
     *("api_keys", "sessions", "idempotency_keys", "permit_keys", "exposures"),
-    *("notification_settings", "notification_channels", "notifications", "calendar_feeds"),
+    *("notification_settings", "notification_channels", "notifications"),
 }
 """Tables of what anybody may have of their own, as a key; `exposures` says what they have seen."""
 

@@ -47,14 +47,6 @@ class ScheduleEntry:
     detail: str = ""
     until: datetime | None = None
 
-    @property
-    def key(self) -> str:
-        """Return what stays the same when only the entry's time changes."""
-        repeats = self.kind in {"freeze", "report", "start", "end"}
-        when = self.at.isoformat() if repeats else ""
-        sites = ",".join(self.sites)
-        return f"{self.kind}/{self.subject}/{sites}/{self.window}/{self.detail}/{when}"
-
 
 def list_schedule(
     scope: Scope,

@@ -22,13 +22,12 @@ DRILL_TEXTS: Final = {
 }
 
 
-def describe_entry(entry: ScheduleEntry, *, names_windows: bool, names_reasons: bool = True) -> str:
-    """Describe an entry in one line, without its time; a freeze also without the typed reason."""
-    reason = f" ({entry.detail})" if names_reasons else ""
+def describe_entry(entry: ScheduleEntry, *, names_windows: bool) -> str:
+    """Describe an entry in one line, without its time."""
     subject, place = entry.subject, _describe_place(entry, names_windows=names_windows)
     texts = {
         "wave": f"Wave {subject} may widen{place}, if the wave before keeps its stage",
-        "freeze": f"Freeze{reason}: nothing widens{place}",
+        "freeze": f"Freeze ({entry.detail}): nothing widens{place}",
         "start": f"Limits first allow a stage above shadow{place}",
         "end": f"The trial ends{place}: humans decide every case",
         "grant": f"The grant of {subject} to {entry.detail} ends{place}, unless renewed",

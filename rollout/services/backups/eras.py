@@ -13,7 +13,6 @@ from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.process.damage_search import clear_damage
 from rollout.store.access.api_keys import ApiKeys
-from rollout.store.access.calendar_feeds import CalendarFeeds
 from rollout.store.access.one_time_links import OneTimeLinks
 from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.sessions import Sessions
@@ -62,9 +61,8 @@ def load_access_content(database: Database) -> AccessContent:
 
 
 def end_sign_ins(database: Database, at: datetime) -> None:
-    """End all sessions, one-time links and calendar addresses of a restored database."""
+    """End all sessions and one-time links of a restored database."""
     with database.begin_write() as transaction:
-        CalendarFeeds(transaction).delete_all()
         for user in Users(transaction).list_all():
             Sessions(transaction).end_all(user, at=at)
             OneTimeLinks(transaction).end_links(user, at=at)

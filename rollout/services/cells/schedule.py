@@ -1,4 +1,4 @@
-"""The schedule of a rollout, as API, console and calendar feeds show it."""
+"""The schedule of a rollout, as API and console show it."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -47,7 +47,6 @@ class ScheduledEntry:
         subject: number of a wave, hours of a freeze, stage of a grant, id of a proposal, name of a
             report, which drill (first, due, overdue); else "".
         text: the entry in words.
-        key: stays the same when only the time of the entry changes.
     """
 
     kind: str
@@ -57,7 +56,6 @@ class ScheduledEntry:
     window: str
     subject: str
     text: str
-    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +73,8 @@ def load_schedule(
     *,
     at: datetime,
     days: int = DEFAULT_DAYS,
-    names_reasons: bool = True,
 ) -> RolloutSchedule:
     """Return what will happen in the next days at the sites that the caller may read.
-
-    Without `names_reasons` the texts lack what users typed as reasons of freezes.
 
     Raises:
         NotAllowedError: the caller may read no site of the rollout.
@@ -94,11 +89,7 @@ def load_schedule(
         last_drills = load_last_drills(transaction, state)
     entries = list_schedule(state.scope, state.policy, at, until, last_drills)
     readable = limit_to_sites(entries, _list_readable_sites(caller, state))
-    describe = partial(
-        describe_entry,
-        names_windows=len(state.policy.windows) > 1,
-        names_reasons=names_reasons,
-    )
+    describe = partial(describe_entry, names_windows=len(state.policy.windows) > 1)
     return RolloutSchedule(tuple(_build_entry(e, describe(e)) for e in readable), until)
 
 
@@ -117,5 +108,4 @@ def _build_entry(entry: ScheduleEntry, text: str) -> ScheduledEntry:
         window=entry.window,
         subject=entry.subject,
         text=text,
-        key=entry.key,
     )

@@ -13,7 +13,6 @@ from rollout.core.scope.permissions import AssignedRole
 from rollout.store.database.bulk import insert_once
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import (
-    calendar_feeds,
     identities,
     notification_channels,
     notification_settings,
@@ -29,7 +28,6 @@ from rollout.store.tables.tables import (
 )
 
 OWN_TABLES: Final = (
-    calendar_feeds,
     notifications,
     notification_channels,
     notification_settings,

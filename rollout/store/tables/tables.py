@@ -67,7 +67,6 @@ from rollout.store.tables.report_tables import (
 from rollout.store.tables.user_tables import (
     account_names,
     api_keys,
-    calendar_feeds,
     credential_resets,
     idempotency_keys,
     identities,
@@ -115,7 +114,6 @@ __all__ = [
     "actions",
     "api_keys",
     "baselines",
-    "calendar_feeds",
     "cases",
     "cleanings",
     "confusion_matrices",

@@ -88,14 +88,6 @@ one_time_links = Table(  # `user_id` null: the link creates the first admin
     optional_column("created_by", Integer),  # the admin's `users.id`; null: before this column
 )
 
-calendar_feeds = Table(  # the secret address under which a calendar program reads schedules
-    "calendar_feeds",
-    metadata,
-    Column("user_id", Integer, ForeignKey("users.id"), primary_key=True, autoincrement=False),
-    required_column("hash", LargeBinary, unique=True),
-    required_column("created_at", InstantType),
-)
-
 second_factors = Table(  # `secret` is encrypted; the key is in a file, not here
     "second_factors",
     metadata,

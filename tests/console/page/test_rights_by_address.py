@@ -23,7 +23,7 @@ REFUSED = {
                        r"|bears/review(?!-plan)"),
 }  # fmt: skip
 OWN = re.compile(r"^/console/(settings|ledger|divergences|stop|settings/keys|settings/second-factor"
-                 r"|settings/notifications|settings/calendar|revision)$"
+                 r"|settings/notifications|revision)$"
                  r"|/users/bo/(link|keys)$")  # fmt: skip
 
 

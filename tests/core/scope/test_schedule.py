@@ -15,7 +15,6 @@ from tests.factories import (
     CY,
     DAN,
     DAY,
-    HOUR,
     LAKE,
     MET,
     NOON,
@@ -154,20 +153,6 @@ def test_a_reader_sees_only_their_sites_and_what_concerns_the_whole_rollout():
     kept = list(limit_to_sites(coming(rollout), frozenset({"lake"})))
     assert [(entry.kind, entry.sites) for entry in kept] == [("freeze", ("lake",)), ("report", ())]
     assert [e.kind for e in limit_to_sites(coming(rollout), frozenset())] == ["report"]
-
-
-def test_a_key_stays_when_the_time_of_a_grant_or_wave_moves():
-    rollout = RolloutDriver(policy())
-    rollout.widen()
-    (before,) = of_kind(rollout, "grant", days=100)
-    rollout.policy, at = policy(), rollout.at + HOUR
-    (after,) = of_kind(rollout, "grant", days=100, at=at)
-    assert before.key == after.key
-    days = of_kind(
-        RolloutDriver(policy(reports=(ReportPlan("morning", "day", "07:00", "operator"),))),
-        "report",
-    )
-    assert len({entry.key for entry in days}) == len(days)
 
 
 def test_every_kind_has_its_sentence():
