@@ -89,7 +89,6 @@ ROUTERS = (
     "review_plan",
     "causes",
     "schedule",
-    "site_traffic",
     "proposals",
     "stops",
     "policies",

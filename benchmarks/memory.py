@@ -49,7 +49,7 @@ PAGES = (
     *("/", "R", "R/cells/site-0/w0", "R/proposals", "R/stop", "R/stops", "R/narrow", "R/review"),
     *("R/divergences", "R/cases", "R/cases/case-0", "/incidents", "/reports", "R/reports/1/about"),
     *("/ledger", "R/ledger", "/settings", "/settings/users", "/settings/reviewers", "R/settings"),
-    *("R/settings/deliveries", "/new", "R/traffic", "R/settings/what-if", "/search?q=case-1"),
+    *("R/settings/deliveries", "/new", "R/settings/what-if", "/search?q=case-1"),
     "R/cause?site=site-0&window=w0&version=v1",
 )
 """Where looking begins; R is the rollout."""

@@ -56,7 +56,6 @@ PAGE_MODULES: Final = (
     "rollouts.uploads",
     "rollouts.planted_cases",
     "rollouts.schedule",
-    "rollouts.site_traffic",
     "rollouts.review_plan",
     "rollouts.search",
     "reports.deliveries",

@@ -129,7 +129,6 @@ SERVICES = (
     "rollout.core.scope.scope_table",
     "rollout.services.engine.cell_gains",
     "rollout.services.cells.schedule",
-    "rollout.services.cells.site_traffic",
     "rollout.services.cells.review_plan",
     "rollout.reports.figures.review_plan",
     "rollout.reports.statistics.chance_agreement",

@@ -101,7 +101,6 @@ MATRIX = {
     f"POST {BEARS}/proposals/{{proposal}}/rejection": Row(DECIDE, SITE, {}),
     f"POST {BEARS}/approvals": Row(DECIDE, PART, {"approvals": [{"proposal": "P-9", **YES}]}),
     f"GET {BEARS}/schedule": Row(READ, PART),
-    f"GET {BEARS}/traffic": Row(READ, PART),
     f"GET {BEARS}/review-plan": Row(READ, PART),
     f"GET {BEARS}/stops": Row(READ, PART),
     f"POST {BEARS}/stops": Row({"operator"}, SITE, STOP),

@@ -10,7 +10,7 @@ from rollout.core.scope.head_codes import IssuedHead, sign_head
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.assignments.snapshots import LOCAL
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.store.records.site_traffic import SiteSignStore
+from rollout.store.records.site_signs import SiteSignStore
 from rollout.store.tables.columns import encode_instant
 from tests.api.autonomous_bears import bears, clocks_agree
 from tests.api.test_shell import problem_of

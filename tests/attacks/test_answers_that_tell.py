@@ -26,7 +26,6 @@ PAGES = (
     "versions",
     "proposals",
     "stops",
-    "traffic",
     "",
 )
 

@@ -46,16 +46,8 @@ def compare_draft(page):
     page.wait_for_selector("#cells", timeout=RUN_SECONDS * 1000)
 
 
-def open_sites(page):
-    """Open the first site's days."""
-    page.click("details summary >> nth=0")
-
-
-BEFORE = {"what if": compare_draft, "traffic": open_sites}
-"""What a user does on a page before its picture is taken."""
 DEMO = {
     "cause": ("ana", "/rollouts/mail-room/cause?site=lisbon&window=night"),
-    "traffic": ("ana", "/rollouts/mail-room/traffic"),
     "what if": ("ada", "/rollouts/mail-room/settings/what-if"),
     "search": ("ana", "/search?q=lisbon"),
 }
@@ -64,7 +56,8 @@ DEMO = {
 
 def take_picture(page, name):
     """Write the picture of a page that is open."""
-    BEFORE.get(name, lambda _: None)(page)
+    if name == "what if":
+        compare_draft(page)
     tall = min(TALLEST, page.evaluate("document.documentElement.scrollHeight"))
     clip = {"x": 0, "y": 0, "width": WIDE, "height": tall}
     page.screenshot(path=file_of(name), type="jpeg", quality=QUALITY, full_page=True, clip=clip)

@@ -61,7 +61,6 @@ PAGES = {
     "deliveries": ("ada", f"{R}/settings/deliveries"),
     "new": ("ada", "/new"),
     "cause": ("ana", f"{R}/cause?site=creek&window=day&version=v1"),
-    "traffic": ("ana", f"{R}/traffic"),
     "what if": ("ana", f"{R}/settings/what-if"),
     "uploaded files": ("ana", "/files"),
     "search": ("ana", "/search?q=creek"),

@@ -8,7 +8,7 @@ from tests.browser.test_console_pages import PAGES
 
 DOCS = Path(__file__).parents[2] / "docs"
 MAX_BYTES = 5_000_000
-READ_ABOUT = ("overview", "rollout", "proposal", "cause", "what if", "traffic", "uploaded files",
+READ_ABOUT = ("overview", "rollout", "proposal", "cause", "what if", "uploaded files",
               "search", "review")  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from rollout.replay.record_feed import HistoryFeeds
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.versions import VersionStore
 from rollout.store.records.history import StoredHistory
-from rollout.store.records.site_traffic import SiteSignStore
+from rollout.store.records.site_signs import SiteSignStore
 from rollout.store.tables.columns import decode_instant
 from rollout.tally.slots import find_slot_after, to_instant
 from tests.chance import list_unsealed_events

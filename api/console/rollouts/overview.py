@@ -149,7 +149,7 @@ def build_rollout_card(
         else "",
         model_shares=model_shares,
         notices=tuple(_list_notices(summary, markers_by_cell, at)),
-        traffic=_describe_traffic(summary, at) if sites is None else HIDDEN_TRAFFIC,
+        traffic=describe_traffic(summary, at) if sites is None else HIDDEN_TRAFFIC,
         map=draw_small_map(state.policy, schedules, at, sites, rollout_name=summary.name),
         has_outside=has_hours_outside(state.policy, at, sites),
     )
@@ -262,7 +262,8 @@ def _describe_cells(cells: list[Cell], total: int) -> str:
     return join_words([format_cell_name(cell.site, cell.window) for cell in cells])
 
 
-def _describe_traffic(summary: RolloutSummary, at: datetime) -> tuple[str, str]:
+def describe_traffic(summary: RolloutSummary, at: datetime) -> tuple[str, str]:
+    """Describe when the last case came, and how many came in the last hour."""
     if summary.last_case is None:
         return "No case yet", "send records to start in shadow"
     more_text = " or more" if summary.has_more_cases else ""

@@ -30,6 +30,7 @@ from api.console.rollouts.map_rows import (
     describe_window_changes,
     has_hours_outside,
 )
+from api.console.rollouts.overview import describe_traffic
 from api.console.rollouts.rollout_text import (
     build_next_decision,
     describe_allowed,
@@ -57,6 +58,7 @@ from rollout.reports.text.formatting import capitalize_first
 from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
 from rollout.services.cells.cell_values import load_cell_values, load_number_agreements
 from rollout.services.cells.cells import load_cell
+from rollout.services.cells.overview import load_rollout_summary
 from rollout.services.divergences.matrices import load_action_changes
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.ledger.activity import find_adjacent_changes, load_activity
@@ -310,10 +312,20 @@ def _build_current_context(
         "changes": load_action_changes(service, caller, rollout, versions[-2:]),
         "stops": stops,
         "stop_latency": describe_stop_latency(stops.stop_latency),
+        "traffic": _describe_all_traffic(visitor, state),
         "may_stop": any(
             visitor.has_permission(Permission.OPERATE, rollout, site) for site in cell_page.sites
         ),
     }
+
+
+def _describe_all_traffic(visitor: Visitor, state: RolloutState) -> str:
+    """Describe the traffic for readers of every site; "" for others."""
+    name = state.rollout.name
+    if not visitor.has_permission(Permission.READ, name):
+        return ""
+    summary = load_rollout_summary(visitor.service, visitor.caller, name, visitor.at)
+    return ", ".join(describe_traffic(summary, visitor.at))
 
 
 def _build_past_context(visitor: Visitor, rollout: str) -> dict[str, Any]:
@@ -327,6 +339,7 @@ def _build_past_context(visitor: Visitor, rollout: str) -> dict[str, Any]:
         "changes": (),
         "stops": None,
         "stop_latency": "",
+        "traffic": "",
         "may_stop": False,
     }
 

@@ -17,7 +17,7 @@ from rollout.services.engine.service import Service
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Transaction
 from rollout.store.records.history import StoredHistory
-from rollout.store.records.site_traffic import SiteSignStore
+from rollout.store.records.site_signs import SiteSignStore
 from rollout.tally.case_placement import place_cases
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_before

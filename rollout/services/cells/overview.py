@@ -55,6 +55,22 @@ def load_rollout_summaries(
     )
 
 
+def load_rollout_summary(
+    service: Service, caller: Caller, rollout_name: str, at: datetime
+) -> RolloutSummary:
+    """Return the summary of one rollout.
+
+    Raises:
+        UnknownRolloutError: the caller may not see such a rollout.
+        NotAllowedError: the caller may not read it.
+    """
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    with service.database.begin_read() as transaction:
+        pulses_by_rollout = load_activity(transaction, at - ONE_HOUR)
+    return _build_rollout_summary(state, pulses_by_rollout.get(state.rollout.number, NO_PULSE))
+
+
 def _is_readable(caller: Caller, state: RolloutState) -> bool:
     return caller.has_permission_somewhere(Permission.READ, state.rollout.name)
 

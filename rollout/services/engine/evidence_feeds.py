@@ -42,7 +42,7 @@ from rollout.services.engine.unit_counting import (
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.site_traffic import SiteSignStore
+from rollout.store.records.site_signs import SiteSignStore
 from rollout.store.tables.columns import decode_instant, encode_instant
 from rollout.tally.answer_records import AnswerRecords
 from rollout.tally.case_placement import place_cases

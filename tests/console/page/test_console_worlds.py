@@ -69,7 +69,6 @@ FILES = (
     "/training/manifest",
     "/cases/open-one",
     "/ledger/entries",
-    "/traffic",
     "/review-plan",
     "/cause",
     "/cause?site=creek&window=day&version=v1",

@@ -16,7 +16,7 @@ __all__ = ["browser", "made", "opened"]
 
 REFUSED = {
     "rita": re.compile(r"/(proposals|divergences|cases|ledger|incidents|training|stops?|narrow"
-                       r"|traffic|review-plan|cells|settings)|/rollouts/bears$|/reports/\d"),
+                       r"|review-plan|cells|settings)|/rollouts/bears$|/reports/\d"),
     "vic": re.compile(r"/settings/users$|/settings/users/bo$|/ledger/access|/new$|/review/"
                       r"|/bears/review(?!-plan)|/narrow|bears/stop(/confirm)?$"),
     "cleo": re.compile(r"/ledger/access|/new$|bears/ledger|/reports/\d|/settings/users$"

@@ -98,6 +98,9 @@ def test_each_rollout_says_how_many_cells_stand_where(browser, database):
     page = browser.page("/")
     assert "3 of 4 cells shadow, 1 supervised." in page
     assert "v1 acting" in page
+    traffic = "<dt>Traffic</dt><dd>No case yet"
+    assert traffic in browser.page("/rollouts/bears")
+    assert traffic not in browser.as_("cleo").page("/rollouts/bears")
 
 
 def test_who_operates_one_site_reads_of_that_site_alone(browser, database):

@@ -33,7 +33,7 @@ from rollout.store.records.history import StoredHistory
 from rollout.store.records.planted_cases import PlantedCases
 from rollout.store.records.records import build_rejected_record
 from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
-from rollout.store.records.site_traffic import SiteSignStore
+from rollout.store.records.site_signs import SiteSignStore
 from rollout.store.tables.tables import cases, planted_cases
 from tests.services.engine.test_evidence_check import attacking
 from tests.services.review_room import ANA, DAN, MINUTE, Room, person
