@@ -10,7 +10,6 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from api.console.page.kept_form import get_form_page, keep_form, render_sign_in
 from api.console.page.page import render_page
 from api.console.page.page_context import SignInRequiredError, build_sign_in_path, find_visitor
 from api.console.proposals.proposal_text import format_refusal
@@ -25,6 +24,10 @@ NO_PAGE_TEXT = "This page doesn't exist. Go to the overview to find others."
 INVALID_REQUEST_TEXT = "The request has an invalid value. Go back and reload the page."
 UNSTORABLE_TEXT = (
     "A text contains a character that can't be stored, such as NUL. Nothing was done; remove it."
+)
+SIGNED_OUT_TEXT = (
+    "You are signed out, and nothing was sent. Go back to copy what you typed, sign in and send it"
+    " again"
 )
 UNEXPECTED_ERROR_TEXT = (
     "The service failed, perhaps after it did what you asked. Check before you try again."
@@ -43,9 +46,10 @@ def install_handlers(console: FastAPI) -> None:
 
 
 async def _redirect_to_sign_in(request: Request, error: Exception) -> Response:
-    if sealed := await keep_form(request):
-        return render_sign_in(request, to=get_form_page(request), sealed=sealed)
     return_path = error.return_path if isinstance(error, SignInRequiredError) else ""
+    if request.method == "POST":
+        context = {"to": return_path, "openid": bool(request.app.state.openid)}
+        return render_page(request, None, "sign_in", 401, note=SIGNED_OUT_TEXT, **context)
     return RedirectResponse(build_sign_in_path(return_path), HTTPStatus.SEE_OTHER)
 
 

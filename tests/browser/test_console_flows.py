@@ -14,7 +14,6 @@ from rollout.services.engine.rollout_state import load_rollout_state
 from tests.browser.chromium import PHONE, chromium, needs_chromium
 from tests.browser.console_pages import served_town, windows
 from tests.browser.town import NAME, approve
-from tests.services.houses import PASSWORD
 
 pytestmark = [needs_chromium, pytest.mark.enable_socket]  # a server on this machine is looked at
 
@@ -174,29 +173,3 @@ def test_who_signs_out_everywhere_is_out_in_every_open_window(made, opened):
     here.open("/settings").click("button:has-text('everywhere')")
     assert "Sign in" in here.page.inner_text("h1")
     there.page.wait_for_selector("h1:has-text('Sign in')", timeout=PATIENCE)
-
-
-def test_a_kept_form_keeps_its_distance_from_its_notice_and_commands_one_line(made, opened):
-    made.hours(2)
-    window = opened().as_("ana")
-    page = window.page
-    page.click(PROPOSAL)
-    page.fill("#reason", "seen on both cameras")
-    window.context.clear_cookies()
-    page.click("form button:has-text('Reject')")
-    command = page.locator("code:has-text('rollout stop')")
-    for width in (PHONE, 1280):
-        page.set_viewport_size({"width": width, "height": 900})
-        assert command.evaluate("part => part.getClientRects().length") == 1
-    page.fill("#name", "ana")
-    page.fill("#password", PASSWORD)
-    page.click("button:has-text('Sign in')")
-    assert page.input_value("#reason") == "seen on both cameras"
-    distance = page.evaluate(
-        """() => {
-          const notice = document.querySelector('main > .notice');
-          const box = notice.nextElementSibling.getBoundingClientRect();
-          return box.top - notice.getBoundingClientRect().bottom;
-        }"""
-    )
-    assert distance >= 12

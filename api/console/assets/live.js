@@ -64,8 +64,7 @@
     line.hidden = false;
   };
 
-  /* The session is over. A form that somebody has typed into stays: sending it leads to the
-     sign-in, and back to the form as it was filled. */
+  /* The session is over. A form that somebody has typed into stays, so that they can copy it. */
   const leave = () => {
     const typed = [...document.querySelectorAll("textarea, input, select")].some((part) =>
       part.matches("select")
@@ -74,7 +73,7 @@
     if (!typed) { location.reload(); return; }
     out = true;
     document.getElementById("silence")?.replaceChildren(
-      "You are signed out. Send your form: after you sign in, it is shown as you filled it.");
+      "You are signed out. Copy what you typed, then sign in again.");
   };
 
   const look = async () => {

@@ -164,7 +164,6 @@ def render_html(request: Request, visitor: Visitor | None, template: str, **cont
         "live": None,
         "errors": {},
         "typed": {},
-        "kept": "",
         "has_started_run": RUN_STARTED in request.query_params,
         "single_keys": has_single_keys(request),
     }

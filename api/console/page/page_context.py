@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from zoneinfo import available_timezones
 
 from fastapi import Depends, Request
@@ -145,8 +145,9 @@ def get_safe_path(path: str) -> str:
 
 def get_return_path(request: Request) -> str:
     """Return the requested path; for a form, the path of its page."""
-    if request.method not in {"GET", "HEAD"}:
-        return HOME + "/"
+    if request.method not in {"GET", "HEAD"}:  # browsers name the page within our own site
+        address = urlsplit(request.headers.get("referer", ""))
+        return get_safe_path(address.path + (f"?{address.query}" if address.query else ""))
     query = f"?{request.url.query}" if request.url.query else ""
     return quote(request.url.path, safe="/") + query
 

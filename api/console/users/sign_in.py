@@ -7,12 +7,6 @@ from fastapi.responses import RedirectResponse
 
 from api import session_cookie
 from api.console.page.form import Form, PostedForm, SignedForm
-from api.console.page.kept_form import (
-    KEPT_FIELD,
-    FilledFormResponse,
-    open_kept_form,
-    render_sign_in,
-)
 from api.console.page.page import render_page
 from api.console.page.page_context import HOME, find_visitor, get_safe_path, get_service
 from rollout.core.errors import (
@@ -52,12 +46,10 @@ def submit_sign_in(request: Request, form: PostedForm) -> Response:
         )
     except CodeRequiredError as step:
         to = get_safe_path(form.get_text("to"))
-        return render_page(
-            request, None, "sign_in_code", to=to, challenge=step.challenge, kept=_get_kept(form)
-        )
+        return render_page(request, None, "sign_in_code", to=to, challenge=step.challenge)
     except (UnauthenticatedError, TooManyAttemptsError) as error:
         return _render_form_again(request, "sign_in", form, "password", error)
-    return _begin_session(request, started_session, get_safe_path(form.get_text("to")), form)
+    return _begin_session(request, started_session, get_safe_path(form.get_text("to")))
 
 
 @router.post("/sign-in/code")
@@ -74,34 +66,15 @@ def submit_code(request: Request, form: PostedForm) -> Response:
         )
     except (UnauthenticatedError, TooManyAttemptsError) as error:
         errors = {"code": capitalize_first(str(error))}
-        context = {"to": to, "challenge": challenge, "kept": _get_kept(form), "errors": errors}
+        context = {"to": to, "challenge": challenge, "errors": errors}
         return render_page(request, None, "sign_in_code", 422, **context)
-    return _begin_session(request, started_session, to, form)
-
-
-@router.post("/sign-in/continue")
-def continue_signed_in(request: Request, form: PostedForm) -> Response:
-    """Show a kept form after a sign-in in another tab."""
-    visitor = find_visitor(request)
-    to = get_safe_path(form.get_text("to"))
-    if visitor is None:
-        return render_sign_in(request, to=to, sealed=_get_kept(form))
-    kept_form = open_kept_form(request, _get_kept(form), visitor.name)
-    if kept_form is None:
-        return RedirectResponse(to, 303)
-    return FilledFormResponse(kept_form, visitor.caller)
+    return _begin_session(request, started_session, to)
 
 
 @router.get("/set-password")
 def show_password_form(request: Request, token: LinkToken = "") -> Response:
     """Show the form in which a one-time link sets a password."""
     return render_page(request, None, "set_password", typed={"token": token})
-
-
-@router.get("/come-in")
-def redirect_old_link(request: Request) -> RedirectResponse:
-    """Redirect a one-time link of the version before to its new address."""
-    return RedirectResponse(f"{HOME}/set-password?{request.url.query}", status_code=303)
 
 
 @router.post("/set-password")
@@ -151,24 +124,13 @@ def submit_sign_out(request: Request, form: SignedForm) -> Response:
     return response
 
 
-def _begin_session(
-    request: Request, started_session: StartedSession, path: str, form: Form | None = None
-) -> Response:
-    """Redirect to a page, or show the kept form of the same user."""
+def _begin_session(request: Request, started_session: StartedSession, path: str) -> Response:
+    """Redirect to a page with the session's cookie."""
     service = get_service(request)
+    response = RedirectResponse(path, 303)
     now = service.wall_clock.now()
-    response: Response = RedirectResponse(path, 303)
-    sealed = "" if form is None else _get_kept(form)
-    kept_form = open_kept_form(request, sealed, started_session.name)
-    if kept_form is not None:
-        caller = service.authenticator.authenticate_session(started_session.token, now)
-        response = FilledFormResponse(kept_form, caller, started_session.token)
     session_cookie.set_session(request, response, service.sign_in, started_session, now)
     return response
-
-
-def _get_kept(form: Form) -> str:
-    return form.get_text(KEPT_FIELD)
 
 
 def _render_form_again(
@@ -182,7 +144,6 @@ def _render_form_again(
         "errors": errors,
         "to": get_safe_path(typed["to"]),
         "openid": _has_openid(request),
-        "kept": _get_kept(form),
     }
     return render_page(request, None, template, 422, **context)
 

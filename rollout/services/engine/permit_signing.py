@@ -57,11 +57,6 @@ class PermitSigner:
             self.rotate_key()
         return self._keys[0]
 
-    def list_secrets(self) -> tuple[bytes, ...]:
-        """Return the secrets of all valid keys, read anew; the newest is first."""
-        self._load_keys()
-        return tuple(key.secret for key in self._keys)
-
     def read_permit(self, text: str, *subject: str) -> Permit | None:
         """Return the permit, or None without a valid signature for this subject."""
         if not self._keys:

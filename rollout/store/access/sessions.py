@@ -108,11 +108,6 @@ class Sessions:
             row.second_factor or "",
         )
 
-    def find_user_id(self, csrf: bytes) -> int | None:
-        """Return the user of a session by its page token, also of one that is over."""
-        query = select(sessions.c.user_id).where(sessions.c.csrf == csrf)
-        return self._transaction.execute(query).scalar()
-
     def list_open(self, hashes: Iterable[bytes]) -> set[bytes]:
         """Return those of some token hashes whose sessions were not ended."""
         query = select(sessions.c.hash).where(

@@ -32,7 +32,6 @@ ADMINS, OWN_FILES = "refused: it is an admin's", "of files that the user sent, n
 REVIEWS = "tests/console/test_review_worlds.py compares it"
 NOT_SHOWN = {
     "/assets/{name}": "the same for everybody",
-    "/come-in": "before anybody is signed in",
     "/new": ADMINS,
     "/ledger/access": ADMINS,
     "/ledger/access/entries": ADMINS,

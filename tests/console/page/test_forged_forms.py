@@ -27,7 +27,7 @@ ELSEWHERE = ("cross-site", "same-site", "")
 WITHOUT = {"", "nonsense", "AAAA", "A" * 86}
 
 # their caller has no session yet
-WAYS_IN = {"/sign-in", "/sign-in/code", "/sign-in/continue", "/set-password"}
+WAYS_IN = {"/sign-in", "/sign-in/code", "/set-password"}
 
 
 def calls_of(dependant):

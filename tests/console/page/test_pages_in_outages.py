@@ -15,9 +15,7 @@ WITHOUT_DATABASE = {
     "GET /assets/{name}": HTTPStatus.NOT_FOUND,
     "GET /sign-in": HTTPStatus.OK,
     "GET /set-password": HTTPStatus.OK,
-    "GET /come-in": HTTPStatus.SEE_OTHER,
     "POST /sign-in/code": HTTPStatus.UNPROCESSABLE_ENTITY,
-    "POST /sign-in/continue": HTTPStatus.UNAUTHORIZED,
     "POST /rollouts/{rollout}/stop/confirm": HTTPStatus.FORBIDDEN,  # the form lacks its token
     "POST /rollouts/{rollout}/narrow/confirm": HTTPStatus.FORBIDDEN,
 }

@@ -14,7 +14,7 @@ from tests.factories import NOON
 from tests.services.houses import PASSWORD
 
 FOREIGN = {"Sec-Fetch-Site": "cross-site"}
-WAYS_IN = {"/sign-in", "/sign-in/code", "/sign-in/continue", "/set-password"}
+WAYS_IN = {"/sign-in", "/sign-in/code", "/set-password"}
 
 
 def test_the_bare_address_leads_to_the_sign_in_and_then_to_the_overview(browser):
@@ -164,12 +164,4 @@ def test_strangers_find_the_ways_in_and_no_other_page(browser, service):
     plain = sorted(path for path in pages if "{" not in path)
     assert len(plain) > 10
     opened = {p for p in plain if browser.get(f"/console{p}", follow_redirects=False).is_success}
-    assert opened == WAYS_IN - {"/sign-in/code", "/sign-in/continue"}
-
-
-def test_a_one_time_link_of_the_version_before_leads_to_the_same_form(browser):
-    answer = browser.get("/console/come-in?token=a%2Fb", follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (
-        303,
-        "/console/set-password?token=a%2Fb",
-    )
+    assert opened == WAYS_IN - {"/sign-in/code"}
