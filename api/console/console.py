@@ -31,7 +31,6 @@ PAGE_MODULES: Final = (
     "proposals.proposal",
     "rollouts.overview",
     "reviews.review",
-    "reviews.held_review",
     "ledger.incidents",
     "ledger.incident",
     "ledger.ledger",

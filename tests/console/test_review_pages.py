@@ -158,20 +158,6 @@ def sent_in(hall, key, media, attributes=None, **more):
     )
 
 
-def test_the_next_picture_is_loaded_ahead_and_its_case_is_nobody_elses(hall, browser):
-    for n in (1, 2, 3):
-        sent_in(hall, f"case-{n}", {"still": f"https://pictures.example/{n}.jpg"})
-    hall.later(5 * MINUTE)  # what presses is not held ahead
-    page = browser.as_("rita").page(REVIEW)
-    here = re.findall(r'<img src="([^"]*)"', page)
-    ahead = re.findall(r'<link rel="prefetch" as="image" href="([^"]*)"', page)
-    assert (len(here), len(ahead)) == (1, 1)
-    theirs = re.findall(r'<img src="([^"]*)"', browser.as_("ron").page(REVIEW))
-    assert len({*here, *ahead, *theirs}) == 3
-    answered(browser.as_("rita"))
-    assert re.findall(r'<img src="([^"]*)"', browser.page(REVIEW)) == ahead
-
-
 def test_leaving_gives_back_what_was_held(hall, browser):
     hall.room.arrive("case-1", "case-2")
     hall.later(5 * MINUTE)

@@ -61,16 +61,6 @@ class AnsweredWorld:
         )
         self.pages.append((form, sent.status_code, dict(sent.headers), self.masked(sent.text)))
 
-    def hold(self, page):
-        """Ask for the next cases, as the page's script does."""
-        terms = re.search(r'data-terms="([^"]*)"', page)
-        if form_of(page) is None or terms is None:
-            return
-        shown = form_of(page).rpartition("/")[2]
-        fields = {"page_token": hidden(page, "page_token"), "shown": shown, "terms": terms[1]}
-        sent = self.browser.post(f"/console{REVIEW}-ahead", data=fields)
-        self.pages.append((f"{REVIEW}-ahead", sent.status_code, dict(sent.headers), sent.text))
-
     def day(self):
         """Judge, undo, differ, settle, look at lists and at what may not be seen yet."""
         self.arrive(*(f"case-{n}" for n in range(6)))
@@ -80,7 +70,6 @@ class AnsweredWorld:
             for label in labels:
                 page = self.get(REVIEW)
                 if form := form_of(page):
-                    self.hold(page)
                     self.get(f"{form}/model")
                 self.answer(page, label)
             undo = undo_of(self.get(REVIEW))

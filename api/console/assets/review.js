@@ -11,7 +11,6 @@
 
   const begin = () => { since = performance.now(); sent = false; };
   addEventListener("pageshow", begin);
-  document.addEventListener("review:shown", begin); // the next case, without a new page
   document.addEventListener("submit", (event) => { if (event.target.id === "decision") sent = true; });
 
   const types = (part) => part instanceof Element

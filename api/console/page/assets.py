@@ -13,7 +13,7 @@ from rollout.reports.pages.page_templates import load_tokens
 router = APIRouter()
 MEDIA_TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
 STYLE_SHEET: Final = "console.css"  # served behind the tokens that reports have too
-ASSET_NAMES: Final = (STYLE_SHEET, "live.js", "review.js", "ahead.js")
+ASSET_NAMES: Final = (STYLE_SHEET, "live.js", "review.js")
 IMMUTABLE_CACHE: Final = "public, max-age=31536000, immutable"
 REVALIDATED_CACHE: Final = "no-cache"
 

@@ -29,7 +29,6 @@ from rollout.core.errors import UnknownVersionError
 from rollout.core.records.reviews import ReviewStillOpenError, UnknownCaseError
 from rollout.core.scope.permissions import Permission
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.reviews.held_cases import claim_page_tasks
 from rollout.services.reviews.own_decisions import load_own_decision
 from rollout.services.reviews.review_queue import (
     ReviewerTasks,
@@ -37,6 +36,7 @@ from rollout.services.reviews.review_queue import (
     load_adjudication_cases,
 )
 from rollout.services.reviews.reviews import (
+    claim_page_task,
     claim_reviews,
     load_own_reviews,
     release_own_claims,
@@ -81,22 +81,20 @@ def show_next_case(
 ) -> Response:
     """Show the visitor's claimed case, or claim the next one."""
     state = load_review_state(visitor, rollout)
-    page_tasks = claim_page_tasks(
+    page_task = claim_page_task(
         visitor.service.database,
         visitor.caller,
         state,
         visitor.at,
         claim_time=visitor.wall_time,
     )
-    tasks = page_tasks.tasks
     context = ReviewPageContext(
         text=RESULT_TEXTS.get(after, ""),
-        to_go=page_tasks.to_go,
-        upcoming_cases=tuple(task.case for task in tasks[1:]),
-        to_settle=page_tasks.to_settle,
-        terms=page_tasks.terms,
+        to_go=page_task.to_go,
+        to_settle=page_task.to_settle,
     )
-    review_case = build_review_case(tasks[0], state, visitor.at) if tasks else None
+    task = page_task.task
+    review_case = None if task is None else build_review_case(task, state, visitor.at)
     return render_review_page(request, visitor, state, review_case, context)
 
 

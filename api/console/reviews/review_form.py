@@ -20,7 +20,7 @@ from api.console.reviews.answer_options import (
     build_answer_form,
     describe_answers,
 )
-from api.console.reviews.case_media import build_picture_policy, list_remote_pictures, sort_media
+from api.console.reviews.case_media import build_picture_policy, list_remote_pictures
 from api.console.reviews.review_case import (
     ReviewCase,
     build_decided_case,
@@ -31,7 +31,6 @@ from api.schemas.reviews import DecisionRequest
 from rollout.core.errors import RefusalError
 from rollout.core.policy.label_sets import format_label_set
 from rollout.core.policy.levers import Lever
-from rollout.core.records.records import Case
 from rollout.core.records.reviews import (
     DecisionConflictError,
     InvalidDecisionError,
@@ -42,7 +41,6 @@ from rollout.core.records.reviews import (
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.reports.text.formatting import capitalize_first
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.reviews.held_cases import CHANGED, URGENT
 from rollout.services.reviews.own_decisions import (
     OwnDecision,
     OwnDecisions,
@@ -214,8 +212,6 @@ RESULT_TEXTS: Final[Mapping[str, str]] = {
     ALREADY_DECIDED: "You already answered that case. Use Undo to change your answer.",
     FINAL: "That answer can no longer be changed.",
     "left": "Your claims are released.",
-    URGENT: "A client waits for this answer. The other case comes back after it.",
-    CHANGED: "Cases loaded ahead are given back: the policy or a stop changed, or a claim ended.",
 }
 """Results of the last decision, by the word in the next page's URL."""
 
@@ -228,16 +224,12 @@ class ReviewPageContext:
         text: one line about the previous decision.
         to_go: pending cases, including this one; None if not shown.
         to_settle: the visitor's pending conflicts.
-        upcoming_cases: claimed cases whose pictures are preloaded.
-        terms: under which scripts may hold cases ahead; "" where they may not.
         typed: typed values of a refused form, with `errors`.
     """
 
     text: str = ""
     to_go: int | None = None
     to_settle: int = 0
-    upcoming_cases: tuple[Case, ...] = ()
-    terms: str = ""
     typed: TypedDecision | None = None
     errors: Mapping[str, str] = field(default_factory=dict)
 
@@ -268,25 +260,19 @@ def render_review_page(
     context: ReviewPageContext,
 ) -> Response:
     """Return the page of a case, or of an empty queue."""
-    media = [sort_media(case.media) for case in context.upcoming_cases]
-    picture_urls = () if review_case is None else list_remote_pictures([review_case.media])
+    media = [] if review_case is None else [review_case.media]
     response = render_page(
         request,
         None,
         "review",
         422 if context.errors else 200,
-        prefetch=[
-            address for address in list_remote_pictures(media) if address not in picture_urls
-        ],
-        **build_page_values(visitor, state, review_case, context),
+        **_build_page_values(visitor, state, review_case, context),
     )
-    response.headers["Content-Security-Policy"] = build_picture_policy(
-        [*picture_urls, *list_remote_pictures(media)]
-    )
+    response.headers["Content-Security-Policy"] = build_picture_policy(list_remote_pictures(media))
     return response
 
 
-def build_page_values(
+def _build_page_values(
     visitor: Visitor,
     state: RolloutState,
     review_case: ReviewCase | None,
@@ -325,7 +311,7 @@ def submit_decision_form(
     """
     state = load_review_state(visitor, rollout)
     try:
-        store_decision(form, visitor, state, task_number)
+        _store_decision(form, visitor, state, task_number)
     except InvalidReviewFormError as error:
         return _render_rejected_form(request, form, visitor, state, task_number, error.errors)
     except InvalidDecisionError as error:
@@ -346,7 +332,7 @@ def submit_decision_form(
     return redirect_to_next(rollout, section)
 
 
-def store_decision(form: Form, visitor: Visitor, state: RolloutState, task_number: int) -> None:
+def _store_decision(form: Form, visitor: Visitor, state: RolloutState, task_number: int) -> None:
     """Store the decision of a form."""
     database, levers = visitor.service.database, state.policy.levers
     decision = parse_decision(form, levers, visitor.at)

@@ -32,8 +32,6 @@ EXPOSURE_ORDER: Final = (BLIND, UNKNOWN, ASSISTED, REVEALED)
 MAX_REVIEW_TIME, MAX_CLOCK_SKEW = timedelta(days=7), timedelta(minutes=5)
 
 CASE, PREDICTION, DECISIONS = "case", "prediction", "decisions"
-GIVEN_CASE: Final = "given"
-"""The content of a case that a page loaded ahead: it is `CASE` once it appears."""
 REVIEW_PAGE, REVEAL_PAGE = "review", "reveal"
 PLANTED: Final = "planted"
 """The content that a user knows who declared a case as planted."""

@@ -17,7 +17,6 @@ from rollout.core.records.records import Case, Decision
 from rollout.core.records.reviews import (
     BLIND,
     CASE,
-    GIVEN_CASE,
     PREDICTION,
     REVEALING_CONTENT,
     REVIEW_PAGE,
@@ -125,7 +124,7 @@ def _store_decision(
             review, previous_decision, previous_decision.submitted_at or at
         )
     case = newest.load_cases([review.case_id])[review.case_id]
-    exposures = _load_exposures(transaction, state, caller, review, case, at)
+    exposures = _load_exposures(transaction, state, caller, review, case)
     revision = _compute_next_revision(previous_decision, review, request, exposures)
     if review.is_wanted_at(at):
         exposures -= FIGURE_EXPOSURE  # no figure contains the case before that
@@ -195,19 +194,12 @@ def _load_exposures(
     caller: Caller,
     review: StoredReviewTask,
     case: Case,
-    at: datetime,
 ) -> frozenset[tuple[str, str]]:
-    """Return the caller's exposures to a case, with figures that may count it.
-
-    A case that was held ahead is recorded as shown, should its page have failed to report it.
-    """
+    """Return the caller's exposures to a case, with figures that may count it."""
     exposure_store = ExposureStore(transaction, state.rollout)
     exposures = exposure_store.list_for_reviewer(caller.name, [review.case_id]).get(
         review.case_id, frozenset()
     )
-    if (GIVEN_CASE, REVIEW_PAGE) in exposures and (CASE, REVIEW_PAGE) not in exposures:
-        new_entries = [(review.case_id, CASE)]
-        exposure_store.add(new_entries, reviewer=caller.name, page=REVIEW_PAGE, at=at)
     figures_until = exposure_store.load_figures_until(caller.name)
     return (
         exposures
@@ -236,7 +228,7 @@ def _store_gold_decision(
         return _build_review_decision(
             review, previous_decision, previous_decision.submitted_at or at
         )
-    exposures = _load_exposures(transaction, state, caller, review, case, at)
+    exposures = _load_exposures(transaction, state, caller, review, case)
     revision = _compute_next_revision(previous_decision, review, request, exposures)
     if exposures >= FIGURE_EXPOSURE:  # earlier figures may reveal a gold case
         raise build_review_reassigned_error()
@@ -321,8 +313,7 @@ def was_assigned(
     case_exposures = ExposureStore(transaction, state.rollout).list_for_reviewer(
         caller.name, [review.case_id]
     )
-    contents = {(CASE, REVIEW_PAGE), (GIVEN_CASE, REVIEW_PAGE)}
-    return not contents.isdisjoint(case_exposures.get(review.case_id, ()))
+    return (CASE, REVIEW_PAGE) in case_exposures.get(review.case_id, ())
 
 
 def build_review_reassigned_error() -> ReviewReassignedError:

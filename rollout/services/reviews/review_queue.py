@@ -15,7 +15,6 @@ from rollout.core.records.reviews import (
     BLIND_KINDS,
     CASE,
     DECISIONS,
-    GIVEN_CASE,
     PREDICTION,
     REVIEW_PAGE,
 )
@@ -149,22 +148,13 @@ def expose_tasks(
     caller: Caller,
     claimed_reviews: Sequence[StoredReviewTask],
     at: datetime,
-    *,
-    given_ids: Collection[int] = (),
 ) -> tuple[ClaimedTask, ...]:
-    """Return claimed tasks with what is shown of them, and record new exposures.
-
-    `given_ids` are the tasks that are loaded, but don't appear yet.
-    """
+    """Return claimed tasks with what is shown of them, and record new exposures."""
     tasks = _build_tasks(transaction, state, claimed_reviews)
     exposure_entries = [
         (review.case_id, content)
         for review in claimed_reviews
-        for content in (
-            (GIVEN_CASE,)
-            if review.id in given_ids
-            else _list_exposed_content(review, tasks[review.case_id])
-        )
+        for content in _list_exposed_content(review, tasks[review.case_id])
     ]
     store_exposures(transaction, state, caller, exposure_entries, page=REVIEW_PAGE, at=at)
     faults.reach_point("review.shown")

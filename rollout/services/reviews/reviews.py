@@ -7,9 +7,10 @@ reviewer gets nothing derived from predictions, except in assisted tasks.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from rollout import faults
-from rollout.core.records.reviews import PREDICTION, REVEAL_PAGE, NotRevealedError
+from rollout.core.records.reviews import ADJUDICATE, PREDICTION, REVEAL_PAGE, NotRevealedError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.records.review_tasks import (
@@ -36,9 +37,12 @@ from rollout.services.reviews.exposure import (
 from rollout.services.reviews.review_queue import (
     ALL_REVIEW_KINDS,
     REVIEW_KINDS_BY_QUEUE,
+    ClaimedTask,
     ModelAnswer,
     ReviewerTasks,
     ReviewQueue,
+    count_waiting,
+    expose_tasks,
     find_permitted_sites,
     find_queue,
     list_version_answers,
@@ -53,6 +57,7 @@ __all__ = [
     "OverdueTask",
     "StoredDecision",
     "can_see_prediction",
+    "claim_page_task",
     "claim_reviews",
     "find_hidden_cases",
     "load_overdue_reviews",
@@ -73,7 +78,10 @@ CLAIM_DURATION = timedelta(minutes=10)
 """How long a claim reserves a case."""
 
 MAX_CLAIMED_CASES = 5
-"""Maximum claims per reviewer: the case on the page and those loaded ahead."""
+"""Maximum claims per reviewer."""
+
+PAGE_KINDS: Final = (*REVIEW_KINDS_BY_QUEUE["blind"], *REVIEW_KINDS_BY_QUEUE["assisted"])
+"""The kinds of a review page, and those that are claimed where no queue is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,21 @@ class OverdueTask:
     kind: ReviewQueue
     due_at: datetime
     reviewer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PageTask:
+    """The claimed case of a review page.
+
+    Attributes:
+        task: None if there is none to review.
+        to_go: pending cases, with the claimed ones.
+        to_settle: pending adjudications.
+    """
+
+    task: ClaimedTask | None
+    to_go: int
+    to_settle: int
 
 
 def claim_reviews(
@@ -105,7 +128,7 @@ def claim_reviews(
     Args:
         caller: a user with the permission to review.
         kind: the queue; None for blind and assisted tasks by due time.
-        target_count: at most `MAX_CLAIMED_CASES`, with the case on the page.
+        target_count: at most `MAX_CLAIMED_CASES`.
         claim_time: `at` on the clock of claims; None means the same clock.
 
     Raises:
@@ -114,11 +137,7 @@ def claim_reviews(
     """
     require_permission(caller, Permission.REVIEW, state.rollout.name)
     check_is_user(caller)
-    kinds = (
-        (*REVIEW_KINDS_BY_QUEUE["blind"], *REVIEW_KINDS_BY_QUEUE["assisted"])
-        if kind is None
-        else REVIEW_KINDS_BY_QUEUE[kind]
-    )
+    kinds = PAGE_KINDS if kind is None else REVIEW_KINDS_BY_QUEUE[kind]
     sites = find_permitted_sites(caller, Permission.REVIEW, state)
     claim_time = claim_time or at
     until = claim_time + CLAIM_DURATION
@@ -131,6 +150,55 @@ def claim_reviews(
                 break
         faults.reach_point("review.claimed")
         return load_reviewer_tasks(transaction, state, caller, at, claim_time)
+
+
+def claim_page_task(
+    database: Database,
+    caller: Caller,
+    state: RolloutState,
+    at: datetime,
+    *,
+    claim_time: datetime | None = None,
+) -> PageTask:
+    """Return the case of a review page, claimed if need be.
+
+    A case that somebody waits for comes first. `claim_time` is `at` on the clock of claims; None
+    means the same clock.
+
+    Raises:
+        NotAllowedError: the caller may not review anywhere in the rollout.
+        UserRequiredError: the caller is a service account.
+    """
+    require_permission(caller, Permission.REVIEW, state.rollout.name)
+    check_is_user(caller)
+    sites = find_permitted_sites(caller, Permission.REVIEW, state)
+    claim_time = claim_time or at
+    until = claim_time + CLAIM_DURATION
+    with database.begin_write() as transaction:
+        review_store = ReviewTaskStore(transaction, state.rollout)
+        review_store.lock_reviewer(caller.name)
+        review_store.release_revealed(caller.name)
+        claimed = review_store.list_claimed(caller.name, claim_time, PAGE_KINDS, sites)
+        urgent = [task for task in claimed if task.is_urgent_at(at)]
+        task = min(urgent, key=lambda task: task.answer_by or at, default=None)
+        if task is None:
+            task = review_store.claim(
+                *(caller.name, at, PAGE_KINDS, sites, until, claim_time),
+                only_urgent=bool(claimed),
+            ) or min(claimed, key=lambda task: task.claimed_until or claim_time, default=None)
+        for other in urgent:
+            if other is not task:
+                review_store.release(other)
+        faults.reach_point("review.claimed")
+        tasks = expose_tasks(transaction, state, caller, [] if task is None else [task], at)
+        waiting = count_waiting(transaction, state, caller, at, claim_time)
+        held = review_store.list_claimed(caller.name, claim_time, ALL_REVIEW_KINDS, sites)
+        conflict_count = sum(task.kind == ADJUDICATE for task in held)
+        return PageTask(
+            next(iter(tasks), None),
+            to_go=len(held) - conflict_count + waiting["blind"] + waiting["assisted"],
+            to_settle=conflict_count + waiting["adjudicate"],
+        )
 
 
 def load_own_reviews(

@@ -4,7 +4,7 @@ A claim ends at the task's `claimed_until`; the task is then free without any pr
 reviewer's name stays until another reviewer claims it, so that a slow reviewer may still answer.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -81,6 +81,10 @@ class StoredReviewTask:
         """Return whether a decision is still needed at `at`."""
         return self.state == OPEN and (self.due_at is None or at < self.due_at)
 
+    def is_urgent_at(self, at: datetime) -> bool:
+        """Return whether a client still waits for the answer."""
+        return self.answer_by is not None and at < self.answer_by
+
 
 TASK_COLUMNS: Final = tuple(reviews.c[name] for name in StoredReviewTask.__dataclass_fields__)
 
@@ -142,56 +146,23 @@ class ReviewTaskStore:
         until: datetime,
         claim_time: datetime | None = None,
         *,
-        is_accepted: Callable[[StoredReviewTask], bool] | None = None,
+        only_urgent: bool = False,
     ) -> StoredReviewTask | None:
         """Claim the next task for a reviewer until `until`, or return None.
 
         Tasks whose answer can still affect the action come first, by `answer_by`; then the others
         by due time. Concurrent calls get different tasks. `claim_time` is `at` on the clock of
-        claims; None means the same clock. A next task that `is_accepted` refuses stays free, and
-        none behind it is claimed.
+        claims; None means the same clock.
         """
-        for query in self._order_available(reviewer, at, kinds, sites, claim_time or at):
-            task = self._lock_first(query)
-            if task is not None:
-                is_refused = is_accepted is not None and not is_accepted(task)
-                return None if is_refused else self._claim_locked(task, reviewer, until)
-        return None
-
-    def find_next(
-        self,
-        reviewer: str,
-        at: datetime,
-        kinds: Collection[str],
-        sites: SiteFilter,
-        claim_time: datetime,
-    ) -> StoredReviewTask | None:
-        """Return the task that `claim` would try, without a lock or a claim."""
-        for query in self._order_available(reviewer, at, kinds, sites, claim_time):
-            row = self._transaction.execute(query.limit(1)).one_or_none()
-            if row is not None:
-                return build_task(row)
-        return None
-
-    def _order_available(
-        self,
-        reviewer: str,
-        at: datetime,
-        kinds: Collection[str],
-        sites: SiteFilter,
-        claim_time: datetime,
-    ) -> Iterator[Select[Any]]:
-        """Yield the queries for urgent tasks, then for all, the next one first."""
         available = self._select_tasks(
-            *self._match_available(reviewer, at, kinds, sites, claim_time)
+            *self._match_available(reviewer, at, kinds, sites, claim_time or at)
         )
         urgent = available.where(reviews.c.answer_by > at).order_by(reviews.c.answer_by)
-        yield urgent.order_by(*QUEUE_ORDER)
-        yield available.order_by(*QUEUE_ORDER)
-
-    def renew(self, task: StoredReviewTask, until: datetime) -> None:
-        """Let a claim last until `until`."""
-        self._update(reviews.c.id == task.id, reviews.c.state == OPEN, claimed_until=until)
+        for query in (urgent,) if only_urgent else (urgent, available):
+            task = self._lock_first(query.order_by(*QUEUE_ORDER))
+            if task is not None:
+                return self._claim_locked(task, reviewer, until)
+        return None
 
     def release(self, task: StoredReviewTask) -> None:
         """Release a claim."""
