@@ -39,7 +39,6 @@ PAGE_MODULES: Final = (
     "proposals.proposals",
     "rollouts.stop",
     "rollouts.narrow",
-    "rollouts.cell_evidence",
     "rollouts.resume",
     "reviews.case",
     "reports.reports",

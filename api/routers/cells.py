@@ -1,24 +1,18 @@
 """Cells: their stage, evidence, guards and history."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number, encode_number
-from api.schemas.cells import CellDetails, CellEvidenceRequest, CellList, Timeline, TimelineSpan
-from api.schemas.examples import CELL, build_command_example, build_responses
+from api.schemas.cells import CellDetails, CellList, Timeline, TimelineSpan
 from rollout.core.calendar.sites import Cell
 from rollout.reports.figures.timeline_parts import TimelineRequest
-from rollout.services.cells import evidence_pauses
 from rollout.services.cells.cells import load_cell, load_cells
 from rollout.services.cells.timeline import load_cell_timeline
-from rollout.services.engine.command_handler import CommandResult
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cells", tags=["cells"])
-PAUSED: Final[dict[str, Any]] = build_command_example(
-    "EvidencePaused", "bo", {**CELL, "reason": "hopeless"}
-)
 
 
 @router.get("", operation_id="listCells", summary="List cells")
@@ -85,35 +79,3 @@ def get_cell_timeline(
     request = TimelineRequest(Cell(site, window), span.since, span.until, span.version)
     timeline = load_cell_timeline(service, caller, rollout, request, at=now)
     return Timeline.model_validate(timeline)
-
-
-@router.put(
-    "/{site}/{window}/evidence",
-    operation_id="setCellEvidence",
-    summary="Pause or resume a cell's evidence",
-    responses=build_responses(PAUSED),
-)
-def set_cell_evidence(
-    rollout: str,
-    site: str,
-    window: str,
-    body: CellEvidenceRequest,
-    service: ServiceDependency,
-    now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.OPERATE)],
-) -> CommandResult:
-    """Pause the evidence of a cell in shadow with `watch`, and resume it with `count`.
-
-    While it is paused, no gate of the cell opens and no review is requested for evidence alone.
-    When it resumes, each version begins a new attempt: no earlier unit counts. Fails with 403
-    above shadow, where guards need the decisions. It is safe to retry. Requires the operator role.
-    """
-    return evidence_pauses.set_cell_evidence(
-        service.database,
-        caller,
-        rollout,
-        Cell(site, window),
-        body.evidence,
-        at=now,
-        reason=body.reason,
-    )

@@ -7,9 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.schemas.examples import NOON
-from api.schemas.stops import Reason
 from rollout.services.cells.cells import CellStatus, GuardStatus
-from rollout.services.cells.evidence_pauses import CellEvidenceMode
 from rollout.services.engine.cell_gains import Gain
 
 FROM_ATTRIBUTES = ConfigDict(from_attributes=True)
@@ -262,17 +260,6 @@ def _drop_non_finite(value: Any) -> Any:
 
 
 Number = Annotated[float | None, BeforeValidator(_drop_non_finite)]
-
-
-class CellEvidenceRequest(BaseModel):
-    """Whether units of the cell count, with an optional reason."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"evidence": "watch", "reason": "hopeless"}}
-    )
-
-    evidence: CellEvidenceMode
-    reason: Reason = ""
 
 
 class GateCondition(BaseModel):

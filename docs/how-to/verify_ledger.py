@@ -37,8 +37,7 @@ CELL_KINDS = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeove
 PROPOSED_KINDS = {**CELL_KINDS, "Resumed": "resume", "ClockCorrected": "clock"}
 HISTORY = {"FamiliarityChanged", "CasesPlanted", "TrainingCutoffSet",  # no stage
     "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "RecordsImported",
-    "CasesErased", "NameErased", "ReportSealed", "RecordsCounted", "DamageCleared",
-    "EvidencePaused"}  # fmt: skip
+    "CasesErased", "NameErased", "ReportSealed", "RecordsCounted", "DamageCleared"}  # fmt: skip
 
 
 class UnreadableError(Exception):
@@ -237,7 +236,7 @@ class RecomputedState:
         if differs:
             self.differences.append(f"row {self.revision}: {self.kind} {problem}")
 
-    def _apply_short_row(self, row: ExportedRow, body: dict[str, Any]) -> None:  # noqa: C901, PLR0912 - one case a kind
+    def _apply_short_row(self, row: ExportedRow, body: dict[str, Any]) -> None:  # noqa: C901 - one case a kind
         match row.kind:
             case "ProposalRejected" | "ProposalVoided" | "ProposalExpired":
                 name, proposal = body["proposal"], self.proposals[body["proposal"]]
@@ -257,9 +256,6 @@ class RecomputedState:
                 name, is_wrong = body["stop"], body["stop"] in self.stops or not body["cells"]
                 self.note_if(is_wrong, f"has no cells, or the id {name} of a stop that holds")
                 self.stops[name] = describe_row(row)
-            case "EvidenceResumed":
-                for version in self.starts:
-                    self.get_cell(body, version).restart(self.since)
             case "Resumed":
                 del self.stops[body["stop"]]
             case "Suspended" | "SuspensionCleared":

@@ -177,11 +177,6 @@ COMMANDS: Final = {
         "Propose to end a stop. Other users approve it with the hash from `rollout proposals`.",
         needs_server=True,
     ),
-    "evidence": CommandEntry(
-        "upkeep:evidence",
-        "Pause the evidence of a cell in shadow, or resume it in a new attempt.",
-        needs_server=True,
-    ),
     "retire": CommandEntry(
         "upkeep:retire",
         "Retire a model version everywhere: its grants end and it gets no new ones.",

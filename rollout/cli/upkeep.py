@@ -1,4 +1,4 @@
-"""Commands that pause evidence, retire versions and acknowledge incidents."""
+"""Commands that retire versions and acknowledge incidents."""
 
 from typing import Annotated
 
@@ -8,42 +8,8 @@ from rollout.cli.output import JsonFlag, print_command_result
 from rollout.cli.remote import ServerUrl, build_path
 from rollout.cli.rollout_options import ActorName, PastInstant, ReasonText, RolloutName
 from rollout.cli.runner import CommandRequest, build_runner
-from rollout.core.calendar.sites import Cell
-from rollout.services.cells.evidence_pauses import CellEvidenceMode, set_cell_evidence
 from rollout.services.engine import versions
 from rollout.services.incidents import incidents
-
-
-def evidence(  # noqa: PLR0913, PLR0917 - one parameter for each option
-    rollout: RolloutName,
-    mode: Annotated[CellEvidenceMode, typer.Argument(help="watch to pause it, count to resume it")],
-    site: Annotated[str, typer.Option(help="site of the cell")],
-    window: Annotated[str, typer.Option(help="window of the cell")],
-    by: ActorName = "",
-    reason: ReasonText = "",
-    server: ServerUrl = None,
-    at: PastInstant = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Pause the evidence of a cell in shadow, or resume it in a new attempt.
-
-    Example: `rollout evidence ramps watch --site ramp-a --window day --by ana`
-    """
-    request = CommandRequest(
-        "PUT",
-        build_path(rollout, "cells", site, window, "evidence"),
-        lambda context: set_cell_evidence(
-            context.database,
-            context.caller,
-            rollout,
-            Cell(site, window),
-            mode,
-            at=context.at,
-            reason=reason,
-        ),
-        {"evidence": mode, "reason": reason},
-    )
-    print_command_result(build_runner(server, by, None, at).run(request), as_json=as_json)
 
 
 def retire(

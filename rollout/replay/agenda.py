@@ -9,8 +9,6 @@ from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
-    EvidencePaused,
-    EvidenceResumed,
     FamiliarityChanged,
     PolicyApplied,
     ProposalExpired,
@@ -84,7 +82,7 @@ class Agenda:
 
     def _find_cells(self, event: LedgerEvent) -> tuple[Cell, ...]:
         """Return the cells of an event, also by its proposal."""
-        if isinstance(event, CellEvent | EvidencePaused | EvidenceResumed):
+        if isinstance(event, CellEvent):
             return (event.cell,)
         if isinstance(event, AttemptsBegan | FamiliarityChanged):
             return event.cells

@@ -124,46 +124,6 @@ def test_what_was_counted_later_is_seen_at_the_next_look(client, door, database,
     assert client.get(f"{V1_STORY}/cells/s0/day").json()["evidence"][0]["closed_units"] > before
 
 
-@pytest.mark.slow
-def test_a_paused_cell_says_so_counts_nothing_and_resumes_anew(
-    client, door, database, clock, story
-):
-    path = f"{V1_STORY}/cells/s0/day"
-    client = by_viewer(client, door)
-    assert problem_of(client.put(f"{path}/evidence", json={"evidence": "watch"}))[0] == 403
-    door.let_in("olga", AssignedRole("operator", "story"), AssignedRole("viewer", "story"))
-    client = client.by("olga")
-    body = {"evidence": "watch", "reason": "hopeless"}
-    paused = client.put(f"{path}/evidence", json=body).json()["events"]
-    assert {event["kind"] for event in paused[:-1]} == {"ProposalVoided"}
-    assert paused[-1]["kind"] == "EvidencePaused"
-    assert client.put(f"{path}/evidence", json=body).json()["events"] == []
-    found = client.get(path).json()
-    assert found["status"]["next_step"].startswith("evidence paused since ")
-    assert found["status"]["next_step"].endswith(" by olga")
-    assert found["history"][-1]["text"] == "olga paused the evidence: hopeless"
-    (row,) = (
-        row
-        for row in client.get(f"{V1_STORY}/review-plan").json()["plan"]["cells"]
-        if (row["site"], row["window"]) == ("s0", "day")
-    )
-    assert (row["outlook"], row["planned"]) == ("paused", 0)
-    assert row["reason"] == found["status"]["next_step"]
-    before = client.get(f"{V1_STORY}/proposals").json()["items"]
-    Ticker(database, "story", "two").tick(story + timedelta(hours=30))
-    clock.advance(timedelta(hours=30))
-    cells = {(p["site"], p["window"]) for p in before if p["state"] == "open"}
-    assert ("s0", "day") not in cells
-    after = client.get(f"{V1_STORY}/proposals").json()["items"]
-    assert {p["id"] for p in after if (p["site"], p["window"]) == ("s0", "day")} == {
-        p["id"] for p in before if (p["site"], p["window"]) == ("s0", "day")
-    }
-    resumed = client.put(f"{path}/evidence", json={"evidence": "count"}).json()["events"]
-    assert [event["kind"] for event in resumed] == ["EvidenceResumed"]
-    (evidence,) = (e for e in client.get(path).json()["evidence"] if e["version"] == "v1")
-    assert (evidence["attempt"], evidence["closed_units"], evidence["undecided_units"]) == (2, 0, 0)
-
-
 def test_a_cell_that_is_not_there_and_a_site_of_others(client, door, bears):
     assert problem_of(client.get(f"{V1}/cells/creek/dusk")) == (404, "unknown-cell")
     door.let_in("eve", AssignedRole("viewer", "bears", "lake"))

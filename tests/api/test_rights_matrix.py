@@ -91,9 +91,6 @@ MATRIX = {
     f"GET {BEARS}/cause": Row(READ, PART),
     f"GET {BEARS}/cells/{{site}}/{{window}}": Row(READ, SITE),
     f"GET {BEARS}/cells/{{site}}/{{window}}/timeline": Row(READ, SITE),
-    f"PUT {BEARS}/cells/{{site}}/{{window}}/evidence": Row(
-        {"operator"}, SITE, {"evidence": "count"}
-    ),
     f"GET {BEARS}/proposals": Row(READ, PART),
     f"GET {BEARS}/proposals/{{proposal}}": Row(READ, SITE),
     f"POST {BEARS}/proposals": Row({"operator"}, SITE, TAKEOVER),

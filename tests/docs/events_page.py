@@ -56,7 +56,7 @@ EFFECTS = {
     " `restarted` each version so far begins its next attempt, from which units count as above; in"
     " `cleared` it also loses"
     " its grants and suspensions. Each version of `counted` begins its next attempt in every cell."
-    " A stop or pause of a cell of `former` also holds for the cell at its place in `renamed`.",
+    " A stop of a cell of `former` also holds for the cell at its place in `renamed`.",
     "VersionFirstUsed": "The version exists: in each cell its attempt 1 begins at `at`.",
     "VersionRenamed": "The name stands for the version `continues`. No attempt begins.",
     "VersionRetired": "The version loses its grants in all cells.",
@@ -75,9 +75,6 @@ EFFECTS = {
     "SuspensionCleared": "The suspension or alarm of `guard` ends.",
     "GrantExpired": "The grant of `stage` and those above are removed.",
     "Stopped": "The stop withholds all grants in `cells`.",
-    "EvidencePaused": "The cell's evidence is paused: nothing there counts.",
-    "EvidenceResumed": "The pause ends. Each version so far begins its next attempt there, from"
-    " which units count as above.",
     "Resumed": "`proposal` closes; the stop ends.",
     "EraBegan": "`era` is the era.",
     "IncidentOpened": "The incident is open. If its `effect` is `reported`, the guard is in alarm;"

@@ -53,7 +53,6 @@ from api.console.rollouts.week_map import OUTSIDE_MARKER, draw_week_map
 from rollout.core.calendar.instants import EPOCH
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import Permission, may_be_asked_blind, require_permission
-from rollout.reports.figures.next_step import describe_pause
 from rollout.reports.text.formatting import capitalize_first
 from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
 from rollout.services.cells.cell_values import load_cell_values, load_number_agreements
@@ -183,9 +182,6 @@ def show_cell(
         value=format_cell_value(selected_cell),
         may_stop=visitor.has_permission(Permission.OPERATE, rollout, selected_cell.site),
         is_stopped=cell_page.state.scope.is_stopped(selected_cell),
-        pause=capitalize_first(
-            describe_pause(cell_page.state.scope, policy, selected_cell, visitor.at)
-        ),
         grants=build_grant_rows(cell_page, (selected_cell,)),
         history=build_history_entries(history[before : before + PAGE_SIZE], policy),
         older=before + PAGE_SIZE if len(history) > before + PAGE_SIZE else None,

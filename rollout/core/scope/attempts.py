@@ -127,10 +127,8 @@ def describe_cell_attempt(
         return "an attempt from before attempts had numbers"
     if scope.versions[version].retired:
         return f"no attempt: {version} is retired"
-    if version in policy.watched_versions or cell in scope.evidence_pauses:
-        is_paused = cell in scope.evidence_pauses
-        reason = "its evidence is paused" if is_paused else f"the policy only watches {version}"
-        return f"no attempt: {reason}"
+    if version in policy.watched_versions:
+        return f"no attempt: the policy only watches {version}"
     following = _foresee_year(scope, policy, cell, at)
     return f"no attempt yet; the next would be number {following.count} of the year in this cell"
 

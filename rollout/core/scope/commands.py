@@ -146,22 +146,6 @@ class NarrowCells(ActorCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PauseEvidence(ActorCommand):
-    """Collect no evidence in a cell in shadow; repeating it has no effect."""
-
-    cell: Cell
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeEvidence(ActorCommand):
-    """Collect evidence in a cell again, in new attempts; repeating it has no effect."""
-
-    cell: Cell
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StopCells(ActorCommand):
     """Withhold every grant in `cells` until an approved resume; may be a drill."""
 

@@ -36,14 +36,12 @@ from rollout.core.scope.commands import (
     Command,
     NarrowCells,
     OpenIncident,
-    PauseEvidence,
     ProposeClockCorrection,
     ProposeRenewal,
     ProposeResume,
     ProposeRules,
     ProposeTakeover,
     RejectProposal,
-    ResumeEvidence,
     RetireVersion,
     StopAfterRollback,
     StopCells,
@@ -71,11 +69,8 @@ from rollout.core.scope.new_values import (
 )
 from rollout.core.scope.open_proposals import apply_approved_proposals, update_open_proposals
 from rollout.core.scope.operator_requests import (
-    drop_paused_evidence,
-    pause_evidence,
     propose_renewal,
     propose_takeover,
-    resume_evidence,
 )
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.policy_changes import apply_approved_policies, apply_policy, propose_rules
@@ -129,14 +124,11 @@ _apply_command.register(AcknowledgeIncident, acknowledge_incident)
 _apply_command.register(StopAfterRollback, stop_after_rollback)
 _apply_command.register(AcceptRestore, accept_restore)
 _apply_command.register(StopChangedCells, stop_changed_cells)
-_apply_command.register(PauseEvidence, pause_evidence)
-_apply_command.register(ResumeEvidence, resume_evidence)
 
 
 @_apply_command.register
 def _(command: Tick, pending: PendingEvents) -> None:
     command = _drop_watched_evidence(command, pending.policy)
-    command = drop_paused_evidence(command, pending.scope)
     begin_attempts(pending, command)
     apply_alarms(pending, command)
     apply_clears(pending, command)

@@ -340,22 +340,6 @@ class AttemptsBegan(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvidencePaused(LedgerEvent):
-    """A user paused the evidence of a cell in shadow: nothing there counts until it resumes."""
-
-    cell: Cell
-    reason: str = field(default="", metadata={FREE_TEXT: True})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvidenceResumed(LedgerEvent):
-    """A user resumed the evidence of a cell; every version begins a new attempt there."""
-
-    cell: Cell
-    reason: str = field(default="", metadata={FREE_TEXT: True})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FamiliarityChanged(LedgerEvent):
     """A tick read attribute values anew; entry i of each field belongs to value i.
 
@@ -439,8 +423,6 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         ReportSealed,
         RecordsCounted,
         AttemptsBegan,
-        EvidencePaused,
-        EvidenceResumed,
         FamiliarityChanged,
         RulesApplied,
         EraBegan,

@@ -21,8 +21,6 @@ from rollout.core.scope.events import (
     AttemptsBegan,
     ClockCorrected,
     EraBegan,
-    EvidencePaused,
-    EvidenceResumed,
     FamiliarityChanged,
     GrantExpired,
     IncidentAcknowledged,
@@ -52,7 +50,6 @@ from rollout.core.scope.scope import (
     NO_VALUES,
     AttemptYear,
     CellState,
-    EvidencePause,
     GivenApproval,
     Grant,
     Incident,
@@ -122,25 +119,6 @@ def _(event: AttemptsBegan, builder: ScopeBuilder) -> None:
 
 
 @_apply_to_builder.register
-def _(event: EvidencePaused, builder: ScopeBuilder) -> None:
-    builder.evidence_pauses.setdefault(event.cell, EvidencePause(event.by, event.at))
-
-
-@_apply_to_builder.register
-def _(event: EvidenceResumed, builder: ScopeBuilder) -> None:
-    if builder.evidence_pauses.pop(event.cell, None) is not None:
-        _restart_attempts(builder, event.cell)
-
-
-def _restart_attempts(builder: ScopeBuilder, cell: Cell) -> None:
-    """Begin an attempt of every version in a cell; units that occurred before never count."""
-    since = builder.get_effective_time()
-    for version in builder.versions:
-        state = _restart_attempt(builder.get_cell_state(cell, version), since, builder.rules)
-        builder.set_cell_state(cell, version, replace(state, changed_at=since))
-
-
-@_apply_to_builder.register
 def _(event: FamiliarityChanged, builder: ScopeBuilder) -> None:
     rows = zip(
         event.cells, event.versions, event.attributes, event.values, event.statuses, strict=True
@@ -163,8 +141,6 @@ def _(event: PolicyApplied, builder: ScopeBuilder) -> None:
     builder.close_proposal(event.proposal)
     for cell, former in zip(event.renamed, event.former, strict=True):
         _rename_cell(builder, cell, former)
-    for former in event.former:  # resumed under its new name, it is paused under none
-        builder.evidence_pauses.pop(former, None)
     for version in event.counted:
         _begin_counting(builder, version, builder.get_effective_time())
     cleared, since = set(event.cleared), builder.get_effective_time()
@@ -177,12 +153,10 @@ def _(event: PolicyApplied, builder: ScopeBuilder) -> None:
 
 
 def _rename_cell(builder: ScopeBuilder, cell: Cell, former: Cell) -> None:
-    """Continue a cell's year, stops and pause; of two years in one, the one with less risk left."""
+    """Continue a cell's year and stops; of two years in one, the one with less risk left."""
     years = [builder.attempt_years[c] for c in (former, cell) if c in builder.attempt_years]
     if years:
         builder.attempt_years[cell] = max(years, key=lambda year: (year.year, -year.unspent_share))
-    if former in builder.evidence_pauses:
-        builder.evidence_pauses.setdefault(cell, builder.evidence_pauses[former])
     for name, stop in builder.stops.items():
         if former in stop.cells:
             builder.stops[name] = replace(stop, cells=stop.cells | {cell})

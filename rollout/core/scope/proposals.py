@@ -78,8 +78,6 @@ def find_obstacle(pending: PendingEvents, cell: Cell, version: str) -> str:
         return "the cell is stopped; ask for a resume first"
     if version in pending.policy.watched_versions:
         return "the policy only watches it; write `evidence: count` in its row"
-    if cell in scope.evidence_pauses:
-        return "the evidence of the cell is paused; resume it first"
     quiet_until = scope.get_cell_state(cell, version).quiet_until
     if quiet_until is not None and pending.at < quiet_until:
         return "it was rejected there lately; wait for its quiet time to end"

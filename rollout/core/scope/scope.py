@@ -131,14 +131,6 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class EvidencePause:
-    """Since when, and by whom, the evidence of a cell is paused."""
-
-    by: str
-    since: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Version:
     """A model version; `content` is the hash that its first use declared, or ""."""
 
@@ -311,7 +303,6 @@ class Scope:
         attempt_years: by cell, the attempts of the last year in which one began; empty under
             rules 1.
         cell_values: by cell and version, the attribute values that it has met.
-        evidence_pauses: by cell whose evidence is paused.
         rules: number of the counting rules.
         at: time of the ledger's last entry, None before the first.
         effective_at: from when the last entry holds for units, None before the first.
@@ -335,7 +326,6 @@ class Scope:
     counting_starts: Mapping[str, tuple[datetime, ...]] = field(default_factory=dict)
     cell_values: Mapping[tuple[Cell, str], CellValues] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
-    evidence_pauses: Mapping[Cell, EvidencePause] = field(default_factory=dict)
     rules: int = FIRST_RULES
     at: datetime | None = None
     effective_at: datetime | None = None

@@ -34,7 +34,6 @@ class ScopeBuilder:
         self.cell_values = copy_mapping(scope.cell_values)
         self.counting_starts = copy_mapping(scope.counting_starts)
         self.aliases = copy_mapping(scope.aliases)
-        self.evidence_pauses = copy_mapping(scope.evidence_pauses)
         self.holders = copy_mapping(scope._holders)  # noqa: SLF001 - kept for `Scope.holder` alone
 
     def build(self) -> Scope:
@@ -56,7 +55,6 @@ class ScopeBuilder:
             counting_starts=MappingProxyType(self.counting_starts),
             cell_values=MappingProxyType(self.cell_values),
             aliases=MappingProxyType(self.aliases),
-            evidence_pauses=MappingProxyType(self.evidence_pauses),
             rules=self.rules,
             at=self.at,
             effective_at=self.effective_at,
@@ -127,10 +125,6 @@ class ScopeBuilder:
         self.counting_starts = {
             name: tuple(min(start, to) for start in starts)
             for name, starts in self.counting_starts.items()
-        }
-        self.evidence_pauses = {
-            cell: replace(pause, since=min(pause.since, to))
-            for cell, pause in self.evidence_pauses.items()
         }
         self.widened_at = {cell: min(at, to) for cell, at in self.widened_at.items()}
         self.returned_at = {cell: min(at, to) for cell, at in self.returned_at.items()}

@@ -68,7 +68,6 @@ def describe_next_step(
     hold = _describe_hold(state, cell, scope, zone, at)
     if version in policy.watched_versions:
         hold = "its records are shown and never counted: the policy only watches it"
-    hold = hold or describe_pause(scope, policy, cell, at)
     if hold:
         return hold
     if state.proposal is not None:
@@ -98,15 +97,6 @@ def describe_uncounted(reasons: Mapping[str, int]) -> str:
     """Describe units that are not evidence: `not counted: exposure unknown (9,617)`."""
     rows = sorted(reasons.items(), key=lambda row: (-row[1], row[0]))
     return f"not counted: {', '.join(f'{reason} ({format_count(n)})' for reason, n in rows)}"
-
-
-def describe_pause(scope: Scope, policy: Policy, cell: Cell, at: datetime) -> str:
-    """Describe since when, and by whom, a cell's evidence is paused; "" if it counts."""
-    pause = scope.evidence_pauses.get(cell)
-    if pause is None:
-        return ""
-    since = format_zoned_time(pause.since, policy.get_timezone(cell.site), at)
-    return f"evidence paused since {since} by {pause.by}"
 
 
 def _describe_hold(state: CellState, cell: Cell, scope: Scope, zone: str, at: datetime) -> str:

@@ -55,7 +55,7 @@ MAX_DECISIONS: Final = 100_000
 _OTHER_FACTOR: Final = 2.0  # another share is twice the policy's
 _FIRST_SHARE: Final = 0.1  # or this, if the policy has none
 
-Outlook = Literal["met", "on course", "uncertain", "hopeless", "waits", "paused", "no data"]
+Outlook = Literal["met", "on course", "uncertain", "hopeless", "waits", "no data"]
 ChangedSetting = Literal["blind share", "second decisions", "planted cases"]
 
 
@@ -89,8 +89,7 @@ class CellReviewPlan:
         to, floor: the next stage, and which cases of it; "" for all.
         outlook: of a `met` gate reviews change nothing; one that `waits` needs no review either,
             but days, reviewers or planted cases. `on course` opens within the horizon in half of
-            the runs, `hopeless` opens ever with a chance below 5 %. `no data` has no figures, and
-            none are made where the evidence is `paused`.
+            the runs, `hopeless` opens ever with a chance below 5 %. `no data` has no figures.
         reason: why there are no figures, or the condition that decides and what else is needed.
         judged, per_day: decided units so far, and a day; None without a rate.
         decisions_p50, decisions_p90: further decisions after which half and 90 % of the runs have
@@ -158,7 +157,6 @@ class _Candidate:
             "waits": -1,
             "hopeless": 1,
             "no data": 2,
-            "paused": 3,
         }
         spending = self.row.decisions_per_opening
         spending = inf if spending is None else spending
@@ -228,15 +226,12 @@ def _list_candidates(
     key: CellVersion, period: StatePeriod, scope: Scope, inputs: EvidenceInputs
 ) -> Iterator[_Candidate]:
     """Yield what a version may open next in its cell: a stage at each confidence floor."""
-    from rollout.reports.figures.next_step import describe_pause
-
     (cell, version), policy = key, inputs.policy
     # another version's attempt changes the next share without a period of this one
     period = replace(period, state=scope.get_cell_state(cell, version))
     for step in _list_steps(cell, period, scope, inputs):
         if policy.is_reachable(cell, step.stage_level, inputs.last):
-            pause = describe_pause(scope, policy, cell, inputs.last)
-            yield _build_candidate(inputs.evidence_views[key], period, step, inputs, pause)
+            yield _build_candidate(inputs.evidence_views[key], period, step, inputs)
 
 
 def _list_steps(
@@ -258,7 +253,6 @@ def _build_candidate(
     period: StatePeriod,
     step: WideningStep,
     inputs: EvidenceInputs,
-    pause: str,
 ) -> _Candidate:
     from rollout.reports.figures.evidence_facts import compute_daily_rate
 
@@ -284,8 +278,6 @@ def _build_candidate(
         judged=whole.decided,
         per_day=compute_daily_rate(view, slot, policy),
     )
-    if pause:
-        return _Candidate(replace(row, outlook="paused", reason=pause), None)
     try:
         opening = simulate_gate(reading.readings, attempt, policy)
     except NoOpeningTimesError as error:

@@ -9,8 +9,6 @@ from rollout.core.policy.familiarity import format_value
 from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     Approved,
-    EvidencePaused,
-    EvidenceResumed,
     IncidentOpened,
     ProposalRaised,
     Resumed,
@@ -173,9 +171,7 @@ def _list_events(events: Sequence[LedgerEvent], cell: Cell) -> Iterator[Timeline
 
 def _is_about_cell(event: LedgerEvent, cell: Cell, proposals: set[str], stops: set[str]) -> bool:
     match event:
-        case (
-            CellEvent() | ProposalRaised() | IncidentOpened() | EvidencePaused() | EvidenceResumed()
-        ):
+        case CellEvent() | ProposalRaised() | IncidentOpened():
             return event.cell == cell
         case Approved():
             return event.proposal in proposals

@@ -9,8 +9,6 @@ from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     AttemptsBegan,
-    EvidencePaused,
-    EvidenceResumed,
     PolicyApplied,
     VersionFirstUsed,
     VersionRetired,
@@ -56,7 +54,7 @@ def build_state_periods(inputs: EvidenceInputs) -> Mapping[CellVersion, tuple[St
 
 def _find_affected_keys(event: LedgerEvent, keys: Iterable[CellVersion]) -> list[CellVersion]:
     """Return the keys whose grants, attempt or acting version the event can change."""
-    if isinstance(event, CellEvent | EvidencePaused | EvidenceResumed):
+    if isinstance(event, CellEvent):
         return [key for key in keys if key[0] == event.cell]
     if isinstance(event, AttemptsBegan):
         return [key for key in zip(event.cells, event.versions, strict=True) if key in set(keys)]

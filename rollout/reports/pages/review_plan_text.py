@@ -41,7 +41,6 @@ OUTLOOK_TEXTS: Final[dict[Outlook, str]] = {
     "uncertain": "uncertain",
     "hopeless": "hopeless",
     "waits": "needs no review",
-    "paused": "evidence paused",
     "no data": "no data",
 }
 SETTING_TEXTS: Final[dict[ChangedSetting, str]] = {

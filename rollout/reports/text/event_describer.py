@@ -12,8 +12,6 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
-    EvidencePaused,
-    EvidenceResumed,
     GrantExpired,
     IncidentOpened,
     Narrowed,
@@ -120,16 +118,6 @@ def _(event: IncidentOpened) -> str:
 @phrase_event.register
 def _(event: Stopped) -> str:
     return f"stop {event.stop}{' (a drill)' if event.drill else ''}"
-
-
-@phrase_event.register
-def _(event: EvidencePaused) -> str:
-    return f"{event.by} paused the evidence"
-
-
-@phrase_event.register
-def _(event: EvidenceResumed) -> str:
-    return f"{event.by} resumed the evidence"
 
 
 @phrase_event.register

@@ -16,7 +16,6 @@ PROPOSAL_EVENT_KINDS: Final = (
 COUNTING_KINDS: Final = ("RecordsCounted", "AttemptsBegan")
 """Kinds that most ticks append; lists leave them out unless they are chosen."""
 FAMILIAR_KINDS: Final = ("FamiliarityChanged",)
-PAUSE_KINDS: Final = ("EvidencePaused", "EvidenceResumed")
 EVENT_GROUPS: Final[EventGroups] = {
     "wider": ("Widened, renewed, taken over, resumed, cleared", WIDENING_KINDS),
     "narrower": ("Narrowed, suspended, stopped, lapsed", NARROWING_KINDS),
@@ -28,7 +27,6 @@ EVENT_GROUPS: Final[EventGroups] = {
         ("VersionFirstUsed", "VersionRenamed", "VersionRetired", "TrainingCutoffSet"),
     ),
     "counting": ("Counted records", COUNTING_KINDS),
-    "pauses": ("Evidence paused or resumed", PAUSE_KINDS),
     "familiar": ("Familiar attribute values", FAMILIAR_KINDS),
     "other": (
         "Reports, clock, imports, deletions, damage",
@@ -64,7 +62,7 @@ ACCESS_EVENT_GROUPS: Final[EventGroups] = {
 }
 CELL_KINDS: Final = (
     "Widened", "Renewed", "TakenOver", "Narrowed", "Suspended", "SuspensionCleared", "GrantExpired",
-    "Stopped", "ProposalRaised", "IncidentOpened", *PAUSE_KINDS,
+    "Stopped", "ProposalRaised", "IncidentOpened",
 )  # fmt: skip
 """Kinds that concern cells."""
 SCOPE_KINDS: Final = frozenset(
@@ -73,7 +71,7 @@ SCOPE_KINDS: Final = frozenset(
 """Kinds that may change the scope."""
 TIMELINE_KINDS: Final = frozenset(
     {
-        *SCOPE_KINDS, *PAUSE_KINDS, "VersionFirstUsed", "VersionRenamed", "ProposalVoided",
+        *SCOPE_KINDS, "VersionFirstUsed", "VersionRenamed", "ProposalVoided",
         "ProposalExpired",
         "ProposalRejected", "ClockCorrected", "RecordsPurged", "RecordsImported", "CasesErased",
         "CasesPlanted", "NameErased", "DamageCleared", "TrainingCutoffSet",

@@ -15,8 +15,6 @@ from rollout.core.scope.events import (
     ClockCorrected,
     DamageCleared,
     EraBegan,
-    EvidencePaused,
-    EvidenceResumed,
     FamiliarityChanged,
     GrantExpired,
     IncidentAcknowledged,
@@ -356,17 +354,6 @@ def _(event: AttemptsBegan, _describer: EventDescriber) -> str:
     )
     others = len(event.cells) - 1
     return f"evidence begins for {first}" + f"; and {others} more attempts" * (others > 0)
-
-
-@_describe.register
-def _(event: EvidencePaused, _describer: EventDescriber) -> str:
-    return f"{phrase_event(event)}: {event.reason or 'no reason given'}"
-
-
-@_describe.register
-def _(event: EvidenceResumed, _describer: EventDescriber) -> str:
-    reason = f": {event.reason}" if event.reason else ""
-    return f"{phrase_event(event)}; each version begins a new attempt{reason}"
 
 
 @_describe.register

@@ -24,8 +24,6 @@ from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
-    EvidencePaused,
-    EvidenceResumed,
     FamiliarityChanged,
     IncidentAcknowledged,
     IncidentOpened,
@@ -54,8 +52,6 @@ EVENTS_WITHOUT_STAGE = (
     VersionFirstUsed,
     VersionRenamed,
     AttemptsBegan,
-    EvidencePaused,
-    EvidenceResumed,
     FamiliarityChanged,
     ProposalRaised,
     Approved,
@@ -115,8 +111,6 @@ class RolloutHistory:
                 self._versions.append(event.version)
             if isinstance(event, Narrowed) and event.restart:
                 self._record_restart(at, (event.cell,), (event.version,))
-            if isinstance(event, EvidenceResumed):
-                self._record_restart(at, (event.cell,), self._versions)
             slot = 0 if not self._policy_periods else find_slot_after(at, self._policy.tick)
             if isinstance(event, FamiliarityChanged):
                 self.familiar_histories.add_event(event, slot)

@@ -61,18 +61,15 @@ class ActingOnCase(NamedTuple):
     Attributes:
         is_familiar: whether the version is familiar with the case's values.
         floor: the confidence from which it decides; None for any.
-        is_paused: whether the cell's evidence is paused.
     """
 
     version: str | None
     stage_level: int
     is_familiar: bool
     floor: float | None
-    is_paused: bool = False
 
 
 IN_SHADOW: Final = ActingOnCase(None, 0, is_familiar=True, floor=None)
-PAUSED: Final = IN_SHADOW._replace(is_paused=True)
 
 
 def open_reviews(
@@ -191,8 +188,6 @@ def _plan_reviews(
             is_trusted=(version is None or reaches_floor(confidence, floor)) and is_familiar,
             confidence=confidence,
         )
-        if acting.is_paused:
-            review_tasks = ()
         if not review_tasks and {prediction.decider for prediction in case_predictions.values()} - {
             None
         } == {"human"}:
@@ -206,7 +201,7 @@ def _plan_reviews(
 def _find_acting_versions(
     transaction: Transaction, state: RolloutState, cases: Mapping[int, Case]
 ) -> Mapping[int, ActingOnCase]:
-    """Return which version acts on each case above shadow, and where evidence is paused."""
+    """Return which version acts on each case above shadow."""
     scopes = _load_scopes(transaction, state, [case.occurred_at for case in cases.values()])
     acting_versions = {}
     for case_id, case in cases.items():
@@ -218,8 +213,6 @@ def _find_acting_versions(
             cell_state = scope.get_cell_state(cell, version)
             floor = find_decided_floor(state.policy, cell_state, stage_level)
             acting_versions[case_id] = ActingOnCase(version, stage_level, not unfamiliar, floor)
-        elif cell in scope.evidence_pauses:
-            acting_versions[case_id] = PAUSED
     return acting_versions
 
 

@@ -242,8 +242,6 @@ def test_the_history_holds_every_kind_there_is():
         "ClockCorrected",
         "RecordsCounted",
         "AttemptsBegan",
-        "EvidencePaused",
-        "EvidenceResumed",
         "FamiliarityChanged",
         "RulesApplied",
         "EraBegan",

@@ -14,8 +14,6 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     ClockCorrected,
-    EvidencePaused,
-    EvidenceResumed,
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
@@ -82,8 +80,6 @@ def happens(scope: Scope, at: datetime, chance: Random) -> LedgerEvent:
         SuspensionCleared(**of, guard="a"),
         GrantExpired(**of, stage=stage, until=at),
         Stopped(at=at, by="bo", stop=f"S-{scope.revision}", cells=(cell,)),
-        EvidencePaused(at=at, by="bo", cell=cell),
-        EvidenceResumed(at=at, by="bo", cell=cell),
         Resumed(at=at, by="policy", stop=chance.choice([*scope.stops, "S-0"]), proposal=is_open),
         IncidentOpened(
             **of,

@@ -5,10 +5,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from rollout.core.calendar.sites import Cell
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.permissions import AssignedRole
-from rollout.core.scope.scope import EvidencePause
 from rollout.services.reviews import reviews as reviewing
 from rollout.services.reviews.own_decisions import load_own_decision
 from rollout.store.reviews.reviews import ReviewTaskStore
@@ -32,15 +30,6 @@ __all__ = ["lite"]
 
 def test_in_shadow_every_case_is_judged_blind(lite):
     assert waiting(Room(lite).arrive(LOW, HIGH)) == {"blind": 2}
-
-
-def test_where_evidence_is_paused_only_what_a_human_decides_is_asked(lite):
-    room = Room(lite)
-    pauses = {Cell("creek", "always"): EvidencePause("bo", START - MINUTE)}
-    room.stood = replace(room.stood, scope=replace(room.stood.scope, evidence_pauses=pauses))
-    assert waiting(room.arrive(LOW)) == {}
-    assert waiting(room.arrive(HIGH, decider="human")) == {"blind": 1}
-    assert waiting(room.arrive("at-lake", site="lake")) == {"blind": 2}
 
 
 def test_supervised_a_person_confirms_what_the_draw_does_not_keep_blind(lite):

@@ -1,17 +1,14 @@
-"""The order of the review queue: no prediction moves a case, and a paused cell delays nobody."""
+"""The order of the review queue: no prediction moves a case."""
 
-from dataclasses import replace
 from random import Random
 
 import pytest
 
-from rollout.core.calendar.sites import Cell
 from rollout.core.records.records import Case, Prediction
-from rollout.core.scope.scope import EvidencePause
 from rollout.services.reviews import reviews
 from rollout.store.database.session import Database
 from rollout.store.records.records import RecordStore
-from tests.services.review_room import ANA, DAY, MINUTE, START, Room, policy_text
+from tests.services.review_room import ANA, MINUTE, START, Room, policy_text
 from tests.store.databases import fresh
 
 CASES, HOURS = 30, 15
@@ -85,48 +82,3 @@ def test_permuted_predictions_and_attributes_change_no_order(tmp_path, stage_lev
         assert first == second or not has_all
         asked += len({*first} & {*second})
     assert asked > 20
-
-
-def review_with_breaks(folder, cases, answers, capacity, *, paused):
-    """Return the cases by site that a reviewer with little time leaves until they are due.
-
-    `paused` pauses the evidence of the creek, from before the first case.
-    """
-    folder.mkdir()
-    missing = set()
-    with fresh("sqlite", folder) as url:
-        database = Database(url)
-        room = Room(database, 0, policy_text())
-        if paused:
-            pauses = {Cell("creek", "always"): EvidencePause("bo", START - MINUTE)}
-            scope = replace(room.stood.scope, evidence_pauses=pauses)
-            room.stood = replace(room.stood, scope=scope)
-        bring_in(room, cases, answers)
-        room.at, decided = START + DAY, set()
-        for _ in range(HOURS):
-            for _ in range(capacity):
-                if task := room.take(ANA):
-                    decided.add(task.case.key)
-                    room.judge(ANA, task.review)
-            room.later(60 * MINUTE)
-        missing = {(site, key) for key, site, _ in cases if key not in decided}
-        database.close()
-    return {key for site, key in missing if site == "lake"}, len(missing)
-
-
-@pytest.mark.slow
-def test_where_a_cell_is_paused_no_other_cell_loses_a_unit(tmp_path):
-    gained = 0
-    for seed in range(3):
-        pick = Random(seed)  # noqa: S311 - cases, no secret
-        cases, answers = draw_cases(pick), draw_answers(pick)
-        before, total = review_with_breaks(
-            tmp_path / f"{seed}-all", cases, answers, capacity=1, paused=False
-        )
-        after, _ = review_with_breaks(
-            tmp_path / f"{seed}-paused", cases, answers, capacity=1, paused=True
-        )
-        assert total > 5  # one case an hour is too little
-        assert after <= before
-        gained += len(before - after)
-    assert gained > 0
