@@ -27,15 +27,14 @@ from rollout.store.reports.reports import MAX_NAME_LENGTH
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reports", tags=["reports"])
 
 View = Literal["operator", "engineer", "auditor"]
-Form = Literal["html", "json", "csv", "markdown"]
+Form = Literal["html", "json", "csv"]
 MAX_NUMBER = 2**31 - 1
 MEDIA_TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "json": "application/json",
     "csv": "text/csv; charset=utf-8",
-    "markdown": "text/markdown; charset=utf-8",
 }
-FILE_ENDINGS: Final = {"html": "html", "json": "json", "csv": "csv", "markdown": "md"}
+FILE_ENDINGS: Final = {"html": "html", "json": "json", "csv": "csv"}
 CLOSED_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 REPORT: dict[str, Any] = {
     "id": 12,
@@ -59,10 +58,9 @@ FORMAT_EXAMPLES: Final[dict[str, Any]] = {
     "html": "<!doctype html>…",
     "json": {"schema": "rollout-report/2", "report_version": {"name": "week", "version": 2}},
     "csv": "case_key,version,lever,site,window,…",
-    "markdown": "# bear-alarm: Of 4 cells at the end: 1 supervised and 3 in shadow",
 }
 TEXT: Final = {"type": "string"}
-SCHEMAS: Final = {"html": TEXT, "json": {"type": "object"}, "csv": TEXT, "markdown": TEXT}
+SCHEMAS: Final = {"html": TEXT, "json": {"type": "object"}, "csv": TEXT}
 FORMAT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "the report, in the form of `format` or `Accept`; default: HTML",
@@ -215,7 +213,7 @@ def get_report(
     report_format: Annotated[ReportFormat, Depends(_get_report_format)],
     work: WorkDependency,
 ) -> Response:
-    """Return a report as HTML, JSON or Markdown, or its divergences as CSV.
+    """Return a report as HTML or JSON, or its divergences as CSV.
 
     The SHA-256 of the JSON form is `hash`. If you are a reviewer, rows of cases that you were
     assigned later are removed; `Rollout-Withheld-Rows` has their number. After you read a report,
@@ -242,11 +240,11 @@ def choose_format(accept: str) -> str:
     """Return the format that an Accept header prefers; by default HTML.
 
     >>> (
-    ...     choose_format("text/markdown"),
+    ...     choose_format("text/csv"),
     ...     choose_format("application/json, text/html;q=0.5"),
     ...     choose_format("*/*"),
     ... )
-    ('markdown', 'json', 'html')
+    ('csv', 'json', 'html')
     """
     formats_by_media = {media.partition(";")[0]: form for form, media in MEDIA_TYPES.items()}
     parts = [part.partition(";") for part in accept.lower().split(",")]

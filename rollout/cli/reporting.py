@@ -15,13 +15,7 @@ from rollout.cli.runner import CommandRequest, LocalContext, RequestRunner
 from rollout.core.errors import RefusalError
 
 ON_DEMAND = "on-demand"
-FORMATS_BY_SUFFIX: Final = {
-    ".html": "html",
-    ".json": "json",
-    ".csv": "csv",
-    ".md": "markdown",
-    ".markdown": "markdown",
-}
+FORMATS: Final = ("csv", "html", "json")
 VIEWS: Final = ("operator", "engineer", "auditor")
 
 InstantOption = Annotated[
@@ -30,13 +24,9 @@ InstantOption = Annotated[
 ViewOption = Annotated[str, typer.Option(help=f"audience: {', '.join(VIEWS)}")]
 Format = Annotated[
     str | None,
-    typer.Option(
-        "--format", help="html, json, csv (all divergences) or markdown (default: by file name)"
-    ),
+    typer.Option("--format", help="html, json or csv (all divergences); default: by file name"),
 ]
-OutputFile = Annotated[
-    Path | None, typer.Option(help="file to write (default: print)", metavar="FILE")
-]
+OutputFile = Annotated[Path | None, typer.Option(help="file to write", metavar="FILE")]
 
 
 def create_report(  # noqa: PLR0913, PLR0917 - one parameter for each option
@@ -59,11 +49,10 @@ def create_report(  # noqa: PLR0913, PLR0917 - one parameter for each option
 
     The default span is everything up to the last tick. A report is PROVISIONAL while cases of its
     span are open. Run it again for the FINAL version, or for a new version with a list of changes.
-    If nothing has changed, there is no new version. Without --out, a Markdown summary is printed.
+    If nothing has changed, there is no new version. Without --out and --format, nothing but
+    its number, version and seal is printed.
 
     Example: `rollout report ramps --out ramps.html`
-
-    A week, for a ticket: `rollout report ramps --since 2027-06-07T00:00Z --until 2027-06-14T00:00Z`
 
     Every divergence, as CSV: `rollout report ramps --out all.csv`, on a service with `--server URL`
     """
@@ -81,19 +70,22 @@ def create_report(  # noqa: PLR0913, PLR0917 - one parameter for each option
         with print_refusals():
             out.write_text(text, encoding="utf-8", newline="")
     result = {**created_report, "file": None if out is None else str(out)}
+    is_printed = out is None and bool(text)
     print_answer(
-        result, text.rstrip("\n") if out is None else _format_result(result), as_json=as_json
+        result, text.rstrip("\n") if is_printed else _format_result(result), as_json=as_json
     )
 
 
 def _request_report(
     runner: RequestRunner, rollout: str, report_options: dict[str, Any], report_format: str
 ) -> tuple[dict[str, Any], str]:
-    """Return the created report and its text in one format."""
+    """Return the created report and its text in one format; "" without a format."""
     path = build_path(rollout, "reports")
     if runner.server:
         body = {key: _to_plain(value) for key, value in report_options.items() if value is not None}
         (created_report,) = runner.run(CommandRequest("POST", path, lambda _: None, body))
+        if not report_format:
+            return created_report, ""
         with print_refusals():
             params = {"format": report_format, "view": report_options["view"]}
             return created_report, request_text(
@@ -131,11 +123,14 @@ def _create_local_report(
         parsed_options,
         context.at,
     )
+    made = to_jsonable_python(summarize_report(created_report))
+    if not report_format:
+        return {"made": made, "text": ""}
     report_view = load_report(
         context.database, context.caller, rollout, created_report.number, context.at
     )
     text = format_report(report_view, report_format, report_options["view"]).decode()
-    return {"made": to_jsonable_python(summarize_report(created_report)), "text": text}
+    return {"made": made, "text": text}
 
 
 def _parse_instant(option: str, text: str | None) -> datetime | None:
@@ -157,18 +152,15 @@ def _check_view(view: str) -> str:
 
 
 def _select_format(form: str | None, out: Path | None) -> str:
-    known_formats = sorted(set(FORMATS_BY_SUFFIX.values()))
+    """Return the format as chosen or as the file's name ends; "" without both."""
     if form is None:
-        suffix = ".md" if out is None else out.suffix.lower()
-        if suffix not in FORMATS_BY_SUFFIX:
-            raise RefusalError(
-                f"--out {out}: end it in {', '.join(FORMATS_BY_SUFFIX)}, or add --format"
-            )
-        return FORMATS_BY_SUFFIX[suffix]
-    if form not in known_formats:
-        raise RefusalError(
-            f"--format {form} does not exist; choose one of {', '.join(known_formats)}"
-        )
+        suffix = "" if out is None else out.suffix.lower().removeprefix(".")
+        if out is not None and suffix not in FORMATS:
+            endings = ", ".join(f".{known}" for known in FORMATS)
+            raise RefusalError(f"--out {out}: end it in {endings}, or add --format")
+        return suffix
+    if form not in FORMATS:
+        raise RefusalError(f"--format {form} does not exist; choose one of {', '.join(FORMATS)}")
     return form
 
 
@@ -177,7 +169,8 @@ def _to_plain(value: object) -> object:
 
 
 def _format_result(created_report: dict[str, Any]) -> str:
-    """Return a line about the written report: file, version, state and hash."""
+    """Return a line about the report: its file if it is written, version, state and hash."""
+    file = f"{created_report['file']}: " if created_report["file"] else ""
     state = created_report["state"].upper()
     until = (
         f"; can be final from {created_report['due']}"
@@ -185,6 +178,6 @@ def _format_result(created_report: dict[str, Any]) -> str:
         else ""
     )
     return (
-        f"{created_report['file']}: report {created_report['id']} ({created_report['name']}),"
+        f"{file}report {created_report['id']} ({created_report['name']}),"
         f" version {created_report['version']}, {state}{until}; sealed as {created_report['hash']}"
     )

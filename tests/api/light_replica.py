@@ -117,7 +117,7 @@ def list_requests(at):
         ("reports", "olga", "GET", f"{R}/reports", None),
         *(
             (f"report as {form}", "olga", "GET", f"{R}/reports/1?format={form}", None)
-            for form in ("html", "json", "csv", "markdown")
+            for form in ("html", "json", "csv")
         ),
         ("page of a report", "olga", "GET", f"{R}/reports/1", None),
         ("stop", "olga", "POST", f"{R}/stops", {"all": True, "reason": "smoke"}),

@@ -23,7 +23,6 @@ MEDIA = {
     "html": "text/html",
     "json": "application/json",
     "csv": "text/csv",
-    "markdown": "text/markdown",
 }
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
@@ -147,7 +146,7 @@ def test_who_reads_one_site_reads_no_report(client, door, made):
         ("", "html"),
         ("image/png", "html"),
         ("text/html;q=0.2, text/csv;q=0.9", "csv"),
-        ("application/json;q=0, text/markdown;q=0.1", "markdown"),
+        ("application/json;q=0, text/csv;q=0.1", "csv"),
         ("application/json;q=x", "html"),
     ],
 )

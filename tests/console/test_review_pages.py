@@ -162,7 +162,7 @@ def test_leaving_gives_back_what_was_held(hall, browser):
     hall.room.arrive("case-1", "case-2")
     hall.later(5 * MINUTE)
     browser.as_("rita").page(REVIEW)
-    assert "0 to go" in browser.as_("ron").page(REVIEW)
+    assert "1 to go" in browser.as_("ron").page(REVIEW)
     left = browser.as_("rita").submit(f"{REVIEW}/leave", on=REVIEW)
     assert left.headers["location"] == "/console/"
     assert "2 to go" in browser.as_("ron").page(REVIEW)

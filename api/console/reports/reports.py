@@ -35,7 +35,6 @@ VIEW_TEXTS: Final = {
 FILE_TEXTS: Final = {
     "json": "JSON, what was sealed",
     "csv": "CSV of all divergences",
-    "markdown": "Markdown summary",
 }
 PATIENCE: Final = 3.0
 """Seconds for which a request waits for its report; a longer one goes on without it."""

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from typing import Final
 
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.measures import WHOLE_UNIT
@@ -15,6 +16,7 @@ from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.figures.missing_decisions import EXPOSURE_UNKNOWN, LATE
 from rollout.reports.figures.model_cost import ModelCost
 from rollout.reports.figures.next_step import describe_uncounted
+from rollout.reports.figures.report_version import FINAL, ReportVersion
 from rollout.reports.figures.reviewer_agreement import (
     compute_other_rate,
     list_visible_standouts,
@@ -34,6 +36,7 @@ from rollout.reports.text.formatting import (
     describe_duration,
     format_cell_name,
     format_count,
+    format_day,
     format_interval,
     format_local_time,
     format_percent,
@@ -42,6 +45,8 @@ from rollout.reports.text.formatting import (
     join_words,
     to_sentence,
 )
+
+ESCAPES: Final = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|~!&$@"} | {"\n": " ", "\r": " "})
 
 
 def list_other_narrowings(facts: ReportFacts) -> list[EventDescription]:
@@ -114,6 +119,44 @@ def describe_results(facts: ReportFacts, view: str | None = None) -> tuple[str, 
         *(() if is_operator else describe_methods(facts.methods)),
         *(() if is_operator else _describe_reviewers(facts)),
     )
+
+
+def describe_report(facts: ReportFacts) -> list[str]:
+    """Return what the report is about and whether it may change: the lines before its results."""
+    identity = facts.identity
+    first, last = identity.first_case or identity.first, identity.last_case or identity.last
+    span = f"{format_day(first, identity.timezone)} to {format_day(last, identity.timezone)}"
+    return [
+        f"{identity.rollout}, {span}",
+        f"{format_headline(facts)}.",
+        *(["This is a replay: every approval is simulated."] if identity.simulated else []),
+        *([facts.sources.choice_text] if facts.sources.choice_text else []),
+        *([_describe_version(facts.report_version)] if facts.report_version.live else []),
+    ]
+
+
+def _describe_version(version: ReportVersion) -> str:
+    """Describe whether the report can still change, and until when."""
+    if version.state == FINAL:
+        return f"Version {version.version}, FINAL: all cases of the span are closed."
+    due = "" if version.due is None else f" It can become final on {version.due.isoformat()}."
+    open_text = format_quantity(version.uncounted_units, "unit is", "units are")
+    return f"Version {version.version}, PROVISIONAL: {open_text} still open.{due}"
+
+
+def render_message_summary(facts: ReportFacts) -> str:
+    """Return the text of a message about the report, as Markdown that names can't change."""
+    results = (f"- {escape_markdown(line)}" for line in describe_results(facts))
+    return "\n".join((*map(escape_markdown, describe_report(facts)), "", *results))
+
+
+def escape_markdown(text: str) -> str:
+    r"""Return a text with Markdown escaped, for untrusted names and labels.
+
+    >>> escape_markdown("a|b <img> @all")
+    'a\\|b \\<img\\> \\@all'
+    """
+    return text.translate(ESCAPES)
 
 
 def _describe_unusable(facts: ReportFacts) -> Iterator[str]:

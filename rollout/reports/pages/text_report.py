@@ -14,13 +14,12 @@ from rollout.reports.pages.cell_rows import (
     list_cell_evidence,
     list_other_versions,
 )
-from rollout.reports.pages.summary import describe_results, format_headline
+from rollout.reports.pages.summary import describe_report, describe_results
 from rollout.reports.text.event_kinds import is_in_timeline
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     format_cell_name,
     format_count,
-    format_day,
     format_percent,
     format_quantity,
     prevent_breaks,
@@ -53,7 +52,11 @@ def wrap_lines(
 
 
 def _render_lines(facts: ReportFacts, width: int) -> Iterator[str]:
-    yield from _render_title(facts, width)
+    title, *head = describe_report(facts)
+    yield title
+    for line in head:
+        yield from wrap_lines(line, width)
+    yield ""
     for line in describe_results(facts):
         yield from wrap_lines(f"- {line}", width, subsequent_indent="  ")
     yield from _render_heading("Timeline (local time of each site)", width)
@@ -73,19 +76,6 @@ def _render_lines(facts: ReportFacts, width: int) -> Iterator[str]:
     for funnel in facts.funnels:
         for line in _render_funnel(funnel):
             yield from wrap_lines(line, width, subsequent_indent=INDENT)
-
-
-def _render_title(facts: ReportFacts, width: int) -> Iterator[str]:
-    identity = facts.identity
-    first, last = identity.first_case or identity.first, identity.last_case or identity.last
-    zone = identity.timezone
-    yield f"{identity.rollout}, {format_day(first, zone)} to {format_day(last, zone)}"
-    yield from wrap_lines(format_headline(facts) + ".", width)
-    if identity.simulated:
-        yield from wrap_lines("This is a replay: every approval is simulated.", width)
-    if facts.sources.choice_text:
-        yield from wrap_lines(facts.sources.choice_text, width)
-    yield ""
 
 
 def _render_heading(title: str, width: int) -> Iterator[str]:

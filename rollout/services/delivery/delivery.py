@@ -308,7 +308,7 @@ class ReportPublisher:
         )
         return RenderedReport(
             hash=report_view.report.hash,
-            summary=self._format(report_view, "markdown"),
+            summary=self._format(report_view, "summary"),
             html=self._format(report_view, "html", report_view.report.view),
             excluded_cases=report_view.withheld_cases,
             until=report_view.report.until,

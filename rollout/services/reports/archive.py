@@ -35,7 +35,7 @@ from rollout.store.records.exposures import ExposureStore as Told
 from rollout.store.reports.deliveries import list_deliveries_of_report
 from rollout.store.reports.reports import ReportStore, ReportSummary, StoredReport
 
-REPORT_FORMATS: Final = ("html", "json", "csv", "markdown")
+REPORT_FORMATS: Final = ("html", "json", "csv")
 REPORT_PAGE = "report"
 ONE_HOUR, MAX_REPORTS_PER_HOUR = timedelta(hours=1), 60
 
@@ -278,7 +278,7 @@ class ReportFormatter(Protocol):
     """Formats values of a report."""
 
     def __call__(self, body: Mapping[str, Any], report_format: str, view: str | None) -> str:
-        """Return the values as `html` or `markdown`.
+        """Return the values as `html`, or as the `summary` of a message.
 
         Raises:
             OlderReportError: the report can't be shown so.
@@ -287,7 +287,7 @@ class ReportFormatter(Protocol):
 
 
 def format_here(body: Mapping[str, Any], report_format: str, view: str | None) -> str:
-    """Return the values of a report as `html` or `markdown`, formatted in this process."""
+    """Return the values of a report as `html` or `summary`, formatted in this process."""
     from rollout.services.reports.report_pages import format_page
 
     return format_page(body, report_format, view)
@@ -299,15 +299,15 @@ def format_report(
     view: str | None = None,
     format_page: ReportFormatter = format_here,
 ) -> bytes:
-    """Return a report in one of `REPORT_FORMATS`.
+    """Return a report in one of `REPORT_FORMATS`, or as the summary of a message.
 
     Args:
-        report_format: `html`, `json`, `csv` (of all divergences) or `markdown`.
+        report_format: `html`, `json`, `csv` (of all divergences) or `summary`.
         view: section of the HTML report for one role, by default the report's own.
-        format_page: formats HTML and Markdown.
+        format_page: formats HTML and summaries.
 
     Raises:
-        OlderReportError: the report can't be shown as HTML or Markdown.
+        OlderReportError: the report can't be shown as HTML or summary.
     """
     if report_format == "csv":
         return report_view.divergences.encode()

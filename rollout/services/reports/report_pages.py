@@ -8,21 +8,21 @@ from pydantic import TypeAdapter, ValidationError
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.report_forms import UnknownReportFormError, translate_report
 from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.markdown_report import render_markdown_report
+from rollout.reports.pages.summary import render_message_summary
 from rollout.services.reports.archive import OlderReportError
 
 FACTS_ADAPTER: Final[TypeAdapter[ReportFacts]] = TypeAdapter(ReportFacts)
 
 
 def format_page(body: Mapping[str, Any], report_format: str, view: str | None) -> str:
-    """Return the values of a report as `html` or `markdown`.
+    """Return the values of a report as `html` or `summary`.
 
     Raises:
         OlderReportError: the report can't be shown so.
     """
     facts = parse_report_facts(body)
-    if report_format == "markdown":
-        return render_markdown_report(facts)
+    if report_format == "summary":
+        return render_message_summary(facts)
     return render_html_report(facts, view)
 
 

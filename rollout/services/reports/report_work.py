@@ -62,7 +62,7 @@ class ReportWork:
         return TypeAdapter(ReportDraft).validate_python(self._drafts.run(values, on_step))
 
     def format_page(self, body: Mapping[str, Any], report_format: str, view: str | None) -> str:
-        """Return the values of a report as `html` or `markdown`.
+        """Return the values of a report as `html` or `summary`.
 
         Raises:
             OlderReportError: the report can't be shown so.

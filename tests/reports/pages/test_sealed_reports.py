@@ -13,7 +13,7 @@ from rollout.reports.figures.report_forms import translate_report
 from rollout.reports.figures.report_version import compare_versions, format_canonical
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.json_report import to_plain_values
-from rollout.reports.pages.markdown_report import render_markdown_report
+from rollout.reports.pages.text_report import render_text_report
 from rollout.services.reports.archive import OlderReportError
 from rollout.services.reports.report_pages import parse_report_facts
 
@@ -39,7 +39,7 @@ def test_an_older_report_still_opens_for_every_reader(name):
     facts = parse_report_facts(load(name))
     pages = [render_html_report(facts, reader) for reader in READERS]
     assert all("What to know" in page for page in pages)
-    assert "creek" in render_markdown_report(facts)
+    assert "creek" in render_text_report(facts)
 
 
 def test_an_older_report_still_lists_what_needs_an_approval():

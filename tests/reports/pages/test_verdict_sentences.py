@@ -14,7 +14,6 @@ from rollout.reports.pages.html_report import (
     take_leading,
     take_remaining,
 )
-from rollout.reports.pages.markdown_report import render_markdown_report
 from rollout.reports.pages.summary import describe_results
 from tests.reports.conftest import NOON
 
@@ -109,16 +108,15 @@ def test_cells_that_are_held_back_are_told_before_all_else_and_once_each(facts):
     assert WAITS in lines[1]
 
 
-def test_the_page_and_the_markdown_say_the_same_of_a_cell(facts):
+def test_the_page_says_of_each_cell_what_its_row_has(facts):
     rows = list(build_cell_rows(facts))
-    page, text = render_html_report(facts, "operator"), render_markdown_report(facts)
+    page = render_html_report(facts, "operator")
     assert [row.cell for row in rows] == [
         "creek · day", "creek · night", "meadow · day", "meadow · night"
     ]  # fmt: skip
     told = rows[2]
     assert (told.estimate, told.units, told.bound) == ("100\xa0%", 1, "≥ 2.7\xa0%")
     assert f'<td data-label="Agreement" class="n">{told.estimate}' in page
-    assert f"| {told.bound}, {told.threshold} | {told.estimate} | 1 |" in text
 
 
 def test_narrowings_that_no_quality_guard_explains_are_results_too(facts):

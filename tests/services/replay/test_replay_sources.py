@@ -14,7 +14,7 @@ from rollout.cli.main import app
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.parts import UnknownSourceError
 from rollout.reports.pages.html_report import render_html_report
-from rollout.reports.pages.markdown_report import render_markdown_report
+from rollout.reports.pages.summary import render_message_summary
 from rollout.reports.pages.text_report import render_text_report
 from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import build_replay_command, compute_replay_facts
@@ -105,7 +105,7 @@ def test_the_report_says_it_at_the_top_and_where_it_tells_how_it_was_made(tmp_pa
     header, body = page.split("</header>")
     assert sentence in header
     assert sentence in body.split("Reproduce this report")[-1]
-    assert "Only decisions of desk count" in render_markdown_report(facts).split("\n- ")[0]
+    assert "Only decisions of desk count" in render_message_summary(facts).split("\n- ")[0]
 
 
 def test_an_unknown_source_is_refused_with_those_that_there_are(tmp_path):

@@ -97,7 +97,7 @@ def test_pages_are_those_of_this_process_and_drawn_once(bears, tmp_path):
     noted = f"open({str(starts)!r}, 'a').write('.'); import runpy;"
     run = f"runpy.run_module({MODULE!r}, run_name='__main__')"
     work = ReportWork((sys.executable, "-P", "-c", noted + run))
-    for form, view in (("html", None), ("html", "auditor"), ("markdown", None)) * 2:
+    for form, view in (("html", None), ("html", "auditor"), ("summary", None)) * 2:
         page = archive.format_report(shown, form, view, work.format_page)
         assert page == archive.format_report(shown, form, view), (form, view)
     assert starts.read_text() == "..."
