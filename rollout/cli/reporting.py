@@ -156,7 +156,7 @@ def _select_format(form: str | None, out: Path | None) -> str:
     if form is None:
         suffix = "" if out is None else out.suffix.lower().removeprefix(".")
         if out is not None and suffix not in FORMATS:
-            endings = ", ".join(f".{known}" for known in FORMATS)
+            endings = ", ".join(f".{name}" for name in FORMATS)
             raise RefusalError(f"--out {out}: end it in {endings}, or add --format")
         return suffix
     if form not in FORMATS:

@@ -192,11 +192,11 @@ def claim_page_task(
         faults.reach_point("review.claimed")
         tasks = expose_tasks(transaction, state, caller, [] if task is None else [task], at)
         waiting = count_waiting(transaction, state, caller, at, claim_time)
-        held = review_store.list_claimed(caller.name, claim_time, ALL_REVIEW_KINDS, sites)
-        conflict_count = sum(task.kind == ADJUDICATE for task in held)
+        all_tasks = review_store.list_claimed(caller.name, claim_time, ALL_REVIEW_KINDS, sites)
+        conflict_count = sum(task.kind == ADJUDICATE for task in all_tasks)
         return PageTask(
             next(iter(tasks), None),
-            to_go=len(held) - conflict_count + waiting["blind"] + waiting["assisted"],
+            to_go=len(all_tasks) - conflict_count + waiting["blind"] + waiting["assisted"],
             to_settle=conflict_count + waiting["adjudicate"],
         )
 
