@@ -7,7 +7,7 @@ TRIES :=# --reruns 1: a second try is named in the summary; more than three fail
 UNUSED := --snapshot-warn-unused# some snapshots belong to tests of other parts; test-all is strict
 unexport PYTHONDONTWRITEBYTECODE # workers and the processes of tests start twice as fast with it
 
-.PHONY: help demo demos test test-sample test-all lint check bench curves faults coverage demo-soak docs lock bom advisories clean
+.PHONY: help demo demos ratchets test test-sample test-all lint check bench curves faults coverage demo-soak docs lock bom advisories clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,7 @@ lint: .venv/dev ## ruff, mypy, import contracts, names
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_names.py
+	$(BIN)/python tools/ratchets.py >/dev/null
 
 check: lint test-all ## everything, to run before an issue is called resolved
 
@@ -63,6 +64,9 @@ coverage: .venv/dev ## how often intervals cover what is true, as a table (docs/
 
 demo-soak: .venv/dev ## ten minutes signed in to the live demo (docs/long-runs.toml)
 	$(BIN)/python -m tests.first_hour.soak
+
+ratchets: .venv/dev ## print every count of tools/ratchets.toml beside its limit
+	PYTHONPATH=. $(BIN)/python tools/ratchets.py --run
 
 demos: .venv/dev ## ten seeds of each example, then the tables in docs/examples (12 minutes of CPU)
 	$(BIN)/python -m tests.examples.seeds

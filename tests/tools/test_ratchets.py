@@ -1,0 +1,94 @@
+"""Ratchets: what is counted, and that no count is above its limit."""
+
+import ast
+import tomllib
+
+import pytest
+
+from tests.docs.pages import ROOT, text_of
+from tests.tools.measured_work import measure_work
+from tools import ratchets
+
+TABLE = tomllib.loads(ratchets.LIMITS.read_text(encoding="utf-8"))
+
+
+def test_a_case_a_tick_and_an_approval_do_no_more_than_their_limits():
+    counts = ratchets.Counts(measure_work(), ratchets.read_limits(TABLE))
+    assert list(counts.list_faults()) == []
+    assert set(counts.values) == set(TABLE["run"])
+    assert all(value > 0 for value in counts.values.values())
+
+
+def test_lint_compares_the_tree():
+    assert "$(BIN)/python tools/ratchets.py" in text_of("Makefile")
+
+
+def test_a_count_above_its_limit_and_one_without_a_limit_are_faults():
+    counts = ratchets.Counts({"modules": 3, "commands": 2, "new": 1}, {"modules": 2, "commands": 2})
+    above, unlimited = counts.list_faults()
+    assert above.startswith("modules is 3, 1 above its limit 2")
+    assert unlimited.startswith("new is 1 and has no limit")
+
+
+def test_limits_fall_with_counts_and_never_rise(tmp_path, monkeypatch):
+    limits = tmp_path / "ratchets.toml"
+    limits.write_text(
+        '[tree]\nmodules = 9\ncommands = 2\n[options]\nsets = {branch = 7, words = ["s"]}\n'
+    )
+    monkeypatch.setattr(ratchets, "LIMITS", limits)
+    ratchets.lower_limits({"modules": 3, "commands": 5, "options.sets": 4})
+    table = tomllib.loads(limits.read_text())
+    assert table["tree"] == {"modules": 3, "commands": 2}
+    assert table["options"]["sets"]["branch"] == 4
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "if unit.floors: pass",
+        "x = 1 if floor_of(y) else 2",
+        "x = [one for one in many if one.kind == 'floor']",
+        "while has_floor and x: pass",
+        "x = y or lowest_floor",
+        "match kind:\n    case 'floor': pass",
+    ],
+)
+def test_a_condition_that_names_an_option_is_found(line):
+    module = ratchets.CodeModule(ROOT, ast.parse(line))
+    assert any("floor" in name for name in module.conditions)
+
+
+@pytest.mark.parametrize(
+    "line", ["x = floors", "f(floor=1)", "def floor(): return 1", "'''floor'''"]
+)
+def test_a_name_outside_conditions_is_none(line):
+    assert not ratchets.CodeModule(ROOT, ast.parse(line)).conditions
+
+
+def test_statements_leave_docstrings_out():
+    assert (
+        ratchets.count_statements(
+            ast.parse('"""A."""\nx = 1\ndef f():\n    """B."""\n    return x')
+        )
+        == 3
+    )
+
+
+def test_twins_share_most_fields_and_no_base():
+    text = "class {}({}):\n    a: int\n    b: int\n    c: int\n    {}: int\n"
+
+    def count(*classes):
+        module = ratchets.CodeModule(ROOT, ast.parse("".join(text.format(*one) for one in classes)))
+        return ratchets.count_twins(list(ratchets.list_classes([module])))
+
+    assert count(("A", "", "d"), ("B", "", "e")) == 2
+    assert count(("A", "Base", "d"), ("B", "Base", "e")) == 0
+    assert count(("A", "BaseModel", "d"), ("B", "BaseModel", "e")) == 2
+    assert count(("A", "", "d")) == 0
+
+
+def test_keys_of_a_policy_are_counted_at_each_place():
+    row = {"properties": {"id": {}, "of": {"$ref": "#/$defs/Of"}}}
+    of = {"properties": {"a": {}, "b": {"anyOf": [{"type": "null"}, {"properties": {"c": {}}}]}}}
+    schema = {"properties": {"rows": {"items": row}}, "$defs": {"Of": of}}
+    assert list(ratchets.list_keys(schema, schema)) == ["rows", "id", "of", "a", "b", "c"]
