@@ -95,7 +95,7 @@ def load_drawn(
     query = (
         select(
             *(predictions.c[name] for name in ("case_id", "version", "decider")),
-            *(predictions.c[name] for name in ("exposure", "share", "hash", "record_hash")),
+            *(predictions.c[name] for name in ("exposure", "share", "record_hash")),
         )
         .where(*match_cases(transaction, rollout, predictions, case_ids))
         .where(predictions.c.decider.is_not(None))

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
-    ColumnElement,
     Select,
     Subquery,
     Table,
@@ -147,7 +146,7 @@ class CountedRecords:
     ) -> Select[Any]:
         table = schema.table
         return select(
-            *(table.c.rollout, table.c.case_id, _get_hash(table)),
+            *(table.c.rollout, table.c.case_id, table.c.record_hash),
             *(literal(schema.name), literal(slot)),
         ).where(*match_cases(self._transaction, self._rollout, table, case_ids))
 
@@ -157,7 +156,7 @@ class CountedRecords:
             select(counted_records.c.case_id)
             .where(counted_records.c.rollout == table.c.rollout)
             .where(counted_records.c.case_id == table.c.case_id)
-            .where(counted_records.c.record_hash == _get_hash(table))
+            .where(counted_records.c.record_hash == table.c.record_hash)
             .exists()
         )
         newest = type_coerce(func.max(table.c.received_at), table.c.received_at.type)
@@ -178,8 +177,3 @@ def _select_any(table: Table) -> Select[Any]:
 ANY_LINE_QUERY: Final = union_all(
     *map(_select_any, (counted_units, counted_records, counted_outcomes))
 )
-
-
-def _get_hash(table: Table) -> ColumnElement[bytes]:
-    """Return the hash that names a record in digests."""
-    return func.coalesce(table.c.record_hash, table.c.hash)

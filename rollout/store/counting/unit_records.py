@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Row, Table
 
-from rollout.store.records.record_hashes import get_record_hash, join_hashes
+from rollout.store.records.record_hashes import join_hashes
 from rollout.store.tables.tables import decisions, outcomes, predictions
 
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
@@ -48,7 +48,7 @@ class UnitRecords:
             names = self.first_names
             for row in rows:
                 version = names.get(row.version, row.version)
-                prediction = (version, row.sender, get_record_hash(row))
+                prediction = (version, row.sender, bytes(row.record_hash))
                 self._predictions.setdefault(row.case_id, set()).add(prediction)
         elif table is not outcomes:  # no unit rests on them
             self._add_others(rows)
@@ -58,7 +58,7 @@ class UnitRecords:
 
     def _add_others(self, rows: Iterable[Row[Any]]) -> None:
         for row in rows:
-            self._others.setdefault(row.case_id, set()).add(get_record_hash(row))
+            self._others.setdefault(row.case_id, set()).add(bytes(row.record_hash))
 
     def _add_senders(self, rows: Iterable[Row[Any]]) -> None:
         for row in rows:
@@ -107,7 +107,7 @@ class SelectedRecords(UnitRecords):
 
     def is_used(self, row: Row[Any]) -> bool:
         """Return whether the row is one of the selected records."""
-        return get_record_hash(row) in self._selected_hashes
+        return bytes(row.record_hash) in self._selected_hashes
 
     def add_rows(self, table: Table, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
         """Return the rows of selected records, and those of outcomes."""

@@ -143,7 +143,7 @@ class RolloutNames:
         self, rows: Sequence[RowMapping], values: Mapping[str, str], revision: int
     ) -> str:
         """Clear the notes of decisions and the random bytes of their hashes."""
-        hashes = [(int(row["case_id"]), row["record_hash"] or row["hash"]) for row in rows]
+        hashes = [(int(row["case_id"]), row["record_hash"]) for row in rows]
         with open_purge(self._transaction):
             for row in rows:
                 self._update_row(decisions, row, {**values, "note": None, "salt": None})

@@ -10,7 +10,7 @@ from json import loads
 from typing import Any, Final, NamedTuple
 
 import polars as pl
-from sqlalchemy import BigInteger, Column, ColumnElement, Row, Table, Text, func, type_coerce
+from sqlalchemy import BigInteger, Column, ColumnElement, Row, Table, Text, type_coerce
 
 from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.store.tables.columns import InstantType, JsonType
@@ -55,7 +55,7 @@ def _select_as_stored(column: Column[Any]) -> ColumnElement[Any]:
 
 HISTORY_COLUMNS: Final = {
     table.name: {name: _select_as_stored(table.c[name]) for name in names.split()}
-    | {RECORD_HASH: func.coalesce(table.c.record_hash, table.c.hash).label(RECORD_HASH)}
+    | {RECORD_HASH: table.c.record_hash}
     for table, names in READ_COLUMNS.items()
 }
 """The columns by table. JSON is text, so that a reader can parse equal texts once; instants are

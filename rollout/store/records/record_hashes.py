@@ -1,72 +1,31 @@
 """Hashes of records, which cover everything that decides whether and how a record counts.
 
-The form of a record's hash is stored beside it:
-
-- 1: the sender's content alone, in `hash`, which also finds repeats. Older records have this form.
-- 2: `COVERED_COLUMNS` with 16 random bytes (`salt`), in `record_hash`.
-- 3: the same and the sender.
-- 4: the same and, of a decision, the kind of its source.
-- 5: the same and, of an outcome, its values. Outcomes without values have form 4.
-- 6: the same and, of a case that came with a planted one, the mark.
-- 7: the same and, of an outcome, the kind of its source. Outcomes of a kind have this form.
+A record's `hash` is that of the sender's content, which finds repeats. Its `record_hash` is the
+SHA-256 over 16 random bytes (`salt`), the line `rollout-record-1 KIND` and canonical JSON: the
+columns of its row by name, with the keys of its case and episode instead of their numbers, without
+those that are null (`format_rows`). A new column that is null in stored rows changes no hash.
 
 An erasure deletes the random bytes with the record, so that nobody can test guesses of its content
 against the hashes that stay: those of counted units, and those of `ErasedHashes`.
 """
 
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Table, func, insert, select
+from sqlalchemy import Table, insert, select
 
-from rollout.store.database.bulk import Repeated
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.record_rows import RECORD_SCHEMAS, ColumnsByName, format_rows
 from rollout.store.tables.tables import erased_hashes
 
-CONTENT_FORM: Final = 1
-FULL_FORM: Final = 2
-SENDER_FORM: Final = 3
-SOURCE_FORM: Final = 4
-VALUES_FORM: Final = 5
-PLANTED_FORM: Final = 6
-OUTCOME_SOURCE_FORM: Final = 7
-NEWEST_FORM: Final = OUTCOME_SOURCE_FORM
 RECORD_SALT_BYTES: Final = 16
 HASH_BYTES: Final = 32
-SENDER: Final = "sender"
-SOURCE: Final = "source"
 PLANTED: Final = "planted"
-CASE: Final = "case"
-DECISION: Final = "decision"
-OUTCOME: Final = "outcome"
-OUTCOME_VALUES: Final = "outcome_values"
-SOURCE_KIND: Final = "source_kind"
-COVERED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
-    "case": (
-        *("key", "revision", "site", "window", "occurred_at", "received_at"),
-        *("episode", "attributes", "media"),
-    ),
-    "prediction": (
-        *("key", "version", "revision", "answers", "confidence", "probabilities", "latency_ms"),
-        *("error", "at", "received_at", "scope_revision", "decider", "exposure", "share"),
-    ),
-    "decision": (
-        *("key", "reviewer", "revision", "answers", "unsure", "claimed_exposure", "exposure"),
-        *("task_number", "started_at", "submitted_at", "received_at", "note", "review"),
-    ),
-    "action": (
-        *("key", "lever", "revision", "action", "by", "version", "at", "received_at"),
-        *("scope_revision", "authorization"),
-    ),
-    "outcome": ("key", "revision", "answers", "harm", "at", "source", "received_at"),
-}
-"""The stored columns that a hash covers by kind; `key` and `episode` are the sender's keys."""
-
-FLOAT_COLUMNS: Final = frozenset({"confidence", "latency_ms", "share"})
+NOT_COVERED: Final = frozenset({"rollout", "case_id", "hash", "salt", "record_hash"})
+"""The columns that a hash doesn't cover: numbers of this database, and the hashes."""
 
 
 class CaseHash(NamedTuple):
@@ -78,60 +37,25 @@ class CaseHash(NamedTuple):
 
 
 def build_hash_columns(name: str, columns: ColumnsByName) -> dict[str, Sequence[Any]]:
-    """Return form, salt and hash of new records, given as stored columns with their keys."""
-    row_count = len(columns["key"])
-    form = SOURCE_FORM if SENDER in columns else FULL_FORM
-    if any(value is not None for value in columns.get(OUTCOME_VALUES, ())):
-        form = VALUES_FORM
-    if PLANTED in columns:
-        form = PLANTED_FORM
-    if any(value is not None for value in columns.get(SOURCE_KIND, ())):
-        form = OUTCOME_SOURCE_FORM
-    salts = _draw_salts(row_count)
-    return {
-        "hash_form": Repeated.build(form, row_count),
-        "salt": salts,
-        "record_hash": compute_record_hashes(name, form, columns, salts),
-    }
+    """Return salt and hash of new records, given as stored columns with their keys."""
+    salts = _draw_salts(len(columns["key"]))
+    return {"salt": salts, "record_hash": compute_record_hashes(name, columns, salts)}
 
 
-def compute_record_hashes(
-    name: str, form: int, columns: ColumnsByName, salts: Iterable[bytes]
-) -> list[bytes]:
-    """Return the hashes of records of one kind in form 2 or a later one.
+def compute_record_hashes(name: str, columns: ColumnsByName, salts: Iterable[bytes]) -> list[bytes]:
+    """Return the hashes of records of one kind.
 
     Args:
-        name: the kind, a key of `COVERED_COLUMNS`.
-        form: their form.
-        columns: the stored values by column.
+        name: the kind, as `RecordSchema.name`.
+        columns: the stored values by column; a column that is missing is null.
         salts: the random bytes of each record.
     """
-    stored_columns = [
-        _convert_floats(columns[column]) if column in FLOAT_COLUMNS else columns[column]
-        for column in list_covered(name, form)
-    ]
-    texts = format_rows(f"rollout-record({name!r}, {form}", stored_columns)
+    texts = format_rows({key: columns[key] for key in columns.keys() - NOT_COVERED})
+    head = f"rollout-record-1 {name}\n".encode()
     return [
-        sha256(salt + text.encode() + b")").digest()
-        for salt, text in zip(salts, texts, strict=False)
+        sha256(salt + head + text.encode()).digest()
+        for salt, text in zip(salts, texts, strict=True)
     ]
-
-
-def _convert_floats(values: Sequence[Any]) -> Sequence[Any]:
-    """Return numbers as every database returns them: floats, and no negative zero."""
-    if values.count(None) == len(values):
-        return values
-    return [None if value is None else float(value) + 0.0 for value in values]
-
-
-def list_covered(name: str, form: int) -> tuple[str, ...]:
-    """Return the columns that a hash of this form covers."""
-    senders = (SENDER,) if form >= SENDER_FORM else ()
-    sources = (SOURCE,) if form >= SOURCE_FORM and name == DECISION else ()
-    values = (OUTCOME_VALUES,) if form >= VALUES_FORM and name == OUTCOME else ()
-    marks = (PLANTED,) if form >= PLANTED_FORM and name == CASE else ()
-    kinds = (SOURCE_KIND,) if form >= OUTCOME_SOURCE_FORM and name == OUTCOME else ()
-    return (*COVERED_COLUMNS[name], *senders, *sources, *values, *marks, *kinds)
 
 
 def _draw_salts(row_count: int) -> list[bytes]:
@@ -142,18 +66,12 @@ def _draw_salts(row_count: int) -> list[bytes]:
     ]
 
 
-def get_record_hash(row: Any) -> bytes:
-    """Return the hash that names a record's row in digests."""
-    record_hash: bytes | None = row.record_hash
-    return bytes(row.hash) if record_hash is None else bytes(record_hash)
-
-
 def load_case_hashes(
     transaction: Transaction, rollout: Rollout, case_ids: Collection[int]
 ) -> list[CaseHash]:
     """Return the hashes of all records of some cases."""
     return [
-        CaseHash(row.case_id, getattr(row, "version", ""), bytes(row.hash))
+        CaseHash(row.case_id, getattr(row, "version", ""), bytes(row.record_hash))
         for schema in RECORD_SCHEMAS.values()
         for row in transaction.execute(
             _select_hashes(schema.table).where(
@@ -184,9 +102,9 @@ def find_stored_hashes(
                 query = _select_hashes(schema.table).where(
                     schema.table.c.rollout == rollout.number,
                     schema.table.c.case_id.between(*span),
-                    _get_hash(schema.table).in_(parts[start : start + HASHES_PER_QUERY]),
+                    schema.table.c.record_hash.in_(parts[start : start + HASHES_PER_QUERY]),
                 )
-                stored_hashes |= {bytes(row.hash) for row in transaction.execute(query)}
+                stored_hashes |= {bytes(row.record_hash) for row in transaction.execute(query)}
         if stored_hashes.issuperset(parts):
             break
     return stored_hashes
@@ -194,11 +112,7 @@ def find_stored_hashes(
 
 def _select_hashes(table: Table) -> Any:
     names = ("case_id", "version") if table.name == "predictions" else ("case_id",)
-    return select(*(table.c[name] for name in names), _get_hash(table).label("hash"))
-
-
-def _get_hash(table: Table) -> ColumnElement[bytes]:
-    return func.coalesce(table.c.record_hash, table.c.hash)
+    return select(*(table.c[name] for name in names), table.c.record_hash)
 
 
 def join_hashes(hashes: Iterable[bytes]) -> bytes:

@@ -52,8 +52,6 @@ class RecordSchema:
         fields: of the record, in the order of its `Sent…` form if it has one.
         converters: functions from a field's values to stored values.
         content_columns: the caller's content; records of a key with equal content are one.
-        later_columns: content that older records lack; it is hashed only where there is any, so
-            that a record without it keeps its hash.
     """
 
     name: str
@@ -62,7 +60,6 @@ class RecordSchema:
     fields: tuple[str, ...]
     converters: Mapping[str, Callable[[ColumnValues], ColumnValues]]
     content_columns: tuple[str, ...]
-    later_columns: tuple[str, ...] = ()
 
     def build_columns(self, records: Sequence[AnyRecord]) -> dict[str, ColumnValues]:
         """Return the fields of records of this kind as columns.
@@ -88,35 +85,67 @@ class RecordSchema:
         Raises:
             ValueError: a number is infinite or NaN, or a text can't be stored.
         """
-        # equal content always gives the same text
-        texts = format_rows(f"({self.name!r}", [columns[name] for name in self.content_columns])
-        for name in self.later_columns:
-            texts = [
-                text if value is None else f"{text}, {name}={value!a}"
-                for text, value in zip(texts, columns[name], strict=True)
-            ]
-        if _needs_check("".join(texts)):
+        contents = {COLUMN_OF.get(name, name): columns[name] for name in self.content_columns}
+        texts = format_rows(contents)
+        joined = "".join(texts)
+        joined.encode()  # raises for half a character
+        if _needs_check(joined):
             for text, *row in zip(texts, *columns.values(), strict=True):
                 if _needs_check(text):
                     _check_row(row)
-        return [sha256(f"{text})".encode()).digest() for text in texts]
+        return [sha256(text.encode()).digest() for text in texts]
 
 
-def format_rows(start: str, columns: Sequence[ColumnValues]) -> list[str]:
-    """Return `start` and each row's values as ASCII text, with commas between them.
+def format_rows(columns: ColumnsByName) -> list[str]:
+    """Return each row as canonical JSON: sorted keys, no spaces, and no key without a value.
 
-    Equal values always give the same text. What all rows have in common is formatted once.
+    A column that a table gets later is null in older rows, so that they keep their text. What all
+    rows have in common is formatted once.
+
+    >>> format_rows({"site": ["a", "b"], "note": [None, "50 %"], "unsure": [True, True]})
+    ['{"site":"a","unsure":true}', '{"note":"50 %","site":"b","unsure":true}']
     """
-    template, differing = start.replace("%", "%%"), []
-    for column in columns:
-        if _is_constant(column):
-            template += ", " + ascii(column[0]).replace("%", "%%")
+    template, row_count = "", 0
+    differing: list[ColumnValues] = []
+    for name in sorted(columns):
+        column = columns[name]
+        row_count = len(column)
+        null_count = column.count(None)
+        if null_count == row_count:
+            continue
+        key = f',"{name}":'
+        if null_count:
+            present = [cell for cell in column if cell is not None]
+            mark, values = _prepare_cells(name, present)
+            pieces = map(f"{key}{mark}".__mod__, zip(values, strict=True))
+            template += "%s"
+            differing.append(["" if cell is None else next(pieces) for cell in column])
+        elif _is_constant(column):
+            mark, values = _prepare_cells(name, column[:1])
+            template += f"{key}{mark}".__mod__((values[0],)).replace("%", "%%")
         else:
-            template += ", %a"
-            differing.append(column)
-    if not differing:
-        return [template % ()] * len(columns[0])
-    return list(map(template.__mod__, zip(*differing, strict=True)))
+            mark, values = _prepare_cells(name, column)
+            template += key + mark
+            differing.append(values)
+    rows = map(template.__mod__, zip(*differing, strict=True)) if differing else ()
+    return [f"{{{row[1:]}}}" for row in rows or repeat(template % (), row_count)]
+
+
+def _prepare_cells(name: str, column: ColumnValues) -> tuple[str, ColumnValues]:
+    """Return how a value of a column is formatted as JSON, and the values for that."""
+    if name in JSON_COLUMNS:
+        return "%s", column  # they are JSON already
+    if name in FLOAT_COLUMNS:
+        return "%r", [float(cell) + 0.0 for cell in column]  # as databases return them, no -0.0
+    match column[0]:
+        case bool():
+            return "%s", ["true" if cell else "false" for cell in column]
+        case int():
+            return "%d", column
+    joined = "".join(column)
+    if joined.isprintable() and '"' not in joined and "\\" not in joined:
+        return '"%s"', column
+    return "%s", list(map(json.encoder.encode_basestring, column))
 
 
 def _is_constant(column: ColumnValues) -> bool:
@@ -251,6 +280,11 @@ def _build_encoder() -> Callable[[Any], str]:
 
 _encode = _build_encoder()
 
+FLOAT_COLUMNS: Final = frozenset({"confidence", "latency_ms", "share"})
+JSON_COLUMNS: Final = frozenset(
+    {"answers", "attributes", "media", "outcome_values", "probabilities"}
+)
+"""The columns that hold JSON as text."""
 COMMON_CONVERTERS: Final = {"key": _check_keys, "revision": _check_revisions}
 
 RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
@@ -319,8 +353,7 @@ RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
                 "values": _encode_values,
                 "at": _encode_instants,
             },
-            content_columns=("answers", "harm", "at", "source"),
-            later_columns=("values",),
+            content_columns=("answers", "values", "harm", "at", "source"),
         ),
     }
 )

@@ -102,14 +102,10 @@ def encode_json(value: Any) -> str:
 
 
 def build_record_hash_columns() -> tuple[Column[Any], ...]:
-    """Return the columns of a record's own hash; null in records of hash form 1.
-
-    The form says what the hash covers: `rollout.store.records.record_hashes`.
-    """
+    """Return the columns of a record's own hash and of its random bytes; erased ones are null."""
     return (
-        Column("hash_form", Integer, nullable=False, server_default="1"),
         Column("salt", LargeBinary, nullable=True),
-        Column("record_hash", LargeBinary, nullable=True),
+        Column("record_hash", LargeBinary, nullable=False),
     )
 
 

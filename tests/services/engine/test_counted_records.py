@@ -146,7 +146,7 @@ def rehash(database, name):
         (case_id,) = transaction.execute(select(table.c.case_id).where(condition)).scalars()
         query = _select_records(transaction, rollout, schema, [case_id])
         rows = [row._asdict() for row in transaction.execute(query)]
-    (record_hash,) = _compute_hashes(schema, rows[0]["hash_form"], rows)
+    (record_hash,) = _compute_hashes(schema, rows)
     change(database, name, record_hash=record_hash)
 
 

@@ -381,12 +381,6 @@ def test_values_are_content_and_equal_numbers_are_equal(database, rollout):
     assert newest == replace(revised, values={"days": 3.0, "profit": 13.0})
 
 
-def test_an_outcome_without_values_keeps_the_hash_that_it_always_had():
-    schema = RECORD_SCHEMAS[Outcome]
-    (content_hash,) = schema.compute_hashes(schema.build_columns([OUTCOME]))
-    assert content_hash.hex() == "0ad99b5d056c86eda74566bf7623a5d27962a17f2a6003f6198f60c91f816419"
-
-
 @on_sqlite
 @pytest.mark.parametrize("values", ['{"profit":99.0}', None])
 def test_edited_values_are_no_longer_those_of_the_hash(database, rollout, values):
