@@ -57,9 +57,9 @@ def fill(url: str) -> None:
 
 def measure(port: int) -> None:
     """Sign in, load the overview, then ask the revision as 200 open pages do; print both."""
-    import httpx
+    import httpx2
 
-    with httpx.Client(base_url=f"http://localhost:{port}", headers=SAME_SITE, timeout=30) as ana:
+    with httpx2.Client(base_url=f"http://localhost:{port}", headers=SAME_SITE, timeout=30) as ana:
         fields = {"name": "ana", "password": PASSWORD, "to": "/console/"}
         assert ana.post("/console/sign-in", data=fields).has_redirect_location  # noqa: S101
         for which in ("first load of a process", "later load"):

@@ -80,9 +80,9 @@ def flood(address: str) -> None:
 
 
 def _sign_in_often(address: str, is_over: Event, statuses: Counter[int]) -> None:
-    import httpx
+    import httpx2
 
-    with httpx.Client(base_url=address, timeout=30) as client:
+    with httpx2.Client(base_url=address, timeout=30) as client:
         while not is_over.wait(PAUSE):
             origin = socket.inet_ntoa(secrets.token_bytes(4))
             body = {"name": secrets.token_hex(4), "password": secrets.token_hex(8)}
@@ -92,10 +92,10 @@ def _sign_in_often(address: str, is_over: Event, statuses: Counter[int]) -> None
 
 def measure_stops(address: str, key: str, sites: list[str]) -> list[float]:
     """Return the seconds of a stop of each site."""
-    import httpx
+    import httpx2
 
     seconds = []
-    with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {key}"}) as client:
+    with httpx2.Client(base_url=address, headers={"Authorization": f"Bearer {key}"}) as client:
         for site in sites:
             began = time.perf_counter()
             answer = client.post("/v1/rollouts/bench/stops", json={"sites": [site]}, timeout=30)

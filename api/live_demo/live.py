@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import httpx
+import httpx2
 import typer
 import uvicorn
 from fastapi import FastAPI
@@ -136,7 +136,7 @@ class _DemoStart:
     example: ExampleSystem
     demo: DemoService
     span: timedelta
-    client: httpx.Client
+    client: httpx2.Client
 
     def describe(self, pages: DemoPages, address: str, *, auto_approve: bool) -> str:
         """Return the introduction with the links and the state of the rollout."""
@@ -177,7 +177,7 @@ class DemoCast:
     def build(
         cls,
         demo: DemoService,
-        api_clients: dict[str, httpx.Client],
+        api_clients: dict[str, httpx2.Client],
         player: DemoPlayer,
         *,
         auto_approve: bool,
@@ -276,11 +276,11 @@ def serve_api(app: FastAPI, service: Service, port: int) -> Iterator[None]:
 
 
 @contextmanager
-def open_clients(demo: DemoService, address: str) -> Iterator[dict[str, httpx.Client]]:
+def open_clients(demo: DemoService, address: str) -> Iterator[dict[str, httpx2.Client]]:
     """Yield an HTTP client for each key."""
     no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the address is http; five took 0.2 s
     clients = {
-        name: httpx.Client(
+        name: httpx2.Client(
             base_url=address,
             headers={"Authorization": f"Bearer {key}"},
             timeout=30,

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from itertools import count, cycle
 from typing import Any, Final
 
-import httpx
+import httpx2
 
 from api.live_demo.case_records import CaseRecords, JsonObject, get_prediction_time
 from api.live_demo.retries import BusyServiceError, request_with_retries
@@ -52,7 +52,7 @@ class DemoApprover:
         leaves_last: whether the last approval is left to users, except of resumes.
     """
 
-    client: httpx.Client
+    client: httpx2.Client
     rollout: str
     delay: timedelta
     kinds: frozenset[str] = frozenset()
@@ -92,7 +92,7 @@ class DemoColleague:
         read_seconds: the wall clock: a paused story also gets something to approve.
     """
 
-    client: httpx.Client
+    client: httpx2.Client
     policy: Policy
     read_seconds: Callable[[], float] = time.monotonic
     _quiet_since: float | None = None
@@ -167,7 +167,7 @@ class WeeklyReporter:
         read_seconds: the wall clock: a paused story also gets its report.
     """
 
-    client: httpx.Client
+    client: httpx2.Client
     rollout: str
     until: datetime
     read_seconds: Callable[[], float] = time.monotonic
@@ -193,7 +193,7 @@ class WeeklyReporter:
             self.is_done = True
 
 
-def list_open_proposals(client: httpx.Client, rollout: str) -> list[dict[str, Any]]:
+def list_open_proposals(client: httpx2.Client, rollout: str) -> list[dict[str, Any]]:
     """Return the open proposals of a rollout.
 
     Raises:
@@ -258,8 +258,8 @@ class DemoPlayer:
         scheduled: items to send later, by time and number.
     """
 
-    client: httpx.Client
-    decisions_client: httpx.Client
+    client: httpx2.Client
+    decisions_client: httpx2.Client
     clock: ManualClock
     records: CaseRecords
     cases: Sequence[ExampleCase]
@@ -329,7 +329,7 @@ class DemoPlayer:
             due.append(heappop(self.scheduled)[2])
         return due
 
-    def _send_records(self, client: httpx.Client, items: Sequence[JsonObject]) -> None:
+    def _send_records(self, client: httpx2.Client, items: Sequence[JsonObject]) -> None:
         for batch in _split_batches(items):
             body = {"items": list(batch)}
             try:
@@ -347,7 +347,7 @@ class DemoPlayer:
             heappush(self.scheduled, (self.clock.now(), next(self._numbers), item))
 
     def _request(
-        self, client: httpx.Client, method: str, resource: str, body: JsonObject
+        self, client: httpx2.Client, method: str, resource: str, body: JsonObject
     ) -> JsonObject:
         path = f"/v1/rollouts/{self.records.policy.rollout}/{resource}"
         response = request_with_retries(client, method, path, body)

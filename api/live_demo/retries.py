@@ -3,7 +3,7 @@
 from time import sleep
 from typing import Any, Final
 
-import httpx
+import httpx2
 
 BUSY_STATUSES: Final = frozenset({429, 503})
 MAX_TRIES: Final = 6
@@ -16,8 +16,8 @@ class BusyServiceError(Exception):
 
 
 def request_with_retries(
-    client: httpx.Client, method: str, path: str, body: Any = None
-) -> httpx.Response:
+    client: httpx2.Client, method: str, path: str, body: Any = None
+) -> httpx2.Response:
     """Send a request, again while the service is busy or out of reach.
 
     Other errors are returned, not raised. Use it for requests that are safe to repeat.
@@ -30,7 +30,7 @@ def request_with_retries(
         seconds = DEFAULT_SECONDS
         try:
             response = client.request(method, path, json=body)
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             failure = f"{type(error).__name__}: {error}"
         else:
             if response.status_code not in BUSY_STATUSES:
@@ -42,6 +42,6 @@ def request_with_retries(
     raise BusyServiceError(f"{method} {path} failed {MAX_TRIES} times, at last with {failure}")
 
 
-def _read_retry_after(response: httpx.Response) -> float:
+def _read_retry_after(response: httpx2.Response) -> float:
     text = response.headers.get("Retry-After", "")
     return min(float(text), MAX_SECONDS) if text.isdecimal() else DEFAULT_SECONDS

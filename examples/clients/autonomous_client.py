@@ -6,7 +6,7 @@ timeout, a human decides.
 
 from datetime import timedelta
 
-import httpx
+import httpx2
 from service import Service, build_action, build_parser, build_question
 
 from rollout_client.leases import MachineClocks, compute_time_left
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None, transport: object = None) -> None:
         sent_at = clocks.read()  # before the request: the lease starts here
         try:
             assignment = service.request_assignment(question)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             print(f"{options.case}: a human decides ({error})")
             return
         lease = timedelta(seconds=assignment["lease"])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
+import httpx2
 
 
 class Service:
@@ -20,7 +20,7 @@ class Service:
     def __init__(self, url: str, key: str, rollout: str, transport: Any = None) -> None:
         """Open a connection; tests pass their own `transport`."""
         headers = {"Authorization": f"Bearer {key}"}
-        self._http = httpx.Client(
+        self._http = httpx2.Client(
             base_url=f"{url}/v1/rollouts/{rollout}/",
             headers=headers,
             timeout=5,
@@ -69,7 +69,7 @@ class Service:
         return [json.loads(line) for line in response.text.splitlines()]
 
 
-def _parse(response: httpx.Response) -> Any:
+def _parse(response: httpx2.Response) -> Any:
     response.raise_for_status()
     return response.json()
 

@@ -102,7 +102,7 @@ def _send_request(
     text: str | None,
     params: dict[str, Any] | None,
 ) -> Any:
-    httpx = _import_httpx()
+    httpx2 = _import_httpx2()
     headers = {
         "Authorization": f"Bearer {_get_api_key()}",
         "Accept": f"{JSON}, application/x-ndjson;q=0.5",
@@ -115,7 +115,7 @@ def _send_request(
     if content is not None:
         headers["Content-Type"] = JSON if text is None else YAML
     try:
-        response = httpx.request(
+        response = httpx2.request(
             method,
             f"{server.rstrip('/')}{path}",
             content=content,
@@ -123,7 +123,7 @@ def _send_request(
             headers=headers,
             timeout=TIMEOUT,
         )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise RefusalError(
             f"{server} can't be reached ({error}); check --server or {SERVER_VARIABLE}"
         ) from None
@@ -157,8 +157,8 @@ def _get_api_key() -> str:
     return key
 
 
-def _import_httpx() -> Any:
+def _import_httpx2() -> Any:
     try:
-        return import_module("httpx")
+        return import_module("httpx2")
     except ImportError:
-        raise RefusalError("--server needs httpx; run pip install httpx") from None
+        raise RefusalError("--server needs httpx2; run pip install httpx2") from None

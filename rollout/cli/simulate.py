@@ -166,12 +166,12 @@ class QuickstartClient:
         raise RefusalError(f"{self.address} answered {response.status_code}: {response.text}")
 
     def _send(self, account: str, method: str, path: str, **options: Any) -> Any:
-        import httpx  # noqa: PLC0415 - loaded only when traffic is sent
+        import httpx2  # noqa: PLC0415 - loaded only when traffic is sent
 
         headers = {"Authorization": f"Bearer {self.keys[account]}"}
         try:
             return self.http.request(method, path, headers=headers, **options)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise RefusalError(
                 f"{self.address} can't be reached ({error}); start it with `rollout quickstart`"
             ) from None
@@ -193,11 +193,11 @@ def open_quickstart_client(policy: Policy, variables: dict[str, str]) -> Iterato
     Raises:
         RefusalError: the file lacks a key.
     """
-    import httpx  # noqa: PLC0415 - loaded only when traffic is sent
+    import httpx2  # noqa: PLC0415 - loaded only when traffic is sent
 
     address = variables["ROLLOUT_SERVER"]
     keys = {account.name: _get_key(account, variables) for account in list_starter_accounts(policy)}
-    with httpx.Client(base_url=address, timeout=REQUEST_TIMEOUT, trust_env=False) as http:
+    with httpx2.Client(base_url=address, timeout=REQUEST_TIMEOUT, trust_env=False) as http:
         yield QuickstartClient(policy, address, http, keys)
 
 

@@ -3,7 +3,7 @@
 import json
 from datetime import timedelta
 
-import httpx
+import httpx2
 import pytest
 
 from api.live_demo import retries
@@ -32,7 +32,7 @@ class BusyService:
             if isinstance(failure, Exception):
                 raise failure
             return failure
-        return httpx.Response(200, json=self.answer(resource, request))
+        return httpx2.Response(200, json=self.answer(resource, request))
 
     def answer(self, resource, request):
         body = json.loads(request.content or b"{}")
@@ -46,7 +46,7 @@ class BusyService:
         return {"items": []}
 
     def client(self):
-        return httpx.Client(base_url="http://demo", transport=httpx.MockTransport(self))
+        return httpx2.Client(base_url="http://demo", transport=httpx2.MockTransport(self))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def play(service, records, cases):
 
 
 def busy(status=503, seconds="2"):
-    return httpx.Response(status, headers={"Retry-After": seconds})
+    return httpx2.Response(status, headers={"Retry-After": seconds})
 
 
 @pytest.mark.slow
@@ -89,7 +89,7 @@ def test_a_busy_service_gets_the_same_records_after_two_retries(resource, record
     assert waits == []
     assert play(BusyService(resource, busy(), busy(429)), records, cases) == expected
     assert waits == [2.0, 2.0]
-    lost = httpx.ConnectError("refused"), busy(seconds="3600"), busy(seconds="")
+    lost = httpx2.ConnectError("refused"), busy(seconds="3600"), busy(seconds="")
     assert play(BusyService(resource, *lost), records, cases) == expected
     assert waits[2:] == [1.0, MAX_SECONDS, 1.0]
 
@@ -110,8 +110,8 @@ def test_records_that_a_busy_service_did_not_take_are_sent_at_the_next_step(reco
 
 
 def test_other_errors_end_the_demo(records, cases, waits):
-    with pytest.raises(httpx.HTTPStatusError, match="500"):
-        play(BusyService("assignments", httpx.Response(500)), records, cases)
+    with pytest.raises(httpx2.HTTPStatusError, match="500"):
+        play(BusyService("assignments", httpx2.Response(500)), records, cases)
     assert waits == []
 
 

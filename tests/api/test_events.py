@@ -6,7 +6,7 @@ import threading
 from contextlib import aclosing
 
 import anyio
-import httpx
+import httpx2
 import pytest
 import uvicorn
 
@@ -123,7 +123,7 @@ def test_an_open_stream_ends_when_rights_end_and_holds_no_shutdown(database, doo
         while not server.started:
             threading.Event().wait(0.01)
         url = f"http://127.0.0.1:{port}{V1}/events"
-        with httpx.Client(timeout=10) as asking:
+        with httpx2.Client(timeout=10) as asking:
             with asking.stream("GET", url, headers={"Authorization": "Bearer viewer"}) as stream:
                 lines = stream.iter_lines()
                 assert next(lines).startswith("id: ")

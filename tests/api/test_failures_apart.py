@@ -4,7 +4,7 @@ import asyncio
 from contextlib import contextmanager
 from threading import Event
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import text
 
@@ -111,7 +111,7 @@ def test_invented_keys_hold_up_no_stop_while_the_database_hangs(town, database, 
     monkeypatch.setattr(auth, "LOOK_UP_SECONDS", 0.1)
     monkeypatch.setattr(type(database), "begin_read", hang)
     monkeypatch.setattr(type(database), "begin_write", hang)
-    transport = httpx.ASGITransport(app=town.replica.client.app, raise_app_exceptions=False)
+    transport = httpx2.ASGITransport(app=town.replica.client.app, raise_app_exceptions=False)
 
     async def stop(client, key):
         headers = {"Authorization": f"Bearer {key}"}
@@ -119,7 +119,7 @@ def test_invented_keys_hold_up_no_stop_while_the_database_hangs(town, database, 
 
     async def run():
         url = "http://localhost:8000"
-        async with httpx.AsyncClient(transport=transport, base_url=url) as client:
+        async with httpx2.AsyncClient(transport=transport, base_url=url) as client:
             requests = [asyncio.create_task(stop(client, f"ro_abc{n}_zzzz")) for n in range(8)]
             await asyncio.sleep(0.5)
             requests.append(asyncio.create_task(stop(client, town.keys["oli"])))

@@ -5,7 +5,7 @@ import json
 from contextlib import contextmanager
 from threading import Event
 
-import httpx
+import httpx2
 import pytest
 
 from api import auth
@@ -205,11 +205,11 @@ NINTH = {
 @on_sqlite
 @pytest.mark.parametrize("way", NINTH)
 def test_a_ninth_order_is_latched_while_eight_hang(town, database, way):
-    transport = httpx.ASGITransport(app=town.replica.client.app, raise_app_exceptions=False)
+    transport = httpx2.ASGITransport(app=town.replica.client.app, raise_app_exceptions=False)
 
     async def run(is_over):
         url = "http://localhost:8000"
-        async with httpx.AsyncClient(transport=transport, base_url=url) as client:
+        async with httpx2.AsyncClient(transport=transport, base_url=url) as client:
             send_first = by_key(town, STOPS, **CREEK)
             requests = [asyncio.ensure_future(send_first(client)) for _ in range(8)]
             await asyncio.sleep(0.5)

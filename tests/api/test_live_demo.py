@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime, timedelta
 
-import httpx
+import httpx2
 import pytest
 
 from api.app import create_app
@@ -464,7 +464,7 @@ def test_the_page_is_what_the_command_prints_and_control_c_ends_it_at_once(histo
             shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)[1]
             assert shown.replace("8000", str(port)) in said
             assert list(links) == re.findall(r"`(\w+)`", page[page.index("## Sign in") :])[:5]
-            with httpx.Client(follow_redirects=True, timeout=60) as client:  # on a busy machine
+            with httpx2.Client(follow_redirects=True, timeout=60) as client:  # on a busy machine
                 assert "pending tasks" in client.get(links["ana"]).text
         finally:
             started = time.monotonic()

@@ -10,7 +10,7 @@ import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
@@ -55,10 +55,10 @@ def serving(url, *, before=""):
 def until_ready(address):
     for _ in range(600):
         try:
-            answer = httpx.get(f"{address}/health/ready", timeout=5)
+            answer = httpx2.get(f"{address}/health/ready", timeout=5)
             if answer.status_code == 200:  # with the first heartbeat
                 return answer
-        except httpx.TransportError:
+        except httpx2.TransportError:
             pass
         time.sleep(0.1)
     raise AssertionError("it never answered")
@@ -72,7 +72,7 @@ def test_it_answers_says_how_the_first_person_comes_in_and_ends_when_told(tmp_pa
         ready = until_ready(address).json()
         assert ready["ready"]
         assert 0 <= ready["last_write_age"] <= 3
-        assert httpx.get(f"{address}/v1/rollouts").status_code == 401
+        assert httpx2.get(f"{address}/v1/rollouts").status_code == 401
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
         said = process.stderr.read()
@@ -144,15 +144,15 @@ def test_messages_have_addresses_at_the_configured_public_url(tmp_path):
 
 def until_begun(address):
     """Wait until the service has read what was sent before, by asking it on another connection."""
-    assert httpx.get(f"{address}/health/live", timeout=20).status_code == 200
+    assert httpx2.get(f"{address}/health/live", timeout=20).status_code == 200
 
 
 def until_closed(address):
     """Wait until the service accepts no connection."""
     for _ in range(200):
         try:
-            httpx.get(f"{address}/health/live", timeout=5)
-        except httpx.TransportError:
+            httpx2.get(f"{address}/health/live", timeout=5)
+        except httpx2.TransportError:
             return
         time.sleep(0.02)
     raise AssertionError("it went on accepting requests")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
 
-import httpx
+import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -54,7 +54,7 @@ def furnished(url):
 def taking_turns(addresses):
     """Serve an address behind which each request goes to the next of `addresses`."""
     turns, lock = cycle(addresses), threading.Lock()
-    asking = httpx.Client(timeout=60)
+    asking = httpx2.Client(timeout=60)
 
     def forward(request: Request, body: bytes) -> Response:
         with lock:

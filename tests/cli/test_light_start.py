@@ -103,7 +103,7 @@ def test_what_needs_no_engine_imports_none(words):
 PACKAGES = {
     "alembic",
     "fastapi",
-    "httpx",
+    "httpx2",
     "jinja2",
     "narwhals",
     "numpy",

@@ -110,7 +110,7 @@ def test_a_service_gives_the_same(database, tmp_path, monkeypatch):
     service = build_service(database, door, ManualClock(NOON), entropy=bytes)
     client = TestClient(create_app(service), raise_server_exceptions=False)
 
-    class Httpx:
+    class Http:
         HTTPError = InvalidURL = ConnectionError
 
         @staticmethod
@@ -118,7 +118,7 @@ def test_a_service_gives_the_same(database, tmp_path, monkeypatch):
             path = url.removeprefix("http://here")
             return client.request(method, path, content=content, params=params, headers=headers)
 
-    monkeypatch.setattr(remote, "_import_httpx", lambda: Httpx)
+    monkeypatch.setattr(remote, "_import_httpx2", lambda: Http)
     there = {"ROLLOUT_SERVER": "http://here", "ROLLOUT_API_KEY": "vi"}
     told = json.loads(run(*SPAN, "--out", "there.json", "--json", **there).stdout)
     done = run(*SPAN, "--out", "here.json")

@@ -1,6 +1,6 @@
 """Simulated traffic goes on where a busy service asks to retry."""
 
-import httpx
+import httpx2
 import pytest
 
 from rollout.cli import simulate
@@ -15,8 +15,8 @@ def ask(monkeypatch):
 
     def run(*codes):
         answers = iter(codes)
-        transport = httpx.MockTransport(lambda _: httpx.Response(next(answers), json={"a": 1}))
-        with httpx.Client(base_url="http://service", transport=transport) as http:
+        transport = httpx2.MockTransport(lambda _: httpx2.Response(next(answers), json={"a": 1}))
+        with httpx2.Client(base_url="http://service", transport=transport) as http:
             client = QuickstartClient(None, "http://service", http, {"zoe": "ro_1"})
             try:
                 return client.request("zoe", "GET", "/v1/rollouts"), len(codes) - len([*answers])

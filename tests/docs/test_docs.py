@@ -10,7 +10,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from typer.testing import CliRunner
 
@@ -181,7 +181,7 @@ def posted(url, name, page):
     """Ask what a page's curl lines ask, and return the answers."""
     headers = {"Authorization": f"Bearer {key_of(name, new=False)}"}
     for path, body in list_curl_requests(page):
-        answer = httpx.post(f"{url}{path}", json=body, headers=headers)
+        answer = httpx2.post(f"{url}{path}", json=body, headers=headers)
         assert answer.status_code == 200, answer.text
         yield answer.json()
 

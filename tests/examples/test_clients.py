@@ -5,7 +5,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 
@@ -42,7 +42,7 @@ def app(database):
 
 
 class Bridge:
-    """httpx's way into the application, without a network."""
+    """httpx2's way into the application, without a network."""
 
     def __init__(self, client):
         self.client = client
@@ -59,14 +59,14 @@ class Bridge:
 
     def handle_request(self, request):
         if self.broken:
-            raise httpx.ConnectError("no network")
+            raise httpx2.ConnectError("no network")
         answer = self.client.request(
             request.method,
             str(request.url.copy_with(scheme="http", host="testserver")),
             content=request.read(),
             headers=dict(request.headers) | {"host": "testserver"},
         )
-        return httpx.Response(
+        return httpx2.Response(
             answer.status_code, headers=dict(answer.headers), content=answer.content
         )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event, Thread
 
-import httpx
+import httpx2
 from sqlalchemy import select
 
 from rollout.core.scope.permissions import AssignedRole
@@ -137,7 +137,7 @@ class Clients:
 
     def __init__(self, address, client_key, operator_key):
         bearer = {"Authorization": f"Bearer {client_key}"}
-        self.http = httpx.Client(base_url=address, headers=bearer, timeout=20)
+        self.http = httpx2.Client(base_url=address, headers=bearer, timeout=20)
         self._operator = {"Authorization": f"Bearer {operator_key}"}
         self.answers, self.acknowledged = [], []
         self._is_over = Event()
@@ -192,7 +192,7 @@ class Clients:
         question = {"site": site, "at": at, "key": "c1", "version": "v1"}
         try:
             answer = self.http.post(f"{BASE}/assignments", json=question)
-        except httpx.TransportError:
+        except httpx2.TransportError:
             return ""
         return answer.json()["decider"] if answer.status_code == 200 else ""
 
@@ -208,7 +208,7 @@ class Clients:
         body = [case, prediction | {"answers": {"alarm": "bear"}}]
         try:
             answer = self.http.post(f"{BASE}/records", json=body)
-        except httpx.TransportError:
+        except httpx2.TransportError:
             return False
         if answer.status_code != 200:
             return False

@@ -4,7 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-import httpx
+import httpx2
 import pytest
 
 from rollout.services.stops.immediate_stops import ALSO_AFTER_RESTART
@@ -96,7 +96,7 @@ def test_an_outage_of_postgresql_hands_cases_to_people_and_ends_by_itself(fault,
         key, operator_key = prepare_field(server.url)
         with (
             serve_replica(server.url, tmp_path) as address,
-            httpx.Client(base_url=address, headers=build_bearer(key), timeout=20) as client,
+            httpx2.Client(base_url=address, headers=build_bearer(key), timeout=20) as client,
         ):
             until_ready(address)
             until_decided(client, "model", 30)

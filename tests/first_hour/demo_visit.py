@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-import httpx
+import httpx2
 
 OPERATORS = ("ana", "bo")
 ROLLOUT = "mail-room"
@@ -59,7 +59,7 @@ class LinkVisitor:
     def __init__(self, name, link):
         self.name, self.pages, self.slowest = name, 0, 0.0
         self._address = link.partition("/console")[0]
-        self._client = httpx.Client(
+        self._client = httpx2.Client(
             base_url=self._address, follow_redirects=True, timeout=60,
             headers={"Sec-Fetch-Site": "same-origin"},
         )  # fmt: skip

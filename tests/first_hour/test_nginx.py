@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
@@ -79,12 +79,12 @@ def site(tmp_path_factory):
     trusted = "import os; os.environ['ROLLOUT_TRUSTED_PROXIES'] = '127.0.0.1'; "
     with serving(url, before=trusted) as (address, _), proxying(folder, address) as outside:
         until_ready(address)
-        with httpx.Client(base_url=outside, verify=False) as client:  # noqa: S501 - its own
+        with httpx2.Client(base_url=outside, verify=False) as client:
             for _ in range(100):
                 try:
                     client.get("/health/live")
                     break
-                except httpx.TransportError:
+                except httpx2.TransportError:
                     continue
             yield client
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import select
 
@@ -126,8 +126,8 @@ class Program:
 
 def is_ready(address):
     try:
-        return httpx.get(f"{address}/health/ready", timeout=2).status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(f"{address}/health/ready", timeout=2).status_code == 200
+    except httpx2.TransportError:
         return False
 
 
@@ -180,7 +180,7 @@ class Traffic:
         try:
             sent = self._post(f"{url}/records", records)
             asked = self._post(f"{url}/assignments", question)
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             self.faults[type(error).__name__] += 1
             return
         statuses = [item["status"] for item in sent.json().get("items", ())]
@@ -193,7 +193,7 @@ class Traffic:
     def _post(self, url, body):
         """Post until the answer is no 503, as the docs tell clients to do."""
         for _ in range(20):
-            answer = httpx.post(url, json=body, headers=self._headers, timeout=30)
+            answer = httpx2.post(url, json=body, headers=self._headers, timeout=30)
             if answer.status_code != 503:
                 break
         return answer
@@ -235,13 +235,13 @@ def stop_everything(address, key):
     headers = {"Authorization": f"Bearer {key}"}
     body = {"all": True, "reason": "the upgrade"}
     url = f"{address}/v1/rollouts/bears/stops"
-    answer = httpx.post(url, json=body, headers=headers, timeout=30)
+    answer = httpx2.post(url, json=body, headers=headers, timeout=30)
     assert answer.status_code in {200, 201}, answer.text
 
 
 def is_stopped(address, key):
     headers = {"Authorization": f"Bearer {key}"}
-    answer = httpx.get(f"{address}/v1/rollouts/bears/stops", headers=headers, timeout=30)
+    answer = httpx2.get(f"{address}/v1/rollouts/bears/stops", headers=headers, timeout=30)
     return len(answer.json()["items"]) == 1
 
 

@@ -12,7 +12,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from api.app import create_app
@@ -361,7 +361,7 @@ def test_an_operator_signs_in_and_reads_who_vouches_for_the_evidence(stopped):
     done("tick", "parcels")
     password = parse_key_file(KEYS.read_text("utf-8"), str(KEYS))["ANA_PASSWORD"]
     database = Database("sqlite:///rollout.db")
-    with served(database) as url, httpx.Client(**a_browser(url)) as browser:
+    with served(database) as url, httpx2.Client(**a_browser(url)) as browser:
         fields = {"name": "ana", "password": password, "to": ""}
         assert browser.post("/console/sign-in", data=fields).status_code == 200
         page = browser.get("/console/rollouts/parcels/proposals/P-1").text
