@@ -17,7 +17,7 @@ from rollout.reports.text.value_text import WEIGHTED_TEXT
 
 FROZEN_LOG_E_PATTERN = re.compile(
     r"log E (?P<log_e>-?[\d.]+) of (?P<needed>[\d.]+)"
-    r"(?: over sites [^()]+|(?P<audits> over audits [\d+. ]+))?"
+    r"(?P<audits> over audits [\d+. ]+)?"
     r" \(risk (?P<risk>[\d.e+-]+)\)$"
 )
 UNOPENED_FIELDS = ("kind", "site", "window", "unopened")

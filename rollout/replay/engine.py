@@ -18,7 +18,6 @@ from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.confidence_floors import list_floor_texts
 from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.pools import list_sharing_cells
 from rollout.core.scope.commands import Actor, AddVersion, ApproveProposal, Command, Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.effective_time import compute_effective_time
@@ -40,11 +39,10 @@ from rollout.replay.options import ReplayOptions
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.guard_feeds import GuardFeeds
-from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.slots import find_slot_after, to_instant
 from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
 from rollout.tally.tallied_units import TalliedUnits
-from rollout.tally.unit_arrays import CellUnitArrays, IntArray, UnitArrays
+from rollout.tally.unit_arrays import IntArray, UnitArrays
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
@@ -252,8 +250,7 @@ class Replay:
         if new_history is not self._stage_histories[cell]:
             self._stage_histories[cell] = new_history
             # a trial may end without an event, which changes the visible evidence
-            for sharing_cell in list_sharing_cells(self._policy, (cell,)):
-                self._agenda.forget_cell(sharing_cell)
+            self._agenda.forget_cell(cell)
 
     def _append_events(self, events: tuple[LedgerEvent, ...]) -> set[Cell]:
         """Append events; return their cells."""
@@ -307,11 +304,9 @@ class Replay:
         cell, version = key
         state = self._scope.get_cell_state(cell, version)
         familiar_history = self._familiar_histories[key]
-        pool_histories = collect_pool_histories(
-            self._policy, cell, self._stage_histories.__getitem__
-        )
+        stage_history = self._stage_histories[cell]
         view = update_view(
-            self._views.get(key), state, pool_histories, self._scope.rules, familiar_history
+            self._views.get(key), state, stage_history, self._scope.rules, familiar_history
         )
         if view is None:
             view = EvidenceView(
@@ -322,21 +317,16 @@ class Replay:
                 policy=self._policy,
                 state=state,
                 first_seen=self._scope.versions[version].first_seen,
-                stage_history=pool_histories[cell],
+                stage_history=stage_history,
                 shares=self._shares,
                 find_buckets=self._find_buckets,
                 draws_late=True,
                 feeds=self._feeds,
                 rules=self._scope.rules,
                 familiar_history=familiar_history,
-                pool_histories=pool_histories,
-                pool_rows=collect_pool_rows(self._policy, key, self._get_rows),
             )
         self._views[key] = view
         return view
-
-    def _get_rows(self, key: CellVersion) -> CellUnitArrays:
-        return self._units.cells.get(key, CellUnitArrays())
 
     def _find_buckets(self, rows: UnitArrays) -> IntArray:
         """Return the sampling bucket of each row, each unit's computed at first use."""
@@ -371,14 +361,14 @@ def _report_progress(progress: ReportProgress | None, done_count: int, total: in
 def update_view(
     view: EvidenceView | None,
     state: CellState,
-    pool_histories: Mapping[Cell, StageHistory],
+    stage_history: StageHistory,
     rules: int,
     familiar_history: FamiliarHistory,
 ) -> EvidenceView | None:
     """Return the view under a state, or None if it must be built again."""
     if (
         view is None
-        or view.pool_histories != pool_histories
+        or view.stage_history != stage_history
         or view.familiar_history is not familiar_history
         or view.rules != rules
         or _get_view_basis(view.state) != _get_view_basis(state)

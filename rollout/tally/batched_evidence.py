@@ -21,8 +21,7 @@ def batch_view(view: EvidenceView) -> EvidenceView:
     Batches don't depend on the span that is read, nor on the slot at which it is read. None has
     units of before and after a start of the cell's stages, attempts or grants: figures since such a
     start, and differences of two of them, are of whole batches too. Each confidence band is batched
-    by itself, so that the same holds for figures of a floor and differences between floors. So is
-    each cell of a wave.
+    by itself, so that the same holds for figures of a floor and differences between floors.
     """
     starts, planted = _list_starts(view), view.rows.planted
     bands = _list_floor_bands(view)
@@ -31,13 +30,7 @@ def batch_view(view: EvidenceView) -> EvidenceView:
         gate=_batch_gate_rows(view, starts),
         planted=select_batches(planted, np.ones(len(planted), dtype=bool), starts, bands),
     )
-    pool_rows = {}
-    for cell, pooled in view.pool_rows.items():
-        part = view.get_wave_view(cell)
-        own_starts = np.array(part.stage_history.slots, dtype=np.int64)
-        gate = _batch_gate_rows(part, np.union1d(starts, own_starts))
-        pool_rows[cell] = replace(pooled, gate=gate)
-    return replace(view, rows=rows, pool_rows=pool_rows)
+    return replace(view, rows=rows)
 
 
 def _batch_gate_rows(view: EvidenceView, starts: IntArray) -> UnitArrays:

@@ -13,7 +13,6 @@ from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition, select_natural, select_planted
 from rollout.core.policy.policy import Minimum
 from rollout.core.policy.slice_conditions import MAX_SLICE_VALUES, SliceCondition
-from rollout.core.policy.wave_conditions import SiteCounts, WaveCondition, WaveCounts
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.tally.unit_arrays import (
@@ -101,7 +100,6 @@ class CountWindow:
         conditions: the conditions whose counts are needed.
         arms: per gain, the units of both arms in the span.
         planted: the rows of planted cases in the span, which only conditions about them count.
-        wave: the windows of all cells of the wave, its own among them, by site.
     """
 
     audits: "AuditWindow | None" = None
@@ -114,9 +112,8 @@ class CountWindow:
         conditions: tuple[Condition, ...],
         arms: Mapping[MeasureKey, ArmUnits] | None = None,
         planted: UnitArrays | None = None,
-        wave: Mapping[str, "CountWindow"] | None = None,
     ) -> None:
-        self._rows, self._wave = rows, wave or {}
+        self._rows = rows
         self._unit_classes = unit_classes
         self._arms = arms or {}
         natural = select_natural(conditions)
@@ -125,18 +122,12 @@ class CountWindow:
         has_rows = planted is not None and bool(self._planted_conditions)
         self._planted = planted if planted is not None and has_rows else build_empty_arrays()
 
-    @property
-    def _cell_conditions(self) -> list[Condition]:
-        """Return the conditions that count this cell alone."""
-        return [c for c in self._conditions.values() if not isinstance(c, WaveCondition)]
-
     @cached_property
     def slots(self) -> IntArray:
         """Return the slots in which rows or outcomes are counted, ascending."""
         arm_slots = (units.slots for units in self._arms.values())
-        wave_slots = (window.row_slots for window in self._wave.values())
         audit_slots = () if self.audits is None else (self.audits.units.row_slots,)
-        other_slots = (self._planted.slot, *arm_slots, *wave_slots, *audit_slots)
+        other_slots = (self._planted.slot, *arm_slots, *audit_slots)
         others = [slots for slots in other_slots if len(slots)]
         if others:
             return np.unique(np.concatenate([self._rows.slot, *others]))
@@ -174,25 +165,10 @@ class CountWindow:
         return counts
 
     def get_counts_at(self, condition: Condition, slots: IntArray) -> IntArray:
-        """Return the condition's counts up to each slot, over a wave those of all its cells."""
-        if isinstance(condition, WaveCondition) and self._wave:
-            counts: IntArray = self.get_wave_counts_at(condition, slots).sum(axis=1)
-            return counts
+        """Return the condition's counts up to each slot."""
         rows = self._get_rows(condition)
         positions = np.searchsorted(rows.slot, slots, side="right")
         return self.get_counts(condition)[positions].astype(np.int64)
-
-    def get_wave_counts_at(self, condition: WaveCondition, slots: IntArray) -> IntArray:
-        """Return the counts of each cell of the wave up to each slot.
-
-        The shape is (slots, cells, 2).
-        """
-        parts = [window.get_counts_at(condition, slots) for window in self._wave.values()]
-        return np.stack(parts, axis=1) if parts else np.zeros((len(slots), 0, 2), dtype=np.int64)
-
-    def _count_wave(self, condition: WaveCondition, last: IntArray) -> WaveCounts:
-        rows = self.get_wave_counts_at(condition, last)[0].tolist()
-        return tuple(SiteCounts(site, *row) for site, row in zip(self._wave, rows, strict=True))
 
     def _get_rows(self, condition: Condition) -> UnitArrays:
         """Return the rows of the population that the condition is about."""
@@ -245,7 +221,7 @@ class CountWindow:
         """
         classes = self._unit_classes
         is_evidence = classes.is_whole_unit & ~classes.is_missing
-        for condition in self._cell_conditions:
+        for condition in self._conditions.values():
             is_evidence = is_evidence | (classes.get_class_counts(condition) > 0).any(axis=1)
         rows = np.flatnonzero(is_evidence[self._rows.unit_class])
         firsts = [int(units.slots[0]) for units in self._arms.values() if len(units)]
@@ -292,7 +268,7 @@ class CountWindow:
             reviewers=int(units.reviewer_counts[unit_position]),
             counts={
                 condition.key: tuple(self.get_counts(condition)[position].tolist())
-                for condition in self._cell_conditions
+                for condition in self._conditions.values()
             }
             | {
                 condition.key: tuple(self.get_counts_at(condition, last)[0].tolist())
@@ -303,11 +279,6 @@ class CountWindow:
                 key: self.get_slice_rows(condition).count_before(position)
                 for key, condition in self._conditions.items()
                 if isinstance(condition, SliceCondition)
-            },
-            waves={
-                key: self._count_wave(condition, last)
-                for key, condition in self._conditions.items()
-                if isinstance(condition, WaveCondition)
             },
             audits={}
             if self.audits is None

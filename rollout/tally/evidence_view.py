@@ -4,8 +4,8 @@ A view is built for one cell state and one stage history; when either changes, a
 Its counts at a slot do not depend on which other slots are read.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cached_property, partial
 
@@ -21,11 +21,10 @@ from rollout.core.policy.measures import (
 )
 from rollout.core.policy.outcomes import GainCondition, OutcomeRule
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.pools import list_pooled_cells
-from rollout.core.policy.wave_conditions import WAVE_POOL, WaveCondition
 from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gain import ArmUnits
+from rollout.tally.arm_reader import ArmReader
 from rollout.tally.count_windows import AuditWindow, CountWindow
 from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units
 from rollout.tally.gate_series import (
@@ -41,7 +40,6 @@ from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.guard_series import (
     GuardSeries,
 )
-from rollout.tally.pooled_arms import ArmReader
 from rollout.tally.slots import FIRST_SLOT, find_slot_after, find_slot_before
 from rollout.tally.stage_history import StageHistory, StageShares
 from rollout.tally.unit_arrays import (
@@ -71,9 +69,7 @@ class EvidenceView:
         feeds: records that guards read besides decisions.
         rules: number of the counting rules.
         familiar_history: which attribute values were familiar when.
-        pool_histories: stages of all cells of the cell's pools; None where no gate has a pool.
         floor_index: the confidence floor that the rows reach; None for all floors together.
-        pool_rows: the version's units in all cells of the wave; {} where no gate counts a wave.
         draws_late: whether `find_buckets` computes draws, so that shadow, which has no shares, is
             to ask for none.
     """
@@ -91,9 +87,7 @@ class EvidenceView:
     feeds: GuardFeeds
     rules: int
     familiar_history: FamiliarHistory = NO_HISTORY
-    pool_histories: Mapping[Cell, StageHistory] | None = None
     floor_index: int | None = None
-    pool_rows: Mapping[Cell, CellUnitArrays] = field(default_factory=dict)
     draws_late: bool = False
 
     def renew_grants(self, state: CellState) -> "EvidenceView":
@@ -286,11 +280,11 @@ class EvidenceView:
         first_slot = self.find_first_slot(since)
         parts = (self.gate_rows, self.planted_rows)
         rows, planted = (part.select_since(first_slot) for part in parts)
-        arms, wave = self._build_arms_since(first_slot), self._build_wave_since(first_slot)
+        arms = self._build_arms_since(first_slot)
         is_whole = len(rows) + len(planted) == sum(map(len, parts))
-        if is_whole and not arms and not wave and not has_audits:
+        if is_whole and not arms and not has_audits:
             return self.attempt_window  # a cell's first stage: counting it twice takes long
-        window = CountWindow(rows, self.unit_classes, self.conditions, arms, planted, wave=wave)
+        window = CountWindow(rows, self.unit_classes, self.conditions, arms, planted)
         if has_audits:
             audited = self._audited_gate_rows.select_since(first_slot)
             weights = self._compute_weights(audited)
@@ -298,56 +292,32 @@ class EvidenceView:
         return window
 
     def _limit_to_attempt(self, first_slot: int) -> int:
-        """Return the later of a slot and the attempt's first one, also for other cells' units."""
+        """Return the later of a slot and the attempt's first one."""
         if self.state.attempt == 1:
             return first_slot
         return max(first_slot, self.find_first_slot(self.state.attempt_since))
-
-    def _build_wave_since(self, first_slot: int) -> dict[str, CountWindow]:
-        """Return the units of each cell of the wave, from a slot of occurrence on, by site.
-
-        The slot is that of the judged cell, as in `ArmReader.read_pool`.
-        """
-        conditions = tuple(c for c in self.conditions if isinstance(c, WaveCondition))
-        cells = list_pooled_cells(self.policy, self.cell, WAVE_POOL) if conditions else ()
-        first_slot, windows = self._limit_to_attempt(first_slot), {}
-        for cell in cells:
-            rows = self.get_wave_view(cell).visible_rows
-            rows = rows.select_since(first_slot)
-            windows[cell.site] = CountWindow(rows, self.unit_classes, conditions)
-        return windows
-
-    def get_wave_view(self, cell: Cell) -> "EvidenceView":
-        """Return the view of another cell of the wave, for its visible units alone."""
-        if cell == self.cell:
-            return self
-        assert self.pool_histories is not None  # noqa: S101 - a gate has a pool
-        history = self.pool_histories[cell]
-        return replace(self, cell=cell, rows=self.pool_rows[cell], stage_history=history)
 
     def _build_arms_since(self, first_slot: int) -> dict[MeasureKey, ArmUnits]:
         """Return the arms of each gain, from a slot of occurrence on."""
         first_slot = self._limit_to_attempt(first_slot)
         gains = (c for c in self.conditions if isinstance(c, GainCondition))
-        read_pool = self.arm_reader.read_pool
-        return {gain.key: read_pool(self.cell, gain, first_slot) for gain in gains}
+        return {gain.key: self.build_arms(gain.outcome, gain.arm, first_slot) for gain in gains}
 
     def build_arms(self, outcome: OutcomeRule, arm: str, first_slot: int) -> ArmUnits:
         """Return the units of both arms as evidence, by slots of occurrence."""
-        return self.arm_reader.read_cell(self.cell, outcome, arm, first_slot)
+        return self.arm_reader.read_units(outcome, arm, first_slot)
 
     @cached_property
     def arm_reader(self) -> ArmReader:
-        """Return the reader of both arms, here and in the cells of a pool."""
-        histories = self.pool_histories or {self.cell: self.stage_history}
-        return ArmReader(self.policy, self.version, histories, self.shares, self.feeds)
+        """Return the reader of both arms."""
+        return ArmReader(self.cell, self.version, self.stage_history, self.shares, self.feeds)
 
     @cached_property
     def attempt_window(self) -> CountWindow:
         """Return the evidence of the attempt."""
         parts = (self.gate_rows, self.unit_classes, self.conditions)
-        arms, wave = self._build_arms_since(FIRST_SLOT), self._build_wave_since(FIRST_SLOT)
-        return CountWindow(*parts, arms, self.planted_rows, wave)
+        arms = self._build_arms_since(FIRST_SLOT)
+        return CountWindow(*parts, arms, self.planted_rows)
 
     @cached_property
     def entered_window(self) -> CountWindow:

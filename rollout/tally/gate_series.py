@@ -13,7 +13,6 @@ from rollout.core.policy.confidence_floors import list_floors
 from rollout.core.policy.gain_readings import is_gain_met
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.slice_conditions import SliceCondition
-from rollout.core.policy.wave_conditions import WaveCondition, are_waves_met
 from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
     compute_parity_log_e_path,
@@ -219,9 +218,6 @@ def are_all_met(
         chosen = slots[result]
         if isinstance(condition, GainCondition):
             is_met = is_gain_met(condition, window.get_arms(condition), chosen, risk)
-        elif isinstance(condition, WaveCondition):
-            counts = window.get_wave_counts_at(condition, chosen)
-            is_met = are_waves_met(condition, counts, risk)
         elif window.audits is not None and weighs_audits(condition):
             counts = window.get_counts_at(condition, chosen)
             audits = window.audits.get_counts_at(condition, chosen)

@@ -172,9 +172,7 @@ class GuardEvidence:
         last_alarm, after_slot = self._state.last_alarms.get(guard.id), FIRST_SLOT
         if last_alarm is not None:
             after_slot = find_slot_before(last_alarm, self._policy.tick)
-        return self._view.arm_reader.read_watched(
-            self._cell, condition.outcome, first_slot, after_slot
-        )
+        return self._view.arm_reader.read_watched(condition.outcome, first_slot, after_slot)
 
     def _select_detector_rows(self, guard: Guard) -> UnitArrays:
         """Return a guard's rows since the stage's change and its last alarm."""

@@ -40,7 +40,6 @@ ARGUMENTS = {
     "modules_entered": (),
     "number_intervals": ("--repeats", "2"),
     "number_reports": ("--pairs", "2000"),
-    "pooled_gains": ("--runs", "2"),
     "replay": ("--pairs", "2000"),
     "replayed_guards": (str(ROOT / "examples/bears/policy.yaml"), "--seeds", "1"),
     "counting": ("--sizes", "400"),
@@ -67,7 +66,6 @@ CONSTANTS = {
     "next_case": {"KEYS, WARM_UP": "2, 1"},
     "number_intervals": {"MANY": "1_000"},
     "operational_guards": {"DAYS, FIRST_DAY": "2, 20_000", "SEEDS": "(1,)", "DELAY_RUNS": "1"},
-    "pooled_gains": {"RISK, SLOTS, SEED": "0.05, 60, 16"},
     "replayed_guards": {"DAYS": "3"},
     "stops_while_counting": {"SITES": "20"},
     "what_if_beside": {

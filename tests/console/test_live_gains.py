@@ -1,4 +1,4 @@
-"""A pool of two cells on a database: what replay decides, and what approvers see of it."""
+"""A gain in two cells on a database: what replay decides, and what approvers see of it."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,14 +26,14 @@ from tests.services.houses import PASSWORD, chance
 pytestmark = pytest.mark.simulation
 APPROVED_AFTER = timedelta(minutes=20)
 GATE = "{measure: gain, of: profit, at_least: 0}"
-POOLED = "{measure: gain, of: profit, at_least: -15, pool: site}"
+LENIENT = "{measure: gain, of: profit, at_least: -15}"
 FLOOR = "{measure: agreement, at_least: 40%}"
 POLICY = (
     pricing.POLICY.replace("share: 10%", "share: 30%")
     .replace("sites: [shop]", "sites: [shop]\nwindows: WINDOWS")
     .replace("WINDOWS", "[{id: day, hours: '06:00-18:00'}, {id: night, hours: '18:00-06:00'}]")
     .replace("{to: trial, ", "{to: trial, minimum: {units: 10, days: 1}, ")
-    .replace(f"[{GATE}]", f"[{POOLED}, {FLOOR}]")
+    .replace(f"[{GATE}]", f"[{LENIENT}, {FLOOR}]")
     .replace("{to: half, ", "{to: half, minimum: {units: 10, days: 1}, ")
 )
 SHARES = ((datetime(2027, 3, 1, 8, tzinfo=UTC), 0.3),)
@@ -86,7 +86,7 @@ def build_inhabited_service(database, clock):
     return replace(made, sign_in=SignIn(database, clock, chance, QUICK))
 
 
-def test_a_pool_is_the_same_live_and_approvers_see_what_the_model_brought(
+def test_a_gain_is_the_same_live_and_approvers_see_what_the_model_brought(
     browser, played, database
 ):
     raised, found, expected = played
@@ -94,18 +94,17 @@ def test_a_pool_is_the_same_live_and_approvers_see_what_the_model_brought(
     assert EvidenceCheck(database, "pricing").check_all().faults == []
     browser.as_("ana")
     page = browser.page(f"/rollouts/pricing/proposals/{raised.proposal}")
-    assert "Gain of profit over all cells of the site, per unit" in page
+    assert "Gain of profit, per unit" in page
     assert " by the model, " in page
     assert "More profit per sale; measured by profit (EUR, more is better)." in page
     assert "against blind decisions, and its arm against the humans' arm, when" in page
     assert "What the model brought" in page
-    assert "promises nothing of one cell" in page
     assert "Readings as stored in the ledger" in page
     cell = raised.cell
     own_page = browser.page(f"/rollouts/pricing/cells/{cell.site}/{cell.window}")
-    assert "gain of profit over all cells of the site in EUR per unit, threshold -15" in own_page
+    assert "gain of profit in EUR per unit, threshold -15" in own_page
     assert "Model's arm" in own_page
-    assert "gain of profit over all cells" in browser.page("/rollouts/pricing")
+    assert "gain of profit" in browser.page("/rollouts/pricing")
     listed = browser.page("/rollouts/pricing/proposals")
     assert "at least -15 EUR: +" in listed
     assert "log E" not in listed

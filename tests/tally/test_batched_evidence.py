@@ -3,11 +3,8 @@
 import numpy as np
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole, Caller
-from rollout.services.cells.cells import batch_evidence
-from rollout.tally.batched_evidence import BATCH_SIZE, batch_view, select_batches
+from rollout.tally.batched_evidence import BATCH_SIZE, select_batches
 from rollout.tally.unit_arrays import UnitArrays
-from tests.replay.test_wave_gates import SEEDS, replay
 
 BANDS = 4
 NOBODY_STARTED = np.zeros(0, dtype=np.int64)
@@ -47,44 +44,3 @@ def test_without_floors_a_batch_is_of_the_whole_cell():
     judged = np.unique(batched.slot[batched.unit % 2 == 0], return_counts=True)[1]
     assert judged.min() >= BATCH_SIZE
     assert 200 - len(batched) < 3 * BATCH_SIZE
-
-
-def list_site_totals(view, slots):
-    """Return by site of the wave its units up to each slot."""
-    totals = {}
-    for slot in slots:
-        for counts in view.attempt_window.count_at(slot).waves.values():
-            for part in counts:
-                totals.setdefault(part.site, []).append(part.agreed + part.disagreed)
-    return totals
-
-
-def test_each_cell_of_a_wave_moves_by_a_batch_too():
-    moved = 0
-    for seed in SEEDS:
-        result = replay(seed)
-        for view in result.views.values():
-            slots = range(result.first_slot, result.last_slot + 1)
-            for totals in list_site_totals(batch_view(view), slots).values():
-                steps = np.diff([0, *totals])
-                assert all(step >= BATCH_SIZE for step in steps if step)
-                moved += int((steps > 0).sum())
-    assert moved > 10
-
-
-def test_who_is_asked_at_a_neighbour_reads_batches_of_the_whole_list():
-    (key, view), *_ = (
-        item for seed in SEEDS for item in replay(seed).views.items() if len(item[1].pool_rows) > 1
-    )
-    (neighbour, *_) = (cell.site for cell in view.pool_rows if cell != key[0])
-
-    def is_batched(site):
-        roles = AssignedRole("viewer"), AssignedRole("reviewer", "story", site)
-        return (
-            batch_evidence({key: view}, Caller("eve", role_assignments=roles), "story")[key]
-            is not view
-        )
-
-    assert is_batched(key[0].site)
-    assert is_batched(neighbour)
-    assert not is_batched("elsewhere")

@@ -200,7 +200,7 @@ def _format_row_name(condition: Condition, policy: Policy) -> str:
     """Return the measure, for costs with its unit: `Cost, mean days late per unit`."""
     if isinstance(condition, GainCondition):
         arm = " by proposals" if condition.arm == PROPOSES else ""
-        return f"Gain of {condition.outcome.id}{arm}{condition.pool_text}, per unit"
+        return f"Gain of {condition.outcome.id}{arm}, per unit"
     name = format_condition_name(condition)
     return f"{name}, mean {policy.charter.cost_in} per unit" if name == "Cost" else name
 

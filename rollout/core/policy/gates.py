@@ -23,15 +23,6 @@ from rollout.core.policy.slice_conditions import (
     expand_conditions,
     list_unmet_slices,
 )
-from rollout.core.policy.wave_conditions import (
-    WaveCondition,
-    WaveCounts,
-    compute_wave_log_e,
-    format_wave_counts,
-    has_wave_turned,
-    is_wave_met,
-    sum_counts,
-)
 from rollout.core.statistics.evidence import (
     compute_cost_log_e,
     compute_log_e,
@@ -54,18 +45,15 @@ class ConditionReading:
     is_met: bool
     has_turned: bool
     gain: GainReading | None = None
-    wave: WaveCounts = ()  # the counts of each site of a wave, of which `counts` are the sums
     audits: AuditCounts = ()  # of all audited units by weight, in a renewal
 
     def compute_log_e(self, policy: Policy) -> float:
-        """Return ln E, or the least ln E of a wave; 0 without records.
+        """Return ln E; 0 without records.
 
         Of audits by weight it is ln of the mean of two e-values.
         """
         if self.gain is not None:
             return self.gain.log_e
-        if isinstance(self.condition, WaveCondition):
-            return compute_wave_log_e(self.condition, self.wave)
         log_e = compute_condition_log_e(self.condition, self.counts, policy)
         if self.audits:
             return average_log_e(self.condition, log_e, self.audits, policy)
@@ -74,13 +62,11 @@ class ConditionReading:
     def format(self, policy: Policy) -> str:
         """Return the reading as the line that the ledger stores.
 
-        `agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)`; over a wave
-        ` over sites creek 45+3 lodge 200+0` stands before the risk, in a renewal where audits
-        follow confidence ` over audits 1 245+3 0.1 40+5`, each weight with its counts.
+        `agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)`; in a
+        renewal where audits follow confidence ` over audits 1 245+3 0.1 40+5`, each weight with its
+        counts, stands before the risk.
         """
         e_value_text = f"{self.compute_log_e(policy):.6f} of {log(1 / self.risk):.6f}"
-        if self.wave:
-            e_value_text += f" over sites {format_wave_counts(self.wave)}"
         if self.audits:
             e_value_text += f" over audits {format_audit_counts(self.audits)}"
         counts_text = format_counts(self.counts) if self.gain is None else self.gain.format()
@@ -212,7 +198,7 @@ def _is_condition_met(
     condition: Condition, counts: EvidenceCounts, risk: float, policy: Policy
 ) -> bool:
     """Return whether a condition is met, without asking whether it has turned."""
-    if condition.measure in E_VALUE_MEASURES or isinstance(condition, WaveCondition):
+    if condition.measure in E_VALUE_MEASURES:
         return _read_evidence(condition, counts, risk, policy).is_met
     agreed, disagreed = get_condition_counts(condition, counts, policy)
     return get_gate_threshold(condition.line, risk).is_met(agreed, disagreed)
@@ -224,8 +210,6 @@ def _read_evidence(
     if isinstance(condition, GainCondition):
         units = counts.arms.get(condition.key)
         return read_gain(condition, build_empty_arms() if units is None else units, risk)
-    if isinstance(condition, WaveCondition):
-        return read_wave(condition, counts.waves.get(condition.key, ()), risk)
     condition_counts = get_condition_counts(condition, counts, policy)
     audits = counts.audits.get(condition.key, ()) if weighs_audits(condition) else ()
     return read_condition(condition, condition_counts, risk, policy, audits)
@@ -235,14 +219,6 @@ def read_gain(condition: GainCondition, units: ArmUnits, risk: float) -> Conditi
     """Evaluate a condition on gain."""
     gain = GainReading(condition, units, risk)
     return ConditionReading(condition, gain.counts, risk, gain.is_met, gain.has_turned, gain)
-
-
-def read_wave(condition: WaveCondition, counts: WaveCounts, risk: float) -> ConditionReading:
-    """Evaluate a condition on a wave."""
-    is_met, has_turned = is_wave_met(condition, counts, risk), has_wave_turned(condition, counts)
-    return ConditionReading(
-        condition, sum_counts(counts), risk, is_met=is_met, has_turned=has_turned, wave=counts
-    )
 
 
 def read_renewal(

@@ -13,8 +13,6 @@ from rollout.core.policy.measures import Condition
 GAIN = "gain"
 DECIDES, PROPOSES = "decides", "proposes"
 """What the model does in its arm: other questions, so their evidence is kept apart."""
-CELL_POOL, SITE_POOL = "cell", "site"
-POOLS = (CELL_POOL, SITE_POOL, "rollout")
 """Cells whose units count together, the fewest first."""
 
 
@@ -60,19 +58,16 @@ class GainCondition(Condition):
     """A threshold for what the model's arm brings beyond the people's arm.
 
     `line` is in the outcome's unit. `arm` is what the model does there; a guard has none, because
-    it watches the stage that the cell is at. `pool` names the cells whose units count together:
-    what is true of them on average need not be true of one.
+    it watches the stage that the cell is at.
     """
 
     outcome: OutcomeRule = field(kw_only=True)
     arm: str = ""
-    pool: str = CELL_POOL
 
     @property
     def key(self) -> tuple[str, str | None, str | None]:
         """Return what is measured, without the threshold."""
-        arm = self.arm if self.pool == CELL_POOL else f"{self.arm} {self.pool}"
-        return (self.measure, self.outcome.id, arm or None)
+        return (self.measure, self.outcome.id, self.arm or None)
 
     @property
     def scaled_line(self) -> float:
@@ -82,12 +77,7 @@ class GainCondition(Condition):
     def __str__(self) -> str:
         """Return the condition as text: `gain of profit at least 0 EUR`."""
         where = " by proposals" if self.arm == PROPOSES else ""
-        return f"gain of {self.outcome.id}{where}{self.pool_text} at least {self.threshold_text}"
-
-    @property
-    def pool_text(self) -> str:
-        """Return which cells count together; "" for each by itself."""
-        return "" if self.pool == CELL_POOL else f" over all cells of the {self.pool}"
+        return f"gain of {self.outcome.id}{where} at least {self.threshold_text}"
 
     @property
     def threshold_text(self) -> str:

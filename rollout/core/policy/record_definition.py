@@ -18,8 +18,6 @@ from rollout.core.calendar.opening_hours import uses_holidays
 from rollout.core.calendar.sites import Cell, Site, Window
 from rollout.core.policy.levers import CostRule, Lever, Margin
 from rollout.core.policy.policy import EvidenceRules, Policy
-from rollout.core.policy.pools import list_pooled_cells
-from rollout.core.policy.wave_conditions import WAVE_POOL, WaveCondition
 
 
 def compute_definition(policy: Policy, cell: Cell) -> str:
@@ -36,7 +34,6 @@ def compute_definition(policy: Policy, cell: Cell) -> str:
         "levers": [_lever_to_json(lever) for lever in policy.levers],
         "evidence": _evidence_to_json(policy.evidence),
         "where": describe_cell(policy, cell),
-        **_waves_to_json(policy, cell),
     }
     return sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -111,31 +108,6 @@ def _evidence_to_json(rules: EvidenceRules) -> dict[str, Any]:
         "min_reviewer_agreement": rules.min_reviewer_agreement,
         **({"higher_floors": list(rules.higher_floors)} if rules.higher_floors else {}),
     }
-
-
-def _waves_to_json(policy: Policy, cell: Cell) -> dict[str, Any]:
-    """Return the sites of the cell's wave, if its gates count them together, and for what.
-
-    The windows are those of the cell; its neighbours differ by their clocks and places.
-    """
-    if policy.waves is None or cell not in policy.cell_set:
-        return {}
-    gates = [policy.find_gate(level, cell) for level in range(1, len(policy.stage_ids))]
-    keys = [
-        [gate.to, *condition.key]
-        for gate in gates
-        if gate is not None
-        for condition in gate.require
-        if isinstance(condition, WaveCondition)
-    ]
-    if not keys:
-        return {}
-    holidays = _uses_holidays(_list_windows(policy, cell))
-    sites = {
-        pooled.site: _site_to_json(policy.sites_by_id[pooled.site], holidays=holidays)
-        for pooled in list_pooled_cells(policy, cell, WAVE_POOL)
-    }
-    return {"waves": {"sites": sites, "conditions": keys}}
 
 
 def describe_cell(policy: Policy, cell: Cell) -> dict[str, Any]:

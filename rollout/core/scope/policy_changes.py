@@ -12,7 +12,6 @@ from rollout.core.policy.confidence_floors import list_floor_texts
 from rollout.core.policy.counting_rules import CURRENT_RULES, numbers_attempts_by_year
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.pools import list_counted_cells
 from rollout.core.policy.record_definition import is_redefined
 from rollout.core.scope.commands import ApplyPolicy, ApproveProposal, ProposeRules, Tick
 from rollout.core.scope.event_base import ENGINE
@@ -338,17 +337,15 @@ def _find_restarted_cells(
 
 
 def _drops_gain(old: Policy, new: Policy, cell: Cell) -> bool:
-    """Return whether a gate no longer tests a gain, or is gone with it, or its pool lost a cell.
+    """Return whether a gate no longer tests a gain, or is gone with it.
 
     Another gain in its place, now or by a later edit, tests other units: each such try would have
-    the gate's whole risk. So does a pool without the cells that lose.
+    the gate's whole risk.
     """
     for level, stage in enumerate(old.stage_ids[1:], start=1):
         is_kept = stage in new.stage_ids
         new_gains = _list_gains(new, new.stage_ids.index(stage), cell) if is_kept else set()
         if _list_gains(old, level, cell) - new_gains:
-            return True
-        if not new.cell_set.issuperset(list_counted_cells(old, cell, stage)):
             return True
     return False
 

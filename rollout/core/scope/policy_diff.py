@@ -25,7 +25,6 @@ from rollout.core.policy.risk_shares import describe_releases
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_rules import shorten_content
-from rollout.core.policy.wave_conditions import WaveCondition
 from rollout.core.scope.section_diffs import (
     compare_audits,
     compare_ceilings,
@@ -35,7 +34,6 @@ from rollout.core.scope.section_diffs import (
     compare_label_sets,
     compare_model_shares,
     compare_outcomes,
-    compare_wave_lists,
     compare_waves,
 )
 
@@ -337,10 +335,7 @@ def _compare_gates(old: Policy, new: Policy, cell: Cell) -> Sentences:
 def _compare_condition(
     stage: str, condition: Condition, new_conditions: tuple[Condition, ...]
 ) -> Sentences:
-    keys = {condition.key}
-    if isinstance(condition, WaveCondition):  # each cell by itself is the stricter question
-        keys.add(condition.cell_condition.key)
-    same_conditions = [other for other in new_conditions if other.key in keys]
+    same_conditions = [other for other in new_conditions if other.key == condition.key]
     if not same_conditions:
         yield f"{stage} no longer asks for {condition}"
     elif not any(_is_as_strict(other, condition) for other in same_conditions):
@@ -350,8 +345,6 @@ def _compare_condition(
 def _is_as_strict(new: Condition, old: Condition) -> bool:
     if isinstance(new, SliceCondition) and isinstance(old, SliceCondition):
         return new.line >= old.line and new.minimum >= old.minimum
-    if isinstance(new, WaveCondition) and isinstance(old, WaveCondition):
-        return new.line >= old.line and new.each_line >= old.each_line
     return new.line >= old.line if old.at_least else new.line <= old.line
 
 
@@ -427,5 +420,4 @@ _CELL_RULES: tuple[Callable[[Policy, Policy, Cell], Sentences], ...] = (
     _compare_guards,
     compare_ceilings,
     compare_freezes,
-    compare_wave_lists,
 )

@@ -11,11 +11,9 @@ from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.confidence_floors import format_floor, list_floors
 from rollout.core.policy.familiarity import FamiliarityRule, find_line
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.outcomes import SITE_POOL, GainCondition, OutcomeRule, find_outcome
-from rollout.core.policy.policy import EvidenceRules, Freeze, Gate, Policy, Waves
-from rollout.core.policy.pools import list_pooled_cells, list_pooled_conditions
+from rollout.core.policy.outcomes import OutcomeRule, find_outcome
+from rollout.core.policy.policy import EvidenceRules, Freeze, Policy, Waves
 from rollout.core.policy.stages import Stage
-from rollout.core.policy.wave_conditions import WAVE_POOL, WaveCondition
 
 
 def compare_familiarity(old: Policy, new: Policy) -> Iterator[str]:
@@ -96,10 +94,7 @@ def _compare_lever(old: Lever, new: Lever) -> Iterator[str]:
 
 
 def compare_outcomes(old: Policy, new: Policy) -> Iterator[str]:
-    """Yield a sentence for each outcome that is measured otherwise, or may be missing more.
-
-    So too for each pool that loses cells.
-    """
+    """Yield a sentence for each outcome that is measured otherwise, or may be missing more."""
     for outcome in new.outcomes:
         old_outcome = find_outcome(old.outcomes, outcome.id)
         if old_outcome is None:
@@ -112,27 +107,6 @@ def compare_outcomes(old: Policy, new: Policy) -> Iterator[str]:
         if outcome.missing_at_most > old_outcome.missing_at_most:
             missing_text = f"{outcome.missing_at_most * 100:g} %"
             yield f"more outcomes of {outcome.id} may be missing: {missing_text}"
-    yield from _compare_pools(old, new)
-
-
-def _compare_pools(old: Policy, new: Policy) -> Iterator[str]:
-    """Yield a sentence for each pool that cells leave, with the units that they may have lost."""
-    pooled_before = {condition.key for condition in list_pooled_conditions(old)}
-    pooled = dict.fromkeys(list_pooled_conditions(new))
-    for condition in (c for c in pooled if isinstance(c, GainCondition)):
-        sites = new.sites_by_id
-        removed_cells = [
-            cell
-            for cell in old.cells
-            if cell not in new.cell_set and (condition.pool != SITE_POOL or cell.site in sites)
-        ]
-        if removed_cells and condition.key in pooled_before:
-            cells = ", ".join(map(str, removed_cells[:3]))
-            more_text = f" and {len(removed_cells) - 3} more cells"
-            yield (
-                f"{condition} no longer counts the units of {cells}"
-                f"{more_text if len(removed_cells) > 3 else ''}"
-            )
 
 
 def _drop_missing_rule(outcome: OutcomeRule) -> OutcomeRule:
@@ -237,22 +211,6 @@ def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[str]
     allows_more = old.at_once is not None and (new.at_once is None or new.at_once > old.at_once)
     if allows_more or new.settle < old.settle:
         yield "more cells may be widened at once"
-
-
-def compare_wave_lists(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:
-    """Yield a sentence for each gate of a cell that counts another list of a wave's cells."""
-    for stage in new.stages:
-        gates = old.find_gate_to(stage.id, cell), new.find_gate_to(stage.id, cell)
-        if not all(gate is not None and _counts_wave(gate) for gate in gates):
-            continue
-        before, after = (list_pooled_cells(policy, cell, WAVE_POOL) for policy in (old, new))
-        if set(before) != set(after):
-            sites = ", ".join(pooled.site for pooled in after)
-            yield f"{stage.id} counts another list of cells together: {sites}"
-
-
-def _counts_wave(gate: Gate) -> bool:
-    return any(isinstance(condition, WaveCondition) for condition in gate.require)
 
 
 def compare_ceilings(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:

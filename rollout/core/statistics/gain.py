@@ -11,7 +11,7 @@ Sources: Ville 1939; Waudby-Smith, Ramdas 2024 (betting on bounded means); Horvi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from math import log
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,7 +21,7 @@ from rollout.core.statistics.detector import compute_log_path
 from rollout.core.statistics.evidence import Floats, check_inside_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import numpy as np
     import scipy
@@ -113,15 +113,6 @@ def build_empty_arms() -> ArmUnits:
     """Return arms without units."""
     empty = np.empty(0)
     return ArmUnits(np.empty(0, np.int64), empty, np.empty(0, np.bool_), empty, empty)
-
-
-def merge_arms(parts: Sequence[ArmUnits]) -> ArmUnits:
-    """Return the units of several parts, ascending by slot."""
-    if len(parts) == 1:
-        return parts[0]
-    names = [column.name for column in fields(ArmUnits)]
-    units = ArmUnits(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
-    return units.select(np.argsort(units.slots, kind="stable"))
 
 
 def compute_gain_log_path(units: ArmUnits, *, at_least: float) -> Floats:

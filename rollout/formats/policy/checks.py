@@ -15,7 +15,7 @@ from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
 from rollout.formats.policy.model import ConditionShape, LeverShape, PolicyShape
 from rollout.formats.policy.names import NAME_CHECKS, Faults, PolicyCheck
-from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS, WAVE_CHECKS
+from rollout.formats.policy.outcome_checks import OUTCOME_CHECKS
 from rollout.formats.policy.reachability import REACH_CHECKS
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 
@@ -351,6 +351,5 @@ CHECKS: tuple[PolicyCheck, ...] = (
     *PLANTED_CHECKS,
     *SET_CHECKS,
     *FLOOR_CHECKS,
-    *WAVE_CHECKS,
     *REACH_CHECKS,
 )

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
-from rollout.core.policy.outcomes import CELL_POOL, GAIN, GainCondition
+from rollout.core.policy.outcomes import GAIN, GainCondition
 from rollout.core.policy.planted_conditions import select_natural
 from rollout.core.policy.policy import (
     TIME_BETWEEN_FALSE_ALARMS,
@@ -19,7 +19,6 @@ from rollout.core.policy.policy import (
     Policy,
     Where,
 )
-from rollout.core.policy.wave_conditions import WaveCondition
 
 GUARDED_MEASURES = frozenset({"agreement", "recall", "precision", "cost", GAIN})
 ERROR_FACTOR = 1.4  # times the error that the gate permits
@@ -51,11 +50,9 @@ def _collect_required(policy: Policy) -> dict[MeasureKey, list[tuple[Gate, Condi
 
 
 def _build_watched_condition(condition: Condition) -> Condition:
-    """Return what a guard watches: the cell by itself; of a gain, whichever arm its stage has."""
+    """Return what a guard watches: of a gain, whichever arm its stage has."""
     if isinstance(condition, GainCondition):
-        return replace(condition, arm="", pool=CELL_POOL)
-    if isinstance(condition, WaveCondition):
-        return condition.cell_condition
+        return replace(condition, arm="")
     return condition
 
 

@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import (
-    CELL_POOL,
     GAIN,
     GainCondition,
     OutcomeRule,
@@ -15,7 +14,6 @@ from rollout.core.policy.outcomes import (
 )
 from rollout.core.policy.planted_conditions import PLANTED, PlantedCondition
 from rollout.core.policy.slice_conditions import MIN_SLICE_UNITS, SliceCondition
-from rollout.core.policy.wave_conditions import WAVE_MEASURES, WAVE_POOL, WaveCondition
 from rollout.formats.policy import scalars
 from rollout.formats.policy.model import ConditionShape
 
@@ -183,8 +181,6 @@ def read_condition(
     if rule.subject == "of":
         return _build_gain_condition(threshold, shape, outcomes, arm)
     lever = shape.lever if levers > 1 else None
-    if shape.pool == WAVE_POOL:
-        return _build_wave_condition(threshold, shape, lever)
     if shape.slice is not None:
         minimum = MIN_SLICE_UNITS if shape.minimum is None else shape.minimum
         return SliceCondition(
@@ -199,30 +195,10 @@ def read_condition(
     return build(shape.measure, threshold, rule.is_minimum, shape.label, lever, shape.action)
 
 
-def _build_wave_condition(
-    threshold: float, shape: ConditionShape, lever: str | None
-) -> WaveCondition | None:
-    """Return the condition; None if a fault of its own keeps it from being read."""
-    if shape.measure not in WAVE_MEASURES or shape.each_at_least is None:
-        return None
-    try:
-        each_line = parse_threshold(shape.measure, shape.each_at_least)
-    except ValueError:
-        return None
-    return WaveCondition(
-        shape.measure,
-        threshold,
-        True,
-        shape.label,
-        lever,
-        each_line=each_line,
-    )
-
-
 def _build_gain_condition(
     threshold: float, shape: ConditionShape, outcomes: Iterable[OutcomeRule], arm: str
 ) -> GainCondition | None:
-    outcome, pool = find_outcome(outcomes, shape.of or ""), shape.pool or CELL_POOL
-    if outcome is None or outcome.span <= 0 or pool == WAVE_POOL:
+    outcome = find_outcome(outcomes, shape.of or "")
+    if outcome is None or outcome.span <= 0:
         return None
-    return GainCondition(GAIN, threshold, at_least=True, outcome=outcome, arm=arm, pool=pool)
+    return GainCondition(GAIN, threshold, at_least=True, outcome=outcome, arm=arm)

@@ -233,14 +233,6 @@ class ConditionShape(PolicySection):
         description="For gain: which of the outcomes. For agreement and recall in gates: planted, "
         "for the planted cases alone; else they are about the cases that occur.",
     )
-    pool: Literal["cell", "site", "rollout", "wave"] | None = key(
-        None,
-        description="In gates: cells whose units count together. For gain: cell, site, rollout. "
-        "For agreement, recall and precision: wave. Default: cell.",
-    )
-    each_at_least: kinds.RawText | None = key(
-        None, description="With pool: wave, the threshold of each cell by itself: 85%."
-    )
     slice: kinds.NonEmptyText | None = key(
         None,
         description="For agreement: an attribute, each of whose values must pass by itself. For "

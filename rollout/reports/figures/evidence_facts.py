@@ -326,7 +326,7 @@ def _build_condition_facts(reading: ConditionReading, policy: Policy) -> Conditi
     n = int(counts.sum())
     is_share = len(reading.counts) == 2 and condition.measure != "cost"
     agreed, disagreed = reading.counts[:2]
-    has_forecast = is_share and not reading.is_met and not reading.wave
+    has_forecast = is_share and not reading.is_met
     outlook = (
         forecast_gate(agreed, disagreed, at_least=condition.line, alpha=reading.risk)
         if has_forecast

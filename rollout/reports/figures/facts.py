@@ -135,8 +135,7 @@ class ReportFacts:
         cell_timelines: of the cells with most events, who decided, how versions agreed, and when.
         detector_courses: how the detectors behind the newest incidents came to their alarms.
         planted_cases: of a replay, cases that users planted; only `evidence[].planted` has them.
-        methods: of a replay with several confidence floors, or a gate over waves, what other
-            ways to open cells give.
+        methods: of a replay with several confidence floors, what other ways to open cells give.
     """
 
     schema: str

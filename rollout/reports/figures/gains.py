@@ -78,7 +78,7 @@ def compute_view_gains(view: EvidenceView, outcome: OutcomeRule) -> Iterator[Gai
     """Yield one version's gain in one cell, for each thing that the model did in its arm."""
     for arm in (DECIDES, PROPOSES):
         units = view.build_arms(outcome, arm, FIRST_SLOT)
-        staged_count = view.arm_reader.count_staged(view.cell, outcome, arm)
+        staged_count = view.arm_reader.count_staged(outcome, arm)
         if staged_count:
             yield _build_gain_facts(view, outcome, arm, units, staged_count - len(units))
 
@@ -108,8 +108,8 @@ def _build_gain_facts(
         upper=upper * outcome.span,
         has_one_share=len(np.unique(units.shares[is_known])) <= 1,
         without_arm=without_arm,
-        has_recorded_arms=view.arm_reader.has_recorded_arms(view.cell, outcome),
-        missing_reasons=view.arm_reader.count_source_faults(view.cell, outcome, arm),
+        has_recorded_arms=view.arm_reader.has_recorded_arms(outcome),
+        missing_reasons=view.arm_reader.count_source_faults(outcome, arm),
         more_is_better=outcome.more_is_better,
     )
 

@@ -1,8 +1,7 @@
 """Human decisions, the model's decisions and its errors under other ways to open cells.
 
-The ways are the policy's own (a gate for each confidence floor, or one for the cells of a wave
-together), one gate for each whole cell, and a plain threshold of confidence, which needs no
-evidence. All are about the same cases.
+The ways are a gate for each confidence floor, one gate for each whole cell, and a plain threshold
+of confidence, which needs no evidence. All are about the same cases.
 """
 
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 import polars as pl
 
 from rollout.core.policy.confidence_floors import format_floor, list_floors
-from rollout.core.policy.policy import Policy
 from rollout.reports.figures.model_cost import (
     ModelCost,
     add_costs,
@@ -21,8 +19,7 @@ from rollout.reports.inputs.decided_by import assign_deciders
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.frames import VALUE_PREFIX
 
-FLOORS, WAVE = "floors", "wave"
-WHOLE_CELL, PLAIN = "whole cell", "plain threshold"
+FLOORS, WHOLE_CELL, PLAIN = "floors", "whole cell", "plain threshold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,7 @@ class MethodOutcome:
     """What one way to open cells gives, over all cases in cells.
 
     Attributes:
-        kind: `floors`, `wave`, `whole cell` or `plain threshold`.
+        kind: `floors`, `whole cell` or `plain threshold`.
         floor: of a plain threshold, the confidence from which on the model decides; else "".
         human_decisions: cases that a human decides, confirms or audits.
         model_cost: the cases that the model decides, and its errors.
@@ -55,7 +52,7 @@ def compare_methods(
     whole_cases = assign_deciders(whole)
     total, answers = decided_cases.height, _find_newest_answers(inputs, decided_cases)
     return (
-        _sum_method(_find_own_kind(inputs.policy), total, model_cases),
+        _sum_method(FLOORS, total, model_cases),
         _sum_method(WHOLE_CELL, total, build_model_cases(whole, whole_cases)),
         *(
             _sum_method(
@@ -68,11 +65,6 @@ def compare_methods(
             if floor
         ),
     )
-
-
-def _find_own_kind(policy: Policy) -> str:
-    """Return how the policy opens cells, of the ways that a gate for each whole cell replaces."""
-    return FLOORS if policy.evidence.higher_floors else WAVE
 
 
 def _sum_method(

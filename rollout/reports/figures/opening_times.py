@@ -11,7 +11,6 @@ from rollout.core.late_modules import LateModule
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.slice_conditions import SliceCondition
-from rollout.core.policy.wave_conditions import WaveCondition
 from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
     compute_parity_log_e_path,
@@ -89,7 +88,7 @@ def simulate_gate(
         condition = reading.condition
         if isinstance(condition, PlantedCondition) or condition == skipped:
             continue
-        if isinstance(condition, GainCondition | WaveCondition):
+        if isinstance(condition, GainCondition):
             raise NoOpeningTimesError(f"{condition} has no forecast")
         records = sum(reading.counts)
         if not records:

@@ -13,7 +13,6 @@ from rollout.core.ledger.ledger_texts import derive_salts
 from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
 from rollout.core.policy.outcomes import GainCondition, describe_objective
 from rollout.core.policy.policy import Gate, Guard, Policy
-from rollout.core.policy.wave_conditions import WaveCondition, describe_wave_promise
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     PolicyApplied,
@@ -332,18 +331,12 @@ def describe_promises(policy: Policy, rules: int) -> tuple[str, ...]:
 
 def _describe_promise(gate: Gate, policy: Policy, rules: int) -> str:
     conditions = [*map(str, gate.require), *_list_lower_conditions(gate, policy)]
-    waves = [c for c in gate.require if isinstance(c, WaveCondition)]
-    premise = (
-        f"If the true average of a cell's units so far does not meet “{join_words(conditions)}”,"
-    )
-    if waves:
-        premise = f"If the true averages so far do not meet “{join_words(conditions)}”,"
     return (
-        f"{premise} the chance that the gate to {gate.to} ever opens there is at most"
-        f" {_format_risk(gate)} {_describe_budget(rules)}"
+        f"If the true average of a cell's units so far does not meet “{join_words(conditions)}”,"
+        f" the chance that the gate to {gate.to} ever opens there is at most {_format_risk(gate)}"
+        f" {_describe_budget(rules)}"
         " The promise covers the time until the widening; guards watch the time after."
         f"{_describe_gain_terms(gate)}"
-        f"{''.join(f' {describe_wave_promise(condition)}' for condition in waves)}"
     )
 
 
@@ -362,18 +355,6 @@ def _describe_gain_terms(gate: Gate) -> str:
     return (
         " A gain is what the model's units bring on average beyond humans', sampled at random and"
         f" closed ({closed}); unknown outcomes count against the model."
-        f"{_describe_pools(gains)}"
-    )
-
-
-def _describe_pools(gains: list[GainCondition]) -> str:
-    """Return what a gain over several cells doesn't promise; "" where each counts by itself."""
-    pools = [gain.pool_text.strip() for gain in gains if gain.pool_text]
-    if not pools:
-        return ""
-    return (
-        f" {join_words(pools).capitalize()}, a gain is the average of their units, and promises"
-        " nothing of one cell."
     )
 
 

@@ -86,8 +86,8 @@ class ReportInputs(EvidenceInputs):
         product: name and version of the program.
         media: finds the media of the report's costliest cases.
         chosen_sources: sources whose decisions a replay counts; () for all.
-        whole_cells: of a replay with several confidence floors, or a gate over waves, the same with
-            one gate for each cell.
+        whole_cells: of a replay with several confidence floors, the same with one gate for each
+            cell.
 
     Only of a live rollout:
 

@@ -10,7 +10,6 @@ from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.floor_evidence import FloorEvidence
 from rollout.reports.figures.methods import (
     FLOORS,
-    WAVE,
     WHOLE_CELL,
     MethodOutcome,
 )
@@ -150,8 +149,6 @@ def name_method(method: MethodOutcome) -> str:
     """Return the name of a way to open cells."""
     if method.kind == FLOORS:
         return "a gate for each confidence floor"
-    if method.kind == WAVE:
-        return "a gate for the cells of each wave together"
     if method.kind == WHOLE_CELL:
         return "one gate for the whole cell"
     return f"a plain threshold of confidence {method.floor}, without evidence"

@@ -36,18 +36,11 @@ if TYPE_CHECKING:
 def batch_evidence(
     views: "Mapping[CellVersion, EvidenceView]", caller: Caller, rollout_name: str
 ) -> "dict[CellVersion, EvidenceView]":
-    """Return the views; in batches of sites where the caller may be asked for a blind review.
-
-    A view of a wave has counts of all its sites.
-    """
+    """Return the views; in batches of sites where the caller may be asked for a blind review."""
     from rollout.tally.batched_evidence import batch_view
 
     return {
-        key: batch_view(view)
-        if may_be_asked_blind(
-            caller, rollout_name, tuple(c.site for c in (key[0], *view.pool_rows))
-        )
-        else view
+        key: batch_view(view) if may_be_asked_blind(caller, rollout_name, (key[0].site,)) else view
         for key, view in views.items()
     }
 

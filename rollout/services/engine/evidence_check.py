@@ -14,7 +14,6 @@ from itertools import groupby
 from random import Random, SystemRandom
 from typing import Final, TypeVar
 
-from rollout.core.policy.pools import list_counted_cells
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import EVIDENCE_CHANGED
@@ -272,14 +271,10 @@ class EvidenceCheck:
             )
 
     def _compare_proposals(self, span: SealedSpan) -> None:
-        for event, policy in span.proposals if self._is_complete else ():
+        for event in span.proposals if self._is_complete else ():
             if event.cell is None or not event.records_digest:
                 continue
-            cells = list_counted_cells(policy, event.cell, event.to_stage)
-            pools = (cells, (event.cell,))  # an older proposal's digest covers its own cell
-            if event.records_digest not in {
-                self._cell_digests.get_pool_digest(pool, event.version) for pool in pools
-            }:
+            if event.records_digest != self._cell_digests.get_digest(event.cell, event.version):
                 name = f"proposal {event.proposal} of {event.cell}"
                 self._report.add_faults([f"{name}: the evidence is not that of its digest"])
 

@@ -34,7 +34,6 @@ from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.first_values import NewCellValue
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.outcome_units import OutcomeUnits
-from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.silence_series import NO_SIGNS, SiteSigns
 from rollout.tally.stored_units import StoredUnits
 from rollout.tally.unit_arrays import BoolArray, IntArray
@@ -210,10 +209,6 @@ class EvidenceReader:
             feeds=GateFeeds(self._outcomes),
             rules=state.scope.rules,
             familiar_history=self._history.familiar_histories[cell, version],
-            pool_histories=collect_pool_histories(
-                state.policy, cell, self._history.get_stage_history
-            ),
-            pool_rows=collect_pool_rows(state.policy, (cell, version), self._units.get_rows),
         )
 
 

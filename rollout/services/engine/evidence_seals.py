@@ -13,7 +13,6 @@ from typing import Final
 
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.pools import list_counted_cells
 from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import PolicyApplied, ProposalRaised
 from rollout.core.scope.record_events import CasesErased, NameErased, RecordsCounted
@@ -63,7 +62,7 @@ class EvidenceSeals:
         if any(_is_cell_proposal(event) for event in events):
             self._cell_digests.advance(transaction, state.rollout, sealed_slot)
             digests = self._cell_digests
-            events = tuple(add_digest(event, digests, state.policy) for event in events)
+            events = tuple(add_digest(event, digests) for event in events)
         if summary is None:
             return events
         counted = RecordsCounted(
@@ -100,10 +99,9 @@ def seal_proposals(
 ) -> tuple[LedgerEvent, ...]:
     """Return a command's events; proposals get the digest of their evidence."""
     keys = {
-        (cell, event.version)
+        (event.cell, event.version)
         for event in events
         if isinstance(event, ProposalRaised) and event.cell is not None
-        for cell in list_counted_cells(state.policy, event.cell, event.to_stage)
     }
     if not keys:
         return events
@@ -112,7 +110,7 @@ def seal_proposals(
         return events
     cell_digests = CellDigests(keys)
     cell_digests.advance(transaction, state.rollout, find_sealed_slot(counted, state.policy))
-    return tuple(add_digest(event, cell_digests, state.policy) for event in events)
+    return tuple(add_digest(event, cell_digests) for event in events)
 
 
 def find_sealed_slot(event: RecordsCounted, policy: Policy) -> int:
@@ -125,12 +123,11 @@ def _is_cell_proposal(event: LedgerEvent) -> bool:
     return isinstance(event, ProposalRaised) and event.cell is not None
 
 
-def add_digest(event: LedgerEvent, cell_digests: CellDigests, policy: Policy) -> LedgerEvent:
+def add_digest(event: LedgerEvent, cell_digests: CellDigests) -> LedgerEvent:
     """Return the event, a proposal of a cell with the digest of its evidence."""
     if not isinstance(event, ProposalRaised) or event.cell is None:
         return event
-    cells = list_counted_cells(policy, event.cell, event.to_stage)
-    return replace(event, records_digest=cell_digests.get_pool_digest(cells, event.version))
+    return replace(event, records_digest=cell_digests.get_digest(event.cell, event.version))
 
 
 LAST_SLOT: Final = 2**62
@@ -146,7 +143,7 @@ class SealedSpan:
         event: the tick's event; None after the last one.
         revision: of the event; 0 without one.
         policies: those in force since the event before, newest first.
-        proposals: raised since the event and before the next one, each with the policy in force.
+        proposals: raised since the event and before the next one.
     """
 
     after: int
@@ -154,7 +151,7 @@ class SealedSpan:
     event: RecordsCounted | None
     revision: int
     policies: tuple[Policy, ...]
-    proposals: list[tuple[ProposalRaised, Policy]] = field(default_factory=list)
+    proposals: list[ProposalRaised] = field(default_factory=list)
 
 
 class SealedSpans:
@@ -187,7 +184,7 @@ class SealedSpans:
                 span = SealedSpan(last_slot, slot, event, revision, in_force)
                 in_force, last_slot = in_force[:1], slot
             elif isinstance(event, ProposalRaised) and span is not None:
-                span.proposals.append((event, in_force[0]))
+                span.proposals.append(event)
         if span is not None:
             yield span
         yield SealedSpan(last_slot, LAST_SLOT, None, 0, in_force)

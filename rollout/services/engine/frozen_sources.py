@@ -7,7 +7,6 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.counting_rules import distinguishes_sources
 from rollout.core.policy.evidence_sources import FrozenOutcomeSource
 from rollout.core.policy.outcomes import GainCondition
-from rollout.core.policy.pools import list_counted_cells
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import ProposalRaised
 from rollout.services.engine.rollout_state import RolloutState
@@ -69,11 +68,11 @@ def _load_outcome_counts(
     outcomes = {c.outcome.id for c in conditions if isinstance(c, GainCondition)}
     if not outcomes:
         return ()
-    cells, (first_slot, until) = list_counted_cells(policy, cell, stage), slots
+    first_slot, until = slots
     return load_outcome_source_counts(
         transaction,
         state.rollout,
-        cells,
+        cell,
         event.version,
         outcomes,
         first_slot=first_slot,

@@ -13,7 +13,6 @@ from secrets import SystemRandom
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.pools import list_sharing_cells
 from rollout.core.scope.commands import StopChangedCells
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.evidence_snapshots import restore_evidence
@@ -142,10 +141,10 @@ def stop_changed_cells(
     """
     reason = _describe_cells(differences)
 
-    def build_command(state: RolloutState) -> StopChangedCells:
-        cells = list_sharing_cells(state.policy, differences)
+    def build_command(_: RolloutState) -> StopChangedCells:
         changed = next(iter(differences))
-        return StopChangedCells(at=at, cells=tuple(sorted(cells)), cell=changed, reason=reason)
+        cells = tuple(sorted(differences))
+        return StopChangedCells(at=at, cells=cells, cell=changed, reason=reason)
 
     execute_command(database, rollout_name, build_command, append_kind=STOP)
     with database.begin_write() as transaction:

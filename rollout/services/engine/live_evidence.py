@@ -13,7 +13,6 @@ from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.familiarity import FAMILIAR
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.pools import list_sharing_cells
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
@@ -35,7 +34,6 @@ from rollout.tally.buffer_snapshots import encode_buffers
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.held_evidence import HeldEvidence
 from rollout.tally.outcome_buffer import OutcomeBuffer
-from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_buffer import UnitBuffer
 
@@ -159,7 +157,7 @@ class LiveEvidence:
         self._invalidate_cells(Cell(site, window) for site in sites for window in windows)
 
     def _invalidate_cells(self, cells: Iterable[Cell]) -> None:
-        cell_set = list_sharing_cells(self._policy, cells)
+        cell_set = set(cells)
         for cell in cell_set:
             self._agenda.forget_cell(cell)
         if cell_set:
@@ -222,11 +220,11 @@ class LiveEvidence:
         cell, version = key
         cell_state = scope.get_cell_state(cell, version)
         familiar_history = self._history.familiar_histories[key]
-        pool_histories = collect_pool_histories(self._policy, cell, self._history.get_stage_history)
+        stage_history = self._history.get_stage_history(cell)
         evidence_view = update_view(
             self._evidence_views.get(key),
             cell_state,
-            pool_histories,
+            stage_history,
             scope.rules,
             familiar_history,
         )
@@ -239,14 +237,12 @@ class LiveEvidence:
                 policy=self._policy,
                 state=cell_state,
                 first_seen=scope.versions[version].first_seen,
-                stage_history=pool_histories[cell],
+                stage_history=stage_history,
                 shares=self._history.stage_shares,
                 find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
                 feeds=self._feeds,
                 rules=scope.rules,
                 familiar_history=familiar_history,
-                pool_histories=pool_histories,
-                pool_rows=collect_pool_rows(self._policy, key, self._units.get_rows),
             )
         self._evidence_views[key] = evidence_view
         return evidence_view

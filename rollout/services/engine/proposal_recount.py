@@ -18,8 +18,6 @@ from rollout.core.policy.confidence_floors import find_floor_index
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
-from rollout.core.policy.pools import find_widest_pool, list_pooled_cells
-from rollout.core.policy.wave_conditions import WAVE_POOL
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     IncidentOpened,
@@ -46,7 +44,6 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.guard_evidence import GuardEvidence
 from rollout.tally.outcome_buffer import CountedOutcome, OutcomeBuffer
-from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.slots import find_slot_before
 from rollout.tally.unit_buffer import DefinitionLevels, UnitBuffer
 
@@ -54,7 +51,7 @@ MAX_HELD_ROWS: Final = 50_000
 
 
 class RecountedCell:
-    """The evidence of one version in one cell, with what counts of its pool, up to a slot."""
+    """The evidence of one version in one cell, up to a slot."""
 
     def __init__(
         self, policy: Policy, key: CellVersion, definition_levels: DefinitionLevels
@@ -62,21 +59,16 @@ class RecountedCell:
         self.units, self.outcomes = UnitBuffer(policy, definition_levels), OutcomeBuffer()
         self.row_count = 0
         self._key, self._last_slot = key, -1
-        pool = find_widest_pool(policy)
-        self._pool_cells = frozenset(list_pooled_cells(policy, key[0], pool))
         self._has_outcomes = bool(policy.outcomes)
-        unit_cells = self._pool_cells if pool == WAVE_POOL else {key[0]}
-        self._unit_keys = sorted((cell, key[1]) for cell in unit_cells)
 
     def advance(self, transaction: Transaction, rollout: Rollout, slot: int) -> None:
         """Read what was counted up to a slot."""
         if slot <= self._last_slot:
             return
         unit_store = CountedUnits(transaction, rollout)
-        for key in self._unit_keys:
-            for units in unit_store.load_units(after=self._last_slot, until=slot, key=key):
-                self.row_count += len(units)
-                self.units.add(units)
+        for units in unit_store.load_units(after=self._last_slot, until=slot, key=self._key):
+            self.row_count += len(units)
+            self.units.add(units)
         if self._has_outcomes:
             lines = self._list_outcomes(CountedOutcomes(transaction, rollout), slot)
             while part := list(islice(lines, LINES_PER_READ)):
@@ -85,9 +77,9 @@ class RecountedCell:
         self._last_slot = slot
 
     def _list_outcomes(self, outcomes: CountedOutcomes, slot: int) -> Iterator[CountedOutcome]:
-        _, version = self._key
+        cell, version = self._key
         lines = outcomes.read_lines(after=self._last_slot, until=slot, version=version)
-        return (line for line in lines if Cell(line.site, line.window) in self._pool_cells)
+        return (line for line in lines if Cell(line.site, line.window) == cell)
 
 
 class RecountedEvidence:
@@ -244,7 +236,6 @@ class _ReadingRecount:
             definition_levels = self._history.find_equivalent_definitions
             self._evidence = RecountedEvidence(self._state.rollout, self._policy, definition_levels)
         evidence = self._evidence.load(self._transaction, (cell, version), slot)
-        get_stage_history = self._history.get_stage_history
         return EvidenceView(
             cell=cell,
             version=version,
@@ -253,14 +244,12 @@ class _ReadingRecount:
             policy=self._policy,
             state=self._scope.get_cell_state(cell, version),
             first_seen=self._scope.versions[version].first_seen,
-            stage_history=get_stage_history(cell),
+            stage_history=self._history.get_stage_history(cell),
             shares=self._history.stage_shares,
             find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
             feeds=GateFeeds(evidence.outcomes),
             rules=self._scope.rules,
             familiar_history=self._history.familiar_histories[cell, version],
-            pool_histories=collect_pool_histories(self._policy, cell, get_stage_history),
-            pool_rows=collect_pool_rows(self._policy, (cell, version), evidence.units.get_rows),
         )
 
 

@@ -41,8 +41,11 @@ from rollout.services.notifications.selection import (
     RolloutNews,
     list_readable_incidents,
 )
-from rollout.services.proposals.eligible_approvers import list_pending_approvals
-from rollout.services.proposals.proposal_details import Proposal, find_figure_sites, load_proposal
+from rollout.services.proposals.eligible_approvers import (
+    find_proposal_sites,
+    list_pending_approvals,
+)
+from rollout.services.proposals.proposal_details import Proposal, load_proposal
 from rollout.services.reviews.review_queue import (
     ALL_REVIEW_KINDS,
     count_pending_reviews,
@@ -118,7 +121,7 @@ def _build_proposal(
 ) -> MessageText:
     from rollout.services.proposals.proposal_evidence import load_proposal_evidence
 
-    sites = find_figure_sites(state, notice.about)
+    sites = find_proposal_sites(state, notice.about)
     is_blind = may_be_asked_blind(user.caller, notice.rollout, sites)
     proposal = load_proposal(service, user.caller, notice.rollout, notice.about, at=at)
     if not is_blind:

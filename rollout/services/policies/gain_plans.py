@@ -81,7 +81,7 @@ def describe_gain_need(policy: Policy, condition: GainCondition, to: str, risk: 
     )
     spread = f"{PLANNED_SPREAD * outcome.span:g} {outcome.unit}".rstrip()
     return (
-        f"units at {stage.id}{condition.pool_text}, {share:g} % of them by the model: about"
+        f"units at {stage.id}, {share:g} % of them by the model: about"
         f" {needs}, if values spread by"
         f" {spread} (standard deviation){_describe_binary_need(outcome)}a unit counts"
         f" {format_duration(outcome.closes)} after its case"
@@ -98,22 +98,20 @@ def _describe_binary_need(outcome: OutcomeRule) -> str:
 
 def _list_takeover_warnings(policy: Policy) -> Iterator[PolicyWarning]:
     """Yield a warning if no challenger can take over from a stage that asks for a gain."""
-    gains_by_level = {
-        policy.stage_ids.index(gate.to): condition
-        for gate in reversed(policy.gates)
+    levels = {
+        policy.stage_ids.index(gate.to)
+        for gate in policy.gates
         for condition in gate.require
         if isinstance(condition, GainCondition) and gate.to in policy.stage_ids
     }
-    if not gains_by_level:
+    if not levels:
         return
-    level, floor = min(gains_by_level), policy.takeover_floor
+    level, floor = min(levels), policy.takeover_floor
     if floor is not None and floor < level:
         return
-    condition = gains_by_level[level]
-    elsewhere = f", unless it acts elsewhere{condition.pool_text}" * bool(condition.pool_text)
     text = (
-        f"before it acts, a newer version has no units in the model's arm{elsewhere}: it never"
-        f" meets the gate to {policy.stage_ids[level]}, and can't take over a cell that holds this"
+        "before it acts, a newer version has no units in the model's arm: it never meets the gate"
+        f" to {policy.stage_ids[level]}, and can't take over a cell that holds this"
         f" stage; with takeover: {policy.stage_ids[level - 1]} operators may propose it there"
     )
     yield PolicyWarning("takeover", text)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
-from math import ceil, inf, log
+from math import inf, log
 
 import numpy as np
 import scipy
@@ -17,7 +17,6 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Guard, Policy
-from rollout.core.policy.wave_conditions import WaveCondition
 from rollout.core.statistics.evidence import (
     compute_cost_gains,
     compute_log_e,
@@ -88,25 +87,6 @@ def _compute_need_for_share(threshold: float, risk: float, value: float | None) 
         return EvidenceNeed(min_records, None, is_unreachable=True)
     opening_law = forecast_opening(round(value, 4), at_least=threshold, alpha=risk)
     return EvidenceNeed(min_records, opening_law.median, is_unreachable=opening_law.median is None)
-
-
-def compute_wave_need(
-    condition: WaveCondition, cells: int, risk: float, value: float | None
-) -> EvidenceNeed:
-    """Return the records that each of some cells needs for a gate over all, if they are alike.
-
-    The slowest of several cells is waited for: the expected number is that of 9 of 10 cells.
-    """
-    whole = _compute_need_for_share(condition.line, risk, value)
-    each = _compute_need_for_share(condition.each_line, risk, value)
-    min_records = max(ceil(whole.min_records / cells), each.min_records)
-    if value is None or whole.expected_records is None or each.expected_records is None:
-        return replace(whole, min_records=min_records, expected_records=None)
-    law = forecast_opening(round(value, 4), at_least=condition.each_line, alpha=risk)
-    slowest = law.median if cells == 1 else law.ninety
-    if slowest is None:
-        return EvidenceNeed(min_records, None, is_unreachable=True)
-    return EvidenceNeed(min_records, max(ceil(whole.expected_records / cells), slowest))
 
 
 def _compute_cost_path(

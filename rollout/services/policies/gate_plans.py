@@ -14,16 +14,13 @@ from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Gate, Policy
-from rollout.core.policy.pools import list_pooled_cells
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.policy.slice_conditions import SliceCondition
-from rollout.core.policy.wave_conditions import WAVE_POOL, WaveCondition
 from rollout.services.policies.gain_plans import describe_gain_need
 from rollout.services.policies.gate_forecast import (
     EvidenceNeed,
     compute_days,
     compute_evidence_need,
-    compute_wave_need,
     multiply_rates,
 )
 from rollout.services.policies.traffic import CellTraffic, MeasureRate, RolloutTraffic
@@ -176,10 +173,6 @@ def _plan_conditions(
     first_risk = _compute_first_risk(gate, policy)
     for condition in policy.list_conditions(stage_level, cell):
         evidence_need = compute_evidence_need(condition, first_risk, cell_traffic, policy)
-        if isinstance(condition, WaveCondition):
-            count = len(list_pooled_cells(policy, cell, WAVE_POOL))
-            value = cell_traffic.get_rate(condition).value
-            evidence_need = compute_wave_need(condition, count, first_risk, value)
         if isinstance(condition, SliceCondition):
             evidence_need = evidence_need.raise_to(condition.minimum)
         per_day = _compute_records_per_day(policy, cell_traffic, condition, stage_level)

@@ -9,7 +9,6 @@ from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.policy.wave_conditions import WaveCondition, describe_wave_promise
 from rollout.reports.text.formatting import join_words
 from rollout.services.policies.gate_forecast import EvidenceNeed, compute_evidence_need
 from rollout.services.policies.gate_plans import (
@@ -83,7 +82,7 @@ def format_total_risk(gate_plans: Iterable[GatePlan]) -> Iterator[str]:
 def format_releases(gate_plan: GatePlan, policy: Policy, traffic: RolloutTraffic) -> Iterator[str]:
     """Yield what the first and a later release of a year need; nothing if that is unknown."""
     condition_plan = _find_main_condition(gate_plan)
-    if isinstance(condition_plan.condition, GainCondition | WaveCondition):
+    if isinstance(condition_plan.condition, GainCondition):
         return
     releases = policy.evidence.releases or MONTHLY
     later = releases + 1 if policy.evidence.releases else releases
@@ -122,20 +121,6 @@ def format_floors(policy: Policy) -> Iterator[str]:
             f" at or above a floor, since each has 1/{len(floors)} of the risk; the promise holds"
             " for all of them together, whatever the confidence is worth"
         )
-
-
-def format_waves(policy: Policy) -> Iterator[str]:
-    """Yield what gates over the cells of a wave promise, and what that costs."""
-    sizes = sorted(Counter(site.wave for site in policy.sites).items())
-    sites = join_words([f"{count} in wave {wave}" for wave, count in sizes])
-    for gate in policy.gates:
-        for condition in gate.require:
-            if isinstance(condition, WaveCondition):
-                yield (
-                    f"{gate.to} asks one question of all cells of a wave and window (sites:"
-                    f" {sites}). {describe_wave_promise(condition)} The price: a cell without"
-                    f" data, or one below {condition.each_text}, keeps all of them at their stage"
-                )
 
 
 def _find_main_condition(gate_plan: GatePlan) -> GateConditionPlan:

@@ -18,7 +18,6 @@ from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.core.policy.slice_conditions import SliceCondition
-from rollout.core.policy.wave_conditions import WaveCondition
 from rollout.core.scope.approvals import GroupMembership
 from rollout.core.scope.guards import is_quality_guard
 from rollout.reports.text.formatting import format_quantity, join_words
@@ -45,7 +44,6 @@ from rollout.services.policies.gate_risks import (
     format_releases,
     format_risk,
     format_total_risk,
-    format_waves,
 )
 from rollout.services.policies.guard_plans import (
     AgreementDrop,
@@ -228,7 +226,6 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
         yield f"    approvals: {len(groups)} ({', '.join(groups)})"
     yield from (f"  {text}" for text in format_total_risk(policy_plan.gate_plans))
     yield from (f"  {text}" for text in format_floors(policy_plan.policy))
-    yield from (f"  {text}" for text in format_waves(policy_plan.policy))
     shadow_cells = [
         cell
         for cell in policy_plan.policy.cells
@@ -340,8 +337,6 @@ def _format_units(condition_plan: GateConditionPlan) -> str:
     """Describe which units a decision covers, and how many units contain one."""
     if condition_plan.condition.measure == "parity":
         return " by two reviewers"
-    if isinstance(condition_plan.condition, WaveCondition):
-        return " in each cell of the wave, if all are alike"
     if isinstance(condition_plan.condition, SliceCondition):
         return f" of each {condition_plan.condition.slice}"
     if condition_plan.condition.label is None:

@@ -11,10 +11,8 @@ from rollout.core.errors import RefusalError, UnknownProposalError
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.confidence_floors import describe_floor_cases
 from rollout.core.policy.evidence_sources import FrozenOutcomeSource, FrozenSource
-from rollout.core.policy.pools import find_widest_pool, list_counted_cells
 from rollout.core.policy.risk_shares import describe_attempt
 from rollout.core.policy.stages import Stage
-from rollout.core.policy.wave_conditions import WAVE_POOL
 from rollout.core.scope.commands import ApproveProposal
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
@@ -208,16 +206,6 @@ def _add_gains(
         replace(proposal, gains=gains.get(key, ()))
         for key, proposal in zip(keys, proposals, strict=True)
     )
-
-
-def find_figure_sites(state: RolloutState, proposal_id: str) -> tuple[str, ...]:
-    """Return the sites of an open proposal, and those whose decisions its figures count."""
-    proposal = state.scope.proposals.get(proposal_id)
-    sites = find_proposal_sites(state, proposal_id)
-    if proposal is None or proposal.cell is None or find_widest_pool(state.policy) != WAVE_POOL:
-        return sites
-    counted_cells = list_counted_cells(state.policy, proposal.cell, proposal.to)
-    return tuple(dict.fromkeys((*sites, *(cell.site for cell in counted_cells))))
 
 
 def _build_proposal_details(

@@ -23,16 +23,10 @@ from rollout.core.policy.gates import (
     read_condition,
     read_gate,
     read_renewal,
-    read_wave,
 )
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Gate, Minimum, Policy
-from rollout.core.policy.wave_conditions import (
-    WaveCondition,
-    describe_wave_promise,
-    parse_wave_counts,
-)
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import CellState, Scope
 from rollout.reports.figures.report_identity import describe_promises
@@ -45,7 +39,6 @@ from rollout.store.ledger.ledger import Ledger
 
 FROZEN_FIGURES_PATTERN: Final = re.compile(
     r": (?P<counts>\d+ of \d+|\d+(?: \d+)*), log E [^()]*?"
-    r"(?: over sites (?P<sites>[^ ]+ \d+\+\d+(?: [^ ]+ \d+\+\d+)*))?"
     rf"(?:{AUDITS_PATTERN.pattern})?"
     r" \(risk (?P<risk>[0-9.e+-]+)\)$",
     re.ASCII,
@@ -213,12 +206,7 @@ def _build_proposal_evidence(
         has_turned=reading.has_turned,
         risk=reading.readings[0].risk if reading.readings else None,
         since=cell_state.attempt_since,
-        promise=" ".join(
-            (
-                _describe_promise(policy, scope, gate, cell_state, proposal.kind),
-                *_describe_waves(proposal, gate),
-            )
-        ),
+        promise=_describe_promise(policy, scope, gate, cell_state, proposal.kind),
     )
 
 
@@ -234,17 +222,6 @@ def _describe_promise(
         f"{promise} This is attempt {cell_state.number} of the year; its part of that risk is"
         f" {risk:.3g} %."
     )
-
-
-def _describe_waves(proposal: Proposal, gate: Gate) -> Iterator[str]:
-    """Yield what each condition on a wave promises, with the cells of the proposal."""
-    for condition in gate.require:
-        if not isinstance(condition, WaveCondition):
-            continue
-        for text in proposal.readings:
-            match = FROZEN_FIGURES_PATTERN.fullmatch(text.removeprefix(str(condition)))
-            if match is not None and match["sites"]:
-                yield describe_wave_promise(condition, parse_wave_counts(match["sites"]))
 
 
 def _read_gate(
@@ -305,9 +282,6 @@ def _parse_frozen_reading(
     width = 4 if condition.measure == "parity" else len(policy.cost_levels)
     if len(counts) != (width if condition.measure in {"cost", "parity"} else 2):
         return None
-    if isinstance(condition, WaveCondition):
-        wave = parse_wave_counts(match["sites"] or "")
-        return _build_condition_evidence(read_wave(condition, wave, float(match["risk"])), policy)
     audits = parse_audit_counts(match["audits"] or "")
     if any(len(part) != len(counts) for part in (row.counts for row in audits)):
         return None

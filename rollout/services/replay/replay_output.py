@@ -13,9 +13,6 @@ import polars as pl
 from rollout.core.calendar.instants import format_duration
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
-from rollout.core.policy.measures import Condition
-from rollout.core.policy.policy import Policy
-from rollout.core.policy.wave_conditions import WaveCondition
 from rollout.replay.engine import ReplayResult
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.reports.figures.review_plan import ReviewPlan, compute_review_plan
@@ -181,27 +178,12 @@ def add_whole_cell_replay(
 ) -> ReportInputs:
     """Return the inputs with a replay in which each cell has one gate, of all its own cases.
 
-    A policy without several confidence floors and gates over waves has these gates already: its
-    inputs stay as they are.
+    A policy without several confidence floors has these gates already: its inputs stay as they are.
     """
-    policy = _count_whole_cells(replayed_files.policy)
-    if policy == replayed_files.policy:
+    policy = replayed_files.policy
+    if not policy.evidence.higher_floors:
         return inputs
+    evidence = replace(policy.evidence, confidence_floor=None, higher_floors=())
+    policy = replace(policy, evidence=evidence)
     whole_cells = replay_records(replayed_files.request, policy, replayed_files.records, progress)
     return replace(inputs, whole_cells=build_record_inputs(whole_cells))
-
-
-def _count_whole_cells(policy: Policy) -> Policy:
-    """Return the policy without confidence floors, each cell judged at the threshold by itself."""
-    evidence = replace(policy.evidence, confidence_floor=None, higher_floors=())
-    gates = tuple(
-        replace(gate, require=tuple(map(_count_each_cell, gate.require))) for gate in policy.gates
-    )
-    has_floors = bool(policy.evidence.higher_floors)
-    return replace(policy, evidence=evidence if has_floors else policy.evidence, gates=gates)
-
-
-def _count_each_cell(condition: Condition) -> Condition:
-    if not isinstance(condition, WaveCondition):
-        return condition
-    return replace(condition.cell_condition, line=condition.line)

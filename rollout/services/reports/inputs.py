@@ -59,7 +59,6 @@ from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.first_values import FirstValues
 from rollout.tally.frames import RecordFrames
 from rollout.tally.outcome_buffer import OutcomeBuffer
-from rollout.tally.pooled_arms import collect_pool_histories, collect_pool_rows
 from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
 from rollout.tally.stage_history import StageHistory
 from rollout.tally.stored_units import StoredUnits, UnitSeries
@@ -341,10 +340,6 @@ def _build_evidence_view(
         feeds=feeds,
         rules=ledger_inputs.scope.rules,
         familiar_history=ledger_inputs.history.familiar_histories[key],
-        pool_histories=collect_pool_histories(
-            ledger_inputs.policy, cell, ledger_inputs.history.get_stage_history
-        ),
-        pool_rows=collect_pool_rows(ledger_inputs.policy, key, units.get_rows),
     )
 
 

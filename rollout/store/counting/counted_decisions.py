@@ -175,7 +175,7 @@ def load_source_counts(
 def load_outcome_source_counts(
     transaction: Transaction,
     rollout: Rollout,
-    cells: Collection[Cell],
+    cell: Cell,
     version: str,
     outcomes: Collection[str],
     *,
@@ -187,10 +187,11 @@ def load_outcome_source_counts(
     They occurred from a slot on and count in slots up to `until`. A unit with values of two sources
     counts with both.
     """
-    query = select(*(counted_outcomes.c[name] for name in ("site", "window", "sources", "unit")))
     rows: Any = transaction.execute(
-        query.where(
+        select(counted_outcomes.c.sources, counted_outcomes.c.unit).where(
             counted_outcomes.c.rollout == rollout.number,
+            counted_outcomes.c.site == cell.site,
+            counted_outcomes.c.window == cell.window,
             counted_outcomes.c.version == version,
             counted_outcomes.c.outcome.in_(outcomes),
             counted_outcomes.c.occurred >= first_slot,
@@ -200,9 +201,8 @@ def load_outcome_source_counts(
         )
     )
     units_by_source: dict[str, set[int]] = defaultdict(set)
-    for site, window, sources, unit in rows:
-        if Cell(site, window) in cells:
-            for source in (sources or BEFORE_SOURCES).split():
-                units_by_source[source].add(unit)
+    for sources, unit in rows:
+        for source in (sources or BEFORE_SOURCES).split():
+            units_by_source[source].add(unit)
     counts = (FrozenOutcomeSource(source, len(units)) for source, units in units_by_source.items())
     return tuple(sorted(counts, key=lambda count: (-count.units, count.source)))

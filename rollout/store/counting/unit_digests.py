@@ -274,11 +274,3 @@ class CellDigests:
         hashes = (self._hashes.get((cell, version)), self._outcome_hashes.get((cell, version)))
         units, outcomes = ("" if part is None else part.hexdigest() for part in hashes)
         return sha256(f"{units} {outcomes}".encode()).hexdigest() if outcomes else units
-
-    def get_pool_digest(self, cells: Collection[Cell], version: str) -> str:
-        """Return one digest of a version's evidence in several cells; of one cell, its own."""
-        digests = {cell: self.get_digest(cell, version) for cell in sorted(cells)}
-        if len(digests) == 1:
-            return next(iter(digests.values()))
-        lines = (f"{cell.site} {cell.window} {text}\n" for cell, text in digests.items())
-        return sha256("".join(lines).encode()).hexdigest()

@@ -52,10 +52,10 @@ def test_a_proposals_row_has_the_bound_both_arms_and_the_gain():
     assert row.counted == "131 by the model, 1,180 by humans, 12 unknown"
     assert (row.threshold, row.met) == ("0 EUR", True)
     assert row.now == "140 by the model, 1,260 by humans, 14 unknown, at least +1.44 EUR: met"
-    by_proposals = replace(CONDITION, arm=PROPOSES, pool="site")
+    by_proposals = replace(CONDITION, arm=PROPOSES)
     frozen = replace(frozen, condition=by_proposals, bound=None)
     (row,) = build_condition_rows((ReadingComparison(READING, frozen, None),), PRICING)
-    assert row.name == "Gain of profit by proposals over all cells of the site, per unit"
+    assert row.name == "Gain of profit by proposals, per unit"
     assert row.bound == "–"
 
 

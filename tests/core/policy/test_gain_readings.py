@@ -81,7 +81,7 @@ def test_an_arm_that_lost_its_units_opens_nothing():
 @pytest.mark.parametrize(("count", "risk"), [(0, 0.05), (1, 0.05), (120, 0.05), (120, 1.0)])
 def test_a_stored_reading_gives_its_figures_back(count, risk, low, unit):
     outcome = OutcomeRule("profit", low, -2 * low, unit, True, timedelta(days=2), 0.05)
-    condition = GainCondition(GAIN, 0.0, at_least=True, outcome=outcome, arm=DECIDES, pool="site")
+    condition = GainCondition(GAIN, 0.0, at_least=True, outcome=outcome, arm=DECIDES)
     units = build_units(missing=3)
     gain = GainReading(condition, units.select(np.arange(len(units)) < count), risk)
     stored = read_gain(condition, gain.units, risk).format(None)

@@ -5,10 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.outcomes import DECIDES, GAIN, GainCondition, OutcomeRule
 from rollout.core.scope.events import PolicyApplied
-from tests.factories import AGREEMENT, BO, CREEK, CY, DAN, RolloutDriver, gates, hashed, policy
+from tests.factories import AGREEMENT, BO, CREEK, CY, DAN, RolloutDriver, gates, policy
 
 SITES = policy().sites
 PROFIT = OutcomeRule("profit", -20, 60, "EUR", True, timedelta(days=2), 0.05)
@@ -40,7 +39,6 @@ def apply_edit(rollout, new):
     [
         ([replace(GAINS, outcome=LATER)], True),
         ([replace(GAINS, outcome=COSTS)], True),
-        ([replace(GAINS, pool="site")], True),
         ([replace(GAINS, line=-1.0)], False),
         ([replace(GAINS, outcome=replace(PROFIT, missing_at_most=0.1))], False),
         ([GAINS, replace(GAINS, outcome=COSTS)], False),
@@ -68,20 +66,3 @@ def test_two_edits_restart_as_one_does(edits):
     for edited in edits:
         restarted += apply_edit(rollout, edited).restarted
     assert restarted.count(CREEK) == 1
-
-
-@pytest.mark.parametrize(
-    ("pool", "changes", "restarts"),
-    [
-        ("rollout", {"sites": SITES[:1]}, True),
-        ("rollout", {"windows": (Window("day", "08:00-20:00"),)}, True),
-        ("rollout", {"sites": (*SITES, Site("ridge", "UTC"))}, False),
-        ("site", {"sites": SITES[:1]}, False),
-        ("site", {"windows": (Window("day", "08:00-20:00"),)}, True),
-        ("cell", {"sites": SITES[:1]}, False),
-    ],
-)
-def test_a_pool_that_loses_a_cell_begins_a_new_attempt(pool, changes, restarts):
-    asked = asking(replace(GAINS, pool=pool))
-    applied = apply_edit(RolloutDriver(asked), hashed(replace(asked, **changes)))
-    assert (CREEK in applied.restarted) is restarts

@@ -39,8 +39,6 @@ BEFORE = {
     ),
     "guards[].of": {"outcomes[1]": LOSS, "gates[2].require[0]": None},
     "waves.stage": {"waves.stage": "trial"},
-    "gates[].require[].each_at_least": NO_GAIN
-    | {"gates[0].require[0].pool": "wave", "gates[0].require[0].each_at_least": "90%"},
     **dict.fromkeys(
         (
             "evidence.familiar",
@@ -110,7 +108,6 @@ LOOSENS = {
     },
     "gates[].require[]": {"gates[0].require[0]": None},
     "gates[].require[].at_least": {"gates[0].require[0].at_least": "94%"},
-    "gates[].require[].each_at_least": {"gates[0].require[0].each_at_least": "85%"},
     "gates[].require[].at_most": {"gates[0].require[3].at_most": "0.6"},
     "gates[].require[].minimum": {"gates[0].require[2].minimum": "30"},
     "gates[].risk": {"gates[0].risk": "3%"},
@@ -197,7 +194,6 @@ LOOSENS_EITHER_WAY = {
         "gates[0].require[1].label": "a",
     },
     "gates[].require[].of": {"gates[0].require[1].of": "planted"},
-    "gates[].require[].pool": {"gates[2].require[0].pool": "site"},
     "gates[].require[].slice": {"gates[0].require[2].slice": "light"},
     "gates[].approvals": {"gates[0].approvals": ["operator", "operator"]},
     "guards[].sites": {"guards[0].sites": ["lake"]},
@@ -237,9 +233,7 @@ RESTARTS = {
 # The reader refuses them.
 REFUSED = {
     "gates[].require[].action": {"gates[0].require[0].action": "siren"},
-    "guards[].pool": {"guards[4].pool": "site"},
     "guards[].minimum": {"guards[5].minimum": "30"},
-    "guards[].each_at_least": {"guards[0].each_at_least": "75%"},
 }
 
 DISPLAY_ALONE = "shown with every proposal, and decides nothing"

@@ -1,4 +1,4 @@
-"""One history with sets, values, a pool, planted cases, slices and names: doctor knows it whole."""
+"""One history with sets, values, planted cases, slices and names: doctor knows it whole."""
 
 from dataclasses import replace
 
@@ -51,7 +51,7 @@ gates:
       - {measure: recall, label: nike, of: planted, at_least: 40%}
   - to: half
     require:
-      - {measure: gain, of: profit, at_least: 0, pool: site}
+      - {measure: gain, of: profit, at_least: 0}
       - {measure: agreement, at_least: 40%}
 guards:
   - {measure: precision, label: puma, at_least: 50%, false_alarm_every: 200}
