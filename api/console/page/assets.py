@@ -41,7 +41,7 @@ def build_asset_url(name: str) -> str:
 
 @cache
 def _read_asset(name: str) -> bytes:
-    content = files("api.console").joinpath("assets", name).read_bytes()
+    content = (files("api.console") / "assets" / name).read_bytes()
     return load_tokens().encode() + content if name == STYLE_SHEET else content
 
 

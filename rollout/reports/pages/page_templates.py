@@ -89,4 +89,4 @@ def load_templates(package: str) -> Environment:
 
 def load_tokens() -> str:
     """Return the style sheet of colours, type, tags and stages."""
-    return files(SHARED_PACKAGE).joinpath("templates", TOKENS_FILE).read_text("utf-8")
+    return (files(SHARED_PACKAGE) / "templates" / TOKENS_FILE).read_text("utf-8")
