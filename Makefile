@@ -25,7 +25,7 @@ help: ## list the recipes
 
 demo: .venv/demo ## play the mail room, write its report to rollout-demo/, prepare the live demo there
 	$(BIN)/rollout demo --out rollout-demo
-	$(BIN)/python -m api.live_demo rollout-demo
+	$(BIN)/python -m api.demo rollout-demo
 
 test: .venv/dev ## the fast tests, to run while you work: at most five minutes on two cores
 	$(PYTEST) -m fast $(UNUSED) $(TRIES)

@@ -93,12 +93,12 @@ def find_slices(seed: int) -> dict[str, list[str]]:
 
 
 def _inputs(folder: Path | None) -> Any:
-    from rollout.formats.records.files import RecordPaths
-    from rollout.services.examples.catalog import (
+    from rollout.features.demo.catalog import (
         MAIL_ROOM,
         build_replay_request,
         find_example,
     )
+    from rollout.formats.records.files import RecordPaths
     from rollout.services.replay.replay import replay_files
     from rollout.services.replay.replay_output import build_replay_inputs
 

@@ -1,4 +1,4 @@
-"""`python -m api.live_demo FOLDER`: prepare the mail room's live demo beforehand."""
+"""`python -m api.demo FOLDER`: prepare the mail room's live demo beforehand."""
 
 import shlex
 import shutil
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import typer
 
-from api.live_demo.history_cache import prepare_history
-from api.live_demo.stage import build_case_records
-from api.live_demo.start import PREPARING
-from rollout.services.examples.catalog import MAIL_ROOM, find_example
-from rollout.services.examples.recorded_cases import load_cases
+from api.demo.history_cache import prepare_history
+from api.demo.stage import build_case_records
+from api.demo.start import PREPARING
+from rollout.features.demo.catalog import MAIL_ROOM, find_example
+from rollout.features.demo.recorded_cases import load_cases
 
 COMMAND = "rollout"
 

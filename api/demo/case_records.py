@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from rollout.core.policy.policy import Policy
-from rollout.services.examples.case_pictures import CasePictures
-from rollout.services.examples.recorded_cases import (
+from rollout.features.demo.case_pictures import CasePictures
+from rollout.features.demo.recorded_cases import (
     ExampleCase,
     ExampleDecision,
     ExampleOutcome,

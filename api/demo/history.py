@@ -16,8 +16,8 @@ from typing import Final
 
 import msgspec
 
-from api.live_demo.accounts import ADMIN_NAME, MODEL_CLIENT, build_operator, get_decision_system
-from api.live_demo.case_records import CaseRecords, JsonObject, get_prediction_time
+from api.demo.accounts import ADMIN_NAME, MODEL_CLIENT, build_operator, get_decision_system
+from api.demo.case_records import CaseRecords, JsonObject, get_prediction_time
 from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import (
@@ -35,6 +35,8 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import Approved, AttemptsBegan, IncidentOpened, ProposalRaised
 from rollout.core.scope.permits import BOUND
 from rollout.core.scope.record_events import RecordsCounted
+from rollout.features.demo.catalog import ExampleSystem
+from rollout.features.demo.recorded_cases import ExampleCase, ExamplePrediction
 from rollout.formats.records.parse import (
     ActionWithPermit,
     DeclaringPrediction,
@@ -50,8 +52,6 @@ from rollout.services.engine.rollout_state import RolloutState, load_rollout_sta
 from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.engine.window_lookup import WindowLookup
-from rollout.services.examples.catalog import ExampleSystem
-from rollout.services.examples.recorded_cases import ExampleCase, ExamplePrediction
 from rollout.services.records.action_authorization import AUTHORIZED, MODEL, NOT_REQUIRED
 from rollout.services.records.planted_cases import PlantingRequest, declare_planted_cases
 from rollout.services.records.review_tasks import open_reviews

@@ -16,14 +16,14 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
 
-from api.live_demo import accounts, case_records, history
-from api.live_demo.case_records import CaseRecords, JsonObject
-from api.live_demo.start import FOLDER_PREFIX, find_history_folders
+from api.demo import accounts, case_records, history
+from api.demo.case_records import CaseRecords, JsonObject
+from api.demo.start import FOLDER_PREFIX, find_history_folders
 from rollout.core.scope.commands import Actor
+from rollout.features.demo import digit_pictures
+from rollout.features.demo.catalog import DESCRIPTION_FILE, ExampleSystem
+from rollout.features.demo.recorded_cases import ExampleCase
 from rollout.services.engine.policy_application import apply_policy
-from rollout.services.examples import digit_pictures
-from rollout.services.examples.catalog import DESCRIPTION_FILE, ExampleSystem
-from rollout.services.examples.recorded_cases import ExampleCase
 from rollout.store.database.migrations import find_head_revision, upgrade
 from rollout.store.database.session import Database
 

@@ -17,8 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.http_protocol import HTTP_PROTOCOL
-from api.live_demo.accounts import (
+from api.demo.accounts import (
     COLLEAGUE,
     MODEL_CLIENT,
     OPERATORS,
@@ -26,9 +25,9 @@ from api.live_demo.accounts import (
     ROLES_BY_USER,
     get_decision_system,
 )
-from api.live_demo.history_cache import prepare_history
-from api.live_demo.playback import DemoPages, Playback, check_speed, create_tokens
-from api.live_demo.player import (
+from api.demo.history_cache import prepare_history
+from api.demo.playback import DemoPages, Playback, check_speed, create_tokens
+from api.demo.player import (
     RESUME,
     STEP,
     DemoApprover,
@@ -38,14 +37,15 @@ from api.live_demo.player import (
     WeeklyReporter,
     list_open_proposals,
 )
-from api.live_demo.stage import DemoService, build_case_records, open_stage
-from api.live_demo.start import PREPARING
+from api.demo.stage import DemoService, build_case_records, open_stage
+from api.demo.start import PREPARING
+from api.http_protocol import HTTP_PROTOCOL
 from api.routers.events import get_streams
+from rollout.features.demo.catalog import ExampleSystem
+from rollout.features.demo.recorded_cases import load_cases
 from rollout.reports.text.formatting import format_quantity, wrap_text
 from rollout.scheduler.jobs import JobScheduler
 from rollout.services.engine.service import Service
-from rollout.services.examples.catalog import ExampleSystem
-from rollout.services.examples.recorded_cases import load_cases
 
 WAKE_SECONDS = 0.1  # short, because a simulated hour is short
 KEEP_ALIVE_SECONDS = 86_400  # connections stay idle between simulated hours

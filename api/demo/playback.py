@@ -19,7 +19,7 @@ from api.console.page.form import SignedForm
 from api.console.page.page import redirect_to
 from api.console.page.page_context import HOME, get_safe_path, get_service
 from rollout.core.errors import NotAllowedError, RefusalError, UnauthenticatedError
-from rollout.services.examples.catalog import ExampleSystem
+from rollout.features.demo.catalog import ExampleSystem
 
 MIN_SPEED, MAX_SPEED = 1, 3_600
 DEFAULT_SPEED = 360

@@ -11,17 +11,17 @@ from typing import Any, Final
 
 import httpx2
 
-from api.live_demo.case_records import CaseRecords, JsonObject, get_prediction_time
-from api.live_demo.retries import BusyServiceError, request_with_retries
+from api.demo.case_records import CaseRecords, JsonObject, get_prediction_time
+from api.demo.retries import BusyServiceError, request_with_retries
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
+from rollout.features.demo.recorded_cases import ExampleCase
 from rollout.reports.text.event_describer import CitedProposals, EventDescriber
 from rollout.reports.text.event_kinds import COUNTING_KINDS
 from rollout.reports.text.event_text import describe_event
 from rollout.reports.text.formatting import format_zoned_time
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.examples.recorded_cases import ExampleCase
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger

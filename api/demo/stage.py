@@ -7,15 +7,15 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from api.live_demo.accounts import create_keys
-from api.live_demo.case_records import CaseRecords, JsonObject
-from api.live_demo.history_cache import DATABASE_FILE, PreparedHistory
+from api.demo.accounts import create_keys
+from api.demo.case_records import CaseRecords, JsonObject
+from api.demo.history_cache import DATABASE_FILE, PreparedHistory
 from rollout.core.policy.policy import Policy
+from rollout.features.demo.case_pictures import CasePictures
+from rollout.features.demo.catalog import ExampleSystem
 from rollout.formats.policy.reader import read_policy
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import Service, build_service
-from rollout.services.examples.case_pictures import CasePictures
-from rollout.services.examples.catalog import ExampleSystem
 from rollout.services.support.clock import ManualClock, SystemClock
 from rollout.store.database.session import Database
 

@@ -9,11 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from rollout.services.examples.catalog import ExampleSystem, find_example
+from rollout.features.demo.catalog import ExampleSystem, find_example
 
 FOLDER_PREFIX: Final = "live-history-"
 PREPARING: Final = "Preparing the live demo's history, once. It takes about ten seconds."
-MODULE: Final = "api.live_demo.start"
+MODULE: Final = "api.demo.start"
 INTERRUPTED: Final = 130
 END_SECONDS: Final = 5.0
 
@@ -28,7 +28,7 @@ def start_live(
     """
     with build_ahead(out, example.name) as wait_for_history:
         # imported here: it takes two seconds, in which the history is under way
-        from api.live_demo.live import play_live
+        from api.demo.live import play_live
 
         play_live(
             example,
@@ -80,9 +80,9 @@ def build(out: str, name: str) -> None:
     """Build an example's history in a folder, if it isn't there."""
     gc.disable()  # the process ends soon
     # imported here: whoever starts the process needs none of it yet
-    from api.live_demo.history_cache import prepare_history
-    from api.live_demo.stage import build_case_records
-    from rollout.services.examples.recorded_cases import load_cases
+    from api.demo.history_cache import prepare_history
+    from api.demo.stage import build_case_records
+    from rollout.features.demo.recorded_cases import load_cases
 
     example = find_example(name)
     # the later cases are played live; they took half a second

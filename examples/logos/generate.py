@@ -26,7 +26,7 @@ from scenes import BOARDS, Scene, draw_pictures, find_picture_name, format_answe
 from tagger_models import TRAINED, BoardReading, read_boards, train_versions
 
 from rollout.core.statistics.sampling import compute_sampling_value
-from rollout.services.examples.generated_files import build_parser, write_pictures, write_tables
+from rollout.features.demo.generated_files import build_parser, write_pictures, write_tables
 
 ZONE: Final = ZoneInfo("Europe/Amsterdam")
 FIRST_DAY, DAYS = date(2026, 1, 12), 70  # a Monday, ten weeks

@@ -30,7 +30,7 @@ from kiosks import (
 from offer_model import fit_offers
 
 from rollout.core.statistics.sampling import compute_sampling_values
-from rollout.services.examples.generated_files import run_generator, write_tables
+from rollout.features.demo.generated_files import run_generator, write_tables
 
 SALT: Final = bytes(32)  # of a replay
 TRIAL_SHARE, WIDE_SHARE = 0.5, 0.9

@@ -35,7 +35,7 @@ from shops import (
 )
 
 from rollout.core.statistics.sampling import compute_sampling_values
-from rollout.services.examples.generated_files import run_generator, write_tables
+from rollout.features.demo.generated_files import run_generator, write_tables
 
 ZONE: Final = ZoneInfo("Europe/Amsterdam")
 SALT: Final = bytes(32)  # of a replay

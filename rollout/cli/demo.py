@@ -9,7 +9,7 @@ import typer
 
 from rollout.cli.errors import print_refusals
 from rollout.cli.serve import load_service_command
-from rollout.services.examples.catalog import (
+from rollout.features.demo.catalog import (
     MAIL_ROOM,
     ExampleSystem,
     find_example,
@@ -90,7 +90,7 @@ def _play_once(example: ExampleSystem) -> tuple[str, dict[str, bytes]]:
     try:
         # imported here: a list of the examples needs no engine
         from rollout.cli.progress import show_progress  # noqa: PLC0415
-        from rollout.services.examples.story import play_example  # noqa: PLC0415
+        from rollout.features.demo.story import play_example  # noqa: PLC0415
 
         with show_progress() as report_progress:
             return play_example(example, report_progress)

@@ -21,19 +21,14 @@ from rollout.cli.local_database import (
 from rollout.cli.record_import import import_record_files
 from rollout.cli.serve import load_service_command
 from rollout.core.policy.policy import Policy
-from rollout.formats.policy.reader import read_policy
-from rollout.reports.text.formatting import join_words
-from rollout.services.access.sign_in import SignIn
-from rollout.services.access.users import create_first_admin, load_local_caller
-from rollout.services.policies.policies import put_policy
-from rollout.services.quickstart.database_content import (
+from rollout.features.demo.database_content import (
     build_refusal,
     check_quickstart_database,
     check_unfinished_setup,
     is_database_empty,
 )
-from rollout.services.quickstart.simulated_cases import FILES, build_history_files, plan_history
-from rollout.services.quickstart.starter_accounts import (
+from rollout.features.demo.simulated_cases import FILES, build_history_files, plan_history
+from rollout.features.demo.starter_accounts import (
     ADMIN_NAME,
     REVIEWER_NAME,
     StarterAccount,
@@ -43,6 +38,11 @@ from rollout.services.quickstart.starter_accounts import (
     list_starter_accounts,
     replace_address,
 )
+from rollout.formats.policy.reader import read_policy
+from rollout.reports.text.formatting import join_words
+from rollout.services.access.sign_in import SignIn
+from rollout.services.access.users import create_first_admin, load_local_caller
+from rollout.services.policies.policies import put_policy
 from rollout.services.support.atomic_files import check_folder, write_files_atomically
 from rollout.services.support.clock import SystemClock
 from rollout.services.support.package_data import find_package_data

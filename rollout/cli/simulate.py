@@ -16,29 +16,29 @@ from rollout.cli.quickstart import DEFAULT_FOLDER, KEY_FILE, QuickstartPolicy, f
 from rollout.cli.remote import build_path
 from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
-from rollout.formats.policy import scalars
-from rollout.formats.policy.reader import parse_policy, read_policy
-from rollout.reports.text.formatting import format_percent
-from rollout.services.quickstart.database_content import (
+from rollout.features.demo.database_content import (
     LIVE_PREFIX,
     check_case_keys,
     check_content,
     check_policy_hash,
 )
-from rollout.services.quickstart.live_traffic import (
+from rollout.features.demo.live_traffic import (
     DRIFT,
     LiveTraffic,
     build_question,
     parse_fault,
 )
-from rollout.services.quickstart.simulated_cases import MODEL_VERSION
-from rollout.services.quickstart.starter_accounts import (
+from rollout.features.demo.simulated_cases import MODEL_VERSION
+from rollout.features.demo.starter_accounts import (
     ADMIN_NAME,
     StarterAccount,
     get_model_account,
     list_starter_accounts,
     parse_key_file,
 )
+from rollout.formats.policy import scalars
+from rollout.formats.policy.reader import parse_policy, read_policy
+from rollout.reports.text.formatting import format_percent
 
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"  # terminals may draw it as something else
 STEP_SECONDS = 1.0

@@ -8,12 +8,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import LazyConsole, create_app
-from api.live_demo.accounts import ROLES_BY_USER, create_accounts, create_keys
-from api.live_demo.playback import DemoPages, Playback, create_tokens
+from api.demo.accounts import ROLES_BY_USER, create_accounts, create_keys
+from api.demo.playback import DemoPages, Playback, create_tokens
+from rollout.features.demo.catalog import MAIL_ROOM, find_example
 from rollout.formats.policy.reader import read_policy
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import build_service
-from rollout.services.examples.catalog import MAIL_ROOM, find_example
 from rollout.services.support.clock import ManualClock
 from tests.factories import NOON
 

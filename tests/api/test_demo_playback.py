@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from api.live_demo.playback import Playback
+from api.demo.playback import Playback
 
 HOUR = timedelta(hours=1)
 

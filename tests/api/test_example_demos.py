@@ -5,13 +5,13 @@ from datetime import timedelta
 import pytest
 
 from api.app import create_app
-from api.live_demo.accounts import MODEL_CLIENT, get_decision_system
-from api.live_demo.history_cache import prepare_history
-from api.live_demo.player import DemoPlayer
-from api.live_demo.stage import build_case_records, open_stage
+from api.demo.accounts import MODEL_CLIENT, get_decision_system
+from api.demo.history_cache import prepare_history
+from api.demo.player import DemoPlayer
+from api.demo.stage import build_case_records, open_stage
+from rollout.features.demo.catalog import MAIL_ROOM, list_examples
+from rollout.features.demo.recorded_cases import load_cases
 from rollout.services.engine.tick_passes import TickScheduler
-from rollout.services.examples.catalog import MAIL_ROOM, list_examples
-from rollout.services.examples.recorded_cases import load_cases
 from tests.api.conftest import Asking
 
 pytestmark = pytest.mark.simulation

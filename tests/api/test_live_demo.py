@@ -19,22 +19,22 @@ import httpx2
 import pytest
 
 from api.app import create_app
-from api.live_demo import history_cache
-from api.live_demo.accounts import (
+from api.demo import history_cache
+from api.demo.accounts import (
     COLLEAGUE,
     MODEL_CLIENT,
     OPERATORS,
     RESUME_APPROVER,
     get_decision_system,
 )
-from api.live_demo.history_cache import (
+from api.demo.history_cache import (
     DATABASE_FILE,
     SCHEDULE_FILE,
     UNFINISHED_PREFIX,
     prepare_history,
 )
-from api.live_demo.live import open_clients
-from api.live_demo.player import (
+from api.demo.live import open_clients
+from api.demo.player import (
     QUIET_SECONDS,
     REPORT_SECONDS,
     RESUME,
@@ -44,12 +44,12 @@ from api.live_demo.player import (
     LedgerNarrator,
     WeeklyReporter,
 )
-from api.live_demo.stage import build_case_records, open_stage
+from api.demo.stage import build_case_records, open_stage
 from rollout import faults
+from rollout.features.demo.catalog import MAIL_ROOM, find_example
+from rollout.features.demo.recorded_cases import load_cases
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.tick_passes import TickScheduler
-from rollout.services.examples.catalog import MAIL_ROOM, find_example
-from rollout.services.examples.recorded_cases import load_cases
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords
 from tests.api.conftest import Asking

@@ -9,11 +9,11 @@ from contextlib import closing
 
 import pytest
 
-from api.live_demo import history_cache, start
-from api.live_demo.history_cache import prepare_history
-from api.live_demo.stage import build_case_records
-from rollout.services.examples.catalog import find_example
-from rollout.services.examples.recorded_cases import load_cases
+from api.demo import history_cache, start
+from api.demo.history_cache import prepare_history
+from api.demo.stage import build_case_records
+from rollout.features.demo.catalog import find_example
+from rollout.features.demo.recorded_cases import load_cases
 
 
 class Process:

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.live_demo.history_cache import DATABASE_FILE, prepare_history
-from api.live_demo.stage import build_case_records
-from rollout.services.examples.catalog import find_example
-from rollout.services.examples.recorded_cases import load_cases
+from api.demo.history_cache import DATABASE_FILE, prepare_history
+from api.demo.stage import build_case_records
+from rollout.features.demo.catalog import find_example
+from rollout.features.demo.recorded_cases import load_cases
 
 pytestmark = pytest.mark.simulation
 

@@ -7,8 +7,8 @@ live demo. Look at them before they are kept.
 import tempfile
 from pathlib import Path
 
-from rollout.services.examples.catalog import MAIL_ROOM, find_example
-from rollout.services.examples.story import play_example
+from rollout.features.demo.catalog import MAIL_ROOM, find_example
+from rollout.features.demo.story import play_example
 from tests.api.test_serve import free_port
 from tests.browser.chromium import WIDE, chromium
 from tests.browser.console_pages import residents

@@ -8,13 +8,13 @@ from functools import cache
 
 import pytest
 
+from rollout.features.demo.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.report_version import FigureChange
 from rollout.reports.inputs.pictures import embed_picture
 from rollout.reports.pages.html_report import render_html_report
 from rollout.services.engine.ticks import Ticker
-from rollout.services.examples.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import compute_replay_facts
 from tests.browser.chromium import (

@@ -6,7 +6,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from api.live_demo.__main__ import find_command
+from api.demo.__main__ import find_command
 from rollout.cli import demo
 from rollout.cli.main import app
 

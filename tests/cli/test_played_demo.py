@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.services.examples import story
+from rollout.features.demo import story
 
 NO_TERMINAL = """
 import sys

@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
+from rollout.features.demo.catalog import build_replay_request
+from rollout.features.demo.story import ExampleStory
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.services.examples.catalog import build_replay_request
-from rollout.services.examples.story import ExampleStory
 from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import build_replay_inputs
 

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import Narrowed, TakenOver, Widened
-from rollout.services.examples.catalog import find_example, list_examples
+from rollout.features.demo.catalog import find_example, list_examples
 from tests.docs.pages import ROOT
 from tests.examples.plays import play_seed
 from tests.faults.outcomes import current_commit

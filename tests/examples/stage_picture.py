@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from rollout.services.examples.story import format_day_month
+from rollout.features.demo.story import format_day_month
 from tests.examples.picture_frame import frame_picture
 
 LEFT, WIDTH, ROW, TOP = 190, 780, 24, 34

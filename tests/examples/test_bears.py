@@ -20,7 +20,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalRaised, Suspended, Widened
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.core.statistics.forecast import forecast_gate
-from rollout.services.examples.catalog import build_replay_request, find_example
+from rollout.features.demo.catalog import build_replay_request, find_example
 from rollout.services.replay.replay import replay_files
 from tests.docs.pages import ROOT, text_of
 

@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.core.errors import RefusalError
-from rollout.formats.policy.reader import read_policy
-from rollout.services.examples.catalog import (
+from rollout.features.demo.catalog import (
     MAIL_ROOM,
     ExampleSystem,
     build_replay_request,
     find_example,
     list_examples,
 )
+from rollout.formats.policy.reader import read_policy
 
 EXAMPLES = {example.name: example for example in list_examples()}
 MOST_BYTES_OF_A_PICTURE = 1_480

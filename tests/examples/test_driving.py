@@ -21,7 +21,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalRaised, Widened
 from rollout.core.scope.projection import apply_events
 from rollout.core.statistics.evidence import compute_log_e
-from rollout.services.examples.catalog import build_replay_request, find_example
+from rollout.features.demo.catalog import build_replay_request, find_example
 from rollout.services.replay.replay import replay_files
 from rollout_client.client import EdgeClient
 from rollout_client.leases import ClockReading

@@ -19,7 +19,7 @@ import pytest
 from scipy import stats
 
 from rollout.core.calendar.sites import Cell
-from rollout.services.examples.catalog import build_replay_request, find_example
+from rollout.features.demo.catalog import build_replay_request, find_example
 from rollout.services.replay.replay import replay_files
 
 pytestmark = pytest.mark.simulation

@@ -12,6 +12,7 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalRaised, TakenOver, Widened
+from rollout.features.demo.catalog import build_replay_request, find_example
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.plain_rules import CONFIDENCE_RULE, compute_plain_rules
 from rollout.reports.figures.unfamiliar import compute_unfamiliar_cases
@@ -20,7 +21,6 @@ from rollout.reports.pages.floor_text import describe_held_floors
 from rollout.reports.pages.report_tiles import build_tiles, describe_stage_changes
 from rollout.reports.pages.summary import describe_results
 from rollout.reports.text.formatting import format_count
-from rollout.services.examples.catalog import build_replay_request, find_example
 from rollout.services.replay.replay import replay_files, replay_records
 from rollout.services.replay.replay_output import add_whole_cell_replay, build_replay_inputs
 from tests.docs.pages import ROOT

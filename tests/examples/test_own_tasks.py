@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rollout.features.demo.catalog import list_examples
 from rollout.formats.policy.reader import read_policy
-from rollout.services.examples.catalog import list_examples
 from rollout.services.policies.planning import build_policy_plan, format_plan
 
 FILES = {path.stem: path for path in sorted((Path(__file__).parent / "own_tasks").glob("*.yaml"))}

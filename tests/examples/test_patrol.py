@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 from rollout.cli.main import app
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import Narrowed, Widened
+from rollout.features.demo.catalog import find_example
 from rollout.formats.records.files import RecordPaths
 from rollout.reports.figures.feedback_loop import compute_feedback
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.services.examples.catalog import find_example
 from rollout.services.replay.replay_output import build_replay_inputs
 from rollout.services.replay.requests import ReplayRequest
 from rollout.services.training.cleaning_files import read_recorded_files

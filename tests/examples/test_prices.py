@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Cell
+from rollout.features.demo.catalog import build_replay_request, find_example
 from rollout.reports.pages.findings import rank_findings
 from rollout.reports.pages.summary import describe_results
-from rollout.services.examples.catalog import build_replay_request, find_example
 from rollout.services.replay.replay import RecordedArmsError, replay_files
 from rollout.services.replay.requests import ReplayRequest
 from tests.examples.plays import play_example_story

@@ -17,8 +17,8 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import Narrowed, Suspended, TakenOver, Widened
+from rollout.features.demo.catalog import build_replay_request, find_example
 from rollout.reports.inputs.decided_by import MODEL, assign_deciders
-from rollout.services.examples.catalog import build_replay_request, find_example
 from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import build_replay_inputs, compute_replay_facts
 from tests.docs.pages import ROOT

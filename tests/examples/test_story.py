@@ -7,6 +7,8 @@ from unittest.mock import Mock
 import pytest
 
 from rollout.core.calendar.sites import Cell
+from rollout.features.demo.catalog import MAIL_ROOM, find_example
+from rollout.features.demo.story import LINE_WIDTH, describe_condition, play_example
 from rollout.reports.figures.plain_rules import (
     BLOCKS_RULE,
     CELL_RULE,
@@ -16,8 +18,6 @@ from rollout.reports.figures.plain_rules import (
 )
 from rollout.reports.inputs import inputs, pairs
 from rollout.reports.text.formatting import format_percent
-from rollout.services.examples.catalog import MAIL_ROOM, find_example
-from rollout.services.examples.story import LINE_WIDTH, describe_condition, play_example
 from tests.examples.plays import play_example_story
 
 pytestmark = pytest.mark.simulation

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from rollout.services.examples.catalog import list_examples
+from rollout.features.demo.catalog import list_examples
 from tests.docs.pages import ROOT
 from tests.docs.site import CONFIG, pages_of
 from tests.docs.words import words_of

@@ -2,8 +2,8 @@
 
 import pytest
 
+from rollout.features.demo.catalog import build_replay_request, find_example
 from rollout.replay.engine import Replay
-from rollout.services.examples.catalog import build_replay_request, find_example
 from rollout.services.replay.replay import replay_files
 from tests.reports.collects import count_collects
 

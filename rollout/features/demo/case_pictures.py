@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from rollout.services.examples.catalog import ExampleSystem
-from rollout.services.examples.digit_pictures import (
+from rollout.features.demo.catalog import ExampleSystem
+from rollout.features.demo.digit_pictures import (
     DIGITS_FILE,
     DigitPictures,
     load_digit_pictures,
 )
-from rollout.services.examples.recorded_cases import ExampleCase
+from rollout.features.demo.recorded_cases import ExampleCase
 
 PICTURE = "picture"
 

@@ -6,11 +6,11 @@ from datetime import datetime
 from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import ADMIN, AssignedRole, Caller
+from rollout.features.demo.simulated_cases import CASE_PREFIX
+from rollout.features.demo.starter_accounts import list_starter_accounts
 from rollout.services.access.users import load_accounts
 from rollout.services.divergences.cases import find_cases
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.quickstart.simulated_cases import CASE_PREFIX
-from rollout.services.quickstart.starter_accounts import list_starter_accounts
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger

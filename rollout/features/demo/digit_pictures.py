@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from rollout.services.examples.catalog import ExampleSystem
+from rollout.features.demo.catalog import ExampleSystem
 
 Pixels8 = npt.NDArray[np.uint8]
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"

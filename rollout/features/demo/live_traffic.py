@@ -14,14 +14,14 @@ from typing import Any, Final
 import numpy as np
 
 from rollout.core.policy.policy import Policy
-from rollout.formats.policy import scalars
-from rollout.services.quickstart.simulated_cases import (
+from rollout.features.demo.simulated_cases import (
     MODEL_VERSION,
     CaseSimulator,
     SimulatedCase,
     choose_clerks,
 )
-from rollout.services.quickstart.starter_accounts import get_decisions_account, get_model_account
+from rollout.features.demo.starter_accounts import get_decisions_account, get_model_account
+from rollout.formats.policy import scalars
 
 JsonObject = dict[str, Any]
 CASES_PER_SECOND: Final = 3.0  # at each site

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from rollout.core.policy.policy import Policy
+from rollout.features.demo.catalog import ExampleSystem, build_replay_request
 from rollout.formats.policy.reader import read_policy
-from rollout.services.examples.catalog import ExampleSystem, build_replay_request
 from rollout.services.replay.requests import read_request_records
 from rollout.tally.frames import ATTRIBUTE_PREFIX, OUTCOME_PREFIX, VALUE_PREFIX, RecordFrames
 

@@ -8,6 +8,7 @@ from textwrap import fill
 from zoneinfo import ZoneInfo
 
 from rollout.core.calendar.sites import SHADOW, Cell
+from rollout.features.demo.catalog import ExampleSystem, build_replay_request
 from rollout.reports.figures.audit_cost import Hindsight
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
@@ -28,7 +29,6 @@ from rollout.reports.text.formatting import (
     wrap_text,
 )
 from rollout.reports.text.guard_text import describe_counted_records
-from rollout.services.examples.catalog import ExampleSystem, build_replay_request
 from rollout.services.replay.replay import ReplayedFiles, replay_files
 from rollout.services.replay.replay_output import (
     build_replay_inputs,

@@ -21,15 +21,15 @@ from rollout.core.errors import RefusalError
 from rollout.core.scope.approvals import find_missing_for_resume
 from rollout.core.scope.permissions import Caller
 from rollout.core.scope.scope import GivenApproval, count_filled_needs
-from rollout.formats.policy.reader import parse_policy, read_policy
-from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.service import build_service
-from rollout.services.quickstart import simulated_cases
-from rollout.services.quickstart.starter_accounts import (
+from rollout.features.demo import simulated_cases
+from rollout.features.demo.starter_accounts import (
     list_operators,
     list_starter_accounts,
     parse_key_file,
 )
+from rollout.formats.policy.reader import parse_policy, read_policy
+from rollout.services.access.authentication import Authenticator
+from rollout.services.engine.service import build_service
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database
 from tests.commands import done, forget_settings, refused, run

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from rollout.core.policy.label_sets import do_sets_agree, is_label_set
-from rollout.formats.policy.reader import parse_policy, read_policy
-from rollout.services.quickstart.live_traffic import (
+from rollout.features.demo.live_traffic import (
     LiveTraffic,
     build_question,
     parse_fault,
 )
-from rollout.services.quickstart.simulated_cases import (
+from rollout.features.demo.simulated_cases import (
     CASE_PREFIX,
     MAX_CASES,
     CaseSimulator,
@@ -22,6 +21,7 @@ from rollout.services.quickstart.simulated_cases import (
     compute_label_shares,
     plan_history,
 )
+from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.services.support.package_data import find_package_data
 from tests.replay.logos import POLICY as SPONSORS
 from tests.shipped_policies import SHIPPED_POLICIES

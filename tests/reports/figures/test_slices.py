@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from scipy.stats import fisher_exact, hypergeom
 
+from rollout.features.demo.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.slices import (
     compute_slice_searches,
@@ -29,7 +30,6 @@ from rollout.reports.statistics.strata import (
     compute_tail_chance,
     compute_z_scores,
 )
-from rollout.services.examples.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.services.replay.replay import replay_files
 from rollout.services.replay.replay_output import build_replay_inputs
 from rollout.tally.frames import (

@@ -14,6 +14,7 @@ from rollout.core.errors import EvidenceChangedError, ProposalClosedError
 from rollout.core.scope.commands import Actor, ApproveProposal, ProposeResume, StopCells
 from rollout.core.scope.events import ProposalRaised, Widened
 from rollout.core.scope.scope import find_acting_version
+from rollout.features.demo.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.formats.policy.reader import parse_policy
 from rollout.replay.options import ReplayOptions
 from rollout.services.engine.command_handler import execute_command
@@ -23,7 +24,6 @@ from rollout.services.engine.rollout_state import (
     load_rollout_state,
 )
 from rollout.services.engine.ticks import Ticker
-from rollout.services.examples.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.services.records.record_import import VersionStatements, import_records
 from rollout.services.replay.requests import read_request_records
 from rollout.store.counting.count_queue import CountQueue

@@ -1,6 +1,6 @@
 """What comes with the product is found, and is whole."""
 
-from rollout.services.examples.catalog import MAIL_ROOM, build_replay_request, find_example
+from rollout.features.demo.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.services.support.package_data import find_package_data
 
 
