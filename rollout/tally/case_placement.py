@@ -19,11 +19,7 @@ from rollout.core.calendar.windows import find_windows
 from rollout.core.late_modules import LateModule
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames, select_rows
-from rollout.tally.reviewer_checks import (
-    compute_required_reliability,
-    is_blind_decision,
-    mark_excluded,
-)
+from rollout.tally.reviewer_checks import is_blind_decision
 from rollout.tally.slice_values import SLICES, add_slices
 from rollout.tally.units import PlacedRecords, build_unit_key
 
@@ -86,7 +82,7 @@ def place_cases(
             )
         ),
         predictions=_to_lazy(records.predictions.with_columns(at=pl.col("at").dt.epoch("us"))),
-        decisions=_to_lazy(mark_excluded(blind, compute_required_reliability(records, policy))),
+        decisions=_to_lazy(blind),
         assisted_decisions=None if assisted.is_empty() else _to_lazy(assisted),
         trained_until=trained_until_micros,
     )

@@ -27,8 +27,7 @@ def resolve_decisions(
 ) -> Frame:
     """Return by case the first, the second and the gate's blind decision.
 
-    With `verdicts: n` the gate's decision is the majority of the first n, or none. The decision of
-    an excluded reviewer keeps its place, so that no other takes it, but is no vote.
+    With `verdicts: n` the gate's decision is the majority of the first n, or none.
     `sole_decisions` are those on cases that have no other.
     """
     columns = [VALUE_PREFIX + lever.id for lever in policy.levers]
@@ -41,20 +40,16 @@ def resolve_decisions(
         )
         sole = _order_requested(seats, nw.lit(1, nw.Int64), policy)
         numbered = nw.concat([numbered, sole], how="vertical")
-    first = select_rank(numbered, 1, "first", columns, kept_columns=("at", "reviewer", "left_out"))
-    second = select_rank(numbered, 2, "second", columns, kept_columns=("at", "left_out"))
-    both_decisions = first.join(second, on="case_key", how="left").with_columns(
-        **{f"second:{c}": _drop_excluded(nw.col("second_left_out"), f"second:{c}") for c in columns}
-    )
+    first = select_rank(numbered, 1, "first", columns, kept_columns=("at", "reviewer"))
+    second = select_rank(numbered, 2, "second", columns, kept_columns=("at",))
+    both_decisions = first.join(second, on="case_key", how="left")
     if decision_count == 1:
-        gate_answers = {
-            f"gate:{c}": _drop_excluded(nw.col("first_left_out"), f"first:{c}") for c in columns
-        }
+        gate_answers = {f"gate:{c}": nw.col(f"first:{c}") for c in columns}
         return both_decisions.with_columns(**gate_answers, gate_at=nw.col("first_at"))
     closing_decisions = numbered.join(
         picked_cases.select("case_key", "due"), on="case_key", how="inner"
     )
-    decisions_in_time = closing_decisions.filter(nw.col("at") <= nw.col("due"), ~nw.col("left_out"))
+    decisions_in_time = closing_decisions.filter(nw.col("at") <= nw.col("due"))
     return both_decisions.join(
         _find_majority(decisions_in_time, decision_count, columns), on="case_key", how="left"
     )
@@ -65,10 +60,6 @@ def _order_requested(numbered: Frame, rank: nw.Expr, policy: Policy) -> Frame:
     if policy.evidence.verdicts == 1:
         return numbered
     return numbered.filter(nw.col("place") <= policy.evidence.verdicts).with_columns(place=rank)
-
-
-def _drop_excluded(is_excluded: nw.Expr, column: str) -> nw.Expr:
-    return nw.when(~is_excluded).then(nw.col(column))
 
 
 def number_decisions(decisions: Frame) -> Frame:

@@ -227,11 +227,10 @@ class RecordFrames:
     `row_counts` has one entry a file, by `RecordKind`. Without an outcomes file the frame is empty.
     `gold_decisions` has the decisions on gold cases, which are no records: only a service has them.
     `unsourced_decisions` are stored decisions from no source of evidence, with the reason; they are
-    not among `decisions`. For a part of a history, `reliability` is the result of
-    `rollout.tally.reviewer_checks.compute_reliability` for the whole; None means to compute it from
-    these records. `probabilities` are those that predictions list by label; counting needs none, so
-    they are there only if asked for. `earlier_outcomes` are the revisions before the newest one,
-    oldest first: a value that a later revision does not name stays, as does a harm of a source.
+    not among `decisions`. `probabilities` are those that predictions list by label; counting needs
+    none, so they are there only if asked for. `earlier_outcomes` are the revisions before the
+    newest one, oldest first: a value that a later revision does not name stays, as does a harm of a
+    source.
     `own_predictions` are the cases predicted by accounts that also sent outcomes.
     `planted` are the records of planted cases, which are in no other frame: what reads the other
     frames is about the cases that occur.
@@ -247,7 +246,6 @@ class RecordFrames:
     gold_decisions: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=build_gold_schema(()))
     )
-    reliability: pl.DataFrame | None = None
     unsourced_decisions: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=UNSOURCED_SCHEMA)
     )

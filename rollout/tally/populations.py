@@ -17,7 +17,6 @@ from rollout.core.late_modules import LateModule
 from rollout.core.policy.planted_conditions import PLANTED_TRACK
 from rollout.tally.case_placement import PlacedHistory, place_cases
 from rollout.tally.frames import RecordFrames, share_constants
-from rollout.tally.reviewer_checks import compute_required_reliability
 from rollout.tally.unit_values import add_unit_values
 from rollout.tally.units import TRACKS, resolve_units
 
@@ -191,14 +190,12 @@ def place_planted_cases(
 ) -> PlacedHistory | None:
     """Place the planted cases of a history; None without any.
 
-    Reviewers are judged by the cases that occur alone. Units are made within each population, so a
+    Units are made within each population, so a
     planted case can't change which case of an episode is counted.
     """
     if records.planted is None:
         return None
-    reliability = compute_required_reliability(records, policy)
-    planted = replace(records.planted, reliability=reliability)
-    return place_cases(planted, policy, salt, trained_until)
+    return place_cases(records.planted, policy, salt, trained_until)
 
 
 def resolve_planted_units(history: PlacedHistory, policy: Policy) -> pl.DataFrame:

@@ -1,11 +1,7 @@
 """Reviewer checks: blind decisions compared with gold answers or other reviewers.
 
-They measure the reliability of a reviewer and read no prediction. With
-`evidence.min_reviewer_agreement` a decision is excluded from the gate track if its reviewer's
-checks before the UTC day of the decision show a lower agreement. Its unit then counts as one
-without a decision (decision record 0018).
-
-A check does not depend on records that arrive later, nor on the order of records.
+They measure the reliability of a reviewer and read no prediction. A check does not depend on
+records that arrive later, nor on the order of records.
 """
 
 from __future__ import annotations
@@ -14,13 +10,10 @@ from functools import reduce
 from operator import and_
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
 from rollout.core.late_modules import LateModule
 from rollout.core.policy.levers import SLACK, Lever, Number
-from rollout.core.statistics.gate_thresholds import get_gate_threshold
-from rollout.core.statistics.truncated_beta import compute_log_mixture
 from rollout.tally.decision_resolution import number_decisions
 from rollout.tally.frames import GOLD_PREFIX, VALUE_PREFIX, RecordFrames, Schema
 from rollout.tally.set_answers import do_set_texts_agree
@@ -32,13 +25,8 @@ if TYPE_CHECKING:
     import narwhals as nw
 
     from rollout.core.policy.policy import Policy
-    from rollout.tally.unit_arrays import BoolArray, IntArray
 else:
     nw = LateModule("narwhals")
-
-MIN_CHECKS = 10  # with fewer checks no reviewer fails
-EXCLUSION_RISK = 0.05  # chance of ever excluding a reviewer who agrees often enough
-DAY = 86_400_000_000  # microseconds
 
 CHECK_SCHEMA: Schema = {
     "reviewer": pl.String(),
@@ -50,18 +38,6 @@ CHECK_SCHEMA: Schema = {
 }
 """Columns of `build_reviewer_checks`: one row a reviewer and unit."""
 
-RELIABILITY_SCHEMA: Schema = {
-    "reviewer": pl.String(),
-    "day": pl.Int64(),  # UTC, days since 1970; values are at its end
-    "agreed": pl.Int64(),
-    "differed": pl.Int64(),
-    "failing": pl.Boolean(),
-}
-"""Columns of `compute_reliability`: a row a change of a reviewer's checks.
-
-Counts are summed up to the day's end.
-"""
-
 
 def is_blind_decision(policy: Policy) -> pl.Expr:
     """Return the condition for decisions that are blind under the policy."""
@@ -69,14 +45,6 @@ def is_blind_decision(policy: Policy) -> pl.Expr:
     return (
         is_blind | (pl.col("exposure") == "unknown") if policy.evidence.outside_blind else is_blind
     )
-
-
-def compute_required_reliability(records: RecordFrames, policy: Policy) -> pl.DataFrame | None:
-    """Return the reviewers' reliability; None if the policy requires none."""
-    min_agreement = policy.evidence.min_reviewer_agreement
-    if min_agreement is None or records.reliability is not None:
-        return None if min_agreement is None else records.reliability
-    return compute_reliability(build_reviewer_checks(records, policy), min_agreement)
 
 
 def build_reviewer_checks(records: RecordFrames, policy: Policy) -> pl.DataFrame:
@@ -99,124 +67,6 @@ def build_reviewer_checks(records: RecordFrames, policy: Policy) -> pl.DataFrame
     return checks_with_units.unique(["reviewer", "unit"], keep="first", maintain_order=True).select(
         *CHECK_SCHEMA
     )
-
-
-def compute_reliability(checks: pl.DataFrame, min_agreement: float) -> pl.DataFrame:
-    """Return each reviewer's reliability by day, a frame of `RELIABILITY_SCHEMA`.
-
-    A reviewer fails, from `MIN_CHECKS` checks on, if the agreement averaged over all checks so far
-    is below `min_agreement` with risk `EXCLUSION_RISK`, valid at every look: of the reviewers who
-    agree as often as required, in the long run at most one in twenty is ever excluded.
-
-    If two reviewers differ, either may have erred. So the reviewer who fails most clearly is
-    removed first, together with all differences with this reviewer, and the others fail only on
-    what remains.
-
-    Args:
-        checks: the result of `build_reviewer_checks`.
-        min_agreement: the required share, in [0, 1]; nobody fails 0.
-
-    Source: the e-value of `rollout.core.statistics.evidence` (Robbins 1970), for differing more
-    often than allowed.
-    """
-    reviewers = checks["reviewer"].unique().sort()
-    parts = list(_find_changes(checks, reviewers, min_agreement))
-    if not parts:
-        return pl.DataFrame(schema=RELIABILITY_SCHEMA)
-    reviewer_indexes, *columns = map(np.concatenate, zip(*parts, strict=True))
-    values = [reviewers.gather(reviewer_indexes), *columns]
-    return pl.DataFrame(
-        dict(zip(RELIABILITY_SCHEMA, values, strict=True)), schema=RELIABILITY_SCHEMA
-    )
-
-
-def _find_changes(
-    checks: pl.DataFrame, reviewers: pl.Series, min_agreement: float
-) -> Iterator[tuple[IntArray, IntArray, IntArray, IntArray, BoolArray]]:
-    """Yield by day the columns of `RELIABILITY_SCHEMA`, of changed reviewers."""
-    agreed, differed = np.zeros((2, len(reviewers), len(reviewers) + 1), dtype=np.int64)
-    failing_before = np.zeros(len(reviewers), dtype=np.bool_)
-    for day, reviewer, other, agreements, differences in _group_checks_by_day(checks, reviewers):
-        np.add.at(agreed, (reviewer, other), agreements)
-        np.add.at(differed, (reviewer, other), differences)
-        failing = _find_failing(agreed, differed, min_agreement)
-        is_changed = failing != failing_before
-        is_changed[reviewer] = True
-        changed = np.flatnonzero(is_changed)
-        counts = agreed[changed].sum(axis=1), differed[changed].sum(axis=1)
-        yield changed, np.full(len(changed), day), *counts, failing[changed]
-        failing_before = failing
-
-
-def _group_checks_by_day(
-    checks: pl.DataFrame, reviewers: pl.Series
-) -> Iterator[tuple[int, IntArray, IntArray, IntArray, IntArray]]:
-    """Yield each UTC day with its checks.
-
-    The arrays are reviewer, other reviewer, agreements and differences. Reviewers are indexes in
-    `reviewers`; the index after the last means no other reviewer. The other reviewer of a pair
-    always has an index, because the unit gives that reviewer a check too.
-    """
-    index_by_name = {name: at for at, name in enumerate(reviewers)}
-    reviewer_expr = pl.col("reviewer").replace_strict(index_by_name, return_dtype=pl.Int64)
-    other_expr = pl.col("against").replace_strict(
-        index_by_name, default=len(reviewers), return_dtype=pl.Int64
-    )
-    daily = checks.group_by(day=pl.col("at") // DAY, who=reviewer_expr, other=other_expr).agg(
-        agreed=pl.col("agrees").sum().cast(pl.Int64),
-        differed=(~pl.col("agrees")).sum().cast(pl.Int64),
-    )
-    for day_checks in daily.sort("day", "who", "other").partition_by("day", maintain_order=True):
-        _, reviewer_indexes, other_indexes, agreed, differed = (
-            column.to_numpy() for column in day_checks
-        )
-        yield day_checks["day"][0], reviewer_indexes, other_indexes, agreed, differed
-
-
-def _find_failing(agreed: IntArray, differed: IntArray, min_agreement: float) -> BoolArray:
-    """Return the failing reviewers, from counts of shape (n, n + 1)."""
-    is_failing = np.zeros(agreed.shape[1], dtype=np.bool_)
-    if min_agreement <= 0:
-        return is_failing[:-1]
-    allowed_share = max(round(1 - min_agreement, 12), 1e-9)  # at 100 % one difference is too many
-    suspects = _differ_too_often(agreed.sum(axis=1), differed.sum(axis=1), allowed_share)
-    while True:
-        counts = agreed[:, ~is_failing].sum(axis=1), differed[:, ~is_failing].sum(axis=1)
-        candidates = np.flatnonzero(
-            suspects & ~is_failing[:-1] & _differ_too_often(*counts, allowed_share)
-        )
-        if not len(candidates):
-            return is_failing[:-1]
-        agreements, differences = (count[candidates] for count in counts)
-        strength = compute_log_mixture(differences, agreements, threshold=allowed_share)
-        is_failing[candidates[strength == strength.max()]] = True
-
-
-def _differ_too_often(agreed: IntArray, differed: IntArray, allowed_share: float) -> BoolArray:
-    """Return which reviewers significantly exceed the allowed share of differences."""
-    check_counts = agreed + differed
-    is_above = (differed > allowed_share * check_counts) & (check_counts >= MIN_CHECKS)
-    if not is_above.any():
-        return is_above
-    return get_gate_threshold(allowed_share, EXCLUSION_RISK).are_met(differed, agreed) & is_above
-
-
-def mark_excluded(decisions: pl.DataFrame, reliability: pl.DataFrame | None) -> pl.DataFrame:
-    """Add `left_out`: whether the reviewer fails before the decision's day.
-
-    `decisions` has `reviewer` and `at` in microseconds. Without `reliability` none is excluded.
-    """
-    if reliability is None:
-        return decisions.with_columns(left_out=pl.lit(value=False))
-    failing = reliability.select("reviewer", "failing", before=(pl.col("day") + 1) * DAY).sort(
-        "before"
-    )
-    dated = decisions.with_row_index("row").with_columns(before=pl.col("at") // DAY * DAY)
-    matched = dated.sort("before").join_asof(
-        failing, on="before", by="reviewer", check_sortedness=False
-    )
-    marked = matched.sort("row").with_columns(left_out=pl.col("failing").fill_null(value=False))
-    return marked.drop("row", "before", "failing")
 
 
 # Comparison with other reviewers

@@ -61,7 +61,7 @@ class PlacedRecords:
             the recorded attributes, as JSON).
         predictions: case_key, version, `value:<lever>`, confidence, at (null: the case's time).
         decisions: blind decisions: case_key, reviewer, `value:<lever>`, seat (number of the review
-            task), at, and `left_out`: whether the reviewer is excluded.
+            task), and at.
         assisted_decisions: the same for decisions made with the model's answer in sight; None if
             there are none.
         trained_until: by version, the time of its last training case.
@@ -211,7 +211,7 @@ def _build_track(judged_cases: Frame, track: str, policy: Policy) -> Frame:
         slot=nw.max_horizontal(-((-nw.col("counted")) // tick), nw.col("occurred") + 1),
         on_time=_is_on_time(track),
         second_on_time=nw.col("second_at") <= nw.col("counted"),
-        reviewer=_select_reviewer(track),
+        reviewer=nw.col("first_reviewer"),
         **build_band_columns(policy),
     )
     if track != "gate" and policy.evidence.unit == "episode":
@@ -228,12 +228,6 @@ def _compute_counted_at(track: str) -> nw.Expr:
     if track == "gate":
         return nw.col("due")
     return nw.max_horizontal("first_at", "predicted_at", "occurred_us")
-
-
-def _select_reviewer(track: str) -> nw.Expr:
-    """Return the reviewer; on the gate track null if excluded."""
-    reviewer = nw.col("first_reviewer")
-    return nw.when(~nw.col("first_left_out")).then(reviewer) if track == "gate" else reviewer
 
 
 def _is_on_time(track: str) -> nw.Expr:

@@ -80,7 +80,7 @@ class Charter:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceRules:
-    """Rules of evidence: unit, grace time, number of decisions, reviewer checks."""
+    """Rules of evidence: unit, grace time, number of decisions."""
 
     unit: str = "case"  # or "episode"
     episode_span: timedelta | None = None
@@ -92,7 +92,6 @@ class EvidenceRules:
     confidence_floor: float | None = None  # the lowest one; below it no case is evidence
     higher_floors: tuple[float, ...] = ()  # ascending; each is asked for itself
     outside_blind: bool = False
-    min_reviewer_agreement: float | None = None
     sources: EvidenceSources = DEFAULT_SOURCES
     familiar: FamiliarityRule | None = None
 

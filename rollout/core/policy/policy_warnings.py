@@ -199,10 +199,6 @@ def _check_ineffective_settings(policy: Policy) -> Warnings:
     if rules.unit == "case" and rules.episode_span is not None:
         text = "episode_span has no effect where the unit is a case; write unit: episode"
         yield PolicyWarning("evidence", text)
-    has_single_decision = rules.verdicts == 1 and rules.second_verdict == 0
-    if rules.min_reviewer_agreement and has_single_decision:
-        text = "min_reviewer_agreement is checked on gold cases only; add second_verdict: 10%"
-        yield PolicyWarning("evidence", text)
     for index, guard in enumerate(policy.guards):
         measure = guard.condition.measure
         if guard.over is not None and measure in DETECTOR_MEASURES:

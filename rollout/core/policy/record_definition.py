@@ -105,7 +105,6 @@ def _evidence_to_json(rules: EvidenceRules) -> dict[str, Any]:
         "verdicts": rules.verdicts,
         "outside_blind": rules.outside_blind,
         "confidence_floor": rules.confidence_floor,
-        "min_reviewer_agreement": rules.min_reviewer_agreement,
         **({"higher_floors": list(rules.higher_floors)} if rules.higher_floors else {}),
     }
 

@@ -182,11 +182,6 @@ def _compare_evidence(old: Policy, new: Policy) -> Sentences:
     if _is_lower(old_rules.confidence_floor, new_rules.confidence_floor):
         yield "the model decides less sure cases: the confidence floor is lower or gone"
     yield from compare_floors(old_rules, new_rules)
-    if _is_lower(old_rules.min_reviewer_agreement, new_rules.min_reviewer_agreement):
-        yield "decisions of less reliable reviewers count"
-    checks_reviewers = new_rules.min_reviewer_agreement is not None and new_rules.verdicts == 1
-    if checks_reviewers and new_rules.second_verdict < old_rules.second_verdict:
-        yield f"reviewers are checked on fewer cases, {_format_share(new_rules.second_verdict)}"
 
 
 def _compare_file_readings(old: Policy, new: Policy) -> Sentences:

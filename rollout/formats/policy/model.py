@@ -202,9 +202,6 @@ class EvidenceShape(PolicySection):
         "unknown",
         description="Exposure of decisions made elsewhere that name none; only blind is evidence.",
     )
-    min_reviewer_agreement: kinds.Share | None = key(
-        None, description="Decisions of reviewers below it are no evidence. Default: no limit."
-    )
     sources: SourcesShape = key(
         default_factory=dict,
         description="From where decisions are evidence. Default: reviews made here and imports.",

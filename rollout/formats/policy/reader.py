@@ -188,7 +188,6 @@ def _build_evidence(shape: file.EvidenceShape) -> EvidenceRules:
         confidence_floor=floors[0] if floors else None,
         higher_floors=floors[1:],
         outside_blind=shape.outside == "blind",
-        min_reviewer_agreement=shape.min_reviewer_agreement,
         sources=_build_sources(shape.sources),
         familiar=build_familiarity(shape.familiar),
     )

@@ -9,14 +9,12 @@ from rollout.core.records.row_remarks import RemarkReason
 from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
-from rollout.tally.reviewer_checks import compute_required_reliability, mark_excluded
 
 SEVERAL_LABELS = "several labels by one reviewer"
 UNANSWERED = "no decision"
 ONLY_ASSISTED = "exposure assisted"
 EXPOSURE_UNKNOWN = "exposure unknown"
 UNSURE = "reviewer unsure"
-EXCLUDED_REVIEWER = "reviewer excluded after reviewer checks"
 LATE = "decided after the grace"
 ARRIVED_LATE = "arrived after the unit closed"
 NO_MAJORITY = "no majority of the requested decisions"
@@ -76,7 +74,6 @@ def _choose_reason(policy: Policy) -> pl.Expr:
         .when(~pl.col("unseen") & pl.col("unsaid")).then(pl.lit(EXPOSURE_UNKNOWN))
         .when(~pl.col("unseen")).then(pl.lit(ONLY_ASSISTED))
         .when(~pl.col("sure")).then(pl.lit(UNSURE))
-        .when(pl.col("left_out")).then(pl.lit(EXCLUDED_REVIEWER))
         .otherwise(pl.lit(LATE if is_single else NO_MAJORITY))
     )  # fmt: skip
 
@@ -84,10 +81,9 @@ def _choose_reason(policy: Policy) -> pl.Expr:
 def _summarize_decisions(
     records: RecordFrames, policy: Policy, case_keys: pl.Series
 ) -> pl.DataFrame:
-    """Return for each of these cases: people (number of answers), unseen, sure, left_out, unsaid.
+    """Return for each of these cases: people (number of answers), unseen, sure, unsaid.
 
-    `unseen`: an unassisted answer exists; `left_out`: its reviewer is excluded; `unsaid`: the
-    exposure of an answer is unknown.
+    `unseen`: an unassisted answer exists; `unsaid`: the exposure of an answer is unknown.
     """
     is_unknown = pl.col("exposure") == "unknown"
     is_unassisted = pl.col("exposure") == "blind"
@@ -98,9 +94,8 @@ def _summarize_decisions(
     )
     is_counted = pl.col("counts").sort_by("rank")
     first_sure = pl.col("sure").sort_by("rank").filter(is_counted).first()
-    is_excluded = pl.col("left_out").sort_by("rank").filter(is_counted)
     return (
-        _mark_excluded(records, policy, case_keys)
+        records.decisions.filter(pl.col("case_key").is_in(case_keys.unique().implode()))
         .with_columns(
             counts=is_unassisted,
             unsaid=is_unknown,
@@ -113,19 +108,5 @@ def _summarize_decisions(
             people=pl.len(),
             unseen=pl.col("counts").any(),
             sure=first_sure.fill_null(value=False),
-            left_out=(
-                is_excluded.first() if policy.evidence.verdicts == 1 else is_excluded.any()
-            ).fill_null(value=False),
         )
-    )
-
-
-def _mark_excluded(records: RecordFrames, policy: Policy, case_keys: pl.Series) -> pl.DataFrame:
-    """Return the cases' decisions with `left_out`: True if the reviewer is excluded."""
-    times = records.cases.select("case_key", "occurred_at")
-    decisions = records.decisions.filter(pl.col("case_key").is_in(case_keys.unique().implode()))
-    decisions = decisions.join(times, on="case_key", how="left")
-    at = pl.coalesce("at", "occurred_at").dt.epoch("us").fill_null(0)
-    return mark_excluded(
-        decisions.with_columns(at=at), compute_required_reliability(records, policy)
     )

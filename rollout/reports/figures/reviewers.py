@@ -1,8 +1,7 @@
 """Review quality: decision times, runs of equal answers, gold cases, overrides, reviewer checks.
 
 Each figure is a reason to talk with a reviewer. A sign is reported only if its chance of a false
-report among all reviewers is at most 5 % (Bonferroni over reviewers). The exception are the
-reviewer checks of the policy, which exclude decisions at 5 % for each reviewer.
+report among all reviewers is at most 5 % (Bonferroni over reviewers).
 """
 
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from rollout.core.calendar.instants import EPOCH, MICROSECOND, to_micros
+from rollout.core.calendar.instants import to_micros
 from rollout.core.policy.policy import Policy
 from rollout.core.statistics.evidence import compute_lower_bound
 from rollout.reports.figures.answer_patterns import (
@@ -35,21 +34,14 @@ from rollout.reports.statistics.intervals import (
 )
 from rollout.reports.statistics.strata import build_strata_table, compute_tail_chance
 from rollout.tally.frames import GOLD_PREFIX, VALUE_PREFIX, RecordFrames
-from rollout.tally.reviewer_checks import (
-    DAY,
-    EXCLUSION_RISK,
-    build_reviewer_checks,
-    compute_reliability,
-    compute_required_reliability,
-    is_blind_decision,
-    mark_excluded,
-)
+from rollout.tally.reviewer_checks import build_reviewer_checks, is_blind_decision
 
+DAY = 86_400_000_000  # microseconds
+CHECK_RISK = 0.05  # chance that a reviewer's bound is ever below the true share
 ANYTIME_METHOD = "mixture e-value, one-sided, at every look, 95 %"
 GOLD_CASES = "known cases"
 HASTY_DECISIONS = "hasty"
 SAME_ANSWER = "same answer"
-FAILED_CHECKS = "checks"
 """Signs that a reviewer stands out."""
 
 
@@ -61,15 +53,11 @@ class ReviewerReliability:
         checks: share of checks that agreed.
         at_most: upper bound of agreement, valid at every look; None without checks.
         method: of `at_most`.
-        failing_since: when decisions began to be excluded from evidence; None if they count.
-        left_out: number of excluded blind decisions.
     """
 
     checks: Share
     at_most: float | None
     method: str
-    failing_since: datetime | None
-    left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +75,7 @@ class ReviewerHabits:
             of these cases, so two equal reviewers would reach half.
         overrides: share of assisted decisions that changed the model's answer.
         reliability: reviewer checks.
-        warnings: of `known cases`, `hasty`, `same answer` and `checks`, those that stand out.
+        warnings: of `known cases`, `hasty` and `same answer`, those that stand out.
     """
 
     reviewer: str
@@ -108,14 +96,12 @@ class ReviewQuality:
     """Review quality of all reviewers.
 
     Attributes:
-        required_agreement: agreement of reviewer checks that the policy requires; None if not set.
         hasty_below: seconds below which a decision is hasty, a fifth of the median of all
             reviewers; None without times.
         known_cases: number of gold cases with a decision; a replay has none.
         reviewers: the reviewers, those with most signs first.
     """
 
-    required_agreement: float | None
     hasty_below: float | None
     known_cases: int
     reviewers: tuple[ReviewerHabits, ...]
@@ -149,7 +135,6 @@ def compute_review_quality(inputs: ReportInputs, cases: pl.DataFrame) -> ReviewQ
         for name in names
     ]
     return ReviewQuality(
-        required_agreement=policy.evidence.min_reviewer_agreement,
         hasty_below=hasty_limit,
         known_cases=gold_decisions["case_key"].n_unique(),
         reviewers=tuple(
@@ -176,15 +161,12 @@ def _build_reviewer_habits(
 ) -> ReviewerHabits:
     no_share, level = compute_share(0, 0), 1 - (1 - CONFIDENCE_LEVEL) / max(reviewer_count, 1)
     run = figures.runs.get(name, NO_RUN)
-    reliability = figures.reliability.get(
-        name, ReviewerReliability(no_share, None, ANYTIME_METHOD, None, 0)
-    )
+    reliability = figures.reliability.get(name, ReviewerReliability(no_share, None, ANYTIME_METHOD))
     hasty, gold_cases = figures.hasty.get(name, no_share), figures.gold_cases.get(name, no_share)
     signs = {
         GOLD_CASES: _is_below(figures.gold_cases, name, level),
         HASTY_DECISIONS: _is_above(figures.hasty, name, level),
         SAME_ANSWER: run.chance is not None and run.chance < 1 - level,
-        FAILED_CHECKS: reliability.failing_since is not None,
     }
     return ReviewerHabits(
         reviewer=name,
@@ -312,35 +294,18 @@ def _find_overrides(records: RecordFrames, cases: pl.DataFrame, policy: Policy) 
 def _compute_reliability(
     records: RecordFrames, policy: Policy, last: datetime
 ) -> dict[str, ReviewerReliability]:
-    """Return the reviewer checks by reviewer, at the end of the report's span."""
-    check_results = compute_required_reliability(records, policy)
-    if check_results is None:
-        check_results = compute_reliability(build_reviewer_checks(records, policy), 0.0)
-    check_results = check_results.filter(pl.col("day") * DAY <= to_micros(last))
-    times = records.cases.select("case_key", "occurred_at")
-    blind_decisions = records.decisions.filter(is_blind_decision(policy)).join(times, on="case_key")
-    at = pl.coalesce("at", "occurred_at").dt.epoch("us")
-    marked = mark_excluded(blind_decisions.with_columns(at=at).drop_nulls("at"), check_results)
-    excluded_counts = dict(marked.group_by("reviewer").agg(pl.col("left_out").sum()).iter_rows())
-    return {
-        str(name): _build_reliability(part, int(excluded_counts.get(name, 0)))
-        for (name,), part in check_results.partition_by(
-            "reviewer", as_dict=True, maintain_order=True
-        ).items()
-    }
-
-
-def _build_reliability(days: pl.DataFrame, excluded_count: int) -> ReviewerReliability:
-    agreeing, differing = int(days["agreed"][-1]), int(days["differed"][-1])
-    failing_since = None
-    if days["failing"][-1]:
-        passed_days = days.filter(~pl.col("failing"))["day"]
-        failing_days = days.filter(pl.col("day") > (passed_days[-1] if len(passed_days) else -1))
-        failing_since = EPOCH + int(failing_days["day"][0] + 1) * DAY * MICROSECOND
-    return ReviewerReliability(
-        checks=compute_share(agreeing, agreeing + differing),
-        at_most=1 - compute_lower_bound(differing, agreeing, alpha=EXCLUSION_RISK),
-        method=ANYTIME_METHOD,
-        failing_since=failing_since,
-        left_out=excluded_count,
+    """Return the reviewer checks by reviewer, of the days up to the end of the report's span."""
+    checks = build_reviewer_checks(records, policy).filter(
+        pl.col("at") // DAY * DAY <= to_micros(last)
     )
+    counts = checks.group_by("reviewer").agg(
+        agreed=pl.col("agrees").sum(), differed=(~pl.col("agrees")).sum()
+    )
+    return {
+        str(name): ReviewerReliability(
+            checks=compute_share(int(agreed), int(agreed + differed)),
+            at_most=1 - compute_lower_bound(int(differed), int(agreed), alpha=CHECK_RISK),
+            method=ANYTIME_METHOD,
+        )
+        for name, agreed, differed in counts.iter_rows()
+    }

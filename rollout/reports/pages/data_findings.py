@@ -89,7 +89,6 @@ def list_data_findings(facts: ReportFacts) -> Iterator[Finding]:
     yield from _find_unknown_labels(facts)
     yield from _find_overdue_reviews(facts)
     yield from _find_sampling_off_plan(facts)
-    yield from _find_excluded_reviewers(facts)
     yield from _find_slices(facts)
     yield from _find_new_values(facts)
     yield from _find_drift(facts)
@@ -166,18 +165,6 @@ def _find_sampling_off_plan(facts: ReportFacts) -> Iterator[Finding]:
             f" {format_quantity(row.cases, 'case')}."
         )
         yield Finding(WARN, "Sampling", title, text, "sampling", (ENGINEER, AUDITOR))
-
-
-def _find_excluded_reviewers(facts: ReportFacts) -> Iterator[Finding]:
-    rows = [row for row in facts.review_quality.reviewers if row.reliability.left_out]
-    if rows:
-        title = f"Decisions of {format_quantity(len(rows), 'reviewer')} are excluded"
-        count = sum(row.reliability.left_out for row in rows)
-        text = (
-            f"{join_words([row.reviewer for row in rows[:MAX_SLICES]])}:"
-            f" {format_quantity(count, 'blind decision')}. Their reviewer checks agree too seldom."
-        )
-        yield Finding(WARN, "Excluded", title, text, "checks", (AUDITOR, ENGINEER))
 
 
 def _find_slices(facts: ReportFacts) -> Iterator[Finding]:

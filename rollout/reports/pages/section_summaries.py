@@ -318,9 +318,7 @@ def _summarize_ledger(facts: ReportFacts) -> str:
 
 
 def _summarize_checks(facts: ReportFacts) -> str:
-    excluded = sum(row.reliability.left_out for row in facts.review_quality.reviewers)
-    reviewers = format_quantity(len(facts.review_quality.reviewers), "reviewer")
-    return f"{reviewers}; {format_quantity(excluded, 'decision')} excluded from evidence"
+    return format_quantity(len(facts.review_quality.reviewers), "reviewer")
 
 
 def _summarize_stops(facts: ReportFacts) -> str:

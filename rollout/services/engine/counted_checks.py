@@ -14,7 +14,6 @@ from rollout.core.scope.record_events import RecordsCounted
 from rollout.services.engine.evidence_report import EvidenceReport
 from rollout.services.engine.evidence_seals import SealedSpan, find_sealed_slot
 from rollout.services.engine.outcome_counting import open_unit_keys, resolve_outcome_lines
-from rollout.services.engine.reviewer_recount import ReviewerRecount
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import add_unit_cases, open_stored_history
 from rollout.services.engine.unit_recount import recount_units, split_by_records
@@ -97,15 +96,8 @@ class CountedUnitCheck:
     """Checks units in batches: the records behind them, and the count."""
 
     def __init__(
-        self,
-        transaction: Transaction,
-        state: RolloutState,
-        report: EvidenceReport,
-        reviewers: ReviewerRecount | None,
+        self, transaction: Transaction, state: RolloutState, report: EvidenceReport
     ) -> None:
-        """Without `reviewers`, units that depend on reviewer checks are not counted again."""
-        self._reviewers = reviewers
-        self._tick_slots: dict[int, int] = {}
         self._transaction, self._state, self._report = transaction, state, report
         self._lines: list[UnitLine] = []
         self._span: SealedSpan | None = None
@@ -120,7 +112,6 @@ class CountedUnitCheck:
         if len(self._lines) == UNITS_PER_COUNT or has_other_policies:
             self.finish()
         self._span = span
-        self._tick_slots[line.slot] = span.until
         self._lines.append(line)
 
     def finish(self) -> None:
@@ -130,24 +121,9 @@ class CountedUnitCheck:
             return
         policies = self._span.policies
         intact_lines = list(self._filter_intact(lines, policies))
-        tick_slots, self._tick_slots = self._tick_slots, {}
-        needs_checks = any(
-            policy.evidence.min_reviewer_agreement is not None for policy in policies
-        )
-        if needs_checks and self._reviewers is None:
-            self._report.unrepeatable_units += len(intact_lines)
-            return
-        result = recount_units(
-            self._transaction,
-            self._state,
-            policies,
-            intact_lines,
-            self._reviewers if needs_checks else None,
-            tick_slots,
-        )
-        self._report.units += len(intact_lines) - result.unrepeatable
-        self._report.unrepeatable_units += result.unrepeatable
-        self._report.add_faults(result.faults)
+        self._report.units += len(intact_lines)
+        faults = recount_units(self._transaction, self._state, policies, intact_lines)
+        self._report.add_faults(faults)
 
     def _filter_intact(
         self, lines: Sequence[UnitLine], policies: Sequence[Policy]

@@ -117,12 +117,11 @@ class DueCounter:
         database: Database,
         state: RolloutState,
         history: RolloutHistory,
-        reviewer_checks: pl.DataFrame | None,
         page_size: PageSize = PAGE_SIZE,
     ) -> None:
-        """Count by a state and its history; `reviewer_checks` excludes decisions."""
+        """Count by a state and its history."""
         self._database, self._state, self._history = database, state, history
-        self._reviewer_checks, self._page_size = reviewer_checks, page_size
+        self._page_size = page_size
 
     def count_until(self, slot: int) -> None:
         """Count what is due by a slot, until nothing is left that others don't hold."""
@@ -171,9 +170,7 @@ class DueCounter:
             return ResolvedPage(state, revision, (), others)
         unit_records = UnitRecords(state.first_names)
         case_ids = {entry.case_id for entry in due_entries}
-        units = resolve_case_units(
-            transaction, state, case_ids, self._reviewer_checks, unit_records
-        )
+        units = resolve_case_units(transaction, state, case_ids, unit_records)
         ripe_units = units.filter(pl.col("slot") <= slot)
         rows: Sequence[CountedUnitRow] = ()
         if ripe_units.height:

@@ -32,7 +32,6 @@ from rollout.services.engine.counted_checks import (
 from rollout.services.engine.evidence_report import EvidenceReport
 from rollout.services.engine.evidence_seals import SealedSpan, SealedSpans
 from rollout.services.engine.proposal_recount import find_reading_faults
-from rollout.services.engine.reviewer_recount import ReviewerRecount
 from rollout.services.engine.rollout_state import (
     RolloutState,
     load_rollout_state,
@@ -78,7 +77,6 @@ class EvidenceCheck:
         with database.begin_read() as transaction:
             self._state = load_rollout_state(transaction, rollout_name)
         self._spans = SealedSpans(database, self._state)
-        self._reviewers: ReviewerRecount | None = None
 
     def check_all(self) -> EvidenceReport:
         """Check every record, unit, digest and erasure."""
@@ -101,8 +99,7 @@ class EvidenceCheck:
         """Check some ticks, with the records of their cases.
 
         Of a tick of more than `MAX_SAMPLED_LINES` units, actions and outcomes, as after an import,
-        a random run of each is checked. The rest and its digest are left to `check_all`, as are
-        units that depend on reviewer checks.
+        a random run of each is checked. The rest and its digest are left to `check_all`.
         """
         self._check_decisive_rows()
         for span in self._draw_spans(span_count, random):
@@ -213,8 +210,7 @@ class EvidenceCheck:
         """Check some spans, or `runs` of the only one, which has no digest of their own."""
         try:
             with self._database.begin_read() as transaction:
-                reviewers = self._load_reviewers(transaction, spans) if is_whole else None
-                units = CountedUnitCheck(transaction, self._state, self._report, reviewers)
+                units = CountedUnitCheck(transaction, self._state, self._report)
                 others = CountedRecordCheck(transaction, self._state.rollout, self._report)
                 values = CountedOutcomeCheck(transaction, self._state, self._report)
                 groups = _group_by_span(transaction, self._state, spans, runs)
@@ -235,16 +231,6 @@ class EvidenceCheck:
         except UNREADABLE_ERRORS as error:
             self._is_complete = False  # later digests of cells cover these units too
             self._report.add_faults([_describe_unreadable_span(spans, error)])
-
-    def _load_reviewers(
-        self, transaction: Transaction, spans: Sequence[SealedSpan]
-    ) -> ReviewerRecount | None:
-        """Return the reviewer checks, once a policy needs them."""
-        policies = (policy for span in spans for policy in span.policies)
-        needs_checks = any(p.evidence.min_reviewer_agreement is not None for p in policies)
-        if needs_checks and self._reviewers is None:
-            self._reviewers = ReviewerRecount(transaction, self._state)
-        return self._reviewers
 
     def _pass_lines(
         self, units: CountedUnitCheck, span: SealedSpan, lines: Iterable[UnitLine]

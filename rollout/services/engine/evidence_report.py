@@ -23,7 +23,6 @@ class EvidenceReport:
         other_records: actions and outcomes compared with the hashes that ticks took.
         erased_records: those of them that an event took.
         unsealed_records: actions and outcomes that no tick's digest covers.
-        unrepeatable_units: units that depend on reviewer checks which can't be computed anew.
         large_ticks: those of a sample of which only runs were read, and no digest was compared.
         unread_lines: their other units, actions and outcomes.
         unrecorded_cutoffs: versions, each with its training cutoffs, of which the ledger has none.
@@ -39,7 +38,6 @@ class EvidenceReport:
     other_records: int = 0
     erased_records: int = 0
     unsealed_records: UnsealedRecords = field(default_factory=UnsealedRecords)
-    unrepeatable_units: int = 0
     large_ticks: int = 0
     unread_lines: int = 0
     unrecorded_cutoffs: list[str] = field(default_factory=list)
@@ -64,8 +62,6 @@ class EvidenceReport:
         if self.unhashed_units:
             events = _list_events(self.unhashed_events)
             parts.append(f"{self.unhashed_units} were counted before hashes were stored{events}")
-        if self.unrepeatable_units:
-            parts.append(f"{self.unrepeatable_units} depend on reviewer checks: hashes only")
         if self.other_records:
             erased = f", {self.erased_records} of them erased" if self.erased_records else ""
             parts.append(f"{self.other_records} actions and outcomes compared{erased}")

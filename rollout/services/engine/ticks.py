@@ -10,8 +10,6 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Final
 
-import polars as pl
-
 from rollout import faults
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import StaleRevisionError
@@ -26,7 +24,6 @@ from rollout.services.engine.guard_snapshot_storage import store_guard_snapshot
 from rollout.services.engine.held_evidence_check import HeldEvidenceCheck, stop_changed_cells
 from rollout.services.engine.live_evidence import LiveEvidence
 from rollout.services.engine.new_versions import list_new_versions
-from rollout.services.engine.reviewer_recount import ReviewerCheckCache
 from rollout.services.engine.rollout_state import (
     RolloutState,
     extend_rollout_state,
@@ -83,7 +80,6 @@ class Ticker:
         self._head = StoredLedgerHead(0, "", None)
         self._history = RolloutHistory()
         self._evidence: LiveEvidence | None = None
-        self._reviewer_checks = ReviewerCheckCache()
         self._seals = EvidenceSeals()
         self._stored_revision = 0
         self._last_event_slot = datetime.min.replace(tzinfo=UTC)
@@ -273,18 +269,8 @@ class Ticker:
 
     def _count_due_units(self, state: RolloutState, slot: int) -> None:
         """Count what is due by the slot."""
-        checks = self._load_reviewer_checks(state, slot)
-        counter = DueCounter(self._database, state, self._history, checks, self._page_size)
+        counter = DueCounter(self._database, state, self._history, self._page_size)
         counter.count_until(slot)
-
-    def _load_reviewer_checks(self, state: RolloutState, slot: int) -> pl.DataFrame | None:
-        """Load reviewer checks before the writes, so that no stop waits."""
-        if state.policy.evidence.min_reviewer_agreement is None:
-            return None
-        with self._database.begin_read() as transaction:
-            return self._reviewer_checks.load(
-                transaction, state, to_instant(slot, state.policy.tick)
-            )
 
     def _advance_evidence(self, state: RolloutState, slot: int) -> None:
         """Turn the slots up to this one into evidence; earlier evidence stays."""

@@ -7,7 +7,6 @@ them in one batch and queues those that are pending.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -158,12 +157,10 @@ def resolve_case_units(
     transaction: Transaction,
     state: RolloutState,
     case_ids: set[int],
-    reviewer_checks: "pl.DataFrame | None" = None,
     unit_records: UnitRecords | None = None,
 ) -> "pl.DataFrame":
     """Return the units of some cases and their episodes.
 
-    `reviewer_checks` excludes decisions; it is not needed to find when units are counted.
     `unit_records` gets the records that were read.
     """
     from rollout.tally.case_placement import place_cases
@@ -172,7 +169,7 @@ def resolve_case_units(
     select_rows = None if unit_records is None else unit_records.add_rows
     record_history = open_stored_history(transaction, state, select_rows)
     all_case_ids = add_unit_cases(record_history, state.policy, case_ids)
-    records = replace(record_history.load_records(all_case_ids), reliability=reviewer_checks)
+    records = record_history.load_records(all_case_ids)
     if unit_records is not None:
         unit_records.case_numbers = record_history.case_numbers
     placing = (state.policy, state.rollout.salt, state.trained_until)

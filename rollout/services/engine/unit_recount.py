@@ -6,18 +6,15 @@ holds. So records that arrived later play no part.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from json import loads
 from typing import Any, Final, TypeVar
-
-import polars as pl
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import compute_definition
-from rollout.services.engine.reviewer_recount import ReviewerRecount
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.services.engine.unit_counting import ASSISTED, resolve_case_units
+from rollout.services.engine.unit_counting import resolve_case_units
 from rollout.store.counting.counts import CLASS_COLUMNS, load_classes
 from rollout.store.counting.unit_digests import UnitLine
 from rollout.store.counting.unit_records import SelectedRecords
@@ -36,48 +33,30 @@ UNRECORDED_REASONS: Final = frozenset({TRAINED_ON})
 """Reasons that depend on what was known of a version when the unit was counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecountResult:
-    """A sentence for each unit that differs, and the number of those that can't be counted anew."""
-
-    faults: tuple[str, ...] = ()
-    unrepeatable: int = 0
-
-
 def recount_units(
     transaction: Transaction,
     state: RolloutState,
     policies: Sequence[Policy],
     lines: Sequence[UnitLine],
-    reviewers: ReviewerRecount | None,
-    tick_slots: Mapping[int, int],
-) -> RecountResult:
-    """Return the units that their records don't give under any of `policies`.
+) -> tuple[str, ...]:
+    """Return a sentence for each unit that its records give under none of `policies`.
 
-    Args:
-        transaction: any.
-        state: the rollout's state.
-        policies: those in force when the units were counted.
-        lines: the units.
-        reviewers: needed if a policy requires checked reviewers.
-        tick_slots: the slot of the tick that sealed each slot of a unit.
+    These are the policies that were in force when the units were counted.
     """
-    results = []
-    for group in split_by_records(lines):
-        results_by_policy = [
-            _compare_units(transaction, replace(state, policy=policy), group, reviewers, tick_slots)
-            for policy in policies
-        ]
-        results.append(min(results_by_policy, key=_count_differences, default=RecountResult()))
-    others = _describe_faults(transaction, state, _find_other_series(policies, lines))
-    return RecountResult(
-        (*(fault for result in results for fault in result.faults), *others),
-        sum(result.unrepeatable for result in results),
-    )
-
-
-def _count_differences(result: RecountResult) -> tuple[int, int]:
-    return len(result.faults), result.unrepeatable
+    faults = [
+        fault
+        for group in split_by_records(lines)
+        for fault in min(
+            (
+                _find_faults(transaction, replace(state, policy=policy), group)
+                for policy in policies
+            ),
+            key=len,
+            default=[],
+        )
+    ]
+    faults += _find_other_series(policies, lines)
+    return _describe_faults(transaction, state, faults)
 
 
 def split_by_records(lines: Iterable[LineT]) -> Iterator[list[LineT]]:
@@ -96,25 +75,17 @@ def split_by_records(lines: Iterable[LineT]) -> Iterator[list[LineT]]:
     yield from groups.values()
 
 
-def _compare_units(
-    transaction: Transaction,
-    state: RolloutState,
-    lines: Sequence[UnitLine],
-    reviewers: ReviewerRecount | None,
-    tick_slots: Mapping[int, int],
-) -> RecountResult:
-    checks = None if reviewers is None else reviewers.load_newest(transaction, state)
-    faults = _list_faults(transaction, state, lines, checks)
-    if faults and state.trained_until:
-        # an end of training that was recorded later took no unit back that had been counted
-        untrained = replace(state, versions={})
-        faults = _keep_faults(transaction, untrained, faults, checks)
-    unrepeatable = 0
-    if faults and checks is not None and reviewers is not None:
-        faults = _drop_earlier_checks(transaction, state, faults, reviewers, tick_slots)
-        repeatable = [f for f in faults if _is_repeatable(f[0], state, reviewers, tick_slots)]
-        unrepeatable, faults = len(faults) - len(repeatable), repeatable
-    return RecountResult(_describe_faults(transaction, state, faults), unrepeatable)
+def _find_faults(
+    transaction: Transaction, state: RolloutState, lines: Sequence[UnitLine]
+) -> list[UnitFault]:
+    faults = _list_faults(transaction, state, lines)
+    if not faults or not state.trained_until:
+        return faults
+    # an end of training that was recorded later took no unit back that had been counted
+    untrained = replace(state, versions={})
+    others = _list_faults(transaction, untrained, [line for line, _ in faults])
+    line_ids = {id(line) for line, _ in others}
+    return [(line, fault) for line, fault in faults if id(line) in line_ids]
 
 
 def _describe_faults(
@@ -151,78 +122,14 @@ def _find_other_series(policies: Sequence[Policy], lines: Iterable[UnitLine]) ->
     return faults
 
 
-def _keep_faults(
-    transaction: Transaction,
-    state: RolloutState,
-    faults: Sequence[UnitFault],
-    checks: pl.DataFrame | None,
-) -> list[UnitFault]:
-    """Return those faults that are also faults of another state or other checks."""
-    others = _list_faults(transaction, state, [line for line, _ in faults], checks)
-    line_ids = {id(line) for line, _ in others}
-    return [(line, fault) for line, fault in faults if id(line) in line_ids]
-
-
-def _drop_earlier_checks(
-    transaction: Transaction,
-    state: RolloutState,
-    faults: Sequence[UnitFault],
-    reviewers: ReviewerRecount,
-    tick_slots: Mapping[int, int],
-) -> list[UnitFault]:
-    """Return the faults that no checks explain which the unit's tick may have known."""
-    remaining: list[UnitFault] = []
-    faults_by_slot: dict[int, list[UnitFault]] = defaultdict(list)
-    for line, fault in faults:
-        faults_by_slot[line.slot].append((line, fault))
-    for slot, slot_faults in faults_by_slot.items():
-        all_checks = reviewers.iterate_earlier(transaction, state, slot, tick_slots[slot])
-        remaining += _drop_explained(transaction, state, slot_faults, all_checks)
-    return remaining
-
-
-def _drop_explained(
-    transaction: Transaction,
-    state: RolloutState,
-    faults: list[UnitFault],
-    all_checks: Iterable[pl.DataFrame | None],
-) -> list[UnitFault]:
-    untrained = replace(state, versions={})
-    for checks in all_checks:
-        for each_state in (state, untrained) if state.trained_until else (state,):
-            if not faults:
-                return faults
-            faults = _keep_faults(transaction, each_state, faults, checks)
-    return faults
-
-
-def _is_repeatable(
-    line: UnitLine,
-    state: RolloutState,
-    reviewers: ReviewerRecount,
-    tick_slots: Mapping[int, int],
-) -> bool:
-    """Return whether all checks that the tick may have known were tried.
-
-    No assisted decision is left out. Erased records took part in checks that nobody can repeat.
-    """
-    if line.track == ASSISTED:
-        return True
-    span = (state.policy.tick, line.slot, tick_slots[line.slot])
-    return not (reviewers.has_erasures or reviewers.has_more(*span))
-
-
 def _list_faults(
-    transaction: Transaction,
-    state: RolloutState,
-    lines: Sequence[UnitLine],
-    checks: pl.DataFrame | None,
+    transaction: Transaction, state: RolloutState, lines: Sequence[UnitLine]
 ) -> list[UnitFault]:
     """Return the units that differ from what their records give, each with what differs."""
     hashes = {part for line in lines for part in split_hashes(line.record_hashes)}
     case_ids = {line.case_id for line in lines}
     records = SelectedRecords(hashes, state.first_names)
-    frame = resolve_case_units(transaction, state, case_ids, checks, records)
+    frame = resolve_case_units(transaction, state, case_ids, records)
     units = _group_rows(transaction, state, frame.to_dicts())
     class_ids = {number for line in lines for number in loads(line.class_ids)}
     classes = load_classes(transaction, state.rollout, class_ids)

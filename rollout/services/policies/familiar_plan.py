@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
 
@@ -15,7 +15,6 @@ from rollout.core.policy.familiarity import (
 )
 from rollout.core.policy.policy import Policy
 from rollout.reports.text.formatting import format_count, format_percent
-from rollout.services.engine.reviewer_recount import compute_reviewer_checks
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Transaction
@@ -165,9 +164,9 @@ def _tally_units(
     )
     if policy.evidence.unit == "episode":
         case_ids = set(store.add_episode_cases(case_ids))
-    reviewer_checks = compute_reviewer_checks(transaction, replace(state, policy=policy))
-    records = replace(store.load_records(case_ids), reliability=reviewer_checks)
-    history = place_cases(records, policy, state.rollout.salt, state.trained_until)
+    history = place_cases(
+        store.load_records(case_ids), policy, state.rollout.salt, state.trained_until
+    )
     frame = resolve_units(history.placed, policy).collect(backend="polars").to_native()
     return build_units(add_unit_values(frame, history.cases, policy), policy)
 

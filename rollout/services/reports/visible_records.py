@@ -8,7 +8,6 @@ from datetime import datetime
 import polars as pl
 
 from rollout.core.policy.policy import Policy
-from rollout.services.engine.reviewer_recount import compute_reviewer_checks
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.reports.schedule import ON_DEMAND
 from rollout.store.counting.period_records import PeriodRecords
@@ -79,13 +78,9 @@ def load_visible_records(
         outcomes=[outcome.id for outcome in policy.outcomes],
         first_names=state.first_names,
     )
-    reviewer_checks = compute_reviewer_checks(transaction, replace(state, policy=policy))
-    all_records = replace(
-        store.load_records(
-            _add_episode_cases(period_records, store, case_ids, period, policy),
-            with_probabilities=True,
-        ),
-        reliability=reviewer_checks,
+    all_records = store.load_records(
+        _add_episode_cases(period_records, store, case_ids, period, policy),
+        with_probabilities=True,
     )
     placed_history = place_cases(all_records, policy, state.rollout.salt, state.trained_until)
     keys = ExternalKeys(transaction, state.rollout).find_keys({*case_ids, *blind_case_ids})

@@ -234,13 +234,12 @@ def _list_doubtful_cells(policy: Policy, unknown_cells: set[Cell]) -> set[Cell]:
     """Return the cells that unknown answers of any cell could move.
 
     All cells, if a rule needs answers that this module doesn't look for: those given with the
-    model's in sight, second ones, those that check reviewers, and those on planted cases.
+    model's in sight, second ones, and those on planted cases.
     """
     conditions = [c for gate in policy.gates for c in gate.require]
     conditions += [guard.condition for guard in policy.guards]
     if (
-        policy.evidence.min_reviewer_agreement is not None
-        or select_planted(conditions)  # one that nobody answered counts as a miss
+        select_planted(conditions)  # one that nobody answered counts as a miss
         or any(
             condition.measure in {"override", "parity", "action_change"} for condition in conditions
         )

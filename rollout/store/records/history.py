@@ -30,7 +30,7 @@ from sqlalchemy import (
     union,
 )
 
-from rollout.core.calendar.instants import MICROSECOND, count_micros
+from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.records.reviews import SEEDED
 from rollout.store.database.rollouts import Rollout, match_cases
@@ -57,7 +57,7 @@ from rollout.store.records.record_frames import (
     choose_columns,
     parse_json,
 )
-from rollout.store.tables.columns import decode_instant, encode_instant
+from rollout.store.tables.columns import decode_instant
 from rollout.store.tables.tables import cases, decisions, outcomes, predictions, reviews
 from rollout.tally.frames import (
     GOLD_PREFIX,
@@ -106,52 +106,6 @@ class StoredHistory:
         self, case_ids: Collection[int] | None = None, *, with_probabilities: bool = False
     ) -> RecordFrames:
         """Return the records of some cases, by default of all."""
-        return self._load_records(case_ids, with_probabilities=with_probabilities)
-
-    def load_checked_records(self) -> RecordFrames:
-        """Return the gold cases and cases with several reviewers, without predictions.
-
-        They serve reviewer checks, in which predictions play no part.
-        """
-        condition = decisions.c.rollout == self._rollout.number
-        several_reviewers = (
-            select(decisions.c.case_id)
-            .where(condition)
-            .group_by(decisions.c.case_id)
-            .having(func.count(decisions.c.reviewer.distinct()) > 1)
-        )
-        gold_cases = select(reviews.c.case_id).where(*self._build_gold_conditions())
-        case_ids = self._transaction.execute(union(several_reviewers, gold_cases)).scalars()
-        return self._load_records(set(case_ids), with_predictions=False)
-
-    def count_decisions_before(self, at: datetime) -> tuple[int, int]:
-        """Return the numbers of decisions, and on gold cases, before a time.
-
-        Records are only added or purged, so equal numbers mean equal decisions.
-        """
-        given_at = func.coalesce(
-            type_coerce(decisions.c.submitted_at, BigInteger),
-            type_coerce(decisions.c.received_at, BigInteger),
-        )
-        condition = decisions.c.rollout == self._rollout.number
-        decision_count = (
-            select(func.count())
-            .select_from(decisions)
-            .where(condition, given_at < encode_instant(at))
-        )
-        gold_count = select(func.count()).select_from(reviews).where(*self._build_gold_conditions())
-        gold_before = gold_count.where(reviews.c.closed_at < at)
-        return tuple(
-            self._transaction.execute(query).scalar_one() for query in (decision_count, gold_before)
-        )
-
-    def _load_records(
-        self,
-        case_ids: Collection[int] | None,
-        *,
-        with_predictions: bool = True,
-        with_probabilities: bool = False,
-    ) -> RecordFrames:
         decision_rows = self._load_rows(decisions, ("case_id", "reviewer"), case_ids)
         first_decisions = find_first_decisions(decision_rows)
         case_rows = _pick_until_decision(
@@ -161,19 +115,13 @@ class StoredHistory:
         self.case_numbers = {key: number for number, key in keys.items()}
         episodes = self._load_keys(EPISODE, (row.episode for row in case_rows if row.episode))
         outcome_rows = self._load_rows(outcomes, CASE_KEY, case_ids)
-        stored_predictions = (
-            self._load_rows(
-                predictions, PREDICTION_KEY, case_ids, with_probabilities=with_probabilities
-            )
-            if with_predictions
-            else self._load_account_predictions(decision_rows, outcome_rows, case_ids)
+        stored_predictions = self._load_rows(
+            predictions, PREDICTION_KEY, case_ids, with_probabilities=with_probabilities
         )
         own_predictions = {
             (row.case_id, row.sender) for row in stored_predictions if row.sender is not None
         }
-        prediction_rows = (
-            self._pick_predictions(stored_predictions, first_decisions) if with_predictions else ()
-        )
+        prediction_rows = self._pick_predictions(stored_predictions, first_decisions)
         sourced_rows, unsourced_rows = _split_decisions(decision_rows, own_predictions)
         levers, parse_json = self._levers, self._parse_json
         no_remarks = pl.DataFrame(schema=REMARK_SCHEMA)
@@ -279,20 +227,6 @@ class StoredHistory:
         if not self._first_names:
             return rows
         return select_first_received(rows, find_first_receipts(stored_rows), self._first_names)
-
-    def _load_account_predictions(
-        self,
-        decision_rows: Iterable[Row[Any]],
-        outcome_rows: Iterable[Row[Any]],
-        case_ids: Collection[int] | None,
-    ) -> Sequence[Row[Any]]:
-        """Return the predictions by accounts that also sent decisions or outcomes."""
-        senders = {row.sender for row in decision_rows if row.source == ACCOUNT}
-        senders |= {row.sender for row in outcome_rows if row.source_kind == ACCOUNT}
-        if not senders:
-            return ()
-        is_own = predictions.c.sender.in_(sorted(senders))
-        return self._load_rows(predictions, PREDICTION_KEY, case_ids, is_own)
 
     def _load_rows(
         self,
@@ -418,23 +352,3 @@ def count_case_records(
         for row in transaction.execute(query.where(*conditions)).all():
             row_counts[row.case_id] += row.n
     return row_counts
-
-
-def list_late_receipts(transaction: Transaction, rollout: Rollout) -> list[int]:
-    """Return when decisions and cases of an earlier UTC day came in, in microseconds, ascending."""
-    day, queries = count_micros(timedelta(days=1)), []
-    for table, own_time in ((decisions, decisions.c.submitted_at), (cases, cases.c.occurred_at)):
-        received = type_coerce(table.c.received_at, BigInteger)
-        is_late = received // day > type_coerce(own_time, BigInteger) // day
-        query = select(received.label("received")).where(table.c.rollout == rollout.number, is_late)
-        queries.append(query)
-    return sorted(transaction.execute(union(*queries)).scalars())
-
-
-def select_received_before(receipt: int) -> RowFilter:
-    """Return a filter of the records that came in before an instant in microseconds."""
-
-    def select_known(_table: Table, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
-        return [row for row in rows if row.received_at < receipt]
-
-    return select_known

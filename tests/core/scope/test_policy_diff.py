@@ -274,16 +274,6 @@ LOOSER = {
         evidence(familiar=replace(FORMS, line=0.9)) | guard(),
         "less agreement makes a value familiar: 90 % instead of 95 %, first in creek · day",
     ),
-    "reviewers": (
-        evidence(min_reviewer_agreement=0.8),
-        evidence(),
-        "decisions of less reliable reviewers count",
-    ),
-    "second verdicts": (
-        evidence(min_reviewer_agreement=0.8, second_verdict=0.2),
-        evidence(min_reviewer_agreement=0.8, second_verdict=0.1),
-        "reviewers are checked on fewer cases, 10 %",
-    ),
     "unit": ({"evidence": EPISODES}, evidence(), "each case of a burst counts"),
     "span": (
         {"evidence": EPISODES},
@@ -445,7 +435,6 @@ REDEFINED = {
     "number": lever(PRICE),
     "answer_within": lever(replace(ALARM, answer_within=HOUR, unanswered="siren")),
     "unit": evidence(unit="episode"),
-    "reviewers": evidence(min_reviewer_agreement=0.8),
     "grace": evidence(grace=2 * HOUR),
     "verdicts": evidence(verdicts=3),
     "outside": evidence(outside_blind=True),

@@ -54,6 +54,7 @@ BEFORE = {
 
 # Needs approvals, and the way back needs none.
 LOOSENS = {
+    "sites[]": {"sites[3]": {"id": "hill"}},
     "levers[]": {"levers[3]": {"id": "siren-2", "labels": ["on", "off"]}},
     "levers[].labels": {"levers[1].labels": ["a", "b", "c", "d"]},
     "levers[].overlap": {"levers[1].overlap": "70%"},
@@ -82,11 +83,9 @@ LOOSENS = {
     "evidence.episode_span": {"evidence.episode_span": "5m"},
     "evidence.missing_at_most": {"evidence.missing_at_most": "5%"},
     "evidence.verdicts": {"evidence.verdicts": "1"},
-    "evidence.second_verdict": {"evidence.second_verdict": "10%"},
     "evidence.confidence_floor": {"evidence.confidence_floor": "60%"},
     "evidence.confidence_floors": {"evidence.confidence_floors": ["60%"]},
     "evidence.outside": {"evidence.outside": "blind"},
-    "evidence.min_reviewer_agreement": {"evidence.min_reviewer_agreement": "70%"},
     "evidence.sources.reviews": {"evidence.sources.reviews": "true"},
     "evidence.sources.imports": {"evidence.sources.imports": "true"},
     "evidence.sources.accounts[]": {
@@ -157,7 +156,6 @@ LOOSENS_EITHER_WAY = {
     "levers[].costs[].did": {"levers[0].costs[0].did": "deer"},
     "levers[].costs[].right": {"levers[0].costs[0].right": "deer"},
     "levers[].unanswered": {"levers[0].unanswered": "none"},
-    "sites[]": {"sites[3]": {"id": "hill"}},
     "sites[].id": BROOK,
     "sites[].was": BROOK | {"sites[0].was": "creek"},
     "sites[].country": {"sites[0].country": "DE"},
@@ -255,6 +253,10 @@ NEUTRAL = {
     ),
     "charter.cost_in": ({"charter.cost_in": "EUR"}, "names the unit; costs and lines stay"),
     "freezes[].reason": ({"freezes[0].reason": "fair"}, "for display"),
+    "evidence.second_verdict": (
+        {"evidence.second_verdict": "10%"},
+        "second decisions show how far humans agree; gates count the first",
+    ),
     "outcomes[]": ({"outcomes[1]": LOSS}, "counts once a gate or guard names it"),
     "reports[]": ({"reports": None}, REPORT_ALONE),
     "reports[].name": ({"reports[0].name": "x"}, REPORT_ALONE),

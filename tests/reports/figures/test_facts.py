@@ -14,7 +14,6 @@ from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.funnel import NO_PREDICTION, compute_funnels
 from rollout.reports.figures.missing_decisions import (
-    EXCLUDED_REVIEWER,
     ONLY_ASSISTED,
     UNANSWERED,
     UNSURE,
@@ -183,21 +182,6 @@ def test_missing_verdicts_have_their_reasons_and_widen_the_bounds(replay_of, cas
     assert funnel.steps[-1].lost == {UNANSWERED: 1, UNSURE: 1}
     assert funnel.steps[3].lost == {NO_PREDICTION: 1}
     assert funnel.bounds == (clopper_pearson(6, 10)[0], clopper_pearson(8, 10)[1])
-
-
-def test_a_verdict_that_is_left_out_is_no_late_one(replay_of, case, bears):
-    """Bo differs from everybody: from the second day on what he says is no evidence."""
-    line = replace(
-        bears.evidence, min_reviewer_agreement=0.8, second_verdict=1.0, outside_blind=True
-    )
-    first, said = case("x").at, []
-    for n in range(90):
-        day, nth = divmod(n, 30)
-        at, other = first + timedelta(days=day, minutes=nth), ("ana", "cy", "di")[n % 3]
-        answers = [("bo", "no-bear"), (other, "bear")]
-        said.append(case(f"c{n:02}", at, model={"v1": "bear"}, human=answers))
-    (funnel,) = compute_report_facts(replay_of(said, replace(bears, evidence=line))).funnels
-    assert funnel.steps[-1].lost == {EXCLUDED_REVIEWER: 60}
 
 
 def test_people_who_differ_make_no_single_label(replay_of, case):

@@ -21,7 +21,6 @@ from rollout.reports.inputs.pairs import build_case_frame
 from rollout.reports.pages.html_report import render_html_report
 from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import build_gold_schema
-from rollout.tally.reviewer_checks import compute_required_reliability
 from tests.reports.collects import count_collects
 from tests.tally.histories import (
     SALT,
@@ -257,41 +256,21 @@ def twice(bo, days=3):
     return records(cases(*where), decision_rows=decisions(*rows))
 
 
-def test_who_fails_the_policys_line_is_named_with_what_is_left_out():
-    found = health(twice("fox"), evidence(POLICY, min_reviewer_agreement=0.8))
+def test_checks_are_told_with_a_bound_for_each_reviewer():
+    found = health(twice("fox"))
+    assert {one.reliability.checks.n for one in found.reviewers} == {60}
     bo = person(found, "bo")
     assert (bo.reliability.checks.count, bo.reliability.checks.n) == (0, 60)
-    assert bo.reliability.failing_since == hour(24)
-    assert bo.reliability.left_out == 40
     assert bo.reliability.at_most < 0.1
-    assert "checks" in bo.warnings
-    assert [one.reliability.left_out for one in found.reviewers] == [40, 0, 0]
 
 
-def test_a_report_of_a_part_says_what_held_in_it_and_knows_of_checks_before():
-    policy = evidence(POLICY, min_reviewer_agreement=0.8)
-    whole = twice("fox")
-    people = compute_required_reliability(whole, policy)
-    second = pl.col("occurred_at").is_between(hour(24), hour(48))
-    part = replace(whole, cases=whole.cases.filter(second), reliability=people)
-    mine = whole.decisions.join(part.cases, on="case_key", how="semi")
-    bo = person(health(replace(part, decisions=mine), policy, last=47), "bo")
-    assert (bo.reliability.checks.n, bo.reliability.left_out) == (40, 20)
-    early = person(health(whole, policy, last=23), "bo")
-    assert (early.reliability.checks.n, early.reliability.failing_since) == (20, hour(24))
+def test_a_report_knows_the_checks_of_the_days_before_its_end():
+    early = person(health(twice("fox"), last=23), "bo")
+    assert early.reliability.checks.n == 20
 
 
-def test_without_a_line_checks_are_told_and_nobody_is_left_out():
-    found = health(twice("fox"))
-    assert found.required_agreement is None
-    assert {one.reliability.checks.n for one in found.reviewers} == {60}
-    assert {
-        (one.reliability.left_out, one.reliability.failing_since) for one in found.reviewers
-    } == {(0, None)}
-
-
-def test_pages_say_who_is_left_out_and_what_is_not_known(replay_of, case, bears):
-    line = replace(bears.evidence, min_reviewer_agreement=0.8, second_verdict=0.5)
+def test_pages_say_what_is_not_known_of_reviewers(replay_of, case, bears):
+    line = replace(bears.evidence, second_verdict=0.5)
     policy = replace(bears, evidence=line)
     first = case("x").at
     told = [
@@ -301,11 +280,5 @@ def test_pages_say_who_is_left_out_and_what_is_not_known(replay_of, case, bears)
     ]  # fmt: skip
     facts = compute_report_facts(replay_of(told, policy))
     page = render_html_report(facts)
-    assert "Decisions of 1 reviewer were excluded from evidence" in page
     assert "The records don't say when reviews began" in page
     assert "No gold case has a decision: files contain none" in page
-    ana = [one for one in facts.review_quality.reviewers if one.reviewer == "ana"]
-    calm = render_html_report(
-        replace(facts, review_quality=replace(facts.review_quality, reviewers=tuple(ana)))
-    )
-    assert "no decision is excluded from evidence" in calm

@@ -53,7 +53,6 @@ WARNED = {
     "span": ({"unit: episode": "unit: case"}, "evidence: episode_span has no effect where the unit is a case"),
     "over": ({"at_least: 93%": "at_least: 93%, over: 1h"}, "guards[0]: over 1h has no effect on agreement"),
     "pace": ({"at_most: 2h": "at_most: 2h, false_alarm_every: 99"}, "guards[1]: false_alarm_every has no effect on heartbeat"),
-    "reviewers": ({"unit: episode,": "unit: episode, min_reviewer_agreement: 80%,"}, "evidence: min_reviewer_agreement is checked on gold cases only"),
     "waves": ({"-105.57]": "-105.57], wave: 2"}, "sites: name waves, but the policy has no `waves:`"),
     "dead wave": ({"retention": "stages: [{id: supervised, blind: 50%}, {id: autonomous, audit: 9%}, {id: free, audit: 1%}]\nwaves: {stage: free}\nretention"}, "waves: no gate leads to free, so the second wave"),
 }  # fmt: skip
