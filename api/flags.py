@@ -175,16 +175,11 @@ def _get_stage_level(assignment: Assignment, policy: Policy | None) -> int:
 
 
 def _get_audit_rate(assignment: Assignment, policy: Policy | None) -> float:
-    """Return the stage's share of audits, of cases as sure as the assignment's."""
+    """Return the stage's share of audits."""
     stage_level = _get_stage_level(assignment, policy)
     if policy is None or not stage_level:
         return 0.0
-    stage = policy.get_stage(stage_level)
-    if not stage.unsure or assignment.decider != "model":
-        return float(stage.audit or 0.0)
-    decided = 1 - stage.blind
-    audited = assignment.share if assignment.is_audited else decided - assignment.share
-    return round(audited / decided, 12)
+    return float(policy.get_stage(stage_level).audit or 0.0)
 
 
 def _build_decision(assignment: Assignment, policy: Policy | None) -> dict[str, JsonValue]:

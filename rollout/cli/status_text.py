@@ -13,11 +13,9 @@ from rollout.reports.text.source_text import (
     describe_sources,
 )
 from rollout.reports.text.state_text import describe_unopened_incidents
-from rollout.reports.text.value_text import WEIGHTED_TEXT
 
 FROZEN_LOG_E_PATTERN = re.compile(
     r"log E (?P<log_e>-?[\d.]+) of (?P<needed>[\d.]+)"
-    r"(?P<audits> over audits [\d+. ]+)?"
     r" \(risk (?P<risk>[\d.e+-]+)\)$"
 )
 UNOPENED_FIELDS = ("kind", "site", "window", "unopened")
@@ -128,7 +126,7 @@ def _format_reading(reading: str) -> str:
     return FROZEN_LOG_E_PATTERN.sub(
         lambda match: (
             f"log E {float(match['log_e']):.2f}, needed {float(match['needed']):.2f}"
-            f"{WEIGHTED_TEXT if match['audits'] else ''} (risk {float(match['risk']) * 100:.3g} %)"
+            f" (risk {float(match['risk']) * 100:.3g} %)"
         ),
         reading,
     )

@@ -6,7 +6,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.policy.audit_readings import AuditCounts, WeightedCounts, weighs_audits
 from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey, SliceCounts, ValueCounts
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
@@ -102,9 +101,6 @@ class CountWindow:
         planted: the rows of planted cases in the span, which only conditions about them count.
     """
 
-    audits: "AuditWindow | None" = None
-    """The span's audited rows with their weights, if renewals weigh them."""
-
     def __init__(
         self,
         rows: UnitArrays,
@@ -126,8 +122,7 @@ class CountWindow:
     def slots(self) -> IntArray:
         """Return the slots in which rows or outcomes are counted, ascending."""
         arm_slots = (units.slots for units in self._arms.values())
-        audit_slots = () if self.audits is None else (self.audits.units.row_slots,)
-        other_slots = (self._planted.slot, *arm_slots, *audit_slots)
+        other_slots = (self._planted.slot, *arm_slots)
         others = [slots for slots in other_slots if len(slots)]
         if others:
             return np.unique(np.concatenate([self._rows.slot, *others]))
@@ -137,11 +132,6 @@ class CountWindow:
     def row_slots(self) -> IntArray:
         """Return the slot of each row of the cases that occur, ascending."""
         return self._rows.slot
-
-    @property
-    def units(self) -> "CountWindow":
-        """Return the window whose units a minimum counts: all audited ones, where they weigh."""
-        return self if self.audits is None else self.audits.units
 
     def get_arms(self, condition: GainCondition) -> ArmUnits:
         """Return the units of both arms."""
@@ -260,12 +250,11 @@ class CountWindow:
         """Return the counts up to and including `slot`."""
         last = np.array([slot])
         position = int(self.count_rows_by(last)[0])
-        units, unit_position = self.units, int(self.units.count_rows_by(last)[0])
         return EvidenceCounts(
-            closed=int(units.closed_counts[unit_position]),
-            missing=int(units.missing_counts[unit_position]),
-            days=int(units.day_counts[unit_position]),
-            reviewers=int(units.reviewer_counts[unit_position]),
+            closed=int(self.closed_counts[position]),
+            missing=int(self.missing_counts[position]),
+            days=int(self.day_counts[position]),
+            reviewers=int(self.reviewer_counts[position]),
             counts={
                 condition.key: tuple(self.get_counts(condition)[position].tolist())
                 for condition in self._conditions.values()
@@ -280,56 +269,6 @@ class CountWindow:
                 for key, condition in self._conditions.items()
                 if isinstance(condition, SliceCondition)
             },
-            audits={}
-            if self.audits is None
-            else {
-                condition.key: self.audits.count_at(condition, slot)
-                for condition in self._conditions.values()
-                if weighs_audits(condition)
-            },
-        )
-
-
-class AuditWindow:
-    """Cumulative counts of a span's audited gate rows, by the weight of each.
-
-    Args:
-        rows: the audited rows of the span, sorted by slot.
-        weights: of each row, in (0, 1].
-        unit_classes: the classes of the history.
-    """
-
-    def __init__(
-        self, rows: UnitArrays, weights: NDArray[np.float64], unit_classes: UnitClasses
-    ) -> None:
-        self.units = CountWindow(rows, unit_classes, ())
-        self.weights = np.unique(weights)[::-1]
-        self._rows, self._unit_classes = rows, unit_classes
-        self._is_weight = weights[:, None] == self.weights
-
-    def get_counts_at(self, condition: Condition, slots: IntArray) -> IntArray:
-        """Return the condition's counts by weight up to each slot.
-
-        The shape is (slots, weights, width).
-        """
-        counts = self._counts_cache.get(condition.key)
-        if counts is None:
-            class_counts = self._unit_classes.take_counts(condition, self._rows)
-            counts = _cumulate(class_counts[:, None, :] * self._is_weight[:, :, None])
-            self._counts_cache[condition.key] = counts
-        return counts[self.units.count_rows_by(slots)].astype(np.int64)
-
-    @cached_property
-    def _counts_cache(self) -> dict[tuple[str, str | None, str | None], CountArray]:
-        return {}
-
-    def count_at(self, condition: Condition, slot: int) -> AuditCounts:
-        """Return the condition's counts by weight up to and including `slot`, if any."""
-        (rows,) = self.get_counts_at(condition, np.array([slot])).tolist()
-        return tuple(
-            WeightedCounts(weight, tuple(row))
-            for weight, row in zip(self.weights.tolist(), rows, strict=True)
-            if any(row)
         )
 
 

@@ -10,7 +10,6 @@ from datetime import datetime
 from functools import cached_property, partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import MeasureKey, VersionEvidence
@@ -25,7 +24,7 @@ from rollout.core.scope.floor_steps import find_acting_index
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gain import ArmUnits
 from rollout.tally.arm_reader import ArmReader
-from rollout.tally.count_windows import AuditWindow, CountWindow
+from rollout.tally.count_windows import CountWindow
 from rollout.tally.familiar_history import NO_HISTORY, FamiliarHistory, find_familiar_units
 from rollout.tally.gate_series import (
     GateSeries,
@@ -180,10 +179,7 @@ class EvidenceView:
         return self._select_attempt(self.rows.planted)
 
     def _select_attempt(self, rows: UnitArrays) -> UnitArrays:
-        return self._limit_rows(self.select_visible(rows))
-
-    def _limit_rows(self, rows: UnitArrays) -> UnitArrays:
-        """Return the rows of this attempt."""
+        rows = self.select_visible(rows)
         if self.state.attempt == 1:
             return rows
         return rows.select_since(self.find_first_slot(self.state.attempt_since))
@@ -200,47 +196,14 @@ class EvidenceView:
         if self.unit_classes.has_values:
             is_visible &= self.find_familiar(rows)
         if self.stage_history.ever_left_shadow:
-            is_visible &= self._find_reviewed(rows)
+            is_visible &= self.find_reviewed(rows)
         return is_visible
-
-    def select_audited(self, rows: UnitArrays) -> UnitArrays:
-        """Return the familiar units with a blind review at their confidence.
-
-        Guards and renewals weigh them. Gates count the visible ones: those that every confidence
-        would have sampled.
-        """
-        if self.shares.band_buckets is None or not self.stage_history.ever_left_shadow:
-            return self.select_visible(rows)
-        if self.unit_classes.has_values:
-            rows = rows.select(self.find_familiar(rows))
-        return rows.select(self.find_audited(rows))
-
-    def find_audited(self, rows: UnitArrays) -> BoolArray:
-        """Return which units the stage sends to a blind review at their confidence."""
-        stage_levels = self.stage_history.find_levels(rows.occurred)
-        bands = self.unit_classes.bands[rows.unit_class]
-        return self.shares.find_audited(
-            stage_levels, bands, self.find_buckets_at(rows, stage_levels)
-        )
-
-    def find_weights(self, rows: UnitArrays) -> NDArray[np.float64] | None:
-        """Return each unit's weight under the shares of its time; None where all are 1."""
-        if not self.shares.has_weights:
-            return None
-        weights = self._compute_weights(rows)
-        return None if (weights == 1).all() else weights
-
-    def _compute_weights(self, rows: UnitArrays) -> NDArray[np.float64]:
-        assert self.shares.band_weights is not None  # noqa: S101 - callers ask for weights first
-        stage_levels = self.stage_history.find_levels(rows.occurred)
-        bands = self.unit_classes.bands[rows.unit_class]
-        return self.shares.band_weights[stage_levels, bands]
 
     def find_familiar(self, rows: UnitArrays) -> BoolArray:
         """Return which units were familiar to the version when they occurred."""
         return find_familiar_units(rows, self.unit_classes, self.familiar_history)
 
-    def _find_reviewed(self, rows: UnitArrays) -> BoolArray:
+    def find_reviewed(self, rows: UnitArrays) -> BoolArray:
         """Return which units the stage sends to a blind review, by their sampling values."""
         stage_levels = self.stage_history.find_levels(rows.occurred)
         buckets = self.find_buckets_at(rows, stage_levels)
@@ -268,28 +231,19 @@ class EvidenceView:
         rows = rows.select(self.unit_classes.is_whole_unit[rows.unit_class])
         rows = rows.select(~self.unit_classes.is_missing[rows.unit_class])
         if self.stage_history.ever_left_shadow:
-            rows = rows.select(~self.find_familiar(rows) | self._find_reviewed(rows))
+            rows = rows.select(~self.find_familiar(rows) | self.find_reviewed(rows))
         conditions = (guard.condition for guard in self.policy.list_guards(self.cell))
         return ValueSeries(rows, self.unit_classes, rule, find_line(rule, conditions))
 
-    @cached_property
-    def _audited_gate_rows(self) -> UnitArrays:
-        return self._limit_rows(self.select_audited(self.rows.gate))
-
-    def _build_window(self, since: datetime, *, has_audits: bool = False) -> CountWindow:
+    def _build_window(self, since: datetime) -> CountWindow:
         first_slot = self.find_first_slot(since)
         parts = (self.gate_rows, self.planted_rows)
         rows, planted = (part.select_since(first_slot) for part in parts)
         arms = self._build_arms_since(first_slot)
         is_whole = len(rows) + len(planted) == sum(map(len, parts))
-        if is_whole and not arms and not has_audits:
+        if is_whole and not arms:
             return self.attempt_window  # a cell's first stage: counting it twice takes long
-        window = CountWindow(rows, self.unit_classes, self.conditions, arms, planted)
-        if has_audits:
-            audited = self._audited_gate_rows.select_since(first_slot)
-            weights = self._compute_weights(audited)
-            window.audits = AuditWindow(audited, weights, self.unit_classes)
-        return window
+        return CountWindow(rows, self.unit_classes, self.conditions, arms, planted)
 
     def _limit_to_attempt(self, first_slot: int) -> int:
         """Return the later of a slot and the attempt's first one."""
@@ -328,9 +282,8 @@ class EvidenceView:
     def grant_windows(self) -> dict[str, CountWindow]:
         """Return the evidence since the start of each grant, by stage."""
         starts = {grant.stage: grant.evidence_start for grant in self.state.grants}
-        has_weights, kept_windows = self.shares.has_weights, self._kept_windows
         return {
-            stage: kept_windows.get(stage) or self._build_window(start, has_audits=has_weights)
+            stage: self._kept_windows.get(stage) or self._build_window(start)
             for stage, start in starts.items()
         }
 
@@ -378,7 +331,7 @@ class EvidenceView:
         assert gate is not None  # noqa: S101 - each grant has a gate
         slots = np.concatenate([_BEFORE_ALL_SLOTS, window.slots])
         conditions = self.policy.list_conditions(stage_level, self.cell)
-        holds = partial(are_renewal_minimums_met, gate.minimum, window.units)
+        holds = partial(are_renewal_minimums_met, gate.minimum, window)
         evaluate = partial(are_all_met, self.policy, conditions, window, holds, is_renewal=True)
         return GateSeries(slots, evaluate, 1.0, choose_first_part(conditions, slots))
 

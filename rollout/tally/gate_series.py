@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rollout.core.policy.audit_readings import ROUNDING, average_log_e_path, weighs_audits
 from rollout.core.policy.confidence_floors import list_floors
 from rollout.core.policy.gain_readings import is_gain_met
 from rollout.core.policy.outcomes import GainCondition
@@ -218,11 +217,6 @@ def are_all_met(
         chosen = slots[result]
         if isinstance(condition, GainCondition):
             is_met = is_gain_met(condition, window.get_arms(condition), chosen, risk)
-        elif window.audits is not None and weighs_audits(condition):
-            counts = window.get_counts_at(condition, chosen)
-            audits = window.audits.get_counts_at(condition, chosen)
-            parts = (condition, counts, window.audits.weights, audits, policy)
-            is_met = average_log_e_path(*parts) >= log(1 / risk) - ROUNDING
         else:
             counts = window.get_counts_at(condition, chosen)
             is_met = find_met_counts(condition, counts, risk, policy)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from rollout.core.policy.audit_readings import WEIGHTED_MEASURES
 from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.measures import (
     DETECTOR_MEASURES,
@@ -47,8 +46,8 @@ class GuardEvidence:
         self._policy, self._shares = view.policy, view.shares
         self._unit_classes, self._stage_history = view.unit_classes, view.stage_history
         self._feeds = view.feeds
-        # overrides or weighted, and since when
-        self._detector_rows: dict[tuple[bool, bool, int, int], UnitArrays] = {}
+        # overrides or not, and since when
+        self._detector_rows: dict[tuple[bool, int, int], UnitArrays] = {}
 
     def compute_series(self, guard: Guard) -> GuardSeries:
         """Return the readings of one guard."""
@@ -104,8 +103,7 @@ class GuardEvidence:
         if isinstance(guard.condition, GainCondition):
             return compute_gain_series(guard, self._select_watched_arms(guard, guard.condition))
         rows = self._select_detector_rows(guard)
-        weights = self._view.find_weights(rows) if _is_weighted(guard) else None
-        return compute_detector_series(guard, rows, self._unit_classes, self._policy, weights)
+        return compute_detector_series(guard, rows, self._unit_classes, self._policy)
 
     def _compute_episode_series(self, guard: Guard) -> GuardSeries:
         measure = guard.condition.measure
@@ -120,7 +118,7 @@ class GuardEvidence:
             return votes.compute_series(guard, self._policy, per_day, restarted)
         rows = self._select_closed(measure)
         if measure == "unaudited" and per_day is not None:
-            per_day *= max(stage.find_audit_share(None) for stage in self._policy.stages)
+            per_day *= max(stage.audit or 0.0 for stage in self._policy.stages)
         return compute_episode_series(
             guard,
             rows.slot,
@@ -176,7 +174,7 @@ class GuardEvidence:
 
     def _select_detector_rows(self, guard: Guard) -> UnitArrays:
         """Return a guard's rows since the stage's change and its last alarm."""
-        is_override, is_weighted = guard.condition.measure == "override", _is_weighted(guard)
+        is_override = guard.condition.measure == "override"
         has_episodes = names_slices(guard.condition)  # that last until recovery, unless they narrow
         find_start = self._state.find_detector_start
         since = find_start(guard.id).changed_at if has_episodes else self._state.changed_at
@@ -184,25 +182,18 @@ class GuardEvidence:
         if last_alarm is not None and (guard.then in NARROWING_EFFECTS or not has_episodes):
             after_slot = find_slot_before(last_alarm, self._policy.tick)
         first_slot = self._view.find_first_slot(since)
-        key = (is_override, is_weighted, first_slot, after_slot)
+        key = (is_override, first_slot, after_slot)
         if key not in self._detector_rows:
             rows = self._view.rows.assisted if is_override else self._view.rows.guard
             rows = rows.select_since(first_slot, after_slot)
-            if is_override:
-                rows = self._select_assisted(rows)
-            else:
-                rows = (
-                    self._view.select_audited(rows)
-                    if is_weighted
-                    else self._view.select_visible(rows)
-                )
-            self._detector_rows[key] = rows
+            select = self._select_assisted if is_override else self._view.select_visible
+            self._detector_rows[key] = select(rows)
         return self._detector_rows[key]
 
     def _select_closed(self, measure: str) -> UnitArrays:
         """Return the closed units since the stage's change; audits for `unaudited`."""
         since = self._view.find_first_slot(self._state.changed_at)
-        rows = self._view.select_audited(self._view.rows.gate.select_since(since))
+        rows = self._view.select_visible(self._view.rows.gate.select_since(since))
         is_kept = self._unit_classes.is_whole_unit[rows.unit_class]
         if measure == "unaudited":
             stage_levels = self._stage_history.find_levels(rows.occurred)
@@ -215,9 +206,3 @@ class GuardEvidence:
     @cached_property
     def _visible_rows(self) -> UnitArrays:
         return self._view.select_visible(self._view.rows.guard)
-
-
-def _is_weighted(guard: Guard) -> bool:
-    """Return whether a guard weighs audits by confidence; others count visible units alike."""
-    condition = guard.condition
-    return condition.measure in WEIGHTED_MEASURES and not names_slices(condition)

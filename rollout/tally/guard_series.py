@@ -17,7 +17,6 @@ from rollout.core.policy.cell_evidence import GuardReading
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.detector import (
-    FALLS,
     bound_agreement_path,
     compute_action_change_log_factors,
     compute_agreement_log_factors,
@@ -105,11 +104,7 @@ class GuardSeries:
 
 
 def compute_detector_series(
-    guard: Guard,
-    rows: UnitArrays,
-    unit_classes: UnitClasses,
-    policy: Policy,
-    weights: NDArray[np.float64] | None = None,
+    guard: Guard, rows: UnitArrays, unit_classes: UnitClasses, policy: Policy
 ) -> GuardSeries:
     """Return the readings of a guard's detector, started before the first row.
 
@@ -118,30 +113,22 @@ def compute_detector_series(
         rows: guard rows since the detector's start; assisted rows for `override`.
         unit_classes: the classes of the history.
         policy: for cost levels and the largest cost.
-        weights: of each row, in (0, 1]; None if all are 1.
     """
     class_counts = unit_classes.get_class_counts(guard.condition)
     slots, counts = _group_by_slot(rows, class_counts)
     if not len(slots):
         return GuardSeries(slots, np.empty(0, dtype=bool), slots, slots)
     compared = counts.sum(axis=1)
-    parts = _group_by_weight(rows, weights, class_counts)
 
     def compute_factors() -> NDArray[np.float64]:
-        if not parts:
-            return _compute_log_factors(guard, counts, policy)
-        log_factors = np.zeros((len(slots), FALLS))
-        for weight, part_slots, part_counts in parts:
-            part_factors = _compute_weighted_factors(guard, part_counts, policy, weight)
-            log_factors[np.searchsorted(slots, part_slots)] += part_factors
-        return log_factors
+        return _compute_log_factors(guard, counts, policy)
 
     threshold, is_calm = log(guard.false_alarm_every), None
     if policy.evidence.higher_floors:
         is_calm = compute_log_path(compute_factors(), compared) < log(
             guard.false_alarm_every / CALM_RATIO
         )
-    if not parts and _compute_bound(guard, counts) < threshold:
+    if _compute_bound(guard, counts) < threshold:
         is_alarm = np.zeros(len(slots), dtype=bool)
     else:
         is_alarm = find_alarms(compute_factors(), compared, threshold)
@@ -166,18 +153,6 @@ def _compute_bound(guard: Guard, counts: IntArray) -> float:
     agreed_until = np.cumsum(counts[:, 0])[disagreed]
     agreed_before = np.diff(agreed_until, prepend=0) - agreed
     return bound_agreement_path(agreed_before, agreed, compared, reference=_find_reference(guard))
-
-
-def _group_by_weight(
-    rows: UnitArrays, weights: NDArray[np.float64] | None, class_counts: IntArray
-) -> list[tuple[float, IntArray, IntArray]]:
-    """Return each weight with its slots and counts; none if all weights are 1."""
-    if weights is None:
-        return []
-    return [
-        (float(weight), *_group_by_slot(rows.select(weights == weight), class_counts))
-        for weight in np.unique(weights)
-    ]
 
 
 def compute_gain_series(guard: Guard, units: ArmUnits) -> GuardSeries:
@@ -232,18 +207,6 @@ def _find_reference(guard: Guard) -> float:
     """Return the lowest acceptable share of agreement."""
     condition = guard.condition
     return condition.line if condition.at_least else 1 - condition.line
-
-
-def _compute_weighted_factors(
-    guard: Guard, counts: IntArray, policy: Policy, weight: float
-) -> NDArray[np.float64]:
-    """Return ln F of records of one weight; shares are losses of 0 and 1."""
-    condition = guard.condition
-    if condition.measure == "cost":
-        levels, threshold = policy.cost_shares, policy.scale_cost(condition.line)
-    else:
-        levels, threshold = (0.0, 1.0), 1 - condition.line
-    return compute_cost_log_factors(counts, losses=levels, reference=threshold, weight=weight)
 
 
 def _count_against(guard: Guard, counts: IntArray) -> IntArray:

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.policy.policy import Policy
-from rollout.tally.audit_weights import BANDS, compute_band_weights, count_band_buckets
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
 
@@ -85,8 +84,6 @@ class StageShares:
 
     `model_shares` is the probability of the model's arm, NaN where a stage has no two arms.
     `reviewed_shares` are the shares of `reviewed_buckets`; `stage_ids` are names, shadow first.
-    `band_buckets` and `band_weights` are the reviewed buckets and the weights by confidence band,
-    of shape (stage levels, bands); None where no stage audits by confidence.
     """
 
     reviewed_buckets: IntArray
@@ -96,32 +93,11 @@ class StageShares:
     model_shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     reviewed_shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     stage_ids: tuple[str, ...] = ()
-    band_buckets: IntArray | None = None
-    band_weights: NDArray[np.float64] | None = None
-
-    @property
-    def has_weights(self) -> bool:
-        """Return whether audits of any stage weigh less than 1."""
-        return self.band_weights is not None and bool((self.band_weights < 1).any())
-
-    def find_audited(self, stage_levels: IntArray, bands: IntArray, buckets: IntArray) -> BoolArray:
-        """Return which units get a blind decision at their confidence."""
-        if self.band_buckets is None:
-            return np.asarray(buckets < self.reviewed_buckets[stage_levels])
-        return np.asarray(buckets < self.band_buckets[stage_levels, bands])
-
-    def spread_bands(self) -> tuple[IntArray, NDArray[np.float64]]:
-        """Return the reviewed buckets and the weights by band, also of stages without bands."""
-        if self.band_buckets is None or self.band_weights is None:
-            buckets = np.repeat(self.reviewed_buckets[:, None], BANDS, axis=1)
-            return buckets, np.ones(buckets.shape)
-        return self.band_buckets, self.band_weights
 
 
 def build_stage_shares(policy: Policy) -> StageShares:
     """Return the policy's shares as arrays over its stage levels."""
     stage_levels = range(len(policy.stage_ids))
-    by_band = any(stage.unsure for stage in policy.stages)
     return StageShares(
         reviewed_buckets=np.array(
             [policy.count_reviewed_buckets(stage_level) for stage_level in stage_levels],
@@ -140,12 +116,6 @@ def build_stage_shares(policy: Policy) -> StageShares:
         ),
         reviewed_shares=np.array([1.0, *(stage.reviewed_share for stage in policy.stages)]),
         stage_ids=policy.stage_ids,
-        band_buckets=np.array([count_band_buckets(policy, level) for level in stage_levels])
-        if by_band
-        else None,
-        band_weights=np.array([compute_band_weights(policy, level) for level in stage_levels])
-        if by_band
-        else None,
     )
 
 

@@ -9,7 +9,6 @@ import polars as pl
 from rollout.core.calendar.instants import count_micros
 from rollout.core.late_modules import LateModule
 from rollout.core.policy.familiarity import FamiliarityRule, encode_case_values
-from rollout.tally.audit_weights import build_percent_band
 from rollout.tally.frames import ATTRIBUTE_PREFIX
 
 if TYPE_CHECKING:
@@ -24,12 +23,9 @@ def build_band_columns(policy: Policy) -> dict[str, nw.Expr]:
     """Return the column `band` of units under a policy that treats confidences differently.
 
     With several confidence floors it is how many above the lowest the confidence reaches; a missing
-    confidence reaches none, as does one above 1. With audits by confidence it is that of
-    `rollout.tally.audit_weights`. Other policies have no such column.
+    confidence reaches none, as does one above 1. Other policies have no such column.
     """
     confidence, floors = nw.col("confidence"), policy.evidence.higher_floors
-    if any(stage.unsure for stage in policy.stages):
-        return {"band": build_percent_band(confidence)}
     if not floors:
         return {}
     reached = (

@@ -157,12 +157,10 @@ def test_a_form_is_a_whole_number(form):
 )
 def test_a_case_that_cant_be_read_is_left_to_a_human(changes):
     body = build_body(OPEN.policy, OPEN.scope, OPEN.at, {"creek": MINUTE}, salt=SALT)
-    stages = [
-        row | {"confidences": [0.5], "buckets": row["buckets"] * 2}
-        for row in body["table"]["stages"]
-    ]
     windows = [row | {"when": {"w": ["dry"]}} for row in body["table"]["windows"]]
-    body["table"] |= {"stages": stages, "windows": windows}
+    body["table"] |= {"windows": windows}
+    for cell in (cell for site in body["table"]["sites"] for cell in site["cells"]):
+        cell["spans"] = [(since, stage, 0.5, end) for since, stage, _, end in cell["spans"]]
     client = EdgeClient("creek", lambda _: body, MovableClocks())
     client.renew()
     case = {"site": "creek", "at": NOON + HOUR, "version": "v1", "key": "k9", "confidence": 0.9}

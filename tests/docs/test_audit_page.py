@@ -8,9 +8,7 @@ from hashlib import sha256
 
 import pytest
 
-from rollout.core.policy.audit_readings import WeightedCounts, format_audit_counts
-from rollout.core.policy.gates import format_counts, read_condition
-from rollout.core.policy.levers import CostRule, Lever
+from rollout.core.policy.gates import format_counts
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Stage
 from rollout.core.policy.risk_shares import compute_yearly_share
@@ -22,7 +20,6 @@ from rollout.core.statistics.evidence import (
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.store.tables.tables import rollouts
 from tests.docs.pages import text_of
-from tests.factories import policy
 
 PAGE = text_of("docs/how-to/audit.md")
 EVIDENCE, DRAW = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
@@ -54,30 +51,6 @@ def test_a_stranger_recomputes_the_evidence(tmp_path):
     again = "1 readings recomputed; 0 of other kinds"
     assert run(EVIDENCE, reading("245 of 248", log_e), tmp_path) == again
     assert "log E is" in run(EVIDENCE, reading("246 of 248", log_e), tmp_path)
-
-
-def test_a_stranger_recomputes_a_renewal_that_weighs_audits(tmp_path):
-    """Shares by agreeing and other units, costs by level; swapped counts are noticed."""
-    lever = Lever("alarm", ("x", "y"), ("x", "y"), costs=(CostRule(10, did="x"), CostRule(1)))
-    for condition, counts, groups, levels in (
-        (Condition("agreement", 0.95, at_least=True), (245, 3), ((160, 0), (80, 6)), ()),
-        (
-            Condition("cost", 0.5, at_least=False),
-            (90, 3, 1),
-            ((60, 1, 1), (50, 9, 2)),
-            ("0", "1", "10"),
-        ),
-    ):
-        audits = tuple(map(WeightedCounts, (1.0, 0.145 / 0.55), groups))
-        cell_policy = policy(levers=(lever,))
-        line = read_condition(condition, counts, 1.0, cell_policy, audits=audits)
-        line = line.format(cell_policy)
-        rows = [json.dumps({"kind": "ProposalRaised", "revision": 4, "body": {"readings": [line]}})]
-        assert " over audits 1 " in line
-        assert run(EVIDENCE, rows, tmp_path, *levels) == "1 readings recomputed; 0 of other kinds"
-        swapped = format_audit_counts(tuple(map(WeightedCounts, (1.0, 0.145 / 0.55), groups[::-1])))
-        rows = [" ".join(rows).replace(format_audit_counts(audits), swapped)]
-        assert "log E is" in run(EVIDENCE, rows, tmp_path, *levels)
 
 
 COST = ("180 6 3 1", "cost at most 1")

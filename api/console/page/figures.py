@@ -11,7 +11,6 @@ from rollout.reports.text.formatting import (
 )
 from rollout.reports.text.value_text import (
     COST_MEASURES,
-    describe_audits,
     format_bound_value,
     format_estimate,
     format_threshold,
@@ -81,10 +80,7 @@ def name_measure(condition: str, measure: str, cost_in: str = "") -> str:
 
 def format_brief(readings: tuple[str, ...], policy: Policy, *, limit: int = 3) -> str:
     """Format frozen readings briefly: shares as counts, costs as means."""
-    texts = [
-        _format_brief_reading(reading, policy) + describe_audits(reading, policy)
-        for reading in readings
-    ]
+    texts = [_format_brief_reading(reading, policy) for reading in readings]
     more_text = [f"{len(texts) - limit} more"] if len(texts) > limit else []
     return "; ".join([*texts[:limit], *more_text])
 

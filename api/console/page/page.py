@@ -17,7 +17,7 @@ from api.priority_threads import NARROWING_PAGES
 from rollout.core.scope.permissions import Permission
 from rollout.reports.pages.page_templates import load_templates
 from rollout.reports.text import formatting
-from rollout.reports.text.value_text import AUDITS_NOTE, OPENING_NOTE
+from rollout.reports.text.value_text import OPENING_NOTE
 from rollout.services.reviews.review_queue import count_pending_reviews
 from rollout.store.database.errors import StoreError
 
@@ -192,6 +192,5 @@ def create_environment() -> Environment:
         home=HOME,
         asset=assets.build_asset_url,
         opening_note=OPENING_NOTE,
-        audits_note=AUDITS_NOTE,
     )
     return templates

@@ -1,8 +1,7 @@
 """Rows of a proposal's evidence tables."""
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Final
@@ -10,11 +9,6 @@ from typing import Final
 from api.console.page.figures import format_arm_counts
 from rollout.core.calendar.opening_hours import list_open_spans
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.audit_readings import (
-    AUDITS_PATTERN,
-    count_audits,
-    parse_audit_counts,
-)
 from rollout.core.policy.gain_readings import round_down
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GAIN, PROPOSES, GainCondition
@@ -25,7 +19,6 @@ from rollout.reports.text.formatting import (
     capitalize_first,
     format_count,
     format_percent,
-    format_quantity,
     join_words,
 )
 from rollout.reports.text.value_text import format_bound_value, format_estimate
@@ -162,26 +155,6 @@ def list_plain_readings(readings: tuple[ReadingComparison, ...]) -> tuple[str, .
     return tuple(reading.text for reading in readings if reading.frozen is None)
 
 
-def list_stored_readings(readings: tuple[str, ...], *, is_blind: bool) -> tuple[str, ...]:
-    """Return the readings as the ledger stores them; for a blind reviewer without their parts.
-
-    The audits of one weight may be of a single unit.
-
-    >>> list_stored_readings(
-    ...     ("log E 1.2 of 0.0 over audits 1 9+1 0.1 0+1 (risk 1)",), is_blind=True
-    ... )
-    ('log E 1.2 of 0.0 over audits of 2 weights (risk 1)',)
-    """
-    if not is_blind:
-        return readings
-    return tuple(AUDITS_PATTERN.sub(_count_weights, reading) for reading in readings)
-
-
-def _count_weights(match: re.Match[str]) -> str:
-    weights = len(parse_audit_counts(match["audits"]))
-    return f" over audits of {format_quantity(weights, 'weight')}"
-
-
 def _build_row(
     reading: ReadingComparison, frozen: ConditionEvidence, policy: Policy
 ) -> ConditionRow:
@@ -210,7 +183,7 @@ def _describe_change(
 ) -> str:
     if current is None:
         return "no longer required"
-    if (current.counts, current.audits) == (frozen.counts, frozen.audits):
+    if current.counts == frozen.counts:
         return "unchanged"
     bound = format_evidence_bound(current)
     side = "at least" if current.condition.at_least else "at most"
@@ -242,13 +215,7 @@ def format_condition_threshold(condition: Condition) -> str:
 
 
 def format_evidence_counts(evidence: ConditionEvidence, policy: Policy) -> str:
-    """Format the counts: agreeing units for shares, units by cost level for costs.
-
-    Where audits weigh, these are those of the least share, before the number of all.
-    """
-    if evidence.audits:
-        least = format_evidence_counts(replace(evidence, audits=()), policy)
-        return f"{least}, in all {format_quantity(count_audits(evidence.audits), 'audit')}"
+    """Format the counts: agreeing units for shares, units by cost level for costs."""
     counts = evidence.counts
     if evidence.condition.measure == "cost":
         levels = zip(policy.cost_levels, counts, strict=True)

@@ -26,7 +26,6 @@ from api.console.proposals.evidence_table import (
     compute_window_times,
     describe_void_risk,
     list_plain_readings,
-    list_stored_readings,
 )
 from api.console.proposals.path_chart import build_path_charts
 from api.console.proposals.proposal_text import (
@@ -44,7 +43,7 @@ from api.problems import STATUS_BY_CODE
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import EvidenceChangedError, RefusalError
 from rollout.core.policy.outcomes import describe_objective
-from rollout.core.scope.permissions import Permission, may_be_asked_blind
+from rollout.core.scope.permissions import Permission
 from rollout.reports.pages.timeline_page import TimelineView
 from rollout.reports.text.source_text import describe_outcome_sources, describe_sources
 from rollout.services.cells.cell_values import CellValuesSummary, load_cell_values
@@ -226,12 +225,7 @@ def _render_proposal(
         "cards": () if costliest is None else build_cards(rollout, costliest.items),
         "stop": _find_stop(visitor, rollout, details),
         "timeline": _load_timeline(visitor, state, details),
-        "stored_readings": list_stored_readings(
-            details.readings,
-            is_blind=may_be_asked_blind(
-                visitor.caller, rollout, (details.site,) if details.site else ()
-            ),
-        ),
+        "stored_readings": details.readings,
         **_build_evidence_context(state, details, evidence),
         **_build_history_context(visitor, rollout, state, details),
     }
@@ -270,7 +264,6 @@ def _build_evidence_context(
         "evidence": evidence,
         "objective": describe_objective(state.policy.charter.objective, state.policy.outcomes),
         "rows": rows,
-        "weighs": any(r.frozen is not None and r.frozen.audits for r in evidence.readings),
         "void_risk": describe_void_risk(evidence),
         "lede": describe_progress(details, is_met=bool(rows) and all(row.met for row in rows)),
         "plain_readings": list_plain_readings(evidence.readings),

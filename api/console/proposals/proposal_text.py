@@ -240,7 +240,7 @@ def _describe_stage(policy: Policy, stage: Stage, version: str) -> str:
     unit, explanation = ("episodes", " (groups of cases)") if is_episode else ("cases", "")
     blind_text = f"In {stage.blind * 100:g} % of {unit} humans answer without seeing it"
     if stage.model_decides:
-        audits = f"{(stage.audit or 0) * 100:g} % of its decisions{stage.describe_unsure()}"
+        audits = f"{(stage.audit or 0) * 100:g} % of its decisions"
         audit_text = f"humans check {audits} afterwards (audits)"
         return f"{version} decides by itself; {audit_text}." + (
             f" {blind_text}." if stage.blind else ""

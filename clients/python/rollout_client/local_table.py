@@ -37,17 +37,10 @@ class LocalWindow(NamedTuple):
 
 
 class StageAnswers(NamedTuple):
-    """A stage: the answers by bucket, in a line for each number of confidences reached."""
+    """A stage and its answers by bucket."""
 
     id: str
-    confidences: tuple[float, ...]
-    lines: tuple[tuple[ReadyAnswer, ...], ...]
-
-    def find_line(self, confidence: float | None) -> int:
-        """Return the line of a confidence, the first one without a share."""
-        if confidence is None or not 0 <= confidence <= 1:
-            return 0
-        return sum(threshold <= confidence for threshold in self.confidences)
+    by_bucket: tuple[ReadyAnswer, ...]
 
 
 class CellSpan(NamedTuple):
@@ -216,11 +209,10 @@ def _parse_answer(row: Mapping[str, Any]) -> ReadyAnswer:
 def _parse_stage(
     row: Mapping[str, Any], answers: Sequence[ReadyAnswer], bucket_count: int
 ) -> StageAnswers:
-    lines = tuple(tuple(_pick(answers, number) for number in line) for line in row["buckets"])
-    confidences = _check_ascending(map(check_number, row["confidences"]))
-    if {len(line) for line in lines} != {bucket_count} or len(lines) != len(confidences) + 1:
+    by_bucket = tuple(_pick(answers, number) for number in row["buckets"])
+    if len(by_bucket) != bucket_count:
         raise ValueError(f"stage {row['stage']} has not an answer for each bucket")
-    return StageAnswers(check_text(row["stage"]), confidences, lines)
+    return StageAnswers(check_text(row["stage"]), by_bucket)
 
 
 def _parse_cell(

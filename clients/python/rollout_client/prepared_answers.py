@@ -42,27 +42,26 @@ BuildAssignment = Callable[[ReadyAnswer, float], LocalAssignment]
 class PreparedCell:
     """The answers of a version in a cell: one in shadow, else one for each bucket."""
 
-    __slots__ = ("_build", "_cell", "_lines", "_span", "_until", "in_shadow")
+    __slots__ = ("_build", "_cell", "_span", "_until", "by_bucket", "in_shadow")
 
     def __init__(
         self, cell: LocalCell, span: CellSpan, is_holder: bool, until: float, build: BuildAssignment
     ) -> None:
         self._cell, self._span, self._until, self._build = cell, span, until, build
         self.in_shadow: LocalAssignment | None = None
-        self._lines: tuple[tuple[LocalAssignment, ...], ...] = ()
+        self.by_bucket: tuple[LocalAssignment, ...] = ()
         if span.stage is None or not is_holder:
             self.in_shadow = build(cell.shadow, float("inf"))
             return
         ready: dict[ReadyAnswer, LocalAssignment] = {}
-        self._lines = tuple(
-            tuple(ready.setdefault(answer, build(answer, until)) for answer in line)
-            for line in span.stage.lines
+        self.by_bucket = tuple(
+            ready.setdefault(answer, build(answer, until)) for answer in span.stage.by_bucket
         )
 
     @property
-    def plain_line(self) -> tuple[LocalAssignment, ...] | None:
+    def plain_answers(self) -> tuple[LocalAssignment, ...] | None:
         """Return the answers by bucket if a case's confidence makes no difference."""
-        return self._lines[0] if len(self._lines) == 1 and self._span.floor is None else None
+        return self.by_bucket if self.by_bucket and self._span.floor is None else None
 
     def find_doubt(
         self, table: LocalTable, confidence: float | None, attributes: Mapping[str, str] | None
@@ -73,13 +72,6 @@ class PreparedCell:
         if not doubt or stage is None:
             return None
         return self._build(answer_human(doubt, stage.id), self._until)
-
-    def find_line(self, confidence: float | None) -> tuple[LocalAssignment, ...]:
-        """Return the answers by bucket to cases of a confidence."""
-        stage = self._span.stage
-        if stage is None or len(self._lines) == 1:
-            return self._lines[0]
-        return self._lines[stage.find_line(confidence)]
 
 
 class PreparedSegment(NamedTuple):
@@ -169,14 +161,14 @@ class PreparedAnswers:
         instant = self._base + timedelta(seconds=boot)
         earliest = instant + timedelta(seconds=until - boot + EDGE_MARGIN) - MAX_CLOCK_SKEW
         latest = instant - timedelta(seconds=EDGE_MARGIN) + MAX_CLOCK_SKEW
-        in_shadow, line = None, None
+        in_shadow, by_bucket = None, None
         if not segment.windows:
             in_shadow = segment.other
         elif not segment.windows[0].when:
             only = segment.by_window[segment.windows[0].id]
             in_shadow = only.in_shadow
             if self._table.is_case_unit and not self._table.required:
-                line = only.plain_line
+                by_bucket = only.plain_answers
         entry = (
             boot,
             until,
@@ -185,7 +177,7 @@ class PreparedAnswers:
             max(segment.opens, earliest),
             min(segment.closes, latest),
             in_shadow,
-            line,
+            by_bucket,
             self._find_bucket,
             partial(self._answer_case, segment),
         )
@@ -213,7 +205,7 @@ class PreparedAnswers:
         if doubt is not None:
             return doubt
         unit_key = key if table.is_case_unit else compute_unit_key(table, key, site, at, episode)
-        return answers.find_line(confidence)[find_bucket(unit_key)]
+        return answers.by_bucket[find_bucket(unit_key)]
 
     def _prepare_segment(self, site_id: str, version: str, boot: float) -> PreparedSegment | None:
         """Prepare the answers around an instant; None close to an edge, or without a lease."""

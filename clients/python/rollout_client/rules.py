@@ -63,9 +63,9 @@ def decide_by_table(
     doubt = describe_doubt(table, cell, span, question.confidence, question.attributes)
     if doubt:
         return LeasedAnswer(answer_human(doubt, span.stage.id), lease)
-    line = span.stage.lines[span.stage.find_line(question.confidence)]
+    by_bucket = span.stage.by_bucket
     unit_key = compute_unit_key(table, question.key, question.site, question.at, question.episode)
-    return LeasedAnswer(line[find_bucket(unit_key)], lease)
+    return LeasedAnswer(by_bucket[find_bucket(unit_key)], lease)
 
 
 def _refuse_case(table: LocalTable, question: LocalQuestion, now: datetime) -> ReadyAnswer | None:

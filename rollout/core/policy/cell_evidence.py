@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from rollout.core.policy.audit_readings import AuditCounts
 from rollout.core.policy.familiarity import AttributeValue, ValueReading
 from rollout.core.statistics.gain import ArmUnits
 
@@ -44,9 +43,6 @@ class EvidenceCounts:
             parity classes; zeros without records.
         arms: per gain the units of both arms that closed in the span.
         slices: per condition by slice the counts of each value of the attribute.
-        audits: per measure the counts of all audited units by weight, in a grant's span if audits
-            follow confidence. `counts` are then those of the units that the least share alone would
-            have sampled, and `closed` to `reviewers` are of all audited ones.
     """
 
     closed: int = 0
@@ -56,7 +52,6 @@ class EvidenceCounts:
     counts: Mapping[MeasureKey, tuple[int, ...]] = field(default_factory=dict)
     arms: Mapping[MeasureKey, ArmUnits] = field(default_factory=dict)
     slices: Mapping[MeasureKey, ValueCounts] = field(default_factory=dict)
-    audits: Mapping[MeasureKey, AuditCounts] = field(default_factory=dict)
 
     @property
     def decided(self) -> int:

@@ -5,13 +5,6 @@ from dataclasses import dataclass
 from math import log
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.audit_readings import (
-    ROUNDING,
-    AuditCounts,
-    average_log_e,
-    format_audit_counts,
-    weighs_audits,
-)
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.confidence_floors import compute_gate_risk
 from rollout.core.policy.gain_readings import GainReading
@@ -45,30 +38,19 @@ class ConditionReading:
     is_met: bool
     has_turned: bool
     gain: GainReading | None = None
-    audits: AuditCounts = ()  # of all audited units by weight, in a renewal
 
     def compute_log_e(self, policy: Policy) -> float:
-        """Return ln E; 0 without records.
-
-        Of audits by weight it is ln of the mean of two e-values.
-        """
+        """Return ln E; 0 without records."""
         if self.gain is not None:
             return self.gain.log_e
-        log_e = compute_condition_log_e(self.condition, self.counts, policy)
-        if self.audits:
-            return average_log_e(self.condition, log_e, self.audits, policy)
-        return log_e
+        return compute_condition_log_e(self.condition, self.counts, policy)
 
     def format(self, policy: Policy) -> str:
         """Return the reading as the line that the ledger stores.
 
-        `agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)`; in a
-        renewal where audits follow confidence ` over audits 1 245+3 0.1 40+5`, each weight with its
-        counts, stands before the risk.
+        `agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)`.
         """
         e_value_text = f"{self.compute_log_e(policy):.6f} of {log(1 / self.risk):.6f}"
-        if self.audits:
-            e_value_text += f" over audits {format_audit_counts(self.audits)}"
         counts_text = format_counts(self.counts) if self.gain is None else self.gain.format()
         return f"{self.condition}: {counts_text}, log E {e_value_text} (risk {self.risk:g})"
 
@@ -114,17 +96,8 @@ def read_condition(
     counts: tuple[int, ...],
     risk: float,
     policy: Policy,
-    audits: AuditCounts = (),
 ) -> ConditionReading:
-    """Evaluate one condition; tables of thresholds replace e-values of shares.
-
-    `audits` are the counts of all audited units, in a renewal where audits follow confidence.
-    """
-    if audits:
-        log_e = compute_condition_log_e(condition, counts, policy)
-        log_e = average_log_e(condition, log_e, audits, policy) + ROUNDING
-        is_met, has_turned = log_e >= log(1 / risk), log_e < 0
-        return ConditionReading(condition, counts, risk, is_met, has_turned, audits=audits)
+    """Evaluate one condition; tables of thresholds replace e-values of shares."""
     if condition.measure in E_VALUE_MEASURES:
         value = compute_condition_log_e(condition, counts, policy)
         is_met, has_turned = value >= log(1 / risk), value < 0
@@ -211,8 +184,7 @@ def _read_evidence(
         units = counts.arms.get(condition.key)
         return read_gain(condition, build_empty_arms() if units is None else units, risk)
     condition_counts = get_condition_counts(condition, counts, policy)
-    audits = counts.audits.get(condition.key, ()) if weighs_audits(condition) else ()
-    return read_condition(condition, condition_counts, risk, policy, audits)
+    return read_condition(condition, condition_counts, risk, policy)
 
 
 def read_gain(condition: GainCondition, units: ArmUnits, risk: float) -> ConditionReading:
@@ -228,8 +200,7 @@ def read_renewal(
 
     Each measure needs E ≥ 1, with the gate's minimum of units and reviewers and at least one judged
     unit: E is 1 without data, and a new E of 1/risk would let most good cells lapse. So does each
-    value of a slice that the span has, however few its units. Where audits follow confidence, all
-    audits of the span count, weighted by their shares.
+    value of a slice that the span has, however few its units.
     """
     gate = policy.find_gate(stage_level, cell)
     assert gate is not None  # noqa: S101 - a grant needs a gate

@@ -438,7 +438,7 @@ class Policy:
     @cached_property
     def bucket_edges(self) -> tuple[float, ...]:
         """Return the sampling values at which a stage treats units differently, ascending."""
-        shares = {share for s in self.stages for share in (s.blind, *s.reviewed_shares)}
+        shares = {share for s in self.stages for share in (s.blind, s.reviewed_share)}
         return tuple(sorted(shares - {0.0}))
 
     def find_bucket(self, sampling_value: float) -> int:

@@ -96,7 +96,6 @@ def plan_review_tasks(
     sampling_value: float,
     second_sampling_value: float,
     is_trusted: bool = True,
-    confidence: float | None = None,
 ) -> tuple[PlannedReviewTask, ...]:
     """Return the review tasks of a case.
 
@@ -110,7 +109,6 @@ def plan_review_tasks(
         second_sampling_value: sampling value `second` of the case.
         is_trusted: False if the acting version's confidence is below the policy's floor, or the
             case is unfamiliar to it.
-        confidence: of the acting version's answer; None, as of no answer, is audited most often.
     """
     stage = None if stage_level == 0 else policy.get_stage(stage_level)
     if stage is None or sampling_value < stage.blind:
@@ -121,7 +119,7 @@ def plan_review_tasks(
         return (PlannedReviewTask(ASSISTED),)
     return (
         plan_blind_tasks(policy.evidence, second_sampling_value)
-        if sampling_value < stage.find_reviewed_share(confidence)
+        if sampling_value < stage.reviewed_share
         else ()
     )
 

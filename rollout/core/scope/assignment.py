@@ -137,8 +137,7 @@ def _decide(
         policy, question.key, question.site, question.at, question.episode
     )
     sampling_value = compute_sampling_value(salt, SAMPLING_PURPOSE, sampling_key)
-    reviewed_share = acting.stage.find_reviewed_share(question.confidence)
-    return assign_by_sampling(acting.stage, sampling_value, scope, policy, lease, reviewed_share)
+    return assign_by_sampling(acting.stage, sampling_value, scope, policy, lease)
 
 
 def get_full_lease(policy: Policy, site: Site | None) -> timedelta:
@@ -251,13 +250,9 @@ def assign_by_sampling(
     scope: Scope,
     policy: Policy,
     lease: timedelta,
-    reviewed_share: float,
 ) -> Assignment:
-    """Return the assignment that a stage gives a sampling value.
-
-    `reviewed_share` is that of the case's confidence.
-    """
-    is_audited = False
+    """Return the assignment that a stage gives a sampling value."""
+    is_audited, reviewed_share = False, stage.reviewed_share
     if sampling_value < stage.blind:
         decider, exposure, share, reason = "human", "blind", stage.blind, "blind share"
     elif not stage.model_decides:

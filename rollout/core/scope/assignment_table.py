@@ -17,7 +17,6 @@ from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site, Window
 from rollout.core.calendar.windows import select_window
 from rollout.core.policy.confidence_floors import reaches_floor
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.stages import Stage
 from rollout.core.scope.assignment import (
     BELOW_FLOOR,
     MAX_CLOCK_SKEW,
@@ -59,10 +58,8 @@ class CellAnswers(Generic[Answer]):
 
     Attributes:
         in_shadow: the only answer where the version does not act.
-        by_bucket: otherwise, by the bucket of the sampling value; of the surest cases.
+        by_bucket: otherwise, by the bucket of the sampling value.
         cell, stage, until: what answers to doubtful cases are made of.
-        unsure: likewise, by audit band, from the least sure on; () with one audit share for all.
-        audited_by: the stage whose audit bands those are.
         floor: the confidence from which the version decides; None for any.
     """
 
@@ -72,8 +69,6 @@ class CellAnswers(Generic[Answer]):
     stage: str = ""
     until: float = inf
     floor: float | None = None
-    unsure: tuple[tuple[Answer, ...], ...] = ()
-    audited_by: Stage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +196,7 @@ class AssignmentTable(Generic[Answer]):
         unit_key = (
             key if self._is_case_unit else compute_unit_key(self._policy, key, site, at, episode)
         )
-        by_bucket = answers.by_bucket
-        if answers.audited_by is not None:
-            by_bucket = answers.unsure[answers.audited_by.find_audit_band(confidence)]
-        return by_bucket[self._find_bucket(unit_key)]
+        return answers.by_bucket[self._find_bucket(unit_key)]
 
     def _answer_doubt(self, answers: CellAnswers[Answer], doubt: str) -> Answer:
         site = answers.cell.site
@@ -307,19 +299,13 @@ class AssignmentTable(Generic[Answer]):
         )
         lowest_values = (0.0, *policy.bucket_edges)  # of the buckets
         stage = acting.stage
-        by_band = tuple(
-            tuple(
-                self._build_answer(
-                    site.id,
-                    assign_by_sampling(stage, value, scope, policy, full_lease, reviewed_share),
-                    until,
-                )
-                for value in lowest_values
+        by_bucket = tuple(
+            self._build_answer(
+                site.id, assign_by_sampling(stage, value, scope, policy, full_lease), until
             )
-            for reviewed_share in stage.reviewed_shares
+            for value in lowest_values
         )
-        unsure = (by_band, stage) if stage.unsure else ()
-        return CellAnswers(None, by_band[-1], cell, stage.id, until, acting.floor, *unsure)
+        return CellAnswers(None, by_bucket, cell, stage.id, until, acting.floor)
 
     def _compile_no_cell(self, site: Site) -> CellAnswers[Answer]:
         full_lease = get_full_lease(self._policy, site)

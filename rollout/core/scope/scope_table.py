@@ -106,15 +106,10 @@ class TableWindow:
 
 @dataclass(frozen=True, slots=True)
 class TableStage:
-    """A stage: the answer of each sampling bucket, from the least sure cases on.
-
-    A confidence in [0, 1] counts the entries of `confidences` that it reaches; another one counts
-    none. Line number that count of `buckets` has the places of answers by bucket.
-    """
+    """A stage: `buckets` has the place of the answer of each sampling bucket."""
 
     stage: str
-    confidences: list[float]
-    buckets: list[list[int]]
+    buckets: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,15 +209,11 @@ class _TableBuilder:
 
     def _build_stage(self, stage: Stage) -> TableStage:
         lowest_values = (0.0, *self.policy.bucket_edges)  # of the buckets
-        buckets = [
-            [self._add_answer(self._assign(stage, value, share)) for value in lowest_values]
-            for share in stage.reviewed_shares
-        ]
-        return TableStage(stage.id, [row.confidence for row in stage.unsure], buckets)
+        buckets = [self._add_answer(self._assign(stage, value)) for value in lowest_values]
+        return TableStage(stage.id, buckets)
 
-    def _assign(self, stage: Stage, value: float, reviewed_share: float) -> Assignment:
-        policy = self.policy
-        return assign_by_sampling(stage, value, self.scope, policy, policy.lease, reviewed_share)
+    def _assign(self, stage: Stage, value: float) -> Assignment:
+        return assign_by_sampling(stage, value, self.scope, self.policy, self.policy.lease)
 
     def _add_answer(self, made: Assignment) -> int:
         answer = TableAnswer(

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
-from math import nextafter
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.opening_hours import uses_holidays
@@ -133,23 +132,11 @@ def compare_model_shares(old: Stage, new: Stage) -> Iterator[str]:
 
 
 def compare_audits(old: Stage, new: Stage) -> Iterator[str]:
-    """Yield a sentence for the surest cases that have fewer audits, if any have."""
+    """Yield a sentence if fewer cases are audited."""
     if old.audit is None or new.audit is None:
         return
     if new.audit < old.audit:
-        cases = ""
-        if new.unsure:
-            cases = f" of cases of confidence {new.unsure[-1].confidence:g} or more"
-        yield f"{new.id}: fewer audits, {new.audit * 100:g} %{cases}"
-        return
-    for row in reversed(old.unsure):  # just below it the old share was larger than above
-        share = new.find_audit_share(nextafter(row.confidence, 0))
-        if share < row.share:
-            yield (
-                f"{new.id}: fewer audits of cases of confidence below {row.confidence:g},"
-                f" {share * 100:g} %"
-            )
-            return
+        yield f"{new.id}: fewer audits, {new.audit * 100:g} %"
 
 
 def compare_waves(old: Policy, new: Policy) -> Iterator[str]:

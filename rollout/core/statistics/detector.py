@@ -66,7 +66,7 @@ def compute_agreement_log_factors(
 
 
 def compute_cost_log_factors(
-    counts: ArrayLike, *, losses: Sequence[float], reference: float, weight: float = 1.0
+    counts: ArrayLike, *, losses: Sequence[float], reference: float
 ) -> Floats:
     """Return ln F of buckets of records with a loss each.
 
@@ -74,22 +74,19 @@ def compute_cost_log_factors(
         counts: shape (buckets, levels), records at each loss.
         losses: distinct losses as shares of the largest possible, in [0, 1].
         reference: highest acceptable mean loss, on the same scale, in (0, 1).
-        weight: of one record, in (0, 1]; below 1 for audits by stratum.
 
     Returns:
         float64, shape (buckets, 8); zeros for an empty bucket.
 
     Raises:
-        ValueError: the reference, a loss or the weight lies outside its range.
+        ValueError: the reference or a loss lies outside its range.
     """
     check_inside_unit(reference=reference)
     if not all(0 <= loss <= 1 for loss in losses):
         raise ValueError(f"losses is {list(losses)}; scale them to [0, 1] by the largest possible")
-    if not 0 < weight <= 1:
-        raise ValueError(f"weight is {weight}; give a share in (0, 1]")
     good, bad = (np.expm1(ratio) for ratio in _compute_log_ratios(reference))
     y = np.asarray(losses, float)[:, None]
-    return np.asarray(np.asarray(counts, float) @ np.log1p(weight * ((1 - y) * good + y * bad)))
+    return np.asarray(np.asarray(counts, float) @ np.log1p((1 - y) * good + y * bad))
 
 
 def compute_action_change_log_factors(
@@ -285,18 +282,14 @@ class CostDetector(_DetectorBase):
         check_inside_unit(reference=self.reference)
         _check_false_alarm_every(self.false_alarm_every)
 
-    def update(
-        self, losses: Sequence[float], counts: Sequence[int], *, weight: float = 1.0
-    ) -> Self:
+    def update(self, losses: Sequence[float], counts: Sequence[int]) -> Self:
         """Return the detector after one bucket with `counts` records at each loss.
 
         Raises:
-            ValueError: a loss, a count or the weight lies outside its range.
+            ValueError: a loss or a count lies outside its range.
         """
         check_levels("losses", losses, counts)
-        factors = compute_cost_log_factors(
-            counts, losses=losses, reference=self.reference, weight=weight
-        )
+        factors = compute_cost_log_factors(counts, losses=losses, reference=self.reference)
         return replace(self, log_sums=self._update_sums(factors, sum(counts)))
 
 

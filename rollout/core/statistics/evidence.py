@@ -24,7 +24,7 @@ from rollout.core.statistics.truncated_beta import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     import scipy
@@ -213,76 +213,6 @@ def compute_cost_log_e(levels: Sequence[float], counts: Sequence[int], *, at_mos
     """
     check_levels("levels", levels, counts)
     gains = compute_cost_gains(levels, at_most=at_most)
-    return float(compute_log_mean_bets(gains, np.asarray(counts, float)))
-
-
-def compute_audited_log_e(
-    without_error: int, errors: Mapping[float, int], *, at_most: float, least_share: float
-) -> float:
-    """Return the log e-value against "the error rate is ε0 or more", by audits.
-
-    An error that was audited with probability π counts as 1/π errors; every other case, audited or
-    not, as none. So cases of different audit shares may be mixed without bias.
-
-    Args:
-        without_error: cases without an error found, including unaudited ones, ≥ 0.
-        errors: errors found, by the audit probability of their cases.
-        at_most: the threshold ε0, in the open interval (0, 1).
-        least_share: the policy's least audit probability (not the least observed), in (0, 1].
-
-    Returns:
-        A finite number; 0.0 without cases.
-
-    Raises:
-        ValueError: a count or share lies outside its range, or a probability in `errors` below
-            `least_share`.
-
-    >>> round(compute_audited_log_e(250, {}, at_most=0.05, least_share=0.2), 9)
-    1.907112145
-    """
-    check_inside_unit(at_most=at_most)
-    _check_counts(
-        without_error=without_error, **{f"errors[{share}]": n for share, n in errors.items()}
-    )
-    if not 0 < least_share <= 1:
-        raise ValueError(f"least_share is {least_share}; give a probability in (0, 1]")
-    if any(not least_share <= share <= 1 for share in errors):
-        raise ValueError(f"errors has probabilities {list(errors)}; give {least_share} … 1")
-    weighted_errors = np.array([0.0, *(1 / share for share in errors)])
-    gains = (at_most - weighted_errors) / (1 / least_share - at_most)
-    return float(compute_log_mean_bets(gains, np.array([without_error, *errors.values()], float)))
-
-
-def compute_weighted_log_e(
-    weights: Sequence[float], losses: Sequence[float], counts: Sequence[int], *, at_most: float
-) -> float:
-    """Return the log e-value against "the weighted mean loss is c0 or more".
-
-    Of audited cases with weights π_min/π, the weighted mean is that of all cases. For π_min take
-    the least probability that the policy allows, not the least observed.
-
-    Args:
-        weights: of each group of records, in (0, 1]; they never depend on the decision.
-        losses: of each group, as shares of the largest possible one, in [0, 1].
-        counts: records of each group, ≥ 0.
-        at_most: the threshold c0, in the open interval (0, 1).
-
-    Returns:
-        A finite number; 0.0 without records, and with weights of 1 that of `compute_cost_log_e`.
-
-    Raises:
-        ValueError: a weight, loss, count or the threshold lies outside its range, or lengths
-            differ.
-
-    >>> round(compute_weighted_log_e([1, 0.1], [0, 1], [80, 3], at_most=0.05), 9)
-    3.004876582
-    """
-    check_levels("losses", losses, counts)
-    if len(weights) != len(losses):
-        raise ValueError(f"weights has {len(weights)} entries, losses {len(losses)}; give as many")
-    if any(not 0 < weight <= 1 for weight in weights):
-        raise ValueError(f"weights has {list(weights)}; give numbers in (0, 1]")
-    gains = np.asarray(weights, float) * compute_cost_gains(losses, at_most=at_most)
     return float(compute_log_mean_bets(gains, np.asarray(counts, float)))
 
 

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from math import log
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rollout.core.late_modules import LateModule
 from rollout.core.statistics.detector import (
-    FALLS,
     compute_agreement_log_factors,
-    compute_cost_log_factors,
 )
 from rollout.core.statistics.evidence import Floats, check_inside_unit, count_further_agreements
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
@@ -229,46 +227,6 @@ def estimate_detection_records(
     return min(
         _estimate_mean_records(((share_after_fall, g), (1 - share_after_fall, b)), top)
         for g, b in zip(good, bad, strict=True)
-    )
-
-
-class AuditedGroup(NamedTuple):
-    """Audited records that are alike: their share of all, their errors and their weight."""
-
-    chance: float
-    error: float
-    weight: float
-
-
-def estimate_weighted_records(
-    reference: float, false_alarm_every: float, groups: Sequence[AuditedGroup]
-) -> float:
-    """Return the mean audited records until a detector that weighs them alarms.
-
-    As `estimate_detection_records`, which it equals for one group of weight 1. The weighted mean
-    error has to lie above 1 − `reference`.
-
-    >>> round(estimate_weighted_records(0.98, 10_000, (AuditedGroup(1.0, 0.1, 1.0),)))
-    88
-    """
-    factors = [
-        compute_cost_log_factors(
-            [[1, 0], [0, 1]], losses=(0, 1), reference=1 - reference, weight=group.weight
-        )
-        for group in groups
-    ]
-    top = log(_LARGEST_OF_MEAN * false_alarm_every)
-    return min(
-        _estimate_mean_records(
-            [
-                (group.chance * share, float(row[k]))
-                for group, rows in zip(groups, factors, strict=True)
-                for share, row in zip((1 - group.error, group.error), rows, strict=True)
-                if share
-            ],
-            top,
-        )
-        for k in range(FALLS)
     )
 
 

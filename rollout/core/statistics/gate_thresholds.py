@@ -219,27 +219,6 @@ def compute_cost_log_e_path(
     )
 
 
-def compute_weighted_log_e_path(
-    counts: NDArray[np.int64], *, weights: Floats, losses: Sequence[float], at_most: float
-) -> Floats:
-    """Return `compute_weighted_log_e` after each step of a history.
-
-    Args:
-        counts: shape (n, groups), cumulative: row i holds all records up to step i.
-        weights: of each group, in (0, 1].
-        losses: of each group, in [0, 1].
-        at_most: the threshold, in the open interval (0, 1).
-
-    Returns:
-        float64, shape (n,). Takes 256 bytes a row while it runs.
-
-    Raises:
-        ValueError: the threshold lies outside its range.
-    """
-    gains = weights * compute_cost_gains(losses, at_most=at_most)
-    return compute_log_mean_bets(gains, np.asarray(counts, float))
-
-
 def compute_parity_log_e_path(counts: NDArray[np.int64], *, margin: float) -> Floats:
     """Return `compute_parity_log_e` after each step of a history.
 

@@ -269,28 +269,6 @@ def _check_blind_share(_: PolicyShape, policy: Policy) -> Faults:
             yield DocumentFault(("stages", i, "blind"), text)
 
 
-WRITE_ONE_AUDIT = "write one share, such as audit: 10%"
-
-
-def _check_audits_by_confidence(_: PolicyShape, policy: Policy) -> Faults:
-    """Check that each unit has one confidence, one arm, and a place for its weight."""
-    for i, stage in enumerate(policy.stages):
-        for problem in _list_audit_problems(policy) if stage.unsure else ():
-            text = f"can't follow confidence: {problem}; {WRITE_ONE_AUDIT}"
-            yield DocumentFault(("stages", i, "audit"), text)
-
-
-def _list_audit_problems(policy: Policy) -> Iterator[str]:
-    if policy.evidence.unit == "episode":
-        yield "the cases of an episode have one each"
-    if policy.evidence.higher_floors:
-        yield "each of several floors has guards of its own, without weights"
-    conditions = [condition for gate in policy.gates for condition in gate.require]
-    conditions += [guard.condition for guard in policy.guards]
-    if any(condition.measure == GAIN for condition in conditions):
-        yield "a gain knows one share for each arm"
-
-
 def _check_familiar(_: PolicyShape, policy: Policy) -> Faults:
     rule = policy.evidence.familiar
     if rule is None or rule.line is not None:
@@ -332,13 +310,6 @@ SECTION_CHECKS: tuple[PolicyCheck, ...] = (
     (("levers.*.answer_within", "levers.*.unanswered"), _check_answer_deadline),
     (("evidence.grace",), _check_grace),
     (("stages.*.blind", "stages.*.audit"), _check_blind_share),
-    (
-        (
-            *("stages.*.audit", "evidence.unit", "evidence.confidence_floors"),
-            *("gates.*.require.*", "guards.*.*"),
-        ),
-        _check_audits_by_confidence,
-    ),
     (("evidence.familiar", "guards.*.*"), _check_familiar),
     (("limits.*.never_above", "limits.*.starts", "limits.*.ends"), _check_limits),
     ((), _check_waves),

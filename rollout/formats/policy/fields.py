@@ -6,19 +6,16 @@ slightly wider than its reader: where an editor sees a number, the file has digi
 
 from collections.abc import Callable
 from datetime import date, timedelta
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, WithJsonSchema
 
 from rollout.core.policy.confidence_floors import MAX_FLOORS
 from rollout.core.policy.levers import Margin
-from rollout.core.policy.stages import MAX_AUDIT_RATIO, AuditRule, UnsureShare
 from rollout.core.policy.version_rules import parse_content
 from rollout.formats.policy import scalars
 
 T = TypeVar("T")
-MAX_UNSURE_SHARES: Final = 4
-SHARE_TOLERANCE: Final = 1e-9  # 10 times a share is rounded
 
 
 def _build_scalar_reader(parse: Callable[[str], T]) -> Callable[[Any], T]:
@@ -67,56 +64,6 @@ def read_floors(value: Any) -> tuple[float, ...]:
         texts = ", ".join(str(part) for part in value)
         raise ValueError(f"has {texts}; write each floor once, in ascending order")
     return floors
-
-
-def read_audit(value: Any) -> AuditRule:
-    """Read a share of audits, or the least one with larger ones below some confidences."""
-    read_share = _build_scalar_reader(scalars.read_share)
-    if not isinstance(value, dict):
-        return AuditRule(read_share(value))
-    below = value.get("below")
-    if set(value) != {"least", "below"} or not isinstance(below, dict) or not below:
-        raise ValueError("has the wrong form; write a share, or {least: 5%, below: {90%: 50%}}")
-    unsure = sorted(
-        UnsureShare(read_share(confidence), read_share(share))
-        for confidence, share in below.items()
-    )
-    rule = AuditRule(read_share(value["least"]), tuple(unsure))
-    if problem := _find_audit_problem(rule):
-        raise ValueError(problem)
-    return rule
-
-
-def _find_audit_problem(rule: AuditRule) -> str:
-    """Return what is wrong with audits by confidence, or ""."""
-    confidences = [row.confidence for row in rule.unsure]
-    shares = [*(row.share for row in rule.unsure), rule.least]
-    highest = MAX_AUDIT_RATIO * rule.least + SHARE_TOLERANCE
-    floor = f"{shares[0] * 100 / MAX_AUDIT_RATIO:g}%"
-    problems = (
-        (
-            len(confidences) > MAX_UNSURE_SHARES,
-            f"has {len(confidences)} confidences; write at most {MAX_UNSURE_SHARES}",
-        ),
-        (
-            any(c <= 0 or c > 1 or round(c * 100) / 100 != c for c in confidences),
-            "has a confidence that is no whole percent above 0; write such as 90%",
-        ),
-        (
-            len(set(confidences)) < len(confidences),
-            "names a confidence twice; write one share for each",
-        ),
-        (rule.least <= 0, "would never audit sure cases; write least: 5%, or more than 0%"),
-        (
-            sorted(set(shares), reverse=True) != shares,
-            "audits surer cases at least as often; write shares that fall to least",
-        ),
-        (
-            shares[0] > highest,
-            f"has shares over {MAX_AUDIT_RATIO} times the least; write least: {floor} or more",
-        ),
-    )
-    return next((text for is_wrong, text in problems if is_wrong), "")
 
 
 def read_column_sources(value: Any) -> dict[str, Any]:
@@ -175,38 +122,6 @@ Share = Annotated[
     float,
     _validate_with(scalars.read_share),
     _build_text_schema(_PART, numeric=True, minimum=0, maximum=1),
-]
-_AUDIT_SHARE: Final = {
-    "anyOf": [
-        {"type": "string", "pattern": _PART},
-        {"type": "number", "minimum": 0, "maximum": 1},
-    ]
-}
-AuditShare = Annotated[
-    AuditRule,
-    BeforeValidator(read_audit),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                *_AUDIT_SHARE["anyOf"],
-                {
-                    "type": "object",
-                    "properties": {
-                        "least": _AUDIT_SHARE | {"description": "Share of the surest cases."},
-                        "below": {
-                            "type": "object",
-                            "description": "Larger shares, by upper bound of confidence.",
-                            "additionalProperties": _AUDIT_SHARE,
-                            "minProperties": 1,
-                            "maxProperties": MAX_UNSURE_SHARES,
-                        },
-                    },
-                    "required": ["least", "below"],
-                    "additionalProperties": False,
-                },
-            ]
-        }
-    ),
 ]
 ConfidenceFloors = Annotated[
     tuple[float, ...],

@@ -98,10 +98,7 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
 def _build_stage(shape: StageShape) -> Stage:
     if shape.share is not None:
         return build_shared_stage(shape.id, shape.share, shape.audit, shape.lasts)
-    if shape.audit is None:
-        return Stage(shape.id, shape.blind, lasts=shape.lasts)
-    least, unsure = shape.audit
-    return Stage(shape.id, shape.blind, least, shape.lasts, unsure=unsure)
+    return Stage(shape.id, shape.blind, shape.audit, shape.lasts)
 
 
 def _build_outcome(shape: OutcomeShape) -> OutcomeRule:

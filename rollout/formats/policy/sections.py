@@ -219,13 +219,10 @@ class StageShape(PolicySection):
 
     id: kinds.Name = key(description="Name of the stage.", examples=["supervised"])
     blind: kinds.Share = key("0%", description="Share of units that humans decide blind.")
-    audit: kinds.AuditShare | None = key(
+    audit: kinds.Share | None = key(
         None,
         description="The model decides, and humans decide this share blind afterwards. "
-        "Without it a human confirms each case. With least and below, cases less sure than a "
-        "confidence are audited more often, at most 10 times; guards and renewals weigh "
-        "them, gates count cases that least alone would have sampled.",
-        examples=["{least: 5%, below: {90%: 50%}}"],
+        "Without it a human confirms each case.",
     )
     share: kinds.Share | None = key(
         None,

@@ -179,7 +179,7 @@ def _find_visible_rows(view: EvidenceView, rows: UnitArrays) -> BoolArray:
     """Return which rows have a decision that the engine's guards counted."""
     if not view.stage_history.ever_left_shadow:
         return np.ones(len(rows), dtype=bool)
-    return view.find_audited(rows)
+    return view.find_reviewed(rows)
 
 
 def _compute_losses(
@@ -256,9 +256,6 @@ def _compute_visible_agreement(view: EvidenceView, policy: Policy) -> VisibleAgr
     is_agreeing = kind_agrees[rows.unit_class]
     sampling_rates = np.array([1.0, *(stage.reviewed_share for stage in policy.stages)])
     row_rates = sampling_rates[view.stage_history.find_levels(rows.occurred)]
-    weights = view.find_weights(rows)
-    if weights is not None:
-        row_rates /= weights
     return VisibleAgreement(
         site=view.cell.site,
         window=view.cell.window,

@@ -145,7 +145,7 @@ def build_assignments(inputs: ReportInputs) -> pl.DataFrame:
     cases = assign_deciders(inputs).filter(pl.col("version").is_not_null())
     is_audited = pl.col("audited") & (pl.col("decider") == MODEL)
     blind = build_stage_share(inputs, lambda stage: stage.blind)
-    audit_share = (pl.col("reviewed_share") - blind) / (1 - blind)  # by confidence, if policies ask
+    audit_share = (pl.col("reviewed_share") - blind) / (1 - blind)
     share = pl.when(is_audited).then(audit_share.round(12))
     return cases.with_columns(share=share).select(*ASSIGNMENT_SCHEMA)
 

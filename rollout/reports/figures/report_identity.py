@@ -200,7 +200,7 @@ def _describe_ladder(policy: Policy) -> tuple[str, ...]:
             share = format_percent(stage.blind, 0)
             lines.append(f"{stage.id}: humans confirm or override; {share} are decided blind")
         else:
-            share = format_percent(stage.audit, 0) + stage.describe_unsure()
+            share = format_percent(stage.audit, 0)
             lines.append(f"{stage.id}: {DECIDING_TEXT}; {share} of its decisions are audited")
     return tuple(lines)
 

@@ -21,7 +21,6 @@ from rollout.core.policy.familiarity import (
 from rollout.core.scope.effective_time import list_effective_times
 from rollout.core.scope.events import FamiliarityChanged, TakenOver, Widened
 from rollout.core.statistics.sampling import compute_sampling_values
-from rollout.tally.audit_weights import NO_CONFIDENCE, build_percent_band
 from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
 from rollout.tally.frames import VALUE_PREFIX
 from rollout.tally.slots import find_slot_after
@@ -88,7 +87,7 @@ def assign_deciders(inputs: ReportInputs) -> pl.DataFrame:
     """Return every case in a cell with its decider.
 
     Columns: case_key, site, window, unit (its number), t, rung (stage level), version (null in
-    shadow), decider, audited, reviewed_share (of cases like it, decided blind; 1 in shadow),
+    shadow), decider, audited, reviewed_share (decided blind; 1 in shadow),
     unfamiliar (values in words with which the acting version was not familiar, null without any),
     stage_decider (the decider if all values had been familiar). Unfamiliar cases, and those without
     a usable answer of the acting version, are decided by a human.
@@ -159,11 +158,7 @@ def _assign_cell_deciders(
     stage_levels, buckets = _find_levels_and_buckets(part, cell, period, inputs.salt)
     is_above_shadow = stage_levels > 0
     versions = _find_versions(policy, acting_versions.get(cell, []), occurred, is_above_shadow)
-    bands, reviewed_shares = np.zeros_like(buckets), shares.reviewed_shares[stage_levels]
-    if shares.band_weights is not None:
-        bands = _find_bands(part, versions, inputs)
-        reviewed_shares /= shares.band_weights[stage_levels, bands]
-    is_sampled = ~is_above_shadow | shares.find_audited(stage_levels, bands, buckets)
+    is_sampled = ~is_above_shadow | (buckets < shares.reviewed_buckets[stage_levels])
     is_blind = np.where(is_above_shadow, buckets < shares.blind_buckets[stage_levels], True)
     decider = np.where(
         is_blind, HUMAN, np.where(shares.model_decides[stage_levels], MODEL, HUMAN_CONFIRMS)
@@ -173,19 +168,8 @@ def _assign_cell_deciders(
         version=versions,
         decider=pl.Series(decider.astype(str)),
         audited=pl.Series(is_sampled & ~is_blind),
-        reviewed_share=pl.Series(reviewed_shares),
+        reviewed_share=pl.Series(shares.reviewed_shares[stage_levels]),
     )
-
-
-def _find_bands(part: pl.DataFrame, versions: pl.Series, inputs: ReportInputs) -> IntArray:
-    """Return the confidence band of the acting version's answer to each case."""
-    predictions = nw.from_native(inputs.records.predictions)
-    bands = predictions.select("case_key", "version", band=build_percent_band(nw.col("confidence")))
-    rows = part.select("case_key").with_columns(version=versions)
-    joined = rows.join(
-        bands.to_native(), on=["case_key", "version"], how="left", maintain_order="left"
-    )
-    return joined["band"].fill_null(NO_CONFIDENCE).to_numpy().astype(np.int64)
 
 
 def find_drawn_units(
@@ -302,7 +286,6 @@ def _reassign_unanswered(cases: pl.DataFrame, inputs: ReportInputs) -> pl.DataFr
 
 
 NOT_DRAWN = "not sampled for a blind review or an audit"
-NOT_AT_LEAST_SHARE = "not sampled for a blind review or at the least audit share, which gates count"
 UNFAMILIAR = "a value was not familiar to the version"
 
 
@@ -317,15 +300,13 @@ def mark_uncounted_units(inputs: ReportInputs, units: pl.DataFrame) -> pl.DataFr
     rows = fill_attribute_values(units).with_columns(occurred_us=occurred_us)
     parts = []
     for period, period_rows in split_by_policy_period(inputs, rows):
-        has_more_audits = any(stage.unsure for stage in period.policy.stages)
-        not_drawn = NOT_AT_LEAST_SHARE if has_more_audits else NOT_DRAWN
         groups = period_rows.partition_by("site", "window", "version", as_dict=True)
         for (site, window, version), part in groups.items():
             cell = Cell(str(site), str(window))
             is_drawn = find_drawn_units(part, cell, period, inputs.salt)
             is_familiar = _find_familiar(part, histories[cell, str(version)])
             reason = (
-                pl.when(~pl.Series(is_drawn)).then(pl.lit(not_drawn))
+                pl.when(~pl.Series(is_drawn)).then(pl.lit(NOT_DRAWN))
                 .when(~pl.Series(is_familiar)).then(pl.lit(UNFAMILIAR))
             )  # fmt: skip
             parts.append(part.with_columns(uncounted=reason))

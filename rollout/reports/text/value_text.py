@@ -3,11 +3,6 @@
 from math import ceil, floor
 from typing import TYPE_CHECKING, Final
 
-from rollout.core.policy.audit_readings import (
-    compute_weighted_mean,
-    count_audits,
-    find_audit_counts,
-)
 from rollout.core.policy.outcomes import GAIN
 from rollout.core.policy.policy import Policy
 from rollout.reports.text.formatting import (
@@ -64,26 +59,7 @@ def format_reading(reading: str, policy: Policy) -> str:
 
     A cost reading of a policy with other costs keeps its counts.
     """
-    return _format_counts(reading, policy) + describe_audits(reading, policy)
-
-
-WEIGHTED_TEXT: Final = ", weighted by the audits' shares"
-
-
-def describe_audits(reading: str, policy: Policy) -> str:
-    """Describe all audits of a stored reading, to stand after its counts; "" without any."""
-    audits, is_cost = find_audit_counts(reading), reading.startswith("cost ")
-    if not audits:
-        return ""
-    values = policy.cost_levels if is_cost else (1.0, 0.0)
-    number = format_quantity(count_audits(audits), "audit")
-    if len(values) != len(audits[0].counts):
-        return f" and{WEIGHTED_TEXT}, {number}"
-    mean = compute_weighted_mean(audits, values)
-    mean_text = (
-        f"a mean of {format_decimal(mean)} over" if is_cost else f"{format_percent(mean)} of"
-    )
-    return f" and{WEIGHTED_TEXT}, {mean_text} {number}"
+    return _format_counts(reading, policy)
 
 
 def _format_counts(reading: str, policy: Policy) -> str:
@@ -125,12 +101,6 @@ OPENING_NOTE: Final = (
     " The bound allows for that."
 )
 """Computed anew by tests/reports/statistics/test_bounds.py."""
-AUDITS_NOTE: Final = (
-    "This renewal is weighted by the audits' shares: each audited case weighs the least share over"
-    " its own. Counted are those that the least share alone would have sampled, and all; the value"
-    " so far is the weighted one. The e-value is the mean of that of all, weighted, and that of the"
-    " least share."
-)
 
 
 def format_estimate(measure: str, value: float | None) -> str:

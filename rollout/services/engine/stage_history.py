@@ -42,7 +42,6 @@ from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import RecordsCounted, ReportSealed
 from rollout.core.scope.scope import Scope, find_acting_version
 from rollout.replay.fast_forward import list_limit_slots
-from rollout.tally.audit_weights import BANDS
 from rollout.tally.familiar_history import FamiliarHistories
 from rollout.tally.slots import find_slot_after, to_instant
 from rollout.tally.stage_history import StageHistory, StageShares, build_stage_shares, find_buckets
@@ -198,8 +197,6 @@ class RolloutHistory:
             }
             ordered_shares = [shares_by_row[row] for row in sorted(shares_by_row)]
             full_share = np.array([FULL_SHARE_BOUND])
-            by_band = any(shares.band_buckets is not None for shares in ordered_shares)
-            bands = [shares.spread_bands() for shares in ordered_shares] if by_band else []
             self._shares = StageShares(
                 reviewed_buckets=np.concatenate(
                     [full_share, *(shares.reviewed_buckets[1:] for shares in ordered_shares)]
@@ -220,14 +217,6 @@ class RolloutHistory:
                     SHADOW,
                     *(name for shares in ordered_shares for name in shares.stage_ids[1:]),
                 ),
-                band_buckets=np.concatenate(
-                    [np.full((1, BANDS), FULL_SHARE_BOUND), *(rows[1:] for rows, _ in bands)]
-                )
-                if by_band
-                else None,
-                band_weights=np.concatenate([np.ones((1, BANDS)), *(rows[1:] for _, rows in bands)])
-                if by_band
-                else None,
             )
         return self._shares
 
@@ -376,8 +365,7 @@ def _have_same_exposure(first: Policy, second: Policy) -> bool:
 
     def list_exposures(policy: Policy) -> object:
         return policy.bucket_edges, [
-            (stage.blind, stage.reviewed_share, stage.model_decides, stage.unsure)
-            for stage in policy.stages
+            (stage.blind, stage.reviewed_share, stage.model_decides) for stage in policy.stages
         ]
 
     return list_exposures(first) == list_exposures(second)

@@ -22,7 +22,6 @@ from rollout.core.scope.approvals import GroupMembership
 from rollout.core.scope.guards import is_quality_guard
 from rollout.reports.text.formatting import format_quantity, join_words
 from rollout.services.policies.approver_warnings import list_approver_warnings
-from rollout.services.policies.audit_plans import format_audits
 from rollout.services.policies.familiar_plan import format_familiarity
 from rollout.services.policies.floor_plans import format_floor_plans
 from rollout.services.policies.gain_plans import list_gain_warnings
@@ -133,7 +132,6 @@ def format_plan(policy_plan: PlanFigures) -> str:
             "",
             *_format_guards(policy_plan),
             "",
-            *format_audits(policy_plan.policy, policy_plan.traffic.band_counts),
             *format_familiarity(policy_plan.policy, policy_plan.traffic.familiarity),
             *_format_warnings(policy_plan),
         ]

@@ -80,8 +80,8 @@ class RolloutTraffic:
 
     Expected traffic (`is_expected`) is that of a day on which the cell is open. `missing_columns`
     are attributes that the policy names and the records lack, by the policy's section.
-    `band_counts` are recorded units by confidence band, for audits by confidence. `floor_cells` is
-    `cells` at each confidence floor, of the units that reach it; () without several, or expected.
+    `floor_cells` is `cells` at each confidence floor, of the units that reach it; () without
+    several, or expected.
     """
 
     source: str
@@ -89,7 +89,6 @@ class RolloutTraffic:
     familiarity: FamiliarForecast | None = None
     is_expected: bool = False
     missing_columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    band_counts: tuple[int, ...] = ()
     floor_cells: tuple[Mapping[Cell, CellTraffic], ...] = ()
 
     @property
@@ -263,7 +262,6 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
         _compute_cells(units, policy, version, days),
         familiarity,
         missing_columns=missing_columns,
-        band_counts=_count_units_by_band(units, policy, version),
         floor_cells=tuple(_compute_cells(units, policy, version, days, band) for band in bands),
     )
 
@@ -283,20 +281,6 @@ def _compute_cells(
         for (cell, version_name), rows in units.cells.items()
         if version_name == version and cell in policy.cell_set
     }
-
-
-def _count_units_by_band(units: TalliedUnits, policy: Policy, version: str) -> tuple[int, ...]:
-    """Return a version's units by confidence band, over the policy's cells; () without bands."""
-    if not any(stage.unsure for stage in policy.stages):
-        return ()
-    classes, total = units.unit_classes, np.zeros(0, dtype=np.int64)
-    for (cell, version_name), rows in units.cells.items():
-        if version_name == version and cell in policy.cell_set:
-            unit_class = rows.gate.unit_class[classes.is_whole_unit[rows.gate.unit_class]]
-            counts = np.bincount(classes.bands[unit_class], minlength=len(total))
-            counts[: len(total)] += total
-            total = counts
-    return tuple(total.tolist())
 
 
 def find_missing_columns(policy: Policy, attributes: Collection[str]) -> dict[str, tuple[str, ...]]:

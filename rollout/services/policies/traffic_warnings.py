@@ -19,7 +19,6 @@ from rollout.core.statistics.share_detector import (
     estimate_silent_hours,
 )
 from rollout.reports.text.formatting import join_words
-from rollout.services.policies.audit_plans import compute_reviewed_share
 from rollout.services.policies.gate_forecast import (
     DAYS_PER_MONTH,
     DAYS_PER_YEAR,
@@ -238,19 +237,14 @@ def _warn_short_grants(
 def _describe_short_grant(
     policy: Policy, traffic: RolloutTraffic, cell: Cell, gate_plan: GatePlan
 ) -> str:
-    """Describe why a grant can't be renewed reliably; "" if it can.
-
-    Where audits follow confidence the chance is that of the least share's units: if errors have
-    nothing to do with confidence, weighing the others adds little.
-    """
+    """Describe why a grant can't be renewed reliably; "" if it can."""
     stage_level = _find_stage_level(policy, gate_plan)
     stage, cell_traffic = policy.get_stage(stage_level), traffic.get_cell_traffic(cell)
     grant_days = stage.lasts.total_seconds() / SECONDS_PER_DAY
     if cell_traffic.units_per_day is None:
         return ""
     grant_units, grant_text = cell_traffic.units_per_day * grant_days, format_days(grant_days)
-    expected_units = grant_units * compute_reviewed_share(stage, traffic.band_counts)
-    least_units = grant_units * stage.reviewed_share
+    expected_units = grant_units * stage.reviewed_share
     if expected_units < gate_plan.gate.minimum.units:
         return (
             f"a grant of {stage.id} lasts {grant_text}: about {expected_units:.0f} decided units in"
@@ -258,7 +252,7 @@ def _describe_short_grant(
             " `lasts`, or a larger `blind` or `audit` share"
         )
     renewal_chances = (
-        (candidate, _compute_renewal_chance(policy, cell_traffic, candidate, least_units))
+        (candidate, _compute_renewal_chance(policy, cell_traffic, candidate, expected_units))
         for candidate in policy.list_conditions(stage_level, cell)
     )
     weak_conditions = [

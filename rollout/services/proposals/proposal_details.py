@@ -402,7 +402,7 @@ def _get_effect_verb(kind: str) -> str:
 def _describe_decider(stage: Stage) -> str:
     blind_text = f"; humans decide {stage.blind * 100:g} % blind" if stage.blind else ""
     if stage.model_decides:
-        audit = f"{(stage.audit or 0) * 100:g} % of its decisions{stage.describe_unsure()}"
+        audit = f"{(stage.audit or 0) * 100:g} % of its decisions"
         return f"the model decides, {audit} are audited{blind_text}"
     return f"a human confirms or overrides the model's answer{blind_text}"
 

@@ -9,12 +9,6 @@ from typing import Final
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.audit_readings import (
-    AUDITS_PATTERN,
-    AuditCounts,
-    compute_weighted_mean,
-    parse_audit_counts,
-)
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.gain_readings import GainFigures, GainReading, parse_gain_figures
 from rollout.core.policy.gates import (
@@ -39,7 +33,6 @@ from rollout.store.ledger.ledger import Ledger
 
 FROZEN_FIGURES_PATTERN: Final = re.compile(
     r": (?P<counts>\d+ of \d+|\d+(?: \d+)*), log E [^()]*?"
-    rf"(?:{AUDITS_PATTERN.pattern})?"
     r" \(risk (?P<risk>[0-9.e+-]+)\)$",
     re.ASCII,
 )
@@ -53,11 +46,9 @@ class ConditionEvidence:
     Attributes:
         counts: agreeing and disagreeing; one per cost level; the four parity classes; or of a gain
             the units by the model, by people and without outcome.
-        estimate: plain share or mean cost, None without records; that of audits is weighted.
+        estimate: plain share or mean cost, None without records.
         bound: bound valid at every look; None for parity, renewals and without records.
         is_met: whether the condition is met at its risk.
-        audits: counts of all audited units by weight, in a renewal where audits follow confidence;
-            `counts` are then those that the least share alone would have sampled.
     """
 
     condition: Condition
@@ -65,7 +56,6 @@ class ConditionEvidence:
     estimate: float | None
     bound: float | None
     is_met: bool
-    audits: AuditCounts = ()
 
     @property
     def count(self) -> int:
@@ -282,10 +272,7 @@ def _parse_frozen_reading(
     width = 4 if condition.measure == "parity" else len(policy.cost_levels)
     if len(counts) != (width if condition.measure in {"cost", "parity"} else 2):
         return None
-    audits = parse_audit_counts(match["audits"] or "")
-    if any(len(part) != len(counts) for part in (row.counts for row in audits)):
-        return None
-    reading = read_condition(condition, counts, float(match["risk"]), policy, audits)
+    reading = read_condition(condition, counts, float(match["risk"]), policy)
     return _build_condition_evidence(reading, policy)
 
 
@@ -306,14 +293,10 @@ def _build_condition_evidence(reading: ConditionReading, policy: Policy) -> Cond
         estimate=_compute_estimate(reading, policy),
         bound=compute_reading_bound(reading, policy),
         is_met=reading.is_met,
-        audits=reading.audits,
     )
 
 
 def _compute_estimate(reading: ConditionReading, policy: Policy) -> float | None:
-    if reading.audits:
-        is_cost = reading.condition.measure == "cost"
-        return compute_weighted_mean(reading.audits, policy.cost_levels if is_cost else (1.0, 0.0))
     if not sum(reading.counts):
         return None
     rows = np.array([reading.counts], dtype=np.int64)

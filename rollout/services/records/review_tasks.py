@@ -186,7 +186,6 @@ def _plan_reviews(
             sampling_value=sampling_value,
             second_sampling_value=second_value,
             is_trusted=(version is None or reaches_floor(confidence, floor)) and is_familiar,
-            confidence=confidence,
         )
         if not review_tasks and {prediction.decider for prediction in case_predictions.values()} - {
             None

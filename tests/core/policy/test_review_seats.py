@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from rollout.core.policy.levers import Lever, Margin, Number
 from rollout.core.policy.policy import EvidenceRules, Stage
-from rollout.core.policy.stages import UnsureShare
 from rollout.core.records.records import Case
 from rollout.core.records.reviews import (
     ADJUDICATE,
@@ -42,25 +41,6 @@ def asked(rung, drawn, *, verdicts=1, second_verdict=0.0, second=0.9, sure=True)
     return plan_review_tasks(
         made, rung, sampling_value=drawn, second_sampling_value=second, is_trusted=sure
     )
-
-
-UNSURE = (UnsureShare(0.6, 0.8), UnsureShare(0.9, 0.4))
-
-
-@pytest.mark.parametrize(
-    ("confidence", "share"), [(None, 0.82), (0.59, 0.82), (0.6, 0.46), (0.9, 0.19), (1.1, 0.82)]
-)
-def test_unsure_cases_are_audited_in_a_larger_share(confidence, share):
-    made = policy(stages=(Stage("autonomous", blind=0.1, audit=0.1, unsure=UNSURE),))
-    for drawn in (0.05, share - 0.001, share + 0.001):
-        tasks = plan_review_tasks(
-            made,
-            1,
-            sampling_value=drawn,
-            second_sampling_value=0.9,
-            confidence=confidence,
-        )
-        assert tasks == (blind(1) if drawn < share else ())
 
 
 def blind(count):

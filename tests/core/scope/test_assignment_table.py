@@ -11,7 +11,6 @@ from rollout.core.calendar.opening_hours import find_next_change
 from rollout.core.calendar.sites import Cell, Site, Window
 from rollout.core.policy.familiarity import FAMILIAR, MISTAKEN, FamiliarAttribute, FamiliarityRule
 from rollout.core.policy.policy import EvidenceRules, Limit, Stage
-from rollout.core.policy.stages import UnsureShare
 from rollout.core.scope import assignment_table
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
 from rollout.core.scope.assignment_table import AssignmentTable
@@ -33,7 +32,6 @@ SPRING, AUTUMN = datetime(2027, 3, 28, 1, tzinfo=UTC), datetime(2027, 10, 31, 1,
 STARTS = (NOON, SPRING, AUTUMN)
 HOURS = (None, "08:00-20:00", "22:00-02:30", "sunrise-sunset", "Mo-Fr 02:15-02:45", "PH", "24/7")
 ATTRIBUTES = (None, {}, {"w": "dry"}, {"w": "wet"}, {"w": "odd"})
-UNSURE = (UnsureShare(0.8, 0.8), UnsureShare(0.95, 0.4))
 MICROSECOND, SECOND = timedelta(microseconds=1), timedelta(seconds=1)
 NEAR = [
     sign * span
@@ -59,8 +57,8 @@ stages = st.sampled_from(
         (SUPERVISED, AUTONOMOUS),
         (Stage("autonomous", blind=0.3, audit=0.5),),
         (SUPERVISED, Stage("autonomous", audit=1.0)),
-        (SUPERVISED, Stage("autonomous", audit=0.1, unsure=UNSURE)),
-        (Stage("autonomous", blind=0.3, audit=0.1, unsure=UNSURE[1:]),),
+        (SUPERVISED, Stage("autonomous", audit=0.1)),
+        (Stage("autonomous", blind=0.3, audit=0.1),),
     ]
 )
 evidence = st.builds(

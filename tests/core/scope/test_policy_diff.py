@@ -21,7 +21,6 @@ from rollout.core.policy.policy import (
     Where,
 )
 from rollout.core.policy.record_definition import compute_definition, is_redefined
-from rollout.core.policy.stages import UnsureShare
 from rollout.core.scope.policy_diff import list_looser_rules
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, LAKE, gates, policy
 
@@ -176,29 +175,6 @@ LOOSER = {
         stages(),
         stages(supervised=Stage("supervised", blind=0.4)),
         "supervised: a smaller blind share, 40 %",
-    ),
-    "audits of unsure cases": (
-        stages(
-            autonomous=Stage(
-                "autonomous", audit=0.1, unsure=(UnsureShare(0.6, 0.9), UnsureShare(0.9, 0.5))
-            )
-        ),
-        stages(
-            autonomous=Stage(
-                "autonomous", audit=0.1, unsure=(UnsureShare(0.6, 0.8), UnsureShare(0.9, 0.5))
-            )
-        ),
-        "autonomous: fewer audits of cases of confidence below 0.6, 80 %",
-    ),
-    "audits below a lower confidence": (
-        stages(autonomous=Stage("autonomous", audit=0.1, unsure=(UnsureShare(0.9, 0.5),))),
-        stages(autonomous=Stage("autonomous", audit=0.1, unsure=(UnsureShare(0.8, 0.5),))),
-        "autonomous: fewer audits of cases of confidence below 0.9, 10 %",
-    ),
-    "audits of sure cases": (
-        stages(autonomous=Stage("autonomous", audit=0.1, unsure=(UnsureShare(0.9, 0.5),))),
-        stages(autonomous=Stage("autonomous", audit=0.05, unsure=(UnsureShare(0.9, 0.5),))),
-        "autonomous: fewer audits, 5 % of cases of confidence 0.9 or more",
     ),
     "audit": (
         stages(),

@@ -62,24 +62,19 @@ def test_the_same_hundred_records_weigh_by_their_buckets(size, expected):
 @pytest.mark.parametrize(
     ("reference", "groups", "expected"),
     [
-        (0.02, [(1, 0, 1), (1, 1, 1), (1, 1, 1)], [0.634549, 26.772482, 757.691298]),
+        (0.02, [(0, 1), (1, 1), (1, 1)], [0.634549, 26.772482, 757.691298]),
         (
             0.02,
-            [(1, 0, 50), (1, 0.25, 4), (1, 0, 10), (1, 1, 2)],
+            [(0, 50), (0.25, 4), (0, 10), (1, 2)],
             [7.580973, 4655.526919, 41.010760, 3882.698561],
-        ),
-        (
-            0.05,
-            [(0.1, 0, 20), (0.1, 1, 2), (1, 0, 5), (1, 1, 2)],
-            [12.853038, 51.329300, 7.345401, 330.693154],
         ),
     ],
 )
-def test_weighted_losses_have_their_published_means(reference, groups, expected):
+def test_losses_have_their_published_means(reference, groups, expected):
     detector, means = CostDetector(reference, 10_000), []
-    for weight, loss, records in groups:
+    for loss, records in groups:
         for _ in range(records):
-            detector = detector.update([loss], [1], weight=weight)
+            detector = detector.update([loss], [1])
         means.append(exp(detector.log_value))
     assert means == pytest.approx(expected, rel=1e-6)
 
@@ -116,13 +111,13 @@ def test_a_path_of_agreements_is_its_steps(rows, reference):
     assert path == pytest.approx(steps, abs=1e-9)
 
 
-@given(buckets, references, st.floats(0.01, 1))
-def test_a_path_of_losses_is_its_steps(rows, reference, weight):
+@given(buckets, references)
+def test_a_path_of_losses_is_its_steps(rows, reference):
     counts = np.array(rows, np.int64).reshape(-1, 3)
-    factors = compute_cost_log_factors(counts, losses=LOSSES, reference=reference, weight=weight)
+    factors = compute_cost_log_factors(counts, losses=LOSSES, reference=reference)
     detector, steps = CostDetector(reference, 100), []
     for row in counts.tolist():
-        detector = detector.update(LOSSES, row, weight=weight)
+        detector = detector.update(LOSSES, row)
         steps.append(detector.log_value)
     assert compute_log_path(factors, counts.sum(axis=1)) == pytest.approx(steps, abs=1e-9)
 
@@ -231,7 +226,6 @@ def test_every_value_after_a_record_is_finite(one, two, three, reference):
         ("losses", lambda: CostDetector(0.05, 100).update([0, 1], [1])),
         ("losses", lambda: compute_cost_log_factors([[1]], losses=[20], reference=0.1)),
         ("counts", lambda: CostDetector(0.05, 100).update([0, 1], [1, -1])),
-        ("weight", lambda: CostDetector(0.05, 100).update([0, 1], [1, 1], weight=0)),
     ],
 )
 def test_an_argument_out_of_its_range_is_named(named, ask):

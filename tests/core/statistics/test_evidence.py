@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 from rollout.core.statistics import truncated_beta
 from rollout.core.statistics.evidence import (
     compute_action_mix_log_e,
-    compute_audited_log_e,
     compute_cost_log_e,
     compute_log_e,
     compute_lower_bound,
     compute_lower_bounds,
     compute_paired_log_e,
     compute_parity_log_e,
-    compute_weighted_log_e,
     count_further_agreements,
 )
 from tests.properties import examples
@@ -240,63 +238,6 @@ def test_one_more_free_record_never_lowers_the_e_value_of_costs(free, half, whol
 
 
 @pytest.mark.parametrize(
-    ("without_error", "errors", "expected"),
-    [
-        (5, {}, 0.033650457),
-        (3, {0.5: 1}, -0.285966346),
-        (250, {}, 1.907112145),
-        (200, {0.2: 1}, -0.149377232),
-    ],
-)
-def test_audits_by_stratum_have_their_published_e_value(without_error, errors, expected):
-    value = compute_audited_log_e(without_error, errors, at_most=0.05, least_share=0.2)
-    assert value == pytest.approx(expected, abs=1e-9)
-
-
-WEIGHTED = [
-    (0.05, [(1, 0, 74)], 3.010090725),
-    (0.05, [(1, 0, 50)], 1.955556632),
-    (0.05, [(0.4, 0, 3), (0.4, 1, 1)], -0.271275722),
-    (0.05, [(1, 0, 160), (0.1, 0, 80), (0.1, 1, 6)], 6.846941134),
-    (0.05, [(1, 0, 80), (0.1, 1, 3)], 3.004876582),
-    (0.05, [(0.1, 0, 150), (0.5, 0, 40), (0.5, 0.2, 6), (1, 0.3, 1)], 0.738745650),
-    (0.10, [(1, 0, 60), (1, 1, 1), (0.1, 0, 30), (0.1, 1, 6)], 2.561352608),
-]
-
-
-@pytest.mark.parametrize(("at_most", "groups", "expected"), WEIGHTED)
-def test_weighted_losses_have_their_published_e_value(at_most, groups, expected):
-    weights, losses, counted = zip(*groups, strict=True)
-    value = compute_weighted_log_e(weights, losses, counted, at_most=at_most)
-    assert value == pytest.approx(expected, abs=1e-9)
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), counts), max_size=6), st.floats(0.001, 0.999))
-def test_losses_of_weight_one_have_the_e_value_of_costs(rows, at_most):
-    levels, counted = [level for level, _ in rows], [n for _, n in rows]
-    plain = compute_cost_log_e(levels, counted, at_most=at_most)
-    assert compute_weighted_log_e([1.0] * len(rows), levels, counted, at_most=at_most) == plain
-
-
-def test_the_mean_of_audits_by_confidence_and_their_uniform_part_is_an_e_value():
-    """A tenth of the cases is unsure, audited at 50 %, the rest at 5 %; the mean loss is c0.
-
-    The expectation over one case, exact: of the weighted test on all audits, of the unweighted one
-    on those that a share of 5 % would have given too, and so of their average.
-    """
-    at_most, unsure, unsure_errors = 0.05, 0.1, 0.32
-    sure_errors = (at_most - unsure * unsure_errors) / (1 - unsure)
-    weighted, uniform = 0.0, 0.0
-    for part, share, errors in ((unsure, 0.5, unsure_errors), (1 - unsure, 0.05, sure_errors)):
-        for loss, chance in ((0, 1 - errors), (1, errors)):
-            value = exp(compute_weighted_log_e([0.05 / share], [loss], [1], at_most=at_most))
-            weighted += part * chance * (share * value + 1 - share)
-            value = exp(compute_weighted_log_e([1], [loss], [1], at_most=at_most))
-            uniform += part * chance * (0.05 * value + 0.95)
-    assert (weighted, uniform) == (pytest.approx(1, abs=1e-12), pytest.approx(1, abs=1e-12))
-
-
-@pytest.mark.parametrize(
     ("model_only", "human_only", "expected"),
     [
         (10, 0, 3.673375268),
@@ -361,9 +302,6 @@ def test_every_other_e_value_is_finite(one, two, three, four):
     assert isfinite(compute_paired_log_e(one, two))
     assert isfinite(compute_action_mix_log_e([one, two, three], [0.98, 0.019, 0.001]))
     assert isfinite(compute_parity_log_e(one, two, three, four, margin=0.03))
-    assert isfinite(
-        compute_audited_log_e(one, {0.1: two, 1.0: three}, at_most=0.05, least_share=0.05)
-    )
 
 
 @pytest.mark.parametrize(
@@ -384,9 +322,6 @@ def test_every_other_e_value_is_finite(one, two, three, four):
         ("levels", lambda: compute_cost_log_e([0, 1], [3], at_most=0.1)),
         ("counts", lambda: compute_cost_log_e([0, 1], [3, -1], at_most=0.1)),
         ("at_most", lambda: compute_cost_log_e([0, 1], [3, 1], at_most=0.0)),
-        ("weights", lambda: compute_weighted_log_e([0], [1], [1], at_most=0.1)),
-        ("weights", lambda: compute_weighted_log_e([1, 1], [1], [1], at_most=0.1)),
-        ("losses", lambda: compute_weighted_log_e([1], [2], [1], at_most=0.1)),
         ("human_only", lambda: compute_paired_log_e(1, -1)),
         ("baseline", lambda: compute_action_mix_log_e([1, 2], [0.5, 0.4])),
         ("baseline", lambda: compute_action_mix_log_e([1, 2], [1.0, 0.0])),
@@ -394,9 +329,6 @@ def test_every_other_e_value_is_finite(one, two, three, four):
         ("counts", lambda: compute_action_mix_log_e([1, -2], [0.5, 0.5])),
         ("margin", lambda: compute_parity_log_e(1, 1, 1, 1, margin=-0.5)),
         ("lone", lambda: compute_parity_log_e(1, -1, 1, 1, margin=0.03)),
-        ("errors", lambda: compute_audited_log_e(1, {0.1: 1}, at_most=0.05, least_share=0.2)),
-        ("errors", lambda: compute_audited_log_e(1, {0.3: -1}, at_most=0.05, least_share=0.2)),
-        ("least_share", lambda: compute_audited_log_e(1, {}, at_most=0.05, least_share=0.0)),
     ],
 )
 def test_an_argument_out_of_its_range_is_named(named, ask):

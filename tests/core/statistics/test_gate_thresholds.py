@@ -12,14 +12,12 @@ from rollout.core.statistics.evidence import (
     compute_cost_log_e,
     compute_log_e,
     compute_parity_log_e,
-    compute_weighted_log_e,
 )
 from rollout.core.statistics.gate_thresholds import (
     GateThreshold,
     compute_cost_log_e_path,
     compute_least_successes,
     compute_parity_log_e_path,
-    compute_weighted_log_e_path,
     get_gate_threshold,
 )
 from rollout.core.statistics.truncated_beta import compute_log_mixture
@@ -120,15 +118,6 @@ def test_a_path_of_costs_is_the_e_value_at_each_step(steps):
     path = compute_cost_log_e_path(counts, levels=levels, at_most=0.05)
     single = [compute_cost_log_e(levels, row, at_most=0.05) for row in counts.tolist()]
     assert path == pytest.approx(single, abs=1e-12)
-
-
-@given(st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), max_size=6))
-def test_a_path_of_weighted_losses_is_the_e_value_at_each_step(steps):
-    weights, losses = [1.0, 0.4, 0.1], [0, 1, 0.25]
-    counts = np.cumsum(np.array(steps, np.int64).reshape(-1, 3), axis=0)
-    parts = {"weights": np.array(weights), "losses": losses, "at_most": 0.05}
-    single = [compute_weighted_log_e(weights, losses, row, at_most=0.05) for row in counts.tolist()]
-    assert compute_weighted_log_e_path(counts, **parts) == pytest.approx(single, abs=1e-12)
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=4, max_size=4), max_size=6))

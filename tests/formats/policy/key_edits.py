@@ -31,12 +31,6 @@ BEFORE = {
     "gates[].sites": {f"gates[{n}].sites": ["creek"] for n in GATES},
     "gates[].windows": {f"gates[{n}].windows": ["day"] for n in GATES},
     "levers[].actions": {"levers[0].costs[2]": None, "levers[0].costs[1]": {"cost": "1"}},
-    **dict.fromkeys(
-        ("stages[].audit.least", "stages[].audit.below"),
-        NO_GAIN
-        | {"evidence.unit": "case", "evidence.episode_span": None}
-        | {"stages[2].audit": {"least": "9%", "below": {"90%": "50%"}}},
-    ),
     "guards[].of": {"outcomes[1]": LOSS, "gates[2].require[0]": None},
     "waves.stage": {"waves.stage": "trial"},
     **dict.fromkeys(
@@ -75,8 +69,6 @@ LOOSENS = {
     "sites[].lease": {"sites[0].lease": "2m"},
     "stages[].blind": {"stages[0].blind": "40%"},
     "stages[].audit": {"stages[2].audit": "9%"},
-    "stages[].audit.least": {"stages[2].audit": {"least": "8%", "below": {"90%": "50%"}}},
-    "stages[].audit.below": {"stages[2].audit": {"least": "9%", "below": {"90%": "40%"}}},
     "stages[].share": {"stages[1].share": "30%"},
     "stages[].lasts": {"stages[1].lasts": "90d"},
     "evidence.unit": {"evidence.unit": "case", "evidence.episode_span": None},

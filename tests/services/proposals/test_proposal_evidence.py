@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from rollout.core.errors import NotAllowedError
-from rollout.core.policy.audit_readings import WeightedCounts
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
@@ -18,7 +17,7 @@ from rollout.services.support.clock import ManualClock
 from tests.api.bears import CREEK, LAKE, POLICY, founded, scope_of, tick, widened
 from tests.api.conftest import Doorkeeper
 from tests.console.told_cases import CLOSED, some
-from tests.factories import AGREEMENT, DAY, MET, NOON, build_evidence, counted
+from tests.factories import DAY, MET, NOON, build_evidence, counted
 
 VIC = Caller("vic", role_assignments=(AssignedRole("viewer"),))
 COSTS = POLICY.replace(
@@ -70,23 +69,6 @@ def test_a_renewal_is_held_to_no_bound(service):
     (line,) = load_proposal_evidence(service, VIC, "bears", shown).readings
     assert line.frozen.counts == (2000, 0)
     assert line.frozen.bound is None
-
-
-def test_a_renewals_audits_are_read_and_weighed_as_they_were(service):
-    widened(service.database, NOON, CREEK)
-    late = NOON + 80 * DAY
-    audits = (WeightedCounts(1.0, (200, 2)), WeightedCounts(0.1, (90, 12)))
-    seen = replace(counted(290, 14), counts={AGREEMENT.key: (210, 4)})
-    tick(service.database, late, of=build_evidence(replace(seen, audits={AGREEMENT.key: audits})))
-    (renewal,) = scope_of(service.database).proposals.values()
-    shown = load_proposal(service, VIC, "bears", renewal.id, at=late)
-    (line,) = load_proposal_evidence(service, VIC, "bears", shown).readings
-    assert (line.frozen.counts, line.frozen.audits) == ((210, 4), audits)
-    assert line.frozen.is_met
-    assert line.frozen.estimate == pytest.approx(209 / 212.2)
-    odd = (line.text.replace("0.1 90+12", "0.1 90+12+1"),)
-    (line,) = load_proposal_evidence(service, VIC, "bears", replace(shown, readings=odd)).readings
-    assert line.frozen is None
 
 
 def test_costs_are_read_by_their_levels(database, monkeypatch):
