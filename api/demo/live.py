@@ -17,7 +17,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.demo.accounts import (
+from api.demo.playback import DemoPages, Playback, check_speed, create_tokens
+from api.demo.start import PREPARING
+from api.http_protocol import HTTP_PROTOCOL
+from api.routers.events import get_streams
+from rollout.features.demo.catalog import ExampleSystem
+from rollout.features.demo.demo_accounts import (
     COLLEAGUE,
     MODEL_CLIENT,
     OPERATORS,
@@ -25,9 +30,8 @@ from api.demo.accounts import (
     ROLES_BY_USER,
     get_decision_system,
 )
-from api.demo.history_cache import prepare_history
-from api.demo.playback import DemoPages, Playback, check_speed, create_tokens
-from api.demo.player import (
+from rollout.features.demo.history_cache import prepare_history
+from rollout.features.demo.player import (
     RESUME,
     STEP,
     DemoApprover,
@@ -37,12 +41,8 @@ from api.demo.player import (
     WeeklyReporter,
     list_open_proposals,
 )
-from api.demo.stage import DemoService, build_case_records, open_stage
-from api.demo.start import PREPARING
-from api.http_protocol import HTTP_PROTOCOL
-from api.routers.events import get_streams
-from rollout.features.demo.catalog import ExampleSystem
 from rollout.features.demo.recorded_cases import load_cases
+from rollout.features.demo.stage import DemoService, build_case_records, open_stage
 from rollout.reports.text.formatting import format_quantity, wrap_text
 from rollout.scheduler.jobs import JobScheduler
 from rollout.services.engine.service import Service

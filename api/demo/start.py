@@ -9,9 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from rollout.features.demo.catalog import ExampleSystem, find_example
+from rollout.features.demo.catalog import ExampleSystem, find_example, find_history_folders
 
-FOLDER_PREFIX: Final = "live-history-"
 PREPARING: Final = "Preparing the live demo's history, once. It takes about ten seconds."
 MODULE: Final = "api.demo.start"
 INTERRUPTED: Final = 130
@@ -38,11 +37,6 @@ def start_live(
             auto_approve=auto_approve,
             wait_for_history=wait_for_history,
         )
-
-
-def find_history_folders(parent: Path, name: str) -> list[Path]:
-    """Return the folders with an example's histories, also outdated ones."""
-    return list(parent.glob(f"{FOLDER_PREFIX}{name}-*"))
 
 
 @contextmanager
@@ -80,9 +74,9 @@ def build(out: str, name: str) -> None:
     """Build an example's history in a folder, if it isn't there."""
     gc.disable()  # the process ends soon
     # imported here: whoever starts the process needs none of it yet
-    from api.demo.history_cache import prepare_history
-    from api.demo.stage import build_case_records
+    from rollout.features.demo.history_cache import prepare_history
     from rollout.features.demo.recorded_cases import load_cases
+    from rollout.features.demo.stage import build_case_records
 
     example = find_example(name)
     # the later cases are played live; they took half a second

@@ -8,9 +8,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import LazyConsole, create_app
-from api.demo.accounts import ROLES_BY_USER, create_accounts, create_keys
 from api.demo.playback import DemoPages, Playback, create_tokens
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
+from rollout.features.demo.demo_accounts import ROLES_BY_USER, create_accounts, create_keys
 from rollout.formats.policy.reader import read_policy
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import build_service

@@ -6,13 +6,13 @@ from datetime import timedelta
 import httpx2
 import pytest
 
-from api.demo import retries
-from api.demo.case_records import get_prediction_time
-from api.demo.player import QUIET_SECONDS, DemoApprover, DemoColleague, DemoPlayer
-from api.demo.retries import MAX_SECONDS, MAX_TRIES
-from api.demo.stage import build_case_records
+from rollout.features.demo import retries
+from rollout.features.demo.case_records import get_prediction_time
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
+from rollout.features.demo.player import QUIET_SECONDS, DemoApprover, DemoColleague, DemoPlayer
 from rollout.features.demo.recorded_cases import load_cases
+from rollout.features.demo.retries import MAX_SECONDS, MAX_TRIES
+from rollout.features.demo.stage import build_case_records
 from rollout.services.support.clock import ManualClock
 
 EXAMPLE = find_example(MAIL_ROOM)

@@ -5,12 +5,12 @@ from datetime import timedelta
 import pytest
 
 from api.app import create_app
-from api.demo.accounts import MODEL_CLIENT, get_decision_system
-from api.demo.history_cache import prepare_history
-from api.demo.player import DemoPlayer
-from api.demo.stage import build_case_records, open_stage
 from rollout.features.demo.catalog import MAIL_ROOM, list_examples
+from rollout.features.demo.demo_accounts import MODEL_CLIENT, get_decision_system
+from rollout.features.demo.history_cache import prepare_history
+from rollout.features.demo.player import DemoPlayer
 from rollout.features.demo.recorded_cases import load_cases
+from rollout.features.demo.stage import build_case_records, open_stage
 from rollout.services.engine.tick_passes import TickScheduler
 from tests.api.conftest import Asking
 

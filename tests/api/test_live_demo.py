@@ -19,22 +19,24 @@ import httpx2
 import pytest
 
 from api.app import create_app
-from api.demo import history_cache
-from api.demo.accounts import (
+from api.demo.live import open_clients
+from rollout import faults
+from rollout.features.demo import history_cache
+from rollout.features.demo.catalog import MAIL_ROOM, find_example
+from rollout.features.demo.demo_accounts import (
     COLLEAGUE,
     MODEL_CLIENT,
     OPERATORS,
     RESUME_APPROVER,
     get_decision_system,
 )
-from api.demo.history_cache import (
+from rollout.features.demo.history_cache import (
     DATABASE_FILE,
     SCHEDULE_FILE,
     UNFINISHED_PREFIX,
     prepare_history,
 )
-from api.demo.live import open_clients
-from api.demo.player import (
+from rollout.features.demo.player import (
     QUIET_SECONDS,
     REPORT_SECONDS,
     RESUME,
@@ -44,10 +46,8 @@ from api.demo.player import (
     LedgerNarrator,
     WeeklyReporter,
 )
-from api.demo.stage import build_case_records, open_stage
-from rollout import faults
-from rollout.features.demo.catalog import MAIL_ROOM, find_example
 from rollout.features.demo.recorded_cases import load_cases
+from rollout.features.demo.stage import build_case_records, open_stage
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.tick_passes import TickScheduler
 from rollout.store.records.external_keys import ExternalKeys

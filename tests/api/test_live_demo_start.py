@@ -9,11 +9,12 @@ from contextlib import closing
 
 import pytest
 
-from api.demo import history_cache, start
-from api.demo.history_cache import prepare_history
-from api.demo.stage import build_case_records
-from rollout.features.demo.catalog import find_example
+from api.demo import start
+from rollout.features.demo import history_cache
+from rollout.features.demo.catalog import HISTORY_PREFIX, find_example, find_history_folders
+from rollout.features.demo.history_cache import prepare_history
 from rollout.features.demo.recorded_cases import load_cases
+from rollout.features.demo.stage import build_case_records
 
 
 class Process:
@@ -61,7 +62,7 @@ def test_the_builder_ends_with_whoever_started_it(tmp_path, started):
 
 
 def test_with_a_history_of_the_example_nothing_is_started(tmp_path, started):
-    (tmp_path / f"{start.FOLDER_PREFIX}patrol-0123").mkdir()
+    (tmp_path / f"{HISTORY_PREFIX}patrol-0123").mkdir()
     with start.build_ahead(tmp_path, "patrol") as wait:
         wait()
     assert started == []
@@ -79,9 +80,9 @@ def test_after_a_build_that_was_ended_the_next_one_is_complete(tmp_path, end):
         time.sleep(0.01)
     builder.send_signal(end)
     assert builder.wait() != 0
-    assert start.find_history_folders(tmp_path, "patrol") == []
+    assert find_history_folders(tmp_path, "patrol") == []
     subprocess.run(command, check=True)
-    (folder,) = start.find_history_folders(tmp_path, "patrol")
+    (folder,) = find_history_folders(tmp_path, "patrol")
     history = history_cache.PreparedHistory(folder)
     assert history.is_complete
     with closing(sqlite3.connect(folder / history_cache.DATABASE_FILE)) as connection:

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from api.demo.history import SAME_SCOPE
 from rollout.features.demo.catalog import build_replay_request, list_examples
+from rollout.features.demo.history import SAME_SCOPE
 from rollout.features.demo.recorded_cases import select_records_until
 from rollout.formats.policy.reader import read_policy
 from rollout.services.replay.replay import replay_records

@@ -203,3 +203,11 @@ def _build_item(example: ExampleSystem) -> dict[str, Any]:
         "policy": str(example.policy_path),
         "records": str(example.records_folder),
     }
+
+
+HISTORY_PREFIX: Final = "live-history-"
+
+
+def find_history_folders(parent: Path, name: str) -> list[Path]:
+    """Return the folders with an example's histories, also outdated ones."""
+    return list(parent.glob(f"{HISTORY_PREFIX}{name}-*"))

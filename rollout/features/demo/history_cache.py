@@ -16,12 +16,15 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
 
-from api.demo import accounts, case_records, history
-from api.demo.case_records import CaseRecords, JsonObject
-from api.demo.start import FOLDER_PREFIX, find_history_folders
 from rollout.core.scope.commands import Actor
-from rollout.features.demo import digit_pictures
-from rollout.features.demo.catalog import DESCRIPTION_FILE, ExampleSystem
+from rollout.features.demo import case_records, demo_accounts, digit_pictures, history
+from rollout.features.demo.case_records import CaseRecords, JsonObject
+from rollout.features.demo.catalog import (
+    DESCRIPTION_FILE,
+    HISTORY_PREFIX,
+    ExampleSystem,
+    find_history_folders,
+)
 from rollout.features.demo.recorded_cases import ExampleCase
 from rollout.services.engine.policy_application import apply_policy
 from rollout.store.database.migrations import find_head_revision, upgrade
@@ -73,7 +76,7 @@ def prepare_history(
     of its own, and the first that is ready counts for all.
     """
     history = PreparedHistory(
-        parent / f"{FOLDER_PREFIX}{example.name}-{compute_fingerprint(example)}"
+        parent / f"{HISTORY_PREFIX}{example.name}-{compute_fingerprint(example)}"
     )
     if history.is_complete:
         return history
@@ -113,7 +116,7 @@ def _move_into_place(unfinished: Path, history: PreparedHistory) -> None:
 def compute_fingerprint(example: ExampleSystem) -> str:
     """Return a text that changes with the records, the policy, the tables or the builder."""
     digest = sha256(find_head_revision().encode())
-    for module in (accounts, digit_pictures, history, case_records):
+    for module in (demo_accounts, digit_pictures, history, case_records):
         digest.update(getsource(module).encode())
     paths = [example.policy_path, example.folder / DESCRIPTION_FILE]
     for path in [*paths, *sorted(example.records_folder.rglob("*"))]:
@@ -156,9 +159,11 @@ def _build_history(
     try:
         policy_text = example.policy_path.read_text(encoding="utf-8")
         starts_at = history.find_first_slot(records.policy, cases) - records.policy.tick
-        accounts.create_accounts(database, records.policy, starts_at)
-        apply_policy(database, policy_text, Actor(accounts.ADMIN_NAME), starts_at, salt=SALT)
-        writer = history.HistoryWriter(database, example, records, cases, accounts.OPERATORS[::-1])
+        demo_accounts.create_accounts(database, records.policy, starts_at)
+        apply_policy(database, policy_text, Actor(demo_accounts.ADMIN_NAME), starts_at, salt=SALT)
+        writer = history.HistoryWriter(
+            database, example, records, cases, demo_accounts.OPERATORS[::-1]
+        )
         writer.write()
     finally:
         database.close()

@@ -16,8 +16,6 @@ from typing import Final
 
 import msgspec
 
-from api.demo.accounts import ADMIN_NAME, MODEL_CLIENT, build_operator, get_decision_system
-from api.demo.case_records import CaseRecords, JsonObject, get_prediction_time
 from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import (
@@ -35,7 +33,14 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import Approved, AttemptsBegan, IncidentOpened, ProposalRaised
 from rollout.core.scope.permits import BOUND
 from rollout.core.scope.record_events import RecordsCounted
+from rollout.features.demo.case_records import CaseRecords, JsonObject, get_prediction_time
 from rollout.features.demo.catalog import ExampleSystem
+from rollout.features.demo.demo_accounts import (
+    ADMIN_NAME,
+    MODEL_CLIENT,
+    build_operator,
+    get_decision_system,
+)
 from rollout.features.demo.recorded_cases import ExampleCase, ExamplePrediction
 from rollout.formats.records.parse import (
     ActionWithPermit,

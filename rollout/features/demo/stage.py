@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from api.demo.accounts import create_keys
-from api.demo.case_records import CaseRecords, JsonObject
-from api.demo.history_cache import DATABASE_FILE, PreparedHistory
 from rollout.core.policy.policy import Policy
 from rollout.features.demo.case_pictures import CasePictures
+from rollout.features.demo.case_records import CaseRecords, JsonObject
 from rollout.features.demo.catalog import ExampleSystem
+from rollout.features.demo.demo_accounts import create_keys
+from rollout.features.demo.history_cache import DATABASE_FILE, PreparedHistory
 from rollout.formats.policy.reader import read_policy
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import Service, build_service

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import httpx2
 
-from api.demo.case_records import CaseRecords, JsonObject, get_prediction_time
-from api.demo.retries import BusyServiceError, request_with_retries
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
+from rollout.features.demo.case_records import CaseRecords, JsonObject, get_prediction_time
 from rollout.features.demo.recorded_cases import ExampleCase
+from rollout.features.demo.retries import BusyServiceError, request_with_retries
 from rollout.reports.text.event_describer import CitedProposals, EventDescriber
 from rollout.reports.text.event_kinds import COUNTING_KINDS
 from rollout.reports.text.event_text import describe_event
