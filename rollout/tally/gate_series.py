@@ -14,7 +14,6 @@ from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
-    compute_parity_log_e_path,
     get_gate_threshold,
 )
 from rollout.tally.unit_arrays import IntArray
@@ -232,6 +231,4 @@ def find_met_counts(
         levels = policy.cost_shares
         threshold = policy.scale_cost(condition.line)
         return compute_cost_log_e_path(counts, levels=levels, at_most=threshold) >= -log(risk)
-    if condition.measure == "parity":
-        return compute_parity_log_e_path(counts, margin=-condition.line) >= -log(risk)
     return get_gate_threshold(condition.line, risk).are_met(counts[:, 0], counts[:, 1])

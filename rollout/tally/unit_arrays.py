@@ -16,7 +16,6 @@ from rollout.core.policy.measures import (
     MISSING,
     Condition,
     UnitClass,
-    compute_parity_class,
     is_success,
 )
 from rollout.core.policy.planted_conditions import is_missed
@@ -214,7 +213,7 @@ class UnitClasses:
 
     def get_count_width(self, condition: Condition) -> int:
         """Return how many numbers a condition's counts have."""
-        widths = {"cost": len(self.policy.cost_levels), "parity": 4, "action_change": 3}
+        widths = {"cost": len(self.policy.cost_levels), "action_change": 3}
         return widths.get(condition.measure, 2)
 
     def _build_class_counts(self, condition: Condition, unit_class: UnitClass) -> list[int]:
@@ -230,8 +229,6 @@ class UnitClasses:
         match condition.measure:
             case "cost":
                 return unit_class.level
-            case "parity":
-                return compute_parity_class(unit_class)
             case "action_change":
                 return self._find_action_column(condition, unit_class)
         is_counted_success = self._is_success(condition, unit_class)

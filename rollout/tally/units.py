@@ -370,7 +370,7 @@ def _parse_numbers(lever: Lever, source: str) -> tuple[nw.Expr, nw.Expr]:
 
 
 def _build_second(lever: Lever) -> nw.Expr:
-    """Return the second blind label; numbers and sets have none: parity needs single labels."""
+    """Return the second blind label; numbers and sets have none."""
     if not lever.has_single_labels:
         return nw.lit(MISSING)
     answer = nw.col(f"second:{VALUE_PREFIX}{lever.id}")

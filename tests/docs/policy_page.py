@@ -21,10 +21,6 @@ DEFINITIONS = {
         "90%",
     ),
     "cost": ("mean cost of what the model would have done", "0.3"),
-    "parity": (
-        "agreement of model and human, less agreement of two humans, on units with two decisions",
-        "-3%",
-    ),
     "override": (
         "reviewers who saw the proposed answer and chose another one, or took over",
         "10%",

@@ -15,7 +15,6 @@ from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.statistics.evidence import (
     compute_cost_log_e,
     compute_log_e,
-    compute_parity_log_e,
 )
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.store.tables.tables import rollouts
@@ -80,18 +79,11 @@ def test_a_stranger_recomputes_a_cost_from_the_counts_at_each_level(tmp_path):
     assert run(EVIDENCE, lines, tmp_path, "0", "1") == again
 
 
-def test_a_stranger_recomputes_parity(tmp_path):
-    log_e = f"{compute_parity_log_e(940, 20, 40, 0, margin=0.02):.6f}"
-    lines = reading("940 20 40 0", log_e, "parity at least -2 %")
-    assert run(EVIDENCE, lines, tmp_path) == "1 readings recomputed; 0 of other kinds"
-
-
 def test_the_program_reads_what_the_engine_writes():
     """Each form of a reading that a gate can store; else it would count as another kind."""
     pattern = re.compile(re.search(r"READING = re.compile\(\s*r\"(.*)\"", EVIDENCE)[1])
     for condition, counts in (
         (Condition("cost", 0.2, at_least=False), (1194, 18, 4, 31)),
-        (Condition("parity", -0.02, at_least=True), (940, 20, 40, 0)),
         (Condition("recall", 0.8, at_least=True, label="bear"), (9, 1)),
     ):
         text = f"{condition}: {format_counts(counts)}, log E 1.000000 of 2.995732 (risk 0.05)"

@@ -133,7 +133,7 @@ def _gate(pick, policy, stage):
         _condition("recall", line, label="bear", lever=lever),
         _condition("precision", line, label="none", lever=lever),
         _condition("cost", (1 - line) * policy.largest_cost, at_least=False),
-        _condition("parity", -(1 - line)),
+        agreement,
     )
     return Gate(
         to=stage,

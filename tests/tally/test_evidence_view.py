@@ -99,26 +99,12 @@ def count_taken(condition, rows, policy):
     if condition.measure == "cost":
         levels = policy.cost_levels
         return tuple(sum(r["level"] == i for r in rows) for i in range(len(levels)))
-    if condition.measure == "parity":
-        return _parity(rows)
     if condition.measure == "recall":
         rows = [row for row in rows if row["decided"] == condition.label]
     if condition.measure == "precision":
         rows = [row for row in rows if row["predicted"] == condition.label]
     agreed = sum(row["predicted"] == row["decided"] != MISSING for row in rows)
     return (agreed, len(rows) - agreed)
-
-
-def _parity(rows):
-    both = lone = split = none = 0
-    for row in rows:
-        model, one, two = row["predicted"], row["decided"], row["second"]
-        if MISSING not in {one, two}:
-            both += model == one == two
-            lone += model != one and one == two
-            split += one != two and model in {one, two}
-            none += len({model, one, two}) == 3
-    return (both, lone, split, none)
 
 
 def every_slot(replayed):
@@ -331,7 +317,7 @@ def test_the_stories_reach_later_attempts_several_grants_and_every_measure():
     assert {sight.state.attempt for sight in sights} >= {1, 2}
     assert {len(sight.state.grants) for sight in sights} >= {0, 1, 2}
     asked = {c.measure for sight in sights for c in sight.conditions}
-    assert asked == {"agreement", "recall", "precision", "cost", "parity"}
+    assert asked == {"agreement", "recall", "precision", "cost"}
     assert {len(end.policy.levers) for end in ends} == {1, 2}
 
 

@@ -53,7 +53,6 @@ COUNTS = {  # at 0, 60, 80 and 90 %
     f"recall, at_least: 80%{LABEL}": [(4, 1), (4, 1), (4, 1), (3, 0)],
     f"precision, at_least: 80%{LABEL}": [(4, 3), (4, 2), (4, 1), (3, 1)],
     "cost, at_most: 1": [(6, 1, 3), (6, 1, 2), (5, 1, 1), (3, 0, 1)],  # of level 0, 1, 4
-    "parity, at_least: -3%": [(2, 2, 1, 0), (2, 1, 1, 0), (1, 1, 1, 0), (1, 0, 1, 0)],
 }
 START = datetime(2027, 1, 4, tzinfo=UTC)
 

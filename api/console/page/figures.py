@@ -123,7 +123,7 @@ def draw_scale(
 
     A bound beyond the edge is drawn as an arrow there.
     """
-    if estimate is None or bound is None or measure in {"parity", GAIN}:  # these have no 100 %
+    if estimate is None or bound is None or measure == GAIN:  # it has no 100 %
         return Markup("")
     low, high = (
         (max(0.0, 1 - RANGE_FACTOR * (1 - threshold)), 1.0)

@@ -78,7 +78,7 @@ def build_path_charts(
 ) -> tuple[EvidencePathChart, ...]:
     """Return a chart for each version and condition of the latest gate.
 
-    Measures without an always-valid bound, such as parity, have none.
+    Measures without an always-valid bound have none.
     """
     charts = [
         _build_chart(facts, path, f"{version_index}-{path_index}", timezone)

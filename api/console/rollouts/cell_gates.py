@@ -253,7 +253,7 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
     if facts.n == 0:
         text = format_sentence("No data yet on: {}.", facts.condition)
         return CellSentence("too few", text)
-    if facts.measure == "parity" or facts.bound is None:
+    if facts.bound is None:
         text = format_sentence(
             "{}: strength of evidence {:.1f}, needs {:.1f}.",
             capitalize_first(facts.condition),

@@ -39,8 +39,8 @@ class EvidenceCounts:
         missing: closed units without a blind decision.
         days: local days with a judged unit.
         reviewers: distinct reviewers of these units.
-        counts: per measure (successes, failures) of a share, units per cost level, or the four
-            parity classes; zeros without records.
+        counts: per measure (successes, failures) of a share, or units per cost level; zeros
+            without records.
         arms: per gain the units of both arms that closed in the span.
         slices: per condition by slice the counts of each value of the attribute.
     """

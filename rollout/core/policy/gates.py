@@ -20,12 +20,11 @@ from rollout.core.statistics.evidence import (
     compute_cost_log_e,
     compute_log_e,
     compute_lower_bound,
-    compute_parity_log_e,
 )
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 
-E_VALUE_MEASURES = frozenset({"cost", "parity", GAIN})  # they have no table of thresholds
+E_VALUE_MEASURES = frozenset({"cost", GAIN})  # they have no table of thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +83,6 @@ def compute_condition_log_e(condition: Condition, counts: Sequence[int], policy:
         return compute_cost_log_e(
             policy.cost_shares, counts, at_most=policy.scale_cost(condition.line)
         )
-    if condition.measure == "parity":
-        both, model_alone, split, all_differ = counts
-        return compute_parity_log_e(both, model_alone, split, all_differ, margin=-condition.line)
     agreed, disagreed = counts
     return compute_log_e(agreed, disagreed, at_least=condition.line)
 
@@ -245,8 +241,7 @@ def get_condition_counts(
     values = counts.counts.get(condition.key)
     if values is not None:
         return values
-    width = {"cost": len(policy.cost_levels), "parity": 4}.get(condition.measure, 2)
-    return (0,) * width
+    return (0,) * (len(policy.cost_levels) if condition.measure == "cost" else 2)
 
 
 def list_unmet_requirements(

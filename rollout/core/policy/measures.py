@@ -1,8 +1,8 @@
 """Measures of gates and guards, and how each counts a unit.
 
 A `UnitClass` holds the prediction, up to two human decisions and the cost level of their
-difference. Share measures count it as success or failure, cost takes the level, parity one of four
-classes; measures of time don't use it.
+difference. Share measures count it as success or failure, cost takes the level; measures of time
+don't use it.
 """
 
 from dataclasses import dataclass
@@ -106,16 +106,3 @@ def is_success(condition: Condition, unit_class: UnitClass) -> bool | None:
             return unit_class.agrees if unit_class.predicted == condition.label else None
         case _:
             return unit_class.agrees
-
-
-def compute_parity_class(unit_class: UnitClass) -> int | None:
-    """Return the parity class; None with fewer than two decisions.
-
-    0: all three agree; 1: both humans differ from the model together; 2: the humans differ and the
-    model agrees with one; 3: all three differ.
-    """
-    if MISSING in (unit_class.decided, unit_class.second):
-        return None
-    if unit_class.decided == unit_class.second:
-        return 0 if unit_class.predicted == unit_class.decided else 1
-    return 2 if unit_class.predicted in (unit_class.decided, unit_class.second) else 3

@@ -282,32 +282,6 @@ def compute_action_mix_log_e(counts: Sequence[int], baseline: Sequence[float]) -
     return float(np.logaddexp.reduce(total_term + mixture_terms) - log(len(_CONCENTRATIONS)))
 
 
-def compute_parity_log_e(both: int, lone: int, split: int, none: int, *, margin: float) -> float:
-    """Return the log e-value against a loss of agreement of the margin.
-
-    The loss compares the model in a human's place with that human.
-
-    Args:
-        both: cases of two blind reviewers in which all three agree, ≥ 0.
-        lone: the reviewers agree and the model differs, ≥ 0.
-        split: the reviewers differ and the model agrees with one, ≥ 0.
-        none: all three differ, ≥ 0.
-        margin: what may be lost, δ in (−½, 1); below 0 the model has to gain −δ.
-
-    Returns:
-        A finite number; 0.0 without cases.
-
-    Raises:
-        ValueError: a count or the margin lies outside its range.
-
-    >>> round(compute_parity_log_e(940, 20, 40, 0, margin=0.02), 9)
-    3.572327557
-    """
-    _check_counts(both=both, lone=lone, split=split, none=none)
-    counts = np.array([both, lone, split, none], float)
-    return float(compute_log_mean_bets(compute_parity_gains(margin=margin), counts))
-
-
 def compute_cost_gains(levels: Sequence[float], *, at_most: float) -> Floats:
     """Return the win of a whole bet on each cost level, per stake.
 
@@ -316,17 +290,6 @@ def compute_cost_gains(levels: Sequence[float], *, at_most: float) -> Floats:
     """
     check_inside_unit(at_most=at_most)
     return (at_most - np.asarray(levels, float)) / (1 - at_most)
-
-
-def compute_parity_gains(*, margin: float) -> Floats:
-    """Return what a whole bet wins on both, lone, split, none.
-
-    Raises:
-        ValueError: the margin lies outside (−½, 1).
-    """
-    if not -0.5 < margin < 1:  # a case can gain half an agreement at most
-        raise ValueError(f"margin is {margin}; give a share between -0.5 and 1, such as 0.03")
-    return (np.array([0.0, -1.0, 0.5, 0.0]) + margin) / (1 - margin)
 
 
 @cache

@@ -1,8 +1,8 @@
 """Tables of gate thresholds: the least successes for each number of failures.
 
 E rises with every success, so "E(s, f) ≥ 1/risk" equals "s ≥ least(f)" with a whole number
-`least(f)`. Its table takes well under a microsecond, the special functions a hundred. Costs and
-parity have no such table: here are their e-values over a whole history at once.
+`least(f)`. Its table takes well under a microsecond, the special functions a hundred. Costs have no
+such table: here are their e-values over a whole history at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from rollout.core.statistics.evidence import (
     check_inside_unit,
     compute_cost_gains,
     compute_log_mean_bets,
-    compute_parity_gains,
 )
 from rollout.core.statistics.truncated_beta import compute_log_mixture
 
@@ -217,21 +216,3 @@ def compute_cost_log_e_path(
     return compute_log_mean_bets(
         compute_cost_gains(levels, at_most=at_most), np.asarray(counts, float)
     )
-
-
-def compute_parity_log_e_path(counts: NDArray[np.int64], *, margin: float) -> Floats:
-    """Return `compute_parity_log_e` after each step of a history.
-
-    Args:
-        counts: shape (n, 4), cumulative: both, lone, split, none.
-        margin: what may be lost, δ in (−½, 1); below 0 what has to be gained.
-
-    Returns:
-        float64, shape (n,).
-
-    Raises:
-        ValueError: the margin lies outside its range, or counts has not four columns.
-    """
-    if counts.shape[1:] != (4,):
-        raise ValueError(f"counts has shape {counts.shape}; give (n, 4): both, lone, split, none")
-    return compute_log_mean_bets(compute_parity_gains(margin=margin), np.asarray(counts, float))

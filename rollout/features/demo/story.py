@@ -37,7 +37,7 @@ from rollout.services.replay.replay_output import (
 from rollout.services.replay.requests import Progress
 
 ARROW = " → "
-COSTS_AND_MEANS = {"cost", "gain", "parity"}
+COSTS_AND_MEANS = {"cost", "gain"}
 NARROWED, SUSPENDED = "Narrowed", "Suspended"
 NEW_VERSION_EVENTS = {"VersionFirstUsed", "TakenOver", "Widened"}
 

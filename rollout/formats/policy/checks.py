@@ -127,7 +127,7 @@ PLANTED_CHECKS: tuple[PolicyCheck, ...] = (
     (("gates.*.require.*",), _check_natural_condition),
 )
 
-UNFIT_MEASURES = frozenset({"parity", "action_change", "drift"})
+UNFIT_MEASURES = frozenset({"action_change", "drift"})
 """Measures that compare single answers."""
 
 

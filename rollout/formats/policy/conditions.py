@@ -68,8 +68,8 @@ def suggest_threshold(measure: str, text: str) -> str:
 
     >>> suggest_threshold("agreement", "5%"), suggest_threshold("agreement", "95%")
     ('95%', '95%')
-    >>> suggest_threshold("override", "95%"), suggest_threshold("parity", "3%")
-    ('5%', '-3%')
+    >>> suggest_threshold("override", "95%")
+    '5%'
     """
     rule = MEASURE_RULES[measure]
     try:
@@ -86,8 +86,6 @@ def suggest_threshold(measure: str, text: str) -> str:
             share = strictest(abs(share), 1 - abs(share))
             if rule.unit == "share" and share in {0.0, 1.0}:  # no evidence can decide there
                 return _EXAMPLE[measure]
-        case "difference":
-            share = -abs(share)
         case _:
             return text
     return f"{share * 100:g}%"
@@ -98,7 +96,6 @@ _EXAMPLE = {
     "recall": "90%",
     "precision": "90%",
     "cost": "0.3",
-    "parity": "-3%",
     "override": "10%",
     "action_change": "2",
     "drift": "10%",
@@ -199,21 +196,6 @@ def _check_lever_value(path: DocumentPath, row: ConditionShape, policy: Policy) 
         yield DocumentFault((*path, "measure"), text)
     elif value is not None and values and value not in values:
         yield DocumentFault((*path, key), describe_unknown_name(value, values, key))
-
-
-def _check_parity(shape: PolicyShape, policy: Policy) -> Faults:
-    has_second_decisions = policy.evidence.second_verdict > 0 or policy.evidence.verdicts > 1
-    for path, row in _list_rows(shape):
-        if row.measure != "parity" or path[0] == "guards":
-            continue
-        if not has_second_decisions:
-            text = "no unit has two decisions; write evidence: {second_verdict: 20%}"
-            yield DocumentFault((*path, "measure"), text)
-        levers = policy.levers if row.lever is None else [policy.levers_by_id.get(row.lever)]
-        for lever in levers:
-            if lever is not None and lever.number is not None:
-                text = f"lever {lever.id} is a number; parity needs labels, use agreement or cost"
-                yield DocumentFault((*path, "measure"), text)
 
 
 def _check_cost_threshold(shape: PolicyShape, policy: Policy) -> Faults:
@@ -317,7 +299,6 @@ CONDITION_CHECKS: tuple[PolicyCheck, ...] = (
     *_build_section_checks(_check_threshold, ("at_least", "at_most")),
     *_build_section_checks(_check_subject, _NAMES, *_LABELS),
     *_build_section_checks(_check_lever, _NAMES, *_LEVERS),
-    (("evidence.second_verdict", "evidence.verdicts", "levers.*.number"), _check_parity),
     *_build_section_checks(_check_slice, ("slice", "minimum")),
     (("levers.*.labels", "levers.*.number", "guards.*.lever", "guards.*.slice"), _check_drift),
     (("levers.*.costs.*.cost",), _check_cost_threshold),

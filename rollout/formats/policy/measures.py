@@ -25,7 +25,7 @@ class MeasureRule:
     """How conditions on one measure are written.
 
     Attributes:
-        unit: of the threshold: share, part (a share that may be 0), difference, cost, per-100,
+        unit: of the threshold: share, part (a share that may be 0), cost, per-100,
             count, duration or value (of an outcome).
         is_minimum: whether the threshold is `at_least`, otherwise `at_most`.
         allows_gate: whether gates can use the measure.
@@ -70,7 +70,6 @@ MEASURE_RULES: Mapping[str, MeasureRule] = MappingProxyType(
             allows_lever=True,
         ),
         "cost": MeasureRule("cost", allows_gate=True, default_effect="one-stage"),
-        "parity": MeasureRule("difference", is_minimum=True, allows_gate=True, allows_lever=True),
         "override": MeasureRule("share", default_effect="one-stage", allows_lever=True),
         "action_change": MeasureRule(
             "per-100", default_effect="report", subject="action", allows_lever=True
@@ -123,13 +122,6 @@ def _parse_part(text: str) -> float:
     return threshold
 
 
-def _parse_difference(text: str) -> float:
-    threshold = scalars.read_signed_share(text)
-    if not -1 < threshold < 0.5:
-        raise ValueError(f"{text!r} can never be proven; write less than 50%, such as -3% or 1%")
-    return threshold
-
-
 def _parse_per_hundred(text: str) -> float:
     threshold = scalars.read_cost(text)
     if threshold >= 100:
@@ -152,7 +144,6 @@ _PARSERS: Mapping[str, Callable[[str], float]] = MappingProxyType(
     {
         "share": _parse_share,
         "part": _parse_part,
-        "difference": _parse_difference,
         "per-100": _parse_per_hundred,
         "cost": _parse_cost,
         "count": scalars.read_count,

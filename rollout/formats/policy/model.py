@@ -23,7 +23,6 @@ Measure = Literal[
     "recall",
     "precision",
     "cost",
-    "parity",
     "override",
     "action_change",
     "drift",
@@ -217,7 +216,7 @@ class ConditionShape(PolicySection):
 
     measure: Measure = key(description="What is looked at.", examples=["agreement"])
     at_least: kinds.RawText | None = key(
-        None, description="Threshold, for agreement, recall, precision, parity: 95%; for gain: 0."
+        None, description="Threshold, for agreement, recall, precision: 95%; for gain: 0."
     )
     at_most: kinds.RawText | None = key(None, description="Threshold, for costs, counts and spans.")
     label: kinds.NonEmptyText | None = key(

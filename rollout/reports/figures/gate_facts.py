@@ -10,10 +10,10 @@ class ConditionFacts:
     Attributes:
         condition, measure, label, lever: what is measured.
         threshold, at_least: the threshold in the measure's unit, and its direction.
-        n, counts: records, and their classes (agreeing and not; per cost level; parity classes; of
+        n, counts: records, and their classes (agreeing and not; per cost level; of
             a gain units of the model's arm, of people's, and without outcome).
         estimate: plain share or mean cost, None without records.
-        bound: the deciding bound, valid at every look; None for parity and without records.
+        bound: the deciding bound, valid at every look; None without records.
         log_e, log_e_needed: the evidence, and what opens the gate; natural logarithms.
         met: whether this condition is met.
         records_needed_min: agreements still needed if all further records agree; None if none are

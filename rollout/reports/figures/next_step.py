@@ -226,7 +226,7 @@ def _describe_missing_evidence(condition: ConditionFacts, progress: GateOutlook)
     is_share_without_forecast = (
         len(condition.counts) == 2 and condition.probability_below is None
     )  # a wave's
-    if condition.measure in {"parity", "gain"} or is_share_without_forecast:
+    if condition.measure == "gain" or is_share_without_forecast:
         return (
             f"{condition.condition}: log e-value {condition.log_e:.1f}, needed"
             f" {condition.log_e_needed:.1f}"

@@ -13,7 +13,6 @@ from rollout.core.policy.planted_conditions import PlantedCondition
 from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.statistics.gate_thresholds import (
     compute_cost_log_e_path,
-    compute_parity_log_e_path,
     get_gate_threshold,
 )
 from rollout.core.statistics.opening_simulation import (
@@ -65,7 +64,6 @@ def simulate_gate(
     attempt: EvidenceCounts,
     policy: Policy,
     *,
-    second_factor: float = 1.0,
     skipped: Condition | None = None,
 ) -> OpeningTimes:
     """Return the further closed units after which all conditions are met.
@@ -75,7 +73,6 @@ def simulate_gate(
     Args:
         readings: the gate's conditions on the evidence so far.
         attempt: all units of the attempt; about as many of later ones bring a record.
-        second_factor: factor of the share of units with a second decision.
         skipped: a condition that is ignored.
 
     Raises:
@@ -96,8 +93,7 @@ def simulate_gate(
         times, chance = _simulate_condition(condition, reading.counts, reading.risk, policy)
         if isinstance(condition, SliceCondition):
             times = np.maximum(times, condition.minimum - records)
-        factor = second_factor if condition.measure == "parity" else 1.0
-        needed = np.sort(draw_units(times, records, max(records, attempt.closed))) / factor
+        needed = np.sort(draw_units(times, records, max(records, attempt.closed)))
         if not reading.is_met and (not deciding or _rank(needed) > _rank(units)):
             deciding = str(condition)
         units, ever_chance = np.maximum(units, needed), min(ever_chance, chance)
@@ -132,8 +128,6 @@ def _simulate_condition(
     if condition.measure == "cost":
         levels, at_most = policy.cost_shares, policy.scale_cost(condition.line)
         return _simulate_cost(counts, levels, at_most, risk)
-    if condition.measure == "parity":
-        return _simulate_parity(counts, condition.line, risk)
     return _simulate_share(counts, condition.line, risk)
 
 
@@ -150,19 +144,6 @@ def _simulate_cost(
         ),
     )
     is_within = shares @ np.array(levels) < at_most
-    return np.sort(times), float((is_within | np.isfinite(times)).mean())
-
-
-@lru_cache(maxsize=4096)
-def _simulate_parity(counts: tuple[int, ...], line: float, risk: float) -> tuple[Floats, float]:
-    shares = draw_class_shares(counts)
-    times = simulate_openings(
-        counts,
-        shares,
-        lambda totals: compute_parity_log_e_path(totals, margin=-line) >= -log(risk),
-    )
-    _, model_alone, split, _ = shares.T
-    is_within = split / 2 - model_alone > line
     return np.sort(times), float((is_within | np.isfinite(times)).mean())
 
 

@@ -56,7 +56,7 @@ _OTHER_FACTOR: Final = 2.0  # another share is twice the policy's
 _FIRST_SHARE: Final = 0.1  # or this, if the policy has none
 
 Outlook = Literal["met", "on course", "uncertain", "hopeless", "waits", "no data"]
-ChangedSetting = Literal["blind share", "second decisions", "planted cases"]
+ChangedSetting = Literal["blind share", "planted cases"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,34 +388,17 @@ def _list_changes(
         less = stage.reviewed_share / other.reviewed_share
         other_days = None if days is None else max(days * less, float(pace.required_days))
         yield ReviewChange("blind share", "", stage.blind, other.blind, decisions, other_days)
-    rules = policy.evidence
-    if rules.verdicts == 1 and any(r.condition.measure == "parity" for r in reading.readings):
-        other_share = _find_other_share(rules.second_verdict)
-        factor = other_share / rules.second_verdict if rules.second_verdict else 1.0
-        other_rules = replace(rules, second_verdict=other_share)
-        other_pace = replace(pace, decisions_per_unit=count_decisions_per_unit(other_rules))
-        times = simulate_gate(reading.readings, attempt, policy, second_factor=factor)
-        yield _build_change("second decisions", "", other_pace, times, rules, other_share)
     for item in reading.readings:
         if type(item.condition) is Condition and item.condition.measure == "recall":
             if item.is_met:
                 continue
             times = simulate_gate(reading.readings, attempt, policy, skipped=item.condition)
-            change = _build_change("planted cases", str(item.condition.label), pace, times)
+            needed, label = pace.count_decisions(times.units), str(item.condition.label)
+            decisions = _find_quantile(needed, EVEN_CHANCE)
+            change = ReviewChange(
+                "planted cases", label, None, None, decisions, pace.compute_days(decisions)
+            )
             yield replace(change, planted=_count_planted(item))
-
-
-def _build_change(
-    setting: ChangedSetting,
-    label: str,
-    pace: _Pace,
-    times: OpeningTimes,
-    rules: EvidenceRules | None = None,
-    other_share: float | None = None,
-) -> ReviewChange:
-    decisions = _find_quantile(pace.count_decisions(times.units), EVEN_CHANCE)
-    share = None if rules is None else rules.second_verdict
-    return ReviewChange(setting, label, share, other_share, decisions, pace.compute_days(decisions))
 
 
 def _find_other_share(share: float) -> float:

@@ -44,7 +44,7 @@ class EvidenceSeries:
         at: instants of the looks.
         n: records counted by then; for gain units of both arms with a value.
         estimate: the plain share, mean cost or gain.
-        bound: the deciding bound, valid at every look; empty for parity. For gain the lowest
+        bound: the deciding bound, valid at every look. For gain the lowest
             possible one while the evidence gives none.
     """
 
@@ -100,8 +100,8 @@ def compute_bounds_at(
         counts = span.get_counts_at(condition, chosen)
         chosen, counts = chosen[counts.sum(axis=1) > 0], counts[counts.sum(axis=1) > 0]
         risk = compute_gate_risk(policy, gate, period.state.risk_share)
-        values = compute_bounds(condition, counts, risk, policy) if len(chosen) else None
-        if values is not None:
+        if len(chosen):
+            values = compute_bounds(condition, counts, risk, policy)
             bounds |= zip(chosen.tolist(), values.tolist(), strict=True)
     return bounds
 
@@ -195,7 +195,7 @@ def _build_path(
         at=tuple(to_instant(int(slot), policy.tick) for slot in slots),
         n=tuple(int(n) for n in counts.sum(axis=1)),
         estimate=tuple(float(value) for value in compute_estimates(condition, counts, policy)),
-        bound=() if bound is None else tuple(float(value) for value in bound),
+        bound=tuple(float(value) for value in bound),
     )
 
 

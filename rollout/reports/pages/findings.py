@@ -216,7 +216,7 @@ def _describe_shortfall(evidence: EvidenceFacts) -> str:
 def _format_measured(measure: str, estimate: float | None, counts: tuple[int, ...]) -> str:
     if estimate is None:
         return "no data"
-    if measure in {"cost", "parity", "gain"}:
+    if measure in {"cost", "gain"}:
         return f"{measure} {estimate:.3g}"
     ratio = f"{format_count(counts[0])} of {format_count(sum(counts))}"
     return f"{measure} {format_percent(estimate)} ({ratio})"

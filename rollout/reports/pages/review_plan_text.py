@@ -45,7 +45,6 @@ OUTLOOK_TEXTS: Final[dict[Outlook, str]] = {
 }
 SETTING_TEXTS: Final[dict[ChangedSetting, str]] = {
     "blind share": "a blind share",
-    "second decisions": "a second decision on a share",
     "planted cases": "planted cases",
 }
 SLOW_DAYS: Final = 365

@@ -353,7 +353,7 @@ def _describe_shadow_reason(evidence: EvidenceFacts) -> str:
 def _describe_condition(condition: ConditionFacts, missing: int) -> str:
     if condition.estimate is None:
         return f"has no data on {condition.measure}"
-    if condition.measure in {"cost", "parity", "gain"}:
+    if condition.measure in {"cost", "gain"}:
         return f"has a {condition.measure} of {condition.estimate:.3g}"
     counts = f"{format_count(condition.counts[0])} of {format_count(condition.n)} units"
     if condition.measure == "agreement" and missing:

@@ -16,9 +16,7 @@ Ints = NDArray[np.int64]
 BISECTION_STEPS = 50
 
 
-def compute_bounds(
-    condition: Condition, counts: Ints, risk: float, policy: Policy
-) -> Floats | None:
+def compute_bounds(condition: Condition, counts: Ints, risk: float, policy: Policy) -> Floats:
     """Return the bound that meets the condition's threshold exactly when the gate does.
 
     Args:
@@ -28,22 +26,19 @@ def compute_bounds(
         policy: gives the cost levels.
 
     Returns:
-        Shape (looks,), in the measure's unit; None for parity, which has no bound.
+        Shape (looks,), in the measure's unit.
     """
-    if condition.measure == "parity":
-        return None
     if condition.measure == "cost":
         return policy.largest_cost * compute_cost_bounds(counts, policy.cost_shares, alpha=risk)
     return compute_lower_bounds(counts[:, 0], counts[:, 1], alpha=risk)
 
 
 def compute_reading_bound(reading: ConditionReading, policy: Policy) -> float | None:
-    """Return the bound of one reading; None without records, for parity and for a renewal."""
+    """Return the bound of one reading; None without records and for a renewal."""
     if reading.risk >= 1 or not sum(reading.counts):
         return None
     counts = np.array([reading.counts], dtype=np.int64)
-    bounds = compute_bounds(reading.condition, counts, reading.risk, policy)
-    return None if bounds is None else float(bounds[0])
+    return float(compute_bounds(reading.condition, counts, reading.risk, policy)[0])
 
 
 def compute_estimates(condition: Condition, counts: Ints, policy: Policy) -> Floats:
@@ -51,8 +46,6 @@ def compute_estimates(condition: Condition, counts: Ints, policy: Policy) -> Flo
     n = counts.sum(axis=1)
     if condition.measure == "cost":
         total = counts @ np.array(policy.cost_levels)
-    elif condition.measure == "parity":
-        total = counts @ np.array([0.0, -1.0, 0.5, 0.0])
     else:
         total = counts[:, 0].astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -47,7 +47,7 @@ RECENT_PERIOD: Final = timedelta(days=7)
 class PassedThreshold:
     """A passed gate condition, on all evidence of the attempt.
 
-    `bound` is valid at every look; None for measures without a bound, such as parity.
+    `bound` is valid at every look; None for measures without a bound.
     """
 
     condition: Condition

@@ -1,7 +1,7 @@
 """Records that a condition needs to open a gate, or a guard needs to alarm.
 
 All results are numbers of records; `planning` converts them to days. Shares are computed exactly;
-costs and parity along their mean, which is close to the median.
+costs along their mean, which is close to the median.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,6 @@ from rollout.core.statistics.evidence import (
     compute_cost_gains,
     compute_log_e,
     compute_log_mean_bets,
-    compute_parity_gains,
     count_further_agreements,
 )
 from rollout.core.statistics.forecast import estimate_detection_records, forecast_opening
@@ -67,13 +66,7 @@ def compute_evidence_need(
             return EvidenceNeed(0, None)  # `gain_plans` tells it
         case "cost":
             gains, class_shares = _compute_cost_path(condition, rate, cell_traffic, policy)
-            return _compute_need_along_mean(gains, class_shares, risk, best_index=0)
-        case "parity":
-            gains = compute_parity_gains(margin=-condition.line)
-            # agreement of all three proves a gain of nothing: then the split cases have to
-            best_index = 2 if condition.line >= 0 else 0
-            class_shares = np.array(rate.class_shares)
-            return _compute_need_along_mean(gains, class_shares, risk, best_index=best_index)
+            return _compute_need_along_mean(gains, class_shares, risk)
         case _:
             return _compute_need_for_share(condition.line, risk, rate.value)
 
@@ -101,12 +94,10 @@ def _compute_cost_path(
     return gains, np.array([1 - wrong_share, wrong_share])
 
 
-def _compute_need_along_mean(
-    gains: Floats, shares: Floats, risk: float, *, best_index: int
-) -> EvidenceNeed:
+def _compute_need_along_mean(gains: Floats, shares: Floats, risk: float) -> EvidenceNeed:
     """Return the need along the mean gain, and the minimum at the best gain."""
     best_shares = np.zeros(len(gains))
-    best_shares[best_index] = 1.0
+    best_shares[0] = 1.0
     min_records = _find_first_opening(gains, best_shares, risk)
     if not len(shares):
         return EvidenceNeed(min_records or _MAX_RECORDS, None)
@@ -139,11 +130,10 @@ def compute_renewal_chance(
 ) -> float | None:
     """Return the chance that a grant's records keep E at 1 or more.
 
-    Returns None without a rate, as for gain, and for parity, whose classes have no simple
-    distribution.
+    Returns None without a rate, as for gain.
     """
     rate = cell_traffic.get_rate(condition)
-    if rate.value is None or condition.measure in {"parity", "gain"}:
+    if rate.value is None or condition.measure == "gain":
         return None
     if condition.measure == "cost":
         gains, shares = _compute_cost_path(condition, rate, cell_traffic, policy)

@@ -299,9 +299,8 @@ def _format_condition(
             f"{condition_plan.condition}: {minimum_text} planted cases{subject} with a blind"
             " decision, if all agree; users declare them, and the date above does not wait for them"
         )
-    best_case = _describe_best_case(condition_plan)
     if condition_plan.rate.value is None:
-        need_text = f"{minimum_text} decisions{_format_units(condition_plan)} if {best_case}"
+        need_text = f"{minimum_text} decisions{_format_units(condition_plan)} if all agree"
     elif (
         condition_plan.evidence_need.is_unreachable
         or condition_plan.evidence_need.expected_records is None
@@ -313,7 +312,7 @@ def _format_condition(
         need_text = (
             f"about {condition_plan.evidence_need.expected_records:,}"
             f" decisions{_format_units(condition_plan)}{pace_text}, at"
-            f" {format_expected_value(condition_plan)} ({minimum_text} decisions if {best_case})"
+            f" {format_expected_value(condition_plan)} ({minimum_text} decisions if all agree)"
         )
     assumption_text = (
         f"\n      assumed: {condition_plan.rate.assumption}"
@@ -324,17 +323,8 @@ def _format_condition(
     return f"{format_condition(condition_plan.condition)}{origin}: {need_text}{assumption_text}"
 
 
-def _describe_best_case(condition_plan: GateConditionPlan) -> str:
-    condition = condition_plan.condition
-    if condition.measure == "parity" and condition.line >= 0:
-        return "reviewers always differ and the model agrees with one"
-    return "all agree"
-
-
 def _format_units(condition_plan: GateConditionPlan) -> str:
     """Describe which units a decision covers, and how many units contain one."""
-    if condition_plan.condition.measure == "parity":
-        return " by two reviewers"
     if isinstance(condition_plan.condition, SliceCondition):
         return f" of each {condition_plan.condition.slice}"
     if condition_plan.condition.label is None:

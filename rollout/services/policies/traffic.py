@@ -38,13 +38,11 @@ class MeasureRate:
         share: share of units that the measure covers; None if unknown.
         value: their share in agreement, or their mean cost; None if unknown.
         assumption: source of an assumed value, else "".
-        class_shares: for parity only: shares of both, lone, split, none.
     """
 
     share: float | None
     value: float | None
     assumption: str = ""
-    class_shares: tuple[float, ...] = ()
 
 
 UNKNOWN_RATE = MeasureRate(None, None)
@@ -159,8 +157,6 @@ def _build_expected_rate(condition: Condition, policy: Policy) -> MeasureRate:
             )
         case "cost":
             return _build_expected_cost_rate(policy)
-        case "parity":
-            return _build_expected_parity_rate(policy)
         case _:
             return MeasureRate(1.0, None)
 
@@ -188,23 +184,6 @@ def _build_expected_cost_rate(policy: Policy) -> MeasureRate:
         1.0,
         (1 - expectation.agreement) * mean_cost,
         f"a wrong action costs {mean_cost:.3g} on average",
-    )
-
-
-def _build_expected_parity_rate(policy: Policy) -> MeasureRate:
-    """Return the parity of three independent raters with the expected agreement."""
-    second_share = 1.0 if policy.evidence.verdicts > 1 else policy.evidence.second_verdict
-    agreement = policy.expect.agreement
-    if agreement is None:
-        return MeasureRate(second_share, None)
-    lone_share = (1 - agreement) / 2
-    class_shares = (
-        (1 - 3 * lone_share, lone_share, 2 * lone_share, 0.0)
-        if agreement > 1 / 3
-        else (0.0, 0.0, 0.0, 1.0)
-    )
-    return MeasureRate(
-        second_share, agreement, "the model errs as often as a reviewer", class_shares
     )
 
 
@@ -350,15 +329,6 @@ def _compute_rate(
     share = total / units
     if condition.measure == "cost":
         return MeasureRate(share, float(class_counts @ np.array(policy.cost_levels)) / total)
-    if condition.measure == "parity":
-        both_share, lone_share, split_share, none_share = (
-            float(class_count) / total for class_count in class_counts
-        )
-        return MeasureRate(
-            share,
-            both_share + split_share / 2,
-            class_shares=(both_share, lone_share, split_share, none_share),
-        )
     return MeasureRate(share, float(class_counts[0]) / total)
 
 
@@ -379,7 +349,7 @@ def _compute_rarest_rate(
     return MeasureRate(share, agreed / total, text)
 
 
-_RATED = frozenset({"agreement", "recall", "precision", "cost", "parity"})
+_RATED = frozenset({"agreement", "recall", "precision", "cost"})
 
 
 def _compute_label_shares(counts: Ints, unit_classes: UnitClasses) -> Iterator[tuple[str, float]]:

@@ -44,10 +44,10 @@ class ConditionEvidence:
     """One condition evaluated on counts.
 
     Attributes:
-        counts: agreeing and disagreeing; one per cost level; the four parity classes; or of a gain
+        counts: agreeing and disagreeing; one per cost level; or of a gain
             the units by the model, by people and without outcome.
         estimate: plain share or mean cost, None without records.
-        bound: bound valid at every look; None for parity, renewals and without records.
+        bound: bound valid at every look; None for renewals and without records.
         is_met: whether the condition is met at its risk.
     """
 
@@ -269,8 +269,7 @@ def _parse_frozen_reading(
     if match is None:
         return None
     counts = tuple(_parse_counts(match["counts"]))
-    width = 4 if condition.measure == "parity" else len(policy.cost_levels)
-    if len(counts) != (width if condition.measure in {"cost", "parity"} else 2):
+    if len(counts) != (len(policy.cost_levels) if condition.measure == "cost" else 2):
         return None
     reading = read_condition(condition, counts, float(match["risk"]), policy)
     return _build_condition_evidence(reading, policy)

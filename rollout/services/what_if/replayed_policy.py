@@ -240,9 +240,7 @@ def _list_doubtful_cells(policy: Policy, unknown_cells: set[Cell]) -> set[Cell]:
     conditions += [guard.condition for guard in policy.guards]
     if (
         select_planted(conditions)  # one that nobody answered counts as a miss
-        or any(
-            condition.measure in {"override", "parity", "action_change"} for condition in conditions
-        )
+        or any(condition.measure in {"override", "action_change"} for condition in conditions)
     ):
         return set(policy.cells)
     reaches = {guard.reach for guard in policy.guards}

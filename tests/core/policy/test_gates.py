@@ -44,8 +44,6 @@ COSTLY = policy(
     )
 )
 COST = Condition("cost", 0.3, at_least=False)
-PARITY = Condition("parity", -0.03, at_least=True)
-BETTER = Condition("parity", 0.01, at_least=True)
 RECALL = Condition("recall", 0.8, at_least=True, label="bear")
 
 
@@ -166,14 +164,13 @@ def test_a_renewal_weighs_every_condition_of_the_gate():
     assert not read_renewal(strict, CREEK, 1, bad).is_met
 
 
-# Costs and parity
+# Costs
 
 
 def test_costs_are_weighed_as_shares_of_the_largest():
     assert COSTLY.cost_shares == (0.0, 0.05, 1.0)
     assert COSTLY.scale_cost(COST.line) == pytest.approx(0.015)
     assert get_condition_counts(COST, EvidenceCounts(), COSTLY) == (0, 0, 0)
-    assert get_condition_counts(PARITY, EvidenceCounts(), COSTLY) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -182,13 +179,9 @@ def test_costs_are_weighed_as_shares_of_the_largest():
         (COST, (1000, 0, 0), True, False),
         (COST, (10, 0, 0), False, False),
         (COST, (100, 0, 10), False, True),
-        (PARITY, (1000, 0, 0, 0), True, False),
-        (PARITY, (0, 100, 0, 0), False, True),
-        (BETTER, (900, 5, 95, 0), True, False),
-        (BETTER, (980, 10, 10, 0), False, True),  # as good as people is not better
     ],
 )
-def test_costs_and_parity_are_met_and_turn_by_their_e_values(condition, counts, met, turned):
+def test_costs_are_met_and_turn_by_their_e_values(condition, counts, met, turned):
     reading = read_condition(condition, counts, 0.05, COSTLY)
     assert (reading.is_met, reading.has_turned) == (met, turned)
     assert reading.compute_log_e(COSTLY) == compute_condition_log_e(condition, counts, COSTLY)

@@ -16,7 +16,6 @@ from rollout.core.statistics.evidence import (
     compute_lower_bound,
     compute_lower_bounds,
     compute_paired_log_e,
-    compute_parity_log_e,
     count_further_agreements,
 )
 from tests.properties import examples
@@ -276,32 +275,11 @@ def test_the_action_mix_has_its_published_e_value(counted, expected):
     assert value == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("triples", "margin", "expected"),
-    [
-        ((1, 0, 0, 0), 0.02, 0.013515358),
-        ((0, 1, 0, 0), 0.02, -1.098856459),
-        ((0, 0, 1, 0), 0.02, 0.302904135),
-        ((940, 25, 30, 5), 0.02, -0.300354749),
-        ((940, 20, 40, 0), 0.02, 3.572327557),
-        ((470, 10, 18, 2), 0.05, 9.652531230),
-        ((180, 2, 15, 3), 0.05, 9.067167145),
-        ((0, 0, 0, 0), 0.05, 0.0),
-        ((900, 5, 95, 0), -0.01, 14.522154331),  # what the model gains
-        ((400, 2, 98, 0), -0.05, 9.051176115),
-        ((980, 10, 10, 0), -0.01, -3.449405665),
-    ],
-)
-def test_parity_has_its_published_e_value(triples, margin, expected):
-    assert compute_parity_log_e(*triples, margin=margin) == pytest.approx(expected, abs=1e-9)
-
-
-@given(counts, counts, counts, counts)
-@example(BILLION, BILLION, BILLION, BILLION)
-def test_every_other_e_value_is_finite(one, two, three, four):
+@given(counts, counts, counts)
+@example(BILLION, BILLION, BILLION)
+def test_every_other_e_value_is_finite(one, two, three):
     assert isfinite(compute_paired_log_e(one, two))
     assert isfinite(compute_action_mix_log_e([one, two, three], [0.98, 0.019, 0.001]))
-    assert isfinite(compute_parity_log_e(one, two, three, four, margin=0.03))
 
 
 @pytest.mark.parametrize(
@@ -327,8 +305,6 @@ def test_every_other_e_value_is_finite(one, two, three, four):
         ("baseline", lambda: compute_action_mix_log_e([1, 2], [1.0, 0.0])),
         ("baseline", lambda: compute_action_mix_log_e([1, 2], [1.0])),
         ("counts", lambda: compute_action_mix_log_e([1, -2], [0.5, 0.5])),
-        ("margin", lambda: compute_parity_log_e(1, 1, 1, 1, margin=-0.5)),
-        ("lone", lambda: compute_parity_log_e(1, -1, 1, 1, margin=0.03)),
     ],
 )
 def test_an_argument_out_of_its_range_is_named(named, ask):

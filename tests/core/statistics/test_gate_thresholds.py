@@ -11,13 +11,11 @@ from rollout.core.statistics import gate_thresholds
 from rollout.core.statistics.evidence import (
     compute_cost_log_e,
     compute_log_e,
-    compute_parity_log_e,
 )
 from rollout.core.statistics.gate_thresholds import (
     GateThreshold,
     compute_cost_log_e_path,
     compute_least_successes,
-    compute_parity_log_e_path,
     get_gate_threshold,
 )
 from rollout.core.statistics.truncated_beta import compute_log_mixture
@@ -120,14 +118,6 @@ def test_a_path_of_costs_is_the_e_value_at_each_step(steps):
     assert path == pytest.approx(single, abs=1e-12)
 
 
-@given(st.lists(st.lists(st.integers(0, 9), min_size=4, max_size=4), max_size=6))
-def test_a_path_of_parity_is_the_e_value_at_each_step(steps):
-    counts = np.cumsum(np.array(steps, np.int64).reshape(-1, 4), axis=0)
-    path = compute_parity_log_e_path(counts, margin=0.03)
-    single = [compute_parity_log_e(*row, margin=0.03) for row in counts.tolist()]
-    assert path == pytest.approx(single, abs=1e-12)
-
-
 @pytest.mark.parametrize(
     ("named", "ask"),
     [
@@ -149,8 +139,6 @@ def test_a_path_of_parity_is_the_e_value_at_each_step(steps):
         ),
         ("levels", lambda: compute_cost_log_e_path(np.zeros((2, 2)), levels=[0, 20], at_most=0.1)),
         ("levels", lambda: compute_cost_log_e_path(np.zeros((2, 2)), levels=[0], at_most=0.1)),
-        ("counts", lambda: compute_parity_log_e_path(np.zeros((2, 3)), margin=0.1)),
-        ("margin", lambda: compute_parity_log_e_path(np.zeros((2, 4)), margin=1.0)),
     ],
 )
 def test_an_argument_out_of_its_range_is_named(named, ask):

@@ -21,7 +21,6 @@ from rollout.core.statistics.forecast import forecast_opening
 from rollout.core.statistics.gate_thresholds import (
     GateThreshold,
     compute_cost_log_e_path,
-    compute_parity_log_e_path,
 )
 
 pytestmark = pytest.mark.simulation
@@ -115,20 +114,6 @@ def test_a_cell_at_its_cost_line_opens_as_rarely_as_its_risk():
     drawn = np.random.default_rng(7).choice(3, p=(0.9, 0.08, 0.02), size=(runs, records))
     counts = np.cumsum(drawn[..., None] == np.arange(3), axis=1)
     log_e = compute_cost_log_e_path(counts.reshape(-1, 3), levels=levels, at_most=0.04)
-    ever = (log_e.reshape(runs, records) >= -np.log(RISK)).any(axis=1).mean()
-    assert 0 < ever <= RISK + margin(RISK, runs)
-
-
-@pytest.mark.parametrize(
-    ("shares", "loss"),
-    [((0.9, 0.05, 0.04, 0.01), 0.03), ((0.9, 0.02, 0.06, 0.02), -0.01)],  # −lone + ½ split = −loss
-    ids=["loss", "gain"],
-)
-def test_a_model_exactly_at_the_margin_of_parity_passes_as_rarely_as_its_risk(shares, loss):
-    runs, records = 400, 1_000
-    drawn = np.random.default_rng(8).choice(4, p=shares, size=(runs, records))
-    counts = np.cumsum(drawn[..., None] == np.arange(4), axis=1)
-    log_e = compute_parity_log_e_path(counts.reshape(-1, 4), margin=loss)
     ever = (log_e.reshape(runs, records) >= -np.log(RISK)).any(axis=1).mean()
     assert 0 < ever <= RISK + margin(RISK, runs)
 

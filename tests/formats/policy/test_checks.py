@@ -146,7 +146,6 @@ REFUSED = {
     # measures
     "override in a gate": (with_gate("{measure: override, at_most: 10%}"), "15: gates[0].require[0].measure: a gate can't require override"),
     "missing in a gate": (with_gate("{measure: missing, at_most: 10%}"), "15: gates[0].require[0].measure: a gate can't require missing; write evidence.missing_at_most"),
-    "parity in a guard": (with_guard("{measure: parity, at_least: -3%}"), "19: guards[1].measure: a guard can't watch parity"),
     "slice of recall": (with_gate("{measure: recall, label: bear, at_least: 90%, slice: form}"), "15: gates[0].require[0].slice: does not apply to recall; leave it out"),
     "minimum alone": (with_gate("{measure: agreement, at_least: 90%, minimum: 9}"), "15: gates[0].require[0].minimum: applies to a condition with slice; write it in the gate's minimum"),
     "minimum in a guard": (with_guard("{measure: agreement, at_least: 80%, slice: form, minimum: 9}"), "19: guards[1].minimum: is for gates; leave it out"),
@@ -158,7 +157,6 @@ REFUSED = {
     "wrong way": (with_gate("{measure: agreement, at_most: 95%}"), "15: gates[0].require[0].at_most: does not apply to agreement, where higher is better; write at_least: 95%"),
     "a share of errors": (with_gate("{measure: agreement, at_most: 5%}"), "15: gates[0].require[0].at_most: does not apply to agreement, where higher is better; write at_least: 95%"),
     "a share of right ones": (with_guard("{measure: override, at_least: 95%}"), "19: guards[1].at_least: does not apply to override, where lower is better; write at_most: 5%"),
-    "a gain": (with_gate("{measure: parity, at_most: 3%}") | {"grace: 24h": "grace: 24h, second_verdict: 20%"}, "15: gates[0].require[0].at_most: does not apply to parity, where higher is better; write at_least: -3%"),
     "no number at all": (with_gate("{measure: recall, label: bear, at_most: few}"), "15: gates[0].require[0].at_most: does not apply to recall, where higher is better; write at_least: 90%"),
     "everything": (with_gate("{measure: precision, label: bear, at_most: 100%}"), "15: gates[0].require[0].at_most: does not apply to precision, where higher is better; write at_least: 90%"),
     "no line": (with_gate("{measure: agreement}"), "15: gates[0].require[0]: has no threshold for agreement; write at_least: 95%"),
@@ -170,13 +168,10 @@ REFUSED = {
     "certainty": (with_gate("{measure: agreement, at_least: 100%}"), "15: gates[0].require[0].at_least: '100%' can never be proven"),
     "no cost": ({"at_most: 0.3": "at_most: 0"}, "16: gates[1].require[0].at_most: no evidence can show"),
     "any cost": ({"at_most: 0.3": "at_most: 20"}, "16: gates[1].require[0].at_most: 20 is never passed: the largest cost of a unit is 20"),
-    "gain in parity": (with_gate("{measure: parity, at_least: 50%}") | {"grace: 24h": "second_verdict: 9%"}, "15: gates[0].require[0].at_least: '50%' can never be proven; write less than 50%, such as -3% or 1%"),
     "all failures": (with_guard("{measure: failures, at_most: 100%}"), "19: guards[1].at_most: '100%' would never be passed"),
     "all actions": (with_guard("{measure: action_change, action: siren, at_most: 100}"), "19: guards[1].at_most: '100' per 100 would never"),
     # several levers
     "which lever": (TWO_LEVERS | with_gate("{measure: recall, label: bear, at_least: 80%}"), "16: gates[0].require[0]: there are several levers; write lever: with one of alarm, light"),
-    # parity
-    "parity alone": (with_gate("{measure: parity, at_least: -3%}"), "15: gates[0].require[0].measure: no unit has two decisions; write evidence: {second_verdict: 20%}"),
     # stages
     "unwatched stage": ({"{id: supervised, blind: 50%}": "{id: supervised}"}, "12: stages[0]: no unit in supervised is decided blind"),
     "no hold-out": ({"levers:": "charter: {feedback: it learns from itself}\nlevers:"}, "13: stages[1].blind: the charter names a feedback"),
@@ -220,7 +215,6 @@ evidence: {unit: case, second_verdict: 10%}
 gates: [{to: supervised, require: [{measure: agreement, at_least: 80%}]}]
 """
 NUMBER_REFUSED = {
-    "parity": ("measure: agreement, at_least: 80%", "measure: parity, at_least: -3%", "9: gates[0].require[0].measure: lever price is a number; parity needs labels"),
     "recall": ("measure: agreement,", "measure: recall, label: dear,", "9: gates[0].require[0].measure: lever price is a number and has no labels"),
     "range": ("from: 1,", "from: 900,", "5: levers[0].number.from: 900 is not below to: 500"),
     "nearer first": ("{under: 20%, cost: 40}, {under: 5%, cost: 8}", "{under: 5%, cost: 8}, {under: 20%, cost: 40}", "6: levers[0].costs[1]: is never reached"),

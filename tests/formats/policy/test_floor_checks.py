@@ -58,7 +58,6 @@ def test_a_list_that_makes_no_sense_is_refused_with_what_to_do(floors, fault):
 
 GATE = "{measure: agreement, at_least: 90%}"
 LEVER = "{id: desk, labels: [claims, sales]}"
-PARITY = "{measure: parity, at_least: -3%}"
 GAIN = "{measure: gain, of: profit, at_least: 0}"
 REFUSED = {
     "several levers": (LEVER, f"{LEVER}, {{id: ring, labels: [a, b]}}", "one confidence for 2"),
@@ -116,10 +115,6 @@ def test_other_measures_have_floors(measure):
 ALLOWED = {
     "a lever that is named": (GATE, "{measure: agreement, lever: desk, at_least: 90%}"),
     "cost": (GATE, "{measure: cost, at_most: 0.1}"),
-    "parity": (
-        f"60%, 97%]}}\ngates: [{{to: supervised, require: [{GATE}",
-        "60%, 97%], second_verdict: 10%}\ngates: [{to: supervised, require: [" + PARITY,
-    ),
     "two conditions": (GATE, f"{GATE}, {{measure: cost, at_most: 0.1}}"),
     "a majority of three": ("unit: case", "unit: case, verdicts: 3"),
     "releases": ("unit: case", "unit: case, releases: 12"),

@@ -77,12 +77,6 @@ def test_audits_without_decisions_are_guarded():
     assert policy(GATE).guards[-1].over is not None
 
 
-def test_parity_needs_no_guard_of_its_own():
-    parity = "gates: [{to: supervised, require: [{measure: parity, at_least: -3%}]}]\n"
-    text = BASE.replace("{unit: case}", "{unit: case, second_verdict: 9%}") + parity + ALONE
-    assert parse_policy(text).guards == ()
-
-
 @pytest.mark.parametrize(
     ("condition", "line"),
     [

@@ -91,7 +91,7 @@ def test_one_fault_is_told_once(edits):
 
 def test_a_gate_to_a_share_needs_cases_that_occur():
     planted = START.replace("agreement", "agreement, of: planted")
-    faults = find_faults({START: f"{planted}, {{measure: parity, at_least: 0}}"})
+    faults = find_faults({START: f"{planted}, {{measure: precision, label: sale, at_least: 50%}}"})
     assert any("trial needs a gate of its own on agreement or cost" in line for line in faults)
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.levers import Margin
-from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import EvidenceRules, Minimum, Policy, Stage, Waves
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy, read_policy
 from tests.shipped_policies import SHIPPED_POLICIES
@@ -131,17 +130,6 @@ def test_lines_are_kept_in_the_unit_of_their_measure():
     assert [c.line for c in conditions] == [7200.0, 0.02, 3.0, 2.5, 0.3]
     assert [c.at_least for c in conditions] == [False] * 5
     assert conditions[2].label == "fall"
-
-
-def test_a_line_of_parity_may_be_negative():
-    policy = load(
-        "",
-        **{
-            "{unit: case}": "{unit: case, second_verdict: 20%}",
-            "{measure: agreement, at_least: 95%}": "{measure: parity, at_least: -3%}",
-        },
-    )
-    assert policy.gates[0].require[0] == Condition("parity", -0.03, at_least=True)
 
 
 def test_guards_take_what_their_measure_does_by_default():

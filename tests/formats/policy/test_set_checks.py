@@ -51,10 +51,6 @@ def test_a_lever_has_sets_that_agree_by_their_overlap():
             {"labels: [nike, puma, ikea]": "number: {in: m, from: 0, to: 1, tolerance: 0.1}"},
             "levers[0].many: is for labels",
         ),
-        (
-            {GATE: "{measure: parity, at_least: -3%}"},
-            "require[0].measure: lever logos has sets of labels, and parity compares single",
-        ),
     ],
 )
 def test_what_does_not_fit_sets_is_refused_with_what_to_write(edits, fault):
