@@ -24,11 +24,9 @@ from api.routers.events import get_streams
 from rollout.features.demo.catalog import ExampleSystem
 from rollout.features.demo.demo_accounts import (
     COLLEAGUE,
-    MODEL_CLIENT,
     OPERATORS,
     RESUME_APPROVER,
     ROLES_BY_USER,
-    get_decision_system,
 )
 from rollout.features.demo.history_cache import prepare_history
 from rollout.features.demo.player import (
@@ -39,10 +37,12 @@ from rollout.features.demo.player import (
     DemoPlayer,
     LedgerNarrator,
     WeeklyReporter,
+    build_account_request,
     list_open_proposals,
 )
 from rollout.features.demo.recorded_cases import load_cases
 from rollout.features.demo.stage import DemoService, build_case_records, open_stage
+from rollout.features.demo.traffic import CaseTraffic
 from rollout.reports.text.formatting import format_quantity, wrap_text
 from rollout.scheduler.jobs import JobScheduler
 from rollout.services.engine.service import Service
@@ -115,15 +115,13 @@ def play_live(
                     pages, address, auto_approve=auto_approve
                 )
             )
-            player = DemoPlayer(
-                api_clients[MODEL_CLIENT],
-                api_clients[get_decision_system(demo.policy)],
-                demo.clock,
+            traffic = CaseTraffic(
                 records,
-                cases[demo.next_case :],
+                build_account_request(api_clients, demo.policy.rollout),
                 example.training_cutoffs,
                 list(demo.scheduled),
             )
+            player = DemoPlayer(traffic, demo.clock, cases[demo.next_case :])
             _play(
                 DemoCast.build(demo, api_clients, player, auto_approve=auto_approve), pages.playback
             )
@@ -213,7 +211,7 @@ class DemoCast:
 def _play(cast: DemoCast, playback: Playback) -> None:
     """Step through the story at the chosen speed, until the process is interrupted."""
     player, hour, day = cast.player, None, None
-    zone = ZoneInfo(player.records.policy.sites[0].timezone)
+    zone = ZoneInfo(player.traffic.records.policy.sites[0].timezone)
     step_at = colleague_at = time.monotonic()
     while True:
         is_due = playback.wait_until_due(step_at, STEP, patience=COLLEAGUE_SECONDS)

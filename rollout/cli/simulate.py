@@ -1,7 +1,7 @@
 """`rollout simulate`: believable live traffic for a quickstart, over HTTP."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ from rollout.cli.quickstart import DEFAULT_FOLDER, KEY_FILE, QuickstartPolicy, f
 from rollout.cli.remote import build_path
 from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
+from rollout.features.demo.case_records import JsonObject
 from rollout.features.demo.database_content import (
     LIVE_PREFIX,
     check_case_keys,
@@ -24,18 +25,19 @@ from rollout.features.demo.database_content import (
 )
 from rollout.features.demo.live_traffic import (
     DRIFT,
-    LiveTraffic,
-    build_question,
+    LiveCases,
+    build_live_records,
     parse_fault,
 )
+from rollout.features.demo.retries import BusyServiceError, request_with_retries
 from rollout.features.demo.simulated_cases import MODEL_VERSION
 from rollout.features.demo.starter_accounts import (
     ADMIN_NAME,
     StarterAccount,
-    get_model_account,
     list_starter_accounts,
     parse_key_file,
 )
+from rollout.features.demo.traffic import CaseTraffic
 from rollout.formats.policy import scalars
 from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.reports.text.formatting import format_percent
@@ -46,9 +48,6 @@ LONGEST_STEP = 5.0  # a machine that slept sends no burst of old cases
 REPORT_EVERY = timedelta(seconds=30)
 REQUEST_TIMEOUT = 30.0
 ITEMS_PER_PAGE = 500
-SERVICE_UNAVAILABLE = 503
-MAX_TRIES = 10  # a busy machine answers 503 for some seconds, and asks to retry
-NOT_STORED = frozenset({"conflict", "rejected"})
 
 
 def simulate(
@@ -84,7 +83,7 @@ def simulate(
     """
     with print_refusals():
         parsed_policy = read_policy(find_policy_file(policy))
-        traffic = LiveTraffic(
+        live_cases = LiveCases(
             parsed_policy,
             np.random.default_rng(),
             f"{LIVE_PREFIX}{int(time.time()):x}",
@@ -98,12 +97,13 @@ def simulate(
         open_quickstart_client(parsed_policy, variables) as client,
     ):
         client.check_service()
-        _echo_start(traffic, client.address)
+        _echo_start(live_cases, client.address)
+        traffic = CaseTraffic(build_live_records(parsed_policy), client.send)
         try:
-            _run(traffic, client, duration)
+            _run(live_cases, traffic, duration)
         finally:
-            _send_rest(traffic, client)
-            _echo_counts(traffic)
+            _send_rest(traffic)
+            typer.echo(f"Sent {_format_counts(traffic)}.")
 
 
 def _read_keys(path: Path) -> dict[str, str]:
@@ -156,25 +156,23 @@ class QuickstartClient:
         Raises:
             RefusalError: the service refused it or can't be reached.
         """
-        for _ in range(MAX_TRIES):
-            response = self._send(account, method, path, **options)
-            if response.is_success:
-                return response.json()
-            if response.status_code != SERVICE_UNAVAILABLE:
-                break
-            time.sleep(STEP_SECONDS)
-        raise RefusalError(f"{self.address} answered {response.status_code}: {response.text}")
-
-    def _send(self, account: str, method: str, path: str, **options: Any) -> Any:
-        import httpx2  # noqa: PLC0415 - loaded only when traffic is sent
-
-        headers = {"Authorization": f"Bearer {self.keys[account]}"}
+        options["headers"] = {"Authorization": f"Bearer {self.keys[account]}"}
         try:
-            return self.http.request(method, path, headers=headers, **options)
-        except httpx2.HTTPError as error:
+            response = request_with_retries(self.http, method, path, **options)
+        except BusyServiceError as error:
             raise RefusalError(
                 f"{self.address} can't be reached ({error}); start it with `rollout quickstart`"
             ) from None
+        if not response.is_success:
+            raise RefusalError(f"{self.address} answered {response.status_code}: {response.text}")
+        return response.json()
+
+    def send(self, account: str, method: str, resource: str, body: JsonObject) -> JsonObject:
+        """Send a body to a resource of the rollout, as `request` does."""
+        answer: JsonObject = self.request(
+            account, method, build_path(self.policy.rollout, resource), body=body
+        )
+        return answer
 
     def _list_items(self, path: str) -> Iterator[Any]:
         params: dict[str, Any] = {"limit": ITEMS_PER_PAGE}
@@ -211,81 +209,60 @@ def _get_key(account: StarterAccount, variables: dict[str, str]) -> str:
     return variables[variable]
 
 
-def _run(traffic: LiveTraffic, client: QuickstartClient, duration: timedelta | None) -> None:
+def _run(live_cases: LiveCases, traffic: CaseTraffic, duration: timedelta | None) -> None:
     """Send traffic, a step a second, and print what changes."""
     started = last = time.monotonic()
-    stages: dict[str, str] = {}
+    shown_stages: dict[str, str] = {}
     next_report, has_fault_begun = REPORT_EVERY, False
     while True:
         now = time.monotonic()
         elapsed = timedelta(seconds=now - started)
         if duration is not None and elapsed >= duration:
             return
-        _send_step(traffic, client, elapsed, min(now - last, LONGEST_STEP), stages)
+        at = datetime.now(UTC)
+        traffic.ask(live_cases.create_cases(at, elapsed, min(now - last, LONGEST_STEP)))
+        traffic.send_due(at)
+        _echo_stages(traffic.stages, shown_stages, elapsed)
         last = now
-        if traffic.fault and not has_fault_begun and elapsed >= traffic.fault.after:
+        if live_cases.fault and not has_fault_begun and elapsed >= live_cases.fault.after:
             has_fault_begun = True
-            _echo_fault(traffic, elapsed)
+            _echo_fault(live_cases, elapsed)
         if elapsed >= next_report:
             next_report += REPORT_EVERY
             _echo(elapsed, _format_counts(traffic))
         time.sleep(max(0.0, now + STEP_SECONDS - time.monotonic()))
 
 
-def _send_rest(traffic: LiveTraffic, client: QuickstartClient) -> None:
+def _send_rest(traffic: CaseTraffic) -> None:
     """Send the decisions on the last cases, so that none is missing."""
-    while traffic.has_scheduled_records:
+    while traffic.scheduled:
         time.sleep(STEP_SECONDS)
-        _send_due_records(traffic, client, datetime.now(UTC))
+        traffic.send_due(datetime.now(UTC))
 
 
-def _send_step(
-    traffic: LiveTraffic,
-    client: QuickstartClient,
-    elapsed: timedelta,
-    seconds: float,
-    stages: dict[str, str],
-) -> None:
-    """Ask who decides the new cases, and send the records that are due."""
-    now, rollout = datetime.now(UTC), traffic.policy.rollout
-    for site, cases in traffic.create_cases(now, elapsed, seconds).items():
-        body = {"questions": [build_question(case) for case in cases]}
-        path = build_path(rollout, "assignments")
-        answers = client.request(get_model_account(site), "POST", path, json=body)["answers"]
-        traffic.schedule_effects(cases, answers)
-        _echo_stage(site, answers[-1]["stage"], stages, elapsed)
-    _send_due_records(traffic, client, now)
-
-
-def _send_due_records(traffic: LiveTraffic, client: QuickstartClient, now: datetime) -> None:
-    for account, items in traffic.take_due(now).items():
-        path = build_path(traffic.policy.rollout, "records")
-        results = client.request(account, "POST", path, json={"items": items})["items"]
-        refused = [result for result in results if result["status"] in NOT_STORED]
-        if refused:
-            raise RefusalError(f"a record of {account} was not stored: {refused[0]['reason']}")
-
-
-def _echo_start(traffic: LiveTraffic, address: str) -> None:
-    sites = ", ".join(traffic.policy.sites_by_id)
+def _echo_start(live_cases: LiveCases, address: str) -> None:
+    sites = ", ".join(live_cases.policy.sites_by_id)
     typer.echo(
-        f"Sending cases of {traffic.policy.rollout} to {address}: {MODEL_VERSION} at {sites},"
-        f" agreement {_format_share(traffic.agreement)}. Ctrl-C ends it."
+        f"Sending cases of {live_cases.policy.rollout} to {address}: {MODEL_VERSION} at {sites},"
+        f" agreement {_format_share(live_cases.agreement)}. Ctrl-C ends it."
     )
 
 
-def _echo_stage(site: str, stage: str, stages: dict[str, str], elapsed: timedelta) -> None:
-    """Print the stage in the answers to a site, if it changed."""
-    before = stages.get(site)
-    if stage != before:
-        stages[site] = stage
-        _echo(elapsed, f"{site} is in {stage}" + (f" (before: {before})" if before else ""))
+def _echo_stages(
+    stages: Mapping[str, str], shown_stages: dict[str, str], elapsed: timedelta
+) -> None:
+    """Print the stages in the answers to sites that changed."""
+    for site, stage in stages.items():
+        before = shown_stages.get(site)
+        if stage != before:
+            shown_stages[site] = stage
+            _echo(elapsed, f"{site} is in {stage}" + (f" (before: {before})" if before else ""))
 
 
-def _echo_fault(traffic: LiveTraffic, elapsed: timedelta) -> None:
-    assert traffic.fault is not None  # noqa: S101 - checked by the caller
-    site = traffic.fault.site
-    share = _format_share(traffic.get_agreement(site, elapsed))
+def _echo_fault(live_cases: LiveCases, elapsed: timedelta) -> None:
+    assert live_cases.fault is not None  # noqa: S101 - checked by the caller
+    site = live_cases.fault.site
+    share = _format_share(live_cases.get_agreement(site, elapsed))
     _echo(
         elapsed, f"fault {DRIFT}: from now on model and humans agree in {share} of cases at {site}"
     )
@@ -295,11 +272,7 @@ def _format_share(share: float) -> str:
     return format_percent(share, 0).replace(NO_BREAK_SPACE, " ")
 
 
-def _echo_counts(traffic: LiveTraffic) -> None:
-    typer.echo(f"Sent {_format_counts(traffic)}.")
-
-
-def _format_counts(traffic: LiveTraffic) -> str:
+def _format_counts(traffic: CaseTraffic) -> str:
     human, model = traffic.counts["human"], traffic.counts["model"]
     return f"{human + model} cases: {human} for humans to decide, {model} decided by the model"
 

@@ -9,10 +9,17 @@ import pytest
 from rollout.features.demo import retries
 from rollout.features.demo.case_records import get_prediction_time
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
-from rollout.features.demo.player import QUIET_SECONDS, DemoApprover, DemoColleague, DemoPlayer
+from rollout.features.demo.player import (
+    QUIET_SECONDS,
+    DemoApprover,
+    DemoColleague,
+    DemoPlayer,
+    build_account_request,
+)
 from rollout.features.demo.recorded_cases import load_cases
 from rollout.features.demo.retries import MAX_SECONDS, MAX_TRIES
 from rollout.features.demo.stage import build_case_records
+from rollout.features.demo.traffic import CaseTraffic
 from rollout.services.support.clock import ManualClock
 
 EXAMPLE = find_example(MAIL_ROOM)
@@ -69,9 +76,9 @@ def cases():
 def play(service, records, cases):
     """Play all cases and what follows from them within three hours."""
     clock = ManualClock(get_prediction_time(cases[0]) - timedelta(minutes=1))
-    player = DemoPlayer(
-        service.client(), service.client(), clock, records, cases, EXAMPLE.training_cutoffs
-    )
+    clients = dict.fromkeys(records.find_clients(""), service.client())
+    request = build_account_request(clients, records.policy.rollout)
+    player = DemoPlayer(CaseTraffic(records, request, EXAMPLE.training_cutoffs), clock, cases)
     for _ in range(90):
         player.step()
     return service.stored

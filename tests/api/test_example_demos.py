@@ -6,11 +6,11 @@ import pytest
 
 from api.app import create_app
 from rollout.features.demo.catalog import MAIL_ROOM, list_examples
-from rollout.features.demo.demo_accounts import MODEL_CLIENT, get_decision_system
 from rollout.features.demo.history_cache import prepare_history
-from rollout.features.demo.player import DemoPlayer
+from rollout.features.demo.player import DemoPlayer, build_account_request
 from rollout.features.demo.recorded_cases import load_cases
 from rollout.features.demo.stage import build_case_records, open_stage
+from rollout.features.demo.traffic import CaseTraffic
 from rollout.services.engine.tick_passes import TickScheduler
 from tests.api.conftest import Asking
 
@@ -63,15 +63,10 @@ def test_an_example_opens_with_something_to_approve_and_goes_on(demo, example, c
     assert answer.status_code in {200, 201}, answer.text
 
     records = build_case_records(example)
-    player = DemoPlayer(
-        open_client(demo, MODEL_CLIENT),
-        open_client(demo, get_decision_system(demo.policy)),
-        demo.clock,
-        records,
-        cases[demo.next_case :],
-        example.training_cutoffs,
-        list(demo.scheduled),
-    )
+    clients = {name: open_client(demo, name) for name in records.find_clients("")}
+    request = build_account_request(clients, demo.policy.rollout)
+    traffic = CaseTraffic(records, request, example.training_cutoffs, list(demo.scheduled))
+    player = DemoPlayer(traffic, demo.clock, cases[demo.next_case :])
     ticking, end = TickScheduler(demo.service.database, "test"), demo.clock.now() + PLAYED
     while demo.clock.now() < end:
         player.step()  # raises if the service refuses a record

@@ -25,10 +25,8 @@ from rollout.features.demo import history_cache
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
 from rollout.features.demo.demo_accounts import (
     COLLEAGUE,
-    MODEL_CLIENT,
     OPERATORS,
     RESUME_APPROVER,
-    get_decision_system,
 )
 from rollout.features.demo.history_cache import (
     DATABASE_FILE,
@@ -45,9 +43,11 @@ from rollout.features.demo.player import (
     DemoPlayer,
     LedgerNarrator,
     WeeklyReporter,
+    build_account_request,
 )
 from rollout.features.demo.recorded_cases import load_cases
 from rollout.features.demo.stage import build_case_records, open_stage
+from rollout.features.demo.traffic import CaseTraffic
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.tick_passes import TickScheduler
 from rollout.store.records.external_keys import ExternalKeys
@@ -185,15 +185,10 @@ def asking(demo, name):
 
 
 def begun(demo, letters, records):
-    return DemoPlayer(
-        asking(demo, MODEL_CLIENT),
-        asking(demo, get_decision_system(demo.policy)),
-        demo.clock,
-        records,
-        letters[demo.next_case :],
-        EXAMPLE.training_cutoffs,
-        list(demo.scheduled),
-    )
+    clients = {name: asking(demo, name) for name in records.find_clients("")}
+    request = build_account_request(clients, demo.policy.rollout)
+    traffic = CaseTraffic(records, request, EXAMPLE.training_cutoffs, list(demo.scheduled))
+    return DemoPlayer(traffic, demo.clock, letters[demo.next_case :])
 
 
 def played(demo, player, span):

@@ -11,7 +11,7 @@ from rollout.features.demo.digit_pictures import (
     DigitPictures,
     load_digit_pictures,
 )
-from rollout.features.demo.recorded_cases import ExampleCase
+from rollout.features.demo.example_cases import ExampleCase
 
 PICTURE = "picture"
 

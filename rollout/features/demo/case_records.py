@@ -1,13 +1,12 @@
 """A case's question and the records that follow from the answer, as API items."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rollout.core.policy.policy import Policy
-from rollout.features.demo.case_pictures import CasePictures
-from rollout.features.demo.recorded_cases import (
+from rollout.features.demo.example_cases import (
     ExampleCase,
     ExampleDecision,
     ExampleOutcome,
@@ -16,8 +15,15 @@ from rollout.features.demo.recorded_cases import (
 
 ACTING_TIME: Final = timedelta(seconds=20)  # from a human decision to the action
 JsonObject = dict[str, Any]
-DueItem = tuple[datetime, JsonObject]
-"""An item of `POST records`, and when its client sends it."""
+DueItem = tuple[datetime, str, JsonObject]
+"""When an account sends an item of `POST records`, and the item."""
+
+
+class SiteClients(NamedTuple):
+    """The accounts of a site: of the model's client, and of the system in which humans decide."""
+
+    model: str
+    decisions: str
 
 
 def get_prediction_time(case: ExampleCase) -> datetime:
@@ -27,14 +33,18 @@ def get_prediction_time(case: ExampleCase) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class CaseRecords:
-    """What the clients of an example send about its cases."""
+    """What clients send about cases.
+
+    Attributes:
+        find_clients: returns the accounts of a site.
+        build_media: returns the pictures of a case, by name.
+        acting_time: from a human decision to the action.
+    """
 
     policy: Policy
-    pictures: CasePictures
-
-    def build_media(self, case: ExampleCase) -> dict[str, str]:
-        """Return the picture of a case, by its name."""
-        return self.pictures.find_media(case)
+    find_clients: Callable[[str], SiteClients]
+    build_media: Callable[[ExampleCase], dict[str, str]]
+    acting_time: timedelta = ACTING_TIME
 
     def build_questions(self, case: ExampleCase) -> list[JsonObject]:
         """Return a question for each version's prediction."""
@@ -62,19 +72,23 @@ class CaseRecords:
         pairs = zip(case.predictions, answers, strict=True)
         acting_answer = next(((p, a) for p, a in pairs if a["decider"] == "model"), None)
         is_assisted = any(answer["exposure"] == "assisted" for answer in answers)
+        clients = self.find_clients(case.site)
         if acting_answer is not None:
-            yield from self._build_model_actions(case, *acting_answer)
+            for at, item in self._build_model_actions(case, *acting_answer):
+                yield at, clients.model, item
         if acting_answer is None or acting_answer[1]["audited"]:
             for decision in case.decisions:
-                yield decision.at, _build_decision(case, decision, assisted=is_assisted)
+                item = _build_decision(case, decision, assisted=is_assisted)
+                yield decision.at, clients.decisions, item
         if acting_answer is None and case.decisions and not case.decisions[0].unsure:
-            yield from self._build_human_actions(case, case.decisions[0])
+            for at, item in self._build_human_actions(case, case.decisions[0]):
+                yield at, clients.decisions, item
         for outcome in case.outcomes:
-            yield outcome.at, _build_outcome(case, outcome)
+            yield outcome.at, clients.decisions, _build_outcome(case, outcome)
 
     def _build_model_actions(
         self, case: ExampleCase, prediction: ExamplePrediction, answer: JsonObject
-    ) -> Iterator[DueItem]:
+    ) -> Iterator[tuple[datetime, JsonObject]]:
         at = get_prediction_time(case)
         details = {"by": "model", "version": prediction.version, "permit": answer["permit"]}
         for item in self._build_actions(case, prediction.answers, at):
@@ -82,8 +96,8 @@ class CaseRecords:
 
     def _build_human_actions(
         self, case: ExampleCase, decision: ExampleDecision
-    ) -> Iterator[DueItem]:
-        at = decision.at + ACTING_TIME
+    ) -> Iterator[tuple[datetime, JsonObject]]:
+        at = decision.at + self.acting_time
         for item in self._build_actions(case, decision.answers, at):
             yield at, item | {"by": "person"}
 

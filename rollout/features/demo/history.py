@@ -41,7 +41,8 @@ from rollout.features.demo.demo_accounts import (
     build_operator,
     get_decision_system,
 )
-from rollout.features.demo.recorded_cases import ExampleCase, ExamplePrediction
+from rollout.features.demo.example_cases import ExampleCase, ExamplePrediction
+from rollout.features.demo.traffic import ScheduledItem
 from rollout.formats.records.parse import (
     ActionWithPermit,
     DeclaringPrediction,
@@ -96,7 +97,7 @@ class HistoryWriter:
     records: CaseRecords
     cases: Sequence[ExampleCase]
     approvers: tuple[str, ...]
-    scheduled: list[tuple[datetime, int, JsonObject]] = field(default_factory=list)
+    scheduled: list[ScheduledItem] = field(default_factory=list)
     next_case: int = 0
     _numbers: Iterator[int] = field(default_factory=count)
     _approvals: list[ApproveProposal] = field(default_factory=list)
@@ -193,8 +194,8 @@ class HistoryWriter:
                 self._first_uses.setdefault(prediction.version, prediction.at)
                 yield _build_prediction(case, prediction, assignment)
             answers = [_describe_assignment(assignment) for assignment in assignments]
-            for at, item in self.records.list_effects(case, answers):
-                heappush(self.scheduled, (at, next(self._numbers), item))
+            for at, account, item in self.records.list_effects(case, answers):
+                heappush(self.scheduled, (at, next(self._numbers), account, item))
 
     def _has_case_until(self, until: datetime) -> bool:
         if self.next_case == len(self.cases):
@@ -207,7 +208,7 @@ class HistoryWriter:
         """Yield the records that clients sent by an instant."""
         items = []
         while self.scheduled and self.scheduled[0][0] <= until:
-            items.append(heappop(self.scheduled)[2])
+            items.append(heappop(self.scheduled)[-1])
         if not items:
             return
         reader = ItemReader(windows.find_window, self.ends_at)

@@ -18,14 +18,15 @@ from typing import Final
 
 from rollout.core.scope.commands import Actor
 from rollout.features.demo import case_records, demo_accounts, digit_pictures, history
-from rollout.features.demo.case_records import CaseRecords, JsonObject
+from rollout.features.demo.case_records import CaseRecords
 from rollout.features.demo.catalog import (
     DESCRIPTION_FILE,
     HISTORY_PREFIX,
     ExampleSystem,
     find_history_folders,
 )
-from rollout.features.demo.recorded_cases import ExampleCase
+from rollout.features.demo.example_cases import ExampleCase
+from rollout.features.demo.traffic import ScheduledItem
 from rollout.services.engine.policy_application import apply_policy
 from rollout.store.database.migrations import find_head_revision, upgrade
 from rollout.store.database.session import Database
@@ -53,12 +54,10 @@ class PreparedHistory:
         """Copy the database to a path."""
         shutil.copyfile(self.folder / DATABASE_FILE, target)
 
-    def load_schedule(self) -> tuple[int, list[tuple[datetime, int, JsonObject]]]:
+    def load_schedule(self) -> tuple[int, list[ScheduledItem]]:
         """Return the index of the next case, and the items that were not sent yet."""
         content = json.loads((self.folder / SCHEDULE_FILE).read_text(encoding="utf-8"))
-        items = [
-            (datetime.fromisoformat(at), number, item) for at, number, item in content["items"]
-        ]
+        items = [(datetime.fromisoformat(at), *rest) for at, *rest in content["items"]]
         return content["next_case"], items
 
 
@@ -169,7 +168,7 @@ def _build_history(
         database.close()
     schedule = {
         "next_case": writer.next_case,
-        "items": [(at.isoformat(), number, item) for at, number, item in writer.scheduled],
+        "items": [(at.isoformat(), *rest) for at, *rest in writer.scheduled],
     }
     (folder / SCHEDULE_FILE).write_text(json.dumps(schedule), encoding="utf-8")
     for name in (DATABASE_FILE, SCHEDULE_FILE):

@@ -4,66 +4,25 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
 from rollout.core.policy.policy import Policy
 from rollout.features.demo.catalog import ExampleSystem, build_replay_request
+from rollout.features.demo.example_cases import (
+    ExampleCase,
+    ExampleDecision,
+    ExampleOutcome,
+    ExamplePrediction,
+)
 from rollout.formats.policy.reader import read_policy
 from rollout.services.replay.requests import read_request_records
 from rollout.tally.frames import ATTRIBUTE_PREFIX, OUTCOME_PREFIX, VALUE_PREFIX, RecordFrames
 
 MEDIA: Final = "media"
 """Attribute of a case that names its picture."""
-Answers = Mapping[str, str | None]
-
-
-class ExamplePrediction(NamedTuple):
-    """A version's prediction for a case; an answer is None where it failed."""
-
-    version: str
-    answers: Answers
-    confidence: float | None
-    at: datetime
-
-
-class ExampleDecision(NamedTuple):
-    """A human's decision on a case."""
-
-    reviewer: str
-    answers: Answers
-    unsure: bool
-    at: datetime
-
-
-class ExampleOutcome(NamedTuple):
-    """What became known of a case: right answers, values or a harm."""
-
-    answers: Mapping[str, str]
-    values: Mapping[str, float]
-    harm: str | None
-    at: datetime
-
-
-class ExampleCase(NamedTuple):
-    """A case with all its records.
-
-    `at` is on the site's clock, `media` names its picture; `is_planted` says that it was declared
-    before anything was known of it.
-    """
-
-    key: str
-    site: str
-    at: datetime
-    episode: str | None
-    attributes: Mapping[str, str]
-    media: str
-    predictions: tuple[ExamplePrediction, ...]
-    decisions: tuple[ExampleDecision, ...]
-    outcomes: tuple[ExampleOutcome, ...]
-    is_planted: bool = False
 
 
 def load_cases(example: ExampleSystem, *, until: datetime | None = None) -> tuple[ExampleCase, ...]:

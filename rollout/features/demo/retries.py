@@ -16,11 +16,12 @@ class BusyServiceError(Exception):
 
 
 def request_with_retries(
-    client: httpx2.Client, method: str, path: str, body: Any = None
+    client: httpx2.Client, method: str, path: str, body: Any = None, **options: Any
 ) -> httpx2.Response:
     """Send a request, again while the service is busy or out of reach.
 
-    Other errors are returned, not raised. Use it for requests that are safe to repeat.
+    Other errors are returned, not raised. Use it for requests that are safe to repeat. `options`
+    are the client's own.
 
     Raises:
         BusyServiceError: no try got an answer.
@@ -29,7 +30,7 @@ def request_with_retries(
     for tries_left in reversed(range(MAX_TRIES)):
         seconds = DEFAULT_SECONDS
         try:
-            response = client.request(method, path, json=body)
+            response = client.request(method, path, json=body, **options)
         except httpx2.TransportError as error:
             failure = f"{type(error).__name__}: {error}"
         else:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -11,6 +11,11 @@ import numpy as np
 from rollout.core.policy.label_sets import do_sets_agree, format_label_set, split_label_set
 from rollout.core.policy.levers import Lever, Number
 from rollout.core.policy.policy import Policy
+from rollout.features.demo.example_cases import (
+    ExampleCase,
+    ExampleDecision,
+    ExamplePrediction,
+)
 
 MODEL_VERSION = "v1"
 EPISODE_SHARE = 0.5
@@ -19,18 +24,6 @@ SURE, UNSURE = (0.85, 0.99), (0.5, 0.9)
 """Range of the confidence where the model agrees with humans, and where it does not."""
 OFF_BY = 3.0
 """Tolerances by which a wrong number differs."""
-
-
-@dataclass(frozen=True, slots=True)
-class SimulatedCase:
-    """A case with the answers of the model and of humans, by lever."""
-
-    site: str
-    episode: str | None
-    attributes: Mapping[str, str]
-    predicted: Mapping[str, str]
-    decided: Mapping[str, str]
-    confidence: float
 
 
 @dataclass(slots=True)
@@ -48,21 +41,41 @@ class CaseSimulator:
     prefix: str
     _episodes: dict[str, int] = field(default_factory=dict)
 
-    def simulate_case(self, site: str, agreement: float) -> SimulatedCase:
-        """Return a case in which model and humans agree with a probability."""
+    def simulate_case(
+        self, key: str, site: str, at: datetime, agreement: float, deciding_time: timedelta
+    ) -> ExampleCase:
+        """Return a case in which model and humans agree with a probability.
+
+        Reviewers, as many as the evidence needs, decide it `deciding_time` after it occurred.
+        """
         decided = {lever.id: self._choose_answer(lever) for lever in self.policy.levers}
         predicted, agrees = dict(decided), self.rng.random() < agreement
         if not agrees:
             lever = self.policy.levers[self.rng.integers(len(self.policy.levers))]
             predicted[lever.id] = self._choose_wrong_answer(lever, decided[lever.id])
-        return SimulatedCase(
+        episode, attributes = self._find_episode(site), self._choose_attributes()
+        confidence = round(float(self.rng.uniform(*(SURE if agrees else UNSURE))), 3)
+        return ExampleCase(
+            key=key,
             site=site,
-            episode=self._find_episode(site),
-            attributes=self._choose_attributes(),
-            predicted=predicted,
-            decided=decided,
-            confidence=round(float(self.rng.uniform(*(SURE if agrees else UNSURE))), 3),
+            at=at,
+            episode=episode,
+            attributes=attributes,
+            media="",
+            predictions=(ExamplePrediction(MODEL_VERSION, predicted, confidence, at),),
+            decisions=tuple(
+                ExampleDecision(clerk, decided, unsure=False, at=at + deciding_time)
+                for clerk in self._choose_clerks()
+            ),
+            outcomes=(),
         )
+
+    def _choose_clerks(self) -> list[str]:
+        """Return the reviewers who decide a case: as many as its evidence needs."""
+        evidence = self.policy.evidence
+        count = evidence.verdicts + int(self.rng.random() < evidence.second_verdict)
+        first = int(self.rng.integers(CLERKS))
+        return [f"clerk-{1 + (first + index) % max(CLERKS, count)}" for index in range(count)]
 
     def _choose_answer(self, lever: Lever) -> str:
         if lever.number is not None:
@@ -184,37 +197,31 @@ def build_history_files(
     cases: list[Row] = [["case_key", "site", "occurred_at", "received_at", "episode", *attributes]]
     predictions: list[Row] = [[*PREDICTION_COLUMNS, *answer_columns]]
     decisions: list[Row] = [["case_key", "reviewer", "decided_at", "exposure", *answer_columns]]
-    for key, at, case in _simulate_cases(policy, plan, rng):
-        received = (at + RECEIVED_AFTER).isoformat()
+    for case in _simulate_cases(policy, plan, rng):
+        place = [case.key, case.site, case.at.isoformat()]
+        received = (case.at + RECEIVED_AFTER).isoformat()
         case_attributes = [case.attributes[name] for name in attributes]
-        cases.append([key, case.site, at.isoformat(), received, case.episode, *case_attributes])
-        predicted = [case.predicted[lever] for lever in levers]
-        facts = [key, case.site, at.isoformat(), MODEL_VERSION, case.confidence]
-        predictions.append([*facts, *predicted])
-        decided_at = (at + DECIDED_AFTER).isoformat()
-        decided = [case.decided[lever] for lever in levers]
-        clerks = choose_clerks(policy, rng)
-        decisions += [[key, clerk, decided_at, "blind", *decided] for clerk in clerks]
+        cases.append([*place, received, case.episode, *case_attributes])
+        for prediction in case.predictions:
+            predicted = [prediction.answers[lever] for lever in levers]
+            predictions.append([*place, prediction.version, prediction.confidence, *predicted])
+        for decision in case.decisions:
+            decided = [decision.answers[lever] for lever in levers]
+            decided_at = decision.at.isoformat()
+            decisions.append([case.key, decision.reviewer, decided_at, "blind", *decided])
     tables = (cases, predictions, decisions)
     return {name: _format_csv(rows) for name, rows in zip(FILES, tables, strict=True)}
 
 
 def _simulate_cases(
     policy: Policy, plan: HistoryPlan, rng: np.random.Generator
-) -> Iterator[tuple[str, datetime, SimulatedCase]]:
+) -> Iterator[ExampleCase]:
     simulator = CaseSimulator(policy, rng, CASE_PREFIX.rstrip("-"))
     agreement = policy.expect.agreement or DEFAULT_AGREEMENT
     for site in policy.sites_by_id:
         for number, at in enumerate(_choose_times(plan, rng), start=1):
-            yield f"{CASE_PREFIX}{site}-{number:05}", at, simulator.simulate_case(site, agreement)
-
-
-def choose_clerks(policy: Policy, rng: np.random.Generator) -> list[str]:
-    """Return the reviewers who decide a case: as many as its evidence needs."""
-    evidence = policy.evidence
-    count = evidence.verdicts + int(rng.random() < evidence.second_verdict)
-    first = int(rng.integers(CLERKS))
-    return [f"clerk-{1 + (first + index) % max(CLERKS, count)}" for index in range(count)]
+            key = f"{CASE_PREFIX}{site}-{number:05}"
+            yield simulator.simulate_case(key, site, at, agreement, DECIDED_AFTER)
 
 
 def _choose_times(plan: HistoryPlan, rng: np.random.Generator) -> list[datetime]:

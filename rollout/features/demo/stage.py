@@ -9,10 +9,11 @@ from tempfile import TemporaryDirectory
 
 from rollout.core.policy.policy import Policy
 from rollout.features.demo.case_pictures import CasePictures
-from rollout.features.demo.case_records import CaseRecords, JsonObject
+from rollout.features.demo.case_records import CaseRecords, SiteClients
 from rollout.features.demo.catalog import ExampleSystem
-from rollout.features.demo.demo_accounts import create_keys
+from rollout.features.demo.demo_accounts import MODEL_CLIENT, create_keys, get_decision_system
 from rollout.features.demo.history_cache import DATABASE_FILE, PreparedHistory
+from rollout.features.demo.traffic import ScheduledItem
 from rollout.formats.policy.reader import read_policy
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import Service, build_service
@@ -36,12 +37,14 @@ class DemoService:
     policy: Policy
     keys: dict[str, str] = field(repr=False)
     next_case: int
-    scheduled: Sequence[tuple[datetime, int, JsonObject]] = field(repr=False)
+    scheduled: Sequence[ScheduledItem] = field(repr=False)
 
 
 def build_case_records(example: ExampleSystem) -> CaseRecords:
     """Return what the clients of an example send, by its policy and pictures."""
-    return CaseRecords(read_policy(example.policy_path), CasePictures(example))
+    policy = read_policy(example.policy_path)
+    clients = SiteClients(MODEL_CLIENT, get_decision_system(policy))
+    return CaseRecords(policy, lambda _site: clients, CasePictures(example).find_media)
 
 
 @dataclass(frozen=True, slots=True)

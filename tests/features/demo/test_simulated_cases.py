@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 
 from rollout.core.policy.label_sets import do_sets_agree, is_label_set
-from rollout.features.demo.live_traffic import (
-    LiveTraffic,
-    build_question,
-    parse_fault,
-)
+from rollout.features.demo.live_traffic import LiveCases, build_live_records, parse_fault
 from rollout.features.demo.simulated_cases import (
     CASE_PREFIX,
     MAX_CASES,
@@ -34,11 +30,23 @@ def rng():
     return np.random.default_rng(7)
 
 
+def simulate(simulator, site):
+    return simulator.simulate_case("k", site, NOW, 0.8, timedelta(seconds=3))
+
+
+def get_predicted(case):
+    return case.predictions[0].answers
+
+
+def get_decided(case):
+    return case.decisions[0].answers
+
+
 def test_cases_of_sets_fit_the_policy_and_agree_as_asked():
     policy = parse_policy(SPONSORS)
     (lever,), simulator = policy.levers, CaseSimulator(policy, rng(), "test")
-    cases = [simulator.simulate_case("stadium", 0.8) for _ in range(400)]
-    pairs = [(case.decided["logos"], case.predicted["logos"]) for case in cases]
+    cases = [simulate(simulator, "stadium") for _ in range(400)]
+    pairs = [(get_decided(case)["logos"], get_predicted(case)["logos"]) for case in cases]
     assert all(is_label_set(text, lever.labels) for pair in pairs for text in pair)
     agreed = sum(do_sets_agree(*pair, lever.overlap) for pair in pairs)
     assert 290 < agreed < 350
@@ -49,12 +57,12 @@ def test_cases_of_sets_fit_the_policy_and_agree_as_asked():
 def test_cases_fit_the_policy_and_agree_as_asked(path):
     policy = read_policy(path)
     simulator = CaseSimulator(policy, rng(), "test")
-    cases = [simulator.simulate_case(policy.sites[0].id, 0.8) for _ in range(400)]
+    cases = [simulate(simulator, policy.sites[0].id) for _ in range(400)]
     agreed = 0
     for case in cases:
         same = []
         for lever in policy.levers:
-            model, human = case.predicted[lever.id], case.decided[lever.id]
+            model, human = get_predicted(case)[lever.id], get_decided(case)[lever.id]
             if lever.many:
                 assert is_label_set(model, lever.labels)
                 assert is_label_set(human, lever.labels)
@@ -105,38 +113,39 @@ def test_labels_are_as_frequent_as_the_policy_expects():
 def traffic(fault=None):
     policy = read_policy(QUICKSTART)
     planted = parse_fault(fault, policy) if fault else None
-    return LiveTraffic(policy, rng(), "simulated-1", 0.97, planted)
+    return LiveCases(policy, rng(), "simulated-1", 0.97, planted)
 
 
 def answered(decider="human", exposure="blind", *, audited=False):
     return {"decider": decider, "exposure": exposure, "audited": audited, "permit": "p"}
 
 
+def list_effects(case, answer):
+    return list(build_live_records(read_policy(QUICKSTART)).list_effects(case, [answer]))
+
+
 def test_a_human_decides_as_the_answer_says_and_the_action_follows():
-    one = traffic()
-    (case, *_) = one.create_cases(NOW, timedelta(0), 5.0)["ramp-a"]
-    question = build_question(case)
+    case = traffic().create_cases(NOW, timedelta(0), 5.0)[0]
+    (question,) = build_live_records(read_policy(QUICKSTART)).build_questions(case)
     assert (question["at"], "received_at" in question) == (NOW.isoformat(), False)
-    one.schedule_effects([case], [answered(exposure="assisted")])
-    assert one.take_due(NOW) == {}
-    due = one.take_due(NOW + timedelta(seconds=10))
-    ((account, (decision, action)),) = due.items()
+    (at, account, decision), (_, _, action) = list_effects(case, answered(exposure="assisted"))
+    assert NOW < at < NOW + timedelta(seconds=10)
     assert account == "ramp-a-decisions"
     assert (decision["kind"], decision["exposure"]) == ("decision", "assisted")
     assert (action["kind"], action["by"]) == ("action", "person")
-    label = case.simulated.decided["parcel"]
+    label = get_decided(case)["parcel"]
     assert action["action"] == {"sound": "forward", "damaged": "repack"}[label]
-    assert not one.has_scheduled_records
 
 
 def test_the_model_acts_with_its_permit_and_an_audit_is_decided_blind():
-    one = traffic()
-    case, other, *_ = one.create_cases(NOW, timedelta(0), 5.0)["ramp-a"]
-    one.schedule_effects([case, other], [answered("model"), answered("model", audited=True)])
-    due = one.take_due(NOW + timedelta(seconds=10))
-    assert {item["permit"] for item in due["ramp-a-model"]} == {"p"}
-    assert [item["kind"] for item in due["ramp-a-decisions"]] == ["decision"]
-    assert one.counts == {"model": 2}
+    case = traffic().create_cases(NOW, timedelta(0), 5.0)[0]
+    ((at, account, action),) = list_effects(case, answered("model"))
+    assert (at, account, action["permit"]) == (NOW, "ramp-a-model", "p")
+    effects = list_effects(case, answered("model", audited=True))
+    assert [(account, item["kind"]) for _, account, item in effects] == [
+        ("ramp-a-model", "action"),
+        ("ramp-a-decisions", "decision"),
+    ]
 
 
 def test_a_drift_begins_at_its_time_at_the_first_site_alone():
