@@ -45,7 +45,7 @@ def get_schedule(
 ) -> RolloutSchedule:
     """Return what will happen in the next days at the sites that you may read.
 
-    Freezes, openings of waves, starts and ends of trials, ends of grants, expiring proposals,
+    Freezes, openings of waves, ends of trials, ends of grants, expiring proposals,
     approved proposals that wait for a date, reports, and stop drills: at a site with a grant the
     next is due 30 days after the last. It assumes that nothing else happens before: a widening, for
     example, moves the opening of the next wave.

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from rollout.core.calendar.sites import Cell
 from rollout.core.calendar.timezones import (
     compute_end_of_local_day,
-    compute_start_of_local_day,
 )
 from rollout.core.policy.confidence_floors import find_floor_index
 from rollout.core.policy.counting_rules import numbers_attempts_by_year
@@ -116,9 +115,6 @@ def _find_gate_slots(
         return [], False
     if state.quiet_until is not None:
         slot = max(slot, find_slot_before(state.quiet_until, view.policy.tick))
-    start = view.policy.find_start(view.cell, _find_earliest_pass(scope, view.policy, slot))
-    if start is not None:
-        slot = max(slot, find_slot_before(start - view.policy.open_for, view.policy.tick))
     holder = scope.get_holder(view.cell)
     if holder is not None and holder != view.version:
         can_take_over = is_challenger(scope, view.version, holder)
@@ -160,7 +156,7 @@ def _find_step_slot(
     view: EvidenceView, scope: Scope, stage_level: int, slot: int
 ) -> tuple[int | None, bool]:
     policy, at = view.policy, _find_earliest_pass(scope, view.policy, slot)
-    if stage_level > policy.compute_planned_ceiling(view.cell, at):
+    if stage_level > policy.compute_ceiling(view.cell, at):
         return None, False
     gate = policy.find_gate(stage_level, view.cell)
     if gate is None or len(view.rows.gate.slot) < gate.minimum.units:
@@ -190,7 +186,7 @@ def _list_renewal_slots(
 
 
 def list_limit_slots(policy: Policy) -> tuple[int, ...]:
-    """Return the slots in which a limit starts or ends a trial or a wave opens, of all cells."""
+    """Return the slots in which a limit ends a trial, of all cells."""
     times = tuple(_list_limit_times(policy))
     return tuple(sorted({slot for at in times for slot in _list_slots_around(at, policy)}))
 
@@ -203,14 +199,8 @@ def _list_slots_around(at: datetime, policy: Policy) -> tuple[int, int]:
 def _list_limit_times(policy: Policy) -> Iterator[datetime]:
     for limit in policy.limits:
         for site in policy.sites:
-            if limit.starts is not None:
-                yield compute_start_of_local_day(site, limit.starts)
             if limit.ends is not None:
                 yield compute_end_of_local_day(site, limit.ends)
-    opens = {} if policy.waves is None else policy.waves.opens
-    for site in policy.sites:
-        if site.wave in opens:
-            yield compute_start_of_local_day(site, opens[site.wave])
 
 
 def list_timed_slots(scope: Scope, policy: Policy, cell: Cell, version: str) -> Iterator[int]:
@@ -228,4 +218,4 @@ def _list_change_times(
     for grant in state.grants:
         yield grant.until
         if policy.waves is not None and grant.stage == policy.waves.stage:
-            yield compute_held_since(scope, policy, cell, grant) + policy.waves.hold
+            yield compute_held_since(scope, cell, grant) + policy.waves.hold

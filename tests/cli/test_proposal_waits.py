@@ -28,7 +28,6 @@ PROPOSAL = {
     [
         (ProposalHold("freeze", "fair", NOON), "end of the freeze (fair), 12:00"),
         (ProposalHold("freeze", "fair"), "end of the freeze (fair)"),
-        (ProposalHold("start", "", NOON), "first day that the policy's limits allow, 12:00"),
         (ProposalHold("wave", "wave 1: 0 of 2"), "opening of its wave (wave 1: 0 of 2)"),
         (ProposalHold("settling", "", NOON), "recently widened cells to settle, 12:00"),
         (ProposalHold("tick", "", NOON), "next tick, 12:00"),

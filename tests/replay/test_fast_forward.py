@@ -1,13 +1,12 @@
 """Leaving out the slots in which nothing can happen changes no ledger."""
 
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.calendar.timezones import compute_start_of_local_day
+from rollout.core.calendar.timezones import compute_end_of_local_day
 from rollout.core.policy.policy import Limit, Waves, Where
 from rollout.core.scope.events import Widened
 from tests.properties import examples
@@ -65,14 +64,16 @@ def test_skipping_slots_changes_no_ledger_where(seed):
 
 @pytest.mark.simulation
 @pytest.mark.parametrize("seed", [0, 4, 39])
-def test_skipping_slots_changes_no_ledger_where_days_hold_cells_back(seed):
+def test_skipping_slots_changes_no_ledger_where_a_day_ends_cells(seed):
     policy, story, course = told(seed)
     day = (START + 25 * policy.tick).date()
-    waves = replace(policy.waves or Waves(policy.stage_ids[1]), opens={1: day})
-    limits = (Limit(starts=day + timedelta(days=1), where=Where(windows=("night",))),)
+    waves = policy.waves or Waves(policy.stage_ids[1])
+    limits = (Limit(ends=day, where=Where(windows=("night",))),)
     quick, _ = alike(replace(policy, waves=waves, limits=limits), story, course)
-    until = compute_start_of_local_day(policy.sites[0], day)
-    assert all(e.at >= until for e in quick.events if isinstance(e, Widened))
+    until = compute_end_of_local_day(policy.sites[0], day)
+    assert all(
+        e.at < until for e in quick.events if isinstance(e, Widened) and e.cell.window == "night"
+    )
 
 
 @pytest.mark.simulation

@@ -255,7 +255,7 @@ def _describe_stage(policy: Policy, stage: Stage, version: str) -> str:
 def _describe_restrictions(
     policy: Policy, cell: Cell, stage_level: int, at: datetime, details: Proposal
 ) -> str:
-    stage, ceiling = policy.get_stage(stage_level), policy.compute_planned_ceiling(cell, at)
+    stage, ceiling = policy.get_stage(stage_level), policy.compute_ceiling(cell, at)
     restriction = "" if stage.model_decides else f"{details.version} does nothing by itself. "
     if stage_level == len(policy.stages):
         return f"{restriction}There is nothing above this stage."

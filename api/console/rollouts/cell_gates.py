@@ -100,11 +100,6 @@ def _describe_approved(context: CellContext, proposal: ProposalState) -> Iterato
         yield CellSentence("approved", text, f"Held: {hold.kind}")
     elif freeze := holds.get("freeze"):
         yield CellSentence("approved", _describe_freeze(context, subject, freeze), "Held: freeze")
-    elif start := holds.get("start"):
-        assert start.until is not None  # noqa: S101 - a start is a date
-        start_text = context.format_time(start.until)
-        text = format_sentence("{}. The trial here starts {}.", subject, start_text)
-        yield CellSentence("approved", text, "Held: start")
     elif "wave" in holds:
         text = format_sentence("{}. {}", subject, describe_wave(context))
         yield CellSentence("approved", text, "Held: wave")
@@ -324,14 +319,6 @@ def describe_ceiling(context: CellContext) -> Iterator[CellSentence]:
     """Describe the ceiling of the policy, and an observing policy."""
     policy, cell = context.policy, context.cell
     ceiling_level, trial_end = policy.compute_ceiling(cell, context.at), policy.compute_end(cell)
-    start = policy.find_start(cell, context.at)
-    if start is not None:
-        text = format_sentence(
-            "The trial here starts {}. Until then humans decide everything.",
-            context.format_time(start),
-        )
-        yield CellSentence("ceiling", text)
-        return
     if trial_end != NEVER and context.at >= trial_end:
         text = format_sentence(
             "The trial here ended {}. The policy allows at most {}.",

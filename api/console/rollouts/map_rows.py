@@ -95,9 +95,7 @@ def _compute_schedule(
             ]
         ]
 
-    start = policy.find_start(cell, at)
     change_times = {*(grant.until for grant in cell_state.grants), policy.compute_end(cell)}
-    change_times |= set() if start is None else {start}
     return StageSchedule(
         get_marker(at),
         tuple((end, get_marker(end)) for end in sorted(change_times) if at < end < at + MAP_PERIOD),

@@ -349,13 +349,12 @@ def _describe_ceilings(policy: Policy) -> Iterator[LimitFact]:
 
 
 def _describe_limit(limit: Limit) -> Markup:
-    start_text = "" if limit.starts is None else f"shadow before {_format_day(limit.starts)}"
     trial_text = "" if limit.ends is None else f"a trial until {_format_day(limit.ends)}"
     maximum_text = "" if limit.never_above is None else f"never above {limit.never_above}"
     return format_sentence(
         "{}: {}.",
         _describe_scope(limit.where),
-        join_words([part for part in (maximum_text, start_text, trial_text) if part]),
+        join_words([part for part in (maximum_text, trial_text) if part]),
     )
 
 

@@ -15,7 +15,6 @@ from rollout.core.calendar.opening_hours import is_open
 from rollout.core.calendar.sites import OTHER_WINDOW, SHADOW, Cell, Site, Window
 from rollout.core.calendar.timezones import (
     compute_end_of_local_day,
-    compute_start_of_local_day,
 )
 from rollout.core.policy.evidence_sources import (
     ACCOUNT,
@@ -38,7 +37,6 @@ DAY = timedelta(days=1)
 UNITS_BETWEEN_FALSE_ALARMS, TIME_BETWEEN_FALSE_ALARMS = 10_000.0, 365 * DAY
 DEFAULT_QUIET_DAYS = 0.5
 NEVER = datetime.max.replace(tzinfo=UTC)
-_EVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,28 +161,22 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The highest stage allowed somewhere, or the local days above shadow there."""
+    """The highest stage allowed somewhere, or the last local day above shadow there."""
 
     never_above: str | None = None
     ends: date | None = None
     where: Where = Where()
-    starts: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Waves:
-    """Rules of waves.
-
-    Wave n + 1 opens when the `share` of wave n has held `stage` for `hold`, and not before its
-    local day in `opens`.
-    """
+    """Rules of waves: wave n + 1 opens when the `share` of wave n has held `stage` for `hold`."""
 
     stage: str
     hold: timedelta = 7 * DAY
     share: float = 1.0
     at_once: int | None = None
     settle: timedelta = 3 * DAY
-    opens: Mapping[int, date] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,37 +330,22 @@ class Policy:
 
     def compute_ceiling(self, cell: Cell, at: datetime) -> int:
         """Return the highest stage level that the limits allow; unknown cells get 0."""
-        return self.compute_planned_ceiling(cell, at) if self.find_start(cell, at) is None else 0
-
-    def compute_planned_ceiling(self, cell: Cell, at: datetime) -> int:
-        """Return the ceiling, or if its limits start later the one from then on."""
         if cell not in self.cell_set or cell.window == OTHER_WINDOW:
             return 0
-        max_level, start, end = self._compute_limits(cell)
-        return max_level if max(at, start) < end else 0
+        max_level, end = self._compute_limits(cell)
+        return max_level if at < end else 0
 
     def is_reachable(self, cell: Cell, stage_level: int, at: datetime) -> bool:
-        """Return whether the limits allow a stage level, now or later, and a gate leads to it."""
-        is_allowed = stage_level <= self.compute_planned_ceiling(cell, at)
+        """Return whether the limits allow a stage level, and a gate leads to it."""
+        is_allowed = stage_level <= self.compute_ceiling(cell, at)
         return is_allowed and self.find_gate(stage_level, cell) is not None
-
-    def find_start(self, cell: Cell, at: datetime) -> datetime | None:
-        """Return when limits first allow a stage above shadow, or None if that is not ahead."""
-        if cell not in self.cell_set:
-            return None
-        start = self._compute_limits(cell)[1]
-        return start if at < start else None
-
-    def compute_start(self, cell: Cell) -> datetime:
-        """Return when limits first allow a stage above shadow; without one, before all times."""
-        return self._compute_limits(cell)[1]
 
     def compute_end(self, cell: Cell) -> datetime:
         """Return when limits end all stages above shadow, or `NEVER`."""
-        return self._compute_limits(cell)[2]
+        return self._compute_limits(cell)[1]
 
-    def _compute_limits(self, cell: Cell) -> tuple[int, datetime, datetime]:
-        """Return the cell's highest level, and the start and end of its limits."""
+    def _compute_limits(self, cell: Cell) -> tuple[int, datetime]:
+        """Return the cell's highest level, and the end of its limits."""
         result = self._limits_by_cell.get(cell)
         if result is None:
             cell_limits = [limit for limit in self.limits if limit.where.fits(cell)]
@@ -378,15 +355,14 @@ class Policy:
                 if n.never_above is not None
             )
             site = self.sites_by_id[cell.site]
-            starts = (compute_start_of_local_day(site, n.starts) for n in cell_limits if n.starts)
             ends = (compute_end_of_local_day(site, n.ends) for n in cell_limits if n.ends)
             max_level = min((len(self.stages), *max_levels))
-            result = max_level, max((_EVER, *starts)), min((NEVER, *ends))
+            result = max_level, min((NEVER, *ends))
             self._limits_by_cell[cell] = result
         return result
 
     @cached_property
-    def _limits_by_cell(self) -> dict[Cell, tuple[int, datetime, datetime]]:
+    def _limits_by_cell(self) -> dict[Cell, tuple[int, datetime]]:
         return {}  # a cache, filled cell by cell
 
     def find_freeze(self, cell: Cell, at: datetime) -> Freeze | None:

@@ -271,7 +271,6 @@ class AssignmentTable(Generic[Answer]):
         if self._scope.at is not None:
             yield self._scope.at
         for cell in cells:
-            yield self._policy.compute_start(cell)
             yield self._policy.compute_end(cell)
             holder = self._scope.get_holder(cell)
             if holder is not None:

@@ -64,7 +64,7 @@ def _find_broken_rule(pending: PendingEvents, proposal: ProposalState, cell: Cel
         return "the policy has no gate for it any more"
     if compute_gate_hash(policy, stage_level, cell) != proposal.gate:
         return "the policy's gate was edited"
-    if policy.compute_planned_ceiling(cell, pending.at) < stage_level:
+    if policy.compute_ceiling(cell, pending.at) < stage_level:
         return "it lies above the cell's ceiling now"
     return "the version is retired" if pending.scope.versions[proposal.version].retired else None
 

@@ -53,9 +53,6 @@ def _find_cell_holds(
     if scope.is_stopped(cell):
         yield ProposalHold("stop", "the cell is stopped")
     yield from _find_freeze_hold(policy, (cell,), at)
-    start = policy.find_start(cell, at)
-    if start is not None:
-        yield ProposalHold("start", "limits allow no stage above shadow before their start", start)
     if has_alarm(scope, cell, proposal.version):
         yield ProposalHold("alarm", "a guard is in alarm there")
     if proposal.kind == "renewal" or proposal.to not in policy.stage_ids:

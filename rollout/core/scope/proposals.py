@@ -81,9 +81,6 @@ def find_obstacle(pending: PendingEvents, cell: Cell, version: str) -> str:
     quiet_until = scope.get_cell_state(cell, version).quiet_until
     if quiet_until is not None and pending.at < quiet_until:
         return "it was rejected there lately; wait for its quiet time to end"
-    start = pending.policy.find_start(cell, pending.at)
-    if start is not None and start >= pending.at + pending.policy.open_for:
-        return "its limits start only after a proposal would expire; wait until then"
     return "a guard is in alarm there; wait until it is clear" * has_alarm(scope, cell, version)
 
 

@@ -12,7 +12,6 @@ from rollout.core.calendar.opening_hours import list_open_spans
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.calendar.timezones import (
     compute_end_of_local_day,
-    compute_start_of_local_day,
 )
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.report_times import list_due_times
@@ -33,7 +32,7 @@ class ScheduleEntry:
     Attributes:
         kind: wave, freeze, start, end, grant, expiry, effect, report or drill.
         subject: number of a wave, hours of a freeze, stage of a grant, id of a proposal, name of a
-            report, which drill; "" for starts and ends.
+            report, which drill; "" for ends.
         sites: where; () means the whole rollout.
         window: of one cell's entry, else "".
         detail: reason of a freeze, version of a grant, kind of a proposal, view of a report.
@@ -122,15 +121,12 @@ def _list_freezes(policy: Policy, since: datetime, until: datetime) -> Iterator[
 
 
 def _list_limits(policy: Policy) -> Iterator[ScheduleEntry]:
-    """Yield the starts and ends of limits, sites with the same instant together."""
+    """Yield the ends of limits, sites with the same instant together."""
     sites_by_time: dict[tuple[str, datetime], list[str]] = {}
     for limit in policy.limits:
         for site in policy.sites:
             if not any(limit.where.fits(Cell(site.id, window.id)) for window in policy.windows):
                 continue
-            if limit.starts is not None:
-                key = "start", compute_start_of_local_day(site, limit.starts)
-                sites_by_time.setdefault(key, []).append(site.id)
             if limit.ends is not None:
                 key = "end", compute_end_of_local_day(site, limit.ends)
                 sites_by_time.setdefault(key, []).append(site.id)

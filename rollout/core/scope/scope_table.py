@@ -191,15 +191,15 @@ class _TableBuilder:
         """Yield the spans in which one stage acts, each with its end."""
         scope, policy = self.scope, self.policy
         grants = scope.get_cell_state(cell, holder).grants
-        limits = policy.compute_start(cell), policy.compute_end(cell)
-        edges = {*limits, *(edge for grant in grants for edge in (grant.since, grant.until))}
+        limit = policy.compute_end(cell)
+        edges = {limit, *(edge for grant in grants for edge in (grant.since, grant.until))}
         last: tuple[int | None, float | None, float | None] | None = None
         for at in (self.since, *sorted(edge for edge in edges if self.since < edge < until)):
             acting = find_acting_stage(scope, policy, cell, holder, at)
             if acting is None:
                 row: tuple[int | None, float | None, float | None] = None, None, None
             else:
-                end = min((limits[1], *(grant.until for grant in grants if grant.is_valid(at))))
+                end = min((limit, *(grant.until for grant in grants if grant.is_valid(at))))
                 floor = None if acting.floor is None else min(acting.floor, NEVER_REACHED)
                 end_second = self.count_seconds(end) if end < until else None
                 row = self.stage_numbers[acting.stage.id], floor, end_second

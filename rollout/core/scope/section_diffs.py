@@ -155,10 +155,6 @@ def compare_waves(old: Policy, new: Policy) -> Iterator[str]:
     left_sites = [site.id for site in new.sites if _leaves_wave(old, new, site)]
     if left_sites:
         yield f"the next wave no longer waits for {', '.join(left_sites)}"
-    for site in new.sites:
-        old_site = old.sites_by_id.get(site.id)
-        if old_site is not None and old_site.wave != site.wave:
-            yield from _compare_days(old, new, site.id)
 
 
 def _leaves_wave(old: Policy, new: Policy, site: Site) -> bool:
@@ -172,17 +168,6 @@ def _leaves_wave(old: Policy, new: Policy, site: Site) -> bool:
     return any(other.wave > old_site.wave for other in new.sites if other.id != site.id)
 
 
-def _compare_days(old: Policy, new: Policy, site: str) -> Iterator[str]:
-    """Yield a sentence if another wave lets a site begin before the day that held it back."""
-    old_day, new_day = _find_wave_day(old, site), _find_wave_day(new, site)
-    if old_day is not None and (new_day is None or new_day < old_day):
-        yield f"{site}, in another wave, may open {_describe_start(new_day)}, not from {old_day} on"
-
-
-def _find_wave_day(policy: Policy, site: str) -> date | None:
-    return None if policy.waves is None else policy.waves.opens.get(policy.sites_by_id[site].wave)
-
-
 def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[str]:
     stage_ids = policy.stage_ids
     if new.stage != old.stage and (
@@ -191,17 +176,13 @@ def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Iterator[str]
         yield f"the next wave waits for a lower stage, {new.stage}"
     if new.hold < old.hold or new.share < old.share:
         yield "the next wave opens sooner, or after fewer cells"
-    for wave, day in old.opens.items():
-        new_day = new.opens.get(wave)
-        if new_day is None or new_day < day:
-            yield f"wave {wave} may open {_describe_start(new_day)}, not from {day} on"
     allows_more = old.at_once is not None and (new.at_once is None or new.at_once > old.at_once)
     if allows_more or new.settle < old.settle:
         yield "more cells may be widened at once"
 
 
 def compare_ceilings(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:
-    """Yield a sentence for a higher ceiling, an earlier start and a later end of a cell."""
+    """Yield a sentence for a higher ceiling and a later end of a cell."""
     allowed_stages = _list_allowed_stages(old, cell)
     for stage_level, stage in enumerate(_list_allowed_stages(new, cell)[1:], start=1):
         if (
@@ -213,13 +194,6 @@ def compare_ceilings(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:
     old_end, new_end = _find_end(old, cell), _find_end(new, cell)
     if old_end is not None and (new_end is None or new_end > old_end):
         yield f"the trial goes on {f'to {new_end}' if new_end else 'without end'}, not to {old_end}"
-    old_start, new_start = _find_start(old, cell), _find_start(new, cell)
-    if old_start is not None and (new_start is None or new_start < old_start):
-        yield f"the trial may begin {_describe_start(new_start)}, not from {old_start} on"
-
-
-def _describe_start(day: date | None) -> str:
-    return "at once" if day is None else f"from {day} on"
 
 
 def _list_allowed_stages(policy: Policy, cell: Cell) -> tuple[str, ...]:
@@ -232,11 +206,6 @@ def _list_allowed_stages(policy: Policy, cell: Cell) -> tuple[str, ...]:
 def _find_end(policy: Policy, cell: Cell) -> date | None:
     ends = [limit.ends for limit in policy.limits if limit.where.fits(cell)]
     return min((end for end in ends if end is not None), default=None)
-
-
-def _find_start(policy: Policy, cell: Cell) -> date | None:
-    starts = [limit.starts for limit in policy.limits if limit.where.fits(cell)]
-    return max((start for start in starts if start is not None), default=None)
 
 
 def compare_freezes(old: Policy, new: Policy, cell: Cell) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.calendar.timezones import compute_start_of_local_day
 from rollout.core.policy.policy import Policy, Waves
 from rollout.core.scope.scope import Grant, Scope, find_acting_version
 
@@ -16,17 +15,13 @@ def get_wave(policy: Policy, cell: Cell) -> int:
 def find_wave_hold(
     scope: Scope, policy: Policy, cell: Cell, stage_level: int, at: datetime
 ) -> str | None:
-    """Return why its wave's date or the previous wave blocks `cell`, or None.
+    """Return why the previous wave blocks `cell`, or None.
 
     Waves order cells up to their stage, window by window; above it each cell widens by itself.
     """
     waves = policy.waves
     if waves is None or stage_level > policy.stage_ids.index(waves.stage):
         return None
-    opening_day = find_opening_day(policy, cell, at)
-    if opening_day is not None:
-        own_wave = get_wave(policy, cell)
-        return f"wave {own_wave} opens on {waves.opens[own_wave].isoformat()}"
     earlier_cells = _list_previous_wave(policy, cell, waves, at)
     if not earlier_cells:
         return None
@@ -49,15 +44,14 @@ def find_wave_opening(
     """Return the cells that `cell` waits for, and when its wave opens.
 
     The time assumes that all cells now at the stage stay there; None while too few are. Only for
-    cells that `find_wave_hold` blocks. Without cells, only the wave's date is ahead.
+    cells that `find_wave_hold` blocks.
     """
     waves = policy.waves
     if waves is None:
         return (), None
-    opening_day = find_opening_day(policy, cell, at)
     earlier_cells = _list_previous_wave(policy, cell, waves, at)
     if not earlier_cells:
-        return (), opening_day
+        return (), None
     held_since_times = (
         _find_held_since(scope, policy, earlier_cell, waves, at) for earlier_cell in earlier_cells
     )
@@ -67,29 +61,14 @@ def find_wave_opening(
     )
     if not 0 < needed_count <= len(ready_times):
         return tuple(earlier_cells), None
-    ready_at = ready_times[needed_count - 1]
-    if opening_day is None:
-        return tuple(earlier_cells), ready_at
-    return (tuple(earlier_cells) if ready_at > at else ()), max(ready_at, opening_day)
-
-
-def find_opening_day(policy: Policy, cell: Cell, at: datetime) -> datetime | None:
-    """Return when the local day begins on which the cell's wave opens, or None if it has."""
-    opens = {} if policy.waves is None else policy.waves.opens
-    site = policy.sites_by_id[cell.site]
-    if site.wave not in opens:
-        return None
-    opening_day = compute_start_of_local_day(site, opens[site.wave])
-    return opening_day if at < opening_day else None
+    return tuple(earlier_cells), ready_times[needed_count - 1]
 
 
 def _list_previous_wave(policy: Policy, cell: Cell, waves: Waves, at: datetime) -> list[Cell]:
     """Return the nearest earlier wave's cells, same window, that may reach the stage."""
     stage_level, own_wave = policy.stage_ids.index(waves.stage), get_wave(policy, cell)
     candidate_cells = [Cell(site.id, cell.window) for site in policy.sites if site.wave < own_wave]
-    eligible_cells = [
-        c for c in candidate_cells if policy.compute_planned_ceiling(c, at) >= stage_level
-    ]
+    eligible_cells = [c for c in candidate_cells if policy.compute_ceiling(c, at) >= stage_level]
     last_wave = max((get_wave(policy, c) for c in eligible_cells), default=0)
     return [c for c in eligible_cells if get_wave(policy, c) == last_wave]
 
@@ -110,17 +89,17 @@ def _find_held_since(
         return None
     grants = scope.get_cell_state(cell, acting_stage[0]).grants
     grant = next(grant for grant in grants if grant.stage == waves.stage)
-    return compute_held_since(scope, policy, cell, grant)
+    return compute_held_since(scope, cell, grant)
 
 
-def compute_held_since(scope: Scope, policy: Policy, cell: Cell, grant: Grant) -> datetime:
+def compute_held_since(scope: Scope, cell: Cell, grant: Grant) -> datetime:
     """Return from when waves count a grant, while nothing withholds it.
 
-    That is when the cell began to hold the stage, its limits started, or the last stop or
-    suspension ended, whichever is latest: before it the model was not acting without a break.
+    That is when the cell began to hold the stage, or the last stop or suspension ended: before it
+    the model was not acting without a break.
     """
     returned_at = scope.returned_at.get(cell, grant.held_since)
-    return max(grant.held_since, policy.compute_start(cell), returned_at)
+    return max(grant.held_since, returned_at)
 
 
 def is_settling(scope: Scope, policy: Policy, at: datetime) -> bool:

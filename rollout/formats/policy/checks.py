@@ -283,25 +283,16 @@ def _check_familiar(_: PolicyShape, policy: Policy) -> Faults:
 
 def _check_limits(shape: PolicyShape, _: Policy) -> Faults:
     for i, limit in enumerate(shape.limits):
-        if limit.never_above is None and limit.starts is None and limit.ends is None:
-            text = "limits nothing; write never_above:, starts: or ends:"
+        if limit.never_above is None and limit.ends is None:
+            text = "limits nothing; write never_above: or ends:"
             yield DocumentFault(("limits", i), text)
-        if limit.starts is not None and limit.ends is not None and limit.starts > limit.ends:
-            text = f"{limit.starts} is after ends: {limit.ends}; swap them"
-            yield DocumentFault(("limits", i, "starts"), text)
 
 
-def _check_waves(shape: PolicyShape, policy: Policy) -> Faults:
+def _check_waves(shape: PolicyShape, _: Policy) -> Faults:
     if shape.waves is not None and shape.waves.share <= 0:
         yield DocumentFault(
             ("waves", "share"), "0% would open every wave at once; write more, or no waves"
         )
-    waves = sorted({site.wave for site in policy.sites})
-    for wave in () if shape.waves is None else shape.waves.opens:
-        if wave not in map(str, waves):
-            numbers = ", ".join(map(str, waves))
-            text = f"no site is in wave {wave}; write one of {numbers}"
-            yield DocumentFault(("waves", "opens", wave), text)
 
 
 SECTION_CHECKS: tuple[PolicyCheck, ...] = (
@@ -311,7 +302,7 @@ SECTION_CHECKS: tuple[PolicyCheck, ...] = (
     (("evidence.grace",), _check_grace),
     (("stages.*.blind", "stages.*.audit"), _check_blind_share),
     (("evidence.familiar", "guards.*.*"), _check_familiar),
-    (("limits.*.never_above", "limits.*.starts", "limits.*.ends"), _check_limits),
+    (("limits.*.never_above", "limits.*.ends"), _check_limits),
     ((), _check_waves),
 )
 CHECKS: tuple[PolicyCheck, ...] = (

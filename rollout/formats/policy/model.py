@@ -295,10 +295,9 @@ class GuardShape(ConditionShape, CellSelection):
 
 
 class LimitShape(CellSelection):
-    """The highest stage allowed somewhere, or the days above shadow there."""
+    """The highest stage allowed somewhere, or the last day above shadow there."""
 
     never_above: kinds.Name | None = key(None, description="A stage, or shadow.")
-    starts: kinds.Day | None = key(None, description="First local day above shadow.")
     ends: kinds.Day | None = key(None, description="Last local day above shadow.")
 
 

@@ -261,16 +261,13 @@ def _find_alarm_span(shape: file.GuardShape) -> timedelta | None:
 
 
 def _build_limits(shape: file.PolicyShape) -> tuple[Limit, ...]:
-    return tuple(
-        Limit(row.never_above, row.ends, _build_selector(row), row.starts) for row in shape.limits
-    )
+    return tuple(Limit(row.never_above, row.ends, _build_selector(row)) for row in shape.limits)
 
 
 def _build_waves(shape: WavesShape | None) -> Waves | None:
     if shape is None:
         return None
-    opens = {int(wave): day for wave, day in shape.opens.items() if wave.isdecimal()}
-    return Waves(shape.stage, shape.hold, shape.share, shape.at_once, shape.settle, opens)
+    return Waves(shape.stage, shape.hold, shape.share, shape.at_once, shape.settle)
 
 
 def _build_charter(shape: file.CharterShape) -> Charter:

@@ -262,7 +262,3 @@ class WavesShape(PolicySection):
         None, description="At most so many cells within settle of a widening. Default: all."
     )
     settle: kinds.Duration = key("3d", description="How long a widened cell counts as settling.")
-    opens: dict[str, kinds.Day] = key(
-        default_factory=dict,
-        description="First local day of a wave, by its number. Default: as soon as it may.",
-    )

@@ -116,10 +116,7 @@ def _describe_hold(state: CellState, cell: Cell, scope: Scope, zone: str, at: da
 def _describe_proposal(proposal: ProposalState, zone: str, at: datetime) -> str:
     subject = f"{proposal.kind} to {proposal.to} ({proposal.id})"
     if proposal.is_approved:
-        return (
-            f"{subject} is approved; the engine applies it when no wave, freeze or start date"
-            " blocks it"
-        )
+        return f"{subject} is approved; the engine applies it when no wave or freeze blocks it"
     missing_count = len(proposal.needs) - len(proposal.approvals)
     return (
         f"{subject} needs {format_quantity(missing_count, 'more approval')}; open until"
@@ -130,7 +127,7 @@ def _describe_proposal(proposal: ProposalState, zone: str, at: datetime) -> str:
 def _describe_top_stage(
     period: StatePeriod, state: CellState, cell: Cell, policy: Policy, at: datetime, zone: str
 ) -> str:
-    ceiling = policy.compute_planned_ceiling(cell, at)
+    ceiling = policy.compute_ceiling(cell, at)
     # the period's own state is that of its start: a renewal begins no period
     ends = [grant.until for grant in state.grants if grant.is_valid(at)]
     expiry = (

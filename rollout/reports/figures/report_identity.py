@@ -282,8 +282,6 @@ def _describe_limits(policy: Policy) -> tuple[str, ...]:
         selector_text = _describe_where(limit.where.sites, limit.where.windows) or " everywhere"
         if limit.never_above is not None:
             lines.append(f"never above {limit.never_above}{selector_text}")
-        if limit.starts is not None:
-            lines.append(f"shadow before {limit.starts.isoformat()}{selector_text}")
         if limit.ends is not None:
             lines.append(f"shadow after {limit.ends.isoformat()}{selector_text}")
     if policy.waves is not None:

@@ -138,7 +138,7 @@ def find_open_stage_level(cell: Cell, period: StatePeriod, policy: Policy) -> in
     """
     return min(
         max(period.stage_level + 1, period.other_stage_level),
-        policy.compute_planned_ceiling(cell, period.since),
+        policy.compute_ceiling(cell, period.since),
     )
 
 

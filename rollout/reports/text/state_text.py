@@ -28,7 +28,6 @@ def describe_entry(entry: ScheduleEntry, *, names_windows: bool) -> str:
     texts = {
         "wave": f"Wave {subject} may widen{place}, if the wave before keeps its stage",
         "freeze": f"Freeze ({entry.detail}): nothing widens{place}",
-        "start": f"Limits first allow a stage above shadow{place}",
         "end": f"The trial ends{place}: humans decide every case",
         "grant": f"The grant of {subject} to {entry.detail} ends{place}, unless renewed",
         "expiry": f"Proposal {subject} ({entry.detail}) expires{place}",
@@ -59,7 +58,6 @@ def describe_hold(hold: ProposalHold, format_time: Callable[[datetime], str]) ->
         "observing": "end of observing: this policy grants nothing",
         "stop": "resume of the stop that holds the cell",
         "freeze": f"end of the freeze ({hold.reason})",
-        "start": "first day that the policy's limits allow",
         "alarm": "end of a guard's alarm there",
         "wave": f"opening of its wave ({hold.reason})",
         "settling": "recently widened cells to settle",

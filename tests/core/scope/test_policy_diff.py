@@ -146,26 +146,6 @@ LOOSER = {
         {"limits": (Limit(ends=date(2027, 7, 31)),)},
         "the trial goes on to 2027-07-31, not to 2027-06-30",
     ),
-    "earlier trial": (
-        {"limits": (Limit(starts=date(2027, 6, 30)),)},
-        {"limits": (Limit(starts=date(2027, 6, 1)),)},
-        "the trial may begin from 2027-06-01 on, not from 2027-06-30 on",
-    ),
-    "trial at once": (
-        {"limits": (Limit(starts=date(2027, 6, 30)),)},
-        {"limits": ()},
-        "the trial may begin at once",
-    ),
-    "wave's day": (
-        {"waves": Waves("supervised", opens={2: date(2027, 6, 30)})},
-        {"waves": Waves("supervised", opens={2: date(2027, 6, 1)})},
-        "wave 2 may open from 2027-06-01 on, not from 2027-06-30 on",
-    ),
-    "wave without day": (
-        {"waves": Waves("supervised", opens={2: date(2027, 6, 30)})},
-        {"waves": Waves("supervised")},
-        "wave 2 may open at once",
-    ),
     "endless trial": (
         {"limits": (Limit(ends=date(2027, 6, 30)),)},
         {"limits": ()},
@@ -350,18 +330,6 @@ def test_a_site_that_leaves_its_wave_holds_up_the_next_no_longer():
     assert list_looser_rules(later, old) == ("an earlier wave: lake",)
     last = policy(sites=(first, second, replace(third, wave=3)), **waves)
     assert list_looser_rules(old, last) == ()  # no site waits for the last wave
-
-
-def test_a_site_moves_to_no_wave_that_opens_before_its_day():
-    opens = {2: date(2027, 6, 30)}
-    old = policy(waves=Waves("supervised", opens=opens))
-    sites = (Site("creek", "UTC"), Site("lake", "UTC", wave=3))
-    sentence = "lake, in another wave, may open {}, not from 2027-06-30 on"
-    assert list_looser_rules(old, replace(old, sites=sites)) == (sentence.format("at once"),)
-    sooner, later = ({**opens, 3: date(2027, month, 1)} for month in (6, 7))
-    new = replace(old, sites=sites, waves=Waves("supervised", opens=sooner))
-    assert list_looser_rules(old, new) == (sentence.format("from 2027-06-01 on"),)
-    assert list_looser_rules(old, replace(new, waves=Waves("supervised", opens=later))) == ()
 
 
 def test_the_cost_of_a_set_is_part_of_what_records_mean():

@@ -215,18 +215,14 @@ def test_numbers_have_ranges_and_distances():
 
 def test_limits_waves_and_freezes_are_read():
     policy = load(
-        "limits: [{windows: [al*], never_above: supervised}, {sites: [ramp-a], starts: 2027-10-01,"
+        "limits: [{windows: [al*], never_above: supervised}, {sites: [ramp-a],"
         " ends: 2027-10-31}]\n"
-        "waves: {stage: supervised, hold: 14d, share: 80%, at_once: 2, opens: {1: 2027-10-02}}\n"
+        "waves: {stage: supervised, hold: 14d, share: 80%, at_once: 2}\n"
         'freezes: [{hours: "Dec 24-26", reason: holidays}]\n'
     )
     assert policy.limits[0].where.fits(Cell("ramp-b", "always"))
-    assert (policy.limits[1].starts, policy.limits[1].ends) == (
-        date(2027, 10, 1),
-        date(2027, 10, 31),
-    )
-    opens = {1: date(2027, 10, 2)}
-    assert policy.waves == Waves("supervised", hold=14 * DAY, share=0.8, at_once=2, opens=opens)
+    assert policy.limits[1].ends == date(2027, 10, 31)
+    assert policy.waves == Waves("supervised", hold=14 * DAY, share=0.8, at_once=2)
     assert policy.freezes[0].hours == "Dec 24-26"
 
 
