@@ -142,7 +142,7 @@ def _build_series(
         has_recovered = np.where(series_slots >= episode.slot, ~lasting, has_recovered)
         bad_counts = np.where(lasting, episode.bad, bad_counts)
         record_counts = np.where(lasting, episode.units, record_counts)
-        subject = ", ".join(subjects[number] for number in episode.streams)
+        subject = subjects[episode.stream]
         names = [subject if lasts else name for lasts, name in zip(lasting, names, strict=True)]
     return GuardSeries(
         series_slots, is_alarm, bad_counts, record_counts, has_recovered, tuple(names)

@@ -71,7 +71,7 @@ class GuardReading:
 
     `good_since` is when an operational guard's measure last turned good, None while it is bad.
     `has_recovered` is what a test of the records after an alarm says instead, None without one.
-    `subject` names the slices that an alarm is about.
+    `subject` names the slice that an alarm is about.
     `silence` is the open time without a sign that raised an alarm.
     `is_calm` says that a detector is far below its alarm; only asked for at confidence floors.
     """

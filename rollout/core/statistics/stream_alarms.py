@@ -6,11 +6,9 @@ grow by at most `overlap` for each unit, where every unit is in at most `overlap
 needs one sum of `false_alarm_every * overlap`: the mean number of units between two false alarms is
 at least `false_alarm_every`, whatever the number of streams and however often the guard is read.
 
-Which streams are named follows Holm (1979): with the largest named, the others are compared as if
-they were alone. Units are the weights, because a stream's sum is measured in its own units.
+The stream with the largest sum is named. The others start anew with it, once it has recovered.
 
-Source: Shin, Ramdas, Rinaldo, "E-detectors" (2023); Holm, "A simple sequentially rejective multiple
-test procedure" (1979).
+Source: Shin, Ramdas, Rinaldo, "E-detectors" (2023).
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,6 +55,11 @@ class UnitStream:
         )
         return compute_log_path(factors, compared)
 
+    def read_log_sum(self, slot: int) -> float:
+        """Return the log of the detector's sum at a slot, −∞ before its first unit."""
+        position = int(np.searchsorted(self.slots, slot, side="right")) - 1
+        return float(self.compute_log_path()[position]) if position >= 0 else -inf
+
     def find_proof(self) -> NDArray[np.bool_]:
         """Return after which slots the share of bad units is shown to be within the limit.
 
@@ -73,14 +76,13 @@ class StreamAlarm:
 
     Attributes:
         slot: of the alarm.
-        streams: numbers of the named streams, the clearest first.
-        bad, units: of the named streams, from the detectors' start to the alarm; where streams
-            overlap, of the first one.
+        stream: number of the named stream, the clearest one.
+        bad, units: of the named stream, from the detectors' start to the alarm.
         end: slot from which the alarm is over; None while it lasts.
     """
 
     slot: int
-    streams: tuple[int, ...]
+    stream: int
     bad: int
     units: int
     end: int | None
@@ -91,8 +93,8 @@ def list_alarm_episodes(
 ) -> Iterator[StreamAlarm]:
     """Yield the alarms in order; all detectors start anew when one is over.
 
-    An alarm is over when each named stream is shown to be within its limit. While one is beyond
-    it, the mean number of its units until that happens falsely is at least 1,000.
+    An alarm is over when the named stream is shown to be within its limit. While it is beyond, the
+    mean number of its units until that happens falsely is at least 1,000.
 
     Args:
         streams: in any order.
@@ -105,29 +107,16 @@ def list_alarm_episodes(
         slot = _find_alarm_slot(later, log(false_alarm_every * overlap))
         if slot is None:
             return
-        ends = [int(np.searchsorted(s.slots, slot, side="right")) for s in later]
-        paths = [s.compute_log_path()[:end] for s, end in zip(later, ends, strict=True)]
-        units = [
-            _sum(s.good_counts[:e]) + _sum(s.bad_counts[:e])
-            for s, e in zip(later, ends, strict=True)
-        ]
-        log_sums = [float(path[-1]) if len(path) else -inf for path in paths]
-        named_streams = name_streams(
-            log_sums, units, false_alarm_every=false_alarm_every, overlap=overlap
-        )
-        end = find_recovery_slot([streams[number] for number in named_streams], after=slot)
-        counted = (
-            named_streams if overlap == 1 else named_streams[:1]
-        )  # else units would count twice
-        bad = sum(_sum(later[number].bad_counts[: ends[number]]) for number in counted)
-        yield StreamAlarm(slot, named_streams, bad, sum(units[number] for number in counted), end)
+        log_sums = [stream.read_log_sum(slot) for stream in later]
+        clearest = log_sums.index(max(log_sums))
+        until = int(np.searchsorted(later[clearest].slots, slot, side="right"))
+        bad = int(later[clearest].bad_counts[:until].sum())
+        units = bad + int(later[clearest].good_counts[:until].sum())
+        end = find_recovery_slot(streams[clearest], after=slot)
+        yield StreamAlarm(slot, clearest, bad, units, end)
         if end is None:
             return
         start = end
-
-
-def _sum(counts: Ints) -> int:
-    return int(counts.sum())
 
 
 def _find_alarm_slot(streams: Sequence[UnitStream], needed: float) -> int | None:
@@ -140,45 +129,11 @@ def _find_alarm_slot(streams: Sequence[UnitStream], needed: float) -> int | None
     return min(alarm_slots, default=None)
 
 
-def name_streams(
-    log_sums: Sequence[float],
-    units: Sequence[int],
-    *,
-    false_alarm_every: float,
-    overlap: int = 1,
-) -> tuple[int, ...]:
-    """Return the numbers of the streams to name, largest sum first, by Holm's procedure.
-
-    Args:
-        log_sums: logs of the detectors' sums.
-        units: each stream's units since its detector's start.
-        false_alarm_every: as of the alarm.
-        overlap: in how many streams one unit is at most.
-
-    >>> name_streams([log(1200), log(500), log(90)], [200, 600, 200], false_alarm_every=1000)
-    (0,)
-    >>> name_streams([log(1200), log(900), log(90)], [200, 600, 200], false_alarm_every=1000)
-    (0, 1)
-    """
-    remaining = total = sum(units)
-    named_streams: list[int] = []
-    for number in sorted(range(len(units)), key=lambda i: (-log_sums[i], i)):
-        if not remaining or log_sums[number] < log(false_alarm_every * overlap * remaining / total):
-            break
-        named_streams.append(number)
-        remaining -= units[number]
-    return tuple(named_streams)
-
-
-def find_recovery_slot(streams: Sequence[UnitStream], *, after: int) -> int | None:
-    """Return the first later slot at which each stream is shown to be within its limit.
-
-    Without a unit of each stream nothing is shown, so the result is None.
-    """
-    later = [stream.select_after(after) for stream in streams]
-    if not later or not all(len(stream.slots) for stream in later):
-        return None
-    return _find_proven_slot(later, waits_for_all=True)
+def find_recovery_slot(stream: UnitStream, *, after: int) -> int | None:
+    """Return the first later slot at which the stream is shown to be within its limit."""
+    later = stream.select_after(after)
+    is_proven = later.find_proof()
+    return int(later.slots[is_proven.argmax()]) if is_proven.any() else None
 
 
 def find_first_proof(streams: Sequence[UnitStream]) -> int | None:
@@ -187,14 +142,11 @@ def find_first_proof(streams: Sequence[UnitStream]) -> int | None:
     A stream that begins later plays no part: nobody could know of it then.
     """
     begun_streams = [stream for stream in streams if len(stream.slots)]
-    return _find_proven_slot(begun_streams, waits_for_all=False) if begun_streams else None
-
-
-def _find_proven_slot(streams: Sequence[UnitStream], *, waits_for_all: bool) -> int | None:
-    slots = np.unique(np.concatenate([stream.slots for stream in streams]))
+    if not begun_streams:
+        return None
+    slots = np.unique(np.concatenate([stream.slots for stream in begun_streams]))
     is_proven = np.ones(len(slots), dtype=bool)
-    for stream in streams:
+    for stream in begun_streams:
         positions = np.searchsorted(stream.slots, slots, side="right") - 1
-        is_shown = stream.find_proof()[np.maximum(positions, 0)]
-        is_proven &= np.where(positions >= 0, is_shown, not waits_for_all)
+        is_proven &= (positions < 0) | stream.find_proof()[np.maximum(positions, 0)]
     return int(slots[is_proven.argmax()]) if is_proven.any() else None

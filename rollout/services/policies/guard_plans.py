@@ -144,6 +144,16 @@ def describe_false_alarms(guard: Guard) -> str:
     )
 
 
+def describe_slices(guard: Guard, traffic: RolloutTraffic) -> str:
+    """Return how many slices a guard looks at; "" without any, or without records."""
+    condition = guard.condition
+    if not isinstance(condition, SliceCondition):
+        return ""
+    rates = (cell_traffic.get_rate(condition) for cell_traffic in traffic.cells.values())
+    slices = max((rate.slices for rate in rates), default=0)
+    return f"looks at {slices} slices by {condition.slice}, and names one" if slices > 1 else ""
+
+
 def compute_false_alarms(guard_plans: tuple[GuardPlan, ...]) -> float | None:
     """Return the maximum false alarms expected per day, over all cells."""
     detecting_plans = [

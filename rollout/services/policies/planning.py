@@ -49,6 +49,7 @@ from rollout.services.policies.guard_plans import (
     GuardPlan,
     compute_false_alarms,
     describe_false_alarms,
+    describe_slices,
     plan_guards,
 )
 from rollout.services.policies.source_warnings import (
@@ -359,6 +360,7 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
         effect_text = _describe_effect(guard, policy_plan.policy)
         yield f"  {guarded_text}{_describe_location(guard)}: {effect_text}{added_text}"
         texts = (
+            describe_slices(guard, policy_plan.traffic),
             describe_false_alarms(guard),
             describe_share_guard(guard, policy_plan.policy, policy_plan.traffic),
             describe_silence_guard(guard, policy_plan.policy, policy_plan.traffic),

@@ -38,11 +38,13 @@ class MeasureRate:
         share: share of units that the measure covers; None if unknown.
         value: their share in agreement, or their mean cost; None if unknown.
         assumption: source of an assumed value, else "".
+        slices: of a condition by slice the values in the records; 0 if unknown.
     """
 
     share: float | None
     value: float | None
     assumption: str = ""
+    slices: int = 0
 
 
 UNKNOWN_RATE = MeasureRate(None, None)
@@ -337,16 +339,17 @@ def _compute_rarest_rate(
 ) -> MeasureRate:
     """Return the rate of the rarest value, for which the gate waits longest."""
     codes, values = unit_classes.get_slice_codes(condition.slice)
+    slices = len(np.unique(codes[(counts > 0) & unit_classes.is_whole_unit]))
     class_counts = unit_classes.get_class_counts(condition) * counts[:, None]
     by_value = [class_counts[codes == code].sum(axis=0) for code in range(len(values))]
     pairs = zip(by_value, values, strict=True)
     counted_values = [(int(row.sum()), value, int(row[0])) for row, value in pairs if any(row)]
     if not counted_values:
-        return MeasureRate(0.0 if units else None, None)
+        return MeasureRate(0.0 if units else None, None, slices=slices)
     total, value, agreed = min(counted_values)
     share = total / units
     text = f"{condition.slice}={value} is the rarest value, {share * 100:.3g} % of units"
-    return MeasureRate(share, agreed / total, text)
+    return MeasureRate(share, agreed / total, text, slices)
 
 
 _RATED = frozenset({"agreement", "recall", "precision", "cost"})

@@ -16,7 +16,12 @@ from rollout.services.policies.gate_forecast import (
     format_days,
 )
 from rollout.services.policies.gate_plans import plan_gates
-from rollout.services.policies.guard_plans import AgreementDrop, compute_false_alarms, plan_guards
+from rollout.services.policies.guard_plans import (
+    AgreementDrop,
+    compute_false_alarms,
+    describe_slices,
+    plan_guards,
+)
 from rollout.services.policies.planning import build_policy_plan, format_plan
 from rollout.services.policies.traffic import (
     CellTraffic,
@@ -301,6 +306,15 @@ def test_a_slice_needs_its_minimum_however_well_it_agrees():
     policy = histories.a_policy(gates=(histories.a_gate("supervised", condition),))
     text = format_plan(build_policy_plan(policy, compute_recorded_traffic(recorded(), policy)))
     assert "(400 decisions if all agree)" in text
+
+
+def test_a_guard_by_slice_says_at_how_many_slices_it_looks():
+    condition = SliceCondition("agreement", 0.8, at_least=True, slice="form")
+    guard = Guard(condition, "suspend")
+    rates = {condition.key: MeasureRate(0.1, 0.9, slices=4)}
+    traffic = RolloutTraffic("", {CELL: CellTraffic(90.0, rates, {}, 1.0)})
+    assert describe_slices(guard, traffic) == "looks at 4 slices by form, and names one"
+    assert describe_slices(guard, RolloutTraffic("", {})) == ""
 
 
 def test_labels_of_all_cells_are_weighted_by_their_units():
