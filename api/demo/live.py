@@ -21,13 +21,13 @@ from api.demo.playback import DemoPages, Playback, check_speed, create_tokens
 from api.demo.start import PREPARING
 from api.http_protocol import HTTP_PROTOCOL
 from api.routers.events import get_streams
-from rollout.features.demo.catalog import ExampleSystem
-from rollout.features.demo.demo_accounts import (
+from rollout.features.demo.accounts import (
     COLLEAGUE,
-    OPERATORS,
+    DEMO_OPERATORS,
     RESUME_APPROVER,
     ROLES_BY_USER,
 )
+from rollout.features.demo.catalog import ExampleSystem
 from rollout.features.demo.history_cache import prepare_history
 from rollout.features.demo.player import (
     RESUME,
@@ -156,7 +156,7 @@ class _DemoStart:
             links="\n".join(links),
             second=AUTO_APPROVE if auto_approve else ONE_APPROVER_TEXT,
             speed=pages.speed,
-            key=self.demo.keys[OPERATORS[0]],
+            key=self.demo.keys[DEMO_OPERATORS[0]],
             rollout=policy.rollout,
         )
 
@@ -197,7 +197,7 @@ class DemoCast:
         list(narrator.describe_news())  # the history's events are on the pages
         colleague = DemoColleague(api_clients[COLLEAGUE], demo.policy)
         until = demo.clock.now().replace(hour=0, minute=0, second=0)
-        reporter = WeeklyReporter(api_clients[OPERATORS[0]], rollout, until)
+        reporter = WeeklyReporter(api_clients[DEMO_OPERATORS[0]], rollout, until)
         return cls(player, approvers, colleague, reporter, narrator)
 
     def act_hourly(self) -> None:

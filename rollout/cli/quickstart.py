@@ -21,6 +21,16 @@ from rollout.cli.local_database import (
 from rollout.cli.record_import import import_record_files
 from rollout.cli.serve import load_service_command
 from rollout.core.policy.policy import Policy
+from rollout.features.demo.accounts import (
+    ADMIN_NAME,
+    REVIEWER_NAME,
+    SimulatedAccount,
+    create_quickstart_accounts,
+    format_key_file,
+    list_operators,
+    list_quickstart_accounts,
+    replace_address,
+)
 from rollout.features.demo.database_content import (
     build_refusal,
     check_quickstart_database,
@@ -28,16 +38,6 @@ from rollout.features.demo.database_content import (
     is_database_empty,
 )
 from rollout.features.demo.simulated_cases import FILES, build_history_files, plan_history
-from rollout.features.demo.starter_accounts import (
-    ADMIN_NAME,
-    REVIEWER_NAME,
-    StarterAccount,
-    create_starter_accounts,
-    format_key_file,
-    list_operators,
-    list_starter_accounts,
-    replace_address,
-)
 from rollout.formats.policy.reader import read_policy
 from rollout.reports.text.formatting import join_words
 from rollout.services.access.sign_in import SignIn
@@ -194,7 +194,7 @@ def _build_unfinished_mark(url: str) -> bytes:
 def _set_up(policy: Policy, policy_file: Path, out: Path, address: str) -> None:
     """Fill an empty database: accounts, policy, keys, history."""
     check_folder(out)
-    list_starter_accounts(policy)  # refuses sites that would share a variable
+    list_quickstart_accounts(policy)  # refuses sites that would share a variable
     write_files_atomically(out, {UNFINISHED_FILE: _build_unfinished_mark(_get_database_url())})
     now = datetime.now(UTC)
     plan = plan_history(policy, now)
@@ -202,7 +202,7 @@ def _set_up(policy: Policy, policy_file: Path, out: Path, address: str) -> None:
         _create_rollout(database, policy_file, policy, plan.since - CREATED_BEFORE, now)
         clock = SystemClock()
         sign_in = SignIn(database, clock, secrets.token_bytes)
-        starter_secrets = create_starter_accounts(database, policy, sign_in, clock.now)
+        quickstart_secrets = create_quickstart_accounts(database, policy, sign_in, clock.now)
     files = build_history_files(policy, plan, np.random.default_rng())
     write_files_atomically(out, files)
     cases, predictions, decisions = (out / name for name in FILES)
@@ -215,7 +215,7 @@ def _set_up(policy: Policy, policy_file: Path, out: Path, address: str) -> None:
         policy.rollout, predictions=predictions, decisions=decisions, cases=cases, by=ADMIN_NAME
     )
     key_path = out / KEY_FILE
-    _write_private_file(key_path, format_key_file(starter_secrets, address, str(key_path)))
+    _write_private_file(key_path, format_key_file(quickstart_secrets, address, str(key_path)))
     (out / UNFINISHED_FILE).unlink()
 
 
@@ -239,7 +239,7 @@ def _write_private_file(path: Path, text: str) -> None:
     partial_path.replace(path)
 
 
-def _describe_operator(account: StarterAccount) -> str:
+def _describe_operator(account: SimulatedAccount) -> str:
     """Return an operator's name, with the groups for which they approve."""
     groups = f" (approves for {join_words(list(account.groups))})" if account.groups else ""
     return f"{account.name}{groups}"
@@ -247,7 +247,7 @@ def _describe_operator(account: StarterAccount) -> str:
 
 def _format_next_steps(policy: Policy, policy_file: Path | None, out: Path, address: str) -> str:
     programs = [
-        account.name for account in list_starter_accounts(policy) if account.is_service_account
+        account.name for account in list_quickstart_accounts(policy) if account.is_service_account
     ]
     more = f" and {len(programs) - MAX_PROGRAMS} more" if len(programs) > MAX_PROGRAMS else ""
     return NEXT_STEPS.format(

@@ -16,6 +16,12 @@ from rollout.cli.quickstart import DEFAULT_FOLDER, KEY_FILE, QuickstartPolicy, f
 from rollout.cli.remote import build_path
 from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
+from rollout.features.demo.accounts import (
+    ADMIN_NAME,
+    SimulatedAccount,
+    list_quickstart_accounts,
+    parse_key_file,
+)
 from rollout.features.demo.case_records import JsonObject
 from rollout.features.demo.database_content import (
     LIVE_PREFIX,
@@ -31,12 +37,6 @@ from rollout.features.demo.live_traffic import (
 )
 from rollout.features.demo.retries import BusyServiceError, request_with_retries
 from rollout.features.demo.simulated_cases import MODEL_VERSION
-from rollout.features.demo.starter_accounts import (
-    ADMIN_NAME,
-    StarterAccount,
-    list_starter_accounts,
-    parse_key_file,
-)
 from rollout.features.demo.traffic import CaseTraffic
 from rollout.formats.policy import scalars
 from rollout.formats.policy.reader import parse_policy, read_policy
@@ -194,12 +194,14 @@ def open_quickstart_client(policy: Policy, variables: dict[str, str]) -> Iterato
     import httpx2  # noqa: PLC0415 - loaded only when traffic is sent
 
     address = variables["ROLLOUT_SERVER"]
-    keys = {account.name: _get_key(account, variables) for account in list_starter_accounts(policy)}
+    keys = {
+        account.name: _get_key(account, variables) for account in list_quickstart_accounts(policy)
+    }
     with httpx2.Client(base_url=address, timeout=REQUEST_TIMEOUT, trust_env=False) as http:
         yield QuickstartClient(policy, address, http, keys)
 
 
-def _get_key(account: StarterAccount, variables: dict[str, str]) -> str:
+def _get_key(account: SimulatedAccount, variables: dict[str, str]) -> str:
     variable = f"{account.variable}_KEY"
     if variable not in variables:
         raise RefusalError(

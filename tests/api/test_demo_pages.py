@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 
 from api.app import LazyConsole, create_app
 from api.demo.playback import DemoPages, Playback, create_tokens
+from rollout.features.demo.accounts import ROLES_BY_USER, create_demo_accounts, create_demo_keys
 from rollout.features.demo.catalog import MAIL_ROOM, find_example
-from rollout.features.demo.demo_accounts import ROLES_BY_USER, create_accounts, create_keys
 from rollout.formats.policy.reader import read_policy
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import build_service
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 @pytest.fixture
 def demo(database):
     """Return the demo's application with its two clocks, years apart."""
-    create_accounts(database, read_policy(EXAMPLE.policy_path), NOON)
+    create_demo_accounts(database, read_policy(EXAMPLE.policy_path), NOON)
     story, wall = ManualClock(NOON), ManualClock(NOON + timedelta(days=400))
     service = build_service(database, Authenticator(database, wall), story, wall_clock=wall)
     pages = DemoPages(EXAMPLE, Playback(360), create_tokens(list(ROLES_BY_USER)))
@@ -116,7 +116,7 @@ def test_a_session_lives_on_the_wall_clock(demo):
 
 
 def test_a_key_lives_on_the_wall_clock(demo):
-    key = create_keys(demo.database, read_policy(EXAMPLE.policy_path), demo.wall.now())["ana"]
+    key = create_demo_keys(demo.database, read_policy(EXAMPLE.policy_path), demo.wall.now())["ana"]
     client = browser(demo)
     client.headers["Authorization"] = f"Bearer {key}"
     demo.story.advance(timedelta(days=400))
@@ -181,7 +181,7 @@ def test_the_sign_in_page_points_to_the_links(demo):
 
 
 def test_another_service_has_none_of_it(database):
-    create_accounts(database, read_policy(EXAMPLE.policy_path), NOON)
+    create_demo_accounts(database, read_policy(EXAMPLE.policy_path), NOON)
     clock = ManualClock(NOON)
     service = build_service(database, Authenticator(database, clock), clock)
     client = TestClient(

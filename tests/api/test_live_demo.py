@@ -22,12 +22,12 @@ from api.app import create_app
 from api.demo.live import open_clients
 from rollout import faults
 from rollout.features.demo import history_cache
-from rollout.features.demo.catalog import MAIL_ROOM, find_example
-from rollout.features.demo.demo_accounts import (
+from rollout.features.demo.accounts import (
     COLLEAGUE,
-    OPERATORS,
+    DEMO_OPERATORS,
     RESUME_APPROVER,
 )
+from rollout.features.demo.catalog import MAIL_ROOM, find_example
 from rollout.features.demo.history_cache import (
     DATABASE_FILE,
     SCHEDULE_FILE,
@@ -400,7 +400,7 @@ def test_something_to_approve_is_there_within_moments_even_when_paused(demo):
         helper.approve_due(demo.clock.now())
     stops = ana.get(f"{ROLLOUT}/stops").json()["items"]
     assert len({stop["id"] for stop in stops}) == 4
-    assert set(OPERATORS) == {"ana", "bo"}
+    assert set(DEMO_OPERATORS) == {"ana", "bo"}
 
 
 def test_an_operator_asks_for_one_report_soon_after_the_first_pages(demo):

@@ -6,8 +6,8 @@ from datetime import datetime
 from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import ADMIN, AssignedRole, Caller
+from rollout.features.demo.accounts import list_quickstart_accounts
 from rollout.features.demo.simulated_cases import CASE_PREFIX
-from rollout.features.demo.starter_accounts import list_starter_accounts
 from rollout.services.access.users import load_accounts
 from rollout.services.divergences.cases import find_cases
 from rollout.services.engine.rollout_state import load_rollout_state
@@ -89,7 +89,7 @@ def _check_nothing_foreign(
 
 
 def _list_expected_names(policy: Policy) -> set[str]:
-    return {account.name for account in list_starter_accounts(policy)}
+    return {account.name for account in list_quickstart_accounts(policy)}
 
 
 def check_policy_hash(policy: Policy, applied_hash: str) -> None:

@@ -33,14 +33,14 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import Approved, AttemptsBegan, IncidentOpened, ProposalRaised
 from rollout.core.scope.permits import BOUND
 from rollout.core.scope.record_events import RecordsCounted
-from rollout.features.demo.case_records import CaseRecords, JsonObject, get_prediction_time
-from rollout.features.demo.catalog import ExampleSystem
-from rollout.features.demo.demo_accounts import (
-    ADMIN_NAME,
+from rollout.features.demo.accounts import (
+    DEMO_ADMIN,
     MODEL_CLIENT,
     build_operator,
     get_decision_system,
 )
+from rollout.features.demo.case_records import CaseRecords, JsonObject, get_prediction_time
+from rollout.features.demo.catalog import ExampleSystem
 from rollout.features.demo.example_cases import ExampleCase, ExamplePrediction
 from rollout.features.demo.traffic import ScheduledItem
 from rollout.formats.records.parse import (
@@ -156,7 +156,7 @@ class HistoryWriter:
         """Declare all planted cases of the example, before any record."""
         keys = frozenset(case.key for case in self.cases if case.is_planted)
         if keys:
-            admin = load_local_caller(self.database, ADMIN_NAME)
+            admin = load_local_caller(self.database, DEMO_ADMIN)
             request = PlantingRequest(keys, PLANTING_REASON)
             declare_planted_cases(self.database, admin, self.policy.rollout, request, at)
 

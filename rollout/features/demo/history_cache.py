@@ -17,7 +17,7 @@ from tempfile import mkdtemp
 from typing import Final
 
 from rollout.core.scope.commands import Actor
-from rollout.features.demo import case_records, demo_accounts, digit_pictures, history
+from rollout.features.demo import accounts, case_records, digit_pictures, history
 from rollout.features.demo.case_records import CaseRecords
 from rollout.features.demo.catalog import (
     DESCRIPTION_FILE,
@@ -115,7 +115,7 @@ def _move_into_place(unfinished: Path, history: PreparedHistory) -> None:
 def compute_fingerprint(example: ExampleSystem) -> str:
     """Return a text that changes with the records, the policy, the tables or the builder."""
     digest = sha256(find_head_revision().encode())
-    for module in (demo_accounts, digit_pictures, history, case_records):
+    for module in (accounts, digit_pictures, history, case_records):
         digest.update(getsource(module).encode())
     paths = [example.policy_path, example.folder / DESCRIPTION_FILE]
     for path in [*paths, *sorted(example.records_folder.rglob("*"))]:
@@ -158,10 +158,10 @@ def _build_history(
     try:
         policy_text = example.policy_path.read_text(encoding="utf-8")
         starts_at = history.find_first_slot(records.policy, cases) - records.policy.tick
-        demo_accounts.create_accounts(database, records.policy, starts_at)
-        apply_policy(database, policy_text, Actor(demo_accounts.ADMIN_NAME), starts_at, salt=SALT)
+        accounts.create_demo_accounts(database, records.policy, starts_at)
+        apply_policy(database, policy_text, Actor(accounts.DEMO_ADMIN), starts_at, salt=SALT)
         writer = history.HistoryWriter(
-            database, example, records, cases, demo_accounts.OPERATORS[::-1]
+            database, example, records, cases, accounts.DEMO_OPERATORS[::-1]
         )
         writer.write()
     finally:

@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 
 from rollout.core.policy.policy import Policy
+from rollout.features.demo.accounts import get_decisions_account, get_model_account
 from rollout.features.demo.case_records import CaseRecords, SiteClients
 from rollout.features.demo.example_cases import ExampleCase
 from rollout.features.demo.simulated_cases import CaseSimulator
-from rollout.features.demo.starter_accounts import get_decisions_account, get_model_account
 from rollout.formats.policy import scalars
 
 CASES_PER_SECOND: Final = 3.0  # at each site

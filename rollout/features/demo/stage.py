@@ -8,10 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rollout.core.policy.policy import Policy
+from rollout.features.demo.accounts import MODEL_CLIENT, create_demo_keys, get_decision_system
 from rollout.features.demo.case_pictures import CasePictures
 from rollout.features.demo.case_records import CaseRecords, SiteClients
 from rollout.features.demo.catalog import ExampleSystem
-from rollout.features.demo.demo_accounts import MODEL_CLIENT, create_keys, get_decision_system
 from rollout.features.demo.history_cache import DATABASE_FILE, PreparedHistory
 from rollout.features.demo.traffic import ScheduledItem
 from rollout.formats.policy.reader import read_policy
@@ -64,7 +64,9 @@ class DemoStage:
     def open_history(self, history: PreparedHistory) -> DemoService:
         """Return the service on a copy of a history."""
         history.copy_database(self.path)
-        key_texts = create_keys(self.service.database, self.policy, self.service.wall_clock.now())
+        key_texts = create_demo_keys(
+            self.service.database, self.policy, self.service.wall_clock.now()
+        )
         next_case, scheduled = history.load_schedule()
         return DemoService(self.service, self.clock, self.policy, key_texts, next_case, scheduled)
 

@@ -22,9 +22,9 @@ from rollout.core.scope.approvals import find_missing_for_resume
 from rollout.core.scope.permissions import Caller
 from rollout.core.scope.scope import GivenApproval, count_filled_needs
 from rollout.features.demo import simulated_cases
-from rollout.features.demo.starter_accounts import (
+from rollout.features.demo.accounts import (
     list_operators,
-    list_starter_accounts,
+    list_quickstart_accounts,
     parse_key_file,
 )
 from rollout.formats.policy.reader import parse_policy, read_policy
@@ -176,7 +176,7 @@ def test_another_policy_or_lost_keys_are_refused(stopped):
     assert "whose keys are not in" in refused("quickstart")
 
 
-STEPS = ("_create_rollout", "create_starter_accounts", "format_key_file")
+STEPS = ("_create_rollout", "create_quickstart_accounts", "format_key_file")
 
 
 def interrupt_quickstart(step):
@@ -387,12 +387,12 @@ def test_simulate_says_what_is_missing(started):
 def test_sites_that_share_a_variable_are_refused():
     policy = read_policy(command.find_policy_file(None))
     text = command.find_policy_file(None).read_text("utf-8")
-    names = [account.name for account in list_starter_accounts(policy)]
+    names = [account.name for account in list_quickstart_accounts(policy)]
     assert [name for name in names if "ramp" in name] == [
         f"{site}-{what}" for site in sorted(SITES) for what in ("model", "decisions")
     ]
     with pytest.raises(RefusalError, match="RAMP_A_MODEL_KEY; rename one of the two sites"):
-        list_starter_accounts(parse_policy(text.replace("id: ramp-b", "id: ramp_a")))
+        list_quickstart_accounts(parse_policy(text.replace("id: ramp-b", "id: ramp_a")))
 
 
 @pytest.mark.slow

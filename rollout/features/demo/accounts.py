@@ -1,20 +1,24 @@
-"""The accounts of a quickstart, with their keys, and the file that holds them."""
+"""The accounts of a quickstart, with their key file, and of a live demo."""
 
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
+from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import (
     ADMIN,
     APPROVER,
     INGEST_DECISIONS,
+    INGEST_OUTCOMES,
     INGEST_PREDICTIONS,
     OPERATOR,
     REVIEWER,
+    VIEWER,
     AssignedRole,
 )
 from rollout.services.access import keys, users
@@ -32,7 +36,7 @@ LINE_PATTERN = re.compile(r"^export (\w+)=(\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class StarterAccount:
+class SimulatedAccount:
     """An account to create; users sign in with a password, programs can't."""
 
     name: str
@@ -51,7 +55,7 @@ class StarterAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class StarterSecrets:
+class QuickstartSecrets:
     """Keys of all accounts and passwords of users, by variable of the key file."""
 
     values: Mapping[str, str] = field(repr=False)
@@ -67,18 +71,18 @@ def get_decisions_account(site: str) -> str:
     return f"{site}-decisions"
 
 
-def list_starter_accounts(policy: Policy) -> tuple[StarterAccount, ...]:
+def list_quickstart_accounts(policy: Policy) -> tuple[SimulatedAccount, ...]:
     """Return the accounts of a policy's quickstart, the admin first.
 
     Raises:
         RefusalError: two sites would have the same variable in the key file.
     """
     accounts = (
-        StarterAccount(ADMIN_NAME, (AssignedRole(ADMIN),)),
+        SimulatedAccount(ADMIN_NAME, (AssignedRole(ADMIN),)),
         *list_operators(policy),
-        StarterAccount(REVIEWER_NAME, (AssignedRole(REVIEWER, policy.rollout),)),
+        SimulatedAccount(REVIEWER_NAME, (AssignedRole(REVIEWER, policy.rollout),)),
         *(
-            StarterAccount(
+            SimulatedAccount(
                 name, (AssignedRole(role, policy.rollout, site),), is_service_account=True
             )
             for site in policy.sites_by_id
@@ -99,7 +103,7 @@ def list_starter_accounts(policy: Policy) -> tuple[StarterAccount, ...]:
     return accounts
 
 
-def list_operators(policy: Policy) -> tuple[StarterAccount, ...]:
+def list_operators(policy: Policy) -> tuple[SimulatedAccount, ...]:
     """Return one operator more than any gate has approvals, at least three.
 
     Ending a stop needs an operator who proposes it, beside those who approve. The groups that
@@ -121,19 +125,21 @@ def list_operators(policy: Policy) -> tuple[StarterAccount, ...]:
             if group != OPERATOR
         )
         operators.append(
-            StarterAccount(name, (AssignedRole(OPERATOR, policy.rollout), *approver_roles))
+            SimulatedAccount(name, (AssignedRole(OPERATOR, policy.rollout), *approver_roles))
         )
     return tuple(operators)
 
 
-def create_starter_accounts(
-    database: Database, policy: Policy, sign_in: SignIn, get_time: Callable[[], datetime]
-) -> StarterSecrets:
-    """Create all accounts but the admin's, and keys and passwords for all."""
-    values: dict[str, str] = {}
-    for account in list_starter_accounts(policy):
-        admin = users.load_local_caller(database, ADMIN_NAME)
-        if account.name != ADMIN_NAME:
+def create_accounts(
+    database: Database,
+    accounts: Iterable[SimulatedAccount],
+    admin_name: str,
+    get_time: Callable[[], datetime],
+) -> None:
+    """Create the accounts but the admin's, which is there, without passwords or keys."""
+    admin = users.load_local_caller(database, admin_name)
+    for account in accounts:
+        if account.name != admin_name:
             users.create_account(
                 database,
                 admin,
@@ -142,17 +148,43 @@ def create_starter_accounts(
                 is_service_account=account.is_service_account,
                 role_assignments=account.roles,
             )
-        entropy = secrets.token_bytes(keys.KEY_BYTES)
-        key = keys.create_key(database, admin, account.name, random_bytes=entropy, at=get_time())
-        values[f"{account.variable}_KEY"] = key.text
+
+
+def create_key(
+    database: Database,
+    admin_name: str,
+    name: str,
+    at: datetime,
+    *,
+    expires_at: datetime | None = None,
+) -> str:
+    """Create an API key for an account; return its text."""
+    admin = users.load_local_caller(database, admin_name)
+    entropy = secrets.token_bytes(keys.KEY_BYTES)
+    key = keys.create_key(database, admin, name, random_bytes=entropy, at=at, expires_at=expires_at)
+    return key.text
+
+
+def create_quickstart_accounts(
+    database: Database, policy: Policy, sign_in: SignIn, get_time: Callable[[], datetime]
+) -> QuickstartSecrets:
+    """Create all accounts but the admin's, and keys and passwords for all."""
+    values: dict[str, str] = {}
+    accounts = list_quickstart_accounts(policy)
+    create_accounts(database, accounts, ADMIN_NAME, get_time)
+    admin = users.load_local_caller(database, ADMIN_NAME)
+    for account in accounts:
+        values[f"{account.variable}_KEY"] = create_key(
+            database, ADMIN_NAME, account.name, get_time()
+        )
         if not account.is_service_account:
             password = secrets.token_urlsafe(PASSWORD_BYTES)
             sign_in.set_password(admin, account.name, password, at=get_time(), skips_current=True)
             values[f"{account.variable}_PASSWORD"] = password
-    return StarterSecrets(values)
+    return QuickstartSecrets(values)
 
 
-def format_key_file(secret_values: StarterSecrets, address: str, path: str) -> str:
+def format_key_file(secret_values: QuickstartSecrets, address: str, path: str) -> str:
     """Return the key file: lines of a shell script."""
     lines = [f"export {name}={value}\n" for name, value in secret_values.values.items()]
     return KEY_FILE_HEAD.format(path=path, address=address) + "".join(lines)
@@ -178,3 +210,72 @@ def parse_key_file(text: str, path: str) -> dict[str, str]:
     if "ROLLOUT_SERVER" not in variables:
         raise RefusalError(f"{path}: is no key file of `rollout quickstart`; name it with --keys")
     return variables
+
+
+DEMO_ADMIN: Final = "ada"
+ROLES_BY_USER: Final = {
+    "ana": (OPERATOR, VIEWER),
+    "bo": (OPERATOR, VIEWER),
+    "rui": (REVIEWER,),
+    DEMO_ADMIN: (ADMIN,),
+    "vic": (VIEWER,),
+}
+"""Roles of the users for whom the demo prints a link."""
+DEMO_OPERATORS: Final = ("ana", "bo")
+COLLEAGUE, RESUME_APPROVER = "cy", "dee"
+"""Simulated operators. A resume needs two approvers besides the user who proposes it."""
+MODEL_CLIENT: Final = "model-client"
+"""The client that asks who decides, with the models' predictions."""
+DECISION_SYSTEM: Final = "decision-system"
+"""The system in which humans decide, where the policy names none as a source of evidence."""
+KEY_LIFETIME: Final = timedelta(days=90)
+
+
+def get_decision_system(policy: Policy) -> str:
+    """Return the account of the system in which humans decide: the policy's first source."""
+    accounts = policy.evidence.sources.accounts
+    return accounts[0].account if accounts else DECISION_SYSTEM
+
+
+def list_groups(policy: Policy) -> tuple[str, ...]:
+    """Return the groups whose approvals the gates of a policy ask for, besides operators."""
+    groups = (group for gate in policy.gates for group in gate.approvals if group != OPERATOR)
+    return tuple(dict.fromkeys(groups))
+
+
+def build_operator(policy: Policy, name: str) -> Actor:
+    """Return an operator of the demo, who approves for every group."""
+    return Actor(name, (OPERATOR, *list_groups(policy)))
+
+
+def list_demo_accounts(policy: Policy) -> tuple[SimulatedAccount, ...]:
+    """Return the accounts of a demo, users with a link first."""
+    colleagues = dict.fromkeys((COLLEAGUE, RESUME_APPROVER), (OPERATOR, VIEWER))
+    clients = {
+        MODEL_CLIENT: (INGEST_PREDICTIONS, VIEWER),
+        get_decision_system(policy): (INGEST_DECISIONS, INGEST_OUTCOMES),
+    }
+    approvers = tuple(AssignedRole(APPROVER, group=group) for group in list_groups(policy))
+    return tuple(
+        SimulatedAccount(
+            name,
+            (*map(AssignedRole, roles), *(approvers if OPERATOR in roles else ())),
+            is_service_account=name in clients,
+        )
+        for name, roles in (ROLES_BY_USER | colleagues | clients).items()
+    )
+
+
+def create_demo_accounts(database: Database, policy: Policy, at: datetime) -> None:
+    """Create all accounts of a demo, without passwords or keys."""
+    users.create_first_admin(database, DEMO_ADMIN, at=at)
+    create_accounts(database, list_demo_accounts(policy), DEMO_ADMIN, lambda: at)
+
+
+def create_demo_keys(database: Database, policy: Policy, at: datetime) -> dict[str, str]:
+    """Create an API key for each account that the demo itself uses; return their texts by name."""
+    clients = (MODEL_CLIENT, get_decision_system(policy))
+    return {
+        name: create_key(database, DEMO_ADMIN, name, at, expires_at=at + KEY_LIFETIME)
+        for name in (DEMO_OPERATORS[0], COLLEAGUE, RESUME_APPROVER, *clients)
+    }
