@@ -36,12 +36,17 @@ Measure = Literal[
 ]
 
 
-class CellSelection(PolicySection):
-    """A row that speaks of some cells; without a selector of all."""
+class SiteSelection(PolicySection):
+    """A row that speaks of some sites; without a selector of all."""
 
     sites: list[kinds.Pattern] | None = key(
         None, description="Sites meant: names, or patterns with *. Default: all."
     )
+
+
+class CellSelection(SiteSelection):
+    """A row that speaks of some cells; without a selector of all."""
+
     windows: list[kinds.Pattern] | None = key(
         None, description="Windows meant: names, or patterns with *. Default: all."
     )
@@ -268,7 +273,7 @@ class GateShape(CellSelection):
     )
 
 
-class GuardShape(ConditionShape, CellSelection):
+class GuardShape(ConditionShape, SiteSelection):
     """A condition under which scope narrows or is suspended, or an incident is reported."""
 
     over: kinds.PositiveDuration | None = key(
@@ -301,7 +306,7 @@ class LimitShape(CellSelection):
     ends: kinds.Day | None = key(None, description="Last local day above shadow.")
 
 
-class FreezeShape(CellSelection):
+class FreezeShape(SiteSelection):
     """Hours in which nothing widens, in the site's zone."""
 
     hours: kinds.NonEmptyText = key(

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
+from typing import TypeVar
 
 from rollout.core.calendar.sites import ALWAYS_WINDOW, OTHER_WINDOW, SHADOW
 from rollout.core.policy.policy import Policy, matches_pattern
-from rollout.formats.policy.model import CellSelection, PolicyShape
+from rollout.formats.policy.model import CellSelection, PolicyShape, SiteSelection
 from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 
 RESERVED = frozenset({SHADOW, OTHER_WINDOW, ALWAYS_WINDOW})
@@ -14,6 +15,7 @@ SIMILARITY = 0.7  # "bear" is no misspelt "clear" (0.67)
 
 Faults = Iterator[DocumentFault]
 PolicyCheck = tuple[tuple[str, ...], Callable[[PolicyShape, Policy], Faults]]
+Row = TypeVar("Row", bound=SiteSelection)
 
 
 def describe_unknown_name(name: str, valid_names: Iterable[str], kind: str) -> str:
@@ -76,7 +78,13 @@ def _check_unique_labels(shape: PolicyShape, _: Policy) -> Faults:
 
 def _check_site_names(shape: PolicyShape, policy: Policy) -> Faults:
     site_ids = [site.id for site in policy.sites]
-    for path, row in _list_selections(shape):
+    sections: tuple[tuple[str, Iterable[SiteSelection]], ...] = (
+        ("gates", shape.gates),
+        ("guards", shape.guards),
+        ("limits", shape.limits),
+        ("freezes", shape.freezes),
+    )
+    for path, row in _list_rows(sections):
         for j, pattern in enumerate(row.sites or ()):
             if not any(matches_pattern(pattern, name) for name in site_ids):
                 yield DocumentFault(
@@ -86,7 +94,11 @@ def _check_site_names(shape: PolicyShape, policy: Policy) -> Faults:
 
 def _check_window_names(shape: PolicyShape, policy: Policy) -> Faults:
     window_ids = [window.id for window in policy.windows]
-    for path, row in _list_selections(shape):
+    sections: tuple[tuple[str, Iterable[CellSelection]], ...] = (
+        ("gates", shape.gates),
+        ("limits", shape.limits),
+    )
+    for path, row in _list_rows(sections):
         for j, pattern in enumerate(row.windows or ()):
             if not any(matches_pattern(pattern, name) for name in window_ids):
                 yield DocumentFault(
@@ -94,13 +106,9 @@ def _check_window_names(shape: PolicyShape, policy: Policy) -> Faults:
                 )
 
 
-def _list_selections(shape: PolicyShape) -> Iterator[tuple[DocumentPath, CellSelection]]:
-    sections: tuple[tuple[str, Iterable[CellSelection]], ...] = (
-        ("gates", shape.gates),
-        ("guards", shape.guards),
-        ("limits", shape.limits),
-        ("freezes", shape.freezes),
-    )
+def _list_rows(
+    sections: Iterable[tuple[str, Iterable[Row]]],
+) -> Iterator[tuple[DocumentPath, Row]]:
     for name, rows in sections:
         for i, row in enumerate(rows):
             yield (name, i), row

@@ -72,7 +72,9 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
             VersionRule(row.id, row.evidence == "watch", row.content or "")
             for row in shape.versions
         ),
-        freezes=tuple(Freeze(row.hours, row.reason, _build_selector(row)) for row in shape.freezes),
+        freezes=tuple(
+            Freeze(row.hours, row.reason, Where(tuple(row.sites or ()))) for row in shape.freezes
+        ),
         charter=_build_charter(shape.charter),
         country=shape.country,
         open_for=shape.proposals.open_for,
@@ -248,7 +250,7 @@ def _build_guard(
         false_alarm_every=units if isinstance(units, float) else UNITS_BETWEEN_FALSE_ALARMS,
         false_alarm_span=_find_alarm_span(shape),
         reach=shape.reach,
-        where=_build_selector(shape),
+        where=Where(tuple(shape.sites or ())),
         quiet_days=DEFAULT_QUIET_DAYS if shape.quiet_days is None else shape.quiet_days,
     )
 

@@ -13,7 +13,7 @@ NO_GAIN = {"gates[2].require[0]": None, "guards[4]": None, "outcomes": None}
 GATES = range(3)
 LOSS = {"id": "loss", "from": "-9", "to": "9", "closes": "1d"}
 BROOK = {"sites[0].id": "brook", "freezes[0].sites": ["brook", "lake"]}
-DAYLIGHT = {"windows[0].id": "daylight", "freezes[0].windows": ["daylight"]}
+DAYLIGHT = {"windows[0].id": "daylight"}
 MARGIN = {"outcomes[0].id": "margin", "gates[2].require[0].of": "margin", "guards[4].of": "margin"}
 
 BEFORE = {
@@ -185,7 +185,6 @@ LOOSENS_EITHER_WAY = {
     "gates[].require[].slice": {"gates[0].require[2].slice": "light"},
     "gates[].approvals": {"gates[0].approvals": ["operator", "operator"]},
     "guards[].sites": {"guards[0].sites": ["lake"]},
-    "guards[].windows": {"guards[0].windows": ["night"]},
     "guards[].measure": {"guards[5]": {"measure": "latency_p95", "at_most": "20s"}},
     "guards[].label": {"guards[3].label": "bite"},
     "guards[].lever": {"guards[6].lever": "logos", "guards[6].label": "a"},
@@ -198,7 +197,6 @@ LOOSENS_EITHER_WAY = {
     "versions[].id": {"versions[1].id": "v9"},
     "versions[].content": {"versions[0].content": "b" * 64},
     "freezes[].sites": {"freezes[0].sites": ["pond"]},
-    "freezes[].windows": {"freezes[0].windows": ["night"]},
     "freezes[].hours": {"freezes[0].hours": "Dec 24"},
     "outcomes[].id": MARGIN,
     "outcomes[].from": {"outcomes[0].from": "-30"},
