@@ -5,13 +5,12 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.calendar.sites import Cell
 from rollout.core.policy.evidence_sources import (
     NOT_NAMED,
     OWN_EPISODE_PREDICTION,
     OWN_PREDICTION,
 )
-from rollout.core.policy.outcomes import DECIDES, OutcomeRule
+from rollout.core.policy.outcomes import DECIDES
 from rollout.core.statistics.gain import ArmUnits
 from rollout.tally.stage_history import StageShares
 from rollout.tally.unit_arrays import BoolArray, IntArray
@@ -76,14 +75,6 @@ def join_outcomes(earlier: OutcomeUnits, later: OutcomeUnits) -> OutcomeUnits:
     """Return the units of both."""
     pairs = ((getattr(earlier, item.name), getattr(later, item.name)) for item in fields(earlier))
     return OutcomeUnits(*map(np.concatenate, pairs))
-
-
-class WithoutOutcomes:
-    """Feeds that read no outcomes, so that no gate opens and no guard alarms on their gain."""
-
-    def read_outcomes(self, _cell: Cell, _version: str, _outcome: OutcomeRule) -> OutcomeUnits:
-        """Return no units."""
-        return build_empty_outcomes()
 
 
 def build_arms(

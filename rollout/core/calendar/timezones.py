@@ -223,12 +223,3 @@ def compute_end_of_local_day(site: Site, day: date) -> datetime:
         if stretch.since + stretch.offset < wall_end
     ]
     return from_micros(max(ends))
-
-
-def compute_start_of_local_day(site: Site, day: date) -> datetime:
-    """Return the UTC instant from which the site's clock shows `day` or later.
-
-    >>> compute_start_of_local_day(Site("ramp-a", "Europe/Vienna"), date(2026, 3, 29)).isoformat()
-    '2026-03-28T23:00:00+00:00'
-    """
-    return compute_end_of_local_day(site, day - timedelta(days=1))

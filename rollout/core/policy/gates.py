@@ -19,7 +19,6 @@ from rollout.core.policy.slice_conditions import (
 from rollout.core.statistics.evidence import (
     compute_cost_log_e,
     compute_log_e,
-    compute_lower_bound,
 )
 from rollout.core.statistics.gain import ArmUnits, build_empty_arms
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
@@ -268,10 +267,3 @@ def _list_unmet_minimums(gate: Gate, counts_since_entry: EvidenceCounts) -> tupl
     return tuple(
         f"{actual} of {required} {label}" for actual, required, label in rows if actual < required
     )
-
-
-def compute_share_bound(reading: ConditionReading) -> float | None:
-    """Return a share's lower bound, valid at every look; None for other measures."""
-    if len(reading.counts) != 2:
-        return None
-    return compute_lower_bound(*reading.counts, alpha=reading.risk)

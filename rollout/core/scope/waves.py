@@ -102,11 +102,6 @@ def compute_held_since(scope: Scope, cell: Cell, grant: Grant) -> datetime:
     return max(grant.held_since, returned_at)
 
 
-def is_settling(scope: Scope, policy: Policy, at: datetime) -> bool:
-    """Return whether `at_once` cells were widened within the last `settle`."""
-    return find_settled_at(scope, policy, at) is not None
-
-
 def find_settled_at(scope: Scope, policy: Policy, at: datetime) -> datetime | None:
     """Return when fewer than `at_once` cells settle, or None if that is so at `at`."""
     waves = policy.waves

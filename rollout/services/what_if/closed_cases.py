@@ -30,7 +30,6 @@ from rollout.tally.slots import find_slot_before, to_instant
 from rollout.tally.units import TRACKS
 
 GATE: Final = TRACKS[0]
-CellName = tuple[str, str]
 
 
 def load_what_if_inputs(

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.gates import (
     compute_condition_log_e,
-    compute_share_bound,
     format_counts,
     get_condition_counts,
     is_gate_open,
@@ -206,12 +205,6 @@ def test_a_reading_says_itself_in_one_line():
         " 2.995732 (risk 0.05)"
     )
     assert format_counts((7, 1, 0)) == "7 1 0"
-
-
-def test_shares_have_a_lower_bound_and_costs_have_none():
-    share = read_condition(AGREEMENT, (98, 2), 0.05, POLICY)
-    assert compute_share_bound(share) == pytest.approx(0.914382957)
-    assert compute_share_bound(read_condition(COST, (9, 0, 0), 0.05, COSTLY)) is None
 
 
 def test_nothing_is_renewed_on_no_data_even_where_no_minimum_is_asked_for():

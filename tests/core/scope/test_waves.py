@@ -7,7 +7,7 @@ import pytest
 
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Limit, Policy, Waves, Where
-from rollout.core.scope.waves import find_wave_hold, find_wave_opening, get_wave, is_settling
+from rollout.core.scope.waves import find_settled_at, find_wave_hold, find_wave_opening, get_wave
 from rollout.replay.fast_forward import list_timed_slots
 from rollout.tally.slots import find_slot_after
 from tests.factories import (
@@ -200,7 +200,7 @@ def test_so_many_cells_are_widened_at_once(at_once, full):
     rollout = RolloutDriver(policy(waves=replace(waves, at_once=None)))
     rollout.widen(CREEK)
     rollout.widen(CREEK_NIGHT)
-    assert is_settling(rollout.scope, policy(waves=waves), rollout.at) is full
+    assert (find_settled_at(rollout.scope, policy(waves=waves), rollout.at) is not None) is full
 
 
 def test_a_cell_has_settled_after_its_time():
@@ -208,21 +208,21 @@ def test_a_cell_has_settled_after_its_time():
     rollout = RolloutDriver(policy(waves=waves))
     rollout.widen(CREEK)
     last = timedelta(microseconds=1)
-    assert is_settling(rollout.scope, rollout.policy, rollout.at + 3 * DAY - last)
-    assert not is_settling(rollout.scope, rollout.policy, rollout.at + 3 * DAY)
+    assert find_settled_at(rollout.scope, rollout.policy, rollout.at + 3 * DAY - last) is not None
+    assert find_settled_at(rollout.scope, rollout.policy, rollout.at + 3 * DAY) is None
 
 
 def test_a_cell_that_was_narrowed_again_still_counts_as_settling():
     rollout = RolloutDriver(policy(waves=Waves("supervised", at_once=1, settle=3 * DAY)))
     rollout.widen(CREEK)
     rollout.narrow()
-    assert is_settling(rollout.scope, rollout.policy, rollout.at + HOUR)
+    assert find_settled_at(rollout.scope, rollout.policy, rollout.at + HOUR) is not None
 
 
 def test_without_waves_nothing_has_to_settle():
     rollout = RolloutDriver()
     rollout.widen()
-    assert not is_settling(rollout.scope, rollout.policy, rollout.at)
+    assert find_settled_at(rollout.scope, rollout.policy, rollout.at) is None
 
 
 def test_a_wave_opens_when_enough_of_the_one_before_will_have_held_the_stage():
