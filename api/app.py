@@ -92,7 +92,6 @@ ROUTERS = (
     "proposals",
     "stops",
     "policies",
-    "counting_rules",
     "versions",
     "incidents",
     "deliveries",

@@ -35,7 +35,6 @@ WITH_DATABASE: Final = (
     "proposals ramps",
     "ledger export ramps --out ledger.jsonl",
     "deliveries ramps",
-    "rules plan ramps",
     "stop ramps --all --by ana --reason benchmark",
     "status ramps",
     "status counted",

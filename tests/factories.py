@@ -37,7 +37,7 @@ from rollout.core.scope.commands import (
 )
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import PolicyApplied, ProposalRaised
+from rollout.core.scope.events import AttemptsBegan, PolicyApplied, ProposalRaised
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import ProposalState, Scope, compute_stage_level
 
@@ -150,6 +150,22 @@ def narrow_only(sites: tuple[str, ...] = (), windows: tuple[str, ...] = ()) -> W
     return Where(sites, windows)
 
 
+def begin_attempt(
+    version: str, cell: Cell = CREEK, share: float = 1.0, at: datetime = NOON
+) -> AttemptsBegan:
+    """Return the event that begins an attempt, the first of its year, with a share of the risk."""
+    return AttemptsBegan(
+        at=at,
+        by="policy",
+        cells=(cell,),
+        versions=(version,),
+        years=(at.year,),
+        numbers=(1,),
+        releases=(0,),
+        shares=(repr(share),),
+    )
+
+
 class RolloutDriver:
     """A rollout driven by commands, as a service or a replay drives it.
 
@@ -188,11 +204,21 @@ class RolloutDriver:
         version: str = "v1",
         **more: VersionEvidence,
     ) -> tuple[LedgerEvent, ...]:
-        """Tick a slot later with evidence of `version` by cell, of others in CREEK by name."""
+        """Tick a slot later with evidence of `version` by cell, of others in CREEK by name.
+
+        Attempts that begin are left out of what follows: `test_attempts.py` reads them.
+        """
         self.after(TICK)
         evidence_by_key = {(cell, version): reading for cell, reading in (evidence or {}).items()}
         evidence_by_key |= {(CREEK, name): reading for name, reading in more.items()}
-        return self.do(Tick(at=self.at, evidence=evidence_by_key, pending_policies=self.policies))
+        command = Tick(at=self.at, evidence=evidence_by_key, pending_policies=self.policies)
+        return tuple(event for event in self.do(command) if not isinstance(event, AttemptsBegan))
+
+    def begin(self, version: str, cell: Cell = CREEK, share: float = 1.0) -> None:
+        """Begin the attempt of a version in a cell, with a share of the risk."""
+        began = begin_attempt(version, cell, share, at=self.at)
+        self.scope = apply_events([began], self.scope)
+        self.events.append(began)
 
     def edit(self, new: Policy, by: Actor = ANA) -> tuple[LedgerEvent, ...]:
         """Apply a policy, or raise it."""

@@ -49,7 +49,6 @@ PAGE_MODULES: Final = (
     "users.erasures",
     "users.keys",
     "rollouts.policy",
-    "rollouts.rules",
     "rollouts.what_if",
     "rollouts.uploads",
     "rollouts.planted_cases",

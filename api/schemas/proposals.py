@@ -89,16 +89,6 @@ class ProposalRequest(BaseModel):
     to: Name | None = None
 
 
-class RulesRequest(BaseModel):
-    """A proposal of counting rules with the plan's `evidence_hash`."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"evidence_hash": EVIDENCE}}
-    )
-
-    evidence_hash: Hash
-
-
 class ApprovalRequest(BaseModel):
     """An approval with the proposal's `evidence_hash`."""
 

@@ -261,9 +261,6 @@ class RecomputedState:
             case "Suspended" | "SuspensionCleared":
                 guards, is_new = self.get_cell(body).suspended_by, row.kind == "Suspended"
                 (guards.add if is_new else guards.discard)(body["guard"])
-            case "RulesApplied":  # running attempts keep the risk that they have
-                for key, name in zip(body.get("cells", ()), body.get("versions", ()), strict=True):
-                    self.get_cell(key, name).of_year = "by earlier rules"
             case "EraBegan":
                 self.note_if(body["era"] <= self.era, f"begins era {body['era']} in era {self.era}")
                 self.era = max(self.era, body["era"])

@@ -197,11 +197,6 @@ COMMANDS: Final = {
         "Declare cases as planted, before they are sent (safe to repeat).",
         needs_server=True,
     ),
-    "rules": CommandEntry(
-        "rules:rules_app",
-        "Plan and propose the newest counting rules of a rollout.",
-        needs_server=True,
-    ),
     "report": CommandEntry(
         "reporting:create_report",
         "Create a report on the cases of a span, seal it in the ledger, and write it.",

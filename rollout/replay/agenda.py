@@ -16,7 +16,6 @@ from rollout.core.scope.events import (
     ProposalRejected,
     ProposalVoided,
     Resumed,
-    RulesApplied,
     Stopped,
     VersionRetired,
 )
@@ -25,7 +24,7 @@ from rollout.replay.fast_forward import SlotInterest, list_limit_slots, list_tim
 
 CellVersion = tuple[Cell, str]
 NEVER_SLOT = 2**62
-EVENTS_ON_ALL_CELLS = (Stopped, Resumed, VersionRetired, PolicyApplied, RulesApplied)
+EVENTS_ON_ALL_CELLS = (Stopped, Resumed, VersionRetired, PolicyApplied)
 
 
 class Agenda:

@@ -16,7 +16,6 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import PolicyRefusedError, ProposalClosedError
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.confidence_floors import list_floor_texts
-from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import Actor, AddVersion, ApproveProposal, Command, Tick
 from rollout.core.scope.decider import decide
@@ -60,7 +59,7 @@ def list_first_uses(
 
 def find_continued_versions(policy: Policy, first_uses: Sequence[AddVersion]) -> Mapping[str, str]:
     """Return by later name of a version its first one, by the rule of the service."""
-    scope = Scope(rules=CURRENT_RULES)
+    scope = Scope()
     for first_use in first_uses:
         with suppress(PolicyRefusedError):  # too many open versions: the replay says so
             scope = apply_events(decide(first_use, scope, policy), scope)
@@ -154,7 +153,7 @@ class Replay:
         start = to_instant(self._units.first_slot, self._policy.tick)
         salt_hash = sha256(self._options.salt).hexdigest()
         self._events: list[LedgerEvent] = [
-            RolloutCreated(at=start, by=ENGINE, salt_hash=salt_hash, rules=CURRENT_RULES),
+            RolloutCreated(at=start, by=ENGINE, salt_hash=salt_hash),
             PolicyApplied(
                 at=start,
                 by=REPLAY,
@@ -305,9 +304,7 @@ class Replay:
         state = self._scope.get_cell_state(cell, version)
         familiar_history = self._familiar_histories[key]
         stage_history = self._stage_histories[cell]
-        view = update_view(
-            self._views.get(key), state, stage_history, self._scope.rules, familiar_history
-        )
+        view = update_view(self._views.get(key), state, stage_history, familiar_history)
         if view is None:
             view = EvidenceView(
                 cell=cell,
@@ -322,7 +319,6 @@ class Replay:
                 find_buckets=self._find_buckets,
                 draws_late=True,
                 feeds=self._feeds,
-                rules=self._scope.rules,
                 familiar_history=familiar_history,
             )
         self._views[key] = view
@@ -362,7 +358,6 @@ def update_view(
     view: EvidenceView | None,
     state: CellState,
     stage_history: StageHistory,
-    rules: int,
     familiar_history: FamiliarHistory,
 ) -> EvidenceView | None:
     """Return the view under a state, or None if it must be built again."""
@@ -370,7 +365,6 @@ def update_view(
         view is None
         or view.stage_history != stage_history
         or view.familiar_history is not familiar_history
-        or view.rules != rules
         or _get_view_basis(view.state) != _get_view_basis(state)
     ):
         return None

@@ -12,7 +12,6 @@ from rollout.core.calendar.timezones import (
     compute_end_of_local_day,
 )
 from rollout.core.policy.confidence_floors import find_floor_index
-from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import UNFAMILIAR
 from rollout.core.scope.floor_steps import find_acting_index, list_widening_steps
@@ -62,8 +61,7 @@ def _find_beginning_slot(
     view: EvidenceView, scope: Scope, state: CellState, slot: int
 ) -> int | None:
     """Return when an attempt that has not begun counts its first unit."""
-    is_numbered = numbers_attempts_by_year(scope.rules)
-    if state.has_begun or scope.versions[view.version].retired or not is_numbered:
+    if state.has_begun or scope.versions[view.version].retired:
         return None
     if view.attempt_window.has_judged_unit(slot):
         return slot

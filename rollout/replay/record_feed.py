@@ -147,10 +147,6 @@ class HistoryFeeds:
             )
         )
 
-    def slots_with_records(self, site: str) -> IntArray:
-        """Return the slots with records of the site, ascending, distinct."""
-        return self.slots_by_site.get(site, np.empty(0, dtype=np.int64))
-
     def read_signs(self, site: str) -> SiteSigns:
         """Return the instants of the site's cases; records hold no other signs of life."""
         return self._signs_by_site.get(site, NO_SIGNS)

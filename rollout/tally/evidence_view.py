@@ -66,7 +66,6 @@ class EvidenceView:
         shares: the policy's shares by stage level.
         find_buckets: returns the bucket of each row's sampling value.
         feeds: records that guards read besides decisions.
-        rules: number of the counting rules.
         familiar_history: which attribute values were familiar when.
         floor_index: the confidence floor that the rows reach; None for all floors together.
         draws_late: whether `find_buckets` computes draws, so that shadow, which has no shares, is
@@ -84,7 +83,6 @@ class EvidenceView:
     shares: StageShares
     find_buckets: Callable[[UnitArrays], IntArray]
     feeds: GuardFeeds
-    rules: int
     familiar_history: FamiliarHistory = NO_HISTORY
     floor_index: int | None = None
     draws_late: bool = False

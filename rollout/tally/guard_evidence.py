@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.measures import (
     DETECTOR_MEASURES,
     NARROWING_EFFECTS,
@@ -19,7 +18,6 @@ from rollout.tally.guard_series import (
     compute_detector_series,
     compute_gain_series,
     compute_share_series,
-    compute_silence_series,
 )
 from rollout.tally.silence_series import compute_cell_silences
 from rollout.tally.slice_guards import compute_drift_series, compute_slice_series
@@ -54,33 +52,20 @@ class GuardEvidence:
         measure = guard.condition.measure
         if names_slices(guard.condition):
             return self._compute_stream_series(guard)
-        if measure in TESTED_MEASURES and has_guard_tests(self._view.rules):
+        if measure in TESTED_MEASURES:
             return self._compute_episode_series(guard)
         if measure in DETECTOR_MEASURES or isinstance(guard.condition, GainCondition):
             return self._compute_quality_series(guard)
-        if measure == "heartbeat" and has_guard_tests(self._view.rules):
-            return self._compute_silence_series(guard)
         if measure == "heartbeat":
-            slots = self._feeds.slots_with_records(self._cell.site)
-            return compute_silence_series(guard, slots, self._feeds.last_slot, self._policy)
-        return self._compute_span_series(guard)
+            return self._compute_silence_series(guard)
+        return self._compute_harm_series(guard)
 
-    def _compute_span_series(self, guard: Guard) -> GuardSeries:
-        """Return the share of bad records over the guard's span."""
-        measure = guard.condition.measure
-        if measure in {"missing", "unaudited"}:
-            rows = self._select_closed(measure)
-            return compute_share_series(
-                guard,
-                rows.slot,
-                self._unit_classes.is_missing[rows.unit_class],
-                self._policy,
-            )
+    def _compute_harm_series(self, guard: Guard) -> GuardSeries:
+        """Return the harms over the guard's span."""
         answer_slots, occurred_slots, is_bad = self._feeds.read_answers(
             self._cell, self._view.version, guard
         )
-        since = self._find_harm_start(guard) if measure == "harm" else self._state.changed_at
-        is_kept = occurred_slots >= self._view.find_first_slot(since)
+        is_kept = occurred_slots >= self._view.find_first_slot(self._find_harm_start(guard))
         return compute_share_series(guard, answer_slots[is_kept], is_bad[is_kept], self._policy)
 
     def _compute_stream_series(self, guard: Guard) -> GuardSeries:

@@ -27,10 +27,6 @@ class GuardFeeds(Protocol):
         """Return a site's answers, one per unit and minute."""
         ...
 
-    def slots_with_records(self, site: str) -> IntArray:
-        """Return the slots in which the site sent anything."""
-        ...
-
     def read_outcomes(self, cell: Cell, version: str, outcome: OutcomeRule) -> OutcomeUnits:
         """Return a version's units in a cell with the value of an outcome."""
         ...

@@ -261,27 +261,3 @@ def _is_over_threshold(guard: Guard, bad_counts: IntArray, record_counts: IntArr
             return (record_counts >= MIN_AUDITS) & (bad_counts > threshold * record_counts)
         case _:
             return bad_counts > threshold * record_counts
-
-
-def compute_silence_series(
-    guard: Guard, slots_with_records: IntArray, last_slot: int, policy: Policy
-) -> GuardSeries:
-    """Return where a site was silent for longer than the threshold.
-
-    Args:
-        guard: of heartbeat.
-        slots_with_records: slots with records of the site, ascending and unique.
-        last_slot: the last slot of the history; silence is not counted after it.
-        policy: for the tick.
-    """
-    threshold = count_slots(timedelta(seconds=guard.condition.line), policy)
-    gaps = np.diff(slots_with_records, append=last_slot + threshold + 1)
-    silent_from = slots_with_records[gaps > threshold] + threshold + 1
-    silent_from = silent_from[
-        (silent_from <= last_slot) & ~np.isin(silent_from, slots_with_records)
-    ]
-    slots = np.unique(np.concatenate([slots_with_records, silent_from]))
-    silent_slots = (
-        slots - slots_with_records[np.searchsorted(slots_with_records, slots, side="right") - 1]
-    )
-    return GuardSeries(slots, np.isin(slots, silent_from), silent_slots, np.ones_like(slots))

@@ -136,7 +136,6 @@ SERVICES = (
     "rollout.reports.figures.confusion",
     "rollout.reports.statistics.intervals",
     "rollout.services.engine.command_handler",
-    "rollout.services.policies.rules_plan",
     "rollout.services.cells.cells",
     "rollout.services.delivery.outbox",
     "rollout.services.incidents.incidents",

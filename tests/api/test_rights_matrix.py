@@ -105,8 +105,6 @@ MATRIX = {
     f"POST {BEARS}/narrowings": Row({"operator"}, SITE, {**STOP, "to": "shadow"}),
     f"GET {BEARS}/policy": Row(READ, PART),
     f"PUT {BEARS}/policy": Row({"admin"}, PART, STRICTER),
-    f"GET {BEARS}/rules": Row(READ, SITES),
-    f"POST {BEARS}/rules": Row({"admin"}, PART, YES),
     f"GET {BEARS}/versions": Row(READ, PART),
     f"GET {BEARS}/versions/{{version:path}}/matrix": Row(READ, PART),
     f"PUT {BEARS}/versions/{{version:path}}": Row(ASK, PART, {}),

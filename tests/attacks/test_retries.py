@@ -56,7 +56,7 @@ def try_once(rollout, cell=CREEK):
 
 @pytest.fixture
 def rollout():
-    """A rollout on rules 2 of which two versions have been tried in CREEK."""
+    """A rollout of which two versions have been tried in CREEK."""
     made = RetryingDriver()
     assert [try_once(made), try_once(made)] == [1, 2]
     return made

@@ -127,7 +127,6 @@ NEEDS = {  # packages that may be imported, and the most modules of ours; a comm
     "acknowledge": (set(), 195),
     "deliveries": (set(), 195),
     "ledger export": (set(), 195),
-    "rules plan": (set(), 195),
     "erase case": (set(), 195),
     "incidents": (set(), 200),
     "doctor": (set(), 205),

@@ -45,8 +45,6 @@ or the `stop`. No entry gives a grant in a cell that is stopped, to a version th
 there or retired, or while another version has grants there; `TakenOver` names that version.
 """
 EFFECTS = {
-    "RolloutCreated": "`rules` is the number of the counting rules, 1 without it.",
-    "RulesApplied": "`number` is the number of the counting rules. The named attempts have begun.",
     "AttemptsBegan": "Each named attempt has begun, with its number in the cell's year and its"
     " share. `verify_ledger.py` prints `attempt 3 of 2025, start 1`: the third of all versions in"
     " the cell's year, the first start of this version's evidence there.",

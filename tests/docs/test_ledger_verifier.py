@@ -22,7 +22,6 @@ from rollout.core.scope.events import (
     Narrowed,
     PolicyApplied,
     ProposalRaised,
-    RulesApplied,
     Stopped,
     Suspended,
     SuspensionCleared,
@@ -145,9 +144,6 @@ RARE = {
         BEGAN, ALARM, replace(BEGAN, numbers=(2,), shares=("0.13533789880967032",)),
     ],
     "a planned year has equal shares": [replace(BEGAN, releases=(4,), shares=("0.2",))],
-    "attempts that run keep their risk under new rules": [
-        RulesApplied(at=NOON, by="policy", number=2, cells=(CREEK,), versions=("v1",)),
-    ],
     "a renamed cell goes on in its year": [
         BEGAN, PolicyApplied(**POLICY, cleared=(CREEK,), renamed=(LAKE,), former=(CREEK,)),
     ],
@@ -467,7 +463,7 @@ FORGED = {
     "another cell": (change_body(WIDENED, site="lake"), "is not what P-1 proposes"),
     "a higher stage": (change_body(WIDENED, to_stage="autonomous"), "is not what P-1 proposes"),
     "a stop that never was": (
-        drop_row(find_row("Stopped")), "names what no row before has: 'S-28'",
+        drop_row(find_row("Stopped")), "names what no row before has: 'S-32'",
     ),
     "a resume of nobody": (drop_row(find_row("Resumed") - 1), "Resumed cites P-"),
     "a looser policy": (change_body(0, loosens=["the line"]), "loosens without a proposal"),

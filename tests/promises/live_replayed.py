@@ -19,9 +19,9 @@ from rollout.store.ledger.versions import VersionStore
 from rollout.store.records.history import StoredHistory
 from rollout.store.records.site_signs import SiteSignStore
 from rollout.store.tables.columns import decode_instant
-from rollout.tally.slots import find_slot_after, to_instant
+from rollout.tally.slots import to_instant
 from tests.chance import list_unsealed_events
-from tests.promises.live_world import HOUR, POLICIES, SITES, Ticked
+from tests.promises.live_world import POLICIES, SITES, Ticked
 from tests.replay.stories import prepared
 
 
@@ -76,10 +76,6 @@ class Feeds(HistoryFeeds):
     def __init__(self, records, history, policy, beats, until):
         super().__init__(records, history, policy)
         self._heartbeats, self.last_slot = beats, until
-
-    def slots_with_records(self, site):
-        beats = [find_slot_after(beat, HOUR) for beat in self._heartbeats[site]]
-        return np.union1d(super().slots_with_records(site), np.array(beats, dtype=np.int64))
 
     def read_signs(self, site):
         return replace(super().read_signs(site), pings=micros_of(self._heartbeats[site]))

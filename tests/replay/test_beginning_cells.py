@@ -60,7 +60,7 @@ def test_a_cell_whose_attempt_begins_is_due_without_its_gate(gates_read, later, 
     result = replay(MINIMUM)
     (view,) = result.views.values()
     slot = view.attempt_window.find_first_evidence()
-    before = Scope(rules=result.scope.rules, versions=result.scope.versions)
+    before = Scope(versions=result.scope.versions)
     gates_read.clear()
     assert find_interest(replace(view), before, slot + later).slot == max(slot, slot + later)
     assert len(gates_read) == reads

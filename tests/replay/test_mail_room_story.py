@@ -96,7 +96,7 @@ def test_the_second_version_opens_lisbon_by_day_again(events):
 
 
 def test_the_second_version_has_a_smaller_share_and_does_not_take_lisbon_by_night(told, events):
-    """Its evidence would have been enough if each version had the whole risk, as under rules 1."""
+    """Its evidence would have been enough if each version had the whole risk."""
     assert not [event for event in events if type(event).__name__ == "TakenOver"]
     sight = told.result.views[LISBON_NIGHT, "v2"]
     state = told.result.scope.get_cell_state(LISBON_NIGHT, "v2")

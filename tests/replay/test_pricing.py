@@ -196,9 +196,9 @@ def test_a_policy_that_earns_less_is_better_turned_round(tmp_path):
         replayed.records, replayed.history, replayed.policy, replayed.policy.outcomes[0]
     ).drop_nulls("value")
     assert units["score"].to_numpy() == pytest.approx((60 - units["value"].to_numpy()) / 80)
-    promise = describe_promises(replayed.policy, 2)[1]
+    promise = describe_promises(replayed.policy)[1]
     assert "at random and closed (profit after 2d, less is better); unknown" in promise
-    assert "less is better" not in describe_promises(parse_policy(POLICY), 2)[1]
+    assert "less is better" not in describe_promises(parse_policy(POLICY))[1]
 
 
 @pytest.mark.slow

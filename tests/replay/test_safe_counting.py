@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Site
-from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Minimum, Stage
 from rollout.core.policy.risk_shares import compute_yearly_share
@@ -380,7 +379,6 @@ def ever_open(history, policy):
             shares=build_stage_shares(policy),
             find_buckets=lambda rows: rows.unit,
             feeds=ready.feeds,
-            rules=CURRENT_RULES,
         )
         met.append(sight.get_gate_series(1, sight.attempt_window).is_met.any())
     return float(np.mean(met))

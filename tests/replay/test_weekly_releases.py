@@ -126,11 +126,3 @@ def test_52_releases_at_the_threshold_open_at_most_5_percent_of_cells_in_a_year(
     exact = compute_exact_share(compute_yearly_share(n) for n in range(1, RELEASES + 1))
     assert 0 < opened <= RISK
     assert opened == pytest.approx(exact, abs=margin(exact, YEARS))
-
-
-def test_under_rules_1_the_same_releases_open_most_cells(monkeypatch):
-    monkeypatch.setattr("rollout.replay.engine.CURRENT_RULES", 1)
-    opened = len(list_opened(replay_years(FEW_YEARS))) / FEW_YEARS
-    exact = compute_exact_share([1.0] * RELEASES)
-    assert opened > 10 * RISK
-    assert opened == pytest.approx(exact, abs=margin(exact, FEW_YEARS))

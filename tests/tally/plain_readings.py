@@ -80,10 +80,3 @@ def within(guard, tick, slot, came):
     """Return what came, as (slot, bad), within the guard's span up to a slot."""
     over = ceil((guard.over or tick) / tick)
     return [bad for at, bad in came if slot - over < at <= slot]
-
-
-def silent(guard, tick, slot, slots):
-    """Say whether nothing was heard for longer than the guard's line; unheard is not silent."""
-    last = max((at for at in slots if at <= slot), default=None)
-    line = ceil(guard.condition.line / tick.total_seconds())
-    return last is not None and slot - last > line

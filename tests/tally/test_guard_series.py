@@ -14,12 +14,11 @@ from rollout.core.statistics import detector
 from rollout.tally.guard_series import (
     compute_detector_series,
     compute_share_series,
-    compute_silence_series,
 )
 from rollout.tally.slots import to_instant
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses, build_empty_arrays
 from tests.tally.histories import ALARM, HOUR, a_guard, a_policy
-from tests.tally.plain_readings import Plain, in_alarm, silent, within
+from tests.tally.plain_readings import Plain, in_alarm, within
 
 COSTLY = replace(ALARM, costs=(CostRule(20, did="wait", right="ring"), CostRule(5)))
 POLICY = a_policy(levers=(COSTLY,))
@@ -149,34 +148,3 @@ def test_twenty_audits_are_asked_for_before_unaudited_speaks():
 
 
 # Silence
-
-
-@given(
-    heard=st.sets(st.integers(0, 50), min_size=1),
-    line=st.sampled_from([0.5, 1, 2, 6.5]),
-    later=st.integers(0, 20),
-)
-def test_a_site_is_silent_when_nothing_came_for_longer_than_the_line(heard, line, later):
-    until = max(heard) + later
-    guard = a_guard("heartbeat", (line * HOUR).total_seconds(), "suspend")
-    path = compute_silence_series(guard, np.array(sorted(heard), dtype=np.int64), until, POLICY)
-    good_since = None
-    for slot in range(until + 1):
-        alarm, known = silent(guard, HOUR, slot, heard), slot >= min(heard)
-        good_since = None if alarm or not known else slot if good_since is None else good_since
-        reading = path.read_at(slot, HOUR)
-        assert reading.is_alarm == alarm
-        assert reading.good_since == (None if good_since is None else to_instant(good_since, HOUR))
-
-
-def test_nobody_is_silent_after_the_end_of_the_history():
-    guard = a_guard("heartbeat", 3600, "suspend")
-    heard = np.array([1, 2, 3], dtype=np.int64)
-    assert compute_silence_series(guard, heard, 4, POLICY).find_next_alarm(0) is None
-    assert compute_silence_series(guard, heard, 5, POLICY).find_next_alarm(0) == 5
-
-
-def test_a_site_never_heard_is_not_silent():
-    guard = a_guard("heartbeat", 3600, "suspend")
-    none = np.empty(0, dtype=np.int64)
-    assert compute_silence_series(guard, none, 50, POLICY).find_next_alarm(0) is None

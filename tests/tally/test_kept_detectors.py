@@ -6,7 +6,6 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.policy.measures import UnitClass
 from rollout.core.policy.policy import Guard
 from rollout.core.policy.slice_conditions import SliceCondition
@@ -104,7 +103,6 @@ def read_guard(guard, state, later):
         shares=build_stage_shares(POLICY),
         find_buckets=lambda rows: rows.unit,
         feeds=None,
-        rules=CURRENT_RULES,
     )
     return view.guard_series[guard.id].read_at(int(slots[-1]), timedelta(hours=1))
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from api.console.page.time_format import format_time_span
-from api.console.proposals.proposal_text import APPROVED, CLOCK, OPEN, RENEWAL, RULES
+from api.console.proposals.proposal_text import APPROVED, CLOCK, OPEN, RENEWAL
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.proposal_holds import list_proposal_holds
 from rollout.reports.text.formatting import format_quantity, format_zoned_time
@@ -29,7 +29,7 @@ def describe_effect(
 
 
 def _describe_delay(state: RolloutState, details: Proposal) -> str:
-    if details.kind in {CLOCK, RULES}:
+    if details.kind == CLOCK:
         return "at once"
     return f"within {format_time_span(state.policy.tick)}"
 

@@ -20,7 +20,7 @@ from rollout.services.proposals.proposal_details import Proposal
 
 OPEN, APPROVED = "open", "approved"
 WIDENING, RENEWAL, TAKEOVER = "widening", "renewal", "takeover"
-RESUME, POLICY, CLOCK, RULES = "resume", "policy", "clock", "rules"
+RESUME, POLICY, CLOCK = "resume", "policy", "clock"
 COMMON_STAGES: Final = frozenset({"supervised", "autonomous"})
 """Stages whose effect the sentences name without the stage."""
 
@@ -161,9 +161,6 @@ def _describe_general_question(state: RolloutState, details: Proposal) -> tuple[
             number = state.scope.policy_number
             approval_text = f"Approving replaces policy {number} and loosens {count_text}"
             return "Apply a looser policy?", approval_text
-        case "rules":
-            approval_text = f"Approving applies counting rules {details.about}, for good"
-            return f"Apply counting rules {details.about}?", approval_text
         case "clock":
             effect_text = f"sets the ledger's time back to {details.about}"
             approval_text = f"Approving {effect_text}; what lapsed stays lapsed"

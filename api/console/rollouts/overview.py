@@ -20,7 +20,6 @@ from api.console.rollouts.map_rows import compute_schedules, has_hours_outside
 from api.console.rollouts.rollout_text import describe_versions, find_model_share
 from api.console.rollouts.week_map import OUTSIDE_MARKER, draw_small_map
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.scope.permissions import Permission
 from rollout.core.scope.scope import STOPPED, SUSPENDED
 from rollout.reports.pages.stage_markers import SOLID, WITHHELD, StageMarker
@@ -98,7 +97,7 @@ class RolloutCard:
         name: name of the rollout.
         versions: acting versions and challengers.
         text: number of cells by stage.
-        risk: what the gates' risks add up to in a year; "" under counting rules 1.
+        risk: what the gates' risks add up to in a year.
         model_shares: by cell in which a model decides now, the share of cases that it decides.
         notices: notices, most severe first.
         traffic: traffic, in two lines.
@@ -144,9 +143,7 @@ def build_rollout_card(
         name=summary.name,
         versions=describe_versions(state.scope, state.policy, state.policy.cells),
         text=_describe_counts(counts, len(markers_by_cell)),
-        risk=describe_fleet_risk(state.policy)
-        if numbers_attempts_by_year(state.scope.rules)
-        else "",
+        risk=describe_fleet_risk(state.policy),
         model_shares=model_shares,
         notices=tuple(_list_notices(summary, markers_by_cell, at)),
         traffic=describe_traffic(summary, at) if sites is None else HIDDEN_TRAFFIC,

@@ -32,7 +32,6 @@ from rollout.core.errors import (
     RefusalError,
     UnknownRolloutError,
 )
-from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
@@ -303,8 +302,6 @@ def _render_policy(
         ],
         unheard=list_channel_warnings(state.policy, service.channels.shared_names),
         plan=plan_view,
-        rules=state.scope.rules,
-        new_rules=CURRENT_RULES if state.scope.rules < CURRENT_RULES else 0,
         applied=_get_applied_text(plan_view),
         reads_all_sites=all(
             visitor.has_permission(Permission.READ, rollout, site)

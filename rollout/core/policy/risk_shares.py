@@ -1,8 +1,7 @@
 """Shares of a gate's risk: how much of it each attempt may use.
 
-Rules 1 give each version's attempts in a cell a budget of their own: its first attempt the whole
-risk. Rules 2 number the attempts of a cell over all versions from 1 January on, and their shares
-sum to at most 1: however many versions are tried, the chance that one of the year's attempts
+The attempts of a cell are numbered over all versions from 1 January on, and their shares sum to at
+most 1: however many versions are tried, the chance that one of the year's attempts
 opens a gate wrongly is at most the gate's risk.
 """
 
@@ -58,11 +57,3 @@ def describe_releases(releases: int) -> str:
     return f"the first {attempts} {PLANNED_SHARE * 100:g} % of the risk" + (
         "" if releases == 1 else " equally"
     )
-
-
-def compute_lifetime_share(attempt: int) -> float:
-    """Return the share of a version's attempt k under rules 1: 1, then 1/(k(k+1)).
-
-    All later attempts together have at most half the first one's risk.
-    """
-    return 1.0 if attempt == 1 else 1 / (attempt * (attempt + 1))

@@ -20,7 +20,6 @@ from rollout.core.scope.commands import ApproveProposal, RejectProposal
 from rollout.core.scope.events import Approved, ProposalRejected
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.permissions import OPERATOR, Caller
-from rollout.core.scope.policy_changes import RULES_PROPOSAL, apply_approved_rules
 from rollout.core.scope.scope import GivenApproval, ProposalState, Scope, count_filled_needs
 from rollout.core.scope.stop_targets import TWO_OPERATORS
 
@@ -175,8 +174,8 @@ def _list_needs_by_stage(
 def approve(command: ApproveProposal, pending: PendingEvents) -> None:
     """Record an approval; a repeat has no effect.
 
-    The last approval applies a clock correction or counting rules at once; all other proposals wait
-    for a tick.
+    The last approval applies a clock correction at once; all others wait for a
+    tick.
     """
     proposal = _get_open_proposal(pending.scope, command.proposal)
     if _is_already_approved(command, proposal, pending.at):
@@ -195,8 +194,6 @@ def approve(command: ApproveProposal, pending: PendingEvents) -> None:
     if proposal.kind == CLOCK_PROPOSAL:
         # by the ledger's wrong time the next tick may be years away
         apply_clock_correction(pending, command.at)
-    elif proposal.kind == RULES_PROPOSAL:
-        apply_approved_rules(command, pending)
 
 
 def _is_already_approved(command: ApproveProposal, proposal: ProposalState, at: datetime) -> bool:

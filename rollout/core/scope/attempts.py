@@ -6,7 +6,6 @@ from functools import cache, partial
 from zoneinfo import ZoneInfo
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.commands import AcceptRestore, EvidenceByCell, StopAfterRollback, Tick
@@ -105,7 +104,7 @@ def foresee_attempt(
     The scope alone knows neither the policy's planned releases nor the site's year.
     """
     state = scope.get_cell_state(cell, version)
-    if state.has_begun or not numbers_attempts_by_year(scope.rules):
+    if state.has_begun:
         return state
     year = _foresee_year(scope, policy, cell, at)
     return replace(state, risk_share=compute_yearly_share(year.count, year.releases))
@@ -119,12 +118,8 @@ def describe_cell_attempt(
     Before its first unit an attempt has no number: the text then has the one that it would get.
     """
     state = scope.get_cell_state(cell, version)
-    if not numbers_attempts_by_year(scope.rules):
-        return f"attempt {state.attempt} of {version} in this cell"
-    if state.number:
-        return f"attempt {state.number} of the year in this cell"
     if state.has_begun:
-        return "an attempt from before attempts had numbers"
+        return f"attempt {state.number} of the year in this cell"
     if scope.versions[version].retired:
         return f"no attempt: {version} is retired"
     if version in policy.watched_versions:
@@ -143,8 +138,6 @@ def _list_starting_keys(
     scope: Scope, policy: Policy, evidence: EvidenceByCell
 ) -> list[tuple[Cell, str]]:
     """Return the cells and versions whose attempt has evidence and has not begun, in order."""
-    if not numbers_attempts_by_year(scope.rules):
-        return []
     places = {version: place for place, version in enumerate(scope.versions)}
     keys = [
         (cell, version)

@@ -115,17 +115,11 @@ class ProposeRenewal(ActorCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApproveProposal(ActorCommand):
-    """Approve the proposal with the evidence hash that the user saw.
-
-    For a proposal of new counting rules, `void_reasons` holds by id the open proposals that they
-    void, and `running_attempts` the cells and versions whose attempt has evidence.
-    """
+    """Approve the proposal with the evidence hash that the user saw."""
 
     proposal: str
     evidence_hash: str
     reason: str = ""
-    void_reasons: Mapping[str, str] = field(default_factory=dict)
-    running_attempts: tuple[tuple[Cell, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,18 +209,6 @@ class AcceptRestore(ActorCommand):
 
     reason: str
     known_era: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProposeRules(ActorCommand):
-    """Propose the newest counting rules.
-
-    `effects` says what they change now, a line each; `evidence_hash` is of the effects that the
-    user read.
-    """
-
-    effects: tuple[str, ...]
-    evidence_hash: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

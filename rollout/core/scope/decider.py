@@ -39,7 +39,6 @@ from rollout.core.scope.commands import (
     ProposeClockCorrection,
     ProposeRenewal,
     ProposeResume,
-    ProposeRules,
     ProposeTakeover,
     RejectProposal,
     RetireVersion,
@@ -73,7 +72,7 @@ from rollout.core.scope.operator_requests import (
     propose_takeover,
 )
 from rollout.core.scope.pending_events import PendingEvents
-from rollout.core.scope.policy_changes import apply_approved_policies, apply_policy, propose_rules
+from rollout.core.scope.policy_changes import apply_approved_policies, apply_policy
 from rollout.core.scope.proposals import (
     get_version,
     raise_due_proposals,
@@ -118,7 +117,6 @@ _apply_command.register(ApplyPolicy, apply_policy)
 _apply_command.register(ApproveProposal, approve)
 _apply_command.register(RejectProposal, reject)
 _apply_command.register(ProposeClockCorrection, propose_clock_correction)
-_apply_command.register(ProposeRules, propose_rules)
 _apply_command.register(OpenIncident, open_incident)
 _apply_command.register(AcknowledgeIncident, acknowledge_incident)
 _apply_command.register(StopAfterRollback, stop_after_rollback)

@@ -40,13 +40,9 @@ UNFAMILIAR: Final = "unfamiliar"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutCreated(LedgerEvent):
-    """A rollout began; `salt_hash` is the SHA-256 of its sampling salt.
-
-    `rules` is the number of its counting rules; ledgers from before numbers lack it.
-    """
+    """A rollout began; `salt_hash` is the SHA-256 of its sampling salt."""
 
     salt_hash: str
-    rules: int = field(default=0, metadata={ADDED_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,19 +358,6 @@ class FamiliarityChanged(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RulesApplied(LedgerEvent):
-    """Evidence is counted by the rules of this number from now on; `proposal` was approved.
-
-    `cells` and `versions` name the attempts that have evidence: each keeps its share of the risk.
-    """
-
-    number: int
-    proposal: str = field(default="", metadata={ADDED_LATER: True})
-    cells: tuple[Cell, ...] = field(default=(), metadata={ADDED_LATER: True})
-    versions: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EraBegan(LedgerEvent):
     """A restored database began an era; nothing issued before it is valid."""
 
@@ -424,7 +407,6 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         RecordsCounted,
         AttemptsBegan,
         FamiliarityChanged,
-        RulesApplied,
         EraBegan,
         DamageCleared,
     )

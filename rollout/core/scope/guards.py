@@ -8,7 +8,6 @@ from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.alarm_text import describe_alarm, join_alarms
 from rollout.core.policy.cell_evidence import GuardReading, VersionEvidence
 from rollout.core.policy.confidence_floors import format_floor, list_floors
-from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.measures import NARROWING_EFFECTS, OPERATIONAL_MEASURES
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.slice_conditions import names_slices
@@ -119,8 +118,6 @@ def _continues_episode(pending: PendingEvents, alarm: _GuardAlarm) -> bool:
     The guard has suspended another cell of the site, or its last suspension ended within 24 h.
     A silent site is one incident, whatever version holds its cells by then.
     """
-    if not has_guard_tests(pending.scope.rules):
-        return False
     guard, measure = alarm.guard.id, alarm.guard.condition.measure
     is_cell_guard, is_of_any_version = measure == "missing", measure == "heartbeat"
     cells = [alarm.cell] if is_cell_guard else _list_site_cells(pending, alarm.cell.site)

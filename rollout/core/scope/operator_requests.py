@@ -5,7 +5,6 @@ from dataclasses import replace
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import NotEligibleError
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
-from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
 from rollout.core.scope.commands import (
     ProposeRenewal,
@@ -48,7 +47,7 @@ def propose_takeover(command: ProposeTakeover, pending: PendingEvents) -> None:
         raise NotEligibleError(
             f"{version} may not take over {cell} yet: {_describe_unmet(reading)}"
         )
-    if numbers_attempts_by_year(pending.scope.rules) and not state.has_begun:
+    if not state.has_begun:
         raise NotEligibleError(
             f"{version} may not take over {cell} yet: the next tick numbers its attempt and fixes"
             " its share of the risk; propose it after that tick"

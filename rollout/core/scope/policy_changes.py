@@ -6,84 +6,21 @@ from typing import NamedTuple
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.errors import EvidenceChangedError, PolicyRefusedError, RefusalError
+from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.cell_evidence import MeasureKey
 from rollout.core.policy.confidence_floors import list_floor_texts
-from rollout.core.policy.counting_rules import CURRENT_RULES, numbers_attempts_by_year
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import is_redefined
-from rollout.core.scope.commands import ApplyPolicy, ApproveProposal, ProposeRules, Tick
+from rollout.core.scope.commands import ApplyPolicy, Tick
 from rollout.core.scope.event_base import ENGINE
-from rollout.core.scope.events import Narrowed, PolicyApplied, RulesApplied
+from rollout.core.scope.events import Narrowed, PolicyApplied
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.policy_diff import list_looser_rules
-from rollout.core.scope.proposals import build_proposal, compute_evidence_hash, compute_gate_hash
+from rollout.core.scope.proposals import build_proposal, compute_gate_hash
 from rollout.core.scope.renames import check_renames, check_watched_aliases, find_renamed_cells
-from rollout.core.scope.scope import OPERATOR_APPROVAL, CellState, ProposalState, Scope
+from rollout.core.scope.scope import CellState, ProposalState, Scope
 from rollout.core.scope.stop_targets import TWO_OPERATORS, find_resume_needs
-
-RULES_PROPOSAL = "rules"
-
-
-def propose_rules(command: ProposeRules, pending: PendingEvents) -> None:
-    """Propose the newest rules on the effects that the admin read, unless proposed already.
-
-    Raises:
-        RefusalError: the rollout is on these rules.
-        EvidenceChangedError: the effects are others now.
-    """
-    if pending.scope.rules >= CURRENT_RULES:
-        raise RefusalError(
-            f"the rollout is on counting rules {pending.scope.rules}, the newest: there is nothing"
-            " to apply"
-        )
-    if has_open_rules_proposal(pending.scope):
-        return
-    if compute_evidence_hash(command.effects) != command.evidence_hash:
-        raise EvidenceChangedError(
-            "the new rules would change something else by now; read the plan again and cite its"
-            " hash"
-        )
-    pending.emit(
-        build_proposal(
-            pending,
-            RULES_PROPOSAL,
-            command.by.name,
-            OPERATOR_APPROVAL,
-            command.effects,
-            about=str(CURRENT_RULES),
-        )
-    )
-
-
-def has_open_rules_proposal(scope: Scope) -> bool:
-    """Return whether newer counting rules are proposed."""
-    return any(proposal.kind == RULES_PROPOSAL for proposal in scope.proposals.values())
-
-
-def apply_approved_rules(command: ApproveProposal, pending: PendingEvents) -> None:
-    """Apply the rules of a proposal that this approval completes.
-
-    Open proposals whose evidence rests on what no longer counts are voided. A running attempt keeps
-    its share of the risk; later ones are numbered in their cell's year.
-    """
-    proposal = pending.scope.proposals[command.proposal]
-    if not proposal.is_approved:
-        return
-    for proposal_id, reason in command.void_reasons.items():
-        if proposal_id in pending.scope.proposals:
-            pending.void_proposal(proposal_id, reason)
-    pending.emit(
-        RulesApplied(
-            at=pending.at,
-            by=ENGINE,
-            number=int(proposal.about),
-            proposal=proposal.id,
-            cells=tuple(cell for cell, _ in command.running_attempts),
-            versions=tuple(version for _, version in command.running_attempts),
-        )
-    )
 
 
 def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
@@ -94,7 +31,6 @@ def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
         return  # it is in force
     if not is_first:
         _check_tick(old, new)
-    if not is_first and numbers_attempts_by_year(pending.scope.rules):
         check_renames(old, new)
         check_watched_aliases(pending.scope, new)
     looser_rules = () if is_first else list_looser_rules(old, new)
@@ -298,7 +234,7 @@ def _is_voided_by_edit(
 ) -> bool:
     """Return whether an edit voids a proposal.
 
-    Any edit voids proposals of policies and counting rules, looser ones all others. A resume stays
+    Any edit voids proposals of policies, looser ones all others. A resume stays
     open only if the new policy needs the same approvals. A clock correction does not depend on the
     policy.
     """
@@ -307,7 +243,7 @@ def _is_voided_by_edit(
         return False
     if proposal.version in new.watched_versions:
         return True
-    if proposal.kind in {"policy", RULES_PROPOSAL} or looser_rules:
+    if proposal.kind == "policy" or looser_rules:
         return True
     if cell is None:
         stop = pending.scope.stops[proposal.about]

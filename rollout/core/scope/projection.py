@@ -11,8 +11,6 @@ from functools import singledispatch
 from types import MappingProxyType
 
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
-from rollout.core.policy.risk_shares import compute_lifetime_share
 from rollout.core.scope.effective_time import compute_effective_time
 from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
@@ -33,8 +31,6 @@ from rollout.core.scope.events import (
     ProposalVoided,
     Renewed,
     Resumed,
-    RolloutCreated,
-    RulesApplied,
     Stopped,
     Suspended,
     SuspensionCleared,
@@ -90,20 +86,6 @@ def _apply_to_builder(event: LedgerEvent, builder: ScopeBuilder) -> None:
 
 
 @_apply_to_builder.register
-def _(event: RolloutCreated, builder: ScopeBuilder) -> None:
-    builder.rules = event.rules or FIRST_RULES
-
-
-@_apply_to_builder.register
-def _(event: RulesApplied, builder: ScopeBuilder) -> None:
-    builder.close_proposal(event.proposal)
-    builder.rules = event.number
-    for cell, version in zip(event.cells, event.versions, strict=True):
-        state = replace(builder.get_cell_state(cell, version), has_begun=True)
-        builder.set_cell_state(cell, version, state)
-
-
-@_apply_to_builder.register
 def _(event: AttemptsBegan, builder: ScopeBuilder) -> None:
     for cell, version, year, number, releases, share in zip(
         event.cells,
@@ -146,7 +128,7 @@ def _(event: PolicyApplied, builder: ScopeBuilder) -> None:
     cleared, since = set(event.cleared), builder.get_effective_time()
     for cell in dict.fromkeys((*event.cleared, *event.restarted)):
         for version in builder.versions:
-            state = _restart_attempt(builder.get_cell_state(cell, version), since, builder.rules)
+            state = _restart_attempt(builder.get_cell_state(cell, version), since)
             if cell in cleared:
                 state = _drop_grants(state, since)
             builder.set_cell_state(cell, version, state)
@@ -165,17 +147,14 @@ def _rename_cell(builder: ScopeBuilder, cell: Cell, former: Cell) -> None:
 def _begin_counting(builder: ScopeBuilder, version: str, at: datetime) -> None:
     """Begin an attempt of a version in every cell; units that occurred before never count."""
     for cell in [cell for cell, name in builder.cells if name == version]:
-        state = _restart_attempt(builder.get_cell_state(cell, version), at, builder.rules)
+        state = _restart_attempt(builder.get_cell_state(cell, version), at)
         builder.set_cell_state(cell, version, replace(state, changed_at=at))
     builder.counting_starts[version] = (*builder.counting_starts.get(version, ()), at)
 
 
-def _restart_attempt(state: CellState, at: datetime, rules: int) -> CellState:
-    attempt = state.attempt + 1
-    state = replace(state, attempt=attempt, attempt_since=at, has_begun=False, number=0)
-    if numbers_attempts_by_year(rules):
-        return state  # it gets its share when it begins
-    return replace(state, risk_share=compute_lifetime_share(attempt))
+def _restart_attempt(state: CellState, at: datetime) -> CellState:
+    """Return a state whose next attempt gets its number and share when it begins."""
+    return replace(state, attempt=state.attempt + 1, attempt_since=at, number=0)
 
 
 def _drop_grants(state: CellState, at: datetime) -> CellState:
@@ -310,7 +289,7 @@ def _(event: Narrowed, builder: ScopeBuilder) -> None:
     if event.guard:
         state = replace(state, last_alarms=_with_entry(state.last_alarms, event.guard, since))
     if event.restart:
-        state = _restart_attempt(state, since, builder.rules)
+        state = _restart_attempt(state, since)
     builder.set_cell_state(event.cell, event.version, state)
 
 

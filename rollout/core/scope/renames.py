@@ -7,7 +7,6 @@ from typing import Final, TypeVar
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import PolicyRefusedError
-from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import describe_cell
 from rollout.core.scope.commands import (
@@ -31,9 +30,7 @@ def find_continued_version(command: AddVersion, scope: Scope, policy: Policy) ->
     It is the first one with the same content. A name that the policy watches, although that version
     counts, is a version of its own: its records must not count.
     """
-    if not command.content or not numbers_attempts_by_year(scope.rules):
-        return ""
-    if len(scope.aliases) >= MAX_ALIASES:
+    if not command.content or len(scope.aliases) >= MAX_ALIASES:
         return ""
     contents = {**policy.contents_by_version, **command.later_contents}
     for name, version in scope.versions.items():

@@ -11,10 +11,9 @@ from types import MappingProxyType
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
 from rollout.core.policy.familiarity import FAMILIAR, AttributeValue
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.risk_shares import compute_lifetime_share, compute_yearly_share
+from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.detector_starts import DetectorStart, DetectorStarts
 
 FIRST_ERA = 1
@@ -189,9 +188,7 @@ class CellState:
         suspended_by: guards that withhold the grants until their measure is good again.
         attempt: number of the version's attempt in the cell, from 1.
         attempt_since: the attempt counts units that occurred from then on.
-        has_begun: whether the attempt has counted a unit; False under rules 1.
-        number: of the attempt in its cell's year, over all versions; 0 under rules 1, and before it
-            has begun.
+        number: of the attempt in its cell's year, over all versions; 0 before it has begun.
         risk_share: share of each gate's risk that the attempt may use; before it has begun, what it
             would get now.
         changed_at: from when units count as of the current grants; detectors and minimums start
@@ -211,7 +208,6 @@ class CellState:
     grants: tuple[Grant, ...] = ()
     suspended_by: frozenset[str] = frozenset()
     attempt: int = 1
-    has_begun: bool = False
     number: int = 0
     risk_share: float = 1.0
     last_alarms: Mapping[str, datetime] = field(default_factory=dict)
@@ -221,6 +217,11 @@ class CellState:
     proposal: str | None = None
     quiet_until: datetime | None = None
     detectors: DetectorStarts = NO_STARTS
+
+    @property
+    def has_begun(self) -> bool:
+        """Return whether the attempt has counted a unit."""
+        return self.number > 0
 
     @property
     def current_start(self) -> DetectorStart:
@@ -256,7 +257,7 @@ NO_VALUES: Final = CellValues()
 def build_initial_state(
     first_seen: datetime,
     counting_starts: tuple[datetime, ...],
-    risk_share: float | None = None,
+    risk_share: float = FIRST_SHARE,
     number: int = 0,
 ) -> CellState:
     """Return a version's state in a cell without events, or with its attempt begun.
@@ -265,7 +266,7 @@ def build_initial_state(
         first_seen: when the version was first used.
         counting_starts: when the version, watched until then, began to count, oldest first; each
             begins an attempt.
-        risk_share: of the attempt; by default that of rules 1.
+        risk_share: of the attempt.
         number: of the attempt in its cell's year if it has begun, else 0.
     """
     since, attempt = first_seen, 1
@@ -275,9 +276,8 @@ def build_initial_state(
         since,
         since,
         attempt=attempt,
-        has_begun=number > 0,
         number=number,
-        risk_share=compute_lifetime_share(attempt) if risk_share is None else risk_share,
+        risk_share=risk_share,
     )
 
 
@@ -300,10 +300,8 @@ class Scope:
         withdrawn_gate_risks: per stage, the risk of the gate that was removed from the policy,
             until every cell has a gate to it again.
         counting_starts: by version that was watched, when it began to count.
-        attempt_years: by cell, the attempts of the last year in which one began; empty under
-            rules 1.
+        attempt_years: by cell, the attempts of the last year in which one began.
         cell_values: by cell and version, the attribute values that it has met.
-        rules: number of the counting rules.
         at: time of the ledger's last entry, None before the first.
         effective_at: from when the last entry holds for units, None before the first.
         revision: number of applied events.
@@ -326,7 +324,6 @@ class Scope:
     counting_starts: Mapping[str, tuple[datetime, ...]] = field(default_factory=dict)
     cell_values: Mapping[tuple[Cell, str], CellValues] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
-    rules: int = FIRST_RULES
     at: datetime | None = None
     effective_at: datetime | None = None
     revision: int = 0
@@ -340,12 +337,11 @@ class Scope:
     def get_cell_state(self, cell: Cell, version: str) -> CellState:
         """Return the state of `version` in `cell`."""
         state = self.cells.get((cell, version))
-        is_numbered = numbers_attempts_by_year(self.rules)
         if state is None:  # built at once: a copy of 10,000 states is a fifth of a tick
-            share = self._get_next_share(cell) if is_numbered else None
+            share = self._get_next_share(cell)
             starts = self.counting_starts.get(version, ())
             return build_initial_state(self.versions[version].first_seen, starts, share)
-        if state.has_begun or not is_numbered:
+        if state.has_begun:
             return state
         return replace(state, risk_share=self._get_next_share(cell))
 

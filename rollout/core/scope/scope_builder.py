@@ -20,7 +20,7 @@ class ScopeBuilder:
     def __init__(self, scope: Scope) -> None:
         self.policy_number, self.policy_hash = scope.policy_number, scope.policy_hash
         self.proposal_count, self.incident_count = scope.proposal_count, scope.incident_count
-        self.rules, self.at, self.revision = scope.rules, scope.at, scope.revision
+        self.at, self.revision = scope.at, scope.revision
         self.era, self.effective_at = scope.era, scope.effective_at
         self.versions = copy_mapping(scope.versions)
         self.cells = copy_mapping(scope.cells)
@@ -55,7 +55,6 @@ class ScopeBuilder:
             counting_starts=MappingProxyType(self.counting_starts),
             cell_values=MappingProxyType(self.cell_values),
             aliases=MappingProxyType(self.aliases),
-            rules=self.rules,
             at=self.at,
             effective_at=self.effective_at,
             revision=self.revision,
@@ -84,7 +83,7 @@ class ScopeBuilder:
             first_seen = self.versions[version].first_seen
             state = build_initial_state(first_seen, starts, share, number)
         else:
-            state = replace(state, has_begun=True, number=number, risk_share=share)
+            state = replace(state, number=number, risk_share=share)
         self.set_cell_state(cell, version, state)
 
     def set_cell_state(self, cell: Cell, version: str, state: CellState) -> None:

@@ -7,10 +7,8 @@ from math import log
 
 import numpy as np
 
-from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.confidence_floors import compute_gate_risk, describe_floor_cases
-from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.gain_readings import GainReading
 from rollout.core.policy.gates import (
     ConditionReading,
@@ -131,12 +129,12 @@ class EvidenceFacts:
             newer version acts here.
         next_step: the next step as text.
         versions, attempts: versions ever tried in the cell, and how many attempts of the year
-            began there, over all versions; under rules 1, the attempts of all versions.
+            began there, over all versions.
         path: the evidence over time.
         missing_reasons: why units of the attempt have no counted decision; empty where records are
             not loaded, or where a stage asked for decisions on some units only.
         attempt_number: of the attempt in its cell's year, over all versions, as in the ledger; 0
-            before its first unit, and under rules 1.
+            before its first unit.
         attempt_text: that number as text, or the one that the next attempt would get.
         planted: by label what the version did with planted cases, beside those that occurred.
         floors: at each confidence floor; () without several. The other fields but `gate` are of the
@@ -247,25 +245,13 @@ def _build_evidence_facts(
         gate=gate,
         next_step="; ".join((*list_acting_cases(floors), next_step)),
         versions=sum(other_key[0] == cell for other_key in state_periods),
-        attempts=_count_attempts(cell, state_periods, scope),
+        attempts=scope.attempt_years[cell].count if cell in scope.attempt_years else 0,
         path=path,
         missing_reasons=reasons,
         attempt_number=period.state.number,
         attempt_text=describe_cell_attempt(scope, policy, cell, version, inputs.last),
         planted=compute_planted_recall(view, slot),
         floors=floors,
-    )
-
-
-def _count_attempts(
-    cell: Cell, state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]], scope: Scope
-) -> int:
-    if numbers_attempts_by_year(scope.rules):
-        return scope.attempt_years[cell].count if cell in scope.attempt_years else 0
-    return sum(
-        periods[-1].state.attempt
-        for (other_cell, _), periods in state_periods.items()
-        if other_cell == cell and periods
     )
 
 

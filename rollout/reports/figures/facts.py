@@ -61,7 +61,6 @@ from rollout.reports.figures.report_identity import (
     ReportIdentity,
     build_identity,
     describe_promises,
-    find_counting_rules,
     summarize_policy,
 )
 from rollout.reports.figures.report_version import ReportVersion, build_report_version
@@ -199,7 +198,7 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         schema=SCHEMA,
         identity=build_identity(inputs),
         policy=summarize_policy(inputs.policy),
-        promises=describe_promises(inputs.policy, find_counting_rules(inputs.events)),
+        promises=describe_promises(inputs.policy),
         files=count_file_rows(inputs.records),
         rejected_examples=list_rejected_examples(inputs.records),
         unknown_labels=find_unknown_labels(inputs.records, inputs.policy),

@@ -1,6 +1,5 @@
 """Identity of a report: rollout, policy, versions, span, files, command."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,14 +9,10 @@ from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Window
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
-from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
 from rollout.core.policy.outcomes import GainCondition, describe_objective
 from rollout.core.policy.policy import Gate, Guard, Policy
-from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     PolicyApplied,
-    RolloutCreated,
-    RulesApplied,
     VersionFirstUsed,
     VersionRenamed,
 )
@@ -310,29 +305,19 @@ def _describe_freeze_hours(hours: str) -> str:
     return "on public holidays" if hours == "PH" else f"during {hours}"
 
 
-def find_counting_rules(events: Iterable[LedgerEvent]) -> int:
-    """Return the number of the counting rules after the events."""
-    rules = FIRST_RULES
-    for event in events:
-        if isinstance(event, RolloutCreated):
-            rules = event.rules or FIRST_RULES
-        elif isinstance(event, RulesApplied):
-            rules = event.number
-    return rules
-
-
-def describe_promises(policy: Policy, rules: int) -> tuple[str, ...]:
-    """Return for each gate what it guarantees under counting rules, and of which cases."""
-    promises = [_describe_promise(gate, policy, rules) for gate in policy.gates]
+def describe_promises(policy: Policy) -> tuple[str, ...]:
+    """Return for each gate what it guarantees, and of which cases."""
+    promises = [_describe_promise(gate, policy) for gate in policy.gates]
     return (*promises, *filter(None, [describe_familiar_cases(policy)]))
 
 
-def _describe_promise(gate: Gate, policy: Policy, rules: int) -> str:
+def _describe_promise(gate: Gate, policy: Policy) -> str:
     conditions = [*map(str, gate.require), *_list_lower_conditions(gate, policy)]
     return (
         f"If the true average of a cell's units so far does not meet “{join_words(conditions)}”,"
         f" the chance that the gate to {gate.to} ever opens there is at most {_format_risk(gate)}"
-        f" {_describe_budget(rules)}"
+        " for all attempts that begin in the cell in a calendar year together, whatever versions"
+        " they are of and at any number of looks."
         " The promise covers the time until the widening; guards watch the time after."
         f"{_describe_gain_terms(gate)}"
     )
@@ -359,15 +344,3 @@ def _describe_gain_terms(gate: Gate) -> str:
 def _format_risk(gate: Gate) -> str:
     """Format the risk unrounded: a promise names its own number."""
     return f"{gate.risk * 100:g}{NO_BREAK_SPACE}%"
-
-
-def _describe_budget(rules: int) -> str:
-    if numbers_attempts_by_year(rules):
-        return (
-            "for all attempts that begin in the cell in a calendar year together, whatever versions"
-            " they are of and at any number of looks."
-        )
-    return (
-        "in a version's first attempt, at any number of looks; in all its later attempts together"
-        " it is at most half of that."
-    )

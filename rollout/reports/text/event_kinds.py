@@ -21,7 +21,7 @@ EVENT_GROUPS: Final[EventGroups] = {
     "narrower": ("Narrowed, suspended, stopped, lapsed", NARROWING_KINDS),
     "proposals": ("Proposals and approvals", PROPOSAL_EVENT_KINDS),
     "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
-    "policy": ("Policy and rules", ("RolloutCreated", "PolicyApplied", "RulesApplied")),
+    "policy": ("Policy", ("RolloutCreated", "PolicyApplied")),
     "versions": (
         "Versions",
         ("VersionFirstUsed", "VersionRenamed", "VersionRetired", "TrainingCutoffSet"),

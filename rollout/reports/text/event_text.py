@@ -28,7 +28,6 @@ from rollout.core.scope.events import (
     Renewed,
     Resumed,
     RolloutCreated,
-    RulesApplied,
     Stopped,
     Suspended,
     SuspensionCleared,
@@ -370,12 +369,6 @@ def _(event: FamiliarityChanged, _describer: EventDescriber) -> str:
     )
     others = len(event.cells) - 1
     return first + f"; and {others} more value{'s' * (others > 1)}" * (others > 0)
-
-
-@_describe.register
-def _(event: RulesApplied, _describer: EventDescriber) -> str:
-    approved = f", by proposal {event.proposal}" if event.proposal else ""
-    return f"counting rules {event.number} apply from now on{approved}"
 
 
 @_describe.register

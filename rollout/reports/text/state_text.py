@@ -272,12 +272,6 @@ PROPOSAL_KINDS: Final[Mapping[str, ProposalKindText]] = MappingProxyType(
             "Change the policy",
             "Another policy would be in force",
         ),
-        "rules": ProposalKindText(
-            "change of the counting rules",
-            "changes of the counting rules",
-            "Apply counting rules {about}",
-            "Counting rules {about} would apply",
-        ),
         "clock": ProposalKindText(
             "correction of the clock",
             "corrections of the clock",

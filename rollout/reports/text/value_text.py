@@ -97,7 +97,7 @@ OPENING_NOTE: Final = (
     "Read the bound first: a gate opens after a good run, so the agreement so far is then above"
     " the true one, on average by 0.5 percentage points at a threshold of 95 % and by 0.9 to 1.0"
     " at 90 % (computed exactly: risk 5 %, first attempt of a year, true agreement 96.5 to 98 % and"
-    " 93 to 96 %; with the whole risk, as under counting rules 1, by 0.6 to 0.7 at 95 %)."
+    " 93 to 96 %)."
     " The bound allows for that."
 )
 """Computed anew by tests/reports/statistics/test_bounds.py."""

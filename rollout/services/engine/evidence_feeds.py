@@ -12,14 +12,12 @@ import polars as pl
 
 from rollout.core.calendar.instants import count_micros, to_micros
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.measures import SITE_MEASURES
 from rollout.core.policy.outcomes import OutcomeRule
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.share_detector import measure_sign_interval
 from rollout.replay.record_feed import GuardAnswers, HistoryFeeds
 from rollout.services.engine.guard_memory import (
-    EMPTY_NUMBERS,
     GuardMemory,
     GuardObservations,
     LiveSiteSigns,
@@ -50,7 +48,6 @@ from rollout.tally.episode_series import EMPTY_VOTES, LONGEST_READ_BACK, SiteVot
 from rollout.tally.outcome_buffer import OutcomeBuffer
 from rollout.tally.outcome_units import OutcomeUnits
 from rollout.tally.silence_series import READ_BACK, SiteSigns
-from rollout.tally.slots import find_slot_after
 from rollout.tally.unit_arrays import IntArray
 
 CASES_PER_READ = 5_000  # limits the records in memory, as a page of counting does
@@ -77,7 +74,6 @@ class LiveGuardFeeds:
         self._memory = GuardMemory({}, LiveSiteSigns())
         self._votes: dict[tuple[str, str, str], SiteVotes] = {}
         self._last_votes: tuple[AnswerRecords, IntArray] | None = None
-        self._slots_by_site: dict[str, IntArray] = {}
         self._last_heartbeats: dict[str, int] = {}
         self._arrivals = KnownArrivals()
         self._searched_at: datetime | None = None
@@ -122,10 +118,6 @@ class LiveGuardFeeds:
     def read_outcomes(self, cell: Cell, version: str, outcome: OutcomeRule) -> OutcomeUnits:
         """Return a version's counted units in a cell with the value of an outcome."""
         return self._outcomes.read_outcomes(cell, version, outcome)
-
-    def slots_with_records(self, site: str) -> IntArray:
-        """Return the slots in which the site sent anything."""
-        return self._slots_by_site.get(site, EMPTY_NUMBERS)
 
     def read_signs(self, site: str) -> SiteSigns:
         """Return the instants of the site's cases and signs of life."""
@@ -268,11 +260,10 @@ class LiveGuardFeeds:
     def _load_case_spans(
         self, transaction: Transaction, state: RolloutState
     ) -> dict[str, datetime]:
-        """Store each site's first case and last slot; return when its last case occurred."""
+        """Note each site's first case; return when its last case occurred."""
         sites = [site.id for site in state.policy.sites]
         spans = SiteSignStore(transaction, state.rollout).load_case_spans(sites)
-        for site, (first_case_at, last_case_at) in spans.items():
-            self._slots_by_site[site] = np.array([find_slot_after(last_case_at, state.policy.tick)])
+        for site, (first_case_at, _) in spans.items():
             self._memory.signs.first_cases[site] = to_micros(first_case_at)
         return {site: last_case_at for site, (_, last_case_at) in spans.items()}
 
@@ -292,9 +283,7 @@ class LiveGuardFeeds:
                 self._replace_observations(guard, new_feeds, cases)
         self._memory.signs.add_cases(cases)
         self._note_loaded(case_ids, set(cases["case_id"].to_list()))
-        for site, slots in new_feeds.slots_by_site.items():
-            self._slots_by_site[site] = np.union1d(self.slots_with_records(site), slots)
-        return set(new_feeds.slots_by_site)
+        return set(new_feeds.list_cases()["site"].unique())
 
     def _note_loaded(self, case_ids: set[int], placed_ids: set[int]) -> None:
         """Note which cases have no cell, or no longer one."""
@@ -342,8 +331,6 @@ class LiveGuardFeeds:
                 instants = np.array(heartbeats, dtype=np.int64)
                 self._memory.signs.add_pings(site, instants)
                 self._last_heartbeats[site] = heartbeats[-1]
-                slots = -(-instants // count_micros(state.policy.tick))
-                self._slots_by_site[site] = np.union1d(self.slots_with_records(site), slots)
                 sites_with_heartbeats.add(site)
         return sites_with_heartbeats
 
@@ -357,8 +344,7 @@ def _judges_harms_by_episode(policy: Policy) -> bool:
 def _watches_traffic(state: RolloutState) -> bool:
     """Return whether a guard compares silence with a site's usual traffic."""
     guards = state.policy.guards
-    has_heartbeat = any(guard.condition.measure == "heartbeat" for guard in guards)
-    return has_heartbeat and has_guard_tests(state.scope.rules)
+    return any(guard.condition.measure == "heartbeat" for guard in guards)
 
 
 def _find_first_ping(signs: SiteSignStore, site: str, state: RolloutState) -> int | None:

@@ -64,10 +64,6 @@ class GateFeeds:
         """Return no answers."""
         return EMPTY_VOTES
 
-    def slots_with_records(self, _site: str) -> IntArray:
-        """Return no slots."""
-        return _NO_SLOTS
-
     def read_signs(self, _site: str) -> SiteSigns:
         """Return no signs."""
         return NO_SIGNS
@@ -207,7 +203,6 @@ class EvidenceReader:
             shares=self._history.stage_shares,
             find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
             feeds=GateFeeds(self._outcomes),
-            rules=state.scope.rules,
             familiar_history=self._history.familiar_histories[cell, version],
         )
 

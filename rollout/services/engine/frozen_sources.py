@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.counting_rules import distinguishes_sources
 from rollout.core.policy.evidence_sources import FrozenOutcomeSource
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.scope.event_base import LedgerEvent
@@ -21,8 +20,6 @@ def freeze_sources(
     transaction: Transaction, state: RolloutState, events: tuple[LedgerEvent, ...]
 ) -> tuple[LedgerEvent, ...]:
     """Return the events, each new proposal of a cell with its sources."""
-    if not distinguishes_sources(state.scope.rules):
-        return events
     return tuple(
         _add_sources(transaction, state, event)
         if isinstance(event, ProposalRaised) and event.cell is not None

@@ -15,7 +15,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.services.engine.evidence_snapshots import UNREADABLE
 from rollout.services.engine.guard_memory import (
     CaseInstants,
@@ -72,12 +71,10 @@ class GuardSnapshot:
 def can_be_stored(state: RolloutState, read_back: timedelta) -> bool:
     """Return whether a snapshot would restore what a process reads from all records.
 
-    Under rules 1 silence depends on the slots of all records, and a retention shorter than what
-    guards read takes cases from the records alone.
+    A retention shorter than what guards read takes cases from the records alone.
     """
     retention = state.policy.retention
-    has_all_cases = retention is None or retention > read_back
-    return has_guard_tests(state.scope.rules) and has_all_cases
+    return retention is None or retention > read_back
 
 
 def encode_snapshot(snapshot: GuardSnapshot, state: RolloutState) -> bytes:
@@ -161,7 +158,7 @@ def restore_snapshot(
 
 def _describe_binding(state: RolloutState) -> list[Any]:
     """Return what else than the records decides what guards observe."""
-    return [state.policy.hash, state.scope.rules, sorted(map(list, state.first_names.items()))]
+    return [state.policy.hash, sorted(map(list, state.first_names.items()))]
 
 
 class _ColumnWriter:

@@ -10,7 +10,6 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import VersionEvidence
-from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.familiarity import FAMILIAR
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import Tick
@@ -134,8 +133,6 @@ class LiveEvidence:
         came, after which signs of life have to go on.
         """
         sites = {cell.site for cell in due_cells if self._has_heartbeat_guard(cell)}
-        if not has_guard_tests(scope.rules):
-            return sites
         granted_cells = (cell for (cell, _), cell_state in scope.cells.items() if cell_state.grants)
         watched_sites = {
             cell.site
@@ -225,7 +222,6 @@ class LiveEvidence:
             self._evidence_views.get(key),
             cell_state,
             stage_history,
-            scope.rules,
             familiar_history,
         )
         if evidence_view is None:
@@ -241,7 +237,6 @@ class LiveEvidence:
                 shares=self._history.stage_shares,
                 find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
                 feeds=self._feeds,
-                rules=scope.rules,
                 familiar_history=familiar_history,
             )
         self._evidence_views[key] = evidence_view

@@ -6,7 +6,6 @@ from datetime import datetime
 from hashlib import sha256
 
 from rollout import faults
-from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.scope.commands import Actor, ApplyPolicy
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import ENGINE, LedgerEvent
@@ -90,9 +89,7 @@ def _create_rollout(
         faults.reach_point("policy.created")
         PolicyTexts(transaction, rollout).store_text(text, by=command.by.name, at=command.at)
         salt_hash = sha256(rollout.salt).hexdigest()
-        creation_events = (
-            RolloutCreated(at=command.at, by=ENGINE, salt_hash=salt_hash, rules=CURRENT_RULES),
-        )
+        creation_events = (RolloutCreated(at=command.at, by=ENGINE, salt_hash=salt_hash),)
         events = (*creation_events, *decide(command, apply_events(creation_events), policy))
         ledger.append(events, after=0, access_head=access_head)
         return events

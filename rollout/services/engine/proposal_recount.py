@@ -248,7 +248,6 @@ class _ReadingRecount:
             shares=self._history.stage_shares,
             find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
             feeds=GateFeeds(evidence.outcomes),
-            rules=self._scope.rules,
             familiar_history=self._history.familiar_histories[cell, version],
         )
 

@@ -52,11 +52,7 @@ from rollout.services.policies.guard_plans import (
     describe_slices,
     plan_guards,
 )
-from rollout.services.policies.source_warnings import (
-    NO_SENDERS,
-    DecisionSenders,
-    list_source_warnings,
-)
+from rollout.services.policies.source_warnings import list_source_warnings
 from rollout.services.policies.traffic import RolloutTraffic, build_expected_traffic
 from rollout.services.policies.traffic_warnings import (
     describe_share_guard,
@@ -85,7 +81,7 @@ def build_policy_plan(
     *,
     channels: Collection[str] | None = None,
     site_approvers: GroupMembership | None = None,
-    decision_senders: DecisionSenders = NO_SENDERS,
+    decision_senders: tuple[str, ...] = (),
     on_step: StepCallback | None = None,
 ) -> PlanFigures:
     """Compute the needs and limits of a policy.

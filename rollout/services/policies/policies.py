@@ -25,12 +25,7 @@ from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.policies.approver_warnings import list_approver_warnings
-from rollout.services.policies.source_warnings import (
-    NO_SENDERS,
-    DecisionSenders,
-    list_source_warnings,
-    load_decision_senders,
-)
+from rollout.services.policies.source_warnings import list_sending_accounts, list_source_warnings
 from rollout.services.proposals.eligible_approvers import load_present_approvers
 from rollout.services.support.channels import list_channel_warnings
 from rollout.services.support.user_runs import StepCallback
@@ -263,7 +258,7 @@ def preview_policy(
         site_approvers = _load_approvers(
             transaction, policy, policy.rollout if is_readable else "", at
         )
-        senders = load_decision_senders(transaction, policy.rollout) if is_readable else NO_SENDERS
+        senders = list_sending_accounts(transaction, policy.rollout) if is_readable else ()
     policy_plan = (
         build_policy_plan(
             policy,
@@ -310,7 +305,7 @@ def _list_surrounding_warnings(
     policy: Policy,
     channels: Collection[str] | None,
     site_approvers: GroupMembership | None,
-    senders: DecisionSenders,
+    senders: tuple[str, ...],
 ) -> tuple[PolicyWarning, ...]:
     """Return warnings about channels, approvers and senders of decisions."""
     return (
@@ -389,7 +384,7 @@ def put_policy(
     command_result = build_command_result(database, rollout_name, application.events)
     with database.begin_read() as transaction:
         site_approvers = _load_approvers(transaction, policy, rollout_name, at)
-        senders = load_decision_senders(transaction, rollout_name)
+        senders = list_sending_accounts(transaction, rollout_name)
     proposal_raised = next(
         (event for event in application.events if isinstance(event, ProposalRaised)), None
     )

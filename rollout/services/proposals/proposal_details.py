@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from rollout.core.access.accounts import ACCOUNT_ID
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownProposalError
 from rollout.core.ledger.ledger import parse_event
@@ -23,7 +22,6 @@ from rollout.core.scope.events import (
     ProposalVoided,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.policy_changes import RULES_PROPOSAL
 from rollout.core.scope.scope import GivenApproval as CountedApproval
 from rollout.core.scope.scope import Scope, count_filled_needs
 from rollout.reports.text.formatting import format_zoned_time
@@ -64,11 +62,10 @@ class Proposal:
     """A proposal as its approvers see it.
 
     Attributes:
-        kind: widening, renewal, takeover, resume, policy, rules or clock.
+        kind: widening, renewal, takeover, resume, policy or clock.
         state: open; approved until it is applied; applied, rejected, void or expired.
         site, window, version, to: the permitted change; "" if the kind concerns no cell.
-        about: stop of a resume, hash of a policy, number of counting rules, or time of a clock
-            correction.
+        about: stop of a resume, hash of a policy, or time of a clock correction.
         readings: one frozen reading per line; for a policy, what it loosens.
         evidence_hash: hash that an approval cites.
         required_approvals: one group per approval; each needs a different user.
@@ -236,7 +233,7 @@ def _build_proposal_details(
         allows=describe_effect(
             state, proposal_raised, at if row.closed_at is None else row.closed_at
         ),
-        readings=_name_accounts(transaction, proposal_raised),
+        readings=proposal_raised.readings,
         evidence_hash=proposal_raised.evidence_hash,
         required_approvals=proposal_raised.needs,
         approvals=tuple(
@@ -294,16 +291,6 @@ def _name_outcome_sources(
     counts = [FrozenOutcomeSource.parse(text) for text in proposal_raised.outcome_sources]
     names = Accounts(transaction).find_names(count.source for count in counts)
     return tuple(CountedOutcomeSource(names.find_name(c.source), c.units) for c in counts)
-
-
-def _name_accounts(transaction: Transaction, proposal_raised: ProposalRaised) -> tuple[str, ...]:
-    """Return a proposal's readings; those of counting rules hold ids, which get their names."""
-    readings = proposal_raised.readings
-    if proposal_raised.kind != RULES_PROPOSAL:
-        return readings
-    accounts = {account for reading in readings for account in ACCOUNT_ID.findall(reading)}
-    names = Accounts(transaction).find_names(accounts)
-    return tuple(ACCOUNT_ID.sub(lambda match: names.find_name(match[0]), r) for r in readings)
 
 
 def _load_history(
@@ -416,11 +403,6 @@ def _describe_rollout_effect(state: RolloutState, proposal_raised: ProposalRaise
         case "policy":
             number, loosens = state.scope.policy_number, "; ".join(proposal_raised.readings[1:])
             return f"another policy takes the place of policy {number}; it loosens: {loosens}"
-        case "rules":
-            return (
-                f"counting rules {proposal_raised.about} replace rules {state.scope.rules} for what"
-                " is received from then on; there is no way back"
-            )
         case "clock":
             return (
                 f"the ledger's time goes back to {proposal_raised.about}; what lapsed stays lapsed"

@@ -22,7 +22,7 @@ from rollout.core.policy.measures import Condition
 from rollout.core.policy.outcomes import GainCondition
 from rollout.core.policy.policy import Gate, Minimum, Policy
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.scope import CellState, Scope
+from rollout.core.scope.scope import CellState
 from rollout.reports.figures.report_identity import describe_promises
 from rollout.reports.statistics.bounds import compute_estimates, compute_reading_bound
 from rollout.services.engine.evidence_reader import load_cell_evidence
@@ -196,15 +196,13 @@ def _build_proposal_evidence(
         has_turned=reading.has_turned,
         risk=reading.readings[0].risk if reading.readings else None,
         since=cell_state.attempt_since,
-        promise=_describe_promise(policy, scope, gate, cell_state, proposal.kind),
+        promise=_describe_promise(policy, gate, cell_state, proposal.kind),
     )
 
 
-def _describe_promise(
-    policy: Policy, scope: Scope, gate: Gate, cell_state: CellState, kind: str
-) -> str:
+def _describe_promise(policy: Policy, gate: Gate, cell_state: CellState, kind: str) -> str:
     """Return what the gate guarantees and, of a numbered attempt, its part of the risk."""
-    promise = describe_promises(policy, scope.rules)[policy.gates.index(gate)]
+    promise = describe_promises(policy)[policy.gates.index(gate)]
     if not cell_state.number or kind == "renewal":
         return promise
     risk = gate.risk * cell_state.risk_share * 100

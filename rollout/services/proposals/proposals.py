@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import ProposalClosedError, RefusalError, UnknownCellError
@@ -18,7 +17,6 @@ from rollout.core.scope.commands import (
 )
 from rollout.core.scope.events import Approved, ProposalRaised, Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.policy_changes import RULES_PROPOSAL
 from rollout.core.scope.scope import GivenApproval, ProposalState, count_filled_needs
 from rollout.services.engine.command_handler import CommandResult, run_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
@@ -59,7 +57,7 @@ def load_closed_proposal_sites(
 
 
 TAKEOVER, RENEWAL, CLOCK = "takeover", "renewal", "clock"
-APPLIED_AT_ONCE = frozenset({CLOCK, RULES_PROPOSAL})
+APPLIED_AT_ONCE = frozenset({CLOCK})
 WITHOUT_EVIDENCE = frozenset({"policy", "resume"})
 MAX_APPROVALS_PER_CALL = 100
 
@@ -138,7 +136,6 @@ def approve_proposal(
             proposal=proposal_id,
             evidence_hash=evidence_hash,
             reason=reason,
-            **_load_rules_effects(database, state, proposal_id),
         )
 
     try:
@@ -155,26 +152,6 @@ def approve_proposal(
     )
     assert counted_approval is not None  # noqa: S101 - it was counted just now, or before
     return counted_approval
-
-
-def _load_rules_effects(
-    database: Database, state: RolloutState, proposal_id: str
-) -> dict[str, Any]:
-    """Return what newer counting rules void and let run on; nothing for another proposal."""
-    proposal = state.scope.proposals.get(proposal_id)
-    if proposal is None or proposal.kind != RULES_PROPOSAL:
-        return {}
-    from rollout.services.proposals.rule_losses import (
-        build_void_reasons,
-        load_rules_losses,
-    )
-
-    with database.begin_read() as transaction:
-        losses = load_rules_losses(transaction, state)
-    return {
-        "void_reasons": build_void_reasons(state, losses),
-        "running_attempts": tuple((loss.cell, loss.version) for loss in losses),
-    }
 
 
 def approve_proposals(

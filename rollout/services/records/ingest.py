@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cache, cached_property, partial
 
-from rollout.core.policy.counting_rules import distinguishes_sources
 from rollout.core.policy.outcomes import describe_unknown_outcome
 from rollout.core.records.records import (
     CASE_TYPES,
@@ -357,8 +356,6 @@ class _Batch:
 
     def set_sources(self, sender_name: str) -> None:
         """Set the kind of each decision's and outcome's source, by the policy in force."""
-        if not distinguishes_sources(self._state.scope.rules):
-            return
         evidence = self._state.policy.evidence
         find_kind = cache(partial(evidence.find_account_kind, sender_name))
         outcome_kind = evidence.sources.find_outcome_kind(sender_name)

@@ -10,7 +10,6 @@ from typing import Any, Final
 import polars as pl
 
 from rollout.core.errors import RefusalError
-from rollout.core.policy.counting_rules import distinguishes_sources
 from rollout.core.policy.version_rules import find_content_fault
 from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
 from rollout.core.records.reviews import BLIND
@@ -197,8 +196,7 @@ def _store_batch(
     counts: dict[str, Counter[str]],
 ) -> set[int]:
     """Store records and return the cases of accepted ones."""
-    is_sourced = senders is not None and distinguishes_sources(state.scope.rules)
-    source = state.policy.evidence.sources.import_kind if is_sourced else None
+    source = None if senders is None else state.policy.evidence.sources.import_kind
     store = RecordStore(transaction, state.rollout)
     case_ids: set[int] = set()
     in_order = sorted(batch, key=lambda item: (item[0] is None, item[0] or at))

@@ -338,7 +338,6 @@ def _build_evidence_view(
         shares=ledger_inputs.history.stage_shares,
         find_buckets=lambda rows: rows.unit,  # stored units hold their buckets
         feeds=feeds,
-        rules=ledger_inputs.scope.rules,
         familiar_history=ledger_inputs.history.familiar_histories[key],
     )
 

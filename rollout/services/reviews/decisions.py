@@ -12,7 +12,6 @@ from typing import Any, Final
 from rollout import faults
 from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import UserRequiredError
-from rollout.core.policy.counting_rules import distinguishes_sources
 from rollout.core.records.records import Case, Decision
 from rollout.core.records.reviews import (
     BLIND,
@@ -141,9 +140,7 @@ def _store_decision(
         revision=revision,
         seat=review.task_number if review.kind == BLIND else None,
         review=review.id,
-        source=state.policy.evidence.sources.review_kind
-        if distinguishes_sources(state.scope.rules)
-        else None,
+        source=state.policy.evidence.sources.review_kind,
     )
     sender = Accounts(transaction).add_id(caller.name)
     stored_batch = RecordStore(transaction, state.rollout).store(

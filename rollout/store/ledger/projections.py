@@ -23,7 +23,6 @@ from rollout.core.scope.events import (
     ProposalVoided,
     Renewed,
     Resumed,
-    RulesApplied,
     TakenOver,
     Widened,
 )
@@ -42,7 +41,6 @@ CLOSING_STATES: Final[Mapping[type[LedgerEvent], str]] = {
     TakenOver: "applied",
     Resumed: "applied",
     PolicyApplied: "applied",
-    RulesApplied: "applied",
 }
 
 

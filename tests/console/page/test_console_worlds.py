@@ -89,7 +89,6 @@ ELSEWHERE = (
     "/adjudication/1",
     "/review/1",
     "/review/1/model",
-    "/settings/rules",
     "/settings/planted-cases",
     "/settings/erasures",
     "/settings/reviewers",

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.policy.risk_shares import (
-    compute_lifetime_share,
     compute_yearly_share,
     describe_releases,
 )
@@ -53,11 +52,3 @@ def test_without_a_plan_a_later_attempt_gets_less():
 def test_planned_releases_share_four_fifths():
     assert sum(compute_yearly_share(number, 12) for number in range(1, 13)) == pytest.approx(0.8)
     assert describe_releases(1) == "the first attempt of a year has 80 % of the risk"
-
-
-def test_under_rules_1_the_first_attempt_has_the_whole_risk_and_all_later_ones_half_of_it():
-    assert compute_lifetime_share(1) == 1
-    assert compute_lifetime_share(2) == pytest.approx(1 / 6)
-    later = sum(compute_lifetime_share(attempt) for attempt in range(2, 20_000))
-    assert later < 0.5
-    assert later == pytest.approx(0.5, rel=1e-3)

@@ -9,14 +9,12 @@ import pytest
 from rollout.core.calendar.sites import Site
 from rollout.core.errors import NotEligibleError
 from rollout.core.policy.policy import EvidenceRules
-from rollout.core.policy.risk_shares import compute_lifetime_share, compute_yearly_share
+from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.attempts import describe_cell_attempt, foresee_attempt
 from rollout.core.scope.commands import AddVersion, ProposeTakeover, Tick
 from rollout.core.scope.events import (
     AttemptsBegan,
     Narrowed,
-    RolloutCreated,
-    RulesApplied,
 )
 from rollout.core.scope.projection import apply_events
 from tests.factories import (
@@ -31,7 +29,6 @@ from tests.factories import (
     NOTHING,
     QUALITY,
     RolloutDriver,
-    alarm,
     build_evidence,
     counted,
     policy,
@@ -42,12 +39,7 @@ MISSING = build_evidence(counted(0, missing=3))
 
 
 class YearDriver(RolloutDriver):
-    """A rollout on rules 2 whose clock is set by date."""
-
-    def __init__(self, first=None, *versions, at=NOON):
-        super().__init__(first, *versions, at=at)
-        created = RolloutCreated(at=at, by="policy", salt_hash="0" * 64, rules=2)
-        self.scope = apply_events([created], self.scope)
+    """A rollout whose clock is set by date."""
 
     def count(self, at, *versions, cell=CREEK, evidence=BETWEEN):
         """Tick at an instant with evidence of versions in a cell; return what began."""
@@ -132,8 +124,6 @@ def test_an_attempt_is_described_by_the_ledgers_number():
     retired = versions | {"v1": replace(versions["v1"], retired=True)}
     rollout.scope = replace(rollout.scope, versions=retired)
     assert describe("v1") == "no attempt: v1 is retired"
-    rollout.scope = replace(rollout.scope, rules=1)
-    assert describe("v1") == "attempt 3 of v1 in this cell"
 
 
 def test_versions_that_begin_in_one_slot_are_numbered_in_the_order_of_their_first_use():
@@ -255,28 +245,6 @@ def test_a_planned_number_of_releases_holds_for_the_whole_year():
     assert rollout.state("v2").risk_share == pytest.approx(0.2), "a begun year keeps its plan"
     rollout.count(on(1, 2, 2028), "v3")
     assert rollout.state("v3").risk_share == compute_yearly_share(1)
-
-
-def test_under_rules_1_nothing_is_numbered():
-    rollout = RolloutDriver()
-    events = rollout.tick({CREEK: BETWEEN})
-    assert not any(isinstance(event, AttemptsBegan) for event in events)
-    assert rollout.scope.get_cell_state(CREEK, "v1").risk_share == 1
-
-
-def test_a_running_attempt_keeps_its_risk_when_rules_2_are_applied():
-    rollout = RolloutDriver(None, "v1", "v2")
-    rollout.widen()
-    rollout.tick({CREEK: alarm(QUALITY)})
-    rollout.tick({CREEK: BETWEEN})
-    applied = RulesApplied(at=rollout.at, by="ana", number=2, cells=(CREEK,), versions=("v1",))
-    rollout.scope = apply_events([applied], rollout.scope)
-    kept = rollout.scope.get_cell_state(CREEK, "v1")
-    assert (kept.attempt, kept.number) == (2, 0)
-    assert kept.risk_share == compute_lifetime_share(2)
-    events = rollout.tick({CREEK: BETWEEN}, v2=BETWEEN)
-    began = [event for event in events if isinstance(event, AttemptsBegan)]
-    assert [(event.versions, event.numbers) for event in began] == [(("v2",), (1,))]
 
 
 # Before the first unit

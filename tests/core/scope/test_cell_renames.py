@@ -9,7 +9,7 @@ from rollout.core.errors import PolicyRefusedError
 from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.scope import AttemptYear
 from tests.core.scope.test_attempts import YearDriver
-from tests.factories import BO, CREEK, CY, HOUR, NOON, RolloutDriver, policy
+from tests.factories import BO, CREEK, CY, HOUR, NOON, policy
 
 FIRST = policy()
 LAKE_SITE = FIRST.sites[1]
@@ -124,12 +124,6 @@ def test_a_row_that_keeps_its_former_name_changes_nothing_later():
         replace(with_site("river", was="creek"), slices=("weather",), hash="later")
     )
     assert (applied.renamed, applied.former) == ((), ())
-
-
-def test_rules_1_have_no_numbers_to_go_on_with():
-    rollout = RolloutDriver()
-    edit(rollout, with_site("river"))
-    assert rollout.scope.attempt_years == {}
 
 
 def test_a_removed_cell_that_comes_back_goes_on_with_its_numbers():

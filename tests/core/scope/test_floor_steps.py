@@ -28,7 +28,7 @@ from rollout.core.scope.floor_grants import get_acting_floor, raise_floors
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Grant
 from rollout.core.statistics.evidence import compute_log_e
-from tests.factories import ANA, CREEK, DAY, NOON, TICK, hashed, policy
+from tests.factories import ANA, CREEK, DAY, NOON, TICK, begin_attempt, hashed, policy
 
 FLOORS = (0.6, 0.8, 0.9, 0.97)
 AGREEMENT = Condition("agreement", 0.9, at_least=True)
@@ -76,9 +76,10 @@ class Ladder:
         self.policy, self.at = made or ladder(), NOON
         self.scope = apply_events(
             (
-                RolloutCreated(at=NOON, by="policy", salt_hash=""),  # rules 1: the whole risk
+                RolloutCreated(at=NOON, by="policy", salt_hash=""),
                 PolicyApplied(at=NOON, by="ana", number=1, policy_hash=self.policy.hash),
                 VersionFirstUsed(at=NOON, by="policy", version="v1"),
+                begin_attempt("v1"),  # with the whole risk
             )
         )
 
@@ -209,7 +210,7 @@ def test_a_takeover_is_void_once_an_alarm_has_raised_the_floor_that_it_would_tak
     rollout, nothing = Ladder(), at_floors(*((0, 0),) * 5)
     rollout.open(at_floors(*GOOD))
     challenger = VersionFirstUsed(at=rollout.at, by="policy", version="v2")
-    rollout.scope = apply_events((challenger,), rollout.scope)
+    rollout.scope = apply_events((challenger, begin_attempt("v2", at=rollout.at)), rollout.scope)
     (raised,) = rollout.tick(nothing, challenger=at_floors(*GOOD))
     assert (raised.kind, raised.confidence_floor) == ("takeover", "0.6")
     parts = {"proposal": raised.proposal, "evidence_hash": raised.evidence_hash}

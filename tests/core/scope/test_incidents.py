@@ -123,7 +123,7 @@ def test_a_key_acknowledges_nothing():
 def test_a_clock_that_stays_behind_is_one_incident_until_it_is_acknowledged():
     rollout = RolloutDriver()
     behind = [Tick(at=NOON - timedelta(hours=n), evidence={(CREEK, "v1"): MET}) for n in (2, 3, 4)]
-    assert kinds(rollout.do(behind[0])) == ["IncidentOpened"]
+    assert kinds(rollout.do(behind[0])) == ["AttemptsBegan", "IncidentOpened"]
     assert rollout.do(behind[1]) == rollout.do(behind[2]) == ()
     acknowledge(rollout)
     assert kinds(rollout.do(behind[2])) == ["IncidentOpened"]

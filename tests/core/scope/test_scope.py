@@ -13,6 +13,7 @@ from rollout.core.policy.policy import Limit
 from rollout.core.scope.events import Widened
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import (
+    FIRST_SHARE,
     CellState,
     GivenApproval,
     Grant,
@@ -217,7 +218,7 @@ def test_a_state_without_grants_takes_the_place_of_nobody():
 def test_a_version_that_was_never_widened_counts_from_when_it_was_seen():
     rollout = RolloutDriver()
     fresh = rollout.scope.get_cell_state(CREEK_NIGHT, "v1")
-    assert fresh == CellState(attempt_since=NOON, changed_at=NOON)
+    assert fresh == CellState(attempt_since=NOON, changed_at=NOON, risk_share=FIRST_SHARE)
 
 
 def test_a_scope_is_a_value_that_nothing_changes():

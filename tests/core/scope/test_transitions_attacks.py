@@ -120,6 +120,7 @@ def test_a_renewal_is_not_applied_in_a_tick_with_an_alarm(guard):
 def test_a_takeover_waits_out_the_tick_in_which_the_acting_version_is_narrowed():
     rollout = autonomous(policy(takeover="supervised"))
     rollout.do(AddVersion(at=rollout.at, version="v2"))
+    rollout.begin("v2")
     key = (CREEK, "v2")
     asked = ProposeTakeover(
         at=rollout.at, by=BO, cell=CREEK, version="v2", to="supervised", evidence={key: MET}

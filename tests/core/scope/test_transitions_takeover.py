@@ -59,6 +59,8 @@ def challenge(rollout: RolloutDriver, *people: Actor, version: str = "v2") -> No
 
 def ask(rollout: RolloutDriver, to: str, version: str = "v2", by: Actor = BO, of=MET):
     evidence = {(CREEK, version): of}
+    if version in rollout.scope.versions and not rollout.scope.has_begun(CREEK, version):
+        rollout.begin(version)
     return rollout.do(
         ProposeTakeover(at=rollout.at, by=by, cell=CREEK, version=version, to=to, evidence=evidence)
     )

@@ -14,13 +14,13 @@ from rollout.core.scope.events import (
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.renames import MAX_ALIASES, describe_version, list_names
 from tests.core.scope.test_yearly_promise import RetryingDriver
-from tests.factories import BETWEEN, CREEK, DAY, HOUR, MET, NOON, RolloutDriver, policy
+from tests.factories import BETWEEN, CREEK, DAY, HOUR, MET, NOON, policy
 
 CONTENT, OTHER = "ab" * 32, "cd" * 32
 
 
 class NamedDriver(RetryingDriver):
-    """A rollout on rules 2 whose versions declare contents."""
+    """A rollout whose versions declare contents."""
 
     def __init__(self, first=None):
         super().__init__(first=first)
@@ -94,13 +94,6 @@ def test_to_retire_any_name_retires_the_version(rollout):
     (retired,) = rollout.retire("v2b")
     assert (type(retired), retired.version) == (VersionRetired, "v2")
     assert rollout.retire("v2") == ()
-
-
-def test_under_the_first_rules_each_name_is_a_version():
-    made = RolloutDriver()
-    for name in ("v2", "v2b"):
-        (event,) = made.do(AddVersion(at=made.at, version=name, content=CONTENT))
-        assert type(event) is VersionFirstUsed
 
 
 def test_a_name_that_the_policy_watches_is_a_version_of_its_own():

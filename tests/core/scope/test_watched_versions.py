@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.errors import NotEligibleError
-from rollout.core.policy.risk_shares import compute_lifetime_share
 from rollout.core.policy.version_rules import VersionRule
 from rollout.core.scope.commands import AddVersion, ProposeTakeover, Tick
 from rollout.core.scope.events import (
@@ -91,12 +90,6 @@ def test_a_running_attempt_that_is_watched_for_a_time_begins_again_with_less_ris
     rollout.edit(WATCHED)
     applied = count_again(rollout)
     assert rollout.count(applied.at + HOUR, "v1") == [[("v1", 2027, 2)]]
-
-
-def test_under_rules_1_the_next_attempt_has_less_risk():
-    rollout = RolloutDriver(WATCHED)
-    count_again(rollout)
-    assert rollout.scope.get_cell_state(CREEK, "v1").risk_share == compute_lifetime_share(2)
 
 
 def test_a_version_that_was_never_used_counts_from_its_first_use():

@@ -11,17 +11,12 @@ from rollout.core.calendar.sites import Site
 from rollout.core.errors import ProposalClosedError
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import EvidenceRules, Policy
-from rollout.core.policy.risk_shares import compute_lifetime_share
 from rollout.core.scope.commands import AddVersion, Tick
 from rollout.core.scope.events import (
     AttemptsBegan,
     ClockCorrected,
-    Narrowed,
-    PolicyApplied,
     ProposalRaised,
     RolloutCreated,
-    RulesApplied,
-    VersionFirstUsed,
 )
 from rollout.core.scope.projection import apply_events
 from tests.core.scope.test_attempts import YearDriver, on
@@ -60,9 +55,9 @@ EDITS = {
 class RetryingDriver(YearDriver):
     """A rollout in which somebody tries everything to get another try."""
 
-    def __init__(self, rules: int = 2, first: Policy | None = None) -> None:
+    def __init__(self, first: Policy | None = None) -> None:
         super().__init__(first, at=on(12, 20, 2026))
-        self.events.append(RolloutCreated(at=self.at, by="policy", salt_hash="0" * 64, rules=rules))
+        self.events.append(RolloutCreated(at=self.at, by="policy", salt_hash="0" * 64))
         self.scope = apply_events(self.events)
         self.number = 1
 
@@ -100,13 +95,6 @@ class RetryingDriver(YearDriver):
         self.events.append(event)
         self.scope = apply_events([event], self.scope)
         self.at = to
-
-    def apply_rules(self, running) -> None:
-        """Apply rules 2; the attempts of some cells and versions run on."""
-        cells, versions = tuple(cell for cell, _ in running), tuple(name for _, name in running)
-        event = RulesApplied(at=self.at, by="ana", number=2, cells=cells, versions=versions)
-        self.events.append(event)
-        self.scope = apply_events([event], self.scope)
 
     def act(self, act: str, cell, place: int) -> None:
         """Do one thing to a cell and the version at a place among the newest three."""
@@ -200,58 +188,3 @@ def test_the_tries_above_begin_many_attempts():
         rollout.act(act, CREEK, 0)
     years = Counter(year for _, _, year, _, _ in list_attempts(rollout.events))
     assert years[2026] >= 6
-
-
-# Rules 1
-
-
-def list_lifetime_attempts(events):
-    """Return the number of each version's attempt in a cell, by hand from the events."""
-    attempts = Counter()
-    versions = []
-    for event in events:
-        if isinstance(event, VersionFirstUsed):
-            versions.append(event.version)
-        if isinstance(event, Narrowed) and event.restart:
-            attempts[event.cell, event.version] += 1
-        if isinstance(event, PolicyApplied):
-            for cell in dict.fromkeys((*event.cleared, *event.restarted)):
-                attempts.update((cell, version) for version in versions)
-    return {key: 1 + count for key, count in attempts.items()}
-
-
-@examples(given(st.lists(steps, min_size=30, max_size=40)), fast=5, whole=50)
-def test_a_ledger_of_rules_1_is_applied_as_it_was(acts):
-    rollout = RetryingDriver(rules=1)
-    for act in acts:
-        rollout.act(*act)
-    scope = apply_events(rollout.events)
-    assert scope == rollout.scope
-    assert list_attempts(rollout.events) == []
-    assert not scope.attempt_years
-    attempts = list_lifetime_attempts(rollout.events)
-    for (cell, version), state in scope.cells.items():
-        assert state.attempt == attempts.get((cell, version), 1)
-        assert state.risk_share == compute_lifetime_share(state.attempt)
-        assert (state.has_begun, state.number) == (False, 0)
-
-
-@examples(given(st.lists(steps, min_size=30, max_size=40), st.integers(0, 39)), fast=5, whole=50)
-def test_attempts_that_begin_after_rules_2_share_the_whole_risk_and_running_ones_keep_theirs(
-    acts, place
-):
-    rollout = RetryingDriver(rules=1)
-    for act in acts[:place]:
-        rollout.act(*act)
-    before = {key: state.risk_share for key, state in rollout.scope.cells.items()}
-    kept = [key for key in before if rollout.scope.versions[key[1]].retired is False]
-    rollout.apply_rules(kept)
-    assert {key: rollout.scope.get_cell_state(*key).risk_share for key in kept} == {
-        key: before[key] for key in kept
-    }
-    for act in acts[place:]:
-        rollout.act(*act)
-    spent = Counter()
-    for cell, _, year, _, share in list_attempts(rollout.events):
-        spent[cell, year] += float(share)
-    assert all(share <= 1 for share in spent.values())

@@ -47,7 +47,7 @@ def test_a_gate_names_its_minimum_from_when_and_the_limit_of_missing_decisions(p
 
 
 def test_a_promise_covers_every_condition_of_the_gate(policy):
-    promise = describe_promises(policy, 2)[2]
+    promise = describe_promises(policy)[2]
     assert "“cost at most 0.2 and agreement at least 90 % (windows night)”" in promise
 
 

@@ -21,12 +21,12 @@ def test_the_sentence_names_attributes_number_and_share_and_who_decides_the_othe
         " cell, agreeing in 90 % or more. Humans decide all others, which count for no gate and no"
         " guard."
     )
-    assert describe_promises(FAMILIAR_ONLY, 2)[-1] == sentence
+    assert describe_promises(FAMILIAR_ONLY)[-1] == sentence
 
 
 def test_without_the_rule_there_is_no_sentence():
     assert describe_familiar_cases(policy()) == ""
-    assert len(describe_promises(policy(), 2)) == len(policy().gates)
+    assert len(describe_promises(policy())) == len(policy().gates)
 
 
 def test_the_share_of_a_month_has_its_counts_and_the_most_frequent_value():

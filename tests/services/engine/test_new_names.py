@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.scope.decider import MAX_OPEN_VERSIONS
 from rollout.core.scope.scope import Scope, Version
 from rollout.services.engine.new_versions import find_first_names, list_new_versions
@@ -17,7 +16,7 @@ from tests.factories import HOUR, NOON, policy
 
 CONTENT, OTHER = "ab" * 32, "cd" * 32
 MINUTE = timedelta(minutes=1)
-EMPTY = Scope(rules=CURRENT_RULES)
+EMPTY = Scope()
 
 
 def store(*rows):

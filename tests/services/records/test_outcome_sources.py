@@ -53,15 +53,12 @@ def outcome(revision=1, profit=None, harm=None, at=NOON + HOUR):
 def sent(database):
     """Return units and harms of what accounts send, in order."""
 
-    def send(*batches, sources=TILL, rules=None, unit="case"):
+    def send(*batches, sources=TILL, unit="case"):
         apply_policy(database, POLICY % (unit, sources), Actor("zoe"), NOON - DAY, salt=bytes(32))
         with database.begin_write() as transaction:
             state = load_rollout_state(transaction, "shop")
-            rules_state = state
-            if rules is not None:
-                rules_state = replace(state, scope=replace(state.scope, rules=rules))
             for sender, *records in batches:
-                batch = _Batch(transaction, rules_state, records, NOON)
+                batch = _Batch(transaction, state, records, NOON)
                 batch.set_sources(sender)
                 batch.store(Accounts(transaction).add_id(sender), permit_signer=None)
             frames = open_stored_history(transaction, state).load_records()
@@ -105,11 +102,6 @@ def test_a_prediction_of_another_version_by_the_sender_is_enough(sent):
     other = replace(PREDICTION, version="v2")
     units, _ = sent(("camera", CASE, other), ("door", PREDICTION), ("camera", outcome(profit=4.0)))
     assert set(units["source_fault"]) == {OWN_PREDICTION}
-
-
-def test_on_rules_1_every_sender_counts(sent):
-    units, _ = sent(FROM_CAMERA, ("camera", outcome(profit=4.0)), rules=1)
-    assert read_unit(units) == (4.0, None)
 
 
 @pytest.mark.parametrize("first", ["till", "camera"])

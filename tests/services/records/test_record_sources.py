@@ -1,7 +1,5 @@
 """The kind of a decision's source: by the rules of the rollout, for each way in."""
 
-from dataclasses import replace
-
 import pytest
 from sqlalchemy import select
 
@@ -22,12 +20,10 @@ CASE = Case(key="a", site="ramp-a", window="always", occurred_at=NOON)
 DECISION = Decision(key="a", reviewer="r1", answers={"parcel": "sound"}, exposure="blind")
 
 
-def store(database, sender, *, rules=None):
+def store(database, sender):
     """Store a case with its decision as a client's batch; return the kind of the source."""
     with database.begin_write() as transaction:
         state = load_rollout_state(transaction, "ramps")
-        if rules is not None:
-            state = replace(state, scope=replace(state.scope, rules=rules))
         batch = _Batch(transaction, state, [CASE, DECISION], NOON)
         batch.set_sources(sender)
         batch.store("u-aaaaaaaaaaaaaaaa", permit_signer=None)
@@ -39,18 +35,12 @@ def _ramps(database):
     apply_policy(database, POLICY % NAMED, Actor("zoe"), NOON - DAY, salt=bytes(32))
 
 
-def test_a_new_rollout_begins_on_rules_2(database):
-    with database.begin_read() as transaction:
-        assert load_rollout_state(transaction, "ramps").scope.rules == 2
+def test_an_account_that_the_policy_names_is_a_source(database):
     assert store(database, "people") == "account"
 
 
 def test_another_account_is_unnamed(database):
     assert store(database, "camera") == "unnamed"
-
-
-def test_on_rules_1_sources_are_not_distinguished(database):
-    assert store(database, "camera", rules=1) is None
 
 
 def test_broad_accounts_and_those_that_count_for_nothing_are_listed(database):

@@ -6,7 +6,6 @@ from hashlib import sha256
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.scope.scope import Scope
 from rollout.services.engine.new_versions import find_first_names
 from rollout.store.database.rollouts import Rollouts
@@ -122,4 +121,4 @@ def test_a_name_that_is_stored_later_is_received_later_whatever_its_clock(transa
     stored = versions.list_all()
     assert stored["b"].declared_at < stored["a"].declared_at < stored["c"].declared_at
     assert stored["c"].first_seen_at == stored["b"].declared_at == NOON
-    assert find_first_names(Scope(rules=CURRENT_RULES), policy(), stored) == {"a": "b", "c": "b"}
+    assert find_first_names(Scope(), policy(), stored) == {"a": "b", "c": "b"}
