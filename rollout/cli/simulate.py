@@ -137,6 +137,12 @@ class QuickstartClient:
         Raises:
             RefusalError: it holds something else, or can't be reached.
         """
+        import httpx2  # noqa: PLC0415 - loaded only when traffic is sent
+
+        try:
+            self.http.get("/health/live")  # once: who forgot to start it shouldn't wait
+        except httpx2.TransportError as error:
+            raise self._build_unreachable_error(error) from None
         rollouts = [item["name"] for item in self._list_items("/v1/rollouts")]
         accounts = [item["name"] for item in self._list_items("/v1/users")]
         check_content(self.policy, rollouts, accounts)
@@ -160,12 +166,15 @@ class QuickstartClient:
         try:
             response = request_with_retries(self.http, method, path, **options)
         except BusyServiceError as error:
-            raise RefusalError(
-                f"{self.address} can't be reached ({error}); start it with `rollout quickstart`"
-            ) from None
+            raise self._build_unreachable_error(error) from None
         if not response.is_success:
             raise RefusalError(f"{self.address} answered {response.status_code}: {response.text}")
         return response.json()
+
+    def _build_unreachable_error(self, error: Exception) -> RefusalError:
+        return RefusalError(
+            f"{self.address} can't be reached ({error}); start it with `rollout quickstart`"
+        )
 
     def send(self, account: str, method: str, resource: str, body: JsonObject) -> JsonObject:
         """Send a body to a resource of the rollout, as `request` does."""

@@ -8,6 +8,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Final
 
+from rollout.core.errors import RefusalError
 from rollout.features.demo.case_records import CaseRecords, JsonObject
 from rollout.features.demo.example_cases import ExampleCase
 from rollout.features.demo.retries import BusyServiceError
@@ -65,7 +66,7 @@ class CaseTraffic:
         """Send the items that are due; a busy service gets them next time.
 
         Raises:
-            RuntimeError: the service refused one.
+            RefusalError: the service did not store one.
         """
         due = defaultdict[str, list[JsonObject]](list)
         while self.scheduled and self.scheduled[0][0] <= now:
@@ -117,7 +118,7 @@ class CaseTraffic:
             return
         refused = [answer for answer in answers if answer["status"] in NOT_STORED]
         if refused:
-            raise RuntimeError(f"the service refused a record of {account}: {refused[0]}")
+            raise RefusalError(f"a record of {account} was not stored: {refused[0]['reason']}")
 
 
 def _split_batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
