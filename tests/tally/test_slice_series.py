@@ -13,7 +13,12 @@ from rollout.tally.count_windows import CountWindow
 from rollout.tally.unit_arrays import UnitArrays, UnitClasses
 from tests.tally.histories import a_gate, a_policy
 
-BY_GROUP = SliceCondition("agreement", 0.5, at_least=True, slice="group", minimum=3)
+
+class SmallSlices(SliceCondition):
+    minimum = 3
+
+
+BY_GROUP = SmallSlices("agreement", 0.5, at_least=True, slice="group")
 POLICY = a_policy(gates=(a_gate("supervised", BY_GROUP, minimum=Minimum(0, 0, 0)),))
 (CELL,) = POLICY.cells
 UNIT = st.tuples(

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import ClassVar
 
 from rollout.core.policy.cell_evidence import MeasureKey, ValueCounts
 from rollout.core.policy.measures import Condition
@@ -16,7 +17,6 @@ from rollout.core.policy.policy import Policy
 
 ABSENT_VALUE, UNRECORDED_VALUE = "(none)", "(not recorded)"
 MAX_SLICE_VALUES = 100  # with more values an attribute is a key of cases, and no group
-MIN_SLICE_UNITS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,13 @@ class SliceCondition(Condition):
     """A condition on each value of the attribute `slice`.
 
     Attributes:
-        minimum: decided units that each value needs, in this attempt.
         value: the value that a reading is about; None for the condition as the policy writes it.
+        minimum: decided units that each value needs, in this attempt.
     """
 
     slice: str = ""
-    minimum: int = MIN_SLICE_UNITS
     value: str | None = None
+    minimum: ClassVar[int] = 30
 
     @property
     def key(self) -> tuple[str, str | None, str | None]:

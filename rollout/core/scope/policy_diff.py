@@ -22,7 +22,6 @@ from rollout.core.policy.policy import (
     Policy,
 )
 from rollout.core.policy.risk_shares import describe_releases
-from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.core.policy.stages import Stage
 from rollout.core.policy.version_rules import shorten_content
 from rollout.core.scope.section_diffs import (
@@ -338,8 +337,6 @@ def _compare_condition(
 
 
 def _is_as_strict(new: Condition, old: Condition) -> bool:
-    if isinstance(new, SliceCondition) and isinstance(old, SliceCondition):
-        return new.line >= old.line and new.minimum >= old.minimum
     return new.line >= old.line if old.at_least else new.line <= old.line
 
 

@@ -139,13 +139,8 @@ def _check_subject(shape: PolicyShape, policy: Policy) -> Faults:
 
 
 def _check_slice(shape: PolicyShape, _: Policy) -> Faults:
-    """Check that a slice is of agreement or drift, and `minimum` of a slice in a gate."""
+    """Check that a slice is of agreement or drift."""
     for path, row in _list_rows(shape):
-        if row.minimum is not None and path[0] == "guards":
-            yield DocumentFault((*path, "minimum"), "is for gates; leave it out")
-        elif row.minimum is not None and row.slice is None:
-            text = "applies to a condition with slice; write it in the gate's minimum"
-            yield DocumentFault((*path, "minimum"), text)
         if row.slice is not None and row.measure not in SLICED_MEASURES:
             text = f"does not apply to {row.measure}; leave it out, or write measure: agreement"
             yield DocumentFault((*path, "slice"), text)
@@ -299,7 +294,7 @@ CONDITION_CHECKS: tuple[PolicyCheck, ...] = (
     *_build_section_checks(_check_threshold, ("at_least", "at_most")),
     *_build_section_checks(_check_subject, _NAMES, *_LABELS),
     *_build_section_checks(_check_lever, _NAMES, *_LEVERS),
-    *_build_section_checks(_check_slice, ("slice", "minimum")),
+    *_build_section_checks(_check_slice, ("slice",)),
     (("levers.*.labels", "levers.*.number", "guards.*.lever", "guards.*.slice"), _check_drift),
     (("levers.*.costs.*.cost",), _check_cost_threshold),
     ((), _check_suspending_measure),

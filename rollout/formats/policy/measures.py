@@ -13,7 +13,7 @@ from rollout.core.policy.outcomes import (
     find_outcome,
 )
 from rollout.core.policy.planted_conditions import PLANTED, PlantedCondition
-from rollout.core.policy.slice_conditions import MIN_SLICE_UNITS, SliceCondition
+from rollout.core.policy.slice_conditions import SliceCondition
 from rollout.formats.policy import scalars
 from rollout.formats.policy.model import ConditionShape
 
@@ -173,14 +173,8 @@ def read_condition(
         return _build_gain_condition(threshold, shape, outcomes, arm)
     lever = shape.lever if levers > 1 else None
     if shape.slice is not None:
-        minimum = MIN_SLICE_UNITS if shape.minimum is None else shape.minimum
         return SliceCondition(
-            shape.measure,
-            threshold,
-            rule.is_minimum,
-            lever=lever,
-            slice=shape.slice,
-            minimum=minimum,
+            shape.measure, threshold, rule.is_minimum, lever=lever, slice=shape.slice
         )
     build = PlantedCondition if shape.of == PLANTED else Condition
     return build(shape.measure, threshold, rule.is_minimum, shape.label, lever, shape.action)

@@ -240,9 +240,6 @@ class ConditionShape(PolicySection):
         "drift: whose shares are watched; without it, those of the human decisions. Cases without "
         "the attribute have the value (none).",
     )
-    minimum: kinds.Count | None = key(
-        None, description="With slice, in gates: decided units that each value needs. Default: 30."
-    )
 
 
 class MinimumShape(PolicySection):

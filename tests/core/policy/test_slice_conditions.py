@@ -58,10 +58,10 @@ def test_reports_slices_are_recorded_before_a_gate_asks_for_them():
     assert list_recorded_attributes(POLICY) == ("group", "site_kind")
 
 
-def test_a_lower_threshold_or_minimum_and_a_dropped_slice_loosen():
-    for other in (replace(BY_GROUP, line=0.8), replace(BY_GROUP, minimum=10)):
-        changed = replace(POLICY, gates=gates(supervised={"require": (other,)}))
-        assert list_looser_rules(POLICY, changed)
-        assert not [text for text in list_looser_rules(changed, POLICY) if "agreement" in text]
+def test_a_lower_threshold_and_a_dropped_slice_loosen():
+    lower = replace(BY_GROUP, line=0.8)
+    changed = replace(POLICY, gates=gates(supervised={"require": (lower,)}))
+    assert list_looser_rules(POLICY, changed)
+    assert not [text for text in list_looser_rules(changed, POLICY) if "agreement" in text]
     dropped = replace(POLICY, gates=gates())
     assert any("each group" in text for text in map(str, list_looser_rules(POLICY, dropped)))

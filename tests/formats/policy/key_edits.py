@@ -100,7 +100,6 @@ LOOSENS = {
     "gates[].require[]": {"gates[0].require[0]": None},
     "gates[].require[].at_least": {"gates[0].require[0].at_least": "94%"},
     "gates[].require[].at_most": {"gates[0].require[3].at_most": "0.6"},
-    "gates[].require[].minimum": {"gates[0].require[2].minimum": "30"},
     "gates[].risk": {"gates[0].risk": "3%"},
     "gates[].minimum": {"gates[0].minimum": None},
     "gates[].minimum.units": {"gates[0].minimum.units": "199"},
@@ -219,7 +218,6 @@ RESTARTS = {
 # The reader refuses them.
 REFUSED = {
     "gates[].require[].action": {"gates[0].require[0].action": "siren"},
-    "guards[].minimum": {"guards[5].minimum": "30"},
 }
 
 DISPLAY_ALONE = "shown with every proposal, and decides nothing"

@@ -144,8 +144,6 @@ REFUSED = {
     "override in a gate": (with_gate("{measure: override, at_most: 10%}"), "15: gates[0].require[0].measure: a gate can't require override"),
     "missing in a gate": (with_gate("{measure: missing, at_most: 10%}"), "15: gates[0].require[0].measure: a gate can't require missing; write evidence.missing_at_most"),
     "slice of recall": (with_gate("{measure: recall, label: bear, at_least: 90%, slice: form}"), "15: gates[0].require[0].slice: does not apply to recall; leave it out"),
-    "minimum alone": (with_gate("{measure: agreement, at_least: 90%, minimum: 9}"), "15: gates[0].require[0].minimum: applies to a condition with slice; write it in the gate's minimum"),
-    "minimum in a guard": (with_guard("{measure: agreement, at_least: 80%, slice: form, minimum: 9}"), "19: guards[1].minimum: is for gates; leave it out"),
     "drift in a gate": (with_gate("{measure: drift, slice: form, at_most: 9%}"), "15: gates[0].require[0].measure: a gate can't require drift"),
     "drift of two things": (with_guard("{measure: drift, slice: form, lever: alarm, at_most: 9%}"), "19: guards[1].lever: a slice is of cases, not of answers"),
     "no label": (with_gate("{measure: recall, at_least: 95%}"), "15: gates[0].require[0]: recall is of one label; name it, such as label: bear"),

@@ -301,8 +301,9 @@ def test_a_windows_attribute_without_a_column_is_missing():
     assert find_missing_columns(policy, ["weather"]) == {}
 
 
-def test_a_slice_needs_its_minimum_however_well_it_agrees():
-    condition = SliceCondition("agreement", 0.5, at_least=True, slice="form", minimum=400)
+def test_a_slice_needs_its_minimum_however_well_it_agrees(monkeypatch):
+    condition = SliceCondition("agreement", 0.5, at_least=True, slice="form")
+    monkeypatch.setattr(SliceCondition, "minimum", 400)
     policy = histories.a_policy(gates=(histories.a_gate("supervised", condition),))
     text = format_plan(build_policy_plan(policy, compute_recorded_traffic(recorded(), policy)))
     assert "(400 decisions if all agree)" in text
