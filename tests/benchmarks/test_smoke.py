@@ -37,7 +37,6 @@ ARGUMENTS = {
     "first_tick": ("--cases", "300", "--days", "3"),
     "ingest_postgresql": ("100", "3"),
     "label_errors": ("--rows", "2000"),
-    "modules_entered": (),
     "number_intervals": ("--repeats", "2"),
     "number_reports": ("--pairs", "2000"),
     "replay": ("--pairs", "2000"),
