@@ -69,26 +69,15 @@ class Settings:
     api_key: str = field(default="", repr=False)
 
 
-RENAMED = {
-    "ROLLOUT_WAKE": "ROLLOUT_POLL_INTERVAL",
-    "ROLLOUT_CHANNELS": "ROLLOUT_CHANNELS_FILE",
-    "ROLLOUT_KEY": "ROLLOUT_API_KEY",
-}
-"""Old names of settings. They are refused: to ignore one silently would lose reports."""
-
-
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Return the settings from environment variables.
 
     Raises:
-        ValueError: a value is malformed or a name is old; the text has the correct form.
+        ValueError: a value is malformed; the text has the correct form.
 
     >>> read_settings({"ROLLOUT_POLL_INTERVAL": "0.5"}).poll_interval
     0.5
     """
-    for old, new in RENAMED.items():
-        if old in environment:
-            raise ValueError(f"{old} is now called {new}; rename the variable")
     values: dict[str, str | float | bool] = {}
     for setting in fields(Settings):
         name = PREFIX + setting.name.upper()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout.settings import PREFIX, RENAMED, Settings, read_settings
+from rollout.settings import PREFIX, Settings, read_settings
 
 DOCS = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 
@@ -57,13 +57,6 @@ def test_a_span_that_is_none_is_refused(text):
 def test_a_rate_that_lets_nobody_in_or_is_no_number_is_refused(text):
     with pytest.raises(ValueError, match=r"ROLLOUT_REQUEST_RATE.*write requests a second"):
         read_settings({"ROLLOUT_REQUEST_RATE": text})
-
-
-@pytest.mark.parametrize(("old", "new"), RENAMED.items())
-def test_an_old_name_is_refused_with_the_new_one(old, new):
-    assert new.removeprefix(PREFIX).lower() in {field.name for field in fields(Settings)}
-    with pytest.raises(ValueError, match=f"{old} is now called {new}"):
-        read_settings({old: "0.5"})
 
 
 @pytest.mark.parametrize("name", [PREFIX + field.name.upper() for field in fields(Settings)])

@@ -1,6 +1,6 @@
 """The names that users type: commands, arguments, options, environment variables, settings.
 
-A rename breaks scripts. It is seen here first, and then written into docs/reference/renamed.toml.
+A rename breaks scripts. It is seen here first.
 """
 
 from dataclasses import fields

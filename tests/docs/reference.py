@@ -27,7 +27,6 @@ WRITERS = {
     "reference/events.md": events_page.write_events,
     "reference/metrics.md": small_pages.write_metrics,
     "reference/policy.md": policy_page.written,
-    "reference/renamed.md": small_pages.write_renamed,
     "reference/settings.md": small_pages.write_settings,
     "reliability.md": reliability_page.write_reliability,
 }

@@ -1,4 +1,4 @@
-"""The pages of settings, metrics, error codes and renamed things, from code and data files."""
+"""The pages of settings, metrics and error codes, from code and data files."""
 
 import inspect
 import re
@@ -49,12 +49,6 @@ exit with 2.
 
 | status | code | meaning | what to do |
 |---|---|---|---|
-"""
-RENAMED_HEAD = """\
-# Renamed things
-
-Generated from `renamed.toml` beside this page. Nothing was released under the old names, so no
-alias is kept. [Upgrade](../upgrading.md) says in which order to change what.
 """
 
 
@@ -110,17 +104,3 @@ def write_errors():
 
 def _status_of(code, text):
     return text.get("status", STATUS_BY_CODE.get(code, DEFAULT_STATUS))
-
-
-def load_renamed():
-    return tomllib.loads((REFERENCE / "renamed.toml").read_text(encoding="utf-8"))["table"]
-
-
-def write_renamed():
-    lines = [RENAMED_HEAD]
-    for table in load_renamed():
-        head = table["columns"]
-        lines += [f"## {table['title']}\n", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-        lines += [f"| {' | '.join(row)} |" for row in table["rows"]]
-        lines += [""]
-    return "\n".join(lines)
