@@ -56,7 +56,7 @@ ANSWER: dict[str, Any] = {
     "hash": "9f2c",
     "era": 1,
     "head_code": "1.1.6b1f",
-    "permit": "2b.1.model.41.1811851200000000.60000000.9c0e.5be1",
+    "permit": "b.1.model.41.1811851200000000.60000000.9c0e.5be1",
     "lease": 60.0,
     "fresh_until": "2027-06-01T12:01:00+00:00",
     "recorded": {"status": "accepted", "reason": ""},

@@ -1,27 +1,20 @@
 """A lying client: it asks about one answer and does what another answer would lead to."""
 
-import hmac
-from datetime import timedelta
 from itertools import permutations
 
 import pytest
 from sqlalchemy import select
 
-from rollout.core.calendar.instants import to_micros
-from rollout.core.records.policy_actions import NO_PREDICTION, OTHER_ACTION, TOO_UNSURE
-from rollout.core.scope.permits import PART_COUNT
-from rollout.services.assignments.snapshots import LOCAL
+from rollout.core.records.policy_actions import NO_PREDICTION, OTHER_ACTION
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.records import ingest
 from rollout.services.records.unauthorized_actions import (
-    PREDICTION_CAME_LATER,
     PREDICTION_CORRECTED_LATER,
 )
 from rollout.store.tables.tables import actions
 from tests.api.field_box import (
     BEARS,
     FLOORED,
-    SECOND,
     action,
     case,
     permissions,
@@ -30,7 +23,6 @@ from tests.api.field_box import (
     send,
     steady,
 )
-from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.services import bear_field as field
 from tests.store.databases import on_sqlite
 
@@ -154,77 +146,6 @@ def test_a_prediction_that_is_corrected_later_is_judged_again(client, database, 
         send(client, prediction(**NONE, revision=2))
     reason = f"{PREDICTION_CORRECTED_LATER}{OTHER_ACTION}"
     assert incidents(database) == [("c1", reason)] * found
-    assert permissions(client) == ["authorized"]
-
-
-# Permits of form 1
-
-
-def sign_form_1(service, *subject, decider="model", revision=3, issued=NOON, lease=MINUTE):
-    """Return a permit as programs before form 2 signed it."""
-    key = service.permit_signer.load_signing_key()
-    micros = lease // timedelta(microseconds=1)
-    text = f"{key.number}.{decider}.{revision}.{to_micros(issued)}.{micros}"
-    parts = "".join(f"{len(part)}:{part}" for part in (text, "bears", *subject))
-    code = hmac.digest(key.secret, b"rollout-permit-1\x1f" + parts.encode(), "sha256").hex()[:32]
-    return f"{text}.{code}"
-
-
-def revision_of(database):
-    with database.begin_read() as transaction:
-        return load_rollout_state(transaction, "bears").scope.revision
-
-
-@pytest.mark.usefixtures("world")
-@pytest.mark.parametrize(
-    ("acted", "received", "expected"),
-    [
-        (NOON, NOON, "authorized"),
-        (NOON + MINUTE, NOON + DAY + MINUTE, "authorized"),
-        (NOON + MINUTE + SECOND, NOON + DAY, "unauthorized"),
-        (NOON + MINUTE, NOON + DAY + MINUTE + SECOND, "unauthorized"),
-    ],
-    ids=["at once", "to the last", "past its lease", "kept for a rainy day"],
-)
-@on_sqlite
-def test_a_permit_of_before_is_judged_by_the_old_rule_until_its_lease_ends(
-    client, database, service, clock, acted, received, expected
-):
-    permit = sign_form_1(service, "c1", "v1", revision=revision_of(database))
-    clock.advance(received - NOON)
-    send(client, case(), action(permit, at=acted, action="nothing"))
-    assert permissions(client) == [expected]
-    assert kinds(database) == ["form_1" if expected == "authorized" else "unbound"]
-
-
-@on_sqlite
-@pytest.mark.usefixtures("world")
-def test_so_is_a_snapshot_of_before_and_a_permit_of_form_2_is_none_to_programs_before(
-    client, database, service, clock
-):
-    permit = sign_form_1(
-        service, "lake", decider=LOCAL, revision=revision_of(database), lease=12 * HOUR
-    )
-    clock.advance(HOUR)
-    send(client, case(site="lake"), action(permit, at=NOON + HOUR, action="nothing"))
-    assert permissions(client) == ["authorized"]
-    for more in ({}, {"prediction": BEAR}):
-        text = request_permit(client, "c2", at=clock.now().isoformat(), **more)
-        assert len(text.split(".")) != PART_COUNT  # they read no other number of parts
-        assert not text.split(".")[0].isdigit()
-
-
-@on_sqlite
-@pytest.mark.usefixtures("floored")
-@pytest.mark.parametrize(("confidence", "found"), [(0.3, 1), (None, 1), (0.9, 0)])
-def test_a_doubt_that_arrives_after_its_action_is_judged_again(
-    client, database, service, confidence, found
-):
-    send(client, case(), action(sign_form_1(service, "c1", "v1", revision=revision_of(database))))
-    assert incidents(database) == []
-    for _ in range(2):
-        send(client, prediction(confidence=confidence))
-    assert incidents(database) == [("c1", f"{PREDICTION_CAME_LATER}{TOO_UNSURE}")] * found
     assert permissions(client) == ["authorized"]
 
 

@@ -23,7 +23,7 @@ from tests.api.field_box import case as case_of_field
 from tests.api.field_box import prediction as prediction_of_field
 from tests.api.test_records import case, decision, prediction, sent, sent_apart
 from tests.api.test_shell import POLICY
-from tests.attacks.test_acts_that_nobody_asked_for import incidents, revision_of, sign_form_1
+from tests.attacks.test_acts_that_nobody_asked_for import incidents
 from tests.client.local_answers import decide_locally, read_scope
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field
@@ -198,16 +198,11 @@ def test_nor_is_an_answer_under_a_name_that_the_ledger_lacks_yet(client):
 
 @on_sqlite
 @pytest.mark.usefixtures("bears")
-@pytest.mark.parametrize("is_form_1", [True, False])
 @pytest.mark.parametrize(("label", "found"), [("none", 1), ("bear", 0)])
 def test_an_answer_under_another_name_is_judged_also_after_the_action(
-    client, database, service, is_form_1, label, found
+    client, database, label, found
 ):
-    if is_form_1:  # its permit asked for no prediction
-        permit = sign_form_1(service, "c1", "v1b", revision=revision_of(database))
-        send(client, case_of_field(), {**action(permit), "version": "v1b"})
-    else:
-        act(client, "v1b")
+    act(client, "v1b")
     assert (permissions(client), incidents(database)) == (["authorized"], [])
     for _ in range(2):
         send(client, prediction_of_field(answers={"alarm": label}))

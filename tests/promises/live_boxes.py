@@ -198,7 +198,7 @@ class Boxes(RuleBasedStateMachine):
             key, permit = world.new_case(case.site, case.version).key, answer["permit"]
         permit = answer["permit"] if permit is None else permit
         world.send([world.case(case) | {"key": key}])
-        if not answer["permit"].startswith("2b"):
+        if not answer["permit"].startswith("b."):
             world.send([world.prediction(case) | {"key": key}])
         done = "ring" if (case.label == "bear") != (how == "other") else "wait"
         act = {"kind": "action", "key": key, "lever": "alarm", "action": done, "by": "model"}
@@ -214,7 +214,7 @@ class Boxes(RuleBasedStateMachine):
         """Record what a client did as it was answered, which is authorized whenever it arrives."""
         world, at = self.world, {"at": acted_at.isoformat(), "version": case.version}
         world.send([world.case(case, acted_at)])
-        if not answer["permit"].startswith("2b"):
+        if not answer["permit"].startswith("b."):
             world.send([world.prediction(case, acted_at)])
         done = "ring" if case.label == "bear" else "wait"
         act = {"kind": "action", "key": case.key, "lever": "alarm", "action": done, "by": "model"}

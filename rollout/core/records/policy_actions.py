@@ -8,7 +8,7 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import Prediction
 from rollout.core.records.reviews import NUMBER_PATTERN
-from rollout.core.scope.permits import BOUND, FORM_1, Permit, compute_answer_digest
+from rollout.core.scope.permits import BOUND, Permit, compute_answer_digest
 
 NO_PREDICTION: Final = "no prediction of this version was stored before the action or with it"
 OTHER_ACTION: Final = "it is not the policy's action for the predicted answer"
@@ -39,22 +39,17 @@ def find_prediction_fault(
     prediction: Prediction | None,
     lever: str,
     action: str,
-    *,
-    kind: str,
     floor: float | None,
 ) -> str:
     """Return why a prediction does not authorize an action, or "".
 
-    A permit of form 1 was issued before actions were compared: only the floor counts, and only for
-    a stored prediction. `floor` is the confidence from which the version decides, None for any.
+    `floor` is the confidence from which the version decides, None for any.
     """
     if prediction is None:
-        return "" if kind == FORM_1 else NO_PREDICTION
+        return NO_PREDICTION
     if not reaches_floor(prediction.confidence, floor):
         return TOO_UNSURE
-    if kind == FORM_1 or is_policy_action(policy, prediction, lever, action):
-        return ""
-    return OTHER_ACTION
+    return "" if is_policy_action(policy, prediction, lever, action) else OTHER_ACTION
 
 
 def is_contradicted(policy: Policy, others: Iterable[Prediction], lever: str, action: str) -> bool:

@@ -4,9 +4,8 @@ Answers are not stored. The permit carries what can't be recomputed (revision, d
 lease, key number) and a code over that with rollout, case and version. The client returns it with
 the action.
 
-A permit's text begins with its form. In form 2 it is bound to the answers of the prediction that
-came with the question, or unbound. Programs before form 2 read no permit of form 2: they record its
-action as unauthorized. Form 1 began with the key's number and said nothing of the answers.
+A permit is bound to the answers of the prediction that came with the question, or unbound; its text
+begins with a mark that says which.
 """
 
 import hashlib
@@ -22,15 +21,9 @@ from rollout.core.scope.scope import FIRST_ERA, format_revision
 
 BOUND: Final = "bound"
 UNBOUND: Final = "unbound"
-FORM_1: Final = "form_1"
-"""The kind of permits of form 1, issued before permits were bound to answers."""
-FORM_MARKS: Final[Mapping[str, str]] = {"2b": BOUND, "2u": UNBOUND}
-MARK_BY_KIND: Final[Mapping[str, str]] = {kind: mark for mark, kind in FORM_MARKS.items()}
-SIGNATURE_DOMAINS: Final[Mapping[str, bytes]] = {
-    FORM_1: b"rollout-permit-1\x1f",
-    UNBOUND: b"rollout-permit-2\x1f",
-    BOUND: b"rollout-permit-2\x1f",
-}
+KIND_BY_MARK: Final[Mapping[str, str]] = {"b": BOUND, "u": UNBOUND}
+MARK_BY_KIND: Final[Mapping[str, str]] = {kind: mark for mark, kind in KIND_BY_MARK.items()}
+SIGNATURE_DOMAIN: Final = b"rollout-permit-1\x1f"
 CODE_LENGTH = 32  # hexadecimal digits: 128 bits
 PART_COUNT = 6  # of a permit without mark and digest
 _BLOCK_BYTES: Final = 64  # of SHA-256
@@ -41,7 +34,7 @@ class Permit:
     """A signed answer: decider, revision, time and lease.
 
     Attributes:
-        kind: `bound`, `unbound` or `form_1`.
+        kind: `bound` or `unbound`.
         answer_digest: of the answers to which a bound permit is bound.
         era: of the ledger; a permit is valid in its own era only.
     """
@@ -72,7 +65,7 @@ def compute_answer_digest(answers: Mapping[str, str | None]) -> str:
 
 
 def sign_permit(permit: Permit, secret: bytes, key_number: int, *subject: str) -> str:
-    """Return the text of a permit, in form 2.
+    """Return the text of a permit.
 
     Args:
         key_number: finds the secret again.
@@ -85,9 +78,9 @@ def sign_permit(permit: Permit, secret: bytes, key_number: int, *subject: str) -
     """
     text = build_permit_text(permit, key_number)
     if permit.kind == BOUND:
-        code = _compute_code(text, secret, permit.kind, (*subject, permit.answer_digest))
+        code = _compute_code(text, secret, (*subject, permit.answer_digest))
         return f"{text}.{permit.answer_digest}.{code}"
-    return f"{text}.{_compute_code(text, secret, permit.kind, subject)}"
+    return f"{text}.{_compute_code(text, secret, subject)}"
 
 
 def build_permit_text(permit: Permit, key_number: int) -> str:
@@ -124,7 +117,7 @@ def sign_permits(
     >>> sign_permits(bytes(32), "ramps", [text], ["case-1"], ["v1"], [""]) == [signed]
     True
     """
-    inner_hash, outer_hash = _start_hmac(secret, SIGNATURE_DOMAINS[UNBOUND])
+    inner_hash, outer_hash = _start_hmac(secret, SIGNATURE_DOMAIN)
     copies_by_text = {}
     for text in set(texts):
         shared_hash = inner_hash.copy()
@@ -157,17 +150,16 @@ def verify_permit(text: str, secrets: Mapping[int, bytes], *subject: str) -> Per
     if permit.kind == BOUND:
         signed_text = signed_text.rpartition(".")[0]
         subject = (*subject, permit.answer_digest)
-    expected_code = _compute_code(signed_text, secret, permit.kind, subject)
+    expected_code = _compute_code(signed_text, secret, subject)
     return permit if hmac.compare_digest(code, expected_code) else None
 
 
 def _parse_text(text: str) -> tuple[int, Permit | None]:
     """Return key number and permit of a text without its code; None if malformed."""
     mark, _, rest = text.partition(".")
-    kind = FORM_MARKS.get(mark, FORM_1)
-    parts = (text if kind == FORM_1 else rest).split(".")
+    kind, parts = KIND_BY_MARK.get(mark), rest.split(".")
     answer_digest = parts.pop() if kind == BOUND else ""
-    if len(parts) != PART_COUNT - 1:
+    if kind is None or len(parts) != PART_COUNT - 1:
         return 0, None
     key_number, decider, era_revision, issued_text, lease_text = parts
     era, _, revision = era_revision.rpartition("-")
@@ -185,8 +177,8 @@ def _parse_text(text: str) -> tuple[int, Permit | None]:
     )
 
 
-def _compute_code(text: str, secret: bytes, kind: str, subject: tuple[str, ...]) -> str:
-    inner_hash, outer_hash = _start_hmac(secret, SIGNATURE_DOMAINS[kind])
+def _compute_code(text: str, secret: bytes, subject: tuple[str, ...]) -> str:
+    inner_hash, outer_hash = _start_hmac(secret, SIGNATURE_DOMAIN)
     inner_copy, outer_copy = inner_hash.copy(), outer_hash.copy()
     inner_copy.update(_encode_parts(text, *subject))
     outer_copy.update(inner_copy.digest())

@@ -28,7 +28,7 @@ ACTION_SCHEMA = {
     "version": pl.String(),
     "at": INSTANT,
     "permission": pl.String(),  # whether the action was authorized
-    "permit_kind": pl.String(),  # bound, unbound, form_1; null without a permit
+    "permit_kind": pl.String(),  # bound or unbound; null without a permit
 }
 """Schema of `ReportInputs.actions`: one row a case and lever, the last revision of it."""
 

@@ -21,7 +21,7 @@ from rollout.core.records.records import Action, Case, Prediction
 from rollout.core.scope.assignment import compute_unit_key, find_unfamiliar_values
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.floor_grants import find_decided_floor
-from rollout.core.scope.permits import FORM_1, UNBOUND, Permit
+from rollout.core.scope.permits import Permit
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, find_acting_version
 from rollout.core.statistics.sampling import compute_sampling_value
@@ -163,10 +163,7 @@ class ScopeAuthorizer:
         if asks_cell and not any(reaches_floor(p.confidence, floor) for p in records.sure):
             return SCOPE_FORBADE
         if prediction is not None:
-            kind = action.permit_kind or FORM_1
-            fault = find_prediction_fault(
-                policy, prediction, action.lever, action.action, kind=kind, floor=floor
-            )
+            fault = find_prediction_fault(policy, prediction, action.lever, action.action, floor)
             if fault:
                 return fault
         is_split = is_contradicted(policy, records.others, action.lever, action.action)
@@ -293,17 +290,7 @@ class ActionAuthorizer(ScopeAuthorizer):
         is_local = permit is None and case is not None
         if case is not None and permit is None:
             permit = self._permit_signer.read_permit(permit_text, rollout_name, case.site)
-        return None if permit is None else self._apply_form(permit, action), is_local
-
-    def _apply_form(self, permit: Permit, action: Action) -> Permit:
-        """Return the permit; one of form 1 is unbound once its lease has ended.
-
-        Its action is judged by the old rule only if it happened within the lease and arrived within
-        the grace after it: a permit that somebody has saved is of no use later.
-        """
-        latest_receipt = permit.expires_at + self._state.policy.evidence.grace
-        is_in_time = action.at <= permit.expires_at and self._received_at <= latest_receipt
-        return permit if permit.kind != FORM_1 or is_in_time else replace(permit, kind=UNBOUND)
+        return permit, is_local
 
     def _find_current_fault(self, action: Action, stored_case: StoredCase, permit: Permit) -> str:
         """Return why the scope at the action's time does not authorize it, or ""."""
@@ -349,9 +336,7 @@ class ActionAuthorizer(ScopeAuthorizer):
         if prediction is None and permit.decider == LOCAL_DECIDER and has_floor:
             return NO_PREDICTION  # the client compared it with the floor, not the service
         floor = self._find_floor(scope, at, action, case)
-        fault = find_prediction_fault(
-            policy, prediction, action.lever, action.action, kind=permit.kind, floor=floor
-        )
+        fault = find_prediction_fault(policy, prediction, action.lever, action.action, floor)
         if fault or not self._state.first_names:
             return fault
         others = stored_case.list_newest(self.list_other_names(action))

@@ -26,7 +26,7 @@ from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import UNAUTHORIZED, IncidentOpened
 from rollout.core.scope.incidents import is_over_limit
-from rollout.core.scope.permits import BOUND, FORM_1
+from rollout.core.scope.permits import BOUND
 from rollout.core.scope.projection import apply_events
 from rollout.services.engine.command_handler import CommandBuilder, decide_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
@@ -202,10 +202,7 @@ def _find_later_fault(
     change = later_records.predicted.get((case_id, version), "")
     is_corrected = case_id in later_records.corrected
     # a bound permit names its prediction; a corrected case changes no prediction
-    is_form_1 = action.permit_kind in {None, FORM_1}
-    needs_prediction = action.permit_kind != BOUND and (
-        change or (is_form_1 and case_id in later_records.described and not is_corrected)
-    )
+    needs_prediction = change and action.permit_kind != BOUND
     revisions = stored_case.predictions.get(version, ())
     other_changes = later_records.select_changes(case_id, authorizer.list_other_names(action))
     judged_records = JudgedRecords(

@@ -136,7 +136,7 @@ actions = Table(
     optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
     *build_record_hash_columns(),
-    optional_column("permit_kind"),  # bound, unbound, form_1; null without a permit of ours
+    optional_column("permit_kind"),  # bound or unbound; null without a permit of ours
     sqlite_with_rowid=False,
 )
 

@@ -15,8 +15,6 @@ from rollout.core.records.policy_actions import (
 from rollout.core.records.records import Prediction
 from rollout.core.scope.permits import (
     BOUND,
-    FORM_1,
-    UNBOUND,
     Permit,
     compute_answer_digest,
     sign_permit,
@@ -84,7 +82,7 @@ levers = st.sampled_from(["tray", "amount", "door"])
 def test_no_action_but_the_policys_for_the_asked_answer_is_authorized(stored, asked, lever, did):
     judged = find_judged_prediction(bound_to(asked), stored)
     assert (judged is None) == (given_answers(asked) not in map(given_answers, stored))
-    if not find_prediction_fault(POLICY, judged, lever, did, kind=BOUND, floor=0.8):
+    if not find_prediction_fault(POLICY, judged, lever, did, 0.8):
         assert given_answers(judged) == given_answers(asked)
         assert did in prescribed(judged, lever)
 
@@ -92,20 +90,13 @@ def test_no_action_but_the_policys_for_the_asked_answer_is_authorized(stored, as
 @given(st.lists(predictions, max_size=4), levers, st.sampled_from(ACTIONS))
 def test_an_unbound_permit_is_judged_by_the_newest_stored_prediction(stored, lever, did):
     judged = find_judged_prediction(Permit("model", 7, NOON, MINUTE), stored)
-    fault = find_prediction_fault(POLICY, judged, lever, did, kind=UNBOUND, floor=0.8)
+    fault = find_prediction_fault(POLICY, judged, lever, did, 0.8)
     if not stored:
         assert fault == NO_PREDICTION
     elif not 0.8 <= (stored[-1].confidence or 0) <= 1:
         assert fault == TOO_UNSURE
     else:
         assert fault == ("" if did in prescribed(stored[-1], lever) else OTHER_ACTION)
-
-
-def test_a_permit_of_form_1_asks_for_no_prediction_but_for_confidence_where_there_is_one():
-    for confidence, fault in ((0.3, TOO_UNSURE), (0.9, "")):
-        said = Prediction(key="c1", version="v1", answers={"tray": "spam"}, confidence=confidence)
-        assert find_prediction_fault(POLICY, said, "tray", "pay", kind=FORM_1, floor=0.8) == fault
-    assert find_prediction_fault(POLICY, None, "tray", "pay", kind=FORM_1, floor=0.8) == ""
 
 
 @pytest.mark.parametrize("error", [None, "out of memory"])
