@@ -56,7 +56,7 @@ REPORT_REQUEST: dict[str, Any] = {
 }
 FORMAT_EXAMPLES: Final[dict[str, Any]] = {
     "html": "<!doctype html>…",
-    "json": {"schema": "rollout-report/2", "report_version": {"name": "week", "version": 2}},
+    "json": {"schema": "rollout-report/1", "report_version": {"name": "week", "version": 2}},
     "csv": "case_key,version,lever,site,window,…",
 }
 TEXT: Final = {"type": "string"}

@@ -48,7 +48,7 @@ def test_replay_prints_when_the_cell_was_widened(folder):
 
 def test_replay_as_json_prints_nothing_else(folder):
     done = run("replay", "policy.yaml", *FILES, "--json")
-    assert json.loads(done.stdout)["schema"] == "rollout-report/2"
+    assert json.loads(done.stdout)["schema"] == "rollout-report/1"
 
 
 def test_without_approvals_nothing_is_widened(folder):

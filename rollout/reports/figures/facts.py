@@ -63,7 +63,7 @@ from rollout.reports.figures.report_identity import (
     describe_promises,
     summarize_policy,
 )
-from rollout.reports.figures.report_version import ReportVersion, build_report_version
+from rollout.reports.figures.report_version import SCHEMA, ReportVersion, build_report_version
 from rollout.reports.figures.reviewer_agreement import ReviewerAgreement, compute_reviewer_agreement
 from rollout.reports.figures.reviewers import ReviewQuality, compute_review_quality
 from rollout.reports.figures.slices import SliceSearch, compute_slice_searches
@@ -84,8 +84,6 @@ from rollout.reports.inputs.losses import LossFigures, compute_losses
 from rollout.reports.inputs.pairs import build_assisted_pairs
 from rollout.reports.inputs.stages import CellStages, compute_stage_histories
 from rollout.reports.text.event_text import EventDescription, describe_events
-
-SCHEMA = "rollout-report/2"
 
 
 @dataclass(frozen=True, slots=True)

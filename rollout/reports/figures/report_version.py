@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from rollout.reports.inputs.inputs import ReportInputs
 
+SCHEMA: Final = "rollout-report/1"
 PROVISIONAL, FINAL = "provisional", "final"
 MAX_CHANGES = 200  # changed figures that are listed
 
@@ -29,6 +30,20 @@ ROW_KEY_FIELDS: Final = (
 
 CASE_FIELDS: Final = frozenset({"case_key", "case", "first_case"})
 """Fields that hold the key of a case."""
+
+
+class UnknownReportFormError(ValueError):
+    """A report has a form that this program doesn't know."""
+
+
+def check_report_form(report: Mapping[str, Any]) -> None:
+    """Raise an error unless a stored report has the form of this program.
+
+    Raises:
+        UnknownReportFormError: its fields may mean something else than those of the same names.
+    """
+    if report.get("schema") != SCHEMA:
+        raise UnknownReportFormError(f"its form {report.get('schema')!r} is not {SCHEMA}")
 
 
 @dataclass(frozen=True, slots=True)

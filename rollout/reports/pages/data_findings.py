@@ -73,7 +73,7 @@ def list_gain_findings(facts: ReportFacts) -> Iterator[Finding]:
 
 MAX_SLICES = 3
 COMPARISON_NAMES = {"outcome": "outcomes", "others": "other reviewers", "model": "the model"}
-EXPOSURE_WORDS = ("exposure", "unseen")  # in the reason; "unseen" in reports of earlier programs
+EXPOSURE_WORD = "exposure"  # in the reason
 EXPOSURE_REMEDY = (
     " If the reviewers had not seen the model's answer, write `outside: blind` under `evidence:` in"
     " the policy, or give the decisions a column `exposure`."
@@ -104,7 +104,7 @@ def _find_uncounted_decisions(facts: ReportFacts) -> Iterator[Finding]:
         if count > units / 2:
             title = f"Most units of {funnel.version} are not counted"
             text = f"{format_count(count)} of {format_quantity(units, 'unit')}: {reason}."
-            text += EXPOSURE_REMEDY if any(word in reason for word in EXPOSURE_WORDS) else ""
+            text += EXPOSURE_REMEDY if EXPOSURE_WORD in reason else ""
             yield Finding(BAD, "Not counted", title, text, "funnel", ALL)
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from rollout.reports.figures.facts import SCHEMA, ReportFacts
+from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.report_version import SCHEMA
 
 _FACTS_ADAPTER: TypeAdapter[ReportFacts] = TypeAdapter(ReportFacts)
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -1,7 +1,6 @@
 """Proposals that need approvals, read from the next steps of a report.
 
-A stored report holds the next step of a cell as a sentence only. Sentences of earlier programs
-are read too, so that their reports still list what needs an approval.
+A stored report holds the next step of a cell as a sentence only.
 """
 
 import re
@@ -12,9 +11,7 @@ from rollout.reports.figures.facts import ReportFacts
 
 PROPOSAL_PATTERN = re.compile(
     r"(?P<kind>[\w -]+?) to (?P<stage>\S+) \((?P<proposal>[^)]+)\)"
-    r" (?:needs (?P<needed>\d+) more approvals?"
-    r"|waits for people: (?P<given>\d+) of (?P<all>\d+) approvals)[,;]"
-    r" open until (?P<until>.+)"
+    r" needs (?P<needed>\d+) more approvals?[,;] open until (?P<until>.+)"
 )
 
 
@@ -48,6 +45,6 @@ def _iterate_proposals(facts: ReportFacts) -> Iterator[OpenProposal]:
                 kind=match["kind"],
                 stage=match["stage"],
                 proposal=match["proposal"],
-                needed=int(match["needed"] or int(match["all"]) - int(match["given"])),
+                needed=int(match["needed"]),
                 until=match["until"],
             )

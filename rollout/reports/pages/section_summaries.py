@@ -9,7 +9,7 @@ from rollout.core.records.label_cleaning import HUMANS_DISAGREE
 from rollout.reports.figures.calibration import HUMANS
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.naive_baselines import NaiveOpening
-from rollout.reports.inputs.loss_kinds import REVIEWERS_SPLIT, UNSURE
+from rollout.reports.inputs.loss_kinds import UNSURE
 from rollout.reports.pages.floor_text import count_events
 from rollout.reports.pages.number_charts import choose_differences
 from rollout.reports.pages.report_tiles import describe_stage_changes, select_agreements
@@ -28,7 +28,6 @@ from rollout.reports.text.formatting import (
 from rollout.reports.text.value_text import format_number_value
 
 LOSS_KIND_NAMES = {
-    "people split": REVIEWERS_SPLIT,  # in reports from before kinds had one name
     "unsure and different": UNSURE,
     HUMANS_DISAGREE: "human disagrees",
 }

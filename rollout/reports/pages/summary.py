@@ -60,9 +60,9 @@ def list_other_narrowings(facts: ReportFacts) -> list[EventDescription]:
 
 
 MAX_NAMED = 3  # cells and narrowings listed one by one
-# starts and parts of next steps; the last form of each is in sealed reports of older programs
-HOLD_PREFIXES = ("suspended until", "stopped until", "stopped by a person")
-WAITING_PHRASE = re.compile(r"\bneeds [\d,]+ more approvals?\b|\bwaits for people\b")
+# starts and parts of next steps
+HOLD_PREFIXES = ("suspended until", "stopped until")
+WAITING_PHRASE = re.compile(r"\bneeds [\d,]+ more approvals?\b")
 HIGH_MISSING_SHARE = 0.05  # share of missing decisions that is worth reporting
 REMEDIES = {  # what to do if most decisions are not evidence for a reason
     EXPOSURE_UNKNOWN: "If the reviewers had not seen the model's answer, write `outside: blind`"

@@ -128,7 +128,7 @@ def list_gain_warnings(policy: Policy) -> Iterator[PolicyWarning]:
     for index, stage in enumerate(policy.stages):
         share = stage.model_share
         if share is not None and round(min(share, 1 - share), 12) < SMALL_ARM:
-            arm = "the model's" if share < SMALL_ARM else "the people's"
+            arm = "the model's" if share < SMALL_ARM else "the humans'"
             text = (
                 f"{arm} arm has {min(share, 1 - share) * 100:g} % of units, so a gain or loss is"
                 " found slowly; write 10% or more of each"

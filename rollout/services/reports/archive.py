@@ -53,7 +53,7 @@ class UnknownReportError(RefusalError):
 
 
 class OlderReportError(RefusalError):
-    """An older program version made the report; only JSON and CSV are available."""
+    """Another program version made the report; only JSON and CSV are available."""
 
     code = "older-report"
 

@@ -7,8 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from rollout.reports.figures.facts import SCHEMA, ReportFacts, compute_report_facts
-from rollout.reports.figures.report_forms import UnknownReportFormError, translate_report
+from rollout.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.reports.figures.report_seal import (
     SALT,
     SALT_BYTES,
@@ -19,7 +18,10 @@ from rollout.reports.figures.report_seal import (
 )
 from rollout.reports.figures.report_version import (
     MAX_CHANGES,
+    SCHEMA,
     FigureChange,
+    UnknownReportFormError,
+    check_report_form,
     compare_versions,
     format_canonical,
 )
@@ -115,9 +117,10 @@ def _build_report(
     version = 1
     if last_report is not None:
         version = last_report[1].version + 1
+        earlier = _load_content(last_report[1])
         try:
-            earlier = translate_report(_load_content(last_report[1]))
-        except UnknownReportFormError:  # of a later program: what changed can't be listed
+            check_report_form(earlier)
+        except UnknownReportFormError:  # of another program: what changed can't be listed
             changed_figures: tuple[FigureChange, ...] = ()
         else:
             new_values = leave_out_pictures(to_plain_values(facts))

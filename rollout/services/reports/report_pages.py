@@ -6,7 +6,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from rollout.reports.figures.facts import ReportFacts
-from rollout.reports.figures.report_forms import UnknownReportFormError, translate_report
+from rollout.reports.figures.report_version import UnknownReportFormError, check_report_form
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.summary import render_message_summary
 from rollout.services.reports.archive import OlderReportError
@@ -30,12 +30,13 @@ def parse_report_facts(body: Mapping[str, Any]) -> ReportFacts:
     """Return the facts in a stored body.
 
     Raises:
-        OlderReportError: it lacks fields of this program version, or has a form of a later one.
+        OlderReportError: another version of the program made it in another form.
     """
     try:
-        return FACTS_ADAPTER.validate_python(translate_report(body))
+        check_report_form(body)
+        return FACTS_ADAPTER.validate_python(body)
     except (ValidationError, UnknownReportFormError) as error:
-        made_by = body.get("identity", {}).get("product", "an earlier program")
+        made_by = body.get("identity", {}).get("product", "another program")
         raise OlderReportError(
             f"{made_by} made it in another form; read it as JSON or CSV, or have it made again"
         ) from error

@@ -8,7 +8,11 @@ from collections.abc import Iterator
 
 from rollout.core.scope.record_events import ReportSealed
 from rollout.reports.figures.report_seal import compute_seal, compute_table_seal
-from rollout.reports.figures.report_version import VERSION_SECTION
+from rollout.reports.figures.report_version import (
+    VERSION_SECTION,
+    UnknownReportFormError,
+    check_report_form,
+)
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
@@ -33,13 +37,13 @@ def find_seal_faults(transaction: Transaction, rollout: Rollout) -> Iterator[str
 
 
 def _find_table_faults(report_number: int, report: StoredReport) -> Iterator[str]:
-    from rollout.reports.figures.report_forms import UnknownReportFormError, translate_report
-
     values = json.loads(report.body)
     try:
-        sealed_hash = translate_report(values)[VERSION_SECTION]["divergences_sha256"]
+        check_report_form(values)
     except UnknownReportFormError as error:
         yield f"the divergences of report {report_number} can't be checked: {error}"
     else:
-        if sealed_hash != compute_table_seal(values, report.divergences):
+        if values[VERSION_SECTION]["divergences_sha256"] != compute_table_seal(
+            values, report.divergences
+        ):
             yield f"the divergences of report {report_number} are not those that it names"

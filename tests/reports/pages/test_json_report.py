@@ -17,7 +17,7 @@ SCHEMA = Path(__file__).parents[3] / "config/report.schema.json"
 def test_the_report_fits_its_schema(facts):
     report = json.loads(render_json_report(facts))
     jsonschema.Draft202012Validator(json.loads(build_report_schema())).validate(report)
-    assert report["schema"] == "rollout-report/2"
+    assert report["schema"] == "rollout-report/1"
 
 
 def test_the_written_schema_is_current():
@@ -28,7 +28,7 @@ def test_the_written_schema_is_current():
 
 
 def test_a_report_of_another_form_is_told_apart(facts):
-    report = {**json.loads(render_json_report(facts)), "schema": "rollout-report/1"}
+    report = {**json.loads(render_json_report(facts)), "schema": "rollout-report/2"}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(report, json.loads(build_report_schema()))
 
