@@ -75,7 +75,6 @@ gates:
      minimum: {{units: 20, days: 1, reviewers: 1}}, approvals: [operator, safety]}}
 guards:
   - {{measure: agreement, at_least: 60%, false_alarm_every: 100}}
-proposals: {{open_for: 3d, after_rejection: 1d}}
 slices: [camera]
 reveal: after
 tick: 1h

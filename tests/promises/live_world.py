@@ -13,6 +13,7 @@ from unittest import mock
 
 from api.app import create_app
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import (
     AddVersion,
     ApproveProposal,
@@ -64,7 +65,6 @@ guards:
   - {measure: agreement, at_least: 50%, false_alarm_every: 10}
   - {measure: heartbeat, at_most: 10h, then: suspend, sites: [s1]}
   - {measure: unaudited, at_most: 10%, over: 7d}
-proposals: {open_for: 3d, after_rejection: 1d}
 takeover: shadow
 reveal: after
 tick: 1h
@@ -150,6 +150,8 @@ class LiveWorld:
         self.off = {}  # by database, how far a replica's clock is off
         far = mock.patch.object(state_cache, "measure_clock_skew", self._askew)
         self._undo.enter_context(far)
+        for name, days in (("open_for", 3), ("after_rejection", 1)):
+            self._undo.enter_context(mock.patch.object(Policy, name, timedelta(days=days)))
         door, url = Doorkeeper(), self._undo.enter_context(fresh(engine, folder))
         door.callers |= CALLERS
         self.databases = [Database(url), Database(url)]

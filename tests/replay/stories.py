@@ -56,10 +56,17 @@ SECOND = Lever(id="gate", labels=LABELS, actions=LABELS, costs=(CostRule(2),))
 # Policies. `pick` chooses one of its arguments: a seeded generator's, or Hypothesis'.
 
 
+@dataclass(frozen=True)
+class StoryPolicy(Policy):
+    """A policy whose proposals expire within a story."""
+
+    open_for: timedelta = Policy.open_for
+
+
 def a_policy(pick):
     """Return a policy of few cells with any of everything."""
     tick = pick(timedelta(minutes=15), timedelta(hours=1), timedelta(days=1))
-    policy = Policy(
+    policy = StoryPolicy(
         rollout="story",
         timezone="UTC",
         levers=pick((LEVER,), (LEVER,), (LEVER, SECOND)),

@@ -212,7 +212,7 @@ def _render_proposal(
         "effect": describe_effect(state, details, visitor.at, has_turned=evidence.has_turned),
         "hold": describe_proposal_hold(state, details, visitor.at),
         "grant_end": find_grant_end(state, details),
-        "rejecting": describe_rejection(details, state.policy),
+        "rejecting": describe_rejection(details),
         "is_pending": details.state in {OPEN, APPROVED},
         "version_hash": compute_page_version(details),
         "may_reject": _can_reject(visitor, rollout, state, details),

@@ -303,10 +303,10 @@ def format_refusal(text: str, *names: str) -> str:
     return text[:1] + capitalized[1:] if starts_with_name else capitalized
 
 
-def describe_rejection(details: Proposal, policy: Policy) -> str:
+def describe_rejection(details: Proposal) -> str:
     """Describe the effect of a rejection and how to withdraw an approval."""
     if not details.site:
         return "Rejecting closes it; it can be proposed again."
-    quiet_period = format_time_span(policy.after_rejection)
+    quiet_period = format_time_span(Policy.after_rejection)
     hint = "An approver can still reject until it is applied. Later, narrow to take scope back."
     return f"After a rejection nothing is proposed here for {quiet_period}. {hint}"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from typing import ClassVar
 
 from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.opening_hours import is_open
@@ -214,7 +215,12 @@ class TrafficExpectation:
 
 @dataclass(frozen=True)
 class Policy:
-    """A whole policy; `hash` is the SHA-256 of the file's text."""
+    """A whole policy; `hash` is the SHA-256 of the file's text.
+
+    Attributes:
+        open_for: then a proposal without its approvals expires.
+        after_rejection: time after a rejection until a similar proposal can be raised.
+    """
 
     rollout: str
     timezone: str
@@ -231,8 +237,6 @@ class Policy:
     freezes: tuple[Freeze, ...] = ()
     charter: Charter = Charter()
     country: str | None = None
-    open_for: timedelta = 14 * DAY
-    after_rejection: timedelta = 7 * DAY
     takeover: str = "same-stage"
     reports: tuple[ReportPlan, ...] = ()
     slices: tuple[str, ...] = ()
@@ -245,6 +249,8 @@ class Policy:
     outcomes: tuple[OutcomeRule, ...] = ()
     file_readings: Mapping[str, FileReading] = field(default_factory=dict)
     hash: str = field(default="", compare=False)
+    open_for: ClassVar[timedelta] = 14 * DAY
+    after_rejection: ClassVar[timedelta] = 7 * DAY
 
     @cached_property
     def stage_ids(self) -> tuple[str, ...]:

@@ -292,10 +292,6 @@ def _compare_engine(old: Policy, new: Policy) -> Sentences:
         yield "proposals are applied, where they were only raised"
     if new.tick > old.tick:
         yield f"guards look less often, every {format_duration(new.tick)}"
-    if new.after_rejection < old.after_rejection:
-        yield f"a rejection holds for {format_duration(new.after_rejection)} only"
-    if new.open_for > old.open_for:
-        yield f"proposals can be approved for longer, {format_duration(new.open_for)}"
     if new.takeover != old.takeover and _find_takeover_level(new, new) < _find_takeover_level(
         old, new
     ):

@@ -312,17 +312,6 @@ class FreezeShape(SiteSelection):
     reason: kinds.NonEmptyText = key("a freeze", description="Why, for display.")
 
 
-class ProposalsShape(PolicySection):
-    """How long proposals live."""
-
-    open_for: kinds.PositiveDuration = key(
-        "14d", description="Then a proposal without its approvals expires."
-    )
-    after_rejection: kinds.Duration = key(
-        "7d", description="Time after a rejection until a similar proposal can be raised."
-    )
-
-
 class ReportShape(PolicySection):
     """A report made on schedule."""
 
@@ -412,7 +401,6 @@ class PolicyShape(PolicySection):
     freezes: list[FreezeShape] = key(
         default_factory=list, description="When nothing widens; all that fit apply."
     )
-    proposals: ProposalsShape = key(default_factory=dict, description="How long proposals live.")
     takeover: kinds.Name = key(
         "same-stage",
         description="Lowest stage of a takeover: same-stage, a stage, or shadow.",

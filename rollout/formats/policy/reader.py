@@ -77,8 +77,6 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
         ),
         charter=_build_charter(shape.charter),
         country=shape.country,
-        open_for=shape.proposals.open_for,
-        after_rejection=shape.proposals.after_rejection,
         takeover=shape.takeover,
         reports=tuple(
             ReportPlan(r.name, r.every, r.at, r.view, tuple(r.to)) for r in shape.reports

@@ -176,16 +176,6 @@ LOOSER = {
         {"lease": 2 * HOUR},
         "a stop reaches creek later: its answers are valid for 2h",
     ),
-    "rejection": (
-        {"after_rejection": 7 * DAY},
-        {"after_rejection": DAY},
-        "a rejection holds for 1d only",
-    ),
-    "open proposals": (
-        {"open_for": 14 * DAY},
-        {"open_for": 28 * DAY},
-        "proposals can be approved for longer, 28d",
-    ),
     "freeze": (
         {"freezes": (Freeze("Dec 24-26", "holidays"),)},
         {"freezes": ()},
