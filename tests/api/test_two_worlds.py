@@ -339,7 +339,7 @@ def test_a_report_says_nothing_of_cases_that_may_still_be_judged(rung):
     one, other = both(rung, 3, script, CLOSED)
     assert one == other
     pages = [answer for answer in one if isinstance(answer, tuple) and answer[0] in REPORT_FORMATS]
-    assert len(pages) == 8
+    assert len(pages) == 6
     assert all(answer[1] == 200 for answer in pages)
     assert not any(b"case-5" in answer[-1] for answer in pages)
     causes = [answer for answer in one if isinstance(answer, tuple) and answer[0] in CAUSES]
