@@ -48,8 +48,7 @@ class UserErasureRequest(BaseModel):
 class ErasureSummary(BaseModel):
     """What was erased; all numbers are 0 if it was erased before.
 
-    `older_reports` are reports of earlier versions that still have the key or name. `warnings`
-    names each gate and each stop for which users are missing since a user was erased.
+    `warnings` names each gate and each stop for which users are missing since a user was erased.
     """
 
     model_config = ConfigDict(
@@ -60,7 +59,6 @@ class ErasureSummary(BaseModel):
                 "cases": 1,
                 "rows": 4,
                 "reports": 2,
-                "older_reports": [],
                 "pseudonym": "",
                 "warnings": [],
             }
@@ -71,7 +69,6 @@ class ErasureSummary(BaseModel):
     cases: int
     rows: int
     reports: int
-    older_reports: list[int]
     pseudonym: str
     warnings: list[str]
 

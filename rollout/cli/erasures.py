@@ -162,8 +162,7 @@ def _run(
 ) -> None:
     answer: dict[str, Any]
     (answer,) = build_runner(server, by).run(request)
-    lists = {name: tuple(answer.get(name, ())) for name in ("older_reports", "warnings")}
-    result = ErasureResult(**{**answer, **lists})
+    result = ErasureResult(**{**answer, "warnings": tuple(answer.get("warnings", ()))})
     if compact and not server:
         with open_database() as database:
             compact_database(database)

@@ -81,6 +81,5 @@ def _render_form(
         errors={} if error is None else {"": capitalize_first(str(error))},
         typed={} if form is None else {name: form.get_text(name) for name in FIELDS},
         result_text="" if result is None else capitalize_first(describe_erasure(result)),
-        older_reports=() if result is None else result.older_reports,
         warnings=() if result is None else result.warnings,
     )

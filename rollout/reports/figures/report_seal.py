@@ -3,8 +3,7 @@
 Every text and every row of a case is a part that is hashed with a salt of its own; the seal covers
 the parts' hashes instead of the parts. Salts follow from the report's `salt` and the part's place,
 until an erasure: it replaces `salt` by the `salts` of the parts that stay, so that nobody can test
-guesses of an erased part. Reports without a salt are of earlier versions; their seal is the SHA-256
-of their text.
+guesses of an erased part.
 """
 
 import hmac
@@ -32,16 +31,12 @@ FindSalt = Callable[[str], bytes]
 def compute_seal(body: str) -> str:
     """Return the seal of a report's text."""
     values = json.loads(body)
-    if SALT_FIELDS.isdisjoint(values):
-        return compute_hash(body)
     content = {name: value for name, value in values.items() if name not in SALT_FIELDS}
     return compute_hash(format_canonical(_fold(content, "", _get_salts(values))))
 
 
 def compute_table_seal(values: Mapping[str, Any], table: str) -> str:
     """Return the seal of the table of divergences, of a report with these values."""
-    if SALT_FIELDS.isdisjoint(values):
-        return compute_hash(table)
     find_salt = _get_salts(values)
     parts = (_hash_line(number, line, find_salt) for number, line in _number_lines(table))
     return compute_hash("\n".join(parts))
@@ -76,8 +71,6 @@ def erase_parts(body: str, table: str, is_erased: Callable[[Any], bool]) -> tupl
     `is_erased` gets texts, rows of cases, and lines of the table.
     """
     values = json.loads(body)
-    if SALT_FIELDS.isdisjoint(values):
-        return None
     content = {name: value for name, value in values.items() if name not in SALT_FIELDS}
     parts = [*_list_parts(content, ""), *_list_lines(table)]
     places = {place for place, part in parts if part is not None and is_erased(part)}
@@ -95,19 +88,11 @@ def erase_parts(body: str, table: str, is_erased: Callable[[Any], bool]) -> tupl
     return format_canonical({**erased_body, SALTS: salts}), "".join(lines)
 
 
-def is_unerasable(body: str, table: str, is_erased: Callable[[Any], bool]) -> bool:
-    """Return whether a report of an earlier version has a part that it can't erase."""
-    values = json.loads(body)
-    parts = [*_list_parts(values, ""), *_list_lines(table)]
-    is_older = SALT_FIELDS.isdisjoint(values)
-    return is_older and any(is_erased(part) for _, part in parts if part is not None)
-
-
 def _get_salts(values: Mapping[str, Any]) -> FindSalt:
     if SALTS in values:
         salts: Mapping[str, str] = values[SALTS]
         return lambda place: bytes.fromhex(salts[place])
-    secret = bytes.fromhex(values[SALT])
+    secret = bytes.fromhex(values.get(SALT, ""))  # a report without one is not what was sealed
     return lambda place: hmac.digest(secret, place.encode(), "sha256")[:SALT_BYTES]
 
 

@@ -171,7 +171,7 @@ def _from_json(values: Mapping[str, Any]) -> KeptRow:
 
 
 def _parse_order(values: Mapping[str, Any] | None) -> StopOrder | None:
-    """Return what was asked; None with cells, and in files of earlier versions."""
+    """Return what was asked; None with cells."""
     if values is None:
         return None
     target = values["target"]

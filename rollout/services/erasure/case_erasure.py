@@ -14,7 +14,6 @@ from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.erasure.erasure import ErasureRequest, ErasureResult, UnknownSubjectError
 from rollout.services.erasure.report_erasure import (
     erase_from_reports,
-    find_unerasable_reports,
     match_cases_of,
 )
 from rollout.store.database.session import Database, Transaction
@@ -75,7 +74,6 @@ def erase_episode(database: Database, request: ErasureRequest, episode: str) -> 
             cases=result.cases + batch.cases,
             rows=result.rows + batch.rows,
             reports=result.reports + batch.reports,
-            older_reports=tuple(sorted({*result.older_reports, *batch.older_reports})),
         )
 
 
@@ -91,14 +89,11 @@ def erase_case_batch(
     def _erase() -> ErasureResult:
         with database.begin_write() as transaction:
             event = erase_contents(transaction, request, keys, earlier, episode)
-            rollout = load_rollout_state(transaction, request.rollout).rollout
-            older_reports = find_unerasable_reports(transaction, rollout, match_cases_of(keys))
         return ErasureResult(
             CASE,
             cases=len(event.keys),
             rows=sum(event.counts),
             reports=len(event.reports),
-            older_reports=older_reports,
         )
 
     return retry_on_stale_revision(_erase)

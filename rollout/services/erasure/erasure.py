@@ -32,8 +32,6 @@ class ErasureResult:
         cases: cases whose contents were erased now.
         rows: deleted or changed rows.
         reports: reports from which rows of cases were erased now.
-        older_reports: numbers of reports of earlier versions that still have the key or the name:
-            they can't be changed without breaking their seal.
         pseudonym: what replaces a name; "" for cases.
         warnings: gates and stops for which users are missing since a user was erased.
     """
@@ -42,7 +40,6 @@ class ErasureResult:
     cases: int = 0
     rows: int = 0
     reports: int = 0
-    older_reports: tuple[int, ...] = ()
     pseudonym: str = ""
     warnings: tuple[str, ...] = ()
 

@@ -21,7 +21,6 @@ from rollout.services.erasure.erasure import (
 )
 from rollout.services.erasure.report_erasure import (
     erase_from_reports,
-    find_unerasable_reports,
     match_words,
 )
 from rollout.services.policies.account_changes import make_change_with_warnings
@@ -72,14 +71,7 @@ def erase_name(database: Database, request: ErasureRequest, name: str) -> Erasur
     subject = _ErasedName(name, pseudonym)
     rows = sum(_erase_batches(database, request, rollout, subject) for rollout in rollouts)
     rows += retry_on_stale_revision(lambda: _finish(database, request, rollouts, subject))
-    with database.begin_read() as transaction:
-        is_named = match_words(list_name_spellings(name))
-        older_reports = [
-            number
-            for rollout in rollouts
-            for number in find_unerasable_reports(transaction, rollout, is_named)
-        ]
-    return ErasureResult(NAME, rows=rows, pseudonym=pseudonym, older_reports=tuple(older_reports))
+    return ErasureResult(NAME, rows=rows, pseudonym=pseudonym)
 
 
 @dataclass(frozen=True, slots=True)

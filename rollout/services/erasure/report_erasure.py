@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from io import StringIO
 from typing import Any
 
-from rollout.reports.figures.report_seal import erase_parts, is_unerasable
+from rollout.reports.figures.report_seal import erase_parts
 from rollout.reports.figures.report_version import CASE_FIELDS
 from rollout.reports.inputs.csv_cells import unescape_cell
 from rollout.store.counting.purge import open_purge
@@ -33,19 +33,6 @@ def erase_from_reports(
                 store.replace_content(number, *erased)
             changed_numbers.append(number)
     return tuple(changed_numbers)
-
-
-def find_unerasable_reports(
-    transaction: Transaction, rollout: Rollout, is_erased: PartFilter
-) -> tuple[int, ...]:
-    """Return the numbers of reports of earlier versions that keep such a part."""
-    store = ReportStore(transaction, rollout)
-    reports = ((number, store.get(number)) for number in store.list_numbers())
-    return tuple(
-        number
-        for number, report in reports
-        if report and is_unerasable(report.body, report.divergences, is_erased)
-    )
 
 
 def match_words(words: Collection[str]) -> PartFilter:

@@ -124,11 +124,11 @@ reports = Table(  # a row a version
     required_column("hash"),
     required_column("body"),
     required_column("created_at", InstantType),
-    required_column("version", Integer, server_default="1"),
-    required_column("state", server_default="final"),
-    required_column("view", server_default="operator"),
-    required_column("divergences", server_default=""),
-    required_column("sealed_revision", Integer, server_default="0"),  # of the ledger; 0: not sealed
+    required_column("version", Integer),
+    required_column("state"),
+    required_column("view"),
+    required_column("divergences"),
+    required_column("sealed_revision", Integer),  # of the ledger; 0: not sealed
     optional_column("due", InstantType),
     Unique("rollout", "name", "hash"),
     Index("ix_reports_versions", "rollout", "name", "since", "until", "version", unique=True),
