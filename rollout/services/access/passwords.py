@@ -16,8 +16,6 @@ from typing import Final, Protocol, TypeVar
 from rollout.core.errors import InvalidAccountError, TooManyAttemptsError
 
 MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 12, 128  # letters
-MAX_CHECKED_LETTERS: Final = 256
-"""Longest password that is compared: earlier versions accepted it."""
 MIN_STRENGTH: Final = 3
 """Lowest accepted score of zxcvbn, 0 to 4: at least 10^8 guesses."""
 JUDGED_LETTERS: Final = 72
@@ -109,7 +107,7 @@ class PasswordWork:
         from argon2.exceptions import InvalidHashError, VerificationError
 
         with suppress(VerificationError, InvalidHashError):
-            return self.hasher.verify(stored_hash, password[: MAX_CHECKED_LETTERS + 1])
+            return self.hasher.verify(stored_hash, password[: MAX_PASSWORD_LENGTH + 1])
         return False
 
     def _run(self, work: Callable[[], T]) -> T:

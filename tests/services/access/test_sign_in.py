@@ -158,14 +158,6 @@ def test_a_password_of_128_letters_is_set_and_compared_to_its_end(house, signing
         sign_in(signing, password=SENTENCE[:-1])
 
 
-def test_a_longer_password_of_an_earlier_version_still_signs_in(house, signing):
-    long = SENTENCE * 2
-    with house.begin_write() as transaction:
-        users = Users(transaction)
-        users.set_password(users.find("bo"), QUICK.hash(long))
-    sign_in(signing, password=long)
-
-
 @pytest.mark.parametrize(
     "password",
     ["password1234", "bo-123456789", "bo.smith@example.org", "qwertyuiop12"],
