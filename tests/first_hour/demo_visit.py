@@ -30,7 +30,6 @@ MAIN_PAGES = (
     f"/rollouts/{ROLLOUT}/divergences",
     f"/rollouts/{ROLLOUT}/cause",
     f"/rollouts/{ROLLOUT}/cases",
-    f"/rollouts/{ROLLOUT}/traffic",
     f"/rollouts/{ROLLOUT}/ledger",
     f"/rollouts/{ROLLOUT}/settings/what-if",
 )
