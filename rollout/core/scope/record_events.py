@@ -137,7 +137,7 @@ class RecordsCounted(LedgerEvent):
     """A tick counted units: `digest` covers them and the hashes of the `records` behind them.
 
     It covers every unit, action and outcome that was counted after the event of this kind before
-    it. Ticks of older programs counted units only.
+    it.
     """
 
     records: int

@@ -300,7 +300,7 @@ class ReportPublisher:
         """Return a report rendered for delivery.
 
         Raises:
-            RefusalError: no report has this number, or an older program version made it.
+            RefusalError: no report has this number, or another program version made it.
         """
         at = self._service.clock.now()
         report_view = load_report(

@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.policy.evidence_sources import OWN_EPISODE_PREDICTION
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.record_events import RecordsCounted
 from rollout.services.engine.evidence_report import EvidenceReport
@@ -104,10 +103,6 @@ class CountedUnitCheck:
 
     def add(self, line: UnitLine, span: SealedSpan) -> None:
         """Add a unit that was counted under one of the span's policies."""
-        if not line.record_hashes:
-            self._report.unhashed_units += 1
-            self._report.unhashed_events |= {span.revision} - {0}
-            return
         has_other_policies = self._span is not None and span.policies is not self._span.policies
         if len(self._lines) == UNITS_PER_COUNT or has_other_policies:
             self.finish()
@@ -297,8 +292,6 @@ def _compare_unit(line: CountedOutcome, unit: CountedOutcome | None) -> str:
         return f"its deadline passes in slot {unit.slot}"
     for name in COMPARED:
         stored, expected = getattr(line, name), getattr(unit, name)
-        if (name, stored, expected) == ("source_fault", None, OWN_EPISODE_PREDICTION):
-            continue  # counted before senders were judged by the episode; the digest covers it
         if stored != expected:
             return f"counted with {name} {stored}; its records give {expected}"
     return ""

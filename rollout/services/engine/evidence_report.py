@@ -18,8 +18,6 @@ class EvidenceReport:
         records, units: numbers of records hashed anew and of units counted anew.
         erased_units: units that rest on erased content.
         erasures: revisions of the events that took it, or an action or outcome.
-        unhashed_units: units counted before hashes were stored.
-        unhashed_events: revisions of the ticks' events that cover them.
         other_records: actions and outcomes compared with the hashes that ticks took.
         erased_records: those of them that an event took.
         unsealed_records: actions and outcomes that no tick's digest covers.
@@ -33,8 +31,6 @@ class EvidenceReport:
     units: int = 0
     erased_units: int = 0
     erasures: set[int] = field(default_factory=set)
-    unhashed_units: int = 0
-    unhashed_events: set[int] = field(default_factory=set)
     other_records: int = 0
     erased_records: int = 0
     unsealed_records: UnsealedRecords = field(default_factory=UnsealedRecords)
@@ -59,9 +55,6 @@ class EvidenceReport:
             f"{self.units:,} recomputed ({tracks}) from {self.records:,} records",
             f"{self.fault_count:,} differ",
         ]
-        if self.unhashed_units:
-            events = _list_events(self.unhashed_events)
-            parts.append(f"{self.unhashed_units} were counted before hashes were stored{events}")
         if self.other_records:
             erased = f", {self.erased_records} of them erased" if self.erased_records else ""
             parts.append(f"{self.other_records} actions and outcomes compared{erased}")
@@ -73,15 +66,15 @@ class EvidenceReport:
         unsealed = self.unsealed_records
         if unsealed.newest is not None:
             parts.append(
-                f"{unsealed.number} actions and outcomes are in no tick's digest: an older program "
-                "stored them, or somebody added them to the database; the newest was received at "
+                f"{unsealed.number} actions and outcomes are in no tick's digest: somebody added "
+                "them to the database; the newest was received at "
                 f"{unsealed.newest.isoformat()}"
             )
         if self.unrecorded_cutoffs:
             parts.append(
                 "no entry of the ledger has the training cutoff of "
-                f"{join_words(self.unrecorded_cutoffs)}: an older program stored it, or somebody"
-                " added it to the database; set it again to record it"
+                f"{join_words(self.unrecorded_cutoffs)}: somebody added it to the"
+                " database; set it again to record it"
             )
         return ", ".join(parts)
 

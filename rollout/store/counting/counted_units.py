@@ -47,8 +47,7 @@ class CountedUnitRow(NamedTuple):
         bucket: bucket of the case's sampling value.
         reviewer: whose decision counts; None without a decision.
         exclusion_reason: why the unit is not evidence; None if it is.
-        record_hashes: of the records behind it, sorted and joined; None if counted before hashes
-            were stored.
+        record_hashes: of the records behind it, sorted and joined.
         attribute_values: of its cases, as `rollout.core.policy.familiarity` stores them; None if
             the policy asked for none.
         slices: the case's values of the recorded attributes, as JSON; None if none was recorded.
@@ -69,7 +68,7 @@ class CountedUnitRow(NamedTuple):
     bucket: int
     reviewer: str | None
     exclusion_reason: str | None
-    record_hashes: bytes | None = None
+    record_hashes: bytes = b""
     attribute_values: str | None = None
     slices: str | None = None
     value_seal: bytes | None = None

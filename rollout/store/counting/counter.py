@@ -239,6 +239,11 @@ def build_counted_units(
         if fields[name] is not no_values:
             fields[name] = [value or None for value in fields[name]]
     has_values = fields["attribute_values"] is not no_values or fields["slices"] is not no_values
+    hashes = (
+        [b""] * first_units.height
+        if records is None
+        else map(cache(records.join_hashes), case_ids, versions)
+    )
     rows = zip(
         [numbers.units[unit] for unit in first_units["unit"].to_list()],
         versions,
@@ -252,7 +257,7 @@ def build_counted_units(
         fields["bucket"],
         fields["reviewer"],
         fields["excluded"],
-        no_values if records is None else map(cache(records.join_hashes), case_ids, versions),
+        hashes,
         fields["attribute_values"],
         fields["slices"],
         map(create_seal, fields["attribute_values"], fields["slices"]) if has_values else no_values,

@@ -55,12 +55,11 @@ ORDER: Final = ("slot", "occurred", "unit", "version", "track")
 class UnitLine(NamedTuple):
     """A counted unit, its cell and its series; digests cover the columns before the cell.
 
-    Of `attribute_values` and `slices` they cover a hash with `value_seal`; of units that were
-    counted before seals the values, if there are any, so older lines keep their digest. A band is
-    covered where one is stored.
+    Of `attribute_values` and `slices` they cover a hash with `value_seal`. It and a band are
+    covered where they are stored.
 
-    `class_ids` is the stored JSON. `record_hashes` is empty if the unit was counted before hashes
-    were stored. `series` is track, version and definition in the series, by which evidence is read.
+    `class_ids` is the stored JSON. `series` is track, version and definition in the series, by
+    which evidence is read.
     """
 
     unit: int
@@ -106,14 +105,10 @@ def _add_values(
     """Return the covered columns of a unit with what digests cover of its values."""
     if band is not None:
         covered += (("band", band),)
-    if value_seal is not None:
-        values_hash = hash_values(value_seal, attribute_values, slices)
-        return (*covered, ("values", values_hash.hex()))
-    if attribute_values is not None:
-        covered += (attribute_values,)
-    if slices is not None:
-        covered += (("slices", slices),)
-    return covered
+    if (attribute_values, slices, value_seal) == (None, None, None):
+        return covered
+    values_hash = hash_values(value_seal, attribute_values, slices)
+    return (*covered, ("values", values_hash.hex()))
 
 
 class UnitLines(NamedTuple):
@@ -165,7 +160,7 @@ def read_unit_lines(
     )
     result = transaction.execute(query.execution_options(yield_per=UNITS_PER_READ))
     for row in map(tuple, chain.from_iterable(result.partitions())):
-        hashes = bytes(row[COVERED_FIELDS - 1] or b"")
+        hashes = bytes(row[COVERED_FIELDS - 1])
         rest, series = row[COVERED_FIELDS : -len(SERIES_FIELDS)], row[-len(SERIES_FIELDS) :]
         yield UnitLine._make((*row[: COVERED_FIELDS - 1], hashes, *rest, series))
 
@@ -184,9 +179,6 @@ def read_joined_lines(
     for part in result.partitions():
         rows: list[tuple[Any, ...]] = [row[:COVERED_FIELDS] for row in part]
         joined_hashes = frozenset(row[-1] for row in rows)
-        if None in joined_hashes:  # counted before hashes were stored
-            rows = [(*row[:-1], row[-1] or b"") for row in rows]
-            joined_hashes = frozenset(row[-1] for row in rows)
         if any(row[COVERED_FIELDS:] != NO_VALUES for row in part):
             rows = [
                 _add_values(row, *stored[COVERED_FIELDS:])

@@ -92,7 +92,7 @@ counted_units = Table(  # with several levers a unit has one more class for all 
     required_column("bucket", Integer),
     optional_column("reviewer"),
     optional_column("exclusion_reason"),  # null means evidence
-    optional_column("record_hashes", LargeBinary),  # of the records behind it, sorted, joined
+    required_column("record_hashes", LargeBinary),  # of the records behind it, sorted, joined
     optional_column("attribute_values"),  # of its cases, as JSON text, if the policy asks for them
     optional_column("slices"),  # the case's values of the recorded attributes, as JSON
     optional_column("value_seal", LargeBinary),  # hashed with both, for digests

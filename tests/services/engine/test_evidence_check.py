@@ -1,6 +1,6 @@
 """Evidence that somebody edits in the database is found, however it was edited."""
 
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
@@ -14,13 +14,12 @@ from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.record_events import RecordsCounted
 from rollout.services.engine import evidence_check, evidence_seals, retention
 from rollout.services.engine.evidence_check import EvidenceCheck, sample_evidence
-from rollout.services.engine.evidence_seals import EvidenceSeals, SealedSpans
+from rollout.services.engine.evidence_seals import SealedSpans
 from rollout.services.engine.retention import purge_old_records
 from rollout.services.engine.rollout_state import load_rollout_state, parse_stored_policy
 from rollout.services.erasure.case_erasure import erase_case
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.erasure.name_erasure import erase_name
-from rollout.store.counting import counter
 from rollout.store.counting.purge import open_purge
 from rollout.store.counting.unit_digests import read_unit_lines
 from rollout.store.database.session import Database
@@ -392,25 +391,3 @@ def test_content_that_is_edited_under_cover_of_an_erasure_is_found(database):
 def test_a_record_without_random_bytes_and_without_an_erasure_is_found(database):
     change_decision(database, salt=None)
     assert any("lost its random bytes" in fault for fault in checked(database).faults)
-
-
-@pytest.mark.slow
-def test_units_of_before_hashes_are_said_with_the_event_that_covers_them(tmp_path, monkeypatch):
-    with fresh("sqlite", tmp_path) as url, closing(Database(url)) as made:
-        ticker, build_units = begun(made, HISTORY, SLOTS[0]), counter.build_counted_units
-
-        def build_unhashed(units, numbers, _records):
-            return build_units(units, numbers, None)
-
-        with monkeypatch.context() as patch:  # the program before wrote neither hashes nor events
-            patch.setattr(counter, "build_counted_units", build_unhashed)
-            patch.setattr(EvidenceSeals, "seal_events", lambda _s, _t, _r, events, _n, _at: events)
-            ticker.tick(to_instant(SLOTS[len(SLOTS) // 2], HOUR))
-        ticker.tick(to_instant(SLOTS[-1], HOUR))
-        report = checked(made)
-        events = written(made)
-    (first,) = (n for n, event in enumerate(events, 1) if isinstance(event, RecordsCounted))
-    assert (report.fault_count, report.units > 0) == (0, True), report.faults
-    assert report.unhashed_units > 0
-    text = f"{report.unhashed_units} were counted before hashes were stored (events {first})"
-    assert text in report.summarize()
