@@ -57,7 +57,7 @@ def compare_states(state, scope, policy):
     assert (state.revision, state.at, state.era) == (scope.revision, at, scope.era)
     assert (state.policy_number, state.policy_hash) == (scope.policy_number, scope.policy_hash)
     versions = {name: to_micros(version.first_seen) for name, version in scope.versions.items()}
-    assert {name: starts[0] for name, starts in state.starts.items()} == versions
+    assert state.starts == versions
     assert state.retired == {name for name, version in scope.versions.items() if version.retired}
     assert {name: _places(stop) for name, stop in state.stops.items()} == {
         name: {(cell.site, cell.window) for cell in stop.cells}
@@ -87,8 +87,7 @@ def _has_only_begun(scope, version, state):
 
     It changes no stage, so the verifier has nothing to say of it.
     """
-    first_seen, starts = scope.versions[version].first_seen, scope.counting_starts.get(version, ())
-    initial = build_initial_state(first_seen, starts)
+    initial = build_initial_state(scope.versions[version].first_seen)
     return state.has_begun and _plain_product(state) == _plain_product(initial)
 
 

@@ -24,7 +24,6 @@ VERSION: dict[str, Any] = {
     "other_names": [],
     "first_used_at": NOON,
     "retired": False,
-    "evidence": "count",
     "content": "",
     "source": "assignment",
     "trained_until": "2027-03-01T00:00:00Z",

@@ -207,7 +207,7 @@ class RecomputedState:
         """Apply the rows of a ledger from its first one."""
         self.revision, self.kind, self.at, self.since, self.era = 0, "", 0, 0, 1
         self.policy_number, self.policy_hash = 0, ""
-        self.starts: dict[str, list[int]] = {}  # by version: its first use, when it began to count
+        self.starts: dict[str, int] = {}  # by version: its first use
         self.retired, self.contents = set[str](), dict[str, str]()  # the latter by version
         self.cells: dict[tuple[str, str, str], VersionInCell] = {}  # by site, window, version
         self.years: dict[tuple[str, str], tuple[Any, ...]] = {}  # year, spent risk, number, plan
@@ -243,7 +243,7 @@ class RecomputedState:
                 self.note_if(not proposal.is_open, f"closes {name}, which is closed")
                 proposal.is_open = False
             case "VersionFirstUsed":
-                self.starts.setdefault(body["version"], [row.at])
+                self.starts.setdefault(body["version"], row.at)
                 self.contents.setdefault(body["version"], body.get("content", ""))
             case "VersionRenamed":  # a name for what it continues: no later row gives it a grant
                 is_other = self.contents[body["continues"]] not in {body["content"], ""}
@@ -270,8 +270,7 @@ class RecomputedState:
     def get_cell(self, body: dict[str, Any], version: str | None = None) -> VersionInCell:
         """Return the version in the cell that a body names."""
         key = (body["site"], body["window"], version or body["version"])
-        starts = self.starts[key[2]]
-        return self.cells.setdefault(key, VersionInCell(max(starts), len(starts)))
+        return self.cells.setdefault(key, VersionInCell(self.starts[key[2]]))
 
     def _begin_attempts(self, _: ExportedRow, body: dict[str, Any]) -> None:
         """Give attempts their numbers in the cell's year and their shares of the risk."""
@@ -404,11 +403,7 @@ class RecomputedState:
         self.note_if(number != last + 1, f"has the number {number} after {last}")
         self.policy_number, self.policy_hash = number, body["policy_hash"]
         self._rename_cells(list(zip(body.get("renamed", ()), body.get("former", ()), strict=True)))
-        counted, cleared = body.get("counted", ()), body["cleared"]
-        for cell in (cell for key, cell in self.cells.items() if key[2] in counted):
-            cell.restart(self.since)
-        for version in counted:
-            self.starts[version].append(self.since)
+        cleared = body["cleared"]
         restarted = [place for place in body["restarted"] if place not in cleared]
         for place, version in product([*cleared, *restarted], self.starts):
             cell = self.get_cell(place, version)
@@ -433,7 +428,7 @@ class RecomputedState:
         for cell in self.cells.values():
             cell.keep_grants(cell.count_holding(row.at, previous))
             cell.attempt_since = min(cell.attempt_since, row.at)
-        self.starts = {n: [min(at, row.at) for at in ats] for n, ats in self.starts.items()}
+        self.starts = {name: min(at, row.at) for name, at in self.starts.items()}
         self.at = row.at
 
     _METHODS: ClassVar = {  # of the kinds that `_apply_short_row` leaves out

@@ -35,8 +35,6 @@ def find_interest(view: EvidenceView, scope: Scope, slot: int) -> SlotInterest:
 
     `slot` is None if no later slot can. A superfluous slot only costs time.
     """
-    if view.version in view.policy.watched_versions:
-        return SlotInterest(None)
     state = scope.get_cell_state(view.cell, view.version)
     if state.suspended_by or state.reported_guards:
         return SlotInterest(slot)

@@ -24,7 +24,6 @@ from rollout.core.scope.events import (
     ProposalRaised,
     Stopped,
     Suspended,
-    SuspensionCleared,
     VersionFirstUsed,
     VersionRenamed,
     VersionRetired,
@@ -178,11 +177,6 @@ RARE = {
     ],
     "a cleared cell loses them": [
         LOW, SUSPENDED, PolicyApplied(**POLICY, cleared=(CREEK,), restarted=(CREEK, LAKE)),
-    ],
-    "a watched version begins an attempt in every cell when it counts": [
-        LOW, PolicyApplied(**POLICY, counted=("v1",)),
-        SuspensionCleared(**{**OF_CELL, "at": NOON + 2 * HOUR, "cell": LAKE}, guard="latency"),
-        Suspended(**{**OF_CELL, "at": NOON + 2 * HOUR, "cell": LAKE}, guard="latency"),
     ],
     "a stopped cell stays stopped under its new name": [
         Stopped(at=NOON, by="ana", stop="S-1", cells=(CREEK,)),

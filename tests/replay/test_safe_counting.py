@@ -11,7 +11,6 @@ from rollout.core.calendar.sites import Site
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Minimum, Stage
 from rollout.core.policy.risk_shares import compute_yearly_share
-from rollout.core.policy.version_rules import VersionRule
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.core.statistics.sampling import compute_sampling_value
@@ -116,13 +115,6 @@ def test_no_data_never_widens(what, require):
 
 def test_the_same_records_whole_widen_twice():
     assert kinds(run(LENIENT, history_of(agreeing(range(200))))).count("Widened") >= 2
-
-
-def test_a_watched_version_widens_nothing_however_good_it_is():
-    watched = replace(LENIENT, versions=(VersionRule("v1", is_watched=True),))
-    replayed = run(watched, history_of(agreeing(range(200))))
-    assert kinds(replayed) == ["RolloutCreated", "PolicyApplied", "VersionFirstUsed"]
-    assert replayed.ticks < 5, "no slot needs a decision"
 
 
 def test_a_class_that_never_came_opens_no_gate_on_it():

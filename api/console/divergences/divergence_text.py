@@ -12,7 +12,7 @@ from rollout.reports.text import formatting
 from rollout.reports.text.formatting import capitalize_first
 from rollout.services.divergences.divergence_list import MAX_COMPARED_UNITS, DivergenceList
 from rollout.services.divergences.divergence_rows import CostliestKind
-from rollout.services.engine.versions import WATCH, VersionStatus
+from rollout.services.engine.versions import VersionStatus
 
 MAX_LABELS: Final = 12
 """Most rows of a matrix; rarer labels are merged into the last one."""
@@ -186,8 +186,6 @@ def _format_names(version: VersionStatus) -> str:
 def _describe_version_status(version: VersionStatus) -> str:
     if version.retired:
         return "retired"
-    if version.evidence == WATCH:
-        return "watched"
     return "acting" if version.acting_cells else "in shadow"
 
 

@@ -141,7 +141,7 @@ def build_rollout_card(
     }
     return RolloutCard(
         name=summary.name,
-        versions=describe_versions(state.scope, state.policy, state.policy.cells),
+        versions=describe_versions(state.scope, state.policy.cells),
         text=_describe_counts(counts, len(markers_by_cell)),
         risk=describe_fleet_risk(state.policy),
         model_shares=model_shares,

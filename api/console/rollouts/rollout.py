@@ -240,7 +240,7 @@ def _build_page_context(
         "rows": build_cell_rows(cell_page, schedules, time_formatters),
         "caption": format_caption(cell_page.first_index, len(cell_page.rows), len(cell_page.cells)),
         "challengers": build_challenger_comparisons(cell_page),
-        "side_by_side": describe_versions(scope, policy, cell_page.cells),
+        "side_by_side": describe_versions(scope, cell_page.cells),
         "grants": build_grant_rows(cell_page, [row.cell for row in cell_page.rows]),
         "limits": list_limits(
             policy, scope, cell_page.sites, cell_page.at, _get_time_formatter(visitor, zone)

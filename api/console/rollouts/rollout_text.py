@@ -144,19 +144,17 @@ def describe_cells(policy: Policy, cells: Sequence[Cell]) -> str:
     return f"in {len(cells)} of {len(policy.cells)} cells"
 
 
-def describe_versions(scope: Scope, policy: Policy, cells: Sequence[Cell]) -> str:
-    """Describe the versions: `v7 acting, v8 challenger, v9 watched`."""
+def describe_versions(scope: Scope, cells: Sequence[Cell]) -> str:
+    """Describe the versions: `v7 acting, v8 challenger`."""
     acting_ids = {scope.get_holder(cell) for cell in cells}
     version_ids = [version.id for version in scope.versions.values() if not version.retired]
     acting = [version_id for version_id in version_ids if version_id in acting_ids]
-    watched = [version_id for version_id in version_ids if version_id in policy.watched_versions]
-    challengers = [v for v in version_ids if v not in acting_ids and v not in watched]
+    challengers = [version_id for version_id in version_ids if version_id not in acting_ids]
     name_all = partial(_name_versions, scope)
     parts = [f"{name_all(acting)} acting" if acting else "No acting version"]
     parts += [
         f"{name_all(challengers)} {'challenger' if len(challengers) == 1 else 'challengers'}"
     ] * bool(challengers)
-    parts += [f"{name_all(watched)} watched"] * bool(watched)
     return ", ".join(parts)
 
 

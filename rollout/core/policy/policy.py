@@ -268,11 +268,6 @@ class Policy:
         return {site.id: site for site in self.sites}
 
     @cached_property
-    def watched_versions(self) -> frozenset[str]:
-        """Return the versions whose records are never counted."""
-        return frozenset(rule.id for rule in self.versions if rule.is_watched)
-
-    @cached_property
     def contents_by_version(self) -> dict[str, str]:
         """Return the contents that the policy declares."""
         return {rule.id: rule.content for rule in self.versions if rule.content}

@@ -59,10 +59,8 @@ class VersionRule:
     """A version's row in the policy.
 
     Attributes:
-        is_watched: its records are shown and never counted.
         content: SHA-256 of its weights and pre-processing; "" if the policy says none.
     """
 
     id: str
-    is_watched: bool = False
     content: str = ""

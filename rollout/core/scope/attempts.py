@@ -122,8 +122,6 @@ def describe_cell_attempt(
         return f"attempt {state.number} of the year in this cell"
     if scope.versions[version].retired:
         return f"no attempt: {version} is retired"
-    if version in policy.watched_versions:
-        return f"no attempt: the policy only watches {version}"
     following = _foresee_year(scope, policy, cell, at)
     return f"no attempt yet; the next would be number {following.count} of the year in this cell"
 

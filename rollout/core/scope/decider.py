@@ -4,7 +4,6 @@
 and is never refused because of the rollout's state.
 """
 
-from dataclasses import replace
 from datetime import UTC
 from functools import singledispatch
 
@@ -126,7 +125,6 @@ _apply_command.register(StopChangedCells, stop_changed_cells)
 
 @_apply_command.register
 def _(command: Tick, pending: PendingEvents) -> None:
-    command = _drop_watched_evidence(command, pending.policy)
     begin_attempts(pending, command)
     apply_alarms(pending, command)
     apply_clears(pending, command)
@@ -143,15 +141,6 @@ def _(command: Tick, pending: PendingEvents) -> None:
     record_familiar_values(pending, command)
     apply_approved_proposals(pending)
     raise_due_proposals(pending, command)
-
-
-def _drop_watched_evidence(tick: Tick, policy: Policy) -> Tick:
-    """Return the tick without evidence of watched versions, which never counts."""
-    watched = policy.watched_versions
-    if watched.isdisjoint(version for _, version in tick.evidence):
-        return tick
-    evidence = {key: tick.evidence[key] for key in tick.evidence if key[1] not in watched}
-    return replace(tick, evidence=evidence)
 
 
 def _expire_grants(pending: PendingEvents) -> None:

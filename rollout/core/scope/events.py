@@ -51,10 +51,10 @@ class PolicyApplied(LedgerEvent):
 
     Cells in `restarted` begin a new attempt; cells in `cleared` also lose their grants. `withdrawn`
     names the stages to which some cell has lost its gate, by this edit or an earlier one, and
-    `risks` the risk of each such gate as decimal text. Versions in `counted` were watched: they
-    begin a new attempt in every cell. Cell i of `renamed` was cell i of `former`: it goes on with
-    the numbers of its attempts, and under its stops. `confidence_floors` are those of a policy with
-    several: a program that knows no floors of cells can't read the entry, so humans decide there.
+    `risks` the risk of each such gate as decimal text. Cell i of `renamed` was cell i of `former`:
+    it goes on with the numbers of its attempts, and under its stops. `confidence_floors` are those
+    of a policy with several: a program that knows no floors of cells can't read the entry, so
+    humans decide there.
     """
 
     number: int
@@ -65,7 +65,6 @@ class PolicyApplied(LedgerEvent):
     proposal: str = ""
     withdrawn: tuple[str, ...] = ()
     risks: tuple[str, ...] = ()
-    counted: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
     renamed: tuple[Cell, ...] = field(default=(), metadata={ADDED_LATER: True})
     former: tuple[Cell, ...] = field(default=(), metadata={ADDED_LATER: True})
     confidence_floors: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})

@@ -18,8 +18,8 @@ from rollout.core.scope.events import Narrowed, PolicyApplied
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.core.scope.proposals import build_proposal, compute_gate_hash
-from rollout.core.scope.renames import check_renames, check_watched_aliases, find_renamed_cells
-from rollout.core.scope.scope import CellState, ProposalState, Scope
+from rollout.core.scope.renames import check_renames, find_renamed_cells
+from rollout.core.scope.scope import CellState, ProposalState
 from rollout.core.scope.stop_targets import TWO_OPERATORS, find_resume_needs
 
 
@@ -32,7 +32,6 @@ def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
     if not is_first:
         _check_tick(old, new)
         check_renames(old, new)
-        check_watched_aliases(pending.scope, new)
     looser_rules = () if is_first else list_looser_rules(old, new)
     if looser_rules and any(
         proposal.about == new.hash for proposal in pending.scope.proposals.values()
@@ -101,8 +100,7 @@ def apply_approved_policies(pending: PendingEvents, tick: Tick) -> bool:
     new = tick.pending_policies[proposal.about]
     try:
         _check_tick(pending.policy, new)
-        check_watched_aliases(pending.scope, new)
-    except PolicyRefusedError as error:  # of an earlier program, or a name that came since
+    except PolicyRefusedError as error:
         pending.void_proposal(proposal.id, str(error))
         return False
     looser_rules = list_looser_rules(pending.policy, new)
@@ -123,7 +121,6 @@ def _emit_policy_applied(
         ):
             pending.void_proposal(proposal.id, "the policy was edited")
     _narrow_to_ladder(pending, new, by, effects.cleared)
-    _narrow_watched(pending, new, by, effects.cleared)
     pending.emit(
         PolicyApplied(
             at=pending.at,
@@ -136,7 +133,6 @@ def _emit_policy_applied(
             proposal=proposal_id,
             withdrawn=tuple(effects.withdrawn_risks),
             risks=tuple(effects.withdrawn_risks.values()),
-            counted=effects.counted,
             renamed=tuple(effects.renamed),
             former=tuple(effects.renamed.values()),
             confidence_floors=list_floor_texts(new.evidence),
@@ -149,7 +145,6 @@ class _EditEffects(NamedTuple):
     cleared: tuple[Cell, ...]
     restarted: tuple[Cell, ...]
     withdrawn_risks: Mapping[str, str]
-    counted: tuple[str, ...]
     renamed: Mapping[Cell, Cell]
 
 
@@ -157,30 +152,13 @@ def _find_effects(pending: PendingEvents, new: Policy) -> _EditEffects:
     """Return what an edit does to cells; nothing for the first policy."""
     old, risks = pending.policy, pending.scope.withdrawn_gate_risks
     if pending.scope.policy_number == 0:
-        return _EditEffects((), (), {}, (), {})
+        return _EditEffects((), (), {}, {})
     return _EditEffects(
         _find_cleared_cells(old, new),
         _find_restarted_cells(risks, old, new),
         _find_withdrawn_risks(risks, old, new),
-        _find_counted_versions(pending.scope, old, new),
         find_renamed_cells(old, new),
     )
-
-
-def _find_counted_versions(scope: Scope, old: Policy, new: Policy) -> tuple[str, ...]:
-    """Return the used versions that were watched and count from now on."""
-    return tuple(v for v in scope.versions if v in old.watched_versions - new.watched_versions)
-
-
-def _narrow_watched(
-    pending: PendingEvents, new: Policy, by: str, cleared_cells: tuple[Cell, ...]
-) -> None:
-    """Remove the grants of watched versions: no guard could narrow them."""
-    for (cell, version), state in list(pending.scope.cells.items()):
-        if version not in new.watched_versions or not state.grants or cell in cleared_cells:
-            continue
-        reason = f"the policy only watches {version}"
-        pending.emit(_build_narrowing(pending, by, (cell, version), state, SHADOW, reason))
 
 
 def _narrow_to_ladder(
@@ -241,8 +219,6 @@ def _is_voided_by_edit(
     cell = proposal.cell
     if proposal.kind == "clock":
         return False
-    if proposal.version in new.watched_versions:
-        return True
     if proposal.kind == "policy" or looser_rules:
         return True
     if cell is None:

@@ -197,8 +197,6 @@ def _reads_as_blind(policy: Policy) -> bool:
 
 
 def _compare_versions(old: Policy, new: Policy) -> Sentences:
-    for version in sorted(old.watched_versions - new.watched_versions):
-        yield f"{version} counts as evidence from now on, where it was only watched"
     for version, content in new.contents_by_version.items():
         if content != old.contents_by_version.get(version):
             yield f"{version} is declared to have the content {shorten_content(content)}"

@@ -123,8 +123,6 @@ def _(event: PolicyApplied, builder: ScopeBuilder) -> None:
     builder.close_proposal(event.proposal)
     for cell, former in zip(event.renamed, event.former, strict=True):
         _rename_cell(builder, cell, former)
-    for version in event.counted:
-        _begin_counting(builder, version, builder.get_effective_time())
     cleared, since = set(event.cleared), builder.get_effective_time()
     for cell in dict.fromkeys((*event.cleared, *event.restarted)):
         for version in builder.versions:
@@ -142,14 +140,6 @@ def _rename_cell(builder: ScopeBuilder, cell: Cell, former: Cell) -> None:
     for name, stop in builder.stops.items():
         if former in stop.cells:
             builder.stops[name] = replace(stop, cells=stop.cells | {cell})
-
-
-def _begin_counting(builder: ScopeBuilder, version: str, at: datetime) -> None:
-    """Begin an attempt of a version in every cell; units that occurred before never count."""
-    for cell in [cell for cell, name in builder.cells if name == version]:
-        state = _restart_attempt(builder.get_cell_state(cell, version), at)
-        builder.set_cell_state(cell, version, replace(state, changed_at=at))
-    builder.counting_starts[version] = (*builder.counting_starts.get(version, ()), at)
 
 
 def _restart_attempt(state: CellState, at: datetime) -> CellState:

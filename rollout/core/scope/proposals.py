@@ -76,8 +76,6 @@ def find_obstacle(pending: PendingEvents, cell: Cell, version: str) -> str:
     scope = pending.scope
     if scope.is_stopped(cell):
         return "the cell is stopped; ask for a resume first"
-    if version in pending.policy.watched_versions:
-        return "the policy only watches it; write `evidence: count` in its row"
     quiet_until = scope.get_cell_state(cell, version).quiet_until
     if quiet_until is not None and pending.at < quiet_until:
         return "it was rejected there lately; wait for its quiet time to end"

@@ -27,16 +27,14 @@ ValueT = TypeVar("ValueT")
 def find_continued_version(command: AddVersion, scope: Scope, policy: Policy) -> str:
     """Return the version that a new name continues, or "".
 
-    It is the first one with the same content. A name that the policy watches, although that version
-    counts, is a version of its own: its records must not count.
+    It is the first one with the same content.
     """
     if not command.content or len(scope.aliases) >= MAX_ALIASES:
         return ""
     contents = {**policy.contents_by_version, **command.later_contents}
     for name, version in scope.versions.items():
         if command.content == (version.content or contents.get(name)):
-            watched = policy.watched_versions
-            return "" if command.version in watched and name not in watched else name
+            return name
     return ""
 
 
@@ -45,21 +43,6 @@ def use_first_name(command: CommandT, scope: Scope) -> CommandT:
     if isinstance(command, RetireVersion | ProposeTakeover | ProposeRenewal | OpenIncident):
         return replace(command, version=scope.get_first_name(command.version))
     return command
-
-
-def check_watched_aliases(scope: Scope, new: Policy) -> None:
-    """Refuse a policy that watches another name of a version that counts.
-
-    Raises:
-        PolicyRefusedError: a row of an alias says `watch`, and its version's row doesn't.
-    """
-    for alias in sorted(scope.aliases.keys() & new.watched_versions):
-        name = scope.get_first_name(alias)
-        if name not in new.watched_versions:
-            raise PolicyRefusedError(
-                f"{alias} is {name} under another name, and {name} counts: write"
-                f" `evidence: watch` in the row of {name}, or leave it out of the row of {alias}"
-            )
 
 
 def list_names(scope: Scope, version: str) -> tuple[str, ...]:

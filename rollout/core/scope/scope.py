@@ -255,30 +255,16 @@ NO_VALUES: Final = CellValues()
 
 
 def build_initial_state(
-    first_seen: datetime,
-    counting_starts: tuple[datetime, ...],
-    risk_share: float = FIRST_SHARE,
-    number: int = 0,
+    first_seen: datetime, risk_share: float = FIRST_SHARE, number: int = 0
 ) -> CellState:
     """Return a version's state in a cell without events, or with its attempt begun.
 
     Args:
         first_seen: when the version was first used.
-        counting_starts: when the version, watched until then, began to count, oldest first; each
-            begins an attempt.
         risk_share: of the attempt.
         number: of the attempt in its cell's year if it has begun, else 0.
     """
-    since, attempt = first_seen, 1
-    if counting_starts:
-        since, attempt = max((first_seen, *counting_starts)), 1 + len(counting_starts)
-    return CellState(
-        since,
-        since,
-        attempt=attempt,
-        number=number,
-        risk_share=risk_share,
-    )
+    return CellState(first_seen, first_seen, attempt=1, number=number, risk_share=risk_share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +285,6 @@ class Scope:
         open_incidents: unacknowledged ones.
         withdrawn_gate_risks: per stage, the risk of the gate that was removed from the policy,
             until every cell has a gate to it again.
-        counting_starts: by version that was watched, when it began to count.
         attempt_years: by cell, the attempts of the last year in which one began.
         cell_values: by cell and version, the attribute values that it has met.
         at: time of the ledger's last entry, None before the first.
@@ -321,7 +306,6 @@ class Scope:
     open_incidents: Mapping[str, Incident] = field(default_factory=dict)
     withdrawn_gate_risks: Mapping[str, str] = field(default_factory=dict)
     attempt_years: Mapping[Cell, AttemptYear] = field(default_factory=dict)
-    counting_starts: Mapping[str, tuple[datetime, ...]] = field(default_factory=dict)
     cell_values: Mapping[tuple[Cell, str], CellValues] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     at: datetime | None = None
@@ -339,8 +323,7 @@ class Scope:
         state = self.cells.get((cell, version))
         if state is None:  # built at once: a copy of 10,000 states is a fifth of a tick
             share = self._get_next_share(cell)
-            starts = self.counting_starts.get(version, ())
-            return build_initial_state(self.versions[version].first_seen, starts, share)
+            return build_initial_state(self.versions[version].first_seen, share)
         if state.has_begun:
             return state
         return replace(state, risk_share=self._get_next_share(cell))

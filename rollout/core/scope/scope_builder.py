@@ -32,7 +32,6 @@ class ScopeBuilder:
         self.withdrawn_gate_risks = copy_mapping(scope.withdrawn_gate_risks)
         self.attempt_years = copy_mapping(scope.attempt_years)
         self.cell_values = copy_mapping(scope.cell_values)
-        self.counting_starts = copy_mapping(scope.counting_starts)
         self.aliases = copy_mapping(scope.aliases)
         self.holders = copy_mapping(scope._holders)  # noqa: SLF001 - kept for `Scope.holder` alone
 
@@ -52,7 +51,6 @@ class ScopeBuilder:
             open_incidents=MappingProxyType(self.open_incidents),
             withdrawn_gate_risks=MappingProxyType(self.withdrawn_gate_risks),
             attempt_years=MappingProxyType(self.attempt_years),
-            counting_starts=MappingProxyType(self.counting_starts),
             cell_values=MappingProxyType(self.cell_values),
             aliases=MappingProxyType(self.aliases),
             at=self.at,
@@ -72,16 +70,14 @@ class ScopeBuilder:
         state = self.cells.get((cell, version))
         if state is not None:
             return state
-        starts = self.counting_starts.get(version, ())
-        return build_initial_state(self.versions[version].first_seen, starts)
+        return build_initial_state(self.versions[version].first_seen)
 
     def begin_attempt(self, cell: Cell, version: str, number: int, share: float) -> None:
         """Give the attempt of a version in a cell its number and share."""
         state = self.cells.get((cell, version))
         if state is None:
-            starts = self.counting_starts.get(version, ())
             first_seen = self.versions[version].first_seen
-            state = build_initial_state(first_seen, starts, share, number)
+            state = build_initial_state(first_seen, share, number)
         else:
             state = replace(state, number=number, risk_share=share)
         self.set_cell_state(cell, version, state)
@@ -121,10 +117,6 @@ class ScopeBuilder:
         """Move the times of cells and versions back; those of cells' states stay."""
         for name, version in self.versions.items():
             self.versions[name] = replace(version, first_seen=min(version.first_seen, to))
-        self.counting_starts = {
-            name: tuple(min(start, to) for start in starts)
-            for name, starts in self.counting_starts.items()
-        }
         self.widened_at = {cell: min(at, to) for cell, at in self.widened_at.items()}
         self.returned_at = {cell: min(at, to) for cell, at in self.returned_at.items()}
         self.at = to

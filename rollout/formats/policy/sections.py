@@ -238,9 +238,6 @@ class VersionShape(PolicySection):
     """What holds for one model version."""
 
     id: kinds.Name = key(description="Name of the version, as records write it.", examples=["v7"])
-    evidence: Literal["watch", "count"] = key(
-        "count", description="watch shows its records and never counts them."
-    )
     content: kinds.ContentHash | None = key(
         None,
         description="SHA-256 of weights and pre-processing: predictions that declare another are "

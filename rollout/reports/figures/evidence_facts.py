@@ -273,7 +273,7 @@ def _build_gate_facts(
     return GateFacts(
         to=gate.to,
         risk=compute_gate_risk(policy, gate, period.state.risk_share),
-        met=reading.is_met and view.version not in policy.watched_versions,
+        met=reading.is_met,
         missing=reading.unmet_requirements,
         required_approvals=gate.approvals,
         conditions=tuple(

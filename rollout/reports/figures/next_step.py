@@ -66,8 +66,6 @@ def describe_next_step(
     cell, version = key
     zone, state = policy.sites_by_id[cell.site].timezone, scope.get_cell_state(cell, version)
     hold = _describe_hold(state, cell, scope, zone, at)
-    if version in policy.watched_versions:
-        hold = "its records are shown and never counted: the policy only watches it"
     if hold:
         return hold
     if state.proposal is not None:

@@ -179,7 +179,7 @@ def compute_review_plan(
     best: dict[Cell, _Candidate] = {}
     cells = {key[0] for key in inputs.evidence_views}
     for key in inputs.cell_versions:
-        if not state_periods[key] or not _can_widen(key, scope, inputs.policy):
+        if not state_periods[key] or not _can_widen(key, scope):
             continue
         for candidate in _list_candidates(key, state_periods[key][-1], scope, inputs):
             if key[0] not in best or candidate.rank < best[key[0]].rank:
@@ -213,13 +213,12 @@ def _plan_decisions(candidates: list[_Candidate], decisions: int) -> Iterator[Ce
         yield replace(row, planned=planned, opening_chance=chance)
 
 
-def _can_widen(key: CellVersion, scope: Scope, policy: Policy) -> bool:
+def _can_widen(key: CellVersion, scope: Scope) -> bool:
     from rollout.reports.figures.next_step import find_successor
 
     cell, version = key
     is_retired = version in scope.versions and scope.versions[version].retired
-    is_watched = version in policy.watched_versions
-    return not (is_retired or is_watched or find_successor(scope, cell, version))
+    return not (is_retired or find_successor(scope, cell, version))
 
 
 def _list_candidates(

@@ -151,8 +151,7 @@ def _(event: RolloutCreated, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: PolicyApplied, _describer: EventDescriber) -> str:
-    counted = f"; {join_words([*event.counted])} counts from now on" if event.counted else ""
-    return f"{phrase_event(event)} by {event.by}, hash {event.policy_hash[:12]}…{counted}"
+    return f"{phrase_event(event)} by {event.by}, hash {event.policy_hash[:12]}…"
 
 
 @_describe.register

@@ -87,7 +87,6 @@ class RolloutHistory:
         self._policy_periods: list[LivePolicyPeriod] = []
         self._versions: list[str] = []
         self._restarts: dict[tuple[Cell, str], list[int]] = defaultdict(list)
-        self._counting_starts: dict[str, list[int]] = defaultdict(list)
         self._scope = Scope()
         self._pending_events: list[tuple[int, LedgerEvent]] = []
         self._effective_at: datetime | None = None
@@ -137,8 +136,6 @@ class RolloutHistory:
         )
         self._policy_periods.append(LivePolicyPeriod(policy, since, row))
         self._record_restart(at, dict.fromkeys((*event.cleared, *event.restarted)), self._versions)
-        for version in event.counted:
-            self._counting_starts[version].append(find_slot_after(at, policy.tick))
         self._limit_slots = sorted({*self._limit_slots, *list_limit_slots(policy)})
         self._equivalent_definitions, self._definitions, self._shares = {}, {}, None
 
@@ -164,8 +161,7 @@ class RolloutHistory:
 
     def find_attempt(self, cell: Cell, version: str, occurred: int) -> int:
         """Return the attempt of a unit that occurred in a slot."""
-        restarts = bisect_right(self._restarts.get((cell, version), ()), occurred)
-        return 1 + restarts + bisect_right(self._counting_starts.get(version, ()), occurred)
+        return 1 + bisect_right(self._restarts.get((cell, version), ()), occurred)
 
     def find_buckets(self, occurred: IntArray, sampling_values: NDArray[np.float64]) -> IntArray:
         """Return each sampling value's bucket under the policy at its time."""

@@ -53,7 +53,6 @@ def select_usable_names(
     return usable + [name for name in ordered if first_names.get(name) in continued]
 
 
-WATCH, COUNT = "watch", "count"  # as the policy writes `evidence` of a version
 RECORDS_SOURCE = "records"
 _known_versions: WeakKeyDictionary[Database, dict[int, frozenset[str]]] = WeakKeyDictionary()
 """By database and rollout number, versions known to be stored; they are never deleted."""
@@ -72,17 +71,15 @@ class ActingCell:
 class VersionStatus:
     """One model version, the cells where it acts, and its open proposals.
 
-    A version without `acting_cells` runs in shadow. `evidence` is `count`, or `watch`: its records
-    are shown and never counted. `content` is the SHA-256 of its weights and pre-processing, "" if
-    none was declared. `other_names` are later names that declared the same content, oldest first:
-    they go on with its evidence and grants.
+    A version without `acting_cells` runs in shadow. `content` is the SHA-256 of its weights and
+    pre-processing, "" if none was declared. `other_names` are later names that declared the same
+    content, oldest first: they go on with its evidence and grants.
     """
 
     version: str
     other_names: tuple[str, ...]
     first_used_at: datetime
     retired: bool
-    evidence: str
     content: str
     source: str
     trained_until: datetime | None
@@ -125,7 +122,6 @@ def _build_version_status(
         other_names=list_names(state.scope, version)[1:],
         first_used_at=version_state.first_seen,
         retired=version_state.retired,
-        evidence=WATCH if version in state.policy.watched_versions else COUNT,
         content="" if known_version is None else known_version.info.content,
         source="" if known_version is None else known_version.info.source,
         trained_until=None if known_version is None else known_version.info.trained_until,

@@ -2,11 +2,10 @@
 
 import pytest
 
-from rollout.core.errors import PolicyRefusedError
+from rollout.core.policy.policy import EvidenceRules
 from rollout.core.policy.version_rules import VersionRule
-from rollout.core.scope.commands import AddVersion, Tick
+from rollout.core.scope.commands import AddVersion
 from rollout.core.scope.events import (
-    ProposalVoided,
     VersionFirstUsed,
     VersionRenamed,
     VersionRetired,
@@ -96,29 +95,6 @@ def test_to_retire_any_name_retires_the_version(rollout):
     assert rollout.retire("v2") == ()
 
 
-def test_a_name_that_the_policy_watches_is_a_version_of_its_own():
-    made = NamedDriver(policy(versions=(VersionRule("v2b", is_watched=True),)))
-    made.declare("v2")
-    assert made.declare("v2b") == [VersionFirstUsed], "its records must not count for v2"
-    assert made.count(NOON + HOUR, "v2", "v2b") == [[("v2", 2027, 1)]]
-
-
-def test_a_name_of_a_watched_version_is_watched():
-    made = NamedDriver(policy(versions=(VersionRule("v2", is_watched=True),)))
-    made.declare("v2")
-    assert made.declare("v2b") == [VersionRenamed]
-    assert made.count(NOON + HOUR, "v2") == []
-
-
-def test_a_policy_watches_a_version_by_its_first_name(rollout):
-    rollout.declare("v2b")
-    with pytest.raises(PolicyRefusedError, match="v2b is v2 under another name, and v2 counts"):
-        rollout.edit(policy(versions=(VersionRule("v2b", is_watched=True),)))
-    both = (VersionRule("v2", is_watched=True), VersionRule("v2b", is_watched=True))
-    rollout.edit(policy(versions=both))
-    assert rollout.policy.watched_versions == {"v2", "v2b"}
-
-
 def test_names_beyond_the_limit_are_versions_of_their_own(rollout):
     names = [
         VersionRenamed(at=rollout.at, by="policy", version=f"x{n}", continues="v2", content=CONTENT)
@@ -130,19 +106,6 @@ def test_names_beyond_the_limit_are_versions_of_their_own(rollout):
 
 def test_a_restart_after_a_rename_is_the_next_number_of_the_same_version(rollout):
     rollout.declare("v2b")
-    rollout.change_policy(policy(versions=(VersionRule("v2", is_watched=True),)))
-    rollout.change_policy(policy())
+    rollout.change_policy(policy(evidence=EvidenceRules(grace=2 * HOUR)))
     rollout.at += DAY
     assert rollout.count(rollout.at, "v2", evidence=BETWEEN) == [[("v2", 2027, 3)]]
-
-
-def test_a_proposed_policy_that_watches_a_later_name_alone_is_void(rollout):
-    looser = policy(versions=(VersionRule("v2b", is_watched=True),), lease=2 * HOUR)
-    (raised,) = rollout.edit(looser)
-    rollout.declare("v2b")
-    before = rollout.policy
-    rollout.approve_all([raised])
-    events = rollout.do(Tick(at=rollout.at, pending_policies=rollout.policies))
-    (voided,) = (event for event in events if isinstance(event, ProposalVoided))
-    assert (voided.proposal, rollout.policy) == (raised.proposal, before)
-    assert "v2b is v2 under another name" in voided.reason

@@ -225,11 +225,9 @@ def test_limits_waves_and_freezes_are_read():
     assert policy.freezes[0].hours == "Dec 24-26"
 
 
-def test_a_version_is_watched_or_counted():
-    policy = load("versions: [{id: v8, evidence: watch}, {id: v7}]")
-    assert policy.watched_versions == {"v8"}
+def test_a_version_has_one_row():
     with pytest.raises(InvalidPolicyError, match="repeated"):
-        load("versions: [{id: v8, evidence: watch}, {id: v8}]")
+        load("versions: [{id: v8}, {id: v8}]")
 
 
 @pytest.mark.parametrize("content", ["AB" * 32, "ab" * 31, "ab" * 32 + "0", "xy" * 32])

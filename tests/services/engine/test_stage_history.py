@@ -201,10 +201,3 @@ def test_grants_end_in_the_slot_after_their_time():
     found = rungs(begun(widened(10, lasts=5.5)))
     assert [found[n] for n in (15, 16)] == [1, 0]
     assert timedelta(hours=1) == HALF.tick
-
-
-def test_a_version_that_was_watched_begins_an_attempt_in_every_cell():
-    past = begun(narrowed(10.5, restart=True), applied(15, HALF, number=2, counted=("v1",)))
-    assert [past.find_attempt(CREEK, "v1", slot(n)) for n in (0, 12, 14, 15)] == [1, 2, 2, 3]
-    assert [past.find_attempt(LAKE, "v1", slot(n)) for n in (14, 15)] == [1, 2]
-    assert past.find_attempt(LAKE, "v2", slot(30)) == 1
