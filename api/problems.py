@@ -54,7 +54,6 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "review-gone": 409,
     "case-still-open": 409,
     "delivery-sent": 409,
-    "not-revealed": 403,
     "not-narrower": 409,
     "unknown-site": 404,
     "ledger-rolled-back": 409,

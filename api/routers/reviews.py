@@ -21,7 +21,6 @@ from api.schemas.reviews import (
     OverdueReviewList,
     ReassignmentRequest,
     ReassignmentResult,
-    RevealedAnswers,
     ReviewDecision,
     ReviewQueue,
 )
@@ -115,24 +114,6 @@ def release_review(
     """
     state = service.state_cache.load_rollout(rollout).state
     reviews.release_review(service.database, caller, state, review)
-
-
-@router.get(
-    "/{review}/reveal",
-    operation_id="revealModelAnswers",
-    summary="Reveal the model's answers after a decision",
-)
-def reveal_model_answers(
-    rollout: str, review: Review, service: ServiceDependency, caller: Reviewer, now: CurrentTime
-) -> RevealedAnswers:
-    """Return each version's answer to a case that you decided.
-
-    Fails with 403 if the policy does not reveal answers.
-    """
-    state = service.state_cache.load_rollout(rollout).state
-    return RevealedAnswers.of(
-        reviews.reveal_predictions(service.database, caller, state, review, now)
-    )
 
 
 @router.post(

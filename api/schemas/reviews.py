@@ -56,9 +56,6 @@ DECISION: dict[str, Any] = {
     "revision": 1,
     "at": "2027-06-16T23:48:20-07:00",
 }
-REVEALED_ANSWERS: dict[str, Any] = {
-    "answers": [{"version": "v7", "answers": {"alarm": "no-bear"}, "confidence": 0.61}]
-}
 OVERDUE_REVIEW: dict[str, Any] = {
     "review": 4170,
     "case": "meadow-004170",
@@ -122,7 +119,9 @@ class ReviewLever(BaseModel):
 class VersionAnswer(BaseModel):
     """A version's answer to a case; an answer is null if the version failed."""
 
-    model_config = _build_config(REVEALED_ANSWERS["answers"][0])
+    model_config = _build_config(
+        {"version": "v7", "answers": {"alarm": "no-bear"}, "confidence": 0.61}
+    )
 
     version: str
     answers: dict[str, str | None]
@@ -275,19 +274,6 @@ class ReviewDecision(BaseModel):
     def of(cls, stored: StoredDecision) -> "ReviewDecision":
         """Return the schema of a stored decision."""
         return cls.model_validate(stored)
-
-
-class RevealedAnswers(BaseModel):
-    """The answer of each version."""
-
-    model_config = _build_config(REVEALED_ANSWERS)
-
-    answers: list[VersionAnswer]
-
-    @classmethod
-    def of(cls, answers: tuple[ModelAnswer, ...]) -> "RevealedAnswers":
-        """Return the schema of revealed answers."""
-        return cls(answers=[VersionAnswer.model_validate(answer) for answer in answers])
 
 
 class AdjudicationRequest(BaseModel):

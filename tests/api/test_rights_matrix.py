@@ -143,7 +143,6 @@ MATRIX = {
     f"POST {BEARS}/reviews/claims": Row({"reviewer"}, PART),
     f"POST {BEARS}/reviews/{{review}}/decision": Row({"reviewer"}, PART),
     f"POST {BEARS}/reviews/{{review}}/release": Row({"reviewer"}, PART),
-    f"GET {BEARS}/reviews/{{review}}/reveal": Row({"reviewer"}, PART),
     f"POST {BEARS}/reviews/adjudications": Row({"operator"}, PART),
     f"POST {BEARS}/reviews/gold-cases": Row({"admin"}, PART),
     f"POST {BEARS}/reviews/reassignments": Row({"operator"}, PART),

@@ -2,7 +2,7 @@
 
 Two worlds get the same cases, people and questions; only the models' answers differ. Whatever
 reviewers are answered is compared byte by byte. Left out of the comparison is what may differ:
-the proposal of an assisted review, and what is revealed after one's own decision.
+the proposal of an assisted review.
 """
 
 import json
@@ -87,7 +87,6 @@ STEPS = st.one_of(
     st.tuples(st.just("judge"), st.sampled_from(PEOPLE), st.sampled_from(["bear", "fox", None])),
     st.tuples(st.just("judge-number"), st.sampled_from(PEOPLE), NUMBERS),
     st.tuples(st.just("undo"), st.sampled_from(PEOPLE), st.sampled_from(["fox", "wolf"])),
-    st.tuples(st.just("reveal"), st.sampled_from(PEOPLE), NUMBERS),
     st.tuples(st.just("release"), st.sampled_from(PEOPLE), NUMBERS),
     st.tuples(st.just("look"), st.sampled_from(PEOPLE)),
     st.tuples(st.just("explain"), NUMBERS),
@@ -107,11 +106,11 @@ class Played:
     """One world in which a script is played; `answers` is what reviewers were given."""
 
     def __init__(self, database, world, rung, verdicts):
-        text = policy_text(verdicts=verdicts, second="40%", reveal="after")
+        text = policy_text(verdicts=verdicts, second="40%")
         self.world, self.room = world, Room(database, rung, text)
         self.desk = ReviewDesk(self.room)
         self.desk.door.callers["eve"] = EVE
-        self.answers, self.held, self.keys, self.judged = [], {}, [], set()
+        self.answers, self.held, self.keys = [], {}, []
         self.differs = lambda _key: True
         opened = OpenIncident(at=START, kind="unauthorized", reason="r", version="v1")
         execute_command(database, "bears", lambda _: opened)
@@ -156,18 +155,10 @@ class Played:
     def judge_number(self, who, number, label="bear", **more):
         said = {"unsure": True} if label is None else {"answers": {"alarm": label}}
         answer = self.desk.post(who, f"/{number}/decision", {**said, **more})
-        self.judged |= {(who, number)} if answer.status_code == 200 else set()
         self.hear(who, answer)
 
     def undo(self, who, label):
         self.judge_number(who, self.held.get(who, 1), label, supersedes=1)
-
-    def reveal(self, who, number):
-        answer = self.desk.get(who, f"/{number}/reveal")
-        if (who, number) in self.judged:  # they may see what differs
-            assert answer.status_code == 200
-        else:
-            self.hear(who, answer)
 
     def release(self, who, number):
         self.hear(who, self.desk.post(who, f"/{number}/release"))
@@ -273,7 +264,6 @@ RICH = [
     ("judge", "ana", "bear"),
     ("undo", "ana", "fox"),
     ("judge-number", "bo", 2),
-    *(("reveal", "ana", number) for number in range(1, 9)),
     ("claim", "bo", None, 3),
     ("judge", "bo", "bear"),
     ("claim", "cy", "adjudicate", 1),

@@ -60,7 +60,7 @@ def served_hall(folder, **more):
         fresh("sqlite", folder) as url,
     ):
         database = Database(url)
-        hall = ReadingRoom(database, **{"reveal": "after", **more})
+        hall = ReadingRoom(database, **more)
         try:
             with served(create_app(hall.service)) as address:
                 hall.address = address
@@ -278,7 +278,7 @@ def test_answers_stay_in_sight_below_a_long_case(hall, opened):
 
 def test_two_questions_are_answered_by_keys_and_enter(browser, tmp_path):
     second = "  - {id: flock, labels: [one, many], actions: {one: log, many: log2}}\nsites:"
-    text = policy_text(reveal="after").replace("sites:", second, 1)
+    text = policy_text().replace("sites:", second, 1)
     with served_hall(tmp_path, text=text) as hall, windows(browser, hall.address) as opened:
         fill(hall, 2)
         _, page = reviewing(opened)

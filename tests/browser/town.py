@@ -76,7 +76,6 @@ gates:
 guards:
   - {{measure: agreement, at_least: 60%, false_alarm_every: 100}}
 slices: [camera]
-reveal: after
 tick: 1h
 lease: 1m
 """

@@ -139,7 +139,7 @@ def undo_of(page):
 
 @pytest.fixture
 def hall(database):
-    return ReadingRoom(database, reveal="after")
+    return ReadingRoom(database)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ BO = person("bo")
 
 @pytest.fixture
 def hall(database):
-    return ReadingRoom(database, second="100%", reveal="after")
+    return ReadingRoom(database, second="100%")
 
 
 @pytest.fixture

@@ -69,8 +69,6 @@ class AnsweredWorld:
             self.browser.as_(person)
             for label in labels:
                 page = self.get(REVIEW)
-                if form := form_of(page):
-                    self.get(f"{form}/model")
                 self.answer(page, label)
             undo = undo_of(self.get(REVIEW))
             if undo is not None:
@@ -101,7 +99,7 @@ def both(rung, second):
             folder = Path(stack.enter_context(TemporaryDirectory()))
             database = Database(stack.enter_context(fresh("sqlite", folder)))
             stack.callback(database.close)
-            hall = ReadingRoom(database, rung, second=second, reveal="after")
+            hall = ReadingRoom(database, rung, second=second)
             browser = stack.enter_context(hall.browsing())
             found.append(AnsweredWorld(hall, browser, world).day())
     return found
@@ -136,7 +134,7 @@ def test_own_figures_are_the_same_whether_answers_agree_with_known_ones_or_not(d
             folder = Path(stack.enter_context(TemporaryDirectory()))
             database = Database(stack.enter_context(fresh("sqlite", folder)))
             stack.callback(database.close)
-            hall = ReadingRoom(database, reveal="after")
+            hall = ReadingRoom(database)
             world = AnsweredWorld(hall, stack.enter_context(hall.browsing()), WORLDS[0])
             found.append(judge_gold_cases(world, known, days))
     assert found[0] == found[1]

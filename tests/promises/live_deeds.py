@@ -33,7 +33,7 @@ class Deeds(RuleBasedStateMachine):
         who=st.sampled_from(REVIEWERS),
         label=st.sampled_from([*LABELS, None]),
         claims=st.sampled_from(["blind", "revealed", None]),
-        then=st.sampled_from(["reveal", "correct", "release", None]),
+        then=st.sampled_from(["correct", "release", None]),
     )
     def judge(self, who, label, claims, then):
         """Judge what one holds, look, think again, give back."""
@@ -43,7 +43,6 @@ class Deeds(RuleBasedStateMachine):
         if then == "release":
             world.post(who, f"/reviews/{review}/release")
             return
-        world.get(who, f"/reviews/{review}/reveal")  # too early
         answer = {"unsure": True} if label is None else {"answers": {"alarm": label}}
         answer |= {} if claims is None else {"exposure": claims}
         judged = world.post(who, f"/reviews/{review}/decision", answer)
@@ -51,8 +50,6 @@ class Deeds(RuleBasedStateMachine):
         if judged.status_code == 200:
             self.checks.seen["verdicts at the desk"] += 1
             self.checks.judged(who, judged.json()["case"])
-        if then == "reveal":
-            world.get(who, f"/reviews/{review}/reveal")
         if then == "correct":
             world.plain = False  # replay knows a record's last revision alone
             world.post(

@@ -183,7 +183,7 @@ def judged(life):
         life.claim(who, None, 3)
         life.look_around(who, 0)
         for label in ("bear", "none", "bear"):
-            life.judge(who, label, "blind", "reveal")
+            life.judge(who, label, "blind", None)
         life.promises_hold()
     assert life.checks.seen["assisted tasks"] > 0
     assert life.checks.seen["blind tasks"] > 0

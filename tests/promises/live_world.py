@@ -66,7 +66,6 @@ guards:
   - {measure: heartbeat, at_most: 10h, then: suspend, sites: [s1]}
   - {measure: unaudited, at_most: 10%, over: 7d}
 takeover: shadow
-reveal: after
 tick: 1h
 lease: 1m
 """

@@ -34,13 +34,12 @@ evidence: {unit: case, grace: 24h, verdicts: VERDICTS, second_verdict: SECOND, F
 gates:
   - {to: supervised, require: [{measure: agreement, at_least: 90%}]}
   - {to: autonomous, require: [{measure: agreement, at_least: 95%}]}
-reveal: REVEAL
 """
 
 
-def policy_text(verdicts=1, second="0%", reveal="never", further="outside: unknown"):
+def policy_text(verdicts=1, second="0%", further="outside: unknown"):
     made = POLICY.replace("VERDICTS", str(verdicts)).replace("SECOND", second)
-    return made.replace("REVEAL", reveal).replace("FURTHER", further)
+    return made.replace("FURTHER", further)
 
 
 def person(name, *rights, machine=False):
@@ -139,9 +138,6 @@ class Room:
 
     def mine(self, who):
         return reviews.load_own_reviews(self.database, who, self.stood, self.at)
-
-    def reveal(self, who, review):
-        return reviews.reveal_predictions(self.database, who, self.stood, review, self.at)
 
     def may_see(self, who, key):
         with self.database.begin_read() as transaction:

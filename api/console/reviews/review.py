@@ -9,7 +9,6 @@ from api.console.page.own_settings import store_single_keys
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import HOME, CurrentVisitor, Visitor, get_safe_path
 from api.console.page.text import encode_segment
-from api.console.reviews.answer_options import describe_answers
 from api.console.reviews.review_case import (
     build_decided_case,
     build_review_case,
@@ -41,7 +40,6 @@ from rollout.services.reviews.reviews import (
     load_own_reviews,
     release_own_claims,
     request_adjudication,
-    reveal_predictions,
 )
 
 router = APIRouter()
@@ -148,34 +146,6 @@ def render_decided_case(
         review_case=review_case,
         reason=reason,
         rollout=state.rollout.name,
-    )
-
-
-@router.get("/rollouts/{rollout}/review/{number}/model")
-def show_model_answers(
-    request: Request, visitor: CurrentVisitor, rollout: str, number: TaskNumber
-) -> Response:
-    """Show each version's answer to a decided case, if the policy allows it."""
-    state = load_review_state(visitor, rollout)
-    database, caller = visitor.service.database, visitor.caller
-    predictions = reveal_predictions(database, caller, state, number, visitor.at)
-    decision = load_own_decision(database, caller, state, number)
-    levers = state.policy.levers
-    has_answers = [
-        any(value is not None for value in prediction.answers.values())
-        for prediction in predictions
-    ]
-    answers = [
-        (
-            prediction.version,
-            describe_answers(levers, prediction.answers) if has_answer else "",
-            prediction.confidence,
-        )
-        for prediction, has_answer in zip(predictions, has_answers, strict=True)
-    ]
-    review_case = build_decided_case(decision, state)
-    return render_page(
-        request, visitor, "review_model", review_case=review_case, answers=answers, rollout=rollout
     )
 
 

@@ -294,7 +294,6 @@ def _build_page_values(
         "typed": _get_typed(review_case, context, visitor.at),
         "own": own_decisions,
         "undo": _build_undo(own_decisions, visitor, state, undone_task),
-        "ask_model": _find_model_answer_path(own_decisions, state) if undone_task is None else None,
         "missed_deadline": _find_missed_deadline(own_decisions, state, visitor.at)
         if undone_task is None
         else None,
@@ -396,21 +395,9 @@ def _build_undo(
     text = describe_answers(state.policy.levers, decision.answers)
     return {
         "says": text,
-        "at": _build_task_path(state, decision.task_number, get_section(decision.kind)),
+        "at": f"/rollouts/{encode_segment(state.rollout.name)}"
+        f"/{get_section(decision.kind)}/{decision.task_number}",
     }
-
-
-def _find_model_answer_path(own_decisions: OwnDecisions, state: RolloutState) -> str | None:
-    """Return the path of the model's answers to the last case, if allowed."""
-    if state.policy.reveal != "after" or not own_decisions.recent_decisions:
-        return None
-    return (
-        _build_task_path(state, own_decisions.recent_decisions[0].task_number, "review") + "/model"
-    )
-
-
-def _build_task_path(state: RolloutState, task_number: int, section: str) -> str:
-    return f"/rollouts/{encode_segment(state.rollout.name)}/{section}/{task_number}"
 
 
 def _find_missed_deadline(

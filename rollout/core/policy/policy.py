@@ -240,7 +240,6 @@ class Policy:
     takeover: str = "same-stage"
     reports: tuple[ReportPlan, ...] = ()
     slices: tuple[str, ...] = ()
-    reveal: str = "never"
     retention: timedelta | None = None
     lease: timedelta = timedelta(minutes=1)
     tick: timedelta = timedelta(minutes=15)

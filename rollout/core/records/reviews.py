@@ -32,7 +32,7 @@ EXPOSURE_ORDER: Final = (BLIND, UNKNOWN, ASSISTED, REVEALED)
 MAX_REVIEW_TIME, MAX_CLOCK_SKEW = timedelta(days=7), timedelta(minutes=5)
 
 CASE, PREDICTION, DECISIONS = "case", "prediction", "decisions"
-REVIEW_PAGE, REVEAL_PAGE = "review", "reveal"
+REVIEW_PAGE = "review"
 PLANTED: Final = "planted"
 """The content that a user knows who declared a case as planted."""
 REVEALING_CONTENT: Final = frozenset({PREDICTION, DECISIONS, PLANTED})
@@ -61,12 +61,6 @@ class DecisionConflictError(RefusalError):
     """A different decision is stored already."""
 
     code = "conflict"
-
-
-class NotRevealedError(RefusalError):
-    """Reviewers may not see the model's answer, or not yet."""
-
-    code = "not-revealed"
 
 
 class ReviewStillOpenError(RefusalError):

@@ -284,8 +284,6 @@ def _get_lease(policy: Policy, site: Site) -> timedelta:
 
 
 def _compare_engine(old: Policy, new: Policy) -> Sentences:
-    if new.reveal != "never" and old.reveal == "never":
-        yield "reviewers see the model's answer after their decision"
     if old.observe and not new.observe:
         yield "proposals are applied, where they were only raised"
     if new.tick > old.tick:

@@ -413,9 +413,6 @@ class PolicyShape(PolicySection):
         default_factory=list,
         description="Attributes that reports slice by, and whose new values timelines mark.",
     )
-    reveal: Literal["never", "after"] = key(
-        "never", description="Whether reviewers see the prediction after their decision."
-    )
     retention: RetentionShape = key(
         default_factory=dict, description="How long case records are kept."
     )

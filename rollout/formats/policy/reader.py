@@ -79,7 +79,6 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
             ReportPlan(r.name, r.every, r.at, r.view, tuple(r.to)) for r in shape.reports
         ),
         slices=tuple(shape.slices),
-        reveal=shape.reveal,
         retention=shape.retention.cases,
         lease=shape.lease,
         tick=shape.tick,

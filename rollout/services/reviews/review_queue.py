@@ -109,12 +109,6 @@ def find_queue(kind: str) -> ReviewQueue:
     return "adjudicate" if kind == ADJUDICATE else "blind"
 
 
-def list_version_answers(predictions: Mapping[str, Prediction]) -> Iterator[ModelAnswer]:
-    """Yield the predictions by version."""
-    for version in sorted(predictions):
-        yield ModelAnswer(version, predictions[version].answers, predictions[version].confidence)
-
-
 def load_reviewer_tasks(
     transaction: Transaction,
     state: RolloutState,
@@ -216,7 +210,9 @@ def find_proposal(
     answer = predictions.get(review.version) or find_by_any_name(
         scope, scope.get_first_name(review.version), predictions
     )
-    return None if answer is None else next(list_version_answers({answer.version: answer}))
+    if answer is None:
+        return None
+    return ModelAnswer(answer.version, answer.answers, answer.confidence)
 
 
 def _load_blind_decisions(

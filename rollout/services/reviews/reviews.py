@@ -1,4 +1,4 @@
-"""A reviewer's use cases: claim, release, and reveal predictions.
+"""A reviewer's use cases: claim and release.
 
 Exposures are recorded in the transaction that returns the case. Before the decision is stored, a
 reviewer gets nothing derived from predictions, except in assisted tasks.
@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rollout import faults
-from rollout.core.records.reviews import ADJUDICATE, PREDICTION, REVEAL_PAGE, NotRevealedError
+from rollout.core.records.reviews import ADJUDICATE
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.records.review_tasks import (
@@ -24,7 +24,6 @@ from rollout.services.reviews.decisions import (
     StoredDecision,
     build_unknown_review_error,
     check_is_user,
-    load_own_review,
     submit_decision,
     was_assigned,
 )
@@ -32,25 +31,22 @@ from rollout.services.reviews.exposure import (
     can_see_prediction,
     find_hidden_cases,
     record_exposure,
-    store_exposures,
 )
 from rollout.services.reviews.review_queue import (
     ALL_REVIEW_KINDS,
     REVIEW_KINDS_BY_QUEUE,
     ClaimedTask,
-    ModelAnswer,
     ReviewerTasks,
     ReviewQueue,
     count_waiting,
     expose_tasks,
     find_permitted_sites,
     find_queue,
-    list_version_answers,
     load_reviewer_tasks,
 )
 from rollout.store.database.session import Database
 from rollout.store.records.newest_records import NewestRecords
-from rollout.store.reviews.reviews import DONE, ReviewTaskStore
+from rollout.store.reviews.reviews import ReviewTaskStore
 
 __all__ = [
     "DecisionDraft",
@@ -68,7 +64,6 @@ __all__ = [
     "release_review",
     "release_reviewer_claims",
     "request_adjudication",
-    "reveal_predictions",
     "seed_gold_case",
     "submit_decision",
     "withdraw_answered_reviews",
@@ -241,32 +236,6 @@ def release_review(
             review_store.release(review)
         elif review is None or not was_assigned(transaction, state, caller, review):
             raise build_unknown_review_error(task_number)
-
-
-def reveal_predictions(
-    database: Database, caller: Caller, state: RolloutState, task_number: int, at: datetime
-) -> tuple[ModelAnswer, ...]:
-    """Return the predictions of a decided case, and record the exposure.
-
-    Raises:
-        UnknownReviewError: the caller has no review task of that number.
-        ReviewReassignedError: the claim expired and another reviewer has the case.
-        NotRevealedError: the policy forbids it, or the caller has not decided yet.
-    """
-    require_permission(caller, Permission.REVIEW, state.rollout.name)
-    with database.begin_write() as transaction:
-        review = load_own_review(transaction, state, caller, task_number)
-        if state.policy.reveal != "after":
-            raise NotRevealedError(
-                "this policy never shows the model's answer to reviewers (`reveal: never`)"
-            )
-        if review.state != DONE:
-            raise NotRevealedError("decide the case first; then you may see the model's answer")
-        exposure_entries = [(review.case_id, PREDICTION)]
-        store_exposures(transaction, state, caller, exposure_entries, page=REVEAL_PAGE, at=at)
-        faults.reach_point("review.shown")
-        predictions = NewestRecords(transaction, state.rollout).load_predictions([review.case_id])
-        return tuple(list_version_answers(predictions.get(review.case_id, {})))
 
 
 def release_own_claims(

@@ -45,7 +45,6 @@ NOT_SHOWN = {
     "/files/policy": OWN_FILES,
     "/files/report": OWN_FILES,
     "/rollouts/{rollout}/review/{number}": REVIEWS,
-    "/rollouts/{rollout}/review/{number}/model": REVIEWS,
     "/rollouts/{rollout}/adjudication/{number}": REVIEWS,
     "/rollouts/{rollout}/proposals/{proposal}/policy": "a policy's text, which holds no case",
 }
@@ -56,7 +55,6 @@ UNASKED = {
 """Questions to the API that the comparison doesn't ask, with the reason."""
 UNANSWERED = {
     "/v1/rollouts/bears/ledger/checkpoint": 409,  # nothing signs here
-    "/v1/rollouts/bears/reviews/1/reveal": 404,  # rita's
 }
 ASKED_ABOUT = {
     "rollout": "bears", "proposal": "P-1", "incident": "I-1", "key": "open-one", "site": "creek",
@@ -88,7 +86,6 @@ ELSEWHERE = (
     "/adjudication/next",
     "/adjudication/1",
     "/review/1",
-    "/review/1/model",
     "/settings/planted-cases",
     "/settings/erasures",
     "/settings/reviewers",

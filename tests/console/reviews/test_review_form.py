@@ -70,4 +70,3 @@ def test_somebody_elses_case_can_not_be_brought_back(hall, browser):
     number = first_review(hall, "rita")
     browser.as_("ron")
     browser.page(f"{REVIEW}/{number}", 404)
-    browser.page(f"{REVIEW}/{number}/model", 404)

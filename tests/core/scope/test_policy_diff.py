@@ -117,7 +117,6 @@ LOOSER = {
         {"sites": (Site("creek", "UTC", open="08:00-20:00"),)},
         "silence of creek counts in other hours: 08:00-20:00",
     ),
-    "reveal": ({}, {"reveal": "after"}, "reviewers see the model's answer after their decision"),
     "imports as blind": (
         {"file_readings": {"decisions": FileReading(exposure="assisted")}},
         {"file_readings": {"decisions": FileReading(constants={"exposure": "blind"})}},

@@ -125,7 +125,6 @@ LOOSENS = {
     "freezes[]": {"freezes": None},
     "takeover": {"takeover": "supervised"},
     "outcomes[].missing_at_most": {"outcomes[0].missing_at_most": "3%"},
-    "reveal": {"reveal": "after"},
     "lease": {"lease": "2m"},
     "tick": {"tick": "30m"},
     "observe": {"observe": "false"},

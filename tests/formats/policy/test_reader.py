@@ -65,7 +65,7 @@ def test_twelve_lines_are_a_policy_with_every_default():
     assert policy.gates[0].minimum == Minimum()
     assert policy.gates[0].approvals == ("operator", "operator")
     assert (policy.lease, policy.tick, policy.observe) == (HOUR / 60, HOUR / 4, False)
-    assert (policy.takeover, policy.reveal, policy.retention) == ("same-stage", "never", None)
+    assert (policy.takeover, policy.retention) == ("same-stage", None)
     assert policy.levers_by_id["parcel"].compute_cost("damaged", "sound") == 1
 
 

@@ -18,7 +18,7 @@ from rollout.services.reviews import reviews
 from rollout.services.reviews.reviews import DecisionDraft
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.tables.tables import exposures
-from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, START, Room, person, policy_text
+from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, START, Room, person
 from tests.services.stored_reviews import HIGH, LOW, SUPERVISED, lite, only, stored, waiting
 
 __all__ = ["lite"]
@@ -66,10 +66,10 @@ def test_a_verdict_is_undone_by_the_next_revision(database):
 
 
 def test_nothing_is_undone_once_the_model_was_seen(lite):
-    room = Room(lite, text=policy_text(reveal="after")).arrive("a")
+    room = Room(lite).arrive("a")
     review = room.take(ANA).review
     room.judge(ANA, review)
-    room.reveal(ANA, review)
+    room.show(ANA, "a")
     with pytest.raises(DecisionConflictError, match="seen the model"):
         room.judge(ANA, review, "fox", supersedes=1)
 
@@ -139,7 +139,7 @@ def test_machines_judge_nothing(lite):
 @pytest.mark.parametrize("who", [DAN, person("eve", AssignedRole("viewer", "bears"))])
 def test_only_reviewers_review(lite, who):
     room = Room(lite).arrive("a")
-    for act in (room.take, room.mine, lambda w: room.judge(w, 1), lambda w: room.reveal(w, 1)):
+    for act in (room.take, room.mine, lambda w: room.judge(w, 1)):
         with pytest.raises(NotAllowedError):
             act(who)
     with pytest.raises(UnknownRolloutError):

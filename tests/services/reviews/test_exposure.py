@@ -1,12 +1,9 @@
 """What was shown is noted and decides exposure; nobody sees what they could still judge."""
 
-import pytest
-
 from rollout.core.records.records import Prediction
-from rollout.core.records.reviews import NotRevealedError, UnknownReviewError
 from rollout.core.scope.permissions import AssignedRole
 from rollout.store.tables.tables import exposures
-from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, Room, person, policy_text
+from tests.services.review_room import ANA, DAN, DAY, MINUTE, Room, person, policy_text
 from tests.services.stored_reviews import AUTONOMOUS, HIGH, LOW, SUPERVISED, lite, only, stored
 
 __all__ = ["lite"]
@@ -56,30 +53,6 @@ def test_a_prediction_seen_on_another_page_makes_a_verdict_no_evidence(lite):
     room.show(ANA, "a")
     room.judge(ANA, review)
     assert only(stored(room)).exposure == "revealed"
-
-
-def test_reveal_is_for_those_who_judged_if_the_policy_wants_it(lite):
-    room = Room(lite, text=policy_text(reveal="after")).arrive("a", confidence=0.5)
-    review = room.take(ANA).review
-    with pytest.raises(NotRevealedError, match="decide the case first"):
-        room.reveal(ANA, review)
-    room.judge(ANA, review)
-    answer = only(room.reveal(ANA, review))
-    assert (answer.version, answer.answers, answer.confidence) == ("v1", {"alarm": "bear"}, 0.5)
-    assert ("ana", "prediction", "reveal") in {
-        (row.reviewer, row.content, row.page) for row in stored(room, exposures)
-    }
-    with pytest.raises(UnknownReviewError):
-        room.reveal(BO, review)
-
-
-def test_reveal_never_says_the_same_before_and_after(lite):
-    room = Room(lite).arrive("a")
-    review = room.take(ANA).review
-    for _ in range(2):
-        with pytest.raises(NotRevealedError, match="reveal: never"):
-            room.reveal(ANA, review)
-        room.judge(ANA, review)
 
 
 def test_a_prediction_is_kept_from_whoever_could_still_judge_blind(lite):

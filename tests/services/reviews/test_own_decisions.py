@@ -6,12 +6,12 @@ from rollout.core.records.reviews import UnknownReviewError
 from rollout.core.scope.permissions import NotAllowedError
 from rollout.services.reviews import reviews
 from rollout.services.reviews.own_decisions import load_own_decision, load_own_decisions
-from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, Room, policy_text
+from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, Room
 
 
 @pytest.fixture
 def room(database):
-    return Room(database, text=policy_text(reveal="after"))
+    return Room(database)
 
 
 def lately(room, who=ANA, **more):
@@ -51,9 +51,10 @@ def test_verdicts_before_the_day_are_told_but_not_counted(room):
 
 def test_a_verdict_stands_once_the_model_was_seen(room):
     room.arrive("case-1", "case-2")
-    told = room.done(ANA)
+    task = room.take(ANA)
+    told = room.judge(ANA, task.review)
     room.done(ANA)
-    room.reveal(ANA, told.review)
+    room.show(ANA, task.case.key)
     assert [
         one.is_final for one in lately(room).recent_decisions if one.task_number == told.review
     ] == [True]
