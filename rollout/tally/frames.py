@@ -107,7 +107,7 @@ def build_decisions_schema(levers: Sequence[str]) -> Schema:
     file has none; the policy decides what that means for evidence. `started_at` is when the
     reviewer began, null if unknown or if `at` is not the record's own time; the decision took `at`
     − `started_at`. `source` is `reviews`, `imports` or the id of the account that sent it, in
-    files the text of their column `source`; null without it, and for records from before sources.
+    files the text of their column `source`; null without it, and for records without one.
     """
     return {
         "case_key": pl.String(),

@@ -13,7 +13,7 @@ NOT_NAMED = "the policy does not name its sender as a source"
 OWN_PREDICTION = "its sender also sent a prediction of the case"
 OWN_EPISODE_PREDICTION = "its sender also sent a prediction of the episode"
 BEFORE_SOURCES: Final = "before"
-"""The source of records that were stored before sources were."""
+"""The source of records that have none."""
 FILE_PREFIX: Final = "file:"
 """Prefix of the sender of an imported record; the SHA-256 of the file follows."""
 

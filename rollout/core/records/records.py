@@ -81,7 +81,7 @@ class Decision:
 
     `claims` is the exposure that the client claims, `exposure` the one that counts. The service
     fills in `exposure`, `seat` (number of the review task), `review` and `source`: a kind of
-    `rollout.core.policy.evidence_sources`, None for a record from before sources.
+    `rollout.core.policy.evidence_sources`, None for a record without one.
     """
 
     key: str

@@ -32,7 +32,6 @@ from rollout.reports.figures.gains import GainFacts, compute_gains
 from rollout.reports.figures.holdout import HoldoutActions, compute_holdout_actions
 from rollout.reports.figures.label_issues import CleaningFigures, compute_cleaning
 from rollout.reports.figures.label_sources import (
-    NO_SOURCES,
     DecisionSources,
     compute_decision_sources,
 )
@@ -173,15 +172,15 @@ class ReportFacts:
     oversight: Oversight
 
     report_version: ReportVersion
-    sources: DecisionSources = NO_SOURCES
-    permits: tuple[PermitCount, ...] = ()  # older reports have none
-    number_agreements: tuple[NumberAgreement, ...] = ()
-    unfamiliar_cases: tuple[UnfamiliarCases, ...] = ()
-    gains: tuple[GainFacts, ...] = ()
-    planted_cases: int = 0
-    cell_timelines: tuple[CellTimeline, ...] = ()
-    methods: tuple[MethodOutcome, ...] = ()
-    detector_courses: tuple[IncidentCourse, ...] = ()
+    sources: DecisionSources
+    permits: tuple[PermitCount, ...]
+    number_agreements: tuple[NumberAgreement, ...]
+    unfamiliar_cases: tuple[UnfamiliarCases, ...]
+    gains: tuple[GainFacts, ...]
+    planted_cases: int
+    cell_timelines: tuple[CellTimeline, ...]
+    methods: tuple[MethodOutcome, ...]
+    detector_courses: tuple[IncidentCourse, ...]
 
 
 def compute_report_facts(inputs: ReportInputs) -> ReportFacts:

@@ -62,7 +62,7 @@ class Funnel:
 
     @property
     def has_drawn_step(self) -> bool:
-        """Return whether units that no gate asked for are left out; older reports hold them."""
+        """Return whether units that no gate asked for are left out."""
         return any(step.name == DRAWN_STEP for step in self.steps)
 
 

@@ -8,7 +8,6 @@ and humans thus add up to all cases.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import polars as pl
 
@@ -58,10 +57,6 @@ class DecisionSources:
             f" {format_count(used)} of {format_quantity(used + self.left_out, 'decision')}. It says"
             " nothing about the decisions of other sources."
         )
-
-
-NO_SOURCES: Final = DecisionSources((), ())
-"""The sources in reports from before they were counted."""
 
 
 def compute_decision_sources(

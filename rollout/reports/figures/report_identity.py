@@ -60,8 +60,7 @@ class PolicySummary:
     """The policy as text: one line for each gate, guard and limit, and the charter.
 
     `stages` are the names from shadow up, `stage_descriptions` explains each of them. `cost_levels`
-    are the costs that a unit can have, in the order of the counts of a cost reading; older reports
-    have none.
+    are the costs that a unit can have, in the order of the counts of a cost reading.
     """
 
     objective: str

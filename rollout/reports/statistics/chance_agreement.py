@@ -41,7 +41,7 @@ class AgreementCoefficient:
 
     `method` then says which. A coefficient without an interval can also have too few units.
     `effective` is how many independent cases the interval takes the `n` for; None without an
-    interval, for a bootstrap, and in older reports.
+    interval, and for a bootstrap.
     """
 
     value: float | None

@@ -1,7 +1,7 @@
 """Training cutoffs of versions in the ledger, compared with those that are stored.
 
-The stored end decides which cases are no evidence of a version. Older programs stored ends without
-an entry; it is written when the end is set again (decision record 0065).
+The stored end decides which cases are no evidence of a version; setting it writes an entry
+(decision record 0065).
 """
 
 from collections import defaultdict

@@ -4,10 +4,9 @@ Without its case an action is authorized by permit and prediction alone, which n
 the case arrives, or case or prediction is corrected, the action is judged again. Its row stays
 unchanged; a later fault opens an incident.
 
-A first prediction that arrives after its action is judged only for actions of form 1, whose permit
-asked for none, and only where the policy has a floor. Other actions are unauthorized without one,
-and stay so: a prediction made up afterwards must not authorize what was done. A prediction under
-another name of the action's version is judged whenever it arrives.
+An action is unauthorized without a prediction stored before it or with it, and stays so: one made
+up afterwards must not authorize what was done. A correction is judged for actions with an unbound
+permit, and a prediction under another name of the action's version whenever it arrives.
 """
 
 from collections import Counter

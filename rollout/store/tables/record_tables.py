@@ -61,7 +61,7 @@ cases = Table(
     optional_column("episode", BigInteger),
     required_column("attributes", JsonType),
     required_column("media", JsonType),
-    optional_column("sender"),  # account id or file; null is before sources
+    optional_column("sender"),  # account id or file; null if none is known
     required_column("hash", LargeBinary),
     *build_record_hash_columns(),
     optional_column("planted", Boolean),  # null: the case occurred by itself
@@ -89,7 +89,7 @@ predictions = Table(
     optional_column("decider"),
     optional_column("exposure"),
     optional_column("share", Double),
-    optional_column("sender"),  # account id or file; null is before sources
+    optional_column("sender"),  # account id or file; null if none is known
     required_column("hash", LargeBinary),
     *build_record_hash_columns(),
     sqlite_with_rowid=False,
@@ -112,8 +112,8 @@ decisions = Table(
     required_column("received_at", InstantType),
     optional_column("note"),
     optional_column("review", BigInteger),
-    optional_column("source"),  # kind of source; null is before sources
-    optional_column("sender"),  # account id or file; null is before sources
+    optional_column("source"),  # kind of source; null without one
+    optional_column("sender"),  # account id or file; null if none is known
     required_column("hash", LargeBinary),
     *build_record_hash_columns(),
     sqlite_with_rowid=False,
@@ -133,7 +133,7 @@ actions = Table(
     required_column("received_at", InstantType),
     optional_column("scope_revision", Integer),
     required_column("authorization"),
-    optional_column("sender"),  # account id or file; null is before sources
+    optional_column("sender"),  # account id or file; null if none is known
     required_column("hash", LargeBinary),
     *build_record_hash_columns(),
     optional_column("permit_kind"),  # bound or unbound; null without a permit of ours
@@ -151,11 +151,11 @@ outcomes = Table(
     required_column("at", InstantType),
     required_column("source"),
     required_column("received_at", InstantType),
-    optional_column("sender"),  # account id or file; null is before sources
+    optional_column("sender"),  # account id or file; null if none is known
     required_column("hash", LargeBinary),
     *build_record_hash_columns(),
     optional_column("outcome_values", JsonType),  # by outcome; null without any
-    optional_column("source_kind"),  # kind of source; null is before sources of outcomes
+    optional_column("source_kind"),  # kind of source; null without one
     sqlite_with_rowid=False,
 )
 

@@ -85,7 +85,7 @@ one_time_links = Table(  # `user_id` null: the link creates the first admin
     required_column("created_at", InstantType),
     required_column("expires_at", InstantType),
     optional_column("used_at", InstantType),
-    optional_column("created_by", Integer),  # the admin's `users.id`; null: before this column
+    optional_column("created_by", Integer),  # the admin's `users.id`; null: made at the machine
 )
 
 second_factors = Table(  # `secret` is encrypted; the key is in a file, not here
