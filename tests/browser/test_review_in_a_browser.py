@@ -372,7 +372,6 @@ def test_the_tab_key_reaches_everything_in_reading_order_and_shows_where_it_is(h
         "N None",
         "U Unsure",
         "Z Undo",
-        "Model",
         "Add",
         "Keys",
     ]
