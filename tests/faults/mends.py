@@ -116,8 +116,8 @@ MENDS = (
     Mend(
         11,
         "rollout/core/records/policy_actions.py",
-        "    return OTHER_ACTION\n",
-        '    return ""\n',
+        " if is_policy_action(policy, prediction, lever, action) else OTHER_ACTION\n",
+        "\n",
         "tests/attacks/test_acts_that_nobody_asked_for.py",
     ),
 )
