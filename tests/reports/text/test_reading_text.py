@@ -36,23 +36,6 @@ def test_a_reading_shows_the_mean_cost(policy, reading, text, figures):
     assert format_reading(reading + figures, policy) == text.format(mean=mean)
 
 
-def test_a_reading_says_that_audits_are_weighted(policy):
-    figures = ", log E 0.519000 of 0.000000 over audits {} (risk 1)"
-    share = "agreement at least 95 %: 1058 of 1062" + figures.format("1 1056+0 0.5 40+10")
-    assert format_reading(share, policy).replace("\xa0", " ") == (
-        "agreement at least 95 %: 1,058 of 1,062 and, weighted by the audits' shares, 99.5 % of"
-        " 1,106 audits"
-    )
-    first, second, *_ = policy.cost_levels
-    assert first == 0
-    cost = "cost at most 0.2: 10 1 0 0" + figures.format("1 10+0+0+0 0.5 10+10+0+0")
-    text = format_reading(cost, policy).replace("\xa0", " ")
-    mean = f"a mean of {second / 4:.3f} over 30 audits"
-    assert text.endswith(f"over 11 units and, weighted by the audits' shares, {mean}")
-    odd = "cost at most 0.2: 9 of 10" + figures.format("1 9+1")
-    assert format_reading(odd, policy).endswith("and, weighted by the audits' shares, 10 audits")
-
-
 def test_two_cost_levels_are_counted_as_a_share():
     policy = read_policy(find_package_data("config") / "policies" / "smallest.yaml")
     free, costly = policy.cost_levels
