@@ -5,7 +5,7 @@ import re
 from dataclasses import fields
 
 from rollout.core.access.access_events import ACCESS_KINDS
-from rollout.core.scope.event_base import ADDED_LATER, FREE_TEXT, LedgerEvent
+from rollout.core.scope.event_base import FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent
 from rollout.core.scope.events import EVENT_TYPES
 
 HEAD = """\
@@ -129,4 +129,4 @@ def _name_fields(field):
     if field.name == "cell":
         return ["`site`", "`window`"]
     name = f"`{field.name}_hash`" if FREE_TEXT in field.metadata else f"`{field.name}`"
-    return [f"({name})" if ADDED_LATER in field.metadata else name]
+    return [f"({name})" if OMITTED_WHEN_EMPTY in field.metadata else name]

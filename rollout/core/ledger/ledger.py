@@ -25,8 +25,8 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger_texts import LedgerText, Salts
 from rollout.core.scope.event_base import (
     ACCOUNT,
-    ADDED_LATER,
     FREE_TEXT,
+    OMITTED_WHEN_EMPTY,
     LedgerEvent,
 )
 from rollout.core.scope.events import EVENT_TYPES
@@ -269,7 +269,7 @@ def list_fields(event: LedgerEvent) -> dict[str, Any]:
 
 
 def _is_omitted(field: Field[Any], event: LedgerEvent) -> bool:
-    return ADDED_LATER in field.metadata and not getattr(event, field.name)
+    return OMITTED_WHEN_EMPTY in field.metadata and not getattr(event, field.name)
 
 
 def _to_plain(value: Any) -> Any:

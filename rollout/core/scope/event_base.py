@@ -8,8 +8,8 @@ from rollout.core.calendar.sites import Cell
 
 ENGINE: Final = "policy"
 """Name of the engine as an actor in the ledger."""
-ADDED_LATER: Final = "came later"
-"""Marks a field that earlier rows lack: rows omit it while it is empty."""
+OMITTED_WHEN_EMPTY: Final = "omitted when empty"
+"""Marks a field that rows omit while it is empty, as they do with every field to come."""
 FREE_TEXT: Final = "free text"
 """Marks a field with typed text or a case's key: a row holds its salted hash, not the text.
 

@@ -12,8 +12,8 @@ from typing import Final
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.event_base import (
     ACCOUNT,
-    ADDED_LATER,
     FREE_TEXT,
+    OMITTED_WHEN_EMPTY,
     CellEvent,
     LedgerEvent,
 )
@@ -65,9 +65,9 @@ class PolicyApplied(LedgerEvent):
     proposal: str = ""
     withdrawn: tuple[str, ...] = ()
     risks: tuple[str, ...] = ()
-    renamed: tuple[Cell, ...] = field(default=(), metadata={ADDED_LATER: True})
-    former: tuple[Cell, ...] = field(default=(), metadata={ADDED_LATER: True})
-    confidence_floors: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
+    renamed: tuple[Cell, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    former: tuple[Cell, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    confidence_floors: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class VersionFirstUsed(LedgerEvent):
     """
 
     version: str
-    content: str = field(default="", metadata={ADDED_LATER: True})
+    content: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,13 +134,13 @@ class ProposalRaised(LedgerEvent):
     gate_hash: str = ""
     about: str = ""
     readings: tuple[str, ...] = ()
-    records_digest: str = field(default="", metadata={ADDED_LATER: True})
-    attempt: int = field(default=0, metadata={ADDED_LATER: True})
-    risk_weight: str = field(default="", metadata={ADDED_LATER: True})
-    confidence_floor: str = field(default="", metadata={ADDED_LATER: True})
-    sources: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
-    outcome_sources: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
-    stricter_floors: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
+    records_digest: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+    attempt: int = field(default=0, metadata={OMITTED_WHEN_EMPTY: True})
+    risk_weight: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+    confidence_floor: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+    sources: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    outcome_sources: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    stricter_floors: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
     @property
     def floors(self) -> tuple[str, ...]:
@@ -155,7 +155,7 @@ class Approved(LedgerEvent):
     proposal: str
     groups: tuple[str, ...]
     evidence_hash: str
-    reason: str = field(default="", metadata={ADDED_LATER: True, FREE_TEXT: True})
+    reason: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True, FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +192,7 @@ class Widened(CellEvent):
     to_stage: str
     until: datetime
     proposal: str
-    confidence_floors: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
+    confidence_floors: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +216,7 @@ class TakenOver(CellEvent):
     stages: tuple[str, ...]
     grant_ends: tuple[datetime, ...]
     proposal: str
-    confidence_floors: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
+    confidence_floors: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +231,7 @@ class Narrowed(CellEvent):
     guard: str = ""
     restart: bool = False
     reason: str = field(default="", metadata={FREE_TEXT: True})
-    confidence_floor: str = field(default="", metadata={ADDED_LATER: True})
+    confidence_floor: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.event_base import ADDED_LATER, FREE_TEXT, LedgerEvent
+from rollout.core.scope.event_base import FREE_TEXT, OMITTED_WHEN_EMPTY, LedgerEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class RecordsPurged(LedgerEvent):
     before: datetime
     tables: tuple[str, ...]
     counts: tuple[int, ...]
-    digest: str = field(default="", metadata={ADDED_LATER: True})
+    digest: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

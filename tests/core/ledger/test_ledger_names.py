@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from rollout.core.ledger.ledger import ALL_EVENT_TYPES, COLUMNS, DOMAIN, ROW_FIELDS
-from rollout.core.scope.event_base import ACCOUNT, ADDED_LATER, FREE_TEXT
+from rollout.core.scope.event_base import ACCOUNT, FREE_TEXT, OMITTED_WHEN_EMPTY
 
 
 def _keys(kind):
@@ -14,7 +14,9 @@ def _keys(kind):
         names = ("site", "window") if field.name == "cell" else (field.name,)
         for name in names:
             hashed = f"{name}_hash" if FREE_TEXT in field.metadata else name
-            marks = [mark for mark in (ADDED_LATER, FREE_TEXT, ACCOUNT) if mark in field.metadata]
+            marks = [
+                mark for mark in (OMITTED_WHEN_EMPTY, FREE_TEXT, ACCOUNT) if mark in field.metadata
+            ]
             yield " ".join([hashed, *(f"({mark})" for mark in marks)])
 
 

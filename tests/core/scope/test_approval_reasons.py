@@ -6,7 +6,7 @@ import pytest
 
 from rollout.core.ledger.ledger import build_row, parse_event, to_canonical_json, verify_lines
 from rollout.core.scope.commands import ApproveProposal
-from rollout.core.scope.event_base import ADDED_LATER
+from rollout.core.scope.event_base import OMITTED_WHEN_EMPTY
 from rollout.core.scope.events import EVENT_TYPES, Approved
 from tests.factories import ANA, BO, CREEK, MET, NOON, SALTS, RolloutDriver
 
@@ -38,7 +38,7 @@ def test_a_reason_stands_beside_the_row_and_comes_back():
 @pytest.mark.parametrize("kind", EVENT_TYPES.values(), ids=EVENT_TYPES)
 def test_what_came_later_is_empty_where_nothing_was_said(kind):
     for field in fields(kind):
-        if ADDED_LATER in field.metadata:
+        if OMITTED_WHEN_EMPTY in field.metadata:
             assert field.default is not MISSING
             assert not field.default
 
