@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from rollout.reports.text.formatting import join_words
 from rollout.store.counting.counted_records import UnsealedRecords
 
 MAX_FAULTS: Final = 20  # sentences; the others are counted
@@ -23,7 +22,6 @@ class EvidenceReport:
         unsealed_records: actions and outcomes that no tick's digest covers.
         large_ticks: those of a sample of which only runs were read, and no digest was compared.
         unread_lines: their other units, actions and outcomes.
-        unrecorded_cutoffs: versions, each with its training cutoffs, of which the ledger has none.
         fault_count: all differences; `faults` has a sentence for the first ones.
     """
 
@@ -36,7 +34,6 @@ class EvidenceReport:
     unsealed_records: UnsealedRecords = field(default_factory=UnsealedRecords)
     large_ticks: int = 0
     unread_lines: int = 0
-    unrecorded_cutoffs: list[str] = field(default_factory=list)
     fault_count: int = 0
     faults: list[str] = field(default_factory=list)
 
@@ -69,12 +66,6 @@ class EvidenceReport:
                 f"{unsealed.number} actions and outcomes are in no tick's digest: somebody added "
                 "them to the database; the newest was received at "
                 f"{unsealed.newest.isoformat()}"
-            )
-        if self.unrecorded_cutoffs:
-            parts.append(
-                "no entry of the ledger has the training cutoff of "
-                f"{join_words(self.unrecorded_cutoffs)}: somebody added it to the"
-                " database; set it again to record it"
             )
         return ", ".join(parts)
 
