@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.cli.status_text import format_proposal_details, format_proposals
+from rollout.cli.status_text import format_proposals
 from rollout.core.scope.proposal_holds import ProposalHold
 from rollout.reports.text.state_text import describe_hold
 from tests.factories import NOON
@@ -35,18 +35,6 @@ PROPOSAL = {
 )
 def test_a_hold_is_named_with_its_end(hold, expected):
     assert describe_hold(hold, lambda at: f"{at:%H:%M}") == expected
-
-
-def test_a_renewal_that_weighs_audits_says_so():
-    reading = "agreement at least 95 %: 58 of 62, log E 0.519000 of 0.000000{} (risk 1)"
-    audits = " over audits 1 56+0 0.2636 45+5"
-    lines = [reading.format(audits), reading.format("")]
-    renewal = PROPOSAL | {"readings": lines, "imports": [], "closed_reason": ""}
-    text = format_proposal_details(renewal, is_caller_known=False)
-    weighted = "needed 0.00, weighted by the audits' shares (risk 100 %)"
-    assert f"agreement at least 95 %: 58 of 62, log E 0.52, {weighted}" in text
-    assert text.count("weighted") == 1
-    assert "over audits" not in text
 
 
 def test_the_list_says_what_an_approved_proposal_waits_for():

@@ -19,7 +19,7 @@ from rollout.core.policy.familiarity import (
 from rollout.core.policy.policy import EvidenceRules, Limit, Stage, Where
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
 from rollout.core.scope.assignment_table import MAX_SEGMENTS
-from rollout.core.scope.permits import CODE_LENGTH, SIGNATURE_DOMAINS, UNBOUND, Permit, sign_permit
+from rollout.core.scope.permits import CODE_LENGTH, SIGNATURE_DOMAIN, Permit, sign_permit
 from rollout.services.engine.assignment_cache import AssignmentCache
 from rollout.services.engine.permit_signing import (
     KEY_REFRESH_INTERVAL,
@@ -154,10 +154,7 @@ def test_a_permit_is_signed_with_hmac(secret, case, version):
     said, code = text.rsplit(".", 1)
     about = "".join(f"{len(part)}:{part}" for part in (said, "ramps", case, version))
     assert (
-        code
-        == hmac.digest(secret, SIGNATURE_DOMAINS[UNBOUND] + about.encode(), "sha256").hex()[
-            :CODE_LENGTH
-        ]
+        code == hmac.digest(secret, SIGNATURE_DOMAIN + about.encode(), "sha256").hex()[:CODE_LENGTH]
     )
 
 

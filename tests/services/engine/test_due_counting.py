@@ -197,7 +197,7 @@ def count_due(database, page_size=due_counting.PAGE_SIZE):
         state = load_rollout_state(transaction, "lake")
         events = Ledger(transaction, state.rollout).list_events()
         history.add_events(tuple(events), lambda _: state.policy)
-    DueCounter(database, state, history, None, page_size).count_until(
+    DueCounter(database, state, history, page_size).count_until(
         find_slot_before(DUE, state.policy.tick)
     )
 
