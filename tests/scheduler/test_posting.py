@@ -119,7 +119,7 @@ def test_a_report_is_made_sealed_and_sent_when_the_clock_reaches_its_time(
     assert (delivery.request.report, delivery.state) == (report.id, "sent")
     (message,) = post.given
     assert report.hash in message.body
-    assert "# bears" in message.body
+    assert message.body.startswith("bears, 1 Jun 2027")
     assert message.page.startswith("<!doctype html>")
     assert message.url == URL
 
