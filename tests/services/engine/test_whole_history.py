@@ -8,12 +8,14 @@ from sqlalchemy import text
 
 from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
 from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
+from rollout.services.engine.versions import record_training_cutoff
 from rollout.services.erasure.case_erasure import erase_case
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.process.health_checks import run_health_checks
@@ -22,7 +24,7 @@ from rollout.services.records.planted_cases import (
     declare_planted_cases,
     find_planting_faults,
 )
-from rollout.store.ledger.versions import VersionInfo, VersionStore, build_version_info
+from rollout.store.ledger.versions import VersionStore, build_version_info
 from rollout.store.records.records import RecordStore
 from rollout.store.tables.append_only import APPEND_ONLY
 from tests.factories import HOUR, MINUTE, NOON
@@ -112,6 +114,9 @@ def tell_history(database, policy=POLICY):
     ticker.tick(END + HOUR)
 
 
+CAMERA = Caller("cam", is_service_account=True, role_assignments=(AssignedRole("ingest"),))
+
+
 def add_later_records(database):
     """Add what changes no counted unit: a question, corrections, an end of training, an erasure."""
     answer = Prediction(key="c1", version="v1b", answers={"logos": "ikea"}, confidence=0.2, at=END)
@@ -123,8 +128,7 @@ def add_later_records(database):
     with database.begin_write() as transaction:
         state = load_rollout_state(transaction, "story")
         assert state.first_names == {"v1b": "v1"}
-        info = VersionInfo("v1", "registration", NOON + HOUR, {"content": CONTENTS["v1"]})
-        VersionStore(transaction, state.rollout).record_info(info, at=END)
+    record_training_cutoff(database, CAMERA, "story", "v1", trained_until=NOON + HOUR, at=END)
     erase_case(database, ErasureRequest(ADMIN, "story", "they asked", END), "c5")
 
 
@@ -143,7 +147,7 @@ EDITS = {
     "a set": ("decisions", """answers = '{"logos":"ikea"}'""", "its hash says"),
     "a value": ("outcomes", """outcome_values = '{"profit":59.0}'""", "counted with score"),
     "an arm": ("predictions", "share = 0.9", "counted with drawn"),
-    "a mark": ("cases", "planted = true", "marked as planted, and its hash is not"),
+    "a mark": ("cases", "planted = true", "is not what its hash says"),
     "a declaration": ("planted_cases", "revision = 1", "planted cases name revision 1"),
     "a class": ("counted_units", "class_ids = '[1,2]'", "counted as"),
     "a slice": ("counted_units", """slices = '{"form":"odd"}'""", "counted with"),
