@@ -17,8 +17,8 @@ import pytest
 
 COMMIT: Final = os.environ.get("ROLLOUT_TEST_SAMPLE", "")
 BUDGETS: Final = {  # minutes on two idle cores
-    "slow": 3.0,
-    "browser": 3.0,
+    "slow": 4.0,
+    "browser": 6.0,
     "first_hour": 2.0,
     "exhaustive": 1.0,
     "simulation": 1.0,
