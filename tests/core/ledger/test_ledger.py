@@ -20,12 +20,13 @@ from rollout.core.ledger.ledger import (
     CanonicalRow,
     build_ledger,
     build_row,
+    list_fields,
     parse_event,
     to_canonical_json,
     verify_lines,
 )
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import EVENT_TYPES, VersionFirstUsed
+from rollout.core.scope.events import EVENT_TYPES, PolicyApplied, VersionFirstUsed
 from rollout.core.scope.projection import apply_events
 from tests.core.ledger.golden import ACCESS, ROLLOUT
 from tests.factories import NOON, SALTS, eventful
@@ -104,6 +105,14 @@ def test_a_row_is_one_line_of_the_columns_that_are_promised():
     )
     assert (first["access_head"], first["previous"], first["actor"]) == (None, "", "ana")
     assert first["at"] == to_micros(NOON) == NOON.timestamp() * 1_000_000
+
+
+def test_a_row_leaves_out_marked_fields_while_they_are_empty():
+    applied = PolicyApplied(at=NOON, by="ana", number=1, policy_hash="a")
+    row = list_fields(applied)
+    assert {"renamed", "former", "confidence_floors"}.isdisjoint(row)
+    assert row["withdrawn"] == []
+    assert list_fields(replace(applied, confidence_floors=("0.8",)))["confidence_floors"] == ["0.8"]
 
 
 def test_site_window_and_version_stand_in_the_body():

@@ -29,6 +29,14 @@ def test_a_permit_is_read_as_it_was_signed():
     assert PERMIT.expires_at == NOON + timedelta(minutes=1)
 
 
+def test_a_bound_permit_holds_for_its_answer_and_its_kind_alone():
+    bound = replace(PERMIT, kind=BOUND, answer_digest="9c0e")
+    text = sign_permit(bound, KEYS[2], 2, *ABOUT)
+    assert verify_permit(text, KEYS, *ABOUT) == bound
+    assert verify_permit(text.replace(".9c0e.", ".9c0f."), KEYS, *ABOUT) is None
+    assert verify_permit("u" + text.replace(".9c0e.", ".")[1:], KEYS, *ABOUT) is None
+
+
 @pytest.mark.parametrize(
     "about",
     [

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from rollout.store.records.record_rows import format_rows
+from rollout.store.records.record_hashes import compute_record_hashes
+from rollout.store.records.record_rows import RECORD_SCHEMAS, format_rows
 
 ROWS = [
     {"key": "a", "note": None, "revision": 1, "confidence": 0.5, "unsure": True, "answers": "{}"},
@@ -45,3 +46,17 @@ def test_a_column_that_is_null_in_every_row_changes_no_text():
 @pytest.mark.parametrize("number", [0, 0.0, -0.0])
 def test_numbers_that_are_equal_have_one_text(number):
     assert format_rows({"share": [number]}) == ['{"share":0.0}']
+
+
+THIS_DATABASE = {"rollout", "case_id", "episode"}  # numbers; their keys are covered
+HASHES = {"hash", "salt", "record_hash"}
+
+
+@pytest.mark.parametrize("schema", RECORD_SCHEMAS.values(), ids=RECORD_SCHEMAS)
+def test_a_hash_covers_every_column_but_numbers_and_hashes(schema):
+    def compute(**more):
+        return compute_record_hashes(schema.name, {"key": ["a"], **more}, [bytes(16)])
+
+    plain = compute()
+    for column in set(schema.table.c.keys()) - THIS_DATABASE - HASHES:
+        assert compute(**{column: ["1"]}) != plain, column
