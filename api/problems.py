@@ -68,7 +68,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "user-refused": 422,
     "erasure-refused": 422,
     "nothing-to-report": 422,
-    "older-report": 409,
+    "unreadable-report": 409,
     "refused": 422,
     "too-many-requests": 429,
     "identity-provider": 502,

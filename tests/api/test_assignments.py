@@ -294,7 +294,7 @@ def test_a_ledger_that_was_set_back_stops_everybody_once_one_client_brings_its_h
         lambda head: head | {"code": head["code"].replace("1.1.", "1.2.")},
         lambda head: head | {"code": "1.1." + "0" * 32},
     ],
-    ids=["an older client", "no code", "another row's code", "another era's", "made up"],
+    ids=["none sent", "no code", "another row's code", "another era's", "made up"],
 )
 @on_sqlite
 def test_a_forged_head_stops_nobody_but_its_client(client, service, database, bears, forge):

@@ -163,7 +163,7 @@ def test_cases_with_pictures_share_pages(history):
 
 
 def test_the_historys_permits_are_bound_as_those_of_its_clients_are(history):
-    """Seen: they counted as permits from before bound ones, so nothing was compared."""
+    """Seen: they counted as unbound permits, so no answer was compared."""
     with closing(sqlite3.connect(history.folder / history_cache.DATABASE_FILE)) as connection:
         kinds = connection.execute(
             "select authorization, permit_kind, count(*) > 1000 from actions where \"by\" = 'model'"

@@ -223,7 +223,7 @@ def _describe_unknown_key(path: DocumentPath, value: Any) -> str:
         return "is no key; quote hours that contain a comma"
     if key_paths:
         here = f"; those known here are {', '.join(list_keys(path[:-1]))}" if path[:-1] else ""
-        return f"is no key here; it is known as {key_paths}{here}"
+        return f"is no key here; it belongs at {key_paths}{here}"
     if close_key:
         return f"is no key here; did you mean {close_key}?"
     return f"is no key here; those known are {', '.join(list_keys(path[:-1]))}"

@@ -33,7 +33,7 @@ LEDGER_LACKS_HEAD: Final = (
 class ClientHead:
     """Revision and hash of the newest ledger entry a client knows.
 
-    `code` came with them from the service, "" from older clients.
+    `code` came with them from the service, "" from clients that send none.
     """
 
     revision: int

@@ -52,10 +52,10 @@ class UnknownReportError(RefusalError):
     code = "unknown-report"
 
 
-class OlderReportError(RefusalError):
-    """Another program version made the report; only JSON and CSV are available."""
+class UnreadableReportError(RefusalError):
+    """The report has another form than this program's; only JSON and CSV are available."""
 
-    code = "older-report"
+    code = "unreadable-report"
 
 
 def request_report(
@@ -281,7 +281,7 @@ class ReportFormatter(Protocol):
         """Return the values as `html`, or as the `summary` of a message.
 
         Raises:
-            OlderReportError: the report can't be shown so.
+            UnreadableReportError: the report can't be shown so.
         """
         ...
 
@@ -307,7 +307,7 @@ def format_report(
         format_page: formats HTML and summaries.
 
     Raises:
-        OlderReportError: the report can't be shown as HTML or summary.
+        UnreadableReportError: the report can't be shown as HTML or summary.
     """
     if report_format == "csv":
         return report_view.divergences.encode()

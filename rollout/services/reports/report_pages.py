@@ -9,7 +9,7 @@ from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.report_version import UnknownReportFormError, check_report_form
 from rollout.reports.pages.html_report import render_html_report
 from rollout.reports.pages.summary import render_message_summary
-from rollout.services.reports.archive import OlderReportError
+from rollout.services.reports.archive import UnreadableReportError
 
 FACTS_ADAPTER: Final[TypeAdapter[ReportFacts]] = TypeAdapter(ReportFacts)
 
@@ -18,7 +18,7 @@ def format_page(body: Mapping[str, Any], report_format: str, view: str | None) -
     """Return the values of a report as `html` or `summary`.
 
     Raises:
-        OlderReportError: the report can't be shown so.
+        UnreadableReportError: the report can't be shown so.
     """
     facts = parse_report_facts(body)
     if report_format == "summary":
@@ -30,13 +30,13 @@ def parse_report_facts(body: Mapping[str, Any]) -> ReportFacts:
     """Return the facts in a stored body.
 
     Raises:
-        OlderReportError: another version of the program made it in another form.
+        UnreadableReportError: another version of the program made it in another form.
     """
     try:
         check_report_form(body)
         return FACTS_ADAPTER.validate_python(body)
     except (ValidationError, UnknownReportFormError) as error:
         made_by = body.get("identity", {}).get("product", "another program")
-        raise OlderReportError(
+        raise UnreadableReportError(
             f"{made_by} made it in another form; read it as JSON or CSV, or have it made again"
         ) from error

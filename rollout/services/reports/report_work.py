@@ -65,7 +65,7 @@ class ReportWork:
         """Return the values of a report as `html` or `summary`.
 
         Raises:
-            OlderReportError: the report can't be shown so.
+            UnreadableReportError: the report can't be shown so.
             WorkBusyError: too many readers wait already.
             ProcessFailedError: it failed for another reason.
         """

@@ -107,8 +107,8 @@ REFUSED = {
     "required": ({"timezone: America/Denver\n": ""}, "1: timezone: is missing; write it, such as timezone: Europe/Vienna"),
     # keys
     "unknown key": ({"unit: episode": "unit: episode, episode_spam: 10m"}, "13: evidence.episode_spam: is no key here; did you mean episode_span?"),
-    "key elsewhere": ({"expect:": "grace: 2h\nexpect:"}, "22: grace: is no key here; it is known as evidence.grace"),
-    "key elsewhere in a list": ({"{id: day,": "{id: day, days: Mo-Fr,"}, "11: windows[0].days: is no key here; it is known as gates[].minimum.days; those known here are id, hours, when, was"),
+    "key elsewhere": ({"expect:": "grace: 2h\nexpect:"}, "22: grace: is no key here; it belongs at evidence.grace"),
+    "key elsewhere in a list": ({"{id: day,": "{id: day, days: Mo-Fr,"}, "11: windows[0].days: is no key here; it belongs at gates[].minimum.days; those known here are id, hours, when, was"),
     "repeated key": ({"grace: 24h": "grace: 24h, grace: 2d"}, "13: evidence.grace: is repeated, first on line 13"),
     "unquoted comma": ({'"06:00-18:00"': "06:00-12:00,13:00-18:00"}, "11: windows[0].13:00-18:00: is no key; quote hours that contain a comma"),
     # names and patterns that fit nothing

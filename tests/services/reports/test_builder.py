@@ -22,8 +22,8 @@ from rollout.services.process.health_checks import run_health_checks
 from rollout.services.records.review_tasks import seed_gold_case
 from rollout.services.reports import archive, drafts
 from rollout.services.reports.archive import (
-    OlderReportError,
     UnknownReportError,
+    UnreadableReportError,
     format_report,
     load_report,
     load_reports,
@@ -376,7 +376,9 @@ def test_a_body_that_an_earlier_program_made_is_read_as_json_alone(bears):
     older = {name: one for name, one in shown.body.items() if name != "model_cost"}
     shown = replace(shown, body=older, sealed=older)
     assert json.loads(format_report(shown, "json")) == older
-    with pytest.raises(OlderReportError, match="made it in another form; read it as JSON or CSV"):
+    with pytest.raises(
+        UnreadableReportError, match="made it in another form; read it as JSON or CSV"
+    ):
         format_report(shown, "html")
 
 

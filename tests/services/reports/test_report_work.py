@@ -78,7 +78,7 @@ def test_errors_are_those_of_this_process(bears):
         draft(bears, work.draft_report, ReportOptions(until=NOON + 9 * DAY))
     with pytest.raises(NoSuchRolloutError):
         draft(bears, work.draft_report, rollout="wolves")
-    with pytest.raises(archive.OlderReportError, match="made it in another form"):
+    with pytest.raises(archive.UnreadableReportError, match="made it in another form"):
         work.format_page({"schema": "rollout-report/9"}, "html", None)
 
 
