@@ -13,8 +13,8 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalRaised, TakenOver, Widened
 from rollout.features.demo.catalog import build_replay_request, find_example
+from rollout.features.demo.plain_rules import CONFIDENCE_RULE, compute_plain_rules
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.plain_rules import CONFIDENCE_RULE, compute_plain_rules
 from rollout.reports.figures.unfamiliar import compute_unfamiliar_cases
 from rollout.reports.inputs.decided_by import MODEL, assign_deciders
 from rollout.reports.pages.floor_text import describe_held_floors

@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.features.demo.catalog import ExampleSystem, build_replay_request
+from rollout.features.demo.plain_rules import PlainRuleResult, compute_plain_rules
 from rollout.reports.figures.audit_cost import Hindsight
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.reports.figures.gate_facts import ConditionFacts
-from rollout.reports.figures.plain_rules import PlainRuleResult, compute_plain_rules
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.stages import CellStages
 from rollout.reports.pages.gain_text import describe_gain
