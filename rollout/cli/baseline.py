@@ -34,7 +34,7 @@ def import_baseline(
     none. Repeating an import changes nothing; a row with a new count replaces the old one. The
     ledger records who imported the file. The action of a set of labels is written `a;b`.
 
-    Example: `rollout baseline ramps manual-2026.csv --by zoe`
+    Example: `rollout baseline ramps manual-2026.csv --by ada`
     """
     with print_refusals():
         baseline_counts = _read_counts(file)

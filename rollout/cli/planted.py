@@ -27,7 +27,7 @@ def plant(
     no figure, gate or guard about the cases that occur counts them; gates require them with
     `of: planted`. A case of which a record is stored can't be declared.
 
-    Example: `rollout plant ramps bears.txt --reason "40 recorded bears" --by zoe`
+    Example: `rollout plant ramps bears.txt --reason "40 recorded bears" --by ada`
     """
     with print_refusals():
         keys = list(dict.fromkeys(filter(None, file.read_text(encoding="utf-8-sig").split("\n"))))

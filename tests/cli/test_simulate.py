@@ -18,9 +18,9 @@ def ask(monkeypatch):
         answers = iter(codes)
         transport = httpx2.MockTransport(lambda _: httpx2.Response(next(answers), json={"a": 1}))
         with httpx2.Client(base_url="http://service", transport=transport) as http:
-            client = QuickstartClient(None, "http://service", http, {"zoe": "ro_1"})
+            client = QuickstartClient(None, "http://service", http, {"ada": "ro_1"})
             try:
-                return client.request("zoe", "GET", "/v1/rollouts"), len(codes) - len([*answers])
+                return client.request("ada", "GET", "/v1/rollouts"), len(codes) - len([*answers])
             except RefusalError as error:
                 return str(error), len(codes) - len([*answers])
 

@@ -81,13 +81,13 @@ def key_of(name, *, new):
     database, now = Database("sqlite:///rollout.db"), datetime.now(UTC)
     try:
         if new:
-            users.create_first_admin(database, "zoe", at=now)
-            zoe = users.load_local_caller(database, "zoe")
+            users.create_first_admin(database, "ada", at=now)
+            ada = users.load_local_caller(database, "ada")
             right = AssignedRole(OPERATOR, "ramps")
-            users.create_account(database, zoe, name, at=now, role_assignments=[right])
-        zoe = users.load_local_caller(database, "zoe")
+            users.create_account(database, ada, name, at=now, role_assignments=[right])
+        ada = users.load_local_caller(database, "ada")
         return keys.create_key(
-            database, zoe, name, random_bytes=os.urandom(keys.KEY_BYTES), at=now
+            database, ada, name, random_bytes=os.urandom(keys.KEY_BYTES), at=now
         ).text
     finally:
         database.close()
@@ -173,7 +173,7 @@ def test_the_first_hour_of_the_service_runs_as_written(folder):
             run(filled(line, **there), **there)
         (told,) = posted(url, "ramp-a-camera", "docs/how-to/run-a-service.md")
         assert (told["decider"], told["recorded"]["status"]) == ("human", "accepted")
-        claimed, judged = posted(url, "dia", "docs/how-to/reviews.md")
+        claimed, judged = posted(url, "rui", "docs/how-to/reviews.md")
         assert [task["case"] for task in claimed["tasks"]] == ["case-1"] == [judged["case"]]
 
 
@@ -218,7 +218,7 @@ def test_the_audit_runs_as_written(folder, monkeypatch):
     before = [one.line for one in typed("docs/how-to/live.md") if not one.served]
     for line in [one for one in before if not one.startswith("rollout ledger")]:
         run(filled(line))
-    run("rollout users first-admin zoe")
+    run("rollout users first-admin ada")
     export, access, verify, verify_access, create_key, *compare = (
         one.line for one in typed("docs/how-to/audit.md")
     )

@@ -25,7 +25,8 @@ from rollout.services.access import keys, users
 from rollout.services.access.sign_in import SignIn
 from rollout.store.database.session import Database
 
-ADMIN_NAME, OPERATOR_NAMES, REVIEWER_NAME = "zoe", ("ana", "bo", "cy"), "dia"
+ADMIN_NAME, OPERATOR_NAMES, REVIEWER_NAME = "ada", ("ana", "bo", "cy"), "rui"
+"""Who acts, in a quickstart as in a demo."""
 PASSWORD_BYTES = 12
 KEY_FILE_HEAD = """\
 # Keys and passwords of a service that `rollout quickstart` created, for trying only.
@@ -212,12 +213,11 @@ def parse_key_file(text: str, path: str) -> dict[str, str]:
     return variables
 
 
-DEMO_ADMIN: Final = "ada"
 ROLES_BY_USER: Final = {
     "ana": (OPERATOR, VIEWER),
     "bo": (OPERATOR, VIEWER),
-    "rui": (REVIEWER,),
-    DEMO_ADMIN: (ADMIN,),
+    REVIEWER_NAME: (REVIEWER,),
+    ADMIN_NAME: (ADMIN,),
     "vic": (VIEWER,),
 }
 """Roles of the users for whom the demo prints a link."""
@@ -268,14 +268,14 @@ def list_demo_accounts(policy: Policy) -> tuple[SimulatedAccount, ...]:
 
 def create_demo_accounts(database: Database, policy: Policy, at: datetime) -> None:
     """Create all accounts of a demo, without passwords or keys."""
-    users.create_first_admin(database, DEMO_ADMIN, at=at)
-    create_accounts(database, list_demo_accounts(policy), DEMO_ADMIN, lambda: at)
+    users.create_first_admin(database, ADMIN_NAME, at=at)
+    create_accounts(database, list_demo_accounts(policy), ADMIN_NAME, lambda: at)
 
 
 def create_demo_keys(database: Database, policy: Policy, at: datetime) -> dict[str, str]:
     """Create an API key for each account that the demo itself uses; return their texts by name."""
     clients = (MODEL_CLIENT, get_decision_system(policy))
     return {
-        name: create_key(database, DEMO_ADMIN, name, at, expires_at=at + KEY_LIFETIME)
+        name: create_key(database, ADMIN_NAME, name, at, expires_at=at + KEY_LIFETIME)
         for name in (DEMO_OPERATORS[0], COLLEAGUE, RESUME_APPROVER, *clients)
     }

@@ -34,7 +34,7 @@ from rollout.core.scope.events import Approved, AttemptsBegan, IncidentOpened, P
 from rollout.core.scope.permits import BOUND
 from rollout.core.scope.record_events import RecordsCounted
 from rollout.features.demo.accounts import (
-    DEMO_ADMIN,
+    ADMIN_NAME,
     MODEL_CLIENT,
     build_operator,
     get_decision_system,
@@ -156,7 +156,7 @@ class HistoryWriter:
         """Declare all planted cases of the example, before any record."""
         keys = frozenset(case.key for case in self.cases if case.is_planted)
         if keys:
-            admin = load_local_caller(self.database, DEMO_ADMIN)
+            admin = load_local_caller(self.database, ADMIN_NAME)
             request = PlantingRequest(keys, PLANTING_REASON)
             declare_planted_cases(self.database, admin, self.policy.rollout, request, at)
 

@@ -103,7 +103,7 @@ def test_it_creates_accounts_keys_and_history_and_listens_on_this_machine_alone(
     variables = parse_key_file(KEYS.read_text("utf-8"), str(KEYS))
     people = {
         f"{name}_{what}"
-        for name in ("ZOE", "ANA", "BO", "CY", "DIA")
+        for name in ("ADA", "ANA", "BO", "CY", "RUI")
         for what in ("KEY", "PASSWORD")
     }
     programs = {f"RAMP_{site}_{what}_KEY" for site in "AB" for what in ("MODEL", "DECISIONS")}
@@ -116,7 +116,7 @@ def test_it_creates_accounts_keys_and_history_and_listens_on_this_machine_alone(
     assert "ramp-a-model (service account): ingest-predictions in parcels at ramp-a" in roles
     assert [line.partition(":")[0] for line in roles if "operator" in line] == ["ana", "bo", "cy"]
     done("tick", "parcels")
-    assert "zoe vouches" in done("proposals", "parcels", "P-1")
+    assert "ada vouches" in done("proposals", "parcels", "P-1")
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ def test_it_starts_the_same_service_again_and_nothing_else(stopped):
     done("quickstart", "--port", "8124")
     assert KEYS.read_text("utf-8") == before.replace(":8000", ":8124")
     assert stat.S_IMODE(KEYS.stat().st_mode) == 0o600
-    done("users", "add", "eve", "--by", "zoe")
+    done("users", "add", "eve", "--by", "ada")
     assert "holds the account eve" in refused("quickstart")
     assert len(stopped) == 2
 
@@ -211,7 +211,7 @@ def test_an_interrupted_quickstart_is_repeated(started, step, monkeypatch):
 @pytest.mark.slow
 def test_an_interrupted_quickstart_with_anything_else_is_refused_and_left_as_it_is(interrupted):
     before = ledger_kinds()
-    done("users", "add", "eve", "--by", "zoe")
+    done("users", "add", "eve", "--by", "ada")
     assert "holds the account eve" in refused("quickstart")
     assert "eve" in done("users", "list")
     assert (ledger_kinds(), interrupted) == (before, [])
@@ -221,7 +221,7 @@ def test_an_interrupted_quickstart_with_anything_else_is_refused_and_left_as_it_
     ("words", "foreign"),
     [
         (("stop", "parcels", "--all", "--by", "ana"), "the event"),
-        (("import", "parcels", "--predictions", "p.csv", "--decisions", "d.csv", "--by", "zoe"),
+        (("import", "parcels", "--predictions", "p.csv", "--decisions", "d.csv", "--by", "ada"),
          "the case own-1"),
     ],
 )  # fmt: skip
@@ -312,7 +312,7 @@ def test_a_policy_whose_gate_needs_a_group_is_widened_by_two_operators(started):
 
 def test_cases_that_are_not_simulated_are_refused(stopped):
     write_own_case()
-    files = ("--predictions", "p.csv", "--decisions", "d.csv", "--by", "zoe")
+    files = ("--predictions", "p.csv", "--decisions", "d.csv", "--by", "ada")
     done("import", "parcels", *files)
     assert "holds the case own-1, which is not simulated" in refused("quickstart")
 
@@ -349,7 +349,7 @@ def test_simulate_sends_over_http_and_refuses_a_service_with_anything_else(stopp
             command.find_policy_file(None).read_text("utf-8").replace("92%", "93%"), "utf-8"
         )
         assert "under another policy" in refused("simulate", "other.yaml")
-        done("users", "add", "eve", "--by", "zoe")
+        done("users", "add", "eve", "--by", "ada")
         assert "holds the account eve" in refused("simulate")
     assert "can't be reached" in refused("simulate")
     database.close()
@@ -367,7 +367,7 @@ def test_an_operator_signs_in_and_reads_who_vouches_for_the_evidence(stopped):
         page = browser.get("/console/rollouts/parcels/proposals/P-1").text
     database.close()
     assert "840 cases of this cell were imported on" in page
-    assert "from cases.csv, predictions.csv, decisions.csv. zoe vouches" in page
+    assert "from cases.csv, predictions.csv, decisions.csv. ada vouches" in page
 
 
 def a_browser(url):
