@@ -1,8 +1,7 @@
 """`rollout init`: report how recorded files are read, and draft a policy for them."""
 
 import shlex
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -11,15 +10,16 @@ from typing import Annotated
 import typer
 
 from rollout.cli.errors import print_refusals
+from rollout.cli.questions import ask_questions
 from rollout.cli.record_options import CasesFile, ColumnFile, ColumnMappings
 from rollout.core.policy.file_readings import FileReading
 from rollout.formats.policy.draft import describe_draft_levers
 from rollout.formats.policy.scalars import read_share
 from rollout.formats.records.files import RecordPaths
 from rollout.formats.records.recognition import RecognizedFile
-from rollout.formats.records.text_formats import ReadingQuestion
 from rollout.services.policies.drafting import (
     DraftRequest,
+    apply_answer,
     apply_reading_option,
     draft_policy_text,
     read_draft_records,
@@ -34,7 +34,6 @@ from rollout.services.policies.file_reports import (
 from rollout.tally.frames import RecordKind
 
 EXIT_TOO_MANY_REJECTED = 1
-NO_LABEL = "no label"
 
 
 class DraftExposure(StrEnum):
@@ -166,51 +165,11 @@ def _recognize(
     """Return the recognized files, and the request with the answers of a terminal."""
     while True:
         files = recognize_draft_files(request)
-        questions = [(kind, item) for kind, file in files.items() for item in file.questions]
+        questions = [question for file in files.values() for question in file.questions]
         if not questions:
             return request, files
-        if not is_terminal():
-            raise ValueError("\n".join(_format_question(question) for _, question in questions))
-        readings = dict(request.readings)
-        for kind, question in questions:
-            reading = readings.get(kind, FileReading())
-            readings[kind] = apply_reading_option(reading, question.option, _ask(question))
-        request = replace(request, readings=readings)
-
-
-def is_terminal() -> bool:
-    """Return whether a user can answer a question."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
-
-
-def _format_question(question: ReadingQuestion) -> str:
-    return f"{question.text}; decide with {' or '.join(_list_options(question))}"
-
-
-def _list_options(question: ReadingQuestion) -> Iterator[str]:
-    """Yield the options that answer a question, as they are typed."""
-    for choice in question.choices:
-        if question.option == "--percent":
-            yield "--percent" if choice == "true" else "--no-percent"
-        else:
-            quoted = choice if choice.replace("-", "").isalnum() else f"'{choice}'"
-            yield f"{question.option} {quoted}"
-
-
-def _ask(question: ReadingQuestion) -> str:
-    """Ask a question until the answer is one of its choices."""
-    names = {choice or NO_LABEL: choice for choice in question.choices}
-    typer.echo(question.text, err=True)
-    prompt = f"{question.option.removeprefix('--')} ({', '.join(names)}): "
-    # Not typer.prompt: it writes a space to standard output, where the policy goes.
-    while True:
-        typer.echo(prompt, nl=False, err=True)
-        line = sys.stdin.readline()
-        if not line:
-            raise ValueError(_format_question(question))
-        if (answer := line.strip()) in names:
-            return names[answer]
-        typer.echo(f"{answer!r} is none of {', '.join(names)}", err=True)
+        for question, answer in ask_questions(questions):
+            request = apply_answer(request, question, answer)
 
 
 def _describe_next_commands(request: DraftRequest) -> str:

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from rollout.cli import drafting
+from rollout.cli import questions
 from rollout.cli.main import app
 from rollout.formats.policy.reader import parse_policy
 from tests.services.policies.messy_files import Variant, write_files
@@ -141,7 +141,7 @@ def test_repeated_rows_are_rejected_and_refuse_nothing(folder):
 
 def test_a_terminal_is_asked_and_the_answer_is_kept(folder, monkeypatch):
     write_files(folder, Variant("01/02", date="slashes", step=EARLY))
-    monkeypatch.setattr(drafting, "is_terminal", lambda: True)
+    monkeypatch.setattr(questions, "is_terminal", lambda: True)
     done = run(answers="d\nday-first\nmonth-first\n")
     assert done.exit_code == 0
     readings = parse_policy(done.stdout).file_readings
@@ -159,7 +159,7 @@ def test_a_label_that_the_model_predicts_too_is_asked_for(folder, monkeypatch):
     assert "decide with --unsure unknown or --unsure ''" in done.stderr
     assert "unknown" in parse_policy(run("--unsure", "").stdout).levers[0].labels
     assert "unknown" not in parse_policy(run("--unsure", "unknown").stdout).levers[0].labels
-    monkeypatch.setattr(drafting, "is_terminal", lambda: True)
+    monkeypatch.setattr(questions, "is_terminal", lambda: True)
     assert "unknown" in parse_policy(run(answers="no label\n").stdout).levers[0].labels
 
 

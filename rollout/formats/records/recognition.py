@@ -21,10 +21,10 @@ from rollout.formats.records.files import DELIMITED, find_suffix, parse_rows
 from rollout.formats.records.label_set_texts import list_set_labels
 from rollout.formats.records.mapped_rows import map_rows
 from rollout.formats.records.normalized_rows import NUMBER_COLUMNS
+from rollout.formats.records.questions import DelimiterQuestion, ReadingQuestion
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.formats.records.text_formats import (
     UNSURE_WORDS,
-    ReadingQuestion,
     find_several_labels,
     recognize_date_formats,
     recognize_decimal,
@@ -72,13 +72,8 @@ def recognize_delimiter(content: bytes, file: str) -> str | ReadingQuestion:
         return default
     if len(candidates) == 1:
         return candidates[0].delimiter
-    columns = ", ".join(
-        f"{split.columns} with {format_delimiter(split.delimiter)}" for split in candidates
-    )
-    text = f"{file}: several characters can separate the columns ({columns})"
-    return ReadingQuestion(
-        "--delimiter", text, tuple(format_delimiter(split.delimiter) for split in candidates)
-    )
+    columns = tuple((format_delimiter(split.delimiter), split.columns) for split in candidates)
+    return DelimiterQuestion(file=file, columns=columns)
 
 
 def _read_sample(content: bytes) -> list[str]:
@@ -171,7 +166,7 @@ def _read_file(
     if suffix in DELIMITED:
         delimiter = options.delimiter or recognize_delimiter(content, path.name)
         if isinstance(delimiter, ReadingQuestion):
-            return RecognizedFile(kind, reading, (delimiter,))
+            return RecognizedFile(kind, reading, (replace(delimiter, records=kind),))
         reading = replace(reading, delimiter=delimiter)
     else:
         reading = replace(reading, delimiter=None)
@@ -210,7 +205,11 @@ def _recognize_cells(
     reading = replace(
         reading, decimal=decimal, percent=percent, date_formats=date_formats, unsure=unsure
     )
-    return replace(file, reading=reading, questions=tuple(questions))
+    return replace(
+        file,
+        reading=reading,
+        questions=tuple(replace(question, records=file.kind) for question in questions),
+    )
 
 
 def _choose(

@@ -5,30 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from rollout.formats.records.questions import (
+    CertainConfidences,
+    CompactTimes,
+    DayOrder,
+    DecimalQuestion,
+    MixedConfidences,
+    ReadingQuestion,
+    SignedConfidences,
+    UnsureLabel,
+)
 from rollout.formats.records.times import TIME_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class ReadingQuestion:
-    """Several readings fit the rows of a file, or none does.
-
-    Attributes:
-        option: the option of `rollout init` that decides, such as `--date-format`.
-        text: what is open, with examples.
-        choices: the values that the option can have here.
-    """
-
-    option: str
-    text: str
-    choices: tuple[str, ...]
 
 
 _COMMA = r"^[+-]?\d+,\d+\s*%?$"
@@ -89,12 +83,10 @@ def recognize_decimal(
         return "."
     points = texts.filter(texts.str.contains(_POINT) & ~texts.str.contains(_GROUPS_BY_POINT))
     if points.len():
-        text = f"{file}: numbers have decimal points ({points[0]}) and commas ({commas[0]})"
-        return ReadingQuestion("--decimal", text, (".", ","))
+        return DecimalQuestion(file=file, comma=commas[0], point=points[0])
     if confidence.str.contains(",").any():
         return ","
-    text = f"{file}: the comma in {commas[0]} can be a decimal comma, or something else"
-    return ReadingQuestion("--decimal", text, (".", ","))
+    return DecimalQuestion(file=file, comma=commas[0])
 
 
 def recognize_percent(confidence: pl.Series, file: str) -> bool | ReadingQuestion:
@@ -106,19 +98,15 @@ def recognize_percent(confidence: pl.Series, file: str) -> bool | ReadingQuestio
     values = texts.cast(pl.Float64, strict=False).drop_nulls()
     values = values.filter(values.is_between(0, 100))
     above = values.filter(values > 1)
-    choices = ("true", "false")
     if is_signed.any():
-        text = f"{file}: some confidences have a percent sign ({texts.filter(is_signed)[0]})"
-        return ReadingQuestion("--percent", f"{text} and some have none", choices)
+        return SignedConfidences(file=file, confidence=texts.filter(is_signed)[0])
     if not above.len():
         if values.len() and values.is_in([0.0, 1.0]).all():
-            text = f"{file}: every confidence is 0 or 1, which can be 1 of 1 or 1 %"
-            return ReadingQuestion("--percent", text, choices)
+            return CertainConfidences(file=file)
         return False
     if above.len() >= MIN_PERCENT_SHARE * values.len():
         return True
-    share = f"{above.len():,} of {values.len():,} confidences are above 1 (as {above[0]:g})"
-    return ReadingQuestion("--percent", f"{file}: {share}, the others from 0 to 1", choices)
+    return MixedConfidences(file=file, above=above.len(), total=values.len(), confidence=above[0])
 
 
 _CLOCK = (
@@ -212,10 +200,7 @@ def recognize_date_formats(
     ]
     seconds = texts.filter(texts.str.contains(_UNIX["unix-seconds"]))
     if not chosen and seconds.len() and seconds.str.contains(_COMPACT).all():
-        text = (
-            f"{file}: times such as {seconds[0]} can be Unix seconds or year, month, day and time"
-        )
-        return ReadingQuestion("--date-format", text, ("unix-seconds", "%y%m%d%H%M"))
+        return CompactTimes(file=file, time=seconds[0])
     numeric = texts.filter(texts.str.contains(_PATTERNS["day-first"]))
     if chosen or not numeric.len():
         return tuple(formats)
@@ -263,14 +248,14 @@ def _ask_for_order(
     numeric: pl.Series, is_day_first: pl.Series, is_month_first: pl.Series, file: str
 ) -> ReadingQuestion:
     days_only, months_only = is_day_first & ~is_month_first, is_month_first & ~is_day_first
-    text = f"{file}: times such as {numeric[0]} can have the day first or the month first"
-    if days_only.any() and months_only.any():
-        text = (
-            f"{file}: no order of day and month fits every time: {numeric.filter(days_only)[0]} has"
-            f" the day first, {numeric.filter(months_only)[0]} the month; name the right one, and"
-            " the other rows are rejected"
-        )
-    return ReadingQuestion("--date-format", text, ("day-first", "month-first"))
+    if not (days_only.any() and months_only.any()):
+        return DayOrder(file=file, time=numeric[0])
+    return DayOrder(
+        file=file,
+        time=numeric[0],
+        day_first=numeric.filter(days_only)[0],
+        month_first=numeric.filter(months_only)[0],
+    )
 
 
 UNSURE_WORDS = frozenset(
@@ -296,11 +281,7 @@ def recognize_unsure(
     shared = [label for label in words if label in predicted]
     if not shared:
         return tuple(words)
-    text = (
-        f"{file}: {shared[0]!r} can mean that the reviewer was unsure, or be a label, because the"
-        " model predicts it too"
-    )
-    return ReadingQuestion("--unsure", text, (shared[0], ""))
+    return UnsureLabel(file=file, label=shared[0])
 
 
 def find_several_labels(labels: Collection[str]) -> str | None:

@@ -20,6 +20,7 @@ from rollout.formats.records.column_map import (
 )
 from rollout.formats.records.files import RecordPaths, build_records
 from rollout.formats.records.normalized_rows import normalize_rows
+from rollout.formats.records.questions import ReadingQuestion
 from rollout.formats.records.recognition import RecognizedFile, recognize_files
 from rollout.formats.records.times import SiteZones
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RecordKind
@@ -69,6 +70,15 @@ def apply_reading_option(reading: FileReading, option: str, text: str) -> FileRe
     except ValueError as error:
         raise ValueError(f"{option} {error}") from error
     raise ValueError(f"{option} {text!r}: write . or ,")
+
+
+def apply_answer(request: DraftRequest, question: ReadingQuestion, answer: str) -> DraftRequest:
+    """Return the request with the answer to a question about one file, or about both."""
+    readings = dict(request.readings)
+    for kind in RecordKind if question.records is None else (question.records,):
+        reading = readings.get(kind, FileReading())
+        readings[kind] = apply_reading_option(reading, question.option, answer)
+    return replace(request, readings=readings)
 
 
 def recognize_draft_files(request: DraftRequest) -> Mapping[RecordKind, RecognizedFile]:

@@ -14,8 +14,9 @@ from rollout.core.policy.policy import Policy
 from rollout.formats.policy.draft import describe_draft_levers
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.files import RecordPaths
+from rollout.formats.records.question_texts import describe_question
+from rollout.formats.records.questions import ReadingQuestion
 from rollout.formats.records.recognition import RecognizedFile
-from rollout.formats.records.text_formats import ReadingQuestion
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.reports.pages.html_report import render_html_report
 from rollout.services.policies.drafting import (
@@ -268,4 +269,5 @@ def _refuse_questions(files: Mapping[RecordKind, RecognizedFile]) -> None:
 def _format_question(question: ReadingQuestion) -> str:
     field = question.option.removeprefix("--").replace("-", " ")
     choices = " or ".join(choice or NO_LABEL for choice in question.choices)
-    return f"{question.text}; choose the {field} under “How the files are written”: {choices}"
+    text = describe_question(question)
+    return f"{text}; choose the {field} under “How the files are written”: {choices}"

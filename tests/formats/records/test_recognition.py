@@ -5,9 +5,9 @@ import pytest
 
 from rollout.formats.records.column_layout import suggest_column
 from rollout.formats.records.encodings import recognize_encoding
+from rollout.formats.records.questions import ReadingQuestion
 from rollout.formats.records.recognition import recognize_delimiter
 from rollout.formats.records.text_formats import (
-    ReadingQuestion,
     find_several_labels,
     recognize_date_formats,
     recognize_decimal,

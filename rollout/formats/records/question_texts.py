@@ -1,0 +1,106 @@
+"""The sentences of questions about recorded files, and the options that answer them."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import TYPE_CHECKING
+
+from rollout.formats.records.questions import (
+    CertainConfidences,
+    CompactTimes,
+    DayOrder,
+    DecimalQuestion,
+    DelimiterQuestion,
+    MixedConfidences,
+    ReadingQuestion,
+    SignedConfidences,
+    UnsureLabel,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+@singledispatch
+def describe_question(question: ReadingQuestion) -> str:
+    """Return what is open, with examples."""
+    raise NotImplementedError(type(question).__name__)
+
+
+@describe_question.register
+def _(question: DelimiterQuestion) -> str:
+    columns = ", ".join(f"{count} with {delimiter}" for delimiter, count in question.columns)
+    return f"{question.file}: several characters can separate the columns ({columns})"
+
+
+@describe_question.register
+def _(question: DecimalQuestion) -> str:
+    comma, point = question.comma, question.point
+    if point is not None:
+        return f"{question.file}: numbers have decimal points ({point}) and commas ({comma})"
+    return f"{question.file}: the comma in {comma} can be a decimal comma, or something else"
+
+
+@describe_question.register
+def _(question: SignedConfidences) -> str:
+    example = question.confidence
+    return f"{question.file}: some confidences have a percent sign ({example}) and some have none"
+
+
+@describe_question.register
+def _(question: CertainConfidences) -> str:
+    return f"{question.file}: every confidence is 0 or 1, which can be 1 of 1 or 1 %"
+
+
+@describe_question.register
+def _(question: MixedConfidences) -> str:
+    share = f"{question.above:,} of {question.total:,} confidences are above 1"
+    return f"{question.file}: {share} (as {question.confidence:g}), the others from 0 to 1"
+
+
+@describe_question.register
+def _(question: CompactTimes) -> str:
+    return (
+        f"{question.file}: times such as {question.time} can be Unix seconds or year, month, day"
+        " and time"
+    )
+
+
+@describe_question.register
+def _(question: DayOrder) -> str:
+    if question.day_first is not None and question.month_first is not None:
+        return (
+            f"{question.file}: no order of day and month fits every time: {question.day_first} has"
+            f" the day first, {question.month_first} the month; name the right one, and"
+            " the other rows are rejected"
+        )
+    return (
+        f"{question.file}: times such as {question.time} can have the day first or the month first"
+    )
+
+
+@describe_question.register
+def _(question: UnsureLabel) -> str:
+    return (
+        f"{question.file}: {question.label!r} can mean that the reviewer was unsure, or be a label,"
+        " because the model predicts it too"
+    )
+
+
+def list_options(question: ReadingQuestion) -> Iterator[str]:
+    """Yield the options that answer a question, as they are typed."""
+    for choice in question.choices:
+        if choice in {"true", "false"}:
+            sign = "--no-" if choice == "false" else "--"
+            yield sign + question.option.removeprefix("--")
+        else:
+            quoted = choice if choice.replace("-", "").isalnum() else f"'{choice}'"
+            yield f"{question.option} {quoted}"
+
+
+def format_refusal(questions: Sequence[ReadingQuestion]) -> str:
+    """Return a line for each open question, with the options that decide."""
+    return "\n".join(
+        f"{describe_question(question)}; decide with {' or '.join(list_options(question))}"
+        for question in questions
+    )
