@@ -9,6 +9,7 @@ from rollout.cli.output import JsonFlag, format_event, print_answer
 from rollout.cli.rollout_options import PastInstant, RolloutName, parse_instant
 from rollout.services.engine.command_handler import Event, build_command_result
 from rollout.services.engine.ticks import Ticker
+from rollout.services.support.clock import SystemClock
 
 
 def tick(rollout: RolloutName, at: PastInstant = None, as_json: JsonFlag = False) -> None:
@@ -21,7 +22,10 @@ def tick(rollout: RolloutName, at: PastInstant = None, as_json: JsonFlag = False
     Example: `rollout tick ramps`
     """
     with open_database() as database:
-        events = Ticker(database, rollout, f"cli-{secrets.token_hex(4)}").tick(parse_instant(at))
+        ticker = Ticker(database, rollout, f"cli-{secrets.token_hex(4)}")
+        # a tick of now takes a while; one of the past decides as of then
+        get_time = SystemClock().now if at is None else None
+        events = ticker.tick(parse_instant(at), get_time=get_time)
         result = None if events is None else build_command_result(database, rollout, events)
     if result is None:
         typer.echo(

@@ -6,6 +6,7 @@ from rollout.core.scope.events import ProposalRaised, Stopped, VersionFirstUsed,
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.store.ledger.commit_times import CommitTimes
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.versions import VersionInfo, VersionStore
 from tests.factories import DAY, NOON
@@ -45,6 +46,7 @@ def set_up_field(database, at=NOON - DAY, policy=POLICY, version="v1"):
 def append(database, *events):
     with database.begin_write() as transaction:
         state = load_rollout_state(transaction, NAME)
+        CommitTimes(transaction, state.rollout).store(state.scope.revision + 1, events[-1].at)
         return Ledger(transaction, state.rollout).append(events, after=state.scope.revision)
 
 

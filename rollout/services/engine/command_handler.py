@@ -3,10 +3,11 @@
 Nothing is counted in the transaction that appends, so that a stop never waits for counting.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from rollout import faults
@@ -25,8 +26,10 @@ from rollout.services.engine.rollout_state import (
     load_rollout_state,
 )
 from rollout.store.database.append_failures import APPEND
+from rollout.store.database.errors import StoreError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
+from rollout.store.ledger.commit_times import CommitTimes
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
 
 MAX_ATTEMPTS: Final = 20  # more is a fault, not contention
@@ -119,9 +122,10 @@ def execute_command(
         NoSuchRolloutError: there is no such rollout.
         StaleRevisionError: the ledger moved at every attempt.
     """
+    started_at = time.monotonic()
     with database.append_failures.watch(rollout_name, append_kind) as attempt:
         events = retry_on_stale_revision(
-            lambda: _try_execute(database, rollout_name, build_command, access_head)
+            lambda: _try_execute(database, rollout_name, build_command, access_head, started_at)
         )
         # a stop or narrowing without events stands in the ledger already; any other append is
         # recorded by its transaction, and one without events is none
@@ -130,7 +134,11 @@ def execute_command(
 
 
 def _try_execute(
-    database: Database, rollout_name: str, build_command: CommandBuilder, access_head: int | None
+    database: Database,
+    rollout_name: str,
+    build_command: CommandBuilder,
+    access_head: int | None,
+    started_at: float,
 ) -> tuple[LedgerEvent, ...]:
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)
@@ -145,6 +153,11 @@ def _try_execute(
         Ledger(transaction, state.rollout).append(
             events, after=state.scope.revision, access_head=access_head
         )
+    # the command is of the time when it began, by its own clock
+    waited = timedelta(seconds=time.monotonic() - started_at)
+    with suppress(StoreError), database.begin_write(is_urgent=True) as transaction:
+        times = CommitTimes(transaction, state.rollout)
+        times.store(state.scope.revision + 1, events[-1].at + waited)
     return events
 
 

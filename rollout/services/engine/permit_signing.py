@@ -29,7 +29,7 @@ class PermitSigner:
     """
 
     def __init__(self, database: Database, clock: Clock, entropy: Callable[[int], bytes]) -> None:
-        self._database, self._clock, self._entropy = database, clock, entropy
+        self._database, self.clock, self._entropy = database, clock, entropy
         self._keys: tuple[PermitKey, ...] = ()
         self._loaded_at = 0.0
         self._lock = Lock()
@@ -86,12 +86,12 @@ class PermitSigner:
     def rotate_key(self) -> None:
         """Create a signing key; the last one stays valid until next time."""
         with self._database.begin_write() as transaction:
-            PermitKeys(transaction).rotate(self._entropy(SECRET_BYTES), at=self._clock.now())
+            PermitKeys(transaction).rotate(self._entropy(SECRET_BYTES), at=self.clock.now())
         self._load_keys()
 
     def _compute_age(self) -> float:
         """Return seconds since the keys were read; the maximum after a reset."""
-        age = self._clock.read_boot_clock() - self._loaded_at
+        age = self.clock.read_boot_clock() - self._loaded_at
         return age if age >= 0 else KEY_REFRESH_INTERVAL
 
     def _map_secrets(self) -> dict[int, bytes]:
@@ -99,7 +99,7 @@ class PermitSigner:
 
     def _load_keys(self) -> None:
         with self._lock:
-            started_at = self._clock.read_boot_clock()
+            started_at = self.clock.read_boot_clock()
             with self._database.begin_read() as transaction:
                 self._keys = tuple(PermitKeys(transaction).list_valid())
             self._loaded_at = started_at

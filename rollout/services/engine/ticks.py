@@ -35,6 +35,7 @@ from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.append_failures import TICK
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.commit_times import CommitTimes
 from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.evidence_snapshots import EvidenceSnapshots, discards_evidence
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
@@ -133,12 +134,15 @@ class Ticker:
         version_events = (
             ()
             if narrow_only
-            else self._append_events(lambda current, _: _add_seen_versions(current, slot))
+            else self._append_events(
+                lambda current, _: _add_seen_versions(current, slot), read_time
+            )
         )
         events = self._append_events(
             lambda current, begin_read: self._decide_slot(
                 current, slot, read_time(), begin_read, narrow_only=narrow_only
-            )
+            ),
+            read_time,
         )
         faults.reach_point("tick.not-done")
         with self._database.begin_write() as transaction:
@@ -282,7 +286,19 @@ class Ticker:
                 evidence.advance(after=last_slot, to=slot)
         faults.reach_point("tick.evidence")
 
-    def _append_events(self, decide_events: SlotDecision) -> tuple[LedgerEvent, ...]:
+    def _append_events(
+        self, decide_events: SlotDecision, read_time: Callable[[], datetime]
+    ) -> tuple[LedgerEvent, ...]:
+        """Append events, decided again if the ledger moved, and store when that was committed."""
+        events = self._append_decided(decide_events)
+        if events:
+            committed_at = read_time()
+            with self._database.begin_write() as transaction:
+                times = CommitTimes(transaction, self._loaded_state.rollout)
+                times.store(self._loaded_state.scope.revision + 1, committed_at)
+        return events
+
+    def _append_decided(self, decide_events: SlotDecision) -> tuple[LedgerEvent, ...]:
         """Append events; decide again if the ledger moved, at last while it can't move."""
         for _ in range(OPEN_ATTEMPTS):
             with suppress(StaleRevisionError):

@@ -36,6 +36,7 @@ from rollout.services.engine.state_cache import MAX_STALENESS
 from rollout.services.engine.window_lookup import WindowLookup
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
+from rollout.store.ledger.commit_times import CommitTimes
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.ledger.versions import VersionStore
@@ -50,6 +51,8 @@ ROWS_PER_SCOPE: Final = 50
 """Ledger entries that are applied at once for actions of the past."""
 SCOPE_FORBADE: Final = "the scope did not allow it then, nor does a lease"
 OTHER_ERA: Final = "its permit is of another era: the database was restored in between"
+MAX_UNKNOWN_COMMIT: Final = timedelta(seconds=30)
+"""After an entry's time, the latest commit that is taken for it where none was stored."""
 LOCAL_DECIDER: Final = "local"  # in a snapshot's permit: its client decides by the snapshot
 
 
@@ -128,6 +131,7 @@ class ScopeAuthorizer:
         self._transaction = transaction
         self._state = state
         self._ledger = Ledger(transaction, state.rollout)
+        self._commit_times = CommitTimes(transaction, state.rollout)
         self._scope_history = _ScopeHistory(self._ledger)
 
     def list_other_names(self, action: Action) -> list[str]:
@@ -150,7 +154,8 @@ class ScopeAuthorizer:
         next_event, scope = self._find_next_event(revision), self._scope_history.get_scope(revision)
         if not fault or next_event is None:
             return fault
-        if action.at > next_event.at + self._compute_max_delay(scope):
+        last_answer = self._find_last_answer(revision, next_event)
+        if action.at > last_answer + self._compute_max_lease(scope):
             return fault
         return self._find_stored_fault(scope, action, records)
 
@@ -214,11 +219,24 @@ class ScopeAuthorizer:
         """Return the event that ended a revision, or None."""
         return next(self._ledger.list_events(after=revision, until=revision + 1), None)
 
-    def _compute_max_delay(self, scope: Scope) -> timedelta:
-        """Return how long after a scope's end its answers may be used."""
+    def _compute_max_lease(self, scope: Scope) -> timedelta:
+        """Return how long an answer by a scope may be used."""
         policy = self._load_policy(scope)
         leases = (site.lease for site in policy.sites if site.lease is not None)
-        return timedelta(seconds=MAX_STALENESS) + max((policy.lease, *leases))
+        return max((policy.lease, *leases))
+
+    def _find_last_answer(self, revision: int, next_event: LedgerEvent) -> datetime:
+        """Return until when replicas may have answered by a revision.
+
+        `next_event` ended it, decided at its time and known to replicas once it was committed.
+        """
+        latest = next_event.at + MAX_UNKNOWN_COMMIT
+        committed_at = self._find_commit(revision + 1, latest) or latest
+        return max(next_event.at, committed_at) + timedelta(seconds=MAX_STALENESS)
+
+    def _find_commit(self, first_revision: int, _latest: datetime) -> datetime | None:
+        """Return when an append was committed, if that was stored."""
+        return self._commit_times.find(first_revision)
 
     def _load_scope_at(self, at: datetime) -> Scope:
         current_scope = self._state.scope
@@ -303,8 +321,8 @@ class ActionAuthorizer(ScopeAuthorizer):
     def _find_lease_fault(self, action: Action, stored_case: StoredCase, permit: Permit) -> str:
         """Return why the permit does not authorize the action within its lease, or "".
 
-        It does if it predates the change of the scope. Every effect under an old scope ends by its
-        change plus staleness plus lease.
+        It does if it predates the change of the scope. Every effect under an old scope ends by the
+        commit of its change plus staleness plus lease.
         """
         is_local, next_event = (
             permit.decider == LOCAL_DECIDER,
@@ -312,7 +330,7 @@ class ActionAuthorizer(ScopeAuthorizer):
         )
         if next_event is None or action.at > permit.expires_at:
             return SCOPE_FORBADE
-        if permit.issued_at > next_event.at + timedelta(seconds=MAX_STALENESS):
+        if permit.issued_at > self._find_last_answer(permit.revision, next_event):
             return SCOPE_FORBADE
         if stored_case.case is None and is_local:
             return SCOPE_FORBADE
@@ -322,6 +340,14 @@ class ActionAuthorizer(ScopeAuthorizer):
         # an answer's lease includes the ends of grants and windows, a snapshot's doesn't
         at = action.at if is_local else permit.issued_at
         return self._find_fault(scope, at, action, stored_case, permit)
+
+    def _find_commit(self, first_revision: int, latest: datetime) -> datetime | None:
+        """Return when an append was committed; where that is missing, it is stored as by now."""
+        committed_at = super()._find_commit(first_revision, latest)
+        if committed_at is None:
+            committed_at = min(self._permit_signer.clock.now(), latest)
+            self._commit_times.store(first_revision, committed_at)
+        return committed_at
 
     def _find_fault(
         self, scope: Scope, at: datetime, action: Action, stored_case: StoredCase, permit: Permit

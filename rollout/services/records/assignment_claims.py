@@ -191,8 +191,10 @@ class ClaimChecker(ScopeAuthorizer):
         """Return when the last lease of a revision ended, None for the newest revision."""
         if revision not in self._lease_ends:
             next_event = self._find_next_event(revision)
-            delay = self._compute_max_delay(self._scope_history.get_scope(revision))
-            self._lease_ends[revision] = None if next_event is None else next_event.at + delay
+            lease = self._compute_max_lease(self._scope_history.get_scope(revision))
+            self._lease_ends[revision] = (
+                None if next_event is None else self._find_last_answer(revision, next_event) + lease
+            )
         return self._lease_ends[revision]
 
     def _decide_again(self, revision: int, prediction: SentPrediction, case: Case) -> Assignment:

@@ -140,6 +140,7 @@ __all__ = [
     "identities",
     "incidents",
     "ledger",
+    "ledger_commits",
     "ledger_heads",
     "ledger_texts",
     "metadata",
@@ -222,6 +223,15 @@ ledger = Table(
     required_column("hash"),
     optional_column("slot", InstantType),
     Index("ix_ledger_times", "rollout", "at", "revision"),  # for the scope at a past instant
+)
+
+ledger_commits = Table(  # by an append's first revision: an instant after its commit
+    "ledger_commits",
+    metadata,
+    rollout_column(),
+    key_column("revision"),
+    required_column("committed_at", InstantType),
+    sqlite_with_rowid=False,
 )
 
 ledger_heads = Table(  # appending locks this row
