@@ -35,7 +35,7 @@ from rollout.services.engine.autonomy import DAMAGED
 from rollout.services.engine.rollout_state import NoSuchRolloutError, RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import CachedRollout
-from rollout.services.engine.versions import select_usable_names
+from rollout.services.engine.versions import find_name_faults, select_usable_names
 from rollout.store.access.permit_keys import PermitKey
 from rollout.store.database.append_failures import is_storage_failure
 from rollout.store.database.errors import StoreError
@@ -201,7 +201,9 @@ def _record_new_versions(
         with service.database.begin_write() as transaction:
             versions = VersionStore(transaction, state.rollout)
             stored_versions = versions.list_all()  # records may have brought some meanwhile
-            for version in [v for v in usable_names if v not in stored_versions]:
+            unknown_names = [name for name in usable_names if name not in stored_versions]
+            refused_names = find_name_faults(transaction, state, unknown_names)
+            for version in [name for name in unknown_names if name not in refused_names]:
                 versions.record_info(new_names[version].info, at=now)
         service.state_cache.reload_versions(state.rollout.name)
     return service.state_cache.find_cached(state.rollout.name) or cached_rollout

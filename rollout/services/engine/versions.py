@@ -9,6 +9,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, StaleRevisionError
 from rollout.core.policy.version_rules import find_content_fault
 from rollout.core.records.records import CASE_TYPES, PREDICTION_TYPES, AnyRecord
+from rollout.core.records.reviewer_names import find_version_fault
 from rollout.core.scope.commands import RetireVersion
 from rollout.core.scope.decider import MAX_OPEN_VERSIONS
 from rollout.core.scope.permissions import Caller, Permission, require_permission
@@ -31,6 +32,7 @@ from rollout.store.ledger.versions import (
     build_version_info,
 )
 from rollout.store.records.record_rows import is_storable_name
+from rollout.store.records.reviewer_names import find_people
 
 
 def select_usable_names(
@@ -140,6 +142,12 @@ class TrainedLaterError(RefusalError):
     code = "conflict"
 
 
+class ReviewerNameError(RefusalError):
+    """A new version has the name of a reviewer."""
+
+    code = "conflict"
+
+
 class TooManyVersionsError(RefusalError):
     """The limit of open versions is reached."""
 
@@ -163,6 +171,7 @@ def record_training_cutoff(
         NotAllowedError: the caller may not send predictions.
         TrainedLaterError: a later end is recorded.
         TooManyVersionsError: the limit of open versions is reached; retire one.
+        ReviewerNameError: the version is new and has a reviewer's name.
     """
     require_permission(caller, Permission.SEND_PREDICTIONS, rollout_name)
 
@@ -195,6 +204,8 @@ def _store_training_cutoff(
     about = {} if known_version is None else known_version.info.about
     facts = VersionInfo(version, "registration", trained_until, about)
     _check_room(state, known_versions, facts, at)
+    if known_version is None:
+        check_version_names(transaction, state, [version])
     if known_version is not None and previous_end == trained_until:
         return False
     if not versions.record_info(facts, at=at):
@@ -217,6 +228,27 @@ def _check_room(
         )
 
 
+def find_name_faults(
+    transaction: Transaction, state: RolloutState, new_versions: Collection[str]
+) -> Mapping[str, str]:
+    """Return the new versions that are refused because reviewers have their names, with reasons."""
+    people = find_people(transaction, state.rollout, new_versions) if new_versions else set()
+    faults = {version: find_version_fault(version, people) for version in new_versions}
+    return {version: fault for version, fault in faults.items() if fault}
+
+
+def check_version_names(
+    transaction: Transaction, state: RolloutState, new_versions: Collection[str]
+) -> None:
+    """Raise an error if a new version has a reviewer's name.
+
+    Raises:
+        ReviewerNameError: it is refused.
+    """
+    for fault in find_name_faults(transaction, state, new_versions).values():
+        raise ReviewerNameError(fault)
+
+
 def record_new_versions(
     transaction: Transaction,
     database: Database,
@@ -227,7 +259,8 @@ def record_new_versions(
 ) -> Mapping[str, str]:
     """Record the versions that are new; return the refused ones with reasons.
 
-    A version is refused if too many are open. `contents` are declared contents by version.
+    A version is refused if too many are open, or if a reviewer has its name. `contents` are the
+    declared contents by version.
     """
     predicted_versions = {
         record.version for record in records if isinstance(record, PREDICTION_TYPES)
@@ -246,12 +279,16 @@ def record_new_versions(
         version: StoredVersion(used_at, build_version_info(version, RECORDS_SOURCE, contents), at)
         for version, used_at in first_use.items()
     }
+    name_faults = find_name_faults(transaction, state, new_names)
+    for version in name_faults:
+        del new_names[version]
     usable_names = select_usable_names(state, stored_versions, new_names)
     for version in usable_names:
         new_name = new_names[version]
         versions.record_info(new_name.info, at=at, first_used_at=new_name.first_seen_at)
     fault = f"{MAX_OPEN_VERSIONS} versions are open; retire one before {{}} is used"
-    return {version: fault.format(version) for version in new_names.keys() - {*usable_names}}
+    refused_names = new_names.keys() - {*usable_names}
+    return {**name_faults, **{version: fault.format(version) for version in refused_names}}
 
 
 def _find_first_use(

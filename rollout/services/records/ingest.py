@@ -55,6 +55,7 @@ from rollout.services.records.action_authorization import (
 from rollout.services.records.assignment_claims import ClaimBatch
 from rollout.services.records.record_notes import RecordNotes
 from rollout.services.records.review_tasks import open_reviews, open_reviews_of_batch
+from rollout.services.records.reviewer_check import ReviewerCheck
 from rollout.services.records.unauthorized_actions import report_unauthorized_actions
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.accounts import Accounts
@@ -130,6 +131,7 @@ def _ingest_chunk(
             batch.record_versions(service.database)
             batch.check_contents()
             batch.reject_unknown_values()
+            batch.reject_model_reviewers(caller)
             batch.set_assignments()
             if facts.has_exposures:  # many review elsewhere
                 batch.set_exposures()
@@ -312,6 +314,21 @@ class _Batch:
                 (first_id, *_) = sorted(record.values.keys() - set(known_ids))
                 fault = describe_unknown_outcome(first_id, known_ids)
                 self._reject(position, build_rejected_record(record, fault))
+        self._drop_rejected()
+
+    def reject_model_reviewers(self, caller: Caller) -> None:
+        """Reject decisions in the name of a version or of an account that sends predictions."""
+        decisions = [record for _, record in self._records if isinstance(record, DECISION_TYPES)]
+        if not decisions:
+            return
+        versions = {
+            record.version for _, record in self._records if isinstance(record, PREDICTION_TYPES)
+        }
+        check = ReviewerCheck(self._transaction, self._state)
+        faults = check.find_faults(decisions, versions, caller)
+        for position, record in self._records if faults else ():
+            if isinstance(record, DECISION_TYPES) and record.reviewer in faults:
+                self._reject(position, build_rejected_record(record, faults[record.reviewer]))
         self._drop_rejected()
 
     def _list_predictions(self) -> list[tuple[int, Prediction | SentPrediction, str]]:

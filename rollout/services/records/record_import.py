@@ -18,11 +18,14 @@ from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.training_cutoffs import append_training_cutoffs
 from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.engine.versions import check_version_names
+from rollout.services.records.reviewer_check import ReviewerCheck
 from rollout.services.replay.file_contents import list_file_contents
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.versions import VersionStore, build_version_info
 from rollout.store.records.record_rows import is_storable_name
-from rollout.store.records.records import RecordStatus, RecordStore
+from rollout.store.records.records import RecordStatus, RecordStore, build_rejected_record
+from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
 from rollout.tally.case_placement import find_first_predictions, locate_cases
 from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,
@@ -177,6 +180,7 @@ def _record_versions(
         for version, first_used_at in in_order:  # the first of several names is stored first
             stored, until = known_versions.get(version), stated.trained_until.get(version)
             if stored is None:
+                check_version_names(transaction, state, [version])
                 facts = build_version_info(version, "import", contents, until)
                 versions.record_info(facts, at=at, first_used_at=first_used_at)
             elif until is not None:
@@ -200,6 +204,12 @@ def _store_batch(
     store = RecordStore(transaction, state.rollout)
     case_ids: set[int] = set()
     in_order = sorted(batch, key=lambda item: (item[0] is None, item[0] or at))
+    check = ReviewerCheck(transaction, state)
+    faults = check.find_faults([record for _, record in in_order if isinstance(record, Decision)])
+    in_order, refused = _split_refused(in_order, faults)
+    RejectedRecords(transaction, state.rollout).add(refused, received_at=at)
+    if refused:
+        counts["decision"][RecordStatus.REJECTED] += len(refused)
     items = [_set_source(record, source) for _, record in in_order]
     times = [received_at or at for received_at, _ in in_order]
     stored_batch = store.store(items, received_at=times, sender=senders)
@@ -208,6 +218,17 @@ def _store_batch(
         if record_result.status == RecordStatus.ACCEPTED:
             case_ids.add(stored_batch.case_ids[record.key])
     return case_ids
+
+
+def _split_refused(
+    items: Sequence[tuple[datetime | None, Record]], faults: Mapping[str, str]
+) -> tuple[list[tuple[datetime | None, Record]], list[NewRejectedRecord]]:
+    """Return the items that are stored, and the decisions of reviewers with faults."""
+    if not faults:
+        return [*items], []
+    refused = [r for _, r in items if isinstance(r, Decision) and r.reviewer in faults]
+    stored = [i for i in items if not (isinstance(i[1], Decision) and i[1].reviewer in faults)]
+    return stored, [build_rejected_record(r, faults[r.reviewer]) for r in refused]
 
 
 def _set_source(record: Record, kind: str | None) -> Record:

@@ -19,7 +19,7 @@ from tests.store.conftest import database, url
 from tests.store.databases import on_postgresql
 
 __all__ = ["database", "url"]
-PEOPLE = Caller("people", is_service_account=True, role_assignments=(AssignedRole("ingest"),))
+PEOPLE = Caller("people", True, (AssignedRole("ingest"),), access_head=1)
 
 
 def build_batch(numbers):

@@ -1,0 +1,45 @@
+"""Decisions in the name of a model: found before they are stored."""
+
+from collections.abc import Iterable, Mapping
+
+from rollout.core.records.records import AnyDecision
+from rollout.core.records.reviewer_names import find_reviewer_fault, fold_name
+from rollout.core.scope.permissions import Caller, Permission
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.store.database.session import Transaction
+from rollout.store.records.reviewer_names import find_predicting_accounts
+
+
+class ReviewerCheck:
+    """The check of one rollout's decisions by their reviewers."""
+
+    def __init__(self, transaction: Transaction, state: RolloutState) -> None:
+        self._transaction, self._state = transaction, state
+
+    def find_faults(
+        self,
+        decisions: Iterable[AnyDecision],
+        new_versions: Iterable[str] = (),
+        sender: Caller | None = None,
+    ) -> Mapping[str, str]:
+        """Return the reviewers whose decisions are rejected, with reasons.
+
+        `new_versions` are those of the batch, which the state may lack; `sender` is who sent it.
+        """
+        reviewers = {decision.reviewer for decision in decisions}
+        if not reviewers:
+            return {}
+        state = self._state
+        names = {*state.versions, *state.scope.versions, *new_versions}
+        versions = frozenset(map(fold_name, names))
+        access_head = None if sender is None else sender.access_head
+        accounts = find_predicting_accounts(self._transaction, state.rollout, access_head)
+        if sender is not None and _sends_predictions(sender, state.rollout.name):
+            accounts |= {sender.name}
+        faults = {name: find_reviewer_fault(name, versions, accounts) for name in reviewers}
+        return {name: fault for name, fault in faults.items() if fault}
+
+
+def _sends_predictions(caller: Caller, rollout_name: str) -> bool:
+    is_allowed = caller.has_permission_somewhere(Permission.SEND_PREDICTIONS, rollout_name)
+    return caller.is_service_account and is_allowed

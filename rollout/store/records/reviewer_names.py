@@ -1,0 +1,64 @@
+"""Names of people and of accounts that send predictions, to tell reviewers from models."""
+
+from collections.abc import Collection
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Select, exists, false, literal, or_, select, union_all
+
+from rollout.core.scope.permissions import ROLES_BY_PERMISSION, Permission
+from rollout.store.database.rollouts import Rollout
+from rollout.store.database.session import Transaction
+from rollout.store.tables.tables import decisions, role_assignments, users
+
+_known_accounts: WeakKeyDictionary[object, dict[int, tuple[int | None, frozenset[str]]]] = (
+    WeakKeyDictionary()
+)
+"""By database and rollout number, a revision of the access ledger and its predicting accounts."""
+
+
+def find_people(transaction: Transaction, rollout: Rollout, names: Collection[str]) -> set[str]:
+    """Return the names that are users', or under which a case of the rollout was decided.
+
+    Ask rarely: for a name that has decided nothing every decision is read.
+    """
+    is_user = select(users.c.name).where(
+        users.c.name.in_(names), users.c.service_account == false()
+    )
+    have_decided = [
+        select(literal(name)).where(
+            exists().where(decisions.c.rollout == rollout.number, decisions.c.reviewer == name)
+        )
+        for name in names
+    ]
+    return set(transaction.execute(union_all(is_user, *have_decided)).scalars())
+
+
+def find_predicting_accounts(
+    transaction: Transaction, rollout: Rollout, access_head: int | None
+) -> frozenset[str]:
+    """Return the names of the service accounts that may send predictions of the rollout.
+
+    They are read once for each revision of the access ledger, if it is known.
+    """
+    known = _known_accounts.setdefault(transaction.pool, {})
+    is_known = access_head is not None and rollout.number in known
+    if not is_known or known[rollout.number][0] != access_head:
+        names = frozenset(transaction.execute(_select_accounts(rollout)).scalars())
+        known[rollout.number] = access_head, names
+    return known[rollout.number][1]
+
+
+def _select_accounts(rollout: Rollout) -> Select[Any]:
+    return (
+        select(users.c.name)
+        .join(role_assignments, role_assignments.c.user_id == users.c.id)
+        .where(
+            users.c.service_account,
+            role_assignments.c.role.in_(ROLES_BY_PERMISSION[Permission.SEND_PREDICTIONS]),
+            or_(
+                role_assignments.c.rollout.is_(None),
+                role_assignments.c.rollout == rollout.number,
+            ),
+        )
+    )
