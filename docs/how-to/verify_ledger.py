@@ -167,6 +167,8 @@ class RaisedProposal:
     row: ExportedRow
     is_open: bool = True
     approvals: list[ExportedRow] = field(default_factory=list)
+    cited_hash: str = ""  # what an approval has to cite: it also covers incidents since
+    unconfirmed: list[str] = field(default_factory=list)
 
     @property
     def subject(self) -> str:
@@ -180,6 +182,7 @@ class RaisedProposal:
     def evidence_hash(self) -> str:
         """Return the hash of what users were shown."""
         kind, lines = self.row.body["kind"], list(self.row.body["readings"])
+        lines += self.row.body.get("incidents", [])
         first = [self.subject] if kind in CELL_KINDS.values() else ["clock"] * (kind == "clock")
         return sha256("\n".join(first + lines).encode()).hexdigest()
 
@@ -308,6 +311,7 @@ class RecomputedState:
         if body.get("site") is not None:
             self.get_cell(body)
         self.proposals[name] = proposal
+        proposal.cited_hash = body["evidence_hash"]
         is_other = body["evidence_hash"] != proposal.evidence_hash
         self.note_if(is_other, "has an evidence hash that is not that of its readings")
 
@@ -317,10 +321,32 @@ class RecomputedState:
         self.note_if(not proposal.is_open, f"approves {name}, which is closed")
         self.note_if(actor == raised.actor, f"is of {actor}, who raised {name}")
         self.note_if(actor in approvers, f"is the second of {actor} for {name}")
-        is_other = body["evidence_hash"] != raised.body["evidence_hash"]
+        is_other = body["evidence_hash"] != proposal.cited_hash
         self.note_if(is_other, f"cites other evidence than {name} has")
         proposal.approvals.append(row)
         self.approvals.append({**describe_row(row), "of": proposal.subject})
+
+    def _confirm_facts(self, row: ExportedRow, body: dict[str, Any]) -> None:
+        """An approver wants a proposal in spite of incidents since it was raised."""
+        name, proposal = body["proposal"], self.proposals[body["proposal"]]
+        self.note_if(not proposal.is_open, f"confirms {name}, which is closed")
+        self.note_if(row.actor == proposal.row.actor, f"is of {row.actor}, who raised {name}")
+        is_other = body["evidence_hash"] != proposal.cited_hash
+        is_other = is_other or body["incidents"] != proposal.unconfirmed
+        self.note_if(is_other, f"cites other evidence than {name} has")
+        is_asked = bool(set(body["groups"]) & set(proposal.row.body["needs"]))
+        self.note_if(not is_asked, f"is of {row.actor}, whom {name} doesn't ask")
+        proposal.unconfirmed = []
+
+    def _open_incident(self, _: ExportedRow, body: dict[str, Any]) -> None:
+        """Note an incident that speaks against a version with its open proposals."""
+        for proposal in self.proposals.values():
+            terms = proposal.row.body
+            is_own = terms.get("site") is not None and terms["version"] == body["version"]
+            if body.get("fact") and proposal.is_open and is_own:
+                proposal.unconfirmed.append(body["incident"])
+                text = f"{proposal.cited_hash}\n{body['incident']}"
+                proposal.cited_hash = sha256(text.encode()).hexdigest()
 
     def _take_proposal(self, row: ExportedRow, kind: str, about: str = "") -> None:
         """Close the proposal that a row applies, and note what forbids that."""
@@ -337,6 +363,8 @@ class RecomputedState:
         self.note_if(is_other, f"{cites} proposes {proposal.subject}")
         self.note_if(row.at >= expires_at, f"{cites} expired {format_instant(expires_at)}")
         self.note_if(not can_fill(needs, groups), f"{cites} needs {', '.join(needs)}; has {has}")
+        against = ", ".join(proposal.unconfirmed)
+        self.note_if(bool(against), f"{cites} nobody confirmed in spite of {against}")
         proposal.is_open = False
 
     def _check_grant(self, row: ExportedRow, body: dict[str, Any]) -> None:
@@ -433,6 +461,7 @@ class RecomputedState:
 
     _METHODS: ClassVar = {  # of the kinds that `_apply_short_row` leaves out
         "ProposalRaised": _raise_proposal, "Approved": _approve_proposal,
+        "FactsConfirmed": _confirm_facts, "IncidentOpened": _open_incident,
         "Widened": _change_grants, "Renewed": _change_grants, "TakenOver": _change_grants,
         "PolicyApplied": _apply_policy, "Narrowed": _narrow_cell, "GrantExpired": _expire_grant,
         "AttemptsBegan": _begin_attempts, "ClockCorrected": _correct_clock,

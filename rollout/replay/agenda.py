@@ -9,6 +9,7 @@ from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
+    FactsConfirmed,
     FamiliarityChanged,
     PolicyApplied,
     ProposalExpired,
@@ -88,7 +89,9 @@ class Agenda:
         if isinstance(event, ProposalRaised) and event.cell is not None:
             self._cell_by_proposal[event.proposal] = event.cell
             return (event.cell,)
-        if isinstance(event, Approved | ProposalExpired | ProposalVoided | ProposalRejected):
+        if isinstance(
+            event, Approved | FactsConfirmed | ProposalExpired | ProposalVoided | ProposalRejected
+        ):
             cell = self._cell_by_proposal.get(event.proposal)
             return () if cell is None else (cell,)
         return ()

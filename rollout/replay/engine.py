@@ -13,22 +13,31 @@ import numpy as np
 
 from rollout.core.access.accounts import REPLAY, SIMULATED
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import PolicyRefusedError, ProposalClosedError
+from rollout.core.errors import EvidenceChangedError, PolicyRefusedError, ProposalClosedError
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.confidence_floors import list_floor_texts
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.commands import Actor, AddVersion, ApproveProposal, Command, Tick
+from rollout.core.scope.commands import (
+    AcknowledgeIncident,
+    Actor,
+    AddVersion,
+    ApproveProposal,
+    Command,
+    Tick,
+)
 from rollout.core.scope.decider import decide
 from rollout.core.scope.effective_time import compute_effective_time
 from rollout.core.scope.event_base import ENGINE, LedgerEvent
 from rollout.core.scope.events import (
     FamiliarityChanged,
+    IncidentOpened,
     PolicyApplied,
     ProposalRaised,
     RolloutCreated,
     VersionFirstUsed,
 )
 from rollout.core.scope.floor_grants import format_decided_floor
+from rollout.core.scope.permissions import OPERATOR
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import CellState, Scope, find_acting_version
 from rollout.core.statistics.sampling import compute_sampling_values
@@ -201,7 +210,8 @@ class Replay:
         """Apply the commands that are due by `at`."""
         while self._queue and self._queue[0][0] <= at:
             command = heapq.heappop(self._queue)[2]
-            with suppress(ProposalClosedError):  # voided before the simulated approval
+            # voided before the simulated approval, or to be read again for what speaks against it
+            with suppress(ProposalClosedError, EvidenceChangedError):
                 self._append_events(decide(command, self._scope, self._policy))
 
     def _run_tick(self, slot: int) -> None:
@@ -261,23 +271,36 @@ class Replay:
                 slot = find_slot_after(previous, self._policy.tick)
                 self._familiar_histories.add_event(event, slot)
             if isinstance(event, ProposalRaised):
-                self._queue_approvals(event)
+                self._queue_approvals(event.proposal, event.at)
+            if isinstance(event, IncidentOpened) and event.fact:
+                self._queue_acknowledgement(event)
             if isinstance(event, VersionFirstUsed):
                 self._agenda.add_keys(key for key in self._keys if key[1] == event.version)
         return self._agenda.apply_events(events)
 
-    def _queue_approvals(self, event: ProposalRaised) -> None:
-        """Queue a simulated approval for each needed group."""
-        if self._options.approval_delay is None:
+    def _queue_approvals(self, proposal_id: str, since: datetime) -> None:
+        """Queue a simulated approval of an open proposal for each needed group."""
+        delay, proposal = self._options.approval_delay, self._scope.proposals.get(proposal_id)
+        if delay is None or proposal is None:
             return
-        for number, group in enumerate(event.needs, start=1):
+        for number, group in enumerate(proposal.needs, start=1):
             actor = Actor(f"{SIMULATED}{number}", (group,))
-            at = event.at + self._options.approval_delay
+            hash_read = proposal.evidence_hash
             self._queue_command(
                 ApproveProposal(
-                    at=at, by=actor, proposal=event.proposal, evidence_hash=event.evidence_hash
+                    at=since + delay, by=actor, proposal=proposal_id, evidence_hash=hash_read
                 )
             )
+
+    def _queue_acknowledgement(self, event: IncidentOpened) -> None:
+        """Queue the acknowledgement of an incident, and new approvals of what it holds."""
+        if self._options.approval_delay is None:
+            return
+        at, actor = event.at + self._options.approval_delay, Actor(f"{SIMULATED}1", (OPERATOR,))
+        self._queue_command(AcknowledgeIncident(at=at, by=actor, incident=event.incident))
+        for proposal in self._scope.proposals.values():
+            if event.incident in proposal.unconfirmed:
+                self._queue_approvals(proposal.id, event.at)
 
     def _list_known_keys(self, cells: Iterable[Cell]) -> list[CellVersion]:
         """Return the cells and known versions, in order; most slots need a few of all cells."""

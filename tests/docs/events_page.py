@@ -39,10 +39,11 @@ only the hash of the policy's text.
 
 An entry `Widened`, `Renewed`, `TakenOver`, `Resumed`, `ClockCorrected`, or `PolicyApplied` that
 `loosens`, cites a `proposal` of the same change: open, before its `expires_at`, with an approver
-for each of its `needs`. Approvers are different accounts, have the needed group in `groups`, did
-not raise the proposal, and cite its `evidence_hash`. `about` of the proposal is the `policy_hash`
-or the `stop`. No entry gives a grant in a cell that is stopped, to a version that is suspended
-there or retired, or while another version has grants there; `TakenOver` names that version.
+for each of its `needs`, and held by no incident. Approvers are different accounts, have the needed
+group in `groups`, did not raise the proposal, and cite its `evidence_hash`. `about` of the proposal
+is the `policy_hash` or the `stop`. No entry gives a grant in a cell that is stopped, to a version
+that is suspended there or retired, or while another version has grants there; `TakenOver` names
+that version.
 """
 EFFECTS = {
     "AttemptsBegan": "Each named attempt has begun, with its number in the cell's year and its"
@@ -60,6 +61,7 @@ EFFECTS = {
     "VersionRetired": "The version loses its grants in all cells.",
     "ProposalRaised": "The proposal is open.",
     "Approved": "The proposal has an approval by `actor`, with `groups`.",
+    "FactsConfirmed": "The `incidents` no longer hold the proposal.",
     "ProposalRejected": "The proposal closes.",
     "ProposalVoided": "The proposal closes.",
     "ProposalExpired": "The proposal closes.",
@@ -75,7 +77,9 @@ EFFECTS = {
     "Stopped": "The stop withholds all grants in `cells`.",
     "Resumed": "`proposal` closes; the stop ends.",
     "EraBegan": "`era` is the era.",
-    "IncidentOpened": "The incident is open. If its `effect` is `reported`, the guard is in alarm;"
+    "IncidentOpened": "The incident is open. With a `fact` it holds each open proposal of `version`"
+    " for a cell, whose `evidence_hash` becomes the SHA-256 of the one before, a line end and the"
+    " incident's id. If its `effect` is `reported`, the guard is in alarm;"
     " if its `kind` is `unfamiliar`, no other one is opened about the value in the cell.",
     "IncidentAcknowledged": "The incident is closed.",
     "ClockCorrected": "`proposal` closes; the ledger's time is `at`. From the lowest, grants stay"

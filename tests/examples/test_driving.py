@@ -18,7 +18,14 @@ import numpy as np
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import IncidentOpened, Narrowed, ProposalRaised, Widened
+from rollout.core.scope.events import (
+    IncidentAcknowledged,
+    IncidentOpened,
+    Narrowed,
+    ProposalRaised,
+    ProposalVoided,
+    Widened,
+)
 from rollout.core.scope.projection import apply_events
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.features.demo.catalog import build_replay_request, find_example
@@ -65,6 +72,17 @@ def list_stages(events, kind, cell):
 def test_the_station_line_in_busy_hours_is_never_proposed(events):
     raised = {e.cell for e in events if isinstance(e, ProposalRaised)}
     assert raised == {QUIET, BUSY, Cell("station-line", "quiet-dry")}
+
+
+def test_brake_on_one_route_voids_proposal_for_the_other_until_it_is_acknowledged(events):
+    (voided,) = (event for event in events if isinstance(event, ProposalVoided))
+    assert (voided.proposal, voided.at, voided.incidents) == ("P-6", TICK, ("I-1",))
+    assert voided.reason == "I-1 spoke against v1 after it was raised"
+    raised = {e.proposal: e for e in events if isinstance(e, ProposalRaised)}
+    assert raised["P-6"].cell == raised["P-7"].cell == Cell("station-line", "quiet-dry")
+    assert raised["P-7"].incidents == ("I-1",)
+    (read,) = (event for event in events if isinstance(event, IncidentAcknowledged))
+    assert TICK < read.at <= raised["P-7"].at
 
 
 def test_all_levers_together_meet_their_threshold_and_the_brake_alone_does_not(replay):

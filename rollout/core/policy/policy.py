@@ -135,7 +135,8 @@ class Guard:
     """A condition that narrows, suspends or opens an incident when it trips.
 
     `false_alarm_span` is the time between false alarms, and takes precedence over their units.
-    `quiet_days` is the share of its usual traffic that a site has on quiet days.
+    `quiet_days` is the share of its usual traffic that a site has on quiet days. `holds` is where
+    a harm holds widenings until it is acknowledged: those of its version are held everywhere.
     """
 
     condition: Condition
@@ -147,6 +148,7 @@ class Guard:
     where: Where = Where()
     added: bool = False
     quiet_days: float = DEFAULT_QUIET_DAYS
+    holds: str = "rollout"
 
     @property
     def threshold_text(self) -> str:

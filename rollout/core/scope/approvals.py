@@ -17,7 +17,7 @@ from rollout.core.errors import (
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.clock_correction import CLOCK_PROPOSAL, apply_clock_correction
 from rollout.core.scope.commands import ApproveProposal, RejectProposal
-from rollout.core.scope.events import Approved, ProposalRejected
+from rollout.core.scope.events import Approved, FactsConfirmed, ProposalRejected
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.permissions import OPERATOR, Caller
 from rollout.core.scope.scope import GivenApproval, ProposalState, Scope, count_filled_needs
@@ -178,7 +178,10 @@ def approve(command: ApproveProposal, pending: PendingEvents) -> None:
     tick.
     """
     proposal = _get_open_proposal(pending.scope, command.proposal)
-    if _is_already_approved(command, proposal, pending.at):
+    is_repeated = _is_already_approved(command, proposal, pending.at)
+    if proposal.unconfirmed:
+        _confirm_facts(command, proposal, pending)
+    if is_repeated or (proposal.unconfirmed and not _fills_need(command, proposal, pending.at)):
         return
     _check_can_approve(command, proposal, pending)
     pending.emit(
@@ -196,6 +199,29 @@ def approve(command: ApproveProposal, pending: PendingEvents) -> None:
         apply_clock_correction(pending, command.at)
 
 
+def _confirm_facts(
+    command: ApproveProposal, proposal: ProposalState, pending: PendingEvents
+) -> None:
+    """Record that an approver wants a proposal in spite of incidents since it was raised.
+
+    One of those who have approved may do so, and anybody else of a group that was asked.
+    """
+    _check_is_able(command, proposal, pending)
+    if not set(command.by.groups) & set(proposal.needs):
+        raise _build_no_need_error(command, proposal)
+    pending.emit(
+        FactsConfirmed(
+            at=pending.at,
+            by=command.by.name,
+            proposal=proposal.id,
+            groups=command.by.groups,
+            evidence_hash=proposal.evidence_hash,
+            incidents=proposal.unconfirmed,
+            reason=command.reason,
+        )
+    )
+
+
 def _is_already_approved(command: ApproveProposal, proposal: ProposalState, at: datetime) -> bool:
     """Return whether this approval is a repeat.
 
@@ -210,11 +236,8 @@ def _is_already_approved(command: ApproveProposal, proposal: ProposalState, at: 
         )
     previous = next((approval for approval in proposal.approvals if approval.by == name), None)
     if previous is None:
-        return False
-    new_approval = GivenApproval(by=name, groups=command.by.groups, at=at)
-    if not set(new_approval.groups) <= set(previous.groups) and _fills_open_need(
-        proposal, new_approval
-    ):
+        return name in proposal.confirmed_by and not _fills_need(command, proposal, at)
+    if not set(command.by.groups) <= set(previous.groups) and _fills_need(command, proposal, at):
         raise AlreadyApprovedError(
             f"{name} has approved {proposal.id} as {', '.join(previous.groups)}; another user"
             " has to approve"
@@ -222,9 +245,10 @@ def _is_already_approved(command: ApproveProposal, proposal: ProposalState, at: 
     return True
 
 
-def _fills_open_need(proposal: ProposalState, new_approval: GivenApproval) -> bool:
+def _fills_need(command: ApproveProposal, proposal: ProposalState, at: datetime) -> bool:
     """Return whether one more approval would fill an open need."""
     needs, approvals = proposal.needs, proposal.approvals
+    new_approval = GivenApproval(by=command.by.name, groups=command.by.groups, at=at)
     return count_filled_needs(needs, (*approvals, new_approval)) > count_filled_needs(
         needs, approvals
     )
@@ -233,6 +257,23 @@ def _fills_open_need(proposal: ProposalState, new_approval: GivenApproval) -> bo
 def _check_can_approve(
     command: ApproveProposal, proposal: ProposalState, pending: PendingEvents
 ) -> None:
+    _check_is_able(command, proposal, pending)
+    if not _fills_need(command, proposal, pending.at):
+        raise _build_no_need_error(command, proposal)
+
+
+def _build_no_need_error(command: ApproveProposal, proposal: ProposalState) -> NotEligibleError:
+    needed_groups = ", ".join(proposal.needs)
+    return NotEligibleError(
+        f"{proposal.id} asks for {needed_groups}; {command.by.name} is in no group that it still"
+        " needs"
+    )
+
+
+def _check_is_able(
+    command: ApproveProposal, proposal: ProposalState, pending: PendingEvents
+) -> None:
+    """Raise if time, authorship or a reset of credentials forbids a user to approve."""
     name = command.by.name
     _check_resets(command, proposal)
     now = command.at.astimezone(UTC) if proposal.kind == CLOCK_PROPOSAL else pending.at
@@ -242,13 +283,6 @@ def _check_can_approve(
         )
     if name == proposal.raised_by:
         raise OwnProposalError(f"{name} raised {proposal.id}; ask another user to approve it")
-    if not _fills_open_need(
-        proposal, GivenApproval(by=name, groups=command.by.groups, at=pending.at)
-    ):
-        needed_groups = ", ".join(proposal.needs)
-        raise NotEligibleError(
-            f"{proposal.id} asks for {needed_groups}; {name} is in no group that it still needs"
-        )
 
 
 def _check_resets(command: ApproveProposal, proposal: ProposalState) -> None:

@@ -49,12 +49,14 @@ class Tick(Command):
 
     `pending_policies` holds policies with an open proposal, by hash. `evidence` holds the changed
     evidence by cell and version; for the others only time matters. `slot` is the instant of the
-    slot of the evidence, which the events cite.
+    slot of the evidence, which the events cite. With `narrow_only` no approval counts and nothing
+    is proposed.
     """
 
     evidence: EvidenceByCell = field(default_factory=dict)
     pending_policies: Mapping[str, Policy] = field(default_factory=dict)
     slot: datetime | None = None
+    narrow_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

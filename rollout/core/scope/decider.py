@@ -131,14 +131,16 @@ def _(command: Tick, pending: PendingEvents) -> None:
     record_unfamiliar_values(pending, command)
     _expire_grants(pending)
     update_open_proposals(pending, command)
-    if apply_clock_correction(pending, command.at):
+    if not command.narrow_only and apply_clock_correction(pending, command.at):
         return  # the next tick uses the corrected time
     if is_clock_behind(pending, command.at):
         open_clock_incident(pending, command)
         return
-    if apply_approved_policies(pending, command):
+    if not command.narrow_only and apply_approved_policies(pending, command):
         return  # the evidence was counted under the policy before
     record_familiar_values(pending, command)
+    if command.narrow_only:
+        return
     apply_approved_proposals(pending)
     raise_due_proposals(pending, command)
 

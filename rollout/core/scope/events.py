@@ -36,6 +36,10 @@ UNAUTHORIZED: Final = "unauthorized"
 """Incident kind: the model acted without an authorization."""
 UNFAMILIAR: Final = "unfamiliar"
 """Incident kind: a version is wrong too often about cases with an attribute value."""
+QUALITY_FACT: Final = "quality"
+"""Fact of an incident: a guard on quality narrowed the version."""
+HARM_FACT: Final = "harm"
+"""Fact of an incident: a harm was reported while the version acted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +125,8 @@ class ProposalRaised(LedgerEvent):
         stricter_floors: confidence floors above it whose gates are met too, ascending.
         sources: where the decisions that counted came from; () if sources are not distinguished.
         outcome_sources: where the outcomes that gates on gain counted came from, likewise.
+        incidents: those that speak against the version, and the one that it replaces, in the 30
+            days before: `evidence_hash` covers their ids after the readings.
     """
 
     proposal: str
@@ -141,6 +147,7 @@ class ProposalRaised(LedgerEvent):
     sources: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     outcome_sources: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
     stricter_floors: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
+    incidents: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
     @property
     def floors(self) -> tuple[str, ...]:
@@ -159,6 +166,20 @@ class Approved(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FactsConfirmed(LedgerEvent):
+    """An approver wants a proposal in spite of incidents that came after it was raised.
+
+    `evidence_hash` covers them; without this entry they hold the proposal.
+    """
+
+    proposal: str
+    groups: tuple[str, ...]
+    evidence_hash: str
+    incidents: tuple[str, ...]
+    reason: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True, FREE_TEXT: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalRejected(LedgerEvent):
     """A user rejected a proposal."""
 
@@ -169,10 +190,14 @@ class ProposalRejected(LedgerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalVoided(LedgerEvent):
-    """A proposal became invalid before it was applied."""
+    """A proposal became invalid before it was applied.
+
+    `incidents` spoke against its version; it is raised again once they are acknowledged.
+    """
 
     proposal: str
     reason: str = field(metadata={FREE_TEXT: True})
+    incidents: tuple[str, ...] = field(default=(), metadata={OMITTED_WHEN_EMPTY: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,7 +309,9 @@ class IncidentOpened(LedgerEvent):
     lacks), `evidence_changed` (records are not what the ledger's digests say, or evidence that a
     process held in `cell` was not what was counted), `unfamiliar` (the version is wrong too often
     about cases with the attribute value `about`), `clock` or `writes` (an append failed, so a
-    replica let humans decide).
+    replica let humans decide). `fact` says that it speaks against `version` in all cells:
+    `quality` or `harm`. A harm holds widenings everywhere; if `holds` is `site`, those of `version`
+    and at the site.
     """
 
     incident: str
@@ -295,6 +322,8 @@ class IncidentOpened(LedgerEvent):
     cell: Cell | None = None
     version: str = ""
     about: str = field(default="", metadata={ACCOUNT: LEDGER_ROLLED_BACK, FREE_TEXT: UNAUTHORIZED})
+    fact: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
+    holds: str = field(default="", metadata={OMITTED_WHEN_EMPTY: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -381,6 +410,7 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         VersionRetired,
         ProposalRaised,
         Approved,
+        FactsConfirmed,
         ProposalRejected,
         ProposalVoided,
         ProposalExpired,

@@ -14,6 +14,8 @@ from rollout.core.policy.slice_conditions import names_slices
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.event_base import ENGINE
 from rollout.core.scope.events import (
+    HARM_FACT,
+    QUALITY_FACT,
     IncidentOpened,
     Narrowed,
     Suspended,
@@ -224,8 +226,17 @@ def _open_alarm_incident(pending: PendingEvents, alarm: _GuardAlarm, effect: str
             guard=alarm.guard.id,
             cell=alarm.cell,
             version=alarm.version,
+            fact=_find_fact(alarm.guard, effect),
+            holds="" if alarm.guard.holds == "rollout" else alarm.guard.holds,
         )
     )
+
+
+def _find_fact(guard: Guard, effect: str) -> str:
+    """Return how an alarm speaks against the version that acted: `harm`, `quality` or ""."""
+    if guard.condition.measure == HARM_FACT:
+        return HARM_FACT
+    return QUALITY_FACT if effect == "narrowed" and is_quality_guard(guard) else ""
 
 
 def apply_clears(pending: PendingEvents, tick: Tick) -> None:

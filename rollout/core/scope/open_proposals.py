@@ -1,5 +1,6 @@
 """Steps of a tick on open proposals: void, expire, apply."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from rollout.core.scope.floor_steps import (
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.proposal_holds import APPLIED_KINDS, list_proposal_holds
 from rollout.core.scope.proposals import compute_gate_hash, list_takeover_levels
-from rollout.core.scope.scope import ProposalState, compute_held_level
+from rollout.core.scope.scope import NOTHING_AGAINST, ProposalState, compute_held_level
 from rollout.core.scope.waves import get_wave
 
 
@@ -32,6 +33,20 @@ def update_open_proposals(pending: PendingEvents, tick: Tick) -> None:
             pending.emit(ProposalExpired(at=pending.at, by=ENGINE, proposal=proposal.id))
         elif (reason := _find_void_reason(pending, tick, proposal)) is not None:
             pending.void_proposal(proposal.id, reason)
+        elif incidents := _find_voiding_incidents(pending, proposal):
+            names = " and ".join(incidents)
+            reason = f"{names} spoke against {proposal.version} after it was raised"
+            pending.void_proposal(proposal.id, reason, incidents)
+
+
+def _find_voiding_incidents(pending: PendingEvents, proposal: ProposalState) -> tuple[str, ...]:
+    """Return the incidents that void a proposal whose approvals are not complete."""
+    spoken = pending.scope.spoken_against.get(proposal.version)
+    if spoken is None or proposal.is_approved or not proposal.unconfirmed:
+        return ()
+    earlier = pending.initial_scope.spoken_against.get(proposal.version, NOTHING_AGAINST)
+    # of this tick's voids the first must not keep the others from theirs
+    return replace(spoken, voided_at=earlier.voided_at).list_voiding(proposal.unconfirmed)
 
 
 def _find_void_reason(pending: PendingEvents, tick: Tick, proposal: ProposalState) -> str | None:

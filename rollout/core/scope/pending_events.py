@@ -33,10 +33,16 @@ class PendingEvents:
         self.events.append(event)
         self.scope = apply_event(self.scope, event)
 
-    def void_proposal(self, proposal: str | None, reason: str) -> None:
-        """Void an open proposal; None has no effect."""
+    def void_proposal(
+        self, proposal: str | None, reason: str, incidents: tuple[str, ...] = ()
+    ) -> None:
+        """Void an open proposal, for incidents if any are named; None has no effect."""
         if proposal is not None:
-            self.emit(ProposalVoided(at=self.at, by=ENGINE, proposal=proposal, reason=reason))
+            self.emit(
+                ProposalVoided(
+                    at=self.at, by=ENGINE, proposal=proposal, reason=reason, incidents=incidents
+                )
+            )
 
     @property
     def next_proposal_id(self) -> str:

@@ -365,6 +365,7 @@ def _is_guard_as_strict(new: Guard, old: Guard) -> bool:
         and new.quiet_days >= old.quiet_days
         and (new.then in {old.then, "shadow"} or old.then == "report")
         and _REACH_ORDER.index(new.reach) >= _REACH_ORDER.index(old.reach)
+        and _REACH_ORDER.index(new.holds) >= _REACH_ORDER.index(old.holds)
         and (new.over == old.over or _has_longer_harm_span(new, old))
     )
 

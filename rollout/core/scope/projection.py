@@ -19,6 +19,7 @@ from rollout.core.scope.events import (
     AttemptsBegan,
     ClockCorrected,
     EraBegan,
+    FactsConfirmed,
     FamiliarityChanged,
     GrantExpired,
     IncidentAcknowledged,
@@ -44,6 +45,8 @@ from rollout.core.scope.floor_grants import add_grant, raise_floors
 from rollout.core.scope.scope import (
     NO_STARTS,
     NO_VALUES,
+    NOTHING_AGAINST,
+    SPOKEN_KEPT,
     AttemptYear,
     CellState,
     GivenApproval,
@@ -204,6 +207,14 @@ def _(event: Approved, builder: ScopeBuilder) -> None:
 
 
 @_apply_to_builder.register
+def _(event: FactsConfirmed, builder: ScopeBuilder) -> None:
+    previous = builder.proposals[event.proposal]
+    builder.proposals[event.proposal] = replace(
+        previous, unconfirmed=(), confirmed_by=(*previous.confirmed_by, event.by)
+    )
+
+
+@_apply_to_builder.register
 def _(event: ProposalRejected, builder: ScopeBuilder) -> None:
     proposal = builder.proposals[event.proposal]
     builder.close_proposal(event.proposal)
@@ -214,8 +225,20 @@ def _(event: ProposalRejected, builder: ScopeBuilder) -> None:
 
 
 @_apply_to_builder.register
-def _(event: ProposalVoided | ProposalExpired, builder: ScopeBuilder) -> None:
+def _(event: ProposalExpired, builder: ScopeBuilder) -> None:
     builder.close_proposal(event.proposal)
+
+
+@_apply_to_builder.register
+def _(event: ProposalVoided, builder: ScopeBuilder) -> None:
+    proposal = builder.proposals.get(event.proposal)
+    builder.close_proposal(event.proposal)
+    if event.incidents and proposal is not None and proposal.cell is not None:
+        state = builder.get_cell_state(proposal.cell, proposal.version)
+        state = replace(state, awaits=event.incidents)
+        builder.set_cell_state(proposal.cell, proposal.version, state)
+        spoken = builder.spoken_against.get(proposal.version, NOTHING_AGAINST)
+        builder.spoken_against[proposal.version] = replace(spoken, voided_at=event.at)
 
 
 @_apply_to_builder.register
@@ -345,7 +368,11 @@ def _(event: IncidentOpened, builder: ScopeBuilder) -> None:
         cell=event.cell,
         version=event.version,
         about=event.about,
+        fact=event.fact,
+        holds=event.holds,
     )
+    if event.fact:
+        _speak_against(builder, event)
     if event.kind == UNFAMILIAR and event.cell is not None:
         key = (event.cell, event.version)
         previous = builder.cell_values.get(key, NO_VALUES)
@@ -360,6 +387,17 @@ def _(event: IncidentOpened, builder: ScopeBuilder) -> None:
             last_alarms=_with_entry(state.last_alarms, event.guard, since),
         )
         builder.set_cell_state(event.cell, event.version, state)
+
+
+def _speak_against(builder: ScopeBuilder, event: IncidentOpened) -> None:
+    """Note an incident against its version, and with each of its open proposals."""
+    spoken = builder.spoken_against.get(event.version, NOTHING_AGAINST)
+    kept = [item for item in spoken.incidents if event.at - item[1] <= SPOKEN_KEPT]
+    incidents = (*kept, (event.incident, event.at))
+    builder.spoken_against[event.version] = replace(spoken, incidents=incidents)
+    for proposal in list(builder.proposals.values()):
+        if proposal.cell is not None and proposal.version == event.version:
+            builder.proposals[proposal.id] = proposal.add_incident(event.incident)
 
 
 @_apply_to_builder.register

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from rollout.core.calendar.opening_hours import find_next_change
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
+from rollout.core.scope.events import HARM_FACT
 from rollout.core.scope.scope import ProposalState, Scope
 from rollout.core.scope.waves import find_settled_at, find_wave_hold, find_wave_opening
 
@@ -18,7 +19,8 @@ MAX_ADJACENT_FREEZES: Final = 100
 class ProposalHold(NamedTuple):
     """A reason to wait; `until` is None if its end is not known.
 
-    `kind` is observing, stop, freeze, start, alarm, wave or settling.
+    `kind` is observing, facts, harm, stop, freeze, alarm, wave or settling. For facts and harm
+    `reason` names the incidents.
     """
 
     kind: str
@@ -40,11 +42,33 @@ def _find_holds(
 ) -> Iterator[ProposalHold]:
     if policy.observe and not _resumes_nothing(scope, proposal):
         yield ProposalHold("observing", "the policy only observes: nothing is granted")
+    if proposal.unconfirmed:
+        yield ProposalHold("facts", " and ".join(proposal.unconfirmed))
+    if harms := _list_harms(scope, proposal):
+        yield ProposalHold("harm", " and ".join(harms))
     if proposal.cell is None:  # a resume restores grants only: no wave, no settling
         stop = scope.stops.get(proposal.about)
         yield from _find_freeze_hold(policy, stop.cells if stop else (), at)
     elif proposal.cell in policy.cell_set:
         yield from _find_cell_holds(scope, policy, proposal, proposal.cell, at)
+
+
+def _list_harms(scope: Scope, proposal: ProposalState) -> list[str]:
+    """Return the harms that nobody has acknowledged, and that hold a proposal."""
+    harms = [i for i in scope.open_incidents.values() if i.fact == HARM_FACT]
+    if not harms or _resumes_nothing(scope, proposal):
+        return []
+    stop = scope.stops.get(proposal.about)
+    cells = (proposal.cell,) if proposal.cell is not None else stop.cells if stop else ()
+    sites = {cell.site for cell in cells}
+    versions = {proposal.version, *(scope.get_holder(cell) for cell in cells)}
+    return [
+        harm.id
+        for harm in harms
+        if harm.holds != "site"
+        or harm.version in versions
+        or (harm.cell is not None and harm.cell.site in sites)
+    ]
 
 
 def _find_cell_holds(

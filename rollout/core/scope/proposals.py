@@ -28,6 +28,8 @@ from rollout.core.scope.floor_steps import (
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.proposal_holds import has_alarm
 from rollout.core.scope.scope import (
+    NOTHING_AGAINST,
+    RECORD_SPAN,
     CellState,
     Scope,
     Version,
@@ -79,7 +81,15 @@ def find_obstacle(pending: PendingEvents, cell: Cell, version: str) -> str:
     quiet_until = scope.get_cell_state(cell, version).quiet_until
     if quiet_until is not None and pending.at < quiet_until:
         return "it was rejected there lately; wait for its quiet time to end"
-    return "a guard is in alarm there; wait until it is clear" * has_alarm(scope, cell, version)
+    if has_alarm(scope, cell, version):
+        return "a guard is in alarm there; wait until it is clear"
+    awaited = scope.get_cell_state(cell, version).awaits
+    open_ids = [incident for incident in awaited if incident in scope.open_incidents]
+    return (
+        f"acknowledge {' and '.join(open_ids)} first: it speaks against {version}"
+        if open_ids
+        else ""
+    )
 
 
 def get_version(scope: Scope, version_id: str) -> Version:
@@ -233,10 +243,13 @@ def raise_proposal(
     assert isinstance(gate, Gate)  # noqa: S101 - a reading was made of it
     stage = policy.stage_ids[stage_level]
     readings = format_readings(policy, reading)
+    incidents = _list_incidents_against(pending, cell, version)
+    lines = (f"{kind} {cell} {version} {stage}", *readings, *incidents)
     pending.emit(
         replace(
             build_proposal(pending, kind, by, gate.approvals, readings),
-            evidence_hash=compute_evidence_hash((f"{kind} {cell} {version} {stage}", *readings)),
+            evidence_hash=compute_evidence_hash(lines),
+            incidents=incidents,
             cell=cell,
             version=version,
             to_stage=stage,
@@ -246,6 +259,14 @@ def raise_proposal(
             **_list_attempt_fields(pending.scope.get_cell_state(cell, version)),
         )
     )
+
+
+def _list_incidents_against(pending: PendingEvents, cell: Cell, version: str) -> tuple[str, ...]:
+    """Return what spoke against a version, and the one that acts in the cell, in 30 days."""
+    versions = dict.fromkeys((version, pending.scope.get_holder(cell) or version))
+    since = pending.at - RECORD_SPAN
+    spoken = (pending.scope.spoken_against.get(name, NOTHING_AGAINST) for name in versions)
+    return tuple(incident for item in spoken for incident in item.list_since(since))
 
 
 def format_readings(policy: Policy, reading: GateReading) -> tuple[str, ...]:

@@ -6,13 +6,14 @@ process has run since.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from hashlib import sha256
 from types import MappingProxyType
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.familiarity import FAMILIAR, AttributeValue
-from rollout.core.policy.policy import Policy
+from rollout.core.policy.policy import DAY, Policy
 from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.detector_starts import DetectorStart, DetectorStarts
 
@@ -72,7 +73,9 @@ class ProposalState:
 
     `kind` is widening, renewal, takeover, resume, policy or clock. `about` is the stop's id of a
     resume and the new policy's hash of a policy proposal. `gate` is the hash of the gate it was
-    raised under. `floors` are the confidence floors that it opens, as in `Grant`.
+    raised under. `floors` are the confidence floors that it opens, as in `Grant`. Incidents that
+    spoke against its version since are `unconfirmed` until an approver, one of `confirmed_by`,
+    wants it in spite of them; `evidence_hash` covers them.
     """
 
     id: str
@@ -89,11 +92,19 @@ class ProposalState:
     about: str = ""
     approvals: tuple[GivenApproval, ...] = ()
     floors: tuple[str, ...] = ()
+    unconfirmed: tuple[str, ...] = ()
+    confirmed_by: tuple[str, ...] = ()
 
     @property
     def is_approved(self) -> bool:
         """Return whether approvals fill every need."""
         return count_filled_needs(self.needs, self.approvals) == len(self.needs)
+
+    def add_incident(self, incident: str) -> "ProposalState":
+        """Return the proposal with an incident that spoke against it since it was raised."""
+        evidence_hash = sha256(f"{self.evidence_hash}\n{incident}".encode()).hexdigest()
+        unconfirmed = (*self.unconfirmed, incident)
+        return replace(self, evidence_hash=evidence_hash, unconfirmed=unconfirmed)
 
 
 def count_filled_needs(needs: tuple[str, ...], approvals: tuple[GivenApproval, ...]) -> int:
@@ -167,7 +178,7 @@ class Incident:
     """An incident that no user has acknowledged.
 
     `kind` is `alarm` of a guard or that of `OpenIncident`. `about` names a
-    case or client if the service gave one.
+    case or client if the service gave one. `fact` and `holds` are those of `IncidentOpened`.
     """
 
     id: str
@@ -177,6 +188,44 @@ class Incident:
     cell: Cell | None = None
     version: str = ""
     about: str = ""
+    fact: str = ""
+    holds: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenAgainst:
+    """The incidents that spoke against a version in any cell, newest last, with their times.
+
+    They are kept as long as a proposal may need them. `voided_at` is when they last voided
+    proposals of the version.
+    """
+
+    incidents: tuple[tuple[str, datetime], ...] = ()
+    voided_at: datetime | None = None
+
+    def list_since(self, since: datetime) -> tuple[str, ...]:
+        """Return the incidents from an instant on."""
+        return tuple(incident for incident, at in self.incidents if at >= since)
+
+    def list_voiding(self, unconfirmed: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of a proposal's unconfirmed incidents that void it, unless it is approved.
+
+        They do so at most once in a day: a version that acts in many cells is narrowed somewhere
+        so often that no proposal of it would outlive the wait for its approvals.
+        """
+        last = self.voided_at
+        return tuple(
+            incident
+            for incident, at in self.incidents
+            if incident in unconfirmed and (last is None or at - last >= DAY)
+        )
+
+    def move_back(self, to: datetime) -> "SpokenAgainst":
+        """Return the same with no time after a clock correction."""
+        return SpokenAgainst(
+            tuple((incident, min(at, to)) for incident, at in self.incidents),
+            None if self.voided_at is None else min(self.voided_at, to),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +250,7 @@ class CellState:
         reported_guards: guards in alarm that only opened an incident.
         proposal: id of the open proposal, or None.
         quiet_until: no proposal is raised before.
+        awaits: incidents that voided its last proposal; none is raised while one is open.
     """
 
     attempt_since: datetime
@@ -216,6 +266,7 @@ class CellState:
     reported_guards: frozenset[str] = frozenset()
     proposal: str | None = None
     quiet_until: datetime | None = None
+    awaits: tuple[str, ...] = ()
     detectors: DetectorStarts = NO_STARTS
 
     @property
@@ -252,6 +303,10 @@ class CellValues:
 
 
 NO_VALUES: Final = CellValues()
+NOTHING_AGAINST: Final = SpokenAgainst()
+RECORD_SPAN: Final = timedelta(days=30)
+"""How long before a proposal was raised the track record of its version begins."""
+SPOKEN_KEPT: Final = RECORD_SPAN + Policy.open_for
 
 
 def build_initial_state(
@@ -283,6 +338,7 @@ class Scope:
         proposal_count: proposals ever raised.
         incident_count: incidents ever opened.
         open_incidents: unacknowledged ones.
+        spoken_against: by version what spoke against it lately.
         withdrawn_gate_risks: per stage, the risk of the gate that was removed from the policy,
             until every cell has a gate to it again.
         attempt_years: by cell, the attempts of the last year in which one began.
@@ -304,6 +360,7 @@ class Scope:
     proposal_count: int = 0
     incident_count: int = 0
     open_incidents: Mapping[str, Incident] = field(default_factory=dict)
+    spoken_against: Mapping[str, SpokenAgainst] = field(default_factory=dict)
     withdrawn_gate_risks: Mapping[str, str] = field(default_factory=dict)
     attempt_years: Mapping[Cell, AttemptYear] = field(default_factory=dict)
     cell_values: Mapping[tuple[Cell, str], CellValues] = field(default_factory=dict)

@@ -29,6 +29,7 @@ class ScopeBuilder:
         self.widened_at = copy_mapping(scope.widened_at)
         self.returned_at = copy_mapping(scope.returned_at)
         self.open_incidents = copy_mapping(scope.open_incidents)
+        self.spoken_against = copy_mapping(scope.spoken_against)
         self.withdrawn_gate_risks = copy_mapping(scope.withdrawn_gate_risks)
         self.attempt_years = copy_mapping(scope.attempt_years)
         self.cell_values = copy_mapping(scope.cell_values)
@@ -49,6 +50,7 @@ class ScopeBuilder:
             proposal_count=self.proposal_count,
             incident_count=self.incident_count,
             open_incidents=MappingProxyType(self.open_incidents),
+            spoken_against=MappingProxyType(self.spoken_against),
             withdrawn_gate_risks=MappingProxyType(self.withdrawn_gate_risks),
             attempt_years=MappingProxyType(self.attempt_years),
             cell_values=MappingProxyType(self.cell_values),
@@ -119,6 +121,7 @@ class ScopeBuilder:
             self.versions[name] = replace(version, first_seen=min(version.first_seen, to))
         self.widened_at = {cell: min(at, to) for cell, at in self.widened_at.items()}
         self.returned_at = {cell: min(at, to) for cell, at in self.returned_at.items()}
+        self.spoken_against = {v: spoken.move_back(to) for v, spoken in self.spoken_against.items()}
         self.at = to
 
 

@@ -234,6 +234,13 @@ def _check_quiet_days(shape: PolicyShape, _: Policy) -> Faults:
             yield DocumentFault(("guards", i, "quiet_days"), text)
 
 
+def _check_holds(shape: PolicyShape, _: Policy) -> Faults:
+    for i, row in enumerate(shape.guards):
+        if row.holds != "rollout" and row.measure != "harm":
+            text = f"is about harm; an alarm of {row.measure} holds nothing elsewhere: leave it out"
+            yield DocumentFault(("guards", i, "holds"), text)
+
+
 def _check_guard_span(shape: PolicyShape, policy: Policy) -> Faults:
     for i, row in enumerate(shape.guards):
         span = row.over or MEASURE_RULES[row.measure].default_span
@@ -300,6 +307,7 @@ CONDITION_CHECKS: tuple[PolicyCheck, ...] = (
     ((), _check_suspending_measure),
     (("guards.*.false_alarm_every",), _check_alarm_interval),
     ((), _check_quiet_days),
+    ((), _check_holds),
     (("tick", "guards.*.over"), _check_guard_span),
     (("guards.*", "sites.*.id", "windows.*.id"), _check_distinct_guards),
 )

@@ -294,6 +294,11 @@ class GuardShape(ConditionShape, SiteSelection):
     reach: Literal["cell", "site", "rollout"] = key(
         "cell", description="Which cells an alarm narrows."
     )
+    holds: Literal["site", "rollout"] = key(
+        "rollout",
+        description="For harm: where nothing widens until an operator has acknowledged it. The "
+        "version in alarm widens nowhere.",
+    )
 
 
 class LimitShape(CellSelection):

@@ -244,6 +244,7 @@ def _build_guard(
         false_alarm_every=units if isinstance(units, float) else UNITS_BETWEEN_FALSE_ALARMS,
         false_alarm_span=_find_alarm_span(shape),
         reach=shape.reach,
+        holds=shape.holds,
         where=Where(tuple(shape.sites or ())),
         quiet_days=DEFAULT_QUIET_DAYS if shape.quiet_days is None else shape.quiet_days,
     )

@@ -11,7 +11,8 @@ EventGroups = Mapping[str, tuple[str, tuple[str, ...]]]
 WIDENING_KINDS: Final = ("Widened", "Renewed", "TakenOver", "Resumed", "SuspensionCleared")
 NARROWING_KINDS: Final = ("Narrowed", "Suspended", "GrantExpired", "Stopped")
 PROPOSAL_EVENT_KINDS: Final = (
-    "ProposalRaised", "Approved", "ProposalRejected", "ProposalVoided", "ProposalExpired",
+    "ProposalRaised", "Approved", "FactsConfirmed", "ProposalRejected", "ProposalVoided",
+    "ProposalExpired",
 )  # fmt: skip
 COUNTING_KINDS: Final = ("RecordsCounted", "AttemptsBegan")
 """Kinds that most ticks append; lists leave them out unless they are chosen."""

@@ -15,6 +15,7 @@ from rollout.core.scope.events import (
     ClockCorrected,
     DamageCleared,
     EraBegan,
+    FactsConfirmed,
     FamiliarityChanged,
     GrantExpired,
     IncidentAcknowledged,
@@ -183,6 +184,11 @@ def _(event: ProposalRaised, describer: EventDescriber) -> str:
 def _(event: Approved, describer: EventDescriber) -> str:
     suffix = " (simulated)" if describer.is_simulated else ""
     return f"{phrase_event(event)}{suffix}, citing evidence hash {event.evidence_hash[:12]}…"
+
+
+@_describe.register
+def _(event: FactsConfirmed, _describer: EventDescriber) -> str:
+    return f"{event.by} wants {event.proposal} in spite of {', '.join(event.incidents)}"
 
 
 @_describe.register

@@ -56,6 +56,8 @@ def describe_hold(hold: ProposalHold, format_time: Callable[[datetime], str]) ->
     """Describe the end of a hold, with its time where it is known."""
     texts = {
         "observing": "end of observing: this policy grants nothing",
+        "facts": f"an approver who wants it in spite of {hold.reason}",
+        "harm": f"an operator who acknowledges {hold.reason}, which reports a harm",
         "stop": "resume of the stop that holds the cell",
         "freeze": f"end of the freeze ({hold.reason})",
         "alarm": "end of a guard's alarm there",

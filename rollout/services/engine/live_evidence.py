@@ -15,7 +15,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.event_base import LedgerEvent
-from rollout.core.scope.events import FamiliarityChanged, ProposalRaised, SuspensionCleared
+from rollout.core.scope.events import FamiliarityChanged, SuspensionCleared
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.replay.agenda import Agenda
@@ -248,19 +248,15 @@ def _decide_narrowing(tick: Tick, scope: Scope, policy: Policy) -> tuple[LedgerE
 
     No approval counts, no guard counts as recovered, and no value becomes familiar.
     """
-    unapproved_proposals = {
-        proposal_id: replace(proposal, approvals=())
-        for proposal_id, proposal in scope.proposals.items()
-    }
-    pessimistic_tick = replace(tick, evidence=_PessimisticEvidence(tick.evidence))
-    events = decide(pessimistic_tick, replace(scope, proposals=unapproved_proposals), policy)
+    pessimistic = _PessimisticEvidence(tick.evidence)
+    events = decide(replace(tick, evidence=pessimistic, narrow_only=True), scope, policy)
     return tuple(event for event in events if not _is_widening(event))
 
 
 def _is_widening(event: LedgerEvent) -> bool:
     if isinstance(event, FamiliarityChanged):
         return FAMILIAR in event.statuses  # unfamiliar values have an event of their own
-    return isinstance(event, ProposalRaised | SuspensionCleared)
+    return isinstance(event, SuspensionCleared)
 
 
 class _PessimisticEvidence(Mapping[CellVersion, VersionEvidence]):

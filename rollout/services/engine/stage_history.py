@@ -24,6 +24,7 @@ from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
+    FactsConfirmed,
     FamiliarityChanged,
     IncidentAcknowledged,
     IncidentOpened,
@@ -54,6 +55,7 @@ EVENTS_WITHOUT_STAGE = (
     FamiliarityChanged,
     ProposalRaised,
     Approved,
+    FactsConfirmed,
     ProposalRejected,
     ProposalVoided,
     ProposalExpired,

@@ -56,7 +56,8 @@ def _is_approvable(
     state: RolloutState, caller: Caller, proposal: ProposalState, at: datetime
 ) -> bool:
     rollout_name, sites = state.rollout.name, find_proposal_sites(state, proposal.id)
-    if proposal.is_approved or not all(
+    needs_nobody = proposal.is_approved and not proposal.unconfirmed
+    if needs_nobody or not all(
         caller.has_permission(Permission.APPROVE, rollout_name, site) for site in sites or ("",)
     ):
         return False

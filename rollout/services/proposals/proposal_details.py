@@ -218,7 +218,8 @@ def _build_proposal_details(
     approvals = tuple(CountedApproval(e.by, e.groups, e.at) for e in approval_events)
     is_rejected_by_user = closing_event is not None and isinstance(closing_event, ProposalRejected)
     counted_approvals = count_filled_needs(proposal_raised.needs, approvals)
-    refusal_text = _find_obstacle(state, caller, row, proposal_raised, at)
+    evidence_hash = _find_cited_hash(state, proposal_raised)
+    refusal_text = _find_obstacle(state, caller, row, evidence_hash, at)
     return Proposal(
         id=row.id,
         kind=row.kind,
@@ -234,7 +235,7 @@ def _build_proposal_details(
             state, proposal_raised, at if row.closed_at is None else row.closed_at
         ),
         readings=proposal_raised.readings,
-        evidence_hash=proposal_raised.evidence_hash,
+        evidence_hash=evidence_hash,
         required_approvals=proposal_raised.needs,
         approvals=tuple(
             Approval(
@@ -263,6 +264,12 @@ def _build_proposal_details(
         waits_for=list_proposal_waits(state, row.id, at),
         confidence_floors=tuple(map(float, proposal_raised.floors)),
     )
+
+
+def _find_cited_hash(state: RolloutState, proposal_raised: ProposalRaised) -> str:
+    """Return the hash that an approval cites: it covers incidents since a proposal was raised."""
+    current = state.scope.proposals.get(proposal_raised.proposal)
+    return proposal_raised.evidence_hash if current is None else current.evidence_hash
 
 
 def _describe_attempt(proposal_raised: ProposalRaised) -> str:
@@ -334,7 +341,7 @@ def _find_obstacle(
     state: RolloutState,
     caller: Caller,
     row: ListedProposal,
-    proposal_raised: ProposalRaised,
+    evidence_hash: str,
     at: datetime,
 ) -> str:
     """Return why the caller can't approve a proposal now; "" if they can.
@@ -345,9 +352,7 @@ def _find_obstacle(
         return f"{row.id} is {row.state}"
     rollout_name, sites = state.rollout.name, find_proposal_sites(state, row.id)
     by = caller.as_actor(rollout_name, sites)
-    command = ApproveProposal(
-        at=at, by=by, proposal=row.id, evidence_hash=proposal_raised.evidence_hash
-    )
+    command = ApproveProposal(at=at, by=by, proposal=row.id, evidence_hash=evidence_hash)
     try:
         require_permission(caller, Permission.APPROVE, rollout_name, sites)
         events = decide(command, state.scope, state.policy)

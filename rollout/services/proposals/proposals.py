@@ -15,7 +15,7 @@ from rollout.core.scope.commands import (
     ProposeTakeover,
     RejectProposal,
 )
-from rollout.core.scope.events import Approved, ProposalRaised, Stopped
+from rollout.core.scope.events import Approved, FactsConfirmed, ProposalRaised, Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import GivenApproval, ProposalState, count_filled_needs
 from rollout.services.engine.command_handler import CommandResult, run_command
@@ -357,31 +357,32 @@ def _find_counted_approval(
             return None
         ledger, approvals = Ledger(transaction, rollout), list[GivenApproval]()
         required_groups: tuple[str, ...] = ()
+        receipt: ApprovalReceipt | None = None
         for row in ledger.list_rows(after=proposal_row.raised_in - 1, until=proposal_row.closed_in):
             event = parse_event(row) if row.fields.get("proposal") == proposal_id else None
             if isinstance(event, ProposalRaised):
                 required_groups = event.needs
             if isinstance(event, Approved):
                 approvals.append(GivenApproval(event.by, event.groups, event.at))
-                if (event.by, event.evidence_hash) == (caller.name, evidence_hash):
-                    missing_approvals = len(required_groups) - count_filled_needs(
-                        required_groups, tuple(approvals)
-                    )
-                    return ApprovalReceipt(
-                        rollout=rollout_name,
-                        revision=row.revision,
-                        hash=row.hash,
-                        proposal=proposal_id,
-                        evidence_hash=evidence_hash,
-                        by=event.by,
-                        groups=event.groups,
-                        at=event.at,
-                        approvals_missing=missing_approvals,
-                        text=_describe_missing(
-                            missing_approvals, required_groups, proposal_row.kind
-                        ),
-                    )
-    return None
+            if not isinstance(event, Approved | FactsConfirmed):
+                continue
+            if (event.by, event.evidence_hash) == (caller.name, evidence_hash):
+                missing_approvals = len(required_groups) - count_filled_needs(
+                    required_groups, tuple(approvals)
+                )
+                receipt = ApprovalReceipt(
+                    rollout=rollout_name,
+                    revision=row.revision,
+                    hash=row.hash,
+                    proposal=proposal_id,
+                    evidence_hash=evidence_hash,
+                    by=event.by,
+                    groups=event.groups,
+                    at=event.at,
+                    approvals_missing=missing_approvals,
+                    text=_describe_missing(missing_approvals, required_groups, proposal_row.kind),
+                )
+    return receipt
 
 
 def _describe_missing(missing_approvals: int, required_groups: tuple[str, ...], kind: str) -> str:

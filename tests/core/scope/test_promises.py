@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
+from hashlib import sha256
 from itertools import permutations
 from math import log
 
@@ -39,6 +40,7 @@ from rollout.core.policy.policy import (
 )
 from rollout.core.scope.assignment import CaseQuestion, decide_assignment
 from rollout.core.scope.commands import (
+    AcknowledgeIncident,
     Actor,
     ActorCommand,
     AddVersion,
@@ -60,6 +62,9 @@ from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     ClockCorrected,
+    FactsConfirmed,
+    IncidentAcknowledged,
+    IncidentOpened,
     Narrowed,
     PolicyApplied,
     ProposalExpired,
@@ -301,6 +306,24 @@ class Promises(RuleBasedStateMachine):
         names = list(self.scope.proposals)
         self.approve_one(names[which % len(names)], by)
 
+    @precondition(lambda self: self.scope.open_incidents)
+    @rule(by=st.sampled_from(PEOPLE))
+    def acknowledge(self, by: Actor) -> None:
+        for incident in list(self.scope.open_incidents):
+            self.ask(AcknowledgeIncident(at=self.clock, by=by, incident=incident))
+
+    @precondition(lambda self: self.scope.get_holder(CREEK) and not self.scope.get_holder(LAKE))
+    @rule(guard=st.sampled_from(["quality", "harm"]), approvers=st.integers(0, 3))
+    def goes_wrong_next_door(self, guard: str, approvers: int) -> None:
+        """Let a version fail in one cell while its proposal for another is open."""
+        version = self.scope.get_holder(CREEK)
+        self.tick({(LAKE, version): "met"})
+        for proposal in list(self.scope.proposals):
+            for person in (BO, DAN, CY)[:approvers]:
+                self.approve_one(proposal, person)
+        self.tick({(CREEK, version): guard, (LAKE, version): "met"})
+        self.tick({(LAKE, version): "met"})
+
     @precondition(lambda self: self.scope.proposals)
     @rule(by=st.sampled_from(PEOPLE), which=st.integers(0, 5))
     def approve_by_guess(self, by: Actor, which: int) -> None:
@@ -479,11 +502,39 @@ class Promises(RuleBasedStateMachine):
         assert len(set(names)) == len(names)
         assert raised.by not in names
         assert BOT.name not in names
-        assert all(yes.evidence_hash == raised.evidence_hash for yes in said)
+        assert all(yes.evidence_hash in self.list_hashes(raised) for yes in said)
+        self.check_facts(event, raised)
         assert any(
             all(need in yes.groups for need, yes in zip(raised.needs, order, strict=True))
             for order in permutations(said, len(raised.needs))
         )
+
+    def list_hashes(self, raised: ProposalRaised) -> list[str]:
+        """Return what an approval might cite: each incident that spoke against it adds one."""
+        hashes = [raised.evidence_hash]
+        for incident in self.list_facts(raised):
+            hashes.append(sha256(f"{hashes[-1]}\n{incident.incident}".encode()).hexdigest())
+        return hashes
+
+    def list_facts(self, raised: ProposalRaised) -> list[IncidentOpened]:
+        since = self.events[self.events.index(raised) :] if raised.cell else []
+        opened = [e for e in since if isinstance(e, IncidentOpened) and e.version == raised.version]
+        return [e for e in opened if e.guard in QUALITY_GUARDS]
+
+    def check_facts(self, event: LedgerEvent, raised: ProposalRaised) -> None:
+        """Nothing widens after a fact that speaks against it without a confirmation."""
+        since = self.events[self.events.index(raised) :]
+        confirmed = [e for e in since if isinstance(e, FactsConfirmed)]
+        named = {n for e in confirmed if e.proposal == event.proposal for n in e.incidents}
+        assert {incident.incident for incident in self.list_facts(raised)} <= named
+        if not isinstance(event, PolicyApplied):
+            harms = {e.incident for e in self.events if getattr(e, "guard", "") == HARM.id
+                     and isinstance(e, IncidentOpened)}  # fmt: skip
+            seen = {e.incident for e in self.events if isinstance(e, IncidentAcknowledged)}
+            restores_nothing = isinstance(event, Resumed) and not any(
+                map(self.scope.get_holder, CELLS)
+            )
+            assert harms <= seen or restores_nothing
 
     def check_place(self, event: Widened | Renewed | TakenOver) -> None:
         raised, at = self.raised[event.proposal], event.at

@@ -31,6 +31,7 @@ BEFORE = {
     "gates[].sites": {f"gates[{n}].sites": ["creek"] for n in GATES},
     "gates[].windows": {f"gates[{n}].windows": ["day"] for n in GATES},
     "levers[].actions": {"levers[0].costs[2]": None, "levers[0].costs[1]": {"cost": "1"}},
+    "guards[].holds": {"guards[5]": {"measure": "harm", "at_most": "0"}},
     "guards[].of": {"outcomes[1]": LOSS, "gates[2].require[0]": None},
     "waves.stage": {"waves.stage": "trial"},
     **dict.fromkeys(
@@ -111,6 +112,7 @@ LOOSENS = {
     "guards[].over": {"guards[3].over": "7d"},
     "guards[].false_alarm_every": {"guards[0].false_alarm_every": "6000"},
     "guards[].quiet_days": {"guards[1].quiet_days": "1/3"},
+    "guards[].holds": {"guards[5].holds": "site"},
     "guards[].reach": {"guards[0].reach": "cell"},
     "limits[]": {"limits": None},
     "limits[].never_above": {"limits[0].never_above": "trial"},
