@@ -11,8 +11,16 @@ from pydantic_core import to_jsonable_python
 
 from rollout.cli.errors import get_text_width, print_refusals
 from rollout.cli.output import JsonFlag
+from rollout.cli.questions import read_with_answers
+from rollout.formats.records.file_choices import FileChoices
+from rollout.reports.figures.comparison import Comparison
 from rollout.reports.pages.comparison_text import render_comparison, render_table
-from rollout.reports.text.formatting import format_count, format_decimal
+from rollout.reports.text.formatting import (
+    format_count,
+    format_decimal,
+    format_percent,
+    format_ratio,
+)
 from rollout.services.replay.compare import PairComparison, PairLoss
 from rollout.services.replay.compare import compare_pair_file as compare_file
 
@@ -21,7 +29,7 @@ PairFile = Annotated[
 ]
 
 
-def compare(
+def compare(  # noqa: PLR0913, PLR0917 - one parameter for each option
     pairs: PairFile,
     policy: Annotated[
         Path | None, typer.Option(help="policy with costs, actions and the order of labels")
@@ -37,6 +45,14 @@ def compare(
     mapped: Annotated[
         list[str] | None,
         typer.Option("--map", help="column name in the file, for example human=answer"),
+    ] = None,
+    unsure: Annotated[
+        list[str] | None,
+        typer.Option(help='text that means "no answer"; "" if none does (repeatable)'),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="text such as none that is a label, not a missing answer (repeatable)"),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -58,13 +74,17 @@ def compare(
     Sets: `rollout compare logos.csv --overlap 60%`
     """
     with print_refusals():
-        comparison = compare_file(
-            pairs,
-            policy=policy,
-            lever=lever,
-            tolerance=tolerance,
-            overlap=overlap,
-            column_mappings=tuple(mapped or ()),
+        comparison = read_with_answers(
+            lambda choices: compare_file(
+                pairs,
+                policy=policy,
+                lever=lever,
+                tolerance=tolerance,
+                overlap=overlap,
+                column_mappings=tuple(mapped or ()),
+                choices=choices,
+            ),
+            FileChoices(label=tuple(label or ()), unsure=tuple(unsure or ())),
         )
     plain_comparison = to_jsonable_python(comparison)
     typer.echo(
@@ -77,10 +97,14 @@ def compare(
 def _format_comparison(comparison: PairComparison) -> Iterator[str]:
     yield f"{comparison.file}: {format_count(comparison.rows)} rows"
     yield fill(comparison.basis, get_text_width())
+    if comparison.missing:
+        counts = ", ".join(f"{text!r} ({n:,})" for text, n in comparison.missing.items())
+        yield f"Read as missing: {counts}"
     none = (None,) * len(comparison.comparisons)
     figures = (comparison.numbers or none, comparison.sets or none)
     for version_comparison, numbers, sets in zip(comparison.comparisons, *figures, strict=True):
         yield from ("", render_comparison(version_comparison, numbers, sets))
+    yield from map(_describe_answered, comparison.answered)
     yield ""
     if not comparison.with_confidence:
         yield "Top losses: not available, because the file has no confidences"
@@ -88,6 +112,17 @@ def _format_comparison(comparison: PairComparison) -> Iterator[str]:
     yield "Top losses: humans disagreed with a confident model; loss = −ln(1 − confidence), × cost"
     header = ("case", "where", "human", "model", "confidence", "loss", "cost")
     yield from render_table([header, *map(_format_loss, comparison.top_losses)], left_aligned=4)
+
+
+def _describe_answered(comparison: Comparison) -> str:
+    """Return the agreement of cases in which both have an answer."""
+    kappa = comparison.kappa
+    kappa_text = "" if kappa is None else f", kappa {format_decimal(kappa.value)}"
+    name = "" if comparison.version is None else f"{comparison.version}: "
+    return (
+        f"{name}where the model has an answer too, {format_ratio(comparison.agreement)} pairs agree"
+        f" ({format_percent(comparison.agreement.rate)}{kappa_text})"
+    )
 
 
 def _format_loss(loss: PairLoss) -> tuple[str, ...]:

@@ -77,6 +77,10 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
         list[str] | None,
         typer.Option(help='label that means "no answer"; "" if none does (repeatable)'),
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="text such as none that is a label, not a missing answer (repeatable)"),
+    ] = None,
     exposure: Annotated[
         DraftExposure | None,
         typer.Option(help="what reviewers had seen, where the decisions don't say"),
@@ -106,6 +110,7 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
             "--decimal": decimal,
             "--encoding": encoding,
             "--unsure": unsure,
+            "--label": label,
         }
         request = DraftRequest(
             RecordPaths(predictions, decisions, cases),

@@ -92,7 +92,7 @@ def test_a_policy_gives_costs_actions_and_the_order_of_labels(pairs, policy):
 
 def test_without_confidences_it_says_so_and_goes_on(pairs, tmp_path):
     pl.read_parquet(pairs).drop("confidence").write_csv(tmp_path / "plain.csv")
-    text = run(tmp_path / "plain.csv")
+    text = run(tmp_path / "plain.csv", "--label", "none")
     assert "8 of 10 pairs agree" in text
     assert "the file has no confidences" in text
 
@@ -199,9 +199,9 @@ def test_a_policy_gives_numbers_their_range_and_costs(prices, tmp_path):
 
 def test_an_answer_that_is_no_number_is_refused_with_its_text(prices):
     pl.read_csv(prices, infer_schema=False).with_columns(
-        model=pl.when(pl.col("model") == "").then(pl.lit("n/a")).otherwise("model")
+        model=pl.when(pl.col("model") == "").then(pl.lit("cheap")).otherwise("model")
     ).write_csv(prices)
-    assert "column model: 1 answers are no numbers, first 'n/a'" in run(
+    assert "column model: 1 answers are no numbers, first 'cheap'" in run(
         prices, "--tolerance", "2", code=2
     )
 
@@ -296,3 +296,12 @@ def test_a_process_that_counts_with_duckdb_ends_without_a_word_on_stderr(pairs):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "8 of 10 pairs agree" in done.stdout
     assert done.stderr == ""  # DuckDB lists objects that a frame made from its result keeps alive
+
+
+def test_none_of_both_sides_without_confidences_is_asked_for(pairs, tmp_path):
+    pl.read_parquet(pairs).drop("confidence").write_csv(tmp_path / "plain.csv")
+    text = run(tmp_path / "plain.csv", code=2)
+    assert "plain.csv: 'none' can be a label, or mean that there is no answer" in text
+    assert "decide with --label none or --unsure none" in text
+    assert "3 of 4 pairs agree" not in run(tmp_path / "plain.csv", "--label", "none")
+    assert "3 of 4 pairs agree" in run(tmp_path / "plain.csv", "--unsure", "none")

@@ -212,7 +212,8 @@ def test_unknown_exposure_is_said_and_can_be_told(folder):
 
 def test_a_column_that_is_probably_meant_is_named(folder):
     write_files(folder, Variant("formal", columns="formal"))
-    done = run("--map=predictions.label=pred_label", "--map=decisions.label=pred_label")
+    labels = ("--map=predictions.label=pred_label", "--map=decisions.label=pred_label")
+    done = run(*labels, "--label=none")
     assert "no column confidence; did you mean --map predictions.confidence=Score?" in done.stderr
     assert "no column decided_at; did you mean --map decisions.decided_at=dec_time?" in done.stderr
 
@@ -289,3 +290,34 @@ def test_a_file_of_which_nothing_is_used_is_refused(folder):
     done = run()
     assert (done.exit_code, done.stdout) == (1, "")
     assert "decisions.csv: none of the rows can be used" in done.stderr
+
+
+def test_a_placeholder_is_no_name_either(folder):
+    write_files(folder, Variant("clean"))
+    damage(folder, "predictions.csv", 2, "Mühle", "N/A")
+    damage(folder, "decisions.csv", 3, "Zoë-0", "NULL")
+    done = run()
+    assert "  read as missing, in site: 'N/A' (1)" in done.stderr
+    assert "  read as missing, in reviewer: 'NULL' (1)" in done.stderr
+    assert "no case yet" in done.stderr
+    assert "N/A" not in [site.id for site in parse_policy(done.stdout).sites]
+
+
+def test_none_of_both_sides_is_asked_for_where_the_model_gives_it_no_confidence(
+    folder, monkeypatch
+):
+    write_files(folder, Variant("clean", unsure="unsure"))
+    for name in ("predictions.csv", "decisions.csv"):
+        damage(folder, name, 60, "none", "None")
+    frame = pl.read_csv(folder / "predictions.csv").drop("confidence")
+    frame.write_csv(folder / "predictions.csv")
+    done = run()
+    assert done.exit_code == 2
+    assert "'none' can be a label, or mean that there is no answer" in done.stderr
+    assert "decide with --label none or --unsure none" in done.stderr
+    labels = parse_policy(run("--label", "none").stdout).levers[0].labels
+    assert ("None" in labels, "unsure" in labels) == (True, False)
+    missing = parse_policy(run("--unsure", "none").stdout)
+    assert "None" not in missing.levers[0].labels
+    monkeypatch.setattr(questions, "is_terminal", lambda: True)
+    assert "None" in parse_policy(run(answers="label\n").stdout).levers[0].labels

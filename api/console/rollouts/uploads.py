@@ -237,7 +237,7 @@ def _parse_options(form: Form) -> UploadOptions:
     if policy_text.strip():
         parse_typed_policy(policy_text)
     exposure = form.get_text("exposure")
-    readings = {name: form.get_text(name) for name in (*READING_CHOICES, "unsure")}
+    readings = {name: form.get_text(name) for name in (*READING_CHOICES, "unsure", "label")}
     choices = {name: values for name, (_, values) in READING_CHOICES.items()}
     if exposure not in EXPOSURES or any(
         text and text not in choices.get(name, (text,)) for name, text in readings.items()

@@ -22,6 +22,8 @@ class FileReading:
         number_levers: levers whose answers are numbers and have the decimal sign; other answers are
             text, in which a comma stays.
         set_labels: levers whose answers are sets, with their labels.
+        listed: by column (`site`, `value:<lever>`) the texts that are no placeholders, because the
+            policy or an option lists them.
     """
 
     encoding: str | None = None
@@ -36,3 +38,4 @@ class FileReading:
     attributes: Mapping[str, str] | None = None
     number_levers: frozenset[str] = frozenset()
     set_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    listed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

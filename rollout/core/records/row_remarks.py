@@ -31,6 +31,7 @@ class RemarkReason(StrEnum):
     UNSURE = "unsure"  # a decision without an answer
     DROPPED_ANSWER = "dropped-answer"  # an answer together with an error or "unsure"
     VARIES = "varies"  # an attribute with several values within one case; the first is kept
+    PLACEHOLDER = "placeholder"  # a text such as `nan`, read as missing
     IGNORED = "ignored"  # an unused column
 
 

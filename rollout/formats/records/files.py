@@ -246,7 +246,8 @@ def _split_records(
                 rows, facts, levers, zones.names, chosen_sources, outcomes
             )
     ignored = [list_ignored_columns(rows) for rows in files.values()]
-    notes = [*ignored, facts.notes, *(part.notes for part in parts.values())]
+    cleared = [rows.remarks for rows in files.values()]
+    notes = [*ignored, *cleared, facts.notes, *(part.notes for part in parts.values())]
     return facts.cases, parts, pl.concat(notes)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -28,6 +28,7 @@ class MappedRows:
         file: file name without folders.
         cells: a text column for each name in the file or the map; blank cells are null.
         lines: the physical line of each row.
+        remarks: on what was cleared from the cells, as rows of `RecordFrames.notes`.
     """
 
     kind: RecordKind
@@ -35,6 +36,7 @@ class MappedRows:
     cells: pl.DataFrame
     lines: pl.Series
     layout: ColumnLayout
+    remarks: pl.DataFrame = field(default_factory=build_empty_remarks)
 
     def get_texts(self, name: str) -> pl.Series:
         """Return a column by our name; all null if the file lacks it."""
@@ -49,7 +51,7 @@ class MappedRows:
 
     def select_rows(self, rows: pl.Series) -> MappedRows:
         """Return the rows at the given indices."""
-        return MappedRows(self.kind, self.file, self.cells[rows], self.lines[rows], self.layout)
+        return replace(self, cells=self.cells[rows], lines=self.lines[rows])
 
     def build_remarks(self, faults: pl.DataFrame) -> pl.DataFrame:
         """Convert faults to rows of `RecordFrames.rejected` and `.notes`."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from rollout.formats.records.label_set_texts import rewrite_sets
-from rollout.formats.records.mapped_rows import MappedRows
+from rollout.formats.records.placeholders import clear_placeholders
 from rollout.formats.records.text_formats import rewrite_decimals, rewrite_percents, rewrite_times
 from rollout.tally.frames import OUTCOME_PREFIX, VALUE_PREFIX, RecordKind
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rollout.core.policy.file_readings import FileReading
+    from rollout.formats.records.mapped_rows import MappedRows
 
 NUMBER_COLUMNS = ("confidence", "latency_ms")
 
@@ -22,14 +24,12 @@ NUMBER_COLUMNS = ("confidence", "latency_ms")
 def normalize_rows(rows: MappedRows, reading: FileReading) -> MappedRows:
     """Return the rows with times, numbers and labels in the documented form.
 
-    A cell that the reading does not fit stays, so that it is rejected with its own text.
+    Placeholders such as `nan` become blank, with a remark on each. A cell that the reading does not
+    fit stays, so that it is rejected with its own text.
     """
+    rows = clear_placeholders(rows, reading.listed)
     changed = list(_rewrite_columns(rows, reading))
-    if not changed:
-        return rows
-    return MappedRows(
-        rows.kind, rows.file, rows.cells.with_columns(changed), rows.lines, rows.layout
-    )
+    return replace(rows, cells=rows.cells.with_columns(changed)) if changed else rows
 
 
 def _rewrite_columns(rows: MappedRows, reading: FileReading) -> Iterator[pl.Series]:

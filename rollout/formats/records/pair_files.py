@@ -18,6 +18,7 @@ import polars as pl
 from rollout.core.policy.file_readings import FileReading
 from rollout.formats.records.encodings import convert_to_utf8
 from rollout.formats.records.label_set_texts import list_set_labels, rewrite_sets
+from rollout.formats.records.placeholders import PLACEHOLDERS
 from rollout.formats.records.text_rows import read_unpacked
 
 if TYPE_CHECKING:
@@ -39,6 +40,23 @@ def rewrite_set_pairs(pairs: pl.LazyFrame, labels: Collection[str]) -> pl.LazyFr
     ]
     replaced = [pl.col(side).replace(texts, sets) for side, texts, sets in columns if len(texts)]
     return pairs.with_columns(replaced)
+
+
+def replace_answers(pairs: pl.LazyFrame, replacements: Mapping[str, str | None]) -> pl.LazyFrame:
+    """Return streamed pairs with other texts for some answers."""
+    texts, others = list(replacements), list(replacements.values())
+    return pairs.with_columns(pl.col(side).replace(texts, others) for side in SIDES)
+
+
+def clear_pair_placeholders(pairs: pl.LazyFrame) -> pl.LazyFrame:
+    """Return streamed pairs without the answers that stand for a missing one."""
+    words = list(PLACEHOLDERS)
+    return pairs.with_columns(
+        pl.when(~pl.col(side).str.strip_chars().str.to_lowercase().is_in(words))
+        .then(side)
+        .alias(side)
+        for side in SIDES
+    )
 
 
 def list_pair_labels(pairs: pl.LazyFrame) -> tuple[str, ...]:

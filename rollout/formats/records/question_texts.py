@@ -11,6 +11,7 @@ from rollout.formats.records.questions import (
     DayOrder,
     DecimalQuestion,
     DelimiterQuestion,
+    DoubtfulLabel,
     MixedConfidences,
     ReadingQuestion,
     SignedConfidences,
@@ -87,15 +88,21 @@ def _(question: UnsureLabel) -> str:
     )
 
 
+@describe_question.register
+def _(question: DoubtfulLabel) -> str:
+    return f"{question.file}: {question.label!r} can be a label, or mean that there is no answer"
+
+
 def list_options(question: ReadingQuestion) -> Iterator[str]:
     """Yield the options that answer a question, as they are typed."""
     for choice in question.choices:
-        if choice in {"true", "false"}:
-            sign = "--no-" if choice == "false" else "--"
-            yield sign + question.option.removeprefix("--")
+        if choice.value in {"true", "false"}:
+            sign = "--no-" if choice.value == "false" else "--"
+            yield sign + choice.option.removeprefix("--")
         else:
-            quoted = choice if choice.replace("-", "").isalnum() else f"'{choice}'"
-            yield f"{question.option} {quoted}"
+            is_plain = choice.value.replace("-", "").isalnum()
+            quoted = choice.value if is_plain else f"'{choice.value}'"
+            yield f"{choice.option} {quoted}"
 
 
 def format_refusal(questions: Sequence[ReadingQuestion]) -> str:
@@ -104,3 +111,11 @@ def format_refusal(questions: Sequence[ReadingQuestion]) -> str:
         f"{describe_question(question)}; decide with {' or '.join(list_options(question))}"
         for question in questions
     )
+
+
+class OpenQuestionsError(ValueError):
+    """Questions are open; the text has a line for each, with the options that decide."""
+
+    def __init__(self, questions: Sequence[ReadingQuestion]) -> None:
+        super().__init__(format_refusal(questions))
+        self.questions = tuple(questions)

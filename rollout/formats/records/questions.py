@@ -14,63 +14,81 @@ if TYPE_CHECKING:
     from rollout.tally.frames import RecordKind
 
 
+NO_LABEL = "no label"
+"""What is typed for `--unsure ""`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An answer to a question: an option with its value, and what is typed at a prompt."""
+
+    option: str
+    value: str
+    name: str
+
+
+def offer(option: str, *values: str) -> tuple[Choice, ...]:
+    """Return a choice for each value of an option, by its own name."""
+    return tuple(Choice(option, value, value) for value in values)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingQuestion(ABC):
     """Several readings fit the rows of a file, or none does.
 
     Attributes:
-        option: the option that decides, such as `--date-format`.
+        title: what the choices are about, as a prompt has it.
         file: name of the file, or of both files.
         records: the kind of records in the file; None for both files.
     """
 
-    option: ClassVar[str]
+    title: ClassVar[str]
     file: str
     records: RecordKind | None = None
 
     @property
     @abstractmethod
-    def choices(self) -> tuple[str, ...]:
-        """The values that the option can have here."""
+    def choices(self) -> tuple[Choice, ...]:
+        """The possible answers, at least one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DelimiterQuestion(ReadingQuestion):
     """Several characters can separate the columns; `columns` has how many by each."""
 
-    option = "--delimiter"
+    title = "delimiter"
     columns: tuple[tuple[str, int], ...]
 
     @property
-    def choices(self) -> tuple[str, ...]:
+    def choices(self) -> tuple[Choice, ...]:
         """The delimiters."""
-        return tuple(delimiter for delimiter, _ in self.columns)
+        return offer("--delimiter", *(delimiter for delimiter, _ in self.columns))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecimalQuestion(ReadingQuestion):
     """A comma in a number can be a decimal comma; `point` is a number with a point, if any."""
 
-    option = "--decimal"
+    title = "decimal"
     comma: str
     point: str | None = None
 
     @property
-    def choices(self) -> tuple[str, ...]:
+    def choices(self) -> tuple[Choice, ...]:
         """The decimal signs."""
-        return (".", ",")
+        return offer("--decimal", ".", ",")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleQuestion(ReadingQuestion):
     """Confidences can be shares or percent."""
 
-    option = "--percent"
+    title = "percent"
 
     @property
-    def choices(self) -> tuple[str, ...]:
+    def choices(self) -> tuple[Choice, ...]:
         """Percent or shares."""
-        return ("true", "false")
+        return offer("--percent", "true", "false")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +116,13 @@ class MixedConfidences(ScaleQuestion):
 class CompactTimes(ReadingQuestion):
     """Times such as `time` can be Unix seconds, or date and time in ten digits."""
 
-    option = "--date-format"
+    title = "date-format"
     time: str
 
     @property
-    def choices(self) -> tuple[str, ...]:
+    def choices(self) -> tuple[Choice, ...]:
         """The forms of times."""
-        return ("unix-seconds", "%y%m%d%H%M")
+        return offer("--date-format", "unix-seconds", "%y%m%d%H%M")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,25 +134,41 @@ class DayOrder(ReadingQuestion):
         day_first, month_first: times that contradict each other, if any.
     """
 
-    option = "--date-format"
+    title = "date-format"
     time: str
     day_first: str | None = None
     month_first: str | None = None
 
     @property
-    def choices(self) -> tuple[str, ...]:
+    def choices(self) -> tuple[Choice, ...]:
         """The orders."""
-        return ("day-first", "month-first")
+        return offer("--date-format", "day-first", "month-first")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnsureLabel(ReadingQuestion):
     """A label of both sides can mean that a reviewer was unsure."""
 
-    option = "--unsure"
+    title = "unsure"
     label: str
 
     @property
-    def choices(self) -> tuple[str, ...]:
+    def choices(self) -> tuple[Choice, ...]:
         """The label, or none for a label like the others."""
-        return (self.label, "")
+        return (*offer("--unsure", self.label), Choice("--unsure", "", NO_LABEL))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoubtfulLabel(ReadingQuestion):
+    """Both sides answer with a text, such as `none`, that can mean a missing answer."""
+
+    title = "meaning"
+    label: str
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """A label, or no answer."""
+        return (
+            Choice("--label", self.label, "label"),
+            Choice("--unsure", self.label, "no answer"),
+        )

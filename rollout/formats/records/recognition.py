@@ -21,7 +21,12 @@ from rollout.formats.records.files import DELIMITED, find_suffix, parse_rows
 from rollout.formats.records.label_set_texts import list_set_labels
 from rollout.formats.records.mapped_rows import map_rows
 from rollout.formats.records.normalized_rows import NUMBER_COLUMNS
-from rollout.formats.records.questions import DelimiterQuestion, ReadingQuestion
+from rollout.formats.records.placeholders import find_doubtful, find_placeholders
+from rollout.formats.records.questions import (
+    DelimiterQuestion,
+    DoubtfulLabel,
+    ReadingQuestion,
+)
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.formats.records.text_formats import (
     UNSURE_WORDS,
@@ -122,6 +127,11 @@ class RecognizedFile:
     rows: MappedRows | None = None
     texts: TextRows | None = None
 
+    def get_name(self) -> str:
+        """Return the file's name; its delimiter must be known."""
+        assert self.rows is not None  # noqa: S101 - a file without rows has a question
+        return self.rows.file
+
 
 def recognize_files(
     sources: RecordPaths,
@@ -142,11 +152,14 @@ def recognize_files(
     }
     if any(file.questions for file in files.values()):
         return files
+    files, doubts = _recognize_placeholders(files, lever)
     labels = {kind: _list_labels(file, lever) for kind, file in files.items()}
     number_levers = frozenset([lever] if _are_numbers(labels) else [])
     for kind, file in files.items():
         reading = replace(file.reading, number_levers=number_levers)
         files[kind] = _recognize_cells(replace(file, reading=reading), lever, labels)
+    decisions = files[RecordKind.DECISIONS]
+    files[RecordKind.DECISIONS] = replace(decisions, questions=(*decisions.questions, *doubts))
     if any(file.questions for file in files.values()):
         return files
     set_labels = _recognize_sets(files, lever, labels)
@@ -177,9 +190,48 @@ def _read_file(
     return RecognizedFile(kind, reading, (), rows, texts)
 
 
-def _list_labels(file: RecognizedFile, lever: str) -> frozenset[str]:
+def _recognize_placeholders(
+    files: Mapping[RecordKind, RecognizedFile], lever: str
+) -> tuple[dict[RecordKind, RecognizedFile], list[ReadingQuestion]]:
+    """Return the files with the texts such as `none` that are labels, and questions on others.
+
+    A text that the model gives a confidence wherever it answers it is a label.
+    """
+    column, doubtful = VALUE_PREFIX + lever, {}
+    for kind, file in files.items():
+        assert file.rows is not None  # noqa: S101 - a file without rows has a question
+        doubtful[kind] = find_doubtful(file.rows.get_texts(column).drop_nulls().unique())
+    unsure = {text for file in files.values() for text in file.reading.unsure or ()}
+    labels = {text for file in files.values() for text in file.reading.listed.get(column, ())}
+    words = set[str]().union(*doubtful.values()) - unsure
+    if "" in unsure:  # every text is a label
+        labels |= words
+    sides = (RecordKind.PREDICTIONS, RecordKind.DECISIONS)
+    shared = doubtful[sides[0]] & doubtful[sides[1]] & words - {*map(str.lower, labels)}
+    names = " and ".join(files[kind].get_name() for kind in sides)
+    scored = _list_scored_labels(files[RecordKind.PREDICTIONS], column)
+    questions = [DoubtfulLabel(file=names, label=word) for word in sorted(shared - scored)]
+    listed = {column: tuple(sorted(labels | shared))}  # an open question is asked as for a label
+    return {
+        kind: replace(file, reading=replace(file.reading, listed=listed))
+        for kind, file in files.items()
+    }, list(questions)
+
+
+def _list_scored_labels(file: RecognizedFile, column: str) -> set[str]:
+    """Return the answers, in lower case, that never lack a confidence."""
     assert file.rows is not None  # noqa: S101 - a file without rows has a question
-    return frozenset(file.rows.get_texts(VALUE_PREFIX + lever).drop_nulls().unique())
+    answers = file.rows.get_texts(column).str.strip_chars().str.to_lowercase()
+    unscored = answers.filter(file.rows.get_texts("confidence").is_null())
+    return {*answers.drop_nulls().unique()} - {*unscored.drop_nulls().unique()}
+
+
+def _list_labels(file: RecognizedFile, lever: str) -> frozenset[str]:
+    """Return the different answers of a file, without placeholders."""
+    assert file.rows is not None  # noqa: S101 - a file without rows has a question
+    column = VALUE_PREFIX + lever
+    answers = frozenset(file.rows.get_texts(column).drop_nulls().unique())
+    return answers - {*find_placeholders(answers, file.reading.listed.get(column, ()))}
 
 
 def _recognize_cells(
@@ -197,11 +249,13 @@ def _recognize_cells(
         None, recognize_date_formats(times, rows.file, reading.date_formats or ()), questions
     )
     unsure = reading.unsure
-    if file.kind is RecordKind.DECISIONS:
+    if file.kind is RecordKind.DECISIONS and "" not in (unsure or ()):
+        decided = {*(unsure or ()), *reading.listed.get(VALUE_PREFIX + lever, ())}
         recognized = recognize_unsure(
-            labels[RecordKind.DECISIONS], labels[RecordKind.PREDICTIONS], rows.file
+            labels[RecordKind.DECISIONS] - decided, labels[RecordKind.PREDICTIONS], rows.file
         )
-        unsure = _choose(reading.unsure, recognized, questions)
+        words = _choose(None, recognized, questions)
+        unsure = (*(unsure or ()), *(words or ()))
     reading = replace(
         reading, decimal=decimal, percent=percent, date_formats=date_formats, unsure=unsure
     )

@@ -261,7 +261,7 @@ def _ask_for_order(
 UNSURE_WORDS = frozenset(
     {
         *("unknown", "unsure", "undecided", "uncertain", "unclear", "not sure", "don't know"),
-        *("can't tell", "cannot tell", "skip", "skipped", "abstain", "abstained", "n/a", "?"),
+        *("can't tell", "cannot tell", "skip", "skipped", "abstain", "abstained"),
     }
 )
 _STRONG, _WEAK = re.compile(r"[;|]"), re.compile(r"[;|,+/]")

@@ -1,6 +1,6 @@
 """Draft a policy for recorded files: recognize how they are written, then read them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from rollout.formats.records.column_map import (
 )
 from rollout.formats.records.files import RecordPaths, build_records
 from rollout.formats.records.normalized_rows import normalize_rows
-from rollout.formats.records.questions import ReadingQuestion
+from rollout.formats.records.questions import Choice, ReadingQuestion
 from rollout.formats.records.recognition import RecognizedFile, recognize_files
 from rollout.formats.records.times import SiteZones
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RecordKind
@@ -53,31 +53,44 @@ def apply_reading_option(reading: FileReading, option: str, text: str) -> FileRe
         ValueError: the value is not valid; the text says which are.
     """
     try:
-        match option:
-            case "--encoding":
-                return replace(reading, encoding=read_encoding(text))
-            case "--delimiter":
-                return replace(reading, delimiter=read_delimiter(text))
-            case "--date-format":
-                date_formats = (*(reading.date_formats or ()), read_date_format(text))
-                return replace(reading, date_formats=date_formats)
-            case "--unsure":
-                return replace(reading, unsure=(*(reading.unsure or ()), text))
-            case "--percent":
-                return replace(reading, percent=read_flag(text))
-            case "--decimal" if text in {".", ","}:
-                return replace(reading, decimal=text)
+        return READING_OPTIONS[option](reading, text)
     except ValueError as error:
         raise ValueError(f"{option} {error}") from error
-    raise ValueError(f"{option} {text!r}: write . or ,")
 
 
-def apply_answer(request: DraftRequest, question: ReadingQuestion, answer: str) -> DraftRequest:
+def _add_date_format(reading: FileReading, text: str) -> FileReading:
+    return replace(reading, date_formats=(*(reading.date_formats or ()), read_date_format(text)))
+
+
+def _add_label(reading: FileReading, text: str) -> FileReading:
+    column = VALUE_PREFIX + DRAFT_LEVER
+    return replace(reading, listed={column: (*reading.listed.get(column, ()), text)})
+
+
+def _set_decimal(reading: FileReading, text: str) -> FileReading:
+    if text not in {".", ","}:
+        raise ValueError(f"{text!r}: write . or ,")
+    return replace(reading, decimal=text)
+
+
+READING_OPTIONS: Mapping[str, Callable[[FileReading, str], FileReading]] = {
+    "--encoding": lambda reading, text: replace(reading, encoding=read_encoding(text)),
+    "--delimiter": lambda reading, text: replace(reading, delimiter=read_delimiter(text)),
+    "--date-format": _add_date_format,
+    "--unsure": lambda reading, text: replace(reading, unsure=(*(reading.unsure or ()), text)),
+    "--label": _add_label,
+    "--percent": lambda reading, text: replace(reading, percent=read_flag(text)),
+    "--decimal": _set_decimal,
+}
+"""What each option of `rollout init` does to a reading."""
+
+
+def apply_answer(request: DraftRequest, question: ReadingQuestion, answer: Choice) -> DraftRequest:
     """Return the request with the answer to a question about one file, or about both."""
     readings = dict(request.readings)
     for kind in RecordKind if question.records is None else (question.records,):
         reading = readings.get(kind, FileReading())
-        readings[kind] = apply_reading_option(reading, question.option, answer)
+        readings[kind] = apply_reading_option(reading, answer.option, answer.value)
     return replace(request, readings=readings)
 
 

@@ -11,6 +11,7 @@ from rollout.formats.records.column_layout import format_suggestion
 from rollout.formats.records.column_map import COLUMN_NAMES
 from rollout.formats.records.encodings import SINGLE_BYTE
 from rollout.formats.records.mapped_rows import MappedRows
+from rollout.formats.records.placeholders import find_doubtful
 from rollout.formats.records.recognition import RecognizedFile
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.formats.records.text_formats import has_local_times
@@ -96,7 +97,12 @@ def _report_file(
             str(RecordError(*(row[n] for n in ("file", "line", "column", "reason", "detail"))))
             for row in examples.iter_rows(named=True)
         ),
-        hints=(*_list_hints(file, records), *(_list_blanks(file, records) if has_sets else ())),
+        hints=(
+            *_list_placeholders(file.kind, records),
+            *_list_doubtful_labels(file),
+            *_list_hints(file, records),
+            *(_list_blanks(file, records) if has_sets else ()),
+        ),
     )
 
 
@@ -138,6 +144,27 @@ def _describe_encoding(encoding: str, rows: MappedRows) -> str:
     words = (column.filter(column.str.contains(r"[^\x00-\x7f]")).head(1) for column in columns)
     example = next((word[0] for word in words if word.len()), "")
     return f"{encoding.upper()} (as in {example!r})" if example else encoding.upper()
+
+
+def _list_placeholders(kind: RecordKind, records: RecordFrames) -> Iterator[str]:
+    """Yield by column which texts were read as missing, and how often."""
+    is_placeholder = pl.col("reason") == RemarkReason.PLACEHOLDER.value
+    cleared = records.notes.filter(is_placeholder & (pl.col("records") == kind.value))
+    counts = cleared.group_by("column", "detail", maintain_order=True).len()
+    for column, part in counts.partition_by("column", as_dict=True, maintain_order=True).items():
+        texts = ", ".join(f"{detail} ({n:,})" for _, detail, n in part.iter_rows())
+        yield f"read as missing, in {column[0]}: {texts}"
+
+
+def _list_doubtful_labels(file: RecognizedFile) -> Iterator[str]:
+    """Yield which labels of decisions are texts that can mean a missing answer."""
+    assert file.rows is not None  # noqa: S101 - only read files have a report
+    for column, listed in file.reading.listed.items():
+        if file.kind is RecordKind.DECISIONS and listed:
+            answers = file.rows.get_texts(column)
+            for text in sorted(find_doubtful(answers.drop_nulls().unique()) & {*listed}):
+                count = int((answers.str.strip_chars().str.to_lowercase() == text).sum())
+                yield f"{text!r} ({count:,}) is a label; if it means no answer: --unsure {text}"
 
 
 def _list_hints(file: RecognizedFile, records: RecordFrames) -> Iterator[str]:

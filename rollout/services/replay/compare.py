@@ -1,6 +1,8 @@
 """Compare one file of pairs while streaming it; needs no rollout or service."""
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from sys import float_info
 
@@ -12,14 +14,21 @@ from rollout.core.policy.levers import Lever, Number
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.policy.scalars import read_distance, read_overlap
+from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.label_set_texts import parse_set
 from rollout.formats.records.pair_files import (
+    SIDES,
+    clear_pair_placeholders,
     count_file,
     format_polars_error,
     list_pair_labels,
+    replace_answers,
     rewrite_set_pairs,
     scan_pairs,
 )
+from rollout.formats.records.placeholders import DOUBTFUL, find_doubtful, find_placeholders
+from rollout.formats.records.question_texts import OpenQuestionsError
+from rollout.formats.records.questions import DoubtfulLabel
 from rollout.reports.figures.comparison import Comparison, compute_comparisons
 from rollout.reports.figures.number_agreement import NumberAgreement, compute_number_agreement
 from rollout.reports.figures.set_agreement import (
@@ -28,7 +37,9 @@ from rollout.reports.figures.set_agreement import (
     compute_set_labels,
 )
 from rollout.reports.inputs.counted import (
+    ConfidenceSummary,
     PairCounts,
+    count_combinations,
     count_number_pairs,
     count_pairs,
     count_set_pairs,
@@ -68,6 +79,8 @@ class PairComparison:
     Attributes:
         numbers: with a number lever one per version, in the order of the comparisons.
         sets: the same with a lever of sets of labels.
+        answered: the comparisons without cases in which the model has no answer, if there are any.
+        missing: the answers that were read as missing, such as `nan`, and how often they occur.
         with_confidence: number of rows with a confidence.
         basis: description of the counted pairs.
         compute_comparisons: one per version.
@@ -82,6 +95,8 @@ class PairComparison:
     top_losses: tuple[PairLoss, ...]
     numbers: tuple[NumberAgreement, ...] = ()
     sets: tuple[SetAgreement, ...] = ()
+    answered: tuple[Comparison, ...] = ()
+    missing: Mapping[str, int] = field(default_factory=dict)
 
 
 def compare_pair_file(
@@ -92,6 +107,7 @@ def compare_pair_file(
     tolerance: str = "",
     overlap: str = "",
     column_mappings: tuple[str, ...] = (),
+    choices: FileChoices = NO_CHOICES,
 ) -> PairComparison:
     """Compare human and model answers of a file.
 
@@ -102,8 +118,10 @@ def compare_pair_file(
         tolerance: distance within which numbers agree, as 5% or 2; instead of a policy.
         overlap: share of their labels that sets must have in common to agree; instead of a policy.
         column_mappings: other names of columns.
+        choices: answers to questions about the file.
 
     Raises:
+        OpenQuestionsError: an answer can be a label or a missing answer.
         ValueError: the file can't be read, a confidence is not valid, or it holds numbers and
             nothing says how near they must be, or sets and nothing says when they agree.
     """
@@ -113,19 +131,80 @@ def compare_pair_file(
         loaded_policy = read_policy(policy)
         pair_lever = _select_lever(loaded_policy, lever)
         reading = loaded_policy.file_readings.get("pairs", reading)
+    reading = replace(reading, unsure=(*(reading.unsure or ()), *choices.unsure))
     try:
         pairs = scan_pairs(file, column_mappings, reading)
-        if overlap:
-            return _compare_sets(file, pairs, _build_set_lever(file, pairs, overlap))
-        if pair_lever is not None and pair_lever.many:
-            return _compare_sets(file, pairs, pair_lever)
         if pair_lever is not None and pair_lever.number is not None:
-            return _compare_numbers(file, pairs, pair_lever)
+            return _compare_numbers(file, clear_pair_placeholders(pairs), pair_lever)
         counts = count_file(file, column_mappings, reading)
-        counted = (counts.combinations, counts.confidences) if counts else (None, None)
-        return _compare_labels(file, count_pairs(pairs, pair_lever, *counted), pair_lever)
+        combinations = counts.combinations if counts else count_combinations(pairs)
+        found = _find_missing(file, pairs, combinations, pair_lever, choices)
+        if found:
+            pairs, counts = replace_answers(pairs, dict.fromkeys(found)), None
+            combinations = count_combinations(pairs)
+        comparison = _compare_answers(
+            file, pairs, pair_lever, overlap, combinations, counts.confidences if counts else None
+        )
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{file}: can't be read: {format_polars_error(error)}") from error
+    return replace(comparison, missing=found)
+
+
+def _find_missing(
+    file: Path,
+    pairs: pl.LazyFrame,
+    combinations: pl.DataFrame,
+    lever: Lever | None,
+    choices: FileChoices,
+) -> dict[str, int]:
+    """Return the answers that stand for a missing one, and how often they occur.
+
+    Raises:
+        OpenQuestionsError: both sides have an answer such as `none`, and nothing says what it is.
+    """
+    sides = [combinations.select(SIDES[side], n="n").drop_nulls() for side in (0, 1)]
+    counts = Counter[str]()
+    for side in sides:
+        for text, n in side.iter_rows():
+            counts[text] += n
+    if lever is not None:
+        listed: Collection[str] = lever.labels
+    elif "" in choices.unsure:  # every text is a label
+        listed = DOUBTFUL
+    else:
+        doubtful = [find_doubtful(side.to_series()) for side in sides]
+        shared = (doubtful[0] & doubtful[1]) - {*choices.unsure}
+        if open_words := _find_unscored(pairs, shared - {*choices.label}):
+            raise OpenQuestionsError(
+                [DoubtfulLabel(file=file.name, label=word) for word in open_words]
+            )
+        listed = shared | {*choices.label}
+    return {text: counts[text] for text in find_placeholders(counts, listed)}
+
+
+def _find_unscored(pairs: pl.LazyFrame, words: Collection[str]) -> list[str]:
+    """Return the words that the model somewhere answers without a confidence, sorted."""
+    if not words or "confidence" not in pairs.collect_schema().names():
+        return sorted(words)
+    answer = pl.col("model").str.strip_chars().str.to_lowercase()
+    unscored = pairs.filter(answer.is_in(list(words)) & pl.col("confidence").is_null())
+    return unscored.select(answer.unique().sort()).collect().to_series().to_list()
+
+
+def _compare_answers(
+    file: Path,
+    pairs: pl.LazyFrame,
+    lever: Lever | None,
+    overlap: str,
+    combinations: pl.DataFrame,
+    confidences: ConfidenceSummary | None,
+) -> PairComparison:
+    """Return the comparison of labels, or of sets of them."""
+    if overlap:
+        return _compare_sets(file, pairs, _build_set_lever(file, pairs, overlap))
+    if lever is not None and lever.many:
+        return _compare_sets(file, pairs, lever)
+    return _compare_labels(file, count_pairs(pairs, lever, combinations, confidences), lever)
 
 
 def _check_choices(policy: Path | None, tolerance: str, overlap: str) -> None:
@@ -154,6 +233,11 @@ def _build_comparison(
     has_sets: bool = False,
 ) -> PairComparison:
     _check_confidences(file, pair_counts)
+    answered: tuple[Comparison, ...] = ()
+    if not (has_numbers or has_sets):
+        table = pair_counts.table.filter(pl.col("model").is_not_null())
+        is_smaller = table.height < pair_counts.table.height
+        answered = compute_comparisons(table, lever) if is_smaller else ()
     return PairComparison(
         file=file.name,
         rows=int(pair_counts.table["n"].sum()),
@@ -165,6 +249,7 @@ def _build_comparison(
             has_labels=not (has_numbers or has_sets),
             has_numbers=has_numbers,
         ),
+        answered=answered,
         top_losses=tuple(_build_pair_loss(row) for row in pair_counts.losses.iter_rows(named=True)),
     )
 

@@ -18,7 +18,7 @@ from rollout.formats.records.column_map import (
 from rollout.formats.records.files import RecordPaths, read_records
 from rollout.replay.options import ReplayOptions
 from rollout.services.replay.file_contents import check_file_contents, split_declared_cases
-from rollout.tally.frames import RecordFrames, RecordKind
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RecordKind
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -70,10 +70,13 @@ def read_request_records(
     levers = [lever.id for lever in policy.levers]
     outcomes = [outcome.id for outcome in policy.outcomes]
     set_labels = policy.set_labels
+    listed = {VALUE_PREFIX + lever.id: lever.labels for lever in policy.levers}
+    listed["site"] = tuple(site.id for site in policy.sites)
     readings = {
-        kind: replace(policy.file_readings.get(kind, FileReading()), set_labels=set_labels)
+        kind: replace(
+            policy.file_readings.get(kind, FileReading()), set_labels=set_labels, listed=listed
+        )
         for kind in RecordKind
-        if kind in policy.file_readings or set_labels
     }
     base_columns = (
         build_policy_columns(readings, levers=levers, outcomes=outcomes)

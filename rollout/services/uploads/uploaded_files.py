@@ -15,7 +15,7 @@ from rollout.formats.policy.draft import describe_draft_levers
 from rollout.formats.policy.reader import parse_policy
 from rollout.formats.records.files import RecordPaths
 from rollout.formats.records.question_texts import describe_question
-from rollout.formats.records.questions import ReadingQuestion
+from rollout.formats.records.questions import NO_LABEL, Choice, ReadingQuestion
 from rollout.formats.records.recognition import RecognizedFile
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.reports.pages.html_report import render_html_report
@@ -137,7 +137,6 @@ def describe_row_limit() -> str:
 
 ALLOWED_UNREADABLE: Final = 0.1
 """Share of a file's rows, as `rollout init` allows by default."""
-NO_LABEL: Final = "no label"
 POLICY_FILE: Final = "policy.yaml"
 REPORT_WIDTH: Final = 80
 StepReport = Callable[[str, int, int], None]
@@ -267,7 +266,12 @@ def _refuse_questions(files: Mapping[RecordKind, RecognizedFile]) -> None:
 
 
 def _format_question(question: ReadingQuestion) -> str:
-    field = question.option.removeprefix("--").replace("-", " ")
-    choices = " or ".join(choice or NO_LABEL for choice in question.choices)
+    options = dict.fromkeys(choice.option for choice in question.choices)
+    fields = " or the ".join(option.removeprefix("--").replace("-", " ") for option in options)
+    values = " or ".join(dict.fromkeys(_name_value(choice) for choice in question.choices))
     text = describe_question(question)
-    return f"{text}; choose the {field} under “How the files are written”: {choices}"
+    return f"{text}; choose the {fields} under “How the files are written”: {values}"
+
+
+def _name_value(choice: Choice) -> str:
+    return choice.value or NO_LABEL

@@ -21,7 +21,7 @@ NO_NUMBERS = pl.Series([], dtype=pl.String)
 
 
 def option_of(found):
-    return found.option if isinstance(found, ReadingQuestion) else found
+    return found.choices[0].option if isinstance(found, ReadingQuestion) else found
 
 
 @pytest.mark.parametrize(
