@@ -11,7 +11,7 @@ from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import decisions, role_assignments, users
 
-_known_accounts: WeakKeyDictionary[object, dict[int, tuple[int | None, frozenset[str]]]] = (
+_accounts_by_pool: WeakKeyDictionary[object, dict[int, tuple[int | None, frozenset[str]]]] = (
     WeakKeyDictionary()
 )
 """By database and rollout number, a revision of the access ledger and its predicting accounts."""
@@ -41,12 +41,12 @@ def find_predicting_accounts(
 
     They are read once for each revision of the access ledger, if it is known.
     """
-    known = _known_accounts.setdefault(transaction.pool, {})
-    is_known = access_head is not None and rollout.number in known
-    if not is_known or known[rollout.number][0] != access_head:
+    by_rollout = _accounts_by_pool.setdefault(transaction.pool, {})
+    is_known = access_head is not None and rollout.number in by_rollout
+    if not is_known or by_rollout[rollout.number][0] != access_head:
         names = frozenset(transaction.execute(_select_accounts(rollout)).scalars())
-        known[rollout.number] = access_head, names
-    return known[rollout.number][1]
+        by_rollout[rollout.number] = access_head, names
+    return by_rollout[rollout.number][1]
 
 
 def _select_accounts(rollout: Rollout) -> Select[Any]:
