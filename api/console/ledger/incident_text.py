@@ -238,8 +238,8 @@ def _describe_guard(guard: Guard | None) -> Iterator[str]:
     if guard is None:
         yield "The policy no longer has this guard."
         return
-    if guard.threshold_text != str(guard.condition):
-        yield f"The guard's threshold: {guard.threshold_text}."
+    if guard.id != str(guard.condition):
+        yield f"The guard's threshold: {guard.id}."
     if guard.condition.measure in DETECTOR_MEASURES:
         interval_text = f"{guard.false_alarm_every:,.0f}"
         yield (

@@ -243,7 +243,7 @@ def _describe_alarms(context: CellContext) -> Iterator[CellSentence]:
         measure = guard.condition.measure
         state = {"unaudited": "unaudited", "heartbeat": "stale"}.get(measure, "reported")
         text = format_sentence(
-            "In alarm: {}. The guard only reports; nothing is narrowed.", guard.threshold_text
+            "In alarm: {}. The guard only reports; nothing is narrowed.", guard.id
         )
         yield CellSentence(state, text)
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from api.console.page.form import Form, SignedForm, find_reason_fault
 from api.console.page.page import render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
-from rollout.core.policy.planted_conditions import select_planted
+from rollout.core.policy.planted_conditions import PLANTED_TERMS, select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.reports.text.formatting import capitalize_first
@@ -89,6 +89,7 @@ def _render_form(
         UNPROCESSABLE if errors else 200,
         rollout=rollout,
         conditions=list_planted_conditions(policy),
+        planted_terms=PLANTED_TERMS,
         max_cases=MAX_CASES,
         errors=errors or {},
         typed=typed,

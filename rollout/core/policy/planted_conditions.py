@@ -15,7 +15,10 @@ PLANTED: Final = "planted"
 PLANTED_TRACK: Final = "planted"  # of counted units
 PLANTED_MEASURES: Final = ("agreement", "recall")
 """Measures that don't depend on how often a label is planted; precision and cost do."""
-PLANTED_TERMS: Final = ", not of those that occur, missing decisions counted against it,"
+PLANTED_TERMS: Final = (
+    "Of planted cases means: not of those that occur, and missing decisions count against it."
+)
+"""What the words `of planted cases` in a condition mean, for one place of a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +31,14 @@ class PlantedCondition(Condition):
         return (f"{self.measure} of {PLANTED}", self.label, self.lever)
 
     def __str__(self) -> str:
-        r"""Return the condition as text.
+        """Return the condition as text.
 
-        >>> text = str(PlantedCondition("recall", 0.95, at_least=True, label="bear"))
-        >>> print(text.replace(", ", ",\n"))
-        recall of bear of planted cases,
-        not of those that occur,
-        missing decisions counted against it,
-        at least 95 %
+        >>> str(PlantedCondition("recall", 0.95, at_least=True, label="bear"))
+        'recall of bear of planted cases at least 95 %'
         """
         label = f" of {self.label}" if self.label else ""
         lever = f" ({self.lever})" if self.lever else ""
-        return (
-            f"{self.measure}{label}{lever} of planted cases{PLANTED_TERMS} at least"
-            f" {self.threshold_text}"
-        )
+        return f"{self.measure}{label}{lever} of planted cases at least {self.threshold_text}"
 
 
 def is_missed(condition: Condition, unit_class: UnitClass, *, many: bool) -> bool:

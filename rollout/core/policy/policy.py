@@ -151,15 +151,10 @@ class Guard:
     holds: str = "rollout"
 
     @property
-    def threshold_text(self) -> str:
-        """Return the condition and its period: `missing <= 5% over 4h`."""
+    def id(self) -> str:
+        """Return condition and period, under which alarms are stored: `missing <= 5% over 4h`."""
         period_text = f" over {format_duration(self.over)}" if self.over else ""
         return f"{self.condition}{period_text}"
-
-    @property
-    def id(self) -> str:
-        """Return the name that stores alarms and suspensions of this guard."""
-        return str(self.condition) if self.over is None else f"{self.condition} over {self.over}"
 
 
 @dataclass(frozen=True, slots=True)

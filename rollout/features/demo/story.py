@@ -28,7 +28,7 @@ from rollout.reports.text.formatting import (
     format_ratio,
     wrap_text,
 )
-from rollout.reports.text.guard_text import describe_counted_records
+from rollout.reports.text.guard_text import name_counted_records
 from rollout.services.replay.replay import ReplayedFiles, replay_files
 from rollout.services.replay.replay_output import (
     build_replay_inputs,
@@ -221,7 +221,7 @@ class ExampleStory:
         at = format_local_time(hindsight.narrowed_at, timezone)
         step_text = f"{hindsight.version} {hindsight.from_stage}{ARROW}{hindsight.to_stage}"
         yield f"  {hindsight.site} {hindsight.window}, {at}: {step_text}"
-        counted_text = describe_counted_records(hindsight.guard)
+        counted_text = name_counted_records(hindsight.guard)
         guard_text = (
             f"guard {hindsight.guard}: {format_ratio(hindsight.sampled_bad_records)} {counted_text}"
         )

@@ -261,7 +261,7 @@ def _describe_guard(guard: Guard) -> str:
     }[guard.then]
     suffix = ", added by default" if guard.added else ""
     selector_text = _describe_where(guard.where.sites, guard.where.windows)
-    threshold_text = guard.threshold_text
+    threshold_text = guard.id
     if guard.condition.measure == "heartbeat":  # its threshold is in seconds
         longest = timedelta(seconds=guard.condition.line)
         threshold_text = f"heartbeat at most {format_duration(longest)}"

@@ -35,7 +35,7 @@ from rollout.reports.pages.summary import format_headline
 from rollout.reports.pages.timeline_page import build_timeline_view
 from rollout.reports.text import formatting
 from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
-from rollout.reports.text.guard_text import describe_counted_records, format_guard_reason
+from rollout.reports.text.guard_text import format_guard_reason, name_counted_records
 from rollout.reports.text.state_text import describe_remark
 from rollout.reports.text.value_text import (
     OPENING_NOTE,
@@ -43,23 +43,6 @@ from rollout.reports.text.value_text import (
     format_number_interval,
     format_number_value,
 )
-
-SECTION_START: Final = '<div class="fold-in"'
-
-
-def shorten_repeated_terms(page: str) -> str:
-    """Return a page whose sections have the terms of planted conditions once each.
-
-    >>> print(shorten_repeated_terms(f"A{PLANTED_TERMS} at least 1; B{PLANTED_TERMS} at least 2"))
-    A, not of those that occur, missing decisions counted against it, at least 1; B at least 2
-    """
-    return SECTION_START.join(_shorten_section(part) for part in page.split(SECTION_START))
-
-
-def _shorten_section(text: str) -> str:
-    before, terms, after = text.partition(PLANTED_TERMS)
-    return before + terms + after.replace(PLANTED_TERMS, "")
-
 
 READER_NAMES: Final[Mapping[str, str]] = {
     "operator": "operator",
@@ -215,8 +198,15 @@ def render_html_report(
         loss_count=FIRST_LOSSES,
         most=MAX_ROWS,
         install=INSTALL,
+        planted_terms=PLANTED_TERMS if _requires_planted(facts) else "",
     )
-    return formatting.prevent_breaks(shorten_repeated_terms(page))
+    return formatting.prevent_breaks(page)
+
+
+def _requires_planted(facts: ReportFacts) -> bool:
+    """Return whether a gate in the report has a condition on planted cases."""
+    gates = (evidence.gate for evidence in facts.evidence if evidence.gate is not None)
+    return any(condition.is_planted for gate in gates for condition in gate.conditions)
 
 
 @cache
@@ -227,8 +217,7 @@ def _load_template() -> Template:
         change_between=formatting.format_change_interval,
         counts=formatting.format_ratio,
         alarm_reason=format_guard_reason,
-        counted_records=describe_counted_records,
-        spans_in_words=formatting.describe_durations,
+        counted_records=name_counted_records,
         local=formatting.format_local_time,
         took=formatting.describe_duration,
         remark=describe_remark,

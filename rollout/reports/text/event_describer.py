@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import describe_floor_cases
+from rollout.core.policy.gain_readings import find_gain_amounts
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
@@ -29,7 +30,6 @@ from rollout.core.scope.events import (
 )
 from rollout.core.scope.record_events import CasesErased, RecordsPurged
 from rollout.reports.text.formatting import (
-    describe_durations,
     format_cell_name,
     format_local_time,
     format_quantity,
@@ -46,7 +46,7 @@ def describe_mark(event: LedgerEvent) -> str:
         case Narrowed(guard=""):
             return f"{phrase} ({event.by})"
         case Narrowed() | Suspended():
-            return f"{phrase} (guard {describe_durations(event.guard)})"
+            return f"{phrase} (guard {event.guard})"
         case Stopped():
             return f"{phrase} by {event.by}"
     return phrase
@@ -253,7 +253,11 @@ class EventDescriber:
         return "; ".join(format_reading(reading, self.policy) for reading in readings)
 
     def format_main_reading(self, proposal: str) -> str:
-        """Return the agreement of a proposal, else its first reading."""
+        """Return the gain of a proposal, else its agreement, else its first reading."""
+        event = self.cited.proposals.get(proposal)
+        for reading in event.readings if event else ():
+            if amounts := find_gain_amounts(reading):
+                return f"gain {amounts}"
         lines = self.format_readings(proposal).split("; ")
         agreement_lines = (line for line in lines if line.startswith("agreement at least"))
         counts = next((line.rpartition(": ")[2] for line in agreement_lines), "")

@@ -55,7 +55,6 @@ from rollout.reports.text.event_describer import (
     phrase_narrowing,
 )
 from rollout.reports.text.formatting import (
-    describe_durations,
     format_count,
     format_local_time,
     format_quantity,
@@ -250,7 +249,7 @@ def _(event: Suspended, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: SuspensionCleared, _describer: EventDescriber) -> str:
-    return f"{phrase_event(event)}; guard {describe_durations(event.guard)} is met again"
+    return f"{phrase_event(event)}; guard {event.guard} is met again"
 
 
 @_describe.register

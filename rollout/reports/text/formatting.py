@@ -18,7 +18,6 @@ MAX_PERCENT_DIGITS = 3
 MIN_PRINTED_CHANCE = 1e-6  # smaller chances are printed as this
 MIN_DECIMAL_CHANCE = 0.05  # "1 in 1" would hide the difference between 0.7 and 1
 NO_BREAK_SPACE = "\u00a0"  # a space at which no line is broken
-SPAN_PATTERN = re.compile(r"\bover (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)\b")
 PLAIN_WORD_PATTERN = re.compile(r"\A[a-z]+(?=[\s,.:;!?)'’]|\Z)")
 COUNT_PATTERN = re.compile(r"(?<![\w.,-])\d{4,}(?= of \d)|(?<=\d of )\d{4,}(?![\w-]|[.,]\d)")
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -174,22 +173,6 @@ def describe_duration(span: timedelta) -> str:
     unit, unit_name = (HOUR, "hour") if span < 2 * DAY else (DAY, "day")
     count = f"{span / unit:.1f}".removesuffix(".0") if span < 10 * unit else f"{span / unit:.0f}"
     return f"{count} {unit_name}{'' if count == '1' else 's'}"
-
-
-def describe_durations(text: str) -> str:
-    """Return a text with the durations in guard names as words.
-
-    >>> describe_durations("missing <= 5% over 4:00:00: 9 of 40")
-    'missing <= 5% over 4 hours: 9 of 40'
-    >>> describe_durations("unaudited <= 10% over 7 days, 12:00:00")
-    'unaudited <= 10% over 7.5 days'
-    """
-    return SPAN_PATTERN.sub(lambda match: f"over {describe_duration(_parse_span(match))}", text)
-
-
-def _parse_span(match: re.Match[str]) -> timedelta:
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
 def prevent_breaks(text: str) -> str:

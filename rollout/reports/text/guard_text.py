@@ -4,8 +4,7 @@ import re
 from typing import Final
 
 from rollout.core.policy.alarm_text import ALSO_IN_ALARM
-from rollout.core.policy.measures import DETECTOR_MEASURES
-from rollout.reports.text.formatting import add_separators, describe_durations
+from rollout.reports.text.formatting import add_separators
 
 STORED_ENDING: Final = " records against it"
 GUARD_PATTERN: Final = re.compile(
@@ -27,7 +26,7 @@ def format_guard_reason(reason: str) -> str:
     """Return the stored reason of an alarm in words.
 
     >>> format_guard_reason("agreement at least 90 %: 15 of 1820 records against it")
-    'agreement at least 90 %: 15 of 1,820 blind decisions disagree, too many of them recent'
+    'agreement at least 90 %: 15 of 1,820 blind decisions disagree'
     >>> format_guard_reason("drift of 0001234 at most 0: 15 of 1820 records against it")
     'drift of 0001234 at most 0: 15 of 1,820 cases speak for 0001234'
     >>> format_guard_reason("harm at most 0: 1 of 40 records against it")
@@ -38,19 +37,8 @@ def format_guard_reason(reason: str) -> str:
 
 def _format_alarm(reason: str) -> str:
     if reason.endswith(STORED_ENDING):
-        reason = f"{reason.removesuffix(STORED_ENDING)} {describe_counted_records(reason)}"
-    return add_separators(describe_durations(reason))
-
-
-def describe_counted_records(guard: str) -> str:
-    """Return what a guard's alarm counted, to follow `15 of 182`.
-
-    A detector trips on a recent rise, so the whole share may still be within the threshold.
-    """
-    text, match = name_counted_records(guard), GUARD_PATTERN.match(guard)
-    if match is None or match["measure"] not in DETECTOR_MEASURES:
-        return text
-    return f"{text}, too {'much of it' if match['measure'] == 'cost' else 'many of them'} recent"
+        reason = f"{reason.removesuffix(STORED_ENDING)} {name_counted_records(reason)}"
+    return add_separators(reason)
 
 
 def name_counted_records(guard: str) -> str:

@@ -374,7 +374,7 @@ def _list_guards(state: RolloutState, cell: Cell) -> tuple[GuardStatus, ...]:
     return tuple(
         GuardStatus(
             guard=guard.id,
-            text=guard.threshold_text,
+            text=guard.id,
             action=guard.then,
             suspends=grant_state is not None and guard.id in grant_state.suspended_by,
             reported=grant_state is not None and guard.id in grant_state.reported_guards,

@@ -19,7 +19,6 @@ from rollout.core.scope.permissions import (
     require_permission,
 )
 from rollout.core.scope.scope import Scope
-from rollout.reports.text.formatting import describe_durations
 from rollout.services.engine.command_handler import CommandResult, run_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
@@ -194,7 +193,7 @@ def _format_incident(ledger: Ledger, row: ListedIncident) -> str:
     assert isinstance(event, IncidentOpened)  # noqa: S101 - the table says so
     place_text = remove_markup(f"{row.site} · {row.window} {row.version}".rstrip())
     location = f" at `{place_text}`" if row.site else ""
-    reason = remove_markup(describe_durations(event.reason))
+    reason = remove_markup(event.reason)
     return f"- {row.id} {row.kind}{location}, {event.effect}: `{reason}`"
 
 

@@ -36,7 +36,7 @@ def test_a_reading_without_figures_stays_as_it_is():
 def test_the_reason_of_an_alarm_names_what_failed():
     reason = "agreement at least 90 %: 15 of 1820 records against it"
     assert format_guard_reason(reason) == (
-        "agreement at least 90 %: 15 of 1,820 blind decisions disagree, too many of them recent"
+        "agreement at least 90 %: 15 of 1,820 blind decisions disagree"
     )
 
 

@@ -144,8 +144,7 @@ def test_the_incident_of_a_narrowing_tells_which_slices_were_in_alarm(then):
         " agreement of form=new at least 80 %: 31 of 60 records against it"
     )
     assert format_guard_reason(told).endswith(
-        "agreement of form=new at least 80 %: 31 of 60 blind decisions disagree,"
-        " too many of them recent"
+        "agreement of form=new at least 80 %: 31 of 60 blind decisions disagree"
     )
 
 

@@ -34,10 +34,7 @@ def test_a_gate_may_ask_for_planted_cases_and_no_guard_follows():
     policy = parse_policy(POLICY)
     condition = PlantedCondition("recall", 0.95, at_least=True, label="bear")
     assert policy.gates[0].require[1] == condition
-    assert (
-        str(condition)
-        == "recall of bear of planted cases, not of those that occur, missing decisions counted against it, at least 95 %"
-    )
+    assert str(condition) == "recall of bear of planted cases at least 95 %"
     assert [guard.condition.measure for guard in policy.guards if guard.added][:-1] == ["agreement"]
 
 
@@ -68,21 +65,15 @@ def test_what_planted_cases_cannot_prove_is_refused(old, new, fault):
     [
         (
             "",
-            [
-                "supervised no longer asks for recall of bear of planted cases, not of those that occur, missing decisions counted against it, at least 95 %"
-            ],
+            ["supervised no longer asks for recall of bear of planted cases at least 95 %"],
         ),
         (
             f", {PLANTED.replace('95', '90')}",
-            [
-                "supervised asks for recall of bear of planted cases, not of those that occur, missing decisions counted against it, at least 90 % instead of 95 %"
-            ],
+            ["supervised asks for recall of bear of planted cases at least 90 % instead of 95 %"],
         ),
         (
             f", {PLANTED.replace('of: planted, ', '')}",
-            [
-                "supervised no longer asks for recall of bear of planted cases, not of those that occur, missing decisions counted against it, at least 95 %"
-            ],
+            ["supervised no longer asks for recall of bear of planted cases at least 95 %"],
         ),
         (f", {PLANTED.replace('95', '97')}", []),
     ],

@@ -203,7 +203,6 @@ def test_a_report_of_a_service_says_whether_it_may_still_change_and_what_did(fac
 
 
 def test_a_guard_that_looks_back_says_so_in_words(replay_of, case, bears):
-    """Its name is kept as it is; on pages "over 4:00:00" is four hours."""
     over = replace(bears.guards[0], over=timedelta(hours=4))
     said = IncidentOpened(
         at=case("x").at,
@@ -218,8 +217,18 @@ def test_a_guard_that_looks_back_says_so_in_words(replay_of, case, bears):
     )
     inputs = replay_of([case("a", human="bear", model={"v1": "bear"})])
     text = render_html_report(compute_report_facts(replace(inputs, events=(*inputs.events, said))))
-    assert "over 4 hours: 9 of 40" in text
-    assert "4:00:00" not in text
+    assert "over 4h: 9 of 40" in text
+
+
+def test_terms_of_planted_cases_stand_once_in_the_table_of_evidence(facts):
+    (item, *others) = [item for item in facts.evidence if item.gate is not None]
+    name = "recall of bear of planted cases at least 90 %"
+    planted = replace(item.gate.conditions[0], condition=name, is_planted=True)
+    gate = replace(item.gate, conditions=(planted,) * 3)
+    page = render_html_report(replace(facts, evidence=(replace(item, gate=gate), *others)))
+    assert page.count("of planted cases at least") >= 3
+    assert page.count("missing decisions count against it") == 1
+    assert "missing decisions count" not in render_html_report(facts)
 
 
 def test_the_operator_sees_the_largest_changes_first_and_the_others_on_demand(facts):

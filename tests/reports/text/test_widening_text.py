@@ -1,0 +1,40 @@
+"""What a widening rests on, in a few words: a gain first, then agreement."""
+
+import pytest
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.events import ProposalRaised, Widened
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.text.event_text import describe_events
+from tests.factories import DAY, NOON
+from tests.services.bear_field import POLICY
+
+AGREED = "agreement at least 95 %: 412 of 415, log E 5.1 of 3.0 (risk 0.05)"
+GAINED = (
+    "gain of margin at least 0 EUR: +5.1 EUR a unit so far, at least +1.2 EUR at every look;"
+    " 310 by the model, 300 by people, 2 without outcome, log E 3.1 of 3.0 (risk 0.05)"
+)
+
+
+@pytest.mark.parametrize(
+    ("readings", "ending"),
+    [
+        ((AGREED,), ", 412 of 415 agree"),
+        ((AGREED, GAINED), ", gain +5.1 EUR a unit so far, at least +1.2 EUR at every look"),
+    ],
+)
+def test_widening_is_told_by_its_gain_if_it_has_one(readings, ending):
+    fields = {"at": NOON, "by": "policy", "cell": Cell("creek", "day"), "version": "v1"}
+    raised = ProposalRaised(
+        **fields,
+        proposal="P-1",
+        kind="widening",
+        expires_at=NOON + DAY,
+        needs=(),
+        evidence_hash="",
+        to_stage="supervised",
+        readings=readings,
+    )
+    widened = Widened(**fields, to_stage="supervised", until=NOON + DAY, proposal="P-1")
+    *_, described = describe_events(parse_policy(POLICY), [raised, widened], NOON, NOON)
+    assert described.short_text == f"v1 widened to supervised{ending}"
