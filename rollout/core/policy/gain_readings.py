@@ -41,12 +41,12 @@ GAIN_PATTERN: Final = re.compile(
 """A stored reading of a gain after its condition, as `ConditionReading.format` writes it."""
 
 
-def find_gain_amounts(reading: str) -> str:
+def find_reading_amounts(reading: str) -> str:
     """Return the gain and its bound in a stored reading; "" without any.
 
     >>> counts = "31 by the model, 30 by people, 0 without outcome"
     >>> ending = f"; {counts}, log E 3.1 of 3.0 (risk 0.05)"
-    >>> find_gain_amounts(f"gain of margin at least 0 EUR: +5.1 EUR a unit so far{ending}")
+    >>> find_reading_amounts(f"gain of margin at least 0 EUR: +5.1 EUR a unit so far{ending}")
     '+5.1 EUR a unit so far'
     """
     match = GAIN_PATTERN.search(reading)

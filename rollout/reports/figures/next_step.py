@@ -1,12 +1,13 @@
 """The next step of a version in a cell, in words."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.policy.planted_conditions import PLANTED_TERMS
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.proposals import is_challenger
 from rollout.core.scope.scope import CellState, ProposalState, Scope
@@ -263,3 +264,9 @@ def _format_days(days: float) -> str:
     if days < 1.5:
         return "a day"
     return f"{format_rounded_count(round(days))} days"
+
+
+def explain_conditions(gates: Iterable[GateFacts | None]) -> str:
+    """Return what the words of the gates' conditions mean, "" without such words."""
+    conditions = (condition for gate in gates if gate is not None for condition in gate.conditions)
+    return PLANTED_TERMS if any(condition.is_planted for condition in conditions) else ""

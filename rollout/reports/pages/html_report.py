@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple
 from jinja2 import Template
 from markupsafe import Markup
 
-from rollout.core.policy.planted_conditions import PLANTED_TERMS
 from rollout.reports.figures.confusion import ConfusionMatrix
 from rollout.reports.figures.detector_courses import MAX_COURSES
 from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.next_step import explain_conditions
 from rollout.reports.inputs.actions import ActionFrequencyChange
 from rollout.reports.inputs.losses import Loss
 from rollout.reports.inputs.pictures import is_embedded, is_link
@@ -198,15 +198,9 @@ def render_html_report(
         loss_count=FIRST_LOSSES,
         most=MAX_ROWS,
         install=INSTALL,
-        planted_terms=PLANTED_TERMS if _requires_planted(facts) else "",
+        condition_terms=explain_conditions(evidence.gate for evidence in facts.evidence),
     )
     return formatting.prevent_breaks(page)
-
-
-def _requires_planted(facts: ReportFacts) -> bool:
-    """Return whether a gate in the report has a condition on planted cases."""
-    gates = (evidence.gate for evidence in facts.evidence if evidence.gate is not None)
-    return any(condition.is_planted for gate in gates for condition in gate.conditions)
 
 
 @cache

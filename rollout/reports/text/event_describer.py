@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.confidence_floors import describe_floor_cases
-from rollout.core.policy.gain_readings import find_gain_amounts
+from rollout.core.policy.gain_readings import find_reading_amounts
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
@@ -256,7 +256,7 @@ class EventDescriber:
         """Return the gain of a proposal, else its agreement, else its first reading."""
         event = self.cited.proposals.get(proposal)
         for reading in event.readings if event else ():
-            if amounts := find_gain_amounts(reading):
+            if amounts := find_reading_amounts(reading):
                 return f"gain {amounts}"
         lines = self.format_readings(proposal).split("; ")
         agreement_lines = (line for line in lines if line.startswith("agreement at least"))
