@@ -12,6 +12,7 @@ from pydantic_core import to_jsonable_python
 from rollout.cli.errors import get_text_width, print_refusals
 from rollout.cli.output import JsonFlag
 from rollout.cli.questions import read_with_answers
+from rollout.cli.record_options import EqualSides
 from rollout.formats.records.file_choices import FileChoices
 from rollout.reports.figures.comparison import Comparison
 from rollout.reports.pages.comparison_text import render_comparison, render_table
@@ -54,6 +55,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one parameter for each option
         list[str] | None,
         typer.Option(help="text such as none that is a label, not a missing answer (repeatable)"),
     ] = None,
+    equal_sides: EqualSides = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare human answers with the model's on a file of pairs.
@@ -84,7 +86,9 @@ def compare(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 column_mappings=tuple(mapped or ()),
                 choices=choices,
             ),
-            FileChoices(label=tuple(label or ()), unsure=tuple(unsure or ())),
+            FileChoices(
+                label=tuple(label or ()), unsure=tuple(unsure or ()), equal_sides=equal_sides
+            ),
         )
     plain_comparison = to_jsonable_python(comparison)
     typer.echo(

@@ -11,7 +11,15 @@ import typer
 
 from rollout.cli.errors import print_refusals
 from rollout.cli.questions import ask_questions
-from rollout.cli.record_options import CasesFile, ColumnFile, ColumnMappings
+from rollout.cli.record_options import (
+    CasesFile,
+    ColumnFile,
+    ColumnMappings,
+    DecisionsWhere,
+    EqualSides,
+    PredictionsWhere,
+    build_choices,
+)
 from rollout.core.policy.file_readings import FileReading
 from rollout.formats.policy.draft import describe_draft_levers
 from rollout.formats.policy.scalars import read_share
@@ -57,6 +65,9 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
     cases: CasesFile = None,
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
+    predictions_where: PredictionsWhere = None,
+    decisions_where: DecisionsWhere = None,
+    equal_sides: EqualSides = False,
     date_format: Annotated[
         list[str] | None,
         typer.Option(
@@ -119,6 +130,7 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
             columns=columns,
             column_mappings=tuple(mapped or ()),
             readings=_build_readings(options, exposure, percent=percent),
+            choices=build_choices(predictions_where, decisions_where, equal_sides=equal_sides),
         )
         request, files = _recognize(request)
         records = read_draft_records(request, files)

@@ -1,6 +1,7 @@
 """`rollout import`: import recorded files into a live rollout."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,17 +10,22 @@ import typer
 
 from rollout.cli.local_database import open_database
 from rollout.cli.output import JsonFlag
+from rollout.cli.questions import read_with_answers
 from rollout.cli.record_options import (
     ActionsFile,
     CasesFile,
     ColumnFile,
     ColumnMappings,
     DecisionsFile,
+    DecisionsWhere,
+    EqualSides,
     OutcomesFile,
     PlantedFile,
     PredictionsFile,
+    PredictionsWhere,
     TrainingCutoffs,
     VersionContents,
+    build_choices,
     parse_training_cutoff,
     parse_version_content,
 )
@@ -53,6 +59,9 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     trained_until: TrainingCutoffs = None,
     contents: VersionContents = None,
     planted: PlantedFile = None,
+    predictions_where: PredictionsWhere = None,
+    decisions_where: DecisionsWhere = None,
+    equal_sides: EqualSides = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Import recorded files into the database (safe to repeat).
@@ -92,12 +101,16 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         columns,
         column_mappings=tuple(mapped or ()),
         contents=dict(parse_version_content(text) for text in contents or ()),
+        choices=build_choices(predictions_where, decisions_where, equal_sides=equal_sides),
     )
     with open_database() as database:
         with database.begin_read() as transaction:
             state = load_rollout_state(transaction, rollout)
             made_at = next(Ledger(transaction, state.rollout).list_events(until=1)).at
-        records = read_request_records(request, state.policy)
+        records = read_with_answers(
+            lambda choices: read_request_records(replace(request, choices=choices), state.policy),
+            request.choices,
+        )
         now, digests = datetime.now(UTC), compute_digests(sources)
         records = split_imported_cases(database, state.rollout, records, planted, now)
         action_file = None if actions is None else _read_actions(actions, state.policy, now)

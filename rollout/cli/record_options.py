@@ -12,6 +12,7 @@ import typer
 
 from rollout.cli.progress import show_progress
 from rollout.core.policy.version_rules import parse_content
+from rollout.formats.records.file_choices import FileChoices, map_rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +49,17 @@ ColumnMappings = Annotated[
         help="map one column, as predictions.case_key=image; := sets a constant (repeatable)",
     ),
 ]
+PredictionsWhere = Annotated[
+    str | None,
+    typer.Option(help="only rows of the predictions with COLUMN=TEXT, or COLUMN!=TEXT"),
+]
+DecisionsWhere = Annotated[
+    str | None,
+    typer.Option(help="only rows of the decisions with COLUMN=TEXT, or COLUMN!=TEXT"),
+]
+EqualSides = Annotated[
+    bool, typer.Option("--equal-sides", help="humans and model agree in all rows, and are two")
+]
 TrainingCutoffs = Annotated[
     list[str] | None,
     typer.Option(help="VERSION=TIME: cases up to this time are no evidence for the version"),
@@ -61,6 +73,15 @@ VersionContents = Annotated[
     ),
 ]
 ChoicesFile = Annotated[Path | None, typer.Option(help="list with the column choice filled in")]
+
+
+def build_choices(
+    predictions_where: str | None, decisions_where: str | None, *, equal_sides: bool
+) -> FileChoices:
+    """Return what options say about both sides of recorded files."""
+    wheres = {"--predictions-where": predictions_where, "--decisions-where": decisions_where}
+    mappings = (map_rows_of(option, where) for option, where in wheres.items() if where)
+    return FileChoices(mappings=tuple(mappings), equal_sides=equal_sides)
 
 
 def read_input_files(

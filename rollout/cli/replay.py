@@ -1,5 +1,6 @@
 """`rollout replay`: run a policy over recorded history, without a server."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -9,16 +10,21 @@ import typer
 from rollout.cli.errors import get_text_width, print_refusals
 from rollout.cli.policy_options import PolicyFile, parse_salt
 from rollout.cli.progress import show_progress
+from rollout.cli.questions import read_with_answers
 from rollout.cli.record_options import (
     CasesFile,
     ColumnFile,
     ColumnMappings,
     DecisionsFile,
+    DecisionsWhere,
+    EqualSides,
     OutcomesFile,
     PlantedFile,
     PredictionsFile,
+    PredictionsWhere,
     TrainingCutoffs,
     VersionContents,
+    build_choices,
     parse_training_cutoff,
     parse_version_content,
 )
@@ -66,6 +72,9 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ] = None,
     strict: Annotated[bool, typer.Option(help="stop at the first row that can't be read")] = False,
     planted: PlantedFile = None,
+    predictions_where: PredictionsWhere = None,
+    decisions_where: DecisionsWhere = None,
+    equal_sides: EqualSides = False,
 ) -> None:
     """Replay recorded history: report when and where a policy would have widened and narrowed.
 
@@ -92,11 +101,15 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
             strict=strict,
             chosen_sources=tuple(dict.fromkeys(sources or ())),
             planted=planted,
+            choices=build_choices(predictions_where, decisions_where, equal_sides=equal_sides),
         )
         if out is not None:
             check_folder(out)
         with show_progress() as report_progress:
-            replayed_files = run_replay(request, report_progress)
+            replayed_files = read_with_answers(
+                lambda choices: run_replay(replace(request, choices=choices), report_progress),
+                request.choices,
+            )
             inputs = add_whole_cell_replay(
                 build_replay_inputs(replayed_files), replayed_files, report_progress
             )

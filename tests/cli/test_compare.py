@@ -305,3 +305,14 @@ def test_none_of_both_sides_without_confidences_is_asked_for(pairs, tmp_path):
     assert "decide with --label none or --unsure none" in text
     assert "3 of 4 pairs agree" not in run(tmp_path / "plain.csv", "--label", "none")
     assert "3 of 4 pairs agree" in run(tmp_path / "plain.csv", "--unsure", "none")
+
+
+def test_pairs_that_are_all_equal_are_asked_for(tmp_path):
+    frame = pl.DataFrame({"human": ["deer", "bear"] * 25, "model": ["deer", "bear"] * 25})
+    frame.write_csv(tmp_path / "pairs.csv")
+    text = run(tmp_path / "pairs.csv", code=2)
+    assert "humans and model agree in all 50 rows" in text
+    assert "decide with --equal-sides" in text
+    assert "50 of 50 pairs agree" in run(tmp_path / "pairs.csv", "--equal-sides")
+    frame.head(49).write_csv(tmp_path / "pairs.csv")
+    assert "49 of 49 pairs agree" in run(tmp_path / "pairs.csv")

@@ -261,7 +261,7 @@ def test_answers_that_are_numbers_have_the_decimal_sign(folder):
     done = run()
     assert done.exit_code == 2
     assert "decisions.csv: the comma in 0,5 can be a decimal comma" in done.stderr
-    done = run("--decimal", ",")
+    done = run("--decimal", ",", "--equal-sides")
     assert "answer: 60 different numbers, so it is a number from 0 to 60, not labels" in done.stderr
     assert "proposed tolerance is 5%: of 60 pairs 100.0% within 1%, 100.0% within" in done.stderr
     assert "    # 60 different numbers, so no labels; write their unit at `in`\n" in done.stdout
@@ -321,3 +321,21 @@ def test_none_of_both_sides_is_asked_for_where_the_model_gives_it_no_confidence(
     assert "None" not in missing.levers[0].labels
     monkeypatch.setattr(questions, "is_terminal", lambda: True)
     assert "None" in parse_policy(run(answers="label\n").stdout).levers[0].labels
+
+
+def test_sides_that_agree_in_every_row_are_asked_for(folder):
+    write_files(folder, Variant("clean"))
+    for name in ("predictions.csv", "decisions.csv"):
+        frame = pl.read_csv(folder / name).with_columns(label=pl.lit("deer"))
+        frame.write_csv(folder / name)
+    refusal = "humans and model agree in all 60 rows, as one side read twice does; decide with"
+    done = run()
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"{refusal} --equal-sides" in done.stderr
+    done = run("--equal-sides")
+    (folder / "policy.yaml").write_text(done.stdout, encoding="utf-8")
+    replay = ["replay", "policy.yaml", "--predictions=predictions.csv", "--decisions=decisions.csv"]
+    assert refusal in CliRunner().invoke(app, replay).stderr
+    done = CliRunner().invoke(app, [*replay, "--equal-sides", "--out", "replay"])
+    assert done.exit_code == 0
+    assert "--equal-sides" in (folder / "replay" / "report.json").read_text("utf-8")

@@ -53,3 +53,60 @@ def test_a_replay_names_placeholders_and_lets_the_policy_decide(tmp_path):
     text = run("replay", tmp_path / "policy.yaml", *files).output
     assert "placeholder" not in text
     assert "143 agree" in text
+
+
+IMAGES = CASES / "11-one-file-of-both/images.csv"
+COLUMNS = {
+    "predictions": "case_key=image_id site=location occurred_at=timestamp label=common_name"
+    " confidence=cv_confidence model_version=identified_by",
+    "decisions": "case_key=image_id label=common_name reviewer=identified_by",
+}
+MAPS = [f"--map={kind}.{entry}" for kind, text in COLUMNS.items() for entry in text.split()]
+MODEL, HUMANS = "identified_by=Computer vision", "identified_by!=Computer vision"
+WHERES = ("--predictions-where", MODEL, "--decisions-where", HUMANS)
+
+
+def test_one_file_for_both_sides_is_refused_with_the_rows_that_seem_to_be_each():
+    done = run("init", IMAGES, IMAGES, *MAPS, code=2)
+    assert done.stdout == ""
+    assert f"the predictions seem to be its 240 rows with {MODEL}" in done.stderr
+    assert f"decide with --predictions-where '{MODEL}'" in done.stderr
+    assert f"decide with --decisions-where '{HUMANS}'" in done.stderr
+
+
+def test_a_copy_of_the_file_is_the_same_file(tmp_path):
+    (tmp_path / "other.csv").write_bytes(IMAGES.read_bytes())
+    done = run("init", IMAGES, tmp_path / "other.csv", *MAPS, code=2)
+    assert "is given for both sides" in done.stderr
+
+
+def test_the_rows_of_one_file_are_chosen_and_the_policy_keeps_the_choice(tmp_path):
+    done = run("init", IMAGES, IMAGES, *MAPS, *WHERES, "--exposure=blind")
+    assert "240 of 480 rows by --decisions-where" in done.stderr
+    assert "agreement: 78.3%    # of 240 pairs" in done.stdout
+    (tmp_path / "policy.yaml").write_text(done.stdout, encoding="utf-8")
+    files = ("--predictions", IMAGES, "--decisions", IMAGES)
+    text = run("replay", tmp_path / "policy.yaml", *files).output
+    assert "188 agree (78.3" in text
+    text = run("replay", tmp_path / "policy.yaml", *files, "--decisions-where=a", code=2).output
+    assert "'a' chooses no rows; write COLUMN=TEXT or COLUMN!=TEXT" in text
+
+
+def test_one_file_without_a_sign_of_the_model_is_refused_in_words(tmp_path):
+    text = IMAGES.read_text(encoding="utf-8").replace("Computer vision", "bob")
+    rows = [line.split(",") for line in text.splitlines()]
+    plain = "\n".join(",".join((*row[:8], *row[9:])) for row in rows)
+    (tmp_path / "images.csv").write_text(plain, encoding="utf-8")
+    maps = [entry for entry in MAPS if "confidence" not in entry]
+    done = run("init", tmp_path / "images.csv", tmp_path / "images.csv", *maps, code=2)
+    assert "--predictions-where COLUMN=TEXT --decisions-where COLUMN!=TEXT" in done.stderr
+    assert "seem to be" not in done.stderr
+
+
+def test_a_decision_in_the_name_of_a_version_is_rejected_with_that_reason(tmp_path):
+    decisions = IMAGES.read_text(encoding="utf-8")
+    (tmp_path / "decisions.csv").write_text(decisions + "4021,,,c0000,,,,,,\n", encoding="utf-8")
+    done = run("init", IMAGES, tmp_path / "decisions.csv", *MAPS, "--predictions-where", MODEL)
+    assert "model-reviewer 240" in done.stderr
+    assert "reviewer Computer vision is the name of a version: a model is no human" in done.stderr
+    assert "agreement: 78.3%    # of 240 pairs" in done.stdout

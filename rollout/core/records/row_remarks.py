@@ -22,6 +22,7 @@ class RemarkReason(StrEnum):
     DUPLICATE = "duplicate"  # repeats an earlier row
     CONFLICT = "conflict"  # key of an earlier row, other content; as a note: of the case
     OTHER_SOURCE = "other-source"  # a decision of a source that a replay leaves out
+    MODEL_REVIEWER = "model-reviewer"  # a decision in the name of a version
     SEVERAL_LABELS = "several-labels"  # one reviewer, one case, different answers
     # Notes: the row is used.
     NO_TIME = "no-time"  # no file has the case's time

@@ -6,6 +6,7 @@ A column map is a small YAML file; every scalar in it is text:
       case_key: image                 # our name: their column
       model_version: {value: v1}      # a constant for all rows
       attributes: [camera, flash]     # only these are attributes of the case
+      where: kind=model               # only these rows; != for all others
     decisions:
       label: answer
 
@@ -16,7 +17,7 @@ Flags have the same meaning: `predictions.case_key=image`, `predictions.model_ve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rollout.formats.policy.yaml_reader import (
@@ -59,6 +60,9 @@ REQUIRED_COLUMNS: Mapping[RecordKind, tuple[str, ...]] = {
 }
 """Required names; predictions and decisions also require each lever."""
 
+WHERE = "where"
+"""The name in a map that chooses rows."""
+
 FLAG_FORMAT = "write KIND.NAME=COLUMN, KIND.NAME:=TEXT or KIND.attributes=COLUMN,COLUMN"
 
 
@@ -78,11 +82,13 @@ class FileColumns:
         columns: their column.
         constants: one text for all rows.
         attributes: their column, or None if every column without another use is an attribute.
+        where: the rows that hold such records, as `COLUMN=TEXT` or `COLUMN!=TEXT`; "" for all.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, str] | None = None
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +247,7 @@ def _check_entry(entry: ColumnMapEntry, fields: FieldNames) -> tuple[RecordKind,
             f"{entry.location}: no file {entry.kind!r}; there are {', '.join(RecordKind)}",
         )
     kind = RecordKind(entry.kind)
-    names = [*COLUMN_NAMES[kind], "attributes"]
+    names = [*COLUMN_NAMES[kind], WHERE, "attributes"]
     if kind is not RecordKind.CASES:
         names += [*levers, *(["label"] if len(levers) == 1 else [])]
     if kind is RecordKind.OUTCOMES:
@@ -257,7 +263,9 @@ def _check_entry(entry: ColumnMapEntry, fields: FieldNames) -> tuple[RecordKind,
 def _add_entry(file: FileColumns, entry: ColumnMapEntry, fields: FieldNames) -> FileColumns:
     levers = fields.levers
     if entry.attributes is not None:
-        return FileColumns(file.columns, file.constants, entry.attributes)
+        return replace(file, attributes=entry.attributes)
+    if entry.name == WHERE:
+        return replace(file, where=entry.column or entry.constant or "")
     is_label = entry.name == "label" and len(levers) == 1
     lever = levers[0] if is_label else entry.name
     name = VALUE_PREFIX + lever if is_label or entry.name in levers else entry.name
@@ -271,7 +279,7 @@ def _add_entry(file: FileColumns, entry: ColumnMapEntry, fields: FieldNames) -> 
         columns[name] = entry.column
     if entry.constant is not None:
         constants[name] = entry.constant
-    return FileColumns(columns, constants, file.attributes)
+    return replace(file, columns=columns, constants=constants)
 
 
 def _read_entries(document: Document, source: str, faults: list[str]) -> Iterator[ColumnMapEntry]:

@@ -16,10 +16,14 @@ class FileChoices:
     Attributes:
         label: texts such as `none` that are labels.
         unsure: texts that mean: no answer.
+        mappings: rows of a side, as entries of a column map.
+        equal_sides: whether two sides that agree everywhere are two.
     """
 
     label: tuple[str, ...] = ()
     unsure: tuple[str, ...] = ()
+    mappings: tuple[str, ...] = ()
+    equal_sides: bool = False
 
     def add(self, choice: Choice) -> FileChoices:
         """Return these choices with one more."""
@@ -28,7 +32,21 @@ class FileChoices:
                 return replace(self, label=(*self.label, choice.value))
             case "--unsure":
                 return replace(self, unsure=(*self.unsure, choice.value))
+            case "--equal-sides":
+                return replace(self, equal_sides=True)
+            case "--predictions-where" | "--decisions-where":
+                mapping = map_rows_of(choice.option, choice.value)
+                return replace(self, mappings=(*self.mappings, mapping))
         raise ValueError(f"{choice.option} is no choice about recorded files")
 
 
 NO_CHOICES = FileChoices()
+
+
+def map_rows_of(option: str, condition: str) -> str:
+    """Return the entry of a column map that chooses the rows of a side.
+
+    >>> map_rows_of("--decisions-where", "by!=model")
+    'decisions.where=by!=model'
+    """
+    return f"{option.removeprefix('--').removesuffix('-where')}.where={condition}"

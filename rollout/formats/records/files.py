@@ -10,6 +10,7 @@ rows used + rows rejected, by reason. The rules:
 - A case with a missing, impossible or unreadable time is used without an instant, and its rows
   get a note. A record with an unreadable time of its own (such as `decided_at`) is rejected,
   because without a time it would count as made when the case occurred.
+- A decision whose reviewer has the name of a version is rejected: a model is no human.
 - A prediction without an answer, or with an error, has failed. A decision without an answer for
   every lever is unsure; one marked unsure has no answer.
 """
@@ -25,16 +26,21 @@ from rollout.core.policy.file_readings import FileReading
 from rollout.formats.records.cases import gather_cases
 from rollout.formats.records.column_map import DEFAULT_COLUMN_MAP, ColumnError
 from rollout.formats.records.encodings import convert_to_utf8
+from rollout.formats.records.equal_sides import find_equal_sides
+from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.file_rows import read_delimited, read_json_lines, read_parquet
 from rollout.formats.records.mapped_rows import list_ignored_columns, list_unparsed_rows, map_rows
 from rollout.formats.records.normalized_rows import normalize_rows
+from rollout.formats.records.one_file import find_open_sides
 from rollout.formats.records.parts import FileRecords, split_case_rows, split_record_rows
+from rollout.formats.records.question_texts import OpenQuestionsError
 from rollout.formats.records.rejected_rows import (
     RecordError,
     count_by_reason,
     raise_first_unreadable,
     sort_remarks,
 )
+from rollout.formats.records.row_choice import choose_rows
 from rollout.formats.records.text_rows import TextRows, read_unpacked
 from rollout.formats.records.times import SiteZones
 from rollout.tally.frames import RecordFrames, RecordKind, RowCount, build_outcomes_schema
@@ -45,6 +51,7 @@ if TYPE_CHECKING:
 
     from rollout.formats.records.column_map import ColumnMap
     from rollout.formats.records.mapped_rows import MappedRows
+    from rollout.formats.records.questions import ReadingQuestion
 
     Progress = Callable[[str, int, int], None]
 
@@ -83,6 +90,7 @@ def read_records(  # noqa: PLR0913 - what decides how files are read
     progress: Progress | None = None,
     chosen_sources: Collection[str] = (),
     outcomes: Sequence[str] = (),
+    choices: FileChoices = NO_CHOICES,
 ) -> RecordFrames:
     """Read all record files.
 
@@ -90,9 +98,11 @@ def read_records(  # noqa: PLR0913 - what decides how files are read
     values. `zones` has the time zone by site; other sites have `default_zone`. `readings` has how
     the files of a kind are written. `strict` stops at the first unreadable row or impossible time.
     `progress` is called with file name, bytes done and bytes in all. If sources are chosen, only
-    their decisions are used.
+    their decisions are used. `choices` are answers to questions about both sides.
 
     Raises:
+        OpenQuestionsError: both sides may be one; the text names the options that decide.
+        OneFileError: one file is given for both sides, and nothing says which rows are whose.
         ColumnError: a column is missing; the message explains the mapping.
         RecordError: a file is unreadable, or with `strict` a row.
         OSError: a file is missing.
@@ -103,10 +113,18 @@ def read_records(  # noqa: PLR0913 - what decides how files are read
     texts, files = {}, {}
     for kind, path in sources.list_files():
         reading = readings.get(kind, FileReading())
-        texts[kind] = read_text_rows(path, reading, progress)
         file_columns = columns.get_file(kind)
+        rows_read = read_text_rows(path, reading, progress)
+        texts[kind] = choose_rows(rows_read, file_columns.where, path.name)
         rows = map_rows(kind, path.name, texts[kind], file_columns, levers, outcomes)
         files[kind] = normalize_rows(rows, reading)
+    questions: list[ReadingQuestion] = [*find_open_sides(sources, columns, texts, files)]
+    if not (questions or choices.equal_sides):
+        predictions, decisions = files[RecordKind.PREDICTIONS], files[RecordKind.DECISIONS]
+        equal = find_equal_sides(predictions, decisions, levers)
+        questions += [] if equal is None else [equal]
+    if questions:
+        raise OpenQuestionsError(questions)
     return build_records(
         files,
         texts,
@@ -240,10 +258,11 @@ def _split_records(
             files[RecordKind.CASES]
         )
     facts = gather_cases(list(described_files.values()), zones)
+    versions = files[RecordKind.PREDICTIONS].get_texts("model_version").unique().drop_nulls()
     for kind, rows in files.items():
         if kind is not RecordKind.CASES:
             parts[kind] = split_record_rows(
-                rows, facts, levers, zones.names, chosen_sources, outcomes
+                rows, facts, levers, zones.names, chosen_sources, outcomes, versions.to_list()
             )
     ignored = [list_ignored_columns(rows) for rows in files.values()]
     cleared = [rows.remarks for rows in files.values()]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from rollout.core.records.reviewer_names import find_reviewer_fault, fold_name
 from rollout.core.records.row_remarks import RemarkReason
 from rollout.formats.records.column_map import REQUIRED_COLUMNS
 from rollout.formats.records.rejected_rows import (
@@ -92,8 +93,11 @@ def split_record_rows(
     zones: Sequence[str],
     chosen_sources: Collection[str] = (),
     outcomes: Sequence[str] = (),
+    versions: Collection[str] = (),
 ) -> FileRecords:
     """Split a file of predictions, decisions or outcomes.
+
+    Decisions in the name of one of `versions` are rejected: a model is no human.
 
     Decisions of other sources than `chosen_sources`, if any, are rejected before rows are compared
     with each other.
@@ -114,6 +118,7 @@ def split_record_rows(
             cells.faults,
             *_find_empty_outcomes(rows.kind, typed, levers, own_outcomes),
             unknown_cases,
+            *_find_model_reviewers(rows.kind, typed, versions),
             *_find_other_sources(rows, typed, chosen_sources),
         ]
     )
@@ -192,6 +197,20 @@ def _find_other_sources(
         )
     is_other = ~sources.is_in(list(chosen_sources))
     return [build_faults(is_other, None, RemarkReason.OTHER_SOURCE, OTHER_SOURCE_TEXT)]
+
+
+def _find_model_reviewers(
+    kind: RecordKind, typed: pl.DataFrame, versions: Collection[str]
+) -> list[pl.DataFrame]:
+    """Return faults for decisions whose reviewer has the name of a version."""
+    if kind is not RecordKind.DECISIONS:
+        return []
+    folded, names = {*map(fold_name, versions)}, typed["reviewer"].unique().drop_nulls()
+    return [
+        build_faults(typed["reviewer"] == name, "reviewer", RemarkReason.MODEL_REVIEWER, fault)
+        for name in names
+        if (fault := find_reviewer_fault(name, folded, ()))
+    ]
 
 
 def _find_empty_outcomes(

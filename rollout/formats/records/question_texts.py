@@ -12,8 +12,10 @@ from rollout.formats.records.questions import (
     DecimalQuestion,
     DelimiterQuestion,
     DoubtfulLabel,
+    EqualSides,
     MixedConfidences,
     ReadingQuestion,
+    RowsOfSide,
     SignedConfidences,
     UnsureLabel,
 )
@@ -91,6 +93,22 @@ def _(question: UnsureLabel) -> str:
 @describe_question.register
 def _(question: DoubtfulLabel) -> str:
     return f"{question.file}: {question.label!r} can be a label, or mean that there is no answer"
+
+
+@describe_question.register
+def _(question: RowsOfSide) -> str:
+    return (
+        f"{question.file} is given for both sides, so that answers would agree with themselves; the"
+        f" {question.records} seem to be its {question.rows:,} rows with {question.condition}"
+    )
+
+
+@describe_question.register
+def _(question: EqualSides) -> str:
+    return (
+        f"{question.file}: humans and model agree in all {question.pairs:,} rows, as one side read"
+        " twice does"
+    )
 
 
 def list_options(question: ReadingQuestion) -> Iterator[str]:

@@ -172,3 +172,35 @@ class DoubtfulLabel(ReadingQuestion):
             Choice("--label", self.label, "label"),
             Choice("--unsure", self.label, "no answer"),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsOfSide(ReadingQuestion):
+    """One file holds both sides, and nothing says which rows are this side's.
+
+    Attributes:
+        condition: the rows that seem to be, as `identified_by=Computer vision`.
+        rows: how many those are.
+    """
+
+    title = "rows"
+    condition: str
+    rows: int
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The proposal."""
+        return (Choice(f"--{self.records}-where", self.condition, "yes"),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EqualSides(ReadingQuestion):
+    """Model and humans gave the same answer in each of `pairs` rows."""
+
+    title = "equal sides"
+    pairs: int
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """They are two sides."""
+        return (Choice("--equal-sides", "true", "yes"),)

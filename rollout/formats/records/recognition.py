@@ -17,10 +17,13 @@ from rollout.core.records.row_remarks import RemarkReason
 from rollout.formats.policy.draft import MAX_LABELS
 from rollout.formats.policy.scalars import DELIMITERS
 from rollout.formats.records.encodings import convert_to_utf8, recognize_encoding
+from rollout.formats.records.equal_sides import find_equal_sides
+from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.files import DELIMITED, find_suffix, parse_rows
 from rollout.formats.records.label_set_texts import list_set_labels
 from rollout.formats.records.mapped_rows import map_rows
 from rollout.formats.records.normalized_rows import NUMBER_COLUMNS
+from rollout.formats.records.one_file import find_open_sides
 from rollout.formats.records.placeholders import find_doubtful, find_placeholders
 from rollout.formats.records.questions import (
     DelimiterQuestion,
@@ -28,6 +31,7 @@ from rollout.formats.records.questions import (
     ReadingQuestion,
 )
 from rollout.formats.records.rejected_rows import RecordError
+from rollout.formats.records.row_choice import choose_rows
 from rollout.formats.records.text_formats import (
     UNSURE_WORDS,
     find_several_labels,
@@ -138,12 +142,14 @@ def recognize_files(
     options: Mapping[RecordKind, FileReading],
     columns: ColumnMap,
     lever: str,
+    choices: FileChoices = NO_CHOICES,
 ) -> Mapping[RecordKind, RecognizedFile]:
     """Return each file with its rows, its reading and its open questions.
 
     Raises:
         ColumnError: a required column is missing; the text names the one that it could be.
         RecordError: a file is unreadable, or a field holds several labels.
+        OneFileError: one file is given for both sides, and nothing says which rows are whose.
         OSError: a file is missing.
     """
     files = {
@@ -159,6 +165,7 @@ def recognize_files(
         reading = replace(file.reading, number_levers=number_levers)
         files[kind] = _recognize_cells(replace(file, reading=reading), lever, labels)
     decisions = files[RecordKind.DECISIONS]
+    doubts += _compare_sides(sources, columns, files, lever, choices)
     files[RecordKind.DECISIONS] = replace(decisions, questions=(*decisions.questions, *doubts))
     if any(file.questions for file in files.values()):
         return files
@@ -185,8 +192,10 @@ def _read_file(
         reading = replace(reading, delimiter=None)
     if suffix == "parquet":
         reading = replace(reading, encoding=None)
-    texts = parse_rows(content, suffix, path.name, reading.delimiter)
-    rows = map_rows(kind, path.name, texts, columns.get_file(kind), [lever])
+    file_columns = columns.get_file(kind)
+    every_row = parse_rows(content, suffix, path.name, reading.delimiter)
+    texts = choose_rows(every_row, file_columns.where, path.name)
+    rows = map_rows(kind, path.name, texts, file_columns, [lever])
     return RecognizedFile(kind, reading, (), rows, texts)
 
 
@@ -216,6 +225,23 @@ def _recognize_placeholders(
         kind: replace(file, reading=replace(file.reading, listed=listed))
         for kind, file in files.items()
     }, list(questions)
+
+
+def _compare_sides(
+    sources: RecordPaths,
+    columns: ColumnMap,
+    files: Mapping[RecordKind, RecognizedFile],
+    lever: str,
+    choices: FileChoices,
+) -> list[ReadingQuestion]:
+    """Return the questions on two sides that may be one."""
+    texts = {kind: file.texts for kind, file in files.items() if file.texts is not None}
+    rows = {kind: file.rows for kind, file in files.items() if file.rows is not None}
+    open_sides = find_open_sides(sources, columns, texts, rows)
+    if open_sides or choices.equal_sides:
+        return [*open_sides]
+    equal = find_equal_sides(rows[RecordKind.PREDICTIONS], rows[RecordKind.DECISIONS], [lever])
+    return [] if equal is None else [equal]
 
 
 def _list_scored_labels(file: RecognizedFile, column: str) -> set[str]:

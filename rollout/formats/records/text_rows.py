@@ -33,15 +33,17 @@ class TextRows:
         cells: text columns in the order of the file; an empty cell is null.
         lines: the first physical line of each row of `cells`.
         unparsed: `line`, `reason` and `detail` of the malformed rows.
+        others: number of rows that were not chosen.
     """
 
     cells: pl.DataFrame
     lines: pl.Series
     unparsed: pl.DataFrame
+    others: int = 0
 
     @property
     def count(self) -> int:
-        """Number of rows in the file."""
+        """Number of rows in the file, without those not chosen."""
         return self.lines.len() + self.unparsed.height
 
 

@@ -72,6 +72,7 @@ def describe_hold(hold: ProposalHold, format_time: Callable[[datetime], str]) ->
 REMARK_TEXTS = {
     RemarkReason.FAILED.value: "no answer",
     RemarkReason.UNSURE.value: "no answer",
+    RemarkReason.MODEL_REVIEWER.value: "the name of a version: a model is no human",
     RemarkReason.PLACEHOLDER.value: "a text such as nan, read as missing",
     RemarkReason.GAP_TIME.value: "a local time that clocks skip in spring",
     RemarkReason.AMBIGUOUS_TIME.value: "a local time that clocks show twice in autumn",

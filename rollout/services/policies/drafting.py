@@ -14,10 +14,12 @@ from rollout.formats.policy.scalars import (
 )
 from rollout.formats.records.column_map import (
     DEFAULT_COLUMN_MAP,
+    WHERE,
     ColumnMap,
     parse_column_flags,
     read_column_map,
 )
+from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.files import RecordPaths, build_records
 from rollout.formats.records.normalized_rows import normalize_rows
 from rollout.formats.records.questions import Choice, ReadingQuestion
@@ -36,6 +38,7 @@ class DraftRequest:
         columns: a file with the names of the records' columns.
         column_mappings: the same as flags; they override it.
         readings: what the options say about each file; the rest is recognized.
+        choices: what the options say about both.
     """
 
     sources: RecordPaths
@@ -44,6 +47,7 @@ class DraftRequest:
     columns: Path | None = None
     column_mappings: tuple[str, ...] = ()
     readings: Mapping[RecordKind, FileReading] = field(default_factory=dict)
+    choices: FileChoices = NO_CHOICES
 
 
 def apply_reading_option(reading: FileReading, option: str, text: str) -> FileReading:
@@ -87,6 +91,8 @@ READING_OPTIONS: Mapping[str, Callable[[FileReading, str], FileReading]] = {
 
 def apply_answer(request: DraftRequest, question: ReadingQuestion, answer: Choice) -> DraftRequest:
     """Return the request with the answer to a question about one file, or about both."""
+    if answer.option not in READING_OPTIONS:
+        return replace(request, choices=request.choices.add(answer))
     readings = dict(request.readings)
     for kind in RecordKind if question.records is None else (question.records,):
         reading = readings.get(kind, FileReading())
@@ -102,7 +108,8 @@ def recognize_draft_files(request: DraftRequest) -> Mapping[RecordKind, Recogniz
         RecordError: a file is unreadable, or a field holds several labels.
     """
     columns = _read_columns(request)
-    return recognize_files(request.sources, request.readings, columns, DRAFT_LEVER)
+    sources, readings = request.sources, request.readings
+    return recognize_files(sources, readings, columns, DRAFT_LEVER, request.choices)
 
 
 def _read_columns(request: DraftRequest) -> ColumnMap:
@@ -112,7 +119,8 @@ def _read_columns(request: DraftRequest) -> ColumnMap:
         if request.columns is None
         else read_column_map(request.columns, levers=levers)
     )
-    return parse_column_flags(request.column_mappings, levers=levers, base=base)
+    flags = (*request.column_mappings, *request.choices.mappings)
+    return parse_column_flags(flags, levers=levers, base=base)
 
 
 def read_draft_records(
@@ -153,7 +161,8 @@ def _build_import(sources: RecordPaths, file: RecognizedFile, columns: ColumnMap
     return replace(
         file.reading,
         delimiter=None if is_default else file.reading.delimiter,
-        columns=_rename_lever(file_columns.columns),
+        columns=_rename_lever(file_columns.columns)
+        | ({WHERE: file_columns.where} if file_columns.where else {}),
         constants=_rename_lever(file_columns.constants),
         attributes=file_columns.attributes,
     )

@@ -131,6 +131,9 @@ def _describe_reading(file: RecognizedFile, timezone: str) -> str:
         is_empty = file.rows.cells["confidence"].null_count() == file.rows.cells.height
         scale = f"from 0 to {100 if reading.percent else 1}"
         parts.append("no confidence" if is_empty else f"confidence {scale}")
+    if file.texts is not None and file.texts.others:
+        chosen = file.texts.count
+        parts.append(f"{chosen:,} of {chosen + file.texts.others:,} rows by --{file.kind}-where")
     if unsure := [label for label in reading.unsure or () if label]:
         parts.append(f"no answer: {', '.join(map(repr, unsure))}")
     return ", ".join(parts)

@@ -14,6 +14,7 @@ from rollout.core.policy.levers import Lever, Number
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.policy.scalars import read_distance, read_overlap
+from rollout.formats.records.equal_sides import MIN_PAIRS
 from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.label_set_texts import parse_set
 from rollout.formats.records.pair_files import (
@@ -28,7 +29,7 @@ from rollout.formats.records.pair_files import (
 )
 from rollout.formats.records.placeholders import DOUBTFUL, find_doubtful, find_placeholders
 from rollout.formats.records.question_texts import OpenQuestionsError
-from rollout.formats.records.questions import DoubtfulLabel
+from rollout.formats.records.questions import DoubtfulLabel, EqualSides
 from rollout.reports.figures.comparison import Comparison, compute_comparisons
 from rollout.reports.figures.number_agreement import NumberAgreement, compute_number_agreement
 from rollout.reports.figures.set_agreement import (
@@ -46,6 +47,8 @@ from rollout.reports.inputs.counted import (
     find_number_answers,
 )
 
+_SAMPLE = 1000
+"""Pairs that are compared first, because sides that differ do so early."""
 BASIS_TEXT = (
     "Each pair counts as independent. Units, times and exposure are unknown, so these figures are "
     "not evidence."
@@ -121,7 +124,7 @@ def compare_pair_file(
         choices: answers to questions about the file.
 
     Raises:
-        OpenQuestionsError: an answer can be a label or a missing answer.
+        OpenQuestionsError: an answer can be a label or a missing answer, or all pairs are equal.
         ValueError: the file can't be read, a confidence is not valid, or it holds numbers and
             nothing says how near they must be, or sets and nothing says when they agree.
     """
@@ -135,13 +138,16 @@ def compare_pair_file(
     try:
         pairs = scan_pairs(file, column_mappings, reading)
         if pair_lever is not None and pair_lever.number is not None:
-            return _compare_numbers(file, clear_pair_placeholders(pairs), pair_lever)
+            pairs = clear_pair_placeholders(pairs)
+            _check_equal_sides(file, pairs, choices)
+            return _compare_numbers(file, pairs, pair_lever)
         counts = count_file(file, column_mappings, reading)
         combinations = counts.combinations if counts else count_combinations(pairs)
         found = _find_missing(file, pairs, combinations, pair_lever, choices)
         if found:
             pairs, counts = replace_answers(pairs, dict.fromkeys(found)), None
             combinations = count_combinations(pairs)
+        _check_equal_sides(file, pairs, choices, combinations)
         comparison = _compare_answers(
             file, pairs, pair_lever, overlap, combinations, counts.confidences if counts else None
         )
@@ -180,6 +186,30 @@ def _find_missing(
             )
         listed = shared | {*choices.label}
     return {text: counts[text] for text in find_placeholders(counts, listed)}
+
+
+def _check_equal_sides(
+    file: Path,
+    pairs: pl.LazyFrame,
+    choices: FileChoices,
+    combinations: pl.DataFrame | None = None,
+) -> None:
+    """Raise OpenQuestionsError if 50 pairs or more are all equal, and nobody said that they are."""
+    if choices.equal_sides:
+        return
+    if combinations is None:
+        sample = count_combinations(pairs.head(_SAMPLE))
+        combinations = sample if _count_equal(sample) is None else count_combinations(pairs)
+    equal = _count_equal(combinations)
+    if equal is not None and equal >= MIN_PAIRS:
+        raise OpenQuestionsError([EqualSides(file=file.name, pairs=equal)])
+
+
+def _count_equal(combinations: pl.DataFrame) -> int | None:
+    """Return the number of pairs with both answers, or None if some differ."""
+    pairs = combinations.drop_nulls(SIDES)
+    is_equal = pairs.select((pl.col("human") == pl.col("model")).all()).item()
+    return int(pairs["n"].sum()) if is_equal else None
 
 
 def _find_unscored(pairs: pl.LazyFrame, words: Collection[str]) -> list[str]:

@@ -119,8 +119,9 @@ def build_replay_command(request: ReplayRequest) -> str:
         arguments += [] if path is None else [f"--{flag}", path.name]
     arguments += [] if request.planted is None else ["--planted", request.planted.name]
     arguments += [] if request.columns is None else ["--columns", request.columns.name]
-    for mapping in request.column_mappings:
+    for mapping in (*request.column_mappings, *request.choices.mappings):
         arguments += ["--map", mapping]
+    arguments += ["--equal-sides"] if request.choices.equal_sides else []
     for version_id, at in request.trained_until.items():
         arguments += ["--trained-until", f"{version_id}={at.isoformat()}"]
     for version_id, content in request.contents.items():

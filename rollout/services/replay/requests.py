@@ -15,6 +15,7 @@ from rollout.formats.records.column_map import (
     parse_column_flags,
     read_column_map,
 )
+from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.files import RecordPaths, read_records
 from rollout.replay.options import ReplayOptions
 from rollout.services.replay.file_contents import check_file_contents, split_declared_cases
@@ -43,6 +44,7 @@ class ReplayRequest:
         strict: stop at the first unreadable row.
         chosen_sources: sources whose decisions are evidence; () for all.
         planted: a file that declares the planted cases.
+        choices: answers to questions about both sides of the files.
     """
 
     policy: Path
@@ -55,6 +57,7 @@ class ReplayRequest:
     strict: bool = False
     chosen_sources: tuple[str, ...] = ()
     planted: Path | None = None
+    choices: FileChoices = NO_CHOICES
 
 
 def read_request_records(
@@ -89,13 +92,17 @@ def read_request_records(
         zones={site.id: site.timezone for site in policy.sites},
         default_zone=policy.timezone,
         columns=parse_column_flags(
-            request.column_mappings, levers=levers, outcomes=outcomes, base=base_columns
+            (*request.column_mappings, *request.choices.mappings),
+            levers=levers,
+            outcomes=outcomes,
+            base=base_columns,
         ),
         readings=readings,
         strict=request.strict,
         progress=progress,
         chosen_sources=request.chosen_sources,
         outcomes=outcomes,
+        choices=request.choices,
     )
     records = split_declared_cases(records, request.planted)
     check_file_contents(records, request.contents, policy)
