@@ -1,9 +1,9 @@
 """Replay of a whole history, slot by slot, without using later records early."""
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import count
@@ -13,7 +13,7 @@ import numpy as np
 
 from rollout.core.access.accounts import REPLAY, SIMULATED
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import EvidenceChangedError, PolicyRefusedError, ProposalClosedError
+from rollout.core.errors import EvidenceChangedError, ProposalClosedError
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.confidence_floors import list_floor_texts
 from rollout.core.policy.policy import Policy
@@ -23,6 +23,7 @@ from rollout.core.scope.commands import (
     AddVersion,
     ApproveProposal,
     Command,
+    RetireVersion,
     Tick,
 )
 from rollout.core.scope.decider import decide
@@ -66,12 +67,13 @@ def list_first_uses(
     ]
 
 
-def find_continued_versions(policy: Policy, first_uses: Sequence[AddVersion]) -> Mapping[str, str]:
+def find_continued_versions(
+    policy: Policy, commands: Iterable[AddVersion | RetireVersion]
+) -> Mapping[str, str]:
     """Return by later name of a version its first one, by the rule of the service."""
     scope = Scope()
-    for first_use in first_uses:
-        with suppress(PolicyRefusedError):  # too many open versions: the replay says so
-            scope = apply_events(decide(first_use, scope, policy), scope)
+    for command in sorted(commands, key=lambda command: command.at):
+        scope = apply_events(decide(command, scope, policy), scope)
     return scope.aliases
 
 
@@ -138,6 +140,7 @@ class Replay:
         first_seen: Mapping[str, datetime],
         options: ReplayOptions,
         contents: Mapping[str, str] = NO_CONTENTS,
+        retirements: Iterable[RetireVersion] = (),
     ) -> None:
         """Prepare a replay; `units` and `feeds` name each version by its first name."""
         self._contents = contents
@@ -157,6 +160,9 @@ class Replay:
             self._places_by_cell.setdefault(cell, []).append(place)
         self._agenda = Agenda(policy, self._find_interest)
         self._start(first_seen)
+        start = to_instant(units.first_slot, policy.tick)
+        for retirement in retirements:
+            self._queue_command(replace(retirement, at=max(retirement.at, start)))
 
     def _start(self, first_seen: Mapping[str, datetime]) -> None:
         start = to_instant(self._units.first_slot, self._policy.tick)

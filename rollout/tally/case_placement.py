@@ -98,17 +98,24 @@ def locate_cases(records: RecordFrames, policy: Policy) -> pl.DataFrame:
 
 
 def find_first_predictions(records: RecordFrames, cases: pl.DataFrame) -> dict[str, datetime]:
-    """Return the time of each version's first prediction of one of the cases.
+    """Return the time of each version's first prediction of one of the cases, in order.
 
     The time of the case replaces a missing one.
     """
+    spans = find_prediction_spans(records, cases)
+    return {version: first for version, (first, _) in spans.items()}
+
+
+def find_prediction_spans(
+    records: RecordFrames, cases: pl.DataFrame
+) -> dict[str, tuple[datetime, datetime]]:
+    """Return the times of each version's first and last prediction, by the first."""
     timed_predictions = records.predictions.select("case_key", "version", "at").join(
         cases.select("case_key", "occurred_at"), on="case_key"
     )
-    first_predictions = timed_predictions.group_by("version").agg(
-        pl.coalesce("at", "occurred_at").min().alias("at")
-    )
-    return dict(first_predictions.sort("at", "version").iter_rows())
+    at = pl.coalesce("at", "occurred_at")
+    spans = timed_predictions.group_by("version").agg(first=at.min(), last=at.max())
+    return {name: (first, last) for name, first, last in spans.sort("first", "version").iter_rows()}
 
 
 def _select_timed_decisions(records: RecordFrames, cases: pl.DataFrame) -> pl.DataFrame:

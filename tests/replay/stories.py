@@ -29,8 +29,7 @@ from rollout.core.policy.policy import (
 from rollout.replay.engine import Replay
 from rollout.replay.options import ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds
-from rollout.services.replay.replay import find_first_predictions
-from rollout.tally.case_placement import PlacedHistory, place_cases
+from rollout.tally.case_placement import PlacedHistory, find_first_predictions, place_cases
 from rollout.tally.frames import (
     RecordFrames,
     build_cases_schema,

@@ -1,6 +1,6 @@
 """Replay recorded files under a policy."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from rollout.core.policy.planted_conditions import select_planted
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_rules import find_content_fault
 from rollout.core.records.row_remarks import UNREADABLE_REASONS
+from rollout.core.scope.commands import RetireVersion
 from rollout.core.scope.renames import merge_training_cutoffs
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.formats.policy.reader import read_policy
@@ -24,6 +25,7 @@ from rollout.replay.engine import (
     list_first_uses,
 )
 from rollout.replay.record_feed import HistoryFeeds
+from rollout.replay.retirements import plan_retirements
 from rollout.services.replay.file_contents import (
     list_declared_contents,
 )
@@ -32,7 +34,7 @@ from rollout.tally.case_placement import (
     NO_EPISODE,
     UNKNOWN_SITE,
     PlacedHistory,
-    find_first_predictions,
+    find_prediction_spans,
     place_cases,
 )
 from rollout.tally.frames import (
@@ -169,10 +171,13 @@ def replay_records(
 
     Raises:
         NothingToReplayError: no record can be evidence.
+        TooManyVersionsError: too many versions were in use at once.
         RecordedArmsError: the records' experiment had other arms.
     """
     contents = list_declared_contents(records, request.contents, policy)
-    records, history, planted, first_seen = _place_records(request, policy, records, contents)
+    records, history, planted, first_seen, retirements = _place_records(
+        request, policy, records, contents
+    )
     numbered = number_units(history, policy)
     unit_arrays = _build_unit_arrays(numbered, planted, policy)
     if not numbered.frame.select(pl.col("excluded").null_count()).item():
@@ -190,6 +195,7 @@ def replay_records(
         first_seen,
         request.options,
         contents,
+        retirements,
     )
     report_progress = (
         None if progress is None else lambda done, total: progress("deciding", done, total)
@@ -218,17 +224,29 @@ def _build_unit_arrays(
 
 def _place_records(
     request: ReplayRequest, policy: Policy, records: RecordFrames, contents: Mapping[str, str]
-) -> tuple[RecordFrames, PlacedHistory, PlacedHistory | None, Mapping[str, datetime]]:
-    """Return records by first names of versions, placed, and the first use of each name.
+) -> tuple[
+    RecordFrames,
+    PlacedHistory,
+    PlacedHistory | None,
+    Mapping[str, datetime],
+    Sequence[RetireVersion],
+]:
+    """Return records by first names of versions, placed, and first uses and retirements.
 
     The planted cases are placed apart; None without any.
+
+    Raises:
+        TooManyVersionsError: too many versions were in use at once.
     """
     salt, trained_until = request.options.salt, request.trained_until
     history = place_cases(records, policy, salt, trained_until)
     planted = place_planted_cases(records, policy, salt, trained_until)
-    first_seen = find_first_uses(records, history, planted)
+    spans = find_uses(records, history, planted)
+    first_seen = {version: first for version, (first, _) in spans.items()}
+    last_seen = {version: last for version, (_, last) in spans.items()}
+    retirements = plan_retirements(first_seen, last_seen, contents)
     first_uses = list_first_uses(first_seen, contents)
-    if first_names := find_continued_versions(policy, first_uses):
+    if first_names := find_continued_versions(policy, [*first_uses, *retirements]):
         planted_records = records.planted
         if planted_records is not None:
             planted_records = merge_renamed_predictions(planted_records, first_names)
@@ -237,18 +255,19 @@ def _place_records(
         trained_until = merge_training_cutoffs(trained_until, first_names)
         history = place_cases(records, policy, salt, trained_until)
         planted = place_planted_cases(records, policy, salt, trained_until)
-    return records, history, planted, first_seen
+    return records, history, planted, first_seen, retirements
 
 
-def find_first_uses(
+def find_uses(
     records: RecordFrames, history: PlacedHistory, planted: PlacedHistory | None
-) -> dict[str, datetime]:
-    """Return the time of each version's first prediction, of a planted case or another."""
-    first_uses = find_first_predictions(records, history.cases)
+) -> dict[str, tuple[datetime, datetime]]:
+    """Return when each version first and last predicted a case, planted or not."""
+    uses = find_prediction_spans(records, history.cases)
     if planted is not None and records.planted is not None:
-        for version, at in find_first_predictions(records.planted, planted.cases).items():
-            first_uses[version] = min(at, first_uses.get(version, at))
-    return first_uses
+        for version, span in find_prediction_spans(records.planted, planted.cases).items():
+            first, last = uses.get(version, span)
+            uses[version] = min(first, span[0]), max(last, span[1])
+    return uses
 
 
 def _describe_empty_replay(

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 import pytest
 from polars.testing import assert_frame_equal
 
+from rollout.core.scope.events import VersionRetired
 from rollout.formats.records.files import RecordPaths
 from rollout.formats.records.rejected_rows import RecordError
+from rollout.replay.retirements import TooManyVersionsError
 from rollout.services.replay.replay import NothingToReplayError, replay_files
 from rollout.services.replay.replay_output import build_replay_command
 from rollout.services.replay.requests import ReplayRequest
@@ -173,3 +175,33 @@ def test_a_content_of_no_version_or_not_the_policys_is_an_error(tmp_path, conten
 def test_the_command_of_a_report_has_the_contents(tmp_path):
     order = an_order(tmp_path, *rows(1), contents={"v1": FIRST})
     assert f"--content v1={FIRST}" in build_replay_command(order)
+
+
+def daily_releases(count, cases_each=10):
+    """Return predictions of versions that follow each other, a day each, and decisions."""
+    said, given = rows(count * cases_each)
+    for number in range(count):
+        for place in range(cases_each):
+            line = 1 + number * cases_each + place
+            said[line] = said[line].replace(",v1,", f",v{number:02},")
+    return said, given
+
+
+def test_versions_after_one_another_retire_by_their_last_record(tmp_path):
+    done = replay_files(an_order(tmp_path, *daily_releases(25)))
+    retired = [event for event in done.result.events if isinstance(event, VersionRetired)]
+    assert [event.version for event in retired] == [f"v{number:02}" for number in range(25)]
+    assert {event.reason for event in retired} == {"its last record"}
+    assert f"{retired[0].at:%d %H:%M}" == "03 18:00"  # 19:00 in Vienna, the last case of that day
+    few = replay_files(an_order(tmp_path, *daily_releases(20)))
+    assert not any(isinstance(event, VersionRetired) for event in few.result.events)
+
+
+def test_too_many_versions_at_once_are_refused_by_name(tmp_path):
+    said, given = rows(10)
+    said += [line.replace(",v1,", f",w{n},") for n in range(20) for line in said[1:11]]
+    with pytest.raises(
+        TooManyVersionsError, match="21 versions were in use at 2025-03-03"
+    ) as error:
+        replay_files(an_order(tmp_path, said, given))
+    assert all(f"w{n}" in str(error.value) for n in range(20))
