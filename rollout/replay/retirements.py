@@ -16,7 +16,7 @@ from rollout.core.scope.decider import MAX_OPEN_VERSIONS
 REASON = "its last record"
 
 
-class TooManyVersionsError(ValueError):
+class VersionsAtOnceError(ValueError):
     """More versions were in use at once than may be open."""
 
 
@@ -37,7 +37,7 @@ def plan_retirements(
     """Return the retirements of a replay; none if all its versions may be open.
 
     Raises:
-        TooManyVersionsError: too many were in use at once; the text names them.
+        VersionsAtOnceError: too many were in use at once; the text names them.
     """
     uses = _list_uses(first_seen, last_seen, contents)
     if len(uses) <= MAX_OPEN_VERSIONS:
@@ -68,7 +68,7 @@ def _list_uses(
 def _check_open_versions(uses: Sequence[VersionUse], at: datetime) -> None:
     if len(uses) > MAX_OPEN_VERSIONS:
         names = ", ".join(use.version for use in uses)
-        raise TooManyVersionsError(
+        raise VersionsAtOnceError(
             f"{len(uses)} versions were in use at {at:%Y-%m-%d %H:%M} UTC, and at most"
             f" {MAX_OPEN_VERSIONS} may be: {names}; leave some out of the file of predictions"
         )

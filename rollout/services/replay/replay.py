@@ -171,7 +171,7 @@ def replay_records(
 
     Raises:
         NothingToReplayError: no record can be evidence.
-        TooManyVersionsError: too many versions were in use at once.
+        VersionsAtOnceError: too many versions were in use at once.
         RecordedArmsError: the records' experiment had other arms.
     """
     contents = list_declared_contents(records, request.contents, policy)
@@ -236,7 +236,7 @@ def _place_records(
     The planted cases are placed apart; None without any.
 
     Raises:
-        TooManyVersionsError: too many versions were in use at once.
+        VersionsAtOnceError: too many versions were in use at once.
     """
     salt, trained_until = request.options.salt, request.trained_until
     history = place_cases(records, policy, salt, trained_until)
