@@ -37,7 +37,8 @@ CELL_KINDS = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeove
 PROPOSED_KINDS = {**CELL_KINDS, "Resumed": "resume", "ClockCorrected": "clock"}
 HISTORY = {"FamiliarityChanged", "CasesPlanted", "TrainingCutoffSet",  # no stage
     "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "RecordsImported",
-    "CasesErased", "NameErased", "ReportSealed", "RecordsCounted", "DamageCleared"}  # fmt: skip
+    "CasesErased", "NameErased", "ReportSealed", "RecordsCounted", "DamageCleared",
+    "CalendarDataSet"}  # fmt: skip
 
 
 class UnreadableError(Exception):

@@ -24,6 +24,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from rollout.scheduler.heartbeats import HeartbeatWorker
 from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
 from rollout.services.delivery.sending import ChannelMessage, MessageSender, send_in_process
+from rollout.services.engine.calendar_entries import CalendarEntries
 from rollout.services.engine.clock_check import CheckedClock, ClockCheck, report_clock_skew
 from rollout.services.engine.retention import delete_expired
 from rollout.services.engine.service import Service
@@ -216,6 +217,7 @@ class JobScheduler:
         self._notification_job = NotificationJob(service, send_message)
         self._checkpoint_publisher = CheckpointPublisher(service, self._send_checkpoints)
         self._is_clock_apart = False
+        self._calendar_entries = CalendarEntries(service.database)
         self._retention_runs = 0
         self._scheduler = _build_scheduler(
             (
@@ -223,6 +225,7 @@ class JobScheduler:
                 PlannedJob("reports", pass_interval, self._report_job.run, LONG),
                 PlannedJob("deliveries", pass_interval, self._delivery_job.run, LONG),
                 PlannedJob("notifications", pass_interval, self._notification_job.run, LONG),
+                PlannedJob("calendar", MINUTE, self._write_calendar_data),
                 PlannedJob("uses", MINUTE, self._record_key_uses),
                 PlannedJob("callers", MINUTE, service.authenticator.refresh),
                 PlannedJob("tidy", HOUR, self._run_retention),
@@ -272,6 +275,11 @@ class JobScheduler:
         now = self._service.clock.now()
         delete_expired(self._service.database, now, with_orphans=is_daily_run)
         self._retention_runs += 1
+
+    def _write_calendar_data(self) -> None:
+        clock = self._clock_check.now()
+        if not clock.skew_text:
+            self._calendar_entries.write(clock.at)
 
     def _check_evidence(self) -> None:
         from rollout.services.engine.evidence_check import sample_evidence  # noqa: PLC0415

@@ -18,6 +18,7 @@ from rollout.core.scope.event_base import (
     LedgerEvent,
 )
 from rollout.core.scope.record_events import (
+    CalendarDataSet,
     CasesErased,
     CasesPlanted,
     NameErased,
@@ -432,6 +433,7 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         RecordsImported,
         CasesPlanted,
         TrainingCutoffSet,
+        CalendarDataSet,
         ReportSealed,
         RecordsCounted,
         AttemptsBegan,

@@ -117,6 +117,23 @@ class TrainingCutoffSet(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CalendarDataSet(LedgerEvent):
+    """A service counts with other data than before: from here on days may lie in other windows.
+
+    Attributes:
+        program: the version of the program.
+        time_zones: a digest of the offsets of the sites' time zones.
+        holidays: the year, and a digest of the public holidays of the sites' countries.
+        changed: which of these differ from the entry of this kind before; none in the first.
+    """
+
+    program: str
+    time_zones: str
+    holidays: str = ""
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportSealed(LedgerEvent):
     """A version of a report on the cases in [since, until) was stored.
 

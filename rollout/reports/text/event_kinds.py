@@ -30,7 +30,7 @@ EVENT_GROUPS: Final[EventGroups] = {
     "counting": ("Counted records", COUNTING_KINDS),
     "familiar": ("Familiar attribute values", FAMILIAR_KINDS),
     "other": (
-        "Reports, clock, imports, deletions, damage",
+        "Reports, clock, calendar, imports, deletions, damage",
         (
             "ReportSealed",
             "ClockCorrected",
@@ -40,6 +40,7 @@ EVENT_GROUPS: Final[EventGroups] = {
             "CasesErased",
             "NameErased",
             "DamageCleared",
+            "CalendarDataSet",
         ),
     ),
     "all": ("Everything, with counted records", ()),
@@ -76,6 +77,7 @@ TIMELINE_KINDS: Final = frozenset(
         "ProposalExpired",
         "ProposalRejected", "ClockCorrected", "RecordsPurged", "RecordsImported", "CasesErased",
         "CasesPlanted", "NameErased", "DamageCleared", "TrainingCutoffSet",
+        "CalendarDataSet",
     }
 )  # fmt: skip
 """Kinds in the timeline; proposals and approvals are only in the auditor's part."""

@@ -39,6 +39,7 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.core.scope.record_events import (
+    CalendarDataSet,
     CasesErased,
     CasesPlanted,
     NameErased,
@@ -332,6 +333,17 @@ def _(event: RecordsImported, describer: EventDescriber) -> str:
 def _(event: TrainingCutoffSet, describer: EventDescriber) -> str:
     until = describer.format_instant(event.trained_until, describer.policy.timezone, event.at)
     return f"{event.by} stated that {event.version} was trained on cases up to {until}"
+
+
+@_describe.register
+def _(event: CalendarDataSet, _describer: EventDescriber) -> str:
+    holidays = f", holidays of {event.holidays}" if event.holidays else ""
+    data = f"program {event.program}, time-zone data {event.time_zones}{holidays}"
+    names = {"program": "the program", "time_zones": "time-zone data", "holidays": "holidays"}
+    changed = join_words([names[field] for field in event.changed])
+    if not changed:
+        return f"counted with {data}"
+    return f"{changed} changed: {data}; past days may lie in other windows than before"
 
 
 @_describe.register

@@ -238,6 +238,7 @@ def test_the_history_holds_every_kind_there_is():
         "RecordsImported",
         "CasesPlanted",
         "TrainingCutoffSet",
+        "CalendarDataSet",
         "ReportSealed",
         "ClockCorrected",
         "RecordsCounted",
