@@ -16,6 +16,7 @@ from rollout.cli.record_options import (
     DecisionsFile,
     OutcomesFile,
     PredictionsFile,
+    SameForm,
     read_choices,
     read_input_files,
 )
@@ -51,6 +52,7 @@ def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
     outcomes: OutcomesFile = None,
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
+    same_form: SameForm = None,
     choices: ChoicesFile = None,
     out: OutputFile = None,
     every: AllCases = False,
@@ -68,7 +70,16 @@ def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
     --out list.csv`
     """
     with print_refusals():
-        files = read_input_files(policy, predictions, decisions, cases, outcomes, columns, mapped)
+        files = read_input_files(
+            policy,
+            predictions,
+            decisions,
+            cases,
+            outcomes,
+            columns,
+            mapped,
+            same_form=same_form,
+        )
         file_choices = read_choices(choices, files, datetime.now(UTC))
         issues = list_file_label_issues(files, file_choices)
         listed_issues, note = shorten_work_list(issues, is_complete=every)

@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 from rollout.cli.errors import get_text_width, print_refusals
 from rollout.cli.output import JsonFlag
 from rollout.cli.questions import read_with_answers
-from rollout.cli.record_options import EqualSides
+from rollout.cli.record_options import EqualSides, SameForm
 from rollout.formats.records.file_choices import FileChoices
 from rollout.reports.figures.comparison import Comparison
 from rollout.reports.pages.comparison_text import render_comparison, render_table
@@ -55,6 +55,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one parameter for each option
         list[str] | None,
         typer.Option(help="text such as none that is a label, not a missing answer (repeatable)"),
     ] = None,
+    same_form: SameForm = None,
     equal_sides: EqualSides = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -87,7 +88,10 @@ def compare(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 choices=choices,
             ),
             FileChoices(
-                label=tuple(label or ()), unsure=tuple(unsure or ()), equal_sides=equal_sides
+                label=tuple(label or ()),
+                unsure=tuple(unsure or ()),
+                same_form=same_form,
+                equal_sides=equal_sides,
             ),
         )
     plain_comparison = to_jsonable_python(comparison)

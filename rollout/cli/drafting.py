@@ -18,6 +18,7 @@ from rollout.cli.record_options import (
     DecisionsWhere,
     EqualSides,
     PredictionsWhere,
+    SameForm,
     build_choices,
 )
 from rollout.core.policy.file_readings import FileReading
@@ -67,6 +68,7 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
     mapped: ColumnMappings = None,
     predictions_where: PredictionsWhere = None,
     decisions_where: DecisionsWhere = None,
+    same_form: SameForm = None,
     equal_sides: EqualSides = False,
     date_format: Annotated[
         list[str] | None,
@@ -130,7 +132,9 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
             columns=columns,
             column_mappings=tuple(mapped or ()),
             readings=_build_readings(options, exposure, percent=percent),
-            choices=build_choices(predictions_where, decisions_where, equal_sides=equal_sides),
+            choices=build_choices(
+                predictions_where, decisions_where, same_form=same_form, equal_sides=equal_sides
+            ),
         )
         request, files = _recognize(request)
         records = read_draft_records(request, files)
@@ -198,10 +202,12 @@ def _describe_next_commands(request: DraftRequest) -> str:
         "--cases": sources.cases,
     }
     parts = [part for name, path in options.items() if path for part in (name, str(path))]
+    parts += request.choices.list_form_arguments()
+    equal = " --equal-sides" if request.choices.equal_sides else ""
     return (
         "Next, with the policy in policy.yaml:\n"
         f"  rollout plan policy.yaml {shlex.join(parts)}\n"
-        f"  rollout replay policy.yaml {shlex.join(parts)} --out replay"
+        f"  rollout replay policy.yaml {shlex.join(parts)}{equal} --out replay"
     )
 
 

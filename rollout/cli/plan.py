@@ -16,6 +16,8 @@ from rollout.cli.record_options import (
     ColumnFile,
     ColumnMappings,
     PlantedFile,
+    SameForm,
+    build_choices,
 )
 from rollout.cli.remote import KEY_VARIABLE, SERVER_VARIABLE, request_json
 from rollout.formats.policy.reader import read_policy
@@ -63,6 +65,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
     planted: PlantedFile = None,
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
+    same_form: SameForm = None,
     server: PlanServerUrl = None,
     next_decisions: NextDecisions = None,
     as_json: JsonFlag = False,
@@ -86,6 +89,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 columns=columns,
                 column_mappings=tuple(mapped or ()),
                 planted=planted,
+                choices=build_choices(same_form=same_form, equal_sides=True),
             )
         elif (predictions or decisions) is not None:
             raise ValueError(

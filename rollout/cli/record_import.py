@@ -23,6 +23,7 @@ from rollout.cli.record_options import (
     PlantedFile,
     PredictionsFile,
     PredictionsWhere,
+    SameForm,
     TrainingCutoffs,
     VersionContents,
     build_choices,
@@ -61,6 +62,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     planted: PlantedFile = None,
     predictions_where: PredictionsWhere = None,
     decisions_where: DecisionsWhere = None,
+    same_form: SameForm = None,
     equal_sides: EqualSides = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -101,7 +103,9 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         columns,
         column_mappings=tuple(mapped or ()),
         contents=dict(parse_version_content(text) for text in contents or ()),
-        choices=build_choices(predictions_where, decisions_where, equal_sides=equal_sides),
+        choices=build_choices(
+            predictions_where, decisions_where, same_form=same_form, equal_sides=equal_sides
+        ),
     )
     with open_database() as database:
         with database.begin_read() as transaction:

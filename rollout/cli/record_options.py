@@ -57,6 +57,10 @@ DecisionsWhere = Annotated[
     str | None,
     typer.Option(help="only rows of the decisions with COLUMN=TEXT, or COLUMN!=TEXT"),
 ]
+SameForm = Annotated[
+    bool | None,
+    typer.Option(help="labels, sites and keys such as 1 and 1.0, or TRUE and true, are the same"),
+]
 EqualSides = Annotated[
     bool, typer.Option("--equal-sides", help="humans and model agree in all rows, and are two")
 ]
@@ -76,15 +80,19 @@ ChoicesFile = Annotated[Path | None, typer.Option(help="list with the column cho
 
 
 def build_choices(
-    predictions_where: str | None, decisions_where: str | None, *, equal_sides: bool
+    predictions_where: str | None = None,
+    decisions_where: str | None = None,
+    *,
+    same_form: bool | None = None,
+    equal_sides: bool = False,
 ) -> FileChoices:
     """Return what options say about both sides of recorded files."""
     wheres = {"--predictions-where": predictions_where, "--decisions-where": decisions_where}
     mappings = (map_rows_of(option, where) for option, where in wheres.items() if where)
-    return FileChoices(mappings=tuple(mappings), equal_sides=equal_sides)
+    return FileChoices(mappings=tuple(mappings), same_form=same_form, equal_sides=equal_sides)
 
 
-def read_input_files(
+def read_input_files(  # noqa: PLR0913 - one parameter for each option
     policy: Path,
     predictions: Path,
     decisions: Path,
@@ -92,6 +100,8 @@ def read_input_files(
     outcomes: Path | None,
     columns: Path | None,
     column_mappings: list[str] | None,
+    *,
+    same_form: bool | None,
 ) -> "RecordedFiles":
     """Read a policy and recorded files."""
     from rollout.formats.records.files import RecordPaths  # noqa: PLC0415
@@ -100,7 +110,11 @@ def read_input_files(
 
     sources = RecordPaths(predictions, decisions, cases, outcomes)
     request = ReplayRequest(
-        policy, sources, columns=columns, column_mappings=tuple(column_mappings or ())
+        policy,
+        sources,
+        columns=columns,
+        column_mappings=tuple(column_mappings or ()),
+        choices=build_choices(same_form=same_form, equal_sides=True),
     )
     with show_progress() as report_progress:
         return read_recorded_files(request, report_progress)

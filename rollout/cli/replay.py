@@ -22,6 +22,7 @@ from rollout.cli.record_options import (
     PlantedFile,
     PredictionsFile,
     PredictionsWhere,
+    SameForm,
     TrainingCutoffs,
     VersionContents,
     build_choices,
@@ -74,6 +75,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
     planted: PlantedFile = None,
     predictions_where: PredictionsWhere = None,
     decisions_where: DecisionsWhere = None,
+    same_form: SameForm = None,
     equal_sides: EqualSides = False,
 ) -> None:
     """Replay recorded history: report when and where a policy would have widened and narrowed.
@@ -101,7 +103,9 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
             strict=strict,
             chosen_sources=tuple(dict.fromkeys(sources or ())),
             planted=planted,
-            choices=build_choices(predictions_where, decisions_where, equal_sides=equal_sides),
+            choices=build_choices(
+                predictions_where, decisions_where, same_form=same_form, equal_sides=equal_sides
+            ),
         )
         if out is not None:
             check_folder(out)

@@ -16,6 +16,7 @@ from rollout.cli.record_options import (
     DecisionsFile,
     OutcomesFile,
     PredictionsFile,
+    SameForm,
     read_choices,
     read_input_files,
 )
@@ -63,6 +64,7 @@ def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
     outcomes: OutcomesFile = None,
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
+    same_form: SameForm = None,
     choices: ChoicesFile = None,
     source: SourceNames = None,
 ) -> None:
@@ -76,7 +78,16 @@ def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """
     with print_refusals():
         form = find_format(out)
-        files = read_input_files(policy, predictions, decisions, cases, outcomes, columns, mapped)
+        files = read_input_files(
+            policy,
+            predictions,
+            decisions,
+            cases,
+            outcomes,
+            columns,
+            mapped,
+            same_form=same_form,
+        )
         file_choices = read_choices(choices, files, datetime.now(UTC))
         export = export_files_for_training(files, tuple(source or HUMAN_SOURCES), file_choices)
         write_export(export, out, form)

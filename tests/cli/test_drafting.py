@@ -286,10 +286,19 @@ def test_rows_that_can_be_read_but_not_used_are_a_warning(folder):
 
 def test_a_file_of_which_nothing_is_used_is_refused(folder):
     write_files(folder, Variant("clean"))
-    damage(folder, "decisions.csv", 60, "c-", "other-")
+    damage(folder, "decisions.csv", 60, "2027-", "27-")
     done = run()
     assert (done.exit_code, done.stdout) == (1, "")
     assert "decisions.csv: none of the rows can be used" in done.stderr
+
+
+def test_keys_that_no_prediction_has_are_refused_with_one_of_each(folder):
+    write_files(folder, Variant("clean"))
+    damage(folder, "decisions.csv", 60, "c-", "other-")
+    done = run()
+    assert (done.exit_code, done.stdout) == (2, "")
+    cause = "such as `other-000`, there `c-000`: something before the number?"
+    assert f"decisions.csv: 0 of 60 keys occur in predictions.csv; {cause}" in done.stderr
 
 
 def test_a_placeholder_is_no_name_either(folder):

@@ -110,3 +110,34 @@ def test_a_decision_in_the_name_of_a_version_is_rejected_with_that_reason(tmp_pa
     assert "model-reviewer 240" in done.stderr
     assert "reviewer Computer vision is the name of a version: a model is no human" in done.stderr
     assert "agreement: 78.3%    # of 240 pairs" in done.stdout
+
+
+def test_classes_in_two_forms_are_asked_about_and_read_as_the_same():
+    done = init("02-classes-in-two-forms", code=2)
+    assert "differ in form only: labels '0.0' and '0', '1.0' and '1', '2.0' and '2'" in done.stderr
+    assert "decide with --same-form or --no-same-form" in done.stderr
+    done = init("02-classes-in-two-forms", "--same-form")
+    assert "agreement: 78.7%    # of 225 pairs" in done.stdout
+    assert "--same-form --out replay" in done.stderr
+
+
+def test_classes_in_two_forms_are_never_compared_as_others():
+    text = init("02-classes-in-two-forms", "--no-same-form", code=2).stderr
+    assert "have 0 of 3 labels in common: humans answer such as '0.0', the model" in text
+    pairs = CASES / "02-classes-in-two-forms/pairs.csv"
+    assert "decide with --same-form" in run("compare", pairs, code=2).output
+    assert "0 of 3 labels in common" in run("compare", pairs, "--no-same-form", code=2).output
+    text = run("compare", pairs, "--same-form").output
+    assert "177 of 225 pairs agree" in text
+    assert "kappa 0.679" in text
+
+
+def test_a_replay_asks_about_forms_by_the_labels_of_the_policy(tmp_path):
+    case = CASES / "02-classes-in-two-forms"
+    done = init(case.name, "--same-form")
+    (tmp_path / "policy.yaml").write_text(done.stdout, encoding="utf-8")
+    files = ("--predictions", case / "predictions.csv", "--decisions", case / "decisions.csv")
+    text = run("replay", tmp_path / "policy.yaml", *files, code=2).output
+    assert "labels '0.0' and '0'" in text
+    assert "177 agree" in run("replay", tmp_path / "policy.yaml", *files, "--same-form").output
+    run("plan", tmp_path / "policy.yaml", *files, "--same-form")

@@ -17,12 +17,14 @@ class FileChoices:
         label: texts such as `none` that are labels.
         unsure: texts that mean: no answer.
         mappings: rows of a side, as entries of a column map.
+        same_form: whether texts that differ in form only are the same; None if nobody said it.
         equal_sides: whether two sides that agree everywhere are two.
     """
 
     label: tuple[str, ...] = ()
     unsure: tuple[str, ...] = ()
     mappings: tuple[str, ...] = ()
+    same_form: bool | None = None
     equal_sides: bool = False
 
     def add(self, choice: Choice) -> FileChoices:
@@ -32,12 +34,20 @@ class FileChoices:
                 return replace(self, label=(*self.label, choice.value))
             case "--unsure":
                 return replace(self, unsure=(*self.unsure, choice.value))
+            case "--same-form":
+                return replace(self, same_form=choice.value == "true")
             case "--equal-sides":
                 return replace(self, equal_sides=True)
             case "--predictions-where" | "--decisions-where":
                 mapping = map_rows_of(choice.option, choice.value)
                 return replace(self, mappings=(*self.mappings, mapping))
         raise ValueError(f"{choice.option} is no choice about recorded files")
+
+    def list_form_arguments(self) -> list[str]:
+        """Return the options of a command that treats forms in the same way."""
+        if self.same_form is None:
+            return []
+        return ["--same-form" if self.same_form else "--no-same-form"]
 
 
 NO_CHOICES = FileChoices()

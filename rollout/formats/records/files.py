@@ -26,7 +26,6 @@ from rollout.core.policy.file_readings import FileReading
 from rollout.formats.records.cases import gather_cases
 from rollout.formats.records.column_map import DEFAULT_COLUMN_MAP, ColumnError
 from rollout.formats.records.encodings import convert_to_utf8
-from rollout.formats.records.equal_sides import find_equal_sides
 from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.file_rows import read_delimited, read_json_lines, read_parquet
 from rollout.formats.records.mapped_rows import list_ignored_columns, list_unparsed_rows, map_rows
@@ -41,6 +40,7 @@ from rollout.formats.records.rejected_rows import (
     sort_remarks,
 )
 from rollout.formats.records.row_choice import choose_rows
+from rollout.formats.records.side_comparison import SharedNames, compare_sides
 from rollout.formats.records.text_rows import TextRows, read_unpacked
 from rollout.formats.records.times import SiteZones
 from rollout.tally.frames import RecordFrames, RecordKind, RowCount, build_outcomes_schema
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
     from rollout.formats.records.column_map import ColumnMap
     from rollout.formats.records.mapped_rows import MappedRows
-    from rollout.formats.records.questions import ReadingQuestion
 
     Progress = Callable[[str, int, int], None]
 
@@ -91,6 +90,7 @@ def read_records(  # noqa: PLR0913 - what decides how files are read
     chosen_sources: Collection[str] = (),
     outcomes: Sequence[str] = (),
     choices: FileChoices = NO_CHOICES,
+    compared_levers: Sequence[str] | None = None,
 ) -> RecordFrames:
     """Read all record files.
 
@@ -98,10 +98,12 @@ def read_records(  # noqa: PLR0913 - what decides how files are read
     values. `zones` has the time zone by site; other sites have `default_zone`. `readings` has how
     the files of a kind are written. `strict` stops at the first unreadable row or impossible time.
     `progress` is called with file name, bytes done and bytes in all. If sources are chosen, only
-    their decisions are used. `choices` are answers to questions about both sides.
+    their decisions are used. `choices` are answers to questions about both sides, whose labels
+    are compared on `compared_levers` (default: all).
 
     Raises:
         OpenQuestionsError: both sides may be one; the text names the options that decide.
+        NothingSharedError: both sides have too few keys or labels in common.
         OneFileError: one file is given for both sides, and nothing says which rows are whose.
         ColumnError: a column is missing; the message explains the mapping.
         RecordError: a file is unreadable, or with `strict` a row.
@@ -118,15 +120,15 @@ def read_records(  # noqa: PLR0913 - what decides how files are read
         texts[kind] = choose_rows(rows_read, file_columns.where, path.name)
         rows = map_rows(kind, path.name, texts[kind], file_columns, levers, outcomes)
         files[kind] = normalize_rows(rows, reading)
-    questions: list[ReadingQuestion] = [*find_open_sides(sources, columns, texts, files)]
-    if not (questions or choices.equal_sides):
-        predictions, decisions = files[RecordKind.PREDICTIONS], files[RecordKind.DECISIONS]
-        equal = find_equal_sides(predictions, decisions, levers)
-        questions += [] if equal is None else [equal]
-    if questions:
+    if questions := find_open_sides(sources, columns, texts, files):
         raise OpenQuestionsError(questions)
+    listed = readings.get(RecordKind.PREDICTIONS, FileReading()).listed
+    names = SharedNames(levers if compared_levers is None else compared_levers, listed)
+    sides = compare_sides(files, levers, names, choices)
+    if sides.questions:
+        raise OpenQuestionsError(sides.questions)
     return build_records(
-        files,
+        sides.rows,
         texts,
         levers=levers,
         site_zones=site_zones,

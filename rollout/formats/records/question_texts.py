@@ -13,9 +13,11 @@ from rollout.formats.records.questions import (
     DelimiterQuestion,
     DoubtfulLabel,
     EqualSides,
+    FormPair,
     MixedConfidences,
     ReadingQuestion,
     RowsOfSide,
+    SameForm,
     SignedConfidences,
     UnsureLabel,
 )
@@ -109,6 +111,29 @@ def _(question: EqualSides) -> str:
         f"{question.file}: humans and model agree in all {question.pairs:,} rows, as one side read"
         " twice does"
     )
+
+
+COLUMN_NAMES = {"case_key": "keys", "site": "sites"}
+MAX_EXAMPLES = 3
+
+
+@describe_question.register
+def _(question: SameForm) -> str:
+    columns = dict.fromkeys(pair.column for pair in question.pairs)
+    texts = (
+        _describe_forms(
+            COLUMN_NAMES.get(column, "labels"),
+            [pair for pair in question.pairs if pair.column == column],
+        )
+        for column in columns
+    )
+    return f"{question.file} differ in form only: {'; '.join(texts)}"
+
+
+def _describe_forms(name: str, pairs: Sequence[FormPair]) -> str:
+    examples = ", ".join(f"{p.text!r} and {p.other!r}" for p in pairs[:MAX_EXAMPLES])
+    more = f", and {len(pairs) - MAX_EXAMPLES:,} more" if len(pairs) > MAX_EXAMPLES else ""
+    return f"{name} {examples}{more}"
 
 
 def list_options(question: ReadingQuestion) -> Iterator[str]:

@@ -204,3 +204,25 @@ class EqualSides(ReadingQuestion):
     def choices(self) -> tuple[Choice, ...]:
         """They are two sides."""
         return (Choice("--equal-sides", "true", "yes"),)
+
+
+@dataclass(frozen=True, slots=True)
+class FormPair:
+    """A text of a column and one of the other side that differs in form only."""
+
+    column: str
+    text: str
+    other: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SameForm(ReadingQuestion):
+    """Texts of the two sides differ in form only, such as 1 and 1.0."""
+
+    title = "same form"
+    pairs: tuple[FormPair, ...]
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The same, or different ones."""
+        return (Choice("--same-form", "true", "yes"), Choice("--same-form", "false", "no"))

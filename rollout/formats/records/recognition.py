@@ -17,12 +17,11 @@ from rollout.core.records.row_remarks import RemarkReason
 from rollout.formats.policy.draft import MAX_LABELS
 from rollout.formats.policy.scalars import DELIMITERS
 from rollout.formats.records.encodings import convert_to_utf8, recognize_encoding
-from rollout.formats.records.equal_sides import find_equal_sides
 from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.files import DELIMITED, find_suffix, parse_rows
 from rollout.formats.records.label_set_texts import list_set_labels
 from rollout.formats.records.mapped_rows import map_rows
-from rollout.formats.records.normalized_rows import NUMBER_COLUMNS
+from rollout.formats.records.normalized_rows import NUMBER_COLUMNS, normalize_rows
 from rollout.formats.records.one_file import find_open_sides
 from rollout.formats.records.placeholders import find_doubtful, find_placeholders
 from rollout.formats.records.questions import (
@@ -32,6 +31,7 @@ from rollout.formats.records.questions import (
 )
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.formats.records.row_choice import choose_rows
+from rollout.formats.records.side_comparison import ComparedSides, SharedNames, compare_sides
 from rollout.formats.records.text_formats import (
     UNSURE_WORDS,
     find_several_labels,
@@ -238,10 +238,30 @@ def _compare_sides(
     texts = {kind: file.texts for kind, file in files.items() if file.texts is not None}
     rows = {kind: file.rows for kind, file in files.items() if file.rows is not None}
     open_sides = find_open_sides(sources, columns, texts, rows)
-    if open_sides or choices.equal_sides:
+    if open_sides:
         return [*open_sides]
-    equal = find_equal_sides(rows[RecordKind.PREDICTIONS], rows[RecordKind.DECISIONS], [lever])
-    return [] if equal is None else [equal]
+    return [*compare_read_sides(files, lever, choices).questions]
+
+
+def compare_read_sides(
+    files: Mapping[RecordKind, RecognizedFile], lever: str, choices: FileChoices
+) -> ComparedSides:
+    """Return the rows of files whose delimiters are known, normalized and compared.
+
+    Raises:
+        NothingSharedError: both sides have too few keys or labels in common.
+    """
+    rows = {
+        kind: normalize_rows(file.rows, file.reading)
+        for kind, file in files.items()
+        if file.rows is not None
+    }
+    labels = frozenset[str]().union(*(_list_labels(file, lever) for file in files.values()))
+    is_number = any(lever in file.reading.number_levers for file in files.values())
+    is_set = not is_number and find_several_labels(sorted(labels)) is not None
+    return compare_sides(
+        rows, [lever], SharedNames([] if is_number or is_set else [lever]), choices
+    )
 
 
 def _list_scored_labels(file: RecognizedFile, column: str) -> set[str]:

@@ -21,9 +21,12 @@ from rollout.formats.records.column_map import (
 )
 from rollout.formats.records.file_choices import NO_CHOICES, FileChoices
 from rollout.formats.records.files import RecordPaths, build_records
-from rollout.formats.records.normalized_rows import normalize_rows
 from rollout.formats.records.questions import Choice, ReadingQuestion
-from rollout.formats.records.recognition import RecognizedFile, recognize_files
+from rollout.formats.records.recognition import (
+    RecognizedFile,
+    compare_read_sides,
+    recognize_files,
+)
 from rollout.formats.records.times import SiteZones
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RecordKind
 
@@ -127,10 +130,8 @@ def read_draft_records(
     request: DraftRequest, files: Mapping[RecordKind, RecognizedFile]
 ) -> RecordFrames:
     """Return the records of files without open questions."""
-    rows, texts = {}, {}
-    for kind, file in files.items():
-        assert file.rows is not None and file.texts is not None  # noqa: S101, PT018 - no question is open
-        rows[kind], texts[kind] = normalize_rows(file.rows, file.reading), file.texts
+    rows = compare_read_sides(files, DRAFT_LEVER, request.choices).rows
+    texts = {kind: file.texts for kind, file in files.items() if file.texts is not None}
     zones = SiteZones({}, request.timezone)
     return build_records(rows, texts, levers=[DRAFT_LEVER], site_zones=zones)
 

@@ -29,7 +29,9 @@ from rollout.formats.records.pair_files import (
 )
 from rollout.formats.records.placeholders import DOUBTFUL, find_doubtful, find_placeholders
 from rollout.formats.records.question_texts import OpenQuestionsError
-from rollout.formats.records.questions import DoubtfulLabel, EqualSides
+from rollout.formats.records.questions import DoubtfulLabel, EqualSides, FormPair, SameForm
+from rollout.formats.records.side_comparison import MIN_COMPARED, MIN_SHARED
+from rollout.formats.records.text_forms import pair_forms
 from rollout.reports.figures.comparison import Comparison, compute_comparisons
 from rollout.reports.figures.number_agreement import NumberAgreement, compute_number_agreement
 from rollout.reports.figures.set_agreement import (
@@ -37,6 +39,7 @@ from rollout.reports.figures.set_agreement import (
     compute_set_agreement_of_counts,
     compute_set_labels,
 )
+from rollout.reports.inputs.count_columns import COUNT_COLUMN
 from rollout.reports.inputs.counted import (
     ConfidenceSummary,
     PairCounts,
@@ -124,7 +127,8 @@ def compare_pair_file(
         choices: answers to questions about the file.
 
     Raises:
-        OpenQuestionsError: an answer can be a label or a missing answer, or all pairs are equal.
+        OpenQuestionsError: an answer can be a label or a missing answer, answers differ in form
+            only, or all pairs are equal.
         ValueError: the file can't be read, a confidence is not valid, or it holds numbers and
             nothing says how near they must be, or sets and nothing says when they agree.
     """
@@ -144,8 +148,11 @@ def compare_pair_file(
         counts = count_file(file, column_mappings, reading)
         combinations = counts.combinations if counts else count_combinations(pairs)
         found = _find_missing(file, pairs, combinations, pair_lever, choices)
-        if found:
-            pairs, counts = replace_answers(pairs, dict.fromkeys(found)), None
+        replacements: dict[str, str | None] = dict.fromkeys(found)
+        if not (overlap or (pair_lever is not None and pair_lever.many)):
+            replacements |= _find_forms(file, combinations, found, pair_lever, choices)
+        if replacements:
+            pairs, counts = replace_answers(pairs, replacements), None
             combinations = count_combinations(pairs)
         _check_equal_sides(file, pairs, choices, combinations)
         comparison = _compare_answers(
@@ -186,6 +193,48 @@ def _find_missing(
             )
         listed = shared | {*choices.label}
     return {text: counts[text] for text in find_placeholders(counts, listed)}
+
+
+def _find_forms(
+    file: Path,
+    combinations: pl.DataFrame,
+    missing: Collection[str],
+    lever: Lever | None,
+    choices: FileChoices,
+) -> dict[str, str]:
+    """Return the answers to replace by one that differs in form only.
+
+    Raises:
+        OpenQuestionsError: there are some, and nothing says that they are the same.
+    """
+    if choices.same_form is False or (lever is None and find_number_answers(combinations)):
+        return {}
+    human, model = ({*combinations[side].unique().drop_nulls()} - {"", *missing} for side in SIDES)
+    if lever is not None:
+        forms = pair_forms(human | model, lever.labels)
+    else:
+        forms = pair_forms(human, model)
+        forms |= pair_forms(model, human - forms.keys())
+    if forms and choices.same_form is None:
+        pairs = tuple(FormPair("label", text, other) for text, other in forms.items())
+        raise OpenQuestionsError([SameForm(file=file.name, pairs=pairs)])
+    return forms
+
+
+def _check_shared_labels(file: Path, table: pl.DataFrame, lever: Lever | None) -> None:
+    """Raise ValueError if the two sides have too few labels in common."""
+    answered = table.drop_nulls(SIDES)
+    if answered[COUNT_COLUMN].sum() < MIN_COMPARED:
+        return
+    human, model = ({*answered[side].unique()} for side in SIDES)
+    shared, smaller = len(human & model), min(len(human), len(model))
+    is_listed = lever is not None and {*lever.labels} >= human | model
+    if shared < MIN_SHARED * smaller and not is_listed:
+        raise ValueError(
+            f"{file}: human and model have {shared} of {smaller:,} labels in common: humans answer"
+            f" such as {min(human - model)!r}, the model such as {min(model - human)!r}; name the"
+            " columns that have the same labels, `--map human=COLUMN`, or write the labels alike"
+        )
 
 
 def _check_equal_sides(
@@ -251,7 +300,9 @@ def _compare_labels(file: Path, pair_counts: PairCounts, lever: Lever | None) ->
     if lever is None:
         _refuse_numbers(file, pair_counts)
         _refuse_sets(file, pair_counts)
-    return _build_comparison(file, pair_counts, lever)
+    comparison = _build_comparison(file, pair_counts, lever)
+    _check_shared_labels(file, pair_counts.table, lever)
+    return comparison
 
 
 def _build_comparison(

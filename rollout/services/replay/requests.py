@@ -103,6 +103,9 @@ def read_request_records(
         chosen_sources=request.chosen_sources,
         outcomes=outcomes,
         choices=request.choices,
+        compared_levers=[
+            lever.id for lever in policy.levers if lever.number is None and not lever.many
+        ],
     )
     records = split_declared_cases(records, request.planted)
     check_file_contents(records, request.contents, policy)

@@ -10,6 +10,7 @@ import scipy
 
 from rollout.core.scope.events import ProposalRaised
 from rollout.core.statistics.forecast import forecast_opening
+from rollout.formats.records.file_choices import FileChoices
 from rollout.formats.records.files import RecordPaths
 from rollout.replay.options import ReplayOptions
 from rollout.reports.figures import opening_times
@@ -76,7 +77,10 @@ def replay(
     text = POLICY.format(sites=sites, require=require, units=units)
     (folder / "policy.yaml").write_text(text, encoding="utf-8")
     request = ReplayRequest(
-        folder / "policy.yaml", paths, options=ReplayOptions(approval_delay=None)
+        folder / "policy.yaml",
+        paths,
+        options=ReplayOptions(approval_delay=None),
+        choices=FileChoices(equal_sides=True),
     )
     return replay_files(request)
 

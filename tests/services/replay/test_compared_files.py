@@ -70,7 +70,10 @@ def test_a_refused_confidence_is_not_rounded_into_what_is_asked_for(tmp_path, co
 def test_losses_of_a_key_that_many_rows_have_are_the_same_each_time(tmp_path):
     generator = np.random.default_rng(5)
     models = [f"m{number}" for number in generator.permutation(3_000)]
-    frame = pl.DataFrame({"human": "bear", "model": models, "confidence": 1.0, "case_key": "same"})
+    humans = ["m0" if model == "bear" else "bear" for model in [*models, "bear"]]
+    frame = pl.DataFrame(
+        {"human": humans, "model": [*models, "bear"], "confidence": 1.0, "case_key": "same"}
+    )
     path = tmp_path / "pairs.parquet"
     for seed in range(3):
         frame.sample(fraction=1.0, shuffle=True, seed=seed).write_parquet(path, row_group_size=100)

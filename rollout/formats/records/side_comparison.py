@@ -1,0 +1,197 @@
+"""Compare the two sides of recorded files: keys, labels and sites that they must share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from rollout.formats.records.equal_sides import find_equal_sides
+from rollout.formats.records.questions import FormPair, ReadingQuestion, SameForm
+from rollout.formats.records.text_forms import pair_forms
+from rollout.tally.frames import VALUE_PREFIX, RecordKind
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from rollout.formats.records.file_choices import FileChoices
+    from rollout.formats.records.mapped_rows import MappedRows
+
+    FileRows = Mapping[RecordKind, MappedRows]
+
+MIN_SHARED = 0.05
+"""Share of the smaller side's keys or labels that must occur on the other side."""
+MIN_COMPARED = 10
+"""Keys or answers of a side from which on it is compared."""
+PREDICTIONS, DECISIONS = RecordKind.PREDICTIONS, RecordKind.DECISIONS
+
+
+class NothingSharedError(ValueError):
+    """The two sides share no keys, or no labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedSides:
+    """The rows of all files in one form, and what only a user can say about them."""
+
+    rows: FileRows
+    questions: tuple[ReadingQuestion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SharedNames:
+    """What both sides answer with.
+
+    Attributes:
+        levers: those with labels, neither numbers nor sets.
+        listed: by column the texts that a policy lists.
+    """
+
+    levers: Sequence[str]
+    listed: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+
+def compare_sides(
+    rows: FileRows, levers: Sequence[str], names: SharedNames, choices: FileChoices
+) -> ComparedSides:
+    """Return the rows in one form, if that is chosen, or the questions that are open.
+
+    Raises:
+        NothingSharedError: the sides have too few keys or labels in common.
+    """
+    replacements = {} if choices.same_form is False else _find_forms(rows, names)
+    if replacements and choices.same_form is None:
+        pairs = tuple(
+            FormPair(name, text, other)
+            for name, texts in replacements.items()
+            for text, other in texts.items()
+        )
+        return ComparedSides(rows, (SameForm(file=_name_sides(rows), pairs=pairs),))
+    rows = {kind: _replace_texts(file, replacements) for kind, file in rows.items()}
+    _check_shared_keys(rows)
+    for lever in names.levers:
+        _check_shared_labels(rows, VALUE_PREFIX + lever, names)
+    if choices.equal_sides:
+        return ComparedSides(rows)
+    equal = find_equal_sides(rows[PREDICTIONS], rows[DECISIONS], levers)
+    return ComparedSides(rows, () if equal is None else (equal,))
+
+
+def _name_sides(rows: FileRows) -> str:
+    return f"{rows[PREDICTIONS].file} and {rows[DECISIONS].file}"
+
+
+def _find_forms(rows: FileRows, names: SharedNames) -> dict[str, dict[str, str]]:
+    """Return by column the texts to replace by one that differs in form only."""
+    columns = ["site", *(VALUE_PREFIX + lever for lever in names.levers)]
+    found = {column: _pair_names(rows, column, names) for column in columns}
+    found["case_key"] = _pair_keys(rows)
+    return {column: pairs for column, pairs in found.items() if pairs}
+
+
+def _pair_names(rows: FileRows, column: str, names: SharedNames) -> dict[str, str]:
+    """Return texts of one side with the text of the policy, or else of the other side."""
+    texts = {kind: _list_texts(file, column) for kind, file in rows.items()}
+    listed = names.listed.get(column)
+    if listed:
+        return pair_forms(set[str]().union(*texts.values()), listed)
+    kinds = [kind for kind in RecordKind if texts.get(kind)]
+    pairs: dict[str, str] = {}
+    if len(kinds) < 2:
+        return pairs
+    first = PREDICTIONS if texts[PREDICTIONS] else kinds[0]
+    for kind in kinds:
+        if kind is not first:
+            pairs |= pair_forms(texts[kind], texts[first])
+            pairs |= pair_forms(texts[first], texts[kind] - pairs.keys())
+    return pairs
+
+
+def _list_texts(rows: MappedRows, column: str) -> set[str]:
+    return {*rows.get_texts(column).unique().drop_nulls()}
+
+
+def _pair_keys(rows: FileRows) -> dict[str, str]:
+    """Return keys without an equal one among the predictions, with one of another form."""
+    predicted = _list_keys(rows[PREDICTIONS])
+    pairs: dict[str, str] = {}
+    for kind, file in rows.items():
+        if kind is not PREDICTIONS:
+            keys = _list_keys(file)
+            unmatched = keys.filter(~keys.is_in(predicted.implode()))
+            if unmatched.len():
+                free = predicted.filter(~predicted.is_in(keys.implode()))
+                pairs |= pair_forms(unmatched, free)
+    return pairs
+
+
+def _list_keys(rows: MappedRows) -> pl.Series:
+    return rows.get_texts("case_key").unique().drop_nulls()
+
+
+def _replace_texts(rows: MappedRows, replacements: Mapping[str, Mapping[str, str]]) -> MappedRows:
+    columns = [
+        rows.cells[name].replace(list(texts), list(texts.values()))
+        for name, texts in replacements.items()
+        if name in rows.cells.columns
+    ]
+    return replace(rows, cells=rows.cells.with_columns(columns)) if columns else rows
+
+
+def _check_shared_keys(rows: FileRows) -> None:
+    predicted = _list_keys(rows[PREDICTIONS])
+    decided = _list_keys(rows[DECISIONS])
+    shared = int(decided.is_in(predicted.implode()).sum())
+    if min(predicted.len(), decided.len()) < MIN_COMPARED:
+        return
+    if shared >= MIN_SHARED * min(predicted.len(), decided.len()):
+        return
+    key, other, cause = _find_key_cause(decided, predicted)
+    raise NothingSharedError(
+        f"{rows[DECISIONS].file}: {shared:,} of {decided.len():,} keys occur in"
+        f" {rows[PREDICTIONS].file}; such as `{key}`, there `{other}`"
+        + (f": {cause}?" if cause else "; map the column that has the same keys in both files")
+    )
+
+
+KEY_CAUSES = {
+    "leading zeros": r"^0+(\d)",
+    "another ending of the file": r"\.[A-Za-z0-9]{1,5}$()",
+    "a folder before the name": r"^.*[/\\]()",
+    "something before the number": r"^\D+0*(\d)",
+}
+"""What two keys may differ by, as the part that goes."""
+
+
+def _find_key_cause(decided: pl.Series, predicted: pl.Series) -> tuple[str, str, str]:
+    """Return a key of each side, and what they differ by, or ""."""
+    decided, predicted = decided.sort(), predicted.sort()
+    # a number that is written out says more than a 0
+    plain = decided.str.strip_chars("0")
+    decided = pl.concat([decided.filter(plain != ""), decided.filter(plain == "")])
+    for cause, pattern in KEY_CAUSES.items():
+        sides = [
+            pl.DataFrame({"key": keys, "plain": keys.str.replace(pattern, "$1")})
+            for keys in (decided, predicted)
+        ]
+        matches = sides[0].join(sides[1], on="plain", suffix=" there", maintain_order="left")
+        if matches.height:
+            return matches["key"][0], matches["key there"][0], cause
+    return decided[0], predicted[0], ""
+
+
+def _check_shared_labels(rows: FileRows, column: str, names: SharedNames) -> None:
+    answers = [rows[kind].get_texts(column).drop_nulls() for kind in (PREDICTIONS, DECISIONS)]
+    if min(map(len, answers)) < MIN_COMPARED:
+        return
+    predicted, decided = ({*texts.unique()} for texts in answers)
+    shared, smaller = len(predicted & decided), min(len(predicted), len(decided))
+    if shared >= MIN_SHARED * smaller or {*names.listed.get(column, ())} >= predicted | decided:
+        return
+    example, other = min(decided - predicted), min(predicted - decided)
+    raise NothingSharedError(
+        f"{_name_sides(rows)} have {shared} of {smaller:,} labels in common: humans answer such as"
+        f" {example!r}, the model such as {other!r}; map the columns that have the same labels, or"
+        " write the labels alike"
+    )
