@@ -6,6 +6,7 @@ one replaces the other, write one entry each.
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -45,7 +46,7 @@ class CalendarEntries:
         with self._database.begin_read() as transaction:
             names = [rollout.name for rollout in Rollouts(transaction).list_all()]
         for name in names:
-            retry_on_stale_revision(lambda name=name: self._write_entry(name, at))
+            retry_on_stale_revision(partial(self._write_entry, name, at))
 
     def _write_entry(self, rollout_name: str, at: datetime) -> None:
         with self._database.begin_read() as transaction:
@@ -63,7 +64,9 @@ class CalendarEntries:
                 at=max(at, state.scope.at or at),
                 by=ENGINE,
                 changed=tuple(f for f in FIELDS if last_event is not None and last[f] != data[f]),
-                **data,
+                program=data["program"],
+                time_zones=data["time_zones"],
+                holidays=data["holidays"],
             )
             with self._database.begin_write() as transaction:
                 Ledger(transaction, state.rollout).append([event], after=state.scope.revision)
