@@ -392,8 +392,8 @@ def _(event: IncidentOpened, builder: ScopeBuilder) -> None:
 def _speak_against(builder: ScopeBuilder, event: IncidentOpened) -> None:
     """Note an incident against its version, and with each of its open proposals."""
     spoken = builder.spoken_against.get(event.version, NOTHING_AGAINST)
-    kept = [item for item in spoken.incidents if event.at - item[1] <= SPOKEN_KEPT]
-    incidents = (*kept, (event.incident, event.at))
+    recent = [item for item in spoken.incidents if event.at - item[1] <= SPOKEN_KEPT]
+    incidents = (*recent, (event.incident, event.at))
     builder.spoken_against[event.version] = replace(spoken, incidents=incidents)
     for proposal in list(builder.proposals.values()):
         if proposal.cell is not None and proposal.version == event.version:

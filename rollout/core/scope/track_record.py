@@ -96,9 +96,9 @@ def build_track_record(
         for fact in _read_facts(in_span)
         if fact.version == version and _is_of_site(fact, site)
     ]
-    known = list(statuses)
+    answers = list(statuses)
     newest_first = tuple(reversed(facts))
-    return TrackRecord(version, since, until, newest_first, len(known), known.count(MISTAKEN))
+    return TrackRecord(version, since, until, newest_first, len(answers), answers.count(MISTAKEN))
 
 
 def _is_of_site(fact: TrackFact, site: str) -> bool:

@@ -40,8 +40,8 @@ def find_placeholders(texts: Iterable[str], listed: Collection[str] = ()) -> lis
     [' n/a ', 'NaN']
     """
     names = {text.strip().lower() for text in listed}
-    found = {text for text in texts if text.strip().lower() in PLACEHOLDERS - names}
-    return sorted(found)
+    placeholders = {text for text in texts if text.strip().lower() in PLACEHOLDERS - names}
+    return sorted(placeholders)
 
 
 def find_doubtful(texts: Iterable[str]) -> set[str]:
@@ -59,14 +59,14 @@ def clear_placeholders(rows: MappedRows, listed: Mapping[str, Collection[str]]) 
         if name not in NAME_COLUMNS and not name.startswith(VALUE_PREFIX):
             continue
         column = rows.cells[name]
-        found = _list_placeholders(column, listed.get(name, ()))
+        placeholders = _list_placeholders(column, listed.get(name, ()))
         faults += [
             build_faults(column == text, name, RemarkReason.PLACEHOLDER, repr(text))
-            for text in found
+            for text in placeholders
         ]
-        if found:
+        if placeholders:
             blank = pl.repeat(None, column.len(), dtype=pl.String, eager=True)
-            is_placeholder = column.is_in(found).fill_null(value=False)
+            is_placeholder = column.is_in(placeholders).fill_null(value=False)
             columns.append(blank.zip_with(is_placeholder, column).alias(name))
     if not columns:
         return rows

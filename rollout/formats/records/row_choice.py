@@ -49,9 +49,9 @@ def choose_rows(rows: TextRows, where: str, file: str) -> TextRows:
         return rows
     condition = parse_row_condition(where)
     if condition.column not in rows.cells.columns:
-        found = ", ".join(rows.cells.columns) or "no columns"
+        names = ", ".join(rows.cells.columns) or "no columns"
         raise ColumnError(
-            [f"{file}: no column {condition.column!r} to choose rows by; found: {found}"]
+            [f"{file}: no column {condition.column!r} to choose rows by; found: {names}"]
         )
     is_equal = rows.cells[condition.column].eq_missing(condition.text)
     is_chosen = is_equal if condition.is_equal else ~is_equal

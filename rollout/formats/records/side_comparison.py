@@ -85,9 +85,9 @@ def _name_sides(rows: FileRows) -> str:
 def _find_forms(rows: FileRows, names: SharedNames) -> dict[str, dict[str, str]]:
     """Return by column the texts to replace by one that differs in form only."""
     columns = ["site", *(VALUE_PREFIX + lever for lever in names.levers)]
-    found = {column: _pair_names(rows, column, names) for column in columns}
-    found["case_key"] = _pair_keys(rows)
-    return {column: pairs for column, pairs in found.items() if pairs}
+    replacements = {column: _pair_names(rows, column, names) for column in columns}
+    replacements["case_key"] = _pair_keys(rows)
+    return {column: pairs for column, pairs in replacements.items() if pairs}
 
 
 def _pair_names(rows: FileRows, column: str, names: SharedNames) -> dict[str, str]:

@@ -35,10 +35,10 @@ def pair_forms(texts: Iterable[str], others: Iterable[str]) -> dict[str, str]:
     >>> pair_forms(["0.0", "deer"], ["0", "1", "deer"])
     {'0.0': '0'}
     """
-    known = sorted({*others})
-    unknown = sorted({*texts} - {*known})
-    by_form = dict(zip(reversed(normalize_forms(_build(known))), reversed(known), strict=True))
-    forms = zip(unknown, normalize_forms(_build(unknown)), strict=True)
+    names = sorted({*others})
+    unmatched = sorted({*texts} - {*names})
+    by_form = dict(zip(reversed(normalize_forms(_build(names))), reversed(names), strict=True))
+    forms = zip(unmatched, normalize_forms(_build(unmatched)), strict=True)
     return {text: by_form[form] for text, form in forms if form in by_form}
 
 

@@ -147,10 +147,10 @@ def compare_pair_file(
             return _compare_numbers(file, pairs, pair_lever)
         counts = count_file(file, column_mappings, reading)
         combinations = counts.combinations if counts else count_combinations(pairs)
-        found = _find_missing(file, pairs, combinations, pair_lever, choices)
-        replacements: dict[str, str | None] = dict.fromkeys(found)
+        missing = _find_missing(file, pairs, combinations, pair_lever, choices)
+        replacements: dict[str, str | None] = dict.fromkeys(missing)
         if not (overlap or (pair_lever is not None and pair_lever.many)):
-            replacements |= _find_forms(file, combinations, found, pair_lever, choices)
+            replacements |= _find_forms(file, combinations, missing, pair_lever, choices)
         if replacements:
             pairs, counts = replace_answers(pairs, replacements), None
             combinations = count_combinations(pairs)
@@ -160,7 +160,7 @@ def compare_pair_file(
         )
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{file}: can't be read: {format_polars_error(error)}") from error
-    return replace(comparison, missing=found)
+    return replace(comparison, missing=missing)
 
 
 def _find_missing(
