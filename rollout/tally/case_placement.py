@@ -65,7 +65,8 @@ def place_cases(
         version: count_micros(at - EPOCH) for version, at in (trained_until or {}).items()
     }
     decisions = _select_timed_decisions(records, cases)
-    blind = select_rows(decisions, is_blind_decision(policy))
+    is_blind = is_blind_decision(policy)
+    blind = select_rows(decisions, is_blind)
     assisted = decisions.filter(pl.col("exposure") == "assisted")
     placed = PlacedRecords(
         cases=_to_lazy(
@@ -78,13 +79,17 @@ def place_cases(
                 "day",
                 "occurred_us",
                 "received",
+                "known",
                 SLICES,
             )
         ),
-        predictions=_to_lazy(records.predictions.with_columns(at=pl.col("at").dt.epoch("us"))),
+        predictions=_to_lazy(_time_predictions(records.predictions)),
         decisions=_to_lazy(blind),
         assisted_decisions=None if assisted.is_empty() else _to_lazy(assisted),
         trained_until=trained_until_micros,
+        other_decisions=_list_other_decisions(
+            records, decisions.filter(~is_blind.fill_null(value=False))
+        ),
     )
     return PlacedHistory(placed, cases, excluded_counts, salt)
 
@@ -118,13 +123,47 @@ def find_prediction_spans(
     return {name: (first, last) for name, first, last in spans.sort("first", "version").iter_rows()}
 
 
+def _time_predictions(predictions: pl.DataFrame) -> pl.DataFrame:
+    """Return predictions with times in microseconds; null: the case's time."""
+    at, received = pl.col("at").dt.epoch("us"), pl.col("received_at").dt.epoch("us")
+    known_at = pl.coalesce(pl.col("known_at").dt.epoch("us"), received, at)
+    return predictions.with_columns(
+        at=at, prediction_received=pl.coalesce(received, at), prediction_known=known_at
+    )
+
+
 def _select_timed_decisions(records: RecordFrames, cases: pl.DataFrame) -> pl.DataFrame:
-    """Return the decisions on placed cases, at the time of the case where they have none."""
-    decisions = records.decisions.with_columns(pl.col("at").dt.epoch("us"))
+    """Return the decisions on placed cases with `at` and `received` in microseconds.
+
+    `at` is the earlier of what they state and their receipt; without either it is the case's time.
+    """
+    at, received_at = pl.col("at").dt.epoch("us"), pl.col("received_at").dt.epoch("us")
+    decisions = records.decisions.with_columns(
+        at=pl.min_horizontal(at, received_at), received=pl.coalesce(received_at, at)
+    )
     if cases.height == records.cases.height and not decisions["at"].null_count():
         return decisions
     timed = decisions.join(cases.select("case_key", "occurred_us"), on="case_key")
-    return timed.with_columns(at=pl.coalesce("at", "occurred_us")).drop("occurred_us")
+    return timed.with_columns(
+        at=pl.coalesce("at", "occurred_us"), received=pl.coalesce("received", "occurred_us")
+    ).drop("occurred_us")
+
+
+def _list_other_decisions(
+    records: RecordFrames, seen_decisions: pl.DataFrame
+) -> nw.LazyFrame[Any] | None:
+    """Return when cases were decided otherwise than by the blind decisions of the frames.
+
+    These are decisions with the model's answer in sight, outcomes, and what only the service knows:
+    first revisions and decisions of no source.
+    """
+    first_times = [
+        frame.select("case_key", at=pl.col("at").dt.epoch("us")).drop_nulls()
+        for frame in (records.first_decisions, records.outcomes)
+    ]
+    frames = (*first_times, seen_decisions.select("case_key", "at"))
+    times = [frame for frame in frames if not frame.is_empty()]
+    return _to_lazy(pl.concat(times)) if times else None
 
 
 def _to_lazy(frame: pl.DataFrame) -> nw.LazyFrame[Any]:
@@ -139,6 +178,9 @@ def _select_evidence_cases(
     cases = records.cases.with_columns(
         occurred_us=occurred_us,
         received=pl.coalesce(pl.col("received_at").dt.epoch("us"), occurred_us),
+        known=pl.coalesce(
+            *(pl.col(name).dt.epoch("us") for name in ("known_at", "received_at")), occurred_us
+        ),
         unit=build_unit_key(policy),
     )
     conditions = {

@@ -40,16 +40,16 @@ def resolve_decisions(
         )
         sole = _order_requested(seats, nw.lit(1, nw.Int64), policy)
         numbered = nw.concat([numbered, sole], how="vertical")
-    first = select_rank(numbered, 1, "first", columns, kept_columns=("at", "reviewer"))
-    second = select_rank(numbered, 2, "second", columns, kept_columns=("at",))
+    first = select_rank(numbered, 1, "first", columns, kept_columns=("received", "reviewer"))
+    second = select_rank(numbered, 2, "second", columns, kept_columns=("received",))
     both_decisions = first.join(second, on="case_key", how="left")
     if decision_count == 1:
         gate_answers = {f"gate:{c}": nw.col(f"first:{c}") for c in columns}
-        return both_decisions.with_columns(**gate_answers, gate_at=nw.col("first_at"))
+        return both_decisions.with_columns(**gate_answers, gate_received=nw.col("first_received"))
     closing_decisions = numbered.join(
         picked_cases.select("case_key", "due"), on="case_key", how="inner"
     )
-    decisions_in_time = closing_decisions.filter(nw.col("at") <= nw.col("due"))
+    decisions_in_time = closing_decisions.filter(nw.col("received") <= nw.col("due"))
     return both_decisions.join(
         _find_majority(decisions_in_time, decision_count, columns), on="case_key", how="left"
     )
@@ -101,7 +101,7 @@ def select_rank(
 def _find_majority(
     requested_decisions: Frame, decision_count: int, columns: Sequence[str]
 ) -> Frame:
-    result = requested_decisions.group_by("case_key").agg(gate_at=nw.col("at").max())
+    result = requested_decisions.group_by("case_key").agg(gate_received=nw.col("received").max())
     for column in columns:
         votes = requested_decisions.group_by("case_key", column).agg(votes=nw.len())
         winners = votes.filter(nw.col("votes") * 2 > decision_count)

@@ -70,6 +70,7 @@ def build_cases_schema(attributes: Sequence[str] = ()) -> Schema:
     `occurred_at` is null if the time is missing, impossible or unreadable; `occurred_text` is the
     time as written; `hour_written` is its hour as written (0 to 23, no zone applied), also of an
     impossible date. Cases without `occurred_at` count in figures of records, never in evidence.
+    `known_at` is earlier than `received_at` where somebody vouches for the sender; null: the same.
     """
     return {
         "case_key": pl.String(),
@@ -79,6 +80,7 @@ def build_cases_schema(attributes: Sequence[str] = ()) -> Schema:
         "hour_written": pl.Int8(),
         "episode": pl.String(),
         "received_at": INSTANT,
+        "known_at": INSTANT,
         **{ATTRIBUTE_PREFIX + name: pl.String() for name in attributes},
     }
 
@@ -87,7 +89,9 @@ def build_predictions_schema(levers: Sequence[str]) -> Schema:
     """Return the schema of predictions: one row a case and version.
 
     A null value is a failed prediction; `confidence` is in [0, 1]; `at` is null if the record has
-    no time of its own, and then the case's time counts; `latency_ms` is at least 0.
+    no time of its own, and then the case's time counts; `latency_ms` is at least 0. `received_at`
+    is null if nobody knows when the record came; then its own time counts. `known_at` is as for
+    cases.
     """
     return {
         "case_key": pl.String(),
@@ -97,6 +101,8 @@ def build_predictions_schema(levers: Sequence[str]) -> Schema:
         "at": INSTANT,
         "latency_ms": pl.Float64(),
         "error": pl.String(),
+        "received_at": INSTANT,
+        "known_at": INSTANT,
     }
 
 
@@ -108,6 +114,7 @@ def build_decisions_schema(levers: Sequence[str]) -> Schema:
     reviewer began, null if unknown or if `at` is not the record's own time; the decision took `at`
     − `started_at`. `source` is `reviews`, `imports` or the id of the account that sent it, in
     files the text of their column `source`; null without it, and for records without one.
+    `received_at` is as for predictions.
     """
     return {
         "case_key": pl.String(),
@@ -119,6 +126,7 @@ def build_decisions_schema(levers: Sequence[str]) -> Schema:
         "at": INSTANT,
         "started_at": INSTANT,
         "source": pl.String(),
+        "received_at": INSTANT,
     }
 
 
@@ -136,6 +144,9 @@ OUTCOME_SOURCE_SCHEMA: Schema = {OUTCOME_SOURCE: pl.String(), OUTCOME_FAULT: pl.
 
 OWN_PREDICTION_SCHEMA: Schema = {"case_key": pl.String(), OUTCOME_SOURCE: pl.String()}
 """Schema of `RecordFrames.own_predictions`: a predicted case, and the account that predicted it."""
+
+FIRST_DECISION_SCHEMA: Schema = {"case_key": pl.String(), "at": INSTANT}
+"""Schema of `RecordFrames.first_decisions`."""
 
 PROBABILITY_SCHEMA: Schema = {
     "case_key": pl.String(),
@@ -232,6 +243,8 @@ class RecordFrames:
     newest one, oldest first: a value that a later revision does not name stays, as does a harm of a
     source.
     `own_predictions` are the cases predicted by accounts that also sent outcomes.
+    `first_decisions` has when each case was decided first by any decision or outcome, also by a
+    revision or a source that is in no other frame; files have none such.
     `planted` are the records of planted cases, which are in no other frame: what reads the other
     frames is about the cases that occur.
     """
@@ -258,6 +271,10 @@ class RecordFrames:
     )
     own_predictions: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=OWN_PREDICTION_SCHEMA)
+    )
+
+    first_decisions: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema=FIRST_DECISION_SCHEMA)
     )
 
     def select_cases(self, keys: pl.Series) -> RecordFrames:

@@ -39,7 +39,7 @@ REPEATED_TEXTS = (
 )
 SPLIT_FRAMES: Final = (
     *("cases", "predictions", "decisions", "outcomes", "earlier_outcomes"),
-    "own_predictions",
+    *("own_predictions", "first_decisions"),
     *("gold_decisions", "unsourced_decisions"),
     "probabilities",
 )
@@ -168,6 +168,7 @@ def _replace_frames(
 
     placed = history.placed
     sole, assisted = placed.sole_decisions, placed.assisted_decisions
+    others = placed.other_decisions
     return replace(
         history,
         cases=convert(history.cases),
@@ -178,6 +179,7 @@ def _replace_frames(
             decisions=convert_lazy(placed.decisions),
             sole_decisions=None if sole is None else convert_lazy(sole),
             assisted_decisions=None if assisted is None else convert_lazy(assisted),
+            other_decisions=None if others is None else convert_lazy(others),
         ),
     )
 

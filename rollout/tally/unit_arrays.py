@@ -163,8 +163,8 @@ class UnitClasses:
 
     @cached_property
     def is_missing(self) -> BoolArray:
-        """Return which classes have no blind decision."""
-        return np.array([unit_class.decided == MISSING for unit_class in self.classes], dtype=bool)
+        """Return which classes are of missing units."""
+        return np.array([unit_class.is_missing for unit_class in self.classes], dtype=bool)
 
     def get_slice_codes(self, attribute: str) -> tuple[IntArray, tuple[str, ...]]:
         """Return the number of an attribute's value for each class, and the values by number."""

@@ -23,7 +23,8 @@ def build_band_columns(policy: Policy) -> dict[str, nw.Expr]:
     """Return the column `band` of units under a policy that treats confidences differently.
 
     With several confidence floors it is how many above the lowest the confidence reaches; a missing
-    confidence reaches none, as does one above 1. Other policies have no such column.
+    confidence reaches none, as does one above 1. A silent version counts against all floors: nobody
+    knows how sure it would have been. Other policies have no such column.
     """
     confidence, floors = nw.col("confidence"), policy.evidence.higher_floors
     if not floors:
@@ -32,7 +33,9 @@ def build_band_columns(policy: Policy) -> dict[str, nw.Expr]:
         ((confidence >= floor) & (confidence <= 1)).fill_null(value=False).cast(nw.Int64)
         for floor in floors
     )
-    return {"band": nw.sum_horizontal(*reached)}
+    is_silent = ~nw.col("silent").is_null()
+    band = nw.when(is_silent).then(nw.lit(len(floors))).otherwise(nw.sum_horizontal(*reached))
+    return {"band": band}
 
 
 def add_unit_values(units: pl.DataFrame, cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:

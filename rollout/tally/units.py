@@ -1,11 +1,16 @@
 """From a history's frames to units, each counted once on a track.
 
 A unit is a case, or one case of each episode. The gate track has every unit when it closes, with or
-without a decision; of an episode the case with the lowest selection value. The guard track has a
-unit when its first blind decision arrives, and no unit without one; of an episode the case decided
-first, which is known at that moment (decision record 0012). Excluded decisions count as missing on
-the gate track; guards use every decision (decision record 0018). Written as narwhals expressions,
-so the same function runs on Polars, DuckDB and other engines.
+without a decision; of an episode the case with the lowest selection value among those known before
+the first decision on any of them. The guard track has a unit when its first blind decision arrives,
+and no unit without one; of an episode the case decided first, which is known at that moment
+(decision record 0012). Excluded decisions count as missing on the gate track; guards use every
+decision (decision record 0018). Written as narwhals expressions, so the same function runs on
+Polars, DuckDB and other engines.
+
+A unit is evidence if its case and the version's prediction were known before the first decision on
+it. Otherwise it is missing, and `predicted` says why: whoever answers late, or not at all, may know
+what people decided. Silence counts against the model.
 
 All times are whole microseconds since 1970, UTC; a slot is a tick's number on the grid that starts
 there. A unit is counted in the slot at or after its time. The scope when it occurred is that of the
@@ -22,7 +27,20 @@ import polars as pl
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.late_modules import LateModule
-from rollout.core.policy.measures import AGREE, DIFFER, FAILED, LATE, MISSING, OUTSIDE, WHOLE_UNIT
+from rollout.core.policy.measures import (
+    AFTER_DECISION,
+    AGREE,
+    DIFFER,
+    FAILED,
+    LATE,
+    LATE_CASE,
+    MISSING,
+    NOT_PREDICTED,
+    OUTSIDE,
+    SILENT,
+    UNUSABLE,
+    WHOLE_UNIT,
+)
 from rollout.tally.decision_resolution import rank_by_time, resolve_decisions, select_rank
 from rollout.tally.frames import VALUE_PREFIX
 from rollout.tally.number_answers import (
@@ -48,7 +66,9 @@ else:
 UNLISTED = "(not listed)"  # `decided` for a human label that the lever lacks
 TRACKS = ("gate", "guard", "assisted")
 BELOW_FLOOR, TRAINED_ON = "below the floor", "trained on"
-AFTER_VERDICT, AFTER_CLOSING = "after the verdict", "after the unit closed"
+AFTER_CLOSING = "after the unit closed"
+NEVER = 2**62
+"""Receipt of a prediction that nobody has sent, in microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +77,18 @@ class PlacedRecords:
 
     Attributes:
         cases: case_key, site, window, unit, selection_value, day (local day number), occurred_us
-            (microseconds), received (occurred_us if the record has none), and slices (the values of
-            the recorded attributes, as JSON).
-        predictions: case_key, version, `value:<lever>`, confidence, at (null: the case's time).
+            (microseconds), received (occurred_us if the record has none), known (earlier where
+            somebody vouches for the sender), and slices (the values of the recorded attributes, as
+            JSON).
+        predictions: case_key, version, `value:<lever>`, confidence, at, prediction_received and
+            prediction_known (null: the case's time).
         decisions: blind decisions: case_key, reviewer, `value:<lever>`, seat (number of the review
-            task), and at.
+            task), at and received.
         assisted_decisions: the same for decisions made with the model's answer in sight; None if
             there are none.
         trained_until: by version, the time of its last training case.
+        other_decisions: case_key and at of decisions and outcomes by which a case was decided, too;
+            None if there are none.
         sole_decisions: blind decisions on cases that have no other, if they are not among
             `decisions`: they need not be ordered, which takes most of the time.
     """
@@ -74,6 +98,7 @@ class PlacedRecords:
     decisions: Frame
     assisted_decisions: Frame | None
     trained_until: Mapping[str, int]
+    other_decisions: Frame | None = None
     sole_decisions: Frame | None = None
 
 
@@ -102,27 +127,30 @@ def resolve_units(
     confidence floors the band. Rows of lever `*` stand for several levers together.
     """
     grace = count_micros(policy.evidence.grace)
-    cases = placed.cases.with_columns(due=nw.max_horizontal("occurred_us", "received") + grace)
-    is_by_case = policy.evidence.unit == "case"
-    picked_cases = cases if is_by_case else _pick_cases(cases, grace)
+    cases = placed.cases.with_columns(due=nw.col("occurred_us") + grace)
+    cases = cases.join(_find_first_decisions(placed), on="case_key", how="left")
+    picked_cases = cases if policy.evidence.unit == "case" else _pick_cases(cases)
     decisions = resolve_decisions(placed.decisions, picked_cases, policy, placed.sole_decisions)
+    closing_cases = _join_predictions(placed, picked_cases, policy)
+    closing_cases = closing_cases.join(decisions, on="case_key", how="left")
+    parts = [_build_track(_judge_closing_cases(closing_cases, placed, policy), "gate", policy)]
     predicted_cases = _join_predictions(placed, cases, policy)
-    judged_cases = _join_decisions(predicted_cases, decisions, placed, policy)
-    closing_cases = (
-        judged_cases
-        if is_by_case
-        else _join_decisions(
-            _join_predictions(placed, picked_cases, policy), decisions, placed, policy
-        )
-    )
-    parts = [_build_track(closing_cases, "gate", policy)]
     if "guard" in tracks:
-        decided_cases = judged_cases.filter(_has_first_decision(policy))
-        parts.append(_build_track(decided_cases, "guard", policy))
+        decided_cases = predicted_cases.join(decisions, on="case_key", how="inner")
+        decided_cases = decided_cases.filter(_has_first_decision(policy))
+        parts.append(_build_track(_judge_decided(decided_cases, placed, policy), "guard", policy))
     if "assisted" in tracks and placed.assisted_decisions is not None:
         assisted_cases = _build_assisted_units(predicted_cases, placed.assisted_decisions, policy)
         parts.append(_build_track(assisted_cases, "assisted", policy))
     return nw.concat(parts, how="vertical")
+
+
+def _find_first_decisions(placed: PlacedRecords) -> Frame:
+    """Return when each case was first decided, by whomever (`first_decided`)."""
+    frames = (placed.decisions, placed.sole_decisions, placed.other_decisions)
+    times = [frame.select("case_key", "at") for frame in frames if frame is not None]
+    decided = times[0] if len(times) == 1 else nw.concat(times, how="vertical")
+    return decided.group_by("case_key").agg(first_decided=nw.col("at").min())
 
 
 def _join_predictions(placed: PlacedRecords, cases: Frame, policy: Policy) -> Frame:
@@ -130,42 +158,88 @@ def _join_predictions(placed: PlacedRecords, cases: Frame, policy: Policy) -> Fr
     predicted_cases = placed.predictions.join(cases, on="case_key", how="inner")
     return predicted_cases.with_columns(
         predicted_at=nw.coalesce("at", "occurred_us"),
+        prediction_received=nw.coalesce("prediction_received", "occurred_us"),
+        prediction_known=nw.coalesce("prediction_known", "occurred_us"),
         occurred=nw.col("occurred_us") // count_micros(policy.tick),
     )
 
 
-def _join_decisions(
-    predicted_cases: Frame, decisions: Frame, placed: PlacedRecords, policy: Policy
-) -> Frame:
-    exclusion = _build_exclusion(placed.trained_until, policy)
-    return predicted_cases.join(decisions, on="case_key", how="left").with_columns(
-        excluded=exclusion
+def _pick_cases(cases: Frame) -> Frame:
+    """Return each episode's case with the lowest selection value when it closes.
+
+    It is drawn among the cases that were known when the first of them was decided: what is added
+    later could change the draw. If none was, it is the case that arrived first.
+    """
+    units = cases.group_by("unit").agg(
+        closes=nw.col("due").min(), unit_decided=nw.col("first_decided").min()
     )
-
-
-def _pick_cases(cases: Frame, grace: int) -> Frame:
-    """Return each episode's case with the lowest selection value when it closes."""
-    closing = cases.group_by("unit").agg(closes=nw.col("due").min())
-    cases_in_time = cases.join(closing, on="unit").filter(nw.col("due") - grace <= nw.col("closes"))
-    lowest_value = cases_in_time.group_by("unit").agg(lowest=nw.col("selection_value").min())
-    picked_cases = cases_in_time.join(lowest_value, on="unit").filter(
-        nw.col("selection_value") == nw.col("lowest")
+    arrived = nw.max_horizontal("occurred_us", "known")
+    bound = nw.min_horizontal("closes", "unit_decided")
+    joined = cases.join(units, on="unit").with_columns(arrived=arrived)
+    ranked = joined.with_columns(
+        turn=nw.when(arrived <= bound).then(nw.lit(-NEVER)).otherwise(nw.col("arrived"))
     )
-    return picked_cases.with_columns(due=nw.col("closes")).drop("closes", "lowest")
+    for column in ("turn", "selection_value"):
+        lowest = ranked.group_by("unit").agg(lowest=nw.col(column).min())
+        ranked = ranked.join(lowest, on="unit").filter(nw.col(column) == nw.col("lowest"))
+        ranked = ranked.drop("lowest")
+    picked_cases = ranked.with_columns(due=nw.col("closes"), first_decided=nw.col("unit_decided"))
+    return picked_cases.drop("closes", "unit_decided", "arrived", "turn")
 
 
-def _build_exclusion(trained_until: Mapping[str, int], policy: Policy) -> nw.Expr:
-    """Return why a unit is not evidence for a version, or null."""
-    is_after_closing = nw.when(nw.col("predicted_at") > nw.col("due")).then(nw.lit(AFTER_CLOSING))
-    is_after_decision = nw.when(nw.col("predicted_at") > nw.col("first_at")).then(
-        nw.lit(AFTER_VERDICT)
+def _judge_closing_cases(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame:
+    """Add when each unit counts for a gate, why it is missing, and why it is no unit."""
+    received, decided = nw.col("received"), nw.col("first_decided")
+    known_at = nw.max_horizontal("known", "prediction_known")
+    is_late_case = received > nw.col("due")
+    is_unseen = known_at > decided  # nobody knows that the version didn't know the answer
+    reason = (
+        nw.when(is_late_case)
+        .then(nw.lit(LATE_CASE))
+        .when(nw.col("prediction_received") == NEVER)
+        .then(nw.lit(NOT_PREDICTED))
+        .when(is_unseen)
+        .then(nw.lit(AFTER_DECISION))
+        .otherwise(nw.lit(None, nw.String))
     )
-    reason = is_after_decision.otherwise(is_after_closing.otherwise(nw.lit(None, nw.String)))
+    grace = count_micros(policy.evidence.grace)
+    late_slot = (
+        nw.when(decided <= received)
+        .then(nw.max_horizontal(received, decided + grace))
+        .otherwise(received)
+    )
+    judged = cases.with_columns(
+        silent=reason,
+        counted=nw.when(is_late_case).then(late_slot).otherwise(nw.col("due")),
+    )
+    is_undecided = decided.is_null() | (decided > nw.col("due"))
+    is_closed = is_undecided & ~is_late_case & (nw.col("prediction_received") > nw.col("due"))
+    return judged.with_columns(excluded=_build_exclusion(placed, policy, is_closed))
+
+
+def _judge_decided(cases: Frame, placed: PlacedRecords, policy: Policy) -> Frame:
+    """Add the same for guards: a unit counts with its decision, whether it was predicted or not."""
+    is_unseen = nw.col("prediction_known") > nw.col("first_decided")
+    judged = cases.with_columns(
+        silent=nw.when(is_unseen).then(nw.lit(NOT_PREDICTED)).otherwise(nw.lit(None, nw.String)),
+        counted=nw.max_horizontal("first_received", "received", "occurred_us"),
+    )
+    return judged.with_columns(excluded=_build_exclusion(placed, policy, nw.lit(value=False)))
+
+
+def _build_exclusion(placed: PlacedRecords, policy: Policy, is_closed: nw.Expr) -> nw.Expr:
+    """Return why a row is no unit of a version, or null.
+
+    A version's silence is none of the reasons: it could be silent where it would be wrong.
+    """
+    none = nw.lit(None, nw.String)
     floor = policy.evidence.confidence_floor
+    reason = nw.when(is_closed).then(nw.lit(AFTER_CLOSING)).otherwise(none)
     if floor is not None:
-        is_below_floor = nw.col("confidence").is_null() | (nw.col("confidence") < floor)
+        confidence = nw.col("confidence")
+        is_below_floor = nw.col("silent").is_null() & (confidence.is_null() | (confidence < floor))
         reason = nw.when(is_below_floor).then(nw.lit(BELOW_FLOOR)).otherwise(reason)
-    for version, until in trained_until.items():
+    for version, until in placed.trained_until.items():
         is_trained_on = (nw.col("version") == version) & (nw.col("occurred_us") <= until)
         reason = nw.when(is_trained_on).then(nw.lit(TRAINED_ON)).otherwise(reason)
     return reason
@@ -173,7 +247,7 @@ def _build_exclusion(trained_until: Mapping[str, int], policy: Policy) -> nw.Exp
 
 def _has_first_decision(policy: Policy) -> nw.Expr:
     is_missing = [nw.col(f"first:{VALUE_PREFIX}{lever.id}").is_null() for lever in policy.levers]
-    return ~nw.col("first_at").is_null() & ~nw.any_horizontal(*is_missing, ignore_nulls=True)
+    return ~nw.col("first_received").is_null() & ~nw.any_horizontal(*is_missing, ignore_nulls=True)
 
 
 def _build_assisted_units(
@@ -183,15 +257,21 @@ def _build_assisted_units(
     columns = [VALUE_PREFIX + lever.id for lever in policy.levers]
     numbered_decisions = assisted_decisions.with_columns(place=rank_by_time("case_key"))
     first_decisions = select_rank(
-        numbered_decisions, 1, "first", columns, kept_columns=("at", "reviewer")
+        numbered_decisions, 1, "first", columns, kept_columns=("received", "reviewer")
     )
     empty_seconds = {f"second:{c}": nw.lit(None, nw.String) for c in columns}
     gate_answers = {f"gate:{c}": nw.col(f"first:{c}") for c in columns}
-    times = {"gate_at": nw.col("first_at"), "second_at": nw.col("first_at")}
+    times = dict.fromkeys(("gate_received", "second_received"), nw.col("first_received"))
+    receipts = ("first_received", "prediction_received", "received", "occurred_us")
     return (
         predicted_cases.join(first_decisions, on="case_key", how="inner")
         .with_columns(**empty_seconds, **gate_answers, **times)
-        .with_columns(excluded=nw.lit(None, nw.String))
+        .filter(nw.col("prediction_received") < NEVER)
+        .with_columns(
+            counted=nw.max_horizontal(*receipts),
+            excluded=nw.lit(None, nw.String),
+            silent=nw.lit(None, nw.String),
+        )
         .filter(_has_first_decision(policy))
     )
 
@@ -205,12 +285,12 @@ UNIT_COLUMNS = (
 def _build_track(judged_cases: Frame, track: str, policy: Policy) -> Frame:
     """Return a track's rows: one a lever, and one for several together."""
     source = "gate" if track == "gate" else "first"
-    timed_cases = judged_cases.with_columns(track=nw.lit(track), counted=_compute_counted_at(track))
     tick = count_micros(policy.tick)
-    timed_cases = timed_cases.with_columns(
+    timed_cases = judged_cases.with_columns(
+        track=nw.lit(track),
         slot=nw.max_horizontal(-((-nw.col("counted")) // tick), nw.col("occurred") + 1),
         on_time=_is_on_time(track),
-        second_on_time=nw.col("second_at") <= nw.col("counted"),
+        second_on_time=nw.col("second_received") <= nw.col("counted"),
         reviewer=nw.col("first_reviewer"),
         **build_band_columns(policy),
     )
@@ -224,14 +304,9 @@ def _build_track(judged_cases: Frame, track: str, policy: Policy) -> Frame:
     return nw.concat([lever_rows.select(*columns) for lever_rows in rows], how="vertical")
 
 
-def _compute_counted_at(track: str) -> nw.Expr:
-    if track == "gate":
-        return nw.col("due")
-    return nw.max_horizontal("first_at", "predicted_at", "occurred_us")
-
-
 def _is_on_time(track: str) -> nw.Expr:
-    return nw.col("gate_at") <= nw.col("due") if track == "gate" else nw.lit(value=True)
+    is_on_time = nw.col("gate_received") <= nw.col("counted")
+    return is_on_time if track == "gate" else nw.lit(value=True)
 
 
 def _select_first_of_episode(timed_cases: Frame) -> Frame:
@@ -297,7 +372,9 @@ def _build_whole_unit_rows(answered_cases: Frame, policy: Policy) -> Frame:
     rows = answered_cases.with_columns(
         lever=nw.lit(WHOLE_UNIT),
         decided=nw.when(is_missing).then(nw.lit(MISSING)).otherwise(nw.lit(AGREE)),
-        predicted=nw.when(is_agreement).then(nw.lit(AGREE)).otherwise(nw.lit(DIFFER)),
+        predicted=nw.coalesce(
+            "silent", nw.when(is_agreement).then(nw.lit(AGREE)).otherwise(nw.lit(DIFFER))
+        ),
         second=_build_whole_unit_second(levers),
         cost=nw.when(is_missing)
         .then(nw.lit(float(policy.largest_cost)))
@@ -315,7 +392,8 @@ def _build_decided(lever: Lever, source: str) -> nw.Expr:
         is_valid = is_in_range(lever.number, parse_number(answer))
         label = nw.when(is_valid).then(nw.lit(AGREE)).otherwise(nw.lit(UNLISTED))
     if lever.many:
-        label = nw.when(_is_late(lever)).then(label).otherwise(_pair_answers(lever, source, label))
+        is_unpaired = _is_late(lever) | ~nw.col("silent").is_null()
+        label = nw.when(is_unpaired).then(label).otherwise(_pair_answers(lever, source, label))
     is_given = (~answer.is_null()) & nw.col("on_time").fill_null(value=False)
     return nw.when(is_given).then(label).otherwise(nw.lit(MISSING))
 
@@ -352,7 +430,8 @@ def _build_predicted(lever: Lever, source: str) -> nw.Expr:
         usable_answer = _pair_answers(lever, source, usable_answer)
     if lever.answer_within is not None:
         usable_answer = nw.when(_is_late(lever)).then(nw.lit(LATE)).otherwise(usable_answer)
-    return nw.when(answer.is_null()).then(nw.lit(FAILED)).otherwise(usable_answer)
+    usable_answer = nw.when(answer.is_null()).then(nw.lit(FAILED)).otherwise(usable_answer)
+    return nw.coalesce(nw.col("silent"), usable_answer)
 
 
 def _classify_number(lever: Lever, source: str) -> nw.Expr:
@@ -408,7 +487,7 @@ def _compute_cost(lever: Lever, source: str) -> nw.Expr:
         if lever.number is None
         else compute_number_cost(lever, *_parse_numbers(lever, source))
     )
-    is_unusable = predicted.is_in([FAILED, LATE, OUTSIDE])
+    is_unusable = predicted.is_in(sorted(UNUSABLE))
     is_unknown = decided.is_in([MISSING, UNLISTED])
     largest_cost = nw.lit(float(lever.largest_cost))
     return nw.when(is_unusable | is_unknown).then(largest_cost).otherwise(cost)
@@ -447,6 +526,12 @@ def _find_cost_level(policy: Policy) -> nw.Expr:
     """Return the index of the policy's cost level, rounding up."""
     is_above = [(nw.col("cost") > level + 1e-9).cast(nw.Int64) for level in policy.cost_levels[:-1]]
     return nw.sum_horizontal(*is_above) if is_above else nw.lit(0)
+
+
+def is_missing_unit() -> pl.Expr:
+    """Return whether rows of `resolve_units` are of missing units."""
+    is_silent = pl.col("predicted").cast(pl.String).is_in(sorted(SILENT))
+    return is_silent | (pl.col("decided").cast(pl.String) == MISSING)
 
 
 def count_units(units: Frame, *, extra_columns: Sequence[str] = ()) -> Frame:

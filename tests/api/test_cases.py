@@ -110,7 +110,7 @@ def test_what_was_counted_is_explained(client, database, clock):
     counted = {one["track"]: one for one in found["counted_units"]}
     assert set(counted) == {"gate", "guard"}
     assert (counted["gate"]["predicted"], counted["gate"]["decided"]) == ("damaged", "sound")
-    assert (counted["gate"]["attempt"], counted["gate"]["slot"]) == (1, "2027-06-02T12:00:00Z")
+    assert (counted["gate"]["attempt"], counted["gate"]["slot"]) == (1, "2027-06-02T11:00:00Z")
     assert found["pending"] == ""
 
 

@@ -50,7 +50,7 @@ def send(client, account, *items):
 
 def cases_with_predictions():
     for n in range(CASES):
-        at = (NOON - (CASES - n) * MINUTE).isoformat()
+        at = (NOON - (CASES - n) * MINUTE / 2).isoformat()
         yield {"kind": "case", "key": f"c{n}", "site": "ramp-a", "occurred_at": at}
         answers = {"parcel": "sound"}
         yield {"kind": "prediction", "key": f"c{n}", "version": "v1", "answers": answers}
@@ -58,14 +58,13 @@ def cases_with_predictions():
 
 def decisions(reviewer="r{}", answer="sound", **more):
     for n in range(CASES):
-        at = (NOON - (CASES - n) * MINUTE).isoformat()
         yield {
             "kind": "decision",
             "key": f"c{n}",
             "reviewer": reviewer.format(n % 4),
             "answers": {"parcel": answer},
             "exposure": "blind",
-            "submitted_at": at,
+            "submitted_at": NOON.isoformat(),
             **more,
         }
 

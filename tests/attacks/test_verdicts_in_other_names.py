@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from rollout.core.policy.measures import AFTER_DECISION
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.records.history import StoredHistory
@@ -98,7 +99,7 @@ def test_a_prediction_that_comes_after_the_verdict_is_none_whatever_time_it_name
     judge(client, "bear")
     clock.advance(HOUR)
     send(client, prediction("bear", said_at))
-    assert [excluded for _, _, excluded in counted(database)] == ["after the verdict"]
+    assert counted(database) == [(AFTER_DECISION, "bear", None)]
 
 
 def test_nor_is_a_prediction_that_is_corrected_after_the_verdict(client, database, clock):

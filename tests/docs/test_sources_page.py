@@ -1,6 +1,7 @@
 """The page about sources: its command replays, and its policy is read."""
 
 import re
+from datetime import timedelta
 
 import pytest
 
@@ -22,13 +23,14 @@ def test_the_command_chooses_the_sources_in_a_replay(folder):
 
 
 def test_the_policy_of_the_page_names_these_sources(folder):
-    (text,) = re.findall(r"```yaml\n(.*?)```", text_of(PAGE), re.DOTALL)
-    policy = parse_policy(
-        "rollout: ramps\ntimezone: UTC\nlevers: [{id: parcel, labels: [a, b]}]\nsites: [x]\n"
-        "gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]\n"
-        + text.replace("evidence:\n", "evidence:\n  unit: case\n")
+    named, vouched = (
+        parse_policy(
+            "rollout: ramps\ntimezone: UTC\nlevers: [{id: parcel, labels: [a, b]}]\nsites: [x]\n"
+            "gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]\n"
+            + text.replace("evidence:\n", "evidence:\n  unit: case\n")
+        ).evidence.sources
+        for text in re.findall(r"```yaml\n(.*?)```", text_of(PAGE), re.DOTALL)
     )
     account = AccountSource("desk-tool", ("clerk-*",))
-    assert policy.evidence.sources == EvidenceSources(
-        imports=False, accounts=(account,), outcomes=("till",)
-    )
+    assert named == EvidenceSources(accounts=(account,), outcomes=("till",))
+    assert vouched.vouched == {"box-7": timedelta(hours=50)}

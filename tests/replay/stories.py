@@ -289,6 +289,7 @@ def a_history(story, policy):
             hour_written=pl.lit(None),
             episode=pl.lit(None),
             received_at=pl.lit(None),
+            known_at=pl.lit(None),
         )
         .cast(build_cases_schema()),
         pl.concat(
@@ -325,12 +326,20 @@ def _draw_answers(rng, story, policy, keys, at, truth, number):
             "version": [f"v{number}"] * len(at),
             **{f"value:{name}": list(labels[:, i]) for i, name in enumerate(names)},
             "confidence": rng.random(len(at)),
-            "at": _instants(at + rng.choice([0, 0, 0, 0.3], len(at)), policy),
+            "at": _instants(at + _draw_delays(rng, len(at)), policy),
             "latency_ms": slow,
             "error": [None] * len(at),
+            "received_at": [None] * len(at),
+            "known_at": [None] * len(at),
         },
         schema=build_predictions_schema(names),
     )
+
+
+def _draw_delays(rng, n):
+    """Most answers are there before any decision: others are missing, whatever they say."""
+    delays = rng.choice([0, 0, 0, 0.3], n)
+    return np.where(np.arange(n) % 40 == 0, delays, 0)
 
 
 def _draw_decisions(rng, story, policy, keys, at, truth):
@@ -357,6 +366,7 @@ def _draw_decisions(rng, story, policy, keys, at, truth):
                     "at": _instants(submitted_at[mine], policy),
                     "started_at": [None] * int(mine.sum()),
                     "source": [None] * int(mine.sum()),
+                    "received_at": [None] * int(mine.sum()),
                 },
                 schema=build_decisions_schema(names),
             )

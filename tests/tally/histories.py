@@ -77,7 +77,7 @@ def evidence(policy, **changes):
 
 
 def cases(*rows, attributes=()):
-    """Frame of (key, hour, {site, episode, received, attributes…})."""
+    """Frame of (key, hour, {site, episode, received, known, attributes…})."""
     return pl.DataFrame(
         [
             {
@@ -88,6 +88,7 @@ def cases(*rows, attributes=()):
                 "hour_written": None,
                 "episode": more.get("episode"),
                 "received_at": hour(more.get("received")),
+                "known_at": hour(more.get("known")),
                 **{f"attribute:{name}": more.get(name) for name in attributes},
             }
             for key, at, more in ((*row, {})[:3] for row in rows)
@@ -97,7 +98,7 @@ def cases(*rows, attributes=()):
 
 
 def predictions(*rows, levers=("alarm",)):
-    """Frame of (key, answer or answers, {version, at, confidence, latency})."""
+    """Frame of (key, answer or answers, {version, at, received, known, confidence, latency})."""
     return pl.DataFrame(
         [
             {
@@ -108,6 +109,8 @@ def predictions(*rows, levers=("alarm",)):
                 "at": hour(more.get("at")),
                 "latency_ms": more.get("latency"),
                 "error": None,
+                "received_at": hour(more.get("received")),
+                "known_at": hour(more.get("known")),
             }
             for key, label, more in ((*row, {})[:3] for row in rows)
         ],
@@ -116,7 +119,7 @@ def predictions(*rows, levers=("alarm",)):
 
 
 def decisions(*rows, levers=("alarm",)):
-    """Frame of (key, answer or answers, {reviewer, at, exposure, seat})."""
+    """Frame of (key, answer or answers, {reviewer, at, received, exposure, seat})."""
     return pl.DataFrame(
         [
             {
@@ -127,6 +130,7 @@ def decisions(*rows, levers=("alarm",)):
                 "exposure": more.get("exposure", "blind"),
                 "seat": more.get("seat"),
                 "at": hour(more.get("at")),
+                "received_at": hour(more.get("received")),
             }
             for key, label, more in ((*row, {})[:3] for row in rows)
         ],

@@ -69,9 +69,11 @@ def histories(draw, policy, most):
         case_rows.append((key, draw(times), more))
         for version in draw(st.sets(st.sampled_from(["v1", "v2"]))):
             own = {"version": version, "at": draw(st.none() | times), "confidence": draw(sure)}
+            own["received"] = draw(st.none() | times)
             prediction_rows.append((key, draw(said), own))
         for reviewer in draw(st.sets(st.sampled_from(["ana", "bo", "cy", "di"]))):
             own = {"reviewer": reviewer, "at": draw(st.none() | times)}
+            own["received"] = draw(st.none() | times)
             own |= {"seat": draw(seats), "exposure": draw(exposures)}
             decision_rows.append((key, draw(said), own))
     return records(
@@ -94,7 +96,10 @@ def situations(draw, most=8):
 
 def on_duckdb(placed, connection):
     frames = {}
-    for name in ("cases", "predictions", "decisions", "assisted_decisions"):
+    for name in (
+        *("cases", "predictions", "decisions"),
+        *("assisted_decisions", "other_decisions"),
+    ):
         if getattr(placed, name) is None:
             continue
         connection.register(name, getattr(placed, name).collect("polars").to_native().to_arrow())

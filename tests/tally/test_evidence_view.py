@@ -22,7 +22,7 @@ from rollout.tally.units import resolve_units
 from tests.replay.stories import Prepared, a_course, a_history, a_policy, a_story, prepared, seeded
 from tests.tally.plain_readings import Plain, in_alarm, within
 
-SEEDS = (18, 53, 57, 61, 87, 96, 113, 116)
+SEEDS = (18, 53, 127, 61, 87, 96, 113, 116)
 
 
 class ReplayedStory(NamedTuple):

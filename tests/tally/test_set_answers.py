@@ -21,7 +21,7 @@ def resolve_sets(predicted, decided, lever=LOGOS, **more):
     history = records(
         cases(("x", 10)),
         predictions(("x", predicted, more), levers=["logos"]),
-        decisions(("x", decided), levers=["logos"]),
+        decisions(("x", decided, {"at": 11}), levers=["logos"]),
     )
     row = only(resolved(history, replace(a_policy(), levers=(lever,))))
     return row["decided"], row["predicted"], row["cost"]

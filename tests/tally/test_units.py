@@ -9,7 +9,15 @@ import pytest
 
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.levers import CostRule
-from rollout.core.policy.measures import FAILED, LATE, MISSING, OUTSIDE
+from rollout.core.policy.measures import (
+    AFTER_DECISION,
+    FAILED,
+    LATE,
+    LATE_CASE,
+    MISSING,
+    NOT_PREDICTED,
+    OUTSIDE,
+)
 from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.tally import units
 from rollout.tally.case_placement import place_cases
@@ -24,6 +32,7 @@ from tests.tally.histories import (
     evidence,
     hour,
     only,
+    outcomes,
     predictions,
     records,
     resolve_case,
@@ -58,8 +67,8 @@ def test_a_unit_closes_once_when_its_grace_has_passed():
     assert [(row["slot"], row["occurred"]) for row in rows] == [(slot(12), slot(10))]
 
 
-def test_grace_runs_from_receipt():
-    assert only(resolve_case(case={"received": 30}))["slot"] == slot(32)
+def test_grace_runs_from_the_case_whenever_it_is_received():
+    assert only(resolve_case(case={"received": 10.5}, decision={"at": 11}))["slot"] == slot(12)
 
 
 def test_a_unit_between_two_slots_is_counted_in_the_later_and_occurs_in_the_earlier():
@@ -81,9 +90,39 @@ def test_the_guard_track_counts_when_the_first_verdict_is_in():
     assert only(resolve_case(decision={"at": 40}), "guard")["slot"] == slot(40)
 
 
-def test_a_verdict_that_arrives_before_its_prediction_waits_for_it_on_neither_track():
+def test_a_decision_waits_for_no_prediction():
     frame = resolve_case(prediction={"at": 10.7}, decision={"at": 10.5})
-    assert {row["excluded"] for row in frame.to_dicts()} == {"after the verdict"}
+    assert [(r["track"], r["slot"], r["predicted"], r["excluded"]) for r in frame.to_dicts()] == [
+        ("gate", slot(12), AFTER_DECISION, None),
+        ("guard", slot(10.5), NOT_PREDICTED, None),
+    ]
+
+
+# Cases that come late
+
+
+def test_a_case_that_comes_after_its_slot_is_missing_when_its_decision_is_as_old_as_its_grace():
+    for received, counted in ((12.1, 13), (14, 14)):
+        row = only(resolve_case(case={"received": received}, decision={"at": 11}))
+        assert (row["slot"], row["predicted"]) == (slot(counted), LATE_CASE)
+        assert (row["decided"], row["cost"]) == ("bear", POLICY.largest_cost)
+
+
+def test_a_late_case_without_a_decision_is_missing_when_it_comes():
+    history = records(cases(("a", 10, {"received": 30})), predictions(("a", "bear")))
+    row = only(resolved(history, POLICY))
+    assert (row["slot"], row["predicted"], row["decided"]) == (slot(30), LATE_CASE, MISSING)
+
+
+def test_guards_count_a_late_case_with_its_decision():
+    row = only(resolve_case(case={"received": 30}, decision={"at": 31}), "guard")
+    assert (row["slot"], row["predicted"]) == (slot(31), "bear")
+
+
+def test_a_decision_that_is_received_after_the_slot_is_missing_whenever_it_was_made():
+    row = only(resolve_case(decision={"at": 11, "received": 12.1}))
+    assert (row["slot"], row["decided"]) == (slot(12), MISSING)
+    assert only(resolve_case(decision={"at": 11, "received": 12}))["decided"] == "bear"
 
 
 def test_the_local_day_is_the_sites():
@@ -144,7 +183,28 @@ def test_a_case_that_comes_after_the_episode_closed_is_not_picked():
     history = records(cases(*late, *rows[1:]), predictions(*((key, "fox") for key, *_ in rows)))
     row = only(resolved(history, BY_EPISODE))
     assert row["case_key"] == rows[1][0]
-    assert row["slot"] == slot(12.01)
+    assert row["slot"] == slot(12)
+
+
+def test_a_case_that_is_added_after_the_first_decision_is_not_picked():
+    rows = burst(3)
+    added = [(key, at, {**more, "received": 11}) for key, at, more in rows[:1]]
+    said = predictions(*((key, "fox", {"received": 10.1}) for key, *_ in rows))
+    given = decisions((rows[2][0], "fox", {"at": 10.9}), (rows[0][0], "fox", {"at": 11.2}))
+    row = only(resolved(records(cases(*added, *rows[1:]), said, given), BY_EPISODE))
+    assert row["case_key"] == rows[1][0]
+    none_known = [(key, at, {**more, "received": 11}) for key, at, more in rows]
+    row = only(resolved(records(cases(*none_known), said, given), BY_EPISODE))
+    assert (row["case_key"], row["predicted"]) == (rows[0][0], AFTER_DECISION)
+
+
+def test_a_prediction_after_the_first_decision_of_its_episode_is_missing():
+    rows = burst(2)
+    said = predictions((rows[0][0], "fox", {"at": 11}), (rows[1][0], "fox"))
+    given = decisions((rows[0][0], "fox", {"at": 11.5}), (rows[1][0], "fox", {"at": 10.5}))
+    frame = resolved(records(cases(*rows), said, given), BY_EPISODE)
+    assert only(frame)["predicted"] == AFTER_DECISION
+    assert only(frame, "guard")["predicted"] == "fox"
 
 
 def test_site_and_window_of_an_episode_are_those_of_the_picked_case():
@@ -197,14 +257,15 @@ def test_of_cases_judged_at_once_guards_count_the_one_with_the_lower_pick():
     assert only(judged(rows, (3, 11), (1, 11), (0, 11)), "guard")["case_key"] == rows[0][0]
 
 
-def test_a_case_that_is_no_evidence_stands_for_no_episode_on_the_guard_track():
+def test_on_the_guard_track_the_case_decided_first_stands_for_its_episode_predicted_or_not():
     rows = burst(3)
     late = [(rows[0][0], "fox", {"at": 11.5}), (rows[1][0], "fox")]
     given = decisions(
         *((key, "fox", {"at": at}) for (key, *_), at in zip(rows, (11, 12), strict=False))
     )
     frame = resolved(records(cases(*rows), predictions(*late), given), BY_EPISODE)
-    assert only(frame, "guard")["case_key"] == rows[1][0]
+    row = only(frame, "guard")
+    assert (row["case_key"], row["predicted"]) == (rows[0][0], NOT_PREDICTED)
 
 
 def test_of_an_episode_that_people_confirm_the_first_confirmed_case_counts():
@@ -413,15 +474,57 @@ def test_a_label_outside_the_lever_disagrees_even_where_the_person_gives_it_too(
 
 def test_an_answer_after_the_levers_time_disagrees():
     slow = replace(POLICY, levers=(replace(ALARM, answer_within=timedelta(minutes=6)),))
-    assert only(resolve_case(policy=slow, prediction={"at": 10.1}))["predicted"] == "bear"
+    just = resolve_case(policy=slow, prediction={"at": 10.1}, decision={"at": 11})
+    assert only(just)["predicted"] == "bear"
     late = only(resolve_case(policy=slow, prediction={"at": 10.11}, decision={"at": 11}))
     assert (late["predicted"], late["excluded"]) == (LATE, None)
 
 
-def test_a_prediction_after_the_verdict_is_no_evidence():
-    frame = resolve_case(prediction={"at": 10.5}, decision={"at": 10.4})
-    assert {row["excluded"] for row in frame.to_dicts()} == {"after the verdict"}
-    assert only(resolve_case(prediction={"at": 10.4}, decision={"at": 10.4}))["excluded"] is None
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"prediction": {"at": 10.5}},
+        {"prediction": {"at": 10, "received": 10.5}},
+        {"case": {"received": 10.5}},
+    ],
+)
+def test_what_comes_after_the_decision_is_missing_and_wrong(known):
+    row = only(resolve_case(decision={"at": 10.4}, **known))
+    assert (row["predicted"], row["decided"]) == (AFTER_DECISION, "bear")
+    assert (row["cost"], row["excluded"]) == (POLICY.largest_cost, None)
+    assert only(resolve_case(decision={"at": 10.5}, **known))["predicted"] == "bear"
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        {"at": 10.4, "exposure": "assisted", "reviewer": "bo"},
+        {"at": 30, "received": 10.4, "reviewer": "bo"},
+    ],
+)
+def test_any_first_decision_counts_at_the_earlier_of_its_own_time_and_receipt(seen):
+    given = decisions(("a", "bear", {"at": 11}), ("a", "bear", seen))
+    said = predictions(("a", "bear", {"at": 10.5}))
+    frame = resolved(records(cases(("a", 10)), said, given), POLICY)
+    assert only(frame)["predicted"] == AFTER_DECISION
+
+
+def test_a_prediction_after_an_outcome_is_missing_too():
+    for at, predicted in ((10.4, AFTER_DECISION), (10.5, "bear")):
+        history = records(
+            cases(("a", 10)),
+            predictions(("a", "bear", {"at": 10.5})),
+            decisions(("a", "bear", {"at": 11})),
+            outcomes(("a", "bite", at)),
+        )
+        assert only(resolved(history, POLICY))["predicted"] == predicted
+
+
+def test_a_silent_version_is_missing_whatever_confidence_it_names_later():
+    floor = evidence(POLICY, confidence_floor=0.5)
+    late = {"at": 10.5, "confidence": 0.1}
+    row = only(resolve_case(policy=floor, prediction=late, decision={"at": 10.4}))
+    assert (row["predicted"], row["excluded"]) == (AFTER_DECISION, None)
 
 
 def test_a_prediction_after_its_unit_closed_is_no_evidence_without_a_verdict_either():
@@ -483,7 +586,7 @@ def test_a_cost_rule_adds_one_comparison_however_many_labels_there_are():
     frame = nw.from_native(pl.LazyFrame(schema=dict.fromkeys(names, pl.String)))
     frame = frame.with_columns(
         on_time=nw.lit(value=True), second_on_time=nw.lit(value=True),
-        predicted_at=nw.lit(1), occurred_us=nw.lit(1),
+        predicted_at=nw.lit(1), occurred_us=nw.lit(1), silent=nw.lit(None, nw.String),
     )  # fmt: skip
     rules = [CostRule(cost, did="low", right="high") for cost in (1.0, 2.0, 3.0)]
     counts = []

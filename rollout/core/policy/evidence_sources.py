@@ -4,7 +4,9 @@ The kind of a record's source is found when it is received, by the policy in for
 stored with it. So an edit of the sources changes neither what was counted nor what a recount gives.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final
 
 REVIEWS, IMPORTS, ACCOUNT, UNNAMED = "reviews", "imports", "account", "unnamed"
@@ -28,25 +30,18 @@ class AccountSource:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceSources:
-    """The sources that a policy names; without the key reviews made here and imports.
+    """The sources that a policy names, besides reviews made here and imports.
 
-    `outcomes` are the accounts whose outcomes count; None for all that may send them.
+    Attributes:
+        accounts: that send decisions.
+        outcomes: the accounts whose outcomes count; None for all that may send them.
+        vouched: by account that sends late how long after a case what it sends counts as made
+            before the decision. Somebody vouches that it doesn't see the answers.
     """
 
-    reviews: bool = True
-    imports: bool = True
     accounts: tuple[AccountSource, ...] = ()
     outcomes: tuple[str, ...] | None = None
-
-    @property
-    def review_kind(self) -> str:
-        """Return the kind of reviews made here."""
-        return REVIEWS if self.reviews else UNNAMED
-
-    @property
-    def import_kind(self) -> str:
-        """Return the kind of imports."""
-        return IMPORTS if self.imports else UNNAMED
+    vouched: Mapping[str, timedelta] = field(default_factory=dict)
 
     def find_outcome_kind(self, account: str) -> str:
         """Return the kind of an account's outcomes."""

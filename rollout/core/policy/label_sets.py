@@ -7,7 +7,7 @@ are equal texts whatever the order of the policy's labels.
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
-from rollout.core.policy.measures import MISSING, Condition, UnitClass
+from rollout.core.policy.measures import MISSING, SILENT, Condition, UnitClass
 
 SEPARATOR: Final = ";"
 EMPTY_SET: Final = "(none of them)"
@@ -135,12 +135,14 @@ def split_pair(decided: str, predicted: str) -> tuple[str, str]:
 def is_label_success(condition: Condition, unit_class: UnitClass) -> bool | None:
     """Return whether both sides have the condition's label; None if the unit doesn't count.
 
-    Recall counts units whose human set has it, precision those whose model set has it. A unit
-    without a decision is a failure of precision, as for single labels.
+    Recall counts units whose human set has it, precision those whose model set has it. A missing
+    unit is a failure of precision, as for single labels.
     """
     human_text, model_text = split_pair(unit_class.decided, unit_class.predicted)
     is_decided = human_text != MISSING and condition.label in split_label_set(human_text)
     is_predicted = condition.label in split_label_set(model_text)
     if condition.measure == "recall":
         return is_predicted if is_decided else None
+    if unit_class.predicted in SILENT:
+        return False
     return is_decided if is_predicted else None

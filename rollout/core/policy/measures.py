@@ -5,12 +5,27 @@ difference. Share measures count it as success or failure, cost takes the level;
 don't use it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 WHOLE_UNIT = "*"  # lever of the class over all levers, in policies with several
 AGREE, DIFFER = "agree", "differ"  # `predicted` in such a class, and for numbers
 MISSING = ""  # `decided` of a unit without a blind decision
 FAILED, LATE, OUTSIDE = "(failed)", "(late)", "(outside)"  # `predicted` without a valid label
+AFTER_DECISION = "(after the decision)"
+NOT_PREDICTED, LATE_CASE = "(not predicted)", "(late case)"
+SILENT_REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        AFTER_DECISION: "predicted after the decision",
+        NOT_PREDICTED: "not predicted",
+        LATE_CASE: "case received late",
+    }
+)
+"""Why units are missing although they may be decided, in words, by their `predicted`."""
+SILENT = frozenset(SILENT_REASONS)
+UNUSABLE = frozenset({FAILED, LATE, OUTSIDE}) | SILENT
+"""`predicted` of all units without an answer that may count."""
 
 DETECTOR_MEASURES = frozenset(
     {"agreement", "recall", "precision", "cost", "override", "action_change"}
@@ -88,21 +103,27 @@ class UnitClass:
     band: int = 0
 
     @property
+    def is_missing(self) -> bool:
+        """Return whether the unit is no evidence of both sides: undecided, or not predicted."""
+        return self.decided == MISSING or self.predicted in SILENT
+
+    @property
     def agrees(self) -> bool:
-        """Return whether model and human agree; never without a decision."""
+        """Return whether model and human agree; never in a missing unit."""
         return self.decided != MISSING and self.predicted == self.decided
 
 
 def is_success(condition: Condition, unit_class: UnitClass) -> bool | None:
     """Return whether a unit is a success; None if excluded.
 
-    Units without a decision are failures of agreement and precision and excluded from recall, so
-    missing data never widens a cell.
+    Missing units are failures, so that silence never widens a cell; only those without a decision
+    are excluded from recall, since nobody knows their label.
     """
     match condition.measure:
         case "recall":
             return unit_class.agrees if unit_class.decided == condition.label else None
         case "precision":
-            return unit_class.agrees if unit_class.predicted == condition.label else None
+            counts = unit_class.predicted == condition.label or unit_class.predicted in SILENT
+            return unit_class.agrees if counts else None
         case _:
             return unit_class.agrees

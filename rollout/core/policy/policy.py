@@ -102,8 +102,8 @@ class EvidenceRules:
     def find_source_kind(self, source: str, reviewer: str) -> str:
         """Return the kind that a decision would have; `source` is a kind or an account's name."""
         kinds = {
-            REVIEWS: self.sources.review_kind,
-            IMPORTS: self.sources.import_kind,
+            REVIEWS: REVIEWS,
+            IMPORTS: IMPORTS,
             BEFORE_SOURCES: BEFORE_SOURCES,
         }
         return kinds.get(source) or self.find_account_kind(source, reviewer)

@@ -203,10 +203,6 @@ def _compare_versions(old: Policy, new: Policy) -> Sentences:
 
 
 def _compare_sources(old: EvidenceSources, new: EvidenceSources) -> Sentences:
-    if new.reviews and not old.reviews:
-        yield "reviews made here are evidence"
-    if new.imports and not old.imports:
-        yield "imports are evidence"
     for account in dict.fromkeys(source.account for source in new.accounts):
         old_patterns = old.list_patterns(account)
         added = [p for p in new.list_patterns(account) if p not in old_patterns]
@@ -214,6 +210,12 @@ def _compare_sources(old: EvidenceSources, new: EvidenceSources) -> Sentences:
             yield f"decisions that {account} sends for {', '.join(added)} are evidence"
     if old.outcomes is not None and new.outcomes is None:
         yield "outcomes of every account that may send them are evidence"
+    for account, within in new.vouched.items():
+        if within > old.vouched.get(account, timedelta()):
+            yield (
+                f"what {account} sends up to {format_duration(within)} after a case counts as made"
+                " before the decision"
+            )
     for account in dict.fromkeys(new.outcomes or ()):
         if old.find_outcome_kind(account) == UNNAMED:
             yield f"outcomes that {account} sends are evidence"

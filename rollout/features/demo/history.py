@@ -167,32 +167,34 @@ class HistoryWriter:
             cache = AssignmentCache(state.scope, state.policy, state.rollout.salt)
             senders = _find_senders(transaction, self.policy)
             windows = WindowLookup(state.policy)
-            records: list[AnyRecord] = []
-            received_at: list[datetime] = []
+            received: list[tuple[datetime, AnyRecord]] = []
             for at in _list_times(since, slots, max(self.policy.tick, HOUR)):
-                records += self._list_case_records(cache, windows, at)
-                records += self._list_due_records(windows, state.scope.revision, at)
-                received_at += [at] * (len(records) - len(received_at))
-            if not records:
+                received += self._list_case_records(cache, windows, at)
+                received += self._list_due_records(windows, state.scope.revision, at)
+            if not received:
                 return
             self._record_new_versions(transaction, state)
             stored = RecordStore(transaction, state.rollout).store(
-                records, received_at=received_at, sender=senders
+                [record for _, record in received],
+                received_at=[at for at, _ in received],
+                sender=senders,
+                vouched=self.policy.evidence.sources.vouched.get(MODEL_CLIENT),
             )
             queue_new_cases(transaction, state, stored, slots[-1])
 
     def _list_case_records(
         self, cache: AssignmentCache, windows: WindowLookup, until: datetime
-    ) -> Iterator[AnyRecord]:
-        """Yield cases and predictions made by an instant; schedule their effects."""
+    ) -> Iterator[tuple[datetime, AnyRecord]]:
+        """Yield cases and predictions made by an instant, as received; schedule their effects."""
         while self._has_case_until(until):
             case = self.cases[self.next_case]
             self.next_case += 1
             assignments = _assign_case(cache, case)
-            yield _build_case(case, windows, self.records)
+            asked_at = get_prediction_time(case)
+            yield asked_at, _build_case(case, windows, self.records)
             for prediction, assignment in zip(case.predictions, assignments, strict=True):
                 self._first_uses.setdefault(prediction.version, prediction.at)
-                yield _build_prediction(case, prediction, assignment)
+                yield asked_at, _build_prediction(case, prediction, assignment)
             answers = [_describe_assignment(assignment) for assignment in assignments]
             for at, account, item in self.records.list_effects(case, answers):
                 heappush(self.scheduled, (at, next(self._numbers), account, item))
@@ -204,16 +206,18 @@ class HistoryWriter:
 
     def _list_due_records(
         self, windows: WindowLookup, revision: int, until: datetime
-    ) -> Iterator[AnyRecord]:
-        """Yield the records that clients sent by an instant."""
-        items = []
+    ) -> Iterator[tuple[datetime, AnyRecord]]:
+        """Yield the records that clients sent by an instant, as received."""
+        times, items = [], []
         while self.scheduled and self.scheduled[0][0] <= until:
-            items.append(heappop(self.scheduled)[-1])
+            at, *_, item = heappop(self.scheduled)
+            times.append(at)
+            items.append(item)
         if not items:
             return
         reader = ItemReader(windows.find_window, self.ends_at)
-        for sent_item in reader.read_body(msgspec.json.encode(items)):
-            yield _authorize(sent_item, revision)
+        for at, sent_item in zip(times, reader.read_body(msgspec.json.encode(items)), strict=True):
+            yield at, _authorize(sent_item, revision)
 
     def _approve_until(self, at: datetime) -> None:
         """Give the approvals that were planned until an instant, at their own times."""

@@ -247,6 +247,22 @@ def _check_answer_deadline(shape: PolicyShape, _: Policy) -> Faults:
             yield DocumentFault(("levers", i, present), text)
 
 
+def _check_vouched(shape: PolicyShape, policy: Policy) -> Faults:
+    """Yield vouched senders that are named twice, or that may be later than the units close."""
+    grace, accounts = policy.evidence.grace, set[str]()
+    for number, row in enumerate(shape.evidence.sources.vouched):
+        path = ("evidence", "sources", "vouched", number)
+        if row.account in accounts:
+            yield DocumentFault((*path, "account"), f"{row.account} is vouched for twice")
+        if row.within > grace:
+            text = (
+                f"{format_duration(row.within)} ends after grace, {format_duration(grace)}, when"
+                " units are counted; write a longer grace"
+            )
+            yield DocumentFault((*path, "within"), text)
+        accounts.add(row.account)
+
+
 def _check_grace(shape: PolicyShape, policy: Policy) -> Faults:
     limits = [lever.answer_within for lever in shape.levers if lever.answer_within is not None]
     grace = policy.evidence.grace
@@ -300,6 +316,7 @@ SECTION_CHECKS: tuple[PolicyCheck, ...] = (
     (("levers.*.number",), _check_cost_rows),
     (("levers.*.answer_within", "levers.*.unanswered"), _check_answer_deadline),
     (("evidence.grace",), _check_grace),
+    (("evidence.sources.vouched",), _check_vouched),
     (("stages.*.blind", "stages.*.audit"), _check_blind_share),
     (("evidence.familiar", "guards.*.*"), _check_familiar),
     (("limits.*.never_above", "limits.*.ends"), _check_limits),

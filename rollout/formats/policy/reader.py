@@ -188,8 +188,9 @@ def _build_evidence(shape: file.EvidenceShape) -> EvidenceRules:
 
 def _build_sources(shape: SourcesShape) -> EvidenceSources:
     accounts = (AccountSource(row.account, tuple(row.reviewers)) for row in shape.accounts)
+    vouched = {row.account: row.within for row in shape.vouched}
     outcomes = None if shape.outcomes is None else tuple(shape.outcomes)
-    return EvidenceSources(shape.reviews, shape.imports, tuple(accounts), outcomes)
+    return EvidenceSources(tuple(accounts), outcomes, vouched)
 
 
 def _build_selector(shape: file.CellSelection) -> Where:

@@ -198,13 +198,32 @@ class AccountSourceShape(PolicySection):
     )
 
 
-class SourcesShape(PolicySection):
-    """From where decisions are evidence; others are stored and reported only."""
+class VouchedSenderShape(PolicySection):
+    """A service account that sends late, and for which somebody vouches that it sees no answers."""
 
-    reviews: kinds.Flag = key("true", description="Reviews made in this service.")
-    imports: kinds.Flag = key("true", description="Imported files, for which the importer vouches.")
+    account: kinds.NonEmptyText = key(
+        description="Name of the service account.", examples=["box-7"]
+    )
+    within: kinds.PositiveDuration = key(
+        description="Its cases and predictions count as made before the decision if they come at"
+        " most this long after the case occurred. At most `grace`.",
+        examples=["50h"],
+    )
+
+
+class SourcesShape(PolicySection):
+    """From where records are evidence, besides reviews made here and imports.
+
+    Others are stored and reported only.
+    """
+
     accounts: list[AccountSourceShape] = key(
         default_factory=list, description="Service accounts that send decisions made elsewhere."
+    )
+    vouched: list[VouchedSenderShape] = key(
+        default_factory=list,
+        description="Service accounts that may send cases and predictions after humans decided:"
+        " devices that send at night, batches, services that race each other.",
     )
     outcomes: list[kinds.NonEmptyText] | None = key(
         None,

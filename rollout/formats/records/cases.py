@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from rollout.core.records.row_remarks import RemarkReason
+from rollout.formats.records.column_map import RECEIVED_AT
 from rollout.formats.records.rejected_rows import (
     build_empty_faults,
     build_empty_remarks,
@@ -76,8 +77,18 @@ class _StackedRows:
     first_mention: Indices
 
     def get_texts(self, name: str) -> pl.Series:
-        """Return the column of all files; case facts in outcomes are null."""
-        return _collect_texts(self.files, name)
+        """Return the column of all files; case facts in outcomes are null.
+
+        Receipts are those of the first file that has any: predictions and decisions have their own.
+        """
+        texts = _collect_texts(self.files, name)
+        if name != RECEIVED_AT or texts.null_count() == texts.len():
+            return texts
+        parts = self.split_by_file(texts).values()
+        first = next(n for n, part in enumerate(parts) if part.null_count() < part.len())
+        return pl.concat(
+            [part if n == first else part.clear(part.len()) for n, part in enumerate(parts)]
+        )
 
     def build_remarks(self, fault_frame: pl.DataFrame) -> pl.DataFrame:
         """Convert faults by row of the stack to notes."""
@@ -136,6 +147,7 @@ def gather_cases(files: Sequence[MappedRows], zones: SiteZones) -> CaseFacts:
             occurred["hour"].alias("hour_written"),
             episode.values.alias("episode"),
             received["at"].alias("received_at"),
+            received["at"].clear(received.height).alias("known_at"),
             *(attribute.values.alias(attribute.name) for attribute in attributes),
         ]
     )

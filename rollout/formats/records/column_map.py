@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 CASE_COLUMNS = ("site", "occurred_at", "episode", "received_at")
 """Facts about a case, allowed in files of cases, predictions and decisions."""
+RECEIVED_AT = "received_at"
+"""When a service got a row's record; in a file without cases also when it got the case."""
 
 COLUMN_NAMES: Mapping[RecordKind, tuple[str, ...]] = {
     RecordKind.CASES: ("case_key", *CASE_COLUMNS),

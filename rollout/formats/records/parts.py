@@ -269,6 +269,8 @@ def _apply_schema(
         optional = [n for n in (SAMPLED_ARM, CONTENT) if typed[n].null_count() < typed.height]
         schema = schema | {name: pl.String() for name in optional}
     renamed = typed.rename({name: names[name] for name in typed.columns if name in names})
+    if "known_at" in schema:  # known to services only
+        renamed = renamed.with_columns(known_at=pl.lit(None))
     typed = renamed.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
     return share_constants(typed)
 

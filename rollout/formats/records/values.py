@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from rollout.core.records.row_remarks import RemarkReason
-from rollout.formats.records.column_map import CASE_COLUMNS, COLUMN_NAMES, REQUIRED_COLUMNS
+from rollout.formats.records.column_map import (
+    CASE_COLUMNS,
+    COLUMN_NAMES,
+    RECEIVED_AT,
+    REQUIRED_COLUMNS,
+)
 from rollout.formats.records.rejected_rows import (
     build_empty_faults,
     build_faults,
@@ -62,11 +67,13 @@ def parse_cells(
     zones: Sequence[str],
     outcomes: Sequence[str] = (),
 ) -> ParsedCells:
-    """Parse all columns of predictions, decisions or outcomes except case facts.
+    """Parse all columns of predictions, decisions or outcomes except facts about cases.
 
     `zone_indices` has the index in `zones` of the zone of each row's site.
     """
-    names = [name for name in COLUMN_NAMES[rows.kind] if name not in CASE_COLUMNS]
+    names = [
+        name for name in COLUMN_NAMES[rows.kind] if name not in CASE_COLUMNS or name == RECEIVED_AT
+    ]
     missing = [_find_missing(rows, name) for name in REQUIRED_COLUMNS[rows.kind]]
     columns = [rows.get_texts(VALUE_PREFIX + lever).alias(VALUE_PREFIX + lever) for lever in levers]
     fault_frames, notes = [], []

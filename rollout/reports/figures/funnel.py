@@ -9,7 +9,6 @@ import polars as pl
 from rollout.core.calendar.sites import OTHER_WINDOW
 from rollout.core.policy.label_sets import is_label_set
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
 from rollout.core.records.row_remarks import RemarkReason
 from rollout.reports.figures.missing_decisions import count_reasons, find_missing_reasons
@@ -17,6 +16,7 @@ from rollout.reports.inputs.decided_by import mark_uncounted_units
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.statistics.intervals import Share, compute_missing_bounds, compute_share
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
+from rollout.tally.units import is_missing_unit
 
 OTHER_CASE_PICKED = "another case of the unit was sampled"
 OUTSIDE_WINDOWS = "outside every window"
@@ -128,7 +128,7 @@ def _compute_funnel(inputs: ReportInputs, version: str, missing_units: pl.DataFr
     still_open = _count_still_open(inputs, version)
     marked = mark_uncounted_units(inputs, evidence)
     counted = marked.filter(pl.col("uncounted").is_null())
-    reviewed = counted.filter(pl.col("decided") != MISSING)
+    reviewed = counted.filter(~is_missing_unit())
     undecided = missing_units.filter(
         (pl.col("version") == version) & pl.col("unit").is_in(counted["unit"].implode())
     )

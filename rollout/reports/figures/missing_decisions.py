@@ -1,14 +1,15 @@
-"""Why units have no decision that counts as evidence."""
+"""Why units are missing: no decision counts as evidence, or no prediction stood before it."""
 
 import polars as pl
 
 from rollout.core.calendar.sites import OTHER_WINDOW, Cell
-from rollout.core.policy.measures import MISSING
+from rollout.core.policy.measures import SILENT_REASONS
 from rollout.core.policy.policy import Policy
 from rollout.core.records.row_remarks import RemarkReason
 from rollout.reports.inputs.evidence_inputs import CellVersion
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
+from rollout.tally.units import is_missing_unit
 
 SEVERAL_LABELS = "several labels by one reviewer"
 UNANSWERED = "no decision"
@@ -22,7 +23,7 @@ COLUMNS = ("version", "site", "window", "unit", "reason")
 
 
 def find_missing_reasons(inputs: ReportInputs) -> pl.DataFrame:
-    """Return each unit without a counted decision, with the reason.
+    """Return each missing unit with the reason.
 
     The columns are `COLUMNS`. The first fitting reason of a unit counts. Units outside every window
     are excluded. Without units the frame is empty.
@@ -34,8 +35,10 @@ def find_missing_reasons(inputs: ReportInputs) -> pl.DataFrame:
         & (pl.col("lever") == inputs.policy.whole_unit_lever)
         & (pl.col("window") != OTHER_WINDOW)
         & pl.col("excluded").is_null()
-        & (pl.col("decided") == MISSING)
-    ).with_columns(pl.col("version", "site", "window").cast(pl.String))  # a replay's: categories
+        & is_missing_unit()
+    ).with_columns(
+        pl.col("version", "site", "window", "predicted").cast(pl.String)  # a replay's: categories
+    )
     decisions = _summarize_decisions(inputs.records, inputs.policy, missing["case_key"])
     rejected = inputs.records.rejected
     several_labels = rejected.filter(pl.col("reason") == RemarkReason.SEVERAL_LABELS)
@@ -67,8 +70,10 @@ def count_reasons(reasons: pl.Series) -> dict[str, int]:
 
 def _choose_reason(policy: Policy) -> pl.Expr:
     is_single = policy.evidence.verdicts == 1
+    silent = pl.col("predicted").replace_strict(dict(SILENT_REASONS), default=None)
     return (
-        pl.when(pl.col("arrived_late")).then(pl.lit(ARRIVED_LATE))
+        pl.when(silent.is_not_null()).then(silent)
+        .when(pl.col("arrived_late")).then(pl.lit(ARRIVED_LATE))
         .when(pl.col("people").is_null() & pl.col("several")).then(pl.lit(SEVERAL_LABELS))
         .when(pl.col("people").is_null()).then(pl.lit(UNANSWERED))
         .when(~pl.col("unseen") & pl.col("unsaid")).then(pl.lit(EXPOSURE_UNKNOWN))

@@ -71,25 +71,28 @@ def _build_entries(case_facts: Mapping[int, IncomingCase], policy: Policy) -> li
     tracks = {BLIND: GUARD, ASSISTED: ASSISTED}
     if policy.evidence.outside_blind:
         tracks[UNKNOWN] = GUARD
-    gate_entries: list[QueueEntry] = []
-    decision_entries: set[QueueEntry] = set()
+    entries: set[QueueEntry] = set()
     for case_id, case in case_facts.items():
-        if case.site not in sites or not case.predicted_at:
+        if not case.predicted:
             continue
-        occurred_at = case.occurred
-        first_slot = occurred_at // tick + 1  # the slot after the one in which it occurred
-        due_at = max(occurred_at, case.received) + grace
-        gate_entries.append((max(-(-due_at // tick), first_slot) * tick, case_id, GATE))
-        for exposure, decided_at in case.decisions.values():
-            track = tracks.get(exposure)
-            if track is not None:
-                for prediction_time in case.predicted_at.values():
-                    predicted_at = occurred_at if prediction_time is None else prediction_time
-                    counted_at = max(decided_at, predicted_at)
-                    decision_entries.add(
-                        (max(-(-counted_at // tick), first_slot) * tick, case_id, track)
-                    )
-    return [*sorted(decision_entries), *gate_entries]  # sorted inserts are faster
+        for site, occurred, received in case.places:  # which one counts is known later
+            if site not in sites:
+                continue
+            gate_times = {occurred + grace}
+            if received > occurred + grace:
+                gate_times = {received, max(received, (case.first_decided or 0) + grace)}
+            times = {(at, GATE) for at in gate_times}
+            for exposure, decided in case.decisions.values():
+                if (track := tracks.get(exposure)) is not None:
+                    counted_times = {max(decided, received)}
+                    if track == ASSISTED:
+                        counted_times = {max(decided, received, at) for at in case.predicted}
+                    times |= {(at, track) for at in counted_times}
+            first_slot = occurred // tick + 1  # the slot after the one in which it occurred
+            entries.update(
+                (max(-(-at // tick), first_slot) * tick, case_id, track) for at, track in times
+            )
+    return sorted(entries)  # sorted inserts are faster
 
 
 def queue_outcomes(
@@ -109,10 +112,11 @@ def _build_outcome_entries(
     tick, sites = count_micros(policy.tick), policy.sites_by_id
     spans = {count_micros(outcome.closes) for outcome in policy.outcomes}
     return {
-        (max(-(-due // tick), case.occurred // tick + 1) * tick, case_id, OUTCOME)
+        (max(-(-due // tick), occurred // tick + 1) * tick, case_id, OUTCOME)
         for case_id, case in case_facts.items()
-        if case.site in sites
-        for due in (max(case.occurred + span, case.received) for span in spans)
+        for site, occurred, received in case.places
+        if site in sites
+        for due in (max(occurred + span, received) for span in spans)
     }
 
 

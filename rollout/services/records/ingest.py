@@ -6,7 +6,7 @@ stored together or not at all. Sending again is safe, because clients choose the
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache, cached_property, partial
 
 from rollout.core.policy.outcomes import describe_unknown_outcome
@@ -162,7 +162,10 @@ def store_asked_cases(
     records: tuple[AnyRecord, ...] = (*cases, *predictions)
     sender = Accounts(transaction).add_id(sender_name)
     stored_batch = RecordStore(transaction, state.rollout).store(
-        records, received_at=at, sender=sender
+        records,
+        received_at=at,
+        sender=sender,
+        vouched=state.policy.evidence.sources.vouched.get(sender_name),
     )
     queue_new_cases(transaction, state, stored_batch, at)
     open_reviews(transaction, state, cases, at, stored_batch.new_cases)
@@ -192,6 +195,7 @@ class _Batch:
         self._heartbeats: list[tuple[int, Heartbeat]] = []
         self._contents: dict[int, str] = {}
         self._claims = ClaimBatch()
+        self._vouched: timedelta | None = None
         self._authorizations: list[tuple[int, AuthorizationResult]] = []
         if len(self._records) < len(items):
             self._add_other_items(items)
@@ -372,8 +376,13 @@ class _Batch:
                 self._records[index] = (position, _set_exposure(record))
 
     def set_sources(self, sender_name: str) -> None:
-        """Set the kind of each decision's and outcome's source, by the policy in force."""
+        """Set what the policy in force says of the sender.
+
+        That is the kind of each decision's and outcome's source, and how long what it sends counts
+        as sent before the decision.
+        """
         evidence = self._state.policy.evidence
+        self._vouched = evidence.sources.vouched.get(sender_name)
         find_kind = cache(partial(evidence.find_account_kind, sender_name))
         outcome_kind = evidence.sources.find_outcome_kind(sender_name)
         for index, (position, record) in enumerate(self._records):
@@ -406,6 +415,7 @@ class _Batch:
             records,
             received_at=at,
             sender=sender,
+            vouched=self._vouched,
             locked_keys=action_keys,
             erased_kinds=erased_kinds,
         )

@@ -10,6 +10,7 @@ from typing import Any, Final
 import polars as pl
 
 from rollout.core.errors import RefusalError
+from rollout.core.policy.evidence_sources import IMPORTS
 from rollout.core.policy.version_rules import find_content_fault
 from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
 from rollout.core.records.reviews import BLIND
@@ -200,7 +201,7 @@ def _store_batch(
     counts: dict[str, Counter[str]],
 ) -> set[int]:
     """Store records and return the cases of accepted ones."""
-    source = None if senders is None else state.policy.evidence.sources.import_kind
+    source = None if senders is None else IMPORTS
     store = RecordStore(transaction, state.rollout)
     case_ids: set[int] = set()
     in_order = sorted(batch, key=lambda item: (item[0] is None, item[0] or at))
@@ -259,14 +260,16 @@ def _iterate_records(
     for row in rows:
         yield row["received_at"] or row["occurred_at"], _build_case(row)
     for row in records.predictions.to_dicts():
-        yield None, _build_prediction(row)
+        occurred_at = occurred_times.get(row["case_key"])
+        yield row["received_at"] or row["at"] or occurred_at, _build_prediction(row)
     for row in records.decisions.to_dicts():
-        yield None, _build_decision(row, occurred_times.get(row["case_key"]))
+        decision = _build_decision(row, occurred_times.get(row["case_key"]))
+        yield row["received_at"] or decision.submitted_at, decision
     for row in records.outcomes.to_dicts():
         at = row["at"] or occurred_times.get(row["case_key"])
         if at is not None:
             yield (
-                None,
+                at,
                 Outcome(
                     key=row["case_key"],
                     at=at,

@@ -43,6 +43,7 @@ from rollout.tally.frames import (
     RowCount,
     merge_renamed_predictions,
 )
+from rollout.tally.picks import vouch_for_files
 from rollout.tally.populations import (
     NumberedUnits,
     encode_repeated_texts,
@@ -239,6 +240,7 @@ def _place_records(
         VersionsAtOnceError: too many versions were in use at once.
     """
     salt, trained_until = request.options.salt, request.trained_until
+    records = vouch_for_files(records, policy.evidence.sources.vouched)
     history = place_cases(records, policy, salt, trained_until)
     planted = place_planted_cases(records, policy, salt, trained_until)
     spans = find_uses(records, history, planted)

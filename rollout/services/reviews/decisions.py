@@ -12,6 +12,7 @@ from typing import Any, Final
 from rollout import faults
 from rollout.core.calendar.instants import to_micros
 from rollout.core.errors import UserRequiredError
+from rollout.core.policy.evidence_sources import REVIEWS
 from rollout.core.records.records import Case, Decision
 from rollout.core.records.reviews import (
     BLIND,
@@ -140,7 +141,7 @@ def _store_decision(
         revision=revision,
         seat=review.task_number if review.kind == BLIND else None,
         review=review.id,
-        source=state.policy.evidence.sources.review_kind,
+        source=REVIEWS,
     )
     sender = Accounts(transaction).add_id(caller.name)
     stored_batch = RecordStore(transaction, state.rollout).store(

@@ -1,11 +1,8 @@
 """Stored records as the frames that counting, replay and reports read.
 
-The highest revision of each record is used. A record without its case is omitted until the case
-arrives.
-
-A case's evidence is fixed once a reviewer has decided it in a review task: a correction or
-prediction received later, whatever its time, could have been made with knowledge of the decision. A
-decision in a review task also takes precedence over decisions sent for the same reviewer.
+Of a case and its predictions the revisions are used that `rollout.tally.picks` picks, of other
+records the highest. A record without its case is omitted until the case arrives. A decision in a
+review task takes precedence over decisions sent for the same reviewer.
 """
 
 from collections import Counter
@@ -14,7 +11,6 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from functools import cache, partial
 from itertools import chain
-from operator import attrgetter
 from typing import Any, Final
 
 import polars as pl
@@ -41,7 +37,6 @@ from rollout.store.records.history_rows import (
     build_own_predictions,
     build_probability_frame,
     build_unsourced,
-    find_first_decisions,
     find_first_receipts,
     find_source_fault,
     pick_decisions,
@@ -60,12 +55,14 @@ from rollout.store.records.record_frames import (
 from rollout.store.tables.columns import decode_instant
 from rollout.store.tables.tables import cases, decisions, outcomes, predictions, reviews
 from rollout.tally.frames import (
+    FIRST_DECISION_SCHEMA,
     GOLD_PREFIX,
     REMARK_SCHEMA,
     VALUE_PREFIX,
     RecordFrames,
     build_gold_schema,
 )
+from rollout.tally.picks import find_first_decisions, pick_until_decision
 from rollout.tally.populations import split_populations
 
 CASE_KEY: Final = ("case_id",)
@@ -107,14 +104,14 @@ class StoredHistory:
     ) -> RecordFrames:
         """Return the records of some cases, by default of all."""
         decision_rows = self._load_rows(decisions, ("case_id", "reviewer"), case_ids)
-        first_decisions = find_first_decisions(decision_rows)
-        case_rows = _pick_until_decision(
+        outcome_rows = self._load_rows(outcomes, CASE_KEY, case_ids)
+        first_decisions = find_first_decisions(decision_rows, outcome_rows)
+        case_rows = pick_until_decision(
             self._load_rows(cases, CASE_KEY, case_ids), CASE_KEY, first_decisions
         )
         keys = self._load_keys(CASE, (row.case_id for row in case_rows))
         self.case_numbers = {key: number for number, key in keys.items()}
         episodes = self._load_keys(EPISODE, (row.episode for row in case_rows if row.episode))
-        outcome_rows = self._load_rows(outcomes, CASE_KEY, case_ids)
         stored_predictions = self._load_rows(
             predictions, PREDICTION_KEY, case_ids, with_probabilities=with_probabilities
         )
@@ -122,6 +119,7 @@ class StoredHistory:
             (row.case_id, row.sender) for row in stored_predictions if row.sender is not None
         }
         prediction_rows = self._pick_predictions(stored_predictions, first_decisions)
+        occurred_times = {row.case_id: row.occurred_at for row in case_rows}
         sourced_rows, unsourced_rows = _split_decisions(decision_rows, own_predictions)
         levers, parse_json = self._levers, self._parse_json
         no_remarks = pl.DataFrame(schema=REMARK_SCHEMA)
@@ -135,13 +133,18 @@ class StoredHistory:
         records = RecordFrames(
             cases=build_case_frame(case_rows, keys, episodes, self._attributes, parse_json),
             predictions=use_first_names(
-                build_prediction_frame(prediction_rows, keys, levers, parse_json, first_decisions),
+                build_prediction_frame(prediction_rows, keys, levers, parse_json, occurred_times),
                 self._first_names,
             ),
             decisions=build_decision_frame(pick_decisions(sourced_rows), keys, levers, parse_json),
             unsourced_decisions=build_unsourced(keys, unsourced_rows),
             outcomes=newest_outcomes,
             earlier_outcomes=earlier_outcomes,
+            first_decisions=pl.DataFrame(
+                [(keys[n], at) for n, at in first_decisions.items() if n in keys],
+                schema=FIRST_DECISION_SCHEMA,
+                orient="row",
+            ),
             own_predictions=_select_own_predictions(outcome_rows, stored_predictions, keys),
             gold_decisions=pl.DataFrame(
                 [
@@ -223,7 +226,7 @@ class StoredHistory:
         self, stored_rows: Sequence[Row[Any]], first_decisions: Mapping[int, int]
     ) -> Collection[Row[Any]]:
         """Return one prediction a case and version, whatever names the version has."""
-        rows = _pick_until_decision(stored_rows, PREDICTION_KEY, first_decisions)
+        rows = pick_until_decision(stored_rows, PREDICTION_KEY, first_decisions)
         if not self._first_names:
             return rows
         return select_first_received(rows, find_first_receipts(stored_rows), self._first_names)
@@ -253,13 +256,9 @@ class StoredHistory:
         return rows if self._select_rows is None else self._select_rows(table, rows)
 
     def _load_first_decisions(self, case_ids: Collection[int] | None) -> dict[int, int]:
-        """Return by case when a review task of it was first decided, in microseconds."""
-        first_received = type_coerce(func.min(decisions.c.received_at), BigInteger)
-        query = select(decisions.c.case_id, first_received.label("first")).where(
-            *self._match_cases(decisions, case_ids), decisions.c.review.is_not(None)
-        )
-        rows = self._transaction.execute(query.group_by(decisions.c.case_id))
-        return {row.case_id: row.first for row in rows}
+        """Return by case when it was decided first, in microseconds."""
+        decision_rows = self._load_rows(decisions, ("case_id", "reviewer"), case_ids)
+        return find_first_decisions(decision_rows, self._load_rows(outcomes, CASE_KEY, case_ids))
 
     def _match_cases(
         self, table: FromClause, case_ids: Collection[int] | None
@@ -294,24 +293,6 @@ class StoredHistory:
             "at": decode_instant(row.gold_decision["submitted_at"]),
             "started_at": None if started_at is None else decode_instant(started_at),
         }
-
-
-def _pick_until_decision(
-    rows: Iterable[Row[Any]], key_columns: Sequence[str], first_decisions: Mapping[int, int]
-) -> Collection[Row[Any]]:
-    """Return each record's highest revision before its case's first decision.
-
-    A record that came later altogether is returned in its first revision.
-    """
-    get_key = attrgetter(*key_columns)
-    if not first_decisions:
-        return {get_key(row): row for row in rows}.values()
-    rows_by_key: dict[Any, Row[Any]] = {}
-    for row in rows:
-        key, first_decision = get_key(row), first_decisions.get(row.case_id)
-        if key not in rows_by_key or first_decision is None or row.received_at <= first_decision:
-            rows_by_key[key] = row
-    return rows_by_key.values()
 
 
 def _split_decisions(

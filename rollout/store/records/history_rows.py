@@ -51,16 +51,6 @@ def build_unsourced(keys: Mapping[int, str], rows: Iterable[tuple[Row[Any], str]
     return pl.DataFrame(values, schema=UNSOURCED_SCHEMA, orient="row")
 
 
-def find_first_decisions(rows: Iterable[Row[Any]]) -> dict[int, int]:
-    """Return by case when a review task of it was first decided, in microseconds."""
-    first_decisions: dict[int, int] = {}
-    for row in rows:
-        if row.review is not None:
-            first = first_decisions.get(row.case_id, row.received_at)
-            first_decisions[row.case_id] = min(first, row.received_at)
-    return first_decisions
-
-
 def pick_decisions(rows: Iterable[Row[Any]]) -> Collection[Row[Any]]:
     """Return each reviewer's decision on a case, preferably from a review task."""
     rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}

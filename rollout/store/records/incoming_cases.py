@@ -26,17 +26,25 @@ class IncomingCase:
     """A case with the times of its records.
 
     Attributes:
-        site: None while the case itself is unknown.
-        occurred, received: times of the case.
-        predicted_at: by version the time of its prediction; None means the case's time.
-        decisions: by reviewer the exposure and the time of the decision.
+        places: site, time and receipt of the case in each revision; empty while it is unknown.
+        predicted: receipts of its predictions, in any revision.
+        decisions: by reviewer the exposure and the receipt of the decision.
+        first_decided: the earlier of stated time and receipt of any decision; None without one.
     """
 
-    site: str | None = None
-    occurred: int = 0
-    received: int = 0
-    predicted_at: dict[str, int | None] = field(default_factory=dict)
+    places: set[tuple[str, int, int]] = field(default_factory=set)
+    predicted: set[int] = field(default_factory=set)
     decisions: dict[str, tuple[str, int]] = field(default_factory=dict)
+    first_decided: int | None = None
+
+    def add_decision(
+        self, reviewer: str, exposure: str, submitted: int | None, received: int
+    ) -> None:
+        """Add the newest revision of a reviewer's decision."""
+        self.decisions[reviewer] = (exposure, received)
+        decided = received if submitted is None else min(submitted, received)
+        if self.first_decided is None or decided < self.first_decided:
+            self.first_decided = decided
 
 
 def _select_raw(column: Column[Any]) -> ColumnElement[Any]:
@@ -49,8 +57,8 @@ CASE_COLUMNS: Final[SelectedColumns] = (
     *(_select_raw(cases.c.occurred_at), _select_raw(cases.c.received_at)),
 )
 PREDICTION_COLUMNS: Final[SelectedColumns] = (
-    *(predictions.c.case_id, predictions.c.version),
-    _select_raw(predictions.c.at),
+    predictions.c.case_id,
+    _select_raw(predictions.c.received_at),
 )
 DECISION_COLUMNS: Final[SelectedColumns] = (
     *(decisions.c.case_id, decisions.c.reviewer, decisions.c.exposure),
@@ -71,17 +79,14 @@ class IncomingCases:
         self._rollout = rollout
 
     def load_cases(self, case_ids: Collection[int]) -> dict[int, IncomingCase]:
-        """Return the stored cases with the newest revision of each record."""
+        """Return the stored cases."""
         cases_by_id: dict[int, IncomingCase] = {case_id: IncomingCase() for case_id in case_ids}
         for case_id, site, occurred, received in self._load_columns(cases, CASE_COLUMNS, case_ids):
-            incoming = cases_by_id[case_id]
-            incoming.site, incoming.occurred, incoming.received = site, occurred, received
-        for case_id, version, at in self._load_columns(predictions, PREDICTION_COLUMNS, case_ids):
-            cases_by_id[case_id].predicted_at[version] = at
-        for case_id, reviewer, exposure, submitted, received in self._load_columns(
-            decisions, DECISION_COLUMNS, case_ids
-        ):
-            cases_by_id[case_id].decisions[reviewer] = (exposure, submitted or received)
+            cases_by_id[case_id].places.add((site, occurred, received))
+        for case_id, received in self._load_columns(predictions, PREDICTION_COLUMNS, case_ids):
+            cases_by_id[case_id].predicted.add(received)
+        for case_id, *decision in self._load_columns(decisions, DECISION_COLUMNS, case_ids):
+            cases_by_id[case_id].add_decision(*decision)
         return cases_by_id
 
     def load_sites(self, case_ids: Collection[int]) -> Mapping[int, set[str]]:
@@ -139,19 +144,14 @@ def build_incoming_cases(
 
     Nothing else may be stored of these cases. Of several revisions the highest counts.
     """
-    case_rows = _sort_by_revision(columns, Case, "site", "occurred_at", "received_at")
-    cases_by_id = defaultdict(
-        IncomingCase, {new_id: IncomingCase(*facts) for new_id, *facts in case_rows}
-    )
-    for case_id, version, at in _sort_by_revision(columns, Prediction, "version", "at"):
-        cases_by_id[case_id].predicted_at[version] = at
-    for case_id, reviewer, exposure, submitted, received in _sort_by_revision(
-        columns, Decision, *DECISION_FIELDS
-    ):
-        cases_by_id[case_id].decisions[reviewer] = (
-            exposure,
-            received if submitted is None else submitted,
-        )
+    cases_by_id = defaultdict[int, IncomingCase](IncomingCase)
+    for case_id, *place in _sort_by_revision(columns, Case, "site", "occurred_at", "received_at"):
+        site, occurred, received = place
+        cases_by_id[case_id].places.add((site, occurred, received))
+    for case_id, received in _sort_by_revision(columns, Prediction, "received_at"):
+        cases_by_id[case_id].predicted.add(received)
+    for case_id, *decision in _sort_by_revision(columns, Decision, *DECISION_FIELDS):
+        cases_by_id[case_id].add_decision(*decision)
     return cases_by_id
 
 

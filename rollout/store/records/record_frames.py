@@ -23,12 +23,14 @@ from rollout.tally.frames import (
     build_decisions_schema,
     build_predictions_schema,
 )
+from rollout.tally.picks import find_known_time
 
 STORED_TYPES: Final = ((JsonType, Text), (InstantType, BigInteger))
 READ_COLUMNS: Final = {
-    cases: "case_id site occurred_at received_at episode attributes planted",
+    cases: "case_id site occurred_at received_at episode attributes planted vouched",
     predictions: (
-        "case_id version answers confidence latency_ms error at received_at sender probabilities"
+        "case_id version answers confidence latency_ms error at received_at sender vouched"
+        " probabilities"
     ),
     decisions: (
         "case_id reviewer answers unsure exposure task_number started_at submitted_at received_at"
@@ -89,6 +91,12 @@ def build_case_frame(
     """Return cases as a frame."""
     columns = split_columns(cases, rows, keys)
     occurred_at = pl.Series(columns["occurred_at"], dtype=INSTANT)
+    known_at = [
+        find_known_time(*times)
+        for times in zip(
+            columns["received_at"], columns["occurred_at"], columns["vouched"], strict=True
+        )
+    ]
     values = {
         "case_key": columns["case_key"],
         "site": columns["site"],
@@ -97,6 +105,7 @@ def build_case_frame(
         "hour_written": occurred_at.dt.hour(),
         "episode": [episodes.get(episode) for episode in columns["episode"]],
         "received_at": columns["received_at"],
+        "known_at": known_at,
         **read_values(columns["attributes"], ATTRIBUTE_PREFIX, attributes, parse_json),
     }
     return pl.DataFrame(values, schema=build_cases_schema(attributes))
@@ -107,25 +116,26 @@ def build_prediction_frame(
     keys: KeysById,
     levers: Sequence[str],
     parse_json: JsonParser,
-    first_decisions: Mapping[int, int],
+    occurred_times: Mapping[int, int],
 ) -> pl.DataFrame:
-    """Return predictions as a frame; late ones have the time at which they were received."""
+    """Return predictions as a frame; `occurred_times` are those of their cases, by number."""
     columns = split_columns(predictions, rows, keys)
-    times = columns["at"]
-    if first_decisions:
-        receipts = zip(columns["case_id"], times, columns["received_at"], strict=True)
-        times = [
-            received_at if received_at > first_decisions.get(case_id, received_at) else at
-            for case_id, at, received_at in receipts
-        ]
+    known_at = [
+        find_known_time(received_at, occurred_times[case_id], vouched)
+        for case_id, received_at, vouched in zip(
+            columns["case_id"], columns["received_at"], columns["vouched"], strict=True
+        )
+    ]
     values = {
         "case_key": columns["case_key"],
         "version": columns["version"],
         **read_values(columns["answers"], VALUE_PREFIX, levers, parse_json),
         "confidence": columns["confidence"],
-        "at": times,
+        "at": columns["at"],
         "latency_ms": columns["latency_ms"],
         "error": columns["error"],
+        "received_at": columns["received_at"],
+        "known_at": known_at,
     }
     return pl.DataFrame(values, schema=build_predictions_schema(levers))
 
@@ -164,6 +174,7 @@ def build_decision_frame(
             sender if source == ACCOUNT else source
             for source, sender in zip(columns["source"], columns["sender"], strict=True)
         ],
+        "received_at": columns["received_at"],
     }
     return pl.DataFrame(values, schema=build_decisions_schema(levers))
 

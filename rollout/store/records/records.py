@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import chain, compress
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Column, Table
 
 from rollout import faults
+from rollout.core.calendar.instants import count_micros
 from rollout.core.records.records import (
     Action,
     AnyCase,
@@ -160,13 +161,15 @@ class RecordStore:
         *,
         received_at: datetime | Sequence[datetime],
         sender: str | Mapping[str, str] | None = None,
+        vouched: timedelta | None = None,
         locked_keys: Collection[str] = (),
         erased_kinds: Collection[str] | None = None,
     ) -> StoredBatch:
         """Store new records, reject conflicting and invalid ones; return a receipt each.
 
         `received_at` is one time, or that of each item, in order: an import has many. `sender` is
-        the id of the account that sent them, or by kind their file. An invalid item does not affect
+        the id of the account that sent them, or by kind their file; `vouched` is how long after a
+        case what it sends counts as sent before the decision. An invalid item does not affect
         others.
         Repeating a batch, in whole or in part, changes nothing and returns `duplicate`. Concurrent
         transactions on the same cases, or on those of `locked_keys`, wait until this one ends.
@@ -190,7 +193,7 @@ class RecordStore:
         for schema, columns in stored_columns.items():
             kind_sender = sender.get(schema.name) if isinstance(sender, Mapping) else sender
             columns_by_table[schema.table] = self._build_table_columns(
-                schema, columns, kind_sender, planted_ids
+                schema, columns, kind_sender, planted_ids, vouched
             )
         insert_tables(self._transaction, columns_by_table)
         self._queue_unsealed(stored_columns, key_ids.new_ids)
@@ -312,6 +315,7 @@ class RecordStore:
         columns: ColumnsByName,
         sender: str | None,
         planted_ids: AbstractSet[int],
+        vouched: timedelta | None,
     ) -> ColumnsByName:
         """Return new records as the columns of their table."""
         row_count = len(columns["case_id"])
@@ -325,6 +329,8 @@ class RecordStore:
         }
         if schema is RECORD_SCHEMAS[Case]:
             table_columns |= _build_marks(columns["case_id"], planted_ids)
+        if vouched is not None and "vouched" in schema.table.c:
+            table_columns["vouched"] = Repeated.build(count_micros(vouched), row_count)
         table_columns |= build_hash_columns(schema.name, table_columns)
         if "episode" in columns:
             table_columns["episode"] = self._find_episode_ids(columns["episode"])

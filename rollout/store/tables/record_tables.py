@@ -65,6 +65,7 @@ cases = Table(
     required_column("hash", LargeBinary),
     *build_record_hash_columns(),
     optional_column("planted", Boolean),  # null: the case occurred by itself
+    optional_column("vouched", BigInteger),  # microseconds; null: its sender is not vouched for
     Index(None, "rollout", "site", "occurred_at"),
     Index(None, "rollout", "received_at"),  # finds what a purge deletes
     build_partial_index(None, "rollout", "episode", where=HAS_EPISODE),
@@ -92,6 +93,7 @@ predictions = Table(
     optional_column("sender"),  # account id or file; null if none is known
     required_column("hash", LargeBinary),
     *build_record_hash_columns(),
+    optional_column("vouched", BigInteger),  # microseconds; null: its sender is not vouched for
     sqlite_with_rowid=False,
 )
 

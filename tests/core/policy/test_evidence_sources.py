@@ -1,5 +1,7 @@
 """Sources of evidence: who counts for whom, and which edit of them is looser."""
 
+from datetime import timedelta
+
 import pytest
 
 from rollout.core.policy.record_definition import is_redefined
@@ -15,8 +17,9 @@ evidence: {{unit: case{}}}
 gates: [{{to: supervised, require: [{{measure: agreement, at_least: 95%}}]}}]
 """
 NONE = ""
-NO_REVIEWS = ", sources: {reviews: false}"
-NO_IMPORTS = ", sources: {imports: false}"
+BOX, LATER_BOX = (
+    f", sources: {{vouched: [{{account: box-7, within: {within}}}]}}" for within in ("6h", "24h")
+)
 ONE = ", sources: {accounts: [{account: people, reviewers: [ana, 'b*']}]}"
 FEWER = ", sources: {accounts: [{account: people, reviewers: [ana]}]}"
 TILL, TWO_TILLS = (f", sources: {{outcomes: [{names}]}}" for names in ("till", "till, till-2"))
@@ -41,12 +44,24 @@ def test_an_account_speaks_for_the_reviewers_that_fit(account, reviewer, kind):
     assert policy(NONE).evidence.find_account_kind(account, reviewer) == "unnamed"
 
 
-def test_without_the_key_reviews_and_imports_are_sources():
+def test_without_the_key_all_outcomes_count_and_nobody_is_vouched_for():
     sources = policy(NONE).evidence.sources
-    assert (sources.review_kind, sources.import_kind) == ("reviews", "imports")
     assert sources.find_outcome_kind("till") == "account"
-    assert policy(NO_REVIEWS).evidence.sources.review_kind == "unnamed"
-    assert policy(NO_IMPORTS).evidence.sources.import_kind == "unnamed"
+    assert not sources.vouched
+    assert policy(BOX).evidence.sources.vouched == {"box-7": timedelta(hours=6)}
+
+
+@pytest.mark.parametrize(
+    ("vouched", "fault"),
+    [
+        ("{account: box-7, within: 25h}", "25h ends after grace, 1d, when units are counted"),
+        ("{account: b, within: 1h}, {account: b, within: 2h}", "b is vouched for twice"),
+        ("{account: box-7}", "within"),
+    ],
+)
+def test_a_vouched_sender_is_named_once_and_sends_within_the_grace(vouched, fault):
+    with pytest.raises(InvalidPolicyError, match=fault):
+        policy(f", sources: {{vouched: [{vouched}]}}")
 
 
 @pytest.mark.parametrize(
@@ -55,8 +70,16 @@ def test_without_the_key_reviews_and_imports_are_sources():
         (NONE, ONE, "decisions that people sends for ana, b* are evidence"),
         (FEWER, ONE, "decisions that people sends for b* are evidence"),
         (ONE, ALL, "decisions that people sends for * are evidence"),
-        (NO_REVIEWS, NONE, "reviews made here are evidence"),
-        (NO_IMPORTS, NONE, "imports are evidence"),
+        (
+            NONE,
+            BOX,
+            "what box-7 sends up to 6h after a case counts as made before the decision",
+        ),
+        (
+            BOX,
+            LATER_BOX,
+            "what box-7 sends up to 1d after a case counts as made before the decision",
+        ),
         (TILL, NONE, "outcomes of every account that may send them are evidence"),
         (TILL, TWO_TILLS, "outcomes that till-2 sends are evidence"),
     ],

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from sqlalchemy import event, update
 
-from rollout.core.calendar.sites import Cell
 from rollout.core.records.records import Decision, Heartbeat
 from rollout.core.scope.commands import Actor
 from rollout.services.engine import evidence_feeds, rollout_state
@@ -196,15 +195,14 @@ def test_two_guards_on_the_same_predictions_choose_the_answers_once(database, mo
 def test_a_moved_case_is_read_anew(database, monkeypatch):
     shop = fill(Shop(database))
     ticker = Ticker(database, "shop", "one")
-    shop.harm("c0")
     shop.tick(ticker)
-    shop.send_case("c0", "stall", 20 * MINUTE)
-    shop.tick(ticker)  # the process that was there keeps the harm in both cells
+    shop.send_case("c0", "stall", 70 * MINUTE)
+    shop.tick(ticker)  # the process that was there keeps the failure at both sites
     batches = note_loaded(monkeypatch)
     feeds = shop.begin()
     assert batches == [1]
-    harm = shop.load_state().policy.guards[3]
-    assert [len(feeds.read_answers(Cell(s, "day"), "", harm)[0]) for s in SITES] == [0, 1, 0]
+    failures = shop.load_state().policy.guards[1]
+    assert [len(feeds.read_votes(s, "v1", failures).slots) for s in SITES] == [3, 5, 4]
     shop.assert_same()
 
 

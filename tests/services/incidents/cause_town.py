@@ -55,10 +55,8 @@ def open_town(database):
 @filled_once
 def tell_cases(database):
     """Store the cases as they occur."""
-    for first in range(0, CASES, 20):
-        numbers = range(first, first + 20)
-        records = [record for n in numbers for record in build_records(n)]
-        tell(database, *records, at=find_time(numbers[-1]))
+    for n in range(CASES):
+        tell(database, *build_records(n), at=find_time(n))
 
 
 @filled_once

@@ -7,6 +7,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from rollout.core.scope.events import VersionRetired
+from rollout.formats.records.file_choices import FileChoices
 from rollout.formats.records.files import RecordPaths
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.replay.retirements import VersionsAtOnceError
@@ -44,7 +45,8 @@ def an_order(folder, said, given, **more):
     for name, rows in (("predictions", said), ("decisions", given)):
         (folder / f"{name}.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     sources = RecordPaths(folder / "predictions.csv", folder / "decisions.csv")
-    return ReplayRequest(policy=folder / "policy.yaml", sources=sources, **more)
+    equal = FileChoices(equal_sides=True)
+    return ReplayRequest(policy=folder / "policy.yaml", sources=sources, choices=equal, **more)
 
 
 def rows(count, site="ramp-a"):

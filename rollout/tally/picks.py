@@ -1,0 +1,106 @@
+"""Which revision of a record is evidence, and from when on it counts as known.
+
+A case is fixed by its first decision: that of anybody, in any revision, or an outcome. What is
+received later could have been made with knowledge of the answer. Times are whole microseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from datetime import timedelta
+
+    from rollout.tally.frames import RecordFrames
+
+RowT = TypeVar("RowT")
+
+
+def find_known_time(received: int, occurred: int, vouched: int | None) -> int:
+    """Return the time from which a record counts as known.
+
+    That is its receipt, or if it comes within the time for which its sender is vouched, the time of
+    its case.
+
+    >>> (
+    ...     find_known_time(900, 100, None),
+    ...     find_known_time(900, 100, 800),
+    ...     find_known_time(901, 100, 800),
+    ... )
+    (900, 100, 901)
+    """
+    if vouched is None or not occurred < received <= occurred + vouched:
+        return received
+    return occurred
+
+
+def vouch_for_files(records: RecordFrames, vouched: Mapping[str, timedelta]) -> RecordFrames:
+    """Return the records of files with `known_at`, as if a vouched account had sent them.
+
+    Files don't name who sent their cases and predictions. So of several accounts the one with the
+    least time counts: no guess is in the model's favour.
+    """
+    if not vouched:
+        return records
+    within = min(vouched.values())
+
+    def know(received_at: pl.Expr) -> pl.Expr:
+        is_vouched = received_at <= pl.col("occurred_at") + within
+        return pl.when(is_vouched).then("occurred_at").otherwise(received_at)
+
+    cases = records.cases.with_columns(known_at=know(pl.col("received_at")))
+    times = cases.select("case_key", "occurred_at")
+    predictions = records.predictions.join(
+        times, on="case_key", how="left", maintain_order="left"
+    ).with_columns(known_at=know(pl.coalesce("received_at", "at")))
+    planted = records.planted
+    return replace(
+        records,
+        cases=cases,
+        predictions=predictions.drop("occurred_at"),
+        planted=None if planted is None else vouch_for_files(planted, vouched),
+    )
+
+
+def find_first_decisions(
+    decision_rows: Iterable[Any], outcome_rows: Iterable[Any]
+) -> dict[int, int]:
+    """Return by case the time of its first decision or outcome: the earlier of stated and received.
+
+    The rows are those of all revisions and senders.
+    """
+    first_decisions: dict[int, int] = {}
+    for rows, get_stated in (
+        (decision_rows, attrgetter("submitted_at")),
+        (outcome_rows, attrgetter("at")),
+    ):
+        for row in rows:
+            stated, received = get_stated(row), row.received_at
+            at = received if stated is None else min(stated, received)
+            first_decisions[row.case_id] = min(at, first_decisions.get(row.case_id, at))
+    return first_decisions
+
+
+def pick_until_decision(
+    rows: Sequence[RowT], key_columns: Sequence[str], first_decisions: Mapping[int, int]
+) -> Collection[RowT]:
+    """Return each record's last revision that was received before its case's first decision.
+
+    A record that came later altogether is returned in its first revision. `rows` are in the order
+    of revisions.
+    """
+    get_key = attrgetter(*key_columns)
+    if not first_decisions:
+        return {get_key(row): row for row in rows}.values()
+    picked: dict[Any, Any] = {}
+    for row in rows:
+        record: Any = row
+        key, first_decision = get_key(row), first_decisions.get(record.case_id)
+        if key not in picked or first_decision is None or record.received_at <= first_decision:
+            picked[key] = row
+    return picked.values()
