@@ -35,7 +35,7 @@ NUMBERS = {"access_head", "slot"}  # whole numbers or null
 CHECKPOINT = {"ledger": str, "revision": int, "hash": str, "at": int, "key": str, "signature": str}
 CELL_KINDS = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeover"}
 PROPOSED_KINDS = {**CELL_KINDS, "Resumed": "resume", "ClockCorrected": "clock"}
-HISTORY = {"FamiliarityChanged", "CasesPlanted", "TrainingCutoffSet",  # no stage
+HISTORY = {"FamiliarityChanged", "ProposalHeld", "CasesPlanted", "TrainingCutoffSet",  # no stage
     "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "RecordsImported",
     "CasesErased", "NameErased", "ReportSealed", "RecordsCounted", "DamageCleared",
     "CalendarDataSet"}  # fmt: skip

@@ -16,6 +16,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import EvidenceChangedError, ProposalClosedError
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.confidence_floors import list_floor_texts
+from rollout.core.policy.fresh_evidence import FreshEvidence
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import (
     AcknowledgeIncident,
@@ -47,6 +48,7 @@ from rollout.replay.fast_forward import SlotInterest, find_interest
 from rollout.replay.options import ReplayOptions
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.familiar_history import FamiliarHistories, FamiliarHistory
+from rollout.tally.fresh_evidence import FreshUnits, read_fresh_evidence
 from rollout.tally.guard_feeds import GuardFeeds
 from rollout.tally.slots import find_slot_after, to_instant
 from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
@@ -119,6 +121,34 @@ class SlotEvidence(Mapping[CellVersion, VersionEvidence]):
         if key not in self._evidence_cache:
             self._evidence_cache[key] = self._views[key].read_evidence(self._slot)
         return self._evidence_cache[key]
+
+    def __iter__(self) -> Iterator[CellVersion]:
+        """Iterate over the cells and versions, in their order."""
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        """Return the number of cells and versions."""
+        return len(self._views)
+
+
+class SlotFresh(Mapping[CellVersion, FreshEvidence]):
+    """Evidence at one slot with answers that don't count yet, read at the first access."""
+
+    def __init__(
+        self,
+        views: Mapping[CellVersion, EvidenceView],
+        slot: int,
+        read_fresh: Callable[[CellVersion], FreshUnits | None] = lambda _: None,
+    ) -> None:
+        self._views, self._slot, self._read_fresh = views, slot, read_fresh
+        self._cache: dict[CellVersion, FreshEvidence] = {}
+
+    def __getitem__(self, key: CellVersion) -> FreshEvidence:
+        """Return the evidence of one version in one cell."""
+        if key not in self._cache:
+            view, fresh = self._views[key], self._read_fresh(key)
+            self._cache[key] = read_fresh_evidence(view, self._slot, fresh)
+        return self._cache[key]
 
     def __iter__(self) -> Iterator[CellVersion]:
         """Iterate over the cells and versions, in their order."""
@@ -235,7 +265,10 @@ class Replay:
         views = {key: self._get_view(key) for key in self._list_known_keys(cells)}
         slot_start, passes = to_instant(slot, self._policy.tick), self._options.pass_times or {}
         tick = Tick(
-            at=passes.get(slot, slot_start), evidence=SlotEvidence(views, slot), slot=slot_start
+            at=passes.get(slot, slot_start),
+            evidence=SlotEvidence(views, slot),
+            fresh=SlotFresh(views, slot),
+            slot=slot_start,
         )
         events = decide(tick, self._scope, self._policy)
         if not events or not self._options.skip_idle_slots:

@@ -176,6 +176,11 @@ class EvidenceView:
         """Return the visible planted rows of this attempt."""
         return self._select_attempt(self.rows.planted)
 
+    @cached_property
+    def attempt_guard_rows(self) -> UnitArrays:
+        """Return the visible rows of decided units of this attempt."""
+        return self._select_attempt(self.rows.guard)
+
     def _select_attempt(self, rows: UnitArrays) -> UnitArrays:
         rows = self.select_visible(rows)
         if self.state.attempt == 1:

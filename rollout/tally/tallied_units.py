@@ -57,6 +57,8 @@ def build_units(frame: pl.DataFrame, policy: Policy, keys: pl.Series | None = No
         "day": _to_integers(evidence["day"]),
         "unit": unit_numbers,
     }
+    if "known" in evidence.columns:
+        columns["known"] = _to_integers(evidence["known"])
     del unit_classes, reviewer_numbers, unit_numbers  # freed as they are sorted
     has_rows = bool(evidence.height)
     first_slot = int(columns["occurred"].min()) if has_rows else 0
@@ -180,10 +182,17 @@ def _split_cells(
     order = np.lexsort((columns["unit"], columns["occurred"], columns["slot"], numbers))
     ends = np.cumsum(np.bincount(numbers, minlength=len(series_rows)))
     del numbers
+    known_slots = columns.pop("known")[order] if "known" in columns else None
     arrays = UnitArrays(**{name: columns.pop(name)[order] for name in tuple(columns)})
     tracks: dict[tuple[Cell, str], dict[str, UnitArrays]] = {}
+    known_by_cell: dict[tuple[Cell, str], IntArray] = {}
     series = evidence.select(pl.col(SERIES_COLUMNS).gather(series_rows)).iter_rows()
     for (site, window, version, track), end, start in zip(series, ends, [0, *ends], strict=False):
         rows = tracks.setdefault((Cell(site, window), version), {})
         rows[track] = arrays.select(slice(start, end))
-    return {key: CellUnitArrays(**rows) for key, rows in sorted(tracks.items())}
+        if track == "gate" and known_slots is not None:
+            known_by_cell[Cell(site, window), version] = known_slots[start:end]
+    return {
+        key: CellUnitArrays(**rows, gate_known=known_by_cell.get(key))
+        for key, rows in sorted(tracks.items())
+    }

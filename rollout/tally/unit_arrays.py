@@ -6,6 +6,7 @@ since 1970, UTC.
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,14 +117,22 @@ def build_empty_arrays() -> UnitArrays:
     return UnitArrays(empty, empty, empty, empty, empty, empty)
 
 
+CELL_TRACKS: Final = ("gate", "guard", "assisted", "planted")
+
+
 @dataclass(frozen=True)
 class CellUnitArrays:
-    """The tracks of one version in one cell; `planted` has the closed units of planted cases."""
+    """The tracks of one version in one cell; `planted` has the closed units of planted cases.
+
+    `gate_known` is from which slot on it is certain how each row of `gate` counts, if units to come
+    are among them.
+    """
 
     gate: UnitArrays = field(default_factory=build_empty_arrays)
     guard: UnitArrays = field(default_factory=build_empty_arrays)
     assisted: UnitArrays = field(default_factory=build_empty_arrays)
     planted: UnitArrays = field(default_factory=build_empty_arrays)
+    gate_known: IntArray | None = None
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,12 @@ from rollout.core.policy.slice_conditions import list_slice_attributes, select_v
 from rollout.tally.first_values import FirstValues
 from rollout.tally.stored_units import StoredUnits
 from rollout.tally.unit_arrays import (
+    CELL_TRACKS,
     CellUnitArrays,
     IntArray,
     UnitArrays,
     UnitClasses,
+    build_empty_arrays,
     find_run_starts,
 )
 
@@ -106,9 +108,11 @@ class UnitBuffer:
 
     def get_rows(self, key: CellVersion) -> CellUnitArrays:
         """Return the units of a cell and version, which may be empty."""
-        return CellUnitArrays(
-            **{track: UnitArrays(*table) for track, table in self._tables.get(key, {}).items()}
-        )
+        tables = self._tables.get(key, {})
+        rows = {track: UnitArrays(*table) for track, table in tables.items()}
+        empty = build_empty_arrays()
+        gate, guard, assisted, planted = (rows.get(track, empty) for track in CELL_TRACKS)
+        return CellUnitArrays(gate, guard, assisted, planted)
 
     @property
     def reviewers(self) -> Sequence[str]:

@@ -123,8 +123,9 @@ def resolve_units(
 
     Columns: track (`gate`, `guard`, `assisted`), site, window, version, unit, case_key, slot,
     occurred (slot), lever, predicted, decided (`MISSING` without a decision), second, cost, level,
-    reviewer, day, excluded (a reason, null if the unit is evidence), slices, and with several
-    confidence floors the band. Rows of lever `*` stand for several levers together.
+    reviewer, day, excluded (a reason, null if the unit is evidence), slices, known (slot from which
+    on it is certain how the unit counts), and with several confidence floors the band. Rows of
+    lever `*` stand for several levers together.
     """
     grace = count_micros(policy.evidence.grace)
     cases = placed.cases.with_columns(due=nw.col("occurred_us") + grace)
@@ -279,6 +280,7 @@ def _build_assisted_units(
 UNIT_COLUMNS = (
     "track", "site", "window", "version", "unit", "case_key", "slot", "occurred", "lever",
     "predicted", "decided", "second", "cost", "level", "reviewer", "day", "excluded", "slices",
+    "known",
 )  # fmt: skip
 
 
@@ -289,6 +291,7 @@ def _build_track(judged_cases: Frame, track: str, policy: Policy) -> Frame:
     timed_cases = judged_cases.with_columns(
         track=nw.lit(track),
         slot=nw.max_horizontal(-((-nw.col("counted")) // tick), nw.col("occurred") + 1),
+        known=_find_known_slot(tick),
         on_time=_is_on_time(track),
         second_on_time=nw.col("second_received") <= nw.col("counted"),
         reviewer=nw.col("first_reviewer"),
@@ -302,6 +305,18 @@ def _build_track(judged_cases: Frame, track: str, policy: Policy) -> Frame:
         rows.append(_build_whole_unit_rows(answered_cases, policy))
     columns = (*UNIT_COLUMNS, *build_band_columns(policy))
     return nw.concat([lever_rows.select(*columns) for lever_rows in rows], how="vertical")
+
+
+def _find_known_slot(tick: int) -> nw.Expr:
+    """Return from which slot on it is certain how a unit counts: with its answer, or its closing.
+
+    A widening asks before a unit closes. Of a unit that its version can no longer answer in time,
+    that is certain with the first decision on it.
+    """
+    is_lost = ~nw.col("silent").is_null() & ~nw.col("first_decided").is_null()
+    lost = nw.when(is_lost).then(nw.max_horizontal("first_decided", "received", "occurred_us"))
+    certain = nw.min_horizontal("gate_received", "counted", lost)
+    return nw.max_horizontal(-((-certain) // tick), nw.col("occurred") + 1)
 
 
 def _is_on_time(track: str) -> nw.Expr:

@@ -62,6 +62,7 @@ EFFECTS = {
     "ProposalRaised": "The proposal is open.",
     "Approved": "The proposal has an approval by `actor`, with `groups`.",
     "FactsConfirmed": "The `incidents` no longer hold the proposal.",
+    "ProposalHeld": "The proposal stays as it is; no later entry says so of it again.",
     "ProposalRejected": "The proposal closes.",
     "ProposalVoided": "The proposal closes.",
     "ProposalExpired": "The proposal closes.",

@@ -11,7 +11,7 @@ from rollout.core.scope.decider import decide
 from rollout.core.scope.events import PolicyApplied, RolloutCreated
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.record_events import RecordsCounted
-from rollout.replay.engine import Replay, SlotEvidence
+from rollout.replay.engine import Replay, SlotEvidence, SlotFresh
 from rollout.replay.options import ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds
 from rollout.store.ledger.ledger import Ledger
@@ -35,7 +35,7 @@ class Again(Replay):
     def _start(self, first_seen):
         self._events, self._seen, self._seals = [], first_seen, {}
 
-    def _queue_approvals(self, raised):
+    def _queue_approvals(self, proposal_id, since):
         """Nobody is simulated."""
 
     def through(self, created, log, seals):
@@ -65,7 +65,8 @@ class Again(Replay):
         """As replay decides, at the time of the live pass."""
         sights = {key: self._get_view(key) for key in self._list_known_keys(cells)}
         judged = to_instant(slot, self._policy.tick)
-        tick = Tick(at=self._now, evidence=SlotEvidence(sights, slot), slot=judged)
+        evidence, fresh = SlotEvidence(sights, slot), SlotFresh(sights, slot)
+        tick = Tick(at=self._now, evidence=evidence, fresh=fresh, slot=judged)
         seal = [self._seals[judged]] if judged in self._seals else []
         return (*seal, *decide(tick, self._scope, self._policy))
 

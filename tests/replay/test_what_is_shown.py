@@ -17,7 +17,7 @@ from rollout.tally.stage_history import StageHistory, build_stage_shares, find_b
 from tests.replay.stories import LABELS, a_course, a_history, a_policy, a_story, prepared, seeded
 from tests.tally.histories import a_policy as small_policy
 
-SEEDS = (10, 12, 57, 87, 96, 105, 116)
+SEEDS = (10, 12, 57, 85, 96, 105, 116)
 
 
 def told(seed):

@@ -11,9 +11,11 @@ if TYPE_CHECKING:  # accounts and ledgers need commands, without what evidence i
 
     from rollout.core.calendar.sites import Cell
     from rollout.core.policy.cell_evidence import VersionEvidence
+    from rollout.core.policy.fresh_evidence import FreshEvidence
     from rollout.core.policy.policy import Policy
 
 EvidenceByCell: TypeAlias = "Mapping[tuple[Cell, str], VersionEvidence]"
+FreshByCell: TypeAlias = "Mapping[tuple[Cell, str], FreshEvidence]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,15 @@ class Tick(Command):
 
     `pending_policies` holds policies with an open proposal, by hash. `evidence` holds the changed
     evidence by cell and version; for the others only time matters. `slot` is the instant of the
-    slot of the evidence, which the events cite. With `narrow_only` no approval counts and nothing
-    is proposed.
+    slot of the evidence, which the events cite. `fresh` is the evidence with answers that don't
+    count yet, looked up only where something may be raised or applied. With `narrow_only` no
+    approval counts and nothing is proposed.
     """
 
     evidence: EvidenceByCell = field(default_factory=dict)
     pending_policies: Mapping[str, Policy] = field(default_factory=dict)
     slot: datetime | None = None
+    fresh: FreshByCell = field(default_factory=dict)
     narrow_only: bool = False
 
 

@@ -141,7 +141,7 @@ def _(command: Tick, pending: PendingEvents) -> None:
     record_familiar_values(pending, command)
     if command.narrow_only:
         return
-    apply_approved_proposals(pending)
+    apply_approved_proposals(pending, command)
     raise_due_proposals(pending, command)
 
 

@@ -181,6 +181,25 @@ class FactsConfirmed(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalHeld(LedgerEvent):
+    """A tick would have applied a proposal, and answers that don't count yet speak against it.
+
+    The first tick says so; the proposal waits until they don't, or expires.
+
+    Attributes:
+        kinds, subjects: what holds it: `turned` (E of the condition is below 1 with these answers),
+            `newest` (the newest answers agree too seldom) or `alarm` (the guard would trip).
+        agreed, units: counts of the condition, or of the newest answers; 0 of an alarm.
+    """
+
+    proposal: str
+    kinds: tuple[str, ...]
+    subjects: tuple[str, ...]
+    agreed: tuple[int, ...]
+    units: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalRejected(LedgerEvent):
     """A user rejected a proposal."""
 
@@ -412,6 +431,7 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         ProposalRaised,
         Approved,
         FactsConfirmed,
+        ProposalHeld,
         ProposalRejected,
         ProposalVoided,
         ProposalExpired,

@@ -11,14 +11,26 @@ from rollout.core.policy.gates import GateReading, read_gate, read_renewal
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.event_base import ENGINE, CellEvent, LedgerEvent
-from rollout.core.scope.events import ProposalExpired, Renewed, Resumed, TakenOver, Widened
+from rollout.core.scope.events import (
+    ProposalExpired,
+    ProposalHeld,
+    Renewed,
+    Resumed,
+    TakenOver,
+    Widened,
+)
 from rollout.core.scope.floor_steps import (
     WideningStep,
     find_acting_index,
     list_widening_steps,
 )
 from rollout.core.scope.pending_events import PendingEvents
-from rollout.core.scope.proposal_holds import APPLIED_KINDS, list_proposal_holds
+from rollout.core.scope.proposal_holds import (
+    APPLIED_KINDS,
+    FRESH_KINDS,
+    list_proposal_facts,
+    list_proposal_holds,
+)
 from rollout.core.scope.proposals import compute_gate_hash, list_takeover_levels
 from rollout.core.scope.scope import NOTHING_AGAINST, ProposalState, compute_held_level
 from rollout.core.scope.waves import get_wave
@@ -140,7 +152,7 @@ def _read_proposal_gate(
     )
 
 
-def apply_approved_proposals(pending: PendingEvents) -> None:
+def apply_approved_proposals(pending: PendingEvents, tick: Tick) -> None:
     """Apply approved proposals that nothing holds back, earlier waves first.
 
     In an observing policy only the resume of a stop without grants is applied, so that a rehearsed
@@ -155,7 +167,7 @@ def apply_approved_proposals(pending: PendingEvents) -> None:
         approved_proposals, key=lambda candidate: _get_wave(pending.policy, candidate)
     )
     for proposal in ordered_proposals:
-        if proposal.id in pending.scope.proposals and not _is_held_back(pending, proposal):
+        if proposal.id in pending.scope.proposals and not _is_held_back(pending, tick, proposal):
             pending.emit(_build_applied_event(pending, proposal))
             _void_rival_proposals(pending, proposal)
 
@@ -165,11 +177,29 @@ def _get_wave(policy: Policy, proposal: ProposalState) -> int:
     return 0 if proposal.cell is None else get_wave(policy, proposal.cell)
 
 
-def _is_held_back(pending: PendingEvents, proposal: ProposalState) -> bool:
+def _is_held_back(pending: PendingEvents, tick: Tick, proposal: ProposalState) -> bool:
     """Return whether this tick's narrowing or anything else holds it back."""
-    has_narrowed = proposal.cell is not None and pending.has_narrowed(proposal.cell)
-    holds = list_proposal_holds(pending.scope, pending.policy, proposal, pending.at)
-    return has_narrowed or bool(holds)
+    if proposal.cell is not None and pending.has_narrowed(proposal.cell):
+        return True
+    if list_proposal_holds(pending.scope, pending.policy, proposal, pending.at):
+        return True
+    if proposal.cell is None or proposal.kind not in FRESH_KINDS:
+        return False
+    fresh = tick.fresh.get((proposal.cell, proposal.version))
+    facts = () if fresh is None else list_proposal_facts(pending.policy, proposal, fresh)
+    if facts and not proposal.is_held:
+        pending.emit(
+            ProposalHeld(
+                at=pending.at,
+                by=ENGINE,
+                proposal=proposal.id,
+                kinds=tuple(fact.kind for fact in facts),
+                subjects=tuple(fact.subject for fact in facts),
+                agreed=tuple(fact.agreed for fact in facts),
+                units=tuple(fact.units for fact in facts),
+            )
+        )
+    return bool(facts)
 
 
 def _build_applied_event(pending: PendingEvents, proposal: ProposalState) -> LedgerEvent:

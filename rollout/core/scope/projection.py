@@ -27,6 +27,7 @@ from rollout.core.scope.events import (
     Narrowed,
     PolicyApplied,
     ProposalExpired,
+    ProposalHeld,
     ProposalRaised,
     ProposalRejected,
     ProposalVoided,
@@ -212,6 +213,12 @@ def _(event: FactsConfirmed, builder: ScopeBuilder) -> None:
     builder.proposals[event.proposal] = replace(
         previous, unconfirmed=(), confirmed_by=(*previous.confirmed_by, event.by)
     )
+
+
+@_apply_to_builder.register
+def _(event: ProposalHeld, builder: ScopeBuilder) -> None:
+    previous = builder.proposals[event.proposal]
+    builder.proposals[event.proposal] = replace(previous, is_held=True)
 
 
 @_apply_to_builder.register

@@ -6,6 +6,8 @@ from typing import Final, NamedTuple
 
 from rollout.core.calendar.opening_hours import find_next_change
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.confidence_floors import find_floor_index
+from rollout.core.policy.fresh_evidence import FreshEvidence, FreshFact, list_fresh_facts
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import HARM_FACT
 from rollout.core.scope.scope import ProposalState, Scope
@@ -13,14 +15,16 @@ from rollout.core.scope.waves import find_settled_at, find_wave_hold, find_wave_
 
 # policies and clock corrections are applied before
 APPLIED_KINDS: Final = frozenset({"widening", "renewal", "takeover", "resume"})
+FRESH_KINDS: Final = frozenset({"widening", "takeover"})
+"""Kinds that answers which don't count yet may hold."""
 MAX_ADJACENT_FREEZES: Final = 100
 
 
 class ProposalHold(NamedTuple):
     """A reason to wait; `until` is None if its end is not known.
 
-    `kind` is observing, facts, harm, stop, freeze, alarm, wave or settling. For facts and harm
-    `reason` names the incidents.
+    `kind` is observing, facts, harm, stop, freeze, alarm, wave or settling. For facts and
+    harm `reason` names the incidents.
     """
 
     kind: str
@@ -35,6 +39,20 @@ def list_proposal_holds(
     if proposal.kind not in APPLIED_KINDS:
         return ()
     return tuple(_find_holds(scope, policy, proposal, at))
+
+
+def list_proposal_facts(
+    policy: Policy, proposal: ProposalState, evidence: FreshEvidence
+) -> tuple[FreshFact, ...]:
+    """Return what holds a proposal for a cell by answers that don't count yet."""
+    cell = proposal.cell
+    if cell is None or proposal.kind not in FRESH_KINDS:
+        return ()
+    if cell not in policy.cell_set or policy.find_gate_to(proposal.to, cell) is None:
+        return ()
+    floor = find_floor_index(policy.evidence, next(iter(proposal.floors), ""))
+    stage_level = policy.stage_ids.index(proposal.to)
+    return list_fresh_facts(policy, cell, stage_level, evidence.get_floor(floor))
 
 
 def _find_holds(

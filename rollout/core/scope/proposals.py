@@ -8,9 +8,7 @@ from typing import Any
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import UnknownVersionError
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
-from rollout.core.policy.confidence_floors import (
-    describe_floor,
-)
+from rollout.core.policy.confidence_floors import describe_floor, find_floor_index
 from rollout.core.policy.gates import GateReading, is_gate_open, read_gate, read_renewal
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.scope.commands import EvidenceByCell, Tick
@@ -58,7 +56,7 @@ def raise_due_proposals(pending: PendingEvents, tick: Tick) -> None:
     """
     for cell, version in tick.evidence:
         if cell in pending.policy.cell_set and _can_raise(pending, cell, version):
-            _raise_for_version(pending, cell, version, tick.evidence)
+            _raise_for_version(pending, cell, version, tick)
 
 
 def _can_raise(pending: PendingEvents, cell: Cell, version: str) -> bool:
@@ -107,25 +105,21 @@ def get_version(scope: Scope, version_id: str) -> Version:
     return version
 
 
-def _raise_for_version(
-    pending: PendingEvents, cell: Cell, version: str, evidence_by_cell: EvidenceByCell
-) -> None:
+def _raise_for_version(pending: PendingEvents, cell: Cell, version: str, tick: Tick) -> None:
     """Raise what is due for a version."""
     holder = pending.scope.get_holder(cell)
     if holder is not None and holder != version:
-        _raise_takeover(pending, cell, version, holder, evidence_by_cell)
-    elif not _raise_renewal(pending, cell, version, evidence_by_cell):
-        _raise_widening(pending, cell, version, evidence_by_cell)
+        _raise_takeover(pending, cell, version, holder, tick)
+    elif not _raise_renewal(pending, cell, version, tick.evidence):
+        _raise_widening(pending, cell, version, tick)
 
 
-def _raise_widening(
-    pending: PendingEvents, cell: Cell, version: str, evidence_by_cell: EvidenceByCell
-) -> None:
+def _raise_widening(pending: PendingEvents, cell: Cell, version: str, tick: Tick) -> None:
     """Raise the first step that is met, with the confidence floors that are met."""
     state = pending.scope.get_cell_state(cell, version)
-    evidence = evidence_by_cell[cell, version]
+    evidence = tick.evidence[cell, version]
     for step in list_widening_steps(pending.policy, state, pending.at):
-        reading = _read_step(pending, cell, version, step, evidence)
+        reading = _read_step(pending, cell, version, step, tick)
         if reading is not None:
             floors = list_met_floors(pending.policy, cell, step, state.risk_share, evidence)
             reading = replace(reading, floors=floors)
@@ -134,9 +128,12 @@ def _raise_widening(
 
 
 def _read_step(
-    pending: PendingEvents, cell: Cell, version: str, step: WideningStep, evidence: VersionEvidence
+    pending: PendingEvents, cell: Cell, version: str, step: WideningStep, tick: Tick
 ) -> GateReading | None:
-    """Return the reading of a stage and confidence floor that may be opened, or None."""
+    """Return the reading of a stage and confidence floor that may be opened, or None.
+
+    The gate has to be met with the answers that don't count yet, too.
+    """
     scope, policy, stage_level = pending.scope, pending.policy, step.stage_level
     if not policy.is_reachable(cell, stage_level, pending.at):
         return None
@@ -144,14 +141,21 @@ def _read_step(
         return None
     share, at_floor = (
         scope.get_cell_state(cell, version).risk_share,
-        evidence.get_floor(step.floor_index),
+        tick.evidence[cell, version].get_floor(step.floor_index),
     )
-    parts = (policy, cell, stage_level, share, at_floor.attempt, at_floor.entered)
-    return read_gate(*parts) if is_gate_open(*parts) else None
+    parts = (policy, cell, stage_level, share)
+    if not is_gate_open(*parts, at_floor.attempt, at_floor.entered):
+        return None
+    fresh = tick.fresh.get((cell, version))
+    if fresh is not None:
+        with_fresh = fresh.get_floor(step.floor_index).attempt
+        if not is_gate_open(*parts, with_fresh, at_floor.entered):
+            return None
+    return read_gate(*parts, at_floor.attempt, at_floor.entered)
 
 
 def _raise_takeover(
-    pending: PendingEvents, cell: Cell, version: str, holder: str, evidence_by_cell: EvidenceByCell
+    pending: PendingEvents, cell: Cell, version: str, holder: str, tick: Tick
 ) -> None:
     """Raise the takeover at the holder's stage, if the challenger's evidence allows it.
 
@@ -166,14 +170,16 @@ def _raise_takeover(
         return
     state = scope.get_cell_state(cell, version)
     evidence, floors = select_takeover_floor(
-        scope, policy, (cell, version), stage_level, evidence_by_cell[cell, version]
+        scope, policy, (cell, version), stage_level, tick.evidence[cell, version]
     )
-    reading = read_gate(
-        policy, cell, stage_level, state.risk_share, evidence.attempt, evidence.attempt
-    )
-    if reading.is_met and are_lower_gates_met(
-        policy, cell, stage_level, state.risk_share, evidence
-    ):
+    parts = (policy, cell, stage_level, state.risk_share)
+    reading = read_gate(*parts, evidence.attempt, evidence.attempt)
+    if reading.is_met and are_lower_gates_met(*parts, evidence):
+        fresh = tick.fresh.get((cell, version))
+        if fresh is not None:
+            at_floor = fresh.get_floor(find_floor_index(policy.evidence, next(iter(floors), "")))
+            if not is_gate_open(*parts, at_floor.attempt, evidence.attempt):
+                return
         reading = replace(reading, floors=floors)
         raise_proposal(pending, "takeover", cell, version, stage_level, reading)
 

@@ -75,7 +75,8 @@ class ProposalState:
     resume and the new policy's hash of a policy proposal. `gate` is the hash of the gate it was
     raised under. `floors` are the confidence floors that it opens, as in `Grant`. Incidents that
     spoke against its version since are `unconfirmed` until an approver, one of `confirmed_by`,
-    wants it in spite of them; `evidence_hash` covers them.
+    wants it in spite of them; `evidence_hash` covers them. `is_held` says that the ledger tells
+    that answers which don't count yet held it.
     """
 
     id: str
@@ -94,6 +95,7 @@ class ProposalState:
     floors: tuple[str, ...] = ()
     unconfirmed: tuple[str, ...] = ()
     confirmed_by: tuple[str, ...] = ()
+    is_held: bool = False
 
     @property
     def is_approved(self) -> bool:

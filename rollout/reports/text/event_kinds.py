@@ -11,8 +11,8 @@ EventGroups = Mapping[str, tuple[str, tuple[str, ...]]]
 WIDENING_KINDS: Final = ("Widened", "Renewed", "TakenOver", "Resumed", "SuspensionCleared")
 NARROWING_KINDS: Final = ("Narrowed", "Suspended", "GrantExpired", "Stopped")
 PROPOSAL_EVENT_KINDS: Final = (
-    "ProposalRaised", "Approved", "FactsConfirmed", "ProposalRejected", "ProposalVoided",
-    "ProposalExpired",
+    "ProposalRaised", "Approved", "FactsConfirmed", "ProposalHeld", "ProposalRejected",
+    "ProposalVoided", "ProposalExpired",
 )  # fmt: skip
 COUNTING_KINDS: Final = ("RecordsCounted", "AttemptsBegan")
 """Kinds that most ticks append; lists leave them out unless they are chosen."""
@@ -73,7 +73,7 @@ SCOPE_KINDS: Final = frozenset(
 """Kinds that may change the scope."""
 TIMELINE_KINDS: Final = frozenset(
     {
-        *SCOPE_KINDS, "VersionFirstUsed", "VersionRenamed", "ProposalVoided",
+        *SCOPE_KINDS, "VersionFirstUsed", "VersionRenamed", "ProposalHeld", "ProposalVoided",
         "ProposalExpired",
         "ProposalRejected", "ClockCorrected", "RecordsPurged", "RecordsImported", "CasesErased",
         "CasesPlanted", "NameErased", "DamageCleared", "TrainingCutoffSet",

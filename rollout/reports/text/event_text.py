@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import singledispatch
 
 from rollout.core.policy.familiarity import FAMILIAR, FEW, MISTAKEN, format_value
+from rollout.core.policy.fresh_evidence import FreshFact
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_rules import shorten_content
 from rollout.core.scope.event_base import LedgerEvent
@@ -23,6 +24,7 @@ from rollout.core.scope.events import (
     Narrowed,
     PolicyApplied,
     ProposalExpired,
+    ProposalHeld,
     ProposalRaised,
     ProposalRejected,
     ProposalVoided,
@@ -55,6 +57,7 @@ from rollout.reports.text.event_describer import (
     phrase_event,
     phrase_narrowing,
 )
+from rollout.reports.text.fact_text import describe_fresh_fact
 from rollout.reports.text.formatting import (
     format_count,
     format_local_time,
@@ -189,6 +192,13 @@ def _(event: Approved, describer: EventDescriber) -> str:
 @_describe.register
 def _(event: FactsConfirmed, _describer: EventDescriber) -> str:
     return f"{event.by} wants {event.proposal} in spite of {', '.join(event.incidents)}"
+
+
+@_describe.register
+def _(event: ProposalHeld, _describer: EventDescriber) -> str:
+    rows = zip(event.kinds, event.subjects, event.agreed, event.units, strict=True)
+    facts = "; ".join(describe_fresh_fact(FreshFact(*row)) for row in rows)
+    return f"{event.proposal} is approved and held: {facts}"
 
 
 @_describe.register

@@ -19,10 +19,11 @@ from rollout.core.scope.events import FamiliarityChanged, SuspensionCleared
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.replay.agenda import Agenda
-from rollout.replay.engine import CellVersion, SlotEvidence, update_view
+from rollout.replay.engine import CellVersion, SlotEvidence, SlotFresh, update_view
 from rollout.replay.fast_forward import SlotInterest, find_interest
 from rollout.services.engine.evidence_feeds import LiveGuardFeeds
 from rollout.services.engine.evidence_snapshots import restore_evidence
+from rollout.services.engine.fresh_units import BeginRead, FreshUnitReader
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.store.counting.counted_outcomes import CountedOutcomes
@@ -165,11 +166,23 @@ class LiveEvidence:
             }
 
     def decide_slot(
-        self, state: RolloutState, slot: int, now: datetime, *, narrow_only: bool
+        self,
+        state: RolloutState,
+        slot: int,
+        now: datetime,
+        begin_read: BeginRead,
+        *,
+        narrow_only: bool,
     ) -> tuple[LedgerEvent, ...]:
-        """Return the events of a loaded slot, written at `now`, the time of the pass."""
+        """Return the events of a loaded slot, written at `now`, the time of the pass.
+
+        What is not counted yet is read with `begin_read`, where it matters.
+        """
         due_cells = self._agenda.list_due_cells(state.scope, slot)
-        events = self._decide_cells(state, slot, now, due_cells, narrow_only=narrow_only)
+        fresh_units = FreshUnitReader(begin_read, state, self._history, slot)
+        events = self._decide_cells(
+            state, slot, now, due_cells, fresh_units, narrow_only=narrow_only
+        )
         pending_keys = self._agenda.held_keys
         self._evidence_views = {
             key: evidence_view
@@ -184,19 +197,25 @@ class LiveEvidence:
         slot: int,
         at: datetime,
         cells: Collection[Cell],
+        fresh_units: FreshUnitReader,
         *,
         narrow_only: bool,
     ) -> tuple[LedgerEvent, ...]:
         """Evaluate `cells` and every cell affected by the resulting events."""
         keys = sorted(key for cell in cells for key in self._agenda.get_keys(cell))
-        evidence = SlotEvidence(
-            {key: self._get_evidence_view(key, state.scope) for key in keys}, slot
-        )
+        views = {key: self._get_evidence_view(key, state.scope) for key in keys}
+        evidence = SlotEvidence(views, slot)
         slot_start = to_instant(slot, self._policy.tick)
         if narrow_only:
             tick = Tick(at=at, evidence=evidence, slot=slot_start)
             return _decide_narrowing(tick, state.scope, self._policy)
-        tick = Tick(at=at, evidence=evidence, pending_policies=state.pending, slot=slot_start)
+        tick = Tick(
+            at=at,
+            evidence=evidence,
+            fresh=SlotFresh(views, slot, fresh_units.read_units),
+            pending_policies=state.pending,
+            slot=slot_start,
+        )
         events = decide(tick, state.scope, self._policy)
         if not events:
             return events
@@ -205,7 +224,8 @@ class LiveEvidence:
         )
         if affected_cells.issubset(cells):
             return events
-        return self._decide_cells(state, slot, at, affected_cells.union(cells), narrow_only=False)
+        all_cells = affected_cells.union(cells)
+        return self._decide_cells(state, slot, at, all_cells, fresh_units, narrow_only=False)
 
     def _find_interest(self, key: CellVersion, scope: Scope, slot: int) -> SlotInterest:
         cell_interest = find_interest(self._get_evidence_view(key, scope), scope, slot)

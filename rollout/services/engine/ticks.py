@@ -361,7 +361,7 @@ class Ticker:
             # one. If each left everything to the next, no guard would ever narrow.
             narrow_only = narrow_only or (slots.load_last_claimed() or slot) > slot
             self._evidence.load_slot(transaction, state, slot)
-        events = self._evidence.decide_slot(state, slot, now, narrow_only=narrow_only)
+        events = self._evidence.decide_slot(state, slot, now, begin_read, narrow_only=narrow_only)
         if narrow_only:
             return events  # the next tick with a clock seals this slot's evidence, too
         at = now if state.scope.at is None else max(now, state.scope.at)

@@ -74,6 +74,15 @@ class CasePages:
         rows = self._transaction.execute(query.order_by(cases.c.case_id.desc()).limit(limit))
         return {row.case_id: row.received_at for row in rows}
 
+    def list_site_cases(self, site: str, *, since: datetime) -> set[int]:
+        """Return the cases of which a revision occurred at a site after an instant."""
+        query = select(cases.c.case_id).where(
+            cases.c.rollout == self._rollout.number,
+            cases.c.site == site,
+            cases.c.occurred_at > since,
+        )
+        return set(self._transaction.execute(query).scalars())
+
     def find_received_at(self, case_id: int) -> datetime | None:
         """Return when a case's newest revision was received, or None."""
         query = self._select_newest().where(cases.c.case_id == case_id)

@@ -246,6 +246,7 @@ def test_the_history_holds_every_kind_there_is():
         "EraBegan",
         "DamageCleared",
         "VersionRenamed",
+        "ProposalHeld",
     }  # of service or replay, or not written yet
     assert set(EVENT_TYPES) - happened == rare
 

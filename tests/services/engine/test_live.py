@@ -11,8 +11,14 @@ import polars as pl
 import pytest
 
 from rollout.core.errors import EvidenceChangedError, ProposalClosedError
-from rollout.core.scope.commands import Actor, ApproveProposal, ProposeResume, StopCells
-from rollout.core.scope.events import ProposalRaised, Widened
+from rollout.core.scope.commands import (
+    AcknowledgeIncident,
+    Actor,
+    ApproveProposal,
+    ProposeResume,
+    StopCells,
+)
+from rollout.core.scope.events import IncidentOpened, ProposalRaised, Widened
 from rollout.core.scope.scope import find_acting_version
 from rollout.features.demo.catalog import MAIL_ROOM, build_replay_request, find_example
 from rollout.formats.policy.reader import parse_policy
@@ -95,21 +101,35 @@ class People:
         self.queue, self.turn = [], count()
 
     def hear(self, events):
-        raised = (event for event in events or () if isinstance(event, ProposalRaised))
-        for event in raised:
-            for number, group in enumerate(event.needs, start=1):
-                approval = ApproveProposal(
-                    at=event.at + self.after,
+        proposals = scope_of(self.database, self.name).proposals
+        for event in events or ():
+            if isinstance(event, ProposalRaised) and event.proposal in proposals:
+                self.read(proposals[event.proposal], event.at)
+            if isinstance(event, IncidentOpened) and event.fact:
+                by, at = Actor("simulated-1"), event.at + self.after
+                self.plan(AcknowledgeIncident(at=at, by=by, incident=event.incident))
+                for proposal in proposals.values():
+                    if event.incident in proposal.unconfirmed:
+                        self.read(proposal, event.at)
+
+    def read(self, proposal, at):
+        for number, group in enumerate(proposal.needs, start=1):
+            self.plan(
+                ApproveProposal(
+                    at=at + self.after,
                     by=Actor(f"simulated-{number}", (group,)),
-                    proposal=event.proposal,
-                    evidence_hash=event.evidence_hash,
+                    proposal=proposal.id,
+                    evidence_hash=proposal.evidence_hash,
                 )
-                heapq.heappush(self.queue, (approval.at, next(self.turn), approval))
+            )
+
+    def plan(self, command):
+        heapq.heappush(self.queue, (command.at, next(self.turn), command))
 
     def act(self, until):
         while self.queue and self.queue[0][0] <= until:
             approval = heapq.heappop(self.queue)[2]
-            with suppress(ProposalClosedError):
+            with suppress(ProposalClosedError, EvidenceChangedError):
                 self.hear(
                     execute_command(self.database, self.name, lambda _, command=approval: command)
                 )

@@ -1,0 +1,118 @@
+"""What speaks against a widening at its moment: answers that are stored and don't count yet.
+
+A gate reads units after their grace. Whoever approves in between would not hear that a version
+turned bad yesterday. So the units inside their grace whose answer is known are read beside those
+that count; of them, such as can no longer count for the version are missing.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from math import comb
+from typing import Final
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.cell_evidence import EvidenceCounts, MeasureKey
+from rollout.core.policy.gates import get_condition_counts, read_condition
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.outcomes import GainCondition
+from rollout.core.policy.planted_conditions import PlantedCondition
+from rollout.core.policy.policy import Policy
+from rollout.core.policy.slice_conditions import expand_conditions
+
+NEWEST_SIZES: Final = (20, 50, 100)
+NEWEST_LEVEL: Final = 0.05
+"""A cell at the gate's line has so few agreements among its newest answers less often than this."""
+WATCHED_MEASURES: Final = frozenset({"agreement", "recall", "precision", "cost"})
+"""Measures of guards that are run over the attempt before a widening."""
+TURNED, NEWEST, ALARM = "turned", "newest", "alarm"
+
+
+@dataclass(frozen=True, slots=True)
+class FreshFact:
+    """What holds a widening now.
+
+    Attributes:
+        kind: `turned` (E is below 1 with the fresh answers), `newest` (the newest answers agree too
+            seldom) or `alarm` (a guard would trip).
+        subject: the condition, of the gate or the guard.
+        agreed, units: counts of the condition, or of the newest answers; 0 of an alarm.
+    """
+
+    kind: str
+    subject: str
+    agreed: int = 0
+    units: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FreshEvidence:
+    """Evidence of one version in a cell with the units inside their grace whose answer is known.
+
+    Attributes:
+        fresh: counts of these units alone.
+        attempt: all counts of the attempt, with them.
+        newest: per share condition (agreements, answers) among the newest 20, 50 and 100 answers,
+            as far as there are so many.
+        alarms: conditions of guards that are in alarm now if they are run over the attempt.
+        floors: the same at each confidence floor, lowest first; () without several.
+    """
+
+    fresh: EvidenceCounts
+    attempt: EvidenceCounts
+    newest: Mapping[MeasureKey, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    alarms: tuple[str, ...] = ()
+    floors: tuple["FreshEvidence", ...] = ()
+
+    def get_floor(self, floor_index: int) -> "FreshEvidence":
+        """Return the evidence at a confidence floor, by its place in the policy's list."""
+        return self.floors[floor_index] if self.floors else self
+
+
+def list_fresh_facts(
+    policy: Policy, cell: Cell, stage_level: int, evidence: FreshEvidence
+) -> tuple[FreshFact, ...]:
+    """Return what holds the widening of a cell to a stage now, () if nothing does."""
+    return tuple(_find_fresh_facts(policy, cell, stage_level, evidence))
+
+
+def _find_fresh_facts(
+    policy: Policy, cell: Cell, stage_level: int, evidence: FreshEvidence
+) -> Iterator[FreshFact]:
+    for condition in policy.list_conditions(stage_level, cell):
+        if not isinstance(condition, GainCondition | PlantedCondition):
+            yield from _find_turned(policy, condition, evidence.attempt)
+            yield from _find_rare(condition, evidence.newest.get(condition.key, ()))
+    yield from (FreshFact(ALARM, condition) for condition in evidence.alarms)
+
+
+def _find_turned(
+    policy: Policy, condition: Condition, counts: EvidenceCounts
+) -> Iterator[FreshFact]:
+    for part in expand_conditions((condition,), counts.slices):
+        values = get_condition_counts(part, counts, policy)
+        if read_condition(part, values, 1.0, policy).has_turned:
+            yield FreshFact(TURNED, str(part), values[0], sum(values))
+
+
+def _find_rare(condition: Condition, newest: tuple[tuple[int, int], ...]) -> Iterator[FreshFact]:
+    """Yield the largest number of newest answers that agree too seldom."""
+    for agreed, size in reversed(newest):
+        if agreed < find_least_agreements(size, condition.line):
+            yield FreshFact(NEWEST, str(condition), agreed, size)
+            return
+
+
+@cache
+def find_least_agreements(size: int, line: float) -> int:
+    """Return the fewest agreements that a cell at the line has in 5 % of its newest answers.
+
+    >>> find_least_agreements(20, 0.95), find_least_agreements(100, 0.9)
+    (17, 85)
+    """
+    below, agreed = 0.0, 0
+    while True:
+        below += comb(size, agreed) * line**agreed * (1 - line) ** (size - agreed)
+        if below >= NEWEST_LEVEL:
+            return agreed
+        agreed += 1

@@ -1,0 +1,67 @@
+"""Stored units inside their grace whose answer is known, of one cell and version.
+
+They are resolved as they would be to count them, from the records of the site's last cases. That is
+asked only of a cell whose gate is met, or in which an approved proposal is to be applied.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import polars as pl
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.stage_history import RolloutHistory
+from rollout.services.engine.unit_counting import GATE, resolve_case_units
+from rollout.store.database.session import Transaction
+from rollout.store.records.case_pages import CasePages
+from rollout.tally.fresh_evidence import FreshUnits, order_by_receipt
+from rollout.tally.slots import to_instant
+from rollout.tally.tallied_units import build_units
+from rollout.tally.unit_arrays import CellUnitArrays
+
+BeginRead = Callable[[], AbstractContextManager[Transaction]]
+
+
+class FreshUnitReader:
+    """Reads the fresh units at one slot; the cases of a site are resolved once."""
+
+    def __init__(
+        self, begin_read: BeginRead, state: RolloutState, history: RolloutHistory, slot: int
+    ) -> None:
+        """Read in transactions of `begin_read`, for the state and its history."""
+        self._begin_read, self._state, self._history = begin_read, state, history
+        self._slot = slot
+        self._units_by_site: dict[str, pl.DataFrame] = {}
+
+    def read_units(self, key: tuple[Cell, str]) -> FreshUnits:
+        """Return the fresh units of a version in a cell."""
+        cell, version = key
+        if cell.site not in self._units_by_site:
+            self._units_by_site[cell.site] = self._resolve_site(cell.site)
+        units = self._units_by_site[cell.site].filter(
+            (pl.col("site") == cell.site)
+            & (pl.col("window") == cell.window)
+            & (pl.col("version") == version)
+        )
+        tallied = build_units(units, self._state.policy)
+        arrays = tallied.cells.get(key, CellUnitArrays())
+        if arrays.gate_known is None:
+            return FreshUnits(arrays.gate, tallied.unit_classes)
+        rows = order_by_receipt(arrays.gate, arrays.gate_known, self._slot)
+        keys = tallied.unit_keys.to_list()
+        drawn = compute_sampling_values(self._state.rollout.salt, "stage", keys)
+        buckets = self._history.find_buckets(rows.occurred, drawn[rows.unit])
+        return FreshUnits(replace(rows, unit=buckets), tallied.unit_classes)
+
+    def _resolve_site(self, site: str) -> pl.DataFrame:
+        """Return the units of a site that close after the slot."""
+        policy = self._state.policy
+        since = to_instant(self._slot, policy.tick) - policy.evidence.grace - policy.tick
+        with self._begin_read() as transaction:
+            pages = CasePages(transaction, self._state.rollout)
+            case_ids = pages.list_site_cases(site, since=since)
+            units = resolve_case_units(transaction, self._state, case_ids)
+        return units.filter((pl.col("track") == GATE) & (pl.col("slot") > self._slot))

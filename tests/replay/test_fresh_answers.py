@@ -1,0 +1,112 @@
+"""The moment of a widening: answers that are stored and don't count yet."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.policy.fresh_evidence import FreshEvidence, FreshFact, list_fresh_facts
+from rollout.core.scope.commands import Tick
+from rollout.core.scope.events import ProposalExpired, ProposalHeld, ProposalRaised, Widened
+from rollout.formats.records.files import RecordPaths
+from rollout.replay.options import ReplayOptions
+from rollout.reports.text.fact_text import describe_fresh_fact
+from rollout.services.replay.replay import replay_files
+from rollout.services.replay.requests import ReplayRequest
+from tests.factories import (
+    AGREEMENT_KEY,
+    BO,
+    CREEK,
+    DAN,
+    DAY,
+    MET,
+    RolloutDriver,
+    counted,
+    kinds,
+    policy,
+)
+
+UNHEARD = Path("/work/shared/data/field-cases/18-fresh-answers-unheard")
+GOOD = FreshEvidence(counted(20), counted(2020), {AGREEMENT_KEY: ((20, 20), (50, 50))})
+NONE_AGREES = replace(GOOD, newest={AGREEMENT_KEY: ((0, 20),)})
+TURNED = replace(GOOD, attempt=counted(2000, 400))
+
+
+def tick(rollout, fresh):
+    rollout.after(timedelta(minutes=15))
+    key = (CREEK, "v1")
+    command = Tick(at=rollout.at, evidence={key: MET}, fresh={key: fresh})
+    return rollout.do(command)
+
+
+@pytest.mark.parametrize(
+    ("fresh", "fact"),
+    [
+        (NONE_AGREES, FreshFact("newest", "agreement at least 95 %", 0, 20)),
+        (TURNED, FreshFact("turned", "agreement at least 95 %", 2000, 2400)),
+        (
+            replace(GOOD, alarms=("agreement at least 93 %",)),
+            FreshFact("alarm", "agreement at least 93 %"),
+        ),
+    ],
+    ids=["newest answers", "e-value", "guard"],
+)
+def test_approved_widening_is_held_while_fresh_answers_speak_against_it(fresh, fact):
+    rollout = RolloutDriver()
+    proposal = rollout.approved()
+    assert list_fresh_facts(rollout.policy, CREEK, 1, fresh) == (fact,)
+    assert kinds(tick(rollout, fresh)) == ["ProposalHeld"]
+    assert tick(rollout, fresh) == ()  # told once
+    assert proposal.id in rollout.scope.proposals
+    assert kinds(tick(rollout, GOOD))[0] == "Widened"
+
+
+def test_held_widening_lapses_with_the_time_for_approvals():
+    rollout = RolloutDriver()
+    rollout.approved()
+    tick(rollout, TURNED)
+    rollout.after(14 * DAY)
+    assert isinstance(tick(rollout, TURNED)[0], ProposalExpired)
+
+
+def test_nothing_is_raised_while_the_gate_is_not_met_with_fresh_answers():
+    rollout = RolloutDriver()
+    unmet = replace(GOOD, attempt=counted(110, 9))
+    assert "ProposalRaised" not in kinds(tick(rollout, unmet))
+    assert "ProposalRaised" in kinds(tick(rollout, GOOD))
+
+
+def test_fresh_answers_hold_no_renewal():
+    rollout = RolloutDriver()
+    rollout.approve(rollout.raised(), BO, DAN)
+    rollout.tick({CREEK: MET})
+    rollout.after(80 * DAY).tick({CREEK: MET})
+    rollout.approve(rollout.open("renewal"), BO, DAN)
+    assert "Renewed" in kinds(tick(rollout, TURNED))
+
+
+def test_empty_evidence_holds_nothing():
+    assert list_fresh_facts(policy(), CREEK, 1, FreshEvidence(EvidenceCounts(), counted(0))) == ()
+
+
+@pytest.mark.skipif(not UNHEARD.exists(), reason=f"{UNHEARD} is not here")
+def test_version_that_turned_bad_before_the_approval_is_not_widened():
+    """Field case 18: all 29 blind answers from 00:20 to 09:40 disagree, inside their grace."""
+    request = ReplayRequest(
+        policy=UNHEARD / "policy.yaml",
+        sources=RecordPaths(UNHEARD / "predictions.csv", UNHEARD / "decisions.csv"),
+        options=ReplayOptions(approval_delay=timedelta(hours=4)),
+    )
+    events = replay_files(request).result.events
+    (raised,) = (event for event in events if isinstance(event, ProposalRaised))
+    (held,) = (event for event in events if isinstance(event, ProposalHeld))
+    assert raised.at == datetime(2026, 3, 8, 6, tzinfo=UTC)
+    assert held.at == datetime(2026, 3, 8, 10, tzinfo=UTC)
+    facts = map(FreshFact, held.kinds, held.subjects, held.agreed, held.units)
+    texts = [describe_fresh_fact(fact) for fact in facts]
+    assert "of the newest 100 answers 71 agree, for agreement at least 90 %" in texts
+    assert "the guard on agreement at least 85 % would trip now" in texts
+    (widened,) = (event for event in events if isinstance(event, Widened))
+    assert widened.at > held.at + DAY
